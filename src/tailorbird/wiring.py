@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from tailorbird.auth import KeyFileSealer
 from tailorbird.domain.errors import Forbidden, InvalidInput, Unavailable
 from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.ports.detector import Detector
@@ -35,7 +36,7 @@ def open_dependencies(settings: Settings, *, migrate: bool = True) -> Dependenci
     """
     write_for_owner_alone()
     check_closed(settings)
-    ledger = _part("ledger", "sqlite")(settings.database_url)
+    ledger = _part("ledger", "sqlite")(settings.database_url, sealer=KeyFileSealer(settings.workspace))
     if migrate:
         ledger.migrate()
     return Dependencies(

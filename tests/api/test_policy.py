@@ -25,7 +25,7 @@ from tailorbird.domain.erasure import Erasure
 from tailorbird.domain.identity import Role
 from tailorbird.domain.objective import TaskKind
 from tailorbird.usecases import Dependencies
-from tailorbird.usecases.identities import enrol, initialise
+from tailorbird.usecases.identities import add_identity, initialise
 from tailorbird.usecases.registry import AnyUseCase, use_cases
 from tailorbird.usecases.runs.submit import Submission, submit_uploaded
 
@@ -226,7 +226,8 @@ def furnish_globex(deps: Dependencies) -> Things:
         work.aliases.put(alias)
         work.keys.add(key)
         work.requests.add([row])
-    enrol(deps, "globex", "hidden-person", frozenset({Role.VIEWER}), auth.create_key(deps.workspace / "hidden.key"), "admin")
+    hidden = auth.create_key(deps.workspace / "hidden.key")
+    add_identity(deps, act(deps, "admin", "globex"), "hidden-person", frozenset({Role.VIEWER}), hidden)
     return Things(run.id, release.digest, alias.name, key.id, "hidden-person", row.id, snapshot=snapshot, erasure=erasure.id)
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from support.faults import Desk, Ending, ending_of, opened
-from tailorbird.auth import Action
+from tailorbird.auth import Action, KeyFileSealer
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import Unauthenticated
 from tailorbird.domain.identity import Login
@@ -39,7 +39,7 @@ def clock() -> FixedClock:
 def deps(desk: Desk, twins: None, clock: FixedClock) -> Iterator[Dependencies]:
     """The workspace, living by ``clock``."""
     with opened(desk) as found:
-        ledger = open_ledger(f"sqlite:///{desk.workspace / 'tailorbird.db'}", clock)
+        ledger = open_ledger(f"sqlite:///{desk.workspace / 'tailorbird.db'}", clock, KeyFileSealer(desk.workspace))
         yield replace(found, ledger=ledger, clock=clock)
         ledger.close()
 

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, insert, text
 from sqlalchemy.pool import NullPool
 
 from support.ledger_samples import START, SetClock
 from support.postgresql import TEMPLATE, Server, running_server
 from tailorbird.domain.identity import Tenant
 from tailorbird.ledger import open_ledger
+from tailorbird.ledger.database import open_database
+from tailorbird.ledger.tables import tenants
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.ledger import Ledger
 from tailorbird.testing import MemoryLedger
+from tailorbird.testing.ledger.tables import SYSTEM
+from tailorbird.testing.ledger.tenants import TENANTS as TENANT_ROWS
 
 TENANTS = ("acme", "globex")
 DATABASES = ["sqlite", "postgresql"]
@@ -37,18 +42,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("kind", DATABASES if {"url", "fresh"} & {*metafunc.fixturenames} else LEDGERS)
 
 
-def add_tenants(ledger: Ledger) -> Ledger:
-    with ledger.system() as system:
-        for name in TENANTS:
-            system.tenants.add(Tenant(name=name, created_at=START))
+def add_tenants(ledger: MemoryLedger) -> Ledger:
+    """Puts both tenants into the table and nothing into the log: what tests append is all that there is."""
+    rows = {name: Tenant(name=name, created_at=START) for name in TENANTS}
+    ledger.store.commit({**ledger.store.state, (SYSTEM, TENANT_ROWS.name): rows})
     return ledger
 
 
 def fill_template(url: str) -> None:
-    """A migrated database with both tenants."""
-    ledger = open_ledger(url)
-    ledger.migrate()
-    add_tenants(ledger).close()
+    """A migrated database with both tenants in their table and nothing in the log."""
+    with closing(open_ledger(url)) as ledger:
+        ledger.migrate()
+    with closing(open_database(url)) as database, database.writing() as connection:
+        connection.execute(insert(tenants), [{"name": name, "created_at": START} for name in TENANTS])
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,8 @@ from tailorbird.ledger.tables import log_nodes, metadata
 
 #: Entries of the log that the oldest database holds: enough for nodes at three kept levels.
 OLD_ENTRIES = 300
+#: Entries by which its rows are taken as they are found: one for its identity, one for all that is anchored.
+FOUND = 2
 
 #: Revisions that change what rows hold, and no table.
 OF_ROWS_ALONE = ("0017",)
@@ -179,17 +181,28 @@ class TestFromTheFirstSchema:
             for size in (1, 16, 100, 256, OLD_ENTRIES):
                 assert log.root_at(size) == merkle.root(leaves[:size]).hex()
                 proof = [bytes.fromhex(h) for h in log.consistency(size)]
-                assert merkle.verify_consistency(size, merkle.root(leaves[:size]), OLD_ENTRIES, bytes.fromhex(head), proof)
+                assert merkle.verify_consistency(size, merkle.root(leaves[:size]), OLD_ENTRIES + FOUND, bytes.fromhex(head), proof)
         with engine_of(old_url) as engine, engine.connect() as connection:
             assert len(connection.execute(log_nodes.select()).all()) == OLD_ENTRIES // 16 + OLD_ENTRIES // 256
 
     def test_the_log_goes_on(self, ledger):
         with ledger.work("acme") as work:
-            assert work.events.append([sample.event("acme", n) for n in range(40)]) == OLD_ENTRIES + 40
+            assert work.events.append([sample.event("acme", n) for n in range(40)]) == OLD_ENTRIES + FOUND + 40
         with ledger.system(write=False) as system:
             log = system.events
             assert check_entries(log.entries(), log.checkpoints(), size=log.size(), root=log.root()) == ()
-            assert log.root_at(OLD_ENTRIES + 40) == log.root()
+            assert log.root_at(OLD_ENTRIES + FOUND + 40) == log.root()
+
+    def test_what_stands_is_anchored_as_it_is_found(self, ledger):
+        with ledger.system(write=False) as system:
+            *_, person, rows = system.events.entries()
+            assert (person.event.kind, person.event.subject) == ("identity.found", "ada")
+            assert (rows.event.kind, rows.event.actor) == ("tenant.anchored", "migration")
+            assert set(rows.event.rows) == {"tenant", "identity/ada"}
+            assert {row.name: row.digest for row in system.anchors.found("acme")} == rows.event.rows
+        ledger.migrate()
+        with ledger.system(write=False) as system:
+            assert system.events.size() == OLD_ENTRIES + FOUND
 
     def test_runs_and_steps_are_readable(self, ledger):
         with ledger.work("acme") as work:
@@ -213,7 +226,10 @@ class TestFromTheFirstSchema:
     def test_going_back_keeps_what_the_first_schema_had(self, old_url):
         before = rows_of(old_url)
         moved(migrated(old_url), "0001")
-        assert rows_of(old_url) == before
+        after = rows_of(old_url)
+        assert set(after.pop("log_entries")) > set(before.pop("log_entries"))
+        assert [rows.pop("log_frontier")[0][:8] for rows in (after, before)] == ["(1, 302,", "(1, 300,"]
+        assert after == before
 
 
 @pytest.mark.parametrize(("release", "state"), [(None, RunState.NO_RELEASE), (sample.digest("release"), RunState.DONE)])

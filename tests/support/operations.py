@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tailorbird.auth import KeyFileSealer
 from tailorbird.domain.event import Event
 from tailorbird.ledger import open_artifacts, open_ledger
 from tailorbird.settings import save_settings
@@ -25,7 +26,7 @@ def open_workspace(folder: Path, database: str = "", **upkeep: Any) -> Dependenc
     if not (folder / "settings.yaml").exists():
         save_settings(folder, {"tenant": TENANT})
     clock = FixedClock()
-    ledger = open_ledger(database or f"sqlite:///{folder / 'tailorbird.db'}", clock=clock)
+    ledger = open_ledger(database or f"sqlite:///{folder / 'tailorbird.db'}", clock=clock, sealer=KeyFileSealer(folder))
     ledger.migrate()
     deps = Dependencies(
         ledger=ledger,

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from tailorbird.auth import KeyFileSealer
 from tailorbird.ledger import open_ledger
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.ledger import Ledger
@@ -25,9 +26,10 @@ def workspace_ledger(folder: Path, clock: Clock, kind: str = FAST) -> Ledger:
 
     ``kind``: ``memory``, ``sqlite``, or the URL of a database.
     """
+    sealer = KeyFileSealer(folder)
     if kind == "memory":
-        return MemoryLedger(clock, _stores.setdefault(folder.resolve(), MemoryStore()))
-    ledger = open_ledger(f"sqlite:///{folder / 'tailorbird.db'}" if kind == SQLITE else kind, clock)
+        return MemoryLedger(clock, _stores.setdefault(folder.resolve(), MemoryStore()), sealer)
+    ledger = open_ledger(f"sqlite:///{folder / 'tailorbird.db'}" if kind == SQLITE else kind, clock, sealer)
     ledger.migrate()
     return ledger
 

@@ -147,7 +147,7 @@ def test_a_session_alone_changes_no_key_and_a_change_ends_all_sessions(deps: Dep
 
 def test_one_key_is_one_person(deps: Dependencies, author: Actor) -> None:
     with pytest.raises(Conflict, match="somebody's"):
-        identities.enrol(deps, "acme", "second", frozenset(author.identity.roles), author.identity.public_key, "admin")
+        identities.add_identity(deps, act_as(deps, "acme", "admin"), "second", author.identity.roles, author.identity.public_key)
 
 
 def test_one_key_has_one_spelling(deps: Dependencies, author: Actor) -> None:
@@ -157,7 +157,7 @@ def test_one_key_has_one_spelling(deps: Dependencies, author: Actor) -> None:
     twin = key[:42] + letters[letters.index(key[42]) ^ 1] + "="
     for text in (twin, "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "AAAA", "not base64"):
         with pytest.raises(InvalidInput):
-            identities.enrol(deps, "acme", "second", frozenset(author.identity.roles), text, "admin")
+            identities.add_identity(deps, act_as(deps, "acme", "admin"), "second", author.identity.roles, text)
 
 
 def test_an_api_key_is_replaced_with_a_time_of_grace(deps: Dependencies) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import math
 import time
 from collections import OrderedDict
@@ -14,11 +15,14 @@ from fastapi import Request
 
 from tailorbird.api.request_context import TENANT
 from tailorbird.auth import Action, Throttle, key_id_of, secret_matches
+from tailorbird.crypto.anchored_rows import anchored_row
 from tailorbird.domain.errors import Exhausted, Forbidden, Unauthenticated
 from tailorbird.domain.identity import ApiKey, Scope
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.ledger import Ledger
 from tailorbird.usecases.maintenance.clock_floor import believed
+
+_log = logging.getLogger("tailorbird.api")
 
 #: Method and path of a route.
 Place = tuple[str, str]
@@ -133,7 +137,13 @@ class Authenticator:
     def _look(self, key_id: str) -> _KeyHolder | None:
         with self._ledger.system(write=False) as system:
             key = system.tenants.key(key_id)
-            return _KeyHolder(key, system.floor.at()) if key else None
+            if key is None:
+                return None
+            row = anchored_row(key)
+            if system.anchors.differing(row.tenant, {row.name: row.digest}):
+                _log.error("the API key %s is not what the log says: it is refused; run tailorbird audit verify", key.id)
+                return None
+            return _KeyHolder(key, system.floor.at())
 
 
 def shows_api_key(request: Request) -> bool:

@@ -7,7 +7,9 @@ frameworks, what a release needs before it may move.
 from tailorbird.auth import origin_checks, signing
 from tailorbird.auth.api_keys import issue_api_key, key_id_of, secret_matches
 from tailorbird.auth.concurrency import ConcurrencyLimit
+from tailorbird.auth.identity_history import IdentityHistory, identity_problems
 from tailorbird.auth.identity_keys import PrivateKey, check_key, check_public_key, create_key, load_key, public_key
+from tailorbird.auth.log_seal import KeyFileSealer
 from tailorbird.auth.policy import ROLES_FOR, Action, authorise
 from tailorbird.auth.signed_checkpoints import check_note, make_checkpoint, verifier_key
 from tailorbird.auth.signing import sign, signed_bytes, verify
@@ -17,6 +19,8 @@ __all__ = [
     "ROLES_FOR",
     "Action",
     "ConcurrencyLimit",
+    "IdentityHistory",
+    "KeyFileSealer",
     "PrivateKey",
     "Throttle",
     "authorise",
@@ -24,6 +28,7 @@ __all__ = [
     "check_note",
     "check_public_key",
     "create_key",
+    "identity_problems",
     "issue_api_key",
     "key_id_of",
     "load_key",

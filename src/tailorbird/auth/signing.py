@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from datetime import datetime
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from tailorbird.auth.identity_keys import PrivateKey, public_key
+from tailorbird.crypto.ed25519 import is_signed
 from tailorbird.domain.errors import Corrupt, InvalidInput
 from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.value import Digest
@@ -62,16 +59,6 @@ def verify(signature: Signature, *, identity: Identity, purpose: str, digest: Di
             raise _invalid(what)
     if not is_signed(signed_bytes(purpose, digest), signature.signature, signature.public_key):
         raise _invalid(f"does not verify with the key of {identity.name}")
-
-
-def is_signed(message: bytes, signature: str, public: str) -> bool:
-    """True when ``signature`` (base64) over ``message`` verifies with the raw public key ``public`` (base64); never raises on bad input."""
-    try:
-        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public, validate=True))
-        key.verify(base64.b64decode(signature, validate=True), message)
-    except (InvalidSignature, ValueError, binascii.Error):
-        return False
-    return True
 
 
 def _invalid(what: str) -> Corrupt:

@@ -13,13 +13,14 @@ from tailorbird.cli.groups import command_group
 from tailorbird.cli.session import CommandSession, open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import digest_of, plain_json
 from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput, Unauthenticated
-from tailorbird.domain.identity import USUAL_SCOPES, Role, Rotation, Scope
+from tailorbird.domain.identity import USUAL_SCOPES, IdentityChange, Role, Rotation, Scope
 from tailorbird.domain.quota import KeyLimits
 from tailorbird.system.clock import SystemClock
 from tailorbird.usecases import identities
 from tailorbird.usecases.identities import (
     NewKey,
     add_identity,
+    addition,
     create_api_key,
     limit_api_key,
     list_api_keys,
@@ -144,7 +145,9 @@ def _add(
     path = _new_key_path(session, key_out, name)
     public = auth.create_key(path)
     try:
-        added = session.ask_as("admin", add_identity, name=name, roles=frozenset(role), public_key=public)
+        change = addition(session.tenant, name, frozenset(role), public)
+        signature = session.sign("identity", digest_of(change), "admin")
+        added = session.ask_as("admin", add_identity, name=name, roles=frozenset(role), public_key=public, signature=signature)
     except (Conflict, Forbidden, InvalidInput):  # it was not added; after any other error it may have been
         path.unlink()
         raise
@@ -169,7 +172,10 @@ def _list_people() -> None:
 def _disable(name: Annotated[str, typer.Argument(help="Name of the identity.")]) -> None:
     """Disable an identity. Its earlier approvals remain valid."""
     session = open_session()
-    disabled = session.ask_as("admin", identities.disable, name=name)
+    identities.disable.request_of(name=name)  # a bad name is told before a key is asked for
+    change = IdentityChange(tenant=session.tenant, identity=name, change="disable")
+    signature = session.sign("identity", digest_of(change), "admin")
+    disabled = session.ask_as("admin", identities.disable, name=name, signature=signature)
     print_json(disabled) if session.as_json else out.print(f"{disabled.name} is disabled", markup=False)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +11,13 @@ import typer
 from tailorbird import auth
 from tailorbird.cli.groups import command_group
 from tailorbird.cli.session import CommandSession, open_session, out, print_json, print_table, say
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.allowed_places import ANONYMOUS, AllowedPlace
 from tailorbird.domain.feedback import TrafficPolicy
+from tailorbird.domain.identity import Role
 from tailorbird.domain.quota import QuotaLimits, Usage
-from tailorbird.usecases.identities import FIRST_PEOPLE
+from tailorbird.system.clock import SystemClock
+from tailorbird.usecases.identities import FIRST_PEOPLE, addition
 from tailorbird.usecases.tenants import (
     Newcomer,
     TenantView,
@@ -51,9 +54,7 @@ def _add(
     session = open_session()
     limits, folder = _limits(limit), _own_folder(session, name)
     remove_tenant.request_of(name=name)  # a bad name makes no key
-    people = tuple(
-        Newcomer(name=person, roles=roles, public_key=_public(folder / f"{person}.key")) for person, roles in FIRST_PEOPLE.items()
-    )
+    people = first_people(name, {person: (roles, folder / f"{person}.key") for person, roles in FIRST_PEOPLE.items()})
     added = session.ask_as("admin", add_tenant, name=name, people=people, limits=limits)
     if session.as_json:
         print_json(added)
@@ -182,8 +183,16 @@ def _own_folder(session: CommandSession, name: str) -> Path:
     return Path(f"{name}-keys") if session.server else session.settings.keys / name
 
 
-def _public(path: Path) -> str:
-    return auth.public_key(auth.load_key(path)) if path.exists() else auth.create_key(path)
+def first_people(tenant: str, wanted: Mapping[str, tuple[frozenset[Role], Path]]) -> tuple[Newcomer, ...]:
+    """The first people of a tenant, each with a key file, which is made where there is none; the first admin among them signs for all."""
+    admin = next(name for name, (roles, _) in wanted.items() if Role.ADMIN in roles)
+    publics = {name: auth.public_key(auth.load_key(path)) if path.exists() else auth.create_key(path) for name, (_, path) in wanted.items()}
+    key, now = auth.load_key(wanted[admin][1]), SystemClock().now()
+    people = []
+    for name, (roles, _) in wanted.items():
+        signature = auth.sign(key, admin, "identity", digest_of(addition(tenant, name, roles, publics[name])), now)
+        people.append(Newcomer(name=name, roles=roles, public_key=publics[name], signature=signature))
+    return tuple(people)
 
 
 apps = {"tenant": tenant}

@@ -42,9 +42,9 @@ def _is_simple(value: Any) -> bool:
     return kind is str or kind is bool or value is None or (kind is int and -_EXACT <= value <= _EXACT)
 
 
-def plain_json(value: Value) -> Any:
+def plain_json(value: Value, *, without_defaults: bool = False) -> Any:
     """``value`` as JSON types only; sets become sorted lists, so that equal values give equal JSON."""
-    plain = value.model_dump(mode="python")
+    plain = value.model_dump(mode="python", exclude_defaults=without_defaults)
     return json.loads(json.dumps(plain, default=_encode))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -14,6 +15,17 @@ from tailorbird.domain.event import Checkpoint, Event, LogEntry
 def event_leaf(event: Event) -> bytes:
     """The leaf hash of an event: SHA-256(0x00 ‖ its RFC 8785 JSON)."""
     return leaf_hash(canonical_json(event))
+
+
+def salted(event: Event) -> Event:
+    """The event as it is appended, with a salt of its own."""
+    return event.model_copy(update={"salt": secrets.token_hex(16)})
+
+
+def event_of(body: str) -> Event:
+    """The event that an entry's body holds, without its salt. Raises ValueError (pydantic's ValidationError)."""
+    event = Event.model_validate_json(body)
+    return event.model_copy(update={"salt": ""}) if event.salt else event
 
 
 def event_body(event: Event) -> str:

@@ -6,11 +6,19 @@ from datetime import datetime
 
 from pydantic import Field
 
+from tailorbird.domain.identity import Signature
 from tailorbird.domain.value import Digest, Value
 
 
 class Event(Value):
-    """One state change or denial. ``kind`` reads ``noun.verb`` (``release.approved``, ``access.denied``)."""
+    """One state change or denial. ``kind`` reads ``noun.verb`` (``release.approved``, ``access.denied``).
+
+    ``rows`` are the rows of the tenant that changed with it, by name, each with the digest that it has since; None for one that is gone. In
+    the name ``*`` stands for every row of the tenant. ``signature`` is over what somebody asked for, where they had to sign it.
+
+    ``salt`` is drawn when the event is appended (32 hexadecimal digits) and stands in the entry's ``body`` alone: without it, who may ask
+    for the leaf hash of an entry could test guesses of what another tenant did.
+    """
 
     kind: str
     tenant: str
@@ -18,6 +26,29 @@ class Event(Value):
     subject: str
     at: datetime
     data: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+    rows: dict[str, Digest | None] = Field(default_factory=dict, exclude_if=lambda rows: not rows)
+    signature: Signature | None = Field(default=None, exclude_if=lambda signature: signature is None)
+    salt: str = Field(default="", exclude_if=lambda salt: not salt)
+
+
+class AnchoredRow(Value):
+    """A row of a tenant by its name (``identity/ada``), and the digest of what it holds; None where there is no such row."""
+
+    tenant: str
+    name: str
+    digest: Digest | None
+
+
+class LogHead(Value):
+    """The log at one moment: its size, the root over its entries, and the root over the rows that they anchor. Roots in hex."""
+
+    size: int
+    root: str
+    state: str
+
+    def statement(self) -> bytes:
+        """What is signed, so that nobody who can only write to the database appends to the log."""
+        return f"tailorbird/log-head/v1\n{self.size}\n{self.root}\n{self.state}\n".encode()
 
 
 class Remark(Value):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -133,6 +133,16 @@ class Rotation(Value):
     identity: Name
     public_key: str
     leaked: bool
+
+
+class IdentityChange(Value):
+    """What an admin signs (purpose ``identity``) to add or disable an identity, so that the log proves who let whom in, as what."""
+
+    tenant: Name
+    identity: Name
+    change: Literal["add", "disable"]
+    roles: tuple[Role, ...] = ()
+    public_key: str = ""
 
 
 class Session(Value):

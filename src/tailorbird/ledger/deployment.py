@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, insert, select, update
 
+from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.deployment import Alias, RequestRow, Traffic
 from tailorbird.domain.errors import Conflict, NotFound
@@ -22,16 +23,17 @@ from tailorbird.ledger.tables import alias_moves, aliases, requests, signals
 class Aliases:
     """Implements ``AliasRepository``."""
 
-    def __init__(self, connection: Connection, tenant: str) -> None:
+    def __init__(self, connection: Connection, tenant: str, changes: RowChanges | None = None) -> None:
         self._connection = connection
         self._tenant = tenant
+        self._changes = changes or RowChanges()
 
     def get(self, name: str) -> Alias:
         """The alias as it is now. Raises NotFound."""
-        row = self._connection.execute(self._versions(name).order_by(aliases.c.version.desc()).limit(1)).one_or_none()
-        if row is None:
+        alias = self._current(name)
+        if alias is None:
             raise NotFound(f"no alias {self._tenant}/{name}", "list them with: tailorbird release list", code="alias_missing")
-        return value_of(Alias, row)
+        return alias
 
     def all(self, only: Collection[str] | None = None) -> tuple[Alias, ...]:
         """All aliases as they are now, by name; only those named, where given."""
@@ -48,12 +50,15 @@ class Aliases:
         """Writes the next version. Raises Conflict when ``alias.version`` is not one above the stored one (1 for a new alias)."""
         own(self._tenant, alias.tenant)
         row = plain_json(alias) | {"moved_at": alias.moved_at}
-        if alias.version != self._version(alias.name) + 1 or not insert_new(self._connection, aliases, row):
+        before = self._current(alias.name)
+        version = before.version if before else 0
+        if alias.version != version + 1 or not insert_new(self._connection, aliases, row):
             raise Conflict(
-                f"the alias {alias.path} was moved meanwhile: version {alias.version} does not follow {self._version(alias.name)}",
+                f"the alias {alias.path} was moved meanwhile: version {alias.version} does not follow {version}",
                 "look where it points now, then move it again",
                 code="alias_version",
             )
+        self._changes.note(before, self._current(alias.name))
         self._connection.execute(update(alias_moves).values(count=alias_moves.c.count + 1))
 
     def history(self, name: str) -> tuple[Alias, ...]:
@@ -70,9 +75,9 @@ class Aliases:
     def _versions(self, name: str) -> Select[Any]:
         return select_fields(aliases, Alias).where(aliases.c.tenant == self._tenant, aliases.c.name == name)
 
-    def _version(self, name: str) -> int:
-        stored = select(func.coalesce(func.max(aliases.c.version), 0)).where(aliases.c.tenant == self._tenant, aliases.c.name == name)
-        return int(self._connection.execute(stored).scalar_one())
+    def _current(self, name: str) -> Alias | None:
+        row = self._connection.execute(self._versions(name).order_by(aliases.c.version.desc()).limit(1)).one_or_none()
+        return value_of(Alias, row) if row else None
 
 
 class Requests:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
-from sqlalchemy import Column, Connection, MetaData, Table, Text, delete, func, insert, select
+from sqlalchemy import Column, Connection, MetaData, Table, Text, delete, func, insert, select, update
 
 from tailorbird.domain.errors import Conflict, Corrupt, Unavailable
 from tailorbird.domain.value import Value
@@ -79,6 +79,7 @@ def restore(database: Database, folder: Path) -> dict[str, int]:
             for table in reversed(metadata.sorted_tables):
                 connection.execute(delete(table))
             rows = {table.name: _load(connection, table, folder) for table in metadata.sorted_tables}
+            connection.execute(update(log_frontier).values(seal=""))  # sealed anew here, with the next entry, where the key is
             log = Events(connection, None)
             stated = {name: file.rows for name, file in manifest.files.items()}
             if (rows, log.size(), log.root()) != (stated, manifest.log_size, manifest.log_root):

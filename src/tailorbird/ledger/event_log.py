@@ -6,17 +6,23 @@ Hashes of complete subtrees are stored, so that a proof costs a few look-ups.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Row, Select, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, func, insert, select, tuple_, update
 
-from tailorbird.crypto.log_verification import event_body
+from tailorbird.crypto.anchored_rows import RowChanges, update_anchors, with_changes
+from tailorbird.crypto.log_verification import event_body, event_of, salted
 from tailorbird.crypto.merkle import Frontier, LeafSpan, Node, complete_subtrees, consistency_spans, fold, inclusion_spans, leaf_hash, root
+from tailorbird.crypto.state_tree import EMPTY_STATE
 from tailorbird.domain.errors import Corrupt, InvalidInput
-from tailorbird.domain.event import Checkpoint, Event, LogEntry
+from tailorbird.domain.event import Checkpoint, Event, LogEntry, LogHead
 from tailorbird.ledger.row_mapping import next_number, own, select_fields, value_of
+from tailorbird.ledger.stored_anchors import StoredAnchors
 from tailorbird.ledger.tables import checkpoints, log_entries, log_frontier, log_nodes
+from tailorbird.ports.events import LogSealer
 
 #: Every how many levels the hashes are kept. Fixed for good: it is what ``log_nodes`` of every database holds.
 STRIDE = 4
@@ -71,27 +77,79 @@ class Events:
     checkpoints, which tell nothing about anybody's events, are those of the whole.
     """
 
-    def __init__(self, connection: Connection, tenant: str | None) -> None:
+    def __init__(
+        self, connection: Connection, tenant: str | None, changes: RowChanges | None = None, sealer: LogSealer | None = None
+    ) -> None:
         self._connection = connection
         self._tenant = tenant
+        self._changes = changes or RowChanges()
+        self._sealer = sealer
 
     def append(self, events: Sequence[Event]) -> int:
-        """Appends events in order and returns the log's new size. Reads one row, however long the log. Raises InvalidInput, Forbidden."""
-        before = self._frontier(lock=True)
-        rows, leaves = [], []
-        for index, event in enumerate(events, start=before.size):
+        """Appends events in order and returns the log's new size. Reads few rows, however long the log.
+
+        Raises InvalidInput, Forbidden; Corrupt where a row that changed with them was not as it was anchored, or the head is not sealed.
+        """
+        for event in events:
             own(self._tenant or event.tenant, event.tenant)
-            body = event_body(event)
+        before = self._head(lock=True)
+        if not events:
+            return before.frontier.size
+        self._check(before, writing=True)
+        told, changes = with_changes(events, self._changes)
+        rows, leaves = [], []
+        for index, event in enumerate(told, start=before.frontier.size):
+            body = event_body(salted(event))
             leaves.append(leaf_hash(body.encode()))
             leaf = leaves[-1].hex()
             rows.append({"index": index, "leaf_hash": leaf, "tenant": event.tenant, "subject": event.subject, "body": body})
-        after, finished = before.extend(leaves)
-        if rows:
-            self._connection.execute(insert(log_entries), rows)
-            keep(self._connection, finished)
-            edge = [hashed.hex() for hashed in after.edge]
-            self._connection.execute(update(log_frontier).values(size=after.size, edge=edge))
+        after, finished = before.frontier.extend(leaves)
+        self._connection.execute(insert(log_entries), rows)
+        keep(self._connection, finished)
+        state = before.state
+        if changes:
+            anchors = StoredAnchors(self._connection)
+            updated = update_anchors(anchors, state or EMPTY_STATE, changes)
+            anchors.write(updated)
+            state = updated.state
+        self._write_head(before, after, state)
         return after.size
+
+    def sealed_head(self) -> LogHead:
+        """The head of the log. Raises Corrupt, NotFound: it is not sealed by this log's key."""
+        stored = self._head()
+        self._check(stored, writing=False)
+        return stored.head()
+
+    def begin_anchoring(self) -> bool:
+        """Anchors rows from now on; True where none was anchored before. Raises Corrupt where the log was sealed before."""
+        before = self._head(lock=True)
+        if before.state:
+            return False
+        self._check(before, writing=False)
+        self._write_head(before, before.frontier, EMPTY_STATE)
+        return True
+
+    def anchor_rest(self, at: datetime) -> None:
+        """Anchors, by an event of its own, what was changed in this transaction and no event told of."""
+        for tenant in self._changes.tenants():
+            self.append([Event(kind="rows.changed", tenant=tenant, actor="ledger", subject=tenant, at=at)])
+
+    def _check(self, stored: _StoredHead, *, writing: bool) -> None:
+        if self._sealer is None:
+            return
+        if stored.frontier.size or stored.seal or stored.state not in ("", EMPTY_STATE):
+            self._sealer.check(stored.head(), stored.seal)
+        if writing:
+            self._sealer.check_growth(stored.head())
+
+    def _write_head(self, before: _StoredHead, after: Frontier, state: str) -> None:
+        head, seal = LogHead(size=after.size, root=after.root().hex(), state=state), ""
+        if self._sealer is not None and after.size:
+            is_new = not before.seal and not self._connection.scalar(select(func.count()).select_from(checkpoints))
+            seal = self._sealer.seal(head, was_sealed=bool(before.seal), is_new=is_new)
+        edge = [hashed.hex() for hashed in after.edge]
+        self._connection.execute(update(log_frontier).values(size=after.size, edge=edge, state=state, seal=seal))
 
     def size(self) -> int:
         """Number of entries of the log."""
@@ -162,21 +220,37 @@ class Events:
         except (KeyError, ValueError):
             raise Corrupt("a hash of the event log is gone or cannot be read", _RESTORE, code="log_corrupt") from None
 
-    def _frontier(self, *, lock: bool = False) -> Frontier:
-        stored = select(log_frontier.c.size, log_frontier.c.edge)
+    def _frontier(self) -> Frontier:
+        return self._head().frontier
+
+    def _head(self, *, lock: bool = False) -> _StoredHead:
+        stored = select(log_frontier.c.size, log_frontier.c.edge, log_frontier.c.state, log_frontier.c.seal)
         row = self._connection.execute(stored.with_for_update() if lock else stored).one_or_none()
         if row is None:
             raise _no_frontier()
         try:
-            return Frontier(row.size, tuple(map(bytes.fromhex, row.edge)))
+            return _StoredHead(Frontier(row.size, tuple(map(bytes.fromhex, row.edge))), row.state, row.seal)
         except (TypeError, ValueError):
             raise _no_frontier() from None
+
+
+@dataclass(frozen=True)
+class _StoredHead:
+    """The row of the log's head: right edge, root over the anchored rows (empty before the first), signature."""
+
+    frontier: Frontier
+    state: str
+    seal: str
+
+    def head(self) -> LogHead:
+        """What is signed."""
+        return LogHead(size=self.frontier.size, root=self.frontier.root().hex(), state=self.state)
 
 
 def _entry(row: Row[Any]) -> LogEntry:
     """Raises Corrupt for a body that is no event, and for columns beside it (by which entries are found) that say something else."""
     try:
-        entry = LogEntry(index=row.index, leaf_hash=row.leaf_hash, event=Event.model_validate_json(row.body), body=row.body)
+        entry = LogEntry(index=row.index, leaf_hash=row.leaf_hash, event=event_of(row.body), body=row.body)
     except ValidationError:
         entry = None
     if entry is None or (entry.event.tenant, entry.event.subject) != (row.tenant, row.subject):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, or_, update
+from sqlalchemy import ColumnElement, Connection, Select, Update, delete, func, or_, update
 
+from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.identity import ApiKey, Identity, Session
@@ -19,15 +20,17 @@ from tailorbird.ports.clock import Clock
 class Identities:
     """Implements ``IdentityRepository``."""
 
-    def __init__(self, connection: Connection, tenant: str) -> None:
+    def __init__(self, connection: Connection, tenant: str, changes: RowChanges | None = None) -> None:
         self._connection = connection
         self._tenant = tenant
+        self._changes = changes or RowChanges()
 
     def add(self, identity: Identity) -> None:
         """Adds an identity. Raises Conflict when the name is taken."""
         own(self._tenant, identity.tenant)
         if not insert_new(self._connection, identities, _row(identity)):
             raise Conflict(f"{self._tenant} already has an identity {identity.name}", "choose another name", code="identity_taken")
+        self._changes.note(None, self.get(identity.name))
 
     def get(self, name: str) -> Identity:
         """The identity. Raises NotFound."""
@@ -43,9 +46,10 @@ class Identities:
     def replace(self, identity: Identity) -> None:
         """Writes a changed identity in place of the one of that name. Raises NotFound."""
         own(self._tenant, identity.tenant)
+        before = self.get(identity.name)
         here = (identities.c.tenant == self._tenant, identities.c.name == identity.name)
-        if not self._connection.execute(update(identities).where(*here).values(_row(identity))).rowcount:
-            raise _no_identity(identity.name, self._tenant)
+        self._connection.execute(update(identities).where(*here).values(_row(identity)))
+        self._changes.note(before, self.get(identity.name))
 
     def _all(self) -> Select[Any]:
         return select_fields(identities, Identity).where(identities.c.tenant == self._tenant)
@@ -54,9 +58,10 @@ class Identities:
 class ApiKeys:
     """Implements ``ApiKeyRepository``."""
 
-    def __init__(self, connection: Connection, tenant: str) -> None:
+    def __init__(self, connection: Connection, tenant: str, changes: RowChanges | None = None) -> None:
         self._connection = connection
         self._tenant = tenant
+        self._changes = changes or RowChanges()
 
     def add(self, key: ApiKey) -> None:
         """Adds a key. Raises Conflict when its id is taken, in any tenant."""
@@ -64,6 +69,7 @@ class ApiKeys:
         sets = {"scopes": sorted(key.scopes), "groups": sorted(key.groups), "limits": plain_json(key.limits)}
         if not insert_new(self._connection, api_keys, key.model_dump() | sets):
             raise Conflict("a key with this id exists", "make another key", code="key_taken")
+        self._changes.note(None, self._get(key.id))
 
     def all(self) -> tuple[ApiKey, ...]:
         """All keys, oldest first, revoked ones too."""
@@ -73,18 +79,22 @@ class ApiKeys:
     def expire(self, key: str, at: datetime) -> ApiKey:
         """Makes the key with this id end at ``at``; one that ends earlier keeps its end. Raises NotFound."""
         later = or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > at)
-        self._connection.execute(update(api_keys).where(*self._here(key), later).values(expires_at=at))
-        return self._get(key)
+        return self._set(key, update(api_keys).where(*self._here(key), later).values(expires_at=at))
 
     def limit(self, key: str, limits: KeyLimits) -> ApiKey:
         """Sets the limits of the key with this id. Raises NotFound."""
-        self._connection.execute(update(api_keys).where(*self._here(key)).values(limits=plain_json(limits)))
-        return self._get(key)
+        return self._set(key, update(api_keys).where(*self._here(key)).values(limits=plain_json(limits)))
 
     def revoke(self, key: str, at: datetime) -> ApiKey:
         """Revokes the key with this id; one that is revoked already keeps the time at which it was. Raises NotFound."""
-        self._connection.execute(update(api_keys).where(*self._here(key)).values(revoked_at=func.coalesce(api_keys.c.revoked_at, at)))
-        return self._get(key)
+        return self._set(key, update(api_keys).where(*self._here(key)).values(revoked_at=func.coalesce(api_keys.c.revoked_at, at)))
+
+    def _set(self, key: str, change: Update) -> ApiKey:
+        before = self._get(key)
+        self._connection.execute(change)
+        after = self._get(key)
+        self._changes.note(before, after)
+        return after
 
     def _get(self, key: str) -> ApiKey:
         row = self._connection.execute(self._all().where(api_keys.c.id == key)).one_or_none()
@@ -114,18 +124,22 @@ _KEPT = timedelta(days=1)
 class Sessions:
     """Implements ``SessionRepository``."""
 
-    def __init__(self, connection: Connection, tenant: str, clock: Clock) -> None:
+    def __init__(self, connection: Connection, tenant: str, clock: Clock, changes: RowChanges | None = None) -> None:
         self._connection = connection
         self._tenant = tenant
         self._clock = clock
+        self._changes = changes or RowChanges()
 
     def add(self, session: Session) -> None:
         """Adds a session, and clears away those that ended a day ago. Raises Conflict when its id was used, in any tenant."""
         own(self._tenant, session.tenant)
         if not insert_new(self._connection, sessions, session.model_dump()):
             raise Conflict("this login was used already", "log in again", code="login_used")
+        self._changes.note(None, stored_session(self._connection, session.id))
         past = self._clock.now() - _KEPT
         ended = or_(sessions.c.expires_at <= past, sessions.c.ended_at <= past)
+        for row in self._connection.execute(select_fields(sessions, Session).where(sessions.c.tenant == self._tenant, ended)).all():
+            self._changes.note(value_of(Session, row), None)
         self._connection.execute(delete(sessions).where(sessions.c.tenant == self._tenant, ended))
 
     def end(self, session: str, at: datetime) -> None:
@@ -139,3 +153,9 @@ class Sessions:
     def _end(self, which: ColumnElement[bool], at: datetime) -> None:
         going_on = (sessions.c.ended_at.is_(None), sessions.c.expires_at > at)
         self._connection.execute(update(sessions).where(sessions.c.tenant == self._tenant, which, *going_on).values(ended_at=at))
+
+
+def stored_session(connection: Connection, session: str) -> Session | None:
+    """The session with this id, in whichever tenant."""
+    row = connection.execute(select_fields(sessions, Session).where(sessions.c.id == session)).one_or_none()
+    return value_of(Session, row) if row else None

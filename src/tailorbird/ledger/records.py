@@ -71,7 +71,7 @@ class References:
     def digests(self, of: str | None = None) -> Iterator[Digest]:
         """Digests in the rows of tenant ``of``, or of all tenants."""
         for table in metadata.sorted_tables:
-            if "tenant" not in table.c or table is log_entries:
+            if "tenant" not in table.c or table is log_entries:  # anchored rows have no such column either
                 continue
             columns = [column for column in table.c if isinstance(column.type, String | Text | CanonicalJson) and column.name != "tenant"]
             plain = [column.cast(Text) if isinstance(column.type, CanonicalJson) else column for column in columns]

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, delete, func, select, update
 
+from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.crypto.canonical_json import digest_bytes, plain_json, short
 from tailorbird.domain.errors import Conflict, Corrupt, NotFound
 from tailorbird.domain.release import Approval, Dossier, Release, ReleaseContent, ReleaseState
@@ -30,9 +31,10 @@ from tailorbird.ledger.tables import approvals, looks, releases, splits
 class Releases:
     """Implements ``ReleaseRepository``."""
 
-    def __init__(self, connection: Connection, tenant: str) -> None:
+    def __init__(self, connection: Connection, tenant: str, changes: RowChanges | None = None) -> None:
         self._connection = connection
         self._tenant = tenant
+        self._changes = changes or RowChanges()
 
     def add(self, release: Release) -> None:
         """Adds a release and its approvals, unless it is there.
@@ -57,6 +59,7 @@ class Releases:
             "signature": plain_json(release.signature),
         }
         if insert_new(self._connection, releases, row):
+            self._changes.note(None, self.get(release.digest))
             for approval in release.approvals:
                 self.approve(approval)
 
@@ -88,15 +91,16 @@ class Releases:
 
     def move(self, digest: Digest, before: ReleaseState, after: ReleaseState) -> None:
         """Moves a release from ``before`` to ``after``. Raises NotFound, and Conflict when it is no longer in ``before``."""
-        here = and_(releases.c.tenant == self._tenant, releases.c.digest == digest, releases.c.dossier.is_not(None))
-        moved = self._connection.execute(update(releases).where(here, releases.c.state == before).values(state=after))
-        if not moved.rowcount:
-            state = self.get(digest).state
+        stood = self.get(digest)
+        if stood.state is not before:
             raise Conflict(
-                f"the release {short(digest)} is {state.value}, not {before.value}",
+                f"the release {short(digest)} is {stood.state.value}, not {before.value}",
                 "somebody else moved it: look at it again before you decide",
                 code="release_state",
             )
+        here = and_(releases.c.tenant == self._tenant, releases.c.digest == digest)
+        self._connection.execute(update(releases).where(here).values(state=after))
+        self._changes.note(stood, self.get(digest))
 
     def approve(self, approval: Approval) -> None:
         """Adds a decision. Raises NotFound, and Conflict when this identity has already decided."""
@@ -104,7 +108,7 @@ class Releases:
         release = self._connection.execute(self._all().where(releases.c.digest == approval.release)).one_or_none()
         if release is None:
             raise _missing(approval.release, self._tenant)
-        _require_dossier(release)
+        stood = self._release(release)
         row = plain_json(approval) | {"tenant": self._tenant, "number": next_number(approvals.c.number, *here)}
         if not insert_new(self._connection, approvals, row):
             raise Conflict(
@@ -112,6 +116,7 @@ class Releases:
                 "a decision stands: another approver must decide, or a new release be made",
                 code="already_decided",
             )
+        self._changes.note(stood, self.get(approval.release))
 
     def _newest(self) -> Select[Any]:
         return self._all().where(releases.c.dossier.is_not(None)).order_by(releases.c.number.desc(), releases.c.digest)

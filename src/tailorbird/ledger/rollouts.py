@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, case, func, insert, literal, select, update
 
+from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.domain.deployment import SHADOW
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.feedback import FeedbackKind
@@ -20,9 +21,10 @@ Segmented = Literal["channel", "language", "length"]
 class Rollouts:
     """Implements ``RolloutRepository``."""
 
-    def __init__(self, connection: Connection, tenant: str) -> None:
+    def __init__(self, connection: Connection, tenant: str, changes: RowChanges | None = None) -> None:
         self._connection = connection
         self._tenant = tenant
+        self._changes = changes or RowChanges()
 
     def add(self, rollout: Rollout) -> None:
         """Adds a rollout. Raises Conflict when its alias has an open one."""
@@ -35,6 +37,7 @@ class Rollouts:
             )
         number = next_number(rollouts.c.number, rollouts.c.tenant == self._tenant)
         self._connection.execute(insert(rollouts).values(_row(rollout) | {"number": number}))
+        self._changes.note(None, self.get(rollout.id))
 
     def get(self, rollout: str) -> Rollout:
         """The rollout whose id is, or starts with, ``rollout``. Raises NotFound."""
@@ -42,6 +45,11 @@ class Rollouts:
         if len(found) != 1:
             raise NotFound(f"no rollout {rollout} in {self._tenant}", "list them with: tailorbird rollout list", code="rollout_missing")
         return value_from_text(Rollout, found[0])
+
+    def all(self) -> tuple[Rollout, ...]:
+        """All rollouts, oldest first."""
+        every = self._bodies().order_by(rollouts.c.number)
+        return tuple(value_from_text(Rollout, body) for body in self._connection.execute(every).scalars())
 
     def latest(self, limit: int = 50) -> tuple[Rollout, ...]:
         """The newest rollouts, newest first."""
@@ -58,8 +66,11 @@ class Rollouts:
         """Writes the next revision. Raises Conflict when the stored one is not the revision before."""
         own(self._tenant, rollout.tenant)
         before = (rollouts.c.tenant == self._tenant, rollouts.c.id == rollout.id, rollouts.c.revision == rollout.revision - 1)
-        if not self._connection.execute(update(rollouts).where(*before).values(_row(rollout))).rowcount:
+        stood = self._connection.scalar(select(rollouts.c.body).where(*before))
+        if stood is None:
             raise Conflict("the rollout has moved meanwhile", "look where it stands: tailorbird rollout show", code="rollout_moved")
+        self._connection.execute(update(rollouts).where(*before).values(_row(rollout)))
+        self._changes.note(value_from_text(Rollout, stood), self.get(rollout.id))
 
     def tallies(self, alias: str, since_version: int, by: Segmented | None = None, start: datetime | None = None) -> tuple[ArmTally, ...]:
         """Counts of each release under each version of the alias from ``since_version`` on."""

@@ -8,20 +8,23 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, exists, select, update
 
+from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.identity import ApiKey, Session, Tenant
 from tailorbird.domain.label_review import ModelReview
 from tailorbird.domain.run import Run, RunState, StepState
+from tailorbird.ledger.anchors import AnchorBook
 from tailorbird.ledger.event_log import Events
+from tailorbird.ledger.identities import stored_session
 from tailorbird.ledger.label_reviews import is_free
 from tailorbird.ledger.quota import AllUsage, Gateways
 from tailorbird.ledger.records import References
 from tailorbird.ledger.row_mapping import insert_new, select_fields, value_from, value_of
 from tailorbird.ledger.runs import is_held
-from tailorbird.ledger.tables import alias_moves, api_keys, log_entries, metadata, model_reviews, runs, sessions, steps, tenants, time_floor
+from tailorbird.ledger.tables import alias_moves, api_keys, log_entries, metadata, model_reviews, runs, steps, tenants, time_floor
 from tailorbird.ports.clock import Clock, TimeFloor
-from tailorbird.ports.events import AuditLog
+from tailorbird.ports.events import AuditLog, RowAnchorBook
 from tailorbird.ports.identity import TenantDirectory
 from tailorbird.ports.quota import GatewayDirectory, UsageBook
 from tailorbird.ports.records import ReferenceBook
@@ -58,13 +61,15 @@ class StoredTimeFloor:
 class Tenants:
     """Implements ``TenantDirectory``."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, changes: RowChanges | None = None) -> None:
         self._connection = connection
+        self._changes = changes or RowChanges()
 
     def add(self, tenant: Tenant) -> None:
         """Adds a tenant. Raises Conflict when the name is taken."""
         if not insert_new(self._connection, tenants, tenant.model_dump(mode="python") | _plain(tenant)):
             raise Conflict(f"there is a tenant {tenant.name} already", "choose another name", code="tenant_taken")
+        self._changes.note(None, self.get(tenant.name))
 
     def all(self) -> tuple[Tenant, ...]:
         """All tenants, by name."""
@@ -80,9 +85,9 @@ class Tenants:
 
     def replace(self, tenant: Tenant) -> None:
         """Writes a changed tenant in place of the one of that name. Raises NotFound."""
-        changed = update(tenants).where(tenants.c.name == tenant.name).values(tenant.model_dump() | _plain(tenant))
-        if not self._connection.execute(changed).rowcount:
-            raise no_tenant(tenant.name)
+        before = self.get(tenant.name)
+        self._connection.execute(update(tenants).where(tenants.c.name == tenant.name).values(tenant.model_dump() | _plain(tenant)))
+        self._changes.note(before, self.get(tenant.name))
 
     def remove(self, name: str) -> dict[str, int]:
         """Deletes a tenant with every row that is its, in every table but the event log. Returns rows a table. Raises NotFound."""
@@ -90,6 +95,7 @@ class Tenants:
         owned = [table for table in reversed(metadata.sorted_tables) if "tenant" in table.c and table is not log_entries]
         rows = {table.name: self._connection.execute(delete(table).where(table.c.tenant == name)).rowcount for table in owned}
         self._connection.execute(delete(tenants).where(tenants.c.name == name))
+        self._changes.note_none_left(name)
         self._connection.execute(update(alias_moves).values(count=alias_moves.c.count + 1))
         return rows
 
@@ -100,8 +106,7 @@ class Tenants:
 
     def session(self, session_id: str) -> Session | None:
         """The session with this id, in whichever tenant."""
-        row = self._connection.execute(select_fields(sessions, Session).where(sessions.c.id == session_id)).one_or_none()
-        return value_of(Session, row) if row else None
+        return stored_session(self._connection, session_id)
 
     def aliases_moved(self) -> int:
         """Total number of alias moves."""
@@ -154,6 +159,7 @@ class System:
 
     tenants: TenantDirectory
     events: AuditLog
+    anchors: RowAnchorBook
     queue: WorkQueue
     usage: UsageBook
     gateways: GatewayDirectory
@@ -161,11 +167,12 @@ class System:
     floor: TimeFloor
 
 
-def system_over(connection: Connection, clock: Clock) -> System:
+def system_over(connection: Connection, clock: Clock, changes: RowChanges, events: Events) -> System:
     """The system repositories inside one transaction."""
     return System(
-        tenants=Tenants(connection),
-        events=Events(connection, None),
+        tenants=Tenants(connection, changes),
+        events=events,
+        anchors=AnchorBook(events, connection),
         queue=Queue(connection, clock),
         usage=AllUsage(connection),
         gateways=Gateways(connection),

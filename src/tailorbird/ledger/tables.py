@@ -10,70 +10,39 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     Boolean,
     Column,
     Float,
-    ForeignKey,
     ForeignKeyConstraint,
     Index,
     Integer,
-    MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
-    false,
     text,
 )
 
+from tailorbird.ledger.columns import count_column, flag_column, key_column, metadata, said_column, tenant_column, text_column
+from tailorbird.ledger.log_tables import anchor_nodes as anchor_nodes
+from tailorbird.ledger.log_tables import anchored_rows as anchored_rows
+from tailorbird.ledger.log_tables import checkpoints as checkpoints
+from tailorbird.ledger.log_tables import log_entries as log_entries
+from tailorbird.ledger.log_tables import log_frontier as log_frontier
+from tailorbird.ledger.log_tables import log_nodes as log_nodes
 from tailorbird.ledger.row_mapping import CanonicalJson, UtcTime
-
-#: One spelling for the names of constraints, so that later migrations can name them.
-metadata = MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    }
-)
-
-
-def _tenant() -> Column[str]:
-    return Column("tenant", String, ForeignKey("tenants.name"), primary_key=True)
-
-
-def _key(name: str) -> Column[str]:
-    return Column(name, String, primary_key=True)
-
-
-def _text(name: str) -> Column[str]:
-    return Column(name, String, nullable=False)
-
-
-def _said(name: str) -> Column[str]:
-    return Column(name, String, nullable=False, server_default="")
-
-
-def _flag(name: str) -> Column[bool]:
-    return Column(name, Boolean, nullable=False, server_default=false())
-
-
-def _count(name: str) -> Column[int]:
-    return Column(name, BigInteger, nullable=False)
 
 
 def _used() -> list[Column[Any]]:
-    counts = [_count(name) for name in ("requests", "input_tokens", "output_tokens")]
+    counts = [count_column(name) for name in ("requests", "input_tokens", "output_tokens")]
     start = Column("start", UtcTime, primary_key=True)
-    return [_key("gateway"), _key("period"), start, *counts, Column("money", Float, nullable=False)]
+    return [key_column("gateway"), key_column("period"), start, *counts, Column("money", Float, nullable=False)]
 
 
 tenants = Table(
     "tenants",
     metadata,
-    _key("name"),
+    key_column("name"),
     Column("created_at", UtcTime, nullable=False),
     Column("suspended_at", UtcTime),
     Column("limits", CanonicalJson, nullable=False, server_default="{}"),
@@ -84,10 +53,10 @@ tenants = Table(
 identities = Table(
     "identities",
     metadata,
-    _tenant(),
-    _key("name"),
+    tenant_column(),
+    key_column("name"),
     Column("roles", CanonicalJson, nullable=False),
-    _text("public_key"),
+    text_column("public_key"),
     Column("created_at", UtcTime, nullable=False),
     Column("disabled_at", UtcTime),
     Column("former_keys", CanonicalJson, nullable=False, server_default="[]"),
@@ -96,10 +65,10 @@ identities = Table(
 api_keys = Table(
     "api_keys",
     metadata,
-    _tenant(),
-    _key("id"),
-    _text("name"),
-    _text("secret_sha256"),
+    tenant_column(),
+    key_column("id"),
+    text_column("name"),
+    text_column("secret_sha256"),
     Column("created_at", UtcTime, nullable=False),
     Column("expires_at", UtcTime),
     Column("revoked_at", UtcTime),
@@ -112,10 +81,10 @@ api_keys = Table(
 sessions = Table(
     "sessions",
     metadata,
-    _tenant(),
-    _key("id"),
-    _text("identity"),
-    _text("secret_sha256"),
+    tenant_column(),
+    key_column("id"),
+    text_column("identity"),
+    text_column("secret_sha256"),
     Column("created_at", UtcTime, nullable=False),
     Column("expires_at", UtcTime, nullable=False),
     Column("ended_at", UtcTime),
@@ -125,9 +94,9 @@ sessions = Table(
 records = Table(
     "records",
     metadata,
-    _tenant(),
-    _key("kind"),
-    _key("digest"),
+    tenant_column(),
+    key_column("kind"),
+    key_column("digest"),
     Column("number", Integer, nullable=False),
     Column("body", Text, nullable=False),
     Index(None, "tenant", "kind", "number"),
@@ -136,16 +105,16 @@ records = Table(
 runs = Table(
     "runs",
     metadata,
-    _tenant(),
-    _key("id"),
+    tenant_column(),
+    key_column("id"),
     Column("number", Integer, nullable=False),
-    _text("objective_name"),
-    _text("objective"),
-    _text("fingerprint"),
-    _text("folder"),
-    _text("created_by"),
+    text_column("objective_name"),
+    text_column("objective"),
+    text_column("fingerprint"),
+    text_column("folder"),
+    text_column("created_by"),
     Column("created_at", UtcTime, nullable=False),
-    _text("state"),
+    text_column("state"),
     Column("source", String),
     Column("inputs", String),
     UniqueConstraint("tenant", "fingerprint"),
@@ -158,11 +127,11 @@ runs = Table(
 steps = Table(
     "steps",
     metadata,
-    _tenant(),
-    _key("run"),
-    _key("name"),
+    tenant_column(),
+    key_column("run"),
+    key_column("name"),
     Column("position", Integer, nullable=False),
-    _text("state"),
+    text_column("state"),
     Column("owner", String),
     Column("lease_until", UtcTime),
     Column("attempts", Integer, nullable=False),
@@ -183,10 +152,10 @@ steps = Table(
 releases = Table(
     "releases",
     metadata,
-    _tenant(),
-    _key("digest"),
+    tenant_column(),
+    key_column("digest"),
     Column("number", Integer, nullable=False),
-    _text("state"),
+    text_column("state"),
     Column("content", Text, nullable=False),
     Column("dossier", Text),
     Column("signature", CanonicalJson, nullable=False),
@@ -196,13 +165,13 @@ releases = Table(
 approvals = Table(
     "approvals",
     metadata,
-    _tenant(),
-    _key("release"),
-    _key("identity"),
+    tenant_column(),
+    key_column("release"),
+    key_column("identity"),
     Column("number", Integer, nullable=False),
     Column("dossier", String),
-    _text("role"),
-    _text("decision"),
+    text_column("role"),
+    text_column("decision"),
     Column("reason", Text, nullable=False),
     Column("signature", CanonicalJson, nullable=False),
     ForeignKeyConstraint(["tenant", "release"], ["releases.tenant", "releases.digest"]),
@@ -211,12 +180,12 @@ approvals = Table(
 judgements = Table(
     "judgements",
     metadata,
-    _tenant(),
-    _key("release"),
-    _key("reviewer"),
+    tenant_column(),
+    key_column("release"),
+    key_column("reviewer"),
     Column("number", Integer, primary_key=True, autoincrement=False),
-    _text("mark"),
-    _text("candidate_side"),
+    text_column("mark"),
+    text_column("candidate_side"),
     Column("reason", Text, nullable=False),
     Column("at", UtcTime, nullable=False),
     ForeignKeyConstraint(["tenant", "release"], ["releases.tenant", "releases.digest"]),
@@ -226,17 +195,17 @@ judgements = Table(
 model_reviews = Table(
     "model_reviews",
     metadata,
-    _tenant(),
-    _key("release"),
-    _key("model"),
+    tenant_column(),
+    key_column("release"),
+    key_column("model"),
     Column("number", Integer, nullable=False),
-    _text("asked_by"),
+    text_column("asked_by"),
     Column("asked_at", UtcTime, nullable=False),
     Column("bar", Float, nullable=False),
-    _text("state"),
+    text_column("state"),
     Column("base", String),
     Column("related", Text, nullable=False),
-    _text("engine"),
+    text_column("engine"),
     Column("marks", CanonicalJson, nullable=False),
     Column("error", String),
     Column("judged_at", UtcTime),
@@ -251,44 +220,46 @@ model_reviews = Table(
 looks = Table(
     "looks",
     metadata,
-    _tenant(),
-    _key("objective_name"),
-    _key("snapshot"),
-    _key("candidate"),
+    tenant_column(),
+    key_column("objective_name"),
+    key_column("snapshot"),
+    key_column("candidate"),
     Column("question", String, primary_key=True, server_default=""),
     Column("number", Integer, nullable=False),
     UniqueConstraint("tenant", "objective_name", "number"),
 )
 
-splits = Table("splits", metadata, _tenant(), _key("objective_name"), _key("row_id"), _text("split"), _text("row_group"))
+splits = Table(
+    "splits", metadata, tenant_column(), key_column("objective_name"), key_column("row_id"), text_column("split"), text_column("row_group")
+)
 
 #: Every version an alias ever had; the one with the highest version is current.
 aliases = Table(
     "aliases",
     metadata,
-    _tenant(),
-    _key("name"),
+    tenant_column(),
+    key_column("name"),
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("targets", CanonicalJson, nullable=False),
     Column("previous", CanonicalJson, nullable=False),
     Column("moved_at", UtcTime, nullable=False),
-    _text("moved_by"),
-    _said("salt"),
+    text_column("moved_by"),
+    said_column("salt"),
     Column("mirror", String),
 )
 
 requests = Table(
     "requests",
     metadata,
-    _tenant(),
-    _key("id"),
-    _text("key"),
-    _text("alias"),
+    tenant_column(),
+    key_column("id"),
+    text_column("key"),
+    text_column("alias"),
     Column("release", String),
-    _text("arm"),
-    _text("route"),
+    text_column("arm"),
+    text_column("route"),
     Column("status", Integer, nullable=False),
-    _text("outcome"),
+    text_column("outcome"),
     Column("error", String),
     Column("prediction", Text),
     Column("prompt_tokens", Integer, nullable=False),
@@ -300,33 +271,33 @@ requests = Table(
     Column("confidence", Float),
     Column("cost", Float, nullable=False, server_default=text("0")),
     Column("version", Integer, nullable=False, server_default=text("0")),
-    _said("unit"),
-    _flag("malformed"),
-    _flag("referred"),
+    said_column("unit"),
+    flag_column("malformed"),
+    flag_column("referred"),
     Column("agrees", Boolean),
-    _said("channel"),
-    _said("language"),
+    said_column("channel"),
+    said_column("language"),
     Index(None, "tenant", "at", "id"),
     Index(None, "tenant", "release", "at"),
     Index(None, "tenant", "alias", "version"),
 )
 
 #: What requests have used up, written in the transaction that writes their rows. ``gateway`` is one process's life.
-usage = Table("usage", metadata, _tenant(), *_used())
+usage = Table("usage", metadata, tenant_column(), *_used())
 
 #: As ``usage``, of API keys that have limits of their own.
-key_usage = Table("key_usage", metadata, _tenant(), _key("key"), *_used())
+key_usage = Table("key_usage", metadata, tenant_column(), key_column("key"), *_used())
 
 #: Artifacts that a tenant's work has stored, each once. ``name`` is the digest's hexadecimal part: it counts an artifact, and keeps none.
-stored = Table("stored", metadata, _tenant(), _key("name"), _count("bytes"))
+stored = Table("stored", metadata, tenant_column(), key_column("name"), count_column("bytes"))
 
 feedback = Table(
     "feedback",
     metadata,
-    _tenant(),
-    _key("request"),
-    _key("kind"),
-    _key("source"),
+    tenant_column(),
+    key_column("request"),
+    key_column("kind"),
+    key_column("source"),
     Column("value", Text, nullable=False),
     Column("score", Float),
     Column("at", UtcTime, nullable=False),
@@ -337,11 +308,11 @@ feedback = Table(
 reviews = Table(
     "reviews",
     metadata,
-    _tenant(),
-    _key("request"),
-    _text("alias"),
-    _text("reason"),
-    _text("state"),
+    tenant_column(),
+    key_column("request"),
+    text_column("alias"),
+    text_column("reason"),
+    text_column("state"),
     Column("queued_at", UtcTime, nullable=False),
     Column("settled_at", UtcTime),
     Column("settled_by", String),
@@ -354,8 +325,8 @@ reviews = Table(
 contents = Table(
     "contents",
     metadata,
-    _tenant(),
-    _key("request"),
+    tenant_column(),
+    key_column("request"),
     Column("text", Text, nullable=False),
     Column("answer", Text, nullable=False),
     Column("at", UtcTime, nullable=False),
@@ -368,11 +339,11 @@ contents = Table(
 rollouts = Table(
     "rollouts",
     metadata,
-    _tenant(),
-    _key("id"),
+    tenant_column(),
+    key_column("id"),
     Column("number", Integer, nullable=False),
-    _text("alias"),
-    _text("state"),
+    text_column("alias"),
+    text_column("state"),
     Column("revision", Integer, nullable=False),
     Column("body", Text, nullable=False),
     Index(None, "tenant", "number"),
@@ -381,16 +352,16 @@ rollouts = Table(
 signals = Table(
     "signals",
     metadata,
-    _tenant(),
+    tenant_column(),
     Column("number", Integer, primary_key=True, autoincrement=False),
-    _text("objective"),
+    text_column("objective"),
     Column("release", String),
-    _text("name"),
+    text_column("name"),
     Column("value", Float, nullable=False),
     Column("bound", Float),
     Column("p_value", Float),
     Column("n", Integer, nullable=False),
-    _text("severity"),
+    text_column("severity"),
     Column("text", Text, nullable=False),
     Column("at", UtcTime, nullable=False),
     Index(None, "tenant", "objective", "number"),
@@ -399,13 +370,13 @@ signals = Table(
 decisions = Table(
     "decisions",
     metadata,
-    _tenant(),
+    tenant_column(),
     Column("number", Integer, primary_key=True, autoincrement=False),
-    _text("objective"),
-    _text("row"),
-    _text("action"),
-    _text("label"),
-    _text("by"),
+    text_column("objective"),
+    text_column("row"),
+    text_column("action"),
+    text_column("label"),
+    text_column("by"),
     Column("at", UtcTime, nullable=False),
     Index(None, "tenant", "objective", "row"),
 )
@@ -414,13 +385,13 @@ decisions = Table(
 erasures = Table(
     "erasures",
     metadata,
-    _tenant(),
-    _key("id"),
+    tenant_column(),
+    key_column("id"),
     Column("number", Integer, nullable=False),
-    _text("subject"),
-    _text("by"),
+    text_column("subject"),
+    text_column("by"),
     Column("at", UtcTime, nullable=False),
-    _text("state"),
+    text_column("state"),
     Column("certificate", String),
     Column("signature", CanonicalJson),
     Column("owner", String),
@@ -429,57 +400,15 @@ erasures = Table(
 )
 
 #: Secrets in hex, one a name: what pseudonyms and salts are made with.
-secrets = Table("secrets", metadata, _tenant(), _key("name"), _text("value"))
+secrets = Table("secrets", metadata, tenant_column(), key_column("name"), text_column("value"))
 
 # Above tenants.
-
-#: The Merkle log. ``body`` is the canonical JSON of the event, byte for byte what ``leaf_hash`` covers.
-log_entries = Table(
-    "log_entries",
-    metadata,
-    Column("index", Integer, primary_key=True, autoincrement=False),
-    _text("leaf_hash"),
-    _text("tenant"),
-    _text("subject"),
-    Column("body", Text, nullable=False),
-    Index(None, "subject", "index"),
-    Index(None, "tenant", "index"),
-)
-
-#: Hashes (in hex) of complete subtrees of the log, of 2**level leaves each, at levels 4, 8, 12 and so on (``lognodes.py``).
-log_nodes = Table(
-    "log_nodes",
-    metadata,
-    Column("level", Integer, primary_key=True, autoincrement=False),
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    _text("hash"),
-)
-
-#: One row: the log's size and its right edge (hashes in hex, largest subtree first).
-log_frontier = Table(
-    "log_frontier",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("size", Integer, nullable=False),
-    Column("edge", CanonicalJson, nullable=False),
-)
-
-checkpoints = Table(
-    "checkpoints",
-    metadata,
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    _text("origin"),
-    Column("size", Integer, nullable=False),
-    _text("root"),
-    Column("note", Text, nullable=False),
-    Column("at", UtcTime, nullable=False),
-)
 
 #: Gateways that serve, when each last said so, and up to which move of any alias it answers as the record says.
 gateways = Table(
     "gateways",
     metadata,
-    _key("id"),
+    key_column("id"),
     Column("moves", Integer, nullable=False),
     Column("at", UtcTime, nullable=False),
 )

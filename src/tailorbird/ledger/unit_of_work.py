@@ -9,7 +9,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
+from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.domain.errors import NotFound
+from tailorbird.ledger.adoption import anchor_what_stands
+from tailorbird.ledger.anchors import Anchors
 from tailorbird.ledger.database import Database, migrate, open_database
 from tailorbird.ledger.deployment import Aliases, Requests, Signals
 from tailorbird.ledger.dump import dump, restore
@@ -27,7 +30,7 @@ from tailorbird.ledger.system_repositories import system_over
 from tailorbird.ledger.tables import tenants
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.deployment import AliasRepository, RequestRepository
-from tailorbird.ports.events import EventLog
+from tailorbird.ports.events import EventLog, LogSealer, RowAnchors
 from tailorbird.ports.feedback import ContentRepository, FeedbackRepository, ReviewRepository
 from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, SessionRepository
 from tailorbird.ports.label_reviews import JudgementRepository, ModelReviewRepository
@@ -71,27 +74,35 @@ class TenantWork:
     contents: ContentRepository
     rollouts: RolloutRepository
     events: EventLog
+    anchors: RowAnchors
 
 
 class SqlLedger:
     """Implements ``Ledger`` on an SQL database. Safe to share between threads."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, sealer: LogSealer | None = None) -> None:
         self._database = database
         self._clock = clock
+        self._sealer = sealer
 
     @contextmanager
     def work(self, tenant: str, *, write: bool = True, durable: bool = True) -> Iterator[UnitOfWork]:
         """A transaction over one tenant's repositories. Raises NotFound when the tenant does not exist, Unavailable."""
         with self._database.writing(durable=durable) if write else self._database.reading() as connection:
             _require(connection, tenant)
-            yield _work_of(connection, tenant, self._clock)
+            changes = RowChanges()
+            events = Events(connection, tenant, changes, self._sealer)
+            yield _work_of(connection, tenant, self._clock, changes, events)
+            events.anchor_rest(self._clock.now())
 
     @contextmanager
     def system(self, *, write: bool = True) -> Iterator[SystemWork]:
         """A transaction over the system repositories. Raises Unavailable."""
         with self._database.writing() if write else self._database.reading() as connection:
-            yield system_over(connection, self._clock)
+            changes = RowChanges()
+            events = Events(connection, None, changes, self._sealer)
+            yield system_over(connection, self._clock, changes, events)
+            events.anchor_rest(self._clock.now())
 
     def flush(self, *, scrub: bool = False) -> None:
         """Makes durable what was committed so far. Raises Unavailable."""
@@ -104,6 +115,7 @@ class SqlLedger:
     def migrate(self) -> None:
         """Makes the database where there is none, and brings its schema to the newest version. Raises Unavailable."""
         migrate(self._database)
+        anchor_what_stands(self._database, self._sealer, self._clock.now())
 
     def dump(self, folder: Path) -> dict[str, int]:
         """Writes everything, as of one moment, into the empty ``folder``. Returns rows a table. Raises Conflict, Unavailable."""
@@ -118,14 +130,15 @@ class SqlLedger:
         self._database.close()
 
 
-def open_ledger(url: str, clock: Clock | None = None) -> Ledger:
+def open_ledger(url: str, clock: Clock | None = None, sealer: LogSealer | None = None) -> Ledger:
     """The ledger in the database at ``url`` (``sqlite:///path``, ``postgresql://user:password@host/database``). Connects to nothing yet.
 
     Raises InvalidInput, and Unavailable when the database's driver is not installed.
 
-    ``clock`` tells when a lease or a session has expired; the machine's own by default.
+    ``clock`` tells when a lease or a session has expired; the machine's own by default. ``sealer`` signs the head of the log; without one
+    it is neither signed nor checked.
     """
-    return SqlLedger(open_database(url), clock or SystemClock())
+    return SqlLedger(open_database(url), clock or SystemClock(), sealer)
 
 
 def _require(connection: Connection, tenant: str) -> None:
@@ -133,22 +146,22 @@ def _require(connection: Connection, tenant: str) -> None:
         raise NotFound(f"there is no tenant {tenant}", "make it with: tailorbird init --tenant", code="tenant_missing")
 
 
-def _work_of(connection: Connection, tenant: str, clock: Clock) -> TenantWork:
+def _work_of(connection: Connection, tenant: str, clock: Clock, changes: RowChanges, events: Events) -> TenantWork:
     return TenantWork(
         tenant=tenant,
         records=Records(connection, tenant),
         runs=Runs(connection, tenant),
         steps=Steps(connection, tenant, clock),
-        releases=Releases(connection, tenant),
+        releases=Releases(connection, tenant, changes),
         judgements=Judgements(connection, tenant),
         model_reviews=ModelReviews(connection, tenant, clock),
         looks=Looks(connection, tenant),
         splits=Splits(connection, tenant),
-        aliases=Aliases(connection, tenant),
+        aliases=Aliases(connection, tenant, changes),
         requests=Requests(connection, tenant),
-        identities=Identities(connection, tenant),
-        keys=ApiKeys(connection, tenant),
-        sessions=Sessions(connection, tenant, clock),
+        identities=Identities(connection, tenant, changes),
+        keys=ApiKeys(connection, tenant, changes),
+        sessions=Sessions(connection, tenant, clock, changes),
         signals=Signals(connection, tenant),
         decisions=Decisions(connection, tenant),
         erasures=Erasures(connection, tenant, clock),
@@ -158,6 +171,7 @@ def _work_of(connection: Connection, tenant: str, clock: Clock) -> TenantWork:
         feedback=FeedbackBook(connection, tenant),
         reviews=Reviews(connection, tenant),
         contents=Contents(connection, tenant),
-        rollouts=Rollouts(connection, tenant),
-        events=Events(connection, tenant),
+        rollouts=Rollouts(connection, tenant, changes),
+        events=events,
+        anchors=Anchors(events, connection, tenant),
     )

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
-from tailorbird.domain.event import Checkpoint, Event, LogEntry
+from tailorbird.domain.event import AnchoredRow, Checkpoint, Event, LogEntry, LogHead
+from tailorbird.domain.identity import Identity
+from tailorbird.domain.value import Digest
+
+
+class LogSealer(Protocol):
+    """Signs the head of the log with a key that is not in the database, whenever an entry is appended."""
+
+    def seal(self, head: LogHead, *, was_sealed: bool, is_new: bool) -> str:
+        """The signature (base64) over the head's statement; empty where the key is not here, and the head before ``was_sealed`` by nobody.
+
+        ``is_new``: nothing was signed of this log so far, so that a key may be made. Raises NotFound where the key is on another machine.
+        """
+        ...
+
+    def check(self, head: LogHead, seal: str) -> None:
+        """Returns where ``seal`` is this log's over the head, or where nothing was ever sealed from here. Raises Corrupt, NotFound."""
+        ...
+
+    def check_growth(self, head: LogHead) -> None:
+        """Remembers the head as committed. Raises Corrupt where this process has seen a longer log, or another of this size."""
+        ...
 
 
 class EventLog(Protocol):
@@ -13,7 +34,12 @@ class EventLog(Protocol):
 
     def append(self, events: Sequence[Event]) -> int:
         """Appends events in order and returns the log's new size. Raises InvalidInput for a number that would
-        not be read back as it was."""
+        not be read back as it was.
+
+        Rows of the event's tenant that the transaction has changed so far are anchored by the last event of that tenant. What no event
+        of the transaction anchors, one of its own does (``rows.changed``). Raises Corrupt where a row was not as it was anchored before,
+        or the log's head is not sealed.
+        """
         ...
 
     def size(self) -> int:
@@ -58,4 +84,39 @@ class AuditLog(EventLog, Protocol):
 
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """All checkpoints, oldest first."""
+        ...
+
+
+class RowAnchors(Protocol):
+    """The rows of one tenant as the log anchors them."""
+
+    def differing(self, rows: Mapping[str, Digest | None]) -> tuple[str, ...]:
+        """The names of those of ``rows`` (digest by name; None: there is none) that the log anchors otherwise, or not.
+
+        Takes a few look-ups, however long the log. Raises Corrupt where what is stored does not lead to the head, or that is not sealed.
+        """
+        ...
+
+
+class RowAnchorBook(Protocol):
+    """System repository: the anchored rows of every tenant."""
+
+    def head(self) -> LogHead:
+        """The head of the log. Raises Corrupt, NotFound: it is not sealed by this log's key."""
+        ...
+
+    def differing(self, tenant: str, rows: Mapping[str, Digest | None]) -> tuple[str, ...]:
+        """As ``RowAnchors.differing``, of one tenant."""
+        ...
+
+    def anchored(self) -> Iterator[AnchoredRow]:
+        """What the log anchors, as it is kept for look-ups."""
+        ...
+
+    def identities(self, tenant: str) -> tuple[Identity, ...]:
+        """The identities that the table holds now, by name. Raises Corrupt for one that cannot be read."""
+        ...
+
+    def found(self, tenant: str) -> Iterator[AnchoredRow]:
+        """The rows that the tables hold now, whatever the log says. Raises Corrupt for one that cannot be read."""
         ...

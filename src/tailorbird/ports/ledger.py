@@ -8,7 +8,7 @@ from typing import Protocol
 
 from tailorbird.ports.clock import TimeFloor
 from tailorbird.ports.deployment import AliasRepository, RequestRepository
-from tailorbird.ports.events import AuditLog, EventLog
+from tailorbird.ports.events import AuditLog, EventLog, RowAnchorBook, RowAnchors
 from tailorbird.ports.feedback import ContentRepository, FeedbackRepository, ReviewRepository
 from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, SessionRepository, TenantDirectory
 from tailorbird.ports.label_reviews import JudgementRepository, ModelReviewRepository
@@ -49,6 +49,7 @@ class UnitOfWork(Protocol):
     contents: ContentRepository
     rollouts: RolloutRepository
     events: EventLog
+    anchors: RowAnchors
 
 
 class SystemWork(Protocol):
@@ -56,6 +57,7 @@ class SystemWork(Protocol):
 
     tenants: TenantDirectory
     events: AuditLog
+    anchors: RowAnchorBook
     queue: WorkQueue
     usage: UsageBook
     gateways: GatewayDirectory

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
+from tailorbird.crypto.anchored_rows import anchored_row, row_text
 from tailorbird.domain.deployment import SHADOW, Alias, AliasTarget
 from tailorbird.domain.errors import NotFound, TailorbirdError
 from tailorbird.domain.release import ReleaseContent
 from tailorbird.domain.value import Digest
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.engine import EngineDriver, EngineState, LoadRequest
-from tailorbird.ports.ledger import Ledger
+from tailorbird.ports.ledger import Ledger, UnitOfWork
 from tailorbird.serving.alias_changes import AliasChanges, FolderWatch
 from tailorbird.serving.alias_routes import AliasRoute, AliasRoutes, TrafficArm, arm_name
 from tailorbird.serving.heartbeat import GatewayHeartbeat
@@ -213,13 +214,24 @@ class AliasSync:
             newest = work.aliases.newest()
             still = [alias for name in newest if (alias := self._as_known(tenant, name, newest[name]))]
             moved = newest.keys() - {alias.name for alias in still}
-            aliases = [*work.aliases.all(moved if still else None), *still]
+            aliases = [*self._anchored(work, work.aliases.all(moved if still else None)), *still]
             named = {release for alias in aliases for release in (*_asked(alias), *(target.release for target in alias.previous))}
             for release in named - self._contents.keys():
                 # A name that points to a release the record lacks is kept waiting, not allowed to stop the others.
                 with suppress(NotFound):
                     self._contents[release] = work.releases.get(release).content
         return {alias.path: alias for alias in aliases}
+
+    def _anchored(self, work: UnitOfWork, aliases: Sequence[Alias]) -> list[Alias]:
+        """Those that are as the log anchors them; in place of another, what was known of that name. Raises Corrupt."""
+        rows = {anchored_row(alias).name: alias for alias in aliases}
+        differing = work.anchors.differing({name: anchored_row(alias).digest for name, alias in rows.items()})
+        for name in differing:
+            _log.error(
+                "the %s of %s is not what the log says and is not followed: run tailorbird audit verify", row_text(name), work.tenant
+            )
+        known = (self._aliases.get(rows[name].path) for name in differing)
+        return [alias for name, alias in rows.items() if name not in differing] + [alias for alias in known if alias is not None]
 
     def _as_known(self, tenant: str, name: str, newest: tuple[int, datetime]) -> Alias | None:
         """The alias as it was read before, where it has not moved since."""

@@ -13,6 +13,7 @@ from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import Approval, ApprovalRule, Release
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.release import quorum, rule_for, stricter
+from tailorbird.usecases.anchored_rows import demand_anchored
 
 
 def verify_release(release: Release, people: dict[str, Identity]) -> None:
@@ -71,10 +72,17 @@ def approval_rule(work: UnitOfWork, objective: Objective) -> ApprovalRule:
 
 
 def read_release(work: UnitOfWork, digest: str) -> tuple[Release, Objective, dict[str, Identity]]:
-    """A release, its objective, and the tenant's identities by name. Raises NotFound."""
+    """A release, its objective, and the tenant's identities by name. Raises NotFound, Corrupt where one is not as the log anchors it."""
     release = work.releases.get(digest)
     objective = work.records.get(Objective, release.content.objective)
-    return release, objective, {person.name: person for person in work.identities.all()}
+    return release, objective, anchored_people(work, release)
+
+
+def anchored_people(work: UnitOfWork, *releases: Release) -> dict[str, Identity]:
+    """The tenant's identities by name, once they and ``releases`` are found to be as the log anchors them. Raises Corrupt."""
+    people = {person.name: person for person in work.identities.all()}
+    demand_anchored(work, *releases, *people.values())
+    return people
 
 
 def find_alias(work: UnitOfWork, name: str) -> Alias | None:

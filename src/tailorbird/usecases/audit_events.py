@@ -19,7 +19,7 @@ Facts = dict[str, str | int | float | bool | None]
 
 
 def record(work: UnitOfWork, kind: str, actor: str, subject: str, at: datetime, facts: Facts | None = None) -> None:
-    """Appends one event to the log in the caller's transaction."""
+    """Appends one event to the log in the caller's transaction; rows that were changed in it so far are anchored by it."""
     work.events.append([Event(kind=kind, tenant=work.tenant, actor=actor, subject=subject, at=at, data=facts or {})])
 
 

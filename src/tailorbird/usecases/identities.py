@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +12,13 @@ from pydantic import Field
 from tailorbird import auth
 from tailorbird.auth import Action
 from tailorbird.crypto.canonical_json import digest_of, plain_json
-from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput
+from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput
 from tailorbird.domain.event import Event
-from tailorbird.domain.identity import USUAL_SCOPES, ApiKey, Group, Identity, Role, Rotation, Scope, Signature, Tenant
+from tailorbird.domain.identity import USUAL_SCOPES, ApiKey, Group, Identity, IdentityChange, Role, Rotation, Scope, Signature, Tenant
 from tailorbird.domain.quota import KeyLimits
 from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.usecases.anchored_rows import demand_anchored
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.maintenance.clock_floor import believed_now
@@ -41,23 +43,67 @@ def initialise(deps: Dependencies, tenant: str, people: dict[str, frozenset[Role
         # Snapshots are sealed with it: made now, a story that is killed before its first step ends is told again with the same one.
         work.secrets.get(PROVENANCE)
         known = {person.name for person in work.identities.all()}
-    for name, roles in people.items():
+    for name, roles in sorted(people.items(), key=lambda person: Role.ADMIN not in person[1]):  # who signs for the others comes first
         if name not in known:
-            _enrol(deps, tenant, name, roles, "init")
+            _enrol(deps, tenant, name, roles)
     with deps.ledger.work(tenant, write=False) as work:
         return work.identities.all()
 
 
-def enrol(deps: Dependencies, tenant: str, name: str, roles: frozenset[Role], public_key: str, by: str) -> Identity:
-    """Adds an identity that holds the private half of ``public_key``. Raises Conflict (name taken)."""
-    auth.check_public_key(public_key)
+def enrol(deps: Dependencies, change: IdentityChange, by: str, signature: Signature) -> Identity:
+    """Adds an identity that holds the private half of the public key in ``change``, which is signed.
+
+    Raises Conflict (name taken), InvalidInput (neither an admin signed it nor, in a tenant without one, who comes in).
+    """
+    auth.check_public_key(change.public_key)
     now = deps.clock.now()
-    identity = Identity(tenant=tenant, name=name, roles=roles, public_key=public_key, created_at=now)
-    with deps.ledger.work(tenant) as work:
-        _refuse_known_key(work, public_key)
-        work.identities.add(identity)
-        record(work, "identity.added", by, name, now, {"roles": ",".join(sorted(role.value for role in roles))})
+    with deps.ledger.work(change.tenant) as work:
+        _refuse_known_key(work, change.public_key)
+        require_change_signed(work, change, signature)
+        return add_person(work, change, by, now, signature)
+
+
+def addition(tenant: str, name: str, roles: Iterable[Role], public_key: str) -> IdentityChange:
+    """What an admin signs to add an identity."""
+    return IdentityChange(tenant=tenant, identity=name, change="add", roles=tuple(sorted(roles)), public_key=public_key)
+
+
+def add_person(work: UnitOfWork, change: IdentityChange, by: str, now: datetime, signature: Signature | None) -> Identity:
+    """Writes an identity and the event that tells who let it in."""
+    roles = frozenset(change.roles)
+    identity = Identity(tenant=change.tenant, name=change.identity, roles=roles, public_key=change.public_key, created_at=now)
+    work.identities.add(identity)
+    facts: Facts = {"roles": ",".join(change.roles), "public_key": change.public_key}
+    _record_signed(work, "identity.added", by, change.identity, now, (facts, signature))
     return identity
+
+
+def require_change_signed(work: UnitOfWork, change: IdentityChange, signature: Signature) -> None:
+    """Returns when an admin of the tenant signed the change; in a tenant without admins, whoever comes in may have. Raises InvalidInput."""
+    known = {person.name: person for person in work.identities.all()}
+    demand_anchored(work, *known.values())
+    signer = known.get(signature.identity)
+    if not any(person.holds(Role.ADMIN) for person in known.values()) and signature.identity == change.identity:
+        signer = Identity(
+            tenant=change.tenant,
+            name=change.identity,
+            roles=frozenset({Role.ADMIN}),
+            public_key=change.public_key,
+            created_at=signature.at,
+        )
+    if signer is None or not signer.holds(Role.ADMIN):
+        raise InvalidInput(
+            f"{signature.identity} is no admin of {change.tenant}", "let an admin sign who comes in and who goes", code="signature_invalid"
+        )
+    require_signed_by(signer, change, signature)
+
+
+def require_signed_by(signer: Identity, change: IdentityChange, signature: Signature) -> None:
+    """Returns when ``signer`` signed the change with their present key. Raises InvalidInput."""
+    try:
+        auth.verify(signature, identity=signer.model_copy(update={"former_keys": ()}), purpose="identity", digest=digest_of(change))
+    except Corrupt as error:
+        raise InvalidInput(error.message, "sign the change with an admin's present key", code="signature_invalid") from None
 
 
 class IdentityList(Value):
@@ -74,29 +120,38 @@ def list_identities(deps: Dependencies, actor: Actor) -> IdentityList:
 
 
 @usecase("identity.add", "POST", "/api/identities", Action.ADD_IDENTITY)
-def add_identity(deps: Dependencies, actor: Actor, name: Name, roles: Roles, public_key: PublicKey) -> Identity:
+def add_identity(
+    deps: Dependencies, actor: Actor, name: Name, roles: Roles, public_key: PublicKey, signature: Signature | None = None
+) -> Identity:
     """Add an identity by its public key.
 
-    The private key was made by whoever asks, and is not sent. Raises Conflict (name taken).
+    The private key was made by whoever asks, and is not sent. The caller signs, for the purpose ``identity``, the digest of tenant,
+    identity, change (``add``), roles in order and public key; a session alone lets nobody in. Raises Conflict (name taken), InvalidInput
+    (the signature is missing or does not hold).
     """
-    return enrol(deps, actor.tenant, name, roles, public_key, actor.name)
+    change = addition(actor.tenant, name, roles, public_key)
+    return enrol(deps, change, actor.name, _signed_by(actor, change, signature))
 
 
 @usecase("identity.disable", "POST", "/api/identities/{name}/disable", Action.DISABLE_IDENTITY)
-def disable(deps: Dependencies, actor: Actor, name: Name) -> Identity:
+def disable(deps: Dependencies, actor: Actor, name: Name, signature: Signature | None = None) -> Identity:
     """Disable an identity; what it signed stays.
 
-    It can do nothing any more. Raises NotFound, Conflict (oneself).
+    It can do nothing any more. The caller signs, for the purpose ``identity``, the digest of tenant, identity and change (``disable``).
+    Raises NotFound, Conflict (oneself), InvalidInput (the signature is missing or does not hold).
     """
     if name == actor.name:
         raise Conflict("nobody disables themselves", "ask another admin", code="own_identity")
     now = deps.clock.now()
+    change = IdentityChange(tenant=actor.tenant, identity=name, change="disable")
+    signed = _signed_by(actor, change, signature)
     with deps.ledger.work(actor.tenant) as work:
+        require_change_signed(work, change, signed)
         identity = work.identities.get(name)
         disabled = identity.model_copy(update={"disabled_at": identity.disabled_at or now})
         work.identities.replace(disabled)
         work.sessions.end_all(name, now)
-        record(work, "identity.disabled", actor.name, name, now)
+        _record_signed(work, "identity.disabled", actor.name, name, now, ({}, signed))
     return disabled
 
 
@@ -120,8 +175,30 @@ def rotate(deps: Dependencies, actor: Actor, rotation: Rotation, present: Signat
         rotated = identity.model_copy(update={"public_key": rotation.public_key, "former_keys": former})
         work.identities.replace(rotated)
         work.sessions.end_all(actor.name, now)
-        record(work, "identity.rotated", actor.name, actor.name, now, {"leaked": rotation.leaked})
+        facts: Facts = {"leaked": rotation.leaked, "public_key": rotation.public_key}
+        _record_signed(work, "identity.rotated", actor.name, actor.name, now, (facts, present))
     return rotated
+
+
+def _signed_by(actor: Actor, change: IdentityChange, signature: Signature | None) -> Signature:
+    """The signature that was sent, or one made here where the actor's key is. Raises InvalidInput."""
+    if signature is not None:
+        if signature.identity != actor.name:
+            raise InvalidInput("the change is signed by somebody else", "sign it yourself", code="signature_invalid")
+        return signature
+    try:
+        return actor.sign("identity", digest_of(change))
+    except Forbidden:
+        raise InvalidInput(
+            "who comes in and who goes is signed by an admin's key, and there is no signature",
+            "use tailorbird identity with --server, which signs with the key on your machine",
+            code="signature_missing",
+        ) from None
+
+
+def _record_signed(work: UnitOfWork, kind: str, by: str, subject: str, now: datetime, said: tuple[Facts, Signature | None]) -> None:
+    facts, signature = said
+    work.events.append([Event(kind=kind, tenant=work.tenant, actor=by, subject=subject, at=now, data=facts, signature=signature)])
 
 
 def _require_rotation_signed(public_key: str, identity: Identity, rotation: Rotation, signature: Signature) -> None:
@@ -141,6 +218,7 @@ def act_as(deps: Dependencies, tenant: str, name: str, key_file: Path | None = N
     """The identity ``name``, proven by its own private key. Raises NotFound, or Forbidden when the key is somebody else's."""
     with deps.ledger.work(tenant, write=False) as work:
         identity = work.identities.get(name)
+        demand_anchored(work, identity)
     key = auth.load_key(key_file or key_path(deps, tenant, name))
     auth.check_key(key, identity)
 
@@ -264,8 +342,23 @@ def _refuse_known_key(work: UnitOfWork, public_key: str) -> None:
         raise Conflict("this key is, or was, somebody's in this tenant", "make a new key", code="key_reused")
 
 
-def _enrol(deps: Dependencies, tenant: str, name: str, roles: frozenset[Role], by: str) -> Identity:
-    """With a key made here; a key file that is there already belongs to nobody yet, and was left by an enrolment that was cut off."""
+def _enrol(deps: Dependencies, tenant: str, name: str, roles: frozenset[Role]) -> Identity:
+    """With a key made here; a key file that is there already belongs to nobody yet, and was left by an enrolment that was cut off.
+
+    An admin signs whose key is here; in a tenant without admins who comes in does. Raises Forbidden where there are admins and no key.
+    """
     path = key_path(deps, tenant, name)
     public = auth.public_key(auth.load_key(path)) if path.exists() else auth.create_key(path)
-    return enrol(deps, tenant, name, roles, public, by)
+    change = addition(tenant, name, roles, public)
+    with deps.ledger.work(tenant, write=False) as work:
+        admins = [person for person in work.identities.all() if person.holds(Role.ADMIN)]
+    signers = [(admin.name, key_path(deps, tenant, admin.name)) for admin in admins] or [(name, path)]
+    for signer, file in signers:
+        if file.exists():
+            signature = auth.sign(auth.load_key(file), signer, "identity", digest_of(change), deps.clock.now())
+            return enrol(deps, change, "init", signature)
+    raise Forbidden(
+        f"{name} is not added to {tenant}: no admin's key is here to sign it",
+        f"let an admin run: tailorbird identity add {name} --role {sorted(roles)[0]}",
+        code="key_elsewhere",
+    )

@@ -20,6 +20,7 @@ from tailorbird.domain.errors import Conflict, Corrupt, Exhausted, Forbidden, No
 from tailorbird.domain.event import Event
 from tailorbird.domain.identity import Identity, Login, Session, Signature
 from tailorbird.domain.value import Digest
+from tailorbird.usecases.anchored_rows import demand_anchored
 from tailorbird.usecases.audit_events import record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.maintenance.clock_floor import believed, believed_now
@@ -112,7 +113,9 @@ def actor_of(deps: Dependencies, secret: str) -> Actor:
     if not session.is_valid(believed(deps.clock.now(), floor)):
         raise _refused("the session has ended", "log in again", "session_ended")
     with deps.ledger.work(session.tenant, write=False) as work:
-        return Actor(work.identities.get(session.identity), _sign_nothing)
+        identity = work.identities.get(session.identity)
+        demand_anchored(work, session, identity)
+        return Actor(identity, _sign_nothing)
 
 
 def end_session(deps: Dependencies, secret: str) -> None:
@@ -128,6 +131,7 @@ def _proven(deps: Dependencies, login: Login, signature: Signature) -> Identity:
     """Raises NotFound, Corrupt or Forbidden."""
     with deps.ledger.work(login.tenant, write=False) as work:
         identity = work.identities.get(login.identity)
+        demand_anchored(work, identity)
     present = identity.model_copy(update={"former_keys": ()})
     signing.verify(signature, identity=present, purpose="login", digest=digest_of(login))
     if identity.disabled_at is not None:

@@ -7,7 +7,7 @@ log alone keeps what happened: it names the tenant, its identities and digests, 
 from __future__ import annotations
 
 import shutil
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, get_args
 
 from pydantic import Field
@@ -15,27 +15,32 @@ from pydantic import Field
 from tailorbird.auth import Action, check_public_key
 from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.allowed_places import Places
-from tailorbird.domain.errors import Conflict, Forbidden
+from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput
 from tailorbird.domain.event import Event
 from tailorbird.domain.feedback import TrafficPolicy
-from tailorbird.domain.identity import Identity, Role, Tenant
+from tailorbird.domain.identity import Identity, Role, Signature, Tenant
 from tailorbird.domain.quota import Period, QuotaLimits, Storage, Usage, window_start
 from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.system.source_access import SourceAccess
 from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.identities import add_person, addition, require_signed_by
 from tailorbird.usecases.parameters import PublicKey
 from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.storage_quota import reached, stored_by
 
 
 class Newcomer(Value):
-    """Somebody of a new tenant. Their private key was made by whoever sends this, and is not sent."""
+    """Somebody of a new tenant. Their private key was made by whoever sends this, and is not sent.
+
+    ``signature`` is the first admin's over who comes in (as ``identity.add``); that of the admin themselves may be missing.
+    """
 
     name: Name
     roles: Annotated[frozenset[Role], Field(min_length=1)]
     public_key: PublicKey
+    signature: Signature | None = None
 
 
 class TenantView(Value):
@@ -85,15 +90,16 @@ def add_tenant(deps: Dependencies, actor: Actor, name: Name, people: People, lim
         raise Conflict("a tenant needs an admin of its own", "send one with the role admin", code="tenant_without_admin")
     if len({person.public_key for person in people}) < len(people):
         raise Conflict("one key is one person", "make a key for each", code="key_reused")
+    _require_signed(name, people, deps.clock.now())
     now = deps.clock.now()
     tenant = Tenant(name=name, created_at=now, limits=limits)
     with deps.ledger.system() as system:
         system.tenants.add(tenant)
         system.events.append([_event("tenant.created", tenant, actor, deps)])
     with deps.ledger.work(name) as work:
-        for person in people:
-            work.identities.add(Identity(tenant=name, name=person.name, roles=person.roles, public_key=person.public_key, created_at=now))
-            record(work, "identity.added", f"{actor.tenant}/{actor.name}", person.name, now, {"roles": ",".join(sorted(person.roles))})
+        for person in _root_first(people):
+            change = addition(name, person.name, person.roles, person.public_key)
+            add_person(work, change, f"{actor.tenant}/{actor.name}", now, person.signature)
     return tenant
 
 
@@ -203,6 +209,26 @@ def purge(deps: Dependencies) -> int:
                 record(work, "content.purged", "retention", tenant, now, {"count": expired})
             count += expired
     return count
+
+
+def _root_first(people: People) -> list[Newcomer]:
+    """The first admin, from whose signature the others follow, and then these."""
+    return sorted(people, key=lambda person: Role.ADMIN not in person.roles)
+
+
+def _require_signed(tenant: str, people: People, now: datetime) -> None:
+    """Raises InvalidInput unless the first admin signed for everybody; what they sign for themselves may be missing."""
+    root = _root_first(people)[0]
+    signer = Identity(tenant=tenant, name=root.name, roles=root.roles, public_key=root.public_key, created_at=now)
+    for person in people:
+        if person.signature is not None:
+            require_signed_by(signer, addition(tenant, person.name, person.roles, person.public_key), person.signature)
+        elif person is not root:
+            raise InvalidInput(
+                f"{person.name} is not signed for by the admin of {tenant}",
+                f"let {root.name} sign who comes in, or add them afterwards",
+                code="signature_missing",
+            )
 
 
 def _change(deps: Dependencies, actor: Actor, name: str, kind: str, update: dict[str, object], facts: Facts) -> Tenant:

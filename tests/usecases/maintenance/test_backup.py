@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from support.operations import TENANT, Open, add_event
 from support.postgresql import Server
 from tailorbird import wiring
+from tailorbird.auth import KeyFileSealer
 from tailorbird.cli.main import app
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound, TailorbirdError, Unavailable
@@ -49,7 +50,7 @@ def a_backup(deps: Dependencies, folder: Path, *, with_keys: bool = False, who: 
 def restored_at(folder: Path, found: FoundBackup, database: str = "") -> Dependencies:
     """A new workspace filled from ``found``."""
     folder.mkdir()
-    ledger = open_ledger(database or f"sqlite:///{folder / 'tailorbird.db'}")
+    ledger = open_ledger(database or f"sqlite:///{folder / 'tailorbird.db'}", sealer=KeyFileSealer(folder))
     ledger.migrate()
     deps = Dependencies(ledger, open_artifacts(str(folder / "artifacts"), folder / "cache"), FixedClock(), folder, _none, _none, _none)
     try:

@@ -127,13 +127,16 @@ def test_health_says_when_the_log_is_shorter_than_what_was_shipped(deps: Depende
 def test_a_machine_without_the_key_signs_nothing_in_its_own_name(deps: Dependencies, another: Open) -> None:
     checkpoint(deps)
     key, public = deps.workspace / "keys" / "log.key", deps.workspace / "keys" / "log.pub"
-    text = log_public_key(deps)
+    text, viewer = log_public_key(deps), act_as(deps, "acme", "viewer")
     key.rename(key.with_suffix(".away"))
     with pytest.raises(NotFound) as missing:
         log_key(deps)
     assert missing.value.error_code == "log_key_missing"
-    report = verify_log(deps, act_as(deps, "acme", "viewer"))
-    assert [problem.split(":")[0] for problem in report.problems] == ["no signature of 1 checkpoints could be checked"]
+    report = verify_log(deps, viewer)
+    assert [problem.split(":")[0] for problem in report.problems] == [
+        "the key that seals this log is not here",
+        "no signature of 1 checkpoints could be checked",
+    ]
     public.write_text(text)
     assert verify_log(deps, act_as(deps, "acme", "viewer")).intact
     assert not key.exists()

@@ -52,6 +52,7 @@ class MemoryAliases(Repository):
                 code="alias_version",
             )
         rows[alias.name, alias.version] = stored(alias)
+        self._note(versions[-1] if versions else None, rows[alias.name, alias.version])
         moves = self._transaction.change(ALIAS_MOVES, SYSTEM)
         moves[MOVES] = moves.get(MOVES, 0) + 1
 

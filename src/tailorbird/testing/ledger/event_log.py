@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 
-from tailorbird.crypto.log_verification import event_body
+from tailorbird.crypto.anchored_rows import update_anchors, with_changes
+from tailorbird.crypto.log_verification import event_body, event_of, salted
 from tailorbird.crypto.merkle import Frontier, LeafSpan, consistency_spans, inclusion_spans, leaf_hash, root
+from tailorbird.crypto.state_tree import EMPTY_STATE
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.event import Checkpoint, Event, LogEntry
-from tailorbird.testing.ledger.tables import SYSTEM, Repository, Table, next_number, stored
+from tailorbird.domain.event import Checkpoint, Event, LogEntry, LogHead
+from tailorbird.ports.events import LogSealer
+from tailorbird.testing.ledger.stored_anchors import MemoryAnchorStore
+from tailorbird.testing.ledger.tables import SYSTEM, Repository, Table, Transaction, next_number, stored
 
 #: Canonical JSON of events by index.
 LOG_ENTRIES: Table[int, str] = Table("log_entries")
-#: One row: the right edge of the tree.
-LOG_FRONTIER: Table[str, Frontier] = Table("log_frontier")
+
+
+@dataclass(frozen=True)
+class _Head:
+    """Right edge of the tree, root over the anchored rows, signature."""
+
+    frontier: Frontier = field(default_factory=Frontier)
+    state: str = EMPTY_STATE
+    seal: str = ""
+
+    def head(self) -> LogHead:
+        """What is signed."""
+        return LogHead(size=self.frontier.size, root=self.frontier.root().hex(), state=self.state)
+
+
+#: One row.
+LOG_FRONTIER: Table[str, _Head] = Table("log_frontier")
 CHECKPOINTS: Table[int, Checkpoint] = Table("checkpoints")
 
 _EDGE = "edge"
@@ -22,16 +43,47 @@ _EDGE = "edge"
 class MemoryEvents(Repository):
     """Implements ``EventLog`` and, above tenants, ``AuditLog``: there it sees everything."""
 
+    def __init__(self, transaction: Transaction, tenant: str = SYSTEM, sealer: LogSealer | None = None) -> None:
+        super().__init__(transaction, tenant)
+        self._sealer = sealer
+
     def append(self, events: Sequence[Event]) -> int:
         """Appends events in order and returns the log's new size. Raises InvalidInput, Forbidden."""
         for event in events:
             self._own(self._tenant and event.tenant)
-        bodies = [event_body(event) for event in events]
+        before = self._head()
+        self._check(before, writing=True)
+        told, changes = with_changes(events, self._transaction.unanchored)
+        bodies = [event_body(salted(event)) for event in told]
         entries = self._transaction.change(LOG_ENTRIES, SYSTEM)
         entries.update(enumerate(bodies, start=len(entries)))
-        after, _ = self._frontier().extend(leaf_hash(body.encode()) for body in bodies)
-        self._transaction.change(LOG_FRONTIER, SYSTEM)[_EDGE] = after
+        after, _ = before.frontier.extend(leaf_hash(body.encode()) for body in bodies)
+        anchors = MemoryAnchorStore(self._transaction)
+        updated = update_anchors(anchors, before.state, changes)
+        anchors.write(updated)
+        head = LogHead(size=after.size, root=after.root().hex(), state=updated.state)
+        is_new = not before.seal and not self.checkpoints()
+        seal = self._sealer.seal(head, was_sealed=bool(before.seal), is_new=is_new) if self._sealer else ""
+        self._transaction.change(LOG_FRONTIER, SYSTEM)[_EDGE] = _Head(after, updated.state, seal)
         return after.size
+
+    def sealed_head(self) -> LogHead:
+        """The head of the log. Raises Corrupt, NotFound: it is not sealed by this log's key."""
+        stored_head = self._head()
+        self._check(stored_head, writing=False)
+        return stored_head.head()
+
+    def anchor_rest(self, at: datetime) -> None:
+        """Anchors, by an event of its own, what was changed in this transaction and no event told of."""
+        for tenant in self._transaction.unanchored.tenants():
+            self.append([Event(kind="rows.changed", tenant=tenant, actor="ledger", subject=tenant, at=at)])
+
+    def _check(self, found: _Head, *, writing: bool) -> None:
+        if self._sealer is not None:
+            if found.frontier.size:
+                self._sealer.check(found.head(), found.seal)
+            if writing:
+                self._sealer.check_growth(found.head())
 
     def size(self) -> int:
         """How many entries the log has."""
@@ -45,7 +97,7 @@ class MemoryEvents(Repository):
         """Entries ``start`` to ``stop`` (exclusive), in order; a tenant's log leaves out those of others."""
         bodies = self._transaction.rows(LOG_ENTRIES, SYSTEM)
         for index in range(max(start, 0), len(bodies) if stop is None else min(stop, len(bodies))):
-            event = Event.model_validate_json(bodies[index])
+            event = event_of(bodies[index])
             if self._tenant in (SYSTEM, event.tenant):
                 yield LogEntry(index=index, leaf_hash=leaf_hash(bodies[index].encode()).hex(), event=event, body=bodies[index])
 
@@ -84,8 +136,11 @@ class MemoryEvents(Repository):
         """All checkpoints, oldest first."""
         return tuple(self._transaction.rows(CHECKPOINTS, SYSTEM).values())
 
+    def _head(self) -> _Head:
+        return self._transaction.rows(LOG_FRONTIER, SYSTEM).get(_EDGE, _Head())
+
     def _frontier(self) -> Frontier:
-        return self._transaction.rows(LOG_FRONTIER, SYSTEM).get(_EDGE, Frontier())
+        return self._head().frontier
 
     def _tree_size(self, size: int | None) -> int:
         whole = self.size()

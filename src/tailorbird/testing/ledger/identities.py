@@ -28,6 +28,7 @@ class MemoryIdentities(Repository):
         if identity.name in rows:
             raise Conflict(f"{self._tenant} already has an identity {identity.name}", "choose another name", code="identity_taken")
         rows[identity.name] = stored(identity)
+        self._note(None, rows[identity.name])
 
     def get(self, name: str) -> Identity:
         """The identity. Raises NotFound."""
@@ -47,7 +48,9 @@ class MemoryIdentities(Repository):
         rows = self._change(IDENTITIES)
         if identity.name not in rows:
             raise self._missing(identity.name)
+        before = rows[identity.name]
         rows[identity.name] = stored(identity)
+        self._note(before, rows[identity.name])
 
     def _missing(self, name: str) -> NotFound:
         return NotFound(f"no identity {name} in {self._tenant}", "list them with: tailorbird identity list", code="identity_missing")
@@ -63,6 +66,7 @@ class MemoryApiKeys(Repository):
         if any(key.id in taken for _, taken in self._transaction.every(API_KEYS)):
             raise Conflict("a key with this id exists", "make another key", code="key_taken")
         rows[key.id] = stored(key)
+        self._note(None, rows[key.id])
 
     def all(self) -> tuple[ApiKey, ...]:
         """All keys, oldest first, revoked ones too."""
@@ -88,8 +92,10 @@ class MemoryApiKeys(Repository):
         return found
 
     def _set(self, key: str, **changes: object) -> ApiKey:
-        changed = self._one(key).model_copy(update=changes)
+        before = self._one(key)
+        changed = before.model_copy(update=changes)
         self._change(API_KEYS)[key] = changed
+        self._note(before, changed)
         return changed
 
 
@@ -107,10 +113,11 @@ class MemorySessions(Repository):
         if any(session.id in used for _, used in self._transaction.every(SESSIONS)):
             raise Conflict("this login was used already", "log in again", code="login_used")
         rows[session.id] = stored(session)
+        self._note(None, rows[session.id])
         past = self._clock.now() - _KEPT
         for name, one in tuple(rows.items()):
             if min(one.expires_at, one.ended_at or one.expires_at) <= past:
-                del rows[name]
+                self._note(rows.pop(name), None)
 
     def end(self, session: str, at: datetime) -> None:
         """Ends a session; one that is unknown or has ended is left as it is."""

@@ -32,6 +32,7 @@ class MemoryReleases(Repository):
         rows = self._change(RELEASES)
         if release.digest not in rows:
             rows[release.digest] = release.model_copy(update={"approvals": ()})
+            self._note(None, rows[release.digest])
             for approval in release.approvals:
                 self.approve(approval)
 
@@ -67,6 +68,7 @@ class MemoryReleases(Repository):
                 code="release_state",
             )
         rows[release.digest] = release.model_copy(update={"state": after})
+        self._note(release, rows[release.digest])
 
     def approve(self, approval: Approval) -> None:
         """Adds a decision. Raises NotFound, and Conflict when this identity has already decided."""
@@ -81,6 +83,7 @@ class MemoryReleases(Repository):
                 code="already_decided",
             )
         rows[release.digest] = release.model_copy(update={"approvals": (*release.approvals, approval)})
+        self._note(release, rows[release.digest])
 
     def _missing(self, digest: str) -> NotFound:
         return NotFound(f"no release {short(digest)} in {self._tenant}", "list them with: tailorbird release list", code="release_missing")

@@ -38,6 +38,7 @@ class MemoryRollouts(Repository):
         if rollout.id in rows:
             raise contradiction()
         rows[rollout.id] = rollout
+        self._note(None, rollout)
 
     def get(self, rollout: str) -> Rollout:
         """The rollout whose id is, or starts with, ``rollout``. Raises NotFound."""
@@ -63,6 +64,7 @@ class MemoryRollouts(Repository):
         if before is None or before.revision != rollout.revision - 1:
             raise Conflict("the rollout has moved meanwhile", "look where it stands: tailorbird rollout show", code="rollout_moved")
         rows[rollout.id] = rollout
+        self._note(before, rollout)
 
     def tallies(self, alias: str, since_version: int, by: Segmented | None = None, start: datetime | None = None) -> tuple[ArmTally, ...]:
         """What each release did under each version of the alias from ``since_version`` on."""

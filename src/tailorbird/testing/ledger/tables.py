@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
+from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.domain.errors import Conflict, Forbidden, Internal, InvalidInput, Unavailable
 from tailorbird.domain.value import Value
 
@@ -31,6 +32,8 @@ class Transaction:
     """One state of the record, and what was changed since, which nobody else sees before the commit."""
 
     def __init__(self, state: State, *, write: bool) -> None:
+        #: Rows that were changed and that no event has anchored yet.
+        self.unanchored = RowChanges()
         self._state: State | None = state
         self._write = write
         self._changed: dict[tuple[str, str], dict[Any, Any]] = {}
@@ -94,6 +97,9 @@ class Repository:
 
     def _change(self, table: Table[K, R]) -> dict[K, R]:
         return self._transaction.change(table, self._tenant)
+
+    def _note(self, before: Value | None, after: Value | None) -> None:
+        self._transaction.unanchored.note(before, after)
 
     def _own(self, tenant: str) -> None:
         """Refuses to write a value of another tenant. Raises Forbidden."""

@@ -26,6 +26,7 @@ class MemoryTenants(Repository):
         if tenant.name in rows:
             raise Conflict(f"there is a tenant {tenant.name} already", "choose another name", code="tenant_taken")
         rows[tenant.name] = stored(tenant)
+        self._note(None, rows[tenant.name])
 
     def all(self) -> tuple[Tenant, ...]:
         """All tenants, by name."""
@@ -42,8 +43,9 @@ class MemoryTenants(Repository):
     def replace(self, tenant: Tenant) -> None:
         """Writes a changed tenant in place of the one of that name. Raises NotFound."""
         rows = self._change(TENANTS)
-        self.get(tenant.name)
+        before = self.get(tenant.name)
         rows[tenant.name] = stored(tenant)
+        self._note(before, rows[tenant.name])
 
     def remove(self, name: str) -> dict[str, int]:
         """Deletes a tenant with every row that is its; the event log keeps what happened. Returns rows a table. Raises NotFound."""
@@ -52,6 +54,7 @@ class MemoryTenants(Repository):
         for table in gone:
             self._transaction.change(Table(table), name).clear()
         del self._change(TENANTS)[name]
+        self._transaction.unanchored.note_none_left(name)
         moves = self._change(ALIAS_MOVES)
         moves[MOVES] = self.aliases_moved() + 1
         return gone

@@ -10,7 +10,7 @@ from pathlib import Path
 from tailorbird.domain.errors import NotFound, Unavailable
 from tailorbird.ports.clock import Clock, TimeFloor
 from tailorbird.ports.deployment import AliasRepository, RequestRepository
-from tailorbird.ports.events import AuditLog, EventLog
+from tailorbird.ports.events import AuditLog, EventLog, LogSealer, RowAnchorBook, RowAnchors
 from tailorbird.ports.feedback import ContentRepository, FeedbackRepository, ReviewRepository
 from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, SessionRepository, TenantDirectory
 from tailorbird.ports.label_reviews import JudgementRepository, ModelReviewRepository
@@ -22,6 +22,7 @@ from tailorbird.ports.releases import LookRepository, ReleaseRepository, SplitRe
 from tailorbird.ports.rollout import RolloutRepository
 from tailorbird.ports.runs import RunRepository, StepRepository, WorkQueue
 from tailorbird.ports.signals import SignalRepository
+from tailorbird.testing.ledger.anchors import MemoryAnchorBook, MemoryAnchors
 from tailorbird.testing.ledger.deployment import MemoryAliases, MemoryRequests, MemorySignals
 from tailorbird.testing.ledger.event_log import MemoryEvents
 from tailorbird.testing.ledger.feedback import MemoryContents, MemoryFeedback, MemoryReviews
@@ -43,7 +44,7 @@ BUSY_SECONDS = 30.0
 class MemoryTenantWork:
     """Implements ``UnitOfWork``."""
 
-    def __init__(self, transaction: Transaction, tenant: str, clock: Clock) -> None:
+    def __init__(self, transaction: Transaction, tenant: str, clock: Clock, events: MemoryEvents) -> None:
         self.tenant = tenant
         self.records: RecordRepository = MemoryRecords(transaction, tenant)
         self.runs: RunRepository = MemoryRuns(transaction, tenant)
@@ -68,15 +69,17 @@ class MemoryTenantWork:
         self.reviews: ReviewRepository = MemoryReviews(transaction, tenant)
         self.contents: ContentRepository = MemoryContents(transaction, tenant)
         self.rollouts: RolloutRepository = MemoryRollouts(transaction, tenant)
-        self.events: EventLog = MemoryEvents(transaction, tenant)
+        self.events: EventLog = events
+        self.anchors: RowAnchors = MemoryAnchors(transaction, events, tenant)
 
 
 class MemorySystemWork:
     """Implements ``SystemWork``."""
 
-    def __init__(self, transaction: Transaction, clock: Clock) -> None:
+    def __init__(self, transaction: Transaction, clock: Clock, events: MemoryEvents) -> None:
         self.tenants: TenantDirectory = MemoryTenants(transaction)
-        self.events: AuditLog = MemoryEvents(transaction)
+        self.events: AuditLog = events
+        self.anchors: RowAnchorBook = MemoryAnchorBook(transaction, events)
         self.queue: WorkQueue = MemoryQueue(transaction, clock)
         self.usage: UsageBook = MemoryUsageBook(transaction)
         self.gateways: GatewayDirectory = MemoryGateways(transaction)
@@ -118,9 +121,10 @@ class MemoryStore:
 class MemoryLedger:
     """Implements ``Ledger`` in one process. Safe to share between threads. Nothing outlives the process, so nothing can be dumped."""
 
-    def __init__(self, clock: Clock, store: MemoryStore | None = None) -> None:
+    def __init__(self, clock: Clock, store: MemoryStore | None = None, sealer: LogSealer | None = None) -> None:
         self.store = store or MemoryStore()
         self._clock = clock
+        self._sealer = sealer
 
     @contextmanager
     def work(self, tenant: str, *, write: bool = True, durable: bool = True) -> Iterator[UnitOfWork]:  # noqa: ARG002 nothing here outlives the process
@@ -128,13 +132,17 @@ class MemoryLedger:
         with self._transaction(write=write) as transaction:
             if tenant not in transaction.rows(TENANTS, SYSTEM):
                 raise NotFound(f"there is no tenant {tenant}", "make it with: tailorbird init --tenant", code="tenant_missing")
-            yield MemoryTenantWork(transaction, tenant, self._clock)
+            events = MemoryEvents(transaction, tenant, self._sealer)
+            yield MemoryTenantWork(transaction, tenant, self._clock, events)
+            events.anchor_rest(self._clock.now())
 
     @contextmanager
     def system(self, *, write: bool = True) -> Iterator[SystemWork]:
         """A transaction over the system repositories. Raises Unavailable."""
         with self._transaction(write=write) as transaction:
-            yield MemorySystemWork(transaction, self._clock)
+            events = MemoryEvents(transaction, SYSTEM, self._sealer)
+            yield MemorySystemWork(transaction, self._clock, events)
+            events.anchor_rest(self._clock.now())
 
     def flush(self, *, scrub: bool = False) -> None:
         """Does nothing: no commit outlives the process."""

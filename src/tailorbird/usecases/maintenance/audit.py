@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import IO, Annotated
 
@@ -10,11 +12,12 @@ from pydantic import Field
 
 from tailorbird import auth
 from tailorbird.auth import Action
+from tailorbird.crypto.log_replay import LogReplay, head_problems
 from tailorbird.crypto.log_verification import check_entries
 from tailorbird.domain.errors import Conflict, Corrupt, NotFound, TailorbirdError
-from tailorbird.domain.event import AuditReport, Checkpoint, LogEntry
+from tailorbird.domain.event import AnchoredRow, AuditReport, Checkpoint, LogEntry
 from tailorbird.domain.value import Digest, Value
-from tailorbird.ports.events import EventLog
+from tailorbird.ports.ledger import SystemWork
 from tailorbird.usecases.audit_events import permit, remarks
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.maintenance import checkpoint_shipping
@@ -128,20 +131,30 @@ def _sign_head(deps: Dependencies) -> Checkpoint:
 def verify_log(deps: Dependencies, actor: Actor) -> AuditReport:
     """Recompute the whole log.
 
-    Every leaf and the root; every checkpoint's signature, root and consistency are checked.
+    Every leaf and the root; every checkpoint's signature, root and consistency are checked. The rows that the log anchors (identities,
+    releases with their approvals, aliases, rollouts, keys, sessions, policies) are compared with what it says of them.
     """
     permit(deps, actor, Action.VERIFY_AUDIT)
-    return check_log(deps).model_copy(update={"warnings": tuple(notice.text for notice in checkpoint_shipping.notices(deps))})
+    report = check_log(deps)
+    shipping = tuple(notice.text for notice in checkpoint_shipping.notices(deps))
+    return report.model_copy(update={"warnings": report.warnings + shipping})
 
 
 def check_log(deps: Dependencies) -> AuditReport:
     """The same for whoever is entitled already."""
+    replay, people = LogReplay(), auth.IdentityHistory()
     with deps.ledger.system(write=False) as system:
         size, root = system.events.size(), system.events.root()
         checkpoints = system.events.checkpoints()
-        problems = _bad_entries(system.events, checkpoints, size, root)
+        entries = _through(system.events.entries(), replay, people)
+        problems = _bad_entries(entries, checkpoints, size, root)
+        problems += tuple(_bad_rows(system, replay)) + tuple(_bad_people(system, people))
     problems += tuple(_bad_notes(deps, checkpoints))
-    return AuditReport(size=size, root=root, checkpoints=len(checkpoints), problems=problems)
+    found = tuple(
+        f"{count} rows of {tenant} were written by an earlier version and anchored as they were found"
+        for tenant, count in replay.found.items()
+    )
+    return AuditReport(size=size, root=root, checkpoints=len(checkpoints), problems=problems, warnings=found)
 
 
 @usecase("audit.inclusion", "GET", "/api/audit/inclusion", Action.VERIFY_AUDIT)
@@ -187,12 +200,47 @@ def export_log(deps: Dependencies, actor: Actor, target: IO[str]) -> int:
     return count
 
 
-def _bad_entries(log: EventLog, checkpoints: tuple[Checkpoint, ...], size: int, root: str) -> tuple[str, ...]:
+def _through(entries: Iterable[LogEntry], replay: LogReplay, people: auth.IdentityHistory) -> Iterator[LogEntry]:
+    """The same entries, each replayed when it goes by."""
+    for entry in entries:
+        replay.take(entry)
+        people.take(entry)
+        yield entry
+
+
+def _bad_entries(entries: Iterable[LogEntry], checkpoints: tuple[Checkpoint, ...], size: int, root: str) -> tuple[str, ...]:
     """What the recomputation finds; an entry that cannot even be read ends it."""
     try:
-        return check_entries(log.entries(), checkpoints, size=size, root=root)
+        return check_entries(entries, checkpoints, size=size, root=root)
     except Corrupt as error:
         return (error.message,)
+
+
+def _bad_people(system: SystemWork, people: auth.IdentityHistory) -> Iterator[str]:
+    """Changes of identities that nobody signed who may, and identities that are not what was signed."""
+    yield from people.problems
+    for tenant in system.tenants.all():
+        with suppress(Corrupt):  # a row that cannot be read is told where rows are compared
+            yield from auth.identity_problems(people, system.anchors.identities(tenant.name))
+
+
+def _bad_rows(system: SystemWork, replay: LogReplay) -> Iterator[str]:
+    """Rows that are not as the log anchors them, in the tables and where anchors are kept for look-ups; a head without its seal."""
+    kept = defaultdict[str, list[AnchoredRow]](list)
+    try:
+        yield from head_problems(replay, system.anchors.head())
+        for row in system.anchors.anchored():
+            kept[row.tenant].append(row)
+    except TailorbirdError as error:
+        yield error.message
+    known = {tenant.name for tenant in system.tenants.all()}
+    for tenant in sorted(known | {name for name, rows in replay.rows.items() if rows}):
+        try:
+            yield from replay.differing(tenant, system.anchors.found(tenant), "record")
+        except Corrupt as error:
+            yield f"record of {tenant}: {error.message}"
+    for tenant in sorted(kept.keys() | replay.rows.keys()):
+        yield from replay.differing(tenant, kept[tenant], "anchors")
 
 
 def _bad_notes(deps: Dependencies, checkpoints: tuple[Checkpoint, ...]) -> list[str]:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from tailorbird import rungs
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.deployment import Servable
+from tailorbird.domain.deployment import STAGING, Servable
 from tailorbird.domain.errors import Forbidden, TailorbirdError
 from tailorbird.domain.event import Event
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import Release
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.release import rule_for
+from tailorbird.usecases.anchored_rows import demand_anchored
 from tailorbird.usecases.approvals import is_approved, verify_release
 from tailorbird.usecases.dependencies import Dependencies
 
 
 def admit(deps: Dependencies, request: LoadRequest) -> Servable:
-    """The servable of a release, after checking content digest, signature, approvals and every artifact byte.
+    """The servable of a release, after checking content digest, signature, approvals and every artifact byte, and that release, people and
+    aliases are as the log anchors them.
 
-    Raises NotFound, Corrupt (bytes or signature), Forbidden (not approved for production). A refusal enters the log.
+    Raises NotFound, Corrupt (bytes, signature, a row), Forbidden (not approved for production). A refusal enters the log.
     """
     try:
         return _admit(deps, request)
@@ -32,6 +36,8 @@ def _admit(deps: Dependencies, request: LoadRequest) -> Servable:
         release = work.releases.get(request.release)
         people = {person.name: person for person in work.identities.all()}
         objective = work.records.get(Objective, release.content.objective)
+        names = work.aliases.all([objective.name, f"{objective.name}{STAGING}"[:63]])
+        demand_anchored(work, release, *people.values(), *names)
     verify_release(release, people)
     if request.purpose == "production" and not is_approved(release, rule_for(objective), people):
         raise Forbidden(
@@ -66,5 +72,5 @@ def _record_refusal(deps: Dependencies, request: LoadRequest, error: TailorbirdE
         at=deps.clock.now(),
         data={"purpose": request.purpose, "code": error.error_code},
     )
-    with deps.ledger.system() as system:
+    with suppress(TailorbirdError), deps.ledger.system() as system:  # a log that takes nothing any more is no reason to tell something else
         system.events.append([event])

@@ -17,7 +17,15 @@ from tailorbird.domain.release import Approval, Release, ReleaseAction, ReleaseS
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.release import deciding_role, promoted, rolled_back, rule_for
-from tailorbird.usecases.approvals import approval_rule, demand_approval, find_alias, is_approved, read_release, verify_release
+from tailorbird.usecases.approvals import (
+    anchored_people,
+    approval_rule,
+    demand_approval,
+    find_alias,
+    is_approved,
+    read_release,
+    verify_release,
+)
 from tailorbird.usecases.audit_events import Facts, deny, permit, record, remark
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.label_reviews.label_review import demand_review
@@ -240,8 +248,8 @@ def _leave(work: UnitOfWork, alias: Alias | None, action: ReleaseAction) -> Rele
 
 def _only_approved(work: UnitOfWork, alias: Alias) -> Alias:
     """The alias without releases that no engine would load any more: rather withdrawn than pointing to what cannot answer."""
-    people = {person.name: person for person in work.identities.all()}
     releases = {target: work.releases.get(target.release) for target in alias.targets}
+    people = anchored_people(work, *releases.values())
     objectives = {target: work.records.get(Objective, release.content.objective) for target, release in releases.items()}
     stay = tuple(target for target in alias.targets if is_approved(releases[target], rule_for(objectives[target]), people))
     return alias.model_copy(update={"targets": stay})

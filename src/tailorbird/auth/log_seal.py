@@ -1,0 +1,84 @@
+"""Seal of the event log's head, by the key that signs its checkpoints and lies beside the database, not in it.
+
+Whoever can only write to the database cannot make one: an entry that somebody else appended, or a head that was put back by hand, is told.
+That anything was ever sealed from a workspace stands in a file of the workspace, so that taking the seal away is told too.
+"""
+
+from __future__ import annotations
+
+import base64
+from contextlib import suppress
+from pathlib import Path
+
+from tailorbird.auth.identity_keys import PrivateKey, create_key, load_key, public_key
+from tailorbird.crypto.ed25519 import is_signed
+from tailorbird.domain.errors import Conflict, Corrupt, NotFound
+from tailorbird.domain.event import LogHead
+
+
+class KeyFileSealer:
+    """Implements ``ports.events.LogSealer`` with the files ``keys/log.key``, ``keys/log.pub`` and ``log.sealed`` of a workspace."""
+
+    def __init__(self, workspace: Path) -> None:
+        self._private = workspace / "keys" / "log.key"
+        self._public = workspace / "keys" / "log.pub"
+        self._marker = workspace / "log.sealed"
+        self._loaded: tuple[tuple[int, int], PrivateKey] | None = None
+        self._seen: LogHead | None = None
+
+    def seal(self, head: LogHead, *, was_sealed: bool, is_new: bool) -> str:
+        """The signature over the head. Raises NotFound (``log_key_missing``) where the head was sealed and the key is not here."""
+        key = self._key()
+        if key is None and is_new and not self._public.exists():
+            with suppress(Conflict):  # another process was first
+                create_key(self._private)
+            key = self._key()
+        if key is None:
+            if was_sealed:
+                raise self._missing()
+            return ""
+        if not self._marker.exists():
+            self._marker.touch(mode=0o600)
+        return base64.b64encode(key.sign(head.statement())).decode()
+
+    def check(self, head: LogHead, seal: str) -> None:
+        """Returns where the seal is this log's, or nothing was ever sealed from this workspace. Raises Corrupt, NotFound."""
+        if not seal:
+            if self._marker.exists():
+                raise _broken("the head of the log is not sealed, and it was before", "log_unsealed")
+            return
+        key = self._key()
+        public = public_key(key) if key else self._public.read_text(encoding="ascii").strip() if self._public.is_file() else None
+        if public is None:
+            raise self._missing()
+        if not is_signed(head.statement(), seal, public):
+            raise _broken("the head of the log is not sealed by the key of this log", "log_forged")
+
+    def check_growth(self, head: LogHead) -> None:
+        """Remembers the head. Raises Corrupt where this process has seen a longer log, or another of the same size."""
+        seen = self._seen
+        if seen is not None and (head.size < seen.size or (head.size == seen.size and head != seen)):
+            raise _broken(f"the log had {seen.size} entries and now has {head.size}, or others", "log_rolled_back")
+        self._seen = head
+
+    def _key(self) -> PrivateKey | None:
+        """The private key, read again when its file changes; None where it is not here."""
+        try:
+            found = self._private.stat()
+        except FileNotFoundError:
+            return None
+        version = (found.st_ino, found.st_mtime_ns)
+        if self._loaded is None or self._loaded[0] != version:
+            self._loaded = version, load_key(self._private)
+        return self._loaded[1]
+
+    def _missing(self) -> NotFound:
+        return NotFound(
+            "the key that seals this log is not here",
+            f"copy keys/log.key from the machine that made it, to {self._private}; whoever only reads needs keys/log.pub alone",
+            code="log_key_missing",
+        )
+
+
+def _broken(what: str, code: str) -> Corrupt:
+    return Corrupt(what, "somebody changed the database outside tailorbird: run tailorbird audit verify, and restore a backup", code=code)

@@ -1,0 +1,24 @@
+"""Ed25519 signatures (RFC 8032) with keys and signatures in base64."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+
+def is_signed(message: bytes, signature: str, public: str) -> bool:
+    """True when ``signature`` (base64) over ``message`` verifies with the raw public key ``public`` (base64); never raises on bad input."""
+    try:
+        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public, validate=True))
+        key.verify(base64.b64decode(signature, validate=True), message)
+    except (InvalidSignature, ValueError, binascii.Error):
+        return False
+    return True
+
+
+def public_text(key: Ed25519PrivateKey) -> str:
+    """The raw public key in standard base64 (44 characters)."""
+    return base64.b64encode(key.public_key().public_bytes_raw()).decode()

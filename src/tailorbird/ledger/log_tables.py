@@ -1,0 +1,75 @@
+"""Tables of the event log: entries, tree, head, anchored rows, checkpoints. They stand above tenants."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Index, Integer, Table, Text
+
+from tailorbird.ledger.columns import key_column, metadata, said_column, text_column
+from tailorbird.ledger.row_mapping import CanonicalJson, UtcTime
+
+#: The Merkle log. ``body`` is the canonical JSON of the event, byte for byte what ``leaf_hash`` covers.
+log_entries = Table(
+    "log_entries",
+    metadata,
+    Column("index", Integer, primary_key=True, autoincrement=False),
+    text_column("leaf_hash"),
+    text_column("tenant"),
+    text_column("subject"),
+    Column("body", Text, nullable=False),
+    Index(None, "subject", "index"),
+    Index(None, "tenant", "index"),
+)
+
+#: Hashes (in hex) of complete subtrees of the log, of 2**level leaves each, at levels 4, 8, 12 and so on (``lognodes.py``).
+log_nodes = Table(
+    "log_nodes",
+    metadata,
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    text_column("hash"),
+)
+
+#: One row: the log's size, its right edge (hashes in hex, largest subtree first), the root over the anchored rows (empty before the first
+#: was anchored), and the signature over the three (``crypto``'s ``LogHead``).
+log_frontier = Table(
+    "log_frontier",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("size", Integer, nullable=False),
+    Column("edge", CanonicalJson, nullable=False),
+    said_column("state"),
+    said_column("seal"),
+)
+
+#: What the log says that each row holds, for look-ups: ``scope`` is the row's tenant, ``bucket`` and ``place`` are its place in the state
+#: tree (``crypto/state_tree.py``), hashes are in hex.
+anchored_rows = Table(
+    "anchored_rows",
+    metadata,
+    Column("bucket", Integer, primary_key=True, autoincrement=False),
+    key_column("place"),
+    text_column("scope"),
+    text_column("name"),
+    text_column("digest"),
+    Index(None, "scope"),
+)
+
+#: The hashes of the state tree that are not empty.
+anchor_nodes = Table(
+    "anchor_nodes",
+    metadata,
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    text_column("hash"),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    text_column("origin"),
+    Column("size", Integer, nullable=False),
+    text_column("root"),
+    Column("note", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+)

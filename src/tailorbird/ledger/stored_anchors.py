@@ -1,0 +1,94 @@
+"""Tables of the anchored rows: rows by bucket, and the nodes of the state tree above them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from sqlalchemy import Connection, and_, delete, or_, select
+
+from tailorbird.crypto.anchored_rows import AnchorUpdate
+from tailorbird.crypto.merkle import Node
+from tailorbird.crypto.state_tree import Bucket, bucket_of, place_of
+from tailorbird.domain.errors import Corrupt
+from tailorbird.domain.event import AnchoredRow
+from tailorbird.ledger.row_mapping import upsert
+from tailorbird.ledger.tables import anchor_nodes, anchored_rows
+
+
+class StoredAnchors:
+    """Implements ``AnchorStore``."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def buckets(self, numbers: Collection[int]) -> dict[int, Bucket]:
+        """The rows in these buckets."""
+        found: dict[int, Bucket] = {}
+        for some in _portions(numbers):
+            columns = (anchored_rows.c.bucket, anchored_rows.c.place, anchored_rows.c.digest)
+            for bucket, place, digest in self._connection.execute(select(*columns).where(anchored_rows.c.bucket.in_(some))):
+                found.setdefault(bucket, {})[_hex(place)] = f"sha256:{_hex(digest)}"
+        return found
+
+    def nodes(self, nodes: Collection[Node]) -> dict[Node, bytes]:
+        """The hashes of these nodes."""
+        found: dict[Node, bytes] = {}
+        by_level: dict[int, list[int]] = {}
+        for level, number in nodes:
+            by_level.setdefault(level, []).append(number)
+        for level, numbers in by_level.items():
+            for some in _portions(numbers):
+                here = and_(anchor_nodes.c.level == level, anchor_nodes.c.number.in_(some))
+                rows = self._connection.execute(select(anchor_nodes.c.number, anchor_nodes.c.hash).where(here))
+                found |= {Node(level, number): bytes.fromhex(_hex(hashed)) for number, hashed in rows}
+        return found
+
+    def names(self, tenant: str) -> tuple[str, ...]:
+        """The names of all anchored rows of a tenant."""
+        return tuple(self._connection.scalars(select(anchored_rows.c.name).where(anchored_rows.c.scope == tenant)))
+
+    def all(self) -> Iterator[AnchoredRow]:
+        """Every anchored row."""
+        columns = (anchored_rows.c.scope, anchored_rows.c.name, anchored_rows.c.digest)
+        for scope, name, digest in self._connection.execute(select(*columns).execution_options(yield_per=2000)):
+            yield AnchoredRow(tenant=scope, name=name, digest=f"sha256:{_hex(digest)}")
+
+    def write(self, update: AnchorUpdate) -> None:
+        """Keeps what an append has changed."""
+        gone = [place_of(*key) for key, digest in update.rows.items() if digest is None]
+        for start in range(0, len(gone), _AT_ONCE):
+            places = [(bucket_of(place), place) for place in gone[start : start + _AT_ONCE]]
+            here = or_(*(and_(anchored_rows.c.bucket == bucket, anchored_rows.c.place == place) for bucket, place in places))
+            self._connection.execute(delete(anchored_rows).where(here))
+        rows = [
+            {"bucket": bucket_of(place), "place": place, "scope": tenant, "name": name, "digest": digest.removeprefix("sha256:")}
+            for (tenant, name), digest in update.rows.items()
+            for place in (place_of(tenant, name),)
+            if digest is not None
+        ]
+        upsert(self._connection, anchored_rows, rows, replaced=("scope", "name", "digest"))
+        nodes = [{"level": level, "number": number, "hash": hashed.hex()} for (level, number), hashed in update.nodes.items()]
+        upsert(self._connection, anchor_nodes, nodes, replaced=("hash",))
+
+
+_AT_ONCE = 400
+
+
+def _portions(numbers: Collection[int]) -> Iterator[list[int]]:
+    ordered = sorted(numbers)
+    yield from (ordered[start : start + _AT_ONCE] for start in range(0, len(ordered), _AT_ONCE))
+
+
+def _hex(text: str) -> str:
+    """``text`` where it is a hash in hexadecimal. Raises Corrupt."""
+    try:
+        whole = len(bytes.fromhex(text)) == 32
+    except (TypeError, ValueError):
+        whole = False
+    if not whole:
+        raise Corrupt(
+            "an anchor of a row cannot be read",
+            "somebody changed the database outside tailorbird: restore it from a backup, then run tailorbird audit verify",
+            code="anchors_corrupt",
+        )
+    return text

@@ -1,0 +1,68 @@
+"""Anchored rows: what the log says that each row of a tenant holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from tailorbird.crypto.anchored_rows import anchored_row, differing_rows
+from tailorbird.domain.event import AnchoredRow, LogHead
+from tailorbird.domain.identity import Identity
+from tailorbird.domain.value import Digest, Value
+from tailorbird.testing.ledger.deployment import MemoryAliases
+from tailorbird.testing.ledger.event_log import MemoryEvents
+from tailorbird.testing.ledger.identities import API_KEYS, IDENTITIES, SESSIONS
+from tailorbird.testing.ledger.releases import RELEASES
+from tailorbird.testing.ledger.rollouts import ROLLOUTS
+from tailorbird.testing.ledger.stored_anchors import MemoryAnchorStore
+from tailorbird.testing.ledger.tables import SYSTEM, Transaction
+from tailorbird.testing.ledger.tenants import TENANTS
+
+
+class MemoryAnchorBook:
+    """Implements ``RowAnchorBook``."""
+
+    def __init__(self, transaction: Transaction, events: MemoryEvents) -> None:
+        self._transaction = transaction
+        self._events = events
+
+    def head(self) -> LogHead:
+        """The head of the log. Raises Corrupt, NotFound: it is not sealed by this log's key."""
+        return self._events.sealed_head()
+
+    def differing(self, tenant: str, rows: Mapping[str, Digest | None]) -> tuple[str, ...]:
+        """The names of those of ``rows`` that the log anchors otherwise, or not."""
+        return differing_rows(MemoryAnchorStore(self._transaction), self.head().state, tenant, rows)
+
+    def anchored(self) -> Iterator[AnchoredRow]:
+        """What is kept for look-ups."""
+        return MemoryAnchorStore(self._transaction).all()
+
+    def identities(self, tenant: str) -> tuple[Identity, ...]:
+        """The identities that the table holds now, by name."""
+        rows = self._transaction.rows(IDENTITIES, tenant)
+        return tuple(rows[name] for name in sorted(rows))
+
+    def found(self, tenant: str) -> Iterator[AnchoredRow]:
+        """The rows that the tables hold now."""
+        return map(anchored_row, self._values(tenant))
+
+    def _values(self, tenant: str) -> Iterator[Value]:
+        known = self._transaction.rows(TENANTS, SYSTEM).get(tenant)
+        if known is not None:
+            yield known
+        for table in (IDENTITIES, API_KEYS, SESSIONS, RELEASES):
+            yield from self._transaction.rows(table, tenant).values()
+        yield from MemoryAliases(self._transaction, tenant).all()
+        yield from self._transaction.rows(ROLLOUTS, tenant).values()
+
+
+class MemoryAnchors:
+    """Implements ``RowAnchors`` for ``tenant``."""
+
+    def __init__(self, transaction: Transaction, events: MemoryEvents, tenant: str) -> None:
+        self._book = MemoryAnchorBook(transaction, events)
+        self._tenant = tenant
+
+    def differing(self, rows: Mapping[str, Digest | None]) -> tuple[str, ...]:
+        """The names of those of ``rows`` that the log anchors otherwise, or not."""
+        return self._book.differing(self._tenant, rows)
