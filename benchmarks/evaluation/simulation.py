@@ -26,14 +26,7 @@ from scipy import special, stats
 
 from tailorbird.stats.intervals import clustered_wilson, mean_interval, smallest_passing, spend, wilson
 from tailorbird.stats.paired_tests import paired_interval
-from tailorbird.stats.power import (
-    ClusterSizes,
-    grouped_low,
-    grouped_rate_for_power,
-    grouped_rate_for_release,
-    rate_for_power,
-    rate_for_release,
-)
+from tailorbird.stats.power import ClusterSizes, grouped_low, grouped_rate_for_power, grouped_rate_for_release, rate_for_power, rate_for_release
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -28,6 +28,7 @@ LEFT_OUT = (
     "database",
     "artifacts",
     "checkpoints",
+    "witnesses",
     "alerts",
     "webhook_secret",
     "tracking",
@@ -62,8 +63,9 @@ class Settings(Value):
     are who acts when a command does not say. ``engine`` runs the models: our own, or the server at ``engine_url``, which calls the base
     ``engine_model``. Our own computes in ``engine_precision`` by ``engine_kernels``, with ``engine_memory_mb`` for weights (0: half of
     the machine's) and ``engine_kv_mb`` for keys and values of each set of weights. ``keep_former_seconds`` is how long a replaced release
-    stays loaded. ``checkpoints`` and ``alerts`` name who is told (``webhook_secret`` signs what is sent); ``trusted_proxies`` are
-    addresses or networks; ``public_urls`` are addresses by which the server is known beside those that it listens on.
+    stays loaded. ``checkpoints``, ``witnesses`` and ``alerts`` name who is told (``webhook_secret`` signs what is sent);
+    ``trusted_proxies`` are addresses or networks; ``public_urls`` are addresses by which the server is known beside those that it
+    listens on.
     ``training_processes`` is how many train together (0: one for each GPU), ``training_sharding`` whether they divide the model among
     them (auto: where memory asks for it), ``tracking`` where the metrics of training are shown; ``judge_kappa`` the agreement with people
     from which on a judge model counts. ``fetch_encoder``: the first plan that could use it fetches the catalogue's encoder;
@@ -94,6 +96,7 @@ class Settings(Value):
     engine_kv_mb: Annotated[int, Field(gt=0)] = 1024
     keep_former_seconds: float = 600.0
     checkpoints: Texts = ()
+    witnesses: Texts = ()
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 60.0
     watch_minutes: Annotated[float, Field(ge=0)] = 15.0
     alerts: Texts = ()

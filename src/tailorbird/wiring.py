@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tailorbird.auth import KeyFileSealer
+from tailorbird.crypto.cosignatures import read_witness_key
 from tailorbird.domain.errors import Forbidden, InvalidInput, Unavailable
 from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.ports.detector import Detector
@@ -21,6 +22,7 @@ from tailorbird.ports.model_reader import ModelReader
 from tailorbird.ports.signals import Notifier
 from tailorbird.ports.tracker import Tracker
 from tailorbird.ports.trainer import Trainer
+from tailorbird.ports.witness import Witness
 from tailorbird.settings import Settings, check_closed
 from tailorbird.system.clock import SystemClock
 from tailorbird.system.files import OWNER_FOLDER, is_open_to_others, write_for_owner_alone
@@ -122,7 +124,16 @@ def _upkeep(settings: Settings) -> MaintenanceSettings:
         watch_every=timedelta(minutes=settings.watch_minutes),
         disk_floor=settings.disk_warning_mb * 1_000_000,
         record_file=settings.record_file,
+        witnesses=tuple(map(_witness, settings.witnesses)),
     )
+
+
+def _witness(given: str) -> Witness:
+    """``KEY URL``: the verifier key of a witness, and its submission prefix. Raises InvalidInput."""
+    key, _, url = given.partition(" ")
+    witness: Witness = _part("witness", "http")(key, url.strip())
+    read_witness_key(key)
+    return witness
 
 
 def _is_url(place: str) -> bool:

@@ -150,6 +150,7 @@ def asked(operation: AnyUseCase, deps: Dependencies, things: Things) -> dict[str
         "audit.log": {"subject": things.release},
         "audit.verify": {},
         "audit.checkpoint": {},
+        "audit.settle": {"reason": "a drill"},
         "audit.inclusion": {"index": 0},
         "audit.consistency": {"first": 1},
         "model.list": {},

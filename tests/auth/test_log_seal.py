@@ -20,23 +20,26 @@ def sealed(folder: Path, head: LogHead = HEAD) -> str:
 
 def test_a_seal_holds_for_one_head_alone(tmp_path: Path) -> None:
     seal = sealed(tmp_path)
-    KeyFileSealer(tmp_path).check(HEAD, seal)
+    KeyFileSealer(tmp_path).check(HEAD, seal, is_committed=True)
     for field, value in {"size": 4, "root": "00" * 32, "state": "00" * 32}.items():
         with pytest.raises(Corrupt):
-            KeyFileSealer(tmp_path).check(HEAD.model_copy(update={field: value}), seal)
+            KeyFileSealer(tmp_path).check(HEAD.model_copy(update={field: value}), seal, is_committed=True)
 
 
 def test_a_seal_by_another_key_is_none(tmp_path: Path) -> None:
     sealed(tmp_path / "ours")
     with pytest.raises(Corrupt, match="not sealed by the key"):
-        KeyFileSealer(tmp_path / "ours").check(HEAD, sealed(tmp_path / "theirs"))
+        KeyFileSealer(tmp_path / "ours").check(HEAD, sealed(tmp_path / "theirs"), is_committed=True)
 
 
 def test_taking_the_seal_away_is_told_once_there_was_one(tmp_path: Path) -> None:
-    KeyFileSealer(tmp_path).check(HEAD, "")
-    sealed(tmp_path)
+    KeyFileSealer(tmp_path).check(HEAD, "", is_committed=True)
+    seal = sealed(tmp_path)
+    KeyFileSealer(tmp_path).check(HEAD, seal, is_committed=False)
+    KeyFileSealer(tmp_path).check(HEAD, "", is_committed=True)  # a process was killed before it committed
+    KeyFileSealer(tmp_path).check(HEAD, seal, is_committed=True)
     with pytest.raises(Corrupt, match="it was before"):
-        KeyFileSealer(tmp_path).check(HEAD, "")
+        KeyFileSealer(tmp_path).check(HEAD, "", is_committed=True)
 
 
 def test_the_public_key_is_enough_to_check_and_not_to_seal(tmp_path: Path) -> None:
@@ -44,9 +47,9 @@ def test_the_public_key_is_enough_to_check_and_not_to_seal(tmp_path: Path) -> No
     other = tmp_path / "other"
     (other / "keys").mkdir(parents=True)
     with pytest.raises(NotFound):
-        KeyFileSealer(other).check(HEAD, seal)
+        KeyFileSealer(other).check(HEAD, seal, is_committed=True)
     (other / "keys" / "log.pub").write_text(public_key(load_key(tmp_path / "first" / "keys" / "log.key")) + "\n")
-    KeyFileSealer(other).check(HEAD, seal)
+    KeyFileSealer(other).check(HEAD, seal, is_committed=True)
     with pytest.raises(NotFound, match="seals this log"):
         KeyFileSealer(other).seal(HEAD, was_sealed=True, is_new=False)
     assert KeyFileSealer(other).seal(HEAD, was_sealed=False, is_new=True) == ""

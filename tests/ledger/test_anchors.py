@@ -208,6 +208,8 @@ def sealed(url: str, tmp_path: Path, clock: SetClock) -> Ledger:
 def test_a_head_that_somebody_else_wrote_stops_everything_that_rests_on_it(sealed: Ledger, raw: Raw, statement: str) -> None:
     with sealed.work("acme") as work:
         work.identities.add(person())
+    with sealed.work("acme", write=False) as work:
+        assert work.anchors.differing({}) == ()
     raw(statement)
     row = anchored_row(person())
     with pytest.raises(Corrupt), sealed.work("acme", write=False) as work:

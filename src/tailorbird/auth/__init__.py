@@ -9,7 +9,8 @@ from tailorbird.auth.api_keys import issue_api_key, key_id_of, secret_matches
 from tailorbird.auth.concurrency import ConcurrencyLimit
 from tailorbird.auth.identity_history import IdentityHistory, identity_problems
 from tailorbird.auth.identity_keys import PrivateKey, check_key, check_public_key, create_key, load_key, public_key
-from tailorbird.auth.log_seal import KeyFileSealer
+from tailorbird.auth.log_keys import ROTATED, LogKey, keys_of_log, rotation_facts
+from tailorbird.auth.log_seal import KeyFileSealer, former_key_file, public_of_log
 from tailorbird.auth.policy import ROLES_FOR, Action, authorise
 from tailorbird.auth.signed_checkpoints import check_note, make_checkpoint, verifier_key
 from tailorbird.auth.signing import sign, signed_bytes, verify
@@ -17,10 +18,12 @@ from tailorbird.auth.throttle import Throttle, network_of
 
 __all__ = [
     "ROLES_FOR",
+    "ROTATED",
     "Action",
     "ConcurrencyLimit",
     "IdentityHistory",
     "KeyFileSealer",
+    "LogKey",
     "PrivateKey",
     "Throttle",
     "authorise",
@@ -28,14 +31,18 @@ __all__ = [
     "check_note",
     "check_public_key",
     "create_key",
+    "former_key_file",
     "identity_problems",
     "issue_api_key",
     "key_id_of",
+    "keys_of_log",
     "load_key",
     "make_checkpoint",
     "network_of",
     "origin_checks",
     "public_key",
+    "public_of_log",
+    "rotation_facts",
     "secret_matches",
     "sign",
     "signed_bytes",

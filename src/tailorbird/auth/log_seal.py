@@ -14,6 +14,7 @@ from tailorbird.auth.identity_keys import PrivateKey, create_key, load_key, publ
 from tailorbird.crypto.ed25519 import is_signed
 from tailorbird.domain.errors import Conflict, Corrupt, NotFound
 from tailorbird.domain.event import LogHead
+from tailorbird.system.files import OWNER_FILE
 
 
 class KeyFileSealer:
@@ -23,8 +24,10 @@ class KeyFileSealer:
         self._private = workspace / "keys" / "log.key"
         self._public = workspace / "keys" / "log.pub"
         self._marker = workspace / "log.sealed"
+        self._former = former_key_file(workspace)
         self._loaded: tuple[tuple[int, int], PrivateKey] | None = None
         self._seen: LogHead | None = None
+        self._marked = False
 
     def seal(self, head: LogHead, *, was_sealed: bool, is_new: bool) -> str:
         """The signature over the head. Raises NotFound (``log_key_missing``) where the head was sealed and the key is not here."""
@@ -37,11 +40,9 @@ class KeyFileSealer:
             if was_sealed:
                 raise self._missing()
             return ""
-        if not self._marker.exists():
-            self._marker.touch(mode=0o600)
         return base64.b64encode(key.sign(head.statement())).decode()
 
-    def check(self, head: LogHead, seal: str) -> None:
+    def check(self, head: LogHead, seal: str, *, is_committed: bool) -> None:
         """Returns where the seal is this log's, or nothing was ever sealed from this workspace. Raises Corrupt, NotFound."""
         if not seal:
             if self._marker.exists():
@@ -51,8 +52,12 @@ class KeyFileSealer:
         public = public_key(key) if key else self._public.read_text(encoding="ascii").strip() if self._public.is_file() else None
         if public is None:
             raise self._missing()
-        if not is_signed(head.statement(), seal, public):
-            raise _broken("the head of the log is not sealed by the key of this log", "log_forged")
+        if is_signed(head.statement(), seal, public):
+            self._mark(is_committed=is_committed)
+            return
+        if self._former.is_file() and is_signed(head.statement(), seal, self._former.read_text(encoding="ascii").strip()):
+            return  # the key is being changed: the next entry is sealed by the new one
+        raise _broken("the head of the log is not sealed by the key of this log", "log_forged")
 
     def check_growth(self, head: LogHead) -> None:
         """Remembers the head. Raises Corrupt where this process has seen a longer log, or another of the same size."""
@@ -60,6 +65,13 @@ class KeyFileSealer:
         if seen is not None and (head.size < seen.size or (head.size == seen.size and head != seen)):
             raise _broken(f"the log had {seen.size} entries and now has {head.size}, or others", "log_rolled_back")
         self._seen = head
+
+    def _mark(self, *, is_committed: bool) -> None:
+        """Notes that the log is sealed. Not before that is committed: a process that is killed must find its log as it left it."""
+        if is_committed and not self._marked:
+            with suppress(OSError):  # a workspace that cannot be written now
+                self._marker.touch(mode=OWNER_FILE)
+                self._marked = True
 
     def _key(self) -> PrivateKey | None:
         """The private key, read again when its file changes; None where it is not here."""
@@ -78,6 +90,21 @@ class KeyFileSealer:
             f"copy keys/log.key from the machine that made it, to {self._private}; whoever only reads needs keys/log.pub alone",
             code="log_key_missing",
         )
+
+
+def former_key_file(workspace: Path) -> Path:
+    """Where the public key of before stands between a change of the key and the first seal by the new one."""
+    return workspace / "keys" / "log.former.pub"
+
+
+def public_of_log(workspace: Path) -> str:
+    """The public key (base64) of the log of a workspace. Raises NotFound where neither half is here."""
+    private, public = workspace / "keys" / "log.key", workspace / "keys" / "log.pub"
+    if private.exists():
+        return public_key(load_key(private))
+    if public.is_file():
+        return public.read_text(encoding="ascii").strip()
+    raise NotFound("the key of this log is not here", f"copy keys/log.pub to {public}", code="log_key_missing")
 
 
 def _broken(what: str, code: str) -> Corrupt:

@@ -54,6 +54,7 @@ class Action(StrEnum):
     SET_POLICY = "tenant.policy"
     VERIFY_AUDIT = "audit.verify"
     CHECKPOINT = "audit.checkpoint"
+    SETTLE_LOG = "audit.settle"
     SHOW_DATA = "data.show"
     READ_DATA = "data.read"
     FIX_DATA = "data.fix"
@@ -106,6 +107,7 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.SET_POLICY: frozenset({Role.ADMIN}),
     Action.VERIFY_AUDIT: _ANYONE,
     Action.CHECKPOINT: frozenset({Role.ADMIN, Role.OPERATOR, Role.WORKER}),
+    Action.SETTLE_LOG: frozenset({Role.ADMIN}),
     Action.SHOW_DATA: _ANYONE,
     Action.READ_DATA: frozenset({Role.AUTHOR, Role.REVIEWER}),
     Action.FIX_DATA: frozenset({Role.AUTHOR, Role.REVIEWER}),

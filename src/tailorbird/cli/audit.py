@@ -12,7 +12,10 @@ from tailorbird.cli.groups import command_group
 from tailorbird.cli.invocation import ExitStatus
 from tailorbird.cli.session import open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import short
+from tailorbird.sdk.witness_notes import read_notes
 from tailorbird.usecases.maintenance.audit import export_log, make_checkpoint, prove_consistency, prove_inclusion, read_log, verify_log
+from tailorbird.usecases.maintenance.log_forks import settle_forks
+from tailorbird.usecases.maintenance.log_key import rotate_log_key
 
 audit = command_group()
 
@@ -23,10 +26,14 @@ def _audit() -> None:
 
 
 @audit.command("verify")
-def _verify() -> None:
-    """Recompute the log and check every checkpoint. Exit status 1 when the log is not intact."""
+def _verify(
+    witness: Annotated[
+        list[str] | None, typer.Option(help="File or URL with checkpoints that were kept elsewhere, repeatable.", metavar="FILE|URL")
+    ] = None,
+) -> None:
+    """Recompute the log; check rows, checkpoints and witnesses. Exit status 1 when the log is not intact."""
     session = open_session()
-    report = session.ask(verify_log)
+    report = session.ask(verify_log, witnessed=tuple(note for place in witness or () for note in read_notes(place)))
     if session.as_json:
         print_json(report)
     elif report.intact:
@@ -37,6 +44,25 @@ def _verify() -> None:
         say(f"warning: {warning}")
     if not report.intact:
         raise typer.Exit(ExitStatus.FAILED)
+
+
+@audit.command("settle")
+def _settle(reason: Annotated[str, typer.Option(help="Why the log does not continue what was shipped.")]) -> None:
+    """Settle a fork of the log, after a restored backup, say. Promotions go on afterwards."""
+    session = open_session()
+    settled = session.ask_as("admin", settle_forks, reason=reason)
+    if session.as_json:
+        print_json(settled)
+    for fork in () if session.as_json else settled.forks:
+        out.print(f"settled: {fork.text}", markup=False)
+
+
+@audit.command("rotate-key")
+def _rotate_key() -> None:
+    """Replace the key that signs checkpoints and seals the log, by cross-signing; print the new verifier key for witnesses."""
+    session = open_session()
+    changed = rotate_log_key(session.deps, session.actor("admin"))
+    print_json(changed) if session.as_json else typer.echo(changed.verifier_key)
 
 
 @audit.command("checkpoint")

@@ -139,7 +139,7 @@ class Events:
         if self._sealer is None:
             return
         if stored.frontier.size or stored.seal or stored.state not in ("", EMPTY_STATE):
-            self._sealer.check(stored.head(), stored.seal)
+            self._sealer.check(stored.head(), stored.seal, is_committed=not writing)
         if writing:
             self._sealer.check_growth(stored.head())
 

@@ -23,7 +23,8 @@ from sqlalchemy import (
     text,
 )
 
-from tailorbird.ledger.columns import count_column, flag_column, key_column, metadata, said_column, tenant_column, text_column
+from tailorbird.ledger.columns import count_column, flag_column, key_column, said_column, tenant_column, text_column
+from tailorbird.ledger.columns import metadata as metadata
 from tailorbird.ledger.log_tables import anchor_nodes as anchor_nodes
 from tailorbird.ledger.log_tables import anchored_rows as anchored_rows
 from tailorbird.ledger.log_tables import checkpoints as checkpoints

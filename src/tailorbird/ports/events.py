@@ -20,8 +20,11 @@ class LogSealer(Protocol):
         """
         ...
 
-    def check(self, head: LogHead, seal: str) -> None:
-        """Returns where ``seal`` is this log's over the head, or where nothing was ever sealed from here. Raises Corrupt, NotFound."""
+    def check(self, head: LogHead, seal: str, *, is_committed: bool) -> None:
+        """Returns where ``seal`` is this log's over the head, or where nothing was ever sealed from here. Raises Corrupt, NotFound.
+
+        Once a head that ``is_committed`` was found sealed, one without a seal is refused from then on.
+        """
         ...
 
     def check_growth(self, head: LogHead) -> None:

@@ -126,9 +126,10 @@ def add_identity(
     """Add an identity by its public key.
 
     The private key was made by whoever asks, and is not sent. The caller signs, for the purpose ``identity``, the digest of tenant,
-    identity, change (``add``), roles in order and public key; a session alone lets nobody in. Raises Conflict (name taken), InvalidInput
-    (the signature is missing or does not hold).
+    identity, change (``add``), roles in order and public key; a session alone lets nobody in. Raises Conflict (name taken, no signature),
+    InvalidInput (the signature does not hold).
     """
+    auth.check_public_key(public_key)
     change = addition(actor.tenant, name, roles, public_key)
     return enrol(deps, change, actor.name, _signed_by(actor, change, signature))
 
@@ -138,7 +139,7 @@ def disable(deps: Dependencies, actor: Actor, name: Name, signature: Signature |
     """Disable an identity; what it signed stays.
 
     It can do nothing any more. The caller signs, for the purpose ``identity``, the digest of tenant, identity and change (``disable``).
-    Raises NotFound, Conflict (oneself), InvalidInput (the signature is missing or does not hold).
+    Raises NotFound, Conflict (oneself, no signature), InvalidInput (the signature does not hold).
     """
     if name == actor.name:
         raise Conflict("nobody disables themselves", "ask another admin", code="own_identity")
@@ -181,7 +182,7 @@ def rotate(deps: Dependencies, actor: Actor, rotation: Rotation, present: Signat
 
 
 def _signed_by(actor: Actor, change: IdentityChange, signature: Signature | None) -> Signature:
-    """The signature that was sent, or one made here where the actor's key is. Raises InvalidInput."""
+    """The signature that was sent, or one made here where the actor's key is. Raises Conflict, InvalidInput."""
     if signature is not None:
         if signature.identity != actor.name:
             raise InvalidInput("the change is signed by somebody else", "sign it yourself", code="signature_invalid")
@@ -189,7 +190,7 @@ def _signed_by(actor: Actor, change: IdentityChange, signature: Signature | None
     try:
         return actor.sign("identity", digest_of(change))
     except Forbidden:
-        raise InvalidInput(
+        raise Conflict(
             "who comes in and who goes is signed by an admin's key, and there is no signature",
             "use tailorbird identity with --server, which signs with the key on your machine",
             code="signature_missing",

@@ -121,7 +121,7 @@ def test_health_says_when_the_log_is_shorter_than_what_was_shipped(deps: Depende
     assert codes(deps) == []
     cut = with_upkeep(another(), checkpoint_hooks={HOOK: MemoryNotifier()})
     shutil.copytree(deps.workspace / "shipping", cut.workspace / "shipping")
-    assert codes(cut) == ["log_shorter_than_shipped"]
+    assert codes(cut) == ["log_forked"]
 
 
 def test_a_machine_without_the_key_signs_nothing_in_its_own_name(deps: Dependencies, another: Open) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from tailorbird.crypto.anchored_rows import anchored_row, differing_rows
 from tailorbird.domain.event import AnchoredRow, LogHead
@@ -14,7 +15,7 @@ from tailorbird.testing.ledger.identities import API_KEYS, IDENTITIES, SESSIONS
 from tailorbird.testing.ledger.releases import RELEASES
 from tailorbird.testing.ledger.rollouts import ROLLOUTS
 from tailorbird.testing.ledger.stored_anchors import MemoryAnchorStore
-from tailorbird.testing.ledger.tables import SYSTEM, Transaction
+from tailorbird.testing.ledger.tables import SYSTEM, Table, Transaction
 from tailorbird.testing.ledger.tenants import TENANTS
 
 
@@ -50,7 +51,8 @@ class MemoryAnchorBook:
         known = self._transaction.rows(TENANTS, SYSTEM).get(tenant)
         if known is not None:
             yield known
-        for table in (IDENTITIES, API_KEYS, SESSIONS, RELEASES):
+        tables: tuple[Table[str, Any], ...] = (IDENTITIES, API_KEYS, SESSIONS, RELEASES)
+        for table in tables:
             yield from self._transaction.rows(table, tenant).values()
         yield from MemoryAliases(self._transaction, tenant).all()
         yield from self._transaction.rows(ROLLOUTS, tenant).values()

@@ -10,7 +10,7 @@ from tailorbird.crypto.anchored_rows import update_anchors, with_changes
 from tailorbird.crypto.log_verification import event_body, event_of, salted
 from tailorbird.crypto.merkle import Frontier, LeafSpan, consistency_spans, inclusion_spans, leaf_hash, root
 from tailorbird.crypto.state_tree import EMPTY_STATE
-from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.errors import Corrupt, InvalidInput
 from tailorbird.domain.event import Checkpoint, Event, LogEntry, LogHead
 from tailorbird.ports.events import LogSealer
 from tailorbird.testing.ledger.stored_anchors import MemoryAnchorStore
@@ -81,7 +81,7 @@ class MemoryEvents(Repository):
     def _check(self, found: _Head, *, writing: bool) -> None:
         if self._sealer is not None:
             if found.frontier.size:
-                self._sealer.check(found.head(), found.seal)
+                self._sealer.check(found.head(), found.seal, is_committed=not writing)
             if writing:
                 self._sealer.check_growth(found.head())
 
@@ -96,10 +96,15 @@ class MemoryEvents(Repository):
     def entries(self, start: int = 0, stop: int | None = None) -> Iterator[LogEntry]:
         """Entries ``start`` to ``stop`` (exclusive), in order; a tenant's log leaves out those of others."""
         bodies = self._transaction.rows(LOG_ENTRIES, SYSTEM)
-        for index in range(max(start, 0), len(bodies) if stop is None else min(stop, len(bodies))):
-            event = event_of(bodies[index])
+        for index, body in bodies.items():
+            if index < start or (stop is not None and index >= stop):
+                continue
+            try:
+                event = event_of(body)
+            except ValueError:
+                raise _corrupt(f"entry {index} of the event log is not what was written") from None
             if self._tenant in (SYSTEM, event.tenant):
-                yield LogEntry(index=index, leaf_hash=leaf_hash(bodies[index].encode()).hex(), event=event, body=bodies[index])
+                yield LogEntry(index=index, leaf_hash=leaf_hash(body.encode()).hex(), event=event, body=body)
 
     def about(self, subject: str) -> tuple[LogEntry, ...]:
         """Entries whose event has this subject, in order."""
@@ -150,7 +155,14 @@ class MemoryEvents(Repository):
 
     def _roots(self, spans: Sequence[LeafSpan]) -> tuple[str, ...]:
         bodies = self._transaction.rows(LOG_ENTRIES, SYSTEM)
-        return tuple(root([leaf_hash(bodies[index].encode()) for index in range(*span)]).hex() for span in spans)
+        try:
+            return tuple(root([leaf_hash(bodies[index].encode()) for index in range(*span)]).hex() for span in spans)
+        except KeyError:
+            raise _corrupt("a hash of the event log is gone or cannot be read") from None
+
+
+def _corrupt(what: str) -> Corrupt:
+    return Corrupt(what, "somebody changed the record outside tailorbird: restore it from a backup", code="log_corrupt")
 
 
 def _outside(what: str) -> InvalidInput:

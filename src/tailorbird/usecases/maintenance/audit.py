@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import IO, Annotated
 
@@ -14,6 +14,7 @@ from tailorbird import auth
 from tailorbird.auth import Action
 from tailorbird.crypto.log_replay import LogReplay, head_problems
 from tailorbird.crypto.log_verification import check_entries
+from tailorbird.crypto.signed_notes import read_note
 from tailorbird.domain.errors import Conflict, Corrupt, NotFound, TailorbirdError
 from tailorbird.domain.event import AnchoredRow, AuditReport, Checkpoint, LogEntry
 from tailorbird.domain.value import Digest, Value
@@ -21,12 +22,14 @@ from tailorbird.ports.ledger import SystemWork
 from tailorbird.usecases.audit_events import permit, remarks
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.maintenance import checkpoint_shipping
+from tailorbird.usecases.maintenance.log_forks import demand_no_fork
 from tailorbird.usecases.parameters import PageSize
 from tailorbird.usecases.registry import usecase
 
 ORIGIN = "tailorbird/log"
 Index = Annotated[int, Field(ge=0, lt=1 << 62)]
 TreeSize = Annotated[int, Field(ge=1, lt=1 << 62)]
+Notes = Annotated[tuple[Annotated[str, Field(max_length=8192)], ...], Field(max_length=500)]
 
 
 class Inclusion(Value):
@@ -100,14 +103,21 @@ def read_log(
 def make_checkpoint(deps: Dependencies, actor: Actor) -> Checkpoint:
     """Sign the log's head.
 
-    Its present size and root; the note is stored, and shipped where the settings say.
+    Its present size and root; the note is stored, and shipped where the settings say. Raises Conflict where the log does not continue
+    what was shipped before.
     """
     permit(deps, actor, Action.CHECKPOINT)
+    demand_no_fork(deps)
     return _sign_head(deps)
 
 
 def keep_signed(deps: Dependencies) -> Checkpoint | None:
-    """Makes a checkpoint when the log grew and the last one is an interval old; else ships what a place still lacks."""
+    """Makes a checkpoint when the log grew and the last one is an interval old; else ships what a place still lacks.
+
+    A log that does not continue what was shipped is told of and not signed.
+    """
+    if checkpoint_shipping.alarm_forks(deps):
+        return None
     with deps.ledger.system(write=False) as system:
         size, checkpoints = system.events.size(), system.events.checkpoints()
     newest = checkpoints[-1] if checkpoints else None
@@ -128,16 +138,19 @@ def _sign_head(deps: Dependencies) -> Checkpoint:
 
 
 @usecase("audit.verify", "POST", "/api/audit/verify", Action.VERIFY_AUDIT)
-def verify_log(deps: Dependencies, actor: Actor) -> AuditReport:
+def verify_log(deps: Dependencies, actor: Actor, witnessed: Notes = ()) -> AuditReport:
     """Recompute the whole log.
 
     Every leaf and the root; every checkpoint's signature, root and consistency are checked. The rows that the log anchors (identities,
-    releases with their approvals, aliases, rollouts, keys, sessions, policies) are compared with what it says of them.
+    releases with their approvals, aliases, rollouts, keys, sessions, policies) are compared with what it says of them. The log must
+    continue what every place for checkpoints holds, and the signed notes in ``witnessed``, which somebody kept elsewhere.
     """
     permit(deps, actor, Action.VERIFY_AUDIT)
     report = check_log(deps)
-    shipping = tuple(notice.text for notice in checkpoint_shipping.notices(deps))
-    return report.model_copy(update={"warnings": report.warnings + shipping})
+    forks = tuple(fork.text for fork in checkpoint_shipping.find_forks(deps))
+    problems = report.problems + forks + tuple(_bad_witnessed(deps, witnessed))
+    told = tuple(notice.text for notice in checkpoint_shipping.notices(deps) if notice.code != "log_forked")
+    return report.model_copy(update={"problems": problems, "warnings": report.warnings + told})
 
 
 def check_log(deps: Dependencies) -> AuditReport:
@@ -149,7 +162,8 @@ def check_log(deps: Dependencies) -> AuditReport:
         entries = _through(system.events.entries(), replay, people)
         problems = _bad_entries(entries, checkpoints, size, root)
         problems += tuple(_bad_rows(system, replay)) + tuple(_bad_people(system, people))
-    problems += tuple(_bad_notes(deps, checkpoints))
+        changes = system.events.about(checkpoint_shipping.LOG_SUBJECT)
+    problems += tuple(_bad_notes(deps, checkpoints, changes))
     found = tuple(
         f"{count} rows of {tenant} were written by an earlier version and anchored as they were found"
         for tenant, count in replay.found.items()
@@ -229,9 +243,12 @@ def _bad_rows(system: SystemWork, replay: LogReplay) -> Iterator[str]:
     kept = defaultdict[str, list[AnchoredRow]](list)
     try:
         yield from head_problems(replay, system.anchors.head())
+    except TailorbirdError as error:
+        yield error.message
+    try:
         for row in system.anchors.anchored():
             kept[row.tenant].append(row)
-    except TailorbirdError as error:
+    except Corrupt as error:
         yield error.message
     known = {tenant.name for tenant in system.tenants.all()}
     for tenant in sorted(known | {name for name, rows in replay.rows.items() if rows}):
@@ -243,17 +260,50 @@ def _bad_rows(system: SystemWork, replay: LogReplay) -> Iterator[str]:
         yield from replay.differing(tenant, kept[tenant], "anchors")
 
 
-def _bad_notes(deps: Dependencies, checkpoints: tuple[Checkpoint, ...]) -> list[str]:
+def _bad_witnessed(deps: Dependencies, notes: Sequence[str]) -> Iterator[str]:
+    """What keeps the log from continuing notes that were kept elsewhere."""
+    if not notes:
+        return
+    with deps.ledger.system(write=False) as system:
+        keys = auth.keys_of_log(log_public_key(deps), system.events.about(checkpoint_shipping.LOG_SUBJECT))
+    for number, note in enumerate(notes, 1):
+        try:
+            checkpoint = read_note(note, deps.clock.now())
+            bad = _bad_note(checkpoint, keys)
+        except TailorbirdError as error:
+            bad = error.message
+        if bad:
+            yield f"checkpoint {number} of the witness: {bad}"
+            continue
+        with deps.ledger.system(write=False) as system:
+            problem = checkpoint_shipping.discord(system, checkpoint.size, checkpoint.root)
+            settled = checkpoint_shipping.is_settled(system, checkpoint.size, checkpoint.root)
+        if problem and not settled:
+            yield f"the witness: {problem}"
+
+
+def _bad_notes(deps: Dependencies, checkpoints: tuple[Checkpoint, ...], changes: tuple[LogEntry, ...]) -> list[str]:
+    """Notes that no key of this log signed, of those that signed at their size."""
     if not checkpoints:
         return []
     try:
-        public = log_public_key(deps)
+        keys = auth.keys_of_log(log_public_key(deps), changes)
     except TailorbirdError as error:
         return [f"no signature of {len(checkpoints)} checkpoints could be checked: {error.message}"]
-    problems = []
-    for checkpoint in checkpoints:
+    problems = [(checkpoint.size, _bad_note(checkpoint, keys)) for checkpoint in checkpoints]
+    return [f"checkpoint at size {size}: {problem}" for size, problem in problems if problem]
+
+
+def _bad_note(checkpoint: Checkpoint, keys: Sequence[auth.LogKey]) -> str:
+    """What is wrong with a note; empty where the key signed it that the log had at its size."""
+    problem = "no key of this log signs at that size"
+    for key in keys:
+        if key.until is not None and checkpoint.size > key.until:
+            continue
         try:
-            auth.check_note(checkpoint, public)
+            auth.check_note(checkpoint, key.public)
         except TailorbirdError as error:
-            problems.append(f"checkpoint at size {checkpoint.size}: {error.message}")
-    return problems
+            problem = error.message
+        else:
+            return ""
+    return problem

@@ -1,7 +1,8 @@
 """Checkpoint shipping to places outside this machine, whose copies prove later that the log was not rewritten.
 
 A place that cannot be reached never stops the work: what it lacks is sent with the next checkpoint. How far each place is stands in
-``shipping/`` of the workspace, one small file a place, written anew in one piece.
+``shipping/`` of the workspace, one small file a place, written anew in one piece; a file that gets checkpoints is asked itself. Nothing is
+shipped to a place that has a checkpoint which the log does not continue: the log was cut, put back or rewritten (``find_forks``).
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -19,18 +21,29 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
+from tailorbird import auth
 from tailorbird.crypto.canonical_json import canonical_json, plain_json
-from tailorbird.domain.errors import TailorbirdError
+from tailorbird.crypto.cosignatures import add_checkpoint_body, read_witness_key, with_lines
+from tailorbird.domain.errors import Conflict, NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.event import Checkpoint
 from tailorbird.domain.value import Value
+from tailorbird.ports.ledger import SystemWork
 from tailorbird.ports.signals import Notifier
+from tailorbird.ports.witness import Witness, WitnessAnswer
 from tailorbird.system.files import flush, private_folder
-from tailorbird.usecases.dependencies import Dependencies, MaintenanceSettings
+from tailorbird.usecases.dependencies import Dependencies
 
 _log = logging.getLogger("tailorbird.checkpoints")
 
 #: A place that was away for long gets the newest of what it missed: each covers all before it.
 _MOST_OWED = 100
+#: In place of a root: the witness refused what should have followed.
+REFUSED = "refused"
+_SETTLE = "find out who put the record back or changed it; then an admin settles it: tailorbird audit settle --reason ..."
+#: The end of a file in which its newest checkpoint is looked for, in bytes.
+_TAIL = 65_536
+#: The kind of the events by which an admin settles a fork, and the subject of those about the log itself.
+SETTLED, LOG_SUBJECT = "log.fork_settled", "log"
 
 
 class Notice(Value):
@@ -40,12 +53,27 @@ class Notice(Value):
     text: str
 
 
+class LogFork(Value):
+    """A place holds a checkpoint of ``size`` entries with ``root`` (empty: only its size is known), and the log does not continue it."""
+
+    place: str
+    size: int
+    root: str
+    text: str
+
+
 class _Shipped(Value):
-    """How far a place is: it is owed checkpoints of more than ``size`` entries. ``at`` is its last delivery."""
+    """How far a place is: it is owed checkpoints of more than ``size`` entries, the last of which had ``root``. ``at``: its last delivery.
+
+    ``refused`` is the size of the tree of which a witness says that the log does not continue it; ``alarmed`` that a fork was told.
+    """
 
     size: int
+    root: str = ""
     at: datetime | None = None
     problem: str = ""
+    refused: int | None = None
+    alarmed: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +83,7 @@ class _Place:
     name: str
     address: str
     deliver: Callable[[Checkpoint], None]
+    file: Path | None = None
 
     def state_file(self, deps: Dependencies) -> Path:
         return deps.workspace / "shipping" / f"{hashlib.sha256(self.address.encode()).hexdigest()[:16]}.json"
@@ -62,33 +91,31 @@ class _Place:
 
 def ship(deps: Dependencies, newest: Checkpoint) -> int:
     """Brings every place up to ``newest``; returns how many could not be. Raises nothing but what the ledger raises."""
-    places = _places(deps.upkeep)
+    places = _places(deps)
     if not places:
         return 0
     with deps.ledger.system(write=False) as system:
         checkpoints = system.events.checkpoints()
-    return sum(not _bring_up_to_date(deps, place, checkpoints, newest) for place in places)
+    forked = {fork.place for fork in find_forks(deps)}
+    return sum(place.name in forked or not _bring_up_to_date(deps, place, checkpoints, newest) for place in places)
 
 
 def is_owed(deps: Dependencies, newest: Checkpoint) -> bool:
     """True when a place lacks ``newest``."""
-    states = [_load(place.state_file(deps)) for place in _places(deps.upkeep)]
+    states = [_load(place.state_file(deps)) for place in _places(deps)]
     return any(state is None or state.size < newest.size for state in states)
 
 
 def notices(deps: Dependencies) -> tuple[Notice, ...]:
     """Notices about checkpoints that do not leave this machine, or late."""
-    upkeep = deps.upkeep
-    places = _places(upkeep)
+    places = _places(deps)
     found = []
     if not any(_is_away(deps, place) for place in places):
         found.append(Notice(code="checkpoints_stay", text=_STAY_NOWHERE if not places else _STAY_HERE))
-    with deps.ledger.system(write=False) as system:
-        size = system.events.size()
-    ahead = sum(_covered(deps, place) > size for place in places)
-    if ahead:
-        text = f"{ahead} of {len(places)} places for checkpoints hold one of more entries than the log has: it was cut, or is a backup's"
-        found.append(Notice(code="log_shorter_than_shipped", text=text))
+    forks = find_forks(deps)
+    if forks:
+        text = f"{len(forks)} of {len(places)} places for checkpoints hold one that the log does not continue: it was cut or rewritten"
+        found.append(Notice(code="log_forked", text=f"{text}; nothing is promoted until an admin settles it: tailorbird audit settle"))
     late = sum(_is_late(deps, place) for place in places)
     if late:
         text = f"{late} of {len(places)} places for checkpoints lack what was logged more than two intervals ago: the server's log says why"
@@ -100,10 +127,150 @@ _STAY_NOWHERE = "checkpoints of the log never leave this machine: name a file el
 _STAY_HERE = "every place for checkpoints lies on the disk of the workspace: name one on another machine in the setting checkpoints"
 
 
-def _places(upkeep: MaintenanceSettings) -> list[_Place]:
-    files = [_Place(str(path), str(path.absolute()), _appender(path)) for path in upkeep.checkpoint_files]
+def find_forks(deps: Dependencies) -> tuple[LogFork, ...]:
+    """Places whose newest checkpoint the log does not continue, without those that an admin has settled."""
+    found = []
+    with deps.ledger.system(write=False) as system:
+        settled = {(fact["place"], fact["size"], fact["root"]) for fact in _settlements(system)}
+        keys = _keys(deps, system)
+        for place in _places(deps):
+            size, root = _newest_there(deps, place, keys)
+            problem = discord(system, size, root)
+            if problem and (place.name, size, root) not in settled:
+                found.append(LogFork(place=place.name, size=size, root=root, text=f"{place.name}: {problem}"))
+    return tuple(found)
+
+
+def alarm_forks(deps: Dependencies) -> tuple[LogFork, ...]:
+    """Finds forks, and tells the log of the process and the receivers of alerts of each once."""
+    forks = {fork.place: fork for fork in find_forks(deps)}
+    for place in _places(deps):
+        state = _load(place.state_file(deps)) or _Shipped(size=0)
+        fork = forks.get(place.name)
+        if fork is None or state.alarmed:
+            continue
+        _log.error("the log does not continue the checkpoint at %s; nothing is promoted until an admin settles it", fork.text)
+        message = {"kind": "log.forked", "place": fork.place, "size": fork.size, "text": fork.text}
+        for notifier in deps.notifiers():
+            try:
+                notifier.send(message)
+            except TailorbirdError as error:
+                _log.warning("a fork of the log could not be told: %s", error.message)
+        _save(place.state_file(deps), state.model_copy(update={"alarmed": True}))
+    return tuple(forks.values())
+
+
+def forget_forks(deps: Dependencies, forks: Sequence[LogFork]) -> None:
+    """Has these places begin anew with the next checkpoint, once an admin has settled their forks."""
+    named = {fork.place for fork in forks}
+    for place in _places(deps):
+        if place.name in named:
+            place.state_file(deps).unlink(missing_ok=True)
+
+
+def _settlements(system: SystemWork) -> Iterator[Mapping[str, object]]:
+    return (entry.event.data for entry in system.events.about(LOG_SUBJECT) if entry.event.kind == SETTLED)
+
+
+def _keys(deps: Dependencies, system: SystemWork) -> tuple[auth.LogKey, ...]:
+    """The keys that this log had; none where not even the public half of the present one is here."""
+    with suppress(NotFound):
+        return auth.keys_of_log(auth.public_of_log(deps.workspace), system.events.about(LOG_SUBJECT))
+    return ()
+
+
+def _newest_there(deps: Dependencies, place: _Place, keys: Sequence[auth.LogKey]) -> tuple[int, str]:
+    """Size and root of the newest checkpoint that a place holds, by its own word where it is a file; (0, "") where there is none."""
+    state = _load(place.state_file(deps))
+    if place.file is not None:
+        told = _newest_line(place.file, keys)
+        if told is not None:
+            return told.size, told.root
+    if state is not None and state.refused is not None:
+        return state.refused, REFUSED
+    return (state.size, state.root) if state is not None and state.at is not None else (0, "")
+
+
+def _newest_line(file: Path, keys: Sequence[auth.LogKey]) -> Checkpoint | None:
+    """The last line of a file that a key of this log signed."""
+    try:
+        with file.open("rb") as opened:
+            opened.seek(max(0, file.stat().st_size - _TAIL))
+            lines = opened.read().splitlines()
+    except OSError:
+        return None
+    for line in reversed(lines):
+        with suppress(ValidationError):
+            found = Checkpoint.model_validate_json(line)
+            if any(_is_by(found, key) for key in keys):
+                return found
+    return None
+
+
+def _is_by(checkpoint: Checkpoint, key: auth.LogKey) -> bool:
+    try:
+        auth.check_note(checkpoint, key.public)
+    except TailorbirdError:
+        return False
+    return True
+
+
+def is_settled(system: SystemWork, size: int, root: str) -> bool:
+    """True where an admin has settled that some place holds this checkpoint."""
+    return any((fact["size"], fact["root"]) == (size, root) for fact in _settlements(system))
+
+
+def discord(system: SystemWork, size: int, root: str) -> str:
+    """What tells that the log is no continuation of the tree of ``size`` with ``root``; empty where it is one, as far as can be told."""
+    whole = system.events.size()
+    if root == REFUSED:
+        return f"it cosigned a tree of {size} entries, and says that the log does not continue it"
+    if size > whole:
+        return f"it holds a checkpoint of {size} entries, and the log has {whole}"
+    if root and size and system.events.root_at(size) != root:
+        return f"its checkpoint of {size} entries has another root than the log at that size"
+    return ""
+
+
+def _places(deps: Dependencies) -> list[_Place]:
+    upkeep = deps.upkeep
+    files = [_Place(str(path), str(path.absolute()), _appender(path), path) for path in upkeep.checkpoint_files]
     hooks = [_Place(urlsplit(url).hostname or "webhook", url, _sender(hook)) for url, hook in upkeep.checkpoint_hooks.items()]
-    return files + hooks
+    witnesses = [_witness_place(deps, witness) for witness in upkeep.witnesses]
+    return files + hooks + witnesses
+
+
+def _witness_place(deps: Dependencies, witness: Witness) -> _Place:
+    name = read_witness_key(witness.key).name
+    place = _Place(name, witness.key, lambda checkpoint: _have_cosigned(deps, witness, checkpoint, place.state_file(deps)))
+    return place
+
+
+def _have_cosigned(deps: Dependencies, witness: Witness, checkpoint: Checkpoint, state_file: Path) -> None:
+    """Has a witness cosign a checkpoint, from the tree that it cosigned last, and keeps the note with its cosignature.
+
+    Raises Conflict where the witness says that the log does not continue what it cosigned, Unavailable, Corrupt.
+    """
+    known = _load(state_file)
+    old = known.size if known is not None and known.at is not None and known.size <= checkpoint.size else 0
+    answer = _ask(deps, witness, checkpoint, old)
+    if answer.size is not None:
+        old = answer.size
+        answer = _ask(deps, witness, checkpoint, old) if old <= checkpoint.size else answer
+    if answer.status in (409, 422):
+        _save(state_file, (known or _Shipped(size=old)).model_copy(update={"refused": old}))
+        raise Conflict("it refuses: the log does not continue what it cosigned", _SETTLE, code="log_forked")
+    if answer.status != 200:
+        raise Unavailable(f"it answers {answer.status}", "configure this log's key and origin there", code="witness_refused")
+    cosigned = with_lines(checkpoint.note, answer.text, read_witness_key(witness.key))
+    with deps.ledger.system() as system:
+        system.events.add_checkpoint(checkpoint.model_copy(update={"note": cosigned}))
+
+
+def _ask(deps: Dependencies, witness: Witness, checkpoint: Checkpoint, old: int) -> WitnessAnswer:
+    with deps.ledger.system(write=False) as system:
+        proof = system.events.consistency(old, checkpoint.size) if old else ()
+    return witness.add_checkpoint(add_checkpoint_body(old, proof, checkpoint.note))
 
 
 def _appender(path: Path) -> Callable[[Checkpoint], None]:
@@ -132,11 +299,12 @@ def _bring_up_to_date(deps: Dependencies, place: _Place, checkpoints: tuple[Chec
     try:
         for checkpoint in _owed(checkpoints, shipped.size):
             place.deliver(checkpoint)
-            shipped = _Shipped(size=checkpoint.size, at=deps.clock.now())
+            shipped = _Shipped(size=checkpoint.size, root=checkpoint.root, at=deps.clock.now())
     except (TailorbirdError, OSError) as error:
         problem = error.message if isinstance(error, TailorbirdError) else (error.strerror or type(error).__name__)
         _log.warning("a checkpoint did not reach %s: %s; it goes with the next", place.name, problem)
-        shipped = shipped.model_copy(update={"problem": problem})
+        now = _load(place.state_file(deps))  # a witness may have told of a fork meanwhile
+        shipped = shipped.model_copy(update={"problem": problem, "refused": now.refused if now else None})
     _save(place.state_file(deps), shipped)
     return not shipped.problem
 
@@ -166,6 +334,8 @@ def _save(file: Path, shipped: _Shipped) -> None:
 
 def _is_away(deps: Dependencies, place: _Place) -> bool:
     """True for a webhook, and for a file on another disk than the workspace: as far as can be told from here."""
+    if any(place.address == witness.key for witness in deps.upkeep.witnesses):
+        return True
     if place.address in deps.upkeep.checkpoint_hooks:
         return urlsplit(place.address).hostname not in ("localhost", "127.0.0.1", "::1")
     try:

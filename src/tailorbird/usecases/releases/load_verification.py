@@ -16,13 +16,15 @@ from tailorbird.release import rule_for
 from tailorbird.usecases.anchored_rows import demand_anchored
 from tailorbird.usecases.approvals import is_approved, verify_release
 from tailorbird.usecases.dependencies import Dependencies
+from tailorbird.usecases.maintenance.log_forks import demand_no_fork
 
 
 def admit(deps: Dependencies, request: LoadRequest) -> Servable:
     """The servable of a release, after checking content digest, signature, approvals and every artifact byte, and that release, people and
     aliases are as the log anchors them.
 
-    Raises NotFound, Corrupt (bytes, signature, a row), Forbidden (not approved for production). A refusal enters the log.
+    For production, the log must continue what every place for checkpoints holds. Raises NotFound, Conflict (it does not), Corrupt (bytes,
+    signature, a row), Forbidden (not approved for production). A refusal enters the log.
     """
     try:
         return _admit(deps, request)
@@ -32,6 +34,8 @@ def admit(deps: Dependencies, request: LoadRequest) -> Servable:
 
 
 def _admit(deps: Dependencies, request: LoadRequest) -> Servable:
+    if request.purpose == "production":
+        demand_no_fork(deps)
     with deps.ledger.work(request.tenant, write=False) as work:
         release = work.releases.get(request.release)
         people = {person.name: person for person in work.identities.all()}

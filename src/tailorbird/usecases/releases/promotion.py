@@ -29,6 +29,7 @@ from tailorbird.usecases.approvals import (
 from tailorbird.usecases.audit_events import Facts, deny, permit, record, remark
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.label_reviews.label_review import demand_review
+from tailorbird.usecases.maintenance.log_forks import demand_no_fork
 from tailorbird.usecases.parameters import Reason, ReleaseDigest
 from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.released_ranker import demand_ranker
@@ -98,6 +99,8 @@ def _file_decision(deps: Dependencies, actor: Actor, stated: Statement, signatur
         verify_release(release, people)
         approval = Approval(**dict(stated), signature=signature.model_copy(update={"at": _now(deps)}))
         work.releases.approve(approval)
+        if stated.decision == "reject":
+            work.releases.move(release.digest, release.state, next_state(release.state, ReleaseAction.REJECT))
         facts: Facts = {"role": approval.role.value, "objective": objective.name}
         record(work, _DECIDED[stated.decision], actor.name, release.digest, _now(deps), facts)
         _apply_decision(deps, work, actor, work.releases.get(release.digest), objective)
@@ -149,8 +152,10 @@ def promote(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> AliasMov
     """Put a staged release before users.
 
     The alias ``tenant/objective`` points to it then; the release it replaces returns to staging and stays loaded for a while.
+    Raises Conflict, among others while the log does not continue what was shipped (``log_forked``).
     """
     permit(deps, actor, Action.PROMOTE, digest)
+    demand_no_fork(deps)
     _demand_direct(deps, actor, digest)
     demand_operators(deps, actor, digest)
     with deps.ledger.work(actor.tenant) as work:
@@ -228,10 +233,9 @@ def _direct(release: Release) -> ReleaseState:
 
 
 def _apply_decision(deps: Dependencies, work: UnitOfWork, actor: Actor, release: Release, objective: Objective) -> None:
+    """Moves a release whose quorum is reached; one that was rejected has moved with the rejection."""
     people = {person.name: person for person in work.identities.all()}
-    if any(approval.decision == "reject" for approval in release.approvals):
-        work.releases.move(release.digest, release.state, next_state(release.state, ReleaseAction.REJECT))
-    elif is_approved(release, approval_rule(work, objective), people):
+    if is_approved(release, approval_rule(work, objective), people):
         work.releases.move(release.digest, release.state, next_state(release.state, ReleaseAction.APPROVE))
         record(work, "release.quorum_reached", actor.name, release.digest, _now(deps))
 

@@ -117,6 +117,7 @@ def _point(deps: Dependencies, work: UnitOfWork, actor: Actor, release: Release,
             moved_by=actor.name,
         )
     )
+    record(work, "alias.rehearsed", actor.name, f"{actor.tenant}/{name}", deps.clock.now(), {"now": to})
 
 
 def _withdraw(deps: Dependencies, actor: Actor, release: Release) -> None:

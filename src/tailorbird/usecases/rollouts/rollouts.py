@@ -36,6 +36,7 @@ from tailorbird.serving import evaluate_guards, live_findings, segments, unprove
 from tailorbird.usecases.approvals import demand_approved
 from tailorbird.usecases.audit_events import Facts, permit, record, remark
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.maintenance.log_forks import demand_no_fork
 from tailorbird.usecases.parameters import PageSize, Reason, ReleaseDigest
 from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.released_ranker import demand_ranker
@@ -53,6 +54,8 @@ _COUNTED = 1000
 #: Decisions of people.
 Decision = Literal["hold", "resume", "advance", "roll_back", "promote", "promote_unproven"]
 _SEGMENTS: tuple[Literal["channel", "language", "length"], ...] = ("channel", "language", "length")
+#: What gives a release more of the users.
+_FORWARD = (RolloutAction.ADVANCE, RolloutAction.PROMOTE)
 _DONE = {
     RolloutAction.ADVANCE: "rollout.advanced",
     RolloutAction.HOLD: "rollout.held",
@@ -85,6 +88,7 @@ def start_rollout(deps: Dependencies, actor: Actor, digest: ReleaseDigest, plan:
     another rollout under way, a drill or a second operator missing).
     """
     permit(deps, actor, Action.ROLL_OUT, digest)
+    demand_no_fork(deps)
     demand_operators(deps, actor, digest)
     now = deps.clock.now()
     with deps.ledger.work(actor.tenant) as work:
@@ -113,6 +117,8 @@ def decide_rollout(deps: Dependencies, actor: Actor, rollout: RolloutId, decisio
     override = decision == "promote_unproven"
     action = RolloutAction.PROMOTE if override else RolloutAction(decision)
     permit(deps, actor, Action.ROLLBACK if action is RolloutAction.ROLL_BACK else Action.ROLL_OUT, rollout)
+    if action in _FORWARD:
+        demand_no_fork(deps)
     with deps.ledger.work(actor.tenant, write=False) as work:
         found = work.rollouts.get(rollout)
         if action is RolloutAction.PROMOTE:
@@ -188,6 +194,8 @@ def _watch_tenant(deps: Dependencies, tenant: str) -> int:
         if found.action is None:
             continue
         try:
+            if found.action in _FORWARD:
+                demand_no_fork(deps)
             with deps.ledger.work(tenant) as work:
                 _do(work, rollout, _Act(found.action, GUARDS, now, found.reason, _evidence(found)))
         except TailorbirdError as error:

@@ -1,0 +1,369 @@
+"""Histories of a workspace whose database belongs to somebody else, who edits any row, restores older copies, and holds no key.
+
+Beside it stands one honest witness, a file that gets every checkpoint. Whatever the order of what people do and what is done to the
+database: no release is admitted that people have not approved, and every change that somebody made by hand is named by ``audit verify``.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from support.damage import tries
+from support.release import base as base_ref
+from support.release import content, dossier, objective
+from tailorbird import auth
+from tailorbird.auth import KeyFileSealer
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.deployment import Alias, AliasTarget
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.event import Event
+from tailorbird.domain.identity import Identity, Role
+from tailorbird.domain.objective import RiskTier
+from tailorbird.domain.release import Approval, Release, ReleaseState, Statement
+from tailorbird.ports.engine import LoadRequest
+from tailorbird.release import release_digest
+from tailorbird.testing import FixedClock, MemoryArtifacts, MemoryEngine, MemoryLedger, MemoryModelReader, MemoryStore, MemoryTrainer
+from tailorbird.usecases import Actor, Dependencies, MaintenanceSettings, admit
+from tailorbird.usecases.identities import FIRST_PEOPLE, NewKey, act_as, add_identity, create_api_key, disable, initialise, key_path
+from tailorbird.usecases.identities import revoke_api_key as revoke
+from tailorbird.usecases.maintenance.audit import check_log, make_checkpoint
+from tailorbird.usecases.maintenance.checkpoint_shipping import find_forks
+from tailorbird.usecases.releases import promotion
+
+PEOPLE = FIRST_PEOPLE | {"admin-2": frozenset({Role.ADMIN}), "approver-2": frozenset({Role.APPROVER})}
+NAMES = sorted(PEOPLE)
+#: Tables whose rows are anchored, and those of the log itself.
+ANCHORED = ("tenants", "identities", "api_keys", "releases", "aliases", "rollouts")
+LOG = ("log_entries", "log_frontier", "anchored_rows", "anchor_nodes")
+STATES = list(ReleaseState)
+RELEASES = range(3)
+
+
+class House:
+    """The workspace with which every history begins, made once: its people, their keys, and the key of the log."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = FixedClock()
+        self.artifacts = MemoryArtifacts(folder / "trees")
+        tree = folder / "floor"
+        tree.mkdir(parents=True)
+        (tree / "weights").write_text("weights")
+        self.floor = self.artifacts.put_tree(tree)
+        self.goal = objective(RiskTier.MINIMAL)
+        first = MemoryStore()
+        deps = self.opened(first)
+        initialise(deps, "acme", PEOPLE)
+        with deps.ledger.work("acme") as work:
+            work.records.put(self.goal)
+        self.store = first
+        auth.create_key(folder / "mallory.key")
+        self.mallory = auth.load_key(folder / "mallory.key")
+
+    def opened(self, store: MemoryStore) -> Dependencies:
+        """The workspace as a process that starts now opens it."""
+        return Dependencies(
+            ledger=MemoryLedger(self.clock, store, KeyFileSealer(self.folder)),
+            artifacts=self.artifacts,
+            clock=self.clock,
+            workspace=self.folder,
+            trainer=MemoryTrainer,
+            engine=MemoryEngine,
+            model_reader=MemoryModelReader,
+            upkeep=MaintenanceSettings(checkpoint_files=(self.folder / "witness.jsonl",)),
+        )
+
+    def draft(self, number: int) -> Release:
+        """A release that passed its gate, signed by its author."""
+        bundle = content("prompt", risk=RiskTier.MINIMAL)
+        bundle = bundle.model_copy(
+            update={"floor": self.floor, "run": f"run{number}", "objective": digest_of(self.goal), "base_model": base_ref().digest}
+        )
+        shown = dossier(bundle)
+        signature = auth.sign(auth.load_key(key_path_of(self.folder, "author")), "author", "release", digest_of(shown), self.clock.now())
+        return Release(digest=release_digest(bundle), content=bundle, dossier=shown, state=ReleaseState.GATED, signature=signature)
+
+
+def key_path_of(folder: Path, name: str) -> Path:
+    return folder / "keys" / "acme" / f"{name}.key"
+
+
+@cache
+def house() -> House:
+    folder = Path(tempfile.mkdtemp(prefix="tb-hostile-"))
+    return House(folder)
+
+
+class HostileDatabase(RuleBasedStateMachine):
+    """Honest rules do what people do; hostile ones write into the store."""
+
+    @initialize(ahead=st.integers(0, 4))
+    def begin(self, ahead: int) -> None:
+        """A history begins with so much of a release's way done: drafted, approved, staged, promoted."""
+        self.house = house()
+        (self.house.folder / "witness.jsonl").unlink(missing_ok=True)
+        for file in (self.house.folder / "shipping").glob("*"):
+            file.unlink()
+        self.store = self.house.store.copy()
+        self.deps = self.house.opened(self.store)
+        self.copies = [self.store.state]
+        self.releases: dict[int, Release] = {}
+        self.approved: dict[str, set[str]] = {}
+        self.rejected: set[str] = set()
+        self.admitted = 0
+        self.touched = False
+        self._ship()
+        way = (self.draft, lambda number: self.decide(number, "approver", "approve"), self.stage, self.promote)
+        for step in way[:ahead]:
+            step(0)
+        assert self.admitted == (1 if ahead > 1 else 0)
+
+    # What people do.
+
+    @rule(number=st.sampled_from(RELEASES))
+    def draft(self, number: int) -> None:
+        with self._honest():
+            release = self.house.draft(number)
+            with self.deps.ledger.work("acme") as work:
+                work.releases.add(release)
+                work.events.append([self._event("release.drafted", release.digest)])
+            self.releases[number] = release
+
+    @rule(number=st.sampled_from(RELEASES), who=st.sampled_from(["approver", "approver-2"]), says=st.sampled_from(["approve", "reject"]))
+    def decide(self, number: int, who: str, says: str) -> None:
+        release = self.releases.get(number)
+        if release is None:
+            return
+        with self._honest():
+            promotion.sign_and_decide(self.deps, self._act(who), release.digest, "approve" if says == "approve" else "reject", "")
+            if says == "approve":
+                self.approved.setdefault(release.digest, set()).add(who)
+            else:
+                self.rejected.add(release.digest)
+
+    @rule(number=st.sampled_from(RELEASES))
+    def stage(self, number: int) -> None:
+        if number in self.releases:
+            with self._honest():
+                promotion.stage(self.deps, self._act("operator"), self.releases[number].digest)
+
+    @rule(number=st.sampled_from(RELEASES))
+    def promote(self, number: int) -> None:
+        if number in self.releases:
+            with self._honest():
+                promotion.promote(self.deps, self._act("operator"), self.releases[number].digest)
+
+    @rule()
+    def roll_back(self) -> None:
+        with self._honest():
+            promotion.roll_back(self.deps, self._act("operator"), "desk")
+
+    @rule(by=st.sampled_from(["admin", "admin-2"]), role=st.sampled_from([Role.VIEWER, Role.APPROVER]))
+    def let_in(self, by: str, role: Role) -> None:
+        with self._honest():
+            path = key_path(self.deps, "acme", "guest")
+            public = auth.public_key(auth.load_key(path)) if path.exists() else auth.create_key(path)
+            add_identity(self.deps, self._act(by), "guest", frozenset({role}), public)
+
+    @rule(by=st.sampled_from(["admin", "admin-2"]), name=st.sampled_from(NAMES))
+    def send_away(self, by: str, name: str) -> None:
+        with self._honest():
+            disable(self.deps, self._act(by), name)
+
+    @rule(by=st.sampled_from(["admin", "admin-2"]))
+    def make_and_revoke_a_key(self, by: str) -> None:
+        with self._honest():
+            made = create_api_key(self.deps, self._act(by), NewKey(name="shop"))
+            self._ship()
+            revoke(self.deps, self._act(by), made.key.id)
+
+    # What is done to the database.
+
+    @rule()
+    def keep_a_copy(self) -> None:
+        self.copies.append(self.store.state)
+
+    @rule(which=st.integers(0, 20))
+    def restore_a_copy(self, which: int) -> None:
+        with self._hostile():
+            self.store.state = self.copies[which % len(self.copies)]
+
+    @rule(which=st.integers(0, 20), table=st.sampled_from([*ANCHORED, *LOG]))
+    def restore_a_table(self, which: int, table: str) -> None:
+        with self._hostile():
+            old = {place: rows for place, rows in self.copies[which % len(self.copies)].items() if place[1] == table}
+            rest = {place: rows for place, rows in self.store.state.items() if place[1] != table}
+            self.store.state = rest | old
+
+    @rule(table=st.sampled_from([*ANCHORED, *LOG]), which=st.integers(0, 1000))
+    def delete_a_row(self, table: str, which: int) -> None:
+        def drop(rows: dict[Any, Any]) -> None:
+            if rows:
+                del rows[list(rows)[which % len(rows)]]
+
+        with self._hostile():
+            self._edit(table, drop)
+
+    @rule(name=st.sampled_from(NAMES))
+    def swap_a_key(self, name: str) -> None:
+        public = auth.public_key(self.house.mallory)
+        with self._hostile():
+            self._edit("identities", lambda rows: _change(rows, name, public_key=public))
+
+    @rule(name=st.sampled_from(NAMES), role=st.sampled_from(list(Role)))
+    def grant_a_role(self, name: str, role: Role) -> None:
+        with self._hostile():
+            self._edit("identities", lambda rows: _change(rows, name, roles=frozenset({role, Role.APPROVER})))
+
+    @rule(number=st.sampled_from(RELEASES), who=st.sampled_from(["approver", "approver-2", "mallory"]))
+    def forge_an_approval(self, number: int, who: str) -> None:
+        release = self.releases.get(number)
+        if release is None:
+            return
+        stated = Statement(
+            release=release.digest, dossier=digest_of(release.dossier), identity=who, role=Role.APPROVER, decision="approve", reason=""
+        )
+        signature = auth.sign(self.house.mallory, who, "approve", digest_of(stated), self.house.clock.now())
+        approval = Approval(**dict(stated), signature=signature)
+        with self._hostile():
+            self._edit("identities", lambda rows: self._enter(rows, who))
+            self._edit("releases", lambda rows: _change(rows, release.digest, approvals=(approval,), state=ReleaseState.STAGED))
+
+    @rule(number=st.sampled_from(RELEASES), state=st.sampled_from(STATES))
+    def set_a_state(self, number: int, state: ReleaseState) -> None:
+        release = self.releases.get(number)
+        if release is not None:
+            with self._hostile():
+                self._edit("releases", lambda rows: _change(rows, release.digest, state=state))
+
+    @rule(number=st.sampled_from(RELEASES))
+    def move_an_alias(self, number: int) -> None:
+        release = self.releases.get(number)
+        if release is None:
+            return
+
+        def point(rows: dict[Any, Any]) -> None:
+            version = 1 + max((known for _, known in rows), default=0)
+            rows["desk", version] = Alias(
+                tenant="acme",
+                name="desk",
+                targets=(AliasTarget(release=release.digest),),
+                version=version,
+                moved_at=self.house.clock.now(),
+                moved_by="operator",
+            )
+
+        with self._hostile():
+            self._edit("aliases", point)
+
+    @rule(which=st.integers(0, 1000), word=st.sampled_from([("approve", "reject"), ("admin", "viewer"), ("acme", "acne")]))
+    def rewrite_an_entry(self, which: int, word: tuple[str, str]) -> None:
+        def rewrite(rows: dict[Any, Any]) -> None:
+            if rows:
+                index = which % len(rows)
+                rows[index] = rows[index].replace(*word)
+
+        with self._hostile():
+            self._edit("log_entries", rewrite)
+
+    @rule(number=st.sampled_from(RELEASES))
+    def append_as_we_would(self, number: int) -> None:
+        """Everything as our own code writes it, tree and anchors too, by somebody without the key of the log."""
+        with self._hostile(), suppress(TailorbirdError):
+            ledger = MemoryLedger(self.house.clock, self.store)
+            with ledger.work("acme") as work:
+                work.identities.add(self._mallory("mallory"))
+                work.events.append([self._event("identity.added", "mallory")])
+        if number in self.releases:
+            self.forge_an_approval(number, "mallory")
+
+    @precondition(lambda self: self.touched)
+    @rule()
+    def put_an_old_seal_under_it(self) -> None:
+        with self._hostile():
+            sealed = [state[("", "log_frontier")]["edge"] for state in self.copies if ("", "log_frontier") in state]
+            self._edit("log_frontier", lambda rows: rows.update({k: replace(v, seal=sealed[-1].seal) for k, v in rows.items()}))
+
+    def _enter(self, rows: dict[Any, Any], who: str) -> None:
+        if who in rows:
+            rows[who] = rows[who].model_copy(update={"public_key": auth.public_key(self.house.mallory)})
+        else:
+            rows[who] = self._mallory(who)
+
+    def _mallory(self, name: str) -> Identity:
+        public = auth.public_key(self.house.mallory)
+        return Identity(tenant="acme", name=name, roles=frozenset({Role.APPROVER}), public_key=public, created_at=self.house.clock.now())
+
+    # What must hold.
+
+    @contextmanager
+    def _honest(self) -> Iterator[None]:
+        """Somebody does something, or is refused; then the witness is told. In a record that somebody wrote into, more may be refused."""
+        with suppress(TailorbirdError):
+            yield
+        self._nothing_unapproved()
+        self._ship()
+
+    @contextmanager
+    def _hostile(self) -> Iterator[None]:
+        """Somebody writes into the store; what is another than before must be named, at once and by a process that starts now."""
+        before = self.store.state
+        yield
+        if _material(self.store.state) == _material(before):
+            return
+        self.touched = _material(self.store.state) != _material(self.left)
+        self.deps = self.house.opened(self.store)
+        assert bool(check_log(self.deps).problems or find_forks(self.deps)) == self.touched
+        self._nothing_unapproved()
+
+    def _ship(self) -> None:
+        with suppress(TailorbirdError):
+            make_checkpoint(self.deps, self._act("admin"))
+        if not self.touched:
+            self.left = self.store.state
+
+    def _nothing_unapproved(self) -> None:
+        self.admitted = 0
+        for release in self.releases.values():
+            try:
+                admit(self.deps, LoadRequest(tenant="acme", release=release.digest, purpose="production"))
+            except TailorbirdError:
+                continue
+            assert self.approved.get(release.digest), "admitted without an approval"
+            assert release.digest not in self.rejected, "admitted although it was rejected"
+            self.admitted += 1
+
+    def _act(self, name: str) -> Actor:
+        return act_as(self.deps, "acme", name)
+
+    def _event(self, kind: str, subject: str) -> Event:
+        return Event(kind=kind, tenant="acme", actor="author", subject=subject, at=self.house.clock.now())
+
+    def _edit(self, table: str, change: Callable[[dict[Any, Any]], None]) -> None:
+        place = ("acme" if table in ANCHORED and table != "tenants" else "", table)
+        rows = dict(self.store.state.get(place, {}))
+        with suppress(KeyError):
+            change(rows)
+        self.store.state = {**self.store.state, place: rows}
+
+
+def _change(rows: dict[Any, Any], key: Any, **changes: object) -> None:
+    rows[key] = rows[key].model_copy(update=changes)
+
+
+def _material(state: Any) -> dict[Any, Any]:
+    return {place: dict(rows) for place, rows in state.items() if place[1] in (*ANCHORED, *LOG) and rows}
+
+
+TestHostileDatabase = HostileDatabase.TestCase
+TestHostileDatabase.settings = settings(tries(15), stateful_step_count=12)
