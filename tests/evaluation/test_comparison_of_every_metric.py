@@ -258,3 +258,41 @@ def _one_run(metric: str, generator: np.random.Generator, run: int) -> Compariso
     base = generator.random(200) * 0.3 + 0.3
     values = [float(v) for v in np.clip(base + sign * 0.02 + noise, 0, 1)], [float(v) for v in base]
     return compare(UPPER, LOWER, scored({metric: values[0]}), scored({metric: values[1]}), rule(metric))
+
+
+def sets_of(*answers: tuple[str, str]) -> list[ItemResult]:
+    """Items with sets of labels: what each bears, and what it was given."""
+    return [
+        ItemResult(item=name_of(number), group=str(number), target=target, prediction=given, correct=target == given)
+        for number, (target, given) in enumerate(answers)
+    ]
+
+
+def test_a_label_that_only_one_side_knows_hides_no_loss_in_the_others() -> None:
+    """The upper one has learned the new label and forgotten part of an old one; over all labels it wins, over the old ones it loses."""
+    upper = sets_of(*[("new", "new")] * 30, *[("refund | new", "new")] * 10, *[("refund", "refund")] * 30, *[("none", "none")] * 30)
+    lower = sets_of(*[("new", "none")] * 30, *[("refund | new", "refund")] * 10, *[("refund", "refund")] * 30, *[("none", "none")] * 30)
+    for metric in ("macro_f1", "micro_f1", "exact_match"):
+        overall = compare(UPPER, LOWER, upper, lower, ComparisonRule(metric=metric, many=True))
+        assert overall.standing is Standing.BETTER
+        assert overall.labels == ()
+        known = compare(UPPER, LOWER, upper, lower, ComparisonRule(metric=metric, many=True, labels=("refund",)))
+        assert known.difference < 0
+        assert known.high < 0
+        assert known.labels == ("refund",)
+
+
+def test_with_one_label_an_item_those_of_other_labels_are_left_out() -> None:
+    upper = sets_of(*[("new", "new")] * 30, *[("refund", "new")] * 5, *[("refund", "refund")] * 35)
+    lower = sets_of(*[("new", "refund")] * 30, *[("refund", "refund")] * 40)
+    known = compare(UPPER, LOWER, upper, lower, ComparisonRule(labels=("refund",)))
+    assert (known.n, known.wins, known.losses) == (40, 0, 5)
+    assert known.difference == pytest.approx(-5 / 40)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_where_no_item_bears_a_label_that_is_compared_nothing_is_proven(metric: str) -> None:
+    items = sets_of(*[("new", "new")] * 30)
+    found = compare(UPPER, LOWER, items, items, ComparisonRule(metric=metric, labels=("refund",)))
+    assert found.standing is Standing.NOT_PROVEN
+    assert found.reason == "no item bears a label that is compared"

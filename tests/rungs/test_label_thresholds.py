@@ -23,7 +23,7 @@ from tailorbird.domain.retrieval import Entry, Retrieval, RetrievedEntry
 from tailorbird.ports.engine import LabelScores
 from tailorbird.rungs import RungContext, make_candidate
 from tailorbird.rungs.context import hold_out
-from tailorbird.rungs.label_thresholds import FEWEST, GOALS, GRID, fitting_threshold, goal_of, with_thresholds
+from tailorbird.rungs.label_thresholds import FEWEST, GOALS, GRID, fitting_thresholds, goal_of, label_calibrations, with_thresholds
 from tailorbird.text.label_decision import THRESHOLD, decide_label
 
 SETS = ("invoice", "none")
@@ -135,7 +135,9 @@ def test_rare_labels_whose_probabilities_never_reach_a_half_are_given() -> None:
     borne = np.zeros((100, 2), dtype=bool)
     borne[:10, 0] = True
     probabilities = np.where(borne, 0.2, 0.02)
-    bound = fitting_threshold(probabilities, borne, "micro_f1")
+    bounds = fitting_thresholds(probabilities, borne, "micro_f1")
+    assert len(bounds) == 2
+    [bound] = set(bounds)
     assert 0.02 < bound < 0.2
     assert ((probabilities >= bound) == borne).all()
     assert bound == pytest.approx(0.07, abs=0.03), "between the two, far from both"
@@ -143,13 +145,44 @@ def test_rare_labels_whose_probabilities_never_reach_a_half_are_given() -> None:
 
 def test_a_half_stays_where_it_is_as_good_as_any() -> None:
     borne = np.eye(6, dtype=bool)
-    assert fitting_threshold(np.where(borne, 0.97, 0.01), borne, "micro_f1") == THRESHOLD
+    assert fitting_thresholds(np.where(borne, 0.97, 0.01), borne, "micro_f1") == ()
 
 
 def test_too_few_labels_tell_nothing() -> None:
     borne = np.zeros((50, 3), dtype=bool)
     borne[: FEWEST - 1, 0] = True
-    assert fitting_threshold(np.where(borne, 0.2, 0.02), borne, "micro_f1") == THRESHOLD
+    assert fitting_thresholds(np.where(borne, 0.2, 0.02), borne, "micro_f1") == ()
+
+
+def test_macro_f1_gives_each_label_a_threshold_of_its_own_and_one_of_hardly_any_row_that_of_all() -> None:
+    """A frequent label that is told well, a rare one that is told badly, and one that two rows bear."""
+    generator = np.random.default_rng(1)
+    borne = np.zeros((2_000, 3), dtype=bool)
+    borne[:800, 0], borne[:60, 1], borne[:2, 2] = True, True, True
+    odds = np.where(borne, [3.0, -2.0, -1.0], [-3.0, -4.0, -6.0]) + generator.normal(0, 1, borne.shape)
+    probabilities = 1 / (1 + np.exp(-odds))
+    frequent, rare, hardly = fitting_thresholds(probabilities, borne, "macro_f1")
+    assert rare < 0.75 * frequent
+    shared = fitting_thresholds(probabilities, borne, "micro_f1")
+    assert len(set(shared)) == 1
+    marked = borne.astype(float)
+    assert GOALS["macro_f1"](probabilities >= [frequent, rare, hardly], marked) > GOALS["macro_f1"](probabilities >= shared[0], marked)
+
+
+def test_each_labels_log_odds_are_calibrated_and_those_of_a_rare_label_nearly_as_all() -> None:
+    generator = np.random.default_rng(2)
+    true_odds = generator.normal(-1, 2, (4_000, 2))
+    borne = generator.random(true_odds.shape) < 1 / (1 + np.exp(-true_odds))
+    told = np.stack([(true_odds[:, 0] - 1) / 0.5, true_odds[:, 1] + 1], axis=1)
+    slopes, offsets = label_calibrations(told, borne)
+    assert slopes == pytest.approx([0.5, 1.0], abs=0.1)
+    assert offsets == pytest.approx([1.0, -1.0], abs=0.25)
+    rare = np.concatenate([borne, np.zeros((4_000, 1), dtype=bool)], axis=1)
+    slopes, offsets = label_calibrations(np.concatenate([told, np.full((4_000, 1), -12.0)], axis=1), rare)
+    assert slopes[2] > 0
+    assert 12 * slopes[2] - offsets[2] > 3, "a label that no row bears stays unlikely"
+    slopes, _ = label_calibrations(-told, borne)
+    assert (slopes > 0).all(), "the order of a label's texts is never turned round"
 
 
 @given(st.lists(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=3, max_size=3), min_size=2, max_size=20))
@@ -176,5 +209,5 @@ def test_few_rows_suffice_however_far_off_the_probabilities_are(shift: float) ->
     """Chosen on 80 rows, on average over draws, it costs little of the F1 that the best threshold has on many others."""
     others, theirs = drawn(1, 20_000, shift)
     best = max(GOALS["micro_f1"](others >= bound, theirs.astype(float)) for bound in GRID)
-    bounds = [fitting_threshold(*drawn(seed, 80, shift), "micro_f1") for seed in range(40)]
+    bounds = [(*fitting_thresholds(*drawn(seed, 80, shift), "micro_f1"), THRESHOLD)[0] for seed in range(40)]
     assert np.mean([GOALS["micro_f1"](others >= bound, theirs.astype(float)) for bound in bounds]) > best - 0.02

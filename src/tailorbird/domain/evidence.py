@@ -71,7 +71,7 @@ class Comparison(Value):
     ``p_value`` is two-sided exact McNemar. ``items_needed`` estimates how many more items would settle a ``not_proven``; ``None`` when
     nothing is open, or no more than by how much it is worse. ``smallest_margin`` is the half width that the interval has where the two
     never differ: within less no tie can be proven. ``reason`` says why the two could not be compared; the interval is then all that is
-    possible.
+    possible. ``labels`` are those that were compared, where the two do not know the same; empty: all.
     """
 
     upper: Digest
@@ -91,6 +91,7 @@ class Comparison(Value):
     less_is_better: bool = Field(default=False, exclude_if=lambda value: not value)
     smallest_margin: float | None = Field(default=None, exclude_if=lambda value: value is None)
     reason: str = Field(default="", exclude_if=lambda value: not value)
+    labels: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
 
     @property
     def is_loss(self) -> bool:

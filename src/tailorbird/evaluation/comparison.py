@@ -21,6 +21,7 @@ from tailorbird.evaluation.metrics import MetricReading, corpus_metric_of, label
 from tailorbird.stats.intervals import Interval, resample, student_interval
 from tailorbird.stats.metric_direction import MEASURES, MetricDirection, Pairing, base_of, label_of, lower_is_better
 from tailorbird.stats.paired_tests import items_needed_for_difference, mcnemar_exact, never_differing, paired_interval, unpaired_interval
+from tailorbird.text.label_sets import join, split
 from tailorbird.text.text_metrics import token_f1
 
 #: The largest share of resamples that may be undefined.
@@ -41,7 +42,8 @@ class ComparisonRule:
     """What is compared, how large a difference matters (in the metric's unit), and how sure one must be (two-sided).
 
     ``seed`` fixes the bootstrap. ``many``: targets and predictions are sets of labels. ``refer_below`` are the probabilities below which
-    the upper's and the lower's answers are referred to a person.
+    the upper's and the lower's answers are referred to a person. ``labels`` are those that are compared (empty: all): of sets the others
+    are taken out, and items whose one label is another are left out.
     """
 
     metric: str = "accuracy"
@@ -50,6 +52,7 @@ class ComparisonRule:
     seed: int = 20
     many: bool = False
     refer_below: tuple[float | None, float | None] = (None, None)
+    labels: tuple[str, ...] = ()
 
     @property
     def readings(self) -> tuple[MetricReading, MetricReading]:
@@ -107,7 +110,7 @@ def compare(
     the comparison's ``reason`` says why. Raises InvalidInput when the items are not the same, or when no two candidates can be compared in
     the metric.
     """
-    measure, pairs = rule.measure, _paired(upper_items, lower_items)
+    measure, pairs = rule.measure, _of_labels(_paired(upper_items, lower_items), rule)
     found = _difference(pairs, rule, measure)
     less = lower_is_better(rule.metric)
     gains = [-change if less else change for change in found.changes]
@@ -132,6 +135,7 @@ def compare(
         less_is_better=less,
         smallest_margin=found.smallest,
         reason=found.open_because,
+        labels=rule.labels,
     )
 
 
@@ -163,7 +167,8 @@ def _difference(pairs: Pairs, rule: ComparisonRule, measure: MetricDirection) ->
     kept = [(one, _scores(one, other, rule)) for one, other in pairs if _counts(one, other, rule)]
     missing = [sum(scores[side] is None for _, scores in kept) for side in (0, 1)]
     if not kept:
-        return _unknown(measure, "no item bears the label" if label_of(rule.metric) else "no item has a score")
+        unlabelled = "no item bears the label" if label_of(rule.metric) else "no item bears a label that is compared"
+        return _unknown(measure, unlabelled if label_of(rule.metric) or rule.labels else "no item has a score")
     if any(missing):
         side, count = ("upper", missing[0]) if missing[0] else ("lower", missing[1])
         return _unknown(measure, f"{rule.metric} is missing on {count:,} of {len(kept):,} items of the {side} one")
@@ -182,6 +187,8 @@ def _of_items(changes: Sequence[float], groups: Sequence[str], rule: ComparisonR
 
 
 def _of_whole(pairs: Pairs, rule: ComparisonRule, measure: MetricDirection) -> _Difference:
+    if not pairs:
+        return _unknown(measure, "no item bears a label that is compared")
     sides = [[pair[side] for pair in pairs] for side in (0, 1)]
     ours, theirs = (corpus_metric_of(rule.metric, items, reading) for items, reading in zip(sides, rule.readings, strict=True))
     for name, whole in (("upper", ours), ("lower", theirs)):
@@ -255,6 +262,21 @@ def _paired(upper: Sequence[ItemResult], lower: Sequence[ItemResult]) -> Pairs:
             code="items_differ",
         )
     return [(one[item], other[item]) for item in sorted(one)]
+
+
+def _of_labels(pairs: Pairs, rule: ComparisonRule) -> Pairs:
+    """What the pairs say of the labels that are compared."""
+    if not rule.labels:
+        return pairs
+    if not rule.many:
+        return [pair for pair in pairs if pair[0].target in rule.labels]
+    kept = frozenset(rule.labels)
+
+    def within(item: ItemResult) -> ItemResult:
+        target, prediction = (join(kept.intersection(split(text))) for text in (item.target, item.prediction))
+        return item.model_copy(update={"target": target, "prediction": prediction, "correct": target == prediction})
+
+    return [(within(one), within(other)) for one, other in pairs]
 
 
 def _is_loss(interval: Interval, less_is_better: bool) -> bool:

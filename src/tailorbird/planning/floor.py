@@ -29,7 +29,7 @@ _START, _REQUEST = (0.5, 1.5, 10.0), (2e-4, 5e-4, 2e-3)
 #: Features of a text that no text before it had, at the first ten thousand; numbers that the solver keeps a weight.
 _NEW_FEATURES, _KEPT = 0.45, 24
 _MOST_TOKENS = 256
-#: Up to so many rows each of five parts is left out once, above it one part is.
+#: Up to so many rows each of five parts is left out once, above it two are.
 _ALL_FOLDS = 2_000
 #: Share of the measured rate of products that an encoder reaches, with many texts and with one.
 _RATE, _RATE_ALONE = (0.7, 0.5, 0.12), (0.4, 0.2, 0.05)
@@ -46,7 +46,7 @@ def floor_time(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
     return _summed(
         _START,
         [(counts.train + 2 * counts.dev) * tokens * each for each in _COUNTING],
-        [_fits(inputs) * products * many * each for many, each in zip(iterations, _PRODUCT, strict=True)],
+        [_fits(inputs, with_vectors=with_vectors) * products * many * each for many, each in zip(iterations, _PRODUCT, strict=True)],
         [counts.dev * each for each in _REQUEST],
     )
 
@@ -95,11 +95,14 @@ def _regressions(inputs: PlanInputs) -> int:
     return 1 if labels == 2 and inputs.objective.task.labels == "one" else labels
 
 
-def _fits(inputs: PlanInputs) -> float:
-    """Times that the rows are fitted: where an item may bear several labels, parts of them are left out to choose a threshold."""
+def _fits(inputs: PlanInputs, *, with_vectors: bool) -> float:
+    """Times that the rows are fitted: where an item may bear several labels, parts of them are left out, four fifths learned each time, to
+    choose the length of vectors (of two) and thresholds (``rungs/label_regressions.py``)."""
     if inputs.objective.task.labels != "many":
         return 1.0
-    return 5.0 if inputs.manifest.counts.train <= _ALL_FOLDS else 1.8
+    lengths = 2 if with_vectors else 1
+    left_out = 5 * lengths if inputs.manifest.counts.train <= _ALL_FOLDS else lengths + 1
+    return 1 + 0.8 * left_out
 
 
 def _vector_flops(inputs: PlanInputs) -> float:

@@ -151,12 +151,14 @@ def _demands(inputs: GateInputs) -> Iterator[_Demand]:
 
 def _against_incumbent(inputs: GateInputs) -> Iterator[_Demand]:
     """Not worse than the release that answers now by more than the margin, in the metric's own unit and direction; or than so few items
-    leave open even where the two never differ: a smaller margin could not be met by the incumbent itself."""
+    leave open even where the two never differ: a smaller margin could not be met by the incumbent itself. Where labels were added or given
+    up since, the labels that both know are compared (``usecases.climb.incumbent``)."""
     evidence, found = inputs.evidence, inputs.evidence.against_incumbent
     if found is not None:
         margin = max(found.margin, _rounded_up(found.smallest_margin or 0.0))
         bound = margin if found.less_is_better else -margin
-        yield _Demand(_AGAINST, "limit", bound, found.less_is_better, f"{found.metric} {_AGAINST}")
+        over = f" (over the {len(found.labels):,} labels that both know)" if found.labels else ""
+        yield _Demand(_AGAINST, "limit", bound, found.less_is_better, f"{found.metric} {_AGAINST}{over}")
     elif (metric := evidence.metrics.get(_AGAINST)) is not None:
         critical = NormalDist().inv_cdf((1 + spend(inputs.objective.business.risk.confidence, inputs.look)) / 2) ** 2
         least = _rounded_up(critical / (metric.n + critical))

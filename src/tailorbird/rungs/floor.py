@@ -3,7 +3,7 @@
 Words (1-2) and characters within words (3-5) weighted by TF-IDF, then logistic regression: the baseline that short-text classification is
 hard to beat with (Wang & Manning 2012, ACL; characters bear typing errors). An encoder's vector of the text beside them knows that other
 words mean the same, which counts most where rows are few (docs/decisions/0047). Where an item may bear several labels, each has a
-regression of its own, and is given from a probability chosen by cross-validation on train (docs/decisions/0054).
+regression of its own (``label_regressions.py``), and is given from a probability chosen by cross-validation on train (docs/decisions/0054).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.domain.evidence import Prediction
 from tailorbird.ports.encoder import Vectors
-from tailorbird.rungs.label_thresholds import fitting_threshold
-from tailorbird.text.label_decision import THRESHOLD, labels_above
+from tailorbird.rungs.label_regressions import UNSEEN, fit_label_regressions
+from tailorbird.text.label_decision import labels_above
 from tailorbird.text.label_sets import split
 from tailorbird.text.linear_classifier import CHARACTERS, WORDS, Floats, LinearText
 
@@ -35,10 +35,6 @@ _LENGTH_OF_VECTORS = 3.0
 _PENALTY = 30.0
 #: Rows predicted one by one first, for their latency as single requests.
 _TIMED = 80
-#: Score of a label that train never showed (nats).
-_UNSEEN = -30.0
-#: Parts of train for the cross-validation of thresholds; above so many rows one part is predicted rather than all, since it is enough.
-_FOLDS, _ENOUGH = 5, 2_000
 
 
 #: Texts to their vectors.
@@ -104,25 +100,27 @@ def fit_floor(
     started = time.perf_counter()
     texts = [row.text for row in rows]
     features, classifier = _pipeline(len(rows), seed)
-    matrix = _beside(features.fit_transform(texts), embed, texts)
+    words, vectors = features.fit_transform(texts), embed(texts) if embed else None
     variant, thresholds = VARIANT_WITH_VECTORS if embed else VARIANT, tuple[float, ...]()
     if many:
-        weights_KF, intercepts_K = _a_classifier_a_label(classifier, matrix, targets, labels)
-        bound = fitting_threshold(*_left_out(classifier, matrix, rows, labels), goal)
-        thresholds = () if bound == THRESHOLD else (bound,) * len(labels)
+        found = fit_label_regressions(words, vectors, rows, labels, classifier, goal)
+        weights_KF, intercepts_K, thresholds = found.weights_KF, found.intercepts_K, found.thresholds
+        parameters = int(weights_KF.size + intercepts_K.size)
     else:
-        classifier.fit(matrix, [target[0] for target in targets])
+        classifier.fit(_beside(words, vectors), [target[0] for target in targets])
         weights_KF, intercepts_K = _over_labels(tuple(labels), classifier)
-    parameters = int(weights_KF.size + intercepts_K.size) if many else int(classifier.coef_.size + classifier.intercept_.size)
+        # What is served reads vectors of length 1.
+        weights_KF[:, words.shape[1] :] *= _LENGTH_OF_VECTORS
+        parameters = int(classifier.coef_.size + classifier.intercept_.size)
     linear = _linear(tuple(labels), features, weights_KF, intercepts_K, alone=many)
     return FloorModel(tuple(labels), parameters, time.perf_counter() - started, linear, variant, embed, thresholds)
 
 
-def _beside(matrix: Any, embed: Embed | None, texts: list[str]) -> Any:
+def _beside(words: Any, vectors: Any) -> Any:
     """The features of words, with those of vectors behind them."""
     from scipy.sparse import csr_matrix, hstack
 
-    return hstack([matrix, csr_matrix(_LENGTH_OF_VECTORS * embed(texts))], format="csr") if embed else matrix
+    return words if vectors is None else hstack([words, csr_matrix(_LENGTH_OF_VECTORS * vectors)], format="csr")
 
 
 def _over_labels(labels: tuple[str, ...], classifier: Any) -> tuple[Floats, Floats]:
@@ -133,7 +131,7 @@ def _over_labels(labels: tuple[str, ...], classifier: Any) -> tuple[Floats, Floa
         weights_SF, intercepts_S = np.concatenate([-weights_SF, weights_SF]) / 2, np.concatenate([-intercepts_S, intercepts_S]) / 2
     if len(labels) > 2:
         places = [labels.index(label) for label in seen]
-        weights_KF, intercepts_K = np.zeros((len(labels), weights_SF.shape[1])), np.full(len(labels), _UNSEEN)
+        weights_KF, intercepts_K = np.zeros((len(labels), weights_SF.shape[1])), np.full(len(labels), UNSEEN)
         weights_KF[places], intercepts_K[places] = weights_SF, intercepts_S
     else:
         # The library's score of two labels speaks for the second in its own order, which is the labels' where they are sorted.
@@ -146,8 +144,6 @@ def _linear(labels: tuple[str, ...], features: Any, weights_KF: Floats, intercep
     """What was fitted, as it is stored."""
     (_, words), (_, characters) = features.transformer_list
     counted = len(words.vocabulary_) + len(characters.vocabulary_)
-    # What is served reads vectors of length 1.
-    weights_KF[:, counted:] *= _LENGTH_OF_VECTORS
     after = len(words.vocabulary_)
     return LinearText(
         labels=labels,
@@ -159,40 +155,6 @@ def _linear(labels: tuple[str, ...], features: Any, weights_KF: Floats, intercep
         width=weights_KF.shape[1] - counted,
         alone=alone,
     )
-
-
-def _a_classifier_a_label(classifier: Any, matrix: Any, targets: Sequence[tuple[str, ...]], labels: Sequence[str]) -> tuple[Floats, Floats]:
-    """Weights and intercepts of each label's own regression; of one that all rows bear, or none, there is nothing to learn."""
-    from sklearn.base import clone
-
-    weights_KF, intercepts_K = np.zeros((len(labels), matrix.shape[1])), np.zeros(len(labels))
-    for place, label in enumerate(labels):
-        borne = [label in target for target in targets]
-        if len(set(borne)) < 2:
-            intercepts_K[place] = -_UNSEEN if borne[0] else _UNSEEN
-            continue
-        fitted = clone(classifier).fit(matrix, borne)
-        weights_KF[place], intercepts_K[place] = fitted.coef_[0], fitted.intercept_[0]
-    return weights_KF, intercepts_K
-
-
-def _left_out(classifier: Any, matrix: Any, rows: Sequence[Row], labels: Sequence[str]) -> tuple[Floats, NDArray[np.bool_]]:
-    """Probabilities of labels for rows that the regressions behind them had not learned, and the labels that these rows bear; a group of
-    rows is left out as one."""
-    targets = [split(row.target) for row in rows]
-    groups = {group: place % _FOLDS for place, group in enumerate(sorted({row.group for row in rows}))}
-    fold_N = np.array([groups[row.group] for row in rows])
-    scores, asked = list[Floats](), list[int]()
-    for fold in range(_FOLDS if len(rows) <= _ENOUGH else 1):
-        learned, left = np.flatnonzero(fold_N != fold), np.flatnonzero(fold_N == fold)
-        if not len(learned) or not len(left):
-            continue
-        weights_KF, intercepts_K = _a_classifier_a_label(classifier, matrix[learned], [targets[place] for place in learned], labels)
-        scores.append(np.asarray(matrix[left] @ weights_KF.T) + intercepts_K)
-        asked += [int(place) for place in left]
-    borne_NK = np.array([[label in targets[place] for label in labels] for place in asked], dtype=bool)
-    scores_NK = np.concatenate(scores) if scores else np.zeros((0, len(labels)))
-    return np.exp(-np.logaddexp(0.0, -scores_NK)), borne_NK
 
 
 def _pipeline(rows: int, seed: int) -> tuple[Any, Any]:

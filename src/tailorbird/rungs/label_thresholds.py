@@ -86,8 +86,11 @@ Marks = NDArray[np.bool_]
 GRID = tuple(round(float(p), 4) for p in 1 / (1 + np.exp(-np.linspace(-6, 6, 49))))
 #: Labels that the items must bear in all: fewer tell nothing.
 FEWEST = 4
-#: Standard deviation of the two numbers around "as it is" (slope 1, offset 0) before the rows are seen.
-_SPREAD = 2.0
+#: Standard deviation of slope and offset around "as it is" before the rows are seen, and of a label's own around those of all labels.
+_SPREAD, _SPREAD_OF_LABELS = 2.0, 0.5
+_AS_IT_IS = np.array([1.0, 0.0])
+#: A label whose log-odds say nothing, or the opposite, keeps this much of them.
+_LEAST_SLOPE = 0.05
 _LEAST = 1e-9
 
 
@@ -113,8 +116,8 @@ def _exact_match(given_NK: Marks, borne_NK: Floats) -> float:
 GOALS: Mapping[str, Callable[[Marks, Floats], float]] = {"micro_f1": _micro_f1, "macro_f1": _macro_f1, "exact_match": _exact_match}
 
 
-def fitting_threshold(probabilities_NK: Floats, borne_NK: Marks, goal: str) -> float:
-    """The threshold at which the expected ``goal`` (a key of ``GOALS``) is highest.
+def fitting_thresholds(probabilities_NK: Floats, borne_NK: Marks, goal: str) -> tuple[float, ...]:
+    """The threshold of each label at which the expected ``goal`` (a key of ``GOALS``) is highest; empty: a half for all of them.
 
     A half where nothing is better, or where the items bear fewer than four labels in all. Of several that are best the middle one is taken,
     the farthest from any change.
@@ -122,36 +125,59 @@ def fitting_threshold(probabilities_NK: Floats, borne_NK: Marks, goal: str) -> f
     F1 is highest when labels are given from a probability of half of that F1 on (Lipton et al. 2014, arXiv 1402.1892): never more than a
     half, and far less where labels are rare or hard to tell. Few held-out rows bear any label, so counting what each threshold would have
     reached on them is mostly chance. Instead their labels calibrate the probabilities (logistic regression on the log-odds: Platt 1999),
-    and the threshold with the highest expected value is taken. One serves all labels: most occur too seldom among held-out rows to bear
-    one of their own.
+    and the threshold with the highest expected value is taken. Macro-F1 is a mean over labels, so each of them has the threshold that its
+    own F1 asks for; one serves all labels where they count together, and for a label that hardly any held-out row bears.
     """
     if borne_NK.sum() < FEWEST:
-        return THRESHOLD
+        return ()
     likely_NK = _calibrated(probabilities_NK, borne_NK)
-    expected = np.array([GOALS[goal](probabilities_NK >= bound, likely_NK) for bound in GRID])
+    shared = _best(GOALS[goal], probabilities_NK, likely_NK)
+    bounds_K = np.full(probabilities_NK.shape[1], shared)
+    if goal == "macro_f1":
+        for place in np.flatnonzero(borne_NK.sum(axis=0) >= FEWEST):
+            bounds_K[place] = _best(_micro_f1, probabilities_NK[:, [place]], likely_NK[:, [place]])
+    return () if (bounds_K == THRESHOLD).all() else tuple(float(bound) for bound in bounds_K)
+
+
+def _best(reach: Callable[[Marks, Floats], float], probabilities_NK: Floats, likely_NK: Floats) -> float:
+    expected = np.array([reach(probabilities_NK >= bound, likely_NK) for bound in GRID])
     highest = expected.max() - _LEAST
-    if GOALS[goal](probabilities_NK >= THRESHOLD, likely_NK) >= highest:
+    if reach(probabilities_NK >= THRESHOLD, likely_NK) >= highest:
         return THRESHOLD
     best = np.flatnonzero(expected >= highest)
     return GRID[int(best[len(best) // 2])]
 
 
 def _calibrated(probabilities_NK: Floats, borne_NK: Marks) -> Floats:
-    """The probabilities with slope and offset of their log-odds fitted to ``borne_NK`` (Newton's method, steps of at most 1)."""
+    """The probabilities with slope and offset of their log-odds fitted to ``borne_NK``."""
     bounded = np.clip(probabilities_NK, _LEAST, 1 - _LEAST)
-    odds_M = (np.log(bounded) - np.log1p(-bounded)).ravel()
-    inputs_M2, borne_M = np.stack([odds_M, np.ones_like(odds_M)], axis=1), borne_NK.ravel().astype(float)
-    as_it_is = np.array([1.0, 0.0])
-    fitted, precision = as_it_is.copy(), np.eye(2) / _SPREAD**2
+    odds_NK = np.log(bounded) - np.log1p(-bounded)
+    slope, offset = _calibration(odds_NK.ravel(), borne_NK.ravel(), _AS_IT_IS, _SPREAD)
+    return _logistic(slope * odds_NK + offset)
+
+
+def label_calibrations(odds_NK: Floats, borne_NK: Marks) -> tuple[Floats, Floats]:
+    """Slope and offset of each label's log-odds that make them fit ``borne_NK``, pulled towards those of all labels together: a label that
+    few rows bear has nearly these."""
+    shared = _calibration(odds_NK.ravel(), borne_NK.ravel(), _AS_IT_IS, _SPREAD)
+    each = [_calibration(odds_N, borne_N, shared, _SPREAD_OF_LABELS) for odds_N, borne_N in zip(odds_NK.T, borne_NK.T, strict=True)]
+    slopes_K, offsets_K = np.array(each).reshape(-1, 2).T
+    return np.maximum(slopes_K, _LEAST_SLOPE), offsets_K
+
+
+def _calibration(odds_M: Floats, borne_M: Marks, centre: Floats, spread: float) -> Floats:
+    """Slope and offset fitted to ``borne_M`` and pulled towards ``centre`` (Newton's method, steps of at most 1)."""
+    inputs_M2, marked_M = np.stack([odds_M, np.ones_like(odds_M)], axis=1), borne_M.astype(float)
+    fitted, precision = centre.copy(), np.eye(2) / spread**2
     for _ in range(100):
         likely_M = _logistic(inputs_M2 @ fitted)
-        gradient = inputs_M2.T @ (likely_M - borne_M) + precision @ (fitted - as_it_is)
+        gradient = inputs_M2.T @ (likely_M - marked_M) + precision @ (fitted - centre)
         curvature = (inputs_M2 * (likely_M * (1 - likely_M))[:, None]).T @ inputs_M2 + precision
         step = np.linalg.solve(curvature, gradient)
         fitted = fitted - step / max(1.0, float(np.abs(step).max()))
         if np.abs(step).max() < _LEAST:
             break
-    return _logistic(inputs_M2 @ fitted).reshape(probabilities_NK.shape)
+    return fitted
 
 
 def _logistic(odds: Floats) -> Floats:
@@ -172,11 +198,12 @@ def with_thresholds(context: RungContext, servable: Servable, rows: Sequence[Row
     context.progress(f"choosing on {len(rows)} held-out rows from which probability a label is given")
     probabilities_NK = np.array([list(decide_label(prompt, found).probabilities.values()) for found in _scores(context, servable, rows)])
     borne_NK = np.array([[label in split(row.target) for label in prompt.labels] for row in rows], dtype=bool)
-    bound = fitting_threshold(probabilities_NK, borne_NK, goal_of(context.objective))
-    if bound == THRESHOLD:
+    bounds = fitting_thresholds(probabilities_NK, borne_NK, goal_of(context.objective))
+    if not bounds:
         return prompt
-    context.progress(f"a label is given from a probability of {bound:g} on, not from a half")
-    return prompt.model_copy(update={"thresholds": (bound,) * len(prompt.labels)})
+    found = f"{min(bounds):g}" if min(bounds) == max(bounds) else f"{min(bounds):g} to {max(bounds):g}, by label,"
+    context.progress(f"a label is given from a probability of {found} on, not from a half")
+    return prompt.model_copy(update={"thresholds": bounds})
 
 
 def _scores(context: RungContext, servable: Servable, rows: Sequence[Row]) -> list[Sequence[float]]:

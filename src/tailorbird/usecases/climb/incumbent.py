@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from tailorbird import evaluation
 from tailorbird.crypto.canonical_json import short
@@ -57,11 +58,24 @@ def against_incumbent(context: StepContext, evidence: Evidence, look: int) -> Ev
         ) from error
     theirs = evidence.model_copy(update={"refer_below": release.content.refer_below})
     rule = rule_of(context, evidence, theirs, spend(context.objective.business.risk.confidence, look))
+    rule = replace(rule, labels=_common_labels(context, release, rule.metric))
     found = evaluation.compare(evidence.candidate, release.content.candidate, context.items(evidence.items), context.items(items), rule)
     told = evidence.model_copy(update={"incumbent": items, "incumbent_release": release.digest, "against_incumbent": found})
     if found.reason:
         return told.model_copy(update={"unmeasured": evidence.unmeasured | {AGAINST: found.reason}})
     return told.model_copy(update={"metrics": evidence.metrics | {AGAINST: _metric(found)}})
+
+
+def _common_labels(context: StepContext, release: Release, metric: str) -> tuple[str, ...]:
+    """The labels on which the two are compared; empty: all of them.
+
+    Where a label was added since, the incumbent is asked for those that it knows: a gain in the new one must not outweigh a loss in the
+    others, and targets say what the new one has to reach. A metric of a label that the incumbent does not know is compared as it is.
+    """
+    ours, theirs = set(context.manifest.labels), set(release.content.prompt.labels)
+    common = ours & theirs
+    of_label = label_of(metric)
+    return () if not theirs or ours == theirs or (of_label and of_label not in common) else tuple(sorted(common))
 
 
 def _items(context: StepContext, release: Release, split: Split, look: int) -> Digest:
