@@ -31,7 +31,8 @@ class Story:
         return auth.load_key(path)
 
     def tell(self, kind: str, subject: str, signature: Signature | None, actor: str = "init", **data: str | bool) -> None:
-        event = Event(kind=kind, tenant="acme", actor=actor, subject=subject, at=NOW, data={**data}, signature=signature)
+        rows = {} if kind == "identity.found" else {f"identity/{subject}": "sha256:" + "0" * 64}
+        event = Event(kind=kind, tenant="acme", actor=actor, subject=subject, at=NOW, data={**data}, rows=rows, signature=signature)
         self.history.take(LogEntry(index=self.index, leaf_hash="", event=event))
         self.index += 1
 
@@ -139,6 +140,16 @@ def test_what_an_earlier_version_wrote_is_taken_as_found_once(tmp_path: Path) ->
     assert story.history.problems == []
     story.tell("identity.found", "admin", None, actor="migration", **found)
     assert len(story.history.problems) == 1
+
+
+def test_what_an_earlier_version_told_of_identities_anchors_nothing(tmp_path: Path) -> None:
+    story = Story(tmp_path)
+    event = Event(kind="identity.added", tenant="acme", actor="init", subject="admin", at=NOW, data={"roles": "admin"})
+    story.history.take(LogEntry(index=0, leaf_hash="", event=event))
+    public = auth.public_key(story.key("admin"))
+    story.tell("identity.found", "admin", None, roles="admin", public_key=public, former_keys="", disabled=False)
+    story.add("ada", "approver", by="admin")
+    assert story.history.problems == []
 
 
 def test_a_tenant_of_another_host_begins_with_an_admin_that_the_host_names(tmp_path: Path) -> None:

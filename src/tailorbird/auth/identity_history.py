@@ -17,6 +17,8 @@ from tailorbird.domain.identity import Identity, IdentityChange, Role, Rotation,
 from tailorbird.domain.value import Digest
 
 _KINDS = ("identity.added", "identity.disabled", "identity.rotated", "identity.found", "tenant.removed")
+#: Those that somebody signs.
+_SIGNED = ("identity.added", "identity.disabled", "identity.rotated")
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class IdentityHistory:
     def take(self, entry: LogEntry) -> None:
         """Applies what an entry says of an identity."""
         event = entry.event
-        if event.kind not in _KINDS:
-            return
+        if event.kind not in _KINDS or (event.kind in _SIGNED and f"identity/{event.subject}" not in event.rows):
+            return  # of an earlier version, which anchored nothing: what it did is taken as found
         problem = self._apply(event)
         if problem:
             self.problems.append(f"entry {entry.index}: {event.kind} {event.tenant}/{event.subject}: {problem}")
