@@ -1,8 +1,8 @@
 """Writes ``rows/TENANT.csv``: synthetic messages to eight shops, and what each shop's sales assistant answers. See DATA_CARD.md.
 
-All shops sell along the same six lines (something to begin with, something for one, for a family, for daily work, to carry, to give), and
-customers are ready to buy, want to see it first, or need many. So the same message means another answer in every shop: its own product, its
-own next step, its own voice. What a message asks for has to be read: one in three also says what is *not* wanted.
+All shops sell along the same four lines (something to begin with, for a family, for daily work, to carry), and customers are ready to buy,
+want to see it first, or need many. So the same message means another answer in every shop: its own product, its own next step, its own
+voice. What a message asks for has to be read: one in five also says what is *not* wanted.
 
     python examples/sales_assistant/make_rows.py
 """
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SEED, ROWS = 20, 360
+SEED, ROWS = 20, 120
 HERE = Path(__file__).resolve().parent
 
 #: The lines along which every shop sells, and how customers tell of each without naming a product.
@@ -32,18 +32,6 @@ NEEDS: dict[str, tuple[str, ...]] = {
         "I know nothing about these yet",
         "nothing fancy, I am only beginning",
         "the cheapest one that a learner can live with",
-    ),
-    "single": (
-        "it is for me alone",
-        "I live by myself",
-        "one person will use it",
-        "there is hardly any room here, and just me",
-        "nobody but me will touch it",
-        "I need one for a single person",
-        "it only has to do for one",
-        "my flat is tiny and I am on my own",
-        "just for myself",
-        "a small one, as I am the only user",
     ),
     "family": (
         "it is for the whole family",
@@ -81,19 +69,9 @@ NEEDS: dict[str, tuple[str, ...]] = {
         "it goes into the boot of a small car each week",
         "something I can sling over a shoulder",
     ),
-    "gift": (
-        "it is a present for my sister",
-        "I want to give it to a friend who turns fifty",
-        "it is meant as a wedding gift",
-        "my father retires, and this is his present",
-        "we are collecting for a colleague who leaves",
-        "a surprise for somebody's birthday",
-        "it should look good when it is unwrapped",
-        "I am looking for something to give away",
-        "it is for under the Christmas tree",
-        "my parents celebrate their anniversary, and I want to give them one",
-    ),
 }
+#: What every shop calls its product for a need, behind the name of its line.
+KINDS = {"first": "Starter", "family": "Family", "daily": "Pro", "carry": "Travel"}
 #: What the customer is up to, and how that is said.
 MOODS: dict[str, tuple[str, ...]] = {
     "ready": (
@@ -167,23 +145,19 @@ DENYING = (
 
 @dataclass(frozen=True)
 class Shop:
-    """A tenant: what it sells (one, several), the voice that opens its answers, a product for each need, a next step for each mood; and how
+    """A tenant: what it sells (one, several), the voice that opens its answers, its line of products, a next step for each mood; and how
     its own customers tell of the needs, in words of its trade."""
 
     thing: str
     things: str
     voice: str
-    products: dict[str, str]
+    line: str
     steps: dict[str, str]
     trade: dict[str, tuple[str, str, str]]
 
     def answer(self, need: str, mood: str) -> str:
         """What the assistant answers: voice, product, next step."""
-        return f"{self.voice} {self.products[need]}. {self.steps[mood]}"
-
-
-def _products(*names: str) -> dict[str, str]:
-    return dict(zip(NEEDS, names, strict=True))
+        return f"{self.voice} {self.line} {KINDS[need]}. {self.steps[mood]}"
 
 
 def _steps(*steps: str) -> dict[str, str]:
@@ -199,109 +173,88 @@ SHOPS: dict[str, Shop] = {
         "tent",
         "tents",
         "Happy trails:",
-        _products("Wren", "Solo Ridge", "Clan Dome", "Outfitter", "Featherlite", "Picnic Sail"),
-        _steps("One is packed for you.", "Come and pitch it in our yard.", "Our base camp rings you."),
+        "Wren",
+        _steps("It is packed today.", "Come and pitch it.", "We quote for the lot."),
         _trade(
             ("I have never slept outdoors", "my first night under canvas is coming", "I could not tell a peg from a pole"),
-            ("I hike alone", "room for one sleeping bag is enough", "a berth for one and a dry bag"),
             ("six sleeping mats must fit side by side", "the kids want a room of their own in it", "we camp with three generations"),
             ("I guide tours from April to October", "we rent ours out every night of the season", "our scouts wear them out in a summer"),
             ("I walk the long trail with eight kilos on my back", "it goes under the saddle of my bike", "I fly to the trailhead"),
-            ("my goddaughter gets her first camp for her birthday", "the newly-weds love the lake", "our scout leader retires"),
         ),
     ),
     "brio": Shop(
         "coffee machine",
         "coffee machines",
         "Ciao!",
-        _products("Piccolo", "Monodose", "Famiglia Duo", "Barista Forte", "Viaggio", "Regalo Oro"),
-        _steps("It leaves our bar today.", "Taste a cup at our counter.", "Signora Conti makes you an offer."),
+        "Piccolo",
+        _steps("It leaves our bar today.", "Come and taste a cup.", "We make a price for all."),
         _trade(
             ("I have only ever had instant", "I cannot froth milk yet", "my first espresso at home"),
-            ("one cup in the morning is all I drink", "I never make a second cup", "a single shot before work"),
             ("seven people want breakfast at once", "cocoa for the kids and espresso for us", "Sunday brunch with everyone"),
             ("I run a café with a queue", "three hundred cups a day", "our canteen pulls shots without a break"),
             ("I want decent espresso in hotel rooms", "it comes along in the camper", "on the boat there is only a 12 volt socket"),
-            (
-                "my aunt collects beautiful kitchen things",
-                "the hosts of our summer deserve a thank-you",
-                "he loves his crema, and turns sixty",
-            ),
         ),
     ),
     "cobalt": Shop(
         "bicycle",
         "bicycles",
         "Ride on,",
-        _products("Cadet", "Metro One", "Cargo Nest", "Courier X", "Foldaway", "Ribbon"),
-        _steps("It is at your door on Friday.", "Your test ride is booked.", "The fleet desk writes to you."),
+        "Cadet",
+        _steps("It rolls out today.", "Come for a test ride.", "The fleet desk writes to you."),
         _trade(
             ("I learn to ride at forty", "I have only just lost my stabilisers", "I do not know what gears are for"),
-            ("only I cycle, two stops to the office", "the hall has room for one slim frame", "no child seat, no trailer, only me"),
             ("two kids and the shopping ride along", "the dog and the twins sit in front", "we bring four children to school"),
             ("I deliver parcels ten hours a day", "our riders break a rim a month", "I am a messenger in all weathers"),
             ("it goes up to the fourth floor and onto the ferry", "I take it on the bus halfway", "it must go into an overhead rack"),
-            ("she passed her exam and shall have wheels", "our daughter unwraps it in the garden", "the club thanks its treasurer"),
         ),
     ),
     "dunmore": Shop(
         "office chair",
         "office chairs",
         "Dear customer, we advise the",
-        _products("Clerk", "Alcove", "Roundtable", "Dispatcher", "Nomad Stool", "Laureate"),
-        _steps("An invoice follows.", "Our showroom expects you.", "A consultant will visit you."),
+        "Clerk",
+        _steps("It is dispatched today.", "Kindly visit our showroom.", "A quotation for all follows."),
         _trade(
             ("I have just set up my first desk", "until now I sat on a kitchen stool", "I start my first job at home"),
-            ("one desk in a box room", "my study measures two metres", "there is one desk, and I am at it"),
             ("homework, gaming and taxes at one table", "all of us sit at that desk in turns", "it must adjust from age six to eighty"),
             ("we staff a control room around the clock", "three shifts sit on the same seat", "our switchboard never stands empty"),
-            (
-                "I work at a different client every day",
-                "I sit in a co-working space and take my own along",
-                "it lives in the back of my van",
-            ),
-            ("our chairman has earned a good seat", "the professor gets it at her farewell", "we honour forty years of service"),
+            ("I work at a different client every day", "I bring it to a co-working space", "it lives in the back of my van"),
         ),
     ),
     "fjord": Shop(
         "kayak",
         "kayaks",
         "Ahoy!",
-        _products("Duckling", "Lone Seal", "Pod", "Harbour Mule", "Rollup", "Sea Star"),
-        _steps("She is on the slip.", "Paddle her at our jetty.", "The skipper works out a fleet."),
+        "Seal",
+        _steps("She sails today.", "Come and paddle her.", "We rig a price for the fleet."),
         _trade(
             ("I have never held a paddle", "I still fall in a lot", "my swimming course comes first, then this"),
-            ("one seat is all that I need on the lake", "I paddle alone at dawn", "a one-hole boat"),
             ("three of us in one boat, and the dog", "the little ones sit between us", "we want to go out all together"),
             ("I teach on the water all season", "our rental goes out twelve times a day", "the harbour office needs a workboat to paddle"),
             ("it has to go into a bag on the train to the coast", "I have no roof rack", "it goes over the pass on my back"),
-            ("our son finishes school and loves the sea", "a launch-day surprise for my wife", "the crew says goodbye to its cook"),
         ),
     ),
     "gable": Shop(
         "digital piano",
         "digital pianos",
         "Con brio:",
-        _products("Prelude", "Nocturne", "Ensemble", "Stage Grand", "Suitcase 61", "Serenade"),
-        _steps("Delivery is tuned for Monday.", "Play it in our hall.", "Our conductor sends terms."),
+        "Nocturne",
+        _steps("Delivered today, tuned.", "Come and play it.", "We score an offer for all."),
         _trade(
             ("I cannot read notes yet", "my lessons begin next week", "I play with two fingers"),
-            ("I practise alone with headphones at night", "one player in a bed-sit", "nobody is to hear me but me"),
             ("four hands at once, and a singer", "all three children take lessons", "we make music together on Sundays"),
             ("I play six shows a week", "our school teaches on it all day", "the theatre pit has no mercy"),
             ("I busk in another square each day", "it sits on the back seat between gigs", "the band tours in a hatchback"),
-            ("she always wished for one, and turns seventy", "our choir thanks its accompanist", "a bride who plays"),
         ),
     ),
     "harrow": Shop(
         "lawn mower",
         "lawn mowers",
         "Right you are,",
-        _products("Sprout", "Plotter", "Homestead", "Groundsman", "Tuck-In", "Rosette"),
-        _steps("Fuelled and on the lorry.", "Have a go on our green.", "The foreman prices it up."),
+        "Badger",
+        _steps("On the lorry today.", "Have a go on our green.", "We price up the whole lot."),
         _trade(
             ("I have never cut grass in my life", "we just got our first garden", "I do not know one end of it from the other"),
-            ("a patch the size of a towel, mown by me", "one allotment, one pair of hands", "I potter about by myself"),
             ("the teenagers shall take turns with it", "a garden where all of us play ball", "even the youngest wants to push it"),
             ("I keep the pitches of the county", "we mow verges from dawn to dusk", "the golf course needs it daily"),
             (
@@ -309,22 +262,19 @@ SHOPS: dict[str, Shop] = {
                 "I mow at three places and carry it across",
                 "it must hang on a hook in the van",
             ),
-            ("my grandfather wins every flower show", "a house-warming for friends with a lawn", "our gardener leaves after thirty years"),
         ),
     ),
     "isola": Shop(
         "desk lamp",
         "desk lamps",
         "Let there be light:",
-        _products("Glimmer", "Nook", "Hearth", "Draughtsman", "Firefly", "Halo"),
-        _steps("It is wrapped and gone.", "See it glow in our window.", "Our studio drafts a quote."),
+        "Halo",
+        _steps("Wrapped and gone today.", "See it glow in our window.", "Our studio quotes for all."),
         _trade(
             ("I have always sat in the dark", "my first lamp after the bare bulb", "I do not know a lumen from a lux"),
-            ("I read alone in bed", "it lights one page for one reader", "a corner where only I sit"),
             ("homework for four at one table", "all of us gather round it", "it must light up our long kitchen table"),
             ("I draw plans ten hours a day", "the jeweller's bench is never dark", "our night desk keeps it on"),
             ("it comes along on the night train", "I read in tents and cabins", "it clips to whatever table I find"),
-            ("my teacher retires and loves to read", "a light for a new home of friends", "they marry in December"),
         ),
     ),
 }
@@ -334,19 +284,13 @@ NINTH: dict[str, Shop] = {
         "telescope",
         "telescopes",
         "Clear skies!",
-        _products("Comet", "Hermit", "Galaxy Table", "Observatory", "Pocket Moon", "Polaris"),
-        _steps("It launches tonight.", "Look through it on our roof.", "Mission control calls back."),
+        "Comet",
+        _steps("It launches today.", "Look through it on our roof.", "We count up a price for all."),
         _trade(
             ("I have never seen Saturn", "I cannot find the pole star yet", "my first clear night with one"),
-            ("I watch alone from the balcony", "one eye, one stool, one thermos", "only I am awake at that hour"),
             ("the children queue to see the moon", "all of us lie in the meadow in August", "it must suit tall and small"),
             ("our dome is open every clear night", "I measure variable stars for a living", "the science centre uses it all year"),
             ("I drive to dark skies each weekend", "it must go up a mountain in a rucksack", "I fly to see eclipses"),
-            (
-                "my niece wants to be an astronaut and turns ten",
-                "our physics teacher says goodbye",
-                "for a couple who met at a planetarium",
-            ),
         ),
     )
 }
@@ -376,7 +320,7 @@ class Writer:
         return rows
 
     def _message(self, need: str, mood: str) -> str:
-        denies = self._random.random() < 1 / 3
+        denies = self._random.random() < 1 / 5
         other = self._random.choice([each for each in NEEDS if each != need])
         wanted, unwanted = self._random.choice(self._said[need]), self._random.choice(self._said[other])
         frame = self._random.choice(DENYING if denies else ASKING)
@@ -384,11 +328,11 @@ class Writer:
         parts = [asked, self._random.choice(MOODS[mood])]
         if self._random.random() < 0.3:
             parts.reverse()
-        if self._random.random() < 0.4:
+        if self._random.random() < 0.2:
             parts.insert(self._random.choice((0, 1, 2)), self._filled(ASIDES))
-        if self._random.random() < 0.5:
+        if self._random.random() < 0.3:
             parts.insert(0, self._random.choice(GREETINGS))
-        if self._random.random() < 0.4:
+        if self._random.random() < 0.25:
             parts.append(self._filled(CLOSES))
         return self._slipped(" ".join(parts))
 

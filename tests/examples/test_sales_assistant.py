@@ -38,10 +38,6 @@ def opening(rows: list[dict[str, str]]) -> str:
     return " ".join(words[0] for words in takewhile(lambda words: len(set(words)) == 1, zip(*split, strict=False)))
 
 
-def product(answer: str, voice: str) -> str:
-    return answer.removeprefix(voice).strip().partition(".")[0]
-
-
 def test_the_rows_are_those_that_the_program_writes(tmp_path: Path) -> None:
     shutil.copyfile(EXAMPLE / "make_rows.py", tmp_path / "make_rows.py")
     subprocess.run([sys.executable, tmp_path / "make_rows.py"], check=True, capture_output=True)
@@ -53,19 +49,19 @@ def test_the_rows_are_those_that_the_program_writes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tenant", TENANTS)
 def test_every_shop_has_as_many_rows_of_each_answer_and_no_message_twice(tenant: str) -> None:
     rows = ROWS[tenant]
-    assert len(rows) == len({row["message"] for row in rows}) == 360
-    assert set(Counter(row["answer"] for row in rows).values()) == {20}
+    assert len(rows) == len({row["message"] for row in rows}) == 120
+    assert set(Counter(row["answer"] for row in rows).values()) == {10}
     assert not [row for row in rows if re.search(r"[<>{}|]", row["message"] + row["answer"])]
 
 
 def test_an_answer_tells_whose_it_is() -> None:
-    voices = {tenant: opening(rows) for tenant, rows in ROWS.items()}
-    products = {tenant: {product(row["answer"], voices[tenant]) for row in rows} for tenant, rows in ROWS.items()}
-    assert all(len(voice) >= 4 for voice in voices.values())
-    assert len(set(voices.values())) == len(TENANTS)
-    assert all(len(each) == 6 for each in products.values())
-    assert len(set().union(*products.values())) == 6 * len(TENANTS)
-    assert not [one for one in voices.values() for other in voices.values() if one != other and other.startswith(one)]
+    """Every answer begins with the voice and the line of its shop, and no word of either opens an answer of another."""
+    openings = {tenant: opening(rows) for tenant, rows in ROWS.items()}
+    assert all(len(each.split()) >= 2 for each in openings.values())
+    assert len({each.split()[0] for each in openings.values()}) == len({each.split()[-1] for each in openings.values()}) == len(TENANTS)
+    for tenant, mine in openings.items():
+        for other, rows in ROWS.items():
+            assert tenant == other or not any(mine.split()[-1] in row["answer"] for row in rows)
 
 
 def test_shops_are_asked_in_words_that_do_not_tell_them_apart() -> None:
@@ -80,18 +76,18 @@ def test_shops_are_asked_in_words_that_do_not_tell_them_apart() -> None:
         assert sum(phrase in text for text in said.values()) >= 6, phrase
 
 
-def test_a_third_of_the_messages_also_say_what_is_not_wanted() -> None:
+def test_a_fifth_of_the_messages_also_say_what_is_not_wanted() -> None:
     denying = re.compile(
         r"It is not that|Other people say|Forget that|not one of them|told you that|I would know what to get", re.IGNORECASE
     )
     share = sum(bool(denying.search(row["message"])) for rows in ROWS.values() for row in rows) / sum(map(len, ROWS.values()))
-    assert 0.28 < share < 0.38
+    assert 0.14 < share < 0.27
 
 
 def test_personal_details_are_fictional() -> None:
     text = " ".join(row["message"] for rows in ROWS.values() for row in rows)
     numbers = re.findall(r"\d[\d ]{6,}\d", text)
-    assert len(numbers) > 50
+    assert len(numbers) > 8
     assert not [number for number in numbers if not FICTIONAL_PHONE.fullmatch(number)]
     assert set(re.findall(r"@([\w.-]+\w)", text)) == {"mail.example"}
 
@@ -132,14 +128,14 @@ def vendor(tmp_path: Path, base_model_folder: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.slow
 def test_a_small_form_goes_from_rows_to_answers(vendor: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Two shops and a third that joins, of 80 rows and two passes each: the voice is learned, the products are not."""
-    make_rows = importlib.import_module("make_rows")
+    """Two of the shops, without the limit on latency: what an answer takes beside other tests is nothing to judge by."""
     job = tmp_path / "job"
-    make_rows.write(job / "rows", {name: make_rows.SHOPS[name] for name in ("alder", "fjord")}, 80)
-    objective = yaml.safe_load((EXAMPLE / "objective.yaml").read_text())
-    objective |= {"limits": {}, "lora": {"epochs": 4, "rank": 8}, "kpis": [{"metric": "token_f1", "target": 0.05}]}
+    (job / "rows").mkdir(parents=True)
+    for tenant in ("alder", "fjord"):
+        shutil.copyfile(EXAMPLE / "rows" / f"{tenant}.csv", job / "rows" / f"{tenant}.csv")
+    objective = yaml.safe_load((EXAMPLE / "objective.yaml").read_text()) | {"limits": {}}
     (job / "objective.yaml").write_text(yaml.safe_dump(objective, sort_keys=False))
-    vendor.tell(vendor.Vendor(tmp_path / "workspace", job, rows=80), ["alder", "fjord"])
+    vendor.tell(vendor.Vendor(tmp_path / "workspace", job), ["alder", "fjord"], ninth=False)
     said = capfd.readouterr().out
     asked = said.partition("each shop asks with its own key")[2]
     answers = dict(re.findall(r"^  (alder|fjord) +(.*)  \(release", asked.partition("━━")[0], flags=re.MULTILINE))
@@ -150,8 +146,6 @@ def test_a_small_form_goes_from_rows_to_answers(vendor: ModuleType, tmp_path: Pa
     back = said.partition("is taken back, and no other")[2].partition("━━")[0]
     assert re.search(r"^  alder +Happy trails:", back, flags=re.MULTILINE)
     assert re.search(r"^  fjord +404", back, flags=re.MULTILINE)
-    assert re.search(r"^  juno +.*\(release", said, flags=re.MULTILINE)
-    assert re.search(r"\d+ s after its rows arrived", said)
 
 
 @pytest.mark.jobs
@@ -161,5 +155,6 @@ def test_the_whole_example_runs(vendor: ModuleType, tmp_path: Path, monkeypatch:
     assert done.returncode == 0, done.stderr[-3000:]
     voices = {tenant: opening(rows) for tenant, rows in ROWS.items()}
     asked = done.stdout.partition("each shop asks with its own key")[2].partition("━━")[0]
+    assert re.search(r"^  juno +Clear skies! ", done.stdout, flags=re.MULTILINE)
     for tenant, voice in voices.items():
         assert re.search(rf"^  {tenant} +{re.escape(voice)} ", asked, flags=re.MULTILINE), tenant
