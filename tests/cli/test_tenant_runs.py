@@ -52,6 +52,16 @@ def test_a_line_a_tenant_and_status_0_where_each_has_a_release(call: Call, tmp_p
     ]
 
 
+def test_what_comes_next_is_done_in_the_same_tenant(call: Call, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    objective = str(write_tenants(tmp_path / "job", ("bolt",)))
+    assert call("adapt", objective, "--as", "bolt/author") == 0
+    assert "--as bolt/approver" in capfd.readouterr().err
+    assert call("release", "list", "--json", "--as", "bolt/author") == 0
+    (release,) = json.loads(capfd.readouterr().out)
+    assert call("release", "approve", release["digest"], "--as", "bolt/approver") == 0
+    assert "--as bolt/operator" in capfd.readouterr().err
+
+
 def test_status_1_where_one_failed_and_4_where_one_got_no_release(call: Call, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     objective = write_tenants(tmp_path / "job", ("bolt", "cove"))
     (objective.parent / "rows" / "bolt.csv").unlink()

@@ -76,7 +76,7 @@ def _approve(
     session = open_session()
     found = decide(session, digest, "approve", reason)
     _told(found, session.as_json)
-    say(f"next: tailorbird release stage {short(found.digest)} --as operator")
+    say(f"next: tailorbird release stage {short(found.digest)} --as {session.colleague('operator')}")
 
 
 @release.command("reject")
@@ -95,7 +95,7 @@ def _stage(digest: DigestArgument) -> None:
     session = open_session()
     found = session.ask_as("operator", promotion.stage, digest=digest)
     _told(found, session.as_json)
-    say(f"next: tailorbird promote {short(found.digest)} --as operator")
+    say(f"next: tailorbird promote {short(found.digest)} --as {session.colleague('operator')}")
 
 
 def _told(found: Release, as_json: bool) -> None:

@@ -27,6 +27,10 @@ class CommandSession(WorkspaceSession):
 
     as_json: bool = False
 
+    def colleague(self, name: str) -> str:
+        """An identity of the tenant acted in, as ``--as`` names it: with the tenant where this call did so."""
+        return f"{self.tenant}/{name}" if self.who and "/" in self.who else name
+
 
 def open_session(*, names_tenants: bool = False) -> CommandSession:
     """The session of this call's shared options. Raises NotFound when it needs a workspace and there is none.
