@@ -123,7 +123,7 @@ def _show(session: CommandSession, report: RunReport, *, why: bool) -> None:
         out.print(f"\nno release: {conclusion.reason}", markup=False)
         show_remedies(report.remedies)
         return
-    _show_release(conclusion.release, session.ask(show_release, digest=conclusion.release).state)
+    _show_release(conclusion.release, session.ask(show_release, digest=conclusion.release).state, session.colleague("approver"))
 
 
 def _show_ladder(report: RunReport, ladder: Ladder, *, why: bool) -> None:
@@ -135,13 +135,13 @@ def _show_ladder(report: RunReport, ladder: Ladder, *, why: bool) -> None:
         say("why each rung was climbed, passed over or not tried: the same command with --why")
 
 
-def _show_release(digest: Digest, state: ReleaseState) -> None:
+def _show_release(digest: Digest, state: ReleaseState, approver: str) -> None:
     if state in (ReleaseState.RETIRED, ReleaseState.REJECTED):
         out.print(f"\nrelease {short(digest)} is {state.value}, which is final ({digest})", markup=False)
         say("an objective or data that differ lead to another release: change them, and adapt again")
         return
     out.print(f"\nrelease {short(digest)} is signed and gated ({digest})", markup=False)
-    say(f"next: somebody else approves it: tailorbird release approve {short(digest)} --as approver")
+    say(f"next: somebody else approves it: tailorbird release approve {short(digest)} --as {approver}")
 
 
 apps = {"adapt": adapt}

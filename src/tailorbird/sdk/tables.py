@@ -164,7 +164,7 @@ def _why(found: TenantRun) -> str:
     if found.failure is not None:
         return f"{found.tenant} failed: {found.failure.message} [{found.failure.code}]\n  hint: {found.failure.hint}"
     if found.state in ("no_release", "left_out"):
-        return f"{found.tenant}: {found.state.replace('_', ' ')}: {found.reason}"
+        return f"{found.tenant}: {found.state.replace('_', ' ')}: {found.reason}" + "".join(f"\n  · {each}" for each in found.remedies)
     return ""
 
 

@@ -40,7 +40,7 @@ class TenantRun(Value):
     ``state``: a ``release`` was drafted; the climb ended with ``no_release``; ``planned``; ``submitted`` to a worker; ``failed``, for the
     reason ``failure``; ``left_out``, because it has no rows and was not named. ``rung`` is the one that was released, or the last that was
     measured; ``kpis`` are what the sealed test found, or dev where it was not opened. ``done_before`` is true when the run had ended
-    earlier, so that nothing was done again.
+    earlier, so that nothing was done again. ``remedies`` are what could lead to a release where there is none.
     """
 
     tenant: str
@@ -52,6 +52,7 @@ class TenantRun(Value):
     verdict: str = ""
     release: Digest | None = None
     reason: str = ""
+    remedies: tuple[str, ...] = ()
     failure: Failure | None = None
     done_before: bool = False
     plan: Plan | None = None
@@ -263,6 +264,7 @@ def _concluded(report: RunReport) -> TenantRun:
         verdict=gate.verdict.value if gate else "",
         release=report.conclusion.release,
         reason=report.conclusion.reason,
+        remedies=report.remedies,
         rows=rows.train + rows.dev + rows.test if rows else 0,
     )
 
