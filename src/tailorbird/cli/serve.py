@@ -14,6 +14,7 @@ from tailorbird.cli.invocation import shared_options
 from tailorbird.cli.session import open_session
 from tailorbird.processes import Listening, LogFormat, run_engine, run_gateway, run_gateway_with_driver, take_secret, tls_of
 from tailorbird.settings import Settings
+from tailorbird.usecases.maintenance.backup import demand_undamaged
 
 serve = command()
 engine = command()
@@ -35,6 +36,7 @@ def _serve(
     """
     shared_options().refuse("serve", "who", "key", "as_json")
     session = open_session()
+    demand_undamaged(session.deps)
     settings = session.settings
     listening = Listening(
         host=host or settings.host,

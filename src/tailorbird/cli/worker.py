@@ -13,6 +13,7 @@ from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import err, open_session
 from tailorbird.processes import LogFormat, StepWorker, check_production, raise_clock_floor, run_schedules, set_up_logging, sign_and_ship
 from tailorbird.usecases import Progress
+from tailorbird.usecases.maintenance.backup import demand_undamaged
 
 worker = command()
 
@@ -29,6 +30,7 @@ def _worker(
     """
     shared_options().refuse("worker", "who", "key", "as_json")
     session = open_session()
+    demand_undamaged(session.deps)
     form, deps = log_format or session.settings.log_format, session.deps
     log = set_up_logging("worker", form)
     log.info("waiting for runs; submit one with: tailorbird adapt OBJECTIVE --detach")

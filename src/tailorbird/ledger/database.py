@@ -54,6 +54,10 @@ class Database(Protocol):
         """Makes durable what was committed so far; with ``scrub``, as ``Ledger.flush``. Raises Unavailable."""
         ...
 
+    def damages(self, *, thorough: bool = False) -> tuple[str, ...]:
+        """Damages to the structure of the file, as ``Ledger.damages``. Raises Unavailable."""
+        ...
+
     def pulse(self) -> object | None:
         """Token that changes with every commit, read without a transaction; None where only the database can tell."""
         ...

@@ -69,6 +69,10 @@ class PostgresqlDatabase:
     def flush(self, *, scrub: bool = False) -> None:
         """Does nothing: the server flushes what was committed in haste within a fraction of a second."""
 
+    def damages(self, *, thorough: bool = False) -> tuple[str, ...]:  # noqa: ARG002 - as the port names it
+        """Nothing: the server checks its pages as it reads them (``data_checksums``)."""
+        return ()
+
     def pulse(self) -> None:
         """Only the server can tell."""
 

@@ -18,7 +18,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from tailorbird.domain.errors import InvalidInput, Unavailable
+from tailorbird.domain.errors import Corrupt, InvalidInput, Unavailable
 from tailorbird.ledger.database_errors import database_errors
 from tailorbird.system.files import private_folder
 
@@ -97,6 +97,19 @@ class SqliteFile:
                 checkpoint = f"PRAGMA wal_checkpoint({'TRUNCATE' if scrub else 'PASSIVE'})"
                 connection.connection.driver_connection.execute(checkpoint)  # type: ignore[union-attr]
 
+    def damages(self, *, thorough: bool = False) -> tuple[str, ...]:
+        """Findings of SQLite's own check of its pages, at most ``_FINDINGS``; with ``thorough`` of its indexes, too. Raises Unavailable.
+
+        What a page holds is no damage to it: the log and its anchors answer for that.
+        """
+        check = f"PRAGMA {'integrity_check' if thorough else 'quick_check'}({_FINDINGS})"
+        try:
+            with self.reading() as connection:
+                found = [str(row[0]) for row in connection.exec_driver_sql(check)]
+        except Corrupt as error:
+            return (error.message,)
+        return tuple(" ".join(line.split()) for line in found if line != "ok")
+
     def pulse(self) -> tuple[int, int, int]:
         """The state of the write-ahead log: every commit of any process writes there first."""
         try:
@@ -121,6 +134,8 @@ class SqliteFile:
 
 #: Bytes of the write-ahead log from which ``flush`` brings it into the file.
 _LONG_LOG = 16 * 2**20
+#: Damages that a check names.
+_FINDINGS = 20
 #: Pages of the log after which a durable transaction brings it into the file: SQLite's own number.
 _LOG_PAGES = 1000
 #: Where a connection remembers which file it has open, and for what kind of transaction it is set.

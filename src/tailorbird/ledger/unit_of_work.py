@@ -108,6 +108,10 @@ class SqlLedger:
         """Makes durable what was committed so far. Raises Unavailable."""
         self._database.flush(scrub=scrub)
 
+    def damages(self, *, thorough: bool = False) -> tuple[str, ...]:
+        """Damages to the structure of the database's file; none where a server keeps it. Raises Unavailable."""
+        return self._database.damages(thorough=thorough)
+
     def pulse(self) -> object | None:
         """Token that changes with every commit; None where only the database can tell."""
         return self._database.pulse()

@@ -96,6 +96,11 @@ class Ledger(Protocol):
         """
         ...
 
+    def damages(self, *, thorough: bool = False) -> tuple[str, ...]:
+        """Damages to the structure of the database's file, a sentence each, at most a few; with ``thorough`` also indexes that differ from
+        their tables, which takes several times as long. Nothing where a server keeps the database and checks its own pages."""
+        ...
+
     def migrate(self) -> None:
         """Brings the schema to the newest version. Raises Unavailable when the database cannot be opened."""
         ...

@@ -147,6 +147,10 @@ class MemoryLedger:
     def flush(self, *, scrub: bool = False) -> None:
         """Does nothing: no commit outlives the process."""
 
+    def damages(self, *, thorough: bool = False) -> tuple[str, ...]:  # noqa: ARG002 - as the port names it
+        """None: there is no file."""
+        return ()
+
     def pulse(self) -> object | None:
         """The number of commits that changed something."""
         return self.store.commits

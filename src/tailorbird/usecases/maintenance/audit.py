@@ -146,9 +146,15 @@ def verify_log(deps: Dependencies, actor: Actor, witnessed: Notes = ()) -> Audit
     continue what every place for checkpoints holds, and the signed notes in ``witnessed``, which somebody kept elsewhere.
     """
     permit(deps, actor, Action.VERIFY_AUDIT)
-    report = check_log(deps)
+    damages = tuple(f"the database is damaged: {each}" for each in deps.ledger.damages(thorough=True))
+    try:
+        report = check_log(deps)
+    except Corrupt as error:
+        if not damages:
+            raise
+        return AuditReport(size=0, root="", checkpoints=0, problems=(*damages, f"the log cannot be read: {error.message}"))
     forks = tuple(fork.text for fork in checkpoint_shipping.find_forks(deps))
-    problems = report.problems + forks + tuple(_bad_witnessed(deps, witnessed))
+    problems = damages + report.problems + forks + tuple(_bad_witnessed(deps, witnessed))
     told = tuple(notice.text for notice in checkpoint_shipping.notices(deps) if notice.code != "log_forked")
     return report.model_copy(update={"problems": problems, "warnings": report.warnings + told})
 

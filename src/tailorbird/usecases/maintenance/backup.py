@@ -108,6 +108,7 @@ def back_up(deps: Dependencies, actor: Actor, target: BackupTarget, progress: Pr
     permit(deps, actor, Action.BACK_UP)
     if target.folder.resolve().is_relative_to(deps.workspace.resolve()):
         raise InvalidInput("a backup inside the workspace is lost with it", "name a folder on another disk", code="backup_inside")
+    demand_undamaged(deps)
     checkpoint = make_checkpoint(deps, actor)
     name = f"{deps.clock.now():%Y-%m-%dT%H%M%SZ}"
     with _storage(target.folder), _built(target.folder, name) as folder:
@@ -131,6 +132,17 @@ def back_up(deps: Dependencies, actor: Actor, target: BackupTarget, progress: Pr
         log_size=checkpoint.size,
         with_keys=target.with_keys,
     )
+
+
+def demand_undamaged(deps: Dependencies) -> None:
+    """Raises Corrupt where the database's file is damaged: what is written into it, or copied from it, would be lost."""
+    damages = deps.ledger.damages()
+    if damages:
+        raise Corrupt(
+            f"the database is damaged: {'; '.join(damages[:3])}",
+            "stop every process of this workspace, keep a copy of the file, and restore the newest backup: tailorbird restore",
+            code="database_damaged",
+        )
 
 
 def find_backup(source: Path, expected: Digest | None = None) -> FoundBackup:
