@@ -65,7 +65,24 @@ class SystemWork(Protocol):
     floor: TimeFloor
 
 
-class Ledger(Protocol):
+class LedgerDatabase(Protocol):
+    """The database under a ledger: its schema, its soundness, its connections."""
+
+    def migrate(self) -> None:
+        """Brings the schema to the newest version. Raises Unavailable when the database cannot be opened."""
+        ...
+
+    def damages(self, *, thorough: bool = False) -> tuple[str, ...]:
+        """Damages to the structure of the database's file, a sentence each, at most a few; with ``thorough`` also indexes that differ from
+        their tables, which takes several times as long. Nothing where a server keeps the database and checks its own pages."""
+        ...
+
+    def close(self) -> None:
+        """Closes all connections."""
+        ...
+
+
+class Ledger(LedgerDatabase, Protocol):
     """Opens units of work. Writers come one after another. ``write=False`` promises to change nothing, sees one state, and never waits
     for a writer; what writes all the same raises Unavailable."""
 
@@ -96,15 +113,6 @@ class Ledger(Protocol):
         """
         ...
 
-    def damages(self, *, thorough: bool = False) -> tuple[str, ...]:
-        """Damages to the structure of the database's file, a sentence each, at most a few; with ``thorough`` also indexes that differ from
-        their tables, which takes several times as long. Nothing where a server keeps the database and checks its own pages."""
-        ...
-
-    def migrate(self) -> None:
-        """Brings the schema to the newest version. Raises Unavailable when the database cannot be opened."""
-        ...
-
     def dump(self, folder: Path) -> dict[str, int]:
         """Writes everything, as of one moment and while others write, into the empty ``folder``: a JSONL file a table. Returns its rows.
 
@@ -114,8 +122,4 @@ class Ledger(Protocol):
 
     def restore(self, folder: Path) -> dict[str, int]:
         """Reads what ``dump`` wrote into this database, which must be new. Raises Conflict (it is not), Corrupt, Unavailable."""
-        ...
-
-    def close(self) -> None:
-        """Closes all connections."""
         ...
