@@ -49,12 +49,13 @@ def shown(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer over HTTP, with what tailorbird says about it."""
+    """One answer over HTTP, with what tailorbird says about it; ``passages`` are the ids of those that it was given, best first."""
 
     text: str
     request: str
     release: str
     referred: bool
+    passages: tuple[str, ...] = ()
 
 
 class Client:
@@ -68,11 +69,14 @@ class Client:
         """Asks one question, or goes on with a conversation, at ``/v1/chat/completions``."""
         turns: Any = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
         raw = self.openai.chat.completions.with_raw_response.create(model=alias, messages=turns, **options)
+        answer = raw.parse()
+        told: Any = (answer.model_extra or {}).get("tailorbird", {})
         return Answer(
-            text=raw.parse().choices[0].message.content or "",
+            text=answer.choices[0].message.content or "",
             request=raw.headers["x-tailorbird-request-id"],
             release=raw.headers["x-tailorbird-release"],
             referred=raw.headers.get("x-tailorbird-referred") == "true",
+            passages=tuple(passage["id"] for passage in told.get("passages", ())),
         )
 
     def feedback(self, request: str, kind: str, value: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -170,11 +171,23 @@ def unsure(house: House) -> str:
     return digest_of(content)
 
 
+def handing_over(house: House) -> str:
+    """A release whose every answer hands over."""
+    made = make_release("acme", 8, TaskKind.GENERATE, house.clock.now())
+    content = made.content.model_copy(update={"refer_pattern": r"\w"})
+    dossier = made.dossier.model_copy(update={"release": digest_of(content)})
+    with house.ledger.work("acme") as work:
+        work.releases.add(made.model_copy(update={"digest": digest_of(content), "content": content, "dossier": dossier}))
+    return digest_of(content)
+
+
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_referred_answer_says_so_and_waits_for_people(house: House, stream: bool) -> None:
-    house.point("routing", unsure(house))
+@pytest.mark.parametrize("release", [unsure, handing_over])
+def test_a_referred_answer_says_so_and_waits_for_people(house: House, stream: bool, release: Callable[[House], str]) -> None:
+    house.point("routing", release(house))
     answer = ask(house, lambda client: client.post(CHAT, json=ASK | {"stream": stream}))
-    assert answer.headers["x-tailorbird-referred"] == "true"
+    # A generated answer that is streamed is not written when its headers go out: its last event tells.
+    assert answer.headers.get("x-tailorbird-referred") == (None if stream and release is handing_over else "true")
     assert '"referred":true' in answer.text.replace(" ", "")
     (row,) = house.rows()
     assert row.referred
@@ -184,28 +197,51 @@ def test_a_referred_answer_says_so_and_waits_for_people(house: House, stream: bo
         assert work.contents.get(row.id) is None, "no policy, no words"
 
 
-def test_words_are_kept_redacted_and_only_where_the_policy_says_so(house: House, routing: str) -> None:
-    change(house, policy=TrafficPolicy(store_content=True, retention_days=7, review_share=1.0))
+def ask_redacting(house: House, redact: Callable[[str], str] | None, **body: object) -> None:
+    """One request to a gateway that redacts the words it keeps; without ``redact`` it keeps none."""
 
-    async def run(redact: Any) -> None:
+    async def run() -> None:
         deps = house.deps
         object.__setattr__(deps, "redact", redact)
         house_parts, House.deps = House.deps, property(lambda _self: deps)  # type: ignore[assignment, method-assign]
         try:
             async with gateway(house, DirectDriver(house)) as client:
                 client.headers.update(key_with(house, Scope.ANSWER))
-                assert (await client.post(CHAT, json=ASK)).status_code == 200
+                assert (await client.post(CHAT, json=ASK | body)).status_code == 200
         finally:
             House.deps = house_parts  # type: ignore[method-assign]
 
-    asyncio.run(run(None))
-    asyncio.run(run(lambda text: text.replace("card", "[thing]")))
+    asyncio.run(run())
+
+
+def test_words_are_kept_redacted_and_only_where_the_policy_says_so(house: House, routing: str) -> None:
+    change(house, policy=TrafficPolicy(store_content=True, retention_days=7, review_share=1.0))
+
+    ask_redacting(house, None)
+    ask_redacting(house, lambda text: text.replace("card", "[thing]"))
     with house.ledger.work("acme", write=False) as work:
         kept = [work.contents.get(row.id) for row in house.rows()]
         assert work.reviews.count() == 2
     (words,) = [content for content in kept if content]
     assert words.text == "I lost my [thing]"
     assert (words.expires_at - words.at).days == 7
+
+
+def test_of_a_conversation_all_turns_are_kept_for_whoever_takes_over(house: House, routing: str) -> None:
+    change(house, policy=TrafficPolicy(store_content=True, retention_days=7, review_share=1.0))
+    talk = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "I lost my card"},
+        {"role": "assistant", "content": "Which one?"},
+        {"role": "user", "content": "The blue one"},
+    ]
+    ask_redacting(house, lambda text: text, messages=talk)
+    (row,) = house.rows()
+    with house.ledger.work("acme", write=False) as work:
+        kept = work.contents.get(row.id)
+    assert kept is not None
+    assert kept.text == "user: I lost my card\n\nassistant: Which one?\n\nuser: The blue one"
+    assert row.characters == len("The blue one"), "what drift is measured on stays the last message"
 
 
 def test_a_mirror_is_asked_the_same_and_nobody_is_told_or_charged(house: House, routing: str) -> None:

@@ -22,6 +22,7 @@ UPPER, LOWER = digest_bytes(b"upper"), digest_bytes(b"lower")
 MIRRORED = {Standing.BETTER: Standing.WORSE, Standing.WORSE: Standing.BETTER}
 LABELS = ("refund", "delivery", "login")
 _OF_ITEMS = ("token_f1", "rouge_l", "chrf", "format_valid", "refusal_rate", "groundedness", "ndcg@10", "mrr@10", "recall@10", "recall@100")
+_OF_SOME = ("referral_recall", "referral_precision")
 
 #: Every metric as an objective would write it, with whether items bear several labels.
 METRICS = [
@@ -58,6 +59,7 @@ def sides(draw: st.DrawFn, many: bool) -> tuple[list[ItemResult], list[ItemResul
         prediction = str(random.choice(LABELS)) if wrong else target
         scores = {name: float(np.clip(0.5 + spread * (random.random() - 0.5) * 4, 0, 1)) for name in _OF_ITEMS}
         scores |= {name: float(scores[name] > 0.5) for name in ("format_valid", "refusal_rate")}
+        scores |= {name: float(random.random() < 0.5) for name in _OF_SOME if target == "refund"}
         return ItemResult(
             item=name_of(number),
             group=f"g{number % groups}",

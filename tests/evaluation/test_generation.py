@@ -49,6 +49,26 @@ def test_generated_answers_are_measured_by_all_that_applies() -> None:
     assert found["tokens_per_request"].value == 7
     assert "groundedness" not in found
     assert "rouge_l" in items[0].scores
+    assert "coverage" not in found
     shown = [one.model_copy(update={"passages": ("a 1 b",)}) for one in plain]
     grounded = measure(rows, shown, spec)[0]["groundedness"]
     assert 0 < grounded.low <= grounded.value <= grounded.high < 1
+
+
+def test_answers_that_hand_over_are_held_against_what_is_for_people() -> None:
+    place = Provenance(file="f", file_digest=digest_bytes(b"f"), line=1, origin="o", license="l", collected="c", consent="c")
+    wanted = ["a colleague will write", "a colleague will write", "12 euros", "9 euros", "7 euros"]
+    said = ["Sorry! A colleague will call, a colleague will write.", "9 euros", "a colleague will write", "9 euros", "7 euros"]
+    rows = [
+        Row(id=digest_bytes(bytes([n])), text="t", target=target, group=f"g{n}", split=Split.DEV, provenance=place)
+        for n, target in enumerate(wanted)
+    ]
+    answers = [Prediction(item=row.id, answer=answer) for row, answer in zip(rows, said, strict=True)]
+    spec = MeasureSpec(TaskKind.GENERATE, (), 0.9, 3, 0.1, refer_pattern="a colleague will")
+    found = measure(rows, answers, spec)[0]
+    assert (found["coverage"].hits, found["coverage"].n) == (3, 5)
+    assert (found["referral_recall"].hits, found["referral_recall"].n) == (1, 2)
+    assert (found["referral_precision"].hits, found["referral_precision"].n) == (1, 2)
+    alone = measure(rows[2:], [one.model_copy(update={"answer": "9 euros"}) for one in answers[2:]], spec)[0]
+    assert alone["coverage"].value == 1
+    assert not {"referral_recall", "referral_precision"} & alone.keys()

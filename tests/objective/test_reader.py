@@ -322,7 +322,31 @@ def test_format_valid_and_referral_where_they_fit() -> None:
     without = generating.replace("metric: accuracy", "metric: format_valid")
     assert "needs to know the form" in refused(without).message
     parse_objective(without.replace("kind: generate", "kind: generate\n  format: {json_keys: [a]}"), "o.yaml")
-    assert "one probability an answer" in refused(many()).message
+    assert "`referral` fits no task of kind: classify, labels: many" in refused(many()).message
+
+
+def generating(referral: str, metric: str = "referral_recall") -> str:
+    text = changed("kind: classify", "kind: generate").replace("  - metric: recall[compromised_card]\n    target: 0.80\n", "")
+    return text.replace("metric: accuracy", f"metric: {metric}").replace("margin: 0.02", referral)
+
+
+def test_a_generated_answer_is_referred_for_what_it_says() -> None:
+    objective = parse_objective(generating("referral: {pattern: 'a colleague'}"), "o.yaml").objective
+    assert objective.referral is not None
+    assert objective.model_dump(mode="json")["referral"] == {"pattern": "a colleague"}
+    parse_objective(generating("referral: {pattern: 'a colleague'}", "coverage"), "o.yaml")
+    for text, says in (
+        (generating("referral: {max_error: 0.05}"), "told by `pattern` alone"),
+        (generating("referral: {max_error: 0.05, pattern: a}"), "told by `pattern` alone"),
+        (generating("referral: {}"), "told by `pattern` alone"),
+        (changed("margin: 0.02", "referral: {pattern: a}"), "told by `max_error` alone"),
+        (generating("referral: {pattern: '('}"), "`referral.pattern`: the regular expression cannot be used"),
+        (generating("margin: 0.02"), "left to people"),
+        (generating("referral: {pattern: a}", "selective_risk"), "does not fit a task of kind: generate"),
+    ):
+        error = refused(text)
+        assert says in error.message
+        assert error.line > 0
 
 
 def many() -> str:

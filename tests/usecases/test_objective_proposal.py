@@ -184,6 +184,17 @@ def test_a_rare_label_is_not_hidden_by_the_common_one(tmp_path: Path) -> None:
     assert "metric: macro_f1" in proposed(tmp_path, one_label_rules(tmp_path)).text
 
 
+def test_conversations_are_grounded_on_documents(tmp_path: Path, workspace: Dependencies, writer: Actor) -> None:
+    """They were ranked, or left out without a word."""
+    pages = [{"id": f"p{n}", "title": f"Rule {n}", "text": f"{words(n)} is the rule."} for n in range(30)]
+    (tmp_path / "pages.jsonl").write_text("\n".join(map(json.dumps, pages)))
+    for name, said in ((nested_turns(tmp_path), ""), (free_answers(tmp_path), "generate")):
+        found = proposed(tmp_path, name, ProvidedFacts(terms=TERMS, task=said), documents="pages.jsonl")
+        assert found.draft.task == (said or "chat")
+        assert {"id": "id", "title": "title", "text": "text"}.items() <= (found.draft.documents or {}).items()
+        curate(workspace, writer, write_objective(tmp_path, found.draft.name, found.text)[1], Progress())
+
+
 def test_documents_of_their_own(tmp_path: Path, workspace: Dependencies, writer: Actor) -> None:
     pages = [json.dumps({"doc_id": f"d{n}", "title": f"Page {n}", "text": words(n + 4000)}) for n in range(60)]
     (tmp_path / "pages.jsonl").write_text("\n".join(pages))

@@ -142,7 +142,10 @@ async def _understand(chat: AnswerContext, manner: RouteBehaviour, request: Requ
     expected, most = most_used(arm, body.conversations, sampling)
     account.reserved = await chat.books.quotas.reserve(account.tenant, most, account.at, account.key)
     as_json = sampling.json_schema is not None
-    account.answers = [AnswerFacts(text, tokens, wants_json=as_json) for text, tokens in zip(texts, expected, strict=True)]
+    account.answers = [
+        AnswerFacts(text, tokens, wants_json=as_json, turns=turns)
+        for text, tokens, turns in zip(texts, expected, body.conversations, strict=True)
+    ]
     account.answered_by(route, arm, RequestFacts(*body.segments(request.headers), route.unit(body.keeps_to)))
     engine = chat.books.engine
     made = manner.answers(chat.answering, body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
@@ -16,8 +17,10 @@ from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.feedback import KeptWords, Review, ReviewReason, TrafficPolicy
 from tailorbird.domain.identity import ApiKey
 from tailorbird.domain.plan import Prices
+from tailorbird.domain.prompt import Message
 from tailorbird.ports.clock import Clock
 from tailorbird.serving import AliasRoute, AnswerPiece, KeptRequest, Quotas, RequestLog, Reservation, TrafficArm, amounts_of
+from tailorbird.text.conversations import as_lines, fold_turns
 from tailorbird.text.sketch import sketch
 from tailorbird.usecases.denial_counter import Denials
 
@@ -54,8 +57,8 @@ class RequestFacts:
 
 @dataclass
 class AnswerFacts:
-    """What becomes known of one answer. ``text`` is the user's. ``expected`` tokens were reserved for reading it; ``asked`` is
-    set once the engine was asked."""
+    """What becomes known of one answer. ``text`` is the user's last, ``turns`` the conversation that it ends. ``expected`` tokens were
+    reserved for reading it; ``asked`` is set once the engine was asked."""
 
     text: str = ""
     expected: int = 0
@@ -69,6 +72,14 @@ class AnswerFacts:
     referred: bool = False
     malformed: bool = False
     wants_json: bool = False
+    turns: Sequence[Message] = ()
+
+    @property
+    def words(self) -> str:
+        """What was said before the answer, as people read it: a person who takes over must know the whole conversation. What a program
+        put before it (system) is not a person's."""
+        said = [turn for turn in self.turns if turn.role != "system"]
+        return as_lines(fold_turns(said)) if len(said) > 1 else self.text
 
     def note(self, piece: AnswerPiece) -> None:
         """Notes a piece: one more token until the engine says how many it made, and what it read is as expected."""
@@ -228,7 +239,7 @@ class RequestRecord:
 
     def _content(self, index: int, row: RequestRow, policy: TrafficPolicy) -> KeptWords:
         answer, until = self.answers[index], self.at + timedelta(days=policy.retention_days)
-        return KeptWords(tenant=row.tenant, request=row.id, text=answer.text, answer="".join(answer.given), at=self.at, expires_at=until)
+        return KeptWords(tenant=row.tenant, request=row.id, text=answer.words, answer="".join(answer.given), at=self.at, expires_at=until)
 
     def _rows(self, status: int, outcome: _Outcome, error: str | None) -> list[RequestRow]:
         cost = self._call.engine_share / 3600 * self._books.prices.per_hour / len(self.answers)

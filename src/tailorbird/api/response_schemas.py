@@ -28,8 +28,8 @@ class NamedDocument(BaseModel):
 class AnswerOrigin(BaseModel):
     """Which release answered, on which arm of a traffic split; the probabilities of the labels where it classifies.
 
-    ``referred`` is there where the release is not sure enough, so that a person should look at the answer; ``passages`` where some of its
-    documents were quoted to the model: best first, and only such as the key may read.
+    ``referred`` is there where a person should look at the answer: the release is not sure enough, or hands the conversation over;
+    ``passages`` where some of its documents were quoted to the model: best first, and only such as the key may read.
     """
 
     release: str

@@ -59,8 +59,9 @@ def _answer(
 
 
 def _row(item: QueuedAnswer) -> tuple[str, ...]:
-    row, words = item.request, item.content.text if item.content else "–"
-    return row.id, item.review.reason.value, row.prediction or "", _sure(row.confidence), words
+    row, kept = item.request, item.content
+    answer = row.prediction or (kept.answer if kept else "")
+    return row.id, item.review.reason.value, answer, _sure(row.confidence), kept.text if kept else "–"
 
 
 def _sure(confidence: float | None) -> str:

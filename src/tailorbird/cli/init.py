@@ -37,7 +37,7 @@ def _init(  # noqa: PLR0913 - a parameter is an option of the command line
     tenant: Annotated[str, typer.Option(help="Name of the first tenant: organisation or team. [default: default]")] = "",
     template: Annotated[str, typer.Option(help=f"Also write an example objective: {', '.join(TEMPLATES)}.")] = "",
     data: Annotated[str, typer.Option("--from", help="Also write an objective for this data file, folder or address.")] = "",
-    documents: Annotated[str, typer.Option(help="With --from: documents to rank.")] = "",
+    documents: Annotated[str, typer.Option(help="With --from: documents to rank, or to ground answers on.")] = "",
     task: Annotated[str, typer.Option(help=f"With --from: task, where the data leave it open: {', '.join(TASKS)}.")] = "",
     text: Annotated[str, typer.Option(help="With --from: text column.")] = "",
     label: Annotated[str, typer.Option(help="With --from: column of labels, answers or documents.")] = "",

@@ -84,8 +84,9 @@ class RequestRow(Value):
     drift; ``confidence`` the probability of the answer, where there is one. ``cost`` is in the currency of the settings' prices.
 
     ``version`` is that of the alias by which the arm was drawn and ``unit`` whom it was drawn for (a salted hash; empty where nobody was
-    named). ``malformed`` is an answer without the form that was asked for, ``referred`` one of which its release is not sure enough,
-    ``agrees`` whether a mirrored answer was the one given. ``channel`` and ``language`` are what the caller said of the message.
+    named). ``malformed`` is an answer without the form that was asked for, ``referred`` one of which its release is not sure enough
+    or which hands over to people, ``agrees`` whether a mirrored answer was the one given. ``channel`` and ``language`` are what the caller
+    said of the message.
     """
 
     id: str

@@ -77,7 +77,7 @@ def score_of(said: FeedbackGiven, prediction: str | None) -> float | None:
 
 
 class ReviewReason(StrEnum):
-    """Why an answer waits for a person: the release was not sure, or it was drawn at random."""
+    """Why an answer waits for a person: the release was not sure or handed over, or it was drawn at random."""
 
     REFERRED = "referred"
     SAMPLE = "sample"

@@ -276,11 +276,14 @@ class Limits(Section):
 
 
 class Referral(Section):
-    """Which answers are left to people: those that the model is not sure enough of."""
+    """Which answers are left to people: those that a classifying model is not sure enough of, or those with which a generating one hands
+    the conversation over."""
 
-    max_error: Annotated[float, Field(gt=0, lt=1)]
-    """The largest share of wrong answers among those that are given. The probability below which an item is referred is calibrated on
-    dev."""
+    max_error: Annotated[float, Field(gt=0, lt=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
+    """``kind: classify``: the largest share of wrong answers among those that are given. The probability below which an item is referred is
+    calibrated on dev."""
+    pattern: str | None = Field(default=None, min_length=1, max_length=2000, exclude_if=lambda value: value is None)
+    """``kind: generate``: a regular expression (RE2). An answer in which it occurs hands the conversation over to a person."""
 
 
 class RuleException(Section):

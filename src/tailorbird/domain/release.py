@@ -21,8 +21,8 @@ from tailorbird.domain.value import Digest, Name, Value
 class ReleaseContent(Value):
     """What is released, by digest. The digest of this value's canonical JSON is the release's name, for ever.
 
-    An answer whose probability lies below ``refer_below`` is referred to a person (``text/label_decision.py``). Without one the field is
-    not written, so that releases made before there was one keep their names.
+    An answer whose probability lies below ``refer_below`` is referred to a person (``text/label_decision.py``), and so is a generated one
+    in which ``refer_pattern`` occurs. Without one the field is not written, so that releases made before there was one keep their names.
     """
 
     tenant: Name
@@ -45,6 +45,7 @@ class ReleaseContent(Value):
     snapshot: Digest
     author: Name
     refer_below: float | None = Field(default=None, exclude_if=lambda value: value is None)
+    refer_pattern: str | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Dossier(Value):

@@ -26,8 +26,10 @@ from tailorbird.text.text_metrics import token_f1
 
 #: The largest share of resamples that may be undefined.
 MOST_UNDEFINED = 0.05
-#: Metrics of sets of labels alone, and of rankings, which leave out a query to which nothing is relevant.
-_OF_SETS, _OF_RANKINGS = frozenset({"micro_f1", "f1"}), frozenset({"ndcg@10", "mrr@10", "recall@10", "recall@100"})
+#: Metrics of sets of labels alone, and of some of the items: a query to which nothing is relevant has no score, nor has the reference that
+#: refers to nobody.
+_OF_SETS = frozenset({"micro_f1", "f1"})
+_OF_SOME = frozenset({"ndcg@10", "mrr@10", "recall@10", "recall@100", "referral_recall"})
 
 _SCORES: dict[str, Callable[[ItemResult], float | None]] = {
     "accuracy": lambda item: float(item.correct),
@@ -222,11 +224,11 @@ def _unknown(measure: MetricDirection, why: str) -> _Difference:
 
 
 def _counts(one: ItemResult, other: ItemResult, rule: ComparisonRule) -> bool:
-    """Whether an item bears on the metric: it bears the label; something is relevant to the query."""
+    """Whether an item bears on the metric: it bears the label; something is relevant to the query; a person should take over."""
     label = label_of(rule.metric)
     if label is not None:
         return label in labels_in(one.target, rule.readings[0])
-    return rule.metric not in _OF_RANKINGS or rule.metric in one.scores or rule.metric in other.scores
+    return rule.metric not in _OF_SOME or rule.metric in one.scores or rule.metric in other.scores
 
 
 def _scores(one: ItemResult, other: ItemResult, rule: ComparisonRule) -> tuple[float | None, float | None]:
@@ -238,7 +240,7 @@ def _score(item: ItemResult, metric: str, reading: MetricReading) -> float | Non
     """What one item scores; None where it has no such score."""
     if (label := label_of(metric)) is not None:
         return float(label in labels_in(item.prediction, reading))
-    if metric == "coverage":
+    if metric == "coverage" and metric not in item.scores:
         if reading.refer_below is None:
             return None
         return float(item.confidence is not None and item.confidence >= reading.refer_below)

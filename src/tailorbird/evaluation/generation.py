@@ -10,13 +10,13 @@ from tailorbird.domain.evidence import ItemResult, Metric
 from tailorbird.domain.objective import AnswerFormat
 from tailorbird.evaluation.measure_spec import MeasureSpec, proportion, share_like
 from tailorbird.text.normalisation import normalise
-from tailorbird.text.regex import matches
+from tailorbird.text.regex import matches, occurs
 from tailorbird.text.text_metrics import chrf, rouge_l, token_f1, word_precision
 
 #: Scores of an item that are shares of something, in the order in which they are told.
 _MEANS = ("token_f1", "rouge_l", "chrf", "groundedness")
 #: Scores of an item that are yes or no.
-_SHARES = ("format_valid", "refusal_rate")
+_SHARES = ("format_valid", "refusal_rate", "coverage", "referral_recall", "referral_precision")
 
 #: How assistants open an answer in which they decline. Matched at its beginning alone: who quotes such words later has not declined.
 _REFUSAL = re.compile(
@@ -28,8 +28,10 @@ _REFUSAL = re.compile(
 )
 
 
-def generation_scores(answer: str, reference: str, form: AnswerFormat | None, passages: Sequence[str]) -> dict[str, float]:
-    """One item's scores by name. ``format_valid`` only where a form is asked for, ``groundedness`` only where passages were given.
+def generation_scores(answer: str, reference: str, spec: MeasureSpec, passages: Sequence[str]) -> dict[str, float]:
+    """One item's scores by name. ``format_valid`` only where a form is asked for, ``groundedness`` only where passages were given,
+    ``coverage`` only where answers may refer to people: ``referral_recall`` then of an item whose reference does, ``referral_precision`` of
+    one whose answer does.
 
     Groundedness is the share of the answer's words that stand in the passages (K-precision, Adlakha 2023, arXiv 2307.16877).
     """
@@ -39,8 +41,12 @@ def generation_scores(answer: str, reference: str, form: AnswerFormat | None, pa
         "chrf": chrf(answer, reference),
         "refusal_rate": float(is_refusal(answer)),
     }
-    if form is not None:
-        scores["format_valid"] = float(has_form(answer, form))
+    if spec.form is not None:
+        scores["format_valid"] = float(has_form(answer, spec.form))
+    if spec.refer_pattern is not None:
+        due, done = occurs(spec.refer_pattern, reference), occurs(spec.refer_pattern, answer)
+        scores |= {"coverage": float(not done)}
+        scores |= ({"referral_recall": float(done)} if due else {}) | ({"referral_precision": float(due)} if done else {})
     if passages:
         scores["groundedness"] = word_precision(answer, " ".join(passages))
     return scores

@@ -18,7 +18,7 @@ class MeasureSpec:
 
     ``confidence`` is two-sided; ``seed`` fixes the bootstrap; ``price_per_hour`` is what the machine costs while it works; with ``many`` an
     item may bear several labels. ``refer_below`` is the probability below which an item is referred to a person (None: all are answered).
-    ``form`` is what a generated answer must look like.
+    ``form`` is what a generated answer must look like, ``refer_pattern`` what stands in one that refers to a person.
     """
 
     task: TaskKind
@@ -29,6 +29,7 @@ class MeasureSpec:
     many: bool = False
     refer_below: float | None = None
     form: AnswerFormat | None = None
+    refer_pattern: str | None = None
 
 
 def proportion(name: str, items: Sequence[ItemResult], outcomes: Sequence[bool], spec: MeasureSpec) -> Metric:

@@ -105,12 +105,21 @@ def _selective_risk(items: Sequence[ItemResult], reading: MetricReading) -> Corp
     return CorpusMetric(_ratio(wrong, [item.item in kept for item in items]), float(_groups(given)))
 
 
+def _referral_precision(items: Sequence[ItemResult], _: MetricReading) -> CorpusMetric:
+    referred = [item for item in items if "referral_precision" in item.scores]
+    if not referred:
+        return _undefined("no answer refers to a person")
+    hits = [item.scores.get("referral_precision", 0.0) > 0 for item in items]
+    return CorpusMetric(_ratio(hits, ["referral_precision" in item.scores for item in items]), float(_groups(referred)))
+
+
 _MAKERS: dict[str, Callable[[Sequence[ItemResult], MetricReading], CorpusMetric]] = {
     "macro_f1": _macro_f1,
     "balanced_accuracy": _balanced,
     "micro_f1": _micro_f1,
     "ece": _ece,
     "selective_risk": _selective_risk,
+    "referral_precision": _referral_precision,
 }
 
 
@@ -223,7 +232,7 @@ def _scores(row: Row, prediction: Prediction, spec: MeasureSpec) -> dict[str, fl
     if spec.task is TaskKind.RANK:
         return ranking_scores(prediction.ranking, relevance_of(row.target))
     if spec.task is TaskKind.GENERATE:
-        return generation_scores(prediction.answer, row.target, spec.form, prediction.passages)
+        return generation_scores(prediction.answer, row.target, spec, prediction.passages)
     told = prediction.log_probabilities
     return {"brier": _brier(told, row.target)} if told and not spec.many else {}
 

@@ -89,8 +89,9 @@ def people_faults(file: ObjectiveFile) -> list[Fault]:
     """What the tier ``high`` demands and the objective lacks; exceptions that are none.
 
     An answer that does harm when it is wrong must be held back where the model is not sure of it. That needs one probability an answer
-    (``referral``), which only ``kind: classify, labels: one`` has. Where a task has none, nothing holds an answer back: that is an
-    exception, and somebody takes it by name. Label review needs answers that people can read side by side; an order of documents is none.
+    (``referral``), which only ``kind: classify, labels: one`` has. A generating model may be taught to hand over instead, and must then be
+    proven to do so (``referral_recall``). Where a task has neither, nothing holds an answer back: that is an exception, and somebody takes
+    it by name. Label review needs answers that people can read side by side; an order of documents is none.
     """
     return [*_demanded(file), *_needless(file)]
 
@@ -105,9 +106,16 @@ def _demanded(file: ObjectiveFile) -> list[Fault]:
         if answers is AnswerKinds.LABEL:
             what = "the tier high demands that answers which are not sure enough are left to people"
             faults.append(Fault(line, what, f"add `referral: {{max_error: 0.05}}`, or name who decided otherwise: `{named}`"))
+        elif answers is AnswerKinds.TEXT:
+            what = "the tier high demands that answers are left to people where the model should not give one"
+            hint = 'add `referral: {pattern: "..."}`, which occurs in an answer that hands over, and a KPI on referral_recall'
+            faults.append(Fault(line, what, f"{hint}; or name who decided otherwise: `{named}`"))
         else:
             what = f"the tier high demands that unsure answers are left to people, which a task of {answers.value} cannot tell"
             faults.append(Fault(line, what, f"name who decided to go without, and what stands in its place: `{named}`"))
+    if objective.referral is not None and answers is AnswerKinds.TEXT and "referral_recall" not in {kpi.metric for kpi in objective.kpis}:
+        what = "the tier high demands proof that what is for people reaches them"
+        faults.append(Fault(file.line_of("referral"), what, "add a KPI: `{metric: referral_recall, target: 0.9}`"))
     if answers is AnswerKinds.RANKING and not objective.excepts("label_review"):
         what = "the tier high demands that people judge answers before a release, and an order of documents cannot be shown to them"
         faults.append(Fault(line, what, f"name who decided to go without: `{_EXCEPT.format(rule='label_review')}`"))

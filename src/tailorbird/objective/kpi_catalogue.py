@@ -51,7 +51,8 @@ class MetricSpec(Value):
     """A metric on offer. A target lies in (0, ``highest``]; it is a lower bound, or an upper bound where ``higher_is_better`` is false.
 
     ``labelled`` metrics are written with a label: ``recall[refund]``. A ``proportion`` is a share of items, so that their number tells what
-    can be proven; the others are means or ratios, whose interval comes from a bootstrap. ``description`` is one sentence.
+    can be proven; the others are means or ratios, whose interval comes from a bootstrap. ``of_some`` rests on items that no count of labels
+    tells. ``description`` is one sentence.
     """
 
     name: str
@@ -59,6 +60,7 @@ class MetricSpec(Value):
     description: str
     labelled: bool = False
     proportion: bool = False
+    of_some: bool = False
 
     @property
     def highest(self) -> float:
@@ -130,7 +132,7 @@ _SPECS = (
     ),
     MetricSpec(
         name="coverage",
-        answers=(AnswerKinds.LABEL,),
+        answers=(AnswerKinds.LABEL, AnswerKinds.TEXT),
         proportion=True,
         description="Share of items that are answered and not referred to a person; needs `referral`.",
     ),
@@ -163,6 +165,18 @@ _SPECS = (
         name="groundedness",
         answers=(AnswerKinds.TEXT,),
         description="Mean share of an answer's words that stand in the passages it was given.",
+    ),
+    MetricSpec(
+        name="referral_recall",
+        answers=(AnswerKinds.TEXT,),
+        of_some=True,
+        description="Of the items whose reference refers to a person, the share whose answer does; needs `referral`.",
+    ),
+    MetricSpec(
+        name="referral_precision",
+        answers=(AnswerKinds.TEXT,),
+        of_some=True,
+        description="Of the items whose answer refers to a person, the share whose reference does; needs `referral`.",
     ),
     MetricSpec(
         name="ndcg@10",

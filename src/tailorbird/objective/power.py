@@ -87,7 +87,7 @@ def _powers(kpi: Kpi, splits: Sequence[_Held], tier: float) -> list[Power]:
 
 
 def _is_share(spec: MetricSpec, answers: AnswerKinds) -> bool:
-    return spec.proportion or (spec.higher_is_better and answers is not AnswerKinds.LABELS)
+    return not spec.of_some and (spec.proportion or (spec.higher_is_better and answers is not AnswerKinds.LABELS))
 
 
 def _items(kpi: Kpi, manifest: SnapshotManifest, split: Split) -> int:

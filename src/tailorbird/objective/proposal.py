@@ -75,8 +75,8 @@ class ProposedKpi:
 def draft_objective(
     found: Inspection, said: ProvidedFacts, path: str, tenant: str, documents: tuple[str, Inspection] | None = None
 ) -> ObjectiveDraft:
-    """The draft for the data at ``path`` (as the objective shall name it); ``documents`` are what queries are answered with: path and
-    inspection.
+    """The draft for the data at ``path`` (as the objective shall name it); ``documents`` are what queries are answered with, or
+    answers grounded on: path and inspection.
 
     Raises InvalidInput where the file does not show what the task is, where a column that was named is not there, or where documents are
     missing.
@@ -97,7 +97,7 @@ def draft_objective(
         said=said,
         file=found.name,
         source=told,
-        documents=_documents(told, columns.get(named.get("label", "")), documents) if task == "rank" else None,
+        documents=_documents(told, columns.get(named.get("label", "")), documents) if task == "rank" or _grounds(task, documents) else None,
         labels=columns[named["label"]].labels if named.get("label") in columns and task.startswith("classify") else 0,
     )
 
@@ -152,7 +152,7 @@ approvals: auto
 
 
 def _task(found: Inspection, said: ProvidedFacts, roles: Mapping[str, str], columns: Mapping[str, ColumnSeen], documents: bool) -> TaskName:
-    if documents:
+    if documents and "messages" not in roles:
         return "rank"
     label = columns.get(said.label)
     if label is not None and "messages" not in roles:
@@ -171,6 +171,11 @@ def _task(found: Inspection, said: ProvidedFacts, roles: Mapping[str, str], colu
     if not fits:
         return "generate"
     return "classify-many" if label.holds_several else "classify"
+
+
+def _grounds(task: TaskName, documents: tuple[str, Inspection] | None) -> bool:
+    """True where documents were named for answers to be grounded on."""
+    return documents is not None and task in ("generate", "chat")
 
 
 def _columns(found: Inspection, said: ProvidedFacts, roles: Mapping[str, str], task: TaskName) -> dict[str, str]:

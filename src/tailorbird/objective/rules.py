@@ -82,16 +82,35 @@ def _needs_faults(file: ObjectiveFile) -> list[Fault]:
             faults.append(
                 Fault(line, f"`{name}` is measured on models that write, and ranking tunes one that does not", "remove the limit")
             )
-    if objective.referral is not None and answers_of(objective.task) is not AnswerKinds.LABEL:
-        line = file.line_of("referral")
-        faults.append(Fault(line, "`referral` rests on one probability an answer", "remove it: it works with kind: classify, labels: one"))
-    return faults
+    return [*faults, *_referral_faults(file)]
+
+
+def _referral_faults(file: ObjectiveFile) -> list[Fault]:
+    """A label is referred for its probability, a generated answer for what it says; several labels and rankings are not."""
+    referral, answers, line = file.objective.referral, answers_of(file.objective.task), file.line_of("referral")
+    if referral is None:
+        return []
+    wanted = {AnswerKinds.LABEL: "max_error", AnswerKinds.TEXT: "pattern"}.get(answers)
+    if wanted is None:
+        what = f"`referral` fits no task of {answers.value}"
+        return [Fault(line, what, "remove it: it works with kind: classify, labels: one, and with kind: generate")]
+    examples = {"max_error": "`referral: {max_error: 0.05}`", "pattern": '`referral: {pattern: "a colleague will"}`'}
+    given = [name for name in examples if getattr(referral, name) is not None]
+    if given != [wanted]:
+        return [Fault(line, f"`referral` of a task of {answers.value} is told by `{wanted}` alone", f"write {examples[wanted]}")]
+    try:
+        check_pattern(referral.pattern or "")
+    except InvalidInput as error:
+        return [Fault(file.line_of("referral.pattern"), f"`referral.pattern`: {error.message}", error.hint, error.error_code)]
+    return []
 
 
 def _lacking(file: ObjectiveFile, metric: str, line: int) -> Iterator[Fault]:
     """What a metric needs to be measured, and the objective does not say."""
-    if metric in ("coverage", "selective_risk") and file.objective.referral is None:
-        yield Fault(line, f"{metric} needs to know which answers are left to people", "add `referral: {max_error: 0.05}`")
+    if metric in ("coverage", "selective_risk", "referral_recall", "referral_precision") and file.objective.referral is None:
+        generated = answers_of(file.objective.task) is AnswerKinds.TEXT
+        hint = '{pattern: "a colleague will"}' if generated else "{max_error: 0.05}"
+        yield Fault(line, f"{metric} needs to know which answers are left to people", f"add `referral: {hint}`")
     if metric == "groundedness" and not file.objective.documents:
         yield Fault(line, "groundedness is measured against passages of documents, and none are named", "add `documents:`")
     if metric == "format_valid" and file.objective.task.format is None:

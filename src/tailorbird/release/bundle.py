@@ -54,6 +54,7 @@ def assemble(parts: ReleaseParts) -> ReleaseContent:
         snapshot=parts.snapshot,
         author=parts.run.created_by,
         refer_below=parts.refer_below,
+        refer_pattern=objective.referral.pattern if objective.referral else None,
     )
 
 

@@ -133,7 +133,7 @@ def _demands(inputs: GateInputs) -> Iterator[_Demand]:
     objective = inputs.objective
     for kpi in objective.kpis:
         yield _Demand(kpi.metric, "kpi", kpi.target, lower_is_better(kpi.metric))
-    if objective.referral:
+    if objective.referral and objective.referral.max_error is not None:
         yield _Demand("selective_risk", "limit", objective.referral.max_error, True)
     limits = objective.limits
     if limits.retention:

@@ -128,6 +128,8 @@ def not_known(objective: Objective, candidate: Candidate, evidence: Evidence) ->
         unknown.append("The vocabulary of the model holds words and pairs of words of the training rows: treat its files as holding data.")
     if candidate.prompt.demonstrations:
         unknown.append("Rows shown in the prompt can be repeated by the model: treat the prompt as holding data.")
+    if objective.referral and objective.referral.pattern:
+        unknown.append("Answers that hand over to people are told by their words; how sure the model is of the others was not measured.")
     absent = [kpi.metric for kpi in objective.kpis if kpi.metric not in evidence.metrics]
     unknown += [f"{name} was not measured: too few items bear on it." for name in absent]
     unknown.append("How groups of people fare against one another was not measured; the data names no groups.")

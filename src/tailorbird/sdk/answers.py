@@ -13,7 +13,8 @@ ChatMessage = Mapping[str, str]
 class Answer(Value):
     """What the release ``release`` answered to the request ``request``, the id that feedback names.
 
-    A classifying release also gives the probabilities of its labels. ``referred``: it is not sure enough, so that a person should look.
+    A classifying release also gives the probabilities of its labels. ``referred``: a person should look, since
+    it is not sure enough or hands the conversation over.
     """
 
     text: str

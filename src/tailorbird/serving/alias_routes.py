@@ -63,7 +63,7 @@ _ARM_NAMES = "abcdefghijklmnopqrstuvwxyz"
 class TrafficArm:
     """Release that can answer: ``name`` is its letter among the alias's targets; task and prompt are the release's own.
 
-    An answer whose probability is below ``refer_below`` is for a person to look at.
+    An answer whose probability is below ``refer_below``, or in which ``refer_pattern`` occurs, is for a person to look at.
     """
 
     name: str
@@ -72,6 +72,7 @@ class TrafficArm:
     prompt: PromptSpec
     retrieval: Retrieval | None = None
     refer_below: float | None = None
+    refer_pattern: str | None = None
 
 
 def arm_name(position: int) -> str:

@@ -298,7 +298,7 @@ class AliasSync:
 
 
 def _arm(name: str, release: Digest, content: ReleaseContent) -> TrafficArm:
-    return TrafficArm(name, release, content.task, content.prompt, content.retrieval, content.refer_below)
+    return TrafficArm(name, release, content.task, content.prompt, content.retrieval, content.refer_below, content.refer_pattern)
 
 
 def _asked(alias: Alias) -> tuple[Digest, ...]:

@@ -16,6 +16,7 @@ from tailorbird.ports.engine import EngineDriver, TokenLogprob
 from tailorbird.serving.alias_routes import AliasRoutes, TrafficArm
 from tailorbird.text.label_decision import decide_label, is_referred
 from tailorbird.text.prompt_rendering import messages_for
+from tailorbird.text.regex import occurs
 from tailorbird.text.standalone_query import SAMPLING, query_of, query_prompt
 
 
@@ -31,9 +32,9 @@ class AnswerPiece(Value):
     """Piece of an answer. The last one carries ``finish_reason`` and the counts; a label's probabilities come with the label.
 
     ``prompt_tokens`` and ``completion_tokens`` count as the engine does; a label is scored, not generated, so it has no completion tokens.
-    ``cached_tokens`` of those read were known from an earlier request of the tenant. ``referred`` says that the release is not sure enough
-    of the label: a person should look at it. ``passages`` are those that the answer was given, best first, and all of them such as its
-    asker may read.
+    ``cached_tokens`` of those read were known from an earlier request of the tenant. ``referred`` says that a person should take over: the
+    release is not sure enough of the label, or hands the conversation over by what it wrote. ``passages`` are those that the answer was
+    given, best first, and all of them such as its asker may read.
     """
 
     text: str
@@ -150,9 +151,11 @@ class AnswerService:
         query = await self._query(arm, messages, groups)
         found = await self._found(arm, query.text, groups)
         asked = conversation_for(arm.prompt, messages, [one.entry for one in found])
+        said: list[str] = []
         async with aclosing(self._driver.stream(arm.release, asked, sampling, groups)) as chunks:
             async for chunk in chunks:
                 ends = chunk.finish_reason is not None
+                said.append(chunk.text)
                 yield AnswerPiece(
                     text=chunk.text,
                     finish_reason=chunk.finish_reason,
@@ -160,6 +163,7 @@ class AnswerService:
                     completion_tokens=chunk.completion_tokens + (query.completion_tokens if ends else 0),
                     cached_tokens=chunk.cached_tokens,
                     logprobs=chunk.logprobs,
+                    referred=bool(ends and arm.refer_pattern and occurs(arm.refer_pattern, "".join(said))),
                     passages=_quoted(found) if ends else (),
                 )
 

@@ -74,6 +74,8 @@ MEASURES: Mapping[str, MetricDirection] = {
     "format_valid": _SHARE,
     "refusal_rate": _SHARE,
     "groundedness": _SHARE,
+    "referral_recall": _SHARE,
+    "referral_precision": _WHOLE,
     "ndcg@10": _SHARE,
     "mrr@10": _SHARE,
     "recall@10": _SHARE,

@@ -37,6 +37,11 @@ def matches(pattern: str, text: str) -> bool:
     return _compiled(pattern).fullmatch(text.encode("utf-8", "replace")) is not None
 
 
+def occurs(pattern: str, text: str) -> bool:
+    """True when a part of ``text`` matches. Raises InvalidInput as ``check_pattern``."""
+    return _compiled(pattern).search(text.encode("utf-8", "replace")) is not None
+
+
 @lru_cache(maxsize=64)
 def _compiled(pattern: str) -> Any:
     if len(pattern) > _LONGEST:

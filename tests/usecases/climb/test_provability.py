@@ -81,6 +81,18 @@ def test_upper_bounds_and_referrals_are_held_against_perfection_too(deps: Depend
     assert "raise the target to 0." in error.hint
 
 
+def test_nothing_shows_a_model_when_to_hand_over(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    kpi, task = {"metric": "exact_match", "target": 0.3}, {"kind": "generate", "instruction": "Reply."}
+    generating = {"kpis": [kpi], "task": task}
+    error = refused(deps, author, small(tmp_path / "never", 200, referral={"pattern": "a colleague"}, **generating))
+    assert "the pattern occurs in none of the answers of" in error.message
+    found = small(tmp_path / "some", 200, referral={"pattern": "log.n"}, **generating)
+    climbing.plan(deps, author, found, SILENT)
+    kpis = [kpi, {"metric": "referral_recall", "target": 0.95}]
+    error = refused(deps, author, small(tmp_path / "proof", 200, referral={"pattern": "login"}, **generating | {"kpis": kpis}))
+    assert "cannot prove referral_recall >= 0.95" in error.message
+
+
 def test_a_drop_that_the_probes_cannot_prove_is_refused_with_the_nearest_one(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     path = write_objective(tmp_path / "kept", limits={"retention": {"max_drop": 0.001}})
     error = refused(deps, author, path)

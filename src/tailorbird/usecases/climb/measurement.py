@@ -90,7 +90,7 @@ def weigh(
 def _threshold(context: StepContext, candidate: Candidate, items: tuple[ItemResult, ...], spec: evaluation.MeasureSpec) -> float | None:
     """Below which probability an item is referred: calibrated when a candidate is measured on dev, and kept from then on."""
     referral = context.objective.referral
-    if referral is None:
+    if referral is None or referral.max_error is None:
         return None
     known = {climb.candidate: climb.evidence.refer_below for climb in context.climbs}
     if transitions.FLOOR in context.done:

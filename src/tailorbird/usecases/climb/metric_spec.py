@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
+from pydantic import Field
+
 from tailorbird import data, evaluation
 from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.domain.dataset import Row, SnapshotManifest, Split
@@ -25,6 +27,7 @@ def spec_of(context: StepContext, look: int) -> evaluation.MeasureSpec:
         price_per_hour=context.deps.prices.per_hour,
         many=context.many,
         form=context.objective.task.format,
+        refer_pattern=context.objective.referral.pattern if context.objective.referral else None,
     )
 
 
@@ -77,6 +80,7 @@ class SealedQuestion(Value):
     targets: tuple[tuple[str, float], ...]
     confidence: float
     max_error: float | None
+    refer_pattern: str | None = Field(default=None, exclude_if=lambda value: value is None)
     max_drop: float | None
     compared_on: str
     margin: float
@@ -89,6 +93,7 @@ def question_of(context: StepContext) -> SealedQuestion:
         targets=tuple(sorted((kpi.metric, kpi.target) for kpi in objective.kpis)),
         confidence=objective.business.risk.confidence,
         max_error=objective.referral.max_error if objective.referral else None,
+        refer_pattern=objective.referral.pattern if objective.referral else None,
         max_drop=objective.limits.shift.max_drop if objective.limits.shift else None,
         compared_on=compared.metric,
         margin=compared.margin,

@@ -22,6 +22,7 @@ from tailorbird.objective import Fault, raise_faults
 from tailorbird.stats.intervals import spend
 from tailorbird.stats.metric_direction import lower_is_better
 from tailorbird.stats.paired_tests import paired_interval
+from tailorbird.text.regex import occurs
 from tailorbird.usecases.steps.step_context import StepContext
 
 #: Nats of an answer that a perfect candidate does not give.
@@ -47,7 +48,7 @@ def check_provable(context: StepContext, manifest: SnapshotManifest) -> None:
         for finding in unprovable(objective, manifest, rows[split], 1):
             line = file.line_of(_place(objective, finding))
             found.setdefault(line, Fault(line, _message(finding, split, objective), _hint(finding, split, objective)))
-    for place, message, hint in (*_latency(context, rows), *_cost(context), *_retention(objective)):
+    for place, message, hint in (*_latency(context, rows), *_cost(context), *_retention(objective), *_referral(objective, rows)):
         found.setdefault(line := file.line_of(place), Fault(line, message, hint))
     raise_faults(file.source, [found[line] for line in sorted(found)])
     _tell_of_next_look(context, manifest, rows[Split.TEST])
@@ -77,7 +78,7 @@ def thin_labels_finding(manifest: SnapshotManifest) -> PreflightFinding | None:
 
 def unprovable(objective: Objective, manifest: SnapshotManifest, rows: Sequence[Row], look: int) -> list[Finding]:
     """KPIs, and the limit of a referral, that a perfect candidate would not pass on ``rows`` at this look."""
-    names = {kpi.metric for kpi in objective.kpis} | ({"selective_risk"} if objective.referral else set())
+    names = {kpi.metric for kpi in objective.kpis} | ({"selective_risk"} if _max_error(objective) else set())
     spec = _spec(objective, manifest, look)
     items = [_best(item, objective) for item in evaluation.item_results(rows, [_perfect(row, manifest, objective) for row in rows], spec)]
     nobody = digest_of({"candidate": "perfect"})
@@ -102,9 +103,14 @@ def _spec(objective: Objective, manifest: SnapshotManifest, look: int) -> evalua
         seed=objective.seed,
         price_per_hour=0.0,
         many=objective.task.labels == "many",
-        refer_below=0.0 if objective.referral else None,
+        refer_below=0.0 if _max_error(objective) else None,
         form=objective.task.format,
+        refer_pattern=objective.referral.pattern if objective.referral else None,
     )
+
+
+def _max_error(objective: Objective) -> float | None:
+    return objective.referral.max_error if objective.referral else None
 
 
 def _perfect(row: Row, manifest: SnapshotManifest, objective: Objective) -> Prediction:
@@ -204,6 +210,15 @@ def _retention(objective: Objective) -> Iterator[tuple[str, str, str]]:
             f"a trained candidate that never differs from its base would be proven to drop at most {proven:.4f}"
         )
         yield "limits.retention.max_drop", message, f"the nearest valid value is {nearest:g}, or add `tasks` with more questions"
+
+
+def _referral(objective: Objective, rows: dict[Split, tuple[Row, ...]]) -> Iterator[tuple[str, str, str]]:
+    """A model that is never shown when to hand over will not."""
+    pattern = objective.referral.pattern if objective.referral else None
+    if pattern is None or any(occurs(pattern, row.target) for row in rows[Split.TRAIN]):
+        return
+    message = f"the pattern occurs in none of the answers of {len(rows[Split.TRAIN]):,} training rows: nothing shows when to hand over"
+    yield "referral.pattern", message, "bring rows whose answer hands the conversation over, or correct the pattern"
 
 
 #: Rungs that change no weight.
