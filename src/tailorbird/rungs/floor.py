@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,18 +103,27 @@ def fit_floor(
     features, classifier = _pipeline(len(rows), seed)
     words, vectors = features.fit_transform(texts), embed(texts) if embed else None
     variant, thresholds = VARIANT_WITH_VECTORS if embed else VARIANT, tuple[float, ...]()
-    if many:
-        found = fit_label_regressions(words, vectors, rows, labels, classifier, goal)
-        weights_KF, intercepts_K, thresholds = found.weights_KF, found.intercepts_K, found.thresholds
-        parameters = int(weights_KF.size + intercepts_K.size)
-    else:
-        classifier.fit(_beside(words, vectors), [target[0] for target in targets])
-        weights_KF, intercepts_K = _over_labels(tuple(labels), classifier)
-        # What is served reads vectors of length 1.
-        weights_KF[:, words.shape[1] :] *= _LENGTH_OF_VECTORS
-        parameters = int(classifier.coef_.size + classifier.intercept_.size)
+    # The solver's products are short: threads that wait for one another at each cost many times what they save, most on a busy machine.
+    with _one_thread():
+        if many:
+            found = fit_label_regressions(words, vectors, rows, labels, classifier, goal)
+            weights_KF, intercepts_K, thresholds = found.weights_KF, found.intercepts_K, found.thresholds
+            parameters = int(weights_KF.size + intercepts_K.size)
+        else:
+            classifier.fit(_beside(words, vectors), [target[0] for target in targets])
+            weights_KF, intercepts_K = _over_labels(tuple(labels), classifier)
+            # What is served reads vectors of length 1.
+            weights_KF[:, words.shape[1] :] *= _LENGTH_OF_VECTORS
+            parameters = int(classifier.coef_.size + classifier.intercept_.size)
     linear = _linear(tuple(labels), features, weights_KF, intercepts_K, alone=many)
     return FloorModel(tuple(labels), parameters, time.perf_counter() - started, linear, variant, embed, thresholds)
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    from threadpoolctl import threadpool_limits  # scikit-learn's own
+
+    limited: AbstractContextManager[Any] = threadpool_limits(limits=1)
+    return limited
 
 
 def _beside(words: Any, vectors: Any) -> Any:
