@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from tailorbird.auth.signing import signed_bytes
+from tailorbird.auth.signing import holds
 from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.crypto.ed25519 import is_signed
 from tailorbird.domain.event import Event, LogEntry
-from tailorbird.domain.identity import Identity, IdentityChange, Role, Rotation, Signature
-from tailorbird.domain.value import Digest
+from tailorbird.domain.identity import Identity, IdentityChange, Role, Rotation
 
 _KINDS = ("identity.added", "identity.disabled", "identity.rotated", "identity.found", "tenant.removed")
 #: Those that somebody signs.
@@ -104,7 +102,7 @@ class IdentityHistory:
             key = own_key
         else:
             return f"{signature.identity}, who signed it, is no admin"
-        return None if _holds(signature, key, "identity", digest_of(change)) else "the signature does not hold"
+        return None if holds(signature, key, "identity", digest_of(change)) else "the signature does not hold"
 
 
 def _rotate(event: Event, people: dict[str, _Person], person: _Person) -> str | None:
@@ -114,14 +112,8 @@ def _rotate(event: Event, people: dict[str, _Person], person: _Person) -> str | 
     rotation = Rotation(tenant=event.tenant, identity=event.subject, public_key=key, leaked=leaked)
     if event.signature is None:
         return "the key before did not sign it"
-    holds = event.signature.identity == event.subject and _holds(event.signature, person.public_key, "rotate", digest_of(rotation))
-    return None if holds else "the signature does not hold"
-
-
-def _holds(signature: Signature, key: str, purpose: str, digest: Digest) -> bool:
-    if (signature.public_key, signature.purpose, signature.digest) != (key, purpose, digest):
-        return False
-    return is_signed(signed_bytes(purpose, digest), signature.signature, key)
+    signed = event.signature.identity == event.subject and holds(event.signature, person.public_key, "rotate", digest_of(rotation))
+    return None if signed else "the signature does not hold"
 
 
 def identity_problems(history: IdentityHistory, identities: Iterable[Identity]) -> Iterator[str]:

@@ -61,6 +61,13 @@ def verify(signature: Signature, *, identity: Identity, purpose: str, digest: Di
         raise _invalid(f"does not verify with the key of {identity.name}")
 
 
+def holds(signature: Signature, key: str, purpose: str, digest: Digest) -> bool:
+    """True when ``signature`` was made with the private half of ``key`` (base64) over ``digest`` for ``purpose``."""
+    if (signature.public_key, signature.purpose, signature.digest) != (key, purpose, digest):
+        return False
+    return is_signed(signed_bytes(purpose, digest), signature.signature, key)
+
+
 def _invalid(what: str) -> Corrupt:
     return Corrupt(
         f"the signature {what}", "do not use what it covers: verify the log with tailorbird audit verify", code="signature_invalid"

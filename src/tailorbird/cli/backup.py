@@ -12,6 +12,7 @@ from uuid import uuid4
 import typer
 
 from tailorbird import settings, wiring
+from tailorbird.auth import check_public_key
 from tailorbird.cli.groups import command
 from tailorbird.cli.invocation import shared_options
 from tailorbird.cli.progress import ProgressDisplay
@@ -44,7 +45,7 @@ def _backup(
         print_json(made)
     else:
         typer.echo(f"backed up to {made.folder}: {made.rows} rows, {made.artifacts} artifacts ({made.new} new)")
-        typer.echo(f"its manifest is {made.digest}; keep this line elsewhere")
+        typer.echo(f"its manifest is {made.digest}, signed by the log's key {made.log_key}; keep this line elsewhere")
     if with_keys:
         say("private keys are in this backup: whoever can read it can act as every identity, so keep it like a key")
     else:
@@ -57,6 +58,7 @@ def _restore(
     database: Annotated[str, typer.Option(help="URL of an empty database. [default: SQLite in the workspace]")] = "",
     artifacts: Annotated[str, typer.Option(help="URL or folder for artifacts. [default: in the workspace]")] = "",
     digest: Annotated[str | None, typer.Option(help="Expected digest of the manifest; any other backup is refused.")] = None,
+    trust: Annotated[str, typer.Option(help="Public key of the log (base64, or a log.pub file) that must have signed the backup.")] = "",
 ) -> None:
     """Restore a backup into a new workspace; every file, artifact, row and the log are verified first."""
     session = new_session()
@@ -64,7 +66,7 @@ def _restore(
     workspace = session.workspace
     if workspace is None:
         raise typer.BadParameter("name the folder to make", param_hint="--workspace")
-    found = copies.find_backup(source, digest)
+    found = copies.find_backup(source, digest, _public_key(trust))
     places = {"database": database, "artifacts": artifacts}
     with _new(workspace) as folder:
         (folder / "settings.yaml").touch(mode=0o600)
@@ -84,9 +86,22 @@ def _restore(
         made = f"{restored.made_at:%Y-%m-%d %H:%M:%S}"
         typer.echo(f"restored the backup of {made} UTC to {workspace}: {restored.rows} rows, {restored.artifacts} artifacts")
         typer.echo(f"every digest was checked, and the log verifies up to entry {restored.log_size}")
+    if not (digest or trust):
+        signer = f"it is signed by the log's key {found.manifest.log_key}" if found.signed else "it is not signed"
+        say(f"WARNING: nothing was given that shows whose backup this is: {signer}. Anybody can make one that verifies.")
+        say("hint: compare that key with the one that tailorbird backup told, or restore again with --trust KEY or --digest DIGEST")
     say(f"not restored: settings {', '.join(settings.LEFT_OUT)}; set them when this workspace takes over")
     if not restored.with_keys:
         say("no private keys were in this backup: put the folder keys/ of the old workspace in place, log.key too")
+
+
+def _public_key(given: str) -> str:
+    """The key that was named, itself or by its file. Raises InvalidInput."""
+    if not given:
+        return ""
+    key = Path(given).read_text(encoding="ascii", errors="replace").strip() if Path(given).is_file() else given
+    check_public_key(key)
+    return key
 
 
 @contextmanager

@@ -21,13 +21,14 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from support.operations import TENANT, Open, add_event
+from support.operations import TENANT, Open, add_event, open_workspace
 from support.postgresql import Server
 from tailorbird import wiring
-from tailorbird.auth import KeyFileSealer
+from tailorbird.auth import KeyFileSealer, create_key
 from tailorbird.cli.main import app
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound, TailorbirdError, Unavailable
+from tailorbird.domain.identity import Signature
 from tailorbird.ledger import open_artifacts, open_ledger
 from tailorbird.settings import load_settings
 from tailorbird.testing import FixedClock
@@ -242,6 +243,43 @@ def test_the_digest_that_was_told_finds_a_backup_that_was_swapped(deps: Dependen
         find_backup(tmp_path / "backups", first.digest)
 
 
+def _forge(folder: Path) -> None:
+    """What an attacker leaves who has a workspace of their own: a backup that is whole, signed by another log's key."""
+    other = open_workspace(folder.parent / "forger")
+    shutil.rmtree(folder)
+    a_backup(other, folder)
+    other.ledger.close()
+
+
+def test_a_backup_of_another_log_is_refused_by_who_trusts_a_key(deps: Dependencies, tmp_path: Path) -> None:
+    made = a_backup(deps, tmp_path / "backups")
+    assert find_backup(tmp_path / "backups", trusted=made.log_key).signed
+    _forge(tmp_path / "backups")
+    forged = find_backup(tmp_path / "backups")
+    assert forged.signed
+    assert forged.manifest.log_key != made.log_key
+    with pytest.raises(Corrupt) as refused:
+        find_backup(tmp_path / "backups", trusted=made.log_key)
+    assert refused.value.error_code == "backup_untrusted"
+
+
+@pytest.mark.parametrize("how", ["taken away", "of another manifest", "no signature", "by another key"])
+def test_a_signature_that_does_not_hold_is_refused(how: str, deps: Dependencies, tmp_path: Path) -> None:
+    made = a_backup(deps, tmp_path / "backups")
+    file = Path(made.folder) / "manifest.sig.json"
+    signature = Signature.model_validate_json(file.read_bytes())
+    changed = {"of another manifest": {"digest": "sha256:" + "0" * 64}, "by another key": {"public_key": "A" * 43 + "="}}
+    if how == "taken away":
+        file.unlink()
+        assert not find_backup(tmp_path / "backups").signed
+    elif how == "no signature":
+        file.write_bytes(b"{}")
+    else:
+        file.write_text(signature.model_copy(update=changed[how]).model_dump_json())
+    with pytest.raises(Corrupt):
+        find_backup(tmp_path / "backups", trusted=made.log_key)
+
+
 def test_what_cannot_be_is_refused(deps: Dependencies, tmp_path: Path) -> None:
     with pytest.raises(Forbidden):
         a_backup(deps, tmp_path / "backups", who="author")
@@ -278,7 +316,10 @@ def test_from_the_command_line(tmp_path: Path, postgresql: Server, monkeypatch: 
     database = postgresql.empty()
     # The old workspace's database in the environment is not what the backup is restored into.
     monkeypatch.setenv("TAILORBIRD_DATABASE", f"sqlite:///{workspace}/tailorbird.db")
-    said = run("restore", backups, "--workspace", new, "--database", database, "--digest", made["digest"])
+    stranger = create_key(tmp_path / "stranger.key")
+    assert "signed by another key" in run("restore", backups, "--workspace", new, "--trust", stranger, status=1)
+    trusted = ("--digest", made["digest"], "--trust", made["log_key"])
+    said = run("restore", backups, "--workspace", new, "--database", database, *trusted)
     assert "the log verifies" in said
     assert "backup_corrupt" not in run("restore", backups, "--workspace", new, status=1)
     monkeypatch.delenv("TAILORBIRD_DATABASE")

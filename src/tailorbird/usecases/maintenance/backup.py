@@ -3,6 +3,7 @@
 A place for backups is a folder: ``artifacts/`` holds what any of them names, once; beside it stands one folder a backup, named by its
 time, with ``ledger/``, ``settings.yaml``, ``keys/`` where they were wanted, and ``manifest.json``. It is built under another name and
 renamed when it is whole. A backup begins with a signed checkpoint of the log and holds it: what was cut off or changed since then shows.
+The key of the log signs the manifest: who knows that key sees whether the backup is of that workspace.
 
 The record is copied first and the artifacts after it: whatever a row names was stored before the row was, so it is there.
 """
@@ -23,18 +24,22 @@ from uuid import uuid4
 from pydantic import ValidationError
 
 from tailorbird import __version__
-from tailorbird.auth import Action
+from tailorbird.auth import Action, sign
+from tailorbird.auth.signing import holds
 from tailorbird.crypto.canonical_json import canonical_json, digest_bytes, short
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.event import Checkpoint, Event
+from tailorbird.domain.identity import Signature
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.system.files import OWNER_FILE, digest_file, flush, flush_path, is_open_to_others, private_folder
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
-from tailorbird.usecases.maintenance.audit import check_log, log_public_key, make_checkpoint
+from tailorbird.usecases.maintenance.audit import check_log, log_key, log_public_key, make_checkpoint
 
 _MANIFEST, _SETTINGS, _LEDGER, _KEYS = "manifest.json", "settings.yaml", "ledger", "keys"
+#: The signature of the manifest by the key of the log, beside it; and the purpose that is signed for.
+_SIGNATURE, _PURPOSE = "manifest.sig.json", "backup"
 _UNFINISHED = ".unfinished-"
 #: What a killed backup left is cleared away after a day.
 _STALE_SECONDS = 86_400.0
@@ -57,7 +62,8 @@ class BackupManifest(Value):
 
 
 class Backup(Value):
-    """A finished backup. ``digest`` is that of its manifest, and so names everything in it; ``new`` artifacts were not there before."""
+    """A finished backup. ``digest`` is that of its manifest, and so names everything in it; ``new`` artifacts were not there before;
+    ``log_key`` is the public key (base64) that signed it."""
 
     folder: str
     digest: Digest
@@ -65,6 +71,7 @@ class Backup(Value):
     artifacts: int
     new: int
     log_size: int
+    log_key: str
     with_keys: bool
 
 
@@ -81,11 +88,13 @@ class RestoredWorkspace(Value):
 
 @dataclass(frozen=True)
 class FoundBackup:
-    """A backup whose files are all there and unchanged. Its artifacts are checked when they are copied."""
+    """A backup whose files are all there and unchanged. Its artifacts are checked when they are copied. ``signed``: by the key of its log;
+    backups of earlier versions are not."""
 
     folder: Path
     digest: Digest
     manifest: BackupManifest
+    signed: bool = False
 
     @property
     def settings(self) -> bytes:
@@ -118,8 +127,9 @@ def back_up(deps: Dependencies, actor: Actor, target: BackupTarget, progress: Pr
         if target.with_keys:
             _copy_keys(deps.workspace / _KEYS, folder / _KEYS)
         manifest = _manifest(deps, checkpoint, folder, rows, artifacts)
+        digest = digest_bytes(canonical_json(manifest))
         _write(folder / _MANIFEST, canonical_json(manifest))
-    digest = digest_bytes(canonical_json(manifest))
+        _write(folder / _SIGNATURE, canonical_json(sign(log_key(deps), "log", _PURPOSE, digest, manifest.made_at)))
     with deps.ledger.work(actor.tenant) as work:
         facts: Facts = {"artifacts": len(artifacts), "with_keys": target.with_keys, "log_size": checkpoint.size}
         record(work, "workspace.backed_up", actor.name, digest, deps.clock.now(), facts)
@@ -130,6 +140,7 @@ def back_up(deps: Dependencies, actor: Actor, target: BackupTarget, progress: Pr
         artifacts=len(artifacts),
         new=new,
         log_size=checkpoint.size,
+        log_key=manifest.log_key,
         with_keys=target.with_keys,
     )
 
@@ -145,10 +156,11 @@ def demand_undamaged(deps: Dependencies) -> None:
         )
 
 
-def find_backup(source: Path, expected: Digest | None = None) -> FoundBackup:
+def find_backup(source: Path, expected: Digest | None = None, trusted: str = "") -> FoundBackup:
     """The backup at ``source``, or the newest below it, every file checked against the manifest.
 
-    Raises NotFound, and Corrupt: a file is missing, changed or unknown, or the manifest does not have the ``expected`` digest.
+    ``trusted`` is the public key (base64) of the log that it must be signed by. Raises NotFound, and Corrupt: a file is missing, changed or
+    unknown, the manifest does not have the ``expected`` digest, or is not signed by the trusted key.
     """
     whole = [path for path in (source, *sorted(source.glob("[0-9]*"), reverse=True)) if (path / _MANIFEST).is_file()]
     if not whole:
@@ -164,7 +176,29 @@ def find_backup(source: Path, expected: Digest | None = None) -> FoundBackup:
             raise _corrupt(f"its manifest is not {short(expected)}")
         if _digests(folder) != manifest.files:
             raise _corrupt("its files are not those that the manifest names")
-    return FoundBackup(folder, digest_bytes(text), manifest)
+        signed = _is_signed(folder, manifest.log_key, digest_bytes(text))
+    if trusted and not (signed and manifest.log_key == trusted):
+        what = f"is signed by another key ({manifest.log_key})" if signed else "is not signed"
+        raise Corrupt(
+            f"the backup {what}, and not by the key that is trusted",
+            "use a backup of the workspace whose key you trust: tailorbird backup tells it, and it stands in keys/log.pub",
+            code="backup_untrusted",
+        )
+    return FoundBackup(folder, digest_bytes(text), manifest, signed)
+
+
+def _is_signed(folder: Path, key: str, digest: Digest) -> bool:
+    """True where the key that the manifest names signed it, False without a signature. Raises Corrupt for one that does not hold."""
+    file = folder / _SIGNATURE
+    if not file.exists():
+        return False
+    try:
+        signature = Signature.model_validate_json(file.read_bytes())
+    except ValidationError:
+        raise _corrupt("the signature of its manifest cannot be read") from None
+    if not holds(signature, key, _PURPOSE, digest):
+        raise _corrupt("the signature of its manifest does not hold")
+    return True
 
 
 def artifacts_of(found: FoundBackup) -> Path:
@@ -283,9 +317,11 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _digests(folder: Path) -> dict[str, Digest]:
-    """Digest of every file below ``folder`` but the manifest, by relative path. What is no plain file gets one that nothing has."""
+    """Digest of every file below ``folder`` but the manifest and its signature, by relative path. What is no plain file gets one that
+    nothing has."""
     paths = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    return {path.relative_to(folder).as_posix(): _digest(path) for path in paths if path != folder / _MANIFEST}
+    aside = {folder / _MANIFEST, folder / _SIGNATURE}
+    return {path.relative_to(folder).as_posix(): _digest(path) for path in paths if path not in aside or path.is_symlink()}
 
 
 def _digest(path: Path) -> Digest:
