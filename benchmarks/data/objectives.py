@@ -56,7 +56,7 @@ class Folder:
     def exists(self, digest: Digest) -> bool:
         return (self._folder / digest).exists()
 
-    def put_tree(self, folder: Path) -> Digest:
+    def put_tree(self, folder: Path, *, public: bool = False) -> Digest:
         raise NotImplementedError(str(folder))
 
     def get_tree(self, digest: Digest) -> Path:

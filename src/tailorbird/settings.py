@@ -37,6 +37,9 @@ LEFT_OUT = (
     "engine_key",
     "model_cache",
     "credentials",
+    "encryption",
+    "key_service_token",
+    "key_service_ca",
 )
 
 
@@ -70,7 +73,9 @@ class Settings(Value):
     them (auto: where memory asks for it), ``tracking`` where the metrics of training are shown; ``judge_kappa`` the agreement with people
     from which on a judge model counts. ``fetch_encoder``: the first plan that could use it fetches the catalogue's encoder;
     ``model_cache`` is where converted base models lie (empty: in the user's cache folder, for all workspaces). ``credentials`` are
-    options of storages' clients, by the name that places of tenants know them by. Paths are relative to the workspace.
+    options of storages' clients, by the name that places of tenants know them by. ``encryption`` names the key that wraps the data keys of
+    tenants (empty: nothing is encrypted): ``file``, ``file:PATH``, ``env:NAME`` or ``vault:URL``, for which ``key_service_token`` and
+    ``key_service_ca`` are the token and the authority to trust. Paths are relative to the workspace.
     ``docs/operations.md`` explains each.
     """
 
@@ -109,6 +114,9 @@ class Settings(Value):
     judge_kappa: Annotated[float, Field(gt=0, le=1)] = 0.4
     fetch_encoder: bool = True
     model_cache: str = ""
+    encryption: str = ""
+    key_service_token: str = Field(default="", repr=False)
+    key_service_ca: str = ""
     credentials: dict[Name, dict[str, Any]] = Field(default={}, repr=False)
     prices: Prices = Prices()
 
@@ -132,6 +140,14 @@ class Settings(Value):
     def artifacts_url(self) -> str:
         """Where artifacts lie."""
         return self.artifacts or str(self.workspace / "artifacts")
+
+    @property
+    def key_file(self) -> Path | None:
+        """The file of the key that wraps the tenants' keys, where it is one: beside the workspace, unless the setting names another."""
+        kind, _, place = self.encryption.partition(":")
+        if kind != "file":
+            return None
+        return self.place(place) if place else self.workspace.with_name(f"{self.workspace.name}.key")
 
     @property
     def models(self) -> Path:

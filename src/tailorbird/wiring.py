@@ -10,24 +10,29 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from tailorbird import auth
 from tailorbird.auth import KeyFileSealer
 from tailorbird.crypto.cosignatures import read_witness_key
 from tailorbird.domain.errors import Forbidden, InvalidInput, Unavailable
-from tailorbird.ports.artifacts import ErasableStore
+from tailorbird.ports.artifacts import SealableStore
 from tailorbird.ports.detector import Detector
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import EngineDriver, LocalEngine
 from tailorbird.ports.harness import Harness
+from tailorbird.ports.key_service import KeyService
 from tailorbird.ports.model_reader import ModelReader
 from tailorbird.ports.signals import Notifier
 from tailorbird.ports.tracker import Tracker
 from tailorbird.ports.trainer import Trainer
 from tailorbird.ports.witness import Witness
 from tailorbird.settings import Settings, check_closed
+from tailorbird.system.clear_folder import clear_root, folders_of_all, process_folder
 from tailorbird.system.clock import SystemClock
 from tailorbird.system.files import OWNER_FOLDER, is_open_to_others, write_for_owner_alone
 from tailorbird.usecases import Dependencies, MaintenanceSettings, admit
 from tailorbird.usecases.feedback import redact
+from tailorbird.usecases.sealed_words import SealedLedger
+from tailorbird.usecases.tenant_keys import TenantKeys
 
 
 def open_dependencies(settings: Settings, *, migrate: bool = True) -> Dependencies:
@@ -41,9 +46,12 @@ def open_dependencies(settings: Settings, *, migrate: bool = True) -> Dependenci
     ledger = _part("ledger", "sqlite")(settings.database_url, sealer=KeyFileSealer(settings.workspace))
     if migrate:
         ledger.migrate()
+    keys = TenantKeys(ledger, SystemClock(), cache(lambda: open_key_service(settings)) if settings.encryption else None)
+    artifacts = open_artifacts(settings.artifacts_url, settings.workspace / "cache")
+    clear = cache(lambda: clear_root(settings.workspace))
     return Dependencies(
-        ledger=ledger,
-        artifacts=open_artifacts(settings.artifacts_url, settings.workspace / "cache"),
+        ledger=SealedLedger(ledger, keys) if keys.encrypts else ledger,
+        artifacts=artifacts,
         clock=SystemClock(),
         workspace=settings.workspace,
         trainer=cache(lambda: _trainer(settings)),
@@ -62,6 +70,28 @@ def open_dependencies(settings: Settings, *, migrate: bool = True) -> Dependenci
         fetches_encoder=settings.fetch_encoder,
         model_cache=_closed(settings.models),
         credentials=settings.credentials,
+        keys=keys,
+        sealed=lambda key: artifacts.sealed_by(key, process_folder(clear()) / key.scope, lambda: folders_of_all(clear(), key.scope)),
+        sealed_files=artifacts.sealed_files,
+        clear=clear,
+    )
+
+
+def open_key_service(settings: Settings) -> KeyService:
+    """What the setting ``encryption`` names. Raises InvalidInput, and what opening it raises."""
+    kind, _, place = settings.encryption.partition(":")
+    if settings.key_file is not None:
+        return auth.open_key_file(settings.key_file)
+    if kind == "env" and place:
+        return auth.open_key_variable(place)
+    if kind == "vault":
+        token = settings.key_service_token or os.environ.get("VAULT_TOKEN", "")
+        service: KeyService = _part("key_service", "vault")(place, token, settings.key_service_ca)
+        return service
+    raise InvalidInput(
+        f"the setting encryption is {settings.encryption!r}, which names no key",
+        "file, file:PATH, env:NAME or vault:https://HOST:8200/transit/KEY",
+        code="settings_invalid",
     )
 
 
@@ -75,9 +105,9 @@ def _closed(cache: Path) -> Path:
     return cache
 
 
-def open_artifacts(url: str, cache: Path) -> ErasableStore:
+def open_artifacts(url: str, cache: Path) -> SealableStore:
     """The artifact store at ``url``; ``cache`` is a folder for what is read from it."""
-    store: ErasableStore = _part("artifacts", "fsspec")(url, cache)
+    store: SealableStore = _part("artifacts", "fsspec")(url, cache)
     return store
 
 

@@ -13,6 +13,7 @@ import pytest
 from support.control import ask, code
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.usecases import Dependencies
+from tailorbird.usecases.uploads import uploads_folder
 
 UPLOAD = "/api/artifacts"
 RAW = {"content-type": "application/octet-stream"}
@@ -24,7 +25,7 @@ def test_the_bytes_are_stored_under_their_digest(deps: Dependencies, data: bytes
     assert answered.status_code == 200
     assert answered.json() == {"digest": digest_bytes(data), "bytes": len(data)}
     assert deps.artifacts.get(digest_bytes(data)) == data
-    assert list((deps.workspace / "uploads").iterdir()) == []
+    assert list(uploads_folder(deps, "acme").iterdir()) == []
 
 
 def test_more_than_the_limit_is_refused_announced_or_not(deps: Dependencies) -> None:
@@ -37,7 +38,7 @@ def test_more_than_the_limit_is_refused_announced_or_not(deps: Dependencies) -> 
         return [code(announced), code(await client.post(UPLOAD, content=endless(), headers=RAW))]
 
     assert ask(deps, story, "author") == [(413, "body_too_large")] * 2
-    assert list((deps.workspace / "uploads").iterdir()) == []
+    assert list(uploads_folder(deps, "acme").iterdir()) == []
 
 
 @pytest.mark.parametrize("who", ["viewer", "approver", "operator", "admin", "worker"])
@@ -56,11 +57,11 @@ def test_a_full_disk_is_said_to_be_full(deps: Dependencies, monkeypatch: pytest.
     monkeypatch.setattr("tailorbird.api.artifacts._write_on", full)
     answered = ask(deps, lambda client: client.post(UPLOAD, content=b"x", headers=RAW), "author")
     assert code(answered) == (503, "upload_failed")
-    assert list((deps.workspace / "uploads").iterdir()) == []
+    assert list(uploads_folder(deps, "acme").iterdir()) == []
 
 
 def test_what_a_killed_upload_left_is_cleared_away_after_a_day(deps: Dependencies) -> None:
-    uploads = deps.workspace / "uploads"
+    uploads = uploads_folder(deps, "acme")
     for name, age in (("old", 90_000), ("new", 3_600)):
         (uploads / name).mkdir(parents=True)
         os.utime(uploads / name, (time.time() - age,) * 2)

@@ -19,6 +19,7 @@ from tailorbird.usecases import Dependencies
 from tailorbird.usecases.identities import IdentityList, KeySecret
 from tailorbird.usecases.registry import use_cases
 from tailorbird.usecases.runs.run_queries import RunPage
+from tailorbird.usecases.uploads import uploads_folder
 
 
 def test_an_answer_is_the_operations_value(deps: Dependencies) -> None:
@@ -61,7 +62,7 @@ def test_an_objective_is_uploaded_submitted_and_found(deps: Dependencies) -> Non
     assert first.json() == again.json()
     assert RunPage.model_validate_json(listed.content).runs == (Run.model_validate_json(first.content),)
     assert shown.json()["run"] == first.json()
-    assert list((deps.workspace / "uploads").iterdir()) == []
+    assert list(uploads_folder(deps, "acme").iterdir()) == []
 
 
 def test_a_fault_of_the_objective_names_its_line(deps: Dependencies) -> None:

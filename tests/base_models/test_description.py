@@ -42,7 +42,7 @@ class DictStore:
     def __init__(self) -> None:
         self.trees: dict[Digest, dict[str, Digest]] = {}
 
-    def put_tree(self, folder: Path) -> Digest:
+    def put_tree(self, folder: Path, *, public: bool = False) -> Digest:
         manifest = {path.name: digest_bytes(path.read_bytes()) for path in folder.iterdir()}
         self.trees[digest_of(manifest)] = manifest
         return digest_of(manifest)

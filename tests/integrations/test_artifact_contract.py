@@ -11,12 +11,14 @@ import pytest
 
 from support.s3 import running_s3
 from tailorbird.crypto.canonical_json import digest_bytes
+from tailorbird.crypto.data_key import new_data_key
 from tailorbird.domain.errors import Corrupt, NotFound
 from tailorbird.ledger import open_artifacts
 from tailorbird.ledger.artifacts import Artifacts
 from tailorbird.ledger.blobs import RemoteBlobs
 from tailorbird.ports.artifacts import ArtifactStore, ErasableStore
 from tailorbird.testing import MemoryArtifacts
+from tailorbird.usecases.sealed_artifacts import SealedArtifacts
 
 
 @pytest.fixture(scope="session")
@@ -28,13 +30,19 @@ def s3() -> Iterator[str]:
         yield "s3://started"
 
 
-@pytest.fixture(params=["memory", "fsspec", "s3"])
+@pytest.fixture(params=["memory", "fsspec", "s3", "encrypted", "encrypted on s3", "of a tenant"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ErasableStore:
+    """The twin, and the store in a folder and on S3: in the clear, encrypted, and encrypted before what lies in the clear."""
     if request.param == "memory":
         return MemoryArtifacts(tmp_path / "read")
-    if request.param == "s3":
-        return open_artifacts(f"{request.getfixturevalue('s3')}/{uuid4().hex}", tmp_path / "cache")
-    return open_artifacts(str(tmp_path / "artifacts"), tmp_path / "cache")
+    url = f"{request.getfixturevalue('s3')}/{uuid4().hex}" if "s3" in request.param else str(tmp_path / "artifacts")
+    opened = open_artifacts(url, tmp_path / "cache")
+    if "encrypted" in request.param:
+        return opened.sealed_by(new_data_key(), tmp_path / "clear")
+    if request.param == "of a tenant":
+        own = opened.sealed_by(new_data_key(), tmp_path / "clear")
+        return SealedArtifacts(lambda: own, opened)
+    return opened
 
 
 @pytest.mark.parametrize("parts", [[], [b""], [b"one"], [b"o", b"", memoryview(b"done")[1:], bytes(3_000_000), b"!"]])
@@ -110,6 +118,36 @@ def test_what_is_destroyed_is_gone_and_can_be_put_again(store: ErasableStore, tm
         store.get(gone)
     assert store.put(b"somebody's words") == gone
     assert store.get(gone) == b"somebody's words"
+
+
+def test_copies_in_other_trees_go_with_what_is_destroyed(store: ErasableStore, tmp_path: Path) -> None:
+    """A tree that was read has the very bytes: they go whoever asked for it, and before or after the bytes themselves went."""
+    trees = []
+    for name, content in (("one", b"somebody's words"), ("other", b"somebody's words"), ("third", b"nobody's words!!")):
+        folder = tmp_path / name
+        (folder / "deep").mkdir(parents=True)
+        (folder / "deep" / "rows.csv").write_bytes(content)
+        (folder / name).write_bytes(b"")
+        trees.append(store.get_tree(store.put_tree(folder)))
+    gone = digest_bytes(b"somebody's words")
+    assert store.destroy(gone)
+    assert [list(tree.rglob("rows.csv")) != [] for tree in trees] == [False, False, True]
+    for tree in trees[:2]:
+        (tree / "deep").mkdir(parents=True, exist_ok=True)
+        (tree / "deep" / "rows.csv").write_bytes(b"somebody's words")
+    assert not store.destroy(gone), "as whoever was killed in between does again"
+    assert [list(tree.rglob("rows.csv")) != [] for tree in trees] == [False, False, True]
+
+
+def test_what_others_hold_stays_where_it_lies_once_for_all(store: ErasableStore, tmp_path: Path) -> None:
+    (tmp_path / "inputs").mkdir()
+    (tmp_path / "inputs" / "rows.csv").write_bytes(b"text,label")
+    tree = store.get_tree(store.put_tree(tmp_path / "inputs"))
+    digest = digest_bytes(b"text,label")
+    encrypted = "sealed" in str(type(store)).lower()
+    assert store.destroy(digest, shared=True) == encrypted
+    assert store.exists(digest) != encrypted, "what is encrypted is nobody else's"
+    assert not list(tree.rglob("rows.csv"))
 
 
 def test_everything_stored_is_listed(store: ArtifactStore, tmp_path: Path) -> None:

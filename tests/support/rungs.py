@@ -127,7 +127,7 @@ class FolderStore:
     def __init__(self) -> None:
         self.trees: dict[str, dict[str, str]] = {}
 
-    def put_tree(self, folder: Path) -> str:
+    def put_tree(self, folder: Path, *, public: bool = False) -> str:
         files = {str(p.relative_to(folder)): digest_bytes(p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file()}
         digest = digest_of(dict(files))
         self.trees[digest] = files

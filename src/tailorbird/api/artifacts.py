@@ -19,10 +19,9 @@ from tailorbird.api.request_body import require_type, stream_body
 from tailorbird.api.sessions import SessionActors, TenantTurns, answer_with
 from tailorbird.domain.errors import Unavailable
 from tailorbird.system.files import private_folder
-from tailorbird.usecases import Dependencies
 from tailorbird.usecases.audit_events import permit
 from tailorbird.usecases.storage_quota import require_room
-from tailorbird.usecases.uploads import Stored, keep_upload
+from tailorbird.usecases.uploads import Stored, keep_upload, uploads_folder
 
 #: Bytes of a file at most.
 LARGEST_FILE = 2**30
@@ -57,7 +56,7 @@ def artifact_routes(sessions: SessionActors, largest: int = LARGEST_FILE) -> API
         require_type(request, "application/octet-stream")
         async with uploads.turn(actor.tenant):
             await sessions.run(require_room, deps, actor.tenant, _declared(request))
-            folder = await sessions.run(_make_folder, deps)
+            folder = await sessions.run(_make_folder, uploads_folder(deps, actor.tenant))
             try:
                 async with aclosing(stream_body(request, largest)) as body:
                     await _write(sessions, body, folder / _FILE)
@@ -96,9 +95,8 @@ def _write_on(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def _make_folder(deps: Dependencies) -> Path:
+def _make_folder(uploads: Path) -> Path:
     """A folder beside the artifacts' own place, which has room for them."""
-    uploads = deps.workspace / "uploads"
     try:
         private_folder(uploads)
         for left in uploads.iterdir():

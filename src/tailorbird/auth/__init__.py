@@ -15,6 +15,7 @@ from tailorbird.auth.policy import ROLES_FOR, Action, authorise
 from tailorbird.auth.signed_checkpoints import check_note, make_checkpoint, verifier_key
 from tailorbird.auth.signing import sign, signed_bytes, verify
 from tailorbird.auth.throttle import Throttle, network_of
+from tailorbird.auth.workspace_keys import open_key_file, open_key_variable, rotate_key_file, write_key_file
 
 __all__ = [
     "ROLES_FOR",
@@ -39,9 +40,12 @@ __all__ = [
     "load_key",
     "make_checkpoint",
     "network_of",
+    "open_key_file",
+    "open_key_variable",
     "origin_checks",
     "public_key",
     "public_of_log",
+    "rotate_key_file",
     "rotation_facts",
     "secret_matches",
     "sign",
@@ -49,4 +53,5 @@ __all__ = [
     "signing",
     "verifier_key",
     "verify",
+    "write_key_file",
 ]

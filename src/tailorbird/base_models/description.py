@@ -98,13 +98,14 @@ def shape(given: dict[str, Any]) -> Iterator[Any]:
         raise _not_llama(folder, f"its config lacks {error}") from error
 
 
-def register_base(folder: Path, name: str, artifacts: ArtifactStore, pins: Path | None = None) -> BaseModelRef:
+def register_base(folder: Path, name: str, artifacts: ArtifactStore, pins: Path | None = None, *, public: bool = False) -> BaseModelRef:
     """Puts the model in ``folder`` into the artifact store and describes it. ``pins`` is where names of the hub are pinned, if not beside
-    ``folder``. Every byte is read: what another workspace converted is used only as it was converted.
+    ``folder``; a model of the catalogue is ``public``. Every byte is read: what another workspace converted is used only as it was
+    converted.
 
     Raises Corrupt when a file is not what it was when the model was converted, ModelInvalid as ``describe``.
     """
-    tree = artifacts.put_tree(folder)
+    tree = artifacts.put_tree(folder, public=public)
     files = artifacts.tree(tree)
     recorded = recorded_digests(folder)
     if recorded is not None and recorded != files:

@@ -6,7 +6,7 @@ from collections import Counter
 
 from tailorbird.cli.session import out, print_table, say
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.erasure import Certificate, Erasure
+from tailorbird.domain.erasure import Certificate, Erasure, Treatment
 from tailorbird.domain.inspection import Inspection
 from tailorbird.usecases.snapshots.label_errors import Suspect
 from tailorbird.usecases.snapshots.snapshot_queries import SnapshotDifference, SnapshotView
@@ -123,6 +123,11 @@ def show_certificate(erasure: Erasure, certificate: Certificate) -> None:
     out.print("reached: " + ", ".join(f"{what} {count:,}" for what, count in counts.items()), markup=False)
     destroyed = f"{len(certificate.purged):,} artifacts, {len(certificate.forgotten):,} prompts"
     out.print(f"destroyed, with the person's words: {destroyed}", markup=False)
+    if certificate.uploads:
+        out.print(f"  {len(certificate.uploads):,} of them uploaded files", markup=False)
+    if certificate.unread:
+        named = ", ".join(short(digest) for digest in certificate.unread)
+        out.print(f"not searched, neither text nor table: uploaded files {named}", markup=False)
     for each in certificate.answers:
         told = f"{len(each.items)} items and {each.reasons} reasons"
         out.print(f"taken from label review {short(each.sheet)}: {told}; its digest, as releases sign it, stays", markup=False)
@@ -134,3 +139,7 @@ def show_certificate(erasure: Erasure, certificate: Certificate) -> None:
         out.print(f"this certificate follows {short(certificate.earlier)}, which stays valid", markup=False)
     rows = [(f"{duty.due.isoformat()}", duty.kind.value.replace("_", " "), duty.what, duty.why) for duty in certificate.duties]
     print_table(("by", "to do", "what", "why"), rows)
+    for treatment in Treatment:
+        places = [place.name for place in certificate.places if place.treatment is treatment]
+        if places:
+            out.print(f"{treatment.value.replace('_', ' ')}: {', '.join(places)}", markup=False)

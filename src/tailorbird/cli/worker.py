@@ -11,7 +11,16 @@ from tailorbird.cli.groups import command
 from tailorbird.cli.invocation import shared_options
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import err, open_session
-from tailorbird.processes import LogFormat, StepWorker, check_production, raise_clock_floor, run_schedules, set_up_logging, sign_and_ship
+from tailorbird.processes import (
+    LogFormat,
+    StepWorker,
+    check_production,
+    clear_erased,
+    raise_clock_floor,
+    run_schedules,
+    set_up_logging,
+    sign_and_ship,
+)
 from tailorbird.usecases import Progress
 from tailorbird.usecases.maintenance.backup import demand_undamaged
 
@@ -35,7 +44,8 @@ def _worker(
     log = set_up_logging("worker", form)
     log.info("waiting for runs; submit one with: tailorbird adapt OBJECTIVE --detach")
     told = ProgressDisplay(err, waits=True) if form == "text" else nullcontext(Progress(tell=log.info))
-    with told as progress, nullcontext() if once else run_schedules([raise_clock_floor(deps), sign_and_ship(deps), check_production(deps)]):
+    schedules = [raise_clock_floor(deps), sign_and_ship(deps), check_production(deps), clear_erased(deps)]
+    with told as progress, nullcontext() if once else run_schedules(schedules):
         StepWorker(deps, progress, log.info, once=once).run()
 
 

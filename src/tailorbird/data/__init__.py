@@ -8,7 +8,7 @@ In: the files, folders and addresses that an objective names, and the splits of 
 every refused row with its reason. Must not know: models, metrics, the ledger.
 """
 
-from tailorbird.data.inspection import inspect_file
+from tailorbird.data.inspection import file_texts, inspect_file
 from tailorbird.data.label_errors import label_suspects
 from tailorbird.data.pipeline import SnapshotRequest
 from tailorbird.data.provenance import Amendments, members_of, prove_documents, prove_rows, salt_of
@@ -33,6 +33,7 @@ __all__ = [
     "SourceRows",
     "build_snapshot",
     "documents_of_subject",
+    "file_texts",
     "fingerprint_sources",
     "group_sizes",
     "inspect_file",

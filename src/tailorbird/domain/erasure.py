@@ -131,10 +131,31 @@ class ErasedAnswers(Value):
     reasons: int
 
 
+class Treatment(StrEnum):
+    """What an erasure does about a place. ``SEARCHED``: what is the person's was looked for there, and goes. ``CLEARED``: all of the
+    tenant's working copies there go, whosever they are, and are made again. ``NO_DATA``: no data of a subject comes there.
+    ``NOT_SEARCHED``: it may hold some, and this program does not reach it."""
+
+    SEARCHED = "searched"
+    CLEARED = "cleared"
+    NO_DATA = "no_data"
+    NOT_SEARCHED = "not_searched"
+
+
+class PlaceTreated(Value):
+    """A place that may hold a person's data, and what the erasure did about it."""
+
+    name: str
+    treatment: Treatment
+    how: str
+
+
 class Certificate(Value):
-    """What the tenant states about an erasure, and signs. ``purged`` are artifacts whose bytes were destroyed, ``forgotten`` candidates
-    whose prompts were, ``words`` what went with requests, ``answers`` what went from label reviews. ``earlier`` is the certificate of what
-    was found the time before, where more of the person was found, or could be destroyed, later."""
+    """What the tenant states about an erasure, and signs. ``purged`` are artifacts that the tenant holds no longer and whose bytes were
+    destroyed, unless another tenant stored the same bytes as its own. ``forgotten`` are candidates whose prompts were destroyed, ``words``
+    what went with requests, ``answers`` what went from label reviews. ``uploads`` are the files among ``purged`` that were uploaded,
+    ``unread`` uploaded files that could not be searched. ``places`` says what was searched and what was not. ``earlier`` is the
+    certificate of what was found the time before, where more of the person was found, or could be destroyed, later."""
 
     erasure: str
     tenant: Name
@@ -150,3 +171,6 @@ class Certificate(Value):
     words: tuple[ErasedWords, ...] = Field(default=(), exclude_if=lambda value: not value)
     forgotten: tuple[Digest, ...] = Field(default=(), exclude_if=lambda value: not value)
     answers: tuple[ErasedAnswers, ...] = Field(default=(), exclude_if=lambda value: not value)
+    uploads: tuple[Digest, ...] = Field(default=(), exclude_if=lambda value: not value)
+    unread: tuple[Digest, ...] = Field(default=(), exclude_if=lambda value: not value)
+    places: tuple[PlaceTreated, ...] = Field(default=(), exclude_if=lambda value: not value)

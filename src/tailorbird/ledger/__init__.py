@@ -4,7 +4,7 @@ In: URLs. Out: a ``Ledger`` and an ``ArtifactStore`` (see ``ports/``). Must not 
 them.
 
     unit_of_work > one repository module per noun, system_repositories > row_mapping > tables > database > sqlite | postgresql
-    event_log: an entry in the transaction of each change   artifacts > blobs: a folder or fsspec   dump: backup and move
+    event_log: an entry in the transaction of each change   artifacts > sealed_blobs > blobs: a folder or fsspec   dump: backup and move
 """
 
 from tailorbird.ledger.artifacts import open_artifacts

@@ -7,7 +7,8 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -16,25 +17,40 @@ from fsspec.implementations.local import LocalFileSystem
 from pydantic import TypeAdapter, ValidationError
 
 from tailorbird.crypto.canonical_json import canonical_json, digest_bytes, short
+from tailorbird.domain.data_key import DataKey
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound, Unavailable
 from tailorbird.domain.value import Digest
 from tailorbird.ledger.blobs import Blobs, LocalBlobs, RemoteBlobs, storage_errors, unfinished
-from tailorbird.ports.artifacts import ArtifactStore, ErasableStore
-from tailorbird.system.files import OWNER_READS, digest_file, private_folder
+from tailorbird.ledger.sealed_blobs import SealedBlobs
+from tailorbird.ports.artifacts import ArtifactStore, ErasableStore, SealableStore
+from tailorbird.system.files import OWNER_READS, digest_file, private_folder, remove_folder
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_TREE = re.compile(r"[0-9a-f]{64}")
 _MANIFEST = TypeAdapter(dict[str, Digest])
 
 
 class Artifacts:
-    """Implements ``ErasableStore``. Safe to share between threads and processes."""
+    """Implements ``SealableStore``. Safe to share between threads and processes. ``url`` is where the blobs are, for those that open more
+    of what lies there."""
 
-    def __init__(self, blobs: Blobs, cache: Path) -> None:
+    def __init__(self, blobs: Blobs, cache: Path, url: str = "", caches: Callable[[], Iterable[Path]] = tuple) -> None:
         self._blobs = blobs
         self._cache = cache
+        self._url = url
+        self._caches = caches
+
+    def sealed_by(self, key: DataKey, clear: Path, others: Callable[[], Iterable[Path]] = tuple) -> ErasableStore:
+        """The part of this place that ``key`` has encrypted. Trees that are asked for are decrypted to the folder ``clear``; what goes is
+        removed from the folders of ``others``, too."""
+        return Artifacts(SealedBlobs(self.sealed_files(key.scope), key), clear.absolute(), caches=others)
+
+    def sealed_files(self, scope: str) -> Blobs:
+        """The files of one key, as they lie there."""
+        return _open_blobs(self._url, f"sealed/{scope}", hashed=False)
 
     def put(self, *parts: bytes | memoryview) -> Digest:
         """Stores ``parts`` as one, never joined in memory, and returns the digest of the whole. Raises Unavailable."""
@@ -68,7 +84,7 @@ class Artifacts:
             target.unlink()
             raise self._changed(digest)
 
-    def put_tree(self, folder: Path) -> Digest:
+    def put_tree(self, folder: Path, *, public: bool = False) -> Digest:  # noqa: ARG002 - all of it lies alike
         """Stores every file below ``folder``. Raises Unavailable, and InvalidInput for a link or what else is neither file nor folder."""
         if not folder.is_dir():
             raise InvalidInput(f"{folder} is not a folder", "give the folder whose files are to be stored", code="artifact_folder")
@@ -105,14 +121,49 @@ class Artifacts:
         """Bytes stored under ``digest``."""
         return self._blobs.size(_name(digest))
 
-    def destroy(self, digest: Digest) -> bool:
-        """Destroys the bytes named ``digest``, and the cached folder, where it names a tree. False when nothing was there."""
-        there = self._blobs.size(_name(digest)) is not None
+    def destroy(self, digest: Digest, *, shared: bool = False) -> bool:
+        """Destroys the bytes named ``digest``, unless they are ``shared``, and every cached tree with them in it. False when nothing was.
+
+        The bytes go first: what is being read meanwhile has linked or copied them by then, and is found; what comes later finds nothing.
+        """
+        if shared:
+            self.forget_copies(digest)
+            return False
+        size = self._blobs.size(_name(digest))
         self._blobs.remove(_name(digest))
-        with storage_errors(self._cache):
-            if (folder := self._cache / _name(digest)).is_dir():
-                shutil.rmtree(folder)
-        return there
+        self._forget_copies(digest, size)
+        return size is not None
+
+    def forget_copies(self, digest: Digest) -> None:
+        """Removes every cached tree that is named ``digest`` or holds its bytes."""
+        self._forget_copies(digest, self._blobs.size(_name(digest)))
+
+    def _forget_copies(self, digest: Digest, size: int | None) -> None:
+        for cache in dict.fromkeys((self._cache, *self._caches())):
+            with storage_errors(cache):
+                for folder in list(self._cached_with(cache, digest, size)):
+                    remove_folder(folder)
+
+    def _cached_with(self, cache: Path, digest: Digest, size: int | None) -> Iterator[Path]:
+        """Cached trees, and those that are being built, that hold the bytes. Where their ``size`` is not known any more, a whole tree is
+        judged by its manifest; one whose manifest is gone is nobody's."""
+        for folder in _folders(cache / "unfinished"):
+            if _has_file(folder, digest, size):
+                yield folder
+        for folder in _folders(cache):
+            if _TREE.fullmatch(folder.name) and self._is_of(folder, digest, size):
+                yield folder
+
+    def _is_of(self, folder: Path, digest: Digest, size: int | None) -> bool:
+        if folder.name == _name(digest):
+            return True
+        return self._names(folder, digest) if size is None else _has_file(folder, digest, size)
+
+    def _names(self, folder: Path, digest: Digest) -> bool:
+        try:
+            return digest in self.tree(f"sha256:{folder.name}").values()
+        except (NotFound, Corrupt):
+            return True
 
     def digests(self) -> Iterator[Digest]:
         """Names of everything that is stored, in no order. Raises Unavailable."""
@@ -201,12 +252,17 @@ class _Parts(io.RawIOBase):
         return count
 
 
-def open_artifacts(url: str, cache: Path) -> ErasableStore:
+def open_artifacts(url: str, cache: Path) -> SealableStore:
     """The artifact store at ``url``: a local path, or a URL of a file system that fsspec knows (``s3://bucket/folder``).
 
     ``cache`` is the folder for the trees that are asked for. Where store and cache share a disk, a tree takes no space of its own: its
     files are hard links. Raises InvalidInput (unknown kind of URL), Unavailable (its package is not installed).
     """
+    return Artifacts(_open_blobs(url), cache.absolute(), url)
+
+
+def _open_blobs(url: str, below: str = "", *, hashed: bool = True) -> Blobs:
+    """Blobs at ``url``, in the folder ``below``."""
     try:
         files, root = url_to_fs(url)
     except ValueError as error:
@@ -216,8 +272,9 @@ def open_artifacts(url: str, cache: Path) -> ErasableStore:
     except ImportError as error:
         hint = f"install the package that fsspec needs for {url.partition(':')[0]}:// and try again"
         raise Unavailable(f"artifacts at {url} need a package that is not installed", hint, code="package_missing") from error
-    blobs = LocalBlobs(Path(root)) if isinstance(files, LocalFileSystem) else RemoteBlobs(files, root)
-    return Artifacts(blobs, cache.absolute())
+    if isinstance(files, LocalFileSystem):
+        return LocalBlobs(Path(root) / below, hashed=hashed)
+    return RemoteBlobs(files, f"{root.rstrip('/')}/{below}", hashed=hashed)
 
 
 def _check(manifest: dict[str, Digest], folder: Path, hint: str) -> None:
@@ -227,6 +284,20 @@ def _check(manifest: dict[str, Digest], folder: Path, hint: str) -> None:
         path = found.get(name)
         if path is None or manifest.get(name) != _digest_of_file(path):
             raise _changed(f"the file {name} of {folder}", hint)
+
+
+def _folders(place: Path) -> list[Path]:
+    with suppress(OSError):
+        return [path for path in place.iterdir() if path.is_dir() and not path.is_symlink()]
+    return []
+
+
+def _has_file(folder: Path, digest: Digest, size: int | None) -> bool:
+    """True when a file below ``folder`` has these bytes. What goes meanwhile is no file."""
+    try:
+        return any((size is None or path.lstat().st_size == size) and _digest_of_file(path) == digest for path in _below(folder))
+    except FileNotFoundError:
+        return False
 
 
 def _digest_of_file(path: Path) -> Digest | None:

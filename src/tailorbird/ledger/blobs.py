@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import re
 import shutil
 import time
@@ -24,11 +25,11 @@ from tailorbird.system.files import OWNER_READS, flush, flush_path, private_fold
 #: Unfinished work of processes that died is cleared away after a day.
 _STALE_SECONDS = 86_400.0
 
-_BLOB = re.compile(r"(?:^|/)(?P<first>[0-9a-f]{2})/(?P<second>[0-9a-f]{2})/(?P=first)(?P=second)[0-9a-f]{60}$")
+_BLOB = re.compile(r"/?(?P<first>[0-9a-f]{2})/(?P<second>[0-9a-f]{2})/(?P=first)(?P=second)[0-9a-f]{60}$")
 
 
 class Blobs(Protocol):
-    """Bytes by hash. Errors of the storage come out as Unavailable."""
+    """Bytes by a name of 64 hexadecimal digits, the hash of what is stored. Errors of the storage come out as Unavailable."""
 
     def size(self, name: str) -> int | None:
         """Bytes stored under ``name``; None when there is nothing."""
@@ -56,10 +57,11 @@ class Blobs(Protocol):
 
 
 class LocalBlobs:
-    """Blobs in a folder."""
+    """Blobs in a folder. ``hashed``: what is added must have the hash that it is named by."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, hashed: bool = True) -> None:
         self._root = root
+        self._hashed = hashed
 
     def size(self, name: str) -> int | None:
         """Bytes stored under ``name``."""
@@ -79,7 +81,7 @@ class LocalBlobs:
             place, partial = self.local(name), unfinished(self._root)
             try:
                 with partial.open("xb") as target:
-                    _copy(source, target, name)
+                    _copy(source, target, name if self._hashed else None)
                     flush(target)
                 partial.chmod(OWNER_READS)
                 private_folder(place.parent)
@@ -103,7 +105,7 @@ class LocalBlobs:
         """Every name under which a file lies."""
         with storage_errors(self._root):
             for path in self._root.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*"):
-                if _is_blob(path.as_posix()):
+                if _is_blob(path.relative_to(self._root).as_posix()):
                     yield path.name
 
     def local(self, name: str) -> Path:
@@ -112,11 +114,12 @@ class LocalBlobs:
 
 
 class RemoteBlobs:
-    """Blobs behind an fsspec file system."""
+    """Blobs behind an fsspec file system. ``hashed``: as for a folder."""
 
-    def __init__(self, files: Any, root: str) -> None:
+    def __init__(self, files: Any, root: str, *, hashed: bool = True) -> None:
         self._files = files
         self._root = root.rstrip("/")
+        self._hashed = hashed
 
     def size(self, name: str) -> int | None:
         """Bytes stored under ``name``."""
@@ -134,7 +137,7 @@ class RemoteBlobs:
     def add(self, name: str, source: IO[bytes]) -> None:
         """Uploads from a checked copy, so that a source that breaks off leaves nothing; the object shows when the upload has ended."""
         with storage_errors(self._root), NamedTemporaryFile(prefix="tailorbird-") as spool:
-            _copy(source, spool, name)
+            _copy(source, spool, name if self._hashed else None)
             spool.flush()
             self._files.put_file(spool.name, self._path(name))
 
@@ -152,7 +155,7 @@ class RemoteBlobs:
         with storage_errors(self._root):
             try:
                 for path in self._files.find(self._root):
-                    if _is_blob(path):
+                    if _is_blob(path.removeprefix(self._root)):
                         yield path.rpartition("/")[2]
             except FileNotFoundError:  # nothing was ever stored
                 return
@@ -165,20 +168,34 @@ class RemoteBlobs:
 
 
 def _is_blob(path: str) -> bool:
-    """True for what has the place and the name of a blob."""
-    return _BLOB.search(path) is not None
+    """True for what has, below the root, the place and the name of a blob."""
+    return _BLOB.fullmatch(path) is not None
 
 
-def _copy(source: IO[bytes], target: IO[bytes], name: str) -> None:
-    """Copies, and raises Conflict when the bytes turn out not to have the hash ``name``: the source changed since it was hashed."""
-    hashed = hashlib.sha256()
-    while piece := source.read(1 << 20):
-        hashed.update(piece)
+def _copy(source: IO[bytes], target: IO[bytes], name: str | None) -> None:
+    """Copies, and raises Conflict when the bytes turn out not to have the hash ``name``, where one is given."""
+    read = source.read if name is None else HashedReader(source, name).read
+    while piece := read(1 << 20):
         target.write(piece)
-    if hashed.hexdigest() != name:
-        raise Conflict(
-            "a file changed while it was being stored", "store it again when nothing writes to it any more", code="artifact_moving"
-        )
+
+
+class HashedReader(io.RawIOBase):
+    """Reads ``source``, and raises Conflict at its end when the bytes do not have the hash ``name``: it changed since it was hashed."""
+
+    def __init__(self, source: IO[bytes], name: str) -> None:
+        self._source = source
+        self._name = name
+        self._hash = hashlib.sha256()
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to ``size`` bytes; none at the end."""
+        piece = self._source.read(size)
+        self._hash.update(piece)
+        if not piece and size and self._hash.hexdigest() != self._name:
+            raise Conflict(
+                "a file changed while it was being stored", "store it again when nothing writes to it any more", code="artifact_moving"
+            )
+        return piece
 
 
 def unfinished(folder: Path) -> Path:

@@ -402,6 +402,14 @@ erasures = Table(
 
 #: Secrets in hex, one a name: what pseudonyms and salts are made with.
 secrets = Table("secrets", metadata, tenant_column(), key_column("name"), text_column("value"))
+#: The tenant's data key, wrapped by the workspace's.
+data_keys = Table(
+    "data_keys",
+    metadata,
+    tenant_column(),
+    *map(text_column, ("scope", "wrapped", "fingerprint")),
+    Column("at", UtcTime, nullable=False),
+)
 
 # Above tenants.
 

@@ -13,6 +13,7 @@ from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.domain.errors import NotFound
 from tailorbird.ledger.adoption import anchor_what_stands
 from tailorbird.ledger.anchors import Anchors
+from tailorbird.ledger.data_keys import DataKeys
 from tailorbird.ledger.database import Database, migrate, open_database
 from tailorbird.ledger.deployment import Aliases, Requests, Signals
 from tailorbird.ledger.dump import dump, restore
@@ -29,6 +30,7 @@ from tailorbird.ledger.runs import Runs, Steps
 from tailorbird.ledger.system_repositories import system_over
 from tailorbird.ledger.tables import tenants
 from tailorbird.ports.clock import Clock
+from tailorbird.ports.data_keys import DataKeyRepository
 from tailorbird.ports.deployment import AliasRepository, RequestRepository
 from tailorbird.ports.events import EventLog, LogSealer, RowAnchors
 from tailorbird.ports.feedback import ContentRepository, FeedbackRepository, ReviewRepository
@@ -67,6 +69,7 @@ class TenantWork:
     decisions: DecisionRepository
     erasures: ErasureRepository
     secrets: SecretRepository
+    data_keys: DataKeyRepository
     usage: UsageRepository
     storage: StorageRepository
     feedback: FeedbackRepository
@@ -170,6 +173,7 @@ def _work_of(connection: Connection, tenant: str, clock: Clock, changes: RowChan
         decisions=Decisions(connection, tenant),
         erasures=Erasures(connection, tenant, clock),
         secrets=Secrets(connection, tenant),
+        data_keys=DataKeys(connection, tenant),
         usage=Usages(connection, tenant),
         storage=StoredArtifacts(connection, tenant),
         feedback=FeedbackBook(connection, tenant),

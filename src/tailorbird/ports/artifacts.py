@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
+from tailorbird.domain.data_key import DataKey
 from tailorbird.domain.value import Digest
 
 
@@ -23,8 +24,9 @@ class ArtifactStore(Protocol):
         """The bytes named ``digest``. Raises NotFound, or Corrupt when the stored bytes do not match."""
         ...
 
-    def put_tree(self, folder: Path) -> Digest:
-        """Stores every regular file below ``folder`` and returns the digest of the tree."""
+    def put_tree(self, folder: Path, *, public: bool = False) -> Digest:
+        """Stores every regular file below ``folder`` and returns the digest of the tree. What is ``public`` is nobody's secret: a store
+        that encrypts keeps it once, in the clear, for all tenants."""
         ...
 
     def get_tree(self, digest: Digest) -> Path:
@@ -63,6 +65,54 @@ class ErasableStore(ArtifactStore, Protocol):
         """Bytes stored under ``digest``; None when there is nothing."""
         ...
 
-    def destroy(self, digest: Digest) -> bool:
-        """Destroys the bytes named ``digest``, and this machine's copy of the tree, where it names one. False when nothing was there."""
+    def destroy(self, digest: Digest, *, shared: bool = False) -> bool:
+        """Destroys the bytes named ``digest``, and this machine's copies: the tree, where it names one, and every tree with them in it.
+
+        ``shared``: others hold them, too, and where they lie once for all of them, the copies alone go. False when nothing was destroyed;
+        copies go all the same.
+        """
+        ...
+
+    def forget_copies(self, digest: Digest) -> None:
+        """Removes this machine's copies of the bytes named ``digest``, and nothing else: they are made again where they are read."""
+        ...
+
+
+class StoredFiles(Protocol):
+    """Files by a name of 64 hexadecimal digits, as they lie in a store: encrypted, and not to be understood without a key.
+
+    Errors of the storage come out as Unavailable.
+    """
+
+    def size(self, name: str) -> int | None:
+        """Bytes of the file called ``name``; None when there is none."""
+        ...
+
+    def open(self, name: str) -> IO[bytes]:
+        """A stream of the file. Raises FileNotFoundError."""
+        ...
+
+    def add(self, name: str, source: IO[bytes]) -> None:
+        """Stores the rest of ``source`` as the file called ``name``, in place of what is there."""
+        ...
+
+    def remove(self, name: str) -> bool:
+        """Removes the file; False when there is none."""
+        ...
+
+    def names(self) -> Iterator[str]:
+        """Every name."""
+        ...
+
+
+class SealableStore(ErasableStore, Protocol):
+    """A store that can hold parts encrypted beside what lies in the clear, each part under a key of its own."""
+
+    def sealed_by(self, key: DataKey, clear: Path, others: Callable[[], Iterable[Path]] = tuple) -> ErasableStore:
+        """The part that ``key`` has encrypted. Trees that are asked for are decrypted to the folder ``clear``; copies of what goes are
+        removed from the folders of ``others``, too."""
+        ...
+
+    def sealed_files(self, scope: str) -> StoredFiles:
+        """The files of the key of ``scope``, as they lie there."""
         ...

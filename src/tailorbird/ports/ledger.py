@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tailorbird.ports.clock import TimeFloor
+from tailorbird.ports.data_keys import DataKeyRepository
 from tailorbird.ports.deployment import AliasRepository, RequestRepository
 from tailorbird.ports.events import AuditLog, EventLog, RowAnchorBook, RowAnchors
 from tailorbird.ports.feedback import ContentRepository, FeedbackRepository, ReviewRepository
@@ -42,6 +43,7 @@ class UnitOfWork(Protocol):
     decisions: DecisionRepository
     erasures: ErasureRepository
     secrets: SecretRepository
+    data_keys: DataKeyRepository
     usage: UsageRepository
     storage: StorageRepository
     feedback: FeedbackRepository

@@ -31,7 +31,8 @@ class TrainingJob(Value):
     """What to train. ``base`` is a local folder; ``workspace`` a folder of this job alone, where checkpoints and the result go.
 
     Digests name what the folder and the examples are, for the report. ``fork`` names the run whose checkpoints, found in the workspace, may
-    be gone on with although they are of another job or other code; empty: they are refused.
+    be gone on with although they are of another job or other code; empty: they are refused. Checkpoints are encrypted by ``seal_key`` (32
+    bytes in hexadecimal digits), and the result goes to ``results`` instead, where these are given.
     """
 
     base: Path
@@ -43,6 +44,8 @@ class TrainingJob(Value):
     held_out: tuple[Example, ...]
     workspace: Path
     fork: str = ""
+    seal_key: str = Field(default="", repr=False, exclude_if=lambda value: not value)
+    results: Path | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class JudgedQuery(Value):
@@ -56,7 +59,8 @@ class RankingJob(Value):
     """An encoder to tune for questions. ``bi-encoder``: questions move towards the vectors of the documents that answer them;
     ``cross-encoder``: a question and a document are read together, and scored.
 
-    ``index`` is a local folder with the documents and the vectors that ``base`` gave them (``text/search_index.py``).
+    ``index`` is a local folder with the documents and the vectors that ``base`` gave them (``text/search_index.py``). The result goes to
+    ``results``, where that is given, else to the workspace.
     """
 
     kind: Literal["bi-encoder", "cross-encoder"]
@@ -68,6 +72,7 @@ class RankingJob(Value):
     train: tuple[JudgedQuery, ...]
     held_out: tuple[JudgedQuery, ...]
     workspace: Path
+    results: Path | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class TrainedModel(Value):

@@ -10,7 +10,7 @@ from tailorbird.processes.engine_process import SECRET_VARIABLE, run_engine, tak
 from tailorbird.processes.engine_routes import engine_app
 from tailorbird.processes.gateway import Listening, gateway_app, run_gateway, run_gateway_with_driver
 from tailorbird.processes.logs import LogFormat, set_up_logging
-from tailorbird.processes.scheduler import Schedule, check_production, raise_clock_floor, run_schedules, sign_and_ship
+from tailorbird.processes.scheduler import Schedule, check_production, clear_erased, raise_clock_floor, run_schedules, sign_and_ship
 from tailorbird.processes.tls import Tls, tls_of
 from tailorbird.processes.worker import StepWorker
 
@@ -22,6 +22,7 @@ __all__ = [
     "StepWorker",
     "Tls",
     "check_production",
+    "clear_erased",
     "engine_app",
     "gateway_app",
     "raise_clock_floor",

@@ -33,6 +33,7 @@ from tailorbird.processes.http_servers import Server, ended_by_signals, listen
 from tailorbird.processes.logs import AccessLog, LogFormat, set_up_logging
 from tailorbird.processes.scheduler import (
     Schedule,
+    clear_erased,
     guard_rollouts,
     purge_expired,
     raise_clock_floor,
@@ -205,6 +206,7 @@ async def _serve(deps: Dependencies, listening: Listening, listener: socket.sock
         raise_clock_floor(deps),
         sign_and_ship(deps),
         purge_expired(deps),
+        clear_erased(deps),
         guard_rollouts(deps),
         record_denial_floods(deps),
         Schedule("certificate", _RENEW_EVERY, server.renew_certificate),

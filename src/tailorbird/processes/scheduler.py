@@ -1,4 +1,4 @@
-"""Background schedules of the processes: checkpoints, clock floor, retention, rollout guards, production checks, certificates."""
+"""Background schedules of the processes: checkpoints, clock floor, retention, erasures, rollout guards, production checks, certificates."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tailorbird.domain.errors import Forbidden, NotFound, TailorbirdError
 from tailorbird.domain.identity import Role
 from tailorbird.usecases import Dependencies, tenants
 from tailorbird.usecases.audit_events import tell_denials
+from tailorbird.usecases.erasure.local_copies import follow_erasures
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.maintenance import audit, clock_floor
 from tailorbird.usecases.monitoring.watch import watch_production
@@ -77,6 +78,11 @@ def sign_and_ship(deps: Dependencies) -> Schedule:
 def purge_expired(deps: Dependencies) -> Schedule:
     """Deletes expired content, and counts of past minutes."""
     return Schedule("purge", timedelta(minutes=10), lambda: tenants.purge(deps))
+
+
+def clear_erased(deps: Dependencies) -> Schedule:
+    """Removes this machine's copies of what was erased, wherever that was done."""
+    return Schedule("erasures", timedelta(minutes=10), lambda: follow_erasures(deps))
 
 
 def guard_rollouts(deps: Dependencies) -> Schedule:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tailorbird.domain.base_model import BaseModelRef
@@ -29,7 +29,8 @@ class RungContext:
     A rung learns and chooses from ``train`` only; ``dev`` is where its candidate will be measured, and is here for rungs that must
     know what they may not show. ``documents`` are the tenant's, ``encoder_folder`` the encoder that the plan names. ``trainer``,
     ``engine`` and ``encoder`` open on first use. ``indexes`` is a folder of the tenant that remembers which indexes are stored. ``fork``
-    names the run whose training may be gone on with.
+    names the run whose training may be gone on with. ``seal_key`` encrypts what is unfinished, and ``results`` is the folder for what was
+    trained, in place of the workspace, where the workspace encrypts.
     """
 
     objective: Objective
@@ -52,6 +53,8 @@ class RungContext:
     report: Callable[[TrainingProgress], None]
     progress: Callable[[str], None]
     fork: str = ""
+    seal_key: str = field(default="", repr=False)
+    results: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ def make_ranker(context: RungContext) -> RungResult:
         train=_judged(learn),
         held_out=_judged(held_out),
         workspace=context.workspace,
+        results=context.results,
     )
     context.progress(f"tuning {context.plan.rung.value} {context.plan.variant} on {len(job.train)} questions, {len(job.held_out)} held out")
     tuned = context.trainer().tune(job, context.report)

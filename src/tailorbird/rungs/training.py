@@ -65,6 +65,8 @@ def training_job(context: RungContext) -> TrainingJob:
         held_out=_examples(context, held_out),
         workspace=context.workspace,
         fork=context.fork,
+        seal_key=context.seal_key,
+        results=context.results,
     )
 
 

@@ -54,6 +54,24 @@ def private_folder(folder: Path) -> Path:
     return folder
 
 
+def remove_folder(folder: Path) -> int:
+    """Removes ``folder`` with all that is in it, and says how many files that were. What somebody else removes meanwhile is no error; what
+    cannot be removed is. Raises OSError."""
+    count = 0
+    for place, folders, files in os.walk(folder, topdown=False):
+        for name in files:
+            with suppress(FileNotFoundError):
+                Path(place, name).unlink()
+                count += 1
+        for path in (Path(place, name) for name in folders):
+            with suppress(FileNotFoundError):
+                path.unlink() if path.is_symlink() else path.rmdir()
+    if folder.is_dir() and not folder.is_symlink():
+        with suppress(FileNotFoundError):
+            folder.rmdir()
+    return count
+
+
 def is_open_to_others(path: Path) -> bool:
     """True when anybody but the owner has a right on ``path``. Raises OSError."""
     return bool(path.stat().st_mode & EVERYBODY_ELSE)

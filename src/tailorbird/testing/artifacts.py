@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class MemoryArtifacts:
         """Writes the bytes named ``digest`` to ``target``. Raises NotFound or Corrupt."""
         target.write_bytes(self.get(digest))
 
-    def put_tree(self, folder: Path) -> Digest:
+    def put_tree(self, folder: Path, *, public: bool = False) -> Digest:  # noqa: ARG002 - nothing of it is encrypted
         """Stores every regular file below ``folder`` and returns the digest of the tree."""
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         return self.put(canonical_json({path.relative_to(folder).as_posix(): self.put(path.read_bytes()) for path in files}))
@@ -65,9 +66,17 @@ class MemoryArtifacts:
         """True when something is stored under ``digest``."""
         return digest in self._stored
 
-    def destroy(self, digest: Digest) -> bool:
-        """Destroys the bytes named ``digest``. False when nothing was there."""
-        return self._stored.pop(digest, None) is not None
+    def destroy(self, digest: Digest, *, shared: bool = False) -> bool:
+        """Destroys the bytes named ``digest``, unless they are ``shared``, and every read tree with them in it. False when nothing was."""
+        self.forget_copies(digest)
+        return not shared and self._stored.pop(digest, None) is not None
+
+    def forget_copies(self, digest: Digest) -> None:
+        """Removes every read tree that is named ``digest`` or holds its bytes."""
+        for folder in list(self._folder.iterdir()) if self._folder.is_dir() else ():
+            files = [path for path in folder.rglob("*") if path.is_file()]
+            if folder.name == short(digest, 64) or any(digest_bytes(path.read_bytes()) == digest for path in files):
+                shutil.rmtree(folder)
 
     def digests(self) -> Iterator[Digest]:
         """Names of everything that is stored."""

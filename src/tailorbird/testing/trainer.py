@@ -25,7 +25,7 @@ class MemoryTrainer:
         history = tuple(_progress(job, step) for step in range(1, _steps(job) + 1))
         for line in history:
             report(line)
-        folder = job.workspace / "trained"
+        folder = (job.results or job.workspace) / "trained"
         folder.mkdir(parents=True, exist_ok=True)
         name = "config.json" if job.settings.method == "full" else "adapter_config.json"
         content = {"settings": digest_of(job.settings), "snapshot": job.snapshot, "base_model": job.base_digest, "examples": len(job.train)}
@@ -38,7 +38,7 @@ class MemoryTrainer:
             step=1, steps=1, loss=1.0, held_out_loss=1.0, learning_rate=0.0, tokens=0, tokens_per_second=0.0, memory_gb=0.1, seconds=0.01
         )
         report(line)
-        folder = job.workspace / "tuned"
+        folder = (job.results or job.workspace) / "tuned"
         folder.mkdir(parents=True, exist_ok=True)
         name = "adapter_config.json" if job.settings.lora else "config.json"
         (folder / name).write_text(json.dumps({"settings": digest_of(job.settings), "queries": len(job.train)}), encoding="utf-8")

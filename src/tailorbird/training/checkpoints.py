@@ -12,15 +12,16 @@ from pathlib import Path
 from uuid import uuid4
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from tailorbird.domain.errors import Conflict, InvalidInput
+from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput
 from tailorbird.domain.run import TrainingFork, TrainingProgress
 from tailorbird.domain.value import Digest, Value
 from tailorbird.system.files import digest_file, flush_path, private_folder
 from tailorbird.training.deferred_signals import beside
+from tailorbird.training.sealed_tensors import read_sealed, write_sealed
 from tailorbird.training.thread_clocks import LOADED, ClockReading
 
 #: Evaluations in a row that lie above the best beyond their interval, before a run is stopped: one alone may be chance.
@@ -95,17 +96,19 @@ class LoopState(Value):
 
 
 _KEPT = 2
+_TENSORS = "tensors.safetensors"
 #: How names of what belongs to the steps taken begin, as ``Optimiser.tensors`` gives them.
 _MOMENTS = ("step.", "exp_avg.", "exp_avg_sq.")
 
 
 class CheckpointOrigin(Value):
     """What a checkpoint continues: a job, and the code that computes it. ``fork`` names the run whose checkpoints are taken though they
-    differ; empty, they are refused."""
+    differ; empty, they are refused. ``seal_key`` encrypts tensors (32 bytes in hexadecimal digits; empty: they are in the clear)."""
 
     job: Digest
     code: Digest
     fork: str = ""
+    seal_key: str = Field(default="", repr=False)
 
 
 class _Manifest(Value):
@@ -146,7 +149,7 @@ class Checkpoints:
     def save_best(self, step: int, weights: dict[str, torch.Tensor]) -> None:
         """Keeps ``weights`` as the best so far, reached at ``step``."""
         new = self._folder / _new(f"best-{step:08d}")
-        write_tensors(new, weights)
+        self._write(new, weights, self._best(step))
         self._best_digests[step] = digest_file(new)
         new.replace(self._best(step))
         flush_path(self._folder)
@@ -155,12 +158,12 @@ class Checkpoints:
         """Keeps a moment, whose best weights were saved before, and drops all but the newest two."""
         new, place = self._folder / _new(f"step-{state.step:08d}"), self._folder / f"step-{state.step:08d}"
         private_folder(new)
-        write_tensors(new / "tensors.safetensors", tensors)
+        self._write(new / _TENSORS, tensors, place)
         manifest = _Manifest(
             job=self._origin.job,
             code=self._origin.code,
             state=state,
-            tensors=digest_file(new / "tensors.safetensors"),
+            tensors=digest_file(new / _TENSORS),
             best=self._best_digests[state.best_step],
         )
         (new / "state.json").write_text(manifest.model_dump_json(), encoding="utf-8")
@@ -186,7 +189,7 @@ class Checkpoints:
         if self._is_foreign(manifest) and not self._origin.fork:
             raise _foreign() if manifest.job != self._origin.job else _other_code()
         self._best_digests[manifest.state.best_step] = manifest.best
-        tensors = _read_tensors(place / "tensors.safetensors", manifest.tensors)
+        tensors = self._read(place / _TENSORS, manifest.tensors, place)
         if tensors is None or self.best(manifest.state.best_step) is None:
             return None
         return self._forked(manifest, tensors) if self._is_foreign(manifest) else TrainingCheckpoint(manifest.state, tensors)
@@ -204,7 +207,23 @@ class Checkpoints:
 
     def best(self, step: int) -> dict[str, torch.Tensor] | None:
         """The best weights, reached at ``step``; None where they are no longer what was written."""
-        return _read_tensors(self._best(step), self._best_digests[step])
+        return self._read(self._best(step), self._best_digests[step], self._best(step))
+
+    def _write(self, path: Path, tensors: dict[str, torch.Tensor], place: Path) -> None:
+        """Encrypted, where there is a key, for the name of the ``place`` that ``path`` is renamed to, or lies in."""
+        if self._origin.seal_key:
+            held, key = _held(tensors), bytes.fromhex(self._origin.seal_key)
+            beside(lambda: write_sealed(path, held, key, place.name))
+        else:
+            write_tensors(path, tensors)
+
+    def _read(self, path: Path, digest: Digest, place: Path) -> dict[str, torch.Tensor] | None:
+        if not self._origin.seal_key:
+            return _read_tensors(path, digest)
+        try:
+            return read_sealed(path, bytes.fromhex(self._origin.seal_key), place.name) if digest_file(path) == digest else None
+        except (OSError, Corrupt):
+            return None
 
     def _prune(self) -> None:
         for place in self._places():
@@ -262,9 +281,13 @@ def _read_tensors(path: Path, digest: Digest) -> dict[str, torch.Tensor] | None:
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Writes ``tensors`` to ``path`` and waits until they are on the disk. Raises OSError."""
-    held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    held = _held(tensors)
     beside(lambda: save_file(held, path))
     flush_path(path)
+
+
+def _held(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _remove(path: Path) -> None:

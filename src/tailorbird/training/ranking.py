@@ -267,7 +267,7 @@ def _finite(loss: float, step: int) -> float:
 
 def _save(job: RankingJob, encoder: TrainableEncoder, head: nn.Linear | None) -> Path:
     """An adapter where the index's encoder stays; whole weights where all of them learned, or where a head reads them."""
-    place = job.workspace / "model"
+    place = (job.results or job.workspace) / "model"
     shutil.rmtree(place, ignore_errors=True)
     private_folder(place)
     if head is None and job.settings.lora is not None:

@@ -109,7 +109,7 @@ def _train(job: TrainingJob, report: ReportProgress, sharding: Sharding) -> Trai
     check_job(job)
     mark = PeakMemory()
     method, team = method_named(job.settings.method), ProcessGroup()
-    checkpoints = Checkpoints(job.workspace, CheckpointOrigin(job=fingerprint(job), code=code_digest(), fork=job.fork))
+    checkpoints = Checkpoints(job.workspace, _origin(job))
     course = _encode(job)
     # Before anything is drawn, so that the same seed gives the same adapters.
     torch.manual_seed(job.settings.seed)
@@ -121,7 +121,7 @@ def _train(job: TrainingJob, report: ReportProgress, sharding: Sharding) -> Trai
         if network.divided:
             learner, parameters = _apart(job, method)
         _take_best(parameters, checkpoints, state)
-    folder = _save(method, learner, job.workspace, team)
+    folder = _save(method, learner, job.results or job.workspace, team)
     trained = sum(parameter.numel() for parameter in parameters.values())
     found = _report(job, state, trained, network)
     measured = {"grown_memory_gb": max(0.0, mark.gib - mark.start), "plateau": loop.plateau.told(state)}
@@ -135,7 +135,11 @@ def _is_full(error: OSError | SafetensorError) -> bool:
 
 def fingerprint(job: TrainingJob) -> Digest:
     """Names everything that the trained bytes depend on, the code aside."""
-    return digest_of({k: v for k, v in plain_json(job).items() if k not in ("base", "workspace", "fork")})
+    return digest_of({k: v for k, v in plain_json(job).items() if k not in ("base", "workspace", "fork", "seal_key", "results")})
+
+
+def _origin(job: TrainingJob) -> CheckpointOrigin:
+    return CheckpointOrigin(job=fingerprint(job), code=code_digest(), fork=job.fork, seal_key=job.seal_key)
 
 
 def _encode(job: TrainingJob) -> TrainingCourse:

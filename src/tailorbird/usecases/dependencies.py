@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
 from tailorbird.base_models import ModelCache
-from tailorbird.domain.errors import Unavailable
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.crypto.data_key import derive
+from tailorbird.domain.data_key import DataKey
+from tailorbird.domain.errors import Forbidden, Unavailable
 from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.plan import Prices
 from tailorbird.domain.run import Outlook, TrainingProgress
 from tailorbird.domain.value import Digest
-from tailorbird.ports.artifacts import ErasableStore
+from tailorbird.ports.artifacts import ErasableStore, StoredFiles
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.detector import Detector
 from tailorbird.ports.encoder import Encoder
@@ -27,6 +31,8 @@ from tailorbird.ports.trainer import Trainer
 from tailorbird.ports.witness import Witness
 from tailorbird.system.source_access import Credentials
 from tailorbird.usecases.denial_counter import Denials
+from tailorbird.usecases.sealed_artifacts import SealedArtifacts
+from tailorbird.usecases.tenant_keys import TenantKeys
 
 
 def _no_encoder() -> Encoder:
@@ -71,6 +77,10 @@ class Dependencies:
     model's kappa must reach before it counts. ``fetches_encoder``: a plan whose floor could read vectors fetches the catalogue's encoder.
     ``model_cache`` is the folder of converted base models that a user's workspaces share (None: each has its own).
     ``credentials`` are those that places of tenants may name.
+
+    ``artifacts`` are those of ``tenant``, where the workspace encrypts; before a tenant is named, those in the clear. ``keys`` are the data
+    keys of tenants; ``sealed`` opens what a key has encrypted, ``sealed_files`` its files as they lie there, by the key's scope. ``clear``
+    is the folder for what is decrypted (None: nothing ever is).
     """
 
     ledger: Ledger
@@ -94,6 +104,26 @@ class Dependencies:
     fetches_encoder: bool = False
     model_cache: Path | None = None
     credentials: Credentials = field(default_factory=dict, repr=False)
+    tenant: str = ""
+    keys: TenantKeys | None = None
+    sealed: Callable[[DataKey], ErasableStore] | None = None
+    sealed_files: Callable[[str], StoredFiles] | None = None
+    clear: Callable[[], Path] | None = None
+
+    def for_tenant(self, tenant: str) -> Dependencies:
+        """The same with the artifacts of one tenant: what it puts is encrypted under its key, where the workspace encrypts."""
+        keys, sealed = self.keys, self.sealed
+        if keys is None or sealed is None or self.tenant == tenant:
+            return self
+        if self.tenant:
+            raise Forbidden(f"work of tenant {self.tenant} asks for artifacts of {tenant}", "ask as that tenant", code="other_tenant")
+
+        @cache
+        def opened() -> ErasableStore | None:
+            key = keys.of(tenant)
+            return sealed(key) if key is not None else None
+
+        return replace(self, tenant=tenant, artifacts=SealedArtifacts(opened, self.artifacts))
 
     @property
     def models(self) -> ModelCache:
@@ -112,7 +142,25 @@ class Dependencies:
 
     def vectors(self, run: str) -> Path:
         """Where a run keeps the vectors of its texts until what reads them is made."""
-        return self.runs / run / "vectors"
+        return (self.scratch(run) or self.runs / run) / "vectors"
+
+    def scratch(self, run: str) -> Path | None:
+        """Where a run keeps what must not come on a disk in the clear; None where the workspace does not encrypt."""
+        return self.in_the_clear and self.in_the_clear / "runs" / run
+
+    @property
+    def in_the_clear(self) -> Path | None:
+        """The folder for what must not come on a disk in the clear; None where the workspace does not encrypt."""
+        return self.clear() if self.clear is not None and self.keys is not None and self.keys.encrypts else None
+
+    def seal_key(self, purpose: str) -> str:
+        """The key of ``tenant`` for one purpose, in hexadecimal digits; empty where the workspace does not encrypt."""
+        key = self.keys.of(self.tenant) if self.keys is not None and self.keys.encrypts and self.tenant else None
+        return derive(key, purpose).hex() if key is not None else ""
+
+    def reference(self, release: Digest) -> Path:
+        """Where this machine keeps what production of a release is compared with."""
+        return self.workspace / "cache" / f"reference-{digest_of({'release': release}).removeprefix('sha256:')}.json"
 
     def curations(self, tenant: str) -> Path:
         """Where it is kept, by objective, what a tenant's earlier curations found, without words: it can be made again at any time."""

@@ -47,7 +47,7 @@ class UseCase(Generic[P, A]):
 
     def __call__(self, deps: Dependencies, actor: Actor, /, *args: P.args, **kwargs: P.kwargs) -> A:
         """The function's own answer."""
-        return self.function(deps, actor, *args, **kwargs)
+        return self.function(deps.for_tenant(actor.tenant), actor, *args, **kwargs)
 
     @property
     def noun(self) -> str:
@@ -98,6 +98,7 @@ class UseCase(Generic[P, A]):
     def answer(self, deps: Dependencies, actor: Actor, request: Value) -> A:
         """The function's answer to ``request``, without a check of permission."""
         function: Callable[..., A] = self.function
+        deps = deps.for_tenant(actor.tenant)
         if self._whole is not None:
             return function(deps, actor, request)
         return function(deps, actor, **{name: getattr(request, name) for name in self._parameters})

@@ -41,11 +41,11 @@ class TenantStore:
         self._require([(sum(map(len, deps)), lambda: digest_bytes(*deps))])
         return self._counted(self._store.put(*deps))
 
-    def put_tree(self, folder: Path) -> Digest:
+    def put_tree(self, folder: Path, *, public: bool = False) -> Digest:
         """As ``ArtifactStore.put_tree``. Raises Exhausted (``quota_storage``)."""
         files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
         self._require([(path.stat().st_size, lambda path=path: digest_file(path)) for path in files])  # type: ignore[misc]
-        tree = self._counted(self._store.put_tree(folder))
+        tree = self._counted(self._store.put_tree(folder, public=public))
         for digest in self._store.tree(tree).values():
             self._counted(digest)
         return tree
@@ -110,12 +110,16 @@ class TenantStore:
         """As ``ErasableStore.size``."""
         return self._store.size(digest)
 
-    def destroy(self, digest: Digest) -> bool:
-        """As ``ErasableStore.destroy``; what is gone counts no longer."""
+    def destroy(self, digest: Digest, *, shared: bool = False) -> bool:
+        """As ``ErasableStore.destroy``: what is gone counts no longer. Bytes that another tenant has stored as its own stay."""
         self._new.pop(digest, None)
         with self._parts.ledger.work(self._tenant) as work:
             work.storage.forget([digest])
-        return self._store.destroy(digest)
+        return self._store.destroy(digest, shared=shared or bool(held_by_others(self._parts, self._tenant, [digest])))
+
+    def forget_copies(self, digest: Digest) -> None:
+        """As ``ErasableStore.forget_copies``."""
+        self._store.forget_copies(digest)
 
     def _counted(self, digest: Digest) -> Digest:
         self._new[digest] = self._store.size(digest) or 0
@@ -164,6 +168,10 @@ def require_room(deps: Dependencies, tenant: str, ahead: int) -> None:
 
 def stored_by(deps: Dependencies, tenant: str) -> Storage:
     """What a tenant has stored. Where nothing was counted yet, as after an upgrade, what its records lead to is counted first."""
+    return _counted(deps, tenant).model_copy(update={"working_bytes": _working(deps, tenant)})
+
+
+def _counted(deps: Dependencies, tenant: str) -> Storage:
     with deps.ledger.work(tenant, write=False) as work:
         total = work.storage.total()
     if total.artifacts == 0:
@@ -174,7 +182,19 @@ def stored_by(deps: Dependencies, tenant: str) -> Storage:
             with deps.ledger.work(tenant) as work:
                 work.storage.add(sizes)
                 total = work.storage.total()
-    return total.model_copy(update={"working_bytes": _working(deps, tenant)})
+    return total
+
+
+def held_by_others(deps: Dependencies, tenant: str, digests: Iterable[Digest]) -> frozenset[Digest]:
+    """Members of ``digests`` that another tenant's work has stored, too. That another's text names one holds nothing."""
+    with deps.ledger.system(write=False) as system:
+        others = [other.name for other in system.tenants.all() if other.name != tenant]
+    asked, held = set(digests), set[Digest]()
+    for other in others if asked else ():
+        _counted(deps, other)  # of a record that an earlier version left, what it leads to is counted first
+        with deps.ledger.work(other, write=False) as work:
+            held |= work.storage.counted(asked)
+    return frozenset(held)
 
 
 def reached(store: ErasableStore, named: Iterable[Digest]) -> set[Digest]:

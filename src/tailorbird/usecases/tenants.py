@@ -178,6 +178,8 @@ def list_tenants(deps: Dependencies, actor: Actor) -> TenantList:
 def remove_tenant(deps: Dependencies, actor: Actor, name: Name) -> Removed:
     """Remove a tenant with all that is its.
 
+    Its data key goes with its rows: from then on what it has encrypted is noise, also where a file of it is left.
+
     Raises NotFound, Conflict (the host itself).
     """
     require_host(deps, actor)
@@ -186,13 +188,16 @@ def remove_tenant(deps: Dependencies, actor: Actor, name: Name) -> Removed:
     with deps.ledger.system(write=False) as system:
         theirs = set(system.references.digests(of=name))
     files = _files_of(deps, name)
+    with deps.ledger.work(name, write=False) as work:
+        key = work.data_keys.get()
+    scope = key.scope if key else None
     with deps.ledger.system() as system:
         gone = system.tenants.get(name)
         rows = system.tenants.remove(name)
         system.events.append([_event("tenant.removed", gone, actor, deps, {"rows": sum(rows.values())})])
     with deps.ledger.system(write=False) as system:
         kept = set(system.references.digests())
-    artifacts = _forget(deps.artifacts, theirs, kept)
+    artifacts = _forget(deps.artifacts, theirs, kept) + _forget_sealed(deps, name, scope)
     return Removed(tenant=name, rows=rows, artifacts=artifacts, files=sum(_delete(deps, path) for path in files))
 
 
@@ -265,11 +270,21 @@ def _forget(store: ErasableStore, theirs: set[Digest], kept: set[Digest]) -> int
     return len(only_theirs)
 
 
+def _forget_sealed(deps: Dependencies, name: str, scope: str | None) -> int:
+    """Deletes what was encrypted under the key of ``scope``, which is gone; how many files."""
+    if deps.keys is not None:
+        deps.keys.forget(name)
+    if scope is None or deps.sealed_files is None:
+        return 0
+    files = deps.sealed_files(scope)
+    return sum(files.remove(sealed) for sealed in list(files.names()))
+
+
 def _files_of(deps: Dependencies, name: str) -> list[str]:
     """Places in the workspace that are the tenant's: its keys, the folders of its runs, what its curations and indexes keep."""
     with deps.ledger.work(name, write=False) as work:
         runs = [f"runs/{run.id}" for run in work.runs.all()]
-    return [f"keys/{name}", f"curations/{name}", f"indexes/{name}", *runs]
+    return [f"keys/{name}", f"curations/{name}", f"indexes/{name}", f"uploads/{name}", *runs]
 
 
 def _delete(deps: Dependencies, place: str) -> int:

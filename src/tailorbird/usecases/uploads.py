@@ -5,8 +5,10 @@ Artifacts are kept once, whoever sent them, so a digest alone must open nothing:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -15,6 +17,7 @@ from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.value import Digest, Value
 from tailorbird.objective import OBJECTIVE_FILE
+from tailorbird.system.files import private_folder
 from tailorbird.usecases.audit_events import record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.storage_quota import storing
@@ -53,12 +56,28 @@ class Upload(Value):
     file: Digest
 
 
+def uploads_folder(deps: Dependencies, tenant: str) -> Path:
+    """Where files that a tenant uploads lie until they are whole: in memory, where the workspace encrypts and the system offers that."""
+    return (deps.in_the_clear or deps.workspace) / "uploads" / tenant
+
+
+@contextmanager
+def readable_upload(deps: Dependencies, file: Digest, name: str = "file") -> Iterator[Path]:
+    """An uploaded file as a file of this machine, for readers that need one; it is gone at the end. Raises NotFound, Corrupt."""
+    with TemporaryDirectory(prefix="tailorbird-") as folder:
+        place = Path(folder) / name
+        private_folder(place.parent)
+        deps.artifacts.save(file, place)
+        yield place
+
+
 def keep_upload(deps: Dependencies, actor: Actor, folder: Path) -> Stored:
     """Stores the one file in ``folder``, without holding it in memory, and notes that the actor's tenant sent it.
 
     Raises Exhausted (the tenant's quota of storage).
     """
     (path,) = folder.iterdir()
+    deps = deps.for_tenant(actor.tenant)
     with storing(deps, actor.tenant) as store:
         stored = Stored(digest=store.tree(store.put_tree(folder))[path.name], bytes=path.stat().st_size)
     with deps.ledger.work(actor.tenant) as work:

@@ -1,10 +1,13 @@
 """Inspection of a data file before an objective names it: format, encoding, separator, columns and their probable roles.
 
     columns → file_profile
+    file_texts
 
-In: a file. Out: an inspection, for a person to confirm. Must not know: objectives, snapshots.
+In: a file. Out: an inspection, for a person to confirm; all texts of a file whose columns nobody has named. Must not know: objectives,
+snapshots.
 """
 
 from tailorbird.data.inspection.file_profile import inspect_file
+from tailorbird.data.inspection.file_texts import file_texts
 
-__all__ = ["inspect_file"]
+__all__ = ["file_texts", "inspect_file"]

@@ -51,7 +51,7 @@ def inspect_file(name: str, folder: Path, progress: Callable[[str], None]) -> In
 def look(given: dict[str, Any]) -> Iterator[Any]:
     """Looks at a file in a confined process: words about how far it is, and an inspection at last."""
     found = file_of(given)
-    file = _as_it_looks(found)
+    file = as_it_looks(found)
     seen = _Seen()
     for rows in seen.pass_over(file):
         yield f"{rows:,} rows looked at"
@@ -78,7 +78,8 @@ def look(given: dict[str, Any]) -> Iterator[Any]:
 _TEXT = (".csv", ".tsv", ".json", ".jsonl")
 
 
-def _as_it_looks(file: DataFile) -> DataFile:
+def as_it_looks(file: DataFile) -> DataFile:
+    """The file with the encoding and the separator that it seems to have. Raises DataInvalid: binary content."""
     if file.kind not in _TEXT:
         return file
     encoding = guess_encoding(file.path)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tailorbird.domain.errors import NotFound, Unavailable
 from tailorbird.ports.clock import Clock, TimeFloor
+from tailorbird.ports.data_keys import DataKeyRepository
 from tailorbird.ports.deployment import AliasRepository, RequestRepository
 from tailorbird.ports.events import AuditLog, EventLog, LogSealer, RowAnchorBook, RowAnchors
 from tailorbird.ports.feedback import ContentRepository, FeedbackRepository, ReviewRepository
@@ -23,6 +24,7 @@ from tailorbird.ports.rollout import RolloutRepository
 from tailorbird.ports.runs import RunRepository, StepRepository, WorkQueue
 from tailorbird.ports.signals import SignalRepository
 from tailorbird.testing.ledger.anchors import MemoryAnchorBook, MemoryAnchors
+from tailorbird.testing.ledger.data_keys import MemoryDataKeys
 from tailorbird.testing.ledger.deployment import MemoryAliases, MemoryRequests, MemorySignals
 from tailorbird.testing.ledger.event_log import MemoryEvents
 from tailorbird.testing.ledger.feedback import MemoryContents, MemoryFeedback, MemoryReviews
@@ -63,6 +65,7 @@ class MemoryTenantWork:
         self.decisions: DecisionRepository = MemoryDecisions(transaction, tenant)
         self.erasures: ErasureRepository = MemoryErasures(transaction, tenant, clock)
         self.secrets: SecretRepository = MemorySecrets(transaction, tenant)
+        self.data_keys: DataKeyRepository = MemoryDataKeys(transaction, tenant)
         self.usage: UsageRepository = MemoryUsage(transaction, tenant)
         self.storage: StorageRepository = MemoryStorage(transaction, tenant)
         self.feedback: FeedbackRepository = MemoryFeedback(transaction, tenant)

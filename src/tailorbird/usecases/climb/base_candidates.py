@@ -48,7 +48,7 @@ def installed_encoder(context: StepContext) -> BaseModelRef | None:
     """The encoder of the catalogue that lies here; None where none does."""
     for listed in base_models.list_models(context.deps.models):
         if listed.role == "encoder" and listed.folder is not None:
-            return base_models.register_base(listed.folder, listed.name, context.deps.artifacts, context.deps.models.own)
+            return base_models.register_base(listed.folder, listed.name, context.deps.artifacts, context.deps.models.own, public=True)
     return None
 
 
@@ -65,7 +65,7 @@ def _fetched_encoder(context: StepContext) -> tuple[BaseModelRef | None, str]:
     except (TailorbirdError, OSError) as error:
         why = error.message if isinstance(error, TailorbirdError) else error.strerror or type(error).__name__
         return None, f"the encoder {entry.name} could not be fetched ({why})"
-    return base_models.register_base(folder, entry.name, context.deps.artifacts, context.deps.models.own), ""
+    return base_models.register_base(folder, entry.name, context.deps.artifacts, context.deps.models.own, public=True), ""
 
 
 def _announced(entry: CatalogueEntry) -> str:
@@ -130,8 +130,10 @@ def _given(context: StepContext, name: str) -> str:
 def fetch_base(context: StepContext, name: str) -> BaseModelRef:
     """A base model, pulled and registered by digest. Raises ModelInvalid, with ``model_kind`` where it is not of the kind that the task
     needs."""
-    folder = base_models.pull(_given(context, name), context.deps.models, context.deps.model_reader, context.progress.tell)
-    base = base_models.register_base(folder, name, context.deps.artifacts, context.deps.models.own)
+    given = _given(context, name)
+    folder = base_models.pull(given, context.deps.models, context.deps.model_reader, context.progress.tell)
+    public = any(given == entry.name for entry in base_models.catalogue())
+    base = base_models.register_base(folder, name, context.deps.artifacts, context.deps.models.own, public=public)
     if base_models.is_encoder(base) != (context.objective.task.kind is TaskKind.RANK):
         raise ModelInvalid(
             f"{name} {'turns texts into vectors' if base_models.is_encoder(base) else 'writes answers'}, which is not what the task needs",

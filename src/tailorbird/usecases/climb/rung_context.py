@@ -7,6 +7,7 @@ from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.plan import RungPlan
+from tailorbird.system.files import private_folder
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.cancellation import within_budget
 from tailorbird.usecases.steps.step_context import StepContext
@@ -15,6 +16,8 @@ from tailorbird.usecases.steps.training_fork import source_of
 
 def context_of(context: StepContext, rung: RungPlan, base: BaseModelRef) -> rungs.RungContext:
     """The context of one rung. Its progress raises once the objective's budget is used up."""
+    place = transitions.make_step(rung).replace(" ", "-")
+    scratch = context.deps.scratch(context.run.id)
     progress = within_budget(context.progress, context.objective.budget, context.spent, context.deps.prices.per_hour)
     return rungs.RungContext(
         objective=context.objective,
@@ -32,9 +35,11 @@ def context_of(context: StepContext, rung: RungPlan, base: BaseModelRef) -> rung
         trainer=context.deps.trainer,
         engine=context.deps.engine,
         artifacts=context.deps.artifacts,
-        workspace=context.folder / transitions.make_step(rung).replace(" ", "-"),
+        workspace=context.folder / place,
         indexes=context.deps.indexes(context.run.tenant),
         fork=source_of(context.folder),
+        seal_key=context.deps.seal_key("checkpoints"),
+        results=scratch and private_folder(scratch / place),
         report=progress.training,
         progress=progress.tell,
     )

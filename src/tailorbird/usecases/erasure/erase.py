@@ -7,7 +7,7 @@ worker at a time holds the lease. No name of a person enters the record: a keyed
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Annotated
@@ -21,18 +21,28 @@ from tailorbird.domain.erasure import Certificate, Erasure, ErasureReach, Obliga
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.ladder import Candidate
-from tailorbird.domain.run import FINISHED, RunState
+from tailorbird.domain.run import FINISHED, Run, RunState
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.text.pseudonyms import pseudonym
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.erasure.kept_indexes import kept_indexes
-from tailorbird.usecases.erasure.lineage import Found, Lineage, SubjectData, held_by, reach_of, trace, with_ancestors
+from tailorbird.usecases.erasure.lineage import Found, SubjectData, held_by, reach_of, trace, with_ancestors
+from tailorbird.usecases.erasure.local_copies import clear_copies
 from tailorbird.usecases.erasure.obligations import due_still, duties_of, purged, unused_indexes, unused_prompts
+from tailorbird.usecases.erasure.places import treated
 from tailorbird.usecases.erasure.request_erasure import Reasons, find_words, forget_words, quotes_of
 from tailorbird.usecases.erasure.review_erasure import Sheets, find_answers, forget_answers
 from tailorbird.usecases.erasure.snapshot_rewrite import rewrite
+from tailorbird.usecases.erasure.upload_search import (
+    UploadsFound,
+    clear_uploads_under_way,
+    find_uploads,
+    forget_uploads,
+    runs_over,
+    uploaded_by,
+)
 from tailorbird.usecases.leases import owner
 from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.snapshots.amendments import PROVENANCE, manifests_of
@@ -48,16 +58,17 @@ PURPOSE = "erasure"
 
 @dataclass(frozen=True)
 class _Theirs:
-    """What is the person's: in snapshots, in requests, on sheets of label reviews, and what is left of an earlier look because a release
-    needed it then."""
+    """What is the person's: in snapshots, in requests, on sheets of label reviews, in uploaded files, and what is left of an earlier look
+    because a release needed it then."""
 
     found: Found
     words: Reasons
     sheets: Sheets
+    uploads: UploadsFound
     left: frozenset[Digest]
 
     def __bool__(self) -> bool:
-        return bool(self.found or self.words or self.sheets or self.left)
+        return bool(self.found or self.words or self.sheets or self.uploads or self.left)
 
 
 class Certified(Value):
@@ -94,14 +105,11 @@ def _erase(deps: Dependencies, actor: Actor, subject: str) -> Erasure:
         found = theirs.found
         rewritten = tuple(_rewrite(deps, actor, asked, digest, found, secret) for digest in found)
         asked = _write_certificate(deps, actor, asked, theirs, rewritten, secret)
-    for digest in show_certificate(deps, actor, asked.id).certificate.purged:
+    clear_uploads_under_way(theirs.uploads)
+    certificate = show_certificate(deps, actor, asked.id).certificate
+    for digest in certificate.purged:
         deps.artifacts.destroy(digest)
-    for folder in (deps.curations(actor.tenant), deps.indexes(actor.tenant)):
-        shutil.rmtree(folder, ignore_errors=True)
-    with deps.ledger.work(actor.tenant, write=False) as work:
-        runs = [run.id for run in work.runs.all()]
-    for run in runs:
-        shutil.rmtree(deps.vectors(run), ignore_errors=True)
+    clear_copies(deps, actor.tenant, certificate)
     deps.ledger.flush(scrub=True)
     return asked
 
@@ -187,15 +195,17 @@ def _find(deps: Dependencies, asked: Erasure, subject: str) -> _Theirs:
     words = find_words(deps, asked.tenant, subject, quotes)
     with deps.ledger.work(asked.tenant, write=False) as work:
         sheets = find_answers(work, {row.id for held in found.values() for row in held.rows}, quotes)
-    if not found and not words and not sheets and asked.certificate is None:
+    _hold(deps, asked)
+    uploads = find_uploads(deps, asked.tenant, quotes)
+    if not (found or words or sheets or uploads) and asked.certificate is None:
         _hold(deps, asked, timedelta(0))
         raise NotFound(
-            "no snapshot holds a row or a document of this person, and no request is theirs",
+            "no snapshot and no uploaded file holds anything of this person, and no request is theirs",
             "write the name as it stands in the column that is named as `subject`; what comes later is left out from now on",
             code="subject_missing",
         )
     _hold(deps, asked)
-    return _Theirs(found, words, sheets, _left(deps, asked))
+    return _Theirs(found, words, sheets, uploads, _left(deps, asked))
 
 
 def _left(deps: Dependencies, asked: Erasure) -> frozenset[Digest]:
@@ -241,6 +251,9 @@ def _write_certificate(
         forgotten = unused_prompts(work, traced.demonstrated | theirs.left)
         doomed = purged(work, deps.artifacts, found, news, traced) | theirs.left - set(forgotten)
         doomed |= unused_indexes(work, deps.artifacts, kept)
+        uploads = (doomed & uploaded_by(work)) | theirs.uploads.theirs
+        doomed |= uploads
+        over = tuple(runs_over(work, deps.artifacts, uploads))
         certificate = Certificate(
             erasure=asked.id,
             tenant=actor.tenant,
@@ -248,7 +261,7 @@ def _write_certificate(
             asked_by=asked.by,
             asked_at=asked.at,
             done_at=now,
-            reach=_joined(reach_of(work, lineage, traced, now), earlier),
+            reach=_joined(reach_of(work, lineage, traced, now), over, earlier),
             snapshots=rewritten,
             purged=tuple(sorted(doomed | set(earlier.purged if earlier else ()))),
             duties=_duties(work, duties_of(found, traced, now.date()), earlier),
@@ -256,12 +269,16 @@ def _write_certificate(
             words=forget_words(work, actor.tenant, theirs.words, secret),
             forgotten=forgotten,
             answers=forget_answers(work, theirs.sheets),
+            uploads=tuple(sorted(uploads | set(earlier.uploads if earlier else ()))),
+            unread=tuple(sorted(theirs.uploads.unread)),
+            places=treated(),
         )
         gone = {row.id for held in found.values() for row in held.rows}
         work.decisions.forget(gone)
         work.splits.forget(gone)
         work.records.forget(Candidate, forgotten)
-        _end_open_runs(work, traced)
+        _end_open_runs(work, [*traced.runs, *traced.waiting, *over])
+        forget_uploads(work, uploads)
         digest = work.records.put(certificate)
         done = work.erasures.finish(asked.id, owner(), digest)
         record(work, "data.erased", actor.name, asked.id, now, _facts(digest, certificate, len(gone)))
@@ -274,12 +291,15 @@ def _facts(digest: Digest, certificate: Certificate, rows: int) -> Facts:
         "duties": len(certificate.duties),
         "requests": len(certificate.words),
         "reviews": len(certificate.answers),
+        "uploads": len(certificate.uploads),
     }
     return {"certificate": digest, "rows": rows, "documents": certificate.reach.documents, **counts}
 
 
-def _joined(reach: ErasureReach, earlier: Certificate | None) -> ErasureReach:
-    """With what was reached before: an index or a prompt that had to stay then is looked at again each time."""
+def _joined(reach: ErasureReach, over: Iterable[Run], earlier: Certificate | None) -> ErasureReach:
+    """With runs ``over`` files that go, and with what was reached before: an index or a prompt that had to stay then is looked at again
+    each time."""
+    reach = reach.model_copy(update={"runs": tuple(sorted({*reach.runs, *(run.id for run in over)}))})
     if earlier is None:
         return reach
     before = earlier.reach
@@ -295,9 +315,9 @@ def _duties(work: UnitOfWork, new: tuple[Obligation, ...], earlier: Certificate 
     return tuple(sorted([*before, *more], key=lambda duty: (duty.due, duty.kind.value, duty.what)))
 
 
-def _end_open_runs(work: UnitOfWork, traced: Lineage) -> None:
-    """A run over rows that are being destroyed cannot go on, nor one that would carry on an encoder which learned them; the next adapt is
-    another run, over the new snapshot."""
-    for run in (*traced.runs, *traced.waiting):
+def _end_open_runs(work: UnitOfWork, runs: Iterable[Run]) -> None:
+    """A run over rows or files that are being destroyed cannot go on, nor one that would carry on an encoder which learned them; the next
+    adapt is another run, over the new snapshot."""
+    for run in runs:
         if run.state not in (*FINISHED, RunState.CANCELLED):
             work.runs.set_state(run.id, RunState.CANCELLED)

@@ -93,7 +93,7 @@ def hold(deps: Dependencies, actor: Actor, asked: ModelReview, progress: Progres
     """
     if asked.state is JudgeState.DONE:
         return asked
-    name = owner()
+    name, deps = owner(), deps.for_tenant(actor.tenant)
     with deps.ledger.work(actor.tenant) as work:
         taken = work.model_reviews.take(asked, name, LEASE)
     if not taken:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from tailorbird import __version__
 from tailorbird.auth import Action, sign
@@ -31,11 +31,12 @@ from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput,
 from tailorbird.domain.event import Checkpoint, Event
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.value import Digest, Value
-from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.ports.artifacts import ArtifactStore, SealableStore
 from tailorbird.system.files import OWNER_FILE, digest_file, flush, flush_path, is_open_to_others, private_folder
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.maintenance.audit import check_log, log_key, log_public_key, make_checkpoint
+from tailorbird.usecases.maintenance.sealed_backup import copy_sealed, restore_sealed
 
 _MANIFEST, _SETTINGS, _LEDGER, _KEYS = "manifest.json", "settings.yaml", "ledger", "keys"
 #: The signature of the manifest by the key of the log, beside it; and the purpose that is signed for.
@@ -47,7 +48,7 @@ _STALE_SECONDS = 86_400.0
 
 class BackupManifest(Value):
     """Manifest of a backup. ``files`` are those beside the manifest, by relative path; ``log_key`` checks the notes in the log
-    (base64)."""
+    (base64). ``sealed`` are encrypted artifacts, as ``SCOPE/NAME``: who holds the workspace's key can read them."""
 
     format: Literal[1] = 1
     version: str
@@ -59,6 +60,7 @@ class BackupManifest(Value):
     files: dict[str, Digest]
     artifacts: tuple[Digest, ...]
     with_keys: bool
+    sealed: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
 
 
 class Backup(Value):
@@ -107,7 +109,7 @@ class BackupTarget:
     """Target of a backup: the folder, and the store in its ``artifacts/``. ``settings`` is the text to keep with it."""
 
     folder: Path
-    store: ArtifactStore
+    store: SealableStore
     settings: bytes
     with_keys: bool = False
 
@@ -123,10 +125,11 @@ def back_up(deps: Dependencies, actor: Actor, target: BackupTarget, progress: Pr
     with _storage(target.folder), _built(target.folder, name) as folder:
         rows = deps.ledger.dump(folder / _LEDGER)
         artifacts, new = _copy_artifacts(deps, target.store, progress)
+        sealed, more = copy_sealed(deps, target.store)
         _write(folder / _SETTINGS, target.settings)
         if target.with_keys:
             _copy_keys(deps.workspace / _KEYS, folder / _KEYS)
-        manifest = _manifest(deps, checkpoint, folder, rows, artifacts)
+        manifest = _manifest(deps, checkpoint, folder, rows, artifacts).model_copy(update={"sealed": sealed})
         digest = digest_bytes(canonical_json(manifest))
         _write(folder / _MANIFEST, canonical_json(manifest))
         _write(folder / _SIGNATURE, canonical_json(sign(log_key(deps), "log", _PURPOSE, digest, manifest.made_at)))
@@ -137,8 +140,8 @@ def back_up(deps: Dependencies, actor: Actor, target: BackupTarget, progress: Pr
         folder=str(target.folder / name),
         digest=digest,
         rows=sum(rows.values()),
-        artifacts=len(artifacts),
-        new=new,
+        artifacts=len(artifacts) + len(sealed),
+        new=new + more,
         log_size=checkpoint.size,
         log_key=manifest.log_key,
         with_keys=target.with_keys,
@@ -206,7 +209,7 @@ def artifacts_of(found: FoundBackup) -> Path:
     return found.folder.parent / "artifacts"
 
 
-def restore(deps: Dependencies, found: FoundBackup, store: ArtifactStore, progress: Progress) -> RestoredWorkspace:
+def restore(deps: Dependencies, found: FoundBackup, store: SealableStore, progress: Progress) -> RestoredWorkspace:
     """Fills the new workspace of ``deps`` from a backup and its artifact ``store``, and verifies it.
 
     Raises Conflict (something is there), Corrupt (an artifact, a row or the log is not what was backed up), NotFound, Unavailable.
@@ -216,6 +219,7 @@ def restore(deps: Dependencies, found: FoundBackup, store: ArtifactStore, progre
     for number, digest in enumerate(manifest.artifacts, 1):
         store.copy(digest, deps.artifacts)
         progress.count(number, len(manifest.artifacts))
+    restore_sealed(deps, store, manifest.sealed)
     with _storage(deps.workspace):
         if manifest.with_keys:
             _copy_keys(found.folder / _KEYS, deps.workspace / _KEYS)
@@ -227,7 +231,7 @@ def restore(deps: Dependencies, found: FoundBackup, store: ArtifactStore, progre
         digest=found.digest,
         made_at=manifest.made_at,
         rows=sum(rows.values()),
-        artifacts=len(manifest.artifacts),
+        artifacts=len(manifest.artifacts) + len(manifest.sealed),
         log_size=manifest.log_size,
         with_keys=manifest.with_keys,
     )

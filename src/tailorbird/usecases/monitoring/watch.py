@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tailorbird import data, monitoring
 from tailorbird.auth import Action
-from tailorbird.crypto.canonical_json import canonical_json, digest_of
+from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.deployment import Alias, RequestRow, Traffic
 from tailorbird.domain.errors import DataInvalid, TailorbirdError, Unavailable
@@ -133,8 +133,8 @@ def _watch_release(deps: Dependencies, one: _InProduction, bounds: monitoring.Th
 
 
 def _reference(deps: Dependencies, one: _InProduction) -> monitoring.Reference:
-    """Texts of the whole snapshot, and the classes that the release answered to the sealed test; kept as a file, since it never changes."""
-    place = deps.workspace / "cache" / f"reference-{digest_of({'release': one.release.digest}).removeprefix('sha256:')}.json"
+    """Sketches of the whole snapshot, and the classes that the release answered to the sealed test; a file until somebody is erased."""
+    place = deps.reference(one.release.digest)
     try:
         return monitoring.Reference.model_validate_json(place.read_bytes())
     except (OSError, ValueError):

@@ -47,6 +47,7 @@ def export_release(deps: Dependencies, actor: Actor, digest: str, target: Path, 
     approved), Corrupt, InvalidInput (``export_nothing``, ``target_taken``, ``target_unwritable``) and what merging raises.
     """
     permit(deps, actor, Action.EXPORT, digest)
+    deps = deps.for_tenant(actor.tenant)
     release = show_release(deps, actor, digest)
     servable = admit(deps, LoadRequest(tenant=actor.tenant, release=release.digest, purpose="production"))
     if servable.floor is not None:

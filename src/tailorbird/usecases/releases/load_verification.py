@@ -53,7 +53,7 @@ def _admit(deps: Dependencies, request: LoadRequest) -> Servable:
 
 
 def _materialise(deps: Dependencies, release: Release) -> Servable:
-    content = release.content
+    content, deps = release.content, deps.for_tenant(release.content.tenant)
     return Servable(
         id=release.digest,
         tenant=content.tenant,

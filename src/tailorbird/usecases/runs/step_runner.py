@@ -20,12 +20,13 @@ from tailorbird.domain.run import Run, RunState, Step, StepState
 from tailorbird.domain.value import Digest
 from tailorbird.objective import OBJECTIVE_FILE, ObjectiveFile, parse_objective
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.system.files import digest_file
+from tailorbird.system.files import digest_file, remove_folder
 from tailorbird.system.source_access import SourceAccess, restrict_sources
 from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.climb import floor, rungs, sealed_test, snapshot_and_plan
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress, StepBegun
 from tailorbird.usecases.leases import heartbeat, owner
+from tailorbird.usecases.snapshots.amendments import certificates_of
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.cancellation import WatchedProgress, failed_disk, failure_of
 from tailorbird.usecases.steps.step_context import StepContext, StepOutcome, number_of
@@ -52,12 +53,25 @@ class WorkedRun:
 
 def objective_of(deps: Dependencies, run: Run) -> ObjectiveFile:
     """The objective file of a run, as it was submitted, from any machine. Raises NotFound, Corrupt."""
+    deps = deps.for_tenant(run.tenant)
     if run.source is None:
         raise Conflict(f"run {run.id} was made by an earlier version", "adapt again: it becomes another run", code="run_outdated")
-    folder = deps.artifacts.get_tree(run.inputs) if run.inputs else Path(run.folder)
+    folder = _inputs_of(deps, run) if run.inputs else Path(run.folder)
     text = deps.artifacts.get(run.source)
     file = parse_objective(text.decode("utf-8-sig"), str(_given(folder, run.source, len(text))), tenant=run.tenant, accepted=True)
     return file.model_copy(update={"source": Path(file.source).name}) if run.inputs else file
+
+
+def _inputs_of(deps: Dependencies, run: Run) -> Path:
+    """What came with the objective; a folder that is not there where an erasure took some of it. Raises NotFound, Corrupt."""
+    assert run.inputs is not None
+    gone = {digest for digest in deps.artifacts.tree(run.inputs).values() if not deps.artifacts.exists(digest)}
+    if gone:
+        with deps.ledger.work(run.tenant, write=False) as work:
+            erased = {digest for erasure in work.erasures.all() for each in certificates_of(work, erasure) for digest in each.purged}
+        if gone & erased:
+            return deps.runs / run.id / "erased"
+    return deps.artifacts.get_tree(run.inputs)
 
 
 @lru_cache(maxsize=64)
@@ -69,6 +83,7 @@ def _given(folder: Path, source: Digest, size: int) -> Path:
 
 def stage_of(deps: Dependencies, actor: Actor, run: Run, progress: Progress) -> StepContext:
     """The run as its next step sees it."""
+    deps = deps.for_tenant(run.tenant)
     with deps.ledger.work(run.tenant, write=False) as work:
         steps = work.steps.of(run.id)
     return StepContext(deps=deps, actor=actor, run=run, file=objective_of(deps, run), steps=steps, progress=progress)
@@ -227,6 +242,8 @@ def _give_up(context: StepContext, step: Step, error: BaseException, seconds: fl
     """An error fails the step (a later adapt tries it again); an interruption, a cancellation and a record that was away give it back."""
     code = error.error_code if isinstance(error, TailorbirdError) else "internal"
     given_back = not isinstance(error, Exception) or code in (RUN_CANCELLED, *_RECORD_AWAY)
+    if code == RUN_CANCELLED and _is_erased(context):
+        remove_folder(context.folder)
     with suppress(LeaseLost), context.deps.ledger.work(context.run.tenant) as work:
         if given_back:
             work.steps.release(step, seconds)
@@ -236,6 +253,12 @@ def _give_up(context: StepContext, step: Step, error: BaseException, seconds: fl
             work.runs.set_state(context.run.id, RunState.FAILED)
         facts: Facts = {"step": step.name, "code": code}
         record(work, "step.failed", context.actor.name, context.run.id, context.deps.clock.now(), facts)
+
+
+def _is_erased(context: StepContext) -> bool:
+    """True where an erasure ended the run: what this process wrote since then must not stay."""
+    with context.deps.ledger.work(context.run.tenant, write=False) as work:
+        return any(context.run.id in each.reach.runs for erasure in work.erasures.all() for each in certificates_of(work, erasure))
 
 
 def _beat(context: StepContext, step: Step, watched: WatchedProgress) -> bool:

@@ -47,6 +47,7 @@ def adapt(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> W
     Raises ObjectiveInvalid, DataInvalid, Forbidden, Busy (another process works on this run), and what a step raises.
     """
     permit(deps, actor, Action.ADAPT, path.name)
+    deps = deps.for_tenant(actor.tenant)
     return work_on(deps, actor, submit(deps, actor, path, RunState.ACTIVE), progress)
 
 
@@ -56,12 +57,13 @@ def plan(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> St
     The run it leaves is the one that ``adapt`` takes up. Raises as ``adapt`` does.
     """
     permit(deps, actor, Action.PLAN, path.name)
+    deps = deps.for_tenant(actor.tenant)
     return plan_for(deps, actor, submit(deps, actor, path, RunState.PLANNING), progress)
 
 
 def submit(deps: Dependencies, actor: Actor, path: Path, goal: RunState) -> Run:
     """Writes the run for the objective at ``path`` and the present bytes of its data; the same inputs give the run that exists."""
-    file = read_objective(path, actor.tenant)
+    file, deps = read_objective(path, actor.tenant), deps.for_tenant(actor.tenant)
     with storing(deps, actor.tenant) as store:
         source = store.put(path.read_bytes())
     return _submit(deps, actor, file, goal, source=source, inputs=None)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections import Counter
-from pathlib import Path
 
 from tailorbird import data, reporting
 from tailorbird.auth import Action, ConcurrencyLimit
@@ -13,14 +10,13 @@ from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.inspection import Inspection
 from tailorbird.domain.value import Digest, Value
-from tailorbird.system.files import private_folder
 from tailorbird.usecases.audit_events import permit
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.parameters import SnapshotName
 from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.snapshots import label_errors, snapshot_queries
 from tailorbird.usecases.snapshots.snapshot_lookup import Snapshot
-from tailorbird.usecases.uploads import RelativePath, require_uploaded
+from tailorbird.usecases.uploads import RelativePath, readable_upload, require_uploaded
 
 #: Label errors shown with their texts.
 EXAMPLES = 30
@@ -74,14 +70,8 @@ def inspect_uploaded(deps: Dependencies, actor: Actor, name: RelativePath, file:
     As if it were called ``name``. Raises NotFound, DataInvalid, Exhausted (others are being looked at).
     """
     require_uploaded(deps, actor.tenant, {name: file})
-    with _inspections.turn(actor.tenant), tempfile.TemporaryDirectory(prefix="tailorbird-") as folder:
-        place = Path(folder) / name
-        private_folder(place.parent)
-        deps.artifacts.save(file, place)
-        try:
-            return data.inspect_file(name, Path(folder), lambda _: None)
-        finally:
-            shutil.rmtree(place.parent, ignore_errors=True)
+    with _inspections.turn(actor.tenant), readable_upload(deps, file, name) as place:
+        return data.inspect_file(name, place.parents[name.count("/")], lambda _: None)
 
 
 def _suspects(deps: Dependencies, actor: Actor, digest: Digest) -> tuple[tuple[label_errors.Suspect, ...], str]:

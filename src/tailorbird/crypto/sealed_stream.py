@@ -1,0 +1,208 @@
+"""Authenticated encryption of files of any size, in chunks whose order and end are authenticated, too (STREAM over AES-256-GCM).
+
+    header   magic (8) | salt (32) | check (16) | label, encrypted (48)
+    chunks   each 256 KiB of plaintext and a tag of 16 bytes; the last may be shorter, and there always is one
+
+Key and check are HKDF-SHA256 of the caller's key, with the salt, and with the ``context`` as info: a file that was moved to another name,
+or to another tenant, is refused by its header. The nonce of a chunk is its number (11 bytes) and a byte that says whether it is the last:
+chunks cannot be dropped, repeated, exchanged or cut off (Hoang, Reyhanitabar, Rogaway and Vizár 2015, "Online Authenticated-Encryption
+and its Nonce-Reuse Misuse-Resistance"). A salt of 32 random bytes gives each file a key of its own, which no nonce repeats under.
+"""
+
+from __future__ import annotations
+
+import hmac
+import io
+import secrets
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, cast
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from tailorbird.domain.errors import Corrupt
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+#: Bytes of plaintext in a chunk, of its tag, of a key, of a label, and of the header.
+CHUNK, TAG, KEY, LABEL = 1 << 18, 16, 32, 32
+_MAGIC, _SALT, _CHECK = b"TBSEAL1\n", 32, 16
+HEADER = len(_MAGIC) + _SALT + _CHECK + LABEL + TAG
+_MIDDLE, _LAST, _OF_LABEL = b"\x00", b"\x01", b"\x02"
+_NO_LABEL = bytes(LABEL)
+
+
+def sealed_size(size: int) -> int:
+    """Bytes of the sealed form of ``size`` bytes."""
+    return HEADER + size + TAG * max(1, -(-size // CHUNK))
+
+
+def plain_size(size: int) -> int:
+    """Bytes of plaintext in ``size`` sealed bytes; a negative number where no sealed file has that size."""
+    body = size - HEADER
+    plain = body - TAG * max(1, -(-body // (CHUNK + TAG)))
+    return plain if plain >= 0 and sealed_size(plain) == size else -1
+
+
+def sealing(source: IO[bytes], key: bytes, context: bytes, label: bytes = _NO_LABEL) -> IO[bytes]:
+    """The sealed form of the rest of ``source``, as a stream; ``label`` (32 bytes) can be read without the rest."""
+    return _reader(_sealed(source, key, context, label))
+
+
+def unsealing(source: IO[bytes], key: bytes, context: bytes) -> IO[bytes]:
+    """The plaintext of a sealed stream, as a stream that closes ``source``. Its end is reached only where nothing is missing.
+
+    Reading raises Corrupt: ``sealed_elsewhere`` (another key or context), ``sealed_changed``, ``sealed_truncated``.
+    """
+    return _reader(_plain(source, key, context), source)
+
+
+def read_label(source: IO[bytes], key: bytes, context: bytes) -> bytes:
+    """The label of a sealed stream. Raises Corrupt."""
+    return _opened(_exactly(source, HEADER), key, context)[1]
+
+
+def seal_bytes(data: bytes, key: bytes, context: bytes) -> bytes:
+    """``data`` sealed as one piece: a salt of 32 bytes, the ciphertext, a tag."""
+    salt = secrets.token_bytes(_SALT)
+    return salt + AESGCM(_derived(key, salt, context)[0]).encrypt(_nonce(0, _LAST), data, None)
+
+
+def unseal_bytes(sealed: bytes, key: bytes, context: bytes) -> bytes:
+    """What ``seal_bytes`` was given. Raises Corrupt."""
+    if len(sealed) < _SALT + TAG:
+        raise _truncated()
+    try:
+        return AESGCM(_derived(key, sealed[:_SALT], context)[0]).decrypt(_nonce(0, _LAST), sealed[_SALT:], None)
+    except InvalidTag:
+        raise _changed() from None
+
+
+def _sealed(source: IO[bytes], key: bytes, context: bytes, label: bytes) -> Iterator[bytes]:
+    salt = secrets.token_bytes(_SALT)
+    file_key, check = _derived(key, salt, context)
+    cipher = AESGCM(file_key)
+    yield _MAGIC + salt + check + cipher.encrypt(_nonce(0, _OF_LABEL), label, None)
+    number, chunk = 0, _exactly(source, CHUNK)
+    while True:
+        following = _exactly(source, CHUNK) if len(chunk) == CHUNK else b""
+        yield cipher.encrypt(_nonce(number, _MIDDLE if following else _LAST), chunk, None)
+        if not following:
+            return
+        number, chunk = number + 1, following
+
+
+def _plain(source: IO[bytes], key: bytes, context: bytes) -> Iterator[bytes]:
+    cipher, _ = _opened(_exactly(source, HEADER), key, context)
+    number, chunk = 0, _exactly(source, CHUNK + TAG)
+    while True:
+        following = _exactly(source, CHUNK + TAG) if len(chunk) == CHUNK + TAG else b""
+        yield _decrypted(cipher, number, chunk, last=not following)
+        if not following:
+            return
+        number, chunk = number + 1, following
+
+
+def _opened(header: bytes, key: bytes, context: bytes) -> tuple[AESGCM, bytes]:
+    """The cipher of a file, and its label."""
+    if len(header) < HEADER:
+        raise _truncated()
+    if not header.startswith(_MAGIC):
+        raise _changed()
+    salt, rest = header[len(_MAGIC) : len(_MAGIC) + _SALT], header[len(_MAGIC) + _SALT :]
+    file_key, check = _derived(key, salt, context)
+    if not hmac.compare_digest(check, rest[:_CHECK]):
+        raise Corrupt(
+            "an encrypted file does not belong to this key and this name",
+            "it was changed, or moved from another name, tenant or workspace: restore it from a backup",
+            code="sealed_elsewhere",
+        )
+    cipher = AESGCM(file_key)
+    try:
+        return cipher, cipher.decrypt(_nonce(0, _OF_LABEL), rest[_CHECK:], None)
+    except InvalidTag:
+        raise _changed() from None
+
+
+def _decrypted(cipher: AESGCM, number: int, chunk: bytes, *, last: bool) -> bytes:
+    try:
+        return cipher.decrypt(_nonce(number, _LAST if last else _MIDDLE), chunk, None)
+    except InvalidTag:
+        pass
+    if last and (len(chunk) < TAG or _is_middle(cipher, number, chunk)):
+        raise _truncated()
+    raise _changed()
+
+
+def _is_middle(cipher: AESGCM, number: int, chunk: bytes) -> bool:
+    """True for a whole chunk that is not the last: what followed it was cut off."""
+    try:
+        cipher.decrypt(_nonce(number, _MIDDLE), chunk, None)
+    except InvalidTag:
+        return False
+    return True
+
+
+def _derived(key: bytes, salt: bytes, context: bytes) -> tuple[bytes, bytes]:
+    """The key of one file, and what its header must say of it."""
+    made = HKDF(SHA256(), KEY + _CHECK, salt, b"tailorbird sealed 1\x00" + context).derive(key)
+    return made[:KEY], made[KEY:]
+
+
+def _nonce(number: int, kind: bytes) -> bytes:
+    return number.to_bytes(11, "big") + kind
+
+
+def _exactly(source: IO[bytes], size: int) -> bytes:
+    """``size`` bytes, or fewer at the end: a stream may give less at once than it is asked for."""
+    piece = source.read(size)
+    if len(piece) == size or not piece:
+        return piece
+    pieces, left = [piece], size - len(piece)
+    while left and (piece := source.read(left)):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
+
+
+class _Pieces(io.RawIOBase):
+    """Reads the pieces of an iterator one after another."""
+
+    def __init__(self, pieces: Iterator[bytes], closes: IO[bytes] | None) -> None:
+        self._pieces = pieces
+        self._piece = memoryview(b"")
+        self._closes = closes
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Bytes put into ``buffer``; 0 at the end."""
+        while not self._piece:
+            if (piece := next(self._pieces, None)) is None:
+                return 0
+            self._piece = memoryview(piece)
+        target = memoryview(buffer).cast("B")
+        count = min(len(target), len(self._piece))
+        target[:count], self._piece = self._piece[:count], self._piece[count:]
+        return count
+
+    def close(self) -> None:
+        if self._closes is not None:
+            self._closes.close()
+        super().close()
+
+
+def _reader(pieces: Iterator[bytes], closes: IO[bytes] | None = None) -> IO[bytes]:
+    return cast(IO[bytes], io.BufferedReader(_Pieces(pieces, closes), CHUNK))
+
+
+def _changed() -> Corrupt:
+    return Corrupt("an encrypted file was changed", "restore it from a backup, or delete it and make it again", code="sealed_changed")
+
+
+def _truncated() -> Corrupt:
+    return Corrupt("an encrypted file was cut off", "restore it from a backup, or delete it and make it again", code="sealed_truncated")

@@ -1,0 +1,86 @@
+"""Local copies of what erasures destroyed: removed where the erasure is carried out, and on every other machine as it learns of it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.erasure import Certificate
+from tailorbird.domain.errors import Unavailable
+from tailorbird.domain.run import FINISHED, RunState
+from tailorbird.domain.value import Digest
+from tailorbird.system.files import private_folder, remove_folder
+from tailorbird.usecases.dependencies import Dependencies
+from tailorbird.usecases.snapshots.amendments import certificates_of
+
+
+def clear_copies(deps: Dependencies, tenant: str, certificate: Certificate) -> None:
+    """Removes this machine's copies of what the certificate says was destroyed, and working files made from it; once more where it was done
+    before. Raises Unavailable."""
+    try:
+        _clear(deps.for_tenant(tenant), tenant, certificate)
+    except OSError as error:
+        raise Unavailable(
+            f"copies of what is to be erased cannot be removed from the workspace: {error.strerror or type(error).__name__}",
+            "give this user the right to write there, then run the same command again",
+            code="erasure_copies",
+        ) from error
+
+
+def _clear(deps: Dependencies, tenant: str, certificate: Certificate) -> None:
+    """A run that somebody has taken up again since then keeps what it has made since then."""
+    for digest in certificate.purged:
+        deps.artifacts.forget_copies(digest)
+    for folder in (deps.curations(tenant), deps.indexes(tenant)):
+        remove_folder(folder)
+    with deps.ledger.work(tenant, write=False) as work:
+        runs, releases = work.runs.all(), [release.digest for release in work.releases.all()]
+    for run in runs:
+        ended = run.id in certificate.reach.runs and run.state in (*FINISHED, RunState.CANCELLED, RunState.FAILED)
+        places = [deps.runs / run.id, deps.scratch(run.id)] if ended else [deps.vectors(run.id)]
+        for folder in filter(None, places):
+            remove_folder(folder)
+    for release in releases:
+        deps.reference(release).unlink(missing_ok=True)
+
+
+def follow_erasures(deps: Dependencies) -> int:
+    """Removes this machine's copies of what erasures destroyed elsewhere; how many certificates that were. Raises Unavailable."""
+    place, followed = _followed_file(deps), _followed(deps)
+    count = 0
+    for tenant, certificate, digest in _certificates(deps):
+        if digest not in followed:
+            clear_copies(deps, tenant, certificate)
+            followed.add(digest)
+            count += 1
+    if count:
+        private_folder(place.parent)
+        partial = place.with_suffix(".partial")
+        partial.write_text(json.dumps(sorted(followed)), encoding="utf-8")
+        partial.replace(place)
+    return count
+
+
+def _followed_file(deps: Dependencies) -> Path:
+    return deps.workspace / "erasures.json"
+
+
+def _followed(deps: Dependencies) -> set[Digest]:
+    """Certificates that were carried out here. A file that cannot be read is as none: they are carried out again."""
+    with suppress(OSError, ValueError):
+        return set(json.loads(_followed_file(deps).read_text(encoding="utf-8")))
+    return set()
+
+
+def _certificates(deps: Dependencies) -> list[tuple[str, Certificate, Digest]]:
+    with deps.ledger.system(write=False) as system:
+        tenants = [tenant.name for tenant in system.tenants.all()]
+    found = []
+    for tenant in tenants:
+        with deps.ledger.work(tenant, write=False) as work:
+            for erasure in work.erasures.all():
+                for certificate in certificates_of(work, erasure):
+                    found.append((tenant, certificate, digest_of(certificate)))
+    return found

@@ -1,0 +1,126 @@
+"""Places that may hold a data subject's data: folders of the workspace, tables of the record, and what lies outside.
+
+Every folder of a workspace and every table is named in ``PLACES``; tests fail for one that is not. A certificate lists them all, with what
+the erasure did about each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tailorbird.domain.erasure import PlaceTreated, Treatment
+
+
+@dataclass(frozen=True)
+class DataPlace:
+    """One place. ``folders`` are files and folders of the workspace, by patterns; ``tables`` those of the record."""
+
+    name: str
+    treatment: Treatment
+    how: str
+    folders: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+
+
+_SEARCHED, _CLEARED, _NO_DATA, _NOT_SEARCHED = Treatment.SEARCHED, Treatment.CLEARED, Treatment.NO_DATA, Treatment.NOT_SEARCHED
+
+PLACES = (
+    DataPlace(
+        "artifacts",
+        _SEARCHED,
+        "rows and documents of snapshots, results with texts, indexes: destroyed, in the folder or the object store (there without earlier "
+        "versions, where the bucket keeps any); bytes that another tenant has stored as its own stay that tenant's",
+        folders=("artifacts",),
+        tables=("stored",),
+    ),
+    DataPlace(
+        "uploads",
+        _SEARCHED,
+        "uploaded files, submitted or not, and uploads under way: searched for the name and for texts of the person, and destroyed; files "
+        "that are neither text nor table are listed as unread",
+        folders=("uploads",),
+    ),
+    DataPlace(
+        "caches",
+        _CLEARED,
+        "local copies of what was destroyed, and what production is compared with: removed on this machine; each other machine that runs "
+        "tailorbird removes its own within ten minutes, or when it next starts",
+        folders=("cache", "erasures.json"),
+    ),
+    DataPlace(
+        "working folders",
+        _CLEARED,
+        "training checkpoints, trained weights and logs of the runs that were reached, vectors of all runs: removed, as the caches are",
+        folders=("runs",),
+    ),
+    DataPlace(
+        "curations",
+        _CLEARED,
+        "what earlier curations of the tenant found, and which indexes it stored: removed, as the caches are",
+        folders=("curations", "indexes"),
+    ),
+    DataPlace(
+        "prompts and label reviews",
+        _SEARCHED,
+        "prompts with demonstrations that no release needs, answers on review sheets, reasons of reviewers: deleted",
+        tables=("records", "judgements", "model_reviews"),
+    ),
+    DataPlace(
+        "requests",
+        _SEARCHED,
+        "kept words, labels, the answer queue, users, sketches and predictions of the person's requests: deleted",
+        tables=("contents", "feedback", "reviews", "requests"),
+    ),
+    DataPlace(
+        "decisions and splits", _SEARCHED, "what was decided about the rows, and their side: deleted", tables=("decisions", "splits")
+    ),
+    DataPlace(
+        "releases",
+        _NOT_SEARCHED,
+        "a release is signed as a whole: demonstrations in its prompt stay in the record until the tenant is removed, and so do reasons of "
+        "approvers; releases that hold or have learned something of the person are named, with the day by which they must go",
+        tables=("releases", "approvals"),
+    ),
+    DataPlace(
+        "engine memory",
+        _NOT_SEARCHED,
+        "weights, indexes and prompts leave memory with their release; keys and values of a request when others need the room",
+    ),
+    DataPlace(
+        "the rest of the record",
+        _NO_DATA,
+        "names of identities, digests, numbers, and the keyed pseudonym by which the person stays left out",
+        folders=("tailorbird.db*",),
+        tables=(
+            *(
+                "alias_moves",
+                "aliases",
+                "api_keys",
+                "checkpoints",
+                "data_keys",
+                "erasures",
+                "gateways",
+                "identities",
+                "key_usage",
+                "log_entries",
+            ),
+            *("log_frontier", "log_nodes", "looks", "rollouts", "runs", "secrets", "sessions", "signals", "steps", "tenants", "time_floor"),
+            "usage",
+        ),
+    ),
+    DataPlace(
+        "keys, settings and base models",
+        _NO_DATA,
+        "what is the installation's own",
+        folders=("keys", "settings.yaml", "permissions", "shipping", "models", ".probe-*"),
+    ),
+    DataPlace("sources", _NOT_SEARCHED, "files, storages and data sets that objectives name are their owner's"),
+    DataPlace("backups", _NOT_SEARCHED, "a backup made before the erasure holds what it held; after a restore, erase again"),
+    DataPlace("exports", _NOT_SEARCHED, "exported models, reports, evidence and certificates that were written elsewhere"),
+    DataPlace("outside systems", _NOT_SEARCHED, "other engines, trackers, receivers of alerts, logs, snapshots of disks, swap space"),
+)
+
+
+def treated() -> tuple[PlaceTreated, ...]:
+    """All places, as a certificate lists them."""
+    return tuple(PlaceTreated(name=place.name, treatment=place.treatment, how=place.how) for place in PLACES)

@@ -1,0 +1,195 @@
+"""What every key service must do: the twin, a file, an environment variable, and a server of Vault's transit protocol."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from support.transit_server import TOKEN, TransitServer, running_transit
+from tailorbird.auth.workspace_keys import new_key, open_key_file, open_key_variable, rotate_key_file, write_key_file
+from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound, TailorbirdError, Unavailable
+from tailorbird.integrations.vault_transit import VaultTransit, open_vault
+from tailorbird.ports.key_service import KeyService
+from tailorbird.testing.key_service import MemoryKeyService
+
+KEY = bytes(range(32))
+
+
+@pytest.fixture
+def transit() -> Iterator[TransitServer]:
+    with running_transit() as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "file", "environment", "vault"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[KeyService, Callable[[], None]]:
+    """A service, and what rotates its key."""
+    if request.param == "memory":
+        memory = MemoryKeyService()
+        return memory, memory.rotate
+    if request.param == "file":
+        write_key_file(tmp_path / "workspace.key")
+        return open_key_file(tmp_path / "workspace.key"), lambda: rotate_key_file(tmp_path / "workspace.key")
+    if request.param == "environment":
+        monkeypatch.setenv("A_KEY", new_key())
+        return open_key_variable("A_KEY"), lambda: None
+    server = request.getfixturevalue("transit")
+    return open_vault(server.url, TOKEN), server.rotate
+
+
+def test_what_is_wrapped_comes_back_for_its_context_alone(opened: tuple[KeyService, Callable[[], None]]) -> None:
+    service, _ = opened
+    wrapped = service.wrap(KEY, "acme/1")
+    assert KEY.hex() not in wrapped
+    assert service.unwrap(wrapped, "acme/1") == KEY
+    with pytest.raises(Corrupt) as refused:
+        service.unwrap(wrapped, "globex/1")
+    assert refused.value.error_code == "data_key_corrupt"
+
+
+def test_earlier_versions_unwrap(opened: tuple[KeyService, Callable[[], None]]) -> None:
+    service, rotate = opened
+    before = service.wrap(KEY, "acme")
+    rotate()
+    assert service.unwrap(before, "acme") == KEY
+    assert service.unwrap(service.wrap(KEY, "acme"), "acme") == KEY
+
+
+def test_a_changed_wrapped_key_is_refused(opened: tuple[KeyService, Callable[[], None]]) -> None:
+    service, _ = opened
+    wrapped = service.wrap(KEY, "acme")
+    place = len(wrapped) - 10
+    for changed in (wrapped[:place] + ("A" if wrapped[place] != "A" else "B") + wrapped[place + 1 :], wrapped[:-8]):
+        with pytest.raises(Corrupt):
+            service.unwrap(changed, "acme")
+
+
+def test_what_another_service_wrapped_is_refused(opened: tuple[KeyService, Callable[[], None]], tmp_path: Path) -> None:
+    service, _ = opened
+    write_key_file(tmp_path / "other.key")
+    with pytest.raises(Forbidden) as refused:
+        service.unwrap(open_key_file(tmp_path / "other.key").wrap(KEY, "acme"), "acme")
+    assert refused.value.error_code == "workspace_key_wrong"
+    with pytest.raises(Forbidden):
+        open_key_file(tmp_path / "other.key").unwrap("vault:v1:AAAA", "acme")
+
+
+class TestFile:
+    def test_it_is_for_its_owner_to_read_and_never_replaced(self, tmp_path: Path) -> None:
+        place = tmp_path / "folder" / "workspace.key"
+        write_key_file(place)
+        assert stat.S_IMODE(place.stat().st_mode) == 0o400
+        with pytest.raises(Conflict):
+            write_key_file(place)
+        before = place.read_text()
+        rotate_key_file(place)
+        assert place.read_text().endswith(before)
+        assert len(place.read_text().split()) == 2
+        assert stat.S_IMODE(place.stat().st_mode) == 0o400
+
+    def test_a_file_that_is_missing_open_or_holds_no_keys_is_refused(self, tmp_path: Path) -> None:
+        place = tmp_path / "workspace.key"
+        for content, mode, code in (
+            (None, 0, "workspace_key_missing"),
+            (new_key(), 0o440, "key_readable"),
+            ("", 0o400, "workspace_key_invalid"),
+            ("not a key", 0o400, "workspace_key_invalid"),
+            (f"{new_key()}\nshort\n", 0o400, "workspace_key_invalid"),
+        ):
+            if content is not None:
+                place.unlink(missing_ok=True)
+                place.write_text(content)
+                place.chmod(mode)
+            with pytest.raises((NotFound, Forbidden, InvalidInput)) as refused:
+                open_key_file(place)
+            assert refused.value.error_code == code
+            assert content is None or not content or content not in str(refused.value.as_dict())
+
+    def test_the_former_key_can_be_needed_again(self, tmp_path: Path) -> None:
+        place = tmp_path / "workspace.key"
+        write_key_file(place)
+        service = open_key_file(place)
+        wrapped = service.wrap(KEY, "acme")
+        former = place.read_text()
+        rotate_key_file(place)
+        text = place.read_text()
+        place.chmod(0o600)
+        place.write_text(text.splitlines()[0])
+        place.chmod(0o400)
+        with pytest.raises(Forbidden, match="is needed"):
+            open_key_file(place).unwrap(wrapped, "acme")
+        place.chmod(0o600)
+        place.write_text(text.splitlines()[0] + "\n" + former)
+        place.chmod(0o400)
+        assert open_key_file(place).unwrap(wrapped, "acme") == KEY
+
+    def test_a_process_that_runs_notices_a_rotation(self, tmp_path: Path) -> None:
+        place = tmp_path / "workspace.key"
+        write_key_file(place)
+        running = open_key_file(place)
+        rotate_key_file(place)
+        assert running.unwrap(open_key_file(place).wrap(KEY, "acme"), "acme") == KEY
+
+
+def test_a_variable_that_is_not_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("A_KEY", raising=False)
+    with pytest.raises(NotFound):
+        open_key_variable("A_KEY")
+    monkeypatch.setenv("A_KEY", f"{new_key()},{new_key()}")
+    assert open_key_variable("A_KEY").unwrap(open_key_variable("A_KEY").wrap(KEY, "x"), "x") == KEY
+
+
+class TestVault:
+    @pytest.mark.parametrize(
+        ("fault", "kind"),
+        [
+            ("slow", Unavailable),
+            ("trickle", Unavailable),
+            ("status 503", Unavailable),
+            ("redirect", Unavailable),
+            ("no json", Corrupt),
+            ("no field", Corrupt),
+            ("huge", Corrupt),
+        ],
+    )
+    def test_a_server_that_fails_is_told_from_one_that_is_wrong(
+        self, transit: TransitServer, fault: str, kind: type[TailorbirdError]
+    ) -> None:
+        server, _, _ = transit.url.rpartition("/transit/")
+        service = VaultTransit(server, "transit", "workspace", TOKEN, patience=0.3)
+        wrapped = service.wrap(KEY, "acme")
+        transit.fault = fault
+        for ask in (lambda: service.wrap(KEY, "acme"), lambda: service.unwrap(wrapped, "acme")):
+            with pytest.raises(kind) as refused:
+                ask()
+            assert TOKEN not in str(refused.value.as_dict())
+
+    def test_a_server_that_is_away_does_not_answer(self, transit: TransitServer) -> None:
+        with running_transit() as other:
+            url = other.url
+        with pytest.raises(Unavailable) as refused:
+            open_vault(url, TOKEN).wrap(KEY, "acme")
+        assert refused.value.error_code == "key_service_unreachable"
+
+    def test_a_wrong_token_and_a_key_that_is_not_there_are_told(self, transit: TransitServer) -> None:
+        with pytest.raises(Forbidden) as refused:
+            open_vault(transit.url, "another").wrap(KEY, "acme")
+        assert refused.value.error_code == "key_service_forbidden"
+        with pytest.raises(NotFound):
+            open_vault(transit.url.replace("workspace", "other"), TOKEN).wrap(KEY, "acme")
+
+    @pytest.mark.parametrize(
+        "address", ["", "127.0.0.1", "http://", "http://host", "http://host/onlykey", "ftp://host/transit/key", "http://["]
+    )
+    def test_what_is_no_address_is_refused(self, address: str) -> None:
+        with pytest.raises(InvalidInput):
+            open_vault(address, TOKEN)
+
+    def test_it_asks_for_a_token(self) -> None:
+        with pytest.raises(InvalidInput):
+            open_vault("https://vault.example/transit/key", "")
+        with pytest.raises(InvalidInput):
+            open_vault("https://vault.example/transit/key", TOKEN, "/nowhere.pem")
