@@ -63,3 +63,9 @@ def tell_denials(deps: Dependencies, *, all_of_them: bool = False) -> None:
         facts: Facts = {"action": "several", "code": "flood", "count": flood.denied, "since": flood.since.isoformat()}
         with suppress(NotFound), deps.ledger.work(flood.tenant) as work:
             record(work, "access.denied", flood.actor or "unknown", "flood", now, facts)
+
+
+def require_host(deps: Dependencies, actor: Actor) -> None:
+    """Raises Forbidden unless the actor belongs to the tenant that runs this installation."""
+    if not deps.host or actor.tenant != deps.host:
+        raise Forbidden("only admins of the host add, limit and remove tenants", "ask who runs this installation", code="not_host")

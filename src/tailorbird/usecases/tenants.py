@@ -15,7 +15,7 @@ from pydantic import Field
 from tailorbird.auth import Action, check_public_key
 from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.allowed_places import Places
-from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput
+from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.event import Event
 from tailorbird.domain.feedback import TrafficPolicy
 from tailorbird.domain.identity import Identity, Role, Signature, Tenant
@@ -23,7 +23,7 @@ from tailorbird.domain.quota import Period, QuotaLimits, Storage, Usage, window_
 from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.system.source_access import SourceAccess
-from tailorbird.usecases.audit_events import Facts, record
+from tailorbird.usecases.audit_events import Facts, record, require_host
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.identities import add_person, addition, require_signed_by
 from tailorbird.usecases.parameters import PublicKey
@@ -69,12 +69,6 @@ class Removed(Value):
 
 People = Annotated[tuple[Newcomer, ...], Field(min_length=1, max_length=50)]
 _UNLIMITED = QuotaLimits()
-
-
-def require_host(deps: Dependencies, actor: Actor) -> None:
-    """Raises Forbidden unless the actor belongs to the tenant that runs this installation."""
-    if not deps.host or actor.tenant != deps.host:
-        raise Forbidden("only admins of the host add, limit and remove tenants", "ask who runs this installation", code="not_host")
 
 
 @usecase("tenant.add", "POST", "/api/tenants", Action.MANAGE_TENANTS)

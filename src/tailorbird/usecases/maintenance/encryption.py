@@ -15,12 +15,11 @@ from tailorbird.domain.errors import Conflict, Corrupt, Internal, NotFound
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.system.clear_folder import is_in_memory
-from tailorbird.usecases.audit_events import permit, record
+from tailorbird.usecases.audit_events import permit, record, require_host
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.sealed_words import SealedContents
 from tailorbird.usecases.storage_quota import reached
 from tailorbird.usecases.tenant_keys import TenantKeys
-from tailorbird.usecases.tenants import require_host
 
 #: Requests whose words are encrypted in one transaction.
 _PAGE = 200
