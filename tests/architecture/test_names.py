@@ -78,6 +78,7 @@ def test_a_class_name_stands_once_but_for_a_port_and_its_implementations() -> No
 
 #: Where the environment is read besides ``settings.py``, and why.
 ENVIRONMENT_READERS = {
+    "auth/workspace_keys.py": "the key of the workspace, where the settings name a variable that holds it",
     "cli/main.py": "whether the shell asks for completions",
     "data/readers/remote.py": "Azure's connection string, as its client reads it",
     "inference/native/library.py": "the compiler (CXX) and the user's cache folder (XDG)",
@@ -87,6 +88,7 @@ ENVIRONMENT_READERS = {
     "training/process_launch.py": "hands its environment to the processes of a group",
     "training/trainer.py": "size of the process group",
     "training/worker_main.py": "rank in the process group",
+    "wiring.py": "the token of the key service",
 }
 
 

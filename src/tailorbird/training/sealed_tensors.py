@@ -37,7 +37,7 @@ _PIECE = 1 << 20
 
 def write_sealed(path: Path, tensors: Mapping[str, torch.Tensor], key: bytes, name: str) -> None:
     """Writes contiguous ``tensors`` of the CPU to ``path``, encrypted for ``name``; on the disk when this returns. Raises OSError."""
-    source = cast(IO[bytes], io.BufferedReader(_Parts(_parts(tensors)), _PIECE))
+    source = cast(IO[bytes], io.BufferedReader(_SealedParts(_parts(tensors)), _PIECE))
     with path.open("wb") as file:
         sealed = sealing(source, key, name.encode())
         while piece := sealed.read(_PIECE):
@@ -82,7 +82,7 @@ def _fill(stream: IO[bytes], tensor: torch.Tensor) -> None:
         left[: len(piece)], left = piece, left[len(piece) :]
 
 
-class _Parts(io.RawIOBase):
+class _SealedParts(io.RawIOBase):
     """Reads parts one after another."""
 
     def __init__(self, parts: Iterator[memoryview]) -> None:

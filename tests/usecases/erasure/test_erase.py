@@ -216,7 +216,7 @@ def test_whoever_is_killed_on_the_way_goes_on(
     class Killed(BaseException):
         """Stands for a kill."""
 
-    def kill(*_: object) -> None:
+    def kill(*_: object, **__: object) -> None:
         raise Killed
 
     submit.plan(deps, author, job, Progress())
