@@ -169,7 +169,7 @@ def _whole(context: StepContext, stored: StoredTraining) -> Path | None:
 
 
 def _take_out_damaged(store: ErasableStore, tree: Digest) -> None:
-    """Destroys this machine's copy of the tree, and those of its files that do not have their digest any more: others may share the rest."""
+    """Destroys this machine's copy of the tree, and those of its files that lost their digest: others may share the rest."""
     try:
         manifest, files = store.get(tree), store.tree(tree)
     except Corrupt:
