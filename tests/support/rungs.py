@@ -90,6 +90,9 @@ class WritingTrainer:
     def __init__(self) -> None:
         self.jobs: list[TrainingJob] = []
 
+    def fingerprint(self, job: TrainingJob) -> str:
+        return digest_of(job.settings)
+
     def train(self, job: TrainingJob, report: ReportProgress) -> TrainedModel:
         self.jobs.append(job)
         folder = job.workspace / "model"

@@ -176,3 +176,25 @@ def test_a_workspace_that_cannot_be_written_is_refused(make_job: MakeJob, tmp_pa
     with pytest.raises(InvalidInput) as caught:
         open_trainer().train(make_job(workspace="file"), quiet)
     assert caught.value.error_code == "workspace_unwritable"
+
+
+class FixedMark:
+    """A mark of the process's memory that was set."""
+
+    highest = 0.0
+
+    @property
+    def gib(self) -> float:
+        return self.highest
+
+
+def test_memory_is_that_of_the_hungriest_process(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "PeakMemory", FixedMark)
+    job = make_job()
+    monkeypatch.setattr(FixedMark, "highest", 900.0)
+    with pytest.raises(KeyboardInterrupt):
+        open_trainer().train(job, interrupt_at(2))
+    monkeypatch.setattr(FixedMark, "highest", 1.0)
+    report = open_trainer().train(job, quiet).report
+    assert report.process_memory_gb == 900.0
+    assert report.grown_memory_gb > 800.0

@@ -11,6 +11,7 @@ from tailorbird.cli.session import open_session, out, print_json, print_table, s
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.run import Step
+from tailorbird.reporting import human_seconds
 from tailorbird.usecases.runs.jobs import Job, cancel_run, list_jobs, show_job
 from tailorbird.usecases.runs.run_queries import list_runs, show_run
 from tailorbird.usecases.steps import rung_approval, training_fork
@@ -58,6 +59,8 @@ def _show_run(run: RunArgument) -> None:
     say(f"run {report.run.id} of {report.run.objective_name}: {report.run.state.word}")
     rows = [(s.name, s.state.value, f"{s.seconds:.1f} s", short(s.result) if s.result else (s.error or "")) for s in report.steps]
     print_table(("step", "state", "time", "result"), rows)
+    for name, origin in report.reused.items():
+        say(f"{name}: reused from run {origin.run}, {human_seconds(origin.seconds)} then ({origin.at:%Y-%m-%d %H:%M} UTC)")
     for step in report.steps:
         _say_why(step)
     if report.conclusion is not None and report.conclusion.release is None:

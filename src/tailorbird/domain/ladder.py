@@ -9,6 +9,7 @@ from pydantic import Field
 from tailorbird.domain.evidence import Comparison, Evidence, GateResult
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Retrieval
+from tailorbird.domain.run import TrainingOrigin
 from tailorbird.domain.value import Digest, Value
 
 
@@ -55,7 +56,8 @@ class Making(Value):
 
     ``seconds`` is the time to make it, ``peak_memory_gb`` the resident set above the loaded model in GiB, ``process_memory_gb`` the highest
     resident set of the whole process meanwhile, ``money`` in the objective's currency, ``energy_kwh`` what it drew, estimated from the
-    power that the prices name. ``training`` names the training report.
+    power that the prices name. ``training`` names the training report. ``reused`` is the training of another run whose weights were taken
+    instead of training them again: what that cost is not in the other fields.
     """
 
     candidate: Digest | None
@@ -67,6 +69,7 @@ class Making(Value):
     money: float = 0.0
     energy_kwh: float = 0.0
     process_memory_gb: float = Field(default=0.0, exclude_if=lambda value: not value)
+    reused: TrainingOrigin | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Fit(Value):
@@ -122,6 +125,17 @@ class Climb(Value):
     money: float
     energy_kwh: float = 0.0
     process_memory_gb: float = Field(default=0.0, exclude_if=lambda value: not value)
+    reused: TrainingOrigin | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    @property
+    def seconds_to_make(self) -> float:
+        """The time to make the candidate, whichever run took it."""
+        return self.seconds + (self.reused.seconds if self.reused else 0.0)
+
+    @property
+    def money_to_make(self) -> float:
+        """The price of making the candidate, whichever run paid it."""
+        return self.money + (self.reused.money if self.reused else 0.0)
 
 
 class Refusal(Value):

@@ -159,6 +159,35 @@ class TrainingPlateau(Value):
     left: int | None
 
 
+class TrainingOrigin(Value):
+    """Where a training that was reused took place: the run, when it ended, and what it cost there (seconds, money in the objective's
+    currency, energy in kWh)."""
+
+    run: str
+    at: datetime
+    seconds: float
+    money: float
+    energy_kwh: float = 0.0
+
+
+class StoredTraining(Value):
+    """A finished training that a later run of the same tenant may reuse. ``fingerprint`` names everything that its bytes depend on
+    (``ports/trainer.py``), ``tree`` the trained files, ``report`` the record of its report, ``snapshot`` what it learned from and ``rows``
+    the rows artifact of that.
+
+    ``waiting_epochs`` are the passes that might have been added while it had not begun to learn. The fingerprint leaves them out: a run
+    that never waited is the same with any number of them.
+    """
+
+    fingerprint: Digest
+    tree: Digest
+    report: Digest
+    snapshot: Digest
+    rows: Digest
+    waiting_epochs: int
+    origin: TrainingOrigin
+
+
 class TrainingReport(Value):
     """What a finished training run leaves beside its weights. ``best_step`` is the checkpoint that was kept.
 
@@ -167,7 +196,8 @@ class TrainingReport(Value):
     says whether activations were computed again too; neither changes what is learned. ``forks`` is empty unless it went on from another
     training. ``grown_memory_gb`` is what the process grew by, from before the model was read to its highest (GiB). ``thread_seconds`` is
     the processor time of the thread that ran the loop; ``loaded`` tells that other processes wanted the cores meanwhile. ``plateau`` is
-    None where the run learned from the start.
+    None where the run learned from the start. ``process_memory_gb`` is the highest resident set (GiB) of any process that ran the training:
+    one that was interrupted is run by several.
     """
 
     settings: Digest
@@ -193,3 +223,4 @@ class TrainingReport(Value):
     thread_seconds: float = Field(default=0.0, exclude_if=lambda value: not value)
     loaded: bool = Field(default=False, exclude_if=lambda value: not value)
     plateau: TrainingPlateau | None = Field(default=None, exclude_if=lambda value: value is None)
+    process_memory_gb: float = Field(default=0.0, exclude_if=lambda value: not value)

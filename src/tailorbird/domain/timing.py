@@ -33,7 +33,7 @@ class Calibration(Value):
     that, ``write_mb_s`` how fast the workspace keeps a checkpoint: written, synced, and read again for its digest.
 
     All seconds are those of a quiet machine. ``loaded`` tells that other processes wanted the cores meanwhile, so that they were put
-    together from processor time: good for one plan, and read anew by the next. ``efficiency`` is the share of the time in which the thread
+    together from processor time: good for some hours, and read anew after that. ``efficiency`` is the share of the time in which the thread
     that calls the products computed, where the machine was quiet (0: unknown). ``correction`` is what finished trainings say that estimates
     from these seconds are to be multiplied by.
     """

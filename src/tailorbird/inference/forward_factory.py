@@ -15,6 +15,7 @@ from tailorbird.inference.forward.torch_forward import TorchForward
 from tailorbird.inference.forward.weights import Changes, LinearShapes, Placement, read_adapter, read_weights
 from tailorbird.inference.native import library
 from tailorbird.inference.native.forward import NativeForward, can_compute
+from tailorbird.system.freed_memory import return_freed_memory
 
 
 class Forward(Protocol):
@@ -79,7 +80,13 @@ _SHARE = 0.5
 
 def reader_of_decoders(placement: Placement, kernels: str) -> Callable[[Path], Forward]:
     """Reads the model in a folder as ``placement`` says, to be computed by ``kernels``. Raises ModelInvalid."""
-    return lambda folder: forward_of(read_weights(folder, placement), kernels, placement)
+
+    def read(folder: Path) -> Forward:
+        forward = forward_of(read_weights(folder, placement), kernels, placement)
+        return_freed_memory()  # the model as it was read, of which the native pass keeps a packed copy
+        return forward
+
+    return read
 
 
 def reader_of_adapters(folder: Path, decoder: Any) -> Any:

@@ -196,6 +196,8 @@ class EngineWorker:
         while (lane := self._next_lane()) is not None:
             with torch.inference_mode():
                 self._step(lane)
+            # While the thread waits for work it must not keep the memory of a lane that was dropped.
+            del lane
 
     def _next_lane(self) -> ModelRunner | None:
         """The lane whose turn it is; None, and the thread is over, when there has been nothing to do for a while."""

@@ -59,8 +59,8 @@ class RankingJob(Value):
     """An encoder to tune for questions. ``bi-encoder``: questions move towards the vectors of the documents that answer them;
     ``cross-encoder``: a question and a document are read together, and scored.
 
-    ``index`` is a local folder with the documents and the vectors that ``base`` gave them (``text/search_index.py``). The result goes to
-    ``results``, where that is given, else to the workspace.
+    ``index`` is a local folder with the documents and the vectors that ``base`` gave them (``text/search_index.py``), named by
+    ``index_digest``. The result goes to ``results``, where that is given, else to the workspace.
     """
 
     kind: Literal["bi-encoder", "cross-encoder"]
@@ -73,6 +73,7 @@ class RankingJob(Value):
     held_out: tuple[JudgedQuery, ...]
     workspace: Path
     results: Path | None = Field(default=None, exclude_if=lambda value: value is None)
+    index_digest: Digest | None = None
 
 
 class TrainedModel(Value):
@@ -111,6 +112,12 @@ ReportProgress = Callable[[TrainingProgress], None]
 
 class Trainer(Protocol):
     """Trains one candidate. The same job gives the same bytes on the same CPU and library versions."""
+
+    def fingerprint(self, job: TrainingJob | RankingJob) -> Digest:
+        """Names everything that the bytes which ``job`` gives here depend on: settings, prompt, rows, base model, code, libraries, the kind
+        of device, and the number of processes and threads. Folders, the snapshot's name, the fork and ``waiting_epochs`` are left out.
+        """
+        ...
 
     def train(self, job: TrainingJob, report: ReportProgress) -> TrainedModel:
         """Runs the job to its end, calling ``report`` after steps. Raises InvalidInput (a row that does not fit), Exhausted (memory)."""

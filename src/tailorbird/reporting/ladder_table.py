@@ -14,7 +14,7 @@ from tailorbird.reporting.number_formats import (
     difference_text,
     human_count,
     human_money,
-    human_seconds,
+    making_time,
     metric_text,
     process_memory,
 )
@@ -120,7 +120,7 @@ def _cells(climb: Climb, metric: str, name: str, then: str) -> tuple[str, ...]:
         human_count(climb.trained_parameters),
         metric_text(climb.evidence.metrics.get(metric)),
         standing_word(against) if (against := climb.against_below) and against.reason else difference_text(against),
-        human_seconds(climb.seconds),
+        making_time(climb),
         process_memory(climb.process_memory_gb),
         human_money(climb.money),
         climb.gate.verdict.value,

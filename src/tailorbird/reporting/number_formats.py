@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from tailorbird.domain.evidence import Comparison, Finding, Metric
+from tailorbird.domain.ladder import Climb
 from tailorbird.domain.plan import Estimate
 from tailorbird.stats.comparison_sentences import difference_words
 
@@ -32,6 +33,11 @@ def human_seconds(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def making_time(climb: Climb) -> str:
+    """``2.3 s``; ``reused, 2 min 41 s then`` where another run had trained it."""
+    return f"reused, {human_seconds(climb.reused.seconds)} then" if climb.reused else human_seconds(climb.seconds)
 
 
 def human_memory(gib: float) -> str:

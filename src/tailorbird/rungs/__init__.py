@@ -1,16 +1,26 @@
 """Rungs: how each way to adapt makes its candidate; and the floor beside them.
 
-    context → indexes · label_thresholds → prompt | ranking | training → dispatch; floor
+    context → indexes · label_thresholds · trained_files → prompt | ranking | training → dispatch; floor
 
 In: an objective, training rows, ports. Out: a candidate, with the report of its training. Must not know: dev and test results, gates, what
 the next rung is.
 """
 
-from tailorbird.rungs.context import RungContext, RungResult
+from tailorbird.rungs.context import ReusableTraining, RungContext, RungResult
 from tailorbird.rungs.dispatch import make_candidate
 from tailorbird.rungs.floor import FloorModel, fit_floor
 from tailorbird.rungs.indexes import local_retrieval
 from tailorbird.rungs.label_thresholds import goal_of
 from tailorbird.rungs.training import training_job
 
-__all__ = ["FloorModel", "RungContext", "RungResult", "fit_floor", "goal_of", "local_retrieval", "make_candidate", "training_job"]
+__all__ = [
+    "FloorModel",
+    "ReusableTraining",
+    "RungContext",
+    "RungResult",
+    "fit_floor",
+    "goal_of",
+    "local_retrieval",
+    "make_candidate",
+    "training_job",
+]

@@ -14,12 +14,25 @@ from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.ladder import Candidate
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import RungPlan
-from tailorbird.domain.run import TrainingProgress, TrainingReport
+from tailorbird.domain.run import StoredTraining, TrainingProgress, TrainingReport
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import Engine
-from tailorbird.ports.trainer import Trainer
+from tailorbird.ports.trainer import RankingJob, Trainer, TrainingJob
+
+
+@dataclass(frozen=True)
+class ReusableTraining:
+    """A finished training of another run whose files were just found whole in ``folder``, with its report."""
+
+    stored: StoredTraining
+    report: TrainingReport
+    folder: Path
+
+
+def _nothing_reusable(_fingerprint: Digest, _job: TrainingJob | RankingJob) -> ReusableTraining | None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -29,8 +42,9 @@ class RungContext:
     A rung learns and chooses from ``train`` only; ``dev`` is where its candidate will be measured, and is here for rungs that must
     know what they may not show. ``documents`` are the tenant's, ``encoder_folder`` the encoder that the plan names. ``trainer``,
     ``engine`` and ``encoder`` open on first use. ``indexes`` is a folder of the tenant that remembers which indexes are stored. ``fork``
-    names the run whose training may be gone on with. ``seal_key`` encrypts what is unfinished, and ``results`` is the folder for what was
-    trained, in place of the workspace, where the workspace encrypts.
+    names the run whose training may be gone on with. ``reusable`` finds a finished training by the fingerprint of a job. ``seal_key``
+    encrypts what is unfinished, and ``results`` is the folder for what was trained, in place of the workspace, where the workspace
+    encrypts.
     """
 
     objective: Objective
@@ -55,16 +69,35 @@ class RungContext:
     fork: str = ""
     seal_key: str = field(default="", repr=False)
     results: Path | None = None
+    reusable: Callable[[Digest, TrainingJob | RankingJob], ReusableTraining | None] = _nothing_reusable
+
+
+@dataclass(frozen=True)
+class TrainedFiles:
+    """What a training left: its files, stored as ``tree`` and lying in ``folder``, its report, the fingerprint of its job, the ``seconds``
+    that it took here, and the training that it was ``reused`` from (None: it was done here)."""
+
+    tree: Digest
+    folder: Path
+    report: TrainingReport
+    fingerprint: Digest
+    seconds: float
+    reused: StoredTraining | None = None
 
 
 @dataclass(frozen=True)
 class RungResult:
-    """A candidate, what making it took (seconds, GiB), and the report of its training where there was any."""
+    """A candidate, what making it took (seconds, GiB), and the training that it rests on where there was any."""
 
     candidate: Candidate
     seconds: float
     peak_memory_gb: float = 0.0
-    training: TrainingReport | None = None
+    trained: TrainedFiles | None = None
+
+    @property
+    def training(self) -> TrainingReport | None:
+        """The report of the training."""
+        return self.trained.report if self.trained else None
 
 
 #: Share of the rows that is held out, and the most it may come to where groups are large.

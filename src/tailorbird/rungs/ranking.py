@@ -12,9 +12,10 @@ from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Retrieval
 from tailorbird.domain.value import Digest
-from tailorbird.ports.trainer import JudgedQuery, RankingJob
+from tailorbird.ports.trainer import JudgedQuery, RankingJob, TrainedModel
 from tailorbird.rungs.context import RungContext, RungResult, hold_out
 from tailorbird.rungs.indexes import Ways, make_index
+from tailorbird.rungs.trained_files import trained_files
 from tailorbird.text.passages import whole
 
 #: Documents that an answer names, at most.
@@ -31,7 +32,7 @@ def make_search(context: RungContext) -> RungResult:
 
 
 def make_ranker(context: RungContext) -> RungResult:
-    """Tunes an encoder on the training questions. Raises what the trainer raises."""
+    """Tunes an encoder on the training questions, or reuses a finished tuning of the same job. Raises what the trainer raises."""
     settings = context.plan.training
     if settings is None:
         raise Internal(f"the plan of {context.plan.rung.value} has no training settings", "plan the climb again", code="plan_incomplete")
@@ -48,12 +49,17 @@ def make_ranker(context: RungContext) -> RungResult:
         held_out=_judged(held_out),
         workspace=context.workspace,
         results=context.results,
+        index_digest=retrieval.index,
     )
-    context.progress(f"tuning {context.plan.rung.value} {context.plan.variant} on {len(job.train)} questions, {len(job.held_out)} held out")
-    tuned = context.trainer().tune(job, context.report)
-    retrieval = _with_tuned(context, retrieval, context.artifacts.put_tree(tuned.folder))
-    report = tuned.report
-    return RungResult(_candidate(context, retrieval, report.trained_parameters), report.seconds, report.peak_memory_gb, report)
+
+    def tune() -> TrainedModel:
+        what = f"{context.plan.rung.value} {context.plan.variant}"
+        context.progress(f"tuning {what} on {len(job.train)} questions, {len(job.held_out)} held out")
+        return context.trainer().tune(job, context.report)
+
+    tuned = trained_files(context, job, tune)
+    candidate = _candidate(context, _with_tuned(context, retrieval, tuned.tree), tuned.report.trained_parameters)
+    return RungResult(candidate, tuned.seconds, 0.0 if tuned.reused else tuned.report.peak_memory_gb, tuned)
 
 
 def _with_tuned(context: RungContext, retrieval: Retrieval, tree: Digest) -> Retrieval:

@@ -11,20 +11,24 @@ from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.plan import TrainingSettings
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Retrieval
-from tailorbird.ports.trainer import Example, TrainingJob
+from tailorbird.ports.trainer import Example, TrainedModel, TrainingJob
 from tailorbird.rungs.context import RungContext, RungResult, hold_out
 from tailorbird.rungs.indexes import as_passages, retrieval_of
 from tailorbird.rungs.label_thresholds import looked_up, trial_servable, with_thresholds
+from tailorbird.rungs.trained_files import trained_files
 from tailorbird.text.canaries import canary_set
 
 
 def make_trained(context: RungContext) -> RungResult:
-    """Trains, and stores the result. Raises what the trainer raises."""
+    """Trains, or reuses a finished training of the same job. Raises what the trainer raises."""
     job = training_job(context)
-    context.progress(f"training {context.plan.variant} on {len(job.train)} rows, {len(job.held_out)} held out")
-    trained = context.trainer().train(job, context.report)
-    tree = context.artifacts.put_tree(trained.folder)
-    report, retrieval = trained.report, _retrieval(context)
+
+    def train() -> TrainedModel:
+        context.progress(f"training {context.plan.variant} on {len(job.train)} rows, {len(job.held_out)} held out")
+        return context.trainer().train(job, context.report)
+
+    trained = trained_files(context, job, train)
+    tree, report, retrieval = trained.tree, trained.report, _retrieval(context)
     whole = context.plan.rung is RungKind.FULL
     candidate = Candidate(
         rung=context.plan.rung,
@@ -37,7 +41,7 @@ def make_trained(context: RungContext) -> RungResult:
         trained_parameters=report.trained_parameters,
         seed=job.settings.seed,
     )
-    return RungResult(candidate, report.seconds, report.peak_memory_gb, report)
+    return RungResult(candidate, trained.seconds, 0.0 if trained.reused else report.peak_memory_gb, trained)
 
 
 def _given_by(context: RungContext, prompt: PromptSpec, folder: Path, retrieval: Retrieval | None) -> PromptSpec:

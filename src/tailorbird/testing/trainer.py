@@ -6,17 +6,24 @@ import json
 import math
 from datetime import UTC, datetime
 
-from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.crypto.canonical_json import digest_of, plain_json
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import Machine
 from tailorbird.domain.preflight import Examination, PreflightFinding, PreflightSeverity, ShownToken
 from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.domain.timing import Calibration, TimedPass
+from tailorbird.domain.value import Digest
 from tailorbird.ports.trainer import Example, Merged, MergeJob, RankingJob, ReportProgress, TrainedModel, TrainingJob
 
 
 class MemoryTrainer:
     """A ``Trainer`` whose result depends on the job alone."""
+
+    def fingerprint(self, job: TrainingJob | RankingJob) -> Digest:
+        """Of the job alone."""
+        plain = plain_json(job.model_copy(update={"settings": job.settings.model_copy(update={"waiting_epochs": 0})}))
+        left_out = ("base", "index", "workspace", "fork", "snapshot")
+        return digest_of({name: value for name, value in plain.items() if name not in left_out})
 
     def train(self, job: TrainingJob, report: ReportProgress) -> TrainedModel:
         """Writes the folder and reports each step. Raises InvalidInput when there is nothing to learn from."""

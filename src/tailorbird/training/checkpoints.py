@@ -33,10 +33,11 @@ class LoopState(Value):
 
     ``tokens`` counts prompt and answer tokens as if each row stood alone; losses in nats per answer token. ``seconds`` are all time of the
     loop, evaluations included, ``thread_seconds`` the processor's in the thread that runs it, ``kept_seconds`` those in which a thread was
-    kept from the cores by other processes. ``token_budget`` and ``recompute`` are how passes are computed since memory was short,
-    ``halved_at`` the steps before which the budget was halved. ``best_row_losses`` are those of the best step, ``rises`` the evaluations in
-    a row that lay above it for certain. ``pending`` is the line of the last step until it has been judged, where the step is one that is
-    judged, and noted: a run that was interrupted meanwhile goes on there. ``waited`` steps were added while the run stood on its plateau
+    kept from the cores by other processes, ``process_memory_gb`` the highest resident set of any process that ran it. ``token_budget`` and
+    ``recompute`` are how passes are computed since memory was short, ``halved_at`` the steps before which the budget was halved.
+    ``best_row_losses`` are those of the best step, ``rises`` the evaluations in a row that lay above it for certain. ``pending`` is the
+    line of the last step until it has been judged, where the step is one that is judged, and noted: a run that was interrupted meanwhile
+    goes on there. ``waited`` steps were added while the run stood on its plateau
     (``Plateau``), found after the steps ``waits``; ``left_plateau`` is the step after which it was found to have left it.
     """
 
@@ -48,6 +49,7 @@ class LoopState(Value):
     thread_seconds: float = 0.0
     kept_seconds: float = 0.0
     peak_memory_gb: float = 0.0
+    process_memory_gb: float = 0.0
     first_held_out_loss: float | None = None
     best_held_out_loss: float | None = None
     best_step: int = 0

@@ -18,6 +18,8 @@ from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.plan import TrainingSettings
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import ReportProgress
+from tailorbird.system.freed_memory import return_freed_memory
+from tailorbird.system.peak_memory import PeakMemory, resident_gib
 from tailorbird.training.batches import Batches, divide, pack, packed_tokens
 from tailorbird.training.checkpoints import Checkpoints, LoopState
 from tailorbird.training.deferred_signals import unbroken
@@ -50,6 +52,9 @@ class MetricsFile:
 #: Seconds between checkpoints; a checkpoint that takes long is made more rarely, so that at most this share of the time goes into them.
 _CHECKPOINT_SECONDS = 30.0
 _CHECKPOINT_SHARE = 0.05
+#: Passes of ever other lengths leave free memory between what is held, which the allocator keeps: it is returned to the system when the
+#: process holds this many times what it held after it was returned last.
+_KEPT_MEMORY = 1.1
 #: Who interrupts a run waits for its last checkpoint where one takes no longer than this; else the one before stands.
 _LAST_CHECKPOINT_SECONDS = 1.0
 
@@ -79,7 +84,7 @@ class Loop:
         self._batches = Batches(course.train, course.settings)
         self.plateau = plateau_of(course, self._batches)
         self._flops = Flops(network.model)
-        self._memory = MemoryMeter(network.device)
+        self._memory, self._process = MemoryMeter(network.device), PeakMemory()
         self._watch = MemoryWatch(network.device, predicted_gib_per_token(network.model, network.dtype), self._memory)
         self._held_out = ValidationRows(network, course.held_out, course.settings.token_budget, self._team)
         self._metrics = MetricsFile(checkpoints.workspace)
@@ -88,6 +93,7 @@ class Loop:
         self._settled = True
         self._laps, self._saved_at = Laps(network.device), time.monotonic()
         self._save_seconds = 0.0
+        self._resting = 0.0
 
     def run(self) -> LoopState:
         """Trains to the end, from a checkpoint where there is one. The best weights lie with the checkpoints.
@@ -208,7 +214,14 @@ class Loop:
             )
             self._state = spent.model_copy(update={"step": line.step, "pending": line})
             self._settled = True
+        self._return_memory()
         return line
+
+    def _return_memory(self) -> None:
+        """Between two steps, where the process has grown since the first."""
+        if self._network.device.type == "cpu" and resident_gib() > _KEPT_MEMORY * self._resting:
+            return_freed_memory()
+            self._resting = resident_gib()
 
     def _gradients(self, state: LoopState) -> tuple[float, LoopState]:
         """Gradients of the mean loss over the loss tokens of a whole optimiser batch, clipped.
@@ -230,6 +243,7 @@ class Loop:
             "loss_tokens": state.loss_tokens + answers,
             "flops": state.flops + flops,
             "peak_memory_gb": max(state.peak_memory_gb, self._memory.peak),
+            "process_memory_gb": max(state.process_memory_gb, self._process.gib),
         }
         return mean, state.model_copy(update=counted)
 

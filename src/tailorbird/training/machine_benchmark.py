@@ -47,6 +47,11 @@ def measure_machine() -> Machine:
     )
 
 
+def cpu_capability() -> str:
+    """The instructions by which products are computed on this processor, whose sums differ in their last bits."""
+    return f"{torch.backends.cpu.get_cpu_capability()}{' bf16' if _fast_bf16(torch.device('cpu')) else ''}"
+
+
 def _fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -6,6 +6,8 @@ import errno
 import os
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -20,11 +22,12 @@ from tailorbird.domain.timing import Calibration
 from tailorbird.domain.value import Digest
 from tailorbird.ports.trainer import Merged, MergeJob, RankingJob, ReportProgress, TrainedModel, TrainingJob
 from tailorbird.system.files import private_folder
+from tailorbird.system.freed_memory import return_freed_memory
 from tailorbird.system.peak_memory import PeakMemory
 from tailorbird.training.checkpoints import CheckpointOrigin, Checkpoints, LoopState
 from tailorbird.training.code_fingerprint import code_digest, versions
 from tailorbird.training.loop import Loop, TrainingCourse
-from tailorbird.training.machine_benchmark import measure_machine
+from tailorbird.training.machine_benchmark import cpu_capability, measure_machine
 from tailorbird.training.merge_export import merge
 from tailorbird.training.methods import Learner, Method, method_named
 from tailorbird.training.network import TYPES, Network, pick_device
@@ -59,7 +62,7 @@ class TorchTrainer:
         if processes > 1:
             return train_together(job, report, processes, self._sharding)
         try:
-            with threads(_threads(job)):
+            with threads(_threads(job)), _leaving_nothing():
                 return _train(job, report, self._sharding)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise _out_of_memory() from error
@@ -74,29 +77,56 @@ class TorchTrainer:
                 ) from error
             raise
 
+    def fingerprint(self, job: TrainingJob | RankingJob) -> Digest:
+        """As ``Trainer.fingerprint``. ``waiting_epochs`` change nothing of a run that does not wait; whoever compares must look at them."""
+        device = pick_device()
+        settings = job.settings.model_copy(update={"waiting_epochs": 0})
+        return digest_of(
+            {
+                "job": fingerprint(job.model_copy(update={"settings": settings, "snapshot": ""})),
+                "code": code_digest(),
+                "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} {cpu_capability()}",
+                "processes": self._processes or torch.cuda.device_count(),
+                "sharding": self._sharding,
+                "threads": job.settings.threads or torch.get_num_threads(),
+            }
+        )
+
     def calibrate(self, job: TrainingJob, machine: str, efficiency: float = 0.0) -> Calibration:
         """As ``Trainer.calibrate``."""
         try:
-            return calibrate(job, machine, efficiency)
+            with _leaving_nothing():
+                return calibrate(job, machine, efficiency)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise _out_of_memory() from error
 
     def tune(self, job: RankingJob, report: ReportProgress) -> TrainedModel:
         """As ``Trainer.tune``."""
-        with threads(job.settings.threads):
+        with threads(job.settings.threads), _leaving_nothing():
             return tune(job, report)
 
     def examine(self, job: TrainingJob) -> Examination:
         """As ``Trainer.examine``."""
-        return examine(job)
+        with _leaving_nothing():
+            return examine(job)
 
     def merge(self, job: MergeJob) -> Merged:
         """As ``Trainer.merge``."""
-        return merge(job)
+        with _leaving_nothing():
+            return merge(job)
 
     def measure_machine(self) -> Machine:
         """As ``Trainer.measure_machine``."""
         return measure_machine()
+
+
+@contextmanager
+def _leaving_nothing() -> Iterator[None]:
+    """Returns the memory of the models that were read within the block to the system: the next one is read into the same process."""
+    try:
+        yield
+    finally:
+        return_freed_memory()
 
 
 def _threads(job: TrainingJob) -> int:
@@ -124,7 +154,9 @@ def _train(job: TrainingJob, report: ReportProgress, sharding: Sharding) -> Trai
     folder = _save(method, learner, job.results or job.workspace, team)
     trained = sum(parameter.numel() for parameter in parameters.values())
     found = _report(job, state, trained, network)
-    measured = {"grown_memory_gb": max(0.0, mark.gib - mark.start), "plateau": loop.plateau.told(state)}
+    # A training that was resumed took what its hungriest process took.
+    highest = max(mark.gib, state.process_memory_gb)
+    measured = {"grown_memory_gb": max(0.0, highest - mark.start), "process_memory_gb": highest, "plateau": loop.plateau.told(state)}
     return TrainedModel(folder=folder, report=found.model_copy(update=measured))
 
 
@@ -133,9 +165,9 @@ def _is_full(error: OSError | SafetensorError) -> bool:
     return getattr(error, "errno", None) == errno.ENOSPC or f"(os error {errno.ENOSPC})" in str(error)
 
 
-def fingerprint(job: TrainingJob) -> Digest:
+def fingerprint(job: TrainingJob | RankingJob) -> Digest:
     """Names everything that the trained bytes depend on, the code aside."""
-    return digest_of({k: v for k, v in plain_json(job).items() if k not in ("base", "workspace", "fork", "seal_key", "results")})
+    return digest_of({k: v for k, v in plain_json(job).items() if k not in ("base", "index", "workspace", "fork", "seal_key", "results")})
 
 
 def _origin(job: TrainingJob) -> CheckpointOrigin:

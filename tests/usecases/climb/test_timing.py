@@ -69,15 +69,17 @@ def lora(stage: StepContext) -> RungPlan:
     return next(rung for rung in stage.plan.rungs if rung.rung is RungKind.LORA)
 
 
-def test_steps_timed_beside_other_work_serve_one_plan_and_quiet_ones_all_that_follow(timer: Timer, planned: Plan) -> None:
+def test_steps_timed_beside_other_work_serve_the_plans_of_some_hours(deps: Dependencies, timer: Timer, planned: Plan) -> None:
     timer.loaded = True
     assert lora(planned("first")).calibrated.endswith(" beside other work")
+    deps.clock.advance(timedelta(hours=11))  # type: ignore[attr-defined]
     assert lora(planned("second")).calibrated.endswith(" beside other work")
-    assert timer.times == 2
+    assert timer.times == 1, "a machine that is never quiet is not timed at every plan"
     timer.loaded = False
-    for name in ("third", "fourth"):
+    for name, later in (("third", timedelta(hours=2)), ("fourth", timedelta(days=29))):
+        deps.clock.advance(later)  # type: ignore[attr-defined]
         assert not lora(planned(name)).calibrated.endswith(" beside other work")
-    assert timer.times == 3, "the quiet one is kept"
+    assert timer.times == 2, "the quiet one is kept for a month"
 
 
 def test_retime_forgets_what_was_timed_and_plans_anew(

@@ -37,8 +37,11 @@ def gradient_error(subject: PreflightContext) -> float:
     network, parameters = _prepared(subject)
     rows = _chosen(subject.train)
     together = _gradient(network, rows, parameters)
-    apart = torch.stack([_gradient(network, [row], parameters) for row in rows]).sum(dim=0)
-    return float((together - apart).norm() / apart.norm().clamp_min(1e-30))
+    # One at a time: a gradient in fp64 is several times as large as the model that was read.
+    apart = torch.zeros_like(together)
+    for row in rows:
+        apart += _gradient(network, [row], parameters)
+    return float(together.sub_(apart).norm() / apart.norm().clamp_min(1e-30))
 
 
 def additive(error: float) -> list[PreflightFinding]:

@@ -9,19 +9,43 @@ from tailorbird.crypto.canonical_json import digest_of, plain_json
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.plan import RungPlan
 from tailorbird.domain.run import TrainingProgress, TrainingReport
+from tailorbird.domain.value import Digest
 from tailorbird.ports.tracker import TrackedTraining, Tracker
-from tailorbird.ports.trainer import ReportProgress
+from tailorbird.ports.trainer import RankingJob, ReportProgress, TrainingJob
+from tailorbird.rungs import ReusableTraining
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
 
+#: Finds a finished training by the fingerprint of a job.
+FindTraining = Callable[[Digest, TrainingJob | RankingJob], ReusableTraining | None]
+
 
 class ExperimentTracking:
-    """Trackers that have not failed; ``tell`` hears of each that does."""
+    """Trackers that have not failed, told of a training that is not reused; ``tell`` hears of each that fails."""
 
-    def __init__(self, trackers: tuple[Tracker, ...], tell: Callable[[str], None]) -> None:
+    def __init__(self, trackers: tuple[Tracker, ...], tell: Callable[[str], None], training: TrackedTraining | None) -> None:
         self._trackers = list(trackers)
         self._tell = tell
+        self._training = training
+        self._begun = False
         self.report: TrainingReport | None = None
+
+    def unless(self, find: FindTraining) -> FindTraining:
+        """``find``, after which the training begins where none was found."""
+
+        def found(fingerprint: Digest, job: TrainingJob | RankingJob) -> ReusableTraining | None:
+            reused = find(fingerprint, job)
+            if reused is None and (training := self._training) is not None:
+                self._begun = True
+                self.each(lambda tracker: tracker.begin(training))
+            return reused
+
+        return found
+
+    def end(self) -> None:
+        """Tells that a training which had begun is over."""
+        if self._begun:
+            self.each(lambda tracker: tracker.end(self.report))
 
     def ahead_of(self, report: ReportProgress) -> ReportProgress:
         """Shows a step, then reports it: the report may end the training."""
@@ -45,12 +69,12 @@ class ExperimentTracking:
 @contextmanager
 def tracked(context: StepContext, rung: RungPlan) -> Iterator[ExperimentTracking]:
     """The trackers of this workspace, told of the training of ``rung``; none where it trains nothing."""
-    tracking = ExperimentTracking(context.deps.trackers() if rung.training else (), context.progress.tell)
-    tracking.each(lambda tracker: tracker.begin(_training(context, rung)))
+    trackers = context.deps.trackers() if rung.training else ()
+    tracking = ExperimentTracking(trackers, context.progress.tell, _training(context, rung) if trackers else None)
     try:
         yield tracking
     finally:
-        tracking.each(lambda tracker: tracker.end(tracking.report))
+        tracking.end()
 
 
 def _training(context: StepContext, rung: RungPlan) -> TrackedTraining:

@@ -150,9 +150,9 @@ def costs_of(context: StepContext, seconds: float) -> dict[str, float]:
 def remarks_of(context: StepContext, making: Making, evidence: Evidence) -> tuple[str, ...]:
     """The remarks on a measured rung, those on its training first."""
     report = context.record(TrainingReport, making.training) if making.training else None
-    if report is None or report.plateau is None:
-        return evidence.remarks
-    return (plateau_text(report.plateau, context.objective.task.kind), *evidence.remarks)
+    stood = (plateau_text(report.plateau, context.objective.task.kind),) if report and report.plateau else ()
+    taken = (f"its weights are reused from run {making.reused.run}, which trained the same job",) if making.reused else ()
+    return (*taken, *stood, *evidence.remarks)
 
 
 def plateau_text(plateau: TrainingPlateau, kind: TaskKind) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from tailorbird import rungs
 from tailorbird.domain.base_model import BaseModelRef
@@ -15,6 +15,7 @@ from tailorbird.domain.value import Value
 from tailorbird.usecases.climb.base_candidates import Refs, ref_of
 from tailorbird.usecases.climb.rung_context import context_of
 from tailorbird.usecases.steps.step_context import StepContext
+from tailorbird.usecases.steps.transitions import named
 
 
 class ExaminedRung(Value):
@@ -24,10 +25,10 @@ class ExaminedRung(Value):
     examination: Examination
 
 
-def examine_rungs(context: StepContext, plan: Plan, refs: Refs) -> tuple[ExaminedRung, ...]:
-    """Examines each rung of ``plan`` that trains. Takes seconds, and trains nothing."""
+def examine_rungs(context: StepContext, plan: Plan, refs: Refs, reused: Container[str] = ()) -> tuple[ExaminedRung, ...]:
+    """Examines each rung of ``plan`` that trains, those ``reused`` (by name) left out. Takes seconds, and trains nothing."""
     speaks = context.objective.task.kind is not TaskKind.RANK
-    trained = [rung for rung in plan.rungs if rung.training is not None and speaks]
+    trained = [rung for rung in plan.rungs if rung.training is not None and speaks and named(rung) not in reused]
     if trained:
         context.progress.tell("examining what would be trained")
     return tuple(_examined(context, rung, ref_of(refs, plan, rung)) for rung in trained)
@@ -43,7 +44,7 @@ def heeded(plan: Plan, examined: Sequence[ExaminedRung]) -> Plan:
     Raises InvalidInput, with the finding's code, when something stands in the way of every rung that trains.
     """
     blocked = {one.rung: one.examination.blocking for one in examined if one.examination.blocking}
-    if blocked and len(blocked) == len(examined):
+    if blocked and all(rung in blocked for rung in plan.rungs if rung.training is not None):
         raise _blocked(next(iter(blocked.values())))
     refusals = [Refusal(rung=rung.rung, reason=f"{rung.variant}: {found[0].what}") for rung, found in blocked.items()]
     kept = [one for one in examined if one.rung not in blocked]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from tailorbird import release, rungs
 from tailorbird.crypto.canonical_json import digest_of
@@ -22,6 +23,7 @@ from tailorbird.usecases.climb.metric_spec import against, comparison_of
 from tailorbird.usecases.climb.rung_context import context_of
 from tailorbird.usecases.climb.snapshot_and_plan import planned
 from tailorbird.usecases.climb.timing import error_of
+from tailorbird.usecases.climb.training_reuse import reusable_training, stored_training
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.cancellation import ended_by, require_memory, within_memory
 from tailorbird.usecases.steps.rung_approval import require_allowance
@@ -32,7 +34,8 @@ _LAST_STEPS = 5
 
 
 def make_candidate(context: StepContext, rung: RungPlan) -> StepOutcome:
-    """Makes a rung's candidate. Training resumes from its last checkpoint when it was interrupted.
+    """Makes a rung's candidate. Training resumes from its last checkpoint when it was interrupted, and is not done again where another run
+    of the tenant has trained the same job.
 
     When the budget is used up the rung ends there: its checkpoint stays in the run's folder, and the climb ends with what was measured.
     When the rung fails for a reason of its own, that is evidence, and the ladder goes on above it. Raises Conflict
@@ -44,31 +47,37 @@ def make_candidate(context: StepContext, rung: RungPlan) -> StepOutcome:
     try:
         with tracked(context, rung) as tracking:
             rung_context = context_of(context, rung, context.base_for(rung))
-            made = rungs.make_candidate(replace(rung_context, report=tracking.ahead_of(rung_context.report)))
+            reusable = tracking.unless(partial(reusable_training, context))
+            made = rungs.make_candidate(replace(rung_context, report=tracking.ahead_of(rung_context.report), reusable=reusable))
             tracking.report = made.training
         require_memory(context.objective.budget, memory)
     except Exception as error:
         if (ended := ended_by(error)) is None:
             raise
         return _ended(rung, ended)
+    origin = made.trained.reused.origin if made.trained and made.trained.reused else None
     making = Making(
         candidate=digest_of(made.candidate),
         training=digest_of(made.training) if made.training else None,
         seconds=made.seconds,
         peak_memory_gb=made.peak_memory_gb,
-        process_memory_gb=memory.gib,
+        process_memory_gb=max(memory.gib, made.training.process_memory_gb if made.training and origin is None else 0.0),
+        reused=origin,
         **costs_of(context, made.seconds),
     )
 
     def keep(work: UnitOfWork) -> None:
         work.records.put(made.candidate)
-        if made.training is not None:
-            work.records.put(made.training)
-            if (error := error_of(context, rung, made.training)) is not None:
-                work.records.put(error)
+        if made.training is None:
+            return
+        work.records.put(made.training)
+        if (stored := stored_training(context, rung, made, making)) is not None:
+            work.records.put(stored)
+        if origin is None and (error := error_of(context, rung, made.training)) is not None:
+            work.records.put(error)
 
     facts: Facts = {"rung": rung.rung.value, "variant": rung.variant, "trained_parameters": made.candidate.trained_parameters}
-    return StepOutcome(making, facts, keep)
+    return StepOutcome(making, facts | ({"reused_from": origin.run} if origin else {}), keep)
 
 
 def _ended(rung: RungPlan, ended: Making) -> StepOutcome:
@@ -123,6 +132,7 @@ def _climbed(context: StepContext, rung: RungPlan, making: Making, evidence: Evi
         money=making.money,
         energy_kwh=making.energy_kwh,
         process_memory_gb=making.process_memory_gb,
+        reused=making.reused,
     )
     context.progress.tell(f"{rung.rung.value} {rung.variant} on dev: {gate.verdict.value}: {gate.reason}")
     hopeless = transitions.passed_over(context.objective, plan, (*context.climbs, measured))

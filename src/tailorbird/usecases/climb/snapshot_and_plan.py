@@ -21,6 +21,7 @@ from tailorbird.usecases.climb.metric_spec import comparison_of, groups_of
 from tailorbird.usecases.climb.preflight import examine_rungs, heeded
 from tailorbird.usecases.climb.provability import check_provable, thin_labels_finding
 from tailorbird.usecases.climb.timing import known_timings, time_steps
+from tailorbird.usecases.climb.training_reuse import reused_trainings, with_reuse
 from tailorbird.usecases.released_ranker import demand_one_width, find_ranker, planned_ranker
 from tailorbird.usecases.snapshots.amendments import amendments_of, manifests_of
 from tailorbird.usecases.steps import transitions
@@ -74,13 +75,16 @@ def make_plan(context: StepContext) -> StepOutcome:
     """
     offers = with_probes(context, offers_of(context))
     refs = base_candidates.refs_of(offers)
-    timed = time_steps(context, planning.make_ladder(offers), refs)
+    untimed = planning.make_ladder(offers)
+    timed = time_steps(context, untimed, refs, reused_trainings(context, untimed, refs))
     draft = planning.make_ladder([_with_timings(offer, timed) for offer in offers])
     _refuse_empty(context, draft)
-    plan = _with_incumbent(context, heeded(draft, examine_rungs(context, draft, refs)))
+    reused = reused_trainings(context, draft, refs)
+    plan = with_reuse(_with_incumbent(context, heeded(draft, examine_rungs(context, draft, refs, reused))), reused)
     for finding in plan.findings:
         context.progress.tell(f"{finding.severity.value} [{finding.code}]: {finding.what}: {finding.remedy}")
     facts: Facts = {"rungs": len(plan.rungs), "left_out": len(plan.left_out), "findings": len(plan.findings), "timed": len(timed)}
+    facts |= {"reused": len(reused)} if reused else {}
     if ranker := next((rung.ranker for rung in plan.rungs if rung.ranker), None):
         facts |= {"encoder_of": ranker.release}
 

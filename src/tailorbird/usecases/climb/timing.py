@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,11 +28,15 @@ from tailorbird.usecases.climb.rung_context import context_of
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.steps.step_context import StepContext
+from tailorbird.usecases.steps.transitions import named
 
 #: Timing steps takes some tens of seconds: a rung that takes less than this needs no better estimate.
 WORTH_SECONDS = 120.0
 #: What was timed longer ago than this is timed again: drivers and libraries change.
 _FRESH = timedelta(days=30)
+#: What was timed beside other work is read in processor time, whose error is wider: it is timed again after so long. A machine that is
+#: never quiet would else time at every plan, for half a minute, and learn the same.
+_FRESH_LOADED = timedelta(hours=12)
 #: Finished trainings that correct an estimate, newest first, and the least and most that they change it by.
 _LATEST, _CORRECTIONS = 5, (0.5, 2.0)
 #: Share of the time that the thread which runs a training computes on a quiet machine, where that was never measured.
@@ -45,21 +49,22 @@ def machine_name(machine: Machine) -> str:
 
 
 def known_timings(context: StepContext, machine: Machine, base: BaseModelRef) -> tuple[Calibration, ...]:
-    """Timed steps of ``base`` on this machine that are in the record, fresh and not read beside other work; each corrected by the trainings
-    that have ended since."""
+    """Timed steps of ``base`` on this machine that are in the record and fresh; each corrected by the trainings that have ended since."""
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
         errors = _recorded(work)
-    return tuple(_corrected(one, base, errors) for one in _quiet(context, machine) if one.base_model == base.digest)
+    return tuple(_corrected(one, base, errors) for one in _fresh(context, machine) if one.base_model == base.digest)
 
 
-def _quiet(context: StepContext, machine: Machine) -> list[Calibration]:
-    name, oldest = machine_name(machine), context.deps.clock.now() - _FRESH
+def _fresh(context: StepContext, machine: Machine) -> list[Calibration]:
+    """What was timed on this machine lately, and after somebody last wanted it timed anew."""
+    name, now = machine_name(machine), context.deps.clock.now()
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
         own = {digest: work.records.get(Calibration, digest) for digest in work.records.digests(Calibration)}
         asked = [work.records.get(Retiming, digest) for digest in work.records.digests(Retiming)]
     found = {**_kept(context.deps.timings), **own}.values()
-    oldest = max([oldest, *(one.at for one in asked if one.machine == name)])
-    return [one for one in found if one.machine == name and one.measured_at > oldest and not one.loaded and one.correction == 1]
+    retimed = max([one.at for one in asked if one.machine == name], default=now - _FRESH)
+    ours = [one for one in found if one.machine == name and one.measured_at > retimed and one.correction == 1]
+    return [one for one in ours if now - one.measured_at < (_FRESH_LOADED if one.loaded else _FRESH)]
 
 
 def _corrected(timed: Calibration, base: BaseModelRef, errors: Iterable[EstimateError]) -> Calibration:
@@ -74,15 +79,17 @@ def _corrected(timed: Calibration, base: BaseModelRef, errors: Iterable[Estimate
     return timed.model_copy(update={"correction": round(min(max(factor, _CORRECTIONS[0]), _CORRECTIONS[1]), 3)})
 
 
-def time_steps(context: StepContext, plan: Plan, refs: Refs) -> tuple[Calibration, ...]:
-    """The known ones, and a few steps of each planned method that has none and is worth it. One that cannot be timed stays a formula's."""
-    efficiency = median([one.efficiency for one in _quiet(context, plan.machine) if one.efficiency] or [0.0])
+def time_steps(context: StepContext, plan: Plan, refs: Refs, reused: Container[str] = ()) -> tuple[Calibration, ...]:
+    """The known ones, and a few steps of each planned method that has none and is worth it. One that cannot be timed stays a formula's;
+    rungs whose training is ``reused`` (by name) need none."""
+    efficiency = median([one.efficiency for one in _fresh(context, plan.machine) if one.efficiency] or [0.0])
     timed = [one for base in refs.values() for one in known_timings(context, plan.machine, base)]
     if context.objective.task.kind is TaskKind.RANK:
         return tuple(timed)
     for rung in plan.rungs:
         if (
             rung.training is None
+            or named(rung) in reused
             or rung.calibrated
             or rung.time.likely < WORTH_SECONDS
             or _has(timed, rung, base := ref_of(refs, plan, rung))
@@ -95,7 +102,7 @@ def time_steps(context: StepContext, plan: Plan, refs: Refs) -> tuple[Calibratio
             _keep(context.deps.timings, timed[-1], context.deps.clock.now())
             if timed[-1].loaded:
                 context.progress.tell(
-                    "other processes want the cores: its steps were read in processor time, and the next plan times them anew"
+                    "other processes want the cores: its steps were read in processor time, and plans of the next hours go by that"
                 )
         except TailorbirdError as error:
             context.progress.tell(f"its steps could not be timed ({error.error_code}); the estimate rests on formulas alone")
@@ -114,8 +121,6 @@ def _kept(folder: Path) -> dict[Digest, Calibration]:
 
 def _keep(folder: Path, timed: Calibration, now: datetime) -> None:
     """Keeps timed steps for all tenants, and forgets those that no plan goes by any more. Without room on the disk, nothing is kept."""
-    if timed.loaded:
-        return
     with suppress(OSError):
         private_folder(folder)
         for path in folder.glob("*.json"):

@@ -152,9 +152,9 @@ def _side(found: _Found, evidence: Evidence) -> Side:
         n=evidence.n,
         metrics=safety | evidence.metrics,
         trained_parameters=climb.trained_parameters,
-        seconds=climb.seconds,
+        seconds=climb.seconds_to_make,
         peak_memory_gb=climb.peak_memory_gb,
-        money=climb.money,
+        money=climb.money_to_make,
         process_memory_gb=climb.process_memory_gb,
     )
 

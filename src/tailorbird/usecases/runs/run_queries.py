@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TypeVar
+
+from pydantic import Field
 
 from tailorbird.auth import Action
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.deployment import Alias
 from tailorbird.domain.evidence import Evidence, GateResult
-from tailorbird.domain.ladder import Climb, Conclusion, Ladder, SealedTest
+from tailorbird.domain.ladder import Climb, Conclusion, Ladder, Making, SealedTest
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan
-from tailorbird.domain.run import Run, Step, StepState
+from tailorbird.domain.run import Run, Step, StepState, TrainingOrigin
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.release import EndedClimb, remedies
@@ -28,7 +31,8 @@ V = TypeVar("V", bound=Value)
 
 class RunReport(Value):
     """What is not there yet is None. ``climbs`` are the rungs measured so far, ``looks`` those at the sealed test; ``test`` is the last of
-    them, ``gate`` and ``evidence`` are its own. ``remedies`` are sentences on what could lead to a release where the run ended without."""
+    them, ``gate`` and ``evidence`` are its own. ``remedies`` are sentences on what could lead to a release where the run ended without.
+    ``reused`` tells, by step, whose training was reused instead of training again."""
 
     run: Run
     steps: tuple[Step, ...]
@@ -44,6 +48,7 @@ class RunReport(Value):
     evidence: Evidence | None = None
     conclusion: Conclusion | None = None
     remedies: tuple[str, ...] = ()
+    reused: dict[str, TrainingOrigin] = Field(default_factory=dict)
 
 
 class RunPage(Value):
@@ -115,6 +120,7 @@ def _report(work: UnitOfWork, run: Run, steps: tuple[Step, ...]) -> RunReport:
         gate=_at(work, GateResult, test.gate if test else None),
         evidence=_at(work, Evidence, test.evidence if test else None),
         conclusion=_at(work, Conclusion, done.get(transitions.CONCLUDE)),
+        reused={step: making.reused for step, making in _makings(work, plan, done) if making.reused},
     )
     return report.model_copy(update={"remedies": _remedies(report)})
 
@@ -129,6 +135,13 @@ def _remedies(report: RunReport) -> tuple[str, ...]:
     if tested and report.test and report.evidence and report.gate:
         ended = replace(ended, test=(report.evidence, report.gate), looks=report.test.look)
     return remedies(ended)
+
+
+def _makings(work: UnitOfWork, plan: Plan | None, done: dict[str, Digest]) -> Iterator[tuple[str, Making]]:
+    """How each rung was made, by the name of its step."""
+    for rung in plan.rungs if plan else ():
+        if (step := transitions.make_step(rung)) in done:
+            yield step, work.records.get(Making, done[step])
 
 
 def _at(work: UnitOfWork, kind: type[V], digest: Digest | None) -> V | None:

@@ -303,7 +303,7 @@ def in_all(climb: Climb, traffic: ExpectedTraffic) -> tuple[float, float] | None
     if asked is None:
         return None
     thousands = traffic.requests / 1000
-    return climb.money + thousands * asked.low, climb.money + thousands * asked.high
+    return climb.money_to_make + thousands * asked.low, climb.money_to_make + thousands * asked.high
 
 
 def after_looks(chosen: Climb | None, reason: str, looked: Sequence[Climb]) -> str:
