@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -105,6 +106,11 @@ def test_files_that_are_looked_at_are_counted_per_tenant_and_in_all(deps: Depend
         assert [each.result(20) for each in looking] == ["looked"] * 4
 
 
+def _under_way(deps: Dependencies) -> list[Path]:
+    """Files of uploads that have not ended."""
+    return [path for path in (deps.workspace / "uploads").rglob("*") if path.is_file()]
+
+
 def test_uploads_of_a_tenant_take_turns(deps: Dependencies) -> None:
     """Each may take as much disk as a file may have before its tenant's quota knows of it."""
 
@@ -118,10 +124,10 @@ def test_uploads_of_a_tenant_take_turns(deps: Dependencies) -> None:
 
         sent = [asyncio.create_task(client.post("/api/artifacts", content=body(number), headers=RAW)) for number in range(9)]
         deadline = time.monotonic() + 10
-        while len(list((deps.workspace / "uploads").glob("*"))) < 4 and time.monotonic() < deadline:
+        while len(_under_way(deps)) < 4 and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
         await asyncio.sleep(0.3)
-        count = len(list((deps.workspace / "uploads").iterdir()))
+        count = len(_under_way(deps))
         go_on.set()
         return count, [answer.status_code for answer in await asyncio.gather(*sent)]
 

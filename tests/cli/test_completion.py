@@ -34,7 +34,7 @@ def completed(words: str, *modules: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [("tailorbird pl", ["plan"]), ("tailorbird ro", ["rollback", "rollout"]), ("tailorbird --ser", ["--server"]), ("tailorbird en", [])],
+    [("tailorbird pl", ["plan"]), ("tailorbird ro", ["rollback", "rollout"]), ("tailorbird --ser", ["--server"]), ("tailorbird eng", [])],
 )
 def test_verbs_and_shared_options_are_completed_without_importing_a_verb(words: str, expected: list[str]) -> None:
     assert completed(words) == expected
