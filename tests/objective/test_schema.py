@@ -50,7 +50,12 @@ SCHEMA = objective_schema()
 VALIDATOR = jsonschema_rs.Draft7Validator(SCHEMA)
 
 
-EXAMPLES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("examples/**/*.yaml"))}
+#: Every objective among the examples; plans of rollouts lie beside them.
+EXAMPLES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in sorted(ROOT.glob("examples/**/*.yaml"))
+    if path.name != "rollout.yaml"
+}
 
 
 TEXTS = EXAMPLES | {name: template_files(name)["objective.yaml"] for name in TEMPLATES}
