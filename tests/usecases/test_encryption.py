@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+import support.ledger_samples as sample
 from support.usecases import everything, on_both_databases, write_objective
 from tailorbird import auth
 from tailorbird.crypto.canonical_json import digest_bytes
@@ -213,24 +214,7 @@ def kept(deps: Dependencies, request: str, text: str) -> KeptWords:
 
 
 def served(deps: Dependencies, request: str) -> RequestRow:
-    return RequestRow(
-        id=request,
-        tenant="acme",
-        key="k",
-        alias="acme/desk",
-        release=digest_bytes(b"release"),
-        arm="live",
-        route="/v1",
-        status=200,
-        outcome="ok",
-        error=None,
-        prediction=None,
-        prompt_tokens=1,
-        completion_tokens=0,
-        latency_ms=1.0,
-        at=deps.clock.now(),
-        version=1,
-    )
+    return sample.request("acme").model_copy(update={"id": request, "alias": "acme/desk", "at": deps.clock.now(), "version": 1})
 
 
 class TestWords:

@@ -7,6 +7,18 @@ from sqlalchemy import Column, Index, Integer, Table, Text
 from tailorbird.ledger.columns import key_column, metadata, said_column, text_column
 from tailorbird.ledger.row_mapping import CanonicalJson, UtcTime
 
+
+def _node_table(name: str) -> Table:
+    """Hashes of the nodes of a tree, by level and number."""
+    return Table(
+        name,
+        metadata,
+        Column("level", Integer, primary_key=True, autoincrement=False),
+        Column("number", Integer, primary_key=True, autoincrement=False),
+        text_column("hash"),
+    )
+
+
 #: The Merkle log. ``body`` is the canonical JSON of the event, byte for byte what ``leaf_hash`` covers.
 log_entries = Table(
     "log_entries",
@@ -20,14 +32,8 @@ log_entries = Table(
     Index(None, "tenant", "index"),
 )
 
-#: Hashes (in hex) of complete subtrees of the log, of 2**level leaves each, at levels 4, 8, 12 and so on (``lognodes.py``).
-log_nodes = Table(
-    "log_nodes",
-    metadata,
-    Column("level", Integer, primary_key=True, autoincrement=False),
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    text_column("hash"),
-)
+#: Hashes (in hex) of complete subtrees of the log, of 2**level leaves each, at levels 4, 8, 12 and so on (``event_log.py``).
+log_nodes = _node_table("log_nodes")
 
 #: One row: the log's size, its right edge (hashes in hex, largest subtree first), the root over the anchored rows (empty before the first
 #: was anchored), and the signature over the three (``crypto``'s ``LogHead``).
@@ -55,13 +61,7 @@ anchored_rows = Table(
 )
 
 #: The hashes of the state tree that are not empty.
-anchor_nodes = Table(
-    "anchor_nodes",
-    metadata,
-    Column("level", Integer, primary_key=True, autoincrement=False),
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    text_column("hash"),
-)
+anchor_nodes = _node_table("anchor_nodes")
 
 checkpoints = Table(
     "checkpoints",
