@@ -12,20 +12,17 @@ and its Nonce-Reuse Misuse-Resistance"). A salt of 32 random bytes gives each fi
 from __future__ import annotations
 
 import hmac
-import io
 import secrets
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from tailorbird.crypto.piece_reader import reader_of
 from tailorbird.domain.errors import Corrupt
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 #: Bytes of plaintext in a chunk, of its tag, of a key, of a label, and of the header.
 CHUNK, TAG, KEY, LABEL = 1 << 18, 16, 32, 32
@@ -49,7 +46,7 @@ def plain_size(size: int) -> int:
 
 def sealing(source: IO[bytes], key: bytes, context: bytes, label: bytes = _NO_LABEL) -> IO[bytes]:
     """The sealed form of the rest of ``source``, as a stream; ``label`` (32 bytes) can be read without the rest."""
-    return _reader(_sealed(source, key, context, label))
+    return reader_of(_sealed(source, key, context, label), CHUNK)
 
 
 def unsealing(source: IO[bytes], key: bytes, context: bytes) -> IO[bytes]:
@@ -57,7 +54,7 @@ def unsealing(source: IO[bytes], key: bytes, context: bytes) -> IO[bytes]:
 
     Reading raises Corrupt: ``sealed_elsewhere`` (another key or context), ``sealed_changed``, ``sealed_truncated``.
     """
-    return _reader(_plain(source, key, context), source)
+    return reader_of(_plain(source, key, context), CHUNK, source)
 
 
 def read_label(source: IO[bytes], key: bytes, context: bytes) -> bytes:
@@ -166,38 +163,6 @@ def _exactly(source: IO[bytes], size: int) -> bytes:
         pieces.append(piece)
         left -= len(piece)
     return b"".join(pieces)
-
-
-class _Pieces(io.RawIOBase):
-    """Reads the pieces of an iterator one after another."""
-
-    def __init__(self, pieces: Iterator[bytes], closes: IO[bytes] | None) -> None:
-        self._pieces = pieces
-        self._piece = memoryview(b"")
-        self._closes = closes
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        """Bytes put into ``buffer``; 0 at the end."""
-        while not self._piece:
-            if (piece := next(self._pieces, None)) is None:
-                return 0
-            self._piece = memoryview(piece)
-        target = memoryview(buffer).cast("B")
-        count = min(len(target), len(self._piece))
-        target[:count], self._piece = self._piece[:count], self._piece[count:]
-        return count
-
-    def close(self) -> None:
-        if self._closes is not None:
-            self._closes.close()
-        super().close()
-
-
-def _reader(pieces: Iterator[bytes], closes: IO[bytes] | None = None) -> IO[bytes]:
-    return cast(IO[bytes], io.BufferedReader(_Pieces(pieces, closes), CHUNK))
 
 
 def _changed() -> Corrupt:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import TypeAdapter, ValidationError
 
 from tailorbird.crypto.canonical_json import canonical_json, digest_bytes, short
+from tailorbird.crypto.piece_reader import reader_of
 from tailorbird.domain.data_key import DataKey
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound, Unavailable
 from tailorbird.domain.value import Digest
@@ -24,9 +23,6 @@ from tailorbird.ledger.blobs import Blobs, LocalBlobs, RemoteBlobs, storage_erro
 from tailorbird.ledger.sealed_blobs import SealedBlobs
 from tailorbird.ports.artifacts import ArtifactStore, ErasableStore, SealableStore
 from tailorbird.system.files import OWNER_READS, digest_file, private_folder, remove_folder
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _TREE = re.compile(r"[0-9a-f]{64}")
@@ -56,7 +52,7 @@ class Artifacts:
         """Stores ``parts`` as one, never joined in memory, and returns the digest of the whole. Raises Unavailable."""
         digest = digest_bytes(*parts)
         if self._blobs.size(_name(digest)) != sum(map(len, parts)):
-            self._blobs.add(_name(digest), io.BufferedReader(_Parts(parts), 1 << 20))
+            self._blobs.add(_name(digest), reader_of(parts, 1 << 20))
         return digest
 
     def get(self, digest: Digest) -> bytes:
@@ -228,28 +224,6 @@ class Artifacts:
     def _changed(self, digest: Digest, path: str = "") -> Corrupt:
         where = self._blobs.local(_name(digest)) or digest
         return _changed(f"the artifact {short(digest)}{path}", f"restore {where} from a backup, or delete it and make it again")
-
-
-class _Parts(io.RawIOBase):
-    """Reads parts one after another."""
-
-    def __init__(self, parts: Sequence[bytes | memoryview]) -> None:
-        self._left = (memoryview(part) for part in parts)
-        self._part = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        """Bytes put into ``buffer``; 0 at the end."""
-        while not self._part:
-            if (part := next(self._left, None)) is None:
-                return 0
-            self._part = part
-        target = memoryview(buffer)
-        count = min(len(target), len(self._part))
-        target[:count], self._part = self._part[:count], self._part[count:]
-        return count
 
 
 def open_artifacts(url: str, cache: Path) -> SealableStore:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, cast
 
 import torch
 
+from tailorbird.crypto.piece_reader import reader_of
 from tailorbird.crypto.sealed_stream import sealing, unsealing
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 #: Names of types in the safetensors format.
 _TYPES = {
@@ -37,7 +34,7 @@ _PIECE = 1 << 20
 
 def write_sealed(path: Path, tensors: Mapping[str, torch.Tensor], key: bytes, name: str) -> None:
     """Writes contiguous ``tensors`` of the CPU to ``path``, encrypted for ``name``; on the disk when this returns. Raises OSError."""
-    source = cast(IO[bytes], io.BufferedReader(_SealedParts(_parts(tensors)), _PIECE))
+    source = reader_of(_parts(tensors), _PIECE)
     with path.open("wb") as file:
         sealed = sealing(source, key, name.encode())
         while piece := sealed.read(_PIECE):
@@ -80,25 +77,3 @@ def _fill(stream: IO[bytes], tensor: torch.Tensor) -> None:
     while left:
         piece = stream.read(min(len(left), _PIECE))
         left[: len(piece)], left = piece, left[len(piece) :]
-
-
-class _SealedParts(io.RawIOBase):
-    """Reads parts one after another."""
-
-    def __init__(self, parts: Iterator[memoryview]) -> None:
-        self._parts = parts
-        self._part = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        """Bytes put into ``buffer``; 0 at the end."""
-        while not self._part:
-            if (part := next(self._parts, None)) is None:
-                return 0
-            self._part = part
-        target = memoryview(buffer).cast("B")
-        count = min(len(target), len(self._part))
-        target[:count], self._part = self._part[:count], self._part[count:]
-        return count
