@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailorbird.crypto.canonical_json import canonical_json, digest_bytes
+from tailorbird.crypto.piece_reader import reader_of
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound, Unavailable
 from tailorbird.ledger import blobs, open_artifacts
-from tailorbird.ledger.artifacts import _Parts
 
 FILES = {"config.json": b"{}", "weights/a.safetensors": b"\x00" * 5000, "weights/empty": b"", ".hidden": b"h", "käse": "ü".encode()}
 
@@ -79,7 +79,7 @@ class TestBytes:
 
     @given(parts=st.lists(st.binary(max_size=40), max_size=12), piece=st.integers(1, 50))
     def test_parts_are_read_as_one(self, parts, piece):
-        reader = io.BufferedReader(_Parts(parts), piece)
+        reader = reader_of(parts, piece)
         assert b"".join(iter(lambda: reader.read(piece), b"")) == b"".join(parts)
 
     def test_what_was_never_put_is_not_found(self, store):
