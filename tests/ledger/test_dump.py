@@ -16,7 +16,6 @@ import pytest
 import support.ledger_samples as sample
 from support.ledger_samples import digest
 from tailorbird.crypto.log_verification import check_entries
-from tailorbird.domain.data_key import WrappedKey
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.errors import Conflict, Corrupt, Unavailable
 from tailorbird.domain.identity import Tenant
@@ -57,7 +56,7 @@ def fill(ledger: Ledger) -> None:
         work.decisions.add([sample.decision()])
         work.erasures.add(sample.erasure("acme"))
         work.secrets.get("rows")
-        work.data_keys.add(WrappedKey(tenant="acme", scope="scope", wrapped="wrapped", fingerprint="ab12", at=sample.START))
+        work.data_keys.add(sample.wrapped_key("acme"))
         work.usage.add([sample.usage()])
         work.usage.add_of_keys([sample.key_usage()])
         work.storage.add({digest("artifact"): 2**40})

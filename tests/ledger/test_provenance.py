@@ -76,6 +76,23 @@ def test_a_secret_is_made_once_and_is_each_tenants_own(ledger):
         assert work.secrets.get("rows") != first
 
 
+def test_a_data_key_is_kept_once_and_wrapped_anew(ledger):
+    first, second = sample.wrapped_key("acme"), sample.wrapped_key("acme", 2)
+    with ledger.work("acme") as work:
+        assert work.data_keys.get() is None
+        assert work.data_keys.add(first) == first
+        assert work.data_keys.add(second) == first
+    with ledger.work("acme") as work:
+        with pytest.raises(NotFound) as missing:
+            work.data_keys.rewrap(second.scope, "stolen")
+        assert missing.value.error_code == "data_key_missing"
+        work.data_keys.rewrap(first.scope, "anew")
+    with ledger.work("acme", write=False) as work:
+        assert work.data_keys.get() == first.model_copy(update={"wrapped": "anew"})
+    with ledger.work("globex", write=False) as work:
+        assert work.data_keys.get() is None
+
+
 def test_rows_that_were_split_are_forgotten(ledger):
     with ledger.work("acme") as work:
         work.splits.remember("routing", {digest(n): ("train", "g") for n in range(3)})

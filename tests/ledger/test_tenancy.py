@@ -64,6 +64,7 @@ READS: dict[str, Callable[[UnitOfWork], Any]] = {
     "decisions.of": lambda w: w.decisions.of("routing"),
     "erasures.get": lambda w: w.erasures.get("000000000001"),
     "erasures.all": lambda w: w.erasures.all(),
+    "data_keys.get": lambda w: w.data_keys.get(),
     "usage.used": lambda w: w.usage.used("month", START) if any(w.usage.used("month", START)) else (),
     "storage.counted": lambda w: w.storage.counted([RESULT]),
     "storage.total": lambda w: w.storage.total().artifacts,
@@ -130,6 +131,8 @@ WRITES: dict[str, Callable[[UnitOfWork], Any]] = {
     "erasures.finish": lambda w: w.erasures.finish("000000000001", "a", RESULT),
     "erasures.sign": lambda w: w.erasures.sign("000000000001", RESULT, RELEASE.signature),
     "secrets.get": lambda w: w.secrets.get("rows"),
+    "data_keys.add": lambda w: w.data_keys.add(sample.wrapped_key("acme", 2)),
+    "data_keys.rewrap": lambda w: w.data_keys.rewrap("scope-1", "another"),
     "usage.add": lambda w: w.usage.add([sample.usage(7)]),
     "usage.add_of_keys": lambda w: w.usage.add_of_keys([sample.key_usage(7)]),
     "storage.add": lambda w: w.storage.add({RESULT: 9, digest("more"): 9}),
@@ -182,6 +185,7 @@ def filled(ledger):
         work.erasures.add(sample.erasure("acme"))
         work.erasures.take("000000000001", "a", MINUTE)
         work.secrets.get("rows")
+        work.data_keys.add(sample.wrapped_key("acme"))
         work.usage.add([sample.usage()])
         work.usage.add_of_keys([sample.key_usage()])
         work.storage.add({RESULT: 5})
@@ -242,7 +246,7 @@ def test_nothing_is_changed(filled, rows_of, name):
 TAKE_VALUES = {"runs.add", "releases.add", "aliases.put", "requests.add", "keys.add", "events.append"}
 TAKE_VALUES |= {"identities.add", "identities.replace", "sessions.add", "signals.add", "erasures.add"}
 TAKE_VALUES |= {"feedback.put", "reviews.add", "reviews.replace", "contents.add", "rollouts.add", "rollouts.replace"}
-TAKE_VALUES |= {"identities.add", "identities.replace", "sessions.add", "signals.add"}
+TAKE_VALUES |= {"data_keys.add"}
 
 
 @pytest.mark.parametrize("name", sorted(TAKE_VALUES))

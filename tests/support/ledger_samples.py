@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.domain.curation import Decision, FixAction
+from tailorbird.domain.data_key import WrappedKey
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.deployment import Alias, AliasTarget, RequestRow
 from tailorbird.domain.erasure import Erasure
@@ -187,6 +188,10 @@ def rollout(tenant: str, name: str = "routing") -> Rollout:
         started_at=START,
         changed_at=START,
     )
+
+
+def wrapped_key(tenant: str, n: int = 1) -> WrappedKey:
+    return WrappedKey(tenant=tenant, scope=f"scope-{n}", wrapped=f"wrapped-{n}", fingerprint=f"ab1{n}", at=START)
 
 
 def request(tenant: str, n: int = 1) -> RequestRow:
