@@ -61,7 +61,7 @@ def test_a_label_that_is_added_later_is_released_beside_the_incumbent(base_model
 @pytest.mark.usefixtures("encoder_folder")
 def test_the_script_ends_with_the_new_label_in_production(base_model_folder: Path, tmp_path: Path) -> None:
     environment = os.environ | {"TAILORBIRD_WORKSPACE": str(tmp_path / "fair"), "TAILORBIRD_MODEL_CACHE": str(base_model_folder.parent)}
-    done = subprocess.run([sys.executable, str(EXAMPLE / "rule_change.py")], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, str(EXAMPLE / "demo.py")], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     answered = re.findall(rf"→ {NEW}", done.stdout)
     assert len(answered) == 1, "the first release does not know the label, the second gives it"

@@ -1,6 +1,6 @@
 """The job from data to answers, and a change of the rules: adapt, release, serve, append rows, adapt again, compare, roll out.
 
-    python examples/regulatory_classification/rule_change.py
+    python examples/regulatory_classification/demo.py
 
 The workspace is a temporary one unless ``TAILORBIRD_WORKSPACE`` names it.
 """
