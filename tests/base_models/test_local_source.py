@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import resource
 import struct
 from pathlib import Path
 
 import pytest
 
+from support.memory import Growth
 from tailorbird.base_models import ModelDigests, describe
 from tailorbird.base_models.local_source import check_code
 from tailorbird.domain.errors import ModelInvalid
@@ -35,10 +35,6 @@ def headed(header: bytes, length: int | None = None) -> bytes:
     return struct.pack("<Q", len(header) if length is None else length) + header
 
 
-def peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 @pytest.mark.parametrize(
     "weights",
     [
@@ -55,11 +51,11 @@ def peak() -> int:
     ids=["empty", "short", "2^60", "digits", "product", "deep list", "deep object", "no numbers", "many lists"],
 )
 def test_headers_that_claim_too_much(tmp_path: Path, weights: bytes) -> None:
-    before = peak()
+    growth = Growth()
     with pytest.raises(ModelInvalid) as caught:
         describe(model(tmp_path, weights=weights), "m", "MIT", DIGESTS)
     assert caught.value.hint
-    assert peak() - before < 300_000_000
+    assert growth.bytes < 300_000_000
 
 
 @pytest.mark.parametrize(
@@ -77,11 +73,11 @@ def test_headers_that_claim_too_much(tmp_path: Path, weights: bytes) -> None:
     ids=["deep", "list", "number", "text", "zero", "nested", "digits", "many lists"],
 )
 def test_configs_that_say_what_none_says(tmp_path: Path, config: str) -> None:
-    before = peak()
+    growth = Growth()
     with pytest.raises(ModelInvalid) as caught:
         describe(model(tmp_path, config=config, weights=headed(b"{}")), "m", "MIT", DIGESTS)
     assert caught.value.hint
-    assert peak() - before < 300_000_000
+    assert growth.bytes < 300_000_000
 
 
 def test_code_is_looked_for_in_the_same_way(tmp_path: Path) -> None:

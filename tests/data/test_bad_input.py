@@ -143,18 +143,18 @@ def test_a_text_that_is_too_large_in_a_folder_is_set_aside_unread(tmp_path: Path
 def _peak(folder: Path, name: str) -> tuple[int, str]:
     """Most memory of a process that reads ``name``, above what it takes to start, and the code of the error."""
     code = (
-        "import resource, sys; from pathlib import Path; import pyarrow.parquet\n"
+        "import sys; from pathlib import Path; import pyarrow.parquet\n"
         "from tailorbird.data import read_sources; from tailorbird.domain.errors import DataInvalid\n"
-        "from support.data import make_objective\n"
-        "before, told = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, ''\n"
+        "from support.data import make_objective; from support.memory import Growth\n"
+        "growth, told = Growth(), ''\n"
         "try: read_sources(make_objective({'path': sys.argv[2]}), Path(sys.argv[1]))\n"
         "except DataInvalid as error: told = error.error_code\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, told)"
+        "print(growth.bytes, told)"
     )
     run = [sys.executable, "-c", code, str(folder), name]
     done = subprocess.run(run, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
-    kib, _, told = done.stdout.strip().partition(" ")
-    return int(kib) * 1024, told
+    grown, _, told = done.stdout.strip().partition(" ")
+    return int(grown), told
 
 
 def test_a_parquet_file_that_repeats_one_long_text_is_refused_in_little_memory(tmp_path: Path) -> None:

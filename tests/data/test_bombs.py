@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import resource
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from support.data import make_objective
+from support.memory import Growth
 from tailorbird.data import inspect_file, read_sources
 from tailorbird.domain.errors import DataInvalid
 
@@ -21,30 +21,26 @@ from tailorbird.domain.errors import DataInvalid
 GROWTH = 300_000_000
 
 
-def peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def both_refuse(folder: Path, name: str, *codes: str, seconds: float = 60) -> None:
     """Inspecting and curating refuse the file, with one of ``codes``."""
-    before, started = peak(), time.monotonic()
+    growth, started = Growth(), time.monotonic()
     for read in (lambda: inspect_file(name, folder, lambda _: None), lambda: read_sources(make_objective({"path": name}), folder)):
         with pytest.raises(DataInvalid) as caught:
             read()
         assert caught.value.error_code in codes
         assert caught.value.hint
-    assert peak() - before < GROWTH
+    assert growth.bytes < GROWTH
     assert time.monotonic() - started < seconds
 
 
 def refused_by_curating(folder: Path, name: str, *codes: str) -> None:
     """Curating refuses the file; inspecting counts what it cannot use."""
-    before = peak()
+    growth = Growth()
     inspect_file(name, folder, lambda _: None) if name.endswith(".jsonl") else None
     with pytest.raises(DataInvalid) as caught:
         read_sources(make_objective({"path": name}), folder)
     assert caught.value.error_code in codes
-    assert peak() - before < GROWTH
+    assert growth.bytes < GROWTH
 
 
 def test_a_list_of_strings_from_a_dictionary(tmp_path: Path) -> None:

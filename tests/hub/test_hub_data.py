@@ -15,12 +15,13 @@ from pyarrow import parquet
 from support.loopback_hub import ask, running
 
 SCRIPT = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from tailorbird.data.readers import hub
 from tailorbird.data import fingerprint_sources, read_sources
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.objective import Objective
+from tailorbird.system.peak_memory import GIB, PeakMemory
 
 def outcome(address):
     objective = Objective.model_validate_json(json.dumps({
@@ -36,8 +37,9 @@ def outcome(address):
     return {"rows": [[row.text, row.target, row.provenance.line] for row in found.rows], "files": found.files}
 
 hub._SPACE = 1 << 27
+peak = PeakMemory()
 told = {address: outcome(address) for address in sys.argv[1:]}
-print(json.dumps(told | {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+print(json.dumps(told | {"peak": peak.gib * GIB}))
 """
 
 #: Address to what is wrong with it.

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +16,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
+from support.memory import Growth
 from tailorbird.domain.errors import TailorbirdError
 
 EXAMPLES = int(os.environ.get("TAILORBIRD_FUZZ_EXAMPLES", "0"))
@@ -77,11 +76,11 @@ def values(leaves: st.SearchStrategy[Any] | None = None) -> st.SearchStrategy[An
 def ends_well(read: Callable[[], object]) -> bool:
     """Reads; True where a result came of it, False where one of our errors did. Anything else is raised: another exception, a reading that
     does not end, one that takes much memory."""
-    before = _peak()
+    growth = Growth()
     with _patience():
         refusal = _refusal_of(read)
     assert refusal is None or (refusal.message and refusal.hint)
-    assert _peak() - before < ROOM, "reading took much memory"
+    assert growth.bytes < ROOM, "reading took much memory"
     return refusal is None
 
 
@@ -91,11 +90,6 @@ def _refusal_of(read: Callable[[], object]) -> TailorbirdError | None:
     except TailorbirdError as error:
         return error
     return None
-
-
-def _peak() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 @contextmanager

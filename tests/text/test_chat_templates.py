@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import resource
 import threading
 import time
 
 import pytest
 
+from support.memory import Growth
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message
 from tailorbird.text.chat_templates import render, render_here
@@ -73,11 +73,11 @@ def test_what_can_grow_faster_than_the_conversation_is_not_plain(template: str) 
 
 @pytest.mark.parametrize("name", GROWING)
 def test_a_template_that_grows_step_by_step_is_refused_in_little_memory(name: str) -> None:
-    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    growth, started = Growth(), time.monotonic()
     with pytest.raises(ModelInvalid) as caught:
         render(GROWING[name], TALK)
     assert caught.value.error_code == "chat_template"
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+    assert growth.bytes < 200_000_000
     assert time.monotonic() - started < 20
     assert render("{{ messages[1].content | replace('h', 'j') }}", TALK) == "jello"
 

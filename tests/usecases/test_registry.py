@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Annotated, cast
 
 import pytest
@@ -17,7 +16,15 @@ from tailorbird.testing import FixedClock
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.registry import UseCase, UseCaseRegistry, perform, perform_for_program, perform_request, use_cases
 
-DEPS = cast(Dependencies, SimpleNamespace())
+
+class NoDependencies:
+    """For use cases that ask for none, whichever tenant's they are."""
+
+    def for_tenant(self, _tenant: str) -> NoDependencies:
+        return self
+
+
+DEPS = cast(Dependencies, NoDependencies())
 
 
 class Echo(Value):

@@ -36,6 +36,8 @@ _TOKENIZER_FILES = frozenset(
 _TEMPLATE_FILE = "chat_template.jinja"
 #: Longest safetensors header we read, in bytes; the format's own limit.
 _HEADER_LIMIT = 100_000_000
+#: Most dimensions of a tensor, as torch and NumPy have it.
+_MOST_SIDES = 64
 
 
 class ModelDigests(Value):
@@ -170,8 +172,8 @@ def _tensor_shapes(path: Path) -> dict[str, list[int]]:
 
 
 def _sides(shape: Any) -> list[int]:
-    """``shape`` as the format has it: whole numbers from 0 on. Raises ValueError for what else JSON may say, NaN among it."""
-    if not isinstance(shape, list) or not all(type(side) is int and side >= 0 for side in shape):
+    """``shape`` as the format has it: whole numbers from 0 on, few of them. Raises ValueError for what else JSON may say, NaN among it."""
+    if not isinstance(shape, list) or len(shape) > _MOST_SIDES or not all(type(side) is int and 0 <= side < 2**63 for side in shape):
         raise ValueError("no shape of a tensor")
     return shape
 

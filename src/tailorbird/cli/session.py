@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
-
+from tailorbird.cli.console import FileConsole
 from tailorbird.cli.invocation import shared_options
 from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.errors import NotFound
@@ -17,8 +16,8 @@ from tailorbird.domain.value import Value
 from tailorbird.sdk.session import WorkspaceSession
 from tailorbird.settings import find_workspace
 
-out = Console(soft_wrap=False)
-err = Console(stderr=True, highlight=False)
+out = FileConsole()
+err = FileConsole(stderr=True, highlight=False)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,32 @@
+"""Console that breaks lines for a terminal only: a file, a pipe or a log keeps each message and each row of a table on one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console, ConsoleDimensions
+
+#: Characters a line where nothing breaks it.
+_UNBROKEN = 100_000
+
+
+class FileConsole(Console):
+    """A rich console; ``COLUMNS`` sets the width of tables wherever they go."""
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Width and height in characters."""
+        size = super().size
+        return size if self._breaks else ConsoleDimensions(_UNBROKEN, size.height)
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        self._width, self._height = new_size
+
+    def print(self, *objects: Any, soft_wrap: bool | None = None, **options: Any) -> None:
+        """The same as rich's, without broken lines of text outside a terminal."""
+        super().print(*objects, soft_wrap=not self.is_terminal if soft_wrap is None else soft_wrap, **options)
+
+    @property
+    def _breaks(self) -> bool:
+        return self.is_terminal or self._environ.get("COLUMNS", "").isdigit()
