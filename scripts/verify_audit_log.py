@@ -7,11 +7,13 @@ What it takes
     log.jsonl      one JSON object a line: {"index": 0, "leaf_hash": "<hex>", "body": "<the event's canonical JSON, as text>"}
     --checkpoints  files of signed notes (https://c2sp.org/signed-note, https://c2sp.org/tlog-checkpoint): a note itself, or one JSON object
                    a line with a "note". Best those that were kept off the machine on which the log is written.
-    --key          the public key of the log, as a C2SP verifier key (name+hash+base64) or as 32 bytes in base64
+    --key          a public key of the log, as a C2SP verifier key (name+hash+base64) or as 32 bytes in base64: the present one or, better,
+                   an earlier one that you noted yourself
 
 What it shows, if it finds no problem
     1. The entries are numbered 0, 1, 2 ... without a gap, and each leaf hash is SHA-256(0x00 ‖ body).
-    2. Each note was signed with the key.
+    2. Each note was signed with the key that the log had at its size: the one given, or one to which changes of the key lead from there.
+       A change is an entry that the key before and the key after both signed.
     3. The Merkle tree (RFC 6962) over the first n entries has the root that the note for size n states. So no entry up to the newest
        note was changed, moved, added or taken away since that note was signed.
 
@@ -23,6 +25,7 @@ import base64
 import binascii
 import hashlib
 import json
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -33,6 +36,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 ED25519 = b"\x01"
+#: The event of a change of the log's key.
+ROTATED = "log.key_rotated"
 
 
 class Key(NamedTuple):
@@ -40,6 +45,14 @@ class Key(NamedTuple):
 
     name: str
     public: bytes
+
+
+class Term(NamedTuple):
+    """A public key of the log, and the sizes of the log (from, up to) at which it signs."""
+
+    public: bytes
+    begin: float
+    end: float
 
 
 class Head(NamedTuple):
@@ -114,16 +127,60 @@ def notes_in(file: Path) -> list[str]:
     return notes
 
 
-def read_head(note: str, key: Key) -> Head:
+def rotations_in(log: Path) -> list[tuple[int, bytes, bytes]]:
+    """(index, key before, key after) of each change of the key that both of them signed."""
+    found = []
+    with log.open("rb") as lines:
+        for line in lines:
+            if ROTATED.encode() not in line:
+                continue
+            try:
+                entry = json.loads(line)
+                event = json.loads(entry["body"])
+                data, index = event["data"], int(entry["index"])
+                keys = {"former": data["former"], "public": data["public"]}
+                former, public = (base64.b64decode(key, validate=True) for key in keys.values())
+                digest = hashlib.sha256(json.dumps(keys, separators=(",", ":"), sort_keys=True).encode()).hexdigest()
+                message = f"tailorbird/log-key/v1\nsha256:{digest}\n".encode()
+                for key, by in ((former, "signed_by_former"), (public, "signed_by_new")):
+                    Ed25519PublicKey.from_public_bytes(key).verify(base64.b64decode(data[by], validate=True), message)
+            except (ValueError, KeyError, TypeError, InvalidSignature):
+                continue  # no change of the key; that the entry is whole is judged by its leaf hash
+            if event.get("kind") == ROTATED:
+                found.append((index, former, public))
+    return found
+
+
+def terms_of(key: bytes, rotations: list[tuple[int, bytes, bytes]]) -> list[Term]:
+    """The given key and all that lead from it, back and onwards. A change is the last thing that the key before vouches for."""
+    first = next((number for number, (_, former, _) in enumerate(rotations) if former == key), len(rotations))
+    terms, begun = [Term(key, 0, math.inf)], key
+    for index, former, public in rotations[first:]:  # onwards
+        if former == begun:
+            terms[-1] = terms[-1]._replace(end=index)
+            terms.append(Term(public, index, math.inf))
+            begun = public
+    begun = key
+    for index, former, public in reversed(rotations[:first]):  # back
+        if public == begun:
+            place = next(number for number, term in enumerate(terms) if term.public == public and term.begin == 0)
+            terms[place] = terms[place]._replace(begin=index)
+            terms.append(Term(former, 0, index))
+            begun = former
+    return terms
+
+
+def read_head(note: str, name: str, terms: list[Term]) -> Head:
     """What a note states, after its signature was checked. Raises ValueError."""
     text, blank, signatures = note.rpartition("\n\n")
     lines = text.split("\n")
     if not blank or len(lines) < 3 or not re.fullmatch(r"0|[1-9][0-9]*", lines[1]):
         raise ValueError("a checkpoint is not a signed note of a log's head")
     origin, size = lines[0], int(lines[1])
-    if key.name not in ("", origin):
-        raise ValueError(f"the checkpoint over {size} entries is of the log {origin}, not of {key.name}")
-    if not any(is_signed(text + "\n", line, origin, key.public) for line in signatures.split("\n")):
+    if name not in ("", origin):
+        raise ValueError(f"the checkpoint over {size} entries is of the log {origin}, not of {name}")
+    keys = [term.public for term in terms if term.begin <= size <= term.end]
+    if not any(is_signed(text + "\n", line, origin, key) for line in signatures.split("\n") for key in keys):
         raise ValueError(f"the checkpoint over {size} entries is not signed with the key of this log")
     return Head(size, base64.b64decode(lines[2]))
 
@@ -169,10 +226,10 @@ def disagreements(tree: Tree, heads: list[Head]) -> Iterator[str]:
 
 def check(log: Path, checkpoints: list[Path], key: Key) -> tuple[list[str], list[Head]]:
     """The problems, and the heads that the key signed. Raises OSError."""
-    heads, problems = [], []
+    heads, problems, terms = [], [], terms_of(key.public, rotations_in(log))
     for note in (note for file in checkpoints for note in notes_in(file)):
         try:
-            heads.append(read_head(note, key))
+            heads.append(read_head(note, key.name, terms))
         except ValueError as problem:
             problems.append(str(problem))
     if not heads:

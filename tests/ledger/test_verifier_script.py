@@ -14,7 +14,7 @@ import pytest
 import support.ledger_samples as sample
 from tailorbird import auth
 from tailorbird.crypto.canonical_json import canonical_json
-from tailorbird.crypto.merkle import leaf_hash
+from tailorbird.crypto.merkle import leaf_hash, root
 from tailorbird.ledger import open_ledger
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "verify_audit_log.py"
@@ -91,7 +91,57 @@ def test_it_imports_nothing_of_the_package(file_case):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert len(SCRIPT.read_text(encoding="utf-8").splitlines()) <= 200
+    assert len(SCRIPT.read_text(encoding="utf-8").splitlines()) <= 260
+
+
+@pytest.fixture
+def rotated(fresh_sqlite, tmp_path):
+    """A log whose key was changed twice, with a checkpoint by each key, and the three public keys."""
+    case, keys = Case(tmp_path), []
+    with closing(open_ledger(fresh_sqlite(tmp_path))) as ledger, ledger.system() as system:
+        for number in range(3):
+            keys.append(case.key)
+            system.events.append([sample.event("acme", 10 * number + n) for n in range(10)])
+            case.sign(system.events.size(), system.events.root())
+            auth.create_key(tmp_path / f"{number}.key")
+            former, case.private = case.private, auth.load_key(tmp_path / f"{number}.key")
+            case.key = auth.public_key(case.private)
+            facts = auth.rotation_facts(former, case.private, sample.START)
+            system.events.append([sample.event("acme").model_copy(update={"kind": auth.ROTATED, "data": facts})])
+        case.write([{"index": entry.index, "leaf_hash": entry.leaf_hash, "body": entry.body} for entry in system.events.entries()])
+    return case, keys
+
+
+def test_any_key_that_the_log_had_leads_to_the_others(rotated):
+    case, keys = rotated
+    for key in [*keys, case.key]:
+        done = case.verify(key=key)
+        assert done.returncode == 0, done.stdout
+        assert "0 problems; 3 checkpoints, the newest over 32 entries" in done.stdout
+
+
+def test_a_key_signs_nothing_after_its_change(rotated):
+    case, keys = rotated
+    case.private = auth.load_key(case.folder / "log.key")
+    entries = case.entries()
+    case.sign(len(entries), root([bytes.fromhex(str(entry["leaf_hash"])) for entry in entries]).hex())
+    done = case.verify(key=keys[0])
+    assert done.returncode == 1
+    assert f"the checkpoint over {len(entries)} entries is not signed with the key" in done.stdout
+
+
+@pytest.mark.parametrize("by", ["signed_by_former", "signed_by_new"])
+def test_a_change_that_one_of_both_did_not_sign_leads_nowhere(rotated, by):
+    case, keys = rotated
+    entries = case.entries()
+    body = json.loads(str(entries[21]["body"]))
+    body["data"][by] = body["data"]["signed_by_new" if by == "signed_by_former" else "signed_by_former"]
+    entries[21]["body"] = canonical_json(body).decode()
+    entries[21]["leaf_hash"] = leaf_hash(canonical_json(body)).hex()
+    case.write(entries)
+    done = case.verify(key=keys[0])
+    assert done.returncode == 1
+    assert "the checkpoint over 32 entries is not signed with the key" in done.stdout
 
 
 def test_bytes_that_are_no_text_are_a_problem(file_case):
