@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
 from support.tiny_models import TEMPLATE, TOKENIZERS
 
@@ -101,6 +101,21 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "vision_start_token_id": 7,
         "vision_end_token_id": 8,
     },
+    "qwen3_5": {
+        "text_config": _LINEAR,
+        "vision_config": {
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "depth": 1,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+        },
+        "image_token_id": 5,
+        "video_token_id": 6,
+        "vision_start_token_id": 7,
+        "vision_end_token_id": 8,
+    },
+    "gemma": {},
     "gemma2": {**_ALTERNATING, "query_pre_attn_scalar": 8},
     "gemma3_text": {**_ALTERNATING, "query_pre_attn_scalar": 8},
     "gemma3": {
@@ -162,11 +177,31 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "topk_group": 1,
     },
     "deepseek_v3": _LATENT,
+    "olmoe": {"num_experts": 4, "num_experts_per_tok": 2, "num_key_value_heads": 4},
     "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
     "starcoder2": _WINDOW,
+    "gpt2": {"n_positions": 256, "n_embd": 32, "n_layer": 2, "n_head": 4},
     "gpt_neox": {"rotary_pct": 0.5},
     "exaone4": {**_ALTERNATING},
     "mamba2": {"num_heads": 4, "head_dim": 16, "n_groups": 1, "state_size": 8, "conv_kernel": 4, "expand": 2, "chunk_size": 8},
+}
+#: Encoders: the same for models that make vectors.
+ENCODERS: dict[str, dict[str, Any]] = {
+    "bert": {},
+    "mpnet": {},
+    "xlm-roberta": {},
+    "modernbert": {"local_attention": 8, "num_hidden_layers": 4, "cls_token_id": 0, "sep_token_id": 1},
+    "deberta-v2": {
+        "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_buckets": 16,
+        "share_att_key": True,
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
+        "type_vocab_size": 0,
+        "conv_kernel_size": 3,
+        "conv_act": "gelu",
+    },
 }
 #: What a config takes instead of what ``SIZES`` says.
 _CLASS_OWN = {"mamba2": ("intermediate_size",)}
@@ -174,7 +209,7 @@ _CLASS_OWN = {"mamba2": ("intermediate_size",)}
 
 def config_of(model_type: str) -> Any:
     """The tiny config of ``model_type``."""
-    extra = FAMILIES[model_type]
+    extra = FAMILIES[model_type] if model_type in FAMILIES else ENCODERS[model_type]
     if "text_config" in extra:
         given = extra | {"text_config": SIZES | extra["text_config"], "tie_word_embeddings": True, "initializer_range": 0.1}
         return AutoConfig.for_model(model_type, **given)
@@ -182,25 +217,27 @@ def config_of(model_type: str) -> Any:
     return AutoConfig.for_model(model_type, **{name: value for name, value in (SIZES | extra).items() if name not in left_out})
 
 
-def model_of(model_type: str, seed: int = 7) -> PreTrainedModel:
-    """A random model in fp32: with nothing at zero, so that no part computes nothing."""
+def model_of(model_type: str, seed: int = 7, spread: float = 1.0) -> PreTrainedModel:
+    """A random model in fp32: with nothing at zero, so that no part computes nothing. ``spread`` multiplies all matrices."""
     torch.manual_seed(seed)
     config = config_of(model_type)
-    text_only = type(config) in AutoModelForCausalLM._model_mapping
-    kind: Any = AutoModelForCausalLM if text_only else AutoModelForImageTextToText
+    wrapper = "text_config" in FAMILIES.get(model_type, {})
+    kind: Any = AutoModel if model_type in ENCODERS else AutoModelForImageTextToText if wrapper else AutoModelForCausalLM
     model: PreTrainedModel = kind.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.02)
+            if parameter.ndim > 1:
+                parameter.mul_(spread)
     return model.eval()
 
 
-def write_family(folder: Path, model_type: str, tokenizer: str = "bpe") -> Path:
+def write_family(folder: Path, model_type: str, tokenizer: str = "bpe", spread: float = 1.0) -> Path:
     """A folder in Hugging Face form with a tiny random model of ``model_type``."""
     folder.mkdir(parents=True, exist_ok=True)
-    model_of(model_type).save_pretrained(folder)
+    model_of(model_type, spread=spread).save_pretrained(folder)
     (folder / "tokenizer.json").write_text(TOKENIZERS[tokenizer]().to_str(), encoding="utf-8")
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
     return folder
