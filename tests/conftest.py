@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -17,7 +17,7 @@ os.environ.setdefault("TAILORBIRD_FETCH_ENCODER", "false")
 os.environ.setdefault("TAILORBIRD_MODEL_CACHE", "models")
 
 # A test is never timed: the machine may be busy.
-settings.register_profile("house", deadline=None)
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
 
 ROOT = Path(__file__).resolve().parent.parent
