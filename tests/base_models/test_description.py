@@ -13,6 +13,7 @@ from tailorbird.base_models.description import count_parameters
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.domain.errors import Corrupt, ModelInvalid
 from tailorbird.domain.value import Digest
+from tailorbird.testing import MemoryModelReader
 
 DIGESTS = ModelDigests(tree=digest_bytes(b"a"), tokenizer=digest_bytes(b"b"), chat_template=digest_bytes(b"c"))
 CONFIG = {
@@ -94,6 +95,22 @@ def test_a_config_of_another_family_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelInvalid) as caught:
         describe(model_folder(tmp_path / "m", {"n_embd": 8}), "m", "MIT", DIGESTS)
     assert caught.value.error_code == "model_family"
+
+
+def test_a_matrix_of_another_kind_is_told_by_the_reader(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "m", CONFIG | {"model_type": "other"})
+    header = json.dumps({"model.layers.0.in_proj.weight": {"dtype": "F32", "shape": [8, 8], "data_offsets": [0, 256]}}).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(256))
+    with pytest.raises(ModelInvalid, match="another kind"):
+        describe(folder, "m", "MIT", DIGESTS)
+    ref = describe(folder, "m", "MIT", DIGESTS, MemoryModelReader)
+    assert ref.anatomy is not None
+    assert ref.linear_shapes == {"in_proj": (8, 8)}
+    assert [group.count for group in ref.linear_groups] == [2]
+
+
+def test_a_plain_decoder_is_recorded_as_before(tmp_path: Path) -> None:
+    assert "anatomy" not in describe(model_folder(tmp_path / "m"), "m", "MIT", DIGESTS).model_dump()
 
 
 @pytest.mark.parametrize("content", [b"", b"\x05\x00", struct.pack("<Q", 4) + b"oops", struct.pack("<Q", 2**63) + b"{}x"])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,12 @@ from tailorbird.base_models.catalogue import entry_named
 from tailorbird.base_models.local_source import job_for
 from tailorbird.base_models.model_cache import ModelCache, recorded_digests
 from tailorbird.base_models.revision_pins import pinned, pinned_name
-from tailorbird.crypto.canonical_json import digest_bytes, digest_of
+from tailorbird.crypto.canonical_json import digest_bytes, digest_of, plain_json
 from tailorbird.domain.base_model import BaseModelRef, CatalogueEntry, ModelSource
 from tailorbird.domain.errors import Corrupt, ModelInvalid
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.ports.model_reader import ModelReader
 from tailorbird.system.sandbox import call
 
 _TOKENIZER_FILES = frozenset(
@@ -48,12 +51,17 @@ class ModelDigests(Value):
     chat_template: Digest
 
 
-def describe(folder: Path, name: str, license: str, digests: ModelDigests) -> BaseModelRef:
+#: Opens the reader that knows every architecture: it takes seconds to load.
+OpenReader = Callable[[], ModelReader]
+
+
+def describe(folder: Path, name: str, license: str, digests: ModelDigests, open_reader: OpenReader | None = None) -> BaseModelRef:
     """Description of the model in ``folder``.
 
-    Raises ModelInvalid when config or weights are missing, unreadable or not of the Llama family.
+    Where config and headers do not show blocks of the Llama kind, all alike, ``open_reader`` is asked. Raises ModelInvalid when config or
+    weights are missing, unreadable, or neither tells the shape.
     """
-    return _described(_shape_of(folder), folder, name, license, digests)
+    return _described(_shape_of(folder, open_reader), folder, name, license, digests)
 
 
 def _described(shape: dict[str, Any], folder: Path, name: str, license: str, digests: ModelDigests) -> BaseModelRef:
@@ -65,45 +73,80 @@ def _described(shape: dict[str, Any], folder: Path, name: str, license: str, dig
             chat_template_digest=digests.chat_template,
             license=license,
             linear_shapes={layer: tuple(sizes) for layer, sizes in shape["linear_shapes"].items()},
+            anatomy=shape.get("anatomy"),
             **{key: shape[key] for key in _FACTS},
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _not_llama(folder, "its config says what no such model can be") from error
+        raise _undescribed(folder, "its config says what no model can be") from error
 
 
 #: What is told of a shape beside its layers.
 _FACTS = ("parameters", "hidden", "layers", "vocabulary", "context", "intermediate")
 
 
-def _shape_of(folder: Path) -> dict[str, Any]:
+def _shape_of(folder: Path, open_reader: OpenReader | None) -> dict[str, Any]:
     shape: dict[str, Any] = call(job_for(folder, f"{__name__}:shape"))
-    return shape
+    if "told" not in shape:
+        return shape
+    if open_reader is None:
+        raise _undescribed(folder, shape["told"])
+    return {**shape, **plain_json(open_reader().describe(folder))}
 
 
 def shape(given: dict[str, Any]) -> Iterator[Any]:
-    """In a confined process: what the config and the headers of the weights say. Raises ModelInvalid."""
+    """In a confined process: what the config and the headers of the weights say; ``told`` is why they do not tell all. Raises
+    ModelInvalid."""
     folder = Path(given["folder"])
     config = _read_config(folder)
-    encoder = _is_encoder(config)
+    tensors = dict(_tensors(folder))
+    found = {"encoder": _is_encoder(config), "parameters": sum(map(math.prod, tensors.values()))}
     try:
-        yield {
-            "encoder": encoder,
-            "parameters": sum(_sizes(folder)),
-            "hidden": config["hidden_size"],
-            "layers": config["num_hidden_layers"],
-            "vocabulary": config["vocab_size"],
-            "context": config["max_position_embeddings"],
-            "intermediate": config["intermediate_size"],
-            "linear_shapes": _linear_shapes(config),
-        }
-    except KeyError as error:
-        raise _not_llama(folder, f"its config lacks {error}") from error
+        layers = _linear_shapes(config)
+        facts = {key: config[name] for key, name in _NAMES.items()}
+    except (KeyError, TypeError, ZeroDivisionError) as error:
+        yield {**found, "told": f"its config lacks {error}" if isinstance(error, KeyError) else "its config holds no sizes"}
+        return
+    odd = None if found["encoder"] else _other_layer(tensors, layers, facts["layers"])
+    yield {**found, "told": f"its blocks are of another kind ({odd})"} if odd else {**found, **facts, "linear_shapes": layers}
 
 
-def register_base(folder: Path, name: str, artifacts: ArtifactStore, pins: Path | None = None, *, public: bool = False) -> BaseModelRef:
+#: Facts by the name that a config has for them.
+_NAMES = {
+    "hidden": "hidden_size",
+    "layers": "num_hidden_layers",
+    "vocabulary": "vocab_size",
+    "context": "max_position_embeddings",
+    "intermediate": "intermediate_size",
+}
+_IN_BLOCK = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
+
+
+def _other_layer(tensors: dict[str, list[int]], layers: dict[str, tuple[int, int]], blocks: int) -> str | None:
+    """The first matrix in a block that is none of the linear ``layers``; the name of what ``blocks`` blocks of these lack or exceed."""
+    seen: Counter[str] = Counter()
+    for tensor, sides in tensors.items():
+        place = _IN_BLOCK.search(tensor)
+        if place is None or len(sides) < 2:
+            continue
+        name = tensor.removesuffix(".weight").rpartition(".")[2]
+        if int(place[1]) >= blocks or list(reversed(sides)) != list(layers.get(name, ())):
+            return tensor
+        seen[name] += 1
+    return next((name for name in layers if seen and seen[name] != blocks), None)
+
+
+def register_base(
+    folder: Path,
+    name: str,
+    artifacts: ArtifactStore,
+    pins: Path | None = None,
+    *,
+    public: bool = False,
+    open_reader: OpenReader | None = None,
+) -> BaseModelRef:
     """Puts the model in ``folder`` into the artifact store and describes it. ``pins`` is where names of the hub are pinned, if not beside
     ``folder``; a model of the catalogue is ``public``. Every byte is read: what another workspace converted is used only as it was
-    converted.
+    converted. ``open_reader``: as of ``describe``.
 
     Raises Corrupt when a file is not what it was when the model was converted, ModelInvalid as ``describe``.
     """
@@ -117,7 +160,7 @@ def register_base(folder: Path, name: str, artifacts: ArtifactStore, pins: Path 
             f"delete {folder} and pull the model again",
             code="model_corrupt",
         )
-    shape = _shape_of(folder)
+    shape = _shape_of(folder, open_reader)
     if _TEMPLATE_FILE not in files and not shape["encoder"]:
         raise ModelInvalid(f"the base model {name} has no chat template", "use a model that was trained to chat", code="chat_template")
     tokenizer = digest_of({file: digest for file, digest in files.items() if file in _TOKENIZER_FILES})
@@ -141,13 +184,13 @@ def count_parameters(folder: Path) -> int:
 
 def parameters(given: dict[str, Any]) -> Iterator[Any]:
     """In a confined process: how many numbers the weights hold. Raises ModelInvalid."""
-    yield sum(_sizes(Path(given["folder"])))
+    yield sum(math.prod(sides) for _, sides in _tensors(Path(given["folder"])))
 
 
-def _sizes(folder: Path) -> Iterator[int]:
-    """How many numbers each tensor holds."""
+def _tensors(folder: Path) -> Iterator[tuple[str, list[int]]]:
+    """Name and shape of each tensor."""
     for file in sorted(folder.glob("model*.safetensors")) or [folder / "model.safetensors"]:
-        yield from map(math.prod, _tensor_shapes(file).values())
+        yield from _tensor_shapes(file).items()
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -204,10 +247,10 @@ def _linear_shapes(config: dict[str, Any]) -> dict[str, tuple[int, int]]:
     }
 
 
-def _not_llama(folder: Path, why: str) -> ModelInvalid:
+def _undescribed(folder: Path, why: str) -> ModelInvalid:
     return ModelInvalid(
-        f"the model in {folder.name} is not of the Llama family: {why}",
-        "use a Llama-like decoder (SmolLM2, Llama, Mistral)",
+        f"the model in {folder.name} cannot be described: {why}",
+        "give a decoder in Hugging Face form whose architecture the installed transformers (tailorbird[local]) knows",
         code="model_family",
     )
 

@@ -38,13 +38,62 @@ class CatalogueEntry(Value):
     source: ModelSource
 
 
+class LinearGroup(Value):
+    """Linear layers of one name and shape in all decoder blocks together: ``count`` of them. ``adapted``: adapters are placed there unless
+    the objective names targets."""
+
+    name: str
+    inputs: int
+    outputs: int
+    count: int
+    adapted: bool = Field(default=True, exclude_if=lambda value: value)
+
+
+class ExpertWeights(Value):
+    """Mixture of experts: of ``experts`` in a layer a token meets ``active``; ``parameters`` counts the weights of all routed experts."""
+
+    experts: int
+    active: int
+    parameters: int
+
+
+class ModelAnatomy(Value):
+    """What a config says of a decoder whose blocks are not all alike, or are not of the Llama kind.
+
+    ``model_type`` and ``wrapper`` are transformers' names of the text part and of the multimodal model around it. ``recurrent``: some
+    layers carry a state from token to token instead of keys and values. ``heads`` is 0 where no layer attends.
+    """
+
+    model_type: str
+    wrapper: str = Field(default="", exclude_if=lambda value: not value)
+    heads: int
+    key_heads: int
+    head_width: int
+    linear_groups: tuple[LinearGroup, ...]
+    experts: ExpertWeights | None = Field(default=None, exclude_if=lambda value: value is None)
+    recurrent: bool = Field(default=False, exclude_if=lambda value: not value)
+
+
+class ModelShape(Value):
+    """Shape of a decoder as transformers builds it from its config; fields as those of ``BaseModelRef``."""
+
+    hidden: int
+    layers: int
+    vocabulary: int
+    context: int
+    intermediate: int
+    linear_shapes: dict[str, tuple[int, int]]
+    anatomy: ModelAnatomy
+
+
 class BaseModelRef(Value):
     """A base model that is here: ``digest`` names its folder of safetensors, tokenizer and config as an artifact tree.
 
     ``name`` is what the objective calls it; for a model of the hub, ``hf://OWNER/NAME@COMMIT``, whatever revision was asked for.
 
     Shapes are what planning needs: ``hidden``, ``layers``, ``vocabulary``, ``context`` (tokens), ``linear_shapes``
-    maps the name of a linear layer (``q_proj``) to its (inputs, outputs).
+    maps the name of a linear layer on which adapters are placed (``q_proj``) to its (inputs, outputs), the largest where a name has
+    several. ``anatomy`` is left out of a decoder that has each of these layers once in every block, and nothing else to multiply with.
     """
 
     name: str
@@ -59,3 +108,17 @@ class BaseModelRef(Value):
     context: int
     intermediate: int
     linear_shapes: dict[str, tuple[int, int]]
+    anatomy: ModelAnatomy | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    @property
+    def linear_groups(self) -> tuple[LinearGroup, ...]:
+        """All linear layers of the decoder's blocks, by name and shape; experts that are held in one tensor are none."""
+        if self.anatomy is not None:
+            return self.anatomy.linear_groups
+        shapes = self.linear_shapes.items()
+        return tuple(LinearGroup(name=name, inputs=inputs, outputs=outputs, count=self.layers) for name, (inputs, outputs) in shapes)
+
+    @property
+    def head_width(self) -> int:
+        """Width of an attention head where the config tells it; 0 where it does not, or where no layer attends."""
+        return self.anatomy.head_width if self.anatomy else 0

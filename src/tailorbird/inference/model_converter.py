@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from tailorbird.domain.base_model import ModelShape
 from tailorbird.domain.errors import ModelInvalid
+from tailorbird.inference.model_description import describe, model_class, read_config
 from tailorbird.inference.text.tokenizer_check import check_tokenizer
 from tailorbird.inference.transformers_verbosity import quiet
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, stream
@@ -39,6 +41,10 @@ class TransformersReader:
         ):
             pass
 
+    def describe(self, folder: Path) -> ModelShape:
+        """As ``ModelReader.describe``."""
+        return describe(folder)
+
     def convert_here(self, source: Path, target: Path) -> None:
         """As ``convert``, in this process."""
         with quiet():
@@ -50,6 +56,7 @@ class TransformersReader:
                     "give a GGUF file or a safetensors folder of a decoder that transformers knows",
                     code="model_unreadable",
                 ) from error
+            check_vocabulary(tokenizer, model, source.name)
             if not tokenizer.chat_template:
                 raise ModelInvalid(
                     f"{source.name} has no chat template", "use a model that was trained to chat (an instruct model)", code="chat_template"
@@ -61,14 +68,14 @@ class TransformersReader:
     def _read(self, source: Path) -> tuple[Any, PreTrainedModel]:
         if source.is_file():
             return self._read_gguf(source)
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        if hasattr(config, "auto_map"):
-            raise ModelInvalid(
-                f"the model in {source.name} asks to run code of its own", "use a model that transformers knows", code="model_remote_code"
-            )
+        config = read_config(source)
         _check_layers(config, source)
+        kind = model_class(config, source.name)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=self._dtype, use_safetensors=True, trust_remote_code=False)
+        model, told = kind.from_pretrained(
+            source, dtype=self._dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+        _check_loaded(told, source)
         return tokenizer, model
 
     def _read_gguf(self, source: Path) -> tuple[Any, PreTrainedModel]:
@@ -91,6 +98,29 @@ def convert(given: dict[str, Any]) -> Iterator[Any]:
     TransformersReader(given["precision"]).convert_here(Path(given["source"]), target)
     check_tokenizer(target)
     yield True
+
+
+def _check_loaded(told: dict[str, Any], source: Path) -> None:
+    """What transformers found missing it would draw at random; layers that it left out would be lost. Raises ModelInvalid."""
+    left_out = [name for name in told.get("unexpected_keys", ()) if ".layers." in name and ".language_model." not in name]
+    wrong = [*map(str, told.get("missing_keys", ())), *(str(key) for key in told.get("mismatched_keys", ())), *left_out]
+    if wrong:
+        raise ModelInvalid(
+            f"{source.name}: config and weights differ in {len(wrong)} tensors, {sorted(wrong)[0][:120]} among them",
+            "fetch the model again: its config.json does not belong to its weights",
+            code="model_shapes",
+        )
+
+
+def check_vocabulary(tokenizer: Any, model: Any, name: str) -> None:
+    """Raises ModelInvalid where the tokenizer gives ids that the embedding lacks."""
+    highest, rows = max(tokenizer.get_vocab().values(), default=0), model.get_input_embeddings().weight.shape[0]
+    if highest >= rows:
+        raise ModelInvalid(
+            f"the tokenizer of {name} gives ids up to {highest:,}, and the model embeds {rows:,} tokens",
+            "fetch model and tokenizer from one place: these do not belong together",
+            code="model_tokenizer",
+        )
 
 
 def _check_layers(config: Any, source: Path) -> None:

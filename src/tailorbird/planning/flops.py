@@ -30,7 +30,7 @@ def steps_per_pass(rows: int, batch: int) -> int:
 
 def parameters_per_rank(base: BaseModelRef, targets: tuple[str, ...]) -> int:
     """Adapter weights that one rank adds: inputs + outputs of every adapted layer. A layer that the base lacks adds none."""
-    return base.layers * sum(sum(base.linear_shapes.get(name, ())) for name in targets)
+    return sum(group.count * (group.inputs + group.outputs) for group in base.linear_groups if group.name in targets)
 
 
 def adapter_parameters(base: BaseModelRef, adapter: LoraSettings) -> int:
@@ -39,8 +39,15 @@ def adapter_parameters(base: BaseModelRef, adapter: LoraSettings) -> int:
 
 
 def backbone_parameters(base: BaseModelRef) -> int:
-    """Weights that every token is multiplied with: linear layers, without embeddings, head and norms."""
-    return base.layers * sum(inputs * outputs for inputs, outputs in base.linear_shapes.values())
+    """Weights that every token is multiplied with: linear layers and the experts that it meets, without embeddings, head and norms."""
+    experts = base.anatomy.experts if base.anatomy else None
+    met = experts.parameters * experts.active // experts.experts if experts else 0
+    return linear_parameters(base) + met
+
+
+def linear_parameters(base: BaseModelRef) -> int:
+    """Weights of the linear layers of all blocks: what a quantised base holds in 4 bits."""
+    return sum(group.count * group.inputs * group.outputs for group in base.linear_groups)
 
 
 def suffix_tokens(tokens: TokenProfile) -> float:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.plan import Estimate, TrainingSettings
 from tailorbird.domain.timing import Calibration
-from tailorbird.planning.flops import adapter_parameters, backbone_parameters, own_tokens, passes_of, steps_of
+from tailorbird.planning.flops import adapter_parameters, linear_parameters, own_tokens, passes_of, steps_of
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.setting_rules import demonstration_tokens
 from tailorbird.planning.traffic_cost import around, interval
@@ -107,7 +108,7 @@ def _numbers_kept(inputs: PlanInputs, settings: TrainingSettings) -> float:
     if inputs.machine.gpus:
         read = sum(base.linear_shapes.get(name, (0, 0))[0] for name in settings.lora.targets) if settings.lora else 0
         return wide * (17 * base.hidden + read)
-    queries, keys = base.linear_shapes["q_proj"][1], base.linear_shapes["k_proj"][1]
+    queries, keys = _query_width(base), _key_width(base)
     stream = 2 * base.hidden * (wide if settings.lora else 4)
     read = 2 * base.hidden + queries + (queries + 2 * keys) + 3 * base.intermediate
     low = len(settings.lora.targets) * settings.lora.rank if settings.lora else 0
@@ -117,33 +118,48 @@ def _numbers_kept(inputs: PlanInputs, settings: TrainingSettings) -> float:
 def _probabilities(inputs: PlanInputs, tokens: float, wide: int) -> float:
     """Bytes of attention probabilities that all layers keep; none where a layer's are too many, and computed again."""
     base, prefix = inputs.base, inputs.tokens.shared_prefix
-    heads = base.linear_shapes["q_proj"][1] / _head_width(inputs)
+    heads = _query_width(base) / _head_width(inputs)
     row = max(own_tokens(inputs), GROUP_TOKENS)
     pairs = max(0.0, tokens - prefix) * (prefix + row) + prefix * (prefix + 192) / 2
     return base.layers * wide * heads * pairs if heads * pairs <= KEPT_PROBABILITIES else 0.0
 
 
 def _head_width(inputs: PlanInputs) -> int:
-    """Width of an attention head: 64 in every small Llama, 128 in large ones."""
-    return 64 if inputs.base.hidden < 2560 else 128
+    """Width of an attention head: 64 in every small Llama, 128 in large ones, where the config's is not known."""
+    return inputs.base.head_width or (64 if inputs.base.hidden < 2560 else 128)
+
+
+def _query_width(base: BaseModelRef) -> int:
+    """Numbers of all query heads of a token; of a model without attention the width of its stream."""
+    if base.anatomy is not None:
+        return base.anatomy.heads * base.anatomy.head_width or base.hidden
+    return base.linear_shapes["q_proj"][1]
+
+
+def _key_width(base: BaseModelRef) -> int:
+    """Numbers of all key heads of a token."""
+    if base.anatomy is not None:
+        return base.anatomy.key_heads * base.anatomy.head_width or base.hidden
+    return base.linear_shapes["k_proj"][1]
 
 
 def _factor_copies(inputs: PlanInputs, settings: TrainingSettings, wide: int) -> float:
     """Bytes of the adapter's factors in the type they are multiplied in: B of layers that read the same input stand on the diagonal of one
     matrix (three for queries, keys and values, two for gate and up)."""
     assert settings.lora is not None
-    shapes, rank = inputs.base.linear_shapes, settings.lora.rank
+    rank = settings.lora.rank
     joined = {"q_proj": 3, "k_proj": 3, "v_proj": 3, "gate_proj": 2, "up_proj": 2}
-    numbers = sum(rank * (shapes[name][0] + joined.get(name, 1) * shapes[name][1]) for name in settings.lora.targets if name in shapes)
-    return float(inputs.base.layers * numbers * wide)
+    groups = [group for group in inputs.base.linear_groups if group.name in settings.lora.targets]
+    numbers = sum(group.count * rank * (group.inputs + joined.get(group.name, 1) * group.outputs) for group in groups)
+    return float(numbers * wide)
 
 
 def _frozen(inputs: PlanInputs, settings: TrainingSettings, wide: int) -> float:
     """Bytes of the frozen weights: embeddings and head are never quantised."""
-    base, backbone = inputs.base, backbone_parameters(inputs.base)
+    base, backbone = inputs.base, linear_parameters(inputs.base)
     if settings.method != "qlora":
         return base.parameters * wide
-    largest = max(rows * columns for rows, columns in base.linear_shapes.values())
+    largest = max(group.inputs * group.outputs for group in base.linear_groups)
     return (base.parameters - backbone) * wide + backbone * NF4_BYTES + largest * wide
 
 

@@ -67,6 +67,12 @@ def targets(inputs: PlanInputs) -> tuple[tuple[str, ...], Reason]:
         return asked, Reason(rule="R4", text=f"{', '.join(asked)}, as the objective asks", source=_ASKED)
     names = tuple(inputs.base.linear_shapes)
     text = f"all {len(names)} linear layers of each block: attention alone learns less at equal size"
+    anatomy = inputs.base.anatomy
+    if anatomy is not None:
+        gates = sorted({group.name for group in anatomy.linear_groups} - set(names))
+        text = f"the {len(names)} kinds of linear layers of the {anatomy.model_type} blocks ({', '.join(names)})"
+        text += f"; not {', '.join(gates)}, which are narrower than an adapter is worth" if gates else ""
+        text += f"; not the {anatomy.experts.experts} experts of a layer, whose weights are one tensor" if anatomy.experts else ""
     return names, Reason(rule="R4", text=text, source=f"{_TML}; QLoRA, arXiv 2305.14314")
 
 

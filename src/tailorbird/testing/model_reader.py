@@ -6,6 +6,7 @@ import json
 import struct
 from pathlib import Path
 
+from tailorbird.domain.base_model import LinearGroup, ModelAnatomy, ModelShape
 from tailorbird.domain.errors import ModelInvalid
 
 _CONFIG: dict[str, object] = {
@@ -38,6 +39,23 @@ class MemoryModelReader:
         (target / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 128}), encoding="utf-8")
         (target / "chat_template.jinja").write_text(_TEMPLATE, encoding="utf-8")
         (target / "model.safetensors").write_bytes(_zeros("model.embed_tokens.weight", 32, int(str(config["hidden_size"]))))
+
+    def describe(self, folder: Path) -> ModelShape:
+        """One linear layer in each block, of the config's width."""
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        hidden, layers = config["hidden_size"], config["num_hidden_layers"]
+        group = LinearGroup(name="in_proj", inputs=hidden, outputs=hidden, count=layers)
+        return ModelShape(
+            hidden=hidden,
+            layers=layers,
+            vocabulary=config["vocab_size"],
+            context=config["max_position_embeddings"],
+            intermediate=hidden,
+            linear_shapes={"in_proj": (hidden, hidden)},
+            anatomy=ModelAnatomy(
+                model_type=config["model_type"], heads=0, key_heads=0, head_width=0, linear_groups=(group,), recurrent=True
+            ),
+        )
 
 
 def _width(config: Path) -> dict[str, object]:

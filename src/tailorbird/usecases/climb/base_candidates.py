@@ -133,7 +133,9 @@ def fetch_base(context: StepContext, name: str) -> BaseModelRef:
     given = _given(context, name)
     folder = base_models.pull(given, context.deps.models, context.deps.model_reader, context.progress.tell)
     public = any(given == entry.name for entry in base_models.catalogue())
-    base = base_models.register_base(folder, name, context.deps.artifacts, context.deps.models.own, public=public)
+    base = base_models.register_base(
+        folder, name, context.deps.artifacts, context.deps.models.own, public=public, open_reader=context.deps.model_reader
+    )
     if base_models.is_encoder(base) != (context.objective.task.kind is TaskKind.RANK):
         raise ModelInvalid(
             f"{name} {'turns texts into vectors' if base_models.is_encoder(base) else 'writes answers'}, which is not what the task needs",

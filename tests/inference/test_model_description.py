@@ -1,0 +1,74 @@
+"""The shape of any decoder is told from its config and the headers of its weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support.model_families import write_family
+from tailorbird.domain.errors import ModelInvalid
+from tailorbird.inference.model_description import describe_here
+
+
+def changed(folder: Path, **changes: object) -> Path:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    return folder
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(ModelInvalid) as caught:
+        describe_here(folder)
+    assert caught.value.hint
+    return caught.value.error_code
+
+
+def test_of_experts_the_layers_beside_them_take_adapters(tmp_path: Path) -> None:
+    found = describe_here(write_family(tmp_path, "glm4_moe"))
+    experts = found.anatomy.experts
+    assert experts is not None
+    assert (experts.experts, experts.active, experts.parameters) == (4, 2, 4 * 3 * 32 * 24)
+    assert found.linear_shapes["gate_proj"] == (32, 48)
+    assert [(group.outputs, group.count) for group in found.anatomy.linear_groups if group.name == "gate_proj"] == [(48, 1), (24, 1)]
+
+
+def test_a_gate_of_one_number_takes_none(tmp_path: Path) -> None:
+    found = describe_here(write_family(tmp_path, "qwen3_next"))
+    assert "shared_expert_gate" not in found.linear_shapes
+    assert "in_proj_qkvz" in found.linear_shapes
+    assert found.anatomy.recurrent
+
+
+def test_of_a_multimodal_model_the_text_part_is_told(tmp_path: Path) -> None:
+    found = describe_here(write_family(tmp_path, "mistral3"))
+    assert (found.anatomy.model_type, found.anatomy.wrapper, found.hidden, found.layers) == ("ministral3", "mistral3", 32, 2)
+    assert found.anatomy.linear_groups[0].count == 2
+
+
+def test_without_attention_there_are_no_heads(tmp_path: Path) -> None:
+    found = describe_here(write_family(tmp_path, "mamba2"))
+    assert (found.anatomy.heads, found.anatomy.head_width, found.anatomy.recurrent) == (0, 0, True)
+
+
+def test_what_cannot_be_a_base_is_refused(tmp_path: Path) -> None:
+    folder = write_family(tmp_path, "mixtral")
+    kept = (folder / "config.json").read_text()
+    cases = {
+        "model_remote_code": {"auto_map": {"AutoModel": "mine.Model"}},
+        "model_type_unknown": {"model_type": "no-such-type"},
+        "model_quantised": {"quantization_config": {"quant_method": "awq", "bits": 4}},
+        "model_not_a_decoder": {"model_type": "bert", "architectures": ["BertModel"]},
+        "model_shapes": {"hidden_size": 64},
+        "model_config": {"num_hidden_layers": 10**9},
+    }
+    assert {code: refused(changed(folder, **changes)) for code, changes in cases.items() if (folder / "config.json").write_text(kept)} == {
+        code: code for code in cases
+    }
+    (folder / "config.json").write_text("[")
+    assert refused(folder) == "model_config"
+
+
+def test_more_layers_than_weights_are_refused(tmp_path: Path) -> None:
+    assert refused(changed(write_family(tmp_path, "phi3"), num_hidden_layers=3)) == "model_shapes"
