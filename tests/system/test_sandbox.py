@@ -67,6 +67,17 @@ def test_the_refusal_says_which_limit_was_met(name: str, limits: SandboxLimits, 
     assert "secret" not in error.message + error.hint
 
 
+def test_what_the_server_holds_is_not_counted_as_the_jobs() -> None:
+    """A server that has read large libraries forks children that hold as much from the first moment."""
+    warm = {name: replace(job(name, [1]), warm=("support.large_module",)) for name in ("crash", "eat", "echo")}
+    try:
+        assert refused(warm["crash"]).error_code == "parser_crashed"
+        assert refused(warm["eat"]).error_code == "parser_memory"
+        assert list(stream(warm["echo"])) == [1]
+    finally:
+        confined._close()
+
+
 def test_it_gets_out_nowhere(tmp_path: Path) -> None:
     assert dict(stream(job("attempts", str(tmp_path)))) == dict.fromkeys(
         ("socket", "fork", "program", "signal", "file", "limit"), "refused"

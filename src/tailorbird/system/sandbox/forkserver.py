@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import gc
 import json
+import mmap
 import os
 import resource
 import selectors
@@ -17,19 +18,21 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from tailorbird.domain.errors import ObjectiveInvalid, TailorbirdError
 from tailorbird.system.files import write_for_owner_alone
+from tailorbird.system.peak_memory import GIB, resident_gib
 from tailorbird.system.sandbox import frames, kernel
 
 
-def run_child(connection: socket.socket, request: dict[str, Any]) -> None:
-    """Runs what ``request`` names to its end. Never returns."""
+def run_child(connection: socket.socket, request: dict[str, Any], start: mmap.mmap) -> None:
+    """Runs what ``request`` names to its end; ``start`` gets the bytes of memory that it held before. Never returns."""
     try:
         sys.dont_write_bytecode = True  # what it compiles, nobody else shall run
         with suppress(ImportError):  # before its limits begin: it is ours, and may be large
             import_module(request["target"].partition(":")[0])
+        start[:8] = int(resident_gib() * GIB).to_bytes(8, "little")
         _confine(request)
         connection.settimeout(None)
         _answer(connection, request)
@@ -38,11 +41,12 @@ def run_child(connection: socket.socket, request: dict[str, Any]) -> None:
 
 
 def _confine(request: dict[str, Any]) -> None:
+    memory = request["memory"] + kernel.private_memory()  # what the server held when it forked is not the job's
     kernel.die_with_parent()
     processor = int(request["processor"])
     limits = {
         resource.RLIMIT_CPU: (processor, processor + 1),
-        resource.RLIMIT_DATA: (request["memory"],) * 2,
+        resource.RLIMIT_DATA: (memory, memory),
         resource.RLIMIT_FSIZE: (request["written"],) * 2,
         resource.RLIMIT_CORE: (0, 0),
     }
@@ -102,13 +106,20 @@ def _function(target: str) -> Callable[[Any], Generator[Any, Any]]:
 LONGEST_REQUEST = 1 << 16
 
 
+class _Child(NamedTuple):
+    """``told`` hears how it ended; ``start`` has the bytes of memory that it held before its job."""
+
+    told: socket.socket
+    start: mmap.mmap
+
+
 class Forkserver:
     """Serves the owner at the other end of ``control`` until that end is closed."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._selector = selectors.DefaultSelector()
-        self._children: dict[int, socket.socket] = {}
+        self._children: dict[int, _Child] = {}
         self._woken, self._wake = socket.socketpair()
 
     def serve(self) -> None:
@@ -139,12 +150,13 @@ class Forkserver:
             with suppress(ImportError):
                 import_module(module)
         gc.freeze()
+        start = mmap.mmap(-1, 8)  # shared with the child
         pid = os.fork()
         if pid == 0:
             self._leave(told)
-            run_child(connection, request)
+            run_child(connection, request, start)
         connection.close()
-        self._children[pid] = told
+        self._children[pid] = _Child(told, start)
         self._selector.register(told, selectors.EVENT_READ, pid)
         return True
 
@@ -152,28 +164,29 @@ class Forkserver:
         """What a child does not need."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for other in (self._control, self._woken, self._wake, told, *self._children.values()):
+        for other in (self._control, self._woken, self._wake, told, *(child.told for child in self._children.values())):
             other.close()
         self._selector.close()
 
     def _end(self, pid: int) -> None:
         """The caller has gone: nobody will hear what the child says. It may have ended in the same moment."""
         if pid in self._children:
-            self._selector.unregister(self._children[pid])
+            self._selector.unregister(self._children[pid].told)
             os.kill(pid, signal.SIGKILL)
 
     def _reap(self) -> None:
         for pid in list(self._children):
             ended, status, used = os.wait4(pid, os.WNOHANG)
             if ended:
-                told = self._children.pop(pid)
+                told, start = self._children.pop(pid)
                 with suppress(KeyError):
                     self._selector.unregister(told)
                 how: dict[str, Any] = {
                     "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
                     "processor": used.ru_utime + used.ru_stime,
-                    "memory": used.ru_maxrss * 1024,
+                    "memory": used.ru_maxrss * 1024 - int.from_bytes(start[:8], "little"),
                 }
+                start.close()
                 with suppress(OSError):
                     told.sendall(json.dumps(how).encode())
                 told.close()
