@@ -25,7 +25,7 @@ from tailorbird.domain.erasure import Erasure
 from tailorbird.domain.identity import Role
 from tailorbird.domain.objective import TaskKind
 from tailorbird.usecases import Dependencies
-from tailorbird.usecases.identities import add_identity, initialise
+from tailorbird.usecases.identities import add_identity, confirm, initialise
 from tailorbird.usecases.registry import AnyUseCase, use_cases
 from tailorbird.usecases.runs.submit import Submission, submit_uploaded
 
@@ -113,6 +113,7 @@ def asked(operation: AnyUseCase, deps: Dependencies, things: Things) -> dict[str
             "roles": ["viewer"],
             "public_key": public_key,
         },
+        "identity.confirm": name,
         "identity.disable": name,
         "identity.rotate": {
             "rotation": {"tenant": "globex", "identity": "author", "public_key": public_key, "leaked": True},
@@ -187,6 +188,7 @@ def office(tmp_path_factory: pytest.TempPathFactory, furnished_office: Path) -> 
     deps = open_office(copy_workspace(furnished_office, tmp_path_factory.mktemp("policy") / "office"), FAST)
     callers = {EVERYBODY: frozenset(Role)} | {f"caller-{role}": frozenset({role}) for role in Role}
     initialise(deps, "acme", callers)
+    confirm(deps, act(deps, EVERYBODY), f"caller-{Role.ADMIN}")
     secrets = {who.removeprefix("caller-"): session(deps, who) for who in callers}
     yield Office(deps, control_app(deps), secrets, furnish_globex(deps))
     deps.ledger.close()

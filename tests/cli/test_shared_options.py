@@ -180,9 +180,11 @@ def test_verbs_that_printed_text_alone_answer_json(tmp_path: Path) -> None:
     assert limited["limits"]["requests_per_minute"] == 60
     turned = asked("key", "rotate", made["key"]["id"])
     assert asked("key", "revoke", turned["key"]["id"])["revoked_at"]
-    added = asked("identity", "add", "ada", "--role", "reviewer")
+    added = asked("identity", "add", "ada", "--role", "admin")
     assert Path(added["key"]).is_file()
     assert asked("identity", "rotate", "--as", "ada")["name"] == "ada"
+    assert asked("identity", "add", "cleo", "--role", "operator")["pending"]
+    assert asked("identity", "confirm", "cleo", "--as", "ada")["admitted_by"] == ["admin", "ada"]
     assert asked("identity", "disable", "ada")["disabled_at"]
     assert asked("audit", "checkpoint")["note"]
     assert asked("audit", "export", "log.jsonl")["entries"] == len((tmp_path / "log.jsonl").read_text().splitlines())

@@ -34,7 +34,17 @@ from tailorbird.ports.engine import LoadRequest
 from tailorbird.release import release_digest
 from tailorbird.testing import FixedClock, MemoryArtifacts, MemoryEngine, MemoryLedger, MemoryModelReader, MemoryStore, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, MaintenanceSettings, admit
-from tailorbird.usecases.identities import FIRST_PEOPLE, NewKey, act_as, add_identity, create_api_key, disable, initialise, key_path
+from tailorbird.usecases.identities import (
+    FIRST_PEOPLE,
+    NewKey,
+    act_as,
+    add_identity,
+    confirm,
+    create_api_key,
+    disable,
+    initialise,
+    key_path,
+)
 from tailorbird.usecases.identities import revoke_api_key as revoke
 from tailorbird.usecases.maintenance.audit import check_log, make_checkpoint
 from tailorbird.usecases.maintenance.checkpoint_shipping import find_forks
@@ -174,6 +184,17 @@ class HostileDatabase(RuleBasedStateMachine):
             path = key_path(self.deps, "acme", "guest")
             public = auth.public_key(auth.load_key(path)) if path.exists() else auth.create_key(path)
             add_identity(self.deps, self._act(by), "guest", frozenset({role}), public)
+
+    @rule(by=st.sampled_from(["admin", "admin-2", "approver"]))
+    def second(self, by: str) -> None:
+        """Somebody confirms the guest; what one admin alone admitted is never in a deciding role."""
+        with self._honest():
+            confirm(self.deps, self._act(by), "guest")
+
+    @rule()
+    def let_the_guest_in_by_hand(self) -> None:
+        with self._hostile():
+            self._edit("identities", lambda rows: _change(rows, "guest", pending=False, admitted_by=("admin", "admin-2")))
 
     @rule(by=st.sampled_from(["admin", "admin-2"]), name=st.sampled_from(NAMES))
     def send_away(self, by: str, name: str) -> None:

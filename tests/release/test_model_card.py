@@ -13,7 +13,7 @@ from tailorbird.domain.objective import DataOrigin, DataSource, Kpi, Objective, 
 from tailorbird.release import CardFacts, GateInputs, apply_gate, model_card, rule_for
 
 
-def _card(kind: str = "lora", goal: Objective | None = None, licence: str = "Apache-2.0") -> str:
+def _card(kind: str = "lora", goal: Objective | None = None, licence: str = "Apache-2.0", remarks: tuple[str, ...] = ()) -> str:
     goal = goal or objective()
     found = evidence(average("macro_f1", 0.97, 0.95, 0.98), share("accuracy", 390, 400), candidate=kind)
     return model_card(
@@ -26,6 +26,7 @@ def _card(kind: str = "lora", goal: Objective | None = None, licence: str = "Apa
             test_evidence=found,
             gate=apply_gate(GateInputs(objective=goal, evidence=found, look=1)),
             rule=rule_for(goal),
+            approval_remarks=remarks,
         )
     )
 
@@ -129,3 +130,9 @@ def test_free_text_cannot_break_the_card() -> None:
 
 def test_the_same_facts_give_the_same_card() -> None:
     assert _card() == _card()
+
+
+def test_the_card_says_what_approvals_are_worth() -> None:
+    section = _card(remarks=("the keys of ada and ben lie in one workspace",)).split("## Approvals needed")[1].split("\n## ")[0]
+    assert "When this card was written, the keys of ada and ben lie in one workspace." in section
+    assert "When this card" not in _card()

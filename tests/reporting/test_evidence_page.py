@@ -170,3 +170,12 @@ def test_what_is_odd_about_the_answers_stands_on_both_pages_and_markup_in_a_labe
     assert "It answers &#39;&lt;i&gt;a&lt;/i&gt;&#39; to all 9 items." in evidence_html(odd)
     assert "- It answers" in evidence_markdown(odd)
     assert "Remarks on its answers" not in evidence_html(FACTS) + evidence_markdown(FACTS)
+
+
+def test_what_approvals_are_worth_stands_on_both_pages() -> None:
+    told = FACTS.model_copy(update={"approval_remarks": ("the private keys of <b>ada</b> and ben lie in one workspace",)})
+    for page in (evidence_html(told), evidence_markdown(told)):
+        assert "What approvals are worth here" in page
+        assert "and ben lie in one workspace" in page
+        assert "<b>ada" not in page
+    assert "worth here" not in evidence_html(FACTS)

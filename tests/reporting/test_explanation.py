@@ -62,3 +62,10 @@ def test_a_release_in_a_few_lines() -> None:
         "approved  by ben as approver, 2026-03-01 12:30 UTC: read the card",
         "rejected  by cat as approver, 2026-03-01 12:30 UTC",
     ]
+
+
+def test_what_the_approvals_are_worth_stands_below_them() -> None:
+    told = explained().model_copy(update={"remarks": ("the private keys of ada and ben lie in one workspace",)})
+    before, after = explanation(told).split("approved by ben", 1)
+    assert "lie in one workspace" in after.split("log  ")[0]
+    assert "lie in one workspace" not in before

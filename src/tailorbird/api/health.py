@@ -17,9 +17,13 @@ def health_routes(deployment: AliasSync, condition: Callable[[], WorkspaceHealth
     """The two routes; neither needs a key. ``condition`` is what was last seen, and answers at once."""
     router = APIRouter()
 
-    @router.get("/healthz", summary="Is the process up?", description="Says so as long as the process answers. Needs no key.")
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok"}
+    @router.get(
+        "/healthz",
+        summary="Is the process up?",
+        description="Says so as long as the process answers, with the warnings that were seen last. Needs no key.",
+    )
+    async def healthz() -> dict[str, Any]:
+        return {"status": "ok", "warnings": [plain_json(notice) for notice in condition().notices]}
 
     not_yet: dict[int | str, dict[str, Any]] = {
         503: {"description": "Not yet; the body says what is missing.", "content": {"application/json": {}}}

@@ -7,11 +7,12 @@ frameworks, what a release needs before it may move.
 from tailorbird.auth import origin_checks, signing
 from tailorbird.auth.api_keys import issue_api_key, key_id_of, secret_matches
 from tailorbird.auth.concurrency import ConcurrencyLimit
+from tailorbird.auth.dual_control import is_dual_control, refusal_to_confirm
 from tailorbird.auth.identity_history import IdentityHistory, identity_problems
 from tailorbird.auth.identity_keys import PrivateKey, check_key, check_public_key, create_key, load_key, public_key
 from tailorbird.auth.log_keys import ROTATED, LogKey, keys_of_log, rotation_facts
 from tailorbird.auth.log_seal import KeyFileSealer, former_key_file, public_of_log
-from tailorbird.auth.policy import ROLES_FOR, Action, authorise
+from tailorbird.auth.policy import ROLES_FOR, Action, authorise, demand_enabled
 from tailorbird.auth.signed_checkpoints import check_note, make_checkpoint, verifier_key
 from tailorbird.auth.signing import sign, signed_bytes, verify
 from tailorbird.auth.throttle import Throttle, network_of
@@ -32,8 +33,10 @@ __all__ = [
     "check_note",
     "check_public_key",
     "create_key",
+    "demand_enabled",
     "former_key_file",
     "identity_problems",
+    "is_dual_control",
     "issue_api_key",
     "key_id_of",
     "keys_of_log",
@@ -45,6 +48,7 @@ __all__ = [
     "origin_checks",
     "public_key",
     "public_of_log",
+    "refusal_to_confirm",
     "rotate_key_file",
     "rotation_facts",
     "secret_matches",

@@ -2,31 +2,27 @@
 
 An admin signs who is added and who is disabled; whoever rotates a key signs with the one before. While a tenant has no admin, who comes in
 signs for themselves: the first admin is the root from which every later signature follows. What an earlier version wrote is taken as found.
+
+Under dual control two admins sign who gets a deciding role: the first proposes, the second confirms. The rule holds in a tenant from the
+first event on that a version with the rule has written (it says ``dual_control``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from datetime import datetime
 
+from pydantic import ValidationError
+
+from tailorbird.auth.dual_control import is_dual_control, refusal_to_confirm
 from tailorbird.auth.signing import holds
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.event import Event, LogEntry
 from tailorbird.domain.identity import Identity, IdentityChange, Role, Rotation
 
-_KINDS = ("identity.added", "identity.disabled", "identity.rotated", "identity.found", "tenant.removed")
 #: Those that somebody signs.
-_SIGNED = ("identity.added", "identity.disabled", "identity.rotated")
-
-
-@dataclass(frozen=True)
-class _Person:
-    """What signatures say of an identity."""
-
-    roles: frozenset[str]
-    public_key: str
-    former_keys: tuple[str, ...] = ()
-    enabled: bool = True
+_SIGNED = ("identity.added", "identity.proposed", "identity.confirmed", "identity.disabled", "identity.rotated")
+_KINDS = (*_SIGNED, "identity.found", "tenant.removed")
 
 
 class IdentityHistory:
@@ -34,7 +30,8 @@ class IdentityHistory:
 
     def __init__(self) -> None:
         self.problems: list[str] = []
-        self._people: dict[str, dict[str, _Person]] = {}
+        self._people: dict[str, dict[str, Identity]] = {}
+        self._ruled: set[str] = set()
 
     def take(self, entry: LogEntry) -> None:
         """Applies what an entry says of an identity."""
@@ -50,53 +47,63 @@ class IdentityHistory:
         person = self._people.get(identity.tenant, {}).get(identity.name)
         if person is None:
             return "nobody signed for it"
-        found = _Person(
-            frozenset(role.value for role in identity.roles), identity.public_key, identity.former_keys, identity.disabled_at is None
-        )
-        return None if found == person else "its roles, keys or state are not what was signed"
+        return None if _signed_part(identity) == _signed_part(person) else "its roles, keys or state are not what was signed"
 
     def _apply(self, event: Event) -> str | None:
         people = self._people.setdefault(event.tenant, {})
         if event.kind == "tenant.removed":
             people.clear()
             return None
-        if event.kind in ("identity.added", "identity.found"):
+        if "dual_control" in event.data:
+            self._ruled.add(event.tenant)
+        if event.kind in ("identity.added", "identity.proposed", "identity.found"):
             return self._enter(event, people)
         person = people.get(event.subject)
         if person is None:
             return "there is no such identity"
         if event.kind == "identity.disabled":
-            people[event.subject] = replace(person, enabled=False)
-            return self._unsigned(event, IdentityChange(tenant=event.tenant, identity=event.subject, change="disable"))
+            problem = self._unsigned(event, IdentityChange(tenant=event.tenant, identity=event.subject, change="disable"))
+            if person.disabled_at is None:
+                by = event.signature.identity if event.signature and event.tenant in self._ruled else None
+                people[event.subject] = person.model_copy(update={"disabled_at": event.at, "disabled_by": by})
+            return problem
+        if event.kind == "identity.confirmed":
+            return _confirm(event, people, person)
         return _rotate(event, people, person)
 
-    def _enter(self, event: Event, people: dict[str, _Person]) -> str | None:
+    def _enter(self, event: Event, people: dict[str, Identity]) -> str | None:
         roles, key = str(event.data.get("roles", "")), str(event.data.get("public_key", ""))
-        person = _Person(frozenset(filter(None, roles.split(","))), key)
+        try:
+            named = frozenset(map(Role, filter(None, roles.split(","))))
+            person = Identity(tenant=event.tenant, name=event.subject, roles=named, public_key=key, created_at=event.at)
+        except (ValidationError, ValueError):
+            return "what was signed cannot be read"
         if event.kind == "identity.found":
             former = tuple(filter(None, str(event.data.get("former_keys", "")).split(",")))
-            known = event.subject in people
-            people[event.subject] = replace(person, former_keys=former, enabled=event.data.get("disabled") is not True)
+            known, disabled = event.subject in people, event.at if event.data.get("disabled") is True else None
+            people[event.subject] = person.model_copy(update={"former_keys": former, "disabled_at": disabled})
             return "it was taken as found although it was known" if known else None
         problem = "the name is taken" if event.subject in people else None
-        try:
-            change = IdentityChange.model_validate(
-                {"tenant": event.tenant, "identity": event.subject, "change": "add", "roles": sorted(person.roles), "public_key": key}
-            )
-        except ValueError:
-            return "what was signed cannot be read"
-        problem = problem or self._unsigned(event, change, own_key=key)
-        people[event.subject] = person
+        problem = problem or self._unsigned(event, _addition(person), own_key=key) or self._alone(event, person)
+        by = (event.signature.identity,) if event.signature and event.tenant in self._ruled else ()
+        people[event.subject] = person.model_copy(update={"admitted_by": by, "pending": event.kind == "identity.proposed"})
         return problem
+
+    def _alone(self, event: Event, person: Identity) -> str | None:
+        """Tells of a deciding role that one admin gave although there were two."""
+        ruled = event.tenant in self._ruled and event.kind == "identity.added" and person.decides
+        if ruled and is_dual_control(self._people[event.tenant].values()):
+            return "it gives a deciding role, and no second admin confirmed it"
+        return None
 
     def _unsigned(self, event: Event, change: IdentityChange, own_key: str = "") -> str | None:
         """What keeps a change from being an admin's; None where it is signed. ``own_key``: of who comes in."""
         signature, people = event.signature, self._people[event.tenant]
-        has_admin = any(person.enabled and Role.ADMIN.value in person.roles for person in people.values())
+        has_admin = any(person.holds(Role.ADMIN) for person in people.values())
         if signature is None:
             return None if not has_admin and own_key and "/" in event.actor else "no admin signed it"
         signer = people.get(signature.identity)
-        if signer is not None and signer.enabled and Role.ADMIN.value in signer.roles:
+        if signer is not None and signer.holds(Role.ADMIN):
             key = signer.public_key
         elif own_key and not has_admin and signature.identity == change.identity:
             key = own_key
@@ -105,10 +112,39 @@ class IdentityHistory:
         return None if holds(signature, key, "identity", digest_of(change)) else "the signature does not hold"
 
 
-def _rotate(event: Event, people: dict[str, _Person], person: _Person) -> str | None:
+def _signed_part(identity: Identity) -> Identity:
+    """An identity without the times, which no signature covers."""
+    disabled = None if identity.disabled_at is None else _NO_TIME
+    return identity.model_copy(update={"created_at": _NO_TIME, "disabled_at": disabled})
+
+
+_NO_TIME = datetime.min
+
+
+def _addition(person: Identity) -> IdentityChange:
+    """What an admin signs to admit ``person``."""
+    roles = tuple(sorted(person.roles))
+    return IdentityChange(tenant=person.tenant, identity=person.name, change="add", roles=roles, public_key=person.public_key)
+
+
+def _confirm(event: Event, people: dict[str, Identity], person: Identity) -> str | None:
+    """Applies a second signature."""
+    signature = event.signature
+    second = people.get(signature.identity) if signature else None
+    if signature is None or second is None:
+        return "nobody of the tenant signed it"
+    people[event.subject] = person.model_copy(update={"admitted_by": (*person.admitted_by, second.name), "pending": False})
+    problem = "it was disabled before" if person.disabled_at else refusal_to_confirm(people.values(), person, second)
+    signed = holds(signature, second.public_key, "identity", digest_of(_addition(person)))
+    return problem or (None if signed else "the signature does not hold")
+
+
+def _rotate(event: Event, people: dict[str, Identity], person: Identity) -> str | None:
     key, leaked = str(event.data.get("public_key", "")), event.data.get("leaked") is True
     former = person.former_keys if leaked else (*person.former_keys, person.public_key)
-    people[event.subject] = replace(person, public_key=key, former_keys=former)
+    people[event.subject] = person.model_copy(update={"public_key": key, "former_keys": former})
+    if person.pending:
+        return "it was pending"
     rotation = Rotation(tenant=event.tenant, identity=event.subject, public_key=key, leaked=leaked)
     if event.signature is None:
         return "the key before did not sign it"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from tailorbird.domain.errors import Forbidden
-from tailorbird.domain.identity import Identity, Role
+from tailorbird.domain.identity import DECIDING_ROLES, Identity, Role
 
 
 class Action(StrEnum):
@@ -46,6 +46,7 @@ class Action(StrEnum):
     REVOKE_KEY = "key.revoke"
     ROTATE_KEY = "key.rotate"
     ADD_IDENTITY = "identity.add"
+    CONFIRM_IDENTITY = "identity.confirm"
     DISABLE_IDENTITY = "identity.disable"
     ROTATE_IDENTITY = "identity.rotate"
     SHOW_IDENTITY = "identity.show"
@@ -99,6 +100,7 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.REVOKE_KEY: frozenset({Role.ADMIN, Role.OPERATOR}),
     Action.ROTATE_KEY: frozenset({Role.ADMIN}),
     Action.ADD_IDENTITY: frozenset({Role.ADMIN}),
+    Action.CONFIRM_IDENTITY: DECIDING_ROLES,
     Action.DISABLE_IDENTITY: frozenset({Role.ADMIN}),
     Action.ROTATE_IDENTITY: _ANYONE,
     Action.SHOW_IDENTITY: _ANYONE,
@@ -120,10 +122,9 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
 def authorise(identity: Identity, action: Action) -> None:
     """Returns when one of the identity's roles allows ``action``.
 
-    Raises Forbidden: ``identity_disabled``, or ``role_missing`` naming the roles that may.
+    Raises Forbidden: ``identity_disabled``, ``identity_pending``, or ``role_missing`` naming the roles that may.
     """
-    if identity.disabled_at is not None:
-        raise Forbidden(f"{identity.name} is disabled", "ask an admin to enable the identity, or act as another", code="identity_disabled")
+    demand_enabled(identity)
     allowed = ROLES_FOR[action]
     if identity.roles & allowed:
         return
@@ -132,3 +133,15 @@ def authorise(identity: Identity, action: Action) -> None:
     raise Forbidden(
         f"{action.value} needs the role {may}; {identity.name} holds {held}", f"act as an identity that is {may}", code="role_missing"
     )
+
+
+def demand_enabled(identity: Identity) -> None:
+    """Returns when the identity may act at all. Raises Forbidden (``identity_disabled``, ``identity_pending``)."""
+    if identity.disabled_at is not None:
+        raise Forbidden(f"{identity.name} is disabled", "act as another, or ask an admin to add a new identity", code="identity_disabled")
+    if identity.pending:
+        raise Forbidden(
+            f"{identity.name} waits for the signature of a second admin",
+            f"ask another admin to run: tailorbird identity confirm {identity.name}",
+            code="identity_pending",
+        )

@@ -75,6 +75,7 @@ def _init(  # noqa: PLR0913 - a parameter is an option of the command line
     say(f"workspace {session.workspace or settings.FOLDER} is ready for tenant {deps.host}; each identity signs with a key of its own:")
     paths = [str(key_path(deps, deps.host, person.name)) for person in people]
     print_table(("identity", "roles", "key"), [(p.name, ", ".join(sorted(p.roles)), path) for p, path in zip(people, paths, strict=True)])
+    say("their keys lie together here: until each is with its person, an approval does not prove that a second person agreed")
     for path in written:
         say(f"wrote {path}")
     objective = written[-1] if written else "OBJECTIVE"

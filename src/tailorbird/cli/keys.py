@@ -12,8 +12,8 @@ from tailorbird import auth
 from tailorbird.cli.groups import command_group
 from tailorbird.cli.session import CommandSession, open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import digest_of, plain_json
-from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput, Unauthenticated
-from tailorbird.domain.identity import USUAL_SCOPES, IdentityChange, Role, Rotation, Scope
+from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthenticated
+from tailorbird.domain.identity import USUAL_SCOPES, Identity, IdentityChange, Role, Rotation, Scope
 from tailorbird.domain.quota import KeyLimits
 from tailorbird.system.clock import SystemClock
 from tailorbird.usecases import identities
@@ -47,7 +47,7 @@ def _key() -> None:
 
 @identity.callback()
 def _identity() -> None:
-    """Add, disable and list identities; rotate your key."""
+    """Add, confirm, disable and list identities; rotate your key."""
 
 
 @key.command("create")
@@ -153,8 +153,26 @@ def _add(
         raise
     if session.as_json:
         print_json(plain_json(added) | {"key": str(path)})
+    elif added.pending:
+        out.print(f"{name} is proposed, with the key {path}", markup=False)
+        say(f"next: another admin confirms it: tailorbird identity confirm {name} --as ADMIN")
     else:
         out.print(f"{name} can act with {path}", markup=False)
+
+
+@identity.command("confirm")
+def _confirm(name: Annotated[str, typer.Argument(help="Name of the identity.")]) -> None:
+    """Confirm an identity as second admin, signed with your own key: its roles and public key as listed."""
+    session = open_session()
+    identities.confirm.request_of(name=name)
+    found = next((one for one in session.ask_as("admin", list_identities).identities if one.name == name), None)
+    if found is None:
+        raise NotFound(f"no identity {name} in {session.tenant}", "list them with: tailorbird identity list", code="identity_missing")
+    before = ", ".join(found.admitted_by) or "nobody known"
+    say(f"{name}: {', '.join(sorted(found.roles))}; public key {found.public_key}; signed by {before}")
+    signature = session.sign("identity", digest_of(addition(session.tenant, name, found.roles, found.public_key)), "admin")
+    confirmed = session.ask_as("admin", identities.confirm, name=name, signature=signature)
+    print_json(confirmed) if session.as_json else out.print(f"{name} is confirmed by {session.name('admin')}", markup=False)
 
 
 @identity.command("list")
@@ -165,7 +183,12 @@ def _list_people() -> None:
     if session.as_json:
         print_json(known)
         return
-    print_table(("identity", "roles", "state"), [(p.name, ", ".join(sorted(p.roles)), "disabled" if p.disabled_at else "") for p in known])
+    rows = [(p.name, ", ".join(sorted(p.roles)), _state(p), ", ".join(p.admitted_by)) for p in known]
+    print_table(("identity", "roles", "state", "admitted by"), rows)
+
+
+def _state(person: Identity) -> str:
+    return "disabled" if person.disabled_at else "waits for a second admin" if person.pending else ""
 
 
 @identity.command("disable")

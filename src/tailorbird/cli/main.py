@@ -47,7 +47,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "watch": ("watch", "Check production for drift, errors and missed targets."),
     "tenant": ("tenants", "Add, limit, suspend, remove and list tenants."),
     "key": ("keys", "Create, limit, rotate, revoke and list API keys."),
-    "identity": ("keys", "Add, disable and list identities; rotate your key."),
+    "identity": ("keys", "Add, confirm, disable and list identities; rotate your key."),
     "feedback": ("feedback", "Record feedback on an answer."),
     "label": ("feedback", "Label the queue of live answers."),
     "explain": ("explain", "Trace an answer to its release, evidence, data and approvers."),

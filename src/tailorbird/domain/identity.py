@@ -28,6 +28,10 @@ class Role(StrEnum):
     WORKER = "worker"
 
 
+#: Roles that decide on releases, on production or on people: giving one takes a second admin, where the tenant has one.
+DECIDING_ROLES = frozenset({Role.APPROVER, Role.REVIEWER, Role.OPERATOR, Role.ADMIN})
+
+
 class Tenant(Value):
     """One organisation or team; what is its is invisible to the others. While it is suspended, its programs are answered nothing.
 
@@ -47,6 +51,9 @@ class Identity(Value):
 
     ``public_key`` is the raw Ed25519 public key in standard base64 (44 characters). ``former_keys`` are keys it was rotated away from:
     what they signed still counts, and nothing new can be signed with them. A key that leaked is struck from both.
+
+    ``admitted_by`` are the admins who signed for it, in order; empty where an earlier version or a host admitted it. A ``pending`` one may
+    do nothing until a second admin has signed. ``disabled_by`` is who signed for disabling it; None where an earlier version did.
     """
 
     tenant: Name
@@ -56,10 +63,23 @@ class Identity(Value):
     created_at: datetime
     disabled_at: datetime | None = None
     former_keys: tuple[str, ...] = ()
+    admitted_by: tuple[Name, ...] = ()
+    pending: bool = False
+    disabled_by: Name | None = None
+
+    @property
+    def enabled(self) -> bool:
+        """True when the identity may act: neither disabled nor pending."""
+        return self.disabled_at is None and not self.pending
+
+    @property
+    def decides(self) -> bool:
+        """True when one of its roles is a deciding one."""
+        return bool(self.roles & DECIDING_ROLES)
 
     def holds(self, role: Role) -> bool:
         """True when the identity is enabled and holds ``role``."""
-        return self.disabled_at is None and role in self.roles
+        return self.enabled and role in self.roles
 
 
 class Signature(Value):
@@ -136,7 +156,8 @@ class Rotation(Value):
 
 
 class IdentityChange(Value):
-    """What an admin signs (purpose ``identity``) to add or disable an identity, so that the log proves who let whom in, as what."""
+    """What an admin signs (purpose ``identity``) to add or disable an identity, so that the log proves who let whom in, as what. A second
+    admin who confirms signs the same addition."""
 
     tenant: Name
     identity: Name

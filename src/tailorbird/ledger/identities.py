@@ -110,7 +110,11 @@ class ApiKeys:
 
 
 def _row(identity: Identity) -> dict[str, Any]:
-    return identity.model_dump() | {"roles": sorted(identity.roles), "former_keys": list(identity.former_keys)}
+    return identity.model_dump() | {
+        "roles": sorted(identity.roles),
+        "former_keys": list(identity.former_keys),
+        "admitted_by": list(identity.admitted_by),
+    }
 
 
 def _no_identity(name: str, tenant: str) -> NotFound:

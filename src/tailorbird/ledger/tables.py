@@ -61,6 +61,9 @@ identities = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("disabled_at", UtcTime),
     Column("former_keys", CanonicalJson, nullable=False, server_default="[]"),
+    Column("admitted_by", CanonicalJson, nullable=False, server_default="[]"),
+    flag_column("pending"),
+    Column("disabled_by", String),
 )
 
 api_keys = Table(

@@ -176,6 +176,7 @@ def _counts(release: Release, rule: ApprovalRule, approval: Approval, identity: 
         and identity.tenant == release.content.tenant
         and approval.role in rule.roles
         and approval.role in identity.roles
+        and not identity.pending
         and (identity.disabled_at is None or approval.signature.at < identity.disabled_at)
         and not _is_author(release, identity)
         and not _is_data_author(rule, identity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,8 +139,8 @@ def not_known(objective: Objective, candidate: Candidate, evidence: Evidence) ->
     return "\n".join(["## What is not known", "", *(f"- {line}" for line in unknown)])
 
 
-def approvals(objective: Objective, rule: ApprovalRule) -> str:
-    """Who must agree before it may answer users."""
+def approvals(objective: Objective, rule: ApprovalRule, remarks: Sequence[str] = ()) -> str:
+    """Who must agree before it may answer users, and what keeps their approvals from proving it."""
     people = "1 person" if rule.count == 1 else f"{rule.count} different people"
     roles = " or ".join(role.value for role in rule.roles)
     distinct = f", in {rule.distinct_roles} different roles" if rule.distinct_roles > 1 else ""
@@ -148,10 +149,11 @@ def approvals(objective: Objective, rule: ApprovalRule) -> str:
         for e in objective.exceptions
     ]
     without = "\n\nRules of this tier that are not followed:\n\n" + "\n".join(excepted) if excepted else ""
+    worth = "".join(f"\n\nWhen this card was written, {markdown_text(remark)}." for remark in remarks)
     return (
         f"## Approvals needed\n\nAt risk tier {objective.business.risk.value}: {people} in the role {roles}{distinct}, none of them the "
         "author. Each signs this release's digest with a key of their own; engines check the signatures before they load it for production."
-        f"{without}"
+        f"{without}{worth}"
     )
 
 
@@ -238,7 +240,7 @@ _PIPELINES = {TaskKind.CLASSIFY: "text-classification", TaskKind.GENERATE: "text
 @dataclass(frozen=True)
 class CardFacts:
     """Facts for a card. ``gate`` and ``test_evidence`` are those of the sealed test, ``rule`` says who must approve, ``floor`` what a
-    classical reference reads."""
+    classical reference reads, ``approval_remarks`` what keeps approvals of this tenant from proving that several people agreed."""
 
     objective: Objective
     manifest: SnapshotManifest
@@ -249,6 +251,7 @@ class CardFacts:
     gate: GateResult
     rule: ApprovalRule
     floor: PlannedFloor | None = None
+    approval_remarks: tuple[str, ...] = ()
 
 
 def model_card(content_facts: CardFacts) -> str:
@@ -262,7 +265,7 @@ def model_card(content_facts: CardFacts) -> str:
         evaluation(facts.objective, facts.test_evidence, facts.gate),
         limits(facts.objective, facts.gate),
         not_known(facts.objective, facts.candidate, facts.test_evidence),
-        approvals(facts.objective, facts.rule),
+        approvals(facts.objective, facts.rule, facts.approval_remarks),
         taking_back(facts.objective),
         provenance(facts.objective, facts.manifest, facts.base, facts.candidate, facts.floor),
     )

@@ -26,7 +26,7 @@ from tailorbird.text.markdown import markdown_table, markdown_text
 class EvidenceFacts(Value):
     """What an evidence page is written from. What is not there yet is None. ``gate`` and ``evidence`` are those of the sealed test, or of
     the candidate that came closest on dev where none was opened; ``sealed`` tells which, ``judged`` names it. ``remedies`` are sentences on
-    what could lead to a release."""
+    what could lead to a release, ``approval_remarks`` on what approvals of this tenant prove."""
 
     run: str
     objective: Objective
@@ -43,6 +43,7 @@ class EvidenceFacts(Value):
     review: ReviewResult | None = None
     release: Digest | None = None
     reason: str = ""
+    approval_remarks: tuple[str, ...] = ()
 
 
 def evidence_html(facts: EvidenceFacts) -> str:
@@ -90,6 +91,7 @@ def _sections(facts: EvidenceFacts) -> Iterator[tuple[str, str]]:
     yield "Remarks on its answers", _remarks(facts.evidence) if facts.evidence else ""
     yield "Where it errs", _breakdown(facts.breakdown) if facts.breakdown else ""
     yield "What people say", _review(facts.review) if facts.review else ""
+    yield "What approvals are worth here", "\n".join(f"- {markdown_text(line)}" for line in facts.approval_remarks)
 
 
 def _gate(gate: GateResult, judged: str) -> str:

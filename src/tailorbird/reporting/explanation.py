@@ -25,7 +25,7 @@ Part = tuple[str, list[str]]
 
 class Explanation(Value):
     """A request and all that it stands on. Without ``release`` nothing answered it, and the rest is absent. ``ranker`` is the release whose
-    encoder finds its passages, where it has one."""
+    encoder finds its passages, where it has one. ``remarks`` say what keeps the approvals from proving that several people agreed."""
 
     request: RequestRow
     release: Release | None = None
@@ -37,6 +37,7 @@ class Explanation(Value):
     ladder: Ladder | None = None
     events: tuple[LogEntry, ...] = ()
     ranker: Release | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def explanation(found: Explanation) -> str:
@@ -152,7 +153,7 @@ def _people(found: Explanation) -> list[str]:
         return []
     signature = found.release.signature
     decided = [" ".join(decision_text(approval)) for approval in found.release.approvals]
-    return [f"signed by {signature.identity}, {moment(signature.at)}", *decided]
+    return [f"signed by {signature.identity}, {moment(signature.at)}", *decided, *found.remarks]
 
 
 def _log(found: Explanation) -> list[str]:

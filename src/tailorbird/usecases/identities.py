@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -42,16 +42,23 @@ def initialise(deps: Dependencies, tenant: str, people: dict[str, frozenset[Role
     with deps.ledger.work(tenant) as work:
         # Snapshots are sealed with it: made now, a story that is killed before its first step ends is told again with the same one.
         work.secrets.get(PROVENANCE)
-        known = {person.name for person in work.identities.all()}
-    for name, roles in sorted(people.items(), key=lambda person: Role.ADMIN not in person[1]):  # who signs for the others comes first
+        known = {person.name: person for person in work.identities.all()}
+    for name, roles in _in_order(people, has_admin=any(person.holds(Role.ADMIN) for person in known.values())):
         if name not in known:
             _enrol(deps, tenant, name, roles)
     with deps.ledger.work(tenant, write=False) as work:
         return work.identities.all()
 
 
+def _in_order(people: Mapping[str, frozenset[Role]], *, has_admin: bool) -> list[tuple[str, frozenset[Role]]]:
+    """The admin who signs for the others first, other admins last: with the second one, dual control begins."""
+    root = None if has_admin else next((name for name, roles in people.items() if Role.ADMIN in roles), None)
+    return sorted(people.items(), key=lambda person: (person[0] != root, Role.ADMIN in person[1]))
+
+
 def enrol(deps: Dependencies, change: IdentityChange, by: str, signature: Signature) -> Identity:
-    """Adds an identity that holds the private half of the public key in ``change``, which is signed.
+    """Adds an identity that holds the private half of the public key in ``change``, which is signed. It is pending where it gets a deciding
+    role in a tenant under dual control.
 
     Raises Conflict (name taken), InvalidInput (neither an admin signed it nor, in a tenant without one, who comes in).
     """
@@ -69,12 +76,21 @@ def addition(tenant: str, name: str, roles: Iterable[Role], public_key: str) -> 
 
 
 def add_person(work: UnitOfWork, change: IdentityChange, by: str, now: datetime, signature: Signature | None) -> Identity:
-    """Writes an identity and the event that tells who let it in."""
-    roles = frozenset(change.roles)
-    identity = Identity(tenant=change.tenant, name=change.identity, roles=roles, public_key=change.public_key, created_at=now)
+    """Writes an identity and the event that tells who admitted it, or who proposes it."""
+    identity = Identity(
+        tenant=change.tenant,
+        name=change.identity,
+        roles=frozenset(change.roles),
+        public_key=change.public_key,
+        created_at=now,
+        admitted_by=(signature.identity,) if signature else (),
+    )
+    dual = auth.is_dual_control(work.identities.all())
+    identity = identity.model_copy(update={"pending": dual and identity.decides})
     work.identities.add(identity)
-    facts: Facts = {"roles": ",".join(change.roles), "public_key": change.public_key}
-    _record_signed(work, "identity.added", by, change.identity, now, (facts, signature))
+    facts: Facts = {"roles": ",".join(change.roles), "public_key": change.public_key, "dual_control": dual}
+    kind = "identity.proposed" if identity.pending else "identity.added"
+    _record_signed(work, kind, by, change.identity, now, (facts, signature))
     return identity
 
 
@@ -125,6 +141,7 @@ def add_identity(
 ) -> Identity:
     """Add an identity by its public key.
 
+    In a tenant with two admins, one with a deciding role (approver, reviewer, operator, admin) is pending until another admin confirms it.
     The private key was made by whoever asks, and is not sent. The caller signs, for the purpose ``identity``, the digest of tenant,
     identity, change (``add``), roles in order and public key; a session alone lets nobody in. Raises Conflict (name taken, no signature),
     InvalidInput (the signature does not hold).
@@ -134,25 +151,59 @@ def add_identity(
     return enrol(deps, change, actor.name, _signed_by(actor, change, signature))
 
 
+@usecase("identity.confirm", "POST", "/api/identities/{name}/confirm", Action.CONFIRM_IDENTITY)
+def confirm(deps: Dependencies, actor: Actor, name: Name, signature: Signature | None = None) -> Identity:
+    """Confirm an identity as second admin.
+
+    A pending one may act from then on; one that a single admin admitted has two signatures then. The caller signs what the first admin
+    signed (see ``identity.add``), with the roles and the public key as they stand. Where no other admin is left, somebody with a deciding
+    role can confirm whom two admins have admitted. Raises NotFound, Forbidden (``confirmation_refused``: the same admin, or none), Conflict
+    (disabled, no signature), InvalidInput (the signature does not hold).
+    """
+    now = deps.clock.now()
+    with deps.ledger.work(actor.tenant) as work:
+        people = work.identities.all()
+        demand_anchored(work, *people)
+        identity, second = work.identities.get(name), work.identities.get(actor.name)
+        if identity.disabled_at is not None:
+            raise Conflict(f"{name} is disabled", "add a new identity under another name", code="identity_disabled")
+        refusal = auth.refusal_to_confirm(people, identity, second)
+        if refusal:
+            hint = f"ask an admin who has not signed for {name}, see: tailorbird identity list"
+            raise Forbidden(refusal, hint, code="confirmation_refused")
+        change = addition(actor.tenant, name, identity.roles, identity.public_key)
+        signed = _signed_by(actor, change, signature)
+        require_signed_by(second, change, signed)
+        confirmed = identity.model_copy(update={"admitted_by": (*identity.admitted_by, second.name), "pending": False})
+        work.identities.replace(confirmed)
+        facts: Facts = {"roles": ",".join(change.roles), "dual_control": auth.is_dual_control(people)}
+        _record_signed(work, "identity.confirmed", actor.name, name, now, (facts, signed))
+    return confirmed
+
+
 @usecase("identity.disable", "POST", "/api/identities/{name}/disable", Action.DISABLE_IDENTITY)
 def disable(deps: Dependencies, actor: Actor, name: Name, signature: Signature | None = None) -> Identity:
     """Disable an identity; what it signed stays.
 
     It can do nothing any more. The caller signs, for the purpose ``identity``, the digest of tenant, identity and change (``disable``).
-    Raises NotFound, Conflict (oneself, no signature), InvalidInput (the signature does not hold).
+    An admin who leaves disables themselves, while there is another. One whom another admin disabled goes on to count as an admin in the
+    rule that deciding roles take two. Raises NotFound, Conflict (the last admin, no signature), InvalidInput (the signature does not hold).
     """
-    if name == actor.name:
-        raise Conflict("nobody disables themselves", "ask another admin", code="own_identity")
     now = deps.clock.now()
     change = IdentityChange(tenant=actor.tenant, identity=name, change="disable")
-    signed = _signed_by(actor, change, signature)
     with deps.ledger.work(actor.tenant) as work:
+        people, identity = work.identities.all(), work.identities.get(name)
+        if name == actor.name and not any(person.holds(Role.ADMIN) for person in people if person.name != name):
+            raise Conflict("the last admin does not disable themselves", "add another admin first", code="own_identity")
+        signed = _signed_by(actor, change, signature)
         require_change_signed(work, change, signed)
-        identity = work.identities.get(name)
-        disabled = identity.model_copy(update={"disabled_at": identity.disabled_at or now})
+        disabled = identity
+        if identity.disabled_at is None:
+            disabled = identity.model_copy(update={"disabled_at": now, "disabled_by": actor.name})
         work.identities.replace(disabled)
         work.sessions.end_all(name, now)
-        _record_signed(work, "identity.disabled", actor.name, name, now, ({}, signed))
+        facts: Facts = {"dual_control": auth.is_dual_control(people)}
+        _record_signed(work, "identity.disabled", actor.name, name, now, (facts, signed))
     return disabled
 
 

@@ -14,7 +14,7 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from tailorbird.auth import Action, Throttle, signing
+from tailorbird.auth import Action, Throttle, demand_enabled, signing
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import Conflict, Corrupt, Exhausted, Forbidden, NotFound, TailorbirdError, Unauthenticated
 from tailorbird.domain.event import Event
@@ -134,8 +134,7 @@ def _proven(deps: Dependencies, login: Login, signature: Signature) -> Identity:
         demand_anchored(work, identity)
     present = identity.model_copy(update={"former_keys": ()})
     signing.verify(signature, identity=present, purpose="login", digest=digest_of(login))
-    if identity.disabled_at is not None:
-        raise Forbidden(f"{identity.name} is disabled", "ask an admin", code="identity_disabled")
+    demand_enabled(identity)
     return identity
 
 

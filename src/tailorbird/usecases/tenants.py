@@ -211,8 +211,9 @@ def purge(deps: Dependencies) -> int:
 
 
 def _root_first(people: People) -> list[Newcomer]:
-    """The first admin, from whose signature the others follow, and then these."""
-    return sorted(people, key=lambda person: Role.ADMIN not in person.roles)
+    """The first admin, from whose signature the others follow, then these; other admins last: with the second one, dual control begins."""
+    root = next(person for person in people if Role.ADMIN in person.roles)
+    return sorted(people, key=lambda person: (person is not root, Role.ADMIN in person.roles))
 
 
 def _require_signed(tenant: str, people: People, now: datetime) -> None:

@@ -9,7 +9,16 @@ import pytest
 
 from support.operations import Open, with_upkeep
 from tailorbird.testing import MemoryNotifier
+from tailorbird.usecases import Dependencies
+from tailorbird.usecases.identities import FIRST_PEOPLE, key_path
 from tailorbird.usecases.maintenance.health import examine
+
+
+def hand_out(deps: Dependencies) -> Dependencies:
+    """The workspace after everybody took their key."""
+    for name in FIRST_PEOPLE:
+        key_path(deps, "acme", name).unlink()
+    return deps
 
 
 def codes(deps: object) -> list[str]:
@@ -17,7 +26,7 @@ def codes(deps: object) -> list[str]:
 
 
 def test_a_workspace_in_order_has_nothing_to_say(another: Open) -> None:
-    deps = another(checkpoint_hooks={"https://witness.example/": MemoryNotifier()})
+    deps = hand_out(another(checkpoint_hooks={"https://witness.example/": MemoryNotifier()}))
     assert examine(deps).writable
     assert codes(deps) == []
     assert codes(with_upkeep(deps, checkpoint_hooks={})) == ["checkpoints_stay"]
@@ -25,13 +34,13 @@ def test_a_workspace_in_order_has_nothing_to_say(another: Open) -> None:
 
 
 def test_a_disk_that_is_almost_full(another: Open) -> None:
-    deps = another(checkpoint_hooks={"https://witness.example/": MemoryNotifier()}, disk_floor=1 << 62)
+    deps = hand_out(another(checkpoint_hooks={"https://witness.example/": MemoryNotifier()}, disk_floor=1 << 62))
     assert codes(deps) == ["disk_low"]
     assert examine(deps).writable
 
 
 def test_a_workspace_that_may_only_be_read(another: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    deps = another(checkpoint_hooks={"https://witness.example/": MemoryNotifier()})
+    deps = hand_out(another(checkpoint_hooks={"https://witness.example/": MemoryNotifier()}))
 
     def refuse(path: Path, *_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(path))

@@ -20,6 +20,7 @@ from tailorbird.usecases.climb.metric_spec import question_of, unlike
 from tailorbird.usecases.climb.regression_limits import carried
 from tailorbird.usecases.climb.rungs import after_look
 from tailorbird.usecases.climb.snapshot_and_plan import planned
+from tailorbird.usecases.key_custody import approval_remarks
 from tailorbird.usecases.label_reviews.label_review import sheet_for
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext, StepOutcome
@@ -144,6 +145,8 @@ def _draft(context: StepContext, ladder: Ladder, found: SealedTest, gate: GateRe
 
 
 def _card(context: StepContext, ladder: Ladder, candidate: Candidate, found: SealedTest, gate: GateResult) -> str:
+    with context.deps.ledger.work(context.run.tenant, write=False) as work:
+        remarks = approval_remarks(context.deps, work)
     return release.model_card(
         release.CardFacts(
             objective=context.objective,
@@ -155,5 +158,6 @@ def _card(context: StepContext, ladder: Ladder, candidate: Candidate, found: Sea
             gate=gate,
             rule=release.rule_for(context.objective),
             floor=planned(context).floor,
+            approval_remarks=remarks,
         )
     )

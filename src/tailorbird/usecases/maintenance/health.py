@@ -13,6 +13,7 @@ from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.value import Value
 from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.usecases import key_custody
 from tailorbird.usecases.dependencies import Dependencies
 from tailorbird.usecases.maintenance import checkpoint_shipping, clock_floor
 from tailorbird.usecases.maintenance.checkpoint_shipping import Notice
@@ -61,7 +62,9 @@ def examine(deps: Dependencies) -> WorkspaceHealth:
     found = [notice for look in _LOOKS for notice in look(deps)]
     if record is not None:
         return WorkspaceHealth(writable=False, notices=(record, *found))
-    asked = [notice for look in (checkpoint_shipping.notices, clock_floor.notices, notices) for notice in _asked(deps, look)]
+    asked = [
+        notice for look in (checkpoint_shipping.notices, clock_floor.notices, key_custody.notices, notices) for notice in _asked(deps, look)
+    ]
     return WorkspaceHealth(writable=True, notices=(*found, *asked))
 
 

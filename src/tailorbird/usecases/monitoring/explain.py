@@ -15,6 +15,7 @@ from tailorbird.domain.plan import Plan
 from tailorbird.reporting import Explanation
 from tailorbird.usecases.audit_events import permit
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.key_custody import approval_remarks
 from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.released_ranker import ranker_behind
 
@@ -46,4 +47,5 @@ def explain_request(deps: Dependencies, actor: Actor, request: ResponseId) -> Ex
             ladder=work.records.get(Ladder, dossier.ladder),
             events=work.events.about(release.digest),
             ranker=ranker_behind(work, release),
+            remarks=approval_remarks(deps, work),
         )

@@ -10,6 +10,7 @@ from tailorbird.domain.ladder import Climb
 from tailorbird.domain.value import Digest, Value
 from tailorbird.reporting import EvidenceFacts
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.key_custody import approval_remarks
 from tailorbird.usecases.label_reviews import label_review
 from tailorbird.usecases.parameters import RunId
 from tailorbird.usecases.registry import usecase
@@ -29,6 +30,8 @@ def show_evidence(deps: Dependencies, actor: Actor, run: RunId) -> EvidenceFacts
     shown = _shown(told)
     evidence = told.evidence or (shown.evidence if shown else None)
     release = told.conclusion.release if told.conclusion else None
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        remarks = approval_remarks(deps, work)
     return EvidenceFacts(
         run=told.run.id,
         objective=told.objective,
@@ -45,6 +48,7 @@ def show_evidence(deps: Dependencies, actor: Actor, run: RunId) -> EvidenceFacts
         review=label_review.show_review(deps, actor, release).result if release else None,
         release=release,
         reason=told.conclusion.reason if told.conclusion else "",
+        approval_remarks=remarks,
     )
 
 

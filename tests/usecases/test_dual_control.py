@@ -1,0 +1,161 @@
+"""Deciding roles take two admins where a tenant has them, by every way in."""
+
+from __future__ import annotations
+
+import pytest
+
+from tailorbird.auth import create_key, load_key, public_key, sign
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, TailorbirdError, Unauthenticated
+from tailorbird.domain.event import Event
+from tailorbird.domain.identity import DECIDING_ROLES, Identity, Role
+from tailorbird.testing import MemoryLedger
+from tailorbird.usecases import Actor, Dependencies
+from tailorbird.usecases.identities import act_as, add_identity, addition, confirm, disable, initialise, key_path
+from tailorbird.usecases.maintenance.audit import check_log
+from tailorbird.usecases.registry import perform
+from tailorbird.usecases.sessions import log_in, open_session
+from tailorbird.usecases.tenants import list_tenants
+
+
+def act(deps: Dependencies, name: str) -> Actor:
+    return act_as(deps, "acme", name)
+
+
+def add(deps: Dependencies, by: str, name: str, *roles: Role) -> Identity:
+    public = create_key(key_path(deps, "acme", name))
+    return perform(deps, act(deps, by), add_identity, name=name, roles=frozenset(roles), public_key=public)
+
+
+@pytest.fixture
+def two(deps: Dependencies) -> Dependencies:
+    """A tenant to which its only admin has added a second one."""
+    assert not add(deps, "admin", "bea", Role.ADMIN).pending
+    return deps
+
+
+def refused(deps: Dependencies, by: str, name: str) -> str:
+    with pytest.raises(TailorbirdError) as caught:
+        perform(deps, act(deps, by), confirm, name=name)
+    return caught.value.error_code
+
+
+def intact(deps: Dependencies) -> bool:
+    return check_log(deps).problems == ()
+
+
+@pytest.mark.parametrize("role", sorted(DECIDING_ROLES))
+def test_what_one_admin_gives_waits_for_the_other(two: Dependencies, role: Role) -> None:
+    assert add(two, "admin", "cleo", role, Role.AUTHOR).pending
+    with pytest.raises(Forbidden) as caught:
+        perform(two, act(two, "cleo"), list_tenants)
+    assert caught.value.error_code == "identity_pending"
+    with pytest.raises(Unauthenticated):
+        open_session(two, *log_in(act(two, "cleo"), "https://here", two.clock.now()), {"https://here"})
+    assert refused(two, "admin", "cleo") == "confirmation_refused"
+    assert refused(two, "operator", "cleo") == "confirmation_refused"
+    confirmed = perform(two, act(two, "bea"), confirm, name="cleo")
+    assert (confirmed.pending, confirmed.admitted_by) == (False, ("admin", "bea"))
+    perform(two, act(two, "cleo"), list_tenants)
+    assert intact(two)
+
+
+@pytest.mark.parametrize("role", sorted(frozenset(Role) - DECIDING_ROLES))
+def test_other_roles_take_one_admin(two: Dependencies, role: Role) -> None:
+    assert not add(two, "admin", "cleo", role).pending
+    assert intact(two)
+
+
+def test_a_lone_admin_adds_deciders_alone(deps: Dependencies) -> None:
+    assert not add(deps, "admin", "cleo", Role.APPROVER).pending
+    assert intact(deps)
+
+
+def test_disabling_the_other_admin_ends_nothing(two: Dependencies) -> None:
+    """An admin who was disabled by somebody else goes on to count; who confirms then was admitted by two, or nobody does."""
+    perform(two, act(two, "bea"), confirm, name="reviewer")
+    perform(two, act(two, "admin"), disable, name="bea")
+    assert add(two, "admin", "cleo", Role.ADMIN).pending
+    assert refused(two, "bea", "cleo") == "identity_disabled"
+    assert refused(two, "approver", "cleo") == "confirmation_refused"  # admitted by the same admin alone
+    assert not perform(two, act(two, "reviewer"), confirm, name="cleo").pending
+    assert add(two, "admin", "dora", Role.APPROVER).pending
+    assert refused(two, "reviewer", "dora") == "confirmation_refused"  # there is another admin again
+    assert intact(two)
+
+
+def test_an_admin_who_leaves_by_themselves_counts_no_more(two: Dependencies) -> None:
+    perform(two, act(two, "admin"), disable, name="admin")
+    assert not add(two, "bea", "cleo", Role.OPERATOR).pending
+    with pytest.raises(Conflict) as caught:
+        perform(two, act(two, "bea"), disable, name="bea")
+    assert caught.value.error_code == "own_identity"
+    assert intact(two)
+
+
+def test_a_confirmation_is_of_these_roles_and_this_key(two: Dependencies) -> None:
+    add(two, "admin", "cleo", Role.APPROVER)
+    key = load_key(key_path(two, "acme", "bea"))
+    for roles, public in (((Role.VIEWER,), public_key(load_key(key_path(two, "acme", "cleo")))), ((Role.APPROVER,), public_key(key))):
+        signature = sign(key, "bea", "identity", digest_of(addition("acme", "cleo", roles, public)), two.clock.now())
+        with pytest.raises(InvalidInput):
+            perform(two, act(two, "bea"), confirm, name="cleo", signature=signature)
+    with pytest.raises(Forbidden):
+        perform(two, act(two, "cleo"), confirm, name="cleo")
+
+
+def test_a_withdrawn_proposal_is_not_confirmed(two: Dependencies) -> None:
+    add(two, "admin", "cleo", Role.ADMIN)
+    perform(two, act(two, "admin"), disable, name="cleo")
+    assert refused(two, "bea", "cleo") == "identity_disabled"
+    assert intact(two)
+
+
+def test_a_second_init_proposes_who_decides(two: Dependencies) -> None:
+    people = {person.name: person for person in initialise(two, "acme", {"ops-2": frozenset({Role.OPERATOR})})}
+    assert people["ops-2"].pending
+
+
+def test_the_first_people_of_a_tenant_come_before_its_second_admin(deps: Dependencies) -> None:
+    people = {"b-admin": frozenset({Role.ADMIN}), "a-admin": frozenset({Role.ADMIN}), "approver": frozenset({Role.APPROVER})}
+    assert not any(person.pending for person in initialise(deps, "globex", people))
+
+
+def test_a_pending_identity_that_the_database_lets_in_is_named(two: Dependencies) -> None:
+    """Without an event the row differs; with one that our own code would write, the replay tells that nobody confirmed it."""
+    add(two, "admin", "cleo", Role.APPROVER)
+    ledger = two.ledger
+    assert isinstance(ledger, MemoryLedger)
+    with ledger.work("acme") as work:
+        work.identities.replace(work.identities.get("cleo").model_copy(update={"pending": False, "admitted_by": ("admin", "bea")}))
+        work.events.append([Event(kind="rows.changed", tenant="acme", actor="x", subject="cleo", at=two.clock.now())])
+    assert "record of acme: identity cleo: its roles, keys or state are not what was signed" in check_log(two).problems
+
+
+def test_what_a_version_without_the_rule_would_write_is_named(two: Dependencies) -> None:
+    public = create_key(key_path(two, "acme", "cleo"))
+    change = addition("acme", "cleo", {Role.APPROVER}, public)
+    signature = act(two, "admin").sign("identity", digest_of(change))
+    with two.ledger.work("acme") as work:
+        work.identities.add(
+            Identity(tenant="acme", name="cleo", roles=frozenset({Role.APPROVER}), public_key=public, created_at=two.clock.now())
+        )
+        facts: dict[str, str | int | float | bool | None] = {"roles": "approver", "public_key": public}
+        told = Event(
+            kind="identity.added", tenant="acme", actor="admin", subject="cleo", at=two.clock.now(), data=facts, signature=signature
+        )
+        work.events.append([told])
+    assert any("no second admin confirmed it" in problem for problem in check_log(two).problems)
+
+
+def test_a_tampered_admin_confirms_nobody(two: Dependencies) -> None:
+    add(two, "admin", "cleo", Role.APPROVER)
+    ledger = two.ledger
+    assert isinstance(ledger, MemoryLedger)
+    store = ledger._store
+    place = ("acme", "identities")
+    rows = dict(store.state[place])
+    rows["viewer"] = rows["viewer"].model_copy(update={"roles": frozenset({Role.ADMIN})})
+    store.state = {**store.state, place: rows}
+    with pytest.raises(Corrupt):
+        perform(two, act(two, "bea"), confirm, name="cleo")
