@@ -152,7 +152,7 @@ def test_a_tampered_admin_confirms_nobody(two: Dependencies) -> None:
     add(two, "admin", "cleo", Role.APPROVER)
     ledger = two.ledger
     assert isinstance(ledger, MemoryLedger)
-    store = ledger._store
+    store = ledger.store
     place = ("acme", "identities")
     rows = dict(store.state[place])
     rows["viewer"] = rows["viewer"].model_copy(update={"roles": frozenset({Role.ADMIN})})
