@@ -10,7 +10,6 @@ from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.dependencies import Dependencies
-from tailorbird.usecases.maintenance.checkpoint_shipping import Notice
 
 #: Roles whose separation an approval rests on. A worker's key belongs on its machine.
 _DUTIES = frozenset({Role.AUTHOR, Role.APPROVER, Role.REVIEWER, Role.OPERATOR, Role.ADMIN})
@@ -35,8 +34,8 @@ def approval_remarks(deps: Dependencies, work: UnitOfWork) -> tuple[str, ...]:
     return (*map(_together_text, [together] if together else []), *map(_alone_text, [alone] if alone else []))
 
 
-def notices(deps: Dependencies) -> list[Notice]:
-    """One for each tenant whose deciders' keys lie together in this workspace."""
+def tenants_with_keys_together(deps: Dependencies) -> list[str]:
+    """A sentence for each tenant whose deciders' keys lie together in this workspace."""
     found = []
     with deps.ledger.system(write=False) as system:
         known = [tenant.name for tenant in system.tenants.all()]
@@ -46,7 +45,7 @@ def notices(deps: Dependencies) -> list[Notice]:
         with deps.ledger.work(tenant, write=False) as work:
             together = keys_together(deps, tenant, work.identities.all())
         if together:
-            found.append(Notice(code="keys_together", text=f"{tenant}: {_together_text(together)}"))
+            found.append(f"{tenant}: {_together_text(together)}")
     return found
 
 

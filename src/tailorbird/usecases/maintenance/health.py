@@ -62,9 +62,7 @@ def examine(deps: Dependencies) -> WorkspaceHealth:
     found = [notice for look in _LOOKS for notice in look(deps)]
     if record is not None:
         return WorkspaceHealth(writable=False, notices=(record, *found))
-    asked = [
-        notice for look in (checkpoint_shipping.notices, clock_floor.notices, key_custody.notices, notices) for notice in _asked(deps, look)
-    ]
+    asked = [notice for look in (checkpoint_shipping.notices, clock_floor.notices, _keys, notices) for notice in _asked(deps, look)]
     return WorkspaceHealth(writable=True, notices=(*found, *asked))
 
 
@@ -107,6 +105,10 @@ def _asked(deps: Dependencies, look: Callable[[Dependencies], Sequence[Notice]])
         return look(deps)
     except TailorbirdError as error:
         return (Notice(code="log_unreadable", text=f"the log cannot be read ({error.error_code})"),)
+
+
+def _keys(deps: Dependencies) -> list[Notice]:
+    return [Notice(code="keys_together", text=text) for text in key_custody.tenants_with_keys_together(deps)]
 
 
 _LOOKS: tuple[Callable[[Dependencies], list[Notice]], ...] = (_workspace, _disk)
