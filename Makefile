@@ -7,7 +7,7 @@ export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-clean test jobs sqlite check fast format format-check lint types contracts shape vllm detectors harness browser fuzz bench dist lock clean
+.PHONY: help setup demo demo-clean test jobs sqlite check fast format format-check lint types contracts shape models vllm detectors harness browser fuzz bench dist lock clean
 
 help:  ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,9 @@ jobs: setup  ## The README's commands and every template, each to a release (a q
 sqlite: setup  ## The tests that use the in-memory ledger, on SQLite files instead.
 	TAILORBIRD_TEST_LEDGER=sqlite $(BIN)/python -m pytest -q -m 'not slow and not jobs' -n 2 tests/usecases tests/api tests/console tests/serving tests/processes
 
+models: setup  ## Tiny random models of every architecture in the matrix, computed as transformers and PEFT compute them.
+	$(BIN)/python -m pytest -q -m models
+
 vllm: setup  ## The driver of vLLM on a real vLLM (installs about 3 GB on first use).
 	$(BIN)/python -m pytest -q -m vllm
 
@@ -67,7 +70,7 @@ bench: setup  ## Run a benchmark: make bench NAME=ledger (QUICK=1: under 10 minu
 	$(BIN)/python benchmarks/$(NAME)/run.py $(if $(QUICK),--quick)
 
 fast: setup  ## The fast tests.
-	$(BIN)/python -m pytest -q -m 'not slow and not jobs and not vllm and not detectors and not harness' -n 2
+	$(BIN)/python -m pytest -q -m 'not slow and not jobs and not vllm and not detectors and not harness and not models' -n 2
 
 format: setup  ## Format the code.
 	$(BIN)/ruff format src tests examples scripts

@@ -81,6 +81,7 @@ ENVIRONMENT_READERS = {
     "auth/workspace_keys.py": "the key of the workspace, where the settings name a variable that holds it",
     "cli/main.py": "whether the shell asks for completions",
     "data/readers/remote.py": "Azure's connection string, as its client reads it",
+    "inference/forward/equality.py": "the user's cache folder (XDG)",
     "inference/native/library.py": "the compiler (CXX) and the user's cache folder (XDG)",
     "processes/engine_process.py": "the secret shared with the gateway, handed on and removed when read; OpenMP's waiting policy",
     "system/sandbox/client.py": "hands a few variables to a confined process",

@@ -19,7 +19,8 @@ from tailorbird.domain.errors import InvalidInput, ModelInvalid, NotFound
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.inference import forward_factory, open_engine
 from tailorbird.inference.engine import TorchEngine
-from tailorbird.inference.forward.weights import Precision, read_weights
+from tailorbird.inference.forward.model_folder import read_weights
+from tailorbird.inference.forward.weights import Precision
 from tailorbird.inference.forward_factory import memory_budget
 from tailorbird.text.chat_tokenizer import ChatTokenizer
 
@@ -212,14 +213,30 @@ def test_adapters_of_parts_and_other_scalings(settings: dict[str, object], tiny:
     assert score.log_probabilities == pytest.approx(reference.score(conversation("hello"), LABELS), abs=1e-4)
 
 
+CONFIG_DAMAGE: dict[str, dict[str, object]] = {
+    "unknown type": {"model_type": "no_such_type"},
+    "code of its own": {"model_type": "no_such_type", "auto_map": {"AutoModelForCausalLM": "evil.Model"}},
+    "an encoder": {"model_type": "bert", "architectures": ["BertForMaskedLM"]},
+    "quantised": {"quantization_config": {"quant_method": "no_such_method"}},
+    "another width": {"intermediate_size": 64},
+    "fewer layers": {"num_hidden_layers": 1},
+}
+
+
 @pytest.mark.parametrize(
     ("damage", "code"),
     [
         ("no template", "chat_template"),
         ("no tokenizer", "model_tokenizer"),
         ("no weights", "model_unreadable"),
-        ("half the weights", "model_unreadable"),
-        ("other family", "model_family"),
+        ("half the weights", "model_shapes"),
+        ("unknown type", "model_type_unknown"),
+        ("code of its own", "model_remote_code"),
+        ("an encoder", "model_not_a_decoder"),
+        ("quantised", "model_quantised"),
+        ("another width", "model_shapes"),
+        ("fewer layers", "model_shapes"),
+        ("fewer tokens", "model_tokenizer"),
         ("turns never end", "end_of_turn"),
     ],
 )
@@ -236,8 +253,13 @@ def test_bad_folders_are_refused(damage: str, code: str, tiny: Path, tmp_path: P
         tensors = load_file(folder / "model.safetensors")
         tensors.pop("model.norm.weight")
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    elif damage == "other family":
-        edit_json(folder / "config.json", model_type="gpt2")
+    elif damage in CONFIG_DAMAGE:
+        edit_json(folder / "config.json", **CONFIG_DAMAGE[damage])
+    elif damage == "fewer tokens":
+        tensors = load_file(folder / "model.safetensors")
+        rows = {name: tensor[:40_000].clone() if tensor.shape[0] == 49152 else tensor for name, tensor in tensors.items()}
+        save_file(rows, folder / "model.safetensors", metadata={"format": "pt"})
+        edit_json(folder / "config.json", vocab_size=40_000)
     else:
         (folder / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
     with pytest.raises(ModelInvalid) as caught:

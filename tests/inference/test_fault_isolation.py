@@ -89,17 +89,18 @@ class House:
         return found[: len(odd)]
 
 
-@pytest.fixture(scope="module", params=["plain", "native"])
+@pytest.fixture(scope="module", params=["plain", "native", "transformers"])
 def house(request: pytest.FixtureRequest, make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     if request.param == "native" and library.why_not() is not None:
         pytest.skip("the native pass needs AVX512-BF16 and g++")
-    base = make_model("llama", seed=3, hidden_size=64, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2, head_dim=32)
+    family = "qwen3" if request.param == "transformers" else "llama"
+    base = make_model(family, seed=3, hidden_size=64, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2, head_dim=32)
     folders = [tmp_path_factory.mktemp(name) for name in ("healthy", "broken")]
     for seed, folder in enumerate(folders):
         write_adapter(base, folder, seed=seed)
     weights = load_file(folders[1] / "adapter_model.safetensors")
     save_file({name: torch.full_like(tensor, float("nan")) for name, tensor in weights.items()}, folders[1] / "adapter_model.safetensors")
-    engine = open_engine("fp32" if request.param == "plain" else "bf16", request.param)
+    engine = open_engine("bf16", "native") if request.param == "native" else open_engine("fp32", "plain")
     yield House(engine, base, *folders)
     engine.close()
 

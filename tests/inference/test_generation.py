@@ -21,7 +21,7 @@ def texts_of(reference: Reference, max_tokens: int) -> list[tuple[str, int]]:
     return [(reference.tokenizer.decode(answer, skip_special_tokens=True), len(answer)) for answer in answers]
 
 
-@pytest.mark.parametrize("model_type", ["llama", "qwen2"])
+@pytest.mark.parametrize("model_type", ["llama", "qwen2", "qwen3"])
 def test_equal_to_transformers_alone_and_in_a_batch(model_type: str, make_model: MakeModel) -> None:
     folder = make_model(model_type)
     engine = open_engine("fp32")

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import torch
 
-from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.errors import InvalidInput, ModelInvalid
 from tailorbird.inference.forward.batch import Batch
+from tailorbird.inference.forward.equality import compare
+from tailorbird.inference.forward.model_folder import read_weights
 from tailorbird.inference.forward.torch_forward import TorchForward
-from tailorbird.inference.forward.weights import Changes, LinearShapes, Placement, read_adapter, read_weights
+from tailorbird.inference.forward.transformers_forward import TransformersForward
+from tailorbird.inference.forward.weights import LinearShapes, Placement
 from tailorbird.inference.native import library
 from tailorbird.inference.native.forward import NativeForward, can_compute
+from tailorbird.inference.scheduling import SequenceNeeds
 from tailorbird.system.freed_memory import return_freed_memory
+
+_log = logging.getLogger("tailorbird.engine")
 
 
 class Forward(Protocol):
@@ -28,13 +35,19 @@ class Forward(Protocol):
     linears: LinearShapes
     nbytes: int
     token_nbytes: int
+    vocabulary: int
+    needs: SequenceNeeds
 
     def memory(self, blocks: int) -> Any:
         """Room for the keys and values of so many blocks."""
         ...
 
-    def adapt(self, changes: Changes) -> Any:
-        """An adapter laid out for this pass; it has ``nbytes``."""
+    def release(self, memory: Any, blocks: Sequence[int]) -> None:
+        """The sequence with these blocks is over. May be called while a step is computed."""
+        ...
+
+    def read_adapter(self, folder: Path) -> Any:
+        """The adapter in ``folder``, laid out for this pass; it has ``nbytes``. Raises ModelInvalid: it cannot be read, or does not fit."""
         ...
 
     def hidden(self, batch: Batch, memory: Any) -> torch.Tensor:
@@ -68,10 +81,25 @@ def computed_by(placement: Placement, asked: Kernels = "auto") -> str:
 
 
 def forward_of(model: Any, kernels: str, placement: Placement) -> Forward:
-    """The pass that computes ``model`` as ``placement`` says, by ``kernels`` if they can."""
+    """The pass that computes ``model`` as ``placement`` says: written out where that was seen to equal transformers' pass on this
+    architecture, by ``kernels`` if they can. Raises ModelInvalid: it can be computed by none."""
+    verdict = compare(model)
+    if verdict.why_not:
+        _log.info("computed by transformers' own pass: %s", verdict.why_not)
+        return _by_transformers(model, placement)
     if kernels == "native" and can_compute(model):
         return NativeForward(model, torch.get_num_threads())
     return TorchForward(model, eight_bits=placement.eight_bits)
+
+
+def _by_transformers(model: Any, placement: Placement) -> Forward:
+    if placement.eight_bits:
+        raise ModelInvalid(
+            f"weights in int8 cannot be had for {model.config.model_type}",
+            "set engine_precision to auto, bf16 or fp32",
+            code="precision",
+        )
+    return TransformersForward(model)
 
 
 #: The share of the machine's memory that weights may take, unless the settings say otherwise.
@@ -92,7 +120,7 @@ def reader_of_decoders(placement: Placement, kernels: str) -> Callable[[Path], F
 def reader_of_adapters(folder: Path, decoder: Any) -> Any:
     """Reads the adapter in a folder for ``decoder``. Raises ModelInvalid."""
     forward: Forward = decoder
-    return forward.adapt(read_adapter(folder, forward.linears, forward.layers))
+    return forward.read_adapter(folder)
 
 
 def memory_budget(memory_mb: int = 0) -> int:

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from tailorbird.domain.base_model import ModelShape
 from tailorbird.domain.errors import ModelInvalid
+from tailorbird.inference.forward.model_folder import check_fit
 from tailorbird.inference.model_description import describe, model_class, read_config
 from tailorbird.inference.text.tokenizer_check import check_tokenizer
 from tailorbird.inference.transformers_verbosity import quiet
@@ -75,7 +76,7 @@ class TransformersReader:
         model, told = kind.from_pretrained(
             source, dtype=self._dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
-        _check_loaded(told, source)
+        check_fit(source, told)
         return tokenizer, model
 
     def _read_gguf(self, source: Path) -> tuple[Any, PreTrainedModel]:
@@ -98,18 +99,6 @@ def convert(given: dict[str, Any]) -> Iterator[Any]:
     TransformersReader(given["precision"]).convert_here(Path(given["source"]), target)
     check_tokenizer(target)
     yield True
-
-
-def _check_loaded(told: dict[str, Any], source: Path) -> None:
-    """What transformers found missing it would draw at random; layers that it left out would be lost. Raises ModelInvalid."""
-    left_out = [name for name in told.get("unexpected_keys", ()) if ".layers." in name and ".language_model." not in name]
-    wrong = [*map(str, told.get("missing_keys", ())), *(str(key) for key in told.get("mismatched_keys", ())), *left_out]
-    if wrong:
-        raise ModelInvalid(
-            f"{source.name}: config and weights differ in {len(wrong)} tensors, {sorted(wrong)[0][:120]} among them",
-            "fetch the model again: its config.json does not belong to its weights",
-            code="model_shapes",
-        )
 
 
 def check_vocabulary(tokenizer: Any, model: Any, name: str) -> None:

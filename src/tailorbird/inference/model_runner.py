@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -80,7 +81,7 @@ class ModelRunner:
         self.forward = forward
         blocks = max(2, kv_bytes // (forward.token_nbytes * BLOCK))
         self.pool = BlockPool(blocks)
-        self.scheduler = Scheduler(self.pool, limits)
+        self.scheduler = Scheduler(self.pool, replace(limits, needs=forward.needs))
         self._memory = forward.memory(blocks)
         self._jobs: dict[int, EngineJob] = {}
 
@@ -102,7 +103,9 @@ class ModelRunner:
     def drop(self, job: EngineJob) -> None:
         """``job`` is over: its memory is free."""
         if self._jobs.pop(id(job.sequence), None) is not None:
+            blocks = job.sequence.blocks
             self.scheduler.end(job.sequence)
+            self.forward.release(self._memory, blocks)
 
     def plan(self) -> list[Planned]:
         """The next step, the sequences of one adapter beside one another."""
@@ -169,4 +172,4 @@ def _part(part: ScheduledSlice, job: EngineJob) -> Part:
     sequence = part.sequence
     tree = job.tree if part.last and job.tree is not None and job.tree.tokens else None
     tokens = sequence.tokens[part.start : part.stop]
-    return Part(job.adapter, tokens, part.start, sequence.blocks, sequence.watched, tree, sequence.leaf_blocks)
+    return Part(job.adapter, tokens, part.start, sequence.blocks, sequence.watched, tree, sequence.leaf_blocks, sequence.tokens)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.errors import Corrupt, NotFound
+from tailorbird.domain.errors import Corrupt, ModelInvalid, NotFound
 from tailorbird.domain.value import Digest
 from tailorbird.inference.scheduling import salt_of
 from tailorbird.inference.text.decoding import Grammars
@@ -121,6 +121,7 @@ class Registry:
                     weights.holders += 1
             try:
                 self.bring(loaded)
+                _check_vocabulary(loaded)
             except BaseException:
                 with self.lock:
                     self._let_go(loaded)
@@ -272,6 +273,17 @@ class Registry:
                 if weights.content is not None:
                     self._drop(weights)
                 self._weights.pop(str(weights.folder), None)
+
+
+def _check_vocabulary(loaded: Loaded) -> None:
+    """Raises ModelInvalid where the tokenizer has tokens that the embedding lacks."""
+    tokens, rows = loaded.chat.tokenizer.get_vocab_size(with_added_tokens=True), loaded.decoder.content.vocabulary
+    if tokens > rows:
+        raise ModelInvalid(
+            f"the tokenizer of {Path(loaded.servable.base).name} has {tokens:,} tokens, and the model embeds {rows:,}",
+            "fetch model and tokenizer from one place: these do not belong together",
+            code="model_tokenizer",
+        )
 
 
 def _sealed(folder: Path) -> str:

@@ -1,7 +1,8 @@
-"""BERT-style encoders (a text to a vector, a pair of texts to a score) and the index lookups of loaded servables."""
+"""Encoders (a text to a vector, a pair of texts to a score) and the index lookups of loaded servables."""
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +47,7 @@ class TorchEncoder:
         model = self._model(folder, tuned)
         found = np.empty((len(texts), model.width), dtype=np.float32)
         for batch in _batches([len(text) for text in texts]):
-            found[batch] = torch.nn.functional.normalize(model.mean([(texts[i],) for i in batch]), dim=-1).numpy()
+            found[batch] = torch.nn.functional.normalize(model.pooled([(texts[i],) for i in batch]), dim=-1).numpy()
         return found
 
     def count_tokens(self, folder: Path, texts: Sequence[str]) -> int:
@@ -94,6 +95,12 @@ class _Model:
                 code="encoder",
             ) from error
         self._model = loaded.eval()
+        # What was tuned here was tuned by the mean, and is read by it, unless its own folder says otherwise.
+        self._pooling = pooling_of(tuned or folder)
+        self._taken = inspect.signature(self._model.forward).parameters.keys()
+        positions = getattr(self._model.config, "max_position_embeddings", None) or MOST_TOKENS
+        # Some count their positions from the number of the padding token on.
+        self._most = min(MOST_TOKENS, positions - (self._model.config.pad_token_id or 0) - 1)
         if tuned is not None and whole is folder:
             merge_adapter(self._model, tuned)
         self.width: int = self._model.config.hidden_size
@@ -101,17 +108,82 @@ class _Model:
 
     def count_tokens(self, texts: Sequence[str]) -> int:
         """Tokens that are read of all texts."""
-        return sum(map(len, self._tokenizer(list(texts), truncation=True, max_length=MOST_TOKENS)["input_ids"])) if texts else 0
+        return sum(map(len, self._tokenizer(list(texts), truncation=True, max_length=self._most)["input_ids"])) if texts else 0
 
-    @torch.inference_mode()
     def mean(self, texts: Sequence[tuple[str, ...]]) -> torch.Tensor:
         """The mean over the tokens of each text, or pair of texts: (B, H) in fp32."""
+        return self._read(texts, "mean")
+
+    def pooled(self, texts: Sequence[tuple[str, ...]]) -> torch.Tensor:
+        """The vector of each text (B, H, fp32), by the rule that came with the encoder."""
+        return self._read(texts, self._pooling)
+
+    @torch.inference_mode()
+    def _read(self, texts: Sequence[tuple[str, ...]], pooling: str) -> torch.Tensor:
         parts = list(zip(*texts, strict=True))
-        encoded = self._tokenizer(*map(list, parts), padding=True, truncation="longest_first", max_length=MOST_TOKENS, return_tensors="pt")
-        hidden_BTH = self._model(**encoded).last_hidden_state
-        mask_BT1 = encoded["attention_mask"][..., None]
-        mean_BH: torch.Tensor = (hidden_BTH * mask_BT1).sum(1) / mask_BT1.sum(1)
-        return mean_BH
+        encoded = self._tokenizer(*map(list, parts), padding=True, truncation="longest_first", max_length=self._most, return_tensors="pt")
+        given = {name: tensor for name, tensor in encoded.items() if name in self._taken}
+        return pool(self._model(**given).last_hidden_state, encoded["attention_mask"], pooling)
+
+
+#: Settings of a pooling module of sentence-transformers to the rules that are known here.
+_RULES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+
+def pooling_of(folder: Path) -> str:
+    """The rule by which an encoder's hidden states become one vector: that of its files for sentence-transformers, or the mean.
+
+    Raises ModelInvalid: it is made in a way that is not known here.
+    """
+    modules = _listed(folder / "modules.json")
+    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
+    if odd := [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]:
+        raise _unknown_pooling(folder, f"a module {odd[0][:40]}")
+    for module, kind in zip(modules, kinds, strict=True):
+        if kind == "Pooling":
+            (settings,) = _listed(folder / str(module.get("path", "")) / "config.json") or ({},)
+            named = [rule for setting, rule in _RULES.items() if settings.get(setting)] or [settings.get("pooling_mode", "mean")]
+            others = [name for name, on in settings.items() if name.startswith("pooling_mode_") and on and name not in _RULES]
+            if len(named) > 1 or others or named[0] not in _RULES.values():
+                raise _unknown_pooling(folder, "several rules at a time, or a weighted one")
+            return str(named[0])
+    return "mean"
+
+
+def _listed(path: Path) -> list[dict[str, Any]]:
+    """What a JSON file holds, as a list; empty where there is no such file, or not one that can be read."""
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [each for each in (held if isinstance(held, list) else [held]) if isinstance(each, dict)]
+
+
+def _unknown_pooling(folder: Path, what: str) -> ModelInvalid:
+    return ModelInvalid(
+        f"the encoder in {folder.name} makes its vectors by {what}, which is not known here",
+        "use an encoder that takes the mean, the maximum, the first or the last of its tokens",
+        code="encoder_pooling",
+    )
+
+
+def pool(hidden_BTH: torch.Tensor, mask_BT: torch.Tensor, rule: str) -> torch.Tensor:
+    """One vector (BH) a text of its tokens' hidden states, padding left out."""
+    if rule == "cls":
+        return hidden_BTH[torch.arange(len(hidden_BTH)), mask_BT.argmax(dim=1)]
+    if rule == "lasttoken":
+        last_B = mask_BT.shape[1] - 1 - mask_BT.flip(1).argmax(dim=1)
+        return hidden_BTH[torch.arange(len(hidden_BTH)), last_B]
+    if rule == "max":
+        return hidden_BTH.masked_fill(mask_BT[..., None] == 0, float("-inf")).amax(dim=1)
+    mask_BT1 = mask_BT[..., None]
+    mean_BH: torch.Tensor = (hidden_BTH * mask_BT1).sum(1) / mask_BT1.sum(1)
+    return mean_BH
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ Ints = NDArray[np.int32]
 class Part(NamedTuple):
     """Tokens of a sequence from its index ``start`` on, whose blocks are ``blocks``. Results are wanted after token ``watched`` and those
     behind it, and after each node of ``tree``, which hangs under the last token. ``adapter`` is what the sequence is computed with (None:
-    the bare weights)."""
+    the bare weights); ``history`` are all tokens of the sequence, the same list in each step."""
 
     adapter: Any
     tokens: Sequence[int]
@@ -26,6 +26,7 @@ class Part(NamedTuple):
     watched: int
     tree: LabelTrie | None = None
     leaf_blocks: Sequence[int] = ()
+    history: Sequence[int] = ()
 
 
 class AdapterGroup(NamedTuple):
@@ -37,7 +38,8 @@ class AdapterGroup(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """See the module. ``runs`` are the rows of each part, ``wants`` (M) the rows whose result is wanted, part by part."""
+    """See the module. ``runs`` are the rows of each part, ``wants`` (M) the rows whose result is wanted, part by part; ``parts`` what it
+    was built from."""
 
     tokens: Ints
     positions: Ints
@@ -51,6 +53,7 @@ class Batch(NamedTuple):
     wants: Ints
     groups: tuple[AdapterGroup, ...]
     runs: tuple[tuple[int, int], ...]
+    parts: tuple[Part, ...] = ()
 
 
 class _Columns:
@@ -107,9 +110,9 @@ class _Columns:
 
 def build_batch(parts: Iterable[Part]) -> Batch:
     """One batch of ``parts`` in their order; those of one adapter should be neighbours."""
-    columns = _Columns()
-    for part in parts:
+    columns, given = _Columns(), tuple(parts)
+    for part in given:
         columns.add(part)
     empty = np.zeros(0, np.int32)
     flat = {name: np.ascontiguousarray(np.concatenate(found), np.int32) if found else empty for name, found in columns.parts.items()}
-    return Batch(**flat, groups=tuple(columns.groups), runs=tuple(columns.runs))
+    return Batch(**flat, groups=tuple(columns.groups), runs=tuple(columns.runs), parts=given)

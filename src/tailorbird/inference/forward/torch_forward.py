@@ -12,6 +12,7 @@ from transformers.activations import ACT2FN
 from tailorbird.inference.forward.batch import Batch
 from tailorbird.inference.forward.lazy_memory import lazy_zeros
 from tailorbird.inference.forward.weights import GROUPS, Changes, joined, linear_shapes, rotary_tables
+from tailorbird.inference.forward.written_out import WrittenOutForward
 from tailorbird.inference.scheduling import BLOCK
 
 
@@ -98,7 +99,7 @@ class _Look(NamedTuple):
     bias_BTK: torch.Tensor
 
 
-class TorchForward:
+class TorchForward(WrittenOutForward):
     """A causal language model of the Llama family. Holds weights only; with ``eight_bits`` those of linear layers in int8."""
 
     kernels = "plain"
@@ -107,8 +108,9 @@ class TorchForward:
         config = model.config
         weights = model.get_input_embeddings().weight.detach()
         self.context: int = config.max_position_embeddings
-        self.layers: int = config.num_hidden_layers
+        self.layers = config.num_hidden_layers
         self.linears = linear_shapes(model)
+        self.vocabulary: int = len(weights)
         self._heads = (config.num_attention_heads, config.num_key_value_heads, model.model.layers[0].self_attn.head_dim)
         self._epsilon: float = config.rms_norm_eps
         self._activation = ACT2FN[config.hidden_act]

@@ -12,11 +12,9 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from tailorbird import __version__
 from tailorbird.domain.errors import InvalidInput, ModelInvalid
-from tailorbird.inference.transformers_verbosity import quiet
 
 Precision = Literal["auto", "bf16", "fp32", "int8"]
 #: What is computed in; ``int8`` holds the weights of linear layers in eight bits and computes in bf16.
@@ -103,14 +101,14 @@ def _scaling(folder: Path) -> float:
         config: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _refused(folder, "its adapter_config.json cannot be read") from error
+        raise refused_adapter(folder, "its adapter_config.json cannot be read") from error
     if config.get("peft_type") != "LORA":
-        raise _refused(folder, "it is not a LoRA adapter")
+        raise refused_adapter(folder, "it is not a LoRA adapter")
     if config.get("bias", "none") != "none":
-        raise _refused(folder, "it trains biases")
+        raise refused_adapter(folder, "it trains biases")
     for setting in _MUST_BE_UNSET:
         if config.get(setting):
-            raise _refused(folder, f"it uses {setting}")
+            raise refused_adapter(folder, f"it uses {setting}")
     return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
 
 
@@ -118,29 +116,30 @@ def _pairs(folder: Path) -> dict[tuple[int, str], dict[str, torch.Tensor]]:
     try:
         tensors = load_file(folder / "adapter_model.safetensors")
     except (OSError, SafetensorError) as error:
-        raise _refused(folder, "its adapter_model.safetensors cannot be read") from error
+        raise refused_adapter(folder, "its adapter_model.safetensors cannot be read") from error
     pairs: dict[tuple[int, str], dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         match = _KEY.fullmatch(key)
         if match is None:
-            raise _refused(folder, f"it changes {key}, which is not a linear layer of a decoder block")
+            raise refused_adapter(folder, f"it changes {key}, which is not a linear layer of a decoder block")
         pairs.setdefault((int(match[1]), match[2]), {})[match[3]] = tensor.float()
     if not pairs:
-        raise _refused(folder, "it holds no tensors")
+        raise refused_adapter(folder, "it holds no tensors")
     return pairs
 
 
 def _check_fit(folder: Path, layer: int, name: str, pair: dict[str, torch.Tensor], linears: LinearShapes, layers: int) -> None:
     if layer >= layers or name not in linears:
-        raise _refused(folder, f"the base has no layer {layer}.{name}")
+        raise refused_adapter(folder, f"the base has no layer {layer}.{name}")
     if pair.keys() != {"A", "B"}:
-        raise _refused(folder, f"half of layer {layer}.{name} is missing")
+        raise refused_adapter(folder, f"half of layer {layer}.{name} is missing")
     inputs, outputs = linears[name]
     if pair["A"].ndim != 2 or pair["A"].shape[1] != inputs or pair["B"].shape != (outputs, pair["A"].shape[0]):
-        raise _refused(folder, f"layer {layer}.{name} has another shape than the base's {inputs} inputs and {outputs} outputs")
+        raise refused_adapter(folder, f"layer {layer}.{name} has another shape than the base's {inputs} inputs and {outputs} outputs")
 
 
-def _refused(folder: Path, why: str) -> ModelInvalid:
+def refused_adapter(folder: Path, why: str) -> ModelInvalid:
+    """An adapter that cannot be served, and why."""
     return ModelInvalid(
         f"the adapter in {folder.name} cannot be served on this base: {why}",
         "use a plain LoRA adapter (linear layers of the decoder, PEFT format) that was trained on this base model",
@@ -148,24 +147,8 @@ def _refused(folder: Path, why: str) -> ModelInvalid:
     )
 
 
-#: Architectures whose forward pass is ours.
-_FAMILY = frozenset({"llama", "mistral", "qwen2"})
 #: Kinds of rotary embedding whose angles depend on the length of the text, so that they cannot stand in one table.
-_MOVING = frozenset({"dynamic", "longrope"})
-
-
-def read_weights(folder: Path, placement: Placement) -> Any:
-    """The model in ``folder``. Raises ModelInvalid when it cannot be read, is incomplete or of another family."""
-    try:
-        with quiet():
-            model, missing = _read_model(folder, placement)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        raise ModelInvalid(
-            f"the model in {folder.name} cannot be read ({type(error).__name__})", "pull or train it again", code="model_unreadable"
-        ) from error
-    if missing:
-        raise ModelInvalid(f"the model in {folder.name} lacks {missing} of its weights", "pull or train it again", code="model_unreadable")
-    return model
+MOVING = frozenset({"dynamic", "longrope"})
 
 
 def linear_shapes(model: Any) -> LinearShapes:
@@ -188,36 +171,3 @@ def joined(layer: Any, group: str) -> tuple[torch.Tensor, torch.Tensor | None]:
     if all(linear.bias is None for linear in linears):
         return weight_OI, None
     return weight_OI, torch.cat([linear.bias.detach() for linear in linears])
-
-
-def _read_model(folder: Path, placement: Placement) -> tuple[Any, int]:
-    """The model as transformers reads it, and how many of its weights the folder lacks."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    _check_family(folder, config)
-    read: Any = AutoModelForCausalLM.from_pretrained
-    model, info = read(
-        folder,
-        dtype=placement.dtype,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-        output_loading_info=True,
-    )
-    return model.eval().to(placement.device), len(info["missing_keys"])
-
-
-def _check_family(folder: Path, config: Any) -> None:
-    sliding = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    if config.model_type not in _FAMILY or sliding is not None:
-        raise ModelInvalid(
-            f"the model in {folder.name} ({config.model_type}) is not of the Llama family",
-            f"use one of: {', '.join(sorted(_FAMILY))}, without a sliding window",
-            code="model_family",
-        )
-    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
-    if rope in _MOVING:
-        raise ModelInvalid(
-            f"the model in {folder.name} turns its positions by a table that changes with the text ({rope})",
-            "use a model with a fixed rotary embedding",
-            code="model_family",
-        )

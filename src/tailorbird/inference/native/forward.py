@@ -12,6 +12,7 @@ import torch
 from tailorbird.inference.forward.batch import Batch
 from tailorbird.inference.forward.lazy_memory import LARGE, lazy_zeros
 from tailorbird.inference.forward.weights import GROUPS, Changes, joined, linear_shapes, rotary_tables
+from tailorbird.inference.forward.written_out import WrittenOutForward
 from tailorbird.inference.native import library as native
 from tailorbird.inference.scheduling import BLOCK
 
@@ -103,7 +104,7 @@ def can_compute(model: Any) -> bool:
     )
 
 
-class NativeForward:
+class NativeForward(WrittenOutForward):
     """As ``TorchForward``, packed. ``threads`` compute a step together."""
 
     kernels = "native"
@@ -111,14 +112,14 @@ class NativeForward:
     def __init__(self, model: Any, threads: int) -> None:
         config = model.config
         self.context: int = config.max_position_embeddings
-        self.layers: int = config.num_hidden_layers
+        self.layers = config.num_hidden_layers
         self.linears = linear_shapes(model)
         self._held: list[Any] = []
         self._hidden: int = config.hidden_size
-        self._vocabulary: int = config.vocab_size
+        self.vocabulary: int = config.vocab_size
         self._block = config.num_key_value_heads * model.model.layers[0].self_attn.head_dim * BLOCK
         self.token_nbytes = self.layers * 2 * self._block // BLOCK * 2
-        self._shelf = WeightBuffer(self.layers * sum(i * o for i, o in self.linears.values()) + self._vocabulary * self._hidden)
+        self._shelf = WeightBuffer(self.layers * sum(i * o for i, o in self.linears.values()) + self.vocabulary * self._hidden)
         self._model = self._described(model, threads)
         self.nbytes = self._shelf.nbytes + sum(held.nbytes for held in self._held if isinstance(held, torch.Tensor))
 
@@ -160,7 +161,7 @@ class NativeForward:
 
     def logits(self, hidden_ME: torch.Tensor) -> torch.Tensor:
         """Logits (MV, fp32) of the tokens that could follow."""
-        out = torch.empty(len(hidden_ME), self._vocabulary)
+        out = torch.empty(len(hidden_ME), self.vocabulary)
         native.library().logits(byref(self._model), hidden_ME.contiguous().data_ptr(), len(hidden_ME), out.data_ptr())
         return out
 

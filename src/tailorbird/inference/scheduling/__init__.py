@@ -6,6 +6,6 @@ know: torch, text, servables' files.
 
 from tailorbird.inference.scheduling.blocks import BLOCK, BlockPool
 from tailorbird.inference.scheduling.fair_queue import FairQueue
-from tailorbird.inference.scheduling.scheduler import ScheduledSlice, Scheduler, SchedulerLimits, TokenSequence, salt_of
+from tailorbird.inference.scheduling.scheduler import ScheduledSlice, Scheduler, SchedulerLimits, SequenceNeeds, TokenSequence, salt_of
 
-__all__ = ["BLOCK", "BlockPool", "FairQueue", "ScheduledSlice", "Scheduler", "SchedulerLimits", "TokenSequence", "salt_of"]
+__all__ = ["BLOCK", "BlockPool", "FairQueue", "ScheduledSlice", "Scheduler", "SchedulerLimits", "SequenceNeeds", "TokenSequence", "salt_of"]

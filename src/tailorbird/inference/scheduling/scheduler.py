@@ -82,16 +82,29 @@ class ScheduledSlice(NamedTuple):
     last: bool
 
 
+class SequenceNeeds(NamedTuple):
+    """What a forward pass needs of the schedule. ``shares``: sequences may share blocks of a common beginning; ``whole``: a prompt is
+    computed in one step; ``blocks`` are taken by each sequence beside those of its tokens."""
+
+    shares: bool = True
+    whole: bool = False
+    blocks: int = 0
+
+
+_NO_NEEDS = SequenceNeeds()
+
+
 @dataclass(frozen=True)
 class SchedulerLimits:
     """``running`` sequences at a time; ``prefill`` new tokens a step beside sequences that are being continued, ``alone`` without them;
-    ``waiting`` sequences in all and ``waiting_each`` of one owner."""
+    ``waiting`` sequences in all and ``waiting_each`` of one owner; what the forward pass ``needs``."""
 
     running: int = 64
     prefill: int = 256
     alone: int = 1024
     waiting: int = 4096
     waiting_each: int = 4096
+    needs: SequenceNeeds = _NO_NEEDS
 
 
 class Scheduler:
@@ -166,11 +179,15 @@ class Scheduler:
                 self._publish(sequence)
 
     def _slice(self, sequence: TokenSequence, room: int) -> ScheduledSlice:
-        stop = min(len(sequence.tokens), sequence.computed + room)
+        whole = self._limits.needs.whole
+        stop = len(sequence.tokens) if whole else min(len(sequence.tokens), sequence.computed + room)
         return ScheduledSlice(sequence, sequence.computed, stop, stop == len(sequence.tokens))
 
     def _need(self, sequence: TokenSequence) -> int:
-        return blocks_for(sequence.longest) + blocks_for(sequence.leaves)
+        return blocks_for(sequence.longest) + self._beside(sequence)
+
+    def _beside(self, sequence: TokenSequence) -> int:
+        return blocks_for(sequence.leaves) + self._limits.needs.blocks
 
     def _let_in(self, sequence: TokenSequence) -> bool:
         """Gives a sequence its memory, the beginning that is known already included; False, and nothing given, when there is not enough."""
@@ -179,7 +196,7 @@ class Scheduler:
         if taken is None:
             self._pool.release(known)
             return False
-        leaves = blocks_for(sequence.leaves)
+        leaves = self._beside(sequence)
         sequence.leaf_blocks, sequence.blocks = taken[:leaves], known + taken[leaves:]
         sequence.computed = sequence.cached = len(known) * BLOCK
         return True
@@ -187,6 +204,8 @@ class Scheduler:
     def _known(self, sequence: TokenSequence) -> list[int]:
         """Blocks with the beginning of the prompt, as far as no result is wanted."""
         known: list[int] = []
+        if not self._limits.needs.shares:
+            return known
         key = sequence.root
         for start in range(0, sequence.watched - BLOCK + 1, BLOCK):
             key = key_after(key, sequence.tokens[start : start + BLOCK])
@@ -199,6 +218,8 @@ class Scheduler:
         return known
 
     def _publish(self, sequence: TokenSequence) -> None:
+        if not self._limits.needs.shares:
+            return
         for index in range(len(sequence.keys), sequence.computed // BLOCK):
             before = sequence.keys[-1] if sequence.keys else sequence.root
             sequence.keys.append(key_after(before, sequence.tokens[index * BLOCK : (index + 1) * BLOCK]))

@@ -1,0 +1,166 @@
+"""Probe of a transformers model: what its own pass is seen to do exactly, on short texts and the weights that were read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import torch
+
+from tailorbird.domain.errors import ModelInvalid
+from tailorbird.inference.forward.module_adapter import RowRange
+from tailorbird.inference.forward.sequence_caches import SequenceCache, apart, is_known, nbytes_of, stacked
+
+_log = logging.getLogger("tailorbird.engine")
+
+
+class Abilities(NamedTuple):
+    """What transformers' pass of one model was seen to do exactly. ``caches``: going on from a cache equals computing the whole text;
+    ``chunks``: by several tokens too; ``stacks``: sequences of several lengths in one step equal each alone; ``heads``: logits can be
+    computed from hidden states apart from the decoder."""
+
+    caches: bool = False
+    chunks: bool = False
+    stacks: bool = False
+    heads: bool = False
+
+
+class Probed(Protocol):
+    """A forward pass while it is probed: ``abilities`` say what it may use."""
+
+    abilities: Abilities
+    vocabulary: int
+
+    def computed(self, tokens: Any, cache: Any, ranges: list[RowRange]) -> torch.Tensor:
+        """Hidden states or logits of rows of tokens; ``cache`` grows."""
+        ...
+
+    def stepped(self, tokens: Any, stack: Any, ranges: list[RowRange]) -> torch.Tensor:
+        """The same for one more token of each row of a stack."""
+        ...
+
+    def logits(self, hidden_ME: torch.Tensor) -> torch.Tensor:
+        """Logits of what ``computed`` gave."""
+        ...
+
+    def fresh_cache(self) -> Any:
+        """An empty cache of one sequence."""
+        ...
+
+
+class Seen(NamedTuple):
+    """The outcome. ``token_nbytes`` is what one token leaves in a cache, ``state_nbytes`` what a sequence takes beside."""
+
+    abilities: Abilities
+    token_nbytes: int
+    state_nbytes: int
+
+
+#: Tokens of a probe: enough that a wrong state or mask is seen.
+_LENGTH = 12
+#: How far apart logits may lie, as a part of their spread. Rounding stays far below, an error lies far above.
+_FINE, _COARSE = 1e-3, 0.05
+_ALONE = [RowRange(0, 1, None)]
+
+
+def probe(forward: Probed, coarse: bool, wish: Abilities) -> Seen:
+    """What ``forward`` can do of its ``wish``; ``coarse`` where it computes in less than 32 bits. Leaves its abilities set.
+
+    Raises ModelInvalid: it reads a text backwards too, as an encoder does.
+    """
+    probing = _Probe(forward, _COARSE if coarse else _FINE)
+    forward.abilities = Abilities()
+    probing.read_whole()
+    probing.check_causal()
+    for name, attempt in (("heads", probing.heads), ("caches", probing.caches), ("chunks", probing.chunks), ("stacks", probing.stacks)):
+        if not getattr(wish, name) or (name in ("chunks", "stacks") and not forward.abilities.caches):
+            continue
+        before = forward.abilities
+        forward.abilities = before._replace(**{name: True})
+        if not probing.holds(name, attempt):
+            forward.abilities = before
+    token, state = probing.sizes() if forward.abilities.caches else (1, 0)
+    return Seen(forward.abilities, token, state)
+
+
+class _Probe:
+    """Two short random texts, as wholes and in pieces."""
+
+    def __init__(self, forward: Probed, bound: float) -> None:
+        self._forward, self._bound = forward, bound
+        generator = torch.Generator().manual_seed(11)
+        drawn = torch.randint(0, forward.vocabulary, (2, _LENGTH), generator=generator).tolist()
+        self._text, self._other = drawn[0], drawn[1][: _LENGTH - 5]
+        self._whole: list[torch.Tensor] = []
+
+    def read_whole(self) -> None:
+        self._whole = [self._logits(self._forward.computed([text], None, _ALONE)[0]) for text in (self._text, self._other)]
+        if not self._whole[0].isfinite().all():
+            raise ModelInvalid(
+                "the model gives numbers that are none", "fetch the model again: its weights are damaged", code="model_shapes"
+            )
+
+    def check_causal(self) -> None:
+        half = _LENGTH // 2
+        changed = [*self._text[:half], *((token + 1) % self._forward.vocabulary for token in self._text[half:])]
+        if not self._near(self._logits(self._forward.computed([changed], None, _ALONE)[0])[:half], self._whole[0][:half]):
+            raise ModelInvalid(
+                "the model reads a text backwards too: it is an encoder, and writes nothing",
+                "use it as an embedding model (rank, nearest, grounding), and a decoder as the base model",
+                code="model_not_a_decoder",
+            )
+
+    def holds(self, name: str, attempt: Callable[[], bool]) -> bool:
+        try:
+            return attempt()
+        except Exception as error:  # noqa: BLE001 - whatever transformers raises: it cannot be used in this way
+            _log.debug("transformers' pass cannot be used with %s: %s", name, type(error).__name__)
+            return False
+
+    def heads(self) -> bool:
+        return self._near(self._logits(self._forward.computed([self._text], None, _ALONE)[0]), self._whole[0])
+
+    def caches(self) -> bool:
+        cache = self._forward.fresh_cache()
+        rows = [self._forward.computed([self._text[:5]], cache, _ALONE)[0]]
+        rows += [self._forward.computed([[token]], cache, _ALONE)[0] for token in self._text[5:]]
+        return self._near(self._logits(torch.cat(rows)), self._whole[0])
+
+    def chunks(self) -> bool:
+        cache = self._forward.fresh_cache()
+        rows = [self._forward.computed([self._text[start:stop]], cache, _ALONE)[0] for start, stop in ((0, 3), (3, 8), (8, _LENGTH))]
+        return self._near(self._logits(torch.cat(rows)), self._whole[0])
+
+    def stacks(self) -> bool:
+        rows, texts = [], (self._text, self._other)
+        for text in texts:
+            rows.append(SequenceCache(self._forward.fresh_cache(), text, len(text) - 3))
+            self._forward.computed([text[:-3]], rows[-1].content, _ALONE)
+        if not is_known(rows[0].content):
+            return False
+        stack = stacked(rows)
+        for back in (3, 2):
+            found = self._forward.stepped([[text[-back]] for text in texts], stack, [RowRange(0, 2, None)])
+            for row in rows:
+                row.length += 1
+            if not all(self._near(self._logits(found[at]), whole[-back:][:1]) for at, whole in enumerate(self._whole)):
+                return False
+        apart(stack)
+        last = [self._logits(self._forward.computed([text[-1:]], row.content, _ALONE)[0]) for text, row in zip(texts, rows, strict=True)]
+        return all(self._near(found, whole[-1:]) for found, whole in zip(last, self._whole, strict=True))
+
+    def sizes(self) -> tuple[int, int]:
+        sizes = []
+        for length in (_LENGTH // 2, _LENGTH):
+            cache = self._forward.fresh_cache()
+            self._forward.computed([self._text[:length]], cache, _ALONE)
+            sizes.append(nbytes_of(cache))
+        token = max(1, (sizes[1] - sizes[0]) // (_LENGTH - _LENGTH // 2))
+        return token, max(0, sizes[1] - token * _LENGTH)
+
+    def _logits(self, rows: torch.Tensor) -> torch.Tensor:
+        return self._forward.logits(rows)
+
+    def _near(self, found: torch.Tensor, wanted: torch.Tensor) -> bool:
+        return bool((found - wanted).abs().max() <= self._bound * wanted.std())

@@ -1,0 +1,282 @@
+"""Forward pass by transformers' own model and cache classes, for every decoder that has no written-out pass."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from tailorbird.inference.forward.abilities import Abilities, probe
+from tailorbird.inference.forward.batch import Batch, Part
+from tailorbird.inference.forward.module_adapter import AdapterHooks, ModuleAdapter, RowRange, read_module_adapter
+from tailorbird.inference.forward.sequence_caches import CacheStore, SequenceCache, StackedCache, is_known, nbytes_of, repeated
+from tailorbird.inference.forward.weights import MOVING, LinearShapes, refused_adapter
+from tailorbird.inference.scheduling import BLOCK, SequenceNeeds
+from tailorbird.inference.text.label_tree import LabelTrie
+
+#: Bytes that the copies of a prompt's cache may take while labels are scored on it.
+_COPIES = 128 * 2**20
+#: Context of a model whose config names none.
+_NO_LIMIT = 131_072
+
+
+class _HiddenStates:
+    """What a decoder returns, with hidden states that are known already and nothing else."""
+
+    def __init__(self, hidden: torch.Tensor) -> None:
+        self.last_hidden_state = hidden
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.last_hidden_state if place in (0, "last_hidden_state") else None
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
+class _KnownStates(torch.nn.Module):
+    """Stands in a decoder's place while a model computes logits from hidden states that are known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden: torch.Tensor | None = None
+
+    def forward(self, *_: Any, **__: Any) -> _HiddenStates:
+        assert self.hidden is not None
+        return _HiddenStates(self.hidden)
+
+
+class TransformersForward:
+    """A ``Forward`` by transformers. ``memory`` is a store of caches by sequence; blocks only count."""
+
+    kernels = "transformers"
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._decoder = model.get_decoder()
+        config = model.config.get_text_config(decoder=True)
+        self._config = config
+        self.context: int = _context(config)
+        self.layers: int = config.num_hidden_layers
+        self.linears: LinearShapes = {}
+        self.vocabulary: int = model.get_input_embeddings().weight.shape[0]
+        self.nbytes = sum(tensor.nbytes for tensor in {id(each): each for each in (*model.parameters(), *model.buffers())}.values())
+        self._device = next(model.parameters()).device
+        self._dtype: torch.dtype = next(each.dtype for each in model.parameters() if each.is_floating_point())
+        known = inspect.signature(self._decoder.forward).parameters
+        self._cache_name = next((name for name in ("cache", "past_key_values", "cache_params") if name in known), None)
+        self._positions = "position_ids" in known
+        self._hooks = AdapterHooks(model)
+        # Adapters are read, and likelihoods made of logits, by other threads than the one that computes steps.
+        self._computing = threading.RLock()
+        self._head, self._states = _head_of(model)
+        self.abilities = Abilities()
+        wish = Abilities(caches=self._cache_name is not None, chunks=True, stacks=not _moving(config), heads=self._states is not None)
+        with torch.inference_mode():
+            self.abilities, token, fixed = probe(self, self._dtype.itemsize < 4, wish)
+        # Where a token leaves nothing behind, what it takes while it is computed counts.
+        self.token_nbytes = max(token, config.hidden_size * self._dtype.itemsize)
+        self.needs = SequenceNeeds(shares=False, whole=not self.abilities.chunks, blocks=-(-fixed // (self.token_nbytes * BLOCK)))
+
+    def memory(self, blocks: int) -> CacheStore:
+        """A store of caches; what they take is bounded by the blocks that the scheduler gives out."""
+        del blocks
+        return CacheStore()
+
+    def release(self, memory: CacheStore, blocks: Sequence[int]) -> None:
+        """A sequence is over. May be called by any thread."""
+        if blocks:
+            memory.release(blocks[0])
+
+    def read_adapter(self, folder: Path) -> ModuleAdapter:
+        """The adapter in a folder. Raises ModelInvalid, also where a layer that it changes is never computed by its module."""
+        adapter = read_module_adapter(folder, self._model, self._dtype)
+        with self._computing, torch.inference_mode():
+            self._hooks.cover(adapter)
+            with self._hooks.applied([RowRange(0, 1, adapter)], 1, 2):
+                self._decoder(input_ids=torch.zeros((1, 2), dtype=torch.long, device=self._device))
+                unreached = adapter.deltas.keys() - self._hooks.reached
+        if unreached and not adapter.apart:
+            raise refused_adapter(
+                folder, f"{sorted(unreached)[0]} takes no part in reading text, so that the adapter would do nothing there"
+            )
+        return adapter
+
+    def hidden(self, batch: Batch, memory: CacheStore) -> torch.Tensor:
+        """Hidden states of the wanted tokens, or their logits where the two cannot be told apart."""
+        found: list[torch.Tensor | None] = [None] * len(batch.parts)
+        together: list[tuple[int, SequenceCache]] = []
+        for at, part in enumerate(batch.parts):
+            cache = memory.find(part.blocks[0], part.history, part.start) if part.start else None
+            if cache is not None and len(part.tokens) == 1 and part.tree is None and self.abilities.stacks:
+                together.append((at, cache))
+            else:
+                found[at] = self._alone(part, cache, memory)
+        for group in self._groups(batch.parts, together):
+            for (at, _), row in zip(
+                group, self._step([batch.parts[at] for at, _ in group], [row for _, row in group], memory), strict=True
+            ):
+                found[at] = row if batch.parts[at].watched <= batch.parts[at].start else row[:0]
+        return torch.cat([each for each in found if each is not None])
+
+    def logits(self, hidden_ME: torch.Tensor) -> torch.Tensor:
+        """Logits (MV, fp32) of the tokens that could follow."""
+        if not self.abilities.heads:
+            return hidden_ME.float()
+        assert self._states is not None
+        with self._computing:
+            self._states.hidden = hidden_ME.unsqueeze(0)
+            ids = torch.zeros((1, len(hidden_ME)), dtype=torch.long, device=self._device)
+            try:
+                logits: torch.Tensor = self._head(input_ids=ids).logits[0]
+            finally:
+                self._states.hidden = None
+        return logits.float()
+
+    def _groups(self, parts: Sequence[Part], rows: list[tuple[int, SequenceCache]]) -> list[list[tuple[int, SequenceCache]]]:
+        """Sequences that can be computed in one step: an adapter that must stay apart is computed without others."""
+        groups: dict[int, list[tuple[int, SequenceCache]]] = {}
+        for at, cache in rows:
+            adapter = parts[at].adapter
+            groups.setdefault(id(adapter) if adapter is not None and adapter.apart else 0, []).append((at, cache))
+        return list(groups.values())
+
+    def _alone(self, part: Part, cache: SequenceCache | None, memory: CacheStore) -> torch.Tensor:
+        """The wanted rows of one part, whose tokens come one chunk after what the cache holds; without a cache, from the first token."""
+        stop = part.start + len(part.tokens)
+        if cache is not None and len(part.tokens) > 1 and not self.abilities.chunks:
+            cache = None
+        if cache is None:
+            cache = SequenceCache(self.fresh_cache(), part.history, 0)
+        first = cache.length
+        content = memory.alone(cache)
+        memory.keep(part.blocks[0], cache)
+        try:
+            hidden_TE = self.computed([part.history[first:stop]], content, [RowRange(0, 1, part.adapter)])[0]
+        except BaseException:
+            memory.discard(cache)
+            raise
+        cache.length = stop if self.abilities.caches else -1
+        wanted = [hidden_TE[max(part.watched, part.start) - first :]]
+        if part.tree is not None and part.tree.tokens:
+            wanted.append(self._tree(part.tree, part, content))
+        return torch.cat(wanted)
+
+    def _step(self, parts: list[Part], rows: list[SequenceCache], memory: CacheStore) -> torch.Tensor:
+        """One more token of each sequence (B1E as BE rows), all in one pass."""
+        stack = memory.stack(rows)
+        try:
+            hidden_BTE = self.stepped([part.tokens for part in parts], stack, _ranges(parts))
+        except BaseException:
+            for row in rows:
+                memory.discard(row)
+            raise
+        for row in rows:
+            row.length += 1
+        return hidden_BTE
+
+    def _tree(self, tree: LabelTrie, part: Part, prompt: Any) -> torch.Tensor:
+        """Rows of a tree's nodes: each path from the prompt to a leaf is one row of tokens, filled up behind its end."""
+        parents = set(tree.parents)
+        paths = [_path(tree, leaf) for leaf in range(len(tree.tokens)) if leaf not in parents]
+        most = max(1, _COPIES // max(1, nbytes_of(prompt))) if is_known(prompt) and self.abilities.caches else 1
+        found: dict[int, torch.Tensor] = {}
+        for start in range(0, len(paths), most):
+            some = paths[start : start + most]
+            tokens = [[tree.tokens[node] for node in path] for path in some]
+            for path, row in zip(some, self._below(tokens, part, prompt), strict=True):
+                found.update(zip(path, row, strict=False))
+        return torch.stack([found[node] for node in range(len(tree.tokens))])
+
+    def _below(self, tokens: list[list[int]], part: Part, prompt: Any) -> torch.Tensor:
+        """Hidden states (BTE) of rows of tokens, each as if it alone came after the prompt."""
+        deepest = max(map(len, tokens))
+        filled = [[*row, *[0] * (deepest - len(row))] for row in tokens]
+        ranges = [RowRange(0, len(filled), part.adapter)]
+        if not self.abilities.caches:
+            stop = part.start + len(part.tokens)
+            whole = [[*part.history[:stop], *row] for row in filled]
+            return self.computed(whole, None, ranges)[:, stop:]
+        copies = repeated(prompt, len(filled))
+        if self.abilities.chunks:
+            return self.computed(filled, copies, ranges)
+        columns = [self.computed([[row[at]] for row in filled], copies, ranges) for at in range(deepest)]
+        return torch.cat(columns, dim=1)
+
+    def stepped(self, tokens: Sequence[Sequence[int]], stack: StackedCache, ranges: list[RowRange]) -> torch.Tensor:
+        """Hidden states (B1E) of one more token of each row of a stack, whose rows' lengths are those before."""
+        lengths, longest = [row.length for row in stack.rows], stack.longest
+        positions = torch.tensor([[length] for length in lengths], device=self._device)
+        if min(lengths) == longest:
+            return self.computed(tokens, stack.content, ranges, positions)
+        mask = (torch.arange(longest + 1) >= torch.tensor([[longest - length] for length in lengths])).long().to(self._device)
+        return self.computed(tokens, stack.content, ranges, positions, attention_mask=mask)
+
+    def computed(
+        self, tokens: Sequence[Sequence[int]], cache: Any, ranges: list[RowRange], positions: Any = None, **masks: torch.Tensor
+    ) -> torch.Tensor:
+        """Hidden states (BTE), or logits (BTV) where these cannot be computed apart; ``cache`` grows."""
+        ids = torch.tensor([list(row) for row in tokens], dtype=torch.long, device=self._device)
+        given: dict[str, Any] = dict(masks)
+        if cache is not None and self._cache_name is not None and self.abilities.caches:
+            given |= {self._cache_name: cache, "use_cache": True}
+        if positions is not None and self._positions:
+            given["position_ids"] = positions
+        with self._computing, self._hooks.applied(ranges, *ids.shape):
+            if self.abilities.heads:
+                hidden: torch.Tensor = self._decoder(input_ids=ids, **given).last_hidden_state
+                return hidden
+            logits: torch.Tensor = self._model(input_ids=ids, **given).logits
+            return logits
+
+    def fresh_cache(self) -> Any:
+        """An empty cache of one sequence."""
+        return DynamicCache(config=self._config)
+
+
+def _ranges(parts: Sequence[Part]) -> list[RowRange]:
+    ranges: list[RowRange] = []
+    for at, part in enumerate(parts):
+        if ranges and ranges[-1].adapter is part.adapter:
+            ranges[-1] = RowRange(ranges[-1].start, at + 1, part.adapter)
+        else:
+            ranges.append(RowRange(at, at + 1, part.adapter))
+    return ranges
+
+
+def _path(tree: LabelTrie, leaf: int) -> list[int]:
+    path = [leaf]
+    while tree.parents[path[-1]] >= 0:
+        path.append(tree.parents[path[-1]])
+    return path[::-1]
+
+
+def _context(config: Any) -> int:
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
+        if isinstance(found := getattr(config, name, None), int) and found > 0:
+            return found
+    return _NO_LIMIT
+
+
+def _moving(config: Any) -> bool:
+    """True where the angles of the positions depend on the length of the text, so that two lengths cannot stand in one step."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = [rope, *(each for each in rope.values() if isinstance(each, dict))]
+    return any(each.get("rope_type") in MOVING for each in kinds)
+
+
+def _head_of(model: Any) -> tuple[Any, _KnownStates | None]:
+    """The model without its decoder, which computes logits from hidden states that are known."""
+    name = model.base_model_prefix
+    if name not in model._modules:
+        return model, None
+    head, states = copy.copy(model), _KnownStates()
+    head._modules = dict(model._modules)
+    head._modules[name] = states
+    return head, states
