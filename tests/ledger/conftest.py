@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, insert, text
 from sqlalchemy.pool import NullPool
 
 from support.ledger_samples import START, SetClock
-from support.postgresql import TEMPLATE, Server, running_server
+from support.postgresql import BOTH, TEMPLATE, Server, as_user, running_server
 from tailorbird.domain.identity import Tenant
 from tailorbird.ledger import open_ledger
 from tailorbird.ledger.database import open_database
@@ -81,13 +81,15 @@ def empty_server() -> Iterator[Server]:
 def server(empty_server: Server) -> Server:
     """A running server."""
     fill_template(empty_server.url(TEMPLATE))
+    with closing(open_ledger(empty_server.url(TEMPLATE))) as ledger:
+        empty_server.make_roles(TEMPLATE, ledger.role_script())
     return empty_server
 
 
 @pytest.fixture(scope="session")
 def fresh_postgresql(server: Server) -> Fresh:
-    """A copy of a database that was made once."""
-    return lambda _folder: server.copy()
+    """A copy of a database that was made once, for a user who does not own it: policies hold."""
+    return lambda _folder: as_user(server.copy(), BOTH)
 
 
 @pytest.fixture
@@ -137,7 +139,7 @@ def ledger(request: pytest.FixtureRequest, kind: str, clock: SetClock) -> Iterat
 @pytest.fixture
 def raw(url: str) -> Iterator[Callable[..., int]]:
     """Runs a statement of somebody who goes around the ledger, and says how many rows it touched."""
-    engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    engine = create_engine(as_user(url), isolation_level="AUTOCOMMIT", poolclass=NullPool)
 
     def run(statement: str, **values: object) -> int:
         with engine.connect() as connection:

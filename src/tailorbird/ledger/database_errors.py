@@ -83,7 +83,7 @@ def _no_server(place: str) -> TailorbirdError:
 def _forbidden(place: str) -> TailorbirdError:
     return Unavailable(
         f"the database {place} refuses this to its user",
-        "let the user of the URL own the database, or grant it all rights on its schema",
+        "let the owner of the tables migrate (tailorbird database migrate); tailorbird database roles grants gateway and worker theirs",
         code="database_forbidden",
     )
 

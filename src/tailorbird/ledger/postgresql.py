@@ -3,6 +3,7 @@
 Reads are ``REPEATABLE READ, READ ONLY``: one state, no waiting. Writes are ``READ COMMITTED`` behind one transaction-level advisory lock,
 which makes them come one after another, as SQLite does. The alternatives cost more than they give: ``SERIALIZABLE`` aborts transactions
 that the caller would have to run again, and row locks must be taken in one order by every repository, now and later, or they deadlock.
+Each transaction names its tenant, to whose rows policies hold everybody but the owner of the tables (``privileges.py``).
 A connection that was lost is noticed before its next use and replaced, so a server may go away and come back.
 """
 
@@ -15,6 +16,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, text
 
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.ledger.database_errors import database_errors
+from tailorbird.ledger.privileges import EVERY_TENANT
 
 #: How long to wait for a connection to be made, in seconds.
 CONNECT_SECONDS = 10
@@ -25,9 +27,11 @@ SILENT_SECONDS = 60
 #: The name of the write lock among the advisory locks of the database: "tailor" in ASCII.
 WRITE_LOCK = 0x7461696C6F72
 
+_SCOPE = text("SELECT set_config('tailorbird.tenant', :tenant, true)")
 _HASTY = text("SELECT set_config('synchronous_commit', 'off', true)")
 _LOCK = text(
-    "SELECT set_config('lock_timeout', :busy, true), set_config('idle_in_transaction_session_timeout', :silent, true),"
+    "SELECT set_config('tailorbird.tenant', :tenant, true), set_config('lock_timeout', :busy, true),"
+    " set_config('idle_in_transaction_session_timeout', :silent, true),"
     " pg_advisory_xact_lock(:name)"
 )
 
@@ -48,20 +52,23 @@ class PostgresqlDatabase:
         self._writer: Engine = engine.execution_options(isolation_level="READ COMMITTED")
         self._lock = {"busy": f"{busy_seconds * 1000:.0f}", "silent": f"{SILENT_SECONDS * 1000}", "name": WRITE_LOCK}
 
+    has_roles = True
+
     def make(self) -> None:
         """Does nothing: a user of the database seldom may make one."""
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self, tenant: str | None = None) -> Iterator[Connection]:
         """A transaction that sees one state of the database and cannot change it. Raises Unavailable, Corrupt."""
         with database_errors(self.place), self._reader.begin() as connection:
+            connection.execute(_SCOPE, {"tenant": tenant or EVERY_TENANT})
             yield connection
 
     @contextmanager
-    def writing(self, *, durable: bool = True) -> Iterator[Connection]:
+    def writing(self, tenant: str | None = None, *, durable: bool = True) -> Iterator[Connection]:
         """A transaction that holds the write lock; leaving the block commits. Raises Unavailable, Conflict, Corrupt, InvalidInput."""
         with database_errors(self.place), self._writer.begin() as connection:
-            connection.execute(_LOCK, self._lock)
+            connection.execute(_LOCK, self._lock | {"tenant": tenant or EVERY_TENANT})
             if not durable:
                 connection.execute(_HASTY)
             yield connection

@@ -47,6 +47,8 @@ class SqliteFile:
         self._writer: Engine = engine.execution_options(write=True)
         self._hasty: Engine = engine.execution_options(write=True, durable=False)
 
+    has_roles = False
+
     def make(self) -> None:
         """Makes an empty file, for its owner alone, where there is none. Raises Unavailable."""
         if self.file.exists():
@@ -62,13 +64,13 @@ class SqliteFile:
             ) from error
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self, tenant: str | None = None) -> Iterator[Connection]:  # noqa: ARG002 - a file holds nobody to their rows
         """A transaction that sees one state of the database and cannot change it. Raises Unavailable, Corrupt."""
         with database_errors(str(self.file)), self._reader.begin() as connection:
             yield connection
 
     @contextmanager
-    def writing(self, *, durable: bool = True) -> Iterator[Connection]:
+    def writing(self, tenant: str | None = None, *, durable: bool = True) -> Iterator[Connection]:  # noqa: ARG002 - as above
         """A transaction that holds the write lock from its start; leaving the block commits. Raises Unavailable, Conflict, Corrupt."""
         with database_errors(str(self.file)), (self._writer if durable else self._hasty).begin() as connection:
             yield connection

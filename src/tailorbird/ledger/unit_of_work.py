@@ -21,6 +21,7 @@ from tailorbird.ledger.event_log import Events
 from tailorbird.ledger.feedback import Contents, FeedbackBook, Reviews
 from tailorbird.ledger.identities import ApiKeys, Identities, Sessions
 from tailorbird.ledger.label_reviews import Judgements, ModelReviews
+from tailorbird.ledger.privileges import role_script
 from tailorbird.ledger.provenance import Decisions, Erasures, Secrets
 from tailorbird.ledger.quota import StoredArtifacts, Usages
 from tailorbird.ledger.records import Records
@@ -91,7 +92,7 @@ class SqlLedger:
     @contextmanager
     def work(self, tenant: str, *, write: bool = True, durable: bool = True) -> Iterator[UnitOfWork]:
         """A transaction over one tenant's repositories. Raises NotFound when the tenant does not exist, Unavailable."""
-        with self._database.writing(durable=durable) if write else self._database.reading() as connection:
+        with self._database.writing(tenant, durable=durable) if write else self._database.reading(tenant) as connection:
             _require(connection, tenant)
             changes = RowChanges()
             events = Events(connection, tenant, changes, self._sealer)
@@ -131,6 +132,10 @@ class SqlLedger:
     def restore(self, folder: Path) -> dict[str, int]:
         """Reads what ``dump`` wrote into this database, which must be new. Raises Conflict (it is not), Corrupt, Unavailable."""
         return restore(self._database, folder)
+
+    def role_script(self) -> str:
+        """SQL that makes the roles of gateway and worker; empty where the database has no roles."""
+        return role_script() if self._database.has_roles else ""
 
     def close(self) -> None:
         """Closes all connections."""

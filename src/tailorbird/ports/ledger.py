@@ -79,6 +79,10 @@ class LedgerDatabase(Protocol):
         their tables, which takes several times as long. Nothing where a server keeps the database and checks its own pages."""
         ...
 
+    def role_script(self) -> str:
+        """SQL that makes the roles of gateway and worker, with what each may do; empty where the database has no roles."""
+        ...
+
     def close(self) -> None:
         """Closes all connections."""
         ...

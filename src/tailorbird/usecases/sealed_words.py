@@ -50,6 +50,10 @@ class SealedLedger:
         """As ``Ledger.pulse``."""
         return self.within.pulse()
 
+    def role_script(self) -> str:
+        """As the ledger within."""
+        return self.within.role_script()
+
     def damages(self, *, thorough: bool = False) -> tuple[str, ...]:
         """As ``Ledger.damages``."""
         return self.within.damages(thorough=thorough)

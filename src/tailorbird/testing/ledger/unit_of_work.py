@@ -161,6 +161,10 @@ class MemoryLedger:
     def migrate(self) -> None:
         """Does nothing: there is no older schema."""
 
+    def role_script(self) -> str:
+        """None: it has no roles."""
+        return ""
+
     def dump(self, folder: Path) -> dict[str, int]:
         """Raises Unavailable: a ledger in memory has no form that another database could read."""
         raise _no_backup(folder)

@@ -1,0 +1,143 @@
+"""What a database of PostgreSQL refuses to gateway and worker, and whose rows a transaction sees there, whatever the statement says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+
+import pytest
+from sqlalchemy import text
+
+import support.ledger_samples as sample
+from support.postgresql import BOTH, GATEWAY, WORKER, Server, as_user
+from tailorbird.domain.errors import TailorbirdError, Unavailable
+from tailorbird.ledger import open_ledger
+from tailorbird.ledger.database import NEWEST, open_database
+from tailorbird.ledger.privileges import APPEND_ONLY
+from tailorbird.ledger.tables import metadata
+
+#: Runs a statement as a user, within a tenant or above them, and says how many rows it touched or found.
+Run = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def url(server: Server) -> str:
+    """A database with a few rows of acme, which its owner and nobody else wrote."""
+    made = server.copy()
+    with closing(open_ledger(made)) as ledger, ledger.work("acme") as work:
+        work.identities.add(sample.identity("acme"))
+        work.keys.add(sample.api_key("acme"))
+        work.runs.add(sample.run("acme"))
+        work.requests.add([sample.request("acme")])
+        work.events.append([sample.event("acme")])
+    return made
+
+
+@pytest.fixture
+def run(url: str) -> Run:
+    def run(statement: str, user: str = BOTH, tenant: str | None = None) -> int:
+        with closing(open_database(as_user(url, user))) as database, database.writing(tenant) as connection:
+            return connection.execute(text(statement)).rowcount
+
+    return run
+
+
+def refused(run: Run, statement: str, user: str, tenant: str | None = None) -> bool:
+    try:
+        run(statement, user, tenant)
+    except TailorbirdError as error:
+        return error.error_code == "database_forbidden"
+    return False
+
+
+@pytest.mark.parametrize("table", sorted(APPEND_ONLY))
+@pytest.mark.parametrize("user", [GATEWAY, WORKER])
+def test_the_log_only_grows(run: Run, table: str, user: str) -> None:
+    column = next(iter(metadata.tables[table].c)).name
+    assert refused(run, f'UPDATE {table} SET "{column}" = 0', user)
+    assert refused(run, f"DELETE FROM {table}", user)
+    assert refused(run, f"TRUNCATE {table}", user)
+    assert refused(run, f"DROP TABLE {table}", user)
+    run(f"SELECT * FROM {table}", user)
+
+
+def test_its_owner_may_bring_it_to_another_form(run: Run) -> None:
+    assert run("UPDATE log_entries SET subject = subject", "postgres") == 1
+
+
+@pytest.mark.parametrize("table", ["tenants", "identities", "api_keys", "sessions", "approvals", "aliases", "rollouts"])
+def test_a_worker_lets_nobody_in_and_decides_nothing(run: Run, table: str) -> None:
+    assert refused(run, f"DELETE FROM {table}", WORKER)
+    assert refused(run, f"INSERT INTO {table} SELECT * FROM {table}", WORKER)
+    assert not refused(run, f"UPDATE {table} SET tenant = tenant WHERE false" if table != "tenants" else "SELECT 1", GATEWAY)
+
+
+@pytest.mark.parametrize("table", ["releases", "looks"])
+def test_a_gateway_drafts_no_release(run: Run, table: str) -> None:
+    assert refused(run, f"INSERT INTO {table} SELECT * FROM {table}", GATEWAY)
+    assert not refused(run, f"INSERT INTO {table} SELECT * FROM {table} WHERE false", WORKER)
+
+
+def test_every_table_with_a_tenant_has_a_policy(url: str) -> None:
+    with closing(open_database(url)) as database, database.reading() as connection:
+        held = set(connection.scalars(text("SELECT tablename FROM pg_policies WHERE policyname = 'own_tenant'")))
+        on = set(connection.scalars(text("SELECT relname FROM pg_class WHERE relrowsecurity")))
+    assert held == on == {table.name for table in metadata.sorted_tables if "tenant" in table.c} | {"tenants"}
+
+
+@pytest.mark.parametrize("table", ["identities", "api_keys", "runs", "requests", "log_entries"])
+def test_a_statement_without_a_tenant_finds_the_rows_of_its_transaction(run: Run, table: str) -> None:
+    assert run(f"SELECT * FROM {table}", tenant="acme") == 1
+    assert run(f"SELECT * FROM {table}") == 1
+    assert run(f"SELECT * FROM {table}", tenant="globex") == 0
+    if table not in APPEND_ONLY:
+        assert run(f"UPDATE {table} SET tenant = tenant", tenant="globex") == 0
+        assert run(f"DELETE FROM {table}", tenant="globex") == 0
+
+
+def test_no_row_is_written_for_another_tenant(run: Run) -> None:
+    row = "INSERT INTO secrets (tenant, name, value) VALUES ('acme', 'salt', 'x')"
+    assert refused(run, row, BOTH, "globex")
+    assert not refused(run, row, BOTH, "acme")
+
+
+def test_a_transaction_that_names_nobody_finds_nothing(url: str) -> None:
+    with closing(open_database(as_user(url, BOTH))) as database, database.reading() as connection:
+        connection.execute(text("SELECT set_config('tailorbird.tenant', '', true)"))
+        for table in ("tenants", "identities", "log_entries"):
+            assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == 0
+
+
+def test_proofs_of_a_tenant_reach_over_the_entries_of_others(url: str) -> None:
+    with closing(open_ledger(as_user(url, BOTH))) as ledger:
+        with ledger.work("globex") as work:
+            work.events.append([sample.event("globex"), sample.event("globex", 2)])
+        with ledger.work("globex", write=False) as work:
+            assert len(list(work.events.entries())) == 2
+            assert work.events.inclusion(1)
+            assert work.events.root_at(3) == work.events.root()
+
+
+def test_an_older_database_gets_policies_by_its_owner_alone(server: Server) -> None:
+    older = server.copy()
+    with closing(open_database(older)) as database, database.writing() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0020'"))
+        connection.execute(text("DROP POLICY own_tenant ON runs"))
+        connection.execute(text("ALTER TABLE runs DISABLE ROW LEVEL SECURITY"))
+        connection.execute(text("GRANT UPDATE ON log_entries TO tailorbird_worker"))
+    with closing(open_ledger(as_user(older, GATEWAY))) as ledger, pytest.raises(Unavailable) as caught:
+        ledger.migrate()
+    assert "tailorbird database migrate" in caught.value.hint
+    with closing(open_ledger(older)) as ledger:
+        ledger.migrate()
+    with closing(open_database(as_user(older, WORKER))) as database:
+        with database.writing("globex") as connection:
+            assert connection.scalar(text("SELECT version_num FROM alembic_version")) == NEWEST
+            assert connection.scalar(text("SELECT count(*) FROM runs")) == 0
+        with pytest.raises(Unavailable), database.writing() as connection:
+            connection.execute(text("UPDATE log_entries SET subject = ''"))
+
+
+def test_a_file_has_no_roles(fresh_sqlite, tmp_path) -> None:
+    with closing(open_ledger(fresh_sqlite(tmp_path))) as ledger:
+        assert ledger.role_script() == ""
