@@ -35,8 +35,8 @@ OLD_ENTRIES = 300
 #: Entries by which its rows are taken as they are found: one for its identity, one for all that is anchored.
 FOUND = 2
 
-#: Revisions that change what rows hold, and no table.
-OF_ROWS_ALONE = ("0017",)
+#: Revisions that change what rows hold or who may read them, and no table.
+OF_ROWS_ALONE = ("0017", "0021")
 
 
 @contextmanager
