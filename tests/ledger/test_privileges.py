@@ -11,6 +11,7 @@ from sqlalchemy import text
 import support.ledger_samples as sample
 from support.postgresql import BOTH, GATEWAY, WORKER, Server, as_user
 from tailorbird.domain.errors import TailorbirdError, Unavailable
+from tailorbird.domain.identity import Tenant
 from tailorbird.ledger import open_ledger
 from tailorbird.ledger.database import NEWEST, open_database
 from tailorbird.ledger.privileges import APPEND_ONLY
@@ -136,6 +137,22 @@ def test_an_older_database_gets_policies_by_its_owner_alone(server: Server) -> N
             assert connection.scalar(text("SELECT count(*) FROM runs")) == 0
         with pytest.raises(Unavailable), database.writing() as connection:
             connection.execute(text("UPDATE log_entries SET subject = ''"))
+
+
+def test_an_owner_who_is_no_administrator_migrates(server: Server) -> None:
+    owned = server.owned()
+    with closing(open_ledger(owned)) as ledger:
+        ledger.migrate()
+        with ledger.system() as system:
+            for name in ("acme", "globex"):
+                system.tenants.add(Tenant(name=name, created_at=sample.START))
+        with ledger.work("acme") as work:
+            work.events.append([sample.event("acme")])
+    with closing(open_ledger(as_user(owned, BOTH))) as ledger, ledger.work("globex") as work:
+        work.events.append([sample.event("globex")])
+        assert len(work.events.latest()) == 2  # that it was made, and this one
+        assert work.events.root_at(3)
+        assert work.events.inclusion(0)
 
 
 def test_a_file_has_no_roles(fresh_sqlite, tmp_path) -> None:

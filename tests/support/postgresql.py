@@ -56,6 +56,13 @@ class Server:
             for name in [name for name in members if name not in known]:
                 connection.execute(f"CREATE ROLE {name} LOGIN IN ROLE {members[name]}".encode())
 
+    def owned(self) -> str:
+        """The URL of a new database without tables, for a user who owns it and may do nothing else."""
+        name = f"owned{next(self._numbers)}"
+        self.command(f"CREATE ROLE {name} LOGIN")
+        self.command(f"CREATE DATABASE {name} TEMPLATE template0 OWNER {name}")
+        return as_user(self.url(name), name)
+
     def empty(self) -> str:
         """The URL of a new database without tables."""
         return self._made("template0")

@@ -5,7 +5,7 @@ Hashes of complete subtrees are stored, so that a proof costs a few look-ups.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -65,11 +65,13 @@ def _look_up(connection: Connection, nodes: Set[Node]) -> dict[Node, bytes]:
     return found
 
 
-def _leaf_hashes(connection: Connection, leaves: Sequence[int]) -> Iterable[Row[Any]]:
+def _leaf_hashes(connection: Connection, leaves: Sequence[int]) -> list[tuple[int, str]]:
     """Hashes of entries, whoever's they are: where a policy hides the entries of others, a function tells their hashes."""
     if connection.dialect.name == "postgresql":
-        return connection.execute(text("SELECT place, hashed FROM log_leaves(:leaves)"), {"leaves": list(leaves)})
-    return connection.execute(select(log_entries.c.index, log_entries.c.leaf_hash).where(log_entries.c.index.in_(leaves)))
+        found = connection.execute(text("SELECT place, hashed FROM log_leaves(:leaves)"), {"leaves": list(leaves)})
+    else:
+        found = connection.execute(select(log_entries.c.index, log_entries.c.leaf_hash).where(log_entries.c.index.in_(leaves)))
+    return [(index, hashed) for index, hashed in found]
 
 
 #: How many entries are read at once when the log is read as a stream.

@@ -47,17 +47,18 @@ _NOT_WRITTEN_BY_WORKER = frozenset(
 
 _SEEN = "(SELECT current_setting('tailorbird.tenant', true))"
 
-#: Hashes of entries, for proofs, are told whoever's the entries are; they are salted.
+#: Hashes of entries, for proofs, are told whoever's the entries are; they are salted. The function reads as the owner of the tables.
 _LEAVES = """
 CREATE OR REPLACE FUNCTION log_leaves(asked integer[]) RETURNS TABLE (place integer, hashed varchar)
-LANGUAGE sql STABLE SET "tailorbird.tenant" = '*'
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT
 AS 'SELECT "index", leaf_hash FROM log_entries WHERE "index" = ANY (asked)'
 """
+_LEAVES_FOR_ROLES = "REVOKE ALL ON FUNCTION log_leaves(integer[]) FROM PUBLIC"
 
 
 def secure(connection: Connection) -> None:
     """Sets policies and, for the roles that the server has, privileges. Run by the owner of the tables."""
-    for statement in (_LEAVES, *policies()):
+    for statement in (_LEAVES, _LEAVES_FOR_ROLES, *policies()):
         connection.execute(text(statement))
     known = set(
         connection.scalars(
@@ -84,6 +85,7 @@ def policies() -> Iterator[str]:
 def privileges(role: str) -> Iterator[str]:
     """Statements that give ``role`` what it may do with each table, and nothing else."""
     yield f"GRANT SELECT ON alembic_version TO {role}"
+    yield f"GRANT EXECUTE ON FUNCTION log_leaves(integer[]) TO {role}"
     for table in metadata.sorted_tables:
         yield f"REVOKE ALL ON {table.name} FROM {role}"
         yield f"GRANT {', '.join(_granted(role, table.name))} ON {table.name} TO {role}"
