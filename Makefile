@@ -39,9 +39,9 @@ jobs: setup  ## The README's commands and every template, each to a release (a q
 	$(BIN)/python -m pytest -q -m jobs
 
 sqlite: setup  ## The tests that use the in-memory ledger, on SQLite files instead.
-	TAILORBIRD_TEST_LEDGER=sqlite $(BIN)/python -m pytest -q -m 'not slow and not jobs' -n 2 tests/usecases tests/api tests/console tests/serving tests/processes
+	TAILORBIRD_TEST_LEDGER=sqlite $(BIN)/python -m pytest -q -m 'not slow and not jobs and not models' -n 2 tests/usecases tests/api tests/console tests/serving tests/processes
 
-models: setup  ## Tiny random models of every architecture in the matrix, computed as transformers and PEFT compute them.
+models: setup  ## Tiny random models of every architecture in the matrix: trained, scored and generated as transformers and PEFT do.
 	$(BIN)/python -m pytest -q -m models
 
 vllm: setup  ## The driver of vLLM on a real vLLM (installs about 3 GB on first use).

@@ -115,7 +115,7 @@ def test_stock_peft_loads_it_to_the_same_logits(variant: tuple[str, str], tiny_b
 def _lay_dequantised(network: Network, base: torch.nn.Module) -> None:
     """Gives ``base`` the weights that the quantised ones stand for."""
     for path, layer in adapted_layers(network.model).items():
-        base.get_submodule(path).weight.data = layer.weight()
+        base.get_submodule(path).weight.data = layer.frozen()
 
 
 @pytest.mark.parametrize("name", adapters())
@@ -202,10 +202,10 @@ def test_a_quantised_layer_computes_with_the_weight_it_stands_for() -> None:
     plain = linear.weight.detach().clone()
     layer = QloraLinear(quantised(linear), 4, 2.0)
     layer.B.data.normal_()
-    error = (layer.weight() - plain).norm() / plain.norm()
+    error = (layer.frozen() - plain).norm() / plain.norm()
     assert 0.01 < error < 0.15
     x = torch.randn(7, 128, requires_grad=True)
-    whole = layer.weight() + 2.0 * layer.B @ layer.A
+    whole = layer.frozen() + 2.0 * layer.B @ layer.A
     torch.testing.assert_close(layer(x), x @ whole.T + linear.bias, rtol=1e-4, atol=1e-4)
     layer(x).square().sum().backward()
     y = x.detach() @ whole.detach().T + linear.bias.detach()
@@ -221,7 +221,7 @@ def test_reading_quantises_as_the_layer_would(tiny_base: Path) -> None:
     layers = adapted_layers(read.model)
     assert len(layers) == 14
     for path, layer in layers.items():
-        assert torch.equal(layer.weight(), quantised(plain.get_submodule(path)).dequantised())
+        assert torch.equal(layer.frozen(), quantised(plain.get_submodule(path)).dequantised())
 
 
 def test_layers_that_are_not_adapted_are_quantised_too_and_keep_their_bits(

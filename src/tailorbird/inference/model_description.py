@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +173,8 @@ def shape_of(model: Any) -> ModelShape:
     config = model.config.get_text_config(decoder=True)
     linear = decoder_linears(model)
     groups = Counter((path.rpartition(".")[2], layer.in_features, layer.out_features) for path, layer in linear.items())
-    adapted = {name for name, inputs, outputs in groups if min(inputs, outputs) * _GATE >= config.hidden_size}
+    wide = {name for name, inputs, outputs in groups if min(inputs, outputs) * _GATE >= config.hidden_size}
+    adapted = peft_targets(model, wide)
     shapes: dict[str, tuple[int, int]] = {}
     for name, inputs, outputs in sorted(groups, key=lambda group: group[1] * group[2]):
         if name in adapted:
@@ -202,6 +203,29 @@ def shape_of(model: Any) -> ModelShape:
             recurrent=bool(getattr(model, "_is_stateful", False)),
         ),
     )
+
+
+def peft_targets(model: Any, names: Iterable[str]) -> set[str]:
+    """Those of ``names`` on whose layers PEFT places adapters. Of a mixture it takes the names of some shared layers for those of experts,
+    which are one tensor in transformers 5; and fused kernels of state-space blocks go past some layers."""
+    from peft import LoraConfig
+    from peft.tuners.tuners_utils import _check_lora_target_modules_mamba as check
+    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers as convert
+
+    asked = LoraConfig(target_modules=sorted(names))
+    try:
+        convert(asked, model, None)
+    except ValueError:
+        return set()
+    return {name for name in asked.target_modules or () if not _raises(check, asked, model, name)}
+
+
+def _raises(check: Callable[..., object], *given: Any) -> bool:
+    try:
+        check(*given)
+    except ValueError:
+        return True
+    return False
 
 
 def _name(path: str) -> str:

@@ -71,7 +71,7 @@ def targets(inputs: PlanInputs) -> tuple[tuple[str, ...], Reason]:
     if anatomy is not None:
         gates = sorted({group.name for group in anatomy.linear_groups} - set(names))
         text = f"the {len(names)} kinds of linear layers of the {anatomy.model_type} blocks ({', '.join(names)})"
-        text += f"; not {', '.join(gates)}, which are narrower than an adapter is worth" if gates else ""
+        text += f"; not {', '.join(gates)}, which are gates, or on which PEFT places none" if gates else ""
         text += f"; not the {anatomy.experts.experts} experts of a layer, whose weights are one tensor" if anatomy.experts else ""
     return names, Reason(rule="R4", text=text, source=f"{_TML}; QLoRA, arXiv 2305.14314")
 

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.functional import embedding, silu
 from torch.utils.checkpoint import checkpoint
 
+from tailorbird.training.architecture import text_config
 from tailorbird.training.batches import Packed
 from tailorbird.training.tree_attention import AttentionState, AttentionTree, attend, attend_backward
 
@@ -172,19 +173,15 @@ swiglu: Any = SwiGlu.apply
 rotary_attention: Any = RotaryAttention.apply
 
 
-#: Model types whose layers are exactly: norm, attention with rotation, norm, SwiGLU.
-_KINDS = {"llama", "mistral", "qwen2"}
-
-
 def is_written_out(model: Any) -> bool:
-    """True where ``Decoder`` computes what the model's own forward pass does."""
-    config = model.config
-    return (
-        config.model_type in _KINDS
-        and config.hidden_act == "silu"
-        and not getattr(config, "sliding_window", None)
-        and set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
-    )
+    """True where ``Decoder`` finds every part that it computes with. Whether it computes what the model does, a proof decides."""
+    try:
+        layers = model.get_decoder().layers
+        parts = [(layer.input_layernorm.variance_epsilon, layer.post_attention_layernorm.variance_epsilon) for layer in layers]
+        Decoder(model, torch.float32)
+    except (AttributeError, TypeError, NotImplementedError):
+        return False
+    return bool(parts)
 
 
 @dataclass(frozen=True)
@@ -204,7 +201,7 @@ class Decoder:
     def __init__(self, model: Any, dtype: torch.dtype) -> None:
         self._model = model.get_decoder()
         self._dtype = dtype
-        config = model.config
+        config = text_config(model)
         self._width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self._heads = (config.num_attention_heads, config.num_key_value_heads)
         self._found = _linear_layers(self._model)

@@ -20,7 +20,7 @@ from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import ReportProgress
 from tailorbird.system.freed_memory import return_freed_memory
 from tailorbird.system.peak_memory import PeakMemory, resident_gib
-from tailorbird.training.batches import Batches, divide, pack, packed_tokens
+from tailorbird.training.batches import Batches, divide, packed_tokens
 from tailorbird.training.checkpoints import Checkpoints, LoopState
 from tailorbird.training.deferred_signals import unbroken
 from tailorbird.training.network import Network
@@ -81,7 +81,7 @@ class Loop:
         self._checkpoints = checkpoints
         self._report = report
         self._team = network.team
-        self._batches = Batches(course.train, course.settings)
+        self._batches = Batches(course.train, course.settings, network.layout)
         self.plateau = plateau_of(course, self._batches)
         self._flops = Flops(network.model)
         self._memory, self._process = MemoryMeter(network.device), PeakMemory()
@@ -158,7 +158,7 @@ class Loop:
         while self._team.any(not self._watch.fits(self._longest(self._state)), self._network.device):
             if self._team.any(any(len(part) > 1 for part in self._parts(self._state)), self._network.device):
                 # A budget above the longest pass would change nothing: where there is one process, it is not tried.
-                widest = max(packed_tokens(part) for part in self._batches.at(self._state.step, self._state.token_budget))
+                widest = max(self._tokens(part) for part in self._batches.at(self._state.step, self._state.token_budget))
                 budget = min(self._state.token_budget or self._course.settings.token_budget, widest)
                 self._state = self._state.halved(max(1, budget // 2))
             else:
@@ -171,10 +171,14 @@ class Loop:
 
     def _parts(self, state: LoopState) -> list[list[TokenizedRow]]:
         """This process's passes of the next step."""
-        return divide(self._team.share(self._batches.rows(state.step)), state.token_budget or self._course.settings.token_budget)
+        budget = state.token_budget or self._course.settings.token_budget
+        return divide(self._team.share(self._batches.rows(state.step)), budget, self._network.layout)
+
+    def _tokens(self, part: list[TokenizedRow]) -> int:
+        return packed_tokens(part, self._network.layout)
 
     def _longest(self, state: LoopState) -> int:
-        return max((packed_tokens(part) for part in self._parts(state)), default=0)
+        return max((self._tokens(part) for part in self._parts(state)), default=0)
 
     def _evaluate_untrained(self) -> None:
         loss = self._judge()
@@ -249,7 +253,7 @@ class Loop:
 
     def _pass(self, part: list[TokenizedRow], weight: float) -> torch.Tensor:
         """Adds the gradients of a part's loss, weighted; the loss in nats, useful tokens, FLOPs: (3,)."""
-        packed = pack(part, self._network.dtype, self._network.device)
+        packed = self._network.pack(part)
         self._memory.begin()
         loss = self._network.loss_sum(packed)
         self._memory.sample()

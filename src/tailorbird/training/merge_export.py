@@ -9,19 +9,20 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig
 from transformers.utils import logging as transformers_verbosity
 
 from tailorbird.domain.errors import Corrupt, ModelInvalid
 from tailorbird.domain.plan import LoraSettings
 from tailorbird.ports.trainer import Merged, MergeJob
+from tailorbird.training.architecture import model_class
 from tailorbird.training.tokenization import RowTokenizer
 
 #: Everything of a base model's folder that a merged model has too; weights are rewritten.
@@ -72,22 +73,46 @@ def _read_adapter(folder: Path) -> tuple[LoraSettings, dict[str, dict[str, torch
 
 
 def _write(job: MergeJob, shape: LoraSettings, layers: dict[str, dict[str, torch.Tensor]]) -> torch.dtype:
-    """Writes each file of weights with its layers merged, one file at a time; the type of the merged weights."""
-    left, dtype = set(layers), torch.float32
+    """Writes each file of weights with its layers merged, one file at a time; the type of the merged weights. Where the files name tensors
+    otherwise than the model does, it is read and written whole."""
+    if not {f"{layer}.weight" for layer in layers} <= set(_names(job.base)):
+        return _write_whole(job, shape, layers)
+    dtype = torch.float32
     for path in sorted(job.base.glob("*.safetensors")):
         tensors = load_file(path)
-        for name in [name for name in tensors if name.removesuffix(".weight") in left]:
+        for name in [name for name in tensors if name.removesuffix(".weight") in layers]:
             layer = name.removesuffix(".weight")
             tensors[name], dtype = _merged(tensors[name], layers[layer], shape), tensors[name].dtype
-            left.discard(layer)
         with safe_open(path, framework="pt") as file:
             save_file(tensors, job.target / path.name, metadata=file.metadata())
-    if left:
-        raise _unusable(f"the base has no layer {min(left)}")
+    _copy_companions(job)
+    return dtype
+
+
+def _names(folder: Path) -> Iterator[str]:
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            yield from file.keys()
+
+
+def _write_whole(job: MergeJob, shape: LoraSettings, layers: dict[str, dict[str, torch.Tensor]]) -> torch.dtype:
+    model = _read_model(job.base)
+    for path, parts in layers.items():
+        try:
+            layer = model.get_submodule(path)
+        except AttributeError as error:
+            raise _unusable(f"the base has no layer {path}") from error
+        layer.weight.data = _merged(layer.weight.data, parts, shape)
+    model.save_pretrained(job.target, max_shard_size="1000GB")
+    _copy_companions(job)
+    dtype: torch.dtype = model.dtype
+    return dtype
+
+
+def _copy_companions(job: MergeJob) -> None:
     for pattern in _COMPANIONS:
         for path in job.base.glob(pattern):
             shutil.copyfile(path, job.target / path.name)
-    return dtype
 
 
 def _merged(weight_OI: torch.Tensor, parts: dict[str, torch.Tensor], shape: LoraSettings) -> torch.Tensor:
@@ -108,12 +133,16 @@ def _unusable(why: str) -> ModelInvalid:
     )
 
 
+def _read_model(folder: Path) -> Any:
+    _logging.disable_progress_bar()
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return model_class(config).from_pretrained(folder, dtype="auto", local_files_only=True, trust_remote_code=False, use_safetensors=True)
+
+
 @torch.no_grad()
 def _log_probabilities(folder: Path, adapter: Path | None, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Log-probabilities (T, V) of the next token at each place of each row, as stock libraries compute them."""
-    _logging.disable_progress_bar()
-    read: Any = AutoModelForCausalLM.from_pretrained
-    model = read(folder, dtype="auto", local_files_only=True, trust_remote_code=False, use_safetensors=True)
+    model = _read_model(folder)
     if adapter is not None:
         from peft import PeftModel
 

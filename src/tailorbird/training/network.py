@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from torch.nn.functional import cross_entropy
+from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging as transformers_verbosity
 
 from tailorbird.domain.errors import ModelInvalid
-from tailorbird.training.batches import Packed
+from tailorbird.training.architecture import blocks, model_class, window_of
+from tailorbird.training.batches import Packed, RowLayout, pack
 from tailorbird.training.decoder import Decoder, is_written_out
+from tailorbird.training.forward_proof import proof_of, transformers_hidden, transformers_logits
 from tailorbird.training.loss import answer_loss, answer_losses
 from tailorbird.training.process_group import ProcessGroup, divide_model, forget_gathered
 from tailorbird.training.tokenization import TokenizedRow
 from tailorbird.training.tree_attention import TREE_ATTENTION, install_tree_attention
 
-#: Attention masks of packed rows come with the rows; this 4-D mask tells transformers to build none of its own.
-_NO_MASK = torch.empty(1, 1, 0, 0)
-
 #: transformers leaves these functions untyped.
 _logging: Any = transformers_verbosity
+
+_TOLD = {
+    RowLayout.TREE: "rows packed behind their shared prefix",
+    RowLayout.PADDED: "rows padded and sorted by length",
+    RowLayout.SINGLE: "one row at a time",
+}
 
 Precision = Literal["bf16", "fp32"]
 TYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -41,13 +47,15 @@ def read_model(folder: Path, dtype: torch.dtype, device: torch.device, quantisat
     install_tree_attention()
     _logging.disable_progress_bar()
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        packs = proof_of(config).layout is RowLayout.TREE
+        model: Any = model_class(config).from_pretrained(
             folder,
             dtype=dtype,
-            attn_implementation=TREE_ATTENTION,
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
+            **({"attn_implementation": TREE_ATTENTION} if packs else {}),
             **({"quantization_config": quantisation, "device_map": {"": device}} if quantisation else {}),
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -56,10 +64,6 @@ def read_model(folder: Path, dtype: torch.dtype, device: torch.device, quantisat
             "fetch the base model again: tailorbird models pull",
             code="model_unreadable",
         ) from error
-    if {name for name, _ in output_head(model).named_parameters()} != {"weight"}:
-        raise ModelInvalid(
-            "the output head of the base model is not a plain matrix", "use a decoder of the Llama kind", code="model_unsupported"
-        )
     placed: PreTrainedModel = model.to(device).eval()
     return placed
 
@@ -77,7 +81,7 @@ def _look_up_between_layers(model: Any) -> None:
         if hidden.requires_grad:
             hidden.register_hook(_pass_by)
 
-    for layer in model.get_decoder().layers:
+    for layer in blocks(model):
         layer.register_forward_hook(hook)
 
 
@@ -95,8 +99,12 @@ class Network:
         self.dtype = TYPES[precision]
         self._head = output_head(model)
         self._autocast = model.dtype is not self.dtype
+        proof = proof_of(model.config)
+        #: How rows are laid out for a pass.
+        self.layout = proof.layout
+        self._head_scale = proof.head_scale
         # Matmuls written out by hand are the CPU's; a GPU has better kernels for whole attention.
-        self._llama = is_written_out(model) and self.device.type == "cpu"
+        self._llama = proof.written_out and is_written_out(model) and self.device.type == "cpu"
         self._decoder: Decoder | None = None
         if not self._llama:
             _look_up_between_layers(model)
@@ -116,8 +124,27 @@ class Network:
         # The written-out pass goes past the modules whose hooks gather weights.
         self._llama = False
 
+    def settle(self, rows: Sequence[TokenizedRow]) -> None:
+        """Lays out ``rows`` one below the other where one of them is longer than the window within which packing was proven."""
+        window = window_of(self.model.config)
+        if self.layout is RowLayout.TREE and window is not None and max(len(row.ids) for row in rows) > window:
+            self.layout, self._llama = RowLayout.PADDED, False
+            self.model.set_attn_implementation("sdpa" if self.model._supports_sdpa else "eager")
+            _look_up_between_layers(self.model)
+
+    @property
+    def pass_told(self) -> dict[str, str]:
+        """How rows are computed, where it is not by the written-out pass."""
+        return {} if self._llama else {"pass": f"transformers, {_TOLD[self.layout]}"}
+
+    def pack(self, rows: Sequence[TokenizedRow]) -> Packed:
+        """``rows`` laid out for a pass."""
+        return pack(rows, self.dtype, self.device, self.layout)
+
     def loss_sum(self, packed: Packed) -> torch.Tensor:
         """The loss of all answer tokens, summed, in nats: a scalar in fp32. Rows never see one another."""
+        if self._head_scale is None:
+            return cross_entropy(self._own_logits(packed), packed.targets_A, reduction="sum")
         hidden_AH = self._hidden(packed)
         loss: torch.Tensor = answer_loss(hidden_AH, self._head_weight(), packed.targets_A, self.dtype)
         return loss
@@ -125,6 +152,8 @@ class Network:
     @torch.no_grad()
     def answer_losses(self, packed: Packed) -> torch.Tensor:
         """The loss of each answer token, in nats: (A,) in fp32, without gradients."""
+        if self._head_scale is None:
+            return cross_entropy(self._own_logits(packed), packed.targets_A, reduction="none")
         hidden_AH = self._hidden(packed)
         losses_A = answer_losses(hidden_AH, self._head_weight(), packed.targets_A, self.dtype)
         if self.divided:
@@ -140,7 +169,7 @@ class Network:
     def _hidden(self, packed: Packed) -> torch.Tensor:
         """Hidden states (A, H) that predict answer tokens."""
         self.before_pass()
-        if self._llama:
+        if self._llama and packed.tree is not None:
             return self._written_out()(packed, recompute=self.recompute and torch.is_grad_enabled())
         return self._as_transformers_does(packed)
 
@@ -158,15 +187,15 @@ class Network:
     def _as_transformers_does(self, packed: Packed) -> torch.Tensor:
         self._keep_little(self.recompute and torch.is_grad_enabled())
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self._autocast):
-            output = self.model.base_model(
-                input_ids=packed.ids_1T,
-                attention_mask=_NO_MASK,
-                position_ids=packed.positions_1T,
-                use_cache=False,
-                tree=packed.tree,
-            )
-        hidden_AH: torch.Tensor = output.last_hidden_state[0].index_select(0, packed.answers_A)
-        return hidden_AH
+            hidden_AH = transformers_hidden(self.model, packed)
+        return hidden_AH if self._head_scale == 1.0 else hidden_AH * (self._head_scale or 1.0)
+
+    def _own_logits(self, packed: Packed) -> torch.Tensor:
+        """Logits (A, V) in fp32, where the model does more than multiply with its head."""
+        self.before_pass()
+        self._keep_little(self.recompute and torch.is_grad_enabled())
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self._autocast):
+            return transformers_logits(self.model, packed, None).float()
 
     def _keep_little(self, little: bool) -> None:
         """Turns transformers' own recomputation on or off. It heeds layers in training mode; what lies in them stays without dropout."""
@@ -175,7 +204,7 @@ class Network:
             # Newer versions of transformers have renamed it.
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
             enable({"use_reentrant": False})
-        for layer in model.get_decoder().layers:
+        for layer in blocks(model):
             layer.training = little
 
     @torch.no_grad()
@@ -185,4 +214,4 @@ class Network:
         places_A = torch.tensor([place for start, end in row.spans for place in range(start, end)], device=self.device)
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self._autocast):
             logits_TV = self.model(input_ids=ids_1T[:, :-1], use_cache=False).logits[0, places_A - 1]
-        return float(torch.nn.functional.cross_entropy(logits_TV.float(), ids_1T[0, places_A], reduction="sum"))
+        return float(cross_entropy(logits_TV.float(), ids_1T[0, places_A], reduction="sum"))

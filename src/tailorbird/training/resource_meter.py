@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import torch
 
+from tailorbird.training.architecture import blocks, experts_met, text_config
 from tailorbird.training.batches import Packed
 
 GIB = 2**30
@@ -26,16 +27,18 @@ class Flops:
     def __init__(self, model: Any) -> None:
         head = model.get_output_embeddings()
         outside = {id(head.weight), id(model.get_input_embeddings().weight)}
-        matrices = [p for p in model.parameters() if p.ndim == 2 and id(p) not in outside]
-        self._per_token = sum(_numbers(p) * (6 if p.requires_grad else 4) for p in matrices)
+        matrices = [p for p in model.get_decoder().parameters() if p.ndim in (2, 3) and id(p) not in outside]
+        met = experts_met(model)
+        self._per_token = sum(_numbers(p) * (6 if p.requires_grad else 4) * (met if p.ndim == 3 else 1) for p in matrices)
         self._per_loss_token = head.weight.numel() * (6 if head.weight.requires_grad else 4)
-        config = model.config
-        width = config.num_attention_heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
-        self._per_pair = 12 * width * config.num_hidden_layers
+        config = text_config(model)
+        heads = getattr(config, "num_attention_heads", None) or 0
+        width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads) if heads else 0
+        self._per_pair = 12 * width * len(blocks(model))
 
     def of(self, packed: Packed) -> float:
         """FLOPs of one forward and backward pass."""
-        return float(packed.tokens * self._per_token + packed.loss_tokens * self._per_loss_token + packed.tree.pairs * self._per_pair)
+        return float(packed.tokens * self._per_token + packed.loss_tokens * self._per_loss_token + packed.pairs * self._per_pair)
 
 
 def _numbers(matrix: Any) -> int:
@@ -103,8 +106,9 @@ def predicted_gib_per_token(model: Any, dtype: torch.dtype) -> float:
 
     17 widths a token and layer (Korthikanti et al. 2022, arXiv 2205.05198), and the inputs of adapted layers.
     """
-    config = model.config
-    kept = config.num_hidden_layers * (20 * config.hidden_size + config.intermediate_size)
+    config = text_config(model)
+    inner = getattr(config, "intermediate_size", None)
+    kept = len(blocks(model)) * (20 * config.hidden_size + (inner if isinstance(inner, int) else 2 * config.hidden_size))
     return float(dtype.itemsize * kept) / GIB
 
 

@@ -19,7 +19,7 @@ from tailorbird.ports.trainer import TrainingJob
 from tailorbird.system.clock import SystemClock
 from tailorbird.system.files import digest_file, private_folder
 from tailorbird.system.peak_memory import PeakMemory, resident_gib
-from tailorbird.training.batches import Batches, pack
+from tailorbird.training.batches import Batches
 from tailorbird.training.checkpoints import write_tensors
 from tailorbird.training.methods import Learner, method_named
 from tailorbird.training.network import TYPES, Network, pick_device
@@ -109,7 +109,8 @@ def _calibrated(job: TrainingJob, machine: str, watch: Stopwatch) -> Calibration
     read_seconds = watch.once(lambda: made.append(_ready(job)))
     network, optimiser, trained = made[0]
     rows = RowTokenizer(job.base).encode(job.prompt, job.train)
-    longest = max(Batches(rows, job.settings).at(0), key=lambda part: sum(len(row.ids) for row in part))
+    network.settle(rows)
+    longest = max(Batches(rows, job.settings, network.layout).at(0), key=lambda part: sum(len(row.ids) for row in part))
     shorter = longest[: max(1, len(longest) // _SHORTER)]
     # The first step makes the moments and chooses kernels.
     _pass(network, shorter)
@@ -150,7 +151,7 @@ def _ready(job: TrainingJob) -> tuple[Network, Optimiser, int]:
 
 
 def _timed(network: Network, optimiser: Optimiser, rows: Sequence[TokenizedRow], watch: Stopwatch) -> TimedPass:
-    packed = pack(rows, network.dtype, network.device)
+    packed = network.pack(rows)
     mark = PeakMemory()
 
     def both() -> None:
@@ -163,7 +164,7 @@ def _timed(network: Network, optimiser: Optimiser, rows: Sequence[TokenizedRow],
 
     return TimedPass(
         tokens=packed.tokens,
-        pairs=packed.tree.pairs,
+        pairs=packed.pairs,
         answers=packed.loss_tokens,
         seconds=watch.least(both, after=optimiser.forget_gradients),
         forward_seconds=watch.least(forward),
@@ -172,7 +173,7 @@ def _timed(network: Network, optimiser: Optimiser, rows: Sequence[TokenizedRow],
 
 
 def _pass(network: Network, rows: Sequence[TokenizedRow]) -> None:
-    torch.autograd.backward(network.loss_sum(pack(rows, network.dtype, network.device)))
+    torch.autograd.backward(network.loss_sum(network.pack(rows)))
 
 
 def _peak(network: Network, mark: PeakMemory) -> float:

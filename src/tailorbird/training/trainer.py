@@ -24,6 +24,7 @@ from tailorbird.ports.trainer import Merged, MergeJob, RankingJob, ReportProgres
 from tailorbird.system.files import private_folder
 from tailorbird.system.freed_memory import return_freed_memory
 from tailorbird.system.peak_memory import PeakMemory
+from tailorbird.training.architecture import context_of
 from tailorbird.training.checkpoints import CheckpointOrigin, Checkpoints, LoopState
 from tailorbird.training.code_fingerprint import code_digest, versions
 from tailorbird.training.loop import Loop, TrainingCourse
@@ -188,10 +189,12 @@ def _read(
     """The network, what the method works on, and what is trained."""
     divided = method.divisible and is_divided(held_gib(job.base, job.settings), free_gib(pick_device()), team, sharding)
     model = method.read(job.base, _dtype(job, method), torch.device("cpu") if divided else pick_device())
-    check_lengths([*course.train, *course.held_out], model.config.max_position_embeddings)
+    rows = [*course.train, *course.held_out]
+    check_lengths(rows, context_of(model.config) or job.settings.max_length)
     learner = Learner(model, job.settings, job.base)
     method.check(learner)
     network = Network(model, job.settings.precision, team)
+    network.settle(rows)
     check_packing(network, course.train)
     parameters = method.prepare(learner)
     if divided:
@@ -268,17 +271,21 @@ def _report(job: TrainingJob, state: LoopState, trained: int, network: Network) 
 
 
 def _environment(job: TrainingJob, network: Network) -> dict[str, str]:
-    return versions() | {
-        "code": code_digest(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(network.device) if network.device.type == "cuda" else platform.machine(),
-        "processes": f"{network.team.size}{', weights divided' if network.divided else ''}",
-        "threads": str(torch.get_num_threads()),
-        "cores": str(os.cpu_count()),
-        "precision": job.settings.precision,
-        "seed": str(job.settings.seed),
-    }
+    return (
+        versions()
+        | {
+            "code": code_digest(),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "device": torch.cuda.get_device_name(network.device) if network.device.type == "cuda" else platform.machine(),
+            "processes": f"{network.team.size}{', weights divided' if network.divided else ''}",
+            "threads": str(torch.get_num_threads()),
+            "cores": str(os.cpu_count()),
+            "precision": job.settings.precision,
+            "seed": str(job.settings.seed),
+        }
+        | network.pass_told
+    )
 
 
 def _out_of_memory() -> Exhausted:

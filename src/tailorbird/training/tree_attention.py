@@ -244,6 +244,22 @@ class TreeAttention(torch.autograd.Function):
 _attend: Any = TreeAttention.apply
 
 
+#: What transformers tells an attention function that changes nothing here: rows longer than a sliding window are not packed.
+_UNDERSTOOD = {
+    "scaling",
+    "dropout",
+    "is_causal",
+    "position_ids",
+    "cache_position",
+    "sliding_window",
+    "use_cache",
+    "output_attentions",
+    "output_hidden_states",
+    "output_router_logits",
+    "return_dict",
+}
+
+
 def tree_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -259,6 +275,9 @@ def tree_attention(
     tree: AttentionTree | None = options.pop("tree", None)
     if tree is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    told = [name for name, value in options.items() if value is not None and name not in _UNDERSTOOD]
+    if told:
+        raise NotImplementedError(f"tree attention knows nothing of {told[0]}")
     scale = options.get("scaling") or query.shape[-1] ** -0.5
     # Under autocast, rotation leaves queries and keys in fp32.
     q_THD, k_TGD, v_TGD = (x[0].transpose(0, 1).to(tree.dtype) for x in (query, key, value))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from tailorbird.domain.run import TrainingPlateau
-from tailorbird.training.batches import divide, pack
+from tailorbird.training.batches import RowLayout, divide
 from tailorbird.training.checkpoints import LoopState
 from tailorbird.training.network import Network
 from tailorbird.training.process_group import ProcessGroup
@@ -34,9 +34,11 @@ class ValidationRows:
     def __init__(self, network: Network, rows: Sequence[TokenizedRow], token_budget: int, team: ProcessGroup) -> None:
         self._network = network
         self._team = team
-        self._parts = divide(team.share(rows), token_budget)
+        self._places = list(team.share(range(len(rows))))
+        if network.layout is not RowLayout.TREE:
+            self._places.sort(key=lambda place: len(rows[place].ids))
+        self._parts = divide([rows[place] for place in self._places], token_budget, network.layout)
         self._others = rows[:1]
-        self._places = team.share(range(len(rows)))
         self.tokens = [row.learned for row in rows]
 
     @torch.no_grad()
@@ -44,12 +46,12 @@ class ValidationRows:
         """The summed loss of each row's answer, in nats, in the rows' order."""
         found: list[float] = []
         for part in self._parts:
-            packed = pack(part, self._network.dtype, self._network.device)
+            packed = self._network.pack(part)
             sums = torch.zeros(len(part), dtype=torch.float64)
             found += sums.index_add_(0, packed.owners_A.cpu(), self._network.answer_losses(packed).double().cpu()).tolist()
         self._keep_up()
         whole = torch.zeros(len(self.tokens), dtype=torch.float64)
-        whole[list(self._places)] = torch.tensor(found, dtype=torch.float64)
+        whole[self._places] = torch.tensor(found, dtype=torch.float64)
         losses: list[float] = self._team.sum(whole.to(self._network.device)).tolist()
         return losses
 
@@ -57,7 +59,7 @@ class ValidationRows:
         """Where weights are divided, a process gives away its share in every pass of the others."""
         if self._network.divided:
             for _ in range(self._team.most(len(self._parts), self._network.device) - len(self._parts)):
-                self._network.answer_losses(pack(self._others, self._network.dtype, self._network.device))
+                self._network.answer_losses(self._network.pack(self._others))
 
     def mean(self, losses: Sequence[float]) -> float:
         """Nats per answer token."""

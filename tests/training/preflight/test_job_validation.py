@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig
 
 from support.training_samples import MakeJob, examples
 from tailorbird.domain.errors import Exhausted, InvalidInput, ModelInvalid, TailorbirdError
 from tailorbird.ports.trainer import Example, TrainingJob
 from tailorbird.training import open_trainer, tree_attention
+from tailorbird.training.batches import RowLayout
+from tailorbird.training.forward_proof import proof_of
 from tailorbird.training.methods import lora as lora_file
 
 
@@ -72,7 +75,10 @@ def test_a_base_without_weights_is_a_model_error(make_job: MakeJob, tiny_base: P
     assert isinstance(refused(make_job(base=tmp_path / "empty")), ModelInvalid)
 
 
-def test_a_model_that_packing_would_change_is_refused(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_packing_would_change_is_refused(make_job: MakeJob, tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although its architecture passed the test on random weights before."""
+    assert proof_of(AutoConfig.from_pretrained(tiny_base)).layout is RowLayout.TREE
+
     def blind(lengths: list[int], size: int, dtype: torch.dtype) -> torch.Tensor:
         return torch.zeros(size, size, dtype=dtype)
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
@@ -35,9 +38,12 @@ class Full:
         """Any decoder and any settings will do."""
 
     def prepare(self, learner: Learner) -> dict[str, nn.Parameter]:
-        """Every parameter, tied ones once."""
-        learner.model.requires_grad_(True)
-        return dict(learner.model.named_parameters())
+        """Every parameter of the decoder and its head, tied ones once; what else a multimodal model has stays as it is."""
+        model: Any = learner.model
+        model.requires_grad_(False)
+        for part in (model.get_decoder(), model.get_input_embeddings(), model.get_output_embeddings()):
+            part.requires_grad_(True)
+        return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
     def rates(self, learner: Learner) -> dict[str, float]:
         """All weights learn alike."""
@@ -46,13 +52,24 @@ class Full:
 
     def save(self, learner: Learner, folder: Path) -> None:
         """Weights, config, tokenizer and chat template."""
-        save_file(_untied(learner.model), folder / "model.safetensors", metadata={"format": "pt"})
+        tensors = _untied(learner.model)
+        if set(tensors) <= set(_names(learner.base)):
+            save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        else:
+            # The files of some architectures name or divide tensors otherwise than the model does.
+            learner.model.save_pretrained(folder, max_shard_size="1000GB")
         config = json.loads((learner.base / "config.json").read_text(encoding="utf-8"))
         config["dtype"] = "float32"
         (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         for name in _COMPANIONS:
             if (learner.base / name).is_file():
                 shutil.copyfile(learner.base / name, folder / name)
+
+
+def _names(folder: Path) -> Iterator[str]:
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            yield from file.keys()
 
 
 def _untied(model: PreTrainedModel) -> dict[str, torch.Tensor]:

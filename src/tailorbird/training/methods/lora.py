@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
 from tailorbird.text.normalisation import nearest
+from tailorbird.training.architecture import blocks, text_config
 from tailorbird.training.methods.registry import Learner, register
 from tailorbird.training.network import read_model
 
@@ -36,9 +37,19 @@ class LoraLinear(nn.Module):
         self.A = nn.Parameter(a_RI.to(device))
         self.B = nn.Parameter(torch.zeros(linear.out_features, rank, device=device))
 
-    def weight(self) -> torch.Tensor:
+    def frozen(self) -> torch.Tensor:
         """The frozen weight (outputs, inputs) in the type it is multiplied in."""
         return self.linear.weight
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The layer's own weight as it is held: some architectures ask for its type."""
+        return self.linear.weight
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """The layer's own bias."""
+        return self.linear.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(…, inputs) to (…, outputs)."""
@@ -63,8 +74,8 @@ class JoinedLora:
 
     def lay_end_to_end(self) -> None:
         """Makes one matrix of the frozen weights, so that they are multiplied at once."""
-        self._weight_OI = torch.cat([layer.weight() for layer in self.layers])
-        parts = torch.split(self._weight_OI, [layer.weight().shape[0] for layer in self.layers])
+        self._weight_OI = torch.cat([layer.frozen() for layer in self.layers])
+        parts = torch.split(self._weight_OI, [layer.frozen().shape[0] for layer in self.layers])
         for layer, part_OI in zip(self.layers, parts, strict=True):
             layer.linear.weight.data = part_OI
 
@@ -73,8 +84,8 @@ class JoinedLora:
         if self._weight_OI is not None:
             return self._weight_OI
         if len(self.layers) == 1:
-            return self.layers[0].weight()
-        return torch.cat([layer.weight() for layer in self.layers])
+            return self.layers[0].frozen()
+        return torch.cat([layer.frozen() for layer in self.layers])
 
     def __call__(self, x_TI: torch.Tensor) -> torch.Tensor:
         """W x + bias + scaling · B A x of each layer, side by side."""
@@ -158,7 +169,7 @@ class DoraLinear(LoraLinear):
 
     def __init__(self, linear: nn.Linear, rank: int, scaling: float) -> None:
         super().__init__(linear, rank, scaling)
-        self.magnitude = nn.Parameter(self.weight().float().norm(dim=1))
+        self.magnitude = nn.Parameter(self.frozen().float().norm(dim=1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(…, inputs) to (…, outputs)."""
@@ -172,7 +183,7 @@ class DoraLinear(LoraLinear):
     def relative_magnitude(self) -> torch.Tensor:
         """m / ‖W + s B A‖ (outputs,), in fp32; the norm is detached."""
         with torch.no_grad():
-            norm_O: torch.Tensor = torch.addmm(self.weight().float(), self.B, self.A, alpha=self.scaling).norm(dim=1)
+            norm_O: torch.Tensor = torch.addmm(self.frozen().float(), self.B, self.A, alpha=self.scaling).norm(dim=1)
         relative_O: torch.Tensor = self.magnitude / norm_O
         return relative_O
 
@@ -238,25 +249,31 @@ class Lora:
 
     def check(self, learner: Learner) -> None:
         """Raises InvalidInput: no adapter settings, a rank that is no low rank, a layer that does not exist."""
-        lora, hidden = shape_of(learner.settings), learner.model.config.hidden_size
+        lora, hidden = shape_of(learner.settings), text_config(learner.model).hidden_size
         if not 1 <= lora.rank <= hidden:
             raise InvalidInput(
                 f"rank {lora.rank} does not lie between 1 and the model's hidden size, {hidden}",
                 "choose a rank of 8 to 64; where that is too little, train all weights (method full)",
                 code="rank_out_of_range",
             )
-        known = {path.rpartition(".")[2] for path in linear_layers(learner.model)}
+        known = {path.rpartition(".")[2] for path in block_layers(learner.model)}
         for target in lora.targets:
             if target not in known:
                 near = nearest(target, known)
                 hint = f"did you mean {near}?" if near else f"this model has: {', '.join(sorted(known))}"
                 raise InvalidInput(f"the model has no linear layer named {target}", hint, code="target_unknown")
+        if unfit := set(lora.targets) - _peft_targets(learner.model, lora.targets):
+            raise InvalidInput(
+                f"PEFT places no adapter on {', '.join(sorted(unfit))} of a {text_config(learner.model).model_type} model",
+                f"leave {', '.join(sorted(unfit))} out of the targets",
+                code="target_unfit",
+            )
 
     def prepare(self, learner: Learner) -> dict[str, nn.Parameter]:
         """Freezes all weights and puts an adapter beside each target, in the order of the model's layers."""
         targets, model = shape_of(learner.settings).targets, learner.model
         model.requires_grad_(False)
-        for path, linear in linear_layers(model).items():
+        for path, linear in block_layers(model).items():
             parent, _, name = path.rpartition(".")
             if name in targets:
                 setattr(model.get_submodule(parent), name, self.adapted(linear, learner))
@@ -275,7 +292,34 @@ class Lora:
 
     def save(self, learner: Learner, folder: Path) -> None:
         """The adapter alone, in PEFT format."""
-        write_adapter(adapted_layers(learner.model), shape_of(learner.settings), folder)
+        lora, adapted = shape_of(learner.settings), adapted_layers(learner.model)
+        others = {path.rpartition(".")[2] for path in linear_layers(learner.model)}
+        # A name that layers elsewhere bear too would have PEFT adapt those as well: paths then stand for names.
+        unique = others.isdisjoint(lora.targets)
+        write_adapter(adapted, lora if unique else lora.model_copy(update={"targets": tuple(adapted)}), folder)
+
+
+def _peft_targets(model: Any, names: Iterable[str]) -> set[str]:
+    """Those of ``names`` on whose layers PEFT places adapters. Of a mixture it takes the names of some shared layers for those of experts,
+    which are one tensor in transformers 5; and fused kernels of state-space blocks go past some layers."""
+    from peft import LoraConfig
+    from peft.tuners.tuners_utils import _check_lora_target_modules_mamba as check
+    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers as convert
+
+    asked = LoraConfig(target_modules=sorted(names))
+    try:
+        convert(asked, model, None)
+    except ValueError:
+        return set()
+    return {name for name in asked.target_modules or () if not _raises(check, asked, model, name)}
+
+
+def _raises(check: Callable[..., object], *given: Any) -> bool:
+    try:
+        check(*given)
+    except ValueError:
+        return True
+    return False
 
 
 def shape_of(settings: TrainingSettings) -> LoraSettings:
@@ -291,6 +335,12 @@ def linear_layers(model: Any) -> dict[str, nn.Linear]:
     """Linear layers by path, the output head left out: serving engines load no adapter there."""
     head = model.get_output_embeddings()
     return {path: layer for path, layer in model.named_modules() if isinstance(layer, nn.Linear) and layer is not head}
+
+
+def block_layers(model: Any) -> dict[str, nn.Linear]:
+    """Linear layers of the decoder's blocks, by path: those that take adapters. A multimodal model's other parts have none."""
+    inside = {id(module) for module in blocks(model).modules()}
+    return {path: layer for path, layer in linear_layers(model).items() if id(layer) in inside}
 
 
 def adapted_layers(model: PreTrainedModel) -> dict[str, LoraLinear]:

@@ -66,7 +66,7 @@ class QloraLinear(LoraLinear):
     def __init__(self, linear: nn.Linear, rank: int, scaling: float) -> None:
         super().__init__(quantised(linear), rank, scaling)
 
-    def weight(self) -> torch.Tensor:
+    def frozen(self) -> torch.Tensor:
         """The frozen weight (outputs, inputs), dequantised."""
         assert isinstance(self.linear, Nf4Linear)
         return self.linear.dequantised()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from transformers import AutoConfig
 
 from tailorbird.domain.errors import InvalidInput, ModelInvalid, Unavailable
 from tailorbird.domain.preflight import Examination, PreflightFinding, PreflightSeverity, ShownToken
 from tailorbird.ports.trainer import TrainingJob
-from tailorbird.training.batches import Batches, pack
+from tailorbird.training.batches import Batches, RowLayout
+from tailorbird.training.forward_proof import proof_of
 from tailorbird.training.network import Network
 from tailorbird.training.preflight.context import PreflightContext, blocking, read_subject
 from tailorbird.training.preflight.gradient_check import additive, gradient_error
@@ -52,13 +54,13 @@ def check_packing(network: Network, rows: Sequence[TokenizedRow]) -> None:
     Raises ModelInvalid where the architecture does not bear packing.
     """
     shortest = sorted(rows, key=lambda row: len(row.ids))[:2]
-    both = pack(shortest, network.dtype, network.device)
+    both = network.pack(shortest)
     packed = float(network.answer_losses(both)[both.owners_A == len(shortest) - 1].sum())
     plain = network.plain_loss_sum(shortest[-1])
     if abs(packed - plain) > _TOLERANCE[network.dtype] * (1 + plain):
         raise ModelInvalid(
             f"rows computed together and one by one differ ({packed:.4f} and {plain:.4f} nats)",
-            "use a decoder of the Llama kind (full causal attention, a plain output head)",
+            "use another base model: rows of this one see one another, although its architecture passed the test on small weights",
             code="model_unsupported",
         )
 
@@ -100,7 +102,20 @@ def _weighed(subject: PreflightContext) -> tuple[list[PreflightFinding], dict[st
         error = gradient_error(subject)
     except (InvalidInput, Unavailable) as refused:
         return [blocking(refused.error_code, refused.message, refused.hint)], {}
+    found += _packing(subject)
     return found + additive(error), measured | {"gradient_error": error}
+
+
+def _packing(subject: PreflightContext) -> list[PreflightFinding]:
+    """A note where the architecture does not bear packing."""
+    config = AutoConfig.from_pretrained(subject.job.base, local_files_only=True, trust_remote_code=False)
+    layout = proof_of(config).layout
+    if layout is RowLayout.TREE:
+        return []
+    how = "padded to one length" if layout is RowLayout.PADDED else "computed one at a time"
+    what = f"rows of this architecture ({config.model_type}) are {how}: packed, its first layers at random weights gave other gradients"
+    remedy = "nothing to do: what is learned is the same; a shared prompt is computed again for each row"
+    return [PreflightFinding(code="rows_not_packed", severity=PreflightSeverity.NOTE, what=what, remedy=remedy)]
 
 
 def _counts(subject: PreflightContext) -> dict[str, float]:

@@ -41,7 +41,14 @@ class PreflightContext:
     @property
     def limit(self) -> int:
         """Tokens a row may have: the settings' limit, or the model's context where that is less."""
-        return min(self.job.settings.max_length, int(self.config.get("max_position_embeddings", self.job.settings.max_length)))
+        most = self.job.settings.max_length
+        return min(most, int(self.text_config.get("max_position_embeddings") or most))
+
+    @property
+    def text_config(self) -> dict[str, Any]:
+        """The part of the config that describes the decoder: all of it, or the text part of a multimodal model's."""
+        found = self.config.get("text_config")
+        return found if isinstance(found, dict) else self.config
 
 
 def read_subject(job: TrainingJob) -> PreflightContext:

@@ -1,8 +1,8 @@
 """Gradient check: the gradient of eight rows together against the sum of eight gradients.
 
-The first two layers of the model are read, with embeddings and head, and trained by the job's own method: the same code as in the run, in
-seconds whatever the model's size. Faults of normalisation and packing change every step and no message tells (transformers#34191,
-Soup#720).
+The first layers of the model are read (two, or as many as show each kind of layer), with embeddings and head, and trained by the job's own
+method: the same code as in the run, in seconds whatever the model's size. Faults of normalisation and packing change every step and no
+message tells (transformers#34191, Soup#720).
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoConfig
 from transformers.utils import logging as transformers_verbosity
 
 from tailorbird.domain.preflight import PreflightFinding
-from tailorbird.training.batches import pack
+from tailorbird.training.architecture import first_layers
 from tailorbird.training.methods import Learner, method_named
 from tailorbird.training.network import Network
 from tailorbird.training.preflight.context import PreflightContext, blocking
 from tailorbird.training.tokenization import TokenizedRow
 
-_ROWS, _LAYERS = 8, 2
+_ROWS = 8
 #: Relative error of the whole gradient in fp32: rounding stays below 1e-5, a row counted twice is above 1e-1.
 TOLERANCE = 1e-3
 _CPU = torch.device("cpu")
@@ -49,7 +50,7 @@ def additive(error: float) -> list[PreflightFinding]:
     if error <= TOLERANCE:
         return []
     what = f"the gradient of {_ROWS} rows together is not the sum of theirs (relative error {error:.1e}): rows see one another"
-    return [blocking("gradient_not_additive", what, "use a decoder of the Llama kind (full causal attention, a plain output head)")]
+    return [blocking("gradient_not_additive", what, "use another base model")]
 
 
 def _chosen(rows: Sequence[TokenizedRow]) -> list[TokenizedRow]:
@@ -90,16 +91,25 @@ def _sliced(subject: PreflightContext, folder: Path) -> Path:
     for path in subject.job.base.iterdir():
         if path.name != "config.json":
             (folder / path.name).symlink_to(path.resolve())
-    layers = min(_LAYERS, int(subject.config["num_hidden_layers"]))
-    config = subject.config | {"num_hidden_layers": layers}
-    if isinstance(config.get("layer_types"), list):
-        config["layer_types"] = config["layer_types"][:layers]
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    config = first_layers(AutoConfig.from_pretrained(subject.job.base, local_files_only=True, trust_remote_code=False))
+    (folder / "config.json").write_text(json.dumps(subject.config | _shortened(subject.config, config.to_dict())), encoding="utf-8")
     return folder
+
+
+def _shortened(config: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
+    """Those entries of ``first``, the config of the first layers, that say how many there are, as they stand in ``config``; all experts
+    stay, for their weights are read."""
+    text = {name: _shortened(config[name], first[name]) for name in ("text_config",) if isinstance(config.get(name), dict)}
+    if text:
+        return {"text_config": config["text_config"] | text["text_config"]}
+    total = config.get("num_hidden_layers")
+    lists = {name: value for name, value in first.items() if isinstance(value, list) and isinstance(config.get(name), list)}
+    counted = {name: value for name, value in lists.items() if total is None or len(config[name]) == total}
+    return counted | ({"num_hidden_layers": first["num_hidden_layers"]} if total is not None else {})
 
 
 def _gradient(network: Network, rows: Sequence[TokenizedRow], parameters: dict[str, torch.nn.Parameter]) -> torch.Tensor:
     """All gradients of the summed loss of ``rows``, as one vector."""
-    loss = network.loss_sum(pack(rows, network.dtype, network.device))
+    loss = network.loss_sum(network.pack(rows))
     found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     return torch.cat([grad.flatten().double() for grad in found if grad is not None])

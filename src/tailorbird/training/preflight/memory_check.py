@@ -7,7 +7,9 @@ arXiv 2205.05198; the inputs of adapted layers) + one block of logits. The longe
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -22,6 +24,8 @@ from tailorbird.training.resource_meter import GIB, free_gib
 #: What allocators and copies take, as multiples of the formula. Measured on two CPU cores: LoRA on 135 M weights, 1.3 GiB above the model.
 _CPU_SLACK, _GPU_SLACK = 1.4, 1.1
 _LOGIT_ROWS = 256
+#: Names of tensors of a block, with its number.
+_BLOCK = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 #: Bytes of a weight in 4 bits with its scales quantised again.
 NF4_BYTES = 0.516
 
@@ -50,12 +54,12 @@ def _longest_pack(subject: PreflightContext) -> int:
 
 
 def _needed(subject: PreflightContext, tokens: int, slack: float) -> float:
-    settings, config = subject.job.settings, subject.config
+    settings, config = subject.job.settings, subject.text_config
     wide = _bytes_of(settings)
     fixed = held_gib(subject.job.base, settings) * GIB
-    hidden, inner = int(config["hidden_size"]), int(config["intermediate_size"])
-    kept = wide * int(config["num_hidden_layers"]) * (17 * hidden + (3 * hidden + inner if settings.lora else 0))
-    passing = tokens * kept + 3 * 4 * int(config["vocab_size"]) * min(_LOGIT_ROWS, tokens)
+    hidden, inner = _widths(config)
+    kept = wide * _blocks(subject.job.base) * (17 * hidden + (3 * hidden + inner if settings.lora else 0))
+    passing = tokens * kept + 3 * 4 * int(config.get("vocab_size") or 0) * min(_LOGIT_ROWS, tokens)
     return float(fixed + slack * passing) / GIB
 
 
@@ -82,7 +86,7 @@ def _weights(base: Path) -> tuple[int, int]:
             for name in names:
                 shape = file.get_slice(name).get_shape()
                 size = int(torch.Size(shape).numel())
-                if len(shape) == 2 and ".layers." in name:
+                if len(shape) >= 2 and _BLOCK.search(name):
                     linear += size
                 else:
                     other += size
@@ -92,6 +96,21 @@ def _weights(base: Path) -> tuple[int, int]:
 def _adapter(base: Path, lora: LoraSettings) -> int:
     """Adapter weights, taking every target for as large as the largest layer of a block: an upper bound."""
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
-    return (
-        int(config["num_hidden_layers"]) * len(lora.targets) * lora.rank * (int(config["hidden_size"]) + int(config["intermediate_size"]))
-    )
+    text = config.get("text_config")
+    return _blocks(base) * len(lora.targets) * lora.rank * sum(_widths(text if isinstance(text, dict) else config))
+
+
+def _widths(config: dict[str, Any]) -> tuple[int, int]:
+    """Width of the stream, and the larger one between the two products of a block; four times the first where the config names none."""
+    hidden = int(config.get("hidden_size") or config.get("n_embd") or config.get("d_model") or 0)
+    inner = config.get("intermediate_size")
+    return hidden, int(inner) if isinstance(inner, int) else 4 * hidden
+
+
+def _blocks(base: Path) -> int:
+    """How many blocks the weights hold."""
+    numbers = [0]
+    for path in sorted(base.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            numbers += [1 + int(found[1]) for name in file.keys() if (found := _BLOCK.search(name))]  # noqa: SIM118 - no mapping
+    return max(numbers)

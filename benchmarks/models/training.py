@@ -1,0 +1,72 @@
+"""Matrix of architectures in training, written to ``results/models/training.json``: ``training.py [MODEL_TYPE]...``.
+
+Each architecture is a tiny random model with every kind of layer of its family. The columns: gradients of every adapter parameter (fp32,
+B not zero, rows together as the loop computes them) and logits equal those of transformers and PEFT, each row alone; the merged model
+equals base and adapter; an interrupted training ends in the same bytes; the doctor finds nothing that stands in the way; full
+fine-tuning writes a model that transformers reads. Beside them: how rows are laid out, and whether the written-out pass computes them.
+With names, only those are measured, and the others are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import tempfile
+import time
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent / "tests")]
+
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from machine import commit, machine  # noqa: E402
+
+from support.model_families import FAMILIES, write_family  # noqa: E402
+from support.training_families import check_training  # noqa: E402
+
+TARGET = HERE.parent / "results" / "models" / "training.json"
+COLUMNS = ("gradients", "merged", "resumed", "doctor", "full")
+
+
+def measured(model_type: str) -> dict[str, Any]:
+    """One architecture's columns; where it cannot be trained at all, why."""
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            found = check_training(write_family(Path(folder) / "base", model_type), Path(folder))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the result of this architecture
+            found = {"failed": f"{type(error).__name__}: {str(error)[:200]}"}
+    return found | {"seconds": round(time.perf_counter() - started, 1)}
+
+
+def main() -> None:
+    """Measures, writes and prints."""
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    known = json.loads(TARGET.read_text(encoding="utf-8"))["architectures"] if TARGET.is_file() else {}
+    for name in sys.argv[1:] or sorted(FAMILIES):
+        known[name] = measured(name)
+        print(name, json.dumps(known[name]), file=sys.stderr, flush=True)
+        told = _written(known)
+    print(json.dumps(told))
+
+
+def _written(known: dict[str, Any]) -> dict[str, Any]:
+    """Writes what is known after each architecture, so that a run that is ended keeps what it measured."""
+    whole = [name for name, found in known.items() if "failed" not in found and all(found.get(column) for column in COLUMNS)]
+    bar = {"value": len(whole), "of": len(known), "bar": 26, "aim": len(known), "unit": "architectures", "holds": len(whole) >= 26}
+    told = {"benchmark": "models", "machine": machine(), "commit": commit(), "bars": {"architectures_trained": bar}}
+    more = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "torch": torch.__version__, "transformers": transformers.__version__}
+    TARGET.parent.mkdir(parents=True, exist_ok=True)
+    TARGET.write_text(json.dumps({**told, **more, "architectures": known}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return told
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Trainings of any architecture are those of transformers and PEFT, whichever pass computes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig
+
+from support.model_families import FAMILIES, config_of, write_family
+from support.oracle import edit_json
+from support.training_families import CPU, check_training, gradient_error, rows_of
+from tailorbird.training.architecture import first_layers, window_of
+from tailorbird.training.batches import RowLayout, divide, pack, packed_tokens
+from tailorbird.training.forward_proof import proof_of
+from tailorbird.training.network import Network, read_model
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+
+#: A few that differ as much as possible: packed with a norm of its own, own logits, sinks and experts, a running state, a wrapper.
+FEW = ("qwen3", "gemma2", "gpt_oss", "falcon_h1", "mistral3")
+
+
+@pytest.mark.parametrize("model_type", FEW)
+def test_gradients_and_logits_are_those_of_peft(model_type: str, tmp_path: Path) -> None:
+    worst, off = gradient_error(write_family(tmp_path / "base", model_type), tmp_path / "adapter")
+    assert worst < 1e-3
+    assert off < 1e-4
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("model_type", sorted(FAMILIES))
+def test_every_column_of_every_family(model_type: str, tmp_path: Path) -> None:
+    found = check_training(write_family(tmp_path / "base", model_type), tmp_path)
+    assert all(found[column] for column in ("gradients", "merged", "resumed", "doctor", "full")), found
+
+
+@pytest.mark.parametrize(
+    ("model_type", "layout", "written_out"),
+    [
+        ("llama", RowLayout.TREE, True),
+        ("qwen3", RowLayout.TREE, False),
+        ("granite", RowLayout.TREE, False),
+        ("mistral", RowLayout.PADDED, False),
+        ("falcon_h1", RowLayout.PADDED, False),
+        ("gpt_oss", RowLayout.PADDED, False),
+    ],
+)
+def test_a_test_of_equality_chooses_the_pass(model_type: str, layout: RowLayout, written_out: bool) -> None:
+    proof = proof_of(config_of(model_type))
+    assert (proof.layout, proof.written_out) == (layout, written_out)
+
+
+def test_a_window_wider_than_all_rows_changes_nothing(tmp_path: Path) -> None:
+    config = config_of("mistral")
+    config.sliding_window = 64
+    assert proof_of(config).written_out
+    assert window_of(config) == 64
+
+
+def test_longer_rows_than_the_window_are_not_packed(tmp_path: Path) -> None:
+    folder = write_family(tmp_path, "mistral")
+    edit_json(folder / "config.json", sliding_window=64)
+    network, rows = Network(read_model(folder, torch.float32, CPU), "fp32"), rows_of((14, 90))
+    network.settle(rows[:1])
+    assert network.layout is RowLayout.TREE
+    network.settle(rows)
+    assert network.layout is RowLayout.PADDED
+    both = network.answer_losses(network.pack(rows))
+    alone = [network.plain_loss_sum(row) for row in rows]
+    assert float(both.sum()) == pytest.approx(sum(alone), rel=1e-4)
+
+
+def test_padded_rows_stand_below_one_another() -> None:
+    rows = rows_of()
+    packed = pack(rows, torch.float32, CPU, RowLayout.PADDED)
+    assert packed.ids_1T.shape == (4, 43)
+    assert packed.tokens == packed_tokens(rows, RowLayout.PADDED)
+    flat = packed.ids_1T.flatten()
+    assert [int(flat[place + 1]) for place in packed.answers_A.tolist()[:2]] == list(rows[0].targets[:2])
+    assert [len(part) for part in divide(rows, 60, RowLayout.PADDED)] == [2, 1, 1]
+    assert [len(part) for part in divide(rows, 60, RowLayout.SINGLE)] == [1, 1, 1, 1]
+
+
+def test_the_first_layers_show_each_kind_once() -> None:
+    config = AutoConfig.for_model(
+        "qwen3_5_text", num_hidden_layers=8, layer_types=["linear_attention"] * 3 + ["full_attention"] + ["linear_attention"] * 4
+    )
+    made = first_layers(config)
+    assert (made.num_hidden_layers, made.layer_types[-1]) == (4, "full_attention")
+    assert config.num_hidden_layers == 8
