@@ -114,3 +114,12 @@ def _blocks(base: Path) -> int:
         with safe_open(path, framework="pt") as file:
             numbers += [1 + int(found[1]) for name in file.keys() if (found := _BLOCK.search(name))]  # noqa: SIM118 - no mapping
     return max(numbers)
+
+
+def layer_names(base: Path) -> set[str]:
+    """Names that layers of the decoder's blocks bear in the files of the weights."""
+    found: set[str] = set()
+    for path in sorted(base.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            found |= {name.removesuffix(".weight").rpartition(".")[2] for name in file.keys() if _BLOCK.search(name)}  # noqa: SIM118
+    return found

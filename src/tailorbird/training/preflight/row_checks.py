@@ -8,6 +8,7 @@ from itertools import takewhile
 from tailorbird.domain.preflight import PreflightFinding, PreflightSeverity
 from tailorbird.text.prompt_rendering import quoted
 from tailorbird.training.preflight.context import PreflightContext, blocking, warning
+from tailorbird.training.preflight.memory_check import layer_names
 from tailorbird.training.tokenization import TokenizedRow
 
 
@@ -139,8 +140,14 @@ def servable(subject: PreflightContext) -> list[PreflightFinding]:
     lora = subject.job.settings.lora
     if lora is None:
         return []
-    found = []
-    beyond = sorted(set(lora.targets) - SERVED_TARGETS)
+    found = list[PreflightFinding]()
+    others = set(lora.targets) - SERVED_TARGETS
+    beyond = sorted(others - (layer_names(subject.job.base) if others else set()))
+    if unproven := sorted(others - set(beyond)):
+        what = (
+            f"whether vLLM loads an adapter on {', '.join(unproven)} was not tested; tailorbird's engine takes any linear layer of a block"
+        )
+        found.append(warning("target_unproven", what, "serve with tailorbird's engine, or leave these out of the targets"))
     if beyond:
         what = f"no serving engine loads an adapter on {', '.join(beyond)}"
         found.append(blocking("target_unservable", what, f"adapt only {', '.join(sorted(SERVED_TARGETS))}"))
