@@ -78,7 +78,7 @@ def bytes_of(tokenizer: Any, token: int) -> bytes:
 
 def targets_of(model: Any) -> list[str]:
     """Paths of the linear layers that an adapter may change: all that text passes through, but for what PEFT leaves to Mamba's kernels."""
-    mamba = any("mamba" in type(module).__name__.lower() for module in model.modules())
+    mamba = any(isinstance(getattr(module, "D", None), torch.nn.Parameter) for module in model.modules())
     return [
         path
         for path, module in model.named_modules()

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,8 +39,11 @@ class ModuleAdapter:
 
     def __init__(self, deltas: dict[str, LowRank], experts: dict[tuple[str, str], ExpertDelta]) -> None:
         self.deltas, self.experts = deltas, experts
+        routed = {path for path in deltas if sum(part.isdigit() for part in path.split(".")) > 1}
+        #: Paths of what every text passes through: not what belongs to one expert.
+        self.passed = (deltas.keys() - routed) | {path for path, _ in experts}
         #: True where a changed layer may see its rows in another order, as an expert does: its rows cannot stand beside those of others.
-        self.apart = bool(experts) or any(sum(part.isdigit() for part in path.split(".")) > 1 for path in deltas)
+        self.apart = bool(experts or routed)
 
     @property
     def nbytes(self) -> int:
@@ -222,6 +225,9 @@ class AdapterHooks:
         for path in adapter.deltas.keys() - self._hooked:
             self._model.get_submodule(path).register_forward_hook(self._hook(path))
             self._hooked.add(path)
+        for path in {path for path, _ in adapter.experts} - self._hooked:
+            self._change_experts(path)
+            self._hooked.add(path)
 
     @contextmanager
     def applied(self, ranges: Sequence[RowRange], rows: int, length: int) -> Iterator[None]:
@@ -229,29 +235,32 @@ class AdapterHooks:
         self._ranges = [one for one in ranges if one.adapter is not None]
         self._shape = (rows, length)
         self.reached = set()
-        with ExitStack() as changed:
-            for one in self._ranges:
-                if one.adapter is not None and one.adapter.experts:
-                    assert len(ranges) == 1, "an adapter on experts is computed apart"
-                    changed.enter_context(self._experts_changed(one.adapter))
-            try:
-                yield
-            finally:
-                self._ranges = ()
-
-    @contextmanager
-    def _experts_changed(self, adapter: ModuleAdapter) -> Iterator[None]:
-        """Inside, the joint tensors of experts are those of ``adapter``."""
-        held = [(self._model.get_submodule(path), name, delta) for (path, name), delta in adapter.experts.items()]
-        before = [module._parameters[name] for module, name, _ in held]
+        assert len(ranges) == 1 or not any(one.adapter.experts for one in ranges if one.adapter), "experts are changed apart"
         try:
-            for (module, name, delta), own in zip(held, before, strict=True):
-                changed = torch.baddbmm(own.detach(), delta.left, delta.right)
-                module._parameters[name] = torch.nn.Parameter(changed, requires_grad=False)
             yield
         finally:
-            for (module, name, _), own in zip(held, before, strict=True):
-                module._parameters[name] = own
+            self._ranges = ()
+
+    def _change_experts(self, path: str) -> None:
+        """The joint tensors of the experts at ``path`` are changed while these are computed, one layer at a time."""
+        module = self._model.get_submodule(path)
+        own: dict[str, torch.nn.Parameter] = {}
+
+        def change(*_: Any) -> None:
+            for one in self._ranges:
+                for (place, name), delta in one.adapter.experts.items() if one.adapter is not None else ():
+                    if place == path:
+                        own[name] = module._parameters[name]
+                        changed = torch.baddbmm(own[name].detach(), delta.left, delta.right)
+                        module._parameters[name] = torch.nn.Parameter(changed, requires_grad=False)
+                        self.reached.add(path)
+
+        def restore(*_: Any) -> None:
+            module._parameters.update(own)
+            own.clear()
+
+        module.register_forward_pre_hook(change)
+        module.register_forward_hook(restore, always_call=True)
 
     def _hook(self, path: str) -> Any:
         def add(_: Any, given: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor:

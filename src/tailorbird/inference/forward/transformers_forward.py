@@ -101,8 +101,8 @@ class TransformersForward:
             self._hooks.cover(adapter)
             with self._hooks.applied([RowRange(0, 1, adapter)], 1, 2):
                 self._decoder(input_ids=torch.zeros((1, 2), dtype=torch.long, device=self._device))
-                unreached = adapter.deltas.keys() - self._hooks.reached
-        if unreached and not adapter.apart:
+                unreached = adapter.passed - self._hooks.reached
+        if unreached:
             raise refused_adapter(
                 folder, f"{sorted(unreached)[0]} takes no part in reading text, so that the adapter would do nothing there"
             )
