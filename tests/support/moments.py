@@ -97,8 +97,8 @@ def _watch_transactions(passing: Passing) -> None:
     writing = SqliteFile.writing
 
     @contextmanager
-    def watched(self: SqliteFile, *, durable: bool = True) -> Iterator[Connection]:
-        with writing(self, durable=durable) as connection:
+    def watched(self: SqliteFile, tenant: str | None = None, *, durable: bool = True) -> Iterator[Connection]:
+        with writing(self, tenant, durable=durable) as connection:
             yield connection
             passing("a transaction is written")
         passing("a transaction is committed")
