@@ -22,8 +22,10 @@ SEED = 20
 HERE = Path(__file__).resolve().parent
 #: Names, kinds of documents with their facts, rules, and closed documents: see the comments there.
 WORDS: dict[str, Any] = yaml.safe_load((HERE / "words.yml").read_text(encoding="utf-8"))
-#: Queries and questions for each document that everybody may read; every fifth question is the last turn of a conversation.
-QUERIES, QUESTIONS, TALK_EVERY = 4, 4, 5
+#: Queries and questions for each document that everybody may read; every fourth question is the last turn of a conversation.
+QUERIES, QUESTIONS, TALK_EVERY = 8, 2, 4
+#: How many of the questions are kept.
+TALKS = 150
 #: Of how many mentions a name is that of the house rather than the official one.
 HOUSE_NAMES = 0.65
 
@@ -133,13 +135,17 @@ def _asked(drawn: random.Random, page: Page, told: Told) -> str:
 def _queries(drawn: random.Random, pages: Sequence[Page]) -> tuple[list[tuple[str, str]], list[tuple[str, str, int]]]:
     """Queries, and what answers them: the document with the fact (2) and, where there is one, the document beside it (1)."""
     texts: dict[str, Page] = {}
+    seen = set[str]()
     for page in pages:
-        facts = [told for told in page.facts for _ in range(4)]
+        facts = [told for told in page.facts for _ in range(4 * QUERIES)]
         drawn.shuffle(facts)
         for told in facts:
             if sum(one is page for one in texts.values()) == QUERIES:
                 break
-            texts.setdefault(_asked(drawn, page, told), page)
+            text = _asked(drawn, page, told)
+            if text.lower() not in seen:
+                seen.add(text.lower())
+                texts[text] = page
     listed = list(texts.items())
     drawn.shuffle(listed)
     queries = [(f"q{place:03}", text) for place, (text, _) in enumerate(listed)]
@@ -165,7 +171,7 @@ def _talks(drawn: random.Random, pages: Sequence[Page]) -> list[list[dict[str, s
                 seen.add("\n".join(turns))
                 talks.append([{"role": ("user", "assistant")[number % 2], "content": turn} for number, turn in enumerate(turns)])
     drawn.shuffle(talks)
-    return talks
+    return talks[:TALKS]
 
 
 def _write(name: str, rows: Sequence[dict[str, object]]) -> None:
