@@ -2,9 +2,9 @@
 
 Each architecture is a tiny random model with every kind of layer of its family. The columns: gradients of every adapter parameter (fp32,
 B not zero, rows together as the loop computes them) and logits equal those of transformers and PEFT, each row alone; the merged model
-equals base and adapter; an interrupted training ends in the same bytes; the doctor finds nothing that stands in the way; full
-fine-tuning writes a model that transformers reads. Beside them: how rows are laid out, and whether the written-out pass computes them.
-With names, only those are measured, and the others are kept.
+equals base and adapter; an interrupted training ends in the same bytes; the doctor finds nothing that stands in the way; QLoRA
+trains an adapter that PEFT loads; full fine-tuning writes a model that transformers reads. Beside them: how rows are laid out, and whether
+the written-out pass computes them. With names, only those are measured, and the others are kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from support.model_families import FAMILIES, write_family  # noqa: E402
 from support.training_families import check_training  # noqa: E402
 
 TARGET = HERE.parent / "results" / "models" / "training.json"
-COLUMNS = ("gradients", "merged", "resumed", "doctor", "full")
+COLUMNS = ("gradients", "merged", "resumed", "doctor", "qlora", "full")
 
 
 def measured(model_type: str) -> dict[str, Any]:

@@ -137,7 +137,11 @@ def test_logins_that_succeed_are_not_counted(deps: Dependencies) -> None:
     assert ask(deps, story) == {200}
 
 
-@given(st.lists(st.tuples(st.floats(0, 30), st.booleans()), max_size=60))
+#: Seconds that add up without a rounding.
+_PAUSES = st.integers(0, 30 * 16).map(lambda sixteenths: sixteenths / 16)
+
+
+@given(st.lists(st.tuples(_PAUSES, st.booleans()), max_size=60))
 def test_no_window_holds_more_failures_than_allowed(attempts: list[tuple[float, bool]]) -> None:
     now, failed = 0.0, []
     throttle = Throttle(most=3, seconds=60, now=lambda: now)

@@ -7,7 +7,7 @@ import re
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tailorbird.console.markdown import markdown_html
@@ -50,7 +50,15 @@ _ACTIVE = ["<script>", "&lt;b&gt;", "&#60;", "[a](javascript:b)", "![a](//b.c/d.
 _PIECES = st.sampled_from([*_BLOCKS, *_ACTIVE, " ", "    ", "\n", "\n\n", "---\n", "\n- ", "\n# "])
 
 
+def letters(text: str) -> list[str]:
+    """Those of a text without its entities, however often they were escaped: within code they stand for themselves."""
+    while (plain := html.unescape(text)) != text:
+        text = plain
+    return sorted(filter(str.isalpha, text))
+
+
 @given(st.lists(_PIECES, max_size=40).map("".join))
+@example("```&lt;b&gt;")
 def test_whatever_is_written_only_tags_without_an_effect_come_out(text: str) -> None:
     made = str(markdown_html(text))
     assert set(re.findall(r"<\s*/?\s*([a-zA-Z0-9]+)", made)) <= _TAGS
@@ -62,8 +70,8 @@ def test_whatever_is_written_only_tags_without_an_effect_come_out(text: str) -> 
         ' class="scroll" tabindex="0" role="group" aria-label="Table"',
         *(f' start="{number}"' for number in range(10)),
     }
-    shown = html.unescape(re.sub(r"<[^>]*>", "", made))
-    assert sorted(filter(str.isalpha, shown)) == sorted(filter(str.isalpha, html.unescape(text))), "all that was written is shown"
+    shown = re.sub(r"<[^>]*>", "", made)
+    assert letters(shown) == letters(text), "all that was written is shown"
 
 
 @pytest.mark.parametrize(

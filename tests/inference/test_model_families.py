@@ -137,6 +137,21 @@ def test_a_lost_cache_costs_time_and_nothing_else(lost: bool) -> None:
     assert (last - whole).abs().max() < 1e-3 * whole.abs().max()
 
 
+def test_a_model_that_keeps_its_state_in_itself_is_computed_without_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILIES, "recurrent_gemma", {"lru_width": 32, "attention_window_size": 8, "num_hidden_layers": 3})
+    forward = TransformersForward(model_of("recurrent_gemma", spread=2.0))
+    assert not forward.abilities.caches
+    memory, texts = forward.memory(8), (list(range(20, 40)), list(range(60, 75)))
+    with torch.inference_mode():
+        last = [
+            forward.hidden(build_batch([Part(None, text[start:stop], start, [at], stop - 1, history=text)]), memory)
+            for start, stop in ((0, 14), (14, 15))
+            for at, text in enumerate(texts)
+        ][2:]
+        whole = [forward.computed([text[:15]], None, [])[0, -1:] for text in texts]
+    assert all((one - other).abs().max() < 1e-4 for one, other in zip(last, whole, strict=True))
+
+
 def test_a_sequence_that_is_over_leaves_no_memory(family: MakeFamily) -> None:
     engine: Any = open_engine("fp32", kv_mb=8)
     wanted = servable(family("gemma3_text"), "one")

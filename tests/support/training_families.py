@@ -153,6 +153,15 @@ def doctor_passes(folder: Path, work: Path) -> bool:
     return examination.measured["gradient_error"] < 1e-3
 
 
+def learns_on_four_bits(folder: Path, work: Path) -> bool:
+    """Whether an adapter is trained on the quantised base, and stock PEFT loads it on the base as it is to other logits."""
+    trained = open_trainer().train(job_of(folder, work, "qlora"), lambda _: None)
+    ids = torch.tensor([[3, 4, 5, 6]])
+    with torch.no_grad():
+        before, after = stock(folder)(input_ids=ids).logits, stock(folder, trained.folder)(input_ids=ids).logits
+    return bool(torch.isfinite(after).all()) and not torch.equal(before, after)
+
+
 def full_alike(folder: Path, work: Path) -> bool:
     """Whether all weights are trained, and the result is read by transformers to finite logits."""
     trained = open_trainer().train(job_of(folder, work, "full"), lambda _: None)
@@ -184,5 +193,6 @@ def check_training(folder: Path, work: Path) -> dict[str, Any]:
     column("merged", lambda: merged_divergence(folder, work / "adapter", work / "merged") <= 1e-5)
     column("resumed", lambda: resumed_alike(folder, work / "resume"))
     column("doctor", lambda: doctor_passes(folder, work / "doctor"))
+    column("qlora", lambda: learns_on_four_bits(folder, work / "qlora"))
     column("full", lambda: full_alike(folder, work / "full"))
     return found

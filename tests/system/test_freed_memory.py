@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import weakref
 
-from tailorbird.system.freed_memory import return_freed_memory
+import pytest
+
+from tailorbird.system.freed_memory import return_freed_memory, return_grown_memory
 from tailorbird.system.peak_memory import resident_gib
 
 _NUMBERS = 2**23
@@ -30,3 +32,16 @@ def test_a_cycle_that_nothing_refers_to_gives_its_memory_back() -> None:
         assert resident_gib() < before - 0.05
     finally:
         gc.enable()
+
+
+def test_what_grew_is_collected_and_what_did_not_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    return_grown_memory()
+    collections: list[int] = []
+    monkeypatch.setattr("tailorbird.system.freed_memory.gc.collect", lambda: collections.append(1))
+    return_grown_memory()
+    assert not collections
+    grown = bytearray(b"x") * (2**28)
+    return_grown_memory()
+    return_grown_memory()
+    assert len(collections) == 1, "once, and again when it has grown further"
+    assert grown[-1] == ord("x")

@@ -33,7 +33,9 @@ def test_gradients_and_logits_are_those_of_peft(model_type: str, tmp_path: Path)
 @pytest.mark.parametrize("model_type", sorted(FAMILIES))
 def test_every_column_of_every_family(model_type: str, tmp_path: Path) -> None:
     found = check_training(write_family(tmp_path / "base", model_type), tmp_path)
-    assert all(found[column] for column in ("gradients", "merged", "resumed", "doctor", "full")), found
+    columns = ("gradients", "merged", "resumed", "doctor", "qlora", "full")
+    # The layers of GPT-2 are convolutions of width one, on which no adapter is placed.
+    assert all(found[column] for column in (columns[-1:] if model_type == "gpt2" else columns)), found
 
 
 @pytest.mark.parametrize(

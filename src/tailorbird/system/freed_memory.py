@@ -6,9 +6,28 @@ import ctypes
 import gc
 from contextlib import suppress
 
+from tailorbird.system.peak_memory import resident_gib
+
+#: How much more than after the last return a process may hold, in GiB, before another is worth it.
+_GROWTH = 0.1
+
+
+class _Kept:
+    """What this process held after the last return, in GiB; less where it holds less now."""
+
+    gib = 0.0
+
 
 def return_freed_memory() -> None:
     """Collects cycles, which models are full of, and returns what the allocator keeps of them where it can (glibc)."""
     gc.collect()
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def return_grown_memory() -> None:
+    """The same where the process has grown since the last time: walking all objects of a large process takes most of a second."""
+    _Kept.gib = min(_Kept.gib, resident_gib())
+    if resident_gib() > _Kept.gib + _GROWTH:
+        return_freed_memory()
+        _Kept.gib = resident_gib()

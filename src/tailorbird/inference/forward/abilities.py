@@ -95,7 +95,14 @@ class _Probe:
         self._whole: list[torch.Tensor] = []
 
     def read_whole(self) -> None:
-        self._whole = [self._logits(self._forward.computed([text], None, _ALONE)[0]) for text in (self._text, self._other)]
+        try:
+            self._whole = [self._logits(self._forward.computed([text], None, _ALONE)[0]) for text in (self._text, self._other)]
+        except Exception as error:  # whatever transformers raises: its own pass cannot compute this model
+            raise ModelInvalid(
+                f"transformers cannot compute the model ({type(error).__name__})",
+                "check its config.json, or try another version of transformers",
+                code="model_unreadable",
+            ) from error
         if not self._whole[0].isfinite().all():
             raise ModelInvalid(
                 "the model gives numbers that are none", "fetch the model again: its weights are damaged", code="model_shapes"
@@ -124,6 +131,8 @@ class _Probe:
     def caches(self) -> bool:
         cache = self._forward.fresh_cache()
         rows = [self._forward.computed([self._text[:5]], cache, _ALONE)[0]]
+        # A model that keeps its state in itself, and not in the cache, goes on with the text that came between.
+        self._forward.computed([self._other], self._forward.fresh_cache(), _ALONE)
         rows += [self._forward.computed([[token]], cache, _ALONE)[0] for token in self._text[5:]]
         return self._near(self._logits(torch.cat(rows)), self._whole[0])
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from transformers import PreTrainedModel
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.inference.forward.weights import Placement
@@ -54,9 +55,15 @@ def check_fit(folder: Path, told: dict[str, Any]) -> None:
         )
 
 
+def decoder_of(model: Any) -> Any:
+    """The part of a model that makes hidden states of tokens. Some call their output head a decoder."""
+    found = model.get_decoder()
+    return found if isinstance(found, PreTrainedModel) else model.base_model
+
+
 def _text_part(model: Any) -> Any:
     """The model without the parts that read images or sound, which a text never reaches."""
-    decoder = model.get_decoder()
+    decoder = decoder_of(model)
     whole = getattr(model, model.base_model_prefix, None)
     if whole is None or whole is decoder or not any(part is decoder for part in whole.children()):
         return model

@@ -14,6 +14,7 @@ from transformers import DynamicCache
 
 from tailorbird.inference.forward.abilities import Abilities, probe
 from tailorbird.inference.forward.batch import Batch, Part
+from tailorbird.inference.forward.model_folder import decoder_of
 from tailorbird.inference.forward.module_adapter import AdapterHooks, ModuleAdapter, RowRange, read_module_adapter
 from tailorbird.inference.forward.sequence_caches import CacheStore, SequenceCache, StackedCache, is_known, nbytes_of, repeated
 from tailorbird.inference.forward.weights import MOVING, LinearShapes, refused_adapter
@@ -59,7 +60,7 @@ class TransformersForward:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._decoder = model.get_decoder()
+        self._decoder = decoder_of(model)
         config = model.config.get_text_config(decoder=True)
         self._config = config
         self.context: int = _context(config)
@@ -72,6 +73,7 @@ class TransformersForward:
         known = inspect.signature(self._decoder.forward).parameters
         self._cache_name = next((name for name in ("cache", "past_key_values", "cache_params") if name in known), None)
         self._positions = "position_ids" in known
+        self._without_cache = {"use_cache": False} if "use_cache" in known else {}
         self._hooks = AdapterHooks(model)
         # Adapters are read, and likelihoods made of logits, by other threads than the one that computes steps.
         self._computing = threading.RLock()
@@ -226,6 +228,8 @@ class TransformersForward:
         given: dict[str, Any] = dict(masks)
         if cache is not None and self._cache_name is not None and self.abilities.caches:
             given |= {self._cache_name: cache, "use_cache": True}
+        else:
+            given |= self._without_cache
         if positions is not None and self._positions:
             given["position_ids"] = positions
         with self._computing, self._hooks.applied(ranges, *ids.shape):

@@ -21,7 +21,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.objective import OBJECTIVE_FILE, ObjectiveFile, parse_objective
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.files import digest_file, remove_folder
-from tailorbird.system.freed_memory import return_freed_memory
+from tailorbird.system.freed_memory import return_grown_memory
 from tailorbird.system.source_access import SourceAccess, restrict_sources
 from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.climb import floor, rungs, sealed_test, snapshot_and_plan
@@ -159,7 +159,7 @@ def _take(deps: Dependencies, run: Run, name: str, progress: Progress) -> Step |
 def _perform(context: StepContext, step: Step) -> None:
     """Does one step under a heartbeat, and commits value, events and completion in one transaction."""
     started = time.monotonic()
-    return_freed_memory()
+    return_grown_memory()
     watched = WatchedProgress(context.progress)
     with _told(context, step), _given_up(context, step, started):
         _refuse_hopeless(context.actor, step)

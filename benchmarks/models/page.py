@@ -1,0 +1,99 @@
+"""docs/models.md, written from ``results/models/training.json`` and ``inference.json``: ``page.py``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "models"
+TRAINING = ("gradients", "merged", "resumed", "doctor", "qlora", "full")
+INFERENCE = ("equals_transformers", "adapters_equal_peft", "mixed_equals_alone")
+HEADER = """# Models
+
+Written by `benchmarks/models/page.py` from `benchmarks/results/models/`; do not edit. Every architecture is a tiny random model,
+made from a config, with every kind of layer of its family, so nothing is downloaded. A base model of an architecture that is not
+listed is tried: the same tests of equality on its own config decide how it is trained (decision 0088) and served (decision 0089).
+vLLM was not run on these models. Sliding windows of the tiny models are 8 tokens wide, narrower than the rows of the test; in a model
+whose rows lie within its window the test may pass (it does for Mistral), and rows are packed.
+
+| column | meaning |
+|---|---|
+| rows | how a training lays out rows: behind their shared prompt (`written out`: by the fused pass), padded to one length, one at a time |
+| gradients | of every adapter parameter, and the adapter's logits in PEFT: those of transformers and PEFT, each row alone, in fp32 |
+| merged | the merged model equals base and adapter |
+| resumed | an interrupted training ends in the same bytes |
+| doctor | the doctor examines the job and finds nothing that stands in its way |
+| qlora, full | an adapter on the quantised base; all weights |
+| served | the engine's label scores and greedy tokens are those of transformers |
+| adapters | adapters in the engine are those of PEFT |
+| mixed | requests of two adapters and of the base in one step equal each alone |
+"""
+
+
+def main() -> None:
+    """Writes the page."""
+    (ROOT / "docs" / "models.md").write_text(page(_read("training"), _read("inference")), encoding="utf-8")
+
+
+def page(training: dict[str, Any], inference: dict[str, Any]) -> str:
+    """The page: a table of decoders, one of encoders, and what does not hold, with its reason."""
+    trained, served = training["architectures"], inference["architectures"]
+    decoders = sorted(name for name in {*trained, *served} if served.get(name, {}).get("pass") != "encoder")
+    encoders = sorted(set(served) - set(decoders))
+    whole = [name for name in decoders if not _why(trained.get(name), TRAINING) and not _why(served.get(name), INFERENCE)]
+    lines = [HEADER, f"{len(whole)} of {len(decoders)} decoders have every column.", ""]
+    lines += ["| type | rows | gradients | merged | resumed | doctor | qlora | full | served | adapters | mixed |", "|" + "---|" * 11]
+    for name in decoders:
+        mine, theirs = trained.get(name, {}), served.get(name, {})
+        marks = [_mark(mine, column) for column in TRAINING] + [_mark(theirs, column) for column in INFERENCE]
+        lines.append(f"| `{name}` | {_rows(mine)} | {' | '.join(marks)} |")
+    lines += ["", "## What does not hold", ""]
+    for name in decoders:
+        for why in (*_why(trained.get(name), TRAINING), *_why(served.get(name), INFERENCE)):
+            lines.append(f"- `{name}`: {why}")
+    lines += [
+        "",
+        "## Encoders",
+        "",
+        f"Vectors of texts in one batch equal those of each alone: {', '.join(f'`{name}`' for name in encoders)}.",
+    ]
+    lines += ["", f"Training {_origin(training)}; inference {_origin(inference)}.", ""]
+    return "\n".join(lines)
+
+
+def _read(part: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / f"{part}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _origin(told: dict[str, Any]) -> str:
+    return (
+        f"measured {str(told.get('date', told.get('at', '')))[:10]}, transformers {told.get('transformers')}, commit {told.get('commit')}"
+    )
+
+
+def _rows(found: dict[str, Any]) -> str:
+    return "written out" if found.get("written_out") else {"tree": "packed"}.get(found.get("layout", ""), found.get("layout", ""))
+
+
+def _mark(found: dict[str, Any], column: str) -> str:
+    return "untested" if column not in found and "failed" not in found else "yes" if found.get(column) else "no"
+
+
+def _why(found: dict[str, Any] | None, columns: tuple[str, ...]) -> list[str]:
+    """What does not hold, and why where that was told."""
+    if found is None:
+        return ["untested"]
+    if "failed" in found:
+        return [found["failed"]]
+    reasons: dict[str, list[str]] = {}
+    for column in columns:
+        if not found.get(column):
+            reasons.setdefault(found.get(f"{column}_why", "untested" if column not in found else "differs"), []).append(column)
+    return [f"{', '.join(names)}: {why}" for why, names in reasons.items()]
+
+
+if __name__ == "__main__":
+    main()
