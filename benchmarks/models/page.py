@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -12,11 +13,13 @@ TRAINING = ("gradients", "merged", "resumed", "doctor", "qlora", "full")
 INFERENCE = ("equals_transformers", "adapters_equal_peft", "mixed_equals_alone")
 HEADER = """# Models
 
-Written by `benchmarks/models/page.py` from `benchmarks/results/models/`; do not edit. Every architecture is a tiny random model,
-made from a config, with every kind of layer of its family, so nothing is downloaded. A base model of an architecture that is not
-listed is tried: the same tests of equality on its own config decide how it is trained (decision 0088) and served (decision 0089).
-vLLM was not run on these models. Sliding windows of the tiny models are 8 tokens wide, narrower than the rows of the test; in a model
-whose rows lie within its window the test may pass (it does for Mistral), and rows are packed.
+Written by `benchmarks/models/page.py` from `benchmarks/results/models/`; do not edit. Every
+architecture is a tiny random model, made from a config, with every kind of layer of its family,
+so nothing is downloaded. A base model of an architecture that is not listed is tried: the same
+tests of equality on its own config decide how it is trained (decision 0088) and served (decision
+0089). vLLM was not run on these models. Sliding windows of the tiny models are 8 tokens wide,
+narrower than the rows of the test; in a model whose rows lie within its window the test may pass
+(it does for Mistral), and rows are packed.
 
 | column | meaning |
 |---|---|
