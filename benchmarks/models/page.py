@@ -56,13 +56,9 @@ def page(training: dict[str, Any], inference: dict[str, Any]) -> str:
     for name in decoders:
         for why in (*_why(trained.get(name), TRAINING), *_why(served.get(name), INFERENCE)):
             lines.append(f"- `{name}`: {why}")
-    lines += [
-        "",
-        "## Encoders",
-        "",
-        f"Vectors of texts in one batch equal those of each alone: {', '.join(f'`{name}`' for name in encoders)}.",
-    ]
-    lines += ["", f"Training {_origin(training)}; inference {_origin(inference)}.", ""]
+    told = f"Vectors of texts in one batch equal those of each alone: {', '.join(f'`{name}`' for name in encoders)}."
+    lines += ["", "## Encoders", "", fill(told, 98, break_on_hyphens=False), ""]
+    lines += [fill(f"Training {_origin(training)}; inference {_origin(inference)}.", 98, break_on_hyphens=False), ""]
     return "\n".join(lines)
 
 
