@@ -12,7 +12,7 @@ from tailorbird.system.peak_memory import resident_gib
 _GROWTH = 0.1
 
 
-class _Kept:
+class _LastReturn:
     """What this process held after the last return, in GiB; less where it holds less now."""
 
     gib = 0.0
@@ -27,7 +27,7 @@ def return_freed_memory() -> None:
 
 def return_grown_memory() -> None:
     """The same where the process has grown since the last time: walking all objects of a large process takes most of a second."""
-    _Kept.gib = min(_Kept.gib, resident_gib())
-    if resident_gib() > _Kept.gib + _GROWTH:
+    _LastReturn.gib = min(_LastReturn.gib, resident_gib())
+    if resident_gib() > _LastReturn.gib + _GROWTH:
         return_freed_memory()
-        _Kept.gib = resident_gib()
+        _LastReturn.gib = resident_gib()
