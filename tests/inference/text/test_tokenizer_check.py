@@ -115,8 +115,9 @@ def test_a_gguf_file_that_claims_too_much_is_refused(tmp_path: Path, tensors: in
     assert refused(tmp_path / "m.gguf", tmp_path / "t").error_code in ("model_unreadable", "parser_memory", "parser_processor")
 
 
-def test_a_config_that_asks_for_more_weights_than_there_are_is_refused(tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("layers", "codes"), [(1_000_000, {"model_config"}), (200, {"model_shapes", "model_unreadable", "parser_memory"})])
+def test_a_config_that_asks_for_more_weights_than_there_are_is_refused(tiny: Path, tmp_path: Path, layers: int, codes: set[str]) -> None:
     shutil.copytree(tiny, tmp_path / "m")
     path = tmp_path / "m" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"num_hidden_layers": 1_000_000, "hidden_size": 65536}))
-    assert refused(tmp_path / "m", tmp_path / "t").error_code in ("model_unreadable", "parser_memory", "parser_processor", "parser_crashed")
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"num_hidden_layers": layers, "hidden_size": 65536}))
+    assert refused(tmp_path / "m", tmp_path / "t").error_code in codes
