@@ -57,13 +57,14 @@ class TransformersReader:
                     "give a GGUF file or a safetensors folder of a decoder that transformers knows",
                     code="model_unreadable",
                 ) from error
-            check_vocabulary(tokenizer, model, source.name)
+            beyond = tokens_beyond(tokenizer, model, source.name)
             if not tokenizer.chat_template:
                 raise ModelInvalid(
                     f"{source.name} has no chat template", "use a model that was trained to chat (an instruct model)", code="chat_template"
                 )
             model.save_pretrained(target, max_shard_size=_ONE_FILE)
             tokenizer.save_pretrained(target)
+            _leave_out(beyond, target / "tokenizer.json")
             _forget_how_it_was_read(target / "tokenizer_config.json")
 
     def _read(self, source: Path) -> tuple[Any, PreTrainedModel]:
@@ -101,15 +102,29 @@ def convert(given: dict[str, Any]) -> Iterator[Any]:
     yield True
 
 
-def check_vocabulary(tokenizer: Any, model: Any, name: str) -> None:
-    """Raises ModelInvalid where the tokenizer gives ids that the embedding lacks."""
-    highest, rows = max(tokenizer.get_vocab().values(), default=0), model.get_input_embeddings().weight.shape[0]
-    if highest >= rows:
+def tokens_beyond(tokenizer: Any, model: Any, name: str) -> set[str]:
+    """Tokens that a reader added past the embedding, as transformers does to many GGUF files; no text should give them.
+
+    Raises ModelInvalid where a token of the vocabulary itself lies there, or one that begins or ends a text.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    beyond = {token: number for token, number in tokenizer.get_vocab().items() if number >= rows}
+    added = {token.content for token in tokenizer.added_tokens_decoder.values()} - {tokenizer.bos_token, tokenizer.eos_token}
+    if not beyond.keys() <= added:
         raise ModelInvalid(
-            f"the tokenizer of {name} gives ids up to {highest:,}, and the model embeds {rows:,} tokens",
+            f"the tokenizer of {name} gives ids up to {max(beyond.values()):,}, and the model embeds {rows:,} tokens",
             "fetch model and tokenizer from one place: these do not belong together",
             code="model_tokenizer",
         )
+    return set(beyond)
+
+
+def _leave_out(tokens: set[str], tokenizer: Path) -> None:
+    """Takes added tokens out of a ``tokenizer.json``: their names in a text are text."""
+    if tokens:
+        content = json.loads(tokenizer.read_text(encoding="utf-8"))
+        content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] not in tokens]
+        tokenizer.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
 def _check_layers(config: Any, source: Path) -> None:
