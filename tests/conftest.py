@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,12 @@ os.environ.setdefault("TAILORBIRD_MODEL_CACHE", "models")
 # A test is never timed: the machine may be busy.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported by now stays: no collection of garbage walks it again."""
+    gc.freeze()
+
 
 ROOT = Path(__file__).resolve().parent.parent
 

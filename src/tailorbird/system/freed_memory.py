@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from tailorbird.system.peak_memory import resident_gib
 
-#: How much more than after the last return a process may hold, in GiB, before another is worth it.
+#: How much more than before a process may hold, in GiB, before a return is worth it.
 _GROWTH = 0.1
 
 
@@ -25,8 +25,14 @@ def return_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def return_growth(since: float) -> None:
+    """The same where this process holds more than it did, at ``since`` GiB: walking all objects of a large one takes most of a second."""
+    if resident_gib() > since + _GROWTH:
+        return_freed_memory()
+
+
 def return_grown_memory() -> None:
-    """The same where the process has grown since the last time: walking all objects of a large process takes most of a second."""
+    """The same where the process has grown since the last time."""
     _LastReturn.gib = min(_LastReturn.gib, resident_gib())
     if resident_gib() > _LastReturn.gib + _GROWTH:
         return_freed_memory()

@@ -93,7 +93,7 @@ class Loop:
         self._settled = True
         self._laps, self._saved_at = Laps(network.device), time.monotonic()
         self._save_seconds = 0.0
-        self._resting = 0.0
+        self._resting = resident_gib()
 
     def run(self) -> LoopState:
         """Trains to the end, from a checkpoint where there is one. The best weights lie with the checkpoints.

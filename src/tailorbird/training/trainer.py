@@ -22,8 +22,8 @@ from tailorbird.domain.timing import Calibration
 from tailorbird.domain.value import Digest
 from tailorbird.ports.trainer import Merged, MergeJob, RankingJob, ReportProgress, TrainedModel, TrainingJob
 from tailorbird.system.files import private_folder
-from tailorbird.system.freed_memory import return_freed_memory
-from tailorbird.system.peak_memory import PeakMemory
+from tailorbird.system.freed_memory import return_growth
+from tailorbird.system.peak_memory import PeakMemory, resident_gib
 from tailorbird.training.architecture import context_of
 from tailorbird.training.checkpoints import CheckpointOrigin, Checkpoints, LoopState
 from tailorbird.training.code_fingerprint import code_digest, versions
@@ -124,10 +124,11 @@ class TorchTrainer:
 @contextmanager
 def _leaving_nothing() -> Iterator[None]:
     """Returns the memory of the models that were read within the block to the system: the next one is read into the same process."""
+    before = resident_gib()
     try:
         yield
     finally:
-        return_freed_memory()
+        return_growth(before)
 
 
 def _threads(job: TrainingJob) -> int:
