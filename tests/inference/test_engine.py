@@ -166,6 +166,8 @@ ADAPTER_DAMAGE = {
     "other kind": configure(peft_type="IA3"),
     "pattern": configure(alpha_pattern={"q_proj": 1}),
     "biases": configure(bias="all"),
+    "no rank": configure(r=0),
+    "endless rank": configure(r=float("inf")),
     "no config": lambda folder: (folder / "adapter_config.json").unlink(),
 }
 

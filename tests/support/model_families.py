@@ -62,6 +62,8 @@ _MAMBA2 = {
     "mamba_expand": 2,
     "mamba_chunk_size": 8,
 }
+_QWEN_VISION: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "depth": 1, "num_heads": 2, "out_hidden_size": 32}
+_QWEN_TOKENS = {"image_token_id": 5, "video_token_id": 6, "vision_start_token_id": 7, "vision_end_token_id": 8}
 _VISION = {
     "hidden_size": 16,
     "intermediate_size": 16,
@@ -86,35 +88,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3_moe": _EXPERTS,
     "qwen3_next": {**_EXPERTS, **_LINEAR, "shared_expert_intermediate_size": 24},
     "qwen3_5_text": _LINEAR,
-    "qwen3_vl": {
-        "text_config": {},
-        "vision_config": {
-            "hidden_size": 16,
-            "intermediate_size": 16,
-            "depth": 1,
-            "num_heads": 2,
-            "out_hidden_size": 32,
-            "deepstack_visual_indexes": [0],
-        },
-        "image_token_id": 5,
-        "video_token_id": 6,
-        "vision_start_token_id": 7,
-        "vision_end_token_id": 8,
-    },
-    "qwen3_5": {
-        "text_config": _LINEAR,
-        "vision_config": {
-            "hidden_size": 16,
-            "intermediate_size": 16,
-            "depth": 1,
-            "num_heads": 2,
-            "out_hidden_size": 32,
-        },
-        "image_token_id": 5,
-        "video_token_id": 6,
-        "vision_start_token_id": 7,
-        "vision_end_token_id": 8,
-    },
+    "qwen3_vl": {"text_config": {}, "vision_config": {**_QWEN_VISION, "deepstack_visual_indexes": [0]}, **_QWEN_TOKENS},
+    "qwen3_5": {"text_config": _LINEAR, "vision_config": _QWEN_VISION, **_QWEN_TOKENS},
     "gemma": {},
     "gemma2": {**_ALTERNATING, "query_pre_attn_scalar": 8},
     "gemma3_text": {**_ALTERNATING, "query_pre_attn_scalar": 8},

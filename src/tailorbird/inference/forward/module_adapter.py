@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -12,10 +11,9 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
-from tailorbird.inference.forward.weights import LowRank, refused_adapter
+from tailorbird.inference.forward.adapter_files import adapter_config, adapter_tensors, refused_adapter
+from tailorbird.inference.forward.weights import LowRank
 
 _KEY = re.compile(r"(?:base_model\.model\.)?(.+?)((?:\.base_layer)*)\.lora_(A|B)(?:\.default)?\.weight")
 #: Settings of PEFT that change what an adapter computes beyond a low-rank change of linear layers, and that must be unset.
@@ -61,7 +59,7 @@ class RowRange(NamedTuple):
 
 def read_module_adapter(folder: Path, model: Any, dtype: torch.dtype) -> ModuleAdapter:
     """The adapter in ``folder`` for ``model``. Raises ModelInvalid when it cannot be read or does not fit."""
-    config = _config(folder)
+    config = adapter_config(folder, _MUST_BE_UNSET)
     places, device = _Places(model), next(model.parameters()).device
     deltas: dict[str, LowRank] = {}
     wrapped: dict[str, list[_Pair]] = {}
@@ -93,7 +91,7 @@ _Pair = dict[str, torch.Tensor]
 def _pairs(folder: Path) -> dict[tuple[str, int], _Pair]:
     """A and B by the path of what they change, and by how many wrappers lie around it: PEFT puts one around another."""
     pairs: dict[tuple[str, int], _Pair] = {}
-    for key, tensor in _tensors(folder).items():
+    for key, tensor in adapter_tensors(folder).items():
         match = _KEY.fullmatch(key)
         if match is None:
             raise refused_adapter(folder, f"it changes {key}, which is not a linear layer")
@@ -125,29 +123,6 @@ def _of_experts(
         up_EOR = pair["B"].reshape(outputs, rank, count).permute(2, 0, 1) * _scaling(config, f"{path}.{name}", rank)
         left, right = (up_EOR, down_ERI) if swapped else (down_ERI.transpose(1, 2), up_EOR.transpose(1, 2))
         yield (path, name), ExpertDelta(left.to(tensor.dtype).to(tensor.device), right.to(tensor.dtype).to(tensor.device))
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        int(config["r"]), float(config["lora_alpha"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise refused_adapter(folder, "its adapter_config.json cannot be read") from error
-    if config.get("peft_type") != "LORA":
-        raise refused_adapter(folder, "it is not a LoRA adapter")
-    if config.get("bias", "none") != "none":
-        raise refused_adapter(folder, "it trains biases")
-    for setting in _MUST_BE_UNSET:
-        if config.get(setting):
-            raise refused_adapter(folder, f"it uses {setting}")
-    return config
-
-
-def _tensors(folder: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(folder / "adapter_model.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise refused_adapter(folder, "its adapter_model.safetensors cannot be read") from error
 
 
 def _scaling(config: dict[str, Any], name: str, rank: int) -> float:
@@ -195,7 +170,7 @@ def _check_shape(folder: Path, name: str, pair: dict[str, torch.Tensor], module:
     if sizes is None:
         raise refused_adapter(folder, f"{name} is not a linear layer")
     inputs, outputs = sizes
-    if pair["A"].ndim != 2 or pair["A"].shape[1] != inputs or pair["B"].shape != (outputs, pair["A"].shape[0]):
+    if pair["A"].ndim != 2 or not len(pair["A"]) or pair["A"].shape[1] != inputs or pair["B"].shape != (outputs, pair["A"].shape[0]):
         raise refused_adapter(folder, f"layer {name} has another shape than the base's {inputs} inputs and {outputs} outputs")
 
 

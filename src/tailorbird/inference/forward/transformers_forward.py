@@ -13,11 +13,12 @@ import torch
 from transformers import DynamicCache
 
 from tailorbird.inference.forward.abilities import Abilities, probe
+from tailorbird.inference.forward.adapter_files import refused_adapter
 from tailorbird.inference.forward.batch import Batch, Part
 from tailorbird.inference.forward.model_folder import decoder_of
 from tailorbird.inference.forward.module_adapter import AdapterHooks, ModuleAdapter, RowRange, read_module_adapter
 from tailorbird.inference.forward.sequence_caches import CacheStore, SequenceCache, StackedCache, is_known, nbytes_of, repeated
-from tailorbird.inference.forward.weights import MOVING, LinearShapes, refused_adapter
+from tailorbird.inference.forward.weights import MOVING, LinearShapes
 from tailorbird.inference.scheduling import BLOCK, SequenceNeeds
 from tailorbird.inference.text.label_tree import LabelTrie
 

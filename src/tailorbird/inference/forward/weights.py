@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
@@ -10,11 +9,10 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 import transformers
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from tailorbird import __version__
-from tailorbird.domain.errors import InvalidInput, ModelInvalid
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.inference.forward.adapter_files import adapter_config, adapter_tensors, refused_adapter
 
 Precision = Literal["auto", "bf16", "fp32", "int8"]
 #: What is computed in; ``int8`` holds the weights of linear layers in eight bits and computes in bf16.
@@ -97,28 +95,14 @@ def read_adapter(folder: Path, linears: LinearShapes, layers: int) -> Changes:
 
 
 def _scaling(folder: Path) -> float:
-    try:
-        config: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        rank, alpha = int(config["r"]), float(config["lora_alpha"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise refused_adapter(folder, "its adapter_config.json cannot be read") from error
-    if config.get("peft_type") != "LORA":
-        raise refused_adapter(folder, "it is not a LoRA adapter")
-    if config.get("bias", "none") != "none":
-        raise refused_adapter(folder, "it trains biases")
-    for setting in _MUST_BE_UNSET:
-        if config.get(setting):
-            raise refused_adapter(folder, f"it uses {setting}")
+    config = adapter_config(folder, _MUST_BE_UNSET)
+    rank, alpha = int(config["r"]), float(config["lora_alpha"])
     return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
 
 
 def _pairs(folder: Path) -> dict[tuple[int, str], dict[str, torch.Tensor]]:
-    try:
-        tensors = load_file(folder / "adapter_model.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise refused_adapter(folder, "its adapter_model.safetensors cannot be read") from error
     pairs: dict[tuple[int, str], dict[str, torch.Tensor]] = {}
-    for key, tensor in tensors.items():
+    for key, tensor in adapter_tensors(folder).items():
         match = _KEY.fullmatch(key)
         if match is None:
             raise refused_adapter(folder, f"it changes {key}, which is not a linear layer of a decoder block")
@@ -136,15 +120,6 @@ def _check_fit(folder: Path, layer: int, name: str, pair: dict[str, torch.Tensor
     inputs, outputs = linears[name]
     if pair["A"].ndim != 2 or pair["A"].shape[1] != inputs or pair["B"].shape != (outputs, pair["A"].shape[0]):
         raise refused_adapter(folder, f"layer {layer}.{name} has another shape than the base's {inputs} inputs and {outputs} outputs")
-
-
-def refused_adapter(folder: Path, why: str) -> ModelInvalid:
-    """An adapter that cannot be served, and why."""
-    return ModelInvalid(
-        f"the adapter in {folder.name} cannot be served on this base: {why}",
-        "use a plain LoRA adapter (linear layers of the decoder, PEFT format) that was trained on this base model",
-        code="adapter_invalid",
-    )
 
 
 #: Kinds of rotary embedding whose angles depend on the length of the text, so that they cannot stand in one table.
