@@ -258,5 +258,64 @@ def test_vectors_are_made_by_the_rule_of_the_encoder(rule: str, tmp_path: Path) 
     assert torch.allclose(found, torch.nn.functional.normalize(wanted, dim=0), atol=1e-5)
 
 
+def test_a_padding_token_with_a_high_number_leaves_an_encoder_its_positions(tmp_path: Path) -> None:
+    """Only where positions are counted from the padding token on, as RoBERTa does, does its number take from them."""
+    folder = write_family(tmp_path / "encoder", "modernbert")
+    usual = open_encoder().embed(folder, TEXTS)
+    positions = json.loads((folder / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"]
+    edit_json(folder / "config.json", pad_token_id=positions + 7)
+    assert (open_encoder().embed(folder, TEXTS) == usual).all()
+
+
+def test_a_token_with_a_number_far_beyond_the_embedding_is_refused(tmp_path: Path) -> None:
+    folder = write_family(tmp_path / "model", "qwen3")
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    content["model"]["vocab"]["far"] = 9_000
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ModelInvalid) as refused:
+        open_engine("fp32").load(servable(folder))
+    assert refused.value.error_code == "model_tokenizer"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"alpha_pattern": {r"(\w+\.?)+!": 1}},
+        {"alpha_pattern": {"(": 1}},
+        {"alpha_pattern": {"q_proj": "much"}},
+        {"alpha_pattern": [1]},
+        {"alpha_pattern": {r"(q)\1": 1}},
+        {"target_parameters": 7},
+    ],
+    ids=str,
+)
+def test_settings_of_an_adapter_are_read_in_little_time_or_refused(setting: dict[str, object], family: MakeFamily, tmp_path: Path) -> None:
+    folder, engine = family("qwen3"), open_engine("fp32", kv_mb=8)
+    write_adapter(folder, Theirs(folder, "qwen3"), tmp_path / "adapter", 3)
+    edit_json(tmp_path / "adapter" / "adapter_config.json", **setting)
+    if setting == {"alpha_pattern": {r"(\w+\.?)+!": 1}}:
+        engine.load(servable(folder, adapter=tmp_path / "adapter"))
+    else:
+        with pytest.raises(ModelInvalid) as refused:
+            engine.load(servable(folder, adapter=tmp_path / "adapter"))
+        assert refused.value.error_code == "adapter_invalid"
+    engine.close()
+
+
+def test_a_test_that_could_not_be_made_is_made_again_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(equality, "folder", lambda: tmp_path)
+    monkeypatch.setattr(equality, "_VERDICTS", {})
+
+    def lacks_memory(_tested: object) -> float:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(equality._Tested, "off", lacks_memory)
+        assert "could not be tested" in compare(model_of("llama")).why_not
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(equality, "_VERDICTS", {})
+    assert compare(model_of("llama")).why_not == ""
+
+
 def test_targets_are_found_in_every_family() -> None:
     assert len(targets_of(model_of("qwen3_vl"))) == 14

@@ -120,7 +120,9 @@ class ModelRunner:
     def hand_out(self, step: Sequence[Planned], hidden_ME: torch.Tensor) -> None:
         """Gives each job its results; one that cannot take them fails, and none beside it. Jobs that ended meanwhile are passed over."""
         at, choosing = 0, list[tuple[int, EngineJob, RowSampler]]()
-        for part, job, _ in step:
+        for part, job, computed in step:
+            if id(part.sequence) not in self._jobs:  # dropped while it was computed, which may have kept something for it anew
+                self.forward.release(self._memory, computed.blocks)
             wanted = _wanted(part, job)
             if wanted and job.live:
                 if job.drawer is not None:

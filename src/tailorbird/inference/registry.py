@@ -277,10 +277,10 @@ class Registry:
 
 def _check_vocabulary(loaded: Loaded) -> None:
     """Raises ModelInvalid where the tokenizer has tokens that the embedding lacks."""
-    tokens, rows = loaded.chat.tokenizer.get_vocab_size(with_added_tokens=True), loaded.decoder.content.vocabulary
-    if tokens > rows:
+    highest, rows = max(loaded.chat.tokenizer.get_vocab(with_added_tokens=True).values(), default=0), loaded.decoder.content.vocabulary
+    if highest >= rows:
         raise ModelInvalid(
-            f"the tokenizer of {Path(loaded.servable.base).name} has {tokens:,} tokens, and the model embeds {rows:,}",
+            f"the tokenizer of {Path(loaded.servable.base).name} gives ids up to {highest:,}, and the model embeds {rows:,} tokens",
             "fetch model and tokenizer from one place: these do not belong together",
             code="model_tokenizer",
         )

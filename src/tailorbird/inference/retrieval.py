@@ -99,8 +99,9 @@ class _Model:
         self._pooling = pooling_of(tuned or folder)
         self._taken = inspect.signature(self._model.forward).parameters.keys()
         positions = getattr(self._model.config, "max_position_embeddings", None) or MOST_TOKENS
-        # Some count their positions from the number of the padding token on.
-        self._most = min(MOST_TOKENS, positions - (self._model.config.pad_token_id or 0) - 1)
+        # Some count their positions from the number of the padding token on: their position embedding knows it.
+        embedding = getattr(getattr(self._model, "embeddings", None), "position_embeddings", None)
+        self._most = min(MOST_TOKENS, positions - (getattr(embedding, "padding_idx", None) or 0) - 1)
         if tuned is not None and whole is folder:
             merge_adapter(self._model, tuned)
         self.width: int = self._model.config.hidden_size

@@ -79,6 +79,9 @@ def probe(forward: Probed, coarse: bool, wish: Abilities) -> Seen:
         before = forward.abilities
         forward.abilities = before._replace(**{name: True})
         if not probing.holds(name, attempt):
+            _log.warning(
+                "transformers' pass of this model is used without %s: it differs from computing whole texts, which is slower", name
+            )
             forward.abilities = before
     token, state = probing.sizes() if forward.abilities.caches else (1, 0)
     return Seen(forward.abilities, token, state)

@@ -10,6 +10,7 @@ import copy
 import hashlib
 import json
 import logging
+import math
 import os
 import tempfile
 from contextlib import suppress
@@ -44,8 +45,8 @@ _PARTS = frozenset({"input_layernorm", "post_attention_layernorm", "self_attn", 
 
 
 class EqualityVerdict(NamedTuple):
-    """``off`` is how far the logits of the two lie apart, as a part of their spread; ``why_not`` says what keeps the written-out pass from
-    being used, and is empty where it may be."""
+    """``off`` is how far the logits of the two lie apart, as a part of their spread; infinity where that was not seen. ``why_not`` says
+    what keeps the written-out pass from being used, and is empty where it may be."""
 
     why_not: str
     off: float = 0.0
@@ -183,6 +184,8 @@ def _kept(key: str, tested: _Tested) -> EqualityVerdict:
         told = json.loads(path.read_text(encoding="utf-8"))
         return EqualityVerdict(str(told["why_not"]), float(told["off"]))
     verdict = _verdict(key, tested)
+    if verdict.off == math.inf:
+        return verdict  # what kept it from being tested, memory for instance, may not be there next time
     with suppress(OSError):
         private_folder(path.parent)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
@@ -201,7 +204,7 @@ def _verdict(key: str, tested: _Tested) -> EqualityVerdict:
             _VERDICTS[key] = EqualityVerdict("" if off <= BOUND else f"its logits lie {off:.2g} of their spread apart", off)
         except Exception as error:  # noqa: BLE001 - whatever keeps it from being tested keeps it from being used
             _log.debug("the written-out pass could not be tested: %s", type(error).__name__)
-            _VERDICTS[key] = EqualityVerdict(f"it could not be tested ({type(error).__name__})")
+            _VERDICTS[key] = EqualityVerdict(f"it could not be tested ({type(error).__name__})", math.inf)
     return _VERDICTS[key]
 
 

@@ -169,17 +169,14 @@ class CacheStore:
         """The cache of a sequence of which exactly ``length`` tokens are computed."""
         with self._lock:
             found = self._rows.get(block)
+            if found is not None and found.content is None and not any(found in stack.rows for stack in self._stacks):
+                return None  # a step that failed has taken its stack apart halfway
         return found if found is not None and found.history is history and found.length == length else None
 
     def keep(self, block: int, cache: SequenceCache) -> None:
         """The cache of a sequence that begins. Whatever its block stood for is over."""
         with self._lock:
             self._rows[block] = cache
-
-    def is_kept(self, block: int, cache: SequenceCache) -> bool:
-        """True until the sequence is over."""
-        with self._lock:
-            return self._rows.get(block) is cache
 
     def release(self, block: int) -> None:
         """A sequence is over."""

@@ -24,6 +24,8 @@ from tailorbird.inference.text.label_tree import LabelTrie
 
 #: Bytes that the copies of a prompt's cache may take while labels are scored on it.
 _COPIES = 128 * 2**20
+#: More tokens than any text has.
+_ALWAYS = 2**62
 #: Context of a model whose config names none.
 _NO_LIMIT = 131_072
 
@@ -80,7 +82,10 @@ class TransformersForward:
         self._computing = threading.RLock()
         self._head, self._states = _head_of(model)
         self.abilities = Abilities()
-        wish = Abilities(caches=self._cache_name is not None, chunks=True, stacks=not _moving(config), heads=self._states is not None)
+        #: Tokens up to which the angles of positions are the same for texts of all lengths.
+        self._steady = _steady(config)
+        self._rotations = [each for each in model.modules() if hasattr(each, "original_max_seq_len")] if self._steady < _ALWAYS else []
+        wish = Abilities(caches=self._cache_name is not None, chunks=True, stacks=self._steady == _ALWAYS, heads=self._states is not None)
         with torch.inference_mode():
             self.abilities, token, fixed = probe(self, self._dtype.itemsize < 4, wish)
         # Where a token leaves nothing behind, what it takes while it is computed counts.
@@ -116,7 +121,8 @@ class TransformersForward:
         found: list[torch.Tensor | None] = [None] * len(batch.parts)
         together: list[tuple[int, SequenceCache]] = []
         for at, part in enumerate(batch.parts):
-            cache = memory.find(part.blocks[0], part.history, part.start) if part.start else None
+            goes_on = part.start and part.start + len(part.tokens) <= self._steady
+            cache = memory.find(part.blocks[0], part.history, part.start) if goes_on else None
             if cache is not None and len(part.tokens) == 1 and part.tree is None and self.abilities.stacks:
                 together.append((at, cache))
             else:
@@ -143,11 +149,13 @@ class TransformersForward:
         return logits.float()
 
     def _groups(self, parts: Sequence[Part], rows: list[tuple[int, SequenceCache]]) -> list[list[tuple[int, SequenceCache]]]:
-        """Sequences that can be computed in one step: an adapter that must stay apart is computed without others."""
-        groups: dict[int, list[tuple[int, SequenceCache]]] = {}
+        """Sequences that are computed in one step: of like length, and an adapter that must stay apart without others."""
+        groups: dict[tuple[int, int], list[tuple[int, SequenceCache]]] = {}
         for at, cache in rows:
             adapter = parts[at].adapter
-            groups.setdefault(id(adapter) if adapter is not None and adapter.apart else 0, []).append((at, cache))
+            # Rows are filled up to the longest: of lengths within a factor of two, a stack takes at most twice what its rows do.
+            key = id(adapter) if adapter is not None and adapter.apart else 0, cache.length.bit_length()
+            groups.setdefault(key, []).append((at, cache))
         return list(groups.values())
 
     def _alone(self, part: Part, cache: SequenceCache | None, memory: CacheStore) -> torch.Tensor:
@@ -158,9 +166,9 @@ class TransformersForward:
         if cache is None:
             cache = SequenceCache(self.fresh_cache(), part.history, 0)
         first = cache.length
-        content = memory.alone(cache)
         memory.keep(part.blocks[0], cache)
         try:
+            content = memory.alone(cache)
             hidden_TE = self.computed([part.history[first:stop]], content, [RowRange(0, 1, part.adapter)])[0]
         except BaseException:
             memory.discard(cache)
@@ -173,8 +181,8 @@ class TransformersForward:
 
     def _step(self, parts: list[Part], rows: list[SequenceCache], memory: CacheStore) -> torch.Tensor:
         """One more token of each sequence (B1E as BE rows), all in one pass."""
-        stack = memory.stack(rows)
         try:
+            stack = memory.stack(rows)
             hidden_BTE = self.stepped([part.tokens for part in parts], stack, _ranges(parts))
         except BaseException:
             for row in rows:
@@ -188,7 +196,8 @@ class TransformersForward:
         """Rows of a tree's nodes: each path from the prompt to a leaf is one row of tokens, filled up behind its end."""
         parents = set(tree.parents)
         paths = [_path(tree, leaf) for leaf in range(len(tree.tokens)) if leaf not in parents]
-        most = max(1, _COPIES // max(1, nbytes_of(prompt))) if is_known(prompt) and self.abilities.caches else 1
+        goes_on = self._goes_on(part, max(map(len, paths)))
+        most = max(1, _COPIES // max(1, nbytes_of(prompt))) if goes_on and is_known(prompt) else 1
         found: dict[int, torch.Tensor] = {}
         for start in range(0, len(paths), most):
             some = paths[start : start + most]
@@ -202,7 +211,7 @@ class TransformersForward:
         deepest = max(map(len, tokens))
         filled = [[*row, *[0] * (deepest - len(row))] for row in tokens]
         ranges = [RowRange(0, len(filled), part.adapter)]
-        if not self.abilities.caches:
+        if not self._goes_on(part, deepest):
             stop = part.start + len(part.tokens)
             whole = [[*part.history[:stop], *row] for row in filled]
             return self.computed(whole, None, ranges)[:, stop:]
@@ -211,6 +220,10 @@ class TransformersForward:
             return self.computed(filled, copies, ranges)
         columns = [self.computed([[row[at]] for row in filled], copies, ranges) for at in range(deepest)]
         return torch.cat(columns, dim=1)
+
+    def _goes_on(self, part: Part, tokens: int) -> bool:
+        """True where so many tokens after a part can be computed from its cache."""
+        return self.abilities.caches and part.start + len(part.tokens) + tokens <= self._steady
 
     def stepped(self, tokens: Sequence[Sequence[int]], stack: StackedCache, ranges: list[RowRange]) -> torch.Tensor:
         """Hidden states (B1E) of one more token of each row of a stack, whose rows' lengths are those before."""
@@ -234,6 +247,8 @@ class TransformersForward:
         if positions is not None and self._positions:
             given["position_ids"] = positions
         with self._computing, self._hooks.applied(ranges, *ids.shape):
+            for each in self._rotations:
+                _forget_lengths(each)
             if self.abilities.heads:
                 hidden: torch.Tensor = self._decoder(input_ids=ids, **given).last_hidden_state
                 return hidden
@@ -269,11 +284,25 @@ def _context(config: Any) -> int:
     return _NO_LIMIT
 
 
-def _moving(config: Any) -> bool:
-    """True where the angles of the positions depend on the length of the text, so that two lengths cannot stand in one step."""
+def _steady(config: Any) -> int:
+    """Tokens up to which the angles of positions do not depend on a text's length. Two lengths beyond share neither step nor cache."""
     rope = getattr(config, "rope_parameters", None) or {}
     kinds = [rope, *(each for each in rope.values() if isinstance(each, dict))]
-    return any(each.get("rope_type") in MOVING for each in kinds)
+    moving = [each for each in kinds if each.get("rope_type") in MOVING]
+    named = [getattr(config, "original_max_position_embeddings", None), *(each.get("original_max_position_embeddings") for each in moving)]
+    return min(_context(config), *(int(each) for each in named if each)) if moving else _ALWAYS
+
+
+def _forget_lengths(rotation: Any) -> None:
+    """A rotary embedding of the dynamic kind turns by the longest text that it has seen since a short one, whosever that was."""
+    for name in [name for name in (*vars(rotation), *rotation._buffers) if name.endswith("original_inv_freq")]:
+        prefix = name.removesuffix("original_inv_freq")
+        kind = rotation.rope_type if isinstance(rotation.rope_type, str) else rotation.rope_type[prefix.removesuffix("_")]
+        if "dynamic" in kind:
+            rotation.register_buffer(
+                f"{prefix}inv_freq", getattr(rotation, name).to(getattr(rotation, f"{prefix}inv_freq").device), persistent=False
+            )
+            setattr(rotation, f"{prefix}max_seq_len_cached", rotation.original_max_seq_len)
 
 
 def _head_of(model: Any) -> tuple[Any, _KnownStates | None]:
