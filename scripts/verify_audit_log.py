@@ -7,13 +7,14 @@ What it takes
     log.jsonl      one JSON object a line: {"index": 0, "leaf_hash": "<hex>", "body": "<the event's canonical JSON, as text>"}
     --checkpoints  files of signed notes (https://c2sp.org/signed-note, https://c2sp.org/tlog-checkpoint): a note itself, or one JSON object
                    a line with a "note". Best those that were kept off the machine on which the log is written.
-    --key          a public key of the log, as a C2SP verifier key (name+hash+base64) or as 32 bytes in base64: the present one or, better,
-                   an earlier one that you noted yourself
+    --key          a public key of the log, as a C2SP verifier key (name+hash+base64) or as 32 bytes in base64: the newest that you got
+                   from elsewhere than the log's machine, and never one that leaked
 
 What it shows, if it finds no problem
     1. The entries are numbered 0, 1, 2 ... without a gap, and each leaf hash is SHA-256(0x00 ‖ body).
     2. Each note was signed with the key that the log had at its size: the one given, or one to which changes of the key lead from there.
-       A change is an entry that the key before and the key after both signed.
+       A change is an entry that the key before and the key after both signed. What a former key signed counts as far as a note by
+       the key after it covers the change: whoever holds a key that leaked cannot begin another log with it.
     3. The Merkle tree (RFC 6962) over the first n entries has the root that the note for size n states. So no entry up to the newest
        note was changed, moved, added or taken away since that note was signed.
 
@@ -48,11 +49,12 @@ class Key(NamedTuple):
 
 
 class Term(NamedTuple):
-    """A public key of the log, and the sizes of the log (from, up to) at which it signs."""
+    """A public key of the log, the sizes of the log (from, up to) at which it signs, and for a former one the key whose notes it needs."""
 
     public: bytes
     begin: float
     end: float
+    after: bytes = b""
 
 
 class Head(NamedTuple):
@@ -60,6 +62,7 @@ class Head(NamedTuple):
 
     size: int
     root: bytes
+    key: bytes = b""
 
 
 class Tree:
@@ -165,7 +168,7 @@ def terms_of(key: bytes, rotations: list[tuple[int, bytes, bytes]]) -> list[Term
         if public == begun:
             place = next(number for number, term in enumerate(terms) if term.public == public and term.begin == 0)
             terms[place] = terms[place]._replace(begin=index)
-            terms.append(Term(former, 0, index))
+            terms.append(Term(former, 0, index, public))
             begun = former
     return terms
 
@@ -180,9 +183,10 @@ def read_head(note: str, name: str, terms: list[Term]) -> Head:
     if name not in ("", origin):
         raise ValueError(f"the checkpoint over {size} entries is of the log {origin}, not of {name}")
     keys = [term.public for term in terms if term.begin <= size <= term.end]
-    if not any(is_signed(text + "\n", line, origin, key) for line in signatures.split("\n") for key in keys):
+    signed = next((key for key in keys if any(is_signed(text + "\n", line, origin, key) for line in signatures.split("\n"))), None)
+    if signed is None:
         raise ValueError(f"the checkpoint over {size} entries is not signed with the key of this log")
-    return Head(size, base64.b64decode(lines[2]))
+    return Head(size, base64.b64decode(lines[2]), signed)
 
 
 def is_signed(text: str, line: str, origin: str, public: bytes) -> bool:
@@ -232,6 +236,10 @@ def check(log: Path, checkpoints: list[Path], key: Key) -> tuple[list[str], list
             heads.append(read_head(note, key.name, terms))
         except ValueError as problem:
             problems.append(str(problem))
+    for term in terms:
+        is_used = term.after and any(head.key == term.public for head in heads)
+        if is_used and not any(head.key == term.after and head.size > term.end for head in heads):
+            problems.append(f"the log's key was changed at entry {term.end}, and no checkpoint by the key after that covers the change")
     if not heads:
         problems.append("no signed checkpoint: without one, nothing shows that the log is the one that was written")
     return problems + list(check_log(log, heads)), heads

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console, ConsoleDimensions
+from rich.text import TextType
 
 #: Characters a line where nothing breaks it.
 _UNBROKEN = 100_000
@@ -26,6 +27,13 @@ class FileConsole(Console):
     def print(self, *objects: Any, soft_wrap: bool | None = None, **options: Any) -> None:
         """The same as rich's, without broken lines of text outside a terminal."""
         super().print(*objects, soft_wrap=not self.is_terminal if soft_wrap is None else soft_wrap, **options)
+
+    def rule(self, title: TextType = "", **options: Any) -> None:
+        """A heading: with a line as wide as the terminal on one, plain elsewhere."""
+        if self._breaks:
+            super().rule(title, **options)
+        else:
+            self.print(title)
 
     @property
     def _breaks(self) -> bool:
