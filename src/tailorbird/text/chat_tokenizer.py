@@ -75,6 +75,10 @@ class ChatTokenizer:
         """True for the tokens of an answer that says nothing before its end."""
         return len(answer) <= len(self.end_of_turn)
 
+    def is_control(self, token: int) -> bool:
+        """True for a token that steers the model."""
+        return token in self._control_ids
+
     def _ids(self, texts: Sequence[Sequence[PromptPiece]]) -> list[list[int]]:
         return token_ids(texts, self._read, self._read_literally)
 

@@ -37,6 +37,10 @@ def test_the_first_batch_is_shown_token_by_token_with_its_mask(make_job: MakeJob
         text = next(text for text in by_text if f"user\n{text}<|im_end|>" in read)
         assert learned == by_text[text] + "<|im_end|>"
         assert [token.learned for token in row] == sorted(token.learned for token in row)
+        assert [token.text for token in row if token.control][-1] == "<|im_end|>" == row[-1].text
+        assert row[0].control
+        assert row[0].id == row[-1].id - 1
+        assert not all(token.control for token in row)
 
 
 def test_a_template_that_transformers_renders_otherwise(make_job: MakeJob, change_base: ChangeBase, tiny_base: Path) -> None:
