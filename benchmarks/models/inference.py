@@ -12,7 +12,6 @@ import json
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent / "tests")]
 
 import torch  # noqa: E402
-import transformers  # noqa: E402
-from machine import commit, machine  # noqa: E402
+from result_file import read_rows, this_run, write_rows  # noqa: E402
 
 from support.family_checks import TEXTS, check_family  # noqa: E402
 from support.model_families import ENCODERS, FAMILIES, write_family  # noqa: E402
@@ -39,6 +37,8 @@ def measured(model_type: str) -> dict[str, Any]:
             found = encoder(model) if model_type in ENCODERS else check_family(model, model_type, Path(folder))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the result of this architecture
             found = {"failed": f"{type(error).__name__}: {str(error)[:200]}"}
+    if model_type in ENCODERS:
+        found["pass"] = "encoder"
     return found | {"seconds": round(time.perf_counter() - started, 1)}
 
 
@@ -46,29 +46,20 @@ def encoder(folder: Path) -> dict[str, Any]:
     """The columns of an encoder."""
     together = open_encoder().embed(folder, TEXTS)
     off = max(abs(float(x)) for text, row in zip(TEXTS, together, strict=True) for x in open_encoder().embed(folder, [text])[0] - row)
-    return {"pass": "encoder", "mixed_equals_alone": off < 1e-5, "off": off}
+    return {"mixed_equals_alone": off < 1e-5, "off": off}
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    known = json.loads(TARGET.read_text(encoding="utf-8"))["architectures"] if TARGET.is_file() else {}
+    known, run = read_rows(TARGET), this_run()
     for name in sys.argv[1:] or [*sorted(FAMILIES), *sorted(ENCODERS)]:
-        known[name] = measured(name)
+        known[name] = measured(name) | {"run": run}
         print(name, json.dumps(known[name]), file=sys.stderr, flush=True)
     columns = ("equals_transformers", "adapters_equal_peft", "adapters_have_effect", "mixed_equals_alone")
     whole = [name for name, found in known.items() if "failed" not in found and all(found.get(column, True) for column in columns)]
-    told = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "machine": machine(),
-        "transformers": transformers.__version__,
-        "holding": len(whole),
-        "of": len(known),
-        "architectures": dict(sorted(known.items())),
-    }
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
-    TARGET.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({"holding": len(whole), "of": len(known)}))
+    told = {"holding": len(whole), "of": len(known)}
+    write_rows(TARGET, known, told)
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import sys
+from collections import Counter
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from result_file import read_rows
+
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "models"
 TRAINING = ("gradients", "merged", "resumed", "doctor", "qlora", "full")
+ENCODING = ("mixed_equals_alone",)
 INFERENCE = ("equals_transformers", "adapters_equal_peft", "mixed_equals_alone")
 HEADER = """# Models
 
@@ -37,40 +43,36 @@ narrower than the rows of the test; in a model whose rows lie within its window 
 
 def main() -> None:
     """Writes the page."""
-    (ROOT / "docs" / "models.md").write_text(page(_read("training"), _read("inference")), encoding="utf-8")
+    (ROOT / "docs" / "models.md").write_text(
+        page(*(read_rows(RESULTS / f"{part}.json") for part in ("training", "inference"))), encoding="utf-8"
+    )
 
 
-def page(training: dict[str, Any], inference: dict[str, Any]) -> str:
+def page(trained: dict[str, Any], served: dict[str, Any]) -> str:
     """The page: a table of decoders, one of encoders, and what does not hold, with its reason."""
-    trained, served = training["architectures"], inference["architectures"]
     decoders = sorted(name for name in {*trained, *served} if served.get(name, {}).get("pass") != "encoder")
     encoders = sorted(set(served) - set(decoders))
-    whole = [name for name in decoders if not _why(trained.get(name), TRAINING) and not _why(served.get(name), INFERENCE)]
+    reasons = {name: [*_why(trained.get(name), TRAINING), *_why(served.get(name), INFERENCE)] for name in decoders}
+    reasons |= {name: _why(served[name], ENCODING) for name in encoders}
+    whole = [name for name in decoders if not reasons[name]]
     lines = [HEADER, f"{len(whole)} of {len(decoders)} decoders have every column.", ""]
     lines += ["| type | rows | gradients | merged | resumed | doctor | qlora | full | served | adapters | mixed |", "|" + "---|" * 11]
     for name in decoders:
         mine, theirs = trained.get(name, {}), served.get(name, {})
         marks = [_mark(mine, column) for column in TRAINING] + [_mark(theirs, column) for column in INFERENCE]
         lines.append(f"| `{name}` | {_rows(mine)} | {' | '.join(marks)} |")
-    lines += ["", "## What does not hold", ""]
-    for name in decoders:
-        for why in (*_why(trained.get(name), TRAINING), *_why(served.get(name), INFERENCE)):
-            lines.append(f"- `{name}`: {why}")
-    told = f"Vectors of texts in one batch equal those of each alone: {', '.join(f'`{name}`' for name in encoders)}."
+    lines += ["", "## What does not hold", "", *(f"- `{name}`: {why}" for name, found in reasons.items() for why in found)]
+    alike = ", ".join(f"`{name}`" for name in encoders if not reasons[name]) or "none"
+    told = f"Vectors of texts in one batch equal those of each alone: {alike}."
     lines += ["", "## Encoders", "", fill(told, 98, break_on_hyphens=False), ""]
-    lines += [fill(f"Training {_origin(training)}; inference {_origin(inference)}.", 98, break_on_hyphens=False), ""]
+    lines += [fill(f"Training: {_origin(trained)}. Inference: {_origin(served)}.", 98, break_on_hyphens=False), ""]
     return "\n".join(lines)
 
 
-def _read(part: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((RESULTS / f"{part}.json").read_text(encoding="utf-8"))
-    return found
-
-
-def _origin(told: dict[str, Any]) -> str:
-    return (
-        f"measured {str(told.get('date', told.get('at', '')))[:10]}, transformers {told.get('transformers')}, commit {told.get('commit')}"
-    )
+def _origin(rows: dict[str, Any]) -> str:
+    """When and by which commit rows were measured, with their number for each."""
+    runs = Counter("measured {at:.10}, transformers {transformers}, commit {commit}".format(**row["run"]) for row in rows.values())
+    return "; ".join(f"{count} architecture{'s' * (count > 1)} {run}" for run, count in runs.most_common())
 
 
 def _rows(found: dict[str, Any]) -> str:

@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 import warnings
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent / "tests")]
 
 import torch  # noqa: E402
-import transformers  # noqa: E402
-from machine import commit, machine  # noqa: E402
+from result_file import read_rows, this_run, write_rows  # noqa: E402
 
 from support.model_families import FAMILIES, write_family  # noqa: E402
 from support.training_families import check_training  # noqa: E402
@@ -49,23 +47,21 @@ def main() -> None:
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    known = json.loads(TARGET.read_text(encoding="utf-8"))["architectures"] if TARGET.is_file() else {}
+    known, run = read_rows(TARGET), this_run()
     for name in sys.argv[1:] or sorted(FAMILIES):
-        known[name] = measured(name)
+        known[name] = measured(name) | {"run": run}
         print(name, json.dumps(known[name]), file=sys.stderr, flush=True)
-        told = _written(known)
-    print(json.dumps(told))
+        bars = _written(known)
+    print(json.dumps({"benchmark": "models", "machine": run["machine"], "commit": run["commit"], "bars": bars}))
 
 
 def _written(known: dict[str, Any]) -> dict[str, Any]:
     """Writes what is known after each architecture, so that a run that is ended keeps what it measured."""
     whole = [name for name, found in known.items() if "failed" not in found and all(found.get(column) for column in COLUMNS)]
     bar = {"value": len(whole), "of": len(known), "bar": 26, "aim": len(known), "unit": "architectures", "holds": len(whole) >= 26}
-    told = {"benchmark": "models", "machine": machine(), "commit": commit(), "bars": {"architectures_trained": bar}}
-    more = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "torch": torch.__version__, "transformers": transformers.__version__}
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
-    TARGET.write_text(json.dumps({**told, **more, "architectures": known}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    return told
+    bars = {"architectures_trained": bar}
+    write_rows(TARGET, known, {"benchmark": "models", "bars": bars})
+    return bars
 
 
 if __name__ == "__main__":
