@@ -52,6 +52,12 @@ def test_without_attention_there_are_no_heads(tmp_path: Path) -> None:
     assert (found.anatomy.heads, found.anatomy.head_width, found.anatomy.recurrent) == (0, 0, True)
 
 
+def test_convolutions_of_width_one_are_no_linear_layers(tmp_path: Path) -> None:
+    found = describe_here(changed(write_family(tmp_path, "gpt2"), intermediate_size=None))
+    assert (found.linear_shapes, found.anatomy.linear_groups) == ({}, ())
+    assert found.intermediate == 4 * found.hidden, "memory is estimated by it"
+
+
 def test_what_cannot_be_a_base_is_refused(tmp_path: Path) -> None:
     folder = write_family(tmp_path, "mixtral")
     kept = (folder / "config.json").read_text()

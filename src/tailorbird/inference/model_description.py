@@ -181,7 +181,8 @@ def shape_of(model: Any) -> ModelShape:
             shapes[name] = (inputs, outputs)
     heads = int(getattr(config, "num_attention_heads", None) or 0) if _attends(model) else 0
     wrapped = model.config.model_type != config.model_type
-    intermediate = getattr(config, "intermediate_size", None) or max((outputs for _, outputs in shapes.values()), default=0)
+    widest = max((outputs for _, outputs in shapes.values()), default=0)
+    intermediate = getattr(config, "intermediate_size", None) or widest or _widest(model)
     return ModelShape(
         hidden=config.hidden_size,
         layers=len(decoder_blocks(model)),
@@ -203,6 +204,11 @@ def shape_of(model: Any) -> ModelShape:
             recurrent=bool(getattr(model, "_is_stateful", False)),
         ),
     )
+
+
+def _widest(model: Any) -> int:
+    """The widest side of a matrix of the decoder's blocks."""
+    return max((max(parameter.shape) for parameter in decoder_blocks(model).parameters() if parameter.ndim == 2), default=0)
 
 
 def peft_targets(model: Any, names: Iterable[str]) -> set[str]:

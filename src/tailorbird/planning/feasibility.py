@@ -132,9 +132,26 @@ _SHOWING = (RungKind.PROMPT, RungKind.NEAREST, RungKind.GROUNDING, RungKind.GROU
 
 def refusal(inputs: PlanInputs, rung: RungPlan) -> Refusal | None:
     """Reason to leave the rung out; None when it is feasible. The likely estimate decides, not the worst one."""
-    checks = (_unknown_target, _without_training, _without_four_bits, _too_long, _without_demonstrations, too_large, _too_slow, _too_dear)
+    checks = (
+        _nothing_to_adapt,
+        _unknown_target,
+        _without_training,
+        _without_four_bits,
+        _too_long,
+        _without_demonstrations,
+        too_large,
+        _too_slow,
+        _too_dear,
+    )
     reason = next((reason for check in checks if (reason := check(inputs, rung))), None)
     return Refusal(rung=rung.rung, reason=f"{rung.variant}: {reason}") if reason else None
+
+
+def _nothing_to_adapt(inputs: PlanInputs, rung: RungPlan) -> str | None:
+    if inputs.base.linear_shapes or rung.training is None or rung.training.lora is None:
+        return None
+    kind = f" ({inputs.base.anatomy.model_type})" if inputs.base.anatomy else ""
+    return f"{inputs.base.name}{kind} has no linear layers on which an adapter is placed: full fine-tuning trains all of its weights"
 
 
 def _unknown_target(inputs: PlanInputs, rung: RungPlan) -> str | None:

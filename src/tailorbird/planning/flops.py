@@ -39,7 +39,10 @@ def adapter_parameters(base: BaseModelRef, adapter: LoraSettings) -> int:
 
 
 def backbone_parameters(base: BaseModelRef) -> int:
-    """Weights that every token is multiplied with: linear layers and the experts that it meets, without embeddings, head and norms."""
+    """Weights that every token is multiplied with: linear layers and the experts that it meets, without embeddings, head and norms; all but
+    the embeddings where layers are not known one by one."""
+    if not base.linear_groups:
+        return max(0, base.parameters - base.vocabulary * base.hidden)
     experts = base.anatomy.experts if base.anatomy else None
     met = experts.parameters * experts.active // experts.experts if experts else 0
     return linear_parameters(base) + met

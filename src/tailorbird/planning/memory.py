@@ -159,7 +159,7 @@ def _frozen(inputs: PlanInputs, settings: TrainingSettings, wide: int) -> float:
     base, backbone = inputs.base, linear_parameters(inputs.base)
     if settings.method != "qlora":
         return base.parameters * wide
-    largest = max(group.inputs * group.outputs for group in base.linear_groups)
+    largest = max((group.inputs * group.outputs for group in base.linear_groups), default=0)
     return (base.parameters - backbone) * wide + backbone * NF4_BYTES + largest * wide
 
 

@@ -53,7 +53,9 @@ def rank(inputs: PlanInputs) -> tuple[int, Reason]:
 def full_capacity(inputs: PlanInputs) -> Reason:
     """R1 seen from above: what full fine-tuning could hold that an adapter could not."""
     needed, most = completion_tokens(inputs), RANKS[-1] * parameters_per_rank(inputs.base, targets(inputs)[0])
-    if needed > most:
+    if not most:
+        text = f"no adapter is placed on {inputs.base.name}, so nothing smaller is trained"
+    elif needed > most:
         text = f"{needed:,} answer tokens exceed what an adapter of rank {RANKS[-1]} holds ({most:,} weights)"
     else:
         text = f"capacity does not ask for it ({needed:,} answer tokens fit an adapter): the last resort where no cheaper rung passes"
