@@ -28,12 +28,10 @@ class PreflightFinding(Value):
 
 
 class ShownToken(Value):
-    """A token as text, and whether it carries loss (``learned``) or is only read. ``control``: it steers the model, and is no text."""
+    """A token as text, and whether it carries loss (``learned``) or is only read."""
 
     text: str
     learned: bool
-    id: int = -1
-    control: bool = False
 
 
 class Examination(Value):

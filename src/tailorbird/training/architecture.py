@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 from torch import nn
@@ -16,6 +17,22 @@ _MOST_LAYERS = 12
 _EXPERTS = ("num_local_experts", "n_routed_experts", "num_experts", "moe_num_experts")
 _ACTIVE = ("num_experts_per_tok", "top_k_experts", "moe_topk", "num_experts_per_token")
 _GROUPS = ("n_group", "topk_group")
+#: Names that configs have for the number of heads, and for the groups of state-space heads.
+_HEADS = ("num_attention_heads", "num_heads")
+_HEAD_GROUPS = ("n_groups", "mamba_n_groups")
+_STATE_HEADS = ("num_heads", "mamba_n_heads", "mamba_num_heads")
+_LINEAR_HEADS = ("linear_num_key_heads", "linear_num_value_heads")
+#: Ends of the names of sizes that grow with the width of the stream, and of those of feed-forward parts, which nothing else depends on.
+_WIDTHS = ("hidden_size", "mamba_d_ssm", "mamba_n_heads")
+_INNER = ("intermediate_size", "ffn_hidden_size", "ff_dim", "ffn_dim", "n_inner")
+#: Kernels of experts want rows of whole blocks.
+_BLOCK = 32
+#: Names of the tokens that the first table of positions holds.
+_TABLE = ("original_max_position_embeddings", "max_position_embeddings")
+#: Names of the number of layers of a vision or audio tower.
+_DEPTHS = ("num_hidden_layers", "depth", "num_layers")
+#: What a tower's widths are divided by: no text passes through it.
+_TOWER = 8
 
 
 def model_class(config: Any) -> Any:
@@ -56,11 +73,17 @@ def window_of(config: Any) -> int | None:
     """Tokens within which every token of a row sees all before it, and is turned as in any other row; None where that is always so."""
     text = config.get_text_config(decoder=True)
     windows = [getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    return min((int(window) for window in (*windows, turning_of(config)) if window), default=None)
+
+
+def turning_of(config: Any) -> int | None:
+    """Tokens above which the longest row of a pass chooses the rotary factors of all its rows; None where factors are fixed."""
+    text = config.get_text_config(decoder=True)
     rope = getattr(text, "rope_parameters", None) or {}
-    for one in rope.values() if rope and all(isinstance(part, dict) for part in rope.values()) else [rope]:
-        if one.get("rope_type") in ("longrope", "dynamic"):
-            windows.append(one.get("original_max_position_embeddings") or getattr(text, "original_max_position_embeddings", None))
-    return min((int(window) for window in windows if window), default=None)
+    turned = [one for one in (rope, *rope.values()) if isinstance(one, dict) and one.get("rope_type") in ("longrope", "dynamic")]
+    # The dynamic kind turns otherwise beyond the context that the model was made for, and names no other number.
+    named = [getattr(text, name, None) for name in _TABLE] + [one.get(name) for one in turned for name in _TABLE]
+    return min((int(tokens) for tokens in named if tokens), default=None) if turned else None
 
 
 def experts_met(model: Any) -> float:
@@ -102,3 +125,52 @@ def _fewer_experts(text: Any) -> None:
             for group in _GROUPS:
                 if isinstance(getattr(text, group, None), int):
                     setattr(text, group, 1)
+
+
+def narrowed(config: Any, heads: int) -> Any:
+    """A copy of ``config`` whose widths and number of heads are divided by one number, so that ``heads`` or a few more are left, each as
+    wide as before; feed-forward parts are no wider than the stream. Towers beside the decoder have one narrow layer."""
+    made = copy.deepcopy(config)
+    text = made.get_text_config(decoder=True)
+    before, hidden = _first(text, _HEADS), int(text.hidden_size)
+    factor = max((part for part in range(1, before // heads + 1) if before % part == 0 and hidden % part == 0), default=1)
+    keys = vars(text).get("num_key_value_heads")
+    for name, size in [*vars(text).items(), ("hidden_size", hidden)]:
+        if type(size) is int and name.endswith((*_HEADS, *_WIDTHS)) and size >= factor:
+            setattr(text, name, size // factor)
+        elif type(size) is int and name.endswith(_INNER):
+            setattr(text, name, max(_BLOCK, min(size, hidden) // factor // _BLOCK * _BLOCK))
+    if isinstance(keys, int):
+        text.num_key_value_heads = _fewer_keys(before, keys, before // factor)
+    _fewer_state_heads(text, factor)
+    for name in made.sub_configs:
+        if (tower := getattr(made, name, None)) is not None and tower is not text:
+            _narrow_tower(tower)
+    return made
+
+
+def _fewer_keys(heads: int, keys: int, left: int) -> int:
+    """Key heads of ``left`` heads: all, several to a head, or one, as ``keys`` are to ``heads``."""
+    if keys in (1, heads):
+        return min(keys, left)
+    return max((part for part in range(1, max(2, left // 2) + 1) if left % part == 0 and part < left), default=1)
+
+
+def _fewer_state_heads(text: Any, factor: int) -> None:
+    """Divides the heads of linear attention by what they share with ``factor``; groups of state-space heads are those that divide them."""
+    linear = {name: size for name in _LINEAR_HEADS if isinstance(size := getattr(text, name, None), int)}
+    for name, size in linear.items():
+        setattr(text, name, size // math.gcd(factor, *linear.values()))
+    for name in _HEAD_GROUPS:
+        if isinstance(groups := getattr(text, name, None), int):
+            setattr(text, name, math.gcd(groups, *(size for holder in _STATE_HEADS if (size := getattr(text, holder, None)))))
+
+
+def _narrow_tower(tower: Any) -> None:
+    for name, size in list(vars(tower).items()):
+        if isinstance(size, list):
+            setattr(tower, name, size[:1])
+        elif isinstance(size, int) and name in (*_DEPTHS, *_HEADS, "num_key_value_heads"):
+            setattr(tower, name, 1)
+        elif isinstance(size, int) and name.endswith(("hidden_size", "intermediate_size")):
+            setattr(tower, name, max(_BLOCK, size // _TOWER // _BLOCK * _BLOCK))

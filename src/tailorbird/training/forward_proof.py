@@ -8,8 +8,10 @@ on rows of different lengths, some with a shared beginning. What passes is used;
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +20,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers.utils import logging as transformers_verbosity
 
-from tailorbird.training.architecture import first_layers, model_class
+from tailorbird.training.architecture import first_layers, model_class, narrowed
 from tailorbird.training.batches import Packed, RowLayout, pack
 from tailorbird.training.decoder import Decoder, is_written_out
 from tailorbird.training.tokenization import TokenizedRow
@@ -30,9 +32,13 @@ _TOLERANCE = 1e-3
 _SHARED, _LENGTHS, _ANSWERS = 12, (18, 31, 61), 4
 #: Rows of the embedding.
 _VOCABULARY = 256
+#: Parameters of the model of a proof, which are held in fp32 (64 MiB): a wider architecture is made narrower, to so many heads.
+MOST_PARAMETERS = 2**24
+_HEADS = (4, 2)
 #: Trials: near the boundary between two experts rounding alone may send a token elsewhere, in one of them.
 _SEEDS = 3
 _CPU = torch.device("cpu")
+_log = logging.getLogger("tailorbird.training")
 #: transformers leaves these functions untyped.
 _logging: Any = transformers_verbosity
 
@@ -54,10 +60,17 @@ _TRANSIENT = {"dtype", "torch_dtype", "quantization_config", "_name_or_path", "t
 
 def proof_of(config: Any) -> ForwardProof:
     """The proof for models of ``config``, made once a process."""
-    key = json.dumps({name: value for name, value in config.to_dict().items() if name not in _TRANSIENT}, sort_keys=True, default=str)
+    key = json.dumps(_lasting(config.to_dict()), sort_keys=True, default=str)
     if key not in _PROOFS:
         _PROOFS[key] = _prove(config)
     return _PROOFS[key]
+
+
+def _lasting(value: Any) -> Any:
+    """``value`` of a config, or of a config within it, without what reading weights writes there."""
+    if isinstance(value, dict):
+        return {name: _lasting(part) for name, part in value.items() if name not in _TRANSIENT}
+    return value
 
 
 def _prove(config: Any) -> ForwardProof:
@@ -66,19 +79,45 @@ def _prove(config: Any) -> ForwardProof:
     install_tree_attention()
     try:
         with torch.random.fork_rng(devices=[]):
-            model = _small(config)
-            trials = [_Trial(model, seed) for seed in range(_SEEDS)]
-            scale = _agreed([trial.head_scale() for trial in trials])
-            written_out = is_written_out(model) and scale is not None and _passes(trials, partial(_Trial.written_out, scale=scale))
-            layouts = [layout for layout in RowLayout if _passes(trials, partial(_Trial.laid_out, layout=layout, scale=scale))]
+            layout, written_out, scale = _tried(config)
     finally:
         _logging.set_verbosity(verbosity)
-    layout = RowLayout.TREE if written_out else (layouts or [RowLayout.SINGLE])[0]
     return ForwardProof(layout, written_out, scale, time.monotonic() - started)
 
 
-def _small(config: Any) -> Any:
-    """The first layers of a model of ``config``, with few words, at random weights large enough that every part of it counts."""
+def _tried(config: Any) -> tuple[RowLayout, bool, float | None]:
+    """Layout, whether the pass is written out, and head scale, at the model's own width where that is small, else narrower. What can be
+    made no narrower is padded, with logits of its own, which is right in any decoder, if seldom fastest."""
+    made = _cut(config)
+    if (whole := _parameters(made)) <= MOST_PARAMETERS:
+        return _compared(made)
+    for heads in _HEADS:
+        with suppress(Exception):
+            narrow = narrowed(made, heads)
+            if _parameters(narrow) <= MOST_PARAMETERS:
+                return _compared(narrow)
+    _log.debug("%s is too wide to be proven (%d parameters)", config.model_type, whole)
+    return RowLayout.PADDED, False, None
+
+
+def _compared(made: Any) -> tuple[RowLayout, bool, float | None]:
+    model = _randomised(made)
+    trials = [_Trial(model, seed) for seed in range(_SEEDS)]
+    scale = _agreed([trial.head_scale() for trial in trials])
+    written_out = is_written_out(model) and scale is not None and _passes(trials, partial(_Trial.written_out, scale=scale))
+    layouts = [layout for layout in RowLayout if _passes(trials, partial(_Trial.laid_out, layout=layout, scale=scale))]
+    return RowLayout.TREE if written_out else (layouts or [RowLayout.SINGLE])[0], written_out, scale
+
+
+def _parameters(made: Any) -> int:
+    """Parameters of a model of ``made``, which is built without memory for them."""
+    with torch.device("meta"):
+        model = model_class(made).from_config(made, dtype=torch.float32)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _cut(config: Any) -> Any:
+    """The config of the first layers of a model of ``config``, with few words."""
     made = first_layers(config)
     text = made.get_text_config(decoder=True)
     for name in ("vocab_size", "vocab_size_per_layer_input"):
@@ -88,6 +127,11 @@ def _small(config: Any) -> Any:
         holder.pad_token_id = None
         holder.quantization_config = None
         del holder.quantization_config
+    return made
+
+
+def _randomised(made: Any) -> Any:
+    """A model of ``made`` at random weights large enough that every part of it counts."""
     torch.manual_seed(0)
     model = model_class(made).from_config(made, dtype=torch.float32).eval()
     with torch.no_grad():

@@ -12,7 +12,7 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging as transformers_verbosity
 
 from tailorbird.domain.errors import ModelInvalid
-from tailorbird.training.architecture import blocks, model_class, window_of
+from tailorbird.training.architecture import blocks, model_class, turning_of, window_of
 from tailorbird.training.batches import Packed, RowLayout, pack
 from tailorbird.training.decoder import Decoder, is_written_out
 from tailorbird.training.forward_proof import proof_of, transformers_hidden, transformers_logits
@@ -73,6 +73,19 @@ def output_head(model: Any) -> Any:
     return model.get_output_embeddings()
 
 
+def layout_within(config: Any, layout: RowLayout, rows: Sequence[TokenizedRow]) -> RowLayout:
+    """``layout``, or the one that ``rows`` take where the longest exceeds what ``layout`` was proven for.
+
+    Beyond a window rows are padded instead of packed. Where rotary factors follow from the longest row of a pass, each row is alone.
+    """
+    longest, turned, window = max(len(row.ids) for row in rows), turning_of(config), window_of(config)
+    if turned is not None and longest > turned:
+        return RowLayout.SINGLE
+    if layout is RowLayout.TREE and window is not None and longest > window:
+        return RowLayout.PADDED
+    return layout
+
+
 def _look_up_between_layers(model: Any) -> None:
     """Lets signals in between the layers of a backward pass too: torch goes through it without Python, where nothing asks for Python."""
 
@@ -125,12 +138,13 @@ class Network:
         self._llama = False
 
     def settle(self, rows: Sequence[TokenizedRow]) -> None:
-        """Lays out ``rows`` one below the other where one of them is longer than the window within which packing was proven."""
-        window = window_of(self.model.config)
-        if self.layout is RowLayout.TREE and window is not None and max(len(row.ids) for row in rows) > window:
-            self.layout, self._llama = RowLayout.PADDED, False
+        """Gives up a layout that one of ``rows`` is too long for: ``layout_within``."""
+        packed, self.layout = self.layout is RowLayout.TREE, layout_within(self.model.config, self.layout, rows)
+        if packed and self.layout is not RowLayout.TREE:
             self.model.set_attn_implementation("sdpa" if self.model._supports_sdpa else "eager")
-            _look_up_between_layers(self.model)
+            if self._llama:
+                self._llama = False
+                _look_up_between_layers(self.model)
 
     @property
     def pass_told(self) -> dict[str, str]:
@@ -153,9 +167,10 @@ class Network:
     def answer_losses(self, packed: Packed) -> torch.Tensor:
         """The loss of each answer token, in nats: (A,) in fp32, without gradients."""
         if self._head_scale is None:
-            return cross_entropy(self._own_logits(packed), packed.targets_A, reduction="none")
-        hidden_AH = self._hidden(packed)
-        losses_A = answer_losses(hidden_AH, self._head_weight(), packed.targets_A, self.dtype)
+            losses_A = cross_entropy(self._own_logits(packed), packed.targets_A, reduction="none")
+        else:
+            hidden_AH = self._hidden(packed)
+            losses_A = answer_losses(hidden_AH, self._head_weight(), packed.targets_A, self.dtype)
         if self.divided:
             forget_gathered(self.model)
         return losses_A

@@ -10,9 +10,10 @@ from transformers import AutoConfig
 from tailorbird.domain.errors import InvalidInput, ModelInvalid, Unavailable
 from tailorbird.domain.preflight import Examination, PreflightFinding, PreflightSeverity, ShownToken
 from tailorbird.ports.trainer import TrainingJob
+from tailorbird.training.architecture import window_of
 from tailorbird.training.batches import Batches, RowLayout
 from tailorbird.training.forward_proof import proof_of
-from tailorbird.training.network import Network
+from tailorbird.training.network import Network, layout_within
 from tailorbird.training.preflight.context import PreflightContext, blocking, read_subject
 from tailorbird.training.preflight.gradient_check import additive, gradient_error
 from tailorbird.training.preflight.memory_check import fits
@@ -49,11 +50,12 @@ def check_lengths(rows: Sequence[TokenizedRow], limit: int) -> None:
 
 @torch.no_grad()
 def check_packing(network: Network, rows: Sequence[TokenizedRow]) -> None:
-    """Compares the second of two packed rows, which could see the first, with the model's own forward pass of it alone.
+    """Compares the second of two packed rows, which could see the first, with the model's own forward pass of it alone; where rows are
+    computed one at a time, the first.
 
     Raises ModelInvalid where the architecture does not bear packing.
     """
-    shortest = sorted(rows, key=lambda row: len(row.ids))[:2]
+    shortest = sorted(rows, key=lambda row: len(row.ids))[: 1 if network.layout is RowLayout.SINGLE else 2]
     both = network.pack(shortest)
     packed = float(network.answer_losses(both)[both.owners_A == len(shortest) - 1].sum())
     plain = network.plain_loss_sum(shortest[-1])
@@ -107,13 +109,18 @@ def _weighed(subject: PreflightContext) -> tuple[list[PreflightFinding], dict[st
 
 
 def _packing(subject: PreflightContext) -> list[PreflightFinding]:
-    """A note where the architecture does not bear packing."""
+    """A note where the architecture does not bear packing, or not of rows this long."""
     config = AutoConfig.from_pretrained(subject.job.base, local_files_only=True, trust_remote_code=False)
-    layout = proof_of(config).layout
+    proven = proof_of(config).layout
+    layout = layout_within(config, proven, subject.rows)
     if layout is RowLayout.TREE:
         return []
     how = "padded to one length" if layout is RowLayout.PADDED else "computed one at a time"
-    what = f"rows of this architecture ({config.model_type}) are {how}: packed, its first layers at random weights gave other gradients"
+    why = "packed, its first layers at random weights gave other gradients"
+    if layout is not proven:
+        longest = max(len(row.ids) for row in subject.rows)
+        why = f"the longest has {longest} tokens, and beyond {window_of(config)} tokens rows computed together would differ"
+    what = f"rows of this architecture ({config.model_type}) are {how}: {why}"
     remedy = "nothing to do: what is learned is the same; a shared prompt is computed again for each row"
     return [PreflightFinding(code="rows_not_packed", severity=PreflightSeverity.NOTE, what=what, remedy=remedy)]
 
@@ -136,7 +143,4 @@ def _first_batch(subject: PreflightContext) -> tuple[tuple[ShownToken, ...], ...
 def _shown(encoder: RowTokenizer, row: TokenizedRow) -> tuple[ShownToken, ...]:
     texts = [encoder.tokenizer.decode([token], skip_special_tokens=False) for token in row.ids]
     learned = {place for start, end in row.spans for place in range(start, end)}
-    return tuple(
-        ShownToken(text=text, learned=place in learned, id=token, control=encoder.is_control(token))
-        for place, (token, text) in enumerate(zip(row.ids, texts, strict=True))
-    )
+    return tuple(ShownToken(text=text, learned=place in learned) for place, text in enumerate(texts))

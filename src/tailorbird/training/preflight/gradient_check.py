@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_verbosity
 
 from tailorbird.domain.preflight import PreflightFinding
 from tailorbird.training.architecture import first_layers
+from tailorbird.training.batches import divide
 from tailorbird.training.methods import Learner, method_named
 from tailorbird.training.network import Network
 from tailorbird.training.preflight.context import PreflightContext, blocking
@@ -72,7 +73,9 @@ def _prepared(subject: PreflightContext) -> tuple[Network, dict[str, torch.nn.Pa
             # What starts at zero (B of an adapter) hides the gradient of its partner.
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.01)
-    return Network(model, "fp32"), parameters
+    network = Network(model, "fp32")
+    network.settle(subject.rows)
+    return network, parameters
 
 
 @contextmanager
@@ -110,6 +113,7 @@ def _shortened(config: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
 
 def _gradient(network: Network, rows: Sequence[TokenizedRow], parameters: dict[str, torch.nn.Parameter]) -> torch.Tensor:
     """All gradients of the summed loss of ``rows``, as one vector."""
-    loss = network.loss_sum(network.pack(rows))
-    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    tokens = sum(len(row.ids) for row in rows)
+    losses = [network.loss_sum(network.pack(part)) for part in divide(rows, len(rows) * tokens, network.layout)]
+    found = torch.autograd.grad(torch.stack(losses).sum(), list(parameters.values()), allow_unused=True)
     return torch.cat([grad.flatten().double() for grad in found if grad is not None])

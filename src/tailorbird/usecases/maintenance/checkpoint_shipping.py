@@ -47,12 +47,10 @@ SETTLED, LOG_SUBJECT = "log.fork_settled", "log"
 
 
 class Notice(Value):
-    """Something an operator should see to. ``code`` is stable; the text names no path and no model, and a tenant or its people only where
-    ``tenant`` says whose they are."""
+    """Something an operator should see to. ``code`` is stable; the text names no path, no tenant, no model."""
 
     code: str
     text: str
-    tenant: str | None = None
 
 
 class LogFork(Value):
