@@ -157,3 +157,28 @@ def test_a_tenant_of_another_host_begins_with_an_admin_that_the_host_names(tmp_p
     story.tell("identity.added", "admin", None, actor="house/admin", roles="admin", public_key=auth.public_key(story.key("admin")))
     story.add("ada", "approver", by="admin")
     assert story.history.problems == []
+
+
+def test_nobody_is_taken_as_found_once_somebody_was_signed_for(story: Story) -> None:
+    """Whoever holds the log's key alone could else let in whom they like."""
+    public = auth.public_key(story.key("eve"))
+    story.tell("identity.found", "eve", None, actor="migration", roles="admin", public_key=public, former_keys="", disabled=False)
+    (problem,) = story.history.problems
+    assert problem.startswith("entry 2: identity.found acme/eve: it was taken as found, without a signature")
+
+
+def test_the_rule_of_two_admins_ends_what_is_taken_as_found(tmp_path: Path) -> None:
+    story = Story(tmp_path)
+    public = auth.public_key(story.key("admin"))
+    found: dict[str, str | bool] = {"roles": "admin", "public_key": public, "former_keys": "", "disabled": False}
+    story.tell("identity.found", "admin", None, actor="migration", **found)
+    change = addition_of("ada", "viewer", auth.public_key(story.key("ada")))
+    signature = auth.sign(story.key("admin"), "admin", "identity", digest_of(change), NOW)
+    story.tell("identity.added", "ada", signature, roles="viewer", public_key=change.public_key, dual_control=False)
+    assert story.history.problems == []
+    story.tell("identity.found", "eve", None, actor="migration", **found | {"public_key": auth.public_key(story.key("eve"))})
+    assert len(story.history.problems) == 1
+
+
+def addition_of(name: str, role: str, public: str) -> IdentityChange:
+    return IdentityChange(tenant="acme", identity=name, change="add", roles=(Role(role),), public_key=public)

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.cli import tailorbird
+from tailorbird.auth import fingerprint
 from tailorbird.cli.invocation import FLAGS, SharedOptions, shared_options
 from tailorbird.cli.main import VERBS, app
 
@@ -184,10 +185,28 @@ def test_verbs_that_printed_text_alone_answer_json(tmp_path: Path) -> None:
     assert Path(added["key"]).is_file()
     assert asked("identity", "rotate", "--as", "ada")["name"] == "ada"
     assert asked("identity", "add", "cleo", "--role", "operator")["pending"]
-    assert asked("identity", "confirm", "cleo", "--as", "ada")["admitted_by"] == ["admin", "ada"]
+    assert asked("identity", "confirm", "cleo", "--yes", "--as", "ada")["admitted_by"] == ["admin", "ada"]
     assert asked("identity", "disable", "ada")["disabled_at"]
     assert asked("audit", "checkpoint")["note"]
     assert asked("audit", "export", "log.jsonl")["entries"] == len((tmp_path / "log.jsonl").read_text().splitlines())
+
+
+def test_a_confirmation_is_asked_for_or_told_the_key(tmp_path: Path) -> None:
+    assert tailorbird(tmp_path, "init", "--tenant", "acme").returncode == 0
+    for name in ("ada", "cleo"):
+        assert tailorbird(tmp_path, "identity", "add", name, "--role", "admin").returncode == 0
+    listed = json.loads(tailorbird(tmp_path, "--json", "identity", "list").stdout)
+    mark = fingerprint(next(person["public_key"] for person in listed if person["name"] == "cleo"))
+    confirm = ("identity", "confirm", "cleo", "--as", "ada")
+    asked = tailorbird(tmp_path, *confirm)
+    assert asked.returncode != 0
+    assert "admin; signed by admin" in asked.stderr
+    assert mark in asked.stderr
+    other = tailorbird(tmp_path, *confirm, "--public-key", fingerprint("x"))
+    assert "error[key_differs]" in other.stderr
+    assert mark[:9] in tailorbird(tmp_path, "identity", "list").stdout
+    assert json.loads(tailorbird(tmp_path, "--json", "identity", "list").stdout)[4]["pending"]
+    assert tailorbird(tmp_path, *confirm, "--public-key", mark).returncode == 0
 
 
 def test_brackets_in_help_are_shown(tmp_path: Path) -> None:

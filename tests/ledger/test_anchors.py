@@ -191,6 +191,34 @@ def test_anchors_that_were_edited_are_of_no_use(ledger: Ledger, raw: Raw, statem
         work.anchors.differing({row.name: row.digest})
 
 
+def test_all_rows_of_a_kind_are_told_whatever_the_tables_lack(ledger: Ledger, raw: Raw) -> None:
+    with ledger.work("acme") as work:
+        work.identities.add(person())
+        work.keys.add(api_key())
+    with ledger.work("globex") as work:
+        work.identities.add(person("bob").model_copy(update={"tenant": "globex"}))
+    raw("DELETE FROM identities")
+    with ledger.work("acme", write=False) as work:
+        assert work.anchors.all_of("identity") == {"identity/ada": anchored_row(person()).digest}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM anchored_rows WHERE name = 'identity/ada'",
+        "UPDATE anchored_rows SET name = 'identity/eve' WHERE name = 'identity/ada'",
+        "UPDATE anchored_rows SET scope = 'globex' WHERE name = 'identity/ada'",
+        "UPDATE log_frontier SET state = '" + "ab" * 32 + "'",
+    ],
+)
+def test_a_row_that_is_hidden_among_the_anchors_is_missed(ledger: Ledger, raw: Raw, statement: str) -> None:
+    with ledger.work("acme") as work:
+        work.identities.add(person())
+    raw(statement)
+    with pytest.raises(Corrupt), ledger.work("acme", write=False) as work:
+        work.anchors.all_of("identity")
+
+
 @pytest.fixture
 def sealed(url: str, tmp_path: Path, clock: SetClock) -> Ledger:
     return open_ledger(url, clock, KeyFileSealer(tmp_path / "workspace"))

@@ -36,7 +36,7 @@ OLD_ENTRIES = 300
 FOUND = 2
 
 #: Revisions that change what rows hold or who may read them, and no table.
-OF_ROWS_ALONE = ("0017", "0021")
+OF_ROWS_ALONE = ("0017", "0021", "0022")
 
 
 @contextmanager

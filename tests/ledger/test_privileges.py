@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import closing
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
+from sqlalchemy.exc import ProgrammingError
 
 import support.ledger_samples as sample
 from support.postgresql import BOTH, GATEWAY, WORKER, Server, as_user
@@ -70,13 +71,58 @@ def test_its_owner_may_bring_it_to_another_form(run: Run) -> None:
 def test_a_worker_lets_nobody_in_and_decides_nothing(run: Run, table: str) -> None:
     assert refused(run, f"DELETE FROM {table}", WORKER)
     assert refused(run, f"INSERT INTO {table} SELECT * FROM {table}", WORKER)
-    assert not refused(run, f"UPDATE {table} SET tenant = tenant WHERE false" if table != "tenants" else "SELECT 1", GATEWAY)
+    column = "name" if table == "tenants" else "tenant"
+    update = f"UPDATE {table} SET {column} = {column} WHERE false"
+    assert refused(run, update, WORKER)
+    assert not refused(run, update, GATEWAY)
 
 
 @pytest.mark.parametrize("table", ["releases", "looks"])
 def test_a_gateway_drafts_no_release(run: Run, table: str) -> None:
     assert refused(run, f"INSERT INTO {table} SELECT * FROM {table}", GATEWAY)
     assert not refused(run, f"INSERT INTO {table} SELECT * FROM {table} WHERE false", WORKER)
+
+
+def test_a_look_at_a_sealed_test_is_not_undone_by_a_worker(run: Run) -> None:
+    same = "SET tenant = tenant WHERE false"
+    assert refused(run, "DELETE FROM looks", WORKER)
+    assert refused(run, f"UPDATE looks {same}", WORKER)
+    assert refused(run, f"UPDATE looks {same}", GATEWAY)
+    assert not refused(run, "DELETE FROM looks WHERE false", GATEWAY)
+
+
+def seize(url: str) -> str:
+    """Calls the function that reads as the owner with a temporary view in place of its table; returns who the view was read as."""
+    with closing(open_database(as_user(url, WORKER))) as database, database.writing() as connection:
+        connection.execute(
+            text("CREATE FUNCTION pg_temp.pwn() RETURNS integer LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'as %', current_user; END $$")
+        )
+        connection.execute(text("""CREATE TEMP VIEW log_entries AS SELECT pg_temp.pwn() AS "index", 'x'::varchar AS leaf_hash"""))
+        connection.execute(text("GRANT SELECT ON log_entries TO PUBLIC"))
+        try:
+            found = connection.execute(text("SELECT place, hashed FROM log_leaves(ARRAY[0])")).all()
+        except ProgrammingError as error:
+            return str(error.orig)
+        assert found != [(0, "x")]
+        return "nobody"
+
+
+def test_the_function_that_reads_as_the_owner_takes_no_object_of_its_caller(url: str) -> None:
+    assert seize(url) == "nobody"
+
+
+def test_every_function_that_runs_as_its_owner_names_temporary_objects_last(url: str) -> None:
+    with closing(open_database(url)) as database, database.reading() as connection:
+        made = "SELECT array_to_string(proconfig, ';') FROM pg_proc WHERE prosecdef AND pronamespace = current_schema()::regnamespace"
+        assert connection.scalars(text(made)).all() == ["search_path=public, pg_temp"]
+
+
+def test_roles_make_no_temporary_objects_where_their_script_was_run(server: Server) -> None:
+    made = server.copy()
+    with closing(open_ledger(made)) as ledger:
+        server.make_roles(str(make_url(made).database), ledger.role_script())
+    with closing(open_database(as_user(made, WORKER))) as database, database.writing() as connection, pytest.raises(ProgrammingError):
+        connection.execute(text("CREATE TEMP TABLE log_entries (place integer)"))
 
 
 def test_every_table_with_a_tenant_has_a_policy(url: str) -> None:
@@ -122,7 +168,9 @@ def test_proofs_of_a_tenant_reach_over_the_entries_of_others(url: str) -> None:
 def test_an_older_database_gets_policies_by_its_owner_alone(server: Server) -> None:
     older = server.copy()
     with closing(open_database(older)) as database, database.writing() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '0020'"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0021'"))
+        connection.execute(text("ALTER FUNCTION log_leaves(integer[]) SET search_path = public"))
+        connection.execute(text(f"GRANT TEMPORARY ON DATABASE {make_url(older).database} TO PUBLIC"))
         connection.execute(text("DROP POLICY own_tenant ON runs"))
         connection.execute(text("ALTER TABLE runs DISABLE ROW LEVEL SECURITY"))
         connection.execute(text("GRANT UPDATE ON log_entries TO tailorbird_worker"))
@@ -132,6 +180,8 @@ def test_an_older_database_gets_policies_by_its_owner_alone(server: Server) -> N
     with closing(open_ledger(older)) as ledger:
         ledger.migrate()
     with closing(open_database(as_user(older, WORKER))) as database:
+        with pytest.raises(Unavailable), database.writing() as connection:
+            connection.execute(text("CREATE TEMP TABLE log_entries (place integer)"))
         with database.writing("globex") as connection:
             assert connection.scalar(text("SELECT version_num FROM alembic_version")) == NEWEST
             assert connection.scalar(text("SELECT count(*) FROM runs")) == 0

@@ -48,7 +48,7 @@ def test_a_budget_that_affords_nothing_says_what_each_rung_costs() -> None:
     assert len(plan.left_out) == 7
     assert all("budget is 0 EUR" in r.reason for r in plan.left_out)
     short = make_plan(inputs(objective=objective(budget={"hours": 0.05}), manifest=manifest(train=9000)))
-    assert {r.rung for r in short.left_out} == {RungKind.NEAREST, RungKind.LORA, RungKind.QLORA, RungKind.FULL}
+    assert {r.rung for r in short.left_out} == {RungKind.LORA, RungKind.QLORA, RungKind.FULL}
     assert all("0.05 h" in r.reason for r in short.left_out)
 
 

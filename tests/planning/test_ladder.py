@@ -28,9 +28,9 @@ def test_auto_climbs_from_the_cheapest_and_says_why() -> None:
     assert [(r.rung.value, r.variant) for r in few.rungs] == [
         ("prompt", "zero-shot"),
         ("prompt", "few-shot"),
+        ("nearest", "8 by words"),
         ("lora", "r16"),
         ("lora", "r64"),
-        ("nearest", "8 by words"),
         ("full", "all weights"),
     ]
     assert [(r.rung, r.reason) for r in plan.left_out] == [

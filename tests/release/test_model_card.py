@@ -136,3 +136,7 @@ def test_the_card_says_what_approvals_are_worth() -> None:
     section = _card(remarks=("the keys of ada and ben lie in one workspace",)).split("## Approvals needed")[1].split("\n## ")[0]
     assert "When this card was written, the keys of ada and ben lie in one workspace." in section
     assert "When this card" not in _card()
+
+
+def test_the_card_says_where_keys_were_looked_for() -> None:
+    assert "looked at on the machine that wrote this card, and on no other" in _card()

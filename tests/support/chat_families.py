@@ -129,6 +129,59 @@ REASONING = (
     "{{ content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
+#: Reasons unless it is switched off; earlier reasoning is left out; the last answer has a block, if an empty one (as Qwen 3).
+SWITCHED = (
+    "{% for message in messages %}{% set content = message['content'] %}{% if message['role'] == 'assistant' %}{% set thought = '' %}"
+    "{% if '</think>' in content %}{% set thought = content.split('</think>')[0].split('<think>')[-1].strip('\n') %}"
+    "{% set content = content.split('</think>')[-1].lstrip('\n') %}{% endif %}"
+    "{{ '<|im_start|>assistant\n' }}{% if loop.last %}{{ '<think>\n' + thought + '\n</think>\n\n' }}{% endif %}"
+    "{{ content + '<|im_end|>\n' }}{% else %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + content + '<|im_end|>\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
+)
+#: Always reasons: the block is begun by the generation prompt, and closed before the last answer.
+ALWAYS = SWITCHED.replace(
+    "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}", "{{ '<think>\n' }}"
+)
+#: Always reasons, and writes answers without their reasoning, as DeepSeek R1.
+DISTILLED = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '<|User|>' + message['content'] }}"
+    "{% elif message['role'] == 'assistant' %}{{ '<|Assistant|>' + message['content'].split('</think>')[-1] + '<|end_of_sentence|>' }}"
+    "{% else %}{{ message['content'] }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|Assistant|><think>\n' }}{% endif %}"
+)
+#: Answers have a channel, and the last one an end of its own, as gpt-oss. The date stands above.
+CHANNELS = (
+    "{{ '<|start|>system<|message|>Current date: ' + strftime_now('%Y-%m-%d') + '<|end|>' }}{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}{{ '<|start|>assistant<|channel|>final<|message|>' + message['content'] }}"
+    "{% if loop.last and not add_generation_prompt %}{{ '<|return|>' }}{% else %}{{ '<|end|>' }}{% endif %}"
+    "{% else %}{{ '<|start|>' + ('developer' if message['role'] == 'system' else 'user') }}"
+    "{{ '<|message|>' + message['content'] + '<|end|>' }}"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"
+)
+#: A system turn is an error, as in Gemma 2.
+NO_SYSTEM = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}"
+    "{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else 'user') + '\n' + message['content'] | trim"
+    " + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+#: What the system says stands in the last message of all, and so in no conversation that ends with an answer, as in Mistral Nemo.
+LAST_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{% set rule = messages[0]['content'] + '\n\n' %}{% set rest = messages[1:] %}{% else %}"
+    "{% set rule = '' %}{% set rest = messages %}{% endif %}{{ bos_token }}{% for message in rest %}{% if message['role'] == 'user' %}"
+    "{{ '[INST]' + (rule if loop.last else '') + message['content'] + '[/INST]' }}{% else %}{{ message['content'] + eos_token }}"
+    "{% endif %}{% endfor %}"
+)
+#: Marks by itself what is learned, skips what is empty, and writes tools as JSON.
+DECLARED = (
+    "{% for message in messages %}{% if not message['content'] %}{% continue %}{% endif %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['role'] == 'assistant' %}{% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}"
+    "{% else %}{{ message['content'] + ({'<b>': 'é'} | tojson if loop.first else '') + '<|im_end|>' }}{% endif %}{{ '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
 FAMILIES = {
     "chatml": Family(
         CHATML,
@@ -206,6 +259,42 @@ FAMILIES = {
         unigram,
         flags={"normalized": True},
     ),
+}
+
+
+_IM = (("<|endoftext|>", "<|im_start|>", "<|im_end|>"), ("<|im_end|>",), ("<|im_end|>",), {"eos_token": "<|im_end|>"}, byte_level)
+_INST = (("<s>", "</s>", "[INST]", "[/INST]"), ("</s>",), ("</s>",), {"bos_token": "<s>", "eos_token": "</s>"}, byte_level)
+#: Families whose generation prompt is not where an answer begins, or which have no place for instructions.
+FRAMED = {
+    "reasoning that is switched": Family(SWITCHED, *_IM, plain=("<think>", "</think>")),
+    "reasoning that is begun": Family(ALWAYS, *_IM, plain=("<think>", "</think>")),
+    "reasoning that is not written": Family(
+        DISTILLED,
+        ("<|begin|>", "<|end_of_sentence|>", "<|User|>", "<|Assistant|>"),
+        ("<|end_of_sentence|>",),
+        ("<|end_of_sentence|>",),
+        {"bos_token": "<|begin|>", "eos_token": "<|end_of_sentence|>"},
+        byte_level,
+        plain=("<think>", "</think>"),
+    ),
+    "channels": Family(
+        CHANNELS,
+        ("<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>", "<|call|>"),
+        ("<|return|>",),
+        ("<|return|>", "<|call|>"),
+        {"eos_token": "<|return|>"},
+        byte_level,
+    ),
+    "no system turn": Family(
+        NO_SYSTEM,
+        ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"),
+        ("<end_of_turn>",),
+        ("<eos>", "<end_of_turn>"),
+        {"bos_token": "<bos>", "eos_token": "<eos>"},
+        byte_level,
+    ),
+    "system in the last message": Family(LAST_SYSTEM, *_INST),
+    "marks of its own": Family(DECLARED, *_IM),
 }
 
 

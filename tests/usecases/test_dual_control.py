@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime
+
 import pytest
 
-from tailorbird.auth import create_key, load_key, public_key, sign
+from tailorbird.auth import create_key, load_key, public_key, refusal_to_confirm, sign
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, TailorbirdError, Unauthenticated
 from tailorbird.domain.event import Event
 from tailorbird.domain.identity import DECIDING_ROLES, Identity, Role
 from tailorbird.testing import MemoryLedger
 from tailorbird.usecases import Actor, Dependencies
-from tailorbird.usecases.identities import act_as, add_identity, addition, confirm, disable, initialise, key_path
+from tailorbird.usecases.identities import act_as, add_identity, addition, confirm, disable, enrol, initialise, key_path
 from tailorbird.usecases.maintenance.audit import check_log
 from tailorbird.usecases.registry import perform
 from tailorbird.usecases.sessions import log_in, open_session
 from tailorbird.usecases.tenants import list_tenants
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def act(deps: Dependencies, name: str) -> Actor:
@@ -159,3 +164,82 @@ def test_a_tampered_admin_confirms_nobody(two: Dependencies) -> None:
     store.state = {**store.state, place: rows}
     with pytest.raises(Corrupt):
         perform(two, act(two, "bea"), confirm, name="cleo")
+
+
+def delete_rows(deps: Dependencies, *names: str, lookup: bool = False) -> None:
+    """What somebody does who can write to the database alone; with ``lookup`` the copy for look-ups goes too."""
+    ledger = deps.ledger
+    assert isinstance(ledger, MemoryLedger)
+    store, place = ledger.store, ("acme", "identities")
+    state = {**store.state, place: {name: row for name, row in store.state[place].items() if name not in names}}
+    if lookup:
+        gone = {("acme", f"identity/{name}") for name in names}
+        (where,) = (place for place in state if place[1] == "anchored_rows")
+        state[where] = {number: {k: v for k, v in rows.items() if k not in gone} for number, rows in state[where].items()}
+    store.state = state
+
+
+def add_decider(deps: Dependencies) -> None:
+    add(deps, "admin", "eve", Role.APPROVER)
+
+
+def add_own_admin(deps: Dependencies) -> None:
+    """Where nobody is admin, whoever comes in signs for themselves."""
+    path = key_path(deps, "acme", "eve")
+    change = addition("acme", "eve", {Role.ADMIN}, create_key(path))
+    enrol(deps, change, "eve", sign(load_key(path), "eve", "identity", digest_of(change), deps.clock.now()))
+
+
+def add_with_known_key(deps: Dependencies) -> None:
+    known = public_key(load_key(key_path(deps, "acme", "bea")))
+    perform(deps, act(deps, "admin"), add_identity, name="eve", roles=frozenset({Role.VIEWER}), public_key=known)
+
+
+def confirm_as_lesser(deps: Dependencies) -> None:
+    """Only where no other admin is there."""
+    perform(deps, act(deps, "reviewer"), confirm, name="cleo")
+
+
+def leave(deps: Dependencies) -> None:
+    perform(deps, act(deps, "admin"), disable, name="admin")
+
+
+@pytest.mark.parametrize("lookup", [False, True])
+@pytest.mark.parametrize(
+    ("gone", "way_in"),
+    [
+        (("bea",), add_decider),
+        (("admin", "bea"), add_own_admin),
+        (("bea",), add_with_known_key),
+        (("bea",), confirm_as_lesser),
+        (("cleo",), leave),
+    ],
+)
+def test_a_row_that_is_deleted_changes_no_rule(two: Dependencies, gone: tuple[str, ...], way_in: Callable[..., None], lookup: bool) -> None:
+    """Who is there follows from what the log anchors, and not from the rows that are left."""
+    perform(two, act(two, "bea"), confirm, name="reviewer")
+    add(two, "admin", "cleo", Role.OPERATOR)
+    before = {person.name for person in initialise(two, "acme", {})}
+    delete_rows(two, *gone, lookup=lookup)
+    with pytest.raises(Corrupt) as caught:
+        way_in(two)
+    assert caught.value.error_code in (("anchors_corrupt",) if lookup else ("row_changed",))
+    assert {person.name for person in initialise(two, "acme", {})} == before - set(gone)
+
+
+def test_who_confirms_in_an_admins_place_was_admitted_by_two_admins() -> None:
+    """Not by one, and somebody whom that one had let in."""
+
+    def person(name: str, role: Role, *by: str) -> Identity:
+        return Identity(tenant="acme", name=name, roles=frozenset({role}), public_key=name, created_at=NOW, admitted_by=by)
+
+    lost = person("lost", Role.ADMIN, "admin").model_copy(update={"disabled_at": NOW, "disabled_by": "admin"})
+    people = [
+        person("admin", Role.ADMIN, "admin"),
+        lost,
+        person("first", Role.APPROVER, "admin", "lost"),
+        person("second", Role.APPROVER, "admin", "first"),
+        person("new", Role.OPERATOR, "admin"),
+    ]
+    assert refusal_to_confirm(people, people[4], people[2]) is None
+    assert refusal_to_confirm(people, people[4], people[3]) == "second is no admin, nor in a deciding role by the signatures of two admins"

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
 from support.usecases import somebody
-from tailorbird.auth import create_key
-from tailorbird.domain.identity import Role
+from tailorbird.auth import create_key, identity_keys
+from tailorbird.domain.identity import Identity, Role
 from tailorbird.usecases import Dependencies
-from tailorbird.usecases.identities import act_as, add_identity, confirm, key_path
-from tailorbird.usecases.key_custody import approval_remarks, keys_together, tenants_with_keys_together
+from tailorbird.usecases.identities import act_as, add_identity, confirm, initialise, key_path
+from tailorbird.usecases.key_custody import approval_remarks, custody_of_tenants, key_custody
 from tailorbird.usecases.maintenance.checkpoint_shipping import Notice
-from tailorbird.usecases.maintenance.health import examine
+from tailorbird.usecases.maintenance.health import examine, warnings_for
 from tailorbird.usecases.registry import perform
 
 
 def together(deps: Dependencies) -> tuple[str, ...]:
     with deps.ledger.work("acme", write=False) as work:
-        return keys_together(deps, "acme", work.identities.all())
+        return key_custody(deps, "acme", work.identities.all()).together
 
 
 def remarks(deps: Dependencies) -> str:
@@ -25,16 +30,17 @@ def remarks(deps: Dependencies) -> str:
 
 def test_keys_that_init_made_lie_together_until_they_are_handed_out(deps: Dependencies) -> None:
     assert together(deps) == ("admin", "approver", "author", "operator", "reviewer")
-    (text,) = tenants_with_keys_together(deps)
+    text = custody_of_tenants(deps)["acme"].remarks()["keys_together"]
     assert "admin, approver, author, operator and reviewer" in text
-    assert Notice(code="keys_together", text=text) in examine(deps).notices
+    assert "keys on other machines are not seen from here" in text
+    assert Notice(code="keys_together", text=f"acme: {text}", tenant="acme") in examine(deps).notices
     assert "lie in one workspace" in remarks(deps)
     for name in ("admin", "approver", "operator"):
         key_path(deps, "acme", name).unlink()
     assert together(deps) == ("author", "reviewer")
     key_path(deps, "acme", "reviewer").rename(key_path(deps, "acme", "reviewer").with_suffix(".old"))
     assert together(deps) == ()
-    assert tenants_with_keys_together(deps) == []
+    assert not custody_of_tenants(deps)["acme"].remarks()
     assert "lie in one workspace" not in remarks(deps)
 
 
@@ -62,3 +68,62 @@ def test_deciders_whom_one_admin_admitted_are_named_until_a_second_confirms(deps
     for name in ("approver", "operator", "reviewer"):
         perform(deps, act_as(deps, "acme", "bea"), confirm, name=name)
     assert "bea was admitted by one admin alone" in remarks(deps)
+
+
+def test_a_key_that_others_may_read_counts_and_is_told_of(deps: Dependencies) -> None:
+    """``load_key`` refuses it; it is none the safer for that."""
+    for name in ("admin", "operator", "reviewer"):
+        key_path(deps, "acme", name).unlink()
+    key_path(deps, "acme", "approver").chmod(0o644)
+    assert together(deps) == ("approver", "author")
+    assert "may read the private key of approver" in remarks(deps)
+    key_path(deps, "acme", "author").unlink()
+    assert together(deps) == ()
+    assert [notice.code for notice in examine(deps).notices if notice.tenant] == ["keys_readable"]
+    key_path(deps, "acme", "approver").chmod(0o600)
+    assert not custody_of_tenants(deps)["acme"].remarks()
+
+
+def test_a_key_that_this_user_may_not_read_is_taken_for_whom_its_file_names(deps: Dependencies, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("admin", "operator", "reviewer"):
+        key_path(deps, "acme", name).unlink()
+    read = identity_keys._read
+
+    def refuse(path: Path) -> tuple[int, bytes]:
+        if path.name == "approver.key":
+            raise PermissionError
+        return read(path)
+
+    monkeypatch.setattr(identity_keys, "_read", refuse)
+    assert together(deps) == ("approver", "author")
+
+
+def test_a_key_of_a_rotation_that_was_cut_off_counts(deps: Dependencies) -> None:
+    for name in ("admin", "operator", "reviewer"):
+        key_path(deps, "acme", name).unlink()
+    path = key_path(deps, "acme", "approver")
+    path.rename(path.with_name("approver.key.new"))
+    assert together(deps) == ("approver", "author")
+
+
+def test_warnings_name_people_to_admins_alone(deps: Dependencies) -> None:
+    """An admin of a tenant reads what is about it or about nobody; an admin of the host reads everything."""
+    initialise(deps, "globex", {"boss": frozenset({Role.ADMIN})})
+    found = [
+        Notice(code="keys_together", text="acme: ada and ben", tenant="acme"),
+        Notice(code="keys_together", text="globex: cleo and dora", tenant="globex"),
+        Notice(code="disk_low", text="1 MB are free"),
+    ]
+    hosted = replace(deps, host="acme")
+
+    def told(reader: Identity | None) -> list[tuple[str, int, tuple[str, ...]]]:
+        return [(one.code, one.count, one.texts) for one in warnings_for(hosted, found, reader)]
+
+    blank = [("keys_together", 2, ()), ("disk_low", 1, ())]
+    assert told(None) == blank
+    assert told(act_as(deps, "acme", "operator").identity) == blank
+    assert told(act_as(deps, "globex", "boss").identity) == [
+        ("keys_together", 2, ("globex: cleo and dora",)),
+        ("disk_low", 1, ("1 MB are free",)),
+    ]
+    assert told(act_as(deps, "acme", "admin").identity)[0] == ("keys_together", 2, ("acme: ada and ben", "globex: cleo and dora"))

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
+from tailorbird.api.authentication import shows_api_key
+from tailorbird.api.sessions import SessionActors
+from tailorbird.auth.origin_checks import COOKIE
 from tailorbird.crypto.canonical_json import plain_json
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.identity import Identity
 from tailorbird.serving import AliasSync
-from tailorbird.usecases.maintenance.health import WorkspaceHealth
+from tailorbird.usecases.maintenance.checkpoint_shipping import Notice
+from tailorbird.usecases.maintenance.health import WorkspaceHealth, warnings_for
+from tailorbird.usecases.sessions import LoginEntry
 
 
-def health_routes(deployment: AliasSync, condition: Callable[[], WorkspaceHealth]) -> APIRouter:
-    """The two routes; neither needs a key. ``condition`` is what was last seen, and answers at once."""
-    router = APIRouter()
+def health_routes(deployment: AliasSync, condition: Callable[[], WorkspaceHealth], entrance: LoginEntry) -> APIRouter:
+    """The two routes; neither needs a session. ``condition`` is what was last seen, and answers at once."""
+    router, sessions = APIRouter(), SessionActors(entrance)
+
+    async def warnings(request: Request, notices: Sequence[Notice]) -> list[dict[str, Any]]:
+        told = warnings_for(sessions.deps, notices, await _reader(sessions, request))
+        return [plain_json(warning, without_defaults=True) for warning in told]
 
     @router.get(
         "/healthz",
         summary="Is the process up?",
-        description="Says so as long as the process answers, with the warnings that were seen last. Needs no key.",
+        description="Says so as long as the process answers, with code and count of the warnings that were seen last. Needs no session; an "
+        "admin's session also reads their texts, which may name tenants and people.",
     )
-    async def healthz() -> dict[str, Any]:
-        return {"status": "ok", "warnings": [plain_json(notice) for notice in condition().notices]}
+    async def healthz(request: Request) -> dict[str, Any]:
+        return {"status": "ok", "warnings": await warnings(request, condition().notices)}
 
     not_yet: dict[int | str, dict[str, Any]] = {
         503: {"description": "Not yet; the body says what is missing.", "content": {"application/json": {}}}
@@ -35,7 +47,7 @@ def health_routes(deployment: AliasSync, condition: Callable[[], WorkspaceHealth
         description="503 until the record can be written, the engine answers and every name is loaded; warnings stop nothing.",
         responses=not_yet,
     )
-    async def readyz() -> JSONResponse:
+    async def readyz(request: Request) -> JSONResponse:
         found, seen = deployment.readiness(), condition()
         ready = found.ready and seen.writable
         told = {
@@ -43,8 +55,18 @@ def health_routes(deployment: AliasSync, condition: Callable[[], WorkspaceHealth
             "ledger": found.ledger and seen.writable,
             "engine": found.engine,
             "aliases": {"live": found.live, "behind": found.behind},
-            "warnings": [plain_json(notice) for notice in seen.notices],
+            "warnings": await warnings(request, seen.notices),
         }
         return JSONResponse(told, status_code=200 if ready else 503)
 
     return router
+
+
+async def _reader(sessions: SessionActors, request: Request) -> Identity | None:
+    """Whose session ``request`` shows; None without a valid one. Who shows none waits for nothing."""
+    if COOKIE not in request.cookies and ("authorization" not in request.headers or shows_api_key(request)):
+        return None
+    try:
+        return (await sessions.actor(request)).identity
+    except TailorbirdError:
+        return None

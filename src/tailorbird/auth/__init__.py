@@ -9,7 +9,16 @@ from tailorbird.auth.api_keys import issue_api_key, key_id_of, secret_matches
 from tailorbird.auth.concurrency import ConcurrencyLimit
 from tailorbird.auth.dual_control import is_dual_control, refusal_to_confirm
 from tailorbird.auth.identity_history import IdentityHistory, identity_problems
-from tailorbird.auth.identity_keys import PrivateKey, check_key, check_public_key, create_key, load_key, public_key
+from tailorbird.auth.identity_keys import (
+    PrivateKey,
+    check_key,
+    check_public_key,
+    create_key,
+    examine_key,
+    fingerprint,
+    load_key,
+    public_key,
+)
 from tailorbird.auth.log_keys import ROTATED, LogKey, keys_of_log, rotation_facts
 from tailorbird.auth.log_seal import KeyFileSealer, former_key_file, public_of_log
 from tailorbird.auth.policy import ROLES_FOR, Action, authorise, demand_enabled
@@ -34,6 +43,8 @@ __all__ = [
     "check_public_key",
     "create_key",
     "demand_enabled",
+    "examine_key",
+    "fingerprint",
     "former_key_file",
     "identity_problems",
     "is_dual_control",

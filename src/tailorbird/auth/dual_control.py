@@ -6,7 +6,7 @@ only one by disabling the other; one who disabled themselves does not. A pending
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from tailorbird.domain.identity import Identity, Role
 
@@ -16,7 +16,7 @@ def is_dual_control(people: Iterable[Identity]) -> bool:
     return sum(map(_counts, people)) >= 2
 
 
-def refusal_to_confirm(people: Iterable[Identity], subject: Identity, second: Identity) -> str | None:
+def refusal_to_confirm(people: Collection[Identity], subject: Identity, second: Identity) -> str | None:
     """Why ``second`` cannot be the second who signs for ``subject``; None where they can.
 
     Where no other admin is left, whoever holds a deciding role can, if two admins have admitted them.
@@ -32,7 +32,8 @@ def refusal_to_confirm(people: Iterable[Identity], subject: Identity, second: Id
     others = [person.name for person in people if person.holds(Role.ADMIN) and person.name not in (subject.name, *subject.admitted_by)]
     if others:
         return f"{second.name} is no admin, and {others[0]} is one"
-    if not second.decides or len(second.admitted_by) < 2:
+    admins = {person.name for person in people if Role.ADMIN in person.roles}
+    if not second.decides or len(admins.intersection(second.admitted_by)) < 2:
         return f"{second.name} is no admin, nor in a deciding role by the signatures of two admins"
     return None
 

@@ -1,7 +1,8 @@
 """Identities of every tenant as the signed events of the log lead to them.
 
 An admin signs who is added and who is disabled; whoever rotates a key signs with the one before. While a tenant has no admin, who comes in
-signs for themselves: the first admin is the root from which every later signature follows. What an earlier version wrote is taken as found.
+signs for themselves: the first admin is the root from which every later signature follows. What an earlier version wrote is taken as found,
+before the tenant's first signed change and never after it.
 
 Under dual control two admins sign who gets a deciding role: the first proposes, the second confirms. The rule holds in a tenant from the
 first event on that a version with the rule has written (it says ``dual_control``).
@@ -9,7 +10,7 @@ first event on that a version with the rule has written (it says ``dual_control`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from pydantic import ValidationError
@@ -32,6 +33,8 @@ class IdentityHistory:
         self.problems: list[str] = []
         self._people: dict[str, dict[str, Identity]] = {}
         self._ruled: set[str] = set()
+        #: Tenants of which a change was signed: nothing of them can have been written by a version that signs nothing.
+        self._signed: set[str] = set()
 
     def take(self, entry: LogEntry) -> None:
         """Applies what an entry says of an identity."""
@@ -56,6 +59,8 @@ class IdentityHistory:
             return None
         if "dual_control" in event.data:
             self._ruled.add(event.tenant)
+        if event.kind in _SIGNED:
+            self._signed.add(event.tenant)
         if event.kind in ("identity.added", "identity.proposed", "identity.found"):
             return self._enter(event, people)
         person = people.get(event.subject)
@@ -80,14 +85,23 @@ class IdentityHistory:
             return "what was signed cannot be read"
         if event.kind == "identity.found":
             former = tuple(filter(None, str(event.data.get("former_keys", "")).split(",")))
-            known, disabled = event.subject in people, event.at if event.data.get("disabled") is True else None
+            problem = self._not_found(event, people)
+            disabled = event.at if event.data.get("disabled") is True else None
             people[event.subject] = person.model_copy(update={"former_keys": former, "disabled_at": disabled})
-            return "it was taken as found although it was known" if known else None
+            return problem
         problem = "the name is taken" if event.subject in people else None
         problem = problem or self._unsigned(event, _addition(person), own_key=key) or self._alone(event, person)
         by = (event.signature.identity,) if event.signature and event.tenant in self._ruled else ()
         people[event.subject] = person.model_copy(update={"admitted_by": by, "pending": event.kind == "identity.proposed"})
         return problem
+
+    def _not_found(self, event: Event, people: Mapping[str, Identity]) -> str | None:
+        """Why an identity cannot have been there before the log anchored any; None where it can."""
+        if event.subject in people:
+            return "it was taken as found although it was known"
+        if event.tenant in self._signed | self._ruled:
+            return "it was taken as found, without a signature, after the tenant's identities were signed for"
+        return None
 
     def _alone(self, event: Event, person: Identity) -> str | None:
         """Tells of a deciding role that one admin gave although there were two."""

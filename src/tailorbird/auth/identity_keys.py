@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -45,7 +47,10 @@ def load_key(path: Path, passphrase: str | None = None) -> PrivateKey:
     Raises NotFound, Forbidden (others may read the file: ``key_readable``; this user may not: ``key_unreadable``), Unauthenticated (the
     passphrase is missing or wrong), Corrupt (not an Ed25519 key in PEM form).
     """
-    pem = _read_private(path)
+    return _parse(path, _read_private(path), passphrase)
+
+
+def _parse(path: Path, pem: bytes, passphrase: str | None) -> PrivateKey:
     try:
         key = load_pem_private_key(pem, passphrase.encode() if passphrase else None)
     except TypeError:
@@ -59,9 +64,35 @@ def load_key(path: Path, passphrase: str | None = None) -> PrivateKey:
     return key
 
 
+@dataclass(frozen=True)
+class KeyFile:
+    """A private key without a passphrase in a file. ``public_key`` is empty where this user may not read it; ``is_open``: others may."""
+
+    public_key: str
+    is_open: bool = False
+
+
+def examine_key(path: Path) -> KeyFile | None:
+    """The key at ``path``, whoever may read it; None for one under a passphrase, and for what is no key."""
+    try:
+        mode, pem = _read(path)
+        key = _parse(path, pem, None)
+    except PermissionError:
+        return KeyFile("")
+    except (OSError, Unauthenticated, Corrupt):
+        return None
+    return KeyFile(public_key(key), bool(mode & EVERYBODY_ELSE))
+
+
 def public_key(key: PrivateKey) -> str:
     """The raw public key in standard base64 (44 characters), as identities carry it."""
     return base64.b64encode(key.public_key().public_bytes_raw()).decode()
+
+
+def fingerprint(public: str) -> str:
+    """A public key (base64) in a form that people compare: the first 128 bits of its SHA-256, in hex, by fours."""
+    told = hashlib.sha256(public.encode()).hexdigest()[:32]
+    return "-".join(told[start : start + 4] for start in range(0, len(told), 4))
 
 
 def check_public_key(text: str) -> None:
@@ -116,20 +147,23 @@ def _write_exclusively(path: Path, data: bytes) -> None:
         flush(file)
 
 
+def _read(path: Path) -> tuple[int, bytes]:
+    """Mode and bytes of a file, both of the opened file itself."""
+    with path.open("rb") as file:
+        return stat.S_IMODE(os.fstat(file.fileno()).st_mode), file.read()
+
+
 def _read_private(path: Path) -> bytes:
-    """The bytes of a file after checking, on the opened file itself, that nobody else can read it."""
+    """The bytes of a file that nobody else can read."""
     try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & EVERYBODY_ELSE:
-                raise Forbidden(
-                    f"the key file {path.name} is open to others (mode {mode:04o})", f"close it: chmod 600 {path}", code="key_readable"
-                )
-            return file.read()
+        mode, data = _read(path)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise NotFound(f"there is no key file {path}", "name the key file with --key, or make an identity", code="key_missing") from None
     except PermissionError:
         raise Forbidden(f"the key file {path.name} cannot be read by this user", "act as its owner", code="key_unreadable") from None
+    if mode & EVERYBODY_ELSE:
+        raise Forbidden(f"the key file {path.name} is open to others (mode {mode:04o})", f"close it: chmod 600 {path}", code="key_readable")
+    return data
 
 
 def _passphrase_error(path: Path, passphrase: str | None) -> Unauthenticated:

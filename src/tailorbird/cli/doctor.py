@@ -38,7 +38,8 @@ def _doctor(objective: ObjectivePath, rows: Rows = 2) -> None:
             out.print(f"\n{one.rung.rung.value} {one.rung.variant}: {_verdict(one.examination)}", markup=False)
             _show(one.examination)
         if rows and checkup.rungs:
-            _show_batch(checkup.rungs[0].examination, rows)
+            for line in ("", *batch_lines(checkup.rungs[0].examination, rows)):
+                out.print(line, markup=False, highlight=False, soft_wrap=True)
     if not checkup.healthy:
         raise typer.Exit(ExitStatus.FAILED)
 
@@ -57,13 +58,40 @@ def _show(examination: Examination) -> None:
         out.print(f"    remedy: {finding.remedy}", markup=False, soft_wrap=True)
 
 
-def _show_batch(examination: Examination, rows: int) -> None:
-    """Read tokens and learned ones, with a bar between two tokens."""
-    out.print(f"\nthe first batch, {min(rows, len(examination.first_batch))} of {len(examination.first_batch)} rows:", markup=False)
-    for number, row in enumerate(examination.first_batch[:rows], start=1):
-        out.print(f"  row {number}: {len(row)} tokens, {sum(token.learned for token in row)} of them learned", markup=False)
-        for word, learned in (("read", False), ("learned", True)):
-            out.print(f"    {word}: {_tokens(row, learned)}", markup=False, highlight=False, soft_wrap=True)
+def batch_lines(examination: Examination, rows: int) -> list[str]:
+    """The first row token by token, with its mask; the next ones as what is read and what is learned, with a bar between two tokens."""
+    shown = examination.first_batch[:rows]
+    lines = [f"the first batch, {len(shown)} of {len(examination.first_batch)} rows:"]
+    for number, row in enumerate(shown, start=1):
+        lines.append(f"  row {number}: {len(row)} tokens, {sum(token.learned for token in row)} of them learned")
+        told = _table(row) if number == 1 else [f"{word}: {_tokens(row, word == 'learned')}" for word in ("read", "learned")]
+        lines += [f"    {line}" for line in told]
+    return lines
+
+
+#: Tokens at either end of a long stretch that are shown.
+_ENDS = 40
+
+
+def _table(row: tuple[ShownToken, ...]) -> list[str]:
+    """A line for each token: its place, mask, id and text; of a long stretch with one mask both ends."""
+    lines = [f"{'place':>6}  {'mask':<7}  {'id':>7}  token"]
+    for _, stretch in groupby(enumerate(row), key=lambda numbered: numbered[1].learned):
+        numbered = list(stretch)
+        left_out = len(numbered) - 2 * _ENDS if len(numbered) > 3 * _ENDS else 0
+        cut = [*numbered[:_ENDS], *numbered[_ENDS + left_out :]] if left_out else numbered
+        for position, (place, token) in enumerate(cut):
+            if left_out and position == _ENDS:
+                lines.append(f"{'':>6}  ... {left_out} more tokens ...")
+            mark = " (control)" if token.control else ""
+            lines.append(f"{place:>6}  {'learned' if token.learned else 'read':<7}  {token.id:>7}  {_visible(token.text)}{mark}")
+    return lines
+
+
+def _visible(text: str) -> str:
+    """A token's text with its white space and what cannot be printed, between bars."""
+    shown = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text)
+    return f"|{shown}|"
 
 
 def _tokens(row: tuple[ShownToken, ...], learned: bool) -> str:

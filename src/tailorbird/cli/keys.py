@@ -154,22 +154,35 @@ def _add(
     if session.as_json:
         print_json(plain_json(added) | {"key": str(path)})
     elif added.pending:
-        out.print(f"{name} is proposed, with the key {path}", markup=False)
-        say(f"next: another admin confirms it: tailorbird identity confirm {name} --as ADMIN")
+        out.print(f"{name} is proposed, with the key {path}, fingerprint {auth.fingerprint(public)}", markup=False)
+        say(f"next: another admin asks {name} for the fingerprint and confirms it: tailorbird identity confirm {name} --as ADMIN")
     else:
-        out.print(f"{name} can act with {path}", markup=False)
+        out.print(f"{name} can act with {path}, fingerprint {auth.fingerprint(public)}", markup=False)
 
 
 @identity.command("confirm")
-def _confirm(name: Annotated[str, typer.Argument(help="Name of the identity.")]) -> None:
-    """Confirm an identity as second admin, signed with your own key: its roles and public key as listed."""
+def _confirm(
+    name: Annotated[str, typer.Argument(help="Name of the identity.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Skip the question.")] = False,
+    public_key: Annotated[
+        str, typer.Option(help="Public key or fingerprint, as its owner told you; it must match. Skips the question.")
+    ] = "",
+) -> None:
+    """Confirm an identity as second admin: its roles and public key, which are shown, signed with your own key."""
     session = open_session()
     identities.confirm.request_of(name=name)
     found = next((one for one in session.ask_as("admin", list_identities).identities if one.name == name), None)
     if found is None:
         raise NotFound(f"no identity {name} in {session.tenant}", "list them with: tailorbird identity list", code="identity_missing")
     before = ", ".join(found.admitted_by) or "nobody known"
-    say(f"{name}: {', '.join(sorted(found.roles))}; public key {found.public_key}; signed by {before}")
+    say(f"{name}: {', '.join(sorted(found.roles))}; signed by {before}")
+    say(f"public key {found.public_key}, fingerprint {auth.fingerprint(found.public_key)}")
+    if public_key and public_key not in (found.public_key, auth.fingerprint(found.public_key)):
+        raise Conflict(
+            f"{name} is recorded with another public key", "ask its owner; the admin who added it used another", code="key_differs"
+        )
+    if not (yes or public_key):
+        typer.confirm(f"Did {name} tell you this fingerprint, and are these roles theirs?", abort=True, err=True)
     signature = session.sign("identity", digest_of(addition(session.tenant, name, found.roles, found.public_key)), "admin")
     confirmed = session.ask_as("admin", identities.confirm, name=name, signature=signature)
     print_json(confirmed) if session.as_json else out.print(f"{name} is confirmed by {session.name('admin')}", markup=False)
@@ -183,8 +196,8 @@ def _list_people() -> None:
     if session.as_json:
         print_json(known)
         return
-    rows = [(p.name, ", ".join(sorted(p.roles)), _state(p), ", ".join(p.admitted_by)) for p in known]
-    print_table(("identity", "roles", "state", "admitted by"), rows)
+    rows = [(p.name, ", ".join(sorted(p.roles)), _state(p), ", ".join(p.admitted_by), auth.fingerprint(p.public_key)) for p in known]
+    print_table(("identity", "roles", "state", "admitted by", "fingerprint"), rows)
 
 
 def _state(person: Identity) -> str:
@@ -218,7 +231,8 @@ def _rotate(
     if session.as_json:
         print_json({"tenant": session.tenant, "name": session.name(), "key": str(path)})
     else:
-        out.print(f"{session.name()} acts with a new key, {path}", markup=False)
+        mark = auth.fingerprint(auth.public_key(auth.load_key(path)))
+        out.print(f"{session.name()} acts with a new key, {path}, fingerprint {mark}", markup=False)
 
 
 def _change_key(session: CommandSession, path: Path, fresh: Path, *, leaked: bool) -> None:

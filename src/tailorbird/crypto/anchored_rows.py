@@ -5,14 +5,14 @@ A digest covers the fields that differ from their defaults: a later version that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Protocol
 
 from tailorbird.crypto.canonical_json import digest_of, plain_json, short
 from tailorbird.crypto.merkle import Node
-from tailorbird.crypto.state_tree import TOP, StateStore, bucket_of, changed_nodes, place_of, state_root
+from tailorbird.crypto.state_tree import TOP, StateStore, bucket_of, changed_nodes, place_of, root_over, state_root
 from tailorbird.domain.deployment import Alias
 from tailorbird.domain.errors import Corrupt
 from tailorbird.domain.event import AnchoredRow, Event
@@ -134,6 +134,10 @@ class AnchorStore(StateStore, Protocol):
         """The names of all anchored rows of a tenant."""
         ...
 
+    def all(self) -> Iterator[AnchoredRow]:
+        """Every anchored row."""
+        ...
+
 
 @dataclass(frozen=True)
 class AnchorUpdate:
@@ -178,6 +182,17 @@ def differing_rows(store: StateStore, state: str, tenant: str, rows: Mapping[str
     if state_root(store, buckets) != state:
         raise state_corrupt()
     return tuple(name for name, place in places.items() if buckets[bucket_of(place)].get(place) != rows[name])
+
+
+def rows_of_kind(store: AnchorStore, state: str, tenant: str, kind: str) -> dict[str, Digest]:
+    """Digests of all anchored rows of a kind (``identity``) of a tenant, by name. None can be missing: the root is made from every row.
+
+    Raises Corrupt where what is stored does not lead to ``state``.
+    """
+    rows = {(row.tenant, row.name): row.digest for row in store.all() if row.digest is not None}
+    if root_over({place_of(*key): digest for key, digest in rows.items()}) != state:
+        raise state_corrupt()
+    return {name: digest for (owner, name), digest in rows.items() if owner == tenant and name.partition("/")[0] == kind}
 
 
 def row_changed(tenant: str, names: Sequence[str]) -> Corrupt:

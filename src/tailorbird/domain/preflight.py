@@ -28,10 +28,12 @@ class PreflightFinding(Value):
 
 
 class ShownToken(Value):
-    """A token as text, and whether it carries loss (``learned``) or is only read."""
+    """A token as text, and whether it carries loss (``learned``) or is only read. ``control``: it steers the model, and is no text."""
 
     text: str
     learned: bool
+    id: int = -1
+    control: bool = False
 
 
 class Examination(Value):

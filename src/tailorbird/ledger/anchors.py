@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from sqlalchemy import Connection
 
-from tailorbird.crypto.anchored_rows import anchored_row, differing_rows
+from tailorbird.crypto.anchored_rows import anchored_row, differing_rows, rows_of_kind
 from tailorbird.domain.event import AnchoredRow, LogHead
 from tailorbird.domain.identity import Identity, Session, Tenant
 from tailorbird.domain.value import Digest, Value
@@ -31,6 +31,10 @@ class Anchors:
         """The names of those of ``rows`` that the log anchors otherwise, or not. Raises Corrupt, NotFound."""
         return self._book.differing(self._tenant, rows)
 
+    def all_of(self, kind: str) -> Mapping[str, Digest]:
+        """The digests of all anchored rows of a kind, by name. Raises Corrupt, NotFound."""
+        return self._book.all_of(self._tenant, kind)
+
 
 class AnchorBook:
     """Implements ``RowAnchorBook``."""
@@ -46,6 +50,10 @@ class AnchorBook:
     def differing(self, tenant: str, rows: Mapping[str, Digest | None]) -> tuple[str, ...]:
         """The names of those of ``rows`` that the log anchors otherwise, or not. Raises Corrupt, NotFound."""
         return differing_rows(StoredAnchors(self._connection), self.head().state, tenant, rows)
+
+    def all_of(self, tenant: str, kind: str) -> Mapping[str, Digest]:
+        """The digests of all anchored rows of a kind, by name. Raises Corrupt, NotFound."""
+        return rows_of_kind(StoredAnchors(self._connection), self.head().state, tenant, kind)
 
     def anchored(self) -> Iterator[AnchoredRow]:
         """What is kept for look-ups."""

@@ -20,8 +20,11 @@ GATEWAY, WORKER = "tailorbird_gateway", "tailorbird_worker"
 #: The log's own tables, which only grow: entries, hashes of subtrees, signed checkpoints.
 APPEND_ONLY = frozenset({"log_entries", "log_nodes", "checkpoints"})
 
-#: What the gateway does not add, because it follows from work on data: drafts of releases, looks at sealed tests.
-_NOT_ADDED_BY_GATEWAY = frozenset({"releases", "looks"})
+#: Looks at sealed tests are counted: the worker adds them and changes none; the gateway removes them with their tenant.
+_COUNTED = "looks"
+
+#: What the gateway does not add, because it follows from work on data.
+_NOT_ADDED_BY_GATEWAY = frozenset({"releases"})
 
 #: What the worker does not write: who comes in, who decides, what answers, and what was answered.
 _NOT_WRITTEN_BY_WORKER = frozenset(
@@ -47,18 +50,28 @@ _NOT_WRITTEN_BY_WORKER = frozenset(
 
 _SEEN = "(SELECT current_setting('tailorbird.tenant', true))"
 
-#: Hashes of entries, for proofs, are told whoever's the entries are; they are salted. The function reads as the owner of the tables.
+#: Hashes of entries, for proofs, are told whoever's the entries are; they are salted. The function reads as the owner of the tables and so
+#: takes no name from its caller: the schema is spelled out, and ``pg_temp``, which PostgreSQL searches first unless named, comes last.
 _LEAVES = """
-CREATE OR REPLACE FUNCTION log_leaves(asked integer[]) RETURNS TABLE (place integer, hashed varchar)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT
-AS 'SELECT "index", leaf_hash FROM log_entries WHERE "index" = ANY (asked)'
+CREATE OR REPLACE FUNCTION {schema}.log_leaves(asked integer[]) RETURNS TABLE (place integer, hashed varchar)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp
+AS $body$
+SELECT entries."index", entries.leaf_hash FROM {schema}.log_entries AS entries WHERE entries."index" OPERATOR(pg_catalog.=) ANY (asked)
+$body$
 """
-_LEAVES_FOR_ROLES = "REVOKE ALL ON FUNCTION log_leaves(integer[]) FROM PUBLIC"
+_LEAVES_FOR_ROLES = "REVOKE ALL ON FUNCTION {schema}.log_leaves(integer[]) FROM PUBLIC"
+
+#: Nobody but owners makes objects that somebody else's statement could mean by an unqualified name.
+_NO_FOREIGN_OBJECTS = (
+    "DO $$ BEGIN EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database()); END $$",
+    "DO $$ BEGIN EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', current_schema()); END $$",
+)
 
 
 def secure(connection: Connection) -> None:
     """Sets policies and, for the roles that the server has, privileges. Run by the owner of the tables."""
-    for statement in (_LEAVES, _LEAVES_FOR_ROLES, *policies()):
+    schema = connection.scalar(text("SELECT quote_ident(current_schema())"))
+    for statement in (_LEAVES.format(schema=schema), _LEAVES_FOR_ROLES.format(schema=schema), *policies()):
         connection.execute(text(statement))
     known = set(
         connection.scalars(
@@ -68,6 +81,18 @@ def secure(connection: Connection) -> None:
     for role in sorted(known):
         for statement in privileges(role):
             connection.execute(text(statement))
+    if known and connection.scalar(text(_IS_DATABASE_OWNER)):
+        for statement in _NO_FOREIGN_OBJECTS:
+            connection.execute(text(statement))
+
+
+#: Whether the user may take privileges on the database and the schema from others.
+_IS_DATABASE_OWNER = """
+SELECT bool_and(pg_has_role(owner, 'USAGE')) FROM (
+    SELECT datdba FROM pg_database WHERE datname = current_database()
+    UNION ALL SELECT nspowner FROM pg_namespace WHERE nspname = current_schema()
+) AS owners (owner)
+"""
 
 
 def policies() -> Iterator[str]:
@@ -102,12 +127,15 @@ def role_script() -> str:
         missing = f"NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}')"
         lines.append(f"DO $$ BEGIN IF {missing} THEN CREATE ROLE {role} NOLOGIN; END IF; END $$;")
         lines += [f"{statement};" for statement in privileges(role)]
+    lines += [f"{statement};" for statement in _NO_FOREIGN_OBJECTS]
     return "\n".join(lines) + "\n"
 
 
 def _granted(role: str, table: str) -> tuple[str, ...]:
     if table in APPEND_ONLY:
         return ("SELECT", "INSERT")
+    if table == _COUNTED:
+        return ("SELECT", "INSERT") if role == WORKER else ("SELECT", "DELETE")
     if role == WORKER and table in _NOT_WRITTEN_BY_WORKER:
         return ("SELECT",)
     if role == GATEWAY and table in _NOT_ADDED_BY_GATEWAY:

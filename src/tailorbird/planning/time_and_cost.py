@@ -23,10 +23,14 @@ from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.setting_rules import demonstration_tokens
 from tailorbird.planning.traffic_cost import around, interval, total
 
-#: Share of the measured matmul rate that the products reach: at best, usually, at worst. Scoring comes in smaller pieces than training.
-SCORING_RATE = (0.60, 0.40, 0.10)
-#: GB/s that everything else moves its bytes at, on a CPU and on a GPU.
-CPU_BANDWIDTH, GPU_BANDWIDTH = (10.0, 5.0, 2.5), (1500.0, 800.0, 400.0)
+#: Share of the measured matmul rate that the products of scoring reach: at best, usually, at worst.
+SCORING_RATE = (1.0, 0.85, 0.25)
+#: GB/s at which activations are written and read on a CPU: in scoring, and in training, where they leave the caches.
+SCORING_BANDWIDTH, TRAINING_BANDWIDTH = (12.0, 8.0, 2.5), (10.0, 5.0, 2.5)
+#: GB/s at which a CPU reads the weights once for each pass. With the two above fitted to `benchmarks/decision/run.py --only scoring`.
+WEIGHT_BANDWIDTH = (45.0, 35.0, 10.0)
+#: GB/s at which a GPU moves either.
+GPU_BANDWIDTH = (1500.0, 800.0, 400.0)
 #: How often an activation is written and read, forward.
 FORWARD_MOVES = 2
 #: Seconds to load the model.
@@ -68,9 +72,10 @@ def scoring_seconds(inputs: PlanInputs, shots: int, rows: int, *, alone: bool = 
     # A generated token is a pass of its own; labels are scored in one.
     passes = single * (1 if tokens.label_trie else tokens.target_mean) + (rows - single) / BATCHED_ROWS
     wide, gflops = (2, machine.bf16_gflops) if machine.fast_bf16 else (4, machine.fp32_gflops)
-    moved = work.tokens * FORWARD_MOVES * 17 * wide * inputs.base.hidden * inputs.base.layers + passes * inputs.base.parameters * wide
-    speeds = zip(rates(inputs, gflops, SCORING_RATE), bandwidths(inputs), strict=True)
-    return [forward_flops(inputs, work) / rate + moved / bandwidth for rate, bandwidth in speeds]
+    moved, read = work.tokens * FORWARD_MOVES * 17 * wide * inputs.base.hidden * inputs.base.layers, passes * inputs.base.parameters * wide
+    activations, weights = bandwidths(inputs, SCORING_BANDWIDTH), bandwidths(inputs, WEIGHT_BANDWIDTH)
+    speeds = zip(rates(inputs, gflops, SCORING_RATE), activations, weights, strict=True)
+    return [forward_flops(inputs, work) / rate + moved / moving + read / reading for rate, moving, reading in speeds]
 
 
 def rates(inputs: PlanInputs, gflops: float, reached: tuple[float, float, float]) -> list[float]:
@@ -78,9 +83,9 @@ def rates(inputs: PlanInputs, gflops: float, reached: tuple[float, float, float]
     return [1e9 * share * (gflops or _UNMEASURED_GFLOPS * inputs.machine.cores) for share in reached]
 
 
-def bandwidths(inputs: PlanInputs) -> list[float]:
+def bandwidths(inputs: PlanInputs, on_cpu: tuple[float, float, float]) -> list[float]:
     """Bytes a second at best, usually, at worst."""
-    return [1e9 * moved for moved in (GPU_BANDWIDTH if inputs.machine.gpus else CPU_BANDWIDTH)]
+    return [1e9 * moved for moved in (GPU_BANDWIDTH if inputs.machine.gpus else on_cpu)]
 
 
 #: Share of the measured matmul rate that the products reach: at best, usually, at worst.
@@ -159,7 +164,7 @@ def _guessed_loop(inputs: PlanInputs, settings: TrainingSettings) -> list[float]
     wide, gflops = (2, machine.bf16_gflops) if settings.precision == "bf16" else (4, machine.fp32_gflops)
     moved = steps_of(inputs, settings) * work.tokens * TRAINING_MOVES * 17 * wide * inputs.base.hidden * inputs.base.layers
     slower = NF4_TIME if settings.method == "qlora" else 1.0
-    speeds = zip(rates(inputs, gflops, TRAINING_RATE), bandwidths(inputs), strict=True)
+    speeds = zip(rates(inputs, gflops, TRAINING_RATE), bandwidths(inputs, TRAINING_BANDWIDTH), strict=True)
     return [slower * (training_flops(inputs, settings) / rate + moved / bandwidth) for rate, bandwidth in speeds]
 
 

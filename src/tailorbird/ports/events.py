@@ -100,6 +100,13 @@ class RowAnchors(Protocol):
         """
         ...
 
+    def all_of(self, kind: str) -> Mapping[str, Digest]:
+        """The digests of all anchored rows of a kind (``identity``), by name (``identity/ada``): those too that a table lacks.
+
+        Reads every anchored row. Raises Corrupt as ``differing``.
+        """
+        ...
+
 
 class RowAnchorBook(Protocol):
     """System repository: the anchored rows of every tenant."""

@@ -136,7 +136,7 @@ def gateway_app(
     app.include_router(api.model_routes(deployment.routes, authenticate))
     entrance = LoginEntry(deps, servers)
     app.include_router(api.control_routes(entrance))
-    app.include_router(api.health_routes(deployment, health.condition))
+    app.include_router(api.health_routes(deployment, health.condition, entrance))
     app.include_router(api.metrics_routes(metrics, partial(count_rollouts, deps), partial(count_live, deps)))
     app.include_router(console.console_routes(entrance))
     app.include_router(api.reference_routes())

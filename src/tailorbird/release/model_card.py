@@ -150,10 +150,11 @@ def approvals(objective: Objective, rule: ApprovalRule, remarks: Sequence[str] =
     ]
     without = "\n\nRules of this tier that are not followed:\n\n" + "\n".join(excepted) if excepted else ""
     worth = "".join(f"\n\nWhen this card was written, {markdown_text(remark)}." for remark in remarks)
+    seen = "\n\nWhether private keys lie together was looked at on the machine that wrote this card, and on no other."
     return (
         f"## Approvals needed\n\nAt risk tier {objective.business.risk.value}: {people} in the role {roles}{distinct}, none of them the "
         "author. Each signs this release's digest with a key of their own; engines check the signatures before they load it for production."
-        f"{without}{worth}"
+        f"{without}{worth}{seen}"
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,12 @@ from tokenizers import Tokenizer
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message
-from tailorbird.text.chat_templates import render
 from tailorbird.text.prompt_rendering import PromptPiece, quoted, render_pieces, token_ids
 from tailorbird.text.tokenizer_files import declared_ends, read_tokenizer, special_tokens, with_flags
+from tailorbird.text.turn_frames import TurnFrames, merged
 
-#: Stand for an answer, and for the question after it, while the template is asked what it writes between them.
-_ANSWER, _NEXT = "tailorbirdanswer", "tailorbirdquestion"
-_ANSWERED = (Message(role="user", content="?"), Message(role="assistant", content=_ANSWER))
-_CONTINUED = (*_ANSWERED, Message(role="user", content=_NEXT))
-_ASKED = (Message(role="user", content=_NEXT),)
-_INSTRUCTED = (Message(role="system", content="."), *_ASKED)
+#: Switches that templates of reasoning models read. Answers come at once: they are scored, and learned from rows that hold no reasoning.
+NO_THINKING = {"enable_thinking": False, "thinking": False}
 
 
 class ChatTokenizer:
@@ -32,6 +27,9 @@ class ChatTokenizer:
     writes them and are text where a message does. ``end_of_turn`` are the tokens that end every answer; ``declared`` the end tokens that
     tokenizer and configuration name; ``stops`` all at which generation ends.
 
+    A prompt ends where the template has an answer begin (``opening``): an empty block of reasoning, or the name of the channel for answers,
+    is read and not written. Where the template knows no system turn, the first question begins with what it says.
+
     Raises ModelInvalid when tokenizer or template is missing or unusable, or the template does not end an assistant turn.
     """
 
@@ -39,6 +37,10 @@ class ChatTokenizer:
         self.tokenizer = read_tokenizer(folder)
         self.template = _read_template(folder)
         self.special = special_tokens(folder)
+        self.switches = NO_THINKING
+        self.variables: dict[str, str | bool] = {**self.special, **self.switches}
+        self._frames = TurnFrames(self.template, self.variables)
+        self.opening, self._merges_system = self._frames.opening, self._frames.merges_system
         self.declared = frozenset(token for token in self._declared_in(folder) if self.tokenizer.id_to_token(token) is not None)
         self._token_of = self._control_tokens()
         self.control, self._control_ids = tuple(self._token_of), frozenset(self._token_of.values())
@@ -48,7 +50,21 @@ class ChatTokenizer:
 
     def prompts(self, conversations: Iterable[Sequence[Message]]) -> list[list[int]]:
         """Tokens of each conversation, up to where the assistant begins to answer."""
-        return self._ids([render_pieces(self.template, messages, self.special, self.control) for messages in conversations])
+        return self._ids([self._pieces(messages) for messages in conversations])
+
+    def prompt_text(self, messages: Sequence[Message]) -> str:
+        """What ``prompts`` reads, as text."""
+        return "".join(piece.text for piece in self._pieces(messages))
+
+    def turns(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """``messages`` as the template takes them."""
+        return merged(messages) if self._merges_system else messages
+
+    def _pieces(self, messages: Sequence[Message]) -> list[PromptPiece]:
+        pieces = render_pieces(self.template, self.turns(messages), self.variables, self.control)
+        if pieces and not pieces[-1].quoted:
+            pieces[-1] = PromptPiece(self.opening.of(pieces[-1].text), quoted=False)
+        return pieces
 
     def answers(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of each text as an assistant's whole answer, the end of the turn included."""
@@ -58,6 +74,10 @@ class ChatTokenizer:
     def is_empty(self, answer: Sequence[int]) -> bool:
         """True for the tokens of an answer that says nothing before its end."""
         return len(answer) <= len(self.end_of_turn)
+
+    def is_control(self, token: int) -> bool:
+        """True for a token that steers the model."""
+        return token in self._control_ids
 
     def _ids(self, texts: Sequence[Sequence[PromptPiece]]) -> list[list[int]]:
         return token_ids(texts, self._read, self._read_literally)
@@ -113,7 +133,7 @@ class ChatTokenizer:
 
     def _control_tokens(self) -> dict[str, int]:
         """Special tokens, and added tokens that are not marked as special although they end answers or frame the turns of the template."""
-        framing = {token for text in self._framing() for token in self.tokenizer.encode(text, add_special_tokens=False).ids}
+        framing = {token for text in self._frames.framing() for token in self.tokenizer.encode(text, add_special_tokens=False).ids}
         added = self.tokenizer.get_added_tokens_decoder().items()
         return {
             token.content: number
@@ -121,36 +141,11 @@ class ChatTokenizer:
             if token.special or number in self.declared or (number in framing and not _is_ordinary(token.content))
         }
 
-    def _framing(self) -> list[str]:
-        """What the template writes around the turns of system, user and assistant. What it writes into an answer is not among it: marks of
-        reasoning are the model's own to write."""
-        texts = [text.rpartition(_ANSWER)[2] for text in self._turns if _ANSWER in text]
-        for messages in (_ASKED, _INSTRUCTED):
-            with suppress(ModelInvalid):  # a template that knows no system turn writes none
-                texts.append(render(self.template, messages, self.special))
-        return texts
-
     def _match_control_tokens_as_written(self) -> None:
         """Where texts are normalised first, another spelling (of wide or capital letters) would be read as a control token."""
         added = self.tokenizer.get_added_tokens_decoder().values()
         if self.tokenizer.normalizer is not None and any(token.normalized and token.content in self.control for token in added):
             self.tokenizer = with_flags(self.tokenizer, self.control, normalized=False)
-
-    @cached_property
-    def _turns(self) -> tuple[str, str, str]:
-        """A conversation that ends with an answer, one that goes on after it, and the first with the generation prompt; empty where the
-        template refuses it. Raises ModelInvalid where it refuses all."""
-        rendered, refusals = list[str](), list[ModelInvalid]()
-        for messages, prompted in ((_ANSWERED, False), (_CONTINUED, True), (_ANSWERED, True)):
-            try:
-                rendered.append(render(self.template, messages, self.special, add_generation_prompt=prompted))
-            except ModelInvalid as error:
-                rendered.append("")
-                refusals.append(error)
-        closed, continued, opened = rendered
-        if len(refusals) == len(rendered):
-            raise refusals[0]
-        return closed, continued, opened
 
     def _end_of_turn(self) -> tuple[int, ...]:
         """What the template writes after an answer, up to the first token that ends it.
@@ -158,8 +153,8 @@ class ChatTokenizer:
         That is a control token which follows wherever the conversation goes; or, where a template closes its last turn otherwise than
         earlier ones, an end token that tokenizer or configuration declare.
         """
-        closed, continued, opened = map(self._after_answer, self._turns)
-        always = _shared(closed, continued) if self._turns[1] else closed
+        closed, continued, opened = (self._after_answer(text, start) for text, start in self._frames.after_answers())
+        always = _shared(closed, continued) if self._frames.continued else closed
         for tokens, ends in ((always, self._control_ids | self.declared), *((each, self.declared) for each in (closed, continued, opened))):
             place = next((place for place, token in enumerate(tokens) if token in ends), None)
             if place is not None:
@@ -170,14 +165,11 @@ class ChatTokenizer:
             code="end_of_turn",
         )
 
-    def _after_answer(self, text: str) -> list[int]:
-        """Tokens between the answer and the next question, or the end, as they are read within the whole."""
-        start = text.rfind(_ANSWER)
-        if start < 0:
+    def _after_answer(self, text: str, start: int) -> list[int]:
+        """Tokens of ``text`` from ``start`` on, as they are read within the whole."""
+        if not start:
             return []
-        start += len(_ANSWER)
-        end = text.find(_NEXT, start)
-        encoding = self.tokenizer.encode(text[:end] if end >= 0 else text, add_special_tokens=False)
+        encoding = self.tokenizer.encode(text, add_special_tokens=False)
         return [token for token, (first, _) in zip(encoding.ids, encoding.offsets, strict=True) if first >= start]
 
 

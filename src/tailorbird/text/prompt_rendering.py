@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.domain.retrieval import Entry
-from tailorbird.text.chat_templates import render
+from tailorbird.text.chat_templates import Variables, render
 from tailorbird.text.conversations import unfold_turns
 from tailorbird.text.label_sets import NONE, SEPARATOR
 
@@ -62,13 +62,13 @@ class PromptPiece(NamedTuple):
 _PRIVATE = range(0xF0000, 0xFFFFE)
 
 
-def render_pieces(template: str, messages: Sequence[Message], special: dict[str, str], control: Sequence[str]) -> list[PromptPiece]:
+def render_pieces(template: str, messages: Sequence[Message], variables: Variables, control: Sequence[str]) -> list[PromptPiece]:
     """As ``render``, with every name of a ``control`` token that stands in a message (not in the template) as a piece of its own.
 
     A text that says ``<|im_end|>`` would otherwise end its own turn, and could write the next one. Raises ModelInvalid as ``render``.
     """
     if not any(quoted(message.content, control) for message in messages):
-        return [PromptPiece(render(template, messages, special), quoted=False)]
+        return [PromptPiece(render(template, messages, variables), quoted=False)]
     letters = set().union(*(message.content for message in messages))
     free = (chr(code) for code in _PRIVATE if chr(code) not in letters)
     stands_for = dict(zip(free, sorted(control, key=len, reverse=True), strict=False))
@@ -78,7 +78,7 @@ def render_pieces(template: str, messages: Sequence[Message], special: dict[str,
             "leave out private-use characters, or the names of control tokens",
             code="text_private_use",
         )
-    rendered = render(template, [_veiled(message, stands_for) for message in messages], special)
+    rendered = render(template, [_veiled(message, stands_for) for message in messages], variables)
     found = re.split(f"([{''.join(stands_for)}])", rendered)
     return [PromptPiece(stands_for.get(part, part), quoted=part in stands_for) for part in found if part]
 

@@ -10,8 +10,10 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from jinja2 import Environment, nodes
+from jinja2 import nodes
 from jinja2.exceptions import TemplateError
+
+from tailorbird.text.template_environment import parsed
 
 #: Letters of a plain template, loops, and values that it writes.
 _LONGEST, _LOOPS, _WRITTEN = 4_000, 4, 64
@@ -27,9 +29,8 @@ def is_plain(template: str) -> bool:
     if len(template) > _LONGEST:
         return False
     try:
-        parsed = Environment(trim_blocks=True, lstrip_blocks=True).parse(template)
         reader = _Reader()
-        return reader.accepts(parsed.body) and reader.written <= _WRITTEN and reader.loops <= _LOOPS
+        return reader.accepts(parsed(template).body) and reader.written <= _WRITTEN and reader.loops <= _LOOPS
     except (TemplateError, RecursionError):
         return False
 

@@ -12,13 +12,13 @@ from pydantic import Field
 from tailorbird import auth
 from tailorbird.auth import Action
 from tailorbird.crypto.canonical_json import digest_of, plain_json
-from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput
+from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound
 from tailorbird.domain.event import Event
 from tailorbird.domain.identity import USUAL_SCOPES, ApiKey, Group, Identity, IdentityChange, Role, Rotation, Scope, Signature, Tenant
 from tailorbird.domain.quota import KeyLimits
 from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.usecases.anchored_rows import demand_anchored
+from tailorbird.usecases.anchored_rows import anchored_identities, demand_anchored
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.maintenance.clock_floor import believed_now
@@ -65,8 +65,9 @@ def enrol(deps: Dependencies, change: IdentityChange, by: str, signature: Signat
     auth.check_public_key(change.public_key)
     now = deps.clock.now()
     with deps.ledger.work(change.tenant) as work:
-        _refuse_known_key(work, change.public_key)
-        require_change_signed(work, change, signature)
+        people = anchored_identities(work)
+        _refuse_known_key(people, change.public_key)
+        require_change_signed(people, change, signature)
         return add_person(work, change, by, now, signature)
 
 
@@ -85,7 +86,7 @@ def add_person(work: UnitOfWork, change: IdentityChange, by: str, now: datetime,
         created_at=now,
         admitted_by=(signature.identity,) if signature else (),
     )
-    dual = auth.is_dual_control(work.identities.all())
+    dual = auth.is_dual_control(anchored_identities(work))
     identity = identity.model_copy(update={"pending": dual and identity.decides})
     work.identities.add(identity)
     facts: Facts = {"roles": ",".join(change.roles), "public_key": change.public_key, "dual_control": dual}
@@ -94,10 +95,12 @@ def add_person(work: UnitOfWork, change: IdentityChange, by: str, now: datetime,
     return identity
 
 
-def require_change_signed(work: UnitOfWork, change: IdentityChange, signature: Signature) -> None:
-    """Returns when an admin of the tenant signed the change; in a tenant without admins, whoever comes in may have. Raises InvalidInput."""
-    known = {person.name: person for person in work.identities.all()}
-    demand_anchored(work, *known.values())
+def require_change_signed(people: Iterable[Identity], change: IdentityChange, signature: Signature) -> None:
+    """Returns when an admin among the tenant's ``people`` signed the change; in a tenant without admins, whoever comes in may have.
+
+    Raises InvalidInput.
+    """
+    known = {person.name: person for person in people}
     signer = known.get(signature.identity)
     if not any(person.holds(Role.ADMIN) for person in known.values()) and signature.identity == change.identity:
         signer = Identity(
@@ -162,9 +165,8 @@ def confirm(deps: Dependencies, actor: Actor, name: Name, signature: Signature |
     """
     now = deps.clock.now()
     with deps.ledger.work(actor.tenant) as work:
-        people = work.identities.all()
-        demand_anchored(work, *people)
-        identity, second = work.identities.get(name), work.identities.get(actor.name)
+        people = anchored_identities(work)
+        identity, second = _named(people, actor.tenant, name), _named(people, actor.tenant, actor.name)
         if identity.disabled_at is not None:
             raise Conflict(f"{name} is disabled", "add a new identity under another name", code="identity_disabled")
         refusal = auth.refusal_to_confirm(people, identity, second)
@@ -192,11 +194,12 @@ def disable(deps: Dependencies, actor: Actor, name: Name, signature: Signature |
     now = deps.clock.now()
     change = IdentityChange(tenant=actor.tenant, identity=name, change="disable")
     with deps.ledger.work(actor.tenant) as work:
-        people, identity = work.identities.all(), work.identities.get(name)
+        people = anchored_identities(work)
+        identity = _named(people, actor.tenant, name)
         if name == actor.name and not any(person.holds(Role.ADMIN) for person in people if person.name != name):
             raise Conflict("the last admin does not disable themselves", "add another admin first", code="own_identity")
         signed = _signed_by(actor, change, signature)
-        require_change_signed(work, change, signed)
+        require_change_signed(people, change, signed)
         disabled = identity
         if identity.disabled_at is None:
             disabled = identity.model_copy(update={"disabled_at": now, "disabled_by": actor.name})
@@ -216,13 +219,14 @@ def rotate(deps: Dependencies, actor: Actor, rotation: Rotation, present: Signat
     """
     now = deps.clock.now()
     with deps.ledger.work(actor.tenant) as work:
-        identity = work.identities.get(actor.name)
+        people = anchored_identities(work)
+        identity = _named(people, actor.tenant, actor.name)
         if (rotation.tenant, rotation.identity) != (actor.tenant, actor.name):
             raise Conflict("the rotation is of somebody else", "rotate your own key", code="rotation_other")
         auth.check_public_key(rotation.public_key)
         _require_rotation_signed(identity.public_key, identity, rotation, present)
         _require_rotation_signed(rotation.public_key, identity, rotation, proof)
-        _refuse_known_key(work, rotation.public_key)
+        _refuse_known_key(people, rotation.public_key)
         former = identity.former_keys if rotation.leaked else (*identity.former_keys, identity.public_key)
         rotated = identity.model_copy(update={"public_key": rotation.public_key, "former_keys": former})
         work.identities.replace(rotated)
@@ -230,6 +234,14 @@ def rotate(deps: Dependencies, actor: Actor, rotation: Rotation, present: Signat
         facts: Facts = {"leaked": rotation.leaked, "public_key": rotation.public_key}
         _record_signed(work, "identity.rotated", actor.name, actor.name, now, (facts, present))
     return rotated
+
+
+def _named(people: Iterable[Identity], tenant: str, name: str) -> Identity:
+    """One of the identities that were found to be as they are anchored. Raises NotFound."""
+    for person in people:
+        if person.name == name:
+            return person
+    raise NotFound(f"no identity {name} in {tenant}", "list them with: tailorbird identity list", code="identity_missing")
 
 
 def _signed_by(actor: Actor, change: IdentityChange, signature: Signature | None) -> Signature:
@@ -388,9 +400,9 @@ def _shown(key: ApiKey) -> ApiKey:
     return key.model_copy(update={"secret_sha256": ""})
 
 
-def _refuse_known_key(work: UnitOfWork, public_key: str) -> None:
+def _refuse_known_key(people: Iterable[Identity], public_key: str) -> None:
     """One key is one person: with two names it could approve what it made. Raises Conflict."""
-    if any(public_key in (known.public_key, *known.former_keys) for known in work.identities.all()):
+    if any(public_key in (known.public_key, *known.former_keys) for known in people):
         raise Conflict("this key is, or was, somebody's in this tenant", "make a new key", code="key_reused")
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 from tailorbird import auth
-from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.dependencies import Dependencies
@@ -15,37 +15,58 @@ from tailorbird.usecases.dependencies import Dependencies
 _DUTIES = frozenset({Role.AUTHOR, Role.APPROVER, Role.REVIEWER, Role.OPERATOR, Role.ADMIN})
 
 
-def keys_together(deps: Dependencies, tenant: str, people: Iterable[Identity]) -> tuple[str, ...]:
-    """Names of those whose present private keys lie, without a passphrase, in this workspace, where together they defeat separation of
-    duties: two or more, of whom one decides; else empty."""
-    lying = set()
-    for file in (deps.workspace / "keys" / tenant).glob("*.key"):
-        with suppress(TailorbirdError, OSError):
-            lying.add(auth.public_key(auth.load_key(file)))
-    held = [person for person in people if person.enabled and person.roles & _DUTIES and person.public_key in lying]
-    return tuple(person.name for person in held) if len(held) > 1 and any(person.decides for person in held) else ()
+@dataclass(frozen=True)
+class KeyCustody:
+    """Names of those whose present private keys lie, without a passphrase, in this workspace.
+
+    ``together``: where these keys defeat separation of duties, which are two or more, of whom one decides; else empty. A key that this
+    user may not read is taken for that of whom its file names. ``readable``: deciders whose key other users of the machine may read.
+    """
+
+    together: tuple[str, ...] = ()
+    readable: tuple[str, ...] = ()
+
+    def remarks(self) -> dict[str, str]:
+        """A sentence on each, by the code of its warning."""
+        found = (("keys_together", self.together, _together_text), ("keys_readable", self.readable, _readable_text))
+        return {code: text(names) for code, names, text in found if names}
+
+
+def key_custody(deps: Dependencies, tenant: str, people: Iterable[Identity]) -> KeyCustody:
+    """Custody of the keys of ``people``, as far as this workspace shows it: keys on other machines are not seen."""
+    files = [(file.name.partition(".key")[0], auth.examine_key(file)) for file in _key_files(deps, tenant)]
+    lying = {found.public_key or name for name, found in files if found}
+    readable = {found.public_key for _, found in files if found and found.is_open}
+    held = [p for p in people if p.enabled and p.roles & _DUTIES and lying & {p.public_key, p.name}]
+    are_together = len(held) > 1 and any(person.decides for person in held)
+    return KeyCustody(
+        together=tuple(person.name for person in held) if are_together else (),
+        readable=tuple(person.name for person in held if person.decides and person.public_key in readable),
+    )
+
+
+def _key_files(deps: Dependencies, tenant: str) -> list[Path]:
+    """Those of a rotation that was cut off too (``NAME.key.new``)."""
+    return sorted((deps.workspace / "keys" / tenant).glob("*.key*"))
 
 
 def approval_remarks(deps: Dependencies, work: UnitOfWork) -> tuple[str, ...]:
     """What keeps approvals in this tenant from proving that several people agreed, a sentence each; empty where nothing is known to."""
     people = work.identities.all()
-    together = keys_together(deps, work.tenant, people)
     alone = [person for person in people if person.enabled and person.decides and _admitted_alone(person)]
-    return (*map(_together_text, [together] if together else []), *map(_alone_text, [alone] if alone else []))
+    return (*key_custody(deps, work.tenant, people).remarks().values(), *map(_alone_text, [alone] if alone else []))
 
 
-def tenants_with_keys_together(deps: Dependencies) -> list[str]:
-    """A sentence for each tenant whose deciders' keys lie together in this workspace."""
-    found = []
+def custody_of_tenants(deps: Dependencies) -> dict[str, KeyCustody]:
+    """Custody of keys by tenant, of those that have key files in this workspace."""
+    found = {}
     with deps.ledger.system(write=False) as system:
         known = [tenant.name for tenant in system.tenants.all()]
     for tenant in known:
-        if not any((deps.workspace / "keys" / tenant).glob("*.key")):
+        if not _key_files(deps, tenant):
             continue
         with deps.ledger.work(tenant, write=False) as work:
-            together = keys_together(deps, tenant, work.identities.all())
-        if together:
-            found.append(f"{tenant}: {_together_text(together)}")
+            found[tenant] = key_custody(deps, tenant, work.identities.all())
     return found
 
 
@@ -57,7 +78,16 @@ def _admitted_alone(person: Identity) -> bool:
 def _together_text(names: Sequence[str]) -> str:
     return (
         f"the private keys of {_listed(names)} lie in one workspace: an approval proves that somebody with that folder agreed, not that a "
-        "second person did; hand each key to its person, who rotates it there (tailorbird identity rotate)"
+        "second person did; hand each key to its person, who rotates it there (tailorbird identity rotate); keys on other machines are not "
+        "seen from here"
+    )
+
+
+def _readable_text(names: Sequence[str]) -> str:
+    keys = "key" if len(names) == 1 else "keys"
+    return (
+        f"other users of this machine may read the private {keys} of {_listed(names)}: anybody of them can approve in that name; close the "
+        "files (chmod 600), and rotate (tailorbird identity rotate --leaked)"
     )
 
 

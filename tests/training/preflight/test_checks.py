@@ -37,6 +37,10 @@ def test_the_first_batch_is_shown_token_by_token_with_its_mask(make_job: MakeJob
         text = next(text for text in by_text if f"user\n{text}<|im_end|>" in read)
         assert learned == by_text[text] + "<|im_end|>"
         assert [token.learned for token in row] == sorted(token.learned for token in row)
+        assert [token.text for token in row if token.control][-1] == "<|im_end|>" == row[-1].text
+        assert row[0].control
+        assert row[0].id == row[-1].id - 1
+        assert not all(token.control for token in row)
 
 
 def test_a_template_that_transformers_renders_otherwise(make_job: MakeJob, change_base: ChangeBase, tiny_base: Path) -> None:
@@ -78,3 +82,17 @@ def test_adapters_that_could_not_be_served_or_trained(
 def test_a_rank_beyond_vllm_is_a_warning(make_job: MakeJob) -> None:
     job = make_job(lora=LoraSettings(rank=1024, alpha=8, targets=ALL_LINEAR))
     assert {finding.code for finding in examined(job).findings} == {"rank_unservable", "rank_out_of_range"}
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (("message['content'] +", "(message['content'] | replace('u', 'u') if loop.last else message['content'][:3]) +"), "prompt_differs"),
+        (("message['content'] +", "(message['content'] | length | string) + message['content'] +"), "mask_unproven"),
+    ],
+)
+def test_whole_conversations_of_the_template_are_compared_with_what_is_learned(
+    change: tuple[str, str], code: str, make_job: MakeJob, change_base: ChangeBase, tiny_base: Path
+) -> None:
+    template = (tiny_base / "chat_template.jinja").read_text(encoding="utf-8").replace(*change)
+    assert code in {finding.code for finding in examined(make_job(base=change_base(template))).findings}

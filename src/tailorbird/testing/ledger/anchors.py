@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tailorbird.crypto.anchored_rows import anchored_row, differing_rows
+from tailorbird.crypto.anchored_rows import anchored_row, differing_rows, rows_of_kind
 from tailorbird.domain.event import AnchoredRow, LogHead
 from tailorbird.domain.identity import Identity
 from tailorbird.domain.value import Digest, Value
@@ -33,6 +33,10 @@ class MemoryAnchorBook:
     def differing(self, tenant: str, rows: Mapping[str, Digest | None]) -> tuple[str, ...]:
         """The names of those of ``rows`` that the log anchors otherwise, or not."""
         return differing_rows(MemoryAnchorStore(self._transaction), self.head().state, tenant, rows)
+
+    def all_of(self, tenant: str, kind: str) -> Mapping[str, Digest]:
+        """The digests of all anchored rows of a kind, by name."""
+        return rows_of_kind(MemoryAnchorStore(self._transaction), self.head().state, tenant, kind)
 
     def anchored(self) -> Iterator[AnchoredRow]:
         """What is kept for look-ups."""
@@ -68,3 +72,7 @@ class MemoryAnchors:
     def differing(self, rows: Mapping[str, Digest | None]) -> tuple[str, ...]:
         """The names of those of ``rows`` that the log anchors otherwise, or not."""
         return self._book.differing(self._tenant, rows)
+
+    def all_of(self, kind: str) -> Mapping[str, Digest]:
+        """The digests of all anchored rows of a kind, by name."""
+        return self._book.all_of(self._tenant, kind)

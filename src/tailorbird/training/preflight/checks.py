@@ -143,4 +143,7 @@ def _first_batch(subject: PreflightContext) -> tuple[tuple[ShownToken, ...], ...
 def _shown(encoder: RowTokenizer, row: TokenizedRow) -> tuple[ShownToken, ...]:
     texts = [encoder.tokenizer.decode([token], skip_special_tokens=False) for token in row.ids]
     learned = {place for start, end in row.spans for place in range(start, end)}
-    return tuple(ShownToken(text=text, learned=place in learned) for place, text in enumerate(texts))
+    return tuple(
+        ShownToken(text=text, learned=place in learned, id=token, control=encoder.is_control(token))
+        for place, (token, text) in enumerate(zip(row.ids, texts, strict=True))
+    )

@@ -47,10 +47,12 @@ SETTLED, LOG_SUBJECT = "log.fork_settled", "log"
 
 
 class Notice(Value):
-    """Something an operator should see to. ``code`` is stable; the text names no path, no tenant, no model."""
+    """Something an operator should see to. ``code`` is stable; the text names no path and no model, and a tenant or its people only where
+    ``tenant`` says whose they are."""
 
     code: str
     text: str
+    tenant: str | None = None
 
 
 class LogFork(Value):

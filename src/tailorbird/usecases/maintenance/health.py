@@ -10,6 +10,7 @@ from uuid import uuid4
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.erasure import Certificate, Obligation, ObligationKind
 from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.value import Value
 from tailorbird.ports.ledger import UnitOfWork
@@ -46,7 +47,7 @@ def open_duties(duties: Sequence[Obligation], releases: Sequence[Release]) -> tu
 
 def _notice(tenant: str, erasure: str, duty: Obligation) -> Notice:
     text = f"{tenant}: erasure {erasure} asked to {duty.kind.value} release {duty.what} by {duty.due.isoformat()}, and it is still there"
-    return Notice(code="erasure_overdue", text=f"{text}: {duty.why}")
+    return Notice(code="erasure_overdue", text=f"{text}: {duty.why}", tenant=tenant)
 
 
 class WorkspaceHealth(Value):
@@ -54,6 +55,30 @@ class WorkspaceHealth(Value):
 
     writable: bool
     notices: tuple[Notice, ...] = ()
+
+
+class HealthWarning(Value):
+    """Notices of one kind. ``texts`` are those that the reader may see: they can name tenants and people."""
+
+    code: str
+    count: int
+    texts: tuple[str, ...] = ()
+
+
+def warnings_for(deps: Dependencies, notices: Sequence[Notice], reader: Identity | None) -> tuple[HealthWarning, ...]:
+    """Notices by code. An admin reads the texts about the installation and their tenant, an admin of the host all; nobody else any."""
+    found: dict[str, list[Notice]] = {}
+    for notice in notices:
+        found.setdefault(notice.code, []).append(notice)
+    whose = reader.tenant if reader is not None and reader.holds(Role.ADMIN) else None
+    return tuple(
+        HealthWarning(
+            code=code,
+            count=len(some),
+            texts=tuple(one.text for one in some if whose and (whose == deps.host or one.tenant in (None, whose))),
+        )
+        for code, some in found.items()
+    )
 
 
 def examine(deps: Dependencies) -> WorkspaceHealth:
@@ -108,7 +133,11 @@ def _asked(deps: Dependencies, look: Callable[[Dependencies], Sequence[Notice]])
 
 
 def _keys(deps: Dependencies) -> list[Notice]:
-    return [Notice(code="keys_together", text=text) for text in key_custody.tenants_with_keys_together(deps)]
+    return [
+        Notice(code=code, text=f"{tenant}: {text}", tenant=tenant)
+        for tenant, custody in key_custody.custody_of_tenants(deps).items()
+        for code, text in custody.remarks().items()
+    ]
 
 
 _LOOKS: tuple[Callable[[Dependencies], list[Notice]], ...] = (_workspace, _disk)

@@ -1,0 +1,113 @@
+"""Frames that a chat template writes around turns, found by asking it: where an answer begins and ends, and where instructions stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tailorbird.domain.errors import ModelInvalid
+from tailorbird.domain.prompt import Message
+from tailorbird.text.chat_templates import ASKED, CLOSED, Variables, Writing, render
+
+#: Stand for an answer, for the question before and after it, and for an instruction, while the template is asked what it writes around
+#: them.
+ANSWER, NEXT, _RULE = "tailorbirdanswer", "tailorbirdquestion", "tailorbirdrule"
+_QUESTION = Message(role="user", content=NEXT)
+_ANSWERED = (_QUESTION, Message(role="assistant", content=ANSWER))
+_INSTRUCTED = (Message(role="system", content=_RULE), _QUESTION)
+
+
+class AnswerOpening(NamedTuple):
+    """How the prompt ends that an answer follows: ``written`` by the template's generation prompt, ``read`` in its stead. ``undecided`` is
+    what the generation prompt writes beyond the header of an assistant's turn that is over: marks of reasoning, begun or left empty."""
+
+    written: str = ""
+    read: str = ""
+    undecided: str = ""
+
+    def of(self, prompt: str) -> str:
+        """``prompt`` as it is read."""
+        if not self.written:
+            return prompt if prompt.endswith(self.read) else prompt + self.read
+        return prompt.removesuffix(self.written) + self.read if prompt.endswith(self.written) else prompt
+
+
+class TurnFrames:
+    """What a template writes around turns. Raises ModelInvalid where it refuses a question and its answer in every way."""
+
+    def __init__(self, template: str, variables: Variables) -> None:
+        self._template, self._variables = template, variables
+        continued = (*_ANSWERED, _QUESTION)
+        refusals = list[ModelInvalid]()
+        asks = ((_ANSWERED, CLOSED), (continued, ASKED), (_ANSWERED, ASKED), ((_QUESTION,), ASKED), (_INSTRUCTED, ASKED))
+        texts = [self._rendered(messages, writing, refusals) for messages, writing in asks]
+        self.closed, self.continued, self.prompted, self.asked, self.instructed = texts
+        if not any(texts[:3]) and refusals:
+            raise refusals[0]
+
+    def _rendered(self, messages: Sequence[Message], writing: Writing, refusals: list[ModelInvalid]) -> str:
+        """Empty where the template refuses the conversation."""
+        try:
+            return render(self._template, messages, self._variables, writing)
+        except ModelInvalid as error:
+            refusals.append(error)
+            return ""
+
+    @property
+    def merges_system(self) -> bool:
+        """True where the template knows no system turn, or leaves out what it says: instructions must stand in the question."""
+        return bool(self.asked) and _RULE not in self.instructed
+
+    @property
+    def opening(self) -> AnswerOpening:
+        """How answers begin. White space alone tells nothing: a tokenizer reads it with the answer."""
+        given, earlier = self._before_answer(self.closed), self._before_answer(self.continued)
+        if not self.asked or given is None:
+            return AnswerOpening()
+        common = _common(self.asked, given)
+        if NEXT not in common:
+            return AnswerOpening()
+        header = _common(common, earlier or common)
+        header = header if NEXT in header else common
+        written, read, undecided = self.asked[len(common) :], given[len(common) :], self.asked[len(header) :]
+        return AnswerOpening(written, read, undecided) if (written + read).strip() else AnswerOpening(undecided=undecided)
+
+    def after_answers(self) -> list[tuple[str, int]]:
+        """Each text with an answer, up to the next question, and the place at which the answer ends; the one that ends with it first, then
+        the one that goes on, then the one with a generation prompt. (empty, 0) where the template refuses."""
+        return [_after(text) for text in (self.closed, self.continued, self.prompted)]
+
+    def framing(self) -> list[str]:
+        """What is written around the turns of system, user and assistant, less what a generation prompt writes of reasoning, whose marks
+        are the model's own to write."""
+        tails = [text.rpartition(ANSWER)[2] for text in (self.closed, self.continued, self.prompted) if ANSWER in text]
+        undecided = self.opening.undecided
+        return [text.removesuffix(undecided) for text in (*tails, self.asked, self.instructed) if text]
+
+    def _before_answer(self, text: str) -> str | None:
+        return text[: text.index(ANSWER)] if ANSWER in text else None
+
+
+def merged(messages: Sequence[Message]) -> list[Message]:
+    """The conversation with what its system turns say before the first question."""
+    rules = [message.content for message in messages if message.role == "system"]
+    rest = [message for message in messages if message.role != "system"]
+    first = next((place for place, message in enumerate(rest) if message.role == "user"), None)
+    if not rules or first is None:
+        return list(messages)
+    rest[first] = Message(role="user", content="\n\n".join([*rules, rest[first].content]))
+    return rest
+
+
+def _common(one: str, other: str) -> str:
+    length = next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return one[:length]
+
+
+def _after(text: str) -> tuple[str, int]:
+    start = text.rfind(ANSWER)
+    if start < 0:
+        return "", 0
+    start += len(ANSWER)
+    end = text.find(NEXT, start)
+    return (text[:end] if end >= 0 else text), start

@@ -1,0 +1,141 @@
+"""Where an answer begins and ends in templates that reason, name channels, refuse system turns, or mark answers themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.chat_families import FAMILIES, FRAMED, Family, write_family
+from tailorbird.domain.errors import ModelInvalid
+from tailorbird.domain.prompt import Message, PromptSpec
+from tailorbird.ports.trainer import Example
+from tailorbird.text.chat_templates import ASKED, CLOSED, render
+from tailorbird.text.chat_tokenizer import ChatTokenizer
+from tailorbird.text.conversations import fold_turns
+from tailorbird.text.template_marks import marked_conversation
+from tailorbird.training.tokenization import RowTokenizer
+
+TALK = [Message(role="system", content="Be brief."), Message(role="user", content="Where is my card?")]
+PROMPTS = {
+    "reasoning that is switched": "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhere is my card?<|im_end|>\n"
+    "<|im_start|>assistant\n<think>\n\n</think>\n\n",
+    "reasoning that is not written": "<|begin|>Be brief.<|User|>Where is my card?<|Assistant|>",
+    "channels": "<|start|>system<|message|>Current date: 2024-07-26<|end|><|start|>developer<|message|>Be brief.<|end|>"
+    "<|start|>user<|message|>Where is my card?<|end|><|start|>assistant<|channel|>final<|message|>",
+    "no system turn": "<bos><start_of_turn>user\nBe brief.\n\nWhere is my card?<end_of_turn>\n<start_of_turn>model\n",
+    "system in the last message": "<s>[INST]Be brief.\n\nWhere is my card?[/INST]",
+    "marks of its own": '<|im_start|>system\nBe brief.{"<b>": "é"}<|im_end|>\n<|im_start|>user\nWhere is my card?<|im_end|>\n'
+    "<|im_start|>assistant\n",
+}
+PROMPTS["reasoning that is begun"] = PROMPTS["reasoning that is switched"]
+#: The instruction stands elsewhere in a conversation that is answered.
+UNLIKE = {"system in the last message"}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    families = FAMILIES | FRAMED
+    return {name: write_family(family, tmp_path_factory.mktemp("family") / "base") for name, family in families.items()}
+
+
+@pytest.mark.parametrize("name", FRAMED)
+def test_a_prompt_ends_where_the_template_has_an_answer_begin(name: str, folders: dict[str, Path]) -> None:
+    chat = ChatTokenizer(folders[name])
+    assert chat.prompt_text(TALK) == PROMPTS[name]
+    assert chat.prompts([TALK]) == [chat.tokenizer.encode(PROMPTS[name], add_special_tokens=False).ids]
+    assert [chat.tokenizer.id_to_token(token) for token in chat.end_of_turn] == list(FRAMED[name].end)
+    answered = render(chat.template, [*chat.turns(TALK), Message(role="assistant", content="On its way.")], chat.variables, CLOSED)
+    assert answered.startswith(PROMPTS[name] + "On its way." + FRAMED[name].end[0]) is (name not in UNLIKE)
+
+
+@pytest.mark.parametrize("name", FRAMED)
+def test_rows_learn_answers_and_ends_and_nothing_else(name: str, folders: dict[str, Path]) -> None:
+    tokenizer = RowTokenizer(folders[name])
+    turns = [*TALK, Message(role="assistant", content="On its way."), Message(role="user", content="By train?")]
+    [*rows] = tokenizer.encode(PromptSpec(instruction="Be brief."), [Example(text=fold_turns(turns), target="Yes.", every_turn=True)])
+    end = FRAMED[name].end[0]
+    learned = [tokenizer.tokenizer.decode(row.ids[a:b], skip_special_tokens=False) for row in rows for a, b in row.spans]
+    assert learned == [f"On its way.{end}", f"Yes.{end}"]
+    for row in rows:
+        assert tokenizer.tokenizer.decode(row.ids[: row.prompt], skip_special_tokens=False) in {
+            tokenizer.prompt_text(TALK),
+            tokenizer.prompt_text(turns),
+        }
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, *FRAMED])
+def test_a_twin_with_marks_is_what_the_template_writes(name: str, folders: dict[str, Path]) -> None:
+    """The places come from the rendered text alone, and are those of the answers that rows learn."""
+    chat = ChatTokenizer(folders[name])
+    talk = chat.turns([*TALK, Message(role="assistant", content=" On its way.\n"), *TALK[1:], Message(role="assistant", content="Yes. 漢")])
+    found = marked_conversation(chat.template, talk, chat.variables)
+    assert found is not None
+    assert found.text == render(chat.template, talk, chat.variables, CLOSED)
+    said = [found.text[start:end] for start, end in found.turns]
+    assert said == ([" On its way.\n<|im_end|>", "Yes. 漢<|im_end|>"] if found.declared else ["On its way.", "Yes. 漢"])
+    assert found.declared is (name == "marks of its own")
+    served = chat.prompt_text(talk[:-1])
+    assert (found.text[: found.turns[-1][0]].rstrip() == served.rstrip()) is (name not in UNLIKE)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{{ m['content'] | length }}{% endfor %}",
+        "{% for m in messages %}{{ m['content'] }}{{ m['content'] }}{% endfor %}",
+        "{% for m in messages %}{% generation %}{{ m['content'] }}{% endgeneration %}{{ m['content'] }}{% endfor %}",
+        "{% for m in messages %}{{ 'short' if m['content'] | length < 12 else 'long' }}{{ m['content'] }}{% endfor %}",
+        "{% for m in messages %}{{ m['content'][:4] }}{% endfor %}",
+    ],
+)
+def test_nothing_is_proven_where_a_template_looks_at_what_is_said(template: str) -> None:
+    talk = [*TALK, Message(role="assistant", content="On its way.")]
+    assert marked_conversation(template, talk, {}) is None
+
+
+def test_marks_in_a_message_prove_nothing() -> None:
+    assert marked_conversation(FAMILIES["chatml"].template, [Message(role="assistant", content="\U0010fff0")], {}) is None
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ strftime_now('%Y-%m-%d') }}",
+        "{% set day = strftime_now('%d %B') %}{{ day }}{% for m in messages %}{% if loop.last %}{% break %}{% endif %}{% endfor %}",
+        "{% for m in messages %}{% generation %}{% set a = m['content'] %}{{ a }}{% endgeneration %}{{ a is defined }}{% endfor %}",
+        "{{ {'<b>': [1, 'é']} | tojson(indent=1) }}",
+        "{%- for m in messages %}\n  {%- generation -%}\n {{ m['content'] }} \n{%- endgeneration -%}\n x\n{% endfor %}",
+    ],
+)
+def test_tags_and_functions_do_what_they_do_in_transformers(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.utils import chat_template_utils
+
+    class Fixed(chat_template_utils.datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> Fixed:
+            return cls(2024, 7, 26)
+
+    monkeypatch.setattr(chat_template_utils, "datetime", Fixed)
+    stock = chat_template_utils._compile_jinja_template(template)
+    said = [message.model_dump() for message in TALK]
+    assert render(template, TALK, {}, ASKED) == stock.render(messages=said, add_generation_prompt=True)
+
+
+@pytest.mark.parametrize("form", ["%1000000d", "x" * 1000])
+def test_a_date_takes_no_room_beyond_all_measure(form: str) -> None:
+    with pytest.raises(ModelInvalid):
+        render(f"{{{{ strftime_now('{form}') }}}}", TALK)
+
+
+def test_marks_of_reasoning_stay_the_models_own_to_write(folders: dict[str, Path]) -> None:
+    for name in ("reasoning that is switched", "reasoning that is begun", "reasoning that is not written"):
+        assert not {"<think>", "</think>"} & set(ChatTokenizer(folders[name]).control)
+
+
+def test_a_template_that_leaves_instructions_out_gets_them_in_the_question(tmp_path: Path) -> None:
+    silent = "{% for m in messages %}{% if m['role'] != 'system' %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
+    template = silent + "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    family = FAMILIES["chatml"]
+    chat = ChatTokenizer(write_family(Family(template, *list(vars(family).values())[1:]), tmp_path / "base"))
+    assert chat.prompt_text(TALK) == "<|im_start|>user\nBe brief.\n\nWhere is my card?<|im_end|>\n<|im_start|>assistant\n"
