@@ -18,9 +18,9 @@ from tailorbird.text.prompt_rendering import messages_for
 HELLO = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "good day"}]
 
 
-def read(folder: Path, *conversations: Any) -> Any:
+def read(folder: Path, *conversations: Any, thinking: bool = False) -> Any:
     (folder / "d.jsonl").write_text("".join(json.dumps({"chat": chat}) + "\n" for chat in [*conversations, *[HELLO] * 9]))
-    return read_sources(make_objective({"path": "d.jsonl", "messages": "chat"}, kind=TaskKind.GENERATE), folder)
+    return read_sources(make_objective({"path": "d.jsonl", "messages": "chat"}, kind=TaskKind.GENERATE, thinking=thinking), folder)
 
 
 def test_one_question_is_its_text(tmp_path: Path) -> None:
@@ -62,6 +62,36 @@ def test_what_was_said_before_goes_along(tmp_path: Path, as_text: bool) -> None:
 def test_what_is_no_conversation_is_set_aside(tmp_path: Path, chat: Any, code: str) -> None:
     found = read(tmp_path, chat)
     assert [entry.code for entry in found.quarantined] == [code]
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking", ""])
+def test_reasoning_goes_along_where_the_model_is_to_reason(tmp_path: Path, name: str) -> None:
+    apart = {"role": "assistant", "content": "good day", name: "a greeting"}
+    chat = [HELLO[0], apart if name else HELLO[1] | {"content": "<think>a greeting</think>good day"}]
+    with_it, without = (read(tmp_path, chat, thinking=thinking).rows[0].target for thinking in (True, False))
+    assert (with_it, without) == ("<think>\na greeting\n</think>\n\ngood day", "good day")
+    assert read(tmp_path, HELLO, thinking=True).rows[0].target == "good day"
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_a_turn_that_is_all_reasoning_is_set_aside(tmp_path: Path, thinking: bool) -> None:
+    found = read(tmp_path, [HELLO[0], HELLO[1] | {"content": "<think>a greeting</think>\n"}], thinking=thinking)
+    assert [entry.code for entry in found.quarantined] == ["empty_turn"]
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_answers_in_a_column_are_read_alike(tmp_path: Path, thinking: bool) -> None:
+    rows = [
+        {"text": "hello", "label": "<think>a greeting</think>good day"},
+        {"text": "bye", "label": "<think>hm</think>"},
+        *[{"text": "a", "label": "b"}] * 9,
+    ]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_sources(
+        make_objective({"path": "d.jsonl", "text": "text", "label": "label"}, kind=TaskKind.GENERATE, thinking=thinking), tmp_path
+    )
+    assert found.rows[0].target == ("<think>\na greeting\n</think>\n\n" if thinking else "") + "good day"
+    assert [entry.code for entry in found.quarantined] == ["empty_turn"]
 
 
 def test_a_shown_conversation_is_turns_and_what_is_asked_is_its_last(tmp_path: Path) -> None:

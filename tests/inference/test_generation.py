@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -42,6 +43,24 @@ def test_equal_with_an_adapter(tiny: Path, tmp_path: Path) -> None:
     engine.load(wanted)
     answers = engine.generate(wanted.id, [conversation(text) for text in TEXTS], GREEDY)
     assert [(a.text.rstrip("�"), a.completion_tokens) for a in answers] == [(t.rstrip("�"), n) for t, n in texts_of(reference, 12)]
+
+
+def test_a_release_that_reasons_answers_with_what_follows(tiny: Path, tmp_path: Path) -> None:
+    """The prompt has begun the reasoning, which this model never ends: it has room of its own, and there is no answer."""
+    begun = shutil.copytree(tiny, tmp_path / "begun")
+    template = begun / "chat_template.jinja"
+    template.write_text(template.read_text().replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>"))
+    plain, thinks = servable(begun, "plain"), servable(begun, "thinks")
+    thinks = thinks.model_copy(update={"prompt": thinks.prompt.model_copy(update={"thinking": True})})
+    at_once = servable(tiny)
+    engine = open_engine("fp32")
+    for each in (plain, thinks, at_once):
+        engine.load(each)
+    answers = {each.id: engine.generate(each.id, [conversation(TEXTS[0])], GREEDY)[0] for each in (plain, thinks, at_once)}
+    assert answers[plain.id].text == answers[at_once.id].text
+    assert (answers[thinks.id].text, answers[thinks.id].finish_reason) == ("", "length")
+    assert answers[thinks.id].prompt_tokens > answers[plain.id].prompt_tokens
+    assert answers[thinks.id].completion_tokens > GREEDY.max_tokens
 
 
 def test_rows_end_at_different_times(tiny: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from support.drivers import KEY, adapted, answer, asked, request, running_vllm, servable
 from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Sampling
+from tailorbird.domain.prompt import PromptSpec, Sampling
 from tailorbird.integrations.vllm import open_driver
 
 
@@ -72,7 +72,14 @@ def test_a_vllm_that_others_can_reach_is_refused() -> None:
             open_driver(url, "", "base", lambda _: servable("base"))
 
 
-@pytest.mark.parametrize(("changes", "code"), [({"weights": "w"}, "driver_unable"), ({"task": TaskKind.CLASSIFY}, "scoring_unsupported")])
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"weights": "w"}, "driver_unable"),
+        ({"task": TaskKind.CLASSIFY}, "scoring_unsupported"),
+        ({"prompt": PromptSpec(instruction="", thinking=True)}, "scoring_unsupported"),
+    ],
+)
 def test_what_it_cannot_serve_is_refused_before_anything_is_sent(changes: dict[str, Any], code: str) -> None:
     whole = servable("whole", **changes)
 

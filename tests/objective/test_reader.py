@@ -389,6 +389,22 @@ def test_what_is_still_open_is_refused_wherever_it_stands() -> None:
     assert "o.yaml:13: `data.0.source.origin` is still to be filled in (whose data it is)" in error.message
 
 
+@pytest.mark.parametrize(("written", "thinking"), [("on", True), ("off", False), ('"on"', True), ("true", True), ("", False)])
+def test_whether_the_model_reasons(written: str, thinking: bool) -> None:
+    key = f"\n  thinking: {written}" if written else ""
+    text = (
+        changed("kind: classify", f"kind: generate{key}").replace("accuracy", "token_f1").replace("recall[compromised_card]", "exact_match")
+    )
+    task = parse_objective(text, "o.yaml").objective.task
+    assert task.thinking is thinking
+    assert ("thinking" in task.model_dump()) is thinking, "objectives of before keep their digests"
+
+
+def test_labels_are_scored_without_reasoning() -> None:
+    error = refused(changed("kind: classify", "kind: classify\n  thinking: on"))
+    assert (error.line, "nothing is reasoned before them" in error.message) == (9, True)
+
+
 def test_what_is_learned_of_conversations() -> None:
     chats = changed("kind: classify", "kind: generate\n  learn: all").replace("label: category", "messages: chat")
     chats = chats.replace("accuracy", "token_f1").replace("recall[compromised_card]", "exact_match")

@@ -153,7 +153,9 @@ DISTILLED = (
 #: Answers have a channel, and the last one an end of its own, as gpt-oss. The date stands above.
 CHANNELS = (
     "{{ '<|start|>system<|message|>Current date: ' + strftime_now('%Y-%m-%d') + '<|end|>' }}{% for message in messages %}"
-    "{% if message['role'] == 'assistant' %}{{ '<|start|>assistant<|channel|>final<|message|>' + message['content'] }}"
+    "{% if message['role'] == 'assistant' %}"
+    "{% if message['thinking'] and loop.last %}{{ '<|start|>assistant<|channel|>analysis<|message|>' + message['thinking'] + '<|end|>' }}"
+    "{% endif %}{{ '<|start|>assistant<|channel|>final<|message|>' + message['content'] }}"
     "{% if loop.last and not add_generation_prompt %}{{ '<|return|>' }}{% else %}{{ '<|end|>' }}{% endif %}"
     "{% else %}{{ '<|start|>' + ('developer' if message['role'] == 'system' else 'user') }}"
     "{{ '<|message|>' + message['content'] + '<|end|>' }}"

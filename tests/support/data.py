@@ -41,12 +41,14 @@ class Store:
         return digest in self.held
 
 
-def make_objective(*sources: dict[str, Any], kind: TaskKind = TaskKind.CLASSIFY, labels: Literal["one", "many"] = "one") -> Objective:
+def make_objective(
+    *sources: dict[str, Any], kind: TaskKind = TaskKind.CLASSIFY, labels: Literal["one", "many"] = "one", thinking: bool = False
+) -> Objective:
     return Objective(
         name="desk",
         tenant="acme",
         business=Business(goal="g", owner="o", risk=RiskTier.MINIMAL),
-        task=Task(kind=kind, labels=labels, instruction="Classify."),
+        task=Task(kind=kind, labels=labels, instruction="Classify.", thinking=thinking),
         data=tuple(DataSource(**{"source": ORIGIN, **source}) for source in sources),
         kpis=(Kpi(metric="accuracy", target=0.5),),
     )

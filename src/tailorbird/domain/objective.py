@@ -31,6 +31,16 @@ def _or_year(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [*schema["anyOf"], {"type": "integer", "minimum": 1000, "maximum": 9999}]
 
 
+def _switch(given: Any) -> Any:
+    """``on`` and ``off`` in quotes, as ``on`` and ``off`` without, which YAML 1.1 reads as true and false."""
+    return given == "on" if given in ("on", "off") else given
+
+
+def _or_switch(schema: dict[str, Any]) -> None:
+    """``on`` and ``off`` are texts to editors that read YAML 1.2."""
+    schema["anyOf"] = [{"type": schema.pop("type")}, {"enum": ["on", "off"]}]
+
+
 class RiskTier(StrEnum):
     """How much proof and how many people a release needs."""
 
@@ -88,6 +98,11 @@ class Task(Section):
     """What a generated answer must look like: the metric ``format_valid`` is the share of answers that do."""
     learn: Literal["last", "all"] = Field(default="last", exclude_if=lambda value: value == "last")
     """What is learned of a conversation (``messages``): what the assistant said ``last``, or ``all`` that it said. Measured is the last."""
+    thinking: Annotated[bool, BeforeValidator(_switch)] = Field(
+        default=False, exclude_if=lambda value: not value, json_schema_extra=_or_switch
+    )
+    """Whether the model reasons before it answers (kind: generate), the same in training, measuring and serving: ``on`` or ``off``. On:
+    reasoning in rows is learned, and what the model writes of it is no part of its answer. Off: it is left out of rows."""
 
 
 class DataOrigin(Section):

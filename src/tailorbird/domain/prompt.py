@@ -10,10 +10,11 @@ from tailorbird.domain.value import Value
 
 
 class Message(Value):
-    """One turn of a conversation, in the words of the chat protocols."""
+    """One turn of a conversation, in the words of the chat protocols. ``reasoning`` came before what the assistant said."""
 
     role: Literal["system", "user", "assistant"]
     content: str
+    reasoning: str = Field(default="", exclude_if=lambda value: not value)
 
 
 class Demonstration(Value):
@@ -30,7 +31,7 @@ class PromptSpec(Value):
     what the model prefers before it has read a text, log-probabilities (nats) in the order of ``answers``: they are taken off
     its scores (Zhao et al. 2021, arXiv 2102.09690); empty: scores are taken as they are. ``alone``: an item may bear several labels, and
     each is scored by itself rather than sets of them. ``thresholds`` are the probabilities from which each label is given where an item may
-    bear several, in the order of ``labels``; empty: a half."""
+    bear several, in the order of ``labels``; empty: a half. ``thinking``: the model reasons before it answers."""
 
     instruction: str
     labels: tuple[str, ...] = ()
@@ -40,6 +41,7 @@ class PromptSpec(Value):
     priors: tuple[float, ...] = ()
     alone: bool = Field(default=False, exclude_if=lambda value: not value)
     thresholds: tuple[float, ...] = Field(default=(), exclude_if=lambda value: not value)
+    thinking: bool = Field(default=False, exclude_if=lambda value: not value)
 
     @property
     def answers(self) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from tailorbird.stats.intervals import Floats
 from tailorbird.stats.metric_direction import base_of, label_of
 from tailorbird.text.label_sets import split
 from tailorbird.text.normalisation import normalise
+from tailorbird.text.reasoning import answer_of
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def _item(row: Row, prediction: Prediction, spec: MeasureSpec) -> ItemResult:
     return ItemResult(
         item=row.id,
         group=row.group,
-        target=row.target,
+        target=answer_of(row.target) if spec.task is TaskKind.GENERATE else row.target,
         prediction=prediction.answer,
         correct=_is_correct(row, prediction, spec.task),
         log_loss=-scores[row.target] if scores and row.target in scores else None,
@@ -225,14 +226,14 @@ def _is_correct(row: Row, prediction: Prediction, task: TaskKind) -> bool:
         return prediction.answer == row.target
     if task is TaskKind.RANK:
         return bool(prediction.ranking) and relevance_of(row.target).get(prediction.ranking[0], 0) > 0
-    return normalise(prediction.answer) == normalise(row.target)
+    return normalise(prediction.answer) == normalise(answer_of(row.target))
 
 
 def _scores(row: Row, prediction: Prediction, spec: MeasureSpec) -> dict[str, float]:
     if spec.task is TaskKind.RANK:
         return ranking_scores(prediction.ranking, relevance_of(row.target))
     if spec.task is TaskKind.GENERATE:
-        return generation_scores(prediction.answer, row.target, spec, prediction.passages)
+        return generation_scores(prediction.answer, answer_of(row.target), spec, prediction.passages)
     told = prediction.log_probabilities
     return {"brier": _brier(told, row.target)} if told and not spec.many else {}
 

@@ -17,6 +17,7 @@ from tailorbird.inference.model_runner import EngineJob
 from tailorbird.inference.registry import Loaded, Registry
 from tailorbird.inference.scheduling import TokenSequence
 from tailorbird.inference.text.decoding import RowSampler
+from tailorbird.inference.text.reasoning_filter import REASONING_TOKENS
 from tailorbird.inference.worker import EngineWorker
 from tailorbird.ports.engine import LabelScores, Told
 
@@ -90,7 +91,8 @@ class RequestAdmission:
         def make(given: _Given) -> EngineJob:
             loaded = given.loaded
             _check_length(len(given.tokens), 1, loaded)
-            room = min(sampling.max_tokens, loaded.context - len(given.tokens))
+            wanted = sampling.max_tokens + (REASONING_TOKENS if loaded.chat.marks else 0)
+            room = min(wanted, loaded.context - len(given.tokens))
             constraint = loaded.grammars.constraint(sampling.json_schema) if sampling.json_schema is not None else None
             writing = GenerationFormat(loaded.chat, RowSampler(sampling, place, constraint), room)
             return GenerationJob(given.sequence(given.tokens, room=room), writing, given.holding, tell)

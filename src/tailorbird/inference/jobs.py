@@ -13,6 +13,7 @@ from tailorbird.inference.registry import Loaded
 from tailorbird.inference.scheduling import TokenSequence
 from tailorbird.inference.text.decoding import RowSampler, SampledToken, TextStream, not_finite
 from tailorbird.inference.text.label_tree import LabelTrie
+from tailorbird.inference.text.reasoning_filter import REASONING_TOKENS, ReasoningFilter
 from tailorbird.ports.engine import Chunk, Likelihood, TokenChance, TokenLogprob
 from tailorbird.text.chat_tokenizer import ChatTokenizer
 
@@ -88,12 +89,15 @@ class GenerationJob(LeasedJob):
         super().__init__(holding)
         self.sequence = sequence
         self.drawer: RowSampler | None = writing.drawer
-        self._chat, self._room = writing.chat, writing.room
+        self._chat, self._room, self._wanted = writing.chat, writing.room, writing.drawer.sampling.max_tokens
         self._logprobs = writing.drawer.sampling.logprobs is not None
-        self._stream = TextStream(writing.chat.tokenizer, writing.drawer.sampling.stop)
+        marks = writing.chat.marks
+        reasoning = ReasoningFilter(writing.chat.tokenizer, marks) if marks else None
+        self._stream = TextStream(writing.chat.tokenizer, writing.drawer.sampling.stop, reasoning)
+        writing.drawer.waits = self._stream.waits
         self._tell = tell
         self._unsaid: list[TokenLogprob] = []
-        self._made = 0
+        self._made = self._reasoned = 0
 
     def choose(self, choice: SampledToken) -> None:
         """Takes a token, and ends the answer where it must end."""
@@ -102,15 +106,33 @@ class GenerationJob(LeasedJob):
             self._unsaid.append(self._explained(choice))
         if choice.token in self._chat.stops:
             return self._end(self._stream.finish(), "stop")
-        text = self._stream.feed(choice.token)
+        text = self._feed(choice.token)
         if self._stream.stopped:
             return self._end(text, "stop")
-        if self._made >= self._room:
+        if self._is_full():
             return self._end(text + self._stream.finish(), "length")
         self.sequence.tokens.append(choice.token)
         if text and not self._tell(Chunk(text=text, logprobs=self._said())):
             self._end("", "stop")
         return None
+
+    def _feed(self, token: int) -> str:
+        """The text of the answer that ``token`` gives; of reasoning nothing is said."""
+        waited = self._stream.waits
+        text = self._stream.feed(token)
+        if waited and self._stream.reasoned:
+            self._unsaid.clear()
+            self._reasoned = self._made
+        if waited and self.drawer is not None:
+            self.drawer.waits = self._stream.waits
+        return text
+
+    def _is_full(self) -> bool:
+        """True where there is no room for another token, of reasoning or of the answer."""
+        if self._made >= self._room:
+            return True
+        most = REASONING_TOKENS if self._stream.waits else self._wanted + self._reasoned
+        return self._made >= most
 
     def weigh(self, logits: Callable[[torch.Tensor], torch.Tensor], hidden_RE: torch.Tensor, first: int) -> None:
         """An answer is chosen, not weighed."""

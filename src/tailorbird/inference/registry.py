@@ -103,7 +103,7 @@ class Registry:
         self._beside = beside
         self._servables: dict[Digest, Loaded] = {}
         self._weights: dict[str, Weights] = {}
-        self._chats: dict[str, ChatTokenizer] = {}
+        self._chats: dict[tuple[str, bool], ChatTokenizer] = {}
         self.lock = threading.RLock()
         self._loading = threading.RLock()
 
@@ -199,15 +199,15 @@ class Registry:
         with self.lock:
             return sum(weights.nbytes for weights in self._weights.values()) + self._beside()
 
-    def chat(self, folder: str) -> ChatTokenizer:
+    def chat(self, folder: str, *, thinking: bool = False) -> ChatTokenizer:
         """The chat format of a base model's folder, read once."""
         with self._loading:
-            if folder not in self._chats:
-                self._chats[folder] = ChatTokenizer(Path(folder))
-            return self._chats[folder]
+            if (folder, thinking) not in self._chats:
+                self._chats[folder, thinking] = ChatTokenizer(Path(folder), thinking=thinking)
+            return self._chats[folder, thinking]
 
     def _described(self, servable: Servable, pinned: bool) -> Loaded:
-        chat = self.chat(servable.base)
+        chat = self.chat(servable.base, thinking=servable.prompt.thinking)
         trees, grammars = LabelTrees(chat), Grammars(chat.tokenizer, chat.stops)
         salt = salt_of(servable.tenant, servable.id)
         return Loaded(servable, chat, trees, grammars, salt, weights=self._needed(servable), pinned=pinned)

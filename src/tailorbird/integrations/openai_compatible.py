@@ -142,7 +142,7 @@ class OpenAiDriver:
         """Refuses what cannot be served here."""
         if servable.adapter or servable.weights:
             raise Conflict("this engine serves no adapters and no weights", "serve the release with torch or vllm", code="driver_unable")
-        if servable.task is not TaskKind.GENERATE or servable.retrieval is not None:
+        if not answers_plainly(servable):
             raise unsupported()
 
     def _named(self, servable: Servable) -> str:
@@ -243,8 +243,15 @@ def _format(schema: str) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": wanted}} if wanted else {"type": "json_object"}
 
 
+def answers_plainly(servable: Servable) -> bool:
+    """True for what a server of the protocol can serve: texts, without anything that is looked up or reasoned before them."""
+    return servable.task is TaskKind.GENERATE and servable.retrieval is None and not servable.prompt.thinking
+
+
 def unsupported() -> InvalidInput:
-    """Reason why a release with label scores or retrieval is not served here."""
+    """Reason why a release with label scores, retrieval or reasoning is not served here."""
     return InvalidInput(
-        "this engine can neither score labels nor look anything up", "serve the release with the engine torch", code="scoring_unsupported"
+        "this engine can neither score labels, nor look anything up, nor leave reasoning out of answers",
+        "serve the release with the engine torch",
+        code="scoring_unsupported",
     )

@@ -13,10 +13,9 @@ from urllib.parse import urlsplit
 
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Conflict, InvalidInput
-from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
-from tailorbird.integrations.openai_compatible import Admit, OpenAiDriver, client_for, unsupported
+from tailorbird.integrations.openai_compatible import Admit, OpenAiDriver, answers_plainly, client_for, unsupported
 from tailorbird.ports.engine import EngineDriver, LoadRequest
 
 
@@ -57,7 +56,7 @@ class VllmDriver(OpenAiDriver):
         """Has the adapter loaded under the release's digest."""
         if servable.weights:
             raise Conflict("vLLM serves one base a process, no other weights", "serve the release with torch", code="driver_unable")
-        if servable.task is not TaskKind.GENERATE or servable.retrieval is not None:
+        if not answers_plainly(servable):
             raise unsupported()
         if any(bool(held.adapter) != bool(servable.adapter) for held in self._servables.values()):
             raise Conflict(
@@ -76,7 +75,8 @@ class VllmDriver(OpenAiDriver):
 
     def _asked(self, servable: Servable, prompt: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
         asked = super()._asked(servable, prompt, sampling)
-        return asked | ({"top_k": sampling.top_k} if sampling.top_k else {})
+        asked |= {"top_k": sampling.top_k} if sampling.top_k else {}
+        return asked | {"chat_template_kwargs": {"enable_thinking": False, "thinking": False}}
 
     def _kept_apart(self, servable: Servable, groups: frozenset[str]) -> dict[str, Any]:
         return {"cache_salt": _salt(servable, groups)}

@@ -53,6 +53,9 @@ def _task_faults(file: ObjectiveFile) -> list[Fault]:
     if file.objective.floor.vectors is True and task.kind is not TaskKind.CLASSIFY:
         what = f"a task of kind {task.kind.value} has no classical reference that could read vectors"
         faults.append(Fault(file.line_of("floor"), what, "remove `floor`, or use kind: classify"))
+    if task.thinking and task.kind is not TaskKind.GENERATE:
+        what = f"a task of kind {task.kind.value} scores its answers: nothing is reasoned before them"
+        faults.append(Fault(file.line_of("task.thinking"), what, "remove `thinking`, or use kind: generate"))
     if task.format is not None:
         faults += _format_faults(task.format, task.kind, file.line_of("task.format"))
     return faults

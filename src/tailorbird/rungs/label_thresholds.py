@@ -22,6 +22,7 @@ from tailorbird.text.conversations import last_user_turn
 from tailorbird.text.label_decision import THRESHOLD, decide_label, without_priors
 from tailorbird.text.label_sets import split
 from tailorbird.text.prompt_rendering import messages_for_row
+from tailorbird.text.reasoning import answer_of
 from tailorbird.text.text_metrics import token_f1
 
 #: Everybody's access: what may be shown to anybody may be learned from and measured with.
@@ -76,7 +77,7 @@ def _target_scores(engine: Engine, servable: Servable, rows: Sequence[Row]) -> l
         return [scores[place[row.target]] for row, scores in zip(rows, adjusted, strict=True)]
     prompts = [messages_for_row(servable.prompt, row.text, context) for row, context in zip(rows, contexts, strict=True)]
     answers = engine.generate(servable.id, prompts, Sampling())
-    return [token_f1(answer.text, row.target) for row, answer in zip(rows, answers, strict=True)]
+    return [token_f1(answer.text, answer_of(row.target)) for row, answer in zip(rows, answers, strict=True)]
 
 
 Floats = NDArray[np.float64]

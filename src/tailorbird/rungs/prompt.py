@@ -24,6 +24,7 @@ from tailorbird.rungs.context import RungContext, RungResult, hold_out
 from tailorbird.rungs.indexes import as_examples, as_passages, retrieval_of
 from tailorbird.rungs.label_thresholds import held_out_score, trial_servable, with_thresholds
 from tailorbird.text.prompt_rendering import messages_for
+from tailorbird.text.reasoning import answer_of
 
 #: Sets of demonstrations that are tried, and held-out rows that each is scored on, at most.
 DRAWS, SCORED = 3, 48
@@ -41,6 +42,7 @@ def make_prompt(context: RungContext) -> RungResult:
         labels=context.labels,
         label_sets=context.label_sets,
         list_labels=context.objective.task.kind is TaskKind.CLASSIFY,
+        thinking=context.objective.task.thinking,
     )
     shown_from, held_out = hold_out(context.train, context.objective.seed)
     judged_on = held_out[:SCORED]
@@ -110,7 +112,7 @@ def draw_demonstrations(rows: Sequence[Row], shots: int, seed: int) -> tuple[Dem
     rounds = [members[depth] for depth in range(shots) for t in targets if depth < len(members := by_target[t])]
     chosen = rounds[:shots]
     generator.shuffle(chosen)
-    return tuple(Demonstration(row_id=row.id, text=row.text, target=row.target) for row in chosen)
+    return tuple(Demonstration(row_id=row.id, text=row.text, target=answer_of(row.target)) for row in chosen)
 
 
 def make_nearest(context: RungContext) -> RungResult:
@@ -131,6 +133,7 @@ def _retrieval_result(context: RungContext, retrieval: Retrieval, started: float
         labels=context.labels,
         label_sets=context.label_sets,
         list_labels=context.objective.task.kind is TaskKind.CLASSIFY,
+        thinking=context.objective.task.thinking,
     )
     if prompt.label_sets:
         prompt = with_thresholds(context, trial_servable(context, prompt, retrieval), hold_out(context.train, context.objective.seed)[1])

@@ -64,7 +64,12 @@ def training_job(context: RungContext) -> TrainingJob:
         base_digest=context.base.digest,
         snapshot=context.snapshot,
         settings=_settings(context),
-        prompt=PromptSpec(instruction=context.objective.task.instruction, labels=context.labels, label_sets=context.label_sets),
+        prompt=PromptSpec(
+            instruction=context.objective.task.instruction,
+            labels=context.labels,
+            label_sets=context.label_sets,
+            thinking=context.objective.task.thinking,
+        ),
         train=_examples(context, learn) + _planted(context),
         held_out=_examples(context, held_out),
         workspace=context.workspace,

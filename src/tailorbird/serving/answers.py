@@ -15,7 +15,7 @@ from tailorbird.domain.value import Value
 from tailorbird.ports.engine import EngineDriver, TokenLogprob
 from tailorbird.serving.alias_routes import AliasRoutes, TrafficArm
 from tailorbird.text.label_decision import decide_label, is_referred
-from tailorbird.text.prompt_rendering import messages_for
+from tailorbird.text.prompt_rendering import messages_for, without_reasoning
 from tailorbird.text.regex import occurs
 from tailorbird.text.standalone_query import SAMPLING, query_of, query_prompt
 
@@ -208,7 +208,7 @@ def conversation_for(prompt: PromptSpec, messages: Sequence[Message], context: S
 
     Raises InvalidInput when the last word is not the user's.
     """
-    turns = [message for message in messages if message.role != "system"]
+    turns = [without_reasoning(message) for message in messages if message.role != "system"]
     if not turns or turns[-1].role != "user":
         raise InvalidInput(
             "the conversation does not end with a user message",

@@ -56,7 +56,7 @@ def render(template: str, messages: Sequence[Message], variables: Variables | No
 
 def render_here(template: str, messages: Sequence[Message], variables: Variables | None = None, writing: Writing = ASKED) -> str:
     """As ``render``, in this process: in a sandbox, and for a limited time. Raises ModelInvalid."""
-    said = [message.model_dump() for message in messages]
+    said = [_said(message) for message in messages]
     try:
         with time_limit(RENDER_SECONDS):
             program = compiled(template, marked=writing.marked)
@@ -79,6 +79,12 @@ def render_here(template: str, messages: Sequence[Message], variables: Variables
             "use a base model whose template accepts system, user and assistant turns",
             code="chat_template",
         ) from error
+
+
+def _said(message: Message) -> dict[str, str]:
+    """A turn as templates read it; reasoning by the names that they know it by."""
+    thought = {"reasoning_content": message.reasoning, "thinking": message.reasoning} if message.reasoning else {}
+    return {"role": message.role, "content": message.content, **thought}
 
 
 def confined(given: dict[str, Any]) -> Generator[Any, Any]:

@@ -10,14 +10,14 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from tailorbird.domain.errors import ModelInvalid
+from tailorbird.domain.errors import Internal, ModelInvalid
 from tailorbird.domain.prompt import Message
 from tailorbird.text.prompt_rendering import PromptPiece, quoted, render_pieces, token_ids
 from tailorbird.text.tokenizer_files import declared_ends, read_tokenizer, special_tokens, with_flags
 from tailorbird.text.turn_frames import TurnFrames, merged
 
-#: Switches that templates of reasoning models read. Answers come at once: they are scored, and learned from rows that hold no reasoning.
-NO_THINKING = {"enable_thinking": False, "thinking": False}
+#: Switches of reasoning, by the names that templates know them by.
+_SWITCHES = ("enable_thinking", "thinking")
 
 
 class ChatTokenizer:
@@ -28,19 +28,21 @@ class ChatTokenizer:
     tokenizer and configuration name; ``stops`` all at which generation ends.
 
     A prompt ends where the template has an answer begin (``opening``): an empty block of reasoning, or the name of the channel for answers,
-    is read and not written. Where the template knows no system turn, the first question begins with what it says.
+    is read and not written. With ``thinking`` it ends with the generation prompt, and the model writes its reasoning first, between
+    ``marks``. Where the template knows no system turn, the first question begins with what it says.
 
     Raises ModelInvalid when tokenizer or template is missing or unusable, or the template does not end an assistant turn.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, thinking: bool = False) -> None:
         self.tokenizer = read_tokenizer(folder)
         self.template = _read_template(folder)
         self.special = special_tokens(folder)
-        self.switches = NO_THINKING
+        self.switches = dict.fromkeys(_SWITCHES, thinking)
         self.variables: dict[str, str | bool] = {**self.special, **self.switches}
         self._frames = TurnFrames(self.template, self.variables)
         self.opening, self._merges_system = self._frames.opening, self._frames.merges_system
+        self.marks = self._frames.reasoning() if thinking else None
         self.declared = frozenset(token for token in self._declared_in(folder) if self.tokenizer.id_to_token(token) is not None)
         self._token_of = self._control_tokens()
         self.control, self._control_ids = tuple(self._token_of), frozenset(self._token_of.values())
@@ -49,20 +51,30 @@ class ChatTokenizer:
         self.stops = self.declared | {self.end_of_turn[-1]}
 
     def prompts(self, conversations: Iterable[Sequence[Message]]) -> list[list[int]]:
-        """Tokens of each conversation, up to where the assistant begins to answer."""
-        return self._ids([self._pieces(messages) for messages in conversations])
+        """Tokens of each conversation, up to where the assistant begins to answer, or to reason."""
+        return self._ids([self._pieces(messages, at_once=self.marks is None) for messages in conversations])
+
+    def prompts_without_reasoning(self, conversations: Iterable[Sequence[Message]]) -> list[list[int]]:
+        """As ``prompts``, up to where an answer begins that nothing is reasoned before."""
+        return self._ids([self._pieces(messages, at_once=True) for messages in conversations])
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """What ``prompts`` reads, as text."""
-        return "".join(piece.text for piece in self._pieces(messages))
+        return "".join(piece.text for piece in self._pieces(messages, at_once=self.marks is None))
+
+    def text_before_answer(self, messages: Sequence[Message], reasoning: str) -> str:
+        """What is read and reasoned before an answer begins, as text."""
+        if self.marks is None or not reasoning.strip():
+            return "".join(piece.text for piece in self._pieces(messages, at_once=True))
+        return self.prompt_text(messages) + self.marks.begin + reasoning + self.marks.end
 
     def turns(self, messages: Sequence[Message]) -> Sequence[Message]:
         """``messages`` as the template takes them."""
         return merged(messages) if self._merges_system else messages
 
-    def _pieces(self, messages: Sequence[Message]) -> list[PromptPiece]:
+    def _pieces(self, messages: Sequence[Message], *, at_once: bool) -> list[PromptPiece]:
         pieces = render_pieces(self.template, self.turns(messages), self.variables, self.control)
-        if pieces and not pieces[-1].quoted:
+        if at_once and pieces and not pieces[-1].quoted:
             pieces[-1] = PromptPiece(self.opening.of(pieces[-1].text), quoted=False)
         return pieces
 
@@ -70,6 +82,21 @@ class ChatTokenizer:
         """Tokens of each text as an assistant's whole answer, the end of the turn included."""
         bare = self._ids([[PromptPiece(text, quoted(text, self.control))] for text in texts])
         return [[*ids, *self.end_of_turn] for ids in bare]
+
+    def reasoned_answers(self, texts: Sequence[tuple[str, str]]) -> list[list[int]]:
+        """Tokens of each reasoning with its answer, as the model is to write them behind a prompt, the end of the turn included."""
+        bare = self._ids([self._reasoned(*text) for text in texts])
+        return [[*ids, *self.end_of_turn] for ids in bare]
+
+    def _reasoned(self, reasoning: str, answer: str) -> list[PromptPiece]:
+        """One piece where it can be: a tokenizer reads words together that stand together."""
+        if self.marks is None:
+            raise Internal("reasoning is read with thinking alone", "report this", code="thinking_off")
+        parts = ((self.marks.begin, False), (reasoning, True), (self.marks.end, False), (answer, True))
+        pieces = [PromptPiece(text, own and quoted(text, self.control)) for text, own in parts if text]
+        if any(piece.quoted for piece in pieces):
+            return pieces
+        return [PromptPiece("".join(piece.text for piece in pieces), quoted=False)]
 
     def is_empty(self, answer: Sequence[int]) -> bool:
         """True for the tokens of an answer that says nothing before its end."""

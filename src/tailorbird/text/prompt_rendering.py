@@ -12,6 +12,7 @@ from tailorbird.domain.retrieval import Entry
 from tailorbird.text.chat_templates import Variables, render
 from tailorbird.text.conversations import unfold_turns
 from tailorbird.text.label_sets import NONE, SEPARATOR
+from tailorbird.text.reasoning import answer_of
 
 
 def messages_for(prompt: PromptSpec, text: str, context: Sequence[Entry] = ()) -> tuple[Message, ...]:
@@ -31,8 +32,8 @@ def messages_for(prompt: PromptSpec, text: str, context: Sequence[Entry] = ()) -
     messages = [Message(role="system", content=system)]
     examples = [(entry.text, entry.target) for entry in reversed(context) if entry.target]
     for shown, target in [*((one.text, one.target) for one in prompt.demonstrations), *examples]:
-        messages += [turn for turn in unfold_turns(shown) if turn.role != "system"]
-        messages.append(Message(role="assistant", content=target))
+        messages += [without_reasoning(turn) for turn in unfold_turns(shown) if turn.role != "system"]
+        messages.append(Message(role="assistant", content=answer_of(target)))
     messages.append(Message(role="user", content=text))
     return tuple(messages)
 
@@ -43,8 +44,16 @@ def messages_for_row(prompt: PromptSpec, text: str, found: Sequence[Entry] = ())
     turns = unfold_turns(text)
     system, *shown, last = messages_for(prompt, turns[-1].content, found)
     added = [turn.content for turn in turns[:-1] if turn.role == "system" and turn.content != prompt.instruction]
-    said = [turn for turn in turns[:-1] if turn.role != "system"]
+    said = [without_reasoning(turn) for turn in turns[:-1] if turn.role != "system"]
     return (Message(role="system", content="\n\n".join([system.content, *added])), *shown, *said, last)
+
+
+def without_reasoning(turn: Message) -> Message:
+    """The turn as later ones read it: what the assistant reasoned before it answered is over."""
+    if turn.role != "assistant":
+        return turn
+    answer = answer_of(turn.content)
+    return turn if answer == turn.content else turn.model_copy(update={"content": answer})
 
 
 def _passage(entry: Entry) -> str:

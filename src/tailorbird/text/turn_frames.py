@@ -8,10 +8,11 @@ from typing import NamedTuple
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message
 from tailorbird.text.chat_templates import ASKED, CLOSED, Variables, Writing, render
+from tailorbird.text.reasoning import with_reasoning
 
-#: Stand for an answer, for the question before and after it, and for an instruction, while the template is asked what it writes around
-#: them.
-ANSWER, NEXT, _RULE = "tailorbirdanswer", "tailorbirdquestion", "tailorbirdrule"
+#: Stand for an answer, for the question before and after it, for an instruction and for reasoning, while the template is asked what it
+#: writes around them.
+ANSWER, NEXT, _RULE, _THOUGHT = "tailorbirdanswer", "tailorbirdquestion", "tailorbirdrule", "tailorbirdthought"
 _QUESTION = Message(role="user", content=NEXT)
 _ANSWERED = (_QUESTION, Message(role="assistant", content=ANSWER))
 _INSTRUCTED = (Message(role="system", content=_RULE), _QUESTION)
@@ -30,6 +31,15 @@ class AnswerOpening(NamedTuple):
         if not self.written:
             return prompt if prompt.endswith(self.read) else prompt + self.read
         return prompt.removesuffix(self.written) + self.read if prompt.endswith(self.written) else prompt
+
+
+class ReasoningMarks(NamedTuple):
+    """What stands around reasoning, behind a prompt: ``begin`` before it, ``end`` between it and the answer. ``none`` comes in its stead
+    where an answer follows at once."""
+
+    begin: str
+    end: str
+    none: str
 
 
 class TurnFrames:
@@ -71,6 +81,20 @@ class TurnFrames:
         header = header if NEXT in header else common
         written, read, undecided = self.asked[len(common) :], given[len(common) :], self.asked[len(header) :]
         return AnswerOpening(written, read, undecided) if (written + read).strip() else AnswerOpening(undecided=undecided)
+
+    def reasoning(self) -> ReasoningMarks:
+        """What the template writes around reasoning: given apart from the answer, or as a block before it. Where it writes none, the block
+        is the one in use, begun by the prompt or not."""
+        apart = Message(role="assistant", content=ANSWER, reasoning=_THOUGHT)
+        within = Message(role="assistant", content=with_reasoning(_THOUGHT, ANSWER))
+        none = self.opening.read
+        for said in (apart, within):
+            before, thought, after = self._rendered((_QUESTION, said), CLOSED, []).partition(_THOUGHT)
+            if thought and ANSWER in after and before.startswith(self.asked):
+                return ReasoningMarks(before.removeprefix(self.asked), after[: after.index(ANSWER)], none)
+        begin, end = with_reasoning(_THOUGHT, "").split(_THOUGHT)
+        begun = self.asked.rstrip().endswith(begin.strip())
+        return ReasoningMarks("" if begun else begin, end, none)
 
     def after_answers(self) -> list[tuple[str, int]]:
         """Each text with an answer, up to the next question, and the place at which the answer ends; the one that ends with it first, then

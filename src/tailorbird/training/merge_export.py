@@ -38,7 +38,7 @@ def merge(job: MergeJob) -> Merged:
     """Merges, writes and compares. Raises as ``Trainer.merge``; what was written stays for inspection."""
     shape, layers = _read_adapter(job.adapter)
     dtype = _write(job, shape, layers)
-    rows = [torch.tensor([row.ids]) for row in RowTokenizer(job.base).encode(job.prompt, job.probes)]
+    rows = [torch.tensor([row.ids]) for row in RowTokenizer(job.base, thinking=job.prompt.thinking).encode(job.prompt, job.probes)]
     divergences = _divergences(_log_probabilities(job.base, job.adapter, rows), _log_probabilities(job.target, None, rows))
     merged = Merged(
         positions=len(divergences),

@@ -108,7 +108,7 @@ def _calibrated(job: TrainingJob, machine: str, watch: Stopwatch) -> Calibration
     process_gb, made = resident_gib(), list[tuple[Network, Optimiser, int]]()
     read_seconds = watch.once(lambda: made.append(_ready(job)))
     network, optimiser, trained = made[0]
-    rows = RowTokenizer(job.base).encode(job.prompt, job.train)
+    rows = RowTokenizer(job.base, thinking=job.prompt.thinking).encode(job.prompt, job.train)
     network.settle(rows)
     longest = max(Batches(rows, job.settings, network.layout).at(0), key=lambda part: sum(len(row.ids) for row in part))
     shorter = longest[: max(1, len(longest) // _SHORTER)]

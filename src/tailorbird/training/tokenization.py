@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.ports.trainer import Example
 from tailorbird.text.chat_tokenizer import ChatTokenizer
 from tailorbird.text.conversations import fold_turns, unfold_turns
 from tailorbird.text.prompt_rendering import messages_for_row
+from tailorbird.text.reasoning import split_reasoning
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,24 @@ class RowTokenizer(ChatTokenizer):
         return self._encode(prompt, examples)
 
     def _encode(self, prompt: PromptSpec, examples: Sequence[Example]) -> list[TokenizedRow]:
-        prompts = self.prompts([messages_for_row(prompt, example.text, example.context) for example in examples])
+        conversations = [messages_for_row(prompt, example.text, example.context) for example in examples]
+        if self.marks is not None:
+            return self._encode_reasoned(conversations, [split_reasoning(example.target) for example in examples])
         answers = self.answers([example.target for example in examples])
+        self._check_answers(answers)
+        return _rows(self.prompts(conversations), answers)
+
+    def _encode_reasoned(self, conversations: Sequence[Sequence[Message]], targets: Sequence[tuple[str, str]]) -> list[TokenizedRow]:
+        """Rows that learn reasoning and answer; of a row without reasoning the answer alone, behind a prompt that leaves none out."""
+        answers = self.answers([answer for _, answer in targets])
+        self._check_answers(answers)
+        bare, begun = self.prompts_without_reasoning(conversations), self.prompts(conversations)
+        reasoned = self.reasoned_answers(targets)
+        thought = [bool(reasoning.strip()) for reasoning, _ in targets]
+        prompts = [two if has else one for has, one, two in zip(thought, bare, begun, strict=True)]
+        return _rows(prompts, [two if has else one for has, one, two in zip(thought, answers, reasoned, strict=True)])
+
+    def _check_answers(self, answers: Sequence[Sequence[int]]) -> None:
         empty = sum(map(self.is_empty, answers))
         if empty:
             raise InvalidInput(
@@ -72,7 +89,10 @@ class RowTokenizer(ChatTokenizer):
                 "give every row an answer that is more than white space, or leave the row out",
                 code="answer_empty",
             )
-        return [TokenizedRow((*p, *a), len(p)) for p, a in zip(prompts, answers, strict=True)]
+
+
+def _rows(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> list[TokenizedRow]:
+    return [TokenizedRow((*p, *a), len(p)) for p, a in zip(prompts, answers, strict=True)]
 
 
 def _joined(turns: Sequence[TokenizedRow]) -> Iterator[TokenizedRow]:

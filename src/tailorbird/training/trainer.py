@@ -177,7 +177,7 @@ def _origin(job: TrainingJob) -> CheckpointOrigin:
 
 
 def _encode(job: TrainingJob) -> TrainingCourse:
-    encoder = RowTokenizer(job.base)
+    encoder = RowTokenizer(job.base, thinking=job.prompt.thinking)
     train, held_out = encoder.encode(job.prompt, job.train), encoder.encode(job.prompt, job.held_out)
     course = TrainingCourse(train, held_out, job.settings, labels=bool(job.prompt.answers))
     check_lengths([*course.train, *course.held_out], job.settings.max_length)

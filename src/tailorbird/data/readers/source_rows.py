@@ -31,6 +31,7 @@ from tailorbird.text.conversations import fold_turns
 from tailorbird.text.data_licences import clash
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.pseudonyms import pseudonym
+from tailorbird.text.reasoning import answer_of, split_reasoning, with_reasoning
 
 
 def row_id(text: str, target: str) -> Digest:
@@ -115,12 +116,13 @@ ROLES = {
 }
 
 
-def answered(record: Record, column: str) -> tuple[str, str]:
+def answered(record: Record, column: str, *, thinking: bool = False) -> tuple[str, str]:
     """(text, answer) of the conversation in ``column``: a list, or a text that is a JSON list. Raises UnusableRecord.
 
-    A system turn may open it; then user and assistant alternate, and the assistant has the last word.
+    A system turn may open it; then user and assistant alternate, and the assistant has the last word. With ``thinking`` what it reasoned
+    stands before its answers (``text/reasoning``), else it is left out.
     """
-    turns = [_turn(item, column) for item in _list(record.cells.get(column), column)]
+    turns = [_turn(item, column, thinking) for item in _list(record.cells.get(column), column)]
     spoken = [turn.role for turn in turns[turns[0].role == "system" if turns else 0 :]]
     if not spoken or spoken != ["user", "assistant"] * (len(spoken) // 2):
         reason = f"the turns (column {column!r}) do not go user, assistant, …, assistant, with at most one system turn before them"
@@ -141,7 +143,7 @@ def _list(value: Any, column: str) -> list[Any]:
     return value
 
 
-def _turn(item: Any, column: str) -> Message:
+def _turn(item: Any, column: str, thinking: bool) -> Message:
     if not isinstance(item, dict):
         raise UnusableRecord("wrong_type", f"a turn (column {column!r}) is no object with a role and a content")
     role, content = item.get("role", item.get("from")), item.get("content", item.get("value"))
@@ -152,7 +154,21 @@ def _turn(item: Any, column: str) -> Message:
         raise UnusableRecord("empty_turn", f"a turn (column {column!r}) has no text as its content")
     if not is_unicode(content):
         raise UnusableRecord("broken_text", f"a turn (column {column!r}) holds bytes that are no UTF-8, or half of a character")
-    return Message.model_validate({"role": known, "content": content})
+    said = reasoned(content, item, thinking=thinking) if known == "assistant" else content
+    if not answer_of(said).strip():
+        raise UnusableRecord("empty_turn", f"a turn (column {column!r}) has no answer behind its reasoning")
+    return Message.model_validate({"role": known, "content": said})
+
+
+#: Names by which turns hold reasoning apart from their content.
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+
+
+def reasoned(content: str, item: dict[str, Any] | None = None, *, thinking: bool) -> str:
+    """An answer with the reasoning before it, or without."""
+    within, answer = split_reasoning(content)
+    apart = next((value for name in _REASONING if isinstance(value := (item or {}).get(name), str) and is_unicode(value)), "")
+    return with_reasoning(within or apart.strip("\n"), answer) if thinking else answer
 
 
 class RowBuilder:
@@ -189,7 +205,7 @@ class RowBuilder:
     def _content(self, file: DataFile, record: Record) -> tuple[str, str]:
         source, task = self.source, self._objective.task
         if source.messages:
-            return answered(record, source.messages)
+            return answered(record, source.messages, thinking=task.thinking)
         text = text_cell(record, "text", source.text)
         if task.kind is TaskKind.RANK:
             return text, target_of(self._grades(record))
@@ -197,7 +213,14 @@ class RowBuilder:
             return text, labels_cell(record, file.name, source.label).strip()
         if task.kind is TaskKind.CLASSIFY:
             return text, name_cell(record, "label", source.label)
-        return text, text_cell(record, "label", source.label)
+        return text, self._answer(text_cell(record, "label", source.label))
+
+    def _answer(self, said: str) -> str:
+        """Raises UnusableRecord where it is all reasoning."""
+        answer = reasoned(said, thinking=self._objective.task.thinking)
+        if not answer_of(answer).strip():
+            raise UnusableRecord("empty_turn", "the answer has nothing behind its reasoning")
+        return answer
 
     def _grades(self, record: Record) -> Grades:
         if not self.source.qrels:

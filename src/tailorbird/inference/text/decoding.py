@@ -16,6 +16,7 @@ from tokenizers.decoders import DecodeStream
 
 from tailorbird.domain.errors import Internal, InvalidInput, Unavailable
 from tailorbird.domain.prompt import Sampling
+from tailorbird.inference.text.reasoning_filter import ReasoningFilter
 
 #: Characters of a schema at most. What a token costs grows with it, and is paid by whoever is computed beside it.
 MOST_SCHEMA = 2**15
@@ -122,11 +123,13 @@ class SampledToken(NamedTuple):
 
 
 class RowSampler:
-    """Sampler of one row. ``place`` is its place in the call, so that equal prompts of one call differ."""
+    """Sampler of one row. ``place`` is its place in the call, so that equal prompts of one call differ. While it ``waits`` for the
+    answer to begin, nothing is constrained."""
 
     def __init__(self, sampling: Sampling, place: int = 0, constraint: Constraint | None = None) -> None:
         self.sampling = sampling
         self.constraint = constraint
+        self.waits = False
         draws = sampling.temperature >= _COLDEST
         self._generator = torch.Generator().manual_seed((sampling.seed + place) % 2**63) if draws else None
 
@@ -137,12 +140,13 @@ class RowSampler:
 
     def draw(self, logits_V: torch.Tensor) -> SampledToken:
         """One token. Log-probabilities are those of the model, before anything was left out."""
-        allowed_V = self.constraint.mask(logits_V) if self.constraint else logits_V
+        constraint = None if self.waits else self.constraint
+        allowed_V = constraint.mask(logits_V) if constraint else logits_V
         token = (
             int(allowed_V.argmax()) if self._generator is None else self._sampled(allowed_V / self.sampling.temperature, self._generator)
         )
-        if self.constraint:
-            self.constraint.take(token)
+        if constraint:
+            constraint.take(token)
         if self.sampling.logprobs is None:
             return SampledToken(token)
         nats_V = torch.log_softmax(logits_V.float(), dim=0)
@@ -223,12 +227,14 @@ def _overlap(text: str, stop: str) -> int:
 
 
 class TextStream:
-    """Turns one answer's tokens into text. Special tokens give none."""
+    """Turns one answer's tokens into text. Special tokens give none, and neither does what is reasoned before it (``reasoning``)."""
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str], reasoning: ReasoningFilter | None = None) -> None:
         self._tokenizer = tokenizer
         self._decoder = DecodeStream(skip_special_tokens=True)
         self._watch = StopWatch(stops)
+        self._reasoning = reasoning
+        self._held, self._trims = "", False
 
     @property
     def stopped(self) -> bool:
@@ -237,10 +243,35 @@ class TextStream:
 
     def feed(self, token: int) -> str:
         """The text that may be shown after ``token``; empty while a character or a possible stop string is unfinished."""
-        return self._watch.feed(self._decoder.step(self._tokenizer, token) or "")
+        text = self._decoder.step(self._tokenizer, token) or ""
+        if self._reasoning is not None and not self._reasoning.over:
+            text = self._behind(self._reasoning, token, text)
+        if self._trims:
+            text = text.lstrip()
+            self._trims = not text
+        return self._watch.feed(text) if text else ""
+
+    @property
+    def waits(self) -> bool:
+        """True before the answer begins."""
+        return self._reasoning is not None and not self._reasoning.over
+
+    @property
+    def reasoned(self) -> bool:
+        """True where what came last is no part of the answer."""
+        return self._reasoning is not None and (self._reasoning.begun or (self._reasoning.over and not self._reasoning.skipped))
+
+    def _behind(self, reasoning: ReasoningFilter, token: int, text: str) -> str:
+        """What of the answer came with ``token``. White space between reasoning and answer is neither's."""
+        self._held += text
+        rest = reasoning.feed(token)
+        self._trims = reasoning.over and not reasoning.skipped
+        return self._held if reasoning.skipped else rest
 
     def finish(self) -> str:
-        """Remaining text at the end."""
+        """Remaining text at the end: nothing where the model still reasons."""
+        if self.waits and self._reasoning is not None and not self._reasoning.begun:
+            return self._watch.feed(self._held) + self._watch.finish()
         return self._watch.finish()
 
     def bytes_of(self, token: int) -> bytes:

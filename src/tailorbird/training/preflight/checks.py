@@ -17,7 +17,16 @@ from tailorbird.training.network import Network, layout_within
 from tailorbird.training.preflight.context import PreflightContext, blocking, read_subject
 from tailorbird.training.preflight.gradient_check import additive, gradient_error
 from tailorbird.training.preflight.memory_check import fits
-from tailorbird.training.preflight.row_checks import beginning, control_tokens, end_of_turn, labels, mask, servable, truncation
+from tailorbird.training.preflight.row_checks import (
+    beginning,
+    control_tokens,
+    end_of_turn,
+    labels,
+    mask,
+    reasoning,
+    servable,
+    truncation,
+)
 from tailorbird.training.preflight.template_checks import templates
 from tailorbird.training.tokenization import RowTokenizer, TokenizedRow
 
@@ -74,6 +83,7 @@ _CHECKS: tuple[Callable[[PreflightContext], list[PreflightFinding]], ...] = (
     end_of_turn,
     beginning,
     control_tokens,
+    reasoning,
     labels,
     templates,
     servable,

@@ -53,7 +53,7 @@ class PreflightContext:
 
 def read_subject(job: TrainingJob) -> PreflightContext:
     """Encodes the job's rows. Raises InvalidInput, ModelInvalid as the encoder does."""
-    encoder = RowTokenizer(job.base)
+    encoder = RowTokenizer(job.base, thinking=job.prompt.thinking)
     return PreflightContext(job, encoder, encoder.encode(job.prompt, job.train), encoder.encode(job.prompt, job.held_out))
 
 

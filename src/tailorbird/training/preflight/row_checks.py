@@ -7,6 +7,7 @@ from itertools import takewhile
 
 from tailorbird.domain.preflight import PreflightFinding, PreflightSeverity
 from tailorbird.text.prompt_rendering import quoted
+from tailorbird.text.reasoning import split_reasoning
 from tailorbird.training.preflight.context import PreflightContext, blocking, warning
 from tailorbird.training.preflight.memory_check import layer_names
 from tailorbird.training.tokenization import TokenizedRow
@@ -127,6 +128,20 @@ def control_tokens(subject: PreflightContext) -> list[PreflightFinding]:
     what = f"{named} rows name control tokens of the template in their text; they are read as ordinary text"
     remedy = "nothing, where people really write that; otherwise clean the rows, which may be chats that were exported with their template"
     return [PreflightFinding(code="control_tokens_in_text", severity=PreflightSeverity.NOTE, what=what, remedy=remedy)]
+
+
+def reasoning(subject: PreflightContext) -> list[PreflightFinding]:
+    """Rows without reasoning, of a model that is to reason: their answers are learned behind a prompt that leaves it out."""
+    if subject.encoder.marks is None:
+        return []
+    bare = sum(not split_reasoning(example.target)[0].strip() for example in subject.job.train)
+    if not bare:
+        return []
+    what = (
+        f"{bare} of {len(subject.job.train)} rows hold no reasoning: of those the answer alone is learned, and served it follows reasoning"
+    )
+    remedy = "give these rows the reasoning (`reasoning_content`, or <think> before the answer), or set `thinking: off`"
+    return [warning("reasoning_missing", what, remedy)]
 
 
 #: The linear layers of a decoder block that tailorbird's engine and vLLM load adapters for.

@@ -18,6 +18,7 @@ from tailorbird.domain.prompt import Message
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, call
 from tailorbird.text.chat_templates import render
 from tailorbird.text.prompt_rendering import messages_for, messages_for_row
+from tailorbird.text.reasoning import split_reasoning
 from tailorbird.text.template_environment import TEMPLATE_DATE
 from tailorbird.text.template_layout import is_plain
 from tailorbird.text.template_marks import MarkedConversation, marked_conversation
@@ -118,15 +119,15 @@ def _proofs(subject: PreflightContext) -> list[PreflightFinding]:
     unproven = otherwise = looked = 0
     for example in subject.job.train[::step]:
         messages = subject.encoder.turns(messages_for_row(subject.job.prompt, example.text, example.context))
+        reasoning, answer = split_reasoning(example.target) if subject.encoder.marks else ("", example.target)
+        answered = [*messages, Message(role="assistant", content=answer, reasoning=reasoning)]
         try:
-            found = marked_conversation(
-                subject.encoder.template, [*messages, Message(role="assistant", content=example.target)], subject.encoder.variables
-            )
+            found = marked_conversation(subject.encoder.template, answered, subject.encoder.variables)
         except ModelInvalid:
             found = None
         looked += 1
         unproven += found is None
-        otherwise += found is not None and not _is_learned(found, subject.encoder.prompt_text(messages), example.target)
+        otherwise += found is not None and not _is_learned(found, subject.encoder.text_before_answer(messages, reasoning), answer)
     noted = []
     if unproven:
         what = f"where {unproven} of {looked} answers stand is not proven: the template looks into them, or refuses the conversation"
