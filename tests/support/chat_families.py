@@ -161,6 +161,21 @@ CHANNELS = (
     "{{ '<|message|>' + message['content'] + '<|end|>' }}"
     "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"
 )
+#: A turn is over where the next one begins, and a line break stands behind the block of reasoning, as in GLM 4.5.
+UNCLOSED = (
+    "[gMASK]{% for message in messages %}{% if message['role'] == 'assistant' %}{{ '<|assistant|>\n' }}"
+    "{% if message['reasoning_content'] and loop.last %}{{ '<think>' + message['reasoning_content'] + '</think>' }}"
+    "{% else %}{{ '<think></think>' }}{% endif %}{{ '\n' + message['content'].strip() }}"
+    "{% else %}{{ '<|' + message['role'] + '|>\n' + message['content'] }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% if not enable_thinking %}{{ '\n<think></think>' }}{% endif %}{% endif %}"
+)
+#: An empty thought stands in the prompt alone where reasoning is off; thoughts are taken out of answers, as in Gemma 4.
+THOUGHTS = (
+    "{{ bos_token }}{% for message in messages %}{{ '<|turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' }}"
+    "{{ message['content'].split('<channel|>')[-1] | trim }}{{ '<turn|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|turn>model\n' }}"
+    "{% if not enable_thinking %}{{ '<|channel>thought\n<channel|>' }}{% endif %}{% endif %}"
+)
 #: A system turn is an error, as in Gemma 2.
 NO_SYSTEM = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
@@ -285,6 +300,23 @@ FRAMED = {
         ("<|return|>",),
         ("<|return|>", "<|call|>"),
         {"eos_token": "<|return|>"},
+        byte_level,
+    ),
+    "turns that are not closed": Family(
+        UNCLOSED,
+        ("<|endoftext|>", "[gMASK]", "<|system|>", "<|user|>", "<|assistant|>"),
+        ("<|user|>",),
+        ("<|endoftext|>", "<|user|>"),
+        {"eos_token": "<|endoftext|>"},
+        byte_level,
+        plain=("<think>", "</think>"),
+    ),
+    "thoughts in the prompt alone": Family(
+        THOUGHTS,
+        ("<bos>", "<eos>", "<|turn>", "<turn|>", "<|channel>", "<channel|>"),
+        ("<turn|>",),
+        ("<eos>", "<turn|>"),
+        {"bos_token": "<bos>", "eos_token": "<eos>"},
         byte_level,
     ),
     "no system turn": Family(

@@ -28,6 +28,8 @@ LEARNED = {
     "reasoning that is begun": ("<|im_start|>assistant\n<think>\n", "It left on Monday.\n</think>\n\nYes.<|im_end|>"),
     "reasoning that is not written": ("<|Assistant|><think>\n", "It left on Monday.\n</think>\n\nYes.<|end_of_sentence|>"),
     "chatml": ("<|im_start|>assistant\n", "<think>\nIt left on Monday.\n</think>\n\nYes.<|im_end|>"),
+    "turns that are not closed": ("<|assistant|>", "\n<think>It left on Monday.</think>\nYes.<|user|>"),
+    "thoughts in the prompt alone": ("<|turn>model\n", "<|channel>thought\nIt left on Monday.\n<channel|>Yes.<turn|>"),
     "channels": (
         "<|start|>assistant",
         "<|channel|>analysis<|message|>It left on Monday.<|end|><|start|>assistant<|channel|>final<|message|>Yes.<|return|>",
@@ -71,8 +73,11 @@ def test_reasoning_answer_and_end_are_learned_behind_the_generation_prompt(name:
 @pytest.mark.parametrize("name", LEARNED)
 def test_of_a_row_without_reasoning_the_answer_alone_is_learned(name: str, folders: dict[str, Path]) -> None:
     thinking, plain = RowTokenizer(folders[name], thinking=True), RowTokenizer(folders[name])
-    rows = [each.encode(PROMPT, [Example(text="Where is it?", target="Yes.")])[0] for each in (thinking, plain)]
-    assert rows[0] == rows[1]
+    on, off = (each.encode(PROMPT, [Example(text="Where is it?", target="Yes.")])[0] for each in (thinking, plain))
+    assert on.targets == off.targets
+    read, bare = (plain.tokenizer.decode(row.ids, skip_special_tokens=False) for row in (on, off))
+    block = "<|channel>thought\n<channel|>" if name == "thoughts in the prompt alone" else ""  # written where reasoning is off
+    assert bare.replace(block, "") == read
 
 
 def test_what_was_reasoned_in_earlier_turns_is_no_longer_read(folders: dict[str, Path]) -> None:

@@ -23,14 +23,17 @@ PROMPTS = {
     "reasoning that is not written": "<|begin|>Be brief.<|User|>Where is my card?<|Assistant|>",
     "channels": "<|start|>system<|message|>Current date: 2024-07-26<|end|><|start|>developer<|message|>Be brief.<|end|>"
     "<|start|>user<|message|>Where is my card?<|end|><|start|>assistant<|channel|>final<|message|>",
+    "turns that are not closed": "[gMASK]<|system|>\nBe brief.<|user|>\nWhere is my card?<|assistant|>\n<think></think>\n",
+    "thoughts in the prompt alone": "<bos><|turn>system\nBe brief.<turn|>\n<|turn>user\nWhere is my card?<turn|>\n"
+    "<|turn>model\n<|channel>thought\n<channel|>",
     "no system turn": "<bos><start_of_turn>user\nBe brief.\n\nWhere is my card?<end_of_turn>\n<start_of_turn>model\n",
     "system in the last message": "<s>[INST]Be brief.\n\nWhere is my card?[/INST]",
     "marks of its own": '<|im_start|>system\nBe brief.{"<b>": "é"}<|im_end|>\n<|im_start|>user\nWhere is my card?<|im_end|>\n'
     "<|im_start|>assistant\n",
 }
 PROMPTS["reasoning that is begun"] = PROMPTS["reasoning that is switched"]
-#: The instruction stands elsewhere in a conversation that is answered.
-UNLIKE = {"system in the last message"}
+#: The instruction stands elsewhere in a conversation that is answered, or the prompt has something of its own.
+UNLIKE = {"system in the last message", "thoughts in the prompt alone"}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,7 @@ def test_a_prompt_ends_where_the_template_has_an_answer_begin(name: str, folders
     assert chat.prompts([TALK]) == [chat.tokenizer.encode(PROMPTS[name], add_special_tokens=False).ids]
     assert [chat.tokenizer.id_to_token(token) for token in chat.end_of_turn] == list(FRAMED[name].end)
     answered = render(chat.template, [*chat.turns(TALK), Message(role="assistant", content="On its way.")], chat.variables, CLOSED)
-    assert answered.startswith(PROMPTS[name] + "On its way." + FRAMED[name].end[0]) is (name not in UNLIKE)
+    assert answered.startswith(PROMPTS[name] + "On its way.") is (name not in UNLIKE)
 
 
 @pytest.mark.parametrize("name", FRAMED)
@@ -129,7 +132,7 @@ def test_a_date_takes_no_room_beyond_all_measure(form: str) -> None:
 
 
 def test_marks_of_reasoning_stay_the_models_own_to_write(folders: dict[str, Path]) -> None:
-    for name in ("reasoning that is switched", "reasoning that is begun", "reasoning that is not written"):
+    for name in ("reasoning that is switched", "reasoning that is begun", "reasoning that is not written"):  # the others write it always
         assert not {"<think>", "</think>"} & set(ChatTokenizer(folders[name]).control)
 
 

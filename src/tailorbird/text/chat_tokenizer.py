@@ -40,7 +40,8 @@ class ChatTokenizer:
         self.special = special_tokens(folder)
         self.switches = dict.fromkeys(_SWITCHES, thinking)
         self.variables: dict[str, str | bool] = {**self.special, **self.switches}
-        self._frames = TurnFrames(self.template, self.variables)
+        begun: dict[str, str | bool] | None = None if thinking else {**self.special, **dict.fromkeys(_SWITCHES, True)}
+        self._frames = TurnFrames(self.template, self.variables, begun)
         self.opening, self._merges_system = self._frames.opening, self._frames.merges_system
         self.marks = self._frames.reasoning() if thinking else None
         self.declared = frozenset(token for token in self._declared_in(folder) if self.tokenizer.id_to_token(token) is not None)

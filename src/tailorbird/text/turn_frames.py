@@ -8,11 +8,17 @@ from typing import NamedTuple
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message
 from tailorbird.text.chat_templates import ASKED, CLOSED, Variables, Writing, render
-from tailorbird.text.reasoning import with_reasoning
 
 #: Stand for an answer, for the question before and after it, for an instruction and for reasoning, while the template is asked what it
 #: writes around them.
 ANSWER, NEXT, _RULE, _THOUGHT = "tailorbirdanswer", "tailorbirdquestion", "tailorbirdrule", "tailorbirdthought"
+#: Blocks of reasoning: the one that most models write first.
+_BLOCKS = (
+    ("<think>\n", "\n</think>\n\n"),
+    ("<|channel>thought\n", "\n<channel|>"),
+    ("[THINK]", "[/THINK]"),
+    ("<thought>\n", "\n</thought>\n\n"),
+)
 _QUESTION = Message(role="user", content=NEXT)
 _ANSWERED = (_QUESTION, Message(role="assistant", content=ANSWER))
 _INSTRUCTED = (Message(role="system", content=_RULE), _QUESTION)
@@ -43,9 +49,10 @@ class ReasoningMarks(NamedTuple):
 
 
 class TurnFrames:
-    """What a template writes around turns. Raises ModelInvalid where it refuses a question and its answer in every way."""
+    """What a template writes around turns. ``thinking`` are the variables with which it begins to reason, where ``variables`` are those
+    with which it does not. Raises ModelInvalid where it refuses a question and its answer in every way."""
 
-    def __init__(self, template: str, variables: Variables) -> None:
+    def __init__(self, template: str, variables: Variables, thinking: Variables | None = None) -> None:
         self._template, self._variables = template, variables
         continued = (*_ANSWERED, _QUESTION)
         refusals = list[ModelInvalid]()
@@ -54,11 +61,14 @@ class TurnFrames:
         self.closed, self.continued, self.prompted, self.asked, self.instructed = texts
         if not any(texts[:3]) and refusals:
             raise refusals[0]
+        self._begun = None if thinking is None else self._rendered((_QUESTION,), ASKED, [], thinking)
 
-    def _rendered(self, messages: Sequence[Message], writing: Writing, refusals: list[ModelInvalid]) -> str:
+    def _rendered(
+        self, messages: Sequence[Message], writing: Writing, refusals: list[ModelInvalid], variables: Variables | None = None
+    ) -> str:
         """Empty where the template refuses the conversation."""
         try:
-            return render(self._template, messages, self._variables, writing)
+            return render(self._template, messages, self._variables if variables is None else variables, writing)
         except ModelInvalid as error:
             refusals.append(error)
             return ""
@@ -70,7 +80,8 @@ class TurnFrames:
 
     @property
     def opening(self) -> AnswerOpening:
-        """How answers begin. White space alone tells nothing: a tokenizer reads it with the answer."""
+        """How answers begin. Spaces alone tell nothing: a tokenizer reads them with the answer. What a template writes only where reasoning
+        is switched off stays, even if it writes no such thing in turns that are over."""
         given, earlier = self._before_answer(self.closed), self._before_answer(self.continued)
         if not self.asked or given is None:
             return AnswerOpening()
@@ -80,21 +91,26 @@ class TurnFrames:
         header = _common(common, earlier or common)
         header = header if NEXT in header else common
         written, read, undecided = self.asked[len(common) :], given[len(common) :], self.asked[len(header) :]
-        return AnswerOpening(written, read, undecided) if (written + read).strip() else AnswerOpening(undecided=undecided)
+        switched = bool(written) and self._begun is not None and not self._begun.endswith(written)
+        if switched or not (written + read).strip(" "):
+            return AnswerOpening(undecided=undecided)
+        return AnswerOpening(written, read, undecided)
 
     def reasoning(self) -> ReasoningMarks:
-        """What the template writes around reasoning: given apart from the answer, or as a block before it. Where it writes none, the block
-        is the one in use, begun by the prompt or not."""
+        """What the template writes around reasoning that is given apart from the answer; else the marks of a block before the answer that
+        it takes out; else those that most models write. The prompt may have begun the block."""
         apart = Message(role="assistant", content=ANSWER, reasoning=_THOUGHT)
-        within = Message(role="assistant", content=with_reasoning(_THOUGHT, ANSWER))
-        none = self.opening.read
-        for said in (apart, within):
-            before, thought, after = self._rendered((_QUESTION, said), CLOSED, []).partition(_THOUGHT)
-            if thought and ANSWER in after and before.startswith(self.asked):
-                return ReasoningMarks(before.removeprefix(self.asked), after[: after.index(ANSWER)], none)
-        begin, end = with_reasoning(_THOUGHT, "").split(_THOUGHT)
+        before, thought, after = self._rendered((_QUESTION, apart), CLOSED, []).partition(_THOUGHT)
+        if thought and ANSWER in after and before.startswith(self.asked):
+            return ReasoningMarks(before.removeprefix(self.asked), after[: after.index(ANSWER)], self.opening.read)
+        begin, end = next(filter(self._takes_out, _BLOCKS), _BLOCKS[0])
         begun = self.asked.rstrip().endswith(begin.strip())
-        return ReasoningMarks("" if begun else begin, end, none)
+        return ReasoningMarks("" if begun else begin, end, self.opening.read)
+
+    def _takes_out(self, block: tuple[str, str]) -> bool:
+        within = Message(role="assistant", content=_THOUGHT.join(block) + ANSWER)
+        text = self._rendered((_QUESTION, within), CLOSED, [])
+        return ANSWER in text and _THOUGHT not in text
 
     def after_answers(self) -> list[tuple[str, int]]:
         """Each text with an answer, up to the next question, and the place at which the answer ends; the one that ends with it first, then

@@ -17,12 +17,13 @@ from tailorbird.ports.engine import Chunk
 from tailorbird.text.chat_tokenizer import ChatTokenizer
 
 SWITCHED, BEGUN, CHANNELS = "reasoning that is switched", "reasoning that is begun", "channels"
+UNCLOSED, THOUGHTS = "turns that are not closed", "thoughts in the prompt alone"
 ANALYSIS, FINAL = "<|channel|>analysis<|message|>", "<|channel|>final<|message|>"
 
 
 @pytest.fixture(scope="module")
 def chats(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ChatTokenizer]:
-    names = ("chatml", SWITCHED, BEGUN, CHANNELS)
+    names = ("chatml", SWITCHED, BEGUN, CHANNELS, UNCLOSED, THOUGHTS)
     folders: dict[str, Path] = {name: write_family((FAMILIES | FRAMED)[name], tmp_path_factory.mktemp("family") / "base") for name in names}
     return {name: ChatTokenizer(folder, thinking=True) for name, folder in folders.items()}
 
@@ -55,6 +56,9 @@ def written(chat: ChatTokenizer, text: str, *, max_tokens: int = 99, stop: tuple
         ("chatml", "<thing>Yes.<|im_end|>", "<thing>Yes."),
         (CHANNELS, f"{ANALYSIS}hm<|end|><|start|>assistant{FINAL}Yes.<|return|>", "Yes."),
         (CHANNELS, f"{FINAL}Yes.<|return|>", "Yes."),
+        (UNCLOSED, "\n<think>hm</think>\nYes.<|user|>", "Yes."),
+        (UNCLOSED, "\nYes.<|user|>", "\nYes."),
+        (THOUGHTS, "<|channel>thought\nhm\n<channel|>Yes.<turn|>", "Yes."),
     ],
 )
 def test_the_answer_is_what_follows_reasoning(name: str, text: str, answer: str, chats: dict[str, ChatTokenizer]) -> None:
