@@ -58,6 +58,13 @@ def test_convolutions_of_width_one_are_no_linear_layers(tmp_path: Path) -> None:
     assert found.intermediate == 4 * found.hidden, "memory is estimated by it"
 
 
+@pytest.mark.parametrize(
+    ("model_type", "own"), [("gemma2", True), ("phi", True), ("granite", False), ("falcon_h1", False), ("gemma3", False)]
+)
+def test_logits_that_are_no_multiple_of_the_head_are_told(model_type: str, own: bool, tmp_path: Path) -> None:
+    assert describe_here(write_family(tmp_path, model_type)).anatomy.own_logits is own
+
+
 def test_what_cannot_be_a_base_is_refused(tmp_path: Path) -> None:
     folder = write_family(tmp_path, "mixtral")
     kept = (folder / "config.json").read_text()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from support.planning import MACHINE, inputs, llama
+from support.planning import MACHINE, SMALL, inputs, llama
+from tailorbird.domain.base_model import ModelAnatomy
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import LoraSettings, Plan, RungPlan, TokenProfile, TrainingSettings
 from tailorbird.planning import make_plan
 from tailorbird.planning.flops import adapter_parameters
-from tailorbird.planning.memory import training_memory
+from tailorbird.planning.memory import longest_pass, training_memory
 
 
 def rung(plan: Plan, kind: RungKind, variant: str | None = None) -> RungPlan:
@@ -39,3 +40,22 @@ def test_memory_meets_the_published_peaks() -> None:
         assert estimate.likely == pytest.approx(without_logits, rel=0.06)
         assert estimate.low < without_logits < estimate.high
         assert adapter_parameters(base, adapter) < 0.01 * base.parameters
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("answer", [8, 600])
+def test_logits_that_a_model_makes_itself_are_all_held(precision: str, answer: int) -> None:
+    """Gemma 2 caps them, Phi adds a bias: no block of 256 is computed at a time."""
+    anatomy = ModelAnatomy(model_type="gemma2", heads=8, key_heads=4, head_width=64, linear_groups=SMALL.linear_groups)
+    plain = SMALL.model_copy(update={"anatomy": anatomy, "vocabulary": 256_000})
+    own = plain.model_copy(update={"anatomy": anatomy.model_copy(update={"own_logits": True})})
+    lengths = {"prompt_mean": 20, "prompt_p95": 20, "prompt_max": 20, "target_mean": answer, "target_max": answer, "label_trie": 0}
+    tokens = TokenProfile(shared_prefix=0, **lengths)
+    settings = trained(make_plan(inputs()), RungKind.LORA).model_copy(update={"precision": precision})
+    blocks, whole = (training_memory(inputs(base=base, tokens=tokens), settings).likely for base in (plain, own))
+    answers = longest_pass(inputs(base=own, tokens=tokens), settings) * answer / (20 + answer)
+    block = 2 * (4 if precision == "fp32" else 2) * min(256, answers)
+    # A cap's output and product, log-probabilities and their gradient.
+    assert (whole - blocks) * 2**30 >= (16 * answers - block) * 256_000
+    assert own.anatomy is not None
+    assert "own_logits" not in plain.model_dump()["anatomy"]

@@ -61,7 +61,8 @@ class ModelAnatomy(Value):
     """What a config says of a decoder whose blocks are not all alike, or are not of the Llama kind.
 
     ``model_type`` and ``wrapper`` are transformers' names of the text part and of the multimodal model around it. ``recurrent``: some
-    layers carry a state from token to token instead of keys and values. ``heads`` is 0 where no layer attends.
+    layers carry a state from token to token instead of keys and values. ``heads`` is 0 where no layer attends. ``own_logits``: logits are
+    more than a multiple of hidden states times the head (a bias, a cap), so that a training holds those of all answer tokens of a pass.
     """
 
     model_type: str
@@ -72,6 +73,7 @@ class ModelAnatomy(Value):
     linear_groups: tuple[LinearGroup, ...]
     experts: ExpertWeights | None = Field(default=None, exclude_if=lambda value: value is None)
     recurrent: bool = Field(default=False, exclude_if=lambda value: not value)
+    own_logits: bool = Field(default=False, exclude_if=lambda value: not value)
 
 
 class ModelShape(Value):

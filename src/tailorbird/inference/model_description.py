@@ -17,6 +17,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoM
 from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.base_model import ExpertWeights, LinearGroup, ModelAnatomy, ModelShape
 from tailorbird.domain.errors import ModelInvalid
+from tailorbird.inference.output_head import has_own_logits
 from tailorbird.inference.transformers_verbosity import quiet
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, call
 
@@ -202,6 +203,7 @@ def shape_of(model: Any) -> ModelShape:
             ),
             experts=_experts(model, config),
             recurrent=bool(getattr(model, "_is_stateful", False)),
+            own_logits=has_own_logits(model),
         ),
     )
 

@@ -1,9 +1,10 @@
 """Memory estimate of a rung, at the training loop's longest pass.
 
 The loop packs rows behind their common prefix into passes of at most ``token_budget`` tokens, keeps what each layer's backward pass needs,
-holds logits of 256 answer tokens at once, and updates in fp32. So the highest is the largest of two moments: the end of the forward pass of
-the longest pass, and the update, when gradients, weights and moments are all there. The numbers a token and layer are counted from the
-loop's own layers; what allocators add comes from timed steps where there are any, from a constant otherwise.
+holds logits of 256 answer tokens at once (of all in a pass, where a model caps or shifts them), and updates in fp32. So the highest is the
+largest of two moments: the end of the forward pass of the longest pass, and the update, when gradients, weights and moments are all there.
+The numbers a token and layer are counted from the loop's own layers; what allocators add comes from timed steps where there are any, from a
+constant otherwise.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ NF4_BYTES = 0.516
 #: Answer tokens whose logits exist at once, tokens of an attention group, and probabilities of a layer that are kept for the backward pass:
 #: those of the loop.
 LOGIT_ROWS, GROUP_TOKENS, KEPT_PROBABILITIES = 256, 96, 8 * 2**20
+#: Bytes of a logit that the model itself makes: a cap's output and product, log-probabilities and their gradient in fp32, and one over.
+OWN_LOGIT = 17
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,9 @@ def _held(
     inputs: PlanInputs, settings: TrainingSettings, tokens: float, answers: float | None = None, passes: int | None = None
 ) -> MemoryHeld:
     base, wide = inputs.base, 2 if settings.precision == "bf16" else 4
-    answers = tokens * inputs.tokens.learned_mean / own_tokens(inputs) if answers is None else answers
+    answers = _most_answers(inputs, tokens) if answers is None else answers
     several = (passes_of(inputs, settings, settings.batch_size) if passes is None else passes) > 1
-    logits = min(LOGIT_ROWS, answers) * base.vocabulary * wide * 2
+    logits = base.vocabulary * (OWN_LOGIT * answers if _has_own_logits(base) else min(LOGIT_ROWS, answers) * wide * 2)
     kept = tokens * base.layers * _numbers_kept(inputs, settings) + _probabilities(inputs, tokens, wide)
     passing = 6 * tokens * wide * base.intermediate
     if settings.lora:
@@ -97,6 +100,17 @@ def _held(
     return MemoryHeld(
         12 * base.parameters, kept, logits + passing + copies + head + 4 * base.parameters * several, 4 * base.parameters + head
     )
+
+
+def _has_own_logits(base: BaseModelRef) -> bool:
+    """True where the model makes its logits by more than its head, so that those of a whole pass are held at once."""
+    return base.anatomy is not None and base.anatomy.own_logits
+
+
+def _most_answers(inputs: PlanInputs, tokens: float) -> float:
+    """Answer tokens of the longest pass; where all their logits are held, no fewer than those of the longest answer."""
+    mean = tokens * inputs.tokens.learned_mean / own_tokens(inputs)
+    return max(mean, inputs.tokens.target_max) if _has_own_logits(inputs.base) else mean
 
 
 def _numbers_kept(inputs: PlanInputs, settings: TrainingSettings) -> float:

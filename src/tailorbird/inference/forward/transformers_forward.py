@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import threading
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from tailorbird.inference.forward.model_folder import decoder_of
 from tailorbird.inference.forward.module_adapter import AdapterHooks, ModuleAdapter, RowRange, read_module_adapter
 from tailorbird.inference.forward.sequence_caches import CacheStore, SequenceCache, StackedCache, is_known, nbytes_of, repeated
 from tailorbird.inference.forward.weights import MOVING, LinearShapes
+from tailorbird.inference.output_head import head_of
 from tailorbird.inference.scheduling import BLOCK, SequenceNeeds
 from tailorbird.inference.text.label_tree import LabelTrie
 
@@ -28,32 +28,6 @@ _COPIES = 128 * 2**20
 _ALWAYS = 2**62
 #: Context of a model whose config names none.
 _NO_LIMIT = 131_072
-
-
-class _HiddenStates:
-    """What a decoder returns, with hidden states that are known already and nothing else."""
-
-    def __init__(self, hidden: torch.Tensor) -> None:
-        self.last_hidden_state = hidden
-
-    def __getitem__(self, place: Any) -> Any:
-        return self.last_hidden_state if place in (0, "last_hidden_state") else None
-
-    def __getattr__(self, name: str) -> None:
-        if name.startswith("__"):
-            raise AttributeError(name)
-
-
-class _KnownStates(torch.nn.Module):
-    """Stands in a decoder's place while a model computes logits from hidden states that are known."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hidden: torch.Tensor | None = None
-
-    def forward(self, *_: Any, **__: Any) -> _HiddenStates:
-        assert self.hidden is not None
-        return _HiddenStates(self.hidden)
 
 
 class TransformersForward:
@@ -80,7 +54,7 @@ class TransformersForward:
         self._hooks = AdapterHooks(model)
         # Adapters are read, and likelihoods made of logits, by other threads than the one that computes steps.
         self._computing = threading.RLock()
-        self._head, self._states = _head_of(model)
+        self._head, self._states = head_of(model)
         self.abilities = Abilities()
         #: Tokens up to which the angles of positions are the same for texts of all lengths.
         self._steady = _steady(config)
@@ -303,14 +277,3 @@ def _forget_lengths(rotation: Any) -> None:
                 f"{prefix}inv_freq", getattr(rotation, name).to(getattr(rotation, f"{prefix}inv_freq").device), persistent=False
             )
             setattr(rotation, f"{prefix}max_seq_len_cached", rotation.original_max_seq_len)
-
-
-def _head_of(model: Any) -> tuple[Any, _KnownStates | None]:
-    """The model without its decoder, which computes logits from hidden states that are known."""
-    name = model.base_model_prefix
-    if name not in model._modules:
-        return model, None
-    head, states = copy.copy(model), _KnownStates()
-    head._modules = dict(model._modules)
-    head._modules[name] = states
-    return head, states

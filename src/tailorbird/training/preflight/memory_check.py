@@ -1,29 +1,36 @@
 """Memory check: whether the longest batch fits into the memory that is free now.
 
 Bytes = weights + gradients and optimiser + what a pass keeps (34 bytes a token, layer and width in 2-byte precision, Korthikanti 2022,
-arXiv 2205.05198; the inputs of adapted layers) + one block of logits. The longest row decides, not the mean one (peft#739).
+arXiv 2205.05198; the inputs of adapted layers) + one block of logits, or those of all answer tokens where the model makes its own.
+The longest row decides, not the mean one (peft#739).
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
+from transformers import AutoConfig
 
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
 from tailorbird.domain.preflight import PreflightFinding
-from tailorbird.training.batches import divide, shared_prefix
-from tailorbird.training.network import pick_device
+from tailorbird.training.batches import divide, packed_tokens
+from tailorbird.training.forward_proof import proof_of
+from tailorbird.training.network import layout_within, pick_device
 from tailorbird.training.preflight.context import PreflightContext, blocking, warning
 from tailorbird.training.resource_meter import GIB, free_gib
+from tailorbird.training.tokenization import TokenizedRow
 
 #: What allocators and copies take, as multiples of the formula. Measured on two CPU cores: LoRA on 135 M weights, 1.3 GiB above the model.
 _CPU_SLACK, _GPU_SLACK = 1.4, 1.1
 _LOGIT_ROWS = 256
+#: Bytes of a logit that the model itself makes: a cap's output and product, log-probabilities and their gradient in fp32, and one over.
+_OWN_LOGIT = 17
 #: Names of tensors of a block, with its number.
 _BLOCK = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 #: Bytes of a weight in 4 bits with its scales quantised again.
@@ -32,13 +39,13 @@ NF4_BYTES = 0.516
 
 def fits(subject: PreflightContext) -> tuple[list[PreflightFinding], dict[str, float]]:
     """Blocking where one longest row does not fit; a warning where only the longest pack does not: it will be divided."""
-    longest_row = max(len(row.ids) for row in subject.rows)
     device = pick_device()
     slack = _CPU_SLACK if device.type == "cpu" else _GPU_SLACK
-    needs, alone, free = _needed(subject, _longest_pack(subject), slack), _needed(subject, longest_row, slack), free_gib(device)
+    needed, longest = _Needed(subject, slack), max(len(row.ids) for row in subject.rows)
+    needs, alone, free = needed.largest_pass(), max(needed.of([row]) for row in subject.rows), free_gib(device)
     measured = {"memory_needed_gib": round(needs, 2), "memory_free_gib": round(free, 2)}
     if alone > free:
-        what = f"the longest row ({longest_row} tokens) needs about {alone:.1f} GiB and {free:.1f} are free"
+        what = f"the longest row ({longest} tokens) needs about {alone:.1f} GiB and {free:.1f} are free"
         return [blocking("memory_too_small", what, "end other programs, use a larger machine, or choose qlora")], measured
     if needs > free:
         what = f"the longest batch needs about {needs:.1f} GiB and {free:.1f} are free"
@@ -46,21 +53,29 @@ def fits(subject: PreflightContext) -> tuple[list[PreflightFinding], dict[str, f
     return [], measured
 
 
-def _longest_pack(subject: PreflightContext) -> int:
-    """Tokens of the largest pass when the longest rows meet in one batch."""
-    longest = sorted(subject.train, key=lambda row: -len(row.ids))[: subject.job.settings.batch_size]
-    parts = divide(longest, subject.job.settings.token_budget)
-    return max(sum(len(row.ids) - 1 for row in part) - (len(part) - 1) * shared_prefix(part) for part in parts)
+class _Needed:
+    """GiB that passes take, as the rows of the job are laid out."""
 
+    def __init__(self, subject: PreflightContext, slack: float) -> None:
+        settings, text = subject.job.settings, subject.text_config
+        config = AutoConfig.from_pretrained(subject.job.base, local_files_only=True, trust_remote_code=False)
+        proof, hidden, inner = proof_of(config), *_widths(text)
+        self._subject, self._slack = subject, slack
+        self._layout, self._blockwise = layout_within(config, proof.layout, subject.rows), proof.head_scale is not None
+        self._fixed, self._vocabulary = held_gib(subject.job.base, settings), int(text.get("vocab_size") or 0)
+        self._kept = _bytes_of(settings) * _blocks(subject.job.base) * (17 * hidden + (3 * hidden + inner if settings.lora else 0))
 
-def _needed(subject: PreflightContext, tokens: int, slack: float) -> float:
-    settings, config = subject.job.settings, subject.text_config
-    wide = _bytes_of(settings)
-    fixed = held_gib(subject.job.base, settings) * GIB
-    hidden, inner = _widths(config)
-    kept = wide * _blocks(subject.job.base) * (17 * hidden + (3 * hidden + inner if settings.lora else 0))
-    passing = tokens * kept + 3 * 4 * int(config.get("vocab_size") or 0) * min(_LOGIT_ROWS, tokens)
-    return float(fixed + slack * passing) / GIB
+    def largest_pass(self) -> float:
+        """When the longest rows meet in one batch."""
+        settings = self._subject.job.settings
+        longest = sorted(self._subject.train, key=lambda row: -len(row.ids))[: settings.batch_size]
+        return max(self.of(part) for part in divide(longest, settings.token_budget, self._layout))
+
+    def of(self, rows: Sequence[TokenizedRow]) -> float:
+        """A pass over ``rows``."""
+        tokens = packed_tokens(rows, self._layout)
+        logits = 3 * 4 * min(_LOGIT_ROWS, tokens) if self._blockwise else _OWN_LOGIT * sum(row.learned for row in rows)
+        return float(self._fixed + self._slack * (tokens * self._kept + self._vocabulary * logits) / GIB)
 
 
 def held_gib(base: Path, settings: TrainingSettings) -> float:
