@@ -15,14 +15,18 @@ from transformers import AutoModelForCausalLM
 
 from support.oracle import LABELS, TEXTS, MakeModel, Reference, conversation, edit_json, servable, write_adapter
 from tailorbird import __version__
+from tailorbird.crypto.canonical_json import digest_bytes
+from tailorbird.domain.deployment import LocalRetrieval
 from tailorbird.domain.errors import InvalidInput, ModelInvalid, NotFound
 from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.retrieval import Entry, Retrieval
 from tailorbird.inference import forward_factory, open_engine
 from tailorbird.inference.engine import TorchEngine
 from tailorbird.inference.forward.model_folder import read_weights
 from tailorbird.inference.forward.weights import Precision
 from tailorbird.inference.forward_factory import memory_budget
 from tailorbird.text.chat_tokenizer import ChatTokenizer
+from tailorbird.text.search_index import write_index
 
 
 def test_the_fingerprint_names_what_could_change_a_number() -> None:
@@ -68,6 +72,22 @@ def test_a_base_is_read_once_and_freed_with_its_last_servable(tiny: Path, tmp_pa
     assert engine.loaded() == ()
     engine.load(two)
     assert len(reads) == 2
+
+
+def test_a_servable_is_loaded_when_its_model_is_and_not_with_its_index(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_index(tmp_path, [Entry(id="own", text="a refund of its own", access=("everyone",))], None)
+    spec = Retrieval(what="documents", ways=("words",), count=1, index=digest_bytes(b"index"))
+    grounded = servable(tiny).model_copy(update={"retrieval": LocalRetrieval(spec=spec, index=str(tmp_path))})
+    engine, seen = open_engine("fp32"), []
+
+    def looked(folder: Path, placement: Any) -> Any:
+        seen.append(engine.loaded())
+        return read_weights(folder, placement)
+
+    monkeypatch.setattr(forward_factory, "read_weights", looked)
+    engine.load(grounded)
+    assert seen == [()]
+    assert engine.loaded() == (grounded.id,)
 
 
 def test_unloading_waits_for_running_calls(tiny: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ class TorchEngine:
         readers = (reader_of_decoders(self._placement, self._kernels), reader_of_adapters)
         self._lookups, self._looking = Lookups(TorchEncoder()), threading.Lock()
         self._floors = Baselines(TorchEncoder())
+        #: Loads under way, of which a part may answer already.
+        self._unfinished, self._counting = Counter[Digest](), threading.Lock()
         self._registry = Registry(
             readers,
             memory_budget(memory_mb),
@@ -62,6 +65,16 @@ class TorchEngine:
 
     def load(self, servable: Servable, *, pinned: bool = False) -> None:
         """As ``Engine.load`` and ``LiveEngine.load``. What ranks documents, and a floor, need no language model."""
+        fresh = servable.id not in self.loaded()
+        with self._counting:
+            self._unfinished[servable.id] += fresh
+        try:
+            self._load(servable, pinned=pinned)
+        finally:
+            with self._counting:
+                self._unfinished[servable.id] -= fresh
+
+    def _load(self, servable: Servable, *, pinned: bool) -> None:
         with self._looking:
             self._lookups.load(servable, pinned=pinned)
         try:
@@ -84,7 +97,8 @@ class TorchEngine:
 
     def loaded(self) -> tuple[Digest, ...]:
         """As ``Engine.loaded``."""
-        return tuple(dict.fromkeys((*self._registry.ids(), *self._lookups.ids(), *self._floors.ids())))
+        held = dict.fromkeys((*self._registry.ids(), *self._lookups.ids(), *self._floors.ids()))
+        return tuple(one for one in held if not self._unfinished[one])
 
     def retrieve(self, servable: Digest, texts: Sequence[str], groups: frozenset[str], count: int) -> list[list[RetrievedEntry]]:
         """As ``Engine.retrieve``."""
