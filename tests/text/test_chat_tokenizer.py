@@ -93,7 +93,8 @@ def test_transformers_reads_prompts_and_ends_alike(name: str, chats: dict[str, t
     text = render(chat.template, talk, chat.special)
     plain = [message.model_dump() for message in talk]
     assert stock.apply_chat_template(plain, add_generation_prompt=True, tokenize=False) == text
-    assert chat.prompts([talk]) == [stock(text, add_special_tokens=False)["input_ids"]]
+    assert chat.prompts([talk]) == [stock(chat.opening.of(text), add_special_tokens=False)["input_ids"]]
+    assert (chat.opening.of(text) == text) is (name != "last answer left open"), "whose answers begin on a line of their own"
     whole = stock(text.replace("It left on Monday.", ""), add_special_tokens=False)["input_ids"]
     assert chat.end_of_turn[-1] in whole
 

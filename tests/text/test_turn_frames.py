@@ -108,6 +108,7 @@ def test_marks_in_a_message_prove_nothing() -> None:
         "{% set day = strftime_now('%d %B') %}{{ day }}{% for m in messages %}{% if loop.last %}{% break %}{% endif %}{% endfor %}",
         "{% for m in messages %}{% generation %}{% set a = m['content'] %}{{ a }}{% endgeneration %}{{ a is defined }}{% endfor %}",
         "{{ {'<b>': [1, 'é']} | tojson(indent=1) }}",
+        "{% if tools is not none %}tools: {{ tools }}{% endif %}{{ documents is none }}",
         "{%- for m in messages %}\n  {%- generation -%}\n {{ m['content'] }} \n{%- endgeneration -%}\n x\n{% endfor %}",
     ],
 )
@@ -122,13 +123,28 @@ def test_tags_and_functions_do_what_they_do_in_transformers(template: str, monke
     monkeypatch.setattr(chat_template_utils, "datetime", Fixed)
     stock = chat_template_utils._compile_jinja_template(template)
     said = [message.model_dump() for message in TALK]
-    assert render(template, TALK, {}, ASKED) == stock.render(messages=said, add_generation_prompt=True)
+    assert render(template, TALK, {}, ASKED) == stock.render(messages=said, tools=None, documents=None, add_generation_prompt=True)
 
 
 @pytest.mark.parametrize("form", ["%1000000d", "x" * 1000])
 def test_a_date_takes_no_room_beyond_all_measure(form: str) -> None:
     with pytest.raises(ModelInvalid):
         render(f"{{{{ strftime_now('{form}') }}}}", TALK)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, b"\xff\xfe", b"{% for", b"{{ nothing.at.all }}", b"{{ 1 / 0 }}", b"{{ raise_exception('no chats') }}", b"{{ messages | none }}"],
+)
+def test_a_template_that_is_missing_or_fails_is_refused_with_what_to_do(content: bytes | None, tmp_path: Path) -> None:
+    folder = write_family(FAMILIES["chatml"], tmp_path / "base")
+    (folder / "chat_template.jinja").unlink()
+    if content is not None:
+        (folder / "chat_template.jinja").write_bytes(content)
+    with pytest.raises(ModelInvalid) as caught:
+        ChatTokenizer(folder)
+    assert caught.value.error_code == "chat_template"
+    assert caught.value.hint.startswith("use a ")
 
 
 def test_marks_of_reasoning_stay_the_models_own_to_write(folders: dict[str, Path]) -> None:

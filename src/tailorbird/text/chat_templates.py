@@ -34,6 +34,10 @@ _HINT = "use a base model with a template that only lays out the conversation"
 Variables = Mapping[str, str | bool]
 
 
+#: What transformers gives to every template, used or not: some ask whether it is none, and not whether it is there.
+_UNUSED = {"tools": None, "documents": None}
+
+
 class Writing(NamedTuple):
     """How a conversation is written: whether with the generation prompt at its end, and with ``MARKS`` around generation blocks."""
 
@@ -60,7 +64,8 @@ def render_here(template: str, messages: Sequence[Message], variables: Variables
     try:
         with time_limit(RENDER_SECONDS):
             program = compiled(template, marked=writing.marked)
-            return program.render(messages=said, add_generation_prompt=writing.add_generation_prompt, **(variables or {}))
+            given = {**_UNUSED, **(variables or {})}
+            return program.render(messages=said, add_generation_prompt=writing.add_generation_prompt, **given)
     except (TimeLimitExceeded, RecursionError) as error:
         raise ModelInvalid(
             f"the chat template of the base model did not end within {RENDER_SECONDS:g} s, or calls itself without end",

@@ -87,8 +87,9 @@ def test_a_rank_beyond_vllm_is_a_warning(make_job: MakeJob) -> None:
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        (("message['content'] +", "(message['content'] | replace('u', 'u') if loop.last else message['content'][:3]) +"), "prompt_differs"),
-        (("message['content'] +", "(message['content'] | length | string) + message['content'] +"), "mask_unproven"),
+        (("message['content'] +", "(message['content'] if loop.last else message['content'][:3]) +"), "prompt_differs"),
+        (("message['content'] +", "('x' if message['content'] == 'blue' else '') + message['content'] +"), "mask_unproven"),
+        (("{% for", "{% if messages[3] is defined %}{{ raise_exception('one question') }}{% endif %}{% for"), "template_one_turn"),
     ],
 )
 def test_whole_conversations_of_the_template_are_compared_with_what_is_learned(
@@ -96,3 +97,14 @@ def test_whole_conversations_of_the_template_are_compared_with_what_is_learned(
 ) -> None:
     template = (tiny_base / "chat_template.jinja").read_text(encoding="utf-8").replace(*change)
     assert code in {finding.code for finding in examined(make_job(base=change_base(template))).findings}
+
+
+def test_rows_without_reasoning_for_a_model_that_is_to_reason(make_job: MakeJob) -> None:
+    thinks = make_job().prompt.model_copy(update={"thinking": True})
+    job = make_job(prompt=thinks)
+    assert only(job, "reasoning_missing", PreflightSeverity.WARNING).what.startswith("22 of 22 rows")
+    reasoned = tuple(one.model_copy(update={"target": f"<think>hm</think>{one.target}"}) for one in job.train)
+    found = examined(make_job(prompt=thinks, train=reasoned))
+    assert "reasoning_missing" not in {finding.code for finding in found.findings}
+    learned = ["".join(token.text for token in row if token.learned) for row in found.first_batch]
+    assert all(text.startswith("<think>\nhm\n</think>\n\n") and text.endswith("<|im_end|>") for text in learned)
