@@ -85,3 +85,69 @@ def test_what_cannot_be_a_base_is_refused(tmp_path: Path) -> None:
 
 def test_more_layers_than_weights_are_refused(tmp_path: Path) -> None:
     assert refused(changed(write_family(tmp_path, "phi3"), num_hidden_layers=3)) == "model_shapes"
+
+
+#: Sizes that their makers publish, in billions of weights, and what a token meets of them in its layers.
+PUBLISHED: dict[str, tuple[dict[str, object], float, float]] = {
+    "gpt_oss": (
+        {"num_hidden_layers": 36, "num_local_experts": 128, "num_experts_per_tok": 4, "vocab_size": 201_088}
+        | {"hidden_size": 2880, "intermediate_size": 2880, "head_dim": 64, "num_attention_heads": 64, "num_key_value_heads": 8},
+        116.83,
+        4.54,
+    ),
+    "qwen3_moe": (
+        {"num_hidden_layers": 94, "num_experts": 128, "num_experts_per_tok": 8, "vocab_size": 151_936, "hidden_size": 4096}
+        | {
+            "intermediate_size": 12_288,
+            "moe_intermediate_size": 1536,
+            "head_dim": 128,
+            "num_attention_heads": 64,
+            "num_key_value_heads": 4,
+        },
+        235.09,
+        20.9,
+    ),
+    "llama": (
+        {"num_hidden_layers": 80, "hidden_size": 8192, "intermediate_size": 28_672, "num_attention_heads": 64}
+        | {"num_key_value_heads": 8, "vocab_size": 128_256},
+        70.55,
+        68.5,
+    ),
+}
+
+
+@pytest.mark.parametrize("model_type", PUBLISHED)
+def test_a_config_alone_tells_the_shape_of_the_largest(model_type: str, tmp_path: Path) -> None:
+    sizes, billions, met = PUBLISHED[model_type]
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(sizes | {"model_type": model_type, "tie_word_embeddings": False}))
+    found = describe_here(path)
+    assert found.parameters / 1e9 == pytest.approx(billions, abs=0.01)
+    experts = found.anatomy.experts
+    linear = sum(group.count * group.inputs * group.outputs for group in found.anatomy.linear_groups)
+    active = experts.parameters * experts.active / experts.experts if experts else 0
+    assert (linear + active) / 1e9 == pytest.approx(met, rel=0.02)
+    assert {"q_proj", "o_proj"} <= set(found.linear_shapes)
+
+
+def test_norms_of_heads_and_of_the_stream_are_counted(tmp_path: Path) -> None:
+    plain = describe_here(write_family(tmp_path / "llama", "llama"))
+    heads = describe_here(write_family(tmp_path / "qwen3", "qwen3"))
+    assert plain.anatomy.normalised == 2 * 2 * plain.hidden
+    assert heads.anatomy.normalised == 2 * (2 * heads.hidden + (4 + 2) * 8)
+
+
+def test_a_config_alone_is_refused_as_a_folder_is(tmp_path: Path) -> None:
+    folder = write_family(tmp_path, "mixtral")
+    kept = json.loads((folder / "config.json").read_text())
+    cases = {
+        "model_remote_code": {"auto_map": {"AutoModel": "mine.Model"}},
+        "model_type_unknown": {"model_type": "no-such-type"},
+        "model_quantised": {"quantization_config": {"quant_method": "mxfp4"}},
+        "model_not_a_decoder": {"model_type": "bert", "architectures": ["BertModel"]},
+        "model_config": {"num_hidden_layers": 0},
+    }
+    alone = tmp_path / "alone.json"
+    assert {code: refused(alone) for code, changes in cases.items() if alone.write_text(json.dumps(kept | changes))} == {
+        c: c for c in cases
+    }

@@ -70,10 +70,8 @@ def test_licence_and_size_are_read_before_anything_is_fetched() -> None:
     research = objective(business={"goal": "g", "owner": "o", "risk": "minimal", "use": "research"})
     assert why_not_fetched(research, MACHINE, "cc-by-nc-4.0", 1) == ""
     reason = why_not_fetched(objective(), MACHINE, "Apache-2.0", 70_000_000_000)
-    assert reason == (
-        "its 70.0 billion weights alone need 130 GiB and may take 21.6: use a machine with 145 GiB"  # none of the known cards has as much
-    )
-    assert "one NVIDIA L40S" in why_not_fetched(objective(), MACHINE, "Apache-2.0", 14_000_000_000)
+    assert reason == ("its 70.0 billion weights alone need 130 GiB and may take 21.6: use a machine with 145 GiB (one NVIDIA B200 has 178)")
+    assert "one NVIDIA RTX 5090" in why_not_fetched(objective(), MACHINE, "Apache-2.0", 14_000_000_000)
 
 
 def test_a_licence_that_nobody_has_read_is_said() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from support.training_samples import settings
-from tailorbird.training import open_trainer
+from tailorbird.training import machine_benchmark, open_trainer
 from tailorbird.training.batches import pack
 from tailorbird.training.methods import Learner, method_named
 from tailorbird.training.network import read_model
@@ -64,3 +65,11 @@ def test_the_machine_is_measured_in_a_moment() -> None:
     assert machine.memory_gb > 0.5
     assert machine.fp32_gflops > 0.5
     assert machine.bf16_gflops > 0.1
+
+
+def test_memory_is_that_of_the_smallest_gpu_where_one_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = [SimpleNamespace(total_memory=80 << 30), SimpleNamespace(total_memory=24 << 30)]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(cards))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", cards.__getitem__)
+    assert machine_benchmark._memory_bytes(torch.device("cuda")) == 24 << 30
+    assert machine_benchmark._memory_bytes(torch.device("cpu")) > 1 << 28

@@ -3,11 +3,12 @@
 In: a catalogue name, a hub name or a local path, a cache folder, a ``ModelReader``. Out: a folder of safetensors, and values that
 describe it. Must not know: torch, how a model is run.
 
-    catalogue > pull (hub_source, local_source) > model_cache, revision_pins > description > artifact store
+    catalogue > pull (hub_source, local_source) > model_cache, revision_pins > description, local_description > artifact store
 """
 
 from tailorbird.base_models.catalogue import catalogue
 from tailorbird.base_models.description import ModelDigests, describe, is_encoder, known_facts, register_base
+from tailorbird.base_models.local_description import describe_local
 from tailorbird.base_models.model_cache import ModelCache
 from tailorbird.base_models.pull import ModelListing, list_models, pull, require_known
 
@@ -17,6 +18,7 @@ __all__ = [
     "ModelListing",
     "catalogue",
     "describe",
+    "describe_local",
     "is_encoder",
     "known_facts",
     "list_models",

@@ -80,6 +80,13 @@ def _described(shape: dict[str, Any], folder: Path, name: str, license: str, dig
         raise _undescribed(folder, "its config says what no model can be") from error
 
 
+def describe_config(path: Path, name: str, open_reader: OpenReader) -> BaseModelRef:
+    """Description of the decoder of which there is the config file ``path`` alone: digests are of the config. Raises ModelInvalid."""
+    digest = digest_bytes(path.read_bytes())
+    digests = ModelDigests(tree=digest, tokenizer=digest, chat_template=digest)
+    return _described(plain_json(open_reader().describe(path)), path, name, "unknown", digests)
+
+
 #: What is told of a shape beside its layers.
 _FACTS = ("parameters", "hidden", "layers", "vocabulary", "context", "intermediate")
 
@@ -90,7 +97,7 @@ def _shape_of(folder: Path, open_reader: OpenReader | None) -> dict[str, Any]:
         return shape
     if open_reader is None:
         raise _undescribed(folder, shape["told"])
-    return {**shape, **plain_json(open_reader().describe(folder))}
+    return {**plain_json(open_reader().describe(folder)), **shape}
 
 
 def shape(given: dict[str, Any]) -> Iterator[Any]:

@@ -157,6 +157,24 @@ def pull(name: str, cache: Path | ModelCache, open_reader: Callable[[], ModelRea
     return make_once(target, convert, progress)
 
 
+def find_local(name: str, cache: Path | ModelCache) -> Path:
+    """The folder of a pulled model of that name, or the folder or config file at that path; nothing is downloaded.
+
+    Raises ModelInvalid (``model_unknown``, ``model_not_pulled``).
+    """
+    cache = ModelCache.of(cache)
+    entry = entry_named(name) or pinned(name, cache.own)
+    if entry is not None and ready(folder := _folder_of(entry, cache)):
+        return folder
+    if entry is not None or name.startswith(hub_source.PREFIX):
+        hint = f"tailorbird models pull {name}; or give its config.json alone, which is a few kilobytes"
+        raise ModelInvalid(f"{name} has not been pulled, and nothing is downloaded here", hint, code="model_not_pulled")
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise _unknown(name)
+    return path
+
+
 def require_known(name: str, *, here: bool) -> None:
     """Raises ModelInvalid (``model_unknown``) for a name that ``pull`` could do nothing with; asks nobody. ``here``: paths of this machine
     will do."""

@@ -25,7 +25,7 @@ from tailorbird.domain.errors import TailorbirdError
 #: Verb → (module, what it does), in the order of a project.
 VERBS: dict[str, tuple[str, str]] = {
     "init": ("init", "Create a workspace with a tenant, identities and keys."),
-    "models": ("models", "List and download base models."),
+    "models": ("models", "List and download base models; estimate what a machine can train."),
     "data": ("data", "Inspect, curate, correct, compare and prove data; erase a data subject."),
     "doctor": ("doctor", "Check a training job for faults before it runs."),
     "plan": ("plan", "Show what adapt would train, at what cost, and why."),

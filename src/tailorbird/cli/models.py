@@ -11,16 +11,18 @@ from tailorbird.auth import Action
 from tailorbird.cli.groups import command_group
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import err, open_session, out, print_json, print_table
-from tailorbird.reporting import human_count
+from tailorbird.planning import FitQuestion
+from tailorbird.reporting import fit_table, human_count
 from tailorbird.usecases.audit_events import permit
-from tailorbird.usecases.base_models import list_models
+from tailorbird.usecases.base_models import fit_model, list_models
+from tailorbird.usecases.registry import validated
 
 models = command_group()
 
 
 @models.callback()
 def _models() -> None:
-    """List and download base models."""
+    """List and download base models; estimate what a machine can train."""
 
 
 @models.command("list")
@@ -45,6 +47,31 @@ def _pull(
     with ProgressDisplay(err) as progress:
         folder = catalogue.pull(name, session.deps.models, session.deps.model_reader, progress.tell)
     print_json({"name": name, "folder": str(folder)}) if session.as_json else out.print(str(folder), markup=False)
+
+
+Length = Annotated[int | None, typer.Option("--length", help="Tokens of a row. Default: 1024, or the context.", show_default=False)]
+PassTokens = Annotated[
+    int | None, typer.Option("--batch-tokens", help="Tokens of a forward pass. Default: as planned.", show_default=False)
+]
+Methods = Annotated[list[str] | None, typer.Option("--method", help="lora, qlora or full; may be repeated.", show_default=False)]
+Memory = Annotated[float | None, typer.Option("--memory", help="Memory of this machine in GiB, instead of its own.", show_default=False)]
+
+
+@models.command("fit")
+def _fit(
+    name: Annotated[str, typer.Argument(help="Pulled model, folder with config.json, or config file.", metavar="MODEL")],
+    length: Length = None,
+    batch_tokens: PassTokens = None,
+    rank: Annotated[int, typer.Option("--rank", help="Rank of the adapters.")] = 16,
+    methods: Methods = None,
+    memory: Memory = None,
+) -> None:
+    """Estimate memory and speed of training a base model here and on common GPUs, from its config alone."""
+    session = open_session()
+    asked = {"length": length, "batch_tokens": batch_tokens, "rank": rank, "memory": memory}
+    question = validated(FitQuestion, asked | ({"methods": methods} if methods else {}))
+    found = fit_model(session.deps, session.actor(), name, question)
+    print_json(found) if session.as_json else out.print(fit_table(found))
 
 
 apps = {"models": models}

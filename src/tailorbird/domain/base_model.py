@@ -63,6 +63,7 @@ class ModelAnatomy(Value):
     ``model_type`` and ``wrapper`` are transformers' names of the text part and of the multimodal model around it. ``recurrent``: some
     layers carry a state from token to token instead of keys and values. ``heads`` is 0 where no layer attends. ``own_logits``: logits are
     more than a multiple of hidden states times the head (a bias, a cap), so that a training holds those of all answer tokens of a pass.
+    ``normalised`` counts the numbers of a token that all norms of the blocks read together; 0 where it was not counted.
     """
 
     model_type: str
@@ -74,10 +75,12 @@ class ModelAnatomy(Value):
     experts: ExpertWeights | None = Field(default=None, exclude_if=lambda value: value is None)
     recurrent: bool = Field(default=False, exclude_if=lambda value: not value)
     own_logits: bool = Field(default=False, exclude_if=lambda value: not value)
+    normalised: int = Field(default=0, exclude_if=lambda value: not value)
 
 
 class ModelShape(Value):
-    """Shape of a decoder as transformers builds it from its config; fields as those of ``BaseModelRef``."""
+    """Shape of a decoder as transformers builds it from its config; fields as those of ``BaseModelRef``. ``parameters`` counts the weights
+    that the config describes, tied ones once."""
 
     hidden: int
     layers: int
@@ -86,6 +89,7 @@ class ModelShape(Value):
     intermediate: int
     linear_shapes: dict[str, tuple[int, int]]
     anatomy: ModelAnatomy
+    parameters: int = 0
 
 
 class BaseModelRef(Value):

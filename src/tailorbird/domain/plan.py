@@ -38,7 +38,8 @@ class Machine(Value):
     ``fast_bf16`` tells whether its processor multiplies bf16 matrices at more than the rate of fp32 ones: what its instructions say, not a
     timing, which a passing load could turn, and with it what is trained. ``four_bit`` tells whether weights in 4 bits can be trained on
     (bitsandbytes is installed). ``threads`` are those that a product is computed by on its processor; 0 where a GPU computes, or it is not
-    known. ``loaded`` tells that other processes wanted the cores while the rates were measured.
+    known. ``loaded`` tells that other processes wanted the cores while the rates were measured. ``bandwidth_gbs`` is the maker's memory
+    bandwidth (GB/s), 0 where it is not known. With GPUs, memory and rates are those of one.
     """
 
     cores: int
@@ -51,6 +52,7 @@ class Machine(Value):
     four_bit: bool = False
     threads: int = Field(default=0, exclude_if=lambda value: not value)
     loaded: bool = Field(default=False, exclude_if=lambda value: not value)
+    bandwidth_gbs: float = Field(default=0.0, exclude_if=lambda value: not value)
 
 
 class LoraSettings(Value):

@@ -42,9 +42,9 @@ class TransformersReader:
         ):
             pass
 
-    def describe(self, folder: Path) -> ModelShape:
+    def describe(self, source: Path) -> ModelShape:
         """As ``ModelReader.describe``."""
-        return describe(folder)
+        return describe(source)
 
     def convert_here(self, source: Path, target: Path) -> None:
         """As ``convert``, in this process."""

@@ -29,38 +29,40 @@ _MOST = {"num_hidden_layers": 1_000, "hidden_size": 1 << 17, "vocab_size": 1 << 
 _GATE = 16
 
 
-def describe(folder: Path) -> ModelShape:
+def describe(source: Path) -> ModelShape:
     """As ``ModelReader.describe``, by a confined process."""
-    job = SandboxJob(f"{__name__}:shape", {"folder": str(folder.absolute())}, _LIMITS, folder.name, ModelInvalid, broken="model_config")
+    job = SandboxJob(f"{__name__}:shape", {"source": str(source.absolute())}, _LIMITS, source.name, ModelInvalid, broken="model_config")
     return ModelShape.model_validate(call(job))
 
 
 def shape(given: dict[str, Any]) -> Iterator[Any]:
     """In a confined process: as ``describe``."""
     with quiet():
-        yield plain_json(describe_here(Path(given["folder"])))
+        yield plain_json(describe_here(Path(given["source"])))
 
 
-def describe_here(folder: Path) -> ModelShape:
+def describe_here(source: Path) -> ModelShape:
     """As ``describe``, in this process."""
-    config = read_config(folder)
+    config = read_config(source)
     try:
         with torch.device("meta"):
-            model = model_class(config, folder.name).from_config(config)
+            model = model_class(config, source.name).from_config(config)
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, IndexError, ZeroDivisionError, ImportError) as error:
         raise ModelInvalid(
-            f"transformers cannot build the model that the config of {folder.name} describes ({type(error).__name__})",
+            f"transformers cannot build the model that the config of {source.name} describes ({type(error).__name__})",
             "fetch the model again: its config.json is incomplete or contradicts itself",
             code="model_config",
         ) from error
-    _check_weights(model, folder)
+    if not source.is_file():
+        _check_weights(model, source)
     return shape_of(model)
 
 
 def read_config(folder: Path) -> Any:
-    """The config in ``folder``. Raises ModelInvalid: remote code, a type that is unknown, quantised, sizes that no model has."""
+    """The config in ``folder``, or in this file. Raises ModelInvalid: remote code, a type that is unknown, quantised, sizes that no model
+    has."""
     try:
-        plain = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        plain = json.loads((folder if folder.is_file() else folder / "config.json").read_text(encoding="utf-8"))
         model_type = plain.get("model_type")
     except (OSError, ValueError, RecursionError, AttributeError) as error:
         raise _broken(folder.name, "cannot be read") from error
@@ -81,7 +83,8 @@ def read_config(folder: Path) -> Any:
         raise _broken(folder.name, f"is no config of {model_type} ({type(error).__name__})") from error
     check_unquantised(config, folder.name)
     for name, most in _MOST.items():
-        if not 0 < int(getattr(text, name, None) or 1) <= most:
+        size = getattr(text, name, None)
+        if size is not None and not 0 < int(size) <= most:
             raise _broken(folder.name, f"says {name} {getattr(text, name)}")
     return config
 
@@ -181,6 +184,8 @@ def shape_of(model: Any) -> ModelShape:
         if name in adapted:
             shapes[name] = (inputs, outputs)
     heads = int(getattr(config, "num_attention_heads", None) or 0) if _attends(model) else 0
+    key_heads = int(getattr(config, "num_key_value_heads", None) or heads)
+    head_width = int(getattr(config, "head_dim", None) or config.hidden_size // heads) if heads else 0
     wrapped = model.config.model_type != config.model_type
     widest = max((outputs for _, outputs in shapes.values()), default=0)
     intermediate = getattr(config, "intermediate_size", None) or widest or _widest(model)
@@ -195,8 +200,8 @@ def shape_of(model: Any) -> ModelShape:
             model_type=config.model_type,
             wrapper=model.config.model_type if wrapped else "",
             heads=heads,
-            key_heads=int(getattr(config, "num_key_value_heads", None) or heads),
-            head_width=int(getattr(config, "head_dim", None) or config.hidden_size // heads) if heads else 0,
+            key_heads=key_heads,
+            head_width=head_width,
             linear_groups=tuple(
                 LinearGroup(name=name, inputs=inputs, outputs=outputs, count=count, adapted=name in adapted)
                 for (name, inputs, outputs), count in groups.items()
@@ -204,7 +209,9 @@ def shape_of(model: Any) -> ModelShape:
             experts=_experts(model, config),
             recurrent=bool(getattr(model, "_is_stateful", False)),
             own_logits=has_own_logits(model),
+            normalised=_normalised(model, head_width, heads + key_heads),
         ),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
 
 
@@ -250,6 +257,13 @@ def decoder_linears(model: Any) -> dict[str, nn.Linear]:
     """Linear layers of the decoder's blocks, by their path in ``model``."""
     inside = {id(module) for module in decoder_blocks(model).modules()}
     return {path: layer for path, layer in model.named_modules() if isinstance(layer, nn.Linear) and id(layer) in inside}
+
+
+def _normalised(model: Any, head_width: int, heads: int) -> int:
+    """Numbers of a token that the norms of all blocks read. A norm of a head's width reads half of the query and key heads."""
+    norms = [module for module in decoder_blocks(model).modules() if "norm" in type(module).__name__.lower()]
+    widths = [weight.numel() for norm in norms for name, weight in norm.named_parameters(recurse=False) if name == "weight"]
+    return sum(width * heads // 2 if width == head_width else width for width in widths)
 
 
 def _attends(model: Any) -> bool:

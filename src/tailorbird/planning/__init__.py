@@ -11,13 +11,16 @@ from tailorbird.planning.feasibility import MachineChange, with_machine_change
 from tailorbird.planning.floor import why_not_encoder, why_words
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.ladder import make_plan
+from tailorbird.planning.model_fit import FitQuestion, fit_of
 
 __all__ = [
     "BaseOffer",
+    "FitQuestion",
     "MachineChange",
     "PlanInputs",
     "base_labels",
     "bases_to_probe",
+    "fit_of",
     "make_ladder",
     "make_plan",
     "why_not_encoder",

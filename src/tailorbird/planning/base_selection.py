@@ -11,10 +11,11 @@ from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.ladder import Refusal
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import BaseProbe, Machine, Plan, PlannedBase, Reason, RungPlan
-from tailorbird.planning.feasibility import limit_of, suggest_machine, too_large
+from tailorbird.planning.feasibility import too_large
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.ladder import draft_plan
 from tailorbird.planning.rung_plans import zero_shot
+from tailorbird.planning.sufficient_machine import limit_of, suggest_machine
 from tailorbird.planning.traffic_cost import order_rungs
 from tailorbird.text.data_licences import clash, terms_of
 

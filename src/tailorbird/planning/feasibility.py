@@ -1,58 +1,20 @@
-"""Feasibility of a rung within this machine and budget, and what-if machines to plan for instead.
-
-Rates are the makers' dense figures for bf16 (fp16 where there is no bf16) and fp32 in TFLOP/s, power theirs in watts, memory in GiB. Prices
-are round numbers for an hour, to be replaced by one's own: ``price=``.
-"""
+"""Feasibility of a rung within this machine and budget, and what-if machines to plan for instead."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
 
-from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.ladder import Refusal, RungKind
-from tailorbird.domain.objective import Budget, TaskKind
+from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Estimate, Machine, Prices, RungPlan
 from tailorbird.domain.value import Value
+from tailorbird.planning.gpu_catalogue import Gpu, gpu_machine, gpu_named
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.setting_rules import longest_prompt
-from tailorbird.text.normalisation import nearest
-
-
-@dataclass(frozen=True)
-class _Gpu:
-    title: str
-    memory_gb: float
-    bf16: float
-    fp32: float
-    watts: float
-    per_hour: float
-
-
-GPUS = {
-    "t4": _Gpu("NVIDIA T4", 15, 65, 8.1, 70, 0.4),
-    "l4": _Gpu("NVIDIA L4", 22.5, 121, 30.3, 72, 0.7),
-    "a10": _Gpu("NVIDIA A10", 22.5, 125, 31.2, 150, 1.0),
-    "rtx4090": _Gpu("NVIDIA RTX 4090", 24, 165, 82.6, 450, 0.6),
-    "l40s": _Gpu("NVIDIA L40S", 44, 362, 91.6, 350, 1.6),
-    "a100": _Gpu("NVIDIA A100 80 GB", 79, 312, 19.5, 400, 2.0),
-    "h100": _Gpu("NVIDIA H100 SXM", 79, 989, 67, 700, 3.5),
-    "h200": _Gpu("NVIDIA H200 SXM", 140, 989, 67, 700, 4.5),
-}
-
-
-#: Share of a machine's memory that one process may take when the budget says ``auto``.
-FREE = 0.9
-
-
-def suggest_machine(memory_gb: float) -> str:
-    """Machine on which a process of ``memory_gb`` GiB fits, as text: its memory, and the smallest GPU that has as much."""
-    needed = memory_gb / FREE
-    fitting = min((gpu for gpu in GPUS.values() if gpu.memory_gb >= needed), key=lambda gpu: gpu.memory_gb, default=None)
-    card = f" (one {fitting.title} has {fitting.memory_gb:g})" if fitting else ""
-    return f"use a machine with {needed:.0f} GiB{card}"
+from tailorbird.planning.sufficient_machine import limit_of, suggest_machine, suggest_trainer
 
 
 class MachineChange(Value):
@@ -77,7 +39,7 @@ def with_machine_change(inputs: PlanInputs, change: MachineChange) -> PlanInputs
         update["traffic"] = inputs.objective.expected_traffic.model_copy(update={"per_month": change.traffic})
     objective = inputs.objective.model_copy(update=update)
     elsewhere = change.gpu is not None or change.cores is not None
-    gpu = _gpu(change.gpu) if change.gpu else None
+    gpu = gpu_named(change.gpu) if change.gpu else None
     return replace(
         inputs,
         objective=objective,
@@ -87,26 +49,10 @@ def with_machine_change(inputs: PlanInputs, change: MachineChange) -> PlanInputs
     )
 
 
-def _gpu(name: str) -> _Gpu:
-    if name.lower() not in GPUS:
-        near = nearest(name.lower(), GPUS)
-        guess = f"did you mean {near}? " if near else ""
-        raise InvalidInput(f"no GPU is known as {name!r}", f"{guess}known: {', '.join(GPUS)}", code="gpu_unknown", param="gpu")
-    return GPUS[name.lower()]
-
-
-def _machine(here: Machine, change: MachineChange, gpu: _Gpu | None) -> Machine:
+def _machine(here: Machine, change: MachineChange, gpu: Gpu | None) -> Machine:
     if gpu is not None:
-        memory = change.memory or gpu.memory_gb
-        return here.model_copy(
-            update={
-                "gpus": (gpu.title,),
-                "memory_gb": memory,
-                "bf16_gflops": 1000 * gpu.bf16,
-                "fp32_gflops": 1000 * gpu.fp32,
-                "threads": 0,
-            }
-        )
+        found = gpu_machine(here, gpu)
+        return found.model_copy(update={"memory_gb": change.memory}) if change.memory else found
     scale = (change.cores or here.cores) / here.cores
     return here.model_copy(
         update={
@@ -119,7 +65,7 @@ def _machine(here: Machine, change: MachineChange, gpu: _Gpu | None) -> Machine:
     )
 
 
-def _prices(inputs: PlanInputs, change: MachineChange, gpu: _Gpu | None) -> Prices:
+def _prices(inputs: PlanInputs, change: MachineChange, gpu: Gpu | None) -> Prices:
     prices = inputs.prices
     if gpu is not None:
         prices = prices.model_copy(update={"per_hour": gpu.per_hour, "watts": gpu.watts})
@@ -194,13 +140,9 @@ def too_large(inputs: PlanInputs, rung: RungPlan) -> str | None:
     limit = limit_of(inputs.objective.budget, inputs.machine)
     if rung.memory.likely <= limit:
         return None
-    return f"needs about {rung.memory.likely:.1f} GiB of memory and may take {limit:.1f}: {suggest_machine(rung.memory.high)}"
-
-
-def limit_of(budget: Budget, machine: Machine) -> float:
-    """GiB that one process may take: what the budget says, and never more than the machine leaves it."""
-    free = FREE * machine.memory_gb
-    return free if budget.memory_gb == "auto" else min(budget.memory_gb, free)
+    trains = rung.training if inputs.objective.task.kind is not TaskKind.RANK else None
+    advice = suggest_trainer(inputs, trains, rung.memory.high) if trains else suggest_machine(rung.memory.high)
+    return f"needs about {rung.memory.likely:.1f} GiB of memory and may take {limit:.1f}: {advice}"
 
 
 def _least(inputs: PlanInputs, rung: RungPlan, estimate: Estimate) -> float:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Estimate, PlannedFloor, Reason
-from tailorbird.planning.feasibility import limit_of
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.memory import PROCESS_GIB
+from tailorbird.planning.sufficient_machine import limit_of
 from tailorbird.planning.time_and_cost import energy_estimate, money_estimate, rates
 from tailorbird.planning.traffic_cost import in_all, interval
 from tailorbird.planning.traffic_cost import total as summed

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.plan import LoraSettings, TokenProfile, TrainingSettings
-from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.inputs import TrainingWork
 
 #: Share of the training rows that is held out to choose the best checkpoint, and the most of them.
 HELD_OUT, MOST_HELD_OUT = 0.10, 400
@@ -76,33 +76,33 @@ def work_of(rows: float, own: float, prefix: float, passes: float, answers: floa
     return FlopsWork(tokens=passes * prefix + rows * own, pairs=pairs, answers=rows * answers)
 
 
-def own_tokens(inputs: PlanInputs) -> float:
+def own_tokens(inputs: TrainingWork) -> float:
     """Mean tokens of a row behind the prefix that all share."""
     return suffix_tokens(inputs.tokens) + inputs.tokens.target_mean
 
 
-def passes_of(inputs: PlanInputs, settings: TrainingSettings, rows: float) -> int:
+def passes_of(inputs: TrainingWork, settings: TrainingSettings, rows: float) -> int:
     """Passes that ``rows`` mean rows take. A pass is closed before the row that would not fit, so half a row of room is lost."""
     own = own_tokens(inputs)
     room = max(own, settings.token_budget - inputs.tokens.shared_prefix - own / 2)
     return max(1, math.ceil(rows * own / room))
 
 
-def batch_of(inputs: PlanInputs, settings: TrainingSettings) -> FlopsWork:
+def batch_of(inputs: TrainingWork, settings: TrainingSettings) -> FlopsWork:
     """One step's batch of mean rows, packed."""
     passes = passes_of(inputs, settings, settings.batch_size)
     return work_of(settings.batch_size, own_tokens(inputs), inputs.tokens.shared_prefix, passes, inputs.tokens.learned_mean)
 
 
-def held_out_of(inputs: PlanInputs, settings: TrainingSettings) -> FlopsWork:
+def held_out_of(inputs: TrainingWork, settings: TrainingSettings) -> FlopsWork:
     """One look at the held-out rows."""
-    rows = held_out_rows(inputs.manifest.counts.train)
+    rows = held_out_rows(inputs.train_rows)
     return work_of(rows, own_tokens(inputs), inputs.tokens.shared_prefix, passes_of(inputs, settings, rows), inputs.tokens.learned_mean)
 
 
-def steps_of(inputs: PlanInputs, settings: TrainingSettings) -> int:
+def steps_of(inputs: TrainingWork, settings: TrainingSettings) -> int:
     """Optimiser steps of the whole run."""
-    return settings.epochs * steps_per_pass(inputs.manifest.counts.train, settings.batch_size)
+    return settings.epochs * steps_per_pass(inputs.train_rows, settings.batch_size)
 
 
 def looks_of(settings: TrainingSettings) -> int:
@@ -110,13 +110,13 @@ def looks_of(settings: TrainingSettings) -> int:
     return 1 + settings.epochs * settings.evaluations_per_epoch
 
 
-def training_flops(inputs: PlanInputs, settings: TrainingSettings) -> float:
+def training_flops(inputs: TrainingWork, settings: TrainingSettings) -> float:
     """FLOPs of all optimiser steps and of the held-out evaluations between them."""
     learned = steps_of(inputs, settings) * step_flops(inputs, settings.lora, batch_of(inputs, settings))
     return learned + looks_of(settings) * forward_flops(inputs, held_out_of(inputs, settings))
 
 
-def step_flops(inputs: PlanInputs, adapter: LoraSettings | None, work: FlopsWork) -> float:
+def step_flops(inputs: TrainingWork, adapter: LoraSettings | None, work: FlopsWork) -> float:
     """FLOPs forward and backward."""
     base, backbone = inputs.base, backbone_parameters(inputs.base)
     head, attention = base.vocabulary * base.hidden * work.answers, 12 * base.hidden * base.layers * work.pairs
@@ -125,7 +125,7 @@ def step_flops(inputs: PlanInputs, adapter: LoraSettings | None, work: FlopsWork
     return (4 * backbone + 6 * adapter_parameters(base, adapter)) * work.tokens + 4 * head + attention
 
 
-def forward_flops(inputs: PlanInputs, work: FlopsWork) -> float:
+def forward_flops(inputs: TrainingWork, work: FlopsWork) -> float:
     """FLOPs of a forward pass."""
     base = inputs.base
     head, attention = base.vocabulary * base.hidden * work.answers, 4 * base.hidden * base.layers * work.pairs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SnapshotManifest
@@ -10,6 +11,34 @@ from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Machine, PlannedComparison, PlannedRanker, Power, Prices, ShiftPower, TokenProfile, TrainingSettings
 from tailorbird.domain.timing import Calibration
 from tailorbird.domain.value import Digest
+
+
+class TrainingWork(Protocol):
+    """Inputs of the estimates of a training."""
+
+    @property
+    def base(self) -> BaseModelRef:
+        """The base model."""
+        ...
+
+    @property
+    def machine(self) -> Machine:
+        """The machine that trains."""
+        ...
+
+    @property
+    def tokens(self) -> TokenProfile:
+        """Lengths of the rows, counted with the base model's tokenizer."""
+        ...
+
+    @property
+    def train_rows(self) -> int:
+        """Training rows, those held out included."""
+        ...
+
+    def timed(self, settings: TrainingSettings) -> Calibration | None:
+        """Timed steps with these settings on this machine."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -42,6 +71,11 @@ class PlanInputs:
     def encoder_tree(self) -> Digest | None:
         """The files of the encoder that is installed."""
         return self.encoder.digest if self.encoder else None
+
+    @property
+    def train_rows(self) -> int:
+        """Training rows, those held out included."""
+        return self.manifest.counts.train
 
     def timed(self, settings: TrainingSettings) -> Calibration | None:
         """The newest timed steps of the same method, precision and number of threads on this base model."""

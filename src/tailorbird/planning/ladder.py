@@ -10,7 +10,7 @@ from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Estimate, LoraSettings, Plan, Reason, RungPlan, TrainingSettings
 from tailorbird.planning import setting_rules
-from tailorbird.planning.feasibility import limit_of, refusal, too_large
+from tailorbird.planning.feasibility import refusal, too_large
 from tailorbird.planning.floor import planned_floor
 from tailorbird.planning.flops import adapter_parameters, backbone_parameters, steps_per_pass
 from tailorbird.planning.inputs import PlanInputs
@@ -29,6 +29,7 @@ from tailorbird.planning.rung_plans import (
     zero_shot,
 )
 from tailorbird.planning.setting_rules import RANKS, rank
+from tailorbird.planning.sufficient_machine import limit_of
 from tailorbird.planning.time_and_cost import energy_estimate, money_estimate
 from tailorbird.planning.traffic_cost import around, order_rungs
 

@@ -13,7 +13,8 @@ from tailorbird.planning import setting_rules
 from tailorbird.planning.flops import adapter_parameters, steps_per_pass, training_flops
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.lookup_cost import lookup_seconds
-from tailorbird.planning.memory import grown_memory, prompt_memory, training_memory
+from tailorbird.planning.memory import grown_memory, prompt_memory
+from tailorbird.planning.sufficient_machine import fitted, limit_of, needed_memory
 from tailorbird.planning.time_and_cost import energy_estimate, loop_time, money_estimate, prompt_time, serving_estimate, training_time
 from tailorbird.planning.traffic_cost import around, total
 
@@ -145,7 +146,7 @@ def _training(inputs: PlanInputs, variant: str, settings: TrainingSettings, reas
         training=settings,
         trained_parameters=adapter_parameters(inputs.base, adapter) if adapter else inputs.base.parameters,
         time=time,
-        memory=_memory(inputs, settings),
+        memory=needed_memory(inputs, settings),
         money=money_estimate(inputs, time),
         flops=around(training_flops(inputs, settings), (0.8, 1.25), "FLOP"),
         energy=energy_estimate(inputs, time),
@@ -161,14 +162,6 @@ def _room(inputs: PlanInputs, time: Estimate) -> float:
     """How many times the likely time and money of a rung the budget holds."""
     budget, money = inputs.objective.budget, money_estimate(inputs, time).likely
     return min(3600 * budget.hours / time.likely, budget.money / money if money else math.inf)
-
-
-def _memory(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
-    """That of training; with qlora that of measuring, too, which runs the base unquantised."""
-    training = training_memory(inputs, settings)
-    if settings.method != "qlora":
-        return training
-    return max(training, prompt_memory(inputs, 0), key=lambda estimate: estimate.likely)
 
 
 def _settings(
@@ -197,4 +190,7 @@ def _settings(
         seed=inputs.objective.seed,
         threads=inputs.machine.threads,
     )
+    settings = fitted(inputs, settings, limit_of(inputs.objective.budget, inputs.machine))
+    if settings.token_budget < budget:
+        budget_reason = setting_rules.smaller_passes(settings.token_budget)
     return settings, (rate_reason, batch_reason, epochs_reason, length_reason, budget_reason, precision_reason)

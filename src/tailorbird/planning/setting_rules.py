@@ -7,9 +7,9 @@ from typing import Literal
 
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.objective import TaskKind, TrainingWishes
-from tailorbird.domain.plan import Reason, TokenProfile, TrainingSettings
+from tailorbird.domain.plan import Machine, Reason, TokenProfile, TrainingSettings
 from tailorbird.planning.flops import parameters_per_rank, steps_per_pass
-from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.inputs import PlanInputs, TrainingWork
 
 RANKS = (8, 16, 32, 64)
 SMALLEST_DEFAULT_RANK = 16
@@ -188,17 +188,37 @@ def max_length(inputs: PlanInputs) -> tuple[int, Reason]:
 
 def token_budget(inputs: PlanInputs, longest: int) -> tuple[int, Reason]:
     """Packed tokens of one forward pass: what keeps this machine's cores or GPU busy, and never less than the longest row."""
-    usual = 8192 if inputs.machine.gpus else 1024
+    usual = usual_token_budget(inputs.machine)
     budget = max(usual, longest)
     why = "what keeps this machine busy" if budget == usual else "the longest row alone"
     return budget, Reason(rule="packing", text=f"{budget} packed tokens a pass: {why}; it bounds the memory", source="docs/concepts.md")
+
+
+#: Packed tokens of a forward pass that keep a processor's cores busy, and a GPU; with fewer than the first every machine gets slower.
+LEAST_PASS, GPU_PASS = 1024, 8192
+
+
+def usual_token_budget(machine: Machine) -> int:
+    """Packed tokens of one forward pass that keep ``machine`` busy."""
+    return GPU_PASS if machine.gpus else LEAST_PASS
+
+
+def smaller_passes(budget: int) -> Reason:
+    """Passes of ``budget`` tokens, as the memory holds no larger ones."""
+    text = f"{budget} packed tokens a pass: the memory holds no more; a batch is as large as ever, in more passes"
+    return Reason(rule="packing", text=text, source="docs/planning.md")
+
+
+def usual_precision(machine: Machine) -> Literal["bf16", "fp32"]:
+    """bf16 where the processor has instructions for it."""
+    return "bf16" if machine.fast_bf16 else "fp32"
 
 
 def precision(inputs: PlanInputs) -> tuple[Literal["bf16", "fp32"], Reason]:
     """bf16 where this machine's processor has instructions for it. The rates are told, and decide nothing: a load would turn them."""
     machine = inputs.machine
     measured = f"measured {machine.bf16_gflops:.0f} GFLOP/s in bf16, {machine.fp32_gflops:.0f} in fp32"
-    chosen: Literal["bf16", "fp32"] = "bf16" if machine.fast_bf16 else "fp32"
+    chosen = usual_precision(machine)
     able = "multiplies bf16 faster than fp32" if machine.fast_bf16 else "has no instructions for bf16"
     return chosen, Reason(rule="precision", text=f"{chosen}: the processor {able}; {measured}", source="what the processor can do")
 
@@ -283,7 +303,7 @@ def longest_prompt(inputs: PlanInputs) -> int:
     return inputs.tokens.prompt_max + listed
 
 
-def demonstration_tokens(inputs: PlanInputs) -> int:
+def demonstration_tokens(inputs: TrainingWork) -> int:
     """Tokens that one demonstration adds, at the 95th percentile of texts."""
     return max(1, inputs.tokens.prompt_p95 - inputs.tokens.shared_prefix) + inputs.tokens.target_max
 

@@ -19,7 +19,7 @@ from tailorbird.planning.flops import (
     training_flops,
     work_of,
 )
-from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.inputs import PlanInputs, TrainingWork
 from tailorbird.planning.setting_rules import demonstration_tokens
 from tailorbird.planning.traffic_cost import around, interval, total
 
@@ -31,6 +31,8 @@ SCORING_BANDWIDTH, TRAINING_BANDWIDTH = (12.0, 8.0, 2.5), (10.0, 5.0, 2.5)
 WEIGHT_BANDWIDTH = (45.0, 35.0, 10.0)
 #: GB/s at which a GPU moves either.
 GPU_BANDWIDTH = (1500.0, 800.0, 400.0)
+#: Shares of the maker's memory bandwidth of a GPU, where it is known: at best, usually, at worst. Assumed, not measured.
+BANDWIDTH_SHARE = (0.75, 0.4, 0.2)
 #: How often an activation is written and read, forward.
 FORWARD_MOVES = 2
 #: Seconds to load the model.
@@ -78,14 +80,17 @@ def scoring_seconds(inputs: PlanInputs, shots: int, rows: int, *, alone: bool = 
     return [forward_flops(inputs, work) / rate + moved / moving + read / reading for rate, moving, reading in speeds]
 
 
-def rates(inputs: PlanInputs, gflops: float, reached: tuple[float, float, float]) -> list[float]:
+def rates(inputs: TrainingWork, gflops: float, reached: tuple[float, float, float]) -> list[float]:
     """FLOP/s at best, usually, at worst."""
     return [1e9 * share * (gflops or _UNMEASURED_GFLOPS * inputs.machine.cores) for share in reached]
 
 
-def bandwidths(inputs: PlanInputs, on_cpu: tuple[float, float, float]) -> list[float]:
+def bandwidths(inputs: TrainingWork, on_cpu: tuple[float, float, float]) -> list[float]:
     """Bytes a second at best, usually, at worst."""
-    return [1e9 * moved for moved in (GPU_BANDWIDTH if inputs.machine.gpus else on_cpu)]
+    machine = inputs.machine
+    if machine.bandwidth_gbs:
+        return [1e9 * share * machine.bandwidth_gbs for share in BANDWIDTH_SHARE]
+    return [1e9 * moved for moved in (GPU_BANDWIDTH if machine.gpus else on_cpu)]
 
 
 #: Share of the measured matmul rate that the products reach: at best, usually, at worst.
@@ -137,7 +142,7 @@ def _timed_loop(inputs: PlanInputs, settings: TrainingSettings, timed: Calibrati
         + timed.update_seconds * as_many
     )
     looked = held_out_of(inputs, settings)
-    looking_passes = passes_of(inputs, settings, held_out_rows(inputs.manifest.counts.train))
+    looking_passes = passes_of(inputs, settings, held_out_rows(inputs.train_rows))
     look = looking_passes * look_seconds + per_forward_flop * forward_flops(inputs, looked)
     looks = looks_of(settings)
     # Weights and moments with each look, the best weights apart with the better ones; before the first step there are no moments.
@@ -160,12 +165,25 @@ def _fitted(inputs: PlanInputs, timed: Calibration, *, forward: bool) -> tuple[f
 
 
 def _guessed_loop(inputs: PlanInputs, settings: TrainingSettings) -> list[float]:
-    machine, work = inputs.machine, batch_of(inputs, settings)
+    tokens = steps_of(inputs, settings) * batch_of(inputs, settings).tokens
+    return _guessed_seconds(inputs, settings, training_flops(inputs, settings), tokens)
+
+
+def _guessed_seconds(inputs: TrainingWork, settings: TrainingSettings, flops: float, tokens: float) -> list[float]:
+    """Seconds of ``flops`` of training over ``tokens`` tokens, by formula."""
+    machine = inputs.machine
     wide, gflops = (2, machine.bf16_gflops) if settings.precision == "bf16" else (4, machine.fp32_gflops)
-    moved = steps_of(inputs, settings) * work.tokens * TRAINING_MOVES * 17 * wide * inputs.base.hidden * inputs.base.layers
+    moved = tokens * TRAINING_MOVES * 17 * wide * inputs.base.hidden * inputs.base.layers
     slower = NF4_TIME if settings.method == "qlora" else 1.0
     speeds = zip(rates(inputs, gflops, TRAINING_RATE), bandwidths(inputs, TRAINING_BANDWIDTH), strict=True)
-    return [slower * (training_flops(inputs, settings) / rate + moved / bandwidth) for rate, bandwidth in speeds]
+    return [slower * (flops / rate + moved / bandwidth) for rate, bandwidth in speeds]
+
+
+def training_rate(inputs: TrainingWork, settings: TrainingSettings) -> Estimate:
+    """Tokens a second of an optimiser step, by formula."""
+    work = batch_of(inputs, settings)
+    seconds = _guessed_seconds(inputs, settings, step_flops(inputs, settings.lora, work), work.tokens)
+    return interval([work.tokens / each for each in reversed(seconds)], "tokens/s")
 
 
 def money_estimate(inputs: PlanInputs, time: Estimate) -> Estimate:

@@ -18,8 +18,9 @@ class ModelReader(Protocol):
         """
         ...
 
-    def describe(self, folder: Path) -> ModelShape:
-        """The shape of the decoder in ``folder``, from its config and the headers of its weights: nothing is loaded.
+    def describe(self, source: Path) -> ModelShape:
+        """The shape of the decoder in the folder ``source``, from its config and the headers of its weights, or of the one that the config
+        file ``source`` alone describes: nothing is loaded.
 
         Raises ModelInvalid: remote code (``model_remote_code``), a type that is unknown (``model_type_unknown``) or no decoder
         (``model_not_a_decoder``), quantised weights (``model_quantised``), a config that does not belong to the weights

@@ -8,6 +8,7 @@ from tailorbird.reporting.data_report import DataFacts, DataReport, LabelExample
 from tailorbird.reporting.evidence_page import EvidenceFacts, evidence_html, evidence_markdown
 from tailorbird.reporting.explanation import Explanation, explanation, explanation_markdown
 from tailorbird.reporting.findings import gate_table, judge_text, release_summary
+from tailorbird.reporting.fit_table import fit_table
 from tailorbird.reporting.html_templates import template_environment
 from tailorbird.reporting.ladder_chart import ladder_chart
 from tailorbird.reporting.ladder_table import ladder_markdown, ladder_reasons, ladder_table
@@ -34,6 +35,7 @@ __all__ = [
     "explanation",
     "explanation_markdown",
     "finding_text",
+    "fit_table",
     "gate_table",
     "human_count",
     "human_money",

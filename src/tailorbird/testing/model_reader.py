@@ -40,9 +40,9 @@ class MemoryModelReader:
         (target / "chat_template.jinja").write_text(_TEMPLATE, encoding="utf-8")
         (target / "model.safetensors").write_bytes(_zeros("model.embed_tokens.weight", 32, int(str(config["hidden_size"]))))
 
-    def describe(self, folder: Path) -> ModelShape:
+    def describe(self, source: Path) -> ModelShape:
         """One linear layer in each block, of the config's width."""
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((source if source.is_file() else source / "config.json").read_text(encoding="utf-8"))
         hidden, layers = config["hidden_size"], config["num_hidden_layers"]
         group = LinearGroup(name="in_proj", inputs=hidden, outputs=hidden, count=layers)
         return ModelShape(
@@ -55,6 +55,7 @@ class MemoryModelReader:
             anatomy=ModelAnatomy(
                 model_type=config["model_type"], heads=0, key_heads=0, head_width=0, linear_groups=(group,), recurrent=True
             ),
+            parameters=layers * hidden * hidden + config["vocab_size"] * hidden,
         )
 
 

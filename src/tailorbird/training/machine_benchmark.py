@@ -29,14 +29,14 @@ _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def measure_machine() -> Machine:
-    """Cores this process may use, memory it may fill, GPUs, and matmul rates of the device that training would pick. About a second."""
+    """Cores this process may use, GPUs, and memory and matmul rates of the device that training would pick. About a second."""
     device = pick_device()
     watch = Stopwatch(device)
     fp32, bf16 = (_matmul_gflops(dtype, device, watch) for dtype in (torch.float32, torch.bfloat16))
     watch.leave()
     return Machine(
         cores=usable_cores(),
-        memory_gb=round(_memory_bytes() / GIB, 2),
+        memory_gb=round(_memory_bytes(device) / GIB, 2),
         gpus=tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())),
         fp32_gflops=fp32,
         bf16_gflops=bf16,
@@ -59,8 +59,10 @@ def _fast_bf16(device: torch.device) -> bool:
     return any(capabilities.get(name) for name in _FAST_BF16)
 
 
-def _memory_bytes() -> int:
-    """Physical memory, or the container's limit where that is lower."""
+def _memory_bytes(device: torch.device) -> int:
+    """Memory of the smallest GPU, where one computes; else physical memory, or the container's limit where that is lower."""
+    if device.type == "cuda":
+        return min(int(torch.cuda.get_device_properties(i).total_memory) for i in range(torch.cuda.device_count()))
     total = int(psutil.virtual_memory().total)
     limit = _CGROUP_LIMIT.read_text(encoding="ascii").strip() if _CGROUP_LIMIT.is_file() else "max"
     return min(total, int(limit)) if limit.isdecimal() else total

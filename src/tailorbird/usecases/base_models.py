@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from tailorbird import base_models
+from tailorbird import base_models, planning
 from tailorbird.auth import Action
+from tailorbird.domain.model_fit import ModelFit
 from tailorbird.domain.value import Value
+from tailorbird.usecases.audit_events import permit
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.registry import usecase
 
@@ -42,3 +44,14 @@ def list_models(deps: Dependencies, _actor: Actor) -> BaseModelList:
             for known in base_models.list_models(deps.models)
         )
     )
+
+
+def fit_model(deps: Dependencies, actor: Actor, name: str, question: planning.FitQuestion) -> ModelFit:
+    """Memory and speed of each training method with the base model ``name`` (a pulled model, a folder, a config file) on this machine and
+    on common GPUs; nothing is downloaded.
+
+    Raises Forbidden, ModelInvalid, InvalidInput (``example_too_long``), Unavailable (training is not installed).
+    """
+    permit(deps, actor, Action.PLAN, name)
+    base = base_models.describe_local(name, deps.models, deps.model_reader)
+    return planning.fit_of(base, deps.trainer().measure_machine(), question)
