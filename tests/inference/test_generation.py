@@ -61,6 +61,8 @@ def test_a_release_that_reasons_answers_with_what_follows(tiny: Path, tmp_path: 
     assert (answers[thinks.id].text, answers[thinks.id].finish_reason) == ("", "length")
     assert answers[thinks.id].prompt_tokens > answers[plain.id].prompt_tokens
     assert answers[thinks.id].completion_tokens > GREEDY.max_tokens
+    likely = [engine.likelihood(each.id, [conversation(TEXTS[0])], ["yes"]) for each in (plain, thinks)]
+    assert likely[0] == likely[1], "an answer that is scored follows at once"
 
 
 def test_rows_end_at_different_times(tiny: Path) -> None:

@@ -68,6 +68,13 @@ def test_data_from_the_hub_is_named_by_its_id() -> None:
     assert _front(_card(goal=objective(data=(source,))))["datasets"] == ["PolyAI/banking77"]
 
 
+def test_reasoning_is_told_of_where_there_is_any() -> None:
+    plain = objective()
+    thinks = plain.model_copy(update={"task": plain.task.model_copy(update={"thinking": True})})
+    told = ["before each answer, and left out of it" in _card(goal=goal) for goal in (plain, thinks)]
+    assert told == [False, True]
+
+
 def test_the_sections_say_what_a_reader_asks() -> None:
     card = _card()
     headings = [line for line in card.split("\n") if line.startswith("#")]

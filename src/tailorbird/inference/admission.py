@@ -37,6 +37,13 @@ class Followed(NamedTuple):
     logits: Callable[[torch.Tensor], torch.Tensor]
 
 
+class _Question(NamedTuple):
+    """A conversation, and whether its answer follows at once, as one that is scored does, also where the servable reasons."""
+
+    prompt: Conversation
+    at_once: bool = False
+
+
 class _Given(NamedTuple):
     """What a job is made from."""
 
@@ -68,7 +75,7 @@ class RequestAdmission:
             sequence = given.sequence(given.tokens, leaves=len(tree.tokens))
             return LabelScoring(sequence, given.holding, tree, lambda found: tell(_scores(found, sequence, given.started)))
 
-        return self._begin(servable, prompt, make, tell, asker)
+        return self._begin(servable, _Question(prompt, at_once=True), make, tell, asker)
 
     def follow(self, servable: Digest, prompt: Conversation, answer: str, tell: Callable[[Followed | TailorbirdError], object]) -> Cancel:
         """Hidden states that predict each token of ``answer``, the end of the turn included, after ``prompt``."""
@@ -80,7 +87,7 @@ class RequestAdmission:
             forward: Forward = given.loaded.decoder.content
             return TextScoring(sequence, given.holding, lambda hidden: tell(Followed(tuple(tokens), hidden, forward.logits)))
 
-        return self._begin(servable, prompt, make, tell, None)
+        return self._begin(servable, _Question(prompt, at_once=True), make, tell, None)
 
     def answer(self, servable: Digest, prompt: Conversation, drawn: tuple[Sampling, int], tell: Tell, *, asker: Asker = None) -> Cancel:
         """An answer to ``prompt``; ``drawn`` says how, and the prompt's place in its call."""
@@ -97,13 +104,13 @@ class RequestAdmission:
             writing = GenerationFormat(loaded.chat, RowSampler(sampling, place, constraint), room)
             return GenerationJob(given.sequence(given.tokens, room=room), writing, given.holding, tell)
 
-        return self._begin(servable, prompt, make, tell, asker)
+        return self._begin(servable, _Question(prompt), make, tell, asker)
 
     def _begin(
-        self, servable: Digest, prompt: Conversation, make: Callable[[_Given], EngineJob], tell: Callable[[Any], object], asker: Asker
+        self, servable: Digest, question: _Question, make: Callable[[_Given], EngineJob], tell: Callable[[Any], object], asker: Asker
     ) -> Cancel:
         started = time.perf_counter()
-        if not prompt:
+        if not question.prompt:
             raise InvalidInput("a conversation has no messages", "send at least one message", code="prompt_empty")
         loaded = self._registry.hold(servable)
         begun: list[EngineJob] = []
@@ -115,7 +122,8 @@ class RequestAdmission:
 
         holding = WeightLease(loaded, over, tell)
         try:
-            [tokens] = loaded.chat.prompts([prompt])
+            read = loaded.chat.prompts_without_reasoning if question.at_once else loaded.chat.prompts
+            [tokens] = read([question.prompt])
             job = make(_Given(loaded, tokens, holding, started, asker or frozenset()))
             begun.append(job)
             self._worker.add(loaded, job, bounded=asker is not None)

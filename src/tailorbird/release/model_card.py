@@ -45,6 +45,8 @@ def intended_use(objective: Objective, manifest: SnapshotManifest) -> str:
     ]
     if manifest.labels:
         rows.append((f"labels ({len(manifest.labels)})", ", ".join(manifest.labels)))
+    if objective.task.thinking:
+        rows.append(("reasoning", "before each answer, and left out of it"))
     beyond = "Nothing outside this goal was measured: any other use needs an objective of its own."
     return f"## Intended use\n\n{markdown_table(('', ''), rows)}\n\n{beyond}"
 
