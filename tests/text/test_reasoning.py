@@ -14,7 +14,7 @@ from tailorbird.ports.trainer import Example
 from tailorbird.text.chat_tokenizer import ChatTokenizer
 from tailorbird.text.conversations import fold_turns
 from tailorbird.text.prompt_rendering import messages_for_row
-from tailorbird.text.reasoning import answer_of, split_reasoning, with_reasoning
+from tailorbird.text.thought_blocks import answer_of, split_reasoning, with_reasoning
 from tailorbird.training.tokenization import RowTokenizer
 
 PROMPT = PromptSpec(instruction="Be brief.", thinking=True)

@@ -26,7 +26,7 @@ from tailorbird.stats.intervals import Floats
 from tailorbird.stats.metric_direction import base_of, label_of
 from tailorbird.text.label_sets import split
 from tailorbird.text.normalisation import normalise
-from tailorbird.text.reasoning import answer_of
+from tailorbird.text.thought_blocks import answer_of
 
 
 @dataclass(frozen=True)

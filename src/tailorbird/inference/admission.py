@@ -37,7 +37,7 @@ class Followed(NamedTuple):
     logits: Callable[[torch.Tensor], torch.Tensor]
 
 
-class _Question(NamedTuple):
+class _AskedConversation(NamedTuple):
     """A conversation, and whether its answer follows at once, as one that is scored does, also where the servable reasons."""
 
     prompt: Conversation
@@ -75,7 +75,7 @@ class RequestAdmission:
             sequence = given.sequence(given.tokens, leaves=len(tree.tokens))
             return LabelScoring(sequence, given.holding, tree, lambda found: tell(_scores(found, sequence, given.started)))
 
-        return self._begin(servable, _Question(prompt, at_once=True), make, tell, asker)
+        return self._begin(servable, _AskedConversation(prompt, at_once=True), make, tell, asker)
 
     def follow(self, servable: Digest, prompt: Conversation, answer: str, tell: Callable[[Followed | TailorbirdError], object]) -> Cancel:
         """Hidden states that predict each token of ``answer``, the end of the turn included, after ``prompt``."""
@@ -87,7 +87,7 @@ class RequestAdmission:
             forward: Forward = given.loaded.decoder.content
             return TextScoring(sequence, given.holding, lambda hidden: tell(Followed(tuple(tokens), hidden, forward.logits)))
 
-        return self._begin(servable, _Question(prompt, at_once=True), make, tell, None)
+        return self._begin(servable, _AskedConversation(prompt, at_once=True), make, tell, None)
 
     def answer(self, servable: Digest, prompt: Conversation, drawn: tuple[Sampling, int], tell: Tell, *, asker: Asker = None) -> Cancel:
         """An answer to ``prompt``; ``drawn`` says how, and the prompt's place in its call."""
@@ -104,10 +104,15 @@ class RequestAdmission:
             writing = GenerationFormat(loaded.chat, RowSampler(sampling, place, constraint), room)
             return GenerationJob(given.sequence(given.tokens, room=room), writing, given.holding, tell)
 
-        return self._begin(servable, _Question(prompt), make, tell, asker)
+        return self._begin(servable, _AskedConversation(prompt), make, tell, asker)
 
     def _begin(
-        self, servable: Digest, question: _Question, make: Callable[[_Given], EngineJob], tell: Callable[[Any], object], asker: Asker
+        self,
+        servable: Digest,
+        question: _AskedConversation,
+        make: Callable[[_Given], EngineJob],
+        tell: Callable[[Any], object],
+        asker: Asker,
     ) -> Cancel:
         started = time.perf_counter()
         if not question.prompt:

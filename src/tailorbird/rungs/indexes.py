@@ -19,8 +19,8 @@ from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.rungs.context import RungContext
 from tailorbird.text.conversations import last_user_turn
 from tailorbird.text.passages import passages_of
-from tailorbird.text.reasoning import answer_of
 from tailorbird.text.search_index import write_index
+from tailorbird.text.thought_blocks import answer_of
 
 #: Texts longer than this share of all texts are not shown.
 _SHOWN_LENGTHS = 0.95

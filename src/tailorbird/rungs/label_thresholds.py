@@ -22,8 +22,8 @@ from tailorbird.text.conversations import last_user_turn
 from tailorbird.text.label_decision import THRESHOLD, decide_label, without_priors
 from tailorbird.text.label_sets import split
 from tailorbird.text.prompt_rendering import messages_for_row
-from tailorbird.text.reasoning import answer_of
 from tailorbird.text.text_metrics import token_f1
+from tailorbird.text.thought_blocks import answer_of
 
 #: Everybody's access: what may be shown to anybody may be learned from and measured with.
 ANYBODY = frozenset({EVERYONE})

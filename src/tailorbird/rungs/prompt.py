@@ -24,7 +24,7 @@ from tailorbird.rungs.context import RungContext, RungResult, hold_out
 from tailorbird.rungs.indexes import as_examples, as_passages, retrieval_of
 from tailorbird.rungs.label_thresholds import held_out_score, trial_servable, with_thresholds
 from tailorbird.text.prompt_rendering import messages_for
-from tailorbird.text.reasoning import answer_of
+from tailorbird.text.thought_blocks import answer_of
 
 #: Sets of demonstrations that are tried, and held-out rows that each is scored on, at most.
 DRAWS, SCORED = 3, 48

@@ -38,34 +38,34 @@ Variables = Mapping[str, str | bool]
 _UNUSED = {"tools": None, "documents": None}
 
 
-class Writing(NamedTuple):
+class RenderMode(NamedTuple):
     """How a conversation is written: whether with the generation prompt at its end, and with ``MARKS`` around generation blocks."""
 
     add_generation_prompt: bool = True
     marked: bool = False
 
 
-ASKED, CLOSED = Writing(), Writing(add_generation_prompt=False)
+ASKED, CLOSED = RenderMode(), RenderMode(add_generation_prompt=False)
 
 
-def render(template: str, messages: Sequence[Message], variables: Variables | None = None, writing: Writing = ASKED) -> str:
+def render(template: str, messages: Sequence[Message], variables: Variables | None = None, mode: RenderMode = ASKED) -> str:
     """The text a model reads before it answers, by the model's own chat template, generation prompt included unless it is not wanted.
 
     Raises ModelInvalid when the template fails, or takes more memory or time than it may.
     """
     if is_plain(template):
-        return render_here(template, messages, variables, writing)
-    return _renderer(template).render(messages, dict(variables or {}), writing)
+        return render_here(template, messages, variables, mode)
+    return _renderer(template).render(messages, dict(variables or {}), mode)
 
 
-def render_here(template: str, messages: Sequence[Message], variables: Variables | None = None, writing: Writing = ASKED) -> str:
+def render_here(template: str, messages: Sequence[Message], variables: Variables | None = None, mode: RenderMode = ASKED) -> str:
     """As ``render``, in this process: in a sandbox, and for a limited time. Raises ModelInvalid."""
     said = [_said(message) for message in messages]
     try:
         with time_limit(RENDER_SECONDS):
-            program = compiled(template, marked=writing.marked)
+            program = compiled(template, marked=mode.marked)
             given = {**_UNUSED, **(variables or {})}
-            return program.render(messages=said, add_generation_prompt=writing.add_generation_prompt, **given)
+            return program.render(messages=said, add_generation_prompt=mode.add_generation_prompt, **given)
     except (TimeLimitExceeded, RecursionError) as error:
         raise ModelInvalid(
             f"the chat template of the base model did not end within {RENDER_SECONDS:g} s, or calls itself without end",
@@ -98,7 +98,7 @@ def confined(given: dict[str, Any]) -> Generator[Any, Any]:
     while True:
         try:
             messages = [Message.model_validate(each) for each in said["messages"]]
-            answer = {"text": render_here(given["template"], messages, said["variables"], Writing(*said["writing"]))}
+            answer = {"text": render_here(given["template"], messages, said["variables"], RenderMode(*said["mode"]))}
         except ModelInvalid as error:
             answer = {"message": error.message, "hint": error.hint}
         said = yield answer
@@ -116,9 +116,9 @@ class _Renderer:
         self._answered = 0
         self._lock = threading.Lock()
 
-    def render(self, messages: Sequence[Message], variables: dict[str, str | bool], writing: Writing) -> str:
+    def render(self, messages: Sequence[Message], variables: dict[str, str | bool], mode: RenderMode) -> str:
         plain = [message.model_dump() for message in messages]
-        said = {"messages": plain, "variables": variables, "writing": list(writing)}
+        said = {"messages": plain, "variables": variables, "mode": list(mode)}
         with self._lock:
             answer = self._ask(said)
         if not isinstance(answer, dict) or not isinstance(answer.get("text"), str):

@@ -12,7 +12,7 @@ from tailorbird.domain.retrieval import Entry
 from tailorbird.text.chat_templates import Variables, render
 from tailorbird.text.conversations import unfold_turns
 from tailorbird.text.label_sets import NONE, SEPARATOR
-from tailorbird.text.reasoning import answer_of
+from tailorbird.text.thought_blocks import answer_of
 
 
 def messages_for(prompt: PromptSpec, text: str, context: Sequence[Entry] = ()) -> tuple[Message, ...]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tailorbird.domain.prompt import Message
-from tailorbird.text.chat_templates import CLOSED, Variables, Writing, render
+from tailorbird.text.chat_templates import CLOSED, RenderMode, Variables, render
 from tailorbird.text.template_environment import MARKS
 
-_MARKED = Writing(add_generation_prompt=False, marked=True)
+_MARKED = RenderMode(add_generation_prompt=False, marked=True)
 
 
 class MarkedConversation(NamedTuple):

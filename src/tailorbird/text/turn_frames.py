@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message
-from tailorbird.text.chat_templates import ASKED, CLOSED, Variables, Writing, render
+from tailorbird.text.chat_templates import ASKED, CLOSED, RenderMode, Variables, render
 
 #: Stand for an answer, for the question before and after it, for an instruction and for reasoning, while the template is asked what it
 #: writes around them.
@@ -57,18 +57,18 @@ class TurnFrames:
         continued = (*_ANSWERED, _QUESTION)
         refusals = list[ModelInvalid]()
         asks = ((_ANSWERED, CLOSED), (continued, ASKED), (_ANSWERED, ASKED), ((_QUESTION,), ASKED), (_INSTRUCTED, ASKED))
-        texts = [self._rendered(messages, writing, refusals) for messages, writing in asks]
+        texts = [self._rendered(messages, mode, refusals) for messages, mode in asks]
         self.closed, self.continued, self.prompted, self.asked, self.instructed = texts
         if not any(texts[:3]) and refusals:
             raise refusals[0]
         self._begun = None if thinking is None else self._rendered((_QUESTION,), ASKED, [], thinking)
 
     def _rendered(
-        self, messages: Sequence[Message], writing: Writing, refusals: list[ModelInvalid], variables: Variables | None = None
+        self, messages: Sequence[Message], mode: RenderMode, refusals: list[ModelInvalid], variables: Variables | None = None
     ) -> str:
         """Empty where the template refuses the conversation."""
         try:
-            return render(self._template, messages, self._variables if variables is None else variables, writing)
+            return render(self._template, messages, self._variables if variables is None else variables, mode)
         except ModelInvalid as error:
             refusals.append(error)
             return ""

@@ -11,7 +11,7 @@ from tailorbird.ports.trainer import Example
 from tailorbird.text.chat_tokenizer import ChatTokenizer
 from tailorbird.text.conversations import fold_turns, unfold_turns
 from tailorbird.text.prompt_rendering import messages_for_row
-from tailorbird.text.reasoning import split_reasoning
+from tailorbird.text.thought_blocks import split_reasoning
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from tailorbird.text.conversations import fold_turns
 from tailorbird.text.data_licences import clash
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.pseudonyms import pseudonym
-from tailorbird.text.reasoning import answer_of, split_reasoning, with_reasoning
+from tailorbird.text.thought_blocks import answer_of, split_reasoning, with_reasoning
 
 
 def row_id(text: str, target: str) -> Digest:
@@ -120,7 +120,7 @@ def answered(record: Record, column: str, *, thinking: bool = False) -> tuple[st
     """(text, answer) of the conversation in ``column``: a list, or a text that is a JSON list. Raises UnusableRecord.
 
     A system turn may open it; then user and assistant alternate, and the assistant has the last word. With ``thinking`` what it reasoned
-    stands before its answers (``text/reasoning``), else it is left out.
+    stands before its answers (``text/thought_blocks``), else it is left out.
     """
     turns = [_turn(item, column, thinking) for item in _list(record.cells.get(column), column)]
     spoken = [turn.role for turn in turns[turns[0].role == "system" if turns else 0 :]]

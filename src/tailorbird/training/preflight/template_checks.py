@@ -18,10 +18,10 @@ from tailorbird.domain.prompt import Message
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, call
 from tailorbird.text.chat_templates import render
 from tailorbird.text.prompt_rendering import messages_for, messages_for_row
-from tailorbird.text.reasoning import split_reasoning
 from tailorbird.text.template_environment import TEMPLATE_DATE
 from tailorbird.text.template_layout import is_plain
 from tailorbird.text.template_marks import MarkedConversation, marked_conversation
+from tailorbird.text.thought_blocks import split_reasoning
 from tailorbird.training.preflight.context import PreflightContext, warning
 
 #: Limits of a rendering by transformers, which is imported for it.
