@@ -206,3 +206,9 @@ def test_a_templates_origin_is_refused_for_other_rows(desk: Path) -> None:
     with (desk / "messages.csv").open("a") as file:
         file.write('"a message of mine, about a book that came back",renew\n')
     refused(tailorbird(desk, "plan", "objective.yaml"), "objective_invalid", "objective.yaml:", "other rows than the template")
+
+
+def test_a_model_that_is_not_here_is_not_fitted(desk: Path) -> None:
+    refused(tailorbird(desk, "models", "fit", "smolm2-135m"), "model_unknown", "smollm2-135m")
+    refused(tailorbird(desk, "models", "fit", "hf://owner/name"), "model_not_pulled", "config.json")
+    refused(tailorbird(desk, "models", "fit", "hf://owner/name", "--method", "lola"), "field_invalid", "lora")
