@@ -48,8 +48,11 @@ class SufficientMachine(Value):
 
 
 class ModelFit(Value):
-    """What was read of a base model, what was assumed, and how each method fits each machine. ``active_parameters`` are those of the layers
-    that a token meets; ``notes`` are sentences on what the numbers rest on."""
+    """What was read of a base model, what was assumed, and how each method fits each machine.
+
+    ``model_type`` is empty where the headers of the weights told the shape. ``active_parameters`` are those of the layers that a token
+    meets; ``notes`` are sentences on what the numbers rest on.
+    """
 
     name: str
     model_type: str

@@ -69,7 +69,7 @@ def fit_of(base: BaseModelRef, here: Machine, asked: FitQuestion) -> ModelFit:
     works = {name: fit_work(base, machine, length) for name, machine in machines.items()}
     return ModelFit(
         name=base.name,
-        model_type=base.anatomy.model_type if base.anatomy else "llama",
+        model_type=base.anatomy.model_type if base.anatomy else "",
         parameters=base.parameters,
         active_parameters=backbone_parameters(base),
         layers=base.layers,

@@ -37,9 +37,10 @@ def _head(fit: ModelFit) -> tuple[str, str, str]:
     met = (
         f", of which a token meets {human_count(fit.active_parameters)} in its layers" if 2 * fit.active_parameters < fit.parameters else ""
     )
+    kind = f" ({fit.model_type})" if fit.model_type else ""
     here = next(machine for machine in fit.machines if machine.measured)
     return (
-        f"{fit.name} ({fit.model_type}): {human_count(fit.parameters)} weights{met}, {fit.layers} layers of width {fit.hidden}",
+        f"{fit.name}{kind}: {human_count(fit.parameters)} weights{met}, {fit.layers} layers of width {fit.hidden}",
         f"this machine: {human_memory(here.memory_gb)}, {1000 * here.tflops:,.0f} GFLOP/s in {here.precision}",
         f"rows of {fit.length:,} tokens, adapters of rank {fit.rank}; a pass is in tokens",
     )
