@@ -22,11 +22,10 @@ def main() -> None:
     names = FEW if parser.parse_args().quick else ()
     told: dict[str, object] = {"benchmark": "models", "bars": {}}
     for part in ("training", "inference"):
-        script = HERE / f"{part}.py"
-        if script.is_file():
-            done = subprocess.run([sys.executable, str(script), *names], stdout=subprocess.PIPE, text=True, check=True)
-            found = json.loads(done.stdout.splitlines()[-1])
-            told = {**found, "bars": {**told["bars"], **found.get("bars", {})}}  # type: ignore[dict-item]
+        script = HERE / f"{part}_matrix.py"
+        done = subprocess.run([sys.executable, str(script), *names], stdout=subprocess.PIPE, text=True, check=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        told = {**found, "bars": {**told["bars"], **found.get("bars", {})}}  # type: ignore[dict-item]
     print(json.dumps(told))
 
 

@@ -34,6 +34,7 @@ RESULT = digest("result")
 READS: dict[str, Callable[[UnitOfWork], Any]] = {
     "records.get": lambda w: w.records.get(SplitCounts, sample.digest_of(sample.counts(1))),
     "records.digests": lambda w: w.records.digests(SplitCounts),
+    "anchors.all_of": lambda w: w.anchors.all_of("identity"),
     "runs.get": lambda w: w.runs.get("run0001"),
     "runs.all": lambda w: w.runs.all(),
     "runs.latest": lambda w: w.runs.latest(),

@@ -1,4 +1,4 @@
-"""Matrix of architectures on the inference engine, written to ``results/models/inference.json``: ``inference.py [MODEL_TYPE]...``.
+"""Matrix of architectures on the inference engine, written to ``results/models/inference.json``: ``inference_matrix.py [MODEL_TYPE]...``.
 
 Each architecture is a tiny random model with every kind of layer of its family. The columns: the engine equals transformers
 (log-probabilities of labels, greedy tokens), adapters on every linear layer equal PEFT, requests of two adapters and of the bare base in

@@ -1,4 +1,4 @@
-"""Matrix of architectures in training, written to ``results/models/training.json``: ``training.py [MODEL_TYPE]...``.
+"""Matrix of architectures in training, written to ``results/models/training.json``: ``training_matrix.py [MODEL_TYPE]...``.
 
 Each architecture is a tiny random model with every kind of layer of its family. The columns: gradients of every adapter parameter (fp32,
 B not zero, rows together as the loop computes them) and logits equal those of transformers and PEFT, each row alone; the merged model
