@@ -142,7 +142,7 @@ def test_a_small_form_goes_from_rows_to_answers(vendor: ModuleType, tmp_path: Pa
     assert answers["alder"].startswith("Happy trails:")
     assert answers["fjord"].startswith("Ahoy!")
     assert "the key of alder asks for fjord/sales-assistant: NotFoundError" in said
-    assert re.search(r"request 4: 429 quota_requests", said)
+    assert re.search(r"request [2-7]: 429 quota_requests", said)
     back = said.partition("is taken back, and no other")[2].partition("━━")[0]
     assert re.search(r"^  alder +Happy trails:", back, flags=re.MULTILINE)
     assert re.search(r"^  fjord +404", back, flags=re.MULTILINE)
