@@ -1,8 +1,8 @@
 """What the limits cost: this checkout against another one without them, in interleaved pairs.
 
 In: ``--against CHECKOUT`` (a worktree of an earlier commit), ``--quick`` (fewer pairs, no training), ``--only WORKLOAD``. Out:
-benchmarks/results/limits.json (not with ``--quick``; with ``--only`` the other workloads keep theirs), progress on stderr, one JSON object as
-the last line of stdout. Each bar names the commits that it was measured on.
+benchmarks/results/limits.json (not with ``--quick``; with ``--only`` the other workloads keep theirs), progress on stderr, one JSON object
+as the last line of stdout. Each bar names the commits that it was measured on.
 
 Each pair runs both checkouts one after the other, in turn the one or the other first, each in a process of its own; what counts is the
 ratio within a pair. A bar holds where the median ratio is at most 1.05; the interval is that of the median (a sign test, 95 %).
@@ -43,13 +43,18 @@ def main() -> None:
     """Measures, writes and prints."""
     asked = _arguments()
     bars, detail = {}, {}
-    measured = {"commit": commit(), "against": _commit_of(Path(asked.against)), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+    measured = {
+        "commit": commit(),
+        "against": _commit_of(Path(asked.against)),
+        "machine": machine(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+    }
     for name, (many, few) in PAIRS.items():
         pairs = few if asked.quick else many
         if asked.only in (None, name) and pairs:
             bar, detail[name] = _compare(name, Path(asked.against).resolve(), pairs, quick=asked.quick)
             bars[f"{name}_cost"] = bar | measured
-    told = {"benchmark": "limits", "machine": machine(), "bars": bars}
+    told = {"benchmark": "limits", "bars": bars}
     if not asked.quick:
         before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {"bars": {}, "pairs": {}}
         kept = told | {"bars": before["bars"] | bars, "pairs": before["pairs"] | detail}

@@ -12,12 +12,15 @@ import pytest
 from support.api import ASK, CHAT, TEXT, ask, gateway
 from support.serving import DirectDriver, House, make_release
 from tailorbird import auth
+from tailorbird.api.answer_endpoint import most_used
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import SHADOW
 from tailorbird.domain.feedback import TrafficPolicy
 from tailorbird.domain.identity import Scope
 from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import REASONING_TOKENS, Message, PromptSpec, Sampling
 from tailorbird.domain.quota import Amounts, KeyLimits, QuotaLimits, window_start
+from tailorbird.serving import TrafficArm
 
 Client = httpx.AsyncClient
 
@@ -273,3 +276,10 @@ def test_segments_come_from_metadata_or_headers(house: House, routing: str) -> N
 
     ask(house, story)
     assert {(row.channel, row.language) for row in house.rows()} == {("chat", "de"), ("mail", ""), ("", "")}
+
+
+def test_what_a_model_reasons_is_reserved_beside_its_answer() -> None:
+    prompt, asked = PromptSpec(instruction=""), [[Message(role="user", content="hi")]] * 2
+    arms = [TrafficArm("a", digest_of("a"), TaskKind.GENERATE, prompt.model_copy(update={"thinking": on})) for on in (False, True)]
+    plain, reasoning = (most_used(arm, asked, Sampling(max_tokens=5))[1].output_tokens for arm in arms)
+    assert (plain, reasoning) == (10, 10 + 2 * REASONING_TOKENS)

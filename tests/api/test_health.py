@@ -61,8 +61,10 @@ def test_warnings_name_nobody_without_an_admins_session(deps: Dependencies, hous
             told = {}
             for who, secret in (("", ""), ("viewer", session(deps, "viewer")), ("wrong", "tbs_0"), ("admin", session(deps, "admin"))):
                 headers = {"authorization": f"Bearer {secret}"} if secret else {}
-                one = (await client.get("/healthz", headers=headers)).json()["warnings"]
-                assert (await client.get("/readyz", headers=headers)).json()["warnings"] == one
+                alive, ready = [await client.get(path, headers=headers) for path in ("/healthz", "/readyz")]
+                one = alive.json()["warnings"]
+                assert ready.json()["warnings"] == one
+                assert {alive.headers["cache-control"], ready.headers["cache-control"]} == {"no-store"}
                 told[who] = one
             return told
 

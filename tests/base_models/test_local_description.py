@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from pathlib import Path
 
 import pytest
 
-from tailorbird.base_models import describe_local, pull
+from tailorbird.base_models import describe_local
+from tailorbird.base_models.catalogue import entry_named
+from tailorbird.base_models.model_cache import ModelCache, make_once
+from tailorbird.base_models.pull import _folder_of, find_local
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.testing import MemoryModelReader
 
@@ -41,9 +45,17 @@ def test_a_config_is_enough(tmp_path: Path) -> None:
 
 
 def test_a_pulled_model_is_found_by_its_name(tmp_path: Path) -> None:
-    source = written(tmp_path / "mine", weights="w")
-    folder = pull(str(source), tmp_path / "cache", MemoryModelReader)
-    assert describe_local(str(folder), tmp_path / "cache", MemoryModelReader).parameters == 32 * 8
+    source, cache = written(tmp_path / "mine", weights="w"), ModelCache.of(tmp_path / "cache")
+    entry = entry_named("smollm2-135m")
+    assert entry is not None
+    assert refused(entry.name, tmp_path / "cache").error_code == "model_not_pulled"
+
+    def fill(empty: Path) -> None:
+        shutil.copytree(source, empty, dirs_exist_ok=True)
+
+    made = make_once(_folder_of(entry, cache), fill, lambda _: None)
+    assert find_local(entry.name, cache) == made
+    assert describe_local(entry.name, tmp_path / "cache", MemoryModelReader).parameters == 80
 
 
 def test_nothing_is_downloaded(tmp_path: Path) -> None:

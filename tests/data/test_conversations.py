@@ -109,3 +109,10 @@ def test_a_shown_conversation_is_turns_and_what_is_asked_is_its_last(tmp_path: P
         ("assistant", "a bird"),
         ("user", "and now"),
     ]
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_reasoning_whose_end_cannot_be_told_is_set_aside(tmp_path: Path, name: str) -> None:
+    chat = [HELLO[0], {"role": "assistant", "content": "good day", name: "the tag </think> ends it"}]
+    assert [entry.code for entry in read(tmp_path, chat, thinking=True).quarantined] == ["reasoning_unclear"]
+    assert read(tmp_path, chat).rows[0].target == "good day"

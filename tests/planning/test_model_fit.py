@@ -11,8 +11,9 @@ from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.model_fit import MethodFit, ModelFit
 from tailorbird.planning import FitQuestion, MachineChange, fit_of, make_plan, with_machine_change
 from tailorbird.planning.gpu_catalogue import GPUS
+from tailorbird.planning.memory import training_memory
 from tailorbird.planning.model_fit import HERE, METHODS
-from tailorbird.planning.sufficient_machine import DIVISIBLE
+from tailorbird.planning.sufficient_machine import DIVISIBLE, fitted, needed_memory
 from tailorbird.training.methods import methods
 
 
@@ -123,3 +124,17 @@ def test_a_plan_for_a_small_gpu_takes_smaller_passes() -> None:
 
 def test_weights_are_divided_where_training_can() -> None:
     assert {name for name, method in methods().items() if method.divisible} == set(DIVISIBLE)
+
+
+def test_what_only_measuring_takes_shortens_no_pass() -> None:
+    work, settings = inputs(base=LARGE), next(one.training for one in make_plan(inputs()).rungs if one.training is not None)
+    settings = settings.model_copy(update={"token_budget": 4096, "method": "qlora"})
+    trained = training_memory(work, settings).high
+    assert needed_memory(work, settings).high > trained
+    assert fitted(work, settings, trained) == settings
+    assert fitted(work, settings, trained - 1).token_budget < 4096
+
+
+def test_every_method_needs_the_memory_of_measuring_its_result() -> None:
+    fit = fit_of(LARGE, MACHINE, FitQuestion())
+    assert all(one.memory.likely >= one.measuring_gb for one in fit.methods)

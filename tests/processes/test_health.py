@@ -15,6 +15,8 @@ from support.processes import live, wait_until
 from support.serving import House
 from tailorbird.ledger import open_ledger
 from tailorbird.processes import health
+from tailorbird.usecases.maintenance.checkpoint_shipping import Notice
+from tailorbird.usecases.maintenance.health import WorkspaceHealth
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +71,17 @@ def test_a_record_that_stays_locked_is_not_ready(house: House, tmp_path: Path, m
         holder.execute("ROLLBACK")
         holder.close()
         wait_until(lambda: is_ready(served.readiness))
+
+
+def test_each_tenants_trouble_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    def seen(*tenants: str) -> WorkspaceHealth:
+        notices = tuple(Notice(code="erasure_overdue", text=f"{tenant} waits", tenant=tenant) for tenant in tenants)
+        return WorkspaceHealth(writable=True, notices=notices)
+
+    with caplog.at_level("INFO", "tailorbird.health"):
+        health._tell(seen("acme"), seen("acme", "globex"))
+        health._tell(seen("acme", "globex"), seen("globex"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "erasure_overdue: globex waits",
+        "erasure_overdue of acme: no longer",
+    ]

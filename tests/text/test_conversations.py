@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,3 +35,15 @@ def test_a_model_is_given_instruction_demonstrations_and_turns() -> None:
     assert said[0] == ("system", "Answer.\n\nBe brief.")
     assert [word for _, word in said[1:]] == ["q", "a", "1", "2", "3"]
     assert messages_for_row(prompt, "plain") == messages_for(prompt, "plain")
+
+
+def test_a_text_brings_no_reasoning_along() -> None:
+    """A template writes reasoning unquoted, so a row's text could name control tokens in it."""
+    said = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b", "reasoning": "<|im_end|>"},
+        {"role": "user", "content": "c"},
+    ]
+    text = json.dumps({"turns": said})
+    assert text.startswith(MARK)
+    assert unfold_turns(text) == (Message(role="user", content=text),)

@@ -14,6 +14,7 @@ from tailorbird.text.chat_templates import ASKED, CLOSED, render
 from tailorbird.text.chat_tokenizer import ChatTokenizer
 from tailorbird.text.conversations import fold_turns
 from tailorbird.text.template_marks import marked_conversation
+from tailorbird.text.turn_frames import TurnFrames
 from tailorbird.training.tokenization import RowTokenizer
 
 TALK = [Message(role="system", content="Be brief."), Message(role="user", content="Where is my card?")]
@@ -158,3 +159,12 @@ def test_a_template_that_leaves_instructions_out_gets_them_in_the_question(tmp_p
     family = FAMILIES["chatml"]
     chat = ChatTokenizer(write_family(Family(template, *list(vars(family).values())[1:]), tmp_path / "base"))
     assert chat.prompt_text(TALK) == "<|im_start|>user\nBe brief.\n\nWhere is my card?<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_marks_that_a_template_names_are_those_of_reasoning() -> None:
+    """Templates of some families write texts as they are, and reasoning from parts of another form."""
+    template = (
+        "{% for m in messages %}[{{ m.role }}]{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}"
+        "[THINK]{{ part.thinking }}[/THINK]{% endfor %}{% endif %}{% if m.role == 'assistant' %}</s>{% endif %}{% endfor %}"
+    )
+    assert TurnFrames(template, {}, {}).reasoning()[:2] == ("[THINK]", "[/THINK]")

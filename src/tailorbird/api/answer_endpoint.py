@@ -22,7 +22,7 @@ from tailorbird.api.streaming import ClosingStream, unless_gone
 from tailorbird.domain.errors import Forbidden, InvalidInput, TailorbirdError
 from tailorbird.domain.identity import Scope
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message, PromptSpec, Sampling
+from tailorbird.domain.prompt import REASONING_TOKENS, Message, PromptSpec, Sampling
 from tailorbird.domain.quota import Amounts
 from tailorbird.serving import (
     AliasRoute,
@@ -45,7 +45,8 @@ def most_used(arm: TrafficArm, conversations: Sequence[Sequence[Message]], sampl
     """Tokens that reading each conversation is expected to take, and what answering them all may use at most. A label is not written."""
     around = _bytes_of_prompt(arm.prompt)
     expected = [math.ceil((around + sum(len(m.content.encode()) for m in turns)) / _BYTES_PER_TOKEN) for turns in conversations]
-    written = 0 if arm.task is TaskKind.CLASSIFY else sampling.max_tokens * len(conversations)
+    most = sampling.max_tokens + (REASONING_TOKENS if arm.prompt.thinking else 0)
+    written = 0 if arm.task is TaskKind.CLASSIFY else most * len(conversations)
     return expected, Amounts(len(conversations), sum(expected), written)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from tailorbird.api.authentication import shows_api_key
@@ -18,6 +18,9 @@ from tailorbird.serving import AliasSync
 from tailorbird.usecases.maintenance.checkpoint_shipping import Notice
 from tailorbird.usecases.maintenance.health import WorkspaceHealth, warnings_for
 from tailorbird.usecases.sessions import LoginEntry
+
+#: What an admin reads of tenants and people stays in no cache.
+_NOT_KEPT = {"cache-control": "no-store"}
 
 
 def health_routes(deployment: AliasSync, condition: Callable[[], WorkspaceHealth], entrance: LoginEntry) -> APIRouter:
@@ -34,7 +37,8 @@ def health_routes(deployment: AliasSync, condition: Callable[[], WorkspaceHealth
         description="Says so as long as the process answers, with code and count of the warnings that were seen last. Needs no session; an "
         "admin's session also reads their texts, which may name tenants and people.",
     )
-    async def healthz(request: Request) -> dict[str, Any]:
+    async def healthz(request: Request, response: Response) -> dict[str, Any]:
+        response.headers.update(_NOT_KEPT)
         return {"status": "ok", "warnings": await warnings(request, condition().notices)}
 
     not_yet: dict[int | str, dict[str, Any]] = {
@@ -57,7 +61,7 @@ def health_routes(deployment: AliasSync, condition: Callable[[], WorkspaceHealth
             "aliases": {"live": found.live, "behind": found.behind},
             "warnings": await warnings(request, seen.notices),
         }
-        return JSONResponse(told, status_code=200 if ready else 503)
+        return JSONResponse(told, status_code=200 if ready else 503, headers=_NOT_KEPT)
 
     return router
 

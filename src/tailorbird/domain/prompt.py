@@ -49,6 +49,10 @@ class PromptSpec(Value):
         return self.labels if self.alone else self.label_sets or self.labels
 
 
+#: Tokens that reasoning may take before an answer; ``Sampling.max_tokens`` counts the answer.
+REASONING_TOKENS = 1024
+
+
 class Sampling(Value):
     """How text is drawn. ``temperature`` 0 is greedy; ``max_tokens`` counts completion tokens; of the likeliest ``top_k`` (0: all) as many
     are drawn from as hold ``top_p`` of the probability. ``logprobs`` asks for log-probabilities, that of the token and of so many of the

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from tailorbird.domain.errors import InvalidInput, TailorbirdError
-from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.prompt import REASONING_TOKENS, Message, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.inference.forward_factory import Forward
 from tailorbird.inference.jobs import GenerationFormat, GenerationJob, LabelScoring, TextScoring, WeightLease
@@ -17,7 +17,6 @@ from tailorbird.inference.model_runner import EngineJob
 from tailorbird.inference.registry import Loaded, Registry
 from tailorbird.inference.scheduling import TokenSequence
 from tailorbird.inference.text.decoding import RowSampler
-from tailorbird.inference.text.reasoning_filter import REASONING_TOKENS
 from tailorbird.inference.worker import EngineWorker
 from tailorbird.ports.engine import LabelScores, Told
 
@@ -97,12 +96,14 @@ class RequestAdmission:
 
         def make(given: _Given) -> EngineJob:
             loaded = given.loaded
-            _check_length(len(given.tokens), 1, loaded)
-            wanted = sampling.max_tokens + (REASONING_TOKENS if loaded.chat.marks else 0)
-            room = min(wanted, loaded.context - len(given.tokens))
             constraint = loaded.grammars.constraint(sampling.json_schema) if sampling.json_schema is not None else None
+            # Whether a model reasons is told by what it writes: too late for a grammar, which is about the answer from its first token.
+            tokens = [*given.tokens, *loaded.chat.reasoning_begun()] if constraint is not None else given.tokens
+            _check_length(len(tokens), 1, loaded)
+            wanted = sampling.max_tokens + (REASONING_TOKENS if loaded.chat.marks else 0)
+            room = min(wanted, loaded.context - len(tokens))
             writing = GenerationFormat(loaded.chat, RowSampler(sampling, place, constraint), room)
-            return GenerationJob(given.sequence(given.tokens, room=room), writing, given.holding, tell)
+            return GenerationJob(given.sequence(tokens, room=room), writing, given.holding, tell)
 
         return self._begin(servable, _AskedConversation(prompt), make, tell, asker)
 

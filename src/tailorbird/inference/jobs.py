@@ -9,11 +9,12 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.prompt import REASONING_TOKENS
 from tailorbird.inference.registry import Loaded
 from tailorbird.inference.scheduling import TokenSequence
 from tailorbird.inference.text.decoding import RowSampler, SampledToken, TextStream, not_finite
 from tailorbird.inference.text.label_tree import LabelTrie
-from tailorbird.inference.text.reasoning_filter import REASONING_TOKENS, ReasoningFilter
+from tailorbird.inference.text.reasoning_filter import ReasoningFilter
 from tailorbird.ports.engine import Chunk, Likelihood, TokenChance, TokenLogprob
 from tailorbird.text.chat_tokenizer import ChatTokenizer
 
@@ -92,6 +93,8 @@ class GenerationJob(LeasedJob):
         self._chat, self._room, self._wanted = writing.chat, writing.room, writing.drawer.sampling.max_tokens
         self._logprobs = writing.drawer.sampling.logprobs is not None
         marks = writing.chat.marks
+        if marks and writing.drawer.constraint is not None:
+            marks = marks.begun()
         reasoning = ReasoningFilter(writing.chat.tokenizer, marks) if marks else None
         self._stream = TextStream(writing.chat.tokenizer, writing.drawer.sampling.stop, reasoning)
         writing.drawer.waits = self._stream.waits

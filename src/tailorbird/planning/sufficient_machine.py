@@ -11,7 +11,7 @@ from tailorbird.domain.timing import Calibration
 from tailorbird.planning.gpu_catalogue import GPUS, Gpu, gpu_machine
 from tailorbird.planning.inputs import TrainingWork
 from tailorbird.planning.memory import GUESSED, memory_parts, prompt_memory, training_memory
-from tailorbird.planning.setting_rules import LEAST_PASS, usual_precision, usual_token_budget
+from tailorbird.planning.setting_rules import LEAST_PASS, usual_precision
 
 #: Share of a machine's memory that one process may take when the budget says ``auto``.
 FREE = 0.9
@@ -79,27 +79,21 @@ def sufficient_gpus(work: TrainingWork, settings: TrainingSettings) -> Sufficien
 
 
 def _holds(work: TrainingWork, settings: TrainingSettings, offer: SufficientGpus) -> bool:
-    there, adapted = elsewhere(work, settings, gpu_machine(work.machine, offer.gpu))
-    adapted = adapted.model_copy(update={"token_budget": min(adapted.token_budget, _least_pass(adapted))})
+    """Whether the same training fits there: in that machine's precision, in passes as short as ``fitted`` makes them."""
+    machine = gpu_machine(work.machine, offer.gpu)
+    there = WorkElsewhere(work.base, machine, work.tokens, work.train_rows)
+    shortest = min(settings.token_budget, _least_pass(settings))
+    adapted = settings.model_copy(update={"precision": usual_precision(machine), "token_budget": shortest, "threads": 0})
     if offer.count == 1:
         return needed_memory(there, adapted).high <= FREE * offer.gpu.memory_gb
     return GUESSED[1] * memory_parts(there, adapted, offer.count).total <= FREE * offer.gpu.memory_gb
-
-
-def elsewhere(work: TrainingWork, settings: TrainingSettings, machine: Machine) -> tuple[WorkElsewhere, TrainingSettings]:
-    """The same training as it would be planned for ``machine``: its precision, and passes that keep it busy."""
-    there = WorkElsewhere(work.base, machine, work.tokens, work.train_rows)
-    usual = usual_token_budget(work.machine)
-    budget = settings.token_budget if settings.token_budget not in (usual, settings.max_length) else usual_token_budget(machine)
-    changed = {"precision": usual_precision(machine), "token_budget": max(budget, settings.max_length), "threads": 0}
-    return there, settings.model_copy(update=changed)
 
 
 def fitted(work: TrainingWork, settings: TrainingSettings, limit: float) -> TrainingSettings:
     """``settings`` with passes that ``limit`` GiB surely hold: halved while they are longer than what keeps a processor busy and than the
     longest row. Batches stay as they are."""
     least = _least_pass(settings)
-    while needed_memory(work, settings).high > limit and settings.token_budget > least:
+    while training_memory(work, settings).high > limit and settings.token_budget > least:
         settings = settings.model_copy(update={"token_budget": max(least, settings.token_budget // 2)})
     return settings
 
@@ -115,8 +109,5 @@ def limit_of(budget: Budget, machine: Machine) -> float:
 
 
 def needed_memory(work: TrainingWork, settings: TrainingSettings) -> Estimate:
-    """GiB of a training and of measuring its result: with qlora the base is measured and served unquantised."""
-    training = training_memory(work, settings)
-    if settings.method != "qlora":
-        return training
-    return max(training, prompt_memory(work, 0), key=lambda estimate: estimate.likely)
+    """GiB of a training and of measuring its result, on an unquantised base."""
+    return max(training_memory(work, settings), prompt_memory(work, 0), key=lambda estimate: estimate.likely)

@@ -23,8 +23,8 @@ from tailorbird.planning.inputs import PlanInputs, TrainingWork
 from tailorbird.planning.setting_rules import demonstration_tokens
 from tailorbird.planning.traffic_cost import around, interval, total
 
-#: Share of the measured matmul rate that the products of scoring reach: at best, usually, at worst.
-SCORING_RATE = (1.0, 0.85, 0.25)
+#: Share of the matmul rate that the products of scoring reach: at best, usually, at worst; on a GPU a guess, on a CPU fitted.
+SCORING_RATE, GPU_SCORING_RATE = (1.0, 0.85, 0.25), (0.60, 0.40, 0.10)
 #: GB/s at which activations are written and read on a CPU: in scoring, and in training, where they leave the caches.
 SCORING_BANDWIDTH, TRAINING_BANDWIDTH = (12.0, 8.0, 2.5), (10.0, 5.0, 2.5)
 #: GB/s at which a CPU reads the weights once for each pass. With the two above fitted to `benchmarks/decision/run.py --only scoring`.
@@ -76,7 +76,7 @@ def scoring_seconds(inputs: PlanInputs, shots: int, rows: int, *, alone: bool = 
     wide, gflops = (2, machine.bf16_gflops) if machine.fast_bf16 else (4, machine.fp32_gflops)
     moved, read = work.tokens * FORWARD_MOVES * 17 * wide * inputs.base.hidden * inputs.base.layers, passes * inputs.base.parameters * wide
     activations, weights = bandwidths(inputs, SCORING_BANDWIDTH), bandwidths(inputs, WEIGHT_BANDWIDTH)
-    speeds = zip(rates(inputs, gflops, SCORING_RATE), activations, weights, strict=True)
+    speeds = zip(rates(inputs, gflops, GPU_SCORING_RATE if machine.gpus else SCORING_RATE), activations, weights, strict=True)
     return [forward_flops(inputs, work) / rate + moved / moving + read / reading for rate, moving, reading in speeds]
 
 

@@ -53,9 +53,10 @@ class HealthMonitor:
 
 def _tell(before: WorkspaceHealth, now: WorkspaceHealth) -> None:
     """Says what is new, and what is over."""
-    known, found = {notice.code for notice in before.notices}, {notice.code for notice in now.notices}
+    known, found = ({(notice.code, notice.tenant) for notice in seen.notices} for seen in (before, now))
     for notice in now.notices:
-        if notice.code not in known:
+        if (notice.code, notice.tenant) not in known:
             _log.warning("%s: %s", notice.code, notice.text)
-    for code in sorted(known - found - {"starting"}):
-        _log.info("%s: no longer", code)
+    over = {f"{code} of {tenant}" if tenant else code for code, tenant in known - found}
+    for what in sorted(over - {"starting"}):
+        _log.info("%s: no longer", what)

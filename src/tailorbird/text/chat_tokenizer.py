@@ -89,6 +89,11 @@ class ChatTokenizer:
         bare = self._ids([self._reasoned(*text) for text in texts])
         return [[*ids, *self.end_of_turn] for ids in bare]
 
+    def reasoning_begun(self) -> list[int]:
+        """Tokens with which the model begins to reason behind a prompt that has not begun it; none without reasoning."""
+        begin = self.marks.begin.strip() if self.marks else ""
+        return self._ids([[PromptPiece(begin, quoted=False)]])[0] if begin else []
+
     def _reasoned(self, reasoning: str, answer: str) -> list[PromptPiece]:
         """One piece where it can be: a tokenizer reads words together that stand together."""
         if self.marks is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -29,10 +30,15 @@ def unfold_turns(text: str) -> tuple[Message, ...]:
     """The turns that ``text`` stands for; a text that stands for none is one turn of the user."""
     if text.startswith(MARK):
         try:
-            return tuple(Message.model_validate(turn) for turn in json.loads(text)["turns"])
+            return tuple(_turn(**turn) for turn in json.loads(text)["turns"])
         except (ValueError, KeyError, TypeError, ValidationError):
             pass
     return (Message(role="user", content=text),)
+
+
+def _turn(role: Any, content: Any) -> Message:
+    """A turn has these and nothing else: reasoning that a row brings along would be read past the marks that texts may not write."""
+    return Message.model_validate({"role": role, "content": content})
 
 
 def last_user_turn(text: str) -> str:

@@ -14,6 +14,11 @@ def split_reasoning(text: str) -> tuple[str, str]:
     return reasoning.strip("\n"), answer.lstrip("\n")
 
 
+def ends_within(reasoning: str) -> bool:
+    """True where reasoning holds the mark that ends it, so that ``split_reasoning`` would take the rest for the answer."""
+    return _END in reasoning
+
+
 def with_reasoning(reasoning: str, answer: str) -> str:
     """The text that ``split_reasoning`` takes apart again."""
     return f"{_BEGIN}\n{reasoning}\n{_END}\n\n{answer}" if reasoning.strip() else answer

@@ -47,6 +47,10 @@ class ReasoningMarks(NamedTuple):
     end: str
     none: str
 
+    def begun(self) -> ReasoningMarks:
+        """Those behind a prompt that has begun the reasoning."""
+        return self._replace(begin="")
+
 
 class TurnFrames:
     """What a template writes around turns. ``thinking`` are the variables with which it begins to reason, where ``variables`` are those
@@ -98,12 +102,13 @@ class TurnFrames:
 
     def reasoning(self) -> ReasoningMarks:
         """What the template writes around reasoning that is given apart from the answer; else the marks of a block before the answer that
-        it takes out; else those that most models write. The prompt may have begun the block."""
+        it takes out; else of one that it names; else those that most models write. The prompt may have begun the block."""
         apart = Message(role="assistant", content=ANSWER, reasoning=_THOUGHT)
         before, thought, after = self._rendered((_QUESTION, apart), CLOSED, []).partition(_THOUGHT)
         if thought and ANSWER in after and before.startswith(self.asked):
             return ReasoningMarks(before.removeprefix(self.asked), after[: after.index(ANSWER)], self.opening.read)
-        begin, end = next(filter(self._takes_out, _BLOCKS), _BLOCKS[0])
+        named = next((block for block in _BLOCKS if block[0].strip() in self._template), _BLOCKS[0])
+        begin, end = next(filter(self._takes_out, _BLOCKS), named)
         begun = self.asked.rstrip().endswith(begin.strip())
         return ReasoningMarks("" if begun else begin, end, self.opening.read)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -68,7 +68,7 @@ def enrol(deps: Dependencies, change: IdentityChange, by: str, signature: Signat
         people = anchored_identities(work)
         _refuse_known_key(people, change.public_key)
         require_change_signed(people, change, signature)
-        return add_person(work, change, by, now, signature)
+        return add_person(work, change, by, now, signature, people)
 
 
 def addition(tenant: str, name: str, roles: Iterable[Role], public_key: str) -> IdentityChange:
@@ -76,8 +76,10 @@ def addition(tenant: str, name: str, roles: Iterable[Role], public_key: str) -> 
     return IdentityChange(tenant=tenant, identity=name, change="add", roles=tuple(sorted(roles)), public_key=public_key)
 
 
-def add_person(work: UnitOfWork, change: IdentityChange, by: str, now: datetime, signature: Signature | None) -> Identity:
-    """Writes an identity and the event that tells who admitted it, or who proposes it."""
+def add_person(
+    work: UnitOfWork, change: IdentityChange, by: str, now: datetime, signature: Signature | None, people: Sequence[Identity]
+) -> Identity:
+    """Writes an identity and the event that tells who admitted it, or who proposes it. ``people``: the tenant's, as anchored."""
     identity = Identity(
         tenant=change.tenant,
         name=change.identity,
@@ -86,7 +88,7 @@ def add_person(work: UnitOfWork, change: IdentityChange, by: str, now: datetime,
         created_at=now,
         admitted_by=(signature.identity,) if signature else (),
     )
-    dual = auth.is_dual_control(anchored_identities(work))
+    dual = auth.is_dual_control(people)
     identity = identity.model_copy(update={"pending": dual and identity.decides})
     work.identities.add(identity)
     facts: Facts = {"roles": ",".join(change.roles), "public_key": change.public_key, "dual_control": dual}

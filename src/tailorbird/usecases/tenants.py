@@ -23,6 +23,7 @@ from tailorbird.domain.quota import Period, QuotaLimits, Storage, Usage, window_
 from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.system.source_access import SourceAccess
+from tailorbird.usecases.anchored_rows import anchored_identities
 from tailorbird.usecases.audit_events import Facts, record, require_host
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.identities import add_person, addition, require_signed_by
@@ -91,9 +92,10 @@ def add_tenant(deps: Dependencies, actor: Actor, name: Name, people: People, lim
         system.tenants.add(tenant)
         system.events.append([_event("tenant.created", tenant, actor, deps)])
     with deps.ledger.work(name) as work:
+        admitted = list(anchored_identities(work))
         for person in _root_first(people):
             change = addition(name, person.name, person.roles, person.public_key)
-            add_person(work, change, f"{actor.tenant}/{actor.name}", now, person.signature)
+            admitted.append(add_person(work, change, f"{actor.tenant}/{actor.name}", now, person.signature, admitted))
     return tenant
 
 

@@ -28,12 +28,14 @@ def chats(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ChatTokenizer]:
     return {name: ChatTokenizer(folder, thinking=True) for name, folder in folders.items()}
 
 
-def written(chat: ChatTokenizer, text: str, *, max_tokens: int = 99, stop: tuple[str, ...] = ()) -> tuple[list[Chunk], GenerationJob]:
+def written(
+    chat: ChatTokenizer, text: str, *, max_tokens: int = 99, stop: tuple[str, ...] = (), constraint: Any = None
+) -> tuple[list[Chunk], GenerationJob]:
     """The pieces of an answer for which the model writes ``text``."""
     told: list[Chunk] = []
     sequence: Any = SimpleNamespace(tokens=[], prompt=0, cached=0)
     holding: Any = SimpleNamespace(end=lambda: True, live=True)
-    drawer = RowSampler(Sampling(max_tokens=max_tokens, stop=stop, logprobs=0))
+    drawer = RowSampler(Sampling(max_tokens=max_tokens, stop=stop, logprobs=0), constraint=constraint)
     job = GenerationJob(sequence, GenerationFormat(chat, drawer, 5000), holding, lambda chunk: told.append(chunk) or True)
     for token in chat.tokenizer.encode(text, add_special_tokens=False).ids:
         job.choose(SampledToken(token, -0.5))
@@ -92,5 +94,19 @@ def test_stop_strings_and_grammars_are_about_the_answer(chats: dict[str, ChatTok
     assert job.drawer is not None
     assert job.drawer.waits
     _, job = written(chats[SWITCHED], "<think>\nhm</think>")
+    assert job.drawer is not None
+    assert not job.drawer.waits
+
+
+def test_under_a_grammar_reasoning_is_begun_for_the_model(chats: dict[str, ChatTokenizer]) -> None:
+    """Were it left to the model, an answer at once would be known as one when its first token had been drawn without the grammar."""
+    for name in (SWITCHED, UNCLOSED):
+        chat = chats[name]
+        assert chat.tokenizer.decode(chat.reasoning_begun(), skip_special_tokens=False) == "<think>"
+    assert chats[BEGUN].reasoning_begun() == []
+    told, job = written(chats[SWITCHED], '{"a": 1}', constraint=object())
+    assert (told, job.drawer is not None and job.drawer.waits) == ([], True)
+    told, job = written(chats[SWITCHED], "hm\n</think>\n\n{", constraint=object())
+    assert "".join(chunk.text for chunk in told) == "{"
     assert job.drawer is not None
     assert not job.drawer.waits

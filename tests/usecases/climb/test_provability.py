@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import yaml
 
 from support.release import manifest
 from support.usecases import write_objective
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
 from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.domain.ladder import Choice, Ladder
+from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.preflight import PreflightSeverity
 from tailorbird.objective import write_template
 from tailorbird.testing import MemoryModelReader
 from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.climb import provability
 from tailorbird.usecases.climb.provability import thin_labels_finding
 from tailorbird.usecases.runs import submit as climbing
 
@@ -182,3 +187,9 @@ def test_labels_that_a_split_hardly_holds_are_named() -> None:
 
 def test_labels_that_are_rare_or_evenly_split_are_not_named() -> None:
     assert thin_labels_finding(_counted(login=(100, 20, 20), rare=(10, 0, 1), trouble=(40, 7, 9))) is None
+
+
+def test_reasoning_is_no_part_of_a_perfect_answer() -> None:
+    row = SimpleNamespace(id=digest_of("row"), target="<think>\nhm\n</think>\n\nYes.")
+    asked = SimpleNamespace(task=SimpleNamespace(kind=TaskKind.GENERATE))
+    assert provability._perfect(cast(Any, row), cast(Any, None), cast(Any, asked)).answer == "Yes."

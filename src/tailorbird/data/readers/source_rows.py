@@ -31,7 +31,7 @@ from tailorbird.text.conversations import fold_turns
 from tailorbird.text.data_licences import clash
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.pseudonyms import pseudonym
-from tailorbird.text.thought_blocks import answer_of, split_reasoning, with_reasoning
+from tailorbird.text.thought_blocks import answer_of, ends_within, split_reasoning, with_reasoning
 
 
 def row_id(text: str, target: str) -> Digest:
@@ -168,7 +168,10 @@ def reasoned(content: str, item: dict[str, Any] | None = None, *, thinking: bool
     """An answer with the reasoning before it, or without."""
     within, answer = split_reasoning(content)
     apart = next((value for name in _REASONING if isinstance(value := (item or {}).get(name), str) and is_unicode(value)), "")
-    return with_reasoning(within or apart.strip("\n"), answer) if thinking else answer
+    reasoning = within or apart.strip("\n")
+    if thinking and ends_within(reasoning):
+        raise UnusableRecord("reasoning_unclear", "the reasoning holds the mark that ends it: where the answer begins cannot be told")
+    return with_reasoning(reasoning, answer) if thinking else answer
 
 
 class RowBuilder:

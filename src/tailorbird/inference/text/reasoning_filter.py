@@ -7,9 +7,6 @@ from tokenizers.decoders import DecodeStream
 
 from tailorbird.text.turn_frames import ReasoningMarks
 
-#: Tokens that reasoning may take; what is asked for (``max_tokens``) counts the answer.
-REASONING_TOKENS = 1024
-
 
 class ReasoningFilter:
     """Finds where the answer begins: behind the end of reasoning that the prompt or the model has begun, behind what stands in its stead,

@@ -6,6 +6,7 @@ tokenizer_config.json. A model that is served by another template than it learne
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -115,7 +116,7 @@ def _past_turn(subject: PreflightContext, messages: tuple[Message, ...], ours: s
 def _proofs(subject: PreflightContext) -> list[PreflightFinding]:
     """Whether the template itself, laying whole conversations out, has the answer where it is learned. Trainers that render conversations
     take their masks from that; here a prompt is what is served, and the mask what follows it."""
-    step = max(1, len(subject.job.train) // _PROVEN)
+    step = max(1, math.ceil(len(subject.job.train) / _PROVEN))
     unproven = otherwise = looked = 0
     for example in subject.job.train[::step]:
         messages = subject.encoder.turns(messages_for_row(subject.job.prompt, example.text, example.context))
