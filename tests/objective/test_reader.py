@@ -405,6 +405,13 @@ def test_labels_are_scored_without_reasoning() -> None:
     assert (error.line, "nothing is reasoned before them" in error.message) == (9, True)
 
 
+def test_memorisation_is_not_measured_of_a_model_that_reasons() -> None:
+    text = changed("kind: classify", "kind: generate\n  thinking: on")
+    text = text.replace("accuracy", "token_f1").replace("recall[compromised_card]", "exact_match")
+    error = refused(text.replace("limits:\n", "limits:\n  memorisation: {max_extractable: 0}\n"))
+    assert "what a model that reasons has memorised" in error.message
+
+
 def test_what_is_learned_of_conversations() -> None:
     chats = changed("kind: classify", "kind: generate\n  learn: all").replace("label: category", "messages: chat")
     chats = chats.replace("accuracy", "token_f1").replace("recall[compromised_card]", "exact_match")

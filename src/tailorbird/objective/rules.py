@@ -56,6 +56,9 @@ def _task_faults(file: ObjectiveFile) -> list[Fault]:
     if task.thinking and task.kind is not TaskKind.GENERATE:
         what = f"a task of kind {task.kind.value} scores its answers: nothing is reasoned before them"
         faults.append(Fault(file.line_of("task.thinking"), what, "remove `thinking`, or use kind: generate"))
+    if task.thinking and file.objective.limits.memorisation is not None:
+        what = "planted strings are learned without reasoning before them: what a model that reasons has memorised is not measured by them"
+        faults.append(Fault(file.line_of("limits.memorisation"), what, "remove `limits.memorisation`, or `thinking`"))
     if task.format is not None:
         faults += _format_faults(task.format, task.kind, file.line_of("task.format"))
     return faults
