@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tailorbird.domain.errors import Exhausted
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.registry import perform
 from tailorbird.usecases.snapshots.report import inspect_uploaded
+from tailorbird.usecases.uploads import uploads_folder
 
 RAW = {"content-type": "application/octet-stream"}
 
@@ -132,6 +133,23 @@ def test_uploads_of_a_tenant_take_turns(deps: Dependencies) -> None:
         return count, [answer.status_code for answer in await asyncio.gather(*sent)]
 
     assert ask(deps, story, "author") == (4, [200] * 9)
+
+
+def test_an_upload_that_ends_while_another_begins_stops_nothing(deps: Dependencies, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders left behind are looked for at each upload; one that its own upload cleared away in that moment was an error of the disk."""
+    uploads = uploads_folder(deps, "acme")
+    (uploads / "left").mkdir(parents=True)
+    listed = Path.iterdir
+
+    def ends_meanwhile(folder: Path) -> Iterator[Path]:
+        for path in list(listed(folder)):
+            if path.parent == uploads:
+                path.rmdir()
+            yield path
+
+    monkeypatch.setattr(Path, "iterdir", ends_meanwhile)
+    answer = ask(deps, lambda client: client.post("/api/artifacts", content=b"a,b", headers=RAW), "author")
+    assert (answer.status_code, (uploads / "left").exists()) == (200, False)
 
 
 def test_a_body_of_very_many_values_is_refused(deps: Dependencies) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -18,7 +17,7 @@ from tailorbird.api.openapi import SESSION
 from tailorbird.api.request_body import require_type, stream_body
 from tailorbird.api.sessions import SessionActors, TenantTurns, answer_with
 from tailorbird.domain.errors import Unavailable
-from tailorbird.system.files import private_folder
+from tailorbird.system.files import clear_stale, private_folder
 from tailorbird.usecases.audit_events import permit
 from tailorbird.usecases.storage_quota import require_room
 from tailorbird.usecases.uploads import Stored, keep_upload, uploads_folder
@@ -29,8 +28,6 @@ LARGEST_FILE = 2**30
 _UPLOADS_EACH, _WAITING_EACH = 4, 64
 #: Bytes that are gathered before they are written.
 _PART = 2**20
-#: After so long what an upload left behind when its process was killed is cleared away.
-_STALE_SECONDS = 24 * 3600.0
 _FILE = "file"
 
 
@@ -99,9 +96,7 @@ def _make_folder(uploads: Path) -> Path:
     """A folder beside the artifacts' own place, which has room for them."""
     try:
         private_folder(uploads)
-        for left in uploads.iterdir():
-            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
+        clear_stale(uploads.iterdir())
         return Path(mkdtemp(dir=uploads))
     except OSError as error:
         raise _no_place(error) from None

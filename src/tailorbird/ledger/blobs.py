@@ -10,8 +10,6 @@ import errno
 import hashlib
 import io
 import re
-import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +18,7 @@ from typing import IO, Any, Protocol
 from uuid import uuid4
 
 from tailorbird.domain.errors import Conflict, Unavailable
-from tailorbird.system.files import OWNER_READS, flush, flush_path, private_folder
-
-#: Unfinished work of processes that died is cleared away after a day.
-_STALE_SECONDS = 86_400.0
+from tailorbird.system.files import OWNER_READS, clear_stale, flush, flush_path, private_folder
 
 _BLOB = re.compile(r"/?(?P<first>[0-9a-f]{2})/(?P<second>[0-9a-f]{2})/(?P=first)(?P=second)[0-9a-f]{60}$")
 
@@ -202,21 +197,8 @@ def unfinished(folder: Path) -> Path:
     """A fresh name in ``folder`` for work that is renamed when it is whole; clears away what dead processes left there long ago."""
     nursery = folder / "unfinished"
     private_folder(nursery)
-    for left in nursery.iterdir():
-        _clear_if_stale(left)
+    clear_stale(nursery.iterdir())
     return nursery / uuid4().hex
-
-
-def _clear_if_stale(left: Path) -> None:
-    try:
-        if time.time() - left.stat().st_mtime < _STALE_SECONDS:
-            return
-    except FileNotFoundError:  # another process finished it, or cleared it away
-        return
-    if left.is_dir():
-        shutil.rmtree(left, ignore_errors=True)
-    else:
-        left.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
+import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -13,6 +16,8 @@ from tailorbird.domain.value import Digest
 
 #: Modes of what is written: for its owner alone; files that never change cannot be written either.
 OWNER_FOLDER, OWNER_FILE, OWNER_READS = 0o700, 0o600, 0o400
+#: After so long, unfinished work is that of a process that was killed.
+_STALE_SECONDS = 24 * 3600.0
 #: What a mode grants to anybody but the owner.
 EVERYBODY_ELSE = 0o077
 
@@ -70,6 +75,15 @@ def remove_folder(folder: Path) -> int:
         with suppress(FileNotFoundError):
             folder.rmdir()
     return count
+
+
+def clear_stale(paths: Iterable[Path]) -> None:
+    """Removes those of ``paths`` that nobody has changed for a day: unfinished work of processes that were killed. What its owner finishes
+    or clears away meanwhile is no error, and what cannot be removed stays."""
+    for path in paths:
+        with suppress(OSError):
+            if time.time() - path.lstat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def is_open_to_others(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.ledger import open_artifacts
 from tailorbird.processes import StepWorker
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.erasure import erase
+from tailorbird.usecases.erasure import erase, upload_search
 from tailorbird.usecases.erasure.local_copies import clear_copies, follow_erasures
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
 from tailorbird.usecases.registry import perform
@@ -173,6 +174,28 @@ def test_an_upload_that_is_under_way_is_searched(deps: Dependencies, author: Act
     forget(deps, admin)
     left = sorted((place.parent.parent.name, place.read_bytes()) for place in (deps.workspace / "uploads").rglob("file"))
     assert left == [("acme", b"nothing of hers"), ("globex", ROWS)]
+
+
+def test_an_upload_that_ends_during_the_search_is_found(
+    deps: Dependencies, author: Actor, admin: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole files were searched first: one that became whole after that was in neither list."""
+    upload(deps, author, ROWS)
+    listed = upload_search.uploaded
+    place = uploads_folder(deps, "acme") / uuid4().hex
+    place.mkdir(parents=True)
+    (place / "file").write_bytes(ROWS + b"what is the fee,fee,Grace Hopper\n")
+
+    def ends_meanwhile(deps: Dependencies, tenant: str) -> set[Digest]:
+        found = listed(deps, tenant)
+        if place.exists():
+            keep_upload(deps, author, place)
+            shutil.rmtree(place)
+        return found
+
+    monkeypatch.setattr(upload_search, "uploaded", ends_meanwhile)
+    forget(deps, admin)
+    assert not uploads_of(deps)
 
 
 def test_another_machine_follows(deps: Dependencies, author: Actor, admin: Actor, tmp_path: Path) -> None:

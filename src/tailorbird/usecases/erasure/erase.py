@@ -37,7 +37,6 @@ from tailorbird.usecases.erasure.review_erasure import Sheets, find_answers, for
 from tailorbird.usecases.erasure.snapshot_rewrite import rewrite
 from tailorbird.usecases.erasure.upload_search import (
     UploadsFound,
-    clear_uploads_under_way,
     find_uploads,
     forget_uploads,
     runs_over,
@@ -105,7 +104,6 @@ def _erase(deps: Dependencies, actor: Actor, subject: str) -> Erasure:
         found = theirs.found
         rewritten = tuple(_rewrite(deps, actor, asked, digest, found, secret) for digest in found)
         asked = _write_certificate(deps, actor, asked, theirs, rewritten, secret)
-    clear_uploads_under_way(theirs.uploads)
     certificate = show_certificate(deps, actor, asked.id).certificate
     for digest in certificate.purged:
         deps.artifacts.destroy(digest)

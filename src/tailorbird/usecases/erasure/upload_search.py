@@ -7,6 +7,7 @@ theirs as a whole: it is a copy, and can be sent again without them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,18 +25,26 @@ from tailorbird.usecases.uploads import Upload, readable_upload, uploads_folder
 
 
 class UploadsFound(NamedTuple):
-    """Uploaded files that hold something of the person, those that could not be searched, and folders of uploads under way that do."""
+    """Uploaded files that hold something of the person, those that could not be searched, and how many uploads under way did."""
 
     theirs: frozenset[Digest] = frozenset()
     unread: frozenset[Digest] = frozenset()
-    folders: tuple[Path, ...] = ()
+    under_way: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.theirs or self.folders)
+        return bool(self.theirs or self.under_way)
 
 
 def find_uploads(deps: Dependencies, tenant: str, quotes: TextFinder) -> UploadsFound:
-    """Searches every file that the tenant has uploaded, whole or under way. Raises Corrupt, Unavailable."""
+    """Searches every file that the tenant has uploaded, whole or under way. Raises Corrupt, Unavailable.
+
+    Those under way that hold something of the person are removed at once, and first: their sender is refused, and can send the file without
+    the person. One that became whole before is found among the whole ones.
+    """
+    under_way = 0
+    for folder in _under_way(deps, tenant, quotes):
+        remove_folder(folder)
+        under_way += 1
     theirs, unread = set[Digest](), set[Digest]()
     for digest in sorted(uploaded(deps, tenant)):
         found = _in_artifact(deps, digest, quotes)
@@ -43,7 +52,7 @@ def find_uploads(deps: Dependencies, tenant: str, quotes: TextFinder) -> Uploads
             unread.add(digest)
         elif found:
             theirs.add(digest)
-    return UploadsFound(frozenset(theirs), frozenset(unread), tuple(_under_way(deps, tenant, quotes)))
+    return UploadsFound(frozenset(theirs), frozenset(unread), under_way)
 
 
 def uploaded(deps: Dependencies, tenant: str) -> set[Digest]:
@@ -72,12 +81,6 @@ def forget_uploads(work: UnitOfWork, files: Set[Digest]) -> None:
     work.records.forget(Upload, [digest_of(Upload(file=digest)) for digest in files])
 
 
-def clear_uploads_under_way(found: UploadsFound) -> None:
-    """Removes what is being uploaded: its sender is refused, and can send the file without the person."""
-    for folder in found.folders:
-        remove_folder(folder)
-
-
 def _in_artifact(deps: Dependencies, digest: Digest, quotes: TextFinder) -> bool | None:
     """Whether the file holds something of the person; None where it cannot be searched."""
     with readable_upload(deps, digest) as path:
@@ -87,8 +90,9 @@ def _in_artifact(deps: Dependencies, digest: Digest, quotes: TextFinder) -> bool
 def _under_way(deps: Dependencies, tenant: str, quotes: TextFinder) -> Iterator[Path]:
     place = uploads_folder(deps, tenant)
     for folder in sorted(place.iterdir()) if place.is_dir() else ():
-        if any(path.is_file() and _in_file(path, quotes) for path in folder.rglob("*")):
-            yield folder
+        with suppress(FileNotFoundError):  # it ended, or was broken off, meanwhile
+            if any(path.is_file() and _in_file(path, quotes) for path in folder.rglob("*")):
+                yield folder
 
 
 def _in_file(path: Path, quotes: TextFinder) -> bool | None:

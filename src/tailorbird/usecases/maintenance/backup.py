@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from tailorbird.domain.event import Checkpoint, Event
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.artifacts import ArtifactStore, SealableStore
-from tailorbird.system.files import OWNER_FILE, digest_file, flush, flush_path, is_open_to_others, private_folder
+from tailorbird.system.files import OWNER_FILE, clear_stale, digest_file, flush, flush_path, is_open_to_others, private_folder
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.maintenance.audit import check_log, log_key, log_public_key, make_checkpoint
@@ -42,8 +41,6 @@ _MANIFEST, _SETTINGS, _LEDGER, _KEYS = "manifest.json", "settings.yaml", "ledger
 #: The signature of the manifest by the key of the log, beside it; and the purpose that is signed for.
 _SIGNATURE, _PURPOSE = "manifest.sig.json", "backup"
 _UNFINISHED = ".unfinished-"
-#: What a killed backup left is cleared away after a day.
-_STALE_SECONDS = 86_400.0
 
 
 class BackupManifest(Value):
@@ -288,9 +285,7 @@ def _record_restored(deps: Dependencies, found: FoundBackup) -> None:
 def _built(place: Path, name: str) -> Iterator[Path]:
     """A folder below ``place`` that is called ``name`` only if the block ends well. Raises Conflict when that is taken."""
     private_folder(place)
-    for left in place.glob(f"{_UNFINISHED}*"):
-        if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
+    clear_stale(place.glob(f"{_UNFINISHED}*"))
     unfinished = place / f"{_UNFINISHED}{uuid4().hex}"
     private_folder(unfinished)
     try:
