@@ -30,6 +30,7 @@ from tailorbird.planning import PlanInputs
 from tailorbird.planning.time_and_cost import scoring_seconds
 from tailorbird.ports.engine import LocalEngine
 from tailorbird.text.prompt_rendering import messages_for_row
+from tailorbird.usecases.climb.base_candidates import label_lengths
 
 #: Rows asked one by one and in batches, and how often: each round with rows of its own, since the engine keeps what it has read.
 ALONE, BATCHED, ROUNDS = 16, 96, 2
@@ -153,6 +154,7 @@ def _profile(engine: LocalEngine, prompt: PromptSpec, data: Sequence[tuple[str, 
 
     empty = count([""])[0]
     prompts, targets = count([text for text, _ in data[:400]]), [one - empty + 1 for one in count([target for _, target in data[:400]])]
+    listed, trie = label_lengths(labels, lambda texts: [one - empty + 1 for one in count(texts)])
     return TokenProfile(
         shared_prefix=max(0, empty - 5),
         prompt_mean=fmean(prompts),
@@ -160,7 +162,8 @@ def _profile(engine: LocalEngine, prompt: PromptSpec, data: Sequence[tuple[str, 
         prompt_max=max(prompts),
         target_mean=fmean(targets) if labels else _TOKENS,
         target_max=max(targets) if labels else _TOKENS,
-        label_trie=sum(one - empty + 1 for one in count(labels)) if labels else 0,
+        label_trie=trie,
+        label_list=listed,
         row_sd=pstdev(prompts),
     )
 

@@ -33,7 +33,9 @@ def llama(hidden: int, layers: int, intermediate: int, keys: int, **shape: int) 
 
 SMALL = llama(576, 30, 1536, 192, parameters=134_515_008)
 MACHINE = Machine(cores=2, memory_gb=24.0, fp32_gflops=146.0, bf16_gflops=435.0, fast_bf16=True)
-TOKENS = TokenProfile(shared_prefix=24, prompt_mean=42.0, prompt_p95=60, prompt_max=92, target_mean=4.0, target_max=7, label_trie=35)
+TOKENS = TokenProfile(
+    shared_prefix=24, prompt_mean=42.0, prompt_p95=60, prompt_max=92, target_mean=4.0, target_max=7, label_trie=35, label_list=35
+)
 
 
 def manifest(train: int = 480, dev: int = 180, labels: dict[str, SplitCounts] = LABELS) -> SnapshotManifest:

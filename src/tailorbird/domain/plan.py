@@ -181,7 +181,8 @@ class TokenProfile(Value):
     (template, instruction).
 
     ``prompt_*`` count a whole rendered prompt, prefix included; ``target_*`` an answer with its end-of-turn token.
-    ``label_trie`` counts the nodes of the labels' token trie (0 without labels). ``row_sd`` is the standard deviation of whole rows.
+    ``label_trie`` counts the nodes of the labels' token trie, ``label_list`` the tokens of all labels in a list (0 without labels).
+    ``row_sd`` is the standard deviation of whole rows.
     ``earlier_mean`` counts tokens of earlier answers in a conversation that are learned, too (``learn: all``).
     """
 
@@ -192,6 +193,7 @@ class TokenProfile(Value):
     target_mean: float
     target_max: int
     label_trie: int
+    label_list: int = Field(default=0, exclude_if=lambda value: not value)
     row_sd: float = 0.0
     earlier_mean: float = Field(default=0.0, exclude_if=lambda value: not value)
 

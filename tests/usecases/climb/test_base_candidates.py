@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.climb.base_candidates import label_lengths
 from tailorbird.usecases.releases.load_verification import admit
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.what_if import PlanChange, replan
@@ -103,3 +104,15 @@ def test_bases_that_are_all_too_large_are_refused_before_they_are_fetched(deps: 
         climbing.plan(deps, author, path, SILENT)
     assert refused.value.error_code == "no_rung"
     assert not list(deps.models.own.glob("*"))
+
+
+def test_what_labels_begin_with_alike_is_counted_once() -> None:
+    """The tokens of all labels were taken for the nodes of their trie: scoring 77 labels was estimated at 1.7 times what it takes."""
+    labels = ("card arrival", "card not working", "cash withdrawal", "card arrival date")
+
+    def count(texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) + 1 for text in texts]  # a token a word, and the end
+
+    nodes = {tuple((*label.split(), "end")[:length]) for label in labels for length in range(1, len(label.split()) + 2)}
+    assert label_lengths(labels, count) == (14, len(nodes)) == (14, 11)
+    assert label_lengths((), count) == (0, 0)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise, takewhile
 from pathlib import Path
 from statistics import fmean, pstdev
 
@@ -21,6 +23,7 @@ from tailorbird.text.conversations import unfold_turns
 from tailorbird.text.prompt_rendering import messages_for_row
 from tailorbird.usecases.steps.step_context import StepContext
 
+_WORDS = re.compile(r"[^\W_]+|[\W_]")
 #: Bytes a weight of an encoder as it is fetched.
 _WEIGHT = 4
 
@@ -156,7 +159,7 @@ def token_profile(context: StepContext, base: BaseModelRef) -> TokenProfile:
     prompts = _count(context, base, prompt, [row.text for row in sample])
     targets = [count - empty + 1 for count in _count(context, base, prompt, [row.target for row in sample])]
     labels = (context.manifest.label_sets or context.manifest.labels) if context.objective.task.kind is TaskKind.CLASSIFY else ()
-    trie = sum(count - empty + 1 for count in _count(context, base, prompt, labels)) if labels else 0
+    listed, trie = label_lengths(labels, lambda texts: [count - empty + 1 for count in _count(context, base, prompt, texts)])
     ordered = sorted(prompts)
     return TokenProfile(
         shared_prefix=max(0, empty - 5),
@@ -166,9 +169,27 @@ def token_profile(context: StepContext, base: BaseModelRef) -> TokenProfile:
         target_mean=fmean(targets),
         target_max=max(targets),
         label_trie=trie,
+        label_list=listed,
         row_sd=pstdev([prompt + target for prompt, target in zip(prompts, targets, strict=True)]),
         earlier_mean=_earlier_mean(context, base, sample, empty),
     )
+
+
+def label_lengths(labels: Sequence[str], count: Callable[[Sequence[str]], list[int]]) -> tuple[int, int]:
+    """Tokens of ``labels`` in a list, and nodes of their token trie: whole words that a label begins with like the one before it, in order
+    of text, are counted once. ``count`` counts the tokens of texts, each with the one that ends it."""
+    if not labels:
+        return 0, 0
+    ordered = sorted(labels)
+    shared = [_words_shared(*pair) for pair in pairwise(ordered)]
+    listed = sum(count(ordered))
+    return listed, listed - sum(tokens - 1 for tokens in count([text for text in shared if text]))
+
+
+def _words_shared(one: str, other: str) -> str:
+    """The words that both begin with."""
+    pairs = zip(_WORDS.findall(one), _WORDS.findall(other), strict=False)
+    return "".join(word for word, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)).rstrip()
 
 
 def _earlier_mean(context: StepContext, base: BaseModelRef, rows: tuple[Row, ...], empty: int) -> float:
