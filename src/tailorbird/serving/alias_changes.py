@@ -35,10 +35,9 @@ class FolderWatch:
             raise OSError(code, os.strerror(code), str(folder))
 
     def drain(self) -> None:
-        """Reads pending notices, so that the descriptor is readable again only after a further write."""
+        """Reads pending notices; where there are more than one reading takes, the descriptor stays readable."""
         with suppress(BlockingIOError):
-            while os.read(self.descriptor, _MOST_BYTES):
-                pass
+            os.read(self.descriptor, _MOST_BYTES)
 
     def close(self) -> None:
         """Ends the watch."""
