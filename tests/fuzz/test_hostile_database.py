@@ -235,6 +235,21 @@ class HostileDatabase(RuleBasedStateMachine):
         with self._hostile():
             self._edit(table, drop)
 
+    @rule(left=st.sampled_from(["admin", "admin-2"]))
+    def leave_one_admin_alone(self, left: str) -> None:
+        """The other's row is deleted, and who is left lets an approver in: what needs two admins is not done by one."""
+        other = {"admin": "admin-2", "admin-2": "admin"}[left]
+        with self._hostile():
+            self._edit("identities", lambda rows: rows.pop(other))
+        before = self._guest()
+        self.let_in(left, Role.APPROVER)
+        after = self._guest()
+        assert after == before or after is None or after.pending, "one admin let an approver in"
+
+    def _guest(self) -> Identity | None:
+        found: Identity | None = self.store.state.get(("acme", "identities"), {}).get("guest")
+        return found
+
     @rule(name=st.sampled_from(NAMES))
     def swap_a_key(self, name: str) -> None:
         public = auth.public_key(self.house.mallory)
@@ -330,10 +345,12 @@ class HostileDatabase(RuleBasedStateMachine):
     @contextmanager
     def _honest(self) -> Iterator[None]:
         """Somebody does something, or is refused; then the witness is told. In a record that somebody wrote into, more may be refused."""
+        before = self.store.state
         with suppress(TailorbirdError):
             yield
         self._nothing_unapproved()
         self._ship()
+        self._follow(before)
 
     @contextmanager
     def _hostile(self) -> Iterator[None]:
@@ -345,7 +362,25 @@ class HostileDatabase(RuleBasedStateMachine):
         self.touched = _material(self.store.state) != _material(self.left)
         self.deps = self.house.opened(self.store)
         assert bool(check_log(self.deps).problems or find_forks(self.deps)) == self.touched
+        written = self.store.state
         self._nothing_unapproved()
+        self._follow(written)
+
+    def _follow(self, before: Any) -> None:
+        """What people did to rows that nobody had written into belongs to what must stand there, too: a refused load is in the log."""
+        if not self.touched:
+            return
+        after, left = _material(self.store.state), _material(self.left)
+        was = _material(before)
+        for place in after.keys() | was.keys():
+            mine, then, now = left.get(place, {}), was.get(place, {}), after.get(place, {})
+            if place[1] in LOG:
+                left[place] = now if mine == then else mine
+                continue
+            left[place] = dict(mine)
+            for key in [key for key in then.keys() | now.keys() if then.get(key) != now.get(key) and then.get(key) == mine.get(key)]:
+                left[place] = {k: v for k, v in left[place].items() if k != key} | ({key: now[key]} if key in now else {})
+        self.left = self.left | left
 
     def _ship(self) -> None:
         with suppress(TailorbirdError):

@@ -219,6 +219,26 @@ def test_a_row_that_is_hidden_among_the_anchors_is_missed(ledger: Ledger, raw: R
         work.anchors.all_of("identity")
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE anchor_nodes SET hash = '" + "ab" * 32 + "' WHERE level = 3",
+        "DELETE FROM anchor_nodes",
+        "INSERT INTO anchor_nodes (level, number, hash) VALUES (0, 70000, '" + "ab" * 32 + "')",
+        "DELETE FROM anchored_rows WHERE name = 'identity/ada'",
+    ],
+)
+def test_nodes_that_somebody_edited_are_counted(ledger: Ledger, raw: Raw, statement: str) -> None:
+    """Rows and log were compared with one another, and the nodes that look-ups go by with neither: an edit stopped admission unnamed."""
+    with ledger.work("acme") as work:
+        work.identities.add(person())
+    with ledger.system(write=False) as system:
+        assert system.anchors.altered_nodes() == 0
+    raw(statement)
+    with ledger.system(write=False) as system:
+        assert system.anchors.altered_nodes() > 0
+
+
 @pytest.fixture
 def sealed(url: str, tmp_path: Path, clock: SetClock) -> Ledger:
     return open_ledger(url, clock, KeyFileSealer(tmp_path / "workspace"))

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from tailorbird.crypto.canonical_json import digest_of, plain_json, short
 from tailorbird.crypto.merkle import Node
-from tailorbird.crypto.state_tree import TOP, StateStore, bucket_of, changed_nodes, place_of, root_over, state_root
+from tailorbird.crypto.state_tree import EMPTY_STATE, TOP, StateStore, bucket_of, changed_nodes, nodes_over, place_of, root_over, state_root
 from tailorbird.domain.deployment import Alias
 from tailorbird.domain.errors import Corrupt
 from tailorbird.domain.event import AnchoredRow, Event
@@ -23,6 +23,7 @@ from tailorbird.domain.value import Digest, Value
 
 #: In place of a name: every row of the tenant.
 EVERY_ROW = "*"
+_NO_ROWS = bytes.fromhex(EMPTY_STATE)
 
 
 def _digest(value: Value) -> Digest:
@@ -138,6 +139,10 @@ class AnchorStore(StateStore, Protocol):
         """Every anchored row."""
         ...
 
+    def all_nodes(self) -> Mapping[Node, bytes]:
+        """The hash of every node; empty ones may be left out."""
+        ...
+
 
 @dataclass(frozen=True)
 class AnchorUpdate:
@@ -193,6 +198,13 @@ def rows_of_kind(store: AnchorStore, state: str, tenant: str, kind: str) -> dict
     if root_over({place_of(*key): digest for key, digest in rows.items()}) != state:
         raise state_corrupt()
     return {name: digest for (owner, name), digest in rows.items() if owner == tenant and name.partition("/")[0] == kind}
+
+
+def altered_nodes(store: AnchorStore) -> int:
+    """How many nodes of the state tree are not what the anchored rows make. A look-up of a row beside one of them is refused."""
+    rows = {place_of(row.tenant, row.name): row.digest for row in store.all() if row.digest is not None}
+    made, kept = nodes_over(rows), store.all_nodes()
+    return sum(made.get(node, _NO_ROWS) != kept.get(node, _NO_ROWS) for node in made.keys() | kept.keys())
 
 
 def row_changed(tenant: str, names: Sequence[str]) -> Corrupt:

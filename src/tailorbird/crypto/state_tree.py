@@ -60,10 +60,16 @@ def state_root(store: StateStore, buckets: Mapping[int, Bucket]) -> str:
 
 def root_over(rows: Mapping[str, Digest]) -> str:
     """The root over all rows by place, made from nothing."""
+    return nodes_over(rows).get(TOP, _EMPTY).hex()
+
+
+def nodes_over(rows: Mapping[str, Digest]) -> dict[Node, bytes]:
+    """Every node over all rows by place, made from nothing; empty ones are left out."""
     buckets: dict[int, Bucket] = {}
     for place, digest in rows.items():
         buckets.setdefault(bucket_of(place), {})[place] = digest
-    return _fold({Node(0, number): _bucket_hash(found) for number, found in buckets.items()}, {}).get(TOP, _EMPTY).hex()
+    leaves = {Node(0, number): _bucket_hash(found) for number, found in buckets.items()}
+    return leaves | _fold(leaves, {})
 
 
 def _siblings(buckets: Iterable[int]) -> set[Node]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from sqlalchemy import Connection
 
-from tailorbird.crypto.anchored_rows import anchored_row, differing_rows, rows_of_kind
+from tailorbird.crypto.anchored_rows import altered_nodes, anchored_row, differing_rows, rows_of_kind
 from tailorbird.domain.event import AnchoredRow, LogHead
 from tailorbird.domain.identity import Identity, Session, Tenant
 from tailorbird.domain.value import Digest, Value
@@ -58,6 +58,10 @@ class AnchorBook:
     def anchored(self) -> Iterator[AnchoredRow]:
         """What is kept for look-ups."""
         return StoredAnchors(self._connection).all()
+
+    def altered_nodes(self) -> int:
+        """How many nodes of the tree over the anchored rows are not what those make. Raises Corrupt for one that cannot be read."""
+        return altered_nodes(StoredAnchors(self._connection))
 
     def identities(self, tenant: str) -> tuple[Identity, ...]:
         """The identities that the table holds now, by name. Raises Corrupt."""

@@ -53,6 +53,12 @@ class StoredAnchors:
         for scope, name, digest in self._connection.execute(select(*columns).execution_options(yield_per=2000)):
             yield AnchoredRow(tenant=scope, name=name, digest=f"sha256:{_hex(digest)}")
 
+    def all_nodes(self) -> dict[Node, bytes]:
+        """The hash of every node. Raises Corrupt."""
+        columns = (anchor_nodes.c.level, anchor_nodes.c.number, anchor_nodes.c.hash)
+        rows = self._connection.execute(select(*columns).execution_options(yield_per=2000))
+        return {Node(level, number): bytes.fromhex(_hex(hashed)) for level, number, hashed in rows}
+
     def write(self, update: AnchorUpdate) -> None:
         """Keeps what an append has changed."""
         gone = [place_of(*key) for key, digest in update.rows.items() if digest is None]

@@ -123,6 +123,10 @@ class RowAnchorBook(Protocol):
         """What the log anchors, as it is kept for look-ups."""
         ...
 
+    def altered_nodes(self) -> int:
+        """How many nodes of the tree over the anchored rows are not what those make. Raises Corrupt for one that cannot be read."""
+        ...
+
     def identities(self, tenant: str) -> tuple[Identity, ...]:
         """The identities that the table holds now, by name. Raises Corrupt for one that cannot be read."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tailorbird.crypto.anchored_rows import anchored_row, differing_rows, rows_of_kind
+from tailorbird.crypto.anchored_rows import altered_nodes, anchored_row, differing_rows, rows_of_kind
 from tailorbird.domain.event import AnchoredRow, LogHead
 from tailorbird.domain.identity import Identity
 from tailorbird.domain.value import Digest, Value
@@ -41,6 +41,10 @@ class MemoryAnchorBook:
     def anchored(self) -> Iterator[AnchoredRow]:
         """What is kept for look-ups."""
         return MemoryAnchorStore(self._transaction).all()
+
+    def altered_nodes(self) -> int:
+        """How many nodes of the tree over the anchored rows are not what those make."""
+        return altered_nodes(MemoryAnchorStore(self._transaction))
 
     def identities(self, tenant: str) -> tuple[Identity, ...]:
         """The identities that the table holds now, by name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from tailorbird.crypto.anchored_rows import AnchorUpdate
 from tailorbird.crypto.merkle import Node
@@ -41,6 +41,10 @@ class MemoryAnchorStore:
         for rows in self._transaction.rows(ANCHORED_ROWS, SYSTEM).values():
             for (tenant, name), digest in rows.items():
                 yield AnchoredRow(tenant=tenant, name=name, digest=digest)
+
+    def all_nodes(self) -> Mapping[Node, bytes]:
+        """The hash of every node."""
+        return self._transaction.rows(ANCHOR_NODES, SYSTEM)
 
     def write(self, update: AnchorUpdate) -> None:
         """Keeps what an append has changed."""

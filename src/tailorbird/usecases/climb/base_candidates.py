@@ -201,6 +201,6 @@ def _earlier_mean(context: StepContext, base: BaseModelRef, rows: tuple[Row, ...
     return sum(count - empty + 1 for count in _count(context, base, prompt, said)) / len(rows) if said else 0.0
 
 
-def _count(context: StepContext, base: BaseModelRef, prompt: PromptSpec, texts: list[str] | tuple[str, ...]) -> list[int]:
+def _count(context: StepContext, base: BaseModelRef, prompt: PromptSpec, texts: Sequence[str]) -> list[int]:
     folder = context.deps.artifacts.get_tree(base.digest)
     return context.deps.engine().count_tokens(folder, [messages_for_row(prompt, text) for text in texts])

@@ -254,6 +254,8 @@ def _bad_rows(system: SystemWork, replay: LogReplay) -> Iterator[str]:
     try:
         for row in system.anchors.anchored():
             kept[row.tenant].append(row)
+        if altered := system.anchors.altered_nodes():
+            yield f"{altered} nodes of the tree over the anchored rows are not what these make"
     except Corrupt as error:
         yield error.message
     known = {tenant.name for tenant in system.tenants.all()}
