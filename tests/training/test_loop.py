@@ -13,8 +13,8 @@ import torch
 from support.training_samples import MakeJob, settings
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import TrainedModel
+from tailorbird.training import loop, open_trainer, resource_meter
 from tailorbird.training import network as network_module
-from tailorbird.training import open_trainer, resource_meter
 from tailorbird.training.batches import pack
 from tailorbird.training.checkpoints import LoopState
 from tailorbird.training.methods import Learner, method_named, methods
@@ -190,3 +190,23 @@ def test_metrics_are_lines_of_the_history(make_job: MakeJob) -> None:
     report = open_trainer().train(job, lambda _: None).report
     lines = (job.workspace / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert tuple(TrainingProgress.model_validate_json(line) for line in lines) == report.history
+
+
+def test_memory_is_returned_where_the_process_has_grown_and_not_after_each_step(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a return gives back the next step takes again: returned after each step, pages were faulted in anew at each step."""
+    held, steps, returns = [0.5], count(1), list[float]()
+    gradients = loop.Loop._gradients
+
+    def takes(running: loop.Loop, state: LoopState) -> tuple[float, LoopState]:
+        held[0] = 1.0 if next(steps) < 4 else 1.3
+        return gradients(running, state)
+
+    def gives_back() -> None:
+        returns.append(held[0])
+        held[0] = 0.5
+
+    monkeypatch.setattr(loop.Loop, "_gradients", takes)
+    monkeypatch.setattr(loop, "resident_gib", lambda: held[0])
+    monkeypatch.setattr(loop, "return_freed_memory", gives_back)
+    assert len(open_trainer().train(make_job(), lambda _: None).report.history) >= 6
+    assert returns == [1.3]
