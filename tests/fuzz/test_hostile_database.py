@@ -133,6 +133,7 @@ class HostileDatabase(RuleBasedStateMachine):
         self.admitted = 0
         self.touched = False
         self._ship()
+        self.stands = [self.store.state]
         way = (self.draft, lambda number: self.decide(number, "approver", "approve"), self.stage, self.promote)
         for step in way[:ahead]:
             step(0)
@@ -327,7 +328,8 @@ class HostileDatabase(RuleBasedStateMachine):
     @rule()
     def put_an_old_seal_under_it(self) -> None:
         with self._hostile():
-            sealed = [state[("", "log_frontier")]["edge"] for state in self.copies if ("", "log_frontier") in state]
+            heads = [state.get(("", "log_frontier"), {}).get("edge") for state in self.copies]
+            sealed = [head for head in heads if head]
             self._edit("log_frontier", lambda rows: rows.update({k: replace(v, seal=sealed[-1].seal) for k, v in rows.items()}))
 
     def _enter(self, rows: dict[Any, Any], who: str) -> None:
@@ -349,7 +351,6 @@ class HostileDatabase(RuleBasedStateMachine):
         with suppress(TailorbirdError):
             yield
         self._nothing_unapproved()
-        self._ship()
         self._follow(before)
 
     @contextmanager
@@ -359,7 +360,7 @@ class HostileDatabase(RuleBasedStateMachine):
         yield
         if _material(self.store.state) == _material(before):
             return
-        self.touched = _material(self.store.state) != _material(self.left)
+        self.touched = all(_material(self.store.state) != _material(stands) for stands in self.stands)
         self.deps = self.house.opened(self.store)
         assert bool(check_log(self.deps).problems or find_forks(self.deps)) == self.touched
         written = self.store.state
@@ -367,26 +368,18 @@ class HostileDatabase(RuleBasedStateMachine):
         self._follow(written)
 
     def _follow(self, before: Any) -> None:
-        """What people did to rows that nobody had written into belongs to what must stand there, too: a refused load is in the log."""
-        if not self.touched:
-            return
-        after, left = _material(self.store.state), _material(self.left)
-        was = _material(before)
-        for place in after.keys() | was.keys():
-            mine, then, now = left.get(place, {}), was.get(place, {}), after.get(place, {})
-            if place[1] in LOG:
-                left[place] = now if mine == then else mine
-                continue
-            left[place] = dict(mine)
-            for key in [key for key in then.keys() | now.keys() if then.get(key) != now.get(key) and then.get(key) == mine.get(key)]:
-                left[place] = {k: v for k, v in left[place].items() if k != key} | ({key: now[key]} if key in now else {})
-        self.left = self.left | left
+        """Tells the witness. What people did to rows that nobody had written into must stand from then on: a refused load is in the log.
+        Where the witness could not be told, what stood before may stand again."""
+        told = self._ship()
+        stands = _carried(self.stands[-1], before, self.store.state) if self.touched else self.store.state
+        self.stands = [stands] if told else [*self.stands, stands]
 
-    def _ship(self) -> None:
-        with suppress(TailorbirdError):
-            make_checkpoint(self.deps, self._act("admin"))
-        if not self.touched:
-            self.left = self.store.state
+    def _ship(self) -> bool:
+        for admin in ("admin", "admin-2"):
+            with suppress(TailorbirdError):
+                make_checkpoint(self.deps, self._act(admin))
+                return True
+        return False
 
     def _nothing_unapproved(self) -> None:
         self.admitted = 0
@@ -415,6 +408,19 @@ class HostileDatabase(RuleBasedStateMachine):
 
 def _change(rows: dict[Any, Any], key: Any, **changes: object) -> None:
     rows[key] = rows[key].model_copy(update=changes)
+
+
+def _carried(stands: Any, before: Any, after: Any) -> Any:
+    """``stands`` with what changed between ``before`` and ``after`` in rows that were as they stand."""
+    stood, was, now = map(_material, (stands, before, after))
+    for place in was.keys() | now.keys():
+        mine, then, today = (tables.get(place, {}) for tables in (stood, was, now))
+        if place[1] in LOG:
+            stood[place] = today if mine == then else mine
+            continue
+        changed = [key for key in then.keys() | today.keys() if then.get(key) != today.get(key) and then.get(key) == mine.get(key)]
+        stood[place] = {key: row for key, row in mine.items() if key not in changed} | {key: today[key] for key in changed if key in today}
+    return {**stands, **stood}
 
 
 def _material(state: Any) -> dict[Any, Any]:
