@@ -1,6 +1,6 @@
-"""This checkout against an earlier commit: training and serving in interleaved pairs, so that a change which slows either is seen.
+"""This checkout against an earlier commit: training, serving and ledger in interleaved pairs, so that a change which slows either is seen.
 
-In: ``--against COMMIT`` of this repository, ``--pairs N``, ``--only training,full,serving``. Out: benchmarks/results/pairs.json, and as the
+In: ``--against COMMIT`` of this repository, ``--pairs N``, ``--only training,full,serving,ledger``. Out: benchmarks/results/pairs.json, and as the
 last line of stdout the same as JSON: for each family the geometric mean of now/then (above 1: faster now) and its 95 % interval (Student's
 t over the logarithms of the pairs). The bar: the lower end is at least 0.95. Both sides run side by side, one step or round of one of them
 at a time, in turns. Pairs during which processes that are none of the benchmark's took more than 3 % of the cores do not count, and more
@@ -15,6 +15,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -36,6 +37,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "pairs.json"
 BAR, UNDISTURBED = 0.95, 0.03
 #: So many times as many pairs as are wanted are made at most.
 MOST = 3
+#: Transactions of 100 events in one go of the ledger.
+BATCHES = 40
 #: One go of a side: how many tokens a second it made.
 Go = Callable[[], float]
 
@@ -44,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--against", required=True, help="a commit of this repository")
     parser.add_argument("--pairs", type=int, default=20)
-    parser.add_argument("--only", default="training,full,serving")
+    parser.add_argument("--only", default="training,full,serving,ledger")
     options = parser.parse_args()
     then, short = _checkout(options.against), _workloads(len(os.sched_getaffinity(0)))[0]
     result: dict[str, Any] = {"benchmark": "pairs", "machine": machine(), "commit": commit(), "against": options.against, "families": {}}
@@ -103,7 +106,35 @@ def _serving(then: Path, short: Spec, pairs: int) -> dict[str, Any]:
         return _paired(goes, [each.pid for each in engines], pairs)
 
 
-FAMILIES = {"training": _training, "full": _full, "serving": _serving}
+def _ledger(then: Path, _short: Spec, pairs: int) -> dict[str, Any]:
+    """Events appended to the log of a database of each side's own (SQLite), in batches of one transaction each."""
+    with ExitStack() as closing:
+        folder = Path(closing.enter_context(tempfile.TemporaryDirectory()))
+        sides = []
+        for name, root in (("now", ROOT), ("then", then)):
+            command = [sys.executable, str(Path(__file__).with_name("appender.py")), f"sqlite:///{folder}/{name}.db"]
+            environment = os.environ | {"PYTHONPATH": str(root / "src")}
+            sides.append(subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1))
+            closing.callback(sides[-1].communicate)
+            _line(sides[-1])
+
+        def go(side: subprocess.Popen[str], batches: int = BATCHES) -> float:
+            print(batches, file=side.stdin, flush=True)
+            return 100 * batches / float(_line(side))
+
+        for side in sides:
+            go(side)
+        return _paired([lambda s=side: go(s) for side in sides], [side.pid for side in sides], pairs)  # type: ignore[misc]
+
+
+def _line(side: subprocess.Popen[str]) -> str:
+    said = side.stdout.readline() if side.stdout else ""
+    if not said:
+        raise SystemExit(f"a side of the ledger ended (exit status {side.wait()})")
+    return said
+
+
+FAMILIES = {"training": _training, "full": _full, "serving": _serving, "ledger": _ledger}
 
 
 def _paired(goes: Sequence[Go], pids: Sequence[int], pairs: int) -> dict[str, Any]:
