@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The tests start hundreds of processes: none of them compiles what another has compiled, whatever the shell says.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-clean test jobs sqlite check fast format format-check lint types contracts shape models vllm detectors harness browser fuzz bench dist lock clean
