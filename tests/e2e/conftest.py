@@ -1,7 +1,8 @@
-"""A desk per module, with the base model shared by all."""
+"""A desk per module, with the base model shared by all; and a model that costs next to nothing, for what is not about learning."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,3 +13,19 @@ from support.e2e import Desk
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory, base_model_folder: Path) -> Desk:
     return Desk(tmp_path_factory.mktemp("desk") / "workspace", base_model_folder.parent)
+
+
+@pytest.fixture
+def untaught(tmp_path: Path, base_model_folder: Path) -> Path:
+    """A small model that was never trained, with the tokenizer of the real one."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path / "untaught"
+    torch.manual_seed(7)
+    shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = LlamaConfig(vocab_size=49152, max_position_embeddings=2048, tie_word_embeddings=True, **shape)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copyfile(base_model_folder / name, folder / name)
+    return folder

@@ -26,6 +26,7 @@ def test_an_adapter_learns_to_answer_and_streams(desk: Desk, tmp_path: Path) -> 
         task={"kind": "generate", "instruction": "Reply to the customer's message in one sentence."},
         kpis=[{"metric": "exact_match", "target": 0.05}],
         ladder=["lora"],
+        lora={"epochs": 3},
     )
     release = desk.json("adapt", str(objective))["release"]
     assert release is not None

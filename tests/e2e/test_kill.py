@@ -1,4 +1,4 @@
-"""SIGKILL while a real model trains: nothing finished is done again, and the story still ends with a release."""
+"""SIGKILL while a model trains: nothing finished is done again, and the story still ends with a release."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def wait_for_checkpoint(desk: Desk, seconds: float = 240) -> None:
         time.sleep(0.1)
 
 
-def test_adapt_goes_on_after_a_kill_in_training(desk: Desk, tmp_path: Path) -> None:
+def test_adapt_goes_on_after_a_kill_in_training(desk: Desk, tmp_path: Path, untaught: Path) -> None:
     write_rows(tmp_path / "rows.csv", support_rows(("refund_missing", "order_status", "account_login"), 60))
-    objective = write_objective(tmp_path, ladder=["lora"])
+    objective = write_objective(tmp_path, base_model=f"./{untaught.name}", ladder=["lora"])
     first = desk.start("adapt", str(objective))
     wait_for_checkpoint(desk)
     first.send_signal(signal.SIGKILL)

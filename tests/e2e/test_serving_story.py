@@ -27,7 +27,7 @@ def releases(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> tuple[str,
     write_rows(folder / "rows.csv", support_rows(INTENTS, 60))
     first = desk.json("adapt", str(write_objective(folder, ladder=["prompt"])))["release"]
     desk.promote(first)
-    second = desk.json("adapt", str(write_objective(folder, ladder=["lora"])))["release"]
+    second = desk.json("adapt", str(write_objective(folder, ladder=["lora"], lora={"epochs": 1})))["release"]
     assert first
     assert second
     assert first != second

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import httpx
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from support.e2e import Desk, serving, support_rows, write_objective, write_rows
 
 pytestmark = pytest.mark.slow
 
 INTENTS = ("refund_missing", "order_status", "account_login")
-
-
-@pytest.fixture
-def untaught(tmp_path: Path, base_model_folder: Path) -> Path:
-    """A small model that was never trained, with the tokenizer of the real one."""
-    folder = tmp_path / "untaught"
-    torch.manual_seed(7)
-    shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
-    config = LlamaConfig(vocab_size=49152, max_position_embeddings=2048, tie_word_embeddings=True, **shape)
-    LlamaForCausalLM(config).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copyfile(base_model_folder / name, folder / name)
-    return folder
 
 
 def test_of_two_bases_the_one_that_is_better_is_released_and_served(desk: Desk, tmp_path: Path, untaught: Path) -> None:
@@ -38,6 +22,7 @@ def test_of_two_bases_the_one_that_is_better_is_released_and_served(desk: Desk, 
         base_models=[f"./{untaught.name}", "smollm2-135m"],
         kpis=[{"metric": "accuracy", "target": 0.05}],
         ladder=["lora"],
+        lora={"epochs": 3},
     )
     done = desk.json("adapt", str(objective))
     run = desk.json("runs", "show", desk.json("runs", "list")[0]["id"])
