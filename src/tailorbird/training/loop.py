@@ -93,8 +93,7 @@ class Loop:
         #: False while weights and numbers belong to different steps.
         self._settled = True
         self._laps, self._saved_at = Laps(network.device), time.monotonic()
-        self._save_seconds = 0.0
-        self._held = 0.0
+        self._save_seconds, self._held = 0.0, 0.0
 
     def run(self) -> LoopState:
         """Trains to the end, from a checkpoint where there is one. The best weights lie with the checkpoints.
@@ -224,9 +223,7 @@ class Loop:
 
     def _return_memory(self) -> None:
         """Between two steps, where the process has grown since the step after the last return."""
-        if self._network.device.type != "cpu":
-            return
-        held = resident_gib()
+        held = resident_gib() if self._network.device.type == "cpu" else 0.0
         if not self._held:
             self._held = held
         elif held > _KEPT_MEMORY * self._held:
