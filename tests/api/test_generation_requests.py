@@ -75,8 +75,7 @@ def test_what_changes_nothing_is_accepted(harmless: dict[str, Any]) -> None:
     [
         ("n", 2),
         ("n", True),
-        ("tools", [{"type": "function", "function": {"name": "f"}}]),
-        ("tools", [{"type": "function"}]),
+        ("functions", [{"name": "f"}]),
         ("presence_penalty", 0.5),
         ("logit_bias", {"5": 1}),
         ("web_search_options", {}),

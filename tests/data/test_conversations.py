@@ -9,10 +9,15 @@ from typing import Any
 import pytest
 
 from support.data import make_objective
+from support.tools import CHAT, TOOLS, call
 from tailorbird.data import read_sources
+from tailorbird.data.privacy import Redaction
+from tailorbird.data.readers.data_file import Record
+from tailorbird.data.readers.turns import answered
+from tailorbird.domain.curation import PersonalKind, PrivacyAction, PrivacyPolicy
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Demonstration, Message, PromptSpec
-from tailorbird.text.conversations import as_lines, fold_turns, last_user_turn, unfold_turns
+from tailorbird.text.conversations import answer_turn, as_lines, fold_turns, last_user_turn, unfold_turns
 from tailorbird.text.prompt_rendering import messages_for
 
 HELLO = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "good day"}]
@@ -53,7 +58,8 @@ def test_what_was_said_before_goes_along(tmp_path: Path, as_text: bool) -> None:
         (HELLO[:1], "role_order"),
         (HELLO[::-1], "role_order"),
         ([*HELLO, *HELLO[1:]], "role_order"),
-        ([{"role": "tool", "content": "x"}, *HELLO], "role_unknown"),
+        ([{"role": "narrator", "content": "x"}, *HELLO], "role_unknown"),
+        ([{"role": "tool", "content": "x"}, *HELLO], "call_missing"),
         ([{"role": "user", "content": ["x"]}, *HELLO[1:]], "empty_turn"),
         ([{"role": "user", "content": " "}, *HELLO[1:]], "empty_turn"),
         ([{"role": "user", "content": "\ud800"}, *HELLO[1:]], "broken_text"),
@@ -116,3 +122,77 @@ def test_reasoning_whose_end_cannot_be_told_is_set_aside(tmp_path: Path, name: s
     chat = [HELLO[0], {"role": "assistant", "content": "good day", name: "the tag </think> ends it"}]
     assert [entry.code for entry in read(tmp_path, chat, thinking=True).quarantined] == ["reasoning_unclear"]
     assert read(tmp_path, chat).rows[0].target == "good day"
+
+
+def read_calls(folder: Path, *rows: dict[str, Any], tools: str | None = "tools", **policy: Any) -> Any:
+    (folder / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, *[{"chat": HELLO, "tools": None}] * 9]))
+    source = {"path": "d.jsonl", "messages": "chat"} | ({"tools": tools} if tools else {})
+    return read_sources(make_objective(source, kind=TaskKind.GENERATE, **policy), folder)
+
+
+def test_calls_results_and_definitions_stay_structured(tmp_path: Path) -> None:
+    (row, *_) = read_calls(tmp_path, {"chat": CHAT, "tools": json.dumps(TOOLS)}).rows
+    asked, called, result, *_ = unfold_turns(row.text)
+    assert json.loads(asked.tools) == TOOLS
+    assert (called.tool_calls[0].name, called.tool_calls[0].arguments, result.tool_call_id) == ("get_order", '{"id": "7"}', "call00000")
+    assert [one.name for one in answer_turn(row.target).tool_calls] == ["get_order"]
+
+
+def test_calls_in_the_form_of_sharegpt_and_of_the_former_api_are_read_alike(tmp_path: Path) -> None:
+    made = {"name": "get_order", "arguments": {"id": "7"}}
+    sharegpt = [
+        {"from": "human", "value": "Where is order 7?"},
+        {"from": "function_call", "value": json.dumps(made)},
+        {"from": "observation", "value": "sent"},
+        {"from": "gpt", "value": "It was sent."},
+    ]
+    former = [
+        {"role": "user", "content": "Where is order 7?"},
+        {"role": "assistant", "content": None, "function_call": {"name": "get_order", "arguments": '{"id": "7"}'}},
+        {"role": "function", "name": "get_order", "content": "sent"},
+        {"role": "assistant", "content": "It was sent."},
+    ]
+    bare = [tool["function"] for tool in TOOLS]
+    one, two, *_ = read_calls(tmp_path, {"chat": sharegpt, "tools": bare}, {"chat": former, "tools": TOOLS}).rows
+    assert (one.text, one.target) == (two.text, two.target)
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        ({"chat": CHAT, "tools": None}, "function_unknown"),
+        ({"chat": CHAT, "tools": "{"}, "tools_invalid"),
+        ({"chat": [*CHAT[:2], *CHAT[3:4]], "tools": TOOLS}, "result_missing"),
+        ({"chat": CHAT[:3], "tools": TOOLS}, "role_order"),
+        ({"chat": [CHAT[0], CHAT[3], CHAT[2], CHAT[3]], "tools": TOOLS}, "call_missing"),
+        ({"chat": [CHAT[0], {"role": "assistant", "tool_calls": [call("get_order", "{")]}], "tools": TOOLS}, "arguments_invalid"),
+        ({"chat": [CHAT[0], {"role": "assistant", "tool_calls": [{"id": "x"}]}], "tools": TOOLS}, "function_name"),
+        ({"chat": [CHAT[0], {"role": "assistant", "tool_calls": "x"}], "tools": TOOLS}, "call_invalid"),
+    ],
+)
+def test_what_is_no_conversation_with_tools_is_set_aside(tmp_path: Path, row: dict[str, Any], code: str) -> None:
+    assert [entry.code for entry in read_calls(tmp_path, row).quarantined] == [code]
+
+
+def test_calls_without_a_column_of_tools_say_what_to_do(tmp_path: Path) -> None:
+    (entry,) = read_calls(tmp_path, {"chat": CHAT}, tools=None).quarantined
+    assert entry.code == "tools_missing"
+    assert "`tools`" in entry.reason
+
+
+def test_personal_data_are_taken_out_of_arguments_and_results() -> None:
+    turns = [
+        {"role": "user", "content": "write to\nbob@example.org"},
+        {"role": "assistant", "tool_calls": [call("get_order", {"id": "a\nbob@example.org", "phone": 4915112345678, "n": 3})]},
+        {"role": "tool", "content": "sent to\nbob@example.org"},
+        {"role": "assistant", "tool_calls": [call("get_order", {"id": "bob@example.org"})]},
+    ]
+    text, target = answered(Record(line=1, cells={"chat": turns, "tools": TOOLS}), "chat", "tools")
+    treated = Redaction(PrivacyPolicy(default=PrivacyAction.REDACT)).treat([text, target, "to bob@example.org"])
+    assert not any("bob" in each.text for each in treated)
+    asked, called, result = unfold_turns(treated[0].text)
+    assert (asked.content, result.content) == ("write to\n[EMAIL]", "sent to\n[EMAIL]")
+    assert json.loads(called.tool_calls[0].arguments)["id"] == "a\n[EMAIL]"
+    assert json.loads(called.tool_calls[0].arguments)["n"] == 3
+    assert json.loads(answer_turn(treated[1].text).tool_calls[0].arguments) == {"id": "[EMAIL]"}
+    assert treated[0].counts[PersonalKind.EMAIL] == 3

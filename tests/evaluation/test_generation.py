@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from support.tools import TOOLS
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.domain.evidence import Prediction
 from tailorbird.domain.objective import AnswerFormat, TaskKind
+from tailorbird.domain.prompt import Message, ToolCall
 from tailorbird.evaluation import MeasureSpec, measure
-from tailorbird.evaluation.generation import has_form, is_refusal
+from tailorbird.evaluation.generation import has_form, is_refusal, is_same_answer, tool_call_scores
+from tailorbird.text.conversations import fold_answer, fold_turns
+from tailorbird.text.tool_calls import arguments_text, tools_text
 
 
 @pytest.mark.parametrize(
@@ -72,3 +76,24 @@ def test_answers_that_hand_over_are_held_against_what_is_for_people() -> None:
     alone = measure(rows[2:], [one.model_copy(update={"answer": "9 euros"}) for one in answers[2:]], spec)[0]
     assert alone["coverage"].value == 1
     assert not {"referral_recall", "referral_precision"} & alone.keys()
+
+
+def called(name: str, arguments: str) -> str:
+    return fold_answer(Message(role="assistant", content="", tool_calls=(ToolCall(name=name, arguments=arguments_text(arguments)),)))
+
+
+def test_calls_are_compared_by_name_and_arguments() -> None:
+    due = called("get_order", '{"id": "7", "n": 2}')
+    asked = fold_turns([Message(role="user", content="Where is it?", tools=tools_text(TOOLS))])
+    for made, right in (
+        (called("get_order", '{"n":2.0,"id":"7"}'), 1.0),
+        (called("get_order", '{"id": "8", "n": 2}'), 0.0),
+        (called("get_invoice", '{"id": "7", "n": 2}'), 0.0),
+        ("get_order", 0.0),
+    ):
+        assert tool_call_scores(made, due, asked) == {"tool_call_accuracy": right}
+        assert is_same_answer(made, due) == bool(right)
+    assert tool_call_scores("It was sent.", "It is on its way.", asked) == {"tool_call_accuracy": 1.0}
+    assert tool_call_scores(due, "It is on its way.", asked) == {"tool_call_accuracy": 0.0}
+    assert tool_call_scores("hello", "hello", "hi") == {}
+    assert not is_same_answer(due, "It is on its way.")

@@ -331,6 +331,120 @@ FRAMED = {
     "marks of its own": Family(DECLARED, *_IM),
 }
 
+#: Definitions in the system turn, calls as JSON between marks, results as a user's turn, as Qwen 2.5 and Hermes.
+HERMES = (
+    "{% if tools %}{{ '<|im_start|>system\n' }}{% if messages[0].role == 'system' %}{{ messages[0].content + '\n\n' }}{% endif %}"
+    "{{ '<tools>' }}{% for tool in tools %}{{ '\n' }}{{ tool | tojson }}{% endfor %}{{ '\n</tools><|im_end|>\n' }}"
+    "{% elif messages[0].role == 'system' %}{{ '<|im_start|>system\n' + messages[0].content + '<|im_end|>\n' }}{% endif %}"
+    "{% for message in messages %}{% if message.role == 'user' or (message.role == 'assistant' and not message.tool_calls) %}"
+    "{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
+    "{% elif message.role == 'assistant' %}{{ '<|im_start|>assistant' }}{% if message.content %}{{ '\n' + message.content }}{% endif %}"
+    "{% for call in message.tool_calls %}{% if call.function is defined %}{% set call = call.function %}{% endif %}"
+    '{{ \'\n<tool_call>\n{"name": "\' + call.name + \'", "arguments": \' }}{{ call.arguments | tojson }}'
+    "{{ '}\n</tool_call>' }}{% endfor %}{{ '<|im_end|>\n' }}{% elif message.role == 'tool' %}"
+    "{{ '<|im_start|>user\n<tool_response>\n' + message.content + '\n</tool_response><|im_end|>\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+#: Definitions in the first question, one call a turn as bare JSON, results with a role of their own, as Llama 3.1.
+LLAMA31 = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set rule = messages[0]['content'] | trim %}{% set messages = messages[1:] %}"
+    "{% else %}{% set rule = '' %}{% endif %}{{ '<|start_header_id|>system<|end_header_id|>\n\n' + rule + '<|eot_id|>' }}"
+    "{% if tools is not none %}{% set first = messages[0]['content'] | trim %}{% set messages = messages[1:] %}"
+    "{{ '<|start_header_id|>user<|end_header_id|>\n\nAnswer with a function call.\n\n' }}"
+    "{% for tool in tools %}{{ tool | tojson(indent=4) }}{{ '\n\n' }}{% endfor %}{{ first + '<|eot_id|>' }}{% endif %}"
+    "{% for message in messages %}{% if not (message.role == 'ipython' or message.role == 'tool' or 'tool_calls' in message) %}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}"
+    "{% elif 'tool_calls' in message %}{% if not message.tool_calls | length == 1 %}"
+    "{{ raise_exception('This model only supports single tool-calls at once!') }}{% endif %}"
+    "{% set call = message.tool_calls[0].function %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}"
+    "{{ '{\"name\": \"' + call.name + '\", \"parameters\": ' }}{{ call.arguments | tojson }}{{ '}<|eot_id|>' }}"
+    "{% else %}{{ '<|start_header_id|>ipython<|end_header_id|>\n\n' }}{{ message.content | tojson }}{{ '<|eot_id|>' }}"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+#: Definitions before the last question, calls as a list behind a control token, with names of nine letters, as Mistral.
+MISTRAL_TOOLS = (
+    "{% if messages[0]['role'] == 'system' %}{% set rule = messages[0]['content'] + '\n\n' %}{% set rest = messages[1:] %}"
+    "{% else %}{% set rule = '' %}{% set rest = messages %}{% endif %}{% set asked = rest | selectattr('role', 'equalto', 'user') | list %}"
+    "{{ bos_token }}{% for message in rest %}{% if message['role'] == 'user' %}"
+    "{% if tools is not none and message == asked[-1] %}{{ '[AVAILABLE_TOOLS] ' }}{{ tools | tojson }}{{ '[/AVAILABLE_TOOLS]' }}{% endif %}"
+    "{{ '[INST] ' + (rule if loop.last else '') + message['content'] + '[/INST]' }}"
+    "{% elif message['tool_calls'] is defined %}{{ '[TOOL_CALLS] [' }}{% for call in message.tool_calls %}"
+    "{% set out = call.function | tojson %}"
+    "{{ out[:-1] }}{% if call.id | length != 9 %}{{ raise_exception('Tool call IDs should be alphanumeric strings with length 9!') }}"
+    "{% endif %}{{ ', \"id\": \"' + call.id + '\"}' }}{{ ', ' if not loop.last else ']' + eos_token }}{% endfor %}"
+    "{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + eos_token }}"
+    "{% elif message['role'] == 'tool' %}{{ '[TOOL_RESULTS] {\"content\": ' }}{{ message.content | tojson }}"
+    "{{ ', \"call_id\": \"' + message.tool_call_id + '\"}[/TOOL_RESULTS]' }}{% endif %}{% endfor %}"
+)
+#: Calls have a channel, an addressee and an end of their own, and arguments as text, as gpt-oss.
+CHANNEL_TOOLS = (
+    "{{ '<|start|>system<|message|>Channels: analysis, commentary, final.<|end|>' }}{% if tools %}"
+    "{{ '<|start|>developer<|message|># Tools\nnamespace functions {\n' }}{% for tool in tools %}"
+    "{{ '// ' + tool.function.description + '\ntype ' + tool.function.name + ' = (_: any) => any;\n' }}{% endfor %}"
+    "{{ '}<|end|>' }}{% endif %}"
+    "{% set last = namespace(name=none) %}{% for message in messages %}{% if message.role == 'assistant' %}"
+    "{% if 'tool_calls' in message %}{% set call = message.tool_calls[0].function %}{% set last.name = call.name %}"
+    "{% if message.thinking %}{{ '<|start|>assistant<|channel|>analysis<|message|>' + message.thinking + '<|end|>' }}{% endif %}"
+    "{{ '<|start|>assistant to=functions.' + call.name + '<|channel|>commentary json<|message|>' }}"
+    "{% if call.arguments is string %}{{ call.arguments }}{% else %}{{ call.arguments | string }}{% endif %}{{ '<|call|>' }}"
+    "{% else %}{% if message.thinking and loop.last %}"
+    "{{ '<|start|>assistant<|channel|>analysis<|message|>' + message.thinking + '<|end|>' }}{% endif %}"
+    "{{ '<|start|>assistant<|channel|>final<|message|>' + message.content }}"
+    "{% if loop.last and not add_generation_prompt %}{{ '<|return|>' }}{% else %}{{ '<|end|>' }}{% endif %}{% endif %}"
+    "{% elif message.role == 'tool' %}{{ '<|start|>functions.' + last.name + ' to=assistant<|channel|>commentary<|message|>' }}"
+    "{{ message.content | tojson }}{{ '<|end|>' }}"
+    "{% else %}{{ '<|start|>' + ('developer' if message.role == 'system' else 'user') + '<|message|>' + message.content + '<|end|>' }}"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"
+)
+#: Arguments one by one, and not as JSON, as Qwen 3 Coder; reasoning in a block.
+PARAMETERS = HERMES.replace(
+    "{{ '\n<tool_call>\n{\"name\": \"' + call.name + '\", \"arguments\": ' }}{{ call.arguments | tojson }}{{ '}\n</tool_call>' }}",
+    "{{ '\n<tool_call>\n<function=' + call.name + '>\n' }}{% for name, value in call.arguments | items %}"
+    "{{ '<parameter=' + name + '>\n' }}{{ value if value is string else value | tojson }}{{ '\n</parameter>\n' }}{% endfor %}"
+    "{{ '</function>\n</tool_call>' }}",
+)
+_TOOL_MARKS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
+#: Families whose templates write tools.
+TOOL_FAMILIES = {
+    "calls between marks": Family(HERMES, *_IM, plain=_TOOL_MARKS),
+    "calls as bare JSON": Family(
+        LLAMA31,
+        ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>", "<|eot_id|>"),
+        ("<|eot_id|>",),
+        ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"),
+        {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"},
+        byte_level,
+    ),
+    "calls behind a control token": Family(
+        MISTRAL_TOOLS,
+        (
+            "<unk>",
+            "<s>",
+            "</s>",
+            "[INST]",
+            "[/INST]",
+            "[AVAILABLE_TOOLS]",
+            "[/AVAILABLE_TOOLS]",
+            "[TOOL_CALLS]",
+            "[TOOL_RESULTS]",
+            "[/TOOL_RESULTS]",
+        ),
+        ("</s>",),
+        ("</s>",),
+        {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
+        byte_level,
+    ),
+    "calls in a channel": Family(
+        CHANNEL_TOOLS,
+        ("<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>", "<|call|>"),
+        ("<|return|>",),
+        ("<|return|>", "<|call|>"),
+        {"eos_token": "<|return|>"},
+        byte_level,
+    ),
+    "arguments that are not JSON": Family(PARAMETERS, *_IM, plain=_TOOL_MARKS),
+}
+
 
 def write_family(family: Family, folder: Path) -> Path:
     """The folder of a base model without weights, as a converted one looks."""

@@ -196,7 +196,8 @@ class DirectDriver:
         (made,) = self.engine.generate(release, [prompt], sampling, lambda _, text: pieces.append(text) is None)
         for piece in pieces:
             yield Chunk(text=piece)
-        yield Chunk(text="", finish_reason=made.finish_reason, prompt_tokens=made.prompt_tokens, completion_tokens=made.completion_tokens)
+        counts = {"prompt_tokens": made.prompt_tokens, "completion_tokens": made.completion_tokens}
+        yield Chunk(text="", finish_reason=made.finish_reason, tool_calls=made.tool_calls, **counts)
 
     async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[RetrievedEntry]:
         self._check()

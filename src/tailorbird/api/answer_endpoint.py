@@ -34,6 +34,7 @@ from tailorbird.serving import (
     ShadowTraffic,
     TrafficArm,
 )
+from tailorbird.text.tool_calls import uses_tools
 
 #: Bytes of a token, rather too few: what is reserved too much is given back a moment later.
 _BYTES_PER_TOKEN = 3
@@ -44,7 +45,7 @@ _HEADERS = {"requests": "requests", "input_tokens": "tokens", "output_tokens": "
 def most_used(arm: TrafficArm, conversations: Sequence[Sequence[Message]], sampling: Sampling) -> tuple[list[int], Amounts]:
     """Tokens that reading each conversation is expected to take, and what answering them all may use at most. A label is not written."""
     around = _bytes_of_prompt(arm.prompt)
-    expected = [math.ceil((around + sum(len(m.content.encode()) for m in turns)) / _BYTES_PER_TOKEN) for turns in conversations]
+    expected = [math.ceil((around + sum(map(_bytes_of_turn, turns))) / _BYTES_PER_TOKEN) for turns in conversations]
     most = sampling.max_tokens + (REASONING_TOKENS if arm.prompt.thinking else 0)
     written = 0 if arm.task is TaskKind.CLASSIFY else most * len(conversations)
     return expected, Amounts(len(conversations), sum(expected), written)
@@ -59,6 +60,12 @@ def limit_headers(left: Mapping[str, LimitRemaining]) -> dict[str, str]:
             told[f"x-ratelimit-remaining-{header}"] = f"{found.left:.0f}"
             told[f"x-ratelimit-reset-{header}"] = f"{found.seconds:.3f}s"
     return told
+
+
+def _bytes_of_turn(turn: Message) -> int:
+    """Definitions and calls of functions are read like words."""
+    calls = sum(len(call.name) + len(call.arguments.encode()) for call in turn.tool_calls)
+    return len(turn.content.encode()) + len(turn.tools.encode()) + calls
 
 
 def _bytes_of_prompt(prompt: PromptSpec) -> int:
@@ -157,6 +164,9 @@ async def _understand(chat: AnswerContext, manner: RouteBehaviour, request: Requ
 def _demand_written(arm: TrafficArm, body: RequestBase, sampling: Sampling) -> None:
     """A label is scored, not written: it has probabilities of its own, and no other form. Raises InvalidInput."""
     asked = "logprobs" if sampling.logprobs is not None else body.form if sampling.json_schema is not None else None
+    if any(uses_tools(turns) for turns in body.conversations) and arm.task is not TaskKind.GENERATE:
+        hint = "leave tools out, and messages that use them: this model answers with labels or documents"
+        raise InvalidInput("tools are for a model that generates text", hint, code="unsupported_parameter", param="tools")
     if asked is not None and arm.task is TaskKind.CLASSIFY:
         hint = f"leave {asked} out: the probabilities of all labels stand under tailorbird"
         raise InvalidInput(

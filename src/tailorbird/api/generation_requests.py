@@ -9,14 +9,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from tailorbird.api.request_base import NEUTRAL, ParameterRules, RequestBase, StrictModel
+from tailorbird.api.tool_requests import SaidCalls, ToolChoice, ToolDefinitions, choice_of, offering
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.text.tool_calls import tool_calls
 
 CHAT_PARAMETERS = ParameterRules(
     neutral={
         **NEUTRAL,
-        "tools": (None, []),
-        "tool_choice": (None, "none", "auto"),
         "functions": (None, []),
         "function_call": (None, "none", "auto"),
         "modalities": (None, ["text"]),
@@ -42,20 +42,34 @@ class TextPart(StrictModel):
 class ChatMessage(StrictModel):
     """One message. The empty fields are those with which clients send an assistant's message back."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | Annotated[list[TextPart], Field(fail_fast=True)] | None = None
     name: str | None = None
     refusal: None = None
     annotations: list[Any] | None = Field(default=None, max_length=0)
     audio: None = None
-    tool_calls: None = None
+    tool_calls: SaidCalls | None = None
+    tool_call_id: str | None = None
     function_call: None = None
+
+    @model_validator(mode="after")
+    def _fits_its_role(self) -> ChatMessage:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("tool_calls go with the role assistant, and with no other")
+        if (self.role == "tool") != (self.tool_call_id is not None):
+            raise ValueError("tool_call_id goes with the role tool, and with no other")
+        return self
 
     def as_message(self) -> Message:
         """The message in our words: ``developer`` is ``system``, parts are joined."""
         parts = self.content if isinstance(self.content, list) else [TextPart(type="text", text=self.content or "")]
         role = "system" if self.role == "developer" else self.role
-        return Message(role=role, content="".join(part.text for part in parts))
+        return Message(
+            role=role,
+            content="".join(part.text for part in parts),
+            tool_calls=tool_calls(self.tool_calls or []),
+            tool_call_id=self.tool_call_id or "",
+        )
 
 
 class NamedSchema(StrictModel):
@@ -113,13 +127,24 @@ class ChatBody(_AttributedRequest):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
+    tools: ToolDefinitions | None = None
+    tool_choice: ToolChoice | None = None
 
     example: ClassVar[str] = '{"model": ..., "messages": [...]}'
 
     @property
     def conversations(self) -> tuple[tuple[Message, ...], ...]:
         """One conversation: the messages in our words."""
-        return (tuple(message.as_message() for message in self.messages),)
+        return (offering([message.as_message() for message in self.messages], self.tools, self.tool_choice),)
+
+    @model_validator(mode="after")
+    def _has_calls_and_results_that_fit(self) -> ChatBody:
+        offered = self.tools and self.tool_choice != "none"
+        if offered and self.response_format is not None and self.response_format.as_text is not None:
+            raise ValueError("response_format goes with tool_choice: none, where tools are given")
+        choice_of(self.tool_choice, self.tools)
+        offering([message.as_message() for message in self.messages], self.tools, self.tool_choice)
+        return self
 
     @model_validator(mode="after")
     def _asks_for_the_likeliest_with_logprobs(self) -> ChatBody:
@@ -132,7 +157,8 @@ class ChatBody(_AttributedRequest):
         """With what only conversations ask for."""
         schema = self.response_format.as_text if self.response_format else None
         asked = (self.top_logprobs or 0) if self.logprobs else None
-        return super().sampling.model_copy(update={"logprobs": asked, "json_schema": schema})
+        choice = choice_of(self.tool_choice, self.tools)
+        return super().sampling.model_copy(update={"logprobs": asked, "json_schema": schema, "tool_choice": choice})
 
     @property
     def token_limit(self) -> int | None:

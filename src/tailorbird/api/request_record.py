@@ -19,7 +19,7 @@ from tailorbird.domain.identity import ApiKey
 from tailorbird.domain.plan import Prices
 from tailorbird.domain.prompt import Message
 from tailorbird.ports.clock import Clock
-from tailorbird.serving import AliasRoute, AnswerPiece, KeptRequest, Quotas, RequestLog, Reservation, TrafficArm, amounts_of
+from tailorbird.serving import AliasRoute, AnswerPiece, KeptRequest, Quotas, RequestLog, Reservation, TrafficArm, amounts_of, told_text
 from tailorbird.text.conversations import as_lines, fold_turns
 from tailorbird.text.sketch import sketch
 from tailorbird.usecases.denial_counter import Denials
@@ -83,7 +83,7 @@ class AnswerFacts:
 
     def note(self, piece: AnswerPiece) -> None:
         """Notes a piece: one more token until the engine says how many it made, and what it read is as expected."""
-        self.given.append(piece.text)
+        self.given.append(told_text(piece))
         if piece.finish_reason is None:
             self.completion_tokens = piece.completion_tokens or self.completion_tokens + 1
             self.prompt_tokens = piece.prompt_tokens or self.expected

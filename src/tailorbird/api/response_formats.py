@@ -52,8 +52,11 @@ class ChatFormatter(_Ending):
     def whole(self, account: RequestRecord, arm: TrafficArm, answers: Sequence[Sequence[AnswerPiece]]) -> dict[str, Any]:
         """A whole answer."""
         (pieces,) = answers
-        message = {"role": "assistant", "content": text_of(pieces), "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": _chances(pieces), "finish_reason": pieces[-1].finish_reason}
+        calls = _told_calls(account, pieces[-1])
+        text = text_of(pieces)
+        message: dict[str, Any] = {"role": "assistant", "content": text if text or not calls else None, "refusal": None}
+        message |= {"tool_calls": calls} if calls else {}
+        choice = {"index": 0, "message": message, "logprobs": _chances(pieces), "finish_reason": _end_of(pieces[-1])}
         return _frame(account, "chat.completion") | {
             "choices": [choice],
             "usage": _usage(account),
@@ -63,10 +66,13 @@ class ChatFormatter(_Ending):
     def event(self, account: RequestRecord, arm: TrafficArm, index: int, piece: AnswerPiece, *, opening: bool) -> str:
         """The first event tells the role, the last one the reason of the end."""
         delta: dict[str, Any] = {"role": "assistant"} if opening else {}
-        if piece.text or opening:
+        calls = _told_calls(account, piece)
+        if piece.text or (opening and not calls):
             delta["content"] = piece.text
+        if calls:
+            delta["tool_calls"] = [{"index": place} | call for place, call in enumerate(calls)]
         body = _frame(account, "chat.completion.chunk")
-        body["choices"] = [{"index": index, "delta": delta, "logprobs": _chances([piece]), "finish_reason": piece.finish_reason}]
+        body["choices"] = [{"index": index, "delta": delta, "logprobs": _chances([piece]), "finish_reason": _end_of(piece)}]
         if piece.finish_reason is not None:
             body["tailorbird"] = origin_of(arm, piece)
         return _sse(body)
@@ -161,6 +167,18 @@ def error_event(error: TailorbirdError) -> str:
 def text_of(pieces: Sequence[AnswerPiece]) -> str:
     """The text of an answer."""
     return "".join(piece.text for piece in pieces)
+
+
+def _told_calls(account: RequestRecord, piece: AnswerPiece) -> list[dict[str, Any]]:
+    """The calls of a piece, each with a name of its own by which its result is sent back."""
+    return [
+        {"id": f"call_{account.request_id}_{place}", "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for place, call in enumerate(piece.tool_calls)
+    ]
+
+
+def _end_of(piece: AnswerPiece) -> str | None:
+    return "tool_calls" if piece.tool_calls and piece.finish_reason == "stop" else piece.finish_reason
 
 
 def origin_of(arm: TrafficArm, last: AnswerPiece) -> dict[str, Any]:

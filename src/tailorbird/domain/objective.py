@@ -103,6 +103,11 @@ class Task(Section):
     )
     """Whether the model reasons before it answers (kind: generate), the same in training, measuring and serving: ``on`` or ``off``. On:
     reasoning in rows is learned, and what the model writes of it is no part of its answer. Off: it is left out of rows."""
+    learn_tool_calls: Annotated[bool, BeforeValidator(_switch)] = Field(
+        default=True, exclude_if=lambda value: value, json_schema_extra=_or_switch
+    )
+    """Whether calls of functions are learned like answers: ``on`` or ``off``. Off: with ``learn: all`` they are read and not learned, and
+    conversations that end with a call are not learned from. Definitions and results of tools are never learned."""
 
 
 class DataOrigin(Section):
@@ -160,7 +165,11 @@ class DataSource(Section):
     snapshot holds a keyed pseudonym in its place."""
     messages: str | None = None
     """Instead of ``text`` and ``label``, when generating: the column with a conversation, a list of {role, content}. What the assistant
-    said last is the answer, what was said before it is what the model is given."""
+    said last is the answer, what was said before it is what the model is given. Turns may hold ``tool_calls``, and turns of the role
+    ``tool`` answer them."""
+    tools: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The column with the functions that a conversation of ``messages`` offers: a list of function definitions (name, description,
+    parameters), or its JSON text. Without it no tools are offered, and a conversation that calls one is set aside."""
     split: Literal["train", "dev", "test"] | None = None
     """Puts every row of this source into one split: for data that came with an official test set."""
     shared: bool = Field(default=False, exclude_if=lambda value: not value)

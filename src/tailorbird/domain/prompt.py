@@ -9,12 +9,25 @@ from pydantic import Field
 from tailorbird.domain.value import Value
 
 
-class Message(Value):
-    """One turn of a conversation, in the words of the chat protocols. ``reasoning`` came before what the assistant said."""
+class ToolCall(Value):
+    """One call of a function. ``arguments`` are a JSON object as text, in one spelling (``text/tool_calls.py``)."""
 
-    role: Literal["system", "user", "assistant"]
+    id: str = ""
+    name: str
+    arguments: str = "{}"
+
+
+class Message(Value):
+    """One turn of a conversation, in the words of the chat protocols. ``reasoning`` came before what the assistant said. ``tool_calls`` are
+    the assistant's; ``tool_call_id`` names the call that a turn of the role ``tool`` answers. ``tools`` are the functions that the
+    conversation offers, a JSON list of OpenAI function definitions as text: they are on one of its turns, mostly the first."""
+
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
     reasoning: str = Field(default="", exclude_if=lambda value: not value)
+    tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
+    tool_call_id: str = Field(default="", exclude_if=lambda value: not value)
+    tools: str = Field(default="", exclude_if=lambda value: not value)
 
 
 class Demonstration(Value):
@@ -56,7 +69,8 @@ REASONING_TOKENS = 1024
 class Sampling(Value):
     """How text is drawn. ``temperature`` 0 is greedy; ``max_tokens`` counts completion tokens; of the likeliest ``top_k`` (0: all) as many
     are drawn from as hold ``top_p`` of the probability. ``logprobs`` asks for log-probabilities, that of the token and of so many of the
-    likeliest; ``json_schema`` (as text) allows only what fits it, ``{}`` any JSON object."""
+    likeliest; ``json_schema`` (as text) allows only what fits it, ``{}`` any JSON object.
+    ``tool_choice``: whether functions on offer are called is up to the model (``auto``), one is (``required``), or the one named."""
 
     max_tokens: int = 128
     temperature: float = 0.0
@@ -66,3 +80,4 @@ class Sampling(Value):
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
     json_schema: str | None = None
+    tool_choice: str = Field(default="auto", exclude_if=lambda value: value == "auto")

@@ -9,14 +9,16 @@ from collections.abc import Iterator, Sequence
 from tailorbird.domain.evidence import ItemResult, Metric
 from tailorbird.domain.objective import AnswerFormat
 from tailorbird.evaluation.measure_spec import MeasureSpec, proportion, share_like
+from tailorbird.text.conversations import answer_turn, holds_tools, shown_answer
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.regex import matches, occurs
 from tailorbird.text.text_metrics import chrf, rouge_l, token_f1, word_precision
+from tailorbird.text.tool_calls import same_calls
 
 #: Scores of an item that are shares of something, in the order in which they are told.
 _MEANS = ("token_f1", "rouge_l", "chrf", "groundedness")
 #: Scores of an item that are yes or no.
-_SHARES = ("format_valid", "refusal_rate", "coverage", "referral_recall", "referral_precision")
+_SHARES = ("format_valid", "refusal_rate", "coverage", "referral_recall", "referral_precision", "tool_call_accuracy")
 
 #: How assistants open an answer in which they decline. Matched at its beginning alone: who quotes such words later has not declined.
 _REFUSAL = re.compile(
@@ -35,6 +37,7 @@ def generation_scores(answer: str, reference: str, spec: MeasureSpec, passages: 
 
     Groundedness is the share of the answer's words that stand in the passages (K-precision, Adlakha 2023, arXiv 2307.16877).
     """
+    answer, reference = shown_answer(answer), shown_answer(reference)
     scores = {
         "token_f1": token_f1(answer, reference),
         "rouge_l": rouge_l(answer, reference),
@@ -52,8 +55,22 @@ def generation_scores(answer: str, reference: str, spec: MeasureSpec, passages: 
     return scores
 
 
+def tool_call_scores(answer: str, reference: str, text: str) -> dict[str, float]:
+    """``tool_call_accuracy`` of an item whose conversation offers functions: the calls of the answer are those of the reference, in name
+    and arguments (what BFCL scores as AST accuracy); where the reference calls nothing, neither does the answer (BFCL's irrelevance)."""
+    due, made = answer_turn(reference).tool_calls, answer_turn(answer).tool_calls
+    return {"tool_call_accuracy": float(same_calls(made, due))} if due or holds_tools(text) else {}
+
+
+def is_same_answer(answer: str, reference: str) -> bool:
+    """The same words, after ``normalise``; or where one of both calls functions, the same calls: how JSON is spaced does not count."""
+    made, due = answer_turn(answer).tool_calls, answer_turn(reference).tool_calls
+    return same_calls(made, due) if made or due else normalise(answer) == normalise(reference)
+
+
 def generation_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:
-    """All metrics of generated answers. ``exact_match`` compares after ``normalise`` (case, white space and Unicode forms do not count)."""
+    """All metrics of generated answers. ``exact_match`` compares after ``normalise`` (case, white space and Unicode forms do not count),
+    and calls of functions as ``tool_call_accuracy``."""
     yield proportion("exact_match", items, [item.correct for item in items], spec)
     for name in _MEANS:
         scored = [item for item in items if name in item.scores]

@@ -17,7 +17,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.evaluation import multi_label
 from tailorbird.evaluation.calibration import LEAST_ITEMS, abstention_metrics, answered, ece_over
 from tailorbird.evaluation.classification import balanced_accuracy, classification_metrics, macro_f1, over_confusion
-from tailorbird.evaluation.generation import generation_metrics, generation_scores
+from tailorbird.evaluation.generation import generation_metrics, generation_scores, is_same_answer, tool_call_scores
 from tailorbird.evaluation.measure_spec import MeasureSpec
 from tailorbird.evaluation.multi_label import multi_label_metrics
 from tailorbird.evaluation.ranking import ranking_metrics, ranking_scores, relevance_of
@@ -25,7 +25,6 @@ from tailorbird.evaluation.serving_limits import serving_metrics
 from tailorbird.stats.intervals import Floats
 from tailorbird.stats.metric_direction import base_of, label_of
 from tailorbird.text.label_sets import split
-from tailorbird.text.normalisation import normalise
 from tailorbird.text.thought_blocks import answer_of
 
 
@@ -221,19 +220,20 @@ def _item(row: Row, prediction: Prediction, spec: MeasureSpec) -> ItemResult:
 
 
 def _is_correct(row: Row, prediction: Prediction, task: TaskKind) -> bool:
-    """The right label; the reference's text, after ``normalise``; a relevant document in the first place."""
+    """The right label; the reference's text, after ``normalise``, or its calls; a relevant document in the first place."""
     if task is TaskKind.CLASSIFY:
         return prediction.answer == row.target
     if task is TaskKind.RANK:
         return bool(prediction.ranking) and relevance_of(row.target).get(prediction.ranking[0], 0) > 0
-    return normalise(prediction.answer) == normalise(answer_of(row.target))
+    return is_same_answer(prediction.answer, answer_of(row.target))
 
 
 def _scores(row: Row, prediction: Prediction, spec: MeasureSpec) -> dict[str, float]:
     if spec.task is TaskKind.RANK:
         return ranking_scores(prediction.ranking, relevance_of(row.target))
     if spec.task is TaskKind.GENERATE:
-        return generation_scores(prediction.answer, answer_of(row.target), spec, prediction.passages)
+        scores = generation_scores(prediction.answer, answer_of(row.target), spec, prediction.passages)
+        return scores | tool_call_scores(prediction.answer, answer_of(row.target), row.text)
     told = prediction.log_probabilities
     return {"brier": _brier(told, row.target)} if told and not spec.many else {}
 

@@ -15,7 +15,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
 from tailorbird.domain.retrieval import Entry
 from tailorbird.ports.engine import Engine, Generation, LabelScores
-from tailorbird.text.conversations import last_user_turn, unfold_turns
+from tailorbird.text.conversations import fold_answer, last_user_turn, unfold_turns
 from tailorbird.text.label_decision import decide_label, without_priors
 from tailorbird.text.prompt_rendering import messages_for_row
 from tailorbird.text.standalone_query import SAMPLING, query_of, query_prompt
@@ -147,7 +147,7 @@ def _answered(asked: _RowLookup, answer: Generation, share: float, timed: bool) 
     parts = [part for part in (asked.written, answer) if part is not None]
     return Prediction(
         item=asked.row.id,
-        answer=answer.text,
+        answer=fold_answer(Message(role="assistant", content=answer.text, tool_calls=answer.tool_calls)),
         passages=tuple(f"{entry.title} {entry.text}".strip() for entry in asked.found if not entry.target),
         latency_ms=share,
         request_ms=asked.lookup_ms + sum(part.latency_ms for part in parts) if timed else None,

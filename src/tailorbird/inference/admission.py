@@ -16,9 +16,10 @@ from tailorbird.inference.jobs import GenerationFormat, GenerationJob, LabelScor
 from tailorbird.inference.model_runner import EngineJob
 from tailorbird.inference.registry import Loaded, Registry
 from tailorbird.inference.scheduling import TokenSequence
-from tailorbird.inference.text.decoding import RowSampler
+from tailorbird.inference.text.decoding import Constraint, RowSampler
 from tailorbird.inference.worker import EngineWorker
 from tailorbird.ports.engine import LabelScores, Told
+from tailorbird.text.tool_calls import offered_tools
 
 Conversation = Sequence[Message]
 #: Is told everything of a request; False: nobody wants more.
@@ -80,7 +81,8 @@ class RequestAdmission:
         """Hidden states that predict each token of ``answer``, the end of the turn included, after ``prompt``."""
 
         def make(given: _Given) -> EngineJob:
-            [tokens] = given.loaded.chat.answers([answer])
+            chat = given.loaded.chat
+            [tokens] = chat.answers_to([prompt], [("", answer)]) if offered_tools(prompt) else chat.answers([answer])
             _check_length(len(given.tokens), len(tokens), given.loaded)
             sequence = given.sequence(given.tokens + tokens[:-1], watched=len(given.tokens) - 1)
             forward: Forward = given.loaded.decoder.content
@@ -96,13 +98,13 @@ class RequestAdmission:
 
         def make(given: _Given) -> EngineJob:
             loaded = given.loaded
-            constraint = loaded.grammars.constraint(sampling.json_schema) if sampling.json_schema is not None else None
+            constraint = _constraint(loaded, offered_tools(prompt), sampling)
             # Whether a model reasons is told by what it writes: too late for a grammar, which is about the answer from its first token.
             tokens = [*given.tokens, *loaded.chat.reasoning_begun()] if constraint is not None else given.tokens
             _check_length(len(tokens), 1, loaded)
             wanted = sampling.max_tokens + (REASONING_TOKENS if loaded.chat.marks else 0)
             room = min(wanted, loaded.context - len(tokens))
-            writing = GenerationFormat(loaded.chat, RowSampler(sampling, place, constraint), room)
+            writing = GenerationFormat(loaded.chat, RowSampler(sampling, place, constraint), room, offered_tools(prompt))
             return GenerationJob(given.sequence(tokens, room=room), writing, given.holding, tell)
 
         return self._begin(servable, _AskedConversation(prompt), make, tell, asker)
@@ -137,6 +139,23 @@ class RequestAdmission:
             holding.end()
             raise
         return lambda: _end_quietly(holding)
+
+
+def _constraint(loaded: Loaded, tools: str, sampling: Sampling) -> Constraint | None:
+    """What the form of the answer, or a call that must come, allows."""
+    if sampling.json_schema is not None:
+        return loaded.grammars.constraint(sampling.json_schema)
+    if not tools or sampling.tool_choice == "auto":
+        return None
+    grammar = loaded.chat.tools.grammar(tools, sampling.tool_choice)
+    if grammar is None:
+        raise InvalidInput(
+            "this model's chat template writes calls in a form that no grammar here holds it to",
+            "leave tool_choice out: the model then calls a function where it sees fit",
+            code="tool_choice_unsupported",
+            param="tool_choice",
+        )
+    return loaded.grammars.call_constraint(grammar)
 
 
 def _end_quietly(holding: WeightLease) -> None:

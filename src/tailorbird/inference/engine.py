@@ -231,6 +231,7 @@ class _Collected:
     def _made(self, last: Chunk) -> Generation:
         return Generation(
             text=self._text,
+            tool_calls=last.tool_calls,
             finish_reason=last.finish_reason or "stop",
             prompt_tokens=last.prompt_tokens,
             completion_tokens=last.completion_tokens,

@@ -15,6 +15,7 @@ from tailorbird.inference.scheduling import TokenSequence
 from tailorbird.inference.text.decoding import RowSampler, SampledToken, TextStream, not_finite
 from tailorbird.inference.text.label_tree import LabelTrie
 from tailorbird.inference.text.reasoning_filter import ReasoningFilter
+from tailorbird.inference.text.tool_call_filter import ToolCallFilter
 from tailorbird.ports.engine import Chunk, Likelihood, TokenChance, TokenLogprob
 from tailorbird.text.chat_tokenizer import ChatTokenizer
 
@@ -74,11 +75,12 @@ TellChunk = Callable[[Chunk], bool]
 
 
 class GenerationFormat(NamedTuple):
-    """Format of an answer: constraint, stop strings, sampling."""
+    """Format of an answer: constraint, stop strings, sampling, the functions on offer (``tools``)."""
 
     chat: ChatTokenizer
     drawer: RowSampler
     room: int
+    tools: str = ""
 
 
 class GenerationJob(LeasedJob):
@@ -92,11 +94,11 @@ class GenerationJob(LeasedJob):
         self.drawer: RowSampler | None = writing.drawer
         self._chat, self._room, self._wanted = writing.chat, writing.room, writing.drawer.sampling.max_tokens
         self._logprobs = writing.drawer.sampling.logprobs is not None
-        marks = writing.chat.marks
+        marks = writing.chat.tools.marks if writing.tools else writing.chat.marks
         if marks and writing.drawer.constraint is not None:
             marks = marks.begun()
         reasoning = ReasoningFilter(writing.chat.tokenizer, marks) if marks else None
-        self._stream = TextStream(writing.chat.tokenizer, writing.drawer.sampling.stop, reasoning)
+        self._stream = TextStream(writing.chat.tokenizer, writing.drawer.sampling.stop, reasoning, _filter(writing))
         writing.drawer.waits = self._stream.waits
         self._tell = tell
         self._unsaid: list[TokenLogprob] = []
@@ -155,6 +157,7 @@ class GenerationJob(LeasedJob):
             completion_tokens=self._made,
             cached_tokens=self.sequence.cached,
             logprobs=self._said(),
+            tool_calls=self._stream.tool_calls,
         )
 
     def _said(self) -> tuple[TokenLogprob, ...]:
@@ -168,6 +171,12 @@ class GenerationJob(LeasedJob):
     def _chance(self, token: int, nats: float) -> TokenChance:
         raw = self._stream.bytes_of(token)
         return TokenChance(token=raw.decode("utf-8", errors="replace"), bytes=tuple(raw), logprob=nats)
+
+
+def _filter(writing: GenerationFormat) -> ToolCallFilter | None:
+    """What takes calls out of an answer, where functions are on offer and the template's calls can be told from the text."""
+    parser = writing.chat.tools.parser(writing.tools) if writing.tools else None
+    return None if parser is None else ToolCallFilter(parser, writing.chat.tools.call_marks)
 
 
 #: Rows of logits (one vocabulary each) held at once: few enough that they stay in the processor's cache.

@@ -17,6 +17,7 @@ from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Chunk, Embeddings, EngineDriver, EngineState, LabelScores, LoadRequest, Ranked, Residency
+from tailorbird.text.tool_calls import uses_tools
 
 #: Seconds: to connect, for a quick question, for an answer.
 _CONNECT, _QUICK, _ANSWER = 2.0, 5.0, 300.0
@@ -120,6 +121,13 @@ class OpenAiDriver:
     ) -> AsyncGenerator[Chunk, None]:
         """One answer, piece by piece; closing the iterator closes the connection, which ends the generation."""
         servable = self._find(release)
+        if uses_tools(prompt):
+            raise InvalidInput(
+                "this engine is not asked to call functions",
+                "serve the release with the engine torch",
+                code="tools_unsupported",
+                param="tools",
+            )
         body = self._asked(servable, prompt, sampling) | self._kept_apart(servable, groups)
         with reached():
             async with self._client.stream("POST", "/v1/chat/completions", json=body) as response:

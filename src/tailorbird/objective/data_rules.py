@@ -75,8 +75,14 @@ def _messages_faults(file: ObjectiveFile) -> list[Fault]:
     if task.learn == "all" and not any(source.messages for source in file.objective.data):
         hint = "name the column of turns, `messages`, under `data`; or remove `learn`"
         return [Fault(file.line_of("task.learn"), "`learn: all` is about conversations, and no source has any", hint)]
-    if task.kind is TaskKind.GENERATE:
-        return []
+    alone = [index for index, source in enumerate(file.objective.data) if source.tools and not source.messages]
+    hint = "name the column of turns, `messages`, beside it; or remove `tools`"
+    faults = [Fault(file.line_of(f"data.{index}.tools"), "`tools` are offered in conversations", hint) for index in alone]
+    if not task.learn_tool_calls and not any(source.tools for source in file.objective.data):
+        hint = "name the column of functions, `tools`, under `data`; or remove `learn_tool_calls`"
+        faults.append(Fault(file.line_of("task.learn_tool_calls"), "`learn_tool_calls` is about calls, and no source offers tools", hint))
+    if task.kind is TaskKind.GENERATE or faults:
+        return faults
     named = [index for index, source in enumerate(file.objective.data) if source.messages]
     hint = "use kind: generate, or name `text` and `label`"
     return [Fault(file.line_of(f"data.{index}.messages"), "conversations are answered, not labelled", hint) for index in named]

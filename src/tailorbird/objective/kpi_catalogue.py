@@ -179,6 +179,12 @@ _SPECS = (
         description="Of the items whose answer refers to a person, the share whose reference does; needs `referral`.",
     ),
     MetricSpec(
+        name="tool_call_accuracy",
+        answers=(AnswerKinds.TEXT,),
+        of_some=True,
+        description="Of the items that offer functions, the share whose calls are those of the reference in name and arguments, or none.",
+    ),
+    MetricSpec(
         name="ndcg@10",
         answers=(AnswerKinds.RANKING,),
         description="Mean normalised discounted cumulative gain of the first ten documents.",

@@ -117,6 +117,10 @@ def _lacking(file: ObjectiveFile, metric: str, line: int) -> Iterator[Fault]:
         generated = answers_of(file.objective.task) is AnswerKinds.TEXT
         hint = '{pattern: "a colleague will"}' if generated else "{max_error: 0.05}"
         yield Fault(line, f"{metric} needs to know which answers are left to people", f"add `referral: {hint}`")
+    if metric == "tool_call_accuracy" and not any(source.tools for source in file.objective.data):
+        yield Fault(
+            line, "tool_call_accuracy is about conversations that offer functions, and no source has any", "name `tools` under `data`"
+        )
     if metric == "groundedness" and not file.objective.documents:
         yield Fault(line, "groundedness is measured against passages of documents, and none are named", "add `documents:`")
     if metric == "format_valid" and file.objective.task.format is None:

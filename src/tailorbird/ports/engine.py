@@ -6,9 +6,11 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
+from pydantic import Field
+
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import TailorbirdError
-from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.prompt import Message, Sampling, ToolCall
 from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.value import Digest, Value
 
@@ -39,9 +41,10 @@ class Likelihood(Value):
 
 
 class Generation(Value):
-    """One generated answer."""
+    """One generated answer: its text, and the functions that it calls."""
 
     text: str
+    tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: Literal["stop", "length"]
     prompt_tokens: int
     completion_tokens: int
@@ -63,7 +66,7 @@ class TokenLogprob(TokenChance):
 
 
 class Chunk(Value):
-    """A piece of a streamed answer. The last one carries ``finish_reason`` and the token counts."""
+    """A piece of a streamed answer. The last one carries ``finish_reason``, the token counts and the calls of functions."""
 
     text: str
     finish_reason: Literal["stop", "length"] | None = None
@@ -71,6 +74,7 @@ class Chunk(Value):
     completion_tokens: int = 0
     cached_tokens: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
 
 
 class Embeddings(Value):

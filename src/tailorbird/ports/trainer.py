@@ -19,12 +19,14 @@ from tailorbird.domain.value import Digest, Value
 
 class Example(Value):
     """One training pair: a user's text and the answer to learn; ``context`` is what was looked up for the text. With ``every_turn`` what
-    the assistant said before, in a text that stands for a conversation, is learned like the answer."""
+    the assistant said before, in a text that stands for a conversation, is learned like the answer, without ``calls`` all but its calls of
+    functions."""
 
     text: str
     target: str
     context: tuple[Entry, ...] = ()
     every_turn: bool = Field(default=False, exclude_if=lambda value: not value)
+    calls: bool = Field(default=True, exclude_if=lambda value: value)
 
 
 class TrainingJob(Value):

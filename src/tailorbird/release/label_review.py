@@ -18,6 +18,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.release.llm_judges import ReviewerScores, judge_results, win_rate, with_judges
 from tailorbird.stats.agreement import Ratings, cohen_kappa, fleiss_kappa, krippendorff_alpha, over_items
 from tailorbird.stats.paired_tests import mcnemar_exact
+from tailorbird.text.conversations import shown_answer
 
 #: Reviewers that a tier asks for (DESIGN: limited looks at sampled disagreements, high is blind and by two).
 REVIEWERS: dict[RiskTier, int] = {RiskTier.MINIMAL: 0, RiskTier.LIMITED: 1, RiskTier.HIGH: 2}
@@ -50,7 +51,7 @@ def draw_sheet(objective: Objective, snapshot: Digest, against: str, between: Di
     shuffled = random.sample(sorted(differing, key=lambda item: item.item), len(differing))
     drawn = sorted(shuffled, key=lambda item: item.item not in between.unlike)[:_MOST]
     items = [
-        ReviewItem(number=number, item=item.item, candidate=item.prediction, other=answers[item.item])
+        ReviewItem(number=number, item=item.item, candidate=shown_answer(item.prediction), other=shown_answer(answers[item.item]))
         for number, item in enumerate(drawn, 1)
     ]
     again = [

@@ -13,12 +13,12 @@ from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.dataset import EVERYONE, Row
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.objective import Objective, TaskKind
-from tailorbird.domain.prompt import PromptSpec, Sampling
+from tailorbird.domain.prompt import Message, PromptSpec, Sampling
 from tailorbird.domain.retrieval import Entry, Retrieval
 from tailorbird.ports.engine import Engine
 from tailorbird.rungs.context import RungContext
 from tailorbird.rungs.indexes import local_retrieval
-from tailorbird.text.conversations import last_user_turn
+from tailorbird.text.conversations import as_line, last_user_turn, shown_answer
 from tailorbird.text.label_decision import THRESHOLD, decide_label, without_priors
 from tailorbird.text.label_sets import split
 from tailorbird.text.prompt_rendering import messages_for_row
@@ -77,7 +77,8 @@ def _target_scores(engine: Engine, servable: Servable, rows: Sequence[Row]) -> l
         return [scores[place[row.target]] for row, scores in zip(rows, adjusted, strict=True)]
     prompts = [messages_for_row(servable.prompt, row.text, context) for row, context in zip(rows, contexts, strict=True)]
     answers = engine.generate(servable.id, prompts, Sampling())
-    return [token_f1(answer.text, answer_of(row.target)) for row, answer in zip(rows, answers, strict=True)]
+    said = [as_line(Message(role="assistant", content=answer.text, tool_calls=answer.tool_calls)) for answer in answers]
+    return [token_f1(text, shown_answer(answer_of(row.target))) for row, text in zip(rows, said, strict=True)]
 
 
 Floats = NDArray[np.float64]

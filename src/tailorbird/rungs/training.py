@@ -17,6 +17,8 @@ from tailorbird.rungs.indexes import as_passages, retrieval_of
 from tailorbird.rungs.label_thresholds import looked_up, trial_servable, with_thresholds
 from tailorbird.rungs.trained_files import trained_files
 from tailorbird.text.canaries import canary_set
+from tailorbird.text.conversations import answer_turn
+from tailorbird.text.thought_blocks import answer_of
 
 
 def make_trained(context: RungContext) -> RungResult:
@@ -95,11 +97,13 @@ def _settings(context: RungContext) -> TrainingSettings:
 
 def _examples(context: RungContext, rows: Sequence[Row]) -> tuple[Example, ...]:
     """Rows as they are put to the model: with what is looked up for them, where the rung looks something up."""
-    every = context.objective.task.learn == "all"
+    task = context.objective.task
+    every, calls = task.learn == "all", task.learn_tool_calls
+    rows = rows if calls else [row for row in rows if not answer_turn(answer_of(row.target)).tool_calls]
     if context.plan.rung is not RungKind.GROUNDED_LORA:
-        return tuple(Example(text=row.text, target=row.target, every_turn=every) for row in rows)
+        return tuple(Example(text=row.text, target=row.target, every_turn=every, calls=calls) for row in rows)
     servable, engine = (
-        trial_servable(context, PromptSpec(instruction=context.objective.task.instruction), _retrieval(context)),
+        trial_servable(context, PromptSpec(instruction=task.instruction), _retrieval(context)),
         context.engine(),
     )
     engine.load(servable)
@@ -108,7 +112,7 @@ def _examples(context: RungContext, rows: Sequence[Row]) -> tuple[Example, ...]:
     finally:
         engine.unload(servable.id)
     return tuple(
-        Example(text=row.text, target=row.target, context=tuple(entries), every_turn=every)
+        Example(text=row.text, target=row.target, context=tuple(entries), every_turn=every, calls=calls)
         for row, entries in zip(rows, found, strict=True)
     )
 

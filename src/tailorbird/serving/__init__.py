@@ -10,7 +10,7 @@ HTTP, how a release was made.
 
 from tailorbird.serving.alias_routes import AliasRoute, AliasRoutes, TrafficArm, choose_target, experiment_unit
 from tailorbird.serving.alias_sync import AliasSync, Readiness
-from tailorbird.serving.answers import AnswerPiece, AnswerService, RankedDocument
+from tailorbird.serving.answers import AnswerPiece, AnswerService, RankedDocument, told_text
 from tailorbird.serving.heartbeat import GONE_AFTER
 from tailorbird.serving.quotas import LimitRemaining, Quotas, Reservation
 from tailorbird.serving.request_log import KeptRequest, Redact, RequestLog, amounts_of
@@ -41,5 +41,6 @@ __all__ = [
     "experiment_unit",
     "live_findings",
     "segments",
+    "told_text",
     "unproven_kpis",
 ]

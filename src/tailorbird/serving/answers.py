@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.errors import InvalidInput, NotFound, Unavailable
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message, PromptSpec, Sampling
+from tailorbird.domain.prompt import Message, PromptSpec, Sampling, ToolCall
 from tailorbird.domain.retrieval import Entry, RetrievedEntry
 from tailorbird.domain.value import Value
 from tailorbird.ports.engine import EngineDriver, TokenLogprob
@@ -18,6 +18,7 @@ from tailorbird.text.label_decision import decide_label, is_referred
 from tailorbird.text.prompt_rendering import messages_for, without_reasoning
 from tailorbird.text.regex import occurs
 from tailorbird.text.standalone_query import SAMPLING, query_of, query_prompt
+from tailorbird.text.tool_calls import offered_tools
 
 
 class RankedDocument(Value):
@@ -34,10 +35,11 @@ class AnswerPiece(Value):
     ``prompt_tokens`` and ``completion_tokens`` count as the engine does; a label is scored, not generated, so it has no completion tokens.
     ``cached_tokens`` of those read were known from an earlier request of the tenant. ``referred`` says that a person should take over: the
     release is not sure enough of the label, or hands the conversation over by what it wrote. ``passages`` are those that the answer was
-    given, best first, and all of them such as its asker may read.
+    given, best first, and all of them such as its asker may read. ``tool_calls`` come with the last.
     """
 
     text: str
+    tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: Literal["stop", "length"] | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -48,6 +50,12 @@ class AnswerPiece(Value):
     logprobs: tuple[TokenLogprob, ...] = ()
     vectors: tuple[tuple[float, ...], ...] = ()
     passages: tuple[RankedDocument, ...] = ()
+
+
+def told_text(piece: AnswerPiece) -> str:
+    """What a piece says, its calls as ``name(arguments)``: how answers are kept, and compared."""
+    calls = "\n".join(f"{call.name}({call.arguments})" for call in piece.tool_calls)
+    return f"{piece.text}\n{calls}" if piece.text and calls else piece.text + calls
 
 
 #: Documents of an answer, at most.
@@ -158,6 +166,7 @@ class AnswerService:
                 said.append(chunk.text)
                 yield AnswerPiece(
                     text=chunk.text,
+                    tool_calls=chunk.tool_calls,
                     finish_reason=chunk.finish_reason,
                     prompt_tokens=chunk.prompt_tokens + (query.prompt_tokens if ends else 0),
                     completion_tokens=chunk.completion_tokens + (query.completion_tokens if ends else 0),
@@ -208,14 +217,14 @@ def conversation_for(prompt: PromptSpec, messages: Sequence[Message], context: S
 
     Raises InvalidInput when the last word is not the user's.
     """
-    turns = [without_reasoning(message) for message in messages if message.role != "system"]
-    if not turns or turns[-1].role != "user":
+    turns = [without_reasoning(message).model_copy(update={"tools": ""}) for message in messages if message.role != "system"]
+    if not turns or turns[-1].role not in ("user", "tool"):
         raise InvalidInput(
             "the conversation does not end with a user message",
-            "let the last message have role user",
+            "let the last message have role user, or role tool behind a call",
             code="no_user_message",
             param="messages",
         )
     system, *shown, _ = messages_for(prompt, "", context)
     instructions = [system.content, *(message.content for message in messages if message.role == "system")]
-    return (Message(role="system", content="\n\n".join(instructions)), *shown, *turns)
+    return (Message(role="system", content="\n\n".join(instructions), tools=offered_tools(messages)), *shown, *turns)

@@ -13,7 +13,7 @@ from tailorbird.domain.deployment import SHADOW, RequestRow
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.serving.alias_routes import TrafficArm
-from tailorbird.serving.answers import AnswerService
+from tailorbird.serving.answers import AnswerService, told_text
 from tailorbird.serving.request_log import RequestLog
 
 #: Mirrored requests at once, and those that wait at most.
@@ -73,7 +73,7 @@ class ShadowTraffic:
         text = ""
         async with aclosing(self._answering.pieces(arm, asked.conversation, asked.sampling, asked.groups)) as pieces:
             async for piece in pieces:
-                text += piece.text
+                text += told_text(piece)
                 last = piece
         told = last.probabilities or {}
         return {

@@ -76,6 +76,7 @@ MEASURES: Mapping[str, MetricDirection] = {
     "groundedness": _SHARE,
     "referral_recall": _SHARE,
     "referral_precision": _WHOLE,
+    "tool_call_accuracy": _SHARE,
     "ndcg@10": _SHARE,
     "mrr@10": _SHARE,
     "recall@10": _SHARE,

@@ -16,7 +16,7 @@ from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import InvalidInput, NotFound, TailorbirdError
-from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.prompt import Message, Sampling, ToolCall
 from tailorbird.domain.retrieval import Entry, RetrievedEntry
 from tailorbird.domain.value import Digest
 from tailorbird.ports.encoder import Vectors
@@ -36,6 +36,7 @@ from tailorbird.ports.engine import (
 from tailorbird.text.linear_classifier import ENCODER, LinearText, read_linear
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.search_index import SearchIndex, words
+from tailorbird.text.tool_calls import arguments_text, offered_tools, tool_names
 
 _WIDTH = 64
 
@@ -254,6 +255,11 @@ class MemoryEngine:
     ) -> Generation:
         started = time.perf_counter()
         tokens = self._measured(prompt)
+        if calls := _called(prompt, sampling):
+            took = 1000 * (time.perf_counter() - started)
+            return Generation(
+                text="", tool_calls=calls, finish_reason="stop", prompt_tokens=tokens, completion_tokens=len(calls), latency_ms=took
+            )
         words = [short(servable), *prompt[-1].content.upper().split()]
         text, made = "", 0
         for word in words[: sampling.max_tokens]:
@@ -274,7 +280,19 @@ class MemoryEngine:
 
 
 def _last(made: Generation) -> Chunk:
-    return Chunk(text="", finish_reason=made.finish_reason, prompt_tokens=made.prompt_tokens, completion_tokens=made.completion_tokens)
+    counts = {"prompt_tokens": made.prompt_tokens, "completion_tokens": made.completion_tokens}
+    return Chunk(text="", finish_reason=made.finish_reason, tool_calls=made.tool_calls, **counts)
+
+
+def _called(prompt: Sequence[Message], sampling: Sampling) -> tuple[ToolCall, ...]:
+    """Calls the functions whose names the user says last, with all that is said; or the first, where one must be called."""
+    names, last = sorted(tool_names(offered_tools(prompt))), prompt[-1]
+    if not names or last.role != "user":
+        return ()
+    must = {"auto": [], "required": names[:1]}.get(sampling.tool_choice, [sampling.tool_choice])
+    said = [name for name in names if name in last.content.split()]
+    arguments = arguments_text({"text": last.content})
+    return tuple(ToolCall(id=f"call{place:05d}", name=name, arguments=arguments) for place, name in enumerate(said or must))
 
 
 def _words(text: str) -> list[str]:

@@ -7,6 +7,7 @@ is bounded, whatever it does.
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections import OrderedDict
@@ -16,11 +17,12 @@ from typing import Any, NamedTuple
 from jinja2.exceptions import TemplateError
 
 from tailorbird.domain.errors import ModelInvalid
-from tailorbird.domain.prompt import Message
+from tailorbird.domain.prompt import Message, ToolCall
 from tailorbird.system.sandbox import Dialogue, SandboxJob, SandboxLimits
 from tailorbird.system.time_limit import TimeLimitExceeded, time_limit
 from tailorbird.text.template_environment import compiled
 from tailorbird.text.template_layout import is_plain
+from tailorbird.text.tool_calls import offered_tools
 
 #: Seconds that a template may take for one conversation: none that lays one out needs a hundredth of it.
 RENDER_SECONDS = 10.0
@@ -38,11 +40,26 @@ Variables = Mapping[str, str | bool]
 _UNUSED = {"tools": None, "documents": None}
 
 
+class CallForm(NamedTuple):
+    """How calls are given to a template: name and arguments in a ``function`` or ``flat``, arguments as an object or ``written`` as JSON;
+    ``named``: the name of a call is a part of its id."""
+
+    flat: bool = False
+    written: bool = False
+    named: bool = False
+
+
+#: The forms that templates read, the commonest first.
+CALL_FORMS = tuple(CallForm(flat, written, named) for named in (False, True) for flat in (False, True) for written in (False, True))
+
+
 class RenderMode(NamedTuple):
-    """How a conversation is written: whether with the generation prompt at its end, and with ``MARKS`` around generation blocks."""
+    """How a conversation is written: whether with the generation prompt at its end, and with ``MARKS`` around generation blocks; and the
+    form of its calls."""
 
     add_generation_prompt: bool = True
     marked: bool = False
+    calls: CallForm = CallForm()
 
 
 ASKED, CLOSED = RenderMode(), RenderMode(add_generation_prompt=False)
@@ -60,11 +77,11 @@ def render(template: str, messages: Sequence[Message], variables: Variables | No
 
 def render_here(template: str, messages: Sequence[Message], variables: Variables | None = None, mode: RenderMode = ASKED) -> str:
     """As ``render``, in this process: in a sandbox, and for a limited time. Raises ModelInvalid."""
-    said = [_said(message) for message in messages]
+    said, tools = _said(messages, mode.calls), offered_tools(messages)
     try:
         with time_limit(RENDER_SECONDS):
             program = compiled(template, marked=mode.marked)
-            given = {**_UNUSED, **(variables or {})}
+            given = {**_UNUSED, **({"tools": json.loads(tools)} if tools else {}), **(variables or {})}
             return program.render(messages=said, add_generation_prompt=mode.add_generation_prompt, **given)
     except (TimeLimitExceeded, RecursionError) as error:
         raise ModelInvalid(
@@ -86,10 +103,28 @@ def render_here(template: str, messages: Sequence[Message], variables: Variables
         ) from error
 
 
-def _said(message: Message) -> dict[str, str]:
-    """A turn as templates read it; reasoning by the names that they know it by."""
-    thought = {"reasoning_content": message.reasoning, "thinking": message.reasoning} if message.reasoning else {}
-    return {"role": message.role, "content": message.content, **thought}
+def _said(messages: Sequence[Message], form: CallForm) -> list[dict[str, Any]]:
+    """The turns as templates read them; reasoning by the names that they know it by. Calls are numbered by their place in the turn: what a
+    service drew at random is nothing to read or to learn, and a call reads the same wherever it stands."""
+    said, calls = list[dict[str, Any]](), dict[str, tuple[str, str]]()
+    for message in messages:
+        turn: dict[str, Any] = {"role": message.role, "content": message.content}
+        if message.reasoning:
+            turn |= {"reasoning_content": message.reasoning, "thinking": message.reasoning}
+        if message.tool_calls:
+            ids = [f"functions.{call.name}:{at}" if form.named else f"call{at:05d}" for at, call in enumerate(message.tool_calls)]
+            calls |= {call.id: (id_, call.name) for call, id_ in zip(message.tool_calls, ids, strict=True)}
+            turn["tool_calls"] = [_call(call, id_, form) for call, id_ in zip(message.tool_calls, ids, strict=True)]
+        if message.role == "tool":
+            id_, name = calls.get(message.tool_call_id, ("", ""))
+            turn |= {"tool_call_id": id_, "name": name}
+        said.append(turn)
+    return said
+
+
+def _call(call: ToolCall, id_: str, form: CallForm) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments if form.written else json.loads(call.arguments)}
+    return {"id": id_, "type": "function", **(function if form.flat else {"function": function})}
 
 
 def confined(given: dict[str, Any]) -> Generator[Any, Any]:
@@ -98,10 +133,16 @@ def confined(given: dict[str, Any]) -> Generator[Any, Any]:
     while True:
         try:
             messages = [Message.model_validate(each) for each in said["messages"]]
-            answer = {"text": render_here(given["template"], messages, said["variables"], RenderMode(*said["mode"]))}
+            answer = {"text": render_here(given["template"], messages, said["variables"], _mode(said["mode"]))}
         except ModelInvalid as error:
             answer = {"message": error.message, "hint": error.hint}
         said = yield answer
+
+
+def _mode(said: Sequence[Any]) -> RenderMode:
+    """The mode as it came over the wire."""
+    prompted, marked, calls = said
+    return RenderMode(prompted, marked, CallForm(*calls))
 
 
 class _Renderer:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from tokenizers import Tokenizer
+from typing import NamedTuple
 
 from tailorbird.domain.errors import Internal, ModelInvalid
 from tailorbird.domain.prompt import Message
-from tailorbird.text.prompt_rendering import PromptPiece, quoted, render_pieces, token_ids
+from tailorbird.text.chat_templates import ASKED
+from tailorbird.text.conversations import answer_turn
+from tailorbird.text.prompt_rendering import PromptPiece, quoted, render_pieces
+from tailorbird.text.token_reader import TokenReader
 from tailorbird.text.tokenizer_files import declared_ends, read_tokenizer, special_tokens, with_flags
-from tailorbird.text.turn_frames import TurnFrames, merged
+from tailorbird.text.tool_calls import offered_tools, uses_tools
+from tailorbird.text.tool_turns import ToolTurns
+from tailorbird.text.turn_frames import ReasoningMarks, TurnFrames, merged
+
+
+class Reading(NamedTuple):
+    """Pieces of a text, and whether tools are on offer in its conversation, or were used."""
+
+    pieces: Sequence[PromptPiece]
+    uses_tools: bool
+
 
 #: Switches of reasoning, by the names that templates know them by.
 _SWITCHES = ("enable_thinking", "thinking")
@@ -48,61 +58,88 @@ class ChatTokenizer:
         self._token_of = self._control_tokens()
         self.control, self._control_ids = tuple(self._token_of), frozenset(self._token_of.values())
         self._match_control_tokens_as_written()
+        self._reader = self.reader_of(self._token_of)
         self.end_of_turn = self._end_of_turn()
         self.stops = self.declared | {self.end_of_turn[-1]}
 
     def prompts(self, conversations: Iterable[Sequence[Message]]) -> list[list[int]]:
         """Tokens of each conversation, up to where the assistant begins to answer, or to reason."""
-        return self._ids([self._pieces(messages, at_once=self.marks is None) for messages in conversations])
+        return self._ids([self._prompt(messages, at_once=self.marks is None) for messages in conversations])
 
     def prompts_without_reasoning(self, conversations: Iterable[Sequence[Message]]) -> list[list[int]]:
         """As ``prompts``, up to where an answer begins that nothing is reasoned before."""
-        return self._ids([self._pieces(messages, at_once=True) for messages in conversations])
+        return self._ids([self._prompt(messages, at_once=True) for messages in conversations])
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """What ``prompts`` reads, as text."""
-        return "".join(piece.text for piece in self._pieces(messages, at_once=self.marks is None))
+        return _text(self._prompt(messages, at_once=self.marks is None))
 
     def text_before_answer(self, messages: Sequence[Message], reasoning: str) -> str:
         """What is read and reasoned before an answer begins, as text."""
-        if self.marks is None or not reasoning.strip():
-            return "".join(piece.text for piece in self._pieces(messages, at_once=True))
-        return self.prompt_text(messages) + self.marks.begin + reasoning + self.marks.end
+        marks = self.marks_before(messages)
+        if marks is None or not reasoning.strip():
+            return _text(self._prompt(messages, at_once=True))
+        return self.prompt_text(messages) + marks.begin + reasoning + marks.end
 
     def turns(self, messages: Sequence[Message]) -> Sequence[Message]:
         """``messages`` as the template takes them."""
         return merged(messages) if self._merges_system else messages
 
-    def _pieces(self, messages: Sequence[Message], *, at_once: bool) -> list[PromptPiece]:
-        pieces = render_pieces(self.template, self.turns(messages), self.variables, self.control)
+    @cached_property
+    def tools(self) -> ToolTurns:
+        """Calls of functions, as the template writes them. Raises ModelInvalid where it does not."""
+        return ToolTurns(self)
+
+    def marks_before(self, messages: Sequence[Message]) -> ReasoningMarks | None:
+        """The marks of reasoning behind ``messages``: where functions are offered, the answer may be a call."""
+        return self.marks and (self.tools.marks if offered_tools(messages) else self.marks)
+
+    def _prompt(self, messages: Sequence[Message], *, at_once: bool) -> Reading:
+        turns, uses = self.turns(messages), uses_tools(messages)
+        control, mode = (self.tools.control, self.tools.mode) if uses else (self.control, ASKED)
+        pieces = render_pieces(self.template, turns, self.variables, control, mode)
         if at_once and pieces and not pieces[-1].quoted:
-            pieces[-1] = PromptPiece(self.opening.of(pieces[-1].text), quoted=False)
-        return pieces
+            opening = self.tools.opening if offered_tools(messages) else self.opening
+            pieces[-1] = PromptPiece(opening.of(pieces[-1].text), quoted=False)
+        return Reading(pieces, uses)
 
     def answers(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of each text as an assistant's whole answer, the end of the turn included."""
-        bare = self._ids([[PromptPiece(text, quoted(text, self.control))] for text in texts])
+        bare = self._reader.ids([[PromptPiece(text, quoted(text, self.control))] for text in texts])
         return [[*ids, *self.end_of_turn] for ids in bare]
 
-    def reasoned_answers(self, texts: Sequence[tuple[str, str]]) -> list[list[int]]:
-        """Tokens of each reasoning with its answer, as the model is to write them behind a prompt, the end of the turn included."""
-        bare = self._ids([self._reasoned(*text) for text in texts])
-        return [[*ids, *self.end_of_turn] for ids in bare]
+    def answers_to(self, conversations: Sequence[Sequence[Message]], texts: Sequence[tuple[str, str]]) -> list[list[int]]:
+        """Tokens of each (reasoning, answer) as the model is to write it behind its conversation, the end of the turn included. Where
+        functions are offered, an answer may be calls (``fold_answer``). Reasoning is read with ``thinking`` alone."""
+        ids = self._ids([self._answer(messages, *text) for messages, text in zip(conversations, texts, strict=True)])
+        return [
+            self.tools.until_end(each) if offered_tools(messages) and answer_turn(answer).tool_calls else [*each, *self.end_of_turn]
+            for each, messages, (_, answer) in zip(ids, conversations, texts, strict=True)
+        ]
+
+    def answer_text(self, messages: Sequence[Message], answer: str) -> str:
+        """What ``answers_to`` reads of an answer, as text; of a call as far as the template writes it."""
+        return _text(self._answer(messages, "", answer))
 
     def reasoning_begun(self) -> list[int]:
         """Tokens with which the model begins to reason behind a prompt that has not begun it; none without reasoning."""
         begin = self.marks.begin.strip() if self.marks else ""
-        return self._ids([[PromptPiece(begin, quoted=False)]])[0] if begin else []
+        return self._reader.ids([[PromptPiece(begin, quoted=False)]])[0] if begin else []
 
-    def _reasoned(self, reasoning: str, answer: str) -> list[PromptPiece]:
+    def _answer(self, messages: Sequence[Message], reasoning: str, answer: str) -> Reading:
         """One piece where it can be: a tokenizer reads words together that stand together."""
-        if self.marks is None:
-            raise Internal("reasoning is read with thinking alone", "report this", code="thinking_off")
-        parts = ((self.marks.begin, False), (reasoning, True), (self.marks.end, False), (answer, True))
-        pieces = [PromptPiece(text, own and quoted(text, self.control)) for text, own in parts if text]
-        if any(piece.quoted for piece in pieces):
-            return pieces
-        return [PromptPiece("".join(piece.text for piece in pieces), quoted=False)]
+        offers = bool(offered_tools(messages))
+        said = self.tools.answer(answer) if offers else [PromptPiece(answer, quoted(answer, self.control))]
+        if reasoning:
+            marks = self.marks_before(messages)
+            if marks is None:
+                raise Internal("reasoning is read with thinking alone", "report this", code="thinking_off")
+            thought = PromptPiece(reasoning, quoted(reasoning, self.tools.control if offers else self.control))
+            said = [PromptPiece(marks.begin, quoted=False), thought, PromptPiece(marks.end, quoted=False), *said]
+        said = [piece for piece in said if piece.text]
+        if len(said) > 1 and not any(piece.quoted for piece in said):
+            said = [PromptPiece("".join(piece.text for piece in said), quoted=False)]
+        return Reading(said, offers)
 
     def is_empty(self, answer: Sequence[int]) -> bool:
         """True for the tokens of an answer that says nothing before its end."""
@@ -112,53 +149,28 @@ class ChatTokenizer:
         """True for a token that steers the model."""
         return token in self._control_ids
 
-    def _ids(self, texts: Sequence[Sequence[PromptPiece]]) -> list[list[int]]:
-        return token_ids(texts, self._read, self._read_literally)
+    def _ids(self, texts: Sequence[Reading]) -> list[list[int]]:
+        found: dict[bool, Iterator[list[int]]] = {}
+        for uses in (False, True):
+            pieces = [reading.pieces for reading in texts if reading.uses_tools == uses]
+            found[uses] = iter((self.tools.reader if uses else self._reader).ids(pieces)) if pieces else iter(())
+        return [next(found[reading.uses_tools]) for reading in texts]
 
-    def _read(self, texts: list[str]) -> list[list[int]]:
-        found = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-        if self.tokenizer.normalizer is None:
-            return found
-        return [self._read_in_parts(text) if self._is_forged(text, ids) else ids for text, ids in zip(texts, found, strict=True)]
+    def reader_of(self, token_of: Mapping[str, int]) -> TokenReader:
+        """A reader to which these are the control tokens."""
+        return TokenReader(self.tokenizer, token_of, (self.special.get("unk_token"),))
 
-    def _is_forged(self, text: str, ids: list[int]) -> bool:
-        """True where a normaliser made the name of a control token of another spelling, and the vocabulary has that name as a word."""
-        count = sum(token in self._forgeable for token in ids)
-        return count > 0 and count > len(self._names.findall(text))
+    def framing_tokens(self, texts: Iterable[str]) -> dict[str, int]:
+        """The control tokens, and further added tokens that ``texts``, which a template wrote, hold."""
+        held = {token for text in texts for token in self.tokenizer.encode(text, add_special_tokens=False).ids}
+        added = self.tokenizer.get_added_tokens_decoder().items()
+        return self._token_of | {token.content: number for number, token in added if number in held and not _is_ordinary(token.content)}
 
-    def _read_in_parts(self, text: str) -> list[int]:
-        """The control tokens that ``text`` names, and what is between them without any."""
-        parts = [part for part in self._names.split(text) if part]
-        return [
-            token for part in parts for token in ([self._token_of[part]] if part in self._token_of else self._read_literally([part])[0])
-        ]
-
-    def _read_literally(self, texts: list[str]) -> list[list[int]]:
-        """Ids of ``texts`` without any control token."""
-        found = [encoding.ids for encoding in self._literal.encode_batch_fast(texts, add_special_tokens=False)]
-        return [ids if self._forgeable.isdisjoint(ids) else self._read_by_letters(text) for text, ids in zip(texts, found, strict=True)]
-
-    def _read_by_letters(self, text: str) -> list[int]:
-        """Where the vocabulary has control tokens as words: letter by letter, in which there is none."""
-        return [token for letter in self._literal.encode_batch_fast(list(text), add_special_tokens=False) for token in letter.ids]
-
-    @cached_property
-    def _forgeable(self) -> frozenset[int]:
-        """Control tokens that no text may become. What stands for an unknown letter is one of the special tokens, too."""
-        model: Any = self.tokenizer.model
-        unknown = (self.special.get("unk_token"), getattr(model, "unk_token", None))
-        return frozenset(token for name, token in self._token_of.items() if name not in unknown)
-
-    @cached_property
-    def _names(self) -> re.Pattern[str]:
-        return re.compile("(" + "|".join(re.escape(name) for name in sorted(self.control, key=len, reverse=True)) + ")")
-
-    @cached_property
-    def _literal(self) -> Tokenizer:
-        """A tokenizer of its own, and not one that is switched to and fro: that would not bear two threads."""
-        literal = with_flags(self.tokenizer, self.control, special=True)
-        literal.encode_special_tokens = True
-        return literal
+    def shared_length(self, one: str, other: str) -> int:
+        """Characters at the beginning of ``one`` that are the same tokens as those of ``other``."""
+        mine, theirs = (self.tokenizer.encode(text, add_special_tokens=False) for text in (one, other))
+        same = len(_shared(mine.ids, theirs.ids))
+        return mine.offsets[same - 1][1] if same else 0
 
     def _declared_in(self, folder: Path) -> set[int]:
         end = self.tokenizer.token_to_id(self.special.get("eos_token", ""))
@@ -204,6 +216,10 @@ class ChatTokenizer:
             return []
         encoding = self.tokenizer.encode(text, add_special_tokens=False)
         return [token for token, (first, _) in zip(encoding.ids, encoding.offsets, strict=True) if first >= start]
+
+
+def _text(reading: Reading) -> str:
+    return "".join(piece.text for piece in reading.pieces)
 
 
 def _shared(one: list[int], other: list[int]) -> list[int]:

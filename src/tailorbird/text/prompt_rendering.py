@@ -9,10 +9,11 @@ from typing import NamedTuple
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.domain.retrieval import Entry
-from tailorbird.text.chat_templates import Variables, render
-from tailorbird.text.conversations import unfold_turns
+from tailorbird.text.chat_templates import ASKED, RenderMode, Variables, render
+from tailorbird.text.conversations import answer_turn, unfold_turns
 from tailorbird.text.label_sets import NONE, SEPARATOR
 from tailorbird.text.thought_blocks import answer_of
+from tailorbird.text.tool_calls import mapped_message, offered_tools, texts_of, uses_tools
 
 
 def messages_for(prompt: PromptSpec, text: str, context: Sequence[Entry] = ()) -> tuple[Message, ...]:
@@ -32,8 +33,11 @@ def messages_for(prompt: PromptSpec, text: str, context: Sequence[Entry] = ()) -
     messages = [Message(role="system", content=system)]
     examples = [(entry.text, entry.target) for entry in reversed(context) if entry.target]
     for shown, target in [*((one.text, one.target) for one in prompt.demonstrations), *examples]:
-        messages += [without_reasoning(turn) for turn in unfold_turns(shown) if turn.role != "system"]
-        messages.append(Message(role="assistant", content=answer_of(target)))
+        turns, answer = unfold_turns(shown), answer_turn(answer_of(target))
+        if uses_tools([*turns, answer]):  # these are not the functions that this conversation offers
+            continue
+        messages += [without_reasoning(turn) for turn in turns if turn.role != "system"]
+        messages.append(answer)
     messages.append(Message(role="user", content=text))
     return tuple(messages)
 
@@ -42,10 +46,11 @@ def messages_for_row(prompt: PromptSpec, text: str, found: Sequence[Entry] = ())
     """The same for the text of a row, which may stand for a conversation (``text/conversations.py``): its turns follow the
     demonstrations, and what its system turns say follows the instruction."""
     turns = unfold_turns(text)
-    system, *shown, last = messages_for(prompt, turns[-1].content, found)
+    system, *shown, _ = messages_for(prompt, turns[-1].content, found)
+    last, tools = turns[-1].model_copy(update={"tools": ""}), offered_tools(turns)
     added = [turn.content for turn in turns[:-1] if turn.role == "system" and turn.content != prompt.instruction]
-    said = [without_reasoning(turn) for turn in turns[:-1] if turn.role != "system"]
-    return (Message(role="system", content="\n\n".join([system.content, *added])), *shown, *said, last)
+    said = [without_reasoning(turn).model_copy(update={"tools": ""}) for turn in turns[:-1] if turn.role != "system"]
+    return (Message(role="system", content="\n\n".join([system.content, *added]), tools=tools), *shown, *said, last)
 
 
 def without_reasoning(turn: Message) -> Message:
@@ -71,14 +76,18 @@ class PromptPiece(NamedTuple):
 _PRIVATE = range(0xF0000, 0xFFFFE)
 
 
-def render_pieces(template: str, messages: Sequence[Message], variables: Variables, control: Sequence[str]) -> list[PromptPiece]:
-    """As ``render``, with every name of a ``control`` token that stands in a message (not in the template) as a piece of its own.
+def render_pieces(
+    template: str, messages: Sequence[Message], variables: Variables, control: Sequence[str], mode: RenderMode = ASKED
+) -> list[PromptPiece]:
+    """As ``render``, with every name of a ``control`` token that stands in a message (not in the template) as a piece of its own: in what
+    it says, and in each text of calls and definitions of functions.
 
     A text that says ``<|im_end|>`` would otherwise end its own turn, and could write the next one. Raises ModelInvalid as ``render``.
     """
-    if not any(quoted(message.content, control) for message in messages):
-        return [PromptPiece(render(template, messages, variables), quoted=False)]
-    letters = set().union(*(message.content for message in messages))
+    texts = [text for message in messages for text in texts_of(message)]
+    if not any(quoted(text, control) for text in texts):
+        return [PromptPiece(render(template, messages, variables, mode), quoted=False)]
+    letters = set().union(*texts)
     free = (chr(code) for code in _PRIVATE if chr(code) not in letters)
     stands_for = dict(zip(free, sorted(control, key=len, reverse=True), strict=False))
     if len(stands_for) < len(control):
@@ -87,7 +96,7 @@ def render_pieces(template: str, messages: Sequence[Message], variables: Variabl
             "leave out private-use characters, or the names of control tokens",
             code="text_private_use",
         )
-    rendered = render(template, [_veiled(message, stands_for) for message in messages], variables)
+    rendered = render(template, [_veiled(message, stands_for) for message in messages], variables, mode)
     found = re.split(f"([{''.join(stands_for)}])", rendered)
     return [PromptPiece(stands_for.get(part, part), quoted=part in stands_for) for part in found if part]
 
@@ -117,7 +126,9 @@ def _read_once(texts: Sequence[Sequence[PromptPiece]], read: Read, *, quoted: bo
 
 
 def _veiled(message: Message, stands_for: dict[str, str]) -> Message:
-    content = message.content
-    for private, name in stands_for.items():
-        content = content.replace(name, private)
-    return message.model_copy(update={"content": content})
+    def veiled(text: str) -> str:
+        for private, name in stands_for.items():
+            text = text.replace(name, private)
+        return text
+
+    return mapped_message(message, veiled)

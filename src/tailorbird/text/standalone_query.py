@@ -23,7 +23,8 @@ _LONGEST = 400
 
 def query_prompt(turns: Sequence[Message]) -> tuple[Message, ...] | None:
     """What the model is asked for the query of ``turns``; None where the last message is the only one, and stands alone already."""
-    said = [turn for turn in turns if turn.role != "system"]
+    last = max((place for place, turn in enumerate(turns) if turn.role == "user"), default=len(turns))
+    said = [turn for turn in turns[: last + 1] if turn.role in ("user", "assistant") and turn.content]
     if len(said) < 2:
         return None
     earlier = "\n".join(f"{turn.role}: {_cut(turn.content)}" for turn in said[-1 - _TURNS : -1])

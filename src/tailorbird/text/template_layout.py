@@ -37,11 +37,11 @@ def is_plain(template: str) -> bool:
 
 @dataclass
 class _Reader:
-    """Reads statements in order. ``lists`` are names of messages, ``held`` those and what was taken from them, ``made`` what was put
-    together, with the number of values in it."""
+    """Reads statements in order. ``lists`` are names of messages, ``held`` those, tools, and what was taken from them, ``made`` what was
+    put together, with the number of values in it."""
 
     lists: set[str] = field(default_factory=lambda: {_ALL})
-    held: set[str] = field(default_factory=lambda: {_ALL})
+    held: set[str] = field(default_factory=lambda: {_ALL, "tools"})
     made: dict[str, int] = field(default_factory=dict)
     written: int = 0
     loops: int = 0

@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from tailorbird.text.conversations import MARK, parts_of
 from tailorbird.text.normalisation import normalise
 
 #: A text of fewer words than this is known again only where it is all that is said: as a part, it may be anybody's.
@@ -39,6 +40,9 @@ class TextFinder:
 
     def held_by(self, text: str) -> bool:
         """True when ``text`` is one of the texts, holds one of eight words or more, or has one of the names among its words."""
+        return self._is_held(text) or (text.startswith(MARK) and any(map(self._is_held, parts_of(text))))
+
+    def _is_held(self, text: str) -> bool:
         words = _words(text)
         return words in self._whole or any(self._begins(words, place) for place in range(len(words)))
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message
 from tailorbird.text.chat_templates import ASKED, CLOSED, RenderMode, Variables, render
+from tailorbird.text.tool_calls import offered_tools
 
 #: Stand for an answer, for the question before and after it, for an instruction and for reasoning, while the template is asked what it
 #: writes around them.
@@ -140,7 +141,7 @@ def merged(messages: Sequence[Message]) -> list[Message]:
     first = next((place for place, message in enumerate(rest) if message.role == "user"), None)
     if not rules or first is None:
         return list(messages)
-    rest[first] = Message(role="user", content="\n\n".join([*rules, rest[first].content]))
+    rest[first] = Message(role="user", content="\n\n".join([*rules, rest[first].content]), tools=offered_tools(messages))
     return rest
 
 

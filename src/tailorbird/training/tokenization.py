@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.prompt import Message, PromptSpec
+from tailorbird.domain.prompt import PromptSpec
 from tailorbird.ports.trainer import Example
 from tailorbird.text.chat_tokenizer import ChatTokenizer
-from tailorbird.text.conversations import fold_turns, unfold_turns
+from tailorbird.text.conversations import fold_answer, fold_turns, unfold_turns
 from tailorbird.text.prompt_rendering import messages_for_row
 from tailorbird.text.thought_blocks import split_reasoning
 
@@ -65,21 +65,17 @@ class RowTokenizer(ChatTokenizer):
 
     def _encode(self, prompt: PromptSpec, examples: Sequence[Example]) -> list[TokenizedRow]:
         conversations = [messages_for_row(prompt, example.text, example.context) for example in examples]
-        if self.marks is not None:
-            return self._encode_reasoned(conversations, [split_reasoning(example.target) for example in examples])
-        answers = self.answers([example.target for example in examples])
-        self._check_answers(answers)
-        return _rows(self.prompts(conversations), answers)
-
-    def _encode_reasoned(self, conversations: Sequence[Sequence[Message]], targets: Sequence[tuple[str, str]]) -> list[TokenizedRow]:
-        """Rows that learn reasoning and answer; of a row without reasoning the answer alone, behind a prompt that leaves none out."""
-        answers = self.answers([answer for _, answer in targets])
-        self._check_answers(answers)
-        bare, begun = self.prompts_without_reasoning(conversations), self.prompts(conversations)
-        reasoned = self.reasoned_answers(targets)
+        reasons = self.marks is not None
+        targets = [split_reasoning(example.target) if reasons else ("", example.target) for example in examples]
         thought = [bool(reasoning.strip()) for reasoning, _ in targets]
-        prompts = [two if has else one for has, one, two in zip(thought, bare, begun, strict=True)]
-        return _rows(prompts, [two if has else one for has, one, two in zip(thought, answers, reasoned, strict=True)])
+        texts = [(reasoning if has else "", answer) for has, (reasoning, answer) in zip(thought, targets, strict=True)]
+        answers = self.answers_to(conversations, texts)
+        self._check_answers(self.answers_to(conversations, [("", answer) for _, answer in targets]) if reasons else answers)
+        prompts = self.prompts(conversations)
+        if reasons:  # of a row without reasoning the answer alone is learned, behind a prompt that leaves none out
+            bare = self.prompts_without_reasoning(conversations)
+            prompts = [two if has else one for has, one, two in zip(thought, bare, prompts, strict=True)]
+        return [TokenizedRow((*p, *a), len(p)) for p, a in zip(prompts, answers, strict=True)]
 
     def _check_answers(self, answers: Sequence[Sequence[int]]) -> None:
         empty = sum(map(self.is_empty, answers))
@@ -89,10 +85,6 @@ class RowTokenizer(ChatTokenizer):
                 "give every row an answer that is more than white space, or leave the row out",
                 code="answer_empty",
             )
-
-
-def _rows(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> list[TokenizedRow]:
-    return [TokenizedRow((*p, *a), len(p)) for p, a in zip(prompts, answers, strict=True)]
 
 
 def _joined(turns: Sequence[TokenizedRow]) -> Iterator[TokenizedRow]:
@@ -113,8 +105,8 @@ def each_turn(example: Example) -> list[Example]:
         return [example]
     turns = unfold_turns(example.text)
     earlier = [
-        Example(text=fold_turns(turns[:place]), target=turn.content, context=example.context)
+        Example(text=fold_turns(turns[:place]), target=fold_answer(turn), context=example.context)
         for place, turn in enumerate(turns)
-        if turn.role == "assistant" and place and turns[place - 1].role == "user"
+        if turn.role == "assistant" and place and turns[place - 1].role in ("user", "tool") and (example.calls or not turn.tool_calls)
     ]
     return [*earlier, example]

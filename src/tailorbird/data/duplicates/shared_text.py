@@ -14,19 +14,20 @@ Otherwise, and where nothing would be left, the text is compared whole: rows who
 
 from __future__ import annotations
 
-import json
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tailorbird.text.conversations import MARK
+from tailorbird.domain.prompt import Message
+from tailorbird.text.conversations import MARK, unfold_turns
 from tailorbird.text.normalisation import normalise
+from tailorbird.text.tool_calls import texts_of
 
 #: The version of what follows.
 SCHEME = "shared-6-words/1"
@@ -216,12 +217,17 @@ class _Words:
 
 def _parted(text: str) -> tuple[str, str]:
     """What opens a conversation as its system turns, and what is said then; both normalised. Another text opens with nothing."""
-    try:
-        turns = [(turn["role"], turn["content"]) for turn in json.loads(text)["turns"]]
-        opening = " ".join(content for role, content in turns if role == "system")
-        return normalise(opening), normalise(" ".join(content for role, content in turns if role != "system"))
-    except (ValueError, KeyError, TypeError):
+    turns = unfold_turns(text)
+    if turns[0].content == text:
         return "", normalise(text)
+    opening = " ".join(turn.content for turn in turns if turn.role == "system")
+    said = (part for turn in turns if turn.role != "system" for part in _said(turn))
+    return normalise(opening), normalise(" ".join(said))
+
+
+def _said(turn: Message) -> Iterable[str]:
+    """What a turn says and calls; what it offers is a frame."""
+    return texts_of(turn.model_copy(update={"tools": ""})) if turn.tool_calls else (turn.content,)
 
 
 def _frame(words_W: Hashes, most_W: NDArray[np.bool_]) -> int | None:

@@ -20,6 +20,7 @@ from tailorbird.data.privacy.secrets import secrets
 from tailorbird.domain.curation import PersonalKind, PrivacyAction, PrivacyPolicy
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.ports.detector import Detector, Span
+from tailorbird.text.conversations import MARK, with_parts
 
 #: The version of all rules of this folder.
 VERSION = "1"
@@ -108,7 +109,31 @@ class Redaction:
         return {f"privacy.{detector.name}": detector.version for detector in self._detectors} | {"privacy": VERSION}
 
     def treat(self, texts: Sequence[str]) -> list[RedactedText]:
-        """Texts after the policy."""
+        """Texts after the policy. In a conversation that is folded into one text, or an answer that calls functions, each text is looked at
+        by itself: what JSON writes of a line break would hide what stands behind it."""
+        treated = self._treated([text for text in texts if not text.startswith(MARK)])
+        plain = iter(treated)
+        return [self._treat_parts(text) if text.startswith(MARK) else next(plain) for text in texts]
+
+    def _treat_parts(self, text: str) -> RedactedText:
+        parts = list[str]()
+
+        def noted(part: str) -> str:
+            parts.append(part)
+            return part
+
+        with_parts(text, noted)
+        known, counts, drops = dict(zip(parts, self._treated(parts), strict=True)), Counter[PersonalKind](), list[bool]()
+
+        def changed(part: str) -> str:
+            found = known[part] if part in known else self._treated([part])[0]
+            counts.update(found.counts)
+            drops.append(found.drop)
+            return found.text
+
+        return RedactedText(with_parts(text, changed), dict(counts), any(drops))
+
+    def _treated(self, texts: Sequence[str]) -> list[RedactedText]:
         treated: list[RedactedText] = []
         for start in range(0, len(texts), _BATCH):
             batch = texts[start : start + _BATCH]

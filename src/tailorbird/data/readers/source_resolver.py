@@ -20,7 +20,9 @@ from tailorbird.system.source_access import is_bounded
 
 def columns_of(source: DataSource, split_by: str = "") -> dict[str, str]:
     """The columns that a source names, by the key under which it names them; and the one that all rows are split by."""
-    content = {"messages": source.messages} if source.messages else {"text": source.text, "label": source.label}
+    content = (
+        {"messages": source.messages, "tools": source.tools or ""} if source.messages else {"text": source.text, "label": source.label}
+    )
     if source.qrels:
         content = {"id": source.id, "text": source.text}
     terms = {f"terms.{key}": column for key, column in source.terms}

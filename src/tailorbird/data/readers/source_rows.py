@@ -7,12 +7,10 @@ import sys
 from dataclasses import dataclass
 from datetime import date
 from hashlib import sha256
-from typing import Any
 
 from tailorbird.data.readers.cells import (
     UnusableRecord,
     date_cell,
-    is_unicode,
     labels_cell,
     name_cell,
     shift_cell,
@@ -22,16 +20,15 @@ from tailorbird.data.readers.cells import (
 )
 from tailorbird.data.readers.data_file import DataFile, Record
 from tailorbird.data.readers.qrels import Grades, grades_cell, target_of
+from tailorbird.data.readers.turns import answered, reasoned
 from tailorbird.domain.dataset import Document, Provenance, Quarantined, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import DataSource, Objective, TaskKind
-from tailorbird.domain.prompt import Message
 from tailorbird.domain.value import Digest
-from tailorbird.text.conversations import fold_turns
 from tailorbird.text.data_licences import clash
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.pseudonyms import pseudonym
-from tailorbird.text.thought_blocks import answer_of, ends_within, split_reasoning, with_reasoning
+from tailorbird.text.thought_blocks import answer_of
 
 
 def row_id(text: str, target: str) -> Digest:
@@ -102,78 +99,6 @@ class SourceRows:
     removed_documents: tuple[Quarantined, ...] = ()
 
 
-#: How formats in use name the roles.
-ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-}
-
-
-def answered(record: Record, column: str, *, thinking: bool = False) -> tuple[str, str]:
-    """(text, answer) of the conversation in ``column``: a list, or a text that is a JSON list. Raises UnusableRecord.
-
-    A system turn may open it; then user and assistant alternate, and the assistant has the last word. With ``thinking`` what it reasoned
-    stands before its answers (``text/thought_blocks``), else it is left out.
-    """
-    turns = [_turn(item, column, thinking) for item in _list(record.cells.get(column), column)]
-    spoken = [turn.role for turn in turns[turns[0].role == "system" if turns else 0 :]]
-    if not spoken or spoken != ["user", "assistant"] * (len(spoken) // 2):
-        reason = f"the turns (column {column!r}) do not go user, assistant, …, assistant, with at most one system turn before them"
-        raise UnusableRecord("role_order", reason)
-    return fold_turns(turns[:-1]), turns[-1].content
-
-
-def _list(value: Any, column: str) -> list[Any]:
-    if value is None or value == "":
-        raise UnusableRecord("missing_cell", f"there is no conversation (column {column!r})")
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise UnusableRecord("wrong_type", f"the conversation (column {column!r}) is not a JSON list") from error
-    if not isinstance(value, list):
-        raise UnusableRecord("wrong_type", f"the conversation (column {column!r}) is not a list of turns")
-    return value
-
-
-def _turn(item: Any, column: str, thinking: bool) -> Message:
-    if not isinstance(item, dict):
-        raise UnusableRecord("wrong_type", f"a turn (column {column!r}) is no object with a role and a content")
-    role, content = item.get("role", item.get("from")), item.get("content", item.get("value"))
-    known = ROLES.get(role.casefold()) if isinstance(role, str) else None
-    if known is None:
-        raise UnusableRecord("role_unknown", f"a turn (column {column!r}) has no role that is known: {', '.join(ROLES)}")
-    if not isinstance(content, str) or not content.strip():
-        raise UnusableRecord("empty_turn", f"a turn (column {column!r}) has no text as its content")
-    if not is_unicode(content):
-        raise UnusableRecord("broken_text", f"a turn (column {column!r}) holds bytes that are no UTF-8, or half of a character")
-    said = reasoned(content, item, thinking=thinking) if known == "assistant" else content
-    if not answer_of(said).strip():
-        raise UnusableRecord("empty_turn", f"a turn (column {column!r}) has no answer behind its reasoning")
-    return Message.model_validate({"role": known, "content": said})
-
-
-#: Names by which turns hold reasoning apart from their content.
-_REASONING = ("reasoning_content", "reasoning", "thinking")
-
-
-def reasoned(content: str, item: dict[str, Any] | None = None, *, thinking: bool) -> str:
-    """An answer with the reasoning before it, or without."""
-    within, answer = split_reasoning(content)
-    apart = next((value for name in _REASONING if isinstance(value := (item or {}).get(name), str) and is_unicode(value)), "")
-    reasoning = within or apart.strip("\n")
-    if thinking and ends_within(reasoning):
-        raise UnusableRecord("reasoning_unclear", "the reasoning holds the mark that ends it: where the answer begins cannot be told")
-    return with_reasoning(reasoning, answer) if thinking else answer
-
-
 class RowBuilder:
     """Makes the rows of one source. Rows of one file on the same terms share one ``Place``."""
 
@@ -208,7 +133,7 @@ class RowBuilder:
     def _content(self, file: DataFile, record: Record) -> tuple[str, str]:
         source, task = self.source, self._objective.task
         if source.messages:
-            return answered(record, source.messages, thinking=task.thinking)
+            return answered(record, source.messages, source.tools, thinking=task.thinking)
         text = text_cell(record, "text", source.text)
         if task.kind is TaskKind.RANK:
             return text, target_of(self._grades(record))

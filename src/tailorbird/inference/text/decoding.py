@@ -15,8 +15,9 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from tailorbird.domain.errors import Internal, InvalidInput, Unavailable
-from tailorbird.domain.prompt import Sampling
+from tailorbird.domain.prompt import Sampling, ToolCall
 from tailorbird.inference.text.reasoning_filter import ReasoningFilter
+from tailorbird.inference.text.tool_call_filter import ToolCallFilter
 
 #: Characters of a schema at most. What a token costs grows with it, and is paid by whoever is computed beside it.
 MOST_SCHEMA = 2**15
@@ -70,6 +71,22 @@ class Grammars:
             wanted = json.loads(schema)
             grammar = library.LLMatcher.grammar_from_json_schema(wanted or {"type": "object"})
             matcher = library.LLMatcher(reader, grammar, log_level=0)
+        if matcher.is_error():
+            raise _unusable()
+        return Constraint(matcher)
+
+    def call_constraint(self, grammar: str) -> Constraint:
+        """A fresh constraint by a grammar of calls. Raises as ``constraint``: it holds the schemas of the functions."""
+        library, reader = self._reader
+        if len(grammar) > MOST_SCHEMA:
+            raise InvalidInput(
+                f"the definitions of the tools have more than {MOST_SCHEMA:,} characters",
+                "offer fewer tools, or leave tool_choice at auto: each token of a call that must come is checked against all of them",
+                code="schema_too_large",
+                param="tools",
+            )
+        with _refused_as_schema():
+            matcher = library.LLMatcher(reader, library.LLMatcher.grammar_from_lark(grammar), log_level=0)
         if matcher.is_error():
             raise _unusable()
         return Constraint(matcher)
@@ -227,10 +244,13 @@ def _overlap(text: str, stop: str) -> int:
 
 
 class TextStream:
-    """Turns one answer's tokens into text. Special tokens give none, and neither does what is reasoned before it (``reasoning``)."""
+    """Turns one answer's tokens into text. Special tokens give none, and neither does what is reasoned before it (``reasoning``), nor the
+    ``calls`` at its end."""
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str], reasoning: ReasoningFilter | None = None) -> None:
-        self._tokenizer = tokenizer
+    def __init__(
+        self, tokenizer: Tokenizer, stops: Sequence[str], reasoning: ReasoningFilter | None = None, calls: ToolCallFilter | None = None
+    ) -> None:
+        self._tokenizer, self._calls = tokenizer, calls
         self._decoder = DecodeStream(skip_special_tokens=True)
         self._watch = StopWatch(stops)
         self._reasoning = reasoning
@@ -246,10 +266,19 @@ class TextStream:
         text = self._decoder.step(self._tokenizer, token) or ""
         if self._reasoning is not None and not self._reasoning.over:
             text = self._behind(self._reasoning, token, text)
+        elif self._calls is not None and not text:
+            text = self._calls.mark(token)
         if self._trims:
             text = text.lstrip()
             self._trims = not text
+        if self._calls is not None:
+            text = self._calls.feed(text)
         return self._watch.feed(text) if text else ""
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls of the answer, once it has ended."""
+        return () if self._calls is None or self.stopped else self._calls.calls
 
     @property
     def waits(self) -> bool:
@@ -272,7 +301,8 @@ class TextStream:
         """Remaining text at the end: nothing where the model still reasons."""
         if self.waits and self._reasoning is not None and not self._reasoning.begun:
             return self._watch.feed(self._held) + self._watch.finish()
-        return self._watch.finish()
+        rest = self._calls.finish() if self._calls is not None else ""
+        return self._watch.feed(rest) + self._watch.finish()
 
     def bytes_of(self, token: int) -> bytes:
         """The bytes that a token stands for; those of its name, for a control token."""

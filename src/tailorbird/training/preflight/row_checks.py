@@ -87,7 +87,8 @@ def truncation(subject: PreflightContext) -> list[PreflightFinding]:
 def end_of_turn(subject: PreflightContext) -> list[PreflightFinding]:
     """Answers that the model would not learn to end: it then never stops (trl#1623, unsloth#416)."""
     rows, end = subject.rows, subject.encoder.end_of_turn
-    endless = sum(row.ids[max(row.prompt, len(row.ids) - len(end)) :] != end for row in rows)
+    ended = {(token,) for token in subject.encoder.stops} | {end}  # calls of functions have an end of their own
+    endless = sum(not any(row.ids[max(row.prompt, len(row.ids) - len(each)) :] == each for each in ended) for row in rows)
     name = subject.encoder.tokenizer.id_to_token(end[-1])
     found = []
     if endless:

@@ -7,7 +7,7 @@ tokenizer_config.json. A model that is served by another template than it learne
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jinja2.exceptions import TemplateError
@@ -18,11 +18,13 @@ from tailorbird.domain.preflight import PreflightFinding, PreflightSeverity
 from tailorbird.domain.prompt import Message
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, call
 from tailorbird.text.chat_templates import render
+from tailorbird.text.conversations import answer_turn
 from tailorbird.text.prompt_rendering import messages_for, messages_for_row
 from tailorbird.text.template_environment import TEMPLATE_DATE
 from tailorbird.text.template_layout import is_plain
 from tailorbird.text.template_marks import MarkedConversation, marked_conversation
 from tailorbird.text.thought_blocks import split_reasoning
+from tailorbird.text.tool_calls import uses_tools
 from tailorbird.training.preflight.context import PreflightContext, warning
 
 #: Limits of a rendering by transformers, which is imported for it.
@@ -121,12 +123,15 @@ def _proofs(subject: PreflightContext) -> list[PreflightFinding]:
     for example in subject.job.train[::step]:
         messages = subject.encoder.turns(messages_for_row(subject.job.prompt, example.text, example.context))
         reasoning, answer = split_reasoning(example.target) if subject.encoder.marks else ("", example.target)
+        looked += 1
+        if uses_tools(messages):
+            otherwise += not _is_laid_out(subject, messages, reasoning, answer)
+            continue
         answered = [*messages, Message(role="assistant", content=answer, reasoning=reasoning)]
         try:
             found = marked_conversation(subject.encoder.template, answered, subject.encoder.variables)
         except ModelInvalid:
             found = None
-        looked += 1
         unproven += found is None
         otherwise += found is not None and not _is_learned(found, subject.encoder.text_before_answer(messages, reasoning), answer)
     noted = []
@@ -139,6 +144,17 @@ def _proofs(subject: PreflightContext) -> list[PreflightFinding]:
             ("prompt_differs", what, "nothing: what is learned is what is served; a trainer that renders conversations learns another")
         )
     return [PreflightFinding(code=code, severity=PreflightSeverity.NOTE, what=what, remedy=remedy) for code, what, remedy in noted]
+
+
+def _is_laid_out(subject: PreflightContext, messages: Sequence[Message], reasoning: str, answer: str) -> bool:
+    """True where the template, laying the whole conversation out, writes the prompt and then the answer or the calls, byte for byte."""
+    encoder = subject.encoder
+    turn = answer_turn(answer).model_copy(update={"reasoning": reasoning})
+    try:
+        text = render(encoder.template, [*messages, turn], encoder.variables, encoder.tools.frames.call_mode())
+        return text.startswith(encoder.text_before_answer(messages, reasoning) + encoder.answer_text(messages, answer).rstrip())
+    except ModelInvalid:
+        return False
 
 
 def _is_learned(found: MarkedConversation, prompt: str, answer: str) -> bool:

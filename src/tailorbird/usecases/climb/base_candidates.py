@@ -19,7 +19,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Machine, Plan, RungPlan, TokenProfile
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.value import Digest
-from tailorbird.text.conversations import unfold_turns
+from tailorbird.text.conversations import as_line, shown_answer, unfold_turns
 from tailorbird.text.prompt_rendering import messages_for_row
 from tailorbird.usecases.steps.step_context import StepContext
 
@@ -157,7 +157,7 @@ def token_profile(context: StepContext, base: BaseModelRef) -> TokenProfile:
     prompt = PromptSpec(instruction=context.objective.task.instruction)
     empty = _count(context, base, prompt, [""])[0]
     prompts = _count(context, base, prompt, [row.text for row in sample])
-    targets = [count - empty + 1 for count in _count(context, base, prompt, [row.target for row in sample])]
+    targets = [count - empty + 1 for count in _count(context, base, prompt, [shown_answer(row.target) for row in sample])]
     labels = (context.manifest.label_sets or context.manifest.labels) if context.objective.task.kind is TaskKind.CLASSIFY else ()
     listed, trie = label_lengths(labels, lambda texts: [count - empty + 1 for count in _count(context, base, prompt, texts)])
     ordered = sorted(prompts)
@@ -196,7 +196,7 @@ def _earlier_mean(context: StepContext, base: BaseModelRef, rows: tuple[Row, ...
     """Tokens of a row that the assistant said before its answer, where these are learned, too."""
     if context.objective.task.learn == "last":
         return 0.0
-    said = [turn.content for row in rows for turn in unfold_turns(row.text) if turn.role == "assistant"]
+    said = [as_line(turn) for row in rows for turn in unfold_turns(row.text) if turn.role == "assistant"]
     prompt = PromptSpec(instruction=context.objective.task.instruction)
     return sum(count - empty + 1 for count in _count(context, base, prompt, said)) / len(rows) if said else 0.0
 

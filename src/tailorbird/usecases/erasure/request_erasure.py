@@ -19,6 +19,7 @@ from tailorbird.domain.erasure import ErasedWords
 from tailorbird.domain.feedback import Feedback, KeptWords
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.serving import experiment_unit
+from tailorbird.text.conversations import as_lines, shown_answer, unfold_turns
 from tailorbird.text.text_finder import PART_WORDS, TextFinder
 from tailorbird.usecases.dependencies import Dependencies
 from tailorbird.usecases.erasure.lineage import Found
@@ -91,8 +92,18 @@ def _as_read(found: Found, *, answers: bool) -> Iterator[str]:
 def _of_rows(rows: Sequence[Row], *, answers: bool) -> Iterator[str]:
     for row in rows:
         yield row.text
+        yield from _of_turns(row.text)
         if answers:
             yield row.target
+            yield shown_answer(row.target)
+
+
+def _of_turns(text: str) -> Iterator[str]:
+    """A conversation as requests keep it, and each longer turn of the user or of a tool by itself."""
+    turns = unfold_turns(text)
+    if len(turns) > 1:
+        yield as_lines(text)
+        yield from (turn.content for turn in turns if turn.role in ("user", "tool") and len(turn.content.split()) >= PART_WORDS)
 
 
 def _of_documents(documents: Sequence[Document]) -> Iterator[str]:
