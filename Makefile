@@ -37,7 +37,7 @@ check: setup format-check lint types contracts shape fast  ## Format, lint, stri
 test: check browser  ## Everything: the fast tests, then those on the real small model and in a real browser.
 	$(BIN)/python -m pytest -q -m slow
 
-jobs: setup  ## The README's commands and every template, each to a release (a quarter of an hour).
+jobs: setup  ## The README's commands and every template, each to a release; a kill at each moment of a story (twenty minutes).
 	$(BIN)/python -m pytest -q -m jobs
 
 sqlite: setup  ## The tests that use the in-memory ledger, on SQLite files instead.

@@ -336,7 +336,7 @@ def test_a_copy_of_an_official_test_row_is_told_again_each_time(tmp_path: Path) 
 EDITS = st.sampled_from(["append", "append", "append", "append", "edit", "remove", "test"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(first=ROWS, steps=st.lists(st.tuples(EDITS, ROWS), min_size=1, max_size=4), form=st.sampled_from(list(WRITERS)))
 def test_any_history_gives_the_snapshot_from_nothing(
     first: list[Json], steps: list[tuple[str, list[Json]]], form: str, tmp_path_factory: pytest.TempPathFactory

@@ -294,7 +294,7 @@ def others(start: int) -> list[Json]:
     return [row | {"who": ""} for row in messages(15, "a", start) + messages(15, "b", start + 500)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(first=ROWS, second=ROWS, third=ROWS, test=ROWS, train=ROWS)
 def test_appended_rows_leave_the_splits_of_earlier_ones(
     first: list[Json], second: list[Json], third: list[Json], test: list[Json], train: list[Json], tmp_path_factory: pytest.TempPathFactory

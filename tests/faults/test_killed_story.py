@@ -124,15 +124,16 @@ def wait_until_stopped(pid: int, seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.slow
-def test_single_kills_at_transactions_and_blobs(template: Desk, undisturbed: Ending, tmp_path: Path) -> None:
-    """One story for each of many moments that an undisturbed one passes: transactions, written and committed, and blobs."""
+@pytest.mark.parametrize("most", [pytest.param(16, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.jobs)])
+def test_single_kills_at_transactions_and_blobs(template: Desk, undisturbed: Ending, tmp_path: Path, most: int) -> None:
+    """One story for each of many moments that an undisturbed one passes (``make jobs``: for each of all): transactions, written and
+    committed, and blobs."""
     seen = tmp_path / "moments"
     assert template.copy(tmp_path / "first").adapt(moments=seen).run() == 0
     names = [name for name in seen.read_text(encoding="utf-8").splitlines() if name.startswith(("a blob", "a transaction"))]
     points = [(name, names[: at + 1].count(name)) for at, name in enumerate(names)]
     assert len(points) > 60
-    for number, (name, nth) in enumerate(random.Random(3).sample(points, 40)):
+    for number, (name, nth) in enumerate(random.Random(3).sample(points, min(most, len(points)))):
         desk = template.copy(tmp_path / f"story-{number}")
         assert die(desk, desk.adapt, Kill(name, nth)), f"{name} {nth} was never passed"
         finish(desk, desk.adapt)
