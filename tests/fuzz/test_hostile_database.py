@@ -415,9 +415,6 @@ def _carried(stands: Any, before: Any, after: Any) -> Any:
     stood, was, now = map(_material, (stands, before, after))
     for place in was.keys() | now.keys():
         mine, then, today = (tables.get(place, {}) for tables in (stood, was, now))
-        if place[1] in LOG:
-            stood[place] = today if mine == then else mine
-            continue
         changed = [key for key in then.keys() | today.keys() if then.get(key) != today.get(key) and then.get(key) == mine.get(key)]
         stood[place] = {key: row for key, row in mine.items() if key not in changed} | {key: today[key] for key in changed if key in today}
     return {**stands, **stood}
