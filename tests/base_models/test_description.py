@@ -109,6 +109,28 @@ def test_a_matrix_of_another_kind_is_told_by_the_reader(tmp_path: Path) -> None:
     assert [group.count for group in ref.linear_groups] == [2]
 
 
+@pytest.mark.parametrize("odd", ["model.layers.0.self_attn.q_norm.weight", "final_logit_softcapping"])
+def test_norms_and_keys_that_a_llama_lacks_are_told_by_the_reader(odd: str, tmp_path: Path) -> None:
+    """Linear layers of the Llama kind are not all that a pass holds."""
+    config, tensors = CONFIG | {"model_type": "other"}, {"model.layers.0.input_layernorm.weight": 8}
+    if odd.startswith("model."):
+        tensors[odd] = 8
+    else:
+        config |= {odd: 30.0}
+    folder = model_folder(tmp_path / "m", config)
+    header = json.dumps({n: {"dtype": "F32", "shape": [8], "data_offsets": [32 * i, 32 * i + 32]} for i, n in enumerate(tensors)}).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(32 * len(tensors)))
+    described = describe(folder, "m", "MIT", DIGESTS, MemoryModelReader)
+    assert described.anatomy is not None
+    assert described.anatomy.model_type == "other"
+    assert described.parameters == 8 * len(tensors)
+    assert describe(folder, "m", "MIT", DIGESTS).linear_shapes["q_proj"] == (8, 8)
+
+
+def test_a_plain_decoder_needs_no_reader(tmp_path: Path) -> None:
+    assert describe(model_folder(tmp_path / "m"), "m", "MIT", DIGESTS, MemoryModelReader).anatomy is None
+
+
 def test_a_plain_decoder_is_recorded_as_before(tmp_path: Path) -> None:
     assert "anatomy" not in describe(model_folder(tmp_path / "m"), "m", "MIT", DIGESTS).model_dump()
 

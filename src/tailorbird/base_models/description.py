@@ -58,8 +58,8 @@ OpenReader = Callable[[], ModelReader]
 def describe(folder: Path, name: str, license: str, digests: ModelDigests, open_reader: OpenReader | None = None) -> BaseModelRef:
     """Description of the model in ``folder``.
 
-    Where config and headers do not show blocks of the Llama kind, all alike, ``open_reader`` is asked. Raises ModelInvalid when config or
-    weights are missing, unreadable, or neither tells the shape.
+    Where config and headers show more than blocks of the Llama kind, all alike (other layers or norms, a cap on logits), ``open_reader``
+    is asked. Raises ModelInvalid when config or weights are missing, unreadable, or neither tells the shape.
     """
     return _described(_shape_of(folder, open_reader), folder, name, license, digests)
 
@@ -93,16 +93,16 @@ _FACTS = ("parameters", "hidden", "layers", "vocabulary", "context", "intermedia
 
 def _shape_of(folder: Path, open_reader: OpenReader | None) -> dict[str, Any]:
     shape: dict[str, Any] = call(job_for(folder, f"{__name__}:shape"))
-    if "told" not in shape:
+    if "told" not in shape and ("beside" not in shape or open_reader is None):
         return shape
     if open_reader is None:
         raise _undescribed(folder, shape["told"])
-    return {**plain_json(open_reader().describe(folder)), **shape}
+    return {**shape, **plain_json(open_reader().describe(folder)), "parameters": shape["parameters"]}
 
 
 def shape(given: dict[str, Any]) -> Iterator[Any]:
-    """In a confined process: what the config and the headers of the weights say; ``told`` is why they do not tell all. Raises
-    ModelInvalid."""
+    """In a confined process: what the config and the headers of the weights say; ``told`` is why they do not tell all, ``beside`` what
+    there is beside the linear layers of the Llama kind. Raises ModelInvalid."""
     folder = Path(given["folder"])
     config = _read_config(folder)
     tensors = dict(_tensors(folder))
@@ -113,8 +113,13 @@ def shape(given: dict[str, Any]) -> Iterator[Any]:
     except (KeyError, TypeError, ZeroDivisionError) as error:
         yield {**found, "told": f"its config lacks {error}" if isinstance(error, KeyError) else "its config holds no sizes"}
         return
-    odd = None if found["encoder"] else _other_layer(tensors, layers, facts["layers"])
-    yield {**found, "told": f"its blocks are of another kind ({odd})"} if odd else {**found, **facts, "linear_shapes": layers}
+    found |= facts | {"linear_shapes": layers}
+    if not found["encoder"]:
+        if odd := _other_layer(tensors, layers, facts["layers"]):
+            found["told"] = f"its blocks are of another kind ({odd})"
+        elif beside := _beside(config, tensors):
+            found["beside"] = beside
+    yield found
 
 
 #: Facts by the name that a config has for them.
@@ -140,6 +145,26 @@ def _other_layer(tensors: dict[str, list[int]], layers: dict[str, tuple[int, int
             return tensor
         seen[name] += 1
     return next((name for name in layers if seen and seen[name] != blocks), None)
+
+
+#: Vectors of a Llama block that are no bias, and what a config may say of one, its tokens and its file without a change to what a pass
+#: holds. A key that is not among these (a cap on logits, a scale, a kind of layer) is for the reader that builds the model.
+_BLOCK_NORMS = {"input_layernorm", "post_attention_layernorm"}
+_LLAMA_KEYS = frozenset(
+    {*_NAMES.values(), "num_attention_heads", "num_key_value_heads", "head_dim", "hidden_act", "rms_norm_eps", "tie_word_embeddings"}
+    | {"attention_bias", "attention_dropout", "mlp_bias", "pretraining_tp", "initializer_range", "rope_theta", "rope_scaling"}
+    | {"rope_parameters", "rope_interleaved", "sliding_window", "use_sliding_window", "max_window_layers", "layer_types"}
+    | {"architectures", "model_type", "_name_or_path", "transformers_version", "transformers.js_config", "dtype", "torch_dtype"}
+    | {"bos_token_id", "eos_token_id", "pad_token_id", "id2label", "label2id", "problem_type", "is_encoder_decoder", "is_llama_config"}
+    | {"use_cache", "return_dict", "output_attentions", "output_hidden_states", "chunk_size_feed_forward"}
+)
+
+
+def _beside(config: dict[str, Any], tensors: dict[str, list[int]]) -> str | None:
+    """The first tensor in a block, or key of the config, that a plain Llama lacks."""
+    vectors = (name for name, sides in tensors.items() if len(sides) < 2 and _IN_BLOCK.search(name) and not name.endswith(".bias"))
+    odd = next((name for name in vectors if name.removesuffix(".weight").rpartition(".")[2] not in _BLOCK_NORMS), None)
+    return odd or next((key for key in config if key not in _LLAMA_KEYS), None)
 
 
 def register_base(
