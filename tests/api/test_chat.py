@@ -29,7 +29,7 @@ def test_a_classify_release_answers_with_its_label_and_probabilities(house: Hous
     assert body["choices"][0]["message"] == {"role": "assistant", "content": "lost_card", "refusal": None}
     assert body["choices"][0]["finish_reason"] == "stop"
     counts = {"prompt_tokens": 5, "completion_tokens": 0, "total_tokens": 5}
-    assert body["usage"] == counts | {"prompt_tokens_details": {"cached_tokens": 0}}
+    assert body["usage"] == counts | {"prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0}}
     assert tuple(body["tailorbird"]["probabilities"]) == LABELS
     assert math.isclose(sum(body["tailorbird"]["probabilities"].values()), 1.0)
     assert body["tailorbird"]["release"] == release == response.headers["x-tailorbird-release"]

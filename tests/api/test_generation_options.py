@@ -33,7 +33,7 @@ class TellingDriver(DirectDriver):
         chance = TokenChance(token=self.text, bytes=tuple(self.text.encode()), logprob=-0.5)
         told = (TokenLogprob(**chance.model_dump(), top=(chance,)),) if sampling.logprobs is not None else ()
         yield Chunk(text=self.text, logprobs=told)
-        yield Chunk(text="", finish_reason="stop", prompt_tokens=7, completion_tokens=1, cached_tokens=4)
+        yield Chunk(text="", finish_reason="stop", prompt_tokens=7, completion_tokens=9, cached_tokens=4, reasoning_tokens=8)
 
 
 @pytest.fixture
@@ -49,9 +49,16 @@ def test_likeliest_tokens_are_told_as_openai_tells_them(house: House, driver: Te
     assert (token["token"], token["logprob"]) == (driver.text, -0.5)
     assert token["top_logprobs"] == [{"token": driver.text, "logprob": -0.5, "bytes": list(driver.text.encode())}]
     assert answer["usage"] == {
-        "prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8, "prompt_tokens_details": {"cached_tokens": 4}
+        "prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16, "prompt_tokens_details": {"cached_tokens": 4},
+        "completion_tokens_details": {"reasoning_tokens": 8},
     }  # fmt: skip
     assert (driver.asked[0].logprobs, driver.asked[0].top_k) == (1, 5)
+
+
+def test_responses_tell_the_tokens_of_reasoning_too(house: House, driver: TellingDriver) -> None:
+    body = {"model": "acme/writer", "input": "Where is my card?"}
+    usage = ask(house, lambda client: client.post("/v1/responses", json=body), driver).json()["usage"]
+    assert (usage["output_tokens"], usage["output_tokens_details"]) == (9, {"reasoning_tokens": 8})
 
 
 def test_and_piece_by_piece_in_a_stream(house: House, driver: TellingDriver) -> None:

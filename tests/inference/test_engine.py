@@ -287,6 +287,7 @@ def test_bad_folders_are_refused(damage: str, code: str, tiny: Path, tmp_path: P
     with pytest.raises(ModelInvalid) as caught:
         open_engine("fp32").load(servable(folder))
     assert caught.value.error_code == code
+    assert caught.value.hint
 
 
 @pytest.mark.slow

@@ -69,6 +69,7 @@ class AnswerFacts:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
     referred: bool = False
     malformed: bool = False
     wants_json: bool = False
@@ -89,7 +90,7 @@ class AnswerFacts:
             self.prompt_tokens = piece.prompt_tokens or self.expected
             return
         self.prompt_tokens, self.completion_tokens = piece.prompt_tokens, piece.completion_tokens
-        self.referred, self.cached_tokens = piece.referred, piece.cached_tokens
+        self.referred, self.cached_tokens, self.reasoning_tokens = piece.referred, piece.cached_tokens, piece.reasoning_tokens
         if piece.probabilities is not None:
             self.prediction, self.confidence = piece.text, piece.probabilities.get(piece.text)
         else:
@@ -159,6 +160,11 @@ class RequestRecord:
     def cached_tokens(self) -> int:
         """Prompt tokens found in the KV cache."""
         return sum(answer.cached_tokens for answer in self.answers)
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Tokens written that are reasoning, in all answers."""
+        return sum(answer.reasoning_tokens for answer in self.answers)
 
     @property
     def referred(self) -> bool:

@@ -204,7 +204,8 @@ def _frame(account: RequestRecord, kind: str) -> dict[str, Any]:
 def _usage(account: RequestRecord) -> dict[str, Any]:
     read, written = account.prompt_tokens, account.completion_tokens
     counts: dict[str, Any] = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-    return counts | {"prompt_tokens_details": {"cached_tokens": account.cached_tokens}}
+    details = {"completion_tokens_details": {"reasoning_tokens": account.reasoning_tokens}}
+    return counts | {"prompt_tokens_details": {"cached_tokens": account.cached_tokens}} | details
 
 
 def _chances(pieces: Sequence[AnswerPiece]) -> dict[str, Any] | None:
@@ -328,6 +329,6 @@ def _response_usage(account: RequestRecord) -> dict[str, Any]:
         "input_tokens": read,
         "input_tokens_details": {"cached_tokens": account.cached_tokens},
         "output_tokens": written,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": account.reasoning_tokens},
         "total_tokens": read + written,
     }

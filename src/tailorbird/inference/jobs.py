@@ -156,6 +156,7 @@ class GenerationJob(LeasedJob):
             prompt_tokens=self.sequence.prompt,
             completion_tokens=self._made,
             cached_tokens=self.sequence.cached,
+            reasoning_tokens=self._reasoned,
             logprobs=self._said(),
             tool_calls=self._stream.tool_calls,
         )

@@ -66,13 +66,15 @@ class TokenLogprob(TokenChance):
 
 
 class Chunk(Value):
-    """A piece of a streamed answer. The last one carries ``finish_reason``, the token counts and the calls of functions."""
+    """A piece of a streamed answer. The last one carries ``finish_reason``, the token counts and the calls of functions; of the
+    ``completion_tokens``, the first ``reasoning_tokens`` are a block of reasoning with its marks."""
 
     text: str
     finish_reason: Literal["stop", "length"] | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
     tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
 

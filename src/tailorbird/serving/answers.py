@@ -33,9 +33,10 @@ class AnswerPiece(Value):
     """Piece of an answer. The last one carries ``finish_reason`` and the counts; a label's probabilities come with the label.
 
     ``prompt_tokens`` and ``completion_tokens`` count as the engine does; a label is scored, not generated, so it has no completion tokens.
-    ``cached_tokens`` of those read were known from an earlier request of the tenant. ``referred`` says that a person should take over: the
-    release is not sure enough of the label, or hands the conversation over by what it wrote. ``passages`` are those that the answer was
-    given, best first, and all of them such as its asker may read. ``tool_calls`` come with the last.
+    ``cached_tokens`` of those read were known from an earlier request of the tenant; ``reasoning_tokens`` of those written are reasoning.
+    ``referred`` says that a person should take over: the release is not sure enough of the label, or hands the conversation over by what it
+    wrote. ``passages`` are those that the answer was given, best first, and all of them such as its asker may read.
+    ``tool_calls`` come with the last.
     """
 
     text: str
@@ -47,6 +48,7 @@ class AnswerPiece(Value):
     ranking: tuple[RankedDocument, ...] = ()
     referred: bool = False
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
     vectors: tuple[tuple[float, ...], ...] = ()
     passages: tuple[RankedDocument, ...] = ()
@@ -171,6 +173,7 @@ class AnswerService:
                     prompt_tokens=chunk.prompt_tokens + (query.prompt_tokens if ends else 0),
                     completion_tokens=chunk.completion_tokens + (query.completion_tokens if ends else 0),
                     cached_tokens=chunk.cached_tokens,
+                    reasoning_tokens=chunk.reasoning_tokens,
                     logprobs=chunk.logprobs,
                     referred=bool(ends and arm.refer_pattern and occurs(arm.refer_pattern, "".join(said))),
                     passages=_quoted(found) if ends else (),
