@@ -10,6 +10,7 @@ import pytest
 from support.memory import Growth
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message
+from tailorbird.text import chat_templates
 from tailorbird.text.chat_templates import render, render_here
 from tailorbird.text.template_layout import is_plain
 
@@ -106,3 +107,21 @@ def test_many_threads_and_templates_at_once() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+SLOW_TEMPLATE = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+
+
+def test_a_time_limit_has_a_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What refuses one conversation may take the next one; what is slow is slow again."""
+    monkeypatch.setattr(chat_templates, "RENDER_SECONDS", 0.05)
+    with pytest.raises(ModelInvalid, match="did not end") as caught:
+        render_here(SLOW_TEMPLATE, TALK)
+    assert caught.value.error_code == "chat_template_slow"
+    process = chat_templates.confined({"template": SLOW_TEMPLATE})
+    next(process)
+    said = process.send({"messages": [one.model_dump() for one in TALK], "variables": {}, "mode": [True, False]})
+    assert said["slow"] is True
+    with pytest.raises(ModelInvalid) as refused:
+        render_here("{{ raise_exception('no system turns') }}", TALK)
+    assert refused.value.error_code == "chat_template"

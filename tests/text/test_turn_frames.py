@@ -10,7 +10,8 @@ from support.chat_families import FAMILIES, FRAMED, Family, write_family
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.ports.trainer import Example
-from tailorbird.text.chat_templates import ASKED, CLOSED, render
+from tailorbird.text import turn_frames
+from tailorbird.text.chat_templates import ASKED, CLOSED, SLOW, render
 from tailorbird.text.chat_tokenizer import ChatTokenizer
 from tailorbird.text.conversations import fold_turns
 from tailorbird.text.template_marks import marked_conversation
@@ -168,3 +169,17 @@ def test_marks_that_a_template_names_are_those_of_reasoning() -> None:
         "[THINK]{{ part.thinking }}[/THINK]{% endfor %}{% endif %}{% if m.role == 'assistant' %}</s>{% endif %}{% endfor %}"
     )
     assert TurnFrames(template, {}, {}).reasoning()[:2] == ("[THINK]", "[/THINK]")
+
+
+def test_a_template_that_is_slow_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each ask may take ten seconds, and frames are found by ten of them."""
+    asked = list[str]()
+
+    def slow(template: str, *_: object) -> str:
+        asked.append(template)
+        raise ModelInvalid("the chat template did not end", "use another one", code=SLOW)
+
+    monkeypatch.setattr(turn_frames, "render", slow)
+    with pytest.raises(ModelInvalid) as caught:
+        TurnFrames("slow", {})
+    assert (caught.value.error_code, len(asked)) == (SLOW, 1)

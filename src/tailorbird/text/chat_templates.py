@@ -68,7 +68,7 @@ ASKED, CLOSED = RenderMode(), RenderMode(add_generation_prompt=False)
 def render(template: str, messages: Sequence[Message], variables: Variables | None = None, mode: RenderMode = ASKED) -> str:
     """The text a model reads before it answers, by the model's own chat template, generation prompt included unless it is not wanted.
 
-    Raises ModelInvalid when the template fails, or takes more memory or time than it may.
+    Raises ModelInvalid: the template fails, or takes more memory than it may (``chat_template``), or more time (``chat_template_slow``).
     """
     if is_plain(template):
         return render_here(template, messages, variables, mode)
@@ -83,12 +83,10 @@ def render_here(template: str, messages: Sequence[Message], variables: Variables
             program = compiled(template, marked=mode.marked)
             given = {**_UNUSED, **({"tools": json.loads(tools)} if tools else {}), **(variables or {})}
             return program.render(messages=said, add_generation_prompt=mode.add_generation_prompt, **given)
-    except (TimeLimitExceeded, RecursionError) as error:
-        raise ModelInvalid(
-            f"the chat template of the base model did not end within {RENDER_SECONDS:g} s, or calls itself without end",
-            _HINT,
-            code="chat_template",
-        ) from error
+    except TimeLimitExceeded as error:
+        raise _slow() from error
+    except RecursionError as error:
+        raise ModelInvalid("the chat template of the base model calls itself without end", _HINT, code="chat_template") from error
     except TemplateError as error:
         raise ModelInvalid(
             f"the chat template of the base model failed: {str(error)[:500]}",
@@ -101,6 +99,14 @@ def render_here(template: str, messages: Sequence[Message], variables: Variables
             "use a base model whose template accepts system, user and assistant turns",
             code="chat_template",
         ) from error
+
+
+#: The code of a template that takes more time than it may: to ask it again would take as much again.
+SLOW = "chat_template_slow"
+
+
+def _slow() -> ModelInvalid:
+    return ModelInvalid(f"the chat template of the base model did not end within {RENDER_SECONDS:g} s", _HINT, code=SLOW)
 
 
 def _said(messages: Sequence[Message], form: CallForm) -> list[dict[str, Any]]:
@@ -135,7 +141,7 @@ def confined(given: dict[str, Any]) -> Generator[Any, Any]:
             messages = [Message.model_validate(each) for each in said["messages"]]
             answer = {"text": render_here(given["template"], messages, said["variables"], _mode(said["mode"]))}
         except ModelInvalid as error:
-            answer = {"message": error.message, "hint": error.hint}
+            answer = {"message": error.message, "hint": error.hint, "slow": error.error_code == SLOW}
         said = yield answer
 
 
@@ -164,6 +170,8 @@ class _Renderer:
             answer = self._ask(said)
         if not isinstance(answer, dict) or not isinstance(answer.get("text"), str):
             told = answer if isinstance(answer, dict) else {}
+            if told.get("slow") is True:
+                raise _slow()
             raise ModelInvalid(
                 str(told.get("message", "the chat template failed"))[:1000], str(told.get("hint", _HINT))[:500], code="chat_template"
             )
@@ -181,6 +189,8 @@ class _Renderer:
             self.close()
             if used_up:  # by all conversations before this one
                 return self._ask(said)
+            if error.error_code in ("parser_time", "parser_processor"):
+                raise _slow() from error
             raise ModelInvalid(error.message, _HINT, code="chat_template") from error
         except BaseException:
             self.close()

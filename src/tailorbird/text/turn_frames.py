@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message
-from tailorbird.text.chat_templates import ASKED, CLOSED, RenderMode, Variables, render
+from tailorbird.text.chat_templates import ASKED, CLOSED, SLOW, RenderMode, Variables, render
 from tailorbird.text.tool_calls import offered_tools
 
 #: Stand for an answer, for the question before and after it, for an instruction and for reasoning, while the template is asked what it
@@ -55,7 +55,7 @@ class ReasoningMarks(NamedTuple):
 
 class TurnFrames:
     """What a template writes around turns. ``thinking`` are the variables with which it begins to reason, where ``variables`` are those
-    with which it does not. Raises ModelInvalid where it refuses a question and its answer in every way."""
+    with which it does not. Raises ModelInvalid where it refuses a question and its answer in every way, or takes too long for one."""
 
     def __init__(self, template: str, variables: Variables, thinking: Variables | None = None) -> None:
         self._template, self._variables = template, variables
@@ -71,10 +71,12 @@ class TurnFrames:
     def _rendered(
         self, messages: Sequence[Message], mode: RenderMode, refusals: list[ModelInvalid], variables: Variables | None = None
     ) -> str:
-        """Empty where the template refuses the conversation."""
+        """Empty where the template refuses the conversation. Raises ModelInvalid where it takes too long: it would every time."""
         try:
             return render(self._template, messages, self._variables if variables is None else variables, mode)
         except ModelInvalid as error:
+            if error.error_code == SLOW:
+                raise
             refusals.append(error)
             return ""
 

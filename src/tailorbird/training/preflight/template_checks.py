@@ -16,14 +16,14 @@ from transformers import AutoTokenizer
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.preflight import PreflightFinding, PreflightSeverity
 from tailorbird.domain.prompt import Message
+from tailorbird.domain.thought_blocks import split_reasoning
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, call
-from tailorbird.text.chat_templates import render
+from tailorbird.text.chat_templates import SLOW, render
 from tailorbird.text.conversations import answer_turn
 from tailorbird.text.prompt_rendering import messages_for, messages_for_row
 from tailorbird.text.template_environment import TEMPLATE_DATE
 from tailorbird.text.template_layout import is_plain
 from tailorbird.text.template_marks import MarkedConversation, marked_conversation
-from tailorbird.text.thought_blocks import split_reasoning
 from tailorbird.text.tool_calls import uses_tools
 from tailorbird.training.preflight.context import PreflightContext, warning
 
@@ -130,7 +130,9 @@ def _proofs(subject: PreflightContext) -> list[PreflightFinding]:
         answered = [*messages, Message(role="assistant", content=answer, reasoning=reasoning)]
         try:
             found = marked_conversation(subject.encoder.template, answered, subject.encoder.variables)
-        except ModelInvalid:
+        except ModelInvalid as error:
+            if error.error_code == SLOW:
+                raise
             found = None
         unproven += found is None
         otherwise += found is not None and not _is_learned(found, subject.encoder.text_before_answer(messages, reasoning), answer)
