@@ -188,6 +188,16 @@ def load_settings(workspace: Path, environment: Mapping[str, str] = os.environ) 
         raise _explained(file, error) from None
 
 
+def settings_without_workspace(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Settings of a command that needs no workspace: the defaults, with the environment on top. Raises InvalidInput, naming the setting."""
+    workspace = Path.cwd() / FOLDER
+    _refuse_replaced(environment)
+    try:
+        return Settings.model_validate({"workspace": workspace} | _from_environment(environment))
+    except ValidationError as error:
+        raise _explained(workspace / "settings.yaml", error) from None
+
+
 def read_settings(workspace: Path) -> dict[str, Any]:
     """What ``settings.yaml`` says, unchecked. Raises InvalidInput when it is not a mapping."""
     file = workspace / "settings.yaml"

@@ -8,10 +8,11 @@ from datetime import timedelta
 from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tailorbird import auth
 from tailorbird.auth import KeyFileSealer
+from tailorbird.base_models import ModelCache
 from tailorbird.crypto.cosignatures import read_witness_key
 from tailorbird.domain.errors import Forbidden, InvalidInput, Unavailable
 from tailorbird.ports.artifacts import SealableStore
@@ -75,6 +76,19 @@ def open_dependencies(settings: Settings, *, migrate: bool = True) -> Dependenci
         sealed_files=artifacts.sealed_files,
         clear=clear,
     )
+
+
+class FittingParts(NamedTuple):
+    """What tells how a base model fits a machine: where fetched models lie, and what opens the reader and the trainer."""
+
+    models: ModelCache
+    reader: Callable[[], ModelReader]
+    trainer: Callable[[], Trainer]
+
+
+def open_fitting(settings: Settings) -> FittingParts:
+    """Parts that need no workspace: nothing is created, recorded or written."""
+    return FittingParts(ModelCache(settings.models), _model_reader, cache(lambda: _trainer(settings)))
 
 
 def open_key_service(settings: Settings) -> KeyService:

@@ -10,7 +10,7 @@ from tailorbird.base_models.catalogue import catalogue
 from tailorbird.base_models.description import ModelDigests, describe, is_encoder, known_facts, register_base
 from tailorbird.base_models.local_description import describe_local
 from tailorbird.base_models.model_cache import ModelCache
-from tailorbird.base_models.pull import ModelListing, list_models, pull, require_known
+from tailorbird.base_models.pull import ModelListing, find_local, list_models, pull, require_known
 
 __all__ = [
     "ModelCache",
@@ -19,6 +19,7 @@ __all__ = [
     "catalogue",
     "describe",
     "describe_local",
+    "find_local",
     "is_encoder",
     "known_facts",
     "list_models",

@@ -106,7 +106,7 @@ def shape(given: dict[str, Any]) -> Iterator[Any]:
     folder = Path(given["folder"])
     config = _read_config(folder)
     tensors = dict(_tensors(folder))
-    found = {"encoder": _is_encoder(config), "parameters": sum(map(math.prod, tensors.values()))}
+    found: dict[str, Any] = {"encoder": _is_encoder(config), "parameters": sum(map(math.prod, tensors.values()))}
     try:
         layers = _linear_shapes(config)
         facts = {key: config[name] for key, name in _NAMES.items()}

@@ -10,12 +10,16 @@ from tailorbird import base_models as catalogue
 from tailorbird.auth import Action
 from tailorbird.cli.groups import command_group
 from tailorbird.cli.progress import ProgressDisplay
-from tailorbird.cli.session import err, open_session, out, print_json, print_table
+from tailorbird.cli.session import CommandSession, err, new_session, open_session, out, print_json, print_table
+from tailorbird.domain.errors import NotFound
+from tailorbird.domain.model_fit import ModelFit
 from tailorbird.planning import FitQuestion
 from tailorbird.reporting import fit_table, human_count
+from tailorbird.settings import find_workspace, settings_without_workspace
 from tailorbird.usecases.audit_events import permit
-from tailorbird.usecases.base_models import fit_model, list_models
+from tailorbird.usecases.base_models import fit_model, fit_named, list_models
 from tailorbird.usecases.registry import validated
+from tailorbird.wiring import open_fitting
 
 models = command_group()
 
@@ -66,12 +70,24 @@ def _fit(
     methods: Methods = None,
     memory: Memory = None,
 ) -> None:
-    """Estimate memory and speed of training a base model here and on common GPUs, from its config alone."""
-    session = open_session()
+    """Estimate memory and speed of training a base model here and on common GPUs, from its config alone. Needs no workspace."""
+    session = new_session()
     asked = {"length": length, "batch_tokens": batch_tokens, "rank": rank, "memory": memory}
     question = validated(FitQuestion, asked | ({"methods": methods} if methods else {}))
-    found = fit_model(session.deps, session.actor(), name, question)
+    found = _fitted(session, name, question)
     print_json(found) if session.as_json else out.print(fit_table(found))
+
+
+def _fitted(session: CommandSession, name: str, question: FitQuestion) -> ModelFit:
+    """As an identity of the workspace, where there is one; of no workspace nothing is read."""
+    session.refuse_server()
+    try:
+        find_workspace(session.workspace)
+    except NotFound:
+        if session.workspace is not None:
+            raise
+        return fit_named(*open_fitting(settings_without_workspace()), name, question)
+    return fit_model(session.deps, session.actor(), name, question)
 
 
 apps = {"models": models}

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from tailorbird.domain.thought_blocks import answer_of
 from tailorbird.domain.value import Digest, Name, Value
 
 
@@ -43,7 +44,7 @@ class Provenance(Value):
 class Row(Value):
     """One example. ``id`` is the digest of its normalised text and target.
 
-    ``target`` is the label, the answer, or several labels as one text (``text/label_sets.py``).
+    ``target`` is the label, the answer with the reasoning before it, or several labels as one text (``text/label_sets.py``).
     ``group`` ties rows that must stay on one side of a split (near-duplicates, one subject). ``shifted`` rows belong to the part of dev and
     test that stands for a world that has moved on (``ShiftRule``): none is in train.
     """
@@ -55,6 +56,11 @@ class Row(Value):
     split: Split
     provenance: Provenance
     shifted: bool = Field(default=False, exclude_if=lambda value: not value)
+
+    @property
+    def answer(self) -> str:
+        """``target`` without what is reasoned before it: what is compared, shown, counted and guarded."""
+        return answer_of(self.target)
 
 
 #: The group that every asker belongs to.

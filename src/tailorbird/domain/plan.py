@@ -176,14 +176,19 @@ class ShiftPower(Value):
     groups: int | None = None
 
 
+#: Layout of the rows of a training pass, as its proof on the architecture chose it: packed behind the beginning that they share, padded to
+#: one length, or one row at a time.
+PassLayout = Literal["packed", "padded", "single"]
+
+
 class TokenProfile(Value):
     """Lengths in tokens, as the base model counts them. ``shared_prefix`` is what every rendered prompt begins with
     (template, instruction).
 
     ``prompt_*`` count a whole rendered prompt, prefix included; ``target_*`` an answer with its end-of-turn token.
     ``label_trie`` counts the nodes of the labels' token trie, ``label_list`` the tokens of all labels in a list (0 without labels).
-    ``row_sd`` is the standard deviation of whole rows.
-    ``earlier_mean`` counts tokens of earlier answers in a conversation that are learned, too (``learn: all``).
+    ``row_sd`` is the standard deviation of whole rows. ``earlier_mean`` counts tokens of earlier answers in a conversation that are
+    learned, too (``learn: all``). ``layout`` is how a training lays out the rows.
     """
 
     shared_prefix: int
@@ -196,6 +201,7 @@ class TokenProfile(Value):
     label_list: int = Field(default=0, exclude_if=lambda value: not value)
     row_sd: float = 0.0
     earlier_mean: float = Field(default=0.0, exclude_if=lambda value: not value)
+    layout: PassLayout = Field(default="packed", exclude_if=lambda value: value == "packed")
 
     @property
     def learned_mean(self) -> float:

@@ -52,7 +52,7 @@ def _segments(rows: Sequence[Row], spec: MeasureSpec) -> dict[str, dict[str, lis
     cuts: dict[str, dict[str, list[Row]]] = {"label": {}, "length": {}, "source": {}}
     for row in rows:
         if spec.task is TaskKind.CLASSIFY:
-            cuts["label"].setdefault(row.target, []).append(row)
+            cuts["label"].setdefault(row.answer, []).append(row)
         cuts["length"].setdefault(_length(len(row.text), bounds), []).append(row)
         cuts["source"].setdefault(row.provenance.file, []).append(row)
     return cuts

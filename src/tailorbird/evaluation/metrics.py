@@ -25,7 +25,6 @@ from tailorbird.evaluation.serving_limits import serving_metrics
 from tailorbird.stats.intervals import Floats
 from tailorbird.stats.metric_direction import base_of, label_of
 from tailorbird.text.label_sets import split
-from tailorbird.text.thought_blocks import answer_of
 
 
 @dataclass(frozen=True)
@@ -206,10 +205,10 @@ def _item(row: Row, prediction: Prediction, spec: MeasureSpec) -> ItemResult:
     return ItemResult(
         item=row.id,
         group=row.group,
-        target=answer_of(row.target) if spec.task is TaskKind.GENERATE else row.target,
+        target=row.answer,
         prediction=prediction.answer,
         correct=_is_correct(row, prediction, spec.task),
-        log_loss=-scores[row.target] if scores and row.target in scores else None,
+        log_loss=-scores[row.answer] if scores and row.answer in scores else None,
         confidence=min(1.0, math.exp(scores[prediction.answer])) if scores and prediction.answer in scores else None,
         latency_ms=prediction.latency_ms,
         request_ms=prediction.request_ms,
@@ -222,20 +221,20 @@ def _item(row: Row, prediction: Prediction, spec: MeasureSpec) -> ItemResult:
 def _is_correct(row: Row, prediction: Prediction, task: TaskKind) -> bool:
     """The right label; the reference's text, after ``normalise``, or its calls; a relevant document in the first place."""
     if task is TaskKind.CLASSIFY:
-        return prediction.answer == row.target
+        return prediction.answer == row.answer
     if task is TaskKind.RANK:
-        return bool(prediction.ranking) and relevance_of(row.target).get(prediction.ranking[0], 0) > 0
-    return is_same_answer(prediction.answer, answer_of(row.target))
+        return bool(prediction.ranking) and relevance_of(row.answer).get(prediction.ranking[0], 0) > 0
+    return is_same_answer(prediction.answer, row.answer)
 
 
 def _scores(row: Row, prediction: Prediction, spec: MeasureSpec) -> dict[str, float]:
     if spec.task is TaskKind.RANK:
-        return ranking_scores(prediction.ranking, relevance_of(row.target))
+        return ranking_scores(prediction.ranking, relevance_of(row.answer))
     if spec.task is TaskKind.GENERATE:
-        scores = generation_scores(prediction.answer, answer_of(row.target), spec, prediction.passages)
-        return scores | tool_call_scores(prediction.answer, answer_of(row.target), row.text)
+        scores = generation_scores(prediction.answer, row.answer, spec, prediction.passages)
+        return scores | tool_call_scores(prediction.answer, row.answer, row.text)
     told = prediction.log_probabilities
-    return {"brier": _brier(told, row.target)} if told and not spec.many else {}
+    return {"brier": _brier(told, row.answer)} if told and not spec.many else {}
 
 
 def _brier(log_probabilities: dict[str, float], target: str) -> float:

@@ -11,13 +11,14 @@ from tailorbird.planning.feasibility import MachineChange, with_machine_change
 from tailorbird.planning.floor import why_not_encoder, why_words
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.ladder import make_plan
-from tailorbird.planning.model_fit import FitQuestion, fit_of
+from tailorbird.planning.model_fit import FitQuestion, asked_length, fit_of
 
 __all__ = [
     "BaseOffer",
     "FitQuestion",
     "MachineChange",
     "PlanInputs",
+    "asked_length",
     "base_labels",
     "bases_to_probe",
     "fit_of",

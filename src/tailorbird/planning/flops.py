@@ -76,28 +76,48 @@ def work_of(rows: float, own: float, prefix: float, passes: float, answers: floa
     return FlopsWork(tokens=passes * prefix + rows * own, pairs=pairs, answers=rows * answers)
 
 
+def prefix_of(tokens: TokenProfile) -> int:
+    """Tokens that a training pass computes once for all of its rows: none where each row has its own."""
+    return tokens.shared_prefix if tokens.layout == "packed" else 0
+
+
 def own_tokens(inputs: TrainingWork) -> float:
-    """Mean tokens of a row behind the prefix that all share."""
-    return suffix_tokens(inputs.tokens) + inputs.tokens.target_mean
+    """Mean tokens of a row behind what is computed once for all."""
+    tokens = inputs.tokens
+    return (suffix_tokens(tokens) if tokens.layout == "packed" else tokens.prompt_mean) + tokens.target_mean
+
+
+def laid_out_tokens(inputs: TrainingWork, rows: float, passes: int) -> float:
+    """Mean tokens that a row takes in ``passes`` of ``rows``: where rows are padded, those of the longest of its pass, which lies about
+    √(2 ln n) · sd above the mean of n rows, and as much less as rows are sorted into more passes."""
+    tokens, own = inputs.tokens, own_tokens(inputs)
+    if tokens.layout != "padded" or rows < 2:
+        return own
+    return min(own + tokens.row_sd * math.sqrt(2 * math.log(rows)) / passes, max(own, tokens.prompt_max + tokens.target_max))
 
 
 def passes_of(inputs: TrainingWork, settings: TrainingSettings, rows: float) -> int:
     """Passes that ``rows`` mean rows take. A pass is closed before the row that would not fit, so half a row of room is lost."""
+    if inputs.tokens.layout == "single":
+        return max(1, math.ceil(rows))
     own = own_tokens(inputs)
-    room = max(own, settings.token_budget - inputs.tokens.shared_prefix - own / 2)
+    room = max(own, settings.token_budget - prefix_of(inputs.tokens) - own / 2)
     return max(1, math.ceil(rows * own / room))
 
 
 def batch_of(inputs: TrainingWork, settings: TrainingSettings) -> FlopsWork:
-    """One step's batch of mean rows, packed."""
-    passes = passes_of(inputs, settings, settings.batch_size)
-    return work_of(settings.batch_size, own_tokens(inputs), inputs.tokens.shared_prefix, passes, inputs.tokens.learned_mean)
+    """One step's batch of mean rows, as they are laid out."""
+    return _laid_out(inputs, settings, settings.batch_size)
 
 
 def held_out_of(inputs: TrainingWork, settings: TrainingSettings) -> FlopsWork:
     """One look at the held-out rows."""
-    rows = held_out_rows(inputs.train_rows)
-    return work_of(rows, own_tokens(inputs), inputs.tokens.shared_prefix, passes_of(inputs, settings, rows), inputs.tokens.learned_mean)
+    return _laid_out(inputs, settings, held_out_rows(inputs.train_rows))
+
+
+def _laid_out(inputs: TrainingWork, settings: TrainingSettings, rows: int) -> FlopsWork:
+    passes = passes_of(inputs, settings, rows)
+    return work_of(rows, laid_out_tokens(inputs, rows, passes), prefix_of(inputs.tokens), passes, inputs.tokens.learned_mean)
 
 
 def steps_of(inputs: TrainingWork, settings: TrainingSettings) -> int:

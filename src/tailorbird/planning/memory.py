@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.plan import Estimate, TrainingSettings
 from tailorbird.domain.timing import Calibration
-from tailorbird.planning.flops import adapter_parameters, linear_parameters, own_tokens, passes_of, steps_of
+from tailorbird.planning.flops import adapter_parameters, laid_out_tokens, linear_parameters, own_tokens, passes_of, prefix_of, steps_of
 from tailorbird.planning.inputs import TrainingWork
 from tailorbird.planning.setting_rules import demonstration_tokens
 from tailorbird.planning.traffic_cost import around, interval
@@ -210,7 +210,7 @@ def _experts_kept(base: BaseModelRef) -> float:
 def _probabilities(inputs: TrainingWork, tokens: float, wide: int) -> float:
     """Bytes of attention probabilities that all layers keep; none on a GPU, whose kernels keep none, and where a layer's are too many, and
     computed again."""
-    if inputs.machine.gpus:
+    if inputs.machine.gpus or inputs.tokens.layout != "packed":
         return 0.0
     base, prefix = inputs.base, inputs.tokens.shared_prefix
     heads = _query_width(base) / _head_width(inputs)
@@ -259,14 +259,20 @@ def _frozen(inputs: TrainingWork, settings: TrainingSettings, wide: int) -> floa
 
 
 def longest_pass(inputs: TrainingWork, settings: TrainingSettings) -> float:
-    """Tokens of the longest pass of the run: full up to the budget where a batch takes several; the longest batch where it takes one.
+    """Tokens of the longest pass of the run: full up to the budget where a batch takes several; the longest batch where it takes one; the
+    longest row where each is alone.
 
     The sum of a batch's rows spreads by √batch · sd, and the longest of n batches lies about √(2 ln n) of that above the mean.
     """
     tokens, own = inputs.tokens, own_tokens(inputs)
+    if tokens.layout == "single":
+        return tokens.prompt_max + tokens.target_max
     spread = math.sqrt(2 * math.log(max(2, steps_of(inputs, settings)))) * tokens.row_sd * math.sqrt(settings.batch_size)
     rows = min(settings.batch_size, inputs.train_rows)
-    batch = tokens.shared_prefix + rows * own + spread
+    if tokens.layout == "padded":
+        own = laid_out_tokens(inputs, rows, passes_of(inputs, settings, rows))
+        spread = 0.0
+    batch = prefix_of(tokens) + rows * own + spread
     full = max(settings.token_budget - own / 4, settings.token_budget / 2) if batch > settings.token_budget else batch
     return max(full, tokens.prompt_max + tokens.target_max if tokens.prompt_max + tokens.target_max > settings.token_budget else 0)
 

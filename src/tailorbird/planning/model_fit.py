@@ -9,7 +9,7 @@ from pydantic import Field
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.model_fit import FitMachine, MethodFit, ModelFit, SufficientMachine
-from tailorbird.domain.plan import LoraSettings, Machine, TokenProfile, TrainingSettings
+from tailorbird.domain.plan import LoraSettings, Machine, PassLayout, TokenProfile, TrainingSettings
 from tailorbird.domain.value import Value
 from tailorbird.planning.flops import adapter_parameters, backbone_parameters
 from tailorbird.planning.gpu_catalogue import GPUS, MATMUL_SHARE, gpu_machine
@@ -52,8 +52,8 @@ class FitQuestion(Value):
     memory: Annotated[float, Field(gt=0, le=1 << 20)] | None = None
 
 
-def fit_of(base: BaseModelRef, here: Machine, asked: FitQuestion) -> ModelFit:
-    """How each method fits ``here`` and each GPU of the catalogue. Raises InvalidInput for rows longer than the context."""
+def asked_length(base: BaseModelRef, asked: FitQuestion) -> int:
+    """Tokens of a row. Raises InvalidInput for rows longer than the context."""
     length = min(LENGTH, base.context) if asked.length is None else asked.length
     if length > base.context:
         raise InvalidInput(
@@ -62,11 +62,17 @@ def fit_of(base: BaseModelRef, here: Machine, asked: FitQuestion) -> ModelFit:
             code="example_too_long",
             param="length",
         )
+    return length
+
+
+def fit_of(base: BaseModelRef, here: Machine, asked: FitQuestion, layout: PassLayout = "packed") -> ModelFit:
+    """How each method fits ``here`` and each GPU of the catalogue, with rows laid out as ``layout`` says. Raises as ``asked_length``."""
+    length = asked_length(base, asked)
     if asked.memory is not None:
         here = here.model_copy(update={"memory_gb": asked.memory})
     methods = tuple(method for method in METHODS if method in asked.methods and (method == "full" or base.linear_shapes))
     machines = {HERE: here} | {gpu.title: gpu_machine(here, gpu) for gpu in GPUS.values()}
-    works = {name: fit_work(base, machine, length) for name, machine in machines.items()}
+    works = {name: fit_work(base, machine, length, layout) for name, machine in machines.items()}
     return ModelFit(
         name=base.name,
         model_type=base.anatomy.model_type if base.anatomy else "",
@@ -84,13 +90,14 @@ def fit_of(base: BaseModelRef, here: Machine, asked: FitQuestion) -> ModelFit:
     )
 
 
-def fit_work(base: BaseModelRef, machine: Machine, length: int) -> WorkElsewhere:
+def fit_work(base: BaseModelRef, machine: Machine, length: int, layout: PassLayout = "packed") -> WorkElsewhere:
     """A training on rows of ``length`` tokens each."""
     answer = max(1, round(LEARNED * length))
     prompt = length - answer
     tokens = TokenProfile(
-        shared_prefix=0, prompt_mean=prompt, prompt_p95=prompt, prompt_max=prompt, target_mean=answer, target_max=answer, label_trie=0
-    )
+        shared_prefix=0, prompt_mean=prompt, prompt_p95=prompt, prompt_max=prompt, target_mean=answer, target_max=answer, label_trie=0,
+        layout=layout,
+    )  # fmt: skip
     return WorkElsewhere(base, machine, tokens, ROWS)
 
 

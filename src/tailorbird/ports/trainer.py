@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from pydantic import Field
 
-from tailorbird.domain.plan import Machine, TrainingSettings
+from tailorbird.domain.plan import Machine, PassLayout, TrainingSettings
 from tailorbird.domain.preflight import Examination
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Entry
@@ -145,6 +145,11 @@ class Trainer(Protocol):
 
     def measure_machine(self) -> Machine:
         """Measures this machine: cores, memory, GPUs, matmul rates. Takes about a second."""
+        ...
+
+    def row_layout(self, source: Path, longest: int) -> PassLayout:
+        """How a training lays out rows of at most ``longest`` tokens, as proven on the architecture of the folder or config file
+        ``source``. Takes seconds."""
         ...
 
     def calibrate(self, job: TrainingJob, machine: str, efficiency: float = 0.0) -> Calibration:

@@ -96,7 +96,7 @@ def fit_floor(
     is not installed.
     """
     rows = sorted(train, key=lambda row: row.id)
-    targets = [split(row.target) if many else (row.target,) for row in rows]
+    targets = [split(row.answer) if many else (row.answer,) for row in rows]
     _check_targets({label for target in targets for label in target}, labels, fewest=1 if many else 2)
     started = time.perf_counter()
     texts = [row.text for row in rows]

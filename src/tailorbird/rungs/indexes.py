@@ -20,7 +20,6 @@ from tailorbird.rungs.context import RungContext
 from tailorbird.text.conversations import last_user_turn
 from tailorbird.text.passages import passages_of
 from tailorbird.text.search_index import write_index
-from tailorbird.text.thought_blocks import answer_of
 
 #: Texts longer than this share of all texts are not shown.
 _SHOWN_LENGTHS = 0.95
@@ -82,7 +81,7 @@ def as_examples(rows: Sequence[Row]) -> list[Entry]:
     ordered = sorted(rows, key=lambda row: row.id)
     longest = sorted(len(row.text) for row in ordered)[int(_SHOWN_LENGTHS * (len(ordered) - 1))] if ordered else 0
     ordered = [row for row in ordered if len(row.text) <= longest]
-    return [Entry(id=row.id, text=last_user_turn(row.text), target=answer_of(row.target), access=(EVERYONE,)) for row in ordered]
+    return [Entry(id=row.id, text=last_user_turn(row.text), target=row.answer, access=(EVERYONE,)) for row in ordered]
 
 
 def as_passages(context: RungContext) -> list[Entry]:

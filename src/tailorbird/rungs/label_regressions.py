@@ -77,7 +77,7 @@ def fit_label_regressions(
 
     ``classifier`` is the unfitted logistic regression. A group of rows is left out as one.
     """
-    targets = [split(row.target) for row in rows]
+    targets = [split(row.answer) for row in rows]
     borne_NK = np.array([[label in target for label in labels] for target in targets], dtype=bool)
     groups = {group: place % _FOLDS for place, group in enumerate(sorted({row.group for row in rows}))}
     fold_N = np.array([groups[row.group] for row in rows])

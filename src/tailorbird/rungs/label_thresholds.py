@@ -23,7 +23,6 @@ from tailorbird.text.label_decision import THRESHOLD, decide_label, without_prio
 from tailorbird.text.label_sets import split
 from tailorbird.text.prompt_rendering import messages_for_row
 from tailorbird.text.text_metrics import token_f1
-from tailorbird.text.thought_blocks import answer_of
 
 #: Everybody's access: what may be shown to anybody may be learned from and measured with.
 ANYBODY = frozenset({EVERYONE})
@@ -74,11 +73,11 @@ def _target_scores(engine: Engine, servable: Servable, rows: Sequence[Row]) -> l
     if servable.task is TaskKind.CLASSIFY:
         place = {answer: i for i, answer in enumerate(servable.prompt.answers)}
         adjusted = [without_priors(servable.prompt, found) for found in answer_scores(engine, servable, rows, contexts)]
-        return [scores[place[row.target]] for row, scores in zip(rows, adjusted, strict=True)]
+        return [scores[place[row.answer]] for row, scores in zip(rows, adjusted, strict=True)]
     prompts = [messages_for_row(servable.prompt, row.text, context) for row, context in zip(rows, contexts, strict=True)]
     answers = engine.generate(servable.id, prompts, Sampling())
     said = [as_line(Message(role="assistant", content=answer.text, tool_calls=answer.tool_calls)) for answer in answers]
-    return [token_f1(text, shown_answer(answer_of(row.target))) for row, text in zip(rows, said, strict=True)]
+    return [token_f1(text, shown_answer(row.answer)) for row, text in zip(rows, said, strict=True)]
 
 
 Floats = NDArray[np.float64]
@@ -199,7 +198,7 @@ def with_thresholds(context: RungContext, servable: Servable, rows: Sequence[Row
         return prompt
     context.progress(f"choosing on {len(rows)} held-out rows from which probability a label is given")
     probabilities_NK = np.array([list(decide_label(prompt, found).probabilities.values()) for found in _scores(context, servable, rows)])
-    borne_NK = np.array([[label in split(row.target) for label in prompt.labels] for row in rows], dtype=bool)
+    borne_NK = np.array([[label in split(row.answer) for label in prompt.labels] for row in rows], dtype=bool)
     bounds = fitting_thresholds(probabilities_NK, borne_NK, goal_of(context.objective))
     if not bounds:
         return prompt

@@ -24,7 +24,6 @@ from tailorbird.rungs.context import RungContext, RungResult, hold_out
 from tailorbird.rungs.indexes import as_examples, as_passages, retrieval_of
 from tailorbird.rungs.label_thresholds import held_out_score, trial_servable, with_thresholds
 from tailorbird.text.prompt_rendering import messages_for
-from tailorbird.text.thought_blocks import answer_of
 
 #: Sets of demonstrations that are tried, and held-out rows that each is scored on, at most.
 DRAWS, SCORED = 3, 48
@@ -104,7 +103,7 @@ def draw_demonstrations(rows: Sequence[Row], shots: int, seed: int) -> tuple[Dem
     by_target: dict[str, list[Row]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.id):
         if len(row.text) <= longest:
-            by_target[row.target].append(row)
+            by_target[row.answer].append(row)
     for members in by_target.values():
         generator.shuffle(members)
     targets = sorted(by_target)
@@ -112,7 +111,7 @@ def draw_demonstrations(rows: Sequence[Row], shots: int, seed: int) -> tuple[Dem
     rounds = [members[depth] for depth in range(shots) for t in targets if depth < len(members := by_target[t])]
     chosen = rounds[:shots]
     generator.shuffle(chosen)
-    return tuple(Demonstration(row_id=row.id, text=row.text, target=answer_of(row.target)) for row in chosen)
+    return tuple(Demonstration(row_id=row.id, text=row.text, target=row.answer) for row in chosen)
 
 
 def make_nearest(context: RungContext) -> RungResult:

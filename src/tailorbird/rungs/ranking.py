@@ -84,4 +84,4 @@ def _candidate(context: RungContext, retrieval: Retrieval, trained: int) -> Cand
 
 
 def _judged(rows: Sequence[Row]) -> tuple[JudgedQuery, ...]:
-    return tuple(JudgedQuery(text=row.text, relevant=json.loads(row.target)) for row in rows)
+    return tuple(JudgedQuery(text=row.text, relevant=json.loads(row.answer)) for row in rows)

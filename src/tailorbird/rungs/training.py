@@ -18,7 +18,6 @@ from tailorbird.rungs.label_thresholds import looked_up, trial_servable, with_th
 from tailorbird.rungs.trained_files import trained_files
 from tailorbird.text.canaries import canary_set
 from tailorbird.text.conversations import answer_turn
-from tailorbird.text.thought_blocks import answer_of
 
 
 def make_trained(context: RungContext) -> RungResult:
@@ -99,7 +98,7 @@ def _examples(context: RungContext, rows: Sequence[Row]) -> tuple[Example, ...]:
     """Rows as they are put to the model: with what is looked up for them, where the rung looks something up."""
     task = context.objective.task
     every, calls = task.learn == "all", task.learn_tool_calls
-    rows = rows if calls else [row for row in rows if not answer_turn(answer_of(row.target)).tool_calls]
+    rows = rows if calls else [row for row in rows if not answer_turn(row.answer).tool_calls]
     if context.plan.rung is not RungKind.GROUNDED_LORA:
         return tuple(Example(text=row.text, target=row.target, every_turn=every, calls=calls) for row in rows)
     servable, engine = (

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from datetime import UTC, datetime
+from pathlib import Path
 
 from tailorbird.crypto.canonical_json import digest_of, plain_json
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.plan import Machine
+from tailorbird.domain.plan import Machine, PassLayout
 from tailorbird.domain.preflight import Examination, PreflightFinding, PreflightSeverity, ShownToken
 from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.domain.timing import Calibration, TimedPass
@@ -109,6 +110,11 @@ class MemoryTrainer:
         found = {"base": sorted(path.name for path in job.base.iterdir()), "adapter": sorted(path.name for path in job.adapter.iterdir())}
         (job.target / "config.json").write_text(json.dumps(found, sort_keys=True), encoding="utf-8")
         return Merged(positions=len(job.probes), mean_kl=0.0, max_kl=0.0, dtype="float32")
+
+    def row_layout(self, source: Path, longest: int) -> PassLayout:
+        """Every row is packed."""
+        del source, longest
+        return "packed"
 
     def measure_machine(self) -> Machine:
         """A machine of two cores and 8 GiB."""

@@ -139,7 +139,7 @@ def confined(given: dict[str, Any]) -> Generator[Any, Any]:
     while True:
         try:
             messages = [Message.model_validate(each) for each in said["messages"]]
-            answer = {"text": render_here(given["template"], messages, said["variables"], _mode(said["mode"]))}
+            answer: dict[str, str | bool] = {"text": render_here(given["template"], messages, said["variables"], _mode(said["mode"]))}
         except ModelInvalid as error:
             answer = {"message": error.message, "hint": error.hint, "slow": error.error_code == SLOW}
         said = yield answer

@@ -12,6 +12,7 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging as transformers_verbosity
 
 from tailorbird.domain.errors import ModelInvalid
+from tailorbird.domain.plan import PassLayout
 from tailorbird.training.architecture import blocks, model_class, turning_of, window_of
 from tailorbird.training.batches import Packed, RowLayout, pack
 from tailorbird.training.decoder import Decoder, is_written_out
@@ -78,12 +79,29 @@ def layout_within(config: Any, layout: RowLayout, rows: Sequence[TokenizedRow]) 
 
     Beyond a window rows are padded instead of packed. Where rotary factors follow from the longest row of a pass, each row is alone.
     """
-    longest, turned, window = max(len(row.ids) for row in rows), turning_of(config), window_of(config)
+    return layout_for(config, layout, max(len(row.ids) for row in rows))
+
+
+def layout_for(config: Any, layout: RowLayout, longest: int) -> RowLayout:
+    """As ``layout_within``, for rows of at most ``longest`` tokens."""
+    turned, window = turning_of(config), window_of(config)
     if turned is not None and longest > turned:
         return RowLayout.SINGLE
     if layout is RowLayout.TREE and window is not None and longest > window:
         return RowLayout.PADDED
     return layout
+
+
+_NAMES: dict[RowLayout, PassLayout] = {RowLayout.TREE: "packed", RowLayout.PADDED: "padded", RowLayout.SINGLE: "single"}
+
+
+def row_layout(source: Path, longest: int) -> PassLayout:
+    """As ``Trainer.row_layout``. An architecture that the proof cannot build is padded, as every decoder may be."""
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        return _NAMES[layout_for(config, proof_of(config).layout, longest)]
+    except Exception:  # noqa: BLE001 - it is told by the training, or by the description of the model
+        return "padded"
 
 
 def _look_up_between_layers(model: Any) -> None:
@@ -138,13 +156,25 @@ class Network:
         self._llama = False
 
     def settle(self, rows: Sequence[TokenizedRow]) -> None:
-        """Gives up a layout that one of ``rows`` is too long for: ``layout_within``."""
+        """Gives up a layout that one of ``rows`` is too long for: ``layout_within``. Raises ModelInvalid where a row has a token that the
+        model does not embed."""
+        self._check_embedded(rows)
         packed, self.layout = self.layout is RowLayout.TREE, layout_within(self.model.config, self.layout, rows)
         if packed and self.layout is not RowLayout.TREE:
             self.model.set_attn_implementation("sdpa" if self.model._supports_sdpa else "eager")
             if self._llama:
                 self._llama = False
                 _look_up_between_layers(self.model)
+
+    def _check_embedded(self, rows: Sequence[TokenizedRow]) -> None:
+        table: Any = self.model.get_input_embeddings()
+        highest, embedded = max(max(row.ids) for row in rows), int(table.weight.shape[0])
+        if highest >= embedded:
+            raise ModelInvalid(
+                f"the tokenizer of the base model gives the token {highest:,}, and the model embeds {embedded:,} tokens",
+                "fetch model and tokenizer from one place: these do not belong together",
+                code="model_tokenizer",
+            )
 
     @property
     def pass_told(self) -> dict[str, str]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.thought_blocks import split_reasoning
 from tailorbird.ports.trainer import Example
 from tailorbird.text.chat_tokenizer import ChatTokenizer
 from tailorbird.text.conversations import fold_answer, fold_turns, unfold_turns
 from tailorbird.text.prompt_rendering import messages_for_row
-from tailorbird.text.thought_blocks import split_reasoning
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from tailorbird.crypto.canonical_json import digest_of, plain_json
 from tailorbird.domain.errors import Conflict, Exhausted
-from tailorbird.domain.plan import Machine
+from tailorbird.domain.plan import Machine, PassLayout
 from tailorbird.domain.preflight import Examination
 from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.timing import Calibration
@@ -31,7 +31,7 @@ from tailorbird.training.loop import Loop, TrainingCourse
 from tailorbird.training.machine_benchmark import cpu_capability, measure_machine
 from tailorbird.training.merge_export import merge
 from tailorbird.training.methods import Learner, Method, method_named
-from tailorbird.training.network import TYPES, Network, pick_device
+from tailorbird.training.network import TYPES, Network, pick_device, row_layout
 from tailorbird.training.optimiser import Optimiser
 from tailorbird.training.preflight import check_job, check_lengths, check_packing, examine, held_gib
 from tailorbird.training.process_group import ProcessGroup, Sharding, is_divided
@@ -115,6 +115,11 @@ class TorchTrainer:
         """As ``Trainer.merge``."""
         with _leaving_nothing():
             return merge(job)
+
+    def row_layout(self, source: Path, longest: int) -> PassLayout:
+        """As ``Trainer.row_layout``."""
+        with _leaving_nothing():
+            return row_layout(source, longest)
 
     def measure_machine(self) -> Machine:
         """As ``Trainer.measure_machine``."""

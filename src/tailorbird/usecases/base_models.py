@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tailorbird import base_models, planning
 from tailorbird.auth import Action
 from tailorbird.domain.model_fit import ModelFit
 from tailorbird.domain.value import Value
+from tailorbird.ports.model_reader import ModelReader
+from tailorbird.ports.trainer import Trainer
 from tailorbird.usecases.audit_events import permit
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.registry import usecase
@@ -53,5 +57,18 @@ def fit_model(deps: Dependencies, actor: Actor, name: str, question: planning.Fi
     Raises Forbidden, ModelInvalid, InvalidInput (``example_too_long``), Unavailable (training is not installed).
     """
     permit(deps, actor, Action.PLAN, name)
-    base = base_models.describe_local(name, deps.models, deps.model_reader)
-    return planning.fit_of(base, deps.trainer().measure_machine(), question)
+    return fit_named(deps.models, deps.model_reader, deps.trainer, name, question)
+
+
+def fit_named(
+    models: base_models.ModelCache,
+    reader: Callable[[], ModelReader],
+    trainer: Callable[[], Trainer],
+    name: str,
+    question: planning.FitQuestion,
+) -> ModelFit:
+    """As ``fit_model``, without a workspace. Raises ModelInvalid, InvalidInput, Unavailable."""
+    base = base_models.describe_local(name, models, reader)
+    trains, length = trainer(), planning.asked_length(base, question)
+    layout = trains.row_layout(base_models.find_local(name, models), length) if base.anatomy else "packed"
+    return planning.fit_of(base, trains.measure_machine(), question, layout)

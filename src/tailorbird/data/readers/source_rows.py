@@ -24,11 +24,11 @@ from tailorbird.data.readers.turns import answered, reasoned
 from tailorbird.domain.dataset import Document, Provenance, Quarantined, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import DataSource, Objective, TaskKind
+from tailorbird.domain.thought_blocks import answer_of
 from tailorbird.domain.value import Digest
 from tailorbird.text.data_licences import clash
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.pseudonyms import pseudonym
-from tailorbird.text.thought_blocks import answer_of
 
 
 def row_id(text: str, target: str) -> Digest:

@@ -9,8 +9,8 @@ from typing import Any
 from tailorbird.data.readers.cells import UnusableRecord, is_unicode
 from tailorbird.data.readers.data_file import Record
 from tailorbird.domain.prompt import Message, ToolCall
+from tailorbird.domain.thought_blocks import answer_of, ends_within, split_reasoning, with_reasoning
 from tailorbird.text.conversations import fold_answer, fold_turns
-from tailorbird.text.thought_blocks import answer_of, ends_within, split_reasoning, with_reasoning
 from tailorbird.text.tool_calls import ToolFault, canonical, linked, parsed_json, tool_call, tool_calls, tool_names, tools_text
 
 #: How formats in use name the roles.
@@ -42,7 +42,7 @@ def answered(record: Record, column: str, tools: str | None = None, *, thinking:
 
     A system turn may open it; then user and assistant alternate, and the assistant has the last word. Between a turn that calls functions
     and the next one of the assistant stand the results, at most one a call. With ``thinking`` what it reasoned stands before its answers
-    (``text/thought_blocks``), else it is left out.
+    (``domain/thought_blocks.py``), else it is left out.
     """
     try:
         offered = tools_text(record.cells.get(tools)) if tools else ""

@@ -16,7 +16,7 @@ from tailorbird.domain.base_model import BaseModelRef, CatalogueEntry
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.errors import ModelInvalid, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.plan import Machine, Plan, RungPlan, TokenProfile
+from tailorbird.domain.plan import Machine, PassLayout, Plan, RungPlan, TokenProfile
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.value import Digest
 from tailorbird.text.conversations import as_line, shown_answer, unfold_turns
@@ -172,6 +172,7 @@ def token_profile(context: StepContext, base: BaseModelRef) -> TokenProfile:
         label_list=listed,
         row_sd=pstdev([prompt + target for prompt, target in zip(prompts, targets, strict=True)]),
         earlier_mean=_earlier_mean(context, base, sample, empty),
+        layout=_layout(context, base, max(prompt + target for prompt, target in zip(prompts, targets, strict=True))),
     )
 
 
@@ -190,6 +191,16 @@ def _words_shared(one: str, other: str) -> str:
     """The words that both begin with."""
     pairs = zip(_WORDS.findall(one), _WORDS.findall(other), strict=False)
     return "".join(word for word, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)).rstrip()
+
+
+def _layout(context: StepContext, base: BaseModelRef, longest: int) -> PassLayout:
+    """How a training lays out the rows: a plain decoder's are packed, of any other a proof tells."""
+    if base.anatomy is None:
+        return "packed"
+    try:
+        return context.deps.trainer().row_layout(context.deps.artifacts.get_tree(base.digest), longest)
+    except Unavailable:  # nothing is trained here
+        return "packed"
 
 
 def _earlier_mean(context: StepContext, base: BaseModelRef, rows: tuple[Row, ...], empty: int) -> float:

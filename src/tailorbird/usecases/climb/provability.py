@@ -23,7 +23,6 @@ from tailorbird.stats.intervals import spend
 from tailorbird.stats.metric_direction import lower_is_better
 from tailorbird.stats.paired_tests import paired_interval
 from tailorbird.text.regex import occurs
-from tailorbird.text.thought_blocks import answer_of
 from tailorbird.usecases.steps.step_context import StepContext
 
 #: Nats of an answer that a perfect candidate does not give.
@@ -117,13 +116,13 @@ def _max_error(objective: Objective) -> float | None:
 def _perfect(row: Row, manifest: SnapshotManifest, objective: Objective) -> Prediction:
     """The row's own answer, given with certainty; documents in the order of their grades."""
     if objective.task.kind is TaskKind.RANK:
-        grades = evaluation.relevance_of(row.target)
+        grades = evaluation.relevance_of(row.answer)
         ranking = tuple(sorted((name for name, grade in grades.items() if grade > 0), key=lambda name: (-grades[name], name)))
         return Prediction(item=row.id, answer=ranking[0] if ranking else "", ranking=ranking)
     if objective.task.kind is TaskKind.GENERATE:
-        return Prediction(item=row.id, answer=answer_of(row.target))
-    chances = dict.fromkeys(manifest.labels if objective.task.labels == "one" else (), _NEVER) | {row.target: 0.0}
-    return Prediction(item=row.id, answer=row.target, log_probabilities=chances)
+        return Prediction(item=row.id, answer=row.answer)
+    chances = dict.fromkeys(manifest.labels if objective.task.labels == "one" else (), _NEVER) | {row.answer: 0.0}
+    return Prediction(item=row.id, answer=row.answer, log_probabilities=chances)
 
 
 def _best(item: ItemResult, objective: Objective) -> ItemResult:
@@ -216,7 +215,7 @@ def _retention(objective: Objective) -> Iterator[tuple[str, str, str]]:
 def _referral(objective: Objective, rows: dict[Split, tuple[Row, ...]]) -> Iterator[tuple[str, str, str]]:
     """A model that is never shown when to hand over will not."""
     pattern = objective.referral.pattern if objective.referral else None
-    if pattern is None or any(occurs(pattern, answer_of(row.target)) for row in rows[Split.TRAIN]):
+    if pattern is None or any(occurs(pattern, row.answer) for row in rows[Split.TRAIN]):
         return
     message = f"the pattern occurs in none of the answers of {len(rows[Split.TRAIN]):,} training rows: nothing shows when to hand over"
     yield "referral.pattern", message, "bring rows whose answer hands the conversation over, or correct the pattern"

@@ -1,0 +1,56 @@
+"""Estimates follow how a training lays out rows: packed, padded to one length, or one at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from support.planning import MACHINE, SMALL, TOKENS
+from tailorbird.domain.plan import PassLayout, TrainingSettings
+from tailorbird.planning.flops import batch_of, laid_out_tokens, passes_of
+from tailorbird.planning.memory import longest_pass
+from tailorbird.planning.model_fit import FitQuestion, fit_of, fit_settings
+from tailorbird.planning.sufficient_machine import WorkElsewhere
+
+ROWS = TOKENS.model_copy(update={"shared_prefix": 100, "prompt_mean": 160.0, "prompt_max": 300, "target_mean": 20.0, "row_sd": 30.0})
+WORK = WorkElsewhere(SMALL, MACHINE, ROWS, 1000)
+
+
+def laid_out(layout: PassLayout, **profile: Any) -> WorkElsewhere:
+    return replace(WORK, tokens=ROWS.model_copy(update={"layout": layout} | profile))
+
+
+@pytest.fixture
+def settings() -> TrainingSettings:
+    return fit_settings(WORK, FitQuestion(batch_tokens=1024), "lora")
+
+
+def test_a_prefix_is_computed_once_only_where_rows_are_packed(settings: TrainingSettings) -> None:
+    packed, padded, single = (batch_of(laid_out(layout), settings).tokens for layout in ("packed", "padded", "single"))
+    passes = passes_of(laid_out("packed"), settings, settings.batch_size)
+    assert packed == passes * 100 + settings.batch_size * 80
+    assert single == settings.batch_size * 180
+    assert single < padded < 1.3 * single
+
+
+def test_each_row_alone_is_a_pass_and_the_longest_holds_most(settings: TrainingSettings) -> None:
+    single = laid_out("single")
+    assert passes_of(single, settings, settings.batch_size) == settings.batch_size
+    assert longest_pass(single, settings) == 300 + ROWS.target_max < longest_pass(laid_out("padded"), settings)
+
+
+def test_rows_of_one_length_need_no_padding(settings: TrainingSettings) -> None:
+    even = laid_out("padded", row_sd=0.0)
+    assert laid_out_tokens(even, 16, 1) == 180 < laid_out_tokens(laid_out("padded"), 16, 3) < laid_out_tokens(laid_out("padded"), 16, 1)
+
+
+def test_a_fit_tells_the_memory_of_the_layout() -> None:
+    activations = [fit_of(SMALL, MACHINE, FitQuestion(length=256), layout).methods[0].activations_gb for layout in ("packed", "single")]
+    assert activations[1] < 0.5 * activations[0]
+
+
+def test_a_profile_of_packed_rows_is_recorded_as_before() -> None:
+    assert "layout" not in ROWS.model_dump()
+    assert laid_out("single").tokens.model_dump()["layout"] == "single"
