@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -150,6 +151,19 @@ def test_parallel_calls_are_told_apart(name: str, chats: dict[str, RowTokenizer]
     parser = chat.tools.parser(tools_text(TOOLS))
     assert parser is not None
     assert parser.parse(text.partition("<|im_end|>")[0].partition("</s>")[0]) == made
+
+
+@pytest.mark.parametrize("name", JSON)
+def test_white_space_without_end_is_read_once(name: str, chats: dict[str, RowTokenizer]) -> None:
+    chat = chats[name]
+    parser = chat.tools.parser(tools_text(TOOLS))
+    assert parser is not None
+    turn = Message(role="assistant", content="", tool_calls=(ToolCall(name="get_order", arguments='{"id": "8"}'),))
+    text = chat.answer_text(messages_for_row(PROMPT, row()[0]), fold_answer(turn))
+    started = time.perf_counter()
+    for place in (text.index("get_order"), text.index("8") + 3, text.index("8") + 2):
+        parser.parse(text[:place] + " " * 100_000 + "x" + text[place:])
+    assert time.perf_counter() - started < 1
 
 
 def test_calls_whose_arguments_are_not_json_stay_text(chats: dict[str, RowTokenizer]) -> None:

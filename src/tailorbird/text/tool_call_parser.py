@@ -13,6 +13,8 @@ from tailorbird.text.tool_frames import CallPattern
 _NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 #: Between these JSON may be spaced in any way.
 _MARKS = re.compile(r"\s+|([{}\[\],:])")
+#: White space of any length, read once: what a model writes may hold a hundred thousand.
+_SPACE = r"\s*+"
 #: The number that a call has in a rendering, alone or behind the name.
 _ID = re.compile(r"call\d{5}|^:\d+")
 
@@ -60,7 +62,7 @@ class CallParser:
             if start is None:
                 continue
             try:
-                value, end = json.JSONDecoder().raw_decode(text, start)
+                value, end = json.JSONDecoder().raw_decode(text, _after_blank(text, start))
                 return ToolCall(name=name, arguments=arguments_text(value if isinstance(value, dict) else "[]")), end
             except (ToolFault, ValueError, RecursionError):
                 return None
@@ -71,15 +73,21 @@ class CallParser:
         return None if found is None else found.end()
 
 
+def _after_blank(text: str, place: int) -> int:
+    found = re.compile(_SPACE).match(text, place)
+    return found.end() if found else place
+
+
 def _loose(literal: str) -> re.Pattern[str]:
     """What a template wrote, with JSON spaced in any way, and any number of a call."""
     parts, reached = list[str](), 0
     for number in _ID.finditer(literal):
         parts += [_spaced(literal[reached : number.start()]), r":?\w{1,64}"]
         reached = number.end()
-    return re.compile(rf"\s*{''.join([*parts, _spaced(literal[reached:])])}")
+    joined = rf"{_SPACE}{''.join([*parts, _spaced(literal[reached:])])}"
+    return re.compile(re.sub(rf"(?:{re.escape(_SPACE)})+", lambda _: _SPACE, joined))
 
 
 def _spaced(literal: str) -> str:
     escaped = _MARKS.sub(lambda found: "\0" if found[1] is None else f"\0{found[1]}\0", literal)
-    return r"\s*".join(re.escape(part) for part in re.split("\0+", escaped))
+    return _SPACE.join(re.escape(part) for part in re.split("\0+", escaped))
