@@ -7,7 +7,7 @@ from typing import Any
 
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
 from tailorbird.domain.prompt import PromptSpec
-from tailorbird.ports.trainer import Example, TrainingJob
+from tailorbird.ports.trainer import Example, TrainedModel, TrainingJob
 from tailorbird.training.methods import method_named, methods
 from tailorbird.training.methods.lora import Lora
 
@@ -67,3 +67,4 @@ def settings(method: str = "lora", **changes: Any) -> TrainingSettings:
 
 
 MakeJob = Callable[..., TrainingJob]
+TrainWhole = Callable[[TrainingJob], TrainedModel]

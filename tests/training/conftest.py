@@ -11,8 +11,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from support.training_samples import DIGEST, PROMPT, MakeJob, examples, settings
-from tailorbird.ports.trainer import TrainingJob
+from support.training_samples import DIGEST, PROMPT, MakeJob, TrainWhole, examples, settings
+from tailorbird.ports.trainer import TrainedModel, TrainingJob
+from tailorbird.training import open_trainer
 from tailorbird.training.tokenization import RowTokenizer, TokenizedRow
 
 
@@ -55,6 +56,21 @@ def make_job(tiny_base: Path, tmp_path: Path) -> MakeJob:
         return TrainingJob(settings=settings(method, **changes), **job)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def train_whole(tmp_path_factory: pytest.TempPathFactory) -> TrainWhole:
+    """Trains a job in a workspace of its own, without any interruption; the same job once, for all tests that compare with it."""
+    done: dict[str, TrainedModel] = {}
+
+    def train(job: TrainingJob) -> TrainedModel:
+        key = job.model_copy(update={"workspace": Path()}).model_dump_json()
+        if key not in done:
+            elsewhere = job.model_copy(update={"workspace": tmp_path_factory.mktemp("whole") / "work"})
+            done[key] = open_trainer().train(elsewhere, lambda _: None)
+        return done[key]
+
+    return train
 
 
 @pytest.fixture(scope="session")

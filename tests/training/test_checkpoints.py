@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support.training_samples import MakeJob
+from support.training_samples import MakeJob, TrainWhole
 from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
@@ -50,8 +50,8 @@ def train_until_killed(job: TrainingJob, step: int) -> None:
     assert child.returncode == -signal.SIGKILL
 
 
-def test_killed_at_a_random_step_it_ends_in_the_same_bytes(make_job: MakeJob) -> None:
-    whole = open_trainer().train(make_job(workspace="whole"), quiet)
+def test_killed_at_a_random_step_it_ends_in_the_same_bytes(make_job: MakeJob, train_whole: TrainWhole) -> None:
+    whole = train_whole(make_job())
     step = random.randrange(1, whole.report.steps)
     job = make_job(workspace="killed")
     train_until_killed(job, step)
@@ -72,18 +72,20 @@ def interrupt_at(step: int) -> ReportProgress:
 
 
 @pytest.mark.parametrize("method", sorted(methods()))
-def test_interrupted_at_any_step_it_saves_and_goes_on(method: str, make_job: MakeJob) -> None:
-    whole = open_trainer().train(make_job(method, workspace="whole"), quiet)
+def test_interrupted_at_any_step_it_saves_and_goes_on(method: str, make_job: MakeJob, train_whole: TrainWhole) -> None:
+    whole = train_whole(make_job(method))
     job = make_job(method, workspace="stopped")
-    for step in range(0, whole.report.steps + 1, 2):
+    for step in range(0, whole.report.steps + 1, 2 if method == "lora" else 5):
         with pytest.raises(KeyboardInterrupt):
             open_trainer().train(job, interrupt_at(step))
         assert (job.workspace / "checkpoints" / f"step-{step:08d}" / "state.json").is_file()
     assert sha256(open_trainer().train(job, quiet), method) == sha256(whole, method)
 
 
-def test_interrupted_in_the_middle_of_an_update_it_keeps_the_step_before(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = open_trainer().train(make_job(workspace="whole"), quiet)
+def test_interrupted_in_the_middle_of_an_update_it_keeps_the_step_before(
+    make_job: MakeJob, train_whole: TrainWhole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train_whole(make_job())
     job, judge, calls = make_job(workspace="torn"), loop.Loop._judge, iter(range(100))
 
     def torn(self: loop.Loop) -> float:
@@ -109,8 +111,8 @@ def test_a_finished_job_is_not_trained_again(make_job: MakeJob) -> None:
 
 
 @pytest.mark.parametrize("spoiled", ["tensors.safetensors", "state.json"])
-def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(spoiled: str, make_job: MakeJob) -> None:
-    whole = open_trainer().train(make_job(workspace="whole"), quiet)
+def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(spoiled: str, make_job: MakeJob, train_whole: TrainWhole) -> None:
+    whole = train_whole(make_job())
     job = make_job(workspace="spoiled")
     with pytest.raises(KeyboardInterrupt):
         open_trainer().train(job, interrupt_at(7))
@@ -123,8 +125,8 @@ def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(spoiled: str, 
     assert sha256(resumed) == sha256(whole)
 
 
-def test_when_every_checkpoint_is_spoiled_it_starts_again(make_job: MakeJob) -> None:
-    whole = open_trainer().train(make_job(workspace="whole"), quiet)
+def test_when_every_checkpoint_is_spoiled_it_starts_again(make_job: MakeJob, train_whole: TrainWhole) -> None:
+    whole = train_whole(make_job())
     job = make_job(workspace="spoiled")
     with pytest.raises(KeyboardInterrupt):
         open_trainer().train(job, interrupt_at(7))
@@ -146,8 +148,8 @@ def test_a_checkpoint_of_another_job_is_refused(change: dict[str, object], make_
     assert caught.value.error_code == "checkpoint_foreign"
 
 
-def test_best_weights_that_changed_on_the_disk_are_not_taken(make_job: MakeJob) -> None:
-    whole = open_trainer().train(make_job(workspace="whole"), quiet)
+def test_best_weights_that_changed_on_the_disk_are_not_taken(make_job: MakeJob, train_whole: TrainWhole) -> None:
+    whole = train_whole(make_job())
     job = make_job(workspace="spoiled")
 
     def spoil(line: TrainingProgress) -> None:

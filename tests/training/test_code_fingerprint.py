@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.training_samples import MakeJob, adapters
+from support.training_samples import MakeJob, TrainWhole, adapters
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.run import TrainingFork, TrainingProgress
 from tailorbird.ports.trainer import TrainedModel, TrainingJob
@@ -42,9 +42,9 @@ def sha256(trained: TrainedModel) -> str:
     return hashlib.sha256((trained.folder / "adapter_model.safetensors").read_bytes()).hexdigest()
 
 
-def test_other_code_is_refused_and_goes_on_by_name(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_code_is_refused_and_goes_on_by_name(make_job: MakeJob, train_whole: TrainWhole, monkeypatch: pytest.MonkeyPatch) -> None:
     """Here the code only says that it is another one, so that the bytes can be compared with those of a run that was not stopped."""
-    whole = open_trainer().train(make_job(workspace="whole"), quiet)
+    whole = train_whole(make_job())
     interrupted_at(make_job(), 5)
     monkeypatch.setattr(trainer, "code_digest", lambda: OTHER_CODE)
     assert refused(make_job()) == "checkpoint_other_code"
@@ -75,8 +75,8 @@ def test_weights_of_another_shape_are_refused(make_job: MakeJob) -> None:
     assert refused(wider) == "fork_unfit"
 
 
-def test_a_name_alone_changes_nothing(make_job: MakeJob) -> None:
-    plain = open_trainer().train(make_job(workspace="plain"), quiet)
+def test_a_name_alone_changes_nothing(make_job: MakeJob, train_whole: TrainWhole) -> None:
+    plain = train_whole(make_job())
     named = open_trainer().train(make_job(workspace="named").model_copy(update={"fork": "run-1"}), quiet)
     assert sha256(named) == sha256(plain)
     assert named.report.forks == ()

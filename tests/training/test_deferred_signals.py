@@ -11,7 +11,7 @@ from threading import Thread
 
 import pytest
 
-from support.training_samples import MakeJob
+from support.training_samples import MakeJob, TrainWhole
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import TrainedModel
 from tailorbird.training import open_trainer
@@ -47,7 +47,7 @@ def sha256(trained: TrainedModel) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_it_saves_and_leaves_cleanly(number: signal.Signals, make_job: MakeJob) -> None:
+def test_it_saves_and_leaves_cleanly(number: signal.Signals, make_job: MakeJob, train_whole: TrainWhole) -> None:
     changes = {"epochs": 8, "evaluations_per_epoch": 1}
     job = make_job(workspace="ended", **changes)
     child = subprocess.Popen(
@@ -69,7 +69,7 @@ def test_it_saves_and_leaves_cleanly(number: signal.Signals, make_job: MakeJob) 
     seen: list[TrainingProgress] = []
     resumed = open_trainer().train(job, seen.append)
     assert seen[0].step == reached + 1
-    assert sha256(resumed) == sha256(open_trainer().train(make_job(workspace="whole", **changes), lambda _: None))
+    assert sha256(resumed) == sha256(train_whole(make_job(**changes)))
 
 
 def interrupted(times: int, done: list[int]) -> None:

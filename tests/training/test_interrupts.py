@@ -17,7 +17,7 @@ import pytest
 import torch
 from transformers import AutoConfig, LlamaForCausalLM
 
-from support.training_samples import MakeJob
+from support.training_samples import MakeJob, TrainWhole
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import TrainedModel
 from tailorbird.training import checkpoints, decoder, loop, network, open_trainer, process_launch
@@ -91,9 +91,9 @@ def go_on(job: Any, whole: TrainedModel) -> list[TrainingProgress]:
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_a_step_ends_at_the_next_layer_and_leaves_no_trace(
-    direction: str, make_job: MakeJob, deep_base: Path, monkeypatch: pytest.MonkeyPatch
+    direction: str, make_job: MakeJob, train_whole: TrainWhole, deep_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = open_trainer().train(make_job(workspace="whole", base=deep_base), lambda _: None)
+    whole = train_whole(make_job(base=deep_base))
     layers, job, passed = Layers(), make_job(workspace="ended", base=deep_base), [0]
     if direction == "forward":
         monkeypatch.setattr(decoder, "swiglu", layers.counted(decoder.swiglu))
@@ -113,9 +113,9 @@ def test_a_step_ends_at_the_next_layer_and_leaves_no_trace(
 
 
 def test_an_evaluation_ends_at_the_next_layer_and_is_done_again(
-    make_job: MakeJob, deep_base: Path, monkeypatch: pytest.MonkeyPatch
+    make_job: MakeJob, train_whole: TrainWhole, deep_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = open_trainer().train(make_job(workspace="whole", base=deep_base), lambda _: None)
+    whole = train_whole(make_job(base=deep_base))
     layers, job, looks = Layers(), make_job(workspace="ended", base=deep_base), [0]
     monkeypatch.setattr(decoder, "swiglu", layers.counted(decoder.swiglu))
     losses = ValidationRows.losses
@@ -146,8 +146,8 @@ def test_the_backward_pass_of_a_model_of_transformers_is_interrupted_too(
     assert go_on(job, whole)[0].step == 1
 
 
-def test_an_update_is_not_torn(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = open_trainer().train(make_job(workspace="whole"), lambda _: None)
+def test_an_update_is_not_torn(make_job: MakeJob, train_whole: TrainWhole, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train_whole(make_job())
     job, update, updates = make_job(workspace="ended"), Optimiser.update, iter(range(100))
 
     def interrupted(self: Optimiser, rate: float) -> None:
@@ -163,8 +163,10 @@ def test_an_update_is_not_torn(make_job: MakeJob, monkeypatch: pytest.MonkeyPatc
     go_on(job, whole)
 
 
-def test_where_a_checkpoint_is_slow_the_last_one_stands(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = open_trainer().train(make_job(workspace="whole"), lambda _: None)
+def test_where_a_checkpoint_is_slow_the_last_one_stands(
+    make_job: MakeJob, train_whole: TrainWhole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train_whole(make_job())
     job = make_job(workspace="ended")
 
     def report(line: TrainingProgress) -> None:
@@ -178,9 +180,11 @@ def test_where_a_checkpoint_is_slow_the_last_one_stands(make_job: MakeJob, monke
     assert go_on(job, whole)[0].step == 1
 
 
-def test_a_checkpoint_that_is_being_written_is_broken_off(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_that_is_being_written_is_broken_off(
+    make_job: MakeJob, train_whole: TrainWhole, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What writes is outside of Python; the run is left before it is done, and what it leaves is not taken for a checkpoint."""
-    whole = open_trainer().train(make_job(workspace="whole"), lambda _: None)
+    whole = train_whole(make_job())
     job, quick, writes, release = make_job(workspace="ended"), checkpoints.save_file, [0], threading.Event()
 
     def slow(tensors: dict[str, torch.Tensor], path: Path) -> None:

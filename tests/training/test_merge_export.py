@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from support.training_samples import PROMPT, MakeJob, adapters, examples
+from support.training_samples import PROMPT, MakeJob, TrainWhole, adapters, examples
 from tailorbird.domain.errors import Corrupt, ModelInvalid
 from tailorbird.ports.trainer import Merged, MergeJob
 from tailorbird.training import merge_export, open_trainer
@@ -20,8 +21,17 @@ from tailorbird.training import merge_export, open_trainer
 WITH_ADAPTER = sorted(adapters())
 
 
-def trained(make_job: MakeJob, name: str = "plain", base: Path | None = None) -> Path:
-    return open_trainer().train(make_job(lora=adapters()[name], base=base, epochs=1), lambda _: None).folder
+TrainedAdapter = Callable[..., Path]
+
+
+@pytest.fixture
+def trained(make_job: MakeJob, train_whole: TrainWhole) -> TrainedAdapter:
+    """The folder of an adapter, by its name and base; nobody changes it."""
+
+    def train(name: str = "plain", base: Path | None = None) -> Path:
+        return train_whole(make_job(lora=adapters()[name], base=base, epochs=1)).folder
+
+    return train
 
 
 def merge(base: Path, adapter: Path, target: Path) -> Merged:
@@ -30,8 +40,8 @@ def merge(base: Path, adapter: Path, target: Path) -> Merged:
 
 
 @pytest.mark.parametrize("name", WITH_ADAPTER)
-def test_every_kind_of_adapter_merges_to_the_same_answers(name: str, tiny_base: Path, make_job: MakeJob, tmp_path: Path) -> None:
-    found = merge(tiny_base, trained(make_job, name), tmp_path / "merged")
+def test_every_kind_of_adapter_merges_to_the_same_answers(name: str, tiny_base: Path, trained: TrainedAdapter, tmp_path: Path) -> None:
+    found = merge(tiny_base, trained(name), tmp_path / "merged")
     assert found.dtype == "float32"
     assert 0 <= found.mean_kl <= found.max_kl < 1e-5
     assert found.positions > 100
@@ -61,16 +71,16 @@ def in_bf16_and_shards(base: Path, folder: Path) -> Path:
     return folder
 
 
-def test_a_base_in_bf16_and_several_files_stays_so(tiny_base: Path, make_job: MakeJob, tmp_path: Path) -> None:
+def test_a_base_in_bf16_and_several_files_stays_so(tiny_base: Path, trained: TrainedAdapter, tmp_path: Path) -> None:
     base = in_bf16_and_shards(tiny_base, tmp_path / "halves")
-    found = merge(base, trained(make_job, base=base), tmp_path / "merged")
+    found = merge(base, trained(base=base), tmp_path / "merged")
     assert found.dtype == "bfloat16"
     assert found.mean_kl < 1e-2
     assert {path.name for path in (tmp_path / "merged").glob("*.safetensors")} == {path.name for path in base.glob("*.safetensors")}
 
 
 def test_a_merged_model_that_differs_is_never_said_to_be_done(
-    tiny_base: Path, make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_base: Path, trained: TrainedAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """peft#2321: points of accuracy lost in a merge that nobody compared."""
     sound = merge_export._merged
@@ -81,12 +91,12 @@ def test_a_merged_model_that_differs_is_never_said_to_be_done(
 
     monkeypatch.setattr(merge_export, "_merged", coarse)
     with pytest.raises(Corrupt) as caught:
-        merge(tiny_base, trained(make_job), tmp_path / "merged")
+        merge(tiny_base, trained(), tmp_path / "merged")
     assert caught.value.error_code == "merge_differs"
 
 
-def test_an_adapter_of_another_base_is_refused(tiny_base: Path, make_job: MakeJob, tmp_path: Path) -> None:
-    adapter = trained(make_job)
+def test_an_adapter_of_another_base_is_refused(tiny_base: Path, trained: TrainedAdapter, tmp_path: Path) -> None:
+    adapter = shutil.copytree(trained(), tmp_path / "adapter")
     tensors = load_file(adapter / "adapter_model.safetensors")
     key = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
     for number, changed in enumerate(({key: tensors[key][:, :5].clone()}, {key.replace("layers.0", "layers.9"): tensors[key].clone()})):
@@ -96,9 +106,9 @@ def test_an_adapter_of_another_base_is_refused(tiny_base: Path, make_job: MakeJo
         assert caught.value.error_code == "adapter_invalid"
 
 
-def test_a_quantised_base_is_refused(tiny_base: Path, make_job: MakeJob, tmp_path: Path) -> None:
+def test_a_quantised_base_is_refused(tiny_base: Path, trained: TrainedAdapter, tmp_path: Path) -> None:
     """transformers#31293: merging in place into four bits. There is no base to merge into but the unquantised one."""
-    adapter, base = trained(make_job), tmp_path / "eight-bit"
+    adapter, base = trained(), tmp_path / "eight-bit"
     shutil.copytree(tiny_base, base)
     tensors = load_file(base / "model.safetensors")
     save_file({name: t.to(torch.int8) if t.ndim == 2 else t for name, t in tensors.items()}, base / "model.safetensors")

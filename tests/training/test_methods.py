@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from support.training_samples import ALL_LINEAR, MakeJob, settings
+from support.training_samples import ALL_LINEAR, MakeJob, TrainWhole, settings
 from tailorbird.domain.errors import Internal, InvalidInput
 from tailorbird.domain.plan import LoraSettings
 from tailorbird.training import open_trainer
@@ -58,9 +58,9 @@ def stock(method: str, base: Path, folder: Path) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("method", sorted(methods()))
-def test_stock_libraries_load_the_result_to_the_best_held_out_loss(method: str, make_job: MakeJob) -> None:
+def test_stock_libraries_load_the_result_to_the_best_held_out_loss(method: str, make_job: MakeJob, train_whole: TrainWhole) -> None:
     job = make_job(method)
-    trained = open_trainer().train(job, lambda _: None)
+    trained = train_whole(job)
     held_out = RowTokenizer(job.base).encode(job.prompt, job.held_out)
     model = stock(method, job.base, trained.folder).eval()
     total = 0.0

@@ -15,7 +15,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from support.training_samples import ALL_LINEAR, MakeJob, adapters, settings, variants
+from support.training_samples import ALL_LINEAR, MakeJob, TrainWhole, adapters, settings, variants
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.domain.plan import LoraSettings
 from tailorbird.domain.run import TrainingProgress
@@ -70,8 +70,10 @@ def prepared(base: Path, method: str, lora: LoraSettings | None) -> tuple[Networ
 
 
 @pytest.mark.parametrize("variant", variants(), ids="-".join)
-def test_it_learns_and_ends_in_the_same_bytes_after_an_interruption(variant: tuple[str, str], make_job: MakeJob) -> None:
-    whole = open_trainer().train(make(make_job, variant, workspace="whole"), lambda _: None)
+def test_it_learns_and_ends_in_the_same_bytes_after_an_interruption(
+    variant: tuple[str, str], make_job: MakeJob, train_whole: TrainWhole
+) -> None:
+    whole = train_whole(make(make_job, variant))
     assert whole.report.best_held_out_loss < 0.8 * whole.report.first_held_out_loss
 
     def interrupt(line: TrainingProgress) -> None:
