@@ -5,19 +5,31 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from typing import Any
 
 import httpx
+import pytest
 
 from support.api import CHAT, TEXT, ask
 from support.serving import House
+from support.workspace_ledger import FAST, close_workspace
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The description of the whole surface, which is the same for every record."""
+    folder = tmp_path_factory.mktemp("described")
+    house = House(folder, ledger_kind=FAST)
+    found: dict[str, Any] = ask(house, lambda client: client.get("/openapi.json")).json()
+    close_workspace(folder, house.ledger)
+    return found
 
 
 def page(house: House) -> httpx.Response:
     return ask(house, lambda client: client.get("/docs", headers={"authorization": ""}))
 
 
-def test_every_operation_has_a_sentence(house: House) -> None:
-    described = ask(house, lambda client: client.get("/openapi.json")).json()
+def test_every_operation_has_a_sentence(described: dict[str, Any]) -> None:
     without = [
         f"{method} {path}"
         for path, methods in described["paths"].items()
@@ -27,8 +39,7 @@ def test_every_operation_has_a_sentence(house: House) -> None:
     assert without == []
 
 
-def test_the_page_shows_every_operation_with_what_it_takes(house: House) -> None:
-    described = ask(house, lambda client: client.get("/openapi.json")).json()
+def test_the_page_shows_every_operation_with_what_it_takes(house: House, described: dict[str, Any]) -> None:
     shown = page(house).text
     for path, methods in described["paths"].items():
         for method, operation in methods.items():
@@ -53,8 +64,7 @@ def test_the_root_leads_to_the_console(house: House) -> None:
     assert (answer.status_code, answer.headers["location"]) == (303, "/console")
 
 
-def test_the_surface_describes_itself(house: House) -> None:
-    described = ask(house, lambda client: client.get("/openapi.json")).json()
+def test_the_surface_describes_itself(described: dict[str, Any]) -> None:
     control = {path for path in described["paths"] if path.startswith("/api/")}
     assert {"/api/sessions", "/api/runs", "/api/releases"} <= control
     assert set(described["paths"]) - control == {

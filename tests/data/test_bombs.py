@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from support.data import make_objective
 from support.memory import Growth
 from tailorbird.data import inspect_file, read_sources
 from tailorbird.domain.errors import DataInvalid
+from tailorbird.system.sandbox.limits import SandboxLimits
 
 #: What the reading process itself may grow by.
 GROWTH = 300_000_000
@@ -43,8 +45,11 @@ def refused_by_curating(folder: Path, name: str, *codes: str) -> None:
     assert growth.bytes < GROWTH
 
 
-def test_a_list_of_strings_from_a_dictionary(tmp_path: Path) -> None:
-    """What took 3 GB: one list of millions of times the same text, which is written as a dictionary and a length."""
+def test_a_list_of_strings_from_a_dictionary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What took 3 GB: one list of millions of times the same text, which is written as a dictionary and a length. It would burn all of the
+    processor time that it may have."""
+    usual = SandboxLimits.for_bytes
+    monkeypatch.setattr(SandboxLimits, "for_bytes", staticmethod(lambda size: replace(usual(size), processor=3)))
     size = 20_000_000
     values = pa.DictionaryArray.from_arrays(pa.array(np.zeros(size, np.int8)), pa.array(["x" * 60]))
     lists = pa.ListArray.from_arrays(pa.array([0, size, size], pa.int32()), values)

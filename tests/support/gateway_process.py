@@ -28,6 +28,8 @@ def gateway(workspace: str, port: str, *flags: str) -> None:
     def engine_command(place: Path) -> list[str]:
         return [sys.executable, __file__, "engine", workspace, str(place), *flags]
 
+    if seconds := os.environ.get("TEST_HUNG_AFTER"):
+        engine._ASK_EVERY, engine._HUNG_AFTER = float(seconds) / 4, float(seconds)
     run_gateway(house.deps, Listening(port=int(port), log_format=LOG_FORMAT), open_driver, engine_command)
 
 

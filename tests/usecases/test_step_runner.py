@@ -132,15 +132,15 @@ def test_a_job_tells_who_works_on_it_and_how_far(
     deps: Dependencies, author: Actor, objective_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(step_runner, "HEARTBEAT_SECONDS", 0.02)
-    seen: list[jobs.Job] = []
+    working_on: list[jobs.Job] = []
 
     def look(done: int, _total: int) -> None:
-        if done:
+        if done and not working_on:
             time.sleep(0.1)
-            seen.extend(jobs.list_jobs(deps, VIEWER).jobs)
+            seen = jobs.list_jobs(deps, VIEWER).jobs
+            working_on.extend(job for job in seen if job.working and job.step and job.step.progress and job.step.progress.total)
 
     climbing.adapt(deps, author, objective_path, Progress(count=look))
-    working_on = [job for job in seen if job.working and job.step and job.step.progress and job.step.progress.total]
     assert working_on
     assert working_on[0].step is not None
     assert working_on[0].step.name.startswith("measure")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import count
 
 import numpy as np
@@ -86,6 +87,7 @@ class ServingLimits:
 More = Callable[[int, bool], Sequence[Timing]]
 
 
+@lru_cache
 def fewest_requests(confidence: float, look: int = 1) -> int:
     """Fewest requests whose order statistics bound a 95th percentile at a look."""
     wanted = spend(confidence, look)

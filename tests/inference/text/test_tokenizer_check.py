@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tailorbird.domain.errors import ModelInvalid
-from tailorbird.inference import open_model_reader
+from tailorbird.inference import model_converter, open_model_reader
 from tailorbird.inference.text.tokenizer_check import may_run_away
 
 #: Patterns of tokenizers in use.
@@ -94,6 +95,20 @@ def test_a_tokenizer_that_is_slow_on_a_letter_of_its_own_is_refused(tiny: Path, 
     assert error.error_code in ("model_tokenizer", "parser_processor")
 
 
+@pytest.fixture
+def less_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the memory that a conversion may take, which an honest model does not need either: a bomb has less to fill."""
+    usual = model_converter._limits
+    monkeypatch.setattr(model_converter, "_limits", lambda source: replace(usual(source), memory=3 << 30))
+
+
+@pytest.mark.usefixtures("less_memory")
+def test_an_honest_model_is_converted_in_as_little_memory(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    open_model_reader().convert(tiny, tmp_path / "t")
+
+
+@pytest.mark.usefixtures("less_memory")
 def test_a_tokenizer_that_grows_what_it_reads_is_refused(tiny: Path, tmp_path: Path) -> None:
     """Each of forty steps makes ten letters of one."""
     steps = [{"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10}] * 40
@@ -101,6 +116,7 @@ def test_a_tokenizer_that_grows_what_it_reads_is_refused(tiny: Path, tmp_path: P
     assert error.error_code in ("parser_memory", "parser_crashed", "parser_processor")
 
 
+@pytest.mark.usefixtures("less_memory")
 def test_a_template_that_joins_without_end_is_refused(tiny: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny, tmp_path / "m")
     bomb = "{% set n = namespace(x='xx') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}"
@@ -115,6 +131,7 @@ def test_a_gguf_file_that_claims_too_much_is_refused(tmp_path: Path, tensors: in
     assert refused(tmp_path / "m.gguf", tmp_path / "t").error_code in ("model_unreadable", "parser_memory", "parser_processor")
 
 
+@pytest.mark.usefixtures("less_memory")
 @pytest.mark.parametrize(("layers", "codes"), [(1_000_000, {"model_config"}), (200, {"model_shapes", "model_unreadable", "parser_memory"})])
 def test_a_config_that_asks_for_more_weights_than_there_are_is_refused(tiny: Path, tmp_path: Path, layers: int, codes: set[str]) -> None:
     shutil.copytree(tiny, tmp_path / "m")
