@@ -12,7 +12,7 @@ import yaml
 from support.release import manifest
 from support.usecases import write_objective
 from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
+from tailorbird.domain.dataset import Row, SnapshotManifest, SplitCounts
 from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.domain.ladder import Choice, Ladder
 from tailorbird.domain.objective import TaskKind
@@ -190,6 +190,6 @@ def test_labels_that_are_rare_or_evenly_split_are_not_named() -> None:
 
 
 def test_reasoning_is_no_part_of_a_perfect_answer() -> None:
-    row = SimpleNamespace(id=digest_of("row"), target="<think>\nhm\n</think>\n\nYes.")
+    row = Row.model_construct(id=digest_of("row"), target="<think>\nhm\n</think>\n\nYes.")
     asked = SimpleNamespace(task=SimpleNamespace(kind=TaskKind.GENERATE))
-    assert provability._perfect(cast(Any, row), cast(Any, None), cast(Any, asked)).answer == "Yes."
+    assert provability._perfect(row, cast(Any, None), cast(Any, asked)).answer == "Yes."
