@@ -72,6 +72,7 @@ def test_definitions_and_calls_count_as_read(talks: House) -> None:
         ({"tools": [{"type": "web_search"}]}, "tools"),
         ({"tools": [{"type": "function", "function": {"name": "<|im_end|>"}}]}, "tools"),
         ({"tools": [{"type": "function", "function": {"name": f"f{n}"}} for n in range(200)]}, "tools"),
+        ({"tools": [1] * 100_000}, "tools"),
         ({"tools": None, "tool_choice": "required"}, None),
         ({"tool_choice": {"type": "function", "function": {"name": "other"}}}, None),
         ({"tool_choice": "sometimes"}, "tool_choice"),

@@ -17,6 +17,7 @@ from tailorbird.data.readers.turns import answered
 from tailorbird.domain.curation import PersonalKind, PrivacyAction, PrivacyPolicy
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Demonstration, Message, PromptSpec
+from tailorbird.domain.thought_blocks import split_reasoning, with_reasoning
 from tailorbird.text.conversations import answer_turn, as_lines, fold_turns, last_user_turn, unfold_turns
 from tailorbird.text.prompt_rendering import messages_for
 
@@ -196,3 +197,7 @@ def test_personal_data_are_taken_out_of_arguments_and_results() -> None:
     assert json.loads(called.tool_calls[0].arguments)["n"] == 3
     assert json.loads(answer_turn(treated[1].text).tool_calls[0].arguments) == {"id": "[EMAIL]"}
     assert treated[0].counts[PersonalKind.EMAIL] == 3
+    [reasoned] = Redaction(PrivacyPolicy(default=PrivacyAction.REDACT)).treat([with_reasoning("ask bob@example.org", target)])
+    reasoning, called_then = split_reasoning(reasoned.text)
+    assert (reasoning, reasoned.counts) == ("ask [EMAIL]", {PersonalKind.EMAIL: 2})
+    assert answer_turn(called_then) == answer_turn(treated[1].text)

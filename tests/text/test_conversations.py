@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tailorbird.domain.prompt import Demonstration, Message, PromptSpec
-from tailorbird.text.conversations import MARK, fold_turns, unfold_turns
+from tailorbird.text.conversations import MARK, fold_turns, parts_of, unfold_turns, with_parts
 from tailorbird.text.prompt_rendering import messages_for, messages_for_row
 
 turns = st.lists(st.builds(Message, role=st.sampled_from(["user", "assistant", "system"]), content=st.text()), min_size=1, max_size=5)
@@ -25,6 +26,15 @@ def test_a_text_of_a_user_stands_for_itself(text: str) -> None:
     assert unfold_turns(fold_turns([said])) == (said,)
     if not text.startswith(MARK):
         assert unfold_turns(text) == (said,)
+
+
+@pytest.mark.parametrize("tools", ["", ', "tools": [{"name": "a"}]'])
+def test_a_conversation_without_turns_is_a_text(tools: str) -> None:
+    """JSON names a key twice: a client's message unfolded to nothing, and every erasure that came upon it ended there."""
+    text = f'{MARK}user", "content": "x"}}], "turns": []{tools}}}'
+    assert unfold_turns(text) == (Message(role="user", content=text),)
+    assert parts_of(text) == (text,)
+    assert with_parts(text, str.upper) == text.upper()
 
 
 def test_a_model_is_given_instruction_demonstrations_and_turns() -> None:

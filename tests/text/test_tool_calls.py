@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from support.tools import TOOLS, call
 from tailorbird.domain.prompt import Message, ToolCall
-from tailorbird.text.conversations import answer_turn, as_lines, fold_answer, fold_turns, shown_answer, unfold_turns
+from tailorbird.text.conversations import answer_turn, as_lines, fold_answer, fold_turns, shown_answer, unfold_turns, with_parts
 from tailorbird.text.text_finder import TextFinder
 from tailorbird.text.tool_calls import ToolFault, arguments_text, linked, same_calls, tool_calls, tools_text
 
@@ -55,6 +56,7 @@ def test_arguments_have_one_spelling() -> None:
         ([{"name": f"f{n}"} for n in range(200)], "tools_too_many"),
         ([{"name": "f", "description": "x" * 300_000}], "tools_too_long"),
         ([{"name": "f", "parameters": "none"}], "tools_invalid"),
+        ([{"name": "f", "parameters": {"type": "string"}}], "tools_invalid"),
     ],
 )
 def test_definitions_that_cannot_be_used_are_refused(given: Any, code: str) -> None:
@@ -86,6 +88,22 @@ def test_a_call_is_folded_into_an_answer_and_unfolded() -> None:
     talk = (Message(role="user", content="hi", tools=tools_text(TOOLS)), turn, Message(role="tool", content="x", tool_call_id="call00000"))
     assert unfold_turns(fold_turns(talk)) == talk
     assert as_lines(fold_turns(talk)).endswith("tool: x")
+
+
+def test_parameters_are_those_of_an_object_and_say_what_they_say() -> None:
+    """A schema without a type let a call be required whose arguments were a text; data frames fill up keys that others have."""
+    given = {"name": "f", "parameters": {"properties": {"id": {"type": "string", "enum": None}, "city": None}, "default": None}}
+    [tool] = json.loads(tools_text([given]))
+    assert tool["function"]["parameters"] == {"type": "object", "properties": {"id": {"type": "string"}}, "default": None}
+
+
+def test_names_of_functions_stay_where_texts_change() -> None:
+    tools = tools_text([{"name": "lookup", "description": "lookup", "parameters": {"type": "object", "description": "lookup"}}])
+    changed = with_parts(fold_turns([Message(role="user", content="lookup", tools=tools)]), lambda text: text.replace("lookup", "gone"))
+    [turn] = unfold_turns(changed)
+    assert turn.content == "gone"
+    [tool] = json.loads(turn.tools)
+    assert tool["function"] == {"name": "lookup", "description": "gone", "parameters": {"type": "object", "description": "gone"}}
 
 
 def test_a_person_is_found_in_arguments_and_results() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,8 @@ from tailorbird.data.readers.turns import answered
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message, PromptSpec, ToolCall
 from tailorbird.ports.trainer import Example
-from tailorbird.text.chat_templates import render
+from tailorbird.text import tool_frames
+from tailorbird.text.chat_templates import CALL_FORMS, SLOW, render
 from tailorbird.text.conversations import answer_turn, fold_answer
 from tailorbird.text.prompt_rendering import messages_for_row
 from tailorbird.text.tool_calls import arguments_text, tools_text
@@ -186,6 +188,25 @@ def test_a_template_that_leaves_tools_out_is_refused(tmp_path: Path, template: s
         chat.encode(PROMPT, [Example(text=text, target=target)])
     assert caught.value.error_code == "template_tools"
     assert chat.encode(PROMPT, [Example(text="hello", target="good day")])
+
+
+@pytest.mark.parametrize("why", [SLOW, "chat_template"])
+def test_a_template_that_is_refused_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    """One that never ends was asked in every form, ten seconds each, and again at each request that offered tools."""
+    chat, asked = RowTokenizer(write_family(TOOL_FAMILIES["calls between marks"], tmp_path / "base")), list[str]()
+
+    def refuses(_template: str, messages: Sequence[Message], *_: object) -> str:
+        if not messages[-1].tool_calls:
+            return str(render(_template, messages, *_))  # type: ignore[arg-type]
+        asked.append(why)
+        raise ModelInvalid("it does not answer", "another", code=why)
+
+    monkeypatch.setattr(tool_frames, "render", refuses)
+    for _ in range(3):
+        with pytest.raises(ModelInvalid) as caught:
+            _ = chat.tools
+        assert caught.value.error_code == (why if why == SLOW else "template_tools")
+    assert len(asked) == (1 if why == SLOW else len(CALL_FORMS))
 
 
 def test_reasoning_comes_before_a_call(tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from tailorbird.api.request_base import StrictModel
 from tailorbird.domain.prompt import Message
-from tailorbird.text.tool_calls import linked, tool_calls, tool_names, tools_text, uses_tools
+from tailorbird.text.tool_calls import MOST_CALLS, MOST_TOOLS, linked, tool_calls, tool_names, tools_text, uses_tools
 
 
 def _definitions(value: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -26,9 +26,9 @@ def _calls(value: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 #: Functions on offer, within the limits of ``text/tool_calls``.
-ToolDefinitions = Annotated[list[dict[str, Any]], AfterValidator(_definitions)]
+ToolDefinitions = Annotated[list[dict[str, Any]], Field(max_length=MOST_TOOLS, fail_fast=True), AfterValidator(_definitions)]
 #: Calls of an assistant's message, as they were answered.
-SaidCalls = Annotated[list[dict[str, Any]], AfterValidator(_calls)]
+SaidCalls = Annotated[list[dict[str, Any]], Field(max_length=MOST_CALLS, fail_fast=True), AfterValidator(_calls)]
 
 
 class _FunctionName(StrictModel):
@@ -58,6 +58,8 @@ def choice_of(choice: ToolChoice | None, tools: Sequence[dict[str, Any]] | None)
         return choice
     if choice.function.name not in tool_names(tools_text(list(tools))):
         raise ValueError("tool_choice names a function that is not among the tools")
+    if choice.function.name in ("auto", "required"):
+        raise ValueError("a function called auto or required cannot be chosen by its name: offer it alone, and require a call")
     return choice.function.name
 
 

@@ -204,6 +204,11 @@ class TokenProfile(Value):
     layout: PassLayout = Field(default="packed", exclude_if=lambda value: value == "packed")
 
     @property
+    def listed(self) -> int:
+        """Tokens of all labels in a list. Plans of earlier versions held them as the trie's."""
+        return self.label_list or self.label_trie
+
+    @property
     def learned_mean(self) -> float:
         """Tokens that are learned of a row."""
         return self.target_mean + self.earlier_mean

@@ -281,6 +281,6 @@ def prompt_memory(inputs: TrainingWork, shots: int) -> Estimate:
     """GiB of the whole process while a batch of prompts is scored: weights, keys and values, one layer's activations, label logits."""
     base = inputs.base
     wide = 2 if inputs.machine.fast_bf16 else 4
-    tokens = 32 * (inputs.tokens.prompt_p95 + inputs.tokens.label_list) + shots * demonstration_tokens(inputs)
+    tokens = 32 * (inputs.tokens.prompt_p95 + inputs.tokens.listed) + shots * demonstration_tokens(inputs)
     held = tokens * wide * (2 * _key_width(base) * base.layers + 4 * base.hidden + 3 * base.intermediate)
     return around(PROCESS_GIB + (base.parameters * wide + held + 4 * base.vocabulary * 512) / GIB, GUESSED, "GiB")

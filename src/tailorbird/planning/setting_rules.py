@@ -299,7 +299,7 @@ def more_capacity(inputs: PlanInputs) -> Reason:
 
 def longest_prompt(inputs: PlanInputs) -> int:
     """Tokens of the longest prompt without demonstrations; a prompt that classifies lists its labels too."""
-    listed = inputs.tokens.label_list if inputs.objective.task.kind is TaskKind.CLASSIFY else 0
+    listed = inputs.tokens.listed if inputs.objective.task.kind is TaskKind.CLASSIFY else 0
     return inputs.tokens.prompt_max + listed
 
 

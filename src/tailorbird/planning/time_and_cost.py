@@ -67,7 +67,7 @@ def scoring_seconds(inputs: PlanInputs, shots: int, rows: int, *, alone: bool = 
     ``alone``: each comes by itself, as requests do. ``looked_up`` counts the tokens that are looked up for each row: no two share them.
     """
     tokens, machine = inputs.tokens, inputs.machine
-    shared = tokens.shared_prefix + tokens.label_list + shots * demonstration_tokens(inputs)
+    shared = tokens.shared_prefix + tokens.listed + shots * demonstration_tokens(inputs)
     answer = tokens.label_trie or tokens.target_mean
     work = work_of(rows, suffix_tokens(tokens) + looked_up + answer, shared, 1, answer)
     single = rows if alone else min(rows, TIMED_ROWS)

@@ -85,10 +85,20 @@ class ChatTokenizer:
         """``messages`` as the template takes them."""
         return merged(messages) if self._merges_system else messages
 
-    @cached_property
+    @property
     def tools(self) -> ToolTurns:
         """Calls of functions, as the template writes them. Raises ModelInvalid where it does not."""
-        return ToolTurns(self)
+        if isinstance(self._tools, ModelInvalid):
+            raise self._tools
+        return self._tools
+
+    @cached_property
+    def _tools(self) -> ToolTurns | ModelInvalid:
+        """A refusal is kept as well: the template is asked about ten times, and any request may offer tools."""
+        try:
+            return ToolTurns(self)
+        except ModelInvalid as error:
+            return error
 
     def marks_before(self, messages: Sequence[Message]) -> ReasoningMarks | None:
         """The marks of reasoning behind ``messages``: where functions are offered, the answer may be a call."""

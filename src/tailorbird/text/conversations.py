@@ -42,6 +42,8 @@ def unfold_turns(text: str) -> tuple[Message, ...]:
         try:
             held = json.loads(text)
             turns = tuple(_turn(**turn) for turn in held["turns"])
+            if not turns:
+                raise ValueError("a conversation has a turn")
             tools = tools_text(held.get("tools"))
             return (turns[0].model_copy(update={"tools": tools}), *turns[1:]) if tools else turns
         except (ValueError, KeyError, TypeError, ValidationError, RecursionError):

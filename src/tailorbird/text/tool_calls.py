@@ -121,9 +121,21 @@ def _definition(item: Any) -> dict[str, Any]:
         raise ToolFault("tools_invalid", "a tool is no function definition")
     plain = {str(key): value for key, value in function.items() if value is not None and not (function is item and key == "type")}
     plain["name"] = _name(plain.get("name"))
-    if not isinstance(plain.get("parameters", {}), Mapping):
+    parameters = plain.get("parameters", {})
+    if not isinstance(parameters, Mapping):
         raise ToolFault("tools_invalid", "the parameters of a tool are no JSON schema")
+    if parameters:
+        if parameters.get("type", "object") not in ("object", None):
+            raise ToolFault("tools_invalid", "the parameters of a tool describe no object, which arguments are")
+        plain["parameters"] = {"type": "object", **_said(parameters)}
     return {"name": plain.pop("name"), **plain}
+
+
+def _said(schema: Any) -> Any:
+    """``schema`` without keys that a data frame filled up with nothing; a ``default`` or ``const`` may be nothing."""
+    if isinstance(schema, Mapping):
+        return {str(key): _said(value) for key, value in schema.items() if value is not None or key in ("default", "const")}
+    return schema
 
 
 def _name(value: Any) -> str:
@@ -214,8 +226,16 @@ def mapped_message(message: Message, change: Callable[[str], str], *, keyed: boo
         return json.dumps(mapped(json.loads(text), change, "arguments" if keyed else ""), ensure_ascii=False)
 
     calls = tuple(call.model_copy(update={"arguments": rewritten(call.arguments)}) for call in message.tool_calls)
-    tools = rewritten(message.tools) if message.tools else ""
+    definitions = [_mapped_definition(each, change, "parameters" if keyed else "") for each in json.loads(message.tools or "[]")]
+    tools = json.dumps(definitions, ensure_ascii=False) if definitions else ""
     return message.model_copy(update={"content": change(message.content), "tool_calls": calls, "tools": tools})
+
+
+def _mapped_definition(tool: dict[str, Any], change: Callable[[str], str], key: str) -> dict[str, Any]:
+    """``tool`` with each text but the function's name changed."""
+    function: dict[str, Any] = tool["function"]
+    rest = mapped({name: value for name, value in function.items() if name != "name"}, change, key)
+    return tool | {"function": {"name": function["name"], **rest}}
 
 
 def texts_of(message: Message) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message, ToolCall
-from tailorbird.text.chat_templates import ASKED, CALL_FORMS, CLOSED, CallForm, RenderMode, Variables, render
+from tailorbird.text.chat_templates import ASKED, CALL_FORMS, CLOSED, SLOW, CallForm, RenderMode, Variables, render
 from tailorbird.text.prompt_rendering import PromptPiece
 from tailorbird.text.tool_calls import canonical
 from tailorbird.text.turn_frames import ANSWER, NEXT, AnswerOpening
@@ -104,6 +104,8 @@ class ToolFrames:
         try:
             return render(self._template, messages, self._variables, mode)
         except ModelInvalid as error:
+            if error.error_code == SLOW:
+                raise
             raise _refused(f"refuses a conversation with tools ({error.message[:200]})") from error
 
     def _form(self) -> tuple[CallForm, str]:
@@ -122,11 +124,13 @@ class ToolFrames:
         return loose
 
     def _called(self, calls: Sequence[ToolCall], form: CallForm) -> str:
-        """Empty where the template refuses."""
+        """Empty where the template refuses. Raises ModelInvalid where it takes too long: it would in every form."""
         turn = Message(role="assistant", content="", tool_calls=tuple(calls))
         try:
             return render(self._template, (QUESTION, turn), self._variables, RenderMode(False, False, form))
-        except ModelInvalid:
+        except ModelInvalid as error:
+            if error.error_code == SLOW:
+                raise
             return ""
 
     def _with_result(self) -> str:

@@ -15,16 +15,20 @@ from support.usecases import everything, on_both_databases, somebody, write_obje
 from tailorbird import data
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.crypto.membership_proofs import Proof, TreeHead, verify_membership
-from tailorbird.domain.dataset import SnapshotManifest
+from tailorbird.domain.dataset import Row, SnapshotManifest
 from tailorbird.domain.deployment import Alias, AliasTarget, RequestRow
 from tailorbird.domain.erasure import Certificate, Erasure, ErasureState, ObligationKind
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind, KeptWords, Review, ReviewReason
 from tailorbird.domain.ladder import Candidate
+from tailorbird.domain.prompt import Message, ToolCall
+from tailorbird.domain.thought_blocks import with_reasoning
 from tailorbird.serving import experiment_unit
 from tailorbird.testing import MemoryEncoder
+from tailorbird.text.conversations import fold_answer, fold_turns
+from tailorbird.text.tool_calls import tools_text
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.erasure import erase
+from tailorbird.usecases.erasure import erase, request_erasure
 from tailorbird.usecases.feedback import give_feedback, redact, settle_review
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.releases.promotion import sign_and_decide
@@ -314,3 +318,15 @@ def test_redacted_words_are_recognised(deps: Dependencies, author: Actor, admin:
     plan(deps, author, path, Progress())
     Desk(deps).asked("redacted", said.replace("ada.l@example.org", "[EMAIL]"))
     assert [each.request for each in forget(replace(deps, redact=redact), admin)[1].words] == ["redacted"]
+
+
+def test_what_rows_say_is_looked_for_as_requests_keep_it() -> None:
+    """A question that offers functions is folded, and an answer has its reasoning before it: neither was found in what was kept."""
+    said = ToolCall(name="f", arguments='{"to": "Marta"}')
+    question = Message(role="user", content="where is it?", tools=tools_text([{"name": "f"}]))
+    target = with_reasoning("hm", fold_answer(Message(role="assistant", content="", tool_calls=(said,))))
+    row = Row.model_construct(text=fold_turns([question]), target=target)
+    looked_for = set(request_erasure._of_rows([row], answers=True))
+    assert {"where is it?", "user: where is it?", 'f({"to": "Marta"})', target} <= looked_for
+    plain = Row.model_construct(text="where is it?", target=with_reasoning("hm", "In the mill."))
+    assert set(request_erasure._of_rows([plain], answers=True)) == {"where is it?", plain.target, "In the mill."}

@@ -19,6 +19,7 @@ from tailorbird.data.privacy.payment_data import cards, ibans
 from tailorbird.data.privacy.secrets import secrets
 from tailorbird.domain.curation import PersonalKind, PrivacyAction, PrivacyPolicy
 from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.thought_blocks import split_reasoning, with_reasoning
 from tailorbird.ports.detector import Detector, Span
 from tailorbird.text.conversations import MARK, with_parts
 
@@ -111,9 +112,18 @@ class Redaction:
     def treat(self, texts: Sequence[str]) -> list[RedactedText]:
         """Texts after the policy. In a conversation that is folded into one text, or an answer that calls functions, each text is looked at
         by itself: what JSON writes of a line break would hide what stands behind it."""
-        treated = self._treated([text for text in texts if not text.startswith(MARK)])
-        plain = iter(treated)
-        return [self._treat_parts(text) if text.startswith(MARK) else next(plain) for text in texts]
+        folded = [split_reasoning(text)[1].startswith(MARK) for text in texts]
+        plain = iter(self._treated([text for text, has_parts in zip(texts, folded, strict=True) if not has_parts]))
+        return [self._treat_folded(text) if has_parts else next(plain) for text, has_parts in zip(texts, folded, strict=True)]
+
+    def _treat_folded(self, text: str) -> RedactedText:
+        """A folded text, with reasoning before it where there is some."""
+        reasoning, said = split_reasoning(text)
+        if not reasoning:
+            return self._treat_parts(said)
+        [before], after = self._treated([reasoning]), self._treat_parts(said)
+        counts = Counter(before.counts) + Counter(after.counts)
+        return RedactedText(with_reasoning(before.text, after.text), dict(counts), before.drop or after.drop)
 
     def _treat_parts(self, text: str) -> RedactedText:
         parts = list[str]()

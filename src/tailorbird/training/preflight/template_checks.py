@@ -155,7 +155,9 @@ def _is_laid_out(subject: PreflightContext, messages: Sequence[Message], reasoni
     try:
         text = render(encoder.template, [*messages, turn], encoder.variables, encoder.tools.frames.call_mode())
         return text.startswith(encoder.text_before_answer(messages, reasoning) + encoder.answer_text(messages, answer).rstrip())
-    except ModelInvalid:
+    except ModelInvalid as error:
+        if error.error_code == SLOW:
+            raise
         return False
 
 

@@ -94,16 +94,20 @@ def _of_rows(rows: Sequence[Row], *, answers: bool) -> Iterator[str]:
         yield row.text
         yield from _of_turns(row.text)
         if answers:
-            yield row.target
-            yield shown_answer(row.target)
+            yield from {row.target, row.answer, shown_answer(row.answer)}
 
 
 def _of_turns(text: str) -> Iterator[str]:
     """A conversation as requests keep it, and each longer turn of the user or of a tool by itself."""
     turns = unfold_turns(text)
-    if len(turns) > 1:
-        yield as_lines(text)
-        yield from (turn.content for turn in turns if turn.role in ("user", "tool") and len(turn.content.split()) >= PART_WORDS)
+    if turns[0].content == text:
+        return
+    yield as_lines(text)
+    yield from (turn.content for turn in turns if turn.role in ("user", "tool") and (_is_long(turn.content) or len(turns) == 1))
+
+
+def _is_long(text: str) -> bool:
+    return len(text.split()) >= PART_WORDS
 
 
 def _of_documents(documents: Sequence[Document]) -> Iterator[str]:
