@@ -10,10 +10,12 @@ from support.chat_families import TOOL_FAMILIES, write_family
 from support.tools import TOOLS
 from tailorbird.domain.prompt import Message, ToolCall
 from tailorbird.inference.text.decoding import Grammars, TextStream
+from tailorbird.inference.text.reasoning_filter import ReasoningFilter
 from tailorbird.inference.text.tool_call_filter import ToolCallFilter
 from tailorbird.text.chat_tokenizer import ChatTokenizer
 from tailorbird.text.conversations import fold_answer
 from tailorbird.text.tool_calls import tools_text
+from tailorbird.text.turn_frames import ReasoningMarks
 
 TEXT = tools_text(TOOLS)
 ASKED = (Message(role="user", content="Where is order 7?", tools=TEXT),)
@@ -57,6 +59,18 @@ def test_words_pass_as_they_come(name: str, chats: dict[str, ChatTokenizer]) -> 
     assert calls == ()
     assert ("".join(shown) + last).strip() == "It was sent, [see] the <b>letter</b> {7}."
     assert len([text for text in shown if text]) > 5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_call_that_nothing_is_reasoned_before_is_told(name: str, chats: dict[str, ChatTokenizer]) -> None:
+    """While it was open whether the model reasons, the control token that opens a call was dropped: the call was shown as text."""
+    chat, marks = chats[name], ReasoningMarks("<think>", "</think>", "<none>")
+    parser = chat.tools.parser(TEXT)
+    assert parser is not None
+    for answer, calls in ((fold_answer(Message(role="assistant", content="", tool_calls=(CALL,))), (CALL,)), ("It was sent.", ())):
+        stream = TextStream(chat.tokenizer, (), ReasoningFilter(chat.tokenizer, marks), ToolCallFilter(parser, chat.tools.call_marks))
+        shown = "".join([*map(stream.feed, written(chat, answer)), stream.finish()])
+        assert (shown.strip(), stream.tool_calls) == ("" if calls else answer, calls)
 
 
 def test_words_before_a_call_are_shown(chats: dict[str, ChatTokenizer]) -> None:

@@ -292,7 +292,7 @@ class TextStream:
 
     def _behind(self, reasoning: ReasoningFilter, token: int, text: str) -> str:
         """What of the answer came with ``token``. White space between reasoning and answer is neither's."""
-        self._held += text
+        self._held += text or (self._calls.mark(token) if self._calls is not None and not reasoning.begun else "")
         rest = reasoning.feed(token)
         self._trims = reasoning.over and not reasoning.skipped
         return self._held if reasoning.skipped else rest
@@ -300,7 +300,8 @@ class TextStream:
     def finish(self) -> str:
         """Remaining text at the end: nothing where the model still reasons."""
         if self.waits and self._reasoning is not None and not self._reasoning.begun:
-            return self._watch.feed(self._held) + self._watch.finish()
+            held = self._held if self._calls is None else self._calls.feed(self._held) + self._calls.finish()
+            return self._watch.feed(held) + self._watch.finish()
         rest = self._calls.finish() if self._calls is not None else ""
         return self._watch.feed(rest) + self._watch.finish()
 
