@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -132,9 +133,9 @@ class ChatBody(_AttributedRequest):
 
     example: ClassVar[str] = '{"model": ..., "messages": [...]}'
 
-    @property
+    @cached_property
     def conversations(self) -> tuple[tuple[Message, ...], ...]:
-        """One conversation: the messages in our words."""
+        """One conversation: the messages in our words. Asked for at each step of an answer, and made once."""
         return (offering([message.as_message() for message in self.messages], self.tools, self.tool_choice),)
 
     @model_validator(mode="after")
@@ -143,7 +144,7 @@ class ChatBody(_AttributedRequest):
         if offered and self.response_format is not None and self.response_format.as_text is not None:
             raise ValueError("response_format goes with tool_choice: none, where tools are given")
         choice_of(self.tool_choice, self.tools)
-        offering([message.as_message() for message in self.messages], self.tools, self.tool_choice)
+        assert self.conversations  # calls and results fit, or this raises
         return self
 
     @model_validator(mode="after")
