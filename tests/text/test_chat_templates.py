@@ -122,6 +122,7 @@ def test_a_time_limit_has_a_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     next(process)
     said = process.send({"messages": [one.model_dump() for one in TALK], "variables": {}, "mode": list(chat_templates.ASKED)})
     assert said["slow"] is True
+    monkeypatch.undo()
     with pytest.raises(ModelInvalid) as refused:
         render_here("{{ raise_exception('no system turns') }}", TALK)
     assert refused.value.error_code == "chat_template"
