@@ -25,6 +25,8 @@ from tailorbird.text.conversations import MARK, with_parts
 
 #: The version of all rules of this folder.
 VERSION = "1"
+#: Version of how texts are treated: since 2 each turn and argument of a folded conversation by itself.
+_TREATMENT = "2"
 
 _WORTH_A_LOOK = re.compile(r"[@\d]|::|-----BEGIN|(?i:\bat[\])}]|passw|kennw|passphrase|secret|token|bearer|api.?key)")
 _SECRET_MARK = re.compile(
@@ -107,7 +109,7 @@ class Redaction:
     @property
     def schemes(self) -> dict[str, str]:
         """Which version of each detector looks."""
-        return {f"privacy.{detector.name}": detector.version for detector in self._detectors} | {"privacy": VERSION}
+        return {f"privacy.{detector.name}": detector.version for detector in self._detectors} | {"privacy": _TREATMENT}
 
     def treat(self, texts: Sequence[str]) -> list[RedactedText]:
         """Texts after the policy. In a conversation that is folded into one text, or an answer that calls functions, each text is looked at
