@@ -53,6 +53,22 @@ class CallParser:
                 return tuple(calls) if not rest.strip() or re.fullmatch(rf"(?:{self._after.pattern})\s*", rest) else ()
         return ()
 
+    def parse_header(self, text: str) -> tuple[ToolCall, ...]:
+        """The call of an answer that begins with a control token, in another order than the template writes it (gpt-oss names the channel
+        before the recipient): one function on offer is named before the arguments, and nothing follows them. None where it is otherwise."""
+        place = text.find("{")
+        named = [name for name in self._names if place > 0 and re.search(rf"(?<![\w/-]){re.escape(name)}(?![\w.:/-])", text[:place])]
+        named = [name for name in named if not any(name != other and name in other for other in named)]
+        if len(named) != 1:
+            return ()
+        try:
+            value, end = json.JSONDecoder().raw_decode(text, place)
+            if not isinstance(value, dict) or text[end:].strip():
+                return ()
+            return (ToolCall(id="call00000", name=named[0], arguments=arguments_text(value)),)
+        except (ToolFault, ValueError, RecursionError):
+            return ()
+
     def _call(self, text: str, place: int) -> tuple[ToolCall, int] | None:
         """The call whose name begins at ``place``, and where its arguments end."""
         longest = _NAME.match(text, place)

@@ -73,6 +73,26 @@ def test_a_call_that_nothing_is_reasoned_before_is_told(name: str, chats: dict[s
         assert (shown.strip(), stream.tool_calls) == ("" if calls else answer, calls)
 
 
+@pytest.mark.parametrize(
+    ("header", "arguments", "called"),
+    [
+        ("commentary to=functions.get_order json", '{"id": "7"}', True),
+        ("commentary to=functions.get_order_of json", '{"id": "7"}', False),
+        ("commentary to=functions.get_order get_invoice", '{"id": "7"}', False),
+        ("commentary to=functions.get_order", '{"id": "7"} and more', False),
+        ("commentary to=functions.get_order", '["7"]', False),
+    ],
+)
+def test_a_call_whose_header_has_another_order_is_told(chats: dict[str, ChatTokenizer], header: str, arguments: str, called: bool) -> None:
+    """gpt-oss was taught to name the channel first, its template the recipient: the header was shown to the user."""
+    chat = chats["calls in a channel"]
+    text = f"<|channel|>{header}<|message|>{arguments}"
+    tokens = chat.tokenizer.encode(text, add_special_tokens=False).ids
+    shown, last, calls = streamed(chat, tokens)
+    assert calls == ((CALL,) if called else ())
+    assert ("".join(shown) + last == "") == called
+
+
 def test_words_before_a_call_are_shown(chats: dict[str, ChatTokenizer]) -> None:
     chat = chats["calls between marks"]
     shown, last, calls = streamed(chat, written(chat, fold_answer(Message(role="assistant", content="One moment.", tool_calls=(CALL,)))))

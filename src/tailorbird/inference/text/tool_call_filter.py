@@ -15,7 +15,7 @@ class ToolCallFilter:
     def __init__(self, parser: CallParser, marks: Mapping[int, str]) -> None:
         self._parser, self._marks = parser, marks
         self._held = ""
-        self._begun = self._calling = False
+        self._begun = self._calling = self._in_header = False
         self.calls: tuple[ToolCall, ...] = ()
 
     def mark(self, token: int) -> str:
@@ -49,14 +49,15 @@ class ToolCallFilter:
         elif head and said.startswith(head):
             self._begun, self._held = True, said.removeprefix(head)
         elif not any(mark.startswith(said) for mark in (head, trigger) if mark):
-            self._begun = True
+            self._in_header = any(map(said.startswith, self._marks.values()))
+            self._calling, self._begun = self._in_header, not self._in_header
         return self._begun
 
     def finish(self) -> str:
         """What is left to be shown at the end of the answer: all of it where it is no call."""
         held, self._held = self._held, ""
         if self._calling:
-            self.calls = self._parser.parse(held.lstrip())
+            self.calls = self._parser.parse(held.lstrip()) or (self._parser.parse_header(held.lstrip()) if self._in_header else ())
         if self.calls:
             return ""
         held = self._without_marks(held)
