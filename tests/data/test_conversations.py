@@ -139,6 +139,16 @@ def test_calls_results_and_definitions_stay_structured(tmp_path: Path) -> None:
     assert [one.name for one in answer_turn(row.target).tool_calls] == ["get_order"]
 
 
+def test_arguments_that_a_data_frame_filled_up_are_left_out() -> None:
+    """Arrow gives every struct the keys of all: a call was learned with each other function's parameters as null."""
+    turns = [
+        {"role": "user", "content": "where is it?"},
+        {"role": "assistant", "tool_calls": [call("get_order", {"id": None, "city": None, "deep": {"a": None}})]},
+    ]
+    _, target = answered(Record(line=1, cells={"chat": turns, "tools": TOOLS}), "chat", "tools")
+    assert json.loads(answer_turn(target).tool_calls[0].arguments) == {"id": None, "deep": {"a": None}}
+
+
 def test_calls_in_the_form_of_sharegpt_and_of_the_former_api_are_read_alike(tmp_path: Path) -> None:
     made = {"name": "get_order", "arguments": {"id": "7"}}
     sharegpt = [

@@ -51,6 +51,7 @@ def answered(record: Record, column: str, tools: str | None = None, *, thinking:
         raise UnusableRecord(fault.code, f"{fault.reason} (column {column!r})") from fault
     _check_order(turns, column)
     _check_calls(turns, offered, column, tools)
+    turns = [_without_filling(turn, offered) for turn in turns]
     if offered:
         turns[0] = turns[0].model_copy(update={"tools": offered})
     return fold_turns(turns[:-1]), fold_answer(turns[-1])
@@ -141,6 +142,20 @@ def _check_calls(turns: Sequence[Message], offered: str, column: str, tools: str
             hint = f"a turn calls a function (column {column!r}): name the column with the definitions of functions, `tools`, under `data`"
             raise UnusableRecord("tools_missing", hint)
         raise UnusableRecord("function_unknown", f"a turn calls a function that the conversation does not offer (column {tools!r})")
+
+
+def _without_filling(turn: Message, offered: str) -> Message:
+    """``turn`` without arguments that are nothing and that the function does not take: a data frame gives each call the keys of all."""
+    if not turn.tool_calls:
+        return turn
+    takes = {tool["function"]["name"]: tool["function"].get("parameters", {}).get("properties") for tool in json.loads(offered)}
+
+    def said(call: ToolCall) -> ToolCall:
+        known, arguments = takes[call.name], json.loads(call.arguments)
+        kept = {key: value for key, value in arguments.items() if value is not None or known is None or key in known}
+        return call.model_copy(update={"arguments": canonical(kept)}) if kept != arguments else call
+
+    return turn.model_copy(update={"tool_calls": tuple(map(said, turn.tool_calls))})
 
 
 def reasoned(content: str, item: dict[str, Any] | None = None, *, thinking: bool) -> str:
