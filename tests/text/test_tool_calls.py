@@ -45,6 +45,10 @@ def test_arguments_have_one_spelling() -> None:
     assert arguments_text(None) == arguments_text("") == "{}"
 
 
+def _nested(depth: int, value: Any) -> Any:
+    return {"a": _nested(depth - 1, value)} if depth else value
+
+
 @pytest.mark.parametrize(
     ("given", "code"),
     [
@@ -55,6 +59,7 @@ def test_arguments_have_one_spelling() -> None:
         ([{"name": "<|im_end|>"}], "function_name"),
         ([{"name": f"f{n}"} for n in range(200)], "tools_too_many"),
         ([{"name": "f", "description": "x" * 300_000}], "tools_too_long"),
+        ([{"name": "f", "parameters": {"default": _nested(16, ["x"] * 20_000)}}], "tools_too_long"),
         ([{"name": "f", "parameters": "none"}], "tools_invalid"),
         ([{"name": "f", "parameters": {"type": "string"}}], "tools_invalid"),
     ],

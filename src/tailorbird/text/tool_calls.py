@@ -107,7 +107,8 @@ def tools_text(value: Any) -> str:
     if len(set(names)) < len(names):
         raise ToolFault("tools_invalid", "two of the tools have one name")
     text = canonical(found) if found else ""
-    if len(text) > LONGEST_TOOLS:
+    # Templates write definitions with indents, which grow with the depth.
+    if len(text) > LONGEST_TOOLS or len(json.dumps(found, indent=4)) > 2 * LONGEST_TOOLS:
         raise ToolFault("tools_too_long", f"the tools have more than {LONGEST_TOOLS:,} characters")
     return text
 
