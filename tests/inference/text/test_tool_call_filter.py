@@ -8,6 +8,7 @@ import pytest
 
 from support.chat_families import TOOL_FAMILIES, write_family
 from support.tools import TOOLS
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Message, ToolCall
 from tailorbird.inference.text.decoding import Grammars, TextStream
 from tailorbird.inference.text.reasoning_filter import ReasoningFilter
@@ -125,6 +126,16 @@ def test_a_call_that_must_come_is_held_to_by_a_grammar(name: str, chats: dict[st
                 break
             constraint.take(token)
         assert allowed == fits
+
+
+def test_a_schema_of_a_tool_that_cannot_be_followed_is_told_as_the_tools(chats: dict[str, ChatTokenizer]) -> None:
+    """It was told as a fault of ``response_format``, which the request does not have."""
+    chat = chats["calls between marks"]
+    grammar = chat.tools.grammar(tools_text([{"name": "get_order", "parameters": {"properties": {"id": {"type": "no such"}}}}]), "required")
+    assert grammar is not None
+    with pytest.raises(InvalidInput) as refused:
+        Grammars(chat.tokenizer, chat.stops).call_constraint(grammar)
+    assert (refused.value.error_code, refused.value.param) == ("schema_invalid", "tools")
 
 
 def test_no_grammar_holds_to_what_is_not_json(chats: dict[str, ChatTokenizer]) -> None:

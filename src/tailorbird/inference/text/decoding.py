@@ -24,17 +24,18 @@ MOST_SCHEMA = 2**15
 
 
 class Constraint:
-    """One answer's way through a grammar. Its methods raise InvalidInput where the answer passes the limits of the grammar's library."""
+    """One answer's way through a grammar that ``param`` of its request asks for. Its methods raise InvalidInput where the answer passes the
+    limits of the grammar's library."""
 
-    def __init__(self, matcher: Any) -> None:
-        self._matcher = matcher
+    def __init__(self, matcher: Any, param: str) -> None:
+        self._matcher, self._param = matcher, param
 
     def mask(self, logits_V: torch.Tensor) -> torch.Tensor:
         """``logits_V`` with minus infinity at every token that cannot come next."""
         bits = np.frombuffer(self._followed(self._matcher.compute_bitmask), np.uint8)
         allowed = np.unpackbits(bits, bitorder="little", count=len(logits_V)).astype(bool)
         if not allowed.any():
-            raise _unusable()
+            raise _unusable(self._param)
         return logits_V.masked_fill(torch.from_numpy(~allowed).to(logits_V.device), float("-inf"))
 
     def take(self, token: int) -> None:
@@ -43,10 +44,10 @@ class Constraint:
 
     def _followed(self, do: Callable[..., Any], *given: int) -> Any:
         """What ``do`` gives. A matcher that has passed its limits raises, or else allows only the end of the answer."""
-        with _refused_as_schema():
+        with _refused_as_schema(self._param):
             found = do(*given)
         if self._matcher.is_error():
-            raise _unusable()
+            raise _unusable(self._param)
         return found
 
 
@@ -59,7 +60,7 @@ class Grammars:
 
     def constraint(self, schema: str) -> Constraint:
         """A fresh constraint. Raises InvalidInput for a schema that is none, Unavailable without llguidance."""
-        library, reader = self._reader
+        library, _ = self._reader
         if len(schema) > MOST_SCHEMA:
             raise InvalidInput(
                 f"the JSON schema has more than {MOST_SCHEMA:,} characters",
@@ -67,17 +68,13 @@ class Grammars:
                 code="schema_too_large",
                 param="response_format",
             )
-        with _refused_as_schema():
-            wanted = json.loads(schema)
-            grammar = library.LLMatcher.grammar_from_json_schema(wanted or {"type": "object"})
-            matcher = library.LLMatcher(reader, grammar, log_level=0)
-        if matcher.is_error():
-            raise _unusable()
-        return Constraint(matcher)
+        return self._matching(
+            lambda: library.LLMatcher.grammar_from_json_schema(json.loads(schema) or {"type": "object"}), "response_format"
+        )
 
     def call_constraint(self, grammar: str) -> Constraint:
         """A fresh constraint by a grammar of calls. Raises as ``constraint``: it holds the schemas of the functions."""
-        library, reader = self._reader
+        library, _ = self._reader
         if len(grammar) > MOST_SCHEMA:
             raise InvalidInput(
                 f"the definitions of the tools have more than {MOST_SCHEMA:,} characters",
@@ -85,11 +82,16 @@ class Grammars:
                 code="schema_too_large",
                 param="tools",
             )
-        with _refused_as_schema():
-            matcher = library.LLMatcher(reader, library.LLMatcher.grammar_from_lark(grammar), log_level=0)
+        return self._matching(lambda: library.LLMatcher.grammar_from_lark(grammar), "tools")
+
+    def _matching(self, make: Callable[[], str], param: str) -> Constraint:
+        """A constraint by the grammar that ``make`` makes of what ``param`` of a request says."""
+        library, reader = self._reader
+        with _refused_as_schema(param):
+            matcher = library.LLMatcher(reader, make(), log_level=0)
         if matcher.is_error():
-            raise _unusable()
-        return Constraint(matcher)
+            raise _unusable(param)
+        return Constraint(matcher, param)
 
     @cached_property
     def _reader(self) -> tuple[Any, Any]:
@@ -106,22 +108,20 @@ class Grammars:
 
 
 @contextmanager
-def _refused_as_schema() -> Iterator[None]:
+def _refused_as_schema(param: str) -> Iterator[None]:
     """Whatever the grammar's library raises is about the schema; a panic in Rust is not even an Exception."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        raise _unusable() from error
+        raise _unusable(param) from error
 
 
-def _unusable() -> InvalidInput:
+def _unusable(param: str) -> InvalidInput:
+    what = "the JSON schema" if param == "response_format" else "a JSON schema among the parameters of the tools"
     return InvalidInput(
-        "the JSON schema cannot be followed",
-        "give a JSON schema of plain types, enums and objects",
-        code="schema_invalid",
-        param="response_format",
+        f"{what} cannot be followed", "give a JSON schema of plain types, enums and objects", code="schema_invalid", param=param
     )
 
 
