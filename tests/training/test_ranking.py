@@ -8,13 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from tokenizers.processors import TemplateProcessing
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from support.tiny_encoder import write_tiny_encoder
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
@@ -25,7 +20,6 @@ from tailorbird.text.search_index import write_index
 from tailorbird.training import open_trainer
 
 D = "sha256:" + "0" * 64
-WORDS = [f"w{n}" for n in range(40)]
 TARGETS = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
 QUERIES = tuple(JudgedQuery(text=f"w{n} w{n + 20}", relevant={f"d{n}": 1.0}) for n in range(12))
 ENTRIES = [Entry(id=f"d{n}", text=f"w{n + 8} w{39 - n}", access=(EVERYONE,)) for n in range(12)]
@@ -33,21 +27,7 @@ ENTRIES = [Entry(id=f"d{n}", text=f"w{n + 8} w{39 - n}", access=(EVERYONE,)) for
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two layers of width 32 that know forty words."""
-    folder = tmp_path_factory.mktemp("encoder")
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=44, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=64
-    )
-    model: Any = BertModel(config)
-    model.save_pretrained(folder)
-    words = {name: place for place, name in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
-    tokenizer = Tokenizer(WordLevel(words, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
-    ends = [("[CLS]", 2), ("[SEP]", 3)]
-    tokenizer.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
-    return folder
+    return write_tiny_encoder(tmp_path_factory.mktemp("encoder"))
 
 
 def job_of(kind: str, method: str, base: Path, folder: Path, **changes: Any) -> RankingJob:

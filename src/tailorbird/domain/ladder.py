@@ -18,6 +18,7 @@ class RungKind(StrEnum):
     task, or a reference beside the ladder."""
 
     FLOOR = "floor"
+    ENCODER = "encoder"
     SEARCH = "search"
     PROMPT = "prompt"
     NEAREST = "nearest"
@@ -33,7 +34,8 @@ class RungKind(StrEnum):
 class Candidate(Value):
     """What a rung made. At most one of ``adapter`` and ``weights`` is set; a prompt candidate has neither.
 
-    ``floor`` is the fitted classical model of a floor that may be released, ``retrieval`` what is looked up for each text.
+    ``floor`` is the fitted linear model, with the encoder that it reads, of a floor that may be released or of an encoder tuned for its
+    labels; ``tuned`` the tree of that encoder as it was trained. ``retrieval`` is what is looked up for each text.
     ``variant`` tells candidates of one rung apart (``zero-shot``, ``few-shot``, ``r16``). Nothing measured stands here: making the same
     candidate again gives the same digest.
     """
@@ -45,9 +47,15 @@ class Candidate(Value):
     adapter: Digest | None = None
     weights: Digest | None = None
     floor: Digest | None = None
+    tuned: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
     retrieval: Retrieval | None = None
     trained_parameters: int = 0
     seed: int = 0
+
+    @property
+    def speaks(self) -> bool:
+        """True where a language model answers; False of a linear model, which reads words or vectors."""
+        return self.rung not in (RungKind.FLOOR, RungKind.ENCODER)
 
 
 class Making(Value):

@@ -148,6 +148,11 @@ class RungPlan(Value):
     rewrite: bool = Field(default=False, exclude_if=lambda value: not value)
     reasons: tuple[Reason, ...]
 
+    @property
+    def trains_base(self) -> bool:
+        """True where the base model learns, as a decoder."""
+        return self.training is not None and self.rung in (RungKind.LORA, RungKind.QLORA, RungKind.GROUNDED_LORA, RungKind.FULL)
+
 
 class Power(Value):
     """What a split can prove about one KPI: the smallest observed value that would pass, and the items it rests on.
@@ -353,7 +358,8 @@ class Plan(Value):
     prove, where there is one, ``exceptions`` the rules of the tier that the objective does not follow. ``traffic`` is what the order rests
     on, ``flips`` are the volumes at which it would be another; plans of before traffic counted have neither.
     ``comparison`` says in which metric candidates are compared, ``incumbent`` what can be proven against a release that answers now; None
-    in plans of before they were planned. ``memory_limit_gb`` are the GiB that the whole process may take; 0 in plans of before it was told.
+    in plans of before they were planned. ``encoder`` names the record of the encoder that rungs read or tune; None without one, and in
+    plans of before it was kept. ``memory_limit_gb`` are the GiB that the whole process may take; 0 in plans of before it was told.
     """
 
     objective: Digest
@@ -370,6 +376,7 @@ class Plan(Value):
     calibrations: tuple[Digest, ...] = ()
     bases: tuple[PlannedBase, ...] = Field(default=(), exclude_if=lambda value: not value)
     floor: PlannedFloor | None = Field(default=None, exclude_if=lambda value: value is None)
+    encoder: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
     shift: tuple[ShiftPower, ...] = Field(default=(), exclude_if=lambda value: not value)
     exceptions: tuple[RuleException, ...] = Field(default=(), exclude_if=lambda value: not value)
     traffic: PlannedTraffic | None = Field(default=None, exclude_if=lambda value: value is None)

@@ -44,7 +44,9 @@ _SPEAKING = (
 
 def rungs_for(kind: TaskKind) -> tuple[RungKind, ...]:
     """The ways to adapt that fit a task, in the order of their cost; the floor is none of them."""
-    return (RungKind.SEARCH, RungKind.BI_ENCODER, RungKind.CROSS_ENCODER) if kind is TaskKind.RANK else _SPEAKING
+    if kind is TaskKind.RANK:
+        return (RungKind.SEARCH, RungKind.BI_ENCODER, RungKind.CROSS_ENCODER)
+    return (RungKind.ENCODER, *_SPEAKING) if kind is TaskKind.CLASSIFY else _SPEAKING
 
 
 class MetricSpec(Value):

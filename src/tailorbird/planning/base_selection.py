@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.base_model import BaseModelRef
-from tailorbird.domain.ladder import Refusal
+from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import BaseProbe, Machine, Plan, PlannedBase, Reason, RungPlan
 from tailorbird.planning.feasibility import too_large
@@ -79,12 +79,17 @@ def make_ladder(offers: Sequence[BaseOffer]) -> Plan:
     reasons = {one.offer.name: one for one in planned}
     update = {
         "base_model": first.plan.base_model,
-        "rungs": tuple(rung for one in planned for rung in one.plan.rungs),
+        "rungs": _each_once(rung for one in planned for rung in one.plan.rungs),
         "left_out": tuple(refusal for one in planned for refusal in _left_out(one, several)),
         "calibrations": tuple(dict.fromkeys(digest for one in planned for digest in one.plan.calibrations)),
         "bases": tuple(_told(offer, reasons.get(offer.name)) for offer in offers),
     }
     return order_rungs(first.plan.model_copy(update=update), objective)
+
+
+def _each_once(rungs: Iterable[RungPlan]) -> tuple[RungPlan, ...]:
+    """A rung that rests on no base is planned with each, and tried once."""
+    return tuple({(rung.rung, rung.variant): rung for rung in reversed(list(rungs))}.values())[::-1]
 
 
 def _planned(offer: BaseOffer, several: bool) -> _Planned:
@@ -125,6 +130,8 @@ def _cost(inputs: PlanInputs) -> float:
 
 
 def _on_base(rung: RungPlan, offer: BaseOffer, record: str) -> RungPlan:
+    if rung.rung is RungKind.ENCODER:
+        return rung
     text = f"on {offer.label}: rungs of all bases stand in the order of what they cost in all"
     reason = Reason(rule="base", text=text, source="docs/planning.md")
     return rung.model_copy(update={"variant": f"{rung.variant} on {offer.label}", "base": record, "reasons": (reason, *rung.reasons)})

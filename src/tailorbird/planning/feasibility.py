@@ -119,8 +119,8 @@ def _without_four_bits(inputs: PlanInputs, rung: RungPlan) -> str | None:
 
 
 def _too_long(inputs: PlanInputs, rung: RungPlan) -> str | None:
-    if inputs.objective.task.kind is TaskKind.RANK:
-        return None  # an encoder reads the beginning of a long document
+    if inputs.objective.task.kind is TaskKind.RANK or rung.rung is RungKind.ENCODER:
+        return None  # an encoder reads the beginning of a long text
     longest = rung.training.max_length if rung.training else longest_prompt(inputs) + inputs.tokens.target_max
     if longest <= inputs.base.context:
         return None
@@ -140,14 +140,14 @@ def too_large(inputs: PlanInputs, rung: RungPlan) -> str | None:
     limit = limit_of(inputs.objective.budget, inputs.machine)
     if rung.memory.likely <= limit:
         return None
-    trains = rung.training if inputs.objective.task.kind is not TaskKind.RANK else None
+    trains = rung.training if rung.trains_base and inputs.objective.task.kind is not TaskKind.RANK else None
     advice = suggest_trainer(inputs, trains, rung.memory.high) if trains else suggest_machine(rung.memory.high)
     return f"needs about {rung.memory.likely:.1f} GiB of memory and may take {limit:.1f}: {advice}"
 
 
 def _least(inputs: PlanInputs, rung: RungPlan, estimate: Estimate) -> float:
     """What a rung is left out by: the likely value, and the low end where other processes wanted the cores while the machine was timed."""
-    timed = inputs.timed(rung.training) if rung.training else None
+    timed = inputs.timed(rung.training) if rung.training and rung.rung is not RungKind.ENCODER else None
     loaded = timed.loaded if timed else inputs.machine.loaded
     return estimate.low if loaded else estimate.likely
 

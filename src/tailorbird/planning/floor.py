@@ -40,7 +40,7 @@ _GIB = 2.0**30
 
 def floor_time(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
     """Seconds to count, fit, and measure dev, without the vectors."""
-    counts, tokens = inputs.manifest.counts, _tokens(inputs)
+    counts, tokens = inputs.manifest.counts, text_tokens(inputs)
     products = counts.train * (_FEATURES * tokens + (_WIDTH if with_vectors else 0)) * _regressions(inputs)
     iterations = _ITERATIONS_OF_VECTORS if with_vectors else _ITERATIONS
     return _summed(
@@ -63,13 +63,13 @@ def floor_request(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
     """Seconds of 1,000 requests that come one by one."""
     alone = rates(inputs, inputs.machine.fp32_gflops, _RATE_ALONE)
     vector = [_vector_flops(inputs) / rate for rate in alone] if with_vectors else [0.0] * 3
-    counting = [each * _tokens(inputs) for each in _COUNTING]
+    counting = [each * text_tokens(inputs) for each in _COUNTING]
     return _summed(*([1000 * seconds for seconds in part] for part in (_REQUEST, counting, vector)))
 
 
 def floor_memory(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
     """GiB of the whole process: the interpreter and its libraries, the matrix of features, the solver's weights, and the encoder."""
-    rows, features = inputs.manifest.counts.train, _FEATURES * _tokens(inputs)
+    rows, features = inputs.manifest.counts.train, _FEATURES * text_tokens(inputs)
     # One regression after another where each label has its own.
     at_once = 1 if inputs.objective.task.labels == "many" else _regressions(inputs)
     vocabulary = features * _NEW_FEATURES * rows if rows <= 10_000 else features * _NEW_FEATURES * (rows * 10_000) ** 0.5
@@ -80,7 +80,7 @@ def floor_memory(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
     return interval([PROCESS_GIB + share * held for share in (0.5, 1.0, 2.5)], "GiB")
 
 
-def _tokens(inputs: PlanInputs) -> float:
+def text_tokens(inputs: PlanInputs) -> float:
     """Tokens of a text, as the base model counts them."""
     return max(1.0, inputs.tokens.prompt_mean - inputs.tokens.shared_prefix)
 
@@ -110,7 +110,7 @@ def _vector_flops(inputs: PlanInputs) -> float:
     if inputs.encoder is None:
         return 0.0
     met = inputs.encoder.parameters - inputs.encoder.vocabulary * inputs.encoder.hidden
-    return 2.0 * max(met, 0) * min(_tokens(inputs), _MOST_TOKENS)
+    return 2.0 * max(met, 0) * min(text_tokens(inputs), _MOST_TOKENS)
 
 
 def _summed(*parts: Sequence[float]) -> Estimate:

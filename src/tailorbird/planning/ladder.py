@@ -10,6 +10,7 @@ from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Estimate, LoraSettings, Plan, Reason, RungPlan, TrainingSettings
 from tailorbird.planning import setting_rules
+from tailorbird.planning.encoder import VARIANT, tuned_encoder, why_not_tuned
 from tailorbird.planning.feasibility import refusal, too_large
 from tailorbird.planning.floor import planned_floor
 from tailorbird.planning.flops import adapter_parameters, backbone_parameters, steps_per_pass
@@ -47,6 +48,8 @@ def draft_plan(inputs: PlanInputs) -> Plan:
     """The plan with its rungs in the order of what making them takes."""
     rungs: list[RungPlan] = []
     left_out: list[Refusal] = []
+    if (untuned := _untuned(inputs)) is not None:
+        left_out.append(untuned)
     for rung in _wanted(inputs):
         refused = _needless(inputs, rung) or refusal(inputs, rung)
         if refused is None:
@@ -68,6 +71,7 @@ def draft_plan(inputs: PlanInputs) -> Plan:
         prices=inputs.prices,
         calibrations=tuple(digest_of(one) for one in inputs.calibrations),
         floor=planned_floor(inputs) if inputs.objective.task.kind is TaskKind.CLASSIFY else None,
+        encoder=digest_of(inputs.encoder) if inputs.encoder else None,
         comparison=inputs.comparison,
         memory_limit_gb=round(limit_of(inputs.objective.budget, inputs.machine), 2),
     )
@@ -75,6 +79,7 @@ def draft_plan(inputs: PlanInputs) -> Plan:
 
 #: What makes a rung's plans, in the order of what making them takes.
 _MAKERS: tuple[tuple[RungKind, Callable[[PlanInputs], RungPlan]], ...] = (
+    (RungKind.ENCODER, tuned_encoder),
     (RungKind.PROMPT, zero_shot),
     (RungKind.PROMPT, few_shot),
     (RungKind.NEAREST, nearest),
@@ -97,8 +102,10 @@ def _wanted(inputs: PlanInputs) -> list[RungPlan]:
 
 
 def _left_aside(inputs: PlanInputs, kind: RungKind, make: Callable[[PlanInputs], RungPlan]) -> bool:
-    """Passages without documents; rewritten queries where nobody asks for them; a larger adapter where the objective lists rungs or says
-    the rank, or the first one is the largest."""
+    """An encoder that nobody lists, or that there is not (``_untuned``); passages without documents; rewritten queries where nobody asks for
+    them; a larger adapter where the objective lists rungs or says the rank, or the first one is the largest."""
+    if kind is RungKind.ENCODER:
+        return inputs.objective.ladder == "auto" or bool(why_not_tuned(inputs))
     if kind in (RungKind.GROUNDING, RungKind.GROUNDED_LORA) and not inputs.documents and inputs.objective.ladder == "auto":
         return True
     if make is rewritten_grounding:
@@ -106,6 +113,13 @@ def _left_aside(inputs: PlanInputs, kind: RungKind, make: Callable[[PlanInputs],
     if make is not larger_lora:
         return False
     return inputs.objective.ladder != "auto" or inputs.objective.lora.rank != "auto" or rank(inputs)[0] == RANKS[-1]
+
+
+def _untuned(inputs: PlanInputs) -> Refusal | None:
+    """A listed encoder that cannot be tuned."""
+    listed = inputs.objective.ladder != "auto" and RungKind.ENCODER in inputs.objective.ladder
+    reason = why_not_tuned(inputs) if listed else ""
+    return Refusal(rung=RungKind.ENCODER, reason=f"{VARIANT}: {reason}") if reason else None
 
 
 def _needless(inputs: PlanInputs, rung: RungPlan) -> Refusal | None:

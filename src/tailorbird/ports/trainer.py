@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from pydantic import Field
 
@@ -78,6 +78,36 @@ class RankingJob(Value):
     index_digest: Digest | None = None
 
 
+class LabelledText(Value):
+    """A text and the labels that it bears: one, or with several allowed any number."""
+
+    text: str
+    labels: tuple[str, ...]
+
+
+class LabelJob(Value):
+    """An encoder to tune so that texts of one label lie together, of all ``labels`` of the task. ``alone``: a text may bear several.
+
+    The result goes to ``results``, where that is given, else to the workspace.
+    """
+
+    base: Path
+    base_digest: Digest
+    snapshot: Digest
+    settings: TrainingSettings
+    labels: tuple[str, ...]
+    alone: bool
+    train: tuple[LabelledText, ...]
+    held_out: tuple[LabelledText, ...]
+    workspace: Path
+    results: Path | None = Field(default=None, exclude_if=lambda value: value is None)
+
+
+#: What tunes an encoder, and whatever trains.
+EncoderJob: TypeAlias = RankingJob | LabelJob
+Job: TypeAlias = TrainingJob | EncoderJob
+
+
 class TrainedModel(Value):
     """What training left: a folder with an adapter in PEFT format (lora) or full weights in Hugging Face form, and its report."""
 
@@ -115,7 +145,7 @@ ReportProgress = Callable[[TrainingProgress], None]
 class Trainer(Protocol):
     """Trains one candidate. The same job gives the same bytes on the same CPU and library versions."""
 
-    def fingerprint(self, job: TrainingJob | RankingJob) -> Digest:
+    def fingerprint(self, job: Job) -> Digest:
         """Names everything that the bytes which ``job`` gives here depend on: settings, prompt, rows, base model, code, libraries, the kind
         of device, and the number of processes and threads. Folders, the snapshot's name, the fork and ``waiting_epochs`` are left out.
         """
@@ -125,10 +155,10 @@ class Trainer(Protocol):
         """Runs the job to its end, calling ``report`` after steps. Raises InvalidInput (a row that does not fit), Exhausted (memory)."""
         ...
 
-    def tune(self, job: RankingJob, report: ReportProgress) -> TrainedModel:
+    def tune(self, job: EncoderJob, report: ReportProgress) -> TrainedModel:
         """Tunes an encoder: an adapter in PEFT format, whole weights, or for a cross-encoder weights with a head.
 
-        Raises InvalidInput (``no_judged_queries``, ``loss_not_finite``).
+        Raises InvalidInput (``no_judged_queries``, ``no_train_rows``, ``no_held_out_rows``, ``loss_not_finite``).
         """
         ...
 

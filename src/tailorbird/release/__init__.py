@@ -32,7 +32,7 @@ from tailorbird.release.llm_judges import (
     judged_pairs,
     pair_marks,
 )
-from tailorbird.release.model_card import CardFacts, model_card
+from tailorbird.release.model_card import CardEncoder, CardFacts, model_card
 from tailorbird.release.remedies import EndedClimb, remedies
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "DRILL_LASTS",
     "LETTERS",
     "AliasTrial",
+    "CardEncoder",
     "CardFacts",
     "ChangeRule",
     "Disagreement",

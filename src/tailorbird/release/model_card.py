@@ -14,17 +14,27 @@ from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.evidence import Comparison, Evidence, Finding, GateResult, Metric
 from tailorbird.domain.ladder import Candidate, Climb, Ladder, RungKind
 from tailorbird.domain.objective import Objective, TaskKind
-from tailorbird.domain.plan import PlannedFloor
 from tailorbird.domain.release import ApprovalRule
+from tailorbird.domain.value import Digest
 from tailorbird.stats.comparison_sentences import difference_words
 from tailorbird.text.markdown import markdown_table, markdown_text
 
 
+@dataclass(frozen=True)
+class CardEncoder:
+    """The encoder that a linear model reads, or that it was tuned from: its files (tree) and terms."""
+
+    name: str
+    license: str
+    digest: Digest
+
+
 def title(objective: Objective, candidate: Candidate, base: BaseModelRef) -> str:
     """Title sentence of the card."""
-    if candidate.rung is RungKind.FLOOR:
+    if not candidate.speaks:
+        what = "A classical model" if candidate.rung is RungKind.FLOOR else "An encoder tuned for the labels, with a linear head"
         return (
-            f"# {objective.tenant}/{objective.name}\n\nA classical model ({candidate.variant}), which asks no language model, chosen by "
+            f"# {objective.tenant}/{objective.name}\n\n{what} ({candidate.variant}), which asks no language model, chosen by "
             "tailorbird as the cheapest way to meet the objective below."
         )
     kind = "A LoRA adapter for" if candidate.adapter else "Full weights, fine-tuned from" if candidate.weights else "A prompt for"
@@ -123,11 +133,11 @@ def limits(objective: Objective, gate: GateResult) -> str:
 def not_known(objective: Objective, candidate: Candidate, evidence: Evidence) -> str:
     """What nobody measured, said plainly."""
     unknown = []
-    if candidate.trained_parameters and candidate.rung is not RungKind.FLOOR and "retention" not in evidence.metrics:
+    if candidate.trained_parameters and candidate.speaks and "retention" not in evidence.metrics:
         unknown.append("How much of the base model's general ability was forgotten was not measured.")
-    if candidate.trained_parameters and candidate.rung is not RungKind.FLOOR and "memorisation" not in evidence.metrics:
+    if candidate.trained_parameters and candidate.speaks and "memorisation" not in evidence.metrics:
         unknown.append("Whether training rows can be extracted from the weights was not measured.")
-    if candidate.rung is RungKind.FLOOR:
+    if not candidate.speaks:
         unknown.append("The vocabulary of the model holds words and pairs of words of the training rows: treat its files as holding data.")
     if candidate.prompt.demonstrations:
         unknown.append("Rows shown in the prompt can be repeated by the model: treat the prompt as holding data.")
@@ -170,16 +180,17 @@ def taking_back(objective: Objective) -> str:
 
 
 def provenance(
-    objective: Objective, manifest: SnapshotManifest, base: BaseModelRef, candidate: Candidate, floor: PlannedFloor | None
+    objective: Objective, manifest: SnapshotManifest, base: BaseModelRef, candidate: Candidate, encoder: CardEncoder | None
 ) -> str:
-    """Digests from which the release can be made again. A floor needs no base model; it may hold an encoder, which ``floor`` names."""
+    """Digests from which the release can be made again. A linear model needs no base model; it may hold an ``encoder``."""
     model = [
         ("base model", base.digest),
         ("tokenizer", base.tokenizer_digest),
         ("chat template", base.chat_template_digest),
     ]
-    if candidate.rung is RungKind.FLOOR:
-        model = [(f"encoder within it: {floor.name}, licence {floor.license}", floor.encoder)] if floor and floor.encoder else []
+    if not candidate.speaks:
+        tuned = "tuned from" if candidate.tuned else "within it:"
+        model = [(f"encoder {tuned} {encoder.name}, licence {encoder.license}", encoder.digest)] if encoder else []
     rows = [
         ("objective", digest_of(objective)),
         ("data snapshot", digest_of(manifest)),
@@ -242,8 +253,8 @@ _PIPELINES = {TaskKind.CLASSIFY: "text-classification", TaskKind.GENERATE: "text
 
 @dataclass(frozen=True)
 class CardFacts:
-    """Facts for a card. ``gate`` and ``test_evidence`` are those of the sealed test, ``rule`` says who must approve, ``floor`` what a
-    classical reference reads, ``approval_remarks`` what keeps approvals of this tenant from proving that several people agreed."""
+    """Facts for a card. ``gate`` and ``test_evidence`` are those of the sealed test, ``rule`` says who must approve, ``encoder`` is what a
+    linear model reads or was tuned from, ``approval_remarks`` what keeps approvals from proving that several people agreed."""
 
     objective: Objective
     manifest: SnapshotManifest
@@ -253,7 +264,7 @@ class CardFacts:
     test_evidence: Evidence
     gate: GateResult
     rule: ApprovalRule
-    floor: PlannedFloor | None = None
+    encoder: CardEncoder | None = None
     approval_remarks: tuple[str, ...] = ()
 
 
@@ -270,7 +281,7 @@ def model_card(content_facts: CardFacts) -> str:
         not_known(facts.objective, facts.candidate, facts.test_evidence),
         approvals(facts.objective, facts.rule, facts.approval_remarks),
         taking_back(facts.objective),
-        provenance(facts.objective, facts.manifest, facts.base, facts.candidate, facts.floor),
+        provenance(facts.objective, facts.manifest, facts.base, facts.candidate, facts.encoder),
     )
     front = yaml.safe_dump(_front_matter(facts), sort_keys=False, allow_unicode=True, width=120)
     return f"---\n{front}---\n\n" + "\n\n".join(body) + "\n"
@@ -278,17 +289,17 @@ def model_card(content_facts: CardFacts) -> str:
 
 def _front_matter(facts: CardFacts) -> dict[str, Any]:
     objective, candidate = facts.objective, facts.candidate
-    relation = "adapter" if candidate.adapter else "finetune" if candidate.weights else None
+    relation = "adapter" if candidate.adapter else "finetune" if candidate.weights or candidate.tuned else None
     front: dict[str, Any] = {}
-    if candidate.rung is not RungKind.FLOOR:
+    if candidate.speaks:
         front = {"base_model": facts.base.name.removeprefix(_HUB).partition("@")[0]}
-    elif facts.floor and facts.floor.encoder:
-        front = {"base_model": facts.floor.name}
+    elif facts.encoder:
+        front = {"base_model": facts.encoder.name}
     if relation:
         front["base_model_relation"] = relation
     front |= {
         **_license(_terms(facts)),
-        "library_name": "peft" if candidate.adapter else "tailorbird" if candidate.rung is RungKind.FLOOR else "transformers",
+        "library_name": "peft" if candidate.adapter else "transformers" if candidate.speaks else "tailorbird",
         "pipeline_tag": _PIPELINES[objective.task.kind],
         "tags": ["tailorbird", objective.task.kind.value, candidate.rung.value, f"risk-{objective.business.risk.value}"],
         "datasets": _datasets(objective),
@@ -298,10 +309,10 @@ def _front_matter(facts: CardFacts) -> dict[str, Any]:
 
 
 def _terms(facts: CardFacts) -> str:
-    """The licence of what the release was made from, beside the data: the base model; the encoder that a floor holds."""
-    if facts.candidate.rung is not RungKind.FLOOR:
+    """The licence of what the release was made from, beside the data: the base model; the encoder that a linear model holds."""
+    if facts.candidate.speaks:
         return facts.base.license
-    return facts.floor.license if facts.floor else ""
+    return facts.encoder.license if facts.encoder else ""
 
 
 def _license(name: str) -> dict[str, str]:

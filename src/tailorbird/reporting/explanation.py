@@ -9,7 +9,7 @@ from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.event import LogEntry
 from tailorbird.domain.evidence import Evidence, GateResult
-from tailorbird.domain.ladder import Ladder
+from tailorbird.domain.ladder import Ladder, RungKind
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan
 from tailorbird.domain.release import Release
@@ -83,11 +83,15 @@ def _request(row: RequestRow) -> list[str]:
     ]
 
 
+#: What answers without a language model.
+_LINEAR = {RungKind.FLOOR: "a classical model", RungKind.ENCODER: "an encoder tuned for the labels, with a linear head"}
+
+
 def _release(found: Explanation) -> list[str]:
     if found.release is None:
         return [f"none: {found.request.error or 'nothing answered it'}"]
     content, state = found.release.content, found.release.state.value
-    made_from = "a classical model" if content.floor else f"on {content.base_model_name} ({short(content.base_model)})"
+    made_from = _LINEAR[content.rung] if content.floor else f"on {content.base_model_name} ({short(content.base_model)})"
     return [found.release.digest, f"{content.rung.value}{', ' if content.floor else ' '}{made_from}, now {state}"]
 
 

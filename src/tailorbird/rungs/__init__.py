@@ -1,6 +1,6 @@
-"""Rungs: how each way to adapt makes its candidate; and the floor beside them.
+"""Rungs: how each way to adapt makes its candidate.
 
-    context → indexes · label_thresholds · trained_files → prompt | ranking | training → dispatch; floor
+    context → indexes · label_thresholds · trained_files → floor → prompt | ranking | training | encoder → dispatch
 
 In: an objective, training rows, ports. Out: a candidate, with the report of its training. Must not know: dev and test results, gates, what
 the next rung is.
@@ -8,6 +8,7 @@ the next rung is.
 
 from tailorbird.rungs.context import ReusableTraining, RungContext, RungResult
 from tailorbird.rungs.dispatch import make_candidate
+from tailorbird.rungs.encoder import encoder_job
 from tailorbird.rungs.floor import FloorModel, fit_floor
 from tailorbird.rungs.indexes import local_retrieval
 from tailorbird.rungs.label_thresholds import goal_of
@@ -18,6 +19,7 @@ __all__ = [
     "ReusableTraining",
     "RungContext",
     "RungResult",
+    "encoder_job",
     "fit_floor",
     "goal_of",
     "local_retrieval",

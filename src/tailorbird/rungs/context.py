@@ -19,7 +19,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import Engine
-from tailorbird.ports.trainer import RankingJob, Trainer, TrainingJob
+from tailorbird.ports.trainer import Job, Trainer
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ReusableTraining:
     folder: Path
 
 
-def _nothing_reusable(_fingerprint: Digest, _job: TrainingJob | RankingJob) -> ReusableTraining | None:
+def _nothing_reusable(_fingerprint: Digest, _job: Job) -> ReusableTraining | None:
     return None
 
 
@@ -69,7 +69,7 @@ class RungContext:
     fork: str = ""
     seal_key: str = field(default="", repr=False)
     results: Path | None = None
-    reusable: Callable[[Digest, TrainingJob | RankingJob], ReusableTraining | None] = _nothing_reusable
+    reusable: Callable[[Digest, Job], ReusableTraining | None] = _nothing_reusable
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from tailorbird.domain.errors import Internal
 from tailorbird.domain.ladder import RungKind
 from tailorbird.rungs.context import RungContext, RungResult
+from tailorbird.rungs.encoder import make_encoder
 from tailorbird.rungs.prompt import make_grounding, make_nearest, make_prompt
 from tailorbird.rungs.ranking import make_ranker, make_search
 from tailorbird.rungs.training import make_trained
 
 #: What makes a rung's candidate. A new rung is a file and a line here.
 MAKERS: dict[RungKind, Callable[[RungContext], RungResult]] = {
+    RungKind.ENCODER: make_encoder,
     RungKind.PROMPT: make_prompt,
     RungKind.NEAREST: make_nearest,
     RungKind.GROUNDING: make_grounding,

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 
 from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.ports.trainer import RankingJob, TrainedModel, TrainingJob
+from tailorbird.ports.trainer import Job, TrainedModel
 from tailorbird.rungs.context import RungContext, TrainedFiles
 
 
-def trained_files(context: RungContext, job: TrainingJob | RankingJob, train: Callable[[], TrainedModel]) -> TrainedFiles:
+def trained_files(context: RungContext, job: Job, train: Callable[[], TrainedModel]) -> TrainedFiles:
     """Reuses a training where there is one, else runs ``train`` and stores its files. Raises what the trainer raises."""
     started, fingerprint = time.perf_counter(), context.trainer().fingerprint(job)
     found = context.reusable(fingerprint, job)

@@ -14,13 +14,13 @@ from tailorbird.domain.preflight import Examination, PreflightFinding, Preflight
 from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.domain.timing import Calibration, TimedPass
 from tailorbird.domain.value import Digest
-from tailorbird.ports.trainer import Example, Merged, MergeJob, RankingJob, ReportProgress, TrainedModel, TrainingJob
+from tailorbird.ports.trainer import EncoderJob, Example, Job, Merged, MergeJob, ReportProgress, TrainedModel, TrainingJob
 
 
 class MemoryTrainer:
     """A ``Trainer`` whose result depends on the job alone."""
 
-    def fingerprint(self, job: TrainingJob | RankingJob) -> Digest:
+    def fingerprint(self, job: Job) -> Digest:
         """Of the job alone."""
         plain = plain_json(job.model_copy(update={"settings": job.settings.model_copy(update={"waiting_epochs": 0})}))
         left_out = ("base", "index", "workspace", "fork", "snapshot")
@@ -40,7 +40,7 @@ class MemoryTrainer:
         (folder / name).write_text(json.dumps(content, sort_keys=True), encoding="utf-8")
         return TrainedModel(folder=folder, report=_report(job, history))
 
-    def tune(self, job: RankingJob, report: ReportProgress) -> TrainedModel:
+    def tune(self, job: EncoderJob, report: ReportProgress) -> TrainedModel:
         """Writes a folder that depends on the job alone; learns nothing."""
         line = TrainingProgress(
             step=1, steps=1, loss=1.0, held_out_loss=1.0, learning_rate=0.0, tokens=0, tokens_per_second=0.0, memory_gb=0.1, seconds=0.01
@@ -49,7 +49,7 @@ class MemoryTrainer:
         folder = (job.results or job.workspace) / "tuned"
         folder.mkdir(parents=True, exist_ok=True)
         name = "adapter_config.json" if job.settings.lora else "config.json"
-        (folder / name).write_text(json.dumps({"settings": digest_of(job.settings), "queries": len(job.train)}), encoding="utf-8")
+        (folder / name).write_text(json.dumps({"settings": digest_of(job.settings), "rows": len(job.train)}), encoding="utf-8")
         found = TrainingReport(
             settings=digest_of(job.settings),
             snapshot=job.snapshot,

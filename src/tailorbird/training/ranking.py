@@ -1,108 +1,21 @@
-"""Encoder tuning for ``kind: rank``: trainable bi- and cross-encoders, their losses, and the loop over judged queries.
-
-Few hundred questions are learned by heart soon: the weights with the lowest loss on held-out questions are kept, and the run ends when
-that loss has not fallen for two epochs.
-"""
+"""Losses of encoders that are tuned for ``kind: rank``: bi- and cross-encoders over judged queries."""
 
 from __future__ import annotations
 
-import json
-import math
-import random
-import shutil
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import nn
-from transformers import AutoModel, AutoTokenizer
 
-from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.dataset import EVERYONE
-from tailorbird.domain.errors import InvalidInput, ModelInvalid
-from tailorbird.domain.plan import LoraSettings
-from tailorbird.domain.run import TrainingProgress, TrainingReport
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.ports.trainer import JudgedQuery, RankingJob, ReportProgress, TrainedModel
-from tailorbird.system.files import private_folder
 from tailorbird.text.search_index import SearchIndex
-from tailorbird.training.methods.lora import LoraLinear, write_adapter
-from tailorbird.training.optimiser import Optimiser, learning_rate
-from tailorbird.training.resource_meter import MemoryMeter
+from tailorbird.training.encoder import TEMPERATURE, EncoderLoss, TrainableEncoder, save, tuned
 
-#: Tokens of a text that are read: as many as where it is served.
-MOST_TOKENS = 256
-
-
-class TrainableEncoder:
-    """The encoder in ``folder``, without dropout; with ``lora`` its weights are frozen and adapters stand beside its linear layers."""
-
-    def __init__(self, folder: Path, lora: LoraSettings | None) -> None:
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            model: Any = AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True, trust_remote_code=False)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ModelInvalid(
-                f"the encoder in {folder.name} cannot be read ({type(error).__name__})", "pull it again", code="model"
-            ) from error
-        self.model = model.float().eval()
-        #: Nothing reads it here, so that nothing would train it.
-        self.model.pooler = None
-        self.width: int = self.model.config.hidden_size
-        if lora is not None:
-            self._adapt(lora)
-
-    def _adapt(self, lora: LoraSettings) -> None:
-        self.model.requires_grad_(False)
-        linear = [(path, layer) for path, layer in self.model.named_modules() if isinstance(layer, nn.Linear)]
-        for path, layer in linear:
-            if any(path.endswith(f".{target}") for target in lora.targets):
-                parent, _, name = path.rpartition(".")
-                setattr(self.model.get_submodule(parent), name, LoraLinear(layer, lora.rank, lora.scaling))
-
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """Trained parameters, by name."""
-        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
-
-    def mean(self, texts: Sequence[tuple[str, ...]]) -> torch.Tensor:
-        """The mean over the tokens of each text, or pair of texts: (B, H)."""
-        parts = [list(part) for part in zip(*texts, strict=True)]
-        encoded = self.tokenizer(*parts, padding=True, truncation="longest_first", max_length=MOST_TOKENS, return_tensors="pt")
-        hidden_BTH = self.model(**encoded).last_hidden_state
-        mask_BT1 = encoded["attention_mask"][..., None]
-        mean_BH: torch.Tensor = (hidden_BTH * mask_BT1).sum(1) / mask_BT1.sum(1)
-        return mean_BH
-
-    def adapters(self) -> dict[str, LoraLinear]:
-        """Layers with an adapter, by path."""
-        return {path: layer for path, layer in self.model.named_modules() if isinstance(layer, LoraLinear)}
-
-    def merged(self) -> dict[str, torch.Tensor]:
-        """The encoder's weights, adapters added to what they stand beside."""
-        tensors = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-        for path, layer in self.adapters().items():
-            a_RI, b_OR = tensors.pop(f"{path}.A"), tensors.pop(f"{path}.B")
-            tensors[f"{path}.weight"] = tensors.pop(f"{path}.linear.weight") + layer.scaling * (b_OR @ a_RI)
-            tensors[f"{path}.bias"] = tensors.pop(f"{path}.linear.bias")
-        return tensors
-
-
-#: Cosines are divided by this before the softmax, as encoders of this kind are trained (Wang et al. 2020; sentence-transformers: scale 20).
-TEMPERATURE = 0.05
 #: Documents that a question is compared with at once by a cross-encoder, the relevant ones among them, and how deep they are drawn from.
 CANDIDATES, DEPTH = 12, 50
-
-
-class RankingLoss(Protocol):
-    """A loss of questions against documents."""
-
-    def of(self, queries: Sequence[JudgedQuery]) -> torch.Tensor:
-        """The mean loss, a scalar."""
-        ...
 
 
 class TowardsDocuments:
@@ -116,7 +29,7 @@ class TowardsDocuments:
         self._places = {entry.id: place for place, entry in enumerate(index.entries)}
 
     def of(self, queries: Sequence[JudgedQuery]) -> torch.Tensor:
-        """As ``RankingLoss.of``."""
+        """As ``EncoderLoss.of``."""
         q_BH = torch.nn.functional.normalize(self._encoder.mean([(query.text,) for query in queries]), dim=-1)
         log_p_BD = torch.log_softmax(q_BH @ self._documents_DH.T / TEMPERATURE, dim=-1)
         return -(self._wanted(queries) * log_p_BD).sum(1).mean()
@@ -139,7 +52,7 @@ class AgainstCandidates:
         self._texts = {entry.id: f"{entry.title} {entry.text}".strip() for entry in index.entries}
 
     def of(self, queries: Sequence[JudgedQuery]) -> torch.Tensor:
-        """As ``RankingLoss.of``; the relevant document of the highest grade stands first."""
+        """As ``EncoderLoss.of``; the relevant document of the highest grade stands first."""
         losses = []
         for query in queries:
             candidates = self._candidates(query)
@@ -155,31 +68,8 @@ class AgainstCandidates:
         return relevant[:1] + others[:: max(1, len(others) // CANDIDATES)][: CANDIDATES - 1]
 
 
-#: Epochs without a lower held-out loss after which a run ends.
-_PATIENCE = 2
-_COMPANIONS = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-
-
-@dataclass
-class _Run:
-    """A run under way."""
-
-    job: RankingJob
-    optimiser: Optimiser
-    loss: RankingLoss
-    report: ReportProgress
-    steps: int
-    memory: MemoryMeter
-    started: float = field(default_factory=time.monotonic)
-    step: int = 0
-    best_step: int = 0
-    best: float = math.inf
-    history: list[TrainingProgress] = field(default_factory=list)
-    kept: dict[str, torch.Tensor] = field(default_factory=dict)
-
-
 def tune(job: RankingJob, report: ReportProgress) -> TrainedModel:
-    """As ``Trainer.tune``."""
+    """As ``Trainer.tune`` for judged queries."""
     if not job.train or not job.held_out:
         raise InvalidInput("there are no judged queries to learn from", "give queries with relevant documents", code="no_judged_queries")
     torch.manual_seed(job.settings.seed)
@@ -189,118 +79,14 @@ def tune(job: RankingJob, report: ReportProgress) -> TrainedModel:
     if job.kind == "cross-encoder":
         head = nn.Linear(encoder.width, 1)
         parameters |= {f"head.{name}": parameter for name, parameter in head.named_parameters()}
-        loss: RankingLoss = AgainstCandidates(encoder, index, head, _first_found(index, [*job.train, *job.held_out]))
+        loss: EncoderLoss[JudgedQuery] = AgainstCandidates(encoder, index, head, _first_found(index, [*job.train, *job.held_out]))
     else:
         loss = TowardsDocuments(encoder, index)
-    steps = job.settings.epochs * math.ceil(len(job.train) / job.settings.batch_size)
-    run = _Run(job, Optimiser(parameters, job.settings), loss, report, steps, MemoryMeter(torch.device("cpu")))
-    _learn(run)
-    run.optimiser.set_weights(run.kept)
-    folder = _save(job, encoder, head)
-    return TrainedModel(folder=folder, report=_report(run, sum(parameter.numel() for parameter in parameters.values())))
+    told = tuned(job, (job.train, job.held_out), parameters, loss, report)
+    return TrainedModel(folder=save(job, encoder, head), report=told)
 
 
 def _first_found(index: SearchIndex, queries: Sequence[JudgedQuery]) -> dict[str, tuple[str, ...]]:
     """What words find first for each question: hard candidates."""
     groups = frozenset(group for entry in index.entries for group in entry.access) | {EVERYONE}
     return {query.text: tuple(one.entry.id for one in index.find(query.text, (), groups, DEPTH)) for query in queries}
-
-
-def _learn(run: _Run) -> None:
-    first = _judge(run, 0.0)
-    settings, waited = run.job.settings, 0
-    for epoch in range(settings.epochs):
-        order = list(run.job.train)
-        random.Random(f"{settings.seed}/{epoch}").shuffle(order)
-        loss = first
-        for start in range(0, len(order), settings.batch_size):
-            loss = _step(run, order[start : start + settings.batch_size])
-        before = run.best
-        _judge(run, loss)
-        waited = 0 if run.best < before else waited + 1
-        if waited >= _PATIENCE:
-            return
-
-
-def _step(run: _Run, queries: Sequence[JudgedQuery]) -> float:
-    rate = learning_rate(run.job.settings, run.step, run.steps)
-    run.memory.begin()
-    loss = run.loss.of(queries)
-    run.memory.sample()
-    torch.autograd.backward(loss)
-    run.optimiser.clip()
-    run.optimiser.update(rate)
-    run.step += 1
-    return _finite(float(loss.detach()), run.step)
-
-
-def _judge(run: _Run, loss: float) -> float:
-    """The held-out loss; keeps the weights when it is the lowest so far."""
-    with torch.no_grad():
-        size = run.job.settings.batch_size
-        parts = [run.job.held_out[start : start + size] for start in range(0, len(run.job.held_out), size)]
-        held_out = math.fsum(float(run.loss.of(part)) * len(part) for part in parts) / len(run.job.held_out)
-    if _finite(held_out, run.step) < run.best:
-        run.best, run.best_step = held_out, run.step
-        run.kept = {name: weight.clone() for name, weight in run.optimiser.weights().items()}
-    line = TrainingProgress(
-        step=run.step,
-        steps=run.steps,
-        loss=loss or held_out,
-        held_out_loss=held_out,
-        learning_rate=learning_rate(run.job.settings, max(0, run.step - 1), run.steps),
-        tokens=0,
-        tokens_per_second=0.0,
-        memory_gb=run.memory.now(),
-        seconds=time.monotonic() - run.started,
-    )
-    run.history.append(line)
-    run.report(line)
-    return held_out
-
-
-def _finite(loss: float, step: int) -> float:
-    if not math.isfinite(loss):
-        raise InvalidInput(f"the loss is no longer a finite number at step {step}", "lower the learning rate", code="loss_not_finite")
-    return loss
-
-
-def _save(job: RankingJob, encoder: TrainableEncoder, head: nn.Linear | None) -> Path:
-    """An adapter where the index's encoder stays; whole weights where all of them learned, or where a head reads them."""
-    place = (job.results or job.workspace) / "model"
-    shutil.rmtree(place, ignore_errors=True)
-    private_folder(place)
-    if head is None and job.settings.lora is not None:
-        write_adapter(encoder.adapters(), job.settings.lora, place)
-        return place
-    save_file({name: tensor.contiguous() for name, tensor in encoder.merged().items()}, place / "model.safetensors", {"format": "pt"})
-    for name in _COMPANIONS:
-        if (job.base / name).is_file():
-            shutil.copyfile(job.base / name, place / name)
-    config = json.loads((place / "config.json").read_text(encoding="utf-8")) | {"dtype": "float32"}
-    (place / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    if head is not None:
-        save_file({name: tensor.detach().contiguous() for name, tensor in head.state_dict().items()}, place / "head.safetensors")
-    return place
-
-
-def _report(run: _Run, trained: int) -> TrainingReport:
-    job = run.job
-    return TrainingReport(
-        settings=digest_of(job.settings),
-        snapshot=job.snapshot,
-        base_model=job.base_digest,
-        steps=run.step,
-        best_step=run.best_step,
-        best_held_out_loss=run.best,
-        first_held_out_loss=run.history[0].held_out_loss or 0.0,
-        history=tuple(run.history),
-        trained_parameters=trained,
-        tokens=0,
-        loss_tokens=0,
-        seconds=time.monotonic() - run.started,
-        peak_memory_gb=max(0.0, run.memory.peak),
-        flops=0.0,
-        environment={"torch": torch.__version__, "threads": str(torch.get_num_threads()), "seed": str(job.settings.seed)},
-        stopped_early=run.step if run.step < run.steps else None,
-    )

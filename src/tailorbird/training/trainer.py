@@ -20,13 +20,14 @@ from tailorbird.domain.preflight import Examination
 from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.timing import Calibration
 from tailorbird.domain.value import Digest
-from tailorbird.ports.trainer import Merged, MergeJob, RankingJob, ReportProgress, TrainedModel, TrainingJob
+from tailorbird.ports.trainer import EncoderJob, Job, LabelJob, Merged, MergeJob, ReportProgress, TrainedModel, TrainingJob
 from tailorbird.system.files import private_folder
 from tailorbird.system.freed_memory import return_growth
 from tailorbird.system.peak_memory import PeakMemory, resident_gib
 from tailorbird.training.architecture import context_of
 from tailorbird.training.checkpoints import CheckpointOrigin, Checkpoints, LoopState
 from tailorbird.training.code_fingerprint import code_digest, versions
+from tailorbird.training.label_encoder import tune as tune_labels
 from tailorbird.training.loop import Loop, TrainingCourse
 from tailorbird.training.machine_benchmark import cpu_capability, measure_machine
 from tailorbird.training.merge_export import merge
@@ -36,7 +37,7 @@ from tailorbird.training.optimiser import Optimiser
 from tailorbird.training.preflight import check_job, check_lengths, check_packing, examine, held_gib
 from tailorbird.training.process_group import ProcessGroup, Sharding, is_divided
 from tailorbird.training.process_launch import train_together
-from tailorbird.training.ranking import tune
+from tailorbird.training.ranking import tune as tune_ranking
 from tailorbird.training.resource_meter import free_gib
 from tailorbird.training.step_timing import calibrate
 from tailorbird.training.thread_clocks import threads
@@ -78,7 +79,7 @@ class TorchTrainer:
                 ) from error
             raise
 
-    def fingerprint(self, job: TrainingJob | RankingJob) -> Digest:
+    def fingerprint(self, job: Job) -> Digest:
         """As ``Trainer.fingerprint``. ``waiting_epochs`` change nothing of a run that does not wait; whoever compares must look at them."""
         device = pick_device()
         settings = job.settings.model_copy(update={"waiting_epochs": 0})
@@ -101,10 +102,10 @@ class TorchTrainer:
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise _out_of_memory() from error
 
-    def tune(self, job: RankingJob, report: ReportProgress) -> TrainedModel:
+    def tune(self, job: EncoderJob, report: ReportProgress) -> TrainedModel:
         """As ``Trainer.tune``."""
         with threads(job.settings.threads), _leaving_nothing():
-            return tune(job, report)
+            return tune_labels(job, report) if isinstance(job, LabelJob) else tune_ranking(job, report)
 
     def examine(self, job: TrainingJob) -> Examination:
         """As ``Trainer.examine``."""
@@ -172,7 +173,7 @@ def _is_full(error: OSError | SafetensorError) -> bool:
     return getattr(error, "errno", None) == errno.ENOSPC or f"(os error {errno.ENOSPC})" in str(error)
 
 
-def fingerprint(job: TrainingJob | RankingJob) -> Digest:
+def fingerprint(job: Job) -> Digest:
     """Names everything that the trained bytes depend on, the code aside."""
     return digest_of({k: v for k, v in plain_json(job).items() if k not in ("base", "index", "workspace", "fork", "seal_key", "results")})
 

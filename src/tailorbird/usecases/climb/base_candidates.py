@@ -15,6 +15,7 @@ from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.base_model import BaseModelRef, CatalogueEntry
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.errors import ModelInvalid, TailorbirdError, Unavailable
+from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Machine, PassLayout, Plan, RungPlan, TokenProfile
 from tailorbird.domain.prompt import PromptSpec
@@ -29,14 +30,13 @@ _WEIGHT = 4
 
 
 def encoder_for(context: StepContext) -> tuple[BaseModelRef | None, str]:
-    """The encoder, fetched where it is missing and the floor could read it; or None, and why, where anybody would ask.
+    """The encoder, fetched where it is missing and a rung could read it; or None, and why, where anybody would ask.
 
     What cannot be fetched ends no plan: words are read alone. Raises Corrupt where a file is not what it was when it was fetched,
     Unavailable where the objective asks for vectors and there is no encoder.
     """
     found, why_not = installed_encoder(context), ""
-    has_floor = context.objective.task.kind is TaskKind.CLASSIFY
-    if found is None and has_floor and not planning.why_words(context.objective, context.manifest.counts.train):
+    if found is None and _reads_vectors(context):
         found, why_not = _fetched_encoder(context)
     if found is None and context.objective.floor.vectors is True:
         raise Unavailable(
@@ -45,6 +45,15 @@ def encoder_for(context: StepContext) -> tuple[BaseModelRef | None, str]:
             code="encoder_missing",
         )
     return found, why_not
+
+
+def _reads_vectors(context: StepContext) -> bool:
+    """True where the floor may read vectors, or the objective lists an encoder to tune."""
+    objective = context.objective
+    if objective.task.kind is not TaskKind.CLASSIFY:
+        return False
+    listed = objective.ladder != "auto" and RungKind.ENCODER in objective.ladder
+    return listed or not planning.why_words(objective, context.manifest.counts.train)
 
 
 def installed_encoder(context: StepContext) -> BaseModelRef | None:

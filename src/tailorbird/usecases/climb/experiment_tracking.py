@@ -11,13 +11,13 @@ from tailorbird.domain.plan import RungPlan
 from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.domain.value import Digest
 from tailorbird.ports.tracker import TrackedTraining, Tracker
-from tailorbird.ports.trainer import RankingJob, ReportProgress, TrainingJob
+from tailorbird.ports.trainer import Job, ReportProgress
 from tailorbird.rungs import ReusableTraining
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
 
 #: Finds a finished training by the fingerprint of a job.
-FindTraining = Callable[[Digest, TrainingJob | RankingJob], ReusableTraining | None]
+FindTraining = Callable[[Digest, Job], ReusableTraining | None]
 
 
 class ExperimentTracking:
@@ -33,7 +33,7 @@ class ExperimentTracking:
     def unless(self, find: FindTraining) -> FindTraining:
         """``find``, after which the training begins where none was found."""
 
-        def found(fingerprint: Digest, job: TrainingJob | RankingJob) -> ReusableTraining | None:
+        def found(fingerprint: Digest, job: Job) -> ReusableTraining | None:
             reused = find(fingerprint, job)
             if reused is None and (training := self._training) is not None:
                 self._begun = True

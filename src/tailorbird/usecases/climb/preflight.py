@@ -28,7 +28,7 @@ class ExaminedRung(Value):
 def examine_rungs(context: StepContext, plan: Plan, refs: Refs, reused: Container[str] = ()) -> tuple[ExaminedRung, ...]:
     """Examines each rung of ``plan`` that trains, those ``reused`` (by name) left out. Takes seconds, and trains nothing."""
     speaks = context.objective.task.kind is not TaskKind.RANK
-    trained = [rung for rung in plan.rungs if rung.training is not None and speaks and named(rung) not in reused]
+    trained = [rung for rung in plan.rungs if rung.trains_base and speaks and named(rung) not in reused]
     if trained:
         context.progress.tell("examining what would be trained")
     return tuple(_examined(context, rung, ref_of(refs, plan, rung)) for rung in trained)

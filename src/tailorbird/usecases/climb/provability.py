@@ -221,8 +221,8 @@ def _referral(objective: Objective, rows: dict[Split, tuple[Row, ...]]) -> Itera
     yield "referral.pattern", message, "bring rows whose answer hands the conversation over, or correct the pattern"
 
 
-#: Rungs that change no weight.
-_UNTRAINED = frozenset({RungKind.FLOOR, RungKind.SEARCH, RungKind.PROMPT, RungKind.NEAREST, RungKind.GROUNDING})
+#: Rungs that change no weight of the base model.
+_UNTRAINED = frozenset({RungKind.FLOOR, RungKind.ENCODER, RungKind.SEARCH, RungKind.PROMPT, RungKind.NEAREST, RungKind.GROUNDING})
 
 
 def _tell_of_next_look(context: StepContext, manifest: SnapshotManifest, rows: Sequence[Row]) -> None:

@@ -6,10 +6,11 @@ from functools import partial
 
 from tailorbird import release
 from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.evidence import Evidence, GateResult, Verdict
 from tailorbird.domain.label_review import ReviewSheet
-from tailorbird.domain.ladder import Candidate, Choice, Climb, Conclusion, Ladder, SealedTest
+from tailorbird.domain.ladder import Candidate, Choice, Climb, Conclusion, Ladder, RungKind, SealedTest
 from tailorbird.domain.release import Dossier, Release, ReleaseAction, ReleaseState, next_state
 from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
@@ -144,6 +145,16 @@ def _draft(context: StepContext, ladder: Ladder, found: SealedTest, gate: GateRe
     return Release(digest=digest_of(content), content=content, dossier=dossier, state=ReleaseState.DRAFT, signature=signature)
 
 
+def _card_encoder(context: StepContext, candidate: Candidate) -> release.CardEncoder | None:
+    """The encoder of a linear model; None of one that reads words alone."""
+    plan = planned(context)
+    if candidate.rung is RungKind.ENCODER and plan.encoder:
+        encoder = context.record(BaseModelRef, plan.encoder)
+        return release.CardEncoder(encoder.name, encoder.license, encoder.digest)
+    floor = plan.floor
+    return release.CardEncoder(floor.name, floor.license, floor.encoder) if floor and floor.encoder else None
+
+
 def _card(context: StepContext, ladder: Ladder, candidate: Candidate, found: SealedTest, gate: GateResult) -> str:
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
         remarks = approval_remarks(context.deps, work)
@@ -157,7 +168,7 @@ def _card(context: StepContext, ladder: Ladder, candidate: Candidate, found: Sea
             test_evidence=context.record(Evidence, found.evidence),
             gate=gate,
             rule=release.rule_for(context.objective),
-            floor=planned(context).floor,
+            encoder=_card_encoder(context, candidate),
             approval_remarks=remarks,
         )
     )

@@ -88,8 +88,10 @@ def make_plan(context: StepContext) -> StepOutcome:
     if ranker := next((rung.ranker for rung in plan.rungs if rung.ranker), None):
         facts |= {"encoder_of": ranker.release}
 
+    encoders = {offer.inputs.encoder for offer in offers if offer.inputs and offer.inputs.encoder}
+
     def keep(work: UnitOfWork) -> None:
-        for value in (*refs.values(), *timed):
+        for value in (*refs.values(), *encoders, *timed):
             work.records.put(value)
 
     return StepOutcome(plan, facts, keep)

@@ -88,7 +88,7 @@ def time_steps(context: StepContext, plan: Plan, refs: Refs, reused: Container[s
         return tuple(timed)
     for rung in plan.rungs:
         if (
-            rung.training is None
+            not rung.trains_base
             or named(rung) in reused
             or rung.calibrated
             or rung.time.likely < WORTH_SECONDS

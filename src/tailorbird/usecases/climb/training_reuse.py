@@ -17,14 +17,12 @@ from tailorbird.domain.run import StoredTraining, TrainingOrigin, TrainingPlatea
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.ports.trainer import RankingJob, TrainingJob
+from tailorbird.ports.trainer import Job
 from tailorbird.usecases.climb.base_candidates import Refs, ref_of
 from tailorbird.usecases.climb.rung_context import context_of
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
 from tailorbird.usecases.steps.training_fork import source_of
-
-Job = TrainingJob | RankingJob
 
 
 def reusable_training(context: StepContext, fingerprint: Digest, job: Job) -> rungs.ReusableTraining | None:
@@ -68,7 +66,8 @@ def reused_trainings(context: StepContext, plan: Plan, refs: Refs) -> dict[str, 
     for rung in plan.rungs:
         if rung.training is None or rung.rung is RungKind.GROUNDED_LORA:
             continue
-        job = rungs.training_job(context_of(context, rung, ref_of(refs, plan, rung)))
+        rung_context = context_of(context, rung, ref_of(refs, plan, rung))
+        job = rungs.encoder_job(rung_context) if rung.rung is RungKind.ENCODER else rungs.training_job(rung_context)
         fitting = _fitting(context, context.deps.trainer().fingerprint(job), job)
         stored = next((each for each, _ in fitting if _is_there(context.deps.artifacts, each.tree)), None)
         if stored is not None:

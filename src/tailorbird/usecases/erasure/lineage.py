@@ -164,7 +164,7 @@ def _learned_parts(candidate: Candidate) -> list[Digest]:
     """Trees of what learned: an adapter, weights, a floor, encoders. Those that a release lent learned from that release's rows."""
     looked_up = candidate.retrieval
     encoders = (looked_up.tuned, looked_up.reranker) if looked_up and looked_up.release is None else ()
-    return [part for part in (candidate.adapter, candidate.weights, candidate.floor, *encoders) if part]
+    return [part for part in (candidate.adapter, candidate.weights, candidate.floor, candidate.tuned, *encoders) if part]
 
 
 def _candidates(work: UnitOfWork, steps: Sequence[Step]) -> Iterator[tuple[Digest, Candidate]]:

@@ -9,6 +9,7 @@ from tailorbird.auth import Action
 from tailorbird.crypto.canonical_json import canonical_json, plain_json, short
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.engine import LoadRequest
@@ -51,9 +52,10 @@ def export_release(deps: Dependencies, actor: Actor, digest: str, target: Path, 
     release = show_release(deps, actor, digest)
     servable = admit(deps, LoadRequest(tenant=actor.tenant, release=release.digest, purpose="production"))
     if servable.floor is not None:
+        what = "a classical model" if release.content.rung is RungKind.FLOOR else "an encoder with a linear head"
         raise InvalidInput(
-            f"release {short(release.digest)} is a classical model: there is no language model to merge it into",
-            "serve it with tailorbird, or adapt with a ladder that does not list the floor",
+            f"release {short(release.digest)} is {what}: there is no language model to merge it into",
+            f"serve it with tailorbird, or adapt with a ladder that does not list the {release.content.rung.value}",
             code="export_nothing",
         )
     if servable.adapter is None and servable.weights is None:

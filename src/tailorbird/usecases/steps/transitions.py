@@ -170,6 +170,8 @@ def cannot_help(objective: Objective, plan: Plan, fits: Mapping[str, Fit | None]
     found: dict[str, str] = {}
     below: dict[str | None, Fit | None] = {}
     for rung in plan.rungs if objective.ladder == "auto" else ():
+        if rung.rung is RungKind.ENCODER:
+            continue  # its weights are not the base model's
         if named(rung) in fits:
             below[rung.base] = fits[named(rung)]
         elif rung.rung in only_more and (fit := below.get(rung.base)) is not None and fit.saturated:

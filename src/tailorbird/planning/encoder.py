@@ -1,0 +1,89 @@
+"""Plan of the rung ``encoder``: a sentence encoder tuned for the labels of a classify task, with a linear head over its vectors.
+
+The encoder is that of the floor, the one that is installed: what the plan estimates is its training, the vectors of train and dev, and the
+fit of the head, which is the floor's.
+"""
+
+from __future__ import annotations
+
+from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.plan import Estimate, Reason, RungPlan, TrainingSettings
+from tailorbird.planning.floor import floor_memory, floor_request, floor_time, text_tokens, vectors_time, why_not_encoder
+from tailorbird.planning.flops import backbone_parameters, held_out_rows
+from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.lookup_cost import SPREAD, encoder_rate
+from tailorbird.planning.memory import GIB
+from tailorbird.planning.setting_rules import WARMUP
+from tailorbird.planning.time_and_cost import energy_estimate, money_estimate
+from tailorbird.planning.traffic_cost import around, total
+
+VARIANT = "all weights"
+#: Passes over the rows, rows of a step, and learning rate at width 384 (docs/decisions/0094).
+PASSES, BATCH, RATE = 8, 32, 1e-4
+#: Numbers of a token that are kept in each layer for the backward pass, in widths.
+_KEPT = 34
+
+
+def why_not_tuned(inputs: PlanInputs) -> str:
+    """Reason why no encoder can be tuned: there is none, or its licence forbids the use. Empty where one can."""
+    if inputs.encoder is None:
+        return inputs.without_encoder or "no encoder is installed (tailorbird models pull minilm-l6-v2)"
+    return why_not_encoder(inputs.objective, inputs.encoder.name, inputs.encoder.license)
+
+
+def tuned_encoder(inputs: PlanInputs) -> RungPlan:
+    """The encoder that is installed, which there must be, with all its weights tuned for the labels."""
+    encoder = inputs.encoder
+    assert encoder is not None
+    settings, reasons = _settings(inputs)
+    rows = inputs.train_rows
+    flops = 6.0 * backbone_parameters(encoder) * text_tokens(inputs) * (rows - held_out_rows(rows)) * settings.epochs
+    training = around(flops / encoder_rate(inputs), SPREAD, "s")
+    time = total(training, vectors_time(inputs), floor_time(inputs, with_vectors=True))
+    what = f"{encoder.name}, tuned so that texts of one label lie together, then a linear head over its vectors and words"
+    return RungPlan(
+        rung=RungKind.ENCODER,
+        variant=VARIANT,
+        training=settings,
+        trained_parameters=encoder.parameters,
+        time=time,
+        memory=_memory(inputs, settings),
+        money=money_estimate(inputs, time),
+        flops=around(flops, SPREAD, "FLOP"),
+        energy=energy_estimate(inputs, time),
+        serving_cost=money_estimate(inputs, floor_request(inputs, with_vectors=True)),
+        training_time=training,
+        encoder=encoder.digest,
+        reasons=(Reason(rule="encoder", text=what, source="Tunstall et al. 2022, arXiv 2209.11055"), *reasons),
+    )
+
+
+def _settings(inputs: PlanInputs) -> tuple[TrainingSettings, tuple[Reason, ...]]:
+    assert inputs.encoder is not None
+    rate = float(f"{RATE * (384 / inputs.encoder.hidden) ** 0.5:.1e}")
+    text = f"up to {PASSES} passes of {BATCH} rows a step at {rate:g}; the weights with the lowest held-out loss are kept"
+    settings = TrainingSettings(
+        method="full",
+        lora=None,
+        learning_rate=rate,
+        epochs=PASSES,
+        batch_size=BATCH,
+        token_budget=8192,
+        max_length=256,
+        warmup=WARMUP,
+        weight_decay=0.0,
+        clip_norm=1.0,
+        evaluations_per_epoch=1,
+        precision="fp32",
+        seed=inputs.objective.seed,
+        threads=inputs.machine.threads,
+    )
+    return settings, (Reason(rule="tuning", text=text, source="docs/decisions/0094"),)
+
+
+def _memory(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
+    """The floor's process, with gradients, moments and a copy of the best weights, and one batch of texts."""
+    encoder = inputs.encoder
+    assert encoder is not None
+    batch = settings.batch_size * text_tokens(inputs) * 4 * _KEPT * encoder.hidden * encoder.layers
+    return total(floor_memory(inputs, with_vectors=True), around((4 * 4 * encoder.parameters + batch) / GIB, (0.7, 2.0), "GiB"))

@@ -1,0 +1,103 @@
+"""Rung ``encoder``: a sentence encoder tuned so that texts of one label lie together, and a linear head over its vectors.
+
+The head is the floor's, over words and the tuned vectors, and so is the artifact: a linear model with the encoder that it reads
+(``text/linear_classifier.py``), which the engine serves as it serves a floor (docs/decisions/0094).
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tailorbird.domain.dataset import Row
+from tailorbird.domain.errors import Internal
+from tailorbird.domain.ladder import Candidate
+from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.value import Digest
+from tailorbird.ports.encoder import Vectors
+from tailorbird.ports.trainer import LabelJob, LabelledText, TrainedModel
+from tailorbird.rungs.context import RungContext, RungResult, TrainedFiles, hold_out
+from tailorbird.rungs.floor import FloorModel, fit_floor
+from tailorbird.rungs.label_thresholds import goal_of
+from tailorbird.rungs.trained_files import trained_files
+from tailorbird.text.label_sets import split
+from tailorbird.text.linear_classifier import ENCODER, write_linear
+
+
+def make_encoder(context: RungContext) -> RungResult:
+    """Tunes the encoder, or reuses a finished tuning of the same job, and fits the head. Raises what the trainer and the floor raise."""
+    started, job = time.perf_counter(), encoder_job(context)
+
+    def tune() -> TrainedModel:
+        context.progress(f"tuning the encoder on {len(job.train)} rows, {len(job.held_out)} held out")
+        return context.trainer().tune(job, context.report)
+
+    tuned = trained_files(context, job, tune)
+    context.progress("fitting the head on words and tuned vectors")
+    head = _head(context, job, tuned)
+    candidate = Candidate(
+        rung=context.plan.rung,
+        variant=context.plan.variant,
+        base_model=context.base.digest,
+        prompt=PromptSpec(
+            instruction=context.objective.task.instruction,
+            labels=context.labels,
+            label_sets=context.label_sets,
+            alone=job.alone,
+            thresholds=head.thresholds,
+        ),
+        floor=_stored(context, head, tuned.folder),
+        tuned=tuned.tree,
+        trained_parameters=tuned.report.trained_parameters + head.parameters,
+        seed=job.settings.seed,
+    )
+    return RungResult(candidate, time.perf_counter() - started, 0.0 if tuned.reused else tuned.report.peak_memory_gb, tuned)
+
+
+def encoder_job(context: RungContext) -> LabelJob:
+    """What the trainer is asked: train, less the rows held out to choose the best weights."""
+    settings, encoder = context.plan.training, context.plan.encoder
+    if settings is None or encoder is None or context.encoder_folder is None:
+        raise Internal("the plan of the encoder has no training settings, or no encoder", "plan the climb again", code="plan_incomplete")
+    learn, held_out = hold_out(context.train, context.objective.seed)
+    many = context.objective.task.labels == "many"
+    return LabelJob(
+        base=context.encoder_folder,
+        base_digest=encoder,
+        snapshot=context.snapshot,
+        settings=settings,
+        labels=context.labels,
+        alone=many,
+        train=_labelled(learn, many),
+        held_out=_labelled(held_out, many),
+        workspace=context.workspace,
+        results=context.results,
+    )
+
+
+def _labelled(rows: Sequence[Row], many: bool) -> tuple[LabelledText, ...]:
+    return tuple(LabelledText(text=row.text, labels=split(row.answer) if many else (row.answer,)) for row in rows)
+
+
+def _head(context: RungContext, job: LabelJob, tuned: TrainedFiles) -> FloorModel:
+    encoder = context.encoder()
+
+    def embed(texts: Sequence[str]) -> Vectors:
+        return encoder.embed(tuned.folder, texts)
+
+    try:
+        goal = goal_of(context.objective)
+        return fit_floor(context.train, context.labels, job.settings.seed, many=job.alone, embed=embed, goal=goal)
+    finally:
+        encoder.forget(tuned.folder)
+
+
+def _stored(context: RungContext, head: FloorModel, tuned: Path) -> Digest:
+    """Head and encoder as one artifact."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(tuned, Path(folder) / ENCODER)
+        write_linear(head.linear, Path(folder))
+        return context.artifacts.put_tree(Path(folder))

@@ -1,0 +1,79 @@
+"""Encoder tuning for labels: each text moves towards a vector that stands for its label, and away from those of the others.
+
+Every step compares its texts with all labels at once (a softmax over cosines with learned prototypes, as in Wang et al. 2018, arXiv
+1801.05599; Movshovitz-Attias et al. 2017, arXiv 1703.07464), so that no pairs need to be drawn and a batch may be small. Prototypes begin
+as the means of their texts, and are thrown away: the head is fitted afterwards, to the vectors as they then are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.ports.trainer import LabelJob, LabelledText, ReportProgress, TrainedModel
+from tailorbird.training.encoder import TEMPERATURE, TrainableEncoder, save, tuned
+
+#: How many times faster prototypes learn than the encoder, whose weights are tens of times larger.
+_PROTOTYPES_RATE = 10.0
+#: Texts that are read at once, of like length: padding costs as much as words.
+_TOGETHER = 8
+
+
+class TowardsLabels:
+    """-log softmax(v · P / 0.05) at the label of each text; where a text may bear several, the mean over labels of the binary cross-entropy
+    of v · P / 0.05 + b. ``prototypes_KH`` and ``biases_K`` learn beside the encoder."""
+
+    def __init__(self, encoder: TrainableEncoder, job: LabelJob) -> None:
+        self._encoder, self._alone = encoder, job.alone
+        self._places = {label: place for place, label in enumerate(job.labels)}
+        borne_NK = self._wanted(job.train)
+        with torch.no_grad():
+            vectors_NH = torch.cat([self._vectors(job.train[start : start + 64]) for start in range(0, len(job.train), 64)])
+            means_KH = borne_NK.T @ vectors_NH / borne_NK.sum(0).clamp(min=1.0)[:, None]
+            share_K = (borne_NK.mean(0) + 1 / len(job.train)).clamp(max=0.9)
+        self.prototypes_KH = nn.Parameter(nn.functional.normalize(means_KH, dim=-1))
+        self.biases_K = nn.Parameter(torch.log(share_K / (1 - share_K)) - 0.5 / TEMPERATURE)
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """What learns beside the encoder, by name."""
+        return {"prototypes": self.prototypes_KH} | ({"biases": self.biases_K} if self._alone else {})
+
+    def of(self, rows: Sequence[LabelledText]) -> torch.Tensor:
+        """As ``EncoderLoss.of``."""
+        rows = sorted(rows, key=lambda row: len(row.text))
+        scores_BK = self._vectors(rows) @ nn.functional.normalize(self.prototypes_KH, dim=-1).T / TEMPERATURE
+        wanted_BK = self._wanted(rows)
+        if self._alone:
+            return nn.functional.binary_cross_entropy_with_logits(scores_BK + self.biases_K, wanted_BK)
+        return nn.functional.cross_entropy(scores_BK, wanted_BK)
+
+    def _vectors(self, rows: Sequence[LabelledText]) -> torch.Tensor:
+        """Vectors of length 1 (N, H), in the order of ``rows``, of which neighbours should be of like length."""
+        parts = [rows[start : start + _TOGETHER] for start in range(0, len(rows), _TOGETHER)]
+        return nn.functional.normalize(torch.cat([self._encoder.mean([(row.text,) for row in part]) for part in parts]), dim=-1)
+
+    def _wanted(self, rows: Sequence[LabelledText]) -> torch.Tensor:
+        """(N, K): 1 where a text bears a label."""
+        wanted_NK = torch.zeros(len(rows), len(self._places))
+        for row, text in enumerate(rows):
+            wanted_NK[row, [self._places[label] for label in text.labels]] = 1.0
+        return wanted_NK
+
+
+def tune(job: LabelJob, report: ReportProgress) -> TrainedModel:
+    """As ``Trainer.tune`` for labels."""
+    if not job.train:
+        raise InvalidInput("there are no training rows", "give at least one row of the train split", code="no_train_rows")
+    if not job.held_out:
+        raise InvalidInput("no row is held out", "hold out a few rows, to choose the best weights by", code="no_held_out_rows")
+    torch.manual_seed(job.settings.seed)
+    encoder = TrainableEncoder(job.base, job.settings.lora)
+    loss = TowardsLabels(encoder, job)
+    beside = loss.parameters()
+    rates = dict.fromkeys(beside, _PROTOTYPES_RATE)
+    told = tuned(job, (job.train, job.held_out), encoder.parameters() | beside, loss, report, rates)
+    learned = told.trained_parameters - sum(parameter.numel() for parameter in beside.values())
+    return TrainedModel(folder=save(job, encoder, None), report=told.model_copy(update={"trained_parameters": learned}))

@@ -1,0 +1,103 @@
+"""Encoders tuned for labels, on a toy encoder: what is learned, saved, and read back where it is served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from support.tiny_encoder import write_tiny_encoder
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.plan import LoraSettings, TrainingSettings
+from tailorbird.inference import open_encoder
+from tailorbird.ports.trainer import LabelJob, LabelledText
+from tailorbird.training import open_trainer
+
+D = "sha256:" + "0" * 64
+LABELS = ("even", "odd", "never")
+TARGETS = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+def text_of(number: int) -> str:
+    return f"w{number % 20} w{(7 * number) % 20 + 20}"
+
+
+def labelled(number: int, many: bool) -> LabelledText:
+    label = LABELS[number % 2]
+    return LabelledText(text=text_of(number), labels=(label,) if not many else () if number % 3 == 0 else (label,))
+
+
+def job_of(base: Path, folder: Path, method: str = "full", many: bool = False, **changes: Any) -> LabelJob:
+    settings = TrainingSettings(
+        method=method,  # type: ignore[arg-type]
+        lora=LoraSettings(rank=4, alpha=32, targets=TARGETS) if method == "lora" else None,
+        learning_rate=5e-3 if method == "lora" else 1e-3,
+        epochs=6,
+        batch_size=8,
+        token_budget=512,
+        max_length=64,
+        warmup=0.1,
+        weight_decay=0.0,
+        clip_norm=1.0,
+        evaluations_per_epoch=1,
+        precision="fp32",
+        seed=1,
+    )
+    rows = tuple(labelled(number, many) for number in range(40))
+    fields = {"train": rows[:32], "held_out": rows[32:], "workspace": folder / method}
+    return LabelJob(base=base, base_digest=D, snapshot=D, settings=settings, labels=LABELS, alone=many, **(fields | changes))
+
+
+def closeness(vectors_NH: NDArray[np.float32]) -> float:
+    """How much closer texts of one label lie than those of two, as a cosine."""
+    cosines_NN = vectors_NH @ vectors_NH.T
+    same_NN = np.equal.outer(np.arange(len(vectors_NH)) % 2, np.arange(len(vectors_NH)) % 2)
+    return float(cosines_NN[same_NN].mean() - cosines_NN[~same_NN].mean())
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_texts_of_one_label_come_to_lie_together(base: Path, tmp_path: Path, method: str) -> None:
+    made = open_trainer().tune(job_of(base, tmp_path, method), lambda _: None)
+    assert made.report.best_held_out_loss < 0.9 * made.report.first_held_out_loss
+    texts, encoder = [text_of(number) for number in range(40)], open_encoder()
+    tuned = encoder.embed(base, texts, made.folder) if method == "lora" else encoder.embed(made.folder, texts)
+    assert closeness(tuned) > closeness(encoder.embed(base, texts)) + 0.1
+
+
+def test_texts_may_bear_several_labels_or_none(base: Path, tmp_path: Path) -> None:
+    made = open_trainer().tune(job_of(base, tmp_path, many=True), lambda _: None)
+    assert made.report.best_held_out_loss < 0.9 * made.report.first_held_out_loss
+
+
+def test_the_same_job_gives_the_same_bytes(base: Path, tmp_path: Path) -> None:
+    first, second = (
+        open_trainer().tune(job_of(base, tmp_path, workspace=tmp_path / name), lambda _: None).folder / "model.safetensors"
+        for name in ("a", "b")
+    )
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_prototypes_are_no_part_of_what_is_told_as_trained(base: Path, tmp_path: Path) -> None:
+    told = open_trainer().tune(job_of(base, tmp_path), lambda _: None).report
+    assert told.trained_parameters == sum(parameter.size for parameter in _weights(base))
+
+
+def _weights(base: Path) -> list[NDArray[np.float32]]:
+    from safetensors.numpy import load_file
+
+    return [tensor for name, tensor in load_file(base / "model.safetensors").items() if not name.startswith("pooler")]
+
+
+@pytest.mark.parametrize(("missing", "code"), [("train", "no_train_rows"), ("held_out", "no_held_out_rows")])
+def test_without_rows_nothing_is_tuned(base: Path, tmp_path: Path, missing: str, code: str) -> None:
+    with pytest.raises(InvalidInput) as told:
+        open_trainer().tune(job_of(base, tmp_path, **{missing: ()}), lambda _: None)
+    assert told.value.error_code == code

@@ -1,0 +1,142 @@
+"""The encoder that is tuned for labels, from the plan to an answer, an explanation and an erasure, on twins."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from support.usecases import LABELS, VIEWER, write_objective
+from tailorbird.domain.base_model import BaseModelRef
+from tailorbird.domain.dataset import Split
+from tailorbird.domain.errors import Exhausted, InvalidInput
+from tailorbird.domain.ladder import Candidate, RungKind
+from tailorbird.ports.engine import LoadRequest
+from tailorbird.testing import MemoryEngine
+from tailorbird.testing.engine import MemoryEncoder
+from tailorbird.text.prompt_rendering import messages_for
+from tailorbird.usecases import Actor, Dependencies, Progress, admit
+from tailorbird.usecases.climb import base_candidates
+from tailorbird.usecases.erasure import erase
+from tailorbird.usecases.identities import act_as
+from tailorbird.usecases.releases import promotion as moves
+from tailorbird.usecases.releases.export import export_release
+from tailorbird.usecases.releases.release_queries import show_release
+from tailorbird.usecases.runs.run_queries import RunReport, show_run
+from tailorbird.usecases.runs.submit import adapt, plan
+
+SILENT = Progress()
+WHO = "Ada Lovelace"
+
+
+@pytest.fixture
+def installed(deps: Dependencies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dependencies:
+    """The workspace, with an encoder in the catalogue."""
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "config.json").write_text("{}", encoding="utf-8")
+    tree = deps.artifacts.put_tree(tmp_path / "encoder")
+    known = {"name": "mini", "digest": tree, "tokenizer_digest": tree, "chat_template_digest": tree, "license": "Apache-2.0"}
+    shape = dict.fromkeys(("parameters", "hidden", "layers", "vocabulary", "context", "intermediate"), 1)
+    encoder = BaseModelRef.model_validate({**known, **shape, "linear_shapes": {}})
+    monkeypatch.setattr(base_candidates, "installed_encoder", lambda _stage: encoder)
+    return replace(deps, encoder=MemoryEncoder)
+
+
+def climbed(deps: Dependencies, author: Actor, path: Path) -> RunReport:
+    return show_run(deps, VIEWER, adapt(deps, author, path, SILENT).run.id)
+
+
+def made_of(deps: Dependencies, told: RunReport) -> Candidate:
+    assert told.ladder is not None
+    [climb] = [climb for climb in told.ladder.climbs if climb.rung is RungKind.ENCODER]
+    with deps.ledger.work("acme", write=False) as work:
+        return work.records.get(Candidate, climb.candidate)
+
+
+def test_it_is_planned_measured_released_and_answers(
+    installed: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
+) -> None:
+    told = climbed(installed, author, write_objective(tmp_path / "job", ladder=["encoder"], floor={"role": "reference", "vectors": False}))
+    assert told.plan is not None
+    [planned] = told.plan.rungs
+    assert (planned.rung, planned.variant, planned.trains_base) == (RungKind.ENCODER, "all weights", False)
+    assert told.ladder is not None
+    candidate = made_of(installed, told)
+    assert told.ladder.chosen == told.ladder.climbs[0].candidate
+    assert candidate.floor
+    assert candidate.tuned
+    assert (candidate.adapter, candidate.weights) == (None, None)
+    assert told.evidence is not None
+    assert told.evidence.split is Split.TEST
+    assert told.conclusion is not None
+    digest = str(told.conclusion.release)
+    card = installed.artifacts.get(show_release(installed, VIEWER, digest).dossier.card).decode()
+    assert "An encoder tuned for the labels, with a linear head (all weights), which asks no language model" in card
+    assert "encoder tuned from mini, licence Apache-2.0" in card
+    assert "base_model: mini\nbase_model_relation: finetune\n" in card
+    moves.sign_and_decide(installed, approver, digest, "approve", "read")
+    moves.stage(installed, operator, digest)
+    assert moves.promote(installed, operator, digest).alias.targets[0].release == digest
+    with pytest.raises(InvalidInput, match="is an encoder with a linear head"):
+        export_release(installed, operator, digest, tmp_path / "merged", SILENT)
+    servable = admit(installed, LoadRequest(tenant="acme", release=digest, purpose="production"))
+    assert (servable.base, servable.adapter, servable.weights) == ("", None, None)
+    engine = MemoryEngine()
+    engine.load(servable)
+    [found] = engine.score(digest, [messages_for(servable.prompt, "case 1 w3 w4 login")], LABELS)
+    assert max(zip(found.log_probabilities, LABELS, strict=True))[1] == "login"
+
+
+def test_it_is_compared_in_pairs_with_the_floor_and_a_tie_goes_to_the_cheaper(
+    installed: Dependencies, author: Actor, tmp_path: Path
+) -> None:
+    told = climbed(installed, author, write_objective(tmp_path / "job", ladder=["floor", "encoder"]))
+    assert told.ladder is not None
+    assert told.ladder.floor is not None
+    [climb] = told.ladder.climbs
+    assert climb.against_below is not None
+    assert climb.against_below.lower == told.ladder.floor.candidate
+    assert told.ladder.chosen == told.ladder.floor.candidate
+
+
+def test_auto_does_not_try_it(installed: Dependencies, author: Actor, tmp_path: Path) -> None:
+    drafted = plan(installed, author, write_objective(tmp_path / "job", ladder="auto"), SILENT)
+    assert RungKind.ENCODER not in {rung.rung for rung in drafted.plan.rungs}
+    assert RungKind.ENCODER not in {refusal.rung for refusal in drafted.plan.left_out}
+
+
+def test_without_an_encoder_it_is_left_out_with_the_reason(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    with pytest.raises(Exhausted, match="encoder all weights: no encoder is installed"):
+        plan(deps, author, write_objective(tmp_path / "job", ladder=["encoder"]), SILENT)
+    drafted = plan(deps, author, write_objective(tmp_path / "both", ladder=["encoder", "prompt"]), SILENT)
+    assert [(each.rung, each.reason.partition(" (")[0]) for each in drafted.plan.left_out] == [
+        (RungKind.ENCODER, "all weights: no encoder is installed")
+    ]
+
+
+def test_a_finished_tuning_is_reused(installed: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "job", ladder=["encoder"])
+    first = climbed(installed, author, path)
+    path.write_text(path.read_text().replace("target: 0.8", "target: 0.75"))
+    again = climbed(installed, author, path)
+    assert again.run.id != first.run.id
+    assert again.ladder is not None
+    reused = again.ladder.climbs[0].reused
+    assert reused is not None
+    assert reused.run == first.run.id
+    assert made_of(installed, again).tuned == made_of(installed, first).tuned
+
+
+def test_it_is_destroyed_with_a_person_whose_rows_it_learned(installed: Dependencies, author: Actor, tmp_path: Path) -> None:
+    source = {"path": "rows.csv", "subject": "who", "source": {"origin": "written for this test", "license": "Apache-2.0"}}
+    path = write_objective(tmp_path / "job", data=[source], ladder=["encoder"])
+    place = path.parent / "rows.csv"
+    with place.open(newline="") as file:
+        header, *rows = list(csv.reader(file))
+    with place.open("w", newline="") as file:
+        csv.writer(file).writerows([[*header, "who"], *([*row, WHO if n < 10 else f"person {n // 10}"] for n, row in enumerate(rows))])
+    candidate = made_of(installed, climbed(installed, author, path))
+    certificate = erase.erase(installed, act_as(installed, "acme", "admin"), WHO).certificate
+    assert {candidate.floor, candidate.tuned} <= set(certificate.reach.adapters)
