@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from support.planning import LARGE, MACHINE, POWER, inputs, objective
+from support.planning import LARGE, MACHINE, POWER, D, inputs, llama, objective
 from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import Plan, RungPlan
 from tailorbird.planning import make_plan
@@ -91,3 +92,43 @@ def test_a_memory_budget_asks_for_qlora_too() -> None:
 def test_qlora_that_is_asked_for_is_planned_beside_lora() -> None:
     plan = make_plan(inputs(machine=TIGHT, objective=objective(ladder=["qlora", "lora"])))
     assert [r.rung for r in plan.rungs] == [RungKind.LORA, RungKind.QLORA]
+
+
+def encoder(licence: str = "Apache-2.0") -> BaseModelRef:
+    found = llama(384, 6, 1536, 384, parameters=22_713_216, vocabulary=30_522)
+    return found.model_copy(update={"name": "mini", "digest": D, "license": licence})
+
+
+def test_an_encoder_is_tuned_where_it_is_listed_and_installed() -> None:
+    listed = objective(ladder=["floor", "encoder", "lora"])
+    plan = make_plan(inputs(objective=listed, encoder=encoder()))
+    tuned = rung(plan, RungKind.ENCODER)
+    assert (tuned.variant, tuned.encoder, tuned.trained_parameters) == ("all weights", D, 22_713_216)
+    assert tuned.training is not None
+    assert not tuned.trains_base
+    assert plan.encoder == digest_of(encoder())
+    assert tuned.training_time is not None
+    assert 0 < tuned.training_time.likely < tuned.time.likely
+    assert plan.rungs[0] == tuned, "it costs less to ask than an adapter"
+    without = make_plan(inputs(objective=listed))
+    assert without.encoder is None
+    assert [(each.rung, each.reason.partition(" (")[0]) for each in without.left_out] == [
+        (RungKind.ENCODER, "all weights: no encoder is installed")
+    ]
+    automatic = make_plan(inputs(encoder=encoder()))
+    assert RungKind.ENCODER not in {each.rung for each in (*automatic.rungs, *automatic.left_out)}
+
+
+def test_an_encoder_whose_licence_forbids_the_use_is_not_tuned() -> None:
+    business = {"goal": "g", "owner": "o", "risk": "limited", "use": "commercial"}
+    plan = make_plan(inputs(objective=objective(ladder=["encoder"], business=business), encoder=encoder("CC-BY-NC-4.0")))
+    assert plan.rungs == ()
+    [refusal] = plan.left_out
+    assert "the licence CC-BY-NC-4.0 of mini clashes with `business.use`" in refusal.reason
+
+
+def test_an_encoder_that_takes_longer_than_the_budget_is_left_out() -> None:
+    slow = MACHINE.model_copy(update={"fp32_gflops": 0.01})
+    plan = make_plan(inputs(objective=objective(ladder=["encoder"]), encoder=encoder(), machine=slow))
+    assert [refusal.rung for refusal in plan.left_out] == [RungKind.ENCODER]
+    assert "h and the budget is" in plan.left_out[0].reason

@@ -39,8 +39,8 @@ def job_of(base: Path, folder: Path, method: str = "full", many: bool = False, *
     settings = TrainingSettings(
         method=method,  # type: ignore[arg-type]
         lora=LoraSettings(rank=4, alpha=32, targets=TARGETS) if method == "lora" else None,
-        learning_rate=5e-3 if method == "lora" else 1e-3,
-        epochs=6,
+        learning_rate=2e-2 if method == "lora" else 3e-3,
+        epochs=15,
         batch_size=8,
         token_budget=512,
         max_length=64,

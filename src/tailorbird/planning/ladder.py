@@ -102,8 +102,8 @@ def _wanted(inputs: PlanInputs) -> list[RungPlan]:
 
 
 def _left_aside(inputs: PlanInputs, kind: RungKind, make: Callable[[PlanInputs], RungPlan]) -> bool:
-    """An encoder that nobody lists, or that there is not (``_untuned``); passages without documents; rewritten queries where nobody asks for
-    them; a larger adapter where the objective lists rungs or says the rank, or the first one is the largest."""
+    """An encoder that nobody lists, or that there is not (``_untuned``); passages without documents; rewritten queries where nobody asks
+    for them; a larger adapter where the objective lists rungs or says the rank, or the first one is the largest."""
     if kind is RungKind.ENCODER:
         return inputs.objective.ladder == "auto" or bool(why_not_tuned(inputs))
     if kind in (RungKind.GROUNDING, RungKind.GROUNDED_LORA) and not inputs.documents and inputs.objective.ladder == "auto":

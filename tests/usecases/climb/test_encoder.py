@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.usecases import LABELS, VIEWER, write_objective
+from tailorbird.data import load_rows
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import Exhausted, InvalidInput
@@ -26,9 +27,9 @@ from tailorbird.usecases.releases.export import export_release
 from tailorbird.usecases.releases.release_queries import show_release
 from tailorbird.usecases.runs.run_queries import RunReport, show_run
 from tailorbird.usecases.runs.submit import adapt, plan
+from tailorbird.usecases.runs.what_if import PlanChange, replan
 
 SILENT = Progress()
-WHO = "Ada Lovelace"
 
 
 @pytest.fixture
@@ -131,12 +132,26 @@ def test_a_finished_tuning_is_reused(installed: Dependencies, author: Actor, tmp
 
 def test_it_is_destroyed_with_a_person_whose_rows_it_learned(installed: Dependencies, author: Actor, tmp_path: Path) -> None:
     source = {"path": "rows.csv", "subject": "who", "source": {"origin": "written for this test", "license": "Apache-2.0"}}
-    path = write_objective(tmp_path / "job", data=[source], ladder=["encoder"])
+    path = write_objective(tmp_path / "job", data=[source], ladder=["encoder"], kpis=[{"metric": "accuracy", "target": 0.7}])
     place = path.parent / "rows.csv"
     with place.open(newline="") as file:
         header, *rows = list(csv.reader(file))
     with place.open("w", newline="") as file:
-        csv.writer(file).writerows([[*header, "who"], *([*row, WHO if n < 10 else f"person {n // 10}"] for n, row in enumerate(rows))])
-    candidate = made_of(installed, climbed(installed, author, path))
-    certificate = erase.erase(installed, act_as(installed, "acme", "admin"), WHO).certificate
+        csv.writer(file).writerows([[*header, "who"], *([*row, f"person {n // 10}"] for n, row in enumerate(rows))])
+    told = climbed(installed, author, path)
+    candidate = made_of(installed, told)
+    assert told.manifest is not None
+    learned = {row.provenance.line for row in load_rows(told.manifest, installed.artifacts, Split.TRAIN)}
+    who = f"person {(min(learned) - 2) // 10}"
+    certificate = erase.erase(installed, act_as(installed, "acme", "admin"), who).certificate
     assert {candidate.floor, candidate.tuned} <= set(certificate.reach.adapters)
+
+
+def test_a_plan_for_another_machine_knows_the_encoder_and_all_rungs(installed: Dependencies, author: Actor, tmp_path: Path) -> None:
+    drafted = plan(installed, author, write_objective(tmp_path / "job", ladder=["floor", "encoder", "nearest"]), SILENT)
+    asked = replan(installed, VIEWER, PlanChange(run=drafted.run.id, memory=64.0, cores=8))
+    assert {(rung.rung, rung.variant) for rung in asked.rungs} == {(rung.rung, rung.variant) for rung in drafted.plan.rungs}
+    assert RungKind.ENCODER in {rung.rung for rung in asked.rungs}
+    assert asked.floor is not None
+    assert asked.floor.encoder == drafted.plan.floor.encoder is not None  # type: ignore[union-attr]
+    assert asked.floor.time is not None

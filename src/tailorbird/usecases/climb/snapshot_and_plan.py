@@ -88,7 +88,7 @@ def make_plan(context: StepContext) -> StepOutcome:
     if ranker := next((rung.ranker for rung in plan.rungs if rung.ranker), None):
         facts |= {"encoder_of": ranker.release}
 
-    encoders = {offer.inputs.encoder for offer in offers if offer.inputs and offer.inputs.encoder}
+    encoders = [offer.inputs.encoder for offer in offers if offer.inputs and offer.inputs.encoder][:1]  # all have the same
 
     def keep(work: UnitOfWork) -> None:
         for value in (*refs.values(), *encoders, *timed):

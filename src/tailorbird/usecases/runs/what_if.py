@@ -10,7 +10,7 @@ from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.plan import Plan, PlannedBase, TokenProfile
+from tailorbird.domain.plan import Plan, PlannedBase, PlannedFloor, TokenProfile
 from tailorbird.domain.run import Run, StepState
 from tailorbird.domain.timing import Calibration
 from tailorbird.domain.value import Digest
@@ -41,10 +41,15 @@ def replan(deps: Dependencies, actor: Actor, change: PlanChange) -> Plan:
             raise Conflict(f"run {found.id} has no plan to start from", "plan it first: tailorbird plan OBJECTIVE", code="not_planned")
         asked = _Asked(work, found, plan, work.records.get(SnapshotManifest, done[transitions.SNAPSHOT]))
         offers = [_offer(asked, base, change) for base in plan.bases or (_only(work, plan),)]
-    # What the floor takes elsewhere is not known: of its encoder the record holds no more than its files.
+    drafted = planning.make_ladder(offers)
+    floor = drafted.floor if plan.encoder else _unknown_floor(plan)
+    return drafted.model_copy(update={"floor": floor, "incumbent": plan.incumbent})
+
+
+def _unknown_floor(plan: Plan) -> PlannedFloor | None:
+    """The floor of a plan whose encoder is not on record, or that has none: what it takes elsewhere is not known."""
     unknown = dict.fromkeys(("time", "vectors_time", "memory", "money", "energy", "serving_cost", "total"))
-    floor = plan.floor.model_copy(update=unknown) if plan.floor else None
-    return planning.make_ladder(offers).model_copy(update={"floor": floor, "incumbent": plan.incumbent})
+    return plan.floor.model_copy(update=unknown) if plan.floor else None
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,7 @@ def _inputs(asked: _Asked, base: Digest, tokens: TokenProfile) -> planning.PlanI
         dev_power=plan.dev_power,
         test_power=plan.test_power,
         shift=plan.shift,
+        encoder=work.records.get(BaseModelRef, plan.encoder) if plan.encoder else None,
         documents=asked.manifest.sealed_documents.size if asked.manifest.sealed_documents else 0,
         calibrations=tuple(work.records.get(Calibration, digest) for digest in plan.calibrations),
         comparison=plan.comparison,
