@@ -90,6 +90,27 @@ def curation() -> float:
     return taken
 
 
+def confined() -> float:
+    """``curation``, where the process that parses files runs already, as it does in a worker or a gateway."""
+    from tailorbird.data.readers.confined_reader import read_records
+    from tailorbird.data.readers.data_file import DataFile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.csv"
+        write_rows(path, 2)
+        assert len(list(read_records(DataFile("rows.csv", path, "", ".csv"), ("text", "label")))) == 2
+    return curation()
+
+
+def unconfined() -> float:
+    """``curation``, where the process itself parses the files, without limits."""
+    from tailorbird.data.readers import sources
+    from tailorbird.data.readers.parser_process import READERS
+
+    sources.read_records = lambda file, wanted: READERS[file.kind](file, wanted)
+    return curation()
+
+
 def training() -> float:
     """Seconds of all steps of a run that trains an adapter of the real small model, as the record has them."""
     from tailorbird import settings, wiring
@@ -126,6 +147,7 @@ def write_rows(path: Path, count: int) -> None:
 
 
 WORKLOADS: dict[str, Callable[[], float]] = {"request": request, "curation": curation, "training": training}
+WORKLOADS |= {"confined": confined, "unconfined": unconfined}
 
 if __name__ == "__main__":
     main()

@@ -4,8 +4,9 @@ In: ``--against CHECKOUT`` (a worktree of an earlier commit), ``--quick`` (fewer
 benchmarks/results/limits.json (not with ``--quick``; with ``--only`` the other workloads keep theirs), progress on stderr, one JSON object
 as the last line of stdout. Each bar names the commits that it was measured on.
 
-Each pair runs both checkouts one after the other, in turn the one or the other first, each in a process of its own; what counts is the
-ratio within a pair. A bar holds where the median ratio is at most 1.05; the interval is that of the median (a sign test, 95 %).
+``confinement`` is this checkout alone: files parsed in a process of limits, against the same without it; ``curation`` counts all that has
+come since the other commit. Each pair runs both sides one after the other, in turn the one or the other first, each in a process of its own;
+what counts is the ratio within a pair. A bar holds where the median ratio is at most 1.05; the interval is that of the median (a sign test, 95 %).
 Run it on a machine that does nothing else:
 
     git worktree add /tmp/before COMMIT
@@ -34,7 +35,9 @@ from machine import commit, machine  # noqa: E402 - found beside this folder
 RESULTS = ROOT / "benchmarks" / "results" / "limits.json"
 BAR, AIM = 1.05, 1.02
 #: Pairs of each workload, and of a quick run.
-PAIRS = {"request": (21, 5), "curation": (11, 3), "training": (7, 0)}
+PAIRS = {"request": (21, 5), "curation": (11, 3), "confinement": (21, 3), "training": (7, 0)}
+#: Workloads of this checkout alone: without the limit, and with it.
+WITHOUT_AND_WITH = {"confinement": ("unconfined", "confined")}
 #: Folders below ``tests`` in which the support modules lie: today, and in commits before there was one package of them.
 SUPPORT, KITS = "support", ("", "api", "ledger", "lifecycle", "app")
 
@@ -71,14 +74,15 @@ def _arguments() -> argparse.Namespace:
 
 
 def _compare(name: str, before: Path, pairs: int, *, quick: bool) -> tuple[dict[str, Any], list[tuple[float, float]]]:
-    for checkout in (before, ROOT):
-        _probe(checkout, name)  # compiles, and fills the caches of the disk
+    without, with_ = WITHOUT_AND_WITH.get(name, (name, name))
+    sides = ((ROOT if name in WITHOUT_AND_WITH else before, without), (ROOT, with_))
+    for side in sides:
+        _probe(*side)  # compiles, and fills the caches of the disk
     found = []
     for number in range(pairs):
-        order = (before, ROOT) if number % 2 else (ROOT, before)
-        taken = {checkout: _probe(checkout, name) for checkout in order}
-        found.append((taken[before], taken[ROOT]))
-        print(f"[limits] {name} {number + 1}/{pairs}: {taken[before]:.5f} s, {taken[ROOT]:.5f} s", file=sys.stderr, flush=True)
+        taken = {side: _probe(*side) for side in (sides if number % 2 else reversed(sides))}
+        found.append((taken[sides[0]], taken[sides[1]]))
+        print(f"[limits] {name} {number + 1}/{pairs}: {found[-1][0]:.5f} s, {found[-1][1]:.5f} s", file=sys.stderr, flush=True)
     ratios = sorted(after / earlier for earlier, after in found)
     value, (low, high) = median(ratios), _interval(ratios)
     bar = {"value": round(value, 4), "interval": [round(low, 4), round(high, 4)], "bar": BAR, "aim": AIM, "unit": "ratio"}

@@ -129,3 +129,8 @@ def thread(_: Any) -> Iterator[Any]:
     worker.start()
     worker.join()
     yield said
+
+
+def is_imported(module: str) -> Iterator[bool]:
+    """Whether the child's server had ``module`` imported."""
+    yield module in sys.modules

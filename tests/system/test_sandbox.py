@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tailorbird.domain.errors import DataInvalid, TailorbirdError
-from tailorbird.system.sandbox import SandboxJob, SandboxLimits, call, stream
+from tailorbird.system.sandbox import SandboxJob, SandboxLimits, call, start, stream
 from tailorbird.system.sandbox import client as confined
 
 LIMITS = SandboxLimits(memory=400 << 20, processor=2, wait=20.0, output=10 << 20)
@@ -43,6 +43,13 @@ def test_what_goes_in_comes_out() -> None:
     heard: list[Any] = []
     assert call(job("echo", [1, 2, 3]), heard.append) == 3
     assert heard == [1, 2]
+
+
+def test_modules_are_imported_before_the_first_job_and_what_cannot_be_does_not_matter() -> None:
+    assert call(job("is_imported", "colorsys")) is False
+    start("no.such.module", "colorsys")
+    assert call(job("is_imported", "colorsys")) is True
+    assert call(job("is_imported", "no.such.module")) is False
 
 
 @pytest.mark.parametrize(

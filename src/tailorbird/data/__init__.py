@@ -21,6 +21,7 @@ from tailorbird.data.provenance.snapshot_rewrite import (
     stored_rows,
 )
 from tailorbird.data.readers import SourceRow, SourceRows, fingerprint_sources, read_sources, row_id
+from tailorbird.data.readers.confined_reader import start_parser
 from tailorbird.data.readers.qrels import without_documents
 from tailorbird.data.snapshot import BuiltSnapshot, build_snapshot, group_sizes, load_documents, load_quarantine, load_rows
 
@@ -50,6 +51,7 @@ __all__ = [
     "row_id",
     "rows_of_subject",
     "salt_of",
+    "start_parser",
     "stored_rows",
     "without_documents",
 ]

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 #: Indices of items that belong together.
 Tie = tuple[int, ...]
@@ -18,6 +16,9 @@ def component_labels(size: int, ones: ArrayLike, others: ArrayLike) -> NDArray[n
     """The number of the component of each of ``size`` nodes, int32[size]; edge ``i`` connects ``ones[i]`` and ``others[i]``."""
     if size == 0:
         return np.empty(0, dtype=np.int32)
+    from scipy.sparse import coo_array  # here, because they are slow to import and who only reads files never needs them
+    from scipy.sparse.csgraph import connected_components
+
     one_E, other_E = np.asarray(ones, dtype=np.int32), np.asarray(others, dtype=np.int32)
     graph = coo_array((np.ones(len(one_E), dtype=np.int8), (one_E, other_E)), shape=(size, size))
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int32)

@@ -8,11 +8,16 @@ from tailorbird.data.readers.data_file import DataFile, EveryColumn, Record, Rec
 from tailorbird.data.readers.parser_process import unpacked
 from tailorbird.domain.dataset import Quarantined
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.system.sandbox import SandboxJob, SandboxLimits, stream
+from tailorbird.system.sandbox import SandboxJob, SandboxLimits, start, stream
 
 _PARSING = "tailorbird.data.readers.parser_process"
 #: About what a row takes beside its characters.
 _ROW = 128
+
+
+def start_parser() -> None:
+    """Has what parses files started, so that it is ready once the first file is read."""
+    start(_PARSING)
 
 
 def read_records(file: DataFile, wanted: Collection[str]) -> Records:

@@ -6,7 +6,7 @@ In: the name of a function of ours, arguments that are JSON, limits. Out: what t
 Must not know: formats. Nothing that a child sends is unpickled: by then it has read what somebody else wrote.
 """
 
-from tailorbird.system.sandbox.client import Dialogue, call, stream
+from tailorbird.system.sandbox.client import Dialogue, call, start, stream
 from tailorbird.system.sandbox.limits import SandboxJob, SandboxLimits
 
-__all__ = ["Dialogue", "SandboxJob", "SandboxLimits", "call", "stream"]
+__all__ = ["Dialogue", "SandboxJob", "SandboxLimits", "call", "start", "stream"]

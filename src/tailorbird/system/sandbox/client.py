@@ -64,6 +64,12 @@ def stream(job: SandboxJob) -> Iterator[Any]:
             yield value
 
 
+def start(*modules: str) -> None:
+    """Has the forkserver started and ``modules`` imported in it while the caller does something else. What fails is told by the first job."""
+    with suppress(OSError):
+        _server().ask({"warm": modules})
+
+
 def call(job: SandboxJob, heard: Callable[[Any], None] = lambda _: None) -> Any:
     """The value that the function of ``job`` yields last; ``heard`` is told those before it. Raises as ``stream``, and Unavailable when too
     many others are at it."""
@@ -127,7 +133,7 @@ class _Server:
             )
 
     def ask(self, request: dict[str, Any], *handles: int) -> None:
-        """Has a child forked that talks over the first of ``handles``. Raises OSError."""
+        """Has a child forked that talks over the first of ``handles``; without them, modules imported. Raises OSError."""
         socket.send_fds(self.control, [json.dumps(request).encode()], handles)
 
     def close(self) -> None:

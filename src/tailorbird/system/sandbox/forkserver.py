@@ -145,10 +145,12 @@ class Forkserver:
         if not data:
             return False
         request = json.loads(data)
-        connection, told = (socket.socket(fileno=handle) for handle in handles)
         for module in request["warm"]:
             with suppress(ImportError):
                 import_module(module)
+        if not handles:
+            return True
+        connection, told = (socket.socket(fileno=handle) for handle in handles)
         gc.freeze()
         start = mmap.mmap(-1, 8)  # shared with the child
         pid = os.fork()

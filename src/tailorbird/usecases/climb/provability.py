@@ -36,8 +36,7 @@ _FEW_ITEMS, _NAMED_LABELS = 5, 5
 def check_provable(context: StepContext, manifest: SnapshotManifest) -> None:
     """Raises ObjectiveInvalid at the line of each KPI or limit that a perfect candidate could not prove. Tells where the next look at the
     sealed test could prove nothing."""
-    splits = (Split.TRAIN, Split.DEV, Split.TEST)
-    rows = {split: tuple(row for row in data.load_rows(manifest, context.deps.artifacts, split) if not row.shifted) for split in splits}
+    rows = {split: _usual_rows(context, manifest, split) for split in (Split.DEV, Split.TEST)}
     objective, file = context.objective, context.file
     found: dict[int, Fault] = {}
     for split in (Split.DEV, Split.TEST):
@@ -48,10 +47,19 @@ def check_provable(context: StepContext, manifest: SnapshotManifest) -> None:
         for finding in unprovable(objective, manifest, rows[split], 1):
             line = file.line_of(_place(objective, finding))
             found.setdefault(line, Fault(line, _message(finding, split, objective), _hint(finding, split, objective)))
-    for place, message, hint in (*_latency(context, rows), *_cost(context), *_retention(objective), *_referral(objective, rows)):
+    for place, message, hint in (
+        *_latency(context, manifest, len(rows[Split.DEV])),
+        *_cost(context),
+        *_retention(objective),
+        *_referral(context, manifest),
+    ):
         found.setdefault(line := file.line_of(place), Fault(line, message, hint))
     raise_faults(file.source, [found[line] for line in sorted(found)])
     _tell_of_next_look(context, manifest, rows[Split.TEST])
+
+
+def _usual_rows(context: StepContext, manifest: SnapshotManifest, split: Split) -> tuple[Row, ...]:
+    return tuple(row for row in data.load_rows(manifest, context.deps.artifacts, split) if not row.shifted)
 
 
 def thin_labels_finding(manifest: SnapshotManifest) -> PreflightFinding | None:
@@ -176,12 +184,12 @@ def _needed(finding: Finding, confidence: float) -> int | None:
     return math.ceil(z2 * (1 - gap) / gap * max(1.0, finding.n / worth))
 
 
-def _latency(context: StepContext, rows: dict[Split, tuple[Row, ...]]) -> Iterator[tuple[str, str, str]]:
+def _latency(context: StepContext, manifest: SnapshotManifest, dev: int) -> Iterator[tuple[str, str, str]]:
     """A limit on latency needs requests: as many texts as bound the percentile, each asked once."""
     if context.objective.limits.latency_p95_ms is None:
         return
     confidence = spend(context.objective.business.risk.confidence, 1)
-    needed, texts = evaluation.fewest_requests(confidence), len(rows[Split.TRAIN]) + len(rows[Split.DEV])
+    needed, texts = evaluation.fewest_requests(confidence), manifest.counts.train + dev
     if texts < needed:
         message = f"{needed} requests bound a 95th percentile at {confidence:.1%} confidence, and train and dev hold {texts} texts to ask"
         yield "limits.latency_p95_ms.max", message, f"bring at least {needed - texts} more rows, or remove the limit"
@@ -212,12 +220,12 @@ def _retention(objective: Objective) -> Iterator[tuple[str, str, str]]:
         yield "limits.retention.max_drop", message, f"the nearest valid value is {nearest:g}, or add `tasks` with more questions"
 
 
-def _referral(objective: Objective, rows: dict[Split, tuple[Row, ...]]) -> Iterator[tuple[str, str, str]]:
+def _referral(context: StepContext, manifest: SnapshotManifest) -> Iterator[tuple[str, str, str]]:
     """A model that is never shown when to hand over will not."""
-    pattern = objective.referral.pattern if objective.referral else None
-    if pattern is None or any(occurs(pattern, row.answer) for row in rows[Split.TRAIN]):
+    pattern = context.objective.referral.pattern if context.objective.referral else None
+    if pattern is None or any(occurs(pattern, row.answer) for row in _usual_rows(context, manifest, Split.TRAIN)):
         return
-    message = f"the pattern occurs in none of the answers of {len(rows[Split.TRAIN]):,} training rows: nothing shows when to hand over"
+    message = f"the pattern occurs in none of the answers of {manifest.counts.train:,} training rows: nothing shows when to hand over"
     yield "referral.pattern", message, "bring rows whose answer hands the conversation over, or correct the pattern"
 
 

@@ -64,6 +64,7 @@ def plan(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> St
 def submit(deps: Dependencies, actor: Actor, path: Path, goal: RunState) -> Run:
     """Writes the run for the objective at ``path`` and the present bytes of its data; the same inputs give the run that exists."""
     file, deps = read_objective(path, actor.tenant), deps.for_tenant(actor.tenant)
+    data.start_parser()
     with storing(deps, actor.tenant) as store:
         source = store.put(path.read_bytes())
     return _submit(deps, actor, file, goal, source=source, inputs=None)
