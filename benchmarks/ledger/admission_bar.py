@@ -19,6 +19,7 @@ from statistics import quantiles
 from databases import empty_database
 
 from tailorbird.auth import KeyFileSealer
+from tailorbird.crypto import state_tree
 from tailorbird.domain.deployment import Alias
 from tailorbird.domain.event import Event
 from tailorbird.domain.identity import ApiKey, Identity, Role, Tenant
@@ -38,9 +39,10 @@ def bars_on(kind: str, url: str, workspace: Path, size: int) -> dict[str, dict[s
     for number, tenant in enumerate(("acme", *(f"tenant-{n}" for n in range(20)))):
         fill(ledger, tenant, number << 32, whole=tenant == "acme")
     grow(ledger, size)
-    check, append = checks(ledger), appends(ledger)
+    check, first, append = checks(ledger), checks(ledger, first=True), appends(ledger)
     ledger.close()
-    say(f"{kind}: {size:,} events, check {check * 1000:.1f} ms, anchored append {append * 1000:.1f} ms (95th percentiles)")
+    said = f"check {check * 1000:.1f} ms, a process's first {first * 1000:.1f} ms, anchored append {append * 1000:.1f} ms"
+    say(f"{kind}: {size:,} events, {said} (95th percentiles)")
     whole = size == FULL
     return {
         f"admission_check_{kind}": {
@@ -50,6 +52,14 @@ def bars_on(kind: str, url: str, workspace: Path, size: int) -> dict[str, dict[s
             "events": size,
             "in": "full",
             "holds": check <= 0.05 if whole else None,
+        },
+        f"first_admission_check_{kind}": {
+            "value": round(first, 4),
+            "bar": 0.05,
+            "unit": "s",
+            "events": size,
+            "in": "full",
+            "holds": first <= 0.05 if whole else None,
         },
         f"anchored_append_{kind}": {
             "value": round(append, 4),
@@ -90,10 +100,12 @@ def grow(ledger: Ledger, size: int) -> None:
             system.events.append(events)
 
 
-def checks(ledger: Ledger) -> float:
-    """Seconds, at the 95th percentile."""
+def checks(ledger: Ledger, *, first: bool = False) -> float:
+    """Seconds, at the 95th percentile; ``first``: of a process that has proven nothing yet."""
     seconds = []
     for number in range(CHECKS):
+        if first:
+            state_tree._proven.clear()
         start = time.perf_counter()
         with ledger.work("acme", write=False) as work:
             people = work.identities.all()

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tailorbird.crypto import state_tree
 from tailorbird.crypto.anchored_rows import RowChange, differing_rows, update_anchors
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.crypto.merkle import Node
@@ -89,8 +90,36 @@ def test_what_stands_for_every_row_takes_all_of_a_tenant_away() -> None:
     assert store.state == root_over({place_of("globex", f"key/{n}"): ONE for n in range(20)})
 
 
+@pytest.fixture(autouse=True)
+def _nothing_proven_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_tree, "_proven", {})
+
+
+def test_what_was_proven_is_not_read_again_whatever_the_root_is_now() -> None:
+    store = Store()
+    store.change("acme", {f"identity/{n}": RowChange(None, ONE) for n in range(50)})
+    for _ in range(2):
+        store.change("acme", {"identity/7": RowChange(ONE, OTHER)})
+        store.change("acme", {"identity/7": RowChange(OTHER, ONE)})
+    store.known = {Node(3, 0): bytes(31) + b"\x01"}
+    assert differing_rows(store, store.state, "acme", {f"identity/{n}": ONE for n in range(50)}) == ()
+    assert differing_rows(store, store.state, "acme", {"identity/7": OTHER}) == ("identity/7",)
+    store.change("acme", {"identity/8": RowChange(ONE, OTHER)})
+    assert store.state == root_over(store.all())
+
+
+def test_no_more_than_so_many_proven_nodes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_tree, "_MOST_PROVEN", 8)
+    store = Store()
+    for number in range(60):
+        store.change("acme", {f"identity/{number}": RowChange(None, ONE)})
+        assert len(state_tree._proven) <= 8
+    assert differing_rows(store, store.state, "acme", {f"identity/{n}": ONE for n in range(60)}) == ()
+    assert store.state == root_over(store.all())
+
+
 @pytest.mark.parametrize("lie", ["row", "absent", "node"])
-def test_a_store_that_answers_wrongly_is_found_out(lie: str) -> None:
+def test_a_store_that_answers_wrongly_is_found_out(lie: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store()
     store.change("acme", {f"identity/{n}": RowChange(None, ONE) for n in range(50)})
     place = place_of("acme", "identity/7")
@@ -102,6 +131,7 @@ def test_a_store_that_answers_wrongly_is_found_out(lie: str) -> None:
     else:
         beside = next(node for node in store.known if node.level == 3 and node.number != bucket_of(place) >> 12)
         store.known[beside] = bytes(31) + b"\x01"
+        monkeypatch.setattr(state_tree, "_proven", {})  # another process
     with pytest.raises(Corrupt, match="anchors"):
         differing_rows(store, store.state, "acme", {"identity/7": ONE})
     with pytest.raises(Corrupt):

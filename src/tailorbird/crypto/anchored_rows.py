@@ -12,7 +12,7 @@ from typing import Protocol
 
 from tailorbird.crypto.canonical_json import digest_of, plain_json, short
 from tailorbird.crypto.merkle import Node
-from tailorbird.crypto.state_tree import EMPTY_STATE, TOP, StateStore, bucket_of, changed_nodes, nodes_over, place_of, root_over, state_root
+from tailorbird.crypto.state_tree import EMPTY_STATE, TOP, StateStore, bucket_of, nodes_over, place_of, proven_nodes, root_over
 from tailorbird.domain.deployment import Alias
 from tailorbird.domain.errors import Corrupt
 from tailorbird.domain.event import AnchoredRow, Event
@@ -163,7 +163,8 @@ def update_anchors(store: AnchorStore, state: str, changes: Mapping[str, Mapping
     numbers = {bucket_of(place) for place in places.values()}
     stored = store.buckets(numbers)
     buckets = {number: dict(stored.get(number, {})) for number in numbers}
-    if state_root(store, buckets) != state:
+    proven = proven_nodes(store, state, numbers)
+    if proven is None or not proven.holds(buckets):
         raise state_corrupt()
     for (tenant, name), change in wanted.items():
         place = places[tenant, name]
@@ -174,7 +175,7 @@ def update_anchors(store: AnchorStore, state: str, changes: Mapping[str, Mapping
             bucket.pop(place, None)
         else:
             bucket[place] = change.after
-    nodes = changed_nodes(store, buckets)
+    nodes = proven.changed(buckets) if buckets else {}
     return AnchorUpdate({key: change.after for key, change in wanted.items()}, nodes, nodes[TOP].hex() if nodes else state)
 
 
@@ -184,7 +185,8 @@ def differing_rows(store: StateStore, state: str, tenant: str, rows: Mapping[str
     numbers = {bucket_of(place) for place in places.values()}
     stored = store.buckets(numbers)
     buckets = {number: stored.get(number, {}) for number in numbers}
-    if state_root(store, buckets) != state:
+    proven = proven_nodes(store, state, numbers)
+    if proven is None or not proven.holds(buckets):
         raise state_corrupt()
     return tuple(name for name, place in places.items() if buckets[bucket_of(place)].get(place) != rows[name])
 

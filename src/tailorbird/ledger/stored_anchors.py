@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from sqlalchemy import Connection, and_, delete, or_, select
 
 from tailorbird.crypto.anchored_rows import AnchorUpdate
-from tailorbird.crypto.merkle import Node
+from tailorbird.crypto.merkle import HASH_BYTES, Node
 from tailorbird.crypto.state_tree import Bucket, bucket_of, place_of
 from tailorbird.domain.errors import Corrupt
 from tailorbird.domain.event import AnchoredRow
@@ -40,7 +40,7 @@ class StoredAnchors:
             for some in _portions(numbers):
                 here = and_(anchor_nodes.c.level == level, anchor_nodes.c.number.in_(some))
                 rows = self._connection.execute(select(anchor_nodes.c.number, anchor_nodes.c.hash).where(here))
-                found |= {Node(level, number): bytes.fromhex(_hex(hashed)) for number, hashed in rows}
+                found.update((Node(level, number), _bytes(hashed)) for number, hashed in rows)
         return found
 
     def names(self, tenant: str) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ class StoredAnchors:
         """The hash of every node. Raises Corrupt."""
         columns = (anchor_nodes.c.level, anchor_nodes.c.number, anchor_nodes.c.hash)
         rows = self._connection.execute(select(*columns).execution_options(yield_per=2000))
-        return {Node(level, number): bytes.fromhex(_hex(hashed)) for level, number, hashed in rows}
+        return {Node(level, number): _bytes(hashed) for level, number, hashed in rows}
 
     def write(self, update: AnchorUpdate) -> None:
         """Keeps what an append has changed."""
@@ -87,14 +87,20 @@ def _portions(numbers: Collection[int]) -> Iterator[list[int]]:
 
 def _hex(text: str) -> str:
     """``text`` where it is a hash in hexadecimal. Raises Corrupt."""
+    _bytes(text)
+    return text
+
+
+def _bytes(text: str) -> bytes:
+    """The hash that ``text`` is in hexadecimal. Raises Corrupt."""
     try:
-        whole = len(bytes.fromhex(text)) == 32
+        hashed = bytes.fromhex(text)
     except (TypeError, ValueError):
-        whole = False
-    if not whole:
+        hashed = b""
+    if len(hashed) != HASH_BYTES:
         raise Corrupt(
             "an anchor of a row cannot be read",
             "somebody changed the database outside tailorbird: restore it from a backup, then run tailorbird audit verify",
             code="anchors_corrupt",
         )
-    return text
+    return hashed

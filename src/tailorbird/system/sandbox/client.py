@@ -65,7 +65,7 @@ def stream(job: SandboxJob) -> Iterator[Any]:
 
 
 def start(*modules: str) -> None:
-    """Has the forkserver started and ``modules`` imported in it while the caller does something else. What fails is told by the first job."""
+    """Has the forkserver started and ``modules`` imported in it, meanwhile. What fails is told by the first job."""
     with suppress(OSError):
         _server().ask({"warm": modules})
 
