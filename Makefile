@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-clean test jobs sqlite check fast format format-check lint types contracts shape models vllm detectors harness browser fuzz bench dist lock clean
+.PHONY: help setup demo demo-clean test jobs sqlite check fast format format-check lint types contracts shape models gpu vllm detectors harness browser fuzz bench dist lock clean
 
 help:  ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,10 +41,13 @@ jobs: setup  ## The README's commands and every template, each to a release; a k
 	$(BIN)/python -m pytest -q -m jobs
 
 sqlite: setup  ## The tests that use the in-memory ledger, on SQLite files instead.
-	TAILORBIRD_TEST_LEDGER=sqlite $(BIN)/python -m pytest -q -m 'not slow and not jobs and not models' -n 2 tests/usecases tests/api tests/console tests/serving tests/processes
+	TAILORBIRD_TEST_LEDGER=sqlite $(BIN)/python -m pytest -q -m 'not slow and not jobs and not models and not gpu' -n 2 tests/usecases tests/api tests/console tests/serving tests/processes
 
 models: setup  ## Tiny random models of every architecture in the matrix: trained, scored and generated as transformers and PEFT do.
 	$(BIN)/python -m pytest -q -m models
+
+gpu: setup  ## Training and serving on this machine's GPU, by the tests that a simulated one passes everywhere else.
+	$(BIN)/python -m pytest -q -m gpu
 
 vllm: setup  ## The driver of vLLM on a real vLLM (installs about 3 GB on first use).
 	$(BIN)/python -m pytest -q -m vllm
@@ -72,7 +75,7 @@ bench: setup  ## Run a benchmark: make bench NAME=ledger (QUICK=1: under 10 minu
 	$(BIN)/python benchmarks/$(NAME)/run.py $(if $(QUICK),--quick)
 
 fast: setup  ## The fast tests.
-	$(BIN)/python -m pytest -q -m 'not slow and not jobs and not vllm and not detectors and not harness and not models' -n 2
+	$(BIN)/python -m pytest -q -m 'not slow and not jobs and not vllm and not detectors and not harness and not models and not gpu' -n 2
 
 format: setup  ## Format the code.
 	$(BIN)/ruff format src tests examples scripts

@@ -21,10 +21,10 @@ from tailorbird.domain.errors import InvalidInput, ModelInvalid, NotFound
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import Entry, Retrieval
 from tailorbird.inference import forward_factory, open_engine
+from tailorbird.inference.devices import memory_budget
 from tailorbird.inference.engine import TorchEngine
 from tailorbird.inference.forward.model_folder import read_weights
 from tailorbird.inference.forward.weights import Precision
-from tailorbird.inference.forward_factory import memory_budget
 from tailorbird.text.chat_tokenizer import ChatTokenizer
 from tailorbird.text.search_index import write_index
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from support.training_samples import settings
-from tailorbird.training import machine_benchmark, open_trainer
+from tailorbird.training import devices, open_trainer
 from tailorbird.training.batches import pack
 from tailorbird.training.methods import Learner, method_named
 from tailorbird.training.network import read_model
@@ -71,5 +71,5 @@ def test_memory_is_that_of_the_smallest_gpu_where_one_computes(monkeypatch: pyte
     cards = [SimpleNamespace(total_memory=80 << 30), SimpleNamespace(total_memory=24 << 30)]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(cards))
     monkeypatch.setattr(torch.cuda, "get_device_properties", cards.__getitem__)
-    assert machine_benchmark._memory_bytes(torch.device("cuda")) == 24 << 30
-    assert machine_benchmark._memory_bytes(torch.device("cpu")) > 1 << 28
+    assert devices.memory_bytes(torch.device("cuda")) == 24 << 30
+    assert devices.memory_bytes(torch.device("cpu")) > 1 << 28

@@ -29,7 +29,8 @@ def open_engine(precision: Precision = "auto", kernels: Kernels = "auto", *, mem
     """An engine with nothing loaded, safe to call from several threads.
 
     ``precision``: ``auto`` is bf16 where the processor multiplies it faster. ``kernels``: ``auto`` is the native pass where it can be had.
-    ``memory_mb`` is for weights (0: half of the machine's memory), ``kv_mb`` for keys and values of each set of weights.
+    ``memory_mb`` is for weights (0: half of the machine's memory, three quarters of a GPU's), ``kv_mb`` for keys and values of each set
+    of weights.
     """
     return TorchEngine(precision, kernels, memory_mb=memory_mb, kv_mb=kv_mb)
 

@@ -20,8 +20,9 @@ from tailorbird.domain.value import Digest
 from tailorbird.inference.admission import Followed, RequestAdmission, Tell
 from tailorbird.inference.baselines import Baselines
 from tailorbird.inference.blocking_call import BlockingCall
+from tailorbird.inference.devices import memory_budget
 from tailorbird.inference.forward.weights import Precision, fingerprint, place
-from tailorbird.inference.forward_factory import Kernels, computed_by, memory_budget, reader_of_adapters, reader_of_decoders
+from tailorbird.inference.forward_factory import Kernels, computed_by, reader_of_adapters, reader_of_decoders
 from tailorbird.inference.jobs import likelihood_of
 from tailorbird.inference.registry import Registry
 from tailorbird.inference.retrieval import Lookups, TorchEncoder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
@@ -11,6 +10,7 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 
 from tailorbird.domain.errors import InvalidInput, ModelInvalid
+from tailorbird.inference.devices import is_gpu
 from tailorbird.inference.forward.batch import Batch
 from tailorbird.inference.forward.equality import compare
 from tailorbird.inference.forward.model_folder import read_weights
@@ -70,7 +70,7 @@ def computed_by(placement: Placement, asked: Kernels = "auto") -> str:
     if asked not in get_args(Kernels):
         raise InvalidInput(f"there are no kernels {asked!r}", "set engine_kernels to native, plain or auto", code="kernels")
     why_not = None
-    if placement.precision != "bf16" or placement.device.type != "cpu":
+    if placement.precision != "bf16" or is_gpu(placement.device):
         why_not = f"they compute bf16 on the processor, not {placement.precision} on {placement.device.type}"
     if asked == "plain" or (why_not and asked == "auto"):
         return "plain"
@@ -102,10 +102,6 @@ def _by_transformers(model: Any, placement: Placement) -> Forward:
     return TransformersForward(model)
 
 
-#: The share of the machine's memory that weights may take, unless the settings say otherwise.
-_SHARE = 0.5
-
-
 def reader_of_decoders(placement: Placement, kernels: str) -> Callable[[Path], Forward]:
     """Reads the model in a folder as ``placement`` says, to be computed by ``kernels``. Raises ModelInvalid."""
 
@@ -121,8 +117,3 @@ def reader_of_adapters(folder: Path, decoder: Any) -> Any:
     """Reads the adapter in a folder for ``decoder``. Raises ModelInvalid."""
     forward: Forward = decoder
     return forward.read_adapter(folder)
-
-
-def memory_budget(memory_mb: int = 0) -> int:
-    """Bytes that weights may take: ``memory_mb`` megabytes, or with 0 a share of the machine's memory."""
-    return memory_mb * 2**20 or int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * _SHARE)

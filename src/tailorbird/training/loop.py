@@ -23,6 +23,7 @@ from tailorbird.system.peak_memory import PeakMemory, resident_gib
 from tailorbird.training.batches import Batches, divide, packed_tokens
 from tailorbird.training.checkpoints import Checkpoints, LoopState
 from tailorbird.training.deferred_signals import unbroken
+from tailorbird.training.devices import is_gpu
 from tailorbird.training.network import Network
 from tailorbird.training.optimiser import Optimiser, learning_rate, warmup_steps
 from tailorbird.training.resource_meter import Flops, MemoryMeter, MemoryWatch, predicted_gib_per_token
@@ -223,7 +224,7 @@ class Loop:
 
     def _return_memory(self) -> None:
         """Between two steps, where the process has grown since the step after the last return."""
-        held = resident_gib() if self._network.device.type == "cpu" else 0.0
+        held = 0.0 if is_gpu(self._network.device) else resident_gib()
         if not self._held:
             self._held = held
         elif held > _KEPT_MEMORY * self._held:

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from tailorbird.training.devices import is_gpu
+
 #: Tokens whose logits exist at once: 256 × 49,152 in fp32 are 48 MiB.
 _BLOCK = 256
 
@@ -68,7 +70,7 @@ def _block(logits_bV: torch.Tensor, targets_b: torch.Tensor) -> tuple[torch.Tens
     A few rows at a time on a CPU, so that what is fp32 stays in its cache; all at once on a GPU.
     """
     losses_b1, error_bV = torch.empty(len(logits_bV), 1, device=logits_bV.device), torch.empty_like(logits_bV)
-    rows = _ROWS if logits_bV.device.type == "cpu" else len(logits_bV)
+    rows = len(logits_bV) if is_gpu(logits_bV.device) else _ROWS
     for start in range(0, len(logits_bV), rows):
         here = slice(start, start + rows)
         logits_rV, target_r1 = logits_bV[here].float(), targets_b[here, None]

@@ -16,6 +16,7 @@ from tailorbird.domain.plan import PassLayout
 from tailorbird.training.architecture import blocks, model_class, turning_of, window_of
 from tailorbird.training.batches import Packed, RowLayout, pack
 from tailorbird.training.decoder import Decoder, is_written_out
+from tailorbird.training.devices import is_gpu
 from tailorbird.training.forward_proof import proof_of, transformers_hidden, transformers_logits
 from tailorbird.training.loss import answer_loss, answer_losses
 from tailorbird.training.process_group import ProcessGroup, divide_model, forget_gathered
@@ -33,11 +34,6 @@ _TOLD = {
 
 Precision = Literal["bf16", "fp32"]
 TYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-
-
-def pick_device() -> torch.device:
-    """The first CUDA device, or the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def read_model(folder: Path, dtype: torch.dtype, device: torch.device, quantisation: Any = None) -> PreTrainedModel:
@@ -135,7 +131,7 @@ class Network:
         self.layout = proof.layout
         self._head_scale = proof.head_scale
         # Matmuls written out by hand are the CPU's; a GPU has better kernels for whole attention.
-        self._llama = proof.written_out and is_written_out(model) and self.device.type == "cpu"
+        self._llama = proof.written_out and is_written_out(model) and not is_gpu(self.device)
         self._decoder: Decoder | None = None
         if not self._llama:
             _look_up_between_layers(model)

@@ -15,6 +15,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from tailorbird.training.devices import take_gpu
+
 _Row = TypeVar("_Row")
 
 
@@ -68,9 +70,8 @@ class ProcessGroup:
 
 def _join() -> None:
     """Meets the others; each process of a machine takes a device of its own."""
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", os.environ["RANK"])) % torch.cuda.device_count())
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    placed = take_gpu(int(os.environ.get("LOCAL_RANK", os.environ["RANK"])))
+    distributed.init_process_group("nccl" if placed else "gloo")
 
 
 #: Whether processes divide the model among them; ``auto``: where one process cannot hold it.

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from tailorbird.training.architecture import blocks, experts_met, text_config
 from tailorbird.training.batches import Packed
-
-GIB = 2**30
+from tailorbird.training.devices import GIB, DevicePeak, free_gib, is_gpu, used_gib
 
 
 class Flops:
@@ -51,18 +47,15 @@ class MemoryMeter:
     """Peak memory above what was in use before: the resident set, or the allocator's peak on CUDA. In GiB."""
 
     def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
-        self._process = psutil.Process(os.getpid())
-        if self._cuda:
-            torch.cuda.reset_peak_memory_stats()
+        self._device = device
+        self._highest = DevicePeak(device) if is_gpu(device) else None
         #: The least that was in use when the meter was made, and before any pass.
         self.start = self.now()
         self._peak = 0.0
 
     def now(self) -> float:
         """Memory in use."""
-        used: int = torch.cuda.memory_allocated() if self._cuda else self._process.memory_info().rss
-        return used / GIB
+        return used_gib(self._device)
 
     def begin(self) -> None:
         """To be called before a pass: what earlier work of this process held may be given back as late as that."""
@@ -70,7 +63,7 @@ class MemoryMeter:
 
     def sample(self) -> None:
         """Looks: to be called where much is held, between a forward and its backward pass."""
-        self._peak = max(self._peak, torch.cuda.max_memory_allocated() / GIB if self._cuda else self.now())
+        self._peak = max(self._peak, self._highest.gib if self._highest is not None else self.now())
 
     @property
     def peak(self) -> float:
@@ -78,27 +71,8 @@ class MemoryMeter:
         return max(0.0, self._peak - self.start)
 
 
-_CGROUP = Path("/sys/fs/cgroup")
 #: Share of the free memory that a pass may take; the rest is for what a prediction misses.
 _SHARE = 0.85
-
-
-def free_gib(device: torch.device) -> float:
-    """GiB that this process may still take: of the device, or of the machine and its container."""
-    if device.type == "cuda":
-        held_back = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return float(torch.cuda.mem_get_info(device)[0] + held_back) / GIB
-    return min(float(psutil.virtual_memory().available), _left_in_container()) / GIB
-
-
-def _left_in_container() -> float:
-    limit = _CGROUP / "memory.max"
-    text = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
-    if not text.isdecimal():
-        return float("inf")
-    held = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
-    stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines())
-    return float(int(text) - held + int(stat.get("inactive_file", 0)))
 
 
 def predicted_gib_per_token(model: Any, dtype: torch.dtype) -> float:
@@ -126,7 +100,7 @@ class MemoryWatch:
         if tokens <= self._largest:
             return True
         free = free_gib(self._device)
-        if self._device.type == "cpu":
+        if not is_gpu(self._device):
             free += max(0.0, self._meter.now() - self._meter.start)
         return tokens * self._per_token <= _SHARE * free
 

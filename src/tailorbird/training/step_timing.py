@@ -18,11 +18,11 @@ from tailorbird.domain.timing import Calibration, TimedPass
 from tailorbird.ports.trainer import TrainingJob
 from tailorbird.system.clock import SystemClock
 from tailorbird.system.files import digest_file, private_folder
-from tailorbird.system.peak_memory import PeakMemory, resident_gib
 from tailorbird.training.batches import Batches
 from tailorbird.training.checkpoints import write_tensors
+from tailorbird.training.devices import DevicePeak, is_gpu, pick_device, used_gib, wait_for
 from tailorbird.training.methods import Learner, method_named
-from tailorbird.training.network import TYPES, Network, pick_device
+from tailorbird.training.network import TYPES, Network
 from tailorbird.training.optimiser import Optimiser
 from tailorbird.training.thread_clocks import Barriers, ClockReading, read, ready_here, threads
 from tailorbird.training.tokenization import RowTokenizer, TokenizedRow
@@ -40,7 +40,7 @@ class Stopwatch:
     """
 
     def __init__(self, device: torch.device, efficiency: float = 0.0) -> None:
-        self._gpu = device.type == "cuda"
+        self._gpu = is_gpu(device)
         self._given = efficiency or EFFICIENCY
         self._barriers = Barriers(device)
         self.loaded = False
@@ -105,7 +105,7 @@ def calibrate(job: TrainingJob, machine: str, efficiency: float) -> Calibration:
 
 
 def _calibrated(job: TrainingJob, machine: str, watch: Stopwatch) -> Calibration:
-    process_gb, made = resident_gib(), list[tuple[Network, Optimiser, int]]()
+    process_gb, made = used_gib(pick_device()), list[tuple[Network, Optimiser, int]]()
     read_seconds = watch.once(lambda: made.append(_ready(job)))
     network, optimiser, trained = made[0]
     rows = RowTokenizer(job.base, thinking=job.prompt.thinking).encode(job.prompt, job.train)
@@ -114,13 +114,13 @@ def _calibrated(job: TrainingJob, machine: str, watch: Stopwatch) -> Calibration
     shorter = longest[: max(1, len(longest) // _SHORTER)]
     # The first step makes the moments and chooses kernels.
     _pass(network, shorter)
-    first_update = watch.once(lambda: optimiser.update(0.0))
-    held_gb = resident_gib()
+    first_update = watch.once(lambda: _update(network, optimiser))
+    held_gb = used_gib(network.device)
     passes = [_timed(network, optimiser, part, watch) for part in ((shorter, longest) if len(longest) > 1 else (longest,))]
     watch.learn(lambda: _pass(network, shorter), passes[0].seconds)
     optimiser.forget_gradients()
     _pass(network, shorter)
-    update = watch.once(lambda: optimiser.update(0.0))
+    update = watch.once(lambda: _update(network, optimiser))
     return Calibration(
         machine=machine,
         base_model=job.base_digest,
@@ -152,15 +152,15 @@ def _ready(job: TrainingJob) -> tuple[Network, Optimiser, int]:
 
 def _timed(network: Network, optimiser: Optimiser, rows: Sequence[TokenizedRow], watch: Stopwatch) -> TimedPass:
     packed = network.pack(rows)
-    mark = PeakMemory()
+    mark = DevicePeak(network.device)
 
     def both() -> None:
         _pass(network, rows)
-        _wait(network)
+        wait_for(network.device)
 
     def forward() -> None:
         network.answer_losses(packed)
-        _wait(network)
+        wait_for(network.device)
 
     return TimedPass(
         tokens=packed.tokens,
@@ -168,21 +168,18 @@ def _timed(network: Network, optimiser: Optimiser, rows: Sequence[TokenizedRow],
         answers=packed.loss_tokens,
         seconds=watch.least(both, after=optimiser.forget_gradients),
         forward_seconds=watch.least(forward),
-        peak_gb=_peak(network, mark),
+        peak_gb=mark.gib,
     )
+
+
+def _update(network: Network, optimiser: Optimiser) -> None:
+    wait_for(network.device)
+    optimiser.update(0.0)
+    wait_for(network.device)
 
 
 def _pass(network: Network, rows: Sequence[TokenizedRow]) -> None:
     torch.autograd.backward(network.loss_sum(network.pack(rows)))
-
-
-def _peak(network: Network, mark: PeakMemory) -> float:
-    return torch.cuda.max_memory_allocated() / 2**30 if network.device.type == "cuda" else mark.gib
-
-
-def _wait(network: Network) -> None:
-    if network.device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def _written_mb_s(folder: Path, watch: Stopwatch) -> float:

@@ -25,6 +25,8 @@ from pathlib import Path
 
 import torch
 
+from tailorbird.training.devices import is_gpu
+
 #: Threads that stood ready for more than this share of the time were kept from the cores by others, where others took this share of them.
 LOADED = 0.05
 #: Seconds of cores below which what others took cannot be told: it is counted in ticks of a hundredth.
@@ -68,7 +70,7 @@ class Laps:
     """The time of something long, lap by lap. On a GPU, which is waited for, nothing is kept from the cores."""
 
     def __init__(self, device: torch.device) -> None:
-        self._gpu = device.type == "cuda"
+        self._gpu = is_gpu(device)
         self._last = _now()
 
     def lap(self) -> ClockReading:

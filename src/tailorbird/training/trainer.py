@@ -27,18 +27,18 @@ from tailorbird.system.peak_memory import PeakMemory, resident_gib
 from tailorbird.training.architecture import context_of
 from tailorbird.training.checkpoints import CheckpointOrigin, Checkpoints, LoopState
 from tailorbird.training.code_fingerprint import code_digest, versions
+from tailorbird.training.devices import free_gib, gpu_count, gpu_name, pick_device
 from tailorbird.training.label_encoder import tune as tune_labels
 from tailorbird.training.loop import Loop, TrainingCourse
 from tailorbird.training.machine_benchmark import cpu_capability, measure_machine
 from tailorbird.training.merge_export import merge
 from tailorbird.training.methods import Learner, Method, method_named
-from tailorbird.training.network import TYPES, Network, pick_device, row_layout
+from tailorbird.training.network import TYPES, Network, row_layout
 from tailorbird.training.optimiser import Optimiser
 from tailorbird.training.preflight import check_job, check_lengths, check_packing, examine, held_gib
 from tailorbird.training.process_group import ProcessGroup, Sharding, is_divided
 from tailorbird.training.process_launch import train_together
 from tailorbird.training.ranking import tune as tune_ranking
-from tailorbird.training.resource_meter import free_gib
 from tailorbird.training.step_timing import calibrate
 from tailorbird.training.thread_clocks import threads
 from tailorbird.training.tokenization import RowTokenizer
@@ -60,7 +60,7 @@ class TorchTrainer:
         ``target_unknown``, ``lora_missing``, ``loss_not_finite``, ``workspace_unwritable``), ModelInvalid, Conflict
         (``checkpoint_foreign``, ``checkpoint_damaged``) and Exhausted (``memory``, ``disk_full``).
         """
-        processes = self._processes or torch.cuda.device_count()
+        processes = self._processes or gpu_count()
         if processes > 1:
             return train_together(job, report, processes, self._sharding)
         try:
@@ -87,8 +87,8 @@ class TorchTrainer:
             {
                 "job": fingerprint(job.model_copy(update={"settings": settings, "snapshot": ""})),
                 "code": code_digest(),
-                "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} {cpu_capability()}",
-                "processes": self._processes or torch.cuda.device_count(),
+                "device": gpu_name(device) or f"{platform.machine()} {cpu_capability()}",
+                "processes": self._processes or gpu_count(),
                 "sharding": self._sharding,
                 "threads": job.settings.threads or torch.get_num_threads(),
             }
@@ -284,7 +284,7 @@ def _environment(job: TrainingJob, network: Network) -> dict[str, str]:
             "code": code_digest(),
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "device": torch.cuda.get_device_name(network.device) if network.device.type == "cuda" else platform.machine(),
+            "device": gpu_name(network.device) or platform.machine(),
             "processes": f"{network.team.size}{', weights divided' if network.divided else ''}",
             "threads": str(torch.get_num_threads()),
             "cores": str(os.cpu_count()),

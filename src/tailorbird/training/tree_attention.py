@@ -17,6 +17,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from tailorbird.training.devices import is_gpu
+
 #: The name under which transformers finds this attention.
 TREE_ATTENTION = "tailorbird_tree"
 
@@ -281,7 +283,7 @@ def tree_attention(
     scale = options.get("scaling") or query.shape[-1] ** -0.5
     # Under autocast, rotation leaves queries and keys in fp32.
     q_THD, k_TGD, v_TGD = (x[0].transpose(0, 1).to(tree.dtype) for x in (query, key, value))
-    if query.device.type == "cpu":
+    if not is_gpu(query.device):
         return _attend(q_THD, k_TGD, v_TGD, tree, scale)[None], None
     return torch.cat([_stock(block, q_THD, k_TGD, v_TGD, scale) for block in tree.blocks])[None], None
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from transformers.activations import ACT2FN
 
+from tailorbird.inference.devices import is_gpu
 from tailorbird.inference.forward.batch import Batch
 from tailorbird.inference.forward.lazy_memory import lazy_zeros
 from tailorbird.inference.forward.weights import GROUPS, Changes, joined, linear_shapes, rotary_tables
@@ -128,7 +129,7 @@ class TorchForward(WrittenOutForward):
         """Room for the keys and values of ``blocks`` blocks (layers, 2, slots, H, D)."""
         _, heads, size = self._heads
         shape = (self.layers, 2, blocks * BLOCK, heads, size)
-        if self._device.type == "cpu":
+        if not is_gpu(self._device):
             return lazy_zeros(*shape, dtype=self._dtype)
         return torch.zeros(shape, dtype=self._dtype, device=self._device)
 

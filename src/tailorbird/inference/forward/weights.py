@@ -12,13 +12,12 @@ import transformers
 
 from tailorbird import __version__
 from tailorbird.domain.errors import InvalidInput
+from tailorbird.inference.devices import is_bf16_fast, pick_device
 from tailorbird.inference.forward.adapter_files import adapter_config, adapter_tensors, refused_adapter
 
 Precision = Literal["auto", "bf16", "fp32", "int8"]
 #: What is computed in; ``int8`` holds the weights of linear layers in eight bits and computes in bf16.
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "int8": torch.bfloat16}
-#: Instructions that multiply bf16 matrices at more than the rate of fp32 ones.
-_FAST_BF16 = ("avx512_bf16", "amx_bf16")
 
 
 class Placement(NamedTuple):
@@ -36,18 +35,11 @@ class Placement(NamedTuple):
 
 def place(wish: Precision) -> Placement:
     """``wish`` as a placement; ``auto`` is bf16 where the device multiplies it faster than fp32."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    asked = ("bf16" if _fast_bf16(device) else "fp32") if wish == "auto" else wish
+    device = pick_device()
+    asked = ("bf16" if is_bf16_fast(device) else "fp32") if wish == "auto" else wish
     if asked not in _DTYPES:
         raise InvalidInput(f"there is no precision {asked!r}", "set engine_precision to bf16, fp32, int8 or auto", code="precision")
     return Placement(asked, _DTYPES[asked], device)
-
-
-def _fast_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name) for name in _FAST_BF16)
 
 
 def fingerprint(placement: Placement) -> str:

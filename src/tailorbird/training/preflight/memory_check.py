@@ -20,10 +20,10 @@ from transformers import AutoConfig
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
 from tailorbird.domain.preflight import PreflightFinding
 from tailorbird.training.batches import divide, packed_tokens
+from tailorbird.training.devices import GIB, free_gib, is_gpu, pick_device
 from tailorbird.training.forward_proof import proof_of
-from tailorbird.training.network import layout_within, pick_device
+from tailorbird.training.network import layout_within
 from tailorbird.training.preflight.context import PreflightContext, blocking, warning
-from tailorbird.training.resource_meter import GIB, free_gib
 from tailorbird.training.tokenization import TokenizedRow
 
 #: What allocators and copies take, as multiples of the formula. Measured on two CPU cores: LoRA on 135 M weights, 1.3 GiB above the model.
@@ -40,7 +40,7 @@ NF4_BYTES = 0.516
 def fits(subject: PreflightContext) -> tuple[list[PreflightFinding], dict[str, float]]:
     """Blocking where one longest row does not fit; a warning where only the longest pack does not: it will be divided."""
     device = pick_device()
-    slack = _CPU_SLACK if device.type == "cpu" else _GPU_SLACK
+    slack = _GPU_SLACK if is_gpu(device) else _CPU_SLACK
     needed, longest = _Needed(subject, slack), max(len(row.ids) for row in subject.rows)
     needs, alone, free = needed.largest_pass(), max(needed.of([row]) for row in subject.rows), free_gib(device)
     measured = {"memory_needed_gib": round(needs, 2), "memory_free_gib": round(free, 2)}

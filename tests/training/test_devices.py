@@ -1,0 +1,140 @@
+"""Training on a GPU: the same losses as on a processor, in every method, on a simulated GPU here and on a real one by ``make gpu``."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from support.machines import MACHINES, gpu_of, without_gpu
+from support.model_families import write_family
+from support.simulated_gpu import FREE, NAME, TOTAL, GpuTensor, simulated_gpu
+from support.training_families import job_of
+from tailorbird.domain.run import TrainingProgress
+from tailorbird.ports.trainer import TrainedModel, TrainingJob
+from tailorbird.training import open_trainer
+from tailorbird.training.devices import DevicePeak, free_gib, gpu_names, memory_bytes, pick_device, used_gib
+from tailorbird.training.resource_meter import MemoryMeter, MemoryWatch
+
+#: PEFT asks transformers by an old name.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+
+#: Packed behind a shared prompt, windows, capped logits, sinks and experts, states that run: what computes rows in a way of its own.
+FAMILIES = ["llama", "qwen3", "mistral", "gemma2", "gpt_oss", "falcon_h1"]
+
+
+def trained(job: TrainingJob) -> TrainedModel:
+    return open_trainer().train(job, lambda _: None)
+
+
+def here(job: TrainingJob) -> TrainedModel:
+    """The same job on the processor."""
+    with without_gpu():
+        return trained(job.model_copy(update={"workspace": job.workspace.with_name("here")}))
+
+
+def weights(model: TrainedModel) -> dict[str, torch.Tensor]:
+    return {name: tensor for path in model.folder.glob("*.safetensors") for name, tensor in load_file(path).items()}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize(
+    ("family", "method"), [*((family, "lora") for family in FAMILIES), ("qwen3", "full"), ("gemma2", "full"), ("qwen3", "qlora")]
+)
+def test_losses_and_weights_are_those_of_the_processor(machine: str, family: str, method: str, tmp_path: Path) -> None:
+    job = job_of(write_family(tmp_path / "base", family), tmp_path / "work", method)
+    expected = here(job)
+    with gpu_of(machine):
+        found = trained(job)
+        name = gpu_names()[0]
+    assert found.report.environment["device"] == name
+    assert found.report.environment["pass"].startswith("transformers")
+    near = 2e-2 if method == "qlora" else 2e-4
+    assert [line.loss for line in found.report.history] == pytest.approx([line.loss for line in expected.report.history], rel=near)
+    assert weights(found).keys() == weights(expected).keys()
+    for name, tensor in weights(found).items():
+        assert tensor.device.type == "cpu"
+        assert float((tensor - weights(expected)[name]).abs().max()) < 50 * near, name
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("method", ["lora", "full", "qlora"])
+def test_bf16_learns(machine: str, method: str, tmp_path: Path) -> None:
+    job = job_of(write_family(tmp_path / "base", "qwen3"), tmp_path / "work", method)
+    job = job.model_copy(update={"settings": job.settings.model_copy(update={"precision": "bf16", "epochs": 4})})
+    with gpu_of(machine):
+        report = trained(job).report
+    assert report.environment["precision"] == "bf16"
+    assert report.best_held_out_loss < report.first_held_out_loss
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_an_interrupted_training_goes_on_from_its_checkpoint(machine: str, tmp_path: Path) -> None:
+    def interrupt(line: TrainingProgress) -> None:
+        if line.step == 1:
+            raise KeyboardInterrupt
+
+    job = job_of(write_family(tmp_path / "base", "qwen3"), tmp_path / "work")
+    with gpu_of(machine):
+        whole = trained(job.model_copy(update={"workspace": tmp_path / "whole"}))
+        with contextlib.suppress(KeyboardInterrupt):
+            open_trainer().train(job, interrupt)
+        again = trained(job)
+    assert [line.step for line in again.report.history] == [line.step for line in whole.report.history]
+    for name, tensor in weights(again).items():
+        assert torch.allclose(tensor, weights(whole)[name], atol=1e-6), name
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_the_machine_is_measured_the_job_timed_and_examined(machine: str, tmp_path: Path) -> None:
+    job = job_of(write_family(tmp_path / "base", "qwen3"), tmp_path / "work")
+    with gpu_of(machine):
+        measured = open_trainer().measure_machine()
+        assert measured.gpus == gpu_names()
+        assert measured.memory_gb == pytest.approx(memory_bytes(pick_device()) / 2**30, rel=0.01)
+        assert measured.fast_bf16 is torch.cuda.is_bf16_supported(including_emulation=False)
+        timed = open_trainer().calibrate(job, "digest")
+        assert timed.passes[-1].seconds > 0
+        assert timed.passes[-1].peak_gb >= timed.held_gb > 0
+        examined = open_trainer().examine(job)
+    assert examined.measured["memory_free_gib"] > 0
+    assert not [found.code for found in examined.findings if found.severity == "blocking"]
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_memory_is_that_of_the_device(machine: str) -> None:
+    with gpu_of(machine):
+        device = pick_device()
+        meter, peak = MemoryMeter(device), DevicePeak(device)
+        held = torch.ones(1 << 20, device=device)
+        meter.begin()
+        meter.sample()
+        assert 0 < used_gib(device) <= peak.gib <= memory_bytes(device) / 2**30
+        assert 0 < free_gib(device) <= memory_bytes(device) / 2**30
+        assert meter.peak >= 0
+        assert MemoryWatch(device, 1e-9, meter).fits(held.numel())
+        assert not MemoryWatch(device, 1.0, meter).fits(10**6)
+
+
+def test_the_simulated_gpu_refuses_what_a_gpu_refuses() -> None:
+    with simulated_gpu() as moved:
+        there = torch.zeros(3, 4, device="cuda")
+        with pytest.raises(RuntimeError, match="two devices"):
+            there @ torch.ones(4, 2)
+        with pytest.raises(TypeError, match="numpy"):
+            there.numpy()
+        layer = torch.nn.Linear(4, 2).to("cuda")
+        out = layer(there).sum()
+        torch.autograd.backward(out)
+        assert isinstance(layer.weight.grad, GpuTensor)
+        assert there.cpu().numpy().shape == (3, 4)
+        assert torch.ones(2).to(there.device).is_cuda
+    assert moved["to GPU"] == 1
+    assert moved["to CPU"] == 1
+    assert (NAME, FREE < TOTAL) == ("Simulated GPU", True)
+    assert not torch.cuda.is_available() or not isinstance(torch.zeros(1, device="cuda"), GpuTensor)
+    assert math.isfinite(float(out.held if isinstance(out, GpuTensor) else out))
