@@ -10,6 +10,7 @@ import pytest
 
 from support.api import ask
 from support.serving import LABELS, House
+from support.tools import TOOLS
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.objective import TaskKind
 
@@ -86,6 +87,85 @@ def test_the_events_of_a_stream_are_openais_in_order_and_numbered(house: House) 
     assert told[-1]["response"]["usage"]["output_tokens"] == 5
     (row,) = house.rows()
     assert (row.outcome, row.completion_tokens) == ("ok", 5)
+
+
+FLAT = [{"type": "function", **tool["function"], "strict": False} for tool in TOOLS]
+
+
+def test_a_call_is_an_item_of_its_own(house: House) -> None:
+    house.point("routing", house.release(task=TaskKind.GENERATE))
+    body = asked(house, input="please get_order 7", tools=FLAT).json()
+    (item,) = body["output"]
+    assert (item["type"], item["name"], item["status"], body["status"]) == ("function_call", "get_order", "completed", "completed")
+    assert json.loads(item["arguments"]) == {"text": "please get_order 7"}
+    assert (body["tools"], body["tool_choice"], body["parallel_tool_calls"]) == (FLAT, "auto", True)
+
+
+def test_the_result_of_a_call_is_sent_back_with_the_call_as_it_came(house: House) -> None:
+    house.point("routing", house.release(task=TaskKind.GENERATE))
+    first = {"role": "user", "content": "please get_order 7"}
+    made = asked(house, input=[first], tools=FLAT).json()["output"]
+    result = {"type": "function_call_output", "call_id": made[0]["call_id"], "output": [{"type": "input_text", "text": "sent on Monday"}]}
+    body = asked(house, input=[first, *made, result], tools=FLAT, instructions="Be brief.").json()
+    assert body["output"][0]["content"][0]["text"].endswith("SENT ON MONDAY")
+
+
+def test_the_events_of_a_call_are_openais(house: House) -> None:
+    house.point("routing", house.release(task=TaskKind.GENERATE))
+    response = asked(house, input="please get_order 7", tools=FLAT, stream=True)
+    told = [json.loads(block.split("\n")[1].removeprefix("data: ")) for block in response.text.split("\n\n") if block]
+    assert [event["sequence_number"] for event in told] == list(range(len(told)))
+    assert [event["type"].removeprefix("response.") for event in told] == [
+        "created",
+        "in_progress",
+        "output_item.added",
+        "function_call_arguments.delta",
+        "function_call_arguments.done",
+        "output_item.done",
+        "completed",
+    ]
+    (item,) = told[-1]["response"]["output"]
+    assert told[-2]["item"] == item
+    assert told[3]["delta"] == told[4]["arguments"] == item["arguments"]
+    assert told[2]["item"] == item | {"arguments": "", "status": "in_progress"}
+
+
+@pytest.mark.parametrize(
+    ("choice", "called"),
+    [("auto", None), ("none", None), ("required", "get_invoice"), ({"type": "function", "name": "get_order"}, "get_order")],
+)
+def test_the_choice_of_a_function_is_kept_to(house: House, choice: Any, called: str | None) -> None:
+    house.point("routing", house.release(task=TaskKind.GENERATE))
+    body = asked(house, input="hello", tools=FLAT, tool_choice=choice).json()
+    assert [item["name"] for item in body["output"] if item["type"] == "function_call"] == ([called] if called else [])
+    assert body["tool_choice"] == choice
+
+
+@pytest.mark.parametrize(("parallel", "count"), [(False, 1), (True, 2), (None, 2)])
+def test_several_calls_or_one(house: House, parallel: bool | None, count: int) -> None:
+    house.point("routing", house.release(task=TaskKind.GENERATE))
+    body = asked(house, input="get_order and get_invoice", tools=FLAT, parallel_tool_calls=parallel).json()
+    assert [item["type"] for item in body["output"]] == ["function_call"] * count
+    assert len({item["call_id"] for item in body["output"]}) == count
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"tools": [{"type": "function", "name": "<|im_end|>"}]}, "tools"),
+        ({"tools": FLAT, "tool_choice": {"type": "function", "name": "other"}}, None),
+        ({"tool_choice": "required"}, None),
+        ({"input": [{"type": "function_call_output", "call_id": "x", "output": "y"}]}, None),
+        ({"input": [{"role": "user", "content": "a"}, {"type": "function_call", "call_id": "x", "name": "f", "arguments": "{"}]}, None),
+        ({"tools": FLAT, "text": {"format": {"type": "json_object"}}}, None),
+    ],
+)
+def test_tools_that_cannot_be_used_are_refused(house: House, body: dict[str, Any], param: str | None) -> None:
+    house.point("routing", house.release(task=TaskKind.GENERATE))
+    answer = asked(house, **body)
+    assert answer.status_code == 400, answer.text
+    if param is not None:
+        assert str(answer.json()["error"]["param"]).startswith(param)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,14 @@ def test_the_choice_of_a_tool_is_kept_to(talks: House, choice: Any, called: str 
     assert [each["function"]["name"] for each in message.get("tool_calls", [])] == ([called] if called else [])
 
 
+@pytest.mark.parametrize(("parallel", "count"), [(False, 1), (True, 2), (None, 2)])
+def test_one_call_at_a_time_where_it_is_asked_for(talks: House, parallel: bool | None, count: int) -> None:
+    asked = OFFER | {"messages": [{"role": "user", "content": "get_order and get_invoice"}], "parallel_tool_calls": parallel}
+    for body in (post(talks, asked).json()["choices"][0]["message"], events(post(talks, asked | {"stream": True}))):
+        deltas = [body] if isinstance(body, dict) else [chunk["choices"][0]["delta"] for chunk in body[:-1]]
+        assert sum(len(delta.get("tool_calls", [])) for delta in deltas) == count
+
+
 def test_definitions_and_calls_count_as_read(talks: House) -> None:
     talks_long = OFFER | {"tools": [{"type": "function", "function": {"name": "get_order", "description": "word " * 4000}}]}
     assert post(talks, talks_long).json()["choices"][0]["finish_reason"] == "tool_calls"

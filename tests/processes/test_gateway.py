@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import openai
@@ -12,6 +13,7 @@ import pytest
 
 from support.processes import ASK, CHAT, Live, live, wait_until
 from support.serving import LABELS, House
+from support.tools import TOOLS
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.objective import TaskKind
 from tailorbird.testing import MemoryEngine
@@ -53,6 +55,39 @@ def test_the_stock_client_is_at_home(house: House) -> None:
         assert refused.value.param == "n"
         with pytest.raises(openai.AuthenticationError):
             client.with_options(api_key="sk-wrong").models.list()
+
+
+def test_the_stock_client_offers_tools_and_sends_results_back(house: House) -> None:
+    house.point("writer", house.release(task=TaskKind.GENERATE))
+    asked: Any = {"model": "acme/writer", "tools": TOOLS}
+    turns: list[Any] = [{"role": "user", "content": "please get_order 7"}]
+    with live(house) as served, client_of(served) as client:
+        said = client.chat.completions.create(messages=turns, **asked).choices[0]
+        assert (said.finish_reason, said.message.content) == ("tool_calls", None)
+        (made,) = said.message.tool_calls or ()
+        result = {"role": "tool", "tool_call_id": made.id, "content": "sent on Monday"}
+        told = client.chat.completions.create(messages=[*turns, said.message, result], **asked).choices[0]
+        assert (told.message.content or "").endswith("SENT ON MONDAY")
+        with client.chat.completions.stream(messages=turns, **asked) as stream:
+            (streamed,) = stream.get_final_completion().choices[0].message.tool_calls or ()
+        assert (streamed.function.name, streamed.function.arguments) == ("get_order", '{"text": "please get_order 7"}')
+
+
+def test_the_stock_client_offers_tools_in_the_newer_form(house: House) -> None:
+    house.point("writer", house.release(task=TaskKind.GENERATE))
+    asked: Any = {"model": "acme/writer", "tools": [{"type": "function", **tool["function"], "strict": False} for tool in TOOLS]}
+    turns: list[Any] = [{"role": "user", "content": "please get_order 7"}]
+    with live(house) as served, client_of(served) as client:
+        first = client.responses.create(input=turns, **asked)
+        (made,) = first.output
+        assert made.type == "function_call"
+        result = {"type": "function_call_output", "call_id": made.call_id, "output": "sent on Monday"}
+        assert client.responses.create(input=[*turns, made, result], **asked).output_text.endswith("SENT ON MONDAY")
+        with client.responses.stream(input=turns, **asked) as stream:
+            kinds = [event.type for event in stream]
+            (item,) = stream.get_final_response().output
+        assert "response.function_call_arguments.done" in kinds
+        assert (item.type, item.arguments) == ("function_call", '{"text": "please get_order 7"}')
 
 
 def test_a_stream_that_is_hung_up_stops_and_leaves_a_row(house: House) -> None:

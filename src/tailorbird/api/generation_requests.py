@@ -1,4 +1,4 @@
-"""Request bodies of the chat completions, completions and responses endpoints."""
+"""Request bodies of the chat completions and completions endpoints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pydantic import Field, model_validator
 
 from tailorbird.api.request_base import NEUTRAL, ParameterRules, RequestBase, StrictModel
 from tailorbird.api.tool_requests import SaidCalls, ToolChoice, ToolDefinitions, choice_of, offering
-from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.text.tool_calls import tool_calls
 
@@ -26,7 +25,7 @@ CHAT_PARAMETERS = ParameterRules(
         "reasoning_effort": (None, "none"),
         "verbosity": (None, "medium"),
     },
-    harmless=frozenset({"store", "service_tier", "prompt_cache_key", "prompt_cache_retention", "parallel_tool_calls", "prediction"}),
+    harmless=frozenset({"store", "service_tier", "prompt_cache_key", "prompt_cache_retention", "prediction"}),
 )
 
 
@@ -102,7 +101,7 @@ class ResponseFormat(StrictModel):
         return "{}" if self.type == "json_object" else None
 
 
-class _AttributedRequest(RequestBase):
+class AttributedRequest(RequestBase):
     """A request with OpenAI's newer fields for its user and its metadata. ``safety_identifier`` keeps a user on one arm as ``user`` does;
     ``channel`` and ``language`` in ``metadata`` divide reports."""
 
@@ -120,7 +119,7 @@ class _AttributedRequest(RequestBase):
         return self.safety_identifier or self.user
 
 
-class ChatBody(_AttributedRequest):
+class ChatBody(AttributedRequest):
     """A chat completion request, as far as it is honoured."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)]
@@ -130,6 +129,7 @@ class ChatBody(_AttributedRequest):
     response_format: ResponseFormat | None = None
     tools: ToolDefinitions | None = None
     tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
 
     example: ClassVar[str] = '{"model": ..., "messages": [...]}'
 
@@ -159,7 +159,8 @@ class ChatBody(_AttributedRequest):
         schema = self.response_format.as_text if self.response_format else None
         asked = (self.top_logprobs or 0) if self.logprobs else None
         choice = choice_of(self.tool_choice, self.tools)
-        return super().sampling.model_copy(update={"logprobs": asked, "json_schema": schema, "tool_choice": choice})
+        wanted = {"logprobs": asked, "json_schema": schema, "tool_choice": choice, "one_call": self.parallel_tool_calls is False}
+        return super().sampling.model_copy(update=wanted)
 
     @property
     def token_limit(self) -> int | None:
@@ -197,133 +198,3 @@ class CompletionBody(RequestBase):
 def parse_completion(body: bytes) -> CompletionBody:
     """Reads a body. Raises InvalidInput (400): not JSON, a parameter that is wrong, unknown, or not honoured."""
     return COMPLETION_PARAMETERS.parse(CompletionBody, body)
-
-
-#: Parameters that ask for something to be kept or gone on with, and the values of each that do not.
-_OF_STATE: Mapping[str, tuple[Any, ...]] = {
-    "previous_response_id": (None,),
-    "conversation": (None,),
-    "background": (None, False),
-    "store": (None, False),
-}
-
-
-class _Stateless(ParameterRules):
-    """Refuses what needs state, and says so."""
-
-    def _asks_nothing(self, name: str, value: Any) -> bool:
-        if name in _OF_STATE and not any(value == nothing and type(value) is type(nothing) for nothing in _OF_STATE[name]):
-            raise InvalidInput(
-                f"{name} needs state, and this server keeps no responses",
-                f"leave {name} out, and send the whole conversation as input",
-                code="stateless",
-                param=name,
-            )
-        return super()._asks_nothing(name, value)
-
-
-RESPONSE_PARAMETERS = _Stateless(
-    neutral={
-        **_OF_STATE,
-        "tools": (None, []),
-        "tool_choice": (None, "none", "auto"),
-        "max_tool_calls": (None,),
-        "reasoning": (None, {}, {"effort": None}, {"effort": "none"}),
-        "include": (None, []),
-        "prompt": (None,),
-        "truncation": (None, "disabled"),
-        "top_logprobs": (None, 0),
-        "context_management": (None,),
-    },
-    harmless=frozenset({"parallel_tool_calls", "service_tier", "prompt_cache_key", "prompt_cache_retention"}),
-)
-
-
-class ContentPart(StrictModel):
-    """A part of a message; only text is understood. What an answer brought with it may be sent back."""
-
-    type: Literal["input_text", "output_text", "text"]
-    text: str
-    annotations: list[Any] | None = Field(default=None, max_length=0)
-    logprobs: list[Any] | None = None
-
-
-class InputMessage(StrictModel):
-    """A message of the conversation, in the form in which it is written or in that in which it was answered."""
-
-    type: Literal["message"] = "message"
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[ContentPart], Field(fail_fast=True)]
-    id: str | None = None
-    status: Literal["in_progress", "completed", "incomplete"] | None = None
-    phase: str | None = None
-
-    def as_message(self) -> Message:
-        """The message in our words: ``developer`` is ``system``, parts are joined."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return Message(role="system" if self.role == "developer" else self.role, content=text)
-
-
-class TextFormat(StrictModel):
-    """Text, any JSON object, or JSON that fits a schema; ``strict`` changes nothing: it always is."""
-
-    type: Literal["text", "json_object", "json_schema"]
-    name: Annotated[str, Field(max_length=64)] = ""
-    description: str | None = None
-    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
-    strict: bool | None = None
-
-    @model_validator(mode="after")
-    def _has_its_schema(self) -> TextFormat:
-        if (self.type == "json_schema") != (self.schema_ is not None):
-            raise ValueError("schema goes with the type json_schema, and with no other")
-        return self
-
-    @property
-    def as_text(self) -> str | None:
-        """The schema as the engine takes it; None for text."""
-        if self.schema_ is not None:
-            return json.dumps(self.schema_, ensure_ascii=False)
-        return "{}" if self.type == "json_object" else None
-
-
-class TextOptions(StrictModel):
-    """How the text is to be."""
-
-    format: TextFormat | None = None
-    verbosity: Literal["medium"] | None = None
-
-
-class ResponseBody(_AttributedRequest):
-    """A request for a response, as far as it is honoured."""
-
-    input: Annotated[str, Field(min_length=1)] | Annotated[list[InputMessage], Field(min_length=1, fail_fast=True)]
-    instructions: str | None = None
-    max_output_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    text: TextOptions | None = None
-
-    example: ClassVar[str] = '{"model": ..., "input": "..."}'
-    form: ClassVar[str] = "text.format"
-
-    @property
-    def conversations(self) -> tuple[tuple[Message, ...], ...]:
-        """One conversation: the instructions, then the messages in our words."""
-        told = (Message(role="system", content=self.instructions),) if self.instructions else ()
-        turns = [Message(role="user", content=self.input)] if isinstance(self.input, str) else [one.as_message() for one in self.input]
-        return ((*told, *turns),)
-
-    @property
-    def sampling(self) -> Sampling:
-        """With the form of the answer."""
-        schema = self.text.format.as_text if self.text and self.text.format else None
-        return super().sampling.model_copy(update={"json_schema": schema})
-
-    @property
-    def token_limit(self) -> int | None:
-        """As this form calls it."""
-        return self.max_output_tokens or self.max_tokens
-
-
-def parse_response(body: bytes) -> ResponseBody:
-    """Reads a body. Raises InvalidInput (400): not JSON, a parameter that is wrong, unknown, not honoured, or of state."""
-    return RESPONSE_PARAMETERS.parse(ResponseBody, body)

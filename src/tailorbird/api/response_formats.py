@@ -1,4 +1,4 @@
-"""Answers in OpenAI's response shapes: completions, chat, rankings, embeddings, and the responses API whole or as events."""
+"""Answers in OpenAI's response shapes: completions, chat, rankings and embeddings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 from tailorbird.api.errors import error_body
-from tailorbird.api.generation_requests import ResponseBody
 from tailorbird.api.request_record import RequestRecord
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.ports.engine import TokenChance
@@ -223,112 +222,3 @@ def _chance(chance: TokenChance) -> dict[str, Any]:
 
 def _sse(body: dict[str, Any]) -> str:
     return f"data: {json.dumps(body, ensure_ascii=False, separators=(',', ':'))}\n\n"
-
-
-class ResponsesFormatter:
-    """``response``: one message with one text. Made for one request: events are numbered."""
-
-    def __init__(self, body: ResponseBody) -> None:
-        self._body = body
-        self._number = 0
-        self._pieces: list[AnswerPiece] = []
-
-    def whole(self, account: RequestRecord, arm: TrafficArm, answers: Sequence[Sequence[AnswerPiece]]) -> dict[str, Any]:
-        """A whole answer."""
-        (pieces,) = answers
-        return self._ended(account, arm, pieces)
-
-    def event(self, account: RequestRecord, arm: TrafficArm, index: int, piece: AnswerPiece, *, opening: bool) -> str:
-        """The first piece comes behind the events that open response, message and text."""
-        del index, arm
-        self._pieces.append(piece)
-        told = self._opening(account) if opening else ""
-        if piece.text:
-            told += self._event("response.output_text.delta", **_PLACE, item_id=_item(account), delta=piece.text, logprobs=[])
-        return told
-
-    def ending(self, account: RequestRecord, arm: TrafficArm, *, usage: bool) -> str:
-        """The events that close text, message and response, which always counts the tokens."""
-        del usage
-        text, response = text_of(self._pieces), self._ended(account, arm, self._pieces)
-        (message,) = response["output"]
-        return (
-            self._event("response.output_text.done", **_PLACE, item_id=message["id"], text=text, logprobs=[])
-            + self._event("response.content_part.done", **_PLACE, item_id=message["id"], part=message["content"][0])
-            + self._event("response.output_item.done", output_index=0, item=message)
-            + self._event(f"response.{response['status']}", response=response)
-        )
-
-    def _opening(self, account: RequestRecord) -> str:
-        begun = self._frame(account, "in_progress") | {"output": [], "usage": None}
-        return (
-            self._event("response.created", response=begun)
-            + self._event("response.in_progress", response=begun)
-            + self._event("response.output_item.added", output_index=0, item=_message(account, "in_progress", []))
-            + self._event("response.content_part.added", **_PLACE, item_id=_item(account), part=_part(""))
-        )
-
-    def _ended(self, account: RequestRecord, arm: TrafficArm, pieces: Sequence[AnswerPiece]) -> dict[str, Any]:
-        status = "incomplete" if pieces[-1].finish_reason == "length" else "completed"
-        return self._frame(account, status) | {
-            "output": [_message(account, status, [_part(text_of(pieces))])],
-            "usage": _response_usage(account),
-            "tailorbird": origin_of(arm, pieces[-1]),
-        }
-
-    def _frame(self, account: RequestRecord, status: str) -> dict[str, Any]:
-        body = self._body
-        form = body.text.format if body.text else None
-        return {
-            "id": account.request_id,
-            "object": "response",
-            "created_at": account.created,
-            "status": status,
-            "error": None,
-            "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
-            "instructions": body.instructions,
-            "max_output_tokens": body.token_limit,
-            "metadata": body.metadata or {},
-            "model": account.alias,
-            "parallel_tool_calls": False,
-            "previous_response_id": None,
-            "store": False,
-            "temperature": body.temperature or 0.0,
-            "text": {"format": form.model_dump(by_alias=True, exclude_none=True) if form else {"type": "text"}},
-            "tool_choice": "none",
-            "tools": [],
-            "top_p": body.top_p or 1.0,
-            "truncation": "disabled",
-        }
-
-    def _event(self, kind: str, **fields: Any) -> str:
-        body = {"type": kind, "sequence_number": self._number} | fields
-        self._number += 1
-        return f"event: {kind}\ndata: {json.dumps(body, ensure_ascii=False, separators=(',', ':'))}\n\n"
-
-
-#: Where the only text stands.
-_PLACE = {"output_index": 0, "content_index": 0}
-
-
-def _item(account: RequestRecord) -> str:
-    return f"msg_{account.request_id}"
-
-
-def _part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": []}
-
-
-def _message(account: RequestRecord, status: str, content: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"id": _item(account), "type": "message", "role": "assistant", "status": status, "content": content}
-
-
-def _response_usage(account: RequestRecord) -> dict[str, Any]:
-    read, written = account.prompt_tokens, account.completion_tokens
-    return {
-        "input_tokens": read,
-        "input_tokens_details": {"cached_tokens": account.cached_tokens},
-        "output_tokens": written,
-        "output_tokens_details": {"reasoning_tokens": account.reasoning_tokens},
-        "total_tokens": read + written,
-    }

@@ -194,6 +194,17 @@ class OutputMessage(BaseModel):
     content: list[OutputText]
 
 
+class OutputCall(BaseModel):
+    """A function that the caller is asked to call; the result goes by ``call_id``."""
+
+    id: str
+    type: Literal["function_call"]
+    call_id: str
+    name: str
+    arguments: str
+    status: Literal["completed", "incomplete", "in_progress"]
+
+
 class ResponseUsage(BaseModel):
     """Tokens, as the engine counts them."""
 
@@ -217,13 +228,13 @@ class ModelResponse(BaseModel):
     max_output_tokens: int | None
     metadata: dict[str, Any]
     model: str
-    output: list[OutputMessage]
+    output: list[OutputMessage | OutputCall]
     parallel_tool_calls: bool
     previous_response_id: None
     store: Literal[False]
     temperature: float
     text: dict[str, Any]
-    tool_choice: Literal["none"]
+    tool_choice: str | dict[str, Any]
     tools: list[Any]
     top_p: float
     truncation: Literal["disabled"]

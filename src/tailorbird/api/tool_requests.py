@@ -43,6 +43,11 @@ class NamedChoice(StrictModel):
     type: Literal["function"]
     function: _FunctionName
 
+    @classmethod
+    def named(cls, name: str) -> NamedChoice:
+        """The choice of the function called ``name``."""
+        return cls(type="function", function=_FunctionName(name=name))
+
 
 #: Whether the answer calls a function: never (``none``: none is offered), as the model decides (``auto``), or one in any case.
 ToolChoice = Literal["none", "auto", "required"] | NamedChoice

@@ -10,13 +10,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from tailorbird.api import generation_requests, retrieval_requests
+from tailorbird.api import generation_requests, responses_request, retrieval_requests
 from tailorbird.api.answer_endpoint import AnswerContext, Answers, RouteBehaviour, answer_in
 from tailorbird.api.authentication import Authenticator
 from tailorbird.api.errors import error_answers
 from tailorbird.api.openapi import API_KEY
 from tailorbird.api.request_base import ParameterRules, RequestBase
-from tailorbird.api.response_formats import ChatFormatter, CompletionFormatter, EmbeddingFormatter, RerankFormatter, ResponsesFormatter
+from tailorbird.api.response_formats import ChatFormatter, CompletionFormatter, EmbeddingFormatter, RerankFormatter
 from tailorbird.api.response_schemas import (
     STREAM,
     ChatCompletion,
@@ -27,6 +27,7 @@ from tailorbird.api.response_schemas import (
     Ranking,
     TextCompletion,
 )
+from tailorbird.api.responses_formatter import ResponsesFormatter
 from tailorbird.domain.deployment import Alias
 from tailorbird.domain.identity import Scope
 from tailorbird.serving import AliasRoutes, AnswerService
@@ -86,7 +87,7 @@ def _ranked_as_asked(answering: AnswerService, body: RequestBase) -> Answers:
 
 
 def _response_as_asked(body: RequestBase) -> ResponsesFormatter:
-    assert isinstance(body, generation_requests.ResponseBody)
+    assert isinstance(body, responses_request.ResponseBody)
     return ResponsesFormatter(body)
 
 
@@ -125,14 +126,14 @@ _ENDPOINTS = (
         generation_requests.CompletionBody,
     ),
     _Endpoint(
-        RouteBehaviour("/v1/responses", generation_requests.parse_response, _response_as_asked),
+        RouteBehaviour("/v1/responses", responses_request.parse_response, _response_as_asked),
         "responses.create",
         "Answer in the form of OpenAI's newer API.",
-        "The stateless form of OpenAI's responses: text or messages in, text out, whole or as events. Nothing is kept between "
-        "requests, so that `previous_response_id`, `conversation`, `background` and `store: true` are refused.",
+        "The stateless form of OpenAI's responses: text or messages in, text and calls of functions out, whole or as events. Nothing is "
+        "kept between requests, so that `previous_response_id`, `conversation`, `background` and `store: true` are refused.",
         ModelResponse,
-        generation_requests.RESPONSE_PARAMETERS,
-        generation_requests.ResponseBody,
+        responses_request.RESPONSE_PARAMETERS,
+        responses_request.ResponseBody,
     ),
     _Endpoint(
         RouteBehaviour("/v1/rerank", retrieval_requests.parse_rerank, _documents_as_asked, _ranked_as_asked),

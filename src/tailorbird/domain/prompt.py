@@ -70,7 +70,8 @@ class Sampling(Value):
     """How text is drawn. ``temperature`` 0 is greedy; ``max_tokens`` counts completion tokens; of the likeliest ``top_k`` (0: all) as many
     are drawn from as hold ``top_p`` of the probability. ``logprobs`` asks for log-probabilities, that of the token and of so many of the
     likeliest; ``json_schema`` (as text) allows only what fits it, ``{}`` any JSON object.
-    ``tool_choice``: whether functions on offer are called is up to the model (``auto``), one is (``required``), or the one named."""
+    ``tool_choice``: whether functions on offer are called is up to the model (``auto``), one is (``required``), or the one named. With
+    ``one_call`` an answer calls at most one: the first."""
 
     max_tokens: int = 128
     temperature: float = 0.0
@@ -81,3 +82,4 @@ class Sampling(Value):
     logprobs: int | None = None
     json_schema: str | None = None
     tool_choice: str = Field(default="auto", exclude_if=lambda value: value == "auto")
+    one_call: bool = Field(default=False, exclude_if=lambda value: not value)

@@ -177,7 +177,7 @@ class GenerationJob(LeasedJob):
 def _filter(writing: GenerationFormat) -> ToolCallFilter | None:
     """What takes calls out of an answer, where functions are on offer and the template's calls can be told from the text."""
     parser = writing.chat.tools.parser(writing.tools) if writing.tools else None
-    return None if parser is None else ToolCallFilter(parser, writing.chat.tools.call_marks)
+    return None if parser is None else ToolCallFilter(parser, writing.chat.tools.call_marks, one=writing.drawer.sampling.one_call)
 
 
 #: Rows of logits (one vocabulary each) held at once: few enough that they stay in the processor's cache.

@@ -292,7 +292,8 @@ def _called(prompt: Sequence[Message], sampling: Sampling) -> tuple[ToolCall, ..
     must = {"auto": [], "required": names[:1]}.get(sampling.tool_choice, [sampling.tool_choice])
     said = [name for name in names if name in last.content.split()]
     arguments = arguments_text({"text": last.content})
-    return tuple(ToolCall(id=f"call{place:05d}", name=name, arguments=arguments) for place, name in enumerate(said or must))
+    calls = tuple(ToolCall(id=f"call{place:05d}", name=name, arguments=arguments) for place, name in enumerate(said or must))
+    return calls[:1] if sampling.one_call else calls
 
 
 def _words(text: str) -> list[str]:

@@ -54,6 +54,24 @@ def test_a_call_is_told_and_not_shown(name: str, chats: dict[str, ChatTokenizer]
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_of_several_calls_one_is_told_where_no_more_are_wanted(name: str, chats: dict[str, ChatTokenizer]) -> None:
+    chat = chats[name]
+    parser = chat.tools.parser(TEXT)
+    assert parser is not None
+    two = (CALL, ToolCall(id="call00001", name="get_invoice", arguments='{"id": "8"}'))
+    tokens = written(chat, fold_answer(Message(role="assistant", content="", tool_calls=two)))
+    told = []
+    for one in (False, True):
+        stream = TextStream(chat.tokenizer, (), None, ToolCallFilter(parser, chat.tools.call_marks, one=one))
+        shown = "".join([*map(stream.feed, tokens), stream.finish()])
+        assert not (shown and stream.tool_calls)
+        told.append(stream.tool_calls)
+    # Some templates write one call a turn, so that there is nothing to leave out.
+    assert told[0] in (two, two[:1], ())
+    assert told[1] == told[0][:1]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_words_pass_as_they_come(name: str, chats: dict[str, ChatTokenizer]) -> None:
     chat = chats[name]
     shown, last, calls = streamed(chat, written(chat, "It was sent, [see] the <b>letter</b> {7}."))

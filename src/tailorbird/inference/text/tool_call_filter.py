@@ -10,10 +10,10 @@ from tailorbird.text.tool_call_parser import CallParser
 
 class ToolCallFilter:
     """Passes what an answer says and holds back what its calls may begin with. ``marks`` are control tokens that frame calls: they give no
-    text of their own elsewhere. ``calls`` are known once the answer has ended."""
+    text of their own elsewhere. ``calls`` are known once the answer has ended; of several ``one`` leaves the first."""
 
-    def __init__(self, parser: CallParser, marks: Mapping[int, str]) -> None:
-        self._parser, self._marks = parser, marks
+    def __init__(self, parser: CallParser, marks: Mapping[int, str], *, one: bool = False) -> None:
+        self._parser, self._marks, self._one = parser, marks, one
         self._held = ""
         self._begun = self._calling = self._in_header = False
         self.calls: tuple[ToolCall, ...] = ()
@@ -58,6 +58,7 @@ class ToolCallFilter:
         held, self._held = self._held, ""
         if self._calling:
             self.calls = self._parser.parse(held.lstrip()) or (self._parser.parse_header(held.lstrip()) if self._in_header else ())
+            self.calls = self.calls[:1] if self._one else self.calls
         if self.calls:
             return ""
         held = self._without_marks(held)

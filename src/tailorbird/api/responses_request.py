@@ -1,0 +1,230 @@
+"""Request body of the responses endpoint, OpenAI's newer API, in its stateless form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from tailorbird.api.generation_requests import AttributedRequest
+from tailorbird.api.request_base import ParameterRules, StrictModel
+from tailorbird.api.tool_requests import NamedChoice, ToolChoice, choice_of, offering
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.text.tool_calls import MOST_TOOLS, tool_call, tools_text
+
+#: Parameters that ask for something to be kept or gone on with, and the values of each that do not.
+_OF_STATE: Mapping[str, tuple[Any, ...]] = {
+    "previous_response_id": (None,),
+    "conversation": (None,),
+    "background": (None, False),
+    "store": (None, False),
+}
+
+
+class _Stateless(ParameterRules):
+    """Refuses what needs state, and says so."""
+
+    def _asks_nothing(self, name: str, value: Any) -> bool:
+        if name in _OF_STATE and not any(value == nothing and type(value) is type(nothing) for nothing in _OF_STATE[name]):
+            raise InvalidInput(
+                f"{name} needs state, and this server keeps no responses",
+                f"leave {name} out, and send the whole conversation as input",
+                code="stateless",
+                param=name,
+            )
+        return super()._asks_nothing(name, value)
+
+
+RESPONSE_PARAMETERS = _Stateless(
+    neutral={
+        **_OF_STATE,
+        "max_tool_calls": (None,),
+        "reasoning": (None, {}, {"effort": None}, {"effort": "none"}),
+        "include": (None, []),
+        "prompt": (None,),
+        "truncation": (None, "disabled"),
+        "top_logprobs": (None, 0),
+        "context_management": (None,),
+    },
+    harmless=frozenset({"service_tier", "prompt_cache_key", "prompt_cache_retention"}),
+)
+
+
+class ContentPart(StrictModel):
+    """A part of a message; only text is understood. What an answer brought with it may be sent back."""
+
+    type: Literal["input_text", "output_text", "text"]
+    text: str
+    annotations: list[Any] | None = Field(default=None, max_length=0)
+    logprobs: list[Any] | None = None
+
+
+class InputMessage(StrictModel):
+    """A message of the conversation, in the form in which it is written or in that in which it was answered."""
+
+    type: Literal["message"] = "message"
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | Annotated[list[ContentPart], Field(fail_fast=True)]
+    id: str | None = None
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
+    phase: str | None = None
+
+    def as_message(self) -> Message:
+        """The message in our words: ``developer`` is ``system``, parts are joined."""
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return Message(role="system" if self.role == "developer" else self.role, content=text)
+
+
+_Status = Literal["in_progress", "completed", "incomplete"]
+
+
+class InputCall(StrictModel):
+    """A call that the assistant made, as it was answered."""
+
+    type: Literal["function_call"]
+    call_id: Annotated[str, Field(min_length=1)]
+    name: str
+    arguments: str
+    id: str | None = None
+    status: _Status | None = None
+
+
+class InputResult(StrictModel):
+    """What a function gave to a call."""
+
+    type: Literal["function_call_output"]
+    call_id: Annotated[str, Field(min_length=1)]
+    output: str | Annotated[list[ContentPart], Field(fail_fast=True)]
+    id: str | None = None
+    status: _Status | None = None
+
+    def as_message(self) -> Message:
+        """The result in our words."""
+        text = self.output if isinstance(self.output, str) else "".join(part.text for part in self.output)
+        return Message(role="tool", content=text, tool_call_id=self.call_id)
+
+
+InputItem = InputMessage | InputCall | InputResult
+
+
+def turns_of(items: Sequence[InputItem]) -> list[Message]:
+    """Items as turns: calls belong to the assistant's turn before them, or make one. Raises ToolFault."""
+    turns = list[Message]()
+    for item in items:
+        if not isinstance(item, InputCall):
+            turns.append(item.as_message())
+            continue
+        call = tool_call({"id": item.call_id, "name": item.name, "arguments": item.arguments})
+        if not turns or turns[-1].role != "assistant":
+            turns.append(Message(role="assistant", content=""))
+        turns[-1] = turns[-1].model_copy(update={"tool_calls": (*turns[-1].tool_calls, call)})
+    return turns
+
+
+def _definitions(value: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Raises ToolFault, which is a ValueError."""
+    if any(tool.get("type") != "function" for tool in value):
+        raise ValueError("only tools of the type function are supported: {type: function, name, description, parameters}")
+    tools_text(_framed(value))
+    return value
+
+
+def _framed(tools: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    """Definitions as chat completions have them: in a frame. ``strict`` changes nothing."""
+    return [{"type": "function", "function": {k: v for k, v in tool.items() if k not in ("type", "strict")}} for tool in tools or ()]
+
+
+class NamedFunction(StrictModel):
+    """Has the answer call this function."""
+
+    type: Literal["function"]
+    name: str
+
+
+class TextFormat(StrictModel):
+    """Text, any JSON object, or JSON that fits a schema; ``strict`` changes nothing: it always is."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: Annotated[str, Field(max_length=64)] = ""
+    description: str | None = None
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    strict: bool | None = None
+
+    @model_validator(mode="after")
+    def _has_its_schema(self) -> TextFormat:
+        if (self.type == "json_schema") != (self.schema_ is not None):
+            raise ValueError("schema goes with the type json_schema, and with no other")
+        return self
+
+    @property
+    def as_text(self) -> str | None:
+        """The schema as the engine takes it; None for text."""
+        if self.schema_ is not None:
+            return json.dumps(self.schema_, ensure_ascii=False)
+        return "{}" if self.type == "json_object" else None
+
+
+class TextOptions(StrictModel):
+    """How the text is to be."""
+
+    format: TextFormat | None = None
+    verbosity: Literal["medium"] | None = None
+
+
+class ResponseBody(AttributedRequest):
+    """A request for a response, as far as it is honoured."""
+
+    input: Annotated[str, Field(min_length=1)] | Annotated[list[InputItem], Field(min_length=1, fail_fast=True)]
+    instructions: str | None = None
+    max_output_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    text: TextOptions | None = None
+    tools: Annotated[list[dict[str, Any]], Field(max_length=MOST_TOOLS, fail_fast=True), AfterValidator(_definitions)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedFunction | None = None
+    parallel_tool_calls: bool | None = None
+
+    example: ClassVar[str] = '{"model": ..., "input": "..."}'
+    form: ClassVar[str] = "text.format"
+
+    @cached_property
+    def conversations(self) -> tuple[tuple[Message, ...], ...]:
+        """One conversation: the instructions, then the messages in our words. Made once."""
+        told = (Message(role="system", content=self.instructions),) if self.instructions else ()
+        turns = [Message(role="user", content=self.input)] if isinstance(self.input, str) else turns_of(self.input)
+        return (offering([*told, *turns], _framed(self.tools), self._choice),)
+
+    @property
+    def _choice(self) -> ToolChoice | None:
+        chosen = self.tool_choice
+        return NamedChoice.named(chosen.name) if isinstance(chosen, NamedFunction) else chosen
+
+    @model_validator(mode="after")
+    def _has_calls_and_results_that_fit(self) -> ResponseBody:
+        if self.tools and self.tool_choice != "none" and self._schema is not None:
+            raise ValueError("text.format goes with tool_choice: none, where tools are given")
+        choice_of(self._choice, _framed(self.tools))
+        assert self.conversations  # calls and results fit, or this raises
+        return self
+
+    @property
+    def _schema(self) -> str | None:
+        return self.text.format.as_text if self.text and self.text.format else None
+
+    @property
+    def sampling(self) -> Sampling:
+        """With the form of the answer, and the choice among functions."""
+        choice, one = choice_of(self._choice, _framed(self.tools)), self.parallel_tool_calls is False
+        return super().sampling.model_copy(update={"json_schema": self._schema, "tool_choice": choice, "one_call": one})
+
+    @property
+    def token_limit(self) -> int | None:
+        """As this form calls it."""
+        return self.max_output_tokens or self.max_tokens
+
+
+def parse_response(body: bytes) -> ResponseBody:
+    """Reads a body. Raises InvalidInput (400): not JSON, a parameter that is wrong, unknown, not honoured, or of state."""
+    return RESPONSE_PARAMETERS.parse(ResponseBody, body)
