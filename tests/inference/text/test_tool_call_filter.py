@@ -53,7 +53,7 @@ def test_a_call_is_told_and_not_shown(name: str, chats: dict[str, ChatTokenizer]
     assert "".join(shown) + last == ""
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "calls as bare JSON"])  # its template refuses two
 def test_of_several_calls_one_is_told_where_no_more_are_wanted(name: str, chats: dict[str, ChatTokenizer]) -> None:
     chat = chats[name]
     parser = chat.tools.parser(TEXT)
