@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 from support.oracle import edit_json
+from support.tiny_models import write_model
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.inference import open_model_reader
+from tailorbird.inference.model_converter import TransformersReader
 from tailorbird.text.tokenizer_files import read_tokenizer
 
 FILES = {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
@@ -28,6 +31,20 @@ def test_a_folder_is_rewritten(precision: str, dtype: torch.dtype, tiny: Path, t
     assert before.keys() == after.keys()
     assert all(torch.equal(tensor.to(dtype), after[name]) for name, tensor in before.items())
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("kind", "named"), [("unigram", "GemmaTokenizer"), ("bpe", "T5Tokenizer"), ("wordpiece", "Qwen2Tokenizer")])
+def test_texts_are_read_as_the_folders_own_tokenizer_reads_them(kind: str, named: str, tmp_path: Path) -> None:
+    """transformers makes tokenizers of some classes anew, from the vocabulary alone: words came out as letters."""
+    source, target = write_model(tmp_path / "source", kind), tmp_path / "target"
+    edit_json(source / "tokenizer_config.json", tokenizer_class=named)
+    target.mkdir()
+    TransformersReader("fp32").convert_here(source, target)
+    texts = ["the  card that the the", " leading", "A naïve one!?", "trailing "]
+    own, kept = read_tokenizer(source), read_tokenizer(target)
+    assert [kept.encode(text).ids for text in texts] == [own.encode(text).ids for text in texts]
+    stock = AutoTokenizer.from_pretrained(target)
+    assert [stock(text)["input_ids"] for text in texts] == [own.encode(text).ids for text in texts]
 
 
 def test_the_same_model_has_the_same_bytes(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from tailorbird.domain.base_model import ModelShape
 from tailorbird.domain.errors import ModelInvalid
@@ -18,6 +20,8 @@ from tailorbird.inference.model_description import describe, model_class, read_c
 from tailorbird.inference.text.tokenizer_check import check_tokenizer
 from tailorbird.inference.transformers_verbosity import quiet
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, stream
+
+_log = logging.getLogger("tailorbird.models")
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 #: The weights stay in one file, whatever their size.
@@ -73,7 +77,7 @@ class TransformersReader:
         config = read_config(source)
         _check_layers(config, source)
         kind = model_class(config, source.name)
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer = _own_tokenizer(source)
         model, told = kind.from_pretrained(
             source, dtype=self._dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
@@ -117,6 +121,32 @@ def tokens_beyond(tokenizer: Any, model: Any, name: str) -> set[str]:
             code="model_tokenizer",
         )
     return set(beyond)
+
+
+#: Texts on which tokenizers that differ show it: spaces at each place, capitals, letters of several scripts, numbers, marks, lines.
+_TEXTS = ("Hello world, it's HERE  now!", " leading", "trailing ", "日本 naïve café ﬁ Ａ", "a\tb\r\n\n c", "12345 67.8", "<b>{x}</b> _ ▁")
+
+
+def _own_tokenizer(source: Path) -> Any:
+    """The tokenizer in ``source`` as its ``tokenizer.json`` says. transformers makes some anew, after the class that the config or the
+    type of the model names, and takes the vocabulary alone from the file: such a one reads texts otherwise than the model has learned
+    them, and is not taken. Names of the tokens that begin and end texts come from the config in either case."""
+    path = source / "tokenizer.json"
+    if not path.is_file():
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    own = Tokenizer.from_file(str(path))
+    try:
+        found = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        if all(_ids(found.backend_tokenizer, text) == _ids(own, text) for text in _TEXTS):
+            return found
+    except Exception as error:  # noqa: BLE001 - a class that cannot be made of this file
+        _log.debug("the tokenizer class of %s does not fit its file: %s", source.name, type(error).__name__)
+    return PreTrainedTokenizerFast.from_pretrained(source, trust_remote_code=False)
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    return ids
 
 
 def _leave_out(tokens: set[str], tokenizer: Path) -> None:
