@@ -12,6 +12,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from support.tools import TOOLS
 from support.usecases import open_workspace
 from tailorbird.domain.errors import InvalidInput, ObjectiveInvalid
 from tailorbird.domain.objective import FILL_IN, TaskKind
@@ -99,6 +100,17 @@ def nested_turns(folder: Path) -> str:
     return "chats.jsonl"
 
 
+def turns_with_tools(folder: Path) -> str:
+    """Definitions as lists, as their JSON text, and none at all; a list of other objects beside them."""
+    lines = []
+    for n in range(200):
+        turns = [{"role": "user", "content": words(n, 5)}, {"role": "assistant", "content": words(n + 3000, 5)}]
+        offered = [TOOLS, json.dumps(TOOLS), [tool["function"] for tool in TOOLS], []][n % 4]
+        lines.append(json.dumps({"log": [{"at": n}], "messages": turns, "functions": offered}))
+    (folder / "agents.jsonl").write_text("\n".join(lines))
+    return "agents.jsonl"
+
+
 def folders_of_texts(folder: Path) -> str:
     for n in range(120):
         place = folder / "reviews" / ("good", "bad")[n % 2] / f"{n}.txt"
@@ -123,6 +135,7 @@ SHAPES: list[tuple[Callable[[Path], str], TaskName, dict[str, str]]] = [
     (free_answers, "generate", {"text": "q", "label": "a"}),
     (answers_in_parquet, "generate", {"text": "question", "label": "response"}),
     (nested_turns, "chat", {"messages": "messages"}),
+    (turns_with_tools, "chat", {"messages": "messages", "tools": "functions"}),
     (folders_of_texts, "classify", {}),
     (queries_with_passages, "rank", {"text": "query", "label": "passage"}),
 ]
@@ -149,7 +162,7 @@ def test_plan_accepts_what_is_proposed(
 ) -> None:
     found = proposed(tmp_path, make(tmp_path))
     assert (found.draft.task, found.open, found.refused) == (task, (), None)
-    assert {key: found.draft.source[key] for key in ("messages", "text", "label") if key in found.draft.source} == columns
+    assert {key: found.draft.source[key] for key in ("messages", "tools", "text", "label") if key in found.draft.source} == columns
     path = write_objective(tmp_path, found.draft.name, found.text)[1]
     kpi = read_objective(path).objective.kpis[0]
     assert 0.3 <= kpi.target <= 0.9

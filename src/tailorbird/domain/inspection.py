@@ -12,9 +12,9 @@ SEVERAL = 50
 
 
 class ColumnSeen(Value):
-    """A column: what its cells are (``text``, ``number``, ``list``, ``turns``, ``object``, ``mixed``), how many are filled, how many
-    distinct values there are (``distinct`` counts to 1,000), and lengths in characters. Of lists, and of texts with ``|`` between short
-    parts, ``several`` counts the cells with more than one part, ``parts`` the distinct parts (to 1,000), ``longest_part`` is in
+    """A column: what its cells are (``text``, ``number``, ``list``, ``turns``, ``tools``, ``object``, ``mixed``), how many are filled, how
+    many distinct values there are (``distinct`` counts to 1,000), and lengths in characters. Of lists, and of texts with ``|`` between
+    short parts, ``several`` counts the cells with more than one part, ``parts`` the distinct parts (to 1,000), ``longest_part`` is in
     characters."""
 
     name: str

@@ -185,7 +185,7 @@ def _columns(found: Inspection, said: ProvidedFacts, roles: Mapping[str, str], t
     if task == "chat":
         if "messages" not in roles:
             raise InvalidInput(f"{found.name} has no column of turns", "use --task generate with --text and --label", code="task_unclear")
-        return {"messages": roles["messages"]}
+        return {key: roles[key] for key in ("messages", "tools") if key in roles}
     answers = {"generate": ("answer", "label"), "rank": ("relevant", "label", "answer")}.get(task, ("label",))
     text = said.text or next((roles[role] for role in ("text",) if role in roles and roles[role] != said.label), "")
     label = said.label or next((roles[role] for role in answers if role in roles and roles[role] != text), "")

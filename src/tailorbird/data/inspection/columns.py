@@ -68,15 +68,27 @@ class ColumnTally:
 
 def kind_of(cell: Any) -> str:
     """What one cell is."""
+    if isinstance(cell, str) and cell.lstrip().startswith(("[{", "[ {")) and '"parameters"' in cell[:20_000] and '"role"' not in cell[:200]:
+        return "tools" if _define(_json_list(cell)) else "text"
     if isinstance(cell, str):
         return "turns" if cell.lstrip().startswith("[{") and '"role"' in cell[:2000] else "text"
     if isinstance(cell, bool | int | float):
         return "number"
     if isinstance(cell, dict):
         return "object"
+    if isinstance(cell, list) and _define(cell):
+        return "tools"
     if isinstance(cell, list):
         return "turns" if cell and isinstance(cell[0], dict) and ({"role", "from"} & cell[0].keys()) else "list"
     return "text"
+
+
+def _define(value: Any) -> bool:
+    """True for definitions of functions, with OpenAI's frame or without."""
+    if not isinstance(value, list) or not value:
+        return False
+    functions = [item.get("function", item) if isinstance(item, dict) else None for item in value]
+    return all(isinstance(each, dict) and "name" in each and {"parameters", "description"} & each.keys() for each in functions)
 
 
 def parts_of(cell: Any) -> list[str]:
@@ -99,6 +111,7 @@ def _json_list(text: str) -> Any:
 #: Names that columns of a role often have, the likeliest first.
 NAMES = {
     "messages": ("messages", "conversations", "conversation", "chat", "turns", "dialogue"),
+    "tools": ("tools", "functions", "tool_definitions", "available_tools"),
     "text": (
         "text",
         "message",
@@ -139,9 +152,8 @@ def guess_roles(columns: Sequence[ColumnSeen], rows: int) -> tuple[Guess, ...]:
     guessing.by_names(("messages",))
     if "messages" not in guessing.found:
         guessing.messages_by_content()
-    if "messages" not in guessing.found:
-        guessing.by_names(("text", "label", "answer", "relevant"))
-    guessing.by_names(tuple(role for role in NAMES if role not in ("messages", "text", "label", "answer", "relevant")))
+    guessing.by_names(("tools",) if "messages" in guessing.found else ("text", "label", "answer", "relevant"))
+    guessing.by_names(tuple(role for role in NAMES if role not in ("messages", "tools", "text", "label", "answer", "relevant")))
     if "messages" not in guessing.found:
         guessing.rest_by_content()
     return tuple(guessing.found[role] for role in NAMES if role in guessing.found)
@@ -223,6 +235,8 @@ class _Guessing:
     def _fits(self, role: str, column: ColumnSeen, *, named: bool) -> bool:
         if role == "messages":
             return column.kind == "turns"
+        if role == "tools":  # conversations that offer none hold an empty list
+            return column.kind in ("tools", "list", "mixed")
         if role == "label":
             return column.may_hold_labels(named=named) and (named or _plain(column.name) not in ABOUT)
         if role in ("text", "answer"):

@@ -150,7 +150,7 @@ def _proposal(name: str, file: DataFile, guesses: tuple[Guess, ...]) -> str:
     learned = [named.pop(role) for role in ("label", "answer", "relevant") if role in named]
     named |= {"label": learned[0]} if learned else {}
     terms = {key: named.pop(key) for key in ("license", "collected", "consent", "retain_until") if key in named}
-    source |= {key: named[key] for key in ("messages", "text", "label", "subject") if key in named and file.kind != FOLDER}
+    source |= {key: named[key] for key in ("messages", "tools", "text", "label", "subject") if key in named and file.kind != FOLDER}
     source |= {"terms": terms} if terms else {}
     source["source"] = dict(TO_FILL_IN)
     return yaml.safe_dump({"data": [source]}, sort_keys=False, allow_unicode=True, width=120)
