@@ -57,13 +57,25 @@ class ExpertWeights(Value):
     parameters: int
 
 
+class SavedActivations(Value):
+    """Bytes that all blocks together keep for the backward pass, of each ``token`` and of each pair of tokens of a row (``pair``: attention
+    that is written out), as rows are laid out and as a pass computes. ``adapter``: with adapters on every layer that takes one."""
+
+    layout: Literal["packed", "padded"]
+    trained: Literal["adapter", "full"]
+    precision: Literal["bf16", "fp32"]
+    token: int
+    pair: float = 0.0
+
+
 class ModelAnatomy(Value):
     """What a config says of a decoder whose blocks are not all alike, or are not of the Llama kind.
 
     ``model_type`` and ``wrapper`` are transformers' names of the text part and of the multimodal model around it. ``recurrent``: some
     layers carry a state from token to token instead of keys and values. ``heads`` is 0 where no layer attends. ``own_logits``: logits are
     more than a multiple of hidden states times the head (a bias, a cap), so that a training holds those of all answer tokens of a pass.
-    ``normalised`` counts the numbers of a token that all norms of the blocks read together; 0 where it was not counted.
+    ``normalised`` counts the numbers of a token that all norms of the blocks read together; 0 where it was not counted. ``saved`` is
+    counted on the model's own pass; empty where that depends on values.
     """
 
     model_type: str
@@ -76,6 +88,7 @@ class ModelAnatomy(Value):
     recurrent: bool = Field(default=False, exclude_if=lambda value: not value)
     own_logits: bool = Field(default=False, exclude_if=lambda value: not value)
     normalised: int = Field(default=0, exclude_if=lambda value: not value)
+    saved: tuple[SavedActivations, ...] = Field(default=(), exclude_if=lambda value: not value)
 
 
 class ModelShape(Value):

@@ -18,6 +18,7 @@ from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.base_model import ExpertWeights, LinearGroup, ModelAnatomy, ModelShape
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.inference.output_head import has_own_logits
+from tailorbird.inference.saved_activations import count_saved
 from tailorbird.inference.transformers_verbosity import quiet
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, call
 
@@ -55,7 +56,9 @@ def describe_here(source: Path) -> ModelShape:
         ) from error
     if not source.is_file():
         _check_weights(model, source)
-    return shape_of(model)
+    shape = shape_of(model)
+    saved = count_saved(model, decoder_blocks(model), set(shape.linear_shapes))
+    return shape.model_copy(update={"anatomy": shape.anatomy.model_copy(update={"saved": saved})})
 
 
 def read_config(folder: Path) -> Any:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from tailorbird.domain.base_model import BaseModelRef
+from tailorbird.domain.base_model import BaseModelRef, SavedActivations
 from tailorbird.domain.plan import Estimate, TrainingSettings
 from tailorbird.domain.timing import Calibration
 from tailorbird.planning.flops import adapter_parameters, laid_out_tokens, linear_parameters, own_tokens, passes_of, prefix_of, steps_of
@@ -26,6 +26,8 @@ GIB = 2**30
 PROCESS_GIB = 0.47
 #: What allocators and copies take beside what is counted, as multiples of it, and GiB whatever the pass. Measured on two CPU cores.
 CPU_KEPT, GPU_KEPT, CPU_BESIDE = 1.35, 1.1, 0.15
+#: The same beside what was counted tensor by tensor.
+CPU_COUNTED = 1.03
 #: The ends of the interval, without and with timed steps.
 GUESSED, TIMED = (0.80, 1.30), (0.92, 1.10)
 #: Bytes of a weight in 4-bit NormalFloat: blocks of 64 share a scale of 8 bits, 256 of those another one (arXiv 2305.14314, §3).
@@ -87,7 +89,7 @@ def memory_parts(inputs: TrainingWork, settings: TrainingSettings, processes: in
     held = _held(inputs, settings, longest_pass(inputs, settings))
     if processes > 1:
         held = _divided(held, inputs.base, settings, processes)
-    slack, beside = (GPU_KEPT, 0.0) if inputs.machine.gpus else (CPU_KEPT, CPU_BESIDE)
+    slack, beside = _slack(inputs, settings), 0.0 if inputs.machine.gpus else CPU_BESIDE
     optimiser = held.moments + held.gradients
     activations = _highest(held, slack) - held.weights - optimiser
     return MemoryParts(PROCESS_GIB + beside, held.weights / GIB, optimiser / GIB, activations / GIB)
@@ -100,6 +102,13 @@ def grown_memory(inputs: TrainingWork, settings: TrainingSettings) -> Estimate:
     return interval([max(0.0, end - start) for end in (whole.low, whole.likely, whole.high)], "GiB")
 
 
+def _slack(inputs: TrainingWork, settings: TrainingSettings) -> float:
+    """What the allocator adds to what a pass keeps, as a multiple of it."""
+    if inputs.machine.gpus:
+        return GPU_KEPT
+    return CPU_KEPT if _counted(inputs, settings) is None else CPU_COUNTED
+
+
 def _highest(held: MemoryHeld, slack: float) -> float:
     return held.still + max(slack * held.kept + held.beside + held.gradients * held.several, held.gradients + held.update)
 
@@ -109,7 +118,7 @@ def _fitted(inputs: TrainingWork, timed: Calibration, held: MemoryHeld) -> float
     seen = [(_held(inputs, timed.settings, one.tokens, one.answers, passes=1), one.peak_gb * GIB) for one in timed.passes]
     small, large = seen[0], seen[-1]
     grown = large[0].kept - small[0].kept
-    slack = (large[1] - small[1] - (large[0].beside - small[0].beside)) / grown if grown > 0 else CPU_KEPT
+    slack = (large[1] - small[1] - (large[0].beside - small[0].beside)) / grown if grown > 0 else _slack(inputs, timed.settings)
     slack = min(2.0, max(0.9, slack))
     # What neither weights nor a pass explain: libraries, allocators.
     rest = large[1] - _highest(large[0], slack)
@@ -123,7 +132,7 @@ def _held(
     answers = _most_answers(inputs, tokens) if answers is None else answers
     several = (passes_of(inputs, settings, settings.batch_size) if passes is None else passes) > 1
     logits = base.vocabulary * (OWN_LOGIT * answers if _has_own_logits(base) else min(LOGIT_ROWS, answers) * wide * 2)
-    kept = tokens * base.layers * _bytes_kept(inputs, settings) + _probabilities(inputs, tokens, wide)
+    kept = _kept(inputs, settings, tokens) + _probabilities(inputs, tokens, wide)
     passing = 6 * tokens * wide * base.intermediate
     if settings.lora:
         trained = 4.0 * adapter_parameters(base, settings.lora)
@@ -159,6 +168,32 @@ def _most_answers(inputs: TrainingWork, tokens: float) -> float:
     """Answer tokens of the longest pass; where all their logits are held, no fewer than those of the longest answer."""
     mean = tokens * inputs.tokens.learned_mean / own_tokens(inputs)
     return max(mean, inputs.tokens.target_max) if _has_own_logits(inputs.base) else mean
+
+
+def _kept(inputs: TrainingWork, settings: TrainingSettings, tokens: float) -> float:
+    """Bytes that all layers keep of a pass: as counted on the model's own pass, where that one runs, or by formula."""
+    counted = _counted(inputs, settings)
+    if counted is None:
+        return tokens * inputs.base.layers * _bytes_kept(inputs, settings)
+    low = settings.lora.rank * _adapted_layers(inputs.base, settings) if settings.lora else 0
+    longest = tokens if inputs.tokens.layout == "single" else laid_out_tokens(inputs, settings.batch_size, 1)
+    wide = 2 if settings.precision == "bf16" else 4
+    return tokens * (counted.token + counted.pair * min(tokens, longest) + wide * low)
+
+
+def _counted(inputs: TrainingWork, settings: TrainingSettings) -> SavedActivations | None:
+    """None where the loop's own layers run, and where nothing was counted."""
+    base = inputs.base
+    if base.anatomy is None or not (inputs.machine.gpus or not _written_out(base)):
+        return None
+    wanted = ("packed" if inputs.tokens.layout == "packed" else "padded", "adapter" if settings.lora else "full", settings.precision)
+    return next((one for one in base.anatomy.saved if (one.layout, one.trained, one.precision) == wanted), None)
+
+
+def _adapted_layers(base: BaseModelRef, settings: TrainingSettings) -> int:
+    """Layers that have an adapter."""
+    assert settings.lora is not None
+    return sum(group.count for group in base.linear_groups if group.name in settings.lora.targets)
 
 
 def _bytes_kept(inputs: TrainingWork, settings: TrainingSettings) -> float:
