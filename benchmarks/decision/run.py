@@ -42,6 +42,10 @@ FAMILIES: dict[str, dict[str, tuple[float, float, str, bool]]] = {
     },
     "ranking": {"cranfield_tuned_minus_fusion_low": (0.0, 0.02, "nDCG@10", False)},
     "banking77": {"banking77_all_low": (0.92, 0.94, "accuracy", False), "banking77_every_low": (0.92, 0.94, "accuracy", False)},
+    "encoder": {
+        "encoder_minus_floor_low": (0.0, 0.01, "accuracy", False),
+        "encoder_seconds": (300, 120, "s", True),
+    },
     "seeds": {"wishes_seeds_that_learn": (8, 9, "of 10", False), "blimp_seeds_that_learn": (8, 9, "of 10", False)},
     "objectives": {"wrong_decisions": (1, 0, "objectives", True), "objectives_decided": (19, 19, "objectives", False)},
 }

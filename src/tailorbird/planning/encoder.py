@@ -20,6 +20,8 @@ from tailorbird.planning.traffic_cost import around, total
 VARIANT = "all weights"
 #: Passes over the rows, rows of a step, and learning rate at width 384 (docs/decisions/0094).
 PASSES, BATCH, RATE = 8, 32, 1e-4
+#: Rows from which half of the passes do, and a quarter: each row is seen less often, and there are as many steps.
+_MANY, _VERY_MANY = 2_000, 10_000
 #: Numbers of a token that are kept in each layer for the backward pass, in widths.
 _KEPT = 34
 
@@ -61,12 +63,14 @@ def tuned_encoder(inputs: PlanInputs) -> RungPlan:
 def _settings(inputs: PlanInputs) -> tuple[TrainingSettings, tuple[Reason, ...]]:
     assert inputs.encoder is not None
     rate = float(f"{RATE * (384 / inputs.encoder.hidden) ** 0.5:.1e}")
-    text = f"up to {PASSES} passes of {BATCH} rows a step at {rate:g}; the weights with the lowest held-out loss are kept"
+    rows = inputs.train_rows
+    passes = PASSES if rows < _MANY else PASSES // 2 if rows < _VERY_MANY else PASSES // 4
+    text = f"up to {passes} passes of {BATCH} rows a step at {rate:g}; the weights with the lowest held-out loss are kept"
     settings = TrainingSettings(
         method="full",
         lora=None,
         learning_rate=rate,
-        epochs=PASSES,
+        epochs=passes,
         batch_size=BATCH,
         token_budget=8192,
         max_length=256,

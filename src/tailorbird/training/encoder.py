@@ -6,6 +6,7 @@ not fallen for two epochs.
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import random
@@ -52,6 +53,11 @@ class TrainableEncoder:
         #: Nothing reads it here, so that nothing would train it.
         self.model.pooler = None
         self.width: int = self.model.config.hidden_size
+        self._taken = inspect.signature(self.model.forward).parameters.keys()
+        positions = getattr(self.model.config, "max_position_embeddings", None) or MOST_TOKENS
+        # Some count their positions from the number of the padding token on: their position embedding knows it.
+        embedding = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
+        self._most = min(MOST_TOKENS, positions - (getattr(embedding, "padding_idx", None) or 0) - 1)
         if lora is not None:
             self._adapt(lora)
 
@@ -70,8 +76,8 @@ class TrainableEncoder:
     def mean(self, texts: Sequence[tuple[str, ...]]) -> torch.Tensor:
         """The mean over the tokens of each text, or pair of texts: (B, H)."""
         parts = [list(part) for part in zip(*texts, strict=True)]
-        encoded = self.tokenizer(*parts, padding=True, truncation="longest_first", max_length=MOST_TOKENS, return_tensors="pt")
-        hidden_BTH = self.model(**encoded).last_hidden_state
+        encoded = self.tokenizer(*parts, padding=True, truncation="longest_first", max_length=self._most, return_tensors="pt")
+        hidden_BTH = self.model(**{name: tensor for name, tensor in encoded.items() if name in self._taken}).last_hidden_state
         mask_BT1 = encoded["attention_mask"][..., None]
         mean_BH: torch.Tensor = (hidden_BTH * mask_BT1).sum(1) / mask_BT1.sum(1)
         return mean_BH

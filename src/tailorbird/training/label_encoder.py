@@ -32,9 +32,11 @@ class TowardsLabels:
         borne_NK = self._wanted(job.train)
         with torch.no_grad():
             vectors_NH = torch.cat([self._vectors(job.train[start : start + 64]) for start in range(0, len(job.train), 64)])
-            means_KH = borne_NK.T @ vectors_NH / borne_NK.sum(0).clamp(min=1.0)[:, None]
+            sums_KH = borne_NK.T @ vectors_NH
+            # A label that no row bears begins anywhere: a vector of length 0 has no direction to learn.
+            sums_KH[borne_NK.sum(0) == 0] = torch.randn(sums_KH.shape[1])
             share_K = (borne_NK.mean(0) + 1 / len(job.train)).clamp(max=0.9)
-        self.prototypes_KH = nn.Parameter(nn.functional.normalize(means_KH, dim=-1))
+        self.prototypes_KH = nn.Parameter(nn.functional.normalize(sums_KH, dim=-1))
         self.biases_K = nn.Parameter(torch.log(share_K / (1 - share_K)) - 0.5 / TEMPERATURE)
 
     def parameters(self) -> dict[str, nn.Parameter]:
