@@ -17,6 +17,8 @@ from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.testing import MemoryEngine
 from tailorbird.testing.engine import MemoryEncoder
+from tailorbird.text.label_decision import decide_label
+from tailorbird.text.label_sets import join
 from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.usecases import Actor, Dependencies, Progress, admit
 from tailorbird.usecases.climb import base_candidates
@@ -155,3 +157,32 @@ def test_a_plan_for_another_machine_knows_the_encoder_and_all_rungs(installed: D
     assert asked.floor is not None
     assert asked.floor.encoder == drafted.plan.floor.encoder is not None  # type: ignore[union-attr]
     assert asked.floor.time is not None
+
+
+def test_with_several_labels_an_item_it_gives_each_by_itself(
+    installed: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
+) -> None:
+    task = {"kind": "classify", "labels": "many", "instruction": "Say what it is about."}
+    kpis = [{"metric": "micro_f1", "target": 0.8}]
+    path = write_objective(tmp_path / "job", task=task, kpis=kpis, ladder=["encoder"])
+    with (path.parent / "rows.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        for number in range(750):
+            borne = [label for place, label in enumerate(LABELS) if number >> place & 1]
+            words = " ".join(f"w{number * factor % 9973}" for factor in (31, 577, 1009, 4001))
+            writer.writerow([f"case {number * 7919 % 100003} {words} {' '.join(borne)}", join(borne)])
+    told = climbed(installed, author, path)
+    assert told.evidence is not None
+    assert told.evidence.split is Split.TEST
+    assert told.evidence.metrics["micro_f1"].value > 0.9
+    assert told.conclusion is not None
+    digest = str(told.conclusion.release)
+    moves.sign_and_decide(installed, approver, digest, "approve", "read")
+    moves.stage(installed, operator, digest)
+    servable = admit(installed, LoadRequest(tenant="acme", release=digest, purpose="staging"))
+    assert servable.prompt.alone
+    engine = MemoryEngine()
+    engine.load(servable)
+    [found] = engine.score(digest, [messages_for(servable.prompt, "case 1 w3 w4 login and a refund")], servable.prompt.answers)
+    assert decide_label(servable.prompt, found.log_probabilities).answer == "login | refund"
