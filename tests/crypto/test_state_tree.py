@@ -30,8 +30,8 @@ class Store:
     def buckets(self, numbers: Collection[int]) -> dict[int, Bucket]:
         return {number: dict(self.rows.get(number, {})) for number in numbers}
 
-    def nodes(self, nodes: Collection[Node]) -> dict[Node, bytes]:
-        return {node: self.known[node] for node in nodes if node in self.known}
+    def nodes(self, level: int, numbers: Collection[int]) -> dict[int, bytes]:
+        return {number: self.known[Node(level, number)] for number in numbers if Node(level, number) in self.known}
 
     def names(self, tenant: str) -> tuple[str, ...]:
         return tuple(sorted(self.named.get(tenant, ())))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
+from itertools import chain
 from typing import Protocol
 
 from tailorbird.crypto.merkle import HASH_BYTES, Node
@@ -34,8 +35,8 @@ class StateStore(Protocol):
         """The rows in these buckets; an empty one may be left out."""
         ...
 
-    def nodes(self, nodes: Collection[Node]) -> dict[Node, bytes]:
-        """The hashes of these nodes; an empty one is left out."""
+    def nodes(self, level: int, numbers: Collection[int]) -> dict[int, bytes]:
+        """The hashes of the nodes of a level with these numbers; an empty one is left out."""
         ...
 
 
@@ -92,9 +93,10 @@ def _children(store: StateStore, level: int, hashes: Mapping[int, bytes]) -> dic
     """The joined hashes below each node of ``level``, which has the hash given for it; None where what is stored has another."""
     found = {number: joined for number, hashed in hashes.items() if (joined := _NOTHING if hashed == _EMPTY else _proven.get(hashed))}
     unknown = hashes.keys() - found.keys()
-    stored = store.nodes([Node(level - 1, number * _FANOUT + child) for number in unknown for child in range(_FANOUT)]) if unknown else {}
-    for number in unknown:
-        joined = b"".join(stored.get(Node(level - 1, number * _FANOUT + child), _EMPTY) for child in range(_FANOUT))
+    below = {number: range(number * _FANOUT, (number + 1) * _FANOUT) for number in unknown}
+    stored = store.nodes(level - 1, [*chain.from_iterable(below.values())]) if unknown else {}
+    for number, children in below.items():
+        joined = b"".join([stored.get(child, _EMPTY) for child in children])
         if _node_hash(joined) != hashes[number]:
             return None
         found[number] = joined

@@ -27,10 +27,10 @@ class MemoryAnchorStore:
         rows = self._transaction.rows(ANCHORED_ROWS, SYSTEM)
         return {number: {place_of(*key): digest for key, digest in rows.get(number, {}).items()} for number in numbers}
 
-    def nodes(self, nodes: Collection[Node]) -> dict[Node, bytes]:
-        """The hashes of these nodes."""
+    def nodes(self, level: int, numbers: Collection[int]) -> dict[int, bytes]:
+        """The hashes of the nodes of a level with these numbers."""
         kept = self._transaction.rows(ANCHOR_NODES, SYSTEM)
-        return {node: kept[node] for node in nodes if node in kept}
+        return {number: kept[node] for number in numbers if (node := Node(level, number)) in kept}
 
     def names(self, tenant: str) -> tuple[str, ...]:
         """The names of all anchored rows of a tenant."""
