@@ -91,7 +91,7 @@ class Settings(Value):
     trusted_proxies: Texts = ()
     public_urls: Texts = ()
     log_format: Literal["text", "json"] = "text"
-    engine: Literal["torch", "vllm", "openai"] = "torch"
+    engine: Literal["torch", "vllm", "llama_cpp", "openai"] = "torch"
     engine_url: str = ""
     engine_model: str = ""
     engine_key: str = ""

@@ -10,7 +10,7 @@ from contextlib import aclosing
 
 import pytest
 
-from support.drivers import Served, answer, asked, openai_served, request, torch_served, twin_served, vllm_served
+from support.drivers import Served, answer, asked, llamacpp_served, openai_served, request, torch_served, twin_served, vllm_served
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.prompt import Sampling
@@ -18,6 +18,7 @@ from tailorbird.ports.engine import EngineDriver
 
 TEXTS = ("my card is lost", "where is my parcel", "please refund me", "how do I top up?")
 ENGINES = ["twin", pytest.param("torch", marks=pytest.mark.slow), "openai", pytest.param("vllm", marks=pytest.mark.vllm)]
+ENGINES.append(pytest.param("llamacpp", marks=pytest.mark.llamacpp))
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -29,7 +30,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         engine = openai_served(folder)
     else:
         base = request.getfixturevalue("base_model_folder")
-        engine = torch_served(base, folder) if request.param == "torch" else vllm_served(base, folder)
+        engine = {"torch": torch_served, "vllm": vllm_served, "llamacpp": llamacpp_served}[request.param](base, folder)
     with engine as running:
         yield running
 

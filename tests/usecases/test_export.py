@@ -11,10 +11,11 @@ import pytest
 from support.usecases import VIEWER, write_objective
 from tailorbird.domain.errors import Corrupt, Forbidden, InvalidInput, NotFound
 from tailorbird.domain.release import Release
+from tailorbird.ports.model_reader import GgufFile, GgufJob
 from tailorbird.ports.trainer import Merged, MergeJob
-from tailorbird.testing import MemoryTrainer
+from tailorbird.testing import MemoryModelReader, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.releases.export import export_release
+from tailorbird.usecases.releases.export import ExportForm, export_release
 from tailorbird.usecases.releases.promotion import sign_and_decide
 from tailorbird.usecases.releases.release_queries import show_release
 from tailorbird.usecases.runs.submit import adapt
@@ -100,3 +101,82 @@ def test_a_folder_that_is_taken_or_cannot_be_written(
         with pytest.raises(InvalidInput) as caught:
             export_release(deps, operator, release.digest, target, Progress())
         assert caught.value.error_code == code
+
+
+@pytest.mark.parametrize(("part", "file"), [("merged", "model.gguf"), ("adapter", "adapter.gguf"), ("base", "base.gguf")])
+def test_each_part_as_gguf_with_its_licence_and_told_of(
+    part: str, file: str, deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
+) -> None:
+    release = approved(deps, author, approver, tmp_path / "job", "lora")
+    form = ExportForm.model_validate({"format": "gguf", "part": part})
+    exported = export_release(deps, operator, release.digest, tmp_path / "out", Progress(), form)
+    assert set(exported.files) == {file, "README.md", "tailorbird.json"}
+    assert (exported.merged is not None) == (part == "merged")
+    assert exported.gguf is not None
+    assert exported.gguf.name == file
+    given = json.loads((tmp_path / "out" / file).read_text())
+    assert given["adapter"] == (part == "adapter")
+    assert given["source"] == (["config.json"] if part == "merged" else sorted(p.name for p in base_folder(deps, release).iterdir()))
+    assert given["facts"]["general.license"] == json.loads((tmp_path / "out" / "tailorbird.json").read_text())["base_model"]["license"]
+    assert given["facts"].get("tailorbird.release") == (None if part == "base" else release.digest)
+    with deps.ledger.work("acme", write=False) as work:
+        (event,) = [entry.event for entry in work.events.about(release.digest) if entry.event.kind == "release.exported"]
+    assert (event.data["format"], event.data["part"], event.data["precision"]) == ("gguf", part, "held")
+
+
+def base_folder(deps: Dependencies, release: Release) -> Path:
+    return deps.artifacts.get_tree(release.content.base_model)
+
+
+def test_adapter_and_base_leave_as_they_lie_there(
+    deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
+) -> None:
+    release = approved(deps, author, approver, tmp_path / "job", "lora")
+    assert release.content.adapter is not None
+    for part, kept in (("adapter", deps.artifacts.get_tree(release.content.adapter)), ("base", base_folder(deps, release))):
+        form = ExportForm.model_validate({"part": part})
+        exported = export_release(deps, operator, release.digest, tmp_path / part, Progress(), form)
+        assert exported.merged is None
+        assert exported.gguf is None
+        assert {path.name for path in kept.iterdir()} | {"README.md", "tailorbird.json"} == set(exported.files)
+
+
+def test_a_prompt_leaves_as_its_base_alone(deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path) -> None:
+    release = approved(deps, author, approver, tmp_path / "job", "prompt")
+    exported = export_release(deps, operator, release.digest, tmp_path / "base", Progress(), ExportForm(format="gguf", part="base"))
+    assert "base.gguf" in exported.files
+    with pytest.raises(InvalidInput) as caught:
+        export_release(deps, operator, release.digest, tmp_path / "none", Progress(), ExportForm(part="adapter"))
+    assert caught.value.error_code == "export_nothing"
+
+
+@pytest.mark.parametrize("form", [ExportForm(precision="q8_0"), ExportForm(format="gguf", part="adapter", precision="f16")])
+def test_a_precision_without_a_model_in_gguf_is_refused(
+    form: ExportForm, deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
+) -> None:
+    release = approved(deps, author, approver, tmp_path / "job", "lora")
+    with pytest.raises(InvalidInput) as caught:
+        export_release(deps, operator, release.digest, tmp_path / "out", Progress(), form)
+    assert caught.value.error_code == "export_form"
+    assert not (tmp_path / "out").exists()
+
+
+class Unable(MemoryModelReader):
+    """Writes half a file, and finds that it cannot."""
+
+    def write_gguf(self, job: GgufJob) -> GgufFile:
+        job.target.write_bytes(b"GGUF")
+        raise InvalidInput("llama.cpp cannot", "export safetensors", code="gguf_unsupported")
+
+
+def test_what_cannot_be_written_as_gguf_leaves_nothing(
+    deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
+) -> None:
+    release = approved(deps, author, approver, tmp_path / "job", "lora")
+    with pytest.raises(InvalidInput):
+        export_release(
+            replace(deps, model_reader=Unable), operator, release.digest, tmp_path / "out" / "model", Progress(), ExportForm(format="gguf")
+        )
+    assert list((tmp_path / "out").iterdir()) == []
+    with deps.ledger.work("acme", write=False) as work:
+        assert not [entry for entry in work.events.about(release.digest) if entry.event.kind == "release.exported"]

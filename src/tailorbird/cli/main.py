@@ -37,7 +37,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "worker": ("worker", "Execute the steps of submitted runs, for every tenant."),
     "release": ("release", "List, show, approve, reject and stage releases."),
     "review": ("review", "Review a release's answers blind; show reviewer agreement."),
-    "export": ("export", "Export an approved release as one merged model."),
+    "export": ("export", "Export an approved release as a model or an adapter, also in GGUF."),
     "promote": ("promote", "Promote a staged release to production."),
     "rollback": ("promote", "Roll an alias back to the previous release."),
     "drill": ("rollouts", "Rehearse promotion and rollback of a staged release."),

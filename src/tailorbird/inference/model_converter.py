@@ -16,9 +16,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from tailorbird.domain.base_model import ModelShape
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.inference.forward.model_folder import check_fit
+from tailorbird.inference.gguf_export.adapter_file import write_adapter
+from tailorbird.inference.gguf_export.model_file import write_model
 from tailorbird.inference.model_description import describe, model_class, read_config
 from tailorbird.inference.text.tokenizer_check import check_tokenizer
 from tailorbird.inference.transformers_verbosity import quiet
+from tailorbird.ports.model_reader import GgufFile, GgufJob
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, stream
 
 _log = logging.getLogger("tailorbird.models")
@@ -49,6 +52,10 @@ class TransformersReader:
     def describe(self, source: Path) -> ModelShape:
         """As ``ModelReader.describe``."""
         return describe(source)
+
+    def write_gguf(self, job: GgufJob) -> GgufFile:
+        """As ``ModelReader.write_gguf``."""
+        return write_model(job) if job.adapter is None else write_adapter(job)
 
     def convert_here(self, source: Path, target: Path) -> None:
         """As ``convert``, in this process."""

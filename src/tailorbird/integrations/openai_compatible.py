@@ -22,8 +22,8 @@ from tailorbird.text.tool_calls import uses_tools
 #: Seconds: to connect, for a quick question, for an answer.
 _CONNECT, _QUICK, _ANSWER = 2.0, 5.0, 300.0
 
-#: What servers write where a prompt is longer than the context: OpenAI and vLLM, vLLM in other words, tailorbird.
-_TOO_LONG = (b"context length", b"context_length_exceeded", b"prompt_too_long")
+#: What servers write where a prompt is longer than the context: OpenAI and vLLM, vLLM in other words, tailorbird, llama.cpp.
+_TOO_LONG = (b"context length", b"context_length_exceeded", b"prompt_too_long", b"exceed_context_size")
 
 Admit = Callable[[LoadRequest], Servable]
 
@@ -46,6 +46,9 @@ def client_for(url: str, key: str) -> httpx.AsyncClient:
 
 class OpenAiDriver:
     """Implements ``EngineDriver`` over OpenAI's chat completions."""
+
+    #: Where answers are asked for.
+    _route = "/v1/chat/completions"
 
     def __init__(self, client: httpx.AsyncClient, model: str, admit: Admit) -> None:
         self._client = client
@@ -130,7 +133,7 @@ class OpenAiDriver:
             )
         body = self._asked(servable, prompt, sampling) | self._kept_apart(servable, groups)
         with reached():
-            async with self._client.stream("POST", "/v1/chat/completions", json=body) as response:
+            async with self._client.stream("POST", self._route, json=body) as response:
                 if response.is_error:
                     raise refusal(response.status_code, await response.aread())
                 last: dict[str, Any] = {}
@@ -138,13 +141,17 @@ class OpenAiDriver:
                     event = _event(line)
                     if event is None:
                         continue
-                    for choice in event.get("choices", ()):
-                        text = (choice.get("delta") or {}).get("content") or ""
-                        last["reason"] = choice.get("finish_reason") or last.get("reason")
-                        if text:
-                            yield Chunk(text=text)
-                    last["usage"] = event.get("usage") or last.get("usage")
+                    text = self._read(event, last)
+                    if text:
+                        yield Chunk(text=text)
                 yield _closing(last)
+
+    def _read(self, event: dict[str, Any], last: dict[str, Any]) -> str:
+        """The text of an event; what it says of the answer's end is kept in ``last``."""
+        choices = event.get("choices", ())
+        last["reason"] = next((choice["finish_reason"] for choice in choices if choice.get("finish_reason")), last.get("reason"))
+        last["usage"] = event.get("usage") or last.get("usage")
+        return "".join((choice.get("delta") or {}).get("content") or "" for choice in choices)
 
     async def _prepare(self, servable: Servable) -> None:
         """Refuses what cannot be served here."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tailorbird.domain.base_model import LinearGroup, ModelAnatomy, ModelShape
 from tailorbird.domain.errors import ModelInvalid
+from tailorbird.ports.model_reader import GgufFile, GgufJob
 
 _CONFIG: dict[str, object] = {
     "architectures": ["LlamaForCausalLM"],
@@ -57,6 +58,14 @@ class MemoryModelReader:
             ),
             parameters=layers * hidden * hidden + config["vocab_size"] * hidden,
         )
+
+    def write_gguf(self, job: GgufJob) -> GgufFile:
+        """Writes what would be written, as JSON, and finds no difference."""
+        sources = {"source": sorted(path.name for path in job.source.iterdir()), "facts": job.facts}
+        job.target.write_text(json.dumps(sources | {"adapter": job.adapter is not None}, sort_keys=True), encoding="utf-8")
+        positions = 0 if job.adapter else len(job.probes)
+        size = job.target.stat().st_size
+        return GgufFile(name=job.target.name, architecture="llama", precision=job.precision, tensors=1, size=size, positions=positions)
 
 
 def _width(config: Path) -> dict[str, object]:

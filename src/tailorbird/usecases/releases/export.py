@@ -1,18 +1,21 @@
-"""Takes a release out of the house, as one model that other engines load."""
+"""Takes a release out of the house, as one model, an adapter or its base, that other engines load."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from tailorbird.auth import Action
 from tailorbird.crypto.canonical_json import canonical_json, plain_json, short
+from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.engine import LoadRequest
+from tailorbird.ports.model_reader import GgufFile, GgufJob, GgufPrecision
 from tailorbird.ports.trainer import Example, Merged, MergeJob
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
@@ -30,27 +33,72 @@ _PROBES = (
 )
 #: The file that says what the folder holds.
 _MANIFEST = "tailorbird.json"
+#: Where the merged model lies while it is converted.
+_WHOLE = ".whole"
+
+
+#: What of a release is written: one model, its adapter alone, or the base model that adapters are for.
+ExportPart = Literal["merged", "adapter", "base"]
+ExportFormat = Literal["safetensors", "gguf"]
+
+
+class ExportForm(Value):
+    """In which form a release leaves: as safetensors in Hugging Face form, or as a GGUF file with weights in ``precision``."""
+
+    format: ExportFormat = "safetensors"
+    part: ExportPart = "merged"
+    precision: GgufPrecision = "held"
 
 
 class ExportedRelease(Value):
-    """A release outside the house: where, and how far it answers like the release. ``merged`` is None where weights were copied."""
+    """A release outside the house: where, and how far it answers like the release. ``merged`` is None where weights were copied, ``gguf``
+    where safetensors were written."""
 
     release: Digest
     folder: str
     files: tuple[str, ...]
     merged: Merged | None
+    gguf: GgufFile | None = None
 
 
-def export_release(deps: Dependencies, actor: Actor, digest: str, target: Path, progress: Progress) -> ExportedRelease:
+def export_release(
+    deps: Dependencies, actor: Actor, digest: str, target: Path, progress: Progress, form: ExportForm | None = None
+) -> ExportedRelease:
     """Writes an approved release to ``target``, all of it or nothing.
 
     Its signature, its approvals and every byte of its artifacts are checked first, as for production. Raises NotFound, Forbidden (role, not
-    approved), Corrupt, InvalidInput (``export_nothing``, ``target_taken``, ``target_unwritable``) and what merging raises.
+    approved), Corrupt, InvalidInput (``export_nothing``, ``export_form``, ``target_taken``, ``target_unwritable``) and what merging and
+    ``ModelReader.write_gguf`` raise.
     """
     permit(deps, actor, Action.EXPORT, digest)
     deps = deps.for_tenant(actor.tenant)
-    release = show_release(deps, actor, digest)
+    release, form = show_release(deps, actor, digest), form or ExportForm()
     servable = admit(deps, LoadRequest(tenant=actor.tenant, release=release.digest, purpose="production"))
+    _check_form(release, servable, form)
+    new = _claimed(target)
+    try:
+        merged, gguf = _write(deps, release, servable, _ExportFolder(new, form), progress)
+        new.rename(target)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    files = tuple(sorted(path.name for path in target.iterdir()))
+    exported = ExportedRelease(release=release.digest, folder=str(target), files=files, merged=merged, gguf=gguf)
+    facts: Facts = {"files": len(files), "merged": merged is not None, "mean_kl": merged.mean_kl if merged else 0.0}
+    facts |= {"format": form.format, "part": form.part, "precision": form.precision}
+    with deps.ledger.work(actor.tenant) as work:
+        record(work, "release.exported", actor.name, release.digest, deps.clock.now(), facts)
+    return exported
+
+
+class _ExportFolder(NamedTuple):
+    """The folder under its temporary name, and the form of what goes there."""
+
+    folder: Path
+    form: ExportForm
+
+
+def _check_form(release: Release, servable: Servable, form: ExportForm) -> None:
+    """Raises InvalidInput where the release has no such part, or the form contradicts itself."""
     if servable.floor is not None:
         what = "a classical model" if release.content.rung is RungKind.FLOOR else "an encoder with a linear head"
         raise InvalidInput(
@@ -58,25 +106,20 @@ def export_release(deps: Dependencies, actor: Actor, digest: str, target: Path, 
             f"serve it with tailorbird, or adapt with a ladder that does not list the {release.content.rung.value}",
             code="export_nothing",
         )
-    if servable.adapter is None and servable.weights is None:
+    if form.part == "merged" and servable.adapter is None and servable.weights is None:
         raise InvalidInput(
             f"release {short(release.digest)} trained nothing: it is a prompt on {release.content.base_model_name}",
-            "use the base model with the prompt that release show prints",
+            "use the base model (--part base) with the prompt that release show prints",
             code="export_nothing",
         )
-    new = _claimed(target)
-    try:
-        merged = _write(deps, release, servable, new, progress)
-        new.rename(target)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    exported = ExportedRelease(
-        release=release.digest, folder=str(target), files=tuple(sorted(p.name for p in target.iterdir())), merged=merged
-    )
-    facts: Facts = {"files": len(exported.files), "merged": merged is not None, "mean_kl": merged.mean_kl if merged else 0.0}
-    with deps.ledger.work(actor.tenant) as work:
-        record(work, "release.exported", actor.name, release.digest, deps.clock.now(), facts)
-    return exported
+    if form.part == "adapter" and servable.adapter is None:
+        raise InvalidInput(f"release {short(release.digest)} has no adapter", "export it without --part", code="export_nothing")
+    if form.precision != "held" and (form.format != "gguf" or form.part == "adapter"):
+        raise InvalidInput(
+            "a precision is chosen for the weights of a model in GGUF alone",
+            "leave --precision out, or ask for --format gguf and no adapter",
+            code="export_form",
+        )
 
 
 def _claimed(target: Path) -> Path:
@@ -94,18 +137,73 @@ def _claimed(target: Path) -> Path:
     return new
 
 
-def _write(deps: Dependencies, release: Release, servable: Servable, folder: Path, progress: Progress) -> Merged | None:
-    merged = None
-    if servable.weights is not None:
-        progress.tell("copying the weights")
-        shutil.copytree(servable.weights, folder, dirs_exist_ok=True)
+def _write(
+    deps: Dependencies, release: Release, servable: Servable, place: _ExportFolder, progress: Progress
+) -> tuple[Merged | None, GgufFile | None]:
+    """What was merged, and the GGUF file, where there is one."""
+    folder, form = place
+    base = _base_of(deps, release)
+    if form.format == "safetensors":
+        merged, gguf = _write_safetensors(deps, servable, form, folder, progress), None
     else:
-        progress.tell("merging the adapter into its base, and comparing")
-        merged = deps.trainer().merge(_merge_job(servable, folder))
+        merged, gguf = _write_gguf(deps, servable, place, _facts(release, form, base), progress)
     (folder / "README.md").write_bytes(deps.artifacts.get(release.dossier.card))
-    facts = {"release": release.digest, "content": plain_json(release.content), "merged": plain_json(merged) if merged else None}
-    (folder / _MANIFEST).write_bytes(canonical_json(facts) + b"\n")
-    return merged
+    told = {"release": release.digest, "content": plain_json(release.content), "merged": plain_json(merged) if merged else None}
+    told |= {"part": form.part, "base_model": {"name": base.name, "license": base.license}, "gguf": plain_json(gguf) if gguf else None}
+    (folder / _MANIFEST).write_bytes(canonical_json(told) + b"\n")
+    return merged, gguf
+
+
+def _write_safetensors(deps: Dependencies, servable: Servable, form: ExportForm, folder: Path, progress: Progress) -> Merged | None:
+    copied = {"base": servable.base, "adapter": servable.adapter, "merged": servable.weights}[form.part]
+    if copied is not None:
+        progress.tell("copying the weights")
+        shutil.copytree(copied, folder, dirs_exist_ok=True)
+        return None
+    progress.tell("merging the adapter into its base, and comparing")
+    return deps.trainer().merge(_merge_job(servable, folder))
+
+
+def _write_gguf(
+    deps: Dependencies, servable: Servable, place: _ExportFolder, facts: dict[str, str], progress: Progress
+) -> tuple[Merged | None, GgufFile]:
+    folder, form = place
+    whole = folder / _WHOLE
+    whole.mkdir()
+    if form.part == "merged":
+        merged, source = _write_safetensors(deps, servable, form, whole, progress), whole
+    else:
+        merged, source = None, Path(servable.base)
+    progress.tell("writing GGUF, reading it back, and comparing")
+    job = GgufJob(
+        source=source,
+        adapter=Path(servable.adapter) if form.part == "adapter" and servable.adapter else None,
+        target=folder / f"{'model' if form.part == 'merged' else form.part}.gguf",
+        precision=form.precision,
+        facts=facts,
+        prompt=servable.prompt,
+        probes=_PROBES,
+    )
+    written = deps.model_reader().write_gguf(job)
+    shutil.rmtree(whole)
+    return merged, written
+
+
+def _base_of(deps: Dependencies, release: Release) -> BaseModelRef:
+    """The record of the base model, with its licence."""
+    with deps.ledger.work(release.content.tenant, write=False) as work:
+        known = [work.records.get(BaseModelRef, digest) for digest in work.records.digests(BaseModelRef)]
+    return next(base for base in known if base.digest == release.content.base_model)
+
+
+def _facts(release: Release, form: ExportForm, base: BaseModelRef) -> dict[str, str]:
+    """What a GGUF file says of itself, by the keys that readers of the format know, and one of our own: which release it is of."""
+    own = {} if form.part == "base" else {"tailorbird.release": release.digest}
+    name = base.name if form.part == "base" else f"{release.content.objective_name} {short(release.digest)}"
+    of = {} if form.part == "base" else {"general.base_model.0.name": base.name}
+    # llama.cpp's server tells this of the adapters it holds, so a gateway finds the one of a release.
+    own |= {"adapter.lora.task_name": release.digest} if form.part == "adapter" else {}
+    return own | of | {"general.name": name, "general.license": base.license}
 
 
 def _merge_job(servable: Servable, folder: Path) -> MergeJob:

@@ -1,0 +1,111 @@
+"""Driver for llama.cpp's server: prompts go there as tokens, and adapters are found by the release that their files name."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.errors import Conflict
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.value import Digest
+from tailorbird.integrations.openai_compatible import Admit, OpenAiDriver, answers_plainly, client_for, unsupported
+from tailorbird.ports.engine import EngineDriver
+from tailorbird.text.chat_tokenizer import ChatTokenizer
+
+#: A text in which tokenizers differ: a server that reads other tokens here has another base.
+_PROBE = "I'm sure THEY'RE 12345 times naïve,\n\n  \t你好 🙂 — in camelCase!"
+_SAID = "start llama-server with files that tailorbird export --format gguf wrote"
+
+
+class _Served(NamedTuple):
+    """What a release is at the server: how its prompts are read, and the adapter's number (None: the weights as they are)."""
+
+    chat: ChatTokenizer
+    adapter: int | None
+
+
+def open_driver(url: str, key: str, model: str, admit: Admit) -> EngineDriver:
+    """A driver for the llama.cpp server at ``url``, which serves the base as ``model``. Nothing is sent until the first call."""
+    return LlamaCppDriver(client_for(url, key), model, admit)
+
+
+class LlamaCppDriver(OpenAiDriver):
+    """Implements ``EngineDriver`` over llama.cpp's own routes.
+
+    The server holds one model. A release with an adapter is served where the server was started with its file, which names the release;
+    a merged model, or whole weights, where the server calls its model (``--alias``) by the digest of the release; a prompt where it calls
+    it as the settings do. Every request says which adapter it is for, and how tokens are drawn: the server's own defaults are others.
+    Nothing of a prompt is remembered there, since its memory of prompts knows no tenants.
+    """
+
+    _route = "/completion"
+
+    def __init__(self, client: httpx.AsyncClient, model: str, admit: Admit) -> None:
+        super().__init__(client, model, admit)
+        self._served: dict[Digest, _Served] = {}
+        self._adapters: tuple[int, ...] = ()
+
+    async def unload(self, release: Digest) -> None:
+        """Forgets a release; the server keeps its files."""
+        await super().unload(release)
+        self._served.pop(release, None)
+
+    async def _prepare(self, servable: Servable) -> None:
+        """Finds the release at the server. Conflict (``driver_unable``) where it is not there, or the server has another base."""
+        if not answers_plainly(servable):
+            raise unsupported()
+        files = (await self._get("/lora-adapters")).json()
+        names = await self._names()
+        numbers = [each["id"] for each in files if each.get("task_name") == servable.id]
+        if servable.adapter and numbers:
+            adapter = numbers[0]
+        elif (servable.id if servable.adapter or servable.weights else self._model) in names:
+            adapter = None
+        else:
+            raise Conflict("llama.cpp's server does not hold this release", _SAID, code="driver_unable")
+        chat = await asyncio.to_thread(ChatTokenizer, Path(servable.weights or servable.base))
+        read = await self._post("/tokenize", {"content": _PROBE, "add_special": False, "parse_special": False})
+        if read["tokens"] != chat.tokenizer.encode(_PROBE, add_special_tokens=False).ids:
+            raise Conflict("llama.cpp's server reads texts as other tokens than the release's base", _SAID, code="driver_unable")
+        self._adapters = tuple(each["id"] for each in files)
+        self._served[servable.id] = _Served(chat, adapter)
+
+    async def _names(self) -> set[str]:
+        """Names of the server's one model."""
+        told = (await self._get("/v1/models")).json()
+        return {name for model in told["data"] for name in (model["id"], *model.get("aliases", ()))}
+
+    def _asked(self, servable: Servable, prompt: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
+        chat, adapter = self._served[servable.id]
+        (tokens,) = chat.prompts([prompt])
+        asked: dict[str, Any] = {
+            "prompt": tokens,
+            "n_predict": sampling.max_tokens,
+            "samplers": ["temperature", "top_k", "top_p"],
+            "temperature": sampling.temperature,
+            "top_k": sampling.top_k,
+            "top_p": sampling.top_p,
+            "seed": sampling.seed,
+            "stop": list(sampling.stop),
+            "stream": True,
+            "cache_prompt": False,
+            "lora": [{"id": number, "scale": float(number == adapter)} for number in self._adapters],
+        }
+        if sampling.json_schema is not None:
+            asked["json_schema"] = json.loads(sampling.json_schema) or {"type": "object"}
+        return asked
+
+    def _read(self, event: dict[str, Any], last: dict[str, Any]) -> str:
+        """The text of an event; what it says of the answer's end is kept in ``last``."""
+        if event.get("stop"):
+            read, written = event["tokens_evaluated"], event["tokens_predicted"]
+            last["reason"] = "length" if event["stop_type"] == "limit" else "stop"
+            last["usage"] = {"prompt_tokens": read, "completion_tokens": written}
+        text: str = event.get("content") or ""
+        return text

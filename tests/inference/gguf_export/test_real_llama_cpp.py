@@ -1,0 +1,163 @@
+"""A real llama.cpp answers from exported files as transformers and PEFT do from the folders they were made from."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from transformers import AutoModelForCausalLM
+
+from support.gguf_models import job, merging_tokenizer, sentence_pieces, write_exportable, write_with_tokenizer
+from support.llamacpp import Continuation, asked, continued, divergence, running_llamacpp, tokens_of
+from support.oracle import write_adapter
+from tailorbird.domain.prompt import Message
+from tailorbird.inference import open_model_reader
+from tailorbird.inference.gguf_export.architectures import ARCHITECTURES
+from tailorbird.inference.gguf_export.pretokenisers import PROBE, RULES
+from tailorbird.text.chat_tokenizer import ChatTokenizer
+
+pytestmark = pytest.mark.llamacpp
+Record = Callable[[str, object], None]
+#: 52 messages, from a word to some lines.
+TEXTS = [
+    f"{opening} {subject}{ending}"
+    for opening in ("Where is", "I want to return", "Please explain", "Wie storniere ich")
+    for subject in ("my parcel", "the 2 shirts of order 10432", "a refund", "naïve Bayes 🙂", "the invoice\nfrom 2024-05-17")
+    for ending in ("?", ", I'm told it's late!", "")
+][:52]
+LENGTH, SHOWN = 12, 300
+#: Mean KL divergence, in nats a token, of llama.cpp's distributions from those of transformers, by precision of the file.
+BOUNDS = {"held": 1e-4, "f16": 1e-3, "bf16": 5e-3, "q8_0": 2e-2}
+
+
+def prompts(folder: Path) -> list[list[int]]:
+    instruction = Message(role="system", content="Answer in one sentence.")
+    return ChatTokenizer(folder).prompts([(instruction, Message(role="user", content=text)) for text in TEXTS])
+
+
+@torch.no_grad()
+def compared(model: Any, prompt: list[int], found: Continuation) -> tuple[bool, list[float]]:
+    """Whether the tokens are the model's greedy ones, and how far the distributions at each lie apart."""
+    ids = torch.tensor([[*prompt, *found.tokens]])
+    rows = model(ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float().log_softmax(dim=-1)
+    same = rows.argmax(dim=-1).tolist() == list(found.tokens)
+    return same, [divergence(row, seen) for row, seen in zip(rows, found.likeliest, strict=True)]
+
+
+def agreement(server: httpx.Client, model: Any, asked_ids: list[list[int]], length: int = LENGTH, shown: int = SHOWN) -> tuple[int, float]:
+    """How many continuations have the model's greedy tokens, and the mean divergence."""
+    results = [compared(model, ids, continued(server, ids, length, shown)) for ids in asked_ids]
+    return sum(same for same, _ in results), sum(sum(each) for _, each in results) / sum(len(each) for _, each in results)
+
+
+@pytest.fixture(scope="module")
+def trained(base_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Path]:
+    """An adapter on the real small model that changes what it says, PEFT's model with it, and the merged folder."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_adapter(base_model_folder, folder / "adapter", seed=3, r=8, lora_alpha=8)
+    weights = load_file(folder / "adapter" / "adapter_model.safetensors")
+    save_file(
+        {name: t * (0.15 if "lora_B" in name else 1.0) for name, t in weights.items()}, folder / "adapter" / "adapter_model.safetensors"
+    )
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base_model_folder, dtype=torch.float32), folder / "adapter")
+    return folder / "adapter", model.eval(), folder
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("form", ["merged", "base and adapter"])
+def test_the_real_model_with_an_adapter(
+    form: str, base_model_folder: Path, trained: tuple[Path, Any, Path], tmp_path: Path, record_property: Record
+) -> None:
+    adapter, model, _ = trained
+    files = [tmp_path / "model.gguf"]
+    if form == "merged":
+        source = tmp_path / "merged"
+        shutil.copytree(base_model_folder, source)
+        copy.deepcopy(model).merge_and_unload().save_pretrained(source)
+        open_model_reader().write_gguf(job(source, files[0]))
+    else:
+        open_model_reader().write_gguf(job(base_model_folder, files[0]))
+        files.append(tmp_path / "adapter.gguf")
+        open_model_reader().write_gguf(job(base_model_folder, files[1], adapter=adapter))
+    with running_llamacpp(*files) as server:
+        same, mean = agreement(server, model, prompts(base_model_folder))
+    record_property("mean_kl", mean)
+    assert same == len(TEXTS) >= 50
+    assert mean < BOUNDS["held"]
+
+
+def test_the_template_and_the_tokens_are_ours(base_model_folder: Path, tmp_path: Path, record_property: Record) -> None:
+    open_model_reader().write_gguf(job(base_model_folder, tmp_path / "model.gguf", precision="q8_0"))
+    with running_llamacpp(tmp_path / "model.gguf") as server:
+        for text, ids in zip(TEXTS, prompts(base_model_folder), strict=True):
+            messages = [{"role": "system", "content": "Answer in one sentence."}, {"role": "user", "content": text}]
+            rendered = asked(server, "/apply-template", messages=messages)["prompt"]
+            assert tokens_of(server, rendered) == ids
+        model = AutoModelForCausalLM.from_pretrained(base_model_folder, dtype=torch.float32).eval()
+        _, mean = agreement(server, model, prompts(base_model_folder)[:20])
+    record_property("mean_kl", mean)
+    assert mean < BOUNDS["q8_0"]
+
+
+ROPES = {
+    "llama3": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32},
+    "linear": {"factor": 4.0},
+}
+VARIANTS = [(model_type, {}) for model_type in sorted(ARCHITECTURES)]
+VARIANTS += [("llama", {"rope_parameters": {"rope_type": name, "rope_theta": 10000.0} | more}) for name, more in ROPES.items()]
+
+
+@pytest.mark.parametrize(("model_type", "config"), VARIANTS)
+def test_every_architecture_with_and_without_an_adapter(
+    model_type: str, config: dict[str, Any], tmp_path: Path, record_property: Record
+) -> None:
+    window = {"sliding_window": None} if model_type == "mistral" else {}
+    source = write_exportable(tmp_path / "model", model_type, **(config | window))
+    reader = open_model_reader()
+    reader.write_gguf(job(source, tmp_path / "base.gguf"))
+    adapted = write_adapter(source, tmp_path / "adapter")
+    reader.write_gguf(job(source, tmp_path / "adapter.gguf", adapter=tmp_path / "adapter"))
+    plain = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
+    for model, files in ((plain, ["base.gguf"]), (adapted, ["base.gguf", "adapter.gguf"])):
+        with running_llamacpp(*(tmp_path / name for name in files)) as server:
+            same, mean = agreement(server, model, prompts(source)[:10], 6, 320)
+        record_property(files[-1], mean)
+        assert same == 10
+        assert mean < 1e-4
+
+
+@pytest.mark.parametrize("rules", sorted(RULES))
+def test_every_pretokeniser_cuts_as_its_name_says(rules: str, tmp_path: Path) -> None:
+    tokenizer = merging_tokenizer(rules)
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    same_tokens(write_with_tokenizer(tmp_path / "model", tokenizer), tokenizer)
+
+
+@pytest.mark.parametrize("spaces", ["before", "none", "metaspace"])
+def test_sentence_pieces_are_read_as_they_are(spaces: str, tmp_path: Path) -> None:
+    tokenizer = sentence_pieces()
+    if spaces == "none":
+        tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    elif spaces == "metaspace":
+        tokenizer.normalizer = None  # type: ignore[assignment]
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never", split=False)
+    same_tokens(write_with_tokenizer(tmp_path / "model", tokenizer), tokenizer)
+
+
+def same_tokens(source: Path, tokenizer: Tokenizer) -> None:
+    """Also behind a special token, which is where a space may be put."""
+    path = source.parent / "model.gguf"
+    open_model_reader().write_gguf(job(source, path))
+    with running_llamacpp(path) as server:
+        for text in (PROBE, *PROBE.splitlines(keepends=True), *TEXTS, "<s>user my</s> card</s><s>assistant"):
+            assert tokens_of(server, text) == tokenizer.encode(text, add_special_tokens=False).ids, text
