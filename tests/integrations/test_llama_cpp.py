@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from support.drivers import adapted, answer, asked, gguf_files, request, servable
-from support.gguf_models import write_exportable
+from support.gguf_models import sentence_pieces, write_exportable, write_with_tokenizer
 from support.llamacpp import running_llamacpp
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Conflict, InvalidInput, Unavailable
@@ -127,7 +127,7 @@ def test_a_server_with_another_tokenizer_is_refused(base: Path, tmp_path: Path) 
         with pytest.raises(Conflict, match="other tokens"):
             await driver.load(request(release.id))
 
-    play(Server(write_exportable(tmp_path / "other", rules="gpt-2")), [release], story)
+    play(Server(write_with_tokenizer(tmp_path / "other", sentence_pieces())), [release], story)
 
 
 def test_an_answer_that_breaks_off_is_an_error(base: Path) -> None:

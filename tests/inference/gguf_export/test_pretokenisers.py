@@ -14,11 +14,9 @@ from tailorbird.inference.gguf_export.pretokenisers import PROBE, RULES, Rules, 
 FINGERPRINTS = {
     "dbrx": "1b31d5c386beb518",
     "gpt-2": "decf730c3145892f",
-    "gpt-4o": "04820f7d8e43196b",
     "llama-bpe": "05729dfc0e263f6a",
     "qwen2": "1dd7586cdd3c747c",
     "smollm": "473ec309eab8fa4f",
-    "tekken": "45782b4771ac8584",
 }
 
 
