@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Continuation:
-    """Greedy tokens behind a prompt, and at each the ids and log-probabilities of the likeliest."""
+    """Greedy tokens behind a prompt, one that ends the answer included, and at each the ids and log-probabilities of the likeliest: none,
+    where bytes made no character, for then the server leaves some out."""
 
     tokens: tuple[int, ...]
     likeliest: tuple[dict[int, float], ...]
@@ -55,10 +56,11 @@ def tokens_of(server: httpx.Client, text: str) -> list[int]:
 
 def continued(server: httpx.Client, prompt: Sequence[int], length: int, shown: int) -> Continuation:
     """``length`` greedy tokens behind ``prompt``, with the ``shown`` likeliest at each."""
-    settings: dict[str, Any] = {"n_predict": length, "temperature": 0.0, "n_probs": shown, "ignore_eos": False, "cache_prompt": False}
+    settings: dict[str, Any] = {"n_predict": length, "temperature": 0.0, "n_probs": shown, "cache_prompt": False}
     found = asked(server, "/completion", prompt=list(prompt), **settings, return_tokens=True)
-    likeliest = [{each["id"]: each["logprob"] for each in place["top_logprobs"]} for place in found["completion_probabilities"]]
-    return Continuation(tuple(found["tokens"]), tuple(likeliest))
+    likeliest = [{each["id"]: each["logprob"] for each in place["top_logprobs"]} for place in found.get("completion_probabilities", ())]
+    whole = len(found["tokens"]) == len(likeliest)
+    return Continuation(tuple(found["tokens"]), tuple(likeliest) if whole else ())
 
 
 def divergence(expected_V: torch.Tensor, found: dict[int, float]) -> float:

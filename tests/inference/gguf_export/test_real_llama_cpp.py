@@ -23,6 +23,7 @@ from tailorbird.inference import open_model_reader
 from tailorbird.inference.gguf_export.architectures import ARCHITECTURES
 from tailorbird.inference.gguf_export.pretokenisers import PROBE, RULES
 from tailorbird.text.chat_tokenizer import ChatTokenizer
+from tailorbird.text.tokenizer_files import read_tokenizer
 
 pytestmark = pytest.mark.llamacpp
 Record = Callable[[str, object], None]
@@ -38,24 +39,31 @@ LENGTH, SHOWN = 12, 300
 BOUNDS = {"held": 1e-4, "f16": 1e-3, "bf16": 5e-3, "q8_0": 2e-2}
 
 
+#: Random weights make tokens nearly as likely as each other; llama.cpp holds keys and values in f16.
+TIE = 2e-2
+
+
 def prompts(folder: Path) -> list[list[int]]:
     instruction = Message(role="system", content="Answer in one sentence.")
     return ChatTokenizer(folder).prompts([(instruction, Message(role="user", content=text)) for text in TEXTS])
 
 
 @torch.no_grad()
-def compared(model: Any, prompt: list[int], found: Continuation) -> tuple[bool, list[float]]:
-    """Whether the tokens are the model's greedy ones, and how far the distributions at each lie apart."""
+def compared(model: Any, prompt: list[int], found: Continuation, tie: float) -> tuple[bool, list[float]]:
+    """Whether the tokens are the model's greedy ones, or as likely within ``tie`` nats, and how far the distributions at each lie apart."""
     ids = torch.tensor([[*prompt, *found.tokens]])
     rows = model(ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float().log_softmax(dim=-1)
-    same = rows.argmax(dim=-1).tolist() == list(found.tokens)
-    return same, [divergence(row, seen) for row, seen in zip(rows, found.likeliest, strict=True)]
+    chosen = rows.gather(1, torch.tensor(found.tokens)[:, None])[:, 0]
+    same = bool((rows.max(dim=-1).values - chosen <= tie).all())
+    return same, [divergence(row, seen) for row, seen in zip(rows, found.likeliest, strict=False)]
 
 
-def agreement(server: httpx.Client, model: Any, asked_ids: list[list[int]], length: int = LENGTH, shown: int = SHOWN) -> tuple[int, float]:
-    """How many continuations have the model's greedy tokens, and the mean divergence."""
-    results = [compared(model, ids, continued(server, ids, length, shown)) for ids in asked_ids]
-    return sum(same for same, _ in results), sum(sum(each) for _, each in results) / sum(len(each) for _, each in results)
+def agreement(server: httpx.Client, model: Any, folder: Path, count: int = len(TEXTS), tie: float = 0.0) -> tuple[int, float]:
+    """How many continuations of the first ``count`` texts have the model's greedy tokens, and the mean divergence."""
+    results = [compared(model, ids, continued(server, ids, LENGTH, SHOWN), tie) for ids in prompts(folder)[:count]]
+    divergences = [each for _, seen in results for each in seen]
+    assert len(divergences) >= count
+    return sum(same for same, _ in results), sum(divergences) / len(divergences)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +98,7 @@ def test_the_real_model_with_an_adapter(
         files.append(tmp_path / "adapter.gguf")
         open_model_reader().write_gguf(job(base_model_folder, files[1], adapter=adapter))
     with running_llamacpp(*files) as server:
-        same, mean = agreement(server, model, prompts(base_model_folder))
+        same, mean = agreement(server, model, base_model_folder)
     record_property("mean_kl", mean)
     assert same == len(TEXTS) >= 50
     assert mean < BOUNDS["held"]
@@ -104,7 +112,7 @@ def test_the_template_and_the_tokens_are_ours(base_model_folder: Path, tmp_path:
             rendered = asked(server, "/apply-template", messages=messages)["prompt"]
             assert tokens_of(server, rendered) == ids
         model = AutoModelForCausalLM.from_pretrained(base_model_folder, dtype=torch.float32).eval()
-        _, mean = agreement(server, model, prompts(base_model_folder)[:20])
+        _, mean = agreement(server, model, base_model_folder, 20)
     record_property("mean_kl", mean)
     assert mean < BOUNDS["q8_0"]
 
@@ -123,6 +131,7 @@ def test_every_architecture_with_and_without_an_adapter(
 ) -> None:
     window = {"sliding_window": None} if model_type == "mistral" else {}
     source = write_exportable(tmp_path / "model", model_type, **(config | window))
+    speak_ascii(source)
     reader = open_model_reader()
     reader.write_gguf(job(source, tmp_path / "base.gguf"))
     adapted = write_adapter(source, tmp_path / "adapter")
@@ -130,10 +139,20 @@ def test_every_architecture_with_and_without_an_adapter(
     plain = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
     for model, files in ((plain, ["base.gguf"]), (adapted, ["base.gguf", "adapter.gguf"])):
         with running_llamacpp(*(tmp_path / name for name in files)) as server:
-            same, mean = agreement(server, model, prompts(source)[:10], 6, 320)
+            same, mean = agreement(server, model, source, 20, TIE)
         record_property(files[-1], mean)
-        assert same == 10
+        assert same == 20
         assert mean < 1e-4
+
+
+def speak_ascii(source: Path) -> None:
+    """Has a random model write letters: of bytes that are no characters the server tells nothing."""
+    letters = {number for token, number in read_tokenizer(source).get_vocab().items() if token.isascii() and token.isalnum()}
+    held = load_file(source / "model.safetensors")
+    head = held["lm_head.weight"]
+    for number in set(range(len(head))) - letters:
+        head[number] = 0.0
+    save_file(held, source / "model.safetensors", metadata={"format": "pt"})
 
 
 @pytest.mark.parametrize("rules", sorted(RULES))
