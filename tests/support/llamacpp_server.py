@@ -16,7 +16,7 @@ def main(model: str, alias: str, *adapters: str) -> None:
     asked.hostnames = ["127.0.0.1"]
     asked.port = 0
     asked.n_ctx, asked.n_parallel = 2048, 2
-    asked.cpuparams.n_threads = 2
+    asked.cpuparams.n_threads = asked.cpuparams_batch.n_threads = 1
     asked.warmup = False
     asked.use_jinja = True
     asked.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 1.0) for path in adapters]

@@ -34,7 +34,7 @@ TEXTS = [
     for subject in ("my parcel", "the 2 shirts of order 10432", "a refund", "naïve Bayes 🙂", "the invoice\nfrom 2024-05-17")
     for ending in ("?", ", I'm told it's late!", "")
 ][:52]
-LENGTH, SHOWN = 12, 300
+LENGTH, SHOWN = 8, 300
 #: Mean KL divergence, in nats a token, of llama.cpp's distributions from those of transformers, by precision of the file.
 BOUNDS = {"held": 1e-4, "f16": 1e-3, "bf16": 5e-3, "q8_0": 2e-2}
 
