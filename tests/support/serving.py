@@ -12,6 +12,7 @@ from support.workspace_ledger import SQLITE, workspace_ledger
 from tailorbird import auth
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.domain.deployment import Alias, AliasTarget, LocalRetrieval, RequestRow, Servable
+from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.errors import NotFound, TailorbirdError
 from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.identity import ApiKey, Signature, Tenant
@@ -21,7 +22,7 @@ from tailorbird.domain.prompt import Demonstration, Message, PromptSpec, Samplin
 from tailorbird.domain.release import Dossier, Release, ReleaseContent, ReleaseState
 from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.value import Digest
-from tailorbird.ports.engine import Chunk, Embeddings, EngineState, LabelScores, LoadRequest, LocalEngine, Ranked
+from tailorbird.ports.engine import Chunk, Embeddings, EngineState, LabelScores, LoadRequest, LocalEngine, ProbeRequest, Ranked
 from tailorbird.system.clock import SystemClock
 from tailorbird.testing import FixedClock, MemoryArtifacts, MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.usecases import Dependencies, MaintenanceSettings
@@ -210,6 +211,10 @@ class DirectDriver:
     async def embed(self, release: Digest, texts: Sequence[str]) -> Embeddings:
         self._check()
         return self.engine.embed(release, texts)
+
+    async def probe(self, request: ProbeRequest) -> list[TokenChances] | None:
+        self._check()
+        return self.engine.probe(request)
 
     async def state(self) -> EngineState:
         self._check()

@@ -11,9 +11,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from tailorbird.domain.effect import EffectStanding
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.rollout import RolloutState
-from tailorbird.serving import AliasSync
+from tailorbird.serving import AliasSync, EffectChecks
 
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -94,6 +95,12 @@ class Metrics:
             summed = Gauge(f"tailorbird_engine_{name}", what, registry=self.registry)
             summed.set_function(partial(_summed, deployment, field))
 
+    def watch_effects(self, checks: EffectChecks) -> None:
+        """Shows, whenever asked, of how many releases the engine showed what."""
+        shown = Gauge("tailorbird_release_effects", "Releases by what the engine showed of them.", ["standing"], registry=self.registry)
+        for standing in EffectStanding:
+            shown.labels(standing.value).set_function(partial(_standing, checks, standing))
+
     def count(self, route: str, method: str, status: int, seconds: float, overhead: float) -> None:
         """Counts an ended call. ``route`` is the pattern, never the path."""
         self._calls.labels(route, method if method in _METHODS else "other", str(status)).inc()
@@ -113,6 +120,10 @@ def _told(deployment: AliasSync, field: str) -> float:
 
 def _summed(deployment: AliasSync, field: str) -> float:
     return float(sum(getattr(one, field) for one in deployment.engine_state.releases))
+
+
+def _standing(checks: EffectChecks, standing: EffectStanding) -> float:
+    return float(sum(reading.standing is standing for reading in checks.readings.values()))
 
 
 def metrics_routes(

@@ -50,7 +50,8 @@ class ReleaseContent(Value):
 
 class Dossier(Value):
     """How a release was shown to be good: plan, ladder, evidence, gate and model card, by digest; ``release`` names what it is about.
-    ``review`` names the sheet on which people must judge its answers; it is not written where nobody has to.
+    ``review`` names the sheet on which people must judge its answers; it is not written where nobody has to. ``effect`` names the proof of
+    what its weights change; releases without weights of their own, or older than such proofs, have none.
 
     Measured times stand behind these digests, so they differ from one climb to the next even where the release is the same.
     """
@@ -65,6 +66,7 @@ class Dossier(Value):
     card: Digest
     created_at: datetime
     review: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
+    effect: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class ReleaseState(StrEnum):

@@ -37,11 +37,19 @@ class Followed(NamedTuple):
     logits: Callable[[torch.Tensor], torch.Tensor]
 
 
+class ProbedBy(NamedTuple):
+    """How a probe is asked: of the ``bare`` decoder, without its adapter, or not; ``name``, which nobody else has, keeps it apart."""
+
+    bare: bool
+    name: str
+
+
 class _AskedConversation(NamedTuple):
     """A conversation, and whether its answer follows at once, as one that is scored does, also where the servable reasons."""
 
     prompt: Conversation
     at_once: bool = False
+    probed: ProbedBy | None = None
 
 
 class _Given(NamedTuple):
@@ -77,7 +85,14 @@ class RequestAdmission:
 
         return self._begin(servable, _AskedConversation(prompt, at_once=True), make, tell, asker)
 
-    def follow(self, servable: Digest, prompt: Conversation, answer: str, tell: Callable[[Followed | TailorbirdError], object]) -> Cancel:
+    def follow(
+        self,
+        servable: Digest,
+        prompt: Conversation,
+        answer: str,
+        tell: Callable[[Followed | TailorbirdError], object],
+        probed: ProbedBy | None = None,
+    ) -> Cancel:
         """Hidden states that predict each token of ``answer``, the end of the turn included, after ``prompt``."""
 
         def make(given: _Given) -> EngineJob:
@@ -88,7 +103,7 @@ class RequestAdmission:
             forward: Forward = given.loaded.decoder.content
             return TextScoring(sequence, given.holding, lambda hidden: tell(Followed(tuple(tokens), hidden, forward.logits)))
 
-        return self._begin(servable, _AskedConversation(prompt, at_once=True), make, tell, None)
+        return self._begin(servable, _AskedConversation(prompt, at_once=True, probed=probed), make, tell, None)
 
     def answer(self, servable: Digest, prompt: Conversation, drawn: tuple[Sampling, int], tell: Tell, *, asker: Asker = None) -> Cancel:
         """An answer to ``prompt``; ``drawn`` says how, and the prompt's place in its call."""
@@ -128,11 +143,14 @@ class RequestAdmission:
                 self._worker.drop(job)
             self._registry.release(loaded)
 
-        holding = WeightLease(loaded, over, tell)
+        probed = question.probed
+        holding = WeightLease(loaded, over, tell, bare=probed is not None and probed.bare)
+        # What is remembered of a prompt is that of one model: a probe shares it with nobody, not even with the same probe before.
+        groups = frozenset({probed.name}) if probed is not None else asker or frozenset()
         try:
             read = loaded.chat.prompts_without_reasoning if question.at_once else loaded.chat.prompts
             [tokens] = read([question.prompt])
-            job = make(_Given(loaded, tokens, holding, started, asker or frozenset()))
+            job = make(_Given(loaded, tokens, holding, started, groups))
             begun.append(job)
             self._worker.add(loaded, job, bounded=asker is not None)
         except BaseException:

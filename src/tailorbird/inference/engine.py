@@ -8,22 +8,24 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 
 from tailorbird.domain.deployment import Servable
+from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.value import Digest
-from tailorbird.inference.admission import Followed, RequestAdmission, Tell
+from tailorbird.inference.admission import Followed, ProbedBy, RequestAdmission, Tell
 from tailorbird.inference.baselines import Baselines
 from tailorbird.inference.blocking_call import BlockingCall
 from tailorbird.inference.devices import memory_budget
 from tailorbird.inference.forward.weights import Precision, fingerprint, place
 from tailorbird.inference.forward_factory import Kernels, computed_by, reader_of_adapters, reader_of_decoders
-from tailorbird.inference.jobs import likelihood_of
+from tailorbird.inference.jobs import chances_after, likelihood_of
 from tailorbird.inference.registry import Registry
 from tailorbird.inference.retrieval import Lookups, TorchEncoder
 from tailorbird.inference.worker import KV_MB, EngineWorker
@@ -35,12 +37,15 @@ from tailorbird.ports.engine import (
     Generation,
     LabelScores,
     Likelihood,
+    ProbeRequest,
     Ranked,
     ScoreRequest,
     Told,
 )
 
 Conversation = Sequence[Message]
+#: What stands for the answer where only its first token's chances are asked for.
+_ANY = "."
 
 
 class TorchEngine:
@@ -165,6 +170,16 @@ class TorchEngine:
                     likelihood_of(one.tokens, (one.hidden_RE, one.logits), (other.hidden_RE, other.logits) if other else None)
                     for one, other in zip(said, others, strict=True)
                 ]
+
+    def probe(self, request: ProbeRequest) -> list[TokenChances]:
+        """As ``Probed.probe``, through the steps that answer everybody."""
+        by, call = ProbedBy(request.bare, f"probe {uuid4()}"), BlockingCall[Followed](len(request.prompts))
+        with self._registry.using(request.release) as loaded:
+            begun = (
+                self._intake.follow(request.release, prompt, _ANY, _settling(call, at), by) for at, prompt in enumerate(request.prompts)
+            )
+            with torch.inference_mode():
+                return [chances_after(loaded.chat, followed.hidden_RE[:1], followed.logits) for followed in call.results(begun)]
 
     def _check_loaded(self, servable: Digest) -> None:
         if servable not in self.loaded():

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from tailorbird.domain.effect import TOLD, TokenChances
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.prompt import REASONING_TOKENS
 from tailorbird.inference.registry import Loaded
@@ -23,8 +24,10 @@ from tailorbird.text.chat_tokenizer import ChatTokenizer
 class WeightLease:
     """Lease on a servable's weights until the job ends, however it ends. ``over`` is called once, then; ``failed`` is told why."""
 
-    def __init__(self, loaded: Loaded, over: Callable[[], None], failed: Callable[[TailorbirdError], object]) -> None:
-        self._loaded = loaded
+    def __init__(
+        self, loaded: Loaded, over: Callable[[], None], failed: Callable[[TailorbirdError], object], *, bare: bool = False
+    ) -> None:
+        self._loaded, self._bare = loaded, bare
         self._over = over
         self._failed = failed
         self._ending = threading.Lock()
@@ -33,7 +36,7 @@ class WeightLease:
     @property
     def adapter(self) -> Any:
         """Adapter of the job; None: bare weights."""
-        return self._loaded.adapter
+        return None if self._bare else self._loaded.adapter
 
     def end(self) -> bool:
         """The job is over; True for the first who says so."""
@@ -267,6 +270,14 @@ def likelihood_of(tokens: Sequence[int], said: Side, other: Side | None) -> Like
             other_RV = _nats(other, start)
             apart += float((other_RV.exp() * (other_RV - said_RV)).sum(dim=1).double().sum())
     return Likelihood(nats=nats, tokens=len(tokens), divergence=apart / len(tokens) if other is not None else None)
+
+
+def chances_after(chat: ChatTokenizer, hidden_1E: torch.Tensor, logits: Logits) -> TokenChances:
+    """The likeliest tokens after a hidden state, with their log-probabilities."""
+    nats_V = logits(hidden_1E).float().log_softmax(dim=1)[0]
+    values, places = nats_V.topk(min(TOLD, len(nats_V)))
+    stream = TextStream(chat.tokenizer, ())
+    return TokenChances(tokens=tuple(stream.bytes_of(place).hex() for place in places.tolist()), nats=tuple(values.tolist()))
 
 
 def _nats(side: Side, start: int) -> torch.Tensor:

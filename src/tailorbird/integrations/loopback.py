@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.errors import Internal, TailorbirdError, Unauthenticated, Unavailable
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import RetrievedEntry
@@ -22,6 +23,7 @@ from tailorbird.ports.engine import (
     GenerateRequest,
     LabelScores,
     LoadRequest,
+    ProbeRequest,
     Ranked,
     RankRequest,
     RetrieveRequest,
@@ -101,6 +103,11 @@ class LoopbackDriver:
         """``texts`` as the release reads a query."""
         request = EmbedRequest(release=release, texts=tuple(texts))
         return Embeddings.model_validate_json(await self._call("POST", "/embed", request, seconds=_ANSWER))
+
+    async def probe(self, request: ProbeRequest) -> list[TokenChances]:
+        """How the answers to some prompts begin."""
+        answer = await self._call("POST", "/probe", request, seconds=_ANSWER)
+        return [TokenChances.model_validate(one) for one in json.loads(answer)]
 
     async def state(self) -> EngineState:
         """State of the engine."""

@@ -11,12 +11,13 @@ from typing import Any
 import httpx
 
 from tailorbird.domain.deployment import Servable
+from tailorbird.domain.effect import TOLD, TokenChances
 from tailorbird.domain.errors import Conflict, Exhausted, InvalidInput, NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.value import Digest
-from tailorbird.ports.engine import Chunk, Embeddings, EngineDriver, EngineState, LabelScores, LoadRequest, Ranked, Residency
+from tailorbird.ports.engine import Chunk, Embeddings, EngineDriver, EngineState, LabelScores, LoadRequest, ProbeRequest, Ranked, Residency
 from tailorbird.text.tool_calls import uses_tools
 
 #: Seconds: to connect, for a quick question, for an answer.
@@ -118,6 +119,20 @@ class OpenAiDriver:
         raise InvalidInput(
             "this engine turns no texts into vectors", "serve the release with the engine of tailorbird", code="embeddings_missing"
         )
+
+    async def probe(self, request: ProbeRequest) -> list[TokenChances] | None:
+        """How the answers to some prompts begin: one greedy token each, which every server can tell of, while log-probabilities of prompts
+        end some. Raises Unavailable where the server tells no log-probabilities."""
+        servable = self._find(request.release)
+        if request.bare and servable.adapter:
+            return None
+        return list(await asyncio.gather(*(self._begins(servable, prompt) for prompt in request.prompts)))
+
+    async def _begins(self, servable: Servable, prompt: Sequence[Message]) -> TokenChances:
+        asked = self._asked(servable, prompt, Sampling(max_tokens=1))
+        del asked["stream"], asked["stream_options"]
+        told = await self._post("/v1/chat/completions", asked | {"logprobs": True, "top_logprobs": TOLD})
+        return _chances(told)
 
     async def stream(
         self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
@@ -238,6 +253,19 @@ def _event(line: str) -> dict[str, Any] | None:
     if "error" in event:
         raise Unavailable("the engine broke off the answer", "try again", code="engine_unavailable")
     return event
+
+
+def _chances(told: Any) -> TokenChances:
+    """The likeliest first tokens that an answer tells of."""
+    try:
+        first = told["choices"][0]["logprobs"]["content"][0]
+        top = sorted(first["top_logprobs"], key=lambda one: -float(one["logprob"]))
+        tokens = [bytes(one["bytes"]).hex() if one.get("bytes") else str(one["token"]).encode().hex() for one in top]
+        return TokenChances(tokens=tuple(tokens), nats=tuple(float(one["logprob"]) for one in top))
+    except (LookupError, TypeError, ValueError) as error:
+        raise Unavailable(
+            "the engine tells no log-probabilities", "serve with an engine that answers top_logprobs", code="probabilities_untold"
+        ) from error
 
 
 def _closing(last: dict[str, Any]) -> Chunk:

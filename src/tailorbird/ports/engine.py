@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from pydantic import Field
 
 from tailorbird.domain.deployment import Servable
+from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.prompt import Message, Sampling, ToolCall
 from tailorbird.domain.retrieval import RetrievedEntry
@@ -120,7 +121,25 @@ class Retriever(Protocol):
         ...
 
 
-class Engine(Retriever, Protocol):
+class ProbeRequest(Value):
+    """Asks for the likeliest first tokens of the answers to ``prompts``, none of which is remembered; ``bare``: by the base model of the
+    release, without its adapter."""
+
+    release: Digest
+    prompts: tuple[tuple[Message, ...], ...]
+    bare: bool = False
+
+
+class Probed(Protocol):
+    """Tells how its answers begin, as proofs of effect ask."""
+
+    def probe(self, request: ProbeRequest) -> list[TokenChances]:
+        """The ``TOLD`` likeliest first tokens of the answer to each prompt, all asked at a time; the answer begins at once, also where the
+        release reasons. Raises NotFound (release not loaded), InvalidInput (prompt too long)."""
+        ...
+
+
+class Engine(Retriever, Probed, Protocol):
     """Runs models in this process, for whoever waits for the result. Not thread-safe unless the implementation says so."""
 
     def load(self, servable: Servable) -> None:
@@ -263,7 +282,7 @@ class EngineState(Value):
 Told = Chunk | LabelScores | TailorbirdError
 
 
-class LiveEngine(Retriever, Protocol):
+class LiveEngine(Retriever, Probed, Protocol):
     """Runs models in this process for many callers at a time, none of whom waits for another. Thread-safe."""
 
     def load(self, servable: Servable, *, pinned: bool = False) -> None:
@@ -356,4 +375,8 @@ class EngineDriver(EngineProcess, Protocol):
 
     async def embed(self, release: Digest, texts: Sequence[str]) -> Embeddings:
         """As ``Engine.embed``."""
+        ...
+
+    async def probe(self, request: ProbeRequest) -> list[TokenChances] | None:
+        """As ``Engine.probe``; None where it is to ask the base, and cannot beside the release."""
         ...

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 
 from tailorbird.domain.deployment import Servable
+from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.errors import Internal, TailorbirdError, Unavailable
 from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.value import Digest
@@ -17,6 +18,7 @@ from tailorbird.ports.engine import (
     GenerateRequest,
     LabelScores,
     LiveEngine,
+    ProbeRequest,
     Ranked,
     RankRequest,
     RetrieveRequest,
@@ -73,6 +75,10 @@ class AsyncEngine:
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Texts as vectors."""
         return await asyncio.to_thread(self._engine.embed, request.release, request.texts)
+
+    async def probe(self, request: ProbeRequest) -> list[TokenChances]:
+        """How the answers to some prompts begin."""
+        return await asyncio.to_thread(self._engine.probe, request)
 
     async def stream(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
         """One answer as it comes, the last chunk with the counts; closing the iterator ends the generation."""

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from tailorbird.api import ClosingStream, unless_gone
 from tailorbird.domain.deployment import Servable
+from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.errors import InvalidInput, TailorbirdError, Unauthenticated
 from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.value import Digest, Value
@@ -28,6 +29,7 @@ from tailorbird.ports.engine import (
     LabelScores,
     LiveEngine,
     LoadRequest,
+    ProbeRequest,
     Ranked,
     RankRequest,
     RetrieveRequest,
@@ -111,6 +113,10 @@ def _answer_routes(front: AsyncEngine) -> APIRouter:
     @router.post("/embed")
     async def embed(body: EmbedRequest, request: Request) -> Embeddings:
         return await unless_gone(request, front.embed(body))
+
+    @router.post("/probe")
+    async def probe(body: ProbeRequest) -> list[TokenChances]:
+        return await front.probe(body)
 
     @router.post("/generate")
     async def generate(body: GenerateRequest, request: Request) -> Response:

@@ -42,9 +42,10 @@ from tailorbird.processes.scheduler import (
     sign_and_ship,
 )
 from tailorbird.processes.tls import Tls, check_proxies, is_open
-from tailorbird.serving import AliasSync, AnswerService, Quotas, RequestLog, ShadowTraffic
+from tailorbird.serving import AliasSync, AnswerService, EffectChecks, Quotas, RequestLog, ShadowTraffic
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.audit_events import tell_denials
+from tailorbird.usecases.releases.effect import RecordedProofs
 from tailorbird.usecases.releases.live_kpis import count_live
 from tailorbird.usecases.rollouts.rollouts import count_rollouts
 from tailorbird.usecases.sessions import LoginEntry
@@ -104,11 +105,13 @@ def gateway_app(
     """The public application, known by the origins ``servers``. It watches the record and writes rows while it runs, and writes the last
     rows before it ends."""
     quotas = Quotas(deps.ledger, deps.clock)
+    driver = checks = EffectChecks(driver, RecordedProofs(deps))
     deployment = AliasSync(deps.ledger, driver, deps.clock, keep_former, quotas.gateway)
     deployment.written_in = deps.upkeep.record_file.parent if deps.upkeep.record_file else None
     journal = RequestLog(deps.ledger, gateway=quotas.gateway, redact=deps.redact, metered=quotas.meters)
     health, metrics = HealthMonitor(deps), api.Metrics()
     metrics.watch(deployment)
+    metrics.watch_effects(checks)
 
     answering = AnswerService(driver, deployment.routes, deployment.doubt)
     mirror = ShadowTraffic(answering, journal)

@@ -1,4 +1,4 @@
-"""Release rules: gate, label review, LLM judges, approvals, bundle, model card, and the moves of an alias.
+"""Release rules: gate, label review, LLM judges, approvals, bundle, reference probes, model card, and the moves of an alias.
 
 In: an objective, evidence, decisions of people. Out: gate results, approval rules and quorums, bundles, aliases. Must not know: how
 evidence is measured, how a signature is verified (a callable is passed in), where anything is stored.
@@ -33,12 +33,14 @@ from tailorbird.release.llm_judges import (
     pair_marks,
 )
 from tailorbird.release.model_card import CardEncoder, CardFacts, model_card
+from tailorbird.release.reference_probes import PROBE_TEXTS, choose, shortlist
 from tailorbird.release.remedies import EndedClimb, remedies
 
 __all__ = [
     "DECIDING_ROLES",
     "DRILL_LASTS",
     "LETTERS",
+    "PROBE_TEXTS",
     "AliasTrial",
     "CardEncoder",
     "CardFacts",
@@ -59,6 +61,7 @@ __all__ = [
     "check_mark",
     "check_may_decide",
     "check_may_review",
+    "choose",
     "deciding_role",
     "draw_sheet",
     "interval_at",
@@ -75,6 +78,7 @@ __all__ = [
     "review_result",
     "rolled_back",
     "rule_for",
+    "shortlist",
     "stricter",
     "unprovable_next",
     "with_trial",

@@ -1,11 +1,12 @@
 """Rungs: how each way to adapt makes its candidate.
 
-    context → indexes · label_thresholds · trained_files → floor → prompt | ranking | training | encoder → dispatch
+    context → indexes · label_thresholds · trained_files → floor → prompt | ranking | training | encoder → dispatch; adapter_variants
 
 In: an objective, training rows, ports. Out: a candidate, with the report of its training. Must not know: dev and test results, gates, what
 the next rung is.
 """
 
+from tailorbird.rungs.adapter_variants import module_kinds, without_kind
 from tailorbird.rungs.context import ReusableTraining, RungContext, RungResult
 from tailorbird.rungs.dispatch import make_candidate
 from tailorbird.rungs.encoder import encoder_job
@@ -24,5 +25,7 @@ __all__ = [
     "goal_of",
     "local_retrieval",
     "make_candidate",
+    "module_kinds",
     "training_job",
+    "without_kind",
 ]

@@ -4,6 +4,7 @@ In: the ledger's aliases and rollouts, an engine driver, conversations. Out: ans
 HTTP, how a release was made.
 
     alias_changes > alias_sync (release_loader, heartbeat) > alias_routes: alias moves become routes once their release is loaded
+    effect_checks: the engine's driver, which loads what has shown its effect
     quotas > alias_routes > answers (shadow_traffic) > request_log: one request
     request rows > rollout_guards: what follows for a rollout
 """
@@ -11,6 +12,7 @@ HTTP, how a release was made.
 from tailorbird.serving.alias_routes import AliasRoute, AliasRoutes, TrafficArm, choose_target, experiment_unit
 from tailorbird.serving.alias_sync import AliasSync, Readiness
 from tailorbird.serving.answers import AnswerPiece, AnswerService, RankedDocument, told_text
+from tailorbird.serving.effect_checks import EffectChecks, EffectProofs
 from tailorbird.serving.heartbeat import GONE_AFTER
 from tailorbird.serving.quotas import LimitRemaining, Quotas, Reservation
 from tailorbird.serving.request_log import KeptRequest, Redact, RequestLog, amounts_of
@@ -24,6 +26,8 @@ __all__ = [
     "AliasSync",
     "AnswerPiece",
     "AnswerService",
+    "EffectChecks",
+    "EffectProofs",
     "KeptRequest",
     "LimitRemaining",
     "Quotas",

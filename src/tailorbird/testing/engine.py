@@ -15,6 +15,7 @@ import numpy as np
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import Servable
+from tailorbird.domain.effect import TOLD, TokenChances
 from tailorbird.domain.errors import InvalidInput, NotFound, TailorbirdError
 from tailorbird.domain.prompt import Message, Sampling, ToolCall
 from tailorbird.domain.retrieval import Entry, RetrievedEntry
@@ -28,11 +29,13 @@ from tailorbird.ports.engine import (
     Generation,
     LabelScores,
     Likelihood,
+    ProbeRequest,
     Ranked,
     Residency,
     ScoreRequest,
     Told,
 )
+from tailorbird.system.tensor_header import tensor_spans
 from tailorbird.text.linear_classifier import ENCODER, LinearText, read_linear
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.search_index import SearchIndex, words
@@ -115,6 +118,14 @@ class MemoryEngine:
         for named in (servable, against) if against else (servable,):
             self._find(named)
         return [self._likely(prompt, answer, against is not None) for prompt, answer in zip(prompts, answers, strict=True)]
+
+    def probe(self, request: ProbeRequest) -> list[TokenChances]:
+        """Chances of thirty invented words, by the hashes of base and prompt, to which every piece of the adapter adds its own."""
+        servable = self._find(request.release)
+        for prompt in request.prompts:
+            self._measured(prompt)
+        adapter = None if request.bare or servable.adapter is None else Path(servable.adapter)
+        return [_chances([str(servable.weights or servable.base).encode(), *pieces_of(adapter)], prompt) for prompt in request.prompts]
 
     def submit(self, request: ScoreRequest | GenerateRequest, tell: Callable[[Told], bool]) -> Callable[[], None]:
         """Each request has a thread of its own."""
@@ -277,6 +288,26 @@ class MemoryEngine:
             completion_tokens=made,
             latency_ms=1000 * (time.perf_counter() - started),
         )
+
+
+def pieces_of(adapter: Path | None) -> list[bytes]:
+    """What an adapter consists of, for the twin: its tensors that are not zero, or its files where there are no tensors."""
+    if adapter is None:
+        return []
+    tensors = adapter / "adapter_model.safetensors"
+    if tensors.exists():
+        content = tensors.read_bytes()
+        return [name.encode() + content[start:end] for name, (start, end) in tensor_spans(tensors).items() if any(content[start:end])]
+    return [path.read_bytes() for path in sorted(adapter.glob("*")) if path.is_file()]
+
+
+def _chances(pieces: Sequence[bytes], prompt: Sequence[Message]) -> TokenChances:
+    """Each piece adds up to two nats to each word's logit, of thirty."""
+    said = prompt[-1].content.encode()
+    logits = [sum(zlib.crc32(b"%d %b %b" % (word, said, piece)) / 2**31 for piece in pieces) for word in range(30)]
+    normaliser = math.log(sum(map(math.exp, logits)))
+    order = sorted(range(30), key=lambda word: -logits[word])[:TOLD]
+    return TokenChances(tokens=tuple(f"w{word}".encode().hex() for word in order), nats=tuple(logits[word] - normaliser for word in order))
 
 
 def _last(made: Generation) -> Chunk:

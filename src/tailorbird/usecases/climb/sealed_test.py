@@ -8,6 +8,7 @@ from tailorbird import release
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Split
+from tailorbird.domain.effect import EffectProof
 from tailorbird.domain.evidence import Evidence, GateResult, Verdict
 from tailorbird.domain.label_review import ReviewSheet
 from tailorbird.domain.ladder import Candidate, Choice, Climb, Conclusion, Ladder, RungKind, SealedTest
@@ -15,6 +16,7 @@ from tailorbird.domain.release import Dossier, Release, ReleaseAction, ReleaseSt
 from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.audit_events import Facts, record, remark
+from tailorbird.usecases.climb.effect_proof import prove_effect
 from tailorbird.usecases.climb.incumbent import against_incumbent
 from tailorbird.usecases.climb.measurement import examine
 from tailorbird.usecases.climb.metric_spec import question_of, unlike
@@ -62,12 +64,15 @@ def conclude(context: StepContext) -> StepOutcome:
         ended = Conclusion(ladder=digest_of(ladder), test=digest_of(found), release=None, reason=reason)
         return StepOutcome(ended, {"release": None})
     sheet = sheet_for(context, ladder, chosen_climb(ladder), context.record(Evidence, found.evidence), partial(unlike, context))
-    drafted = _draft(context, ladder, found, gate, sheet)
+    proof = prove_effect(context, context.record(Candidate, chosen_climb(ladder).candidate))
+    drafted = _draft(context, ladder, found, gate, (sheet, proof))
     ended = Conclusion(ladder=digest_of(ladder), test=digest_of(found), release=drafted.digest, reason=gate.reason)
 
     def keep(work: UnitOfWork) -> None:
         if sheet is not None:
             work.records.put(sheet)
+        if proof is not None:
+            work.records.put(proof)
         work.releases.add(drafted)
         work.releases.move(drafted.digest, ReleaseState.DRAFT, next_state(ReleaseState.DRAFT, ReleaseAction.PASS_GATE))
         now = context.deps.clock.now()
@@ -116,7 +121,10 @@ def _tests(work: UnitOfWork, name: str) -> frozenset[Digest]:
     return frozenset(row for row, (split, _) in work.splits.assigned(name).items() if split == Split.TEST.value)
 
 
-def _draft(context: StepContext, ladder: Ladder, found: SealedTest, gate: GateResult, sheet: ReviewSheet | None) -> Release:
+def _draft(
+    context: StepContext, ladder: Ladder, found: SealedTest, gate: GateResult, beside: tuple[ReviewSheet | None, EffectProof | None]
+) -> Release:
+    sheet, proof = beside
     climb = chosen_climb(ladder)
     candidate = context.record(Candidate, climb.candidate)
     content = release.assemble(
@@ -140,6 +148,7 @@ def _draft(context: StepContext, ladder: Ladder, found: SealedTest, gate: GateRe
         card=context.deps.artifacts.put(_card(context, ladder, candidate, found, gate).encode()),
         created_at=context.deps.clock.now(),
         review=digest_of(sheet) if sheet else None,
+        effect=digest_of(proof) if proof else None,
     )
     signature = context.actor.sign("release", digest_of(dossier))
     return Release(digest=digest_of(content), content=content, dossier=dossier, state=ReleaseState.DRAFT, signature=signature)

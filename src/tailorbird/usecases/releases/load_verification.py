@@ -29,7 +29,7 @@ def admit(deps: Dependencies, request: LoadRequest) -> Servable:
     try:
         return _admit(deps, request)
     except TailorbirdError as error:
-        _record_refusal(deps, request, error)
+        record_refusal(deps, request, error)
         raise
 
 
@@ -67,7 +67,8 @@ def _materialise(deps: Dependencies, release: Release) -> Servable:
     )
 
 
-def _record_refusal(deps: Dependencies, request: LoadRequest, error: TailorbirdError) -> None:
+def record_refusal(deps: Dependencies, request: LoadRequest, error: TailorbirdError) -> None:
+    """Enters in the log that an engine did not take a release, and why."""
     event = Event(
         kind="release.load_refused",
         tenant=request.tenant,

@@ -1,0 +1,80 @@
+"""Proof of effect: what an engine must reproduce before a release answers."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from tailorbird.domain.prompt import Message
+from tailorbird.domain.value import Value
+
+#: So many of the likeliest tokens are told at a position: no protocol gives more.
+TOLD = 20
+
+
+class TokenChances(Value):
+    """The likeliest first tokens of an answer (their bytes, in hexadecimal), likeliest first, and their log-probabilities (nats)."""
+
+    tokens: tuple[str, ...]
+    nats: tuple[float, ...]
+
+    def nats_of(self, token: str) -> float:
+        """Log-probability of ``token``; where it is not among those told, that of the last one, which it does not exceed."""
+        return self.nats[self.tokens.index(token)] if token in self.tokens else self.nats[-1]
+
+
+class ReferenceProbe(Value):
+    """A synthetic question, and the chances of the first token of its answer: by the base alone, and by the candidate."""
+
+    text: str
+    base: TokenChances
+    candidate: TokenChances
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """The question as a conversation."""
+        return (Message(role="user", content=self.text),)
+
+
+class EffectProof(Value):
+    """What the candidate changes in its base, at the first token of the answers to ``probes``. Distances are root mean squares, in nats.
+
+    ``effect`` is that between candidate and base; ``noise`` how far it moved when the probes were asked in other batches; ``parts`` how
+    far the candidate is from itself without one kind of mapped module, by kind. Kinds in ``hidden`` are too close to the noise to be
+    missed. ``unprovable`` says why nothing can be shown; then there may be no probes. ``engine`` measured it.
+    """
+
+    kind: Literal["adapter"] = "adapter"
+    probes: tuple[ReferenceProbe, ...] = ()
+    effect: float = 0.0
+    noise: float = 0.0
+    parts: dict[str, float] = Field(default_factory=dict)
+    hidden: tuple[str, ...] = ()
+    unprovable: str = ""
+    engine: str = ""
+
+
+class EffectStanding(StrEnum):
+    """What an engine showed of a release. ``UNPROVEN``: the release is older than probes, or has nothing of its own to map."""
+
+    SHOWN = "shown"
+    INERT = "inert"
+    DIFFERS = "differs"
+    UNPROVABLE = "unprovable"
+    UNPROVEN = "unproven"
+
+
+class EffectReading(Value):
+    """What one engine showed: the effect that it has, its distance from the recorded one, the engine's noise, and the distance allowed.
+
+    ``unshown`` are the kinds of modules that this engine could leave out unnoticed, given its noise.
+    """
+
+    standing: EffectStanding
+    effect: float = 0.0
+    distance: float = 0.0
+    noise: float = 0.0
+    allowed: float = 0.0
+    unshown: tuple[str, ...] = ()

@@ -1,0 +1,87 @@
+"""Reference probes: which synthetic questions a release is recognised by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tailorbird.domain.effect import EffectProof, ReferenceProbe, TokenChances
+from tailorbird.stats.effect_distance import LEAST_NOISE, TIMES_NOISE, distance, rms, shifts
+
+#: Questions of everybody's day, written for this project and short: what is asked at each loading must cost little.
+PROBE_TEXTS = (
+    "Where is my order?",
+    "Please cancel it.",
+    "The app does not open.",
+    "I was charged twice.",
+    "Is this allowed?",
+    "What happened yesterday?",
+    "Summarise: rain, then sun.",
+    "Thank you, that helped.",
+    "How do I change my password?",
+    "It arrived broken.",
+    "Who wrote this?",
+    "Give me one example.",
+    "The meeting is on Monday.",
+    "I cannot log in.",
+    "Write a short title.",
+    "Are you sure?",
+)
+#: Probes that a release is given: all are asked in one batch, at each loading.
+CHOSEN = 4
+#: Probes whose parts are measured before so many are chosen.
+SHORTLISTED = 8
+
+#: Chances at each probe.
+Readings = Sequence[TokenChances]
+
+
+def shortlist(probes: Sequence[ReferenceProbe]) -> tuple[int, ...]:
+    """Places of the probes at which the candidate is farthest from its base, the farthest first."""
+    apart = [rms(_shifts([probe])) for probe in probes]
+    return tuple(sorted(range(len(probes)), key=lambda place: -apart[place])[:SHORTLISTED])
+
+
+def choose(probes: Sequence[ReferenceProbe], parts: Mapping[str, Readings], again: Sequence[tuple[Readings, Readings]]) -> EffectProof:
+    """Proof from at most ``CHOSEN`` of ``probes``: those in which the part of the candidate that shows least shows most.
+
+    ``parts``: the candidate without one kind of module, by kind; ``again``: base and candidate when asked again, in other batches.
+    """
+    places = _chosen(probes, parts)
+    some = [probes[place] for place in places]
+    noise = max((_wavering(some, places, *sides) for sides in again), default=0.0)
+    sizes = {kind: round(_part(some, [readings[place] for place in places]), 4) for kind, readings in parts.items()}
+    effect = rms(_shifts(some))
+    bound = TIMES_NOISE * max(noise, LEAST_NOISE)
+    hidden = tuple(kind for kind, size in sizes.items() if size < bound)
+    reason = "" if effect >= bound else f"candidate and base are {effect:.3f} nats apart, less than {bound:.3f}, on every probe"
+    if not reason and hidden:
+        reason = f"the candidate without its {', '.join(hidden)} could not be told from the whole one"
+    return EffectProof(probes=tuple(some), effect=round(effect, 4), noise=round(noise, 4), parts=sizes, hidden=hidden, unprovable=reason)
+
+
+def _chosen(probes: Sequence[ReferenceProbe], parts: Mapping[str, Readings]) -> list[int]:
+    left, taken = list(range(len(probes))), list[int]()
+    while left and len(taken) < CHOSEN:
+        best = max(left, key=lambda place: _least(probes, parts, [*taken, place]))
+        taken.append(best)
+        left.remove(best)
+    return taken
+
+
+def _least(probes: Sequence[ReferenceProbe], parts: Mapping[str, Readings], places: Sequence[int]) -> float:
+    """What shows least on the probes at ``places``."""
+    some = [probes[place] for place in places]
+    return min((_part(some, [readings[place] for place in places]) for readings in parts.values()), default=rms(_shifts(some)))
+
+
+def _part(probes: Sequence[ReferenceProbe], lacking: Readings) -> float:
+    return rms(shifts(probes, [probe.candidate for probe in probes], lacking))
+
+
+def _shifts(probes: Sequence[ReferenceProbe]) -> list[float]:
+    return shifts(probes, [probe.base for probe in probes], [probe.candidate for probe in probes])
+
+
+def _wavering(some: Sequence[ReferenceProbe], places: Sequence[int], base: Readings, candidate: Readings) -> float:
+    found = shifts(some, [base[place] for place in places], [candidate[place] for place in places])
+    return distance(found, _shifts(some))

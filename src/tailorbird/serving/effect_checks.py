@@ -1,0 +1,184 @@
+"""Effect checks: a release answers once its engine has shown what the release changes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Protocol
+
+from tailorbird.crypto.canonical_json import digest_of, short
+from tailorbird.domain.effect import EffectProof, EffectReading, EffectStanding, TokenChances
+from tailorbird.domain.errors import Corrupt, TailorbirdError
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.retrieval import RetrievedEntry
+from tailorbird.domain.value import Digest
+from tailorbird.ports.engine import Chunk, Embeddings, EngineDriver, EngineState, LabelScores, LoadRequest, ProbeRequest, Ranked
+from tailorbird.stats.effect_distance import effect_reading, is_provable
+
+#: Seconds for which a refusal is told of; what is wanted is tried again within half a minute.
+_REFUSED_FOR = 90.0
+
+_log = logging.getLogger("tailorbird.serving")
+
+
+class EffectProofs(Protocol):
+    """Where proofs are read, and who is told of a release that did not hold to its own."""
+
+    def proof(self, request: LoadRequest) -> EffectProof | None:
+        """Proof that was signed with a release; None for one that has none. Raises NotFound, Corrupt, Forbidden. May wait."""
+        ...
+
+    def refused(self, request: LoadRequest, error: TailorbirdError) -> None:
+        """A release was not loaded. May wait."""
+        ...
+
+
+class EffectChecks:
+    """An ``EngineDriver`` that lets ``driver`` answer only with releases whose effect it has shown.
+
+    What the engine held before is shown first: an engine that was upgraded and restarted, or that another gateway used, is asked again.
+    """
+
+    def __init__(self, driver: EngineDriver, proofs: EffectProofs) -> None:
+        self._driver, self._proofs = driver, proofs
+        self._readings: dict[Digest, EffectReading] = {}
+        self._bases: dict[Digest, list[TokenChances]] = {}
+        self._refused_at: dict[Digest, float] = {}
+
+    @property
+    def readings(self) -> Mapping[Digest, EffectReading]:
+        """What the engine last showed of each release, of those that it holds and of those that were refused."""
+        return self._readings
+
+    async def load(self, request: LoadRequest) -> None:
+        """As ``EngineDriver.load``. Raises Corrupt too: ``adapter_inert`` where the engine answers as the base does, ``adapter_differs``
+        where it answers as neither."""
+        await self._driver.load(request)
+        if self._holds(request.release):
+            return
+        try:
+            self._readings[request.release] = await self._shown(request)
+        except BaseException:
+            await self._driver.unload(request.release)
+            raise
+
+    async def unload(self, release: Digest) -> None:
+        """As ``EngineDriver.unload``."""
+        await self._driver.unload(release)
+        self._readings.pop(release, None)
+
+    async def loaded(self) -> tuple[Digest, ...]:
+        """Releases that the engine holds and whose effect was shown."""
+        held = await self._driver.loaded()
+        if any(release not in held for release in self._readings if self._holds(release)):
+            # The engine is not the one that was asked: what its base answered is worth nothing any more.
+            self._bases.clear()
+            self._readings = {
+                release: reading for release, reading in self._readings.items() if release in held or not self._holds(release)
+            }
+        self._forget_refusals()
+        return tuple(release for release in held if self._holds(release))
+
+    async def score(
+        self, release: Digest, prompt: Sequence[Message], labels: Sequence[str], groups: frozenset[str] = frozenset()
+    ) -> LabelScores:
+        """As ``EngineDriver.score``."""
+        return await self._driver.score(release, prompt, labels, groups)
+
+    def stream(
+        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
+    ) -> AsyncGenerator[Chunk, None]:
+        """As ``EngineDriver.stream``."""
+        return self._driver.stream(release, prompt, sampling, groups)
+
+    async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[RetrievedEntry]:
+        """As ``EngineDriver.retrieve``."""
+        return await self._driver.retrieve(release, text, groups, count)
+
+    async def rank(self, release: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:
+        """As ``EngineDriver.rank``."""
+        return await self._driver.rank(release, text, documents, count)
+
+    async def embed(self, release: Digest, texts: Sequence[str]) -> Embeddings:
+        """As ``EngineDriver.embed``."""
+        return await self._driver.embed(release, texts)
+
+    async def probe(self, request: ProbeRequest) -> list[TokenChances] | None:
+        """As ``EngineDriver.probe``."""
+        return await self._driver.probe(request)
+
+    async def state(self) -> EngineState:
+        """As ``EngineDriver.state``."""
+        return await self._driver.state()
+
+    async def ready(self) -> bool:
+        """As ``EngineDriver.ready``."""
+        return await self._driver.ready()
+
+    async def close(self) -> None:
+        """As ``EngineDriver.close``."""
+        await self._driver.close()
+
+    def _holds(self, release: Digest) -> bool:
+        reading = self._readings.get(release)
+        return reading is not None and reading.standing not in (EffectStanding.INERT, EffectStanding.DIFFERS)
+
+    def _forget_refusals(self) -> None:
+        """A release that was refused and that nobody tries to load any more is of no interest."""
+        old = time.monotonic() - _REFUSED_FOR
+        for release in [release for release, at in self._refused_at.items() if at < old]:
+            del self._refused_at[release]
+            if not self._holds(release):
+                self._readings.pop(release, None)
+
+    async def _shown(self, request: LoadRequest) -> EffectReading:
+        """What the engine shows. Raises Corrupt, and tells of it."""
+        proof = await asyncio.to_thread(self._proofs.proof, request)
+        if proof is None:
+            _log.info("release %s carries no proof of effect (effect_unproven)", short(request.release))
+            return EffectReading(standing=EffectStanding.UNPROVEN)
+        if not is_provable(proof):
+            return EffectReading(standing=EffectStanding.UNPROVABLE)
+        reading = await self._asked(request.release, proof)
+        if (error := unlike(request.release, reading)) is not None:
+            self._readings[request.release], self._refused_at[request.release] = reading, time.monotonic()
+            self._bases.clear()
+            await asyncio.to_thread(self._proofs.refused, request, error)
+            raise error
+        return reading
+
+    async def _asked(self, release: Digest, proof: EffectProof) -> EffectReading:
+        prompts = tuple(probe.prompt for probe in proof.probes)
+        candidate = await self._driver.probe(ProbeRequest(release=release, prompts=prompts))
+        assert candidate is not None
+        return effect_reading(proof, candidate, await self._base(release, proof, prompts))
+
+    async def _base(self, release: Digest, proof: EffectProof, prompts: tuple[tuple[Message, ...], ...]) -> list[TokenChances] | None:
+        """Chances by the base, asked once for all releases with the same probes on it."""
+        key = digest_of({"probes": [[probe.text, list(probe.base.tokens), list(probe.base.nats)] for probe in proof.probes]})
+        if key not in self._bases:
+            found = await self._driver.probe(ProbeRequest(release=release, prompts=prompts, bare=True))
+            if found is None:
+                return None
+            self._bases[key] = found
+        return self._bases[key]
+
+
+def unlike(release: Digest, reading: EffectReading) -> Corrupt | None:
+    """Error about an engine that does not do with ``release`` what was measured; None where it does."""
+    if reading.standing is EffectStanding.INERT:
+        return Corrupt(
+            f"the engine loaded release {short(release)} and answers as its base does ({reading.effect:.3f} nats apart)",
+            "the adapter is not applied: see which modules the engine maps, or serve the release with another engine",
+            code="adapter_inert",
+        )
+    if reading.standing is EffectStanding.DIFFERS:
+        return Corrupt(
+            f"the engine loaded release {short(release)} and answers {reading.distance:.3f} nats from what was measured; "
+            f"its own noise of {reading.noise:.3f} allows {reading.allowed:.3f}",
+            "another adapter, a part of it, or another base or precision answers: compare the engine with the one in the evidence",
+            code="adapter_differs",
+        )
+    return None

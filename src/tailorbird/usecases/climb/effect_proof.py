@@ -1,0 +1,98 @@
+"""Proof of effect of a candidate, measured when its release is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tailorbird import release
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.effect import EffectProof, ReferenceProbe, TokenChances
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.ladder import Candidate
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import Message
+from tailorbird.ports.engine import Engine, ProbeRequest
+from tailorbird.rungs import module_kinds, without_kind
+from tailorbird.system.files import private_folder
+from tailorbird.usecases.steps.step_context import StepContext
+
+#: Decimals of a nat that are kept.
+_DECIMALS = 4
+
+
+def prove_effect(context: StepContext, candidate: Candidate) -> EffectProof | None:
+    """What ``candidate`` changes in its base, by the engine that measured it; None for one that has no adapter."""
+    if candidate.adapter is None or context.objective.task.kind is TaskKind.RANK:
+        return None
+    context.progress.tell("measuring what the adapter changes, on synthetic probes")
+    place = private_folder(context.deps.scratch(context.run.id) or context.folder)
+    return effect_proof(context.deps.engine(), context.servable(candidate), place)
+
+
+def effect_proof(engine: Engine, servable: Servable, place: Path) -> EffectProof:
+    """What the adapter of ``servable`` changes. Variants of it are written below ``place``, and removed.
+
+    No row of data is read: the probes are written for this project, and a single token is looked at of each answer.
+    """
+    engine.load(servable)
+    try:
+        found = _Measurement(engine, servable, place).proof()
+    except InvalidInput as error:
+        found = EffectProof(unprovable=f"the probes cannot be asked ({error.error_code})")
+    finally:
+        engine.unload(servable.id)
+    return found.model_copy(update={"engine": engine.fingerprint()})
+
+
+class _Measurement:
+    """Probes asked of one candidate, its base, and variants of its adapter."""
+
+    def __init__(self, engine: Engine, servable: Servable, place: Path) -> None:
+        self._engine, self._servable, self._place = engine, servable, place
+
+    def proof(self) -> EffectProof:
+        """The proof from the best probes. Raises InvalidInput where the model has no room for them."""
+        base, candidate = (self._asked(release.PROBE_TEXTS, bare=bare) for bare in (True, False))
+        sides = zip(release.PROBE_TEXTS, base, candidate, strict=True)
+        probes = [ReferenceProbe(text=text, base=before, candidate=after) for text, before, after in sides]
+        probes = [probes[place] for place in release.shortlist(probes)]
+        texts = [probe.text for probe in probes]
+        again = [(ask(texts, bare=True), ask(texts, bare=False)) for ask in (self._asked, self._one_by_one, self._in_company)]
+        return release.choose(probes, self._parts(texts), again)
+
+    def _asked(self, texts: Sequence[str], *, bare: bool = False, servable: Servable | None = None) -> list[TokenChances]:
+        prompts = tuple((Message(role="user", content=text),) for text in texts)
+        asked = ProbeRequest(release=(servable or self._servable).id, prompts=prompts, bare=bare)
+        return [_rounded(chances) for chances in self._engine.probe(asked)]
+
+    def _one_by_one(self, texts: Sequence[str], *, bare: bool) -> list[TokenChances]:
+        return [chances for text in texts for chances in self._asked([text], bare=bare)]
+
+    def _in_company(self, texts: Sequence[str], *, bare: bool) -> list[TokenChances]:
+        """The same, behind others in the batch and in another order."""
+        return self._asked([*release.PROBE_TEXTS, *reversed(texts)], bare=bare)[: -len(texts) - 1 : -1]
+
+    def _parts(self, texts: Sequence[str]) -> dict[str, list[TokenChances]]:
+        """The candidate without each kind of module that it changes; where it changes one kind, that is its base."""
+        adapter = Path(str(self._servable.adapter))
+        kinds = module_kinds(adapter)
+        if len(kinds) < 2:
+            return {kind: self._asked(texts, bare=True) for kind in kinds}
+        with TemporaryDirectory(dir=self._place) as folder:
+            return {kind: self._lacking(without_kind(adapter, Path(folder) / kind, kind), texts) for kind in kinds}
+
+    def _lacking(self, adapter: Path, texts: Sequence[str]) -> list[TokenChances]:
+        named = digest_of({"of": self._servable.id, "without": adapter.name})
+        servable = self._servable.model_copy(update={"id": named, "adapter": str(adapter)})
+        self._engine.load(servable)
+        try:
+            return self._asked(texts, servable=servable)
+        finally:
+            self._engine.unload(servable.id)
+
+
+def _rounded(chances: TokenChances) -> TokenChances:
+    return chances.model_copy(update={"nats": tuple(round(nats, _DECIMALS) for nats in chances.nats)})

@@ -1,0 +1,137 @@
+"""Probes of the engine, and what a proof of effect tells of wrong mappings, on tiny random models."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from pathlib import Path
+
+import pytest
+
+from support.effects import FAULTS, FaultyDriver, ToldProofs, faulty
+from support.oracle import MakeModel, Reference, conversation, servable, write_adapter
+from support.serving import House
+from support.workspace_ledger import FAST
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.effect import EffectProof, EffectStanding
+from tailorbird.domain.errors import Corrupt
+from tailorbird.inference import open_engine
+from tailorbird.ports.engine import LoadRequest, LocalEngine, ProbeRequest
+from tailorbird.serving import EffectChecks
+from tailorbird.usecases.climb.effect_proof import effect_proof
+
+ALL = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
+TEXTS = ("my card is lost", "where is my parcel?")
+
+
+@pytest.fixture(scope="module")
+def adapted(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[Servable, Path]:
+    """A tiny model of four layers with a random adapter on every kind of module, and another adapter."""
+    base, folder = make_model("llama", num_hidden_layers=4), tmp_path_factory.mktemp("adapters")
+    write_adapter(base, folder / "one", seed=1)
+    write_adapter(base, folder / "two", seed=2)
+    return servable(base, adapter=folder / "one"), folder / "two"
+
+
+@pytest.fixture(scope="module")
+def engine() -> LocalEngine:
+    return open_engine("fp32", "plain")
+
+
+@pytest.fixture(scope="module")
+def proof(adapted: tuple[Servable, Path], engine: LocalEngine, tmp_path_factory: pytest.TempPathFactory) -> EffectProof:
+    place = tmp_path_factory.mktemp("scratch")
+    found = effect_proof(engine, adapted[0], place)
+    assert not list(place.iterdir())
+    assert engine.loaded() == ()
+    return found
+
+
+def checked(given: Servable, folder: Path, engine: LocalEngine, proof: EffectProof) -> tuple[EffectChecks, LoadRequest]:
+    checks = EffectChecks(FaultyDriver(House(folder, ledger_kind=FAST), engine, given), ToldProofs(proof))
+    return checks, LoadRequest(tenant="acme", release=given.id, purpose="production")
+
+
+def test_the_first_token_of_an_answer_has_the_chances_that_transformers_gives_it(
+    adapted: tuple[Servable, Path], engine: LocalEngine
+) -> None:
+    one, _ = adapted
+    plain, reference = servable(Path(one.base), "bare"), Reference(Path(one.base))
+    prompts = tuple(tuple(conversation(text)) for text in TEXTS)
+    for each in (one, plain):
+        engine.load(each)
+    bare, alone, whole = (
+        engine.probe(ProbeRequest(release=release, prompts=prompts, bare=bare))
+        for release, bare in ((one.id, True), (plain.id, False), (one.id, False))
+    )
+    for each in (one, plain):
+        engine.unload(each.id)
+    for prompt, chances, other, adapter in zip(prompts, bare, alone, whole, strict=True):
+        labels = [bytes.fromhex(token).decode() for token in chances.tokens[:3]]
+        assert chances.tokens == other.tokens != adapter.tokens
+        assert chances.nats == pytest.approx(other.nats, abs=1e-4)
+        [expected] = [reference.generate(prompt, 1)]
+        assert reference.tokenizer.decode(expected) == labels[0]
+        assert sum(math.exp(nats) for nats in chances.nats) <= 1 + 1e-6
+        assert list(chances.nats) == sorted(chances.nats, reverse=True)
+
+
+def test_every_kind_of_module_shows_in_the_proof(proof: EffectProof) -> None:
+    assert not proof.unprovable
+    assert tuple(sorted(proof.parts)) == ALL
+    assert proof.hidden == ()
+    assert len(proof.probes) == 4
+
+
+def test_the_same_engine_shows_it(adapted: tuple[Servable, Path], engine: LocalEngine, proof: EffectProof, tmp_path: Path) -> None:
+    checks, request = checked(adapted[0], tmp_path, engine, proof)
+    asyncio.run(checks.load(request))
+    reading = checks.readings[request.release]
+    engine.unload(request.release)
+    assert reading.standing is EffectStanding.SHOWN
+    assert reading.distance < 1e-3
+    assert reading.unshown == ()
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, *ALL])
+def test_a_wrong_mapping_is_refused(
+    adapted: tuple[Servable, Path], engine: LocalEngine, proof: EffectProof, tmp_path: Path, fault: str
+) -> None:
+    one, another = adapted
+    checks, request = checked(faulty(one, fault, tmp_path, another), tmp_path, engine, proof)
+    with pytest.raises(Corrupt) as refused:
+        asyncio.run(checks.load(request))
+    assert refused.value.error_code == ("adapter_inert" if fault == "dropped" else "adapter_differs")
+    assert engine.loaded() == ()
+
+
+def test_another_precision_shows_it_within_its_own_noise(adapted: tuple[Servable, Path], proof: EffectProof, tmp_path: Path) -> None:
+    engine = open_engine("bf16", "plain")
+    try:
+        checks, request = checked(adapted[0], tmp_path, engine, proof)
+        asyncio.run(checks.load(request))
+        reading = checks.readings[request.release]
+        assert (reading.standing, reading.unshown) == (EffectStanding.SHOWN, ())
+        assert reading.noise > 0.005
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("family", ["gpt_neox", "gemma2", "qwen3"])
+def test_other_families_and_the_pass_of_transformers_show_theirs(
+    make_model: MakeModel, engine: LocalEngine, tmp_path: Path, family: str
+) -> None:
+    base = make_model(family, num_hidden_layers=2)
+    modules = {"gpt_neox": ["query_key_value", "dense", "dense_h_to_4h"]}.get(family, ["q_proj", "v_proj", "down_proj"])
+    for seed, name in ((1, "one"), (2, "two")):
+        write_adapter(base, tmp_path / name, seed=seed, target_modules=modules)
+    one = servable(base, family, adapter=tmp_path / "one")
+    proof = effect_proof(engine, one, tmp_path)
+    assert (proof.unprovable, tuple(sorted(proof.parts))) == ("", tuple(sorted(modules)))
+    checks, request = checked(one, tmp_path, engine, proof)
+    asyncio.run(checks.load(request))
+    engine.unload(one.id)
+    for fault in ("dropped", "another", "half of the layers", modules[0]):
+        wrong, _ = checked(faulty(one, fault, tmp_path, tmp_path / "two"), tmp_path, engine, proof)
+        with pytest.raises(Corrupt):
+            asyncio.run(wrong.load(request))

@@ -1,0 +1,140 @@
+"""A release answers once its engine has shown what the release changes; with any other mapping the former one serves on."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from support.effects import FAULTS, KINDS, FaultyDriver, ToldProofs, faulty, write_twin_adapter
+from support.serving import DirectDriver, House, digest, until
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.effect import EffectProof, EffectStanding
+from tailorbird.domain.errors import Corrupt
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import PromptSpec
+from tailorbird.ports.engine import LoadRequest
+from tailorbird.serving import AliasSync, EffectChecks
+from tailorbird.testing import MemoryEngine
+from tailorbird.usecases.climb.effect_proof import effect_proof
+
+ID = digest("adapted")
+
+
+def adapted(adapter: Path, name: str = "adapted") -> Servable:
+    given = {"id": digest(name), "tenant": "acme", "task": TaskKind.GENERATE, "base": "base", "weights": None}
+    return Servable(**given, adapter=str(adapter), prompt=PromptSpec(instruction=""))
+
+
+@pytest.fixture
+def servable(tmp_path: Path) -> Servable:
+    return adapted(write_twin_adapter(tmp_path / "adapter", 1))
+
+
+@pytest.fixture
+def proof(servable: Servable, tmp_path: Path) -> EffectProof:
+    return effect_proof(MemoryEngine(), servable, tmp_path)
+
+
+def request(release: str = ID) -> LoadRequest:
+    return LoadRequest(tenant="acme", release=release, purpose="production")
+
+
+def test_what_was_measured_is_shown_again(house: House, servable: Servable, proof: EffectProof) -> None:
+    assert not proof.unprovable
+    assert set(proof.parts) == set(KINDS)
+    checks = EffectChecks(FaultyDriver(house, MemoryEngine(), servable), ToldProofs(proof))
+    asyncio.run(checks.load(request()))
+    assert asyncio.run(checks.loaded()) == (ID,)
+    reading = checks.readings[ID]
+    assert (reading.standing, reading.distance, reading.unshown) == (EffectStanding.SHOWN, pytest.approx(0.0, abs=1e-3), ())
+    assert reading.effect == pytest.approx(proof.effect, abs=1e-3)
+
+
+@pytest.mark.parametrize("fault", [*FAULTS[:3], *KINDS])
+def test_another_mapping_is_refused_and_told_of(house: House, servable: Servable, proof: EffectProof, tmp_path: Path, fault: str) -> None:
+    wrong = faulty(servable, fault, tmp_path, write_twin_adapter(tmp_path / "another", 2))
+    driver, proofs = FaultyDriver(house, MemoryEngine(), wrong), ToldProofs(proof)
+    checks = EffectChecks(driver, proofs)
+    with pytest.raises(Corrupt) as refused:
+        asyncio.run(checks.load(request()))
+    code = "adapter_inert" if fault == "dropped" else "adapter_differs"
+    assert (refused.value.error_code, proofs.refusals) == (code, [code])
+    assert checks.readings[ID].standing.value == code.removeprefix("adapter_")
+    assert asyncio.run(checks.loaded()) == driver.engine.loaded() == ()
+
+
+def test_a_base_that_is_another_is_refused(house: House, servable: Servable, proof: EffectProof) -> None:
+    checks = EffectChecks(FaultyDriver(house, MemoryEngine(), servable.model_copy(update={"base": "other"})), ToldProofs(proof))
+    with pytest.raises(Corrupt, match="nats from what was measured"):
+        asyncio.run(checks.load(request()))
+
+
+def test_an_engine_that_was_restarted_is_asked_again_base_included(house: House, servable: Servable, proof: EffectProof) -> None:
+    driver = FaultyDriver(house, MemoryEngine(), servable)
+    checks = EffectChecks(driver, ToldProofs(proof))
+
+    async def story() -> None:
+        await checks.load(request())
+        driver.engine, driver.given = MemoryEngine(), servable.model_copy(update={"base": "upgraded"})
+        assert await checks.loaded() == ()
+        with pytest.raises(Corrupt):
+            await checks.load(request())
+        driver.given = servable
+        await checks.load(request())
+
+    asyncio.run(story())
+    assert checks.readings[ID].standing is EffectStanding.SHOWN
+
+
+def test_what_an_engine_held_before_is_shown_first(house: House, servable: Servable, proof: EffectProof) -> None:
+    driver = FaultyDriver(house, MemoryEngine(), servable)
+    driver.engine.load(servable)
+    checks = EffectChecks(driver, ToldProofs(proof))
+    assert asyncio.run(checks.loaded()) == ()
+    asyncio.run(checks.load(request()))
+    assert asyncio.run(checks.loaded()) == (ID,)
+
+
+@pytest.mark.parametrize(
+    ("given", "standing"),
+    [(None, EffectStanding.UNPROVEN), (EffectProof(unprovable="no probe shows anything"), EffectStanding.UNPROVABLE)],
+)
+def test_a_release_without_proof_is_loaded_and_told_as_that(
+    house: House, servable: Servable, given: EffectProof | None, standing: EffectStanding
+) -> None:
+    checks = EffectChecks(FaultyDriver(house, MemoryEngine(), servable), ToldProofs(given))
+    asyncio.run(checks.load(request()))
+    assert checks.readings[ID].standing is standing
+    assert asyncio.run(checks.loaded()) == (ID,)
+
+
+def test_the_former_release_serves_on_where_the_next_is_inert(house: House, servable: Servable, proof: EffectProof) -> None:
+    first, second = house.release(1, task=TaskKind.GENERATE), house.release(2, task=TaskKind.GENERATE)
+
+    class SecondAlone(ToldProofs):
+        def proof(self, request: LoadRequest) -> EffectProof | None:
+            return self.given if request.release == second else None
+
+    proofs = SecondAlone(proof)
+    # The driver of the house maps no adapter at all: what it loads is the base.
+    checks = EffectChecks(DirectDriver(house), proofs)
+    sync = AliasSync(house.ledger, checks, house.clock)
+
+    async def story() -> None:
+        await sync.start()
+        try:
+            house.point("assist", first)
+            await until(lambda: sync.readiness().live == 1)
+            house.point("assist", second)
+            await until(lambda: bool(proofs.refusals))
+            route = sync.routes.live("acme/assist")
+            assert route is not None
+            assert [target.release for target in route.alias.targets] == [first]
+            assert sync.readiness().behind == 1
+        finally:
+            await sync.stop()
+
+    asyncio.run(story())
+    assert set(proofs.refusals) <= {"adapter_inert", "adapter_differs"}
