@@ -154,7 +154,8 @@ def open_outside_driver(settings: Settings, deps: Dependencies) -> EngineDriver 
             code="settings_invalid",
         )
     factory = _part("driver", settings.engine)
-    driver: EngineDriver = factory(settings.engine_url, settings.engine_key, settings.engine_model, partial(admit, deps))
+    beside = (settings.engine_base_url,) if settings.engine == "vllm" else ()
+    driver: EngineDriver = factory(settings.engine_url, settings.engine_key, settings.engine_model, partial(admit, deps), *beside)
     return driver
 
 

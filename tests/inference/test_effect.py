@@ -10,8 +10,6 @@ import pytest
 
 from support.effects import FAULTS, FaultyDriver, ToldProofs, faulty
 from support.oracle import MakeModel, Reference, conversation, servable, write_adapter
-from support.serving import House
-from support.workspace_ledger import FAST
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.effect import EffectProof, EffectStanding
 from tailorbird.domain.errors import Corrupt
@@ -47,8 +45,8 @@ def proof(adapted: tuple[Servable, Path], engine: LocalEngine, tmp_path_factory:
     return found
 
 
-def checked(given: Servable, folder: Path, engine: LocalEngine, proof: EffectProof) -> tuple[EffectChecks, LoadRequest]:
-    checks = EffectChecks(FaultyDriver(House(folder, ledger_kind=FAST), engine, given), ToldProofs(proof))
+def checked(given: Servable, engine: LocalEngine, proof: EffectProof) -> tuple[EffectChecks, LoadRequest]:
+    checks = EffectChecks(FaultyDriver(engine, given), ToldProofs(proof))
     return checks, LoadRequest(tenant="acme", release=given.id, purpose="production")
 
 
@@ -83,8 +81,8 @@ def test_every_kind_of_module_shows_in_the_proof(proof: EffectProof) -> None:
     assert len(proof.probes) == 4
 
 
-def test_the_same_engine_shows_it(adapted: tuple[Servable, Path], engine: LocalEngine, proof: EffectProof, tmp_path: Path) -> None:
-    checks, request = checked(adapted[0], tmp_path, engine, proof)
+def test_the_same_engine_shows_it(adapted: tuple[Servable, Path], engine: LocalEngine, proof: EffectProof) -> None:
+    checks, request = checked(adapted[0], engine, proof)
     asyncio.run(checks.load(request))
     reading = checks.readings[request.release]
     engine.unload(request.release)
@@ -98,17 +96,17 @@ def test_a_wrong_mapping_is_refused(
     adapted: tuple[Servable, Path], engine: LocalEngine, proof: EffectProof, tmp_path: Path, fault: str
 ) -> None:
     one, another = adapted
-    checks, request = checked(faulty(one, fault, tmp_path, another), tmp_path, engine, proof)
+    checks, request = checked(faulty(one, fault, tmp_path, another), engine, proof)
     with pytest.raises(Corrupt) as refused:
         asyncio.run(checks.load(request))
     assert refused.value.error_code == ("adapter_inert" if fault == "dropped" else "adapter_differs")
     assert engine.loaded() == ()
 
 
-def test_another_precision_shows_it_within_its_own_noise(adapted: tuple[Servable, Path], proof: EffectProof, tmp_path: Path) -> None:
+def test_another_precision_shows_it_within_its_own_noise(adapted: tuple[Servable, Path], proof: EffectProof) -> None:
     engine = open_engine("bf16", "plain")
     try:
-        checks, request = checked(adapted[0], tmp_path, engine, proof)
+        checks, request = checked(adapted[0], engine, proof)
         asyncio.run(checks.load(request))
         reading = checks.readings[request.release]
         assert (reading.standing, reading.unshown) == (EffectStanding.SHOWN, ())
@@ -128,10 +126,10 @@ def test_other_families_and_the_pass_of_transformers_show_theirs(
     one = servable(base, family, adapter=tmp_path / "one")
     proof = effect_proof(engine, one, tmp_path)
     assert (proof.unprovable, tuple(sorted(proof.parts))) == ("", tuple(sorted(modules)))
-    checks, request = checked(one, tmp_path, engine, proof)
+    checks, request = checked(one, engine, proof)
     asyncio.run(checks.load(request))
     engine.unload(one.id)
     for fault in ("dropped", "another", "half of the layers", modules[0]):
-        wrong, _ = checked(faulty(one, fault, tmp_path, tmp_path / "two"), tmp_path, engine, proof)
+        wrong, _ = checked(faulty(one, fault, tmp_path, tmp_path / "two"), engine, proof)
         with pytest.raises(Corrupt):
             asyncio.run(wrong.load(request))

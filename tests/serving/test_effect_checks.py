@@ -41,10 +41,10 @@ def request(release: str = ID) -> LoadRequest:
     return LoadRequest(tenant="acme", release=release, purpose="production")
 
 
-def test_what_was_measured_is_shown_again(house: House, servable: Servable, proof: EffectProof) -> None:
+def test_what_was_measured_is_shown_again(servable: Servable, proof: EffectProof) -> None:
     assert not proof.unprovable
     assert set(proof.parts) == set(KINDS)
-    checks = EffectChecks(FaultyDriver(house, MemoryEngine(), servable), ToldProofs(proof))
+    checks = EffectChecks(FaultyDriver(MemoryEngine(), servable), ToldProofs(proof))
     asyncio.run(checks.load(request()))
     assert asyncio.run(checks.loaded()) == (ID,)
     reading = checks.readings[ID]
@@ -55,7 +55,7 @@ def test_what_was_measured_is_shown_again(house: House, servable: Servable, proo
 @pytest.mark.parametrize("fault", [*FAULTS[:3], *KINDS])
 def test_another_mapping_is_refused_and_told_of(house: House, servable: Servable, proof: EffectProof, tmp_path: Path, fault: str) -> None:
     wrong = faulty(servable, fault, tmp_path, write_twin_adapter(tmp_path / "another", 2))
-    driver, proofs = FaultyDriver(house, MemoryEngine(), wrong), ToldProofs(proof)
+    driver, proofs = FaultyDriver(MemoryEngine(), wrong), ToldProofs(proof)
     checks = EffectChecks(driver, proofs)
     with pytest.raises(Corrupt) as refused:
         asyncio.run(checks.load(request()))
@@ -65,14 +65,14 @@ def test_another_mapping_is_refused_and_told_of(house: House, servable: Servable
     assert asyncio.run(checks.loaded()) == driver.engine.loaded() == ()
 
 
-def test_a_base_that_is_another_is_refused(house: House, servable: Servable, proof: EffectProof) -> None:
-    checks = EffectChecks(FaultyDriver(house, MemoryEngine(), servable.model_copy(update={"base": "other"})), ToldProofs(proof))
+def test_a_base_that_is_another_is_refused(servable: Servable, proof: EffectProof) -> None:
+    checks = EffectChecks(FaultyDriver(MemoryEngine(), servable.model_copy(update={"base": "other"})), ToldProofs(proof))
     with pytest.raises(Corrupt, match="nats from what was measured"):
         asyncio.run(checks.load(request()))
 
 
-def test_an_engine_that_was_restarted_is_asked_again_base_included(house: House, servable: Servable, proof: EffectProof) -> None:
-    driver = FaultyDriver(house, MemoryEngine(), servable)
+def test_an_engine_that_was_restarted_is_asked_again_base_included(servable: Servable, proof: EffectProof) -> None:
+    driver = FaultyDriver(MemoryEngine(), servable)
     checks = EffectChecks(driver, ToldProofs(proof))
 
     async def story() -> None:
@@ -88,8 +88,8 @@ def test_an_engine_that_was_restarted_is_asked_again_base_included(house: House,
     assert checks.readings[ID].standing is EffectStanding.SHOWN
 
 
-def test_what_an_engine_held_before_is_shown_first(house: House, servable: Servable, proof: EffectProof) -> None:
-    driver = FaultyDriver(house, MemoryEngine(), servable)
+def test_what_an_engine_held_before_is_shown_first(servable: Servable, proof: EffectProof) -> None:
+    driver = FaultyDriver(MemoryEngine(), servable)
     driver.engine.load(servable)
     checks = EffectChecks(driver, ToldProofs(proof))
     assert asyncio.run(checks.loaded()) == ()
@@ -102,9 +102,9 @@ def test_what_an_engine_held_before_is_shown_first(house: House, servable: Serva
     [(None, EffectStanding.UNPROVEN), (EffectProof(unprovable="no probe shows anything"), EffectStanding.UNPROVABLE)],
 )
 def test_a_release_without_proof_is_loaded_and_told_as_that(
-    house: House, servable: Servable, given: EffectProof | None, standing: EffectStanding
+    servable: Servable, given: EffectProof | None, standing: EffectStanding
 ) -> None:
-    checks = EffectChecks(FaultyDriver(house, MemoryEngine(), servable), ToldProofs(given))
+    checks = EffectChecks(FaultyDriver(MemoryEngine(), servable), ToldProofs(given))
     asyncio.run(checks.load(request()))
     assert checks.readings[ID].standing is standing
     assert asyncio.run(checks.loaded()) == (ID,)

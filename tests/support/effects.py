@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from support.serving import DirectDriver, House
+from support.serving import DirectDriver
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.effect import EffectProof
 from tailorbird.domain.errors import TailorbirdError
@@ -50,9 +50,9 @@ def layer_of(module: str) -> int:
 class FaultyDriver(DirectDriver):
     """A driver whose engine says that it loaded what it was given, and has something else."""
 
-    def __init__(self, house: House, engine: LocalEngine, servable: Servable) -> None:
-        super().__init__(house, engine)
-        self.given = servable
+    def __init__(self, engine: LocalEngine, servable: Servable) -> None:
+        self.engine, self.given = engine, servable
+        self.loads, self.unloads, self.away = [], [], None
 
     async def load(self, request: LoadRequest) -> None:
         self._check()

@@ -15,7 +15,8 @@ TOLD = 20
 
 
 class TokenChances(Value):
-    """The likeliest first tokens of an answer (their bytes, in hexadecimal), likeliest first, and their log-probabilities (nats)."""
+    """The likeliest first tokens of an answer (their bytes, in hexadecimal), likeliest first, and their log-probabilities (nats). An engine
+    that tells none of these gives the one token that it chose, and no number."""
 
     tokens: tuple[str, ...]
     nats: tuple[float, ...]

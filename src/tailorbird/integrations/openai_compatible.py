@@ -122,17 +122,10 @@ class OpenAiDriver:
 
     async def probe(self, request: ProbeRequest) -> list[TokenChances] | None:
         """How the answers to some prompts begin: one greedy token each, which every server can tell of, while log-probabilities of prompts
-        end some. Raises Unavailable where the server tells no log-probabilities."""
+        end some. A server that tells no log-probabilities gives the tokens that it chose."""
         servable = self._find(request.release)
-        if request.bare and servable.adapter:
-            return None
-        return list(await asyncio.gather(*(self._begins(servable, prompt) for prompt in request.prompts)))
-
-    async def _begins(self, servable: Servable, prompt: Sequence[Message]) -> TokenChances:
-        asked = self._asked(servable, prompt, Sampling(max_tokens=1))
-        del asked["stream"], asked["stream_options"]
-        told = await self._post("/v1/chat/completions", asked | {"logprobs": True, "top_logprobs": TOLD})
-        return _chances(told)
+        asking = (begun(self._client, self._asked(servable, prompt, Sampling(max_tokens=1))) for prompt in request.prompts)
+        return list(await asyncio.gather(*asking))
 
     async def stream(
         self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
@@ -255,17 +248,28 @@ def _event(line: str) -> dict[str, Any] | None:
     return event
 
 
+async def begun(client: httpx.AsyncClient, asked: dict[str, Any]) -> TokenChances:
+    """How the answer to one request begins. Raises what the server refuses with."""
+    plain = {name: value for name, value in asked.items() if name not in ("stream", "stream_options")}
+    with reached():
+        response = await client.post("/v1/chat/completions", json=plain | {"logprobs": True, "top_logprobs": TOLD})
+    if response.is_error:
+        raise refusal(response.status_code, response.content)
+    return _chances(response.json())
+
+
 def _chances(told: Any) -> TokenChances:
-    """The likeliest first tokens that an answer tells of."""
+    """The likeliest first tokens that an answer tells of; the chosen one without a number where it tells of none."""
     try:
-        first = told["choices"][0]["logprobs"]["content"][0]
-        top = sorted(first["top_logprobs"], key=lambda one: -float(one["logprob"]))
+        choice = told["choices"][0]
+        told_of = ((choice.get("logprobs") or {}).get("content") or [{}])[0].get("top_logprobs") or []
+        top = sorted(told_of, key=lambda one: -float(one["logprob"]))
+        if not top:
+            return TokenChances(tokens=(str((choice.get("message") or {}).get("content") or "").encode().hex(),), nats=())
         tokens = [bytes(one["bytes"]).hex() if one.get("bytes") else str(one["token"]).encode().hex() for one in top]
         return TokenChances(tokens=tuple(tokens), nats=tuple(float(one["logprob"]) for one in top))
-    except (LookupError, TypeError, ValueError) as error:
-        raise Unavailable(
-            "the engine tells no log-probabilities", "serve with an engine that answers top_logprobs", code="probabilities_untold"
-        ) from error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise Unavailable("the engine answers with something that is not an answer", "look at its log", code="engine_defect") from error
 
 
 def _closing(last: dict[str, Any]) -> Chunk:

