@@ -43,8 +43,8 @@ class EffectProof(Value):
     """What the candidate changes in its base, at the first token of the answers to ``probes``. Distances are root mean squares, in nats.
 
     ``effect`` is that between candidate and base; ``noise`` how far it moved when the probes were asked in other batches; ``parts`` how
-    far the candidate is from itself without one kind of mapped module, by kind. Kinds in ``hidden`` are too close to the noise to be
-    missed. ``unprovable`` says why nothing can be shown; then there may be no probes. ``engine`` measured it.
+    far the candidate is from itself without one kind of mapped module, by kind. Kinds in ``hidden`` change less than noise lets anybody
+    see. ``unprovable`` says why nothing at all can be shown; then there may be no probes. ``engine`` measured it.
     """
 
     kind: Literal["adapter"] = "adapter"

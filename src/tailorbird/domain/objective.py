@@ -313,8 +313,8 @@ class Referral(Section):
 class RuleException(Section):
     """A rule of the risk tier that is not followed, who decided that, and why. It is shown wherever the release is judged."""
 
-    rule: Literal["referral", "label_review"]
-    """``referral``: no answer is left to people; ``label_review``: nobody judges answers before the release is staged."""
+    rule: Literal["referral", "label_review", "effect"]
+    """``referral``: no answer is left to people; ``label_review``: nobody judges answers before staging; ``effect``: no proof of effect."""
     by: str = Field(min_length=1, max_length=200)
     """Who decided it, by name or office."""
     because: str = Field(min_length=1, max_length=2000)

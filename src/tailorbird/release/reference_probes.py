@@ -54,8 +54,6 @@ def choose(probes: Sequence[ReferenceProbe], parts: Mapping[str, Readings], agai
     bound = TIMES_NOISE * max(noise, LEAST_NOISE)
     hidden = tuple(kind for kind, size in sizes.items() if size < bound)
     reason = "" if effect >= bound else f"candidate and base are {effect:.3f} nats apart, less than {bound:.3f}, on every probe"
-    if not reason and hidden:
-        reason = f"the candidate without its {', '.join(hidden)} could not be told from the whole one"
     return EffectProof(probes=tuple(some), effect=round(effect, 4), noise=round(noise, 4), parts=sizes, hidden=hidden, unprovable=reason)
 
 

@@ -33,6 +33,7 @@ from tailorbird.usecases.maintenance.log_forks import demand_no_fork
 from tailorbird.usecases.parameters import Reason, ReleaseDigest
 from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.released_ranker import demand_ranker
+from tailorbird.usecases.releases.effect import demand_effect
 from tailorbird.usecases.rollouts.production_rules import demand_drill, demand_operators, live_kpis_of, rule_of
 from tailorbird.usecases.rollouts.rollouts import take_back
 
@@ -133,7 +134,7 @@ def stage(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> Release:
     """Move it to staging.
 
     Engines may load it then. Raises Forbidden without approvals, or without the label review asked for; Conflict where the release whose
-    encoder finds its passages was taken back.
+    encoder finds its passages was taken back, or where the tier high is given an effect that cannot be proven.
     """
     permit(deps, actor, Action.STAGE, digest)
     with deps.ledger.work(actor.tenant) as work:
@@ -141,6 +142,7 @@ def stage(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> Release:
         after = next_state(release.state, ReleaseAction.STAGE)
         demand_approval(release, approval_rule(work, objective), people)
         demand_review(work, release)
+        demand_effect(work, release, objective)
         demand_ranker(work, release)
         work.releases.move(release.digest, release.state, after)
         record(work, "release.staged", actor.name, release.digest, _now(deps))

@@ -1,0 +1,94 @@
+"""Proof of effect from the run that makes a release to the loading that is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.usecases import write_objective
+from tailorbird.domain.effect import EffectProof
+from tailorbird.domain.errors import Conflict, Corrupt
+from tailorbird.domain.objective import Objective, RiskTier, RuleException
+from tailorbird.domain.release import Release
+from tailorbird.ports.engine import LoadRequest
+from tailorbird.release import PROBE_TEXTS
+from tailorbird.serving.effect_checks import unlike
+from tailorbird.stats.effect_distance import effect_reading, is_provable
+from tailorbird.testing import MemoryEngine
+from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.approvals import verify_release
+from tailorbird.usecases.maintenance.audit import verify_log
+from tailorbird.usecases.releases.effect import RecordedProofs, demand_effect
+from tailorbird.usecases.releases.release_queries import show_release
+from tailorbird.usecases.runs.submit import adapt
+
+
+@pytest.fixture
+def release(deps: Dependencies, author: Actor, tmp_path: Path) -> Release:
+    """A release with an adapter."""
+    ended = adapt(deps, author, write_objective(tmp_path / "job", ladder=["lora"]), Progress())
+    assert ended.conclusion is not None
+    assert ended.conclusion.release is not None
+    return show_release(deps, author, ended.conclusion.release)
+
+
+def loading(release: Release) -> LoadRequest:
+    return LoadRequest(tenant="acme", release=release.digest, purpose="staging")
+
+
+def test_a_release_with_an_adapter_carries_its_proof_signed(deps: Dependencies, release: Release) -> None:
+    assert release.content.adapter is not None
+    proof = RecordedProofs(deps).proof(loading(release))
+    assert proof is not None
+    assert is_provable(proof)
+    assert proof.engine == MemoryEngine().fingerprint()
+    assert {probe.text for probe in proof.probes} <= set(PROBE_TEXTS)
+
+
+def test_a_proof_that_was_exchanged_is_not_believed(deps: Dependencies, release: Release) -> None:
+    other = release.model_copy(update={"dossier": release.dossier.model_copy(update={"effect": release.dossier.plan})})
+    with deps.ledger.work("acme") as work:
+        work.records.put(EffectProof(unprovable="nothing to see"))
+        people = {person.name: person for person in work.identities.all()}
+    verify_release(release, people)
+    with pytest.raises(Corrupt):
+        verify_release(other, people)
+
+
+def test_a_release_without_weights_of_its_own_has_none(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    ended = adapt(deps, author, write_objective(tmp_path / "job", ladder=["prompt"]), Progress())
+    assert ended.conclusion is not None
+    made = show_release(deps, author, str(ended.conclusion.release))
+    assert made.dossier.effect is None
+    assert "effect" not in made.dossier.model_dump()
+    assert RecordedProofs(deps).proof(loading(made)) is None
+
+
+def test_a_refusal_stands_in_the_log_with_its_code(deps: Dependencies, release: Release) -> None:
+    proofs = RecordedProofs(deps)
+    proof = proofs.proof(loading(release))
+    assert proof is not None
+    base = [probe.base for probe in proof.probes]
+    error = unlike(release.digest, effect_reading(proof, base, base))
+    assert error is not None
+    proofs.refused(loading(release), error)
+    with deps.ledger.system(write=False) as system:
+        last = [entry.event for entry in system.events.entries()][-1]
+    assert (last.kind, last.subject, last.data["code"]) == ("release.load_refused", release.digest, "adapter_inert")
+    assert verify_log(deps).problems == ()
+
+
+def test_at_high_risk_an_effect_that_cannot_be_proven_is_not_staged_unless_somebody_takes_it(deps: Dependencies, release: Release) -> None:
+    with deps.ledger.work("acme") as work:
+        objective = work.records.get(Objective, release.content.objective)
+        lost = work.records.put(EffectProof(unprovable="candidate and base are 0.001 nats apart"))
+        demand_effect(work, release, objective)
+        dossier = release.dossier.model_copy(update={"effect": lost})
+        unproven = release.model_copy(update={"dossier": dossier})
+        demand_effect(work, unproven, objective)
+        risky = unproven.model_copy(update={"content": release.content.model_copy(update={"risk": RiskTier.HIGH})})
+        with pytest.raises(Conflict, match="nats apart"):
+            demand_effect(work, risky, objective)
+        taken = RuleException(rule="effect", by="head of support", because="every answer is read")
+        demand_effect(work, risky, objective.model_copy(update={"exceptions": (taken,)}))
