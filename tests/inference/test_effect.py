@@ -115,6 +115,21 @@ def test_another_precision_shows_it_within_its_own_noise(adapted: tuple[Servable
         engine.close()
 
 
+def test_full_weights_are_told_from_their_base_and_from_others(make_model: MakeModel, engine: LocalEngine, tmp_path: Path) -> None:
+    base, tuned, other = make_model(), make_model(seed=1), make_model(seed=2)
+    whole = servable(base, weights=tuned)
+    proof = effect_proof(engine, whole, tmp_path)
+    assert (proof.kind, proof.unprovable, proof.parts) == ("weights", "", {})
+    checks, request = checked(whole, engine, proof)
+    asyncio.run(checks.load(request))
+    engine.unload(whole.id)
+    for wrong, code in ((None, "adapter_inert"), (other, "adapter_differs")):
+        checks, request = checked(whole.model_copy(update={"weights": str(wrong) if wrong else None}), engine, proof)
+        with pytest.raises(Corrupt) as refused:
+            asyncio.run(checks.load(request))
+        assert refused.value.error_code == code
+
+
 @pytest.mark.parametrize("family", ["gpt_neox", "gemma2", "qwen3"])
 def test_other_families_and_the_pass_of_transformers_show_theirs(
     make_model: MakeModel, engine: LocalEngine, tmp_path: Path, family: str

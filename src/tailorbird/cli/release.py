@@ -6,13 +6,17 @@ from typing import Annotated
 
 import typer
 
+from tailorbird import wiring
 from tailorbird.cli.groups import command_group
 from tailorbird.cli.session import open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.release import Release
-from tailorbird.reporting import release_summary
+from tailorbird.ports.engine import LoadRequest
+from tailorbird.reporting import effect_text, release_summary
 from tailorbird.sdk.decisions import decide
+from tailorbird.usecases import admit
 from tailorbird.usecases.releases import live_kpis, promotion
+from tailorbird.usecases.releases.effect import verify_effect
 from tailorbird.usecases.releases.release_queries import list_releases, show_card, show_release
 
 release = command_group()
@@ -21,7 +25,7 @@ DigestArgument = Annotated[str, typer.Argument(help="Digest of the release, or i
 
 @release.callback()
 def _release() -> None:
-    """List, show, approve, reject and stage releases."""
+    """List, show, verify, approve, reject and stage releases."""
 
 
 @release.command("list")
@@ -51,6 +55,22 @@ def _show(
         return
     found = session.ask(show_release, digest=digest)
     print_json(found) if session.as_json else typer.echo(release_summary(found))
+
+
+@release.command("verify")
+def _verify(
+    digest: DigestArgument,
+    engine: Annotated[bool, typer.Option("--engine", help="Load it and compare what it changes in its base with its probes.")] = False,
+) -> None:
+    """Verify a release: signature, approvals and files; with --engine, also that the engine applies it as it was measured."""
+    session = open_session()
+    actor = session.actor("operator")
+    if not engine:
+        admit(session.deps, LoadRequest(tenant=actor.tenant, release=session.ask(show_release, digest=digest).digest, purpose="staging"))
+        say("signature and files are as they were; --engine asks the engine, too")
+        return
+    found = verify_effect(session.deps, actor, digest, wiring.open_outside_driver(session.settings, session.deps))
+    print_json(found) if session.as_json else out.print(effect_text(found.reading, found.proven, found.unprovable), markup=False)
 
 
 @release.command("live")

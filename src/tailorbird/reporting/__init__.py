@@ -7,7 +7,7 @@ from tailorbird.reporting.comparison import contrast_markdown, contrast_table
 from tailorbird.reporting.data_report import DataFacts, DataReport, LabelExample, SourceLine, data_report
 from tailorbird.reporting.evidence_page import EvidenceFacts, evidence_html, evidence_markdown
 from tailorbird.reporting.explanation import Explanation, explanation, explanation_markdown
-from tailorbird.reporting.findings import gate_table, judge_text, release_summary
+from tailorbird.reporting.findings import effect_text, gate_table, judge_text, release_summary
 from tailorbird.reporting.fit_table import fit_table
 from tailorbird.reporting.html_templates import template_environment
 from tailorbird.reporting.ladder_chart import ladder_chart
@@ -30,6 +30,7 @@ __all__ = [
     "contrast_markdown",
     "contrast_table",
     "data_report",
+    "effect_text",
     "evidence_html",
     "evidence_markdown",
     "explanation",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tailorbird.crypto.canonical_json import short
+from tailorbird.domain.effect import EffectReading, EffectStanding
 from tailorbird.domain.evidence import Comparison, Evidence, GateResult
 from tailorbird.domain.label_review import JudgeResult
 from tailorbird.domain.ladder import Climb, Ladder
@@ -38,12 +39,25 @@ def release_summary(release: Release) -> str:
         ("rung", f"{content.rung.value} on {content.base_model_name}"),
     ]
     named = {"base": content.base_model, "adapter": content.adapter, "weights": content.weights, "data": content.snapshot}
-    named |= {"evidence": release.dossier.test_evidence, "gate": release.dossier.gate}
+    named |= {"evidence": release.dossier.test_evidence, "gate": release.dossier.gate, "effect": release.dossier.effect}
     named |= {"template": content.chat_template, "tokenizer": content.tokenizer}
     facts += [(name, short(digest)) for name, digest in named.items() if digest]
     facts.append(("signed", f"by {release.signature.identity}, {moment(release.signature.at)}"))
     facts += [decision_text(approval) for approval in release.approvals]
     return "\n".join(f"{name:<9} {fact}" for name, fact in facts)
+
+
+def effect_text(reading: EffectReading, proven: Sequence[str], unprovable: str) -> str:
+    """What an engine showed of a release, in a sentence."""
+    if reading.standing is EffectStanding.UNPROVEN:
+        return "unproven: the release carries no probes: it is older than they are, or has no weights of its own"
+    if reading.standing is EffectStanding.UNPROVABLE:
+        return f"unprovable: {unprovable or 'a server that tells no log-probabilities cannot show it'}"
+    kinds = f"; it would have shown the absence of {', '.join(proven)}" if proven else ""
+    return (
+        f"{reading.standing.value}: the engine moves its base by {reading.effect:.3f} nats, {reading.distance:.3f} from what was measured, "
+        f"where {reading.allowed:.3f} are allowed{kinds}"
+    )
 
 
 def decision_text(approval: Approval) -> tuple[str, str]:

@@ -12,7 +12,7 @@ HTTP, how a release was made.
 from tailorbird.serving.alias_routes import AliasRoute, AliasRoutes, TrafficArm, choose_target, experiment_unit
 from tailorbird.serving.alias_sync import AliasSync, Readiness
 from tailorbird.serving.answers import AnswerPiece, AnswerService, RankedDocument, told_text
-from tailorbird.serving.effect_checks import EffectChecks, EffectProofs
+from tailorbird.serving.effect_checks import EffectChecks, EffectProofs, unlike
 from tailorbird.serving.heartbeat import GONE_AFTER
 from tailorbird.serving.quotas import LimitRemaining, Quotas, Reservation
 from tailorbird.serving.request_log import KeptRequest, Redact, RequestLog, amounts_of
@@ -46,5 +46,6 @@ __all__ = [
     "live_findings",
     "segments",
     "told_text",
+    "unlike",
     "unproven_kpis",
 ]

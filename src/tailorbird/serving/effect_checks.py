@@ -153,7 +153,7 @@ class EffectChecks:
         prompts = tuple(probe.prompt for probe in proof.probes)
         candidate = await self._driver.probe(ProbeRequest(release=release, prompts=prompts))
         assert candidate is not None
-        return effect_reading(proof, candidate, await self._base(release, proof, prompts))
+        return effect_reading(proof, candidate, await self._base(release, proof, prompts) if proof.kind == "adapter" else None)
 
     async def _base(self, release: Digest, proof: EffectProof, prompts: tuple[tuple[Message, ...], ...]) -> list[TokenChances] | None:
         """Chances by the base, asked once for all releases with the same probes on it."""

@@ -24,34 +24,40 @@ _DECIMALS = 4
 
 
 def prove_effect(context: StepContext, candidate: Candidate) -> EffectProof | None:
-    """What ``candidate`` changes in its base, by the engine that measured it; None for one that has no adapter."""
-    if candidate.adapter is None or context.objective.task.kind is TaskKind.RANK:
+    """What ``candidate`` changes in its base, by the engine that measured it; None for one without weights of its own, and for a ranker."""
+    if (candidate.adapter or candidate.weights) is None or context.objective.task.kind is TaskKind.RANK:
         return None
-    context.progress.tell("measuring what the adapter changes, on synthetic probes")
+    context.progress.tell("measuring what the candidate changes in its base, on synthetic probes")
     place = private_folder(context.deps.scratch(context.run.id) or context.folder)
     return effect_proof(context.deps.engine(), context.servable(candidate), place)
 
 
 def effect_proof(engine: Engine, servable: Servable, place: Path) -> EffectProof:
-    """What the adapter of ``servable`` changes. Variants of it are written below ``place``, and removed.
+    """What the adapter or the weights of ``servable`` change. Variants of an adapter are written below ``place``, and removed.
 
     No row of data is read: the probes are written for this project, and a single token is looked at of each answer.
     """
-    engine.load(servable)
+    # An adapter's base is asked by the same servable; that of full weights is another model.
+    base = servable.model_copy(update={"id": digest_of({"base of": servable.id}), "weights": None})
+    sides = (servable, base) if servable.weights else (servable,)
     try:
-        found = _Measurement(engine, servable, place).proof()
+        for each in sides:
+            engine.load(each)
+        found = _Measurement(engine, servable, base, place).proof()
     except InvalidInput as error:
         found = EffectProof(unprovable=f"the probes cannot be asked ({error.error_code})")
     finally:
-        engine.unload(servable.id)
-    return found.model_copy(update={"engine": engine.fingerprint()})
+        for each in sides:
+            engine.unload(each.id)
+    return found.model_copy(update={"engine": engine.fingerprint(), "kind": "weights" if servable.weights else "adapter"})
 
 
 class _Measurement:
     """Probes asked of one candidate, its base, and variants of its adapter."""
 
-    def __init__(self, engine: Engine, servable: Servable, place: Path) -> None:
+    def __init__(self, engine: Engine, servable: Servable, base: Servable, place: Path) -> None:
         self._engine, self._servable, self._place = engine, servable, place
+        self._base = base if servable.weights else servable
 
     def proof(self) -> EffectProof:
         """The proof from the best probes. Raises InvalidInput where the model has no room for them."""
@@ -65,7 +71,8 @@ class _Measurement:
 
     def _asked(self, texts: Sequence[str], *, bare: bool = False, servable: Servable | None = None) -> list[TokenChances]:
         prompts = tuple((Message(role="user", content=text),) for text in texts)
-        asked = ProbeRequest(release=(servable or self._servable).id, prompts=prompts, bare=bare)
+        whom = servable or (self._base if bare else self._servable)
+        asked = ProbeRequest(release=whom.id, prompts=prompts, bare=bare and whom.adapter is not None)
         return [_rounded(chances) for chances in self._engine.probe(asked)]
 
     def _one_by_one(self, texts: Sequence[str], *, bare: bool) -> list[TokenChances]:
@@ -78,7 +85,7 @@ class _Measurement:
     def _parts(self, texts: Sequence[str]) -> dict[str, list[TokenChances]]:
         """The candidate without each kind of module that it changes; where it changes one kind, that is its base."""
         adapter = Path(str(self._servable.adapter))
-        kinds = module_kinds(adapter)
+        kinds = module_kinds(adapter) if self._servable.adapter else ()
         if len(kinds) < 2:
             return {kind: self._asked(texts, bare=True) for kind in kinds}
         with TemporaryDirectory(dir=self._place) as folder:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
+from tailorbird.auth import Action
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.effect import EffectProof
+from tailorbird.domain.effect import EffectProof, EffectReading, EffectStanding, TokenChances
 from tailorbird.domain.errors import Conflict, TailorbirdError
 from tailorbird.domain.objective import Objective, RiskTier
 from tailorbird.domain.release import Release
-from tailorbird.ports.engine import LoadRequest
+from tailorbird.domain.value import Digest, Value
+from tailorbird.ports.engine import EngineDriver, LoadRequest, ProbeRequest
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.stats.effect_distance import is_provable
+from tailorbird.serving import unlike
+from tailorbird.stats.effect_distance import effect_reading, is_provable
 from tailorbird.usecases.approvals import anchored_people, verify_release
-from tailorbird.usecases.dependencies import Dependencies
-from tailorbird.usecases.releases.load_verification import record_refusal
+from tailorbird.usecases.audit_events import Facts, permit, record
+from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.releases.load_verification import admit, record_refusal
+from tailorbird.usecases.releases.release_queries import show_release
 
 
 def demand_effect(work: UnitOfWork, release: Release, objective: Objective) -> None:
@@ -32,6 +38,64 @@ def demand_effect(work: UnitOfWork, release: Release, objective: Objective) -> N
             'name who takes that, `exceptions: [{rule: effect, by: NAME, because: "..."}]`, or train longer; then adapt again',
             code="effect_unprovable",
         )
+
+
+class EffectReport(Value):
+    """What an engine showed of a release. ``proven`` are the kinds of modules whose absence it would have shown; ``unprovable`` as in the
+    proof."""
+
+    release: Digest
+    reading: EffectReading
+    proven: tuple[str, ...] = ()
+    unprovable: str = ""
+
+
+def verify_effect(deps: Dependencies, actor: Actor, digest: str, driver: EngineDriver | None = None) -> EffectReport:
+    """Has an engine show what a release changes: the server behind ``driver``, or our own, in this process. It is entered in the log.
+
+    What the server holds stays loaded. Raises NotFound, Corrupt and Forbidden as a loading does, and Corrupt (``adapter_inert``,
+    ``adapter_differs``).
+    """
+    permit(deps, actor, Action.STAGE, digest)
+    deps = deps.for_tenant(actor.tenant)
+    release = show_release(deps, actor, digest)
+    request = LoadRequest(tenant=actor.tenant, release=release.digest, purpose="staging")
+    proof = RecordedProofs(deps).proof(request)
+    if proof is None or not is_provable(proof):
+        standing = EffectStanding.UNPROVEN if proof is None else EffectStanding.UNPROVABLE
+        return EffectReport(release=release.digest, reading=EffectReading(standing=standing), unprovable=proof.unprovable if proof else "")
+    asked = ProbeRequest(release=release.digest, prompts=tuple(probe.prompt for probe in proof.probes))
+    bare = asked.model_copy(update={"bare": True}) if proof.kind == "adapter" else None
+    candidate, base = _asked_here(deps, request, asked, bare) if driver is None else asyncio.run(_asked_there(driver, request, asked, bare))
+    reading = effect_reading(proof, candidate, base)
+    facts: Facts = {"standing": reading.standing.value, "distance": reading.distance, "noise": reading.noise}
+    with deps.ledger.work(actor.tenant) as work:
+        record(work, "release.effect_read", actor.name, release.digest, deps.clock.now(), facts)
+    if (error := unlike(release.digest, reading)) is not None:
+        raise error
+    return EffectReport(release=release.digest, reading=reading, proven=tuple(kind for kind in proof.parts if kind not in reading.unshown))
+
+
+_Sides = tuple[list[TokenChances], list[TokenChances] | None]
+
+
+def _asked_here(deps: Dependencies, request: LoadRequest, asked: ProbeRequest, bare: ProbeRequest | None) -> _Sides:
+    engine = deps.engine()
+    engine.load(admit(deps, request))
+    try:
+        return engine.probe(asked), engine.probe(bare) if bare else None
+    finally:
+        engine.unload(request.release)
+
+
+async def _asked_there(driver: EngineDriver, request: LoadRequest, asked: ProbeRequest, bare: ProbeRequest | None) -> _Sides:
+    try:
+        await driver.load(request)
+        candidate = await driver.probe(asked)
+        assert candidate is not None
+        return candidate, await driver.probe(bare) if bare else None
+    finally:
+        await driver.close()
 
 
 @dataclass(frozen=True)
