@@ -44,8 +44,8 @@ class EffectProof(Value):
 
     ``effect`` is that between candidate and base; ``noise`` how far it moved when the probes were asked in other batches; ``parts`` how
     far the candidate is from itself without one kind of mapped module, by kind. Kinds in ``hidden`` change less than noise lets anybody
-    see. ``unprovable`` says why nothing at all can be shown; then there may be no probes. ``engine`` measured it. Full weights (``kind``) have no
-    base beside them where they are served: their chances are compared as they are.
+    see. ``unprovable`` says why nothing at all can be shown; then there may be no probes. ``engine`` measured it. Full weights
+    (``kind``) have no base beside them where they are served: their chances are compared as they are.
     """
 
     kind: Literal["adapter", "weights"] = "adapter"
