@@ -73,8 +73,10 @@ def test_without_a_base_the_effect_is_shown_and_not_its_parts(one: Servable, pro
     assert reading.noise == pytest.approx(proof.effect / 5, rel=0.01)
 
 
-@pytest.mark.parametrize("beside", [True, False], ids=["base beside it", "alone"])
-@pytest.mark.parametrize("fault", ["dropped", "another", "half of the layers"])
+@pytest.mark.parametrize(
+    ("fault", "beside"),
+    [("dropped", True), ("another", True), ("half of the layers", True), ("dropped", False), ("another", False)],
+)
 def test_a_wrong_mapping_is_refused_and_taken_out(one: Servable, proof: EffectProof, tmp_path: Path, fault: str, beside: bool) -> None:
     twin = VllmTwin(MemoryEngine(), BASE)
     twin.mapped = mapping(fault, one, tmp_path)  # type: ignore[method-assign]
@@ -109,9 +111,10 @@ def test_greedy_tokens_alone_show_that_the_base_does_not_answer(one: Servable, p
     twin = VllmTwin(MemoryEngine(), BASE, told=False)
     reading = shown(twin, one, proof)
     assert (reading.standing, set(reading.unshown)) == (EffectStanding.SHOWN, set(KINDS))
-    twin.mapped = mapping("dropped", one, tmp_path)  # type: ignore[method-assign]
+    inert = VllmTwin(MemoryEngine(), BASE, told=False)
+    inert.mapped = mapping("dropped", one, tmp_path)  # type: ignore[method-assign]
     with pytest.raises(Corrupt) as refused:
-        shown(twin, one, proof)
+        shown(inert, one, proof)
     assert refused.value.error_code == "adapter_inert"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.usecases import write_objective
+from support.usecases import somebody, write_objective
 from tailorbird.domain.effect import EffectProof
 from tailorbird.domain.errors import Conflict, Corrupt
 from tailorbird.domain.objective import Objective, RiskTier, RuleException
@@ -76,7 +76,7 @@ def test_a_refusal_stands_in_the_log_with_its_code(deps: Dependencies, release: 
     with deps.ledger.system(write=False) as system:
         last = [entry.event for entry in system.events.entries()][-1]
     assert (last.kind, last.subject, last.data["code"]) == ("release.load_refused", release.digest, "adapter_inert")
-    assert verify_log(deps).problems == ()
+    assert verify_log(deps, somebody("auditor")).problems == ()
 
 
 def test_at_high_risk_an_effect_that_cannot_be_proven_is_not_staged_unless_somebody_takes_it(deps: Dependencies, release: Release) -> None:

@@ -22,17 +22,23 @@ def rms(values: Sequence[float]) -> float:
     return math.sqrt(sum(value * value for value in values) / len(values)) if values else 0.0
 
 
-def compared_tokens(base: TokenChances, candidate: TokenChances) -> tuple[str, ...]:
-    """The tokens that are compared at one position."""
-    return tuple(dict.fromkeys((*candidate.tokens[:_COMPARED], *base.tokens[:_COMPARED])))
+def compared_tokens(*sides: TokenChances) -> tuple[str, ...]:
+    """The tokens that are compared at one position: the likeliest of each side."""
+    return tuple(dict.fromkeys(token for side in sides for token in side.tokens[:_COMPARED]))
 
 
-def shifts(probes: Sequence[ReferenceProbe], before: Sequence[TokenChances], after: Sequence[TokenChances]) -> list[float]:
-    """By how many nats ``after`` lies above ``before``, at every compared token of every probe."""
+def shifts(
+    probes: Sequence[ReferenceProbe],
+    before: Sequence[TokenChances],
+    after: Sequence[TokenChances],
+    found: Sequence[TokenChances] | None = None,
+) -> list[float]:
+    """By how many nats ``after`` lies above ``before``, at every compared token of every probe: those likeliest by base and candidate, and
+    by what was ``found``, so that an answer which neither would give shows."""
     return [
         after[place].nats_of(token) - before[place].nats_of(token)
         for place, probe in enumerate(probes)
-        for token in compared_tokens(probe.base, probe.candidate)
+        for token in compared_tokens(probe.candidate, probe.base, *((found[place],) if found else ()))
     ]
 
 
@@ -55,15 +61,17 @@ def effect_reading(proof: EffectProof, candidate: Sequence[TokenChances], base: 
     """
     if not all(chances.nats for chances in candidate):
         return _greedy_reading(proof, candidate)
-    recorded = [probe.base for probe in proof.probes]
-    wanted = shifts(proof.probes, recorded, [probe.candidate for probe in proof.probes])
+    recorded, expected = [probe.base for probe in proof.probes], [probe.candidate for probe in proof.probes]
+    wanted = shifts(proof.probes, recorded, expected)
     told = base is not None and all(chances.nats for chances in base)
     own = math.sqrt(2) * rms(shifts(proof.probes, recorded, base)) if told and base is not None else rms(wanted) / TIMES_NOISE
     noise = max(proof.noise, LEAST_NOISE, own)
-    found = shifts(proof.probes, base if told and base is not None else recorded, candidate)
+    beneath = base if told and base is not None else recorded
+    found = shifts(proof.probes, beneath, candidate)
     visible = [size for size in (*proof.parts.values(), rms(wanted)) if size >= TIMES_NOISE * noise]
     allowed = math.sqrt(noise * min(visible)) if visible else 0.0
-    apart, effect = distance(found, wanted), rms(found)
+    apart = distance(shifts(proof.probes, beneath, candidate, candidate), shifts(proof.probes, recorded, expected, candidate))
+    effect = rms(found)
     return EffectReading(
         standing=_standing(effect, apart, allowed),
         effect=round(effect, 4),
