@@ -63,10 +63,9 @@ def effect_reading(proof: EffectProof, candidate: Sequence[TokenChances], base: 
         return _greedy_reading(proof, candidate)
     recorded, expected = [probe.base for probe in proof.probes], [probe.candidate for probe in proof.probes]
     wanted = shifts(proof.probes, recorded, expected)
-    told = base is not None and all(chances.nats for chances in base)
-    own = math.sqrt(2) * rms(shifts(proof.probes, recorded, base)) if told and base is not None else rms(wanted) / TIMES_NOISE
-    noise = max(proof.noise, LEAST_NOISE, own)
-    beneath = base if told and base is not None else recorded
+    beside = base if base is not None and all(chances.nats for chances in base) else None
+    own = rms(wanted) / TIMES_NOISE if beside is None else math.sqrt(2) * rms(shifts(proof.probes, recorded, beside))
+    noise, beneath = max(proof.noise, LEAST_NOISE, own), beside or recorded
     found = shifts(proof.probes, beneath, candidate)
     visible = [size for size in (*proof.parts.values(), rms(wanted)) if size >= TIMES_NOISE * noise]
     allowed = math.sqrt(noise * min(visible)) if visible else 0.0
