@@ -53,8 +53,18 @@ def test_what_both_sides_share_is_no_difference() -> None:
     assert found.unshown == ("v_proj",)
 
 
-def test_where_the_base_is_farther_off_than_the_effect_shows_nothing_is_believed() -> None:
-    assert effect_reading(proof(), [CHANGED], [moved(BASE, 0.5)]).standing is EffectStanding.DIFFERS
+def test_a_base_that_is_farther_off_than_rounding_is_another() -> None:
+    assert effect_reading(proof(), [moved(CHANGED, 0.6)], [moved(BASE, 0.6)]).standing is EffectStanding.DIFFERS
+
+
+def test_noise_that_hides_the_effect_shows_nothing_and_refuses_nothing_but_what_it_does_not_explain() -> None:
+    """A weak adapter in another precision: it must not be taken for a wrong one."""
+    near = TokenChances(tokens=BASE.tokens, nats=tuple(nats + (0.2 if place % 2 else -0.2) for place, nats in enumerate(BASE.nats)))
+    weak = proof(probes=(ReferenceProbe(text="Hello.", base=BASE, candidate=near),), effect=0.2, parts={})
+    assert is_provable(weak)
+    assert effect_reading(weak, [moved(near, 0.04)], [moved(BASE, -0.04)]).standing is EffectStanding.UNPROVABLE
+    assert effect_reading(weak, [near], [BASE]).standing is EffectStanding.SHOWN
+    assert effect_reading(weak, [moved(near, 0.5)], [moved(BASE, 0.04)]).standing is EffectStanding.DIFFERS
 
 
 def test_a_row_of_the_base_that_is_answered_by_the_adapter_is_refused() -> None:

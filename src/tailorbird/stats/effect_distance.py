@@ -11,6 +11,8 @@ from tailorbird.domain.effect import EffectProof, EffectReading, EffectStanding,
 TIMES_NOISE = 5.0
 #: Nats. Less than this is not told apart, however still an engine was when it was measured: under load it batches otherwise.
 LEAST_NOISE = 0.005
+#: Nats. No rounding moves a base so far: it is another model, or another prompt around the question.
+MOST_NOISE = 0.75
 #: A choice is clear from so many times the noise: engines of another precision must make it, too.
 _TIMES_CLEAR = 20.0
 #: So many of each side's likeliest tokens are compared at a position: the rarer ones say little and waver most.
@@ -57,22 +59,25 @@ def effect_reading(proof: EffectProof, candidate: Sequence[TokenChances], base: 
 
     The engine's noise is that of its base against the recorded base, or the recorded noise where that is more. An engine whose base could
     not be asked is granted the most that the effect shows through. The distance allowed is the geometric mean of the noise and the smallest
-    part that this noise does not hide: as far above the one as below the other.
+    part that this noise does not hide: as far above the one as below the other. Where it hides the whole effect, an engine that is as near
+    as its noise lets it be shows nothing (``UNPROVABLE``). A base that is farther off than rounding makes it, or nearer to the candidate
+    than to itself, is another one.
     """
     if not all(chances.nats for chances in candidate):
         return _greedy_reading(proof, candidate)
     recorded, expected = [probe.base for probe in proof.probes], [probe.candidate for probe in proof.probes]
     wanted = shifts(proof.probes, recorded, expected)
     beside = base if base is not None and all(chances.nats for chances in base) else None
-    own = rms(wanted) / TIMES_NOISE if beside is None else math.sqrt(2) * rms(shifts(proof.probes, recorded, beside))
+    strayed = [] if beside is None else shifts(proof.probes, recorded, beside)
+    own = rms(wanted) / TIMES_NOISE if beside is None else math.sqrt(2) * rms(strayed)
     noise, beneath = max(proof.noise, LEAST_NOISE, own), beside or recorded
-    found = shifts(proof.probes, beneath, candidate)
     visible = [size for size in (*proof.parts.values(), rms(wanted)) if size >= TIMES_NOISE * noise]
-    allowed = math.sqrt(noise * min(visible)) if visible else 0.0
+    allowed = math.sqrt(noise * min(visible, default=TIMES_NOISE * noise))
     apart = distance(shifts(proof.probes, beneath, candidate, candidate), shifts(proof.probes, recorded, expected, candidate))
-    effect = rms(found)
+    effect = rms(shifts(proof.probes, beneath, candidate))
+    another = beside is not None and (noise > MOST_NOISE or distance(strayed, wanted) < rms(strayed))
     return EffectReading(
-        standing=_standing(effect, apart, allowed),
+        standing=EffectStanding.DIFFERS if another else _standing(effect, apart, allowed, hidden=not visible),
         effect=round(effect, 4),
         distance=round(apart, 4),
         noise=round(noise, 4),
@@ -81,12 +86,10 @@ def effect_reading(proof: EffectProof, candidate: Sequence[TokenChances], base: 
     )
 
 
-def _standing(effect: float, apart: float, allowed: float) -> EffectStanding:
-    if not allowed:
-        return EffectStanding.DIFFERS
-    if effect <= allowed:
-        return EffectStanding.INERT
-    return EffectStanding.SHOWN if apart <= allowed else EffectStanding.DIFFERS
+def _standing(effect: float, apart: float, allowed: float, *, hidden: bool) -> EffectStanding:
+    if apart <= allowed:
+        return EffectStanding.UNPROVABLE if hidden else EffectStanding.SHOWN
+    return EffectStanding.INERT if effect <= allowed else EffectStanding.DIFFERS
 
 
 def _greedy_reading(proof: EffectProof, chosen: Sequence[TokenChances]) -> EffectReading:

@@ -66,7 +66,7 @@ class _Measurement:
         probes = [ReferenceProbe(text=text, base=before, candidate=after) for text, before, after in sides]
         probes = [probes[place] for place in release.shortlist(probes)]
         texts = [probe.text for probe in probes]
-        again = [(ask(texts, bare=True), ask(texts, bare=False)) for ask in (self._asked, self._one_by_one, self._in_company)]
+        again = [(ask(texts, bare=True), ask(texts, bare=False)) for ask in (self._one_by_one, self._in_company)]
         return release.choose(probes, self._parts(texts), again)
 
     def _asked(self, texts: Sequence[str], *, bare: bool = False, servable: Servable | None = None) -> list[TokenChances]:
@@ -80,7 +80,8 @@ class _Measurement:
 
     def _in_company(self, texts: Sequence[str], *, bare: bool) -> list[TokenChances]:
         """The same, behind others in the batch and in another order."""
-        return self._asked([*release.PROBE_TEXTS, *reversed(texts)], bare=bare)[: -len(texts) - 1 : -1]
+        others = release.PROBE_TEXTS[: len(texts)]
+        return self._asked([*others, *reversed(texts)], bare=bare)[: -len(texts) - 1 : -1]
 
     def _parts(self, texts: Sequence[str]) -> dict[str, list[TokenChances]]:
         """The candidate without each kind of module that it changes; where it changes one kind, that is its base."""
