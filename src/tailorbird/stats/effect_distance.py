@@ -69,7 +69,7 @@ def effect_reading(proof: EffectProof, candidate: Sequence[TokenChances], base: 
     wanted = shifts(proof.probes, recorded, expected)
     beside = base if base is not None and all(chances.nats for chances in base) else None
     strayed = [] if beside is None else shifts(proof.probes, recorded, beside)
-    own = rms(wanted) / TIMES_NOISE if beside is None else math.sqrt(2) * rms(strayed)
+    own = 0.999 * rms(wanted) / TIMES_NOISE if beside is None else math.sqrt(2) * rms(strayed)
     noise, beneath = max(proof.noise, LEAST_NOISE, own), beside or recorded
     visible = [size for size in (*proof.parts.values(), rms(wanted)) if size >= TIMES_NOISE * noise]
     allowed = math.sqrt(noise * min(visible, default=TIMES_NOISE * noise))
