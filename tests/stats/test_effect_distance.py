@@ -28,7 +28,7 @@ def moved(chances: TokenChances, by: float) -> TokenChances:
 def test_a_token_that_is_not_told_is_no_likelier_than_the_last_one_told() -> None:
     assert BASE.nats_of("f") == -3.0
     assert CHANGED.nats_of("e") == -3.5
-    assert compared_tokens(BASE, CHANGED) == ("c", "a", "d", "b")
+    assert compared_tokens(CHANGED, BASE) == ("c", "a", "d", "b")
 
 
 def test_the_same_effect_is_shown() -> None:

@@ -95,7 +95,7 @@ def _standing(effect: float, apart: float, allowed: float, *, hidden: bool) -> E
 def _greedy_reading(proof: EffectProof, chosen: Sequence[TokenChances]) -> EffectReading:
     """What the chosen tokens alone show: that the base does not answer, where it would have chosen otherwise. Of the parts they show none.
 
-    Probes count at which base and candidate choose differently and neither is near to choosing another.
+    Probes count at which the candidate clearly chooses what its base clearly would not.
     """
     clear = _TIMES_CLEAR * max(proof.noise, LEAST_NOISE)
     sides = zip(proof.probes, chosen, strict=True)
@@ -110,6 +110,6 @@ def _greedy_reading(proof: EffectProof, chosen: Sequence[TokenChances]) -> Effec
 
 
 def _is_clear(probe: ReferenceProbe, margin: float) -> bool:
-    """True where base and candidate choose different tokens, each by more than ``margin`` nats."""
-    apart = probe.base.tokens[0] != probe.candidate.tokens[0]
-    return apart and all(len(side.nats) > 1 and side.nats[0] - side.nats[1] > margin for side in (probe.base, probe.candidate))
+    """True where the candidate chooses a token that its base would not choose, each by more than ``margin`` nats."""
+    base, candidate = probe.base, probe.candidate
+    return len(candidate.nats) > 1 and min(candidate.nats[0] - candidate.nats[1], base.nats[0] - base.nats_of(candidate.tokens[0])) > margin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 import zlib
@@ -301,10 +302,15 @@ def pieces_of(adapter: Path | None) -> list[bytes]:
     return [path.read_bytes() for path in sorted(adapter.glob("*")) if path.is_file()]
 
 
+def _drawn(of: bytes) -> float:
+    """A number from 0 to 2 that looks like chance."""
+    return int.from_bytes(hashlib.blake2b(of, digest_size=4).digest(), "big") / 2**31
+
+
 def _chances(pieces: Sequence[bytes], prompt: Sequence[Message]) -> TokenChances:
     """Each piece adds up to two nats to each word's logit, of thirty."""
     said = prompt[-1].content.encode()
-    logits = [sum(zlib.crc32(b"%d %b %b" % (word, said, piece)) / 2**31 for piece in pieces) for word in range(30)]
+    logits = [sum(_drawn(b"%d %b " % (word, said) + piece) for piece in pieces) for word in range(30)]
     normaliser = math.log(sum(map(math.exp, logits)))
     order = sorted(range(30), key=lambda word: -logits[word])[:TOLD]
     return TokenChances(tokens=tuple(f"w{word}".encode().hex() for word in order), nats=tuple(logits[word] - normaliser for word in order))
