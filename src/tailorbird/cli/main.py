@@ -35,7 +35,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "compare": ("evidence", "Compare two candidates or runs in pairs."),
     "jobs": ("runs", "List, show and cancel queued and running jobs."),
     "worker": ("worker", "Execute the steps of submitted runs, for every tenant."),
-    "release": ("release", "List, show, approve, reject and stage releases."),
+    "release": ("release", "List, show, verify, approve, reject and stage releases."),
     "review": ("review", "Review a release's answers blind; show reviewer agreement."),
     "export": ("export", "Export an approved release as a model or an adapter, also in GGUF."),
     "promote": ("promote", "Promote a staged release to production."),
