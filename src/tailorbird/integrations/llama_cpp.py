@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import httpx
 
 from tailorbird.domain.deployment import Servable
+from tailorbird.domain.effect import TOLD, TokenChances
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.integrations.openai_compatible import Admit, OpenAiDriver, answers_plainly, client_for, unsupported
-from tailorbird.ports.engine import EngineDriver
+from tailorbird.ports.engine import EngineDriver, ProbeRequest
 from tailorbird.text.chat_tokenizer import ChatTokenizer
 
 #: A text in which tokenizers differ: a server that reads other tokens here has another base.
@@ -55,6 +56,18 @@ class LlamaCppDriver(OpenAiDriver):
         """Forgets a release; the server keeps its files."""
         await super().unload(release)
         self._served.pop(release, None)
+
+    async def probe(self, request: ProbeRequest) -> list[TokenChances] | None:
+        """As ``OpenAiDriver.probe``. The base is asked by the same server, with every adapter at scale 0; that of a merged model is not
+        there, so None."""
+        servable = self._find(request.release)
+        merged = servable.adapter is not None and self._served[servable.id].adapter is None
+        if request.bare and merged:
+            return None
+        bodies = [self._asked(servable, prompt, Sampling(max_tokens=1)) for prompt in request.prompts]
+        off = {"lora": [{"id": number, "scale": 0.0} for number in self._adapters]} if request.bare else {}
+        told = await asyncio.gather(*(self._post(self._route, body | off | {"stream": False, "n_probs": TOLD}) for body in bodies))
+        return [_begins(one) for one in told]
 
     async def _prepare(self, servable: Servable) -> None:
         """Finds the release at the server. Conflict (``driver_unable``) where it is not there, or the server has another base."""
@@ -109,3 +122,12 @@ class LlamaCppDriver(OpenAiDriver):
             last["usage"] = {"prompt_tokens": read, "completion_tokens": written}
         text: str = event.get("content") or ""
         return text
+
+
+def _begins(told: dict[str, Any]) -> TokenChances:
+    """The likeliest first tokens that an answer tells of; the chosen one without a number where it tells of none."""
+    first = (told.get("completion_probabilities") or [{}])[0]
+    top = sorted(first.get("top_logprobs") or (), key=lambda one: -float(one["logprob"]))
+    if not top:
+        return TokenChances(tokens=(str(told.get("content") or "").encode().hex(),), nats=())
+    return TokenChances(tokens=tuple(bytes(one["bytes"]).hex() for one in top), nats=tuple(float(one["logprob"]) for one in top))
