@@ -16,6 +16,7 @@ from tailorbird.domain.release import Dossier, Release, ReleaseAction, ReleaseSt
 from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.audit_events import Facts, record, remark
+from tailorbird.usecases.climb.batch_noise import with_batching
 from tailorbird.usecases.climb.effect_proof import prove_effect
 from tailorbird.usecases.climb.incumbent import against_incumbent
 from tailorbird.usecases.climb.measurement import examine
@@ -35,7 +36,7 @@ def open_test(context: StepContext) -> StepOutcome:
     candidate = context.record(Candidate, climb.candidate)
     look = _count_look(context, climb.candidate)
     evidence = carried(climb.evidence, examine(context, candidate, Split.TEST, look), context)
-    evidence = against_incumbent(context, evidence, look)
+    evidence = with_batching(context, climb.evidence, candidate, against_incumbent(context, evidence, look))
     gate = release.apply_gate(release.GateInputs(objective=context.objective, evidence=evidence, look=look))
     context.progress.tell(f"sealed test, look {look}: {gate.verdict.value}: {gate.reason}")
     choice, reason = (Choice.STOP, "") if gate.verdict is Verdict.PASS else after_look(context, climb, evidence, gate)
