@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from tailorbird.crypto.canonical_json import digest_of, short
@@ -61,7 +62,9 @@ class EffectChecks:
         try:
             self._readings[request.release] = await self._shown(request)
         except BaseException:
-            await self._driver.unload(request.release)
+            # What cannot be taken out answers nobody all the same: it is not among those that were shown.
+            with suppress(TailorbirdError):
+                await self._driver.unload(request.release)
             raise
 
     async def unload(self, release: Digest) -> None:
