@@ -148,3 +148,22 @@ def test_other_families_and_the_pass_of_transformers_show_theirs(
         wrong, _ = checked(faulty(one, fault, tmp_path, tmp_path / "two"), engine, proof)
         with pytest.raises(Corrupt):
             asyncio.run(wrong.load(request))
+
+
+@pytest.mark.slow
+def test_the_real_model_shows_its_adapter_and_not_one_without_its_keys(base_model_folder: Path, tmp_path: Path) -> None:
+    """By the pass that serves on this machine, in its precision."""
+    write_adapter(base_model_folder, tmp_path / "one", seed=1)
+    one, engine = servable(base_model_folder, adapter=tmp_path / "one"), open_engine()
+    try:
+        proof = effect_proof(engine, one, tmp_path)
+        assert (proof.unprovable, proof.hidden) == ("", ())
+        checks, request = checked(one, engine, proof)
+        asyncio.run(checks.load(request))
+        assert checks.readings[request.release].standing is EffectStanding.SHOWN
+        engine.unload(one.id)
+        checks, request = checked(faulty(one, "k_proj", tmp_path, tmp_path), engine, proof)
+        with pytest.raises(Corrupt):
+            asyncio.run(checks.load(request))
+    finally:
+        engine.close()
