@@ -55,7 +55,7 @@ def test_a_still_engine_moves_nothing_and_says_so(deps: Dependencies, author: Ac
     assert noise.base is not None
     assert (noise.candidate.n, noise.candidate.flips, noise.base.flips) == (MOST_SCORED, 0, 0)
     assert noise.candidate.loss("accuracy") == 0.0
-    assert any("0 of 100 dev items got another answer (0 of its base's)" in remark for remark in evidence.remarks)
+    assert any("0 of 64 dev items got another answer (0 of its base's)" in remark for remark in evidence.remarks)
 
 
 def test_a_prompt_has_no_base_beside_it(deps: Dependencies, author: Actor, tmp_path: Path) -> None:

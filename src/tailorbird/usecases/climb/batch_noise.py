@@ -23,7 +23,7 @@ from tailorbird.usecases.climb.metric_spec import comparison_of, rule_of, spec_o
 from tailorbird.usecases.steps.step_context import StepContext
 
 #: Items that are answered again at most: those that are scored, and those that are generated, which take longer.
-MOST_SCORED, MOST_GENERATED = 100, 32
+MOST_SCORED, MOST_GENERATED = 64, 16
 #: Items at a time: the first answers were given 32 at a time, or one by one.
 _AGAIN, _FIRST = 7, 32
 
