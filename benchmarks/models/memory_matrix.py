@@ -189,7 +189,7 @@ def main() -> None:
 
 def _bars(known: dict[str, Any]) -> dict[str, Any]:
     errors = [abs(row["error"]) for row in known.values()]
-    told = {"runs": len(known), "families": len({name.partition(" ")[0] for name in known})}
+    told = {"count": len(known), "families": len({name.partition(" ")[0] for name in known})}
     return told | {"mean": round(fmean(errors), 3), "worst": max(errors), "bar_mean": 0.10, "bar_worst": 0.20}
 
 
