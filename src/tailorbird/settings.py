@@ -38,6 +38,7 @@ LEFT_OUT = (
     "engine_key",
     "model_cache",
     "credentials",
+    "endpoint_keys",
     "encryption",
     "key_service_token",
     "key_service_ca",
@@ -75,7 +76,8 @@ class Settings(Value):
     them (auto: where memory asks for it), ``tracking`` where the metrics of training are shown; ``judge_kappa`` the agreement with people
     from which on a judge model counts. ``fetch_encoder``: the first plan that could use it fetches the catalogue's encoder;
     ``model_cache`` is where converted base models lie (empty: in the user's cache folder, for all workspaces). ``credentials`` are
-    options of storages' clients, by the name that places of tenants know them by. ``encryption`` names the key that wraps the data keys of
+    options of storages' clients, by the name that places of tenants know them by; ``endpoint_keys`` say where the key of a hosted model is
+    found (``env:NAME``, ``file:PATH``), by the name that endpoints know it by. ``encryption`` names the key that wraps the data keys of
     tenants (empty: nothing is encrypted): ``file``, ``file:PATH``, ``env:NAME`` or ``vault:URL``, for which ``key_service_token`` and
     ``key_service_ca`` are the token and the authority to trust. Paths are relative to the workspace.
     ``docs/operations.md`` explains each.
@@ -121,6 +123,7 @@ class Settings(Value):
     key_service_token: str = Field(default="", repr=False)
     key_service_ca: str = ""
     credentials: dict[Name, dict[str, Any]] = Field(default={}, repr=False)
+    endpoint_keys: dict[Name, Annotated[str, Field(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$")]] = Field(default={})
     prices: Prices = Prices()
 
     @property
@@ -263,7 +266,11 @@ def _refuse_replaced(environment: Mapping[str, str]) -> None:
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    names = {f"TAILORBIRD_{name.upper()}": name for name in Settings.model_fields if name not in ("workspace", "prices", "credentials")}
+    names = {
+        f"TAILORBIRD_{name.upper()}": name
+        for name in Settings.model_fields
+        if name not in ("workspace", "prices", "credentials", "endpoint_keys")
+    }
     return {name: environment[variable] for variable, name in names.items() if environment.get(variable)}
 
 

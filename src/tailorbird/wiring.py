@@ -14,10 +14,12 @@ from tailorbird import auth
 from tailorbird.auth import KeyFileSealer
 from tailorbird.base_models import ModelCache
 from tailorbird.crypto.cosignatures import read_witness_key
+from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.errors import Forbidden, InvalidInput, Unavailable
 from tailorbird.ports.artifacts import SealableStore
 from tailorbird.ports.detector import Detector
 from tailorbird.ports.encoder import Encoder
+from tailorbird.ports.endpoint import EndpointClient
 from tailorbird.ports.engine import EngineDriver, LocalEngine
 from tailorbird.ports.harness import Harness
 from tailorbird.ports.key_service import KeyService
@@ -30,6 +32,7 @@ from tailorbird.settings import Settings, check_closed
 from tailorbird.system.clear_folder import clear_root, folders_of_all, process_folder
 from tailorbird.system.clock import SystemClock
 from tailorbird.system.files import OWNER_FOLDER, is_open_to_others, write_for_owner_alone
+from tailorbird.system.secret_references import read_secret
 from tailorbird.usecases import Dependencies, MaintenanceSettings, admit
 from tailorbird.usecases.feedback import redact
 from tailorbird.usecases.sealed_words import SealedLedger
@@ -71,6 +74,7 @@ def open_dependencies(settings: Settings, *, migrate: bool = True) -> Dependenci
         fetches_encoder=settings.fetch_encoder,
         model_cache=_closed(settings.models),
         credentials=settings.credentials,
+        endpoint_client=partial(open_endpoint, settings),
         keys=keys,
         sealed=lambda key: artifacts.sealed_by(key, process_folder(clear()) / key.scope, lambda: folders_of_all(clear(), key.scope)),
         sealed_files=artifacts.sealed_files,
@@ -157,6 +161,13 @@ def open_outside_driver(settings: Settings, deps: Dependencies) -> EngineDriver 
     beside = (settings.engine_base_url,) if settings.engine == "vllm" else ()
     driver: EngineDriver = factory(settings.engine_url, settings.engine_key, settings.engine_model, partial(admit, deps), *beside)
     return driver
+
+
+def open_endpoint(settings: Settings, endpoint: Endpoint, model: str) -> EndpointClient:
+    """A client of a model of an endpoint; its key is read at each request."""
+    key = partial(read_secret, endpoint.key, settings.endpoint_keys, settings.workspace) if endpoint.key else str
+    client: EndpointClient = _part("endpoint", "openai")(endpoint, model, key)
+    return client
 
 
 def _upkeep(settings: Settings) -> MaintenanceSettings:

@@ -85,6 +85,7 @@ ENVIRONMENT_READERS = {
     "inference/native/library.py": "the compiler (CXX) and the user's cache folder (XDG)",
     "processes/engine_process.py": "the secret shared with the gateway, handed on and removed when read; OpenMP's waiting policy",
     "system/sandbox/client.py": "hands a few variables to a confined process",
+    "system/secret_references.py": "the key of a hosted model, where the settings name a variable that holds it",
     "training/process_group.py": "rank and size of the process group (torch.distributed)",
     "training/process_launch.py": "hands its environment to the processes of a group",
     "training/trainer.py": "size of the process group",

@@ -9,7 +9,7 @@ import pytest
 
 from tailorbird.domain.errors import Forbidden
 from tailorbird.system import public_addresses
-from tailorbird.system.public_addresses import is_public, public_address_of
+from tailorbird.system.public_addresses import endpoint_address_of, is_local, is_public, public_address_of
 
 PRIVATE = [
     "127.0.0.1",
@@ -72,3 +72,38 @@ def test_a_name_that_leads_to_a_public_and_a_private_address_is_refused(monkeypa
     monkeypatch.setattr(public_addresses.socket, "getaddrinfo", both)
     with pytest.raises(Forbidden):
         public_address_of("data.acme.example", 443)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.7", "192.168.1.1", "172.16.0.1", "::1", "fd12::7", "::ffff:10.0.0.7"])
+def test_an_address_of_the_local_network(address: str) -> None:
+    assert is_local(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "169.254.169.254",
+        "fe80::1",
+        "::ffff:169.254.169.254",
+        "fd00:ec2::254",
+        "100.100.100.200",
+        "168.63.129.16",
+        "192.0.0.192",
+        "0.0.0.0",
+        "::",
+        "224.0.0.1",
+        "255.255.255.255",
+        "8.8.8.8",
+        "nothing",
+    ],
+)
+def test_services_of_a_cloud_are_not_local(address: str) -> None:
+    assert not is_local(address)
+
+
+def test_an_endpoint_is_local_only_where_it_may_be() -> None:
+    assert endpoint_address_of("127.0.0.1", 80, private=True) == "127.0.0.1"
+    with pytest.raises(Forbidden):
+        endpoint_address_of("127.0.0.1", 80, private=False)
+    with pytest.raises(Forbidden):
+        endpoint_address_of("169.254.169.254", 80, private=True)

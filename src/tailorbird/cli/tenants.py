@@ -131,9 +131,15 @@ def _list() -> None:
 def _policy(
     keep_days: Annotated[int, typer.Option(help="Days to keep redacted request texts; 0 keeps none.", min=0, max=3650)] = 0,
     review_share: Annotated[float, typer.Option(help="Share of answers queued for labelling.", min=0, max=1)] = 0.0,
+    endpoint: Annotated[
+        list[str] | None, typer.Option("--endpoint", help="Hosted model that your data and requests may be sent to, repeatable.")
+    ] = None,
 ) -> None:
-    """Set your tenant's traffic policy. Without --keep-days no texts are kept, and kept ones are deleted."""
-    wanted = TrafficPolicy(store_content=keep_days > 0, retention_days=keep_days or 30, review_share=review_share)
+    """Set your tenant's traffic policy. Without --keep-days no texts are kept, and kept ones are deleted; without --endpoint no data leave
+    the house."""
+    wanted = TrafficPolicy(
+        store_content=keep_days > 0, retention_days=keep_days or 30, review_share=review_share, endpoints=tuple(endpoint or ())
+    )
     session = open_session()
     changed = session.ask_as("admin", set_policy, wanted)
     print_json(changed) if session.as_json else out.print(f"{changed.name}: {_kept(changed.policy)}", markup=False)
@@ -162,7 +168,8 @@ def _told(limits: QuotaLimits) -> str:
 
 def _kept(policy: TrafficPolicy) -> str:
     words = f"words for {policy.retention_days} days" if policy.store_content else "no words"
-    return words + (f", {100 * policy.review_share:g} % reviewed" if policy.review_share else "")
+    sent = f", sent to {', '.join(policy.endpoints)}" if policy.endpoints else ""
+    return words + (f", {100 * policy.review_share:g} % reviewed" if policy.review_share else "") + sent
 
 
 def _place(given: str) -> AllowedPlace:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
+from pydantic import Field
+
+from tailorbird.domain.endpoint import HostedModel
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Retrieval
@@ -63,7 +66,7 @@ class Servable(Value):
     """A model that an engine can load: local folders that were verified, and the prompt to put around a text.
 
     ``id`` is the digest of the release or candidate; at most one of ``adapter`` and ``weights`` is set. A ``floor`` answers without a
-    language model: its ``base`` is empty.
+    language model, and a ``hosted`` one by the model of an endpoint: their ``base`` is empty.
     """
 
     id: Digest
@@ -75,6 +78,7 @@ class Servable(Value):
     prompt: PromptSpec
     retrieval: LocalRetrieval | None = None
     floor: str | None = None
+    hosted: HostedModel | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class RequestRow(Value):

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from tailorbird.domain.dataset import Split
+from tailorbird.domain.endpoint import HostedUse
 from tailorbird.domain.value import Digest, Value
 
 
@@ -137,7 +138,7 @@ class Evidence(Value):
     ``compared_on`` is the metric in which it is
     compared with others, ``against_incumbent`` how it stands to the incumbent in that metric.
     ``remarks`` are sentences about the answers as a whole: that all are one, which labels are never given. ``batching`` is what the
-    engine's batching does to the candidate's answers to items of dev.
+    engine's batching does to the candidate's answers to items of dev, ``hosted`` what was found of the server of a hosted candidate.
     """
 
     candidate: Digest
@@ -160,6 +161,7 @@ class Evidence(Value):
     against_incumbent: Comparison | None = Field(default=None, exclude_if=lambda value: value is None)
     remarks: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     batching: BatchNoise | None = Field(default=None, exclude_if=lambda value: value is None)
+    hosted: HostedUse | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Finding(Value):

@@ -116,9 +116,10 @@ class KeptWords(Value):
 
 class TrafficPolicy(Value):
     """What a tenant lets be kept of its traffic: no text without ``store_content``. ``review_share`` of the answers go to people at
-    random.
+    random. ``endpoints`` are the hosted models that its data and requests may be sent to, of those that the host registered for it.
     """
 
     store_content: bool = False
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
     review_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    endpoints: Annotated[tuple[Name, ...], Field(max_length=50)] = Field(default=(), exclude_if=lambda value: not value)

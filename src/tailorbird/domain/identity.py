@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tailorbird.domain.allowed_places import Places
+from tailorbird.domain.endpoint import Endpoints
 from tailorbird.domain.feedback import TrafficPolicy
 from tailorbird.domain.quota import KeyLimits, QuotaLimits
 from tailorbird.domain.value import Digest, Name, Value
@@ -35,7 +36,8 @@ DECIDING_ROLES = frozenset({Role.APPROVER, Role.REVIEWER, Role.OPERATOR, Role.AD
 class Tenant(Value):
     """One organisation or team; what is its is invisible to the others. While it is suspended, its programs are answered nothing.
 
-    ``places`` are where what it submits may be read from; without any, nothing at an address is read for it.
+    ``places`` are where what it submits may be read from; without any, nothing at an address is read for it. ``endpoints`` are the hosted
+    models that it may ask; which of them its data may be sent to, its own ``policy`` says.
     """
 
     name: Name
@@ -44,6 +46,7 @@ class Tenant(Value):
     limits: QuotaLimits = QuotaLimits()
     policy: TrafficPolicy = TrafficPolicy()
     places: Places = ()
+    endpoints: Endpoints = ()
 
 
 class Identity(Value):

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from tailorbird.domain.endpoint import HostedModel, HostedUse
 from tailorbird.domain.evidence import Comparison, Evidence, GateResult
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Retrieval
@@ -23,6 +24,7 @@ class RungKind(StrEnum):
     PROMPT = "prompt"
     NEAREST = "nearest"
     GROUNDING = "grounding"
+    HOSTED = "hosted"
     LORA = "lora"
     QLORA = "qlora"
     GROUNDED_LORA = "grounding+lora"
@@ -35,7 +37,8 @@ class Candidate(Value):
     """What a rung made. At most one of ``adapter`` and ``weights`` is set; a prompt candidate has neither.
 
     ``floor`` is the fitted linear model, with the encoder that it reads, of a floor that may be released or of an encoder tuned for its
-    labels; ``tuned`` the tree of that encoder as it was trained. ``retrieval`` is what is looked up for each text.
+    labels; ``tuned`` the tree of that encoder as it was trained. ``retrieval`` is what is looked up for each text, ``hosted`` the model of
+    an endpoint that answers in place of the base model.
     ``variant`` tells candidates of one rung apart (``zero-shot``, ``few-shot``, ``r16``). Nothing measured stands here: making the same
     candidate again gives the same digest.
     """
@@ -51,6 +54,7 @@ class Candidate(Value):
     retrieval: Retrieval | None = None
     trained_parameters: int = 0
     seed: int = 0
+    hosted: HostedModel | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @property
     def speaks(self) -> bool:
@@ -65,7 +69,8 @@ class Making(Value):
     ``seconds`` is the time to make it, ``peak_memory_gb`` the resident set above the loaded model in GiB, ``process_memory_gb`` the highest
     resident set of the whole process meanwhile, ``money`` in the objective's currency, ``energy_kwh`` what it drew, estimated from the
     power that the prices name. ``training`` names the training report. ``reused`` is the training of another run whose weights were taken
-    instead of training them again: what that cost is not in the other fields.
+    instead of training them again: what that cost is not in the other fields. ``hosted`` is what an endpoint was asked meanwhile; its price
+    is part of ``money``.
     """
 
     candidate: Digest | None
@@ -78,6 +83,7 @@ class Making(Value):
     energy_kwh: float = 0.0
     process_memory_gb: float = Field(default=0.0, exclude_if=lambda value: not value)
     reused: TrainingOrigin | None = Field(default=None, exclude_if=lambda value: value is None)
+    hosted: HostedUse | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Fit(Value):

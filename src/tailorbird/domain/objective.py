@@ -6,10 +6,11 @@ from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from tailorbird.domain.curation import CurationPolicy
 from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.rung_wishes import AdapterWishes, FloorWishes, GroundingWishes, HostedWishes, TrainingWishes
 from tailorbird.domain.value import Name, Section
 
 #: How a text begins that somebody must still write: an objective that holds one is refused.
@@ -125,6 +126,8 @@ class DataOrigin(Section):
     """The last day on which the rows may be kept: snapshots made after it are made without them."""
     authors: tuple[Name, ...] = ()
     """Identities of the tenant that collected, wrote or labelled it. At the high tier they decide on no release that learned from it."""
+    processors: tuple[Name, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Endpoints (``hosted``) that it may be sent to on these terms; without any, it does not leave the house."""
 
 
 class TermColumns(Section):
@@ -350,63 +353,6 @@ class Budget(Section):
     is planned to take more is left out; one that takes more ends there."""
 
 
-def _is_auto(value: object) -> bool:
-    return value == "auto"
-
-
-class FloorWishes(Section):
-    """Whether the floor, a classical model, may be released, and what it reads. ``floor: reference`` is short for its role alone."""
-
-    role: Literal["rung", "reference"] = Field(default="rung", exclude_if=lambda value: value == "rung")
-    """``rung``: the lowest rung of ``ladder: auto``, or of a list that names it; it is released when it passes. ``reference``: it is
-    measured, and never released."""
-    vectors: bool | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
-    """Reads each text's vector of the encoder that is installed too, beside its words: better where rows are few, at some milliseconds a
-    text on a core. ``auto``: where an encoder is installed, up to 20,000 training rows."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_form(cls, given: Any) -> Any:
-        return {"role": given} if given == "reference" else given
-
-
-class TrainingWishes(Section):
-    """How long and how fast a rung shall learn, where the planner shall not decide."""
-
-    epochs: Annotated[int, Field(ge=1, le=100)] | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
-    """Passes over the training rows; ``auto`` goes by how many there are. The checkpoint with the best held-out loss is kept."""
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
-    """The highest learning rate, reached after the warm-up; ``auto`` goes by the method and the width of the model."""
-
-
-class AdapterWishes(TrainingWishes):
-    """How adapters (``lora``, ``qlora``) shall be made, where the planner shall not decide."""
-
-    rank: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """The rank; ``auto`` gives as many weights as there are answer tokens to learn."""
-    alpha: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """What the adapter is scaled by, with the rank; ``auto`` is 32."""
-    targets: tuple[str, ...] | Literal["auto"] = "auto"
-    """The linear layers that are adapted, by name; ``auto`` is all of them."""
-    rslora: bool = False
-    """Scales by alpha / √rank instead of alpha / rank."""
-    dora: bool = False
-    """Trains magnitude and direction apart. No engine serves it: for comparisons outside tailorbird."""
-    b_rate: Annotated[float, Field(gt=0, le=100)] = 1.0
-    """How many times faster the second matrix learns than the first (LoRA+)."""
-
-
-class GroundingWishes(Section):
-    """What finds the passages that ``grounding`` quotes, where it is not to be words and the installed encoder."""
-
-    encoder: str | None = Field(default=None, min_length=1, max_length=200)
-    """An approved release of kind ``rank`` that finds them, with what it tuned: its alias (``acme/search``) or its digest. An alias stands
-    for the release that answers when the objective is submitted and planned; the plan and the release name it by digest."""
-    rewrite: bool = False
-    """Tries one more variant, in which the base model rewrites a conversation's last message as a question that stands alone before
-    passages are looked up (kind: generate)."""
-
-
 class Objective(Section):
     """One job for a language model, and what "good enough" means for it."""
 
@@ -429,6 +375,8 @@ class Objective(Section):
     """The documents that answers are found in: those that ``kind: rank`` orders, those that ``grounding`` quotes."""
     grounding: GroundingWishes = Field(default=GroundingWishes(), exclude_if=lambda value: value == GroundingWishes())
     """What finds the passages that ``grounding`` quotes: a released ranking, with or without rewritten queries."""
+    hosted: HostedWishes | None = Field(default=None, exclude_if=lambda value: value is None)
+    """A hosted model to measure beside the others: the rung ``hosted``."""
     base_model: str = "smollm2-135m"
     """The model to start from: a name in the catalogue, a local folder or .gguf file, or hf://OWNER/NAME[@REVISION]."""
     base_models: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from tailorbird.domain.dataset import Split
+from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.evidence import Metric
 from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.objective import RuleException
@@ -125,6 +126,7 @@ class RungPlan(Value):
     looked up, by vectors too where an ``encoder`` (tree) is named. ``calibrated`` is the day of the timed steps behind the estimates, empty
     without. ``base`` names the record of the base model where the plan has several; the variant tells it, too (``r16 on smollm2-135m``).
     ``ranker`` finds the passages of a grounded rung where the objective names a release for that; ``rewrite``: queries are rewritten first.
+    ``endpoint`` is what a hosted rung asks.
     """
 
     rung: RungKind
@@ -146,6 +148,7 @@ class RungPlan(Value):
     total: Estimate | None = Field(default=None, exclude_if=lambda value: value is None)
     ranker: PlannedRanker | None = Field(default=None, exclude_if=lambda value: value is None)
     rewrite: bool = Field(default=False, exclude_if=lambda value: not value)
+    endpoint: Endpoint | None = Field(default=None, exclude_if=lambda value: value is None)
     reasons: tuple[Reason, ...]
 
     @property

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tailorbird.domain.endpoint import HostedModel
 from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.identity import Role, Signature
 from tailorbird.domain.ladder import RungKind
@@ -46,6 +47,7 @@ class ReleaseContent(Value):
     author: Name
     refer_below: float | None = Field(default=None, exclude_if=lambda value: value is None)
     refer_pattern: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    hosted: HostedModel | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Dossier(Value):

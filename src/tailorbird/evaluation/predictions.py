@@ -15,6 +15,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
 from tailorbird.domain.retrieval import Entry
 from tailorbird.ports.engine import Engine, Generation, LabelScores
+from tailorbird.text.answered_labels import answered_label
 from tailorbird.text.conversations import fold_answer, last_user_turn, unfold_turns
 from tailorbird.text.label_decision import decide_label, without_priors
 from tailorbird.text.prompt_rendering import messages_for_row
@@ -58,6 +59,8 @@ Answerer = Callable[[Sequence[Row], bool], list[Prediction]]
 
 def _answerer(request: PredictionRequest) -> Answerer:
     kind = request.servable.task
+    if kind is TaskKind.CLASSIFY and request.servable.hosted is not None:
+        return lambda rows, timed: _named(request, rows, timed)
     if kind is TaskKind.CLASSIFY and request.servable.prompt.answers:
         return lambda rows, timed: _classify(request, rows, timed)
     if kind is TaskKind.GENERATE:
@@ -132,6 +135,13 @@ def _chosen(asked: _RowLookup, prompt: PromptSpec, score: LabelScores, share: fl
         request_ms=asked.lookup_ms + score.latency_ms if timed else None,
         prompt_tokens=score.prompt_tokens,
     )
+
+
+def _named(request: PredictionRequest, rows: Sequence[Row], timed: bool) -> list[Prediction]:
+    """Labels as a hosted model writes them; it gives no probabilities. Where it names none of them, or several, the answer is empty."""
+    prompt = request.servable.prompt
+    answers = _generate(request, rows, timed)
+    return [answer.model_copy(update={"answer": answered_label(prompt, answer.answer)}) for answer in answers]
 
 
 def _generate(request: PredictionRequest, rows: Sequence[Row], timed: bool) -> list[Prediction]:

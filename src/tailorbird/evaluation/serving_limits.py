@@ -17,12 +17,27 @@ _MS_PER_HOUR = 3_600_000
 _REQUESTS = 1000
 
 
+@dataclass(frozen=True)
+class Timing:
+    """One request: its wall time, its share of the time in which the machine was occupied, in milliseconds, and its ``tokens``, read and
+    written."""
+
+    request_ms: float
+    share_ms: float
+    tokens: tuple[int, int] = (0, 0)
+
+
+def _timing(item: ItemResult) -> Timing:
+    return Timing(item.request_ms or 0.0, item.latency_ms, (item.prompt_tokens, item.completion_tokens))
+
+
 def serving_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:
     """Latency where enough requests were timed to bound its 95th percentile; cost where any time was measured."""
     latency = latency_of([item.request_ms for item in items if item.request_ms is not None], spec)
     # Items batched for speed cost less than requests do, so timed ones go first.
-    timed = [item.latency_ms for item in items if item.request_ms is not None]
-    yield from (metric for metric in (latency, cost_of(timed or [item.latency_ms for item in items], spec)) if metric is not None)
+    timed = [item for item in items if item.request_ms is not None]
+    cost = cost_of([_timing(item) for item in timed or items], spec)
+    yield from (metric for metric in (latency, cost) if metric is not None)
     tokens = [float(item.prompt_tokens + item.completion_tokens) for item in items]
     if len(items) > 1 and max(tokens) > 0:
         yield average("tokens_per_request", tokens, [item.group for item in items], spec)
@@ -47,9 +62,17 @@ def latency_of(times: Sequence[float], spec: MeasureSpec) -> Metric | None:
     )
 
 
-def cost_of(shares: Sequence[float], spec: MeasureSpec) -> Metric | None:
-    """What 1,000 requests cost that occupy the machine for ``shares`` milliseconds each; None where no time was measured."""
-    if len(shares) < 2 or max(shares) == 0:
+def cost_of(timings: Sequence[Timing], spec: MeasureSpec) -> Metric | None:
+    """What 1,000 requests cost: the time for which each occupies the machine, or its tokens where a server is paid for them; None where
+    nothing was measured."""
+    if len(timings) < 2:
+        return None
+    if spec.token_prices is not None:
+        read, written = spec.token_prices
+        paid = [(each.tokens[0] * read + each.tokens[1] * written) * _REQUESTS for each in timings]
+        return average("cost_per_1k_requests", paid, [str(place) for place, _ in enumerate(paid)], spec)
+    shares = [each.share_ms for each in timings]
+    if max(shares) == 0:
         return None
     prices = [share / _MS_PER_HOUR * spec.price_per_hour * _REQUESTS for share in shares]
     # Items of one batch share its time to the last digit: they are one measurement.
@@ -58,14 +81,6 @@ def cost_of(shares: Sequence[float], spec: MeasureSpec) -> Metric | None:
 
 #: Looks at most: the first, one more where a limit is missed, and others while one stays open.
 LOOKS = 4
-
-
-@dataclass(frozen=True)
-class Timing:
-    """One request: its wall time, and its share of the time in which the machine was occupied, in milliseconds."""
-
-    request_ms: float
-    share_ms: float
 
 
 @dataclass(frozen=True)
@@ -96,7 +111,8 @@ def fewest_requests(confidence: float, look: int = 1) -> int:
 
 def timings_of(predictions: Sequence[Prediction]) -> list[Timing]:
     """Timings of predictions that were answered as requests."""
-    return [Timing(each.request_ms, each.latency_ms) for each in predictions if each.request_ms is not None]
+    timed = ((each.request_ms, each) for each in predictions)
+    return [Timing(wall, each.latency_ms, (each.prompt_tokens, each.completion_tokens)) for wall, each in timed if wall is not None]
 
 
 def measure_until_settled(first: Sequence[Timing], more: More, limits: ServingLimits, spec: MeasureSpec) -> dict[str, Metric]:
@@ -128,5 +144,5 @@ def measure_until_settled(first: Sequence[Timing], more: More, limits: ServingLi
 def _measured(timings: Sequence[Timing], spec: MeasureSpec, look: int) -> dict[str, Metric]:
     """The intervals hold at what this look must meet, and so at what ``spec`` asks."""
     stricter = replace(spec, confidence=spend(spec.confidence, look))
-    found = (latency_of([each.request_ms for each in timings], stricter), cost_of([each.share_ms for each in timings], stricter))
+    found = (latency_of([each.request_ms for each in timings], stricter), cost_of(timings, stricter))
     return {metric.name: metric.model_copy(update={"confidence": spec.confidence}) for metric in found if metric is not None}

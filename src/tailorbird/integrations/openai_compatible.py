@@ -24,7 +24,7 @@ from tailorbird.text.tool_calls import uses_tools
 _CONNECT, _QUICK, _ANSWER = 2.0, 5.0, 300.0
 
 #: What servers write where a prompt is longer than the context: OpenAI and vLLM, vLLM in other words, tailorbird, llama.cpp.
-_TOO_LONG = (b"context length", b"context_length_exceeded", b"prompt_too_long", b"exceed_context_size")
+TOO_LONG = (b"context length", b"context_length_exceeded", b"prompt_too_long", b"exceed_context_size")
 
 Admit = Callable[[LoadRequest], Servable]
 
@@ -198,7 +198,7 @@ class OpenAiDriver:
         if sampling.stop:
             asked["stop"] = list(sampling.stop)
         if sampling.json_schema is not None:
-            asked["response_format"] = _format(sampling.json_schema)
+            asked["response_format"] = answer_format(sampling.json_schema)
         return asked
 
     async def _get(self, path: str) -> httpx.Response:
@@ -229,7 +229,7 @@ def refusal(status: int, body: bytes) -> TailorbirdError:
     """Error for a refusal of the server. Its words are not passed on: they may quote the prompt."""
     if status == 429:
         return Exhausted("too many requests wait for this model", "try again in a second", code="engine_busy")
-    if status in (400, 422) and any(sign in body.lower() for sign in _TOO_LONG):
+    if status in (400, 422) and any(sign in body.lower() for sign in TOO_LONG):
         return InvalidInput("the prompt is longer than the model's context", "shorten the text", code="prompt_too_long")
     if status in (400, 422):
         return InvalidInput("the engine cannot follow this request", "ask with fewer settings", code="engine_refused")
@@ -286,7 +286,8 @@ def _closing(last: dict[str, Any]) -> Chunk:
     )
 
 
-def _format(schema: str) -> dict[str, Any]:
+def answer_format(schema: str) -> dict[str, Any]:
+    """What asks for answers that fit a JSON schema (as text; ``{}``: any object)."""
     wanted = json.loads(schema)
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": wanted}} if wanted else {"type": "json_object"}
 

@@ -119,8 +119,8 @@ def no_tenant(name: str) -> NotFound:
 
 
 def _plain(tenant: Tenant) -> dict[str, Any]:
-    places = [plain_json(place) for place in tenant.places]
-    return {"limits": plain_json(tenant.limits), "policy": plain_json(tenant.policy), "places": places}
+    lists = {name: [plain_json(each) for each in getattr(tenant, name)] for name in ("places", "endpoints")}
+    return {"limits": plain_json(tenant.limits), "policy": plain_json(tenant.policy)} | lists
 
 
 class Queue:

@@ -49,6 +49,7 @@ tenants = Table(
     Column("limits", CanonicalJson, nullable=False, server_default="{}"),
     Column("policy", CanonicalJson, nullable=False, server_default="{}"),
     Column("places", CanonicalJson, nullable=False, server_default="[]"),
+    Column("endpoints", CanonicalJson, nullable=False, server_default="[]"),
 )
 
 identities = Table(

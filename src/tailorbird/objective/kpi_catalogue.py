@@ -35,6 +35,7 @@ _SPEAKING = (
     RungKind.PROMPT,
     RungKind.NEAREST,
     RungKind.GROUNDING,
+    RungKind.HOSTED,
     RungKind.LORA,
     RungKind.QLORA,
     RungKind.GROUNDED_LORA,

@@ -10,6 +10,7 @@ from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import AnswerFormat, Kpi, TaskKind
 from tailorbird.objective.data_rules import data_faults, people_faults
 from tailorbird.objective.grounding_rules import grounding_faults
+from tailorbird.objective.hosted_rules import hosted_faults
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, answers_of, metrics_for, parse_metric, rungs_for
 from tailorbird.objective.objective_file import Fault, ObjectiveFile
 from tailorbird.objective.power import shift_faults
@@ -28,6 +29,7 @@ def faults_of(file: ObjectiveFile) -> list[Fault]:
         *_comparison_faults(file),
         *_needs_faults(file),
         *grounding_faults(file),
+        *hosted_faults(file),
         *_base_faults(file),
         *_ladder_faults(file),
         *_approval_faults(file),

@@ -16,7 +16,6 @@ from pydantic_core import ErrorDetails
 from tailorbird.domain.curation import CurationPolicy, PrivacyPolicy, ProtectedSet, QualityPolicy
 from tailorbird.domain.identity import Role
 from tailorbird.domain.objective import (
-    AdapterWishes,
     AnswerFormat,
     Budget,
     Business,
@@ -25,8 +24,6 @@ from tailorbird.domain.objective import (
     DataSource,
     DocumentSource,
     ExpectedTraffic,
-    FloorWishes,
-    GroundingWishes,
     Kpi,
     LatencyLimit,
     Limits,
@@ -41,8 +38,8 @@ from tailorbird.domain.objective import (
     Task,
     TaskKind,
     TermColumns,
-    TrainingWishes,
 )
+from tailorbird.domain.rung_wishes import AdapterWishes, FloorWishes, GroundingWishes, HostedWishes, TrainingWishes
 from tailorbird.domain.value import Value
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, MetricSpec
 from tailorbird.objective.objective_file import EXAMPLE, MOST_FAULTS, Fault, nearest_line
@@ -79,6 +76,7 @@ SECTIONS: dict[str, type[Value]] = {
     "exceptions.*": RuleException,
     "budget": Budget,
     "traffic": ExpectedTraffic,
+    "hosted": HostedWishes,
     "floor": FloorWishes,
     "lora": AdapterWishes,
     "full": TrainingWishes,

@@ -1,6 +1,7 @@
 """Planning: which rungs, in what order, with which settings, at what cost, and why; before anything is spent.
 
-    inputs → setting_rules · flops → memory · time_and_cost → rung_plans · floor → feasibility · totals → ladder → base_selection
+    inputs → setting_rules · flops → memory · time_and_cost → rung_plans · hosted_model · floor → feasibility · totals → ladder
+    → base_selection
 
 In: the objective, token counts of the data, the shape of each base model, this machine, prices. Out: a frozen plan, with every base and
 rung left out and the reason. Must not know: how a rung works, data rows, torch.

@@ -132,6 +132,8 @@ def _cost(inputs: PlanInputs) -> float:
 def _on_base(rung: RungPlan, offer: BaseOffer, record: str) -> RungPlan:
     if rung.rung is RungKind.ENCODER:
         return rung
+    if rung.endpoint is not None:
+        return rung.model_copy(update={"base": record})
     text = f"on {offer.label}: rungs of all bases stand in the order of what they cost in all"
     reason = Reason(rule="base", text=text, source="docs/planning.md")
     return rung.model_copy(update={"variant": f"{rung.variant} on {offer.label}", "base": record, "reasons": (reason, *rung.reasons)})

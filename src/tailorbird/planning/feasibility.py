@@ -12,6 +12,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Estimate, Machine, Prices, RungPlan
 from tailorbird.domain.value import Value
 from tailorbird.planning.gpu_catalogue import Gpu, gpu_machine, gpu_named
+from tailorbird.planning.hosted_model import why_not_hosted
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.setting_rules import longest_prompt
 from tailorbird.planning.sufficient_machine import limit_of, suggest_machine, suggest_trainer
@@ -73,12 +74,13 @@ def _prices(inputs: PlanInputs, change: MachineChange, gpu: Gpu | None) -> Price
 
 
 #: Rungs that show something beside the text.
-_SHOWING = (RungKind.PROMPT, RungKind.NEAREST, RungKind.GROUNDING, RungKind.GROUNDED_LORA)
+_SHOWING = (RungKind.PROMPT, RungKind.HOSTED, RungKind.NEAREST, RungKind.GROUNDING, RungKind.GROUNDED_LORA)
 
 
 def refusal(inputs: PlanInputs, rung: RungPlan) -> Refusal | None:
     """Reason to leave the rung out; None when it is feasible. The likely estimate decides, not the worst one."""
     checks = (
+        _not_hosted,
         _nothing_to_adapt,
         _unknown_target,
         _without_training,
@@ -91,6 +93,10 @@ def refusal(inputs: PlanInputs, rung: RungPlan) -> Refusal | None:
     )
     reason = next((reason for check in checks if (reason := check(inputs, rung))), None)
     return Refusal(rung=rung.rung, reason=f"{rung.variant}: {reason}") if reason else None
+
+
+def _not_hosted(inputs: PlanInputs, rung: RungPlan) -> str | None:
+    return why_not_hosted(inputs) if rung.rung is RungKind.HOSTED else None
 
 
 def _nothing_to_adapt(inputs: PlanInputs, rung: RungPlan) -> str | None:
@@ -119,8 +125,8 @@ def _without_four_bits(inputs: PlanInputs, rung: RungPlan) -> str | None:
 
 
 def _too_long(inputs: PlanInputs, rung: RungPlan) -> str | None:
-    if inputs.objective.task.kind is TaskKind.RANK or rung.rung is RungKind.ENCODER:
-        return None  # an encoder reads the beginning of a long text
+    if inputs.objective.task.kind is TaskKind.RANK or rung.rung in (RungKind.ENCODER, RungKind.HOSTED):
+        return None  # an encoder reads the beginning of a long text; a hosted model says itself what is too long
     longest = rung.training.max_length if rung.training else longest_prompt(inputs) + inputs.tokens.target_max
     if longest <= inputs.base.context:
         return None

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SnapshotManifest
+from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Machine, PlannedComparison, PlannedRanker, Power, Prices, ShiftPower, TokenProfile, TrainingSettings
 from tailorbird.domain.timing import Calibration
@@ -47,7 +48,7 @@ class PlanInputs:
     ``calibrations`` are timed steps of this machine, where there are any.
     ``encoder`` is the encoder that is installed, ``without_encoder`` why there is none, ``documents`` the number of the tenant's
     documents, ``shift`` what the shifted part can prove, ``comparison`` in which metric candidates will be compared, ``ranker`` the release
-    that finds passages, where the objective names one."""
+    that finds passages, where the objective names one, ``endpoint`` the hosted model's."""
 
     objective: Objective
     objective_digest: Digest
@@ -66,6 +67,7 @@ class PlanInputs:
     comparison: PlannedComparison | None = None
     without_encoder: str = ""
     ranker: PlannedRanker | None = None
+    endpoint: Endpoint | None = None
 
     @property
     def encoder_tree(self) -> Digest | None:

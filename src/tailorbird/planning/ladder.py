@@ -14,6 +14,7 @@ from tailorbird.planning.encoder import VARIANT, tuned_encoder, why_not_tuned
 from tailorbird.planning.feasibility import refusal, too_large
 from tailorbird.planning.floor import planned_floor
 from tailorbird.planning.flops import adapter_parameters, backbone_parameters, steps_per_pass
+from tailorbird.planning.hosted_model import hosted_few_shot, hosted_zero_shot
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.lookup_cost import QUERY_TOKENS, SPREAD, encoder_rate
 from tailorbird.planning.memory import GIB, PROCESS_GIB
@@ -85,6 +86,8 @@ _MAKERS: tuple[tuple[RungKind, Callable[[PlanInputs], RungPlan]], ...] = (
     (RungKind.NEAREST, nearest),
     (RungKind.GROUNDING, grounding),
     (RungKind.GROUNDING, rewritten_grounding),
+    (RungKind.HOSTED, hosted_zero_shot),
+    (RungKind.HOSTED, hosted_few_shot),
     (RungKind.LORA, lora),
     (RungKind.QLORA, qlora),
     (RungKind.GROUNDED_LORA, grounded_lora),
@@ -102,10 +105,13 @@ def _wanted(inputs: PlanInputs) -> list[RungPlan]:
 
 
 def _left_aside(inputs: PlanInputs, kind: RungKind, make: Callable[[PlanInputs], RungPlan]) -> bool:
-    """An encoder that nobody lists, or that there is not (``_untuned``); passages without documents; rewritten queries where nobody asks
-    for them; a larger adapter where the objective lists rungs or says the rank, or the first one is the largest."""
+    """An encoder that nobody lists, or that there is not (``_untuned``); a hosted model that the objective does not name, or that stands
+    with another base; passages without documents; rewritten queries where nobody asks for them; a larger adapter where the objective
+    lists rungs or says the rank, or the first one is the largest."""
     if kind is RungKind.ENCODER:
         return inputs.objective.ladder == "auto" or bool(why_not_tuned(inputs))
+    if kind is RungKind.HOSTED:
+        return inputs.objective.hosted is None or (inputs.endpoint is None and len(inputs.objective.bases) > 1)
     if kind in (RungKind.GROUNDING, RungKind.GROUNDED_LORA) and not inputs.documents and inputs.objective.ladder == "auto":
         return True
     if make is rewritten_grounding:

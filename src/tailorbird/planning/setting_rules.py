@@ -6,8 +6,9 @@ import math
 from typing import Literal
 
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.objective import TaskKind, TrainingWishes
+from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Machine, Reason, TokenProfile, TrainingSettings
+from tailorbird.domain.rung_wishes import TrainingWishes
 from tailorbird.planning.flops import parameters_per_rank, steps_per_pass
 from tailorbird.planning.inputs import PlanInputs, TrainingWork
 

@@ -51,6 +51,7 @@ def assemble(parts: ReleaseParts) -> ReleaseContent:
         prompt=candidate.prompt,
         retrieval=candidate.retrieval,
         floor=candidate.floor,
+        hosted=candidate.hosted,
         snapshot=parts.snapshot,
         author=parts.run.created_by,
         refer_below=parts.refer_below,

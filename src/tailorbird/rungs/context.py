@@ -14,12 +14,17 @@ from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.ladder import Candidate
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import RungPlan
+from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.run import StoredTraining, TrainingProgress, TrainingReport
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.encoder import Encoder
+from tailorbird.ports.endpoint import HostedAnswer
 from tailorbird.ports.engine import Engine
 from tailorbird.ports.trainer import Job, Trainer
+
+#: Asks the hosted model that the plan names.
+AskHosted = Callable[[Sequence[Sequence[Message]], Sampling], list[HostedAnswer]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class RungContext:
     ``engine`` and ``encoder`` open on first use. ``indexes`` is a folder of the tenant that remembers which indexes are stored. ``fork``
     names the run whose training may be gone on with. ``reusable`` finds a finished training by the fingerprint of a job. ``seal_key``
     encrypts what is unfinished, and ``results`` is the folder for what was trained, in place of the workspace, where the workspace
-    encrypts.
+    encrypts. ``ask_hosted`` asks the endpoint that the plan names.
     """
 
     objective: Objective
@@ -69,6 +74,7 @@ class RungContext:
     fork: str = ""
     seal_key: str = field(default="", repr=False)
     results: Path | None = None
+    ask_hosted: AskHosted | None = None
     reusable: Callable[[Digest, Job], ReusableTraining | None] = _nothing_reusable
 
 

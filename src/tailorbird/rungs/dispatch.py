@@ -8,6 +8,7 @@ from tailorbird.domain.errors import Internal
 from tailorbird.domain.ladder import RungKind
 from tailorbird.rungs.context import RungContext, RungResult
 from tailorbird.rungs.encoder import make_encoder
+from tailorbird.rungs.hosted_model import make_hosted
 from tailorbird.rungs.prompt import make_grounding, make_nearest, make_prompt
 from tailorbird.rungs.ranking import make_ranker, make_search
 from tailorbird.rungs.training import make_trained
@@ -18,6 +19,7 @@ MAKERS: dict[RungKind, Callable[[RungContext], RungResult]] = {
     RungKind.PROMPT: make_prompt,
     RungKind.NEAREST: make_nearest,
     RungKind.GROUNDING: make_grounding,
+    RungKind.HOSTED: make_hosted,
     RungKind.LORA: make_trained,
     RungKind.QLORA: make_trained,
     RungKind.GROUNDED_LORA: make_trained,

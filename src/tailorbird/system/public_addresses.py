@@ -66,3 +66,34 @@ def public_address_of(host: str, port: int) -> str:
             code="address_private",
         )
     return found[0]
+
+
+#: Metadata services at addresses that are private by their number.
+_LOCAL_METADATA = frozenset({ipaddress.ip_address("fd00:ec2::254")})
+
+
+def is_local(address: str) -> bool:
+    """True for an address of this machine or of a private network; not for link-local ones, where clouds tell machines their secrets."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    if ip.is_loopback:
+        return True
+    never = ip.is_link_local or ip.is_multicast or ip.is_reserved or ip.is_unspecified or ip in _LOCAL_METADATA
+    return ip.is_private and not never and not any(ip in network for network in _SPECIAL)
+
+
+def endpoint_address_of(host: str, port: int, *, private: bool) -> str:
+    """The address to connect to for the ``host`` of an endpoint: every one that its name leads to is public or, where it is ``private``,
+    of the local network. Raises Forbidden, OSError (no such name)."""
+    found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    if not found or not all(is_public(each) or (private and is_local(each)) for each in found):
+        raise Forbidden(
+            f"{host} leads to an address that this endpoint may not have",
+            "give the address of a public server; one on your own network is registered with --private, and link-local ones never are",
+            code="address_private",
+        )
+    return found[0]

@@ -1,6 +1,7 @@
 """In-memory doubles of the ports: deterministic, without durability, with every error that the port promises."""
 
 from tailorbird.testing.artifacts import MemoryArtifacts
+from tailorbird.testing.endpoint import MemoryEndpoint
 from tailorbird.testing.engine import MemoryEncoder, MemoryEngine
 from tailorbird.testing.ledger import MemoryLedger, MemoryStore
 from tailorbird.testing.model_reader import MemoryModelReader
@@ -11,6 +12,7 @@ __all__ = [
     "FixedClock",
     "MemoryArtifacts",
     "MemoryEncoder",
+    "MemoryEndpoint",
     "MemoryEngine",
     "MemoryLedger",
     "MemoryModelReader",

@@ -12,6 +12,7 @@ from tailorbird.base_models import ModelCache
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.crypto.data_key import derive
 from tailorbird.domain.data_key import DataKey
+from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.errors import Forbidden, Unavailable
 from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.plan import Prices
@@ -21,6 +22,7 @@ from tailorbird.ports.artifacts import ErasableStore, StoredFiles
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.detector import Detector
 from tailorbird.ports.encoder import Encoder
+from tailorbird.ports.endpoint import EndpointClient
 from tailorbird.ports.engine import LocalEngine
 from tailorbird.ports.harness import Harness
 from tailorbird.ports.ledger import Ledger
@@ -47,6 +49,12 @@ def _no_detectors(names: Sequence[str]) -> Sequence[Detector]:
 
 def _no_harness() -> Harness:
     raise Unavailable("no harness is installed", "pip install 'tailorbird[harness]'", code="package_missing")
+
+
+def _no_endpoints(endpoint: Endpoint, _model: str) -> EndpointClient:
+    raise Unavailable(
+        f"nothing here asks the endpoint {endpoint.name}", "install tailorbird again: pip install tailorbird", code="part_missing"
+    )
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,7 @@ class Dependencies:
     of personal data that an objective names beside our own. ``judge_kappa`` is the agreement with people that the lower end of a judge
     model's kappa must reach before it counts. ``fetches_encoder``: a plan whose floor could read vectors fetches the catalogue's encoder.
     ``model_cache`` is the folder of converted base models that a user's workspaces share (None: each has its own).
-    ``credentials`` are those that places of tenants may name.
+    ``credentials`` are those that places of tenants may name; ``endpoint_client`` opens a client of a model of an endpoint.
 
     ``artifacts`` are those of ``tenant``, where the workspace encrypts; before a tenant is named, those in the clear. ``keys`` are the data
     keys of tenants; ``sealed`` opens what a key has encrypted, ``sealed_files`` its files as they lie there, by the key's scope. ``clear``
@@ -104,6 +112,7 @@ class Dependencies:
     fetches_encoder: bool = False
     model_cache: Path | None = None
     credentials: Credentials = field(default_factory=dict, repr=False)
+    endpoint_client: Callable[[Endpoint, str], EndpointClient] = _no_endpoints
     tenant: str = ""
     keys: TenantKeys | None = None
     sealed: Callable[[DataKey], ErasableStore] | None = None

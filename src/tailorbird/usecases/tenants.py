@@ -151,7 +151,8 @@ def set_policy(deps: Dependencies, actor: Actor, policy: TrafficPolicy) -> Tenan
     with deps.ledger.system() as system:
         changed = system.tenants.get(actor.tenant).model_copy(update={"policy": policy})
         system.tenants.replace(changed)
-        system.events.append([_event("tenant.policy_set", changed, actor, deps, plain_json(policy))])
+        told: Facts = plain_json(policy) | ({"endpoints": ", ".join(policy.endpoints)} if policy.endpoints else {})
+        system.events.append([_event("tenant.policy_set", changed, actor, deps, told)])
     if not policy.store_content:
         with deps.ledger.work(actor.tenant) as work:
             work.contents.purge(now + timedelta(days=365 * 100))

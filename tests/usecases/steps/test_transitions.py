@@ -9,8 +9,9 @@ import pytest
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.evidence import Comparison, Evidence, Finding, GateResult, Metric, Standing, Verdict
 from tailorbird.domain.ladder import Choice, Climb, Fit, RungKind
-from tailorbird.domain.objective import AdapterWishes, ExpectedTraffic, Objective
+from tailorbird.domain.objective import ExpectedTraffic, Objective
 from tailorbird.domain.plan import Estimate, Machine, Plan, PlannedFloor, Reason, RungPlan, TokenProfile
+from tailorbird.domain.rung_wishes import AdapterWishes
 from tailorbird.usecases.steps import transitions
 
 D = "sha256:" + "0" * 64

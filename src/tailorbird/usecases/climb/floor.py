@@ -145,7 +145,9 @@ def _evidence(context: StepContext, candidate: Candidate, model: rungs.FloorMode
     dev = context.rows(Split.DEV)
     computed_by = "scikit-learn, torch" if model.embed else "scikit-learn"
     predictions, shifted = model.predict(dev, limited_concurrency(context)), context.shifted_rows(Split.DEV)
-    served = regression_limits.served(context, Split.DEV, 1, predictions, lambda more: model.predict(more, limited_concurrency(context)))
+    served = regression_limits.served(
+        context, candidate, Split.DEV, 1, predictions, lambda more: model.predict(more, limited_concurrency(context))
+    )
     evidence = with_served(weigh(context, candidate, dev, predictions, computed_by), served)
     return with_shift(context, evidence, shifted, model.predict(shifted, limited_concurrency(context)) if shifted else [])
 

@@ -21,6 +21,7 @@ from tailorbird.ports.engine import LoadRequest
 from tailorbird.stats.intervals import spend
 from tailorbird.stats.metric_direction import label_of, lower_is_better, measure_of
 from tailorbird.stats.paired_tests import disagreeing, items_for_margin
+from tailorbird.usecases.climb.hosted_engine import engine_for
 from tailorbird.usecases.climb.metric_spec import as_lines, comparison_of, groups_of, rule_of, spec_of
 from tailorbird.usecases.releases.load_verification import admit
 from tailorbird.usecases.steps.step_context import StepContext
@@ -81,7 +82,8 @@ def _common_labels(context: StepContext, release: Release, metric: str) -> tuple
 def _items(context: StepContext, release: Release, split: Split, look: int) -> Digest:
     """The incumbent's item results, as an artifact."""
     servable = admit(context.deps, LoadRequest(tenant=context.run.tenant, release=release.digest, purpose="production"))
-    engine, rows = context.deps.engine(), context.rows(split)
+    rows = context.rows(split)
+    engine = engine_for(context, servable.hosted, split.value, len(rows))
     context.progress.tell(f"measuring release {short(release.digest)}, which answers now, on the same {len(rows)} items")
     engine.load(servable)
     try:

@@ -18,6 +18,7 @@ from tailorbird.domain.run import TrainingPlateau, TrainingReport
 from tailorbird.ports.engine import Engine
 from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.climb import regression_limits
+from tailorbird.usecases.climb.hosted_engine import HostedEngine, engine_for, with_use
 from tailorbird.usecases.climb.metric_spec import as_lines, comparison_of, rule_of, spec_of
 from tailorbird.usecases.dependencies import Progress
 from tailorbird.usecases.steps import transitions
@@ -27,17 +28,21 @@ from tailorbird.usecases.steps.step_context import StepContext
 def examine(context: StepContext, candidate: Candidate, split: Split, look: int = 1) -> Evidence:
     """Runs a candidate over one split with the serving engine and turns its answers into evidence, at the confidence of this look."""
     rows, shifted = context.rows(split), context.shifted_rows(split)
-    engine = context.deps.engine()
+    engine = engine_for(context, candidate.hosted, split.value, len(rows) + len(shifted))
     servable = context.servable(candidate)
     context.progress.tell(f"measuring {candidate.rung.value} {candidate.variant} on {len(rows)} {split.value} items")
     engine.load(servable)
     try:
         predictions = _ask(context, engine, servable, rows)
-        served = regression_limits.served(context, split, look, predictions, lambda more: _ask(_quietly(context), engine, servable, more))
+        served = regression_limits.served(
+            context, candidate, split, look, predictions, lambda more: _ask(_quietly(context), engine, servable, more)
+        )
         beyond = _ask(context, engine, servable, shifted, timed=0) if shifted else []
     finally:
         engine.unload(servable.id)
     evidence = with_served(weigh(context, candidate, rows, predictions, engine.fingerprint(), look), served)
+    if isinstance(engine, HostedEngine):
+        evidence = with_use(evidence, engine.use)
     return with_shift(context, evidence, shifted, beyond, look)
 
 
@@ -69,7 +74,7 @@ def weigh(
     context: StepContext, candidate: Candidate, rows: tuple[Row, ...], predictions: list[Prediction], engine: str, look: int = 1
 ) -> Evidence:
     """Predictions on rows of one split turned into metrics with intervals; every item's result is kept as an artifact."""
-    spec = spec_of(context, look)
+    spec = spec_of(context, look, candidate)
     items = evaluation.item_results(rows, predictions, spec)
     spec = replace(spec, refer_below=_threshold(context, candidate, items, spec))
     return Evidence(

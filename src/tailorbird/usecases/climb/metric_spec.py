@@ -9,7 +9,9 @@ from pydantic import Field
 from tailorbird import data, evaluation
 from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.domain.dataset import Row, SnapshotManifest, Split
+from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.evidence import Comparison, Evidence, ItemResult
+from tailorbird.domain.ladder import Candidate
 from tailorbird.domain.plan import PlannedComparison
 from tailorbird.domain.value import Digest, Value
 from tailorbird.objective import GroupSizes, plan_comparison
@@ -17,8 +19,9 @@ from tailorbird.stats.intervals import spend
 from tailorbird.usecases.steps.step_context import StepContext
 
 
-def spec_of(context: StepContext, look: int) -> evaluation.MeasureSpec:
-    """Metric specification of a run, at the confidence of this look."""
+def spec_of(context: StepContext, look: int, candidate: Candidate | None = None) -> evaluation.MeasureSpec:
+    """Metric specification of a run, at the confidence of this look; the answers of a hosted ``candidate`` cost what the plan says."""
+    endpoint = endpoint_behind(context, candidate) if candidate else None
     return evaluation.MeasureSpec(
         task=context.objective.task.kind,
         labels=context.manifest.labels,
@@ -28,7 +31,14 @@ def spec_of(context: StepContext, look: int) -> evaluation.MeasureSpec:
         many=context.many,
         form=context.objective.task.format,
         refer_pattern=context.objective.referral.pattern if context.objective.referral else None,
+        token_prices=(endpoint.cost(1, 0), endpoint.cost(0, 1)) if endpoint else None,
     )
+
+
+def endpoint_behind(context: StepContext, candidate: Candidate) -> Endpoint | None:
+    """The endpoint of a hosted candidate, with the prices of the plan; None for another."""
+    endpoints = (rung.endpoint for rung in (context.plan.rungs if context.plan else ()) if rung.endpoint)
+    return next((each for each in endpoints if candidate.hosted and each.name == candidate.hosted.endpoint), None)
 
 
 def groups_of(context: StepContext, manifest: SnapshotManifest, *, shifted: bool = False) -> GroupSizes:

@@ -230,7 +230,9 @@ def _referral(context: StepContext, manifest: SnapshotManifest) -> Iterator[tupl
 
 
 #: Rungs that change no weight of the base model.
-_UNTRAINED = frozenset({RungKind.FLOOR, RungKind.ENCODER, RungKind.SEARCH, RungKind.PROMPT, RungKind.NEAREST, RungKind.GROUNDING})
+_UNTRAINED = frozenset({
+    *(RungKind.FLOOR, RungKind.ENCODER, RungKind.SEARCH, RungKind.PROMPT, RungKind.NEAREST, RungKind.GROUNDING, RungKind.HOSTED),
+})  # fmt: skip
 
 
 def _tell_of_next_look(context: StepContext, manifest: SnapshotManifest, rows: Sequence[Row]) -> None:

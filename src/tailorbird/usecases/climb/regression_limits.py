@@ -154,14 +154,16 @@ def serving_limits(limits: Limits) -> dict[str, float]:
     return {name: limit.max for name, limit in asked if limit is not None}
 
 
-def served(context: StepContext, split: Split, look: int, predictions: list[Prediction], ask: Ask) -> dict[str, Metric]:
+def served(
+    context: StepContext, candidate: Candidate, split: Split, look: int, predictions: list[Prediction], ask: Ask
+) -> dict[str, Metric]:
     """Latency and cost, where the objective limits them; empty where it does not."""
     bounds = serving_limits(context.objective.limits)
     if not bounds:
         return {}
     further = _Further(context, split, ask)
     first = evaluation.timings_of(predictions)
-    return evaluation.measure_until_settled(first, further.timed, evaluation.ServingLimits(bounds), spec_of(context, look))
+    return evaluation.measure_until_settled(first, further.timed, evaluation.ServingLimits(bounds), spec_of(context, look, candidate))
 
 
 class _Further:

@@ -18,6 +18,7 @@ from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.climb import regression_limits
 from tailorbird.usecases.climb.experiment_tracking import tracked
 from tailorbird.usecases.climb.floor import floor_climb, floor_is_rung, floor_remark, refused_floor
+from tailorbird.usecases.climb.hosted_engine import asked_for_rung, paid
 from tailorbird.usecases.climb.measurement import compared_on_shifted, costs_of, examine, remarks_of
 from tailorbird.usecases.climb.metric_spec import against, comparison_of
 from tailorbird.usecases.climb.rung_context import context_of
@@ -43,18 +44,19 @@ def make_candidate(context: StepContext, rung: RungPlan) -> StepOutcome:
     """
     require_allowance(context, rung)
     memory = PeakMemory()
-    context = _within_memory(context, memory)
+    context, hosted = _within_memory(context, memory), None
     try:
-        with tracked(context, rung) as tracking:
+        with tracked(context, rung) as tracking, asked_for_rung(context, rung) as hosted:
             rung_context = context_of(context, rung, context.base_for(rung))
             reusable = tracking.unless(partial(reusable_training, context))
-            made = rungs.make_candidate(replace(rung_context, report=tracking.ahead_of(rung_context.report), reusable=reusable))
+            rung_context = replace(rung_context, report=tracking.ahead_of(rung_context.report), reusable=reusable)
+            made = rungs.make_candidate(replace(rung_context, ask_hosted=hosted.ask if hosted else None))
             tracking.report = made.training
         require_memory(context.objective.budget, memory)
     except Exception as error:
         if (ended := ended_by(error)) is None:
             raise
-        return _ended(rung, ended)
+        return _ended(rung, paid(ended, hosted))
     origin = made.trained.reused.origin if made.trained and made.trained.reused else None
     making = Making(
         candidate=digest_of(made.candidate),
@@ -65,6 +67,7 @@ def make_candidate(context: StepContext, rung: RungPlan) -> StepOutcome:
         reused=origin,
         **costs_of(context, made.seconds),
     )
+    making = paid(making, hosted)
 
     def keep(work: UnitOfWork) -> None:
         work.records.put(made.candidate)
@@ -129,7 +132,7 @@ def _climbed(context: StepContext, rung: RungPlan, making: Making, evidence: Evi
         fit=_fit_of(context, making),
         seconds=making.seconds,
         peak_memory_gb=making.peak_memory_gb,
-        money=making.money,
+        money=making.money + (evidence.hosted.money if evidence.hosted else 0.0),
         energy_kwh=making.energy_kwh,
         process_memory_gb=making.process_memory_gb,
         reused=making.reused,

@@ -7,7 +7,7 @@ from contextlib import suppress
 from tailorbird import rungs
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.deployment import STAGING, Servable
-from tailorbird.domain.errors import Forbidden, TailorbirdError
+from tailorbird.domain.errors import Conflict, Forbidden, TailorbirdError
 from tailorbird.domain.event import Event
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import Release
@@ -49,6 +49,12 @@ def _admit(deps: Dependencies, request: LoadRequest) -> Servable:
             f"ask an approver to run: tailorbird release approve {short(release.digest)}",
             code="not_approved",
         )
+    if release.content.hosted is not None:
+        raise Conflict(
+            f"release {short(release.digest)} answers by a hosted model, which is not served yet",
+            "serve a release of another rung",
+            code="hosted_unserved",
+        )
     return _materialise(deps, release)
 
 
@@ -58,12 +64,13 @@ def _materialise(deps: Dependencies, release: Release) -> Servable:
         id=release.digest,
         tenant=content.tenant,
         task=content.task,
-        base=str(deps.artifacts.get_tree(content.base_model)) if content.floor is None else "",
+        base=str(deps.artifacts.get_tree(content.base_model)) if content.floor is None and content.hosted is None else "",
         adapter=str(deps.artifacts.get_tree(content.adapter)) if content.adapter else None,
         weights=str(deps.artifacts.get_tree(content.weights)) if content.weights else None,
         prompt=content.prompt,
         retrieval=rungs.local_retrieval(content.retrieval, deps.artifacts) if content.retrieval else None,
         floor=str(deps.artifacts.get_tree(content.floor)) if content.floor else None,
+        hosted=content.hosted,
     )
 
 

@@ -21,6 +21,7 @@ from tailorbird.system.source_access import SourceAccess, grant_within
 from tailorbird.text.harness_tasks import digest_of_task
 from tailorbird.usecases.audit_events import permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
+from tailorbird.usecases.endpoints import identity_of, named_endpoint
 from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.released_ranker import find_ranker
 from tailorbird.usecases.runs.step_runner import WorkedRun, plan_for, work_on
@@ -178,9 +179,10 @@ def _submit(deps: Dependencies, actor: Actor, file: ObjectiveFile, goal: RunStat
     asked = _questions(deps, objective, Path(file.folder))
     unread = _unread(deps, objective) if inputs and _reads_addresses(objective) else {}
     named = {"objective": digest_of(objective), "files": dict(files), "version": __version__} | asked | unread
+    endpoint = identity_of(named_endpoint(deps, file))
     with deps.ledger.work(objective.tenant, write=False) as work:
         ranker = find_ranker(work, file)
-        taken = {"encoder_of": ranker.digest} if ranker else {}
+        taken = ({"encoder_of": ranker.digest} if ranker else {}) | endpoint
         fingerprint = digest_of(named | heeded_facts(work, objective, deps.clock.now().date()) | taken)
     run = Run(
         id=fingerprint.removeprefix("sha256:")[:12],

@@ -19,6 +19,20 @@ _HINT = "adapt again: it goes on where it stopped; if it breaks off again, repor
 #: Errors that a rung ends with for a reason of its own, beside those of its input: the next rung may do better.
 _FAILURES = frozenset({"memory", "model_invalid", "internal", "plan_incomplete"})
 
+#: Errors of a hosted model, which has been asked several times by then: other rungs do not wait for it.
+_HOSTED_FAILURES = frozenset(
+    {
+        "endpoint_unavailable",
+        "endpoint_refused",
+        "endpoint_busy",
+        "endpoint_key_missing",
+        "endpoint_missing",
+        "endpoint_not_allowed",
+        "terms_forbid",
+        "address_private",
+    }
+)
+
 
 def ended_by(error: Exception) -> Making | None:
     """The budget is used up, or the rung failed by itself; None for anything else (a lost lease, a full disk, a record that is away), so
@@ -26,7 +40,7 @@ def ended_by(error: Exception) -> Making | None:
     code = error.error_code if isinstance(error, TailorbirdError) else ""
     if code == "budget_spent":
         return Making(candidate=None, stopped=str(error))
-    if isinstance(error, InvalidInput) or code in _FAILURES:
+    if isinstance(error, InvalidInput) or code in _FAILURES | _HOSTED_FAILURES:
         return Making(candidate=None, failed=True, stopped=f"{error} [{code}]")
     if isinstance(error, TailorbirdError | OSError):
         return None

@@ -16,7 +16,7 @@ from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Document, Row, SnapshotManifest, Split
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import NotFound
-from tailorbird.domain.evidence import ItemResult
+from tailorbird.domain.evidence import Evidence, ItemResult
 from tailorbird.domain.ladder import Candidate, Choice, Climb, Ladder, Making, Measured, SealedTest
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan, RungPlan
@@ -93,9 +93,18 @@ class StepContext:
 
     @property
     def spent(self) -> transitions.Spent:
-        """Hours of this machine and their price, of the finished steps."""
+        """Hours of this machine of the finished steps, and their price with what endpoints were paid."""
         hours = sum(step.seconds for step in self.steps) / 3600
-        return transitions.Spent(hours, hours * self.deps.prices.per_hour)
+        return transitions.Spent(hours, hours * self.deps.prices.per_hour + self._paid)
+
+    @cached_property
+    def _paid(self) -> float:
+        """Money that the steps done so far have paid to endpoints."""
+        hosted = [rung for rung in (self.plan.rungs if self.plan else ()) if rung.endpoint]
+        made = [self.result(Making, step) for rung in hosted if (step := transitions.make_step(rung)) in self.done]
+        measured = [climb.evidence.hosted for climb in self.climbs if climb.evidence.hosted]
+        looked = [self.record(Evidence, look.evidence).hosted for look in self.looks] if hosted else []
+        return sum(use.money for use in (*(making.hosted for making in made), *measured, *looked) if use)
 
     @property
     def folder(self) -> Path:
@@ -232,12 +241,13 @@ class StepContext:
             id=digest_of(candidate),
             tenant=self.run.tenant,
             task=self.objective.task.kind,
-            base=str(store.get_tree(candidate.base_model)) if candidate.floor is None else "",
+            base=str(store.get_tree(candidate.base_model)) if candidate.floor is None and candidate.hosted is None else "",
             adapter=str(store.get_tree(candidate.adapter)) if candidate.adapter else None,
             weights=str(store.get_tree(candidate.weights)) if candidate.weights else None,
             prompt=candidate.prompt,
             retrieval=rungs.local_retrieval(candidate.retrieval, store) if candidate.retrieval else None,
             floor=str(store.get_tree(candidate.floor)) if candidate.floor else None,
+            hosted=candidate.hosted,
         )
 
     def items(self, digest: Digest) -> tuple[ItemResult, ...]:

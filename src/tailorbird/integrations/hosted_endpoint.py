@@ -1,0 +1,318 @@
+"""Client of a hosted model over OpenAI's chat completions: addresses are checked, tries bounded, and the server believed in nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import httpx
+
+from tailorbird.domain.endpoint import Endpoint
+from tailorbird.domain.errors import Exhausted, InvalidInput, TailorbirdError, Unavailable
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.integrations.openai_compatible import TOO_LONG, answer_format
+from tailorbird.ports.endpoint import EndpointClient, HostedAnswer, HostedChunk
+from tailorbird.system.public_addresses import endpoint_address_of
+
+T = TypeVar("T")
+
+#: Tries of an answer that is waited for, the longest wait between two, and the first where the server names none, in seconds.
+_TRIES, _LONGEST_WAIT, _FIRST_WAIT = 5, 60.0, 0.5
+#: Seconds to connect.
+_CONNECT = 5.0
+#: Bytes of an answer beyond which it is broken off, and of a refusal that are read.
+_MOST_BYTES, _REFUSAL_BYTES = 16 << 20, 64 << 10
+#: Parameters that some models do not take, and what stands in for them.
+_OPTIONAL = {"max_tokens": "max_completion_tokens", "temperature": None, "top_p": None, "seed": None, "stream_options": None}
+
+
+def open_endpoint(endpoint: Endpoint, model: str, key: Callable[[], str]) -> EndpointClient:
+    """A client of ``model`` at ``endpoint``. ``key`` is asked for the secret at each request, so that a new one counts at once."""
+    return OpenAiEndpoint(endpoint, model, key)
+
+
+class OpenAiEndpoint:
+    """Implements ``EndpointClient``. Redirects are not followed, proxies and credentials of the environment not used."""
+
+    def __init__(self, endpoint: Endpoint, model: str, key: Callable[[], str], first_wait: float = _FIRST_WAIT) -> None:
+        self._endpoint = endpoint
+        self._model = model
+        self._key = key
+        self._first_wait = first_wait
+        self._untaken: set[str] = set()
+        self._client = httpx.AsyncClient(
+            base_url=endpoint.url,
+            transport=_CheckedTransport(private=endpoint.private),
+            timeout=httpx.Timeout(endpoint.timeout_s, connect=min(_CONNECT, endpoint.timeout_s)),
+            trust_env=False,
+        )
+
+    async def answer(self, prompt: Sequence[Message], sampling: Sampling) -> HostedAnswer:
+        """One answer; see ``EndpointClient``."""
+        again = 0
+        while True:
+            started = time.perf_counter()
+            try:
+                return await self._whole(prompt, sampling, started, again)
+            except _Passing as passing:
+                again += 1
+                if again >= _TRIES:
+                    raise passing.error from passing
+                await asyncio.sleep(min(_LONGEST_WAIT, passing.wait or self._first_wait * 2 ** (again - 1)))
+
+    async def stream(self, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[HostedChunk, None]:
+        """One answer, piece by piece; see ``EndpointClient``."""
+        try:
+            async with aclosing(self._pieces(prompt, sampling)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except _Passing as passing:
+            raise passing.error from passing
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._client.aclose()
+
+    async def _whole(self, prompt: Sequence[Message], sampling: Sampling, started: float, again: int) -> HostedAnswer:
+        text = ""
+        async with aclosing(self._pieces(prompt, sampling)) as pieces:
+            async for piece in pieces:
+                text += piece.text
+        assert piece.finish_reason is not None
+        fields = {name: getattr(piece, name) for name in HostedChunk.model_fields if name != "text"}
+        return HostedAnswer(text=text, latency_ms=(time.perf_counter() - started) * 1000, again=again, **fields)
+
+    async def _pieces(self, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[HostedChunk, None]:
+        try:
+            async with aclosing(self._asked(prompt, sampling)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except TimeoutError:
+            raise _Passing(_away(self._endpoint, f"has not answered within {self._endpoint.timeout_s:g} s")) from None
+        except (httpx.TransportError, httpx.StreamError, OSError):
+            raise _Passing(_away(self._endpoint, "cannot be reached, or broke the answer off")) from None
+
+    async def _asked(self, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[HostedChunk, None]:
+        """The answer; parameters that the model says it does not take are left out, each once."""
+        patience = _Patience(self._endpoint.timeout_s)
+        while True:
+            asked = self._client.build_request("POST", "/v1/chat/completions", json=self._body(prompt, sampling), headers=self._headers())
+            response = await patience.wait(self._client.send(asked, stream=True))
+            try:
+                if response.status_code == 200:
+                    reading = _Reading(self._endpoint)
+                    async for line in _lines(response, patience):
+                        if (piece := reading.take(line)) is not None:
+                            yield piece
+                    yield reading.closing()
+                    return
+                told = _told(await patience.wait(_beginning(response)))
+            finally:
+                await response.aclose()
+            if response.status_code == 400 and told.get("code") == "content_filter":
+                yield HostedChunk(text="", finish_reason="stop", refused=True)
+                return
+            if response.status_code != 400 or (untaken := told.get("param")) not in _OPTIONAL or untaken in self._untaken:
+                raise self._refusal(response, told)
+            self._untaken.add(untaken)
+
+    def _headers(self) -> dict[str, str]:
+        secret = self._key()
+        return {"authorization": f"Bearer {secret}"} if secret else {}
+
+    def _body(self, prompt: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self._model,
+            "messages": [{"role": message.role, "content": message.content} for message in prompt],
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": sampling.seed,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if sampling.stop:
+            body["stop"] = list(sampling.stop)
+        if sampling.json_schema is not None:
+            body["response_format"] = answer_format(sampling.json_schema)
+        for name in self._untaken:
+            value, instead = body.pop(name), _OPTIONAL[name]
+            body |= {instead: value} if instead else {}
+        return body
+
+    def _refusal(self, response: httpx.Response, told: dict[str, Any]) -> Exception:
+        """Error for a refusal. The server's words are not passed on: they may quote the prompt, or the key."""
+        status, name = response.status_code, self._endpoint.name
+        if status == 429:
+            busy = Exhausted(f"the endpoint {name} takes no more requests now", "ask again later, or raise its limit", code="endpoint_busy")
+            return _Passing(busy, _retry_after(response))
+        if status in (401, 403):
+            hint = "set the key that it asks for in the setting endpoint_keys, and look at what it allows"
+            return Unavailable(f"the endpoint {name} does not take its key", hint, code="endpoint_refused")
+        if status == 404:
+            hint = "name a model that the server has, and its address without /v1"
+            return InvalidInput(f"the endpoint {name} has no model {self._model}", hint, code="endpoint_model_missing")
+        if status in (400, 413, 422):
+            if any(sign.decode() in json.dumps(told).lower() for sign in TOO_LONG):
+                return InvalidInput("the prompt is longer than the hosted model's context", "shorten the text", code="prompt_too_long")
+            hint = "ask in another way, or another model: its log says why"
+            return InvalidInput(f"the endpoint {name} does not take this request", hint, code="endpoint_request")
+        error = _away(self._endpoint, f"answered with status {status}")
+        return _Passing(error, _retry_after(response)) if status >= 500 or status == 408 else error
+
+
+class _Passing(Exception):
+    """A fault that may have passed when it is tried again, after ``wait`` seconds where the server names them."""
+
+    def __init__(self, error: TailorbirdError, wait: float = 0.0) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.wait = wait
+
+
+class _Patience:
+    """Seconds for which the server is waited for in all; the time of whoever reads the answer does not count."""
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+
+    async def wait(self, awaited: Awaitable[T]) -> T:
+        """What is awaited. Raises TimeoutError."""
+        started = time.monotonic()
+        try:
+            return await asyncio.wait_for(awaited, self._left)
+        finally:
+            self._left = max(0.0, self._left - (time.monotonic() - started))
+
+
+class _CheckedTransport(httpx.AsyncBaseTransport):
+    """Resolves each name once, checks where it leads, and connects there; TLS is checked against the name."""
+
+    def __init__(self, *, private: bool) -> None:
+        self._private = private
+        self._plain = httpx.AsyncHTTPTransport(trust_env=False, limits=httpx.Limits(max_connections=64))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Sends the request to the checked address. Raises Forbidden, OSError, httpx.TransportError."""
+        host, port = request.url.host, request.url.port or (443 if request.url.scheme == "https" else 80)
+        address = await asyncio.to_thread(endpoint_address_of, host, port, private=self._private)
+        request.extensions = {**request.extensions, "sni_hostname": host}
+        request.url = request.url.copy_with(host=address)
+        return await self._plain.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._plain.aclose()
+
+
+class _Reading:
+    """What was read of an answer so far."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._reason: str | None = None
+        self._usage: dict[str, Any] = {}
+        self._names = {"model": "", "fingerprint": ""}
+        self._refused = False
+
+    def take(self, line: str) -> HostedChunk | None:
+        """The piece that a line of the stream holds. Raises _Passing for one that is broken."""
+        data = line.removeprefix("data:").strip()
+        if not line.startswith("data:") or data == "[DONE]":
+            return None
+        try:
+            event = json.loads(data)
+            return self._event(event)
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            raise _Passing(_away(self._endpoint, "sent an answer that cannot be read")) from None
+
+    def _event(self, event: dict[str, Any]) -> HostedChunk | None:
+        if "error" in event:
+            raise ValueError
+        self._names["model"] = _name(event.get("model")) or self._names["model"]
+        self._names["fingerprint"] = _name(event.get("system_fingerprint")) or self._names["fingerprint"]
+        self._usage = dict(event.get("usage") or self._usage)
+        text = ""
+        for choice in event.get("choices") or ():
+            delta = choice.get("delta") or {}
+            self._refused = self._refused or bool(delta.get("refusal"))
+            self._reason = choice.get("finish_reason") or self._reason
+            text += delta.get("content") or ""
+        return HostedChunk(text=text, **self._names) if text else None
+
+    def closing(self) -> HostedChunk:
+        """The last piece. Raises _Passing for a stream that ended too soon."""
+        if self._reason is None:
+            raise _Passing(_away(self._endpoint, "broke the answer off"))
+        return HostedChunk(
+            text="",
+            finish_reason="length" if self._reason == "length" else "stop",
+            prompt_tokens=_count(self._usage.get("prompt_tokens")),
+            completion_tokens=_count(self._usage.get("completion_tokens")),
+            refused=self._refused or self._reason == "content_filter",
+            **self._names,
+        )
+
+
+def _name(given: Any) -> str:
+    """A name as the server tells it, cut to what a record holds."""
+    return "".join(letter for letter in given if letter.isprintable())[:200] if isinstance(given, str) else ""
+
+
+def _count(given: Any) -> int:
+    return given if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < 10**9 else 0
+
+
+async def _lines(response: httpx.Response, patience: _Patience) -> AsyncIterator[str]:
+    """Lines of a stream. Raises httpx.StreamError for one without end, TimeoutError."""
+    left, size, stream = b"", 0, response.aiter_bytes()
+    while (more := await patience.wait(anext(stream, None))) is not None:
+        size += len(more)
+        if size > _MOST_BYTES:
+            raise httpx.StreamError("too long")
+        *whole, left = (left + more).split(b"\n")
+        for line in whole:
+            yield line.decode("utf-8", "replace").rstrip("\r")
+    if left:
+        yield left.decode("utf-8", "replace")
+
+
+async def _beginning(response: httpx.Response) -> bytes:
+    read = b""
+    async for more in response.aiter_bytes():
+        read += more
+        if len(read) > _REFUSAL_BYTES:
+            break
+    return read
+
+
+def _told(body: bytes) -> dict[str, Any]:
+    """The ``error`` of a refusal; empty where it is none of the protocol."""
+    try:
+        told = json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return {str(name): value for name, value in told.items() if isinstance(value, str)} if isinstance(told, dict) else {}
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Seconds that the server asks to wait; 0 where it does not say."""
+    given = response.headers.get("retry-after", "")
+    try:
+        return max(0.0, float(given))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(given).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+
+
+def _away(endpoint: Endpoint, what: str) -> Unavailable:
+    hint = "look whether it is up, and at its timeout: tailorbird endpoint list"
+    return Unavailable(f"the endpoint {endpoint.name} {what}", hint, code="endpoint_unavailable")

@@ -1,0 +1,83 @@
+"""Plan of the hosted rung: time and money of asking an endpoint, and what it cannot do."""
+
+from __future__ import annotations
+
+from tailorbird.domain.endpoint import Endpoint
+from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.plan import Estimate, Reason, RungPlan
+from tailorbird.planning import setting_rules
+from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.memory import PROCESS_GIB
+from tailorbird.planning.time_and_cost import FEW_SHOT_DRAWS, FEW_SHOT_ROWS, TIMED_ROWS, energy_estimate, money_estimate
+from tailorbird.planning.traffic_cost import around, interval, total
+
+#: Seconds of one answer over the internet: at best, usually, at worst. Assumed, not measured.
+ANSWER_SECONDS = (0.2, 1.0, 5.0)
+#: Requests under way at once, beside those that are timed one by one.
+_AT_ONCE = 4
+#: Its tokenizer is not ours: its count lies within these factors of it.
+_TOKENS = (0.7, 1.5)
+#: GiB of the process that asks.
+_MEMORY = 0.3
+
+
+def hosted_zero_shot(inputs: PlanInputs) -> RungPlan:
+    """The instruction alone, answered by the hosted model."""
+    return _asking(inputs, "zero-shot", 0, "the instruction alone")
+
+
+def hosted_few_shot(inputs: PlanInputs) -> RungPlan:
+    """The instruction with training rows as demonstrations."""
+    shots, _ = setting_rules.shots(inputs)
+    return _asking(inputs, "few-shot", shots, f"the instruction with {shots} training rows as demonstrations")
+
+
+def why_not_hosted(inputs: PlanInputs) -> str | None:
+    """Reason why the endpoint of the objective cannot be a rung of it; None where it can."""
+    objective, endpoint = inputs.objective, inputs.endpoint
+    if endpoint is None:
+        return "the objective names no endpoint (hosted:)"
+    if endpoint.currency != inputs.prices.currency:
+        return f"{endpoint.name} is paid in {endpoint.currency} and this machine in {inputs.prices.currency}: the two cannot be compared"
+    if objective.task.thinking:
+        return "a hosted model is not asked to reason first (task.thinking)"
+    needs = sorted({kpi.metric for kpi in objective.kpis} & {"log_loss", "brier", "ece"})
+    if needs:
+        return f"a hosted model gives no probabilities, which {' and '.join(needs)} rest on"
+    if objective.task.kind is TaskKind.CLASSIFY and objective.referral is not None:
+        return "a hosted model gives no probabilities, by which answers are referred to people"
+    return None
+
+
+def _asking(inputs: PlanInputs, variant: str, shots: int, what: str) -> RungPlan:
+    endpoint, wishes = inputs.endpoint, inputs.objective.hosted
+    model = wishes.model if wishes else "a model"
+    tried = FEW_SHOT_DRAWS * FEW_SHOT_ROWS if shots else 0
+    requests = inputs.manifest.counts.dev + tried + 1
+    alone = min(inputs.manifest.counts.dev, TIMED_ROWS)
+    time = interval([each * (alone + (requests - alone) / _AT_ONCE) for each in ANSWER_SECONDS], "s")
+    name, region = (endpoint.name, endpoint.region) if endpoint else ("an endpoint", "nobody knows where")
+    text = f"{model} at {name}, {what}: rows of dev{' and train' if shots else ''} leave the house, to {region}"
+    return RungPlan(
+        rung=RungKind.HOSTED,
+        variant=variant,
+        training=None,
+        shots=shots,
+        time=time,
+        memory=around(PROCESS_GIB + _MEMORY, (0.7, 1.5), "GiB"),
+        money=total(money_estimate(inputs, time), _paid(inputs, endpoint, shots, requests)),
+        energy=energy_estimate(inputs, time),
+        serving_cost=_paid(inputs, endpoint, shots, 1000),
+        endpoint=endpoint,
+        reasons=(Reason(rule="hosted", text=text, source="docs/rungs.md"),),
+    )
+
+
+def _paid(inputs: PlanInputs, endpoint: Endpoint | None, shots: int, requests: float) -> Estimate:
+    """What so many requests cost at the prices of the endpoint."""
+    tokens = inputs.tokens
+    listed = tokens.listed if inputs.objective.task.kind is TaskKind.CLASSIFY else 0
+    read = tokens.prompt_mean + listed + shots * setting_rules.demonstration_tokens(inputs)
+    cost = endpoint.cost(requests * read, requests * tokens.target_mean) if endpoint else 0.0
+    return around(cost, _TOKENS, inputs.prices.currency)

@@ -1,0 +1,253 @@
+"""Engine of a hosted candidate: the model of an endpoint, asked within a budget, and what it said of itself meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tailorbird.domain.dataset import Split
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.endpoint import Endpoint, HostedModel, HostedUse
+from tailorbird.domain.errors import Exhausted, InvalidInput
+from tailorbird.domain.evidence import Evidence
+from tailorbird.domain.ladder import Making
+from tailorbird.domain.plan import RungPlan
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.retrieval import RetrievedEntry
+from tailorbird.domain.value import Digest
+from tailorbird.ports.endpoint import EndpointClient, HostedAnswer
+from tailorbird.ports.engine import Embeddings, Engine, Generation, LabelScores, Likelihood, Ranked
+from tailorbird.usecases.endpoints import demand_terms, tell_sent, usable_endpoint
+from tailorbird.usecases.steps.step_context import StepContext
+
+#: Requests under way at once, where nobody asks for more.
+AT_ONCE = 4
+
+
+class HostedEngine:
+    """Implements ``Engine`` for the model of an endpoint: it writes answers, and does nothing else.
+
+    ``money`` is what may be spent, in the endpoint's currency. From ``load`` on, the server must name what answers as it did when the
+    candidate was made; before, as it does first.
+    """
+
+    def __init__(self, endpoint: Endpoint, model: str, client: Callable[[], EndpointClient], money: float, at_once: int = AT_ONCE) -> None:
+        self._endpoint = endpoint
+        self._model = model
+        self._open = client
+        self._client: EndpointClient | None = None
+        self._runner: asyncio.Runner | None = None
+        self._money = money
+        self._at_once = at_once
+        self._answers: list[HostedAnswer] = []
+        self._reported: str | None = None
+
+    @property
+    def use(self) -> HostedUse:
+        """What was asked and answered so far."""
+        answers, told = self._answers, self._endpoint
+        prompt, completion = sum(each.prompt_tokens for each in answers), sum(each.completion_tokens for each in answers)
+        return HostedUse(
+            endpoint=told.name,
+            model=self._model,
+            requests=len(answers),
+            refused=sum(each.refused for each in answers),
+            again=sum(each.again for each in answers),
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            money=told.cost(prompt, completion),
+            currency=told.currency,
+            reported=tuple(sorted({each.model for each in answers if each.model})),
+            fingerprints=tuple(sorted({each.fingerprint for each in answers if each.fingerprint})),
+        )
+
+    def ask(self, prompts: Sequence[Sequence[Message]], sampling: Sampling) -> list[HostedAnswer]:
+        """One answer per prompt. Raises Exhausted (``budget_spent``), InvalidInput (``endpoint_model_changed``), and as the client does."""
+        found: list[HostedAnswer] = []
+        for start in range(0, len(prompts), self._at_once):
+            if (spent := self.use.money) and spent >= self._money:
+                raise Exhausted(
+                    f"the endpoint {self._endpoint.name} has cost {spent:.2f} {self._endpoint.currency}, and the budget is used up",
+                    "the climb goes on with what was measured; a larger budget in the objective is a new run",
+                    code="budget_spent",
+                )
+            answers = self._run(prompts[start : start + self._at_once], sampling)
+            self._answers += answers
+            self._demand_same(answers)
+            found += answers
+        return found
+
+    def load(self, servable: Servable) -> None:
+        """From here on, answers must come from what the servable was made with."""
+        if servable.hosted is not None:
+            self._reported = servable.hosted.reported
+
+    def unload(self, servable: Digest) -> None:
+        """Closes the connections."""
+        del servable
+        if self._runner is not None and self._client is not None:
+            self._runner.run(self._client.close())
+            self._runner.close()
+        self._runner = self._client = None
+
+    def loaded(self) -> tuple[Digest, ...]:
+        """Nothing is held here."""
+        return ()
+
+    def generate(
+        self,
+        servable: Digest,
+        prompts: Sequence[Sequence[Message]],
+        sampling: Sampling,
+        on_text: Callable[[int, str], bool] | None = None,
+    ) -> list[Generation]:
+        """One answer per prompt; that of a prompt which the server refused is empty."""
+        del servable, on_text
+        return [
+            Generation(
+                text="" if each.refused else each.text,
+                finish_reason=each.finish_reason,
+                prompt_tokens=each.prompt_tokens,
+                completion_tokens=each.completion_tokens,
+                latency_ms=each.latency_ms,
+            )
+            for each in self.ask(prompts, sampling)
+        ]
+
+    def fingerprint(self) -> str:
+        """The endpoint and the model, as asked for and as it answered."""
+        use = self.use
+        named = f" as {', '.join(use.reported)}" if use.reported else ""
+        told = f" ({', '.join(use.fingerprints)})" if use.fingerprints else ""
+        return f"hosted: {self._model} at {self._endpoint.name}{named}{told}"
+
+    def score(self, servable: Digest, prompts: Sequence[Sequence[Message]], labels: Sequence[str]) -> list[LabelScores]:
+        """Refused: the protocol gives no probabilities of given answers."""
+        del servable, prompts, labels
+        raise _unable("scores no labels")
+
+    def likelihood(
+        self, servable: Digest, prompts: Sequence[Sequence[Message]], answers: Sequence[str], against: Digest | None = None
+    ) -> list[Likelihood]:
+        """Refused, as ``score``."""
+        del servable, prompts, answers, against
+        raise _unable("tells no likelihoods")
+
+    def count_tokens(self, base: Path, prompts: Sequence[Sequence[Message]]) -> list[int]:
+        """Refused: its tokenizer is not known here."""
+        del base, prompts
+        raise _unable("counts no tokens")
+
+    def retrieve(self, servable: Digest, texts: Sequence[str], groups: frozenset[str], count: int) -> list[list[RetrievedEntry]]:
+        """Refused: nothing is looked up there."""
+        del servable, texts, groups, count
+        raise _unable("looks nothing up")
+
+    def rank(self, servable: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:
+        """Refused: nothing is ranked there."""
+        del servable, text, documents, count
+        raise _unable("ranks nothing")
+
+    def embed(self, servable: Digest, texts: Sequence[str]) -> Embeddings:
+        """Refused: no vectors are made there."""
+        del servable, texts
+        raise _unable("makes no vectors")
+
+    def _run(self, prompts: Sequence[Sequence[Message]], sampling: Sampling) -> list[HostedAnswer]:
+        if self._runner is None or self._client is None:
+            self._runner, self._client = asyncio.Runner(), self._open()
+        client = self._client
+
+        async def all_at_once() -> list[HostedAnswer]:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(client.answer(prompt, sampling)) for prompt in prompts]
+            return [task.result() for task in tasks]
+
+        try:
+            return self._runner.run(all_at_once())
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+
+    def _demand_same(self, answers: Sequence[HostedAnswer]) -> None:
+        for answer in answers:
+            if self._reported is None:
+                self._reported = answer.model
+            if answer.model != self._reported:
+                raise InvalidInput(
+                    f"the endpoint {self._endpoint.name} answers as {answer.model or 'nobody'}, and did as {self._reported or 'nobody'}",
+                    "its model was changed under one name: name a version of it, and adapt again",
+                    code="endpoint_model_changed",
+                )
+
+
+def engine_for(context: StepContext, hosted: HostedModel | None, told: str, rows: int) -> Engine:
+    """The engine that answers for a candidate: the machine's own, or the hosted model, to which ``rows`` of ``told`` (a split) are sent."""
+    return context.deps.engine() if hosted is None else hosted_engine(context, hosted.endpoint, hosted.model, told, rows, hosted.url)
+
+
+def hosted_engine(context: StepContext, name: str, model: str, told: str, rows: int, url: str | None = None) -> HostedEngine:
+    """The hosted model of the run's objective, or of the release that it is compared with. That rows are sent there is written first.
+
+    Raises NotFound, Forbidden (policy, terms), InvalidInput (``endpoint_changed``: its address is not the one that the candidate was made
+    with).
+    """
+    endpoint = usable_endpoint(context.deps, context.run.tenant, name)
+    demand_terms(context.objective, name)
+    if url is not None and url != endpoint.url:
+        raise InvalidInput(
+            f"the endpoint {name} has another address than the candidate was made with",
+            "adapt again: what answers there was not measured",
+            code="endpoint_changed",
+        )
+    with context.deps.ledger.work(context.run.tenant) as work:
+        facts: dict[str, str | int | float | bool | None] = {"objective": context.objective.name, "run": context.run.id, "split": told}
+        tell_sent(work, context.actor.name, context.deps, endpoint, facts | {"rows": rows})
+    left = max(0.0, context.objective.budget.money - context.spent.money)
+    limit = context.objective.limits.latency_p95_ms
+    at_once = max(AT_ONCE, limit.at_concurrency if limit else 1)
+    return HostedEngine(endpoint, model, lambda: context.deps.endpoint_client(endpoint, model), left, at_once)
+
+
+@contextmanager
+def asked_for_rung(context: StepContext, rung: RungPlan) -> Iterator[HostedEngine | None]:
+    """The hosted model that a rung asks to make its candidate; None for a rung of this machine. Raises as ``hosted_engine``."""
+    wishes = context.objective.hosted
+    if rung.endpoint is None or wishes is None:
+        yield None
+        return
+    rows = len(context.rows(Split.TRAIN)) if rung.shots else 0
+    engine = hosted_engine(context, wishes.endpoint, wishes.model, Split.TRAIN.value, rows)
+    try:
+        yield engine
+    finally:
+        engine.unload("")
+
+
+def paid(making: Making, engine: HostedEngine | None) -> Making:
+    """What a step leaves, with what a hosted model was asked meanwhile, and paid."""
+    if engine is None:
+        return making
+    return making.model_copy(update={"hosted": engine.use, "money": making.money + engine.use.money})
+
+
+def with_use(evidence: Evidence, use: HostedUse) -> Evidence:
+    """Evidence with what was found of the server, and remarks on what a reader must know of it."""
+    remarks = []
+    if use.refused:
+        remarks.append(f"the server refused {use.refused} of {use.requests} requests: they count as wrong")
+    if use.again:
+        remarks.append(f"{use.again} tries were made again, after rate limits or faults of the server; latency is of those that answered")
+    if not use.reported:
+        remarks.append("the server does not say which model answers: a change of it could not be seen")
+    if len(use.fingerprints) > 1:
+        told = ", ".join(use.fingerprints)
+        remarks.append(
+            f"it answered under {len(use.fingerprints)} fingerprints ({told}): what answers may have changed while it was measured"
+        )
+    return evidence.model_copy(update={"hosted": use, "remarks": (*evidence.remarks, *remarks)})
+
+
+def _unable(what: str) -> InvalidInput:
+    return InvalidInput(f"a hosted model {what}", "use a rung of this machine for that", code="endpoint_unable")

@@ -1,0 +1,177 @@
+"""Endpoints of tenants: hosted models, registered by the host; and whether the data of an objective may be sent to one.
+
+Three have to agree before anything leaves the house: the host registers the endpoint for the tenant, the tenant's admin names it in the
+policy, and the terms of each source name it among its processors.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from tailorbird.auth import Action
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.endpoint import Endpoint
+from tailorbird.domain.errors import Forbidden, NotFound
+from tailorbird.domain.event import Event
+from tailorbird.domain.identity import Tenant
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.value import Digest, Name, Value
+from tailorbird.objective import Fault, ObjectiveFile, raise_faults
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.usecases.anchored_rows import demand_anchored
+from tailorbird.usecases.audit_events import Facts, record, require_host
+from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.registry import usecase
+
+Tenants = Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)]
+
+
+class TenantEndpoint(Value):
+    """An endpoint of a tenant; ``allowed``: the tenant's own policy names it."""
+
+    tenant: Name
+    endpoint: Endpoint
+    allowed: bool
+
+
+class EndpointList(Value):
+    """Endpoints, by tenant and name."""
+
+    endpoints: tuple[TenantEndpoint, ...]
+
+
+@usecase("endpoint.add", "POST", "/api/endpoints", Action.MANAGE_TENANTS)
+def add_endpoint(deps: Dependencies, actor: Actor, endpoint: Endpoint, tenants: Tenants) -> EndpointList:
+    """Register a hosted model for tenants.
+
+    In place of the one of that name, where a tenant has one. Nothing is sent to it until the tenant's policy and the terms of the data
+    allow it. Raises NotFound (no such tenant): then none of them has it.
+    """
+    require_host(deps, actor)
+    facts: Facts = {"name": endpoint.name, "url": endpoint.url, "region": endpoint.region, "private": endpoint.private}
+    with deps.ledger.system() as system:
+        changed = [_with(system.tenants.get(name), endpoint) for name in sorted(set(tenants))]
+        for tenant in changed:
+            system.tenants.replace(tenant)
+            system.events.append([_event("endpoint.added", tenant, actor, deps, facts)])
+    return EndpointList(endpoints=tuple(_shown(tenant, endpoint) for tenant in changed))
+
+
+@usecase("endpoint.list", "GET", "/api/endpoints", Action.SHOW_TENANT)
+def list_endpoints(deps: Dependencies, actor: Actor) -> EndpointList:
+    """List endpoints with their prices, and where data go that are sent there.
+
+    Those of all tenants for people of the host; for others their own.
+    """
+    with deps.ledger.system(write=False) as system:
+        known = system.tenants.all() if deps.host and actor.tenant == deps.host else (system.tenants.get(actor.tenant),)
+    return EndpointList(endpoints=tuple(_shown(tenant, endpoint) for tenant in known for endpoint in tenant.endpoints))
+
+
+@usecase("endpoint.remove", "POST", "/api/endpoints/{name}/remove", Action.MANAGE_TENANTS)
+def remove_endpoint(deps: Dependencies, actor: Actor, name: Name, tenants: Tenants) -> EndpointList:
+    """Take a hosted model from tenants.
+
+    Nothing more is sent to it: rungs that need it fail, and releases on it answer by what stands in for them. Raises NotFound.
+    """
+    require_host(deps, actor)
+    with deps.ledger.system() as system:
+        changed = []
+        for each in sorted(set(tenants)):
+            tenant = system.tenants.get(each)
+            find_endpoint(tenant, name)
+            changed.append(tenant.model_copy(update={"endpoints": tuple(kept for kept in tenant.endpoints if kept.name != name)}))
+        for tenant in changed:
+            system.tenants.replace(tenant)
+            system.events.append([_event("endpoint.removed", tenant, actor, deps, {"name": name})])
+    return EndpointList(endpoints=tuple(_shown(tenant, endpoint) for tenant in changed for endpoint in tenant.endpoints))
+
+
+def find_endpoint(tenant: Tenant, name: str) -> Endpoint:
+    """The endpoint. Raises NotFound, as for one that is another tenant's."""
+    found = next((endpoint for endpoint in tenant.endpoints if endpoint.name == name), None)
+    if found is None:
+        hint = "see tailorbird endpoint list, or ask an admin of the host to register it: tailorbird endpoint add"
+        raise NotFound(f"{tenant.name} has no endpoint {name}", hint, code="endpoint_missing")
+    return found
+
+
+def usable_endpoint(deps: Dependencies, tenant: str, name: str) -> Endpoint:
+    """The endpoint, where the tenant's policy lets its data be sent there. The row is checked against the log first.
+
+    Raises NotFound (``endpoint_missing``), Forbidden (``endpoint_not_allowed``), Corrupt.
+    """
+    with deps.ledger.system(write=False) as system:
+        known = system.tenants.get(tenant)
+    with deps.ledger.work(tenant, write=False) as work:
+        demand_anchored(work, known)
+    found = find_endpoint(known, name)
+    if name not in known.policy.endpoints:
+        raise Forbidden(
+            f"the policy of {tenant} does not let its data be sent to the endpoint {name}",
+            f"an admin of {tenant} decides: tailorbird tenant policy --endpoint {name}",
+            code="endpoint_not_allowed",
+        )
+    return found
+
+
+def demand_terms(objective: Objective, name: str) -> None:
+    """Returns when every source of the objective may be sent to the endpoint. Raises Forbidden (``terms_forbid``), naming the first."""
+    terms = [(each.path, each.source) for each in objective.data] + [(each.path, each.source) for each in objective.documents]
+    for path, source in terms:
+        if name not in source.processors:
+            raise Forbidden(
+                f"the terms of {path} do not let it be sent to the endpoint {name}",
+                f"where they do, say so under its `source`: processors: [{name}]; otherwise leave `hosted` out",
+                code="terms_forbid",
+            )
+
+
+def endpoint_of(deps: Dependencies, objective: Objective) -> Endpoint | None:
+    """The endpoint that an objective names, where all who have to agree do; None where it names none.
+
+    It is asked before anything is sent, each time: policy and endpoints may change while a run waits. Raises as ``usable_endpoint`` and
+    ``demand_terms``.
+    """
+    if objective.hosted is None:
+        return None
+    found = usable_endpoint(deps, objective.tenant, objective.hosted.endpoint)
+    demand_terms(objective, found.name)
+    return found
+
+
+def named_endpoint(deps: Dependencies, file: ObjectiveFile) -> Endpoint | None:
+    """The same for an objective that is submitted. Raises ObjectiveInvalid at the line of ``hosted``, with the code of what stands in the
+    way."""
+    try:
+        return endpoint_of(deps, file.objective)
+    except (NotFound, Forbidden) as error:
+        raise_faults(file.source, [Fault(file.line_of("hosted.endpoint"), error.message, error.hint, error.error_code)])
+        raise
+
+
+def identity_of(endpoint: Endpoint | None) -> dict[str, Digest]:
+    """What stands in a run's fingerprint for its endpoint: whom it asks, and at what price; not by which key."""
+    return {} if endpoint is None else {"endpoint": digest_of(endpoint.model_copy(update={"key": None}))}
+
+
+def tell_sent(work: UnitOfWork, actor: str, deps: Dependencies, endpoint: Endpoint, facts: Facts) -> None:
+    """Writes, before it is done, that data are sent to an endpoint: what is sent cannot be called back, and somebody may ask for it."""
+    told: Facts = {"url": endpoint.url, "region": endpoint.region}
+    record(work, "data.sent", actor, endpoint.name, deps.clock.now(), told | facts)
+
+
+def _with(tenant: Tenant, endpoint: Endpoint) -> Tenant:
+    others = [each for each in tenant.endpoints if each.name != endpoint.name]
+    return tenant.model_copy(update={"endpoints": tuple(sorted([*others, endpoint], key=lambda each: each.name))})
+
+
+def _shown(tenant: Tenant, endpoint: Endpoint) -> TenantEndpoint:
+    return TenantEndpoint(tenant=tenant.name, endpoint=endpoint, allowed=endpoint.name in tenant.policy.endpoints)
+
+
+def _event(kind: str, tenant: Tenant, actor: Actor, deps: Dependencies, facts: Facts) -> Event:
+    who = f"{actor.tenant}/{actor.name}"
+    return Event(kind=kind, tenant=tenant.name, actor=who, subject=tenant.name, at=deps.clock.now(), data=facts)
