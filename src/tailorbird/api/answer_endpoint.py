@@ -7,6 +7,7 @@ import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
@@ -15,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from tailorbird.api.authentication import Authenticator
 from tailorbird.api.request_base import RequestBase
 from tailorbird.api.request_body import read_body
-from tailorbird.api.request_context import current_call
+from tailorbird.api.request_context import EngineShare, current_call
 from tailorbird.api.request_record import AnswerFacts, RecordingContext, RequestFacts, RequestRecord
 from tailorbird.api.response_formats import AnswerFormatter, error_event
 from tailorbird.api.streaming import ClosingStream, unless_gone
@@ -28,11 +29,13 @@ from tailorbird.serving import (
     AliasRoute,
     AliasRoutes,
     AnswerPiece,
+    Answers,
     AnswerService,
     LimitRemaining,
     ShadowedRequest,
     ShadowTraffic,
     TrafficArm,
+    with_fallback,
 )
 from tailorbird.text.tool_calls import uses_tools
 
@@ -81,10 +84,6 @@ class AnswerContext:
     answering: AnswerService
     books: RecordingContext
     mirror: ShadowTraffic
-
-
-#: The answer of an arm to a conversation, piece by piece.
-Answers = Callable[[TrafficArm, Sequence[Message], Sampling, frozenset[str]], AsyncGenerator[AnswerPiece, None]]
 
 
 def _pieces(answering: AnswerService, _body: RequestBase) -> Answers:
@@ -155,8 +154,10 @@ async def _understand(chat: AnswerContext, manner: RouteBehaviour, request: Requ
         for text, tokens, turns in zip(texts, expected, body.conversations, strict=True)
     ]
     account.answered_by(route, arm, RequestFacts(*body.segments(request.headers), route.unit(body.keeps_to)))
-    engine = chat.books.engine
+    engine = chat.books.engine if arm.hosted is None else EngineShare()  # this machine only waits
     made = manner.answers(chat.answering, body)
+    if arm.hosted is not None:
+        made = partial(with_fallback, made, whole=not body.stream)
     answers = [call.timed(made(arm, conversation, sampling, account.groups), engine) for conversation in body.conversations]
     return _Question(body, route, arm, manner.wording(body), answers)
 
@@ -183,7 +184,7 @@ async def _whole(request: Request, chat: AnswerContext, account: RequestRecord, 
     answers = await unless_gone(request, _collect_all(account, question.answers))
     await account.succeed()
     _mirror(chat, account, question)
-    return JSONResponse(question.wording.whole(account, question.arm, answers), headers=_headers(chat, account, question.arm))
+    return JSONResponse(question.wording.whole(account, account.given_by, answers), headers=_headers(chat, account, account.given_by))
 
 
 def _mirror(chat: AnswerContext, account: RequestRecord, question: _Question) -> None:
@@ -220,7 +221,7 @@ async def _streamed(request: Request, chat: AnswerContext, account: RequestRecor
     events = _events(chat, account, question)
     # The first event is awaited here, so that what fails before it fails with a status.
     first = await unless_gone(request, anext(events))
-    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"} | _headers(chat, account, question.arm)
+    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"} | _headers(chat, account, account.given_by)
     return ClosingStream(first, events, "text/event-stream", headers)
 
 
@@ -238,7 +239,7 @@ async def _events(chat: AnswerContext, account: RequestRecord, question: _Questi
                     started = True
         await account.succeed()
         _mirror(chat, account, question)
-        yield question.wording.ending(account, question.arm, usage=question.body.wants_usage)
+        yield question.wording.ending(account, account.given_by, usage=question.body.wants_usage)
     except TailorbirdError as error:
         account.fail(error)
         if not started:
@@ -259,7 +260,7 @@ async def _answer_events(
     async with aclosing(pieces):
         async for piece in pieces:
             account.note(index, piece)
-            yield question.wording.event(account, question.arm, index, piece, opening=opening)
+            yield question.wording.event(account, account.given_by, index, piece, opening=opening)
             opening = False
 
 

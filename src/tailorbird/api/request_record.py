@@ -58,7 +58,8 @@ class RequestFacts:
 @dataclass
 class AnswerFacts:
     """What becomes known of one answer. ``text`` is the user's last, ``turns`` the conversation that it ends. ``expected`` tokens were
-    reserved for reading it; ``asked`` is set once the engine was asked."""
+    reserved for reading it; ``asked`` is set once the engine was asked. ``cost`` is what a server outside the house is paid;
+    ``fallback``: the release before answered in place of a hosted model."""
 
     text: str = ""
     expected: int = 0
@@ -72,6 +73,8 @@ class AnswerFacts:
     reasoning_tokens: int = 0
     referred: bool = False
     malformed: bool = False
+    cost: float = 0.0
+    fallback: bool = False
     wants_json: bool = False
     turns: Sequence[Message] = ()
 
@@ -85,6 +88,7 @@ class AnswerFacts:
     def note(self, piece: AnswerPiece) -> None:
         """Notes a piece: one more token until the engine says how many it made, and what it read is as expected."""
         self.given.append(told_text(piece))
+        self.cost, self.fallback = self.cost + piece.cost, piece.fallback
         if piece.finish_reason is None:
             self.completion_tokens = piece.completion_tokens or self.completion_tokens + 1
             self.prompt_tokens = piece.prompt_tokens or self.expected
@@ -171,6 +175,13 @@ class RequestRecord:
         """True when an answer is one for people to look at."""
         return any(answer.referred for answer in self.answers)
 
+    @property
+    def given_by(self) -> TrafficArm:
+        """The arm that has given the answers: the one that was drawn, or what stands in for it."""
+        assert self.arm is not None
+        stood_in = self.arm.fallback if any(answer.fallback for answer in self.answers) else None
+        return stood_in or self.arm
+
     def answered_by(self, route: AliasRoute, arm: TrafficArm, told: RequestFacts) -> None:
         """Notes which alias and which arm answer, and what was told of the message."""
         self.alias, self.arm, self._version, self._told = route.alias.path, arm, route.alias.version, told
@@ -249,14 +260,15 @@ class RequestRecord:
 
     def _rows(self, status: int, outcome: _Outcome, error: str | None) -> list[RequestRow]:
         cost = self._call.engine_share / 3600 * self._books.prices.per_hour / len(self.answers)
+        arms = [(self.arm and (self.arm.fallback if answer.fallback else None)) or self.arm for answer in self.answers]
         return [
             RequestRow(
                 id=f"{self._call.id}-{index}" if index else self._call.id,
                 tenant=self.key.tenant,
                 key=self.key.id,
                 alias=self.alias,
-                release=self.arm.release if self.arm else None,
-                arm=self.arm.name if self.arm else "",
+                release=arm.release if arm else None,
+                arm=arm.name if arm else "",
                 route=self._route,
                 status=status,
                 outcome=outcome,
@@ -269,7 +281,7 @@ class RequestRecord:
                 characters=len(answer.text),
                 sketch=sketch(answer.text) if answer.text else "",
                 confidence=answer.confidence,
-                cost=cost,
+                cost=answer.cost + (0.0 if arm and arm.hosted else cost),
                 version=self._version,
                 unit=self._told.unit,
                 malformed=answer.malformed,
@@ -277,5 +289,5 @@ class RequestRecord:
                 channel=self._told.channel,
                 language=self._told.language,
             )
-            for index, answer in enumerate(self.answers)
+            for index, (answer, arm) in enumerate(zip(self.answers, arms, strict=True))
         ]

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from tailorbird.api import generation_requests, responses_request, retrieval_requests
-from tailorbird.api.answer_endpoint import AnswerContext, Answers, RouteBehaviour, answer_in
+from tailorbird.api.answer_endpoint import AnswerContext, RouteBehaviour, answer_in
 from tailorbird.api.authentication import Authenticator
 from tailorbird.api.errors import error_answers
 from tailorbird.api.openapi import API_KEY
@@ -30,7 +30,7 @@ from tailorbird.api.response_schemas import (
 from tailorbird.api.responses_formatter import ResponsesFormatter
 from tailorbird.domain.deployment import Alias
 from tailorbird.domain.identity import Scope
-from tailorbird.serving import AliasRoutes, AnswerService
+from tailorbird.serving import AliasRoutes, Answers, AnswerService
 
 
 def model_routes(routes: AliasRoutes, authenticate: Authenticator) -> APIRouter:

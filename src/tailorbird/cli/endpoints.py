@@ -32,6 +32,7 @@ def _add(  # noqa: PLR0913 - a parameter is an option of the command line
         tuple[float, float], typer.Option(help="Price of 1,000,000 tokens read, and of 1,000,000 written.", metavar="IN OUT")
     ] = (0.0, 0.0),
     currency: Annotated[str, typer.Option(help="Currency of the prices.")] = "EUR",
+    money: Annotated[float | None, typer.Option("--money-per-month", help="What releases on it may cost a tenant in a month.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds that an answer may take.")] = 30.0,
     private: Annotated[bool, typer.Option("--private", help="It may be on this machine or the local network, and without TLS.")] = False,
     tenant: ForTenants = None,
@@ -39,7 +40,7 @@ def _add(  # noqa: PLR0913 - a parameter is an option of the command line
     """Register a hosted model for tenants, in place of one of that name. Their policy and the terms of the data must allow it too."""
     session = open_session()
     fields = {"name": name, "url": url, "region": region, "key": key, "currency": currency, "timeout_s": timeout, "private": private}
-    wanted = validated(Endpoint, fields | {"input_price": price[0], "output_price": price[1]})
+    wanted = validated(Endpoint, fields | {"input_price": price[0], "output_price": price[1], "money_per_month": money})
     tenants = tuple(tenant or (session.tenant,))
     added = session.ask_as("admin", add_endpoint, endpoint=wanted, tenants=tenants)
     if session.as_json:

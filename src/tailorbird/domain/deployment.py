@@ -124,6 +124,9 @@ class RequestRow(Value):
 #: The arm of a mirrored request: nobody was given the answer, and nobody pays for it.
 SHADOW = "shadow"
 
+#: The arm of a request that the release before answered, because the hosted model of the release that was drawn did not.
+FALLBACK = "fallback"
+
 
 class Traffic(Value):
     """What one release answered within a window. Latencies in milliseconds; ``cost`` in the currency of the settings' prices."""

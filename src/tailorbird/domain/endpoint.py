@@ -26,8 +26,9 @@ class Endpoint(Value):
     """A server of OpenAI's protocol that one tenant may use.
 
     ``key`` names one of the setting ``endpoint_keys`` (empty: it asks for none). ``input_price`` and ``output_price`` are of 1,000,000
-    tokens, in ``currency``. ``region`` says where the data go and who gets them, for people. A request takes ``timeout_s`` seconds at most.
-    ``private``: its name may lead to an address of the local network or of this machine, and it may be asked without TLS.
+    tokens, in ``currency``; releases on it may cost the tenant ``money_per_month`` (None: as much as they do). ``region`` says where the
+    data go and who gets them, for people. A request takes ``timeout_s`` seconds at most. ``private``: its name may lead to an address of
+    the local network or of this machine, and it may be asked without TLS.
     """
 
     name: Name
@@ -37,6 +38,7 @@ class Endpoint(Value):
     output_price: Price = 0.0
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "EUR"
     region: Annotated[str, Field(min_length=3, max_length=300)]
+    money_per_month: Annotated[float, Field(ge=0)] | None = None
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 30.0
     private: bool = False
 

@@ -78,6 +78,7 @@ class ObligationKind(StrEnum):
     RETRAIN = "retrain"
     CLEAN_SOURCE = "clean_source"
     EXPIRE_BACKUPS = "expire_backups"
+    TELL_PROCESSOR = "tell_processor"
 
 
 class Obligation(Value):

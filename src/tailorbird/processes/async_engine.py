@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.effect import TokenChances
-from tailorbird.domain.errors import Internal, TailorbirdError, Unavailable
+from tailorbird.domain.errors import Conflict, Internal, TailorbirdError, Unavailable
 from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import (
@@ -48,7 +48,9 @@ class AsyncEngine:
             raise Unavailable("a step of the engine does not end", "the gateway restarts it by itself", code="engine_hung")
 
     async def load(self, servable: Servable, *, pinned: bool = False) -> None:
-        """Loads ``servable`` while others are answered. Raises ModelInvalid, Corrupt."""
+        """Loads ``servable`` while others are answered. Raises ModelInvalid, Corrupt, Conflict (it is hosted)."""
+        if servable.hosted is not None:
+            raise Conflict("this engine asks no endpoints", "the gateway does: let it load the release", code="hosted_unserved")
         await asyncio.to_thread(self._engine.load, servable, pinned=pinned)
 
     async def unload(self, release: Digest) -> None:

@@ -42,11 +42,13 @@ from tailorbird.processes.scheduler import (
     sign_and_ship,
 )
 from tailorbird.processes.tls import Tls, check_proxies, is_open
-from tailorbird.serving import AliasSync, AnswerService, EffectChecks, Quotas, RequestLog, ShadowTraffic
+from tailorbird.serving import AliasSync, AnswerService, EffectChecks, HostedAccess, HostedDriver, Quotas, RequestLog, ShadowTraffic
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.audit_events import tell_denials
+from tailorbird.usecases.endpoints import served_endpoint, spent_this_month
 from tailorbird.usecases.releases.effect import RecordedProofs
 from tailorbird.usecases.releases.live_kpis import count_live
+from tailorbird.usecases.releases.load_verification import admit_hosted
 from tailorbird.usecases.rollouts.rollouts import count_rollouts
 from tailorbird.usecases.sessions import LoginEntry
 
@@ -99,11 +101,22 @@ class Listening:
     log_format: LogFormat = "text"
 
 
+def hosted_access(deps: Dependencies) -> HostedAccess:
+    """What the gateway asks of the record before it sends a request to a hosted model."""
+    return HostedAccess(
+        admit=partial(admit_hosted, deps),
+        endpoint=partial(served_endpoint, deps),
+        client=deps.endpoint_client,
+        spent=partial(spent_this_month, deps),
+    )
+
+
 def gateway_app(
     deps: Dependencies, driver: EngineDriver, keep_former: timedelta = KEEP_FORMER, servers: Container[str] = frozenset()
 ) -> FastAPI:
     """The public application, known by the origins ``servers``. It watches the record and writes rows while it runs, and writes the last
     rows before it ends."""
+    driver = HostedDriver(driver, hosted_access(deps))
     quotas = Quotas(deps.ledger, deps.clock)
     driver = checks = EffectChecks(driver, RecordedProofs(deps))
     deployment = AliasSync(deps.ledger, driver, deps.clock, keep_former, quotas.gateway)

@@ -5,7 +5,7 @@ HTTP, how a release was made.
 
     alias_changes > alias_sync (release_loader, heartbeat) > alias_routes: alias moves become routes once their release is loaded
     effect_checks: the engine's driver, which loads what has shown its effect
-    quotas > alias_routes > answers (shadow_traffic) > request_log: one request
+    quotas > alias_routes > answers (fallback, hosted_driver, shadow_traffic) > request_log: one request
     request rows > rollout_guards: what follows for a rollout
 """
 
@@ -13,7 +13,9 @@ from tailorbird.serving.alias_routes import AliasRoute, AliasRoutes, TrafficArm,
 from tailorbird.serving.alias_sync import AliasSync, Readiness
 from tailorbird.serving.answers import AnswerPiece, AnswerService, RankedDocument, told_text
 from tailorbird.serving.effect_checks import EffectChecks, EffectProofs, unlike
+from tailorbird.serving.fallback import Answers, with_fallback
 from tailorbird.serving.heartbeat import GONE_AFTER
+from tailorbird.serving.hosted_driver import HostedAccess, HostedDriver
 from tailorbird.serving.quotas import LimitRemaining, Quotas, Reservation
 from tailorbird.serving.request_log import KeptRequest, Redact, RequestLog, amounts_of
 from tailorbird.serving.rollout_guards import evaluate_guards, live_findings, segments, unproven_kpis
@@ -26,8 +28,11 @@ __all__ = [
     "AliasSync",
     "AnswerPiece",
     "AnswerService",
+    "Answers",
     "EffectChecks",
     "EffectProofs",
+    "HostedAccess",
+    "HostedDriver",
     "KeptRequest",
     "LimitRemaining",
     "Quotas",
@@ -48,4 +53,5 @@ __all__ = [
     "told_text",
     "unlike",
     "unproven_kpis",
+    "with_fallback",
 ]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tailorbird.domain.deployment import Alias, AliasTarget
+from tailorbird.domain.endpoint import HostedModel
 from tailorbird.domain.errors import NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSpec
@@ -63,7 +64,8 @@ _ARM_NAMES = "abcdefghijklmnopqrstuvwxyz"
 class TrafficArm:
     """Release that can answer: ``name`` is its letter among the alias's targets; task and prompt are the release's own.
 
-    An answer whose probability is below ``refer_below``, or in which ``refer_pattern`` occurs, is for a person to look at.
+    An answer whose probability is below ``refer_below``, or in which ``refer_pattern`` occurs, is for a person to look at. ``hosted``: an
+    endpoint answers; where it does not, ``fallback`` does, the release before.
     """
 
     name: str
@@ -73,6 +75,8 @@ class TrafficArm:
     retrieval: Retrieval | None = None
     refer_below: float | None = None
     refer_pattern: str | None = None
+    hosted: HostedModel | None = None
+    fallback: TrafficArm | None = None
 
 
 def arm_name(position: int) -> str:

@@ -7,13 +7,13 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
 from tailorbird.crypto.anchored_rows import anchored_row, row_text
-from tailorbird.domain.deployment import SHADOW, Alias, AliasTarget
+from tailorbird.domain.deployment import FALLBACK, SHADOW, Alias, AliasTarget
 from tailorbird.domain.errors import NotFound, TailorbirdError
 from tailorbird.domain.release import ReleaseContent
 from tailorbird.domain.value import Digest
@@ -250,11 +250,12 @@ class AliasSync:
         return known if known is not None and (known.version, known.moved_at) == newest else None
 
     def _needed(self) -> Mapping[Digest, LoadRequest]:
-        """What must be loaded, most urgent first: targets, what still answers a name, then what aliases left within the window (pinned)."""
-        now = self._clock.now()
-        aliases = self._aliases.values()
+        """What must be loaded, most urgent first: targets, what still answers a name, then what aliases left within the window, and what
+        stands in for hosted models (pinned)."""
+        now, aliases = self._clock.now(), self._aliases.values()
         targets = [(alias, target) for alias in aliases for target in alias.targets]
-        former = [(alias, target) for alias in aliases if now - alias.moved_at < self._keep_former for target in alias.previous]
+        kept = (alias for alias in aliases if now - alias.moved_at < self._keep_former or _hosted(alias, self._contents))
+        former = [(alias, target) for alias in kept for target in alias.previous]
         answering = [
             (route.alias, target) for alias in aliases if (route := self.routes.live(alias.path)) for target in route.alias.targets
         ]
@@ -283,33 +284,59 @@ class AliasSync:
         route = self.routes.live(path)
         if _is_withdrawn(alias):
             return False
-        return route is None or (route.alias.targets, route.alias.version) != (alias.targets, alias.version)
+        if route is None or (route.alias.targets, route.alias.version) != (alias.targets, alias.version):
+            return True
+        return any(arm.hosted and not arm.fallback and _with_fallback(arm, alias, self._held).fallback for arm in route.arms.values())
+
+    @property
+    def _held(self) -> dict[Digest, ReleaseContent]:
+        """The releases that are loaded."""
+        return {release: self._contents[release] for release in self._loader.loaded if release in self._contents}
 
     def _advance(self, path: str, alias: Alias) -> None:
-        usable = tuple(target for target in alias.targets if target.release in self._contents and target.release in self._loader.loaded)
+        held = self._held
+        usable = tuple(target for target in alias.targets if target.release in held)
         failures = [failure for target in alias.targets if (failure := self._loader.failure(target.release))]
-        mirrored = alias.mirror is None or (alias.mirror in self._contents and alias.mirror in self._loader.loaded)
+        mirrored = alias.mirror is None or alias.mirror in held
         if len(usable) == len(alias.targets) and mirrored:
-            self.routes.go_live(self._route(alias, usable))
+            self.routes.go_live(_route(alias, usable, held))
         elif self.routes.live(path) is None:
             if usable and len(usable) + len(failures) == len(alias.targets):
                 # One arm that cannot be loaded must not silence a name that has another.
-                self.routes.go_live(self._route(alias, usable))
+                self.routes.go_live(_route(alias, usable, held))
             else:
                 self.routes.wait(path, failures[0] if failures else None)
 
-    def _route(self, alias: Alias, usable: tuple[AliasTarget, ...]) -> AliasRoute:
-        arms = {}
-        for position, target in enumerate(alias.targets):
-            content = self._contents.get(target.release)
-            if target in usable and content is not None:
-                arms[target.release] = _arm(arm_name(position), target.release, content)
-        mirror = _arm(SHADOW, alias.mirror, self._contents[alias.mirror]) if alias.mirror in self._loader.loaded else None
-        return AliasRoute(alias.model_copy(update={"targets": usable}), arms, mirror)
+
+def _route(alias: Alias, usable: tuple[AliasTarget, ...], held: Mapping[Digest, ReleaseContent]) -> AliasRoute:
+    """The route of an alias whose targets ``usable`` are loaded."""
+    arms = {}
+    for position, target in enumerate(alias.targets):
+        if target in usable:
+            arm = _arm(arm_name(position), target.release, held[target.release])
+            arms[target.release] = _with_fallback(arm, alias, held)
+    mirror = _arm(SHADOW, alias.mirror, held[alias.mirror]) if alias.mirror is not None and alias.mirror in held else None
+    return AliasRoute(alias.model_copy(update={"targets": usable}), arms, mirror)
+
+
+def _hosted(alias: Alias, contents: Mapping[Digest, ReleaseContent]) -> bool:
+    """True where an endpoint answers for one of the alias's targets: what answered before must be able to."""
+    return any(target.release in contents and contents[target.release].hosted for target in alias.targets)
 
 
 def _arm(name: str, release: Digest, content: ReleaseContent) -> TrafficArm:
-    return TrafficArm(name, release, content.task, content.prompt, content.retrieval, content.refer_below, content.refer_pattern)
+    referral = (content.refer_below, content.refer_pattern)
+    return TrafficArm(name, release, content.task, content.prompt, content.retrieval, *referral, content.hosted)
+
+
+def _with_fallback(arm: TrafficArm, alias: Alias, held: Mapping[Digest, ReleaseContent]) -> TrafficArm:
+    """A hosted arm with the release that answers where it does not: another target of the name, else one that it had before; of this
+    machine, of the same task, and loaded."""
+    if arm.hosted is None:
+        return arm
+    others = [target.release for target in (*alias.targets, *alias.previous) if target.release != arm.release]
+    usable = [release for release in others if release in held and held[release].hosted is None and held[release].task is arm.task]
+    return replace(arm, fallback=_arm(FALLBACK, usable[0], held[usable[0]])) if usable else arm
 
 
 def _asked(alias: Alias) -> tuple[Digest, ...]:

@@ -14,6 +14,7 @@ from tailorbird.domain.retrieval import Entry, RetrievedEntry
 from tailorbird.domain.value import Value
 from tailorbird.ports.engine import EngineDriver, TokenLogprob
 from tailorbird.serving.alias_routes import AliasRoutes, TrafficArm
+from tailorbird.text.answered_labels import answered_label
 from tailorbird.text.label_decision import decide_label, is_referred
 from tailorbird.text.prompt_rendering import messages_for, without_reasoning
 from tailorbird.text.regex import occurs
@@ -36,7 +37,8 @@ class AnswerPiece(Value):
     ``cached_tokens`` of those read were known from an earlier request of the tenant; ``reasoning_tokens`` of those written are reasoning.
     ``referred`` says that a person should take over: the release is not sure enough of the label, or hands the conversation over by what it
     wrote. ``passages`` are those that the answer was given, best first, and all of them such as its asker may read.
-    ``tool_calls`` come with the last.
+    ``tool_calls`` come with the last, and ``cost``, what a server outside the house is paid. ``fallback``: the release before answers in
+    place of a hosted model.
     """
 
     text: str
@@ -52,6 +54,8 @@ class AnswerPiece(Value):
     logprobs: tuple[TokenLogprob, ...] = ()
     vectors: tuple[tuple[float, ...], ...] = ()
     passages: tuple[RankedDocument, ...] = ()
+    cost: float = 0.0
+    fallback: bool = False
 
 
 def told_text(piece: AnswerPiece) -> str:
@@ -59,6 +63,9 @@ def told_text(piece: AnswerPiece) -> str:
     calls = "\n".join(f"{call.name}({call.arguments})" for call in piece.tool_calls)
     return f"{piece.text}\n{calls}" if piece.text and calls else piece.text + calls
 
+
+#: How a hosted model is asked for a label, as in evaluation.
+LABEL_SAMPLING = Sampling(max_tokens=256)
 
 #: Documents of an answer, at most.
 MOST_DOCUMENTS = 100
@@ -91,7 +98,7 @@ class AnswerService:
         """
         with self._held(arm):
             if arm.task is TaskKind.CLASSIFY:
-                yield await self._label(arm, messages, groups)
+                yield await (self._written_label(arm, messages) if arm.hosted else self._label(arm, messages, groups))
             elif arm.task is TaskKind.GENERATE:
                 async with aclosing(self._text(arm, messages, sampling, groups)) as text:
                     async for piece in text:
@@ -155,6 +162,24 @@ class AnswerService:
             passages=_quoted(found),
         )
 
+    async def _written_label(self, arm: TrafficArm, messages: Sequence[Message]) -> AnswerPiece:
+        """The label that a hosted model writes; without one alone, a person should look. It has no probabilities."""
+        written, read, wrote, cost = "", 0, 0, 0.0
+        async with aclosing(self._driver.stream(arm.release, messages_for(arm.prompt, last_user_text(messages)), LABEL_SAMPLING)) as chunks:
+            async for chunk in chunks:
+                written, cost = written + chunk.text, cost + chunk.cost
+                read, wrote = read + chunk.prompt_tokens, wrote + chunk.completion_tokens
+        label = answered_label(arm.prompt, written)
+        return AnswerPiece(
+            text=label,
+            finish_reason="stop",
+            prompt_tokens=read,
+            completion_tokens=wrote,
+            probabilities={},
+            referred=not label,
+            cost=cost,
+        )
+
     async def _text(
         self, arm: TrafficArm, messages: Sequence[Message], sampling: Sampling, groups: frozenset[str]
     ) -> AsyncGenerator[AnswerPiece, None]:
@@ -175,6 +200,7 @@ class AnswerService:
                     cached_tokens=chunk.cached_tokens,
                     reasoning_tokens=chunk.reasoning_tokens,
                     logprobs=chunk.logprobs,
+                    cost=chunk.cost,
                     referred=bool(ends and arm.refer_pattern and occurs(arm.refer_pattern, "".join(said))),
                     passages=_quoted(found) if ends else (),
                 )

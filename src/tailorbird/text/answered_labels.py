@@ -31,7 +31,7 @@ def answered_label(prompt: PromptSpec, text: str) -> str:
 
 
 def _answered_set(known: dict[str, str], text: str) -> str:
-    parts = [_plain(part) for part in _BEFORE.sub("", text.strip(_AROUND)).split(label_sets.SEPARATOR)]
+    parts = [plain for part in _BEFORE.sub("", text.strip(_AROUND)).split(label_sets.SEPARATOR) if (plain := _plain(part))]
     if parts == [label_sets.NONE]:
         return label_sets.NONE
     return label_sets.join(known[part] for part in parts) if parts and all(part in known for part in parts) else ""

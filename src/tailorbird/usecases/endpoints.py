@@ -6,17 +6,20 @@ policy, and the terms of each source name it among its processors.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from datetime import timedelta
 from typing import Annotated
 
 from pydantic import Field
 
 from tailorbird.auth import Action
 from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.domain.endpoint import Endpoint
-from tailorbird.domain.errors import Forbidden, NotFound
+from tailorbird.domain.endpoint import Endpoint, HostedModel
+from tailorbird.domain.errors import Conflict, Forbidden, NotFound
 from tailorbird.domain.event import Event
 from tailorbird.domain.identity import Tenant
 from tailorbird.domain.objective import Objective
+from tailorbird.domain.quota import window_start
 from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.objective import Fault, ObjectiveFile, raise_faults
 from tailorbird.ports.ledger import UnitOfWork
@@ -155,6 +158,31 @@ def named_endpoint(deps: Dependencies, file: ObjectiveFile) -> Endpoint | None:
 def identity_of(endpoint: Endpoint | None) -> dict[str, Digest]:
     """What stands in a run's fingerprint for its endpoint: whom it asks, and at what price; not by which key."""
     return {} if endpoint is None else {"endpoint": digest_of(endpoint.model_copy(update={"key": None}))}
+
+
+def served_endpoint(deps: Dependencies, tenant: str, model: HostedModel) -> Endpoint:
+    """The endpoint of a release, as requests may be sent to it now. Raises as ``usable_endpoint``; Conflict (``endpoint_changed``) where
+    its address is not the one that was measured."""
+    found = usable_endpoint(deps, tenant, model.endpoint)
+    if found.url != model.url:
+        raise Conflict(
+            f"the endpoint {found.name} has another address than the release was measured with",
+            "adapt again, or register it with its former address",
+            code="endpoint_changed",
+        )
+    return found
+
+
+def spent_this_month(deps: Dependencies, tenant: str) -> dict[Digest, float]:
+    """What the releases of a tenant have cost since the month began, by release."""
+    now = deps.clock.now()
+    with deps.ledger.work(tenant, write=False) as work:
+        found = work.requests.traffic(window_start("month", now), now + timedelta(seconds=1))
+    spent: dict[Digest, float] = defaultdict(float)
+    for traffic in found:
+        if traffic.release is not None:
+            spent[traffic.release] += traffic.cost
+    return spent
 
 
 def tell_sent(work: UnitOfWork, actor: str, deps: Dependencies, endpoint: Endpoint, facts: Facts) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from support.hosted import MODEL, SECTION, allow, hosting, last_word, register
 from support.usecases import everything, on_both_databases, write_objective
 from tailorbird import data
 from tailorbird.crypto.canonical_json import digest_of, short
@@ -19,6 +21,7 @@ from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.erasure import Certificate, Erasure, ErasureState, Obligation, ObligationKind
 from tailorbird.domain.errors import Busy, DataInvalid, Forbidden, InvalidInput, NotFound
 from tailorbird.domain.run import RunState
+from tailorbird.testing import MemoryEndpoint
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.erasure import erase
 from tailorbird.usecases.identities import act_as
@@ -261,3 +264,20 @@ def test_a_split_that_would_be_empty_is_said_before_anything_is_destroyed(
     with pytest.raises(DataInvalid, match="split would be empty"):
         erase.erase(deps, admin, WHO)
     assert deps.artifacts.exists(before.rows)
+
+
+def test_whom_the_rows_were_sent_to_is_said(deps: Dependencies, author: Actor, admin: Actor, job: Path) -> None:
+    deps = hosting(deps, MemoryEndpoint(last_word, model=MODEL))
+    register(deps)
+    allow(deps, "outside")
+    source = _source()
+    source["source"] = source["source"] | {"processors": ["outside"]}
+    content = yaml.safe_load(job.read_text()) | {"data": [source], "hosted": SECTION, "ladder": ["hosted"]}
+    job.write_text(yaml.safe_dump(content, sort_keys=False))
+    ended = submit.adapt(deps, author, job, Progress())
+    _, certificate = erased(deps, admin)
+    (told,) = (duty for duty in certificate.duties if duty.kind is ObligationKind.TELL_PROCESSOR)
+    assert told.what == "outside (https://llm.example)"
+    assert f"dev of run {ended.run.id}" in told.why
+    assert "EU (Example Ltd)" in told.why
+    assert "cannot be called back" in told.why

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.deployment import Servable
+from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.endpoint import Endpoint, HostedModel, HostedUse
 from tailorbird.domain.errors import Exhausted, InvalidInput
 from tailorbird.domain.evidence import Evidence
@@ -18,7 +19,7 @@ from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.value import Digest
 from tailorbird.ports.endpoint import EndpointClient, HostedAnswer
-from tailorbird.ports.engine import Embeddings, Engine, Generation, LabelScores, Likelihood, Ranked
+from tailorbird.ports.engine import Embeddings, Engine, Generation, LabelScores, Likelihood, ProbeRequest, Ranked
 from tailorbird.usecases.endpoints import demand_terms, tell_sent, usable_endpoint
 from tailorbird.usecases.steps.step_context import StepContext
 
@@ -134,6 +135,11 @@ class HostedEngine:
         """Refused, as ``score``."""
         del servable, prompts, answers, against
         raise _unable("tells no likelihoods")
+
+    def probe(self, request: ProbeRequest) -> list[TokenChances]:
+        """Refused, as ``score``."""
+        del request
+        raise _unable("tells no first tokens")
 
     def count_tokens(self, base: Path, prompts: Sequence[Sequence[Message]]) -> list[int]:
         """Refused: its tokenizer is not known here."""

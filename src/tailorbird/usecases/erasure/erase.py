@@ -34,6 +34,7 @@ from tailorbird.usecases.erasure.obligations import due_still, duties_of, purged
 from tailorbird.usecases.erasure.places import treated
 from tailorbird.usecases.erasure.request_erasure import Reasons, find_words, forget_words, quotes_of
 from tailorbird.usecases.erasure.review_erasure import Sheets, find_answers, forget_answers
+from tailorbird.usecases.erasure.sent_data import told_processors
 from tailorbird.usecases.erasure.snapshot_rewrite import rewrite
 from tailorbird.usecases.erasure.upload_search import (
     UploadsFound,
@@ -252,6 +253,7 @@ def _write_certificate(
         uploads = (doomed & uploaded_by(work)) | theirs.uploads.theirs
         doomed |= uploads
         over = tuple(runs_over(work, deps.artifacts, uploads))
+        told = told_processors(work, traced, theirs.words, now.date())
         certificate = Certificate(
             erasure=asked.id,
             tenant=actor.tenant,
@@ -262,7 +264,7 @@ def _write_certificate(
             reach=_joined(reach_of(work, lineage, traced, now), over, earlier),
             snapshots=rewritten,
             purged=tuple(sorted(doomed | set(earlier.purged if earlier else ()))),
-            duties=_duties(work, duties_of(found, traced, now.date()), earlier),
+            duties=_duties(work, (*duties_of(found, traced, now.date()), *told), earlier),
             earlier=asked.certificate,
             words=forget_words(work, actor.tenant, theirs.words, secret),
             forgotten=forgotten,

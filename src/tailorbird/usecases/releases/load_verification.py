@@ -7,7 +7,7 @@ from contextlib import suppress
 from tailorbird import rungs
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.deployment import STAGING, Servable
-from tailorbird.domain.errors import Conflict, Forbidden, TailorbirdError
+from tailorbird.domain.errors import Forbidden, TailorbirdError
 from tailorbird.domain.event import Event
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import Release
@@ -33,6 +33,13 @@ def admit(deps: Dependencies, request: LoadRequest) -> Servable:
         raise
 
 
+def admit_hosted(deps: Dependencies, request: LoadRequest) -> Servable | None:
+    """The same for a release that a hosted model answers; None for one of this machine, which the engine admits itself."""
+    with deps.ledger.work(request.tenant, write=False) as work:
+        hosted = work.releases.get(request.release).content.hosted
+    return admit(deps, request) if hosted else None
+
+
 def _admit(deps: Dependencies, request: LoadRequest) -> Servable:
     if request.purpose == "production":
         demand_no_fork(deps)
@@ -48,12 +55,6 @@ def _admit(deps: Dependencies, request: LoadRequest) -> Servable:
             f"release {short(release.digest)} is not approved for production",
             f"ask an approver to run: tailorbird release approve {short(release.digest)}",
             code="not_approved",
-        )
-    if release.content.hosted is not None:
-        raise Conflict(
-            f"release {short(release.digest)} answers by a hosted model, which is not served yet",
-            "serve a release of another rung",
-            code="hosted_unserved",
         )
     return _materialise(deps, release)
 

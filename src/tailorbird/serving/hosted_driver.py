@@ -1,0 +1,232 @@
+"""Driver that puts hosted models beside an engine: releases on an endpoint are asked there, all others of the engine.
+
+A request to an endpoint is sent once, within its time and money; what fails before the first words is answered by the release before
+(``serving/fallback.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from tailorbird.crypto.canonical_json import short
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.effect import TokenChances
+from tailorbird.domain.endpoint import Endpoint, HostedModel
+from tailorbird.domain.errors import Exhausted, InvalidInput, TailorbirdError, Unavailable
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.retrieval import RetrievedEntry
+from tailorbird.domain.value import Digest
+from tailorbird.ports.endpoint import EndpointClient
+from tailorbird.ports.engine import Chunk, Embeddings, EngineDriver, EngineState, LabelScores, LoadRequest, ProbeRequest, Ranked, Residency
+from tailorbird.text.tool_calls import uses_tools
+
+_log = logging.getLogger("tailorbird.serving")
+
+#: Seconds for which it is known what an endpoint may be asked, and what it has cost this month.
+_KNOWN_FOR, _COUNTED_FOR = 1.0, 30.0
+
+
+@dataclass(frozen=True)
+class HostedAccess:
+    """What a driver asks of the record: the servable of a release where it is hosted (None: it is not), the endpoint of a tenant as it may
+    be used now, a client of its model, and what the tenant's hosted releases have cost this month, by release."""
+
+    admit: Callable[[LoadRequest], Servable | None]
+    endpoint: Callable[[str, HostedModel], Endpoint]
+    client: Callable[[Endpoint, str], EndpointClient]
+    spent: Callable[[str], dict[Digest, float]]
+
+
+@dataclass
+class _Loaded:
+    """A hosted release: its endpoint as it was read last, the client of that endpoint, and the money counted since the record was."""
+
+    servable: Servable
+    model: HostedModel
+    endpoint: Endpoint
+    client: EndpointClient
+    read_at: float
+    counted_at: float = float("-inf")
+    spent: float = 0.0
+    fingerprints: set[str] = field(default_factory=set)
+
+
+class HostedDriver:
+    """Implements ``EngineDriver`` over ``engine`` and the endpoints of tenants."""
+
+    def __init__(self, engine: EngineDriver, access: HostedAccess) -> None:
+        self._engine = engine
+        self._access = access
+        self._hosted: dict[Digest, _Loaded] = {}
+
+    async def load(self, request: LoadRequest) -> None:
+        """Loads a release; a hosted one is verified, and its server not asked. Raises as the engine does, and as ``admit``."""
+        if request.release in self._hosted:
+            return
+        servable = await asyncio.to_thread(self._access.admit, request)
+        if servable is None or servable.hosted is None:
+            await self._engine.load(request)
+            return
+        endpoint = await asyncio.to_thread(self._access.endpoint, servable.tenant, servable.hosted)
+        client = self._access.client(endpoint, servable.hosted.model)
+        self._hosted[request.release] = _Loaded(servable, servable.hosted, endpoint, client, time.monotonic())
+
+    async def unload(self, release: Digest) -> None:
+        """Frees a release."""
+        if (held := self._hosted.pop(release, None)) is not None:
+            await held.client.close()
+        else:
+            await self._engine.unload(release)
+
+    async def loaded(self) -> tuple[Digest, ...]:
+        """Releases of the engine, and the hosted ones."""
+        return (*await self._engine.loaded(), *self._hosted)
+
+    async def state(self) -> EngineState:
+        """What the engine is doing, with the hosted releases among its own."""
+        state = await self._engine.state()
+        hosted = [Residency(release=each, tenant=one.servable.tenant, resident=True, pinned=False) for each, one in self._hosted.items()]
+        return state.model_copy(update={"releases": (*state.releases, *hosted)})
+
+    async def ready(self) -> bool:
+        """True when the engine answers."""
+        return await self._engine.ready()
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        for held in self._hosted.values():
+            await held.client.close()
+        await self._engine.close()
+
+    async def score(
+        self, release: Digest, prompt: Sequence[Message], labels: Sequence[str], groups: frozenset[str] = frozenset()
+    ) -> LabelScores:
+        """As the engine; refused for a hosted release, which writes its labels."""
+        self._demand_local(release)
+        return await self._engine.score(release, prompt, labels, groups)
+
+    async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[RetrievedEntry]:
+        """As the engine; refused for a hosted release."""
+        self._demand_local(release)
+        return await self._engine.retrieve(release, text, groups, count)
+
+    async def rank(self, release: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:
+        """As the engine; refused for a hosted release."""
+        self._demand_local(release)
+        return await self._engine.rank(release, text, documents, count)
+
+    async def probe(self, request: ProbeRequest) -> list[TokenChances] | None:
+        """As the engine; refused for a hosted release."""
+        self._demand_local(request.release)
+        return await self._engine.probe(request)
+
+    async def embed(self, release: Digest, texts: Sequence[str]) -> Embeddings:
+        """As the engine; refused for a hosted release."""
+        self._demand_local(release)
+        return await self._engine.embed(release, texts)
+
+    async def stream(
+        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
+    ) -> AsyncGenerator[Chunk, None]:
+        """One answer, piece by piece. Of a hosted release raises as ``EndpointClient.stream``; NotFound, Forbidden (it may not be asked any
+        more), Exhausted (``endpoint_budget``), Unavailable (``endpoint_model_changed``)."""
+        held = self._hosted.get(release)
+        pieces = self._engine.stream(release, prompt, sampling, groups) if held is None else self._asked(held, prompt, sampling)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+
+    async def _asked(self, held: _Loaded, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
+        if uses_tools(prompt):
+            hint = "leave tools out, or ask a model of this machine"
+            raise InvalidInput("a hosted model is not asked to call functions", hint, code="tools_unsupported", param="tools")
+        await self._refresh(held)
+        async with aclosing(held.client.stream(prompt, sampling)) as pieces:
+            async for piece in pieces:
+                self._demand_same(held, piece.model, piece.fingerprint)
+                cost = held.endpoint.cost(piece.prompt_tokens, piece.completion_tokens)
+                held.spent += cost
+                if piece.refused:
+                    raise Unavailable(
+                        f"the endpoint {held.endpoint.name} would not answer this request",
+                        "ask in other words; the release before answers where there is one",
+                        code="endpoint_answer_refused",
+                    )
+                yield Chunk(
+                    text=piece.text,
+                    finish_reason=piece.finish_reason,
+                    prompt_tokens=piece.prompt_tokens,
+                    completion_tokens=piece.completion_tokens,
+                    cost=cost,
+                )
+
+    async def _refresh(self, held: _Loaded) -> None:
+        """Reads the record anew where what is known is old. Raises where the endpoint may not be asked any more, or has no money left."""
+        now, tenant = time.monotonic(), held.servable.tenant
+        if now - held.read_at > _KNOWN_FOR:
+            endpoint = await asyncio.to_thread(self._access.endpoint, tenant, held.model)
+            if endpoint != held.endpoint:
+                former, held.client = held.client, self._access.client(endpoint, held.model.model)
+                await former.close()
+            held.endpoint, held.read_at = endpoint, now
+        most = held.endpoint.money_per_month
+        if most is None:
+            return
+        if now - held.counted_at > _COUNTED_FOR:
+            counted = await asyncio.to_thread(self._access.spent, tenant)
+            shared = [each for each, one in self._hosted.items() if one.model.endpoint == held.model.endpoint]
+            held.spent, held.counted_at = sum(counted.get(each, 0.0) for each in shared), now
+        if held.spent >= most:
+            raise Exhausted(
+                f"the endpoint {held.endpoint.name} has used up its {most:g} {held.endpoint.currency} of this month",
+                "an admin of the host raises it: tailorbird endpoint add, with the same name",
+                code="endpoint_budget",
+            )
+
+    def _demand_same(self, held: _Loaded, model: str, fingerprint: str) -> None:
+        if model and model != held.model.reported:
+            raise Unavailable(
+                f"the endpoint {held.endpoint.name} answers as another model than was measured",
+                "adapt again: what answers there now was not measured",
+                code="endpoint_model_changed",
+            )
+        if fingerprint and fingerprint not in held.fingerprints:
+            held.fingerprints.add(fingerprint)
+            _log.info("release %s is answered under the fingerprint %s", short(held.servable.id), fingerprint)
+
+    def _demand_local(self, release: Digest) -> None:
+        if release in self._hosted:
+            raise InvalidInput(
+                "a hosted model only writes answers", "ask a release of this machine for that", code="endpoint_unable", param="model"
+            )
+
+
+#: Errors of a hosted model that the release before stands in for.
+STOOD_IN_FOR = frozenset(
+    {
+        "address_private",
+        "endpoint_answer_refused",
+        "endpoint_budget",
+        "endpoint_busy",
+        "endpoint_changed",
+        "endpoint_key_missing",
+        "endpoint_missing",
+        "endpoint_model_changed",
+        "endpoint_model_missing",
+        "endpoint_not_allowed",
+        "endpoint_refused",
+        "endpoint_request",
+        "endpoint_unavailable",
+        "row_changed",
+    }
+)
+
+
+def is_stood_in_for(error: TailorbirdError) -> bool:
+    """True for an error after which the release before answers."""
+    return error.error_code in STOOD_IN_FOR

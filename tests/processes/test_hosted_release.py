@@ -1,0 +1,143 @@
+"""A release on a hosted model, asked over HTTP: its server is another gateway; where that fails, the release before answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from support.hosted import MODEL, Reply, endpoint, fault, scripted
+from support.processes import ASK, CHAT, Live, live, wait_until
+from support.serving import LABELS, House, make_release
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.endpoint import Endpoint, HostedModel
+from tailorbird.domain.feedback import TrafficPolicy
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.release import Release
+from tailorbird.domain.value import Digest
+from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
+from tailorbird.ports.endpoint import EndpointClient
+from tailorbird.ports.engine import LoadRequest
+from tailorbird.usecases import Dependencies
+
+
+def hosted_release(house: House, made: Endpoint, model: str, task: TaskKind = TaskKind.CLASSIFY) -> Digest:
+    """A release in production on the endpoint, which the tenant may use."""
+    plain = make_release("acme", 9, task, house.clock.now())
+    hosted = HostedModel(endpoint=made.name, url=made.url, model=model, reported=model)
+    content = plain.content.model_copy(update={"hosted": hosted})
+    dossier = plain.dossier.model_copy(update={"release": digest_of(content)})
+    release = Release(digest=digest_of(content), content=content, dossier=dossier, state=plain.state, signature=plain.signature)
+    with house.ledger.system() as system:
+        tenant = system.tenants.get("acme")
+        policy = TrafficPolicy(endpoints=(made.name,))
+        system.tenants.replace(tenant.model_copy(update={"endpoints": (made,), "policy": policy}))
+    with house.ledger.work("acme") as work:
+        work.releases.add(release)
+    return release.digest
+
+
+@contextmanager
+def gateway(house: House, monkeypatch: pytest.MonkeyPatch, key: str) -> Iterator[Live]:
+    """A gateway whose releases are admitted without signatures, which the twin's have not."""
+
+    def admit(_deps: Dependencies, request: LoadRequest) -> Servable | None:
+        with house.ledger.work(request.tenant, write=False) as work:
+            hosted = work.releases.get(request.release).content.hosted
+        return house.admit(request).model_copy(update={"hosted": hosted}) if hosted else None
+
+    def client(made: Endpoint, model: str) -> EndpointClient:
+        return OpenAiEndpoint(made, model, lambda: key)
+
+    monkeypatch.setattr("tailorbird.processes.gateway.admit_hosted", admit)
+    with live(house, deps=replace(house.deps, endpoint_client=client)) as served:
+        yield served
+
+
+def ask(served: Live, **changes: object) -> httpx.Response:
+    return httpx.post(served.url + CHAT, json=ASK | changes, headers=served.headers, timeout=20)
+
+
+def moved_to(house: House, served: Live, release: Digest) -> None:
+    house.point("routing", release)
+    wait_until(lambda: ask(served).headers.get("x-tailorbird-release") == release)
+
+
+def test_a_hosted_release_is_answered_by_another_gateway(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other").mkdir()
+    other = House(tmp_path / "other")
+    other.point("routing", other.release())
+    with live(other) as server:
+        made = endpoint(url=server.url, private=True)
+        release = hosted_release(house, made, "acme/routing")
+        house.point("routing", release)
+        with gateway(house, monkeypatch, server.secret) as served:
+            answer = ask(served)
+        assert answer.status_code == 200
+        assert answer.headers["x-tailorbird-release"] == release
+        assert answer.json()["choices"][0]["message"]["content"] == LABELS[0]
+        row = house.rows()[0]
+        assert (row.release, row.arm, row.prediction) == (release, "a", LABELS[0])
+        assert row.cost == pytest.approx(made.cost(row.prompt_tokens, row.completion_tokens))
+        assert row.cost > 0
+        assert len(other.rows()) == 1
+    other.ledger.close()
+
+
+@pytest.mark.parametrize("reply", [fault(429, {"retry-after": "60"}), fault(503), Reply(pause=30.0)])
+def test_the_release_before_answers_where_the_server_does_not(house: House, reply: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted(Reply(), reply) as server:
+        made = endpoint(url=server.url, private=True, timeout_s=0.3)
+        former = house.release(1)
+        house.point("routing", former)
+        with gateway(house, monkeypatch, "key") as served:
+            moved_to(house, served, hosted_release(house, made, MODEL))
+            answer = ask(served)
+            assert answer.status_code == 200
+            assert answer.headers["x-tailorbird-release"] == former
+            assert answer.json()["choices"][0]["message"]["content"] == LABELS[0]
+            streamed = ask(served, stream=True)
+            assert streamed.headers["x-tailorbird-release"] == former
+            assert LABELS[0] in streamed.text
+        stood_in = [row for row in house.rows() if row.arm == "fallback"]
+        assert [(row.release, row.outcome) for row in stood_in] == [(former, "ok")] * 2
+
+
+def test_without_a_release_before_it_says_what_happened(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted(fault(401)) as server:
+        house.point("routing", hosted_release(house, endpoint(url=server.url, private=True), MODEL))
+        with gateway(house, monkeypatch, "key") as served:
+            answer = ask(served)
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "endpoint_refused"
+    assert "SECRET" not in answer.text
+    assert {row.error for row in house.rows()} == {"endpoint_refused"}
+
+
+def test_a_gateway_that_starts_anew_has_the_release_before_at_hand(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted(fault(503)) as server:
+        former = house.release(1)
+        house.point("routing", former)
+        house.point("routing", hosted_release(house, endpoint(url=server.url, private=True), MODEL))
+        with gateway(house, monkeypatch, "key") as served:
+            wait_until(lambda: ask(served).headers.get("x-tailorbird-release") == former)
+
+
+def test_an_endpoint_that_is_taken_back_is_asked_no_more(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted() as server:
+        former = house.release(1)
+        house.point("routing", former)
+        with gateway(house, monkeypatch, "key") as served:
+            moved_to(house, served, hosted_release(house, endpoint(url=server.url, private=True), MODEL))
+            with house.ledger.system() as system:
+                tenant = system.tenants.get("acme")
+                system.tenants.replace(tenant.model_copy(update={"policy": TrafficPolicy()}))
+            wait_until(lambda: ask(served).headers.get("x-tailorbird-release") == former)
+            asked = len(server.asked)
+            ask(served)
+            assert len(server.asked) == asked

@@ -1,0 +1,236 @@
+"""Hosted models behind the gateway: asked within time and money, and stood in for by the release before."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from support.hosted import MODEL, Reply, endpoint, event, fault, scripted
+from support.serving import CLASSIFY, DirectDriver, House
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.endpoint import Endpoint, HostedModel
+from tailorbird.domain.errors import Forbidden, InvalidInput, NotFound, TailorbirdError, Unavailable
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.value import Digest
+from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
+from tailorbird.ports.endpoint import EndpointClient
+from tailorbird.ports.engine import LoadRequest
+from tailorbird.serving import AliasRoutes, AnswerPiece, AnswerService, HostedAccess, HostedDriver, TrafficArm, with_fallback
+from tailorbird.testing import MemoryEndpoint, MemoryEngine
+
+TEXT = (Message(role="user", content="I lost my card"),)
+HOSTED = Digest("sha256:" + "a" * 64)
+FORMER = Digest("sha256:" + "b" * 64)
+
+
+class Record:
+    """What the driver asks of the record, and may be changed by a test."""
+
+    def __init__(self, client: Callable[[Endpoint], EndpointClient], task: TaskKind, made: Endpoint | None = None) -> None:
+        self.made = made or endpoint()
+        self.error: TailorbirdError | None = None
+        self.spent: dict[Digest, float] = {}
+        self.task = task
+        self.opened = 0
+        self._client = client
+
+    @property
+    def access(self) -> HostedAccess:
+        return HostedAccess(admit=self.admit, endpoint=self.endpoint, client=self.client, spent=lambda _: self.spent)
+
+    def admit(self, request: LoadRequest) -> Servable | None:
+        hosted = HostedModel(endpoint="outside", url=self.made.url, model=MODEL, reported=MODEL) if request.release == HOSTED else None
+        prompt = CLASSIFY.model_copy(update={"list_labels": True})
+        return hosted and Servable(
+            id=HOSTED, tenant="acme", task=self.task, base="", adapter=None, weights=None, prompt=prompt, hosted=hosted
+        )
+
+    def endpoint(self, tenant: str, model: HostedModel) -> Endpoint:
+        assert (tenant, model.endpoint) == ("acme", "outside")
+        if self.error is not None:
+            raise self.error
+        return self.made
+
+    def client(self, made: Endpoint, model: str) -> EndpointClient:
+        assert model == MODEL
+        self.opened += 1
+        return self._client(made)
+
+
+def ask(
+    house: House, record: Record, times: int = 1, *, fallback: bool = True, whole: bool = True, pause: float = 0.0
+) -> tuple[list[AnswerPiece], HostedDriver]:
+    """The pieces of the last of so many answers."""
+
+    async def story() -> tuple[list[AnswerPiece], HostedDriver]:
+        driver = HostedDriver(DirectDriver(house, MemoryEngine()), record.access)
+        former = house.release(1, task=record.task)
+        for release in (HOSTED, former):
+            await driver.load(LoadRequest(tenant="acme", release=release, purpose="production"))
+        stand_in = TrafficArm("fallback", former, record.task, CLASSIFY)
+        servable = record.admit(LoadRequest(tenant="acme", release=HOSTED, purpose="production"))
+        assert servable is not None
+        arm = TrafficArm("a", HOSTED, record.task, servable.prompt, hosted=servable.hosted, fallback=stand_in if fallback else None)
+        answers = AnswerService(driver, AliasRoutes(), lambda: None)
+        found: list[AnswerPiece] = []
+        try:
+            for _ in range(times):
+                await asyncio.sleep(pause)
+                made = with_fallback(answers.pieces, arm, TEXT, Sampling(max_tokens=8), frozenset(), whole=whole)
+                async with aclosing(made) as pieces:
+                    found = [piece async for piece in pieces]
+        finally:
+            await driver.close()
+        return found, driver
+
+    return asyncio.run(story())
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+def remote(made: Endpoint) -> EndpointClient:
+    return OpenAiEndpoint(made, MODEL, lambda: "key")
+
+
+def test_a_label_that_a_hosted_model_writes(house: House) -> None:
+    client = MemoryEndpoint(lambda _: "Lost_card.", model=MODEL)
+    (piece,), _ = ask(house, Record(lambda _: client, TaskKind.CLASSIFY))
+    assert (piece.text, piece.finish_reason, piece.fallback, piece.referred) == ("lost_card", "stop", False, False)
+    assert piece.probabilities == {}
+    assert piece.cost == pytest.approx((2 * piece.prompt_tokens + 8 * piece.completion_tokens) / 1e6)
+    assert "exactly one of: lost_card" in client.asked[0][0].content
+
+
+def test_an_answer_without_a_label_is_for_a_person(house: House) -> None:
+    client = MemoryEndpoint(lambda _: "It depends.", model=MODEL)
+    (piece,), _ = ask(house, Record(lambda _: client, TaskKind.CLASSIFY))
+    assert (piece.text, piece.referred) == ("", True)
+
+
+def test_a_text_that_a_hosted_model_writes(house: House) -> None:
+    with scripted() as server:
+        pieces, _ = ask(house, Record(remote, TaskKind.GENERATE, endpoint(url=server.url, private=True)), whole=False)
+    assert "".join(piece.text for piece in pieces) == "lost card"
+    assert not any(piece.fallback for piece in pieces)
+    assert pieces[-1].cost > 0
+
+
+BROKEN = Reply(parts=[event("lost"), b'data: {"choices": [{"del\n\n'])
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        fault(429, {"retry-after": "30"}),
+        fault(500),
+        fault(401),
+        fault(404),
+        fault(400, code="content_filter"),
+        Reply(pause=30.0),
+        Reply(parts=[event("lost", model="tiny"), event(finish_reason="stop", model="tiny")]),
+        Reply(parts=[b"<html></html>"]),
+        BROKEN,
+    ],
+)
+@pytest.mark.parametrize("task", [TaskKind.CLASSIFY, TaskKind.GENERATE])
+def test_the_release_before_answers_where_it_does_not(house: House, reply: Reply, task: TaskKind) -> None:
+    with scripted(reply) as server:
+        made = endpoint(url=server.url, private=True, timeout_s=0.2)
+        pieces, _ = ask(house, Record(remote, task, made))
+        assert len(server.asked) == 1, "a request of a user is sent once"
+    assert all(piece.fallback for piece in pieces)
+    assert "".join(piece.text for piece in pieces).casefold().endswith("card"), "by the twin of our engine"
+    assert pieces[-1].cost == 0
+
+
+def test_a_server_that_is_down_and_nothing_before_it(house: House) -> None:
+    made = endpoint(url="http://127.0.0.1:9", private=True)
+    with pytest.raises(Unavailable) as refused:
+        ask(house, Record(remote, TaskKind.GENERATE, made), fallback=False)
+    assert refused.value.error_code == "endpoint_unavailable"
+    pieces, _ = ask(house, Record(remote, TaskKind.GENERATE, made))
+    assert pieces[0].fallback
+
+
+def test_a_stream_whose_first_words_were_given_ends_with_the_error(house: House) -> None:
+    with scripted(BROKEN) as server:
+        with pytest.raises(Unavailable):
+            ask(house, Record(remote, TaskKind.GENERATE, endpoint(url=server.url, private=True)), whole=False)
+
+
+def test_money_of_the_month_that_is_used_up(house: House) -> None:
+    client = MemoryEndpoint(lambda _: "lost_card", model=MODEL)
+    record = Record(lambda _: client, TaskKind.CLASSIFY, endpoint(money_per_month=0.05, input_price=1000.0))
+    record.spent = {HOSTED: 0.04}
+    (piece,), _ = ask(house, record)
+    assert not piece.fallback
+    (piece,), _ = ask(house, record, times=2)
+    assert piece.fallback
+    assert len(client.asked) == 2, "what was spent here counts before it is recorded"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [NotFound("gone", "", code="endpoint_missing"), Forbidden("no", "", code="endpoint_not_allowed")],
+)
+def test_an_endpoint_that_was_taken_back_is_sent_nothing_more(
+    house: House, error: TailorbirdError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailorbird.serving.hosted_driver._KNOWN_FOR", -1.0)
+    client = MemoryEndpoint(lambda _: "lost_card", model=MODEL)
+    record = Record(lambda _: client, TaskKind.CLASSIFY)
+    reads = 0
+
+    def once(tenant: str, model: HostedModel) -> Endpoint:
+        nonlocal reads
+        reads += 1
+        if reads > 2:
+            raise error
+        return record.made
+
+    record.endpoint = once  # type: ignore[method-assign]
+    (piece,), _ = ask(house, record, times=2)
+    assert piece.fallback
+    assert len(client.asked) == 1
+
+
+def test_a_new_price_or_timeout_opens_a_new_client(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailorbird.serving.hosted_driver._KNOWN_FOR", -1.0)
+    clients = [MemoryEndpoint(lambda _: "lost_card", model=MODEL) for _ in range(2)]
+    record = Record(lambda made: clients[made.timeout_s == 5.0], TaskKind.CLASSIFY)
+    reads = iter([endpoint(), endpoint(timeout_s=5.0), endpoint(timeout_s=5.0)])
+    record.endpoint = lambda *_: next(reads)  # type: ignore[method-assign]
+    ask(house, record, times=2)
+    assert [len(client.asked) for client in clients] == [0, 2]
+    assert clients[0].closed == 1
+
+
+def test_it_writes_answers_and_nothing_else(house: House) -> None:
+    record = Record(lambda _: MemoryEndpoint(lambda _: "x", model=MODEL), TaskKind.GENERATE)
+
+    async def story() -> None:
+        driver = HostedDriver(DirectDriver(house), record.access)
+        await driver.load(LoadRequest(tenant="acme", release=HOSTED, purpose="production"))
+        assert await driver.loaded() == (HOSTED,)
+        calls: Sequence[Awaitable[object]] = (
+            driver.score(HOSTED, TEXT, ["a"]),
+            driver.embed(HOSTED, ["a"]),
+            driver.rank(HOSTED, "a", ["b"], 1),
+            driver.retrieve(HOSTED, "a", frozenset(), 1),
+        )
+        for call in calls:
+            with pytest.raises(InvalidInput):
+                await call
+        await driver.unload(HOSTED)
+        assert await driver.loaded() == ()
+        await driver.close()
+
+    asyncio.run(story())
