@@ -37,6 +37,12 @@ def title(objective: Objective, candidate: Candidate, base: BaseModelRef) -> str
             f"# {objective.tenant}/{objective.name}\n\n{what} ({candidate.variant}), which asks no language model, chosen by "
             "tailorbird as the cheapest way to meet the objective below."
         )
+    if (hosted := candidate.hosted) is not None:
+        return (
+            f"# {objective.tenant}/{objective.name}\n\nA prompt for `{markdown_text(hosted.model)}` at the endpoint `{hosted.endpoint}` "
+            f"(rung {candidate.rung.value}, variant {candidate.variant}), a server outside the house at {markdown_text(hosted.url)}, "
+            "chosen by tailorbird as the cheapest way to meet the objective below. Every request that it answers is sent there."
+        )
     kind = "A LoRA adapter for" if candidate.adapter else "Full weights, fine-tuned from" if candidate.weights else "A prompt for"
     return (
         f"# {objective.tenant}/{objective.name}\n\n{kind} `{base.name}` (rung {candidate.rung.value}, variant {candidate.variant}), "
@@ -137,6 +143,8 @@ def not_known(objective: Objective, candidate: Candidate, evidence: Evidence) ->
         unknown.append("How much of the base model's general ability was forgotten was not measured.")
     if candidate.trained_parameters and candidate.speaks and "memorisation" not in evidence.metrics:
         unknown.append("Whether training rows can be extracted from the weights was not measured.")
+    if candidate.hosted is not None:
+        unknown += _not_known_of_server(evidence)
     if not candidate.speaks:
         unknown.append("The vocabulary of the model holds words and pairs of words of the training rows: treat its files as holding data.")
     if candidate.prompt.demonstrations:
@@ -149,6 +157,19 @@ def not_known(objective: Objective, candidate: Candidate, evidence: Evidence) ->
     beyond = " other than the shifted part did" if evidence.shifted else ""
     unknown.append(f"How the model does on data that drifts away from the sealed test's{beyond} is not known; watch it in production.")
     return "\n".join(["## What is not known", "", *(f"- {line}" for line in unknown)])
+
+
+def _not_known_of_server(evidence: Evidence) -> list[str]:
+    """What a hosted model leaves open, with how its server named it."""
+    use = evidence.hosted
+    told = (
+        f"It answered as {', '.join(map(markdown_text, use.reported))}" if use and use.reported else "Its server does not say which model"
+    )
+    prints = f", under the fingerprint {', '.join(map(markdown_text, use.fingerprints))}" if use and use.fingerprints else ""
+    return [
+        f"{told}{prints}: who runs it may change what answers, and only a change of that name is noticed.",
+        "What its server keeps of requests is its contract's matter; what was sent there cannot be called back.",
+    ]
 
 
 def approvals(objective: Objective, rule: ApprovalRule, remarks: Sequence[str] = ()) -> str:
@@ -188,6 +209,8 @@ def provenance(
         ("tokenizer", base.tokenizer_digest),
         ("chat template", base.chat_template_digest),
     ]
+    if candidate.hosted is not None:
+        model = []
     if not candidate.speaks:
         tuned = "tuned from" if candidate.tuned else "within it:"
         model = [(f"encoder {tuned} {encoder.name}, licence {encoder.license}", encoder.digest)] if encoder else []
@@ -291,7 +314,9 @@ def _front_matter(facts: CardFacts) -> dict[str, Any]:
     objective, candidate = facts.objective, facts.candidate
     relation = "adapter" if candidate.adapter else "finetune" if candidate.weights or candidate.tuned else None
     front: dict[str, Any] = {}
-    if candidate.speaks:
+    if candidate.hosted is not None:
+        front = {}
+    elif candidate.speaks:
         front = {"base_model": facts.base.name.removeprefix(_HUB).partition("@")[0]}
     elif facts.encoder:
         front = {"base_model": facts.encoder.name}
@@ -299,7 +324,7 @@ def _front_matter(facts: CardFacts) -> dict[str, Any]:
         front["base_model_relation"] = relation
     front |= {
         **_license(_terms(facts)),
-        "library_name": "peft" if candidate.adapter else "transformers" if candidate.speaks else "tailorbird",
+        "library_name": "peft" if candidate.adapter else "transformers" if candidate.speaks and not candidate.hosted else "tailorbird",
         "pipeline_tag": _PIPELINES[objective.task.kind],
         "tags": ["tailorbird", objective.task.kind.value, candidate.rung.value, f"risk-{objective.business.risk.value}"],
         "datasets": _datasets(objective),
@@ -310,6 +335,8 @@ def _front_matter(facts: CardFacts) -> dict[str, Any]:
 
 def _terms(facts: CardFacts) -> str:
     """The licence of what the release was made from, beside the data: the base model; the encoder that a linear model holds."""
+    if facts.candidate.hosted is not None:
+        return "terms of the hosted model"
     if facts.candidate.speaks:
         return facts.base.license
     return facts.encoder.license if facts.encoder else ""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.dataset import SnapshotManifest
-from tailorbird.domain.deployment import RequestRow
+from tailorbird.domain.deployment import FALLBACK, RequestRow
 from tailorbird.domain.event import LogEntry
 from tailorbird.domain.evidence import Evidence, GateResult
 from tailorbird.domain.ladder import Ladder, RungKind
@@ -77,9 +77,11 @@ def _parts(found: Explanation) -> list[Part]:
 
 def _request(row: RequestRow) -> list[str]:
     answered = f", answered {row.prediction!r}" if row.prediction else ""
+    stood_in = ["the hosted model of the release that was asked did not answer: this one did"] if row.arm == FALLBACK else []
     return [
         f"{row.id} at {row.at:%Y-%m-%d %H:%M:%S} UTC, key {row.key}, {row.alias}",
         f"{row.outcome} ({row.status}){answered} in {row.latency_ms:.0f} ms, {row.prompt_tokens} prompt tokens",
+        *stood_in,
     ]
 
 
@@ -91,6 +93,8 @@ def _release(found: Explanation) -> list[str]:
     if found.release is None:
         return [f"none: {found.request.error or 'nothing answered it'}"]
     content, state = found.release.content, found.release.state.value
+    if (hosted := content.hosted) is not None:
+        return [found.release.digest, f"{content.rung.value}, {hosted.model} at {hosted.endpoint} ({hosted.url}), now {state}"]
     made_from = _LINEAR[content.rung] if content.floor else f"on {content.base_model_name} ({short(content.base_model)})"
     return [found.release.digest, f"{content.rung.value}{', ' if content.floor else ' '}{made_from}, now {state}"]
 
@@ -137,7 +141,9 @@ def _evidence(found: Explanation) -> list[str]:
     evidence = found.evidence
     if evidence is None:
         return []
-    return [f"{evidence.n:,} {evidence.split.value} items, results kept as {short(evidence.items)}, by {evidence.engine}"]
+    use = evidence.hosted
+    asked = [f"{use.requests:,} requests, {use.refused:,} refused, for {use.money:.4f} {use.currency}"] if use else []
+    return [f"{evidence.n:,} {evidence.split.value} items, results kept as {short(evidence.items)}, by {evidence.engine}", *asked]
 
 
 def _data(found: Explanation) -> list[str]:

@@ -10,12 +10,17 @@ import pytest
 
 from support.hosted import MODEL, NAMED, SECTION, allow, endpoint, hosting, last_word, register
 from support.usecases import write_objective
-from tailorbird.domain.errors import ObjectiveInvalid, Unavailable
+from tailorbird.domain.endpoint import HostedModel
+from tailorbird.domain.errors import Conflict, ObjectiveInvalid, Unavailable
 from tailorbird.domain.ladder import Candidate, Climb, Ladder, RungKind
 from tailorbird.domain.prompt import Message
 from tailorbird.domain.run import RunState
+from tailorbird.ports.engine import LoadRequest
 from tailorbird.testing import MemoryEndpoint
 from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.approvals import verify_release
+from tailorbird.usecases.endpoints import served_endpoint, spent_this_month
+from tailorbird.usecases.releases.load_verification import admit_hosted
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.step_runner import WorkedRun, work_on
 
@@ -239,3 +244,36 @@ def test_generated_answers(deps: Dependencies, author: Actor, tmp_path: Path) ->
     kpis = [{"metric": "exact_match", "target": 0.8}]
     ladder = adapt(deps, author, write_objective(tmp_path / "job", ladder=["hosted"], task=task, kpis=kpis, **NAMED))
     assert hosted_climb(ladder).evidence.metrics["exact_match"].value > 0.9
+
+
+def test_it_is_released_with_whom_it_asks(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    deps, _ = outside(deps)
+    worked = climbing.adapt(deps, author, write_objective(tmp_path / "job", ladder=["hosted"], **NAMED), Progress())
+    assert worked.conclusion is not None
+    assert worked.conclusion.release is not None
+    with deps.ledger.work("acme", write=False) as work:
+        release = work.releases.get(worked.conclusion.release)
+    assert release.content.hosted == HostedModel(endpoint="outside", url="https://llm.example", model=MODEL, reported=MODEL)
+    card = deps.artifacts.get(release.dossier.card).decode()
+    assert f"`{MODEL}` at the endpoint `outside`" in card
+    assert "under the fingerprint fp" in card.replace("\\", "")
+    assert "base model" not in card.split("## Provenance")[1]
+    verify_release(release, {author.name: author.identity})
+
+
+def test_a_release_is_admitted_only_to_the_address_that_was_measured(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    deps, _ = outside(deps)
+    worked = climbing.adapt(deps, author, write_objective(tmp_path / "job", ladder=["hosted"], **NAMED), Progress())
+    assert worked.conclusion is not None
+    assert worked.conclusion.release is not None
+    request = LoadRequest(tenant="acme", release=worked.conclusion.release, purpose="staging")
+    servable = admit_hosted(deps, request)
+    assert servable is not None
+    assert servable.hosted is not None
+    assert servable.base == ""
+    assert served_endpoint(deps, "acme", servable.hosted).url == "https://llm.example"
+    register(deps, endpoint(url="https://other.example"))
+    with pytest.raises(Conflict) as refused:
+        served_endpoint(deps, "acme", servable.hosted)
+    assert refused.value.error_code == "endpoint_changed"
+    assert spent_this_month(deps, "acme") == {}

@@ -242,16 +242,14 @@ def with_use(evidence: Evidence, use: HostedUse) -> Evidence:
     """Evidence with what was found of the server, and remarks on what a reader must know of it."""
     remarks = []
     if use.refused:
-        remarks.append(f"the server refused {use.refused} of {use.requests} requests: they count as wrong")
+        remarks.append(f"was refused {use.refused} of {use.requests} answers by its server: they count as wrong")
     if use.again:
-        remarks.append(f"{use.again} tries were made again, after rate limits or faults of the server; latency is of those that answered")
+        remarks.append(f"took {use.again} more tries, after rate limits or faults of its server; latency is of those that answered")
     if not use.reported:
-        remarks.append("the server does not say which model answers: a change of it could not be seen")
+        remarks.append("has a server that does not say which model answers: a change of it could not be seen")
     if len(use.fingerprints) > 1:
         told = ", ".join(use.fingerprints)
-        remarks.append(
-            f"it answered under {len(use.fingerprints)} fingerprints ({told}): what answers may have changed while it was measured"
-        )
+        remarks.append(f"answered under {len(use.fingerprints)} fingerprints ({told}): what answers may have changed while it was measured")
     return evidence.model_copy(update={"hosted": use, "remarks": (*evidence.remarks, *remarks)})
 
 
