@@ -7,7 +7,7 @@ from contextlib import suppress
 from tailorbird import rungs
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.deployment import STAGING, Servable
-from tailorbird.domain.errors import Forbidden, TailorbirdError
+from tailorbird.domain.errors import Corrupt, Forbidden, NotFound, TailorbirdError
 from tailorbird.domain.event import Event
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import Release
@@ -34,8 +34,9 @@ def admit(deps: Dependencies, request: LoadRequest) -> Servable:
 
 
 def admit_hosted(deps: Dependencies, request: LoadRequest) -> Servable | None:
-    """The same for a release that a hosted model answers; None for one of this machine, which the engine admits itself."""
-    with deps.ledger.work(request.tenant, write=False) as work:
+    """The same for a release that a hosted model answers; None for one of this machine, which the engine admits or refuses itself."""
+    hosted = None
+    with suppress(NotFound, Corrupt), deps.ledger.work(request.tenant, write=False) as work:
         hosted = work.releases.get(request.release).content.hosted
     return admit(deps, request) if hosted else None
 
