@@ -31,8 +31,13 @@ from tailorbird.usecases.runs.submit import Submission, submit_uploaded
 
 EVERYBODY = "everybody"
 NEWCOMER = {"name": "boss", "roles": ["admin"]}
-#: Operations of the host, which stand above tenants; ``tests/usecases/test_tenants.py`` has them.
-ABOVE = {"tenant.list", "tenant.add", "tenant.limit", "tenant.places", "tenant.suspend", "tenant.remove"}
+#: Operations of the host, which stand above tenants; ``tests/usecases/test_tenants.py`` has them,
+#: and ``tests/usecases/test_endpoints.py``.
+ABOVE = {"tenant.list", "tenant.add", "tenant.limit", "tenant.places", "tenant.suspend", "tenant.remove"} | {
+    "endpoint.add",
+    "endpoint.list",
+    "endpoint.remove",
+}
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,9 @@ def asked(operation: AnyUseCase, deps: Dependencies, things: Things) -> dict[str
         "tenant.limit": {"name": things.tenant, "limits": {"requests_per_minute": 10**6}},
         "tenant.places": {"name": things.tenant, "places": [{"prefix": "s3://acme", "credential": "worker"}]},
         "tenant.suspend": {"name": things.tenant},
+        "endpoint.list": {},
+        "endpoint.add": {"endpoint": {"name": "outside", "url": "https://llm.example", "region": "nowhere"}, "tenants": [things.tenant]},
+        "endpoint.remove": {"name": "outside", "tenants": [things.tenant]},
         "tenant.remove": {"name": things.tenant},
         "tenant.policy": {"review_share": 0.1},
         "release.drill": release,

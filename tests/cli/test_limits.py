@@ -34,3 +34,19 @@ def test_places_quota_and_limits_of_a_key(tmp_path: Path) -> None:
     unknown = tailorbird(tmp_path, "key", "limit", key, "--limit", "money=5")
     assert unknown.returncode == 1
     assert "money" in unknown.stderr
+
+
+def test_endpoints_of_a_tenant(tmp_path: Path) -> None:
+    assert tailorbird(tmp_path, "init", "--tenant", "acme").returncode == 0
+    address = ("--url", "https://llm.example", "--region", "EU (Example Ltd)", "--price", "0.15", "0.6", "--timeout", "20")
+    added = tailorbird(tmp_path, "endpoint", "add", "outside", *address)
+    assert added.stdout == "outside is registered for acme\n", added.stderr
+    assert "tailorbird tenant policy --endpoint outside" in added.stderr
+    assert tailorbird(tmp_path, "tenant", "policy", "--endpoint", "outside").stdout == "acme: no words, sent to outside\n"
+    (listed,) = json.loads(tailorbird(tmp_path, "endpoint", "list", "--json").stdout)
+    assert (listed["endpoint"]["input_price"], listed["endpoint"]["output_price"], listed["allowed"]) == (0.15, 0.6, True)
+    refused = tailorbird(tmp_path, "endpoint", "add", "plain", "--url", "http://llm.example", "--region", "nobody knows")
+    assert refused.returncode == 1
+    assert "https://" in refused.stderr
+    assert tailorbird(tmp_path, "endpoint", "remove", "outside").stdout == "outside is taken from acme\n"
+    assert json.loads(tailorbird(tmp_path, "endpoint", "list", "--json").stdout) == []
