@@ -42,7 +42,7 @@ def assemble(parts: ReleaseParts) -> ReleaseContent:
         task=objective.task.kind,
         rung=candidate.rung,
         candidate=digest_of(candidate),
-        base_model_name=base.name,
+        base_model_name=candidate.hosted.model if candidate.hosted else base.name,
         base_model=base.digest,
         adapter=candidate.adapter,
         weights=candidate.weights,

@@ -215,7 +215,7 @@ def _no_decoder(model: str) -> ModelInvalid:
 
 def _kin(work: UnitOfWork, found: Release) -> dict[Digest, str]:
     """The base models that the two answers were made from, and why none of them is an impartial judge. A floor is made from none."""
-    ours = None if found.content.floor else found.content.base_model
+    ours = None if found.content.floor or found.content.hosted else found.content.base_model
     theirs = _base_of_other(work, found)
     prefer = "was made from this very model, and models prefer what is likely to themselves"
     kin = {theirs: f"what the candidate is compared with {prefer}"} if theirs else {}
