@@ -17,7 +17,7 @@ from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.endpoint import Endpoint, HostedModel
-from tailorbird.domain.errors import Exhausted, InvalidInput, TailorbirdError, Unavailable
+from tailorbird.domain.errors import Exhausted, InvalidInput, NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.value import Digest
@@ -72,7 +72,7 @@ class HostedDriver:
         if servable is None or servable.hosted is None:
             await self._engine.load(request)
             return
-        endpoint = await asyncio.to_thread(self._access.endpoint, servable.tenant, servable.hosted)
+        endpoint = await self._endpoint_of(servable.tenant, servable.hosted)
         client = self._access.client(endpoint, servable.hosted.model)
         self._hosted[request.release] = _Loaded(servable, servable.hosted, endpoint, client, time.monotonic())
 
@@ -169,7 +169,7 @@ class HostedDriver:
         """Reads the record anew where what is known is old. Raises where the endpoint may not be asked any more, or has no money left."""
         now, tenant = time.monotonic(), held.servable.tenant
         if now - held.read_at > _KNOWN_FOR:
-            endpoint = await asyncio.to_thread(self._access.endpoint, tenant, held.model)
+            endpoint = await self._endpoint_of(tenant, held.model)
             if endpoint != held.endpoint:
                 former, held.client = held.client, self._access.client(endpoint, held.model.model)
                 await former.close()
@@ -187,6 +187,13 @@ class HostedDriver:
                 "an admin of the host raises it: tailorbird endpoint add, with the same name",
                 code="endpoint_budget",
             )
+
+    async def _endpoint_of(self, tenant: str, model: HostedModel) -> Endpoint:
+        """The endpoint as it may be used now; one that is gone is no release that is missing."""
+        try:
+            return await asyncio.to_thread(self._access.endpoint, tenant, model)
+        except NotFound as error:
+            raise Unavailable(error.message, error.hint, code=error.error_code) from error
 
     def _demand_same(self, held: _Loaded, model: str, fingerprint: str) -> None:
         if model and model != held.model.reported:
