@@ -43,7 +43,7 @@ class HostedAccess:
 
 
 @dataclass
-class _Loaded:
+class _HostedRelease:
     """A hosted release: its endpoint as it was read last, the client of that endpoint, and the money counted since the record was."""
 
     servable: Servable
@@ -62,7 +62,7 @@ class HostedDriver:
     def __init__(self, engine: EngineDriver, access: HostedAccess) -> None:
         self._engine = engine
         self._access = access
-        self._hosted: dict[Digest, _Loaded] = {}
+        self._hosted: dict[Digest, _HostedRelease] = {}
 
     async def load(self, request: LoadRequest) -> None:
         """Loads a release; a hosted one is verified, and its server not asked. Raises as the engine does, and as ``admit``."""
@@ -74,7 +74,7 @@ class HostedDriver:
             return
         endpoint = await self._endpoint_of(servable.tenant, servable.hosted)
         client = self._access.client(endpoint, servable.hosted.model)
-        self._hosted[request.release] = _Loaded(servable, servable.hosted, endpoint, client, time.monotonic())
+        self._hosted[request.release] = _HostedRelease(servable, servable.hosted, endpoint, client, time.monotonic())
 
     async def unload(self, release: Digest) -> None:
         """Frees a release."""
@@ -141,7 +141,7 @@ class HostedDriver:
             async for piece in pieces:
                 yield piece
 
-    async def _asked(self, held: _Loaded, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
+    async def _asked(self, held: _HostedRelease, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
         if uses_tools(prompt):
             hint = "leave tools out, or ask a model of this machine"
             raise InvalidInput("a hosted model is not asked to call functions", hint, code="tools_unsupported", param="tools")
@@ -165,7 +165,7 @@ class HostedDriver:
                     cost=cost,
                 )
 
-    async def _refresh(self, held: _Loaded) -> None:
+    async def _refresh(self, held: _HostedRelease) -> None:
         """Reads the record anew where what is known is old. Raises where the endpoint may not be asked any more, or has no money left."""
         now, tenant = time.monotonic(), held.servable.tenant
         if now - held.read_at > _KNOWN_FOR:
@@ -195,7 +195,7 @@ class HostedDriver:
         except NotFound as error:
             raise Unavailable(error.message, error.hint, code=error.error_code) from error
 
-    def _demand_same(self, held: _Loaded, model: str, fingerprint: str) -> None:
+    def _demand_same(self, held: _HostedRelease, model: str, fingerprint: str) -> None:
         if model and model != held.model.reported:
             raise Unavailable(
                 f"the endpoint {held.endpoint.name} answers as another model than was measured",
