@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
 from tailorbird.cli.adapt import ObjectivePath, narrated
 from tailorbird.cli.data_tables import show_certificate, show_difference, show_inspection, show_snapshot, show_suspect
@@ -75,6 +77,33 @@ def _curate(objective: ObjectivePath) -> None:
         return
     show_snapshot(found)
     say(f"next: tailorbird data report {short(found.digest)} report.html; tailorbird plan {objective}")
+
+
+@app.command("annotate")
+def _annotate(
+    objective: ObjectivePath,
+    into: Annotated[Path, typer.Option(help="CSV file for the labelled texts; it must not exist.")],
+) -> None:
+    """Have the objective's teacher, a hosted model, label texts. Kept are those that it labels alike twice."""
+    from tailorbird.usecases.annotation import annotate
+
+    session = open_session()
+    session.refuse_server()
+    with narrated(session, f"tailorbird data annotate {objective}") as progress, into.open("x", newline="", encoding="utf-8") as file:
+        try:
+            found = annotate(session.deps, session.actor(), objective, progress)
+        except BaseException:
+            into.unlink()
+            raise
+        writer = csv.writer(file)
+        writer.writerows([("text", "label"), *found.rows])
+    say(f"{len(found.rows):,} texts are labelled; {found.disagreed:,} were labelled in two ways, {found.unlabelled:,} not at all;")
+    say(f"not sent: {found.personal:,} with personal data, {found.repeated:,} that are items of dev or test")
+    say(f"it cost {found.use.money:.4f} {found.use.currency}; to learn from them, add under `data`:")
+    model = found.use.reported[0] if found.use.reported else found.use.model
+    generated = {"endpoint": found.endpoint.name, "model": model, "at": found.at.isoformat(timespec="seconds")}
+    source = {"origin": f"texts labelled by {model}", "license": "FILL IN: on what terms it may be used", "generated": generated}
+    out.print(yaml.safe_dump([{"path": into.name, "split": "train", "source": source}], sort_keys=False), markup=False, end="")
 
 
 @app.command("list")

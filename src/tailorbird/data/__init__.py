@@ -23,6 +23,7 @@ from tailorbird.data.provenance.snapshot_rewrite import (
 from tailorbird.data.readers import SourceRow, SourceRows, fingerprint_sources, read_sources, row_id
 from tailorbird.data.readers.confined_reader import start_parser
 from tailorbird.data.readers.qrels import without_documents
+from tailorbird.data.readers.sources import read_column
 from tailorbird.data.snapshot import BuiltSnapshot, build_snapshot, group_sizes, load_documents, load_quarantine, load_rows
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "prove_documents",
     "prove_rows",
     "quarantine_unanswerable",
+    "read_column",
     "read_sources",
     "rewrite_snapshot",
     "row_id",

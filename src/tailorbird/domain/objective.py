@@ -6,7 +6,7 @@ from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 
 from tailorbird.domain.curation import CurationPolicy
 from tailorbird.domain.ladder import RungKind
@@ -111,6 +111,17 @@ class Task(Section):
     conversations that end with a call are not learned from. Definitions and results of tools are never learned."""
 
 
+class GeneratedBy(Section):
+    """The hosted model that has labelled or written rows, and when: ``tailorbird data annotate`` writes this section."""
+
+    endpoint: Name
+    """The endpoint that was asked."""
+    model: str = Field(min_length=1, max_length=200)
+    """The model, as its server named it."""
+    at: AwareDatetime
+    """When it was asked: an endpoint that was shown the objective's test before may not teach it."""
+
+
 class DataOrigin(Section):
     """Where rows come from and on what terms they may be used."""
 
@@ -127,7 +138,9 @@ class DataOrigin(Section):
     authors: tuple[Name, ...] = ()
     """Identities of the tenant that collected, wrote or labelled it. At the high tier they decide on no release that learned from it."""
     processors: tuple[Name, ...] = Field(default=(), exclude_if=lambda value: not value)
-    """Endpoints (``hosted``) that it may be sent to on these terms; without any, it does not leave the house."""
+    """Endpoints (``hosted``, ``teacher``) that it may be sent to on these terms; without any, it does not leave the house."""
+    generated: GeneratedBy | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Which model has labelled or written the rows, where one has. They are learned from (``split: train``), and never measured on."""
 
 
 class TermColumns(Section):
@@ -204,6 +217,21 @@ class DocumentSource(Section):
     """In an objective for many tenants (`tenant: "{tenant}"`): every tenant's answers may be taken from these documents."""
     source: DataOrigin
     """What an auditor will ask for: whose documents, on what terms."""
+
+
+class TeacherWishes(Section):
+    """A hosted model that labels texts for ``tailorbird data annotate``; what it labelled is a source of its own then."""
+
+    endpoint: Name
+    """The endpoint, as an admin has registered it for the tenant."""
+    model: str = Field(min_length=1, max_length=200)
+    """The model, as the endpoint's server names it."""
+    path: str = Field(min_length=1)
+    """The file with texts that have no label: as ``path`` of ``data``."""
+    text: str = "text"
+    """The column with the text."""
+    source: DataOrigin
+    """Whose texts, on what terms: ``processors`` must name the endpoint."""
 
 
 class SplitPolicy(Section):
@@ -377,6 +405,8 @@ class Objective(Section):
     """What finds the passages that ``grounding`` quotes: a released ranking, with or without rewritten queries."""
     hosted: HostedWishes | None = Field(default=None, exclude_if=lambda value: value is None)
     """A hosted model to measure beside the others: the rung ``hosted``."""
+    teacher: TeacherWishes | None = Field(default=None, exclude_if=lambda value: value is None)
+    """A hosted model that labels texts to learn from."""
     base_model: str = "smollm2-135m"
     """The model to start from: a name in the catalogue, a local folder or .gguf file, or hf://OWNER/NAME[@REVISION]."""
     base_models: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)

@@ -25,7 +25,19 @@ _ASKED = {
 
 def data_faults(file: ObjectiveFile) -> list[Fault]:
     """Every source that may not be used, or not like this."""
-    return [*_open_faults(file), *_licence_faults(file), *_messages_faults(file), *_shared_faults(file)]
+    return [*_open_faults(file), *_licence_faults(file), *_messages_faults(file), *_shared_faults(file), *_generated_faults(file)]
+
+
+def _generated_faults(file: ObjectiveFile) -> list[Fault]:
+    """Rows that a model has labelled, and that something could be measured on; and a teacher of what has no labels."""
+    objective = file.objective
+    what, hint = "rows that a model has labelled are learned from, and never measured on", "write `split: train` for the source"
+    made = [index for index, source in enumerate(objective.data) if source.source.generated and source.split != "train"]
+    faults = [Fault(file.line_of(f"data.{index}.source.generated"), what, hint) for index in made]
+    if objective.teacher is not None and objective.task.kind is not TaskKind.CLASSIFY:
+        what = f"a task of kind {objective.task.kind.value} has no labels that a teacher could give"
+        faults.append(Fault(file.line_of("teacher"), what, "remove `teacher`, or use kind: classify"))
+    return faults
 
 
 def _shared_faults(file: ObjectiveFile) -> list[Fault]:

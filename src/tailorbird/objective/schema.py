@@ -24,6 +24,7 @@ from tailorbird.domain.objective import (
     DataSource,
     DocumentSource,
     ExpectedTraffic,
+    GeneratedBy,
     Kpi,
     LatencyLimit,
     Limits,
@@ -37,6 +38,7 @@ from tailorbird.domain.objective import (
     SplitPolicy,
     Task,
     TaskKind,
+    TeacherWishes,
     TermColumns,
 )
 from tailorbird.domain.rung_wishes import AdapterWishes, FloorWishes, GroundingWishes, HostedWishes, TrainingWishes
@@ -55,6 +57,7 @@ SECTIONS: dict[str, type[Value]] = {
     "task.format": AnswerFormat,
     "data.*": DataSource,
     "data.*.source": DataOrigin,
+    "data.*.source.generated": GeneratedBy,
     "data.*.terms": TermColumns,
     "split": SplitPolicy,
     "curation": CurationPolicy,
@@ -77,6 +80,8 @@ SECTIONS: dict[str, type[Value]] = {
     "budget": Budget,
     "traffic": ExpectedTraffic,
     "hosted": HostedWishes,
+    "teacher": TeacherWishes,
+    "teacher.source": DataOrigin,
     "floor": FloorWishes,
     "lora": AdapterWishes,
     "full": TrainingWishes,

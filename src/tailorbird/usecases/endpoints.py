@@ -14,6 +14,7 @@ from pydantic import Field
 
 from tailorbird.auth import Action
 from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.dataset import Split
 from tailorbird.domain.endpoint import Endpoint, HostedModel
 from tailorbird.domain.errors import Conflict, Forbidden, NotFound
 from tailorbird.domain.event import Event
@@ -153,6 +154,21 @@ def named_endpoint(deps: Dependencies, file: ObjectiveFile) -> Endpoint | None:
     except (NotFound, Forbidden) as error:
         raise_faults(file.source, [Fault(file.line_of("hosted.endpoint"), error.message, error.hint, error.error_code)])
         raise
+
+
+def demand_teachers_unshown(work: UnitOfWork, file: ObjectiveFile) -> None:
+    """Raises ObjectiveInvalid (``teacher_saw_test``) at the line of rows that an endpoint has labelled after it was shown the objective's
+    sealed test."""
+    for index, source in enumerate(file.objective.data):
+        made = source.source.generated
+        if made is None:
+            continue
+        seen = (entry.event for entry in work.events.about(made.endpoint) if entry.event.data.get("objective") == file.objective.name)
+        shown = [event.at for event in seen if event.kind == "data.sent" and event.data.get("split") == Split.TEST.value]
+        if shown and min(shown) < made.at:
+            what = f"the endpoint {made.endpoint} labelled {source.path} after it was shown the sealed test of {file.objective.name}"
+            hint = "leave the source out: what it learned of the test would be learned from here"
+            raise_faults(file.source, [Fault(file.line_of(f"data.{index}.source.generated"), what, hint, "teacher_saw_test")])
 
 
 def identity_of(endpoint: Endpoint | None) -> dict[str, Digest]:

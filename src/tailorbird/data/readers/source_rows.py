@@ -111,6 +111,8 @@ class RowBuilder:
         self._objective = objective
         self._secret = secret
         self._fixed = Split(source.split) if source.split else None
+        made = source.source.generated
+        self._transforms = (f"generated:{made.model} at {made.endpoint}",) if made else ()
         self._pseudonyms: dict[str, str] = {}
         self._labelled = objective.task.kind is TaskKind.CLASSIFY
         self._targets: dict[str, str] = {}
@@ -127,6 +129,7 @@ class RowBuilder:
             fixed=self._fixed,
             place=self._place(file, record),
             line=record.line,
+            transforms=self._transforms,
             shift=sys.intern(shift_cell(record, self.split_by)) if self.split_by else "",
         )
 

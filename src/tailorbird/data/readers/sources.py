@@ -178,3 +178,20 @@ def read_texts(of: ProtectedSet, folder: Path) -> Iterator[str]:
     if not seen:
         hint = "set `text` of the protected set to the column with its texts"
         raise DataInvalid(f"{of.path}: there are no texts in the column {of.text!r}", hint, code="protected_empty")
+
+
+def read_column(path: str, column: str, folder: Path) -> Iterator[str]:
+    """The texts in one column of a file, as they stand there; records without one are skipped. Raises as ``read_texts``."""
+    source = DataSource(path=path, text=column, label=column, source=DataOrigin(origin="texts", license="-"))
+    seen = False
+    with open_source(source, folder) as file:
+        for record in read_records(file, (column,)):
+            if isinstance(record, Record):
+                try:
+                    text = text_cell(record, "text", column)
+                except UnusableRecord:
+                    continue
+                seen = True
+                yield text
+    if not seen:
+        raise DataInvalid(f"{path}: there are no texts in the column {column!r}", "name the column with its texts", code="column_missing")

@@ -21,7 +21,7 @@ from tailorbird.system.source_access import SourceAccess, grant_within
 from tailorbird.text.harness_tasks import digest_of_task
 from tailorbird.usecases.audit_events import permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
-from tailorbird.usecases.endpoints import identity_of, named_endpoint
+from tailorbird.usecases.endpoints import demand_teachers_unshown, identity_of, named_endpoint
 from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.released_ranker import find_ranker
 from tailorbird.usecases.runs.step_runner import WorkedRun, plan_for, work_on
@@ -181,6 +181,7 @@ def _submit(deps: Dependencies, actor: Actor, file: ObjectiveFile, goal: RunStat
     named = {"objective": digest_of(objective), "files": dict(files), "version": __version__} | asked | unread
     endpoint = identity_of(named_endpoint(deps, file))
     with deps.ledger.work(objective.tenant, write=False) as work:
+        demand_teachers_unshown(work, file)
         ranker = find_ranker(work, file)
         taken = ({"encoder_of": ranker.digest} if ranker else {}) | endpoint
         fingerprint = digest_of(named | heeded_facts(work, objective, deps.clock.now().date()) | taken)

@@ -1,0 +1,133 @@
+"""Annotation: texts labelled by a hosted model, kept where it agrees with itself, and marked as generated.
+
+What it labelled is a source of its own in the objective: in train alone, with ``generated`` in the provenance of each row. An endpoint that
+was shown the objective's sealed test does not teach it any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from tailorbird import data
+from tailorbird.auth import Action
+from tailorbird.domain.dataset import Split
+from tailorbird.domain.endpoint import Endpoint, HostedUse
+from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput
+from tailorbird.domain.objective import Objective, TeacherWishes
+from tailorbird.domain.prompt import PromptSpec, Sampling
+from tailorbird.objective import read_objective
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.text.answered_labels import answered_label
+from tailorbird.text.normalisation import normalise
+from tailorbird.text.prompt_rendering import messages_for
+from tailorbird.usecases.audit_events import permit
+from tailorbird.usecases.climb.hosted_engine import HostedEngine
+from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
+from tailorbird.usecases.endpoints import tell_sent, usable_endpoint
+from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
+
+#: Texts that are asked for between two words on progress.
+_CHUNK = 32
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Labelled texts, and what became of the others: ``disagreed`` twice-asked texts had two labels, ``unlabelled`` none, ``personal`` hold
+    personal data and ``repeated`` are items of dev or test: neither was sent. ``use`` is what was asked and paid, ``at`` when."""
+
+    rows: tuple[tuple[str, str], ...]
+    disagreed: int
+    unlabelled: int
+    personal: int
+    repeated: int
+    endpoint: Endpoint
+    use: HostedUse
+    at: datetime
+
+
+def annotate(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> Annotations:
+    """Labels the texts of ``teacher`` in the objective at ``path`` by its hosted model.
+
+    Each text is asked for twice, with the labels in two orders, and kept where both answers give the same label. Raises InvalidInput (no
+    ``teacher``), NotFound (no snapshot, no endpoint), Forbidden (policy, terms), Conflict (``teacher_saw_test``), and what asking raises.
+    """
+    permit(deps, actor, Action.ADAPT, path.name)
+    deps, file = deps.for_tenant(actor.tenant), read_objective(path, actor.tenant)
+    objective, wishes = file.objective, file.objective.teacher
+    if wishes is None:
+        hint = "add `teacher: {endpoint: NAME, model: NAME, path: FILE, source: {...}}`"
+        raise InvalidInput("the objective names no teacher", hint, code="teacher_missing")
+    endpoint = _granted(deps, objective, wishes)
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        snapshot = find_snapshot(work, objective.name).manifest
+        demand_unshown(work, objective.name, endpoint, deps.clock.now())
+    measured = {normalise(row.text) for split in (Split.DEV, Split.TEST) for row in data.load_rows(snapshot, deps.artifacts, split)}
+    texts = tuple(dict.fromkeys(data.read_column(wishes.path, wishes.text, Path(file.folder))))
+    fresh = [text for text in texts if normalise(text) not in measured]
+    clean = [text for text in fresh if deps.redact is None or deps.redact(text) == text]
+    with deps.ledger.work(actor.tenant) as work:
+        tell_sent(work, actor.name, deps, endpoint, {"objective": objective.name, "split": "teacher", "rows": len(clean)})
+    engine = HostedEngine(endpoint, wishes.model, lambda: deps.endpoint_client(endpoint, wishes.model), objective.budget.money)
+    try:
+        labels = _labels(engine, objective, snapshot.labels, clean, progress)
+    finally:
+        engine.unload("")
+    given = [(text, first) for text, (first, second) in zip(clean, labels, strict=True) if first and first == second]
+    unlabelled = sum(not first or not second for first, second in labels)
+    return Annotations(
+        rows=tuple(given),
+        disagreed=len(clean) - len(given) - unlabelled,
+        unlabelled=unlabelled,
+        personal=len(fresh) - len(clean),
+        repeated=len(texts) - len(fresh),
+        endpoint=endpoint,
+        use=engine.use,
+        at=deps.clock.now(),
+    )
+
+
+def demand_unshown(work: UnitOfWork, objective: str, endpoint: Endpoint, before: datetime) -> None:
+    """Raises Conflict (``teacher_saw_test``) where the server of ``endpoint``, under whatever name, was shown the objective's sealed
+    test."""
+    for entry in work.events.entries():
+        event = entry.event
+        shown = event.kind == "data.sent" and event.data.get("split") == Split.TEST.value and event.data.get("objective") == objective
+        if shown and event.data.get("url") == endpoint.url and event.at <= before:
+            raise Conflict(
+                f"the endpoint {endpoint.name} was shown the sealed test of {objective} on {event.at.date().isoformat()}",
+                "let another endpoint label the texts: what it learned of the test would be learned from here",
+                code="teacher_saw_test",
+            )
+
+
+def _granted(deps: Dependencies, objective: Objective, wishes: TeacherWishes) -> Endpoint:
+    found = usable_endpoint(deps, objective.tenant, wishes.endpoint)
+    if found.name not in wishes.source.processors:
+        raise Forbidden(
+            f"the terms of {wishes.path} do not let it be sent to the endpoint {found.name}",
+            f"where they do, say so under `teacher.source`: processors: [{found.name}]",
+            code="terms_forbid",
+        )
+    return found
+
+
+def _labels(
+    engine: HostedEngine, objective: Objective, labels: tuple[str, ...], texts: Sequence[str], progress: Progress
+) -> list[tuple[str, str]]:
+    """For each text the label that is given with the labels in order, and with them in the other order."""
+    many = ("none",) if objective.task.labels == "many" else ()
+    instruction = objective.task.instruction
+    prompts = [PromptSpec(instruction=instruction, labels=each, label_sets=many, list_labels=True) for each in (labels, labels[::-1])]
+    found: list[tuple[str, str]] = []
+    for start in range(0, len(texts), _CHUNK):
+        some = texts[start : start + _CHUNK]
+        both = [engine.ask([messages_for(prompt, text) for text in some], Sampling(max_tokens=256)) for prompt in prompts]
+        said = [
+            ["" if one.refused else answered_label(prompt, one.text) for one in each] for prompt, each in zip(prompts, both, strict=True)
+        ]
+        found += list(zip(*said, strict=True))
+        progress.count(len(found), len(texts))
+    return found

@@ -1,0 +1,136 @@
+"""Texts labelled by a hosted model: kept where it agrees with itself, marked, in train alone, and never by one that saw the test."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.hosted import MODEL, NAMED, SOURCE, allow, hosting, last_word, register
+from support.usecases import write_objective
+from tailorbird import data
+from tailorbird.domain.dataset import Row, Split
+from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, ObjectiveInvalid
+from tailorbird.domain.prompt import Message
+from tailorbird.testing import MemoryEndpoint
+from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.annotation import annotate
+from tailorbird.usecases.runs.curate import curate
+from tailorbird.usecases.runs.submit import adapt
+from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
+
+TEACHER = {"endpoint": "outside", "model": MODEL, "path": "texts.csv", "source": SOURCE}
+MADE = {"endpoint": "outside", "model": MODEL, "at": "2026-01-01T00:00:00+00:00"}
+
+
+def taught(deps: Dependencies, client: MemoryEndpoint) -> Dependencies:
+    deps = hosting(deps, client)
+    register(deps)
+    allow(deps, "outside")
+    return deps
+
+
+def job(folder: Path, *texts: str, **changes: Any) -> Path:
+    path = write_objective(folder, **({"teacher": TEACHER} | changes))
+    (folder / "texts.csv").write_text("\n".join(["text", *texts]) + "\n")
+    return path
+
+
+def rows_of(deps: Dependencies) -> dict[Split, list[Row]]:
+    with deps.ledger.work("acme", write=False) as work:
+        manifest = find_snapshot(work, "desk").manifest
+    return {split: list(data.load_rows(manifest, deps.artifacts, split)) for split in Split}
+
+
+def test_what_it_labels_alike_twice_is_kept(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    def answering(prompt: Sequence[Message]) -> str:
+        text, first_listed = prompt[-1].content, prompt[0].content.split("exactly one of: ")[1].split(",")[0]
+        return first_listed if "either" in text else "who knows" if "neither" in text else last_word(prompt)
+
+    client = MemoryEndpoint(answering, model=MODEL)
+    deps = replace(taught(deps, client), redact=lambda text: text.replace("ada@example.com", "[EMAIL]"))
+    texts = ("please refund", "please login", "either of them", "neither of them", "ada@example.com wants a refund", "please refund")
+    path = job(tmp_path / "job", *texts)
+    curate(deps, author, path, Progress())
+    measured = rows_of(deps)[Split.TEST][0].text
+    (tmp_path / "job" / "texts.csv").write_text("\n".join(["text", *texts, measured]) + "\n")
+    found = annotate(deps, author, path, Progress())
+    assert found.rows == (("please refund", "refund"), ("please login", "login"))
+    assert (found.disagreed, found.unlabelled, found.personal, found.repeated) == (1, 1, 1, 1)
+    assert found.use.requests == len(client.asked) == 2 * 4
+    sent = " ".join(message.content for prompt in client.asked for message in prompt)
+    assert "ada@example.com" not in sent
+    assert measured not in sent
+
+
+def test_it_is_learned_from_and_marked(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    deps = taught(deps, MemoryEndpoint(last_word, model=MODEL))
+    path = job(tmp_path / "job")
+    curate(deps, author, path, Progress())
+    before = rows_of(deps)
+    repeated = before[Split.TEST][0]
+    with (tmp_path / "job" / "made.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), ("a wholly new wish for money back", "refund"), (repeated.text, repeated.answer)])
+    generated = {"path": "made.csv", "split": "train", "source": SOURCE | {"generated": MADE}}
+    content = {"data": [{"path": "rows.csv", "source": SOURCE}, generated]}
+    curate(deps, author, job(tmp_path / "job", **content), Progress())
+    after = rows_of(deps)
+    made = [row for row in after[Split.TRAIN] if row.provenance.transforms == (f"generated:{MODEL} at outside",)]
+    assert [row.text for row in made] == ["a wholly new wish for money back"]
+    assert {row.id for row in after[Split.TEST]} == {row.id for row in before[Split.TEST]}
+    assert not any(
+        step.startswith("generated") for split in (Split.DEV, Split.TEST) for row in after[split] for step in row.provenance.transforms
+    )
+
+
+def test_generated_rows_are_never_measured_on(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    for split in (None, "dev", "test"):
+        source = {"path": "rows.csv", "source": SOURCE | {"generated": MADE}} | ({"split": split} if split else {})
+        with pytest.raises(ObjectiveInvalid) as refused:
+            curate(deps, author, job(tmp_path / "job", data=[source]), Progress())
+        assert "never measured on" in str(refused.value)
+
+
+def test_an_endpoint_that_was_shown_the_test_does_not_teach(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+    deps = taught(deps, client)
+    path = job(tmp_path / "job", "please refund", ladder=["hosted"], **NAMED)
+    adapt(deps, author, path, Progress())
+    asked = len(client.asked)
+    with pytest.raises(Conflict) as refused:
+        annotate(deps, author, path, Progress())
+    assert refused.value.error_code == "teacher_saw_test"
+    assert len(client.asked) == asked
+    with (tmp_path / "job" / "made.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), ("a wholly new wish for money back", "refund")])
+    made = MADE | {"at": "2036-01-01T00:00:00+00:00"}
+    content = {
+        "data": [{"path": "rows.csv", "source": SOURCE}, {"path": "made.csv", "split": "train", "source": SOURCE | {"generated": made}}]
+    }
+    with pytest.raises(ObjectiveInvalid) as late:
+        curate(deps, author, job(tmp_path / "job", **content), Progress())
+    assert late.value.error_code == "teacher_saw_test"
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"teacher": TEACHER | {"source": {"origin": "x", "license": "Apache-2.0"}}}, Forbidden),
+        ({"teacher": TEACHER | {"endpoint": "other"}}, NotFound),
+        ({"teacher": None}, InvalidInput),
+    ],
+)
+def test_what_may_not_be_sent_is_not(
+    deps: Dependencies, author: Actor, tmp_path: Path, changes: dict[str, Any], error: type[Exception]
+) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+    deps = taught(deps, client)
+    path = job(tmp_path / "job", "please refund", **changes)
+    curate(deps, author, path, Progress())
+    with pytest.raises(error):
+        annotate(deps, author, path, Progress())
+    assert client.asked == []
