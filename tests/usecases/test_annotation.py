@@ -49,11 +49,11 @@ def rows_of(deps: Dependencies) -> dict[Split, list[Row]]:
 def test_what_it_labels_alike_twice_is_kept(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     def answering(prompt: Sequence[Message]) -> str:
         text, first_listed = prompt[-1].content, prompt[0].content.split("exactly one of: ")[1].split(",")[0]
-        return first_listed if "either" in text else "who knows" if "neither" in text else last_word(prompt)
+        return first_listed if "either" in text else "who knows" if "nothing" in text else last_word(prompt)
 
     client = MemoryEndpoint(answering, model=MODEL)
     deps = replace(taught(deps, client), redact=lambda text: text.replace("ada@example.com", "[EMAIL]"))
-    texts = ("please refund", "please login", "either of them", "neither of them", "ada@example.com wants a refund", "please refund")
+    texts = ("please refund", "please login", "either of them", "nothing of the kind", "ada@example.com wants a refund", "please refund")
     path = job(tmp_path / "job", *texts)
     curate(deps, author, path, Progress())
     measured = rows_of(deps)[Split.TEST][0].text
