@@ -116,9 +116,8 @@ def gateway_app(
 ) -> FastAPI:
     """The public application, known by the origins ``servers``. It watches the record and writes rows while it runs, and writes the last
     rows before it ends."""
-    driver = HostedDriver(driver, hosted_access(deps))
     quotas = Quotas(deps.ledger, deps.clock)
-    driver = checks = EffectChecks(driver, RecordedProofs(deps))
+    driver = checks = EffectChecks(HostedDriver(driver, hosted_access(deps)), RecordedProofs(deps))
     deployment = AliasSync(deps.ledger, driver, deps.clock, keep_former, quotas.gateway)
     deployment.written_in = deps.upkeep.record_file.parent if deps.upkeep.record_file else None
     journal = RequestLog(deps.ledger, gateway=quotas.gateway, redact=deps.redact, metered=quotas.meters)
