@@ -29,11 +29,12 @@ _AGAIN, _FIRST = 7, 32
 
 
 def with_batching(context: StepContext, dev: Evidence, candidate: Candidate, evidence: Evidence) -> Evidence:
-    """``evidence`` with what batching does to the candidate's answers, and a remark on it; a floor and a ranker answer one by one.
+    """``evidence`` with what batching does to the candidate's answers, and a remark on it; a floor, a ranker and a hosted
+    model answer one by one.
 
     ``dev`` is the evidence of the candidate on dev, whose answers are the first.
     """
-    if candidate.floor is not None or context.objective.task.kind is TaskKind.RANK:
+    if candidate.floor is not None or candidate.hosted is not None or context.objective.task.kind is TaskKind.RANK:
         return evidence
     rows = asked_again(context)
     if not rows:
