@@ -15,9 +15,11 @@ from support.drivers import adapted, answer, asked, gguf_files, request, servabl
 from support.gguf_models import sentence_pieces, write_exportable, write_with_tokenizer
 from support.llamacpp import running_llamacpp
 from tailorbird.domain.deployment import Servable
+from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.errors import Conflict, InvalidInput, Unavailable
 from tailorbird.domain.prompt import PromptSpec, Sampling
 from tailorbird.integrations.llama_cpp import LlamaCppDriver, open_driver
+from tailorbird.ports.engine import ProbeRequest
 from tailorbird.text.tokenizer_files import read_tokenizer
 
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -42,6 +44,12 @@ class Server:
             return httpx.Response(200, json={"tokens": self._tokenizer.encode(body["content"], add_special_tokens=False).ids})
         assert request.url.path == "/completion"
         self.asked.append(body)
+        if body.get("n_probs"):
+            told = [
+                {"id": 7, "token": "yes", "bytes": list(b"yes"), "logprob": -0.2},
+                {"id": 8, "token": " no", "bytes": list(b" no"), "logprob": -2.0},
+            ]
+            return httpx.Response(200, json={"content": "yes", "completion_probabilities": [told[0] | {"top_logprobs": told[::-1]}]})
         events = [{"content": "two ", "stop": False}, {"content": "words", "stop": False}, self.last]
         return httpx.Response(200, text="".join(f"data: {json.dumps(event)}\n\n" for event in events))
 
@@ -178,3 +186,21 @@ def test_answers_are_those_of_our_engine(base_model_folder: Path, tmp_path: Path
 
     with running_llamacpp(*gguf_files(base_model_folder, tmp_path, releases[1:])) as client:
         asyncio.run(story(str(client.base_url)))
+
+
+def test_how_answers_begin_is_asked_with_the_adapter_and_without_any(base: Path) -> None:
+    one, two, merged = servable("one", base, Path("a")), servable("two", base, Path("a")), servable("merged", base, Path("a"))
+    server = Server(base, names=("base", merged.id), adapters=(one.id, two.id))
+    prompts = (asked("where is it?"), asked("thanks"))
+
+    async def story(driver: LlamaCppDriver) -> None:
+        for each in (two, merged):
+            await driver.load(request(each.id))
+        for bare in (False, True):
+            found = await driver.probe(ProbeRequest(release=two.id, prompts=prompts, bare=bare))
+            assert found == [TokenChances(tokens=(b"yes".hex(), b" no".hex()), nats=(-0.2, -2.0))] * 2
+        assert await driver.probe(ProbeRequest(release=merged.id, prompts=prompts, bare=True)) is None
+
+    play(server, [two, merged], story)
+    assert [[each["scale"] for each in body["lora"]] for body in server.asked] == [[0.0, 1.0]] * 2 + [[0.0, 0.0]] * 2
+    assert all(body["n_predict"] == 1 and body["n_probs"] == 20 and body["stream"] is False for body in server.asked)
