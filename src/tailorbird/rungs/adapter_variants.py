@@ -21,7 +21,7 @@ def module_kinds(adapter: Path) -> tuple[str, ...]:
 
 def without(adapter: Path, target: Path, drops: Callable[[str], bool]) -> Path:
     """A copy in ``target`` in which the modules whose names ``drops`` takes do nothing: their B is zero."""
-    shutil.copytree(adapter, target)
+    shutil.copytree(adapter, target, copy_function=shutil.copyfile)  # artifacts are read-only, and a copy would be, too
     with (target / _TENSORS).open("r+b") as file:
         for name, (start, end) in _halves(adapter).items():
             if drops(name.partition(_HALF)[0]):
