@@ -50,6 +50,29 @@ def shown(twin: VllmTwin, one: Servable, proof: EffectProof, base: VllmTwin | No
     return checks.readings[one.id]
 
 
+def test_a_server_that_was_started_again_is_given_its_adapter_again_and_asked(one: Servable, proof: EffectProof) -> None:
+    twin, prompt = VllmTwin(MemoryEngine(), BASE), servable("prompt", BASE)
+    driver = VllmDriver(twin.client(), "base", lambda _: one)
+    checks = EffectChecks(driver, ToldProofs(proof))
+
+    async def story() -> None:
+        await checks.load(request(one.id))
+        assert await checks.loaded() == (one.id,)
+        before = len(twin.asked)
+        twin.restart()
+        assert await checks.loaded() == await driver.loaded() == ()
+        await checks.load(request(one.id))
+        assert await checks.loaded() == (one.id,)
+        assert len(twin.asked) == 2 * before
+        await checks.close()
+        bare = VllmDriver(twin.client(), "base", lambda _: prompt)
+        await bare.load(request(prompt.id))
+        assert await bare.loaded() == (prompt.id,)
+        await bare.close()
+
+    asyncio.run(story())
+
+
 def mapping(fault: str, one: Servable, folder: Path) -> Callable[[Servable], Servable]:
     another = write_twin_adapter(folder / "another", 2)
     return lambda given: faulty(one, fault, folder, another).model_copy(update={"id": given.id})

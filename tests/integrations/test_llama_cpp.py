@@ -16,8 +16,9 @@ from support.gguf_models import sentence_pieces, write_exportable, write_with_to
 from support.llamacpp import running_llamacpp
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.effect import TokenChances
-from tailorbird.domain.errors import Conflict, InvalidInput, Unavailable
+from tailorbird.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
 from tailorbird.domain.prompt import PromptSpec, Sampling
+from tailorbird.integrations import llama_cpp
 from tailorbird.integrations.llama_cpp import LlamaCppDriver, open_driver
 from tailorbird.ports.engine import ProbeRequest
 from tailorbird.text.tokenizer_files import read_tokenizer
@@ -30,14 +31,14 @@ class Server:
 
     def __init__(self, base: Path, names: tuple[str, ...] = ("base",), adapters: tuple[str, ...] = ()) -> None:
         self._tokenizer = read_tokenizer(base)
-        self._names, self._adapters = names, adapters
+        self._names, self.adapters = names, adapters
         self.asked: list[dict[str, Any]] = []
         self.last: dict[str, Any] = {"stop": True, "stop_type": "eos", "tokens_evaluated": 5, "tokens_predicted": 2, "content": ""}
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content or b"{}")
         if request.url.path == "/lora-adapters":
-            return httpx.Response(200, json=[{"id": n, "path": f"{n}", "task_name": name} for n, name in enumerate(self._adapters)])
+            return httpx.Response(200, json=[{"id": n, "path": f"{n}", "task_name": name} for n, name in enumerate(self.adapters)])
         if request.url.path == "/v1/models":
             return httpx.Response(200, json={"data": [{"id": self._names[0], "aliases": list(self._names)}]})
         if request.url.path == "/tokenize":
@@ -204,3 +205,43 @@ def test_how_answers_begin_is_asked_with_the_adapter_and_without_any(base: Path)
     play(server, [two, merged], story)
     assert [[each["scale"] for each in body["lora"]] for body in server.asked] == [[0.0, 1.0]] * 2 + [[0.0, 0.0]] * 2
     assert all(body["n_predict"] == 1 and body["n_probs"] == 20 and body["stream"] is False for body in server.asked)
+
+
+def test_what_was_found_in_a_server_that_was_started_with_other_files_is_found_again(base: Path) -> None:
+    one, two, prompt = servable("one", base, Path("a")), servable("two", base, Path("a")), servable("prompt", base)
+    server = Server(base, adapters=(one.id, two.id))
+
+    async def story(driver: LlamaCppDriver) -> None:
+        for each in (one, two, prompt):
+            await driver.load(request(each.id))
+        assert set(await driver.loaded()) == {one.id, two.id, prompt.id}
+        server.adapters = (two.id, one.id)
+        assert await driver.loaded() == ()
+        with pytest.raises(NotFound):
+            await answer(driver, one.id, "hello")
+        await driver.load(request(one.id))
+        await answer(driver, one.id, "hello")
+        server.adapters = (one.id,)
+        assert await driver.loaded() == ()
+        with pytest.raises(Conflict):
+            await driver.load(request(two.id))
+
+    play(server, [one, two, prompt], story)
+    assert [body["lora"] for body in server.asked] == [[{"id": 0, "scale": 0.0}, {"id": 1, "scale": 1.0}]]
+
+
+def test_no_request_goes_to_another_adapter_by_a_number_of_before(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anybody asked what is loaded: the other adapter may be another tenant's."""
+    monkeypatch.setattr(llama_cpp, "_KNOWN_FOR", -1.0)
+    one, two = servable("one", base, Path("a")), servable("two", base, Path("a"), tenant="globex")
+    server = Server(base, adapters=(one.id, two.id))
+
+    async def story(driver: LlamaCppDriver) -> None:
+        await driver.load(request(one.id))
+        await answer(driver, one.id, "hello")
+        server.adapters = (two.id, one.id)
+        with pytest.raises(NotFound):
+            await answer(driver, one.id, "hello")
+
+    play(server, [one, two], story)
+    assert len(server.asked) == 1

@@ -30,6 +30,12 @@ class VllmTwin:
         """As it is."""
         return given
 
+    def restart(self) -> None:
+        """Ends and starts again: adapters that were given at run time are lost."""
+        for name in self.adapters:
+            self.engine.unload(name)
+        self.adapters.clear()
+
     def client(self) -> httpx.AsyncClient:
         """A client of the server, without a wire."""
         app = FastAPI()

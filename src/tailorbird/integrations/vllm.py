@@ -69,6 +69,17 @@ class VllmDriver(OpenAiDriver):
     def _one_at_a_time(self) -> asyncio.Lock:
         return asyncio.Lock()
 
+    async def loaded(self) -> tuple[Digest, ...]:
+        """As ``OpenAiDriver.loaded``. A server that was started again has lost its adapters: a release whose adapter it does not name any
+        more is forgotten."""
+        before = dict(self._servables)
+        known = await self._known()
+        for release, servable in before.items():
+            # What was loaded while the server was asked is another object.
+            if servable.adapter and release not in known and self._servables.get(release) is servable:
+                del self._servables[release]
+        return tuple(self._servables)
+
     async def unload(self, release: Digest) -> None:
         """Frees a release; vLLM ends what is under way first."""
         servable = self._servables.pop(release, None)
