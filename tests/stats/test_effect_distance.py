@@ -72,6 +72,18 @@ def test_a_row_of_the_base_that_is_answered_by_the_adapter_is_refused() -> None:
     assert effect_reading(proof(), [CHANGED], [CHANGED]).standing is EffectStanding.DIFFERS
 
 
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_a_weak_effect_on_an_engine_that_strays_the_same_way_on_both_sides_is_not_refused(scale: float) -> None:
+    """Another precision strays by chance where the adapter points: the adapter is not what answers for the base."""
+    near = moved(BASE, 0.03)
+    weak = proof(probes=(ReferenceProbe(text="Hello.", base=BASE, candidate=near),), effect=0.03, parts={})
+    assert is_provable(weak)
+    astray = 0.07 * scale
+    assert effect_reading(weak, [moved(near, astray)], [moved(BASE, astray)]).standing is EffectStanding.UNPROVABLE
+    # An adapter that answers for the base leaves nothing between the two.
+    assert effect_reading(weak, [near], [near]).standing is EffectStanding.DIFFERS
+
+
 def test_without_a_base_beside_it_the_recorded_one_stands_in() -> None:
     assert effect_reading(proof(), [CHANGED]).standing is EffectStanding.SHOWN
     assert effect_reading(proof(), [BASE]).standing is EffectStanding.INERT

@@ -60,8 +60,8 @@ def effect_reading(proof: EffectProof, candidate: Sequence[TokenChances], base: 
     The engine's noise is that of its base against the recorded base, or the recorded noise where that is more. An engine whose base could
     not be asked is granted the most that the effect shows through. The distance allowed is the geometric mean of the noise and the smallest
     part that this noise does not hide: as far above the one as below the other. Where it hides the whole effect, an engine that is as near
-    as its noise lets it be shows nothing (``UNPROVABLE``). A base that is farther off than rounding makes it, or nearer to the candidate
-    than to itself, is another one.
+    as its noise lets it be shows nothing (``UNPROVABLE``). A base that is farther off than rounding makes it is another one; so is one that
+    is nearer to the candidate than to itself, unless the candidate stands above it as recorded: then both strayed alike.
     """
     if not all(chances.nats for chances in candidate):
         return _greedy_reading(proof, candidate)
@@ -75,7 +75,7 @@ def effect_reading(proof: EffectProof, candidate: Sequence[TokenChances], base: 
     allowed = math.sqrt(noise * min(visible, default=TIMES_NOISE * noise))
     apart = distance(shifts(proof.probes, beneath, candidate, candidate), shifts(proof.probes, recorded, expected, candidate))
     effect = rms(shifts(proof.probes, beneath, candidate))
-    another = beside is not None and (noise > MOST_NOISE or distance(strayed, wanted) < rms(strayed))
+    another = beside is not None and (noise > MOST_NOISE or (distance(strayed, wanted) < rms(strayed) and apart > rms(wanted) / 2))
     return EffectReading(
         standing=EffectStanding.DIFFERS if another else _standing(effect, apart, allowed, hidden=not visible),
         effect=round(effect, 4),
