@@ -88,6 +88,22 @@ def test_an_engine_that_was_restarted_is_asked_again_base_included(servable: Ser
     assert checks.readings[ID].standing is EffectStanding.SHOWN
 
 
+def test_an_engine_that_was_restarted_between_two_looks_is_asked_again(servable: Servable, proof: EffectProof, tmp_path: Path) -> None:
+    """A load, such as one that pins the release, comes before anybody asked what is loaded."""
+    driver = FaultyDriver(MemoryEngine(), servable)
+    checks = EffectChecks(driver, ToldProofs(proof))
+
+    async def story() -> None:
+        await checks.load(request())
+        await checks.load(request().model_copy(update={"pinned": True}))
+        driver.engine, driver.given = MemoryEngine(), faulty(servable, "half of the layers", tmp_path, tmp_path)
+        with pytest.raises(Corrupt):
+            await checks.load(request())
+
+    asyncio.run(story())
+    assert checks.readings[ID].standing is EffectStanding.DIFFERS
+
+
 def test_what_an_engine_held_before_is_shown_first(servable: Servable, proof: EffectProof) -> None:
     driver = FaultyDriver(MemoryEngine(), servable)
     driver.engine.load(servable)

@@ -56,8 +56,9 @@ class EffectChecks:
     async def load(self, request: LoadRequest) -> None:
         """As ``EngineDriver.load``. Raises Corrupt too: ``adapter_inert`` where the engine answers as the base does, ``adapter_differs``
         where it answers as neither."""
+        shown = request.release in await self.loaded()
         await self._driver.load(request)
-        if self._holds(request.release):
+        if shown:
             return
         try:
             self._readings[request.release] = await self._shown(request)
