@@ -20,7 +20,7 @@ from tailorbird.ports.artifacts import SealableStore
 from tailorbird.ports.detector import Detector
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.endpoint import EndpointClient
-from tailorbird.ports.engine import EngineDriver, LocalEngine
+from tailorbird.ports.engine import EngineDriver, LocalEngine, OutsideDriver
 from tailorbird.ports.harness import Harness
 from tailorbird.ports.key_service import KeyService
 from tailorbird.ports.model_reader import ModelReader
@@ -147,7 +147,7 @@ def open_driver(url: str, secret: str) -> EngineDriver:
     return driver
 
 
-def open_outside_driver(settings: Settings, deps: Dependencies) -> EngineDriver | None:
+def open_outside_driver(settings: Settings, deps: Dependencies) -> OutsideDriver | None:
     """A driver for the server that the settings name in place of our own engine; None where they name none. Raises InvalidInput."""
     if settings.engine == "torch":
         return None
@@ -159,7 +159,7 @@ def open_outside_driver(settings: Settings, deps: Dependencies) -> EngineDriver 
         )
     factory = _part("driver", settings.engine)
     beside = (settings.engine_base_url,) if settings.engine == "vllm" else ()
-    driver: EngineDriver = factory(settings.engine_url, settings.engine_key, settings.engine_model, partial(admit, deps), *beside)
+    driver: OutsideDriver = factory(settings.engine_url, settings.engine_key, settings.engine_model, partial(admit, deps), *beside)
     return driver
 
 

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from support.effects import faulty
 from support.usecases import somebody, write_objective
-from tailorbird.domain.effect import EffectProof
+from support.vllm_twin import VllmTwin
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.effect import EffectProof, EffectStanding
 from tailorbird.domain.errors import Conflict, Corrupt
-from tailorbird.domain.objective import Objective, RiskTier, RuleException
+from tailorbird.domain.objective import Objective, RiskTier, RuleException, TaskKind
 from tailorbird.domain.release import Release
+from tailorbird.integrations.vllm import VllmDriver
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.release import PROBE_TEXTS
 from tailorbird.serving.effect_checks import unlike
@@ -19,7 +23,8 @@ from tailorbird.testing import MemoryEngine
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.approvals import verify_release
 from tailorbird.usecases.maintenance.audit import verify_log
-from tailorbird.usecases.releases.effect import RecordedProofs, demand_effect
+from tailorbird.usecases.releases.effect import RecordedProofs, demand_effect, verify_effect
+from tailorbird.usecases.releases.load_verification import admit
 from tailorbird.usecases.releases.release_queries import show_release
 from tailorbird.usecases.runs.submit import adapt
 
@@ -92,3 +97,52 @@ def test_at_high_risk_an_effect_that_cannot_be_proven_is_not_staged_unless_someb
             demand_effect(work, risky, objective)
         taken = RuleException(rule="effect", by="head of support", because="every answer is read")
         demand_effect(work, risky, objective.model_copy(update={"exceptions": (taken,)}))
+
+
+@pytest.fixture
+def written(deps: Dependencies, release: Release) -> Servable:
+    """The release as one whose answers are generated, which an outside server can serve; probes are asked the same way of both."""
+    return admit(deps, loading(release)).model_copy(update={"task": TaskKind.GENERATE})
+
+
+def vllm_driver(twin: VllmTwin, written: Servable) -> VllmDriver:
+    return VllmDriver(twin.client(), "base", lambda _: written, VllmTwin(MemoryEngine(), Path(written.base)).client())
+
+
+def test_a_server_shows_a_release_and_is_left_as_it_was_found(
+    deps: Dependencies, operator: Actor, release: Release, written: Servable
+) -> None:
+    twin = VllmTwin(MemoryEngine(), Path(written.base))
+    found = verify_effect(deps, operator, release.digest, vllm_driver(twin, written), adapters_only=True)
+    assert found.reading.standing is EffectStanding.SHOWN
+    assert twin.asked
+    assert twin.adapters == {}
+    twin.adapters[release.digest] = written
+    twin.engine.load(written)
+    verify_effect(deps, operator, release.digest, vllm_driver(twin, written))
+    assert set(twin.adapters) == {release.digest}
+    with deps.ledger.system(write=False) as system:
+        kinds = [entry.event.kind for entry in system.events.entries()]
+    assert kinds.count("release.effect_read") == 2
+
+
+def test_a_server_that_may_answer_for_the_bare_base_is_given_no_adapter(
+    deps: Dependencies, operator: Actor, release: Release, written: Servable
+) -> None:
+    twin = VllmTwin(MemoryEngine(), Path(written.base), neighbour=True)
+    with pytest.raises(Conflict) as refused:
+        verify_effect(deps, operator, release.digest, vllm_driver(twin, written))
+    assert refused.value.error_code == "driver_unable"
+    assert twin.adapters == {}
+    assert twin.asked == []
+
+
+def test_a_server_that_maps_a_release_wrongly_is_left_as_it_was_found(
+    deps: Dependencies, operator: Actor, release: Release, written: Servable, tmp_path: Path
+) -> None:
+    twin = VllmTwin(MemoryEngine(), Path(written.base))
+    twin.mapped = lambda given: faulty(given, "dropped", tmp_path, tmp_path)  # type: ignore[method-assign]
+    with pytest.raises(Corrupt) as refused:
+        verify_effect(deps, operator, release.digest, vllm_driver(twin, written), adapters_only=True)
+    assert refused.value.error_code == "adapter_inert"
+    assert twin.adapters == {}

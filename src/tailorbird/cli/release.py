@@ -61,6 +61,9 @@ def _show(
 def _verify(
     digest: DigestArgument,
     engine: Annotated[bool, typer.Option("--engine", help="Load it and compare what it changes in its base with its probes.")] = False,
+    adapters_only: Annotated[
+        bool, typer.Option("--adapters-only", help="No release without an adapter is served by the vLLM server, which holds none yet.")
+    ] = False,
 ) -> None:
     """Verify a release: signature, approvals and files; with --engine, also that the engine applies it as it was measured."""
     session = open_session()
@@ -69,7 +72,8 @@ def _verify(
         admit(session.deps, LoadRequest(tenant=actor.tenant, release=session.ask(show_release, digest=digest).digest, purpose="staging"))
         say("signature and files are as they were; --engine asks the engine, too")
         return
-    found = verify_effect(session.deps, actor, digest, wiring.open_outside_driver(session.settings, session.deps))
+    outside = wiring.open_outside_driver(session.settings, session.deps)
+    found = verify_effect(session.deps, actor, digest, outside, adapters_only=adapters_only)
     print_json(found) if session.as_json else out.print(effect_text(found.reading, found.proven, found.unprovable), markup=False)
 
 

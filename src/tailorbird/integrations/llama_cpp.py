@@ -18,7 +18,7 @@ from tailorbird.domain.errors import Conflict
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.integrations.openai_compatible import Admit, OpenAiDriver, answers_plainly, client_for, unsupported
-from tailorbird.ports.engine import Chunk, EngineDriver, ProbeRequest
+from tailorbird.ports.engine import Chunk, OutsideDriver, ProbeRequest
 from tailorbird.text.chat_tokenizer import ChatTokenizer
 
 #: A text in which tokenizers differ: a server that reads other tokens here has another base.
@@ -49,13 +49,13 @@ class _Served(NamedTuple):
         return dict.fromkeys((number for number, _ in self.found_in.adapters), 0.0)
 
 
-def open_driver(url: str, key: str, model: str, admit: Admit) -> EngineDriver:
+def open_driver(url: str, key: str, model: str, admit: Admit) -> OutsideDriver:
     """A driver for the llama.cpp server at ``url``, which serves the base as ``model``. Nothing is sent until the first call."""
     return LlamaCppDriver(client_for(url, key), model, admit)
 
 
 class LlamaCppDriver(OpenAiDriver):
-    """Implements ``EngineDriver`` over llama.cpp's own routes.
+    """Implements ``OutsideDriver`` over llama.cpp's own routes.
 
     The server holds one model. A release with an adapter is served where the server was started with its file, which names the release;
     a merged model, or whole weights, where the server calls its model (``--alias``) by the digest of the release; a prompt where it calls

@@ -17,7 +17,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.value import Digest
-from tailorbird.ports.engine import Chunk, Embeddings, EngineDriver, EngineState, LabelScores, LoadRequest, ProbeRequest, Ranked, Residency
+from tailorbird.ports.engine import Chunk, Embeddings, EngineState, LabelScores, LoadRequest, OutsideDriver, ProbeRequest, Ranked, Residency
 from tailorbird.text.tool_calls import uses_tools
 
 #: Seconds: to connect, for a quick question, for an answer.
@@ -29,7 +29,7 @@ TOO_LONG = (b"context length", b"context_length_exceeded", b"prompt_too_long", b
 Admit = Callable[[LoadRequest], Servable]
 
 
-def open_driver(url: str, key: str, model: str, admit: Admit) -> EngineDriver:
+def open_driver(url: str, key: str, model: str, admit: Admit) -> OutsideDriver:
     """A driver for ``model`` of the server at ``url`` (without ``/v1``). Nothing is sent until the first call."""
     return OpenAiDriver(client_for(url, key), model, admit)
 
@@ -46,7 +46,7 @@ def client_for(url: str, key: str) -> httpx.AsyncClient:
 
 
 class OpenAiDriver:
-    """Implements ``EngineDriver`` over OpenAI's chat completions."""
+    """Implements ``OutsideDriver`` over OpenAI's chat completions."""
 
     #: Where answers are asked for.
     _route = "/v1/chat/completions"
@@ -72,6 +72,10 @@ class OpenAiDriver:
         """Releases that were loaded by this driver. Raises Unavailable when the server does not answer."""
         await self._get("/v1/models")
         return tuple(self._servables)
+
+    async def adapters(self) -> frozenset[Digest] | None:
+        """None: the server holds what it was started with."""
+        return None
 
     async def state(self) -> EngineState:
         """Loaded releases; the server reports nothing more."""

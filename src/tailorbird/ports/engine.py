@@ -382,3 +382,11 @@ class EngineDriver(EngineProcess, Protocol):
     async def probe(self, request: ProbeRequest) -> list[TokenChances] | None:
         """As ``Engine.probe``; None where it is to ask the base, and cannot beside the release."""
         ...
+
+
+class OutsideDriver(EngineDriver, Protocol):
+    """Speaks to a server that others may use, too."""
+
+    async def adapters(self) -> frozenset[Digest] | None:
+        """Releases whose adapters the server holds, whoever had them loaded; None where loading a release puts nothing into it."""
+        ...

@@ -12,7 +12,7 @@ from tailorbird.domain.errors import Conflict, TailorbirdError
 from tailorbird.domain.objective import Objective, RiskTier
 from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest, Value
-from tailorbird.ports.engine import EngineDriver, LoadRequest, ProbeRequest
+from tailorbird.ports.engine import LoadRequest, OutsideDriver, ProbeRequest
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.serving import unlike
 from tailorbird.stats.effect_distance import effect_reading, is_provable
@@ -50,11 +50,14 @@ class EffectReport(Value):
     unprovable: str = ""
 
 
-def verify_effect(deps: Dependencies, actor: Actor, digest: str, driver: EngineDriver | None = None) -> EffectReport:
+def verify_effect(
+    deps: Dependencies, actor: Actor, digest: str, driver: OutsideDriver | None = None, *, adapters_only: bool = False
+) -> EffectReport:
     """Has an engine show what a release changes: the server behind ``driver``, or our own, in this process. It is entered in the log.
 
-    What the server holds stays loaded. Raises NotFound, Corrupt and Forbidden as a loading does, and Corrupt (``adapter_inert``,
-    ``adapter_differs``).
+    What the server holds stays loaded, and what it did not hold is taken out again. A server that holds no adapter yet may be answering
+    for the bare base, whose answers one would spoil: it is given one where the caller says that it does not (``adapters_only``). Raises
+    NotFound, Corrupt and Forbidden as a loading does, Conflict (``driver_unable``), and Corrupt (``adapter_inert``, ``adapter_differs``).
     """
     permit(deps, actor, Action.STAGE, digest)
     deps = deps.for_tenant(actor.tenant)
@@ -66,7 +69,10 @@ def verify_effect(deps: Dependencies, actor: Actor, digest: str, driver: EngineD
         return EffectReport(release=release.digest, reading=EffectReading(standing=standing), unprovable=proof.unprovable if proof else "")
     asked = ProbeRequest(release=release.digest, prompts=tuple(probe.prompt for probe in proof.probes))
     bare = asked.model_copy(update={"bare": True}) if proof.kind == "adapter" else None
-    candidate, base = _asked_here(deps, request, asked, bare) if driver is None else asyncio.run(_asked_there(driver, request, asked, bare))
+    if driver is None:
+        candidate, base = _asked_here(deps, request, asked, bare)
+    else:
+        candidate, base = asyncio.run(_Visit(driver, request, adapters_only).asked(asked, bare))
     reading = effect_reading(proof, candidate, base)
     facts: Facts = {"standing": reading.standing.value, "distance": reading.distance, "noise": reading.noise}
     with deps.ledger.work(actor.tenant) as work:
@@ -88,14 +94,37 @@ def _asked_here(deps: Dependencies, request: LoadRequest, asked: ProbeRequest, b
         engine.unload(request.release)
 
 
-async def _asked_there(driver: EngineDriver, request: LoadRequest, asked: ProbeRequest, bare: ProbeRequest | None) -> _Sides:
-    try:
-        await driver.load(request)
-        candidate = await driver.probe(asked)
-        assert candidate is not None
-        return candidate, await driver.probe(bare) if bare else None
-    finally:
-        await driver.close()
+@dataclass(frozen=True)
+class _Visit:
+    """A release at a server that others use: it is left as it was found."""
+
+    driver: OutsideDriver
+    request: LoadRequest
+    adapters_only: bool
+
+    async def asked(self, asked: ProbeRequest, bare: ProbeRequest | None) -> _Sides:
+        """What the server answers. Raises what it refuses with, and Conflict where it may be answering for the bare base."""
+        try:
+            held = await self.driver.adapters()
+            if held is not None and not held and not self.adapters_only:
+                raise Conflict(
+                    "the server holds no adapter: one beside requests for the bare base would spoil their answers",
+                    "where no release without an adapter is served there, say so: --adapters-only",
+                    code="driver_unable",
+                )
+            return await self._loaded_and_asked(asked, bare, held is not None and self.request.release not in held)
+        finally:
+            await self.driver.close()
+
+    async def _loaded_and_asked(self, asked: ProbeRequest, bare: ProbeRequest | None, guest: bool) -> _Sides:
+        try:
+            await self.driver.load(self.request)
+            candidate = await self.driver.probe(asked)
+            assert candidate is not None
+            return candidate, await self.driver.probe(bare) if bare else None
+        finally:
+            if guest:
+                await self.driver.unload(self.request.release)
 
 
 @dataclass(frozen=True)
