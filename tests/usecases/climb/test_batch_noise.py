@@ -10,6 +10,7 @@ import pytest
 
 from support.usecases import LABELS, write_objective
 from tailorbird.domain.dataset import Split
+from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.evidence import Evidence
 from tailorbird.domain.prompt import Message
 from tailorbird.domain.value import Digest
@@ -46,6 +47,12 @@ def released(deps: Dependencies, author: Actor, folder: Path, engine: MemoryEngi
     assert ended.conclusion is not None
     with deps.ledger.work("acme", write=False) as work:
         return work.records.get(Evidence, show_release(deps, author, str(ended.conclusion.release)).dossier.test_evidence)
+
+
+def looks(deps: Dependencies) -> int:
+    """How often the sealed test was looked at."""
+    with deps.ledger.work("acme", write=False) as work:
+        return work.looks.count("desk")
 
 
 def test_a_still_engine_moves_nothing_and_says_so(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
@@ -91,3 +98,20 @@ def test_items_of_the_sealed_test_are_asked_once(deps: Dependencies, author: Act
     assert evidence.split is Split.TEST
     assert max(counts.values()) >= 2
     assert len(LABELS) == 3
+
+
+def test_no_look_is_spent_where_dev_cannot_be_answered_again(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    """What batching does is measured before the sealed test is opened."""
+
+    class BrokenEngine(MemoryEngine):
+        def score(self, servable: Digest, prompts: Sequence[Sequence[Message]], labels: Sequence[str]) -> list[LabelScores]:
+            if len(prompts) == 7:
+                raise Unavailable("the engine is away", "try again", code="engine_unavailable")
+            return super().score(servable, prompts, labels)
+
+    with pytest.raises(Unavailable):
+        released(deps, author, tmp_path / "job", BrokenEngine(), ladder=["prompt"])
+    assert looks(deps) == 0
+    evidence = released(deps, author, tmp_path / "job", MemoryEngine(), ladder=["prompt"])
+    assert looks(deps) == 1
+    assert evidence.batching is not None

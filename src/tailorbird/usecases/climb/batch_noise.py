@@ -28,22 +28,27 @@ MOST_SCORED, MOST_GENERATED = 64, 16
 _AGAIN, _FIRST = 7, 32
 
 
-def with_batching(context: StepContext, dev: Evidence, candidate: Candidate, evidence: Evidence) -> Evidence:
-    """``evidence`` with what batching does to the candidate's answers, and a remark on it; a floor, a ranker and a hosted
-    model answer one by one.
+def batch_noise(context: StepContext, dev: Evidence, candidate: Candidate) -> BatchNoise | None:
+    """What batching does to the candidate's answers; None for a floor, a ranker and a hosted model, which answer one by one.
 
-    ``dev`` is the evidence of the candidate on dev, whose answers are the first.
+    ``dev`` is the evidence of the candidate on dev, whose answers are the first. Measured before the sealed test is looked at.
     """
     if candidate.floor is not None or candidate.hosted is not None or context.objective.task.kind is TaskKind.RANK:
-        return evidence
+        return None
     rows = asked_again(context)
     if not rows:
-        return evidence
+        return None
     context.progress.tell(f"answering {len(rows)} dev items again, in another order and batching")
     first = {item.item: item for item in context.items(dev.items)}
     servable = context.servable(candidate)
     again = _answered(context, servable, rows[::-1], _AGAIN)
-    noise = BatchNoise(candidate=_shift(context, dev, [first[row.id] for row in rows], again), base=_of_base(context, dev, servable, rows))
+    return BatchNoise(candidate=_shift(context, dev, [first[row.id] for row in rows], again), base=_of_base(context, dev, servable, rows))
+
+
+def with_noise(context: StepContext, evidence: Evidence, noise: BatchNoise | None) -> Evidence:
+    """``evidence`` with what batching does, and a remark on it."""
+    if noise is None:
+        return evidence
     return evidence.model_copy(update={"batching": noise, "remarks": (*evidence.remarks, noise_text(noise, comparison_of(context).metric))})
 
 

@@ -16,7 +16,7 @@ from tailorbird.domain.release import Dossier, Release, ReleaseAction, ReleaseSt
 from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.audit_events import Facts, record, remark
-from tailorbird.usecases.climb.batch_noise import with_batching
+from tailorbird.usecases.climb.batch_noise import batch_noise, with_noise
 from tailorbird.usecases.climb.effect_proof import prove_effect
 from tailorbird.usecases.climb.incumbent import against_incumbent
 from tailorbird.usecases.climb.measurement import examine
@@ -31,12 +31,14 @@ from tailorbird.usecases.steps.step_context import StepContext, StepOutcome
 
 
 def open_test(context: StepContext) -> StepOutcome:
-    """Measures the chosen candidate on the sealed test; the look is counted before the test is read, and for ever."""
+    """Measures the chosen candidate on the sealed test; the look is counted before the test is read, and for ever. What batching does to
+    its answers is measured before that, on dev."""
     climb = chosen_climb(_ladder(context))
     candidate = context.record(Candidate, climb.candidate)
+    noise = batch_noise(context, climb.evidence, candidate)
     look = _count_look(context, climb.candidate)
     evidence = carried(climb.evidence, examine(context, candidate, Split.TEST, look), context)
-    evidence = with_batching(context, climb.evidence, candidate, against_incumbent(context, evidence, look))
+    evidence = with_noise(context, against_incumbent(context, evidence, look), noise)
     gate = release.apply_gate(release.GateInputs(objective=context.objective, evidence=evidence, look=look))
     context.progress.tell(f"sealed test, look {look}: {gate.verdict.value}: {gate.reason}")
     choice, reason = (Choice.STOP, "") if gate.verdict is Verdict.PASS else after_look(context, climb, evidence, gate)
