@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -130,11 +131,15 @@ def test_a_base_row_that_a_neighbours_adapter_answers_is_refused(one: Servable, 
     assert refused.value.error_code in ("adapter_inert", "adapter_differs")
 
 
-def test_greedy_tokens_alone_show_that_the_base_does_not_answer(one: Servable, proof: EffectProof, tmp_path: Path) -> None:
-    twin = VllmTwin(MemoryEngine(), BASE, told=False)
+@pytest.mark.parametrize("settings", [{"told": False}, {"most": 5}])
+def test_greedy_tokens_alone_show_that_the_base_does_not_answer(
+    one: Servable, proof: EffectProof, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    """Of a server that tells no log-probabilities, and of one that refuses to tell of so many."""
+    twin = VllmTwin(MemoryEngine(), BASE, **settings)
     reading = shown(twin, one, proof)
     assert (reading.standing, set(reading.unshown)) == (EffectStanding.SHOWN, set(KINDS))
-    inert = VllmTwin(MemoryEngine(), BASE, told=False)
+    inert = VllmTwin(MemoryEngine(), BASE, **settings)
     inert.mapped = mapping("dropped", one, tmp_path)  # type: ignore[method-assign]
     with pytest.raises(Corrupt) as refused:
         shown(inert, one, proof)

@@ -53,6 +53,23 @@ def test_what_both_sides_share_is_no_difference() -> None:
     assert found.unshown == ("v_proj",)
 
 
+TOLD_20 = TokenChances(tokens=tuple("abcdefghijklmnopqrst"), nats=tuple(-1.0 - 0.5 * place for place in range(20)))
+MOVED_20 = TokenChances(tokens=tuple("tsrqponmlkjihgfedcba"), nats=tuple(-0.5 - 0.6 * place for place in range(20)))
+
+
+@pytest.mark.parametrize("count", [5, 8, 19])
+def test_an_engine_that_tells_of_fewer_tokens_is_compared_by_those(count: int) -> None:
+    """As a server whose settings allow five: the tokens that it leaves out are no likelier than its last one, and less likely than that."""
+    whole = proof(probes=(ReferenceProbe(text="Hello.", base=TOLD_20, candidate=MOVED_20),), parts={"q_proj": 1.0})
+    base, candidate = TOLD_20.first(count), MOVED_20.first(count)
+    found = effect_reading(whole, [candidate], [base])
+    assert (found.standing, found.distance, found.noise, found.unshown) == (EffectStanding.SHOWN, 0.0, LEAST_NOISE, ())
+    assert effect_reading(whole, [candidate]).standing is EffectStanding.SHOWN
+    assert effect_reading(whole, [base], [base]).standing is EffectStanding.INERT
+    assert effect_reading(whole, [candidate], [TOLD_20]).standing is EffectStanding.SHOWN
+    assert effect_reading(whole, [candidate], [candidate]).standing is EffectStanding.DIFFERS
+
+
 def test_a_base_that_is_farther_off_than_rounding_is_another() -> None:
     assert effect_reading(proof(), [moved(CHANGED, 0.6)], [moved(BASE, 0.6)]).standing is EffectStanding.DIFFERS
 

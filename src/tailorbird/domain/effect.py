@@ -25,6 +25,10 @@ class TokenChances(Value):
         """Log-probability of ``token``; where it is not among those told, that of the last one, which it does not exceed."""
         return self.nats[self.tokens.index(token)] if token in self.tokens else self.nats[-1]
 
+    def first(self, count: int) -> TokenChances:
+        """The ``count`` likeliest alone."""
+        return TokenChances(tokens=self.tokens[:count], nats=self.nats[:count])
+
 
 class ReferenceProbe(Value):
     """A synthetic question, and the chances of the first token of its answer: by the base alone, and by the candidate."""

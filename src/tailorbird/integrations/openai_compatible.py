@@ -126,7 +126,7 @@ class OpenAiDriver:
 
     async def probe(self, request: ProbeRequest) -> list[TokenChances] | None:
         """How the answers to some prompts begin: one greedy token each, which every server can tell of, while log-probabilities of prompts
-        end some. A server that tells no log-probabilities gives the tokens that it chose."""
+        end some. A server that tells no log-probabilities, or refuses to, gives the tokens that it chose."""
         servable = self._find(request.release)
         asking = (begun(self._client, self._asked(servable, prompt, Sampling(max_tokens=1))) for prompt in request.prompts)
         return list(await asyncio.gather(*asking))
@@ -255,10 +255,13 @@ def _event(line: str) -> dict[str, Any] | None:
 
 
 async def begun(client: httpx.AsyncClient, asked: dict[str, Any]) -> TokenChances:
-    """How the answer to one request begins. Raises what the server refuses with."""
+    """How the answer to one request begins: where the server tells of no log-probabilities, or not of so many, by the token that it
+    chooses. Raises what the server refuses with."""
     plain = {name: value for name, value in asked.items() if name not in ("stream", "stream_options")}
     with reached():
         response = await client.post("/v1/chat/completions", json=plain | {"logprobs": True, "top_logprobs": TOLD})
+        if response.status_code in (400, 422):
+            response = await client.post("/v1/chat/completions", json=plain)
     if response.is_error:
         raise refusal(response.status_code, response.content)
     return _chances(response.json())

@@ -65,9 +65,10 @@ def effect_reading(proof: EffectProof, candidate: Sequence[TokenChances], base: 
     """
     if not all(chances.nats for chances in candidate):
         return _greedy_reading(proof, candidate)
+    beside = base if base is not None and all(chances.nats for chances in base) else None
+    proof, candidate, beside = _as_told(proof, candidate, beside)
     recorded, expected = [probe.base for probe in proof.probes], [probe.candidate for probe in proof.probes]
     wanted = shifts(proof.probes, recorded, expected)
-    beside = base if base is not None and all(chances.nats for chances in base) else None
     strayed = [] if beside is None else shifts(proof.probes, recorded, beside)
     own = 0.999 * rms(wanted) / TIMES_NOISE if beside is None else math.sqrt(2) * rms(strayed)
     noise, beneath = max(proof.noise, LEAST_NOISE, own), beside or recorded
@@ -84,6 +85,27 @@ def effect_reading(proof: EffectProof, candidate: Sequence[TokenChances], base: 
         allowed=round(allowed, 4),
         unshown=tuple(kind for kind, size in proof.parts.items() if size < TIMES_NOISE * noise),
     )
+
+
+def _as_told(
+    proof: EffectProof, candidate: Sequence[TokenChances], base: Sequence[TokenChances] | None
+) -> tuple[EffectProof, Sequence[TokenChances], Sequence[TokenChances] | None]:
+    """All of it cut, at each probe, to as many tokens as every side tells of: an engine that tells of five and a record of twenty put other
+    numbers in the place of tokens that are not told. The parts shrink as the effect does."""
+    found = [side for side in (candidate, base) if side]
+    every = [(probe.base, probe.candidate, *(side[place] for side in found)) for place, probe in enumerate(proof.probes)]
+    cut = [[chances.first(min(len(one.tokens) for one in sides)) for chances in sides] for sides in every]
+    probes = tuple(
+        probe.model_copy(update={"base": sides[0], "candidate": sides[1]}) for probe, sides in zip(proof.probes, cut, strict=True)
+    )
+    share = min(1.0, _effect(probes) / (_effect(proof.probes) or 1.0))
+    parts = {kind: size * share for kind, size in proof.parts.items()}
+    known = proof.model_copy(update={"probes": probes, "parts": parts})
+    return known, [sides[2] for sides in cut], [sides[3] for sides in cut] if base else None
+
+
+def _effect(probes: Sequence[ReferenceProbe]) -> float:
+    return rms(shifts(probes, [probe.base for probe in probes], [probe.candidate for probe in probes]))
 
 
 def _standing(effect: float, apart: float, allowed: float, *, hidden: bool) -> EffectStanding:
