@@ -10,12 +10,12 @@ import pytest
 from support.effects import FAULTS, KINDS, FaultyDriver, ToldProofs, faulty, write_twin_adapter
 from support.serving import DirectDriver, House, digest, until
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.effect import EffectProof, EffectStanding
+from tailorbird.domain.effect import EffectProof, EffectStanding, TokenChances
 from tailorbird.domain.errors import Corrupt
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSpec
-from tailorbird.ports.engine import LoadRequest
-from tailorbird.serving import AliasSync, EffectChecks
+from tailorbird.ports.engine import LoadRequest, LocalEngine, ProbeRequest
+from tailorbird.serving import AliasSync, EffectChecks, effect_checks
 from tailorbird.testing import MemoryEngine
 from tailorbird.usecases.climb.effect_proof import effect_proof
 
@@ -111,6 +111,42 @@ def test_what_an_engine_held_before_is_shown_first(servable: Servable, proof: Ef
     assert asyncio.run(checks.loaded()) == ()
     asyncio.run(checks.load(request()))
     assert asyncio.run(checks.loaded()) == (ID,)
+
+
+class CountingDriver(FaultyDriver):
+    """A driver that counts the probes that are put to the base."""
+
+    def __init__(self, engine: LocalEngine, servable: Servable) -> None:
+        super().__init__(engine, servable)
+        self.bare: list[str] = []
+
+    async def probe(self, request: ProbeRequest) -> list[TokenChances] | None:
+        self.bare += [prompt[-1].content for prompt in request.prompts if request.bare]
+        return await super().probe(request)
+
+
+def test_the_base_is_asked_each_probe_once(servable: Servable, proof: EffectProof, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Releases on one base share most of their probes, not all."""
+    driver = CountingDriver(MemoryEngine(), servable)
+    proofs = ToldProofs(proof.model_copy(update={"probes": proof.probes[:3]}))
+    checks = EffectChecks(driver, proofs)
+    other = servable.model_copy(update={"id": digest("another")})
+
+    async def story() -> None:
+        await checks.load(request())
+        assert driver.bare == [probe.text for probe in proof.probes[:3]]
+        driver.given, proofs.given = other, proof.model_copy(update={"probes": proof.probes[1:]})
+        await checks.load(request(other.id))
+        assert driver.bare == [probe.text for probe in proof.probes]
+        # No more is remembered than so many: the ones of longest ago are asked again.
+        monkeypatch.setattr(effect_checks, "_MOST_BASES", 2)
+        for again in range(2):
+            await checks.unload(other.id)
+            await checks.load(request(other.id))
+            assert len(driver.bare) == len(proof.probes) + again
+
+    asyncio.run(story())
+    assert checks.readings[other.id].standing is EffectStanding.SHOWN
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ from tailorbird.stats.effect_distance import effect_reading, is_provable
 
 #: Seconds for which a refusal is told of; what is wanted is tried again within half a minute.
 _REFUSED_FOR = 90.0
+#: Answers by bases that are remembered: more than the probes of a hundred bases.
+_MOST_BASES = 2048
 
 _log = logging.getLogger("tailorbird.serving")
 
@@ -45,7 +47,7 @@ class EffectChecks:
     def __init__(self, driver: EngineDriver, proofs: EffectProofs) -> None:
         self._driver, self._proofs = driver, proofs
         self._readings: dict[Digest, EffectReading] = {}
-        self._bases: dict[Digest, list[TokenChances]] = {}
+        self._bases: dict[Digest, TokenChances] = {}
         self._refused_at: dict[Digest, float] = {}
 
     @property
@@ -78,7 +80,7 @@ class EffectChecks:
         held = await self._driver.loaded()
         if any(release not in held for release in self._readings if self._holds(release)):
             # The engine is not the one that was asked: what its base answered is worth nothing any more.
-            self._bases.clear()
+            self._bases = {}
             self._readings = {
                 release: reading for release, reading in self._readings.items() if release in held or not self._holds(release)
             }
@@ -148,7 +150,7 @@ class EffectChecks:
         reading = await self._asked(request.release, proof)
         if (error := unlike(request.release, reading)) is not None:
             self._readings[request.release], self._refused_at[request.release] = reading, time.monotonic()
-            self._bases.clear()
+            self._bases = {}
             await asyncio.to_thread(self._proofs.refused, request, error)
             raise error
         return reading
@@ -160,14 +162,24 @@ class EffectChecks:
         return effect_reading(proof, candidate, await self._base(release, proof, prompts) if proof.kind == "adapter" else None)
 
     async def _base(self, release: Digest, proof: EffectProof, prompts: tuple[tuple[Message, ...], ...]) -> list[TokenChances] | None:
-        """Chances by the base, asked once for all releases with the same probes on it."""
-        key = digest_of({"probes": [[probe.text, list(probe.base.tokens), list(probe.base.nats)] for probe in proof.probes]})
-        if key not in self._bases:
-            found = await self._driver.probe(ProbeRequest(release=release, prompts=prompts, bare=True))
+        """Chances by the base: each probe is asked once for all releases on it, which share most of theirs."""
+        keys = [digest_of({"text": one.text, "tokens": list(one.base.tokens), "nats": list(one.base.nats)}) for one in proof.probes]
+        # Where all is forgotten meanwhile, with the engine that gave it, what is found goes into a map that nobody reads any more.
+        bases = self._bases
+        known = {key: bases[key] for key in keys if key in bases}
+        missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
+        if missing:
+            found = await self._driver.probe(ProbeRequest(release=release, prompts=tuple(missing.values()), bare=True))
             if found is None:
                 return None
-            self._bases[key] = found
-        return self._bases[key]
+            known |= zip(missing, found, strict=True)
+        for key, chances in known.items():
+            bases.pop(key, None)
+            bases[key] = chances
+        # What was asked for last stays longest.
+        for key in list(bases)[:-_MOST_BASES]:
+            del bases[key]
+        return [known[key] for key in keys]
 
 
 def unlike(release: Digest, reading: EffectReading) -> Corrupt | None:
