@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from support.effects import faulty
-from support.usecases import somebody, write_objective
+from support.usecases import NO_REFERRAL, somebody, write_objective
 from support.vllm_twin import VllmTwin
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.effect import EffectProof, EffectStanding
+from tailorbird.domain.effect import EffectProof, EffectStanding, TokenChances
 from tailorbird.domain.errors import Conflict, Corrupt
 from tailorbird.domain.objective import Objective, RiskTier, RuleException, TaskKind
-from tailorbird.domain.release import Release
+from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.integrations.vllm import VllmDriver
-from tailorbird.ports.engine import LoadRequest
+from tailorbird.ports.engine import LoadRequest, ProbeRequest
 from tailorbird.release import PROBE_TEXTS
 from tailorbird.serving.effect_checks import unlike
 from tailorbird.stats.effect_distance import effect_reading, is_provable
 from tailorbird.testing import MemoryEngine
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.approvals import verify_release
+from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.maintenance.audit import verify_log
 from tailorbird.usecases.releases.effect import RecordedProofs, demand_effect, verify_effect
 from tailorbird.usecases.releases.load_verification import admit
+from tailorbird.usecases.releases.promotion import sign_and_decide, stage
 from tailorbird.usecases.releases.release_queries import show_release
 from tailorbird.usecases.runs.submit import adapt
 
@@ -97,6 +100,35 @@ def test_at_high_risk_an_effect_that_cannot_be_proven_is_not_staged_unless_someb
             demand_effect(work, risky, objective)
         taken = RuleException(rule="effect", by="head of support", because="every answer is read")
         demand_effect(work, risky, objective.model_copy(update={"exceptions": (taken,)}))
+
+
+class InertEngine(MemoryEngine):
+    """Answers every probe as its base does."""
+
+    def probe(self, request: ProbeRequest) -> list[TokenChances]:
+        return super().probe(request.model_copy(update={"bare": True}))
+
+
+def test_staging_at_high_risk_refuses_what_no_engine_can_be_shown_to_apply(
+    deps: Dependencies, author: Actor, operator: Actor, tmp_path: Path
+) -> None:
+    deps = replace(deps, engine=InertEngine)
+    business = {"goal": "Route messages.", "owner": "support", "risk": "high"}
+    taken = {"rule": "effect", "by": "head of support", "because": "every answer is read"}
+    for exceptions in (NO_REFERRAL, [*NO_REFERRAL, taken]):
+        objective = write_objective(tmp_path / "job", business=business, exceptions=exceptions, ladder=["lora"])
+        ended = adapt(deps, author, objective, Progress())
+        assert ended.conclusion is not None
+        digest = str(ended.conclusion.release)
+        for name in ("approver", "reviewer"):
+            sign_and_decide(deps, act_as(deps, "acme", name), digest, "approve", "read")
+        if taken in exceptions:
+            assert stage(deps, operator, digest).state is ReleaseState.STAGED
+            continue
+        with pytest.raises(Conflict) as refused:
+            stage(deps, operator, digest)
+        assert refused.value.error_code == "effect_unprovable"
+        assert show_release(deps, operator, digest).state is ReleaseState.APPROVED
 
 
 @pytest.fixture
