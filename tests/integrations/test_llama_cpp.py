@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +152,48 @@ def test_an_answer_that_breaks_off_is_an_error(base: Path) -> None:
             await answer(driver, release.id, "hello")
 
     play(server, [release], story)
+
+
+def test_no_request_meets_a_connection_that_the_server_closes(base: Path) -> None:
+    """llama.cpp's server ends a connection after five requests: of the sixth, on its way already, nothing is heard."""
+    release, asked_on = servable("release", base), Counter[int]()
+    server = Server(base)
+
+    class Listener(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            asked_on[self.client_address[1]] += 1
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            found = server(httpx.Request(self.command, f"http://llama{self.path}", content=body))
+            self.send_response(found.status_code)
+            self.send_header("content-length", str(len(found.content)))
+            self.end_headers()
+            self.wfile.write(found.content)
+
+        do_GET = do_POST = answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    async def story(url: str) -> None:
+        driver = open_driver(url, "", "base", lambda _: release)
+        try:
+            await driver.load(request(release.id))
+            for _ in range(8):
+                assert (await answer(driver, release.id, "hello"))[0] == "two words"
+        finally:
+            await driver.close()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listener) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        try:
+            asyncio.run(story(f"http://127.0.0.1:{listening.server_port}"))
+        finally:
+            listening.shutdown()
+            thread.join()
+    assert len(asked_on) == sum(asked_on.values()) == 11
 
 
 def test_what_reasons_is_refused(base: Path) -> None:

@@ -50,8 +50,11 @@ class _Served(NamedTuple):
 
 
 def open_driver(url: str, key: str, model: str, admit: Admit) -> OutsideDriver:
-    """A driver for the llama.cpp server at ``url``, which serves the base as ``model``. Nothing is sent until the first call."""
-    return LlamaCppDriver(client_for(url, key), model, admit)
+    """A driver for the llama.cpp server at ``url``, which serves the base as ``model``. Nothing is sent until the first call.
+
+    Each request has a connection of its own: the server closes one after five, also while the next request is on its way.
+    """
+    return LlamaCppDriver(client_for(url, key, kept=0), model, admit)
 
 
 class LlamaCppDriver(OpenAiDriver):

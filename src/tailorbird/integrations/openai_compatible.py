@@ -34,13 +34,13 @@ def open_driver(url: str, key: str, model: str, admit: Admit) -> OutsideDriver:
     return OpenAiDriver(client_for(url, key), model, admit)
 
 
-def client_for(url: str, key: str) -> httpx.AsyncClient:
-    """A client of the server at ``url``; proxies of the environment are not used."""
+def client_for(url: str, key: str, kept: int = 64) -> httpx.AsyncClient:
+    """A client of the server at ``url``, with so many connections ``kept`` for later; proxies of the environment are not used."""
     return httpx.AsyncClient(
         base_url=url.rstrip("/"),
         headers={"authorization": f"Bearer {key}"} if key else {},
         timeout=httpx.Timeout(_ANSWER, connect=_CONNECT),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=kept),
         trust_env=False,
     )
 
