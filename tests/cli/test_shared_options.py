@@ -120,7 +120,7 @@ def documented() -> list[list[str]]:
     root = Path(__file__).resolve().parents[2]
     pages = [root / "README.md", *(root / "docs").glob("*.md")]
     blocks = [block for page in pages for block in page.read_text(encoding="utf-8").split("```")[1::2]]
-    lines = re.findall(r"^(?:\$ )?tailorbird (.+)$", "\n".join(blocks).replace("\\\n", " "), re.MULTILINE)
+    lines = re.findall(r"^(?:\$ )?tailorbird (.+)$", re.sub(r"\s*\\\n\s*", " ", "\n".join(blocks)), re.MULTILINE)
     commands = (shlex.split(re.split(r"\s{2,}", line)[0], comments=True) for line in lines if "..." not in line)
     return [list(takewhile(lambda word: word not in ("|", ">", "&&"), words)) for words in commands]
 

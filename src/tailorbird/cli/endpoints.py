@@ -27,7 +27,7 @@ def _add(  # noqa: PLR0913 - a parameter is an option of the command line
     name: EndpointName,
     url: Annotated[str, typer.Option(help="Address of the server, without /v1.")],
     region: Annotated[str, typer.Option(help="Where the data go and who gets them: 'EU (Frankfurt), Example Ltd, contract of 2026-01'.")],
-    key: Annotated[str | None, typer.Option(help="Name of its key among the setting endpoint_keys.")] = None,
+    key: Annotated[str | None, typer.Option("--key-name", help="Name of its key among the setting endpoint_keys.")] = None,
     price: Annotated[
         tuple[float, float], typer.Option(help="Price of 1,000,000 tokens read, and of 1,000,000 written.", metavar="IN OUT")
     ] = (0.0, 0.0),
