@@ -13,6 +13,7 @@ from support.serving import LABELS, House
 from support.tools import TOOLS
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.objective import TaskKind
+from tailorbird.text.tool_calls import MOST_CALLS
 
 ROUTE = "/v1/responses"
 
@@ -166,6 +167,18 @@ def test_tools_that_cannot_be_used_are_refused(house: House, body: dict[str, Any
     assert answer.status_code == 400, answer.text
     if param is not None:
         assert str(answer.json()["error"]["param"]).startswith(param)
+
+
+def test_a_turn_has_as_many_calls_as_in_chat_completions(house: House) -> None:
+    house.point("routing", house.release(task=TaskKind.GENERATE))
+    calls = [{"type": "function_call", "call_id": f"c{place}", "name": "f", "arguments": "{}"} for place in range(MOST_CALLS + 1)]
+    results = [{"type": "function_call_output", "call_id": call["call_id"], "output": "y"} for call in calls]
+    first = {"role": "user", "content": "a"}
+    answer = asked(house, input=[first, *calls, *results])
+    assert answer.status_code == 400
+    assert f"more than {MOST_CALLS} calls" in answer.json()["error"]["message"]
+    assert asked(house, input=[first, *calls[:-1], *results[:-1]]).status_code == 200
+    assert asked(house, input=[first, *calls[:-1], *results[:-1], calls[-1], results[-1]]).status_code == 200
 
 
 @pytest.mark.parametrize(

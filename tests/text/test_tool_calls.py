@@ -132,3 +132,42 @@ def test_results_that_fit_no_call_are_refused(turns: list[Any], code: str) -> No
     with pytest.raises(ToolFault) as caught:
         linked([called if turn == "call" else turn for turn in turns])
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("ids", "told", "names"),
+    [
+        ("abc", "cab", [2, 0, 1]),
+        ("aab", "baa", [2, 0, 1]),
+        ("-a-", "ab-", [0, 2, 1]),
+        ("a-b", "---", [0, 1, 2]),
+        ("ab-a", "bza-", [1, 2, 0, 3]),
+    ],
+)
+def test_a_result_answers_the_first_open_call_that_it_may(ids: str, told: str, names: list[int]) -> None:
+    """A dash names nothing."""
+    called = Message(role="assistant", content="", tool_calls=tuple(ToolCall(id=id_.strip("-"), name="f") for id_ in ids))
+    results = [Message(role="tool", content="", tool_call_id=id_.strip("-")) for id_ in told]
+    assert [turn.tool_call_id for turn in linked([called, *results])[1:]] == [f"call{place:05d}" for place in names]
+
+
+class Counted(str):
+    """A text that counts how often it is compared."""
+
+    count = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.count += 1
+        return str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+
+def test_results_find_their_calls_without_a_look_at_each() -> None:
+    number = 500
+    calls = tuple(ToolCall(name="f").model_copy(update={"id": Counted(place)}) for place in range(number))
+    answers = [Message(role="tool", content="").model_copy(update={"tool_call_id": Counted(place)}) for place in reversed(range(number))]
+    Counted.count = 0
+    linked([Message(role="assistant", content="").model_copy(update={"tool_calls": calls}), *answers])
+    assert Counted.count < 10 * number

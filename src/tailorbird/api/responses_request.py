@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import groupby
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -14,7 +15,7 @@ from tailorbird.api.request_base import ParameterRules, StrictModel
 from tailorbird.api.tool_requests import NamedChoice, ToolChoice, choice_of, offering
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.text.tool_calls import MOST_TOOLS, tool_call, tools_text
+from tailorbird.text.tool_calls import MOST_TOOLS, tool_calls, tools_text
 
 #: Parameters that ask for something to be kept or gone on with, and the values of each that do not.
 _OF_STATE: Mapping[str, tuple[Any, ...]] = {
@@ -112,16 +113,18 @@ InputItem = InputMessage | InputCall | InputResult
 
 
 def turns_of(items: Sequence[InputItem]) -> list[Message]:
-    """Items as turns: calls belong to the assistant's turn before them, or make one. Raises ToolFault."""
+    """Items as turns: calls belong to the assistant's turn before them, or make one. Raises ToolFault, also where a turn has too many."""
     turns = list[Message]()
-    for item in items:
-        if not isinstance(item, InputCall):
-            turns.append(item.as_message())
+    for are_calls, run in groupby(items, key=lambda item: isinstance(item, InputCall)):
+        if not are_calls:
+            turns.extend(item.as_message() for item in run if not isinstance(item, InputCall))
             continue
-        call = tool_call({"id": item.call_id, "name": item.name, "arguments": item.arguments})
+        calls = tool_calls(
+            [{"id": item.call_id, "name": item.name, "arguments": item.arguments} for item in run if isinstance(item, InputCall)]
+        )
         if not turns or turns[-1].role != "assistant":
             turns.append(Message(role="assistant", content=""))
-        turns[-1] = turns[-1].model_copy(update={"tool_calls": (*turns[-1].tool_calls, call)})
+        turns[-1] = turns[-1].model_copy(update={"tool_calls": calls})
     return turns
 
 

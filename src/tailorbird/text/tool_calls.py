@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -158,6 +159,28 @@ def _inner(value: Any) -> Sequence[Any]:
     return list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
 
 
+class _OpenCalls:
+    """The calls of a turn that no result has answered yet: their ``names`` by their place, found without a look at each."""
+
+    def __init__(self, calls: Sequence[ToolCall], names: Sequence[str]) -> None:
+        self.names = dict(enumerate(names))
+        #: Places by the id of the call, and all of them under None.
+        self._places: dict[str | None, deque[int]] = {None: deque(self.names)}
+        for place, call in enumerate(calls):
+            self._places.setdefault(call.id, deque()).append(place)
+
+    def answered(self, told: str) -> str | None:
+        """The name of the first open call that a result for ``told`` answers: of this id, or of any where one of both names none."""
+        found = [place for id_ in ((told, "") if told else (None,)) if (place := self._first(id_)) is not None]
+        return self.names.pop(min(found)) if found else None
+
+    def _first(self, id_: str | None) -> int | None:
+        places = self._places.get(id_, deque())
+        while places and places[0] not in self.names:
+            places.popleft()
+        return places[0] if places else None
+
+
 def linked(messages: Sequence[Message]) -> list[Message]:
     """The turns with calls numbered in their order, and results that name the call that they answer: names that a service drew at random
     say nothing, and would make equal conversations differ.
@@ -165,23 +188,22 @@ def linked(messages: Sequence[Message]) -> list[Message]:
     Raises ToolFault where a result answers no call of the turn before it, or somebody goes on before each call is answered.
     """
     turns, count = list[Message](), 0
-    waiting: list[tuple[str, str]] = []
+    waiting = _OpenCalls([], [])
     for turn in messages:
         if turn.role == "tool":
-            told = turn.tool_call_id
-            found = next((place for place, (id_, _) in enumerate(waiting) if id_ == told or not (told and id_)), None)
-            if found is None:
+            name = waiting.answered(turn.tool_call_id)
+            if name is None:
                 raise ToolFault(
                     "call_missing",
                     "a turn of a tool answers no call of the assistant's turn before it: tool_call_id names none that is open",
                 )
-            turns.append(turn.model_copy(update={"tool_call_id": waiting.pop(found)[1]}))
+            turns.append(turn.model_copy(update={"tool_call_id": name}))
             continue
-        if waiting:
+        if waiting.names:
             raise ToolFault("result_missing", "a call is not answered by a turn of a tool before the conversation goes on")
         names = [f"call{count + place:05d}" for place in range(len(turn.tool_calls))]
         count += len(names)
-        waiting = [(call.id, name) for call, name in zip(turn.tool_calls, names, strict=True)]
+        waiting = _OpenCalls(turn.tool_calls, names)
         calls = [call.model_copy(update={"id": name}) for call, name in zip(turn.tool_calls, names, strict=True)]
         turns.append(turn.model_copy(update={"tool_calls": tuple(calls)}) if calls else turn)
     return turns
