@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from support.hosted import MODEL, NAMED, allow, hosting, last_word, register
 from support.usecases import VIEWER, write_objective
 from tailorbird.domain.errors import Corrupt, Forbidden, InvalidInput, NotFound
 from tailorbird.domain.release import Release
 from tailorbird.ports.model_reader import GgufFile, GgufJob
 from tailorbird.ports.trainer import Merged, MergeJob
-from tailorbird.testing import MemoryModelReader, MemoryTrainer
+from tailorbird.testing import MemoryEndpoint, MemoryModelReader, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.releases.export import ExportForm, export_release
 from tailorbird.usecases.releases.promotion import sign_and_decide
@@ -62,6 +63,26 @@ def test_what_was_not_trained_has_nothing_to_export(
     with pytest.raises(InvalidInput) as caught:
         export_release(deps, operator, release.digest, tmp_path / "model", Progress())
     assert caught.value.error_code == "export_nothing"
+
+
+@pytest.mark.parametrize("part", ["merged", "adapter", "base"])
+@pytest.mark.parametrize("kind", ["safetensors", "gguf"])
+def test_of_a_hosted_model_nothing_leaves(
+    kind: str, part: str, deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
+) -> None:
+    """Its weights are not here: without a base, a copy would be one of the folder that this process stands in."""
+    deps = hosting(deps, MemoryEndpoint(last_word, model=MODEL))
+    register(deps)
+    allow(deps, "outside")
+    worked = adapt(deps, author, write_objective(tmp_path / "job", ladder=["hosted"], **NAMED), Progress())
+    assert worked.conclusion is not None
+    assert worked.conclusion.release is not None
+    sign_and_decide(deps, approver, worked.conclusion.release, "approve", "measured")
+    form = ExportForm.model_validate({"format": kind, "part": part})
+    with pytest.raises(InvalidInput, match="hosted model") as caught:
+        export_release(deps, operator, worked.conclusion.release, tmp_path / "out" / "model", Progress(), form)
+    assert caught.value.error_code == "export_nothing"
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_approval_or_role_nothing_leaves(deps: Dependencies, author: Actor, operator: Actor, tmp_path: Path) -> None:

@@ -106,6 +106,12 @@ def _check_form(release: Release, servable: Servable, form: ExportForm) -> None:
             f"serve it with tailorbird, or adapt with a ladder that does not list the {release.content.rung.value}",
             code="export_nothing",
         )
+    if servable.hosted is not None:
+        raise InvalidInput(
+            f"release {short(release.digest)} is a hosted model: its weights lie with the endpoint {servable.hosted.endpoint}",
+            "serve it with tailorbird, or adapt with a ladder that lists rungs of this machine",
+            code="export_nothing",
+        )
     if form.part == "merged" and servable.adapter is None and servable.weights is None:
         raise InvalidInput(
             f"release {short(release.digest)} trained nothing: it is a prompt on {release.content.base_model_name}",
