@@ -79,13 +79,23 @@ def test_an_adapters_pass_keeps_what_was_counted(family: str) -> None:
     assert counted["packed", "adapter", "bf16"].token <= padded.token * 1.01
 
 
-@pytest.mark.parametrize("family", ["qwen3", "falcon_h1"])
-def test_a_pass_of_all_weights_keeps_what_was_counted(family: str) -> None:
-    made = config(family)
+def wide_as_the_row() -> Any:
+    """Matrices whose copies in bf16 have as many bytes as what is kept of a row of one of the lengths."""
+    made = config("qwen3")
+    made.hidden_size, made.num_attention_heads, made.num_key_value_heads, made.head_dim, made.intermediate_size = 256, 4, 4, 64, 512
+    return made
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+@pytest.mark.parametrize("family", ["qwen3", "falcon_h1", "wide"])
+def test_a_pass_of_all_weights_keeps_what_was_counted(family: str, precision: str, dtype: torch.dtype) -> None:
+    """Weights stay in fp32. What autocast makes of them is of one size at both lengths, and so of no account here."""
+    made = wide_as_the_row() if family == "wide" else config(family)
     model = model_class(made, family).from_config(made, dtype=torch.float32).eval()
     counted = {(one.layout, one.trained, one.precision): one for one in count_without_memory(made, set())}
-    padded = counted["padded", "full", "fp32"]
-    short, long = (saved_bytes(model, length) for length in LENGTHS)
+    padded = counted["padded", "full", precision]
+    with torch.autocast("cpu", dtype=dtype, enabled=precision == "bf16"):
+        short, long = (saved_bytes(model, length) for length in LENGTHS)
     expected = [length * (padded.token + padded.pair * length) for length in LENGTHS]
     assert expected[1] - expected[0] == pytest.approx(long - short, rel=0.03)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
@@ -108,7 +109,7 @@ def _of(model: Any, precision: _Precision, trained: _Trained, own: str) -> Itera
 
 
 def _bytes_kept(model: Any, length: int, dtype: torch.dtype, *, masked: bool) -> int:
-    """Bytes of the memory that autograd keeps of one row, weights and tables aside."""
+    """Bytes of the memory that autograd keeps of one row; tables, weights and (counted with these) their copies in ``dtype`` aside."""
     own = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
     kept: dict[int, int] = {}
 
@@ -120,17 +121,29 @@ def _bytes_kept(model: Any, length: int, dtype: torch.dtype, *, masked: bool) ->
 
     ids = torch.zeros((1, length), dtype=torch.long)
     mask = torch.ones((1, length), dtype=torch.long) if masked else torch.empty(1, 1, 0, 0)
-    cast = torch.autocast("cpu", dtype=dtype, enabled=model.dtype is not dtype, cache_enabled=False)
-    with cast, torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+    casting = model.dtype is not dtype
+    cast = torch.autocast("cpu", dtype=dtype, enabled=casting, cache_enabled=False)
+    copies = _WeightCopies(own) if casting else nullcontext()
+    with cast, copies, torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         held = model.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-    copies = _cast_weights(model, dtype) if model.dtype is not dtype else set()
     del held
-    return sum(nbytes for nbytes in kept.values() if nbytes not in copies)
+    return sum(kept.values())
 
 
-def _cast_weights(model: Any, dtype: torch.dtype) -> set[int]:
-    """Sizes of weights as autocast makes them anew: these are counted with the weights."""
-    return {parameter.numel() * dtype.itemsize for parameter in model.parameters() if parameter.ndim > 1}
+class _WeightCopies(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds to the memory in ``own`` what is made of it in another type. Copies are held, so that no other tensor gets their place."""
+
+    def __init__(self, own: set[int]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._own = own
+        self._held: list[torch.Tensor] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        made = func(*args, **kwargs or {})
+        if func is torch.ops.aten._to_copy.default and args[0].untyped_storage()._cdata in self._own:
+            self._own.add(made.untyped_storage()._cdata)
+            self._held.append(made)
+        return made
 
 
 class _Product(torch.autograd.Function):
