@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Set
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -25,19 +26,23 @@ _Precision = Literal["bf16", "fp32"]
 _Trained = Literal["adapter", "full"]
 _DTYPES: dict[_Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _TRAINED: tuple[_Trained, ...] = ("adapter", "full")
+#: Seconds of the processor that all passes may take. Most models take one; a scan in Python over many layers that differ would end the
+#: process that describes the model.
+_BUDGET = 20.0
 #: The name under which transformers finds attention that keeps what tree attention keeps.
 _ATTENTION = "tailorbird_counted"
 
 
 def count_saved(model: Any, blocks: nn.ModuleList, adapted: Set[str]) -> tuple[SavedActivations, ...]:
     """What all ``blocks`` of ``model`` keep, for adapters on the layers called ``adapted`` and for all weights. The model, which may be on
-    the meta device, is of no use afterwards. Empty where its pass depends on values, which a model without memory does not have."""
+    the meta device, is of no use afterwards. Empty where its pass depends on values, which a model without memory does not have; what is
+    not counted within ``_BUDGET`` is missing."""
     AttentionInterface.register(_ATTENTION, _counted_attention)
     AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
     layers, period, attention = len(blocks), _period(model, blocks), model.config._attn_implementation
     sizes = (2 * period, period) if 2 * period < layers else (layers,)
     counts: dict[tuple[_Trained, _Precision], list[list[SavedActivations]]] = {}
-    with FakeTensorMode(), _silence():
+    with FakeTensorMode(), _silence(), _Budget(time.process_time() + _BUDGET):
         for size in sizes:
             del blocks[size:]
             for trained in _TRAINED:
@@ -128,6 +133,23 @@ def _bytes_kept(model: Any, length: int, dtype: torch.dtype, *, masked: bool) ->
         held = model.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
     del held
     return sum(kept.values())
+
+
+class _Budget(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Raises _BudgetSpent at the first operation after ``until`` (seconds of this process)."""
+
+    def __init__(self, until: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._until = until
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        if time.process_time() > self._until:
+            raise _BudgetSpent
+        return func(*args, **kwargs or {})
+
+
+class _BudgetSpent(Exception):
+    """Counting takes too long."""
 
 
 class _WeightCopies(TorchDispatchMode):  # type: ignore[no-untyped-call]
