@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from support.model_families import write_family
 from support.oracle import edit_json
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.inference import open_model_reader
+from tailorbird.inference.gguf_export.sentence_pieces import scores_of
 
 
 def vocabulary(source: Path, target: Path) -> dict[str, Any]:
@@ -118,6 +120,24 @@ def test_merges_that_no_scores_give_are_refused(change: Any, tmp_path: Path) -> 
     edit_tokenizer(source, model=model | {"merges": change(model["merges"])})
     with pytest.raises(InvalidInput, match="scores"):
         vocabulary(source, tmp_path / "model.gguf")
+
+
+def test_splits_of_a_token_are_not_held_together() -> None:
+    tracemalloc.start()
+    scores = scores_of({"model": {"vocab": {"a" * 1_000: 0}, "merges": []}, "added_tokens": []})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert scores == {}
+    assert peak < 200_000
+
+
+def test_a_sentence_piece_without_end_is_refused(tmp_path: Path) -> None:
+    source = write_with_tokenizer(tmp_path / "model", sentence_pieces())
+    model = json.loads((source / "tokenizer.json").read_text())["model"]
+    edit_tokenizer(source, model=model | {"vocab": model["vocab"] | {"a" * 1_001: max(model["vocab"].values())}})
+    with pytest.raises(InvalidInput, match="1,000 characters") as caught:
+        vocabulary(source, tmp_path / "model.gguf")
+    assert caught.value.error_code == "gguf_tokenizer"
 
 
 @pytest.mark.parametrize(("scheme", "space"), [("never", False), ("first", False), ("always", None)])

@@ -49,7 +49,7 @@ def scores_of(content: Mapping[str, Any]) -> dict[str, float] | None:
     if len(order) != len(made):
         return None  # merges of one token stand apart in the list
     for token in vocabulary:
-        pairs = {(token[:place], token[place:]) for place in range(1, len(token))}
-        if made.get(token, set()) != {(left, right) for left, right in pairs if left in vocabulary and right in vocabulary}:
+        splits = ((token[:place], token[place:]) for place in range(1, len(token)))
+        if made.get(token, set()) != {(left, right) for left, right in splits if left in vocabulary and right in vocabulary}:
             return None
     return {token: -float(place) for place, token in enumerate(order)}

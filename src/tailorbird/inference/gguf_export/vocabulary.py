@@ -21,6 +21,8 @@ from tailorbird.text.tokenizer_files import read_tokenizer, special_tokens
 _NAMED = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unk", "sep_token": "sep", "pad_token": "pad"}
 #: How a vocabulary of sentence pieces names a byte.
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+#: Characters of a sentence piece, which is tried split at each of them; those of real models have some dozens.
+_LONGEST = 1_000
 #: Flags of an added token that have it swallow what stands beside it; llama.cpp has none.
 _SWALLOWING = ("lstrip", "rstrip", "single_word")
 
@@ -87,6 +89,8 @@ def _write_byte_pairs(writer: gguf.GGUFWriter, vocabulary: Vocabulary, content: 
 
 
 def _write_sentence_pieces(writer: gguf.GGUFWriter, vocabulary: Vocabulary, content: dict[str, Any], chat: ChatTokenizer) -> None:
+    if max(map(len, content["model"]["vocab"]), default=0) > _LONGEST:
+        raise _refused(f"it has a token of more than {_LONGEST:,} characters")
     scores = scores_of(content)
     if scores is None:
         raise _refused("its merges are not those that scores of tokens give")
