@@ -51,18 +51,30 @@ def test_a_prompt_begins_with_the_first_token_where_the_template_writes_it(begin
     assert vocabulary(source, tmp_path / "model.gguf")["ggml.add_bos_token"] is begins
 
 
-def test_every_token_that_ends_an_answer_is_named(tmp_path: Path) -> None:
-    source = write_exportable(tmp_path / "model")
+def write_with_ends(folder: Path, *ends: str) -> Path:
+    """A model whose answers end with token 1, or with one of these, which are the tokens from 300 on; the first is special."""
+    source = write_exportable(folder)
     content = json.loads((source / "tokenizer.json").read_text())
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    ends = [{"id": 300, "content": "<end>", "special": True, **flags}, {"id": 301, "content": "<call>", "special": False, **flags}]
     fill = [{"id": number, "content": f"<{number}>", "special": False, **flags} for number in range(260, 300)]
-    edit_tokenizer(source, added_tokens=[*content["added_tokens"], *fill, *ends])
-    edit_json(source / "config.json", eos_token_id=[1, 300, 301])
-    found = vocabulary(source, tmp_path / "model.gguf")
+    added = [{"id": 300 + place, "content": end, "special": place == 0, **flags} for place, end in enumerate(ends)]
+    edit_tokenizer(source, added_tokens=[*content["added_tokens"], *fill, *added])
+    edit_json(source / "config.json", eos_token_id=[1, *(token["id"] for token in added)])
+    return source
+
+
+def test_every_token_that_ends_an_answer_is_named(tmp_path: Path) -> None:
+    found = vocabulary(write_with_ends(tmp_path / "model", "<end>", "<call>"), tmp_path / "model.gguf")
     assert found["ggml.eos_token_id"] == 1
     assert {found["ggml.eot_token_id"], found["ggml.eom_token_id"]} == {300, 301}
     assert found["ggml.token_type"][300:302] == [gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED]
+
+
+def test_more_ends_than_a_file_names_are_refused(tmp_path: Path) -> None:
+    """An answer would go on past the fourth."""
+    with pytest.raises(InvalidInput, match="more than three tokens end an answer") as caught:
+        vocabulary(write_with_ends(tmp_path / "model", "<end>", "<call>", "<stop>"), tmp_path / "model.gguf")
+    assert caught.value.error_code == "gguf_tokenizer"
 
 
 @pytest.mark.parametrize("damage", ["unigram", "wordpiece", "bpe", "byte_fallback", "lower case", "swallowing"])

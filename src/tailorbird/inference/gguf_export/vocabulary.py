@@ -125,7 +125,8 @@ def _refused(why: str) -> InvalidInput:
 
 
 def _write_special(writer: gguf.GGUFWriter, folder: Path, chat: ChatTokenizer) -> None:
-    """Named tokens, the tokens that end an answer, and whether a prompt begins with one that the template writes."""
+    """Named tokens, the tokens that end an answer, and whether a prompt begins with one that the template writes. Raises InvalidInput where
+    more tokens end an answer than a file can name."""
     named = {name: chat.tokenizer.token_to_id(text) for name, text in special_tokens(folder).items()}
     for name, word in _NAMED.items():
         if named.get(name) is not None:
@@ -134,7 +135,10 @@ def _write_special(writer: gguf.GGUFWriter, folder: Path, chat: ChatTokenizer) -
     further = sorted(chat.stops - {end}, key=lambda token: token != chat.end_of_turn[-1])
     if end is None:
         writer.add_eos_token_id(further.pop(0))
-    for write, token in zip((writer.add_eot_token_id, writer.add_eom_token_id), further, strict=False):
+    writers = (writer.add_eot_token_id, writer.add_eom_token_id)
+    if len(further) > len(writers):
+        raise _refused("more than three tokens end an answer, and a file names three")
+    for write, token in zip(writers, further, strict=False):
         write(token)
     writer.add_add_bos_token(named.get("bos_token") is not None and _first_token(chat) == named["bos_token"])
     writer.add_add_eos_token(False)
