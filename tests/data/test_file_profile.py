@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.data import make_objective
+from support.tools import TOOLS
 from tailorbird.data import SourceRows, inspect_file, read_sources
 from tailorbird.domain.inspection import Inspection
 
@@ -73,3 +74,29 @@ def test_what_has_no_telling_names_is_guessed_by_its_content(tmp_path: Path) -> 
     )
     talk = looked_at(tmp_path, "d.jsonl", chats.encode())
     assert (talk.task, [(guess.role, guess.column) for guess in talk.guesses]) == ("generate", [("messages", "c")])
+
+
+@pytest.mark.parametrize(
+    ("cells", "are_tools"),
+    [
+        ([TOOLS, []], True),
+        ([json.dumps(TOOLS), "[]"], True),
+        ([[{"name": "f", "description": "d"}], json.dumps([{"name": "f", "description": "d"}])], True),
+        ([TOOLS, None, ""], True),
+        ([["hammer", "saw"], ["drill"]], False),
+        ([["hammer", "saw"], []], False),
+        ([[], []], False),
+        (["[]", None], False),
+        ([[{"name": "hammer"}], []], False),
+        ([TOOLS, ["hammer"]], False),
+        ([TOOLS, "hammer and saw"], False),
+        ([TOOLS, {"name": "hammer"}], False),
+    ],
+)
+@pytest.mark.parametrize("name", ["tools", "functions"])
+def test_tools_are_guessed_where_cells_define_them(tmp_path: Path, name: str, cells: list[object], are_tools: bool) -> None:
+    """Lists of other things are often called so, of a workshop or of a person."""
+    turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
+    lines = [json.dumps({"messages": turns, name: cells[n % len(cells)]}) for n in range(60)]
+    found = looked_at(tmp_path, "d.jsonl", "\n".join(lines).encode())
+    assert {guess.role: guess.column for guess in found.guesses} == {"messages": "messages"} | ({"tools": name} if are_tools else {})

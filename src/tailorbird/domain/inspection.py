@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from tailorbird.domain.value import Digest, Value
 
 #: A column of labels has few values, each short, and each often; one that is called so may have more.
@@ -15,7 +17,7 @@ class ColumnSeen(Value):
     """A column: what its cells are (``text``, ``number``, ``list``, ``turns``, ``tools``, ``object``, ``mixed``), how many are filled, how
     many distinct values there are (``distinct`` counts to 1,000), and lengths in characters. Of lists, and of texts with ``|`` between
     short parts, ``several`` counts the cells with more than one part, ``parts`` the distinct parts (to 1,000), ``longest_part`` is in
-    characters."""
+    characters. ``defines_tools``: a cell at least defines functions, and every other does so too or is an empty list."""
 
     name: str
     kind: str
@@ -26,6 +28,7 @@ class ColumnSeen(Value):
     several: int = 0
     parts: int = 0
     longest_part: int = 0
+    defines_tools: bool = Field(default=False, exclude_if=lambda value: not value)
 
     @property
     def holds_several(self) -> bool:

@@ -29,6 +29,8 @@ class ColumnTally:
     several: int = 0
     parts: set[int] = field(default_factory=set)
     longest_part: int = 0
+    tools: int = 0
+    not_tools: int = 0
 
     def add(self, cell: Any) -> None:
         """Counts one cell."""
@@ -38,10 +40,20 @@ class ColumnTally:
         self.filled += 1
         self.characters += length
         self.longest = max(self.longest, length)
-        self.kinds[kind_of(cell)] += 1
+        kind = kind_of(cell)
+        self.kinds[kind] += 1
+        self._add_tools(cell, kind)
         if len(self.values) < DISTINCT:
             self.values.add(hash(cell if isinstance(cell, str) else str(cell)))
         self._add_parts(parts_of(cell))
+
+    def _add_tools(self, cell: Any, kind: str) -> None:
+        """Conversations that offer no tools hold an empty list."""
+        if kind == "text" and self.not_tools == 0:
+            cell = _json_list(cell) if cell.lstrip().startswith("[") else cell
+            kind = "tools" if _define(cell) else "list" if isinstance(cell, list) else "text"
+        self.tools += kind == "tools"
+        self.not_tools += kind != "tools" and cell != []
 
     def _add_parts(self, parts: list[str]) -> None:
         self.several += len(parts) > 1
@@ -63,6 +75,7 @@ class ColumnTally:
             several=self.several,
             parts=len(self.parts),
             longest_part=self.longest_part,
+            defines_tools=self.tools > 0 and self.not_tools == 0,
         )
 
 
@@ -235,8 +248,8 @@ class _Guessing:
     def _fits(self, role: str, column: ColumnSeen, *, named: bool) -> bool:
         if role == "messages":
             return column.kind == "turns"
-        if role == "tools":  # conversations that offer none hold an empty list
-            return column.kind in ("tools", "list", "mixed")
+        if role == "tools":
+            return column.defines_tools
         if role == "label":
             return column.may_hold_labels(named=named) and (named or _plain(column.name) not in ABOUT)
         if role in ("text", "answer"):
