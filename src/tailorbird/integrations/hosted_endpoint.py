@@ -15,7 +15,7 @@ import httpx
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.errors import Exhausted, InvalidInput, TailorbirdError, Unavailable
 from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.integrations.openai_compatible import TOO_LONG, answer_format
+from tailorbird.integrations.openai_compatible import TOO_LONG, completion_body
 from tailorbird.ports.endpoint import EndpointClient, HostedAnswer, HostedChunk
 from tailorbird.system.public_addresses import endpoint_address_of
 
@@ -126,20 +126,8 @@ class OpenAiEndpoint:
         return {"authorization": f"Bearer {secret}"} if secret else {}
 
     def _body(self, prompt: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self._model,
-            "messages": [{"role": message.role, "content": message.content} for message in prompt],
-            "max_tokens": sampling.max_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "seed": sampling.seed,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        if sampling.stop:
-            body["stop"] = list(sampling.stop)
-        if sampling.json_schema is not None:
-            body["response_format"] = answer_format(sampling.json_schema)
+        messages = [{"role": message.role, "content": message.content} for message in prompt]
+        body = completion_body(self._model, messages, sampling)
         for name in self._untaken:
             value, instead = body.pop(name), _OPTIONAL[name]
             body |= {instead: value} if instead else {}

@@ -191,21 +191,7 @@ class OpenAiDriver:
         return servable
 
     def _asked(self, servable: Servable, prompt: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
-        asked: dict[str, Any] = {
-            "model": self._named(servable),
-            "messages": [message.model_dump() for message in prompt],
-            "max_tokens": sampling.max_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "seed": sampling.seed,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        if sampling.stop:
-            asked["stop"] = list(sampling.stop)
-        if sampling.json_schema is not None:
-            asked["response_format"] = answer_format(sampling.json_schema)
-        return asked
+        return completion_body(self._named(servable), [message.model_dump() for message in prompt], sampling)
 
     async def _get(self, path: str) -> httpx.Response:
         with reached():
@@ -220,6 +206,25 @@ class OpenAiDriver:
         if response.is_error:
             raise refusal(response.status_code, response.content)
         return response.json() if response.headers.get("content-type", "").startswith("application/json") else response.text
+
+
+def completion_body(model: str, messages: list[dict[str, Any]], sampling: Sampling) -> dict[str, Any]:
+    """What asks for a streamed chat completion."""
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": messages,
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": sampling.seed,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    if sampling.json_schema is not None:
+        body["response_format"] = answer_format(sampling.json_schema)
+    return body
 
 
 @contextmanager
