@@ -14,13 +14,26 @@ from tailorbird.base_models import ModelCache
 from tailorbird.base_models.catalogue import entry_named
 from tailorbird.base_models.model_cache import make_once
 from tailorbird.base_models.pull import _folder_of
+from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.prompt import Message
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import LabelScores
 from tailorbird.testing import MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies
+from tailorbird.usecases.climb import base_candidates
 from tailorbird.usecases.identities import act_as
+
+
+def install_encoder(deps: Dependencies, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts an encoder into the catalogue, which plans may name."""
+    (folder / "encoder").mkdir()
+    (folder / "encoder" / "config.json").write_text("{}", encoding="utf-8")
+    tree = deps.artifacts.put_tree(folder / "encoder")
+    known = {"name": "mini", "digest": tree, "tokenizer_digest": tree, "chat_template_digest": tree, "license": "Apache-2.0"}
+    shape = dict.fromkeys(("parameters", "hidden", "layers", "vocabulary", "context", "intermediate"), 1)
+    encoder = BaseModelRef.model_validate({**known, **shape, "linear_shapes": {}})
+    monkeypatch.setattr(base_candidates, "installed_encoder", lambda _stage: encoder)
 
 
 def two_bases(folder: Path, **changes: object) -> Path:

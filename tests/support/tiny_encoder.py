@@ -12,6 +12,8 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from tailorbird.domain.plan import LoraSettings, TrainingSettings
+
 WORDS = [f"w{n}" for n in range(40)]
 
 
@@ -30,3 +32,26 @@ def write_tiny_encoder(folder: Path) -> Path:
     tokenizer.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
     return folder
+
+
+#: Linear layers of the tiny encoder that an adapter changes.
+TARGETS = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
+
+
+def tuning_settings(method: str, learning_rate: float, epochs: int, batch_size: int) -> TrainingSettings:
+    """How the tiny encoder is tuned: short passes in fp32."""
+    return TrainingSettings(
+        method=method,  # type: ignore[arg-type]
+        lora=LoraSettings(rank=4, alpha=32, targets=TARGETS) if method == "lora" else None,
+        learning_rate=learning_rate,
+        epochs=epochs,
+        batch_size=batch_size,
+        token_budget=512,
+        max_length=64,
+        warmup=0.1,
+        weight_decay=0.0,
+        clip_norm=1.0,
+        evaluations_per_epoch=1,
+        precision="fp32",
+        seed=1,
+    )

@@ -9,16 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from support.tiny_encoder import write_tiny_encoder
+from support.tiny_encoder import tuning_settings, write_tiny_encoder
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.plan import LoraSettings, TrainingSettings
 from tailorbird.inference import open_encoder
 from tailorbird.ports.trainer import LabelJob, LabelledText
 from tailorbird.training import open_trainer
 
 D = "sha256:" + "0" * 64
 LABELS = ("even", "odd", "never")
-TARGETS = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
 
 
 @pytest.fixture(scope="module")
@@ -36,21 +34,7 @@ def labelled(number: int, many: bool) -> LabelledText:
 
 
 def job_of(base: Path, folder: Path, method: str = "full", many: bool = False, **changes: Any) -> LabelJob:
-    settings = TrainingSettings(
-        method=method,  # type: ignore[arg-type]
-        lora=LoraSettings(rank=4, alpha=32, targets=TARGETS) if method == "lora" else None,
-        learning_rate=5e-3 if method == "lora" else 3e-3,
-        epochs=15,
-        batch_size=8,
-        token_budget=512,
-        max_length=64,
-        warmup=0.1,
-        weight_decay=0.0,
-        clip_norm=1.0,
-        evaluations_per_epoch=1,
-        precision="fp32",
-        seed=1,
-    )
+    settings = tuning_settings(method, 5e-3 if method == "lora" else 3e-3, epochs=15, batch_size=8)
     rows = tuple(labelled(number, many) for number in range(40))
     fields = {"train": rows[:32], "held_out": rows[32:], "workspace": folder / method}
     return LabelJob(base=base, base_digest=D, snapshot=D, settings=settings, labels=LABELS, alone=many, **(fields | changes))

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support.tiny_encoder import write_tiny_encoder
+from support.tiny_encoder import tuning_settings, write_tiny_encoder
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.plan import LoraSettings, TrainingSettings
 from tailorbird.domain.retrieval import Entry
 from tailorbird.inference import open_encoder
 from tailorbird.ports.trainer import JudgedQuery, RankingJob
@@ -20,7 +19,6 @@ from tailorbird.text.search_index import write_index
 from tailorbird.training import open_trainer
 
 D = "sha256:" + "0" * 64
-TARGETS = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
 QUERIES = tuple(JudgedQuery(text=f"w{n} w{n + 20}", relevant={f"d{n}": 1.0}) for n in range(12))
 ENTRIES = [Entry(id=f"d{n}", text=f"w{n + 8} w{39 - n}", access=(EVERYONE,)) for n in range(12)]
 
@@ -35,21 +33,7 @@ def job_of(kind: str, method: str, base: Path, folder: Path, **changes: Any) -> 
     if not index.is_dir():
         index.mkdir()
         write_index(index, ENTRIES, open_encoder().embed(base, [entry.text for entry in ENTRIES]))
-    settings = TrainingSettings(
-        method=method,  # type: ignore[arg-type]
-        lora=LoraSettings(rank=4, alpha=32, targets=TARGETS) if method == "lora" else None,
-        learning_rate=5e-3 if method == "lora" else 1e-3,
-        epochs=6,
-        batch_size=4,
-        token_budget=512,
-        max_length=64,
-        warmup=0.1,
-        weight_decay=0.0,
-        clip_norm=1.0,
-        evaluations_per_epoch=1,
-        precision="fp32",
-        seed=1,
-    )
+    settings = tuning_settings(method, 5e-3 if method == "lora" else 1e-3, epochs=6, batch_size=4)
     fields = {"train": QUERIES[:9], "held_out": QUERIES[:9], "workspace": folder / f"{kind}-{method}"}
     return RankingJob(kind=kind, base=base, base_digest=D, snapshot=D, settings=settings, index=index, **(fields | changes))  # type: ignore[arg-type]
 

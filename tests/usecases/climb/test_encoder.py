@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from support.bases import install_encoder
 from support.usecases import LABELS, VIEWER, write_objective
 from tailorbird.data import load_rows
-from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import Exhausted, InvalidInput
 from tailorbird.domain.ladder import Candidate, RungKind
@@ -21,7 +21,6 @@ from tailorbird.text.label_decision import decide_label
 from tailorbird.text.label_sets import join
 from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.usecases import Actor, Dependencies, Progress, admit
-from tailorbird.usecases.climb import base_candidates
 from tailorbird.usecases.erasure import erase
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.releases import promotion as moves
@@ -37,13 +36,7 @@ SILENT = Progress()
 @pytest.fixture
 def installed(deps: Dependencies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dependencies:
     """The workspace, with an encoder in the catalogue."""
-    (tmp_path / "encoder").mkdir()
-    (tmp_path / "encoder" / "config.json").write_text("{}", encoding="utf-8")
-    tree = deps.artifacts.put_tree(tmp_path / "encoder")
-    known = {"name": "mini", "digest": tree, "tokenizer_digest": tree, "chat_template_digest": tree, "license": "Apache-2.0"}
-    shape = dict.fromkeys(("parameters", "hidden", "layers", "vocabulary", "context", "intermediate"), 1)
-    encoder = BaseModelRef.model_validate({**known, **shape, "linear_shapes": {}})
-    monkeypatch.setattr(base_candidates, "installed_encoder", lambda _stage: encoder)
+    install_encoder(deps, tmp_path, monkeypatch)
     return replace(deps, encoder=MemoryEncoder)
 
 

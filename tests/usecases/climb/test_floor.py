@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from support.bases import install_encoder
 from support.usecases import LABELS, VIEWER, write_objective
 from tailorbird import base_models
-from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import InvalidInput, ObjectiveInvalid, Unavailable
 from tailorbird.domain.ladder import Choice, RungKind
@@ -26,7 +26,7 @@ from tailorbird.text.label_decision import decide_label
 from tailorbird.text.label_sets import join
 from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.usecases import Actor, Dependencies, Progress, admit
-from tailorbird.usecases.climb import base_candidates, floor
+from tailorbird.usecases.climb import floor
 from tailorbird.usecases.releases import promotion as moves
 from tailorbird.usecases.releases.export import export_release
 from tailorbird.usecases.releases.release_queries import show_release
@@ -68,13 +68,7 @@ def test_a_ladder_of_the_floor_alone_ends_in_a_release_that_needs_no_model(
 @pytest.fixture
 def installed(deps: Dependencies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An encoder in the catalogue."""
-    (tmp_path / "encoder").mkdir()
-    (tmp_path / "encoder" / "config.json").write_text("{}", encoding="utf-8")
-    tree = deps.artifacts.put_tree(tmp_path / "encoder")
-    known = {"name": "mini", "digest": tree, "tokenizer_digest": tree, "chat_template_digest": tree, "license": "Apache-2.0"}
-    shape = dict.fromkeys(("parameters", "hidden", "layers", "vocabulary", "context", "intermediate"), 1)
-    encoder = BaseModelRef.model_validate({**known, **shape, "linear_shapes": {}})
-    monkeypatch.setattr(base_candidates, "installed_encoder", lambda _stage: encoder)
+    install_encoder(deps, tmp_path, monkeypatch)
 
 
 @pytest.mark.usefixtures("installed")
