@@ -23,9 +23,8 @@ from beds import DATA, ROOT
 
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import Provenance, Row, Split
-from tailorbird.domain.plan import TrainingSettings
 from tailorbird.inference import open_encoder
-from tailorbird.planning.encoder import BATCH, PASSES, RATE
+from tailorbird.planning.encoder import PASSES, RATE, tuning_settings
 from tailorbird.ports.trainer import LabelJob, LabelledText
 from tailorbird.rungs import FloorModel, fit_floor
 from tailorbird.rungs.context import hold_out
@@ -108,22 +107,7 @@ def _row(text: str, label: str) -> Row:
 
 
 def _job(train: Sequence[Row], labels: Sequence[str], seed: int, passes: int, folder: Path) -> LabelJob:
-    settings = TrainingSettings(
-        method="full",
-        lora=None,
-        learning_rate=RATE,
-        epochs=passes,
-        batch_size=BATCH,
-        token_budget=8192,
-        max_length=256,
-        warmup=0.1,
-        weight_decay=0.0,
-        clip_norm=1.0,
-        evaluations_per_epoch=1,
-        precision="fp32",
-        seed=seed,
-        threads=os.cpu_count() or 1,
-    )
+    settings = tuning_settings(RATE, passes, seed, os.cpu_count() or 1)
     learn, held_out = (tuple(LabelledText(text=row.text, labels=(row.target,)) for row in rows) for rows in hold_out(train, seed))
     digest = digest_bytes(b"")
     known = {"base": ENCODER, "base_digest": digest, "snapshot": digest, "settings": settings, "labels": tuple(labels), "alone": False}

@@ -60,16 +60,12 @@ def tuned_encoder(inputs: PlanInputs) -> RungPlan:
     )
 
 
-def _settings(inputs: PlanInputs) -> tuple[TrainingSettings, tuple[Reason, ...]]:
-    assert inputs.encoder is not None
-    rate = float(f"{RATE * (384 / inputs.encoder.hidden) ** 0.5:.1e}")
-    rows = inputs.train_rows
-    passes = PASSES if rows < _MANY else PASSES // 2 if rows < _VERY_MANY else PASSES // 4
-    text = f"up to {passes} passes of {BATCH} rows a step at {rate:g}; the weights with the lowest held-out loss are kept"
-    settings = TrainingSettings(
+def tuning_settings(learning_rate: float, passes: int, seed: int, threads: int) -> TrainingSettings:
+    """How an encoder is tuned for labels."""
+    return TrainingSettings(
         method="full",
         lora=None,
-        learning_rate=rate,
+        learning_rate=learning_rate,
         epochs=passes,
         batch_size=BATCH,
         token_budget=8192,
@@ -79,9 +75,18 @@ def _settings(inputs: PlanInputs) -> tuple[TrainingSettings, tuple[Reason, ...]]
         clip_norm=1.0,
         evaluations_per_epoch=1,
         precision="fp32",
-        seed=inputs.objective.seed,
-        threads=inputs.machine.threads,
+        seed=seed,
+        threads=threads,
     )
+
+
+def _settings(inputs: PlanInputs) -> tuple[TrainingSettings, tuple[Reason, ...]]:
+    assert inputs.encoder is not None
+    rate = float(f"{RATE * (384 / inputs.encoder.hidden) ** 0.5:.1e}")
+    rows = inputs.train_rows
+    passes = PASSES if rows < _MANY else PASSES // 2 if rows < _VERY_MANY else PASSES // 4
+    text = f"up to {passes} passes of {BATCH} rows a step at {rate:g}; the weights with the lowest held-out loss are kept"
+    settings = tuning_settings(rate, passes, inputs.objective.seed, inputs.machine.threads)
     return settings, (Reason(rule="tuning", text=text, source="docs/decisions/0094"),)
 
 
