@@ -86,6 +86,11 @@ def test_the_training_tells_its_own_time(narrator: ProgressDisplay, out: io.Stri
     assert "step 10/40 loss 0.500 held-out 0.600 300 tokens/s 2.5 GiB, 1 min 30 s left" in out.getvalue()
 
 
+def test_a_training_that_counts_no_tokens_tells_no_pace(narrator: ProgressDisplay, out: io.StringIO) -> None:
+    narrator.training(line(10).model_copy(update={"tokens_per_second": 0.0}))
+    assert "step 10/40 loss 0.500 held-out 0.600 2.5 GiB, 1 min 30 s left" in out.getvalue()
+
+
 def test_the_climb_shrinks_with_the_step_but_never_below_what_follows(narrator: ProgressDisplay, clock: Clock) -> None:
     narrator.step(begun(step=60.0, climb=600.0))
     clock.now += 45.0

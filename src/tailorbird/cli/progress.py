@@ -14,7 +14,7 @@ from rich.table import Column
 from rich.text import Text
 
 from tailorbird.domain.run import TrainingProgress
-from tailorbird.reporting import human_seconds
+from tailorbird.reporting import human_seconds, training_pace
 from tailorbird.usecases import Progress, StepBegun
 
 #: Seconds between two lines of a count, and after which work that says nothing is told to go on, where stderr is no terminal.
@@ -79,11 +79,12 @@ class ProgressDisplay:
         """Step, losses, speed, memory and time left of a training run."""
         held_out = f" held-out {seen.held_out_loss:.3f}" if seen.held_out_loss is not None else ""
         added = f" ({seen.added} added, as it had not begun to learn)" if seen.added else ""
+        figures = " ".join((*training_pace(seen.tokens_per_second), f"{seen.memory_gb:.1f} GiB"))
         with self._lock:
             self._moment.training, self._moment.done, self._moment.total = seen, seen.step, seen.steps
             self._surface.move(
                 f"[{self._elapsed()}]   step {seen.step}/{seen.steps}{added} loss {seen.loss:.3f}{held_out} "
-                f"{seen.tokens_per_second:.0f} tokens/s {seen.memory_gb:.1f} GiB{_left(self.step_left())}",
+                f"{figures}{_left(self.step_left())}",
                 final=seen.step >= seen.steps,
             )
 
@@ -231,7 +232,8 @@ class _Bars:
     def _named(self) -> str:
         moment, line = self._narrator.moment, self._narrator.moment.training
         if line is not None:
-            return f"{moment.what}: loss {line.loss:.3f}, {line.tokens_per_second:.0f} tokens/s, {line.memory_gb:.1f} GiB"
+            figures = (f"loss {line.loss:.3f}", *training_pace(line.tokens_per_second), f"{line.memory_gb:.1f} GiB")
+            return f"{moment.what}: {', '.join(figures)}"
         return self._narrator.what()
 
     def _step_left(self) -> str:

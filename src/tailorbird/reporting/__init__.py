@@ -12,7 +12,7 @@ from tailorbird.reporting.fit_table import fit_table
 from tailorbird.reporting.html_templates import template_environment
 from tailorbird.reporting.ladder_chart import ladder_chart
 from tailorbird.reporting.ladder_table import ladder_markdown, ladder_reasons, ladder_table
-from tailorbird.reporting.number_formats import finding_text, human_count, human_money, human_seconds
+from tailorbird.reporting.number_formats import finding_text, human_count, human_money, human_seconds, training_pace
 from tailorbird.reporting.plan_page import plan_page
 from tailorbird.reporting.plan_table import accuracy_table, comparison_lines, plan_table, power_lines, traffic_lines
 from tailorbird.reporting.tables import add_row, plain_table
@@ -53,4 +53,5 @@ __all__ = [
     "release_summary",
     "template_environment",
     "traffic_lines",
+    "training_pace",
 ]

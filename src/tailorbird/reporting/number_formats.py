@@ -25,6 +25,11 @@ def human_count(number: float) -> str:
     return f"{number:.0f}"
 
 
+def training_pace(tokens_per_second: float) -> tuple[str, ...]:
+    """``300 tokens/s``; nothing of a training that does not count its tokens, as of an encoder."""
+    return (f"{tokens_per_second:.0f} tokens/s",) if tokens_per_second else ()
+
+
 def human_seconds(seconds: float) -> str:
     """``2.3 s``, ``4 min 10 s``, ``1 h 05 min``."""
     if seconds < 59.95:

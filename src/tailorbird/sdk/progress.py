@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from tailorbird.domain.run import TrainingProgress
+from tailorbird.reporting import training_pace
 from tailorbird.usecases import Progress
 
 #: Who hears of progress: nobody, one line on stderr (True), a callback for sentences, or callbacks for the typed events.
@@ -42,7 +43,8 @@ def _sentences(hear: Callable[[str], object]) -> Progress:
         hear(f"{done}/{total} items")
 
     def training(seen: TrainingProgress) -> None:
-        hear(f"training step {seen.step}/{seen.steps}, loss {seen.loss:.3f}, {seen.tokens_per_second:.0f} tokens/s")
+        figures = (f"training step {seen.step}/{seen.steps}", f"loss {seen.loss:.3f}", *training_pace(seen.tokens_per_second))
+        hear(", ".join(figures))
 
     return Progress(tell=tell, count=count, training=training)
 
