@@ -42,7 +42,7 @@ def test_endpoints_of_a_tenant(tmp_path: Path) -> None:
     added = tailorbird(tmp_path, "endpoint", "add", "outside", *address)
     assert added.stdout == "outside is registered for acme\n", added.stderr
     assert "tailorbird tenant policy --endpoint outside" in added.stderr
-    assert tailorbird(tmp_path, "tenant", "policy", "--endpoint", "outside").stdout == "acme: no words, sent to outside\n"
+    assert tailorbird(tmp_path, "tenant", "policy", "--endpoint", "outside").stdout == "acme: no words; data may be sent to outside\n"
     (listed,) = json.loads(tailorbird(tmp_path, "endpoint", "list", "--json").stdout)
     assert (listed["endpoint"]["input_price"], listed["endpoint"]["output_price"], listed["allowed"]) == (0.15, 0.6, True)
     refused = tailorbird(tmp_path, "endpoint", "add", "plain", "--url", "http://llm.example", "--region", "nobody knows")

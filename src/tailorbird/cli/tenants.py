@@ -168,7 +168,7 @@ def _told(limits: QuotaLimits) -> str:
 
 def _kept(policy: TrafficPolicy) -> str:
     words = f"words for {policy.retention_days} days" if policy.store_content else "no words"
-    sent = f", sent to {', '.join(policy.endpoints)}" if policy.endpoints else ""
+    sent = f"; data may be sent to {', '.join(policy.endpoints)}" if policy.endpoints else ""
     return words + (f", {100 * policy.review_share:g} % reviewed" if policy.review_share else "") + sent
 
 
