@@ -146,8 +146,19 @@ def test_splits_of_a_token_are_not_held_together() -> None:
 def test_a_sentence_piece_without_end_is_refused(tmp_path: Path) -> None:
     source = write_with_tokenizer(tmp_path / "model", sentence_pieces())
     model = json.loads((source / "tokenizer.json").read_text())["model"]
-    edit_tokenizer(source, model=model | {"vocab": model["vocab"] | {"a" * 1_001: max(model["vocab"].values())}})
+    number = model["vocab"].pop("<0xFF>")
+    edit_tokenizer(source, model=model | {"vocab": model["vocab"] | {"a" * 1_001: number}})
     with pytest.raises(InvalidInput, match="1,000 characters") as caught:
+        vocabulary(source, tmp_path / "model.gguf")
+    assert caught.value.error_code == "gguf_tokenizer"
+
+
+def test_two_tokens_of_one_number_are_refused(tmp_path: Path) -> None:
+    """A tokenizer keeps either of the two, by chance, where it gives numbers back as text."""
+    source = write_with_tokenizer(tmp_path / "model", sentence_pieces())
+    model = json.loads((source / "tokenizer.json").read_text())["model"]
+    edit_tokenizer(source, model=model | {"vocab": model["vocab"] | {"twin": max(model["vocab"].values())}})
+    with pytest.raises(InvalidInput, match="two of its tokens") as caught:
         vocabulary(source, tmp_path / "model.gguf")
     assert caught.value.error_code == "gguf_tokenizer"
 

@@ -50,7 +50,10 @@ class Vocabulary:
     """A text and a type for each row of the embedding; rows without a token are unused. Raises InvalidInput."""
 
     def __init__(self, tokenizer: Tokenizer, rows: int) -> None:
-        named = {number: text for text, number in tokenizer.get_vocab(with_added_tokens=True).items()}
+        numbers = tokenizer.get_vocab(with_added_tokens=True)
+        named = {number: text for text, number in numbers.items()}
+        if len(named) < len(numbers):
+            raise _refused("two of its tokens have one number")
         if max(named) >= rows:
             raise _refused(f"it has tokens past the {rows:,} rows of the embedding")
         self.tokens = [named.get(number, f"[PAD{number}]") for number in range(rows)]
