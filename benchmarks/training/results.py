@@ -43,6 +43,8 @@ BARS = {
     "flop_share_of_matmul_peak": Bar(0.40, 0.60, "share"),
     "full_tokens_vs_trl_best": Bar(2.0, 3.0),
     "qlora_tokens_vs_trl": Bar(1.5, 3.0),
+    "generic_tokens_vs_trl_qwen3": Bar(1.0, 1.5),
+    "generic_tokens_vs_trl_gemma3_text": Bar(1.0, 1.5),
     "lora_memory_vs_trl_best": Bar(0.7, 0.5, less=True),
     "lora_memory_vs_trl_best_long_instruction": Bar(0.7, 0.5, less=True),
     "full_memory_vs_trl_best": Bar(0.7, 0.5, less=True),

@@ -32,6 +32,8 @@ HELD_OUT = ("held_out_loss_1", "held_out_loss_2", "held_out_loss_3", "held_out_l
 FULL = (
     *QUICK,
     "qlora",
+    "generic_qwen3",
+    "generic_gemma3",
     *HELD_OUT,
     "ablation",
     "ablation_long",
@@ -114,6 +116,27 @@ class Benchmark:
         best, ours = self.compare([spec.but(side="trl", variant="best"), spec], "qlora")
         self.values["qlora_tokens_vs_trl"] = _ratio(ours, best)
         self.values["qlora_memory_vs_trl"] = ours.memory / best.memory
+
+    def generic_qwen3(self) -> None:
+        """transformers' own pass in our loop, on a random base like Qwen3."""
+        self._generic("qwen3")
+
+    def generic_gemma3(self) -> None:
+        """The same like Gemma 3."""
+        self._generic("gemma3_text")
+
+    def _generic(self, family: str) -> None:
+        """Beside each setting of the peer that was its best anywhere; the fastest of them counts."""
+        sys.path.append(str(ROOT / "benchmarks" / "models"))
+        from random_bases import write_random_base
+
+        base = write_random_base(WORK / family, family, Path(self.short.base))
+        spec = self.short.but(base=str(base), steps=6 if self.quick else 13)
+        peers = [spec.but(side="trl", variant=variant) for variant in ("best", "best without autocast")]
+        *theirs, ours = self.compare([*peers, spec], f"generic {family}")
+        best = max(theirs, key=lambda each: each.tokens_per_second)
+        self.values[f"generic_tokens_vs_trl_{family}"] = _ratio(ours, best)
+        self.detail["memory_vs_trl"] = round(ours.memory / best.memory, 3)
 
     def held_out_loss_1(self) -> None:
         """The same rows, seed 1."""
