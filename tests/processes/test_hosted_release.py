@@ -141,3 +141,23 @@ def test_an_endpoint_that_is_taken_back_is_asked_no_more(house: House, monkeypat
             asked = len(server.asked)
             ask(served)
             assert len(server.asked) == asked
+
+
+@pytest.mark.parametrize("taken", ["endpoint", "policy", "address"])
+def test_a_gateway_that_starts_after_the_endpoint_was_taken_back(house: House, taken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted() as server:
+        former = house.release(1)
+        house.point("routing", former)
+        made = endpoint(url=server.url, private=True)
+        house.point("routing", hosted_release(house, made, MODEL))
+        changes: dict[str, object] = {
+            "endpoint": {"endpoints": ()},
+            "policy": {"policy": TrafficPolicy()},
+            "address": {"endpoints": (endpoint(url="https://other.example"),)},
+        }[taken]
+        with house.ledger.system() as system:
+            system.tenants.replace(system.tenants.get("acme").model_copy(update=changes))
+        with gateway(house, monkeypatch, "key") as served:
+            wait_until(lambda: ask(served).headers.get("x-tailorbird-release") == former)
+            assert httpx.get(served.url + "/readyz", timeout=20).status_code == 200
+        assert server.asked == []

@@ -44,13 +44,14 @@ class HostedAccess:
 
 @dataclass
 class _HostedRelease:
-    """A hosted release: its endpoint as it was read last, the client of that endpoint, and the money counted since the record was."""
+    """A hosted release: its endpoint as it was read last and the client of that endpoint, None until a request needs them, and the money
+    counted since the record was."""
 
     servable: Servable
     model: HostedModel
-    endpoint: Endpoint
-    client: EndpointClient
-    read_at: float
+    endpoint: Endpoint | None = None
+    client: EndpointClient | None = None
+    read_at: float = float("-inf")
     counted_at: float = float("-inf")
     spent: float = 0.0
     fingerprints: set[str] = field(default_factory=set)
@@ -65,21 +66,20 @@ class HostedDriver:
         self._hosted: dict[Digest, _HostedRelease] = {}
 
     async def load(self, request: LoadRequest) -> None:
-        """Loads a release; a hosted one is verified, and its server not asked. Raises as the engine does, and as ``admit``."""
+        """Loads a release; a hosted one is verified, and neither its endpoint looked up nor its server asked: where it may not be asked any
+        more, the release before answers. Raises as the engine does, and as ``admit``."""
         if request.release in self._hosted:
             return
         servable = await asyncio.to_thread(self._access.admit, request)
         if servable is None or servable.hosted is None:
             await self._engine.load(request)
             return
-        endpoint = await self._endpoint_of(servable.tenant, servable.hosted)
-        client = self._access.client(endpoint, servable.hosted.model)
-        self._hosted[request.release] = _HostedRelease(servable, servable.hosted, endpoint, client, time.monotonic())
+        self._hosted[request.release] = _HostedRelease(servable, servable.hosted)
 
     async def unload(self, release: Digest) -> None:
         """Frees a release."""
         if (held := self._hosted.pop(release, None)) is not None:
-            await held.client.close()
+            await _close(held.client)
         else:
             await self._engine.unload(release)
 
@@ -100,7 +100,7 @@ class HostedDriver:
     async def close(self) -> None:
         """Closes all connections."""
         for held in self._hosted.values():
-            await held.client.close()
+            await _close(held.client)
         await self._engine.close()
 
     async def score(
@@ -145,15 +145,15 @@ class HostedDriver:
         if uses_tools(prompt):
             hint = "leave tools out, or ask a model of this machine"
             raise InvalidInput("a hosted model is not asked to call functions", hint, code="tools_unsupported", param="tools")
-        await self._refresh(held)
-        async with aclosing(held.client.stream(prompt, sampling)) as pieces:
+        endpoint, client = await self._refresh(held)
+        async with aclosing(client.stream(prompt, sampling)) as pieces:
             async for piece in pieces:
                 self._demand_same(held, piece.model, piece.fingerprint)
-                cost = held.endpoint.cost(piece.prompt_tokens, piece.completion_tokens)
+                cost = endpoint.cost(piece.prompt_tokens, piece.completion_tokens)
                 held.spent += cost
                 if piece.refused:
                     raise Unavailable(
-                        f"the endpoint {held.endpoint.name} would not answer this request",
+                        f"the endpoint {endpoint.name} would not answer this request",
                         "ask in other words; the release before answers where there is one",
                         code="endpoint_answer_refused",
                     )
@@ -165,28 +165,32 @@ class HostedDriver:
                     cost=cost,
                 )
 
-    async def _refresh(self, held: _HostedRelease) -> None:
-        """Reads the record anew where what is known is old. Raises where the endpoint may not be asked any more, or has no money left."""
+    async def _refresh(self, held: _HostedRelease) -> tuple[Endpoint, EndpointClient]:
+        """The endpoint and a client of it, read anew where what is known is old. Raises where it may not be asked any more, or has no money
+        left."""
         now, tenant = time.monotonic(), held.servable.tenant
-        if now - held.read_at > _KNOWN_FOR:
+        endpoint, client = held.endpoint, held.client
+        if endpoint is None or client is None or now - held.read_at > _KNOWN_FOR:
             endpoint = await self._endpoint_of(tenant, held.model)
-            if endpoint != held.endpoint:
-                former, held.client = held.client, self._access.client(endpoint, held.model.model)
-                await former.close()
+            if client is None or endpoint != held.endpoint:
+                former, client = held.client, self._access.client(endpoint, held.model.model)
+                held.client = client
+                await _close(former)
             held.endpoint, held.read_at = endpoint, now
-        most = held.endpoint.money_per_month
+        most = endpoint.money_per_month
         if most is None:
-            return
+            return endpoint, client
         if now - held.counted_at > _COUNTED_FOR:
             counted = await asyncio.to_thread(self._access.spent, tenant)
             shared = [each for each, one in self._hosted.items() if one.model.endpoint == held.model.endpoint]
             held.spent, held.counted_at = sum(counted.get(each, 0.0) for each in shared), now
         if held.spent >= most:
             raise Exhausted(
-                f"the endpoint {held.endpoint.name} has used up its {most:g} {held.endpoint.currency} of this month",
+                f"the endpoint {endpoint.name} has used up its {most:g} {endpoint.currency} of this month",
                 "an admin of the host raises it: tailorbird endpoint add, with the same name",
                 code="endpoint_budget",
             )
+        return endpoint, client
 
     async def _endpoint_of(self, tenant: str, model: HostedModel) -> Endpoint:
         """The endpoint as it may be used now; one that is gone is no release that is missing."""
@@ -198,7 +202,7 @@ class HostedDriver:
     def _demand_same(self, held: _HostedRelease, model: str, fingerprint: str) -> None:
         if model and model != held.model.reported:
             raise Unavailable(
-                f"the endpoint {held.endpoint.name} answers as another model than was measured",
+                f"the endpoint {held.model.endpoint} answers as another model than was measured",
                 "adapt again: what answers there now was not measured",
                 code="endpoint_model_changed",
             )
@@ -211,6 +215,11 @@ class HostedDriver:
             raise InvalidInput(
                 "a hosted model only writes answers", "ask a release of this machine for that", code="endpoint_unable", param="model"
             )
+
+
+async def _close(client: EndpointClient | None) -> None:
+    if client is not None:
+        await client.close()
 
 
 #: Errors of a hosted model that the release before stands in for.
