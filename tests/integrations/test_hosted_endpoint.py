@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
+import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from support.hosted import DONE, MODEL, USAGE, WHOLE, Reply, ScriptedServer, endpoint, event, fault, scripted
+from support.hosted import DONE, MODEL, USAGE, WHOLE, Reply, ScriptedServer, endpoint, event, fault, scripted, serving
 from support.processes import live
 from support.serving import House
 from tailorbird.domain.endpoint import Endpoint
@@ -18,7 +26,8 @@ from tailorbird.domain.errors import Exhausted, Forbidden, TailorbirdError, Unav
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
-from tailorbird.ports.endpoint import EndpointClient, HostedAnswer
+from tailorbird.ports.endpoint import EndpointClient, HostedAnswer, HostedChunk
+from tailorbird.serving.hosted_driver import STOOD_IN_FOR
 from tailorbird.testing import MemoryEndpoint
 
 PROMPT = (Message(role="system", content="Classify."), Message(role="user", content="I lost my card"))
@@ -38,6 +47,26 @@ def ask(made: Endpoint, model: str = MODEL, key: Callable[[], str] = lambda: KEY
             await client.close()
 
     return asyncio.run(story())
+
+
+@contextmanager
+def raw_answers(status: int, parts: Sequence[bytes], headers: dict[str, str], *, cut: bool = False) -> Iterator[OpenAiEndpoint]:
+    """A client whose server answers with these bytes, without a network between."""
+
+    class Parts(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for part in parts:
+                yield part
+            if cut:
+                raise httpx.ReadError("reset")
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        told = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+        return httpx.Response(status, headers=told, stream=Parts())
+
+    client = OpenAiEndpoint(endpoint(url="http://127.0.0.1:9", private=True), MODEL, lambda: KEY, first_wait=0.0)
+    with patch.object(httpx.AsyncHTTPTransport, "handle_async_request", staticmethod(handle)):
+        yield client
 
 
 def refused(made: Endpoint, key: Callable[[], str] = lambda: KEY) -> TailorbirdError:
@@ -122,6 +151,15 @@ def test_a_rate_limit_that_stays(named: str) -> None:
         Reply(parts=[event("lost")], cut=True),
         Reply(parts=[b'data: {"choices": ' + b"[" * 100_000 + b"\n\n"]),
         Reply(parts=[b"<html>moved</html>"]),
+        Reply(parts=WHOLE, headers={"content-encoding": "gzip"}),
+        Reply(parts=[zlib.compress(b"".join(WHOLE))], headers={"content-encoding": "deflate"}),
+        Reply(parts=[event("lost", delta={"content": 5}), *WHOLE[1:]]),
+        Reply(parts=[event("lost", delta={"content": ["lost"]}), *WHOLE[1:]]),
+        Reply(parts=[event("lost", delta="lost"), *WHOLE[1:]]),
+        Reply(parts=[event("lost", finish_reason=["stop"]), *WHOLE[1:]]),
+        Reply(parts=[event("half a character: \ud83d"), *WHOLE[1:]]),
+        Reply(parts=[b'data: {"choices": "stop"}\n\n', *WHOLE[1:]]),
+        Reply(parts=[b'data: {"choices": [], "usage": 7}\n\n', *WHOLE[1:]]),
         fault(500),
     ],
 )
@@ -138,11 +176,110 @@ def test_an_answer_without_end_is_broken_off() -> None:
         assert refused(local(server)).error_code == "endpoint_unavailable"
 
 
-@pytest.mark.parametrize("status", [301, 302, 307])
-def test_a_redirect_is_not_followed(status: int) -> None:
-    with scripted() as other, scripted(Reply(status, (), {"location": f"{other.url}/v1/chat/completions"})) as server:
-        refused(local(server))
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize(
+    "place", ["/v1/chat/completions", "", "http://[::1", "//\u0440", "file:///etc/passwd", "http://a@169.254.169.254/"]
+)
+def test_a_redirect_is_not_followed(status: int, place: str) -> None:
+    with scripted() as other, scripted(Reply(status, (), {"location": other.url + place if place.startswith("/v1") else place})) as server:
+        assert refused(local(server)).error_code == "endpoint_unavailable"
         assert other.asked == []
+
+
+def test_a_cookie_is_not_kept() -> None:
+    with scripted(Reply(headers={"set-cookie": "who=acme"})) as server:
+        ask(local(server), times=2)
+        assert (
+            server.headers == [{"accept", "accept-encoding", "authorization", "content-length", "content-type", "host", "user-agent"}] * 2
+        )
+
+
+#: What a server may write between its good pieces, or instead of them.
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8) | st.just("\ud800"),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["choices", "delta", "content", "usage", "model", "error", "finish_reason", "param", "code"]), inner
+        )
+    ),
+    max_leaves=12,
+)
+_LINES = _JSON.map(lambda value: f"data: {json.dumps(value)}\n\n".encode())
+_PARTS = st.lists(st.sampled_from(WHOLE) | _LINES | st.binary(min_size=1, max_size=64) | st.just(b"data: {"), max_size=6)
+_HEADERS = st.dictionaries(
+    st.sampled_from(["retry-after", "location", "content-encoding", "content-type", "set-cookie"]),
+    st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=30),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([200, 204, 302, 400, 401, 404, 413, 429, 500]), _PARTS, _HEADERS, st.booleans())
+def test_whatever_a_server_says_is_an_answer_or_a_coded_error(status: int, parts: list[bytes], headers: dict[str, str], cut: bool) -> None:
+    async def story(client: OpenAiEndpoint) -> None:
+        told: list[HostedChunk] = []
+        found: TailorbirdError | None = None
+        try:
+            async with aclosing(client.stream(PROMPT, Sampling(max_tokens=8))) as pieces:
+                told += [piece async for piece in pieces]
+        except TailorbirdError as error:
+            found = error
+        finally:
+            await client.close()
+        if found is not None:
+            assert found.error_code in STOOD_IN_FOR | {"prompt_too_long"}
+            assert KEY not in found.message + found.hint
+        else:
+            assert told[-1].finish_reason in ("stop", "length")
+            assert all(count >= 0 for count in (told[-1].prompt_tokens, told[-1].completion_tokens))
+
+    with raw_answers(status, parts, headers, cut=cut) as client:
+        asyncio.run(story(client))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=300) | st.builds(lambda rest: b"HTTP/1.1 200 OK\r\n" + rest, st.binary(max_size=200)))
+def test_whatever_bytes_a_server_sends_are_a_coded_error(sent: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(sent)
+        writer.close()
+
+    async def story() -> None:
+        server = await asyncio.start_server(talk, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        client = OpenAiEndpoint(endpoint(url=f"http://127.0.0.1:{port}", private=True, timeout_s=5.0), MODEL, lambda: KEY)
+        with pytest.raises(TailorbirdError) as found:
+            async for _ in client.stream(PROMPT, Sampling(max_tokens=8)):
+                pass
+        assert found.value.error_code in STOOD_IN_FOR
+        await client.close()
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("line", [b"x", b"\n", b"data: {}\n", b"data: [" + b"{}," * 100_000, zlib.compress(b"0" * 4_000_000)])
+@pytest.mark.parametrize("status", [200, 400])
+def test_memory_is_bounded_whatever_a_server_sends(line: bytes, status: int) -> None:
+    packed = {"content-encoding": "deflate"} if line.startswith(b"\x78") else {}
+
+    async def story(client: OpenAiEndpoint) -> None:
+        with pytest.raises(TailorbirdError):
+            async for _ in client.stream(PROMPT, Sampling(max_tokens=8)):
+                pass
+        await client.close()
+
+    tracemalloc.start()
+    try:
+        with raw_answers(status, [line * max(1, (256 << 10) // len(line))] * 256, packed) as client:
+            before = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            asyncio.run(story(client))
+            assert tracemalloc.get_traced_memory()[1] - before < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
@@ -170,6 +307,32 @@ def test_parameters_that_a_model_does_not_take_are_left_out() -> None:
         assert server.asked[-1]["max_completion_tokens"] == 8
         assert "temperature" not in server.asked[-1]
         assert len(server.asked) == 4, "what was learned once is not asked again"
+
+
+def test_what_one_request_learns_of_parameters_does_not_fail_another() -> None:
+    """Four at once to a model that takes neither ``max_tokens`` nor ``temperature``: each is refused for what its own body held."""
+
+    class Picky(ScriptedServer):
+        def reply_to(self, body: dict[str, Any]) -> Reply:
+            untaken = next((name for name in ("max_tokens", "temperature") if name in body), None)
+            return Reply() if untaken is None else fault(400, param=untaken)
+
+    async def story(made: Endpoint) -> list[HostedAnswer]:
+        client = OpenAiEndpoint(made, MODEL, lambda: KEY)
+        try:
+            return list(await asyncio.gather(*(client.answer(PROMPT, Sampling(max_tokens=8)) for _ in range(4))))
+        finally:
+            await client.close()
+
+    with serving(Picky()) as server:
+        assert [answer.text for answer in asyncio.run(story(local(server)))] == ["lost card"] * 4
+        assert all(body.get("max_completion_tokens") == 8 for body in server.asked[-4:])
+
+
+def test_a_server_that_takes_no_parameter_is_asked_a_bounded_number_of_times() -> None:
+    with scripted(*(fault(400, param=name) for name in ("seed", "top_p", "seed"))) as server:
+        assert refused(local(server)).error_code == "endpoint_request"
+        assert len(server.asked) == 3
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.hosted import MODEL, Reply, endpoint, event, fault, scripted
+from support.hosted import MODEL, WHOLE, Reply, endpoint, event, fault, scripted
 from support.serving import CLASSIFY, DirectDriver, House
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.endpoint import Endpoint, HostedModel
@@ -202,15 +202,82 @@ def test_an_endpoint_that_was_taken_back_is_sent_nothing_more(
     assert len(client.asked) == 1
 
 
-def test_a_new_price_or_timeout_opens_a_new_client(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_timeout_opens_a_new_client_and_a_new_price_does_not(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tailorbird.serving.hosted_driver._KNOWN_FOR", -1.0)
     clients = [MemoryEndpoint(lambda _: "lost_card", model=MODEL) for _ in range(2)]
     record = Record(lambda made: clients[made.timeout_s == 5.0], TaskKind.CLASSIFY)
-    reads = iter([endpoint(), endpoint(timeout_s=5.0)])
+    dearer = {"input_price": 4.0, "region": "EU (Other Ltd)", "money_per_month": 9.0}
+    reads = iter([endpoint(**dearer)])
     record.endpoint = lambda *_: next(reads)  # type: ignore[method-assign]
-    ask(house, record, times=2)
-    assert [len(client.asked) for client in clients] == [1, 1]
-    assert clients[0].closed == 1
+    (piece,), _ = ask(house, record)
+    assert (record.opened, len(clients[0].asked), clients[0].closed) == (1, 1, 1), "closed with the driver"
+    assert piece.cost == pytest.approx((4 * piece.prompt_tokens + 8 * piece.completion_tokens) / 1e6)
+    reads = iter([endpoint(), endpoint(**dearer), endpoint(timeout_s=5.0), endpoint(timeout_s=5.0)])
+    ask(house, record, times=4)
+    assert [len(client.asked) for client in clients] == [3, 2]
+    assert record.opened == 3
+    assert clients[0].closed == 2
+
+
+@pytest.mark.parametrize("change", ["timeout", "unload"])
+def test_a_client_is_closed_after_the_last_answer_that_it_gives(house: House, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    monkeypatch.setattr("tailorbird.serving.hosted_driver._KNOWN_FOR", -1.0)
+
+    async def story(record: Record) -> str:
+        driver = HostedDriver(DirectDriver(house), record.access)
+        await driver.load(LoadRequest(tenant="acme", release=HOSTED, purpose="production"))
+        async with aclosing(driver.stream(HOSTED, TEXT, Sampling())) as pieces:
+            text = (await anext(pieces)).text
+            if change == "unload":
+                await driver.unload(HOSTED)
+            else:
+                record.made = endpoint(url=record.made.url, private=True, timeout_s=9.0)
+                assert [piece.finish_reason async for piece in driver.stream(HOSTED, TEXT, Sampling())][-1] == "stop"
+            text += "".join([piece.text async for piece in pieces])
+        await driver.close()
+        return text
+
+    with scripted(Reply(parts=WHOLE, pause=0.05)) as server:
+        assert asyncio.run(story(Record(remote, TaskKind.GENERATE, endpoint(url=server.url, private=True)))) == "lost card"
+    closed: list[MemoryEndpoint] = []
+
+    def opened(_: Endpoint) -> EndpointClient:
+        closed.append(MemoryEndpoint(lambda _: "lost card", model=MODEL))
+        return closed[-1]
+
+    assert asyncio.run(story(Record(opened, TaskKind.GENERATE))) == "lost card"
+    assert [client.closed for client in closed] == [1] * len(closed)
+
+
+def test_first_requests_at_once_and_a_release_that_is_freed_meanwhile_leave_no_client_open(house: House) -> None:
+    opened: list[MemoryEndpoint] = []
+
+    def client(_: Endpoint) -> EndpointClient:
+        opened.append(MemoryEndpoint(lambda _: "lost card", model=MODEL))
+        return opened[-1]
+
+    async def answer(driver: HostedDriver) -> str:
+        return "".join([piece.text async for piece in driver.stream(HOSTED, TEXT, Sampling())])
+
+    async def story() -> None:
+        driver = HostedDriver(DirectDriver(house), Record(client, TaskKind.GENERATE).access)
+        await driver.load(LoadRequest(tenant="acme", release=HOSTED, purpose="production"))
+        both = [asyncio.create_task(answer(driver)) for _ in range(2)]
+        await asyncio.sleep(0)
+        await driver.unload(HOSTED)
+        assert await asyncio.gather(*both) == ["lost card"] * 2
+        await driver.close()
+
+    asyncio.run(story())
+    assert opened
+    assert all(one.closed for one in opened)
+
+
+def test_a_server_that_no_longer_says_who_answers(house: House) -> None:
+    nameless = Reply(parts=[event("lost", model=""), event(finish_reason="stop", model="", delta={})])
+    with scripted(nameless) as server:
+        pieces, _ = ask(house, Record(remote, TaskKind.GENERATE, endpoint(url=server.url, private=True)))
+    assert all(piece.fallback for piece in pieces)
 
 
 def test_it_writes_answers_and_nothing_else(house: House) -> None:

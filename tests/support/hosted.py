@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -88,13 +88,14 @@ class ScriptedServer(ThreadingHTTPServer):
         self.script = list(script)
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str] = []
+        self.headers: list[set[str]] = []
         self.closing = threading.Event()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
-    def next(self) -> Reply:
+    def reply_to(self, body: dict[str, Any]) -> Reply:
         return self.script.pop(0) if len(self.script) > 1 else self.script[0]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -106,10 +107,11 @@ class _Handler(BaseHTTPRequestHandler):
     server: ScriptedServer
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.asked.append({"path": self.path} | json.loads(body))
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.asked.append({"path": self.path} | body)
+        self.server.headers.append({name.lower() for name in self.headers})
         self.server.keys.append(self.headers.get("authorization", ""))
-        reply = self.server.next()
+        reply = self.server.reply_to(body)
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
@@ -129,9 +131,12 @@ class _Handler(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
+def scripted(*script: Reply) -> AbstractContextManager[ScriptedServer]:
+    return serving(ScriptedServer(*(script or (Reply(),))))
+
+
 @contextmanager
-def scripted(*script: Reply) -> Iterator[ScriptedServer]:
-    server = ScriptedServer(*(script or (Reply(),)))
+def serving(server: ScriptedServer) -> Iterator[ScriptedServer]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -25,8 +26,10 @@ T = TypeVar("T")
 _TRIES, _LONGEST_WAIT, _FIRST_WAIT = 5, 60.0, 0.5
 #: Seconds to connect.
 _CONNECT = 5.0
-#: Bytes of an answer beyond which it is broken off, and of a refusal that are read.
-_MOST_BYTES, _REFUSAL_BYTES = 16 << 20, 64 << 10
+#: Bytes of an answer beyond which it is broken off, of one line of it, and of a refusal that are read; and pieces of an answer.
+_MOST_BYTES, _LINE_BYTES, _REFUSAL_BYTES, _MOST_PIECES = 16 << 20, 1 << 20, 64 << 10, 100_000
+#: What a line of a stream holds that carries data.
+_DATA = re.compile(rb"^data:(.*)$", re.MULTILINE)
 #: Parameters that some models do not take, and what stands in for them.
 _OPTIONAL = {"max_tokens": "max_completion_tokens", "temperature": None, "top_p": None, "seed": None, "stream_options": None}
 
@@ -37,7 +40,8 @@ def open_endpoint(endpoint: Endpoint, model: str, key: Callable[[], str]) -> End
 
 
 class OpenAiEndpoint:
-    """Implements ``EndpointClient``. Redirects are not followed, proxies and credentials of the environment not used."""
+    """Implements ``EndpointClient``. The transport is used as it is: no redirect is followed, no cookie kept, nothing unpacked, and neither
+    proxies nor credentials of the environment are used."""
 
     def __init__(self, endpoint: Endpoint, model: str, key: Callable[[], str], first_wait: float = _FIRST_WAIT) -> None:
         self._endpoint = endpoint
@@ -45,12 +49,8 @@ class OpenAiEndpoint:
         self._key = key
         self._first_wait = first_wait
         self._untaken: set[str] = set()
-        self._client = httpx.AsyncClient(
-            base_url=endpoint.url,
-            transport=_CheckedTransport(private=endpoint.private),
-            timeout=httpx.Timeout(endpoint.timeout_s, connect=min(_CONNECT, endpoint.timeout_s)),
-            trust_env=False,
-        )
+        self._transport = _CheckedTransport(private=endpoint.private)
+        self._timeout = httpx.Timeout(endpoint.timeout_s, connect=min(_CONNECT, endpoint.timeout_s)).as_dict()
 
     async def answer(self, prompt: Sequence[Message], sampling: Sampling) -> HostedAnswer:
         """One answer; see ``EndpointClient``."""
@@ -76,7 +76,7 @@ class OpenAiEndpoint:
 
     async def close(self) -> None:
         """Closes the connections."""
-        await self._client.aclose()
+        await self._transport.aclose()
 
     async def _whole(self, prompt: Sequence[Message], sampling: Sampling, started: float, again: int) -> HostedAnswer:
         text = ""
@@ -94,41 +94,47 @@ class OpenAiEndpoint:
                     yield piece
         except TimeoutError:
             raise _Passing(_away(self._endpoint, f"has not answered within {self._endpoint.timeout_s:g} s")) from None
-        except (httpx.TransportError, httpx.StreamError, OSError):
+        except (httpx.RequestError, httpx.StreamError, OSError):
             raise _Passing(_away(self._endpoint, "cannot be reached, or broke the answer off")) from None
 
     async def _asked(self, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[HostedChunk, None]:
         """The answer; parameters that the model says it does not take are left out, each once."""
         patience = _Patience(self._endpoint.timeout_s)
         while True:
-            asked = self._client.build_request("POST", "/v1/chat/completions", json=self._body(prompt, sampling), headers=self._headers())
-            response = await patience.wait(self._client.send(asked, stream=True))
+            # What other requests learn meanwhile counts from the next try on: what is refused now was in this body.
+            left_out = frozenset(self._untaken)
+            request = self._request(self._body(prompt, sampling, left_out))
+            response = await patience.wait(self._transport.handle_async_request(request))
             try:
                 if response.status_code == 200:
                     reading = _Reading(self._endpoint)
-                    async for line in _lines(response, patience):
-                        if (piece := reading.take(line)) is not None:
-                            yield piece
+                    async with aclosing(_lines(response, patience)) as told:
+                        async for data in told:
+                            if (piece := reading.take(data)) is not None:
+                                yield piece
                     yield reading.closing()
                     return
-                told = _told(await patience.wait(_beginning(response)))
+                refusal = _told(await patience.wait(_beginning(response)))
             finally:
                 await response.aclose()
-            if response.status_code == 400 and told.get("code") == "content_filter":
+            if response.status_code == 400 and refusal.get("code") == "content_filter":
                 yield HostedChunk(text="", finish_reason="stop", refused=True)
                 return
-            if response.status_code != 400 or (untaken := told.get("param")) not in _OPTIONAL or untaken in self._untaken:
-                raise self._refusal(response, told)
+            if response.status_code != 400 or (untaken := refusal.get("param")) not in _OPTIONAL or untaken in left_out:
+                raise self._refusal(response, refusal)
             self._untaken.add(untaken)
 
-    def _headers(self) -> dict[str, str]:
+    def _request(self, body: dict[str, Any]) -> httpx.Request:
         secret = self._key()
-        return {"authorization": f"Bearer {secret}"} if secret else {}
+        headers = {"authorization": f"Bearer {secret}"} if secret else {}
+        headers |= {"accept": "text/event-stream", "accept-encoding": "identity", "user-agent": "tailorbird"}
+        url = f"{self._endpoint.url}/v1/chat/completions"
+        return httpx.Request("POST", url, json=body, headers=headers, extensions={"timeout": self._timeout})
 
-    def _body(self, prompt: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
+    def _body(self, prompt: Sequence[Message], sampling: Sampling, left_out: frozenset[str]) -> dict[str, Any]:
         messages = [{"role": message.role, "content": message.content} for message in prompt]
         body = completion_body(self._model, messages, sampling)
-        for name in self._untaken:
+        for name in left_out:
             value, instead = body.pop(name), _OPTIONAL[name]
             body |= {instead: value} if instead else {}
         return body
@@ -187,7 +193,7 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Sends the request to the checked address. Raises Forbidden, OSError, httpx.TransportError."""
-        host, port = request.url.host, request.url.port or (443 if request.url.scheme == "https" else 80)
+        host, port = request.url.raw_host.decode("ascii"), request.url.port or (443 if request.url.scheme == "https" else 80)
         address = await asyncio.to_thread(endpoint_address_of, host, port, private=self._private)
         request.extensions = {**request.extensions, "sni_hostname": host}
         request.url = request.url.copy_with(host=address)
@@ -208,14 +214,12 @@ class _Reading:
         self._names = {"model": "", "fingerprint": ""}
         self._refused = False
 
-    def take(self, line: str) -> HostedChunk | None:
-        """The piece that a line of the stream holds. Raises _Passing for one that is broken."""
-        data = line.removeprefix("data:").strip()
-        if not line.startswith("data:") or data == "[DONE]":
+    def take(self, data: str) -> HostedChunk | None:
+        """The piece that ``data`` of the stream hold. Raises _Passing for what is broken."""
+        if data == "[DONE]":
             return None
         try:
-            event = json.loads(data)
-            return self._event(event)
+            return self._event(json.loads(data))
         except (ValueError, TypeError, AttributeError, RecursionError):
             raise _Passing(_away(self._endpoint, "sent an answer that cannot be read")) from None
 
@@ -228,9 +232,9 @@ class _Reading:
         text = ""
         for choice in event.get("choices") or ():
             delta = choice.get("delta") or {}
-            self._refused = self._refused or bool(delta.get("refusal"))
-            self._reason = choice.get("finish_reason") or self._reason
-            text += delta.get("content") or ""
+            self._refused = self._refused or bool(_words(delta.get("refusal")))
+            self._reason = _words(choice.get("finish_reason")) or self._reason
+            text += _words(delta.get("content"))
         return HostedChunk(text=text, **self._names) if text else None
 
     def closing(self) -> HostedChunk:
@@ -256,27 +260,43 @@ def _count(given: Any) -> int:
     return given if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < 10**9 else 0
 
 
-async def _lines(response: httpx.Response, patience: _Patience) -> AsyncIterator[str]:
-    """Lines of a stream. Raises httpx.StreamError for one without end, TimeoutError."""
-    left, size, stream = b"", 0, response.aiter_bytes()
+def _words(given: Any) -> str:
+    """A text of the server, or none. Raises TypeError for anything else, ValueError for half a character, which no record holds."""
+    if given is None or given == "":
+        return ""
+    if not isinstance(given, str):
+        raise TypeError
+    given.encode()
+    return given
+
+
+async def _lines(response: httpx.Response, patience: _Patience) -> AsyncGenerator[str, None]:
+    """What the lines of a stream hold that carry data, as they were sent: one that comes packed may be any size unpacked. Raises
+    httpx.StreamError for what is packed, or without end; TimeoutError."""
+    if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise httpx.StreamError("packed")
+    left, size, pieces, stream = bytearray(), 0, 0, response.aiter_raw()
     while (more := await patience.wait(anext(stream, None))) is not None:
-        size += len(more)
-        if size > _MOST_BYTES:
+        size, end = size + len(more), more.rfind(b"\n") + 1
+        whole, left = (left + more[:end], bytearray(more[end:])) if end else (b"", left + more)
+        # Most of what a hostile server sends is dropped here, at the speed of C: everybody waits meanwhile.
+        carrying = _DATA.findall(whole)
+        pieces += len(carrying)
+        if size > _MOST_BYTES or len(left) > _LINE_BYTES or pieces > _MOST_PIECES:
             raise httpx.StreamError("too long")
-        *whole, left = (left + more).split(b"\n")
-        for line in whole:
-            yield line.decode("utf-8", "replace").rstrip("\r")
-    if left:
-        yield left.decode("utf-8", "replace")
+        for line in carrying:
+            yield line.decode("utf-8", "replace").strip()
+    for line in _DATA.findall(left):
+        yield line.decode("utf-8", "replace").strip()
 
 
 async def _beginning(response: httpx.Response) -> bytes:
-    read = b""
-    async for more in response.aiter_bytes():
+    read = bytearray()
+    async for more in response.aiter_raw():
         read += more
         if len(read) > _REFUSAL_BYTES:
             break
-    return read
+    return bytes(read)
 
 
 def _told(body: bytes) -> dict[str, Any]:

@@ -22,15 +22,15 @@ from tailorbird.text.conversations import as_line, shown_answer
 from tailorbird.text.prompt_rendering import messages_for, messages_for_row
 from tailorbird.text.text_metrics import token_f1
 
-#: Asked first, without anything of the tenant's but the instruction: whether it answers, and as whom.
-_NOTHING = "N/A"
+#: Asked first, one until it is answered, without anything of the tenant's but the instruction: whether it answers, and as whom.
+_NOTHING = ("N/A", "Hello.", "1")
 #: What may stand behind a model's name in that of a version of it.
 _VERSION_MARKS = ("-", "@", ":", "_")
 
 
 def make_hosted(context: RungContext) -> RungResult:
-    """Zero-shot, or few-shot where the plan has shots. Raises what asking raises; InvalidInput (``endpoint_model_other``) where another
-    model answers than was asked for."""
+    """Zero-shot, or few-shot where the plan has shots. Raises what asking raises; InvalidInput (``endpoint_model_other``: another model
+    answers than was asked for; ``endpoint_answer_refused``: none does)."""
     started = time.perf_counter()
     wishes, endpoint, ask = context.objective.hosted, context.plan.endpoint, context.ask_hosted
     if wishes is None or endpoint is None or ask is None:
@@ -41,7 +41,7 @@ def make_hosted(context: RungContext) -> RungResult:
         label_sets=context.label_sets,
         list_labels=context.objective.task.kind is TaskKind.CLASSIFY,
     )
-    reported = ask([messages_for(prompt, _NOTHING)], Sampling(max_tokens=16))[0].model
+    reported = _reported(prompt, ask)
     _demand_asked(wishes.model, reported, wishes.reported)
     if context.plan.shots:
         prompt = _with_demonstrations(context, prompt, ask)
@@ -54,6 +54,19 @@ def make_hosted(context: RungContext) -> RungResult:
         hosted=HostedModel(endpoint=endpoint.name, url=endpoint.url, model=wishes.model, reported=reported),
     )
     return RungResult(candidate, time.perf_counter() - started)
+
+
+def _reported(prompt: PromptSpec, ask: AskHosted) -> str:
+    """How the server names what answers. One that refuses to answer may name nothing, and is asked something else."""
+    for nothing in _NOTHING:
+        answer = ask([messages_for(prompt, nothing)], Sampling(max_tokens=16))[0]
+        if answer.model or not answer.refused:
+            return answer.model
+    raise InvalidInput(
+        "the server would not answer the instruction, whatever stands behind it",
+        "write the instruction in other words, or name another model",
+        code="endpoint_answer_refused",
+    )
 
 
 def _demand_asked(model: str, reported: str, accepted: str | None) -> None:

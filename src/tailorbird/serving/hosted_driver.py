@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
 from tailorbird.crypto.canonical_json import short
@@ -21,7 +21,7 @@ from tailorbird.domain.errors import Exhausted, InvalidInput, NotFound, Tailorbi
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.value import Digest
-from tailorbird.ports.endpoint import EndpointClient
+from tailorbird.ports.endpoint import EndpointClient, HostedChunk
 from tailorbird.ports.engine import Chunk, Embeddings, EngineDriver, EngineState, LabelScores, LoadRequest, ProbeRequest, Ranked, Residency
 from tailorbird.text.tool_calls import uses_tools
 
@@ -42,6 +42,36 @@ class HostedAccess:
     spent: Callable[[str], dict[Digest, float]]
 
 
+class _SharedClient:
+    """A client, and the answers that are under way through it: once it is given up, it is closed after the last of them."""
+
+    def __init__(self, client: EndpointClient) -> None:
+        self._client = client
+        self._under_way = 0
+        self._given_up = False
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[EndpointClient]:
+        """The client, for one answer."""
+        self._under_way += 1
+        try:
+            yield self._client
+        finally:
+            self._under_way -= 1
+            if self._given_up and not self._under_way:
+                await self._client.close()
+
+    async def give_up(self) -> None:
+        """Closes the client, at once where nothing is under way."""
+        self._given_up = True
+        if not self._under_way:
+            await self._client.close()
+
+    async def close(self) -> None:
+        """Closes the client under whatever is under way."""
+        await self._client.close()
+
+
 @dataclass
 class _HostedRelease:
     """A hosted release: its endpoint as it was read last and the client of that endpoint, None until a request needs them, and the money
@@ -50,11 +80,12 @@ class _HostedRelease:
     servable: Servable
     model: HostedModel
     endpoint: Endpoint | None = None
-    client: EndpointClient | None = None
+    client: _SharedClient | None = None
     read_at: float = float("-inf")
     counted_at: float = float("-inf")
     spent: float = 0.0
     fingerprints: set[str] = field(default_factory=set)
+    freed: bool = False
 
 
 class HostedDriver:
@@ -77,9 +108,11 @@ class HostedDriver:
         self._hosted[request.release] = _HostedRelease(servable, servable.hosted)
 
     async def unload(self, release: Digest) -> None:
-        """Frees a release."""
+        """Frees a release; answers that are under way end first."""
         if (held := self._hosted.pop(release, None)) is not None:
-            await _close(held.client)
+            held.freed = True
+            if held.client is not None:
+                await held.client.give_up()
         else:
             await self._engine.unload(release)
 
@@ -100,7 +133,8 @@ class HostedDriver:
     async def close(self) -> None:
         """Closes all connections."""
         for held in self._hosted.values():
-            await _close(held.client)
+            if held.client is not None:
+                await held.client.close()
         await self._engine.close()
 
     async def score(
@@ -145,10 +179,12 @@ class HostedDriver:
         if uses_tools(prompt):
             hint = "leave tools out, or ask a model of this machine"
             raise InvalidInput("a hosted model is not asked to call functions", hint, code="tools_unsupported", param="tools")
-        endpoint, client = await self._refresh(held)
-        async with aclosing(client.stream(prompt, sampling)) as pieces:
+        endpoint = await self._refresh(held)
+        assert held.client is not None
+        # Nothing is awaited between: a client is not given up before it is held.
+        async with held.client.held() as client, aclosing(client.stream(prompt, sampling)) as pieces:
             async for piece in pieces:
-                self._demand_same(held, piece.model, piece.fingerprint)
+                self._demand_same(held, piece)
                 cost = endpoint.cost(piece.prompt_tokens, piece.completion_tokens)
                 held.spent += cost
                 if piece.refused:
@@ -165,21 +201,23 @@ class HostedDriver:
                     cost=cost,
                 )
 
-    async def _refresh(self, held: _HostedRelease) -> tuple[Endpoint, EndpointClient]:
-        """The endpoint and a client of it, read anew where what is known is old. Raises where it may not be asked any more, or has no money
-        left."""
+    async def _refresh(self, held: _HostedRelease) -> Endpoint:
+        """The endpoint, of which a client is open then, read anew where what is known is old. Raises where it may not be asked any
+        more, or has no money left."""
         now, tenant = time.monotonic(), held.servable.tenant
-        endpoint, client = held.endpoint, held.client
-        if endpoint is None or client is None or now - held.read_at > _KNOWN_FOR:
+        endpoint = held.endpoint
+        if endpoint is None or held.client is None or now - held.read_at > _KNOWN_FOR:
             endpoint = await self._endpoint_of(tenant, held.model)
-            if client is None or endpoint != held.endpoint:
-                former, client = held.client, self._access.client(endpoint, held.model.model)
-                held.client = client
-                await _close(former)
-            held.endpoint, held.read_at = endpoint, now
+            known, held.endpoint, held.read_at = held.endpoint, endpoint, now
+            if held.client is None or known is None or _connects_otherwise(endpoint, known):
+                former, held.client = held.client, _SharedClient(self._access.client(endpoint, held.model.model))
+                if former is not None:
+                    await former.give_up()
+            if held.freed:
+                await held.client.give_up()
         most = endpoint.money_per_month
         if most is None:
-            return endpoint, client
+            return endpoint
         if now - held.counted_at > _COUNTED_FOR:
             counted = await asyncio.to_thread(self._access.spent, tenant)
             shared = [each for each, one in self._hosted.items() if one.model.endpoint == held.model.endpoint]
@@ -190,7 +228,7 @@ class HostedDriver:
                 "an admin of the host raises it: tailorbird endpoint add, with the same name",
                 code="endpoint_budget",
             )
-        return endpoint, client
+        return endpoint
 
     async def _endpoint_of(self, tenant: str, model: HostedModel) -> Endpoint:
         """The endpoint as it may be used now; one that is gone is no release that is missing."""
@@ -199,8 +237,10 @@ class HostedDriver:
         except NotFound as error:
             raise Unavailable(error.message, error.hint, code=error.error_code) from error
 
-    def _demand_same(self, held: _HostedRelease, model: str, fingerprint: str) -> None:
-        if model and model != held.model.reported:
+    def _demand_same(self, held: _HostedRelease, piece: HostedChunk) -> None:
+        model, fingerprint = piece.model, piece.fingerprint
+        silent = not model and bool(held.model.reported) and piece.finish_reason is not None and not piece.refused
+        if silent or (model and model != held.model.reported):
             raise Unavailable(
                 f"the endpoint {held.model.endpoint} answers as another model than was measured",
                 "adapt again: what answers there now was not measured",
@@ -217,9 +257,13 @@ class HostedDriver:
             )
 
 
-async def _close(client: EndpointClient | None) -> None:
-    if client is not None:
-        await client.close()
+def _connects_otherwise(endpoint: Endpoint, known: Endpoint) -> bool:
+    """True where what was opened for ``known`` does not do for ``endpoint``: prices, names and budgets are no matter of connections."""
+
+    def connection(one: Endpoint) -> tuple[str, str | None, float, bool]:
+        return one.url, one.key, one.timeout_s, one.private
+
+    return connection(endpoint) != connection(known)
 
 
 #: Errors of a hosted model that the release before stands in for.

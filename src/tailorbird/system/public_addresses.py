@@ -56,9 +56,17 @@ def _meant(ip: _IP) -> list[_IP]:
     return [ip, ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)] if ip in _NAT64 else [ip]
 
 
+def _addresses(host: str, port: int) -> list[str]:
+    """What a name leads to. Raises OSError, for what cannot be a name as well."""
+    try:
+        return [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    except UnicodeError as error:
+        raise OSError("no such name") from error
+
+
 def public_address_of(host: str, port: int) -> str:
     """The address to connect to for ``host``: every one that its name leads to is public. Raises Forbidden, OSError (no such name)."""
-    found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    found = _addresses(host, port)
     if not found or not all(map(is_public, found)):
         raise Forbidden(
             f"{host} leads to an address that is not of the public internet",
@@ -89,7 +97,7 @@ def is_local(address: str) -> bool:
 def endpoint_address_of(host: str, port: int, *, private: bool) -> str:
     """The address to connect to for the ``host`` of an endpoint: every one that its name leads to is public or, where it is ``private``,
     of the local network. Raises Forbidden, OSError (no such name)."""
-    found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    found = _addresses(host, port)
     if not found or not all(is_public(each) or (private and is_local(each)) for each in found):
         raise Forbidden(
             f"{host} leads to an address that this endpoint may not have",

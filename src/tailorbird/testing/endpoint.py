@@ -8,8 +8,8 @@ from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.ports.endpoint import HostedAnswer, HostedChunk
 
-#: What makes the answer to a prompt, or the error that stands in its place.
-Answering = Callable[[Sequence[Message]], str | TailorbirdError]
+#: What makes the answer to a prompt, or the error that stands in its place; None where a filter refuses the prompt, which names no model.
+Answering = Callable[[Sequence[Message]], str | TailorbirdError | None]
 
 
 class MemoryEndpoint:
@@ -25,6 +25,8 @@ class MemoryEndpoint:
     async def answer(self, prompt: Sequence[Message], sampling: Sampling) -> HostedAnswer:
         """The answer of the function. Raises the error that it gives."""
         text = self._text(prompt)
+        if text is None:
+            return HostedAnswer(text="", finish_reason="stop", prompt_tokens=0, completion_tokens=0, latency_ms=1.0, refused=True)
         words = text.split()[: sampling.max_tokens]
         return HostedAnswer(
             text=" ".join(words),
@@ -40,7 +42,7 @@ class MemoryEndpoint:
         """The same, word by word."""
         whole = await self.answer(prompt, sampling)
         for number, word in enumerate(whole.text.split()):
-            yield HostedChunk(text=f" {word}" if number else word, model=self.model, fingerprint=self.fingerprint)
+            yield HostedChunk(text=f" {word}" if number else word, model=whole.model, fingerprint=whole.fingerprint)
         fields = {name: getattr(whole, name) for name in HostedChunk.model_fields if name != "text"}
         yield HostedChunk(text="", **fields)
 
@@ -48,7 +50,7 @@ class MemoryEndpoint:
         """Counts."""
         self.closed += 1
 
-    def _text(self, prompt: Sequence[Message]) -> str:
+    def _text(self, prompt: Sequence[Message]) -> str | None:
         self.asked.append(tuple(prompt))
         made = self.answering(prompt)
         if isinstance(made, TailorbirdError):

@@ -128,6 +128,32 @@ def test_a_model_that_changes_while_it_is_measured(deps: Dependencies, author: A
     assert any("endpoint_model_changed" in reason for reason in failures(ladder))
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_what_a_filter_refuses_says_nothing_of_who_answers(deps: Dependencies, author: Actor, tmp_path: Path, first: bool) -> None:
+    """A refusal before the model names none: it is a wrong answer, not another model; whichever request it meets."""
+    client = MemoryEndpoint(last_word, model=MODEL)
+    client.answering = lambda prompt: None if len(client.asked) % 5 == (1 if first else 3) else last_word(prompt)
+    deps, _ = outside(deps, client)
+    ladder = adapt(deps, author, write_objective(tmp_path / "job", ladder=["prompt", "hosted"], **NAMED))
+    for variant in ("zero-shot", "few-shot"):
+        found = hosted_climb(ladder, variant).evidence
+        assert found.hosted is not None
+        assert found.hosted.reported == (MODEL,)
+        assert 0 < found.hosted.refused < found.hosted.requests / 3
+        assert 0.5 < found.metrics["accuracy"].value < 1
+    with deps.ledger.work("acme", write=False) as work:
+        candidate = work.records.get(Candidate, hosted_climb(ladder).candidate)
+    assert candidate.hosted is not None
+    assert candidate.hosted.reported == MODEL
+
+
+def test_a_server_that_refuses_everything(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    deps, client = outside(deps, MemoryEndpoint(lambda _: None, model=MODEL))
+    ladder = adapt(deps, author, write_objective(tmp_path / "job", ladder=["prompt", "hosted"], **NAMED))
+    assert any("endpoint_answer_refused" in reason for reason in failures(ladder))
+    assert len(client.asked) == 6, "nothing but the instruction was sent"
+
+
 def test_fingerprints_that_change_are_told(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     client = MemoryEndpoint(last_word, model=MODEL)
 

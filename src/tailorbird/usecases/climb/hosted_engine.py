@@ -31,7 +31,7 @@ class HostedEngine:
     """Implements ``Engine`` for the model of an endpoint: it writes answers, and does nothing else.
 
     ``money`` is what may be spent, in the endpoint's currency. From ``load`` on, the server must name what answers as it did when the
-    candidate was made; before, as it does first.
+    candidate was made; before, as it does first. A filter before the model refuses without its name: that says nothing of who answers.
     """
 
     def __init__(self, endpoint: Endpoint, model: str, client: Callable[[], EndpointClient], money: float, at_once: int = AT_ONCE) -> None:
@@ -178,6 +178,8 @@ class HostedEngine:
 
     def _demand_same(self, answers: Sequence[HostedAnswer]) -> None:
         for answer in answers:
+            if answer.refused and not answer.model:
+                continue
             if self._reported is None:
                 self._reported = answer.model
             if answer.model != self._reported:
