@@ -70,6 +70,30 @@ class TestRequests:
             with pytest.raises(NotFound):
                 work.requests.get("request-4")
 
+    def test_what_an_endpoint_was_paid(self, ledger):
+        paid = [
+            ("outside", 0.25, "shadow", 1),
+            ("outside", 0.5, "fallback", 2),
+            ("outside", 1.0, "a", 3),
+            ("other", 2.0, "a", 3),
+            ("", 0.0, "a", 4),
+        ]
+        rows = [
+            sample.request("acme", n).model_copy(update={"id": f"r-{n}-{endpoint}", "endpoint": endpoint, "paid": money, "arm": arm})
+            for endpoint, money, arm, n in paid
+        ]
+        with ledger.work("acme") as work:
+            work.requests.add(rows)
+        with ledger.work("globex") as work:
+            work.requests.add([sample.request("globex", 1).model_copy(update={"endpoint": "outside", "paid": 8.0})])
+        with ledger.work("acme", write=False) as work:
+            assert work.requests.get("r-2-outside").paid == 0.5
+            assert work.requests.paid("outside", START) == 1.75
+            assert work.requests.paid("outside", START + timedelta(seconds=2)) == 1.5
+            assert work.requests.paid("outside", START + timedelta(seconds=9)) == 0.0
+            assert work.requests.paid("nobody", START) == 0.0
+            assert work.requests.paid("", START) == 0.0
+
     def test_an_id_is_used_once(self, ledger):
         with ledger.work("acme") as work:
             work.requests.add([sample.request("acme", 1)])

@@ -142,6 +142,22 @@ class TestSteps:
         with pytest.raises(LeaseLost):
             work.steps.complete(done, digest("again"), 1.0)
 
+    def test_what_was_paid_stays_however_the_step_ends(self, work, clock):
+        work.steps.enqueue("run0001", "make")
+        work.steps.enqueue("run0001", "plan")
+        first = work.steps.lease("run0001", "a", MINUTE)
+        assert first.paid == 0.0
+        work.steps.pay(first, 0.25)
+        clock.move(60)
+        second = work.steps.lease("run0001", "b", MINUTE)
+        work.steps.pay(first, 0.5)  # under way when its lease was lost
+        work.steps.fail(second, failure("late"))
+        work.steps.pay(second, 1.0)
+        work.steps.retry("run0001")
+        done = work.steps.complete(work.steps.lease("run0001", "c", MINUTE), digest("result"), 1.5)
+        assert done.paid == 1.75
+        assert [step.paid for step in work.steps.of("run0001")] == [1.75, 0.0]
+
     def test_an_expired_lease_is_taken_over_and_the_late_one_is_refused(self, work, clock):
         work.steps.enqueue("run0001", "plan")
         late = work.steps.lease("run0001", "a", MINUTE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -89,8 +90,13 @@ def test_a_hosted_release_is_answered_by_another_gateway(house: House, tmp_path:
     other.ledger.close()
 
 
-@pytest.mark.parametrize("reply", [fault(429, {"retry-after": "60"}), fault(503), Reply(pause=30.0)])
-def test_the_release_before_answers_where_the_server_does_not(house: House, reply: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("reply", "taken"),
+    [(fault(429, {"retry-after": "60"}), False), (fault(503), False), (Reply(pause=30.0), True), (fault(400, code="content_filter"), True)],
+)
+def test_the_release_before_answers_where_the_server_does_not(
+    house: House, reply: Reply, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with scripted(Reply(), reply) as server:
         made = endpoint(url=server.url, private=True, timeout_s=0.3)
         former = house.release(1)
@@ -105,7 +111,11 @@ def test_the_release_before_answers_where_the_server_does_not(house: House, repl
             assert streamed.headers["x-tailorbird-release"] == former
             assert LABELS[0] in streamed.text
         stood_in = [row for row in house.rows() if row.arm == "fallback"]
-        assert [(row.release, row.outcome) for row in stood_in] == [(former, "ok")] * 2
+        assert [(row.release, row.outcome, row.endpoint) for row in stood_in] == [(former, "ok", "outside")] * 2
+        assert all((row.paid > 0) == taken and row.cost > row.paid for row in stood_in), "what the server took is paid, by a row of another"
+        with house.ledger.work("acme", write=False) as work:
+            paid = work.requests.paid("outside", house.clock.now() - timedelta(days=31))
+        assert paid == pytest.approx(sum(row.paid for row in house.rows()))
 
 
 def test_without_a_release_before_it_says_what_happened(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,3 +171,31 @@ def test_a_gateway_that_starts_after_the_endpoint_was_taken_back(house: House, t
             wait_until(lambda: ask(served).headers.get("x-tailorbird-release") == former)
             assert httpx.get(served.url + "/readyz", timeout=20).status_code == 200
         assert server.asked == []
+
+
+def test_what_the_shadow_of_a_hosted_release_is_paid(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted() as server:
+        made = endpoint(url=server.url, private=True)
+        former, shadow = house.release(1), hosted_release(house, made, MODEL)
+        alias = house.point("routing", former)
+        with house.ledger.work("acme") as work:
+            work.aliases.put(alias.model_copy(update={"version": 2, "mirror": shadow}))
+        with gateway(house, monkeypatch, "key") as served:
+            wait_until(lambda: ask(served).status_code == 200 and any(row.arm == "shadow" for row in house.rows()))
+        shadows = [row for row in house.rows() if row.arm == "shadow"]
+        assert {(row.endpoint, row.paid, row.cost) for row in shadows} == {("outside", made.cost(7, 2), made.cost(7, 2))}
+        assert all((row.endpoint, row.paid) == ("", 0.0) for row in house.rows() if row.arm != "shadow")
+
+
+def test_a_month_that_was_paid_for_before_the_gateway_started(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted() as server:
+        made = endpoint(url=server.url, private=True, input_price=1e6, money_per_month=8.0)
+        former = house.release(1)
+        house.point("routing", former)
+        house.point("routing", hosted_release(house, made, MODEL))
+        with gateway(house, monkeypatch, "key") as served:
+            wait_until(lambda: ask(served).headers.get("x-tailorbird-release") == former and len(server.asked) == 2)
+        # Nobody has been asked yet, then 7 and a bit were paid; what comes then is beyond 8, in every life of the gateway.
+        with gateway(house, monkeypatch, "key") as served:
+            wait_until(lambda: ask(served).headers.get("x-tailorbird-release") == former)
+        assert len(server.asked) == 2

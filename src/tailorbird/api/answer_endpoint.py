@@ -35,6 +35,7 @@ from tailorbird.serving import (
     ShadowedRequest,
     ShadowTraffic,
     TrafficArm,
+    billed,
     with_fallback,
 )
 from tailorbird.text.tool_calls import uses_tools
@@ -158,7 +159,10 @@ async def _understand(chat: AnswerContext, manner: RouteBehaviour, request: Requ
     made = manner.answers(chat.answering, body)
     if arm.hosted is not None:
         made = partial(with_fallback, made, whole=not body.stream)
-    answers = [call.timed(made(arm, conversation, sampling, account.groups), engine) for conversation in body.conversations]
+    pieces = [made(arm, conversation, sampling, account.groups) for conversation in body.conversations]
+    if arm.hosted is not None:
+        pieces = [billed(answer.bill, each) for answer, each in zip(account.answers, pieces, strict=True)]
+    answers = [call.timed(each, engine) for each in pieces]
     return _Question(body, route, arm, manner.wording(body), answers)
 
 

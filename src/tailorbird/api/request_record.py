@@ -19,7 +19,18 @@ from tailorbird.domain.identity import ApiKey
 from tailorbird.domain.plan import Prices
 from tailorbird.domain.prompt import Message
 from tailorbird.ports.clock import Clock
-from tailorbird.serving import AliasRoute, AnswerPiece, KeptRequest, Quotas, RequestLog, Reservation, TrafficArm, amounts_of, told_text
+from tailorbird.serving import (
+    AliasRoute,
+    AnswerPiece,
+    Bill,
+    KeptRequest,
+    Quotas,
+    RequestLog,
+    Reservation,
+    TrafficArm,
+    amounts_of,
+    told_text,
+)
 from tailorbird.text.conversations import as_lines, fold_turns
 from tailorbird.text.sketch import sketch
 from tailorbird.usecases.denial_counter import Denials
@@ -58,7 +69,7 @@ class RequestFacts:
 @dataclass
 class AnswerFacts:
     """What becomes known of one answer. ``text`` is the user's last, ``turns`` the conversation that it ends. ``expected`` tokens were
-    reserved for reading it; ``asked`` is set once the engine was asked. ``cost`` is what a server outside the house is paid;
+    reserved for reading it; ``asked`` is set once the engine was asked. ``bill`` is of a server outside the house;
     ``fallback``: the release before answered in place of a hosted model."""
 
     text: str = ""
@@ -73,7 +84,7 @@ class AnswerFacts:
     reasoning_tokens: int = 0
     referred: bool = False
     malformed: bool = False
-    cost: float = 0.0
+    bill: Bill = field(default_factory=Bill)
     fallback: bool = False
     wants_json: bool = False
     turns: Sequence[Message] = ()
@@ -88,7 +99,7 @@ class AnswerFacts:
     def note(self, piece: AnswerPiece) -> None:
         """Notes a piece: one more token until the engine says how many it made, and what it read is as expected."""
         self.given.append(told_text(piece))
-        self.cost, self.fallback = self.cost + piece.cost, piece.fallback
+        self.fallback = piece.fallback
         if piece.finish_reason is None:
             self.completion_tokens = piece.completion_tokens or self.completion_tokens + 1
             self.prompt_tokens = piece.prompt_tokens or self.expected
@@ -281,13 +292,15 @@ class RequestRecord:
                 characters=len(answer.text),
                 sketch=sketch(answer.text) if answer.text else "",
                 confidence=answer.confidence,
-                cost=answer.cost + (0.0 if arm and arm.hosted else cost),
+                cost=answer.bill.paid + (0.0 if arm and arm.hosted else cost),
                 version=self._version,
                 unit=self._told.unit,
                 malformed=answer.malformed,
                 referred=answer.referred,
                 channel=self._told.channel,
                 language=self._told.language,
+                endpoint=answer.bill.endpoint,
+                paid=answer.bill.paid,
             )
             for index, (answer, arm) in enumerate(zip(self.answers, arms, strict=True))
         ]

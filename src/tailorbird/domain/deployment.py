@@ -90,7 +90,8 @@ class RequestRow(Value):
     ``version`` is that of the alias by which the arm was drawn and ``unit`` whom it was drawn for (a salted hash; empty where nobody was
     named). ``malformed`` is an answer without the form that was asked for, ``referred`` one of which its release is not sure enough
     or which hands over to people, ``agrees`` whether a mirrored answer was the one given. ``channel`` and ``language`` are what the caller
-    said of the message.
+    said of the message. ``endpoint`` is that of the hosted model which was asked (empty: none), also where it did not answer, and ``paid``
+    what that cost, or may have cost: a part of ``cost``.
     """
 
     id: str
@@ -119,6 +120,8 @@ class RequestRow(Value):
     agrees: bool | None = None
     channel: str = ""
     language: str = ""
+    endpoint: str = ""
+    paid: float = 0.0
 
 
 #: The arm of a mirrored request: nobody was given the answer, and nobody pays for it.

@@ -69,8 +69,11 @@ class HostedModel(Value):
 
 class HostedUse(Value):
     """What measuring a hosted candidate found of its server: requests answered, how many of them it ``refused``, how many tries were made
-    ``again`` (a rate limit, a fault of the server), tokens, what they cost, and the model's own account of itself: the names and
-    ``fingerprints`` that came with answers (empty where the server gives none), sorted."""
+    ``again`` (a rate limit, a fault of the server), tokens, and the model's own account of itself: the names and ``fingerprints`` that came
+    with answers (empty where the server gives none), sorted.
+
+    ``money`` is what the tokens cost with those that were ``lost``: read and written by tries that gave no whole answer, and may have to be
+    paid. Of so many answers the tokens are ``estimated``: bytes, in place of what the server did not tell."""
 
     endpoint: Name
     model: str
@@ -83,3 +86,5 @@ class HostedUse(Value):
     currency: str
     reported: tuple[str, ...]
     fingerprints: tuple[str, ...]
+    lost: int = Field(default=0, exclude_if=lambda value: not value)
+    estimated: int = Field(default=0, exclude_if=lambda value: not value)

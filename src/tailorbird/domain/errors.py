@@ -15,6 +15,7 @@
     ├── Exhausted           429  a budget, quota or limit is used up
     ├── Corrupt             500  bytes or signatures are not what they should be
     ├── Unavailable         503  a part (engine, database, model) cannot be reached
+    │   └── AnswerLost           a server had the request, and may be paid for it, but gave no whole answer
     └── Internal            500  a defect of ours
 
 Each carries a stable ``code``, an HTTP ``status``, a message that says what happened and a ``hint`` that
@@ -148,6 +149,10 @@ class Unavailable(TailorbirdError):
     """A part (engine, database, package, port) cannot be reached or is not installed."""
 
     code, status = "unavailable", 503
+
+
+class AnswerLost(Unavailable):
+    """A server outside the house took a request, and may be paid for it, but gave no whole answer."""
 
 
 class Internal(TailorbirdError):

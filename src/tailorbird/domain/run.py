@@ -113,7 +113,8 @@ class Step(Value):
     ``error`` is the code with which it failed, ``message`` and ``hint`` what the error said; steps that failed before these were kept have
     none.
 
-    ``deaths`` counts processes that ended in the middle of it, none of them further than the one before.
+    ``deaths`` counts processes that ended in the middle of it, none of them further than the one before. ``paid`` is what all attempts at
+    it have paid to endpoints, in the currency of the settings' prices, whatever came of them.
     """
 
     run: str
@@ -131,6 +132,7 @@ class Step(Value):
     seconds: float = 0.0
     progress: StepProgress | None = None
     deaths: int = Field(default=0, exclude_if=lambda value: not value)
+    paid: float = Field(default=0.0, exclude_if=lambda value: not value)
 
 
 class TrainingFork(Value):

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 import httpx
 
 from tailorbird.domain.endpoint import Endpoint
-from tailorbird.domain.errors import Exhausted, InvalidInput, TailorbirdError, Unavailable
+from tailorbird.domain.errors import AnswerLost, Exhausted, InvalidInput, TailorbirdError, Unavailable
 from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.token_usage import believable_usage, most_read, size_of
 from tailorbird.integrations.openai_compatible import TOO_LONG, completion_body
 from tailorbird.ports.endpoint import EndpointClient, HostedAnswer, HostedChunk
 from tailorbird.system.public_addresses import endpoint_address_of
@@ -49,8 +50,14 @@ class OpenAiEndpoint:
         self._key = key
         self._first_wait = first_wait
         self._untaken: set[str] = set()
+        self._lost = (0, 0)
         self._transport = _CheckedTransport(private=endpoint.private)
         self._timeout = httpx.Timeout(endpoint.timeout_s, connect=min(_CONNECT, endpoint.timeout_s)).as_dict()
+
+    @property
+    def lost(self) -> tuple[int, int]:
+        """Tokens, at most, of tries that gave no whole answer; see ``EndpointClient``."""
+        return self._lost
 
     async def answer(self, prompt: Sequence[Message], sampling: Sampling) -> HostedAnswer:
         """One answer; see ``EndpointClient``."""
@@ -88,14 +95,28 @@ class OpenAiEndpoint:
         return HostedAnswer(text=text, latency_ms=(time.perf_counter() - started) * 1000, again=again, **fields)
 
     async def _pieces(self, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[HostedChunk, None]:
+        written, paid = 0, True
         try:
             async with aclosing(self._asked(prompt, sampling)) as pieces:
                 async for piece in pieces:
+                    written, paid = written + size_of(piece.text), piece.finish_reason is None
                     yield piece
         except TimeoutError:
-            raise _Passing(_away(self._endpoint, f"has not answered within {self._endpoint.timeout_s:g} s")) from None
-        except (httpx.RequestError, httpx.StreamError, OSError):
-            raise _Passing(_away(self._endpoint, "cannot be reached, or broke the answer off")) from None
+            raise _Passing(_lost(self._endpoint, f"has not answered within {self._endpoint.timeout_s:g} s")) from None
+        except (httpx.ConnectError, httpx.ConnectTimeout, OSError):
+            paid = False
+            raise _Passing(_away(self._endpoint, "cannot be reached")) from None
+        except (httpx.RequestError, httpx.StreamError):
+            raise _Passing(_lost(self._endpoint, "cannot be reached, or broke the answer off")) from None
+        except _Passing as passing:
+            paid = isinstance(passing.error, AnswerLost)
+            raise
+        except TailorbirdError:
+            paid = False
+            raise
+        finally:
+            if paid:
+                self._lost = (self._lost[0] + most_read(prompt), self._lost[1] + written)
 
     async def _asked(self, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[HostedChunk, None]:
         """The answer; parameters that the model says it does not take are left out, each once."""
@@ -107,7 +128,7 @@ class OpenAiEndpoint:
             response = await patience.wait(self._transport.handle_async_request(request))
             try:
                 if response.status_code == 200:
-                    reading = _Reading(self._endpoint)
+                    reading = _Reading(self._endpoint, prompt, sampling)
                     async with aclosing(_lines(response, patience)) as told:
                         async for data in told:
                             if (piece := reading.take(data)) is not None:
@@ -118,7 +139,8 @@ class OpenAiEndpoint:
             finally:
                 await response.aclose()
             if response.status_code == 400 and refusal.get("code") == "content_filter":
-                yield HostedChunk(text="", finish_reason="stop", refused=True)
+                # Filters that were asked are paid for reading, and tell no counts.
+                yield HostedChunk(text="", finish_reason="stop", prompt_tokens=most_read(prompt), refused=True, estimated=True)
                 return
             if response.status_code != 400 or (untaken := refusal.get("param")) not in _OPTIONAL or untaken in left_out:
                 raise self._refusal(response, refusal)
@@ -207,8 +229,10 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
 class _Reading:
     """What was read of an answer so far."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, prompt: Sequence[Message], sampling: Sampling) -> None:
         self._endpoint = endpoint
+        self._asked = prompt, sampling
+        self._written = 0
         self._reason: str | None = None
         self._usage: dict[str, Any] = {}
         self._names = {"model": "", "fingerprint": ""}
@@ -221,7 +245,7 @@ class _Reading:
         try:
             return self._event(json.loads(data))
         except (ValueError, TypeError, AttributeError, RecursionError):
-            raise _Passing(_away(self._endpoint, "sent an answer that cannot be read")) from None
+            raise _Passing(_lost(self._endpoint, "sent an answer that cannot be read")) from None
 
     def _event(self, event: dict[str, Any]) -> HostedChunk | None:
         if "error" in event:
@@ -232,6 +256,7 @@ class _Reading:
         text = ""
         for choice in event.get("choices") or ():
             delta = choice.get("delta") or {}
+            self._written += sum(size_of(said) for name, said in delta.items() if isinstance(said, str) and name != "role")
             self._refused = self._refused or bool(_words(delta.get("refusal")))
             self._reason = _words(choice.get("finish_reason")) or self._reason
             text += _words(delta.get("content"))
@@ -240,12 +265,15 @@ class _Reading:
     def closing(self) -> HostedChunk:
         """The last piece. Raises _Passing for a stream that ended too soon."""
         if self._reason is None:
-            raise _Passing(_away(self._endpoint, "broke the answer off"))
+            raise _Passing(_lost(self._endpoint, "broke the answer off"))
+        prompt, sampling = self._asked
+        usage = believable_usage(self._usage, prompt, self._written, sampling.max_tokens)
         return HostedChunk(
             text="",
             finish_reason="length" if self._reason == "length" else "stop",
-            prompt_tokens=_count(self._usage.get("prompt_tokens")),
-            completion_tokens=_count(self._usage.get("completion_tokens")),
+            prompt_tokens=usage.prompt,
+            completion_tokens=usage.completion,
+            estimated=usage.estimated,
             refused=self._refused or self._reason == "content_filter",
             **self._names,
         )
@@ -254,10 +282,6 @@ class _Reading:
 def _name(given: Any) -> str:
     """A name as the server tells it, cut to what a record holds."""
     return "".join(letter for letter in given if letter.isprintable())[:200] if isinstance(given, str) else ""
-
-
-def _count(given: Any) -> int:
-    return given if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < 10**9 else 0
 
 
 def _words(given: Any) -> str:
@@ -321,6 +345,12 @@ def _retry_after(response: httpx.Response) -> float:
         return 0.0
 
 
+_HINT = "look whether it is up, and at its timeout: tailorbird endpoint list"
+
+
 def _away(endpoint: Endpoint, what: str) -> Unavailable:
-    hint = "look whether it is up, and at its timeout: tailorbird endpoint list"
-    return Unavailable(f"the endpoint {endpoint.name} {what}", hint, code="endpoint_unavailable")
+    return Unavailable(f"the endpoint {endpoint.name} {what}", _HINT, code="endpoint_unavailable")
+
+
+def _lost(endpoint: Endpoint, what: str) -> AnswerLost:
+    return AnswerLost(f"the endpoint {endpoint.name} {what}", _HINT, code="endpoint_unavailable")

@@ -129,6 +129,11 @@ class Requests:
         sums = sorted(self._connection.execute(_sums(window)), key=lambda row: (row.alias, row.release or ""))
         return tuple(value_from(Traffic, _REFUSED | dict(row._mapping) | latencies.get((row.alias, row.release), {})) for row in sums)
 
+    def paid(self, endpoint: str, start: datetime) -> float:
+        """What the endpoint was paid for requests from ``start`` (inclusive) on."""
+        asked = (requests.c.tenant == self._tenant, requests.c.endpoint == endpoint, requests.c.endpoint != "", requests.c.at >= start)
+        return float(self._connection.execute(select(func.coalesce(func.sum(requests.c.paid), 0.0)).where(*asked)).scalar_one())
+
     def _latencies(self, window: tuple[ColumnElement[bool], ...]) -> dict[tuple[str, Digest | None], dict[str, float]]:
         """The percentiles, by alias and release. Sorted here, eight bytes a request: a database takes three times as long to rank them."""
         asked = select(requests.c.alias, requests.c.release, requests.c.latency_ms).where(*window, requests.c.outcome != "refused")

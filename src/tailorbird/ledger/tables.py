@@ -149,6 +149,7 @@ steps = Table(
     Column("leased_at", UtcTime),
     Column("deaths", Integer, nullable=False, server_default="0"),
     Column("reached", Integer, nullable=False, server_default="0"),
+    Column("paid", Float, nullable=False, server_default=text("0")),
     ForeignKeyConstraint(["tenant", "run"], ["runs.tenant", "runs.id"]),
     UniqueConstraint("tenant", "run", "position"),
 )
@@ -282,9 +283,12 @@ requests = Table(
     Column("agrees", Boolean),
     said_column("channel"),
     said_column("language"),
+    Column("endpoint", String, nullable=False, server_default=""),
+    Column("paid", Float, nullable=False, server_default=text("0")),
     Index(None, "tenant", "at", "id"),
     Index(None, "tenant", "release", "at"),
     Index(None, "tenant", "alias", "version"),
+    Index("requests_paid", "tenant", "endpoint", "at", sqlite_where=text("endpoint <> ''"), postgresql_where=text("endpoint <> ''")),
 )
 
 #: What requests have used up, written in the transaction that writes their rows. ``gateway`` is one process's life.

@@ -61,3 +61,8 @@ class RequestRepository(Protocol):
     def traffic(self, start: datetime, stop: datetime) -> tuple[Traffic, ...]:
         """What each release answered under each alias from ``start`` (inclusive) to ``stop`` (exclusive), by alias and release."""
         ...
+
+    def paid(self, endpoint: str, start: datetime) -> float:
+        """What the endpoint was paid for requests from ``start`` (inclusive) on, mirrored ones and those that it did not answer among
+        them."""
+        ...

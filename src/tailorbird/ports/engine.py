@@ -67,8 +67,7 @@ class TokenLogprob(TokenChance):
 
 
 class Chunk(Value):
-    """A piece of a streamed answer. The last one carries ``finish_reason``, the token counts, the calls of functions, and what a server
-    outside the house is paid (``cost``); of the
+    """A piece of a streamed answer. The last one carries ``finish_reason``, the token counts and the calls of functions; of the
     ``completion_tokens``, the first ``reasoning_tokens`` are a block of reasoning with its marks."""
 
     text: str
@@ -79,7 +78,6 @@ class Chunk(Value):
     reasoning_tokens: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
     tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
-    cost: float = Field(default=0.0, exclude_if=lambda value: not value)
 
 
 class Embeddings(Value):

@@ -76,6 +76,10 @@ class StepRepository(Protocol):
         """Gives a held step back as ready (a clean interruption), after ``seconds``. Does nothing when the lease is lost."""
         ...
 
+    def pay(self, step: Step, money: float) -> None:
+        """Adds ``money`` to what the step has paid, whoever holds it by now: what was paid was paid."""
+        ...
+
     def of(self, run: str) -> tuple[Step, ...]:
         """All steps of a run, in order."""
         ...

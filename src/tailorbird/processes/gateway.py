@@ -45,7 +45,7 @@ from tailorbird.processes.tls import Tls, check_proxies, is_open
 from tailorbird.serving import AliasSync, AnswerService, EffectChecks, HostedAccess, HostedDriver, Quotas, RequestLog, ShadowTraffic
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.audit_events import tell_denials
-from tailorbird.usecases.endpoints import served_endpoint, spent_this_month
+from tailorbird.usecases.endpoints import paid_this_month, served_endpoint
 from tailorbird.usecases.releases.effect import RecordedProofs
 from tailorbird.usecases.releases.live_kpis import count_live
 from tailorbird.usecases.releases.load_verification import admit_hosted
@@ -107,7 +107,7 @@ def hosted_access(deps: Dependencies) -> HostedAccess:
         admit=partial(admit_hosted, deps),
         endpoint=partial(served_endpoint, deps),
         client=deps.endpoint_client,
-        spent=partial(spent_this_month, deps),
+        paid=partial(paid_this_month, deps),
     )
 
 

@@ -82,6 +82,7 @@ def _request(row: RequestRow) -> list[str]:
         f"{row.id} at {row.at:%Y-%m-%d %H:%M:%S} UTC, key {row.key}, {row.alias}",
         f"{row.outcome} ({row.status}){answered} in {row.latency_ms:.0f} ms, {row.prompt_tokens} prompt tokens",
         *stood_in,
+        *([f"{row.paid:.6f} paid to the endpoint {row.endpoint}"] if row.endpoint else []),
     ]
 
 
@@ -142,7 +143,8 @@ def _evidence(found: Explanation) -> list[str]:
     if evidence is None:
         return []
     use = evidence.hosted
-    asked = [f"{use.requests:,} requests, {use.refused:,} refused, for {use.money:.4f} {use.currency}"] if use else []
+    guessed = f", tokens of {use.estimated:,} estimated high" if use and use.estimated else ""
+    asked = [f"{use.requests:,} requests, {use.refused:,} refused, for {use.money:.4f} {use.currency}{guessed}"] if use else []
     return [f"{evidence.n:,} {evidence.split.value} items, results kept as {short(evidence.items)}, by {evidence.engine}", *asked]
 
 

@@ -6,12 +6,14 @@ HTTP, how a release was made.
     alias_changes > alias_sync (release_loader, heartbeat) > alias_routes: alias moves become routes once their release is loaded
     effect_checks: the engine's driver, which loads what has shown its effect
     quotas > alias_routes > answers (fallback, hosted_driver, shadow_traffic) > request_log: one request
+    hosted_driver > endpoint_budgets > bills: what a hosted model is paid for it
     request rows > rollout_guards: what follows for a rollout
 """
 
 from tailorbird.serving.alias_routes import AliasRoute, AliasRoutes, TrafficArm, choose_target, experiment_unit
 from tailorbird.serving.alias_sync import AliasSync, Readiness
 from tailorbird.serving.answers import AnswerPiece, AnswerService, RankedDocument, told_text
+from tailorbird.serving.bills import Bill, billed
 from tailorbird.serving.effect_checks import EffectChecks, EffectProofs, unlike
 from tailorbird.serving.fallback import Answers, with_fallback
 from tailorbird.serving.heartbeat import GONE_AFTER
@@ -29,6 +31,7 @@ __all__ = [
     "AnswerPiece",
     "AnswerService",
     "Answers",
+    "Bill",
     "EffectChecks",
     "EffectProofs",
     "HostedAccess",
@@ -45,6 +48,7 @@ __all__ = [
     "ShadowedRequest",
     "TrafficArm",
     "amounts_of",
+    "billed",
     "choose_target",
     "evaluate_guards",
     "experiment_unit",

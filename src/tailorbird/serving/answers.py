@@ -37,8 +37,7 @@ class AnswerPiece(Value):
     ``cached_tokens`` of those read were known from an earlier request of the tenant; ``reasoning_tokens`` of those written are reasoning.
     ``referred`` says that a person should take over: the release is not sure enough of the label, or hands the conversation over by what it
     wrote. ``passages`` are those that the answer was given, best first, and all of them such as its asker may read.
-    ``tool_calls`` come with the last, and ``cost``, what a server outside the house is paid. ``fallback``: the release before answers in
-    place of a hosted model.
+    ``tool_calls`` come with the last. ``fallback``: the release before answers in place of a hosted model.
     """
 
     text: str
@@ -54,7 +53,6 @@ class AnswerPiece(Value):
     logprobs: tuple[TokenLogprob, ...] = ()
     vectors: tuple[tuple[float, ...], ...] = ()
     passages: tuple[RankedDocument, ...] = ()
-    cost: float = 0.0
     fallback: bool = False
 
 
@@ -164,11 +162,10 @@ class AnswerService:
 
     async def _written_label(self, arm: TrafficArm, messages: Sequence[Message]) -> AnswerPiece:
         """The label that a hosted model writes; without one alone, a person should look. It has no probabilities."""
-        written, read, wrote, cost = "", 0, 0, 0.0
+        written, read, wrote = "", 0, 0
         async with aclosing(self._driver.stream(arm.release, messages_for(arm.prompt, last_user_text(messages)), LABEL_SAMPLING)) as chunks:
             async for chunk in chunks:
-                written, cost = written + chunk.text, cost + chunk.cost
-                read, wrote = read + chunk.prompt_tokens, wrote + chunk.completion_tokens
+                written, read, wrote = written + chunk.text, read + chunk.prompt_tokens, wrote + chunk.completion_tokens
         label = answered_label(arm.prompt, written)
         return AnswerPiece(
             text=label,
@@ -177,7 +174,6 @@ class AnswerService:
             completion_tokens=wrote,
             probabilities={},
             referred=not label,
-            cost=cost,
         )
 
     async def _text(
@@ -200,7 +196,6 @@ class AnswerService:
                     cached_tokens=chunk.cached_tokens,
                     reasoning_tokens=chunk.reasoning_tokens,
                     logprobs=chunk.logprobs,
-                    cost=chunk.cost,
                     referred=bool(ends and arm.refer_pattern and occurs(arm.refer_pattern, "".join(said))),
                     passages=_quoted(found) if ends else (),
                 )

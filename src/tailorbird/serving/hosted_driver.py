@@ -17,29 +17,31 @@ from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.endpoint import Endpoint, HostedModel
-from tailorbird.domain.errors import Exhausted, InvalidInput, NotFound, TailorbirdError, Unavailable
+from tailorbird.domain.errors import InvalidInput, NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import RetrievedEntry
+from tailorbird.domain.token_usage import most_read
 from tailorbird.domain.value import Digest
 from tailorbird.ports.endpoint import EndpointClient, HostedChunk
 from tailorbird.ports.engine import Chunk, Embeddings, EngineDriver, EngineState, LabelScores, LoadRequest, ProbeRequest, Ranked, Residency
+from tailorbird.serving.endpoint_budgets import EndpointBudgets, Paid
 from tailorbird.text.tool_calls import uses_tools
 
 _log = logging.getLogger("tailorbird.serving")
 
-#: Seconds for which it is known what an endpoint may be asked, and what it has cost this month.
-_KNOWN_FOR, _COUNTED_FOR = 1.0, 30.0
+#: Seconds for which it is known what an endpoint may be asked.
+_KNOWN_FOR = 1.0
 
 
 @dataclass(frozen=True)
 class HostedAccess:
     """What a driver asks of the record: the servable of a release where it is hosted (None: it is not), the endpoint of a tenant as it may
-    be used now, a client of its model, and what the tenant's hosted releases have cost this month, by release."""
+    be used now, a client of its model, and what a tenant has paid an endpoint this month."""
 
     admit: Callable[[LoadRequest], Servable | None]
     endpoint: Callable[[str, HostedModel], Endpoint]
     client: Callable[[Endpoint, str], EndpointClient]
-    spent: Callable[[str], dict[Digest, float]]
+    paid: Paid
 
 
 class _SharedClient:
@@ -74,16 +76,14 @@ class _SharedClient:
 
 @dataclass
 class _HostedRelease:
-    """A hosted release: its endpoint as it was read last and the client of that endpoint, None until a request needs them, and the money
-    counted since the record was."""
+    """A hosted release: its endpoint as it was read last and the client of that endpoint, None until a request needs them."""
 
     servable: Servable
     model: HostedModel
     endpoint: Endpoint | None = None
     client: _SharedClient | None = None
     read_at: float = float("-inf")
-    counted_at: float = float("-inf")
-    spent: float = 0.0
+    estimated: bool = False
     fingerprints: set[str] = field(default_factory=set)
     freed: bool = False
 
@@ -94,6 +94,7 @@ class HostedDriver:
     def __init__(self, engine: EngineDriver, access: HostedAccess) -> None:
         self._engine = engine
         self._access = access
+        self._budgets = EndpointBudgets(access.paid)
         self._hosted: dict[Digest, _HostedRelease] = {}
 
     async def load(self, request: LoadRequest) -> None:
@@ -181,25 +182,28 @@ class HostedDriver:
             raise InvalidInput("a hosted model is not asked to call functions", hint, code="tools_unsupported", param="tools")
         endpoint = await self._refresh(held)
         assert held.client is not None
-        # Nothing is awaited between: a client is not given up before it is held.
-        async with held.client.held() as client, aclosing(client.stream(prompt, sampling)) as pieces:
-            async for piece in pieces:
-                self._demand_same(held, piece)
-                cost = endpoint.cost(piece.prompt_tokens, piece.completion_tokens)
-                held.spent += cost
-                if piece.refused:
-                    raise Unavailable(
-                        f"the endpoint {endpoint.name} would not answer this request",
-                        "ask in other words; the release before answers where there is one",
-                        code="endpoint_answer_refused",
+        most = most_read(prompt), sampling.max_tokens
+        # Nothing is awaited between: the money that is left is held at once, and a client is not given up before it is held.
+        with self._budgets.charge(held.servable.tenant, endpoint, most) as charge:
+            async with held.client.held() as client, aclosing(client.stream(prompt, sampling)) as pieces:
+                async for piece in pieces:
+                    charge.wrote(piece.text)
+                    if piece.finish_reason is not None:
+                        charge.told(piece.prompt_tokens, piece.completion_tokens)
+                        self._note_estimated(held, estimated=piece.estimated)
+                    self._demand_same(held, piece)
+                    if piece.refused:
+                        raise Unavailable(
+                            f"the endpoint {endpoint.name} would not answer this request",
+                            "ask in other words; the release before answers where there is one",
+                            code="endpoint_answer_refused",
+                        )
+                    yield Chunk(
+                        text=piece.text,
+                        finish_reason=piece.finish_reason,
+                        prompt_tokens=piece.prompt_tokens,
+                        completion_tokens=piece.completion_tokens,
                     )
-                yield Chunk(
-                    text=piece.text,
-                    finish_reason=piece.finish_reason,
-                    prompt_tokens=piece.prompt_tokens,
-                    completion_tokens=piece.completion_tokens,
-                    cost=cost,
-                )
 
     async def _refresh(self, held: _HostedRelease) -> Endpoint:
         """The endpoint, of which a client is open then, read anew where what is known is old. Raises where it may not be asked any
@@ -215,19 +219,7 @@ class HostedDriver:
                     await former.give_up()
             if held.freed:
                 await held.client.give_up()
-        most = endpoint.money_per_month
-        if most is None:
-            return endpoint
-        if now - held.counted_at > _COUNTED_FOR:
-            counted = await asyncio.to_thread(self._access.spent, tenant)
-            shared = [each for each, one in self._hosted.items() if one.model.endpoint == held.model.endpoint]
-            held.spent, held.counted_at = sum(counted.get(each, 0.0) for each in shared), now
-        if held.spent >= most:
-            raise Exhausted(
-                f"the endpoint {endpoint.name} has used up its {most:g} {endpoint.currency} of this month",
-                "an admin of the host raises it: tailorbird endpoint add, with the same name",
-                code="endpoint_budget",
-            )
+        await self._budgets.demand(tenant, endpoint)
         return endpoint
 
     async def _endpoint_of(self, tenant: str, model: HostedModel) -> Endpoint:
@@ -236,6 +228,11 @@ class HostedDriver:
             return await asyncio.to_thread(self._access.endpoint, tenant, model)
         except NotFound as error:
             raise Unavailable(error.message, error.hint, code=error.error_code) from error
+
+    def _note_estimated(self, held: _HostedRelease, *, estimated: bool) -> None:
+        if estimated and not held.estimated:
+            _log.warning("the endpoint %s does not say what it read and wrote: bytes are paid for tokens", held.model.endpoint)
+        held.estimated = estimated
 
     def _demand_same(self, held: _HostedRelease, piece: HostedChunk) -> None:
         model, fingerprint = piece.model, piece.fingerprint

@@ -14,6 +14,7 @@ from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.serving.alias_routes import TrafficArm
 from tailorbird.serving.answers import AnswerService, told_text
+from tailorbird.serving.bills import Bill, billed
 from tailorbird.serving.request_log import RequestLog
 
 #: Mirrored requests at once, and those that wait at most.
@@ -48,30 +49,40 @@ class ShadowTraffic:
             task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
-        """Cancels what is under way; it leaves no rows."""
+        """Cancels what is under way; it leaves rows only where an endpoint was asked, and is paid."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _ask(self, arm: TrafficArm, asked: ShadowedRequest) -> None:
         async with self._slots:
-            started = time.perf_counter()
+            started, bill = time.perf_counter(), Bill()
             try:
-                found = await self._answer(arm, asked)
+                found = await self._answer(arm, asked, bill)
             except TailorbirdError as error:
                 refused = error.status < 500
                 found = {"status": error.status, "outcome": "refused" if refused else "error", "error": error.error_code}
+            except asyncio.CancelledError:
+                if bill.paid:
+                    self._note(arm, asked, bill, {"status": 499, "outcome": "aborted"}, started)
+                raise
+        self._note(arm, asked, bill, found, started)
+
+    def _note(self, arm: TrafficArm, asked: ShadowedRequest, bill: Bill, found: dict[str, Any], started: float) -> None:
         own = {
             "id": f"{asked.row.id}-shadow"[:64],
             "arm": SHADOW,
             "release": arm.release,
             "latency_ms": 1000 * (time.perf_counter() - started),
+            "endpoint": bill.endpoint,
+            "paid": bill.paid,
+            "cost": bill.paid,
         }
         self._journal.put(asked.row.model_copy(update=_NOTHING_YET | own | found))
 
-    async def _answer(self, arm: TrafficArm, asked: ShadowedRequest) -> dict[str, Any]:
+    async def _answer(self, arm: TrafficArm, asked: ShadowedRequest, bill: Bill) -> dict[str, Any]:
         text = ""
-        async with aclosing(self._answering.pieces(arm, asked.conversation, asked.sampling, asked.groups)) as pieces:
+        async with aclosing(billed(bill, self._answering.pieces(arm, asked.conversation, asked.sampling, asked.groups))) as pieces:
             async for piece in pieces:
                 text += told_text(piece)
                 last = piece

@@ -21,6 +21,7 @@ class MemoryEndpoint:
         self.fingerprint = fingerprint
         self.asked: list[tuple[Message, ...]] = []
         self.closed = 0
+        self.lost = (0, 0)
 
     async def answer(self, prompt: Sequence[Message], sampling: Sampling) -> HostedAnswer:
         """The answer of the function. Raises the error that it gives."""

@@ -24,9 +24,9 @@ from tailorbird.text.answered_labels import answered_label
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.usecases.audit_events import permit
-from tailorbird.usecases.climb.hosted_engine import HostedEngine
+from tailorbird.usecases.climb.hosted_engine import HostedEngine, Purse
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
-from tailorbird.usecases.endpoints import tell_sent, usable_endpoint
+from tailorbird.usecases.endpoints import demand_currency, tell_sent, usable_endpoint
 from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
 
 #: Texts that are asked for between two words on progress.
@@ -70,7 +70,8 @@ def annotate(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -
     clean = [text for text in fresh if deps.redact is None or deps.redact(text) == text]
     with deps.ledger.work(actor.tenant) as work:
         tell_sent(work, actor.name, deps, endpoint, {"objective": objective.name, "split": "teacher", "rows": len(clean)})
-    engine = HostedEngine(endpoint, wishes.model, lambda: deps.endpoint_client(endpoint, wishes.model), objective.budget.money)
+    purse = Purse(objective.budget.money)
+    engine = HostedEngine(endpoint, wishes.model, lambda: deps.endpoint_client(endpoint, wishes.model), purse)
     try:
         labels = _labels(engine, objective, snapshot.labels, clean, progress)
     finally:
@@ -105,6 +106,7 @@ def demand_unshown(work: UnitOfWork, objective: str, endpoint: Endpoint, before:
 
 def _granted(deps: Dependencies, objective: Objective, wishes: TeacherWishes) -> Endpoint:
     found = usable_endpoint(deps, objective.tenant, wishes.endpoint)
+    demand_currency(deps, found)
     if found.name not in wishes.source.processors:
         raise Forbidden(
             f"the terms of {wishes.path} do not let it be sent to the endpoint {found.name}",

@@ -6,8 +6,6 @@ policy, and the terms of each source name it among its processors.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from datetime import timedelta
 from typing import Annotated
 
 from pydantic import Field
@@ -121,6 +119,17 @@ def usable_endpoint(deps: Dependencies, tenant: str, name: str) -> Endpoint:
     return found
 
 
+def demand_currency(deps: Dependencies, endpoint: Endpoint) -> None:
+    """Returns when the endpoint is paid in the currency in which this installation counts: money of both is added up. Raises Conflict
+    (``endpoint_changed``)."""
+    if endpoint.currency != deps.prices.currency:
+        raise Conflict(
+            f"the endpoint {endpoint.name} is paid in {endpoint.currency}, and this installation counts in {deps.prices.currency}",
+            "register it with prices in that currency: tailorbird endpoint add, with the same name",
+            code="endpoint_changed",
+        )
+
+
 def demand_terms(objective: Objective, name: str) -> None:
     """Returns when every source of the objective may be sent to the endpoint. Raises Forbidden (``terms_forbid``), naming the first."""
     terms = [(each.path, each.source) for each in objective.data] + [(each.path, each.source) for each in objective.documents]
@@ -178,7 +187,7 @@ def identity_of(endpoint: Endpoint | None) -> dict[str, Digest]:
 
 def served_endpoint(deps: Dependencies, tenant: str, model: HostedModel) -> Endpoint:
     """The endpoint of a release, as requests may be sent to it now. Raises as ``usable_endpoint``; Conflict (``endpoint_changed``) where
-    its address is not the one that was measured."""
+    its address is not the one that was measured, or it is paid in another currency than this installation counts in."""
     found = usable_endpoint(deps, tenant, model.endpoint)
     if found.url != model.url:
         raise Conflict(
@@ -186,19 +195,15 @@ def served_endpoint(deps: Dependencies, tenant: str, model: HostedModel) -> Endp
             "adapt again, or register it with its former address",
             code="endpoint_changed",
         )
+    demand_currency(deps, found)
     return found
 
 
-def spent_this_month(deps: Dependencies, tenant: str) -> dict[Digest, float]:
-    """What the releases of a tenant have cost since the month began, by release."""
-    now = deps.clock.now()
+def paid_this_month(deps: Dependencies, tenant: str, endpoint: str) -> float:
+    """What a tenant has paid an endpoint for requests since the month began, whichever release and gateway asked, and whatever came of
+    it."""
     with deps.ledger.work(tenant, write=False) as work:
-        found = work.requests.traffic(window_start("month", now), now + timedelta(seconds=1))
-    spent: dict[Digest, float] = defaultdict(float)
-    for traffic in found:
-        if traffic.release is not None:
-            spent[traffic.release] += traffic.cost
-    return spent
+        return work.requests.paid(endpoint, window_start("month", deps.clock.now()))
 
 
 def tell_sent(work: UnitOfWork, actor: str, deps: Dependencies, endpoint: Endpoint, facts: Facts) -> None:

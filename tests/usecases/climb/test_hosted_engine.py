@@ -19,7 +19,7 @@ from tailorbird.ports.engine import LoadRequest
 from tailorbird.testing import MemoryEndpoint
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.approvals import verify_release
-from tailorbird.usecases.endpoints import served_endpoint, spent_this_month
+from tailorbird.usecases.endpoints import paid_this_month, served_endpoint
 from tailorbird.usecases.releases.load_verification import admit_hosted
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.step_runner import WorkedRun, work_on
@@ -302,4 +302,4 @@ def test_a_release_is_admitted_only_to_the_address_that_was_measured(deps: Depen
     with pytest.raises(Conflict) as refused:
         served_endpoint(deps, "acme", servable.hosted)
     assert refused.value.error_code == "endpoint_changed"
-    assert spent_this_month(deps, "acme") == {}
+    assert paid_this_month(deps, "acme", "outside") == 0.0

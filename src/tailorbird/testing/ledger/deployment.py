@@ -108,6 +108,10 @@ class MemoryRequests(Repository):
                 groups[row.alias, row.release or ""].append(row)
         return tuple(_traffic(groups[key]) for key in sorted(groups))
 
+    def paid(self, endpoint: str, start: datetime) -> float:
+        """What the endpoint was paid for requests from ``start`` (inclusive) on."""
+        return sum(row.paid for row in self._rows(REQUESTS).values() if row.endpoint == endpoint != "" and row.at >= start)
+
 
 class MemorySignals(Repository):
     """Implements ``SignalRepository``."""

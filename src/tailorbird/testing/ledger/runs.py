@@ -131,6 +131,12 @@ class MemorySteps(Repository):
         if self._held(step) is not None:
             self._change_held(step, seconds, {"state": StepState.READY, "owner": None, "lease_until": None})
 
+    def pay(self, step: Step, money: float) -> None:
+        """Adds to what the step has paid, whoever holds it by now."""
+        self._own(step.tenant)
+        row = self._change(STEPS)[step.run, step.name]
+        self._write(replace(row, step=row.step.model_copy(update={"paid": row.step.paid + money})))
+
     def of(self, run: str) -> tuple[Step, ...]:
         """All steps of a run, in order."""
         return tuple(row.step for (of, _), row in self._rows(STEPS).items() if of == run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tailorbird.domain.dataset import Split
@@ -20,27 +21,48 @@ from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.value import Digest
 from tailorbird.ports.endpoint import EndpointClient, HostedAnswer
 from tailorbird.ports.engine import Embeddings, Engine, Generation, LabelScores, Likelihood, ProbeRequest, Ranked
-from tailorbird.usecases.endpoints import demand_terms, tell_sent, usable_endpoint
+from tailorbird.usecases.endpoints import demand_currency, demand_terms, tell_sent, usable_endpoint
 from tailorbird.usecases.steps.step_context import StepContext
 
 #: Requests under way at once, where nobody asks for more.
 AT_ONCE = 4
 
 
+def _unrecorded(_: float) -> None: ...
+
+
+@dataclass(frozen=True)
+class Purse:
+    """What may be spent, and who is told what was."""
+
+    money: float
+    pay: Callable[[float], None] = _unrecorded
+
+
 class HostedEngine:
     """Implements ``Engine`` for the model of an endpoint: it writes answers, and does nothing else.
 
-    ``money`` is what may be spent, in the endpoint's currency. From ``load`` on, the server must name what answers as it did when the
-    candidate was made; before, as it does first. A filter before the model refuses without its name: that says nothing of who answers.
+    ``purse`` is in the endpoint's currency, and is told after each batch what that cost, however it ended. From ``load`` on, the server
+    must name what answers as it did when the candidate was made; before, as it does first. A filter before the model refuses without its
+    name: that says nothing of who answers.
     """
 
-    def __init__(self, endpoint: Endpoint, model: str, client: Callable[[], EndpointClient], money: float, at_once: int = AT_ONCE) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        model: str,
+        client: Callable[[], EndpointClient],
+        purse: Purse,
+        at_once: int = AT_ONCE,
+    ) -> None:
         self._endpoint = endpoint
         self._model = model
         self._open = client
         self._client: EndpointClient | None = None
         self._runner: asyncio.Runner | None = None
-        self._money = money
+        self._purse = purse
+        self._paid = 0.0
+        self._lost = (0, 0)
         self._at_once = at_once
         self._answers: list[HostedAnswer] = []
         self._reported: str | None = None
@@ -58,24 +80,20 @@ class HostedEngine:
             again=sum(each.again for each in answers),
             prompt_tokens=prompt,
             completion_tokens=completion,
-            money=told.cost(prompt, completion),
+            money=told.cost(prompt + self._lost[0], completion + self._lost[1]),
             currency=told.currency,
             reported=tuple(sorted({each.model for each in answers if each.model})),
             fingerprints=tuple(sorted({each.fingerprint for each in answers if each.fingerprint})),
+            lost=sum(self._lost),
+            estimated=sum(each.estimated for each in answers),
         )
 
     def ask(self, prompts: Sequence[Sequence[Message]], sampling: Sampling) -> list[HostedAnswer]:
         """One answer per prompt. Raises Exhausted (``budget_spent``), InvalidInput (``endpoint_model_changed``), and as the client does."""
         found: list[HostedAnswer] = []
         for start in range(0, len(prompts), self._at_once):
-            if (spent := self.use.money) and spent >= self._money:
-                raise Exhausted(
-                    f"the endpoint {self._endpoint.name} has cost {spent:.2f} {self._endpoint.currency}, and the budget is used up",
-                    "the climb goes on with what was measured; a larger budget in the objective is a new run",
-                    code="budget_spent",
-                )
+            self._demand_money()
             answers = self._run(prompts[start : start + self._at_once], sampling)
-            self._answers += answers
             self._demand_same(answers)
             found += answers
         return found
@@ -164,17 +182,42 @@ class HostedEngine:
     def _run(self, prompts: Sequence[Sequence[Message]], sampling: Sampling) -> list[HostedAnswer]:
         if self._runner is None or self._client is None:
             self._runner, self._client = asyncio.Runner(), self._open()
-        client = self._client
+        client, before = self._client, self._client.lost
 
-        async def all_at_once() -> list[HostedAnswer]:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(client.answer(prompt, sampling)) for prompt in prompts]
-            return [task.result() for task in tasks]
+        async def all_at_once() -> list[HostedAnswer | BaseException]:
+            # One that fails ends no other: what was sent is paid for.
+            return await asyncio.gather(*(client.answer(prompt, sampling) for prompt in prompts), return_exceptions=True)
 
+        answers: list[HostedAnswer] = []
         try:
-            return self._runner.run(all_at_once())
-        except BaseExceptionGroup as failed:
-            raise failed.exceptions[0] from None
+            ended = self._runner.run(all_at_once())
+            answers += [each for each in ended if isinstance(each, HostedAnswer)]
+        finally:
+            lost = client.lost[0] - before[0], client.lost[1] - before[1]
+            self._settle(answers, lost)
+        for each in ended:
+            if isinstance(each, BaseException):
+                raise each
+        return answers
+
+    def _settle(self, answers: Sequence[HostedAnswer], lost: tuple[int, int]) -> None:
+        """Counts what a batch cost, and tells of it."""
+        self._answers += answers
+        self._lost = self._lost[0] + lost[0], self._lost[1] + lost[1]
+        read, written = sum(each.prompt_tokens for each in answers), sum(each.completion_tokens for each in answers)
+        money = self._endpoint.cost(read + lost[0], written + lost[1])
+        self._paid += money
+        self._purse.pay(money)
+
+    def _demand_money(self) -> None:
+        """Raises Exhausted (``budget_spent``) where nothing is left for an endpoint that has a price."""
+        has_price = self._endpoint.input_price or self._endpoint.output_price
+        if has_price and self._paid >= self._purse.money:
+            raise Exhausted(
+                f"the endpoint {self._endpoint.name} has cost {self._paid:.2f} {self._endpoint.currency}, and the budget is used up",
+                "the climb goes on with what was measured; a larger budget in the objective is a new run",
+                code="budget_spent",
+            )
 
     def _demand_same(self, answers: Sequence[HostedAnswer]) -> None:
         for answer in answers:
@@ -209,13 +252,15 @@ def hosted_engine(context: StepContext, name: str, model: str, told: str, rows: 
             "adapt again: what answers there was not measured",
             code="endpoint_changed",
         )
+    demand_currency(context.deps, endpoint)
     with context.deps.ledger.work(context.run.tenant) as work:
         facts: dict[str, str | int | float | bool | None] = {"objective": context.objective.name, "run": context.run.id, "split": told}
         tell_sent(work, context.actor.name, context.deps, endpoint, facts | {"rows": rows})
     left = max(0.0, context.objective.budget.money - context.spent.money)
     limit = context.objective.limits.latency_p95_ms
     at_once = max(AT_ONCE, limit.at_concurrency if limit else 1)
-    return HostedEngine(endpoint, model, lambda: context.deps.endpoint_client(endpoint, model), left, at_once)
+    purse = Purse(left, context.payments.pay) if context.payments else Purse(left)
+    return HostedEngine(endpoint, model, lambda: context.deps.endpoint_client(endpoint, model), purse, at_once)
 
 
 @contextmanager
@@ -247,6 +292,13 @@ def with_use(evidence: Evidence, use: HostedUse) -> Evidence:
         remarks.append(f"was refused {use.refused} of {use.requests} answers by its server: they count as wrong")
     if use.again:
         remarks.append(f"took {use.again} more tries, after rate limits or faults of its server; latency is of those that answered")
+    if use.estimated:
+        remarks.append(
+            f"has a server that does not say what it read and wrote, or says what cannot be, in {use.estimated} of {use.requests} answers: "
+            "their tokens and cost are estimated high, by bytes"
+        )
+    if use.lost:
+        remarks.append(f"paid for tries that broke off, too: {use.lost:,} tokens at most are in its money")
     if not use.reported:
         remarks.append("has a server that does not say which model answers: a change of it could not be seen")
     if len(use.fingerprints) > 1:

@@ -19,6 +19,7 @@ from tailorbird.usecases.climb import regression_limits
 from tailorbird.usecases.climb.experiment_tracking import tracked
 from tailorbird.usecases.climb.floor import floor_climb, floor_is_rung, floor_remark, refused_floor
 from tailorbird.usecases.climb.hosted_engine import asked_for_rung, paid
+from tailorbird.usecases.climb.look_money import unpayable
 from tailorbird.usecases.climb.measurement import compared_on_shifted, costs_of, examine, remarks_of
 from tailorbird.usecases.climb.metric_spec import against, comparison_of
 from tailorbird.usecases.climb.rung_context import context_of
@@ -104,7 +105,7 @@ def measure_candidate(context: StepContext, rung: RungPlan) -> StepOutcome:
     except Exception as error:
         if (ended := ended_by(error)) is None:
             raise
-        return _ended(rung, ended)
+        return _ended(rung, ended.model_copy(update={"money": context.payments.paid if context.payments else 0.0}))
     highest = max(making.process_memory_gb, memory.gib)
     return _climbed(context, rung, making.model_copy(update={"process_memory_gb": highest}), evidence)
 
@@ -185,7 +186,8 @@ def choose(context: StepContext) -> StepOutcome:
     is_rung = floor_is_rung(context)
     unconfirmed = tuple(look.candidate for look in context.looks)
     measured = (floor, *context.climbs) if floor and is_rung else context.climbs
-    eligible = [climb for climb in measured if climb.candidate not in unconfirmed]
+    unpaid = unpayable(context, [climb for climb in measured if climb.candidate not in unconfirmed])
+    eligible = [climb for climb in measured if climb.candidate not in {*unconfirmed, *unpaid}]
     chosen, reason = transitions.choose(
         eligible, lambda upper, lower: against(context, upper.evidence, lower.evidence), context.objective.expected_traffic
     )
@@ -198,7 +200,7 @@ def choose(context: StepContext) -> StepOutcome:
         + plan.left_out
         + _not_climbed(context, tuple(rung for rung in plan.rungs if transitions.measure_step(rung) not in context.done)),
         chosen=chosen.candidate if chosen else None,
-        reason=reason + floor_remark(context, chosen),
+        reason="; ".join((*([reason] if chosen or not unpaid else []), *unpaid.values())) + floor_remark(context, chosen),
         floor_is_rung=is_rung,
         on_shifted=compared_on_shifted(context, measured),
         compared_on=comparison_of(context).metric,
@@ -239,7 +241,7 @@ def _not_climbed(context: StepContext, left: tuple[RungPlan, ...]) -> tuple[Refu
     reasons |= {rung: f"failed while it was being {reason}" for rung, reason in context.failed.items()}
     if context.stopped is not None:
         rung, reason = context.stopped
-        reasons[rung] = f"ended while it was being made: {reason}"
+        reasons[rung] = f"ended while it was being {reason}"
     return tuple(Refusal(rung=rung.rung, reason=f"{rung.variant}: {reason}") for rung, reason in reasons.items())
 
 

@@ -19,6 +19,7 @@ from tailorbird.usecases.audit_events import Facts, record, remark
 from tailorbird.usecases.climb.batch_noise import batch_noise, with_noise
 from tailorbird.usecases.climb.effect_proof import prove_effect
 from tailorbird.usecases.climb.incumbent import against_incumbent
+from tailorbird.usecases.climb.look_money import demand_look_money
 from tailorbird.usecases.climb.measurement import examine
 from tailorbird.usecases.climb.metric_spec import question_of, unlike
 from tailorbird.usecases.climb.regression_limits import carried
@@ -32,9 +33,10 @@ from tailorbird.usecases.steps.step_context import StepContext, StepOutcome
 
 def open_test(context: StepContext) -> StepOutcome:
     """Measures the chosen candidate on the sealed test; the look is counted before the test is read, and for ever. What batching does to
-    its answers is measured before that, on dev."""
+    its answers is measured before that, on dev. Raises Exhausted (``budget_spent``) where endpoints cannot be paid for it."""
     climb = chosen_climb(_ladder(context))
     candidate = context.record(Candidate, climb.candidate)
+    demand_look_money(context, climb)
     noise = batch_noise(context, climb.evidence, candidate)
     look = _count_look(context, climb.candidate)
     evidence = carried(climb.evidence, examine(context, candidate, Split.TEST, look), context)

@@ -31,6 +31,7 @@ from tailorbird.usecases.snapshots.amendments import certificates_of
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.cancellation import WatchedProgress, failed_disk, failure_of
 from tailorbird.usecases.steps.step_context import StepContext, StepOutcome, number_of
+from tailorbird.usecases.steps.step_payments import StepPayments
 from tailorbird.usecases.steps.time_left import outlook
 from tailorbird.usecases.storage_quota import TenantStore, storing
 from tailorbird.usecases.tenants import reach_of
@@ -165,7 +166,8 @@ def _perform(context: StepContext, step: Step) -> None:
         _refuse_hopeless(context.actor, step)
         with storing(context.deps, context.run.tenant) as store:
             store.require_room(_ahead(context, step.name))
-            own = replace(context, deps=replace(context.deps, artifacts=store), progress=watched.progress())
+            payments = StepPayments(context.deps.ledger, step)
+            own = replace(context, deps=replace(context.deps, artifacts=store), progress=watched.progress(), payments=payments)
             try:
                 with heartbeat(HEARTBEAT_SECONDS, lambda: _beat(context, step, watched)), restrict_sources(_reach(context)):
                     outcome = _handler(own, step.name)()

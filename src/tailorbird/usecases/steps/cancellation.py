@@ -26,6 +26,7 @@ _HOSTED_FAILURES = frozenset(
         "endpoint_refused",
         "endpoint_busy",
         "endpoint_key_missing",
+        "endpoint_changed",
         "endpoint_missing",
         "endpoint_not_allowed",
         "terms_forbid",

@@ -16,7 +16,7 @@ from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Document, Row, SnapshotManifest, Split
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import NotFound
-from tailorbird.domain.evidence import Evidence, ItemResult
+from tailorbird.domain.evidence import ItemResult
 from tailorbird.domain.ladder import Candidate, Choice, Climb, Ladder, Making, Measured, SealedTest
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan, RungPlan
@@ -27,6 +27,7 @@ from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.steps import transitions
+from tailorbird.usecases.steps.step_payments import StepPayments
 
 V = TypeVar("V", bound=Value)
 
@@ -67,7 +68,8 @@ class StepOutcome:
 
 @dataclass(frozen=True)
 class StepContext:
-    """One run as a step sees it. Everything is read from the record, so a step can be done by any worker, at any time."""
+    """One run as a step sees it. Everything is read from the record, so a step can be done by any worker, at any time. ``payments`` counts
+    what the step pays while it is done; None outside of one."""
 
     deps: Dependencies
     actor: Actor
@@ -75,6 +77,7 @@ class StepContext:
     file: ObjectiveFile
     steps: tuple[Step, ...]
     progress: Progress
+    payments: StepPayments | None = None
 
     @property
     def objective(self) -> Objective:
@@ -93,18 +96,10 @@ class StepContext:
 
     @property
     def spent(self) -> transitions.Spent:
-        """Hours of this machine of the finished steps, and their price with what endpoints were paid."""
+        """Hours of this machine of the attempts that have ended, and their price with what all attempts paid to endpoints, up to now."""
         hours = sum(step.seconds for step in self.steps) / 3600
-        return transitions.Spent(hours, hours * self.deps.prices.per_hour + self._paid)
-
-    @cached_property
-    def _paid(self) -> float:
-        """Money that the steps done so far have paid to endpoints."""
-        hosted = [rung for rung in (self.plan.rungs if self.plan else ()) if rung.endpoint]
-        made = [self.result(Making, step) for rung in hosted if (step := transitions.make_step(rung)) in self.done]
-        measured = [climb.evidence.hosted for climb in self.climbs if climb.evidence.hosted]
-        looked = [self.record(Evidence, look.evidence).hosted for look in self.looks] if hosted else []
-        return sum(use.money for use in (*(making.hosted for making in made), *measured, *looked) if use)
+        paid = sum(step.paid for step in self.steps) + (self.payments.paid if self.payments else 0.0)
+        return transitions.Spent(hours, hours * self.deps.prices.per_hour + paid)
 
     @property
     def folder(self) -> Path:
@@ -168,14 +163,19 @@ class StepContext:
 
     @cached_property
     def stopped(self) -> tuple[RungPlan, str] | None:
-        """The rung that a limit ended before there was a candidate, and why."""
-        return next(((rung, making.stopped) for rung, making in self._without_candidate if not making.failed), None)
+        """The rung that a limit ended before there was a candidate, or before it was measured, and how: as in ``failed``."""
+        return next(((rung, told) for rung, making, told in self._ended if not making.failed), None)
 
     @cached_property
     def failed(self) -> dict[RungPlan, str]:
         """The rungs that failed, and how: ``made: REASON`` or ``measured: REASON``."""
-        made = {rung: f"made: {making.stopped}" for rung, making in self._without_candidate if making.failed}
-        return made | {rung: f"measured: {making.stopped}" for rung, making in self._unmeasured}
+        return {rung: told for rung, making, told in self._ended if making.failed}
+
+    @property
+    def _ended(self) -> tuple[tuple[RungPlan, Making, str], ...]:
+        """Rungs that ended without evidence, what their steps left, and how they ended."""
+        made = [(rung, making, f"made: {making.stopped}") for rung, making in self._without_candidate]
+        return (*made, *((rung, making, f"measured: {making.stopped}") for rung, making in self._unmeasured))
 
     @cached_property
     def _unmeasured(self) -> tuple[tuple[RungPlan, Making], ...]:
@@ -203,7 +203,7 @@ class StepContext:
         return transitions.next_step(self.objective, self.plan, self._told(chosen))
 
     def _told(self, chosen: bool) -> transitions.RunProgress:
-        unmeasured = {transitions.measure_step(rung) for rung, _ in self._unmeasured}
+        unmeasured = {transitions.measure_step(rung) for rung, making in self._unmeasured if making.failed}
         failed = {transitions.make_step(rung) for rung, making in self._without_candidate if making.failed} | unmeasured
         return transitions.RunProgress(
             self.done,

@@ -1,0 +1,235 @@
+"""Money of the month at endpoints: whatever becomes of a request is paid for, and what is used up is not passed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+
+import pytest
+
+from support.hosted import MODEL, USAGE, WHOLE, Reply, endpoint, event, fault, scripted
+from support.serving import CLASSIFY, DirectDriver, House
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.endpoint import Endpoint, HostedModel
+from tailorbird.domain.errors import AnswerLost, Exhausted, NotFound, TailorbirdError, Unavailable
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.token_usage import most_read
+from tailorbird.domain.value import Digest
+from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
+from tailorbird.ports.endpoint import EndpointClient, HostedChunk
+from tailorbird.ports.engine import Chunk, LoadRequest
+from tailorbird.serving import HostedAccess, HostedDriver
+from tailorbird.serving.bills import Bill, billed
+from tailorbird.serving.endpoint_budgets import EndpointBudgets
+
+TEXT = (Message(role="user", content="I lost my card"),)
+RELEASES = [Digest("sha256:" + letter * 64) for letter in "ab"]
+#: What reading the text costs at most, at the prices of ``endpoint()``.
+READ = endpoint().cost(most_read(TEXT), 0)
+
+
+class Outside:
+    """Endpoint of a test: its record, its client, and the driver that asks it."""
+
+    def __init__(self, house: House, client: EndpointClient | None = None, **changes: object) -> None:
+        self.made = endpoint(**changes)
+        self.client = client or OpenAiEndpoint(self.made, MODEL, lambda: "key")
+        self.recorded = 0.0
+        self.driver = HostedDriver(DirectDriver(house), self.access)
+
+    @property
+    def access(self) -> HostedAccess:
+        return HostedAccess(admit=self.admit, endpoint=lambda *_: self.made, client=lambda *_: self.client, paid=lambda *_: self.recorded)
+
+    def admit(self, request: LoadRequest) -> Servable:
+        hosted = HostedModel(endpoint="outside", url=self.made.url, model=MODEL, reported=MODEL)
+        return Servable(
+            id=request.release, tenant="acme", task=TaskKind.GENERATE, base="", adapter=None, weights=None, prompt=CLASSIFY, hosted=hosted
+        )
+
+    async def load(self) -> None:
+        for release in RELEASES:
+            await self.driver.load(LoadRequest(tenant="acme", release=release, purpose="production"))
+
+    async def ask(self, most: int = 99, release: Digest = RELEASES[0], bill: Bill | None = None) -> Bill:
+        """The bill of one answer, of which at most so many pieces are taken; an error is not raised."""
+        bill = bill or Bill()
+        pieces: AsyncGenerator[Chunk, None] = billed(bill, self.driver.stream(release, TEXT, Sampling(max_tokens=8)))
+        with suppress(TailorbirdError):
+            async for _ in pieces:
+                most -= 1
+                if most <= 0:
+                    break
+        await pieces.aclose()
+        return bill
+
+
+def paid(house: House, reply: Reply, most: int = 99, **changes: object) -> float:
+    """What one answer of a server that replies so is paid."""
+
+    async def story(url: str) -> Bill:
+        outside = Outside(house, **({"url": url, "private": True} | changes))
+        await outside.load()
+        try:
+            return await outside.ask(most)
+        finally:
+            await outside.driver.close()
+
+    with scripted(reply) as server:
+        bill = asyncio.run(story(server.url))
+    assert bill.endpoint == "outside"
+    return bill.paid
+
+
+def test_an_answer_costs_what_its_server_says(house: House) -> None:
+    assert paid(house, Reply()) == pytest.approx(endpoint().cost(7, 2))
+
+
+def test_without_word_of_its_server_a_byte_is_a_token(house: House) -> None:
+    silent = Reply(parts=[part for part in WHOLE if part != USAGE])
+    assert paid(house, silent) == pytest.approx(endpoint().cost(most_read(TEXT), len("lost card")))
+
+
+@pytest.mark.parametrize(
+    ("reply", "written"),
+    [
+        (Reply(pause=5.0), 0),
+        (Reply(parts=[event("lost")], cut=True), 4),
+        (Reply(parts=[event("lost"), b"data: {broken\n\n"]), 4),
+        (Reply(parts=[event("lost", model="tiny")]), 4),
+        (fault(400, code="content_filter"), 0),
+    ],
+)
+def test_what_breaks_off_or_is_refused_is_paid_for(house: House, reply: Reply, written: int) -> None:
+    assert paid(house, reply, timeout_s=0.3) == pytest.approx(endpoint().cost(most_read(TEXT), written))
+
+
+def test_a_caller_who_leaves_early_has_paid_for_what_came(house: House) -> None:
+    assert paid(house, Reply(), most=1) == pytest.approx(endpoint().cost(most_read(TEXT), len("lost")))
+
+
+@pytest.mark.parametrize("reply", [fault(429), fault(500), fault(401), fault(404), fault(400, param="messages")])
+def test_what_the_server_did_not_take_costs_nothing(house: House, reply: Reply) -> None:
+    assert paid(house, reply) == 0.0
+
+
+def test_a_server_that_is_away_costs_nothing(house: House) -> None:
+    assert paid(house, Reply(), url="http://127.0.0.1:9") == 0.0
+
+
+class Held:
+    """A client whose answers wait until they are let go."""
+
+    def __init__(self, error: TailorbirdError | None = None) -> None:
+        self.go = asyncio.Event()
+        self.asked = 0
+        self.error = error
+        self.lost = (0, 0)
+
+    async def answer(self, prompt: Sequence[Message], sampling: Sampling) -> None:  # type: ignore[empty-body]
+        raise NotImplementedError
+
+    async def stream(self, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[HostedChunk, None]:
+        self.asked += 1
+        await self.go.wait()
+        if self.error is not None:
+            raise self.error
+        yield HostedChunk(text="", finish_reason="stop", prompt_tokens=5, completion_tokens=0, model=MODEL)
+
+    async def close(self) -> None:
+        pass
+
+
+def test_parallel_requests_do_not_race_past_the_month(house: House) -> None:
+    """What one request may cost is held while it is under way."""
+
+    async def story() -> tuple[int, list[Bill]]:
+        client = Held()
+        outside = Outside(house, client, money_per_month=2.5 * READ, output_price=0.0)  # type: ignore[arg-type]
+        await outside.load()
+        asking = [asyncio.create_task(outside.ask(release=RELEASES[n % 2])) for n in range(20)]
+        while not all(task.done() for task in asking[3:]):
+            await asyncio.sleep(0.01)
+        client.go.set()
+        bills = await asyncio.gather(*asking)
+        later = [await outside.ask() for _ in range(2)]
+        return client.asked, [*bills, *later]
+
+    asked, bills = asyncio.run(story())
+    assert asked == 5, "three of those at once, by what they might cost; two more when it was known what they did cost"
+    assert sum(bill.paid for bill in bills) == pytest.approx(5 * endpoint().cost(5, 0))
+
+
+def test_the_month_is_that_of_the_record_whoever_asked(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(recorded: float, most: float) -> int:
+        client = Held()
+        client.go.set()
+        outside = Outside(house, client, money_per_month=most)  # type: ignore[arg-type]
+        outside.recorded = recorded
+        await outside.load()
+        await outside.ask()
+        return client.asked
+
+    assert asyncio.run(story(0.0, 1.0)) == 1
+    assert asyncio.run(story(1.0, 1.0)) == 0, "a gateway that starts anew finds what was paid before"
+    assert asyncio.run(story(0.0, 0.0)) == 0
+
+
+def test_what_other_gateways_paid_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, recorded = endpoint(money_per_month=10.0, input_price=1e6, output_price=0.0), 0.0
+
+    async def story() -> None:
+        nonlocal recorded
+        budgets = EndpointBudgets(lambda *_: recorded)
+        await budgets.demand("acme", made)
+        recorded = 9.0
+        with budgets.charge("acme", made, (1, 0)):
+            await budgets.demand("acme", made)
+        monkeypatch.setattr("tailorbird.serving.endpoint_budgets.COUNTED_FOR", -1.0)
+        # What ended here since the record was read last may have its row already, or not: it counts.
+        with pytest.raises(Exhausted) as refused:
+            await budgets.demand("acme", made)
+        assert refused.value.error_code == "endpoint_budget"
+        await budgets.demand("acme", made)
+        await budgets.demand("globex", made.model_copy(update={"money_per_month": 9.5}))
+        with pytest.raises(Exhausted):
+            await budgets.demand("globex", made.model_copy(update={"money_per_month": 9.0}))
+
+    asyncio.run(story())
+
+
+def test_a_price_that_changes_meanwhile_counts_from_the_next_request_on() -> None:
+    async def story() -> list[float]:
+        bills = [Bill(), Bill()]
+        budgets = EndpointBudgets(lambda *_: 0.0)
+
+        async def pieces(made: Endpoint) -> AsyncGenerator[int, None]:
+            with budgets.charge("acme", made, (100, 0)) as charge:
+                yield 1
+                charge.told(100, 10)
+
+        first = billed(bills[0], pieces(endpoint(output_price=0.0)))
+        assert await anext(first) == 1
+        async for _ in billed(bills[1], pieces(endpoint(input_price=20.0, output_price=0.0))):
+            pass
+        async for _ in first:
+            pass
+        return [bill.paid for bill in bills]
+
+    assert asyncio.run(story()) == pytest.approx([100 * 2e-6, 100 * 20e-6])
+
+
+@pytest.mark.parametrize(
+    ("error", "read"), [(NotFound("gone", ""), 0.0), (Unavailable("away", ""), 0.0), (AnswerLost("slow", ""), READ), (None, 5 * 2e-6)]
+)
+def test_an_error_before_the_first_word(house: House, error: TailorbirdError | None, read: float) -> None:
+    async def story() -> Bill:
+        client = Held(error)
+        client.go.set()
+        outside = Outside(house, client)  # type: ignore[arg-type]
+        await outside.load()
+        return await outside.ask()
+
+    assert asyncio.run(story()).paid == pytest.approx(read)
