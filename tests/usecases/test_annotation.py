@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from support.hosted import MODEL, NAMED, SOURCE, allow, hosting, last_word, register
+from support.hosted import MODEL, NAMED, SOURCE, allow, endpoint, hosting, last_word, register
 from support.usecases import write_objective
 from tailorbird import data
 from tailorbird.domain.dataset import Row, Split
@@ -133,4 +133,38 @@ def test_what_may_not_be_sent_is_not(
     curate(deps, author, path, Progress())
     with pytest.raises(error):
         annotate(deps, author, path, Progress())
+    assert client.asked == []
+
+
+def test_what_it_pays_is_in_the_log_also_where_it_breaks_off(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+    deps = taught(deps, client)
+    path = job(tmp_path / "job", *(f"case {n} wants a refund" for n in range(50)))
+    curate(deps, author, path, Progress())
+
+    def answering(prompt: Sequence[Message]) -> str:
+        if len(client.asked) > 72:
+            raise KeyboardInterrupt
+        return last_word(prompt)
+
+    client.answering = answering
+    with pytest.raises(KeyboardInterrupt):
+        annotate(deps, author, path, Progress())
+    with deps.ledger.work("acme", write=False) as work:
+        told = [entry.event for entry in work.events.entries() if entry.event.kind == "data.paid"]
+    assert [event.subject for event in told] == ["outside", "outside"]
+    words = [2 * sum(len(message.content.split()) for message in prompt) + 8 for prompt in client.asked[:72]]
+    assert [event.data["money"] for event in told] == pytest.approx([sum(words[:64]) / 1e6, sum(words[64:]) / 1e6])
+    assert told[0].data["objective"] == "desk"
+
+
+def test_a_teacher_that_is_paid_in_another_currency_is_not_asked(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+    deps = taught(deps, client)
+    register(deps, endpoint(currency="USD"))
+    path = job(tmp_path / "job", "please refund")
+    curate(deps, author, path, Progress())
+    with pytest.raises(Conflict) as refused:
+        annotate(deps, author, path, Progress())
+    assert refused.value.error_code == "endpoint_changed"
     assert client.asked == []

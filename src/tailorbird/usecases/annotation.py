@@ -7,7 +7,7 @@ was shown the objective's sealed test does not teach it any more.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.text.answered_labels import answered_label
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.prompt_rendering import messages_for
-from tailorbird.usecases.audit_events import permit
+from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.climb.hosted_engine import HostedEngine, Purse
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.endpoints import demand_currency, tell_sent, usable_endpoint
@@ -46,6 +46,35 @@ class Annotations:
     endpoint: Endpoint
     use: HostedUse
     at: datetime
+
+
+class _Payments:
+    """What an annotation pays, in the log after each chunk and at its end, however it ends."""
+
+    def __init__(self, deps: Dependencies, actor: Actor, objective: str, engine: HostedEngine) -> None:
+        self._deps = deps
+        self._actor = actor
+        self._objective = objective
+        self._engine = engine
+        self._told = 0.0
+
+    def told(self, progress: Progress) -> Progress:
+        """The progress, at each count of which is written what was paid since the one before."""
+
+        def count(done: int, total: int) -> None:
+            self.tell()
+            progress.count(done, total)
+
+        return replace(progress, count=count)
+
+    def tell(self) -> None:
+        """Writes what was paid since it was told last."""
+        use = self._engine.use
+        if money := use.money - self._told:
+            facts: Facts = {"objective": self._objective, "split": "teacher", "money": money, "currency": use.currency}
+            with self._deps.ledger.work(self._actor.tenant) as work:
+                record(work, "data.paid", self._actor.name, use.endpoint, self._deps.clock.now(), facts)
+            self._told = use.money
 
 
 def annotate(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> Annotations:
@@ -72,10 +101,12 @@ def annotate(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -
         tell_sent(work, actor.name, deps, endpoint, {"objective": objective.name, "split": "teacher", "rows": len(clean)})
     purse = Purse(objective.budget.money)
     engine = HostedEngine(endpoint, wishes.model, lambda: deps.endpoint_client(endpoint, wishes.model), purse)
+    payments = _Payments(deps, actor, objective.name, engine)
     try:
-        labels = _labels(engine, objective, snapshot.labels, clean, progress)
+        labels = _labels(engine, objective, snapshot.labels, clean, payments.told(progress))
     finally:
         engine.unload("")
+        payments.tell()
     given = [(text, first) for text, (first, second) in zip(clean, labels, strict=True) if first and first == second]
     unlabelled = sum(not first or not second for first, second in labels)
     return Annotations(
