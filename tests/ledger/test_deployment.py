@@ -11,7 +11,7 @@ import pytest
 
 import support.ledger_samples as sample
 from support.ledger_samples import START, digest
-from tailorbird.domain.deployment import RequestRow, Traffic
+from tailorbird.domain.deployment import FALLBACK, RequestRow, Traffic
 from tailorbird.domain.errors import Conflict, NotFound
 
 
@@ -38,7 +38,7 @@ def expected_sums(rows: Sequence[RequestRow]) -> Traffic:
         latency_p95_ms=latencies[math.ceil(0.95 * len(latencies)) - 1],
         prompt_tokens=sum(row.prompt_tokens for row in rows),
         completion_tokens=sum(row.completion_tokens for row in rows),
-        cost=sum(row.cost for row in rows),
+        cost=sum(row.cost - (row.paid if row.arm == FALLBACK else 0.0) for row in rows),
         first=min(row.at for row in rows),
         last=max(row.at for row in rows),
     )
@@ -54,7 +54,9 @@ def any_request(tenant: str, n: int, rng: random.Random) -> RequestRow:
             "latency_ms": rng.choice([0.5, 10.0, 12.25, 900.125]) * rng.randint(1, 9),
             "prompt_tokens": rng.randint(0, 2_000_000_000),
             "completion_tokens": rng.randint(0, 500),
-            "cost": rng.randint(0, 8) / 4,
+            "cost": 1 + rng.randint(0, 8) / 4,
+            "arm": rng.choice(["a", "fallback"]),
+            "paid": rng.randint(0, 4) / 4,
         }
     )
 

@@ -132,7 +132,8 @@ FALLBACK = "fallback"
 
 
 class Traffic(Value):
-    """What one release answered within a window. Latencies in milliseconds; ``cost`` in the currency of the settings' prices."""
+    """What one release answered within a window. Latencies in milliseconds; ``cost`` in the currency of the settings' prices, without what
+    endpoints were paid for requests that the release answered in their place."""
 
     release: Digest | None
     alias: str

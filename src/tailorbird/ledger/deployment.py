@@ -8,11 +8,11 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, case, func, insert, select, update
 
 from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.crypto.canonical_json import plain_json
-from tailorbird.domain.deployment import Alias, RequestRow, Traffic
+from tailorbird.domain.deployment import FALLBACK, Alias, RequestRow, Traffic
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.signal import Signal
 from tailorbird.domain.value import Digest
@@ -161,7 +161,8 @@ def _sums(window: tuple[ColumnElement[bool], ...]) -> Select[Any]:
         requests.c.alias,
         func.count().label("requests"),
         *(func.count().filter(requests.c.outcome == outcome).label(name) for name, outcome in outcomes.items()),
-        *(func.sum(requests.c[name]).label(name) for name in ("prompt_tokens", "completion_tokens", "cost")),
+        *(func.sum(requests.c[name]).label(name) for name in ("prompt_tokens", "completion_tokens")),
+        func.sum(case((requests.c.arm == FALLBACK, requests.c.cost - requests.c.paid), else_=requests.c.cost)).label("cost"),
         func.min(requests.c.at).label("first"),
         func.max(requests.c.at).label("last"),
     )

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from tailorbird.domain.deployment import Alias, RequestRow, Traffic
+from tailorbird.domain.deployment import FALLBACK, Alias, RequestRow, Traffic
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.signal import Signal
 from tailorbird.domain.value import Digest
@@ -147,7 +147,7 @@ def _traffic(rows: Sequence[RequestRow]) -> Traffic:
         latency_p95_ms=latencies[_rank(len(latencies), 19, 20)],
         prompt_tokens=sum(row.prompt_tokens for row in rows),
         completion_tokens=sum(row.completion_tokens for row in rows),
-        cost=sum(row.cost for row in rows),
+        cost=sum(row.cost - (row.paid if row.arm == FALLBACK else 0.0) for row in rows),
         first=min(row.at for row in rows),
         last=max(row.at for row in rows),
     )
