@@ -66,6 +66,7 @@ class TestTallies:
             answered(7, version=0),
             answered(8, release=None),
             answered(9, alias="another"),
+            answered(10, arm="fallback", cost=5.0),
         ]
         with ledger.work("acme") as work:
             work.requests.add(rows)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, case, func, insert, literal, select, update
 
 from tailorbird.crypto.anchored_rows import RowChanges
-from tailorbird.domain.deployment import SHADOW
+from tailorbird.domain.deployment import FALLBACK, SHADOW
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.feedback import FeedbackKind
 from tailorbird.domain.rollout import LEAST_MONEY, LEAST_MS, OPEN, ArmTally, Rollout, Votes
@@ -79,6 +79,7 @@ class Rollouts:
             requests.c.alias == alias,
             requests.c.version >= since_version,
             requests.c.release.is_not(None),
+            requests.c.arm != FALLBACK,
         ]
         if start is not None:
             window.append(requests.c.at >= start)

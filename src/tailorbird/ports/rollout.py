@@ -35,7 +35,7 @@ class RolloutRepository(Protocol):
         self, alias: str, since_version: int, by: Literal["channel", "language", "length"] | None = None, start: datetime | None = None
     ) -> tuple[ArmTally, ...]:
         """What each release did under each version of the alias ``tenant/name`` from ``since_version`` on; divided by a segment, where
-        given; only requests at or after ``start``.
+        given; only requests at or after ``start``. What the release before answered in place of a hosted model counts for no arm.
         """
         ...
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from statistics import fmean
 from typing import Literal
 
-from tailorbird.domain.deployment import SHADOW, RequestRow
+from tailorbird.domain.deployment import FALLBACK, SHADOW, RequestRow
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.feedback import Feedback, FeedbackKind
 from tailorbird.domain.rollout import LEAST_MONEY, LEAST_MS, OPEN, ArmTally, Rollout, Sums, Votes
@@ -70,7 +70,7 @@ class MemoryRollouts(Repository):
         """What each release did under each version of the alias from ``since_version`` on."""
         arms: defaultdict[tuple[int, str, bool, str], defaultdict[str, list[RequestRow]]] = defaultdict(lambda: defaultdict(list))
         for row in self._asked(alias, since_version, start):
-            if row.release is not None:
+            if row.release is not None and row.arm != FALLBACK:
                 arms[row.version, row.release, row.arm == SHADOW, _segment(row, by)][row.unit or row.id].append(row)
         scores = self._scores()
         return tuple(_tally(arm, list(arms[arm].values()), scores) for arm in sorted(arms))
