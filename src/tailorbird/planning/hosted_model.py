@@ -40,6 +40,8 @@ def why_not_hosted(inputs: PlanInputs) -> str | None:
         return "the objective names no endpoint (hosted:)"
     if endpoint.currency != inputs.prices.currency:
         return f"{endpoint.name} is paid in {endpoint.currency} and this machine in {inputs.prices.currency}: the two cannot be compared"
+    if endpoint.currency != objective.budget.currency:
+        return f"{endpoint.name} is paid in {endpoint.currency} and the budget is in {objective.budget.currency}: it could not be kept"
     if objective.task.thinking:
         return "a hosted model is not asked to reason first (task.thinking)"
     needs = sorted({kpi.metric for kpi in objective.kpis} & {"log_loss", "brier", "ece"})

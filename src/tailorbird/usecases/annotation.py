@@ -137,7 +137,7 @@ def demand_unshown(work: UnitOfWork, objective: str, endpoint: Endpoint, before:
 
 def _granted(deps: Dependencies, objective: Objective, wishes: TeacherWishes) -> Endpoint:
     found = usable_endpoint(deps, objective.tenant, wishes.endpoint)
-    demand_currency(deps, found)
+    demand_currency(deps, found, objective)
     if found.name not in wishes.source.processors:
         raise Forbidden(
             f"the terms of {wishes.path} do not let it be sent to the endpoint {found.name}",

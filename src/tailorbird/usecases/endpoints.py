@@ -119,15 +119,17 @@ def usable_endpoint(deps: Dependencies, tenant: str, name: str) -> Endpoint:
     return found
 
 
-def demand_currency(deps: Dependencies, endpoint: Endpoint) -> None:
-    """Returns when the endpoint is paid in the currency in which this installation counts: money of both is added up. Raises Conflict
-    (``endpoint_changed``)."""
-    if endpoint.currency != deps.prices.currency:
-        raise Conflict(
-            f"the endpoint {endpoint.name} is paid in {endpoint.currency}, and this installation counts in {deps.prices.currency}",
-            "register it with prices in that currency: tailorbird endpoint add, with the same name",
-            code="endpoint_changed",
-        )
+def demand_currency(deps: Dependencies, endpoint: Endpoint, objective: Objective | None = None) -> None:
+    """Returns when the endpoint is paid in the currency in which this installation counts, and the budget of the objective: their money is
+    added up. Raises Conflict (``endpoint_changed``)."""
+    counted = {"this installation": deps.prices.currency} | ({"the budget": objective.budget.currency} if objective else {})
+    for what, currency in counted.items():
+        if endpoint.currency != currency:
+            raise Conflict(
+                f"the endpoint {endpoint.name} is paid in {endpoint.currency}, and {what} counts in {currency}",
+                "register it with prices in that currency: tailorbird endpoint add, with the same name",
+                code="endpoint_changed",
+            )
 
 
 def demand_terms(objective: Objective, name: str) -> None:

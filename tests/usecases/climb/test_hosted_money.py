@@ -254,3 +254,14 @@ def test_an_endpoint_that_is_paid_in_another_currency_meanwhile(deps: Dependenci
     assert reasons
     assert all("endpoint_changed" in reason for reason in reasons)
     assert client.asked == []
+
+
+def test_a_budget_in_another_currency_leaves_it_out(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+    deps = outside(deps, client)
+    path = write_objective(tmp_path / "job", ladder=["prompt", "hosted"], budget={"money": 5, "currency": "USD"}, **NAMED)
+    planned = climbing.plan(deps, author, path, Progress()).plan
+    assert planned is not None
+    reasons = [refusal.reason for refusal in planned.left_out if refusal.rung is RungKind.HOSTED]
+    assert reasons
+    assert all("is paid in EUR and the budget is in USD" in reason for reason in reasons)

@@ -252,7 +252,7 @@ def hosted_engine(context: StepContext, name: str, model: str, told: str, rows: 
             "adapt again: what answers there was not measured",
             code="endpoint_changed",
         )
-    demand_currency(context.deps, endpoint)
+    demand_currency(context.deps, endpoint, context.objective)
     with context.deps.ledger.work(context.run.tenant) as work:
         facts: dict[str, str | int | float | bool | None] = {"objective": context.objective.name, "run": context.run.id, "split": told}
         tell_sent(work, context.actor.name, context.deps, endpoint, facts | {"rows": rows})
