@@ -47,7 +47,15 @@ class RunRepository(Protocol):
         ...
 
 
-class StepRepository(Protocol):
+class PaidSteps(Protocol):
+    """One tenant's steps, as what is paid for them is counted."""
+
+    def pay(self, step: Step, money: float) -> None:
+        """Adds ``money`` to what the step has paid, whoever holds it by now: what was paid was paid."""
+        ...
+
+
+class StepRepository(PaidSteps, Protocol):
     """One tenant's steps. A step is leased by one worker at a time, and its result is taken from that worker alone."""
 
     def enqueue(self, run: str, name: str) -> Step:
@@ -74,10 +82,6 @@ class StepRepository(Protocol):
 
     def release(self, step: Step, seconds: float = 0.0) -> None:
         """Gives a held step back as ready (a clean interruption), after ``seconds``. Does nothing when the lease is lost."""
-        ...
-
-    def pay(self, step: Step, money: float) -> None:
-        """Adds ``money`` to what the step has paid, whoever holds it by now: what was paid was paid."""
         ...
 
     def of(self, run: str) -> tuple[Step, ...]:
