@@ -25,6 +25,7 @@ from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.errors import Exhausted, Forbidden, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.token_usage import most_read
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.ports.endpoint import EndpointClient, HostedAnswer, HostedChunk
 from tailorbird.serving.hosted_driver import STOOD_IN_FOR
@@ -354,7 +355,24 @@ def test_what_it_says_of_itself_is_cut_and_counted_with_care() -> None:
     with scripted(Reply(parts=[odd, event("hi", model="", finish_reason="stop")])) as server:
         (answer,) = ask(local(server))
     assert len(answer.model) == 200
-    assert answer.prompt_tokens == 0
+    assert (answer.prompt_tokens, answer.completion_tokens, answer.estimated) == (most_read(PROMPT), 2, True)
+
+
+def test_tries_that_gave_no_whole_answer_may_have_to_be_paid() -> None:
+    broken, away = Reply(parts=[event("lost"), event(" c")], cut=True), fault(503)
+
+    async def story(server: ScriptedServer) -> None:
+        client = OpenAiEndpoint(local(server), MODEL, lambda: KEY, first_wait=0.01)
+        answer = await client.answer(PROMPT, Sampling(max_tokens=8))
+        assert (answer.again, answer.prompt_tokens, answer.estimated) == (2, 7, False)
+        assert client.lost == (most_read(PROMPT), len("lost c"))
+        async with aclosing(client.stream(PROMPT, Sampling(max_tokens=8))) as pieces:
+            assert (await anext(pieces)).text == "lost"
+        assert client.lost == (2 * most_read(PROMPT), len("lost c") + len("lost"))
+        await client.close()
+
+    with scripted(broken, away, Reply()) as server:
+        asyncio.run(story(server))
 
 
 def test_a_key_that_is_missing_is_not_asked_for_elsewhere() -> None:

@@ -144,11 +144,14 @@ def test_what_it_pays_is_in_the_log_also_where_it_breaks_off(deps: Dependencies,
 
     def answering(prompt: Sequence[Message]) -> str:
         if len(client.asked) > 72:
-            raise KeyboardInterrupt
+            raise Killed
         return last_word(prompt)
 
+    class Killed(BaseException):
+        """Stands for what ends a process."""
+
     client.answering = answering
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Killed):
         annotate(deps, author, path, Progress())
     with deps.ledger.work("acme", write=False) as work:
         told = [entry.event for entry in work.events.entries() if entry.event.kind == "data.paid"]

@@ -105,8 +105,8 @@ def annotate(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -
     try:
         labels = _labels(engine, objective, snapshot.labels, clean, payments.told(progress))
     finally:
-        engine.unload("")
         payments.tell()
+        engine.unload("")
     given = [(text, first) for text, (first, second) in zip(clean, labels, strict=True) if first and first == second]
     unlabelled = sum(not first or not second for first, second in labels)
     return Annotations(

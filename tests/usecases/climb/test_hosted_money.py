@@ -108,7 +108,6 @@ def test_money_that_is_used_up_while_measuring_ends_the_climb_in_order(deps: Dep
     worked = adapt(deps, author, path)
     ladder = ladder_of(deps, worked)
     reasons = [refusal.reason for refusal in ladder.refused if refusal.rung is RungKind.HOSTED]
-    assert len(reasons) == 2
     assert any("zero-shot: ended while it was being measured" in reason and "budget" in reason for reason in reasons)
     assert "make hosted few-shot" not in steps(deps, run), "the climb ends; the next rung would have nothing to spend"
     assert ladder.chosen is not None, "what was measured before is released"
@@ -168,9 +167,10 @@ def test_a_look_that_cannot_be_paid_is_not_begun(deps: Dependencies, author: Act
     first = outside(deps, client)
     path, run = begun(first, author, tmp_path, ladder=["hosted"])
     adapt(first, author, path)
-    made = sum(step.paid for name, step in steps(first, run).items() if name != "test")
+    known = steps(first, run)
     sent = len(client.asked)
-    budget = {"money": made + steps(first, run)["test"].paid / 2, "hours": 1}
+    money = known["make hosted zero-shot"].paid + known["measure hosted zero-shot"].paid + known["test"].paid / 2
+    budget = {"money": money, "hours": 1}
     path = write_objective(tmp_path / "poor", name="poor", ladder=["hosted"], budget=budget, **NAMED)
     worked = adapt(first, author, path)
     assert worked.conclusion is not None
@@ -185,7 +185,7 @@ def test_a_look_that_cannot_be_paid_is_not_begun(deps: Dependencies, author: Act
 def test_the_incumbent_is_paid_for_too(deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path) -> None:
     client = MemoryEndpoint(last_word, model=MODEL)
     deps = outside(deps, client)
-    path, _ = begun(deps, author, tmp_path, ladder=["hosted"])
+    path, _ = begun(deps, author, tmp_path, ladder=["hosted"], hard_share=1000)
     first = adapt(deps, author, path)
     assert first.conclusion is not None
     assert first.conclusion.release is not None
@@ -193,10 +193,12 @@ def test_the_incumbent_is_paid_for_too(deps: Dependencies, author: Actor, approv
     promotion.stage(deps, operator, first.conclusion.release)
     promotion.promote(deps, operator, first.conclusion.release)
     client.asked.clear()
-    path, run = begun(deps, author, tmp_path, ladder=["prompt"])
-    assert adapt(deps, author, path).run.id == run
-    assert len(client.asked) > 50
-    assert steps(deps, run)["test"].paid == pytest.approx(words(client))
+    path, run = begun(deps, author, tmp_path, ladder=["prompt", "hosted"], hard_share=1000)
+    worked = adapt(deps, author, path)
+    chosen = next(climb for climb in ladder_of(deps, worked).climbs if climb.candidate == ladder_of(deps, worked).chosen)
+    assert chosen.rung is RungKind.PROMPT
+    assert steps(deps, run)["test"].paid > 0
+    assert paid(deps, run) == pytest.approx(words(client))
 
 
 class Prompted(MemoryEndpoint):
