@@ -20,7 +20,7 @@ _LONGEST_TOKEN = 128
 HIDDEN_PROMPT, HIDDEN_REASONING = 16_384, 131_072
 
 
-class TokenUsage(NamedTuple):
+class HostedTokens(NamedTuple):
     """Tokens read and written; ``estimated`` where the server did not say, or said what cannot be."""
 
     prompt: int
@@ -38,7 +38,7 @@ def most_read(prompt: Sequence[Message]) -> int:
     return sum(size_of(message.content) + _AROUND for message in prompt)
 
 
-def believable_usage(told: Mapping[str, Any], prompt: Sequence[Message], written: int, most: int) -> TokenUsage:
+def believable_usage(told: Mapping[str, Any], prompt: Sequence[Message], written: int, most: int) -> HostedTokens:
     """What the server tells of a prompt and of an answer of ``written`` bytes, for which ``most`` tokens were asked.
 
     Of a count that is missing, negative, too small for its text or beyond all reason, the bytes stand in its place.
@@ -46,7 +46,7 @@ def believable_usage(told: Mapping[str, Any], prompt: Sequence[Message], written
     read = most_read(prompt)
     reads = _believable(told.get("prompt_tokens"), read - _AROUND * len(prompt), read + HIDDEN_PROMPT)
     writes = _believable(told.get("completion_tokens"), written, max(written, most) + HIDDEN_REASONING)
-    return TokenUsage(read if reads is None else reads, written if writes is None else writes, estimated=None in (reads, writes))
+    return HostedTokens(read if reads is None else reads, written if writes is None else writes, estimated=None in (reads, writes))
 
 
 def _believable(given: Any, size: int, most: int) -> int | None:
