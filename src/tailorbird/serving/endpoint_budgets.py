@@ -44,7 +44,7 @@ class Charge:
     def __init__(self, account: _Account, endpoint: Endpoint, bill: Bill, most: tuple[int, int]) -> None:
         self._account = account
         self._endpoint = endpoint
-        self._bill = bill
+        self._bill, self._before = bill, bill.paid
         self._read, self._written = most[0], 0
         self._held = endpoint.cost(*most)
         self._paid = 0.0
@@ -75,8 +75,7 @@ class Charge:
 
     def _pay(self, money: float) -> None:
         """In place of what was put on the bill for this request before."""
-        self._bill.paid += money - self._paid
-        self._paid = money
+        self._bill.paid, self._paid = self._before + money, money
 
 
 class EndpointBudgets:
