@@ -199,3 +199,17 @@ def test_a_month_that_was_paid_for_before_the_gateway_started(house: House, monk
         with gateway(house, monkeypatch, "key") as served:
             wait_until(lambda: ask(served).headers.get("x-tailorbird-release") == former)
         assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_caller_who_leaves_is_charged_for_what_was_asked(house: House, stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted(Reply(), Reply(pause=5.0)) as server:
+        made = endpoint(url=server.url, private=True)
+        with gateway(house, monkeypatch, "key") as served:
+            moved_to(house, served, hosted_release(house, made, MODEL, TaskKind.GENERATE))
+            with pytest.raises(httpx.TimeoutException):
+                httpx.post(served.url + CHAT, json=ASK | {"stream": stream}, headers=served.headers, timeout=0.5)
+            wait_until(lambda: any(row.outcome == "aborted" for row in house.rows()))
+        row = next(row for row in house.rows() if row.outcome == "aborted")
+    assert (row.status, row.endpoint, row.completion_tokens) == (499, "outside", 0)
+    assert row.cost == row.paid > 0
