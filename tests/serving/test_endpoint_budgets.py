@@ -233,3 +233,18 @@ def test_an_error_before_the_first_word(house: House, error: TailorbirdError | N
         return await outside.ask()
 
     assert asyncio.run(story()).paid == pytest.approx(read)
+
+
+def test_a_new_price_counts_from_the_next_request_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailorbird.serving.hosted_driver._KNOWN_FOR", -1.0)
+
+    async def story() -> list[float]:
+        client = Held()
+        client.go.set()
+        outside = Outside(house, client)  # type: ignore[arg-type]
+        await outside.load()
+        first = await outside.ask()
+        outside.made = endpoint(input_price=4.0)
+        return [first.paid, (await outside.ask()).paid]
+
+    assert asyncio.run(story()) == pytest.approx([5 * 2e-6, 5 * 4e-6])

@@ -207,9 +207,8 @@ def test_a_new_timeout_opens_a_new_client_and_a_new_price_does_not(house: House,
     dearer = {"input_price": 4.0, "region": "EU (Other Ltd)", "money_per_month": 9.0}
     reads = iter([endpoint(**dearer)])
     record.endpoint = lambda *_: next(reads)  # type: ignore[method-assign]
-    (piece,), _ = ask(house, record)
+    ask(house, record)
     assert (record.opened, len(clients[0].asked), clients[0].closed) == (1, 1, 1), "closed with the driver"
-    assert piece.cost == pytest.approx((4 * piece.prompt_tokens + 8 * piece.completion_tokens) / 1e6)
     reads = iter([endpoint(), endpoint(**dearer), endpoint(timeout_s=5.0), endpoint(timeout_s=5.0)])
     ask(house, record, times=4)
     assert [len(client.asked) for client in clients] == [3, 2]
