@@ -46,7 +46,7 @@ def plain_size(size: int) -> int:
 
 def sealing(source: IO[bytes], key: bytes, context: bytes, label: bytes = _NO_LABEL) -> IO[bytes]:
     """The sealed form of the rest of ``source``, as a stream; ``label`` (32 bytes) can be read without the rest."""
-    return reader_of(_sealed(source, key, context, label), CHUNK)
+    return reader_of(sealed_pieces(source, key, context, label), CHUNK)
 
 
 def unsealing(source: IO[bytes], key: bytes, context: bytes) -> IO[bytes]:
@@ -78,29 +78,34 @@ def unseal_bytes(sealed: bytes, key: bytes, context: bytes) -> bytes:
         raise _changed() from None
 
 
-def _sealed(source: IO[bytes], key: bytes, context: bytes, label: bytes) -> Iterator[bytes]:
+def sealed_pieces(source: IO[bytes], key: bytes, context: bytes, label: bytes = _NO_LABEL) -> Iterator[bytes | memoryview]:
+    """As ``sealing``, in pieces, each of which is overwritten by the next: buffers are used again, since memory that is asked for anew is
+    cleared by the system first, which takes longer than the encryption (seen: 4 seconds of 6 for 1.6 GB)."""
     salt = secrets.token_bytes(_SALT)
     file_key, check = _derived(key, salt, context)
     cipher = AESGCM(file_key)
     yield _MAGIC + salt + check + cipher.encrypt(_nonce(0, _OF_LABEL), label, None)
-    number, chunk = 0, _exactly(source, CHUNK)
+    number, chunk, ahead, sealed = 0, memoryview(bytearray(CHUNK)), memoryview(bytearray(CHUNK)), memoryview(bytearray(CHUNK + TAG))
+    size = _fill(source, chunk)
     while True:
-        following = _exactly(source, CHUNK) if len(chunk) == CHUNK else b""
-        yield cipher.encrypt(_nonce(number, _MIDDLE if following else _LAST), chunk, None)
+        following = _fill(source, ahead) if size == CHUNK else 0
+        cipher.encrypt_into(_nonce(number, _MIDDLE if following else _LAST), chunk[:size], None, sealed[: size + TAG])
+        yield sealed[: size + TAG]
         if not following:
             return
-        number, chunk = number + 1, following
+        number, size, chunk, ahead = number + 1, following, ahead, chunk
 
 
-def _plain(source: IO[bytes], key: bytes, context: bytes) -> Iterator[bytes]:
+def _plain(source: IO[bytes], key: bytes, context: bytes) -> Iterator[memoryview]:
     cipher, _ = _opened(_exactly(source, HEADER), key, context)
-    number, chunk = 0, _exactly(source, CHUNK + TAG)
+    number, chunk, ahead, plain = 0, memoryview(bytearray(CHUNK + TAG)), memoryview(bytearray(CHUNK + TAG)), memoryview(bytearray(CHUNK))
+    size = _fill(source, chunk)
     while True:
-        following = _exactly(source, CHUNK + TAG) if len(chunk) == CHUNK + TAG else b""
-        yield _decrypted(cipher, number, chunk, last=not following)
+        following = _fill(source, ahead) if size == CHUNK + TAG else 0
+        yield _decrypted(cipher, number, chunk[:size], plain, last=not following)
         if not following:
             return
-        number, chunk = number + 1, following
+        number, size, chunk, ahead = number + 1, following, ahead, chunk
 
 
 def _opened(header: bytes, key: bytes, context: bytes) -> tuple[AESGCM, bytes]:
@@ -124,17 +129,20 @@ def _opened(header: bytes, key: bytes, context: bytes) -> tuple[AESGCM, bytes]:
         raise _changed() from None
 
 
-def _decrypted(cipher: AESGCM, number: int, chunk: bytes, *, last: bool) -> bytes:
-    try:
-        return cipher.decrypt(_nonce(number, _LAST if last else _MIDDLE), chunk, None)
-    except InvalidTag:
-        pass
-    if last and (len(chunk) < TAG or _is_middle(cipher, number, chunk)):
+def _decrypted(cipher: AESGCM, number: int, chunk: memoryview, plain: memoryview, *, last: bool) -> memoryview:
+    """The plaintext of a chunk, in ``plain``."""
+    if len(chunk) < TAG:
         raise _truncated()
-    raise _changed()
+    try:
+        cipher.decrypt_into(_nonce(number, _LAST if last else _MIDDLE), chunk, None, plain[: len(chunk) - TAG])
+    except InvalidTag:
+        if last and _is_middle(cipher, number, chunk):
+            raise _truncated() from None
+        raise _changed() from None
+    return plain[: len(chunk) - TAG]
 
 
-def _is_middle(cipher: AESGCM, number: int, chunk: bytes) -> bool:
+def _is_middle(cipher: AESGCM, number: int, chunk: memoryview) -> bool:
     """True for a whole chunk that is not the last: what followed it was cut off."""
     try:
         cipher.decrypt(_nonce(number, _MIDDLE), chunk, None)
@@ -151,6 +159,14 @@ def _derived(key: bytes, salt: bytes, context: bytes) -> tuple[bytes, bytes]:
 
 def _nonce(number: int, kind: bytes) -> bytes:
     return number.to_bytes(11, "big") + kind
+
+
+def _fill(source: IO[bytes], buffer: memoryview) -> int:
+    """Fills ``buffer`` from ``source``, which may give less at once than it is asked for. Bytes that were read, fewer only at the end."""
+    filled = 0
+    while filled < len(buffer) and (count := source.readinto(buffer[filled:])):  # type: ignore[attr-defined]
+        filled += count
+    return filled
 
 
 def _exactly(source: IO[bytes], size: int) -> bytes:

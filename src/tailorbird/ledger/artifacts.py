@@ -22,7 +22,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.ledger.blobs import Blobs, LocalBlobs, RemoteBlobs, storage_errors, unfinished
 from tailorbird.ledger.sealed_blobs import SealedBlobs
 from tailorbird.ports.artifacts import ArtifactStore, ErasableStore, SealableStore
-from tailorbird.system.files import OWNER_READS, digest_file, private_folder, remove_folder
+from tailorbird.system.files import OWNER_READS, copy_hashed, digest_file, private_folder, remove_folder
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _TREE = re.compile(r"[0-9a-f]{64}")
@@ -75,8 +75,8 @@ class Artifacts:
             except FileNotFoundError:
                 raise _missing(digest) from None
             with source, target.open("xb") as copy:
-                shutil.copyfileobj(source, copy, 1 << 20)
-        if digest_file(target) != digest:
+                copied = copy_hashed(source, copy)
+        if copied != digest:
             target.unlink()
             raise self._changed(digest)
 
@@ -204,22 +204,24 @@ class Artifacts:
             private_folder(built)
             for path, digest in manifest.items():
                 private_folder((built / path).parent)
-                self._fetch(digest, built / path)
-                if _digest_of_file(built / path) != digest:
+                if self._fetch(digest, built / path) != digest:
                     raise self._changed(digest, f" ({path})")
             _publish(built, folder)
         finally:
             shutil.rmtree(built, ignore_errors=True)
 
-    def _fetch(self, digest: Digest, target: Path) -> None:
+    def _fetch(self, digest: Digest, target: Path) -> Digest:
+        """A link to the file, or a copy; the digest of what is there now."""
         stored = self._blobs.local(_name(digest))
         try:
-            if stored is None or not _linked(stored, target):
-                with self._blobs.open(_name(digest)) as source, target.open("xb") as copy:
-                    shutil.copyfileobj(source, copy, 1 << 20)
-                target.chmod(OWNER_READS)
+            if stored is not None and _linked(stored, target):
+                return digest_file(target)
+            with self._blobs.open(_name(digest)) as source, target.open("xb") as copy:
+                copied = copy_hashed(source, copy)
+            target.chmod(OWNER_READS)
         except FileNotFoundError:
             raise _missing(digest) from None
+        return copied
 
     def _changed(self, digest: Digest, path: str = "") -> Corrupt:
         where = self._blobs.local(_name(digest)) or digest

@@ -14,11 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from tailorbird.domain.errors import Conflict, Unavailable
 from tailorbird.system.files import OWNER_READS, clear_stale, flush, flush_path, private_folder
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _BLOB = re.compile(r"/?(?P<first>[0-9a-f]{2})/(?P<second>[0-9a-f]{2})/(?P=first)(?P=second)[0-9a-f]{60}$")
 
@@ -169,9 +172,10 @@ def _is_blob(path: str) -> bool:
 
 def _copy(source: IO[bytes], target: IO[bytes], name: str | None) -> None:
     """Copies, and raises Conflict when the bytes turn out not to have the hash ``name``, where one is given."""
-    read = source.read if name is None else HashedReader(source, name).read
-    while piece := read(1 << 20):
-        target.write(piece)
+    stream = source if name is None else HashedReader(source, name)
+    buffer = memoryview(bytearray(1 << 20))
+    while count := stream.readinto(buffer):  # type: ignore[union-attr]
+        target.write(buffer[:count])
 
 
 class HashedReader(io.RawIOBase):
@@ -182,15 +186,20 @@ class HashedReader(io.RawIOBase):
         self._name = name
         self._hash = hashlib.sha256()
 
-    def read(self, size: int = -1, /) -> bytes:
-        """Up to ``size`` bytes; none at the end."""
-        piece = self._source.read(size)
-        self._hash.update(piece)
-        if not piece and size and self._hash.hexdigest() != self._name:
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Bytes put into ``buffer``; 0 at the end."""
+        target = memoryview(buffer).cast("B")
+        count: int = self._source.readinto(target)  # type: ignore[attr-defined]
+        self._hash.update(target[:count])
+        if not count and len(target) and self._hash.hexdigest() != self._name:
             raise Conflict(
                 "a file changed while it was being stored", "store it again when nothing writes to it any more", code="artifact_moving"
             )
-        return piece
+        return count
 
 
 def unfinished(folder: Path) -> Path:

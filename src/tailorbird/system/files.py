@@ -8,7 +8,9 @@ import shutil
 import stat
 import time
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +18,8 @@ from tailorbird.domain.value import Digest
 
 #: Modes of what is written: for its owner alone; files that never change cannot be written either.
 OWNER_FOLDER, OWNER_FILE, OWNER_READS = 0o700, 0o600, 0o400
+#: Bytes that are copied at once.
+_BLOCK = 1 << 20
 #: After so long, unfinished work is that of a process that was killed.
 _STALE_SECONDS = 24 * 3600.0
 #: What a mode grants to anybody but the owner.
@@ -26,6 +30,22 @@ def digest_file(path: Path) -> Digest:
     """``sha256:<hex>`` of a file's bytes, which are read in blocks. Raises OSError."""
     with path.open("rb") as stream:
         return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def copy_hashed(source: IO[bytes], target: IO[bytes]) -> Digest:
+    """Writes the rest of ``source`` to ``target``; the digest of what was written, which is hashed beside the reading. Raises OSError."""
+    digest = hashlib.sha256()
+    with ThreadPoolExecutor(1, "digest") as beside:
+        hashed: Future[None] | None = None
+        for buffer in cycle((memoryview(bytearray(_BLOCK)), memoryview(bytearray(_BLOCK)))):
+            piece = buffer[: source.readinto(buffer)]  # type: ignore[attr-defined]
+            if hashed is not None:
+                hashed.result()
+            if not piece:
+                break
+            hashed = beside.submit(digest.update, piece)
+            target.write(piece)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def flush(file: IO[Any]) -> None:

@@ -11,7 +11,7 @@ from typing import IO, cast
 import torch
 
 from tailorbird.crypto.piece_reader import reader_of
-from tailorbird.crypto.sealed_stream import sealing, unsealing
+from tailorbird.crypto.sealed_stream import sealed_pieces, unsealing
 
 #: Names of types in the safetensors format.
 _TYPES = {
@@ -29,15 +29,15 @@ _TYPES = {
 _NAMED = {name: kind for kind, name in _TYPES.items()}
 #: The header is padded to a multiple of this; it comes after its length in so many bytes.
 _ALIGNED = 8
-_PIECE = 1 << 20
+#: What is read ahead of parts smaller than this; larger ones go straight to where they are wanted.
+_PIECE = 1 << 16
 
 
 def write_sealed(path: Path, tensors: Mapping[str, torch.Tensor], key: bytes, name: str) -> None:
     """Writes contiguous ``tensors`` of the CPU to ``path``, encrypted for ``name``; on the disk when this returns. Raises OSError."""
     source = reader_of(_parts(tensors), _PIECE)
     with path.open("wb") as file:
-        sealed = sealing(source, key, name.encode())
-        while piece := sealed.read(_PIECE):
+        for piece in sealed_pieces(source, key, name.encode()):
             file.write(piece)
         file.flush()
         os.fsync(file.fileno())
@@ -74,6 +74,5 @@ def _bytes_of(tensor: torch.Tensor) -> memoryview:
 
 def _fill(stream: IO[bytes], tensor: torch.Tensor) -> None:
     left = _bytes_of(tensor)
-    while left:
-        piece = stream.read(min(len(left), _PIECE))
-        left[: len(piece)], left = piece, left[len(piece) :]
+    while left and (count := stream.readinto(left)):  # type: ignore[attr-defined]
+        left = left[count:]
