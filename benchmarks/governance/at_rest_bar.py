@@ -41,7 +41,7 @@ def main() -> None:
         print(json.dumps(WORK[what](Path(folder), side == "encrypted", int(size))))
         return
     sizes = {"curation": 10_000, "training": 2, "load": 1} if given.quick else {"curation": 200_000, "training": 12, "load": 1}
-    rounds = {"curation": 1, "training": 1, "load": 3} if given.quick else {"curation": 5, "training": 3, "load": 9}
+    rounds = {"curation": 1, "training": 1, "load": 3} if given.quick else {"curation": 5, "training": 7, "load": 15}
     found = {}
     with tempfile.TemporaryDirectory() as name:
         write_rows(Path(name) / "rows.csv", sizes["curation"])
