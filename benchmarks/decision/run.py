@@ -46,6 +46,11 @@ FAMILIES: dict[str, dict[str, tuple[float, float, str, bool]]] = {
         "encoder_minus_floor_low": (0.0, 0.01, "accuracy", False),
         "encoder_seconds": (300, 120, "s", True),
     },
+    "searched": {
+        "searched_minus_few_shot_banking77_low": (0.0, 0.02, "accuracy", False),
+        "searched_minus_few_shot_bitext_low": (0.0, 0.02, "ROUGE-L", False),
+        "searched_seconds": (480, 240, "s", True),
+    },
     "seeds": {"wishes_seeds_that_learn": (8, 9, "of 10", False), "blimp_seeds_that_learn": (8, 9, "of 10", False)},
     "objectives": {"wrong_decisions": (1, 0, "objectives", True), "objectives_decided": (19, 19, "objectives", False)},
 }

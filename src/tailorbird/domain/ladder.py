@@ -25,6 +25,7 @@ class RungKind(StrEnum):
     NEAREST = "nearest"
     GROUNDING = "grounding"
     HOSTED = "hosted"
+    PROMPT_SEARCH = "prompt-search"
     LORA = "lora"
     QLORA = "qlora"
     GROUNDED_LORA = "grounding+lora"
@@ -38,7 +39,8 @@ class Candidate(Value):
 
     ``floor`` is the fitted linear model, with the encoder that it reads, of a floor that may be released or of an encoder tuned for its
     labels; ``tuned`` the tree of that encoder as it was trained. ``retrieval`` is what is looked up for each text, ``hosted`` the model of
-    an endpoint that answers in place of the base model.
+    an endpoint that answers in place of the base model. ``proposed_from`` are training rows that were shown to who wrote the prompt's
+    instruction.
     ``variant`` tells candidates of one rung apart (``zero-shot``, ``few-shot``, ``r16``). Nothing measured stands here: making the same
     candidate again gives the same digest.
     """
@@ -55,6 +57,7 @@ class Candidate(Value):
     trained_parameters: int = 0
     seed: int = 0
     hosted: HostedModel | None = Field(default=None, exclude_if=lambda value: value is None)
+    proposed_from: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
 
     @property
     def speaks(self) -> bool:
@@ -70,7 +73,7 @@ class Making(Value):
     resident set of the whole process meanwhile, ``money`` in the objective's currency, ``energy_kwh`` what it drew, estimated from the
     power that the prices name. ``training`` names the training report. ``reused`` is the training of another run whose weights were taken
     instead of training them again: what that cost is not in the other fields. ``hosted`` is what an endpoint was asked meanwhile; its price
-    is part of ``money``.
+    is part of ``money``. ``search`` names the log of a prompt's search.
     """
 
     candidate: Digest | None
@@ -84,6 +87,7 @@ class Making(Value):
     process_memory_gb: float = Field(default=0.0, exclude_if=lambda value: not value)
     reused: TrainingOrigin | None = Field(default=None, exclude_if=lambda value: value is None)
     hosted: HostedUse | None = Field(default=None, exclude_if=lambda value: value is None)
+    search: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Fit(Value):
@@ -140,6 +144,7 @@ class Climb(Value):
     energy_kwh: float = 0.0
     process_memory_gb: float = Field(default=0.0, exclude_if=lambda value: not value)
     reused: TrainingOrigin | None = Field(default=None, exclude_if=lambda value: value is None)
+    search: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @property
     def seconds_to_make(self) -> float:

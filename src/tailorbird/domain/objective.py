@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field
 
 from tailorbird.domain.curation import CurationPolicy
 from tailorbird.domain.ladder import RungKind
-from tailorbird.domain.rung_wishes import AdapterWishes, FloorWishes, GroundingWishes, HostedWishes, TrainingWishes
+from tailorbird.domain.rung_wishes import AdapterWishes, FloorWishes, GroundingWishes, HostedWishes, PromptSearchWishes, TrainingWishes
 from tailorbird.domain.value import Name, Section
 
 #: How a text begins that somebody must still write: an objective that holds one is refused.
@@ -405,6 +405,8 @@ class Objective(Section):
     """What finds the passages that ``grounding`` quotes: a released ranking, with or without rewritten queries."""
     hosted: HostedWishes | None = Field(default=None, exclude_if=lambda value: value is None)
     """A hosted model to measure beside the others: the rung ``hosted``."""
+    prompt_search: PromptSearchWishes = Field(default=PromptSearchWishes(), exclude_if=lambda value: value == PromptSearchWishes())
+    """How long a prompt is searched: the rung ``prompt-search``."""
     teacher: TeacherWishes | None = Field(default=None, exclude_if=lambda value: value is None)
     """A hosted model that labels texts to learn from."""
     base_model: str = "smollm2-135m"

@@ -1,4 +1,5 @@
-"""Wishes of an objective on its rungs, where the planner shall not decide: floor, adapters, all weights, grounding, hosted model."""
+"""Wishes of an objective on its rungs, where the planner shall not decide: floor, adapters, all weights, grounding, hosted model, prompt
+search."""
 
 from __future__ import annotations
 
@@ -76,3 +77,10 @@ class HostedWishes(Section):
     """The model, as the endpoint's server names it."""
     reported: str | None = Field(default=None, max_length=200, exclude_if=lambda value: value is None)
     """The name under which the server answers, where that is neither ``model`` nor a version of it."""
+
+
+class PromptSearchWishes(Section):
+    """How long a prompt is searched (rung ``prompt-search``)."""
+
+    calls: Annotated[int, Field(ge=50, le=100_000)] | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
+    """Calls of the base model that the search may make, each the answer to one held-out training row or one proposal; ``auto`` is 800."""

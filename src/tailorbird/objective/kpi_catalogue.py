@@ -36,6 +36,7 @@ _SPEAKING = (
     RungKind.NEAREST,
     RungKind.GROUNDING,
     RungKind.HOSTED,
+    RungKind.PROMPT_SEARCH,
     RungKind.LORA,
     RungKind.QLORA,
     RungKind.GROUNDED_LORA,

@@ -30,6 +30,7 @@ def faults_of(file: ObjectiveFile) -> list[Fault]:
         *_needs_faults(file),
         *grounding_faults(file),
         *hosted_faults(file),
+        *_search_faults(file),
         *_base_faults(file),
         *_ladder_faults(file),
         *_approval_faults(file),
@@ -37,6 +38,15 @@ def faults_of(file: ObjectiveFile) -> list[Fault]:
         *shift_faults(file),
         *people_faults(file),
     ]
+
+
+def _search_faults(file: ObjectiveFile) -> list[Fault]:
+    """Wishes on a search that no rung of the ladder makes."""
+    ladder = file.objective.ladder
+    if file.objective.prompt_search.calls == "auto" or (ladder != "auto" and RungKind.PROMPT_SEARCH in ladder):
+        return []
+    what = "`prompt_search` says how long a prompt is searched, and the ladder does not list the rung prompt-search"
+    return [Fault(file.line_of("prompt_search"), what, "add prompt-search to the ladder, or remove the section")]
 
 
 def _document_faults(file: ObjectiveFile) -> list[Fault]:

@@ -41,7 +41,7 @@ from tailorbird.domain.objective import (
     TeacherWishes,
     TermColumns,
 )
-from tailorbird.domain.rung_wishes import AdapterWishes, FloorWishes, GroundingWishes, HostedWishes, TrainingWishes
+from tailorbird.domain.rung_wishes import AdapterWishes, FloorWishes, GroundingWishes, HostedWishes, PromptSearchWishes, TrainingWishes
 from tailorbird.domain.value import Value
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, MetricSpec
 from tailorbird.objective.objective_file import EXAMPLE, MOST_FAULTS, Fault, nearest_line
@@ -81,6 +81,7 @@ SECTIONS: dict[str, type[Value]] = {
     "budget": Budget,
     "traffic": ExpectedTraffic,
     "hosted": HostedWishes,
+    "prompt_search": PromptSearchWishes,
     "teacher": TeacherWishes,
     "teacher.source": DataOrigin,
     "teacher.source.generated": GeneratedBy,

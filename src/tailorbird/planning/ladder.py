@@ -26,6 +26,7 @@ from tailorbird.planning.rung_plans import (
     larger_lora,
     lora,
     nearest,
+    prompt_search,
     qlora,
     rewritten_grounding,
     zero_shot,
@@ -88,6 +89,7 @@ _MAKERS: tuple[tuple[RungKind, Callable[[PlanInputs], RungPlan]], ...] = (
     (RungKind.GROUNDING, rewritten_grounding),
     (RungKind.HOSTED, hosted_zero_shot),
     (RungKind.HOSTED, hosted_few_shot),
+    (RungKind.PROMPT_SEARCH, prompt_search),
     (RungKind.LORA, lora),
     (RungKind.QLORA, qlora),
     (RungKind.GROUNDED_LORA, grounded_lora),
@@ -105,11 +107,13 @@ def _wanted(inputs: PlanInputs) -> list[RungPlan]:
 
 
 def _left_aside(inputs: PlanInputs, kind: RungKind, make: Callable[[PlanInputs], RungPlan]) -> bool:
-    """An encoder that nobody lists, or that there is not (``_untuned``); a hosted model that the objective does not name, or that stands
-    with another base; passages without documents; rewritten queries where nobody asks for them; a larger adapter where the objective
-    lists rungs or says the rank, or the first one is the largest."""
+    """An encoder that nobody lists, or that there is not (``_untuned``); a prompt's search that nobody lists; a hosted model that the
+    objective does not name, or that stands with another base; passages without documents; rewritten queries where nobody asks for them; a
+    larger adapter where the objective lists rungs or says the rank, or the first one is the largest."""
     if kind is RungKind.ENCODER:
         return inputs.objective.ladder == "auto" or bool(why_not_tuned(inputs))
+    if kind is RungKind.PROMPT_SEARCH:
+        return inputs.objective.ladder == "auto"
     if kind is RungKind.HOSTED:
         return inputs.objective.hosted is None or (inputs.endpoint is None and len(inputs.objective.bases) > 1)
     if kind in (RungKind.GROUNDING, RungKind.GROUNDED_LORA) and not inputs.documents and inputs.objective.ladder == "auto":

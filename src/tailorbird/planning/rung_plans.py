@@ -15,7 +15,15 @@ from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.lookup_cost import lookup_seconds
 from tailorbird.planning.memory import grown_memory, prompt_memory
 from tailorbird.planning.sufficient_machine import fitted, limit_of, needed_memory
-from tailorbird.planning.time_and_cost import energy_estimate, loop_time, money_estimate, prompt_time, serving_estimate, training_time
+from tailorbird.planning.time_and_cost import (
+    energy_estimate,
+    loop_time,
+    money_estimate,
+    prompt_time,
+    search_time,
+    serving_estimate,
+    training_time,
+)
 from tailorbird.planning.traffic_cost import around, total
 
 
@@ -30,6 +38,15 @@ def few_shot(inputs: PlanInputs) -> RungPlan:
     """The instruction with training rows as demonstrations."""
     shots, reason = setting_rules.shots(inputs)
     return _prompting(inputs, "few-shot", shots, reason)
+
+
+def prompt_search(inputs: PlanInputs) -> RungPlan:
+    """Instruction and demonstrations searched on rows held out of train."""
+    calls, shots, reason = setting_rules.prompt_search(inputs)
+    time = search_time(inputs, shots, calls)
+    costs = {"time": time, "money": money_estimate(inputs, time), "energy": energy_estimate(inputs, time)}
+    planned = _prompting(inputs, f"{calls} calls", shots, reason)
+    return planned.model_copy(update={"rung": RungKind.PROMPT_SEARCH, "calls": calls} | costs)
 
 
 def nearest(inputs: PlanInputs) -> RungPlan:

@@ -224,16 +224,38 @@ def precision(inputs: PlanInputs) -> tuple[Literal["bf16", "fp32"], Reason]:
     return chosen, Reason(rule="precision", text=f"{chosen}: the processor {able}; {measured}", source="what the processor can do")
 
 
+def wanted_shots(inputs: PlanInputs) -> int:
+    """Demonstrations of a prompt, where the context holds them."""
+    return min(len(inputs.manifest.labels) or SHOTS_WITHOUT_LABELS, MOST_SHOTS, inputs.manifest.counts.train)
+
+
+def fitting_shots(inputs: PlanInputs, wanted: int, instruction: int = 0) -> int:
+    """Of ``wanted`` demonstrations those that the context holds beside the longest prompt with ``instruction`` tokens more."""
+    room = inputs.base.context - longest_prompt(inputs) - inputs.tokens.target_max - instruction
+    return max(0, min(wanted, room // demonstration_tokens(inputs)))
+
+
 def shots(inputs: PlanInputs) -> tuple[int, Reason]:
     """One demonstration a label, at most 12, as many as the context holds beside the longest prompt; 0 when none fits."""
-    labels = len(inputs.manifest.labels)
-    wanted = min(labels or SHOTS_WITHOUT_LABELS, MOST_SHOTS, inputs.manifest.counts.train)
-    room = inputs.base.context - longest_prompt(inputs) - inputs.tokens.target_max
-    fitting = max(0, min(wanted, room // demonstration_tokens(inputs)))
+    labels, wanted = len(inputs.manifest.labels), wanted_shots(inputs)
+    fitting = fitting_shots(inputs, wanted)
     spread = "one a label" if fitting == labels else "spread over the labels" if labels else "spread over the rows"
     bound = "" if fitting == wanted else f" (the context of {inputs.base.context} tokens holds no more)"
     text = f"{fitting} demonstrations, {spread}, from train only{bound}"
     return fitting, Reason(rule="shots", text=text, source="Brown et al. 2020, arXiv 2005.14165")
+
+
+#: Calls of a prompt's search, how many times the usual demonstrations it may show, and the tokens by which its instruction may grow.
+SEARCH_CALLS, SEARCHED_SHOTS, INSTRUCTION_TOKENS = 800, 2, 120
+
+
+def prompt_search(inputs: PlanInputs) -> tuple[int, int, Reason]:
+    """Calls of the base model that a prompt's search may make, and demonstrations that it may show."""
+    asked = inputs.objective.prompt_search.calls
+    calls = SEARCH_CALLS if asked == "auto" else asked
+    shots = fitting_shots(inputs, SEARCHED_SHOTS * wanted_shots(inputs), INSTRUCTION_TOKENS)
+    tried = f"instructions and up to {shots} demonstrations are tried on training rows held out, in pairs, with {calls:,} calls"
+    return calls, shots, Reason(rule="search", text=tried, source="Opsahl-Ong et al. 2024, arXiv 2406.11695; Agrawal et al. 2025")
 
 
 #: Training rows that are looked up and shown, and passages.

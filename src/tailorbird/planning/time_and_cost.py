@@ -39,6 +39,8 @@ FORWARD_MOVES = 2
 START_SECONDS = (2.0, 5.0, 20.0)
 #: Demonstration sets that the few-shot rung tries, and training rows it scores each on.
 FEW_SHOT_DRAWS, FEW_SHOT_ROWS = 3, 48
+#: Prompts that a search tries, about.
+SEARCHED_PROMPTS = 24
 #: Rows scored one by one for their latency before the rest is batched, and rows a batch.
 TIMED_ROWS, BATCHED_ROWS = 80, 32
 #: A rate for machines that were not measured, GFLOP/s a core.
@@ -54,6 +56,13 @@ def prompt_time(inputs: PlanInputs, shots: int, looked_up: float = 0.0) -> Estim
     return interval([sum(both) for both in seconds], "s")
 
 
+def search_time(inputs: PlanInputs, shots: int, calls: int) -> Estimate:
+    """Seconds of a prompt's search with so many ``calls``, and to measure what it found on dev."""
+    searched = scoring_seconds(inputs, shots, calls, prompts=SEARCHED_PROMPTS)
+    seconds = zip(START_SECONDS, searched, scoring_seconds(inputs, shots, measured_rows(inputs)), strict=True)
+    return interval([sum(each) for each in seconds], "s")
+
+
 def measured_rows(inputs: PlanInputs) -> int:
     """Rows that a candidate answers once it is made: dev and, where an item may bear several labels, those held out of train, on which it
     is chosen from which probability a label is given."""
@@ -61,15 +70,18 @@ def measured_rows(inputs: PlanInputs) -> int:
     return counts.dev + (held_out_rows(counts.train) if many else 0)
 
 
-def scoring_seconds(inputs: PlanInputs, shots: int, rows: int, *, alone: bool = False, looked_up: float = 0.0) -> list[float]:
+def scoring_seconds(
+    inputs: PlanInputs, shots: int, rows: int, *, alone: bool = False, looked_up: float = 0.0, prompts: int = 1
+) -> list[float]:
     """Seconds to answer ``rows`` messages: what they share is computed once and kept, and every pass reads all weights.
 
     ``alone``: each comes by itself, as requests do. ``looked_up`` counts the tokens that are looked up for each row: no two share them.
+    Behind several ``prompts`` what rows share is computed once for each.
     """
     tokens, machine = inputs.tokens, inputs.machine
     shared = tokens.shared_prefix + tokens.listed + shots * demonstration_tokens(inputs)
     answer = tokens.label_trie or tokens.target_mean
-    work = work_of(rows, suffix_tokens(tokens) + looked_up + answer, shared, 1, answer)
+    work = work_of(rows, suffix_tokens(tokens) + looked_up + answer, shared, prompts, answer)
     single = rows if alone else min(rows, TIMED_ROWS)
     # A generated token is a pass of its own; labels are scored in one.
     passes = single * (1 if tokens.label_trie else tokens.target_mean) + (rows - single) / BATCHED_ROWS

@@ -50,7 +50,7 @@ def title(objective: Objective, candidate: Candidate, base: BaseModelRef) -> str
     )
 
 
-def intended_use(objective: Objective, manifest: SnapshotManifest) -> str:
+def intended_use(objective: Objective, manifest: SnapshotManifest, candidate: Candidate) -> str:
     """The objective's goal, and where the use ends."""
     rows = [
         ("goal", objective.business.goal),
@@ -59,6 +59,8 @@ def intended_use(objective: Objective, manifest: SnapshotManifest) -> str:
         ("task", objective.task.kind.value),
         ("instruction", objective.task.instruction),
     ]
+    if candidate.prompt.instruction != objective.task.instruction:
+        rows.append(("instruction as it was searched", candidate.prompt.instruction))
     if manifest.labels:
         rows.append((f"labels ({len(manifest.labels)})", ", ".join(manifest.labels)))
     if objective.task.thinking:
@@ -296,7 +298,7 @@ def model_card(content_facts: CardFacts) -> str:
     facts = content_facts
     body = (
         title(facts.objective, facts.candidate, facts.base),
-        intended_use(facts.objective, facts.manifest),
+        intended_use(facts.objective, facts.manifest, facts.candidate),
         training_data(facts.objective, facts.manifest, facts.candidate),
         how_chosen(facts.ladder, facts.objective),
         evaluation(facts.objective, facts.test_evidence, facts.gate),

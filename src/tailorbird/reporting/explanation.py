@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pydantic import Field
+
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.deployment import FALLBACK, RequestRow
@@ -12,6 +14,7 @@ from tailorbird.domain.evidence import Evidence, GateResult
 from tailorbird.domain.ladder import Ladder, RungKind
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan
+from tailorbird.domain.prompt_search import PromptSearch, TriedPrompt
 from tailorbird.domain.release import Release
 from tailorbird.domain.value import Value
 from tailorbird.reporting.findings import decision_text
@@ -25,7 +28,8 @@ Part = tuple[str, list[str]]
 
 class Explanation(Value):
     """A request and all that it stands on. Without ``release`` nothing answered it, and the rest is absent. ``ranker`` is the release whose
-    encoder finds its passages, where it has one. ``remarks`` say what keeps the approvals from proving that several people agreed."""
+    encoder finds its passages, where it has one, ``search`` the log of its prompt's search. ``remarks`` say what keeps the approvals from
+    proving that several people agreed."""
 
     request: RequestRow
     release: Release | None = None
@@ -37,6 +41,7 @@ class Explanation(Value):
     ladder: Ladder | None = None
     events: tuple[LogEntry, ...] = ()
     ranker: Release | None = None
+    search: PromptSearch | None = Field(default=None, exclude_if=lambda value: value is None)
     remarks: tuple[str, ...] = ()
 
 
@@ -124,7 +129,27 @@ def _goal(found: Explanation) -> list[str]:
 def _chosen(found: Explanation) -> list[str]:
     floor = [name for name, _ in floor_rows(found.plan)] if found.plan else []
     planned = floor + [f"{rung.rung.value} {rung.variant}" for rung in found.plan.rungs] if found.plan else []
-    return ([f"among {', '.join(planned)}"] if planned else []) + ([found.ladder.reason] if found.ladder else [])
+    among = [f"among {', '.join(planned)}"] if planned else []
+    return [*among, *([found.ladder.reason] if found.ladder else []), *_searched(found.search)]
+
+
+#: Prompts of a search that an explanation names.
+_NAMED = 5
+
+
+def _searched(search: PromptSearch | None) -> list[str]:
+    """A prompt's search, with the prompts that were tried on the most rows."""
+    if search is None:
+        return []
+    ahead = sorted(search.tried, key=lambda tried: (tried.prompt != search.chosen, -tried.rows, -tried.score))[:_NAMED]
+    return [f"the prompt was searched: {search.sentence}", *(f"  {_tried(search, tried)}" for tried in ahead)]
+
+
+def _tried(search: PromptSearch, tried: TriedPrompt) -> str:
+    mark = " (chosen)" if tried.prompt == search.chosen else ""
+    against = "" if tried.prompt == search.start else f", {tried.difference:+.3f} [{tried.low:+.3f}, {tried.high:+.3f}]"
+    shown = f"{len(tried.demonstrations)} demonstrations"
+    return f"{tried.origin}{mark}, {shown}: {tried.score:.3f} on {tried.rows} rows{against}: {tried.instruction}"
 
 
 def _gate(found: Explanation) -> list[str]:

@@ -1,7 +1,7 @@
 """Rungs: how each way to adapt makes its candidate.
 
-    context → indexes · label_thresholds · trained_files → floor → prompt → hosted_model | ranking | training | encoder → dispatch;
-    adapter_variants
+    context → indexes · label_thresholds · trained_files · answer_journal → floor → prompt → hosted_model | ranking | training | encoder |
+    prompt_search (demonstration_sets, prompt_proposals, prompt_trials) → dispatch; adapter_variants
 
 In: an objective, training rows, ports. Out: a candidate, with the report of its training. Must not know: dev and test results, gates, what
 the next rung is.

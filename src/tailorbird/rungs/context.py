@@ -15,6 +15,7 @@ from tailorbird.domain.ladder import Candidate
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import RungPlan
 from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.prompt_search import PromptSearch
 from tailorbird.domain.run import StoredTraining, TrainingProgress, TrainingReport
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
@@ -93,12 +94,14 @@ class TrainedFiles:
 
 @dataclass(frozen=True)
 class RungResult:
-    """A candidate, what making it took (seconds, GiB), and the training that it rests on where there was any."""
+    """A candidate, what making it took (seconds, GiB), and the training that it rests on where there was any, the log of a
+    prompt's search."""
 
     candidate: Candidate
     seconds: float
     peak_memory_gb: float = 0.0
     trained: TrainedFiles | None = None
+    search: PromptSearch | None = None
 
     @property
     def training(self) -> TrainingReport | None:
@@ -106,17 +109,18 @@ class RungResult:
         return self.trained.report if self.trained else None
 
 
-#: Share of the rows that is held out, and the most it may come to where groups are large.
-SHARE, MOST = 0.10, 0.20
+#: Share of the rows that is held out.
+SHARE = 0.10
 #: What is held out chooses among a handful of checkpoints, rows paired: beyond this many, rows are left to learn from.
 ENOUGH = 400
 
 
-def hold_out(rows: Sequence[Row], seed: int) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+def hold_out(rows: Sequence[Row], seed: int, share: float = SHARE) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
     """Splits ``rows`` into (to learn from, held out), by the hash of seed and group; the order of rows changes nothing.
 
-    Groups are taken in the order of their hashes until a tenth of the rows, or 400 of them, is held out; one that would hold out more than
-    a fifth is passed over, unless all would. Raises DataInvalid when all rows are of one group.
+    Groups are taken in the order of their hashes until ``share`` of the rows, or 400 of them, is held out; one that would hold out more
+    than twice that share, or leave less than half of the others, is passed over, unless all would. Raises DataInvalid when all rows are of
+    one group.
     """
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.id):
@@ -128,18 +132,19 @@ def hold_out(rows: Sequence[Row], seed: int) -> tuple[tuple[Row, ...], tuple[Row
             code="one_group",
         )
     order = sorted(groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
-    chosen = _choose(order, {group: len(members) for group, members in groups.items()}, len(rows))
+    chosen = _choose(order, {group: len(members) for group, members in groups.items()}, share)
     learn = tuple(row for group in order if group not in chosen for row in groups[group])
     return learn, tuple(row for group in order if group in chosen for row in groups[group])
 
 
-def _choose(order: list[str], sizes: dict[str, int], total: int) -> set[str]:
+def _choose(order: list[str], sizes: dict[str, int], share: float) -> set[str]:
     chosen: set[str] = set()
-    held = 0
+    held, total = 0, sum(sizes.values())
+    most = min(2 * share, (1 + share) / 2) * total
     for group in order:
-        if held >= min(SHARE * total, ENOUGH):
+        if held >= min(share * total, ENOUGH):
             break
-        if held + sizes[group] <= max(1.0, MOST * total):
+        if held + sizes[group] <= max(1.0, most):
             chosen.add(group)
             held += sizes[group]
     return chosen or {min(order, key=lambda group: sizes[group])}

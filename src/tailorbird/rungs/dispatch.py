@@ -10,6 +10,7 @@ from tailorbird.rungs.context import RungContext, RungResult
 from tailorbird.rungs.encoder import make_encoder
 from tailorbird.rungs.hosted_model import make_hosted
 from tailorbird.rungs.prompt import make_grounding, make_nearest, make_prompt
+from tailorbird.rungs.prompt_search import make_prompt_search
 from tailorbird.rungs.ranking import make_ranker, make_search
 from tailorbird.rungs.training import make_trained
 
@@ -20,6 +21,7 @@ MAKERS: dict[RungKind, Callable[[RungContext], RungResult]] = {
     RungKind.NEAREST: make_nearest,
     RungKind.GROUNDING: make_grounding,
     RungKind.HOSTED: make_hosted,
+    RungKind.PROMPT_SEARCH: make_prompt_search,
     RungKind.LORA: make_trained,
     RungKind.QLORA: make_trained,
     RungKind.GROUNDED_LORA: make_trained,

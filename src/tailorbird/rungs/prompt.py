@@ -36,13 +36,7 @@ _NO_CONTENT = ("N/A", "[MASK]", "...")
 def make_prompt(context: RungContext) -> RungResult:
     """Zero-shot, or few-shot where the plan has shots. Raises what the engine raises."""
     started = time.perf_counter()
-    prompt = PromptSpec(
-        instruction=context.objective.task.instruction,
-        labels=context.labels,
-        label_sets=context.label_sets,
-        list_labels=context.objective.task.kind is TaskKind.CLASSIFY,
-        thinking=context.objective.task.thinking,
-    )
+    prompt = prompt_of(context)
     shown_from, held_out = hold_out(context.train, context.objective.seed)
     judged_on = held_out[:SCORED]
     if context.plan.shots:
@@ -59,6 +53,17 @@ def make_prompt(context: RungContext) -> RungResult:
     return RungResult(candidate, time.perf_counter() - started)
 
 
+def prompt_of(context: RungContext) -> PromptSpec:
+    """The objective's instruction, with its labels listed where it classifies."""
+    return PromptSpec(
+        instruction=context.objective.task.instruction,
+        labels=context.labels,
+        label_sets=context.label_sets,
+        list_labels=context.objective.task.kind is TaskKind.CLASSIFY,
+        thinking=context.objective.task.thinking,
+    )
+
+
 def without_preference(context: RungContext, prompt: PromptSpec, judged_on: Sequence[Row]) -> PromptSpec:
     """The prompt with what the model prefers before it has read anything, where taking that off helps on rows held out of train.
 
@@ -66,13 +71,14 @@ def without_preference(context: RungContext, prompt: PromptSpec, judged_on: Sequ
     """
     if context.objective.task.kind is not TaskKind.CLASSIFY or not judged_on:
         return prompt
-    calibrated = prompt.model_copy(update={"priors": _priors(context, prompt)})
+    calibrated = prompt.model_copy(update={"priors": content_free_priors(context, prompt)})
     plain, adjusted = held_out_score(context, prompt, judged_on), held_out_score(context, calibrated, judged_on)
     context.progress(f"on {len(judged_on)} held-out rows {plain:.3f} as it is, {adjusted:.3f} without the model's preference")
     return calibrated if adjusted > plain else prompt
 
 
-def _priors(context: RungContext, prompt: PromptSpec) -> tuple[float, ...]:
+def content_free_priors(context: RungContext, prompt: PromptSpec) -> tuple[float, ...]:
+    """What the model prefers behind the prompt for texts without content, log-probabilities (nats) in the order of ``prompt.answers``."""
     servable, engine = trial_servable(context, prompt), context.engine()
     engine.load(servable)
     try:
@@ -96,10 +102,15 @@ def _with_demonstrations(context: RungContext, prompt: PromptSpec, shown_from: S
     return best
 
 
+def longest_shown(rows: Sequence[Row]) -> int:
+    """Characters of the longest text that is shown."""
+    return sorted(len(row.text) for row in rows)[int(_SHOWN_LENGTHS * (len(rows) - 1))]
+
+
 def draw_demonstrations(rows: Sequence[Row], shots: int, seed: int) -> tuple[Demonstration, ...]:
     """``shots`` rows in random order, spread evenly over their targets as far as there are rows: one each before any has two."""
     generator = random.Random(seed)
-    longest = sorted(len(row.text) for row in rows)[int(_SHOWN_LENGTHS * (len(rows) - 1))]
+    longest = longest_shown(rows)
     by_target: dict[str, list[Row]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.id):
         if len(row.text) <= longest:
@@ -127,13 +138,7 @@ def make_grounding(context: RungContext) -> RungResult:
 
 
 def _retrieval_result(context: RungContext, retrieval: Retrieval, started: float) -> RungResult:
-    prompt = PromptSpec(
-        instruction=context.objective.task.instruction,
-        labels=context.labels,
-        label_sets=context.label_sets,
-        list_labels=context.objective.task.kind is TaskKind.CLASSIFY,
-        thinking=context.objective.task.thinking,
-    )
+    prompt = prompt_of(context)
     if prompt.label_sets:
         prompt = with_thresholds(context, trial_servable(context, prompt, retrieval), hold_out(context.train, context.objective.seed)[1])
     candidate = Candidate(

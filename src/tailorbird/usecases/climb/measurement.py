@@ -14,6 +14,7 @@ from tailorbird.domain.evidence import Comparison, Evidence, ItemResult, Metric,
 from tailorbird.domain.ladder import Candidate, Climb, Making, Measured, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Sampling
+from tailorbird.domain.prompt_search import PromptSearch
 from tailorbird.domain.run import TrainingPlateau, TrainingReport
 from tailorbird.ports.engine import Engine
 from tailorbird.usecases.audit_events import Facts
@@ -153,11 +154,12 @@ def costs_of(context: StepContext, seconds: float) -> dict[str, float]:
 
 
 def remarks_of(context: StepContext, making: Making, evidence: Evidence) -> tuple[str, ...]:
-    """The remarks on a measured rung, those on its training first."""
+    """The remarks on a measured rung, those on its training or its search first."""
     report = context.record(TrainingReport, making.training) if making.training else None
     stood = (plateau_text(report.plateau, context.objective.task.kind),) if report and report.plateau else ()
     taken = (f"its weights are reused from run {making.reused.run}, which trained the same job",) if making.reused else ()
-    return (*taken, *stood, *evidence.remarks)
+    searched = (context.record(PromptSearch, making.search).sentence,) if making.search else ()
+    return (*taken, *searched, *stood, *evidence.remarks)
 
 
 def plateau_text(plateau: TrainingPlateau, kind: TaskKind) -> str:

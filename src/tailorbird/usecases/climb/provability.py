@@ -232,6 +232,7 @@ def _referral(context: StepContext, manifest: SnapshotManifest) -> Iterator[tupl
 #: Rungs that change no weight of the base model.
 _UNTRAINED = frozenset({
     *(RungKind.FLOOR, RungKind.ENCODER, RungKind.SEARCH, RungKind.PROMPT, RungKind.NEAREST, RungKind.GROUNDING, RungKind.HOSTED),
+    RungKind.PROMPT_SEARCH,
 })  # fmt: skip
 
 

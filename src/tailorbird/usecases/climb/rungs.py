@@ -66,12 +66,15 @@ def make_candidate(context: StepContext, rung: RungPlan) -> StepOutcome:
         peak_memory_gb=made.peak_memory_gb,
         process_memory_gb=max(memory.gib, made.training.process_memory_gb if made.training and origin is None else 0.0),
         reused=origin,
+        search=digest_of(made.search) if made.search else None,
         **costs_of(context, made.seconds),
     )
     making = paid(making, hosted)
 
     def keep(work: UnitOfWork) -> None:
         work.records.put(made.candidate)
+        if made.search is not None:
+            work.records.put(made.search)
         if made.training is None:
             return
         work.records.put(made.training)
@@ -137,6 +140,7 @@ def _climbed(context: StepContext, rung: RungPlan, making: Making, evidence: Evi
         energy_kwh=making.energy_kwh,
         process_memory_gb=making.process_memory_gb,
         reused=making.reused,
+        search=making.search,
     )
     context.progress.tell(f"{rung.rung.value} {rung.variant} on dev: {gate.verdict.value}: {gate.reason}")
     hopeless = transitions.passed_over(context.objective, plan, (*context.climbs, measured))

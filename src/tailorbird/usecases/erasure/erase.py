@@ -21,6 +21,7 @@ from tailorbird.domain.erasure import Certificate, Erasure, ErasureReach, Obliga
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.ladder import Candidate
+from tailorbird.domain.prompt_search import PromptSearch
 from tailorbird.domain.run import FINISHED, Run, RunState
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
@@ -277,6 +278,7 @@ def _write_certificate(
         work.decisions.forget(gone)
         work.splits.forget(gone)
         work.records.forget(Candidate, forgotten)
+        work.records.forget(PromptSearch, traced.searches)
         _end_open_runs(work, [*traced.runs, *traced.waiting, *over])
         forget_uploads(work, uploads)
         digest = work.records.put(certificate)

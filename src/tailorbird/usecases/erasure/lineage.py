@@ -14,6 +14,7 @@ from tailorbird.domain.erasure import ErasureReach
 from tailorbird.domain.evidence import Evidence
 from tailorbird.domain.ladder import Candidate, Making, Measured
 from tailorbird.domain.plan import Plan
+from tailorbird.domain.prompt_search import PromptSearch
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.run import FINISHED, Run, RunState, Step
 from tailorbird.domain.value import Digest
@@ -70,7 +71,8 @@ _ROLLOUTS = 1000
 class Lineage:
     """``learned`` are candidates that hold something of the rows or documents: weights, an adapter or an encoder that learned them, a
     prompt or an index that shows them. ``shown`` are those of ``learned`` that hold the very text; ``demonstrated`` those whose prompt
-    does. ``borrowing`` are releases of other objectives that find passages by an encoder which learned, ``waiting`` open runs whose plan
+    does, or has an instruction that was written in view of them. ``searches`` are logs of prompts' searches that name such rows.
+    ``borrowing`` are releases of other objectives that find passages by an encoder which learned, ``waiting`` open runs whose plan
     would make such a release."""
 
     runs: list[Run] = field(default_factory=list)
@@ -78,6 +80,7 @@ class Lineage:
     learned: set[Digest] = field(default_factory=set)
     shown: set[Digest] = field(default_factory=set)
     demonstrated: set[Digest] = field(default_factory=set)
+    searches: set[Digest] = field(default_factory=set)
     releases: list[Release] = field(default_factory=list)
     borrowing: list[Release] = field(default_factory=list)
     waiting: list[Run] = field(default_factory=list)
@@ -104,6 +107,7 @@ def trace(work: UnitOfWork, found: Found) -> Lineage:
             traced.runs.append(run)
             for digest, candidate in _candidates(work, steps):
                 _classify(traced, digest, candidate, texts, found[snapshot])
+            traced.searches |= set(_searches(work, steps, {row.id for row in found[snapshot].rows}))
     traced.releases = [release for release in work.releases.all() if release.content.snapshot in found]
     _trace_borrowed(work, traced)
     evidence = [work.records.get(Evidence, digest) for digest in _evidence_of(work, traced)]
@@ -176,6 +180,16 @@ def _candidates(work: UnitOfWork, steps: Sequence[Step]) -> Iterator[tuple[Diges
             yield digest, work.records.get(Candidate, digest)
 
 
+def _searches(work: UnitOfWork, steps: Sequence[Step], rows: set[str]) -> Iterator[Digest]:
+    """Logs of searches, as far as they were not forgotten before, that tried a prompt which shows one of ``rows`` or was written in view of
+    one."""
+    known = set(work.records.digests(PromptSearch))
+    for step in steps:
+        log = work.records.get(Making, str(step.result)).search if step.name.startswith("make ") else None
+        if log in known and any(rows & {*one.demonstrations, *one.proposed_from} for one in work.records.get(PromptSearch, log).tried):
+            yield log
+
+
 def _made(work: UnitOfWork, step: Step) -> Digest | None:
     if step.name.startswith("make "):
         return work.records.get(Making, str(step.result)).candidate
@@ -189,6 +203,7 @@ def _classify(traced: Lineage, digest: Digest, candidate: Candidate, texts: set[
     in_train = any(row.split is Split.TRAIN for row in held.rows)
     what = candidate.retrieval.what if candidate.retrieval else None
     demonstrated = any(normalise(demonstration.text) in texts for demonstration in candidate.prompt.demonstrations)
+    demonstrated |= not {row.id for row in held.rows}.isdisjoint(candidate.proposed_from)
     indexed = (what == "examples" and in_train) or (what in ("passages", "documents") and bool(held.documents))
     if demonstrated:
         traced.demonstrated.add(digest)

@@ -62,7 +62,8 @@ PLACES = (
     DataPlace(
         "prompts and label reviews",
         _SEARCHED,
-        "prompts with demonstrations that no release needs, answers on review sheets, reasons of reviewers: deleted",
+        "prompts with demonstrations that no release needs, logs of searches that tried such prompts, answers on review "
+        "sheets, reasons of reviewers: deleted",
         tables=("records", "judgements", "model_reviews"),
     ),
     DataPlace(

@@ -12,6 +12,9 @@ from tailorbird.domain.evidence import Evidence, GateResult
 from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan
+from tailorbird.domain.prompt_search import PromptSearch
+from tailorbird.domain.release import Release
+from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.reporting import Explanation
 from tailorbird.usecases.audit_events import permit
 from tailorbird.usecases.dependencies import Actor, Dependencies
@@ -36,6 +39,7 @@ def explain_request(deps: Dependencies, actor: Actor, request: ResponseId) -> Ex
             return Explanation(request=row)
         release = work.releases.get(row.release)
         content, dossier = release.content, release.dossier
+        ladder = work.records.get(Ladder, dossier.ladder)
         return Explanation(
             request=row,
             release=release,
@@ -44,8 +48,15 @@ def explain_request(deps: Dependencies, actor: Actor, request: ResponseId) -> Ex
             evidence=work.records.get(Evidence, dossier.test_evidence),
             manifest=work.records.get(SnapshotManifest, content.snapshot),
             plan=work.records.get(Plan, dossier.plan),
-            ladder=work.records.get(Ladder, dossier.ladder),
+            ladder=ladder,
             events=work.events.about(release.digest),
             ranker=ranker_behind(work, release),
+            search=_search_behind(work, ladder, release),
             remarks=approval_remarks(deps, work),
         )
+
+
+def _search_behind(work: UnitOfWork, ladder: Ladder, release: Release) -> PromptSearch | None:
+    """The log of the search that found the release's prompt; None where none did, or where an erasure took it."""
+    made = next((climb.search for climb in ladder.climbs if climb.candidate == release.content.candidate), None)
+    return work.records.get(PromptSearch, made) if made in work.records.digests(PromptSearch) and made else None

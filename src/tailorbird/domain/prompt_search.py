@@ -1,0 +1,65 @@
+"""Prompt search: what was tried on rows held out of train, and what it showed."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from tailorbird.domain.value import Digest, Value
+
+
+class TriedPrompt(Value):
+    """A prompt that a search scored. ``demonstrations`` are the ids of the training rows that it shows, in their order; ``origin`` says
+    where it is from (``paraphrase``, ``errors``, ``drawn``), ``proposed_from`` the training rows that were shown to who wrote its
+    instruction.
+
+    ``score`` is its mean on the first ``rows`` held-out rows; ``difference`` with ``low`` and ``high`` (95 %) that to the prompt with which
+    the search began, in pairs on the same rows.
+    """
+
+    prompt: Digest
+    instruction: str
+    demonstrations: tuple[str, ...]
+    list_labels: bool
+    origin: str
+    rows: int
+    score: float
+    difference: float
+    low: float
+    high: float
+    proposed_from: tuple[str, ...] = ()
+
+
+class PromptSearch(Value):
+    """The log of a search: evidence of how a prompt was found. ``metric`` is what rows were scored by, ``budget`` the calls that it might
+    make and ``calls`` those that it made, ``proposals`` of them to the proposer; ``dropped`` counts proposals that were not tried, by
+    reason. ``rows`` are the rows held out. ``start`` names the prompt with which it began, ``chosen`` the one that it found, and
+    ``difference`` with ``low`` and ``high`` (95 %) is how much better that was, in pairs on ``compared`` rows: those that chose it, so the
+    number flatters it."""
+
+    metric: str
+    seed: int
+    budget: int
+    calls: int
+    proposals: int
+    rows: int
+    dropped: dict[str, int]
+    start: Digest
+    chosen: Digest
+    compared: int
+    difference: float
+    low: float
+    high: float
+    tried: tuple[TriedPrompt, ...] = Field(default=())
+
+    @property
+    def sentence(self) -> str:
+        """The search in a sentence."""
+        if self.chosen == self.start:
+            found = "none was better than the one it began with"
+        else:
+            found = (
+                f"on {self.compared} held-out training rows, which chose it, {self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}] in "
+                f"{self.metric} against the prompt it began with"
+            )
+        dropped = f", {sum(self.dropped.values())} proposals dropped" if self.dropped else ""
+        return f"{len(self.tried)} prompts tried with {self.calls:,} of {self.budget:,} calls{dropped}: {found}"

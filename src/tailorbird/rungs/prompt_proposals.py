@@ -1,0 +1,190 @@
+"""Proposals of instructions: written by the base model, or built from the objective's own, and those that may not be tried.
+
+The base is shown the task in four ways: its instruction, to be said otherwise; its labels; rows with their answers (Zhou et al. 2023, APE,
+arXiv 2211.01910); and what a prompt got wrong (Pryzant et al. 2023, arXiv 2305.03495; Agrawal et al. 2025, GEPA, arXiv 2507.19457). A small
+base writes much that is of no use: variants by rule stand beside it, and rows held out decide.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.dataset import Row
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import Message, PromptSpec, Sampling
+from tailorbird.rungs.answer_journal import AnswerJournal
+from tailorbird.rungs.context import RungContext
+from tailorbird.rungs.label_thresholds import trial_servable
+from tailorbird.text.conversations import last_user_turn, shown_answer
+from tailorbird.text.normalisation import normalise
+
+#: Characters of an instruction: as long as the objective's own and half as much again, within these.
+SHORTEST, LONGEST, LONGEST_OF_ALL = 12, 320, 1200
+#: Tokens that a longer instruction adds to a prompt, at most about.
+INSTRUCTION_TOKENS = 120
+#: Characters in a row that an instruction may share with a training row.
+SHARED = 24
+#: Characters of a row that the proposer is shown, and labels.
+_SHOWN, _LABELS = 240, 40
+_SAMPLING = Sampling(max_tokens=96, temperature=0.8, top_p=0.95, stop=("\n\n",))
+_PROPOSER = "You write instructions for an assistant. Write one instruction, in one or two sentences, and nothing else."
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A training row that a prompt got wrong, and what was answered."""
+
+    row: Row
+    answer: str
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """An instruction, how it came about, and the training rows that were shown for it."""
+
+    instruction: str
+    origin: str
+    proposed_from: tuple[str, ...] = ()
+
+
+@dataclass
+class Proposals:
+    """Instructions that may be tried, and how many may not, by reason."""
+
+    context: RungContext
+    journal: AnswerJournal
+    calls: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    _known: set[str] = field(default_factory=set)
+    _corpus: str = ""
+
+    def __post_init__(self) -> None:
+        self._known.add(normalise(self.context.objective.task.instruction))
+        self._corpus = "\n".join(normalise(text) for row in self.context.train for text in (row.text, row.answer))
+
+    def by_rule(self) -> list[Proposal]:
+        """Variants of the objective's instruction that need no model."""
+        own = self.context.objective.task.instruction.strip()
+        if self.context.objective.task.kind is TaskKind.CLASSIFY:
+            texts = (
+                f"{own} Answer with the label alone.",
+                f"Read the text carefully. {own} Choose the label that fits best.",
+                f"You are an expert in sorting texts. {own}",
+            )
+        else:
+            texts = (
+                f"{own} Answer as the examples do: in the same form, length and tone.",
+                f"Read the message carefully. {own}",
+                f"You are an experienced assistant. {own} Be complete and precise.",
+            )
+        return [found for text in texts if (found := self._checked(Proposal(text, "rule"))) is not None]
+
+    def written(self, rows: Sequence[Row], calls: int) -> list[Proposal]:
+        """Of at most ``calls`` that the base writes without knowing how a prompt did: its instruction said otherwise, and what it reads out
+        of ``rows`` with their answers."""
+        own = self.context.objective.task.instruction
+        labels = ", ".join(self.context.labels[:_LABELS])
+        sorts = f"\nThe labels are: {labels}." if labels else ""
+        asked = [
+            ("paraphrase", f"Say this instruction in other words, so that it is clearer:\n\n{own}", ()),
+            ("labels" if labels else "paraphrase", f"Explain to an assistant step by step what to do here:\n\n{own}{sorts}", ()),
+            *(("rows", _rows_asked(part), tuple(row.id for row in part)) for part in (rows[:4], rows[4:8]) if part),
+            ("paraphrase", f"Make this instruction more detailed:\n\n{own}{sorts}", ()),
+        ]
+        return self._written(asked[:calls], "written")
+
+    def corrected(self, instruction: str, mistakes: Sequence[Mistake], calls: int) -> list[Proposal]:
+        """Of at most ``calls`` that the base writes once it has seen what a prompt with ``instruction`` got wrong."""
+        parts = [part for part in (mistakes[:3], mistakes[3:6]) if part]
+        asked = [("errors", _errors_asked(instruction, part), tuple(one.row.id for one in part)) for part in parts]
+        return self._written(asked[:calls], "corrected")
+
+    def _written(self, asked: Sequence[tuple[str, str, tuple[str, ...]]], kind: str) -> list[Proposal]:
+        found = []
+        for number, (origin, text, shown) in enumerate(asked):
+            self.calls += 1
+            written = cleaned(self._answer(text, self.context.objective.seed + number, f"{kind} {number}"))
+            if (checked := self._checked(Proposal(written, origin, shown))) is not None:
+                found.append(checked)
+        return found
+
+    def _answer(self, text: str, seed: int, what: str) -> str:
+        key = f"{what} {digest_of({'text': text, 'seed': seed})}"
+        if (known := self.journal.get(key)) is not None:
+            return str(known)
+        engine, nothing = self.context.engine(), PromptSpec(instruction=_PROPOSER)
+        servable = trial_servable(self.context, nothing).model_copy(update={"task": TaskKind.GENERATE})
+        messages = (Message(role="system", content=_PROPOSER), Message(role="user", content=text))
+        engine.load(servable)
+        try:
+            [answer] = engine.generate(servable.id, [messages], _SAMPLING.model_copy(update={"seed": seed}))
+        finally:
+            engine.unload(servable.id)
+        self.journal.put({key: answer.text})
+        return answer.text
+
+    def _checked(self, proposal: Proposal) -> Proposal | None:
+        reason = self._why_not(proposal.instruction)
+        if reason:
+            self.dropped[reason] += 1
+            return None
+        self._known.add(normalise(proposal.instruction))
+        return proposal
+
+    def _why_not(self, text: str) -> str:
+        own = self.context.objective.task.instruction
+        longest = min(LONGEST_OF_ALL, max(LONGEST, len(own) * 3 // 2))
+        words = normalise(text).split()
+        checks = (
+            ("too short", len(text) < SHORTEST or len(words) < 3),
+            ("too long", len(text) > longest),
+            ("repeats itself", len(set(words)) < 0.4 * len(words)),
+            ("holds marks of a template", _MARKS.search(text) is not None or not text.isprintable()),
+            ("holds numbers or addresses", _ADDRESSES.search(text) is not None and _ADDRESSES.search(own) is None),
+            ("repeats another", normalise(text) in self._known),
+            ("repeats a training row", self._repeats_row(text)),
+        )
+        return next((reason for reason, found in checks if found), "")
+
+    def _repeats_row(self, text: str) -> bool:
+        """True where it shares a long piece with a training row that stands in neither the objective's instruction nor the labels."""
+        free = "\n".join(normalise(known) for known in (self.context.objective.task.instruction, *self.context.labels))
+        plain = normalise(text)
+        pieces = (plain[at : at + SHARED] for at in range(max(0, len(plain) - SHARED) + 1))
+        return any(len(piece) == SHARED and piece not in free and piece in self._corpus for piece in pieces)
+
+
+#: What frames turns in chat templates, or a template's own fields.
+_MARKS = re.compile(r"<[^<>\s]{1,40}>|[{}]|\[/?INST\]|###")
+_ADDRESSES = re.compile(r"\d{4,}|@\w|https?:|www\.")
+_LEADS = re.compile(r"^(?:(?:revised|new|better|improved|clearer|final|the)\s+)*instructions?\s*(?:is)?\s*[:\-]\s*", re.IGNORECASE)
+
+
+def cleaned(text: str) -> str:
+    """The instruction within what a model wrote: its first line that says something, without a heading, quotes or marks of a list."""
+    lines = [line.strip().strip("*_`#> ").strip() for line in text.strip().splitlines()]
+    said = next((line for line in lines if line and not line.endswith(":")), "")
+    said = re.sub(r"^(?:\d+[.)]|[-•])\s+", "", said)
+    return _LEADS.sub("", said).strip("\"'“”‘’ ").strip()
+
+
+def _rows_asked(rows: Sequence[Row]) -> str:
+    shown = "\n".join(f"Text: {_cut(last_user_turn(row.text))}\nAnswer: {_cut(shown_answer(row.answer))}" for row in rows)
+    return f"Somebody was given an instruction, and answered these texts by it:\n\n{shown}\n\nWrite the instruction, without the texts."
+
+
+def _errors_asked(instruction: str, mistakes: Sequence[Mistake]) -> str:
+    shown = "\n".join(
+        f"Text: {_cut(last_user_turn(one.row.text))}\nAnswered: {_cut(one.answer)}\nRight: {_cut(shown_answer(one.row.answer))}"
+        for one in mistakes
+    )
+    return f"The instruction was: {instruction}\n\nThese answers were wrong:\n\n{shown}\n\nWrite a better instruction, without the texts."
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

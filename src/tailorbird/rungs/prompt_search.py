@@ -1,0 +1,232 @@
+"""Rung ``prompt-search``: instruction and demonstrations are searched on rows held out of train, under a budget of calls.
+
+The search begins with the prompt that few-shot begins with. Sets of demonstrations come first, for they move a small model most; then
+instructions, with the best of them; then changes of what did best, with instructions written in view of its mistakes (decision 0106). All
+that it decides by is train: dev measures the winner alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from statistics import fmean
+
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.dataset import Row
+from tailorbird.domain.ladder import Candidate, RungKind
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.prompt_search import PromptSearch, TriedPrompt
+from tailorbird.rungs.answer_journal import AnswerJournal
+from tailorbird.rungs.context import RungContext, RungResult, hold_out
+from tailorbird.rungs.demonstration_sets import changed_sets, typical_set
+from tailorbird.rungs.label_thresholds import trial_servable, with_thresholds
+from tailorbird.rungs.prompt import content_free_priors, draw_demonstrations, prompt_of
+from tailorbird.rungs.prompt_proposals import Mistake, Proposal, Proposals
+from tailorbird.rungs.prompt_trials import PromptTrials, Trial, distinct
+
+#: Share of the training rows that prompts are tried on: nothing learns from the others, they are only shown.
+JUDGED = 0.5
+#: Shares of the calls that go to sets of demonstrations, to instructions, and to changes of what did best; the rest compares the best.
+_SHARES = (0.35, 0.20, 0.20)
+#: Calls of the proposer before anything was tried and after, and rows that are looked at for mistakes.
+_WRITTEN, _CORRECTED, _LOOKED_AT = 5, 2, 16
+#: Prompts that are compared at last.
+_FINALISTS = 3
+#: Version of the search: a journal of another one is not gone on with.
+_VERSION = 1
+
+
+def make_prompt_search(context: RungContext) -> RungResult:
+    """The best prompt that the budget of calls finds, and the log of the search. Raises what the engine raises."""
+    started = time.perf_counter()
+    shown_from, judged = hold_out(context.train, context.objective.seed, JUDGED)
+    journal = AnswerJournal(context.workspace / "answers.jsonl", _origin(context), context.seal_key)
+    trials = PromptTrials(context, judged, journal, context.plan.calls)
+    search = _Search(context, shown_from, trials, Proposals(context, journal))
+    with _held(context):
+        found, start = search.best(), search.start
+        prompt = _calibrated(context, trials, found)
+    prompt = with_thresholds(context, trial_servable(context, prompt), judged)
+    candidate = Candidate(
+        rung=RungKind.PROMPT_SEARCH,
+        variant=context.plan.variant,
+        base_model=context.base.digest,
+        prompt=prompt,
+        seed=context.objective.seed,
+        proposed_from=tuple(sorted(set(found.proposed_from))),
+    )
+    log = _log(context, trials, search.proposals, start, found)
+    context.progress(f"prompt search: {log.sentence}")
+    return RungResult(candidate, time.perf_counter() - started, search=log)
+
+
+def _origin(context: RungContext) -> str:
+    """Everything that answers rest on beside prompts and rows."""
+    engine, objective = context.engine().fingerprint(), context.objective
+    task = {"task": digest_of(objective.task), "seed": objective.seed, "calls": context.plan.calls}
+    return digest_of({"version": _VERSION, "base": context.base.digest, "engine": engine, "snapshot": context.snapshot, **task})
+
+
+@contextmanager
+def _held(context: RungContext) -> Iterator[None]:
+    """Keeps the base model in memory while prompts come and go on it."""
+    engine, servable = context.engine(), trial_servable(context, prompt_of(context))
+    servable = servable.model_copy(update={"id": digest_of({"held": servable.id})})
+    engine.load(servable)
+    try:
+        yield
+    finally:
+        engine.unload(servable.id)
+
+
+class _Search:
+    """The three stages of a search, and the comparison of what they found."""
+
+    def __init__(self, context: RungContext, shown_from: Sequence[Row], trials: PromptTrials, proposals: Proposals) -> None:
+        self._context, self._pool, self._trials = context, shown_from, trials
+        self.proposals, self._proposed = proposals, 0
+        self._seed, self._shots = context.objective.seed, context.plan.shots
+        self._usual = (self._shots + 1) // 2
+        self.start = Trial(self._shown(draw_demonstrations(shown_from, self._usual, self._seed) if self._shots else ()), "start")
+
+    def best(self) -> Trial:
+        """The best prompt that was found."""
+        trials, (sets, instructions, changes) = self._trials, _SHARES
+        ahead = trials.halve([self.start, *self._sets()], int(sets * trials.budget))
+        found = [ahead[0]]
+        ahead = trials.halve([found[-1], *self._instructed(found[-1], self._written())], int(instructions * trials.budget))
+        runner_up = found[-1] if ahead[0] is not found[-1] else (ahead[1] if len(ahead) > 1 else self.start)
+        found.append(ahead[0])
+        ahead = trials.halve([found[-1], *self._changed(found[-1], runner_up)], int(changes * trials.budget))
+        found += ahead[:2]
+        return self._final(distinct(list(reversed(found)))[:_FINALISTS])
+
+    def _final(self, finalists: list[Trial]) -> Trial:
+        """The best of those that did best and of the prompt that the search began with, on as many rows as the calls left pay for."""
+        field = distinct([self.start, *finalists])
+        count = self._trials.affordable(field, self._trials.left)
+        return self._trials.ranked(self._trials.holding(field, count), count)[0]
+
+    def _shown(self, demonstrations: Sequence[object], **changes: object) -> PromptSpec:
+        return prompt_of(self._context).model_copy(update={"demonstrations": tuple(demonstrations), **changes})
+
+    def _sets(self) -> Iterator[Trial]:
+        """The objective's instruction with other demonstrations: other draws, typical rows, twice as many, none; and without the list of
+        labels."""
+        if not self._shots:
+            return
+        for draw in (1, 2):
+            yield Trial(self._shown(draw_demonstrations(self._pool, self._usual, self._seed + draw)), "drawn")
+        typical = typical_set(self._pool, self._usual, self._seed)
+        yield Trial(self._shown(typical), "typical rows")
+        if self._shots > self._usual:
+            yield Trial(self._shown(draw_demonstrations(self._pool, self._shots, self._seed)), "drawn, twice as many")
+            yield Trial(self._shown(typical_set(self._pool, self._shots, self._seed)), "typical rows, twice as many")
+        yield Trial(self._shown(()), "no demonstrations")
+        if self._context.objective.task.kind is TaskKind.CLASSIFY:
+            yield Trial(self._shown(typical, list_labels=False), "labels not listed")
+
+    def _written(self) -> list[Proposal]:
+        """By the base, as far as a tenth of the calls goes, and by rule."""
+        return [*self._counted(self.proposals.written(self._pool[:8], min(_WRITTEN, self._trials.budget // 10))), *self.proposals.by_rule()]
+
+    @staticmethod
+    def _instructed(leader: Trial, proposals: Sequence[Proposal]) -> Iterator[Trial]:
+        for one in proposals:
+            prompt = leader.prompt.model_copy(update={"instruction": one.instruction})
+            yield Trial(prompt, one.origin, (*leader.proposed_from, *one.proposed_from))
+
+    def _changed(self, leader: Trial, runner_up: Trial) -> Iterator[Trial]:
+        """Near the leader: other demonstrations, and instructions written in view of what it got wrong."""
+        yield from self._instructed(leader, self._corrected(leader))
+        shown = leader.prompt.demonstrations
+        if not shown:
+            return
+        for origin, changed in changed_sets(shown, runner_up.prompt.demonstrations, self._pool, self._weak(leader), self._seed):
+            yield Trial(leader.prompt.model_copy(update={"demonstrations": changed}), origin, leader.proposed_from)
+
+    def _weak(self, leader: Trial) -> dict[str, float]:
+        """Mean score of each answer of the rows that the leader was tried on (classify)."""
+        if self._context.objective.task.kind is not TaskKind.CLASSIFY:
+            return {}
+        found: dict[str, list[float]] = defaultdict(list)
+        count = self._trials.seen(leader)
+        for row, score in zip(self._trials.rows, self._trials.scores(leader, count), strict=False):
+            found[row.answer].append(float(score))
+        return {answer: fmean(scores) for answer, scores in found.items()}
+
+    def _corrected(self, leader: Trial) -> list[Proposal]:
+        """Mistakes are looked for among rows that nothing is scored on, so that no instruction is written in view of what judges it."""
+        if self._trials.budget < 10 * (_LOOKED_AT + _CORRECTED):
+            return []
+        shown = {one.row_id for one in leader.prompt.demonstrations}
+        rows = [row for row in self._pool if row.id not in shown][:_LOOKED_AT]
+        self._trials.calls += len(rows)
+        mistakes = [Mistake(row, said) for row, said in self._trials.mistakes(leader, rows)]
+        return self._counted(self.proposals.corrected(leader.prompt.instruction, mistakes, _CORRECTED))
+
+    def _counted(self, found: list[Proposal]) -> list[Proposal]:
+        """The same; what was asked for them counts as calls from here on."""
+        self._trials.calls += self.proposals.calls - self._proposed
+        self._proposed = self.proposals.calls
+        return found
+
+
+def _calibrated(context: RungContext, trials: PromptTrials, found: Trial) -> PromptSpec:
+    """The prompt with what the model prefers behind it: as measured on texts without content or on the rows held out, where taking that off
+    helps."""
+    if context.objective.task.kind is not TaskKind.CLASSIFY:
+        return found.prompt
+    count = trials.seen(found)
+    options = {
+        "as it is": (),
+        "rows held out": trials.preference(found),
+        "texts without content": content_free_priors(context, found.prompt),
+    }
+    scores = {name: float(trials.scores(found, count, priors).mean()) for name, priors in options.items()}
+    best = max(scores, key=scores.__getitem__)
+    told = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
+    context.progress(f"what the model prefers, taken off: {told}, on {count} held-out rows")
+    return found.prompt.model_copy(update={"priors": options[best]})
+
+
+def _log(context: RungContext, trials: PromptTrials, proposals: Proposals, start: Trial, found: Trial) -> PromptSearch:
+    count = min(trials.seen(start), trials.seen(found))
+    difference, low, high = trials.difference(found, start, count)
+    return PromptSearch(
+        metric=trials.metric,
+        seed=context.objective.seed,
+        budget=trials.budget,
+        calls=trials.calls,
+        proposals=proposals.calls,
+        rows=len(trials.rows),
+        dropped=dict(sorted((proposals.dropped + Counter({"not read by the model": trials.unread})).items())),
+        start=start.name,
+        chosen=found.name,
+        compared=count,
+        difference=difference,
+        low=low,
+        high=high,
+        tried=tuple(_tried(trials, trial, start) for trial in trials.tried),
+    )
+
+
+def _tried(trials: PromptTrials, trial: Trial, start: Trial) -> TriedPrompt:
+    both = min(trials.seen(trial), trials.seen(start))
+    difference, low, high = trials.difference(trial, start, both)
+    return TriedPrompt(
+        prompt=trial.name,
+        instruction=trial.prompt.instruction,
+        demonstrations=tuple(one.row_id for one in trial.prompt.demonstrations),
+        list_labels=trial.prompt.list_labels,
+        origin=trial.origin,
+        rows=trials.seen(trial),
+        score=float(trials.scores(trial, trials.seen(trial)).mean()),
+        difference=difference,
+        low=low,
+        high=high,
+        proposed_from=trial.proposed_from,
+    )

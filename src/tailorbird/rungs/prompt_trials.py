@@ -1,0 +1,253 @@
+"""Trials of prompts on rows held out of train, in pairs and within a budget of calls: scores, and successive halving by them.
+
+Every prompt is tried on the rows in one order, so that any two share the rows of the one that was tried on fewer. Halving spends the calls
+where they tell: all prompts on few rows, the better half on more, and so on (Karnin et al. 2013; Jamieson & Talwalkar 2016, arXiv
+1502.07943).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.dataset import Row
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import Message, PromptSpec, Sampling
+from tailorbird.domain.value import Digest
+from tailorbird.rungs.answer_journal import AnswerJournal
+from tailorbird.rungs.context import RungContext
+from tailorbird.rungs.label_thresholds import trial_servable
+from tailorbird.stats.paired_tests import paired_interval
+from tailorbird.text.conversations import as_line, shown_answer
+from tailorbird.text.label_decision import decide_label, without_priors
+from tailorbird.text.normalisation import normalise
+from tailorbird.text.prompt_rendering import messages_for_row
+from tailorbird.text.text_metrics import chrf, rouge_l, token_f1
+
+#: Rows asked for at a time, and lost at most by a kill.
+BATCH = 16
+#: Tokens of an answer, at most: as many as where a candidate is measured.
+_MOST_TOKENS = 256
+_CONFIDENCE = 0.95
+#: Rows of which an interval is asked, at least.
+_FEWEST = 8
+
+
+def _same(answer: str, target: str) -> float:
+    return float(normalise(answer) == normalise(target))
+
+
+#: Metrics of a text by which prompts that generate can be compared: those that an objective may compare by.
+_OVERLAPS: dict[str, Callable[[str, str], float]] = {
+    "token_f1": token_f1,
+    "rouge_l": rouge_l,
+    "chrf": chrf,
+    "exact_match": _same,
+}
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A prompt to try, where it is from, and the training rows that were shown to who wrote its instruction."""
+
+    prompt: PromptSpec
+    origin: str
+    proposed_from: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> Digest:
+        """The prompt's digest."""
+        return digest_of(self.prompt)
+
+    @property
+    def size(self) -> int:
+        """Characters that it puts before every text."""
+        shown = sum(len(one.text) + len(one.target) for one in self.prompt.demonstrations)
+        return len(self.prompt.instruction) + shown + (sum(map(len, self.prompt.labels)) if self.prompt.list_labels else 0)
+
+
+def distinct(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials without later ones of the same prompt."""
+    found: dict[Digest, Trial] = {}
+    for trial in trials:
+        found.setdefault(trial.name, trial)
+    return list(found.values())
+
+
+class PromptTrials:
+    """Asks for answers to ``rows`` behind prompts, and scores them: the probability of the right labels less what the prompt makes the
+    model prefer on these rows (classify), or the overlap with the row's answer (generate). No score depends on the order of trials."""
+
+    def __init__(self, context: RungContext, rows: Sequence[Row], journal: AnswerJournal, budget: int) -> None:
+        self._context, self._rows, self._journal = context, tuple(rows), journal
+        self._classifies = context.objective.task.kind is TaskKind.CLASSIFY
+        self.metric = "probability of the right labels" if self._classifies else _overlap_of(context)
+        self._sampling = Sampling() if self._classifies else Sampling(max_tokens=_longest_answer(context))
+        self._answers: dict[Digest, list[Any]] = {}
+        self._trials: dict[Digest, Trial] = {}
+        self.budget, self.calls, self.unread = budget, 0, 0
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows held out, in the order in which they are asked."""
+        return self._rows
+
+    @property
+    def left(self) -> int:
+        """Calls that may still be made."""
+        return max(0, self.budget - self.calls)
+
+    @property
+    def tried(self) -> tuple[Trial, ...]:
+        """All prompts that were asked, in the order of their first row."""
+        return tuple(self._trials.values())
+
+    def seen(self, trial: Trial) -> int:
+        """Rows that the prompt was tried on."""
+        return len(self._answers.get(trial.name, ()))
+
+    def extend(self, trial: Trial, count: int) -> None:
+        """Tries the prompt on the first ``count`` rows. Raises what the engine raises."""
+        known = self._answers.get(trial.name, [])
+        asked = self._rows[len(known) : count]
+        self.calls += len(asked)
+        self._answers[trial.name] = known + self.answers(trial.prompt, asked)
+        self._trials.setdefault(trial.name, trial)
+
+    def answers(self, prompt: PromptSpec, rows: Sequence[Row]) -> list[Any]:
+        """Log-probabilities of ``prompt.answers`` (classify, nats) or the text (generate) for each row, from the journal where it has
+        them. They are not counted as calls here."""
+        name = digest_of(prompt)
+        keys = [f"{name} {row.id}" for row in rows]
+        asked = [(key, row) for key, row in zip(keys, rows, strict=True) if self._journal.get(key) is None]
+        if asked:
+            engine, servable = self._context.engine(), trial_servable(self._context, prompt)
+            engine.load(servable)
+            try:
+                for start in range(0, len(asked), BATCH):
+                    part = asked[start : start + BATCH]
+                    prompts = [messages_for_row(prompt, row.text) for _, row in part]
+                    self._journal.put(dict(zip([key for key, _ in part], self._asked(servable.id, prompt, prompts), strict=True)))
+                    self._context.progress(f"prompt search: {self.calls:,} of {self.budget:,} calls, {len(self._trials)} prompts")
+            finally:
+                engine.unload(servable.id)
+        return [self._journal.get(key) for key in keys]
+
+    def _asked(self, servable: Digest, prompt: PromptSpec, prompts: Sequence[Sequence[Message]]) -> list[Any]:
+        engine = self._context.engine()
+        if self._classifies:
+            return [list(one.log_probabilities) for one in engine.score(servable, prompts, prompt.answers)]
+        said = engine.generate(servable, prompts, self._sampling)
+        return [as_line(Message(role="assistant", content=answer.text, tool_calls=answer.tool_calls)) for answer in said]
+
+    def mistakes(self, trial: Trial, rows: Sequence[Row]) -> list[tuple[Row, str]]:
+        """Rows, not among those held out, whose answer comes out wrong (classify) or overlaps with theirs by less than most (generate), the
+        worst first, each with what was answered."""
+        answers = self.answers(trial.prompt, rows)
+        if self._classifies:
+            prompt = trial.prompt.model_copy(update={"priors": _preference(np.array(answers))}) if answers else trial.prompt
+            said = [decide_label(prompt, nats).answer for nats in answers]
+            return [(row, answer) for row, answer in zip(rows, said, strict=True) if answer != row.answer]
+        overlap = _OVERLAPS[self.metric]
+        scores = [overlap(text, shown_answer(row.answer)) for row, text in zip(rows, answers, strict=True)]
+        worst = sorted(range(len(rows)), key=lambda at: (scores[at], at))[: len(rows) // 2]
+        return [(rows[at], str(answers[at])) for at in worst]
+
+    def preference(self, trial: Trial) -> tuple[float, ...]:
+        """What the prompt makes the model prefer on the rows that it was tried on, log-probabilities (nats) in the order of
+        ``prompt.answers``: the mean of what it gives them, with one more row that prefers nothing for each answer (batch calibration,
+        Zhou et al. 2024, arXiv 2309.17249)."""
+        return _preference(np.array(self._answers[trial.name]))
+
+    def scores(self, trial: Trial, count: int, priors: tuple[float, ...] | None = None) -> Floats:
+        """The score in [0, 1] of each of the first ``count`` rows, which it was tried on. ``priors`` are taken off; None: what the prompt
+        makes the model prefer on these rows."""
+        rows, answers = self._rows[:count], self._answers[trial.name][:count]
+        if not self._classifies:
+            overlap = _OVERLAPS[self.metric]
+            return np.array([overlap(answer, shown_answer(row.answer)) for row, answer in zip(rows, answers, strict=True)])
+        taken = _preference(np.array(answers)) if priors is None else priors
+        prompt = trial.prompt.model_copy(update={"priors": taken})
+        place = {answer: at for at, answer in enumerate(prompt.answers)}
+        adjusted = [without_priors(prompt, nats)[place[row.answer]] for row, nats in zip(rows, answers, strict=True)]
+        scores: Floats = np.clip(np.exp(np.array(adjusted, dtype=float)), 0.0, 1.0)
+        return scores
+
+    def difference(self, upper: Trial, lower: Trial, count: int) -> tuple[float, float, float]:
+        """How much better ``upper`` is on the first ``count`` rows, in pairs, with a 95 % interval."""
+        found = self.scores(upper, count) - self.scores(lower, count)
+        low, high = paired_interval(found.tolist(), [row.group for row in self._rows[:count]], _CONFIDENCE)
+        return float(found.mean()), low, high
+
+    def halve(self, trials: Sequence[Trial], calls: int) -> list[Trial]:
+        """The trials that are left of ``trials`` after about ``calls`` calls, best first: in each round all are tried on more rows, and the
+        worse half goes, and whatever is proven worse than the best. The first alone where the calls do not pay for a row each."""
+        field = distinct(trials)
+        least, ends_at = 0, self.calls + min(calls, self.left)
+        for left in range(max(1, math.ceil(math.log2(len(field)))), 0, -1):
+            count = self.affordable(field, (ends_at - self.calls) // left)
+            if count <= least:
+                continue
+            field = self.holding(field, count)
+            field, least = self._better_half(self.ranked(field, count), count), count
+        return field if least else field[:1]
+
+    def holding(self, field: Sequence[Trial], count: int) -> list[Trial]:
+        """Those of ``field`` that the model reads on the first ``count`` rows, on which they are tried. Where it reads none, what stands in
+        the way is raised: prompts that are too long, a template that breaks."""
+        kept, error = list[Trial](), None
+        for trial in field:
+            try:
+                self.extend(trial, count)
+                kept.append(trial)
+            except InvalidInput as found:
+                error, self.unread = found, self.unread + 1
+        if error is not None and not kept:
+            raise error
+        return kept
+
+    def ranked(self, trials: Sequence[Trial], count: int) -> list[Trial]:
+        """Best first, by the mean on the first ``count`` rows; of those that are alike, the shorter prompt."""
+        return sorted(trials, key=lambda trial: (-round(float(self.scores(trial, count).mean()), 9), trial.size, trial.name))
+
+    def _better_half(self, ranked: list[Trial], count: int) -> list[Trial]:
+        kept = ranked[: math.ceil(len(ranked) / 2)]
+        if count < _FEWEST:
+            return kept
+        return kept[:1] + [trial for trial in kept[1:] if self.difference(trial, kept[0], count)[2] >= 0]
+
+    def affordable(self, field: Sequence[Trial], calls: int) -> int:
+        """The most rows on which all of ``field`` can be tried with ``calls``."""
+        low, high = 0, len(self._rows)
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if sum(max(0, middle - self.seen(one)) for one in field) <= calls else (low, middle - 1)
+        return low
+
+
+def _preference(nats_NK: Floats) -> tuple[float, ...]:
+    rows, answers = nats_NK.shape
+    return tuple(float(nats) for nats in np.log((np.exp(nats_NK).sum(axis=0) + 1) / (rows + answers)))
+
+
+def _longest_answer(context: RungContext) -> int:
+    """Tokens that an answer may take: half as many again as the longest of train, so that one which does not end costs no more."""
+    longest = sorted({shown_answer(row.answer) for row in context.train}, key=lambda answer: (-len(answer), answer))[:8]
+    counts = context.engine().count_tokens(context.base_folder, [[Message(role="user", content=answer)] for answer in longest])
+    return min(_MOST_TOKENS, 3 * max(counts) // 2)
+
+
+def _overlap_of(context: RungContext) -> str:
+    """The metric in which the objective compares, or its first KPI that is one; token_f1 where there is none."""
+    objective = context.objective
+    named = (objective.compare_on or "", *(kpi.metric for kpi in objective.kpis))
+    return next((metric for metric in named if metric in _OVERLAPS), "token_f1")

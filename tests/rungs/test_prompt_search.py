@@ -1,0 +1,228 @@
+"""Search of a prompt: what it finds, what it may ask, and that a kill changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.e2e import support_rows
+from support.rungs import LABELS, KeywordEngine, build_context, make_objective, make_plan_of, make_rows
+from tailorbird.domain.dataset import Row
+from tailorbird.domain.errors import InvalidInput, Unavailable
+from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.plan import RungPlan
+from tailorbird.domain.prompt import Message
+from tailorbird.inference import open_engine
+from tailorbird.ports.engine import Generation, LabelScores
+from tailorbird.rungs import RungContext, RungResult, make_candidate
+from tailorbird.rungs.context import hold_out
+from tailorbird.rungs.prompt_search import JUDGED
+from tailorbird.text.prompt_rendering import messages_for
+
+Build = Callable[..., RungContext]
+INTENTS = ("refund_missing", "order_status", "account_login")
+GOOD = "Sort the message by what it asks for."
+
+
+@pytest.fixture
+def make_context(tmp_path: Path) -> Build:
+    """Builds a context in a folder of this test."""
+    return partial(build_context, tmp_path)
+
+
+def planned(calls: int = 300, shots: int = 6) -> RungPlan:
+    return make_plan_of("prompt-search", f"{calls} calls", shots=shots).model_copy(update={"calls": calls})
+
+
+class WritingEngine(KeywordEngine):
+    """Proposes ``writes`` in turn; is sure of labels behind ``GOOD``, and otherwise as ``KeywordEngine`` without its helpfulness."""
+
+    def __init__(self, *writes: str) -> None:
+        super().__init__()
+        self.writes, self.asked, self.proposals, self.dies_after = writes or (GOOD,), 0, list[str](), 10**9
+
+    def score(self, servable: str, prompts: Sequence[Sequence[Message]], labels: Sequence[str]) -> list[LabelScores]:
+        if self.asked + len(prompts) > self.dies_after:
+            raise Unavailable("the machine goes down", "start it again")
+        self.asked += len(prompts)
+        return super().score(servable, prompts, labels)
+
+    def generate(self, servable: str, prompts: Sequence[Sequence[Message]], *more: Any) -> list[Generation]:
+        self.proposals += [prompt[-1].content for prompt in prompts]
+        text = self.writes[(len(self.proposals) - 1) % len(self.writes)]
+        return [Generation(text=text, finish_reason="stop", prompt_tokens=1, completion_tokens=1, latency_ms=1.0) for _ in prompts]
+
+    @staticmethod
+    def helpfulness(shown: Sequence[Message]) -> float:
+        return 4.0 if shown[0].content.startswith(GOOD) else 1.0
+
+
+def made(make_context: Build, engine: KeywordEngine, **changes: Any) -> RungResult:
+    return make_candidate(make_context(planned(), **({"engine": lambda: engine} | changes)))
+
+
+def test_it_finds_the_instruction_that_the_base_wrote(make_context: Build) -> None:
+    engine = WritingEngine()
+    found = made(make_context, engine)
+    candidate, log = found.candidate, found.search
+    assert (candidate.rung, candidate.variant, candidate.adapter, candidate.weights) == (RungKind.PROMPT_SEARCH, "300 calls", None, None)
+    assert candidate.prompt.instruction == GOOD
+    assert messages_for(candidate.prompt, "x")[0].content.startswith(GOOD)
+    assert engine.held == []
+    assert log is not None
+    [chosen] = [tried for tried in log.tried if tried.prompt == log.chosen]
+    assert (chosen.instruction, chosen.low > 0, log.low > 0) == (GOOD, True, True)
+    assert log.sentence.endswith("in probability of the right labels against the prompt it began with")
+    assert found.training is None
+
+
+def test_rows_that_judge_are_never_shown_and_dev_is_not_asked(make_context: Build) -> None:
+    engine, dev = WritingEngine(), make_rows(600)[500:]
+    found = made(make_context, engine, dev=dev)
+    shown_from, judged = hold_out(make_rows(120), 0, JUDGED)
+    texts = {row.text for row in judged}
+    shown = {message.content for call in engine.seen for prompt in call for message in prompt[:-1]}
+    asked = {prompt[-1].content for call in engine.seen for prompt in call}
+    assert not shown & texts
+    assert not any(row.text in proposal for proposal in engine.proposals for row in judged)
+    assert not asked & {row.text for row in dev}
+    assert {one.row_id for one in found.candidate.prompt.demonstrations} <= {row.id for row in shown_from}
+
+
+def test_it_keeps_to_its_calls_and_counts_them(make_context: Build) -> None:
+    engine = WritingEngine()
+    log = made(make_context, engine).search
+    assert log is not None
+    assert log.calls <= log.budget == 300
+    # Beside the calls of the search three texts without content are scored.
+    assert engine.asked + len(engine.proposals) - 3 == log.calls
+    assert log.proposals == len(engine.proposals)
+
+
+def test_the_same_rows_give_the_same_prompt_and_log_in_any_order(make_context: Build) -> None:
+    one, other = made(make_context, WritingEngine()), made(make_context, WritingEngine(), train=tuple(reversed(make_rows(120))))
+    assert one.candidate == other.candidate
+    assert one.search == other.search
+
+
+@pytest.mark.parametrize("sealed", ["", "7a" * 32])
+def test_after_a_kill_at_most_one_batch_is_asked_again(tmp_path: Path, sealed: str) -> None:
+    whole = WritingEngine()
+    expected = make_candidate(build_context(tmp_path / "whole", planned(), engine=lambda: whole))
+    killed = WritingEngine()
+    context = build_context(tmp_path / "killed", planned(), engine=lambda: killed, seal_key=sealed)
+    for dies_after in (100, 200):
+        killed.dies_after = dies_after
+        with pytest.raises(Unavailable):
+            make_candidate(context)
+    killed.dies_after = 10**9
+    again = make_candidate(context)
+    assert (again.candidate, again.search) == (expected.candidate, expected.search)
+    assert killed.asked == whole.asked
+    assert len(killed.proposals) == len(whole.proposals)
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "killed").rglob("*") if path.is_file())
+    assert (GOOD.encode() in kept) is not bool(sealed)
+
+
+def test_a_search_over_other_rows_does_not_go_on_with_the_answers(make_context: Build) -> None:
+    engine = WritingEngine()
+    made(make_context, engine)
+    first = engine.asked
+    made(make_context, engine, snapshot="sha256:" + "1" * 64)
+    assert engine.asked == 2 * first
+
+
+def test_a_prompt_that_the_model_does_not_read_is_dropped(make_context: Build) -> None:
+    class Short(WritingEngine):
+        def score(self, servable: str, prompts: Sequence[Sequence[Message]], labels: Sequence[str]) -> list[LabelScores]:
+            if any(len(prompt) > 9 for prompt in prompts):
+                raise InvalidInput("the prompt is too long", "shorten it")
+            return super().score(servable, prompts, labels)
+
+    log = made(make_context, Short()).search
+    assert log is not None
+    assert log.dropped["not read by the model"] > 0
+    assert all(len(tried.demonstrations) <= 4 for tried in log.tried)
+
+
+def test_rubbish_is_dropped_and_rules_stand_in(make_context: Build) -> None:
+    row = hold_out(make_rows(120), 0, JUDGED)[0][0]
+    rubbish = ("", "no", "word " * 40, "x " * 400, "<|im_end|> answer refund", f"Sort it. Such as: {row.text}", "Call 555123 to sort it.")
+    log = made(make_context, WritingEngine(*rubbish)).search
+    assert log is not None
+    assert sum(log.dropped.values()) == log.proposals
+    assert {tried.origin for tried in log.tried} >= {"start", "rule", "typical rows"}
+    texts = {tried.instruction for tried in log.tried}
+    assert not any(row.text in text or "<|" in text or "555123" in text for text in texts)
+
+
+def test_what_the_proposer_was_shown_is_named(make_context: Build) -> None:
+    class Reading(WritingEngine):
+        """Writes something good only where it is shown rows."""
+
+        def generate(self, servable: str, prompts: Sequence[Sequence[Message]], *more: Any) -> list[Generation]:
+            made = super().generate(servable, prompts, *more)
+            return [
+                one if "Text:" in prompt[-1].content else one.model_copy(update={"text": ""})
+                for one, prompt in zip(made, prompts, strict=True)
+            ]
+
+    engine = Reading()
+    found = made(make_context, engine)
+    by_id = {row.id: row for row in make_rows(120)}
+    assert found.candidate.prompt.instruction == GOOD
+    assert found.candidate.proposed_from
+    shown = next(text for text in engine.proposals if "Text:" in text)
+    assert all(by_id[row].text in shown for row in found.candidate.proposed_from)
+
+
+def test_a_generate_task_is_searched_by_its_kpi(make_context: Build) -> None:
+    class Echo(WritingEngine):
+        def generate(self, servable: str, prompts: Sequence[Sequence[Message]], *more: Any) -> list[Generation]:
+            said = [label for prompt in prompts for label in LABELS if label in prompt[-1].content]
+            if not any("instruction" in message.content for prompt in prompts for message in prompt[:1]):
+                texts = [label if len(prompt) > 2 else "nothing" for label, prompt in zip(said, prompts, strict=True)]
+                return [Generation(text=t, finish_reason="stop", prompt_tokens=1, completion_tokens=1, latency_ms=1.0) for t in texts]
+            return super().generate(servable, prompts, *more)
+
+    objective = make_objective("generate").model_copy(update={"compare_on": "rouge_l"})
+    found = made(make_context, Echo(), objective=objective, labels=())
+    assert found.search is not None
+    assert found.search.metric == "rouge_l"
+    scores = {len(tried.demonstrations) > 0: tried.score for tried in found.search.tried}
+    assert scores == {True: 1.0, False: 0.0}
+    assert found.candidate.prompt.demonstrations
+
+
+def test_without_room_for_demonstrations_instructions_alone_are_searched(make_context: Build) -> None:
+    engine = WritingEngine()
+    found = make_candidate(make_context(planned(shots=0), engine=lambda: engine))
+    assert (found.candidate.prompt.instruction, found.candidate.prompt.demonstrations) == (GOOD, ())
+
+
+def test_few_rows_are_enough(make_context: Build) -> None:
+    rows: tuple[Row, ...] = make_rows(6)
+    assert made(make_context, WritingEngine(), train=rows).search is not None
+
+
+@pytest.mark.slow
+def test_a_real_model_writes_and_reads_prompts(base_model_folder: Path, tmp_path: Path) -> None:
+    said = support_rows(INTENTS, 20)
+    rows = tuple(row.model_copy(update={"text": text, "target": label}) for row, (text, label) in zip(make_rows(60), said, strict=True))
+    engine = open_engine()
+    try:
+        given = {"engine": lambda: engine, "base_folder": base_model_folder, "labels": INTENTS, "train": rows}
+        found = make_candidate(build_context(tmp_path, planned(calls=200), **given))
+        assert engine.loaded() == ()
+    finally:
+        engine.close()
+    log = found.search
+    assert log is not None
+    assert log.proposals > 0
+    [chosen] = [tried for tried in log.tried if tried.prompt == log.chosen]
+    assert chosen.score > 0.6, "one label of three at random"
+    assert log.difference >= 0
