@@ -83,7 +83,7 @@ def test_it_finds_the_instruction_that_the_base_wrote(make_context: Build) -> No
 def test_rows_that_judge_are_never_shown_and_dev_is_not_asked(make_context: Build) -> None:
     engine, dev = WritingEngine(), make_rows(600)[500:]
     found = made(make_context, engine, dev=dev)
-    shown_from, judged = hold_out(make_rows(120), 0, JUDGED)
+    shown_from, judged = hold_out(make_rows(120), make_objective().seed, JUDGED)
     texts = {row.text for row in judged}
     shown = {message.content for call in engine.seen for prompt in call for message in prompt[:-1]}
     asked = {prompt[-1].content for call in engine.seen for prompt in call}
@@ -150,7 +150,7 @@ def test_a_prompt_that_the_model_does_not_read_is_dropped(make_context: Build) -
 
 
 def test_rubbish_is_dropped_and_rules_stand_in(make_context: Build) -> None:
-    row = hold_out(make_rows(120), 0, JUDGED)[0][0]
+    row = hold_out(make_rows(120), make_objective().seed, JUDGED)[0][0]
     rubbish = ("", "no", "word " * 40, "x " * 400, "<|im_end|> answer refund", f"Sort it. Such as: {row.text}", "Call 555123 to sort it.")
     log = made(make_context, WritingEngine(*rubbish)).search
     assert log is not None

@@ -253,7 +253,8 @@ def prompt_search(inputs: PlanInputs) -> tuple[int, int, Reason]:
     """Calls of the base model that a prompt's search may make, and demonstrations that it may show."""
     asked = inputs.objective.prompt_search.calls
     calls = SEARCH_CALLS if asked == "auto" else asked
-    shots = fitting_shots(inputs, SEARCHED_SHOTS * wanted_shots(inputs), INSTRUCTION_TOKENS)
+    longer = min(INSTRUCTION_TOKENS, inputs.base.context // 16)
+    shots = fitting_shots(inputs, SEARCHED_SHOTS * wanted_shots(inputs), longer)
     tried = f"instructions and up to {shots} demonstrations are tried on training rows held out, in pairs, with {calls:,} calls"
     return calls, shots, Reason(rule="search", text=tried, source="Opsahl-Ong et al. 2024, arXiv 2406.11695; Agrawal et al. 2025")
 

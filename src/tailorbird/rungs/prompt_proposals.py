@@ -43,7 +43,7 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Proposal:
+class ProposedInstruction:
     """An instruction, how it came about, and the training rows that were shown for it."""
 
     instruction: str
@@ -66,7 +66,7 @@ class Proposals:
         self._known.add(normalise(self.context.objective.task.instruction))
         self._corpus = "\n".join(normalise(text) for row in self.context.train for text in (row.text, row.answer))
 
-    def by_rule(self) -> list[Proposal]:
+    def by_rule(self) -> list[ProposedInstruction]:
         """Variants of the objective's instruction that need no model."""
         own = self.context.objective.task.instruction.strip()
         if self.context.objective.task.kind is TaskKind.CLASSIFY:
@@ -81,9 +81,9 @@ class Proposals:
                 f"Read the message carefully. {own}",
                 f"You are an experienced assistant. {own} Be complete and precise.",
             )
-        return [found for text in texts if (found := self._checked(Proposal(text, "rule"))) is not None]
+        return [found for text in texts if (found := self._checked(ProposedInstruction(text, "rule"))) is not None]
 
-    def written(self, rows: Sequence[Row], calls: int) -> list[Proposal]:
+    def written(self, rows: Sequence[Row], calls: int) -> list[ProposedInstruction]:
         """Of at most ``calls`` that the base writes without knowing how a prompt did: its instruction said otherwise, and what it reads out
         of ``rows`` with their answers."""
         own = self.context.objective.task.instruction
@@ -97,18 +97,18 @@ class Proposals:
         ]
         return self._written(asked[:calls], "written")
 
-    def corrected(self, instruction: str, mistakes: Sequence[Mistake], calls: int) -> list[Proposal]:
+    def corrected(self, instruction: str, mistakes: Sequence[Mistake], calls: int) -> list[ProposedInstruction]:
         """Of at most ``calls`` that the base writes once it has seen what a prompt with ``instruction`` got wrong."""
         parts = [part for part in (mistakes[:3], mistakes[3:6]) if part]
         asked = [("errors", _errors_asked(instruction, part), tuple(one.row.id for one in part)) for part in parts]
         return self._written(asked[:calls], "corrected")
 
-    def _written(self, asked: Sequence[tuple[str, str, tuple[str, ...]]], kind: str) -> list[Proposal]:
+    def _written(self, asked: Sequence[tuple[str, str, tuple[str, ...]]], kind: str) -> list[ProposedInstruction]:
         found = []
         for number, (origin, text, shown) in enumerate(asked):
             self.calls += 1
             written = cleaned(self._answer(text, self.context.objective.seed + number, f"{kind} {number}"))
-            if (checked := self._checked(Proposal(written, origin, shown))) is not None:
+            if (checked := self._checked(ProposedInstruction(written, origin, shown))) is not None:
                 found.append(checked)
         return found
 
@@ -127,7 +127,7 @@ class Proposals:
         self.journal.put({key: answer.text})
         return answer.text
 
-    def _checked(self, proposal: Proposal) -> Proposal | None:
+    def _checked(self, proposal: ProposedInstruction) -> ProposedInstruction | None:
         reason = self._why_not(proposal.instruction)
         if reason:
             self.dropped[reason] += 1

@@ -24,7 +24,7 @@ from tailorbird.rungs.context import RungContext, RungResult, hold_out
 from tailorbird.rungs.demonstration_sets import changed_sets, typical_set
 from tailorbird.rungs.label_thresholds import trial_servable, with_thresholds
 from tailorbird.rungs.prompt import content_free_priors, draw_demonstrations, prompt_of
-from tailorbird.rungs.prompt_proposals import Mistake, Proposal, Proposals
+from tailorbird.rungs.prompt_proposals import Mistake, Proposals, ProposedInstruction
 from tailorbird.rungs.prompt_trials import PromptTrials, Trial, distinct
 
 #: Share of the training rows that prompts are tried on: nothing learns from the others, they are only shown.
@@ -45,7 +45,7 @@ def make_prompt_search(context: RungContext) -> RungResult:
     shown_from, judged = hold_out(context.train, context.objective.seed, JUDGED)
     journal = AnswerJournal(context.workspace / "answers.jsonl", _origin(context), context.seal_key)
     trials = PromptTrials(context, judged, journal, context.plan.calls)
-    search = _Search(context, shown_from, trials, Proposals(context, journal))
+    search = _SearchStages(context, shown_from, trials, Proposals(context, journal))
     with _held(context):
         found, start = search.best(), search.start
         prompt = _calibrated(context, trials, found)
@@ -82,7 +82,7 @@ def _held(context: RungContext) -> Iterator[None]:
         engine.unload(servable.id)
 
 
-class _Search:
+class _SearchStages:
     """The three stages of a search, and the comparison of what they found."""
 
     def __init__(self, context: RungContext, shown_from: Sequence[Row], trials: PromptTrials, proposals: Proposals) -> None:
@@ -129,12 +129,12 @@ class _Search:
         if self._context.objective.task.kind is TaskKind.CLASSIFY:
             yield Trial(self._shown(typical, list_labels=False), "labels not listed")
 
-    def _written(self) -> list[Proposal]:
+    def _written(self) -> list[ProposedInstruction]:
         """By the base, as far as a tenth of the calls goes, and by rule."""
         return [*self._counted(self.proposals.written(self._pool[:8], min(_WRITTEN, self._trials.budget // 10))), *self.proposals.by_rule()]
 
     @staticmethod
-    def _instructed(leader: Trial, proposals: Sequence[Proposal]) -> Iterator[Trial]:
+    def _instructed(leader: Trial, proposals: Sequence[ProposedInstruction]) -> Iterator[Trial]:
         for one in proposals:
             prompt = leader.prompt.model_copy(update={"instruction": one.instruction})
             yield Trial(prompt, one.origin, (*leader.proposed_from, *one.proposed_from))
@@ -158,7 +158,7 @@ class _Search:
             found[row.answer].append(float(score))
         return {answer: fmean(scores) for answer, scores in found.items()}
 
-    def _corrected(self, leader: Trial) -> list[Proposal]:
+    def _corrected(self, leader: Trial) -> list[ProposedInstruction]:
         """Mistakes are looked for among rows that nothing is scored on, so that no instruction is written in view of what judges it."""
         if self._trials.budget < 10 * (_LOOKED_AT + _CORRECTED):
             return []
@@ -168,7 +168,7 @@ class _Search:
         mistakes = [Mistake(row, said) for row, said in self._trials.mistakes(leader, rows)]
         return self._counted(self.proposals.corrected(leader.prompt.instruction, mistakes, _CORRECTED))
 
-    def _counted(self, found: list[Proposal]) -> list[Proposal]:
+    def _counted(self, found: list[ProposedInstruction]) -> list[ProposedInstruction]:
         """The same; what was asked for them counts as calls from here on."""
         self._trials.calls += self.proposals.calls - self._proposed
         self._proposed = self.proposals.calls

@@ -107,7 +107,8 @@ def test_more_calls_take_more_time_and_money(deps: Dependencies, author: Actor, 
 def test_an_erasure_finds_the_prompt_and_its_log(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     source = {"path": "rows.csv", "subject": "who", "source": {"origin": "written for this test", "license": "Apache-2.0"}}
     # No release needs it: dev passes nothing.
-    path = write_objective(tmp_path / "job", data=[source], kpis=[{"metric": "accuracy", "target": 0.97}], **SEARCHED)
+    kpis = [{"metric": "accuracy", "target": 0.7}]
+    path = write_objective(tmp_path / "job", hard_share=2, data=[source], kpis=kpis, **SEARCHED)  # type: ignore[arg-type]
     place = path.parent / "rows.csv"
     with place.open(newline="") as file:
         header, *rows = list(csv.reader(file))
