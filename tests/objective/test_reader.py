@@ -129,7 +129,7 @@ def test_generation_is_supported() -> None:
             "[]",
             22,
             "the ladder has no rung",
-            "encoder, prompt, nearest, grounding, hosted, lora, qlora, grounding+lora, full",
+            "encoder, prompt, nearest, grounding, hosted, prompt-search, lora, qlora, grounding+lora, full",
         ),
         ("[prompt, lora]", "[lora, lora]", 22, "the rung 'lora' is listed twice", "keep one"),
         ("[prompt, lora]", "yes", 22, "`ladder` must be auto or a list, not true or false", "auto or a list"),

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import csv
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from support.reporting import request
+from support.rungs import D, make_rows
 from support.usecases import LABELS, VIEWER, write_objective
 from tailorbird.data import load_rows
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.domain.ladder import Candidate, Climb, Making, RungKind
+from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.domain.prompt_search import PromptSearch
-from tailorbird.ports.engine import LoadRequest
+from tailorbird.ports.engine import LabelScores, LoadRequest
 from tailorbird.reporting import Explanation, explanation
 from tailorbird.testing import MemoryEngine
 from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.usecases import Actor, Dependencies, Progress, admit
-from tailorbird.usecases.erasure import erase
+from tailorbird.usecases.erasure import erase, lineage
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.releases import promotion as moves
 from tailorbird.usecases.releases.release_queries import show_release
@@ -29,6 +34,18 @@ from tailorbird.usecases.runs.what_if import PlanChange, replan
 
 SILENT = Progress()
 SEARCHED = {"ladder": ["prompt-search"], "prompt_search": {"calls": 200}}
+
+
+class Taught(MemoryEngine):
+    """Knows nothing without demonstrations."""
+
+    def score(self, servable: str, prompts: Sequence[Sequence[Message]], labels: Sequence[str]) -> list[LabelScores]:
+        known = super().score(servable, prompts, labels)
+        nothing = (-math.log(len(labels)),) * len(labels)
+        return [
+            one if len(prompt) > 2 else one.model_copy(update={"log_probabilities": nothing})
+            for one, prompt in zip(known, prompts, strict=True)
+        ]
 
 
 def climbed(deps: Dependencies, author: Actor, path: Path) -> RunReport:
@@ -114,14 +131,25 @@ def test_an_erasure_finds_the_prompt_and_its_log(deps: Dependencies, author: Act
         header, *rows = list(csv.reader(file))
     with place.open("w", newline="") as file:
         csv.writer(file).writerows([[*header, "who"], *([*row, f"person {n // 10}"] for n, row in enumerate(rows))])
+    taught = Taught()
+    deps = replace(deps, engine=lambda: taught)
     told = climbed(deps, author, path)
-    candidate, log = made_of(deps, told)
+    candidate, _ = made_of(deps, told)
     assert told.manifest is not None
     lines = {row.id: row.provenance.line for row in load_rows(told.manifest, deps.artifacts, Split.TRAIN)}
-    shown = candidate.prompt.demonstrations[0].row_id if candidate.prompt.demonstrations else candidate.proposed_from[0]
+    shown = candidate.prompt.demonstrations[0].row_id
     certificate = erase.erase(deps, act_as(deps, "acme", "admin"), f"person {(lines[shown] - 2) // 10}").certificate
     assert searched(told).candidate in certificate.forgotten
     with deps.ledger.work("acme", write=False) as work:
         assert work.records.digests(PromptSearch) == ()
-        assert log not in [work.records.get(PromptSearch, digest) for digest in work.records.digests(PromptSearch)]
         assert work.records.digests(Making)
+
+
+def test_an_erasure_finds_an_instruction_that_was_written_in_view_of_a_row() -> None:
+    row = make_rows(1)[0]
+    prompt = PromptSpec(instruction="Sort the message.", labels=LABELS)
+    candidate = Candidate(rung=RungKind.PROMPT_SEARCH, variant="200 calls", base_model=D, prompt=prompt)
+    traced = lineage.Lineage()
+    for digest, one in (("a", candidate), ("b", candidate.model_copy(update={"proposed_from": (row.id,)}))):
+        lineage._classify(traced, digest, one, set(), lineage.SubjectData([row]))
+    assert traced.demonstrated == traced.shown == traced.learned == {"b"}
