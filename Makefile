@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-clean test jobs sqlite check fast format format-check lint types contracts shape models gpu vllm llamacpp detectors harness browser fuzz bench dist lock clean
+.PHONY: help setup demo demo-clean test jobs sqlite check fast format format-check lint types contracts shape models gpu vllm llamacpp detectors ray harness browser fuzz bench dist lock clean
 
 help:  ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -69,6 +69,13 @@ detectors:  ## The detectors of names on a real spaCy and a real Presidio (insta
 	@test -x .cache/detectors/bin/pytest || { $(PYTHON) -m venv .cache/detectors && .cache/detectors/bin/pip install -q '.[data,presidio]' hypothesis pytest; }
 	PYTHONPATH=src .cache/detectors/bin/python -m pytest -q tests/integrations/test_detector_contract.py
 
+# Beside .venv, whose packages it sees. In a network namespace of its own, because Ray listens beyond loopback; what it starts ends with it.
+ray: setup  ## Steps of runs on a real Ray of two raylets (installs about 250 MB on first use).
+	@test -x .cache/ray/bin/ray || { $(BIN)/python -m venv .cache/ray \
+	  && $(BIN)/python -c 'import sysconfig; print(f"import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})")' > "$$(.cache/ray/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth" \
+	  && .cache/ray/bin/pip install -q 'ray>=2.52,<3'; }
+	unshare --map-root-user --net --pid --fork --mount-proc --kill-child bash -c 'ip link set lo up && exec "$$@"' bash .cache/ray/bin/python -m pytest -q -m ray
+
 # Ten thousand examples of each reader, and others at each call; what is found becomes a test.
 fuzz: setup  ## Feed every reader of foreign bytes with broken ones, for hours: make fuzz EXAMPLES=10000.
 	TAILORBIRD_FUZZ_EXAMPLES=$(or $(EXAMPLES),10000) $(BIN)/python -m pytest -q tests/fuzz
@@ -78,7 +85,7 @@ bench: setup  ## Run a benchmark: make bench NAME=ledger (QUICK=1: under 10 minu
 	$(BIN)/python benchmarks/$(NAME)/run.py $(if $(QUICK),--quick)
 
 fast: setup  ## The fast tests.
-	$(BIN)/python -m pytest -q -m 'not slow and not jobs and not vllm and not llamacpp and not detectors and not harness and not models and not gpu' -n 2
+	$(BIN)/python -m pytest -q -m 'not slow and not jobs and not vllm and not llamacpp and not detectors and not ray and not harness and not models and not gpu' -n 2
 
 format: setup  ## Format the code.
 	$(BIN)/ruff format src tests examples scripts

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from support.ray_cluster import RayCluster, ray_cluster
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -63,3 +66,15 @@ def installed_wheel_folder(package: str) -> Path | None:
     """The folder of an installed package that carries data, without importing it."""
     spec = find_spec(package)
     return Path(next(iter(spec.submodule_search_locations))) if spec and spec.submodule_search_locations else None
+
+
+@pytest.fixture(scope="session")
+def raylets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    """Two raylets of one core each, which this process may join. One cluster for all tests: Ray keeps the first token that it reads."""
+    with ray_cluster(tmp_path_factory.mktemp("ray"), 1, 1) as started, pytest.MonkeyPatch.context() as patch:
+        for name, value in started.environment.items():
+            patch.setenv(name, value)
+        yield started
+        import ray
+
+        ray.shutdown()

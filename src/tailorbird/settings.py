@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError
 
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import Forbidden, InvalidInput, NotFound
 from tailorbird.domain.plan import Prices
-from tailorbird.domain.value import Name, Value
+from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.system.files import OWNER_FILE, close_to_others, is_open_to_others
 from tailorbird.text.normalisation import nearest
 
@@ -42,6 +43,20 @@ LEFT_OUT = (
     "encryption",
     "key_service_token",
     "key_service_ca",
+    "compute",
+    "ray_address",
+)
+
+#: What the results of a step depend on, beside the run itself: the same on every machine that does one.
+_OF_RESULTS = (
+    "engine",
+    "engine_precision",
+    "engine_kernels",
+    "training_processes",
+    "training_sharding",
+    "judge_kappa",
+    "fetch_encoder",
+    "prices",
 )
 
 
@@ -79,7 +94,8 @@ class Settings(Value):
     options of storages' clients, by the name that places of tenants know them by; ``endpoint_keys`` say where the key of a hosted model is
     found (``env:NAME``, ``file:PATH``), by the name that endpoints know it by. ``encryption`` names the key that wraps the data keys of
     tenants (empty: nothing is encrypted): ``file``, ``file:PATH``, ``env:NAME`` or ``vault:URL``, for which ``key_service_token`` and
-    ``key_service_ca`` are the token and the authority to trust. Paths are relative to the workspace.
+    ``key_service_ca`` are the token and the authority to trust. ``compute`` does the steps of runs: this process, or the Ray cluster at
+    ``ray_address``, each with ``step_cores`` cores until a plan says. Paths are relative to the workspace.
     ``docs/operations.md`` explains each.
     """
 
@@ -125,6 +141,14 @@ class Settings(Value):
     credentials: dict[Name, dict[str, Any]] = Field(default={}, repr=False)
     endpoint_keys: dict[Name, Annotated[str, Field(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$")]] = Field(default={})
     prices: Prices = Prices()
+    compute: Literal["local", "ray"] = "local"
+    ray_address: Annotated[str, Field(pattern=r"^([^\s/:]+:\d{1,5})?$")] = ""
+    step_cores: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def results_digest(self) -> Digest:
+        """The digest of what results depend on; nothing in it must be kept from others."""
+        return digest_of(self.model_dump(mode="json", include=set(_OF_RESULTS)))
 
     @property
     def database_url(self) -> str:

@@ -17,6 +17,7 @@ from tailorbird.crypto.cosignatures import read_witness_key
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.errors import Forbidden, InvalidInput, Unavailable
 from tailorbird.ports.artifacts import SealableStore
+from tailorbird.ports.compute import Compute
 from tailorbird.ports.detector import Detector
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.endpoint import EndpointClient
@@ -75,6 +76,9 @@ def open_dependencies(settings: Settings, *, migrate: bool = True) -> Dependenci
         model_cache=_closed(settings.models),
         credentials=settings.credentials,
         endpoint_client=partial(open_endpoint, settings),
+        compute=cache(lambda: _compute(settings)),
+        step_cores=settings.step_cores,
+        settings_digest=settings.results_digest,
         keys=keys,
         sealed=lambda key: artifacts.sealed_by(key, process_folder(clear()) / key.scope, lambda: folders_of_all(clear(), key.scope)),
         sealed_files=artifacts.sealed_files,
@@ -208,6 +212,14 @@ def _tracker(given: str, settings: Settings) -> Tracker:
     return tracker
 
 
+def _compute(settings: Settings) -> Compute | None:
+    """The cluster that the settings name; None where steps are done here."""
+    if settings.compute == "local":
+        return None
+    compute: Compute = _part("compute", settings.compute)(settings.ray_address, _part("task", "step"))
+    return compute
+
+
 def _trainer(settings: Settings) -> Trainer:
     trainer: Trainer = _part("trainer", "torch")(settings.training_processes, settings.training_sharding)
     return trainer
@@ -237,7 +249,7 @@ def _harness() -> Harness:
 
 
 #: The extra that brings what a part needs, where it is not the one to train and run models.
-_EXTRAS = {"lm_eval": "harness", "tensorboard": "tensorboard", "spacy": "spacy", "presidio": "presidio"}
+_EXTRAS = {"lm_eval": "harness", "tensorboard": "tensorboard", "spacy": "spacy", "presidio": "presidio", "ray": "ray"}
 
 
 def _part(port: str, name: str) -> Callable[..., Any]:

@@ -22,7 +22,7 @@ from tailorbird import __version__
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = {"local", "postgres", "data", "s3", "tensorboard", "spacy", "presidio", "harness", "dev"}
+EXTRAS = {"local", "postgres", "data", "s3", "tensorboard", "spacy", "presidio", "ray", "harness", "dev"}
 
 
 @pytest.fixture(scope="module")

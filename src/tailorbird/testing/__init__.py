@@ -1,6 +1,7 @@
 """In-memory doubles of the ports: deterministic, without durability, with every error that the port promises."""
 
 from tailorbird.testing.artifacts import MemoryArtifacts
+from tailorbird.testing.compute import ProcessCompute
 from tailorbird.testing.endpoint import MemoryEndpoint
 from tailorbird.testing.engine import MemoryEncoder, MemoryEngine
 from tailorbird.testing.ledger import MemoryLedger, MemoryStore
@@ -20,4 +21,5 @@ __all__ = [
     "MemoryStore",
     "MemoryTracker",
     "MemoryTrainer",
+    "ProcessCompute",
 ]

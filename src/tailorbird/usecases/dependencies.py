@@ -20,6 +20,7 @@ from tailorbird.domain.run import Outlook, TrainingProgress
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ErasableStore, StoredFiles
 from tailorbird.ports.clock import Clock
+from tailorbird.ports.compute import Compute
 from tailorbird.ports.detector import Detector
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.endpoint import EndpointClient
@@ -45,6 +46,10 @@ def _no_detectors(names: Sequence[str]) -> Sequence[Detector]:
     if names:
         raise Unavailable(f"no detector {names[0]} is installed", f"pip install 'tailorbird[{names[0]}]'", code="package_missing")
     return ()
+
+
+def _no_compute() -> Compute | None:
+    return None
 
 
 def _no_harness() -> Harness:
@@ -85,6 +90,8 @@ class Dependencies:
     model's kappa must reach before it counts. ``fetches_encoder``: a plan whose floor could read vectors fetches the catalogue's encoder.
     ``model_cache`` is the folder of converted base models that a user's workspaces share (None: each has its own).
     ``credentials`` are those that places of tenants may name; ``endpoint_client`` opens a client of a model of an endpoint.
+    ``compute`` opens the cluster that does the steps of runs (None: they are done here), each with ``step_cores`` cores where no plan says
+    (0: all of a node); ``settings_digest`` names the settings that results depend on, which must be the same on every node.
 
     ``artifacts`` are those of ``tenant``, where the workspace encrypts; before a tenant is named, those in the clear. ``keys`` are the data
     keys of tenants; ``sealed`` opens what a key has encrypted, ``sealed_files`` its files as they lie there, by the key's scope. ``clear``
@@ -113,6 +120,9 @@ class Dependencies:
     model_cache: Path | None = None
     credentials: Credentials = field(default_factory=dict, repr=False)
     endpoint_client: Callable[[Endpoint, str], EndpointClient] = _no_endpoints
+    compute: Callable[[], Compute | None] = _no_compute
+    step_cores: int = 0
+    settings_digest: Digest = ""
     tenant: str = ""
     keys: TenantKeys | None = None
     sealed: Callable[[DataKey], ErasableStore] | None = None

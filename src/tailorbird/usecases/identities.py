@@ -280,11 +280,17 @@ def key_path(deps: Dependencies, tenant: str, name: str) -> Path:
     return deps.workspace / "keys" / tenant / f"{name}.key"
 
 
-def act_as(deps: Dependencies, tenant: str, name: str, key_file: Path | None = None) -> Actor:
-    """The identity ``name``, proven by its own private key. Raises NotFound, or Forbidden when the key is somebody else's."""
+def known_identity(deps: Dependencies, tenant: str, name: str) -> Identity:
+    """The identity ``name`` as the log anchors it, unproven. Raises NotFound, Corrupt."""
     with deps.ledger.work(tenant, write=False) as work:
         identity = work.identities.get(name)
         demand_anchored(work, identity)
+    return identity
+
+
+def act_as(deps: Dependencies, tenant: str, name: str, key_file: Path | None = None) -> Actor:
+    """The identity ``name``, proven by its own private key. Raises NotFound, or Forbidden when the key is somebody else's."""
+    identity = known_identity(deps, tenant, name)
     key = auth.load_key(key_file or key_path(deps, tenant, name))
     auth.check_key(key, identity)
 

@@ -19,6 +19,7 @@ from tailorbird.domain.ladder import Conclusion, RungKind
 from tailorbird.domain.run import Run, RunState, Step, StepState
 from tailorbird.domain.value import Digest
 from tailorbird.objective import OBJECTIVE_FILE, ObjectiveFile, parse_objective
+from tailorbird.ports.compute import Compute
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.files import digest_file, remove_folder
 from tailorbird.system.freed_memory import return_grown_memory
@@ -27,6 +28,7 @@ from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.climb import floor, rungs, sealed_test, snapshot_and_plan
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress, StepBegun
 from tailorbird.usecases.leases import heartbeat, owner
+from tailorbird.usecases.runs import step_placement
 from tailorbird.usecases.snapshots.amendments import certificates_of
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.cancellation import WatchedProgress, failed_disk, failure_of
@@ -121,10 +123,65 @@ def plan_for(deps: Dependencies, actor: Actor, run: Run, progress: Progress, unt
 
 
 def _advance(context: StepContext) -> None:
-    """Takes the next step and does it; returns having done nothing while a dead process's lease runs out."""
+    """Does the next step, here or on a node; returns having done nothing while a dead process's lease runs out."""
     name = context.next_step()
     assert name is not None
+    compute = context.deps.compute()
+    if compute is not None and name not in step_placement.SIGNED_HERE:
+        _place(context, compute, name)
+        return
     step = _take(context.deps, context.run, name, context.progress)
+    if step is not None:
+        _perform(context, step)
+
+
+def _place(context: StepContext, compute: Compute, name: str) -> None:
+    """Has a node do the step, under a lease that the node takes; returns having done nothing when the node is lost meanwhile."""
+    with context.deps.ledger.work(context.run.tenant, write=False) as work:
+        _refuse_ended(work, context.run)
+    nodes = compute.nodes()
+    step_placement.require_shared(context.deps, compute, nodes)
+    need = step_placement.need_of(context.plan, name, nodes, context.deps.step_cores, tuple(context.done))
+    step_placement.await_free(context, name)
+    try:
+        step_placement.require_room(nodes, name, need)
+    except Exhausted as error:
+        _refuse_placing(context, name, error)
+        raise
+    task = step_placement.StepTask(
+        workspace=str(context.deps.workspace),
+        settings=context.deps.settings_digest,
+        tenant=context.run.tenant,
+        actor=context.actor.name,
+        run=context.run.id,
+        step=name,
+        cores=need.cores,
+    )
+    with _told(context, name):
+        context.progress.tell(f"asking the cluster for {need.words}")
+        placed = compute.place(task.model_dump_json(), need)
+        step_placement.follow(context, name, placed, lambda work: _refuse_ended(work, context.run))
+
+
+def _refuse_placing(context: StepContext, name: str, error: Exhausted) -> None:
+    """A step that no node holds fails with that, so that whoever asks after the run reads why."""
+    step = _take(context.deps, context.run, name, context.progress)
+    if step is not None:
+        _give_up(context, step, error, 0.0)
+
+
+def perform_placed(deps: Dependencies, actor: Actor, run: str, name: str, progress: Progress) -> None:
+    """What a node does of a run: its next step, which is ``name``, unless somebody else has done it by now. Raises as ``work_on``, and
+    Conflict when a step is asked for that its place in the run does not allow."""
+    deps = deps.for_tenant(actor.tenant)
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        found = work.runs.get(run)
+    context = replace(stage_of(deps, actor, found, progress), placed=True)
+    if name in context.done:
+        return
+    if name != context.next_step() or name in step_placement.SIGNED_HERE:
+        raise Conflict(f"the step {name} is not the next of run {run} for a node", "adapt again", code="step_not_next")
+    step = _take(deps, found, name, progress)
     if step is not None:
         _perform(context, step)
 
@@ -162,8 +219,8 @@ def _perform(context: StepContext, step: Step) -> None:
     started = time.monotonic()
     return_grown_memory()
     watched = WatchedProgress(context.progress)
-    with _told(context, step), _given_up(context, step, started):
-        _refuse_hopeless(context.actor, step)
+    with _told(context, step.name), _given_up(context, step, started):
+        _refuse_hopeless(context, step)
         with storing(context.deps, context.run.tenant) as store:
             store.require_room(_ahead(context, step.name))
             payments = StepPayments(context.deps.ledger, step)
@@ -189,10 +246,10 @@ def _ahead(context: StepContext, name: str) -> int:
 
 
 @contextmanager
-def _told(context: StepContext, step: Step) -> Iterator[None]:
+def _told(context: StepContext, name: str) -> Iterator[None]:
     """Tells that the step begins, with what the plan expects of it, and that it has ended."""
-    context.progress.step(StepBegun(context.run.id, step.name, len(context.done), outlook(context.plan, step.name, context.done)))
-    context.progress.tell(f"step {step.name}")
+    context.progress.step(StepBegun(context.run.id, name, len(context.done), outlook(context.plan, name, context.done)))
+    context.progress.tell(f"step {name}")
     try:
         yield
     finally:
@@ -302,10 +359,10 @@ def _refuse_ended(work: UnitOfWork, run: Run) -> None:
         )
 
 
-def _refuse_hopeless(actor: Actor, step: Step) -> None:
+def _refuse_hopeless(context: StepContext, step: Step) -> None:
     """Raises Exhausted for a step that ended its worker again and again: something kills it, memory most likely. Whoever adapts in the
-    foreground has seen it die, and asks for it."""
-    if step.deaths >= MOST_DEATHS and actor.identity.holds(Role.WORKER):
+    foreground, without a cluster, has seen it die, and asks for it."""
+    if step.deaths >= MOST_DEATHS and (context.placed or context.actor.identity.holds(Role.WORKER)):
         raise Exhausted(
             f"the step {step.name} is set aside: it ended {step.deaths} processes that worked on it, none further than the one before",
             "look what ends them (memory, most likely: see the kernel's log), then adapt again",

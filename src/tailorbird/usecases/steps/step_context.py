@@ -69,7 +69,7 @@ class StepOutcome:
 @dataclass(frozen=True)
 class StepContext:
     """One run as a step sees it. Everything is read from the record, so a step can be done by any worker, at any time. ``payments`` counts
-    what the step pays while it is done; None outside of one."""
+    what the step pays while it is done; None outside of one. ``placed``: a cluster had this process do the step."""
 
     deps: Dependencies
     actor: Actor
@@ -78,6 +78,7 @@ class StepContext:
     steps: tuple[Step, ...]
     progress: Progress
     payments: StepPayments | None = None
+    placed: bool = False
 
     @property
     def objective(self) -> Objective:

@@ -1,0 +1,80 @@
+"""One step of a run in a process that a cluster started: what the task names, by the settings that lie on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from tailorbird import __version__, wiring
+from tailorbird.domain.errors import Forbidden, Internal, InvalidInput, NotFound, TailorbirdError
+from tailorbird.domain.identity import Signature
+from tailorbird.domain.value import Digest
+from tailorbird.settings import Settings, find_workspace, load_settings
+from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.identities import known_identity
+from tailorbird.usecases.runs.step_placement import StepAnswer, StepFault, StepTask
+from tailorbird.usecases.runs.step_runner import perform_placed
+
+
+def perform_step(task: str) -> str:
+    """Does the step that ``task`` names (the JSON of a StepTask), and answers with the JSON of a StepAnswer.
+
+    Nothing is raised but interruptions: what a cluster keeps and shows of an error could hold a row's text.
+    """
+    try:
+        _perform(StepTask.model_validate_json(task))
+    except TailorbirdError as error:
+        return StepAnswer(fault=StepFault.of(error)).model_dump_json()
+    except Exception as error:  # noqa: BLE001 - see above
+        hint = "adapt again: it goes on where it stopped; if it breaks off again, report it with the version"
+        return StepAnswer(fault=StepFault.of(Internal(f"it broke off with {type(error).__name__}", hint))).model_dump_json()
+    return StepAnswer().model_dump_json()
+
+
+def _perform(task: StepTask) -> None:
+    _compute_with(task.cores)
+    deps = wiring.open_dependencies(_settings_for(task), migrate=False)
+    try:
+        perform_placed(replace(deps, compute=lambda: None), _keyless(deps, task), task.run, task.step, Progress())
+    finally:
+        deps.ledger.close()
+
+
+def _compute_with(threads: int) -> None:
+    """Has products computed by ``threads``. It must be said before the libraries are loaded that compute."""
+    if "torch" not in sys.modules:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def _settings_for(task: StepTask) -> Settings:
+    """This machine's settings, where they lead to the same results. Raises InvalidInput (``node_differs``), NotFound."""
+    if task.version != __version__:
+        raise InvalidInput(
+            f"this node has tailorbird {__version__}, and the run was started by {task.version}",
+            "install the same version on every node",
+            code="node_differs",
+        )
+    try:
+        settings = load_settings(find_workspace(Path(task.workspace)))
+    except NotFound as error:
+        hint = "every node needs the same settings.yaml at the same path: share the folder, or copy the file (docs/scale.md)"
+        raise NotFound(f"this node has no workspace at {task.workspace}", hint, code="workspace_missing") from error
+    if settings.results_digest != task.settings:
+        raise InvalidInput(
+            "the settings of this node lead to other results than those of the process that started the run",
+            "compare settings.yaml and the variables TAILORBIRD_… of both: engine, training, prices",
+            code="node_differs",
+        )
+    return settings
+
+
+def _keyless(deps: Dependencies, task: StepTask) -> Actor:
+    """Whoever started the run, as the record knows them, without their key: a node signs nothing. Raises NotFound, Forbidden."""
+    identity = known_identity(deps, task.tenant, task.actor)
+
+    def refuse(purpose: str, _digest: Digest) -> Signature:
+        raise Forbidden(f"a node does not sign ({purpose})", "the process that started the run does", code="node_signs_nothing")
+
+    return Actor(identity, refuse)

@@ -1,0 +1,222 @@
+"""Placement of a run's steps on a cluster: what a step takes of a node, the task that a node is given, and how its end is waited for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from pydantic import Field
+
+from tailorbird import __version__
+from tailorbird.domain import errors
+from tailorbird.domain.compute import ComputeNode, StepNeed
+from tailorbird.domain.errors import Busy, Conflict, Exhausted, Forbidden, InvalidInput, TailorbirdError, Unavailable
+from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.plan import Plan, RungPlan
+from tailorbird.domain.run import Step, StepProgress, StepState
+from tailorbird.domain.value import Digest, Name, Value
+from tailorbird.ports.compute import Compute, PlacedTask
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.usecases.dependencies import Dependencies, Progress
+from tailorbird.usecases.steps import transitions
+from tailorbird.usecases.steps.step_context import StepContext
+
+#: Steps that are done where the run was started, whatever does the others: they sign, and keys stay where they are.
+SIGNED_HERE = (transitions.CONCLUDE,)
+#: Seconds between two looks at a step that a node does, and for which one that was interrupted is waited for.
+LOOK_SECONDS, GRACE_SECONDS = 0.5, 15.0
+
+
+class StepTask(Value):
+    """What a node is told: names, and nothing that must be kept from others. It reads the settings in ``workspace`` there. ``settings`` is
+    the digest of those that results depend on, ``cores`` how many threads compute."""
+
+    version: str = __version__
+    workspace: str
+    settings: Digest
+    tenant: Name
+    actor: Name
+    run: str
+    step: str
+    cores: int
+
+
+class StepFault(Value):
+    """The error that ended a step on a node, by the name of its class."""
+
+    kind: str
+    code: str
+    message: str
+    hint: str
+
+    @classmethod
+    def of(cls, error: TailorbirdError) -> StepFault:
+        """The fault that ``error`` is."""
+        return cls(kind=type(error).__name__, code=error.error_code, message=error.message, hint=error.hint)
+
+    def error(self) -> TailorbirdError:
+        """The error, as if the step had been done here."""
+        kind = getattr(errors, self.kind, errors.Internal)
+        kind = kind if isinstance(kind, type) and issubclass(kind, TailorbirdError) else errors.Internal
+        return kind(self.message, self.hint, code=self.code)
+
+
+class StepAnswer(Value):
+    """What a node answers: the record holds the step's result."""
+
+    fault: StepFault | None = Field(default=None, exclude_if=lambda value: value is None)
+
+
+def need_of(plan: Plan | None, name: str, nodes: Sequence[ComputeNode], cores: int, done: Sequence[str] = ()) -> StepNeed:
+    """What the step ``name`` takes. Before there is a plan that is ``cores`` (0: all of the largest node), and for the plan itself the GPUs
+    of that node, too; afterwards what the plan foresees on the machine it was made on: how many threads compute can change the last bits
+    of a sum, so their number stays."""
+    largest = max(nodes, key=lambda node: (node.gpus, node.cores, node.memory_gb))
+    if plan is None:
+        return StepNeed(cores=cores or max(1, largest.cores), gpus=largest.gpus if name == transitions.PLAN else 0)
+    machine = plan.machine
+    threads = machine.threads or cores or max(1, min(machine.cores, largest.cores))
+    rung = next((rung for rung in plan.rungs if name in (transitions.make_step(rung), transitions.measure_step(rung))), None)
+    return StepNeed(cores=threads, memory_gb=round(_memory(plan, rung, name, done), 3), gpus=_gpus(plan, rung, name))
+
+
+def _memory(plan: Plan, rung: RungPlan | None, name: str, done: Sequence[str]) -> float:
+    """GiB that are likely taken: what planning compares with the machine. A sealed test asks what was measured on dev."""
+    if rung is not None:
+        return rung.memory.likely
+    floor = plan.floor.memory.likely if plan.floor and plan.floor.memory else 0.0
+    if name == transitions.FLOOR:
+        return floor
+    if name.startswith(transitions.TEST):
+        return max((rung.memory.likely for rung in plan.rungs if transitions.measure_step(rung) in done), default=floor)
+    return 0.0
+
+
+def _gpus(plan: Plan, rung: RungPlan | None, name: str) -> int:
+    """All that training may use; one to ask a model."""
+    if not plan.machine.gpus or name.startswith(transitions.CHOOSE) or (rung is not None and rung.rung is RungKind.HOSTED):
+        return 0
+    trains = rung is not None and rung.training is not None and name == transitions.make_step(rung)
+    return len(plan.machine.gpus) if trains else 1
+
+
+def require_room(nodes: Sequence[ComputeNode], name: str, need: StepNeed) -> None:
+    """Raises Exhausted (``step_too_large``) when no node holds ``need``, not even one that does nothing else."""
+    if any(node.holds(need) for node in nodes):
+        return
+    largest = max(nodes, key=lambda node: (node.gpus >= need.gpus, node.cores >= need.cores, node.memory_gb, node.cores))
+    has = StepNeed(cores=max(1, largest.cores), memory_gb=largest.memory_gb, gpus=largest.gpus)
+    raise Exhausted(
+        f"the step {name} takes {need.words}, and no node has that: the largest has {has.words}",
+        "add a node that holds it, or a smaller base, rank or batch to the objective, then adapt again",
+        code="step_too_large",
+    )
+
+
+def require_shared(deps: Dependencies, compute: Compute, nodes: Sequence[ComputeNode]) -> None:
+    """Raises InvalidInput (``record_not_shared``) when nodes of other machines cannot reach the record, and Forbidden (``cluster_open``)
+    when anybody on their network could give them orders."""
+    others = sorted({node.host for node in nodes if not node.here})
+    if not others:
+        return
+    if deps.upkeep.record_file is not None:
+        raise InvalidInput(
+            f"the record is a file of this machine, and nodes of others take part ({', '.join(others[:3])})",
+            "keep the record on PostgreSQL and the artifacts in S3 or a shared folder (docs/scale.md), or use this machine alone",
+            code="record_not_shared",
+        )
+    if not compute.protected:
+        raise Forbidden(
+            "the cluster takes orders from whoever reaches its ports",
+            "start every node, and this process, with RAY_AUTH_MODE=token and the same token (docs/scale.md)",
+            code="cluster_open",
+        )
+
+
+def await_free(context: StepContext, name: str) -> None:
+    """Waits until no lease holds the step. Raises Busy when its holder lives: when the lease is renewed meanwhile."""
+    until: datetime | None = None
+    while (held := _held(context, name)) is not None and held.lease_until is not None:
+        if until is not None and held.lease_until > until:
+            raise Busy(
+                f"another process ({held.owner}) works on this run, at step {held.name}",
+                "wait for it, or end it: the run goes on where it stopped",
+                code="run_busy",
+            )
+        if until is None:
+            context.progress.tell(f"{held.owner} holds this step; waiting for its lease to end")
+        until = held.lease_until
+        time.sleep(1.0)
+
+
+def _held(context: StepContext, name: str) -> Step | None:
+    with context.deps.ledger.work(context.run.tenant, write=False) as work:
+        step = next((step for step in work.steps.of(context.run.id) if step.name == name), None)
+    if step is None or step.state is not StepState.LEASED or step.lease_until is None:
+        return None
+    return step if step.lease_until > context.deps.clock.now() else None
+
+
+def follow(context: StepContext, name: str, placed: PlacedTask, check: Callable[[UnitOfWork], None]) -> bool:
+    """Waits for the end of a step that a node does, and tells how far it is; False when the node is gone and the step is to be done again.
+
+    ``check`` raises Conflict when the run is over. Whatever ends the waiting interrupts the step: the node gives it back. Raises what the
+    step raised there.
+    """
+    relay = _Relay(context, name, check)
+    try:
+        while not placed.ended(LOOK_SECONDS):
+            relay.look()
+        relay.look()
+    except BaseException:
+        placed.cancel()
+        placed.ended(GRACE_SECONDS)
+        raise
+    try:
+        answer = StepAnswer.model_validate_json(placed.answer())
+    except Unavailable as error:
+        if error.error_code != "node_lost":
+            raise
+        context.progress.tell(f"{error.message}; the step is done again")
+        return False
+    if answer.fault is not None:
+        raise answer.fault.error()
+    return True
+
+
+class _Relay:
+    """Tells here what the record knows of a step that is done elsewhere."""
+
+    def __init__(self, context: StepContext, name: str, check: Callable[[UnitOfWork], None]) -> None:
+        self._context = context
+        self._name = name
+        self._check = check
+        self._seen = StepProgress()
+        self._owner: str | None = None
+
+    def look(self) -> None:
+        """Looks once. A record that does not answer says nothing about the step. Raises Conflict."""
+        try:
+            with self._context.deps.ledger.work(self._context.run.tenant, write=False) as work:
+                self._check(work)
+                step = next((step for step in work.steps.of(self._context.run.id) if step.name == self._name), None)
+        except Conflict:
+            raise
+        except TailorbirdError:
+            return
+        if step is not None and step.state is StepState.LEASED:
+            self._tell(self._context.progress, step)
+
+    def _tell(self, progress: Progress, step: Step) -> None:
+        if step.owner != self._owner:
+            self._owner = step.owner
+            progress.tell(f"{step.owner} does the step")
+        seen, now = self._seen, step.progress or StepProgress()
+        if now.text and now.text != seen.text:
+            progress.tell(now.text)
+        if now.training is not None and now.training != seen.training:
+            progress.training(now.training)
+        elif (now.done, now.total) != (seen.done, seen.total):
+            progress.count(now.done, now.total)
+        self._seen = now

@@ -1,0 +1,82 @@
+"""A step in a process that a cluster started: what it refuses, and that errors leave it in our words alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tailorbird import settings
+from tailorbird.domain.errors import Conflict, Internal, InvalidInput, NotFound, TailorbirdError
+from tailorbird.processes import placed_step
+from tailorbird.sdk.session import create_workspace
+from tailorbird.usecases.runs.step_placement import StepAnswer, StepFault, StepTask
+
+
+@pytest.fixture
+def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StepTask:
+    """A step of a run that does not exist, in a workspace that does."""
+    monkeypatch.setattr(placed_step, "_compute_with", lambda _threads: None)
+    deps, _ = create_workspace(tmp_path / "workspace", "acme")
+    deps.ledger.close()
+    digest = settings.load_settings(tmp_path / "workspace").results_digest
+    return StepTask(
+        workspace=str(tmp_path / "workspace"), settings=digest, tenant="acme", actor="author", run="r", step="snapshot", cores=1
+    )
+
+
+def fault_of(task: StepTask | str, **changes: object) -> TailorbirdError:
+    text = task if isinstance(task, str) else task.model_copy(update=changes).model_dump_json()
+    fault = StepAnswer.model_validate_json(placed_step.perform_step(text)).fault
+    assert fault is not None
+    return fault.error()
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "code"),
+    [
+        ({}, NotFound, "run_missing"),
+        ({"version": "0.0"}, InvalidInput, "node_differs"),
+        ({"settings": "sha256:" + "0" * 64}, InvalidInput, "node_differs"),
+        ({"workspace": "/nowhere"}, NotFound, "workspace_missing"),
+        ({"actor": "nobody"}, NotFound, "identity_missing"),
+    ],
+)
+def test_a_node_refuses_what_is_not_its_own(task: StepTask, changes: dict[str, object], kind: type[TailorbirdError], code: str) -> None:
+    error = fault_of(task, **changes)
+    assert (type(error), error.error_code) == (kind, code)
+
+
+def test_settings_of_a_node_that_change_results_are_noticed(task: StepTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILORBIRD_ENGINE_PRECISION", "fp32")
+    assert fault_of(task).error_code == "node_differs"
+    monkeypatch.setenv("TAILORBIRD_ENGINE_PRECISION", "auto")
+    monkeypatch.setenv("TAILORBIRD_LOG_FORMAT", "json")
+    assert fault_of(task).error_code == "run_missing"
+
+
+def test_an_error_that_is_not_ours_leaves_its_words_on_the_node(task: StepTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_settings: object, **_: object) -> None:
+        raise ValueError("the text of a row")
+
+    monkeypatch.setattr(placed_step.wiring, "open_dependencies", fail)
+    error = fault_of(task)
+    assert isinstance(error, Internal)
+    assert error.message == "it broke off with ValueError"
+    assert "row" not in fault_of("no task: the text of a row").message
+
+
+def test_an_interruption_is_not_an_answer(task: StepTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(placed_step, "perform_placed", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        placed_step.perform_step(task.model_dump_json())
+
+
+def test_a_fault_is_the_error_that_it_was() -> None:
+    for error in (Conflict("m", "h", code="run_cancelled"), InvalidInput("m", "h"), Internal("m", "h")):
+        again = StepFault.of(error).error()
+        assert (type(again), again.as_dict()) == (type(error), error.as_dict())
+    assert type(StepFault(kind="Path", code="c", message="m", hint="h").error()) is Internal

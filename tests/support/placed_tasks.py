@@ -1,0 +1,49 @@
+"""What processes of a cluster do in tests: plain functions for the contract, and steps with twins for all that needs torch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def plain(task: str) -> str:
+    """``echo TEXT``, ``fail``, ``die``, or ``sleep FILE``: until it is interrupted or FILE says ``wake``."""
+    verb, _, rest = task.partition(" ")
+    if verb == "fail":
+        raise ValueError("the text of a row")
+    if verb == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return _sleep(Path(rest)) if verb == "sleep" else rest
+
+
+def _sleep(file: Path) -> str:
+    """Says in FILE that it sleeps, and how that ended."""
+    file.write_text("asleep")
+    try:
+        while file.read_text() != "wake":
+            time.sleep(0.05)
+    except KeyboardInterrupt:
+        file.write_text("interrupted")
+        raise
+    return "awake"
+
+
+def twin_step(task: str) -> str:
+    """The step, with twins and short leases. Of the moments in the workspace's file ``kills`` the process takes the first of its own step
+    out, and dies there."""
+    from support.moments import Kill, Passing, watch
+    from support.story_process import hurry, use_twins
+    from tailorbird.processes.placed_step import perform_step
+    from tailorbird.usecases.runs.step_placement import StepTask
+
+    use_twins()
+    hurry()
+    asked = StepTask.model_validate_json(task)
+    file = Path(asked.workspace) / "kills"
+    moments = file.read_text().splitlines() if file.exists() else []
+    if (own := next((moment for moment in moments if asked.step.startswith(moment.partition(" commit of ")[2])), None)) is not None:
+        file.write_text("\n".join(moment for moment in moments if moment != own))
+        watch(Passing(Kill(own)))
+    return perform_step(task)

@@ -1,0 +1,95 @@
+"""A Ray cluster of raylets on this machine, in a network namespace of its own: Ray's ports listen beyond loopback."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+PORT = 6399
+#: Bytes that each raylet says it has, and of those that hold answers.
+MEMORY, ANSWERS = 6 << 30, 100 << 20
+
+
+def demand_namespace() -> None:
+    """Raises where a network could be reached, or processes of others could: such tests run by ``make ray``."""
+    names = [name for _, name in socket.if_nameindex()]
+    assert names == ["lo"], f"Ray would listen on {names}: run these tests by make ray"
+
+
+@dataclass
+class RayCluster:
+    """Raylets at 127.0.0.1 (the head), 127.0.0.2, …; ``environment`` is that of processes that use the cluster."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        demand_namespace()
+        token = self.folder / "token"
+        token.write_text(secrets.token_hex(16))
+        token.chmod(0o600)
+        self.environment = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "TAILORBIRD_RAY_ADDRESS": self.address,
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}",
+        }
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{PORT}"
+
+    def start(self, number: int, cores: int = 1, memory: int = MEMORY, host: str = "") -> None:
+        """Starts raylet ``number`` (1: the head); with ``host`` as if on a machine of that name."""
+        joins = ["--head", f"--port={PORT}", "--include-dashboard=false", f"--temp-dir={self.folder / 'ray'}"]
+        joins = joins if number == 1 else [f"--address={self.address}"]
+        sizes = [f"--num-cpus={cores}", f"--memory={memory}", f"--object-store-memory={ANSWERS}", "--num-gpus=0"]
+        command = ["ray", "start", *joins, f"--node-ip-address=127.0.0.{number}", *sizes, "--disable-usage-stats"]
+        if host:
+            command = ["unshare", "--uts", "bash", "-c", f'hostname {host}; exec "$@"', "bash", *command]
+        done = subprocess.run(command, env=os.environ | self.environment, capture_output=True, text=True, check=False, timeout=90)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def pids(self, program: str, number: int | None = None) -> list[int]:
+        """Processes of the cluster whose command line has ``program`` and, where given, the address of raylet ``number``."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if program in line and (number is None or f"127.0.0.{number}" in line) and int(folder.name) != os.getpid():
+                found.append(int(folder.name))
+        return found
+
+    def kill(self, program: str, number: int | None = None) -> int:
+        """SIGKILL to those; how many they were."""
+        pids = self.pids(program, number)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        return len(pids)
+
+
+@contextmanager
+def ray_cluster(folder: Path, *cores: int) -> Iterator[RayCluster]:
+    """A cluster of one raylet for each number of ``cores``."""
+    cluster = RayCluster(folder)
+    try:
+        for number, each in enumerate(cores, 1):
+            cluster.start(number, each)
+        yield cluster
+    finally:
+        for program in ("ray::", "raylet", "gcs_server", "ray/_private", "ray/dashboard"):
+            cluster.kill(program)
