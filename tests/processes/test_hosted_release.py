@@ -43,6 +43,16 @@ def hosted_release(house: House, made: Endpoint, model: str, task: TaskKind = Ta
     return release.digest
 
 
+class Watched(OpenAiEndpoint):
+    """Remembers that it was closed."""
+
+    closed = False
+
+    async def close(self) -> None:
+        await super().close()
+        self.closed = True
+
+
 @contextmanager
 def gateway(house: House, monkeypatch: pytest.MonkeyPatch, key: str) -> Iterator[Live]:
     """A gateway whose releases are admitted without signatures, which the twin's have not."""
@@ -52,12 +62,16 @@ def gateway(house: House, monkeypatch: pytest.MonkeyPatch, key: str) -> Iterator
             hosted = work.releases.get(request.release).content.hosted
         return house.admit(request).model_copy(update={"hosted": hosted}) if hosted else None
 
+    opened: list[Watched] = []
+
     def client(made: Endpoint, model: str) -> EndpointClient:
-        return OpenAiEndpoint(made, model, lambda: key)
+        opened.append(Watched(made, model, lambda: key))
+        return opened[-1]
 
     monkeypatch.setattr("tailorbird.processes.gateway.admit_hosted", admit)
     with live(house, deps=replace(house.deps, endpoint_client=client)) as served:
         yield served
+    assert all(each.closed for each in opened)
 
 
 def ask(served: Live, **changes: object) -> httpx.Response:

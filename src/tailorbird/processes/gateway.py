@@ -117,7 +117,8 @@ def gateway_app(
     """The public application, known by the origins ``servers``. It watches the record and writes rows while it runs, and writes the last
     rows before it ends."""
     quotas = Quotas(deps.ledger, deps.clock)
-    driver = checks = EffectChecks(HostedDriver(driver, hosted_access(deps)), RecordedProofs(deps))
+    hosted = HostedDriver(driver, hosted_access(deps))
+    driver = checks = EffectChecks(hosted, RecordedProofs(deps))
     deployment = AliasSync(deps.ledger, driver, deps.clock, keep_former, quotas.gateway)
     deployment.written_in = deps.upkeep.record_file.parent if deps.upkeep.record_file else None
     journal = RequestLog(deps.ledger, gateway=quotas.gateway, redact=deps.redact, metered=quotas.meters)
@@ -137,11 +138,8 @@ def gateway_app(
         try:
             yield
         finally:
-            await mirror.stop()
-            await health.stop()
-            await deployment.stop()
-            await quotas.stop()
-            await journal.stop()
+            for stop in (mirror.stop, health.stop, deployment.stop, quotas.stop, journal.stop, hosted.close_endpoints):
+                await stop()
 
     app = FastAPI(title="tailorbird", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     authenticate = api.Authenticator(deps.ledger, deps.clock)

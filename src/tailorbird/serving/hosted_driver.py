@@ -133,10 +133,14 @@ class HostedDriver:
 
     async def close(self) -> None:
         """Closes all connections."""
+        await self.close_endpoints()
+        await self._engine.close()
+
+    async def close_endpoints(self) -> None:
+        """Closes the connections to endpoints; those to the engine are its owner's."""
         for held in self._hosted.values():
             if held.client is not None:
                 await held.client.close()
-        await self._engine.close()
 
     async def score(
         self, release: Digest, prompt: Sequence[Message], labels: Sequence[str], groups: frozenset[str] = frozenset()
