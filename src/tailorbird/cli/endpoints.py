@@ -58,7 +58,8 @@ def _list() -> None:
     if session.as_json:
         print_json(known)
         return
-    print_table(("tenant", "endpoint", "address", "price per 1M tokens", "timeout", "data go to", "policy"), [_row(one) for one in known])
+    columns = ("tenant", "endpoint", "address", "price per 1M tokens", "paid this month", "timeout", "data go to", "policy")
+    print_table(columns, [_row(one) for one in known])
 
 
 @endpoint.command("remove")
@@ -77,6 +78,7 @@ def _row(one: TenantEndpoint) -> tuple[str, ...]:
         endpoint.name,
         endpoint.url + (" (private)" if endpoint.private else ""),
         f"{endpoint.input_price:g} + {endpoint.output_price:g} {endpoint.currency}",
+        f"{one.paid:.4g}" + ("" if endpoint.money_per_month is None else f" of {endpoint.money_per_month:g}"),
         f"{endpoint.timeout_s:g} s",
         endpoint.region,
         "allows it" if one.allowed else "not allowed",

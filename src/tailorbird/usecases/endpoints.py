@@ -31,11 +31,13 @@ Tenants = Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)]
 
 
 class TenantEndpoint(Value):
-    """An endpoint of a tenant; ``allowed``: the tenant's own policy names it."""
+    """An endpoint of a tenant; ``allowed``: the tenant's own policy names it. ``paid`` is what requests to its releases have cost since the
+    month began, in the currency of the settings' prices."""
 
     tenant: Name
     endpoint: Endpoint
     allowed: bool
+    paid: float = 0.0
 
 
 class EndpointList(Value):
@@ -58,18 +60,18 @@ def add_endpoint(deps: Dependencies, actor: Actor, endpoint: Endpoint, tenants: 
         for tenant in changed:
             system.tenants.replace(tenant)
             system.events.append([_event("endpoint.added", tenant, actor, deps, facts)])
-    return EndpointList(endpoints=tuple(_shown(tenant, endpoint) for tenant in changed))
+    return EndpointList(endpoints=tuple(_shown(deps, tenant, endpoint) for tenant in changed))
 
 
 @usecase("endpoint.list", "GET", "/api/endpoints", Action.SHOW_TENANT)
 def list_endpoints(deps: Dependencies, actor: Actor) -> EndpointList:
-    """List endpoints with their prices, and where data go that are sent there.
+    """List endpoints with their prices, what they were paid this month, and where data go that are sent there.
 
     Those of all tenants for people of the host; for others their own.
     """
     with deps.ledger.system(write=False) as system:
         known = system.tenants.all() if deps.host and actor.tenant == deps.host else (system.tenants.get(actor.tenant),)
-    return EndpointList(endpoints=tuple(_shown(tenant, endpoint) for tenant in known for endpoint in tenant.endpoints))
+    return EndpointList(endpoints=tuple(_shown(deps, tenant, endpoint) for tenant in known for endpoint in tenant.endpoints))
 
 
 @usecase("endpoint.remove", "POST", "/api/endpoints/{name}/remove", Action.MANAGE_TENANTS)
@@ -88,7 +90,7 @@ def remove_endpoint(deps: Dependencies, actor: Actor, name: Name, tenants: Tenan
         for tenant in changed:
             system.tenants.replace(tenant)
             system.events.append([_event("endpoint.removed", tenant, actor, deps, {"name": name})])
-    return EndpointList(endpoints=tuple(_shown(tenant, endpoint) for tenant in changed for endpoint in tenant.endpoints))
+    return EndpointList(endpoints=tuple(_shown(deps, tenant, endpoint) for tenant in changed for endpoint in tenant.endpoints))
 
 
 def find_endpoint(tenant: Tenant, name: str) -> Endpoint:
@@ -219,8 +221,9 @@ def _with(tenant: Tenant, endpoint: Endpoint) -> Tenant:
     return tenant.model_copy(update={"endpoints": tuple(sorted([*others, endpoint], key=lambda each: each.name))})
 
 
-def _shown(tenant: Tenant, endpoint: Endpoint) -> TenantEndpoint:
-    return TenantEndpoint(tenant=tenant.name, endpoint=endpoint, allowed=endpoint.name in tenant.policy.endpoints)
+def _shown(deps: Dependencies, tenant: Tenant, endpoint: Endpoint) -> TenantEndpoint:
+    paid = paid_this_month(deps, tenant.name, endpoint.name)
+    return TenantEndpoint(tenant=tenant.name, endpoint=endpoint, allowed=endpoint.name in tenant.policy.endpoints, paid=paid)
 
 
 def _event(kind: str, tenant: Tenant, actor: Actor, deps: Dependencies, facts: Facts) -> Event:
