@@ -224,6 +224,8 @@ def test_a_caller_who_leaves_is_charged_for_what_was_asked(house: House, stream:
             with pytest.raises(httpx.TimeoutException):
                 httpx.post(served.url + CHAT, json=ASK | {"stream": stream}, headers=served.headers, timeout=0.5)
             wait_until(lambda: any(row.outcome == "aborted" for row in house.rows()))
+            told = httpx.get(served.url + "/metrics", headers=served.headers, timeout=20).text
         row = next(row for row in house.rows() if row.outcome == "aborted")
     assert (row.status, row.endpoint, row.completion_tokens) == (499, "outside", 0)
     assert row.cost == row.paid > 0
+    assert f'tailorbird_endpoint_money_total{{usage="estimated"}} {row.paid}' in told

@@ -66,8 +66,8 @@ class Outside:
         return bill
 
 
-def paid(house: House, reply: Reply, most: int = 99, **changes: object) -> float:
-    """What one answer of a server that replies so is paid."""
+def paid(house: House, reply: Reply, most: int = 99, *, estimated: bool, **changes: object) -> float:
+    """What one answer of a server that replies so is paid, and whether by an estimate."""
 
     async def story(url: str) -> Bill:
         outside = Outside(house, **({"url": url, "private": True} | changes))
@@ -79,17 +79,17 @@ def paid(house: House, reply: Reply, most: int = 99, **changes: object) -> float
 
     with scripted(reply) as server:
         bill = asyncio.run(story(server.url))
-    assert bill.endpoint == "outside"
+    assert (bill.endpoint, bill.estimated) == ("outside", estimated)
     return bill.paid
 
 
 def test_an_answer_costs_what_its_server_says(house: House) -> None:
-    assert paid(house, Reply()) == pytest.approx(endpoint().cost(7, 2))
+    assert paid(house, Reply(), estimated=False) == pytest.approx(endpoint().cost(7, 2))
 
 
 def test_without_word_of_its_server_a_byte_is_a_token(house: House) -> None:
     silent = Reply(parts=[part for part in WHOLE if part != USAGE])
-    assert paid(house, silent) == pytest.approx(endpoint().cost(most_read(TEXT), len("lost card")))
+    assert paid(house, silent, estimated=True) == pytest.approx(endpoint().cost(most_read(TEXT), len("lost card")))
 
 
 @pytest.mark.parametrize(
@@ -103,20 +103,20 @@ def test_without_word_of_its_server_a_byte_is_a_token(house: House) -> None:
     ],
 )
 def test_what_breaks_off_or_is_refused_is_paid_for(house: House, reply: Reply, written: int) -> None:
-    assert paid(house, reply, timeout_s=0.3) == pytest.approx(endpoint().cost(most_read(TEXT), written))
+    assert paid(house, reply, estimated=True, timeout_s=0.3) == pytest.approx(endpoint().cost(most_read(TEXT), written))
 
 
 def test_a_caller_who_leaves_early_has_paid_for_what_came(house: House) -> None:
-    assert paid(house, Reply(), most=1) == pytest.approx(endpoint().cost(most_read(TEXT), len("lost")))
+    assert paid(house, Reply(), most=1, estimated=True) == pytest.approx(endpoint().cost(most_read(TEXT), len("lost")))
 
 
 @pytest.mark.parametrize("reply", [fault(429), fault(500), fault(401), fault(404), fault(400, param="messages")])
 def test_what_the_server_did_not_take_costs_nothing(house: House, reply: Reply) -> None:
-    assert paid(house, reply) == 0.0
+    assert paid(house, reply, estimated=False) == 0.0
 
 
 def test_a_server_that_is_away_costs_nothing(house: House) -> None:
-    assert paid(house, Reply(), url="http://127.0.0.1:9") == 0.0
+    assert paid(house, Reply(), estimated=False, url="http://127.0.0.1:9") == 0.0
 
 
 class Held:

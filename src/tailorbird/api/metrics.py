@@ -14,7 +14,7 @@ from starlette.responses import Response
 from tailorbird.domain.effect import EffectStanding
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.rollout import RolloutState
-from tailorbird.serving import AliasSync, EffectChecks
+from tailorbird.serving import AliasSync, Bill, EffectChecks
 
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -63,6 +63,12 @@ class Metrics:
         )
         self._answers = Counter("tailorbird_answers", "Answers by how they ended.", ["outcome"], registry=self.registry)
         self._tokens = Counter("tailorbird_tokens", "Tokens read and written.", ["kind"], registry=self.registry)
+        self._paid = Counter(
+            "tailorbird_endpoint_money",
+            "Money paid to endpoints for users' requests, as their servers told or as estimated.",
+            ["usage"],
+            registry=self.registry,
+        )
 
         self._rollouts = Gauge("tailorbird_rollouts", "Rollouts by state.", ["state"], registry=self.registry)
         self._live = Gauge(
@@ -106,6 +112,11 @@ class Metrics:
         self._calls.labels(route, method if method in _METHODS else "other", str(status)).inc()
         self._seconds.labels(route).observe(seconds)
         self._overhead.labels(route).observe(overhead)
+
+    def count_paid(self, bill: Bill) -> None:
+        """Counts what an endpoint was paid for an answer, or for none."""
+        if bill.paid:
+            self._paid.labels("estimated" if bill.estimated else "told").inc(bill.paid)
 
     def count_answer(self, outcome: str, prompt_tokens: int, completion_tokens: int) -> None:
         """Counts an answer and its tokens."""

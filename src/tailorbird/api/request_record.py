@@ -252,6 +252,7 @@ class RequestRecord:
             self.reserved.settle(amounts_of(self.rows))
         for answer in self.answers:
             self._books.metrics.count_answer(outcome, answer.prompt_tokens, answer.completion_tokens)
+            self._books.metrics.count_paid(answer.bill)
 
     def _kept(self, index: int, row: RequestRow) -> KeptRequest | None:
         """What the tenant's policy says is kept of an answer beside its row; None where that is nothing."""

@@ -49,7 +49,7 @@ class Charge:
         self._held = endpoint.cost(*most)
         self._paid = 0.0
         self.begun = False
-        bill.endpoint = endpoint.name
+        bill.endpoint, bill.estimated = endpoint.name, True
         account.held += self._held
         self._pay(endpoint.cost(self._read, 0))
 
@@ -59,13 +59,14 @@ class Charge:
         self._written += size_of(text)
         self._pay(self._endpoint.cost(self._read, self._written))
 
-    def told(self, prompt_tokens: int, completion_tokens: int) -> None:
-        """The server has ended its answer, and said what it read and wrote."""
-        self.begun = True
+    def told(self, prompt_tokens: int, completion_tokens: int, *, estimated: bool = False) -> None:
+        """The server has ended its answer, and said what it read and wrote, unless that is ``estimated``."""
+        self.begun, self._bill.estimated = True, estimated
         self._pay(self._endpoint.cost(prompt_tokens, completion_tokens))
 
     def drop(self) -> None:
         """Nothing is paid: the server did not take the request."""
+        self._bill.estimated = False
         self._pay(0.0)
 
     def close(self) -> None:

@@ -193,7 +193,7 @@ class HostedDriver:
                 async for piece in pieces:
                     charge.wrote(piece.text)
                     if piece.finish_reason is not None:
-                        charge.told(piece.prompt_tokens, piece.completion_tokens)
+                        charge.told(piece.prompt_tokens, piece.completion_tokens, estimated=piece.estimated)
                         self._note_estimated(held, estimated=piece.estimated)
                     self._demand_same(held, piece)
                     if piece.refused:
