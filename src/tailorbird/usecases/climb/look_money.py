@@ -18,7 +18,8 @@ def look_money(context: StepContext, climb: Climb) -> float:
     """What endpoints will be paid for a look at a candidate, and for the incumbent on the same items: as an item of dev, or of the
     incumbent's own test, was paid for."""
     release = incumbent_of(context)
-    theirs = context.record(Evidence, release.dossier.test_evidence) if release is not None and release.content.hosted else None
+    asked = release is not None and release.content.hosted is not None and release.content.candidate != climb.candidate
+    theirs = context.record(Evidence, release.dossier.test_evidence) if release is not None and asked else None
     items = len(context.rows(Split.TEST))
     return (items + len(context.shifted_rows(Split.TEST))) * _of_item(climb.evidence) + items * _of_item(theirs)
 
