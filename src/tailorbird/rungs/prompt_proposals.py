@@ -169,7 +169,7 @@ def cleaned(text: str) -> str:
     lines = [line.strip().strip("*_`#> ").strip() for line in text.strip().splitlines()]
     said = next((line for line in lines if line and not line.endswith(":")), "")
     said = re.sub(r"^(?:\d+[.)]|[-•])\s+", "", said)
-    return _LEADS.sub("", said).strip("\"'“”‘’ ").strip()
+    return " ".join(_LEADS.sub("", said).strip("\"'“”‘’*_` ").split())
 
 
 def _rows_asked(rows: Sequence[Row]) -> str:

@@ -1,0 +1,43 @@
+"""Sets of demonstrations that a search tries."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.rungs import LABELS, make_rows
+from tailorbird.rungs.demonstration_sets import changed_sets, demonstration_of, typical_set
+
+
+@given(st.integers(1, 12), st.integers(0, 5))
+def test_typical_rows_are_spread_over_answers_and_stand_once(count: int, seed: int) -> None:
+    shown = typical_set(make_rows(40), count, seed)
+    assert len({one.row_id for one in shown}) == len(shown) == count
+    given_of = Counter(one.target for one in shown)
+    assert max(given_of.values()) - min(given_of.get(label, 0) for label in LABELS) <= 1
+
+
+def test_a_typical_row_is_like_the_others() -> None:
+    rows = make_rows(12)
+    odd = rows[0].model_copy(update={"id": rows[0].id[:-4] + "0000", "text": "quite another matter altogether"})
+    alike = [row.model_copy(update={"text": f"where is my parcel {n}"}) for n, row in enumerate(rows)]
+    [shown] = typical_set([odd, *(row.model_copy(update={"target": odd.target}) for row in alike)], 1, 0)
+    assert shown.row_id != odd.id
+
+
+def test_changed_sets_keep_their_size_and_show_nothing_twice() -> None:
+    rows = make_rows(40)
+    shown, other = tuple(map(demonstration_of, rows[:6])), tuple(map(demonstration_of, rows[4:10]))
+    changed = dict(changed_sets(shown, other, rows[:30], {"refund": 0.1, "invoice": 0.9}, 3))
+    assert all(len({one.row_id for one in each}) == len(each) == 6 for each in changed.values())
+    assert sorted(changed["another order"], key=str) == sorted(shown, key=str)
+    fresh = [one for one in changed["rows of weak answers"] if one not in shown]
+    assert [one.target for one in fresh] == ["refund", "refund"]
+
+
+def test_a_set_of_one_can_be_changed() -> None:
+    rows = make_rows(9)
+    shown = (demonstration_of(rows[0]),)
+    assert all(len(each) == 1 for _, each in changed_sets(shown, (), rows, {}, 1))
