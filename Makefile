@@ -72,7 +72,7 @@ detectors:  ## The detectors of names on a real spaCy and a real Presidio (insta
 # Beside .venv, whose packages it sees. In a network namespace of its own, because Ray listens beyond loopback; what it starts ends with it.
 ray: setup  ## Steps of runs on a real Ray of two raylets (installs about 250 MB on first use).
 	@test -x .cache/ray/bin/ray || { $(BIN)/python -m venv .cache/ray \
-	  && $(BIN)/python -c 'import sysconfig; print(f"import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})")' > "$$(.cache/ray/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth" \
+	  && $(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' > "$$(.cache/ray/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth" \
 	  && .cache/ray/bin/pip install -q 'ray>=2.52,<3'; }
 	unshare --map-root-user --net --pid --fork --mount-proc --kill-child bash -c 'ip link set lo up && exec "$$@"' bash .cache/ray/bin/python -m pytest -q -m ray
 

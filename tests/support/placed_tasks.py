@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def _sleep(file: Path) -> str:
 
 def twin_step(task: str) -> str:
     """The step, with twins and short leases. Of the moments in the workspace's file ``kills`` the process takes the first of its own step
-    out, and dies there."""
+    out, and dies there; where it begins with ``stop``, the process stops there instead, as if its machine were cut off."""
     from support.moments import Kill, Passing, watch
     from support.story_process import hurry, use_twins
     from tailorbird.processes.placed_step import perform_step
@@ -45,5 +46,35 @@ def twin_step(task: str) -> str:
     moments = file.read_text().splitlines() if file.exists() else []
     if (own := next((moment for moment in moments if asked.step.startswith(moment.partition(" commit of ")[2])), None)) is not None:
         file.write_text("\n".join(moment for moment in moments if moment != own))
-        watch(Passing(Kill(own)))
+        stops = own.startswith("stop ")
+        watch(Passing(Kill(own.removeprefix("stop "), signal=signal.SIGSTOP if stops else signal.SIGKILL)))
     return perform_step(task)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def adapt_on_ray(workspace: str, objective: str, address: str, cores: str) -> None:
+    """``tailorbird adapt`` with twins, whose steps are done by the cluster at ``address``, with so many cores each."""
+    from dataclasses import replace
+
+    from support.story_process import hurry, use_twins
+    from tailorbird import settings, wiring
+    from tailorbird.integrations.ray import open_ray
+    from tailorbird.usecases import Progress
+    from tailorbird.usecases.identities import act_as
+    from tailorbird.usecases.runs.submit import adapt
+
+    use_twins()
+    hurry()
+    cluster = open_ray(address, twin_step)
+    deps = replace(wiring.open_dependencies(settings.load_settings(Path(workspace))), compute=lambda: cluster, step_cores=int(cores))
+    adapt(deps, act_as(deps, "acme", "author"), Path(objective), Progress(tell=_say))
+
+
+if __name__ == "__main__":
+    from support.placed_tasks import adapt_on_ray as adapt_by_name
+
+    adapt_by_name(*sys.argv[1:])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -70,9 +72,24 @@ class RayCluster:
                 line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
-            if program in line and (number is None or f"127.0.0.{number}" in line) and int(folder.name) != os.getpid():
+            if program in line and (number is None or f"127.0.0.{number} " in f"{line} ") and int(folder.name) != os.getpid():
                 found.append(int(folder.name))
         return found
+
+    def end(self, number: int) -> None:
+        """SIGKILL to raylet ``number`` and to all that it started: as if its machine were gone."""
+        raylets = self.pids("raylet/raylet", number)
+        assert raylets, f"no raylet {number}"
+        for pid in raylets:
+            for child in children(pid):
+                os.kill(child, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
+
+    def raylet_of(self, pid: int) -> int:
+        """The number of the raylet that started process ``pid``."""
+        parent = Path(f"/proc/{parent_of(pid)}/cmdline").read_bytes().decode(errors="replace")
+        (found,) = set(re.findall(r"node_ip_address=127\.0\.0\.(\d+)", parent))
+        return int(found)
 
     def kill(self, program: str, number: int | None = None) -> int:
         """SIGKILL to those; how many they were."""
@@ -80,6 +97,27 @@ class RayCluster:
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         return len(pids)
+
+
+def parent_of(pid: int) -> int:
+    """The process that started ``pid``; 0 where it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def children(pid: int) -> list[int]:
+    """What ``pid`` started."""
+    return [found for found in (int(folder.name) for folder in Path("/proc").glob("[0-9]*")) if parent_of(found) == pid]
+
+
+def await_stop(pid: int, seconds: float = 60) -> None:
+    """Until ``pid`` has stopped."""
+    deadline = time.monotonic() + seconds
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        assert time.monotonic() < deadline, f"{pid} does not stop"
+        time.sleep(0.02)
 
 
 @contextmanager
