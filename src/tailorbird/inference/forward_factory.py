@@ -70,8 +70,8 @@ def computed_by(placement: Placement, asked: Kernels = "auto") -> str:
     if asked not in get_args(Kernels):
         raise InvalidInput(f"there are no kernels {asked!r}", "set engine_kernels to native, plain or auto", code="kernels")
     why_not = None
-    if placement.precision != "bf16" or is_gpu(placement.device):
-        why_not = f"they compute bf16 on the processor, not {placement.precision} on {placement.device.type}"
+    if placement.precision not in ("bf16", "int8") or is_gpu(placement.device):
+        why_not = f"they compute bf16 and int8 on the processor, not {placement.precision} on {placement.device.type}"
     if asked == "plain" or (why_not and asked == "auto"):
         return "plain"
     why_not = why_not or library.why_not()
@@ -87,8 +87,8 @@ def forward_of(model: Any, kernels: str, placement: Placement) -> Forward:
     if verdict.why_not:
         _log.info("computed by transformers' own pass: %s", verdict.why_not)
         return _by_transformers(model, placement)
-    if kernels == "native" and can_compute(model):
-        return NativeForward(model, torch.get_num_threads())
+    if kernels == "native" and can_compute(model, eight_bits=placement.eight_bits):
+        return NativeForward(model, torch.get_num_threads(), eight_bits=placement.eight_bits)
     return TorchForward(model, eight_bits=placement.eight_bits)
 
 

@@ -90,8 +90,9 @@ class NativeAdapter:
         return places[0].data_ptr()
 
 
-def can_compute(model: Any) -> bool:
-    """True where the kernels compute what the model does: sizes in whole registers, SwiGLU, no bias on what is added to the stream."""
+def can_compute(model: Any, *, eight_bits: bool = False) -> bool:
+    """True where the kernels compute what the model does: sizes in whole registers, SwiGLU, no bias on what is added to the stream; with
+    ``eight_bits`` inputs in whole runs that have a scale."""
     config, layer = model.config, model.model.layers[0]
     sizes = (config.hidden_size, config.intermediate_size, config.vocab_size, *(n for pair in linear_shapes(model).values() for n in pair))
     return (
@@ -99,18 +100,21 @@ def can_compute(model: Any) -> bool:
         and layer.self_attn.head_dim % 32 == 0
         and layer.self_attn.head_dim <= 512
         and all(size % _LANES == 0 for size in sizes)
+        and not (eight_bits and any(inputs % native.RUN for inputs, _ in linear_shapes(model).values()))
         and layer.self_attn.o_proj.bias is None
         and layer.mlp.down_proj.bias is None
     )
 
 
 class NativeForward(WrittenOutForward):
-    """As ``TorchForward``, packed. ``threads`` compute a step together."""
+    """As ``TorchForward``, packed. ``threads`` compute a step together. With ``eight_bits`` the weights of linear layers and of the head are
+    int8, with a scale for each output and 64 inputs, and so is what they are multiplied with, with a scale for each row and 64 inputs."""
 
     kernels = "native"
 
-    def __init__(self, model: Any, threads: int) -> None:
+    def __init__(self, model: Any, threads: int, *, eight_bits: bool = False) -> None:
         config = model.config
+        self._eight_bits = eight_bits
         self.context: int = config.max_position_embeddings
         self.layers = config.num_hidden_layers
         self.linears = linear_shapes(model)
@@ -119,7 +123,8 @@ class NativeForward(WrittenOutForward):
         self.vocabulary: int = config.vocab_size
         self._block = config.num_key_value_heads * model.model.layers[0].self_attn.head_dim * BLOCK
         self.token_nbytes = self.layers * 2 * self._block // BLOCK * 2
-        self._shelf = WeightBuffer(self.layers * sum(i * o for i, o in self.linears.values()) + self.vocabulary * self._hidden)
+        matrices = [*list(self.linears.values()) * self.layers, (self._hidden, self.vocabulary)]
+        self._shelf = WeightBuffer(sum(native.packed_size(o, i, eight_bits=eight_bits) for i, o in matrices))
         self._model = self._described(model, threads)
         self.nbytes = self._shelf.nbytes + sum(held.nbytes for held in self._held if isinstance(held, torch.Tensor))
 
@@ -205,10 +210,11 @@ class NativeForward(WrittenOutForward):
         return native.NativeLayer(norms[0].data_ptr(), norms[1].data_ptr(), *(self._matrix(*joined(layer, group)) for group in GROUPS))
 
     def _matrix(self, weight_OI: torch.Tensor, bias_O: torch.Tensor | None) -> native.NativeMatrix:
-        packed = self._shelf.take(weight_OI.numel())
-        native.pack(weight_OI, packed)
+        outputs, inputs = weight_OI.shape
+        packed = self._shelf.take(native.packed_size(outputs, inputs, eight_bits=self._eight_bits))
+        (native.pack_eight if self._eight_bits else native.pack)(weight_OI, packed)
         bias = self._hold(bias_O.float()).data_ptr() if bias_O is not None else None
-        return native.NativeMatrix(packed.data_ptr(), bias, weight_OI.shape[1], weight_OI.shape[0])
+        return native.NativeMatrix(packed.data_ptr(), bias, inputs, outputs, self._eight_bits)
 
     def _hold(self, tensor: torch.Tensor) -> torch.Tensor:
         self._held.append(tensor)

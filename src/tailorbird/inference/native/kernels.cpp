@@ -6,7 +6,9 @@
 // Axes: N tokens of the step, E hidden, I inputs and O outputs of a product, D head size, G query heads a key head. A packed matrix holds
 // blocks of 16 outputs; in a block, pairs of inputs are interleaved: [O/16][I/2][16][2], what one dot-product instruction reads. Keys lie
 // the same way, [block][head][D/2][16 tokens][2], so that one instruction scores 16 tokens; values lie [block][head][16 tokens][D].
-// Sums are kept in fp32 everywhere; what is multiplied is bf16.
+// Sums are kept in fp32 everywhere; what is multiplied is bf16, or int8 (AVX512-VNNI): then weights have a scale for each output and 64 inputs,
+// what they are multiplied with one for each row and 64 inputs, and such runs of 64 are summed exactly, so that a row's sums are the same beside
+// any others. A block lies [I/64]{[64/4][16][4] weights + 128, 16 scales (fp32)}.
 
 #include <immintrin.h>
 
@@ -26,10 +28,18 @@ namespace {
 
 using bf16 = uint16_t;
 constexpr int LANES = 16;  // fp32 numbers in a register, outputs in a block, tokens in a memory block
+constexpr int RUN = 64;    // inputs with one scale, of weights in int8
+constexpr int RUN_BYTES = RUN * LANES + LANES * 4;  // of a block's weights and scales
 constexpr int AHEAD = 4096;  // bytes of weights that are asked for ahead of their use
 
 // Layouts shared with Python (ctypes); see native/library.py.
-struct Matrix { const bf16* packed; const float* bias; int64_t inputs, outputs; };
+// `eight`: what is packed is int8.
+struct Matrix {
+    const bf16* packed;
+    const float* bias;
+    int64_t inputs, outputs, eight;
+    int64_t block() const { return eight ? inputs / RUN * RUN_BYTES / 2 : inputs * LANES; }  // numbers of 16 bits
+};
 struct Layer { const float *norm_attention, *norm_mlp; Matrix qkv, out, gate_up, down; };
 struct Model {
     int64_t layers, hidden, query_heads, key_heads, head_size, inner, vocabulary, threads;
@@ -116,6 +126,66 @@ inline void column(const bf16* x, int64_t sx, int64_t rows, const bf16* block, i
         // 17 rows are 9 and 8, not 16 and a slow 1.
         const int64_t take = left <= MOST ? left : left < 2 * MOST ? (left + 1) / 2 : MOST;
         TILES[take](x + r * sx, sx, block, inputs, bias, y + r * sy, sy, put, soon.next < soon.end ? *soon.next++ : block);
+        r += take;
+    }
+}
+
+// Rows in int8: a run of 64 numbers, its scale, and what the 128 that is added to each weight adds to its sums.
+struct Run { int8_t x[RUN]; float scale; int32_t less; };
+
+inline void round_run(const bf16* x, Run& to) {
+    __m512 part[RUN / LANES];
+    __m512 most = _mm512_setzero_ps();
+    for (int i = 0; i < RUN / LANES; i++) { part[i] = wide16(x + i * LANES); most = _mm512_max_ps(most, _mm512_abs_ps(part[i])); }
+    const float largest = _mm512_reduce_max_ps(most);
+    const __m512 by = _mm512_set1_ps(largest > 0 ? 127.0f / largest : 0.0f);
+    __m512i sum = _mm512_setzero_si512();
+    for (int i = 0; i < RUN / LANES; i++) {
+        const __m512i level = _mm512_cvtps_epi32(_mm512_mul_ps(part[i], by));
+        sum = _mm512_add_epi32(sum, level);
+        _mm_storeu_si128((__m128i*)(to.x + i * LANES), _mm512_cvtsepi32_epi8(level));
+    }
+    to.scale = largest / 127.0f;
+    to.less = -128 * _mm512_reduce_add_epi32(sum);
+}
+
+// ROWS rows (stride `runs`) times one block of 16 outputs in int8. A row is summed in the same order beside any others.
+template <int ROWS>
+inline void tile8(const Run* x, int64_t runs, const char* block, const float* bias, float* y, int64_t sy, Put put, const char* soon) {
+    __m512 sum[ROWS];
+    const __m512 first = bias ? _mm512_loadu_ps(bias) : _mm512_setzero_ps();
+    for (int r = 0; r < ROWS; r++) sum[r] = put == Put::add ? _mm512_loadu_ps(y + r * sy) : first;
+    for (int64_t g = 0; g < runs; g++, block += RUN_BYTES, soon += RUN_BYTES) {
+        __m512i level[ROWS];
+        for (int r = 0; r < ROWS; r++) level[r] = _mm512_set1_epi32(x[r * runs + g].less);
+        for (int i = 0; i < RUN / 4; i++) {
+            _mm_prefetch(block + i * 64 + AHEAD, _MM_HINT_T0);
+            if constexpr (ROWS >= 8) _mm_prefetch(soon + i * 64, _MM_HINT_T1);
+            const __m512i w = _mm512_loadu_si512(block + i * 64);
+            for (int r = 0; r < ROWS; r++) {
+                int32_t four;
+                std::memcpy(&four, x[r * runs + g].x + i * 4, 4);
+                level[r] = _mm512_dpbusd_epi32(level[r], w, _mm512_set1_epi32(four));
+            }
+        }
+        _mm_prefetch(block + RUN * LANES + AHEAD, _MM_HINT_T0);
+        if constexpr (ROWS >= 8) _mm_prefetch(soon + RUN * LANES, _MM_HINT_T1);
+        const __m512 scale = _mm512_loadu_ps(block + RUN * LANES);
+        for (int r = 0; r < ROWS; r++)
+            sum[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(level[r]), _mm512_mul_ps(scale, _mm512_set1_ps(x[r * runs + g].scale)), sum[r]);
+    }
+    for (int r = 0; r < ROWS; r++) _mm512_storeu_ps(y + r * sy, sum[r]);
+}
+
+using Tile8 = void (*)(const Run*, int64_t, const char*, const float*, float*, int64_t, Put, const char*);
+constexpr int MOST8 = 12;
+const Tile8 TILES8[MOST8 + 1] = {nullptr, tile8<1>, tile8<2>, tile8<3>, tile8<4>, tile8<5>, tile8<6>, tile8<7>, tile8<8>, tile8<9>, tile8<10>, tile8<11>, tile8<12>};
+
+inline void column8(const Run* x, int64_t runs, int64_t rows, const bf16* block, const float* bias, float* y, int64_t sy, Put put, Soon soon = {}) {
+    for (int64_t r = 0; r < rows;) {
+        const int64_t left = rows - r;
+        const int64_t take = left <= MOST8 ? left : left < 2 * MOST8 ? (left + 1) / 2 : MOST8;
+        TILES8[take](x + r * runs, runs, (const char*)block, bias, y + r * sy, sy, put, (const char*)(soon.next < soon.end ? *soon.next++ : block));
         r += take;
     }
 }
@@ -230,13 +300,22 @@ private:
 };
 thread_local int64_t Team::me = 0;
 
-void product(Team& team, const Matrix& m, const bf16* x, int64_t rows, float* y, Put put, const std::vector<const bf16*>& soon = {}) {
+// `eight`: the rows of x in int8, where the matrix is.
+void product(Team& team, const Matrix& m, const bf16* x, const Run* eight, int64_t rows, float* y, Put put, const std::vector<const bf16*>& soon = {}) {
     const int64_t blocks = m.outputs / LANES, places = soon.size();
     team.deal(0, blocks, [&](int64_t start, int64_t stop) {
-        for (int64_t b = start; b < stop; b++)
-            column(x, m.inputs, rows, m.packed + b * LANES * m.inputs, m.inputs, m.bias ? m.bias + b * LANES : nullptr, y + b * LANES, m.outputs, put,
-                   {soon.data() + b * places / blocks, soon.data() + (b + 1) * places / blocks});
+        for (int64_t b = start; b < stop; b++) {
+            const bf16* block = m.packed + b * m.block();
+            const float* bias = m.bias ? m.bias + b * LANES : nullptr;
+            const Soon asked{soon.data() + b * places / blocks, soon.data() + (b + 1) * places / blocks};
+            if (m.eight) column8(eight, m.inputs / RUN, rows, block, bias, y + b * LANES, m.outputs, put, asked);
+            else column(x, m.inputs, rows, block, m.inputs, bias, y + b * LANES, m.outputs, put, asked);
+        }
     });
+}
+
+void round_row(const bf16* x, int64_t runs, Run* to) {
+    for (int64_t g = 0; g < runs; g++) round_run(x + g * RUN, to[g]);
 }
 
 // ---- a step --------------------------------------------------------------------------------------------------------------------------
@@ -250,6 +329,7 @@ struct Step {
     std::vector<float> stream, wide_qkv, wide_inner, middle;
     std::vector<bf16> narrow_x, queries, attended, inner, narrow_middle;
     std::vector<std::vector<float>> scores;
+    std::vector<Run> rounded; // rows of what is multiplied next, where weights are int8
     int64_t widest_middle = 0;
 
     Step(const Model& m, const Batch& b, bf16* k, bf16* v, int64_t stride) : model(m), batch(b), team(Team::of(m.threads)), keys(k), values(v), layer_stride(stride) {
@@ -259,6 +339,7 @@ struct Step {
                 widest_middle = std::max(widest_middle, b.group[g].deltas[d].rank * b.group[g].deltas[d].parts);
         stream.resize(n * m.hidden); wide_qkv.resize(n * m.layer[0].qkv.outputs); wide_inner.resize(n * m.layer[0].gate_up.outputs);
         narrow_x.resize(n * m.hidden); queries.resize(n * q); attended.resize(n * q); inner.resize(n * m.inner);
+        if (m.layer[0].qkv.eight) rounded.resize(n * std::max({m.hidden, q, m.inner}) / RUN);
         middle.resize(n * widest_middle); narrow_middle.resize(n * widest_middle);
         int64_t longest = 0;
         for (int64_t r = 0; r < n; r++) longest = std::max<int64_t>(longest, b.contexts[r] + b.branch_count[r]);
@@ -294,7 +375,22 @@ struct Step {
 
     void norm(const float* weight) {
         const auto mine = team.share(batch.rows);
-        for (int64_t r = mine.start; r < mine.stop; r++) norm_row(&stream[r * model.hidden], weight, &narrow_x[r * model.hidden]);
+        for (int64_t r = mine.start; r < mine.stop; r++) {
+            norm_row(&stream[r * model.hidden], weight, &narrow_x[r * model.hidden]);
+            round_one(narrow_x, r, model.hidden);
+        }
+    }
+
+    // Row `r` in int8, where weights are.
+    void round_one(const std::vector<bf16>& x, int64_t r, int64_t width) {
+        if (!rounded.empty()) round_row(&x[r * width], width / RUN, &rounded[r * (width / RUN)]);
+    }
+
+    void round_all(const std::vector<bf16>& x, int64_t width) {
+        if (rounded.empty()) return;
+        const auto mine = team.share(batch.rows);
+        for (int64_t r = mine.start; r < mine.stop; r++) round_one(x, r, width);
+        team.meet();
     }
 
     // Down products of all groups that change this product: (group, block of the middle) pairs shared among threads.
@@ -491,17 +587,19 @@ struct Step {
     void gate() {
         const int64_t wide_row = 2 * model.inner;
         const auto mine = team.share(batch.rows);
-        for (int64_t r = mine.start; r < mine.stop; r++)
+        for (int64_t r = mine.start; r < mine.stop; r++) {
             for (int64_t i = 0; i < model.inner; i += LANES) {
                 const __m512 g = _mm512_loadu_ps(&wide_inner[r * wide_row + i]), u = _mm512_loadu_ps(&wide_inner[r * wide_row + model.inner + i]);
                 const __m512 silu = _mm512_div_ps(g, _mm512_add_ps(_mm512_set1_ps(1.0f), exp16(_mm512_sub_ps(_mm512_setzero_ps(), g))));
                 narrow16(&inner[r * model.inner + i], _mm512_mul_ps(silu, u));
             }
+            round_one(inner, r, model.inner);
+        }
     }
 
     // A product and the adapters' change to it. What has a bias and is added gets the bias by `product` only when replaced.
     void changed(const Matrix& m, int64_t delta, const bf16* x, float* y, Put put) {
-        product(team, m, x, batch.rows, y, put, places(delta, m.inputs * LANES));
+        product(team, m, x, rounded.data(), batch.rows, y, put, places(delta, m.block()));
         if (widest_middle) {
             down(delta, x, m.inputs);
             team.meet();
@@ -522,6 +620,7 @@ struct Step {
                 turn_and_keep(l);
                 team.meet();
                 attend(l);
+                round_all(attended, model.query_heads * model.head_size);
                 changed(layer.out, l * 4 + 1, attended.data(), stream.data(), Put::add);
                 norm(layer.norm_mlp);
                 team.meet();
@@ -547,6 +646,23 @@ void pack(const uint16_t* weights, int64_t outputs, int64_t inputs, uint16_t* pa
             for (int64_t o = 0; o < LANES; o++) std::memcpy(packed + (b * inputs + i) * LANES + o * 2, weights + (b * LANES + o) * inputs + i, 4);
 }
 
+// The same in int8: to the nearest of 255 levels of the largest weight of each output and 64 inputs, of which the count is a multiple.
+void pack8(const uint16_t* weights, int64_t outputs, int64_t inputs, char* packed) {
+    for (int64_t b = 0; b < outputs / LANES; b++)
+        for (int64_t g = 0; g < inputs / RUN; g++) {
+            char* run = packed + (b * (inputs / RUN) + g) * RUN_BYTES;
+            for (int64_t o = 0; o < LANES; o++) {
+                const uint16_t* from = weights + (b * LANES + o) * inputs + g * RUN;
+                float most = 0;
+                for (int64_t i = 0; i < RUN; i++) most = std::max(most, std::abs(wide(from[i])));
+                const float scale = most / 127;
+                std::memcpy(run + RUN * LANES + o * 4, &scale, 4);
+                for (int64_t i = 0; i < RUN; i++)
+                    run[(i / 4 * LANES + o) * 4 + i % 4] = char(128 + (most > 0 ? std::lrint(wide(from[i]) * (127 / most)) : 0));
+            }
+        }
+}
+
 // Hidden states (wanted x hidden, bf16) after the last norm; keys and values of the batch's tokens are laid into memory.
 void hidden(const Model* model, const Batch* batch, uint16_t* keys, uint16_t* values, int64_t layer_stride, uint16_t* out) {
     Step(*model, *batch, keys, values, layer_stride).run(out);
@@ -555,7 +671,14 @@ void hidden(const Model* model, const Batch* batch, uint16_t* keys, uint16_t* va
 // Logits (rows x vocabulary, fp32).
 void logits(const Model* model, const uint16_t* x, int64_t rows, float* out) {
     Team& team = Team::of(model->threads);
-    team.run([&] { product(team, model->head, x, rows, out, Put::replace); });
+    const int64_t runs = model->head.eight ? model->hidden / RUN : 0;
+    std::vector<Run> rounded(rows * runs);
+    team.run([&] {
+        const auto mine = team.share(rows);
+        for (int64_t r = mine.start; r < mine.stop && runs; r++) round_row(x + r * model->hidden, runs, &rounded[r * runs]);
+        team.meet();
+        product(team, model->head, x, rounded.data(), rows, out, Put::replace);
+    });
 }
 
 }

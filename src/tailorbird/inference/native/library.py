@@ -121,7 +121,7 @@ _FLAGS = ("-std=c++20", "-O3", "-march=native", "-pthread", "-fPIC", "-shared")
 class NativeMatrix(Structure):
     """As in kernels.cpp."""
 
-    _fields_ = (("packed", c_void_p), ("bias", c_void_p), ("inputs", c_int64), ("outputs", c_int64))
+    _fields_ = (("packed", c_void_p), ("bias", c_void_p), ("inputs", c_int64), ("outputs", c_int64), ("eight", c_int64))
 
 
 class NativeLayer(Structure):
@@ -216,9 +216,10 @@ def library() -> Any:
         _log.warning("the native forward pass could not be compiled (%s); the plain one is used", type(error).__name__)
         return None
     loaded.pack.argtypes = [c_void_p, c_int64, c_int64, c_void_p]
+    loaded.pack8.argtypes = [c_void_p, c_int64, c_int64, c_void_p]
     loaded.hidden.argtypes = [POINTER(NativeModel), POINTER(NativeBatch), c_void_p, c_void_p, c_int64, c_void_p]
     loaded.logits.argtypes = [POINTER(NativeModel), c_void_p, c_int64, c_void_p]
-    for name in ("pack", "hidden", "logits"):
+    for name in ("pack", "pack8", "hidden", "logits"):
         getattr(loaded, name).restype = None
     return loaded
 
@@ -228,6 +229,22 @@ def pack(weight_OI: torch.Tensor, packed: torch.Tensor) -> None:
     outputs, inputs = weight_OI.shape
     source = weight_OI.contiguous()
     library().pack(source.data_ptr(), outputs, inputs, packed.data_ptr())
+
+
+#: Inputs with one scale, of weights in int8; and the 16-bit numbers that 16 outputs take for so many, the scales included.
+RUN, _RUN_NUMBERS = 64, 544
+
+
+def packed_size(outputs: int, inputs: int, *, eight_bits: bool) -> int:
+    """16-bit numbers that a packed matrix takes."""
+    return outputs // 16 * inputs // RUN * _RUN_NUMBERS if eight_bits else outputs * inputs
+
+
+def pack_eight(weight_OI: torch.Tensor, packed: torch.Tensor) -> None:
+    """The same in int8, into ``packed`` of ``packed_size``; the inputs are a multiple of ``RUN``."""
+    outputs, inputs = weight_OI.shape
+    source = weight_OI.contiguous()
+    library().pack8(source.data_ptr(), outputs, inputs, packed.data_ptr())
 
 
 def _compiler() -> str | None:
