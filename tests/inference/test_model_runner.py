@@ -298,7 +298,7 @@ def hidden_rows(base: Path, precision: Literal["fp32", "bf16", "int8"], rows: li
     """Logits that follow each of ``rows``, all in one step, and the pass."""
     kernels = "plain" if precision == "fp32" else "native"
     forward = reader_of_decoders(place(precision), kernels)(base)
-    batch = build_batch(Part(None, row, 0, list(range(3 * at, 3 * at + 3)), 0) for at, row in enumerate(rows))
+    batch = build_batch(Part(None, row, 0, list(range(3 * at, 3 * at + 3)), len(row) - 1) for at, row in enumerate(rows))
     return forward.logits(forward.hidden(batch, forward.memory(3 * len(rows)))), forward
 
 
@@ -308,7 +308,7 @@ def test_eight_bits_by_the_native_pass(wide: Path) -> None:
     rows = [[3 + (7 * at + place) % 90 for place in range(1 + at)] for at in range(40)]
     (exact, _), (half, in_bf16), (eighth, in_int8) = (hidden_rows(wide, precision, rows) for precision in ("fp32", "bf16", "int8"))
     off = [float((found - exact).norm() / exact.norm()) for found in (half, eighth)]
-    assert 0 < off[0] < off[1] < 0.05
+    assert 0 < off[0] < off[1] < 3 * off[0]
     assert in_int8._shelf.nbytes <= 0.54 * in_bf16._shelf.nbytes + 2**21
     assert open_engine("int8", "native").fingerprint().endswith("int8 cpu native")
 

@@ -108,7 +108,7 @@ def can_compute(model: Any, *, eight_bits: bool = False) -> bool:
 
 class NativeForward(WrittenOutForward):
     """As ``TorchForward``, packed. ``threads`` compute a step together. With ``eight_bits`` the weights of linear layers and of the head are
-    int8, with a scale for each output and 64 inputs, and so is what they are multiplied with, with a scale for each row and 64 inputs."""
+    int8, with a scale for each output and 64 inputs, and are multiplied with 16 bits, so that little is lost but by the weights' rounding."""
 
     kernels = "native"
 

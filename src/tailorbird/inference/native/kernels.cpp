@@ -6,9 +6,9 @@
 // Axes: N tokens of the step, E hidden, I inputs and O outputs of a product, D head size, G query heads a key head. A packed matrix holds
 // blocks of 16 outputs; in a block, pairs of inputs are interleaved: [O/16][I/2][16][2], what one dot-product instruction reads. Keys lie
 // the same way, [block][head][D/2][16 tokens][2], so that one instruction scores 16 tokens; values lie [block][head][16 tokens][D].
-// Sums are kept in fp32 everywhere; what is multiplied is bf16, or int8 (AVX512-VNNI): then weights have a scale for each output and 64 inputs,
-// what they are multiplied with one for each row and 64 inputs, and such runs of 64 are summed exactly, so that a row's sums are the same beside
-// any others. A block lies [I/64]{[64/4][16][4] weights + 128, 16 scales (fp32)}.
+// Sums are kept in fp32 everywhere; what is multiplied is bf16. Or weights are int8 (AVX512-VNNI), with a scale for each output and 64 inputs, and
+// what they are multiplied with has 16 bits and a scale for each row and 64 inputs; such runs of 64 are summed exactly, so that a row's sums are
+// the same beside any others. A block then lies [I/64]{[64/4][16][4] weights + 128, 16 scales (fp32)}.
 
 #include <immintrin.h>
 
@@ -130,56 +130,64 @@ inline void column(const bf16* x, int64_t sx, int64_t rows, const bf16* block, i
     }
 }
 
-// Rows in int8: a run of 64 numbers, its scale, and what the 128 that is added to each weight adds to its sums.
-struct Run { int8_t x[RUN]; float scale; int32_t less; };
+constexpr int MOST8 = 8;
+
+// 64 numbers of a row in 16 bits, as 256 * high + low; their scale; and what the 128 that is added to each weight takes from their sums.
+struct Run { int8_t high[RUN], low[RUN]; float scale; int32_t less; };
 
 inline void round_run(const bf16* x, Run& to) {
+    constexpr float TOP = 127 * 256;  // the highest level: its high part fits
     __m512 part[RUN / LANES];
     __m512 most = _mm512_setzero_ps();
     for (int i = 0; i < RUN / LANES; i++) { part[i] = wide16(x + i * LANES); most = _mm512_max_ps(most, _mm512_abs_ps(part[i])); }
     const float largest = _mm512_reduce_max_ps(most);
-    const __m512 by = _mm512_set1_ps(largest > 0 ? 127.0f / largest : 0.0f);
+    const __m512 by = _mm512_set1_ps(largest > 0 ? TOP / largest : 0.0f);
     __m512i sum = _mm512_setzero_si512();
     for (int i = 0; i < RUN / LANES; i++) {
         const __m512i level = _mm512_cvtps_epi32(_mm512_mul_ps(part[i], by));
+        const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(level, _mm512_set1_epi32(128)), 8);
         sum = _mm512_add_epi32(sum, level);
-        _mm_storeu_si128((__m128i*)(to.x + i * LANES), _mm512_cvtsepi32_epi8(level));
+        _mm_storeu_si128((__m128i*)(to.high + i * LANES), _mm512_cvtepi32_epi8(high));
+        _mm_storeu_si128((__m128i*)(to.low + i * LANES), _mm512_cvtepi32_epi8(_mm512_sub_epi32(level, _mm512_slli_epi32(high, 8))));
     }
-    to.scale = largest / 127.0f;
+    to.scale = largest / TOP;
     to.less = -128 * _mm512_reduce_add_epi32(sum);
 }
 
-// ROWS rows (stride `runs`) times one block of 16 outputs in int8. A row is summed in the same order beside any others.
+inline __m512i four(const int8_t* x) { int32_t all; std::memcpy(&all, x, 4); return _mm512_set1_epi32(all); }
+
+// ROWS rows (stride `runs`) times one block of 16 outputs in int8. A run is summed exactly (below 2^30), and a row's runs in one order,
+// beside any others.
 template <int ROWS>
 inline void tile8(const Run* x, int64_t runs, const char* block, const float* bias, float* y, int64_t sy, Put put, const char* soon) {
     __m512 sum[ROWS];
     const __m512 first = bias ? _mm512_loadu_ps(bias) : _mm512_setzero_ps();
     for (int r = 0; r < ROWS; r++) sum[r] = put == Put::add ? _mm512_loadu_ps(y + r * sy) : first;
     for (int64_t g = 0; g < runs; g++, block += RUN_BYTES, soon += RUN_BYTES) {
-        __m512i level[ROWS];
-        for (int r = 0; r < ROWS; r++) level[r] = _mm512_set1_epi32(x[r * runs + g].less);
-        for (int i = 0; i < RUN / 4; i++) {
-            _mm_prefetch(block + i * 64 + AHEAD, _MM_HINT_T0);
-            if constexpr (ROWS >= 8) _mm_prefetch(soon + i * 64, _MM_HINT_T1);
-            const __m512i w = _mm512_loadu_si512(block + i * 64);
+        __m512i high[ROWS], low[ROWS];
+        for (int r = 0; r < ROWS; r++) { high[r] = _mm512_setzero_si512(); low[r] = _mm512_set1_epi32(x[r * runs + g].less); }
+        for (int i = 0; i < RUN; i += 4) {
+            _mm_prefetch(block + i * LANES + AHEAD, _MM_HINT_T0);
+            if constexpr (ROWS >= MOST8) _mm_prefetch(soon + i * LANES, _MM_HINT_T1);
+            const __m512i w = _mm512_loadu_si512(block + i * LANES);
             for (int r = 0; r < ROWS; r++) {
-                int32_t four;
-                std::memcpy(&four, x[r * runs + g].x + i * 4, 4);
-                level[r] = _mm512_dpbusd_epi32(level[r], w, _mm512_set1_epi32(four));
+                high[r] = _mm512_dpbusd_epi32(high[r], w, four(x[r * runs + g].high + i));
+                low[r] = _mm512_dpbusd_epi32(low[r], w, four(x[r * runs + g].low + i));
             }
         }
         _mm_prefetch(block + RUN * LANES + AHEAD, _MM_HINT_T0);
-        if constexpr (ROWS >= 8) _mm_prefetch(soon + RUN * LANES, _MM_HINT_T1);
+        if constexpr (ROWS >= MOST8) _mm_prefetch(soon + RUN * LANES, _MM_HINT_T1);
         const __m512 scale = _mm512_loadu_ps(block + RUN * LANES);
-        for (int r = 0; r < ROWS; r++)
-            sum[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(level[r]), _mm512_mul_ps(scale, _mm512_set1_ps(x[r * runs + g].scale)), sum[r]);
+        for (int r = 0; r < ROWS; r++) {
+            const __m512 level = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high[r], 8), low[r]));
+            sum[r] = _mm512_fmadd_ps(level, _mm512_mul_ps(scale, _mm512_set1_ps(x[r * runs + g].scale)), sum[r]);
+        }
     }
     for (int r = 0; r < ROWS; r++) _mm512_storeu_ps(y + r * sy, sum[r]);
 }
 
 using Tile8 = void (*)(const Run*, int64_t, const char*, const float*, float*, int64_t, Put, const char*);
-constexpr int MOST8 = 12;
-const Tile8 TILES8[MOST8 + 1] = {nullptr, tile8<1>, tile8<2>, tile8<3>, tile8<4>, tile8<5>, tile8<6>, tile8<7>, tile8<8>, tile8<9>, tile8<10>, tile8<11>, tile8<12>};
+const Tile8 TILES8[MOST8 + 1] = {nullptr, tile8<1>, tile8<2>, tile8<3>, tile8<4>, tile8<5>, tile8<6>, tile8<7>, tile8<8>};
 
 inline void column8(const Run* x, int64_t runs, int64_t rows, const bf16* block, const float* bias, float* y, int64_t sy, Put put, Soon soon = {}) {
     for (int64_t r = 0; r < rows;) {
@@ -300,7 +308,7 @@ private:
 };
 thread_local int64_t Team::me = 0;
 
-// `eight`: the rows of x in int8, where the matrix is.
+// `eight`: the rows of x in runs, where the matrix is int8.
 void product(Team& team, const Matrix& m, const bf16* x, const Run* eight, int64_t rows, float* y, Put put, const std::vector<const bf16*>& soon = {}) {
     const int64_t blocks = m.outputs / LANES, places = soon.size();
     team.deal(0, blocks, [&](int64_t start, int64_t stop) {
@@ -381,7 +389,7 @@ struct Step {
         }
     }
 
-    // Row `r` in int8, where weights are.
+    // Row `r` in runs, where weights are int8.
     void round_one(const std::vector<bf16>& x, int64_t r, int64_t width) {
         if (!rounded.empty()) round_row(&x[r * width], width / RUN, &rounded[r * (width / RUN)]);
     }
