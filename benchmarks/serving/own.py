@@ -40,7 +40,7 @@ class Own:
 
     url: str
     secret: str
-    engine_url: str
+    engine: Path
     house: House
     releases: dict[str, Digest]
 
@@ -54,24 +54,25 @@ class Own:
 
     def engine_state(self) -> dict[str, Any]:
         head = {"authorization": f"Bearer {ENGINE_SECRET}"}
-        return dict(httpx.get(f"{self.engine_url}/state", headers=head, timeout=60).raise_for_status().json())
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.engine))) as client:
+            return dict(client.get("http://engine/state", headers=head, timeout=60).raise_for_status().json())
 
 
 @contextmanager
-def own(count: int, memory_mb: int = 4096, later: int = 0) -> Iterator[Own]:
+def own(count: int, memory_mb: int = 4096, later: int = 0, precision: str = "auto") -> Iterator[Own]:
     """Ours with ``count`` adapters, once every name answers; ``later`` more have a release, and no name yet."""
     made = adapters(min(count + later, 32))
     with TemporaryDirectory() as folder:
         house = House(Path(folder))
         releases = _furnish(house, [made[number % len(made)] for number in range(count + later)], count)
         _, secret = house.key()
-        ports = free_port(), free_port()
-        urls = [f"http://127.0.0.1:{port}" for port in ports]
+        port, socket = free_port(), Path(folder) / "engine.sock"
+        url = f"http://127.0.0.1:{port}"
         paths = {"PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT / "tests"), *sys.path])}
-        engine = [sys.executable, str(HERE / "own_engine.py"), folder, str(ports[1]), str(memory_mb)]
-        gateway = [sys.executable, str(HERE / "own_gateway.py"), folder, *map(str, ports)]
-        with process(engine, f"{urls[1]}/healthz", ENGINE_SECRET, **paths), process(gateway, f"{urls[0]}/readyz", secret, **paths):
-            yield Own(urls[0], secret, urls[1], house, releases)
+        engine = [sys.executable, str(HERE / "own_engine.py"), folder, str(socket), str(memory_mb), precision]
+        gateway = [sys.executable, str(HERE / "own_gateway.py"), folder, str(port), str(socket)]
+        with process(engine, f"unix:{socket}", ENGINE_SECRET, **paths), process(gateway, f"{url}/readyz", secret, **paths):
+            yield Own(url, secret, socket, house, releases)
         house.ledger.close()
 
 

@@ -1,4 +1,7 @@
-"""Our engine process on plain folders: ``own_engine.py WORKSPACE PORT MEMORY_MB``; which release is which folder stands in servables.json."""
+"""Our engine process on plain folders: ``own_engine.py WORKSPACE SOCKET MEMORY_MB PRECISION``.
+
+Which release is which folder stands in the workspace's servables.json.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,9 @@ def admit(house: House, request: LoadRequest) -> Servable:
 
 def open_engine() -> LiveEngine:
     # Imported late: what the process sets for torch's threads must be set before torch is imported.
-    return import_module("tailorbird.inference").open_engine(memory_mb=int(sys.argv[3]))  # type: ignore[no-any-return]
+    return import_module("tailorbird.inference").open_engine(sys.argv[4], memory_mb=int(sys.argv[3]))  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":
     house = House.reopen(Path(sys.argv[1]))
-    serve_engine(open_engine, partial(admit, house), int(sys.argv[2]), ENGINE_SECRET)
+    serve_engine(open_engine, partial(admit, house), Path(sys.argv[2]), ENGINE_SECRET)

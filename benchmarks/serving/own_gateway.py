@@ -1,4 +1,4 @@
-"""Our gateway process before an engine process: ``own_gateway.py WORKSPACE PORT ENGINE_PORT``."""
+"""Our gateway process before an engine process: ``own_gateway.py WORKSPACE PORT SOCKET``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tailorbird.processes.http_servers import Server, ended_by_signals, listen
 from tailorbird.system.clock import SystemClock
 
 
-async def serve(workspace: Path, port: int, engine_port: int) -> None:
+async def serve(workspace: Path, port: int, engine: Path) -> None:
     house = House.reopen(workspace)
     house.clock = SystemClock()  # type: ignore[assignment]
-    driver = open_driver(f"http://127.0.0.1:{engine_port}", ENGINE_SECRET)
+    driver = open_driver(f"unix:{engine}", ENGINE_SECRET)
     with listen("127.0.0.1", port) as listener:
         server = Server(gateway_app(house.deps, driver))
         with ended_by_signals(server):
@@ -28,4 +28,4 @@ async def serve(workspace: Path, port: int, engine_port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])))
