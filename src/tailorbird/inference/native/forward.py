@@ -107,8 +107,8 @@ def can_compute(model: Any, *, eight_bits: bool = False) -> bool:
 
 
 class NativeForward(WrittenOutForward):
-    """As ``TorchForward``, packed. ``threads`` compute a step together. With ``eight_bits`` the weights of linear layers and of the head are
-    int8, with a scale for each output and 64 inputs, and are multiplied with 16 bits, so that little is lost but by the weights' rounding."""
+    """As ``TorchForward``, packed. ``threads`` compute a step together. With ``eight_bits`` the weights of linear layers and of the head
+    are int8, with a scale for each output and 64 inputs, and are multiplied with 16 bits (decision 0100)."""
 
     kernels = "native"
 
