@@ -58,6 +58,7 @@ READS: dict[str, Callable[[UnitOfWork], Any]] = {
     "runs.newest_by_objective": lambda w: w.runs.newest_by_objective(),
     "runs.in_states": lambda w: w.runs.in_states(tuple(RunState)),
     "requests.of_units": lambda w: w.requests.of_units({""}),
+    "requests.paid": lambda w: w.requests.paid("outside", START),
     "requests.traffic": lambda w: w.requests.traffic(START, START + MINUTE),
     "identities.get": lambda w: w.identities.get("ada"),
     "identities.all": lambda w: w.identities.all(),
@@ -99,6 +100,7 @@ WRITES: dict[str, Callable[[UnitOfWork], Any]] = {
     "steps.heartbeat": lambda w: w.steps.heartbeat(STEP, MINUTE, sample.progress()),
     "steps.complete": lambda w: w.steps.complete(STEP, RESULT, 1.0),
     "steps.fail": lambda w: w.steps.fail(STEP, failure("no")),
+    "steps.pay": lambda w: w.steps.pay(STEP, 1.0),
     "steps.release": lambda w: w.steps.release(STEP),
     "steps.retry": lambda w: w.steps.retry("run0001"),
     "releases.add": lambda w: w.releases.add(RELEASE),
@@ -178,7 +180,7 @@ def filled(ledger):
         work.looks.add("routing", digest("s"), digest("c"))
         work.splits.remember("routing", {digest(1): ("train", "g")})
         work.aliases.put(sample.alias("acme"))
-        work.requests.add([sample.request("acme")])
+        work.requests.add([sample.request("acme").model_copy(update={"endpoint": "outside", "paid": 0.5})])
         work.identities.add(sample.identity("acme"))
         work.keys.add(sample.api_key("acme"))
         work.sessions.add(sample.session("acme"))
@@ -248,7 +250,7 @@ def test_nothing_is_changed(filled, rows_of, name):
 TAKE_VALUES = {"runs.add", "releases.add", "aliases.put", "requests.add", "keys.add", "events.append"}
 TAKE_VALUES |= {"identities.add", "identities.replace", "sessions.add", "signals.add", "erasures.add"}
 TAKE_VALUES |= {"feedback.put", "reviews.add", "reviews.replace", "contents.add", "rollouts.add", "rollouts.replace"}
-TAKE_VALUES |= {"data_keys.add"}
+TAKE_VALUES |= {"data_keys.add", "steps.pay"}
 
 
 @pytest.mark.parametrize("name", sorted(TAKE_VALUES))
