@@ -1,8 +1,9 @@
 """What Ray costs: a whole ``tailorbird adapt`` of the demo on one two-core raylet, against the same without Ray.
 
 In: ``--quick`` (one pair; else three), ``--objective FILE``. Out: benchmarks/results/scale.json (not with ``--quick``), progress on stderr,
-one JSON object as the last line of stdout. Each side has a workspace of its own that knows nothing yet; both go by two threads, in turn the
-one or the other first. The bar holds where the median ratio of a pair is at most 1.25, and both sides ended with the same release.
+one JSON object as the last line of stdout. Each side has a copy of one workspace that knows nothing yet (releases of two workspaces differ
+by their salts); both go by two threads, in turn the one or the other first. The bar holds where the median ratio of a pair is at most 1.25,
+and both sides ended with the same release.
 
 It starts itself again in a network namespace, because Ray listens beyond loopback, with the interpreter that ``make ray`` made. Run it on a
 machine that does nothing else.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
+import shutil
 import sys
 import tempfile
 import time
@@ -38,6 +39,7 @@ def main() -> None:
     asked = _arguments()
     if INSIDE not in os.environ:
         _enter()
+    from support.e2e import Desk
     from support.ray_cluster import ray_cluster
 
     os.environ |= {
@@ -53,13 +55,16 @@ def main() -> None:
         for number in range(1 if asked.quick else 3):
             place = Path(folder, str(number))
             place.mkdir()
+            Desk(place / "new", Path(os.environ.get("TAILORBIRD_MODELS", ROOT / ".cache" / "models")))
             found: dict[str, dict[str, Any]] = {}
             for side in ("local", "ray") if number % 2 == 0 else ("ray", "local"):
                 if side == "ray":
                     with ray_cluster(place, CORES) as cluster:
-                        found[side] = _adapt(place / side, asked.objective, cluster.environment | {"TAILORBIRD_COMPUTE": "ray"})
+                        found[side] = _adapt(
+                            place / f"workspace-{side}", asked.objective, cluster.environment | {"TAILORBIRD_COMPUTE": "ray"}
+                        )
                 else:
-                    found[side] = _adapt(place / side, asked.objective, {})
+                    found[side] = _adapt(place / f"workspace-{side}", asked.objective, {})
                 print(f"[scale] {number + 1} {side}: {found[side]}", file=sys.stderr, flush=True)
             pairs.append(found)
     _tell(pairs, quick=asked.quick)
@@ -103,7 +108,8 @@ def _adapt(workspace: Path, objective: Path, environment: dict[str, str]) -> dic
     """Seconds of the whole command, of each step, and the release."""
     from support.e2e import Desk
 
-    desk = Desk(workspace, Path(os.environ.get("TAILORBIRD_MODELS", ROOT / ".cache" / "models")))
+    shutil.copytree(workspace.parent / "new", workspace, symlinks=True)
+    desk = Desk(workspace, None)
     desk.environment |= environment
     started = time.monotonic()
     status, out, err = desk.call("adapt", str(objective), "--json")
