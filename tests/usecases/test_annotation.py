@@ -22,6 +22,7 @@ from tailorbird.usecases.annotation import annotate
 from tailorbird.usecases.runs.curate import curate
 from tailorbird.usecases.runs.submit import adapt
 from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
+from tailorbird.usecases.teachers import rows_digest
 
 TEACHER = {"endpoint": "outside", "model": MODEL, "path": "texts.csv", "source": SOURCE}
 MADE = {"endpoint": "outside", "model": MODEL, "at": "2026-01-01T00:00:00+00:00"}
@@ -114,6 +115,92 @@ def test_an_endpoint_that_was_shown_the_test_does_not_teach(deps: Dependencies, 
     with pytest.raises(ObjectiveInvalid) as late:
         curate(deps, author, job(tmp_path / "job", **content), Progress())
     assert late.value.error_code == "teacher_saw_test"
+
+
+SHOWN_AT = "https://llm.example"
+
+
+@pytest.mark.parametrize(
+    ("again", "model", "seen"),
+    [
+        ({"url": "https://LLM.example:443/v1"}, "small", True),
+        ({"url": "https://llm.example./openai"}, "small", True),
+        ({"url": "http://llm.example", "private": True}, "small", True),
+        ({"url": "https://eu.llm.example"}, f"{MODEL}-2026-11-01", True),
+        ({"url": "https://eu.llm.example"}, MODEL.upper(), True),
+        ({"url": "https://eu.llm.example"}, "small", False),
+        ({"url": "https://llm.example:8443"}, "small", False),
+    ],
+)
+def test_a_server_that_is_registered_under_another_name_was_shown_it_too(
+    deps: Dependencies, author: Actor, tmp_path: Path, again: dict[str, Any], model: str, seen: bool
+) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+    deps = taught(deps, client)
+    register(deps, endpoint(name="other", **again))
+    allow(deps, "outside", "other")
+    teacher = TEACHER | {"endpoint": "other", "model": model, "source": SOURCE | {"processors": ["other"]}}
+    path = job(tmp_path / "job", "please refund", ladder=["hosted"], teacher=teacher, **NAMED)
+    adapt(deps, author, path, Progress())
+    asked = len(client.asked)
+    made = {"path": "made.csv", "split": "train", "source": SOURCE | {"generated": MADE | {"endpoint": "other", "model": model}}}
+    with (tmp_path / "job" / "made.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), ("a wholly new wish for money back", "refund")])
+    content = {"teacher": teacher, "data": [{"path": "rows.csv", "source": SOURCE}, made]}
+    if not seen:
+        assert annotate(deps, author, path, Progress()).rows == (("please refund", "refund"),)
+        curate(deps, author, job(tmp_path / "job", **content), Progress())
+        return
+    with pytest.raises(Conflict) as refused:
+        annotate(deps, author, path, Progress())
+    assert refused.value.error_code == "teacher_saw_test"
+    assert len(client.asked) == asked
+    with pytest.raises(ObjectiveInvalid) as late:
+        curate(deps, author, job(tmp_path / "job", **content), Progress())
+    assert late.value.error_code == "teacher_saw_test"
+
+
+def test_what_was_labelled_before_the_test_was_shown_is_learned_from(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    """The time is what the log knows, and not what the objective says."""
+    deps = taught(deps, MemoryEndpoint(last_word, model=MODEL))
+    path = job(tmp_path / "job", "a wholly new wish for a refund", ladder=["hosted"], **NAMED)
+    curate(deps, author, path, Progress())
+    found = annotate(deps, author, path, Progress())
+    with deps.ledger.work("acme", write=False) as work:
+        (told,) = (entry.event for entry in work.events.entries() if entry.event.kind == "data.annotated")
+    assert (told.subject, told.data["url"], told.data["model"], told.data["reported"], told.data["rows"]) == (
+        "outside",
+        SHOWN_AT,
+        MODEL,
+        MODEL,
+        1,
+    )
+    assert told.data["digest"] == rows_digest(found.rows)
+    assert told.data["at"] == found.at.isoformat(timespec="seconds")
+    adapt(deps, author, path, Progress())
+    with (tmp_path / "job" / "made.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *found.rows])
+
+    def with_made(at: str) -> Path:
+        made = {"path": "made.csv", "split": "train", "source": SOURCE | {"generated": MADE | {"at": at}}}
+        return job(tmp_path / "job", data=[{"path": "rows.csv", "source": SOURCE}, made])
+
+    curate(deps, author, with_made(found.at.isoformat(timespec="seconds")), Progress())
+    with pytest.raises(ObjectiveInvalid) as refused:
+        curate(deps, author, with_made("2025-12-31T00:00:00+00:00"), Progress())
+    assert refused.value.error_code == "teacher_saw_test"
+
+
+def test_an_endpoint_that_is_paid_in_another_currency_is_not_asked(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+    deps = taught(deps, client)
+    register(deps, endpoint(currency="JPY"))
+    path = job(tmp_path / "job", "please refund")
+    curate(deps, author, path, Progress())
+    with pytest.raises(Conflict) as refused:
+        annotate(deps, author, path, Progress())
+    assert refused.value.error_code == "endpoint_changed"
+    assert client.asked == []
 
 
 @pytest.mark.parametrize(

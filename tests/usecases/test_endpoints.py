@@ -52,6 +52,30 @@ def test_what_it_was_paid_this_month_is_seen(deps: Dependencies) -> None:
     assert seen.paid == 0.75
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://llm.example/\r\nx-admin: 1",
+        "https://llm.example\\@127.0.0.1",
+        "https://llm.example/a b",
+        "https://llm.example/../admin",
+        "https://llm.example/%2e%2e/admin",
+        "https://llm..example",
+        "https://llm.example:0",
+        "https://llm.example:99999",
+        "https://llm.exаmple",
+        "https://llm.example;x",
+    ],
+)
+def test_an_address_is_read_in_one_way(deps: Dependencies, url: str) -> None:
+    deps = hosting(deps)
+    with pytest.raises(InvalidInput) as refused:
+        add_endpoint(deps, act_as(deps, "house", "admin"), endpoint().model_copy(update={"url": url}), ("acme",))
+    assert refused.value.error_code == "endpoint_address"
+    for good in ("https://llm.example/openai/eu-1", "https://LLM.example:8443", "https://[2606:4700::1]", "https://xn--llm.example"):
+        register(deps, endpoint(url=good))
+
+
 def test_only_the_host_registers(deps: Dependencies) -> None:
     deps = hosting(deps)
     for role, code in (("admin", "not_host"), ("author", "role_missing")):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
+import socket
+from contextlib import suppress
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -16,6 +20,55 @@ def _is_address(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None or parts.query or parts.fragment:
         raise ValueError("an endpoint's address is http:// or https:// with a host, and neither a user, nor a query, nor a fragment")
     return url.rstrip("/").removesuffix("/v1")
+
+
+def is_plain_address(url: str) -> bool:
+    """True where an address can be read in one way only: printable ASCII, a host of letters, digits and marks of numbers, a port that is
+    one, and a path without escapes and steps back."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    host = "[" + (parts.hostname or "") + "]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    written = f"{parts.scheme}://{host}{'' if port is None else f':{port}'}{parts.path}"
+    plain = re.fullmatch(r"[a-z0-9.\-]+|\[[0-9a-f:.]+\]", host) and re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", parts.path)
+    return (
+        bool(plain) and written.lower() == url.lower() and not {".", ".."} & set(parts.path.split("/")) and ".." not in host and port != 0
+    )
+
+
+def server_of(url: str) -> str:
+    """The server behind an address, in one spelling: its host, and its port where that is none of the web's. The way to it (scheme, path)
+    is no part of who it is. Empty for what is no address."""
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").rstrip("."), parts.port
+    except ValueError:
+        return ""
+    with suppress(UnicodeError):
+        host = host.encode("idna").decode("ascii").lower()
+    with suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        host = str(getattr(address, "ipv4_mapped", None) or address)
+    with suppress(OSError):
+        host = socket.inet_ntoa(socket.inet_aton(host))  # 127.1, 0x7f000001
+    return host if port in (None, 80, 443) else f"{host}:{port}"
+
+
+#: What may stand behind a model's name in that of a version of it.
+_VERSION_MARKS = ("-", "@", ":", "_")
+
+
+def is_version_of(reported: str, model: str) -> bool:
+    """True where a server names ``model``, or a version of it."""
+    return reported == model or any(reported.startswith(model + mark) for mark in _VERSION_MARKS)
+
+
+def is_same_model(one: str, other: str) -> bool:
+    """True where two names are of one model, as far as names tell: alike but for case, or one a version of the other."""
+    one, other = one.casefold(), other.casefold()
+    return bool(one and other) and (is_version_of(one, other) or is_version_of(other, one))
 
 
 #: What 1,000,000 tokens cost.

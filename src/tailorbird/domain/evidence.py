@@ -10,6 +10,9 @@ from tailorbird.domain.dataset import Split
 from tailorbird.domain.endpoint import HostedUse
 from tailorbird.domain.value import Digest, Value
 
+#: Further requests that are timed for the limits on what answering takes, at most.
+MOST_FURTHER_REQUESTS = 640
+
 
 class Verdict(StrEnum):
     """Three values; ``INCONCLUSIVE`` never passes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tailorbird.domain.endpoint import Endpoint
+from tailorbird.domain.evidence import MOST_FURTHER_REQUESTS
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Estimate, Reason, RungPlan
@@ -58,9 +59,14 @@ def _asking(inputs: PlanInputs, variant: str, shots: int, what: str) -> RungPlan
     tried = FEW_SHOT_DRAWS * FEW_SHOT_ROWS if shots else 0
     requests = inputs.manifest.counts.dev + tried + 1
     alone = min(inputs.manifest.counts.dev, TIMED_ROWS)
-    time = interval([each * (alone + (requests - alone) / _AT_ONCE) for each in ANSWER_SECONDS], "s")
+    further, at_once = _further(inputs)
+    seconds = [alone + (requests - alone) / _AT_ONCE + more / at_once for more in further]
+    time = interval([each * amount for each, amount in zip(ANSWER_SECONDS, seconds, strict=True)], "s")
+    paid = [_paid(inputs, endpoint, shots, requests + more) for more in further]
+    money = interval((paid[0].low, paid[1].likely, paid[2].high), paid[0].unit)
     name, region = (endpoint.name, endpoint.region) if endpoint else ("an endpoint", "nobody knows where")
-    text = f"{model} at {name}, {what}: rows of dev{' and train' if shots else ''} leave the house, to {region}"
+    train = " and train" if shots or further[-1] else ""
+    text = f"{model} at {name}, {what}: rows of dev{train} leave the house, to {region}"
     return RungPlan(
         rung=RungKind.HOSTED,
         variant=variant,
@@ -68,12 +74,20 @@ def _asking(inputs: PlanInputs, variant: str, shots: int, what: str) -> RungPlan
         shots=shots,
         time=time,
         memory=around(PROCESS_GIB + _MEMORY, (0.7, 1.5), "GiB"),
-        money=total(money_estimate(inputs, time), _paid(inputs, endpoint, shots, requests)),
+        money=total(money_estimate(inputs, time), money),
         energy=energy_estimate(inputs, time),
         serving_cost=_paid(inputs, endpoint, shots, 1000),
         endpoint=endpoint,
         reasons=(Reason(rule="hosted", text=text, source="docs/rungs.md"),),
     )
+
+
+def _further(inputs: PlanInputs) -> tuple[tuple[int, int, int], int]:
+    """Requests beyond the items until limits on what answering takes are settled, of texts of train: at best, usually (one more look), at
+    worst; and how many of them are under way at once."""
+    latency, cost = inputs.objective.limits.latency_p95_ms, inputs.objective.limits.cost_per_1k_requests
+    most = min(inputs.manifest.counts.train, MOST_FURTHER_REQUESTS) if latency or cost else 0
+    return (0, min(most, TIMED_ROWS), most), latency.at_concurrency if latency else 1
 
 
 def _paid(inputs: PlanInputs, endpoint: Endpoint | None, shots: int, requests: float) -> Estimate:

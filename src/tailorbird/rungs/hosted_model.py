@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from tailorbird.domain.dataset import Row
-from tailorbird.domain.endpoint import HostedModel
+from tailorbird.domain.endpoint import HostedModel, is_version_of
 from tailorbird.domain.errors import Internal, InvalidInput
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.objective import TaskKind
@@ -24,8 +24,6 @@ from tailorbird.text.text_metrics import token_f1
 
 #: Asked first, one until it is answered, without anything of the tenant's but the instruction: whether it answers, and as whom.
 _NOTHING = ("N/A", "Hello.", "1")
-#: What may stand behind a model's name in that of a version of it.
-_VERSION_MARKS = ("-", "@", ":", "_")
 
 
 def make_hosted(context: RungContext) -> RungResult:
@@ -71,7 +69,7 @@ def _reported(prompt: PromptSpec, ask: AskHosted) -> str:
 
 def _demand_asked(model: str, reported: str, accepted: str | None) -> None:
     """Returns where the server names the model that was asked for, a version of it, what the objective accepts, or nothing at all."""
-    if reported in ("", model, accepted) or any(reported.startswith(model + mark) for mark in _VERSION_MARKS):
+    if reported in ("", accepted) or is_version_of(reported, model):
         return
     raise InvalidInput(
         f"the server answers as {reported}, and {model} was asked for",

@@ -15,11 +15,10 @@ from tailorbird import data
 from tailorbird.auth import Action
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.endpoint import Endpoint, HostedUse
-from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput
+from tailorbird.domain.errors import Forbidden, InvalidInput
 from tailorbird.domain.objective import Objective, TeacherWishes
 from tailorbird.domain.prompt import PromptSpec, Sampling
 from tailorbird.objective import read_objective
-from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.text.answered_labels import answered_label
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.prompt_rendering import messages_for
@@ -28,6 +27,7 @@ from tailorbird.usecases.climb.hosted_engine import HostedEngine, Purse
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.endpoints import demand_currency, tell_sent, usable_endpoint
 from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
+from tailorbird.usecases.teachers import TEACHER, demand_unshown, record_annotation
 
 #: Texts that are asked for between two words on progress.
 _CHUNK = 32
@@ -71,7 +71,7 @@ class _Payments:
         """Writes what was paid since it was told last."""
         use = self._engine.use
         if money := use.money - self._told:
-            facts: Facts = {"objective": self._objective, "split": "teacher", "money": money, "currency": use.currency}
+            facts: Facts = {"objective": self._objective, "split": TEACHER, "money": money, "currency": use.currency}
             with self._deps.ledger.work(self._actor.tenant) as work:
                 record(work, "data.paid", self._actor.name, use.endpoint, self._deps.clock.now(), facts)
             self._told = use.money
@@ -81,7 +81,8 @@ def annotate(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -
     """Labels the texts of ``teacher`` in the objective at ``path`` by its hosted model.
 
     Each text is asked for twice, with the labels in two orders, and kept where both answers give the same label. Raises InvalidInput (no
-    ``teacher``), NotFound (no snapshot, no endpoint), Forbidden (policy, terms), Conflict (``teacher_saw_test``), and what asking raises.
+    ``teacher``), NotFound (no snapshot, no endpoint), Forbidden (policy, terms), Conflict (``teacher_saw_test``;
+    ``endpoint_changed``: it is paid in another currency), and what asking raises.
     """
     permit(deps, actor, Action.ADAPT, path.name)
     deps, file = deps.for_tenant(actor.tenant), read_objective(path, actor.tenant)
@@ -92,13 +93,14 @@ def annotate(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -
     endpoint = _granted(deps, objective, wishes)
     with deps.ledger.work(actor.tenant, write=False) as work:
         snapshot = find_snapshot(work, objective.name).manifest
-        demand_unshown(work, objective.name, endpoint, deps.clock.now())
+        demand_unshown(work, objective.name, endpoint, wishes.model)
     measured = {normalise(row.text) for split in (Split.DEV, Split.TEST) for row in data.load_rows(snapshot, deps.artifacts, split)}
     texts = tuple(dict.fromkeys(data.read_column(wishes.path, wishes.text, Path(file.folder))))
     fresh = [text for text in texts if normalise(text) not in measured]
     clean = [text for text in fresh if deps.redact is None or deps.redact(text) == text]
     with deps.ledger.work(actor.tenant) as work:
-        tell_sent(work, actor.name, deps, endpoint, {"objective": objective.name, "split": "teacher", "rows": len(clean)})
+        facts: Facts = {"objective": objective.name, "model": wishes.model}
+        tell_sent(work, actor.name, deps, endpoint, facts | {"split": TEACHER, "rows": len(clean)})
     purse = Purse(objective.budget.money)
     engine = HostedEngine(endpoint, wishes.model, lambda: deps.endpoint_client(endpoint, wishes.model), purse)
     payments = _Payments(deps, actor, objective.name, engine)
@@ -109,6 +111,9 @@ def annotate(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -
         engine.unload("")
     given = [(text, first) for text, (first, second) in zip(clean, labels, strict=True) if first and first == second]
     unlabelled = sum(not first or not second for first, second in labels)
+    at = deps.clock.now()
+    with deps.ledger.work(actor.tenant) as work:
+        record_annotation(work, actor.name, endpoint, facts | {"reported": ", ".join(engine.use.reported)}, given, at)
     return Annotations(
         rows=tuple(given),
         disagreed=len(clean) - len(given) - unlabelled,
@@ -117,22 +122,8 @@ def annotate(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -
         repeated=len(texts) - len(fresh),
         endpoint=endpoint,
         use=engine.use,
-        at=deps.clock.now(),
+        at=at,
     )
-
-
-def demand_unshown(work: UnitOfWork, objective: str, endpoint: Endpoint, before: datetime) -> None:
-    """Raises Conflict (``teacher_saw_test``) where the server of ``endpoint``, under whatever name, was shown the objective's sealed
-    test."""
-    for entry in work.events.entries():
-        event = entry.event
-        shown = event.kind == "data.sent" and event.data.get("split") == Split.TEST.value and event.data.get("objective") == objective
-        if shown and event.data.get("url") == endpoint.url and event.at <= before:
-            raise Conflict(
-                f"the endpoint {endpoint.name} was shown the sealed test of {objective} on {event.at.date().isoformat()}",
-                "let another endpoint label the texts: what it learned of the test would be learned from here",
-                code="teacher_saw_test",
-            )
 
 
 def _granted(deps: Dependencies, objective: Objective, wishes: TeacherWishes) -> Endpoint:

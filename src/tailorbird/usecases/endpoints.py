@@ -12,9 +12,8 @@ from pydantic import Field
 
 from tailorbird.auth import Action
 from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.domain.dataset import Split
-from tailorbird.domain.endpoint import Endpoint, HostedModel
-from tailorbird.domain.errors import Conflict, Forbidden, NotFound
+from tailorbird.domain.endpoint import Endpoint, HostedModel, is_plain_address
+from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput, NotFound
 from tailorbird.domain.event import Event
 from tailorbird.domain.identity import Tenant
 from tailorbird.domain.objective import Objective
@@ -51,9 +50,16 @@ def add_endpoint(deps: Dependencies, actor: Actor, endpoint: Endpoint, tenants: 
     """Register a hosted model for tenants.
 
     In place of the one of that name, where a tenant has one. Nothing is sent to it until the tenant's policy and the terms of the data
-    allow it. Raises NotFound (no such tenant): then none of them has it.
+    allow it. Raises NotFound (no such tenant): then none of them has it; InvalidInput
+    (``endpoint_address``).
     """
     require_host(deps, actor)
+    if not is_plain_address(endpoint.url):
+        raise InvalidInput(
+            f"the address of the endpoint {endpoint.name} can be read in more than one way",
+            "write it in plain letters: https://HOST[:PORT][/PATH]; a name with other letters in its xn-- form",
+            code="endpoint_address",
+        )
     facts: Facts = {"name": endpoint.name, "url": endpoint.url, "region": endpoint.region, "private": endpoint.private}
     with deps.ledger.system() as system:
         changed = [_with(system.tenants.get(name), endpoint) for name in sorted(set(tenants))]
@@ -169,21 +175,6 @@ def named_endpoint(deps: Dependencies, file: ObjectiveFile) -> Endpoint | None:
         raise
 
 
-def demand_teachers_unshown(work: UnitOfWork, file: ObjectiveFile) -> None:
-    """Raises ObjectiveInvalid (``teacher_saw_test``) at the line of rows that an endpoint has labelled after it was shown the objective's
-    sealed test."""
-    for index, source in enumerate(file.objective.data):
-        made = source.source.generated
-        if made is None:
-            continue
-        seen = (entry.event for entry in work.events.about(made.endpoint) if entry.event.data.get("objective") == file.objective.name)
-        shown = [event.at for event in seen if event.kind == "data.sent" and event.data.get("split") == Split.TEST.value]
-        if shown and min(shown) < made.at:
-            what = f"the endpoint {made.endpoint} labelled {source.path} after it was shown the sealed test of {file.objective.name}"
-            hint = "leave the source out: what it learned of the test would be learned from here"
-            raise_faults(file.source, [Fault(file.line_of(f"data.{index}.source.generated"), what, hint, "teacher_saw_test")])
-
-
 def identity_of(endpoint: Endpoint | None) -> dict[str, Digest]:
     """What stands in a run's fingerprint for its endpoint: whom it asks, and at what price; not by which key."""
     return {} if endpoint is None else {"endpoint": digest_of(endpoint.model_copy(update={"key": None}))}
@@ -211,7 +202,8 @@ def paid_this_month(deps: Dependencies, tenant: str, endpoint: str) -> float:
 
 
 def tell_sent(work: UnitOfWork, actor: str, deps: Dependencies, endpoint: Endpoint, facts: Facts) -> None:
-    """Writes, before it is done, that data are sent to an endpoint: what is sent cannot be called back, and somebody may ask for it."""
+    """Writes, before it is done, that data are sent to an endpoint: what is sent cannot be called back, and somebody may ask for it.
+    ``facts`` name at least ``objective``, ``split``, ``rows`` (at most) and ``model``."""
     told: Facts = {"url": endpoint.url, "region": endpoint.region}
     record(work, "data.sent", actor, endpoint.name, deps.clock.now(), told | facts)
 

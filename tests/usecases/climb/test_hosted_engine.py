@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 
 from support.hosted import MODEL, NAMED, SECTION, allow, endpoint, hosting, last_word, register
 from support.usecases import write_objective
+from tailorbird import data
+from tailorbird.domain.dataset import Split
 from tailorbird.domain.endpoint import HostedModel
 from tailorbird.domain.errors import Conflict, ObjectiveInvalid, Unavailable
 from tailorbird.domain.ladder import Candidate, Climb, Ladder, RungKind
@@ -23,6 +26,7 @@ from tailorbird.usecases.endpoints import paid_this_month, served_endpoint
 from tailorbird.usecases.releases.load_verification import admit_hosted
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.step_runner import WorkedRun, work_on
+from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
 
 
 def adapt(deps: Dependencies, author: Actor, path: Path) -> Ladder:
@@ -85,6 +89,37 @@ def test_what_is_sent_is_written_first(deps: Dependencies, author: Actor, tmp_pa
     # The sealed test is shown to the chosen candidate alone, and it stays on record that it was.
     assert ladder.chosen is not None
     assert [each["split"] for each in told].count("test") == 1
+
+
+@pytest.mark.parametrize("most", [0.0001, 1000.0])
+def test_rows_that_are_only_timed_are_told_and_planned_too(deps: Dependencies, author: Actor, tmp_path: Path, most: float) -> None:
+    """Limits on what answering takes are settled by texts of other splits: those leave the house as well."""
+    deps, client = outside(deps)
+    limits = {"cost_per_1k_requests": {"max": most, "currency": "EUR"}}
+    path = write_objective(tmp_path / "job", ladder=["hosted"], limits=limits, **NAMED)
+    planned = climbing.plan(deps, author, path, Progress()).plan
+    free = climbing.plan(deps, author, write_objective(tmp_path / "free", name="free", ladder=["hosted"], **NAMED), Progress()).plan
+    assert planned is not None
+    assert free is not None
+    limited, without = (next(rung for rung in plan.rungs if rung.variant == "zero-shot") for plan in (planned, free))
+    assert "rows of dev and train leave the house" in " ".join(reason.text for reason in limited.reasons)
+    assert "rows of dev leave the house" in " ".join(reason.text for reason in without.reasons)
+    assert limited.money.high > without.money.high
+    climbing.adapt(deps, author, path, Progress())
+    with deps.ledger.work("acme", write=False) as work:
+        manifest = find_snapshot(work, "desk").manifest
+    rows = {row.text: split.value for split in Split for row in data.load_rows(manifest, deps.artifacts, split)}
+    told: Counter[str] = Counter()
+    for each in sent(deps):
+        assert each["model"] == MODEL
+        told[str(each["split"])] += int(str(each["rows"]))
+    bare = Counter(rows[prompt[-1].content] for prompt in client.asked if len(prompt) == 2 and prompt[-1].content in rows)
+    assert (bare["train"] > 0) == (most < 1), "a limit that is missed is timed again, by other rows"
+    assert all(told[split] >= count for split, count in bare.items())
+    splits = [str(each["split"]) for each in sent(deps)]
+    assert splits[:3] == ["train", "dev", "train"]
+    if most > 1:
+        assert splits[splits.index("test") :][:3] == ["test", "train", "dev"]
 
 
 def test_a_server_that_is_down_is_evidence_and_the_others_go_on(deps: Dependencies, author: Actor, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from support.hosted import MODEL, SECTION, allow, hosting, last_word, register
+from support.hosted import MODEL, SECTION, allow, endpoint, hosting, last_word, register
 from support.usecases import everything, on_both_databases, write_objective
 from tailorbird import data
 from tailorbird.crypto.canonical_json import digest_of, short
@@ -23,10 +23,12 @@ from tailorbird.domain.errors import Busy, DataInvalid, Forbidden, InvalidInput,
 from tailorbird.domain.run import RunState
 from tailorbird.testing import MemoryEndpoint
 from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.annotation import annotate
 from tailorbird.usecases.erasure import erase
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.maintenance import health
 from tailorbird.usecases.maintenance.health import examine
+from tailorbird.usecases.releases import promotion
 from tailorbird.usecases.runs import submit
 from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
 
@@ -264,6 +266,44 @@ def test_a_split_that_would_be_empty_is_said_before_anything_is_destroyed(
     with pytest.raises(DataInvalid, match="split would be empty"):
         erase.erase(deps, admin, WHO)
     assert deps.artifacts.exists(before.rows)
+
+
+def test_every_endpoint_that_may_have_the_rows_is_named(deps: Dependencies, author: Actor, admin: Actor, job: Path) -> None:
+    """The incumbent's (a release on another endpoint than the objective's), the teacher's, and whoever has labelled the rows."""
+    deps = hosting(deps, MemoryEndpoint(last_word, model=MODEL))
+    for name in ("outside", "first", "teacher", "labeller"):
+        register(deps, endpoint(name=name, url=f"https://{name}.example"))
+    allow(deps, "outside", "first", "teacher", "labeller")
+    source = _source()
+    source["source"] = source["source"] | {"processors": ["outside", "first", "teacher"]}
+    made = {"at": "2026-01-01T00:00:00+00:00", "endpoint": "labeller", "model": "another"}
+    generated = {
+        "path": "made.csv",
+        "split": "train",
+        "source": {"origin": "x", "license": "Apache-2.0", "generated": made, "processors": ["outside", "first"]},
+    }
+    (job.parent / "made.csv").write_text("text,label\na wholly new wish for money back,refund\n")
+    (job.parent / "texts.csv").write_text("text\nplease refund\n")
+    teaching = {"endpoint": "teacher", "model": "third", "path": "texts.csv", "source": source["source"]}
+    content = yaml.safe_load(job.read_text()) | {"data": [source], "hosted": SECTION, "ladder": ["hosted"], "teacher": teaching}
+    job.write_text(yaml.safe_dump(content | {"hosted": SECTION | {"endpoint": "first"}}, sort_keys=False))
+    first = submit.adapt(deps, author, job, Progress())
+    annotate(deps, author, job, Progress())
+    assert first.conclusion is not None
+    assert first.conclusion.release is not None
+    promotion.sign_and_decide(deps, act_as(deps, "acme", "approver"), first.conclusion.release, "approve", "read")
+    for move in (promotion.stage, promotion.promote):
+        move(deps, act_as(deps, "acme", "operator"), first.conclusion.release)
+    job.write_text(yaml.safe_dump(content | {"data": [source, generated]}, sort_keys=False))
+    second = submit.adapt(deps, author, job, Progress())
+    _, certificate = erased(deps, admin)
+    told = {duty.what.partition(" ")[0]: duty.why for duty in certificate.duties if duty.kind is ObligationKind.TELL_PROCESSOR}
+    assert set(told) == {"outside", "first", "teacher", "labeller"}
+    assert f"run {second.run.id}" in told["first"]
+    assert f"run {second.run.id}" in told["outside"]
+    assert "texts to be labelled for desk" in told["teacher"]
+    assert "made.csv, which it has labelled" in told["labeller"]
+    assert any(duty.what == "labeller (https://labeller.example)" for duty in certificate.duties)
 
 
 def test_whom_the_rows_were_sent_to_is_said(deps: Dependencies, author: Actor, admin: Actor, job: Path) -> None:

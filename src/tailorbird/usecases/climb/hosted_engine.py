@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.value import Digest
 from tailorbird.ports.endpoint import EndpointClient, HostedAnswer
 from tailorbird.ports.engine import Embeddings, Engine, Generation, LabelScores, Likelihood, ProbeRequest, Ranked
+from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.endpoints import demand_currency, demand_terms, tell_sent, usable_endpoint
 from tailorbird.usecases.steps.step_context import StepContext
 
@@ -253,14 +254,25 @@ def hosted_engine(context: StepContext, name: str, model: str, told: str, rows: 
             code="endpoint_changed",
         )
     demand_currency(context.deps, endpoint, context.objective)
-    with context.deps.ledger.work(context.run.tenant) as work:
-        facts: dict[str, str | int | float | bool | None] = {"objective": context.objective.name, "run": context.run.id, "split": told}
-        tell_sent(work, context.actor.name, context.deps, endpoint, facts | {"rows": rows})
+    _tell(context, endpoint, model, told, rows)
     left = max(0.0, context.objective.budget.money - context.spent.money)
     limit = context.objective.limits.latency_p95_ms
     at_once = max(AT_ONCE, limit.at_concurrency if limit else 1)
     purse = Purse(left, context.payments.pay) if context.payments else Purse(left)
     return HostedEngine(endpoint, model, lambda: context.deps.endpoint_client(endpoint, model), purse, at_once)
+
+
+def tell_further(context: StepContext, hosted: HostedModel, rows: Mapping[Split, int]) -> None:
+    """Writes that rows of other splits may be sent there as well, at most so many of each. Raises as ``hosted_engine``."""
+    endpoint = usable_endpoint(context.deps, context.run.tenant, hosted.endpoint)
+    for split, most in rows.items():
+        _tell(context, endpoint, hosted.model, split.value, most)
+
+
+def _tell(context: StepContext, endpoint: Endpoint, model: str, told: str, rows: int) -> None:
+    facts: Facts = {"objective": context.objective.name, "run": context.run.id, "split": told, "rows": rows, "model": model}
+    with context.deps.ledger.work(context.run.tenant) as work:
+        tell_sent(work, context.actor.name, context.deps, endpoint, facts)
 
 
 @contextmanager

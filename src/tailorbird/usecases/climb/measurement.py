@@ -19,7 +19,7 @@ from tailorbird.domain.run import TrainingPlateau, TrainingReport
 from tailorbird.ports.engine import Engine
 from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.climb import regression_limits
-from tailorbird.usecases.climb.hosted_engine import HostedEngine, engine_for, with_use
+from tailorbird.usecases.climb.hosted_engine import HostedEngine, engine_for, tell_further, with_use
 from tailorbird.usecases.climb.metric_spec import as_lines, comparison_of, rule_of, spec_of
 from tailorbird.usecases.dependencies import Progress
 from tailorbird.usecases.steps import transitions
@@ -30,6 +30,8 @@ def examine(context: StepContext, candidate: Candidate, split: Split, look: int 
     """Runs a candidate over one split with the serving engine and turns its answers into evidence, at the confidence of this look."""
     rows, shifted = context.rows(split), context.shifted_rows(split)
     engine = engine_for(context, candidate.hosted, split.value, len(rows) + len(shifted))
+    if candidate.hosted is not None:
+        tell_further(context, candidate.hosted, regression_limits.further_rows(context, split))
     servable = context.servable(candidate)
     context.progress.tell(f"measuring {candidate.rung.value} {candidate.variant} on {len(rows)} {split.value} items")
     engine.load(servable)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from tailorbird import evaluation
 from tailorbird.crypto.canonical_json import canonical_json, digest_of
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.evidence import Evidence, Metric, Prediction
+from tailorbird.domain.evidence import MOST_FURTHER_REQUESTS, Evidence, Metric, Prediction
 from tailorbird.domain.ladder import Candidate
 from tailorbird.domain.objective import Limits
 from tailorbird.domain.prompt import PromptSpec
@@ -144,8 +145,8 @@ def _with(evidence: Evidence, metric: Metric) -> Evidence:
 #: Asks a candidate rows as requests.
 Ask = Callable[[tuple[Row, ...]], list[Prediction]]
 
-#: Further requests, and seconds of them, at most: an open limit is left open then.
-MOST_REQUESTS, MOST_SECONDS = 640, 300.0
+#: Seconds of further requests, at most: an open limit is left open then.
+MOST_SECONDS = 300.0
 
 
 def serving_limits(limits: Limits) -> dict[str, float]:
@@ -166,6 +167,19 @@ def served(
     return evaluation.measure_until_settled(first, further.timed, evaluation.ServingLimits(bounds), spec_of(context, look, candidate))
 
 
+def further_rows(context: StepContext, split: Split) -> dict[Split, int]:
+    """Rows of other splits than ``split`` that may be asked to settle the limits, at most, by split; empty where nothing is limited."""
+    if not serving_limits(context.objective.limits):
+        return {}
+    return dict(Counter(row_split for row_split, _ in _texts(context, split)))
+
+
+def _texts(context: StepContext, split: Split) -> list[tuple[Split, Row]]:
+    """Texts that were not asked yet, and where they are from."""
+    splits = (Split.TRAIN, Split.DEV) if split is Split.TEST else (Split.TRAIN,)
+    return [(each, row) for each in splits for row in context.rows(each)][:MOST_FURTHER_REQUESTS]
+
+
 class _Further:
     """Texts that were not asked yet, and the seconds that are left to ask them.
 
@@ -178,8 +192,7 @@ class _Further:
         limit = context.objective.limits.latency_p95_ms
         self._stage, self._ask = context, ask
         self._at_once = limit.at_concurrency if limit else 1
-        splits = (Split.TRAIN, Split.DEV) if split is Split.TEST else (Split.TRAIN,)
-        self._rows = [row for each in splits for row in context.rows(each)][:MOST_REQUESTS]
+        self._rows = [row for _, row in _texts(context, split)]
         self._left = MOST_SECONDS
 
     def timed(self, wanted: int, missed: bool) -> list[evaluation.Timing]:

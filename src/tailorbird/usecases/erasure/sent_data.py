@@ -15,6 +15,7 @@ from tailorbird.domain.objective import Objective
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.erasure.lineage import Lineage
 from tailorbird.usecases.erasure.obligations import LEARNED_DAYS
+from tailorbird.usecases.teachers import TEACHER
 
 #: Runs and requests that one duty names, at most.
 _NAMED = 20
@@ -29,16 +30,17 @@ class _Receiver(NamedTuple):
 
 
 def told_processors(work: UnitOfWork, traced: Lineage, requests: Collection[str], today: date) -> tuple[Obligation, ...]:
-    """A duty for each hosted model that rows of ``traced`` runs, or the person's ``requests``, may have been sent to (Article 19 GDPR)."""
+    """A duty for each hosted model that rows of ``traced`` runs, texts beside them, or the person's ``requests`` may have been sent to
+    (Article 19 GDPR)."""
     sent: dict[tuple[str, str], list[str]] = defaultdict(list)
     regions: dict[tuple[str, str], str] = {}
-    for receiver, what in (*_by_runs(work, traced), *_by_requests(work, requests)):
+    for receiver, what in (*_by_log(work, traced), *_by_requests(work, requests)):
         sent[receiver.name, receiver.url].append(what)
         regions[receiver.name, receiver.url] = receiver.region or regions.get((receiver.name, receiver.url), "")
     return tuple(
         Obligation(
             kind=ObligationKind.TELL_PROCESSOR,
-            what=f"{name} ({url})",
+            what=f"{name} ({url or 'its address is not on record'})",
             due=today + timedelta(days=LEARNED_DAYS),
             why=_why(regions[name, url], list(dict.fromkeys(found))),
         )
@@ -52,15 +54,31 @@ def _why(region: str, found: list[str]) -> str:
     return f"the person's words may have been sent there{where} ({named}); that cannot be called back: ask for their deletion there"
 
 
-def _by_runs(work: UnitOfWork, traced: Lineage) -> Iterator[tuple[_Receiver, str]]:
-    """What the log says was sent by runs over the person's rows."""
-    for run in traced.runs:
-        hosted = work.records.get(Objective, run.objective).hosted
-        for entry in work.events.about(hosted.endpoint) if hosted else ():
-            event = entry.event
-            if event.kind == "data.sent" and event.data.get("run") == run.id:
-                receiver = _Receiver(event.subject, str(event.data.get("url", "")), str(event.data.get("region", "")))
-                yield receiver, f"{event.data.get('split')} of run {run.id}"
+def _by_log(work: UnitOfWork, traced: Lineage) -> Iterator[tuple[_Receiver, str]]:
+    """What the log says was sent: by runs over the person's rows, to whichever endpoint (the objective's, or that of a release beside which
+    a candidate was measured); and texts that were labelled for the same objectives, of which nobody recorded whose they are."""
+    runs, objectives = {run.id for run in traced.runs}, {run.objective_name for run in traced.runs}
+    labelling = _labelling(work, traced)
+    addresses: dict[str, str] = {}
+    for entry in work.events.entries():
+        event = entry.event
+        if event.kind == "endpoint.added":
+            addresses[str(event.data.get("name"))] = str(event.data.get("url", ""))
+        if event.kind != "data.sent":
+            continue
+        receiver = _Receiver(event.subject, str(event.data.get("url", "")), str(event.data.get("region", "")))
+        if event.data.get("run") in runs:
+            yield receiver, f"{event.data.get('split')} of run {event.data.get('run')}"
+        elif event.data.get("split") == TEACHER and event.data.get("objective") in objectives:
+            yield receiver, f"texts to be labelled for {event.data.get('objective')}"
+    for name, path in labelling:
+        yield _Receiver(name, addresses.get(name, "")), f"{path}, which it has labelled"
+
+
+def _labelling(work: UnitOfWork, traced: Lineage) -> list[tuple[str, str]]:
+    """Endpoints that have labelled rows of the runs, by what their objectives say, and which."""
+    sources = [source for run in traced.runs for source in work.records.get(Objective, run.objective).data]
+    return [(source.source.generated.endpoint, source.path) for source in sources if source.source.generated is not None]
 
 
 def _by_requests(work: UnitOfWork, requests: Collection[str]) -> Iterator[tuple[_Receiver, str]]:
