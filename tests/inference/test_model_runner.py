@@ -330,6 +330,32 @@ def test_rows_and_weights_of_zeros_in_eight_bits(wide: Path) -> None:
 
 
 @native
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_what_is_no_number_stays_none_in_eight_bits_and_in_its_row(wide: Path, broken: float) -> None:
+    """At each place of a run: a maximum forgets it, and an integer is always one."""
+    forward = reader_of_decoders(place("int8"), "native")(wide)
+    sound = torch.linspace(-1, 1, 128).bfloat16()
+    alone = forward.logits(sound[None])
+    for at in range(64):
+        row = sound.clone()
+        row[at] = broken
+        found = forward.logits(torch.stack([row, sound]))
+        assert not found[0].isfinite().any()
+        assert torch.equal(found[1], alone[0])
+
+
+@native
+def test_a_weight_that_is_no_number_is_not_taken_for_nothing() -> None:
+    for at in (0, 17, 63):
+        weight = torch.ones(16, 64, dtype=torch.bfloat16)
+        weight[3, at] = float("nan")
+        packed = torch.zeros(library.packed_size(16, 64, eight_bits=True), dtype=torch.bfloat16)
+        library.pack_eight(weight, packed)
+        scales = packed.view(torch.uint8)[1024:1088].view(torch.float32)
+        assert scales.isnan().tolist() == [output == 3 for output in range(16)]
+
+
+@native
 def test_sizes_that_are_no_whole_runs_are_computed_by_the_plain_pass(family: tuple[Path, list[Path]]) -> None:
     assert reader_of_decoders(place("int8"), "native")(family[0]).kernels == "plain"
     assert reader_of_decoders(place("bf16"), "native")(family[0]).kernels == "native"

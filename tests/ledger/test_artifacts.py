@@ -217,6 +217,16 @@ class TestChangedTrees:
         with pytest.raises(Corrupt, match=r"weights/a\.safetensors"):
             local.get_tree(digest)
 
+    def test_a_stored_file_that_became_a_link_is_refused(self, local, folder, tmp_path):
+        """Linked into a tree it would stay one, and what it leads to may change later."""
+        digest = local.put_tree(folder)
+        stored = stored_file(tmp_path, digest_bytes(b"{}"))
+        stored.replace(tmp_path / "elsewhere")
+        stored.symlink_to(tmp_path / "elsewhere")
+        for _ in range(2):
+            with pytest.raises(Corrupt):
+                local.get_tree(digest)
+
     def test_a_bad_store_leaves_nothing_in_the_cache(self, local, folder, tmp_path):
         digest = local.put_tree(folder)
         flip(stored_file(tmp_path, digest_bytes(b"{}")))

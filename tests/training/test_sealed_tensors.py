@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 import torch
 
-from tailorbird.crypto.sealed_stream import unsealing
+from tailorbird.crypto.sealed_stream import sealing, unsealing
 from tailorbird.domain.errors import Corrupt
 from tailorbird.training.checkpoints import CheckpointOrigin, Checkpoints, LoopState
 from tailorbird.training.sealed_tensors import read_sealed, write_sealed
@@ -35,6 +36,17 @@ def test_tensors_of_every_kind_come_back(tmp_path: Path) -> None:
         assert (found[name].dtype, found[name].shape) == (tensor.dtype, tensor.shape)
         assert torch.equal(found[name], tensor)
     assert tensors()["weights"].numpy().tobytes()[:64] not in (tmp_path / "file").read_bytes()
+
+
+def test_a_file_that_ends_within_its_tensors_gives_none(tmp_path: Path) -> None:
+    """Encrypted as it should be, and half of what its header tells."""
+    write_sealed(tmp_path / "file", tensors(), KEY, "step-1")
+    with unsealing((tmp_path / "file").open("rb"), KEY, b"step-1") as plain:
+        half = plain.read(200_000)
+    (tmp_path / "half").write_bytes(sealing(BytesIO(half), KEY, b"step-1").read())
+    with pytest.raises(Corrupt) as refused:
+        read_sealed(tmp_path / "half", KEY, "step-1")
+    assert refused.value.error_code == "sealed_truncated"
 
 
 def test_what_is_within_is_safetensors(tmp_path: Path) -> None:

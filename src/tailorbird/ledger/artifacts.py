@@ -210,12 +210,12 @@ class Artifacts:
         finally:
             shutil.rmtree(built, ignore_errors=True)
 
-    def _fetch(self, digest: Digest, target: Path) -> Digest:
-        """A link to the file, or a copy; the digest of what is there now."""
+    def _fetch(self, digest: Digest, target: Path) -> Digest | None:
+        """A link to the file, or a copy; the digest of what is there now, None for what is no plain file."""
         stored = self._blobs.local(_name(digest))
         try:
             if stored is not None and _linked(stored, target):
-                return digest_file(target)
+                return _digest_of_file(target)
             with self._blobs.open(_name(digest)) as source, target.open("xb") as copy:
                 copied = copy_hashed(source, copy)
             target.chmod(OWNER_READS)

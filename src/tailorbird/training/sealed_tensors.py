@@ -12,6 +12,7 @@ import torch
 
 from tailorbird.crypto.piece_reader import reader_of
 from tailorbird.crypto.sealed_stream import sealed_pieces, unsealing
+from tailorbird.domain.errors import Corrupt
 
 #: Names of types in the safetensors format.
 _TYPES = {
@@ -76,3 +77,5 @@ def _fill(stream: IO[bytes], tensor: torch.Tensor) -> None:
     left = _bytes_of(tensor)
     while left and (count := stream.readinto(left)):  # type: ignore[attr-defined]
         left = left[count:]
+    if left:
+        raise Corrupt("an encrypted file ends within its tensors", "restore it from a backup, or train again", code="sealed_truncated")

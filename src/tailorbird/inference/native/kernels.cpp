@@ -139,8 +139,13 @@ inline void round_run(const bf16* x, Run& to) {
     constexpr float TOP = 127 * 256;  // the highest level: its high part fits
     __m512 part[RUN / LANES];
     __m512 most = _mm512_setzero_ps();
-    for (int i = 0; i < RUN / LANES; i++) { part[i] = wide16(x + i * LANES); most = _mm512_max_ps(most, _mm512_abs_ps(part[i])); }
-    const float largest = _mm512_reduce_max_ps(most);
+    __mmask16 none = 0;  // what is no number: the maximum forgets it
+    for (int i = 0; i < RUN / LANES; i++) {
+        part[i] = wide16(x + i * LANES);
+        most = _mm512_max_ps(most, _mm512_abs_ps(part[i]));
+        none |= _mm512_cmp_ps_mask(part[i], part[i], _CMP_UNORD_Q);
+    }
+    const float largest = none ? NAN : _mm512_reduce_max_ps(most);
     const __m512 by = _mm512_set1_ps(largest > 0 ? TOP / largest : 0.0f);
     __m512i sum = _mm512_setzero_si512();
     for (int i = 0; i < RUN / LANES; i++) {
@@ -662,7 +667,7 @@ void pack8(const uint16_t* weights, int64_t outputs, int64_t inputs, char* packe
             for (int64_t o = 0; o < LANES; o++) {
                 const uint16_t* from = weights + (b * LANES + o) * inputs + g * RUN;
                 float most = 0;
-                for (int64_t i = 0; i < RUN; i++) most = std::max(most, std::abs(wide(from[i])));
+                for (int64_t i = 0; i < RUN; i++) most = most < std::abs(wide(from[i])) || std::isnan(wide(from[i])) ? std::abs(wide(from[i])) : most;
                 const float scale = most / 127;
                 std::memcpy(run + RUN * LANES + o * 4, &scale, 4);
                 for (int64_t i = 0; i < RUN; i++)
