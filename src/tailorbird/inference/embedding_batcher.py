@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tailorbird.domain.errors import Exhausted, TailorbirdError, Unavailable
 from tailorbird.inference.blocking_call import WAITING, WAITING_EACH, defect, told
+from tailorbird.inference.exit_order import LAST_STEP, end_before_exit
 from tailorbird.ports.encoder import Encoder, Vectors
 
 #: Texts that are embedded together.
@@ -48,6 +49,7 @@ class EmbeddingBatcher:
             self._waiting.append(asked)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="vectors", daemon=True)
+                end_before_exit(self)
                 self._thread.start()
             self._changed.notify_all()
 
@@ -67,6 +69,13 @@ class EmbeddingBatcher:
             self._changed.notify_all()
         for asked in left:
             _tell(asked, _closing())
+
+    def end(self) -> None:
+        """As ``close``, and waits until what is embedded now is over."""
+        thread = self._thread
+        self.close()
+        if thread is not None:
+            thread.join(LAST_STEP)
 
     def _of(self, tenant: str) -> int:
         return sum(waiting.tenant == tenant for waiting in self._waiting)

@@ -11,6 +11,7 @@ import torch
 
 from tailorbird.domain.errors import Exhausted, InvalidInput, TailorbirdError, Unavailable
 from tailorbird.inference.blocking_call import WAITING, WAITING_EACH, defect
+from tailorbird.inference.exit_order import LAST_STEP, end_before_exit
 from tailorbird.inference.forward_factory import Forward
 from tailorbird.inference.model_runner import EngineJob, ModelRunner, Planned, fail
 from tailorbird.inference.registry import Loaded, Registry
@@ -137,6 +138,13 @@ class EngineWorker:
         for job in jobs:
             fail(job, Unavailable("the engine is being closed", "try again in a few seconds", code="engine_closed"))
 
+    def end(self) -> None:
+        """As ``close``, and waits until the step that is computed now is over."""
+        thread = self._thread
+        self.close()
+        if thread is not None:
+            thread.join(LAST_STEP)
+
     def _lane(self, loaded: Loaded) -> ModelRunner:
         forward: Forward = loaded.decoder.content
         if id(forward) not in self._lanes:
@@ -189,6 +197,7 @@ class EngineWorker:
     def _wake(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+            end_before_exit(self)
             self._thread.start()
         self._changed.notify_all()
 
