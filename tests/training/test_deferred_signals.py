@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
@@ -107,3 +108,21 @@ def test_a_fault_within_the_block_passes_and_handlers_are_put_back() -> None:
         with unbroken():
             raise ValueError("fault")
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+LEFT = """
+import os, signal, threading, torch
+from tailorbird.training.deferred_signals import beside
+
+square = torch.ones(3000, 3000)
+threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+beside(lambda: [torch.mm(square, square) for _ in range(3)])
+"""
+
+
+def test_what_is_left_to_itself_does_not_abort_the_process() -> None:
+    paths = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", LEFT], capture_output=True, text=True, check=False, env=paths)
+    assert "KeyboardInterrupt" in done.stderr
+    assert "terminate called" not in done.stderr
+    assert done.returncode in (-signal.SIGINT, 128 + signal.SIGINT), done.stderr

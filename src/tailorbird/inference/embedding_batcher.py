@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tailorbird.domain.errors import Exhausted, TailorbirdError, Unavailable
 from tailorbird.inference.blocking_call import WAITING, WAITING_EACH, defect, told
-from tailorbird.inference.exit_order import LAST_STEP, end_before_exit
 from tailorbird.ports.encoder import Encoder, Vectors
+from tailorbird.system.exit_order import LAST_STEP, end_before_exit
 
 #: Texts that are embedded together.
 _TOGETHER = 32

@@ -11,12 +11,12 @@ import torch
 
 from tailorbird.domain.errors import Exhausted, InvalidInput, TailorbirdError, Unavailable
 from tailorbird.inference.blocking_call import WAITING, WAITING_EACH, defect
-from tailorbird.inference.exit_order import LAST_STEP, end_before_exit
 from tailorbird.inference.forward_factory import Forward
 from tailorbird.inference.model_runner import EngineJob, ModelRunner, Planned, fail
 from tailorbird.inference.registry import Loaded, Registry
 from tailorbird.inference.scheduling import BLOCK, SchedulerLimits
 from tailorbird.ports.engine import EngineState
+from tailorbird.system.exit_order import LAST_STEP, end_before_exit
 
 #: Seconds that a step may take while none has ended yet, and that any may take.
 _FIRST, _ANY = 300.0, 30.0

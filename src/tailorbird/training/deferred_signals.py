@@ -9,9 +9,19 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from tailorbird.system.exit_order import end_before_exit
+
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 #: Seconds between two looks for a signal that another thread was handed.
 _LOOKS = 0.1
+#: Seconds that what was left to itself may go on at the exit.
+_LEFT = 5.0
+
+
+class _Beside(threading.Thread):
+    def end(self) -> None:
+        """Waits a while at the exit for what was left to itself."""
+        self.join(_LEFT)
 
 
 def beside(work: Callable[[], object]) -> None:
@@ -28,7 +38,8 @@ def beside(work: Callable[[], object]) -> None:
         except BaseException as error:  # noqa: BLE001 - raised below
             failed.append(error)
 
-    thread = threading.Thread(target=do, name="beside", daemon=True)
+    thread = _Beside(target=do, name="beside", daemon=True)
+    end_before_exit(thread)
     thread.start()
     while thread.is_alive():
         thread.join(_LOOKS)

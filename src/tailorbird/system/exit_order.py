@@ -1,7 +1,7 @@
 """Threads that compute end before the interpreter does.
 
-A thread that comes back from torch into an interpreter that is gone is ended by it, through frames of C++ that allow no such end: the process
-aborts (exit status 134, "terminate called without an active exception") whatever status it was to end with.
+A thread that comes back from torch into an interpreter that is gone is ended by it, through frames of C++ that allow no such end: the
+process aborts (exit status 134, "terminate called without an active exception"), whatever status it was to end with.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import weakref
 from typing import Protocol
-
 
 #: Seconds that a last step may take at the exit.
 LAST_STEP = 20.0
