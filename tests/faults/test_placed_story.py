@@ -90,6 +90,7 @@ def test_a_story_on_nodes_ends_as_it_does_without(
     assert not [word for word in (load_settings(desk.workspace).database_url, secret, "refund") if word in "".join(given)]
 
 
+@pytest.mark.slow
 def test_processes_of_nodes_that_die_lose_nothing_that_was_done(desk: Desk, cluster: Compute, undisturbed: Ending) -> None:
     """Each has the step done again, unless it was committed; the process that waits for it goes on."""
     told, kills = list[str](), desk.workspace / "kills"
@@ -100,6 +101,7 @@ def test_processes_of_nodes_that_die_lose_nothing_that_was_done(desk: Desk, clus
     assert sum(line.endswith("the step is done again") for line in told) == len(KILLS)
 
 
+@pytest.mark.slow
 def test_a_cancelled_run_ends_its_step_on_the_node(desk: Desk, cluster: Compute, undisturbed: Ending) -> None:
     with placing(desk, cluster) as deps:
         author = act_as(deps, "acme", "author")

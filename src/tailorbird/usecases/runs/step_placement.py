@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from pydantic import Field
@@ -26,6 +27,8 @@ from tailorbird.usecases.steps.step_context import StepContext
 SIGNED_HERE = (transitions.CONCLUDE,)
 #: Seconds between two looks at a step that a node does, and for which one that was interrupted is waited for.
 LOOK_SECONDS, GRACE_SECONDS = 0.5, 15.0
+#: Placements of one step in a row of which none leased it, after which it fails; seconds after the first, twice as many after each other.
+MOST_FRUITLESS, PAUSE_SECONDS = 5, 2.0
 
 
 class StepTask(Value):
@@ -151,8 +154,7 @@ def await_free(context: StepContext, name: str) -> None:
 
 
 def _held(context: StepContext, name: str) -> Step | None:
-    with context.deps.ledger.work(context.run.tenant, write=False) as work:
-        step = next((step for step in work.steps.of(context.run.id) if step.name == name), None)
+    step = step_of(context, name)
     if step is None or step.state is not StepState.LEASED or step.lease_until is None:
         return None
     return step if step.lease_until > context.deps.clock.now() else None
@@ -161,17 +163,17 @@ def _held(context: StepContext, name: str) -> Step | None:
 def follow(context: StepContext, name: str, placed: PlacedTask, check: Callable[[UnitOfWork], None]) -> bool:
     """Waits for the end of a step that a node does, and tells how far it is; False when the node is gone and the step is to be done again.
 
-    ``check`` raises Conflict when the run is over. Whatever ends the waiting interrupts the step: the node gives it back. Raises what the
-    step raised there.
+    ``check`` raises Conflict when the run was cancelled. Whatever ends the waiting interrupts the step: the node gives it back. Raises what
+    the step raised there, which says more than the state that the run has since then.
     """
     relay = _Relay(context, name, check)
     try:
         while not placed.ended(LOOK_SECONDS):
             relay.look()
-        relay.look()
     except BaseException:
-        placed.cancel()
-        placed.ended(GRACE_SECONDS)
+        with suppress(TailorbirdError):
+            placed.cancel()
+            placed.ended(GRACE_SECONDS)
         raise
     try:
         answer = StepAnswer.model_validate_json(placed.answer())
@@ -183,6 +185,29 @@ def follow(context: StepContext, name: str, placed: PlacedTask, check: Callable[
     if answer.fault is not None:
         raise answer.fault.error()
     return True
+
+
+def step_of(context: StepContext, name: str) -> Step | None:
+    """The step as the record has it now."""
+    with context.deps.ledger.work(context.run.tenant, write=False) as work:
+        return next((step for step in work.steps.of(context.run.id) if step.name == name), None)
+
+
+def is_begun(before: Step | None, now: Step | None) -> bool:
+    """True when a placement came to something: the step was leased since ``before``, or is held or done by whomever."""
+    if now is None:
+        return False
+    return now.state in (StepState.LEASED, StepState.DONE) or now.attempts > (before.attempts if before else 0)
+
+
+def not_begun(name: str) -> Exhausted:
+    """What is said (``step_not_begun``) when no placement of the step came to anything."""
+    return Exhausted(
+        f"the step {name} was given to nodes {MOST_FRUITLESS} times, and none came as far as to take it",
+        "look what ends its process there before it begins (memory? a library that is missing?) in the logs of the nodes, and that they "
+        "use the same record, then adapt again",
+        code="step_not_begun",
+    )
 
 
 class _Relay:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import NoReturn
 
 from tailorbird.domain.errors import Busy, Conflict, Exhausted, Forbidden, LeaseLost, TailorbirdError
 from tailorbird.domain.identity import Role
@@ -136,7 +137,20 @@ def _advance(context: StepContext) -> None:
 
 
 def _place(context: StepContext, compute: Compute, name: str) -> None:
-    """Has a node do the step, under a lease that the node takes; returns having done nothing when the node is lost meanwhile."""
+    """Has a node take the step; returns having done nothing when the node is lost meanwhile. Raises Exhausted (``step_not_begun``) when
+    several nodes in a row were lost before they leased it: then nothing counts its attempts."""
+    before = step_placement.step_of(context, name)
+    for fruitless in range(step_placement.MOST_FRUITLESS):
+        if fruitless:
+            time.sleep(step_placement.PAUSE_SECONDS * 2 ** (fruitless - 1))
+        _place_once(context, compute, name)
+        if step_placement.is_begun(before, step_placement.step_of(context, name)):
+            return
+    _refuse_placing(context, name, step_placement.not_begun(name))
+
+
+def _place_once(context: StepContext, compute: Compute, name: str) -> None:
+    """Has a node do the step, under a lease that the node takes. Raises what ended the step there."""
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
         _refuse_ended(work, context.run)
     nodes = compute.nodes()
@@ -147,7 +161,6 @@ def _place(context: StepContext, compute: Compute, name: str) -> None:
         step_placement.require_room(nodes, name, need)
     except Exhausted as error:
         _refuse_placing(context, name, error)
-        raise
     task = step_placement.StepTask(
         workspace=str(context.deps.workspace),
         settings=context.deps.settings_digest,
@@ -160,14 +173,15 @@ def _place(context: StepContext, compute: Compute, name: str) -> None:
     with _told(context, name):
         context.progress.tell(f"asking the cluster for {need.words}")
         placed = compute.place(task.model_dump_json(), need)
-        step_placement.follow(context, name, placed, lambda work: _refuse_ended(work, context.run))
+        step_placement.follow(context, name, placed, lambda work: _refuse_cancelled(context.run, work.runs.get(context.run.id).state))
 
 
-def _refuse_placing(context: StepContext, name: str, error: Exhausted) -> None:
-    """A step that no node holds fails with that, so that whoever asks after the run reads why."""
+def _refuse_placing(context: StepContext, name: str, error: Exhausted) -> NoReturn:
+    """A step that no node does fails with ``error``, so that whoever asks after the run reads why. Raises it."""
     step = _take(context.deps, context.run, name, context.progress)
     if step is not None:
         _give_up(context, step, error, 0.0)
+    raise error
 
 
 def perform_placed(deps: Dependencies, actor: Actor, run: str, name: str, progress: Progress) -> None:
@@ -351,12 +365,17 @@ _RECORD_AWAY = ("database_unreachable", "database_busy")
 def _refuse_ended(work: UnitOfWork, run: Run) -> None:
     """Raises Conflict unless the run is to be worked on."""
     state = work.runs.get(run.id).state
-    if state is RunState.CANCELLED:
-        raise Conflict(f"run {run.id} was cancelled", "adapt again to go on where it stopped", code=RUN_CANCELLED)
+    _refuse_cancelled(run, state)
     if state not in WORKED:
         raise Conflict(
             f"run {run.id} is over: {state.word}", f"see tailorbird runs show {run.id}; adapt again to try again", code="run_ended"
         )
+
+
+def _refuse_cancelled(run: Run, state: RunState) -> None:
+    """Raises Conflict when the run was cancelled."""
+    if state is RunState.CANCELLED:
+        raise Conflict(f"run {run.id} was cancelled", "adapt again to go on where it stopped", code=RUN_CANCELLED)
 
 
 def _refuse_hopeless(context: StepContext, step: Step) -> None:

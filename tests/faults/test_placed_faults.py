@@ -1,0 +1,171 @@
+"""What goes wrong with a step that a node was given, told as it would be told here. The node is this process: nothing is started."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from support.faults import Desk, opened
+from tailorbird.domain.compute import ComputeNode, StepNeed
+from tailorbird.domain.errors import Conflict, Exhausted, TailorbirdError, Unavailable
+from tailorbird.domain.run import RunState, Step
+from tailorbird.processes import placed_step
+from tailorbird.testing import ProcessCompute
+from tailorbird.usecases import Progress
+from tailorbird.usecases.identities import act_as
+from tailorbird.usecases.runs import step_placement, step_runner
+from tailorbird.usecases.runs import submit as climbing
+from tailorbird.usecases.runs.jobs import cancel_run, list_jobs
+
+NODE = ComputeNode(host="a", cores=1, memory_gb=8.0, here=True)
+
+
+def lost(_task: str = "") -> str:
+    """A process that dies before it has taken the lease."""
+    raise Unavailable("the process that did the step is gone", "h", code="node_lost")
+
+
+class HereTask:
+    """Does its work when it is first looked at, and ends at the third look."""
+
+    def __init__(self, work: Callable[[str], str], task: str) -> None:
+        self._work, self._task = work, task
+        self._looks = 0
+        self._answer: str | TailorbirdError = ""
+        self.cancelled = False
+
+    def ended(self, _seconds: float) -> bool:
+        self._looks += 1
+        if self._looks == 1:
+            try:
+                self._answer = self._work(self._task)
+            except TailorbirdError as error:
+                self._answer = error
+        return self._looks > 2
+
+    def answer(self) -> str:
+        if isinstance(self._answer, TailorbirdError):
+            raise self._answer
+        return self._answer
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class HereCompute(ProcessCompute):
+    """One node, whose process is this one."""
+
+    def __init__(self, work: Callable[[str], str] = placed_step.perform_step) -> None:
+        super().__init__(work, [NODE])
+        self.given = list[HereTask]()
+        self.asked = list[str]()
+
+    def place(self, task: str, need: StepNeed) -> HereTask:  # type: ignore[override]
+        assert need.cores == 1
+        self.asked.append(json.loads(task)["step"])
+        self.given.append(HereTask(self.work, task))
+        return self.given[-1]
+
+
+@pytest.fixture(autouse=True)
+def pauses(twins: None, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long was paused, instead of pausing."""
+    paused = list[float]()
+    monkeypatch.setattr(placed_step, "_compute_with", lambda _threads: None)
+    monkeypatch.setattr(step_runner, "time", SimpleNamespace(sleep=paused.append, monotonic=lambda: 0.0))
+    return paused
+
+
+def adapt(desk: Desk, cluster: HereCompute, tell: Callable[[str], None] = lambda _: None) -> None:
+    with opened(desk) as deps:
+        climbing.adapt(replace(deps, compute=lambda: cluster), act_as(deps, "acme", "author"), desk.objective, Progress(tell=tell))
+
+
+def ended(desk: Desk) -> tuple[RunState, Step]:
+    """The state of the only run, and its last step."""
+    with opened(desk) as deps, deps.ledger.work("acme", write=False) as work:
+        (run,) = work.runs.all()
+        return run.state, work.steps.of(run.id)[-1]
+
+
+def failing(code: str) -> Callable[..., object]:
+    def handler(*_: object) -> object:
+        raise Exhausted("this disk is full", "make room", code=code)
+
+    return handler
+
+
+def test_a_step_that_fails_on_a_node_tells_its_own_code(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its node has set the run to failed before it answers: neither while it is waited for nor afterwards is that the news."""
+    monkeypatch.setattr(step_runner, "_handler", failing("disk_full"))
+    cluster = HereCompute()
+    with pytest.raises(Exhausted) as caught:
+        adapt(desk, cluster)
+    assert (caught.value.error_code, caught.value.message, caught.value.hint) == ("disk_full", "this disk is full", "make room")
+    assert not cluster.given[0].cancelled
+    state, step = ended(desk)
+    assert (state, step.error) == (RunState.FAILED, "disk_full")
+
+
+def test_a_cancelled_run_interrupts_its_step(desk: Desk) -> None:
+    def cancelled(_task: str) -> str:
+        with opened(desk) as deps:
+            author = act_as(deps, "acme", "author")
+            (job,) = list_jobs(deps, author).jobs
+            cancel_run(deps, author, job.run.id)
+        return "{}"
+
+    cluster = HereCompute(cancelled)
+    with pytest.raises(Conflict) as caught:
+        adapt(desk, cluster)
+    assert caught.value.error_code == "run_cancelled"
+    assert cluster.given[0].cancelled
+
+
+@pytest.mark.parametrize("work", [lost, lambda _task: "{}"], ids=["dies", "answers having done nothing"])
+def test_a_step_that_no_node_begins_is_not_placed_for_ever(desk: Desk, pauses: list[float], work: Callable[[str], str]) -> None:
+    cluster = HereCompute(work)
+    with pytest.raises(Exhausted) as caught:
+        adapt(desk, cluster)
+    assert caught.value.error_code == "step_not_begun"
+    assert cluster.asked == ["snapshot"] * step_placement.MOST_FRUITLESS
+    assert pauses == [2.0, 4.0, 8.0, 16.0]
+    state, step = ended(desk)
+    assert (state, step.error) == (RunState.FAILED, "step_not_begun")
+    with pytest.raises(Exhausted):
+        adapt(desk, cluster)
+    assert len(cluster.asked) == 2 * step_placement.MOST_FRUITLESS, "who adapts again tries again"
+
+
+def test_a_node_that_is_lost_once_before_it_begins_costs_a_pause(desk: Desk, pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_runner, "_handler", failing("disk_full"))
+    works: list[Callable[[str], str]] = [lost, placed_step.perform_step]
+    cluster = HereCompute(lambda task: works.pop(0)(task))
+    with pytest.raises(Exhausted) as caught:
+        adapt(desk, cluster)
+    assert caught.value.error_code == "disk_full"
+    assert pauses == [2.0]
+
+
+def test_a_cluster_that_is_away_when_a_step_is_to_be_interrupted_hides_nothing(desk: Desk) -> None:
+    def away(*_: object) -> None:
+        raise Unavailable("the cluster cannot be reached", "h", code="compute_unreachable")
+
+    def interrupted(_task: str) -> str:
+        raise KeyboardInterrupt
+
+    cluster = HereCompute(interrupted)
+    place = cluster.place
+
+    def placed(task: str, need: StepNeed) -> HereTask:
+        given = place(task, need)
+        given.cancel = away  # type: ignore[method-assign]
+        return given
+
+    cluster.place = placed  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        adapt(desk, cluster)
