@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,12 +15,14 @@ from tailorbird.domain.compute import ComputeNode, StepNeed
 from tailorbird.domain.errors import Conflict, Exhausted, TailorbirdError, Unavailable
 from tailorbird.domain.run import RunState, Step
 from tailorbird.processes import placed_step
+from tailorbird.system.files import private_folder
 from tailorbird.testing import ProcessCompute
 from tailorbird.usecases import Progress
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.runs import step_placement, step_runner
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.jobs import cancel_run, list_jobs
+from tailorbird.usecases.steps.step_context import StepContext
 
 NODE = ComputeNode(host="a", cores=1, memory_gb=8.0, here=True)
 
@@ -169,3 +172,28 @@ def test_a_cluster_that_is_away_when_a_step_is_to_be_interrupted_hides_nothing(d
     cluster.place = placed  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         adapt(desk, cluster)
+
+
+def working(context: StepContext, _name: str) -> Callable[[], object]:
+    """A step that leaves working files, and fails."""
+    (private_folder(context.folder) / "checkpoint").write_text("learned")
+    return failing("disk_full")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_working_files_stay_only_in_a_workspace_that_is_shared(
+    template: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    """No erasure would look for them in a node's own copy."""
+    places = {"database": f"sqlite:///{tmp_path / 'record.db'}", "artifacts": str(tmp_path / "artifacts")}
+    desk = Desk.new(tmp_path / "home", template.objective, **places)
+    node = desk if shared else desk.copy(tmp_path / "node")
+    monkeypatch.setattr(step_runner, "_handler", working)
+
+    def work(task: str) -> str:
+        return placed_step.perform_step(json.dumps(json.loads(task) | {"workspace": str(node.workspace)}))
+
+    with pytest.raises(Exhausted) as caught:
+        adapt(desk, HereCompute(work))
+    assert caught.value.error_code == "disk_full"
+    assert [path.name for path in (node.workspace / "runs").rglob("*") if path.is_file()] == (["checkpoint"] if shared else [])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tailorbird import settings
-from tailorbird.domain.errors import Conflict, Internal, InvalidInput, NotFound, TailorbirdError
+from tailorbird.domain.errors import Conflict, Internal, InvalidInput, NotFound, TailorbirdError, Unavailable
 from tailorbird.processes import placed_step
 from tailorbird.sdk.session import create_workspace
 from tailorbird.usecases.runs.step_placement import StepAnswer, StepFault, StepTask
@@ -20,9 +20,8 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StepTask:
     deps, _ = create_workspace(tmp_path / "workspace", "acme")
     deps.ledger.close()
     digest = settings.load_settings(tmp_path / "workspace").results_digest
-    return StepTask(
-        workspace=str(tmp_path / "workspace"), settings=digest, tenant="acme", actor="author", run="r", step="snapshot", cores=1
-    )
+    workspace, mark = str(tmp_path / "workspace"), f"placed-{'0' * 32}"
+    return StepTask(workspace=workspace, settings=digest, tenant="acme", actor="author", run="r", step="snapshot", cores=1, mark=mark)
 
 
 def fault_of(task: StepTask | str, **changes: object) -> TailorbirdError:
@@ -73,6 +72,23 @@ def test_an_interruption_is_not_an_answer(task: StepTask, monkeypatch: pytest.Mo
     monkeypatch.setattr(placed_step, "perform_placed", interrupt)
     with pytest.raises(KeyboardInterrupt):
         placed_step.perform_step(task.model_dump_json())
+
+
+def test_a_node_follows_erasures_before_its_step_and_after_it(task: StepTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[str]()
+    monkeypatch.setattr(placed_step, "follow_erasures", lambda deps: seen.append(f"follows in {deps.workspace.name}"))
+    monkeypatch.setattr(placed_step, "perform_placed", lambda *_: seen.append("performs"))
+    assert placed_step.perform_step(task.model_dump_json()) == "{}"
+    assert seen == ["follows in workspace", "performs", "follows in workspace"]
+
+
+def test_a_node_that_cannot_erase_does_nothing(task: StepTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_deps: object) -> None:
+        raise Unavailable("copies cannot be removed", "h", code="erasure_copies")
+
+    monkeypatch.setattr(placed_step, "follow_erasures", fail)
+    monkeypatch.setattr(placed_step, "perform_placed", pytest.fail)
+    assert fault_of(task).error_code == "erasure_copies"
 
 
 def test_a_fault_is_the_error_that_it_was() -> None:

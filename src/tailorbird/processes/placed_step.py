@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from tailorbird.domain.identity import Signature
 from tailorbird.domain.value import Digest
 from tailorbird.settings import Settings, find_workspace, load_settings
 from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.erasure.local_copies import follow_erasures
 from tailorbird.usecases.identities import known_identity
 from tailorbird.usecases.runs.step_placement import StepAnswer, StepFault, StepTask
 from tailorbird.usecases.runs.step_runner import perform_placed
@@ -37,9 +40,22 @@ def _perform(task: StepTask) -> None:
     _compute_with(task.cores)
     deps = wiring.open_dependencies(_settings_for(task), migrate=False)
     try:
-        perform_placed(replace(deps, compute=lambda: None), _keyless(deps, task), task.run, task.step, Progress())
+        with _following_erasures(deps):
+            perform_placed(replace(deps, compute=lambda: None), _keyless(deps, task), task, Progress())
     finally:
         deps.ledger.close()
+
+
+@contextmanager
+def _following_erasures(deps: Dependencies) -> Iterator[None]:
+    """What was erased elsewhere goes here before the step, which is not done otherwise, and after it: no schedule runs on a node. Raises
+    Unavailable."""
+    follow_erasures(deps)
+    try:
+        yield
+    finally:
+        with suppress(TailorbirdError):
+            follow_erasures(deps)
 
 
 def _compute_with(threads: int) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.erasure import Certificate
@@ -19,8 +21,21 @@ from tailorbird.usecases.snapshots.amendments import certificates_of
 def clear_copies(deps: Dependencies, tenant: str, certificate: Certificate) -> None:
     """Removes this machine's copies of what the certificate says was destroyed, and working files made from it; once more where it was done
     before. Raises Unavailable."""
-    try:
+    with _removable():
         _clear(deps.for_tenant(tenant), tenant, certificate)
+
+
+def clear_run(deps: Dependencies, run: str) -> None:
+    """Removes this machine's working files of a run. Raises Unavailable."""
+    with _removable():
+        for folder in filter(None, (deps.runs / run, deps.scratch(run))):
+            remove_folder(folder)
+
+
+@contextmanager
+def _removable() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise Unavailable(
             f"copies of what is to be erased cannot be removed from the workspace: {error.strerror or type(error).__name__}",
@@ -57,7 +72,7 @@ def follow_erasures(deps: Dependencies) -> int:
             count += 1
     if count:
         private_folder(place.parent)
-        partial = place.with_suffix(".partial")
+        partial = place.with_suffix(f".{uuid4().hex}.partial")
         partial.write_text(json.dumps(sorted(followed)), encoding="utf-8")
         partial.replace(place)
     return count

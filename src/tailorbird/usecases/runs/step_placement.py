@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
+from uuid import uuid4
 
 from pydantic import Field
 
@@ -19,6 +20,7 @@ from tailorbird.domain.run import Step, StepProgress, StepState
 from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.ports.compute import Compute, PlacedTask
 from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.system.files import private_folder
 from tailorbird.usecases.dependencies import Dependencies, Progress
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
@@ -33,7 +35,8 @@ MOST_FRUITLESS, PAUSE_SECONDS = 5, 2.0
 
 class StepTask(Value):
     """What a node is told: names, and nothing that must be kept from others. It reads the settings in ``workspace`` there. ``settings`` is
-    the digest of those that results depend on, ``cores`` how many threads compute."""
+    the digest of those that results depend on, ``cores`` how many threads compute. ``mark`` names a file that lies in the run's folder
+    while the step is waited for: a node that does not see it has a workspace of its own."""
 
     version: str = __version__
     workspace: str
@@ -43,6 +46,7 @@ class StepTask(Value):
     run: str
     step: str
     cores: int
+    mark: str = Field(pattern=r"^placed-[0-9a-f]{32}$")
 
 
 class StepFault(Value):
@@ -185,6 +189,19 @@ def follow(context: StepContext, name: str, placed: PlacedTask, check: Callable[
     if answer.fault is not None:
         raise answer.fault.error()
     return True
+
+
+@contextmanager
+def marked(context: StepContext) -> Iterator[str]:
+    """A file in the run's folder that a node sees which shares the workspace; its name."""
+    mark = private_folder(context.folder) / f"placed-{uuid4().hex}"
+    mark.touch()
+    try:
+        yield mark.name
+    finally:
+        mark.unlink(missing_ok=True)
+        with suppress(OSError):
+            context.folder.rmdir()
 
 
 def step_of(context: StepContext, name: str) -> Step | None:

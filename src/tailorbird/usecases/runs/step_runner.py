@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
@@ -28,6 +28,7 @@ from tailorbird.system.source_access import SourceAccess, restrict_sources
 from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.climb import floor, rungs, sealed_test, snapshot_and_plan
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress, StepBegun
+from tailorbird.usecases.erasure.local_copies import clear_run
 from tailorbird.usecases.leases import heartbeat, owner
 from tailorbird.usecases.runs import step_placement
 from tailorbird.usecases.snapshots.amendments import certificates_of
@@ -161,16 +162,17 @@ def _place_once(context: StepContext, compute: Compute, name: str) -> None:
         step_placement.require_room(nodes, name, need)
     except Exhausted as error:
         _refuse_placing(context, name, error)
-    task = step_placement.StepTask(
-        workspace=str(context.deps.workspace),
-        settings=context.deps.settings_digest,
-        tenant=context.run.tenant,
-        actor=context.actor.name,
-        run=context.run.id,
-        step=name,
-        cores=need.cores,
-    )
-    with _told(context, name):
+    with _told(context, name), step_placement.marked(context) as mark:
+        task = step_placement.StepTask(
+            workspace=str(context.deps.workspace),
+            settings=context.deps.settings_digest,
+            tenant=context.run.tenant,
+            actor=context.actor.name,
+            run=context.run.id,
+            step=name,
+            cores=need.cores,
+            mark=mark,
+        )
         context.progress.tell(f"asking the cluster for {need.words}")
         placed = compute.place(task.model_dump_json(), need)
         step_placement.follow(context, name, placed, lambda work: _refuse_cancelled(context.run, work.runs.get(context.run.id).state))
@@ -184,9 +186,10 @@ def _refuse_placing(context: StepContext, name: str, error: Exhausted) -> NoRetu
     raise error
 
 
-def perform_placed(deps: Dependencies, actor: Actor, run: str, name: str, progress: Progress) -> None:
-    """What a node does of a run: its next step, which is ``name``, unless somebody else has done it by now. Raises as ``work_on``, and
+def perform_placed(deps: Dependencies, actor: Actor, task: step_placement.StepTask, progress: Progress) -> None:
+    """What a node does of a run: its next step, which ``task`` names, unless somebody else has done it by now. Raises as ``work_on``, and
     Conflict when a step is asked for that its place in the run does not allow."""
+    run, name = task.run, task.step
     deps = deps.for_tenant(actor.tenant)
     with deps.ledger.work(actor.tenant, write=False) as work:
         found = work.runs.get(run)
@@ -195,9 +198,22 @@ def perform_placed(deps: Dependencies, actor: Actor, run: str, name: str, progre
         return
     if name != context.next_step() or name in step_placement.SIGNED_HERE:
         raise Conflict(f"the step {name} is not the next of run {run} for a node", "adapt again", code="step_not_next")
+    own = not (context.folder / task.mark).exists()
     step = _take(deps, found, name, progress)
     if step is not None:
-        _perform(context, step)
+        with _cleared(context) if own else nullcontext():
+            _perform(context, step)
+
+
+@contextmanager
+def _cleared(context: StepContext) -> Iterator[None]:
+    """Working files of the run go with the end of a step: this workspace is a node's own, where no erasure would look for them. Whoever has
+    taken the lease away may work in the same folder."""
+    try:
+        yield
+    finally:
+        if not isinstance(sys.exception(), LeaseLost):
+            clear_run(context.deps, context.run.id)
 
 
 def _ended(context: StepContext, resumed: int) -> WorkedRun:
