@@ -114,9 +114,9 @@ LEFT = """
 import os, signal, threading, torch
 from tailorbird.training.deferred_signals import beside
 
-square = torch.ones(3000, 3000)
+square = torch.ones(2000, 2000)
 threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
-beside(lambda: [torch.mm(square, square) for _ in range(3)])
+beside(lambda: [torch.mm(square, square) for _ in range(6)])
 """
 
 

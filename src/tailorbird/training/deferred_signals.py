@@ -9,19 +9,33 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from tailorbird.system.exit_order import end_before_exit
+from tailorbird.system.exit_order import LAST_STEP, end_before_exit
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 #: Seconds between two looks for a signal that another thread was handed.
 _LOOKS = 0.1
-#: Seconds that what was left to itself may go on at the exit.
-_LEFT = 5.0
 
 
 class _Beside(threading.Thread):
+    """Does ``work``. ``over`` says when: after an interrupt of ``join``, Python 3.11 takes a thread for ended that is not."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        super().__init__(name="beside", daemon=True)
+        self._work = work
+        self.over = threading.Event()
+        self.failed: list[BaseException] = []
+
+    def run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001 - raised by who waits
+            self.failed.append(error)
+        finally:
+            self.over.set()
+
     def end(self) -> None:
         """Waits a while at the exit for what was left to itself."""
-        self.join(_LEFT)
+        self.over.wait(LAST_STEP)
 
 
 def beside(work: Callable[[], object]) -> None:
@@ -30,21 +44,13 @@ def beside(work: Callable[[], object]) -> None:
     if threading.current_thread() is not threading.main_thread():
         work()
         return
-    failed: list[BaseException] = []
-
-    def do() -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - raised below
-            failed.append(error)
-
-    thread = _Beside(target=do, name="beside", daemon=True)
+    thread = _Beside(work)
     end_before_exit(thread)
     thread.start()
-    while thread.is_alive():
-        thread.join(_LOOKS)
-    if failed:
-        raise failed[0]
+    while not thread.over.wait(_LOOKS):
+        pass
+    if thread.failed:
+        raise thread.failed[0]
 
 
 @contextmanager
