@@ -136,3 +136,10 @@ def test_more_rows_cost_more_and_faster_machines_less(rows: int, faster: float) 
         more = training_flops(inputs(manifest=manifest(train=rows + 100)), settings)
         assert more > training_flops(inputs(manifest=manifest(train=rows)), settings)
     assert rung(few, RungKind.LORA).memory.likely < rung(few, RungKind.FULL).memory.likely
+
+
+def test_thresholds_of_a_searched_prompt_ask_nothing_more() -> None:
+    one = inputs(objective=objective(ladder=["prompt-search"]))
+    task = {"kind": "classify", "instruction": "Classify.", "labels": "many"}
+    many = inputs(objective=objective(ladder=["prompt-search"], task=task, kpis=[{"metric": "micro_f1", "target": 0.9}]))
+    assert rung(make_plan(many), RungKind.PROMPT_SEARCH).time == rung(make_plan(one), RungKind.PROMPT_SEARCH).time

@@ -8,12 +8,14 @@ import pytest
 import yaml
 
 from support.release import average, base, evidence, ladder, made, manifest, objective, share
-from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.domain.objective import DataOrigin, DataSource, Kpi, Objective, RiskTier
 from tailorbird.release import CardFacts, GateInputs, apply_gate, model_card, rule_for
 
 
-def _card(kind: str = "lora", goal: Objective | None = None, licence: str = "Apache-2.0", remarks: tuple[str, ...] = ()) -> str:
+def _card(
+    kind: str = "lora", goal: Objective | None = None, licence: str = "Apache-2.0", remarks: tuple[str, ...] = (), **prompt: Any
+) -> str:
     goal = goal or objective()
     found = evidence(average("macro_f1", 0.97, 0.95, 0.98), share("accuracy", 390, 400), candidate=kind)
     return model_card(
@@ -21,7 +23,7 @@ def _card(kind: str = "lora", goal: Objective | None = None, licence: str = "Apa
             objective=goal,
             manifest=manifest(),
             base=base().model_copy(update={"license": licence}),
-            candidate=made(kind),
+            candidate=(candidate := made(kind)).model_copy(update={"prompt": candidate.prompt.model_copy(update=prompt)}),
             ladder=ladder(),
             test_evidence=found,
             gate=apply_gate(GateInputs(objective=goal, evidence=found, look=1)),
@@ -66,6 +68,13 @@ def test_a_licence_the_hub_has_no_word_for_keeps_its_name() -> None:
 def test_data_from_the_hub_is_named_by_its_id() -> None:
     source = DataSource(path="hf://PolyAI/banking77@main", source=DataOrigin(origin="PolyAI", license="CC-BY-4.0"))
     assert _front(_card(goal=objective(data=(source,))))["datasets"] == ["PolyAI/banking77"]
+
+
+def test_of_a_searched_instruction_the_digest_alone_is_signed() -> None:
+    card = _card("prompt", instruction="Sort what Anna Kowalska asks for.")
+    assert "Kowalska" not in card
+    assert digest_bytes(b"Sort what Anna Kowalska asks for.") in card
+    assert "as it was searched" not in _card("prompt", instruction=objective().task.instruction)
 
 
 def test_reasoning_is_told_of_where_there_is_any() -> None:

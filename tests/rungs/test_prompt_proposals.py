@@ -2,9 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from tailorbird.rungs.prompt_proposals import cleaned
+from support.rungs import D, KeywordEngine, build_context, make_objective, make_plan_of, make_rows
+from tailorbird.domain.prompt import Message
+from tailorbird.ports.engine import Generation
+from tailorbird.rungs.answer_journal import AnswerJournal
+from tailorbird.rungs.prompt_proposals import Proposals, cleaned
+
+OWN = "Sort the message by what it asks for; www.acme.example says more since 2019."
+
+
+class Dictated(KeywordEngine):
+    """Writes what it was given."""
+
+    text = ""
+
+    def generate(self, servable: str, prompts: Sequence[Sequence[Message]], *more: Any) -> list[Generation]:
+        return [Generation(text=self.text, finish_reason="stop", prompt_tokens=1, completion_tokens=1, latency_ms=1.0) for _ in prompts]
+
+
+def dropped_for(folder: Path, text: str, row: str = "Where is it?") -> list[str]:
+    """Why ``text`` is dropped where a training row reads ``row``; empty where it may be tried."""
+    engine, task = Dictated(), make_objective().task.model_copy(update={"instruction": OWN})
+    engine.text = text
+    context = build_context(
+        folder,
+        make_plan_of("prompt-search", "300 calls"),
+        engine=lambda: engine,
+        objective=make_objective().model_copy(update={"task": task}),
+        train=(make_rows(1)[0].model_copy(update={"text": row}),),
+    )
+    proposals = Proposals(context, AnswerJournal(folder / "answers.jsonl", D), lambda keys: None)
+    found = proposals.written(context.train, 1)
+    assert len(found) + sum(proposals.dropped.values()) == 1
+    return list(proposals.dropped)
+
+
+@pytest.mark.parametrize(
+    ("row", "text", "reasons"),
+    [
+        ("Anna Kowalska owes 12", "Sort it: anna kowalska, owes 12!", ["repeats a training row"]),
+        ("refund Anna Kowalska", "Sort texts such as 'Refund, Anna Kowalska'.", ["repeats a training row"]),
+        ("sort the message", "Please sort the message by its aim.", []),
+        ("refund Anna Kowalska", "Name the refund that is asked for.", []),
+        ("he is it", "Say what she is itching for in one word.", []),
+    ],
+    ids=["whole", "other marks", "in the objective's instruction", "a word of it", "within words"],
+)
+def test_an_instruction_that_holds_a_short_row_whole_is_dropped(tmp_path: Path, row: str, text: str, reasons: list[str]) -> None:
+    assert dropped_for(tmp_path, text, row) == reasons
+
+
+@pytest.mark.parametrize(
+    ("text", "reasons"),
+    [
+        ("Sort what came in since 2019 by its aim.", []),
+        ("Sort it by its aim, as on (www.acme.example).", []),
+        ("Sort what came in since 2021 by its aim.", ["holds numbers or addresses"]),
+        ("Sort it, and call 2019555 for help.", ["holds numbers or addresses"]),
+        ("Sort it by its aim, as on www.other.example.", ["holds numbers or addresses"]),
+        ("Sort it for anna@acme.example at once.", ["holds numbers or addresses"]),
+    ],
+)
+def test_numbers_and_addresses_are_those_of_the_objectives_instruction(tmp_path: Path, text: str, reasons: list[str]) -> None:
+    assert dropped_for(tmp_path, text) == reasons
 
 
 @pytest.mark.parametrize(

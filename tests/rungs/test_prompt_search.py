@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,6 @@ import pytest
 
 from support.e2e import support_rows
 from support.rungs import LABELS, KeywordEngine, build_context, make_objective, make_plan_of, make_rows
-from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import RungPlan
@@ -136,17 +137,100 @@ def test_a_search_over_other_rows_does_not_go_on_with_the_answers(make_context: 
     assert engine.asked == 2 * first
 
 
-def test_a_prompt_that_the_model_does_not_read_is_dropped(make_context: Build) -> None:
-    class Short(WritingEngine):
-        def score(self, servable: str, prompts: Sequence[Sequence[Message]], labels: Sequence[str]) -> list[LabelScores]:
-            if any(len(prompt) > 9 for prompt in prompts):
-                raise InvalidInput("the prompt is too long", "shorten it")
-            return super().score(servable, prompts, labels)
+class Short(WritingEngine):
+    """Reads prompts of at most so many messages, none whose text is among ``unread``, and no proposer's longer than ``longest``."""
 
-    log = made(make_context, Short()).search
+    def __init__(self, messages: int = 99, unread: Sequence[str] = (), longest: int = 10**9) -> None:
+        super().__init__()
+        self.messages, self.unread, self.longest = messages, unread, longest
+
+    def score(self, servable: str, prompts: Sequence[Sequence[Message]], labels: Sequence[str]) -> list[LabelScores]:
+        if any(len(prompt) > self.messages or prompt[-1].content in self.unread for prompt in prompts):
+            raise InvalidInput("the prompt is too long", "shorten it")
+        return super().score(servable, prompts, labels)
+
+    def generate(self, servable: str, prompts: Sequence[Sequence[Message]], *more: Any) -> list[Generation]:
+        if any(len(prompt[-1].content) > self.longest for prompt in prompts):
+            raise InvalidInput("the prompt is too long", "shorten it")
+        return super().generate(servable, prompts, *more)
+
+
+def test_a_prompt_that_the_model_does_not_read_is_dropped(make_context: Build) -> None:
+    log = made(make_context, Short(messages=9)).search
     assert log is not None
     assert log.dropped["not read by the model"] > 0
     assert all(len(tried.demonstrations) <= 4 for tried in log.tried)
+
+
+def test_where_the_first_prompt_is_not_read_the_first_that_was_is_compared_with(make_context: Build) -> None:
+    found = made(make_context, Short(messages=2))
+    log = found.search
+    assert log is not None
+    assert (found.candidate.prompt.instruction, found.candidate.prompt.demonstrations) == (GOOD, ())
+    assert log.start == log.tried[0].prompt
+    assert (log.tried[0].origin, log.tried[0].difference) == ("no demonstrations", 0.0)
+    assert log.low > 0
+
+
+def test_where_no_prompt_is_read_at_all_the_reason_is_raised(make_context: Build) -> None:
+    with pytest.raises(InvalidInput, match="too long"):
+        made(make_context, Short(messages=1))
+
+
+def test_a_held_out_row_that_no_prompt_leaves_room_for_ends_the_comparison_and_not_the_search(make_context: Build) -> None:
+    judged = hold_out(make_rows(120), make_objective().seed, JUDGED)[1]
+    log = made(make_context, Short(unread=[judged[12].text])).search
+    assert log is not None
+    assert log.dropped["not read by the model"] > 0
+    assert max(tried.rows for tried in log.tried) <= 12
+
+
+def test_proposals_that_the_model_cannot_be_asked_for_are_dropped(make_context: Build) -> None:
+    engine = Short(longest=200)
+    found = made(make_context, engine)
+    log = found.search
+    assert log is not None
+    assert found.candidate.prompt.instruction == GOOD
+    assert log.dropped["asked for with more than the model reads"] >= 2
+    assert log.proposals == len(engine.proposals) > 0
+    assert not any("answered these texts" in proposal for proposal in engine.proposals)
+
+
+def test_mistakes_are_looked_for_among_rows_that_the_model_reads(make_context: Build) -> None:
+    pool = hold_out(make_rows(120), make_objective().seed, JUDGED)[0]
+    engine = Short(unread=[row.text for row in pool[:8]])
+    log = made(make_context, engine).search
+    assert log is not None
+    assert 0 < log.dropped["mistakes not read by the model"] <= 8
+    assert engine.asked + len(engine.proposals) - 3 == log.calls
+
+
+def test_thresholds_of_several_labels_are_chosen_by_answers_that_it_has(make_context: Build) -> None:
+    class Shy(WritingEngine):
+        """Never sure that a label applies."""
+
+        def _scores(self, prompt: Sequence[Message], labels: Sequence[str]) -> LabelScores:
+            found = {"pay": 0.3, "see": 0.02}.get(prompt[-1].content.partition(" ")[0], 0.9)
+            return LabelScores(log_probabilities=(math.log(found), math.log(1 - found)), prompt_tokens=1, latency_ms=1.0)
+
+    engine = Shy()
+    rows = tuple(
+        row.model_copy(update={"text": f"{('see', 'pay')[at % 2]} {at}", "target": "invoice" if at % 4 else "none"})
+        for at, row in enumerate(make_rows(400))
+    )
+    found = made(make_context, engine, train=rows, labels=("invoice", "refund"), label_sets=("invoice", "none"))
+    assert found.search is not None
+    assert len(found.candidate.prompt.thresholds) == 2
+    assert engine.asked + len(engine.proposals) - 3 == found.search.calls <= 300
+
+
+def test_it_tells_how_many_calls_are_made_after_each_batch(make_context: Build) -> None:
+    told = list[tuple[int, int]]()
+    engine = WritingEngine()
+    log = made(make_context, engine, count=lambda done, total: told.append((done, total))).search
+    assert log is not None
+    assert told[-1] == (log.calls, 300)
+    assert all(earlier[0] < later[0] <= earlier[0] + 16 for earlier, later in pairwise(told)), "further with each answer that is kept"
 
 
 def test_rubbish_is_dropped_and_rules_stand_in(make_context: Build) -> None:
@@ -205,8 +289,13 @@ def test_without_room_for_demonstrations_instructions_alone_are_searched(make_co
 
 
 def test_few_rows_are_enough(make_context: Build) -> None:
-    rows: tuple[Row, ...] = make_rows(6)
-    assert made(make_context, WritingEngine(), train=rows).search is not None
+    found = made(make_context, WritingEngine(), train=make_rows(6))
+    log = found.search
+    assert log is not None
+    assert found.candidate.prompt.instruction == GOOD
+    assert log.rows == log.compared == 3
+    assert all(tried.rows <= 3 and len(tried.demonstrations) <= 3 for tried in log.tried)
+    assert log.calls <= 3 * len(log.tried) + log.proposals + 3, "no row is asked twice behind a prompt"
 
 
 @pytest.mark.slow

@@ -208,6 +208,8 @@ def test_a_watched_step_remembers_how_far_it_is_and_ends_when_told() -> None:
     progress.tell("measuring")
     progress.count(3, 10)
     assert (watched.last.text, watched.last.done, watched.last.total) == ("measuring", 3, 10)
+    progress.tell("more")
+    assert (watched.last.text, watched.last.done, watched.last.total) == ("more", 3, 10), "a worker that dies now came as far as that"
     watched.end(LeaseLost("gone", "nothing"))
     with pytest.raises(LeaseLost):
         progress.count(4, 10)

@@ -30,11 +30,11 @@ class TriedPrompt(Value):
 
 
 class PromptSearch(Value):
-    """The log of a search: evidence of how a prompt was found. ``metric`` is what rows were scored by, ``budget`` the calls that it might
-    make and ``calls`` those that it made, ``proposals`` of them to the proposer; ``dropped`` counts proposals that were not tried, by
-    reason. ``rows`` are the rows held out. ``start`` names the prompt with which it began, ``chosen`` the one that it found, and
-    ``difference`` with ``low`` and ``high`` (95 %) is how much better that was, in pairs on ``compared`` rows: those that chose it, so the
-    number flatters it."""
+    """The log of a search: evidence of how a prompt was found. ``metric`` is what rows were scored by, ``budget`` the calls that it
+    might make and ``calls`` those that it made, ``proposals`` of them to the proposer; ``dropped`` counts proposals that were not
+    tried, and rows that were not looked at for mistakes, by reason. ``rows`` are the rows held out. ``start`` names the prompt with
+    which it began, ``chosen`` the one that it found, and ``difference`` with ``low`` and ``high`` (95 %) is how much better that was,
+    in pairs on ``compared`` rows: those that chose it, so the number flatters it."""
 
     metric: str
     seed: int
@@ -61,5 +61,5 @@ class PromptSearch(Value):
                 f"on {self.compared} held-out training rows, which chose it, {self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}] in "
                 f"{self.metric} against the prompt it began with"
             )
-        dropped = f", {sum(self.dropped.values())} proposals dropped" if self.dropped else ""
+        dropped = f", {sum(self.dropped.values())} proposals or mistakes dropped" if self.dropped else ""
         return f"{len(self.tried)} prompts tried with {self.calls:,} of {self.budget:,} calls{dropped}: {found}"

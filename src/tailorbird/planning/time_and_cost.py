@@ -57,9 +57,10 @@ def prompt_time(inputs: PlanInputs, shots: int, looked_up: float = 0.0) -> Estim
 
 
 def search_time(inputs: PlanInputs, shots: int, calls: int) -> Estimate:
-    """Seconds of a prompt's search with so many ``calls``, and to measure what it found on dev."""
+    """Seconds of a prompt's search with so many ``calls``, and to measure what it found on dev. Thresholds are chosen by answers that it
+    has."""
     searched = scoring_seconds(inputs, shots, calls, prompts=SEARCHED_PROMPTS)
-    seconds = zip(START_SECONDS, searched, scoring_seconds(inputs, shots, measured_rows(inputs)), strict=True)
+    seconds = zip(START_SECONDS, searched, scoring_seconds(inputs, shots, inputs.manifest.counts.dev), strict=True)
     return interval([sum(each) for each in seconds], "s")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.evidence import Comparison, Evidence, Finding, GateResult, Metric
@@ -60,7 +60,8 @@ def intended_use(objective: Objective, manifest: SnapshotManifest, candidate: Ca
         ("instruction", objective.task.instruction),
     ]
     if candidate.prompt.instruction != objective.task.instruction:
-        rows.append(("instruction as it was searched", candidate.prompt.instruction))
+        # Its words may come from training rows, and a signed card outlives their erasure.
+        rows.append(("instruction as it was searched (digest)", digest_bytes(candidate.prompt.instruction.encode())))
     if manifest.labels:
         rows.append((f"labels ({len(manifest.labels)})", ", ".join(manifest.labels)))
     if objective.task.thinking:

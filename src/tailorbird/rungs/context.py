@@ -37,6 +37,10 @@ class ReusableTraining:
     folder: Path
 
 
+def _count_nothing(_done: int, _total: int) -> None:
+    return None
+
+
 def _nothing_reusable(_fingerprint: Digest, _job: Job) -> ReusableTraining | None:
     return None
 
@@ -50,7 +54,7 @@ class RungContext:
     ``engine`` and ``encoder`` open on first use. ``indexes`` is a folder of the tenant that remembers which indexes are stored. ``fork``
     names the run whose training may be gone on with. ``reusable`` finds a finished training by the fingerprint of a job. ``seal_key``
     encrypts what is unfinished, and ``results`` is the folder for what was trained, in place of the workspace, where the workspace
-    encrypts. ``ask_hosted`` asks the endpoint that the plan names.
+    encrypts. ``ask_hosted`` asks the endpoint that the plan names. ``count`` is told how much is done, and of how much.
     """
 
     objective: Objective
@@ -76,6 +80,7 @@ class RungContext:
     seal_key: str = field(default="", repr=False)
     results: Path | None = None
     ask_hosted: AskHosted | None = None
+    count: Callable[[int, int], None] = _count_nothing
     reusable: Callable[[Digest, Job], ReusableTraining | None] = _nothing_reusable
 
 

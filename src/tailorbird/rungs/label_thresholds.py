@@ -193,11 +193,17 @@ _AT_ONCE = 100
 def with_thresholds(context: RungContext, servable: Servable, rows: Sequence[Row]) -> PromptSpec:
     """The prompt of ``servable`` with the threshold that serves the objective's first KPI best on ``rows``; as it is where an item bears
     one label, and where no threshold is better than a half."""
-    prompt = servable.prompt
+    if not servable.prompt.label_sets or not rows:
+        return servable.prompt
+    context.progress(f"choosing on {len(rows)} held-out rows from which probability a label is given")
+    return thresholds_on(context, servable.prompt, rows, _scores(context, servable, rows))
+
+
+def thresholds_on(context: RungContext, prompt: PromptSpec, rows: Sequence[Row], scores: Sequence[Sequence[float]]) -> PromptSpec:
+    """As ``with_thresholds``, by log-probabilities of ``prompt.answers`` (nats) for each row that are there already."""
     if not prompt.label_sets or not rows:
         return prompt
-    context.progress(f"choosing on {len(rows)} held-out rows from which probability a label is given")
-    probabilities_NK = np.array([list(decide_label(prompt, found).probabilities.values()) for found in _scores(context, servable, rows)])
+    probabilities_NK = np.array([list(decide_label(prompt, found).probabilities.values()) for found in scores])
     borne_NK = np.array([[label in split(row.answer) for label in prompt.labels] for row in rows], dtype=bool)
     bounds = fitting_thresholds(probabilities_NK, borne_NK, goal_of(context.objective))
     if not bounds:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.dataset import Row
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
 from tailorbird.rungs.answer_journal import AnswerJournal
@@ -24,10 +25,10 @@ from tailorbird.text.normalisation import normalise
 
 #: Characters of an instruction: as long as the objective's own and half as much again, within these.
 SHORTEST, LONGEST, LONGEST_OF_ALL = 12, 320, 1200
-#: Tokens that a longer instruction adds to a prompt, at most about.
-INSTRUCTION_TOKENS = 120
 #: Characters in a row that an instruction may share with a training row.
 SHARED = 24
+#: Words of a row that no instruction may hold whole, at least.
+_FEWEST_WORDS = 3
 #: Characters of a row that the proposer is shown, and labels.
 _SHOWN, _LABELS = 240, 40
 _SAMPLING = Sampling(max_tokens=96, temperature=0.8, top_p=0.95, stop=("\n\n",))
@@ -53,18 +54,22 @@ class ProposedInstruction:
 
 @dataclass
 class Proposals:
-    """Instructions that may be tried, and how many may not, by reason."""
+    """Instructions that may be tried, and how many may not, by reason. ``count`` is told the key of each answer in the journal."""
 
     context: RungContext
     journal: AnswerJournal
+    count: Callable[[Iterable[str]], None]
     calls: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     _known: set[str] = field(default_factory=set)
     _corpus: str = ""
+    _rows: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self._known.add(normalise(self.context.objective.task.instruction))
-        self._corpus = "\n".join(normalise(text) for row in self.context.train for text in (row.text, row.answer))
+        texts = {text for row in self.context.train for text in (row.text, row.answer, last_user_turn(row.text), shown_answer(row.answer))}
+        self._corpus = "\n".join(sorted(map(normalise, texts)))
+        self._rows = frozenset(said for text in texts if (said := _words(text)).count(" ") > _FEWEST_WORDS)
 
     def by_rule(self) -> list[ProposedInstruction]:
         """Variants of the objective's instruction that need no model."""
@@ -106,16 +111,24 @@ class Proposals:
     def _written(self, asked: Sequence[tuple[str, str, tuple[str, ...]]], kind: str) -> list[ProposedInstruction]:
         found = []
         for number, (origin, text, shown) in enumerate(asked):
-            self.calls += 1
-            written = cleaned(self._answer(text, self.context.objective.seed + number, f"{kind} {number}"))
+            try:
+                written = cleaned(self._answer(text, self.context.objective.seed + number, f"{kind} {number}"))
+            except InvalidInput:
+                self.dropped["asked for with more than the model reads"] += 1
+                continue
             if (checked := self._checked(ProposedInstruction(written, origin, shown))) is not None:
                 found.append(checked)
         return found
 
     def _answer(self, text: str, seed: int, what: str) -> str:
         key = f"{what} {digest_of({'text': text, 'seed': seed})}"
-        if (known := self.journal.get(key)) is not None:
-            return str(known)
+        if self.journal.get(key) is None:
+            self.journal.put({key: self._said(text, seed)})
+        self.calls += 1
+        self.count((key,))
+        return str(self.journal.get(key))
+
+    def _said(self, text: str, seed: int) -> str:
         engine, nothing = self.context.engine(), PromptSpec(instruction=_PROPOSER)
         servable = trial_servable(self.context, nothing).model_copy(update={"task": TaskKind.GENERATE})
         messages = (Message(role="system", content=_PROPOSER), Message(role="user", content=text))
@@ -124,7 +137,6 @@ class Proposals:
             [answer] = engine.generate(servable.id, [messages], _SAMPLING.model_copy(update={"seed": seed}))
         finally:
             engine.unload(servable.id)
-        self.journal.put({key: answer.text})
         return answer.text
 
     def _checked(self, proposal: ProposedInstruction) -> ProposedInstruction | None:
@@ -144,24 +156,39 @@ class Proposals:
             ("too long", len(text) > longest),
             ("repeats itself", len(set(words)) < 0.4 * len(words)),
             ("holds marks of a template", _MARKS.search(text) is not None or not text.isprintable()),
-            ("holds numbers or addresses", _ADDRESSES.search(text) is not None and _ADDRESSES.search(own) is None),
+            ("holds numbers or addresses", not _addresses(text) <= _addresses(own)),
             ("repeats another", normalise(text) in self._known),
             ("repeats a training row", self._repeats_row(text)),
         )
         return next((reason for reason, found in checks if found), "")
 
     def _repeats_row(self, text: str) -> bool:
-        """True where it shares a long piece with a training row that stands in neither the objective's instruction nor the labels."""
-        free = "\n".join(normalise(known) for known in (self.context.objective.task.instruction, *self.context.labels))
-        plain = normalise(text)
+        """True where it holds a whole training row of three words or more, or shares a long piece with one, that stands in neither the
+        objective's instruction nor the labels."""
+        known = (self.context.objective.task.instruction, *self.context.labels)
+        said, told = _words(text), "\n".join(map(_words, known))
+        if any(row in said and row not in told for row in self._rows):
+            return True
+        free, plain = "\n".join(map(normalise, known)), normalise(text)
         pieces = (plain[at : at + SHARED] for at in range(max(0, len(plain) - SHARED) + 1))
         return any(len(piece) == SHARED and piece not in free and piece in self._corpus for piece in pieces)
 
 
 #: What frames turns in chat templates, or a template's own fields.
 _MARKS = re.compile(r"<[^<>\s]{1,40}>|[{}]|\[/?INST\]|###")
-_ADDRESSES = re.compile(r"\d{4,}|@\w|https?:|www\.")
+#: A word that holds a long number or (part of) an address.
+_ADDRESSES = re.compile(r"\S*(?:\d{4,}|@\w|https?:|www\.)\S*")
+_WORD = re.compile(r"\w+")
 _LEADS = re.compile(r"^(?:(?:revised|new|better|improved|clearer|final|the)\s+)*instructions?\s*(?:is)?\s*[:\-]\s*", re.IGNORECASE)
+
+
+def _addresses(text: str) -> set[str]:
+    return {found.strip(".,;:!?()[]\"'“”‘’") for found in _ADDRESSES.findall(normalise(text))}
+
+
+def _words(text: str) -> str:
+    """The words alone, a space before and behind each."""
+    return " ".join(["", *_WORD.findall(normalise(text)), ""])
 
 
 def cleaned(text: str) -> str:

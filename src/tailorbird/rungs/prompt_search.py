@@ -8,7 +8,7 @@ that it decides by is train: dev measures the winner alone.
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from statistics import fmean
@@ -22,7 +22,7 @@ from tailorbird.domain.prompt_search import PromptSearch, TriedPrompt
 from tailorbird.rungs.answer_journal import AnswerJournal
 from tailorbird.rungs.context import RungContext, RungResult, hold_out
 from tailorbird.rungs.demonstration_sets import changed_sets, typical_set
-from tailorbird.rungs.label_thresholds import trial_servable, with_thresholds
+from tailorbird.rungs.label_thresholds import thresholds_on, trial_servable
 from tailorbird.rungs.prompt import content_free_priors, draw_demonstrations, prompt_of
 from tailorbird.rungs.prompt_proposals import Mistake, Proposals, ProposedInstruction
 from tailorbird.rungs.prompt_trials import PromptTrials, Trial, distinct
@@ -45,11 +45,12 @@ def make_prompt_search(context: RungContext) -> RungResult:
     shown_from, judged = hold_out(context.train, context.objective.seed, JUDGED)
     journal = AnswerJournal(context.workspace / "answers.jsonl", _origin(context), context.seal_key)
     trials = PromptTrials(context, judged, journal, context.plan.calls)
-    search = _SearchStages(context, shown_from, trials, Proposals(context, journal))
+    search = _SearchStages(context, shown_from, trials, Proposals(context, journal, trials.count))
     with _held(context):
-        found, start = search.best(), search.start
+        found = search.best()
         prompt = _calibrated(context, trials, found)
-    prompt = with_thresholds(context, trial_servable(context, prompt), judged)
+    held = trials.rows[: trials.seen(found)]
+    prompt = thresholds_on(context, prompt, held, trials.answers(found.prompt, held))
     candidate = Candidate(
         rung=RungKind.PROMPT_SEARCH,
         variant=context.plan.variant,
@@ -58,7 +59,7 @@ def make_prompt_search(context: RungContext) -> RungResult:
         seed=context.objective.seed,
         proposed_from=tuple(sorted(set(found.proposed_from))),
     )
-    log = _log(context, trials, search.proposals, start, found)
+    log = _log(context, trials, search.proposals, search.reference, found)
     context.progress(f"prompt search: {log.sentence}")
     return RungResult(candidate, time.perf_counter() - started, search=log)
 
@@ -87,10 +88,15 @@ class _SearchStages:
 
     def __init__(self, context: RungContext, shown_from: Sequence[Row], trials: PromptTrials, proposals: Proposals) -> None:
         self._context, self._pool, self._trials = context, shown_from, trials
-        self.proposals, self._proposed = proposals, 0
+        self.proposals = proposals
         self._seed, self._shots = context.objective.seed, context.plan.shots
         self._usual = (self._shots + 1) // 2
         self.start = Trial(self._shown(draw_demonstrations(shown_from, self._usual, self._seed) if self._shots else ()), "start")
+
+    @property
+    def reference(self) -> Trial:
+        """The prompt that the others are compared with: the one that the search began with, or the first that the model read."""
+        return self.start if self._trials.seen(self.start) else self._trials.tried[0]
 
     def best(self) -> Trial:
         """The best prompt that was found."""
@@ -106,9 +112,11 @@ class _SearchStages:
 
     def _final(self, finalists: list[Trial]) -> Trial:
         """The best of those that did best and of the prompt that the search began with, on as many rows as the calls left pay for."""
-        field = distinct([self.start, *finalists])
-        count = self._trials.affordable(field, self._trials.left)
-        return self._trials.ranked(self._trials.holding(field, count), count)[0]
+        trials, field = self._trials, distinct([self.start, *finalists])
+        read = [one for one in field if not trials.refused(one)]
+        held = trials.holding(read, trials.affordable(read, trials.left)) or field
+        held = [one for one in held if trials.seen(one)]
+        return trials.ranked(held, min(map(trials.seen, held)))[0]
 
     def _shown(self, demonstrations: Sequence[object], **changes: object) -> PromptSpec:
         return prompt_of(self._context).model_copy(update={"demonstrations": tuple(demonstrations), **changes})
@@ -131,7 +139,7 @@ class _SearchStages:
 
     def _written(self) -> list[ProposedInstruction]:
         """By the base, as far as a tenth of the calls goes, and by rule."""
-        return [*self._counted(self.proposals.written(self._pool[:8], min(_WRITTEN, self._trials.budget // 10))), *self.proposals.by_rule()]
+        return [*self.proposals.written(self._pool[:8], min(_WRITTEN, self._trials.budget // 10)), *self.proposals.by_rule()]
 
     @staticmethod
     def _instructed(leader: Trial, proposals: Sequence[ProposedInstruction]) -> Iterator[Trial]:
@@ -154,7 +162,7 @@ class _SearchStages:
             return {}
         found: dict[str, list[float]] = defaultdict(list)
         count = self._trials.seen(leader)
-        for row, score in zip(self._trials.rows, self._trials.scores(leader, count), strict=False):
+        for row, score in zip(self._trials.rows, self._trials.scores(leader, count) if count else (), strict=False):
             found[row.answer].append(float(score))
         return {answer: fmean(scores) for answer, scores in found.items()}
 
@@ -164,15 +172,8 @@ class _SearchStages:
             return []
         shown = {one.row_id for one in leader.prompt.demonstrations}
         rows = [row for row in self._pool if row.id not in shown][:_LOOKED_AT]
-        self._trials.calls += len(rows)
         mistakes = [Mistake(row, said) for row, said in self._trials.mistakes(leader, rows)]
-        return self._counted(self.proposals.corrected(leader.prompt.instruction, mistakes, _CORRECTED))
-
-    def _counted(self, found: list[ProposedInstruction]) -> list[ProposedInstruction]:
-        """The same; what was asked for them counts as calls from here on."""
-        self._trials.calls += self.proposals.calls - self._proposed
-        self._proposed = self.proposals.calls
-        return found
+        return self.proposals.corrected(leader.prompt.instruction, mistakes, _CORRECTED)
 
 
 def _calibrated(context: RungContext, trials: PromptTrials, found: Trial) -> PromptSpec:
@@ -203,7 +204,7 @@ def _log(context: RungContext, trials: PromptTrials, proposals: Proposals, start
         calls=trials.calls,
         proposals=proposals.calls,
         rows=len(trials.rows),
-        dropped=dict(sorted((proposals.dropped + Counter({"not read by the model": trials.unread})).items())),
+        dropped=dict(sorted((proposals.dropped + trials.dropped).items())),
         start=start.name,
         chosen=found.name,
         compared=count,

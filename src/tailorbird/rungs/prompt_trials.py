@@ -8,7 +8,8 @@ where they tell: all prompts on few rows, the better half on more, and so on (Ka
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,12 +95,19 @@ class PromptTrials:
         self._sampling = Sampling() if self._classifies else Sampling(max_tokens=_longest_answer(context))
         self._answers: dict[Digest, list[Any]] = {}
         self._trials: dict[Digest, Trial] = {}
-        self.budget, self.calls, self.unread = budget, 0, 0
+        self._asked: set[str] = set()
+        self._refused: set[Digest] = set()
+        self.budget, self.dropped = budget, Counter[str]()
 
     @property
     def rows(self) -> tuple[Row, ...]:
         """The rows held out, in the order in which they are asked."""
         return self._rows
+
+    @property
+    def calls(self) -> int:
+        """Calls that were made: each row that was answered behind a prompt, and each proposal, counts once, now or before a kill."""
+        return len(self._asked)
 
     @property
     def left(self) -> int:
@@ -115,20 +123,30 @@ class PromptTrials:
         """Rows that the prompt was tried on."""
         return len(self._answers.get(trial.name, ()))
 
+    def refused(self, trial: Trial) -> bool:
+        """True where the model does not read the prompt, on some row at least."""
+        return trial.name in self._refused
+
+    def count(self, keys: Iterable[str]) -> None:
+        """Counts what was answered under ``keys`` of the journal, and tells how far the search is."""
+        self._asked.update(keys)
+        self._context.progress(f"prompt search: {self.calls:,} of {self.budget:,} calls, {len(self._trials)} prompts")
+        self._context.count(self.calls, self.budget)
+
     def extend(self, trial: Trial, count: int) -> None:
         """Tries the prompt on the first ``count`` rows. Raises what the engine raises."""
         known = self._answers.get(trial.name, [])
-        asked = self._rows[len(known) : count]
-        self.calls += len(asked)
-        self._answers[trial.name] = known + self.answers(trial.prompt, asked)
-        self._trials.setdefault(trial.name, trial)
+        if asked := self._rows[len(known) : count]:
+            self._answers[trial.name] = known + self.answers(trial.prompt, asked)
+            self._trials.setdefault(trial.name, trial)
 
     def answers(self, prompt: PromptSpec, rows: Sequence[Row]) -> list[Any]:
         """Log-probabilities of ``prompt.answers`` (classify, nats) or the text (generate) for each row, from the journal where it has
-        them. They are not counted as calls here."""
+        them; each counts as a call."""
         name = digest_of(prompt)
         keys = [f"{name} {row.id}" for row in rows]
         asked = [(key, row) for key, row in zip(keys, rows, strict=True) if self._journal.get(key) is None]
+        self._asked.update(set(keys) - {key for key, _ in asked})
         if asked:
             engine, servable = self._context.engine(), trial_servable(self._context, prompt)
             engine.load(servable)
@@ -136,13 +154,13 @@ class PromptTrials:
                 for start in range(0, len(asked), BATCH):
                     part = asked[start : start + BATCH]
                     prompts = [messages_for_row(prompt, row.text) for _, row in part]
-                    self._journal.put(dict(zip([key for key, _ in part], self._asked(servable.id, prompt, prompts), strict=True)))
-                    self._context.progress(f"prompt search: {self.calls:,} of {self.budget:,} calls, {len(self._trials)} prompts")
+                    self._journal.put(dict(zip([key for key, _ in part], self._answered(servable.id, prompt, prompts), strict=True)))
+                    self.count(key for key, _ in part)
             finally:
                 engine.unload(servable.id)
         return [self._journal.get(key) for key in keys]
 
-    def _asked(self, servable: Digest, prompt: PromptSpec, prompts: Sequence[Sequence[Message]]) -> list[Any]:
+    def _answered(self, servable: Digest, prompt: PromptSpec, prompts: Sequence[Sequence[Message]]) -> list[Any]:
         engine = self._context.engine()
         if self._classifies:
             return [list(one.log_probabilities) for one in engine.score(servable, prompts, prompt.answers)]
@@ -151,8 +169,8 @@ class PromptTrials:
 
     def mistakes(self, trial: Trial, rows: Sequence[Row]) -> list[tuple[Row, str]]:
         """Rows, not among those held out, whose answer comes out wrong (classify) or overlaps with theirs by less than most (generate), the
-        worst first, each with what was answered."""
-        answers = self.answers(trial.prompt, rows)
+        worst first, each with what was answered. Rows that the model does not read behind this prompt are dropped and counted."""
+        rows, answers = self._read_alone(trial.prompt, rows)
         if self._classifies:
             prompt = trial.prompt.model_copy(update={"priors": _preference(np.array(answers))}) if answers else trial.prompt
             said = [decide_label(prompt, nats).answer for nats in answers]
@@ -161,6 +179,18 @@ class PromptTrials:
         scores = [overlap(text, shown_answer(row.answer)) for row, text in zip(rows, answers, strict=True)]
         worst = sorted(range(len(rows)), key=lambda at: (scores[at], at))[: len(rows) // 2]
         return [(rows[at], str(answers[at])) for at in worst]
+
+    def _read_alone(self, prompt: PromptSpec, rows: Sequence[Row]) -> tuple[Sequence[Row], list[Any]]:
+        """Those of ``rows`` that the model reads behind the prompt, with their answers: where it does not read them together, asked in
+        halves."""
+        try:
+            return rows, self.answers(prompt, rows)
+        except InvalidInput:
+            if len(rows) == 1:
+                self.dropped["mistakes not read by the model"] += 1
+                return (), []
+        halves = [self._read_alone(prompt, part) for part in (rows[: len(rows) // 2], rows[len(rows) // 2 :])]
+        return [row for part, _ in halves for row in part], [answer for _, part in halves for answer in part]
 
     def preference(self, trial: Trial) -> tuple[float, ...]:
         """What the prompt makes the model prefer on the rows that it was tried on, log-probabilities (nats) in the order of
@@ -197,21 +227,27 @@ class PromptTrials:
             count = self.affordable(field, (ends_at - self.calls) // left)
             if count <= least:
                 continue
-            field = self.holding(field, count)
-            field, least = self._better_half(self.ranked(field, count), count), count
+            held = self.holding(field, count)
+            if not held:
+                break
+            field, least = self._better_half(self.ranked(held, count), count), count
         return field if least else field[:1]
 
     def holding(self, field: Sequence[Trial], count: int) -> list[Trial]:
-        """Those of ``field`` that the model reads on the first ``count`` rows, on which they are tried. Where it reads none, what stands in
-        the way is raised: prompts that are too long, a template that breaks."""
+        """Those of ``field`` that the model reads on the first ``count`` rows, on which they are tried; the others are dropped and counted.
+        Where it has read no prompt at all, what stands in the way is raised: prompts that are too long, a template that breaks."""
         kept, error = list[Trial](), None
         for trial in field:
+            if self.refused(trial):
+                continue
             try:
                 self.extend(trial, count)
                 kept.append(trial)
             except InvalidInput as found:
-                error, self.unread = found, self.unread + 1
-        if error is not None and not kept:
+                error = found
+                self._refused.add(trial.name)
+                self.dropped["not read by the model"] += 1
+        if error is not None and not self._trials:
             raise error
         return kept
 

@@ -68,7 +68,10 @@ def made_of(deps: Dependencies, told: RunReport) -> tuple[Candidate, PromptSearc
 def test_it_is_planned_measured_released_and_answers(
     deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
 ) -> None:
-    told = climbed(deps, author, write_objective(tmp_path / "job", **SEARCHED))
+    counted = list[tuple[int, int]]()
+    path = write_objective(tmp_path / "job", **SEARCHED)
+    run = adapt(deps, author, path, Progress(count=lambda done, total: counted.append((done, total)))).run
+    told = show_run(deps, VIEWER, run.id)
     assert told.plan is not None
     [planned] = told.plan.rungs
     assert (planned.rung, planned.variant, planned.calls, planned.shots, planned.training) == (
@@ -77,6 +80,7 @@ def test_it_is_planned_measured_released_and_answers(
     candidate, log = made_of(deps, told)
     assert (candidate.adapter, candidate.weights, candidate.floor, candidate.retrieval) == (None, None, None, None)
     assert log.sentence in searched(told).reason
+    assert (log.calls, 200) in counted
     assert told.conclusion is not None
     digest = str(told.conclusion.release)
     card = deps.artifacts.get(show_release(deps, VIEWER, digest).dossier.card).decode()

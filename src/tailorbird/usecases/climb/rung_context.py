@@ -42,4 +42,5 @@ def context_of(context: StepContext, rung: RungPlan, base: BaseModelRef) -> rung
         results=scratch and private_folder(scratch / place),
         report=progress.training,
         progress=progress.tell,
+        count=progress.count,
     )

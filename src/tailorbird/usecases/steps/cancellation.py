@@ -80,7 +80,7 @@ class WatchedProgress:
         self._end = self._end or error
 
     def _tell(self, text: str) -> None:
-        self._note(StepProgress(text=text))
+        self._note(StepProgress(text=text, done=self._last.done, total=self._last.total))
         self._progress.tell(text)
 
     def _training(self, seen: TrainingProgress) -> None:
