@@ -140,8 +140,10 @@ def test_a_record_in_a_file_is_not_shared_with_other_machines(desk: Desk) -> Non
     assert "far" in error.message
 
 
-def test_a_cluster_of_several_machines_asks_for_a_token(desk: Desk) -> None:
-    open_to_all = ProcessCompute(twin_step, [node("far", here=False)], _FORKS, protected=False)
+@pytest.mark.parametrize("here", [True, False])
+def test_a_cluster_that_others_reach_asks_for_a_token(desk: Desk, here: bool) -> None:
+    """One of this machine alone, too: its ports are open on the network."""
+    open_to_all = ProcessCompute(twin_step, [node("a", here=here)], _FORKS, protected=False)
     with placing(desk, open_to_all) as deps:
         shared = replace(deps, upkeep=replace(deps.upkeep, record_file=None))
         with pytest.raises(Forbidden) as caught:

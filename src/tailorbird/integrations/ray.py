@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
@@ -27,6 +30,11 @@ _LOST = (
     exceptions.ObjectLostError,
     exceptions.LocalRayletDiedError,
 )
+#: Addresses at which Ray's processes listen on loopback alone (seen with 2.60); at any other of 127.0.0.0/8, too, they listen to all.
+_LOOPBACK = frozenset({"127.0.0.1"})
+#: A process that joins the cluster at an address as somebody who was given no token, and does nothing there.
+_STRANGER = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)"
+_STRANGER_SECONDS = 90
 
 
 class RayTask:
@@ -36,14 +44,16 @@ class RayTask:
         self._reference = reference
 
     def ended(self, seconds: float) -> bool:
-        """Waits for its end, at most so long."""
-        done, _ = ray.wait([self._reference], timeout=seconds, fetch_local=False)
+        """Waits for its end, at most so long. Raises Unavailable (``compute_unreachable``)."""
+        with _joined():
+            done, _ = ray.wait([self._reference], timeout=seconds, fetch_local=False)
         return bool(done)
 
     def answer(self) -> str:
-        """What the function answered. Raises Unavailable (``node_lost``, ``step_interrupted``), Internal."""
+        """What the function answered. Raises Unavailable (``node_lost``, ``step_interrupted``, ``compute_unreachable``), Internal."""
         try:
-            return str(ray.get(self._reference))
+            with _joined(exceptions.RaySystemError):
+                return str(ray.get(self._reference))
         except exceptions.TaskCancelledError as error:
             raise Unavailable("the step was interrupted", "adapt again: it goes on where it stopped", code="step_interrupted") from error
         except _LOST as error:
@@ -56,40 +66,53 @@ class RayTask:
             raise Internal(f"Ray ended the step with {type(error).__name__}", hint, code="compute_failed") from None
 
     def cancel(self) -> None:
-        """Raises KeyboardInterrupt in the process that does it."""
-        ray.cancel(self._reference, force=False, recursive=False)
+        """Raises KeyboardInterrupt in the process that does it. Raises Unavailable (``compute_unreachable``)."""
+        with _joined():
+            ray.cancel(self._reference, force=False, recursive=False)
 
 
 class RayCompute:
     """Implements ``Compute`` on the cluster at ``address`` (empty: the one that ``ray start`` made on this machine)."""
 
     def __init__(self, address: str, work: Callable[[str], str]) -> None:
-        _connect(address)
+        self._address = address
         self._work = ray.remote(max_retries=0, max_calls=1)(work)
+        self._refuses_strangers = False
+        _join(address)
 
     @property
     def protected(self) -> bool:
-        """True where Ray asks for a token: this process could not have joined a cluster whose token it lacks."""
-        return os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+        """True where the head and all nodes listen on loopback alone, or the head was seen to refuse a process without a token. Nodes are
+        not asked one by one: one without the token cannot join such a head. Raises Unavailable (``compute_unreachable``)."""
+        nodes = self._alive()
+        with _joined():
+            head = str(ray.get_runtime_context().gcs_address)
+        if {node["NodeManagerAddress"] for node in nodes} | {head.rpartition(":")[0]} <= _LOOPBACK:
+            return True
+        if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+            return False
+        self._refuses_strangers = self._refuses_strangers or _refuses_strangers(head)
+        return self._refuses_strangers
 
     def nodes(self) -> tuple[ComputeNode, ...]:
-        """The living nodes."""
-        here = next((node for node in self._alive() if node["NodeID"] == ray.get_runtime_context().get_node_id()), None)
-        return tuple(_node(node, here) for node in self._alive())
+        """The living nodes. Raises Unavailable (``compute_unreachable``)."""
+        nodes = self._alive()
+        with _joined():
+            own = ray.get_runtime_context().get_node_id()
+        here = next((node for node in nodes if node["NodeID"] == own), None)
+        return tuple(_node(node, here) for node in nodes)
 
     def place(self, task: str, need: StepNeed) -> RayTask:
-        """Hands the task to Ray, which waits until a node has room."""
+        """Hands the task to Ray, which waits until a node has room. Raises Unavailable (``compute_unreachable``)."""
         taken = {"num_cpus": need.cores, "num_gpus": need.gpus, "memory": int(need.memory_gb * _GIB), "name": "tailorbird step"}
-        try:
+        _join(self._address)
+        with _joined():
             return RayTask(self._work.options(**{name: value for name, value in taken.items() if value}).remote(task))
-        except (exceptions.RayError, ConnectionError) as error:
-            raise _unreachable(error) from error
 
     def _alive(self) -> list[dict[str, Any]]:
-        try:
+        _join(self._address)
+        with _joined():
             return [node for node in ray.nodes() if node["Alive"]]
-        except (exceptions.RayError, ConnectionError, RuntimeError) as error:
-            raise _unreachable(error) from error
 
 
 def open_ray(address: str, work: Callable[[str], str]) -> RayCompute:
@@ -97,8 +120,38 @@ def open_ray(address: str, work: Callable[[str], str]) -> RayCompute:
     return RayCompute(address, work)
 
 
-def _connect(address: str) -> None:
-    """Joins the cluster, once a process. Ray's handler of SIGTERM does not take the place of ours."""
+@contextmanager
+def _joined(away: type[Exception] = exceptions.RayError) -> Iterator[None]:
+    """Words with the cluster. An error of kind ``away``, or of the connection, drops what is known of it, and whoever
+    comes next joins anew. Raises Unavailable (``compute_unreachable``), also when this process has left: Ray would start a cluster."""
+    if not ray.is_initialized():
+        raise _unreachable(ConnectionError())
+    try:
+        yield
+    except exceptions.RayTaskError:
+        raise
+    except (away, ConnectionError, RuntimeError) as error:
+        with suppress(Exception):
+            ray.shutdown()
+        raise _unreachable(error) from error
+
+
+def _refuses_strangers(head: str) -> bool:
+    """Whether a process without a token is refused at ``head``. Raises Unavailable when it neither joins nor is told that it may not."""
+    given = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_")}
+    given |= {"RAY_AUTH_MODE": "disabled", "RAY_NUM_REDIS_GET_RETRIES": "1", "RAY_BACKEND_LOG_LEVEL": "warning"}
+    command = [sys.executable, "-c", _STRANGER, head]
+    try:
+        done = subprocess.run(command, env=given, capture_output=True, text=True, check=False, timeout=_STRANGER_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise _unreachable(error) from error
+    if done.returncode and "Unauthenticated" not in done.stderr and "AuthenticationError" not in done.stderr:
+        raise _unreachable(ConnectionError())
+    return done.returncode != 0
+
+
+def _join(address: str) -> None:
+    """Joins the cluster, unless this process has. Ray's handler of SIGTERM does not take the place of ours."""
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

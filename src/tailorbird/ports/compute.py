@@ -16,16 +16,17 @@ class PlacedTask(Protocol):
     """A task that waits for room on a node, or is done there, or has ended."""
 
     def ended(self, seconds: float) -> bool:
-        """Waits for its end, at most so long; True once it has ended."""
+        """Waits for its end, at most so long; True once it has ended. Raises Unavailable (``compute_unreachable``)."""
         ...
 
     def answer(self) -> str:
         """What the function answered, once the task has ended. Raises Unavailable: ``node_lost`` when its process or its node is gone,
-        ``step_interrupted`` when it was cancelled."""
+        ``step_interrupted`` when it was cancelled, ``compute_unreachable``."""
         ...
 
     def cancel(self) -> None:
-        """Interrupts it, as Ctrl-C would; one that waits never begins. Does nothing when it has ended."""
+        """Interrupts it, as Ctrl-C would; one that waits never begins. Does nothing when it has ended. Raises Unavailable
+        (``compute_unreachable``)."""
         ...
 
 
@@ -34,7 +35,8 @@ class Compute(Protocol):
 
     @property
     def protected(self) -> bool:
-        """True where whoever asks the cluster for work must prove that they may."""
+        """True where only this machine reaches the cluster, or whoever asks it for work must prove that they may. Raises Unavailable
+        (``compute_unreachable``)."""
         ...
 
     def nodes(self) -> Sequence[ComputeNode]:

@@ -123,11 +123,9 @@ def require_room(nodes: Sequence[ComputeNode], name: str, need: StepNeed) -> Non
 
 def require_shared(deps: Dependencies, compute: Compute, nodes: Sequence[ComputeNode]) -> None:
     """Raises InvalidInput (``record_not_shared``) when nodes of other machines cannot reach the record, and Forbidden (``cluster_open``)
-    when anybody on their network could give them orders."""
+    when others could give the cluster orders: also one of this machine alone, for its ports are open on the network."""
     others = sorted({node.host for node in nodes if not node.here})
-    if not others:
-        return
-    if deps.upkeep.record_file is not None:
+    if others and deps.upkeep.record_file is not None:
         raise InvalidInput(
             f"the record is a file of this machine, and nodes of others take part ({', '.join(others[:3])})",
             "keep the record on PostgreSQL and the artifacts in S3 or a shared folder (docs/scale.md), or use this machine alone",
@@ -136,7 +134,8 @@ def require_shared(deps: Dependencies, compute: Compute, nodes: Sequence[Compute
     if not compute.protected:
         raise Forbidden(
             "the cluster takes orders from whoever reaches its ports",
-            "start every node, and this process, with RAY_AUTH_MODE=token and the same token (docs/scale.md)",
+            "start every node, and this process, with RAY_AUTH_MODE=token and the same token, or the only one on loopback "
+            "(ray start --node-ip-address=127.0.0.1; docs/scale.md)",
             code="cluster_open",
         )
 
