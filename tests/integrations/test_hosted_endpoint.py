@@ -375,6 +375,23 @@ def test_tries_that_gave_no_whole_answer_may_have_to_be_paid() -> None:
         asyncio.run(story(server))
 
 
+def test_reasoning_is_no_text_and_is_counted_as_it_comes() -> None:
+    thought = event(delta={"reasoning_content": "hm, h\u00f6"})
+
+    async def story(server: ScriptedServer) -> None:
+        client = OpenAiEndpoint(local(server), MODEL, lambda: KEY, first_wait=0.01)
+        pieces = [piece async for piece in client.stream(PROMPT, Sampling(max_tokens=8))]
+        assert [(piece.text, piece.written) for piece in pieces] == [("", 7), ("lost", 4), (" card", 5), ("", 0)]
+        answer = await client.answer(PROMPT, Sampling(max_tokens=8))
+        assert (answer.text, answer.again) == ("lost card", 1)
+        assert client.lost == (most_read(PROMPT), 14)
+        await client.close()
+
+    whole = Reply(parts=[thought, *WHOLE])
+    with scripted(whole, Reply(parts=[thought, thought], cut=True), whole) as server:
+        asyncio.run(story(server))
+
+
 def test_a_key_that_is_missing_is_not_asked_for_elsewhere() -> None:
     def missing() -> str:
         raise Unavailable("the key is not to be had", "set it", code="endpoint_key_missing")
@@ -419,6 +436,7 @@ def test_contract_of_both_clients(opened: Callable[[], object]) -> None:
         assert [piece.finish_reason for piece in pieces] == [None] * (len(pieces) - 1) + ["stop"]
         assert (pieces[-1].prompt_tokens, pieces[-1].completion_tokens) == (whole.prompt_tokens, whole.completion_tokens)
         assert (whole.model, whole.fingerprint) == (pieces[-1].model, pieces[-1].fingerprint) == (MODEL, "fp_1")
+        assert [piece.written for piece in pieces] == [len(piece.text) for piece in pieces]
         assert not whole.refused
         await client.close()
 

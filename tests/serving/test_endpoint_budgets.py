@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from support.hosted import MODEL, USAGE, WHOLE, Reply, endpoint, event, fault, scripted
+from support.hosted import MODEL, USAGE, WHOLE, Reply, ScriptedServer, endpoint, event, fault, scripted
 from support.serving import CLASSIFY, DirectDriver, House
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.endpoint import Endpoint, HostedModel
@@ -28,6 +28,8 @@ TEXT = (Message(role="user", content="I lost my card"),)
 RELEASES = [Digest("sha256:" + letter * 64) for letter in "ab"]
 #: What reading the text costs at most, at the prices of ``endpoint()``.
 READ = endpoint().cost(most_read(TEXT), 0)
+#: What a server writes for itself, five bytes of it.
+THOUGHT = event(delta={"reasoning_content": "hmmm."})
 
 
 class Outside:
@@ -99,6 +101,9 @@ def test_without_word_of_its_server_a_byte_is_a_token(house: House) -> None:
         (Reply(parts=[event("lost")], cut=True), 4),
         (Reply(parts=[event("lost"), b"data: {broken\n\n"]), 4),
         (Reply(parts=[event("lost", model="tiny")]), 4),
+        (Reply(parts=[THOUGHT, THOUGHT], cut=True), 10),
+        (Reply(parts=[THOUGHT, event("lost"), THOUGHT, b"data: {broken\n\n"]), 14),
+        (Reply(parts=[THOUGHT] * 2 + [event("lost", model="tiny")]), 14),
         (fault(400, code="content_filter"), 0),
     ],
 )
@@ -108,6 +113,51 @@ def test_what_breaks_off_or_is_refused_is_paid_for(house: House, reply: Reply, w
 
 def test_a_caller_who_leaves_early_has_paid_for_what_came(house: House) -> None:
     assert paid(house, Reply(), most=1, estimated=True) == pytest.approx(endpoint().cost(most_read(TEXT), len("lost")))
+
+
+def test_reasoning_is_paid_for_by_a_caller_who_leaves_before_the_first_word(house: House) -> None:
+    """Nothing that a caller is given tells of it, so nothing that he is given is counted by."""
+
+    async def story() -> tuple[Bill, list[str]]:
+        thought, client = asyncio.Event(), Held()
+
+        async def stream(prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[HostedChunk, None]:
+            for _ in range(3):
+                yield HostedChunk(text="", written=500, model=MODEL)
+            thought.set()
+            await client.go.wait()
+
+        client.stream = stream  # type: ignore[method-assign]
+        outside, bill, given = Outside(house, client, money_per_month=1.0), Bill(), list[str]()  # type: ignore[arg-type]
+        await outside.load()
+
+        async def caller() -> None:
+            async for piece in billed(bill, outside.driver.stream(RELEASES[0], TEXT, Sampling(max_tokens=8))):
+                given.append(piece.text)
+
+        asking = asyncio.create_task(caller())
+        while not thought.is_set() and not asking.done():
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        return bill, given
+
+    bill, given = asyncio.run(story())
+    assert bill.paid == pytest.approx(endpoint().cost(most_read(TEXT), 1500))
+    assert given == []
+
+
+def test_reasoning_counts_in_the_month_of_an_endpoint_that_is_too_slow(house: House) -> None:
+    async def story(server: ScriptedServer) -> int:
+        outside = Outside(house, url=server.url, private=True, timeout_s=0.3, money_per_month=1.5 * endpoint().cost(most_read(TEXT), 5))
+        await outside.load()
+        for _ in range(4):
+            await outside.ask()
+        await outside.driver.close()
+        return len(server.asked)
+
+    with scripted(Reply(parts=[THOUGHT] * 1000, pause=0.02)) as server:
+        assert asyncio.run(story(server)) < 3
 
 
 @pytest.mark.parametrize("reply", [fault(429), fault(500), fault(401), fault(404), fault(400, param="messages")])

@@ -91,7 +91,7 @@ class OpenAiEndpoint:
             async for piece in pieces:
                 text += piece.text
         assert piece.finish_reason is not None
-        fields = {name: getattr(piece, name) for name in HostedChunk.model_fields if name != "text"}
+        fields = {name: getattr(piece, name) for name in HostedChunk.model_fields if name not in ("text", "written")}
         return HostedAnswer(text=text, latency_ms=(time.perf_counter() - started) * 1000, again=again, **fields)
 
     async def _pieces(self, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[HostedChunk, None]:
@@ -99,7 +99,7 @@ class OpenAiEndpoint:
         try:
             async with aclosing(self._asked(prompt, sampling)) as pieces:
                 async for piece in pieces:
-                    written, paid = written + size_of(piece.text), piece.finish_reason is None
+                    written, paid = written + piece.written, piece.finish_reason is None
                     yield piece
         except TimeoutError:
             raise _Passing(_lost(self._endpoint, f"has not answered within {self._endpoint.timeout_s:g} s")) from None
@@ -253,14 +253,15 @@ class _Reading:
         self._names["model"] = _name(event.get("model")) or self._names["model"]
         self._names["fingerprint"] = _name(event.get("system_fingerprint")) or self._names["fingerprint"]
         self._usage = dict(event.get("usage") or self._usage)
-        text = ""
+        text, before = "", self._written
         for choice in event.get("choices") or ():
             delta = choice.get("delta") or {}
             self._written += sum(size_of(said) for name, said in delta.items() if isinstance(said, str) and name != "role")
             self._refused = self._refused or bool(_words(delta.get("refusal")))
             self._reason = _words(choice.get("finish_reason")) or self._reason
             text += _words(delta.get("content"))
-        return HostedChunk(text=text, **self._names) if text else None
+        written = self._written - before
+        return HostedChunk(text=text, written=written, **self._names) if written else None
 
     def closing(self) -> HostedChunk:
         """The last piece. Raises _Passing for a stream that ended too soon."""

@@ -12,9 +12,12 @@ from tailorbird.domain.value import Value
 class HostedChunk(Value):
     """A piece of a streamed answer; the last one carries ``finish_reason`` and the counts. ``refused``: the server would not answer this
     prompt (its filter, or the model by the protocol's own word). ``estimated``: it did not say what it read and wrote, or said what cannot
-    be, and the counts are bytes in place of tokens. ``model`` and ``fingerprint`` are how the server names what answers."""
+    be, and the counts are bytes in place of tokens. ``model`` and ``fingerprint`` are how the server names what answers.
+
+    ``written``: bytes that the server wrote for this piece, with those that are not shown (reasoning, of which ``text`` has nothing)."""
 
     text: str
+    written: int = 0
     finish_reason: Literal["stop", "length"] | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.errors import AnswerLost, Exhausted, TailorbirdError
-from tailorbird.domain.token_usage import size_of
 from tailorbird.serving.bills import Bill, present_bill
 
 #: Seconds for which it is known what an endpoint was paid this month.
@@ -53,10 +52,10 @@ class Charge:
         account.held += self._held
         self._pay(endpoint.cost(self._read, 0))
 
-    def wrote(self, text: str) -> None:
-        """The server has sent so much of its answer: until it says what that cost, a byte is a token."""
+    def wrote(self, size: int) -> None:
+        """The server has written so many bytes more, shown or not: until it says what they cost, a byte is a token."""
         self.begun = True
-        self._written += size_of(text)
+        self._written += size
         self._pay(self._endpoint.cost(self._read, self._written))
 
     def told(self, prompt_tokens: int, completion_tokens: int, *, estimated: bool = False) -> None:

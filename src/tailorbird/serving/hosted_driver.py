@@ -191,7 +191,7 @@ class HostedDriver:
         with self._budgets.charge(held.servable.tenant, endpoint, most) as charge:
             async with held.client.held() as client, aclosing(client.stream(prompt, sampling)) as pieces:
                 async for piece in pieces:
-                    charge.wrote(piece.text)
+                    charge.wrote(piece.written)
                     if piece.finish_reason is not None:
                         charge.told(piece.prompt_tokens, piece.completion_tokens, estimated=piece.estimated)
                         self._note_estimated(held, estimated=piece.estimated)
@@ -202,12 +202,14 @@ class HostedDriver:
                             "ask in other words; the release before answers where there is one",
                             code="endpoint_answer_refused",
                         )
-                    yield Chunk(
-                        text=piece.text,
-                        finish_reason=piece.finish_reason,
-                        prompt_tokens=piece.prompt_tokens,
-                        completion_tokens=piece.completion_tokens,
-                    )
+                    # Reasoning is paid for, and is no answer.
+                    if piece.text or piece.finish_reason is not None:
+                        yield Chunk(
+                            text=piece.text,
+                            finish_reason=piece.finish_reason,
+                            prompt_tokens=piece.prompt_tokens,
+                            completion_tokens=piece.completion_tokens,
+                        )
 
     async def _refresh(self, held: _HostedRelease) -> Endpoint:
         """The endpoint, of which a client is open then, read anew where what is known is old. Raises where it may not be asked any

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.token_usage import size_of
 from tailorbird.ports.endpoint import HostedAnswer, HostedChunk
 
 #: What makes the answer to a prompt, or the error that stands in its place; None where a filter refuses the prompt, which names no model.
@@ -43,8 +44,9 @@ class MemoryEndpoint:
         """The same, word by word."""
         whole = await self.answer(prompt, sampling)
         for number, word in enumerate(whole.text.split()):
-            yield HostedChunk(text=f" {word}" if number else word, model=whole.model, fingerprint=whole.fingerprint)
-        fields = {name: getattr(whole, name) for name in HostedChunk.model_fields if name != "text"}
+            text = f" {word}" if number else word
+            yield HostedChunk(text=text, written=size_of(text), model=whole.model, fingerprint=whole.fingerprint)
+        fields = {name: getattr(whole, name) for name in HostedChunk.model_fields if name not in ("text", "written")}
         yield HostedChunk(text="", **fields)
 
     async def close(self) -> None:
