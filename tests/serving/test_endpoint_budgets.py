@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -43,7 +45,13 @@ class Outside:
 
     @property
     def access(self) -> HostedAccess:
-        return HostedAccess(admit=self.admit, endpoint=lambda *_: self.made, client=lambda *_: self.client, paid=lambda *_: self.recorded)
+        return HostedAccess(
+            admit=self.admit,
+            endpoint=lambda *_: self.made,
+            client=lambda *_: self.client,
+            paid=lambda *_: self.recorded,
+            now=lambda: datetime.now(UTC),
+        )
 
     def admit(self, request: LoadRequest) -> Servable:
         hosted = HostedModel(endpoint="outside", url=self.made.url, model=MODEL, reported=MODEL)
@@ -227,33 +235,141 @@ def test_the_month_is_that_of_the_record_whoever_asked(house: House, monkeypatch
     assert asyncio.run(story(0.0, 0.0)) == 0
 
 
+class Books:
+    """Budgets of a test, with its time and what the record says. Reading one token costs 1."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, most: float | None = 10.0) -> None:
+        self.seconds, self.recorded, self.reads = 1000.0, 0.0, 0
+        self.first = datetime(2026, 11, 30, 23, 0, tzinfo=UTC)
+        self.made = endpoint(money_per_month=most, input_price=1e6, output_price=0.0)
+        self.budgets = EndpointBudgets(self.read, lambda: self.first + timedelta(seconds=self.seconds))
+        self.go = threading.Event()
+        self.go.set()
+        monkeypatch.setattr("tailorbird.serving.endpoint_budgets.monotonic", lambda: self.seconds)
+
+    def read(self, tenant: str, name: str) -> float:
+        self.reads += 1
+        found = self.recorded
+        assert self.go.wait(10)
+        return found
+
+    def pay(self, money: int) -> None:
+        with self.budgets.charge("acme", self.made, (money, 0)):
+            pass
+
+    async def allowed(self, most: float = 10.0, tenant: str = "acme") -> bool:
+        try:
+            await self.budgets.demand(tenant, self.made.model_copy(update={"money_per_month": most}))
+        except Exhausted as refused:
+            return refused.error_code != "endpoint_budget"
+        return True
+
+
 def test_what_other_gateways_paid_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, recorded = endpoint(money_per_month=10.0, input_price=1e6, output_price=0.0), 0.0
+    async def story(books: Books) -> None:
+        assert await books.allowed()
+        books.recorded = 9.0
+        books.pay(1)
+        assert await books.allowed()
+        books.seconds += 61
+        assert await books.allowed(), "what ended a minute ago has its row"
+        books.pay(1)
+        books.seconds += 20
+        books.pay(0)
+        assert not await books.allowed(), "what ended here since the record was read last may have its row already, or not: it counts"
+        books.seconds += 80
+        assert await books.allowed()
+        assert await books.allowed(9.5, "globex")
+        assert not await books.allowed(9.0, "globex")
 
-    async def story() -> None:
-        nonlocal recorded
-        budgets = EndpointBudgets(lambda *_: recorded)
-        await budgets.demand("acme", made)
-        recorded = 9.0
-        with budgets.charge("acme", made, (1, 0)):
-            await budgets.demand("acme", made)
-        monkeypatch.setattr("tailorbird.serving.endpoint_budgets.COUNTED_FOR", -1.0)
-        # What ended here since the record was read last may have its row already, or not: it counts.
-        with pytest.raises(Exhausted) as refused:
-            await budgets.demand("acme", made)
-        assert refused.value.error_code == "endpoint_budget"
-        await budgets.demand("acme", made)
-        await budgets.demand("globex", made.model_copy(update={"money_per_month": 9.5}))
-        with pytest.raises(Exhausted):
-            await budgets.demand("globex", made.model_copy(update={"money_per_month": 9.0}))
+    asyncio.run(story(Books(monkeypatch)))
 
-    asyncio.run(story())
+
+def test_what_ended_hours_ago_is_not_counted_beside_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(books: Books) -> None:
+        assert await books.allowed()
+        for _ in range(6):
+            books.pay(1)
+        books.recorded = 6.0
+        books.seconds += 600
+        assert await books.allowed(6.5)
+
+    asyncio.run(story(Books(monkeypatch)))
+
+
+def test_what_was_paid_before_there_was_a_limit_is_that_of_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(books: Books) -> None:
+        for _ in range(40):
+            await books.budgets.demand("acme", books.made)
+            books.pay(1)
+            books.seconds += 30
+        assert books.reads == 0
+        books.recorded = 40.0
+        assert await books.allowed(43.5), "and the last two minutes at most"
+        assert not await books.allowed(40.0)
+
+    asyncio.run(story(Books(monkeypatch, None)))
+
+
+def test_a_month_begins_with_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(books: Books) -> None:
+        books.seconds = 3600.0 - 5
+        assert await books.allowed()
+        books.pay(9)
+        assert await books.allowed(9.5)
+        assert not await books.allowed(9.0)
+        books.seconds += 10
+        assert await books.allowed(1.0)
+        books.pay(1)
+        books.seconds += 61
+        assert await books.allowed(1.5)
+
+    asyncio.run(story(Books(monkeypatch)))
+
+
+def test_nobody_waits_while_the_record_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(books: Books) -> None:
+        assert await books.allowed()
+        books.seconds += 31
+        books.recorded = 10.0
+        books.go.clear()
+        assert await books.allowed(), "by what was read before"
+        assert await books.allowed()
+        books.go.set()
+        books.seconds += 30
+        assert not await books.allowed(), "what is a minute old is waited for"
+        assert books.reads == 2
+
+    asyncio.run(story(Books(monkeypatch)))
+
+
+def test_a_record_that_cannot_be_read_is_an_error_where_it_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(books: Books) -> None:
+        books.recorded = 3.0
+        assert await books.allowed()
+        read, books.go = books.budgets._paid, threading.Event()
+
+        def away(tenant: str, name: str) -> float:
+            raise Unavailable("away", "")
+
+        books.budgets._paid = away
+        books.seconds += 31
+        assert await books.allowed()
+        await asyncio.sleep(0.05)
+        books.seconds += 30
+        with pytest.raises(Unavailable):
+            await books.allowed()
+        books.go.set()
+        books.budgets._paid = read
+        assert not await books.allowed(3.0)
+
+    asyncio.run(story(Books(monkeypatch)))
 
 
 def test_a_price_that_changes_meanwhile_counts_from_the_next_request_on() -> None:
     async def story() -> list[float]:
         bills = [Bill(), Bill()]
-        budgets = EndpointBudgets(lambda *_: 0.0)
+        budgets = EndpointBudgets(lambda *_: 0.0, lambda: datetime.now(UTC))
 
         async def pieces(made: Endpoint) -> AsyncGenerator[int, None]:
             with budgets.charge("acme", made, (100, 0)) as charge:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ class Record:
 
     @property
     def access(self) -> HostedAccess:
-        return HostedAccess(admit=self.admit, endpoint=self.endpoint, client=self.client, paid=lambda *_: self.paid)
+        return HostedAccess(self.admit, self.endpoint, self.client, lambda *_: self.paid, lambda: datetime.now(UTC))
 
     def admit(self, request: LoadRequest) -> Servable | None:
         hosted = HostedModel(endpoint="outside", url=self.made.url, model=MODEL, reported=MODEL) if request.release == HOSTED else None

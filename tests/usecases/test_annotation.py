@@ -14,7 +14,7 @@ from support.hosted import MODEL, NAMED, SOURCE, allow, endpoint, hosting, last_
 from support.usecases import write_objective
 from tailorbird import data
 from tailorbird.domain.dataset import Row, Split
-from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, ObjectiveInvalid
+from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, ObjectiveInvalid, Unavailable
 from tailorbird.domain.prompt import Message
 from tailorbird.testing import MemoryEndpoint
 from tailorbird.usecases import Actor, Dependencies, Progress
@@ -246,6 +246,35 @@ def test_what_it_pays_is_in_the_log_also_where_it_breaks_off(deps: Dependencies,
     words = [2 * sum(len(message.content.split()) for message in prompt) + 8 for prompt in client.asked[:72]]
     assert [event.data["money"] for event in told] == pytest.approx([sum(words[:64]) / 1e6, sum(words[64:]) / 1e6])
     assert told[0].data["objective"] == "desk"
+
+
+def test_a_record_that_cannot_be_written_hides_no_error_and_leaves_no_connection_open(
+    deps: Dependencies, author: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+    deps = taught(deps, client)
+    path = job(tmp_path / "job", *(f"case {n} wants a refund" for n in range(8)))
+    curate(deps, author, path, Progress())
+
+    def full(work: object, kind: str, *_: object) -> None:
+        if kind == "data.paid":
+            raise Unavailable("the disk is full", "", code="disk_full")
+
+    monkeypatch.setattr("tailorbird.usecases.annotation.record", full)
+    with pytest.raises(Unavailable, match="disk"):
+        annotate(deps, author, path, Progress())
+    assert client.closed == 1
+
+    def answering(prompt: Sequence[Message]) -> str:
+        if len(client.asked) > 12:
+            raise Unavailable("the endpoint is away", "", code="endpoint_unavailable")
+        return last_word(prompt)
+
+    client.asked.clear()
+    client.answering = answering
+    with pytest.raises(Unavailable, match="endpoint"):
+        annotate(deps, author, path, Progress())
+    assert client.closed == 2
 
 
 def test_a_teacher_that_is_paid_in_another_currency_is_not_asked(deps: Dependencies, author: Actor, tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ def hosted_access(deps: Dependencies) -> HostedAccess:
         endpoint=partial(served_endpoint, deps),
         client=deps.endpoint_client,
         paid=partial(paid_this_month, deps),
+        now=deps.clock.now,
     )
 
 

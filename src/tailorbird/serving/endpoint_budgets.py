@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
+from time import monotonic
 
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.errors import AnswerLost, Exhausted, TailorbirdError
+from tailorbird.domain.quota import window_start
 from tailorbird.serving.bills import Bill, present_bill
+
+_log = logging.getLogger("tailorbird.serving")
 
 #: Seconds for which it is known what an endpoint was paid this month.
 COUNTED_FOR = 30.0
@@ -21,27 +26,38 @@ Paid = Callable[[str, str], float]
 
 @dataclass
 class _Account:
-    """Money at one endpoint of one tenant: as the record had it when it was read, what ended here since then and in the time before that
-    (whose rows may have been written later), and what is under way."""
+    """Money at one endpoint of one tenant: as the record had it when it was read, what ended here shortly before that (whose rows may have
+    been written later) and since then, and what is under way.
+
+    ``ended`` is by the month to which a request belongs, and by the half minute in which it ended."""
 
     recorded: float = 0.0
     read_at: float = float("-inf")
-    since: float = 0.0
-    before: float = 0.0
+    ended: dict[tuple[datetime, int], float] = field(default_factory=dict)
     held: float = 0.0
-    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    reading: asyncio.Task[None] | None = None
 
-    @property
-    def spoken_for(self) -> float:
-        """All that was paid, or may be."""
-        return self.recorded + self.before + self.since + self.held
+    def spoken_for(self, month: datetime) -> float:
+        """All that was paid in the month, or may be."""
+        return self.recorded + sum(money for (its, _), money in self.ended.items() if its == month) + self.held
+
+    def end(self, month: datetime, money: float) -> None:
+        """A request of the month has ended, and cost so much."""
+        at = int(monotonic() // COUNTED_FOR)
+        # No record that was read longer ago is judged by: what ended so long before it has its row.
+        self.forget(at - 4)
+        self.ended[month, at] = self.ended.get((month, at), 0.0) + money
+
+    def forget(self, until: int) -> None:
+        """Leaves out what ended before this half minute."""
+        self.ended = {key: money for key, money in self.ended.items() if key[1] >= until}
 
 
 class Charge:
     """The money of one request: held for as long as it is under way, by what it may cost at most."""
 
-    def __init__(self, account: _Account, endpoint: Endpoint, bill: Bill, most: tuple[int, int]) -> None:
-        self._account = account
+    def __init__(self, account: _Account, endpoint: Endpoint, bill: Bill, most: tuple[int, int], month: datetime) -> None:
+        self._account, self._month = account, month
         self._endpoint = endpoint
         self._bill, self._before = bill, bill.paid
         self._read, self._written = most[0], 0
@@ -71,7 +87,7 @@ class Charge:
     def close(self) -> None:
         """The request has ended."""
         self._account.held -= self._held
-        self._account.since += self._paid
+        self._account.end(self._month, self._paid)
 
     def _pay(self, money: float) -> None:
         """In place of what was put on the bill for this request before."""
@@ -79,14 +95,15 @@ class Charge:
 
 
 class EndpointBudgets:
-    """Accounts of endpoints, read from the record every half minute.
+    """Accounts of endpoints, read from the record every half minute; while it is read, what was read before counts for half a minute more.
 
     With one gateway, the money of a month is passed by no more than the requests that were begun before it was used up cost beyond what
-    they hold; with several, by what the others begin within that half minute.
+    they hold; with several, by what the others begin within that time.
     """
 
-    def __init__(self, paid: Paid) -> None:
+    def __init__(self, paid: Paid, now: Callable[[], datetime]) -> None:
         self._paid = paid
+        self._now = now
         self._accounts: dict[tuple[str, str], _Account] = {}
 
     async def demand(self, tenant: str, endpoint: Endpoint) -> None:
@@ -95,10 +112,13 @@ class EndpointBudgets:
         most, account = endpoint.money_per_month, self._account(tenant, endpoint)
         if most is None:
             return
-        async with account.reading:
-            if time.monotonic() - account.read_at > COUNTED_FOR:
-                await self._read(tenant, endpoint, account)
-        if account.spoken_for >= most:
+        age = monotonic() - account.read_at
+        if age > COUNTED_FOR and (account.reading is None or account.reading.done()):
+            account.reading = asyncio.create_task(self._read(tenant, endpoint, account))
+            account.reading.add_done_callback(_note_unread)
+        if age > 2 * COUNTED_FOR and account.reading is not None:
+            await asyncio.shield(account.reading)
+        if account.spoken_for(self._month()) >= most:
             raise Exhausted(
                 f"the endpoint {endpoint.name} has used up its {most:g} {endpoint.currency} of this month",
                 "an admin of the host raises it: tailorbird endpoint add, with the same name",
@@ -109,7 +129,7 @@ class EndpointBudgets:
     def charge(self, tenant: str, endpoint: Endpoint, most: tuple[int, int]) -> Iterator[Charge]:
         """The charge of one request of at most so many tokens, read and written, on the present bill. Where it fails before the server took
         it, nothing is paid."""
-        charge = Charge(self._account(tenant, endpoint), endpoint, present_bill(), most)
+        charge = Charge(self._account(tenant, endpoint), endpoint, present_bill(), most, self._month())
         try:
             yield charge
         except TailorbirdError as error:
@@ -120,9 +140,19 @@ class EndpointBudgets:
             charge.close()
 
     async def _read(self, tenant: str, endpoint: Endpoint, account: _Account) -> None:
-        now, ended = time.monotonic(), account.since
+        now = monotonic()
         account.recorded = await asyncio.to_thread(self._paid, tenant, endpoint.name)
-        account.since, account.before, account.read_at = account.since - ended, ended, now
+        account.read_at = now
+        account.forget(int(now // COUNTED_FOR) - 1)
+
+    def _month(self) -> datetime:
+        return window_start("month", self._now())
 
     def _account(self, tenant: str, endpoint: Endpoint) -> _Account:
         return self._accounts.setdefault((tenant, endpoint.name), _Account())
+
+
+def _note_unread(reading: asyncio.Task[None]) -> None:
+    """Whoever waits for the record is told that it cannot be read; where nobody does, the next one reads it."""
+    if not reading.cancelled() and (error := reading.exception()) is not None:
+        _log.warning("what an endpoint was paid this month could not be read (%s)", type(error).__name__)

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.deployment import Servable
@@ -36,12 +37,13 @@ _KNOWN_FOR = 1.0
 @dataclass(frozen=True)
 class HostedAccess:
     """What a driver asks of the record: the servable of a release where it is hosted (None: it is not), the endpoint of a tenant as it may
-    be used now, a client of its model, and what a tenant has paid an endpoint this month."""
+    be used now, a client of its model, what a tenant has paid an endpoint this month, and the time."""
 
     admit: Callable[[LoadRequest], Servable | None]
     endpoint: Callable[[str, HostedModel], Endpoint]
     client: Callable[[Endpoint, str], EndpointClient]
     paid: Paid
+    now: Callable[[], datetime]
 
 
 class _SharedClient:
@@ -94,7 +96,7 @@ class HostedDriver:
     def __init__(self, engine: EngineDriver, access: HostedAccess) -> None:
         self._engine = engine
         self._access = access
-        self._budgets = EndpointBudgets(access.paid)
+        self._budgets = EndpointBudgets(access.paid, access.now)
         self._hosted: dict[Digest, _HostedRelease] = {}
 
     async def load(self, request: LoadRequest) -> None:

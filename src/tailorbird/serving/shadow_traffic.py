@@ -62,9 +62,11 @@ class ShadowTraffic:
             except TailorbirdError as error:
                 refused = error.status < 500
                 found = {"status": error.status, "outcome": "refused" if refused else "error", "error": error.error_code}
-            except asyncio.CancelledError:
+            except BaseException as error:
                 if bill.paid:
-                    self._note(arm, asked, bill, {"status": 499, "outcome": "aborted"}, started)
+                    left = isinstance(error, asyncio.CancelledError)
+                    found = {"status": 499, "outcome": "aborted"} if left else {"status": 500, "outcome": "error", "error": "internal"}
+                    self._note(arm, asked, bill, found, started)
                 raise
         self._note(arm, asked, bill, found, started)
 

@@ -6,7 +6,9 @@ was shown the objective's sealed test does not teach it any more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +17,7 @@ from tailorbird import data
 from tailorbird.auth import Action
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.endpoint import Endpoint, HostedUse
-from tailorbird.domain.errors import Forbidden, InvalidInput
+from tailorbird.domain.errors import Forbidden, InvalidInput, TailorbirdError
 from tailorbird.domain.objective import Objective, TeacherWishes
 from tailorbird.domain.prompt import PromptSpec, Sampling
 from tailorbird.objective import read_objective
@@ -28,6 +30,8 @@ from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.endpoints import demand_currency, tell_sent, usable_endpoint
 from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
 from tailorbird.usecases.teachers import TEACHER, demand_unshown, record_annotation
+
+_log = logging.getLogger("tailorbird.endpoints")
 
 #: Texts that are asked for between two words on progress.
 _CHUNK = 32
@@ -67,6 +71,23 @@ class _Payments:
 
         return replace(progress, count=count)
 
+    @contextmanager
+    def told_at_end(self) -> Iterator[None]:
+        """Closes the engine in the end, and tells what was paid. Where something else has failed, that is the error, whether or not the
+        record can be written."""
+        try:
+            yield
+        except BaseException:
+            try:
+                self.tell()
+            except TailorbirdError:
+                _log.warning("what the endpoint %s was paid last could not be written", self._engine.use.endpoint, exc_info=True)
+            raise
+        else:
+            self.tell()
+        finally:
+            self._engine.unload("")
+
     def tell(self) -> None:
         """Writes what was paid since it was told last."""
         use = self._engine.use
@@ -104,11 +125,8 @@ def annotate(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -
     purse = Purse(objective.budget.money)
     engine = HostedEngine(endpoint, wishes.model, lambda: deps.endpoint_client(endpoint, wishes.model), purse)
     payments = _Payments(deps, actor, objective.name, engine)
-    try:
+    with payments.told_at_end():
         labels = _labels(engine, objective, snapshot.labels, clean, payments.told(progress))
-    finally:
-        payments.tell()
-        engine.unload("")
     given = [(text, first) for text, (first, second) in zip(clean, labels, strict=True) if first and first == second]
     unlabelled = sum(not first or not second for first, second in labels)
     at = deps.clock.now()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from support.hosted import MODEL, NAMED, allow, endpoint, hosting, last_word, register
 from support.usecases import write_objective
+from tailorbird.domain.dataset import Split
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.errors import Exhausted, TailorbirdError, Unavailable
 from tailorbird.domain.ladder import Ladder, RungKind
@@ -18,6 +20,7 @@ from tailorbird.ports.endpoint import HostedAnswer
 from tailorbird.testing import MemoryEndpoint
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb.hosted_engine import HostedEngine, Purse
+from tailorbird.usecases.climb.look_money import look_money
 from tailorbird.usecases.releases import promotion
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.step_runner import WorkedRun, work_on
@@ -180,6 +183,19 @@ def test_a_look_that_cannot_be_paid_is_not_begun(deps: Dependencies, author: Act
         assert work.looks.count("poor") == 0
         assert not [e for e in work.events.entries() if e.event.data.get("objective") == "poor" and e.event.data.get("split") == "test"]
     assert len(client.asked) > sent
+
+
+@pytest.mark.parametrize(("requests", "asked"), [(60, 30), (160, 130)])
+def test_the_price_of_a_look_is_by_the_requests_that_were_paid(monkeypatch: pytest.MonkeyPatch, requests: int, asked: int) -> None:
+    """Dev: 50 items, 10 under shift, and what was timed beside them; the test has 20 and 10."""
+    monkeypatch.setattr("tailorbird.usecases.climb.look_money.incumbent_of", lambda _: None)
+    rows, shifted = {Split.DEV: 50, Split.TEST: 20}, 10
+    context = SimpleNamespace(rows=lambda split: [None] * rows[split], shifted_rows=lambda _: [None] * shifted)
+    use = SimpleNamespace(money=requests * 0.5, requests=requests)
+    climb = SimpleNamespace(candidate="a", evidence=SimpleNamespace(n=50, hosted=use))
+    assert look_money(context, climb) == pytest.approx(asked * 0.5)  # type: ignore[arg-type]
+    use.money, use.requests = 0.0, 0
+    assert look_money(context, climb) == 0.0  # type: ignore[arg-type]
 
 
 def test_the_incumbent_is_paid_for_too(deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path) -> None:

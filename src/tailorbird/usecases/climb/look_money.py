@@ -15,13 +15,16 @@ from tailorbird.usecases.steps.step_context import StepContext
 
 
 def look_money(context: StepContext, climb: Climb) -> float:
-    """What endpoints will be paid for a look at a candidate, and for the incumbent on the same items: as an item of dev, or of the
-    incumbent's own test, was paid for."""
+    """What endpoints will be paid for a look at a candidate, and for the incumbent on the same items: as a request was paid for on dev, or
+    in the incumbent's own test. As many further requests are timed as on dev."""
     release = incumbent_of(context)
     asked = release is not None and release.content.hosted is not None and release.content.candidate != climb.candidate
     theirs = context.record(Evidence, release.dossier.test_evidence) if release is not None and asked else None
     items = len(context.rows(Split.TEST))
-    return (items + len(context.shifted_rows(Split.TEST))) * _of_item(climb.evidence) + items * _of_item(theirs)
+    asked_on_dev = climb.evidence.hosted.requests if climb.evidence.hosted is not None else 0
+    further = max(0, asked_on_dev - climb.evidence.n - len(context.shifted_rows(Split.DEV)))
+    ours = (items + len(context.shifted_rows(Split.TEST)) + further) * _of_request(climb.evidence)
+    return ours + items * _of_request(theirs)
 
 
 def demand_look_money(context: StepContext, climb: Climb) -> None:
@@ -49,5 +52,6 @@ def _left(context: StepContext) -> float:
     return max(0.0, context.objective.budget.money - context.spent.money)
 
 
-def _of_item(evidence: Evidence | None) -> float:
-    return evidence.hosted.money / evidence.n if evidence is not None and evidence.hosted is not None else 0.0
+def _of_request(evidence: Evidence | None) -> float:
+    hosted = evidence.hosted if evidence is not None else None
+    return hosted.money / hosted.requests if hosted is not None and hosted.requests else 0.0
