@@ -28,6 +28,10 @@ from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.jobs import cancel_run, list_jobs
 
 pytestmark = pytest.mark.usefixtures("twins")
+#: On the twin among the slow tests: about half a minute each. ``test_placed_faults.py`` has what is cheap.
+_SLOWLY = pytest.mark.parametrize(
+    "cluster", [pytest.param("twin", marks=pytest.mark.slow), pytest.param("ray", marks=pytest.mark.ray)], indirect=True
+)
 _FORKS = multiprocessing.get_context("forkserver")
 #: A kill on either side of a step's commit, for steps of each kind: the first loses the step, the second must not.
 KILLS = ("before the commit of plan", "in the commit of make prompt", "after the commit of measure prompt", "before the commit of test")
@@ -90,7 +94,7 @@ def test_a_story_on_nodes_ends_as_it_does_without(
     assert not [word for word in (load_settings(desk.workspace).database_url, secret, "refund") if word in "".join(given)]
 
 
-@pytest.mark.slow
+@_SLOWLY
 def test_processes_of_nodes_that_die_lose_nothing_that_was_done(desk: Desk, cluster: Compute, undisturbed: Ending) -> None:
     """Each has the step done again, unless it was committed; the process that waits for it goes on."""
     told, kills = list[str](), desk.workspace / "kills"
@@ -101,7 +105,7 @@ def test_processes_of_nodes_that_die_lose_nothing_that_was_done(desk: Desk, clus
     assert sum(line.endswith("the step is done again") for line in told) == len(KILLS)
 
 
-@pytest.mark.slow
+@_SLOWLY
 def test_a_cancelled_run_ends_its_step_on_the_node(desk: Desk, cluster: Compute, undisturbed: Ending) -> None:
     with placing(desk, cluster) as deps:
         author = act_as(deps, "acme", "author")
