@@ -21,8 +21,8 @@ def plain(task: str) -> str:
 
 def _sleep(file: Path) -> str:
     """Says in FILE that it sleeps, and how that ended."""
-    file.write_text("asleep")
     try:
+        file.write_text("asleep")
         while file.read_text() != "wake":
             time.sleep(0.05)
     except KeyboardInterrupt:

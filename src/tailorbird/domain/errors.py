@@ -154,6 +154,8 @@ class Unavailable(TailorbirdError):
 class AnswerLost(Unavailable):
     """A server outside the house took a request, and may be paid for it, but gave no whole answer."""
 
+    code = "answer_lost"
+
 
 class Internal(TailorbirdError):
     """A defect of ours."""
