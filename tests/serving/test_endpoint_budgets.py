@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -175,6 +176,39 @@ def test_what_the_server_did_not_take_costs_nothing(house: House, reply: Reply) 
 
 def test_a_server_that_is_away_costs_nothing(house: House) -> None:
     assert paid(house, Reply(), estimated=False, url="http://127.0.0.1:9") == 0.0
+
+
+def test_that_a_server_tells_no_usage_is_logged_once(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """However often it tells some between, and not where a filter refuses."""
+    silent = Reply(parts=[part for part in WHOLE if part != USAGE])
+
+    async def story(server: ScriptedServer, asked: int) -> None:
+        outside = Outside(house, url=server.url, private=True)
+        await outside.load()
+        for _ in range(asked):
+            await outside.ask()
+        await outside.driver.close()
+
+    with scripted(silent, Reply(), silent, Reply(), silent) as server:
+        asyncio.run(story(server, 5))
+    with scripted(fault(400, code="content_filter")) as server:
+        asyncio.run(story(server, 1))
+    assert [record.message for record in caplog.records if "bytes are paid for tokens" in record.message] == [
+        "the endpoint outside does not say what it read and wrote: bytes are paid for tokens"
+    ]
+
+
+def test_what_was_never_sent_costs_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time is over while the name is still looked up."""
+
+    def hang(*_: object, **__: object) -> str:
+        time.sleep(0.6)
+        return "127.0.0.1"
+
+    monkeypatch.setattr("tailorbird.integrations.hosted_endpoint.endpoint_address_of", hang)
+    with scripted(Reply()) as server:
+        assert paid(house, Reply(), estimated=False, url=server.url, private=True, timeout_s=0.2) == 0.0
+        assert server.asked == []
 
 
 class Held:

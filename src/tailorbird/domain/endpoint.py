@@ -66,8 +66,9 @@ def is_version_of(reported: str, model: str) -> bool:
 
 
 def is_same_model(one: str, other: str) -> bool:
-    """True where two names are of one model, as far as names tell: alike but for case, or one a version of the other."""
-    one, other = one.casefold(), other.casefold()
+    """True where two names are of one model, as far as names tell: alike but for case and who resells it (``openai/gpt-4o``), or one a
+    version of the other."""
+    one, other = (name.casefold().rpartition("/")[2] for name in (one, other))
     return bool(one and other) and (is_version_of(one, other) or is_version_of(other, one))
 
 

@@ -161,3 +161,12 @@ class Internal(TailorbirdError):
     """A defect of ours."""
 
     code, status = "internal", 500
+
+
+def error_named(kind: str, message: str, hint: str, code: str, line: int = 0) -> TailorbirdError:
+    """The error that another process told by the name of its class; Internal where there is no class of that name."""
+    found = globals().get(kind)
+    found = found if isinstance(found, type) and issubclass(found, TailorbirdError) else Internal
+    if issubclass(found, ObjectiveInvalid):
+        return found(message, hint, code=code, line=line)
+    return found(message, hint, code=code)

@@ -28,7 +28,7 @@ _TRIES, _LONGEST_WAIT, _FIRST_WAIT = 5, 60.0, 0.5
 #: Seconds to connect.
 _CONNECT = 5.0
 #: Bytes of an answer beyond which it is broken off, of one line of it, and of a refusal that are read; and pieces of an answer.
-_MOST_BYTES, _LINE_BYTES, _REFUSAL_BYTES, _MOST_PIECES = 16 << 20, 1 << 20, 64 << 10, 100_000
+_MOST_BYTES, _LINE_BYTES, _REFUSAL_BYTES, _MOST_PIECES = 16 << 20, 256 << 10, 64 << 10, 100_000
 #: What a line of a stream holds that carries data.
 _DATA = re.compile(rb"^data:(.*)$", re.MULTILINE)
 #: Parameters that some models do not take, and what stands in for them.
@@ -95,19 +95,19 @@ class OpenAiEndpoint:
         return HostedAnswer(text=text, latency_ms=(time.perf_counter() - started) * 1000, again=again, **fields)
 
     async def _pieces(self, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[HostedChunk, None]:
-        written, paid = 0, True
+        written, paid, sending = 0, True, _Sending()
         try:
-            async with aclosing(self._asked(prompt, sampling)) as pieces:
+            async with aclosing(self._asked(prompt, sampling, sending)) as pieces:
                 async for piece in pieces:
                     written, paid = written + piece.written, piece.finish_reason is None
                     yield piece
         except TimeoutError:
-            raise _Passing(_lost(self._endpoint, f"has not answered within {self._endpoint.timeout_s:g} s")) from None
+            raise _Passing(sending.fault(self._endpoint, f"has not answered within {self._endpoint.timeout_s:g} s")) from None
         except (httpx.ConnectError, httpx.ConnectTimeout, OSError):
             paid = False
             raise _Passing(_away(self._endpoint, "cannot be reached")) from None
         except (httpx.RequestError, httpx.StreamError):
-            raise _Passing(_lost(self._endpoint, "cannot be reached, or broke the answer off")) from None
+            raise _Passing(sending.fault(self._endpoint, "cannot be reached, or broke the answer off")) from None
         except _Passing as passing:
             paid = isinstance(passing.error, AnswerLost)
             raise
@@ -115,17 +115,19 @@ class OpenAiEndpoint:
             paid = False
             raise
         finally:
-            if paid:
+            if paid and sending.begun:
                 self._lost = (self._lost[0] + most_read(prompt), self._lost[1] + written)
 
-    async def _asked(self, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[HostedChunk, None]:
+    async def _asked(self, prompt: Sequence[Message], sampling: Sampling, sending: _Sending) -> AsyncGenerator[HostedChunk, None]:
         """The answer; parameters that the model says it does not take are left out, each once."""
         patience = _Patience(self._endpoint.timeout_s)
         while True:
             # What other requests learn meanwhile counts from the next try on: what is refused now was in this body.
             left_out = frozenset(self._untaken)
             request = self._request(self._body(prompt, sampling, left_out))
+            sending.watch(request)
             response = await patience.wait(self._transport.handle_async_request(request))
+            sending.begun = True
             try:
                 if response.status_code == 200:
                     reading = _Reading(self._endpoint, prompt, sampling)
@@ -189,6 +191,25 @@ class _Passing(Exception):
         super().__init__(error.message)
         self.error = error
         self.wait = wait
+
+
+class _Sending:
+    """Whether anything of the request under way was sent: one that still looks for an address, or waits for a connection, costs nothing."""
+
+    def __init__(self) -> None:
+        self.begun = False
+
+    def watch(self, request: httpx.Request) -> None:
+        """From here on that of ``request``."""
+        self.begun = False
+        request.extensions = {**request.extensions, "trace": self._hear}
+
+    def fault(self, endpoint: Endpoint, what: str) -> Unavailable:
+        """What is said where no answer comes: the server may be paid for what was sent."""
+        return (_lost if self.begun else _away)(endpoint, what)
+
+    async def _hear(self, event: str, _: dict[str, Any]) -> None:
+        self.begun = self.begun or event.endswith("send_request_headers.started")
 
 
 class _Patience:

@@ -105,12 +105,17 @@ class RayCompute:
     def place(self, task: str, need: StepNeed) -> RayTask:
         """Hands the task to Ray, which waits until a node has room. Raises Unavailable (``compute_unreachable``)."""
         taken = {"num_cpus": need.cores, "num_gpus": need.gpus, "memory": int(need.memory_gb * _GIB), "name": "tailorbird step"}
-        _join(self._address)
+        self._join()
         with _joined():
             return RayTask(self._work.options(**{name: value for name, value in taken.items() if value}).remote(task))
 
+    def _join(self) -> None:
+        """Another connection may lead to another head, which may trust anybody."""
+        if _join(self._address):
+            self._refuses_strangers = False
+
     def _alive(self) -> list[dict[str, Any]]:
-        _join(self._address)
+        self._join()
         with _joined():
             return [node for node in ray.nodes() if node["Alive"]]
 
@@ -150,10 +155,10 @@ def _refuses_strangers(head: str) -> bool:
     return done.returncode != 0
 
 
-def _join(address: str) -> None:
-    """Joins the cluster, unless this process has. Ray's handler of SIGTERM does not take the place of ours."""
+def _join(address: str) -> bool:
+    """Joins the cluster; False where this process had. Ray's handler of SIGTERM does not take the place of ours."""
     if ray.is_initialized():
-        return
+        return False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own = signal.getsignal(signal.SIGTERM)
     try:
@@ -163,6 +168,7 @@ def _join(address: str) -> None:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, own)
+    return True
 
 
 def _unreachable(error: Exception) -> Unavailable:

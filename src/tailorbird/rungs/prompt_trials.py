@@ -130,7 +130,6 @@ class PromptTrials:
     def count(self, keys: Iterable[str]) -> None:
         """Counts what was answered under ``keys`` of the journal, and tells how far the search is."""
         self._asked.update(keys)
-        self._context.progress(f"prompt search: {self.calls:,} of {self.budget:,} calls, {len(self._trials)} prompts")
         self._context.count(self.calls, self.budget)
 
     def extend(self, trial: Trial, count: int) -> None:

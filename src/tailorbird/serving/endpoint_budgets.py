@@ -98,7 +98,7 @@ class EndpointBudgets:
     """Accounts of endpoints, read from the record every half minute; while it is read, what was read before counts for half a minute more.
 
     With one gateway, the money of a month is passed by no more than the requests that were begun before it was used up cost beyond what
-    they hold; with several, by what the others begin within that time.
+    they hold; with several, by what the others begin within a minute.
     """
 
     def __init__(self, paid: Paid, now: Callable[[], datetime]) -> None:

@@ -196,7 +196,7 @@ class HostedDriver:
                     charge.wrote(piece.written)
                     if piece.finish_reason is not None:
                         charge.told(piece.prompt_tokens, piece.completion_tokens, estimated=piece.estimated)
-                        self._note_estimated(held, estimated=piece.estimated)
+                        self._note_estimated(held, estimated=piece.estimated and not piece.refused)
                     self._demand_same(held, piece)
                     if piece.refused:
                         raise Unavailable(
@@ -239,8 +239,8 @@ class HostedDriver:
 
     def _note_estimated(self, held: _HostedRelease, *, estimated: bool) -> None:
         if estimated and not held.estimated:
+            held.estimated = True
             _log.warning("the endpoint %s does not say what it read and wrote: bytes are paid for tokens", held.model.endpoint)
-        held.estimated = estimated
 
     def _demand_same(self, held: _HostedRelease, piece: HostedChunk) -> None:
         model, fingerprint = piece.model, piece.fingerprint

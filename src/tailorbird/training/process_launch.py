@@ -17,8 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from tailorbird.domain import errors
-from tailorbird.domain.errors import TailorbirdError, Unavailable
+from tailorbird.domain.errors import Unavailable, error_named
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
 from tailorbird.system.files import private_folder
@@ -102,7 +101,7 @@ class _MemberDialogue:
             if said is None or said["event"] == "ended":
                 raise self._ended or _lost()
             if said["event"] == "error":
-                raise self._ended or _error(said)
+                raise self._ended or error_named(said["kind"], said["message"], said["hint"], said["code"])
             if said["event"] == "done":
                 return TrainedModel.model_validate(said["trained"])
             self._answer(TrainingProgress.model_validate(said["line"]))
@@ -138,8 +137,3 @@ def _lost() -> Unavailable:
         "see member-*.log in the workspace (memory is the usual reason), then start again: the run goes on from its checkpoint",
         code="member_lost",
     )
-
-
-def _error(said: dict[str, Any]) -> TailorbirdError:
-    kind: type[TailorbirdError] = getattr(errors, said["kind"])
-    return kind(said["message"], said["hint"], code=said["code"])

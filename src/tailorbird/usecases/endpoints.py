@@ -208,6 +208,15 @@ def tell_sent(work: UnitOfWork, actor: str, deps: Dependencies, endpoint: Endpoi
     record(work, "data.sent", actor, endpoint.name, deps.clock.now(), told | facts)
 
 
+def endpoint_events(work: UnitOfWork) -> list[Event]:
+    """What the log tells of the tenant's endpoints, in its order: each that was ever registered (``endpoint.added``), and under its name
+    what was sent to it, paid to it, and labelled by it. The rest of the log is not read."""
+    added = [entry for entry in work.events.about(work.tenant) if entry.event.kind == "endpoint.added"]
+    names = sorted({str(entry.event.data.get("name")) for entry in added})
+    told = {entry.index: entry.event for entry in (*added, *(each for name in names for each in work.events.about(name)))}
+    return [told[index] for index in sorted(told)]
+
+
 def _with(tenant: Tenant, endpoint: Endpoint) -> Tenant:
     others = [each for each in tenant.endpoints if each.name != endpoint.name]
     return tenant.model_copy(update={"endpoints": tuple(sorted([*others, endpoint], key=lambda each: each.name))})

@@ -19,6 +19,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.objective import Fault, ObjectiveFile, raise_faults
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.audit_events import Facts, record
+from tailorbird.usecases.endpoints import endpoint_events
 
 #: The split under which it is told that texts were sent to be labelled.
 TEACHER = "teacher"
@@ -27,7 +28,7 @@ TEACHER = "teacher"
 def demand_unshown(work: UnitOfWork, objective: str, endpoint: Endpoint, model: str) -> None:
     """Raises Conflict (``teacher_saw_test``) where the server of ``endpoint``, or the same model at another, was shown the objective's
     sealed test, under whatever name."""
-    for event in _showings(_events(work), objective):
+    for event in _showings(endpoint_events(work), objective):
         if _is_of(event, {server_of(endpoint.url)}, model):
             raise Conflict(
                 f"{model} at the endpoint {endpoint.name} was shown the sealed test of {objective} on {event.at.date().isoformat()}",
@@ -57,7 +58,7 @@ def demand_teachers_unshown(work: UnitOfWork, file: ObjectiveFile) -> None:
     What an objective says of when they were labelled is believed where the log tells of it: ``data annotate`` at that time, before.
     """
     sources = [(index, source, made) for index, source in enumerate(file.objective.data) if (made := source.source.generated) is not None]
-    events = list(_events(work)) if sources else []
+    events = endpoint_events(work) if sources else []
     for index, source, made in sources:
         servers = {server_of(url) for event in events if (url := _address_under(event, made.endpoint))}
         shown = next((event for event in _showings(events, file.objective.name) if _is_of(event, servers, made.model)), None)
@@ -75,16 +76,19 @@ def demand_teachers_unshown(work: UnitOfWork, file: ObjectiveFile) -> None:
 def _is_labelled(events: Iterable[Event], objective: str, made: GeneratedBy) -> bool:
     """True where ``events`` tell of that labelling. The order of the log counts, not what clocks said."""
     wanted = ("data.annotated", made.endpoint, objective, _second(made.at))
-    return any((event.kind, event.subject, event.data.get("objective"), event.data.get("at")) == wanted for event in events)
+    return any(
+        (event.kind, event.subject, event.data.get("objective"), event.data.get("at")) == wanted and made.model in _models_of(event)
+        for event in events
+    )
+
+
+def _models_of(event: Event) -> set[str]:
+    """Names of the model that has labelled: the one that was asked for, and those that its server gave."""
+    return {str(event.data.get("model", "")), *str(event.data.get("reported", "")).split(", ")} - {""}
 
 
 def _second(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="seconds")
-
-
-def _events(work: UnitOfWork) -> Iterator[Event]:
-    kinds = ("data.sent", "data.annotated", "endpoint.added")
-    return (entry.event for entry in work.events.entries() if entry.event.kind in kinds)
 
 
 def _showings(events: Iterable[Event], objective: str) -> Iterator[Event]:

@@ -17,8 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tailorbird.domain import errors
-from tailorbird.domain.errors import Internal, ObjectiveInvalid, TailorbirdError, Unavailable
+from tailorbird.domain.errors import TailorbirdError, Unavailable, error_named
 from tailorbird.system.files import bytes_below
 from tailorbird.system.sandbox import frames, limits
 from tailorbird.system.sandbox.limits import SandboxJob
@@ -291,10 +290,5 @@ class _Channel:
 
 
 def _error(told: dict[str, Any]) -> TailorbirdError:
-    kind = getattr(errors, told["kind"], Internal)
-    if not (isinstance(kind, type) and issubclass(kind, TailorbirdError)):
-        kind = Internal
     message, hint, code = (str(told[name])[:_LONGEST_MESSAGE] for name in ("message", "hint", "code"))
-    if issubclass(kind, ObjectiveInvalid):
-        return kind(message, hint, code=code, line=int(told["line"]))
-    return kind(message, hint, code=code)
+    return error_named(str(told["kind"]), message, hint, code, int(told.get("line", 0)))

@@ -13,6 +13,7 @@ from tailorbird.domain.erasure import Obligation, ObligationKind
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.objective import Objective
 from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.usecases.endpoints import endpoint_events
 from tailorbird.usecases.erasure.lineage import Lineage
 from tailorbird.usecases.erasure.obligations import LEARNED_DAYS
 from tailorbird.usecases.teachers import TEACHER
@@ -60,8 +61,7 @@ def _by_log(work: UnitOfWork, traced: Lineage) -> Iterator[tuple[_Receiver, str]
     runs, objectives = {run.id for run in traced.runs}, {run.objective_name for run in traced.runs}
     labelling = _labelling(work, traced)
     addresses: dict[str, str] = {}
-    for entry in work.events.entries():
-        event = entry.event
+    for event in endpoint_events(work):
         if event.kind == "endpoint.added":
             addresses[str(event.data.get("name"))] = str(event.data.get("url", ""))
         if event.kind != "data.sent":

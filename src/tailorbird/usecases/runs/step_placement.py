@@ -11,9 +11,18 @@ from uuid import uuid4
 from pydantic import Field
 
 from tailorbird import __version__
-from tailorbird.domain import errors
 from tailorbird.domain.compute import ComputeNode, StepNeed
-from tailorbird.domain.errors import Busy, Conflict, Exhausted, Forbidden, InvalidInput, TailorbirdError, Unavailable
+from tailorbird.domain.errors import (
+    Busy,
+    Conflict,
+    Exhausted,
+    Forbidden,
+    InvalidInput,
+    ObjectiveInvalid,
+    TailorbirdError,
+    Unavailable,
+    error_named,
+)
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import Plan, RungPlan
 from tailorbird.domain.run import Step, StepProgress, StepState
@@ -56,17 +65,18 @@ class StepFault(Value):
     code: str
     message: str
     hint: str
+    line: int = Field(default=0, exclude_if=lambda value: value == 0)
+    """That of the objective which is to blame, where one is."""
 
     @classmethod
     def of(cls, error: TailorbirdError) -> StepFault:
         """The fault that ``error`` is."""
-        return cls(kind=type(error).__name__, code=error.error_code, message=error.message, hint=error.hint)
+        line = error.line if isinstance(error, ObjectiveInvalid) else 0
+        return cls(kind=type(error).__name__, code=error.error_code, message=error.message, hint=error.hint, line=line)
 
     def error(self) -> TailorbirdError:
         """The error, as if the step had been done here."""
-        kind = getattr(errors, self.kind, errors.Internal)
-        kind = kind if isinstance(kind, type) and issubclass(kind, TailorbirdError) else errors.Internal
-        return kind(self.message, self.hint, code=self.code)
+        return error_named(self.kind, self.message, self.hint, self.code, self.line)
 
 
 class StepAnswer(Value):
@@ -145,15 +155,20 @@ def await_free(context: StepContext, name: str) -> None:
     until: datetime | None = None
     while (held := _held(context, name)) is not None and held.lease_until is not None:
         if until is not None and held.lease_until > until:
-            raise Busy(
-                f"another process ({held.owner}) works on this run, at step {held.name}",
-                "wait for it, or end it: the run goes on where it stopped",
-                code="run_busy",
-            )
+            raise run_busy(held)
         if until is None:
             context.progress.tell(f"{held.owner} holds this step; waiting for its lease to end")
         until = held.lease_until
         time.sleep(1.0)
+
+
+def run_busy(held: Step) -> Busy:
+    """What is said when somebody who lives holds a step of the run."""
+    return Busy(
+        f"another process ({held.owner}) works on this run, at step {held.name}",
+        "wait for it, or end it: the run goes on where it stopped",
+        code="run_busy",
+    )
 
 
 def _held(context: StepContext, name: str) -> Step | None:
@@ -163,8 +178,8 @@ def _held(context: StepContext, name: str) -> Step | None:
     return step if step.lease_until > context.deps.clock.now() else None
 
 
-def follow(context: StepContext, name: str, placed: PlacedTask, check: Callable[[UnitOfWork], None]) -> bool:
-    """Waits for the end of a step that a node does, and tells how far it is; False when the node is gone and the step is to be done again.
+def follow(context: StepContext, name: str, placed: PlacedTask, check: Callable[[UnitOfWork], None]) -> None:
+    """Waits for the end of a step that a node does, and tells how far it is. When the node is gone the step is to be done again.
 
     ``check`` raises Conflict when the run was cancelled. Whatever ends the waiting interrupts the step: the node gives it back. Raises what
     the step raised there, which says more than the state that the run has since then.
@@ -184,10 +199,9 @@ def follow(context: StepContext, name: str, placed: PlacedTask, check: Callable[
         if error.error_code != "node_lost":
             raise
         context.progress.tell(f"{error.message}; the step is done again")
-        return False
+        return
     if answer.fault is not None:
         raise answer.fault.error()
-    return True
 
 
 @contextmanager
@@ -206,7 +220,11 @@ def marked(context: StepContext) -> Iterator[str]:
 def step_of(context: StepContext, name: str) -> Step | None:
     """The step as the record has it now."""
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
-        return next((step for step in work.steps.of(context.run.id) if step.name == name), None)
+        return _step_in(work, context, name)
+
+
+def _step_in(work: UnitOfWork, context: StepContext, name: str) -> Step | None:
+    return next((step for step in work.steps.of(context.run.id) if step.name == name), None)
 
 
 def is_begun(before: Step | None, now: Step | None) -> bool:
@@ -241,7 +259,7 @@ class _Relay:
         try:
             with self._context.deps.ledger.work(self._context.run.tenant, write=False) as work:
                 self._check(work)
-                step = next((step for step in work.steps.of(self._context.run.id) if step.name == self._name), None)
+                step = _step_in(work, self._context, self._name)
         except Conflict:
             raise
         except TailorbirdError:

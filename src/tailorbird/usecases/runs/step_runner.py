@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn
 
-from tailorbird.domain.errors import Busy, Conflict, Exhausted, Forbidden, LeaseLost, TailorbirdError
+from tailorbird.domain.errors import Conflict, Exhausted, Forbidden, LeaseLost, TailorbirdError
 from tailorbird.domain.identity import Role
 from tailorbird.domain.ladder import Conclusion, RungKind
 from tailorbird.domain.run import Run, RunState, Step, StepState
@@ -234,11 +234,7 @@ def _take(deps: Dependencies, run: Run, name: str, progress: Progress) -> Step |
     if step is not None:
         return step
     if held is not None and held.owner is not None and not _gone(held.owner):
-        raise Busy(
-            f"another process ({held.owner}) works on this run, at step {held.name}",
-            "wait for it, or end it: the run goes on where it stopped",
-            code="run_busy",
-        )
+        raise step_placement.run_busy(held)
     progress.tell("the process that held this step is gone; waiting for its lease to end")
     time.sleep(1.0)
     return None
