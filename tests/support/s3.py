@@ -19,12 +19,12 @@ WEED = Path(sys.executable).parent / "weed"
 
 
 @contextmanager
-def running_s3() -> Iterator[str]:
-    """A server that takes any credentials; yields its URL."""
+def running_s3(identities: Path | None = None) -> Iterator[str]:
+    """A server that takes any credentials, or those of the file ``identities``; yields its URL."""
     ports = {name: free_port() for name in ("master.port", "volume.port", "filer.port", "s3.port")}
     # Ports for gRPC would be these plus 10000; two more doors that nobody here needs stay shut.
     ports |= {f"{name}.grpc": free_port() for name in ports} | {"s3.port.iceberg": 0, "s3.port.lance": 0}
-    options = [f"-{name}={port}" for name, port in ports.items()]
+    options = [f"-{name}={port}" for name, port in ports.items()] + ([f"-s3.config={identities}"] if identities else [])
     with tempfile.TemporaryDirectory(prefix="tb-s3-") as folder:
         command = [str(WEED), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", *options]
         log = Path(folder) / "weed.log"
@@ -32,7 +32,7 @@ def running_s3() -> Iterator[str]:
             process = subprocess.Popen([*command, "-master.volumeSizeLimitMB=64", "-volume.max=30"], stdout=out, stderr=out)
         url = f"http://127.0.0.1:{ports['s3.port']}"
         try:
-            _wait(url, process, log)
+            _wait(url, process, log, identified=identities is not None)
             yield url
         finally:
             process.kill()  # a graceful end takes half a minute, and nothing is to be kept
@@ -42,12 +42,13 @@ def running_s3() -> Iterator[str]:
                     socket.unlink()
 
 
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Until a bucket can be made: then master, volume and filer have found each other."""
+def _wait(url: str, process: subprocess.Popen[bytes], log: Path, *, identified: bool) -> None:
+    """Until a bucket can be made, or who may make one is asked for: then master, volume and filer have found each other."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if httpx.put(f"{url}/started", trust_env=False).is_success:
+            answered = httpx.put(f"{url}/started", trust_env=False)
+            if answered.is_success or (identified and answered.status_code == 403):
                 return
         except httpx.TransportError:
             pass

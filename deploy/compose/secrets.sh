@@ -1,0 +1,43 @@
+#!/bin/sh
+# secrets.sh FOLDER: makes the secrets of deploy/compose.yaml, each in a file that one user may read: 10001 (tailorbird) or 999 (PostgreSQL).
+# Run as root, or within `podman unshare`. What is there already stays.
+set -eu
+folder=${1:?which folder}
+umask 077
+mkdir -p "$folder"
+cd "$folder"
+
+random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
+
+if [ ! -e roles.sql ]; then
+    admin=$(random) owner=$(random) gateway=$(random) worker=$(random)
+    printf '%s' "$admin" > postgres_password
+    # The owner migrates; gateway and worker log in as members of the roles that the product gives their rights (decision 0087).
+    cat > roles.sql <<SQL
+CREATE ROLE tailorbird_owner LOGIN PASSWORD '$owner';
+CREATE ROLE tailorbird_gateway NOLOGIN;
+CREATE ROLE tailorbird_worker NOLOGIN;
+CREATE ROLE gateway1 LOGIN PASSWORD '$gateway' IN ROLE tailorbird_gateway;
+CREATE ROLE worker1 LOGIN PASSWORD '$worker' IN ROLE tailorbird_worker;
+ALTER DATABASE tailorbird OWNER TO tailorbird_owner;
+SQL
+    printf '*:*:tailorbird:tailorbird_owner:%s\n' "$owner" > owner_pgpass
+    printf '*:*:tailorbird:gateway1:%s\n' "$gateway" > gateway_pgpass
+    printf '*:*:tailorbird:worker1:%s\n' "$worker" > worker_pgpass
+fi
+
+if [ ! -e s3_identities.json ]; then
+    key=$(random) secret=$(random)
+    printf '[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n' "$key" "$secret" > s3_credentials
+    cat > s3_identities.json <<JSON
+{"identities": [{"name": "tailorbird",
+                 "credentials": [{"accessKey": "$key", "secretKey": "$secret"}],
+                 "actions": ["Admin", "Read", "Write", "List", "Tagging"]}]}
+JSON
+fi
+
+chmod 0400 ./*
+if [ "$(id -u)" = 0 ]; then
+    chown 999:999 postgres_password roles.sql
+    chown 10001:10001 owner_pgpass gateway_pgpass worker_pgpass s3_credentials s3_identities.json
+fi
