@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
-CHART, EXAMPLES, RENDERED = (DEPLOY / "helm" / name for name in ("tailorbird", "examples", "rendered"))
+CHART, EXAMPLES, RENDERED = (DEPLOY / "helm" / name for name in ("tailorbird", "values", "rendered"))
 #: Versions of Kubernetes whose schemas are asked: the oldest that the chart names, and the newest that the tool has.
 KUBERNETES = ("1.28", "1.37")
 #: The highest exposure (0 to 10) that ``systemd-analyze security`` may find.
@@ -35,7 +35,7 @@ def digest(example: Path) -> str:
 
 def head(example: Path) -> str:
     """The first line of a rendered example."""
-    return f"# The chart with examples/{example.name}, rendered by `make deploy-render`. Chart and example: sha256:{digest(example)}\n"
+    return f"# The chart with values/{example.name}, rendered by `make deploy-render`. Chart and example: sha256:{digest(example)}\n"
 
 
 def render(example: Path) -> str:

@@ -15,7 +15,7 @@ from support.deploy import DEPLOY, check_command, check_environment, manifests, 
 from tailorbird.settings import load_settings
 
 HELM = DEPLOY / "helm"
-EXAMPLES = sorted(path.name for path in (HELM / "examples").glob("*.yaml"))
+EXAMPLES = sorted(path.name for path in (HELM / "values").glob("*.yaml"))
 RENDERED = {name: manifests(HELM / "rendered" / name) for name in EXAMPLES}
 
 
@@ -48,7 +48,7 @@ def variables(container: dict[str, Any]) -> dict[str, str]:
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_rendered_example_is_of_this_chart(name: str) -> None:
     first = (HELM / "rendered" / name).read_text(encoding="utf-8").partition("\n")[0]
-    assert first + "\n" == script("deploy_check").head(HELM / "examples" / name), "make deploy-render"
+    assert first + "\n" == script("deploy_check").head(HELM / "values" / name), "make deploy-render"
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -87,7 +87,7 @@ def test_every_command_is_one_of_the_product(name: str) -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_every_variable_is_read_by_somebody(name: str, tmp_path: Path) -> None:
-    values = yaml.safe_load((HELM / "examples" / name).read_text(encoding="utf-8"))
+    values = yaml.safe_load((HELM / "values" / name).read_text(encoding="utf-8"))
     for _, container in containers(name):
         if container["name"] != "engine":
             check_environment(variables(container), tmp_path, values.get("secretEnvironment", ()))

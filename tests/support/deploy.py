@@ -39,6 +39,8 @@ OF_LIBRARIES = frozenset(
         "NVIDIA_DRIVER_CAPABILITIES",
     }
 )
+#: What the command line raises for arguments that it does not take.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 #: Settings that cannot come from the environment.
 _FILE_ONLY = {"workspace", "prices", "credentials", "endpoint_keys"}
 #: Beginnings of values that are secrets whatever their name is.
@@ -62,7 +64,7 @@ def check_environment(environment: dict[str, str], folder: Path, more: Iterable[
 
 
 def check_command(arguments: Sequence[str]) -> None:
-    """Asserts that the command line takes ``arguments``: verb, subcommand, options and their values. Nothing is done."""
+    """Lets the command line read ``arguments``: verb, subcommand, options and their values. Nothing is done. Raises UsageError."""
     before = shared_options()
     try:
         command: Any = typer.main.get_command(app)

@@ -73,6 +73,13 @@ capabilities: {drop: [ALL]}
 {{- if .root.Values.artifacts.secretName }}
 - {name: AWS_SHARED_CREDENTIALS_FILE, value: /var/lib/tailorbird/secrets/s3}
 {{- end }}
+{{- /* All know where checkpoints go, so that a fork is found and nobody warns that they stay; the signer alone ships them. */}}
+{{- with .root.Values.signer.checkpoints }}
+- {name: TAILORBIRD_CHECKPOINTS, value: {{ join "," . | quote }}}
+{{- end }}
+{{- with .root.Values.signer.witnesses }}
+- {name: TAILORBIRD_WITNESSES, value: {{ join "," . | quote }}}
+{{- end }}
 {{- with .root.Values.encryption.key }}
 - {name: TAILORBIRD_ENCRYPTION, value: {{ . | quote }}}
 {{- end }}
