@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import stat
+import subprocess
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 import yaml
 
 from support.deploy import DEPLOY, check_command, check_environment, manifests, metrics, routes, script
-from tailorbird.settings import load_settings
+from tailorbird.settings import check_closed, load_settings
 
 HELM = DEPLOY / "helm"
 EXAMPLES = sorted(path.name for path in (HELM / "values").glob("*.yaml"))
@@ -106,6 +108,34 @@ def test_secrets_are_references_and_only_the_first_container_mounts_them(name: s
                 assert "valueFrom" not in told or set(told["valueFrom"]) == {"secretKeyRef"}
         (prepare,) = pod["initContainers"]
         assert prepare["args"][0].startswith("umask 077\n")
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """Files below ``folder`` with their modes."""
+    return {str(path.relative_to(folder)): stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_what_is_prepared_is_its_owner_s_and_taken_by_the_product(name: str, tmp_path: Path) -> None:
+    settings = of_kind(name, "ConfigMap")[0]["data"]["settings.yaml"]
+    for number, (_, pod) in enumerate(pods(name)):
+        folder = tmp_path / str(number)
+        here = {"/var/lib/tailorbird": folder / "state", "/run/tailorbird-ray": folder / "token", "/etc/tailorbird": folder / "etc"}
+        for place in here.values():
+            place.mkdir(parents=True)
+        script_text = pod["initContainers"][0]["args"][0]
+        for path, place in here.items():
+            script_text = script_text.replace(path, str(place))
+        for source in re.findall(r"^cp (\S+)", script_text, flags=re.MULTILINE):
+            Path(source).parent.mkdir(exist_ok=True)
+            Path(source).write_text(settings if source.endswith("settings.yaml") else "secret", encoding="utf-8")
+            Path(source).chmod(0o644)
+        for _start in range(2):  # a volume outlives its pod
+            subprocess.run(["sh", "-euc", script_text], check=True)
+        prepared = modes(folder / "state") | modes(folder / "token")
+        assert {"workspace/settings.yaml", "workspace/keys/log.key", "secrets/pgpass"} <= set(prepared)
+        assert set(prepared.values()) == {0o600}
+        check_closed(load_settings(folder / "state" / "workspace", {}))
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from support.compose import image_environment
 from support.deploy import DEPLOY, ROOT, check_command, check_environment, routes, script
@@ -47,6 +48,23 @@ def test_each_variant_has_a_lock_of_torch_with_hashes(variant: str) -> None:
     pinned = re.findall(r"^([a-z0-9][^=\s]*)==(\S+) \\\n    --hash=sha256:[0-9a-f]{64}", text, flags=re.MULTILINE)
     assert ("torch", "2.13.0+cpu" if variant == "cpu" else "2.13.0") in pinned
     assert any(name.startswith("nvidia-") for name, _ in pinned) == (variant == "cuda")
+
+
+def test_every_lock_that_is_named_is_there_and_has_hashes() -> None:
+    named = {
+        name.replace("${VARIANT}", variant) for name in re.findall(r"/requirements/(\S+?\.lock)", BUILD) for variant in ("cpu", "cuda")
+    }
+    assert named == {path.name for path in (DEPLOY / "requirements").iterdir()}
+    for name in named:
+        text = (DEPLOY / "requirements" / name).read_text(encoding="utf-8")
+        blocks = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
+        assert blocks
+        assert all(re.match(r"[^=\s]+==\S+ \\\n    --hash=sha256:[0-9a-f]{64}", block) for block in blocks)
+
+
+def test_ray_is_the_version_that_the_chart_names() -> None:
+    values = yaml.safe_load((DEPLOY / "helm" / "tailorbird" / "values.yaml").read_text(encoding="utf-8"))
+    assert f"\nray=={values['ray']['version']} " in (DEPLOY / "requirements" / "ray.lock").read_text(encoding="utf-8")
 
 
 def test_the_locks_are_parts_of_the_project_s_own() -> None:
