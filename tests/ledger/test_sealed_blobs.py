@@ -128,6 +128,16 @@ def test_a_file_of_another_tenant_is_refused(place: SealableStore, store: Erasab
     assert refused.value.error_code == "sealed_elsewhere"
 
 
+@pytest.mark.parametrize("damage", [flipped, lambda data: data + b"more", lambda data: data[:-1]], ids=["flipped", "longer", "shorter"])
+def test_nothing_of_a_damaged_file_is_saved(store: ErasableStore, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    digest = store.put(bytes(2 * CHUNK))
+    (file,) = files_of(tmp_path)
+    overwrite(file, damage(file.read_bytes()))
+    with pytest.raises(Corrupt):
+        store.save(digest, tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
 def test_a_tree_with_a_damaged_file_is_refused_whole(store: ErasableStore, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "weights").write_bytes(bytes(3 * CHUNK))

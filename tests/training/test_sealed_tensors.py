@@ -91,6 +91,18 @@ def test_checkpoints_go_on_and_nothing_of_them_lies_in_the_clear(tmp_path: Path)
     assert older.state.step == 1
 
 
+def test_a_checkpoint_with_tensors_of_another_time_is_not_whole(tmp_path: Path) -> None:
+    """Whoever can write the folder puts back what was encrypted with the same key for the same name, but for another state."""
+    place = tmp_path / "checkpoints" / "step-00000001" / "tensors.safetensors"
+    checkpoints = opened(tmp_path)
+    checkpoints.save_best(1, tensors())
+    checkpoints.save(LoopState(step=1, best_step=1), tensors())
+    former = place.read_bytes()
+    checkpoints.save(LoopState(step=1, best_step=1), {name: tensor + 1 for name, tensor in tensors().items()})
+    place.write_bytes(former)
+    assert opened(tmp_path).newest() is None
+
+
 def test_checkpoints_of_another_key_are_begun_anew(tmp_path: Path) -> None:
     opened(tmp_path).save_best(1, tensors())
     checkpoints = opened(tmp_path)

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 from uuid import uuid4
 
 from tailorbird.domain.errors import Conflict, Unavailable
-from tailorbird.system.files import OWNER_READS, clear_stale, flush, flush_path, private_folder
+from tailorbird.system.files import OWNER_READS, clear_stale, copy_rest, flush, flush_path, private_folder
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -27,7 +27,12 @@ _BLOB = re.compile(r"/?(?P<first>[0-9a-f]{2})/(?P<second>[0-9a-f]{2})/(?P=first)
 
 
 class Blobs(Protocol):
-    """Bytes by a name of 64 hexadecimal digits, the hash of what is stored. Errors of the storage come out as Unavailable."""
+    """Bytes by a name of 64 hexadecimal digits, the hash of what is stored. Errors of the storage come out as Unavailable.
+
+    ``authenticated``: what is read to its end is what was stored under that name, or reading raises Corrupt; else whoever reads must hash.
+    """
+
+    authenticated: bool
 
     def size(self, name: str) -> int | None:
         """Bytes stored under ``name``; None when there is nothing."""
@@ -56,6 +61,8 @@ class Blobs(Protocol):
 
 class LocalBlobs:
     """Blobs in a folder. ``hashed``: what is added must have the hash that it is named by."""
+
+    authenticated = False
 
     def __init__(self, root: Path, *, hashed: bool = True) -> None:
         self._root = root
@@ -113,6 +120,8 @@ class LocalBlobs:
 
 class RemoteBlobs:
     """Blobs behind an fsspec file system. ``hashed``: as for a folder."""
+
+    authenticated = False
 
     def __init__(self, files: Any, root: str, *, hashed: bool = True) -> None:
         self._files = files
@@ -172,10 +181,7 @@ def _is_blob(path: str) -> bool:
 
 def _copy(source: IO[bytes], target: IO[bytes], name: str | None) -> None:
     """Copies, and raises Conflict when the bytes turn out not to have the hash ``name``, where one is given."""
-    stream = source if name is None else HashedReader(source, name)
-    buffer = memoryview(bytearray(1 << 20))
-    while count := stream.readinto(buffer):  # type: ignore[union-attr]
-        target.write(buffer[:count])
+    copy_rest(source if name is None else cast(IO[bytes], HashedReader(source, name)), target)
 
 
 class HashedReader(io.RawIOBase):

@@ -15,8 +15,11 @@ class SealedBlobs:
     """Implements ``Blobs``: names are hashes of plaintext; what is stored below is neither.
 
     A blob is stored under a keyed hash of its name, encrypted for that very name: names cannot be compared with guesses, and a file that
-    was exchanged for another is refused. The name is the label of the file, for whoever lists them. Sizes are as they are.
+    was exchanged for another is refused. The name is the label of the file, for whoever lists them. Sizes are as they are. Only what has
+    the hash of its name is ever encrypted for it, so that what is decrypted need not be hashed again.
     """
+
+    authenticated = True
 
     def __init__(self, files: Blobs, key: DataKey) -> None:
         self._files = files

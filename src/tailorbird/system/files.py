@@ -32,6 +32,13 @@ def digest_file(path: Path) -> Digest:
         return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def copy_rest(source: IO[bytes], target: IO[bytes]) -> None:
+    """Writes the rest of ``source`` to ``target``, by one buffer: memory that is asked for anew is cleared first. Raises OSError."""
+    buffer = memoryview(bytearray(_BLOCK))
+    while count := source.readinto(buffer):  # type: ignore[attr-defined]
+        target.write(buffer[:count])
+
+
 def copy_hashed(source: IO[bytes], target: IO[bytes]) -> Digest:
     """Writes the rest of ``source`` to ``target``; the digest of what was written, which is hashed beside the reading. Raises OSError."""
     digest = hashlib.sha256()

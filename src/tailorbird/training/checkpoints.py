@@ -21,7 +21,7 @@ from tailorbird.domain.run import TrainingFork, TrainingProgress
 from tailorbird.domain.value import Digest, Value
 from tailorbird.system.files import digest_file, flush_path, private_folder
 from tailorbird.training.deferred_signals import beside
-from tailorbird.training.sealed_tensors import read_sealed, write_sealed
+from tailorbird.training.sealed_tensors import digest_header, read_sealed, write_sealed
 from tailorbird.training.thread_clocks import LOADED, ClockReading
 
 #: Evaluations in a row that lie above the best beyond their interval, before a run is stopped: one alone may be chance.
@@ -152,7 +152,7 @@ class Checkpoints:
         """Keeps ``weights`` as the best so far, reached at ``step``."""
         new = self._folder / _new(f"best-{step:08d}")
         self._write(new, weights, self._best(step))
-        self._best_digests[step] = digest_file(new)
+        self._best_digests[step] = self._digest(new)
         new.replace(self._best(step))
         flush_path(self._folder)
 
@@ -165,7 +165,7 @@ class Checkpoints:
             job=self._origin.job,
             code=self._origin.code,
             state=state,
-            tensors=digest_file(new / _TENSORS),
+            tensors=self._digest(new / _TENSORS),
             best=self._best_digests[state.best_step],
         )
         (new / "state.json").write_text(manifest.model_dump_json(), encoding="utf-8")
@@ -219,11 +219,16 @@ class Checkpoints:
         else:
             write_tensors(path, tensors)
 
+    def _digest(self, path: Path) -> Digest:
+        """Names what lies at ``path``. An encrypted file is known by its header, whose salt no other has: the rest is authenticated by it,
+        and is not hashed once more."""
+        return digest_header(path) if self._origin.seal_key else digest_file(path)
+
     def _read(self, path: Path, digest: Digest, place: Path) -> dict[str, torch.Tensor] | None:
         if not self._origin.seal_key:
             return _read_tensors(path, digest)
         try:
-            return read_sealed(path, bytes.fromhex(self._origin.seal_key), place.name) if digest_file(path) == digest else None
+            return read_sealed(path, bytes.fromhex(self._origin.seal_key), place.name) if digest_header(path) == digest else None
         except (OSError, Corrupt):
             return None
 

@@ -10,9 +10,11 @@ from typing import IO, cast
 
 import torch
 
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.crypto.piece_reader import reader_of
-from tailorbird.crypto.sealed_stream import sealed_pieces, unsealing
+from tailorbird.crypto.sealed_stream import HEADER, sealed_pieces, unsealing
 from tailorbird.domain.errors import Corrupt
+from tailorbird.domain.value import Digest
 
 #: Names of types in the safetensors format.
 _TYPES = {
@@ -54,6 +56,12 @@ def read_sealed(path: Path, key: bytes, name: str) -> dict[str, torch.Tensor]:
             _fill(stream, read[tensor])
         stream.read(1)  # the end is authenticated, too
     return read
+
+
+def digest_header(path: Path) -> Digest:
+    """Digest of the header of an encrypted file, which has a salt of its own. Raises OSError."""
+    with path.open("rb") as file:
+        return digest_bytes(file.read(HEADER))
 
 
 def _parts(tensors: Mapping[str, torch.Tensor]) -> Iterator[memoryview]:
