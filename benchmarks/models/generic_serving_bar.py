@@ -31,6 +31,9 @@ from tailorbird.inference import open_engine, open_model_reader  # noqa: E402
 from tailorbird.inference.forward.weights import place  # noqa: E402
 
 ADAPTERS, BATCH, TOKENS = 8, 16, 32
+#: Seconds between two sides: the engine's thread ends after two without work, and with it the threads that OpenMP keeps for it, which would
+#: slow down whoever computes next.
+APART = 3.0
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -112,6 +115,7 @@ def compared(family: str, like: Path, rounds: int) -> dict[str, Any]:
             side()
         for _ in range(rounds):
             for name, side in sides.items():
+                time.sleep(APART)
                 found[name].append(round(side(), 1))
                 print(family, name, found[name][-1], file=sys.stderr, flush=True)
     best = max(median(rates) for name, rates in found.items() if name != "ours")

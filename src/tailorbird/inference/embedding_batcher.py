@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tailorbird.domain.errors import Exhausted, TailorbirdError, Unavailable
 from tailorbird.inference.blocking_call import WAITING, WAITING_EACH, defect, told
+from tailorbird.inference.openmp_threads import release_threads
 from tailorbird.ports.encoder import Encoder, Vectors
 from tailorbird.system.exit_order import LAST_STEP, end_before_exit
 
@@ -82,7 +83,9 @@ class EmbeddingBatcher:
 
     def _run(self) -> None:
         while together := self._next():
-            for asked, one in zip(together, self._embed(together), strict=True):
+            embedded = self._embed(together)
+            release_threads()
+            for asked, one in zip(together, embedded, strict=True):
                 _tell(asked, one)
 
     def _embed(self, together: list[EmbeddingRequest]) -> list[Vectors | TailorbirdError]:

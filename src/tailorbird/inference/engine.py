@@ -26,6 +26,7 @@ from tailorbird.inference.devices import memory_budget
 from tailorbird.inference.forward.weights import Precision, fingerprint, place
 from tailorbird.inference.forward_factory import Kernels, computed_by, reader_of_adapters, reader_of_decoders
 from tailorbird.inference.jobs import chances_after, likelihood_of
+from tailorbird.inference.openmp_threads import release_threads
 from tailorbird.inference.registry import Registry
 from tailorbird.inference.retrieval import Lookups, TorchEncoder
 from tailorbird.inference.worker import KV_MB, EngineWorker
@@ -77,6 +78,7 @@ class TorchEngine:
         try:
             self._load(servable, pinned=pinned)
         finally:
+            release_threads()
             with self._counting:
                 self._unfinished[servable.id] -= fresh
 

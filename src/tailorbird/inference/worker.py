@@ -13,6 +13,7 @@ from tailorbird.domain.errors import Exhausted, InvalidInput, TailorbirdError, U
 from tailorbird.inference.blocking_call import WAITING, WAITING_EACH, defect
 from tailorbird.inference.forward_factory import Forward
 from tailorbird.inference.model_runner import EngineJob, ModelRunner, Planned, fail
+from tailorbird.inference.openmp_threads import release_threads
 from tailorbird.inference.registry import Loaded, Registry
 from tailorbird.inference.scheduling import BLOCK, SchedulerLimits
 from tailorbird.ports.engine import EngineState
@@ -79,6 +80,7 @@ class EngineWorker:
 
     def add(self, loaded: Loaded, job: EngineJob, *, bounded: bool) -> None:
         """``job`` of a held servable waits for its turn and its weights. Raises InvalidInput; Exhausted (``bounded``: too many wait)."""
+        release_threads()
         with self._changed:
             if self._closed:
                 raise Unavailable("the engine is closed", "start it again", code="engine_closed")
@@ -165,6 +167,7 @@ class EngineWorker:
             error = caught
         except Exception as caught:  # noqa: BLE001 - whatever it is, the jobs that wait for these weights must hear of it
             error = defect(caught)
+        release_threads()
         for job, failure in self._unpark(loaded, error):
             fail(job, failure)
 

@@ -201,14 +201,32 @@ def linear_sizes(module: Any) -> tuple[int, int] | None:
     return None
 
 
-class AdapterHooks:
-    """Hooks on linear layers of one model, which add each row's own change to what the layer gives."""
+class _Mixed(NamedTuple):
+    """What rows with different adapters are computed by at once. ``owners_B`` is each row's place among ``adapters``, -1 for none; ``owns``
+    says of a change's ranks (of each adapter) which of its directions a row has: (B, sum of the ranks)."""
 
-    def __init__(self, model: Any) -> None:
+    adapters: tuple[ModuleAdapter, ...]
+    owners_B: torch.Tensor
+    owns: dict[tuple[int, ...], torch.Tensor]
+
+
+class AdapterHooks:
+    """Hooks on linear layers of one model, which add each row's own change to what the layer gives.
+
+    Changes of several adapters are computed together, as one change of all their directions of which each row keeps its own: two products a
+    layer however many adapters there are, for which their matrices are joined, while they fit into ``joint_nbytes``.
+    """
+
+    def __init__(self, model: Any, joint_nbytes: int = 0) -> None:
         self._model = model
+        self._joint_nbytes = joint_nbytes
         self._hooked: set[str] = set()
         self._ranges: Sequence[RowRange] = ()
         self._shape = (0, 0)
+        self._mixed: _Mixed | None = None
+        #: The matrices of ``_joined_of``, joined, by path.
+        self._joined: dict[str, LowRank] = {}
+        self._joined_of: tuple[ModuleAdapter, ...] = ()
         #: Paths of the layers that were changed since the ranges were set.
         self.reached: set[str] = set()
 
@@ -226,12 +244,26 @@ class AdapterHooks:
         """Inside, ``rows`` of ``length`` tokens are computed, each with the adapter of its range."""
         self._ranges = [one for one in ranges if one.adapter is not None]
         self._shape = (rows, length)
+        self._mixed = self._mix() if len(ranges) > 1 else None
         self.reached = set()
         assert len(ranges) == 1 or not any(one.adapter.experts for one in ranges if one.adapter), "experts are changed apart"
         try:
             yield
         finally:
-            self._ranges = ()
+            self._ranges, self._mixed = (), None
+
+    def _mix(self) -> _Mixed | None:
+        """None where the adapters are too large to be joined, or are none."""
+        adapters = tuple(sorted({one.adapter for one in self._ranges if one.adapter is not None}, key=id))
+        if not adapters or sum(adapter.nbytes for adapter in adapters) > self._joint_nbytes:
+            return None
+        if adapters != self._joined_of:
+            self._joined, self._joined_of = {}, adapters
+        owners = [-1] * self._shape[0]
+        for start, stop, adapter in self._ranges:
+            assert adapter is not None
+            owners[start:stop] = [adapters.index(adapter)] * (stop - start)
+        return _Mixed(adapters, torch.tensor(owners), {})
 
     def _change_experts(self, path: str) -> None:
         """The joint tensors of the experts at ``path`` are changed while these are computed, one layer at a time."""
@@ -259,19 +291,46 @@ class AdapterHooks:
             if not self._ranges:
                 return out
             x = given[0]
+            if self._mixed is not None:
+                return self._add_mixed(self._mixed, path, x, out)
             for start, stop, adapter in self._ranges:
                 delta = adapter.deltas.get(path) if adapter is not None else None
                 if delta is None:
                     continue
                 self.reached.add(path)
                 if len(self._ranges) == 1 and stop - start == self._shape[0]:
-                    return out + F.linear(F.linear(x.to(delta.down_RI.dtype), delta.down_RI), delta.up_OR).to(out.dtype)
+                    return _added(out, F.linear(x.to(delta.down_RI.dtype), delta.down_RI), delta.up_OR)
                 part = self._rows(path, x, start, stop)
                 change = F.linear(F.linear(x[part].to(delta.down_RI.dtype), delta.down_RI), delta.up_OR)
                 out[part] += change.to(out.dtype)
             return out
 
         return add
+
+    def _add_mixed(self, mixed: _Mixed, path: str, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """What the layer at ``path`` gives, and each row's own change of it."""
+        deltas = [adapter.deltas.get(path) for adapter in mixed.adapters]
+        ranks = tuple(0 if delta is None else len(delta.down_RI) for delta in deltas)
+        if not any(ranks):
+            return out
+        self.reached.add(path)
+        if path not in self._joined:
+            held = [delta for delta in deltas if delta is not None]
+            self._joined[path] = LowRank(torch.cat([each.down_RI for each in held]), torch.cat([each.up_OR for each in held], dim=1))
+        down_RI, up_OR = self._joined[path]
+        if ranks not in mixed.owns:
+            columns = torch.repeat_interleave(torch.arange(len(ranks)), torch.tensor(ranks))
+            mixed.owns[ranks] = (mixed.owners_B[:, None] == columns).to(down_RI.device)
+        owns = mixed.owns[ranks]
+        if x.ndim == 2 and x.shape[0] == self._shape[0] * self._shape[1]:
+            owns = owns.repeat_interleave(self._shape[1], dim=0)
+        elif x.ndim > 2 and x.shape[0] == self._shape[0]:
+            owns = owns.view(-1, *[1] * (x.ndim - 2), owns.shape[1])
+        else:
+            raise _unknown_order(path)
+        # Chosen, not multiplied by zero: what is no number in a neighbour's directions stays the neighbour's.
+        low = F.linear(x.to(down_RI.dtype), down_RI)
+        return _added(out, low.where(owns, low.new_zeros(())), up_OR)
 
     def _rows(self, path: str, x: torch.Tensor, start: int, stop: int) -> slice:
         """The rows of ``x`` that belong to sequences ``start`` to ``stop``: it has one row a sequence, or one a token."""
@@ -280,4 +339,16 @@ class AdapterHooks:
             return slice(start, stop)
         if x.ndim == 2 and x.shape[0] == rows * length:
             return slice(start * length, stop * length)
-        raise ValueError(f"{path} sees its rows in an order that is not known")
+        raise _unknown_order(path)
+
+
+def _added(out: torch.Tensor, low: torch.Tensor, up_OR: torch.Tensor) -> torch.Tensor:
+    """``out``, to which the product is added where it lies."""
+    if out.dtype != up_OR.dtype or not out.is_contiguous():
+        return out + F.linear(low, up_OR).to(out.dtype)
+    out.view(-1, out.shape[-1]).addmm_(low.reshape(-1, low.shape[-1]), up_OR.T)
+    return out
+
+
+def _unknown_order(path: str) -> ValueError:
+    return ValueError(f"{path} sees its rows in an order that is not known")

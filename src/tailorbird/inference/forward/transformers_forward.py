@@ -24,6 +24,10 @@ from tailorbird.inference.text.label_tree import LabelTrie
 
 #: Bytes that the copies of a prompt's cache may take while labels are scored on it.
 _COPIES = 128 * 2**20
+#: Bytes that adapters which are computed together may take a second time, where a sixteenth of the weights is less.
+_JOINED = 128 * 2**20
+#: Bytes that shorter rows of a stack may be filled up with, beside what they have.
+_FILLED = 64 * 2**20
 #: More tokens than any text has.
 _ALWAYS = 2**62
 #: Context of a model whose config names none.
@@ -51,7 +55,7 @@ class TransformersForward:
         self._cache_name = next((name for name in ("cache", "past_key_values", "cache_params") if name in known), None)
         self._positions = "position_ids" in known
         self._without_cache = {"use_cache": False} if "use_cache" in known else {}
-        self._hooks = AdapterHooks(model)
+        self._hooks = AdapterHooks(model, max(_JOINED, self.nbytes // 16))
         # Adapters are read, and likelihoods made of logits, by other threads than the one that computes steps.
         self._computing = threading.RLock()
         self._head, self._states = head_of(model)
@@ -124,13 +128,23 @@ class TransformersForward:
 
     def _groups(self, parts: Sequence[Part], rows: list[tuple[int, SequenceCache]]) -> list[list[tuple[int, SequenceCache]]]:
         """Sequences that are computed in one step: of like length, and an adapter that must stay apart without others."""
-        groups: dict[tuple[int, int], list[tuple[int, SequenceCache]]] = {}
+        apart: dict[int, list[tuple[int, SequenceCache]]] = {}
         for at, cache in rows:
             adapter = parts[at].adapter
-            # Rows are filled up to the longest: of lengths within a factor of two, a stack takes at most twice what its rows do.
-            key = id(adapter) if adapter is not None and adapter.apart else 0, cache.length.bit_length()
-            groups.setdefault(key, []).append((at, cache))
-        return list(groups.values())
+            apart.setdefault(id(adapter) if adapter is not None and adapter.apart else 0, []).append((at, cache))
+        groups = []
+        for some in apart.values():
+            # Rows are filled up to the longest. Of lengths within a factor of two, a stack takes at most twice what its rows do.
+            longest = max(cache.length for _, cache in some)
+            if sum(longest - cache.length for _, cache in some) * self.token_nbytes <= _FILLED:
+                groups.append(some)
+                continue
+            alike: dict[int, list[tuple[int, SequenceCache]]] = {}
+            for at, cache in some:
+                alike.setdefault(cache.length.bit_length(), []).append((at, cache))
+            groups.extend(alike.values())
+        # Rows of one adapter stand beside one another, in every step alike.
+        return [sorted(group, key=lambda row: id(parts[row[0]].adapter)) for group in groups]
 
     def _alone(self, part: Part, cache: SequenceCache | None, memory: CacheStore) -> torch.Tensor:
         """The wanted rows of one part, whose tokens come one chunk after what the cache holds; without a cache, from the first token."""
