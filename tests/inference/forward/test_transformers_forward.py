@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from support.model_families import config_of, model_of
-from tailorbird.inference.forward import sequence_caches
+from tailorbird.inference.forward import sequence_caches, transformers_forward
 from tailorbird.inference.forward.batch import Part, build_batch
 from tailorbird.inference.forward.transformers_forward import TransformersForward
 
@@ -68,7 +68,9 @@ def test_what_a_neighbour_read_changes_no_short_text() -> None:
         assert torch.equal(forward.computed([short], None, []), before)
 
 
-def test_a_long_text_does_not_widen_the_rows_of_short_ones() -> None:
+@pytest.mark.parametrize("filled", [0, 2**20])
+def test_a_long_text_does_not_widen_the_rows_of_short_ones_by_much(monkeypatch: pytest.MonkeyPatch, filled: int) -> None:
+    monkeypatch.setattr(transformers_forward, "_FILLED", filled)
     forward = TransformersForward(model_of("qwen3"))
     assert forward.abilities.stacks
     texts = [[1 + at] * length for at, length in enumerate((60, 5, 6, 5))]
@@ -82,8 +84,8 @@ def test_a_long_text_does_not_widen_the_rows_of_short_ones() -> None:
                 parts.append(Part(None, text[start:stop], start, list(range(4 * at, 4 * at + 4)), stop - 1, history=text))
             forward.hidden(build_batch(parts), memory)
     lengths = [[row.length for row in stack.rows] for stack in memory._stacks]
-    assert sorted(map(len, lengths)) == [1, 3]
-    assert all(max(each) <= 2 * min(each) for each in lengths)
+    assert sorted(map(len, lengths)) == ([4] if filled else [1, 3])
+    assert filled or all(max(each) <= 2 * min(each) for each in lengths)
 
 
 def test_a_stack_that_could_not_be_taken_apart_is_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,8 @@ class ModuleAdapter:
         self.passed = (deltas.keys() - routed) | {path for path, _ in experts}
         #: True where a changed layer may see its rows in another order, as an expert does: its rows cannot stand beside those of others.
         self.apart = bool(experts or routed)
+        #: False where a number is none: multiplied with it, the zeros of a neighbour's row would be none either.
+        self.finite = all(bool(tensor.isfinite().all()) for delta in deltas.values() for tensor in delta)
 
     @property
     def nbytes(self) -> int:
@@ -253,9 +255,9 @@ class AdapterHooks:
             self._ranges, self._mixed = (), None
 
     def _mix(self) -> _Mixed | None:
-        """None where the adapters are too large to be joined, or are none."""
+        """None where the adapters are too large to be joined, not all finite, or none."""
         adapters = tuple(sorted({one.adapter for one in self._ranges if one.adapter is not None}, key=id))
-        if not adapters or sum(adapter.nbytes for adapter in adapters) > self._joint_nbytes:
+        if not adapters or not all(adapter.finite for adapter in adapters) or sum(each.nbytes for each in adapters) > self._joint_nbytes:
             return None
         if adapters != self._joined_of:
             self._joined, self._joined_of = {}, adapters
@@ -328,7 +330,7 @@ class AdapterHooks:
             owns = owns.view(-1, *[1] * (x.ndim - 2), owns.shape[1])
         else:
             raise _unknown_order(path)
-        # Chosen, not multiplied by zero: what is no number in a neighbour's directions stays the neighbour's.
+        # Chosen, not multiplied by zero: what overflows in a neighbour's directions stays the neighbour's.
         low = F.linear(x.to(down_RI.dtype), down_RI)
         return _added(out, low.where(owns, low.new_zeros(())), up_OR)
 
