@@ -60,7 +60,7 @@ class Seen(NamedTuple):
 #: Tokens of a probe: enough that a wrong state or mask is seen.
 _LENGTH = 12
 #: How far apart logits may lie, as a part of their spread: in 32 bits any of them; in fewer bits their root mean square over the
-#: vocabulary, on average over positions. Rounding to 16 bits is seen at 0.012 there (24 random layers), where the largest of 600,000 logits
+#: vocabulary, on average over positions. Rounding to 16 bits is seen at 0.012 there (14 random layers), where the largest of 600,000 logits
 #: lay 0.056 apart, and may move a token to another expert at one position; a wrong state, mask or place lies beyond at all that follow it.
 _FINE, _COARSE = 1e-3, 0.05
 _ALONE = [RowRange(0, 1, None)]
