@@ -78,7 +78,7 @@ def test_a_story_on_nodes_ends_as_it_does_without(
     """Without a key of an identity, too: what signs is done where the run was started. What a cluster keeps and shows of a task is what it
     was given: names, and nothing else."""
     told, given, place = list[str](), list[str](), cluster.place
-    monkeypatch.setattr(cluster, "place", lambda task, need: (given.append(task), place(task, need))[1])
+    monkeypatch.setattr(cluster, "place", lambda task, need, purpose: (given.append(task), place(task, need, purpose))[1])
     keys = desk.workspace / "keys" / "acme"
     secret = (keys / "author.key").read_text().splitlines()[1]
     with placing(desk, cluster) as deps:

@@ -8,15 +8,20 @@ import sys
 import time
 from pathlib import Path
 
+from tailorbird.domain.compute import TaskEnd
 
-def plain(task: str) -> str:
-    """``echo TEXT``, ``fail``, ``die``, or ``sleep FILE``: until it is interrupted or FILE says ``wake``."""
+
+def plain(task: str) -> TaskEnd:
+    """``echo TEXT``, ``fail``, ``die``, ``process``: its number, ``last``: the same of one that is not kept, or ``sleep FILE``: until it is
+    interrupted or FILE says ``wake``."""
     verb, _, rest = task.partition(" ")
     if verb == "fail":
         raise ValueError("the text of a row")
     if verb == "die":
         os.kill(os.getpid(), signal.SIGKILL)
-    return _sleep(Path(rest)) if verb == "sleep" else rest
+    if verb in ("process", "last"):
+        return TaskEnd(str(os.getpid()), keeps=verb == "process")
+    return TaskEnd(_sleep(Path(rest)) if verb == "sleep" else rest, keeps=True)
 
 
 def _sleep(file: Path) -> str:
@@ -31,7 +36,7 @@ def _sleep(file: Path) -> str:
     return "awake"
 
 
-def twin_step(task: str) -> str:
+def twin_step(task: str) -> TaskEnd:
     """The step, with twins and short leases. Of the moments in the workspace's file ``kills`` the process takes the first of its own step
     out, and dies there; where it begins with ``stop``, the process stops there instead, as if its machine were cut off."""
     from support.moments import Kill, Passing, watch

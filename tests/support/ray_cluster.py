@@ -120,6 +120,14 @@ def await_stop(pid: int, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+def await_end(pid: int, seconds: float = 60) -> None:
+    """Until there is no process ``pid``, or it has ended and nobody has asked how."""
+    deadline = time.monotonic() + seconds
+    while (stat := Path(f"/proc/{pid}/stat")).exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline, f"{pid} does not end"
+        time.sleep(0.02)
+
+
 @contextmanager
 def ray_cluster(folder: Path, *cores: int) -> Iterator[RayCluster]:
     """A cluster of one raylet for each number of ``cores``."""

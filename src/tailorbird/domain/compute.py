@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pydantic import Field
 
 from tailorbird.domain.value import Value
@@ -35,3 +37,10 @@ class ComputeNode(Value):
     def holds(self, need: StepNeed) -> bool:
         """True when the step fits on the node while nothing else is done there."""
         return need.cores <= self.cores and need.memory_gb <= self.memory_gb and need.gpus <= self.gpus
+
+
+class TaskEnd(NamedTuple):
+    """What the function of a cluster ends with: its answer, and whether its process may take another task of the same purpose."""
+
+    text: str
+    keeps: bool = False

@@ -31,7 +31,7 @@ class PlacedTask(Protocol):
 
 
 class Compute(Protocol):
-    """A cluster. Each task is done once, by a process of its own: it is never tried again without being asked for."""
+    """A cluster. Each task is done once: it is never tried again without being asked for."""
 
     @property
     def protected(self) -> bool:
@@ -43,7 +43,12 @@ class Compute(Protocol):
         """The living nodes. Raises Unavailable (``compute_unreachable``)."""
         ...
 
-    def place(self, task: str, need: StepNeed) -> PlacedTask:
+    def place(self, task: str, need: StepNeed, purpose: str = "") -> PlacedTask:
         """Asks for ``task`` to be done on a node that has ``need`` free, as soon as there is one. Raises Unavailable
-        (``compute_unreachable``)."""
+        (``compute_unreachable``).
+
+        Tasks of one ``purpose``, and of as many cores, may be done by one process, one after another: it is kept where its task ended with
+        ``TaskEnd.keeps``, and ends after a while in which it is asked for nothing. It does nothing else, ever. Without a purpose, and where
+        a GPU is taken, the process is the task's own and ends with it.
+        """
         ...

@@ -1,4 +1,7 @@
-"""One step of a run in a process that a cluster started: what the task names, by the settings that lie on this machine."""
+"""Steps of a run in a process that a cluster started: what each task names, by the settings that lie on this machine.
+
+Libraries, models and the connections to the record stay for the next step, where the cluster keeps the process for one.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tailorbird import __version__, wiring
+from tailorbird.domain.compute import TaskEnd
 from tailorbird.domain.errors import Forbidden, Internal, InvalidInput, NotFound, TailorbirdError
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.value import Digest
@@ -18,32 +22,60 @@ from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.erasure.local_copies import follow_erasures
 from tailorbird.usecases.identities import known_identity
 from tailorbird.usecases.runs.step_placement import StepAnswer, StepFault, StepTask
-from tailorbird.usecases.runs.step_runner import perform_placed
+from tailorbird.usecases.runs.step_runner import goes_on_placed, perform_placed
 
 
-def perform_step(task: str) -> str:
-    """Does the step that ``task`` names (the JSON of a StepTask), and answers with the JSON of a StepAnswer.
+def perform_step(task: str) -> TaskEnd:
+    """Does the step that ``task`` names (the JSON of a StepTask), and answers with the JSON of a StepAnswer. The process may be kept where
+    the run goes on, and what it holds by now is not more than its next step takes.
 
     Nothing is raised but interruptions: what a cluster keeps and shows of an error could hold a row's text.
     """
+    keeps = False
     try:
-        _perform(StepTask.model_validate_json(task))
+        keeps = _perform(StepTask.model_validate_json(task))
     except TailorbirdError as error:
-        return StepAnswer(fault=StepFault.of(error)).model_dump_json()
+        return TaskEnd(StepAnswer(fault=StepFault.of(error)).model_dump_json())
     except Exception as error:  # noqa: BLE001 - see above
         hint = "adapt again: it goes on where it stopped; if it breaks off again, report it with the version"
-        return StepAnswer(fault=StepFault.of(Internal(f"it broke off with {type(error).__name__}", hint))).model_dump_json()
-    return StepAnswer().model_dump_json()
-
-
-def _perform(task: StepTask) -> None:
-    _compute_with(task.cores)
-    deps = wiring.open_dependencies(_settings_for(task), migrate=False)
-    try:
-        with _following_erasures(deps):
-            perform_placed(replace(deps, compute=lambda: None), _keyless(deps, task), task, Progress())
+        return TaskEnd(StepAnswer(fault=StepFault.of(Internal(f"it broke off with {type(error).__name__}", hint))).model_dump_json())
     finally:
-        deps.ledger.close()
+        if not keeps:
+            _Opened.close()
+    return TaskEnd(StepAnswer().model_dump_json(), keeps)
+
+
+def _perform(task: StepTask) -> bool:
+    """Whether the next step of the run may be done in this process."""
+    _compute_with(task.cores)
+    deps = _Opened.by(_settings_for(task))
+    with _following_erasures(deps):
+        actor, here = _keyless(deps, task), replace(deps, compute=lambda: None)
+        perform_placed(here, actor, task, Progress())
+        return goes_on_placed(here, actor, task)
+
+
+class _Opened:
+    """What this process has open, by which settings: models stay loaded from one step to the next, as they do without a cluster."""
+
+    settings: Settings | None = None
+    deps: Dependencies | None = None
+
+    @classmethod
+    def by(cls, settings: Settings) -> Dependencies:
+        """What is open, by the same settings; else opened anew."""
+        if cls.deps is None or cls.settings != settings:
+            cls.close()
+            cls.deps = wiring.open_dependencies(settings, migrate=False)
+            cls.settings = settings
+        return cls.deps
+
+    @classmethod
+    def close(cls) -> None:
+        """Nothing is open any more."""
+        deps, cls.deps, cls.settings = cls.deps, None, None
+        if deps is not None:
+            deps.ledger.close()
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from support.rungs import make_plan_of, make_settings
 from tailorbird.domain.compute import ComputeNode, StepNeed
 from tailorbird.domain.errors import Exhausted
 from tailorbird.domain.plan import Estimate, Machine, Plan, RungPlan
-from tailorbird.usecases.runs.step_placement import need_of, require_room
+from tailorbird.usecases.runs import step_placement
+from tailorbird.usecases.runs.step_placement import need_of, require_room, takes_next
 
 SMALL = ComputeNode(host="small", cores=2, memory_gb=4.0)
 LARGE = ComputeNode(host="large", cores=8, memory_gb=64.0, gpus=2)
@@ -92,3 +93,28 @@ def test_a_step_that_none_holds_is_refused(need: StepNeed, told: str) -> None:
 def test_cores_of_one_node_and_memory_of_another_hold_nothing_together() -> None:
     with pytest.raises(Exhausted):
         require_room((SMALL, ComputeNode(host="wide", cores=1, memory_gb=64.0)), "make lora v", StepNeed(cores=2, memory_gb=8.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "cores", "holds", "takes"),
+    [
+        ("make lora v", 4, 4.9, True),
+        ("make lora v", 4, 5.1, False),
+        ("measure prompt v", 4, 4.9, False),
+        ("choose", 4, 4.9, True),
+        ("make lora v", 2, 1.0, False),
+        ("conclude", 4, 1.0, False),
+        (None, 4, 1.0, False),
+    ],
+)
+def test_a_process_takes_the_next_step_by_its_threads_and_within_what_is_booked(
+    monkeypatch: pytest.MonkeyPatch, name: str | None, cores: int, holds: float, takes: bool
+) -> None:
+    """A step for which no memory is booked is done wherever the run is."""
+    monkeypatch.setattr(step_placement, "resident_gib", lambda: holds)
+    assert takes_next(plan(), name, cores) is takes
+
+
+def test_before_the_plan_and_with_a_gpu() -> None:
+    assert takes_next(None, "plan", 4)
+    assert not takes_next(plan(gpus=("H100",), threads=0), "measure lora v", 4)

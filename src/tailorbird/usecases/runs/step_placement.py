@@ -30,6 +30,8 @@ from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.ports.compute import Compute, PlacedTask
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.files import private_folder
+from tailorbird.system.freed_memory import return_grown_memory
+from tailorbird.system.peak_memory import resident_gib
 from tailorbird.usecases.dependencies import Dependencies, Progress
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
@@ -94,8 +96,27 @@ def need_of(plan: Plan | None, name: str, nodes: Sequence[ComputeNode], cores: i
         return StepNeed(cores=cores or max(1, largest.cores), gpus=largest.gpus if name == transitions.PLAN else 0)
     machine = plan.machine
     threads = machine.threads or cores or max(1, min(machine.cores, largest.cores))
-    rung = next((rung for rung in plan.rungs if name in (transitions.make_step(rung), transitions.measure_step(rung))), None)
+    rung = _rung_of(plan, name)
     return StepNeed(cores=threads, memory_gb=round(_memory(plan, rung, name, done), 3), gpus=_gpus(plan, rung, name))
+
+
+def takes_next(plan: Plan | None, name: str | None, cores: int, done: Sequence[str] = ()) -> bool:
+    """Whether this process, which computes by ``cores`` threads, can take the run's next step ``name``: a node does that step, by as many
+    threads and without a GPU, and the process holds no more than the memory that is booked for it."""
+    if name is None or name in SIGNED_HERE:
+        return False
+    if plan is None:
+        return True
+    rung = _rung_of(plan, name)
+    if _gpus(plan, rung, name) or (plan.machine.threads or cores) != cores:
+        return False
+    return_grown_memory()
+    booked = _memory(plan, rung, name, done)
+    return not booked or resident_gib() <= booked
+
+
+def _rung_of(plan: Plan, name: str) -> RungPlan | None:
+    return next((rung for rung in plan.rungs if name in (transitions.make_step(rung), transitions.measure_step(rung))), None)
 
 
 def _memory(plan: Plan, rung: RungPlan | None, name: str, done: Sequence[str]) -> float:

@@ -174,7 +174,7 @@ def _place_once(context: StepContext, compute: Compute, name: str) -> None:
             mark=mark,
         )
         context.progress.tell(f"asking the cluster for {need.words}")
-        placed = compute.place(task.model_dump_json(), need)
+        placed = compute.place(task.model_dump_json(), need, purpose=f"{context.run.tenant}/{context.run.id}")
         step_placement.follow(context, name, placed, lambda work: _refuse_cancelled(context.run, work.runs.get(context.run.id).state))
 
 
@@ -203,6 +203,16 @@ def perform_placed(deps: Dependencies, actor: Actor, task: step_placement.StepTa
     if step is not None:
         with _cleared(context) if own else nullcontext():
             _perform(context, step)
+
+
+def goes_on_placed(deps: Dependencies, actor: Actor, task: step_placement.StepTask) -> bool:
+    """Whether the step after the one that ``task`` names may be done in this process too; not where the record does not say so."""
+    with suppress(TailorbirdError):
+        with deps.ledger.work(actor.tenant, write=False) as work:
+            found = work.runs.get(task.run)
+        context = stage_of(deps, actor, found, Progress())
+        return found.state in WORKED and step_placement.takes_next(context.plan, context.next_step(), task.cores, tuple(context.done))
+    return False
 
 
 @contextmanager
