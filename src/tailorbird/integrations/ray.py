@@ -48,7 +48,7 @@ IDLE_SECONDS, _LAST_SECONDS = 10.0, 0.5
 
 
 @dataclass
-class _Kept:
+class _KeptFor:
     """Processes that are kept for one purpose, by the name in their environment, and the node on which the last of them ended a task."""
 
     name: str
@@ -103,7 +103,7 @@ class RayCompute:
         self._work = f"{work.__module__}:{work.__qualname__}"
         self._once, self._again = ray.remote(max_retries=0, max_calls=1)(_perform), ray.remote(max_retries=0)(_perform)
         self._idle_seconds = idle_seconds
-        self._kept = dict[tuple[str, int], _Kept]()
+        self._kept = dict[tuple[str, int], _KeptFor]()
         self._refuses_strangers = False
         _join(address)
 
@@ -138,7 +138,7 @@ class RayCompute:
             if not purpose or need.gpus:
                 return RayTask(self._once.options(**options).remote(self._work, task), lambda _waits: None)
             key = (purpose, need.cores)
-            kept = self._kept.setdefault(key, _Kept(f"{purpose} {need.cores} {uuid4().hex}"))
+            kept = self._kept.setdefault(key, _KeptFor(f"{purpose} {need.cores} {uuid4().hex}"))
             options["runtime_env"] = {"env_vars": {_PURPOSE: kept.name, "OMP_NUM_THREADS": str(need.cores)}}
             if kept.node:
                 near = NodeAffinitySchedulingStrategy(kept.node, soft=True, _spill_on_unavailable=True)
@@ -146,7 +146,7 @@ class RayCompute:
             asked = self._again.options(**options).remote(self._work, task, kept.name, self._idle_seconds)
             return RayTask(asked, lambda waits: self._note(key, kept, waits))
 
-    def _note(self, key: tuple[str, int], kept: _Kept, node: str) -> None:
+    def _note(self, key: tuple[str, int], kept: _KeptFor, node: str) -> None:
         """A process that ended, or is about to, is asked for nothing: those that come next have another name."""
         kept.node = node
         if not node and self._kept.get(key) is kept:
