@@ -46,6 +46,7 @@ FAMILIES: dict[str, dict[str, tuple[float, float, str, bool]]] = {
         "encoder_minus_floor_low": (0.0, 0.01, "accuracy", False),
         "encoder_seconds": (300, 120, "s", True),
     },
+    "out_of_scope": {"out_of_scope_auroc": (0.90, 0.95, "area under the ROC curve", False)},
     "searched": {
         "searched_minus_few_shot_banking77_low": (0.0, 0.02, "accuracy", False),
         "searched_minus_few_shot_bitext_low": (0.0, 0.02, "ROUGE-L", False),

@@ -20,6 +20,7 @@ from tailorbird.domain.identity import Scope
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import REASONING_TOKENS, Message, PromptSpec, Sampling
 from tailorbird.domain.quota import Amounts, KeyLimits, QuotaLimits, window_start
+from tailorbird.domain.scope import ScopeRule, ScopeScorer
 from tailorbird.serving import TrafficArm
 
 Client = httpx.AsyncClient
@@ -198,6 +199,55 @@ def test_a_referred_answer_says_so_and_waits_for_people(house: House, stream: bo
         (item,) = work.reviews.waiting()
         assert (item.request, item.reason.value) == (row.id, "referred")
         assert work.contents.get(row.id) is None, "no policy, no words"
+
+
+def refusing(house: House, refuse_below: float) -> str:
+    """A release that refuses requests whose two likeliest labels lie so near each other."""
+    made = make_release("acme", 9, TaskKind.CLASSIFY, house.clock.now())
+    rule = ScopeRule(scorer=ScopeScorer.MARGIN, refuse_below=refuse_below)
+    content = made.content.model_copy(update={"scope": rule})
+    dossier = made.dossier.model_copy(update={"release": digest_of(content)})
+    with house.ledger.work("acme") as work:
+        work.releases.add(made.model_copy(update={"digest": digest_of(content), "content": content, "dossier": dossier}))
+    return digest_of(content)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_out_of_scope_gets_no_label_and_reaches_people(house: House, stream: bool) -> None:
+    house.point("routing", refusing(house, 50.0))
+
+    async def story(client: Client) -> tuple[httpx.Response, httpx.Response]:
+        answer = await client.post(CHAT, json=ASK | {"stream": stream})
+        return answer, await client.get("/metrics")
+
+    answer, metrics = ask(house, story)
+    assert (answer.status_code, answer.headers["x-tailorbird-referred"], answer.headers["x-tailorbird-out-of-scope"]) == (
+        200,
+        "true",
+        "true",
+    )
+    told = answer.text.replace(" ", "")
+    assert '"out_of_scope":true' in told
+    assert '"probabilities":{' in told
+    assert '"content":""' in told
+    (row,) = house.rows()
+    assert (row.outcome, row.prediction, row.confidence, row.referred, row.out_of_scope) == ("ok", None, None, True, True)
+    assert not row.malformed
+    assert 'tailorbird_answers_for_people_total{reason="out_of_scope"} 1.0' in metrics.text
+    with house.ledger.work("acme", write=False) as work:
+        (item,) = work.reviews.waiting()
+    assert (item.request, item.reason.value) == (row.id, "referred")
+
+
+def test_of_texts_in_one_request_each_is_in_scope_or_not_by_itself(house: House) -> None:
+    house.point("routing", refusing(house, 0.5))
+    texts = ["my lost card", "the weather on the moon"]
+    answer = ask(house, lambda client: client.post(TEXT, json={"model": "acme/routing", "prompt": texts}))
+    first, second = answer.json()["choices"]
+    assert first["text"] == "lost_card"
+    assert "out_of_scope" not in first["tailorbird"]
+    assert (second["text"], second["tailorbird"]["out_of_scope"], second["tailorbird"]["referred"]) == ("", True, True)
+    assert sorted(row.out_of_scope for row in house.rows()) == [False, True]
 
 
 def ask_redacting(house: House, redact: Callable[[str], str] | None, **body: object) -> None:

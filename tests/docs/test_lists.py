@@ -90,6 +90,8 @@ def test_the_tutorial_names_every_role() -> None:
     same(quoted(listed), Role)
 
 
+#: Keys of an objective that stand beside the metrics which need them.
+KEYS = ("referral", "task.format", "task.out_of_scope")
 #: Columns of the table of KPIs in ``docs/objective.md``.
 COLUMNS = (AnswerKinds.LABEL, AnswerKinds.LABELS, AnswerKinds.TEXT, AnswerKinds.RANKING)
 
@@ -97,13 +99,13 @@ COLUMNS = (AnswerKinds.LABEL, AnswerKinds.LABELS, AnswerKinds.TEXT, AnswerKinds.
 @pytest.mark.parametrize("number", range(len(COLUMNS)), ids=[kind.name for kind in COLUMNS])
 def test_the_objective_page_lists_the_metrics_of_each_task(number: int) -> None:
     table = [row for row in rows(section("objective.md", "## KPIs")) if row[number + 1].startswith("yes")]
-    same((name for row in table for name in quoted(row[0]) if name != "referral" and name != "task.format"), metrics_for(COLUMNS[number]))
+    same((name for row in table for name in quoted(row[0]) if name not in KEYS), metrics_for(COLUMNS[number]))
 
 
 @pytest.mark.parametrize(("head", "kind"), list(zip(("classify", "classify, labels: many", "generate", "rank"), COLUMNS, strict=True)))
 def test_the_evaluation_page_lists_the_metrics_of_each_task(head: str, kind: AnswerKinds) -> None:
     (row,) = [row for row in rows(section("evaluation.md", "## Metrics")) if row[0].replace("`", "") == head]
-    same((name for name in quoted(row[1]) if name not in ("referral", "task.format")), metrics_for(kind))
+    same((name for name in quoted(row[1]) if name not in KEYS), metrics_for(kind))
 
 
 def test_the_evaluation_page_has_direction_unit_and_margin_of_every_metric() -> None:

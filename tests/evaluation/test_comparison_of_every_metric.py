@@ -14,7 +14,7 @@ from tailorbird.domain.evidence import Comparison, ItemResult, Standing
 from tailorbird.evaluation import ComparisonRule, compare, differing_items
 from tailorbird.evaluation.comparison import MOST_UNDEFINED
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds
-from tailorbird.stats.metric_direction import MEASURES, lower_is_better
+from tailorbird.stats.metric_direction import MEASURES, SCOPE_METRICS, lower_is_better
 from tailorbird.stats.paired_tests import never_differing
 from tailorbird.text.label_sets import join
 
@@ -29,7 +29,7 @@ METRICS = [
     (f"{name}[refund]" if spec.labelled else name, answers is AnswerKinds.LABELS)
     for name, spec in CATALOGUE.items()
     for answers in spec.answers
-    if answers is not AnswerKinds.TEXT or name != "exact_match"
+    if spec.compared and (answers is not AnswerKinds.TEXT or name != "exact_match")
 ]
 
 
@@ -99,9 +99,10 @@ def swapped_of(asked: ComparisonRule) -> ComparisonRule:
 
 
 def test_the_table_of_measures_is_the_catalogue() -> None:
-    assert set(MEASURES) == set(CATALOGUE)
-    assert {name for name, spec in CATALOGUE.items() if not spec.higher_is_better} == {name for name in MEASURES if lower_is_better(name)}
-    assert all(spec.highest == MEASURES[name].highest for name, spec in CATALOGUE.items())
+    assert set(MEASURES) == {name for name, spec in CATALOGUE.items() if spec.compared}
+    assert set(CATALOGUE) - set(MEASURES) == SCOPE_METRICS
+    assert {name for name, spec in CATALOGUE.items() if not spec.higher_is_better} == {name for name in CATALOGUE if lower_is_better(name)}
+    assert all(spec.highest == MEASURES[name].highest for name, spec in CATALOGUE.items() if spec.compared)
 
 
 def scored(values: dict[str, list[float]], groups: list[str] | None = None, correct: bool = False) -> list[ItemResult]:

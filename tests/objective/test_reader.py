@@ -331,6 +331,40 @@ def test_format_valid_and_referral_where_they_fit() -> None:
     assert "`referral` fits no task of kind: classify, labels: many" in refused(many()).message
 
 
+SCOPED = changed("  kind: classify", "  kind: classify\n  out_of_scope: {refuse_known_at_most: 0.05}")
+
+
+def test_requests_out_of_scope_are_refused_at_a_stated_share() -> None:
+    objective = parse_objective(SCOPED, "o.yaml").objective
+    assert objective.task.out_of_scope is not None
+    assert objective.model_dump(mode="json")["task"]["out_of_scope"] == {"refuse_known_at_most": 0.05}
+    assert "out_of_scope" not in parse_objective(GOOD, "o.yaml").objective.model_dump(mode="json")["task"]
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "says"),
+    [
+        (SCOPED.replace("kind: classify\n", "kind: classify\n  labels: many\n"), "out_of_scope_task", "may bear none of them"),
+        (SCOPED.replace("kind: classify", "kind: rank"), "out_of_scope_task", "kind rank gives no labels"),
+        (SCOPED.replace("0.05", "0.6"), "objective_invalid", "`task.out_of_scope.refuse_known_at_most`"),
+        (SCOPED.replace("0.05", "0"), "objective_invalid", "`task.out_of_scope.refuse_known_at_most`"),
+        (changed("    label: category", "    out_of_scope: true"), "objective_invalid", "the task refuses nothing"),
+        (changed("metric: accuracy", "metric: known_refused"), "objective_invalid", "the task refuses none"),
+        (SCOPED.replace("margin: 0.02", "compare_on: out_of_scope_auroc"), "objective_invalid", "are not compared on out_of_scope_auroc"),
+        (SCOPED.replace("margin: 0.02", "margin: {known_refused: 0.1}"), "objective_invalid", "are not compared on known_refused"),
+    ],
+)
+def test_what_cannot_be_refused_as_out_of_scope_says_why(text: str, code: str, says: str) -> None:
+    with pytest.raises(ObjectiveInvalid) as caught:
+        parse_objective(
+            text + ("documents: [{path: d.jsonl, source: {origin: o, license: MIT}}]\n" if "kind: rank" in text else ""), "o.yaml"
+        )
+    told = [caught.value.error_code, caught.value.message]
+    assert says in told[1]
+    assert told[0] == code
+    assert caught.value.hint
+
+
 def generating(referral: str, metric: str = "referral_recall") -> str:
     text = changed("kind: classify", "kind: generate").replace("  - metric: recall[compromised_card]\n    target: 0.80\n", "")
     return text.replace("metric: accuracy", f"metric: {metric}").replace("margin: 0.02", referral)

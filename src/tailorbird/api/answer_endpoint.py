@@ -272,4 +272,8 @@ def _headers(chat: AnswerContext, account: RequestRecord, arm: TrafficArm) -> di
     told = {"x-tailorbird-release": arm.release, "x-tailorbird-arm": arm.name} | limit_headers(
         chat.books.quotas.left(account.tenant, account.at, account.key)
     )
-    return told | ({"x-tailorbird-referred": "true"} if account.referred else {})
+    return (
+        told
+        | ({"x-tailorbird-referred": "true"} if account.referred else {})
+        | ({"x-tailorbird-out-of-scope": "true"} if account.out_of_scope else {})
+    )

@@ -62,6 +62,9 @@ class Metrics:
             registry=self.registry,
         )
         self._answers = Counter("tailorbird_answers", "Answers by how they ended.", ["outcome"], registry=self.registry)
+        self._people = Counter(
+            "tailorbird_answers_for_people", "Answers that are left to people, by why they are.", ["reason"], registry=self.registry
+        )
         self._tokens = Counter("tailorbird_tokens", "Tokens read and written.", ["kind"], registry=self.registry)
         self._paid = Counter(
             "tailorbird_endpoint_money",
@@ -123,6 +126,11 @@ class Metrics:
         self._answers.labels(outcome).inc()
         self._tokens.labels("prompt").inc(prompt_tokens)
         self._tokens.labels("completion").inc(completion_tokens)
+
+    def count_refusal(self, *, referred: bool, out_of_scope: bool) -> None:
+        """Counts an answer that is left to people: no label fits, or the release is not sure or hands over."""
+        if referred or out_of_scope:
+            self._people.labels("out_of_scope" if out_of_scope else "referred").inc()
 
 
 def _told(deployment: AliasSync, field: str) -> float:

@@ -83,6 +83,7 @@ class AnswerFacts:
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     referred: bool = False
+    out_of_scope: bool = False
     malformed: bool = False
     bill: Bill = field(default_factory=Bill)
     fallback: bool = False
@@ -106,6 +107,9 @@ class AnswerFacts:
             return
         self.prompt_tokens, self.completion_tokens = piece.prompt_tokens, piece.completion_tokens
         self.referred, self.cached_tokens, self.reasoning_tokens = piece.referred, piece.cached_tokens, piece.reasoning_tokens
+        self.out_of_scope = piece.out_of_scope
+        if piece.out_of_scope:
+            return
         if piece.probabilities is not None:
             self.prediction, self.confidence = piece.text, piece.probabilities.get(piece.text)
         else:
@@ -187,6 +191,11 @@ class RequestRecord:
         return any(answer.referred for answer in self.answers)
 
     @property
+    def out_of_scope(self) -> bool:
+        """True when one of the texts is out of scope."""
+        return any(answer.out_of_scope for answer in self.answers)
+
+    @property
     def given_by(self) -> TrafficArm:
         """The arm that has given the answers: the one that was drawn, or what stands in for it."""
         assert self.arm is not None
@@ -252,6 +261,7 @@ class RequestRecord:
             self.reserved.settle(amounts_of(self.rows))
         for answer in self.answers:
             self._books.metrics.count_answer(outcome, answer.prompt_tokens, answer.completion_tokens)
+            self._books.metrics.count_refusal(referred=answer.referred, out_of_scope=answer.out_of_scope)
             self._books.metrics.count_paid(answer.bill)
 
     def _kept(self, index: int, row: RequestRow) -> KeptRequest | None:
@@ -298,6 +308,7 @@ class RequestRecord:
                 unit=self._told.unit,
                 malformed=answer.malformed,
                 referred=answer.referred,
+                out_of_scope=answer.out_of_scope,
                 channel=self._told.channel,
                 language=self._told.language,
                 endpoint=answer.bill.endpoint,

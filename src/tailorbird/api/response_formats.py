@@ -183,6 +183,7 @@ def _end_of(piece: AnswerPiece) -> str | None:
 def origin_of(arm: TrafficArm, last: AnswerPiece) -> dict[str, Any]:
     """Fields below ``tailorbird`` of an answer whose last piece is ``last``."""
     origin: dict[str, Any] = {"release": arm.release, "arm": arm.name} | ({"referred": True} if last.referred else {})
+    origin |= {"out_of_scope": True} if last.out_of_scope else {}
     if last.passages:
         origin["passages"] = [{"id": one.id, "title": one.title} for one in last.passages]
     return origin if last.probabilities is None else origin | {"probabilities": last.probabilities}

@@ -30,6 +30,7 @@ class AnswerOrigin(BaseModel):
     """Which release answered, on which arm of a traffic split; the probabilities of the labels where it classifies.
 
     ``referred`` is there where a person should look at the answer: the release is not sure enough, or hands the conversation over;
+    ``out_of_scope`` where none of the labels fits: the answer is empty then, and a person receives the request;
     ``passages`` where some of its documents were quoted to the model: best first, and only such as the key may read.
     """
 
@@ -37,6 +38,7 @@ class AnswerOrigin(BaseModel):
     arm: str
     probabilities: dict[str, float] | None = None
     referred: bool = False
+    out_of_scope: bool = False
     passages: list[NamedDocument] | None = None
 
 

@@ -60,7 +60,7 @@ def _answer(
 
 def _row(item: QueuedAnswer) -> tuple[str, ...]:
     row, kept = item.request, item.content
-    answer = row.prediction or (kept.answer if kept else "")
+    answer = "out of scope" if row.out_of_scope else row.prediction or (kept.answer if kept else "")
     return row.id, item.review.reason.value, answer, _sure(row.confidence), kept.text if kept else "–"
 
 

@@ -11,9 +11,11 @@ from tailorbird.data.pipeline import SnapshotRequest, run_pipeline
 from tailorbird.data.snapshot_writer import LazyRows, frozen_rows, write_snapshot
 from tailorbird.domain.curation import CurationReport
 from tailorbird.domain.dataset import Document, Quarantined, Row, SnapshotManifest, Split
+from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.text import label_sets
+from tailorbird.text.normalisation import normalise
 
 
 @dataclass(frozen=True)
@@ -34,18 +36,36 @@ def build_snapshot(request: SnapshotRequest) -> BuiltSnapshot:
     """Reads, cleans, groups, splits and freezes. The same files, objective and ``known`` give the same digests; appended rows never move
     earlier ones.
 
-    Raises DataInvalid as ``run_pipeline``.
+    Raises DataInvalid as ``run_pipeline``, and where an example of what is out of scope bears a label, too.
     """
     appended = extend_snapshot(request)
     if appended is not None:
-        return BuiltSnapshot(*appended)
+        return _consistent(BuiltSnapshot(*appended))
     gathered = run_pipeline(request)
     keeping = StateWriter(request, gathered)
     gathered = replace(gathered, text_ties=None)
     frozen = write_snapshot(request, gathered)
     assigned = {item.id: (group.split.value, group.id) for item, group in gathered.placed}
     keeping.finish(frozen, assigned)
-    return BuiltSnapshot(frozen.manifest, frozen_rows(gathered.placed), gathered.quarantined, assigned, frozen.report)
+    return _consistent(BuiltSnapshot(frozen.manifest, frozen_rows(gathered.placed), gathered.quarantined, assigned, frozen.report))
+
+
+def _consistent(built: BuiltSnapshot) -> BuiltSnapshot:
+    """The snapshot, in which no example of what is out of scope bears a label of the task in another row. Raises DataInvalid."""
+    outside = built.manifest.outside
+    if outside not in built.manifest.label_counts:
+        return built
+    examples = {normalise(row.text): row.provenance for row in built.rows if row.target == outside}
+    twice = [row for row in built.rows if row.target != outside and normalise(row.text) in examples]
+    if twice:
+        known, example = twice[0].provenance, examples[normalise(twice[0].text)]
+        more = f", and {len(twice) - 1:,} more like it" if len(twice) > 1 else ""
+        raise DataInvalid(
+            f"{example.file}:{example.line}: an example of what is out of scope bears a label too, in {known.file}:{known.line}{more}",
+            f"decide which it is: remove the row that bears the label, or the one that is called {outside!r}",
+            code="out_of_scope_known",
+        )
+    return built
 
 
 def load_rows(manifest: SnapshotManifest, artifacts: ArtifactStore, split: Split) -> tuple[Row, ...]:

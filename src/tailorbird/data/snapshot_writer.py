@@ -176,6 +176,7 @@ def manifest_of(request: SnapshotRequest, content: ManifestContent) -> tuple[Sna
         expires=content.expires,
         sealed_documents=seal_documents(content.documents, salt_of(request.amendments.secret, objective.name), artifacts),
         shift=content.shift,
+        outside=objective.task.out_of_scope.label if objective.task.out_of_scope else "",
     )
     return manifest, report
 

@@ -142,7 +142,8 @@ class SnapshotManifest(Value):
     erasing or fixing; ``metadata`` is its description in Croissant (JSON-LD).
     ``shift`` is the shifted part, where the objective asks for one; ``counts`` and ``label_counts`` hold its rows, too.
     ``sealed_documents`` is the seal of the documents; it is not
-    written where there are none, so that snapshots of earlier versions keep their names.
+    written where there are none, so that snapshots of earlier versions keep their names. ``outside`` is the label of examples that are out
+    of scope, where the objective asks for that: ``counts`` and ``label_counts`` hold them, and ``labels`` does not.
     """
 
     tenant: Name
@@ -170,11 +171,22 @@ class SnapshotManifest(Value):
     metadata: Digest | None = None
     sealed_documents: DocumentSeal | None = Field(default=None, exclude_if=lambda value: value is None)
     shift: ShiftedPart | None = Field(default=None, exclude_if=lambda value: value is None)
+    outside: str = Field(default="", exclude_if=lambda value: not value)
+
+    def is_known(self, row: Row) -> bool:
+        """True of a row that one of the task's labels fits; False of an example of what is out of scope."""
+        return not self.outside or row.answer != self.outside
 
     def unshifted(self, label: str | None, split: Split) -> int:
-        """Rows of ``split`` outside of the shifted part, of all labels or of one: what KPIs are measured on."""
-        held = _counted(self.counts, self.label_counts, label, split)
-        return held - (_counted(self.shift.counts, self.shift.label_counts, label, split) if self.shift else 0)
+        """Rows of ``split`` outside of the shifted part, of all labels or of one: what KPIs are measured on. What is out of scope is
+        none of them, unless its label is asked for."""
+        parts = [(self.counts, self.label_counts), *([(self.shift.counts, self.shift.label_counts)] if self.shift else [])]
+        held, *shifted = (_counted(*part, label, split) - self._outside_in(part[1], label, split) for part in parts)
+        return held - sum(shifted)
+
+    def _outside_in(self, label_counts: dict[str, SplitCounts], label: str | None, split: Split) -> int:
+        counted = label_counts.get(self.outside) if self.outside and label is None else None
+        return 0 if counted is None else int(getattr(counted, split.value))
 
     @property
     def size(self) -> int:
@@ -183,8 +195,8 @@ class SnapshotManifest(Value):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """All labels, sorted."""
-        return tuple(sorted(self.label_counts))
+        """All labels of the task, sorted."""
+        return tuple(sorted(label for label in self.label_counts if label != self.outside))
 
 
 def _counted(counts: SplitCounts, label_counts: dict[str, SplitCounts], label: str | None, split: Split) -> int:

@@ -91,7 +91,7 @@ class RequestRow(Value):
     named). ``malformed`` is an answer without the form that was asked for, ``referred`` one of which its release is not sure enough
     or which hands over to people, ``agrees`` whether a mirrored answer was the one given. ``channel`` and ``language`` are what the caller
     said of the message. ``endpoint`` is that of the hosted model which was asked (empty: none), also where it did not answer, and ``paid``
-    what that cost, or may have cost: a part of ``cost``.
+    what that cost, or may have cost: a part of ``cost``. ``out_of_scope`` is a request that none of the labels fits: it has no prediction.
     """
 
     id: str
@@ -117,6 +117,7 @@ class RequestRow(Value):
     unit: str = ""
     malformed: bool = False
     referred: bool = False
+    out_of_scope: bool = False
     agrees: bool | None = None
     channel: str = ""
     language: str = ""

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.endpoint import HostedUse
+from tailorbird.domain.scope import ScopeEvidence, ScopeScorer
 from tailorbird.domain.value import Digest, Value
 
 #: Further requests that are timed for the limits on what answering takes, at most.
@@ -142,6 +143,7 @@ class Evidence(Value):
     compared with others, ``against_incumbent`` how it stands to the incumbent in that metric.
     ``remarks`` are sentences about the answers as a whole: that all are one, which labels are never given. ``batching`` is what the
     engine's batching does to the candidate's answers to items of dev, ``hosted`` what was found of the server of a hosted candidate.
+    ``scope`` is how it refuses requests out of scope: calibrated on dev, kept on test.
     """
 
     candidate: Digest
@@ -165,6 +167,7 @@ class Evidence(Value):
     remarks: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     batching: BatchNoise | None = Field(default=None, exclude_if=lambda value: value is None)
     hosted: HostedUse | None = Field(default=None, exclude_if=lambda value: value is None)
+    scope: ScopeEvidence | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Finding(Value):
@@ -199,7 +202,7 @@ class Prediction(Value):
     labels); ``None`` for generation.
 
     ``ranking`` are document ids, best first, where documents are ranked; ``passages`` those that stood in the prompt: neither is stored.
-    ``latency_ms`` and ``request_ms`` as in ``ItemResult``.
+    ``latency_ms`` and ``request_ms`` as in ``ItemResult``. ``scope`` tells how well the item lies in scope, by each scorer that can tell.
     """
 
     item: Digest
@@ -211,6 +214,7 @@ class Prediction(Value):
     completion_tokens: int = 0
     ranking: tuple[str, ...] = ()
     passages: tuple[str, ...] = ()
+    scope: dict[ScopeScorer, float] = Field(default_factory=dict, exclude_if=lambda value: not value)
 
 
 class Confusion(Value):

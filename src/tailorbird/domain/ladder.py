@@ -11,6 +11,7 @@ from tailorbird.domain.evidence import Comparison, Evidence, GateResult
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Retrieval
 from tailorbird.domain.run import TrainingOrigin
+from tailorbird.domain.scope import ScopeTrial
 from tailorbird.domain.value import Digest, Value
 
 
@@ -74,6 +75,7 @@ class Making(Value):
     power that the prices name. ``training`` names the training report. ``reused`` is the training of another run whose weights were taken
     instead of training them again: what that cost is not in the other fields. ``hosted`` is what an endpoint was asked meanwhile; its price
     is part of ``money``. ``search`` names the log of a prompt's search.
+    ``scope`` is how well scorers told rows of labels that were left out of fitting.
     """
 
     candidate: Digest | None
@@ -88,6 +90,7 @@ class Making(Value):
     reused: TrainingOrigin | None = Field(default=None, exclude_if=lambda value: value is None)
     hosted: HostedUse | None = Field(default=None, exclude_if=lambda value: value is None)
     search: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
+    scope: ScopeTrial | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Fit(Value):

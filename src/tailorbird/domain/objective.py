@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field
 from tailorbird.domain.curation import CurationPolicy
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.rung_wishes import AdapterWishes, FloorWishes, GroundingWishes, HostedWishes, PromptSearchWishes, TrainingWishes
+from tailorbird.domain.scope import ScopePolicy
 from tailorbird.domain.value import Name, Section
 
 #: How a text begins that somebody must still write: an objective that holds one is refused.
@@ -99,6 +100,8 @@ class Task(Section):
     """What a generated answer must look like: the metric ``format_valid`` is the share of answers that do."""
     learn: Literal["last", "all"] = Field(default="last", exclude_if=lambda value: value == "last")
     """What is learned of a conversation (``messages``): what the assistant said ``last``, or ``all`` that it said. Measured is the last."""
+    out_of_scope: ScopePolicy | None = Field(default=None, exclude_if=lambda value: value is None)
+    """How many requests that a label fits may be refused, so that those which none fits are not labelled (kind: classify, labels: one)."""
     thinking: Annotated[bool, BeforeValidator(_switch)] = Field(
         default=False, exclude_if=lambda value: not value, json_schema_extra=_or_switch
     )
@@ -188,6 +191,8 @@ class DataSource(Section):
     parameters), or its JSON text. Without it no tools are offered, and a conversation that calls one is set aside."""
     split: Literal["train", "dev", "test"] | None = None
     """Puts every row of this source into one split: for data that came with an official test set."""
+    out_of_scope: bool = Field(default=False, exclude_if=lambda value: not value)
+    """None of the labels fits any of its texts (``task.out_of_scope``): it needs no label column."""
     shared: bool = Field(default=False, exclude_if=lambda value: not value)
     """In an objective for many tenants (`tenant: "{tenant}"`): every tenant learns from these rows. Any other source lies at a place of the
     tenant's own, with `{tenant}` in its path."""

@@ -15,6 +15,7 @@ from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier, TaskKind
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Retrieval
+from tailorbird.domain.scope import ScopeRule
 from tailorbird.domain.state_machine import transition
 from tailorbird.domain.value import Digest, Name, Value
 
@@ -24,6 +25,7 @@ class ReleaseContent(Value):
 
     An answer whose probability lies below ``refer_below`` is referred to a person (``text/label_decision.py``), and so is a generated one
     in which ``refer_pattern`` occurs. Without one the field is not written, so that releases made before there was one keep their names.
+    So it is with ``scope``: a request that it finds out of scope gets no label, and goes to a person.
     """
 
     tenant: Name
@@ -48,6 +50,7 @@ class ReleaseContent(Value):
     refer_below: float | None = Field(default=None, exclude_if=lambda value: value is None)
     refer_pattern: str | None = Field(default=None, exclude_if=lambda value: value is None)
     hosted: HostedModel | None = Field(default=None, exclude_if=lambda value: value is None)
+    scope: ScopeRule | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Dossier(Value):

@@ -17,6 +17,7 @@ from tailorbird.evaluation.metrics import item_results, measure, metrics_of, nam
 from tailorbird.evaluation.predictions import PredictionRequest, engine_predictions, ranked_predictions
 from tailorbird.evaluation.ranking import relevance_of
 from tailorbird.evaluation.retention import measure_retention, probe_names, retention_metric
+from tailorbird.evaluation.scope import scope_metrics, scope_points, trial_by_columns
 from tailorbird.evaluation.serving_limits import ServingLimits, Timing, fewest_requests, measure_until_settled, timings_of
 
 __all__ = [
@@ -46,7 +47,10 @@ __all__ = [
     "referral_threshold",
     "relevance_of",
     "retention_metric",
+    "scope_metrics",
+    "scope_points",
     "shift_drop",
     "timings_of",
+    "trial_by_columns",
     "why_invalid",
 ]

@@ -39,16 +39,20 @@ def proportion(name: str, items: Sequence[ItemResult], outcomes: Sequence[bool],
 
     ``hits`` is given only where no group repeats: an interval recomputed from bare counts would forget the clusters.
     """
-    groups = [item.group for item in items]
-    low, high = clustered_wilson(outcomes, groups, spec.confidence)
+    return share(name, outcomes, [item.group for item in items], spec.confidence)
+
+
+def share(name: str, outcomes: Sequence[bool], groups: Sequence[str], confidence: float) -> Metric:
+    """The share of true ``outcomes``, each of the group at its place; as ``proportion``."""
+    low, high = clustered_wilson(outcomes, groups, confidence)
     hits, clustered = sum(outcomes), len(set(groups)) < len(groups)
     return Metric(
         name=name,
-        value=hits / len(items),
+        value=hits / len(outcomes),
         low=low,
         high=high,
-        confidence=spec.confidence,
-        n=len(items),
+        confidence=confidence,
+        n=len(outcomes),
         method="wilson-clustered" if clustered else "wilson",
         hits=None if clustered else hits,
     )

@@ -19,6 +19,7 @@ from tailorbird.text.answered_labels import answered_label
 from tailorbird.text.conversations import fold_answer, last_user_turn, unfold_turns
 from tailorbird.text.label_decision import decide_label, without_priors
 from tailorbird.text.prompt_rendering import messages_for_row
+from tailorbird.text.scope_decision import scope_scores
 from tailorbird.text.standalone_query import SAMPLING, query_of, query_prompt
 
 
@@ -134,6 +135,7 @@ def _chosen(asked: _RowLookup, prompt: PromptSpec, score: LabelScores, share: fl
         latency_ms=share,
         request_ms=asked.lookup_ms + score.latency_ms if timed else None,
         prompt_tokens=score.prompt_tokens,
+        scope={} if prompt.alone or prompt.label_sets else scope_scores(prompt, score),
     )
 
 

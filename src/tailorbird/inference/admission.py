@@ -81,7 +81,7 @@ class RequestAdmission:
             tree = given.loaded.trees.of(labels)
             _check_length(len(given.tokens), tree.depth, given.loaded)
             sequence = given.sequence(given.tokens, leaves=len(tree.tokens))
-            return LabelScoring(sequence, given.holding, tree, lambda found: tell(_scores(found, sequence, given.started)))
+            return LabelScoring(sequence, given.holding, tree, lambda *found: tell(_scores(found, sequence, given.started)))
 
         return self._begin(servable, _AskedConversation(prompt, at_once=True), make, tell, asker)
 
@@ -180,9 +180,10 @@ def _end_quietly(holding: WeightLease) -> None:
     holding.end()
 
 
-def _scores(found: tuple[float, ...], sequence: TokenSequence, started: float) -> LabelScores:
+def _scores(found: tuple[tuple[float, ...], float], sequence: TokenSequence, started: float) -> LabelScores:
     return LabelScores(
-        log_probabilities=found,
+        log_probabilities=found[0],
+        energy=found[1],
         prompt_tokens=sequence.prompt,
         latency_ms=(time.perf_counter() - started) * 1000,
         cached_tokens=sequence.cached,

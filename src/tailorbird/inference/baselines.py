@@ -171,11 +171,16 @@ def _check(model: LinearText, prompt: Sequence[Message], labels: Sequence[str]) 
 
 
 def _scored(model: LinearText, text: str, vector: Vectors | None, places: Sequence[int], started: float) -> LabelScores:
-    [nats_K] = model.log_probabilities([text], vector)
-    if not np.isfinite(nats_K).all():
+    scores = model.scores([text], vector)
+    if not np.isfinite(scores.nats_BK).all():
         raise not_finite()
-    ordered = tuple(np.asarray(nats_K)[list(places)].tolist())
-    return LabelScores(log_probabilities=ordered, prompt_tokens=0, latency_ms=(time.perf_counter() - started) * 1000)
+    return LabelScores(
+        log_probabilities=tuple(scores.nats_BK[0, list(places)].tolist()),
+        prompt_tokens=0,
+        latency_ms=(time.perf_counter() - started) * 1000,
+        energy=None if model.alone else float(scores.energy_B[0]),
+        nearness=None if scores.nearness_B is None else float(scores.nearness_B[0]),
+    )
 
 
 def _damaged() -> ModelInvalid:

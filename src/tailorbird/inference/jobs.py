@@ -205,9 +205,11 @@ class ScoringJob(LeasedJob):
 
 
 class LabelScoring(ScoringJob):
-    """Every label of a tree. ``tell`` is told their log-probabilities, normalised over the labels."""
+    """Every label of a tree. ``tell`` is told their log-probabilities, normalised over the labels, and by how much (nats)."""
 
-    def __init__(self, sequence: TokenSequence, holding: WeightLease, tree: LabelTrie, tell: Callable[[tuple[float, ...]], object]) -> None:
+    def __init__(
+        self, sequence: TokenSequence, holding: WeightLease, tree: LabelTrie, tell: Callable[[tuple[float, ...], float], object]
+    ) -> None:
         super().__init__(sequence, holding)
         self.tree = tree
         self._edges = tree
@@ -219,11 +221,12 @@ class LabelScoring(ScoringJob):
         edges = edge_scores(logits, hidden_RE, self._edges.edge_sources, self._edges.edge_tokens)
         # One more edge, worth nothing, fills up the shorter paths.
         padded = torch.cat([edges, edges.new_zeros(1)])
-        found = torch.log_softmax(padded[self._edges.path_LE].sum(dim=1), dim=0)
+        nats_L = padded[self._edges.path_LE].sum(dim=1)
+        found = torch.log_softmax(nats_L, dim=0)
         if not found.isfinite().all():
             raise not_finite()
         if self._holding.end():
-            self._tell(tuple(found.tolist()))
+            self._tell(tuple(found.tolist()), float(nats_L.logsumexp(dim=0)))
 
 
 class TextScoring(ScoringJob):

@@ -280,6 +280,7 @@ requests = Table(
     said_column("unit"),
     flag_column("malformed"),
     flag_column("referred"),
+    flag_column("out_of_scope"),
     Column("agrees", Boolean),
     said_column("channel"),
     said_column("language"),

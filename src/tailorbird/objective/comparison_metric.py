@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tailorbird.domain.dataset import SnapshotManifest, Split
+from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import PlannedComparison, Reason
 from tailorbird.objective.objective_file import ObjectiveFile
 from tailorbird.objective.power import GroupSizes, alone
 from tailorbird.stats.intervals import spend
-from tailorbird.stats.metric_direction import base_of, label_of, margin_in, measure_of
+from tailorbird.stats.metric_direction import SCOPE_METRICS, base_of, first_compared, label_of, margin_in, measure_of
 from tailorbird.stats.paired_tests import never_differing
 
 #: Means over labels.
@@ -29,7 +30,7 @@ def plan_comparison(file: ObjectiveFile, manifest: SnapshotManifest, groups: Gro
     """The metric that the objective names; otherwise the first KPI whose dev and test items can prove the margin, and where none can, the
     one with the smallest margin that they can prove, in multiples of what is asked."""
     objective = file.objective
-    names = [objective.compare_on] if objective.compare_on else list(dict.fromkeys(kpi.metric for kpi in objective.kpis))
+    names = [objective.compare_on] if objective.compare_on else _of_answers(objective)
     names = [name for name in names if base_of(name) not in _PARTIAL] or names
     offers = [_offer(name, file, manifest, groups) for name in names]
     proven = next((offer for offer in offers if offer.proves), None)
@@ -49,7 +50,12 @@ def margin_for(file: ObjectiveFile, metric: str) -> float:
     objective = file.objective
     untouched = "margin" not in file.lines and objective.margin == type(objective).model_fields["margin"].default
     stated = {} if untouched else objective.margin
-    return margin_in(stated, metric, objective.compare_on or objective.kpis[0].metric)
+    return margin_in(stated, metric, objective.compare_on or first_compared(kpi.metric for kpi in objective.kpis))
+
+
+def _of_answers(objective: Objective) -> list[str]:
+    """The metrics of the KPIs in which candidates can be compared; accuracy, where none is about answers."""
+    return list(dict.fromkeys(kpi.metric for kpi in objective.kpis if kpi.metric not in SCOPE_METRICS)) or ["accuracy"]
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,12 @@ class MetricSpec(Value):
     @property
     def highest(self) -> float:
         """The largest target that makes sense."""
-        return MEASURES[self.name].highest
+        return MEASURES[self.name].highest if self.compared else 1.0
+
+    @property
+    def compared(self) -> bool:
+        """False where no two candidates are compared in it."""
+        return self.name in MEASURES
 
     @property
     def higher_is_better(self) -> bool:
@@ -144,6 +149,26 @@ _SPECS = (
         name="selective_risk",
         answers=(AnswerKinds.LABEL,),
         description="Share of wrong answers among those that are given; needs `referral`; the target is an upper bound.",
+    ),
+    MetricSpec(
+        name="known_refused",
+        answers=(AnswerKinds.LABEL,),
+        of_some=True,
+        description="Share of items that a label fits and that are refused as out of scope; needs `task.out_of_scope`; the target is an "
+        "upper bound.",
+    ),
+    MetricSpec(
+        name="out_of_scope_answered",
+        answers=(AnswerKinds.LABEL,),
+        of_some=True,
+        description="Share of examples out of scope that get a label all the same; needs `task.out_of_scope` and examples; "
+        "the target is an upper bound.",
+    ),
+    MetricSpec(
+        name="out_of_scope_auroc",
+        answers=(AnswerKinds.LABEL,),
+        of_some=True,
+        description="How often an item that a label fits scores above one out of scope; needs `task.out_of_scope` and examples.",
     ),
     MetricSpec(
         name="exact_match",

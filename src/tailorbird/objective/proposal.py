@@ -128,7 +128,7 @@ business:
 task:
   kind: {kind.value}
 {labels}  instruction: {_quoted(draft.instruction)}
-
+{_scope_example(draft)}
 data:
 {_entry(draft.source)}{documents}
 base_model: {base}
@@ -251,6 +251,12 @@ def _instruction(task: TaskName, named: Mapping[str, str]) -> str:
     if task == "rank":
         return "Rank the documents by how well they answer the query."
     return "Answer the user." if task == "chat" else f"Write the {plain or 'answer'} to the text."
+
+
+def _scope_example(draft: ObjectiveDraft) -> str:
+    """What refuses requests that no label fits, to be taken up."""
+    refused = "  # out_of_scope: {refuse_known_at_most: 0.05}     # give no label to what none of them fits\n"
+    return refused if draft.task == "classify" else ""
 
 
 def _example(kpi: ProposedKpi) -> str:

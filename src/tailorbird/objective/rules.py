@@ -14,7 +14,8 @@ from tailorbird.objective.hosted_rules import hosted_faults
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, answers_of, metrics_for, parse_metric, rungs_for
 from tailorbird.objective.objective_file import Fault, ObjectiveFile
 from tailorbird.objective.power import shift_faults
-from tailorbird.stats.metric_direction import MEASURES, base_of
+from tailorbird.objective.scope_rules import scope_faults
+from tailorbird.stats.metric_direction import MEASURES, SCOPE_METRICS, base_of, first_compared
 from tailorbird.text.normalisation import nearest
 from tailorbird.text.regex import check_pattern
 
@@ -30,6 +31,7 @@ def faults_of(file: ObjectiveFile) -> list[Fault]:
         *_needs_faults(file),
         *grounding_faults(file),
         *hosted_faults(file),
+        *scope_faults(file),
         *_search_faults(file),
         *_base_faults(file),
         *_ladder_faults(file),
@@ -147,18 +149,29 @@ def _comparison_faults(file: ObjectiveFile) -> list[Fault]:
     """A metric in which no two candidates can be compared; a margin that no difference can reach, or of a metric that does not fit."""
     objective, answers = file.objective, answers_of(file.objective.task)
     metric, line = objective.compare_on, file.line_of("compare_on")
+    if metric in SCOPE_METRICS:
+        what = f"candidates are not compared on {metric}: it rests on other rows than their answers do"
+        return [Fault(line, what, f"put a target on it under `kpis`, and compare on one of: {_compared(answers)}")]
     if metric in _NOT_COMPARED:
         what = f"candidates are not compared on {metric}: it is a limit that each must keep, and no measure of its answers"
-        return [Fault(line, what, f"use one of: {', '.join(metrics_for(answers))}; put a bound on {metric} under `limits`")]
+        return [Fault(line, what, f"use one of: {_compared(answers)}; put a bound on {metric} under `limits`")]
     faults = _metric_faults(metric, answers, line) if metric else []
     margins = objective.margin if isinstance(objective.margin, dict) else {}
     for name, margin in margins.items():
         at = file.line_of(f"margin.{name}")
+        if name in SCOPE_METRICS:
+            faults.append(Fault(at, f"candidates are not compared on {name}, so that it has no margin", "remove it"))
+            continue
         faults += _metric_faults(_whichever_label(name), answers, at) or _margin_faults(f"margin.{name}", margin, name, at)
-    stated_in = metric or objective.kpis[0].metric
-    if not isinstance(objective.margin, dict) and base_of(stated_in) in CATALOGUE:
+    stated_in = metric or first_compared(kpi.metric for kpi in objective.kpis)
+    if not isinstance(objective.margin, dict) and base_of(stated_in) in MEASURES:
         faults += _margin_faults("margin", objective.margin, stated_in, file.line_of("margin"))
     return faults
+
+
+def _compared(answers: AnswerKinds) -> str:
+    """The metrics in which candidates of a task are compared."""
+    return ", ".join(name for name in metrics_for(answers) if name not in SCOPE_METRICS)
 
 
 def _whichever_label(name: str) -> str:

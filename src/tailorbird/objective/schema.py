@@ -42,6 +42,7 @@ from tailorbird.domain.objective import (
     TermColumns,
 )
 from tailorbird.domain.rung_wishes import AdapterWishes, FloorWishes, GroundingWishes, HostedWishes, PromptSearchWishes, TrainingWishes
+from tailorbird.domain.scope import ScopePolicy
 from tailorbird.domain.value import Value
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, MetricSpec
 from tailorbird.objective.objective_file import EXAMPLE, MOST_FAULTS, Fault, nearest_line
@@ -55,6 +56,7 @@ SECTIONS: dict[str, type[Value]] = {
     "business": Business,
     "task": Task,
     "task.format": AnswerFormat,
+    "task.out_of_scope": ScopePolicy,
     "data.*": DataSource,
     "data.*.source": DataOrigin,
     "data.*.source.generated": GeneratedBy,
@@ -261,7 +263,7 @@ def objective_schema() -> Json:
     properties["approvals"]["anyOf"][1]["items"]["enum"] = list(_DECIDING)
     properties["tenant"] = {"anyOf": [{"const": PLACEHOLDER}, properties["tenant"]], "description": properties["tenant"].pop("description")}
     _tell_targets(definitions["Kpi"])
-    properties["compare_on"]["anyOf"] = [*map(_metric, CATALOGUE.values()), {"type": "null"}]
+    properties["compare_on"]["anyOf"] = [*(_metric(spec) for spec in CATALOGUE.values() if spec.compared), {"type": "null"}]
     for branch in (properties["margin"]["anyOf"][0], properties["margin"]["anyOf"][1]["additionalProperties"]):
         branch["maximum"] = max(measure.highest for measure in MEASURES.values()) / 2
     return {"$schema": _DRAFT, "title": "tailorbird objective"} | schema | {"allOf": [_metrics_fit(answers) for answers in AnswerKinds]}

@@ -31,6 +31,8 @@ _NEW_FEATURES, _KEPT = 0.45, 24
 _MOST_TOKENS = 256
 #: Up to so many rows each of five parts is left out once, above it two are.
 _ALL_FOLDS = 2_000
+#: Fits of four times three quarters of the labels' rows.
+_QUARTERS = 3.0
 #: Share of the measured rate of products that an encoder reaches, with many texts and with one.
 _RATE, _RATE_ALONE = (0.7, 0.5, 0.12), (0.4, 0.2, 0.05)
 #: Width of a vector.
@@ -97,9 +99,11 @@ def _regressions(inputs: PlanInputs) -> int:
 
 def _fits(inputs: PlanInputs, *, with_vectors: bool) -> float:
     """Times that the rows are fitted: where an item may bear several labels, parts of them are left out, four fifths learned each time, to
-    choose the length of vectors (of two) and thresholds (``rungs/label_regressions.py``)."""
+    choose the length of vectors (of two) and thresholds (``rungs/label_regressions.py``). Where requests out of scope are refused without
+    examples, each quarter of the labels is left out (``rungs/scope.py``)."""
     if inputs.objective.task.labels != "many":
-        return 1.0
+        leaves_out = inputs.objective.task.out_of_scope is not None and inputs.manifest.outside not in inputs.manifest.label_counts
+        return 1 + _QUARTERS if leaves_out else 1.0
     lengths = 2 if with_vectors else 1
     left_out = 5 * lengths if inputs.manifest.counts.train <= _ALL_FOLDS else lengths + 1
     return 1 + 0.8 * left_out

@@ -50,6 +50,8 @@ def why_not_hosted(inputs: PlanInputs) -> str | None:
         return f"a hosted model gives no probabilities, which {' and '.join(needs)} rest on"
     if objective.task.kind is TaskKind.CLASSIFY and objective.referral is not None:
         return "a hosted model gives no probabilities, by which answers are referred to people"
+    if objective.task.out_of_scope is not None:
+        return "a hosted model gives no scores, by which requests out of scope are refused"
     return None
 
 

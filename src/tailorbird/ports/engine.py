@@ -20,13 +20,17 @@ class LabelScores(Value):
     """One item's labels with their log-probabilities (nats) as complete answers, normalised over the labels, in the order asked.
 
     ``latency_ms`` is the wall time from admission to result, ``prompt_tokens`` the tokens of the rendered prompt, ``cached_tokens`` those
-    of them whose computation was remembered.
+    of them whose computation was remembered. ``energy`` is the logarithm of the sum of the exponentiated scores before they were
+    normalised, ``nearness`` how near the text's vector lies to those of a label (``text/linear_classifier.py``): None where the model, or
+    the server behind it, does not tell.
     """
 
     log_probabilities: tuple[float, ...]
     prompt_tokens: int
     latency_ms: float
     cached_tokens: int = 0
+    energy: float | None = None
+    nearness: float | None = None
 
 
 class Likelihood(Value):

@@ -11,12 +11,14 @@ from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import ReleaseContent
 from tailorbird.domain.run import Run
+from tailorbird.domain.scope import ScopeRule
 from tailorbird.domain.value import Digest
 
 
 @dataclass(frozen=True)
 class ReleaseParts:
-    """Parts of a release. Its author is who submitted the run. Answers below the probability ``refer_below`` go to people."""
+    """Parts of a release. Its author is who submitted the run. Answers below the probability ``refer_below`` go to people,
+    and so do requests that ``scope`` refuses."""
 
     run: Run
     objective: Objective
@@ -24,6 +26,7 @@ class ReleaseParts:
     candidate: Candidate
     snapshot: Digest
     refer_below: float | None = None
+    scope: ScopeRule | None = None
 
 
 def assemble(parts: ReleaseParts) -> ReleaseContent:
@@ -56,6 +59,7 @@ def assemble(parts: ReleaseParts) -> ReleaseContent:
         author=parts.run.created_by,
         refer_below=parts.refer_below,
         refer_pattern=objective.referral.pattern if objective.referral else None,
+        scope=parts.scope,
     )
 
 

@@ -15,6 +15,7 @@ from tailorbird.domain.evidence import Comparison, Evidence, Finding, GateResult
 from tailorbird.domain.ladder import Candidate, Climb, Ladder, RungKind
 from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.release import ApprovalRule
+from tailorbird.domain.scope import ScopeEvidence
 from tailorbird.domain.value import Digest
 from tailorbird.stats.comparison_sentences import difference_words
 from tailorbird.text.markdown import markdown_table, markdown_text
@@ -130,10 +131,11 @@ def _where_shifted(objective: Objective, evidence: Evidence) -> str:
     return f"{told}\n\n{markdown_table(('metric', 'value', 'interval', 'items'), rows)}"
 
 
-def limits(objective: Objective, gate: GateResult) -> str:
-    """The bounds beside the KPIs, and what the numbers hold for."""
+def limits(objective: Objective, gate: GateResult, scope: ScopeEvidence | None = None) -> str:
+    """The bounds beside the KPIs, what is out of scope, and what the numbers hold for."""
     judged = [finding for finding in gate.findings if finding.kind == "limit"]
     said = [f"- {markdown_text(finding.reason)}" for finding in judged] or ["- The objective states no limits beside its KPIs."]
+    said += [f"- {markdown_text(line[:1].upper() + line[1:])}." for line in (scope.sentences if scope else ())]
     shape = "probabilities are over the listed labels alone" if objective.task.kind is TaskKind.CLASSIFY else "answers are generated text"
     holds = "- The measurements hold for data like the sealed test's, for this prompt, and for the engine that measured and serves it"
     return "\n".join(["## Limits", "", *said, f"{holds}; {shape}."])
@@ -154,6 +156,10 @@ def not_known(objective: Objective, candidate: Candidate, evidence: Evidence) ->
         unknown.append("Rows shown in the prompt can be repeated by the model: treat the prompt as holding data.")
     if objective.referral and objective.referral.pattern:
         unknown.append("Answers that hand over to people are told by their words; how sure the model is of the others was not measured.")
+    if objective.task.out_of_scope is not None and "out_of_scope_answered" not in evidence.metrics:
+        unknown.append("How many requests out of scope get a label all the same was not measured: the data hold no examples of them.")
+    elif objective.task.kind is TaskKind.CLASSIFY and objective.task.labels == "one" and objective.task.out_of_scope is None:
+        unknown.append("A request that none of the labels fits gets one all the same: the objective does not ask to refuse it.")
     absent = [kpi.metric for kpi in objective.kpis if kpi.metric not in evidence.metrics]
     unknown += [f"{name} was not measured: too few items bear on it." for name in absent]
     unknown.append("How groups of people fare against one another was not measured; the data names no groups.")
@@ -303,7 +309,7 @@ def model_card(content_facts: CardFacts) -> str:
         training_data(facts.objective, facts.manifest, facts.candidate),
         how_chosen(facts.ladder, facts.objective),
         evaluation(facts.objective, facts.test_evidence, facts.gate),
-        limits(facts.objective, facts.gate),
+        limits(facts.objective, facts.gate, facts.test_evidence.scope),
         not_known(facts.objective, facts.candidate, facts.test_evidence),
         approvals(facts.objective, facts.rule, facts.approval_remarks),
         taking_back(facts.objective),

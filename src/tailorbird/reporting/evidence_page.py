@@ -13,6 +13,7 @@ from tailorbird.domain.label_review import ReviewResult
 from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan
+from tailorbird.domain.scope import ScopeEvidence
 from tailorbird.domain.value import Digest, Value
 from tailorbird.reporting import charts
 from tailorbird.reporting.findings import SHIFT_HEAD, compared_lines, exception_lines, judge_text, metric_on_shifted, shift_rows
@@ -58,6 +59,8 @@ def evidence_html(facts: EvidenceFacts) -> str:
         reliability=charts.reliability(facts.breakdown) if facts.breakdown else None,
         drops=charts.drops(facts.retention) if facts.retention else None,
         exceptions=exception_lines(facts.objective.exceptions),
+        scope_head=SCOPE_HEAD,
+        scope_rows=scope_rows(facts.evidence.scope if facts.evidence else None),
         shift_head=SHIFT_HEAD,
         shift=shift_table(facts),
     )
@@ -87,6 +90,7 @@ def _sections(facts: EvidenceFacts) -> Iterator[tuple[str, str]]:
     yield "What could lead to a release", "\n".join(f"- {markdown_text(line)}" for line in facts.remedies)
     yield "The gate", _gate(facts.gate, facts.judged) if facts.gate else ""
     yield "Where the data have shifted", _shift(facts)
+    yield "Requests out of scope", _scope(facts.evidence.scope) if facts.evidence and facts.evidence.scope else ""
     yield "What training cost", _safety(facts)
     yield "Remarks on its answers", _remarks(facts.evidence) if facts.evidence else ""
     yield "Where it errs", _breakdown(facts.breakdown) if facts.breakdown else ""
@@ -120,6 +124,22 @@ def shift_table(facts: EvidenceFacts) -> tuple[list[tuple[str, ...]], list[str]]
         )
         rows.append(("sealed test", metric_text(usual), metric_text(shifted), metric_text(drop), f"{shifted.n:,}" if shifted else ""))
     return rows, compared_lines(facts.ladder) if facts.ladder else []
+
+
+#: What heads the table of thresholds that refuse requests.
+SCOPE_HEAD = ("refused below", "of requests that a label fits, refused", "of examples out of scope, answered")
+
+
+def scope_rows(scope: ScopeEvidence | None) -> list[tuple[str, ...]]:
+    """What other thresholds would do, that of the release among them where it is one of them."""
+    points = scope.points if scope else ()
+    return [(f"{one.refuse_below:.4g}", f"{one.known_refused:.1%}", f"{one.out_of_scope_answered:.1%}") for one in points]
+
+
+def _scope(scope: ScopeEvidence) -> str:
+    lines = "\n".join(f"- {markdown_text(line)}" for line in scope.sentences)
+    rows = scope_rows(scope)
+    return f"{lines}\n\n{markdown_table(SCOPE_HEAD, rows)}" if rows else lines
 
 
 def _remarks(evidence: Evidence) -> str:

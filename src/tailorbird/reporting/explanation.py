@@ -81,7 +81,8 @@ def _parts(found: Explanation) -> list[Part]:
 
 
 def _request(row: RequestRow) -> list[str]:
-    answered = f", answered {row.prediction!r}" if row.prediction else ""
+    refused = ", out of scope: none of the labels fits, left to people" if row.out_of_scope else ""
+    answered = f", answered {row.prediction!r}" if row.prediction else refused
     stood_in = ["the hosted model of the release that was asked did not answer: this one did"] if row.arm == FALLBACK else []
     return [
         f"{row.id} at {row.at:%Y-%m-%d %H:%M:%S} UTC, key {row.key}, {row.alias}",
@@ -170,7 +171,8 @@ def _evidence(found: Explanation) -> list[str]:
     use = evidence.hosted
     guessed = f", tokens of {use.estimated:,} estimated high" if use and use.estimated else ""
     asked = [f"{use.requests:,} requests, {use.refused:,} refused, for {use.money:.4f} {use.currency}{guessed}"] if use else []
-    return [f"{evidence.n:,} {evidence.split.value} items, results kept as {short(evidence.items)}, by {evidence.engine}", *asked]
+    scope = evidence.scope.sentences if evidence.scope else ()
+    return [f"{evidence.n:,} {evidence.split.value} items, results kept as {short(evidence.items)}, by {evidence.engine}", *asked, *scope]
 
 
 def _data(found: Explanation) -> list[str]:

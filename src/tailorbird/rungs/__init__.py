@@ -1,7 +1,7 @@
 """Rungs: how each way to adapt makes its candidate.
 
-    context → indexes · label_thresholds · trained_files · answer_journal → floor → prompt → hosted_model | ranking | training | encoder |
-    prompt_search (demonstration_sets, prompt_proposals, prompt_trials) → dispatch; adapter_variants
+    context → indexes · label_thresholds · trained_files · answer_journal → floor → scope → prompt → hosted_model | ranking | training |
+    encoder | prompt_search (demonstration_sets, prompt_proposals, prompt_trials) → dispatch; adapter_variants
 
 In: an objective, training rows, ports. Out: a candidate, with the report of its training. Must not know: dev and test results, gates, what
 the next rung is.
@@ -14,6 +14,7 @@ from tailorbird.rungs.encoder import encoder_job
 from tailorbird.rungs.floor import FloorModel, fit_floor
 from tailorbird.rungs.indexes import local_retrieval
 from tailorbird.rungs.label_thresholds import goal_of
+from tailorbird.rungs.scope import remembered, trial_of, with_references
 from tailorbird.rungs.training import training_job
 
 __all__ = [
@@ -27,6 +28,9 @@ __all__ = [
     "local_retrieval",
     "make_candidate",
     "module_kinds",
+    "remembered",
     "training_job",
+    "trial_of",
+    "with_references",
     "without_kind",
 ]

@@ -17,6 +17,7 @@ from tailorbird.domain.plan import RungPlan
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.prompt_search import PromptSearch
 from tailorbird.domain.run import StoredTraining, TrainingProgress, TrainingReport
+from tailorbird.domain.scope import ScopeTrial
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.encoder import Encoder
@@ -55,6 +56,7 @@ class RungContext:
     names the run whose training may be gone on with. ``reusable`` finds a finished training by the fingerprint of a job. ``seal_key``
     encrypts what is unfinished, and ``results`` is the folder for what was trained, in place of the workspace, where the workspace
     encrypts. ``ask_hosted`` asks the endpoint that the plan names. ``count`` is told how much is done, and of how much.
+    ``leaves_labels_out``: what tells requests out of scope is chosen on labels that are left out, for there are no examples.
     """
 
     objective: Objective
@@ -81,6 +83,7 @@ class RungContext:
     results: Path | None = None
     ask_hosted: AskHosted | None = None
     count: Callable[[int, int], None] = _count_nothing
+    leaves_labels_out: bool = False
     reusable: Callable[[Digest, Job], ReusableTraining | None] = _nothing_reusable
 
 
@@ -100,13 +103,14 @@ class TrainedFiles:
 @dataclass(frozen=True)
 class RungResult:
     """A candidate, what making it took (seconds, GiB), and the training that it rests on where there was any, the log of a
-    prompt's search."""
+    prompt's search, and how scorers of scope did on labels left out."""
 
     candidate: Candidate
     seconds: float
     peak_memory_gb: float = 0.0
     trained: TrainedFiles | None = None
     search: PromptSearch | None = None
+    scope: ScopeTrial | None = None
 
     @property
     def training(self) -> TrainingReport | None:

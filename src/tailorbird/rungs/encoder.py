@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,14 @@ from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import Internal
 from tailorbird.domain.ladder import Candidate
 from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.scope import ScopeTrial
 from tailorbird.domain.value import Digest
 from tailorbird.ports.encoder import Vectors
 from tailorbird.ports.trainer import LabelJob, LabelledText, TrainedModel
 from tailorbird.rungs.context import RungContext, RungResult, TrainedFiles, hold_out
-from tailorbird.rungs.floor import FloorModel, fit_floor
+from tailorbird.rungs.floor import Embed, FloorModel, fit_floor
 from tailorbird.rungs.label_thresholds import goal_of
+from tailorbird.rungs.scope import remembered, trial_of, with_references
 from tailorbird.rungs.trained_files import trained_files
 from tailorbird.text.label_sets import split
 from tailorbird.text.linear_classifier import ENCODER, write_linear
@@ -44,7 +47,7 @@ def make_encoder(context: RungContext) -> RungResult:
 
     tuned = trained_files(context, job, tune)
     context.progress("fitting the head on words and tuned vectors")
-    head = _head(context, job, tuned)
+    head, trial = _head(context, job, tuned)
     candidate = Candidate(
         rung=context.plan.rung,
         variant=context.plan.variant,
@@ -61,7 +64,7 @@ def make_encoder(context: RungContext) -> RungResult:
         trained_parameters=tuned.report.trained_parameters + head.parameters,
         seed=job.settings.seed,
     )
-    return RungResult(candidate, time.perf_counter() - started, 0.0 if tuned.reused else tuned.report.peak_memory_gb, tuned)
+    return RungResult(candidate, time.perf_counter() - started, 0.0 if tuned.reused else tuned.report.peak_memory_gb, tuned, scope=trial)
 
 
 def encoder_job(context: RungContext) -> LabelJob:
@@ -93,23 +96,37 @@ def _labelled(rows: Sequence[Row], many: bool) -> tuple[LabelledText, ...]:
     return (*bearing, *[text for text in texts if not text.labels][: max(len(bearing), 1)])
 
 
-def _head(context: RungContext, job: LabelJob, tuned: TrainedFiles) -> FloorModel:
+def _head(context: RungContext, job: LabelJob, tuned: TrainedFiles) -> tuple[FloorModel, ScopeTrial | None]:
     """The head on all training rows. Its vectors are those of rows that the encoder has learned, which lie closer together than those of
-    new texts: how sure it is, is taken from a head on the learned rows alone, asked of those held out."""
+    new texts: how sure it is, is taken from a head on the learned rows alone, asked of those held out.
+
+    And how scorers of scope did on labels that heads were fitted without. The encoder has learned these labels: they look better than they
+    are, and choose a scorer alone.
+    """
     encoder = context.encoder()
 
     def embed(texts: Sequence[str]) -> Vectors:
         return encoder.embed(tuned.folder, texts)
 
+    scoped = context.objective.task.out_of_scope is not None
+    reading = remembered(embed) if scoped else embed
     try:
         seed, goal = job.settings.seed, goal_of(context.objective)
-        head = fit_floor(context.train, context.labels, seed, many=job.alone, embed=embed, goal=goal)
+        head = fit_floor(context.train, context.labels, seed, many=job.alone, embed=reading, goal=goal)
         learn, held_out = hold_out(context.train, context.objective.seed)
-        if job.alone or len({row.answer for row in learn}) < _FEWEST:
-            return head
-        return calibrated(head, fit_floor(learn, context.labels, seed, embed=embed), learn, held_out)
+        if not job.alone and len({row.answer for row in learn}) >= _FEWEST:
+            head = calibrated(head, fit_floor(learn, context.labels, seed, embed=reading), learn, held_out)
+        if not scoped:
+            return head, None
+        return with_references(head, context.train), _trial(context, seed, reading) if context.leaves_labels_out else None
     finally:
         encoder.forget(tuned.folder)
+
+
+def _trial(context: RungContext, seed: int, embed: Embed) -> ScopeTrial | None:
+    context.progress("leaving labels out, to choose what tells requests out of scope")
+    fit, confidence = partial(fit_floor, seed=seed, embed=embed), context.objective.business.risk.confidence
+    return trial_of(fit, (context.train, context.dev), context.labels, confidence)
 
 
 def calibrated(head: FloorModel, partial: FloorModel, learn: Sequence[Row], held_out: Sequence[Row]) -> FloorModel:

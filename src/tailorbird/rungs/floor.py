@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.domain.evidence import Prediction
+from tailorbird.domain.scope import ScopeScorer
 from tailorbird.ports.encoder import Vectors
 from tailorbird.rungs.label_regressions import UNSEEN, fit_label_regressions
 from tailorbird.text.label_decision import labels_above
 from tailorbird.text.label_sets import split
-from tailorbird.text.linear_classifier import CHARACTERS, WORDS, Floats, LinearText
+from tailorbird.text.linear_classifier import CHARACTERS, WORDS, Floats, LinearScores, LinearText
+from tailorbird.text.scope_decision import scores_of
 
 VARIANT, VARIANT_WITH_VECTORS = "tf-idf + logistic regression", "tf-idf + vectors + logistic regression"
 #: Length of a vector beside blocks of length 1: what a penalty that all share leaves of it. Chosen on dev of Banking77
@@ -68,10 +70,13 @@ class FloorModel:
 
     def _answer(self, rows: Sequence[Row], timed: bool) -> list[Prediction]:
         started = time.perf_counter()
-        scores_BK = self._log_probabilities([row.text for row in rows])
+        found = self.scores([row.text for row in rows])
         elapsed = (time.perf_counter() - started) * 1000
         times = {"latency_ms": elapsed / len(rows), "request_ms": elapsed if timed else None}
-        return [Prediction(item=row.id, **times, **self._chosen(scores_K)) for row, scores_K in zip(rows, scores_BK, strict=True)]
+        return [
+            Prediction(item=row.id, **times, **self._chosen(scores_K), scope=scope)
+            for row, scores_K, scope in zip(rows, found.nats_BK, self.scopes(found), strict=True)
+        ]
 
     def _chosen(self, scores_K: NDArray[np.float64]) -> dict[str, Any]:
         scores = dict(zip(self.labels, (float(score) for score in scores_K), strict=True))
@@ -79,9 +84,16 @@ class FloorModel:
             return {"answer": labels_above({label: math.exp(score) for label, score in scores.items()}, self.thresholds)}
         return {"answer": self.labels[int(np.argmax(scores_K))], "log_probabilities": scores}
 
-    def _log_probabilities(self, texts: list[str]) -> NDArray[np.float64]:
-        """(texts, labels), in nats; normalised over all labels of the task where an item bears one."""
-        return self.linear.log_probabilities(texts, self.embed(texts) if self.embed else None)
+    def scores(self, texts: Sequence[str]) -> LinearScores:
+        """Scores of texts, by words and, where it reads them, vectors."""
+        return self.linear.scores(texts, self.embed(texts) if self.embed else None)
+
+    def scopes(self, found: LinearScores) -> list[dict[ScopeScorer, float]]:
+        """How well each text lies in scope; nothing where an item may bear several labels."""
+        if self.linear.alone:
+            return [{} for _ in found.energy_B]
+        nearness = [None] * len(found.energy_B) if found.nearness_B is None else found.nearness_B.tolist()
+        return [scores_of(*each) for each in zip(found.nats_BK.tolist(), found.energy_B.tolist(), nearness, strict=True)]
 
 
 def fit_floor(

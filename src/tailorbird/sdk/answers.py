@@ -15,6 +15,8 @@ class Answer(Value):
 
     A classifying release also gives the probabilities of its labels. ``referred``: a person should look, since
     it is not sure enough or hands the conversation over.
+    ``out_of_scope``: none of the labels fits, ``text`` is empty, and a person receives
+    the request.
     """
 
     text: str
@@ -22,6 +24,7 @@ class Answer(Value):
     release: Digest
     probabilities: dict[str, float] | None = None
     referred: bool = False
+    out_of_scope: bool = False
 
 
 def conversation(said: str | Sequence[ChatMessage]) -> list[ChatMessage]:

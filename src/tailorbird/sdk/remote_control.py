@@ -95,7 +95,7 @@ class RemoteControl:
         told = _answered(response)
         try:
             origin, text = told["tailorbird"], told["choices"][0]["message"]["content"]
-            fields = {name: origin[name] for name in ("release", "probabilities", "referred") if name in origin}
+            fields = {name: origin[name] for name in ("release", "probabilities", "referred", "out_of_scope") if name in origin}
             return Answer.model_validate({"text": text, "request": told["id"]} | fields)
         except (KeyError, IndexError, TypeError, ValidationError):
             raise _not_understood(response) from None

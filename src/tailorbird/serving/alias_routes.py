@@ -15,6 +15,7 @@ from tailorbird.domain.errors import NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Retrieval
+from tailorbird.domain.scope import ScopeRule
 from tailorbird.domain.value import Digest
 from tailorbird.text.normalisation import nearest
 
@@ -64,7 +65,8 @@ _ARM_NAMES = "abcdefghijklmnopqrstuvwxyz"
 class TrafficArm:
     """Release that can answer: ``name`` is its letter among the alias's targets; task and prompt are the release's own.
 
-    An answer whose probability is below ``refer_below``, or in which ``refer_pattern`` occurs, is for a person to look at. ``hosted``: an
+    An answer whose probability is below ``refer_below``, or in which ``refer_pattern`` occurs, is for a person to look at; so is a request
+    that ``scope`` refuses. ``hosted``: an
     endpoint answers; where it does not, ``fallback`` does, the release before.
     """
 
@@ -76,6 +78,7 @@ class TrafficArm:
     refer_below: float | None = None
     refer_pattern: str | None = None
     hosted: HostedModel | None = None
+    scope: ScopeRule | None = None
     fallback: TrafficArm | None = None
 
 

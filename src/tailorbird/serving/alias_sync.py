@@ -326,7 +326,7 @@ def _hosted(alias: Alias, contents: Mapping[Digest, ReleaseContent]) -> bool:
 
 def _arm(name: str, release: Digest, content: ReleaseContent) -> TrafficArm:
     referral = (content.refer_below, content.refer_pattern)
-    return TrafficArm(name, release, content.task, content.prompt, content.retrieval, *referral, content.hosted)
+    return TrafficArm(name, release, content.task, content.prompt, content.retrieval, *referral, content.hosted, content.scope)
 
 
 def _with_fallback(arm: TrafficArm, alias: Alias, held: Mapping[Digest, ReleaseContent]) -> TrafficArm:

@@ -18,6 +18,7 @@ from tailorbird.text.answered_labels import answered_label
 from tailorbird.text.label_decision import decide_label, is_referred
 from tailorbird.text.prompt_rendering import messages_for, without_reasoning
 from tailorbird.text.regex import occurs
+from tailorbird.text.scope_decision import is_outside, scope_scores
 from tailorbird.text.standalone_query import SAMPLING, query_of, query_prompt
 from tailorbird.text.tool_calls import offered_tools
 
@@ -38,6 +39,7 @@ class AnswerPiece(Value):
     ``referred`` says that a person should take over: the release is not sure enough of the label, or hands the conversation over by what it
     wrote. ``passages`` are those that the answer was given, best first, and all of them such as its asker may read.
     ``tool_calls`` come with the last. ``fallback``: the release before answers in place of a hosted model.
+    ``out_of_scope``: none of the labels fits, so that there is no text; it is ``referred``.
     """
 
     text: str
@@ -48,6 +50,7 @@ class AnswerPiece(Value):
     probabilities: dict[str, float] | None = None
     ranking: tuple[RankedDocument, ...] = ()
     referred: bool = False
+    out_of_scope: bool = False
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
@@ -151,12 +154,14 @@ class AnswerService:
         asked = messages_for(arm.prompt, text, [one.entry for one in found])
         scores = await self._driver.score(arm.release, asked, arm.prompt.answers, groups)
         decided = decide_label(arm.prompt, scores.log_probabilities)
+        outside = arm.scope is not None and is_outside(scope_scores(arm.prompt, scores), arm.scope)
         return AnswerPiece(
-            text=decided.answer,
+            text="" if outside else decided.answer,
             finish_reason="stop",
             prompt_tokens=scores.prompt_tokens,
             probabilities=decided.probabilities,
-            referred=is_referred(decided, arm.refer_below),
+            referred=outside or is_referred(decided, arm.refer_below),
+            out_of_scope=outside,
             passages=_quoted(found),
         )
 

@@ -92,10 +92,11 @@ class ShadowTraffic:
         return {
             "prompt_tokens": last.prompt_tokens,
             "completion_tokens": last.completion_tokens,
-            "prediction": text if last.probabilities is not None else None,
+            "prediction": text if last.probabilities is not None and not last.out_of_scope else None,
             "confidence": told.get(text),
             "referred": last.referred,
-            "malformed": not text.strip(),
+            "out_of_scope": last.out_of_scope,
+            "malformed": not text.strip() and not last.out_of_scope,
             "agrees": None if asked.given is None else text == asked.given,
         }
 
@@ -111,6 +112,7 @@ _NOTHING_YET: dict[str, Any] = {
     "completion_tokens": 0,
     "cost": 0.0,
     "referred": False,
+    "out_of_scope": False,
     "malformed": False,
     "agrees": None,
 }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 #: Metrics of which less is better: a target is an upper bound.
-LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece", "selective_risk", "refusal_rate"})
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece", "selective_risk", "refusal_rate", "known_refused", "out_of_scope_answered"})
+
+#: Metrics of requests out of scope: they rest on other rows than answers do, are judged, and no two candidates are compared in them.
+SCOPE_METRICS = frozenset({"known_refused", "out_of_scope_answered", "out_of_scope_auroc"})
 
 #: Metrics that may exceed 1; all others are shares.
 UNBOUNDED = frozenset(
@@ -93,6 +96,11 @@ def label_of(metric: str) -> str | None:
     """The label that a metric is of; None where it is of all."""
     base, bracket, rest = metric.partition("[")
     return rest[:-1].strip() if bracket and base and rest.endswith("]") else None
+
+
+def first_compared(metrics: Iterable[str]) -> str:
+    """The first of ``metrics`` in which candidates are compared; accuracy, where there is none."""
+    return next((metric for metric in metrics if base_of(metric) not in SCOPE_METRICS), "accuracy")
 
 
 def measure_of(metric: str) -> MetricDirection:

@@ -246,15 +246,22 @@ class MemoryEngine:
         normaliser = math.log(sum(math.exp(logit) for logit in logits))
         return LabelScores(
             log_probabilities=tuple(logit - normaliser for logit in logits),
+            energy=normaliser,
             prompt_tokens=tokens,
             latency_ms=1000 * (time.perf_counter() - started),
         )
 
     def _by_floor(self, floor: LinearText, text: str, labels: Sequence[str]) -> LabelScores:
         """A floor answers by itself, here as in the real engine."""
-        [nats_K] = floor.log_probabilities([text], MemoryEncoder().embed(Path(ENCODER), [text]) if floor.width else None)
-        ordered = tuple(float(nats_K[floor.labels.index(label)]) for label in labels)
-        return LabelScores(log_probabilities=ordered, prompt_tokens=0, latency_ms=0.1)
+        scores = floor.scores([text], MemoryEncoder().embed(Path(ENCODER), [text]) if floor.width else None)
+        ordered = tuple(float(scores.nats_BK[0, floor.labels.index(label)]) for label in labels)
+        return LabelScores(
+            log_probabilities=ordered,
+            prompt_tokens=0,
+            latency_ms=0.1,
+            energy=None if floor.alone else float(scores.energy_B[0]),
+            nearness=None if scores.nearness_B is None else float(scores.nearness_B[0]),
+        )
 
     def _likely(self, prompt: Sequence[Message], answer: str, compared: bool) -> Likelihood:
         self._measured(prompt)

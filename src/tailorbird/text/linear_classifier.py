@@ -5,6 +5,7 @@
     idf.npy         (features,) inverse document frequencies, words before characters
     weights.npy     (labels, features), or (1, features) of two labels of which one is borne, those of the vectors last; intercepts.npy
                     beside them
+    references.npy  (rows, width) where requests out of scope are refused and vectors are read: those of the training rows, in fp16
     encoder/        what gives the vectors, where there are any
 
 Features are counted and weighted as scikit-learn's ``TfidfVectorizer`` does (words 1-2; characters within words 3-5; sublinear counts,
@@ -30,6 +31,7 @@ from tailorbird.domain.errors import ModelInvalid
 
 Floats: TypeAlias = NDArray[np.float64]
 
+_REFERENCES = "references.npy"
 _DESCRIPTION, _IDF, _WEIGHTS, _INTERCEPTS = "floor.json", "idf.npy", "weights.npy", "intercepts.npy"
 #: The folder within the model's that holds its encoder.
 ENCODER = "encoder"
@@ -39,11 +41,23 @@ _SPACES = re.compile(r"\s\s+")
 
 
 @dataclass(frozen=True)
+class LinearScores:
+    """Scores of texts. ``nats_BK`` are the labels' log-probabilities, normalised unless each is judged alone; ``energy_B`` the logarithms
+    of the sums by which they were (0 where they were not), ``nearness_B`` the cosine of a text's vector and
+    the nearest reference, None without references."""
+
+    nats_BK: Floats
+    energy_B: Floats
+    nearness_B: Floats | None = None
+
+
+@dataclass(frozen=True)
 class LinearText:
     """A fitted model. ``words`` and ``characters`` map features to their place in ``idf`` and ``weights``.
 
     The last ``width`` weights are those of a text's vector, which an encoder gives; 0: it reads words and characters alone. ``alone``: an
-    item may bear several labels, and each is judged by itself.
+    item may bear several labels, and each is judged by itself. ``references_NW``, vectors of length 1, are
+    kept where requests out of scope are refused.
     """
 
     labels: tuple[str, ...]
@@ -54,23 +68,29 @@ class LinearText:
     intercepts_K: Floats
     width: int = 0
     alone: bool = False
+    references_NW: NDArray[np.float32] | None = None
 
     def log_probabilities(self, texts: Sequence[str], vectors_BW: NDArray[np.float32] | None = None) -> Floats:
         """(texts, labels), in nats, normalised over the labels unless each is judged alone. ``vectors_BW`` are those of the texts, needed
         where ``width`` is not 0."""
+        return self.scores(texts, vectors_BW).nats_BK
+
+    def scores(self, texts: Sequence[str], vectors_BW: NDArray[np.float32] | None = None) -> LinearScores:
+        """As ``log_probabilities``, with what tells whether the texts are in scope."""
         scores_BK = np.array([self._scores(text) for text in texts])
         if self.width:
             assert vectors_BW is not None, "this floor reads vectors too"
             scores_BK += vectors_BW.astype(np.float64) @ self.weights_KF[:, -self.width :].T
         if self.alone:
-            judged_BK: Floats = -np.logaddexp(0.0, -scores_BK)
-            return judged_BK
+            return LinearScores(-np.logaddexp(0.0, -scores_BK), np.zeros(len(texts)))
         if len(self.labels) == 2:
             scores_BK = np.concatenate([-scores_BK / 2, scores_BK / 2], axis=1)
         highest_B1 = scores_BK.max(axis=1, keepdims=True)
         total_B1 = highest_B1 + np.log(np.exp(scores_BK - highest_B1).sum(axis=1, keepdims=True))
-        normalised_BK: Floats = scores_BK - total_B1
-        return normalised_BK
+        nearness_B = None
+        if self.references_NW is not None and vectors_BW is not None:
+            nearness_B = (vectors_BW @ self.references_NW.T).max(axis=1).astype(np.float64)
+        return LinearScores(scores_BK - total_B1, total_B1[:, 0], nearness_B)
 
     def _scores(self, text: str) -> Floats:
         scores_K: Floats = self.intercepts_K.copy()
@@ -112,6 +132,8 @@ def write_linear(model: LinearText, folder: Path) -> None:
     (folder / _DESCRIPTION).write_text(json.dumps(described, ensure_ascii=False), encoding="utf-8")
     for name, array in ((_IDF, model.idf_F), (_WEIGHTS, model.weights_KF), (_INTERCEPTS, model.intercepts_K)):
         np.save(folder / name, np.ascontiguousarray(array, dtype=np.float64), allow_pickle=False)
+    if model.references_NW is not None:
+        np.save(folder / _REFERENCES, np.ascontiguousarray(model.references_NW, dtype=np.float16), allow_pickle=False)
 
 
 def read_linear(folder: Path) -> LinearText:
@@ -122,20 +144,29 @@ def read_linear(folder: Path) -> LinearText:
         words = {feature: place for place, feature in enumerate(told["words"])}
         characters = {feature: place for place, feature in enumerate(told["characters"], start=len(words))}
         width, alone = int(told.get("width", 0)), bool(told.get("alone", False))
+        references_NW = _read_references(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelInvalid(
             "the folder holds no floor that can be read", "restore the artifact, or adapt again", code="floor_invalid"
         ) from error
-    model = LinearText(tuple(told["labels"]), words, characters, idf_F, weights_KF, intercepts_K, width, alone)
+    model = LinearText(tuple(told["labels"]), words, characters, idf_F, weights_KF, intercepts_K, width, alone, references_NW)
     _check(model, folder)
     return model
+
+
+def _read_references(folder: Path) -> NDArray[np.float32] | None:
+    if not (folder / _REFERENCES).is_file():
+        return None
+    read_NW: NDArray[np.float32] = np.load(folder / _REFERENCES, allow_pickle=False).astype(np.float32)
+    return read_NW
 
 
 def _check(model: LinearText, folder: Path) -> None:
     features, count = len(model.words) + len(model.characters), len(model.labels)
     rows = count if count > 2 or model.alone else 1
     shapes = (model.weights_KF.shape, model.idf_F.shape, model.intercepts_K.shape)
-    if shapes != ((rows, features + model.width), (features,), (rows,)) or bool(model.width) != (folder / ENCODER).is_dir():
+    referred = model.references_NW is None or (model.references_NW.ndim, model.references_NW.shape[-1]) == (2, model.width)
+    if not referred or shapes != ((rows, features + model.width), (features,), (rows,)) or bool(model.width) != (folder / ENCODER).is_dir():
         raise ModelInvalid("the parts of the floor do not fit together", "restore the artifact, or adapt again", code="floor_invalid")
 
 

@@ -23,6 +23,8 @@ def columns_of(source: DataSource, split_by: str = "") -> dict[str, str]:
     content = (
         {"messages": source.messages, "tools": source.tools or ""} if source.messages else {"text": source.text, "label": source.label}
     )
+    if source.out_of_scope:
+        content = {"text": source.text}
     if source.qrels:
         content = {"id": source.id, "text": source.text}
     terms = {f"terms.{key}": column for key, column in source.terms}

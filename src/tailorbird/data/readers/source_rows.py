@@ -138,6 +138,8 @@ class RowBuilder:
         if source.messages:
             return answered(record, source.messages, source.tools, thinking=task.thinking)
         text = text_cell(record, "text", source.text)
+        if source.out_of_scope and task.out_of_scope:
+            return text, task.out_of_scope.label
         if task.kind is TaskKind.RANK:
             return text, target_of(self._grades(record))
         if task.labels == "many":

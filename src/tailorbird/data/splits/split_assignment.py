@@ -178,7 +178,7 @@ def check_classes(counts: Mapping[str, int], task: Task) -> None:
     """Raises DataInvalid when the labels, each with its number of distinct rows, cannot be learned from. Free answers are no labels."""
     if task.kind is not TaskKind.CLASSIFY:
         return
-    _check_number(counts)
+    _check_number(counts, task)
     _check_collisions(counts)
     small = sorted(label for label, count in counts.items() if count < 2)
     if small:
@@ -189,14 +189,17 @@ def check_classes(counts: Mapping[str, int], task: Task) -> None:
         raise DataInvalid(message, hint, code="class_too_small")
 
 
-def _check_number(counts: Mapping[str, int]) -> None:
+def _check_number(counts: Mapping[str, int], task: Task) -> None:
+    outside = task.out_of_scope.label if task.out_of_scope else None
+    counts = {label: count for label, count in counts.items() if label != outside}
     rows = sum(counts.values())
     if len(counts) > max(MANY, rows / 2):
         message = f"{len(counts):,} different labels in {rows:,} rows"
         hint = "check that `label` names the column of the label and `text` that of the text; for free answers use kind: generate"
         raise DataInvalid(message, hint, code="too_many_classes")
     if len(counts) < 2:
-        message = f"only one label, {next(iter(counts))[:80]!r}" if counts else "no rows with a label"
+        known = "known label" if outside else "label"
+        message = f"only one {known}, {next(iter(counts))[:80]!r}" if counts else f"no rows with a {known}"
         raise DataInvalid(f"{message}: there is nothing to tell apart", "bring rows of at least two labels", code="too_few_classes")
 
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from tailorbird import release, rungs
 from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.domain.dataset import Split
+from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.evidence import Evidence, GateResult, Standing, Verdict
 from tailorbird.domain.ladder import Candidate, Choice, Climb, Making, Measured, Refusal, RungKind
 from tailorbird.domain.plan import Plan
 from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.scope import ScopeTrial
 from tailorbird.domain.value import Digest
 from tailorbird.ports.encoder import Encoder, Vectors
 from tailorbird.ports.ledger import UnitOfWork
@@ -28,6 +31,7 @@ from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.climb import regression_limits
 from tailorbird.usecases.climb.measurement import costs_of, examine, headline, limited_concurrency, weigh, with_served, with_shift
 from tailorbird.usecases.climb.metric_spec import against
+from tailorbird.usecases.climb.scope import with_scope
 from tailorbird.usecases.climb.snapshot_and_plan import planned
 from tailorbird.usecases.dependencies import Progress
 from tailorbird.usecases.steps import transitions
@@ -95,9 +99,7 @@ def measure_floor(context: StepContext) -> StepOutcome:
     memory, train, is_rung = PeakMemory(), context.rows(Split.TRAIN), transitions.floor_is_rung(context.objective, planned(context))
     vectors = _vectors(context)
     context.progress.tell(f"fitting the floor on words{' and vectors' if vectors else ''}")
-    embed = vectors.of if vectors else None
-    objective, labels = context.objective, context.manifest.labels
-    model = rungs.fit_floor(train, labels, objective.seed, many=context.many, embed=embed, goal=rungs.goal_of(objective))
+    model, trial = _fitted(context, train, vectors)
     candidate = Candidate(
         rung=RungKind.FLOOR,
         variant=model.variant,
@@ -107,11 +109,17 @@ def measure_floor(context: StepContext) -> StepOutcome:
         trained_parameters=model.parameters,
         seed=context.objective.seed,
     )
-    evidence = regression_limits.with_safety(context, candidate, None, _evidence(context, candidate, model))
+    evidence = regression_limits.with_safety(context, candidate, None, _evidence(context, candidate, model, trial))
     if vectors:
         vectors.forget()
     choice, reason = _after_floor(context, evidence) if is_rung else (None, "")
-    making = Making(candidate=digest_of(candidate), seconds=model.seconds, process_memory_gb=memory.gib, **costs_of(context, model.seconds))
+    making = Making(
+        candidate=digest_of(candidate),
+        seconds=model.seconds,
+        process_memory_gb=memory.gib,
+        scope=trial,
+        **costs_of(context, model.seconds),
+    )
 
     def keep(work: UnitOfWork) -> None:
         for value in (candidate, making, evidence):
@@ -120,6 +128,24 @@ def measure_floor(context: StepContext) -> StepOutcome:
     digests = {"candidate": digest_of(candidate), "making": digest_of(making), "evidence": digest_of(evidence)}
     facts: Facts = headline(context, evidence) | ({"choice": choice.value} if choice else {})
     return StepOutcome(Measured(**digests, choice=choice, reason=reason), facts, keep)
+
+
+def _fitted(context: StepContext, train: Sequence[Row], vectors: VectorCache | None) -> tuple[rungs.FloorModel, ScopeTrial | None]:
+    """The floor; where requests out of scope are refused, with what tells them, and how scorers did on labels left out where there are no
+    examples."""
+    objective, labels, embed = context.objective, context.manifest.labels, vectors.of if vectors else None
+    scoped = objective.task.out_of_scope is not None
+    reading = rungs.remembered(embed) if scoped and embed else embed
+    model = rungs.fit_floor(train, labels, objective.seed, many=context.many, embed=reading, goal=rungs.goal_of(objective))
+    if not scoped:
+        return model, None
+    started, model = time.perf_counter(), rungs.with_references(model, train)
+    trial = None
+    if not context.outside_rows(Split.DEV):
+        context.progress.tell("leaving labels out, to choose what tells requests out of scope")
+        fit, confidence = partial(rungs.fit_floor, seed=objective.seed, embed=reading), objective.business.risk.confidence
+        trial = rungs.trial_of(fit, (train, context.rows(Split.DEV)), labels, confidence)
+    return replace(model, seconds=model.seconds + time.perf_counter() - started), trial
 
 
 def _vectors(context: StepContext) -> VectorCache | None:
@@ -138,10 +164,10 @@ def _prompt(context: StepContext, thresholds: tuple[float, ...]) -> PromptSpec:
     return PromptSpec(instruction=instruction, labels=manifest.labels, label_sets=sets, alone=context.many, thresholds=thresholds)
 
 
-def _evidence(context: StepContext, candidate: Candidate, model: rungs.FloorModel) -> Evidence:
+def _evidence(context: StepContext, candidate: Candidate, model: rungs.FloorModel, trial: ScopeTrial | None) -> Evidence:
     """By the engine where it is stored; otherwise by what was fitted."""
     if candidate.floor is not None:
-        return examine(context, candidate, Split.DEV)
+        return examine(context, candidate, Split.DEV, trial=trial)
     dev = context.rows(Split.DEV)
     computed_by = "scikit-learn, torch" if model.embed else "scikit-learn"
     predictions, shifted = model.predict(dev, limited_concurrency(context)), context.shifted_rows(Split.DEV)
@@ -149,6 +175,7 @@ def _evidence(context: StepContext, candidate: Candidate, model: rungs.FloorMode
         context, candidate, Split.DEV, 1, predictions, lambda more: model.predict(more, limited_concurrency(context))
     )
     evidence = with_served(weigh(context, candidate, dev, predictions, computed_by), served)
+    evidence = with_scope(context, candidate, evidence, (predictions, model.predict(context.outside_rows(Split.DEV))), trial)
     return with_shift(context, evidence, shifted, model.predict(shifted, limited_concurrency(context)) if shifted else [])
 
 

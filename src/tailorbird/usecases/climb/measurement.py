@@ -16,20 +16,23 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Sampling
 from tailorbird.domain.prompt_search import PromptSearch
 from tailorbird.domain.run import TrainingPlateau, TrainingReport
+from tailorbird.domain.scope import ScopeTrial
 from tailorbird.ports.engine import Engine
 from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.climb import regression_limits
 from tailorbird.usecases.climb.hosted_engine import HostedEngine, engine_for, tell_further, with_use
 from tailorbird.usecases.climb.metric_spec import as_lines, comparison_of, rule_of, spec_of
+from tailorbird.usecases.climb.scope import with_scope
 from tailorbird.usecases.dependencies import Progress
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
 
 
-def examine(context: StepContext, candidate: Candidate, split: Split, look: int = 1) -> Evidence:
-    """Runs a candidate over one split with the serving engine and turns its answers into evidence, at the confidence of this look."""
-    rows, shifted = context.rows(split), context.shifted_rows(split)
-    engine = engine_for(context, candidate.hosted, split.value, len(rows) + len(shifted))
+def examine(context: StepContext, candidate: Candidate, split: Split, look: int = 1, trial: ScopeTrial | None = None) -> Evidence:
+    """Runs a candidate over one split with the serving engine and turns its answers into evidence, at the confidence of this look.
+    ``trial`` as in ``with_scope``."""
+    rows, shifted, outside = context.rows(split), context.shifted_rows(split), context.outside_rows(split)
+    engine = engine_for(context, candidate.hosted, split.value, len(rows) + len(shifted) + len(outside))
     if candidate.hosted is not None:
         tell_further(context, candidate.hosted, regression_limits.further_rows(context, split))
     servable = context.servable(candidate)
@@ -41,9 +44,11 @@ def examine(context: StepContext, candidate: Candidate, split: Split, look: int 
             context, candidate, split, look, predictions, lambda more: _ask(_quietly(context), engine, servable, more)
         )
         beyond = _ask(context, engine, servable, shifted, timed=0) if shifted else []
+        others = _ask(context, engine, servable, outside, timed=0) if outside else []
     finally:
         engine.unload(servable.id)
     evidence = with_served(weigh(context, candidate, rows, predictions, engine.fingerprint(), look), served)
+    evidence = with_scope(context, candidate, evidence, (predictions, others), trial, look)
     if isinstance(engine, HostedEngine):
         evidence = with_use(evidence, engine.use)
     return with_shift(context, evidence, shifted, beyond, look)

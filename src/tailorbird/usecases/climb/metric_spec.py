@@ -46,7 +46,7 @@ def groups_of(context: StepContext, manifest: SnapshotManifest, *, shifted: bool
 
     @cache
     def rows(split: Split) -> list[Row]:
-        return [row for row in data.load_rows(manifest, context.deps.artifacts, split) if row.shifted == shifted]
+        return [row for row in data.load_rows(manifest, context.deps.artifacts, split) if row.shifted == shifted and manifest.is_known(row)]
 
     return lambda split, label: data.group_sizes(rows(split), label, many=context.many)
 

@@ -8,7 +8,7 @@ by itself, whatever becomes of them. Of the sealed test no text is read and no c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import NormalDist
 
 from tailorbird import data, evaluation, release
@@ -18,10 +18,12 @@ from tailorbird.domain.evidence import Evidence, Finding, ItemResult, Prediction
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.preflight import PreflightFinding, PreflightSeverity
+from tailorbird.domain.scope import ScopeRule, ScopeScorer
 from tailorbird.objective import Fault, raise_faults
 from tailorbird.stats.intervals import spend
-from tailorbird.stats.metric_direction import lower_is_better
+from tailorbird.stats.metric_direction import SCOPE_METRICS, lower_is_better
 from tailorbird.stats.paired_tests import paired_interval
+from tailorbird.stats.roc import ScoredRows, fewest_to_refuse
 from tailorbird.text.regex import occurs
 from tailorbird.usecases.steps.step_context import StepContext
 
@@ -52,6 +54,7 @@ def check_provable(context: StepContext, manifest: SnapshotManifest) -> None:
         *_cost(context),
         *_retention(objective),
         *_referral(context, manifest),
+        *_out_of_scope(context, manifest, rows),
     ):
         found.setdefault(line := file.line_of(place), Fault(line, message, hint))
     raise_faults(file.source, [found[line] for line in sorted(found)])
@@ -59,7 +62,7 @@ def check_provable(context: StepContext, manifest: SnapshotManifest) -> None:
 
 
 def _usual_rows(context: StepContext, manifest: SnapshotManifest, split: Split) -> tuple[Row, ...]:
-    return tuple(row for row in data.load_rows(manifest, context.deps.artifacts, split) if not row.shifted)
+    return tuple(row for row in data.load_rows(manifest, context.deps.artifacts, split) if not row.shifted and manifest.is_known(row))
 
 
 def thin_labels_finding(manifest: SnapshotManifest) -> PreflightFinding | None:
@@ -86,7 +89,9 @@ def thin_labels_finding(manifest: SnapshotManifest) -> PreflightFinding | None:
 
 def unprovable(objective: Objective, manifest: SnapshotManifest, rows: Sequence[Row], look: int) -> list[Finding]:
     """KPIs, and the limit of a referral, that a perfect candidate would not pass on ``rows`` at this look."""
-    names = {kpi.metric for kpi in objective.kpis} | ({"selective_risk"} if _max_error(objective) else set())
+    names = {kpi.metric for kpi in objective.kpis if kpi.metric not in SCOPE_METRICS} | (
+        {"selective_risk"} if _max_error(objective) else set()
+    )
     spec = _spec(objective, manifest, look)
     items = [_best(item, objective) for item in evaluation.item_results(rows, [_perfect(row, manifest, objective) for row in rows], spec)]
     nobody = digest_of({"candidate": "perfect"})
@@ -227,6 +232,43 @@ def _referral(context: StepContext, manifest: SnapshotManifest) -> Iterator[tupl
         return
     message = f"the pattern occurs in none of the answers of {manifest.counts.train:,} training rows: nothing shows when to hand over"
     yield "referral.pattern", message, "bring rows whose answer hands the conversation over, or correct the pattern"
+
+
+def _out_of_scope(context: StepContext, manifest: SnapshotManifest, rows: Mapping[Split, Sequence[Row]]) -> Iterator[tuple[str, str, str]]:
+    """A threshold that dev has too few rows for, and targets that a rule which makes no mistake would not prove."""
+    objective, policy = context.objective, context.objective.task.out_of_scope
+    if policy is None:
+        return
+    at_most, needed = policy.refuse_known_at_most, fewest_to_refuse(policy.refuse_known_at_most)
+    if (held := len(rows[Split.DEV])) < needed:
+        message = (
+            f"a threshold at which {at_most:g} of requests are refused takes {needed:,} rows of dev that bear a label: it holds {held:,}"
+        )
+        hint = f"bring at least {needed - held:,} more rows for dev, or refuse at most {math.ceil(1000 / (held + 1)) / 1000:g}"
+        yield "task.out_of_scope.refuse_known_at_most", message, hint
+        return
+    for split in (Split.DEV, Split.TEST):
+        for finding in _unprovable_scope(context, manifest, split, [row.group for row in rows[split]]):
+            hint = _hint(finding, split, objective)
+            if finding.value is None:
+                hint = "bring examples: a source with `out_of_scope: true`, or rows that bear the label of that; or remove the target"
+            yield _place(objective, finding), _message(finding, split, objective), hint
+
+
+def _unprovable_scope(context: StepContext, manifest: SnapshotManifest, split: Split, known: Sequence[str]) -> list[Finding]:
+    """Targets on requests out of scope that no rule would reach; ``known`` are the groups of the rows that bear a label."""
+    objective, splits = context.objective, (split, Split.TRAIN) if split is Split.DEV else (split,)
+    found = [row for each in splits for row in data.load_rows(manifest, context.deps.artifacts, each) if not manifest.is_known(row)]
+    scorer = next(iter(ScopeScorer))
+    sides = [ScoredRows([{scorer: score}] * len(groups), groups) for score, groups in ((1.0, known), (0.0, [row.group for row in found]))]
+    confidence = spend(objective.business.risk.confidence, 1)
+    metrics = {
+        each.name: each for each in evaluation.scope_metrics(ScopeRule(scorer=scorer, refuse_below=0.5), sides[0], sides[1], confidence)
+    }
+    nobody = digest_of({"candidate": "perfect"})
+    evidence = Evidence(candidate=nobody, split=split, n=len(known), metrics=metrics, items=nobody, seconds=0.0, engine="")
+    judged = release.apply_gate(release.GateInputs(objective=objective, evidence=evidence, look=1)).findings
+    return [each for each in judged if each.name in SCOPE_METRICS and each.verdict is not Verdict.PASS]
 
 
 #: Rungs that change no weight of the base model.

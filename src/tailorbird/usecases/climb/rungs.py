@@ -67,6 +67,7 @@ def make_candidate(context: StepContext, rung: RungPlan) -> StepOutcome:
         process_memory_gb=max(memory.gib, made.training.process_memory_gb if made.training and origin is None else 0.0),
         reused=origin,
         search=digest_of(made.search) if made.search else None,
+        scope=made.scope,
         **costs_of(context, made.seconds),
     )
     making = paid(making, hosted)
@@ -103,7 +104,7 @@ def measure_candidate(context: StepContext, rung: RungPlan) -> StepOutcome:
     candidate, memory = context.record(Candidate, making.candidate), PeakMemory()
     context = _within_memory(context, memory)
     try:
-        evidence = _with_limits(context, candidate, making, examine(context, candidate, Split.DEV))
+        evidence = _with_limits(context, candidate, making, examine(context, candidate, Split.DEV, trial=making.scope))
         require_memory(context.objective.budget, memory)
     except Exception as error:
         if (ended := ended_by(error)) is None:

@@ -140,6 +140,7 @@ def _draft(
             candidate=candidate,
             snapshot=digest_of(context.manifest),
             refer_below=climb.evidence.refer_below,
+            scope=climb.evidence.scope.rule if climb.evidence.scope else None,
         )
     )
     dossier = Dossier(

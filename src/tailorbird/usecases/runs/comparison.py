@@ -17,7 +17,7 @@ from tailorbird.domain.ladder import Climb
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import PlannedComparison
 from tailorbird.domain.run import Run
-from tailorbird.stats.metric_direction import MEASURES, margin_in
+from tailorbird.stats.metric_direction import MEASURES, first_compared, margin_in
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.runs.run_queries import show_run
@@ -42,13 +42,14 @@ class _Found:
     @property
     def compared_on(self) -> str:
         """The metric by which the run compares: of its plan; in runs of before that was planned, of its first KPI."""
-        return self.planned.metric if self.planned else self.objective.kpis[0].metric
+        return self.planned.metric if self.planned else first_compared(kpi.metric for kpi in self.objective.kpis)
 
     def margin(self, metric: str) -> float:
         """The margin of a metric, in its unit."""
         if self.planned and metric == self.planned.metric:
             return self.planned.margin
-        return margin_in(self.objective.margin, metric, self.objective.compare_on or self.objective.kpis[0].metric)
+        stated_in = self.objective.compare_on or first_compared(kpi.metric for kpi in self.objective.kpis)
+        return margin_in(self.objective.margin, metric, stated_in)
 
     @property
     def name(self) -> str:

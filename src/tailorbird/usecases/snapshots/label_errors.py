@@ -145,7 +145,7 @@ def _suspect(ranked: LabelSuspect, row: Row) -> Suspect:
 
 
 def _check(found: Snapshot, rows: dict[Digest, Row], fixes: Sequence[Fix]) -> None:
-    labels = found.manifest.labels
+    labels = tuple(sorted(found.manifest.label_counts))
     for each in fixes:
         if each.row not in rows:
             raise NotFound("a decision is about a row that is not in the snapshot", "look at the ranking again", code="row_missing")

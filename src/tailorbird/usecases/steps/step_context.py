@@ -221,14 +221,24 @@ class StepContext:
         )
 
     def rows(self, split: Split) -> tuple[Row, ...]:
-        """Rows of one split, without those of the shifted part."""
-        return tuple(row for row in load_rows(self.manifest, self.deps.artifacts, split) if not row.shifted)
+        """Rows of one split, without those of the shifted part and those that are out of scope."""
+        return tuple(row for row in self._of_split(split) if not row.shifted and self.manifest.is_known(row))
+
+    def outside_rows(self, split: Split) -> tuple[Row, ...]:
+        """Examples of what is out of scope. None is learned from: those that fell to train are measured on with those of dev."""
+        if not self.manifest.outside:
+            return ()
+        found = self._of_split(split) + (self._of_split(Split.TRAIN) if split is Split.DEV else ())
+        return tuple(row for row in found if not self.manifest.is_known(row))
+
+    def _of_split(self, split: Split) -> tuple[Row, ...]:
+        return load_rows(self.manifest, self.deps.artifacts, split)
 
     def shifted_rows(self, split: Split) -> tuple[Row, ...]:
         """Rows of the shifted part in one split; none where the objective asks for no such part."""
         if self.manifest.shift is None:
             return ()
-        return tuple(row for row in load_rows(self.manifest, self.deps.artifacts, split) if row.shifted)
+        return tuple(row for row in self._of_split(split) if row.shifted and self.manifest.is_known(row))
 
     @cached_property
     def documents(self) -> tuple[Document, ...]:

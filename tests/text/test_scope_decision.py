@@ -1,0 +1,52 @@
+"""Whether a request is in scope: every score that can be told, and a rule that refuses what it cannot score."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.scope import ScopeRule, ScopeScorer
+from tailorbird.ports.engine import LabelScores
+from tailorbird.text.left_out_labels import left_out_labels
+from tailorbird.text.scope_decision import is_outside, scope_scores
+
+PROMPT = PromptSpec(instruction="-", labels=("a", "b", "c"))
+SCORES = LabelScores(log_probabilities=tuple(map(math.log, (0.2, 0.7, 0.1))), prompt_tokens=0, latency_ms=1.0)
+
+
+def test_scores_are_those_that_the_model_gives() -> None:
+    found = scope_scores(PROMPT, SCORES)
+    assert set(found) == {ScopeScorer.PROBABILITY, ScopeScorer.MARGIN}
+    assert found[ScopeScorer.PROBABILITY] == pytest.approx(math.log(0.7))
+    assert found[ScopeScorer.MARGIN] == pytest.approx(math.log(3.5))
+    more = scope_scores(PROMPT, SCORES.model_copy(update={"energy": -2.0, "nearness": -0.5}))
+    assert (more[ScopeScorer.ENERGY], more[ScopeScorer.NEARNESS]) == (-2.0, -0.5)
+    assert more[ScopeScorer.BOTH] == pytest.approx(math.log(0.7) - 2.5)
+
+
+def test_what_is_preferred_before_reading_is_taken_off_first() -> None:
+    prompt = PROMPT.model_copy(update={"priors": tuple(map(math.log, (0.2, 0.7, 0.1)))})
+    assert scope_scores(prompt, SCORES)[ScopeScorer.MARGIN] == pytest.approx(0.0)
+
+
+def test_a_request_below_the_threshold_is_refused_and_so_is_one_without_the_score() -> None:
+    rule = ScopeRule(scorer=ScopeScorer.ENERGY, refuse_below=-1.0)
+    assert is_outside({ScopeScorer.ENERGY: -1.01}, rule)
+    assert not is_outside({ScopeScorer.ENERGY: -1.0}, rule)
+    assert is_outside({ScopeScorer.PROBABILITY: 0.0}, rule)
+    assert not is_outside({}, None)
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 77])
+def test_each_label_is_left_out_once_and_two_are_always_known(count: int) -> None:
+    labels = [f"label {number}" for number in range(count)]
+    parts = left_out_labels(labels)
+    assert sorted(label for part in parts for label in part) == sorted(labels)
+    assert all(2 <= count - len(part) < count for part in parts)
+    assert parts == left_out_labels(labels[::-1])
+
+
+def test_of_two_labels_none_can_be_spared() -> None:
+    assert left_out_labels(["a", "b"]) == ()
