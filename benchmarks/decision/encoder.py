@@ -112,7 +112,8 @@ def tuned_answers(rows: Drawn, passes: int = 0) -> tuple[list[str], dict[str, fl
     encoder = open_encoder()
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        job = _job(rows, passes or (PASSES if len(rows.train) < MANY else PASSES // 2), Path(folder))
+        many = passes or (PASSES if len(rows.train) < MANY else PASSES // 2)
+        job = _job(rows.train, rows.labels, rows.draw, many, Path(folder))
         tuned = open_trainer().tune(job, lambda line: say(f"{line.step} {line.held_out_loss:.3f}"))
         trained = time.perf_counter()
         head = fit_floor(rows.train, rows.labels, rows.draw, embed=partial(encoder.embed, tuned.folder))
@@ -144,11 +145,11 @@ def _row(text: str, label: str) -> Row:
     return Row(id=name, text=text, target=label, group=name, split=Split.TRAIN, provenance=place)
 
 
-def _job(rows: Drawn, passes: int, folder: Path) -> LabelJob:
-    settings = tuning_settings(RATE, passes, rows.draw, os.cpu_count() or 1)
-    learn, held_out = (tuple(LabelledText(text=row.text, labels=(row.target,)) for row in part) for part in hold_out(rows.train, rows.draw))
+def _job(train: Sequence[Row], labels: Sequence[str], seed: int, passes: int, folder: Path) -> LabelJob:
+    settings = tuning_settings(RATE, passes, seed, os.cpu_count() or 1)
+    learn, held_out = (tuple(LabelledText(text=row.text, labels=(row.target,)) for row in rows) for rows in hold_out(train, seed))
     digest = digest_bytes(b"")
-    known = {"base": ENCODER, "base_digest": digest, "snapshot": digest, "settings": settings, "labels": tuple(rows.labels), "alone": False}
+    known = {"base": ENCODER, "base_digest": digest, "snapshot": digest, "settings": settings, "labels": tuple(labels), "alone": False}
     return LabelJob.model_validate(known | {"train": learn, "held_out": held_out, "workspace": folder})
 
 
