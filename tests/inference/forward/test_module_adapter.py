@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 
@@ -87,3 +89,30 @@ def test_other_adapters_are_joined_anew() -> None:
             found = net.get_submodule("second")(net.get_submodule("first")(x))
         alone = torch.cat([computed([one], x[at : at + 1], JOINED, 1, 1) for at, one in enumerate(pair)])
         assert torch.allclose(found, alone, atol=1e-5)
+
+
+def test_what_was_joined_goes_with_an_adapter_and_stays_within_its_bytes() -> None:
+    net, kept = model(), [adapter(seed, {"first": 2, "second": 2}) for seed in range(4)]
+    hooks = AdapterHooks(net, 4 * kept[0].nbytes)
+    for one in kept:
+        hooks.cover(one)
+
+    def step(*pair: ModuleAdapter) -> None:
+        with torch.inference_mode(), hooks.applied([RowRange(at, at + 1, one) for at, one in enumerate(pair)], 2, 1):
+            net.get_submodule("second")(net.get_submodule("first")(torch.ones(2, 1, 6)))
+
+    step(kept[0], kept[1])
+    first = next(iter(hooks._joined.values()))
+    step(kept[2], kept[3])
+    step(kept[1], kept[0])
+    assert len(hooks._joined) == 2
+    assert first.layers.keys() == WIDTHS.keys()
+    assert any(each is first for each in hooks._joined.values()), "two groups in turns are joined once"
+    step(kept[0], kept[2])
+    assert sum(each.nbytes for each in hooks._joined.values()) <= 4 * kept[0].nbytes
+    del kept[0]
+    gc.collect()
+    assert not first.layers
+    assert not any(joined.layers for joined in hooks._joined.values() if not joined.whole)
+    step(kept[0], kept[1])
+    assert all(joined.whole for joined in hooks._joined.values())

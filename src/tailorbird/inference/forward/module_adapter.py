@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import ref
 
 import torch
 import torch.nn.functional as F
@@ -203,11 +204,35 @@ def linear_sizes(module: Any) -> tuple[int, int] | None:
     return None
 
 
+class _Joined(NamedTuple):
+    """Matrices of several adapters by the layer's path, joined. They keep no adapter alive."""
+
+    adapters: list[ref[ModuleAdapter]]
+    layers: dict[str, LowRank]
+
+    @staticmethod
+    def of(adapters: Sequence[ModuleAdapter]) -> _Joined:
+        """Nothing yet. It is emptied when the first of its adapters goes, by whichever thread lets it go."""
+        layers: dict[str, LowRank] = {}
+        return _Joined([ref(one, lambda _: layers.clear()) for one in adapters], layers)
+
+    @property
+    def whole(self) -> bool:
+        """True while all adapters live."""
+        return all(each() is not None for each in self.adapters)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that they take, or will take once all layers were computed."""
+        return sum(one.nbytes for each in self.adapters if (one := each()) is not None)
+
+
 class _Mixed(NamedTuple):
-    """What rows with different adapters are computed by at once. ``owners_B`` is each row's place among ``adapters``, -1 for none; ``owns``
-    says of a change's ranks (of each adapter) which of its directions a row has: (B, sum of the ranks)."""
+    """What rows of different adapters are computed by together: ``layers`` are joined. ``owners_B`` is each row's place among ``adapters``,
+    -1 for none. ``owns`` says of a change's ranks, of each adapter, which directions a row has: (B, sum of the ranks)."""
 
     adapters: tuple[ModuleAdapter, ...]
+    layers: dict[str, LowRank]
     owners_B: torch.Tensor
     owns: dict[tuple[int, ...], torch.Tensor]
 
@@ -226,9 +251,8 @@ class AdapterHooks:
         self._ranges: Sequence[RowRange] = ()
         self._shape = (0, 0)
         self._mixed: _Mixed | None = None
-        #: The matrices of ``_joined_of``, joined, by path.
-        self._joined: dict[str, LowRank] = {}
-        self._joined_of: tuple[ModuleAdapter, ...] = ()
+        #: What was joined, by the ids of its adapters, that of the last step last; it goes with any of them.
+        self._joined: dict[tuple[int, ...], _Joined] = {}
         #: Paths of the layers that were changed since the ranges were set.
         self.reached: set[str] = set()
 
@@ -259,13 +283,20 @@ class AdapterHooks:
         adapters = tuple(sorted({one.adapter for one in self._ranges if one.adapter is not None}, key=id))
         if not adapters or not all(adapter.finite for adapter in adapters) or sum(each.nbytes for each in adapters) > self._joint_nbytes:
             return None
-        if adapters != self._joined_of:
-            self._joined, self._joined_of = {}, adapters
+        key = tuple(map(id, adapters))
+        joined = self._joined.pop(key, None)
+        if joined is None or not joined.whole:
+            joined = _Joined.of(adapters)
+        # What was joined of an adapter that is gone is empty by now.
+        self._joined = {each: one for each, one in self._joined.items() if one.whole}
+        while self._joined and sum(each.nbytes for each in (joined, *self._joined.values())) > self._joint_nbytes:
+            del self._joined[next(iter(self._joined))]
+        self._joined[key] = joined
         owners = [-1] * self._shape[0]
         for start, stop, adapter in self._ranges:
             assert adapter is not None
             owners[start:stop] = [adapters.index(adapter)] * (stop - start)
-        return _Mixed(adapters, torch.tensor(owners), {})
+        return _Mixed(adapters, joined.layers, torch.tensor(owners), {})
 
     def _change_experts(self, path: str) -> None:
         """The joint tensors of the experts at ``path`` are changed while these are computed, one layer at a time."""
@@ -316,10 +347,10 @@ class AdapterHooks:
         if not any(ranks):
             return out
         self.reached.add(path)
-        if path not in self._joined:
+        if path not in mixed.layers:
             held = [delta for delta in deltas if delta is not None]
-            self._joined[path] = LowRank(torch.cat([each.down_RI for each in held]), torch.cat([each.up_OR for each in held], dim=1))
-        down_RI, up_OR = self._joined[path]
+            mixed.layers[path] = LowRank(torch.cat([each.down_RI for each in held]), torch.cat([each.up_OR for each in held], dim=1))
+        down_RI, up_OR = mixed.layers[path]
         if ranks not in mixed.owns:
             columns = torch.repeat_interleave(torch.arange(len(ranks)), torch.tensor(ranks))
             mixed.owns[ranks] = (mixed.owners_B[:, None] == columns).to(down_RI.device)
