@@ -36,8 +36,23 @@ if [ ! -e s3_identities.json ]; then
 JSON
 fi
 
+# S3's gRPC takes commands from whoever has this certificate's key, and from nobody else: without it anybody on its network could make
+# identities.
+if [ ! -e s3_security.toml ]; then
+    command -v openssl > /dev/null || { echo "secrets.sh needs openssl" >&2; exit 1; }
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 36500 -subj /CN=tailorbird-s3 \
+        -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout s3_grpc.key -out s3_grpc.crt 2> /dev/null
+    cat > s3_security.toml <<TOML
+[grpc]
+ca = "/run/secrets/s3_grpc.crt"
+[grpc.s3]
+cert = "/run/secrets/s3_grpc.crt"
+key = "/run/secrets/s3_grpc.key"
+TOML
+fi
+
 chmod 0400 ./*
 if [ "$(id -u)" = 0 ]; then
     chown 999:999 postgres_password roles.sql
-    chown 10001:10001 owner_pgpass gateway_pgpass worker_pgpass s3_credentials s3_identities.json
+    chown 10001:10001 owner_pgpass gateway_pgpass worker_pgpass s3_credentials s3_identities.json s3_security.toml s3_grpc.crt s3_grpc.key
 fi

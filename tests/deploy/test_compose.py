@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import ssl
 import stat
 import subprocess
 from pathlib import Path
@@ -13,7 +15,8 @@ import yaml
 
 from support.compose import FILE, Compose, image_environment
 from support.deploy import DEPLOY, check_command, check_environment
-from support.s3 import WEED
+from support.s3 import WEED, running_s3
+from tailorbird.processes.http_servers import free_port
 
 GIVEN = {"TAILORBIRD_IMAGE": "tailorbird@sha256:0", "POSTGRES_IMAGE": "p@sha256:0", "S3_IMAGE": "s@sha256:0", "TAILORBIRD_TENANT": "acme"}
 SERVICES: dict[str, Any] = Compose(Path("/nowhere"), {}, GIVEN).services
@@ -132,3 +135,34 @@ def test_the_options_of_s3_are_those_of_its_program() -> None:
     assert verb == "server"
     assert {option.removeprefix("-").partition("=")[0] for option in given} <= options
     assert {"-ip.bind=127.0.0.1", "-s3.ip.bind=0.0.0.0"} <= set(given)
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+
+
+def _greeted(context: ssl.SSLContext, port: int) -> bytes:
+    """The head of the first frame that a server of HTTP/2 says over TLS."""
+    with (
+        socket.create_connection(("127.0.0.1", port), 5) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as secured,
+    ):
+        secured.sendall(PREFACE)
+        return secured.recv(9)
+
+
+def test_nobody_commands_s3_without_its_certificate(tmp_path: Path) -> None:
+    """Whoever reaches gRPC may make identities: in the clear nothing answers, and TLS wants a certificate of the caller."""
+    secrets = tmp_path / "secrets"
+    subprocess.run([DEPLOY / "compose" / "secrets.sh", secrets], check=True)
+    told, port = tmp_path / "security.toml", free_port()
+    told.write_text((secrets / "s3_security.toml").read_text(encoding="utf-8").replace("/run/secrets", str(secrets)), encoding="utf-8")
+    with running_s3(secrets / "s3_identities.json", told, port):
+        with socket.create_connection(("127.0.0.1", port), 5) as clear:
+            clear.sendall(PREFACE)
+            assert clear.recv(9)[3:4] != b"\x04", "HTTP/2 answered in the clear"
+        context = ssl.create_default_context(cafile=str(secrets / "s3_grpc.crt"))
+        context.set_alpn_protocols(["h2"])
+        with pytest.raises(ssl.SSLError):
+            _greeted(context, port)
+        context.load_cert_chain(secrets / "s3_grpc.crt", secrets / "s3_grpc.key")
+        assert _greeted(context, port)[3:4] == b"\x04"

@@ -30,7 +30,12 @@ INTENTS = ("account_login", "order_status", "refund_missing")
 def compose(tmp_path: Path) -> Iterator[Compose]:
     """The file's services on a real PostgreSQL, whose users need their passwords, and a real S3, which knows one pair of keys."""
     subprocess.run([DEPLOY / "compose" / "secrets.sh", tmp_path / "secrets"], check=True)
-    with running_server() as postgres, running_s3(identities=tmp_path / "secrets" / "s3_identities.json") as s3:
+    security = (tmp_path / "secrets" / "s3_security.toml").read_text(encoding="utf-8").replace("/run/secrets", str(tmp_path / "secrets"))
+    (tmp_path / "security.toml").write_text(security, encoding="utf-8")
+    with (
+        running_server() as postgres,
+        running_s3(identities=tmp_path / "secrets" / "s3_identities.json", security=tmp_path / "security.toml") as s3,
+    ):
         folder = postgres.command("SHOW unix_socket_directories")[0]
         postgres.command("CREATE DATABASE tailorbird")
         with psycopg.connect(user="postgres", host=folder, dbname="tailorbird", autocommit=True) as administrator:

@@ -177,7 +177,9 @@ def test_what_another_process_stored_is_seen(s3: str, tmp_path: Path) -> None:
     one = open_artifacts(url, tmp_path / "cache")
     first = one.put(b"first")
     assert set(one.digests()) == {first}
-    other = Artifacts(RemoteBlobs(fsspec.filesystem("s3", skip_instance_cache=True), url.removeprefix("s3://")), tmp_path / "cache")
+    other = Artifacts(
+        RemoteBlobs(fsspec.filesystem("s3", skip_instance_cache=True), url.removeprefix("s3://"), tmp_path), tmp_path / "cache"
+    )
     second = other.put(b"second")
     assert set(one.digests()) == {first, second}
     assert one.exists(second)

@@ -47,7 +47,7 @@ class Artifacts:
 
     def sealed_files(self, scope: str) -> Blobs:
         """The files of one key, as they lie there."""
-        return _open_blobs(self._url, f"sealed/{scope}", hashed=False)
+        return _open_blobs(self._url, self._cache, f"sealed/{scope}", hashed=False)
 
     def put(self, *parts: bytes | memoryview) -> Digest:
         """Stores ``parts`` as one, never joined in memory, and returns the digest of the whole. Raises Unavailable."""
@@ -244,11 +244,11 @@ def open_artifacts(url: str, cache: Path) -> SealableStore:
     ``cache`` is the folder for the trees that are asked for. Where store and cache share a disk, a tree takes no space of its own: its
     files are hard links. Raises InvalidInput (unknown kind of URL), Unavailable (its package is not installed).
     """
-    return Artifacts(_open_blobs(url), cache.absolute(), url)
+    return Artifacts(_open_blobs(url, cache.absolute()), cache.absolute(), url)
 
 
-def _open_blobs(url: str, below: str = "", *, hashed: bool = True) -> Blobs:
-    """Blobs at ``url``, in the folder ``below``."""
+def _open_blobs(url: str, spool: Path, below: str = "", *, hashed: bool = True) -> Blobs:
+    """Blobs at ``url``, in the folder ``below``; ``spool`` is where uploads wait."""
     try:
         files, root = url_to_fs(url)
     except ValueError as error:
@@ -260,7 +260,7 @@ def _open_blobs(url: str, below: str = "", *, hashed: bool = True) -> Blobs:
         raise Unavailable(f"artifacts at {url} need a package that is not installed", hint, code="package_missing") from error
     if isinstance(files, LocalFileSystem):
         return LocalBlobs(Path(root) / below, hashed=hashed)
-    return RemoteBlobs(files, f"{root.rstrip('/')}/{below}", hashed=hashed)
+    return RemoteBlobs(files, f"{root.rstrip('/')}/{below}", spool, hashed=hashed)
 
 
 def _check(manifest: dict[str, Digest], folder: Path, hint: str) -> None:

@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 from uuid import uuid4
 
@@ -119,13 +118,15 @@ class LocalBlobs:
 
 
 class RemoteBlobs:
-    """Blobs behind an fsspec file system. ``hashed``: as for a folder."""
+    """Blobs behind an fsspec file system. ``hashed``: as for a folder. ``spool`` is the folder on this machine for what is being uploaded:
+    weights may be larger than a system's folder for temporary files."""
 
     authenticated = False
 
-    def __init__(self, files: Any, root: str, *, hashed: bool = True) -> None:
+    def __init__(self, files: Any, root: str, spool: Path, *, hashed: bool = True) -> None:
         self._files = files
         self._root = root.rstrip("/")
+        self._spool = spool
         self._hashed = hashed
 
     def size(self, name: str) -> int | None:
@@ -143,10 +144,14 @@ class RemoteBlobs:
 
     def add(self, name: str, source: IO[bytes]) -> None:
         """Uploads from a checked copy, so that a source that breaks off leaves nothing; the object shows when the upload has ended."""
-        with storage_errors(self._root), NamedTemporaryFile(prefix="tailorbird-") as spool:
-            _copy(source, spool, name if self._hashed else None)
-            spool.flush()
-            self._files.put_file(spool.name, self._path(name))
+        with storage_errors(self._root):
+            spooled = unfinished(self._spool)
+            try:
+                with spooled.open("xb") as copy:
+                    _copy(source, copy, name if self._hashed else None)
+                self._files.put_file(str(spooled), self._path(name))
+            finally:
+                spooled.unlink(missing_ok=True)
 
     def remove(self, name: str) -> bool:
         """Removes the object."""
