@@ -170,7 +170,7 @@ def test_an_older_database_gets_policies_by_its_owner_alone(server: Server) -> N
     with closing(open_database(older)) as database, database.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0021'"))
         connection.execute(text("ALTER TABLE tenants DROP COLUMN endpoints"))
-        connection.execute(text("ALTER TABLE requests DROP COLUMN endpoint, DROP COLUMN paid"))
+        connection.execute(text("ALTER TABLE requests DROP COLUMN endpoint, DROP COLUMN paid, DROP COLUMN out_of_scope"))
         connection.execute(text("ALTER TABLE steps DROP COLUMN paid"))
         connection.execute(text("ALTER FUNCTION log_leaves(integer[]) SET search_path = public"))
         connection.execute(text(f"GRANT TEMPORARY ON DATABASE {make_url(older).database} TO PUBLIC"))
