@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -169,6 +170,21 @@ def test_bytes_are_copied_to_another_store_once(store: ArtifactStore, kind: str,
     assert other.get(digest) == b"some bytes"
     with pytest.raises(NotFound):
         store.copy(digest_bytes(b"never put"), other)
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["in a folder", "behind fsspec"])
+def test_what_a_killed_process_had_half_stored_goes_with_what_is_destroyed(tmp_path: Path, remote: bool) -> None:
+    """It may hold a person's words, and its digest is not known."""
+    store = open_artifacts(f"memory://{uuid4().hex}" if remote else str(tmp_path / "artifacts"), tmp_path / "cache")
+    digest = store.put(b"a person's words")
+    half = (tmp_path / ("cache" if remote else "artifacts")) / "unfinished" / "left"
+    under_way = half.with_name("under way")
+    half.write_bytes(b"a person's")
+    with under_way.open("xb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        store.destroy(digest)
+        assert not half.exists()
+        assert under_way.exists()
 
 
 def test_what_another_process_stored_is_seen(s3: str, tmp_path: Path) -> None:

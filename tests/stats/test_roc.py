@@ -30,6 +30,37 @@ def test_the_interval_covers_what_is_true_and_never_shrinks_to_a_point() -> None
     assert low < 0.5 < high == 1.0, "forty rows of two groups are worth two"
 
 
+def test_the_interval_covers_what_is_true_where_one_group_is_large() -> None:
+    """A hundred examples of one group share a score, beside 39 that have their own."""
+    random, covered = np.random.default_rng(7), 0
+    groups = ["large"] * 100 + [f"single {place}" for place in range(39)]
+    for _ in range(200):
+        above, drawn = random.normal(1, 1, 400), random.normal(0, 1, 40)
+        below = np.concatenate([np.repeat(drawn[0], 100), drawn[1:]])
+        low, high = auroc_interval(auroc(above, below), list(map(str, range(400))), groups, 0.9)
+        covered += low <= 0.7602499389 <= high
+    assert covered >= 180
+
+
+def test_a_threshold_keeps_its_promise_on_rows_of_other_groups() -> None:
+    """Ten rows of each of forty groups are nearly alike: counted by rows they would promise too much."""
+    random, shares = np.random.default_rng(3), []
+    for _ in range(200):
+        means = np.repeat(random.normal(0, 1, 40), 10)
+        rows = ScoredRows(
+            [{ScopeScorer.PROBABILITY: score} for score in means + random.normal(0, 0.01, 400)], [str(n // 10) for n in range(400)]
+        )
+        bound = refusal_threshold(rows.of_groups().by(ScopeScorer.PROBABILITY), 0.05)
+        assert bound is not None
+        shares.append(float((random.normal(0, 1, 2_000) < bound).mean()))
+    assert np.mean(shares) <= 0.055
+
+
+def test_rows_without_any_scorer_are_not_compared() -> None:
+    nothing = ScoredRows([{}, {}], ["a", "b"])
+    assert compare_scorers("examples", [(nothing, nothing)], 0.9) is None
+
+
 def test_the_scorer_that_tells_best_is_found_and_of_equals_the_first() -> None:
     def rows(margin: float, energy: float) -> dict[ScopeScorer, float]:
         return {ScopeScorer.PROBABILITY: 0.5, ScopeScorer.MARGIN: margin, ScopeScorer.ENERGY: energy}

@@ -171,15 +171,16 @@ def open_ray(address: str, work: Callable[[str], TaskEnd], idle_seconds: float =
 
 def _perform(work: str, task: str, purpose: str = "", idle_seconds: float = 0.0) -> str:
     """In a process on a node: the answer, and the node's id where the process waits there for a next task."""
-    _Process.begin(purpose)
     keeps = False
     try:
+        _Process.begin(purpose)
         module, _, name = work.partition(":")
         end: TaskEnd = getattr(import_module(module), name)(task)
         keeps = bool(purpose) and end.keeps
         return json.dumps([end.text, ray.get_runtime_context().get_node_id() if keeps else ""])
     finally:
-        if purpose:
+        # What a signal ends is ending: another one would break off what is cleared away at the exit.
+        if purpose and not isinstance(sys.exception(), SystemExit):
             _Process.end_after(idle_seconds if keeps else _LAST_SECONDS)
 
 

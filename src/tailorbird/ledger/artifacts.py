@@ -138,6 +138,7 @@ class Artifacts:
         self._forget_copies(digest, self._blobs.size(_name(digest)))
 
     def _forget_copies(self, digest: Digest, size: int | None) -> None:
+        self._blobs.drop_abandoned()
         for cache in dict.fromkeys((self._cache, *self._caches())):
             with storage_errors(cache):
                 for folder in list(self._cached_with(cache, digest, size)):

@@ -7,11 +7,13 @@ object stores show an object when its upload ends.
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import io
+import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 from uuid import uuid4
@@ -57,6 +59,10 @@ class Blobs(Protocol):
         """The file on this machine that holds the bytes; None where there is none."""
         ...
 
+    def drop_abandoned(self) -> None:
+        """Removes from this machine what processes that were killed had half stored."""
+        ...
+
 
 class LocalBlobs:
     """Blobs in a folder. ``hashed``: what is added must have the hash that it is named by."""
@@ -82,16 +88,13 @@ class LocalBlobs:
     def add(self, name: str, source: IO[bytes]) -> None:
         """Writes to another name, flushes, renames, and flushes the folder: afterwards neither a kill nor a power loss takes it away."""
         with storage_errors(self._root):
-            place, partial = self.local(name), unfinished(self._root)
-            try:
-                with partial.open("xb") as target:
-                    _copy(source, target, name if self._hashed else None)
-                    flush(target)
+            place = self.local(name)
+            with _held(self._root) as (partial, target):
+                _copy(source, target, name if self._hashed else None)
+                flush(target)
                 partial.chmod(OWNER_READS)
                 private_folder(place.parent)
                 partial.replace(place)
-            finally:
-                partial.unlink(missing_ok=True)
             flush_path(place.parent)
 
     def remove(self, name: str) -> bool:
@@ -115,6 +118,11 @@ class LocalBlobs:
     def local(self, name: str) -> Path:
         """Path of the file, present or not."""
         return self._root / name[:2] / name[2:4] / name
+
+    def drop_abandoned(self) -> None:
+        """Removes unfinished files that no process holds."""
+        with storage_errors(self._root):
+            _drop_abandoned(self._root)
 
 
 class RemoteBlobs:
@@ -145,13 +153,11 @@ class RemoteBlobs:
     def add(self, name: str, source: IO[bytes]) -> None:
         """Uploads from a checked copy, so that a source that breaks off leaves nothing; the object shows when the upload has ended."""
         with storage_errors(self._root):
-            spooled = unfinished(self._spool)
-            try:
-                with spooled.open("xb") as copy:
+            with _held(self._spool) as (spooled, copy):
+                with storage_errors(self._spool):
                     _copy(source, copy, name if self._hashed else None)
+                    copy.flush()
                 self._files.put_file(str(spooled), self._path(name))
-            finally:
-                spooled.unlink(missing_ok=True)
 
     def remove(self, name: str) -> bool:
         """Removes the object."""
@@ -174,6 +180,11 @@ class RemoteBlobs:
 
     def local(self, _name: str) -> None:
         """Nothing of it lies on this machine."""
+
+    def drop_abandoned(self) -> None:
+        """Removes files that wait to be uploaded, and that no process holds."""
+        with storage_errors(self._spool):
+            _drop_abandoned(self._spool)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name[:2]}/{name[2:4]}/{name}"
@@ -219,6 +230,32 @@ def unfinished(folder: Path) -> Path:
     private_folder(nursery)
     clear_stale(nursery.iterdir())
     return nursery / uuid4().hex
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[tuple[Path, IO[bytes]]]:
+    """A new file among the unfinished work of ``folder``, held while it is open; afterwards it is gone, if it was not renamed."""
+    while True:
+        path = unfinished(folder)
+        with path.open("xb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not os.fstat(file.fileno()).st_nlink:
+                continue  # taken for abandoned before it was held
+            try:
+                yield path, file
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _drop_abandoned(folder: Path) -> None:
+    """Removes plain files from the unfinished work of ``folder`` that nobody holds."""
+    for path in (folder / "unfinished").glob("*"):
+        with suppress(FileNotFoundError, BlockingIOError):
+            if path.is_file() and not path.is_symlink():
+                with path.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
 
 
 @contextmanager

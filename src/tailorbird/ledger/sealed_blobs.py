@@ -53,3 +53,7 @@ class SealedBlobs:
 
     def local(self, _name: str) -> None:
         """No file of this machine holds the plaintext."""
+
+    def drop_abandoned(self) -> None:
+        """Of the encrypted files below."""
+        self._files.drop_abandoned()

@@ -32,6 +32,8 @@ from tailorbird.domain.errors import ModelInvalid
 Floats: TypeAlias = NDArray[np.float64]
 
 _REFERENCES = "references.npy"
+#: Products of texts with references that are held at a time.
+_PRODUCTS = 2**24
 _DESCRIPTION, _IDF, _WEIGHTS, _INTERCEPTS = "floor.json", "idf.npy", "weights.npy", "intercepts.npy"
 #: The folder within the model's that holds its encoder.
 ENCODER = "encoder"
@@ -89,8 +91,16 @@ class LinearText:
         total_B1 = highest_B1 + np.log(np.exp(scores_BK - highest_B1).sum(axis=1, keepdims=True))
         nearness_B = None
         if self.references_NW is not None and vectors_BW is not None:
-            nearness_B = (vectors_BW @ self.references_NW.T).max(axis=1).astype(np.float64)
+            nearness_B = self._nearness(vectors_BW, self.references_NW)
         return LinearScores(scores_BK - total_B1, total_B1[:, 0], nearness_B)
+
+    @staticmethod
+    def _nearness(vectors_BW: NDArray[np.float32], references_NW: NDArray[np.float32]) -> Floats:
+        """Cosine of each text to the nearest reference, for so many texts at a time that the products stay small."""
+        together = max(1, _PRODUCTS // max(1, len(references_NW)))
+        parts = [vectors_BW[start : start + together] for start in range(0, len(vectors_BW), together)]
+        found = [(part @ references_NW.T).max(axis=1).astype(np.float64) for part in parts]
+        return np.concatenate(found) if found else np.zeros(0)
 
     def _scores(self, text: str) -> Floats:
         scores_K: Floats = self.intercepts_K.copy()

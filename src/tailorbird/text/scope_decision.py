@@ -30,8 +30,8 @@ def scores_of(log_probabilities: Sequence[float], energy: float | None, nearness
 
 
 def is_outside(scores: Mapping[ScopeScorer, float], rule: ScopeRule | None) -> bool:
-    """True where the rule refuses a request; what cannot be scored by its scorer is refused, too. False where there is no rule."""
+    """True where the rule refuses a request; what its scorer gives no number is refused, too. False where there is no rule."""
     if rule is None:
         return False
     found = scores.get(rule.scorer)
-    return found is None or found < rule.refuse_below
+    return found is None or not found >= rule.refuse_below

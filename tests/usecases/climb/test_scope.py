@@ -144,8 +144,8 @@ def test_one_known_label_is_none_to_tell_apart(deps: Dependencies, author: Actor
 def test_a_threshold_that_dev_has_too_few_rows_for_is_refused_with_the_number(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     task = TASK | {"out_of_scope": {"refuse_known_at_most": 0.001}}
     error = refused(deps, author, write_scoped(tmp_path / "job", task=task))
-    assert "takes 999 rows of dev" in error.message
-    assert "more rows for dev, or refuse at most 0.00" in error.hint
+    assert "takes 999 groups of rows of dev" in error.message
+    assert "more rows for dev, of other groups, or refuse at most 0.00" in error.hint
 
 
 def test_a_target_on_examples_needs_examples(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
@@ -155,6 +155,13 @@ def test_a_target_on_examples_needs_examples(deps: Dependencies, author: Actor, 
     assert "bring examples" in error.hint
     few = refused(deps, author, write_scoped(tmp_path / "few", examples=12, kpis=kpis))
     assert "a perfect candidate on its 7 rows" in few.message, "of the twelve examples, those of train and dev"
+
+
+def test_the_stated_share_itself_cannot_be_proven(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    """The threshold refuses that share, whatever the candidate: no interval around it lies below it."""
+    kpis = [{"metric": "accuracy", "target": 0.8}, {"metric": "known_refused", "target": 0.1}]
+    error = refused(deps, author, write_scoped(tmp_path / "job", kpis=kpis))
+    assert "cannot prove known_refused <= 0.1" in error.message
 
 
 def test_rows_of_one_column_may_say_so_themselves(deps: Dependencies, author: Actor, tmp_path: Path) -> None:

@@ -240,11 +240,13 @@ def _out_of_scope(context: StepContext, manifest: SnapshotManifest, rows: Mappin
     if policy is None:
         return
     at_most, needed = policy.refuse_known_at_most, fewest_to_refuse(policy.refuse_known_at_most)
-    if (held := len(rows[Split.DEV])) < needed:
+    if (held := len({row.group for row in rows[Split.DEV]})) < needed:
         message = (
-            f"a threshold at which {at_most:g} of requests are refused takes {needed:,} rows of dev that bear a label: it holds {held:,}"
+            f"a threshold at which {at_most:g} of requests are refused takes {needed:,} groups of rows of dev that bear a label: "
+            f"it holds {held:,}"
         )
-        hint = f"bring at least {needed - held:,} more rows for dev, or refuse at most {math.ceil(1000 / (held + 1)) / 1000:g}"
+        nearest = math.ceil(1000 / (held + 1)) / 1000
+        hint = f"bring at least {needed - held:,} more rows for dev, of other groups, or refuse at most {nearest:g}"
         yield "task.out_of_scope.refuse_known_at_most", message, hint
         return
     for split in (Split.DEV, Split.TEST):
@@ -260,7 +262,11 @@ def _unprovable_scope(context: StepContext, manifest: SnapshotManifest, split: S
     objective, splits = context.objective, (split, Split.TRAIN) if split is Split.DEV else (split,)
     found = [row for each in splits for row in data.load_rows(manifest, context.deps.artifacts, each) if not manifest.is_known(row)]
     scorer = next(iter(ScopeScorer))
-    sides = [ScoredRows([{scorer: score}] * len(groups), groups) for score, groups in ((1.0, known), (0.0, [row.group for row in found]))]
+    at_most = objective.task.out_of_scope.refuse_known_at_most if objective.task.out_of_scope else 0.0
+    # The threshold refuses the stated share of what labels fit, however well the candidate tells.
+    refused = max(0, int(at_most * (len(known) + 1) + 1e-9) - 1)
+    usual = ScoredRows([{scorer: 0.4 if place < refused else 1.0} for place in range(len(known))], known)
+    sides = [usual, ScoredRows([{scorer: 0.0}] * len(found), [row.group for row in found])]
     confidence = spend(objective.business.risk.confidence, 1)
     metrics = {
         each.name: each for each in evaluation.scope_metrics(ScopeRule(scorer=scorer, refuse_below=0.5), sides[0], sides[1], confidence)

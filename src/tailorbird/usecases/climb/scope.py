@@ -57,7 +57,7 @@ def _calibrated(context: StepContext, known: ScoredRows, outside: ScoredRows, le
     assert policy is not None
     trial = compare_scorers("examples", [(known, outside)], context.objective.business.risk.confidence) or left_out
     scorer = trial.best.scorer if trial else next(iter(ScopeScorer))
-    threshold = refusal_threshold(known.by(scorer), policy.refuse_known_at_most)
+    threshold = refusal_threshold(known.of_groups().by(scorer), policy.refuse_known_at_most)
     if threshold is None:
         raise Internal("dev holds too few rows for the threshold of what is out of scope", "plan the climb again", code="plan_incomplete")
     return ScopeEvidence(rule=ScopeRule(scorer=scorer, refuse_below=threshold), trial=trial)

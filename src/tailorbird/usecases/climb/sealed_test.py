@@ -103,7 +103,7 @@ def chosen_climb(ladder: Ladder) -> Climb:
 
 def _count_look(context: StepContext, candidate: Digest) -> int:
     """Records the look, and returns its number: looks of other objectives at the same test rows are paid for from one budget."""
-    tested = frozenset(row.id for row in (*context.rows(Split.TEST), *context.shifted_rows(Split.TEST)))
+    tested = frozenset(row.id for row in (*context.rows(Split.TEST), *context.shifted_rows(Split.TEST), *context.outside_rows(Split.TEST)))
     question = digest_of(question_of(context))
     with context.deps.ledger.work(context.run.tenant) as work:
         before = work.looks.count(context.objective.name)
