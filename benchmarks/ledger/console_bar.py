@@ -2,7 +2,7 @@
 
 One run is really climbed, with in-memory twins for trainer and engine; its rows are then written again under other names, straight into the
 tables, which is what makes this fast. Every page is asked for over ASGI in this process, with a session, as a browser would. Prints one
-line of JSON: ``console_page_p95_ms`` is the 95th percentile of the slowest page.
+line of JSON: ``console_page_p95_ms`` is the 95th percentile of the slowest page, ``explain_p95_ms`` that of what `explain` tells of a request.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ RUNS, OBJECTIVES, RELEASES, REQUESTS, EVENTS, SIGNALS = 10_000, 200, 500, 1_000_
 #: Requests are spread evenly over so many days, up to now.
 DAYS = 30
 ROUNDS, BAR_MS = 40, 300.0
+#: The page of a request is what `explain` tells.
+EXPLAIN_MS = 200.0
 
 
 def fill(workspace: Path) -> dict[str, int]:
@@ -241,7 +243,9 @@ def main() -> None:
         "rows": counts,
         "days_of_requests": DAYS,
     }
-    print(json.dumps({"console_page_p95_ms": told | {"pages": found}}))
+    explained = found["request"]["p95_ms"]
+    explain = {"value": explained, "bar": EXPLAIN_MS, "unit": "ms", "holds": explained <= EXPLAIN_MS, "rounds": ROUNDS, "rows": counts}
+    print(json.dumps({"console_page_p95_ms": told | {"pages": found}, "explain_p95_ms": explain}))
 
 
 if __name__ == "__main__":
