@@ -248,12 +248,20 @@ def _held(folder: Path) -> Iterator[tuple[Path, IO[bytes]]]:
             return
 
 
+def _opened_to_lock(path: Path) -> IO[bytes]:
+    """Open for writing, where its owner may: NFS locks no other file alone."""
+    try:
+        return path.open("r+b")
+    except PermissionError:
+        return path.open("rb")
+
+
 def _drop_abandoned(folder: Path) -> None:
     """Removes plain files from the unfinished work of ``folder`` that nobody holds."""
     for path in (folder / "unfinished").glob("*"):
         with suppress(FileNotFoundError, BlockingIOError):
             if path.is_file() and not path.is_symlink():
-                with path.open("rb") as file:
+                with _opened_to_lock(path) as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.unlink()
 
