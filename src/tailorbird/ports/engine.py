@@ -21,8 +21,8 @@ class LabelScores(Value):
 
     ``latency_ms`` is the wall time from admission to result, ``prompt_tokens`` the tokens of the rendered prompt, ``cached_tokens`` those
     of them whose computation was remembered. ``energy`` is the logarithm of the sum of the exponentiated scores before they were
-    normalised, ``nearness`` how near the text's vector lies to those of a label (``text/linear_classifier.py``): None where the model, or
-    the server behind it, does not tell.
+    normalised, ``nearness`` the cosine of the text's vector and that of the nearest training row (``text/linear_classifier.py``): None
+    where the model, or the server behind it, does not tell.
     """
 
     log_probabilities: tuple[float, ...]
