@@ -134,6 +134,49 @@ def test_one_arm_that_cannot_load_does_not_silence_the_other(house: House) -> No
     asyncio.run(story())
 
 
+def shadowed(house: House, release: str, shadow: str) -> None:
+    alias = house.point("routing", release)
+    with house.ledger.work("acme") as work:
+        work.aliases.put(alias.model_copy(update={"version": alias.version + 1, "mirror": shadow}))
+
+
+def has_shadow(deployment: AliasSync, shadow: str) -> bool:
+    route = deployment.routes.live("acme/routing")
+    return route is not None and route.mirror is not None and route.mirror.release == shadow
+
+
+def test_a_shadow_that_is_loaded_last_is_asked_too(house: House) -> None:
+    async def story() -> None:
+        driver = DirectDriver(house)
+        answering, shadow = house.release(1), house.release(2)
+        driver.load_seconds_of[shadow] = 0.6
+        shadowed(house, answering, shadow)
+        async with watching(house, driver) as deployment:
+            await until(lambda: answers_with(deployment, "acme/routing", answering))
+            assert not has_shadow(deployment, shadow), "it is loading"
+            assert not deployment.readiness().ready
+            await until(lambda: has_shadow(deployment, shadow))
+            assert deployment.readiness().ready
+
+    asyncio.run(story())
+
+
+def test_a_shadow_that_cannot_be_loaded_holds_nothing_up(house: House) -> None:
+    async def story() -> None:
+        driver = DirectDriver(house)
+        first, second, shadow = house.release(1), house.release(2), house.release(3)
+        house.refusals[shadow] = BAD
+        shadowed(house, first, shadow)
+        async with watching(house, driver) as deployment:
+            await until(lambda: answers_with(deployment, "acme/routing", first) and deployment.readiness().ready)
+            shadowed(house, second, shadow)
+            await until(lambda: answers_with(deployment, "acme/routing", second) and deployment.readiness().ready)
+            del house.refusals[shadow]
+            await until(lambda: has_shadow(deployment, shadow))
+
+    asyncio.run(story())
+
+
 def test_names_that_do_not_answer_say_why_and_other_tenants_learn_nothing(house: House) -> None:
     async def story() -> None:
         driver = DirectDriver(house)

@@ -280,11 +280,13 @@ class AliasSync:
                 self._advance(path, alias)
 
     def _is_behind(self, path: str, alias: Alias) -> bool:
-        """True when the name does not yet answer with all targets of the alias."""
+        """True when the name does not yet answer with all targets of the alias, or its shadow may still be loaded."""
         route = self.routes.live(path)
         if _is_withdrawn(alias):
             return False
         if route is None or (route.alias.targets, route.alias.version) != (alias.targets, alias.version):
+            return True
+        if alias.mirror is not None and route.mirror is None and not self._loader.failure(alias.mirror):
             return True
         return any(arm.hosted and not arm.fallback and _with_fallback(arm, alias, self._held).fallback for arm in route.arms.values())
 
@@ -297,15 +299,14 @@ class AliasSync:
         held = self._held
         usable = tuple(target for target in alias.targets if target.release in held)
         failures = [failure for target in alias.targets if (failure := self._loader.failure(target.release))]
-        mirrored = alias.mirror is None or alias.mirror in held
-        if len(usable) == len(alias.targets) and mirrored:
+        missing = len(alias.targets) - len(usable)
+        # One arm that cannot be loaded must not silence a name that has another, nor may a shadow that cannot be.
+        shadowed = alias.mirror is None or alias.mirror in held or self._loader.failure(alias.mirror) is not None
+        first = self.routes.live(path) is None
+        if usable and ((first and missing == len(failures)) or (missing == 0 and shadowed)):
             self.routes.go_live(_route(alias, usable, held))
-        elif self.routes.live(path) is None:
-            if usable and len(usable) + len(failures) == len(alias.targets):
-                # One arm that cannot be loaded must not silence a name that has another.
-                self.routes.go_live(_route(alias, usable, held))
-            else:
-                self.routes.wait(path, failures[0] if failures else None)
+        elif first:
+            self.routes.wait(path, failures[0] if failures else None)
 
 
 def _route(alias: Alias, usable: tuple[AliasTarget, ...], held: Mapping[Digest, ReleaseContent]) -> AliasRoute:
