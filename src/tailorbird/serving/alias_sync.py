@@ -286,9 +286,10 @@ class AliasSync:
             return False
         if route is None or (route.alias.targets, route.alias.version) != (alias.targets, alias.version):
             return True
-        if alias.mirror is not None and route.mirror is None and not self._loader.failure(alias.mirror):
-            return True
-        return any(arm.hosted and not arm.fallback and _with_fallback(arm, alias, self._held).fallback for arm in route.arms.values())
+        shadow_due = alias.mirror is not None and route.mirror is None and not self._loader.failure(alias.mirror)
+        return shadow_due or any(
+            arm.hosted and not arm.fallback and _with_fallback(arm, alias, self._held).fallback for arm in route.arms.values()
+        )
 
     @property
     def _held(self) -> dict[Digest, ReleaseContent]:
