@@ -68,6 +68,8 @@ def refusals() -> Iterator[str]:
         "a gateway that everybody reaches": {"networkPolicy": plain["networkPolicy"] | {"callers": []}},
         "no database": {"database": {}},
         "a key that is no value": {"gatewy": {}},
+        "a secret that is for nobody": {"secretEnvironment": {"TOKEN": {"secretName": "s", "key": "k"}}},
+        "a secret for a role that is none": {"secretEnvironment": {"TOKEN": {"secretName": "s", "key": "k", "roles": ["gatewy"]}}},
         "an engine of another kind": {"engine": {"kind": "open"}},
     }
     with helm_python.Chart.load(str(CHART)) as chart:

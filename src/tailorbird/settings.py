@@ -195,9 +195,14 @@ class Settings(Value):
         return self.workspace / Path(path).expanduser()
 
 
+def named_workspace(given: Path | None, environment: Mapping[str, str] = os.environ) -> Path | None:
+    """The workspace's folder that ``given`` or else ``TAILORBIRD_WORKSPACE`` names; None where neither does."""
+    return given or (Path(environment["TAILORBIRD_WORKSPACE"]) if environment.get("TAILORBIRD_WORKSPACE") else None)
+
+
 def find_workspace(given: Path | None, environment: Mapping[str, str] = os.environ) -> Path:
     """The workspace named by ``given``, by ``TAILORBIRD_WORKSPACE``, or ``.tailorbird`` here or in a folder above. Raises NotFound."""
-    named = given or (Path(environment["TAILORBIRD_WORKSPACE"]) if environment.get("TAILORBIRD_WORKSPACE") else None)
+    named = named_workspace(given, environment)
     here = Path.cwd()
     places = [named] if named else [folder / FOLDER for folder in (here, *here.parents)]
     for place in places:

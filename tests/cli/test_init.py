@@ -1,4 +1,4 @@
-"""Questions of ``init --from``: asked on a terminal once the data have been read, and not before."""
+"""``init``: the workspace it makes, and the questions of ``--from``, asked on a terminal once the data have been read, and not before."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from support.bases import use_twins
 from tailorbird.cli import init
+from tailorbird.cli.main import main
 from tailorbird.domain.errors import DataInvalid, InvalidInput
 from tailorbird.objective import ProvidedFacts
+from tailorbird.settings import find_workspace, load_settings
 
 OPEN = {"origin": "", "license": "", "consent": "", "collected": ""}
 ROWS = "Message,Queue,Customer No\n" + "".join(f"words {n} {n * 31} {n * 577} and more,{'ab'[n % 2]},C{n % 40}\n" for n in range(120))
@@ -62,3 +65,25 @@ def test_what_is_said_is_written_and_columns_left_out_are_named(
     assert 'license: "proprietary"' in text
     told = capfd.readouterr().err
     assert "columns that the objective does not read: 'Customer No'" in told
+
+
+@pytest.mark.parametrize("more", [(), ("--template", "classify")])
+def test_the_workspace_that_the_environment_names_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]) -> None:
+    """As every other command finds it; an option says otherwise, and one here is left alone."""
+    use_twins(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    assert _called("init", "--tenant", "here") == 0
+    monkeypatch.setenv("TAILORBIRD_WORKSPACE", str(tmp_path / "named"))
+    assert _called("init", "--tenant", "acme", *more) == 0
+    assert load_settings(find_workspace(None)).tenant == "acme"
+    assert find_workspace(None) == tmp_path / "named"
+    assert _called("init", "--tenant", "acme", *more) == 0
+    assert _called("init", "--tenant", "globex", *more, "--workspace", "other") == 0
+    assert load_settings(tmp_path / "other").tenant == "globex"
+    assert load_settings(tmp_path / ".tailorbird").tenant == "here"
+
+
+def _called(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return int(ended.value.code or 0)

@@ -156,6 +156,38 @@ def test_each_process_has_the_password_and_the_keys_of_its_role(name: str) -> No
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
+def test_a_secret_reaches_the_roles_that_it_is_for_and_no_other(name: str) -> None:
+    """With Ray the head's pod has the workers, and the head itself, which does no step, is given nothing."""
+    values = yaml.safe_load((HELM / "values" / name).read_text(encoding="utf-8"))
+    given = dict[str, set[tuple[str, str, str]]]()
+    for component, pod in pods(name):
+        for container in (*pod["initContainers"], *pod["containers"]):
+            role = component
+            if component == "ray":
+                role = {"ray-node": "node", "ray-head": "head", "prepare": "prepare"}.get(container["name"], "worker")
+            elif container["name"] in ("prepare", "engine"):
+                role = container["name"]
+            told = [entry for entry in container.get("env", ()) if "valueFrom" in entry]
+            refers = [(entry["name"], entry["valueFrom"]["secretKeyRef"]) for entry in told]
+            given.setdefault(role, set()).update((variable, ref["name"], ref["key"]) for variable, ref in refers)
+    meant = values.get("secretEnvironment", {})
+    assert {role for role, secrets in given.items() if secrets} == {role for said in meant.values() for role in said["roles"]}
+    for role, secrets in given.items():
+        assert secrets == {(variable, said["secretName"], said["key"]) for variable, said in meant.items() if role in said["roles"]}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_who_migrates_reads_no_artifacts(name: str) -> None:
+    (migration,) = [pod for component, pod in pods(name) if component == "migration"]
+    secret = {volume["name"] for volume in migration["volumes"] if "secret" in volume}
+    assert secret == {"keys", "database"}
+    text = migration["initContainers"][0]["args"][0]
+    assert re.findall(r"^cp /etc/tailorbird/(\w+)/", text, flags=re.MULTILINE) == ["settings", "keys", "database"]
+    others = [pod for component, pod in pods(name) if component != "migration"]
+    assert all("artifacts" in {volume["name"] for volume in pod["volumes"]} for pod in others)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_settings_are_taken_by_the_product(name: str, tmp_path: Path) -> None:
     files = [manifest["data"]["settings.yaml"] for manifest in of_kind(name, "ConfigMap")]
     assert len(set(files)) == 1

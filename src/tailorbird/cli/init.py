@@ -72,7 +72,7 @@ def _init(  # noqa: PLR0913 - a parameter is an option of the command line
     if session.as_json:
         print_json(people)
         return
-    say(f"workspace {session.workspace or settings.FOLDER} is ready for tenant {deps.host}; each identity signs with a key of its own:")
+    say(f"workspace {place} is ready for tenant {deps.host}; each identity signs with a key of its own:")
     paths = [str(key_path(deps, deps.host, person.name)) for person in people]
     print_table(("identity", "roles", "key"), [(p.name, ", ".join(sorted(p.roles)), path) for p, path in zip(people, paths, strict=True)])
     say("their keys lie together here: until each is with its person, an approval does not prove that a second person agreed")
@@ -86,12 +86,13 @@ def _init(  # noqa: PLR0913 - a parameter is an option of the command line
 
 def _place(workspace: Path | None, *, adds: bool) -> Path:
     """The workspace's folder: the one that is named, else, to add an objective, the one here or above, else one that is made here."""
-    if workspace is None and adds:
+    named = settings.named_workspace(workspace)
+    if named is None and adds:
         try:
             return settings.find_workspace(None)
         except NotFound:
             pass
-    return workspace or Path(settings.FOLDER)
+    return named or Path(settings.FOLDER)
 
 
 def _asked(terms: Mapping[str, str], *, asks: bool) -> Mapping[str, str]:

@@ -55,12 +55,13 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{/* Environment of a process; dict of root and role (owner, gateway, worker). Passwords are in files. */}}
+{{/* Environment of a process; dict of root, login (owner, gateway, worker: its user of the database) and role (as in secretEnvironment).
+     Passwords are in files. */}}
 {{- define "tailorbird.environment" -}}
 {{- $database := .root.Values.database -}}
 - {name: TAILORBIRD_WORKSPACE, value: /var/lib/tailorbird/workspace}
 - name: TAILORBIRD_DATABASE
-  value: {{ printf "postgresql://%s@%s:%v/%s%s" (get $database.users .role) (required "database.host" $database.host) $database.port $database.name (empty $database.parameters | ternary "" (printf "?%s" $database.parameters)) | quote }}
+  value: {{ printf "postgresql://%s@%s:%v/%s%s" (get $database.users .login) (required "database.host" $database.host) $database.port $database.name (empty $database.parameters | ternary "" (printf "?%s" $database.parameters)) | quote }}
 - {name: PGPASSFILE, value: /var/lib/tailorbird/secrets/pgpass}
 - name: TAILORBIRD_ARTIFACTS
   value: {{ required "artifacts.url: s3://bucket/folder" .root.Values.artifacts.url | quote }}
@@ -70,7 +71,7 @@ capabilities: {drop: [ALL]}
 {{- with .root.Values.artifacts.region }}
 - {name: AWS_DEFAULT_REGION, value: {{ . | quote }}}
 {{- end }}
-{{- if .root.Values.artifacts.secretName }}
+{{- if and .root.Values.artifacts.secretName (ne .login "owner") }}
 - {name: AWS_SHARED_CREDENTIALS_FILE, value: /var/lib/tailorbird/secrets/s3}
 {{- end }}
 {{- /* All know where checkpoints go, so that a fork is found and nobody warns that they stay; the signer alone ships them. */}}
@@ -84,13 +85,15 @@ capabilities: {drop: [ALL]}
 - {name: TAILORBIRD_ENCRYPTION, value: {{ . | quote }}}
 {{- end }}
 {{- range $name, $from := .root.Values.secretEnvironment }}
+{{- if has $.role $from.roles }}
 - name: {{ $name }}
   valueFrom: {secretKeyRef: {name: {{ $from.secretName }}, key: {{ $from.key }}}}
+{{- end }}
 {{- end }}
 {{- end -}}
 
 {{/* Copies settings and secrets into the workspace, for their owner alone: the product refuses a key that others may read, and volumes of
-     Secrets are readable by more than one. Dict of root, role, and whether identities' keys, TLS, Ray's token come along. */}}
+     Secrets are readable by more than one. The owner, who migrates, reads no artifacts. Dict of root, login, and whether identities' keys, TLS, Ray's token come along. */}}
 {{- define "tailorbird.prepare" -}}
 - name: prepare
   image: {{ include "tailorbird.image" .root }}
@@ -103,10 +106,10 @@ capabilities: {drop: [ALL]}
       cp /etc/tailorbird/settings/settings.yaml workspace/settings.yaml
       cp /etc/tailorbird/keys/log.key workspace/keys/log.key
       cp /etc/tailorbird/database/pgpass secrets/pgpass
-      {{- if .root.Values.artifacts.secretName }}
+      {{- if and .root.Values.artifacts.secretName (ne .login "owner") }}
       cp /etc/tailorbird/artifacts/credentials secrets/s3
       {{- end }}
-      {{- if eq .root.Values.encryption.key "file" }}
+      {{- if and (eq .root.Values.encryption.key "file") (ne .login "owner") }}
       cp /etc/tailorbird/encryption/workspace.key workspace.key
       {{- end }}
       {{- if .tenants }}
@@ -131,10 +134,10 @@ capabilities: {drop: [ALL]}
     - {name: settings, mountPath: /etc/tailorbird/settings, readOnly: true}
     - {name: keys, mountPath: /etc/tailorbird/keys, readOnly: true}
     - {name: database, mountPath: /etc/tailorbird/database, readOnly: true}
-    {{- if .root.Values.artifacts.secretName }}
+    {{- if and .root.Values.artifacts.secretName (ne .login "owner") }}
     - {name: artifacts, mountPath: /etc/tailorbird/artifacts, readOnly: true}
     {{- end }}
-    {{- if eq .root.Values.encryption.key "file" }}
+    {{- if and (eq .root.Values.encryption.key "file") (ne .login "owner") }}
     - {name: encryption, mountPath: /etc/tailorbird/encryption, readOnly: true}
     {{- end }}
     {{- if .tls }}
@@ -163,20 +166,20 @@ capabilities: {drop: [ALL]}
 - name: database
   secret:
     secretName: {{ .root.Values.database.secretName }}
-    items: [{key: {{ .role }}, path: pgpass}]
+    items: [{key: {{ .login }}, path: pgpass}]
 {{- with .root.Values.database.ca.configMapName }}
 - name: database-ca
   configMap:
     name: {{ . }}
     items: [{key: {{ $.root.Values.database.ca.key }}, path: ca.crt}]
 {{- end }}
-{{- with .root.Values.artifacts.secretName }}
+{{- if and .root.Values.artifacts.secretName (ne .login "owner") }}
 - name: artifacts
   secret:
-    secretName: {{ . }}
+    secretName: {{ .root.Values.artifacts.secretName }}
     items: [{key: credentials, path: credentials}]
 {{- end }}
-{{- if eq .root.Values.encryption.key "file" }}
+{{- if and (eq .root.Values.encryption.key "file") (ne .login "owner") }}
 - name: encryption
   secret:
     secretName: {{ required "encryption.secretName" .root.Values.encryption.secretName }}
