@@ -282,14 +282,11 @@ class AliasSync:
     def _is_behind(self, path: str, alias: Alias) -> bool:
         """True when the name does not yet answer with all targets of the alias, or its shadow may still be loaded."""
         route = self.routes.live(path)
-        if _is_withdrawn(alias):
-            return False
-        if route is None or (route.alias.targets, route.alias.version) != (alias.targets, alias.version):
-            return True
+        if _is_withdrawn(alias) or route is None or (route.alias.targets, route.alias.version) != (alias.targets, alias.version):
+            return not _is_withdrawn(alias)
         shadow_due = alias.mirror is not None and route.mirror is None and not self._loader.failure(alias.mirror)
-        return shadow_due or any(
-            arm.hosted and not arm.fallback and _with_fallback(arm, alias, self._held).fallback for arm in route.arms.values()
-        )
+        bare = (arm for arm in route.arms.values() if arm.hosted and not arm.fallback)
+        return shadow_due or any(_with_fallback(arm, alias, self._held).fallback for arm in bare)
 
     @property
     def _held(self) -> dict[Digest, ReleaseContent]:
