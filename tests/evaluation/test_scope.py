@@ -6,12 +6,13 @@ import math
 
 import pytest
 
+from support.rungs import make_rows
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.evidence import Prediction
 from tailorbird.domain.scope import ScopeRule, ScopeScorer
 from tailorbird.evaluation import scope_metrics, scope_points, trial_by_columns
 from tailorbird.release.gate import interval_at
-from tailorbird.stats.roc import ScoredRows
+from tailorbird.stats.roc import ScoredRows, refusal_threshold
 
 SCORER = ScopeScorer.MARGIN
 
@@ -47,16 +48,26 @@ def test_other_thresholds_are_told_beside() -> None:
     assert [point.out_of_scope_answered for point in points] == [1.0, 1.0, 0.5, 0.5, 0.5]
 
 
+def test_thresholds_beside_are_set_by_groups_as_the_rule_is() -> None:
+    """One group of fifty bad rows is one bad group of fifty-one."""
+    known = ScoredRows([{SCORER: 0.0}] * 50 + [{SCORER: float(place)} for place in range(1, 51)], ["one"] * 50 + list(map(str, range(50))))
+    points = scope_points(SCORER, known, scored([0.0]))
+    rule = refusal_threshold(known.of_groups().by(SCORER), 0.1)
+    assert rule == 4.0
+    assert rule in {point.refuse_below for point in points}
+    assert max(point.refuse_below for point in points) == 9.0
+
+
 def test_rows_whose_label_may_not_be_answered_stand_for_what_is_out_of_scope() -> None:
     labels = ("a", "b", "c", "d")
-    predictions, targets = [], {}
+    predictions, rows = [], []
     for number in range(40):
         sure = labels[number % 4]
         chances = {label: math.log(0.85 if label == sure else 0.05) for label in labels}
-        item = digest_of({"row": number})
-        predictions.append(Prediction(item=item, answer=sure, log_probabilities=chances, scope={ScopeScorer.ENERGY: -1.0}))
-        targets[item] = sure
-    found = trial_by_columns(labels, predictions, targets, 0.9)
+        row = make_rows(1)[0].model_copy(update={"id": digest_of({"row": number}), "target": sure, "group": f"g{number}"})
+        predictions.append(Prediction(item=row.id, answer=sure, log_probabilities=chances, scope={ScopeScorer.ENERGY: -1.0}))
+        rows.append(row)
+    found = trial_by_columns(labels, predictions, rows, 0.9)
     assert found is not None
     assert (found.by, found.folds, found.known, found.outside) == ("labels", 4, 30, 40)
     assert {trial.scorer: trial.auroc for trial in found.scorers} == {
@@ -65,6 +76,21 @@ def test_rows_whose_label_may_not_be_answered_stand_for_what_is_out_of_scope() -
         ScopeScorer.ENERGY: 1.0,
     }
     without = [each.model_copy(update={"scope": {}}) for each in predictions]
-    fewer = trial_by_columns(labels, without, targets, 0.9)
+    fewer = trial_by_columns(labels, without, rows, 0.9)
     assert fewer is not None
     assert ScopeScorer.ENERGY not in [trial.scorer for trial in fewer.scorers]
+
+
+def test_rows_of_one_group_speak_as_one_where_labels_are_left_out() -> None:
+    labels = ("a", "b", "c", "d")
+    rows = [row.model_copy(update={"target": labels[place % 4]}) for place, row in enumerate(make_rows(200))]
+    told = [
+        Prediction(item=row.id, answer="a", log_probabilities={label: math.log(0.7 if label == row.target else 0.1) for label in labels})
+        for row in rows
+    ]
+    grouped = [row.model_copy(update={"group": f"g{place // 20}"}) for place, row in enumerate(rows)]
+    apart, alike = (trial_by_columns(labels, told, each, 0.9) for each in (rows, grouped))
+    assert apart is not None
+    assert alike is not None
+    assert apart.best.auroc == alike.best.auroc
+    assert alike.best.low < apart.best.low - 0.1

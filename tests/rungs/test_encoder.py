@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from support.e2e import support_rows
-from support.rungs import LABELS, D, build_context, make_plan_of, make_rows, make_settings
+from support.rungs import LABELS, D, FolderStore, build_context, make_plan_of, make_rows, make_settings
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Internal
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.scope import ScopePolicy, ScopeTrial
 from tailorbird.inference import open_encoder, open_engine
 from tailorbird.ledger import open_artifacts
-from tailorbird.rungs import encoder_job, fit_floor, make_candidate
-from tailorbird.rungs.encoder import calibrated
+from tailorbird.rungs import encoder_job, fit_floor, make_candidate, trial_of
+from tailorbird.rungs.encoder import scaled, sureness
+from tailorbird.rungs.scope import Fit
+from tailorbird.testing import MemoryEncoder, MemoryTrainer
 from tailorbird.text.label_sets import join
-from tailorbird.text.linear_classifier import ENCODER
+from tailorbird.text.linear_classifier import ENCODER, read_linear
 from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.training import open_trainer
 
@@ -60,13 +64,48 @@ def test_how_sure_it_is_is_taken_from_rows_that_it_did_not_learn() -> None:
     wrong = tuple(row.model_copy(update={"target": LABELS[(LABELS.index(row.target) + 1) % 3]}) for row in rows[60:75])
     learn, held_out = rows[:60], (*wrong, *rows[75:])
     head, partial = (fit_floor(shown, LABELS, 7) for shown in (rows, learn))
-    found = calibrated(head, partial, learn, held_out)
+    found = scaled(head, sureness(partial, learn, held_out))
     texts = [row.text for row in rows]
     before, after = (np.exp(model.linear.log_probabilities(texts)) for model in (head, found))
     assert (before.argmax(axis=1) == after.argmax(axis=1)).all()
     assert before.max(axis=1).mean() > 0.9
     assert after.max(axis=1).mean() < 0.7, "half of the rows held out are answered wrongly"
-    assert calibrated(head, partial, (), held_out) is head
+    assert sureness(partial, (), held_out) == 1.0
+    assert scaled(head, 1.0) is head
+
+
+class ReadingStore(FolderStore):
+    """Reads the linear model that it is given last."""
+
+    def put_tree(self, folder: Path, *, public: bool = False) -> str:
+        if (folder / ENCODER).is_dir():
+            self.stored = read_linear(folder)
+        return super().put_tree(folder, public=public)
+
+
+def test_what_tells_requests_out_of_scope_is_chosen_with_heads_as_sure_as_the_released_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = make_rows(90)
+    noisy = tuple(row.model_copy(update={"target": LABELS[place % 3]}) if place % 2 else row for place, row in enumerate(rows[::-1]))
+    store, tried = ReadingStore(), list[Fit]()
+
+    def kept(fit: Fit, *given: Any) -> ScopeTrial | None:
+        tried.append(fit)
+        return trial_of(fit, *given)
+
+    monkeypatch.setattr("tailorbird.rungs.encoder.trial_of", kept)
+    plan = make_plan_of("encoder", "all weights", training=make_settings("full")).model_copy(update={"encoder": D})
+    given = {"encoder": MemoryEncoder, "encoder_folder": tmp_path, "artifacts": store, "train": noisy, "leaves_labels_out": True}
+    context = replace(build_context(tmp_path, plan, **given), trainer=MemoryTrainer, dev=rows)
+    task = context.objective.task.model_copy(update={"out_of_scope": ScopePolicy()})
+    made = make_candidate(replace(context, objective=context.objective.model_copy(update={"task": task})))
+    assert made.scope is not None
+    assert made.scope.by == "labels"
+    [fit] = tried
+    again, plain = fit(noisy, LABELS).linear, fit_floor(noisy, LABELS, 7, embed=fit(noisy, LABELS).embed).linear
+    np.testing.assert_allclose(again.weights_KF, store.stored.weights_KF)
+    assert abs(again.intercepts_K / plain.intercepts_K - 1).min() > 0.1, "they were not as sure before"
 
 
 def spread(vectors_NH: NDArray[np.float32], labels: list[str]) -> float:

@@ -31,6 +31,16 @@ def test_what_is_preferred_before_reading_is_taken_off_first() -> None:
     assert scope_scores(prompt, SCORES)[ScopeScorer.MARGIN] == pytest.approx(0.0)
 
 
+def test_energy_is_that_of_the_scores_without_what_is_preferred() -> None:
+    raw, priors = (-9.0, -4.0, -6.0), tuple(map(math.log, (0.6, 0.3, 0.1)))
+    energy = math.log(sum(map(math.exp, raw)))
+    told = LabelScores(log_probabilities=tuple(nats - energy for nats in raw), energy=energy, prompt_tokens=0, latency_ms=1.0)
+    less = [nats - prior for nats, prior in zip(raw, priors, strict=True)]
+    found = scope_scores(PROMPT.model_copy(update={"priors": priors}), told)
+    assert found[ScopeScorer.ENERGY] == pytest.approx(math.log(sum(map(math.exp, less))))
+    assert scope_scores(PROMPT, told)[ScopeScorer.ENERGY] == energy
+
+
 def test_a_request_below_the_threshold_is_refused_and_so_is_one_without_the_score() -> None:
     rule = ScopeRule(scorer=ScopeScorer.ENERGY, refuse_below=-1.0)
     assert is_outside({ScopeScorer.ENERGY: -1.01}, rule)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from tailorbird.domain.dataset import Row
 from tailorbird.domain.evidence import Metric, Prediction
 from tailorbird.domain.scope import ScopePoint, ScopeRule, ScopeScorer, ScopeTrial
-from tailorbird.domain.value import Digest
 from tailorbird.evaluation.measure_spec import share
 from tailorbird.stats.roc import ScoredRows, auroc, auroc_interval, compare_scorers, refusal_threshold
 from tailorbird.text.left_out_labels import left_out_labels
@@ -33,26 +33,26 @@ def scope_metrics(rule: ScopeRule, known: ScoredRows, outside: ScoredRows, confi
 
 
 def scope_points(scorer: ScopeScorer, known: ScoredRows, outside: ScoredRows) -> tuple[ScopePoint, ...]:
-    """What thresholds at several shares of refused known rows do; none without examples."""
+    """What thresholds at several shares of refused known rows do, set by groups as the rule's is; none without examples."""
     if not outside.scores:
         return ()
-    ours, theirs = known.by(scorer), outside.by(scorer)
-    bounds = dict.fromkeys(found for at_most in _SHARES if (found := refusal_threshold(ours, at_most)) is not None)
+    ours, theirs, alike = known.by(scorer), outside.by(scorer), known.of_groups().by(scorer)
+    bounds = dict.fromkeys(found for at_most in _SHARES if (found := refusal_threshold(alike, at_most)) is not None)
     return tuple(
         ScopePoint(refuse_below=bound, known_refused=float((ours < bound).mean()), out_of_scope_answered=float((theirs >= bound).mean()))
         for bound in bounds
     )
 
 
-def trial_by_columns(
-    labels: Sequence[str], predictions: Sequence[Prediction], targets: Mapping[Digest, str], confidence: float
-) -> ScopeTrial | None:
-    """Scorers compared on rows whose label is taken from those that may be given; each label is left out once. None where a row has no
+def trial_by_columns(labels: Sequence[str], predictions: Sequence[Prediction], rows: Sequence[Row], confidence: float) -> ScopeTrial | None:
+    """Scorers compared on ``rows`` whose label is taken from those that may be given; each label is left out once. None where a row has no
     probabilities, or with too few labels."""
-    folds = []
+    folds, asked = [], {row.id: row for row in rows}
     for gone in left_out_labels(labels):
-        sides = {side: [each for each in predictions if (targets[each.item] in gone) is side] for side in (False, True)}
-        known, outside = (ScoredRows([_without(each, gone) for each in side], [each.item for each in side]) for side in sides.values())
+        sides = {side: [each for each in predictions if (asked[each.item].answer in gone) is side] for side in (False, True)}
+        known, outside = (
+            ScoredRows([_without(each, gone) for each in side], [asked[each.item].group for each in side]) for side in sides.values()
+        )
         folds.append((known, outside))
     return compare_scorers("labels", folds, confidence)
 

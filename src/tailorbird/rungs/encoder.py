@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -112,38 +111,49 @@ def _head(context: RungContext, job: LabelJob, tuned: TrainedFiles) -> tuple[Flo
     reading = remembered(embed) if scoped else embed
     try:
         seed, goal = job.settings.seed, goal_of(context.objective)
-        head = fit_floor(context.train, context.labels, seed, many=job.alone, embed=reading, goal=goal)
+        head, factor = fit_floor(context.train, context.labels, seed, many=job.alone, embed=reading, goal=goal), 1.0
         learn, held_out = hold_out(context.train, context.objective.seed)
         if not job.alone and len({row.answer for row in learn}) >= _FEWEST:
-            head = calibrated(head, fit_floor(learn, context.labels, seed, embed=reading), learn, held_out)
+            factor = sureness(fit_floor(learn, context.labels, seed, embed=reading), learn, held_out)
+        head = scaled(head, factor)
         if not scoped:
             return head, None
-        return with_references(head, context.train), _trial(context, seed, reading) if context.leaves_labels_out else None
+        return with_references(head, context.train), _trial(context, seed, reading, factor) if context.leaves_labels_out else None
     finally:
         encoder.forget(tuned.folder)
 
 
-def _trial(context: RungContext, seed: int, embed: Embed) -> ScopeTrial | None:
+def _trial(context: RungContext, seed: int, embed: Embed, factor: float) -> ScopeTrial | None:
+    """Scorers compared on heads that are as sure as the one that is released: which of them tells best depends on that."""
     context.progress("leaving labels out, to choose what tells requests out of scope")
-    fit, confidence = partial(fit_floor, seed=seed, embed=embed), context.objective.business.risk.confidence
-    return trial_of(fit, (context.train, context.dev), context.labels, confidence)
+
+    def fit(rows: Sequence[Row], labels: Sequence[str]) -> FloorModel:
+        return scaled(fit_floor(rows, labels, seed, embed=embed), factor)
+
+    return trial_of(fit, (context.train, context.dev), context.labels, context.objective.business.risk.confidence)
 
 
-def calibrated(head: FloorModel, partial: FloorModel, learn: Sequence[Row], held_out: Sequence[Row]) -> FloorModel:
-    """``head`` as sure as the rows held out bear out: its log-odds times one factor (temperature scaling, Guo et al. 2017, arXiv
-    1706.04599), with which ``partial``, fitted to ``learn`` alone, gives them the highest likelihood. No answer changes.
+def sureness(partial: FloorModel, learn: Sequence[Row], held_out: Sequence[Row]) -> float:
+    """The factor of log-odds (temperature scaling, Guo et al. 2017, arXiv 1706.04599) with which ``partial``, fitted to ``learn`` alone,
+    gives the rows held out the highest likelihood.
 
-    Rows of a label that ``learn`` never shows tell nothing of it.
+    Rows of a label that ``learn`` never shows tell nothing of it; 1 where no others are held out.
     """
     seen = {row.answer for row in learn}
     asked = [row for row in held_out if row.answer in seen]
     if not asked:
-        return head
-    texts, places = [row.text for row in asked], [head.labels.index(row.answer) for row in asked]
+        return 1.0
+    texts, places = [row.text for row in asked], [partial.labels.index(row.answer) for row in asked]
     nats_BK = partial.linear.log_probabilities(texts, partial.embed(texts) if partial.embed else None)
-    factor = max(_FACTORS, key=lambda each: _likelihood(each * nats_BK, places))
-    scaled = replace(head.linear, weights_KF=factor * head.linear.weights_KF, intercepts_K=factor * head.linear.intercepts_K)
-    return replace(head, linear=scaled)
+    return max(_FACTORS, key=lambda each: _likelihood(each * nats_BK, places))
+
+
+def scaled(head: FloorModel, factor: float) -> FloorModel:
+    """``head`` with its log-odds times ``factor``. No answer changes."""
+    if factor == 1.0:
+        return head
+    linear = replace(head.linear, weights_KF=factor * head.linear.weights_KF, intercepts_K=factor * head.linear.intercepts_K)
+    return replace(head, linear=linear)
 
 
 def _likelihood(scores_BK: NDArray[np.float64], places: Sequence[int]) -> float:

@@ -48,12 +48,22 @@ def decide_label(prompt: PromptSpec, log_probabilities: Sequence[float]) -> Labe
 
 def without_priors(prompt: PromptSpec, log_probabilities: Sequence[float]) -> tuple[float, ...]:
     """Log-probabilities less the prompt's priors, normalised again; as they are where there are no priors."""
+    scores, total = _less_priors(prompt, log_probabilities)
+    return tuple(score - total for score in scores)
+
+
+def prior_shift(prompt: PromptSpec, log_probabilities: Sequence[float]) -> float:
+    """Nats by which the logarithm of the sum of all exponentiated scores grows where the prompt's priors are taken off each of them."""
+    return _less_priors(prompt, log_probabilities)[1]
+
+
+def _less_priors(prompt: PromptSpec, log_probabilities: Sequence[float]) -> tuple[list[float], float]:
+    """Scores less the prompt's priors, and the logarithm of their exponentiated sum (0 without priors: they are normalised)."""
     if not prompt.priors:
-        return tuple(log_probabilities)
+        return list(log_probabilities), 0.0
     scores = [nats - prior for nats, prior in zip(log_probabilities, prompt.priors, strict=True)]
     highest = max(scores)
-    total = highest + math.log(sum(math.exp(score - highest) for score in scores))
-    return tuple(score - total for score in scores)
+    return scores, highest + math.log(sum(math.exp(score - highest) for score in scores))
 
 
 def labels_above(marginals: dict[str, float], thresholds: Sequence[float] = ()) -> str:

@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.scope import ScopeRule, ScopeScorer
 from tailorbird.ports.engine import LabelScores
-from tailorbird.text.label_decision import without_priors
+from tailorbird.text.label_decision import prior_shift, without_priors
 
 #: Nats that a cosine of 1 is worth beside a probability: chosen on Banking77 (docs/decisions/0111).
 _NATS = 5.0
 
 
 def scope_scores(prompt: PromptSpec, scores: LabelScores) -> dict[ScopeScorer, float]:
-    """Every score of a request that can be told, of a prompt with one label an item; more lies further in scope."""
-    return scores_of(without_priors(prompt, scores.log_probabilities), scores.energy, scores.nearness)
+    """Every score of a request that can be told, of a prompt with one label an item; more lies further in scope. The prompt's priors are
+    taken off the labels' scores before any of them is made."""
+    energy = None if scores.energy is None else scores.energy + prior_shift(prompt, scores.log_probabilities)
+    return scores_of(without_priors(prompt, scores.log_probabilities), energy, scores.nearness)
 
 
 def scores_of(log_probabilities: Sequence[float], energy: float | None, nearness: float | None) -> dict[ScopeScorer, float]:

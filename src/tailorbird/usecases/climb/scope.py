@@ -66,5 +66,4 @@ def _calibrated(context: StepContext, known: ScoredRows, outside: ScoredRows, le
 def _by_columns(context: StepContext, predictions: Sequence[Prediction], confidence: float) -> ScopeTrial | None:
     """Rows of dev whose label is not among those that may be given, each label left out once. The candidate has learned it all the same, so
     that the areas may be too large: they choose a scorer, and prove nothing."""
-    targets = {row.id: row.answer for row in context.rows(Split.DEV)}
-    return evaluation.trial_by_columns(context.manifest.labels, predictions, targets, confidence)
+    return evaluation.trial_by_columns(context.manifest.labels, predictions, context.rows(Split.DEV), confidence)
