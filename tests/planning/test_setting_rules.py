@@ -159,3 +159,32 @@ def test_choosing_thresholds_takes_time_where_an_item_may_bear_several_labels() 
         for labels in ("one", "many")
     )
     assert planned(many)[0].time.likely > planned(one)[0].time.likely
+
+
+def scoped(known: int, outside: int) -> PlanInputs:
+    """So many training rows, and as many examples of what is out of scope among them; an encoder is installed."""
+    rows = manifest(train=known + outside)
+    examples = SplitCounts(train=outside, dev=0, test=0)
+    wanted = objective(
+        task={"kind": "classify", "instruction": "Classify.", "out_of_scope": {"refuse_known_at_most": 0.05}},
+        budget={"hours": 1e6, "money": 1e6, "memory_gb": 1e6},
+        ladder=["floor", "encoder", "prompt", "nearest", "lora", "full"],
+    )
+    changed = rows.model_copy(update={"outside": "out of scope", "label_counts": rows.label_counts | {"out of scope": examples}})
+    encoder = SMALL.model_copy(update={"name": "mini", "license": "Apache-2.0"})
+    return inputs(objective=wanted, manifest=changed, encoder=encoder, tokens=TOKENS.model_copy(update={"target_mean": 2_000.0}))
+
+
+@pytest.mark.parametrize("known", [6, 120, 1_900])
+def test_examples_out_of_scope_are_no_training_rows(known: int) -> None:
+    """Nothing learns from them: what is chosen by a number of rows is what it is without them; they are measured on, with those of dev."""
+    without, beside = (make_plan(scoped(known, outside)) for outside in (1, 30_000))
+    assert [(each.rung, each.variant, each.shots, each.training) for each in beside.rungs] == [
+        (each.rung, each.variant, each.shots, each.training) for each in without.rungs
+    ]
+    assert without.floor is not None
+    assert beside.floor is not None
+    assert beside.floor.reason == without.floor.reason
+    for one, other in zip(beside.rungs, without.rungs, strict=True):
+        assert one.training_time == other.training_time
+        assert one.time.likely > other.time.likely, "30,000 texts more are asked"

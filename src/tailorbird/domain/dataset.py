@@ -184,6 +184,17 @@ class SnapshotManifest(Value):
         held, *shifted = (_counted(*part, label, split) - self._outside_in(part[1], label, split) for part in parts)
         return held - sum(shifted)
 
+    @property
+    def learned_rows(self) -> int:
+        """Rows of train that can be learned from, counted and shown: none of what is out of scope is."""
+        return self.unshifted(None, Split.TRAIN)
+
+    @property
+    def asked_rows(self) -> int:
+        """Rows that a candidate answers on dev: those of the shifted part too, and all examples of what is out of scope that are not
+        sealed in test."""
+        return self.counts.dev + self._outside_in(self.label_counts, None, Split.TRAIN)
+
     def _outside_in(self, label_counts: dict[str, SplitCounts], label: str | None, split: Split) -> int:
         counted = label_counts.get(self.outside) if self.outside and label is None else None
         return 0 if counted is None else int(getattr(counted, split.value))

@@ -42,23 +42,21 @@ _GIB = 2.0**30
 
 def floor_time(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
     """Seconds to count, fit, and measure dev, without the vectors."""
-    counts, tokens = inputs.manifest.counts, text_tokens(inputs)
-    products = counts.train * (_FEATURES * tokens + (_WIDTH if with_vectors else 0)) * _regressions(inputs)
+    train, dev, tokens = inputs.train_rows, inputs.dev_rows, text_tokens(inputs)
+    products = train * (_FEATURES * tokens + (_WIDTH if with_vectors else 0)) * _regressions(inputs)
     iterations = _ITERATIONS_OF_VECTORS if with_vectors else _ITERATIONS
     return _summed(
         _START,
-        [(counts.train + 2 * counts.dev) * tokens * each for each in _COUNTING],
+        [(train + 2 * dev) * tokens * each for each in _COUNTING],
         [_fits(inputs, with_vectors=with_vectors) * products * many * each for many, each in zip(iterations, _PRODUCT, strict=True)],
-        [counts.dev * each for each in _REQUEST],
+        [dev * each for each in _REQUEST],
     )
 
 
 def vectors_time(inputs: PlanInputs) -> Estimate:
     """Seconds for the vectors of train and dev: FLOPs of a forward pass over the rate of this machine's products."""
-    counts = inputs.manifest.counts
-    return _summed(
-        [(counts.train + counts.dev) * _vector_flops(inputs) / rate for rate in rates(inputs, inputs.machine.fp32_gflops, _RATE)]
-    )
+    texts = inputs.train_rows + inputs.dev_rows
+    return _summed([texts * _vector_flops(inputs) / rate for rate in rates(inputs, inputs.machine.fp32_gflops, _RATE)])
 
 
 def floor_request(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
@@ -71,7 +69,7 @@ def floor_request(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
 
 def floor_memory(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
     """GiB of the whole process: the interpreter and its libraries, the matrix of features, the solver's weights, and the encoder."""
-    rows, features = inputs.manifest.counts.train, _FEATURES * text_tokens(inputs)
+    rows, features = inputs.train_rows, _FEATURES * text_tokens(inputs)
     # One regression after another where each label has its own.
     at_once = 1 if inputs.objective.task.labels == "many" else _regressions(inputs)
     vocabulary = features * _NEW_FEATURES * rows if rows <= 10_000 else features * _NEW_FEATURES * (rows * 10_000) ** 0.5
@@ -105,7 +103,7 @@ def _fits(inputs: PlanInputs, *, with_vectors: bool) -> float:
         leaves_out = inputs.objective.task.out_of_scope is not None and inputs.manifest.outside not in inputs.manifest.label_counts
         return 1 + _QUARTERS if leaves_out else 1.0
     lengths = 2 if with_vectors else 1
-    left_out = 5 * lengths if inputs.manifest.counts.train <= _ALL_FOLDS else lengths + 1
+    left_out = 5 * lengths if inputs.train_rows <= _ALL_FOLDS else lengths + 1
     return 1 + 0.8 * left_out
 
 
@@ -130,7 +128,7 @@ def planned_floor(inputs: PlanInputs) -> PlannedFloor:
     budget and the memory bear them. What not even words fit into is refused."""
     words, why_not = _estimated(inputs, _words(inputs), with_vectors=False), _why_words(inputs)
     if inputs.encoder is not None and not why_not:
-        rows = inputs.manifest.counts.train
+        rows = inputs.train_rows
         text = f"words, and vectors of {rows:,} training texts by {inputs.encoder.name}: other words may mean the same"
         encoder = {"encoder": inputs.encoder.digest, "name": inputs.encoder.name, "license": inputs.encoder.license}
         reading = _words(inputs).model_copy(update={**encoder, "reason": _reason(text)})
@@ -159,7 +157,7 @@ def why_not_encoder(objective: Objective, name: str, license_: str) -> str:
 
 def _why_words(inputs: PlanInputs) -> str:
     """Why words alone are read although there may be an encoder; empty where nothing stands in the way."""
-    if why := why_words(inputs.objective, inputs.manifest.counts.train):
+    if why := why_words(inputs.objective, inputs.train_rows):
         return why
     why = why_not_encoder(inputs.objective, inputs.encoder.name, inputs.encoder.license) if inputs.encoder else ""
     return f"words alone: {why}" if why else ""

@@ -59,8 +59,8 @@ def _asking(inputs: PlanInputs, variant: str, shots: int, what: str) -> RungPlan
     endpoint, wishes = inputs.endpoint, inputs.objective.hosted
     model = wishes.model if wishes else "a model"
     tried = FEW_SHOT_DRAWS * FEW_SHOT_ROWS if shots else 0
-    requests = inputs.manifest.counts.dev + tried + 1
-    alone = min(inputs.manifest.counts.dev, TIMED_ROWS)
+    requests = inputs.dev_rows + tried + 1
+    alone = min(inputs.dev_rows, TIMED_ROWS)
     further, at_once = _further(inputs)
     seconds = [alone + (requests - alone) / _AT_ONCE + more / at_once for more in further]
     time = interval([each * amount for each, amount in zip(ANSWER_SECONDS, seconds, strict=True)], "s")
@@ -88,7 +88,7 @@ def _further(inputs: PlanInputs) -> tuple[tuple[int, int, int], int]:
     """Requests beyond the items until limits on what answering takes are settled, of texts of train: at best, usually (one more look), at
     worst; and how many of them are under way at once."""
     latency, cost = inputs.objective.limits.latency_p95_ms, inputs.objective.limits.cost_per_1k_requests
-    most = min(inputs.manifest.counts.train, MOST_FURTHER_REQUESTS) if latency or cost else 0
+    most = min(inputs.train_rows, MOST_FURTHER_REQUESTS) if latency or cost else 0
     return (0, min(most, TIMED_ROWS), most), latency.at_concurrency if latency else 1
 
 

@@ -76,8 +76,13 @@ class PlanInputs:
 
     @property
     def train_rows(self) -> int:
-        """Training rows, those held out included."""
-        return self.manifest.counts.train
+        """Training rows, those held out included; examples of what is out of scope are none."""
+        return self.manifest.learned_rows
+
+    @property
+    def dev_rows(self) -> int:
+        """Rows that a candidate answers on dev."""
+        return self.manifest.asked_rows
 
     def timed(self, settings: TrainingSettings) -> Calibration | None:
         """The newest timed steps of the same method, precision and number of threads on this base model."""

@@ -183,15 +183,15 @@ def ranking_rungs(inputs: PlanInputs) -> list[RungPlan]:
 
 
 def _search(inputs: PlanInputs, variant: str, text: str, source: str) -> RungPlan:
-    reads = 0 if variant == "words" else inputs.documents * DOCUMENT_TOKENS + inputs.manifest.counts.dev * QUERY_TOKENS
+    reads = 0 if variant == "words" else inputs.documents * DOCUMENT_TOKENS + inputs.dev_rows * QUERY_TOKENS
     return _planned(inputs, RungKind.SEARCH, variant, None, 2.0 * reads, (Reason(rule="search", text=text, source=source),))
 
 
 def _tuned(inputs: PlanInputs, kind: RungKind, method: Literal["lora", "full"]) -> RungPlan:
     settings, reasons = _settings(inputs, method)
-    queries, both = inputs.manifest.counts.train, kind is RungKind.CROSS_ENCODER
+    queries, both = inputs.train_rows, kind is RungKind.CROSS_ENCODER
     learned = queries * (COMPARED * (DOCUMENT_TOKENS + QUERY_TOKENS) if both else QUERY_TOKENS)
-    measured = inputs.manifest.counts.dev * (RERANKED * (DOCUMENT_TOKENS + QUERY_TOKENS) if both else QUERY_TOKENS)
+    measured = inputs.dev_rows * (RERANKED * (DOCUMENT_TOKENS + QUERY_TOKENS) if both else QUERY_TOKENS)
     index = inputs.documents * DOCUMENT_TOKENS
     tokens = settings.epochs * learned * (4.0 if settings.lora else 6.0) + 2.0 * (measured + index)
     variant = f"r{settings.lora.rank}" if settings.lora else "all weights"
@@ -211,7 +211,7 @@ def _settings(inputs: PlanInputs, method: Literal["lora", "full"]) -> tuple[Trai
     targets = tuple(inputs.base.linear_shapes)
     asked = setting_rules.wishes(inputs, method).epochs
     epochs = EPOCHS if asked == "auto" else asked
-    steps = epochs * steps_per_pass(inputs.manifest.counts.train, batch)
+    steps = epochs * steps_per_pass(inputs.train_rows, batch)
     rate, rate_reason = setting_rules.learning_rate(inputs, method, max(steps, setting_rules.SHORT_RUN))
     settings = TrainingSettings(
         method=method,

@@ -60,7 +60,7 @@ def grounding(inputs: PlanInputs) -> RungPlan:
     """For each text the passages of the tenant's documents most like it."""
     shots, reason = setting_rules.passages(inputs)
     planned = _looking_up(inputs, shots, setting_rules.finder(inputs), shots * setting_rules.PASSAGE_TOKENS, reason)
-    return _by_ranker(inputs, planned.model_copy(update={"rung": RungKind.GROUNDING}), inputs.manifest.counts.dev)
+    return _by_ranker(inputs, planned.model_copy(update={"rung": RungKind.GROUNDING}), inputs.dev_rows)
 
 
 def rewritten_grounding(inputs: PlanInputs) -> RungPlan:
@@ -77,8 +77,7 @@ def grounded_lora(inputs: PlanInputs) -> RungPlan:
     planned = _adapter(replace(inputs, tokens=setting_rules.with_passages(inputs, shots)), "lora", (reason,))
     shown = f"{planned.variant}, {shots} passages by {setting_rules.finder(inputs)}"
     update = {"rung": RungKind.GROUNDED_LORA, "variant": shown, "shots": shots}
-    counts = inputs.manifest.counts
-    return _by_ranker(inputs, planned.model_copy(update=update), counts.train + counts.dev)
+    return _by_ranker(inputs, planned.model_copy(update=update), inputs.train_rows + inputs.dev_rows)
 
 
 def _by_ranker(inputs: PlanInputs, planned: RungPlan, queries: int) -> RungPlan:
@@ -186,7 +185,7 @@ def _settings(
 ) -> tuple[TrainingSettings, tuple[Reason, ...]]:
     batch, batch_reason = setting_rules.batch_size()
     epochs, epochs_reason = setting_rules.epochs(inputs, method, batch)
-    steps = epochs * steps_per_pass(inputs.manifest.counts.train, batch)
+    steps = epochs * steps_per_pass(inputs.train_rows, batch)
     rate, rate_reason = setting_rules.learning_rate(inputs, method, steps)
     length, length_reason = setting_rules.max_length(inputs)
     budget, budget_reason = setting_rules.token_budget(inputs, length)

@@ -33,7 +33,7 @@ _TML = "Schulman et al., LoRA Without Regret, Thinking Machines 2025"
 
 def completion_tokens(inputs: PlanInputs) -> int:
     """Tokens of all training answers, each row counted once."""
-    return math.ceil(inputs.manifest.counts.train * inputs.tokens.learned_mean)
+    return math.ceil(inputs.train_rows * inputs.tokens.learned_mean)
 
 
 def rank(inputs: PlanInputs) -> tuple[int, Reason]:
@@ -147,7 +147,7 @@ def batch_size() -> tuple[int, Reason]:
 def epochs(inputs: PlanInputs, method: Method, batch: int) -> tuple[int, Reason]:
     """R10: three passes below 2,000 rows, two up to 20,000, one above; over small sets as many as give 100 steps, ten at most. The best
     checkpoint is kept in any case."""
-    rows, asked = inputs.manifest.counts.train, wishes(inputs, method).epochs
+    rows, asked = inputs.train_rows, wishes(inputs, method).epochs
     if asked != "auto":
         return asked, Reason(rule="R10", text=f"{asked} over {rows:,} rows, as the objective asks", source=_ASKED)
     passes = 3 if rows < 2_000 else 2 if rows <= 20_000 else 1
@@ -180,7 +180,7 @@ def looks_per_epoch(passes: int) -> int:
 def max_length(inputs: PlanInputs) -> tuple[int, Reason]:
     """Long enough for the longest row, so that no answer is ever cut; half as much again where only a sample of the rows was counted."""
     seen = inputs.tokens.prompt_max + inputs.tokens.target_max
-    sampled = inputs.manifest.counts.train > PROFILED_ROWS
+    sampled = inputs.train_rows > PROFILED_ROWS
     length = min(max(seen, inputs.base.context), math.ceil(1.5 * seen)) if sampled else seen
     text = f"{length} tokens: the longest prompt ({inputs.tokens.prompt_max}) and the longest answer ({inputs.tokens.target_max})"
     text += f", and half as much again, as only {PROFILED_ROWS:,} rows were counted" if sampled else ""
@@ -226,7 +226,7 @@ def precision(inputs: PlanInputs) -> tuple[Literal["bf16", "fp32"], Reason]:
 
 def wanted_shots(inputs: PlanInputs) -> int:
     """Demonstrations of a prompt, where the context holds them."""
-    return min(len(inputs.manifest.labels) or SHOTS_WITHOUT_LABELS, MOST_SHOTS, inputs.manifest.counts.train)
+    return min(len(inputs.manifest.labels) or SHOTS_WITHOUT_LABELS, MOST_SHOTS, inputs.train_rows)
 
 
 def fitting_shots(inputs: PlanInputs, wanted: int, instruction: int = 0) -> int:
@@ -278,7 +278,7 @@ def finder(inputs: PlanInputs) -> str:
 def nearest(inputs: PlanInputs) -> tuple[int, Reason]:
     """Up to 8 training rows, as many as the context holds."""
     room = inputs.base.context - longest_prompt(inputs) - inputs.tokens.target_max
-    fitting = max(0, min(NEAREST, inputs.manifest.counts.train, room // demonstration_tokens(inputs)))
+    fitting = max(0, min(NEAREST, inputs.train_rows, room // demonstration_tokens(inputs)))
     how = "words and vectors, fused" if inputs.encoder else "words alone (no encoder is installed: tailorbird models pull minilm-l6-v2)"
     text = f"{fitting} training rows nearest to each text, by {how}; the nearest stands last"
     return fitting, Reason(rule="nearest", text=text, source="Liu et al. 2022, arXiv 2101.06804")

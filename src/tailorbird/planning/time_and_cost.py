@@ -60,15 +60,14 @@ def search_time(inputs: PlanInputs, shots: int, calls: int) -> Estimate:
     """Seconds of a prompt's search with so many ``calls``, and to measure what it found on dev. Thresholds are chosen by answers that it
     has."""
     searched = scoring_seconds(inputs, shots, calls, prompts=SEARCHED_PROMPTS)
-    seconds = zip(START_SECONDS, searched, scoring_seconds(inputs, shots, inputs.manifest.counts.dev), strict=True)
+    seconds = zip(START_SECONDS, searched, scoring_seconds(inputs, shots, inputs.dev_rows), strict=True)
     return interval([sum(each) for each in seconds], "s")
 
 
 def measured_rows(inputs: PlanInputs) -> int:
     """Rows that a candidate answers once it is made: dev and, where an item may bear several labels, those held out of train, on which it
     is chosen from which probability a label is given."""
-    counts, many = inputs.manifest.counts, inputs.objective.task.labels == "many"
-    return counts.dev + (held_out_rows(counts.train) if many else 0)
+    return inputs.dev_rows + (held_out_rows(inputs.train_rows) if inputs.objective.task.labels == "many" else 0)
 
 
 def scoring_seconds(

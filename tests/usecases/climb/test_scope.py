@@ -157,6 +157,16 @@ def test_a_target_on_examples_needs_examples(deps: Dependencies, author: Actor, 
     assert "a perfect candidate on its 7 rows" in few.message, "of the twelve examples, those of train and dev"
 
 
+def test_requests_of_a_limit_are_texts_that_a_label_fits(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    """Examples are not asked to bound a percentile: however many there are, so many rows are lacking."""
+    limits, kpis = {"latency_p95_ms": {"max": 500}}, [{"metric": "accuracy", "target": 0.3}]
+    task = TASK | {"out_of_scope": {"refuse_known_at_most": 0.2}}
+    path = write_scoped(tmp_path / "job", examples=120, limits=limits, kpis=kpis, task=task)
+    lines = (tmp_path / "job" / "rows.csv").read_text().splitlines()
+    (tmp_path / "job" / "rows.csv").write_text("\n".join(lines[:61]) + "\n")
+    assert "requests bound a 95th percentile" in refused(deps, author, path).message
+
+
 def test_the_stated_share_itself_cannot_be_proven(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     """The threshold refuses that share, whatever the candidate: no interval around it lies below it."""
     kpis = [{"metric": "accuracy", "target": 0.8}, {"metric": "known_refused", "target": 0.1}]

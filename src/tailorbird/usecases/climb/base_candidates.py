@@ -53,7 +53,7 @@ def _reads_vectors(context: StepContext) -> bool:
     if objective.task.kind is not TaskKind.CLASSIFY:
         return False
     listed = objective.ladder != "auto" and RungKind.ENCODER in objective.ladder
-    return listed or not planning.why_words(objective, context.manifest.counts.train)
+    return listed or not planning.why_words(objective, context.manifest.learned_rows)
 
 
 def installed_encoder(context: StepContext) -> BaseModelRef | None:

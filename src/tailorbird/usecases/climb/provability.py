@@ -72,7 +72,8 @@ def thin_labels_finding(manifest: SnapshotManifest) -> PreflightFinding | None:
     for label, counts in sorted(manifest.label_counts.items()):
         rows = counts.train + counts.dev + counts.test
         for split in (Split.DEV, Split.TEST):
-            held, share = getattr(counts, split.value), rows * getattr(manifest.counts, split.value) / max(1, manifest.size)
+            held = getattr(counts, split.value) + (counts.train if label == manifest.outside and split is Split.DEV else 0)
+            share = rows * getattr(manifest.counts, split.value) / max(1, manifest.size)
             if held < _FEW_ITEMS <= share and held < share / 2:
                 thin.setdefault(label, f"{label!r}: {held} of {rows} rows in {split.value}")
     if not thin:
@@ -194,7 +195,7 @@ def _latency(context: StepContext, manifest: SnapshotManifest, dev: int) -> Iter
     if context.objective.limits.latency_p95_ms is None:
         return
     confidence = spend(context.objective.business.risk.confidence, 1)
-    needed, texts = evaluation.fewest_requests(confidence), manifest.counts.train + dev
+    needed, texts = evaluation.fewest_requests(confidence), manifest.learned_rows + dev
     if texts < needed:
         message = f"{needed} requests bound a 95th percentile at {confidence:.1%} confidence, and train and dev hold {texts} texts to ask"
         yield "limits.latency_p95_ms.max", message, f"bring at least {needed - texts} more rows, or remove the limit"
