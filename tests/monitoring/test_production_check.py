@@ -9,8 +9,9 @@ import pytest
 from support.monitoring import RELEASE, TOPICS, by_name, look, messages, request, requests, severities, traffic
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import Provenance, Row, Split
-from tailorbird.domain.signal import Severity
-from tailorbird.monitoring import Reference, reference_of
+from tailorbird.domain.deployment import RequestRow
+from tailorbird.domain.signal import Severity, Signal
+from tailorbird.monitoring import Expectation, Reference, reference_of
 from tailorbird.text.sketch import sketch
 
 ALL = tuple(TOPICS)
@@ -127,3 +128,41 @@ def test_a_large_snapshot_is_sampled_by_digest_whatever_its_order():
     rows = [row(f"message number {n}", "a") for n in range(2500)]
     assert len(reference_of(rows).sketches) == 2000
     assert reference_of(rows) == reference_of(rows[::-1])
+
+
+def stranger(n: int) -> RequestRow:
+    """A message that none of the labels fits, and that was refused."""
+    text = " ".join(f"weather{(n * factor) % 997}" for factor in (31, 57, 19, 41, 7))
+    return request(text, None, 10_000 + n, referred=True, out_of_scope=True)
+
+
+def scoped(live: Sequence[RequestRow], usual: float | None) -> dict[str, Signal]:
+    return by_name(look(live, reference(), expected=Expectation(known_refused=usual)))
+
+
+def test_messages_out_of_scope_are_a_reading_of_their_own_and_no_drift_of_the_others():
+    said = requests(messages(ALL, 300, seed=8))
+    found = scoped([*said, *map(stranger, range(150))], 0.02)
+    assert all(found[name].severity is Severity.INFO for name in DRIFT)
+    beyond = found["drift.out_of_scope"]
+    assert (beyond.severity, beyond.n, beyond.bound) == (Severity.ALARM, 450, pytest.approx(0.12))
+    assert beyond.value == pytest.approx(1 / 3)
+    assert "Messages that none of the labels fits: 150 of 450" in beyond.text
+    unrefused = scoped([*said, *(stranger(n).model_copy(update={"out_of_scope": False}) for n in range(150))], 0.02)
+    assert unrefused["drift.text"].severity is not Severity.INFO, "what is answered all the same is drift"
+
+
+def test_what_is_usually_refused_is_compared_with_the_others():
+    """Half of what a label fits is refused, and it is of one topic: without it, the others would look like drift."""
+    said = requests(messages(ALL, 400, seed=8))
+    live = [row.model_copy(update={"prediction": None, "out_of_scope": True}) if row.prediction == "refund" else row for row in said]
+    usual = sum(row.out_of_scope for row in live) / len(live)
+    found = scoped(live, usual)
+    assert found["drift.text"].severity is Severity.INFO
+    assert found["drift.text"].n == 400
+    assert found["drift.out_of_scope"].severity is Severity.INFO
+    assert scoped(live, 0.0)["drift.text"].severity is not Severity.INFO
+
+
+def test_a_release_that_refuses_nothing_has_no_reading_of_it():
+    assert "drift.out_of_scope" not in scoped(requests(messages(ALL, 100, seed=8)), None)

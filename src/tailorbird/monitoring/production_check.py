@@ -17,7 +17,7 @@ from tailorbird.domain.signal import Severity, Signal
 from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.monitoring.data_pipeline import DataWatchInputs, data_readings
 from tailorbird.monitoring.drift import DriftTest, class_drift, holm, length_drift, text_drift
-from tailorbird.monitoring.service import Expectation, feedback_readings, service_readings
+from tailorbird.monitoring.service import Expectation, feedback_readings, rate, service_readings
 from tailorbird.monitoring.thresholds import Measurement, MeasurementSubject, ThresholdGuard, Thresholds, percent, too_few
 from tailorbird.text.conversations import last_user_turn
 from tailorbird.text.sketch import sketch
@@ -80,12 +80,13 @@ class _Comparison:
 
 
 def check_release(inputs: WatchInputs) -> tuple[Signal, ...]:
-    """Signals of one release: drift of text, length and classes, then service, then feedback, in a fixed order."""
+    """Signals of one release: drift of text, length and classes, requests out of scope, then service, then feedback, in a fixed order."""
     subject = MeasurementSubject(tenant=inputs.tenant, objective=inputs.objective, release=inputs.release, at=inputs.at)
     readings = _drift_readings(inputs.reference, inputs) if inputs.reference is not None else ()
+    scope = _scope_readings(inputs)
     service = service_readings(inputs.traffic, inputs.expected, inputs.bounds) if inputs.traffic is not None else iter(())
     told = feedback_readings(inputs.marks, inputs.accuracy_target, inputs.bounds)
-    return subject.signals((*readings, *service, *told))
+    return subject.signals((*readings, *scope, *service, *told))
 
 
 def check_data(inputs: DataWatchInputs) -> tuple[Signal, ...]:
@@ -119,7 +120,7 @@ def _drift_reading(comparison: _Comparison, result: tuple[DriftTest, float] | No
 
 
 def _comparisons(reference: Reference, inputs: WatchInputs) -> Iterator[_Comparison]:
-    rows = _distinct(inputs.requests)
+    rows = _like_known(_distinct(inputs.requests), inputs.expected.known_refused)
     bounds, seed = inputs.bounds, inputs.seed
     sketches = [row.sketch for row in rows if row.sketch]
     yield _Comparison(
@@ -157,6 +158,29 @@ def _comparisons(reference: Reference, inputs: WatchInputs) -> Iterator[_Compari
 def _distinct(requests: Sequence[RequestRow]) -> tuple[RequestRow, ...]:
     """Answered requests, one for each message: a snapshot holds no text twice, so a client that repeats itself must not look like drift."""
     return tuple({row.sketch or row.id: row for row in requests if row.outcome == "ok"}.values())
+
+
+def _like_known(rows: Sequence[RequestRow], usual: float | None) -> tuple[RequestRow, ...]:
+    """What messages that a label fits would look like: those that were labelled, and so many of those refused as out of scope, spread over
+    all of them, as would be among them if a label fitted all (``usual`` is their share then). What is refused beyond that has a reading of
+    its own."""
+    refused = [row for row in rows if row.out_of_scope]
+    labelled = [row for row in rows if not row.out_of_scope]
+    usual = min(usual or 0.0, 0.99)
+    most = min(len(refused), round(len(labelled) * usual / (1 - usual)))
+    return (*labelled, *(refused[place * len(refused) // most] for place in range(most)))
+
+
+def _scope_readings(inputs: WatchInputs) -> Iterator[Measurement]:
+    """The share of messages that were refused as out of scope, where a release refuses any."""
+    usual, bounds = inputs.expected.known_refused, inputs.bounds
+    if usual is None:
+        return
+    rows = _distinct(inputs.requests)
+    refused = sum(row.out_of_scope for row in rows)
+    yield rate(
+        "drift.out_of_scope", "Messages that none of the labels fits", (refused, len(rows)), bounds.out_of_scope.raised(usual), bounds
+    )
 
 
 def _text_sentence(test: DriftTest, guard: ThresholdGuard) -> str:

@@ -16,7 +16,8 @@ from tailorbird.stats.intervals import wilson
 class Expectation(Value):
     """Expected service of a release: the objective's limits, and the gate's measurements. ``None`` where there is none.
 
-    Latencies in milliseconds. Costs per 1,000 requests in ``currency``, which is that of ``Traffic.cost``.
+    Latencies in milliseconds. Costs per 1,000 requests in ``currency``, which is that of ``Traffic.cost``. ``known_refused`` is the share
+    of requests that a label fits and that the release refuses as out of scope; None where it refuses none.
     """
 
     latency_limit_ms: float | None = None
@@ -24,6 +25,7 @@ class Expectation(Value):
     cost_limit: float | None = None
     cost_measured: float | None = None
     currency: str = "EUR"
+    known_refused: float | None = None
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,14 @@ def service_readings(traffic: Traffic, expected: Expectation, bounds: Thresholds
     Requests that a caller gave up on count neither as answered nor as failed.
     """
     tried = traffic.ok + traffic.errors
-    yield _rate("service.error_rate", "Requests that failed", (traffic.errors, tried), bounds.error_rate, bounds)
-    yield _rate("service.refusal_rate", "Requests that were refused", (traffic.refused, traffic.requests), bounds.refusal_rate, bounds)
+    yield rate("service.error_rate", "Requests that failed", (traffic.errors, tried), bounds.error_rate, bounds)
+    yield rate("service.refusal_rate", "Requests that were refused", (traffic.refused, traffic.requests), bounds.refusal_rate, bounds)
     yield _latency(traffic, _promise(expected.latency_limit_ms, expected.latency_measured_ms, bounds), bounds)
     yield _cost(traffic, expected, bounds)
 
 
-def _rate(name: str, what: str, counted: tuple[int, int], guard: ThresholdGuard, bounds: Thresholds) -> Measurement:
+def rate(name: str, what: str, counted: tuple[int, int], guard: ThresholdGuard, bounds: Thresholds) -> Measurement:
+    """A share of hits among n, as severe as the lower end of its interval."""
     hits, n = counted
     value = hits / n if n else 0.0
     if n < bounds.min_requests:

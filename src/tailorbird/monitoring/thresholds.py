@@ -100,6 +100,7 @@ class Thresholds(Value):
       of half the topics 0.58, of 10 topics in 77 0.71, and one foreign message in five 0.57 (docs/monitoring.md).
     - ``length``: the largest gap of the two distributions of length (Kolmogorov–Smirnov's D).
     - ``classes``: population stability index; below 0.1 stable, above 0.25 another population (Siddiqi 2006).
+    - ``out_of_scope``: the share of messages refused as out of scope, beyond the share that is refused of those that a label fits.
     - ``error_rate``, ``refusal_rate``: shares of requests. Callers' mistakes and quotas are refusals, so some are normal.
     - ``latency``, ``cost``: multiples of the objective's limit; ``growth`` times what was measured stands in where there is no limit.
     - ``age_days``: days since the newest source changed; ``volume_drop``: the share of rows gone since the snapshot;
@@ -111,6 +112,7 @@ class Thresholds(Value):
     text: ThresholdGuard = ThresholdGuard(warning=0.55, alarm=0.70)
     length: ThresholdGuard = ThresholdGuard(warning=0.10, alarm=0.30)
     classes: ThresholdGuard = ThresholdGuard(warning=0.10, alarm=0.25)
+    out_of_scope: ThresholdGuard = ThresholdGuard(warning=0.10, alarm=0.25)
     error_rate: ThresholdGuard = ThresholdGuard(warning=0.02, alarm=0.10)
     refusal_rate: ThresholdGuard = ThresholdGuard(warning=0.05, alarm=0.25)
     latency: ThresholdGuard = ThresholdGuard(warning=1.0, alarm=2.0)

@@ -16,8 +16,13 @@ from tailorbird.domain.errors import DataInvalid, ObjectiveInvalid, TailorbirdEr
 from tailorbird.domain.evidence import Evidence
 from tailorbird.domain.release import Release
 from tailorbird.domain.scope import ScopeScorer
+from tailorbird.domain.signal import Severity
+from tailorbird.monitoring import Reference
 from tailorbird.testing.engine import MemoryEncoder
+from tailorbird.text.sketch import sketch
 from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.monitoring.watch import watch_production
+from tailorbird.usecases.releases import promotion as moves
 from tailorbird.usecases.releases.release_queries import show_release
 from tailorbird.usecases.runs.run_queries import RunReport, show_run
 from tailorbird.usecases.runs.submit import adapt, plan
@@ -187,3 +192,24 @@ def test_rows_of_one_column_may_say_so_themselves(deps: Dependencies, author: Ac
     assert dev.scope.trial is not None
     assert dev.scope.trial.by == "examples"
     assert told.manifest.unshifted(None, Split.TEST) == told.manifest.counts.test - told.manifest.label_counts["oos"].test
+
+
+def test_drift_is_held_against_what_labels_fit_and_examples_are_no_new_label(
+    deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
+) -> None:
+    path = write_scoped(tmp_path / "job", examples=300)
+    told, _, release = climbed(deps, author, path)
+    moves.sign_and_decide(deps, approver, release.digest, "approve", "")
+    moves.stage(deps, operator, release.digest)
+    moves.promote(deps, operator, release.digest)
+    with (tmp_path / "job" / "others.csv").open("a") as file:
+        file.write(f"{other(400)}\n")
+    found = {each.name: each for each in watch_production(deps, operator).signals}
+    assert "data.quarantine_rate" in found, "the sources were read again"
+    assert found["data.changed_labels"].severity is Severity.INFO
+    assert "drift.out_of_scope" in found
+    reference = Reference.model_validate_json(deps.reference(release.digest).read_bytes())
+    assert told.manifest is not None
+    assert not {sketch(other(number)) for number in range(300)} & set(reference.sketches)
+    outside = told.manifest.label_counts["out of scope"]
+    assert len(reference.sketches) == told.manifest.size - outside.train - outside.dev - outside.test

@@ -133,7 +133,8 @@ def _watch_release(deps: Dependencies, one: _InProduction, bounds: monitoring.Th
 
 
 def _reference(deps: Dependencies, one: _InProduction) -> monitoring.Reference:
-    """Sketches of the whole snapshot, and the classes that the release answered to the sealed test; a file until somebody is erased."""
+    """Sketches of the snapshot's rows that a label fits, and the classes that the release answered to the sealed test; a file until somebody
+    is erased."""
     place = deps.reference(one.release.digest)
     try:
         return monitoring.Reference.model_validate_json(place.read_bytes())
@@ -150,7 +151,7 @@ def _reference(deps: Dependencies, one: _InProduction) -> monitoring.Reference:
 
 
 def _make_reference(deps: Dependencies, one: _InProduction) -> monitoring.Reference:
-    rows = [row for split in Split for row in data.load_rows(one.manifest, deps.artifacts, split)]
+    rows = [row for split in Split for row in data.load_rows(one.manifest, deps.artifacts, split) if one.manifest.is_known(row)]
     lines = deps.artifacts.get(one.evidence.items).splitlines()
     answered = [ItemResult.model_validate_json(line).prediction for line in lines] if one.manifest.labels else []
     return monitoring.reference_of(rows, answered)
@@ -158,13 +159,14 @@ def _make_reference(deps: Dependencies, one: _InProduction) -> monitoring.Refere
 
 def _expected(one: _InProduction) -> monitoring.Expectation:
     limits, metrics = one.objective.limits, one.evidence.metrics
-    latency, cost = metrics.get("latency_p95_ms"), metrics.get("cost_per_1k_requests")
+    latency, cost, refused = (metrics.get(name) for name in ("latency_p95_ms", "cost_per_1k_requests", "known_refused"))
     return monitoring.Expectation(
         latency_limit_ms=limits.latency_p95_ms.max if limits.latency_p95_ms else None,
         latency_measured_ms=latency.value if latency else None,
         cost_limit=limits.cost_per_1k_requests.max if limits.cost_per_1k_requests else None,
         cost_measured=cost.value if cost else None,
         currency=one.objective.budget.currency,
+        known_refused=refused.value if refused else None,
     )
 
 
@@ -217,5 +219,9 @@ def _read_again(one: _InProduction, folder: Path) -> dict[str, object]:
         return {}
     found = data.read_sources(objective, folder)
     borne = (split(row.target) if objective.task.labels == "many" else (row.target,) for row in found.rows)
-    labels = tuple(sorted({label for labels in borne for label in labels})) if objective.task.kind is TaskKind.CLASSIFY else None
+    labels = (
+        tuple(sorted({label for labels in borne for label in labels} - {one.manifest.outside}))
+        if objective.task.kind is TaskKind.CLASSIFY
+        else None
+    )
     return {"read": len(found.rows) + len(found.quarantined), "quarantined": len(found.quarantined), "labels": labels}
