@@ -133,8 +133,8 @@ def _watch_release(deps: Dependencies, one: _InProduction, bounds: monitoring.Th
 
 
 def _reference(deps: Dependencies, one: _InProduction) -> monitoring.Reference:
-    """Sketches of the snapshot's rows that a label fits, and the classes that the release answered to the sealed test; a file until somebody
-    is erased."""
+    """Sketches of the snapshot's rows that a label fits, and the classes that the release answered to the sealed test; a file until
+    somebody is erased."""
     place = deps.reference(one.release.digest)
     try:
         return monitoring.Reference.model_validate_json(place.read_bytes())
