@@ -33,7 +33,7 @@ from tailorbird.text.label_sets import split
 from tailorbird.text.linear_classifier import ENCODER, write_linear
 
 #: Labels that a head tells apart at the least, and factors of its log-odds that are tried.
-_FEWEST, _FACTORS = 2, tuple(np.geomspace(0.2, 5.0, 65).tolist())
+_FEWEST, _FACTORS = 2, tuple(map(float, np.geomspace(0.2, 5.0, 65)))
 
 
 def make_encoder(context: RungContext) -> RungResult:
