@@ -135,6 +135,7 @@ def test_the_options_of_s3_are_those_of_its_program() -> None:
     assert verb == "server"
     assert {option.removeprefix("-").partition("=")[0] for option in given} <= options
     assert {"-ip.bind=127.0.0.1", "-s3.ip.bind=0.0.0.0"} <= set(given)
+    assert "-master.telemetry=false" in given, "it tells its maker's server, unless it is told not to"
 
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))

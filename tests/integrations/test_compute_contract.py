@@ -133,6 +133,20 @@ def test_a_process_that_is_asked_for_nothing_ends(open_cluster: Callable[[float]
     await_end(process_of(open_cluster(0.2), "acme/5"))
 
 
+def test_a_process_that_waits_has_ended_before_another_task_begins_on_its_node(cluster: Compute, tmp_path: Path) -> None:
+    """What it holds is not booked. The other purposes fill both nodes."""
+    first = process_of(cluster, "acme/9")
+    files = [tmp_path / name for name in "ab"]
+    tasks = [cluster.place(f"sleep {file}", ONE, purpose) for file, purpose in zip(files, ("acme/10", ""), strict=True)]
+    for file in files:
+        await_text(file, "asleep")
+    await_end(first, 1)
+    for file in files:
+        file.write_text("wake")
+    assert [finished(task).answer() for task in tasks] == ["awake", "awake"]
+    assert process_of(cluster, "acme/9") != first
+
+
 @pytest.mark.parametrize("verb", ["fail", "die"])
 def test_a_process_whose_task_broke_off_is_not_kept(cluster: Compute, verb: str) -> None:
     first = process_of(cluster, "acme/6")

@@ -2,7 +2,8 @@
 
 A task's argument and its answer are JSON texts, and its function is found by name on the node: nothing of ours is pickled. A task without a
 purpose is done by a process of its own, which ends with it. For those of one purpose Ray starts processes in an environment that names it,
-and gives them no task of another environment (decision 0110); such a process ends itself.
+and gives them no task of another environment (decision 0110); such a process ends itself, or is ended before another task begins on its
+node.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tailorbird.domain.compute import ComputeNode, StepNeed, TaskEnd
 from tailorbird.domain.errors import Internal, Unavailable
+from tailorbird.integrations.waiting_processes import WaitingProcess, end_waiting, node_folder
 
 _GIB = 1 << 30
 #: What a task ends with when its process, its node or what holds its answer is gone.
@@ -176,28 +178,38 @@ def _perform(work: str, task: str, purpose: str = "", idle_seconds: float = 0.0)
         _Process.begin(purpose)
         module, _, name = work.partition(":")
         end: TaskEnd = getattr(import_module(module), name)(task)
-        keeps = bool(purpose) and end.keeps
+        keeps = end.keeps and _Process.waiting is not None
         return json.dumps([end.text, ray.get_runtime_context().get_node_id() if keeps else ""])
     finally:
         # What a signal ends is ending: another one would break off what is cleared away at the exit.
         if purpose and not isinstance(sys.exception(), SystemExit):
             _Process.end_after(idle_seconds if keeps else _LAST_SECONDS)
+        if keeps and _Process.waiting is not None:
+            _Process.waiting.wait()
 
 
 class _Process:
-    """This process, on a node: what it was first asked for, and what ends it."""
+    """This process, on a node: what it was first asked for, what ends it, and how others of the node see it, where it may be kept."""
 
     purpose: str | None = None
     timer: threading.Timer | None = None
+    waiting: WaitingProcess | None = None
 
     @classmethod
     def begin(cls, purpose: str) -> None:
-        """A task begins. Of another purpose than those before it none does: then the process is gone, and its task is told as lost."""
-        if cls.purpose not in (None, purpose):
+        """A task begins, once those that wait on this node have ended. Of another purpose than those before it none does, nor where
+        this process is being ended: then it is gone, and its task is told as lost."""
+        if cls.purpose not in (None, purpose) or (cls.waiting is not None and not cls.waiting.begin()):
             os._exit(1)
-        cls.purpose = purpose
         if cls.timer is not None:
             cls.timer.cancel()
+        with suppress(OSError):
+            folder = node_folder(ray.get_runtime_context().get_node_id())
+            if folder is not None:
+                if purpose and cls.purpose is None:
+                    cls.waiting = WaitingProcess(folder)
+                end_waiting(folder, cls.waiting)
+        cls.purpose = purpose
 
     @classmethod
     def end_after(cls, seconds: float) -> None:

@@ -48,7 +48,8 @@ class Compute(Protocol):
         (``compute_unreachable``).
 
         Tasks of one ``purpose``, and of as many cores, may be done by one process, one after another: it is kept where its task ended with
-        ``TaskEnd.keeps``, and ends after a while in which it is asked for nothing. It does nothing else, ever. Without a purpose, and where
-        a GPU is taken, the process is the task's own and ends with it.
+        ``TaskEnd.keeps``, and ends after a while in which it is asked for nothing, or before another task begins on its node, since
+        nothing is booked for what it holds while it waits. It does nothing else, ever. Without a purpose, and where a GPU is taken, the
+        process is the task's own and ends with it.
         """
         ...

@@ -73,8 +73,9 @@ class ProcessTask:
         self._cancelled = False
 
     def start(self, node: ComputeNode) -> None:
-        """Begins on ``node``, in a process that is kept there for its purpose, or in a new one."""
+        """Begins on ``node``, in a process that is kept there for its purpose, or in a new one; the others that are kept there end."""
         kept = self._cluster.take_idle(node, (self.purpose, self.need.cores)) if self.purpose else None
+        self._cluster.end_idle(node)
         if kept is None or not kept.begin(self._task):
             kept = NodeProcess(self._cluster, node, (self.purpose, self.need.cores))
             kept.begin(self._task)
@@ -175,6 +176,12 @@ class ProcessCompute:
         if found is not None:
             self.idle.remove(found)
         return found
+
+    def end_idle(self, node: ComputeNode) -> None:
+        """Ends the processes that are kept on ``node``: nothing is booked for what they hold."""
+        for process in [process for process in self.idle if process.node == node]:
+            self.idle.remove(process)
+            process.kill()
 
     def lose(self, host: str) -> None:
         """The node is gone, with all that is done there."""

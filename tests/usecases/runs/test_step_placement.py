@@ -30,10 +30,10 @@ def plan(**machine: object) -> Plan:
 @pytest.mark.parametrize(
     ("name", "cores", "need"),
     [
-        ("snapshot", 0, StepNeed(cores=8)),
-        ("snapshot", 3, StepNeed(cores=3)),
-        ("plan", 0, StepNeed(cores=8, gpus=2)),
-        ("plan", 3, StepNeed(cores=3, gpus=2)),
+        ("snapshot", 0, StepNeed(cores=8, memory_gb=0.5)),
+        ("snapshot", 3, StepNeed(cores=3, memory_gb=0.5)),
+        ("plan", 0, StepNeed(cores=8, memory_gb=0.5, gpus=2)),
+        ("plan", 3, StepNeed(cores=3, memory_gb=0.5, gpus=2)),
     ],
 )
 def test_before_the_plan_a_step_takes_what_the_settings_say(name: str, cores: int, need: StepNeed) -> None:
@@ -43,11 +43,12 @@ def test_before_the_plan_a_step_takes_what_the_settings_say(name: str, cores: in
 @pytest.mark.parametrize(
     ("name", "done", "need"),
     [
-        ("floor", (), StepNeed(cores=4)),
+        ("floor", (), StepNeed(cores=4, memory_gb=0.5)),
         ("make prompt v", (), StepNeed(cores=4, memory_gb=1.5)),
         ("make lora v", (), StepNeed(cores=4, memory_gb=5.0)),
         ("measure lora v", (), StepNeed(cores=4, memory_gb=5.0)),
-        ("choose", (), StepNeed(cores=4)),
+        ("choose", (), StepNeed(cores=4, memory_gb=0.5)),
+        ("choose 2", ("measure prompt v",), StepNeed(cores=4, memory_gb=1.5)),
         ("test", ("measure prompt v",), StepNeed(cores=4, memory_gb=1.5)),
         ("test 2", ("measure prompt v", "measure lora v"), StepNeed(cores=4, memory_gb=5.0)),
     ],
@@ -101,7 +102,8 @@ def test_cores_of_one_node_and_memory_of_another_hold_nothing_together() -> None
         ("make lora v", 4, 4.9, True),
         ("make lora v", 4, 5.1, False),
         ("measure prompt v", 4, 4.9, False),
-        ("choose", 4, 4.9, True),
+        ("choose", 4, 0.6, False),
+        ("choose", 4, 0.4, True),
         ("make lora v", 2, 1.0, False),
         ("conclude", 4, 1.0, False),
         (None, 4, 1.0, False),
@@ -110,11 +112,22 @@ def test_cores_of_one_node_and_memory_of_another_hold_nothing_together() -> None
 def test_a_process_takes_the_next_step_by_its_threads_and_within_what_is_booked(
     monkeypatch: pytest.MonkeyPatch, name: str | None, cores: int, holds: float, takes: bool
 ) -> None:
-    """A step for which no memory is booked is done wherever the run is."""
     monkeypatch.setattr(step_placement, "resident_gib", lambda: holds)
     assert takes_next(plan(), name, cores) is takes
 
 
-def test_before_the_plan_and_with_a_gpu() -> None:
-    assert takes_next(None, "plan", 4)
+def test_one_that_measured_chooses_and_goes_on_to_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_placement, "resident_gib", lambda: 4.9)
+    assert takes_next(plan(), "choose", 4, ("measure lora v",))
+    assert takes_next(plan(), "test", 4, ("measure lora v", "choose"))
+    assert not takes_next(plan(), "choose", 4, ("measure prompt v",))
+
+
+@pytest.mark.parametrize(("holds", "takes"), [(0.4, True), (0.6, False)])
+def test_before_the_plan_a_process_is_kept_that_holds_next_to_nothing(monkeypatch: pytest.MonkeyPatch, holds: float, takes: bool) -> None:
+    monkeypatch.setattr(step_placement, "resident_gib", lambda: holds)
+    assert takes_next(None, "plan", 4) is takes
+
+
+def test_with_a_gpu() -> None:
     assert not takes_next(plan(gpus=("H100",), threads=0), "measure lora v", 4)

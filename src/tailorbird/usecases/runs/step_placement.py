@@ -40,6 +40,8 @@ from tailorbird.usecases.steps.step_context import StepContext
 SIGNED_HERE = (transitions.CONCLUDE,)
 #: Seconds between two looks at a step that a node does, and for which one that was interrupted is waited for.
 LOOK_SECONDS, GRACE_SECONDS = 0.5, 15.0
+#: GiB of a process that has the libraries loaded, torch among them (0.48 on Linux), and does next to nothing.
+LEAST_MEMORY = 0.5
 #: Placements of one step in a row of which none leased it, after which it fails; seconds after the first, twice as many after each other.
 MOST_FRUITLESS, PAUSE_SECONDS = 5, 2.0
 
@@ -93,7 +95,8 @@ def need_of(plan: Plan | None, name: str, nodes: Sequence[ComputeNode], cores: i
     of a sum, so their number stays."""
     largest = max(nodes, key=lambda node: (node.gpus, node.cores, node.memory_gb))
     if plan is None:
-        return StepNeed(cores=cores or max(1, largest.cores), gpus=largest.gpus if name == transitions.PLAN else 0)
+        gpus = largest.gpus if name == transitions.PLAN else 0
+        return StepNeed(cores=cores or max(1, largest.cores), memory_gb=LEAST_MEMORY, gpus=gpus)
     machine = plan.machine
     threads = machine.threads or cores or max(1, min(machine.cores, largest.cores))
     rung = _rung_of(plan, name)
@@ -105,14 +108,11 @@ def takes_next(plan: Plan | None, name: str | None, cores: int, done: Sequence[s
     threads and without a GPU, and the process holds no more than the memory that is booked for it."""
     if name is None or name in SIGNED_HERE:
         return False
-    if plan is None:
-        return True
-    rung = _rung_of(plan, name)
-    if _gpus(plan, rung, name) or (plan.machine.threads or cores) != cores:
+    rung = _rung_of(plan, name) if plan else None
+    if plan and (_gpus(plan, rung, name) or (plan.machine.threads or cores) != cores):
         return False
     return_grown_memory()
-    booked = _memory(plan, rung, name, done)
-    return not booked or resident_gib() <= booked
+    return resident_gib() <= (_memory(plan, rung, name, done) if plan else LEAST_MEMORY)
 
 
 def _rung_of(plan: Plan, name: str) -> RungPlan | None:
@@ -120,15 +120,14 @@ def _rung_of(plan: Plan, name: str) -> RungPlan | None:
 
 
 def _memory(plan: Plan, rung: RungPlan | None, name: str, done: Sequence[str]) -> float:
-    """GiB that are likely taken: what planning compares with the machine. A sealed test asks what was measured on dev."""
+    """GiB that are likely taken: what planning compares with the machine. A sealed test asks what was measured on dev; to choose takes
+    next to nothing, and as much is booked for it, so that the process which measured goes on to the test."""
     if rung is not None:
-        return rung.memory.likely
-    floor = plan.floor.memory.likely if plan.floor and plan.floor.memory else 0.0
-    if name == transitions.FLOOR:
-        return floor
-    if name.startswith(transitions.TEST):
-        return max((rung.memory.likely for rung in plan.rungs if transitions.measure_step(rung) in done), default=floor)
-    return 0.0
+        return max(rung.memory.likely, LEAST_MEMORY)
+    likely = [plan.floor.memory.likely] if plan.floor and plan.floor.memory else []
+    if name != transitions.FLOOR:
+        likely = [rung.memory.likely for rung in plan.rungs if transitions.measure_step(rung) in done] or likely
+    return max((*likely, LEAST_MEMORY))
 
 
 def _gpus(plan: Plan, rung: RungPlan | None, name: str) -> int:

@@ -1,0 +1,132 @@
+"""Processes that wait on a node are ended before another task begins there; who works, or answers and goes on, is not."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tailorbird.integrations import waiting_processes
+from tailorbird.integrations.waiting_processes import WaitingProcess, end_waiting, node_folder
+
+_CONTEXT = multiprocessing.get_context("spawn")
+
+
+def _obey(folder: Path, orders: Connection, ignores: bool) -> None:
+    """Does what it is told, a word at a time."""
+    if ignores:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    process = WaitingProcess(folder)
+    orders.send(True)
+    while True:
+        orders.send({"wait": process.wait, "begin": process.begin}[orders.recv()]())
+
+
+class Node:
+    """A node's folder, and processes on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.started = list[Any]()
+
+    def start(self, *, ignores: bool = False) -> tuple[Any, Connection]:
+        ours, theirs = _CONTEXT.Pipe()
+        process = _CONTEXT.Process(target=_obey, args=(self.folder, theirs, ignores))
+        process.start()
+        self.started.append(process)
+        assert ours.recv()
+        return process, ours
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    made = Node(tmp_path)
+    yield made
+    for process in made.started:
+        process.kill()
+        process.join()
+
+
+def tell(orders: Connection, word: str) -> Any:
+    orders.send(word)
+    return orders.recv()
+
+
+def test_who_works_stays_and_who_waits_is_gone_when_another_begins(node: Node) -> None:
+    working, _ = node.start()
+    waiting, orders = node.start()
+    assert end_waiting(node.folder) == 0
+    tell(orders, "wait")
+    assert end_waiting(node.folder) == 1
+    waiting.join(0)
+    assert waiting.exitcode == -signal.SIGTERM
+    assert working.is_alive()
+    assert len(list(node.folder.iterdir())) == 1
+
+
+def test_who_has_its_next_task_while_its_answer_is_on_the_way_stays(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that looks finds it answering first."""
+    process, orders = node.start()
+    tell(orders, "wait")
+    looks = list[float]()
+
+    def look(seconds: float) -> None:
+        if not looks:
+            assert tell(orders, "begin") is True
+        looks.append(seconds)
+
+    monkeypatch.setattr(waiting_processes.time, "sleep", look)
+    assert end_waiting(node.folder) == 0
+    assert looks
+    assert process.is_alive()
+
+
+def test_a_task_does_not_begin_in_a_process_that_is_being_ended(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    process, orders = node.start(ignores=True)
+    tell(orders, "wait")
+    begun = list[bool]()
+    kill = os.kill
+
+    def ask(pid: int, order: int) -> None:
+        if order == signal.SIGTERM:
+            begun.append(tell(orders, "begin"))
+        kill(pid, order)
+
+    monkeypatch.setattr(waiting_processes, "_GRACE", 0.2)
+    monkeypatch.setattr(waiting_processes.os, "kill", ask)
+    assert end_waiting(node.folder) == 1
+    assert begun == [False]
+    process.join(10)
+    assert process.exitcode == -signal.SIGKILL, "one that does not end by itself is killed"
+
+
+def test_one_does_not_end_itself_and_the_dead_leave_nothing(node: Node) -> None:
+    process, _ = node.start()
+    process.kill()
+    process.join()
+    own = WaitingProcess(node.folder)
+    own.wait()
+    assert end_waiting(node.folder, own) == 0
+    assert list(node.folder.iterdir()) == [own.file]
+    assert own.begin()
+
+
+def test_a_folder_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting_processes.tempfile, "gettempdir", lambda: str(tmp_path))
+    folder = node_folder("n")
+    assert folder is not None
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert node_folder("n") == folder
+    folder.chmod(0o777)
+    assert node_folder("n") is None
+    (folder.parent / "m").symlink_to(folder)
+    assert node_folder("m") is None
+    monkeypatch.setattr(waiting_processes.os, "getuid", lambda: 4711)
+    (tmp_path / "tailorbird-4711").mkdir(mode=0o700)
+    assert node_folder("n") is None
