@@ -201,10 +201,10 @@ def test_a_referred_answer_says_so_and_waits_for_people(house: House, stream: bo
         assert work.contents.get(row.id) is None, "no policy, no words"
 
 
-def refusing(house: House, refuse_below: float) -> str:
-    """A release that refuses requests whose two likeliest labels lie so near each other."""
+def refusing(house: House, refuse_below: float, scorer: ScopeScorer = ScopeScorer.MARGIN) -> str:
+    """A release that refuses requests of so low a score: by margin those whose two likeliest labels lie near each other."""
     made = make_release("acme", 9, TaskKind.CLASSIFY, house.clock.now())
-    rule = ScopeRule(scorer=ScopeScorer.MARGIN, refuse_below=refuse_below)
+    rule = ScopeRule(scorer=scorer, refuse_below=refuse_below)
     content = made.content.model_copy(update={"scope": rule})
     dossier = made.dossier.model_copy(update={"release": digest_of(content)})
     with house.ledger.work("acme") as work:
@@ -237,6 +237,15 @@ def test_a_request_out_of_scope_gets_no_label_and_reaches_people(house: House, s
     with house.ledger.work("acme", write=False) as work:
         (item,) = work.reviews.waiting()
     assert (item.request, item.reason.value) == (row.id, "referred")
+
+
+def test_an_engine_that_does_not_tell_the_score_is_an_error_and_refuses_nobody(house: House) -> None:
+    house.point("routing", refusing(house, 0.5, ScopeScorer.NEARNESS))
+    answer = ask(house, lambda client: client.post(CHAT, json=ASK))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "scope_untold")
+    assert "the engine does not tell the nearness" in answer.json()["error"]["message"]
+    (row,) = house.rows()
+    assert (row.outcome, row.out_of_scope, row.referred) == ("error", False, False)
 
 
 def test_of_texts_in_one_request_each_is_in_scope_or_not_by_itself(house: House) -> None:

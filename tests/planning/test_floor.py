@@ -6,7 +6,7 @@ import pytest
 
 from support.planning import MACHINE, SMALL, inputs, manifest, objective
 from tailorbird.domain.dataset import SplitCounts
-from tailorbird.domain.plan import PlannedFloor
+from tailorbird.domain.plan import Estimate, PlannedFloor
 from tailorbird.planning import make_plan
 from tailorbird.planning.memory import PROCESS_GIB
 
@@ -66,6 +66,29 @@ def test_vectors_beyond_the_budget_are_left_out_unless_they_are_asked_for(vector
 
 def test_what_the_memory_does_not_hold_is_refused() -> None:
     assert "GiB of memory and may take 0.1" in planned(objective=objective(budget={"memory_gb": 0.1})).refused
+
+
+def test_the_vectors_that_requests_are_compared_with_are_in_the_memory() -> None:
+    task = {"kind": "classify", "instruction": "Classify."}
+    scoped = objective(task=task | {"out_of_scope": {"refuse_known_at_most": 0.05}}, floor={"vectors": True}, budget={"memory_gb": 1e3})
+    plain = objective(task=task, floor={"vectors": True}, budget={"memory_gb": 1e3})
+    many, few = ({"manifest": manifest(train=rows)} for rows in (200_000, 480))
+    gib = {
+        (each, rows): planned(objective=wanted, **given).memory
+        for each, wanted in (("scoped", scoped), ("plain", plain))
+        for rows, given in (("many", many), ("few", few))
+    }
+    more = {rows: _likely(gib["scoped", rows]) - _likely(gib["plain", rows]) for rows in ("many", "few")}
+    once = 4 * 384 * 200_000 / 2**30
+    assert 3 * once < more["many"] < 5 * once
+    assert 0 < more["few"] < 0.1
+    words = [planned(objective=wanted, encoder=None).memory for wanted in (scoped, plain)]
+    assert words[0] == words[1], "words alone are compared with nothing"
+
+
+def _likely(estimate: Estimate | None) -> float:
+    assert estimate is not None
+    return estimate.likely
 
 
 def test_its_role_follows_the_ladder() -> None:

@@ -57,8 +57,10 @@ class Baselines:
 
     @property
     def nbytes(self) -> int:
-        """Memory of encoders. May be asked by any thread."""
-        return self._encoder.nbytes
+        """Memory of floors and of their encoders. May be asked by any thread."""
+        with self._book:
+            floors = sum(one.model.nbytes for one in self._floors.values())
+        return self._encoder.nbytes + floors
 
     def load(self, servable: Servable) -> None:
         """Reads the floor of ``servable``, which has one, and its encoder; others answer meanwhile. Raises ModelInvalid."""

@@ -37,6 +37,9 @@ _QUARTERS = 3.0
 _RATE, _RATE_ALONE = (0.7, 0.5, 0.12), (0.4, 0.2, 0.05)
 #: Width of a vector.
 _WIDTH = 384
+#: Times that the vectors of training rows are in memory where requests are compared with them: asked for once, in one array, rounded, and
+#: kept; products that are held at a time (``text/linear_classifier.py``).
+_HELD, _PRODUCTS = 3.6, 2**24
 _GIB = 2.0**30
 
 
@@ -76,8 +79,16 @@ def floor_memory(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
     width = _WIDTH if with_vectors else 0
     matrix, weights = 12 * rows * (features + width), 8 * vocabulary * (at_once * _KEPT + _labels(inputs))
     encoder = 4 * inputs.encoder.parameters if with_vectors and inputs.encoder else 0
-    held = (2 * matrix + weights + encoder) / _GIB
+    held = (2 * matrix + weights + encoder + (_kept_vectors(inputs) if with_vectors else 0)) / _GIB
     return interval([PROCESS_GIB + share * held for share in (0.5, 1.0, 2.5)], "GiB")
+
+
+def _kept_vectors(inputs: PlanInputs) -> float:
+    """Bytes of the vectors that requests are compared with where those out of scope are refused, and of their products with dev's."""
+    if inputs.objective.task.out_of_scope is None:
+        return 0.0
+    train, dev = inputs.train_rows, inputs.dev_rows
+    return 4 * (_WIDTH * (_HELD * train + dev) + min(_PRODUCTS, train * dev))
 
 
 def text_tokens(inputs: PlanInputs) -> float:

@@ -12,7 +12,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling, ToolCall
 from tailorbird.domain.retrieval import Entry, RetrievedEntry
 from tailorbird.domain.value import Value
-from tailorbird.ports.engine import EngineDriver, TokenLogprob
+from tailorbird.ports.engine import EngineDriver, LabelScores, TokenLogprob
 from tailorbird.serving.alias_routes import AliasRoutes, TrafficArm
 from tailorbird.text.answered_labels import answered_label
 from tailorbird.text.label_decision import decide_label, is_referred
@@ -63,6 +63,21 @@ def told_text(piece: AnswerPiece) -> str:
     """What a piece says, its calls as ``name(arguments)``: how answers are kept, and compared."""
     calls = "\n".join(f"{call.name}({call.arguments})" for call in piece.tool_calls)
     return f"{piece.text}\n{calls}" if piece.text and calls else piece.text + calls
+
+
+def _is_outside(arm: TrafficArm, scores: LabelScores) -> bool:
+    """True where the release refuses the request as out of scope. Raises Unavailable where the engine does not tell the score that it goes
+    by: every request would be refused, and nobody would know why."""
+    if arm.scope is None:
+        return False
+    told, scorer = scope_scores(arm.prompt, scores), arm.scope.scorer
+    if scorer not in told:
+        raise Unavailable(
+            f"the engine does not tell the {scorer.value} by which this release refuses requests out of scope",
+            "serve the release with the engine torch of this version",
+            code="scope_untold",
+        )
+    return is_outside(told, arm.scope)
 
 
 #: How a hosted model is asked for a label, as in evaluation.
@@ -154,7 +169,7 @@ class AnswerService:
         asked = messages_for(arm.prompt, text, [one.entry for one in found])
         scores = await self._driver.score(arm.release, asked, arm.prompt.answers, groups)
         decided = decide_label(arm.prompt, scores.log_probabilities)
-        outside = arm.scope is not None and is_outside(scope_scores(arm.prompt, scores), arm.scope)
+        outside = _is_outside(arm, scores)
         return AnswerPiece(
             text="" if outside else decided.answer,
             finish_reason="stop",

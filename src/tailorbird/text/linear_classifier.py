@@ -34,6 +34,8 @@ Floats: TypeAlias = NDArray[np.float64]
 _REFERENCES = "references.npy"
 #: Products of texts with references that are held at a time.
 _PRODUCTS = 2**24
+#: Bytes of a feature's name, its place, and its entry in the table of names: measured at 126, of names of 3 to 18 letters.
+_FEATURE_BYTES = 126
 _DESCRIPTION, _IDF, _WEIGHTS, _INTERCEPTS = "floor.json", "idf.npy", "weights.npy", "intercepts.npy"
 #: The folder within the model's that holds its encoder.
 ENCODER = "encoder"
@@ -71,6 +73,12 @@ class LinearText:
     width: int = 0
     alone: bool = False
     references_NW: NDArray[np.float32] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the model, without its encoder: all of its arrays, and the features' names with their places, at so much each."""
+        arrays = (self.idf_F, self.weights_KF, self.intercepts_K, *(() if self.references_NW is None else (self.references_NW,)))
+        return sum(array.nbytes for array in arrays) + _FEATURE_BYTES * (len(self.words) + len(self.characters))
 
     def log_probabilities(self, texts: Sequence[str], vectors_BW: NDArray[np.float32] | None = None) -> Floats:
         """(texts, labels), in nats, normalised over the labels unless each is judged alone. ``vectors_BW`` are those of the texts, needed
