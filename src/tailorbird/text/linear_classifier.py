@@ -78,7 +78,7 @@ class LinearText:
     def nbytes(self) -> int:
         """Memory of the model, without its encoder: all of its arrays, and the features' names with their places, at so much each."""
         arrays = (self.idf_F, self.weights_KF, self.intercepts_K, *(() if self.references_NW is None else (self.references_NW,)))
-        return sum(array.nbytes for array in arrays) + _FEATURE_BYTES * (len(self.words) + len(self.characters))
+        return sum(int(array.nbytes) for array in arrays) + _FEATURE_BYTES * (len(self.words) + len(self.characters))
 
     def log_probabilities(self, texts: Sequence[str], vectors_BW: NDArray[np.float32] | None = None) -> Floats:
         """(texts, labels), in nats, normalised over the labels unless each is judged alone. ``vectors_BW`` are those of the texts, needed
