@@ -45,6 +45,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3_moe": {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 512},
     "gpt_oss": {**_ALTERNATING, "num_local_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 384},
     "starcoder2": {},
+    "mixtral": {"num_local_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 512},
+    "olmoe": {"num_experts": 16, "num_experts_per_tok": 4, "intermediate_size": 256},
 }
 #: Method, precision, rows of a batch, tokens of a pass: two runs of each family.
 RUNS = (("lora", "bf16", 16, 2048), ("full", "fp32", 8, 1024))

@@ -86,6 +86,7 @@ ENVIRONMENT_READERS = {
     "integrations/ray.py": "Ray's own variables: whether it asks for a token, and that it tells nobody of its use",
     "processes/engine_process.py": "the secret shared with the gateway, handed on and removed when read; OpenMP's waiting policy",
     "processes/placed_step.py": "how many threads OpenMP starts, said before it is loaded",
+    "system/primitive_cache.py": "how many compiled products oneDNN keeps, said before it computes",
     "system/sandbox/client.py": "hands a few variables to a confined process",
     "system/secret_references.py": "the key of a hosted model, where the settings name a variable that holds it",
     "training/process_group.py": "rank and size of the process group (torch.distributed)",

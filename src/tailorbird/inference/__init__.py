@@ -21,6 +21,7 @@ from tailorbird.inference.worker import KV_MB
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import LocalEngine
 from tailorbird.ports.model_reader import ModelReader
+from tailorbird.system.primitive_cache import limit_primitive_cache
 
 __all__ = ["open_encoder", "open_engine", "open_model_reader"]
 
@@ -32,14 +33,17 @@ def open_engine(precision: Precision = "auto", kernels: Kernels = "auto", *, mem
     ``memory_mb`` is for weights (0: half of the machine's memory, three quarters of a GPU's), ``kv_mb`` for keys and values of each set
     of weights.
     """
+    limit_primitive_cache()
     return TorchEngine(precision, kernels, memory_mb=memory_mb, kv_mb=kv_mb)
 
 
 def open_encoder() -> Encoder:
     """An encoder with nothing read yet."""
+    limit_primitive_cache()
     return TorchEncoder()
 
 
 def open_model_reader(precision: Literal["fp32", "bf16"] = "fp32") -> ModelReader:
     """A reader that keeps converted weights in ``precision``."""
+    limit_primitive_cache()
     return TransformersReader(precision)

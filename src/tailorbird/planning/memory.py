@@ -19,6 +19,7 @@ from tailorbird.planning.flops import adapter_parameters, laid_out_tokens, linea
 from tailorbird.planning.inputs import TrainingWork
 from tailorbird.planning.setting_rules import demonstration_tokens
 from tailorbird.planning.traffic_cost import around, interval
+from tailorbird.system.primitive_cache import KEPT_PRIMITIVES, PRIMITIVE_MIB
 
 GIB = 2**30
 
@@ -26,8 +27,8 @@ GIB = 2**30
 PROCESS_GIB = 0.47
 #: What allocators and copies take beside what is counted, as multiples of it, and GiB whatever the pass. Measured on two CPU cores.
 CPU_KEPT, GPU_KEPT, CPU_BESIDE = 1.35, 1.1, 0.15
-#: The same beside what was counted tensor by tensor.
-CPU_COUNTED = 1.03
+#: The same beside what was counted tensor by tensor; where there are experts, whose tensors are of another size in each pass.
+CPU_COUNTED, CPU_EXPERTS = 1.03, 1.3
 #: The ends of the interval, without and with timed steps.
 GUESSED, TIMED = (0.80, 1.30), (0.92, 1.10)
 #: Bytes of a weight in 4-bit NormalFloat: blocks of 64 share a scale of 8 bits, 256 of those another one (arXiv 2305.14314, §3).
@@ -106,7 +107,9 @@ def _slack(inputs: TrainingWork, settings: TrainingSettings) -> float:
     """What the allocator adds to what a pass keeps, as a multiple of it."""
     if inputs.machine.gpus:
         return GPU_KEPT
-    return CPU_KEPT if _counted(inputs, settings) is None else CPU_COUNTED
+    if _counted(inputs, settings) is None:
+        return CPU_KEPT
+    return CPU_EXPERTS if _has_experts(inputs.base) else CPU_COUNTED
 
 
 def _highest(held: MemoryHeld, slack: float) -> float:
@@ -133,7 +136,7 @@ def _held(
     several = (passes_of(inputs, settings, settings.batch_size) if passes is None else passes) > 1
     logits = base.vocabulary * (OWN_LOGIT * answers if _has_own_logits(base) else min(LOGIT_ROWS, answers) * wide * 2)
     kept = _kept(inputs, settings, tokens) + _probabilities(inputs, tokens, wide)
-    passing = 6 * tokens * wide * base.intermediate
+    passing = 6 * tokens * wide * base.intermediate + _compiled(inputs, settings)
     if settings.lora:
         trained = 4.0 * adapter_parameters(base, settings.lora)
         beside = logits + passing + _factor_copies(inputs, settings, wide)
@@ -157,6 +160,17 @@ def _divided(held: MemoryHeld, base: BaseModelRef, settings: TrainingSettings, p
         gradients=held.gradients / processes,
         update=held.update + wide * head,
     )
+
+
+def _has_experts(base: BaseModelRef) -> bool:
+    return base.anatomy is not None and base.anatomy.experts is not None
+
+
+def _compiled(inputs: TrainingWork, settings: TrainingSettings) -> float:
+    """Bytes of compiled products: an expert meets another number of tokens in each pass, so that the cache of a library for processors is
+    full. What those of layers without experts take lies within ``CPU_BESIDE``."""
+    full = settings.precision == "bf16" and _has_experts(inputs.base) and not inputs.machine.gpus
+    return KEPT_PRIMITIVES * PRIMITIVE_MIB * 2**20 if full else 0.0
 
 
 def _has_own_logits(base: BaseModelRef) -> bool:

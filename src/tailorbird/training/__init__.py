@@ -8,6 +8,7 @@ Must not know: why this job was chosen, tenants, releases.
 """
 
 from tailorbird.ports.trainer import Trainer
+from tailorbird.system.primitive_cache import limit_primitive_cache
 from tailorbird.training.process_group import Sharding
 from tailorbird.training.trainer import TorchTrainer
 
@@ -19,4 +20,5 @@ def open_trainer(processes: int = 1, sharding: Sharding = "auto") -> Trainer:
 
     ``sharding``: whether several processes divide the model among them; ``auto`` where memory asks for it.
     """
+    limit_primitive_cache()
     return TorchTrainer(processes, sharding)

@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_verbosity
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.plan import PassLayout
+from tailorbird.system.freed_memory import return_freed_memory
 from tailorbird.training.architecture import blocks, model_class, turning_of, window_of
 from tailorbird.training.batches import Packed, RowLayout, pack
 from tailorbird.training.decoder import Decoder, is_written_out
@@ -62,6 +63,7 @@ def read_model(folder: Path, dtype: torch.dtype, device: torch.device, quantisat
             code="model_unreadable",
         ) from error
     placed: PreTrainedModel = model.to(device).eval()
+    return_freed_memory()  # experts as they were read, one by one, before they were joined
     return placed
 
 

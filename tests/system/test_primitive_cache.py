@@ -1,0 +1,38 @@
+"""oneDNN keeps few compiled primitives in whatever process computes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tailorbird.system.primitive_cache import KEPT_PRIMITIVES
+
+VARIABLE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+#: Multiplies more shapes than are kept, and the first once more.
+SHAPES = f"""
+import torch
+weight, rows = torch.ones(32, 32, dtype=torch.bfloat16), torch.ones({KEPT_PRIMITIVES + 20}, 32, dtype=torch.bfloat16)
+for count in [*range(10, {KEPT_PRIMITIVES + 20}), 10]:
+    torch.nn.functional.linear(rows[:count], weight)
+"""
+
+
+def told(code: str, **environment: str) -> str:
+    code = f"import os; from tailorbird.inference import *; from tailorbird.training import *; {code}"
+    given = {name: value for name, value in os.environ.items() if name != VARIABLE} | environment
+    return subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True).stdout
+
+
+def test_whatever_computes_limits_the_cache_unless_a_limit_is_set() -> None:
+    opened = "open_engine, open_encoder, open_model_reader, open_trainer"
+    limits = told(f"print([(opened(), os.environ.pop('{VARIABLE}'))[1] for opened in ({opened})])")
+    assert limits.strip() == str([str(KEPT_PRIMITIVES)] * 4)
+    assert told(f"open_trainer(); print(os.environ['{VARIABLE}'])", **{VARIABLE: "7"}).strip() == "7"
+
+
+def test_the_library_heeds_it() -> None:
+    """The shape that was multiplied first has gone when more than the limit came after it: oneDNN says that it is made again."""
+    few, many = (told(f"open_trainer(){SHAPES}", ONEDNN_VERBOSE="profile_create", **given) for given in ({}, {VARIABLE: "1024"}))
+    assert few.count("cache_miss") >= many.count("cache_miss")
+    assert many.count("cache_hit") - few.count("cache_hit") == (1 if "cache_miss" in many else 0)
