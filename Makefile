@@ -74,7 +74,8 @@ ray: setup  ## Steps of runs on a real Ray of two raylets (installs about 250 MB
 	@test -x .cache/ray/bin/ray || { $(BIN)/python -m venv .cache/ray \
 	  && $(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' > "$$(.cache/ray/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth" \
 	  && .cache/ray/bin/pip install -q 'ray>=2.52,<3'; }
-	unshare --map-root-user --net --pid --fork --mount-proc --kill-child bash -c 'ip link set lo up && exec "$$@"' bash .cache/ray/bin/python -m pytest -q -m ray
+	unshare $(if $(filter 0,$(shell id -u)),,--map-current-user --keep-caps) --net --pid --fork --mount-proc --kill-child \
+	  bash -c 'ip link set lo up && exec "$$@"' bash .cache/ray/bin/python -m pytest -q -m ray
 
 # In an environment of its own: Helm's library, the schemas of Kubernetes, hadolint. systemd-analyze is the machine's.
 .cache/deploy/ready:

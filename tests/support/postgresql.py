@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
 import psycopg
 from sqlalchemy import URL, make_url
+
+from support.ray_cluster import await_end, children
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # where it finds no folder for sockets, it takes one in /tmp, and says so
@@ -74,6 +78,14 @@ class Server:
     def stop(self) -> None:
         """Stops it as an administrator would; clients lose their connections."""
         self._running.stop()
+
+    def kill(self) -> None:
+        """Ends it and all that it started at once; what was committed is found again in its log."""
+        leader = int(self._running.get_postmaster_info().pid)
+        for pid in (leader, *children(leader)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                await_end(pid)
 
     def start(self) -> None:
         """Starts it again, in the same place."""

@@ -85,6 +85,16 @@ class RayCluster:
                 os.kill(child, signal.SIGKILL)
             os.kill(pid, signal.SIGKILL)
 
+    def numbers(self) -> set[int]:
+        """The numbers of the living raylets."""
+        lines = [Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace") for pid in self.pids("raylet/raylet")]
+        return {int(number) for line in lines for number in re.findall(r"node_ip_address=127\.0\.0\.(\d+)", line)}
+
+    def clear(self) -> None:
+        """Kills all that belongs to the cluster."""
+        for program in ("ray::", "raylet", "gcs_server", "ray/_private", "ray/dashboard"):
+            self.kill(program)
+
     def raylet_of(self, pid: int) -> int:
         """The number of the raylet that started process ``pid``."""
         parent = Path(f"/proc/{parent_of(pid)}/cmdline").read_bytes().decode(errors="replace")
@@ -137,5 +147,4 @@ def ray_cluster(folder: Path, *cores: int) -> Iterator[RayCluster]:
             cluster.start(number, each)
         yield cluster
     finally:
-        for program in ("ray::", "raylet", "gcs_server", "ray/_private", "ray/dashboard"):
-            cluster.kill(program)
+        cluster.clear()

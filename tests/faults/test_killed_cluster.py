@@ -1,0 +1,23 @@
+"""The story on Ray, PostgreSQL and S3 (``make ray``): it ends with the same release, whatever is killed meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from support.cluster_story import KINDS, in_namespace
+from support.ray_cluster import ROOT
+
+
+@pytest.mark.ray
+def test_one_kill_of_each_kind() -> None:
+    """In a process and a network of their own: other tests have a cluster too. ``benchmarks/scale/run.py --only kills`` has more kills."""
+    given = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}"}
+    done = subprocess.run(in_namespace(len(KINDS)), env=given, capture_output=True, text=True, check=False, timeout=1200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [each["killed"] for each in told] == ["", *KINDS]
+    assert len({each["release"] for each in told}) == 1

@@ -1,0 +1,213 @@
+"""The small story on Ray, PostgreSQL and S3, while one of them, or the process that asks, is killed.
+
+As a program: ``cluster_story.py POINTS SEED`` tells so many stories, each with one kill at a moment drawn from those that a story takes,
+and says one JSON object a line. It is started by ``in_namespace``: Ray listens beyond loopback, and everything ends with its namespace.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from uuid import uuid4
+
+from support.faults import Desk, Ending, ending_of, write_job
+from support.postgresql import TEMPLATE, Server, running_server
+from support.ray_cluster import RayCluster, ray_cluster
+from support.s3 import S3Server, killable_s3
+from tailorbird import settings
+
+#: What can be killed.
+KINDS = ("worker", "raylet", "head", "driver", "database", "artifacts")
+#: Cores of the raylets: the head does no step, as where a cluster's head is a small machine.
+CORES = (0, 1, 1)
+#: Seconds of a lease; between a server's end and its start; that a story may take in all.
+_LEASE, _AWAY, _PATIENCE = 1.5, 1.0, 90.0
+_SCRIPT = Path(__file__).with_name("placed_tasks.py")
+
+
+@dataclass
+class Driver:
+    """``tailorbird adapt`` in a process of its own; ``holder`` is the process that did the last step which it told of."""
+
+    process: subprocess.Popen[str]
+    said: list[str] = field(default_factory=list)
+    holder: int = 0
+
+    def listen(self) -> None:
+        """Reads what is said, to the end."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said.append(line)
+            if line.strip().endswith("does the step"):
+                self.holder = int(line.split()[0].rpartition(":")[2])
+
+
+@dataclass
+class Site:
+    """A cluster, a database server and an S3 server; stories begin in copies of one workspace."""
+
+    folder: Path
+    cluster: RayCluster
+    database: Server
+    artifacts: S3Server
+    template: Desk
+    undisturbed: Ending | None = None
+
+    def desk(self) -> Desk:
+        """A workspace in which nothing has happened yet, with a database and a place for artifacts of its own."""
+        desk = self.template.copy(self.folder / uuid4().hex)
+        settings.save_settings(desk.workspace, _values(self.database.copy()))
+        return desk
+
+    def story(self, kind: str = "", after: float = 0.0) -> list[str]:
+        """Adapts, while ``kind`` is killed ``after`` so many seconds, until a process ends well. Asserts that it ends with the release and
+        the steps of the first story here, which nothing should disturb; returns what was said."""
+        desk, until, said, first = self.desk(), time.monotonic() + _PATIENCE, list[str](), True
+        while True:
+            assert time.monotonic() < until, "".join(said)
+            driver = _started(desk, self.cluster)
+            listener = threading.Thread(target=driver.listen)
+            listener.start()
+            try:
+                if first and kind:
+                    self._disturb(kind, after, driver)
+                driver.process.wait(max(1.0, until - time.monotonic()))
+            finally:
+                driver.process.kill()
+                listener.join()
+                said += driver.said
+            if driver.process.returncode == 0:
+                break
+            first = False
+        ended = ending_of(desk)
+        self.undisturbed = self.undisturbed or ended
+        assert (ended.release, ended.steps) == (self.undisturbed.release, self.undisturbed.steps)
+        return said
+
+    def _disturb(self, kind: str, after: float, driver: Driver) -> None:
+        """Kills once, and has what was killed started again, as whoever runs such a place would."""
+        with suppress(subprocess.TimeoutExpired):
+            driver.process.wait(after)
+        kills: dict[str, Callable[[], None]] = {
+            "worker": lambda: _kill(driver.holder),
+            "raylet": lambda: self._lose_raylet(driver.holder),
+            "head": lambda: self._lose_head(driver),
+            "driver": driver.process.kill,
+            "database": lambda: self._restart(self.database),
+            "artifacts": lambda: self._restart(self.artifacts),
+        }
+        kills[kind]()
+
+    def _lose_raylet(self, pid: int) -> None:
+        """The raylet that does the step, or the last one; another takes its place."""
+        number = max(self.cluster.numbers())
+        with suppress(OSError, ValueError):
+            number = self.cluster.raylet_of(pid)
+        self.cluster.end(number)
+        self.cluster.start(max(self.cluster.numbers() | {number}) + 1)
+
+    def _lose_head(self, driver: Driver) -> None:
+        """Without it the cluster is gone; a new one is started, and the process that asks anew."""
+        self.cluster.kill("gcs_server")
+        time.sleep(_AWAY)
+        driver.process.kill()
+        self.cluster.clear()
+        for number, cores in enumerate(CORES, 1):
+            self.cluster.start(number, cores)
+
+    @staticmethod
+    def _restart(server: Server | S3Server) -> None:
+        server.kill()
+        time.sleep(_AWAY)
+        server.start()
+
+
+def _started(desk: Desk, cluster: RayCluster) -> Driver:
+    command = [sys.executable, str(_SCRIPT), str(desk.workspace), str(desk.objective), cluster.address, "1"]
+    given = os.environ | cluster.environment
+    return Driver(subprocess.Popen(command, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _values(database: str) -> dict[str, str]:
+    return {"tenant": "acme", "database": database, "artifacts": f"s3://started/{uuid4().hex}"}
+
+
+@contextmanager
+def site(folder: Path) -> Iterator[Site]:
+    """The place, in a network namespace of its own."""
+    with running_server() as database, killable_s3() as artifacts, _environment(artifacts.url):
+        template = Desk.new(folder / "template", write_job(folder / "job"), **_values(database.url(TEMPLATE)))
+        with ray_cluster(folder, *CORES) as cluster:
+            yield Site(folder, cluster, database, artifacts, template)
+
+
+def points(count: int, seconds: float, seed: int = 0) -> list[tuple[str, float]]:
+    """So many kills, of each kind in turn, at moments drawn from the ``seconds`` that a story takes."""
+    random = Random(seed)
+    return [(KINDS[number % len(KINDS)], round(random.uniform(0.0, seconds), 2)) for number in range(count)]
+
+
+@contextmanager
+def _environment(url: str) -> Iterator[None]:
+    names = {"ENDPOINT_URL": url, "ACCESS_KEY_ID": "any", "SECRET_ACCESS_KEY": "any", "DEFAULT_REGION": "us-east-1"}
+    values = {f"AWS_{name}": value for name, value in names.items()} | {"TAILORBIRD_TEST_LEASE": str(_LEASE)}
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def in_namespace(count: int, seed: int = 0) -> list[str]:
+    """The command of this program in a network of its own. By the same user: PostgreSQL does not run as root, and root cannot become
+    another user where only one is known."""
+    user = [] if os.geteuid() == 0 else ["--map-current-user", "--keep-caps"]
+    namespace = ["unshare", *user, "--net", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    program = [sys.executable, str(Path(__file__)), str(count), str(seed)]
+    return [*namespace, "bash", "-c", 'ip link set lo up && exec "$@"', "bash", *program]
+
+
+def main(count: int, seed: int) -> None:
+    """Tells the stories. The first is not disturbed; it says how long one takes."""
+    with tempfile.TemporaryDirectory(prefix="site-") as folder, site(Path(folder)) as made:
+        seconds = _told(made, "", 0.0)
+        for kind, after in points(count, seconds, seed):
+            _told(made, kind, after)
+
+
+def _told(made: Site, kind: str, after: float) -> float:
+    began = time.monotonic()
+    made.story(kind, after)
+    seconds = round(time.monotonic() - began, 1)
+    release = made.undisturbed.release if made.undisturbed else ""
+    sys.stdout.write(json.dumps({"killed": kind, "after": after, "seconds": seconds, "release": release}) + "\n")
+    sys.stdout.flush()
+    return seconds
+
+
+if __name__ == "__main__":
+    from support.cluster_story import main as main_by_name
+
+    main_by_name(int(sys.argv[1]), int(sys.argv[2]))
