@@ -1,10 +1,10 @@
 """What Ray costs, and what it withstands: whole runs on raylets of this machine, against the same without Ray, and with something killed.
 
-In: ``--only`` one of ``adapt`` (a whole ``tailorbird adapt`` of the demo on one two-core raylet ÷ local, both by two threads), ``pair`` (two
-such at once on two one-core raylets ÷ two local processes of one thread each) and ``kills`` (the faults' small story on Ray, PostgreSQL and
-S3, with one kill in each, of worker, raylet, head, driver, database and S3 in turn, at moments drawn by ``--seed``); else all. ``--quick``:
-one pair instead of three, six kills instead of ``--points`` (36). ``--objective FILE`` in place of the demo's. Out: bars in
-benchmarks/results/scale.json (not with ``--quick``), progress on stderr, one JSON object as the last line of stdout.
+In: ``--only`` one of ``adapt`` (a whole ``tailorbird adapt`` of the demo on one two-core raylet ÷ local, both by two threads), ``pair``
+(two such at once on two one-core raylets ÷ two local processes of one thread each) and ``kills`` (the faults' small story on Ray,
+PostgreSQL and S3, with one kill in each, of worker, raylet, head, driver, database and S3 in turn, at moments drawn by ``--seed``); else
+all. ``--quick``: one pair instead of three, six kills instead of ``--points`` (36). ``--objective FILE`` in place of the demo's. Out: bars
+in benchmarks/results/scale.json (not with ``--quick``), progress on stderr, one JSON object as the last line of stdout.
 
 Each side has a copy of one workspace that knows nothing yet (releases of two workspaces differ by their salts), in turn the one or the
 other first. A bar holds where the median ratio of a pair is at most 1.25, and both sides ended with the same release; that of kills, where
