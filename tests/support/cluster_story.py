@@ -82,7 +82,8 @@ class Site:
             try:
                 if first and kind:
                     self._disturb(kind, after, driver)
-                driver.process.wait(max(1.0, until - time.monotonic()))
+                with suppress(subprocess.TimeoutExpired):
+                    driver.process.wait(max(1.0, until - time.monotonic()))
             finally:
                 driver.process.kill()
                 listener.join()
@@ -167,7 +168,12 @@ def points(count: int, seconds: float, seed: int = 0) -> list[tuple[str, float]]
 @contextmanager
 def _environment(url: str) -> Iterator[None]:
     names = {"ENDPOINT_URL": url, "ACCESS_KEY_ID": "any", "SECRET_ACCESS_KEY": "any", "DEFAULT_REGION": "us-east-1"}
-    values = {f"AWS_{name}": value for name, value in names.items()} | {"TAILORBIRD_TEST_LEASE": str(_LEASE)}
+    values = {f"AWS_{name}": value for name, value in names.items()} | {
+        "TAILORBIRD_TEST_LEASE": str(_LEASE),
+        "TAILORBIRD_FETCH_ENCODER": "false",
+        "TAILORBIRD_MODEL_CACHE": "models",
+        "OMP_NUM_THREADS": "1",
+    }
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
