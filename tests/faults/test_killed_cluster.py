@@ -19,5 +19,6 @@ def test_one_kill_of_each_kind() -> None:
     done = subprocess.run(in_namespace(len(KINDS)), env=given, capture_output=True, text=True, check=False, timeout=1200)
     assert done.returncode == 0, done.stdout + done.stderr
     told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [each["killed"] for each in told] == ["", *KINDS]
+    assert [each["kind"] for each in told] == ["", *KINDS]
+    assert [bool(each["step"]) for each in told] == [False, *([True] * len(KINDS))], "a story was over before its kill"
     assert len({each["release"] for each in told}) == 1

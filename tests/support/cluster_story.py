@@ -1,7 +1,8 @@
 """The small story on Ray, PostgreSQL and S3, while one of them, or the process that asks, is killed.
 
-As a program: ``cluster_story.py POINTS SEED`` tells so many stories, each with one kill at a moment drawn from those that a story takes,
-and says one JSON object a line. It is started by ``in_namespace``: Ray listens beyond loopback, and everything ends with its namespace.
+As a program: ``cluster_story.py POINTS SEED`` tells so many stories, each with one kill at a moment drawn from those of a story, and says
+one JSON object a line; status 1 where one did not end as it should. It is started by ``in_namespace``: Ray listens beyond loopback, and
+everything ends with its namespace.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 from uuid import uuid4
@@ -32,16 +33,29 @@ KINDS = ("worker", "raylet", "head", "driver", "database", "artifacts")
 #: Cores of the raylets: the head does no step, as where a cluster's head is a small machine.
 CORES = (0, 1, 1)
 #: Seconds of a lease; between a server's end and its start; that a story may take in all.
-_LEASE, _AWAY, _PATIENCE = 1.5, 1.0, 90.0
+_LEASE, _AWAY, _PATIENCE = 1.5, 1.0, 180.0
+#: The latest moment, in seconds after a step was told of: some steps are longer, others are over by then.
+_LATEST = 1.5
 _SCRIPT = Path(__file__).with_name("placed_tasks.py")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """``kind`` is killed so many seconds after the process that asks told of ``step``: in that step, or in one after it."""
+
+    kind: str
+    step: str
+    after: float
 
 
 @dataclass
 class Driver:
-    """``tailorbird adapt`` in a process of its own; ``holder`` is the process that did the last step which it told of."""
+    """``tailorbird adapt`` in a process of its own, and the steps that it told of; ``holder`` is the process that does the last of them, or
+    did the one before."""
 
     process: subprocess.Popen[str]
     said: list[str] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
     holder: int = 0
 
     def listen(self) -> None:
@@ -49,8 +63,41 @@ class Driver:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.said.append(line)
+            if line.startswith("step "):
+                self.steps.append(line.strip().removeprefix("step "))
             if line.strip().endswith("does the step"):
                 self.holder = int(line.split()[0].rpartition(":")[2])
+
+    @property
+    def lives(self) -> bool:
+        """True until it has ended."""
+        return self.process.poll() is None
+
+    def await_moment(self, moment: Moment) -> bool:
+        """Until it is there; False where the process has ended by then."""
+        while self.lives and moment.step not in self.steps:
+            time.sleep(0.01)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(moment.after)
+        return self.lives
+
+    def kill_holder(self) -> None:
+        """The process that does the step; where that is gone, the one that does the next."""
+        while self.lives:
+            with suppress(ProcessLookupError):
+                if self.holder:
+                    os.kill(self.holder, signal.SIGKILL)
+                    return
+            time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class Told:
+    """A story that ended: its release, the step at which something was killed, empty where it was over by then, and seconds in all."""
+
+    release: str
+    step: str
+    seconds: float
 
 
 @dataclass
@@ -70,45 +117,46 @@ class Site:
         settings.save_settings(desk.workspace, _values(self.database.copy()))
         return desk
 
-    def story(self, kind: str = "", after: float = 0.0) -> list[str]:
-        """Adapts, while ``kind`` is killed ``after`` so many seconds, until a process ends well. Asserts that it ends with the release and
-        the steps of the first story here, which nothing should disturb; returns what was said."""
-        desk, until, said, first = self.desk(), time.monotonic() + _PATIENCE, list[str](), True
+    def story(self, moment: Moment | None = None) -> Told:
+        """Adapts, while something is killed at a moment, until a process ends well. Asserts that it ends with the release and the steps of
+        the first story here, which nothing should disturb."""
+        desk, began, said, at = self.desk(), time.monotonic(), list[str](), ""
         while True:
-            assert time.monotonic() < until, "".join(said)
+            assert time.monotonic() < began + _PATIENCE, "".join(said)
             driver = _started(desk, self.cluster)
             listener = threading.Thread(target=driver.listen)
             listener.start()
             try:
-                if first and kind:
-                    self._disturb(kind, after, driver)
+                if moment and not said:
+                    at = self._disturb(moment, driver)
                 with suppress(subprocess.TimeoutExpired):
-                    driver.process.wait(max(1.0, until - time.monotonic()))
+                    driver.process.wait(max(1.0, began + _PATIENCE - time.monotonic()))
             finally:
                 driver.process.kill()
                 listener.join()
                 said += driver.said
             if driver.process.returncode == 0:
                 break
-            first = False
-        ended = ending_of(desk)
+        seconds, ended = time.monotonic() - began, ending_of(desk)
         self.undisturbed = self.undisturbed or ended
         assert (ended.release, ended.steps) == (self.undisturbed.release, self.undisturbed.steps)
-        return said
+        return Told(ended.release, at, seconds)
 
-    def _disturb(self, kind: str, after: float, driver: Driver) -> None:
-        """Kills once, and has what was killed started again, as whoever runs such a place would."""
-        with suppress(subprocess.TimeoutExpired):
-            driver.process.wait(after)
+    def _disturb(self, moment: Moment, driver: Driver) -> str:
+        """Kills once, and has what was killed started again, as whoever runs such a place would. The step that was told of last by then."""
+        if not driver.await_moment(moment):
+            return ""
+        at = driver.steps[-1]
         kills: dict[str, Callable[[], None]] = {
-            "worker": lambda: _kill(driver.holder),
+            "worker": driver.kill_holder,
             "raylet": lambda: self._lose_raylet(driver.holder),
             "head": lambda: self._lose_head(driver),
             "driver": driver.process.kill,
             "database": lambda: self._restart(self.database),
             "artifacts": lambda: self._restart(self.artifacts),
         }
-        kills[kind]()
+        kills[moment.kind]()
+        return at
 
     def _lose_raylet(self, pid: int) -> None:
         """The raylet that does the step, or the last one; another takes its place."""
@@ -140,12 +188,6 @@ def _started(desk: Desk, cluster: RayCluster) -> Driver:
     return Driver(subprocess.Popen(command, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
 
 
-def _kill(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        if pid:
-            os.kill(pid, signal.SIGKILL)
-
-
 def _values(database: str) -> dict[str, str]:
     return {"tenant": "acme", "database": database, "artifacts": f"s3://started/{uuid4().hex}"}
 
@@ -159,10 +201,11 @@ def site(folder: Path) -> Iterator[Site]:
             yield Site(folder, cluster, database, artifacts, template)
 
 
-def points(count: int, seconds: float, seed: int = 0) -> list[tuple[str, float]]:
-    """So many kills, of each kind in turn, at moments drawn from the ``seconds`` that a story takes."""
+def moments(count: int, steps: Sequence[str], seed: int = 0) -> list[Moment]:
+    """So many, of each kind in turn, in steps drawn from those of a story; in its last one at once, for it is soon over."""
     random = Random(seed)
-    return [(KINDS[number % len(KINDS)], round(random.uniform(0.0, seconds), 2)) for number in range(count)]
+    drawn = [(KINDS[number % len(KINDS)], random.choice(steps), random.uniform(0.0, _LATEST)) for number in range(count)]
+    return [Moment(kind, step, 0.0 if step == steps[-1] else round(after, 2)) for kind, step, after in drawn]
 
 
 @contextmanager
@@ -196,25 +239,29 @@ def in_namespace(count: int, seed: int = 0) -> list[str]:
     return [*namespace, "bash", "-c", 'ip link set lo up && "$@"; exit $?', "bash", *program]
 
 
-def main(count: int, seed: int) -> None:
-    """Tells the stories. The first is not disturbed; it says how long one takes."""
+def main(count: int, seed: int) -> int:
+    """Tells the stories, the first without a kill. Status 1 where one did not end as it should."""
     with tempfile.TemporaryDirectory(prefix="site-") as folder, site(Path(folder)) as made:
-        seconds = _told(made, "", 0.0)
-        for kind, after in points(count, seconds, seed):
-            _told(made, kind, after)
+        if not _tell(made, None) or made.undisturbed is None:
+            return 1
+        ended = [_tell(made, moment) for moment in moments(count, made.undisturbed.steps, seed)]
+    return 0 if all(ended) else 1
 
 
-def _told(made: Site, kind: str, after: float) -> float:
-    began = time.monotonic()
-    made.story(kind, after)
-    seconds = round(time.monotonic() - began, 1)
-    release = made.undisturbed.release if made.undisturbed else ""
-    sys.stdout.write(json.dumps({"killed": kind, "after": after, "seconds": seconds, "release": release}) + "\n")
+def _tell(made: Site, moment: Moment | None) -> bool:
+    """Says how a story ended; of one that did not end as it should, why, on stderr."""
+    told, about = Told("", "", 0.0), asdict(moment or Moment("", "", 0.0))
+    try:
+        told = made.story(moment)
+    except (AssertionError, ValueError) as error:
+        sys.stderr.write(f"{about}: {error}\n")
+    line = {"kind": about["kind"], "step": told.step, "seconds": round(told.seconds, 1), "release": told.release}
+    sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
-    return seconds
+    return bool(told.release)
 
 
 if __name__ == "__main__":
     from support.cluster_story import main as main_by_name
 
-    main_by_name(int(sys.argv[1]), int(sys.argv[2]))
+    sys.exit(main_by_name(int(sys.argv[1]), int(sys.argv[2])))

@@ -37,7 +37,7 @@ class S3Server:
         options = [f"-{name}={port}" for name, port in self._ports.items()]
         options += [f"-s3.config={self._identities}"] if self._identities else []
         command = [str(WEED), "server", f"-dir={self._folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", *options]
-        command += ["-master.volumeSizeLimitMB=64", "-volume.max=30"]
+        command += ["-master.volumeSizeLimitMB=64", "-volume.max=30", "-master.electionTimeout=1s", "-master.telemetry=false"]
         log = self._folder / "weed.log"
         with log.open("ab") as out:
             self._process = subprocess.Popen(command, stdout=out, stderr=out, cwd=self._folder)
@@ -87,7 +87,8 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path, *, identified: 
     while time.monotonic() < deadline and process.poll() is None:
         try:
             answered = httpx.put(f"{url}/started", trust_env=False)
-            if answered.is_success or (identified and answered.status_code == 403):
+            # 409: it was made before the server was killed
+            if answered.is_success or answered.status_code == 409 or (identified and answered.status_code == 403):
                 return
         except httpx.TransportError:
             pass
