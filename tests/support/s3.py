@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 import time
@@ -39,8 +40,10 @@ class S3Server:
         command = [str(WEED), "server", f"-dir={self._folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", *options]
         command += ["-master.volumeSizeLimitMB=64", "-volume.max=30", "-master.electionTimeout=1s", "-master.telemetry=false"]
         log = self._folder / "weed.log"
+        # Those of a client, which it would take for the only ones that it may let in.
+        given = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         with log.open("ab") as out:
-            self._process = subprocess.Popen(command, stdout=out, stderr=out, cwd=self._folder)
+            self._process = subprocess.Popen(command, stdout=out, stderr=out, cwd=self._folder, env=given)
         try:
             _wait(self.url, self._process, log, identified=self._identities is not None)
         except BaseException:
@@ -83,14 +86,15 @@ def killable_s3() -> Iterator[S3Server]:
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path, *, identified: bool) -> None:
     """Until a bucket can be made, or who may make one is asked for: then master, volume and filer have found each other."""
-    deadline = time.monotonic() + 60
+    deadline, told = time.monotonic() + 60, ""
     while time.monotonic() < deadline and process.poll() is None:
         try:
             answered = httpx.put(f"{url}/started", trust_env=False)
             # 409: it was made before the server was killed
             if answered.is_success or answered.status_code == 409 or (identified and answered.status_code == 403):
                 return
-        except httpx.TransportError:
-            pass
+            told = f"{answered.status_code} {answered.text}"
+        except httpx.TransportError as error:
+            told = repr(error)
         time.sleep(0.1)
-    raise AssertionError(f"no S3 server: {log.read_text(errors='replace')[-2000:]}")
+    raise AssertionError(f"no S3 server: {told}; {log.read_text(errors='replace')[-2000:]}")
