@@ -3,9 +3,9 @@
 In: ``--only`` one of ``adapt`` (a whole ``tailorbird adapt`` of the demo on one two-core raylet ÷ local, both by two threads), ``pair``
 (two such at once on two one-core raylets ÷ two local processes of one thread each) and ``kills`` (the faults' small story on Ray,
 PostgreSQL and S3, with one kill in each, of worker, raylet, head, driver, database and S3 in turn, at moments drawn by ``--seed``; one
-that was over before its kill does not count); else all. ``--quick``: one pair instead of three, six kills instead of ``--points`` (36).
-``--objective FILE`` in place of the demo's. Out: bars in benchmarks/results/scale.json (not with ``--quick``), progress on stderr, one JSON
-object as the last line of stdout.
+that was over before its kill does not count); else all. ``--pairs`` (3) and ``--points`` (36) say how many; ``--quick``: one pair and six
+kills. ``--objective FILE`` in place of the demo's. Out: bars in benchmarks/results/scale.json (not with ``--quick``), progress on stderr,
+one JSON object as the last line of stdout.
 
 Each side has a copy of one workspace that knows nothing yet (releases of two workspaces differ by their salts), in turn the one or the
 other first. A bar holds where the median ratio of a pair is at most 1.25, and both sides ended with the same release; that of kills, where
@@ -74,7 +74,7 @@ def _ratio(asked: argparse.Namespace, together: int, raylets: tuple[int, ...]) -
     os.environ["OMP_NUM_THREADS"] = str(raylets[0])
     pairs = []
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
-        for number in range(1 if asked.quick else 3):
+        for number in range(1 if asked.quick else asked.pairs):
             place = Path(folder, str(number))
             place.mkdir()
             Desk(place / "new", Path(os.environ.get("TAILORBIRD_MODELS", ROOT / ".cache" / "models")))
@@ -117,6 +117,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", choices=sorted(BARS), default="")
+    parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--points", type=int, default=36)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--objective", type=Path, default=ROOT / "examples" / "support_desk" / "objective.yaml")
