@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -115,6 +116,15 @@ def test_one_does_not_end_itself_and_the_dead_leave_nothing(node: Node) -> None:
     assert end_waiting(node.folder, own) == 0
     assert list(node.folder.iterdir()) == [own.file]
     assert own.begin()
+
+
+def test_a_disk_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(waiting_processes.fcntl, "lockf", refuse)
+    with pytest.raises(OSError, match="No locks"):
+        WaitingProcess(tmp_path)
 
 
 def test_a_folder_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 from uuid import uuid4
 
 from support.faults import Desk, Ending, ending_of, write_job
@@ -27,6 +28,7 @@ from support.postgresql import TEMPLATE, Server, running_server
 from support.ray_cluster import RayCluster, ray_cluster
 from support.s3 import S3Server, killable_s3
 from tailorbird import settings
+from tailorbird.domain.errors import TailorbirdError
 
 #: What can be killed.
 KINDS = ("worker", "raylet", "head", "driver", "database", "artifacts")
@@ -36,6 +38,8 @@ CORES = (0, 1, 1)
 _LEASE, _AWAY, _PATIENCE = 1.5, 1.0, 180.0
 #: The latest moment, in seconds after a step was told of: some steps are longer, others are over by then.
 _LATEST = 1.5
+#: Seconds over which no thread sleeps too long because of others.
+_PAUSE = 20.0
 _SCRIPT = Path(__file__).with_name("placed_tasks.py")
 
 
@@ -171,6 +175,10 @@ class Site:
         self.cluster.kill("gcs_server")
         time.sleep(_AWAY)
         driver.process.kill()
+        self.renew()
+
+    def renew(self) -> None:
+        """Another cluster in place of this one."""
         self.cluster.clear()
         for number, cores in enumerate(CORES, 1):
             self.cluster.start(number, cores)
@@ -239,26 +247,52 @@ def in_namespace(count: int, seed: int = 0) -> list[str]:
     return [*namespace, "bash", "-c", 'ip link set lo up && "$@"; exit $?', "bash", *program]
 
 
+class Pauses:
+    """How often everything here was stopped from outside, as for a measurement on the same machine: a thread slept far too long."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def _look(self) -> None:
+        while True:
+            before = time.monotonic()
+            time.sleep(1.0)
+            self.count += time.monotonic() - before > _PAUSE
+
+
 def main(count: int, seed: int) -> int:
     """Tells the stories, the first without a kill. Status 1 where one did not end as it should."""
     with tempfile.TemporaryDirectory(prefix="site-") as folder, site(Path(folder)) as made:
-        if not _tell(made, None) or made.undisturbed is None:
+        pauses = Pauses()
+        if not _tell(made, None, pauses) or made.undisturbed is None:
             return 1
-        ended = [_tell(made, moment) for moment in moments(count, made.undisturbed.steps, seed)]
+        ended = [_tell(made, moment, pauses) for moment in moments(count, made.undisturbed.steps, seed)]
     return 0 if all(ended) else 1
 
 
-def _tell(made: Site, moment: Moment | None) -> bool:
-    """Says how a story ended; of one that did not end as it should, why, on stderr."""
-    told, about = Told("", "", 0.0), asdict(moment or Moment("", "", 0.0))
-    try:
-        told = made.story(moment)
-    except (AssertionError, ValueError) as error:
-        sys.stderr.write(f"{about}: {error}\n")
+def _tell(made: Site, moment: Moment | None, pauses: Pauses) -> bool:
+    """Says how a story ended; of one that did not end as it should, why, on stderr. One in which everything was stopped is told again, on
+    another cluster: it says nothing of times, and Ray holds nodes for dead that were silent for so long."""
+    while True:
+        before, (told, about) = pauses.count, _told(made, moment)
+        if pauses.count == before:
+            break
+        sys.stderr.write(f"{about}: everything was stopped meanwhile\n")
+        made.renew()
     line = {"kind": about["kind"], "step": told.step, "seconds": round(told.seconds, 1), "release": told.release}
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
     return bool(told.release)
+
+
+def _told(made: Site, moment: Moment | None) -> tuple[Told, dict[str, Any]]:
+    told, about = Told("", "", 0.0), asdict(moment or Moment("", "", 0.0))
+    try:
+        told = made.story(moment)
+    except (AssertionError, ValueError, OSError, subprocess.SubprocessError, TailorbirdError) as error:
+        sys.stderr.write(f"{about}: {error}\n")
+    return told, about
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def node_folder(node: str) -> Path | None:
 
 
 class WaitingProcess:
-    """This process, as others of its node see it. It works from when it is made."""
+    """This process, as others of its node see it. It works from when it is made. Raises OSError where the folder's disk has no locks."""
 
     def __init__(self, folder: Path) -> None:
         self._timer: threading.Timer | None = None
@@ -128,9 +128,10 @@ def _waits(handle: int) -> bool:
 
 
 def _lock(handle: int, byte: int) -> bool:
+    """False where another process has it. Raises OSError where nobody can."""
     try:
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
-    except OSError:
+    except (BlockingIOError, PermissionError):  # systems tell the one or the other
         return False
     return True
 
