@@ -272,8 +272,9 @@ def salt_of_splits(objective: Objective) -> str:
 
 
 def drawn_splits(objective: Objective) -> tuple[Split, ...]:
-    """The splits that rows are drawn into: a dev or test split that comes as a source of its own is not mixed with other rows."""
-    given = {source.split for source in objective.data} - {Split.TRAIN.value}
+    """The splits that rows are drawn into: a dev or test split that comes as a source of its own is not mixed with other rows; examples of
+    what is out of scope are no such split."""
+    given = {source.split for source in objective.data if not source.out_of_scope} - {Split.TRAIN.value}
     return tuple(split for split in SHARES if split.value not in given)
 
 

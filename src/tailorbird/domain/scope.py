@@ -12,6 +12,9 @@ from tailorbird.domain.value import Section, Value
 #: The label of examples that none of the task's labels fits, unless the objective names another.
 OUT_OF_SCOPE = "out of scope"
 
+#: Groups of examples by which a scorer is chosen; of fewer, one alone would choose it, and labels are left out as without any.
+FEWEST_EXAMPLES = 20
+
 
 class ScopePolicy(Section):
     """Requests that none of the labels fits are not labelled, and people receive them."""

@@ -164,7 +164,10 @@ def check_labels(file: ObjectiveFile, manifest: SnapshotManifest) -> None:
     ]
     for what, metric, path in named:
         label = label_of(metric)
-        if label is not None and label not in manifest.label_counts:
+        if label is not None and label == manifest.outside:
+            message = f"{what} is on {label!r}, which is no label: it stands for what none of them fits"
+            faults.append(Fault(file.line_of(path), message, "name `out_of_scope_answered`, `known_refused` or `out_of_scope_auroc`"))
+        elif label is not None and label not in manifest.label_counts:
             message = f"{what} is on the label {label!r}, which the data does not have"
             faults.append(Fault(file.line_of(path), message, _label_hint(label, manifest.labels)))
     raise_faults(file.source, faults)

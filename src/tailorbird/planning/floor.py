@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Estimate, PlannedFloor, Reason
+from tailorbird.domain.scope import FEWEST_EXAMPLES
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.memory import PROCESS_GIB
 from tailorbird.planning.sufficient_machine import limit_of
@@ -108,11 +109,12 @@ def _regressions(inputs: PlanInputs) -> int:
 
 def _fits(inputs: PlanInputs, *, with_vectors: bool) -> float:
     """Times that the rows are fitted: where an item may bear several labels, parts of them are left out, four fifths learned each time, to
-    choose the length of vectors (of two) and thresholds (``rungs/label_regressions.py``). Where requests out of scope are refused without
-    examples, each quarter of the labels is left out (``rungs/scope.py``)."""
+    choose the length of vectors (of two) and thresholds (``rungs/label_regressions.py``). Where requests out of scope are refused with no
+    examples, or few, each quarter of the labels is left out (``rungs/scope.py``)."""
     if inputs.objective.task.labels != "many":
-        leaves_out = inputs.objective.task.out_of_scope is not None and inputs.manifest.outside not in inputs.manifest.label_counts
-        return 1 + _QUARTERS if leaves_out else 1.0
+        examples = inputs.manifest.label_counts.get(inputs.manifest.outside)
+        enough = examples is not None and examples.train + examples.dev >= FEWEST_EXAMPLES
+        return 1.0 if inputs.objective.task.out_of_scope is None or enough else 1 + _QUARTERS
     lengths = 2 if with_vectors else 1
     left_out = 5 * lengths if inputs.train_rows <= _ALL_FOLDS else lengths + 1
     return 1 + 0.8 * left_out

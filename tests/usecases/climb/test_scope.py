@@ -11,6 +11,8 @@ import pytest
 
 from support.bases import install_encoder
 from support.usecases import VIEWER, write_objective
+from tailorbird.data import load_rows
+from tailorbird.domain.curation import FixAction
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import DataInvalid, ObjectiveInvalid, TailorbirdError
 from tailorbird.domain.evidence import Evidence
@@ -24,8 +26,11 @@ from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.monitoring.watch import watch_production
 from tailorbird.usecases.releases import promotion as moves
 from tailorbird.usecases.releases.release_queries import show_release
+from tailorbird.usecases.runs.curate import curate
 from tailorbird.usecases.runs.run_queries import RunReport, show_run
 from tailorbird.usecases.runs.submit import adapt, plan
+from tailorbird.usecases.snapshots import label_errors
+from tailorbird.usecases.snapshots.label_errors import Fix
 
 SILENT = Progress()
 SOURCE = {"origin": "written for this test", "license": "Apache-2.0"}
@@ -100,6 +105,89 @@ def test_without_examples_labels_are_left_out_in_turn(
     assert told.evidence.metrics["known_refused"].n == told.evidence.n
 
 
+@pytest.mark.parametrize("ladder", [["floor"], ["prompt"]])
+def test_a_few_examples_choose_nothing_and_are_measured_on(deps: Dependencies, author: Actor, tmp_path: Path, ladder: list[str]) -> None:
+    _, dev, _ = climbed(deps, author, write_scoped(tmp_path / "job", examples=12, ladder=ladder))
+    assert dev.scope is not None
+    assert dev.scope.trial is not None
+    assert dev.scope.trial.by == "labels"
+    assert dev.metrics["out_of_scope_auroc"].n < 12
+    assert dev.scope.points
+
+
+def test_of_two_labels_none_is_left_out_and_a_few_examples_are_better_than_nothing(
+    deps: Dependencies, author: Actor, tmp_path: Path
+) -> None:
+    for examples, by in ((0, None), (12, "examples")):
+        folder = tmp_path / str(examples)
+        path = write_scoped(folder, examples=examples, kpis=[{"metric": "accuracy", "target": 0.6}])
+        lines = (folder / "rows.csv").read_text().splitlines()
+        (folder / "rows.csv").write_text("\n".join(line for line in lines if not line.endswith(",login")) + "\n")
+        _, dev, release = climbed(deps, author, path)
+        assert len(release.content.prompt.labels) == 2
+        assert dev.scope is not None
+        assert (dev.scope.trial.by if dev.scope.trial else None) == by
+        assert dev.metrics["known_refused"].value <= 0.1
+
+
+def test_a_label_of_two_rows_is_left_out_like_the_others(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    """It has no row in dev: left out alone, it would tell nothing."""
+    path = write_scoped(tmp_path / "job", kpis=[{"metric": "accuracy", "target": 0.6}])
+    with (tmp_path / "job" / "rows.csv").open("a") as file:
+        file.write("end my subscription to apples,cancel\nno more contract for pears please,cancel\n")
+    told, dev, _ = climbed(deps, author, path)
+    assert told.manifest is not None
+    assert told.manifest.label_counts["cancel"].dev == 0
+    assert dev.scope is not None
+    assert dev.scope.trial is not None
+    assert (dev.scope.trial.folds, dev.scope.trial.outside) == (3, told.manifest.counts.dev)
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_examples_may_come_for_one_split_alone(deps: Dependencies, author: Actor, tmp_path: Path, split: str) -> None:
+    """As in CLINC150, whose strangers are of the test: the rows of labels are drawn as if there were none."""
+    sources = [OURS, {"path": "others.csv", "out_of_scope": True, "source": SOURCE, "split": split}]
+    told, dev, _ = climbed(deps, author, write_scoped(tmp_path / "job", examples=100, data=sources))
+    assert told.manifest is not None
+    assert told.evidence is not None
+    outside = told.manifest.label_counts["out of scope"]
+    assert {"dev": outside.dev, "test": outside.test}[split] == outside.train + outside.dev + outside.test > 90
+    assert min(told.manifest.unshifted(None, each) for each in Split) > 60
+    measured = dev if split == "dev" else told.evidence
+    assert "out_of_scope_auroc" in measured.metrics
+    assert dev.scope is not None
+    assert dev.scope.trial is not None
+    assert dev.scope.trial.by == ("examples" if split == "dev" else "labels")
+
+
+def test_a_person_may_say_of_a_row_that_no_label_fits_it(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    """One such row is enough to say so, and too little to choose a scorer by."""
+    path = write_scoped(tmp_path / "job")
+    before = curate(deps, author, path, SILENT).manifest
+    row = load_rows(before, deps.artifacts, Split.TRAIN)[0]
+    done = label_errors.fix(deps, author, "desk", [Fix(row=row.id, action=FixAction.RELABEL, label="out of scope")])
+    assert (done.manifest.label_counts["out of scope"].train, done.manifest.learned_rows) == (1, before.counts.train - 1)
+    assert done.manifest.labels == before.labels
+    told, dev, _ = climbed(deps, author, path)
+    assert told.manifest is not None
+    assert sum(told.manifest.label_counts["out of scope"].model_dump().values()) == 1
+    assert dev.scope is not None
+    assert dev.scope.trial is not None
+    assert dev.scope.trial.by == "labels"
+
+
+def test_texts_of_another_language_or_of_signs_alone_are_scored(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = write_scoped(tmp_path / "job", examples=60)
+    with (tmp_path / "job" / "others.csv").open("a", encoding="utf-8") as file:
+        file.write('""\n你好吗，我想知道天气\nПривет как погода\n???\n')
+    told, dev, _ = climbed(deps, author, path)
+    assert told.manifest is not None
+    assert told.manifest.quarantined == 1, "an empty text is no example"
+    assert sum(told.manifest.label_counts["out of scope"].model_dump().values()) == 63
+    assert dev.scope is not None
+    assert len(dev.scope.points) == 5
+
+
 def test_a_model_that_speaks_refuses_by_the_scores_of_its_labels(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     _, dev, release = climbed(deps, author, write_scoped(tmp_path / "job", ladder=["prompt"]))
     assert release.content.floor is None
@@ -170,6 +258,13 @@ def test_requests_of_a_limit_are_texts_that_a_label_fits(deps: Dependencies, aut
     lines = (tmp_path / "job" / "rows.csv").read_text().splitlines()
     (tmp_path / "job" / "rows.csv").write_text("\n".join(lines[:61]) + "\n")
     assert "requests bound a 95th percentile" in refused(deps, author, path).message
+
+
+def test_a_metric_of_one_label_is_on_none_that_stands_for_what_no_label_fits(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    kpis = [{"metric": "accuracy", "target": 0.8}, {"metric": "recall[out of scope]", "target": 0.5}]
+    error = refused(deps, author, write_scoped(tmp_path / "job", examples=60, kpis=kpis))
+    assert "recall[out of scope] is on 'out of scope', which is no label" in error.message
+    assert "out_of_scope_answered" in error.hint
 
 
 def test_the_stated_share_itself_cannot_be_proven(deps: Dependencies, author: Actor, tmp_path: Path) -> None:

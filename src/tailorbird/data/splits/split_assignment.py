@@ -175,12 +175,13 @@ MANY = 10
 
 
 def check_classes(counts: Mapping[str, int], task: Task) -> None:
-    """Raises DataInvalid when the labels, each with its number of distinct rows, cannot be learned from. Free answers are no labels."""
+    """Raises DataInvalid when the labels, each with its number of distinct rows, cannot be learned from. Free answers are no labels; of
+    what is out of scope one example will do, since none is needed."""
     if task.kind is not TaskKind.CLASSIFY:
         return
     _check_number(counts, task)
     _check_collisions(counts)
-    small = sorted(label for label, count in counts.items() if count < 2)
+    small = sorted(label for label, count in counts.items() if count < 2 and label != _outside(task))
     if small:
         also = f" (and {len(small) - 1} more labels like it)" if len(small) > 1 else ""
         rows = "a single row" if counts[small[0]] else "no row left after quarantine"
@@ -189,8 +190,12 @@ def check_classes(counts: Mapping[str, int], task: Task) -> None:
         raise DataInvalid(message, hint, code="class_too_small")
 
 
+def _outside(task: Task) -> str | None:
+    return task.out_of_scope.label if task.out_of_scope else None
+
+
 def _check_number(counts: Mapping[str, int], task: Task) -> None:
-    outside = task.out_of_scope.label if task.out_of_scope else None
+    outside = _outside(task)
     counts = {label: count for label, count in counts.items() if label != outside}
     rows = sum(counts.values())
     if len(counts) > max(MANY, rows / 2):

@@ -132,7 +132,7 @@ def measure_floor(context: StepContext) -> StepOutcome:
 
 def _fitted(context: StepContext, train: Sequence[Row], vectors: VectorCache | None) -> tuple[rungs.FloorModel, ScopeTrial | None]:
     """The floor; where requests out of scope are refused, with what tells them, and how scorers did on labels left out where there are no
-    examples."""
+    examples, or too few."""
     objective, labels, embed = context.objective, context.manifest.labels, vectors.of if vectors else None
     scoped = objective.task.out_of_scope is not None
     reading = rungs.remembered(embed) if scoped and embed else embed
@@ -141,7 +141,7 @@ def _fitted(context: StepContext, train: Sequence[Row], vectors: VectorCache | N
         return model, None
     started, model = time.perf_counter(), rungs.with_references(model, train)
     trial = None
-    if not context.outside_rows(Split.DEV):
+    if context.leaves_labels_out:
         context.progress.tell("leaving labels out, to choose what tells requests out of scope")
         fit, confidence = partial(rungs.fit_floor, seed=objective.seed, embed=reading), objective.business.risk.confidence
         trial = rungs.trial_of(fit, (train, context.rows(Split.DEV)), labels, confidence)

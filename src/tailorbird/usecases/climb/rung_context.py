@@ -43,5 +43,5 @@ def context_of(context: StepContext, rung: RungPlan, base: BaseModelRef) -> rung
         report=progress.training,
         progress=progress.tell,
         count=progress.count,
-        leaves_labels_out=context.objective.task.out_of_scope is not None and not context.outside_rows(Split.DEV),
+        leaves_labels_out=context.leaves_labels_out,
     )

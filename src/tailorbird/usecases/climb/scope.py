@@ -52,10 +52,11 @@ def _scored(rows: Sequence[Row], predictions: Sequence[Prediction]) -> ScoredRow
 
 
 def _calibrated(context: StepContext, known: ScoredRows, outside: ScoredRows, left_out: ScopeTrial | None) -> ScopeEvidence:
-    """The scorer that tells best, on examples where there are any, and its threshold on the rows that labels fit."""
+    """The scorer that tells best, on examples where there are enough, and its threshold on the rows that labels fit."""
     policy = context.objective.task.out_of_scope
     assert policy is not None
-    trial = compare_scorers("examples", [(known, outside)], context.objective.business.risk.confidence) or left_out
+    on_examples = compare_scorers("examples", [(known, outside)], context.objective.business.risk.confidence)
+    trial = left_out or on_examples if context.leaves_labels_out else on_examples or left_out
     scorer = trial.best.scorer if trial else next(iter(ScopeScorer))
     threshold = refusal_threshold(known.of_groups().by(scorer), policy.refuse_known_at_most)
     if threshold is None:

@@ -83,7 +83,7 @@ def suspects(deps: Dependencies, actor: Actor, snapshot: SnapshotName, limit: Pa
     rows = read_rows(deps, actor, found, "suspects")
     left = [each for each in ranked if each.row in rows and each.row not in decided and rows[each.row].split is not Split.TEST]
     shown = tuple(_suspect(each, rows[each.row]) for each in left[:limit])
-    return Suspects(snapshot=found.digest, suspects=shown, total=len(left), labels=found.manifest.labels, skipped=skipped)
+    return Suspects(snapshot=found.digest, suspects=shown, total=len(left), labels=_given(found.manifest), skipped=skipped)
 
 
 @usecase("data.fix", "POST", "/api/snapshots/{snapshot}/decisions", Action.FIX_DATA)
@@ -144,8 +144,13 @@ def _suspect(ranked: LabelSuspect, row: Row) -> Suspect:
     return Suspect(text=row.text, **{name: getattr(ranked, name) for name in ("row", "given", "suggested", "score", "file", "line")})
 
 
+def _given(manifest: SnapshotManifest) -> tuple[str, ...]:
+    """What a row may be said to be: any of the labels, or, where the objective refuses such requests, none of them."""
+    return (*manifest.labels, *([manifest.outside] if manifest.outside else []))
+
+
 def _check(found: Snapshot, rows: dict[Digest, Row], fixes: Sequence[Fix]) -> None:
-    labels = tuple(sorted(found.manifest.label_counts))
+    labels = _given(found.manifest)
     for each in fixes:
         if each.row not in rows:
             raise NotFound("a decision is about a row that is not in the snapshot", "look at the ranking again", code="row_missing")

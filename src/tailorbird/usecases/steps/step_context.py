@@ -21,6 +21,7 @@ from tailorbird.domain.ladder import Candidate, Choice, Climb, Ladder, Making, M
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan, RungPlan
 from tailorbird.domain.run import Run, Step, StepState
+from tailorbird.domain.scope import FEWEST_EXAMPLES
 from tailorbird.domain.value import Digest, Value
 from tailorbird.objective import ObjectiveFile
 from tailorbird.ports.ledger import UnitOfWork
@@ -230,6 +231,11 @@ class StepContext:
             return ()
         found = self._of_split(split) + (self._of_split(Split.TRAIN) if split is Split.DEV else ())
         return tuple(row for row in found if not self.manifest.is_known(row))
+
+    @cached_property
+    def leaves_labels_out(self) -> bool:
+        """True where what tells requests out of scope is chosen on labels that are left out: there are no examples, or too few."""
+        return self.objective.task.out_of_scope is not None and len({row.group for row in self.outside_rows(Split.DEV)}) < FEWEST_EXAMPLES
 
     def _of_split(self, split: Split) -> tuple[Row, ...]:
         return load_rows(self.manifest, self.deps.artifacts, split)
