@@ -27,11 +27,15 @@ WORD_SECONDS = float(os.environ.get("WORD_SECONDS", "0.1"))
 class ClockDriver(DirectDriver):
     """Scores at once, and writes a word after each wait; any number of answers at a time."""
 
-    async def score(self, _release: Digest, prompt: Sequence[Message], labels: Sequence[str]) -> LabelScores:
+    async def score(
+        self, _release: Digest, prompt: Sequence[Message], labels: Sequence[str], _groups: frozenset[str] = frozenset()
+    ) -> LabelScores:
         even = -math.log(len(labels))
         return LabelScores(log_probabilities=(even,) * len(labels), prompt_tokens=len(prompt[-1].content.split()), latency_ms=0.0)
 
-    async def stream(self, release: Digest, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
+    async def stream(
+        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, _groups: frozenset[str] = frozenset()
+    ) -> AsyncGenerator[Chunk, None]:
         asked = prompt[-1].content
         for number in range(sampling.max_tokens):
             await asyncio.sleep(WORD_SECONDS)

@@ -1,7 +1,8 @@
 """Ours, as a user has it: a gateway process and an engine process, asked over HTTP with an API key.
 
 In: folders of adapters. Out: a gateway in front of an engine, with a name for the base, one for each adapter and one for a classifier of 77
-labels. What differs from production: releases are plain folders, so nothing is verified when they are loaded.
+labels. What differs from production: releases are plain folders, so nothing is verified when they are loaded; the effect of those that are
+named later is shown, as it would be.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from run import say
 
 from support.serving import House, make_release
 from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.domain.deployment import Alias, AliasTarget
+from tailorbird.domain.deployment import Alias, AliasTarget, Servable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.release import Release
@@ -64,7 +65,10 @@ def own(count: int, memory_mb: int = 4096, later: int = 0, precision: str = "aut
     made = adapters(min(count + later, 32))
     with TemporaryDirectory() as folder:
         house = House(Path(folder))
-        releases = _furnish(house, [made[number % len(made)] for number in range(count + later)], count)
+        folders = [made[number % len(made)] for number in range(count + later)]
+        releases = _furnish(house, folders, count)
+        proofs = {releases[name_of(number)]: _proof(folders[number]) for number in range(count, count + later)}
+        (house.folder / "proofs.json").write_text(json.dumps(proofs))
         _, secret = house.key()
         port, socket = free_port(), Path(folder) / "engine.sock"
         url = f"http://127.0.0.1:{port}"
@@ -117,6 +121,22 @@ def _release(house: House, number: int, prompt: PromptSpec) -> Release:
     content = made.content.model_copy(update={"prompt": prompt})
     dossier = made.dossier.model_copy(update={"release": digest_of(content)})
     return made.model_copy(update={"content": content, "digest": dossier.release, "dossier": dossier})
+
+
+def _proof(adapter: Path) -> dict[str, Any]:
+    """What the adapter changes, as it would stand beside its release; measured once."""
+    kept = adapter / "proof.json"
+    if not kept.is_file():
+        from tailorbird.inference import open_engine
+        from tailorbird.usecases.climb.effect_proof import effect_proof
+
+        named = {"id": digest_of(str(adapter)), "tenant": "acme", "task": TaskKind.GENERATE, "base": base_folder(), "weights": None}
+        engine = open_engine("auto")
+        with TemporaryDirectory() as place:
+            proof = effect_proof(engine, Servable(**named, adapter=str(adapter), prompt=PromptSpec(instruction=SYSTEM)), Path(place))
+        engine.close()
+        kept.write_text(proof.model_dump_json())
+    return dict(json.loads(kept.read_text()))
 
 
 def _own_folder(number: int, first: Path) -> Path:

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 
 from own import ENGINE_SECRET
 
 from support.serving import House
+from tailorbird.domain.effect import EffectProof
 from tailorbird.integrations.loopback import open_driver
-from tailorbird.processes import gateway_app
+from tailorbird.ports.engine import LoadRequest
+from tailorbird.processes import gateway, gateway_app
 from tailorbird.processes.http_servers import Server, ended_by_signals, listen
 from tailorbird.system.clock import SystemClock
+from tailorbird.usecases.releases.effect import RecordedProofs
+
+
+class KeptProofs(RecordedProofs):
+    """Proofs of releases that nobody signed, as they stand in the workspace's proofs.json."""
+
+    def proof(self, request: LoadRequest) -> EffectProof | None:
+        told = json.loads((Path(sys.argv[1]) / "proofs.json").read_text()).get(request.release)
+        return EffectProof.model_validate(told) if told else None
 
 
 async def serve(workspace: Path, port: int, engine: Path) -> None:
+    gateway.RecordedProofs = KeptProofs  # type: ignore[misc]
     house = House.reopen(workspace)
     house.clock = SystemClock()  # type: ignore[assignment]
     driver = open_driver(f"unix:{engine}", ENGINE_SECRET)
