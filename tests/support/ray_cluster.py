@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,13 +81,15 @@ class RayCluster:
         raylets = self.pids("raylet/raylet", number)
         assert raylets, f"no raylet {number}"
         for pid in raylets:
-            for child in children(pid):
-                os.kill(child, signal.SIGKILL)
-            os.kill(pid, signal.SIGKILL)
+            for child in (*children(pid), pid):
+                _kill(child)
 
     def numbers(self) -> set[int]:
         """The numbers of the living raylets."""
-        lines = [Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace") for pid in self.pids("raylet/raylet")]
+        lines = list[str]()
+        for pid in self.pids("raylet/raylet"):
+            with suppress(OSError):
+                lines.append(Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace"))
         return {int(number) for line in lines for number in re.findall(r"node_ip_address=127\.0\.0\.(\d+)", line)}
 
     def clear(self) -> None:
@@ -105,8 +107,14 @@ class RayCluster:
         """SIGKILL to those; how many they were."""
         pids = self.pids(program, number)
         for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+            _kill(pid)
         return len(pids)
+
+
+def _kill(pid: int) -> None:
+    """SIGKILL, unless it ended meanwhile: one that is killed takes others with it."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def parent_of(pid: int) -> int:
