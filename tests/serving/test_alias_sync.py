@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.serving import DirectDriver, House, digest, until
-from tailorbird.domain.errors import Corrupt, NotFound, Unavailable
+from tailorbird.domain.errors import Corrupt, NotFound, TailorbirdError, Unavailable
 from tailorbird.serving import AliasSync
 from tailorbird.serving.alias_changes import FolderWatch
 
@@ -149,23 +149,24 @@ def test_a_shadow_that_is_loaded_last_is_asked_too(house: House) -> None:
     async def story() -> None:
         driver = DirectDriver(house)
         answering, shadow = house.release(1), house.release(2)
-        driver.load_seconds_of[shadow] = 0.6
+        driver.held_up[shadow] = asyncio.Event()
         shadowed(house, answering, shadow)
         async with watching(house, driver) as deployment:
-            await until(lambda: answers_with(deployment, "acme/routing", answering))
+            await until(lambda: answers_with(deployment, "acme/routing", answering) and deployment.readiness().ready)
             assert not has_shadow(deployment, shadow), "it is loading"
-            assert not deployment.readiness().ready
+            driver.held_up[shadow].set()
             await until(lambda: has_shadow(deployment, shadow))
             assert deployment.readiness().ready
 
     asyncio.run(story())
 
 
-def test_a_shadow_that_cannot_be_loaded_holds_nothing_up(house: House) -> None:
+@pytest.mark.parametrize("refusal", [BAD, AWAY])
+def test_a_shadow_that_cannot_be_loaded_holds_nothing_up(house: House, refusal: TailorbirdError) -> None:
     async def story() -> None:
         driver = DirectDriver(house)
         first, second, shadow = house.release(1), house.release(2), house.release(3)
-        house.refusals[shadow] = BAD
+        house.refusals[shadow] = refusal
         shadowed(house, first, shadow)
         async with watching(house, driver) as deployment:
             await until(lambda: answers_with(deployment, "acme/routing", first) and deployment.readiness().ready)

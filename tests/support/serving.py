@@ -161,7 +161,7 @@ class DirectDriver:
         self.loads: list[Digest] = []
         self.unloads: list[Digest] = []
         self.load_seconds = 0.0
-        self.load_seconds_of: dict[Digest, float] = {}
+        self.held_up: dict[Digest, asyncio.Event] = {}
         self.away: TailorbirdError | None = None
 
     def _check(self) -> None:
@@ -172,7 +172,9 @@ class DirectDriver:
         self._check()
         self.loads.append(request.release)
         servable = self.house.admit(request)
-        await asyncio.sleep(self.load_seconds_of.get(request.release, self.load_seconds))
+        await asyncio.sleep(self.load_seconds)
+        if request.release in self.held_up:
+            await self.held_up[request.release].wait()
         self.engine.load(servable)
 
     async def unload(self, release: Digest) -> None:

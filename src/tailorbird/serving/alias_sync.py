@@ -276,17 +276,20 @@ class AliasSync:
         for path, alias in self._aliases.items():
             if _is_withdrawn(alias):
                 self.routes.withdraw(alias)
-            elif self._is_behind(path, alias):
+            elif self._is_behind(path, alias) or self._lacks_shadow(path, alias):
                 self._advance(path, alias)
 
     def _is_behind(self, path: str, alias: Alias) -> bool:
-        """True when the name does not yet answer with all targets of the alias, or its shadow may still be loaded."""
+        """True when the name does not yet answer with all targets of the alias."""
         route = self.routes.live(path)
         if _is_withdrawn(alias) or route is None or (route.alias.targets, route.alias.version) != (alias.targets, alias.version):
             return not _is_withdrawn(alias)
-        shadow_due = alias.mirror is not None and route.mirror is None and not self._loader.failure(alias.mirror)
-        bare = (arm for arm in route.arms.values() if arm.hosted and not arm.fallback)
-        return shadow_due or any(_with_fallback(arm, alias, self._held).fallback for arm in bare)
+        return any(arm.hosted and not arm.fallback and _with_fallback(arm, alias, self._held).fallback for arm in route.arms.values())
+
+    def _lacks_shadow(self, path: str, alias: Alias) -> bool:
+        """True when the name answers, and its shadow is loaded and not asked: nobody is answered by it, so that nothing waits for it."""
+        route = self.routes.live(path)
+        return route is not None and route.mirror is None and alias.mirror in self._held
 
     @property
     def _held(self) -> dict[Digest, ReleaseContent]:
@@ -297,11 +300,9 @@ class AliasSync:
         held = self._held
         usable = tuple(target for target in alias.targets if target.release in held)
         failures = [failure for target in alias.targets if (failure := self._loader.failure(target.release))]
-        missing = len(alias.targets) - len(usable)
-        # One arm that cannot be loaded must not silence a name that has another, nor may a shadow that cannot be.
-        shadowed = alias.mirror is None or alias.mirror in held or self._loader.failure(alias.mirror) is not None
-        first = self.routes.live(path) is None
-        if usable and ((first and missing == len(failures)) or (missing == 0 and shadowed)):
+        missing, first = len(alias.targets) - len(usable), self.routes.live(path) is None
+        # One arm that cannot be loaded must not silence a name that has another.
+        if usable and (missing == 0 or (first and missing == len(failures))):
             self.routes.go_live(_route(alias, usable, held))
         elif first:
             self.routes.wait(path, failures[0] if failures else None)
