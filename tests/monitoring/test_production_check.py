@@ -136,8 +136,8 @@ def stranger(n: int) -> RequestRow:
     return request(text, None, 10_000 + n, referred=True, out_of_scope=True)
 
 
-def scoped(live: Sequence[RequestRow], usual: float | None) -> dict[str, Signal]:
-    return by_name(look(live, reference(), expected=Expectation(known_refused=usual)))
+def scoped(live: Sequence[RequestRow], usual: float | None, held: Reference | None = None) -> dict[str, Signal]:
+    return by_name(look(live, held or reference(), expected=Expectation(known_refused=usual)))
 
 
 def test_messages_out_of_scope_are_a_reading_of_their_own_and_no_drift_of_the_others():
@@ -152,16 +152,31 @@ def test_messages_out_of_scope_are_a_reading_of_their_own_and_no_drift_of_the_ot
     assert unrefused["drift.text"].severity is not Severity.INFO, "what is answered all the same is drift"
 
 
-def test_what_is_usually_refused_is_compared_with_the_others():
-    """Half of what a label fits is refused, and it is of one topic: without it, the others would look like drift."""
-    said = requests(messages(ALL, 400, seed=8))
-    live = [row.model_copy(update={"prediction": None, "out_of_scope": True}) if row.prediction == "refund" else row for row in said]
-    usual = sum(row.out_of_scope for row in live) / len(live)
-    found = scoped(live, usual)
-    assert found["drift.text"].severity is Severity.INFO
+@pytest.mark.parametrize("every", [1, 2])
+def test_what_is_usually_refused_is_compared_with_the_others(every: int):
+    """One topic is refused, or half of it, as at the gate: without its messages, and with its answers, the others would look like drift."""
+    said = messages(ALL, 400, seed=7)
+    gate = [topic for _, topic in said]
+    held = reference_of([row(text, topic) for text, topic in said], gate, refused={"refund": gate.count("refund") // every})
+    live = [
+        each.model_copy(update={"prediction": None, "out_of_scope": True}) if each.prediction == "refund" and place % every == 0 else each
+        for place, each in enumerate(requests(messages(ALL, 400, seed=8)))
+    ]
+    usual = sum(each.out_of_scope for each in live) / len(live)
+    found = scoped(live, usual, held)
+    assert all(found[name].severity is Severity.INFO for name in DRIFT)
     assert found["drift.text"].n == 400
+    assert found["drift.classes"].n == sum(each.prediction is not None for each in live)
     assert found["drift.out_of_scope"].severity is Severity.INFO
-    assert scoped(live, 0.0)["drift.text"].severity is not Severity.INFO
+    assert scoped(live, usual)["drift.classes"].severity is not Severity.INFO, "refused answers of the gate are none to be expected"
+    if every == 1:
+        assert scoped(live, 0.0, held)["drift.text"].severity is not Severity.INFO
+
+
+def test_a_reference_tells_what_it_leaves_out_and_is_written_as_before_without():
+    held = reference_of([row("top up", "a")], ["a", "a", "b"], refused={"b": 1}, outside="oos")
+    assert (held.classes, held.outside) == ({"a": 2}, "oos")
+    assert "outside" not in reference_of([row("top up", "a")], ["a"]).model_dump()
 
 
 def test_a_release_that_refuses_nothing_has_no_reading_of_it():

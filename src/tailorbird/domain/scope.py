@@ -84,11 +84,13 @@ class ScopeTrial(Value):
 
 class ScopeEvidence(Value):
     """How requests out of scope are refused: the rule, what its scorer was chosen by on dev (None: nothing could tell scorers apart, the
-    first one is used), and what other thresholds would do on this split, where it holds examples."""
+    first one is used), and what other thresholds would do on this split, where it holds examples. ``refused`` counts this split's items
+    that a label fits and that the rule refuses, by the label that they would have been given."""
 
     rule: ScopeRule
     trial: ScopeTrial | None = None
     points: tuple[ScopePoint, ...] = ()
+    refused: dict[str, int] = Field(default_factory=dict, exclude_if=lambda value: not value)
 
     @property
     def sentences(self) -> tuple[str, ...]:

@@ -27,22 +27,31 @@ MOST_ROWS = 2_000
 
 
 class Reference(Value):
-    """Sketches and lengths (in characters) of training messages, and how often each class is to be expected, as counts."""
+    """Sketches and lengths (in characters) of training messages, and how often each class is to be expected, as counts.
+
+    ``outside`` is the label of the snapshot's examples that are out of scope, of which nothing is in here; empty where it holds none. A
+    reference with another one than its snapshot's was made when examples were still in it.
+    """
 
     sketches: tuple[str, ...]
     characters: tuple[int, ...]
     classes: dict[str, int] = Field(default_factory=dict)
+    outside: str = Field(default="", exclude_if=lambda value: not value)
 
 
-def reference_of(rows: Sequence[Row], classes: Iterable[str] = ()) -> Reference:
-    """The reference of a release trained on ``rows``; ``classes`` is one class an item, best what the release answered at the gate.
+def reference_of(
+    rows: Sequence[Row], classes: Iterable[str] = (), *, refused: Mapping[str, int] | None = None, outside: str = ""
+) -> Reference:
+    """The reference of a release trained on ``rows``; ``classes`` is one class an item, best what the release answered at the gate,
+    ``refused`` how many of them it would refuse as out of scope, by class: live ones have no class either.
 
     More than 2,000 rows are sampled by taking the first by id: ids are digests, so their order is random and the same everywhere. Texts of
     one sketch count once, as live ones do.
     """
     chosen = sorted(rows, key=lambda row: row.id)[:MOST_ROWS]
     lengths = {sketch(text): len(text) for text in (last_user_turn(row.text) for row in chosen)}
-    return Reference(sketches=tuple(lengths), characters=tuple(lengths.values()), classes=dict(sorted(Counter(classes).items())))
+    expected = dict(sorted((Counter(classes) - Counter(refused)).items()))
+    return Reference(sketches=tuple(lengths), characters=tuple(lengths.values()), classes=expected, outside=outside)
 
 
 class WatchInputs(Value):

@@ -303,8 +303,21 @@ def test_drift_is_held_against_what_labels_fit_and_examples_are_no_new_label(
     assert "data.quarantine_rate" in found, "the sources were read again"
     assert found["data.changed_labels"].severity is Severity.INFO
     assert "drift.out_of_scope" in found
-    reference = Reference.model_validate_json(deps.reference(release.digest).read_bytes())
+    place = deps.reference(release.digest)
+    reference = Reference.model_validate_json(place.read_bytes())
     assert told.manifest is not None
+    assert told.evidence is not None
+    assert told.evidence.scope is not None
+    refused = told.evidence.scope.refused
+    known = told.evidence.metrics["known_refused"]
+    assert sum(refused.values()) == round(known.value * known.n) > 0
+    assert sum(reference.classes.values()) == told.evidence.n - sum(refused.values()), "what the rule refuses has no class to be expected"
+    place.write_text(reference.model_copy(update={"sketches": ("ab",), "outside": ""}).model_dump_json())
+    watch_production(deps, operator)
+    assert Reference.model_validate_json(place.read_bytes()) == reference, "made before examples were left out, it is made anew"
+    place.write_text(reference.model_copy(update={"classes": {"login": 1}}).model_dump_json())
+    watch_production(deps, operator)
+    assert Reference.model_validate_json(place.read_bytes()).classes == {"login": 1}, "made since then, it is read as it lies"
     assert not {sketch(other(number)) for number in range(300)} & set(reference.sketches)
     outside = told.manifest.label_counts["out of scope"]
     assert len(reference.sketches) == told.manifest.size - outside.train - outside.dev - outside.test

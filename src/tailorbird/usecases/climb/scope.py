@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from tailorbird import evaluation
@@ -13,6 +14,7 @@ from tailorbird.domain.ladder import Candidate, Measured
 from tailorbird.domain.scope import ScopeEvidence, ScopeRule, ScopeScorer, ScopeTrial
 from tailorbird.stats.intervals import spend
 from tailorbird.stats.roc import ScoredRows, compare_scorers, refusal_threshold
+from tailorbird.text.scope_decision import is_outside
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
 
@@ -32,7 +34,9 @@ def with_scope(
     confidence = spend(context.objective.business.risk.confidence, look)
     kept = _kept(context, candidate)
     found = kept or _calibrated(context, known, outside, trial or _by_columns(context, asked[0], confidence))
-    found = found.model_copy(update={"points": evaluation.scope_points(found.rule.scorer, known, outside)})
+    refused = Counter(each.answer for each in asked[0] if is_outside(each.scope, found.rule))
+    points = evaluation.scope_points(found.rule.scorer, known, outside)
+    found = found.model_copy(update={"points": points, "refused": dict(sorted(refused.items()))})
     metrics = {metric.name: metric for metric in evaluation.scope_metrics(found.rule, known, outside, confidence)}
     return evidence.model_copy(update={"scope": found, "metrics": evidence.metrics | metrics})
 

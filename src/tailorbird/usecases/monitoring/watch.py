@@ -134,12 +134,15 @@ def _watch_release(deps: Dependencies, one: _InProduction, bounds: monitoring.Th
 
 def _reference(deps: Dependencies, one: _InProduction) -> monitoring.Reference:
     """Sketches of the snapshot's rows that a label fits, and the classes that the release answered to the sealed test; a file until
-    somebody is erased."""
+    somebody is erased. One that still holds examples out of scope is made anew in its place."""
     place = deps.reference(one.release.digest)
     try:
-        return monitoring.Reference.model_validate_json(place.read_bytes())
+        held = monitoring.Reference.model_validate_json(place.read_bytes())
     except (OSError, ValueError):
-        made = _make_reference(deps, one)
+        held = None
+    if held is not None and held.outside == one.manifest.outside:
+        return held
+    made = _make_reference(deps, one)
     try:
         private_folder(place.parent)
         partial = place.with_suffix(".partial")
@@ -154,7 +157,8 @@ def _make_reference(deps: Dependencies, one: _InProduction) -> monitoring.Refere
     rows = [row for split in Split for row in data.load_rows(one.manifest, deps.artifacts, split) if one.manifest.is_known(row)]
     lines = deps.artifacts.get(one.evidence.items).splitlines()
     answered = [ItemResult.model_validate_json(line).prediction for line in lines] if one.manifest.labels else []
-    return monitoring.reference_of(rows, answered)
+    refused = one.evidence.scope.refused if one.evidence.scope and answered else {}
+    return monitoring.reference_of(rows, answered, refused=refused, outside=one.manifest.outside)
 
 
 def _expected(one: _InProduction) -> monitoring.Expectation:
