@@ -8,8 +8,22 @@ import subprocess
 
 import pytest
 
-from support.cluster_story import KINDS, in_namespace
+from support import cluster_story
+from support.cluster_story import KINDS, Moment, Site, Told, in_namespace
 from support.ray_cluster import ROOT
+
+
+def test_a_story_that_was_over_before_its_kill_is_told_again_with_an_earlier_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = list[Moment | None]()
+
+    def story(_site: Site, moment: Moment | None = None) -> Told:
+        heard.append(moment)
+        return Told("release", "" if moment is None or moment.after else moment.step, 1.0)
+
+    monkeypatch.setattr(Site, "story", story)
+    told, _ = cluster_story._told(Site.__new__(Site), Moment("worker", "plan", 1.2))
+    assert told.step == "plan"
+    assert heard == [Moment("worker", "plan", 1.2), Moment("worker", "plan", 0.0)]
 
 
 @pytest.mark.ray

@@ -181,11 +181,11 @@ def _perform(work: str, task: str, purpose: str = "", idle_seconds: float = 0.0)
         keeps = end.keeps and _Process.waiting is not None
         return json.dumps([end.text, ray.get_runtime_context().get_node_id() if keeps else ""])
     finally:
+        if _Process.waiting is not None:
+            (_Process.waiting.wait if keeps else _Process.waiting.end)()
         # What a signal ends is ending: another one would break off what is cleared away at the exit.
         if purpose and not isinstance(sys.exception(), SystemExit):
             _Process.end_after(idle_seconds if keeps else _LAST_SECONDS)
-        if keeps and _Process.waiting is not None:
-            _Process.waiting.wait()
 
 
 class _Process:
@@ -214,9 +214,15 @@ class _Process:
     @classmethod
     def end_after(cls, seconds: float) -> None:
         """The process ends in so long, as by ``ray stop``: what is to be cleared at its end is."""
-        cls.timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
+        cls.timer = threading.Timer(seconds, cls._end)
         cls.timer.daemon = True
         cls.timer.start()
+
+    @classmethod
+    def _end(cls) -> None:
+        """Where somebody else is ending it, it has had its signal."""
+        if cls.waiting is None or cls.waiting.end():
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager
