@@ -74,6 +74,19 @@ def test_the_first_token_of_an_answer_has_the_chances_that_transformers_gives_it
         assert list(chances.nats) == sorted(chances.nats, reverse=True)
 
 
+def test_what_probes_begin_with_is_computed_once(adapted: tuple[Servable, Path], engine: LocalEngine) -> None:
+    """And the vocabulary is listed once for each tokenizer: a hundred thousand tokens keep every thread waiting."""
+    one, _ = adapted
+    engine.load(one)
+    before = engine.state()
+    engine.probe(
+        ProbeRequest(release=one.id, prompts=tuple(tuple(conversation("a word of many letters " * 8 + text)) for text in TEXTS * 2))
+    )
+    after = engine.state()
+    engine.unload(one.id)
+    assert after.prefix_hits - before.prefix_hits > (after.prefix_queries - before.prefix_queries) / 2
+
+
 def test_every_kind_of_module_shows_in_the_proof(proof: EffectProof) -> None:
     assert not proof.unprovable
     assert tuple(sorted(proof.parts)) == ALL

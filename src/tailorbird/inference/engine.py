@@ -175,13 +175,19 @@ class TorchEngine:
 
     def probe(self, request: ProbeRequest) -> list[TokenChances]:
         """As ``Probed.probe``, through the steps that answer everybody."""
-        by, call = ProbedBy(request.bare, f"probe {uuid4()}"), BlockingCall[Followed](len(request.prompts))
-        with self._registry.using(request.release) as loaded:
-            begun = (
-                self._intake.follow(request.release, prompt, _ANY, _settling(call, at), by) for at, prompt in enumerate(request.prompts)
+        by = ProbedBy(request.bare, f"probe {uuid4()}")
+
+        def followed(prompts: Sequence[Conversation]) -> list[Followed]:
+            call = BlockingCall[Followed](len(prompts))
+            return call.results(
+                self._intake.follow(request.release, prompt, _ANY, _settling(call, at), by) for at, prompt in enumerate(prompts)
             )
+
+        with self._registry.using(request.release) as loaded:
+            # The first alone: what all begin with is computed once, and others answer meanwhile.
+            found = [*followed(request.prompts[:1]), *followed(request.prompts[1:])]
             with torch.inference_mode():
-                return [chances_after(loaded.chat, followed.hidden_RE[:1], followed.logits) for followed in call.results(begun)]
+                return [chances_after(loaded.chat, one.hidden_RE[:1], one.logits) for one in found]
 
     def _check_loaded(self, servable: Digest) -> None:
         if servable not in self.loaded():

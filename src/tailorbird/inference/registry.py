@@ -277,7 +277,7 @@ class Registry:
 
 def _check_vocabulary(loaded: Loaded) -> None:
     """Raises ModelInvalid where the tokenizer has tokens that the embedding lacks."""
-    highest, rows = max(loaded.chat.tokenizer.get_vocab(with_added_tokens=True).values(), default=0), loaded.decoder.content.vocabulary
+    highest, rows = loaded.chat.highest_token, loaded.decoder.content.vocabulary
     if highest >= rows:
         raise ModelInvalid(
             f"the tokenizer of {Path(loaded.servable.base).name} gives ids up to {highest:,}, and the model embeds {rows:,} tokens",

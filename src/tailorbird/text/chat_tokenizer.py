@@ -62,6 +62,11 @@ class ChatTokenizer:
         self.end_of_turn = self._end_of_turn()
         self.stops = self.declared | {self.end_of_turn[-1]}
 
+    @cached_property
+    def highest_token(self) -> int:
+        """The highest id that the tokenizer gives. Counted once: listing its vocabulary keeps every thread waiting."""
+        return max(self.tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+
     def prompts(self, conversations: Iterable[Sequence[Message]]) -> list[list[int]]:
         """Tokens of each conversation, up to where the assistant begins to answer, or to reason."""
         return self._ids([self._prompt(messages, at_once=self.marks is None) for messages in conversations])
