@@ -73,6 +73,24 @@ def test_a_process_that_waits_ends_on_a_node_that_has_room_for_both(raylets: Ray
     raylets.end(6)
 
 
+def test_a_process_that_is_not_kept_has_cleared_away_and_ended_before_another_task_begins(raylets: RayCluster, tmp_path: Path) -> None:
+    """On a node that has room for both, and a process that has begun already."""
+    from tailorbird.integrations.ray import open_ray
+
+    cluster, two, held, file = open_ray(raylets.address, plain), StepNeed(cores=2), tmp_path / "held", tmp_path / "file"
+    raylets.start(7, cores=8)
+    held.touch()
+    working = cluster.place(f"sleep {file}", two, "acme/23")
+    while not file.exists():
+        assert not working.ended(0.1)
+    assert finished(cluster.place(f"clear {held}", two, "acme/24")) == str(held)
+    file.write_text("wake")
+    assert finished(working) == "awake"
+    finished(cluster.place("process", two, "acme/23"))
+    assert not held.exists()
+    raylets.end(7)
+
+
 def finished(task: PlacedTask) -> str:
     assert task.ended(100)
     return task.answer()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -12,8 +13,8 @@ from tailorbird.domain.compute import TaskEnd
 
 
 def plain(task: str) -> TaskEnd:
-    """``echo TEXT``, ``fail``, ``die``, ``process``: its number, ``last``: the same of one that is not kept, or ``sleep FILE``: until it is
-    interrupted or FILE says ``wake``."""
+    """``echo TEXT``, ``fail``, ``die``, ``process``: its number, ``last``: the same of one that is not kept, ``clear FILE``: nor is that,
+    which clears FILE away slowly at its exit, or ``sleep FILE``: until it is interrupted or FILE says ``wake``."""
     verb, _, rest = task.partition(" ")
     if verb == "fail":
         raise ValueError("the text of a row")
@@ -21,7 +22,15 @@ def plain(task: str) -> TaskEnd:
         os.kill(os.getpid(), signal.SIGKILL)
     if verb in ("process", "last"):
         return TaskEnd(str(os.getpid()), keeps=verb == "process")
+    if verb == "clear":
+        atexit.register(_clear, Path(rest))
+        return TaskEnd(rest)
     return TaskEnd(_sleep(Path(rest)) if verb == "sleep" else rest, keeps=True)
+
+
+def _clear(file: Path) -> None:
+    time.sleep(2)
+    file.unlink()
 
 
 def _sleep(file: Path) -> str:
