@@ -288,8 +288,8 @@ class AliasSync:
 
     def _lacks_shadow(self, path: str, alias: Alias) -> bool:
         """True when the name answers, and its shadow is loaded and not asked: nobody is answered by it, so that nothing waits for it."""
-        route = self.routes.live(path)
-        return route is not None and route.mirror is None and alias.mirror in self._held
+        route = self.routes.live(path) if alias.mirror in self._loader.loaded else None
+        return route is not None and route.mirror is None
 
     @property
     def _held(self) -> dict[Digest, ReleaseContent]:
