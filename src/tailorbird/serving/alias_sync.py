@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -276,20 +276,17 @@ class AliasSync:
         for path, alias in self._aliases.items():
             if _is_withdrawn(alias):
                 self.routes.withdraw(alias)
-            elif self._is_behind(path, alias) or self._lacks_shadow(path, alias):
+            elif self._is_behind(path, alias) or _lacks_shadow(self.routes.live(path), alias, self._loader.loaded):
                 self._advance(path, alias)
 
     def _is_behind(self, path: str, alias: Alias) -> bool:
         """True when the name does not yet answer with all targets of the alias."""
         route = self.routes.live(path)
-        if _is_withdrawn(alias) or route is None or (route.alias.targets, route.alias.version) != (alias.targets, alias.version):
-            return not _is_withdrawn(alias)
+        if _is_withdrawn(alias):
+            return False
+        if route is None or (route.alias.targets, route.alias.version) != (alias.targets, alias.version):
+            return True
         return any(arm.hosted and not arm.fallback and _with_fallback(arm, alias, self._held).fallback for arm in route.arms.values())
-
-    def _lacks_shadow(self, path: str, alias: Alias) -> bool:
-        """True when the name answers, and its shadow is loaded and not asked: nobody is answered by it, so that nothing waits for it."""
-        route = self.routes.live(path) if alias.mirror in self._loader.loaded else None
-        return route is not None and route.mirror is None
 
     @property
     def _held(self) -> dict[Digest, ReleaseContent]:
@@ -317,6 +314,11 @@ def _route(alias: Alias, usable: tuple[AliasTarget, ...], held: Mapping[Digest, 
             arms[target.release] = _with_fallback(arm, alias, held)
     mirror = _arm(SHADOW, alias.mirror, held[alias.mirror]) if alias.mirror is not None and alias.mirror in held else None
     return AliasRoute(alias.model_copy(update={"targets": usable}), arms, mirror)
+
+
+def _lacks_shadow(route: AliasRoute | None, alias: Alias, loaded: Container[Digest]) -> bool:
+    """True when the name answers, and its shadow is loaded and not asked: nobody is answered by it, so that nothing waits for it."""
+    return route is not None and route.mirror is None and alias.mirror is not None and alias.mirror in loaded
 
 
 def _hosted(alias: Alias, contents: Mapping[Digest, ReleaseContent]) -> bool:

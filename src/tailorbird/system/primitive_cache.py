@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-#: Primitives kept: more than the layers of a model have shapes in one pass.
+#: Primitives kept: more than the layers of a small model have shapes in one pass (docs/benchmarks.md).
 KEPT_PRIMITIVES = 64
 #: MiB of each.
 PRIMITIVE_MIB = 0.6
