@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,10 @@ import pytest
 import torch
 from transformers import AutoConfig
 
+from support.clocks import replace_clock
 from support.model_families import config_of, write_family
 from tailorbird.domain.base_model import SavedActivations
+from tailorbird.inference import saved_activations
 from tailorbird.inference.model_description import decoder_blocks, describe_here, model_class, shape_of
 from tailorbird.inference.saved_activations import count_saved
 from tailorbird.training.methods.lora import LoraLinear, block_layers
@@ -114,7 +115,7 @@ def test_what_depends_on_values_is_left_to_the_formula() -> None:
 def test_what_takes_too_long_is_left_to_the_formula(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that describes a model has a limit of its own, whose end would be that of the description."""
     folder, looks = write_family(tmp_path, "qwen3"), itertools.count()
-    monkeypatch.setattr(time, "process_time", lambda: 0.5 * next(looks))
+    replace_clock(monkeypatch, saved_activations, process_time=lambda: 0.5 * next(looks))
     found = describe_here(folder)
     assert (found.anatomy.saved, found.layers) == ((), 2)
     assert next(looks) < 100, "it goes on after its time is spent"
@@ -122,7 +123,7 @@ def test_what_takes_too_long_is_left_to_the_formula(tmp_path: Path, monkeypatch:
 
 def test_a_pass_that_was_counted_in_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, looks = count_without_memory(config("qwen3"), {"o_proj"}), itertools.count()
-    monkeypatch.setattr(time, "process_time", lambda: 0.01 * next(looks))
+    replace_clock(monkeypatch, saved_activations, process_time=lambda: 0.01 * next(looks))
     kept = count_without_memory(config("qwen3"), {"o_proj"})
     assert 0 < len(kept) < len(whole)
     assert kept == whole[: len(kept)]

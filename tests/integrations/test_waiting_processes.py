@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from support.clocks import replace_clock
 from tailorbird.integrations import waiting_processes
 from tailorbird.integrations.waiting_processes import WaitingProcess, end_waiting, node_folder
 
@@ -104,7 +104,7 @@ def test_who_has_its_next_task_while_its_answer_is_on_the_way_stays(node: Node, 
             assert tell(orders, "begin") is True
         looks.append(seconds)
 
-    monkeypatch.setattr(waiting_processes.time, "sleep", look)
+    replace_clock(monkeypatch, waiting_processes, sleep=look)
     assert end_waiting(node.folder) == 0
     assert looks
     assert process.is_alive()
@@ -114,15 +114,15 @@ def test_a_task_does_not_begin_in_a_process_that_is_being_ended(node: Node, monk
     process, orders = node.start(ignores=True)
     tell(orders, "wait")
     begun = list[bool]()
-    kill = os.kill
+    send = waiting_processes._send
 
     def ask(pid: int, order: int) -> None:
         if order == signal.SIGTERM:
             begun.append(tell(orders, "begin"))
-        kill(pid, order)
+        send(pid, order)
 
     monkeypatch.setattr(waiting_processes, "_GRACE", 2.0)
-    monkeypatch.setattr(waiting_processes.os, "kill", ask)
+    monkeypatch.setattr(waiting_processes, "_send", ask)
     assert end_waiting(node.folder) == 1
     assert begun == [False]
     process.join(10)
@@ -140,8 +140,8 @@ def test_one_that_ends_by_itself_is_awaited_without_a_signal(node: Node, monkeyp
             process.join()
         looks.append(seconds)
 
-    monkeypatch.setattr(waiting_processes.time, "sleep", look)
-    monkeypatch.setattr(waiting_processes.os, "kill", lambda _pid, order: sent.append(order))
+    replace_clock(monkeypatch, waiting_processes, sleep=look)
+    monkeypatch.setattr(waiting_processes, "_send", lambda _pid, order: sent.append(order))
     assert end_waiting(node.folder) == 1
     assert looks
     assert sent == []
@@ -161,13 +161,13 @@ def test_one_that_is_being_ended_does_not_end_by_itself_too(node: Node, monkeypa
     process, orders = node.start()
     tell(orders, "wait")
     may = list[bool]()
-    kill = os.kill
+    send = waiting_processes._send
 
     def ask(pid: int, order: int) -> None:
         may.append(tell(orders, "end"))
-        kill(pid, order)
+        send(pid, order)
 
-    monkeypatch.setattr(waiting_processes.os, "kill", ask)
+    monkeypatch.setattr(waiting_processes, "_send", ask)
     assert end_waiting(node.folder) == 1
     assert may == [False]
     process.join(10)

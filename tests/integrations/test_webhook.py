@@ -15,7 +15,9 @@ from typing import ClassVar
 
 import pytest
 
+from support.clocks import replace_clock
 from tailorbird.domain.errors import InvalidInput, Unavailable
+from tailorbird.integrations import webhook
 from tailorbird.integrations.webhook import WebhookNotifier, open_notifier
 from tailorbird.testing import MemoryNotifier
 
@@ -123,8 +125,7 @@ def test_three_failures_are_told():
 
 def test_the_pauses_double(monkeypatch: pytest.MonkeyPatch):
     pauses: list[float] = []
-    sleep, here = time.sleep, threading.current_thread()
-    monkeypatch.setattr(time, "sleep", lambda seconds: pauses.append(seconds) if threading.current_thread() is here else sleep(seconds))
+    replace_clock(monkeypatch, webhook, sleep=pauses.append)
     with receiver(500) as server, pytest.raises(Unavailable):
         open_notifier(server.url).send(MESSAGE)
     assert pauses == [0.5, 1.0]

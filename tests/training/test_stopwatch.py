@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from support.clocks import replace_clock
 from tailorbird.training import step_timing
 from tailorbird.training import thread_clocks as readings
 from tailorbird.training.step_timing import Stopwatch
@@ -129,7 +130,7 @@ def test_threads_that_wake_often_are_not_kept_from_cores_that_nobody_takes() -> 
 def test_what_others_take_is_what_was_busy_less_what_is_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counts, own = tmp_path / "stat", iter([10.0, 11.0])
     monkeypatch.setattr(readings, "_CORES", counts)
-    monkeypatch.setattr(readings.time, "process_time", lambda: next(own))
+    replace_clock(monkeypatch, readings, process_time=lambda: next(own))
     monkeypatch.setattr(readings.os, "sched_getaffinity", lambda _: {1})
     tick = os.sysconf("SC_CLK_TCK")
 
