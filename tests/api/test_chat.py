@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from support.api import ASK, CHAT, ask, events, post
+from support.clocks import replace_clock
 from support.serving import LABELS, DirectDriver, House
 from tailorbird.api.request_record import MOST_REFUSED
 from tailorbird.crypto.canonical_json import short
@@ -17,6 +18,7 @@ from tailorbird.domain.errors import Corrupt, InvalidInput, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message
 from tailorbird.ports.engine import Chunk, LabelScores
+from tailorbird.serving import request_log
 
 
 def test_a_classify_release_answers_with_its_label_and_probabilities(house: House) -> None:
@@ -262,7 +264,7 @@ def test_an_answer_that_cannot_be_recorded_is_not_given(house: House, monkeypatc
             raise Unavailable("locked", "wait", code="database_busy")
 
         monkeypatch.setattr(house.ledger, "work", busy)
-        monkeypatch.setattr("tailorbird.serving.request_log.time.monotonic", lambda: float("inf"))
+        replace_clock(monkeypatch, request_log, monotonic=lambda: float("inf"))
         return await client.post(CHAT, json=ASK)
 
     response = ask(house, story)
