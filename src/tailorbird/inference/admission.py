@@ -100,6 +100,7 @@ class RequestAdmission:
             [tokens] = chat.answers_to([prompt], [("", answer)]) if offered_tools(prompt) else chat.answers([answer])
             _check_length(len(given.tokens), len(tokens), given.loaded)
             sequence = given.sequence(given.tokens + tokens[:-1], watched=len(given.tokens) - 1)
+            sequence.patient = probed is not None
             forward: Forward = given.loaded.decoder.content
             return TextScoring(sequence, given.holding, lambda hidden: tell(Followed(tuple(tokens), hidden, forward.logits)))
 

@@ -34,6 +34,56 @@ def test_what_is_watched_is_always_computed() -> None:
     assert part.start == watched.cached == 16
 
 
+def patient(length: int, first: int = 1000) -> TokenSequence:
+    return TokenSequence("acme", SALTS["acme"], [first + token for token in range(length)], patient=True)
+
+
+def test_a_patient_sequence_alone_is_computed_at_once() -> None:
+    scheduler = Scheduler(BlockPool(64), SchedulerLimits(patient=4))
+    scheduler.add(patient(50))
+    scheduler.add(patient(60, first=2000))
+    assert [(part.stop, part.last) for part in scheduler.plan()] == [(50, True), (60, True)]
+
+
+def test_a_sequence_does_not_wait_behind_patient_ones() -> None:
+    scheduler = Scheduler(BlockPool(64), SchedulerLimits(patient=4))
+    continued, late = sequence("acme", 8, room=20), sequence("acme", 30, first=500)
+    scheduler.add(continued)
+    scheduler.computed(scheduler.plan())
+    for each in (patient(50), patient(60, first=2000), late):
+        scheduler.add(each)
+    continued.tokens.append(7)
+    assert [(part.sequence is late, part.stop - part.start) for part in scheduler.plan()] == [(False, 1), (False, 4), (True, 30)]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 40), st.integers(0, 6)), min_size=1, max_size=12), st.integers(1, 20))
+def test_patient_sequences_take_little_beside_others_and_all_end(sizes: list[tuple[bool, int, int]], most: int) -> None:
+    scheduler = Scheduler(BlockPool(256), SchedulerLimits(running=4, prefill=32, alone=64, patient=most))
+    written = {}
+    for place, (is_patient, length, answer) in enumerate(sizes):
+        made = TokenSequence("acme", SALTS["acme"], [1000 * place + token for token in range(length)], answer, patient=is_patient)
+        written[id(made)] = 0
+        scheduler.add(made)
+    beside, ended = set[int](), 0
+    while step := scheduler.plan():
+        taken = sum(part.stop - part.start for part in step if part.sequence.patient and part.stop - part.start > 1)
+        assert taken <= (most if beside else 64)
+        scheduler.computed(step)
+        for part in step:
+            one = part.sequence
+            if part.last and written[id(one)] == one.room:
+                scheduler.end(one)
+                beside.discard(id(one))
+                ended += 1
+            else:
+                beside |= set() if one.patient else {id(one)}
+                if part.last:
+                    written[id(one)] += 1
+                    one.tokens.append(7)
+    assert ended == len(sizes)
+    assert scheduler.running == scheduler.waiting == 0
+
+
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=30))
 def test_a_tenant_with_many_requests_does_not_hold_up_another(sizes: list[int]) -> None:
     queue: FairQueue[str] = FairQueue()

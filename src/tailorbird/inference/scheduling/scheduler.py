@@ -19,8 +19,9 @@ class TokenSequence:
 
     ``owner`` takes its fair share; ``salt`` names whose memory it is, and ``groups`` who may share it. ``room`` is how many tokens may be
     appended; ``leaves`` how many hang as a tree under the last one and are computed with it (0: none); ``watched`` the index of the first
-    token whose result is wanted (by default the last of the prompt). ``computed`` counts the tokens whose keys and values stand in
-    ``blocks``; ``cached`` those among them that an earlier sequence of the same salt and groups had left.
+    token whose result is wanted (by default the last of the prompt). A ``patient`` one takes little of each step beside
+    others that are not. ``computed`` counts the tokens whose keys and values stand in ``blocks``; ``cached`` those among them that an
+    earlier sequence of the same salt and groups had left.
     """
 
     owner: str
@@ -36,6 +37,7 @@ class TokenSequence:
     keys: list[bytes] = field(default_factory=list)
     prompt: int = 0
     groups: frozenset[str] = frozenset()
+    patient: bool = False
 
     def __post_init__(self) -> None:
         self.prompt = len(self.tokens)
@@ -97,14 +99,33 @@ _NO_NEEDS = SequenceNeeds()
 @dataclass(frozen=True)
 class SchedulerLimits:
     """``running`` sequences at a time; ``prefill`` new tokens a step beside sequences that are being continued, ``alone`` without them;
-    ``waiting`` sequences in all and ``waiting_each`` of one owner; what the forward pass ``needs``."""
+    ``patient`` new tokens a step of patient sequences beside others; ``waiting`` sequences in all and ``waiting_each`` of one owner; what
+    the forward pass ``needs``."""
 
     running: int = 64
     prefill: int = 256
     alone: int = 1024
+    patient: int = 16
     waiting: int = 4096
     waiting_each: int = 4096
     needs: SequenceNeeds = _NO_NEEDS
+
+
+class _Room:
+    """New tokens for which a step has room: in all, and of patient sequences."""
+
+    def __init__(self, left: int) -> None:
+        self.left = self.patient = left
+
+    def of(self, sequence: TokenSequence) -> int:
+        """Tokens of ``sequence`` that may be added; none where it is 0 or less."""
+        return min(self.left, self.patient) if sequence.patient else self.left
+
+    def take(self, part: ScheduledSlice) -> None:
+        """``part`` was added."""
+        cost = part.stop - part.start + (part.sequence.leaves if part.last else 0)
+        self.left -= cost
+        self.patient -= cost if part.sequence.patient else 0
 
 
 class Scheduler:
@@ -155,19 +176,19 @@ class Scheduler:
     def plan(self) -> list[ScheduledSlice]:
         """The next step; empty when there is nothing to compute."""
         step = [self._slice(sequence, 1) for sequence in self._running if sequence.pending == 1 and not sequence.leaves]
-        room = self._limits.prefill if step else self._limits.alone
+        room = _Room(self._limits.prefill if step else self._limits.alone)
+        if any(not sequence.patient for sequence in self._running):
+            room.patient = self._limits.patient
         for sequence in self._running:
-            if room > 0 and (sequence.pending > 1 or sequence.leaves):
-                step.append(self._slice(sequence, room))
-                room -= _cost(step[-1])
-        while room > 0 and len(self._running) < self._limits.running:
+            if sequence.pending > 1 or sequence.leaves:
+                self._prefill(sequence, room, step)
+        while room.left > 0 and len(self._running) < self._limits.running:
             # Whoever is next waits until there is memory, and the others wait behind: else a large one would wait for ever.
             if (following := self._queue.next()) is None or not self._let_in(following):
                 break
             self._queue.take(following.owner, following)
             self._running.append(following)
-            step.append(self._slice(following, room))
-            room -= _cost(step[-1])
+            self._prefill(following, room, step)
         return step
 
     def computed(self, step: list[ScheduledSlice]) -> None:
@@ -177,6 +198,12 @@ class Scheduler:
                 self._queue.charge(sequence.owner, stop - sequence.computed)
                 sequence.computed = stop
                 self._publish(sequence)
+
+    def _prefill(self, sequence: TokenSequence, room: _Room, step: list[ScheduledSlice]) -> None:
+        """Adds what of ``sequence`` the step has room for, if anything."""
+        if (most := room.of(sequence)) > 0:
+            step.append(self._slice(sequence, most))
+            room.take(step[-1])
 
     def _slice(self, sequence: TokenSequence, room: int) -> ScheduledSlice:
         whole = self._limits.needs.whole
@@ -224,7 +251,3 @@ class Scheduler:
             before = sequence.keys[-1] if sequence.keys else sequence.root
             sequence.keys.append(key_after(before, sequence.tokens[index * BLOCK : (index + 1) * BLOCK]))
             self._pool.publish(sequence.blocks[index], sequence.keys[-1], sequence.salt)
-
-
-def _cost(part: ScheduledSlice) -> int:
-    return part.stop - part.start + (part.sequence.leaves if part.last else 0)
