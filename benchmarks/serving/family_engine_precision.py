@@ -59,7 +59,11 @@ def _divergences(forwards: dict[str, Any]) -> dict[str, dict[str, float]]:
         found = read(forward)
         each = (exact.exp() * (exact - found)).sum(-1)
         same = (exact.argmax(-1) == found.argmax(-1)).float().mean()
-        told[name] = {"mean": round(each.mean().item(), 5), "p99": round(each.quantile(0.99).item(), 4), "same likeliest": round(same.item(), 3)}
+        told[name] = {
+            "mean": round(each.mean().item(), 5),
+            "p99": round(each.quantile(0.99).item(), 4),
+            "same likeliest": round(same.item(), 3),
+        }
         say(f"{name}: {told[name]}")
     return told
 

@@ -58,7 +58,8 @@ def _write(target: Path, **more: object) -> None:
     facts = {"general.name": "benchmark"}
     open_model_reader().write_gguf(
         GgufJob.model_validate(
-            {"source": base_model(), "target": target, "facts": facts, "prompt": PromptSpec(instruction=SYSTEM), "probes": ("hello",)} | more
+            {"source": base_model(), "target": target, "facts": facts, "prompt": PromptSpec(instruction=SYSTEM), "probes": ("hello",)}
+            | more
         )
     )
 

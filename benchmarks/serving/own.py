@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
-from engines import RANK, ROOT, SYSTEM, TOKENS, WORK, Ask, adapters, base_model, free_port, labels, process
+from engines import RANK, ROOT, SYSTEM, TOKENS, Ask, adapters, adapters_folder, base_model, free_port, labels, process
 from loading import LIMITS
 from run import say
 
@@ -140,7 +140,7 @@ def _proof(adapter: Path) -> dict[str, Any]:
 
 
 def _own_folder(number: int, first: Path) -> Path:
-    folder = WORK / "adapters" / str(number)
+    folder = adapters_folder() / str(number)
     folder.mkdir(exist_ok=True)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / name).exists():
