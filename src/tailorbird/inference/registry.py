@@ -19,15 +19,18 @@ from tailorbird.inference.scheduling import salt_of
 from tailorbird.inference.text.decoding import Grammars
 from tailorbird.inference.text.label_tree import LabelTrees
 from tailorbird.ports.engine import Residency
+from tailorbird.system.thread_priority import stand_back
 from tailorbird.text.chat_tokenizer import ChatTokenizer
 
 
 @dataclass(eq=False)
 class Weights:
-    """Weights of one folder. ``content`` is None while they are not in memory; ``users`` counts jobs and loads that hold them there."""
+    """Weights of one folder. ``content`` is None while they are not in memory; ``users`` counts jobs and loads that hold them there.
+    ``patient`` ones are read behind what the engine computes meanwhile."""
 
     folder: Path
     read: Callable[[Path], Any]
+    patient: bool = False
     content: Any = None
     seal: str = ""
     users: int = 0
@@ -216,27 +219,26 @@ class Registry:
         decoder = self._shared(servable.weights or servable.base, self._read_decoder)
         if servable.adapter is None:
             return [decoder]
-        return [decoder, self._shared(servable.adapter, lambda folder: self._read_adapter(folder, decoder.content))]
+        return [decoder, self._shared(servable.adapter, lambda folder: self._read_adapter(folder, decoder.content), patient=True)]
 
-    def _shared(self, folder: str, read: Callable[[Path], Any]) -> Weights:
+    def _shared(self, folder: str, read: Callable[[Path], Any], *, patient: bool = False) -> Weights:
         with self.lock:
-            return self._weights.setdefault(folder, Weights(Path(folder), read))
+            return self._weights.setdefault(folder, Weights(Path(folder), read, patient))
 
     def _read(self, weights: Weights) -> None:
         """Reads weights; for the first time, while they are sealed."""
-        if weights.seal:
-            if _sealed(weights.folder) != weights.seal:
+        # Threads of their own: the priority of this one could not be raised again.
+        first = stand_back if weights.patient else None
+        with ThreadPoolExecutor(2, thread_name_prefix="engine-read", initializer=first) as apart:
+            sealing = apart.submit(_sealed, weights.folder)
+            if weights.seal and sealing.result() != weights.seal:
                 raise Corrupt(
                     f"the files in {weights.folder.name} changed since they were verified",
                     "restore the artifact, and load the release again",
                     code="weights_changed",
                 )
-            weights.content = weights.read(weights.folder)
-            return
-        with ThreadPoolExecutor(1, thread_name_prefix="engine-seal") as beside:
-            sealing = beside.submit(_sealed, weights.folder)
-            content = weights.read(weights.folder)
-        weights.content, weights.seal = content, sealing.result()
+            content = apart.submit(weights.read, weights.folder).result()
+            weights.content, weights.seal = content, sealing.result()
 
     def make_room(self) -> None:
         """Evicts unused servables where the budget no longer holds, since something beside the weights has grown."""

@@ -224,6 +224,41 @@ inline void raise(const bf16* x, const bf16* block, int64_t count, float* y) {
 // others again and again, and sleeps only when that has lasted. Spinning alone would hold the very core that the late one needs; sleeping at
 // once makes whoever is woken late for the next meeting, where the other one sleeps already, and so on for good (either was measured to be
 // ten times slower beside a gateway).
+// How many members of a team compute. What they wait for one another, as a share of the time of a run, tells of members without a core, since
+// other processes have it: 0.02 on a quiet machine, 0.3 to 0.5 beside one busy process on two cores, where one thread alone takes half of the
+// time. Where most runs of a while were late so, one member less computes, and after a pause one more again, to see.
+class Crew {
+public:
+    explicit Crew(int64_t size) : size(size), active(size) {}
+
+    // How many compute the next run.
+    int64_t next() {
+        if (active < size && !trying && pause-- <= 0) { trying = true; active++; runs = late = 0; }
+        return active;
+    }
+
+    // What all of them `waited` in a run, as a share of the time that it took them all.
+    void judge(double waited) {
+        late += waited > LATE;
+        if (active == 1 || ++runs < (trying ? TRIAL : WHILE)) return;
+        const bool crowded = 2 * late > runs;
+        runs = late = 0;
+        if (!crowded && !trying) return;
+        active -= crowded;
+        hold = crowded && trying ? std::min(2 * hold, LONGEST) : SHORTEST;
+        pause = hold;
+        trying = false;
+    }
+
+private:
+    static constexpr double LATE = 0.2;
+    static constexpr int64_t WHILE = 16, TRIAL = 8, SHORTEST = 64, LONGEST = 1024;  // runs
+
+    const int64_t size;
+    int64_t active, runs = 0, late = 0, pause = 0, hold = SHORTEST;
+    bool trying = false;
+};
+
 class Team {
 public:
     // The team of this size; there is one of each, for as long as the process lives.
@@ -236,41 +271,49 @@ public:
         return *team;
     }
 
-    // All members do `work`, the caller as the first of them.
+    // As many members as have cores do `work`, the caller as the first of them.
     void run(const std::function<void()>& work) {
         const std::lock_guard<std::mutex> one_call_at_a_time(calls);
+        const auto started = Clock::now();
+        active = crew.next();
+        waited.store(0);
         current = &work;
-        begin.fetch_add(1);
-        begin.notify_all();
+        for (int64_t place = 1; place < active; place++) {
+            begin[place].fetch_add(1);
+            begin[place].notify_one();
+        }
         me = 0;
         work();
         meet();
+        crew.judge(double(waited.load()) / double(active * since(started)));
     }
 
     void meet() {
-        if (members == 1) {
+        if (active == 1) {
             for (auto& pile : dealt) pile.store(0);
             return;
         }
         const uint32_t before = rounds.load();
-        if (arrived.fetch_add(1) + 1 == members) {
+        if (arrived.fetch_add(1) + 1 == active) {
             arrived.store(0);
             for (auto& pile : dealt) pile.store(0);
             rounds.fetch_add(1);
             rounds.notify_all();
         } else {
+            const auto here = Clock::now();
             sleep_until_moved(rounds, before);
+            waited.fetch_add(since(here), std::memory_order_relaxed);
         }
     }
 
     struct Share { int64_t start, stop; };
-    Share share(int64_t count) const { return {count * me / members, count * (me + 1) / members}; }
+    Share share(int64_t count) const { return {count * me / active, count * (me + 1) / active}; }
 
     // Deals out 0 to `count` in small runs, to whoever comes for one: a thread that others took the core from takes fewer. Each pile is dealt
     // once between two meetings.
     template <class Do>
     void deal(int pile, int64_t count, Do work) {
-        const int64_t run = std::max<int64_t>(1, count / (members * 8));
+        const int64_t run = std::max<int64_t>(1, count / (active * 8));
         for (int64_t start; (start = dealt[pile].fetch_add(run)) < count;) work(start, std::min(count, start + run));
     }
 
@@ -290,14 +333,17 @@ private:
         while (clock.load() == from) clock.wait(from);
     }
 
-    explicit Team(int64_t size) : members(size) {
+    using Clock = std::chrono::steady_clock;
+    static int64_t since(Clock::time_point then) { return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - then).count(); }
+
+    explicit Team(int64_t size) : crew(size), begin(size) {
         for (int64_t place = 1; place < size; place++) std::thread([this, place] { serve(place); }).detach();
     }
 
     void serve(int64_t place) {
         me = place;
         for (uint32_t seen = 0;; seen++) {
-            sleep_until_moved(begin, seen);
+            sleep_until_moved(begin[place], seen);
             (*current)();
             meet();
         }
@@ -305,10 +351,12 @@ private:
 
     std::mutex calls;
     const std::function<void()>* current = nullptr;
-    std::atomic<uint32_t> begin{0}, rounds{0};
-    std::atomic<int64_t> arrived{0};
+    Crew crew;
+    std::vector<std::atomic<uint32_t>> begin;  // the runs of each member
+    std::atomic<uint32_t> rounds{0};
+    std::atomic<int64_t> arrived{0}, waited{0};  // nanoseconds, of all members of a run
     std::atomic<int64_t> dealt[2] = {0, 0};
-    const int64_t members;
+    int64_t active = 1;  // changed between runs alone
     static thread_local int64_t me;
 };
 thread_local int64_t Team::me = 0;
