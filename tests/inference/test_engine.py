@@ -176,6 +176,11 @@ def configure(**changes: object) -> Callable[[Path], None]:
     return lambda folder: edit_json(folder / "adapter_config.json", **changes)
 
 
+def without_directions(folder: Path) -> None:
+    tensors = load_file(folder / "adapter_model.safetensors")
+    save_file({name: each[:0] if "lora_A" in name else each[:, :0] for name, each in tensors.items()}, folder / "adapter_model.safetensors")
+
+
 UNSERVABLE_SETTINGS = [{"modules_to_save": ["lm_head"]}, {"use_dora": True}, {"target_modules": ["embed_tokens"]}]
 ADAPTER_DAMAGE = {
     "half a pair": drop_half_a_pair,
@@ -184,7 +189,8 @@ ADAPTER_DAMAGE = {
     "cut off": lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"x" * 100),
     "empty": lambda folder: save_file({}, folder / "adapter_model.safetensors"),
     "other kind": configure(peft_type="IA3"),
-    "pattern": configure(alpha_pattern={"q_proj": 1}),
+    "pattern": configure(alpha_pattern={"(": 1}),
+    "no directions": lambda folder: without_directions(folder),
     "biases": configure(bias="all"),
     "no rank": configure(r=0),
     "endless rank": configure(r=float("inf")),

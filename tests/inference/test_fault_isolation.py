@@ -93,7 +93,7 @@ class House:
 def house(request: pytest.FixtureRequest, make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     if request.param == "native" and library.why_not() is not None:
         pytest.skip("the native pass needs AVX512-BF16 and g++")
-    family = "qwen3" if request.param == "transformers" else "llama"
+    family = "gemma2" if request.param == "transformers" else "llama"
     base = make_model(family, seed=3, hidden_size=64, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2, head_dim=32)
     folders = [tmp_path_factory.mktemp(name) for name in ("healthy", "broken")]
     for seed, folder in enumerate(folders):

@@ -80,7 +80,8 @@ def test_every_family(model_type: str, family: MakeFamily, tmp_path: Path) -> No
             {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4, "original_max_position_embeddings": 64}},
             True,
         ),
-        ("qwen3", {}, False),
+        ("qwen3", {}, True),
+        ("olmo2", {}, False),
         ("gemma", {}, False),
         ("gemma2", {}, False),
     ],
@@ -171,6 +172,7 @@ EXPERTS = {"target_modules": ["q_proj"], "target_parameters": ["mlp.experts.gate
     ("model_type", "settings"),
     [
         ("qwen3", {"use_rslora": True}),
+        ("gemma2", {"rank_pattern": {"q_proj": 5}, "alpha_pattern": {"q_proj": 9}}),
         ("qwen3", {"rank_pattern": {"q_proj": 5}, "alpha_pattern": {"q_proj": 9}}),
         ("qwen3_moe", EXPERTS),
         ("gpt_oss", EXPERTS),
@@ -289,9 +291,12 @@ def test_a_token_with_a_number_far_beyond_the_embedding_is_refused(tmp_path: Pat
     ],
     ids=str,
 )
-def test_settings_of_an_adapter_are_read_in_little_time_or_refused(setting: dict[str, object], family: MakeFamily, tmp_path: Path) -> None:
-    folder, engine = family("qwen3"), open_engine("fp32", kv_mb=8)
-    write_adapter(folder, Theirs(folder, "qwen3"), tmp_path / "adapter", 3)
+@pytest.mark.parametrize("model_type", ["gemma2", "qwen3"])
+def test_settings_of_an_adapter_are_read_in_little_time_or_refused(
+    model_type: str, setting: dict[str, object], family: MakeFamily, tmp_path: Path
+) -> None:
+    folder, engine = family(model_type), open_engine("fp32", kv_mb=8)
+    write_adapter(folder, Theirs(folder, model_type), tmp_path / "adapter", 3)
     edit_json(tmp_path / "adapter" / "adapter_config.json", **setting)
     if setting == {"alpha_pattern": {r"(\w+\.?)+!": 1}}:
         engine.load(servable(folder, adapter=tmp_path / "adapter"))

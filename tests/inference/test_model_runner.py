@@ -48,15 +48,24 @@ class Heard:
         return "".join(told.text for told in self.told if isinstance(told, Chunk))
 
 
-@pytest.fixture(scope="module")
-def family(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
+def adapted(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory, model_type: str) -> tuple[Path, list[Path]]:
     """A base whose sizes the native pass takes, and eight adapters that answer differently."""
-    base = make_model("llama", seed=3, hidden_size=64, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2, head_dim=32)
+    base = make_model(model_type, seed=3, hidden_size=64, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2, head_dim=32)
     folders = []
     for seed in range(8):
         folders.append(tmp_path_factory.mktemp("adapter"))
         write_adapter(base, folders[-1], seed=seed, r=4 + seed)
     return base, folders
+
+
+@pytest.fixture(scope="module")
+def family(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
+    return adapted(make_model, tmp_path_factory, "llama")
+
+
+@pytest.fixture(scope="module", params=["llama", "qwen3"])
+def any_family(request: pytest.FixtureRequest, make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
+    return adapted(make_model, tmp_path_factory, request.param)
 
 
 def loaded(family: tuple[Path, list[Path]], engine: LocalEngine) -> list[str]:
@@ -247,25 +256,25 @@ native = pytest.mark.skipif(library.why_not() is not None, reason="the native pa
 
 
 @native
-def test_the_native_pass_is_as_near_to_fp32_as_torch_in_bf16(family: tuple[Path, list[Path]]) -> None:
+def test_the_native_pass_is_as_near_to_fp32_as_torch_in_bf16(any_family: tuple[Path, list[Path]]) -> None:
     prompts, found = [conversation(text) for text in TEXTS], dict[str, list[float]]()
     ways: tuple[tuple[Precision, Kernels], ...] = (("fp32", "auto"), ("bf16", "native"), ("bf16", "plain"))
     for precision, kernels in ways:
         engine = open_engine(precision, kernels)
         assert kernels == "auto" or engine.fingerprint().endswith(kernels)
-        ids = loaded(family, engine)
+        ids = loaded(any_family, engine)
         found[kernels] = [nats for each in ids for score in engine.score(each, prompts, LABELS) for nats in score.log_probabilities]
     off = {kernels: sum(abs(a - b) for a, b in zip(found[kernels], found["auto"], strict=True)) for kernels in ("native", "plain")}
     assert 0 < off["native"] < 1.1 * off["plain"]
 
 
 @native
-def test_a_row_each_is_as_near_to_fp32_too(family: tuple[Path, list[Path]]) -> None:
+def test_a_row_each_is_as_near_to_fp32_too(any_family: tuple[Path, list[Path]]) -> None:
     """One token of each adapter in a step: the way of decoding, whose products are others than those of many rows."""
 
     def hidden(precision: Literal["fp32", "bf16"], kernels: str) -> torch.Tensor:
-        forward = reader_of_decoders(place(precision), kernels)(family[0])
-        adapters = [reader_of_adapters(folder, forward) for folder in family[1]]
+        forward = reader_of_decoders(place(precision), kernels)(any_family[0])
+        adapters = [reader_of_adapters(folder, forward) for folder in any_family[1]]
         batch = build_batch(Part(adapter, [100 + at], 0, [at], 0) for at, adapter in enumerate(adapters))
         return forward.hidden(batch, forward.memory(len(adapters))).float()
 
@@ -288,10 +297,12 @@ def test_eight_bits_hold_less_and_say_nearly_the_same(family: tuple[Path, list[P
     assert " int8 " in open_engine("int8").fingerprint()
 
 
-@pytest.fixture(scope="module")
-def wide(make_model: MakeModel) -> Path:
+@pytest.fixture(scope="module", params=["qwen2", "qwen3"])
+def wide(make_model: MakeModel, request: pytest.FixtureRequest) -> Path:
     """A base whose inputs are whole runs of the native pass in int8."""
-    return make_model("qwen2", seed=5, hidden_size=128, intermediate_size=192, num_attention_heads=4, num_key_value_heads=2, head_dim=32)
+    return make_model(
+        request.param, seed=5, hidden_size=128, intermediate_size=192, num_attention_heads=4, num_key_value_heads=2, head_dim=32
+    )
 
 
 def hidden_rows(base: Path, precision: Literal["fp32", "bf16", "int8"], rows: list[list[int]]) -> tuple[torch.Tensor, Any]:

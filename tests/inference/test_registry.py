@@ -12,10 +12,8 @@ from typing import Any
 import pytest
 
 from support.oracle import MakeModel, servable, write_adapter
-from tailorbird.domain.errors import Corrupt
 from tailorbird.inference import engine as engines
 from tailorbird.inference.engine import TorchEngine
-from tailorbird.inference.registry import Registry
 
 
 def noted(read: Callable[..., Any], seen: list[int]) -> Callable[..., Any]:
@@ -42,28 +40,3 @@ def test_adapters_alone_are_read_behind_what_is_computed(make_model: MakeModel, 
     assert decoders == [own]
     assert adapters == [min(19, own + 10)]
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
-
-
-def test_an_adapter_that_changed_since_it_was_read_is_not_read_again(make_model: MakeModel, tmp_path: Path) -> None:
-    base, adapter = make_model("llama"), tmp_path / "one"
-    write_adapter(base, adapter, seed=1)
-    made = servable(base, adapter=adapter)
-    readings = list[str]()
-
-    def read(folder: Path, *_: Any) -> Any:
-        readings.append(folder.name)
-        return (
-            engines.reader_of_decoders(engines.place("fp32"), "plain")(folder) if folder == base else type("Adapter", (), {"nbytes": 1})()
-        )
-
-    registry = Registry((read, read), 0, lambda _: None, lambda _: None)
-    registry.load(made)
-    with registry.using(made.id) as loaded:
-        pass
-    loaded.weights[1].content = None
-    registry.bring(loaded)
-    loaded.weights[1].content = None
-    (adapter / "adapter_config.json").write_text("{}")
-    with pytest.raises(Corrupt, match="changed since"):
-        registry.bring(loaded)
-    assert readings == [base.name, "one", "one"]

@@ -84,7 +84,7 @@ def test_as_many_compute_as_have_cores(story: Story) -> None:
 def computed(forward: NativeForward, count: int, steps: int) -> list[torch.Tensor]:
     memory, rows = forward.memory(16), list[torch.Tensor]()
     for step in range(steps):
-        first = [Part(None, [5 + row + step, 7, 9], 0, [row * 2, row * 2 + 1], 0) for row in range(count)]
+        first = [Part(None, [(5 + row + step) % 256, 7, 9], 0, [row * 2, row * 2 + 1], 0) for row in range(count)]
         rows.append(forward.logits(forward.hidden(build_batch(first), memory)))
     return rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from tailorbird.domain.errors import ModelInvalid
+from tailorbird.domain.errors import InvalidInput, ModelInvalid
+from tailorbird.text.regex import check_pattern, matches
 
 
 def refused_adapter(folder: Path, why: str) -> ModelInvalid:
@@ -43,6 +45,30 @@ def adapter_config(folder: Path, must_be_unset: Sequence[str]) -> dict[str, Any]
         if config.get(setting):
             raise refused_adapter(folder, f"it uses {setting}")
     return config
+
+
+def check_patterns(folder: Path, config: dict[str, Any]) -> None:
+    """Raises ModelInvalid for names that are none: patterns are matched in linear time, which takes nearly all that PEFT takes."""
+    patterns, targets = config.get("alpha_pattern") or {}, config.get("target_parameters") or []
+    try:
+        for pattern, own in patterns.items():
+            check_pattern(pattern)
+            float(own)
+        known = isinstance(targets, list) and all(isinstance(target, str) for target in targets)
+    except (AttributeError, TypeError, ValueError, InvalidInput) as error:
+        raise refused_adapter(folder, "its alpha_pattern cannot be read") from error
+    if not known:
+        raise refused_adapter(folder, "its target_parameters cannot be read")
+
+
+def scaling_of(config: dict[str, Any], name: str, rank: int) -> float:
+    """Scaling of the change of ``rank`` of the layer ``name``, as PEFT finds it: the first pattern whose key is the path or its end."""
+    alpha = float(config["lora_alpha"])
+    for pattern, own in (config.get("alpha_pattern") or {}).items():
+        if matches(rf"(.*\.)?({pattern})", name):
+            alpha = float(own)
+            break
+    return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
 
 
 def adapter_tensors(folder: Path) -> dict[str, torch.Tensor]:

@@ -25,7 +25,7 @@ from transformers.cache_utils import DynamicLayer
 from tailorbird.inference.forward import batch, lazy_memory, torch_forward, weights
 from tailorbird.inference.forward.batch import Part, build_batch
 from tailorbird.inference.forward.torch_forward import TorchForward
-from tailorbird.inference.forward.weights import GROUPS, MOVING
+from tailorbird.inference.forward.weights import GROUPS, HEAD_NORMS, MOVING
 from tailorbird.inference.transformers_verbosity import quiet
 from tailorbird.system.files import private_folder
 
@@ -73,7 +73,10 @@ def _unlike(model: Any) -> str:
         parts = {name for name, _ in layer.named_modules() if name}
         if missing := _PARTS - {"mlp.act_fn"} - parts:
             return f"its blocks have no {sorted(missing)[0]}"
-        if more := parts - _PARTS:
+        norms = {f"self_attn.{name}" for name in HEAD_NORMS if getattr(layer.self_attn, name, None) is not None}
+        if any(layer.get_submodule(name).weight.shape != (layer.self_attn.head_dim,) for name in norms):
+            return "its queries and keys are normed together"
+        if more := parts - _PARTS - norms:
             return f"its blocks have a {sorted(more)[0]}"
     if hasattr(model.config, "quantization_config"):
         return "its weights are quantised"

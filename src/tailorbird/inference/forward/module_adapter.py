@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +12,8 @@ from weakref import ref
 import torch
 import torch.nn.functional as F
 
-from tailorbird.domain.errors import InvalidInput
-from tailorbird.inference.forward.adapter_files import adapter_config, adapter_tensors, refused_adapter
+from tailorbird.inference.forward.adapter_files import adapter_config, adapter_tensors, check_patterns, refused_adapter, scaling_of
 from tailorbird.inference.forward.weights import LowRank
-from tailorbird.text.regex import check_pattern, matches
 
 _KEY = re.compile(r"(?:base_model\.model\.)?(.+?)((?:\.base_layer)*)\.lora_(A|B)(?:\.default)?\.weight")
 #: Settings of PEFT that change what an adapter computes beyond a low-rank change of linear layers, and that must be unset.
@@ -65,7 +62,7 @@ class RowRange(NamedTuple):
 def read_module_adapter(folder: Path, model: Any, dtype: torch.dtype) -> ModuleAdapter:
     """The adapter in ``folder`` for ``model``. Raises ModelInvalid when it cannot be read or does not fit."""
     config = adapter_config(folder, _MUST_BE_UNSET)
-    _check_patterns(folder, config)
+    check_patterns(folder, config)
     places, device = _Places(model), next(model.parameters()).device
     deltas: dict[str, LowRank] = {}
     wrapped: dict[str, list[_Pair]] = {}
@@ -81,7 +78,7 @@ def read_module_adapter(folder: Path, model: Any, dtype: torch.dtype) -> ModuleA
         if depth:
             raise refused_adapter(folder, f"{name} is not a linear layer")
         _check_shape(folder, name, pair, places.modules[path])
-        scale = _scaling(config, name, len(pair["A"]))
+        scale = scaling_of(config, name, len(pair["A"]))
         deltas[path] = LowRank(pair["A"].to(dtype).to(device), (pair["B"] * scale).to(dtype).to(device))
     experts = {
         key: delta for path, pairs in wrapped.items() for key, delta in _of_experts(folder, config, (path, places.modules[path]), pairs)
@@ -126,33 +123,9 @@ def _of_experts(
         if rank < 1 or pair["A"].shape != (rank * count, inputs) or pair["B"].shape != (outputs, rank * count):
             raise refused_adapter(folder, f"{path}.{name} has another shape than the base's {count} times {inputs} and {outputs}")
         down_ERI = pair["A"].reshape(count, rank, inputs)
-        up_EOR = pair["B"].reshape(outputs, rank, count).permute(2, 0, 1) * _scaling(config, f"{path}.{name}", rank)
+        up_EOR = pair["B"].reshape(outputs, rank, count).permute(2, 0, 1) * scaling_of(config, f"{path}.{name}", rank)
         left, right = (up_EOR, down_ERI) if swapped else (down_ERI.transpose(1, 2), up_EOR.transpose(1, 2))
         yield (path, name), ExpertDelta(left.to(tensor.dtype).to(tensor.device), right.to(tensor.dtype).to(tensor.device))
-
-
-def _check_patterns(folder: Path, config: dict[str, Any]) -> None:
-    """Raises ModelInvalid for names that are none: patterns are matched in linear time, which takes nearly all that PEFT takes."""
-    patterns, targets = config.get("alpha_pattern") or {}, config.get("target_parameters") or []
-    try:
-        for pattern, own in patterns.items():
-            check_pattern(pattern)
-            float(own)
-        known = isinstance(targets, list) and all(isinstance(target, str) for target in targets)
-    except (AttributeError, TypeError, ValueError, InvalidInput) as error:
-        raise refused_adapter(folder, "its alpha_pattern cannot be read") from error
-    if not known:
-        raise refused_adapter(folder, "its target_parameters cannot be read")
-
-
-def _scaling(config: dict[str, Any], name: str, rank: int) -> float:
-    """Scaling of one layer, as PEFT finds it: the first pattern whose key is the path or its end."""
-    alpha = float(config["lora_alpha"])
-    for pattern, own in (config.get("alpha_pattern") or {}).items():
-        if matches(rf"(.*\.)?({pattern})", name):
-            alpha = float(own)
-            break
-    return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
 
 
 class _Places:

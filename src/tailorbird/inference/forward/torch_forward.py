@@ -12,7 +12,7 @@ from transformers.activations import ACT2FN
 from tailorbird.inference.devices import is_gpu
 from tailorbird.inference.forward.batch import Batch
 from tailorbird.inference.forward.lazy_memory import lazy_zeros
-from tailorbird.inference.forward.weights import GROUPS, Changes, joined, linear_shapes, rotary_tables
+from tailorbird.inference.forward.weights import GROUPS, Changes, head_norms, joined, linear_shapes, rotary_tables
 from tailorbird.inference.forward.written_out import WrittenOutForward
 from tailorbird.inference.scheduling import BLOCK
 
@@ -81,15 +81,18 @@ class TorchAdapter:
 
 
 class DecoderBlock(NamedTuple):
-    """The weights of one decoder block. The two norms come before attention and before the MLP."""
+    """The weights of one decoder block. The two norms come before attention and before the MLP, those of ``heads`` (of a query, of a key;
+    None: there is none) before these are turned."""
 
     norms: tuple[torch.Tensor, torch.Tensor]
     groups: dict[str, Linear | EightBits]
+    heads: tuple[torch.Tensor | None, torch.Tensor | None]
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return sum(norm.nbytes for norm in self.norms) + sum(group.nbytes for group in self.groups.values())
+        norms = (norm for norm in (*self.norms, *self.heads) if norm is not None)
+        return sum(norm.nbytes for norm in norms) + sum(group.nbytes for group in self.groups.values())
 
 
 class _Look(NamedTuple):
@@ -156,6 +159,10 @@ class TorchForward(WrittenOutForward):
         for layer, block in enumerate(self._blocks):
             mixed_NHD = self._linear(batch, layer, "qkv", self._normed(x_NE, block.norms[0])).view(len(x_NE), -1, self._heads[2])
             queries, keys, values = torch.split(mixed_NHD, [self._heads[0], self._heads[1], self._heads[1]], dim=1)
+            queries, keys = (
+                each if weight_D is None else self._normed(each.float(), weight_D)
+                for each, weight_D in zip((queries, keys), block.heads, strict=True)
+            )
             memory[layer, 0, slots], memory[layer, 1, slots] = _turned(keys, turn), values
             attended_NE = self._attend(_turned(queries, turn), memory[layer], looks)
             x_NE = x_NE + self._linear(batch, layer, "out", attended_NE)
@@ -250,4 +257,4 @@ def _turned(x_NHD: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]) -> tor
 def _block(layer: Any, eight_bits: bool) -> DecoderBlock:
     norms = (layer.input_layernorm.weight.detach().float(), layer.post_attention_layernorm.weight.detach().float())
     groups = {group: Linear(*joined(layer, group)) for group in GROUPS}
-    return DecoderBlock(norms, {name: in_eight_bits(group) if eight_bits else group for name, group in groups.items()})
+    return DecoderBlock(norms, {name: in_eight_bits(group) if eight_bits else group for name, group in groups.items()}, head_norms(layer))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,7 +12,7 @@ import transformers
 from tailorbird import __version__
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.inference.devices import is_bf16_fast, pick_device
-from tailorbird.inference.forward.adapter_files import adapter_config, adapter_tensors, refused_adapter
+from tailorbird.inference.forward.adapter_files import adapter_config, adapter_tensors, check_patterns, refused_adapter, scaling_of
 
 Precision = Literal["auto", "bf16", "fp32", "int8"]
 #: What is computed in; ``int8`` holds the weights of linear layers in eight bits and computes in bf16.
@@ -55,10 +54,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
     "down": ("mlp.down_proj",),
 }
-_KEY = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.((?:self_attn|mlp)\.\w+)\.lora_(A|B)\.weight")
+_KEY = re.compile(r"(?:base_model\.model\.)?model\.layers\.(\d+)\.((?:self_attn|mlp)\.\w+)\.lora_(A|B)(?:\.default)?\.weight")
 #: Settings of PEFT that change what an adapter computes and that must be unset.
 _MUST_BE_UNSET = (
-    "use_dora", "fan_in_fan_out", "modules_to_save", "rank_pattern", "alpha_pattern", "lora_bias", "layer_replication", "use_qalora",
+    "use_dora", "fan_in_fan_out", "modules_to_save", "lora_bias", "layer_replication", "use_qalora",
     "trainable_token_indices", "target_parameters",
 )  # fmt: skip
 #: Linear layer to (inputs, outputs).
@@ -78,18 +77,12 @@ Changes = dict[tuple[int, str], LowRank]
 
 def read_adapter(folder: Path, linears: LinearShapes, layers: int) -> Changes:
     """The adapter in ``folder``. Raises ModelInvalid when it cannot be read or does not fit a base of these shapes."""
-    scaling = _scaling(folder)
-    changes = {}
+    config, changes = adapter_config(folder, _MUST_BE_UNSET), {}
+    check_patterns(folder, config)
     for (layer, name), pair in _pairs(folder).items():
         _check_fit(folder, layer, name, pair, linears, layers)
-        changes[layer, name] = LowRank(pair["A"], pair["B"] * scaling)
+        changes[layer, name] = LowRank(pair["A"], pair["B"] * scaling_of(config, f"model.layers.{layer}.{name}", len(pair["A"])))
     return changes
-
-
-def _scaling(folder: Path) -> float:
-    config = adapter_config(folder, _MUST_BE_UNSET)
-    rank, alpha = int(config["r"]), float(config["lora_alpha"])
-    return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
 
 
 def _pairs(folder: Path) -> dict[tuple[int, str], dict[str, torch.Tensor]]:
@@ -110,10 +103,12 @@ def _check_fit(folder: Path, layer: int, name: str, pair: dict[str, torch.Tensor
     if pair.keys() != {"A", "B"}:
         raise refused_adapter(folder, f"half of layer {layer}.{name} is missing")
     inputs, outputs = linears[name]
-    if pair["A"].ndim != 2 or pair["A"].shape[1] != inputs or pair["B"].shape != (outputs, pair["A"].shape[0]):
+    if pair["A"].ndim != 2 or not len(pair["A"]) or pair["A"].shape[1] != inputs or pair["B"].shape != (outputs, pair["A"].shape[0]):
         raise refused_adapter(folder, f"layer {layer}.{name} has another shape than the base's {inputs} inputs and {outputs} outputs")
 
 
+#: Norms of each query and each key, in the attention of a decoder block that has them.
+HEAD_NORMS = ("q_norm", "k_norm")
 #: Kinds of rotary embedding whose angles depend on the length of the text, so that they cannot stand in one table.
 MOVING = frozenset({"dynamic", "longrope"})
 
@@ -129,6 +124,13 @@ def rotary_tables(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
     positions = torch.arange(model.config.max_position_embeddings, device=model.device).unsqueeze(0)
     cos, sin = model.model.rotary_emb(torch.zeros(1, 1, device=model.device), positions)
     return cos[0].float().contiguous(), sin[0].float().contiguous()
+
+
+def head_norms(layer: Any) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Weights (head size, fp32) of the norms of each query and each key before they are turned; None where there is none."""
+    norms = (getattr(layer.self_attn, name, None) for name in HEAD_NORMS)
+    query, key = (None if norm is None else norm.weight.detach().float() for norm in norms)
+    return query, key
 
 
 def joined(layer: Any, group: str) -> tuple[torch.Tensor, torch.Tensor | None]:

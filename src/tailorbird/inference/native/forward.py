@@ -11,7 +11,7 @@ import torch
 
 from tailorbird.inference.forward.batch import Batch
 from tailorbird.inference.forward.lazy_memory import LARGE, lazy_zeros
-from tailorbird.inference.forward.weights import GROUPS, Changes, joined, linear_shapes, rotary_tables
+from tailorbird.inference.forward.weights import GROUPS, Changes, head_norms, joined, linear_shapes, rotary_tables
 from tailorbird.inference.forward.written_out import WrittenOutForward
 from tailorbird.inference.native import library as native
 from tailorbird.inference.scheduling import BLOCK
@@ -206,8 +206,9 @@ class NativeForward(WrittenOutForward):
         )
 
     def _layer(self, layer: Any) -> native.NativeLayer:
-        norms = [self._hold(norm.weight.detach().float()) for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
-        return native.NativeLayer(norms[0].data_ptr(), norms[1].data_ptr(), *(self._matrix(*joined(layer, group)) for group in GROUPS))
+        norms = [layer.input_layernorm.weight.detach().float(), layer.post_attention_layernorm.weight.detach().float(), *head_norms(layer)]
+        places = [None if norm is None else self._hold(norm).data_ptr() for norm in norms]
+        return native.NativeLayer(*places, *(self._matrix(*joined(layer, group)) for group in GROUPS))
 
     def _matrix(self, weight_OI: torch.Tensor, bias_O: torch.Tensor | None) -> native.NativeMatrix:
         outputs, inputs = weight_OI.shape

@@ -40,7 +40,7 @@ struct Matrix {
     int64_t inputs, outputs, eight;
     int64_t block() const { return eight ? inputs / RUN * RUN_BYTES / 2 : inputs * LANES; }  // numbers of 16 bits
 };
-struct Layer { const float *norm_attention, *norm_mlp; Matrix qkv, out, gate_up, down; };
+struct Layer { const float *norm_attention, *norm_mlp, *norm_query, *norm_key; Matrix qkv, out, gate_up, down; };  // norms of heads: null, or none
 struct Model {
     int64_t layers, hidden, query_heads, key_heads, head_size, inner, vocabulary, threads;
     float epsilon, scale;
@@ -504,13 +504,16 @@ struct Step {
         return deltas && deltas[delta].rank ? deltas + delta : nullptr;
     }
 
-    // Rotates queries and keys (the two halves of a head are the parts of a plane), and lays keys and values into memory.
+    // Rotates queries and keys (the two halves of a head are the parts of a plane), normed before where the model does so, and lays keys and
+    // values into memory.
     void turn_and_keep(int64_t layer) {
         const int64_t d = model.head_size, half = d / 2, wide_row = model.layer[layer].qkv.outputs;
         const auto mine = team.share(batch.rows);
         for (int64_t r = mine.start; r < mine.stop; r++) {
-            const float* row = &wide_qkv[r * wide_row];
+            float* row = &wide_qkv[r * wide_row];
             const float *cos = model.cos + int64_t(batch.positions[r]) * d, *sin = model.sin + int64_t(batch.positions[r]) * d;
+            for (int64_t h = 0; h < model.query_heads + model.key_heads; h++)
+                if (const float* weight = h < model.query_heads ? model.layer[layer].norm_query : model.layer[layer].norm_key) norm_head(row + h * d, weight);
             for (int64_t h = 0; h < model.query_heads; h++) turn(row + h * d, cos, sin, half, &queries[(r * model.query_heads + h) * d]);
             const int64_t block = batch.slots[r] / LANES, at = batch.slots[r] % LANES;
             for (int64_t h = 0; h < model.key_heads; h++) {
@@ -523,6 +526,14 @@ struct Step {
                 for (int64_t i = 0; i < d; i += LANES) narrow16(lie + i, _mm512_loadu_ps(value + i));
             }
         }
+    }
+
+    void norm_head(float* x, const float* weight) const {
+        __m512 sum = _mm512_setzero_ps();
+        for (int64_t i = 0; i < model.head_size; i += LANES) sum = _mm512_fmadd_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(x + i), sum);
+        const __m512 by = _mm512_set1_ps(1.0f / std::sqrt(_mm512_reduce_add_ps(sum) / model.head_size + model.epsilon));
+        for (int64_t i = 0; i < model.head_size; i += LANES)
+            _mm512_storeu_ps(x + i, _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), by), _mm512_loadu_ps(weight + i)));
     }
 
     static void turn(const float* x, const float* cos, const float* sin, int64_t half, bf16* y) {

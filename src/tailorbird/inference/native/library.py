@@ -130,6 +130,8 @@ class NativeLayer(Structure):
     _fields_ = (
         ("norm_attention", c_void_p),
         ("norm_mlp", c_void_p),
+        ("norm_query", c_void_p),
+        ("norm_key", c_void_p),
         ("qkv", NativeMatrix),
         ("out", NativeMatrix),
         ("gate_up", NativeMatrix),
