@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from support.planning import LARGE, MACHINE, POWER, D, inputs, llama, objective
+import pytest
+
+from support.planning import LARGE, MACHINE, POWER, D, inputs, llama, manifest, objective
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.base_model import BaseModelRef
+from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import Plan, RungPlan
 from tailorbird.planning import make_plan
@@ -117,6 +120,21 @@ def test_an_encoder_is_tuned_where_it_is_listed_and_installed() -> None:
     ]
     automatic = make_plan(inputs(encoder=encoder()))
     assert RungKind.ENCODER not in {each.rung for each in (*automatic.rungs, *automatic.left_out)}
+
+
+def test_where_a_row_may_bear_several_labels_the_plan_counts_the_rows_that_are_learned() -> None:
+    def planned(train: int) -> RungPlan:
+        kpis = [{"metric": "macro_f1", "target": 0.6}]
+        counts = {"a": SplitCounts(train=100, dev=20, test=20), "b": SplitCounts(train=100, dev=20, test=20)}
+        listed = objective(ladder=["encoder"], task={"kind": "classify", "labels": "many", "instruction": "Say."}, kpis=kpis)
+        given = inputs(objective=listed, encoder=encoder(), manifest=manifest(train=train, labels=counts))
+        return rung(make_plan(given), RungKind.ENCODER)
+
+    few, plenty, more = planned(450), planned(5_000), planned(10_000)
+    assert plenty.training is not None
+    assert plenty.training.precision == "bf16"
+    assert few.flops.likely < plenty.flops.likely == more.flops.likely
+    assert few.flops.likely / plenty.flops.likely == pytest.approx(450 / 600)
 
 
 def test_an_encoder_whose_licence_forbids_the_use_is_not_tuned() -> None:

@@ -46,7 +46,7 @@ def test_a_plan_without_an_encoder_is_incomplete(tmp_path: Path) -> None:
     assert told.value.error_code == "plan_incomplete"
 
 
-def test_of_rows_without_a_label_it_learns_no_more_than_of_those_with_one(tmp_path: Path) -> None:
+def test_where_a_row_may_bear_several_labels_a_fifth_is_held_out(tmp_path: Path) -> None:
     plan = make_plan_of("encoder", "all weights", training=make_settings("full")).model_copy(update={"encoder": D})
     context = build_context(tmp_path, plan, encoder_folder=tmp_path)
     task = context.objective.task.model_copy(update={"labels": "many"})
@@ -54,9 +54,10 @@ def test_of_rows_without_a_label_it_learns_no_more_than_of_those_with_one(tmp_pa
     context = replace(context, objective=context.objective.model_copy(update={"task": task}), train=rows)
     job = encoder_job(context)
     assert job.alone
-    bearing = sum(bool(text.labels) for text in job.train)
-    assert 0 < bearing <= 30
-    assert len(job.train) == 2 * bearing
+    assert len(job.train) == 96
+    bearing = sum(bool(text.labels) for text in job.held_out)
+    assert sum(bool(text.labels) for text in job.train) == 30 - bearing
+    assert len(job.held_out) <= max(1, 2 * bearing)
 
 
 def test_how_sure_it_is_is_taken_from_rows_that_it_did_not_learn() -> None:

@@ -6,6 +6,8 @@ fit of the head, which is the floor's.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import Estimate, Reason, RungPlan, TrainingSettings
 from tailorbird.planning.floor import floor_memory, floor_request, floor_time, text_tokens, vectors_time, why_not_encoder
@@ -13,7 +15,7 @@ from tailorbird.planning.flops import backbone_parameters, held_out_rows
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.lookup_cost import SPREAD, encoder_rate
 from tailorbird.planning.memory import GIB
-from tailorbird.planning.setting_rules import WARMUP
+from tailorbird.planning.setting_rules import WARMUP, usual_precision
 from tailorbird.planning.time_and_cost import energy_estimate, money_estimate
 from tailorbird.planning.traffic_cost import around, total
 
@@ -22,6 +24,10 @@ VARIANT = "all weights"
 PASSES, BATCH, RATE = 8, 32, 1e-4
 #: Rows from which half of the passes do, and a quarter: each row is seen less often, and there are as many steps.
 _MANY, _VERY_MANY = 2_000, 10_000
+#: The same where an item may bear several labels: rows that bear none are drawn anew for each pass, so many for each that bears one, and a
+#: fifth of all is held out (docs/decisions/0115).
+LABEL_SET_PASSES, LABEL_SET_RATE = 5, 2e-4
+_WITHOUT, _HELD_OUT = 2, 0.2
 #: Numbers of a token that are kept in each layer for the backward pass, in widths.
 _KEPT = 34
 
@@ -38,11 +44,14 @@ def tuned_encoder(inputs: PlanInputs) -> RungPlan:
     encoder = inputs.encoder
     assert encoder is not None
     settings, reasons = _settings(inputs)
-    rows = inputs.train_rows
-    flops = 6.0 * backbone_parameters(encoder) * text_tokens(inputs) * (rows - held_out_rows(rows)) * settings.epochs
+    flops = 6.0 * backbone_parameters(encoder) * text_tokens(inputs) * _rows_in_a_pass(inputs) * settings.epochs
     training = around(flops / encoder_rate(inputs), SPREAD, "s")
-    time = total(training, vectors_time(inputs), floor_time(inputs, with_vectors=True))
-    what = f"{encoder.name}, tuned so that texts of one label lie together, then a linear head over its vectors and words"
+    many = _many(inputs)
+    # With several labels a head over words is fitted twice, and vectors are read of rows held out and of dev.
+    heads = [floor_time(inputs, with_vectors=False)] * 2 if many else [floor_time(inputs, with_vectors=True)]
+    time = total(training, vectors_time(inputs), *heads)
+    then = "added to a linear head over words" if many else "then a linear head over its vectors and words"
+    what = f"{encoder.name}, tuned so that texts of one label lie together, {then}"
     return RungPlan(
         rung=RungKind.ENCODER,
         variant=VARIANT,
@@ -60,7 +69,22 @@ def tuned_encoder(inputs: PlanInputs) -> RungPlan:
     )
 
 
-def tuning_settings(learning_rate: float, passes: int, seed: int, threads: int) -> TrainingSettings:
+def _many(inputs: PlanInputs) -> bool:
+    return inputs.objective.task.labels == "many"
+
+
+def _rows_in_a_pass(inputs: PlanInputs) -> float:
+    """Rows that are learned in a pass."""
+    rows = inputs.train_rows
+    if not _many(inputs):
+        return rows - held_out_rows(rows)
+    bearing = sum(counts.train for counts in inputs.manifest.label_counts.values()) or rows
+    return (1 - _HELD_OUT) * min(rows, (1 + _WITHOUT) * bearing)
+
+
+def tuning_settings(
+    learning_rate: float, passes: int, seed: int, threads: int, precision: Literal["bf16", "fp32"] = "fp32"
+) -> TrainingSettings:
     """How an encoder is tuned for labels."""
     return TrainingSettings(
         method="full",
@@ -74,7 +98,7 @@ def tuning_settings(learning_rate: float, passes: int, seed: int, threads: int) 
         weight_decay=0.0,
         clip_norm=1.0,
         evaluations_per_epoch=1,
-        precision="fp32",
+        precision=precision,
         seed=seed,
         threads=threads,
     )
@@ -82,12 +106,25 @@ def tuning_settings(learning_rate: float, passes: int, seed: int, threads: int) 
 
 def _settings(inputs: PlanInputs) -> tuple[TrainingSettings, tuple[Reason, ...]]:
     assert inputs.encoder is not None
+    if _many(inputs):
+        return _label_set_settings(inputs, inputs.encoder.hidden)
     rate = float(f"{RATE * (384 / inputs.encoder.hidden) ** 0.5:.1e}")
     rows = inputs.train_rows
     passes = PASSES if rows < _MANY else PASSES // 2 if rows < _VERY_MANY else PASSES // 4
     text = f"up to {passes} passes of {BATCH} rows a step at {rate:g}; the weights with the lowest held-out loss are kept"
     settings = tuning_settings(rate, passes, inputs.objective.seed, inputs.machine.threads)
     return settings, (Reason(rule="tuning", text=text, source="docs/decisions/0094"),)
+
+
+def _label_set_settings(inputs: PlanInputs, width: int) -> tuple[TrainingSettings, tuple[Reason, ...]]:
+    rate = float(f"{LABEL_SET_RATE * (384 / width) ** 0.5:.1e}")
+    text = (
+        f"up to {LABEL_SET_PASSES} passes of {BATCH} rows a step at {rate:g} over the rows that bear a label, and {_WITHOUT} for each that "
+        "bear none, others in every pass; a fifth of the rows, by whole groups, chooses weights, how much words count, and thresholds"
+    )
+    precision = usual_precision(inputs.machine)
+    settings = tuning_settings(rate, LABEL_SET_PASSES, inputs.objective.seed, inputs.machine.threads, precision)
+    return settings, (Reason(rule="tuning", text=text, source="docs/decisions/0115"),)
 
 
 def _memory(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:

@@ -1,7 +1,7 @@
 """Rungs: how each way to adapt makes its candidate.
 
-    context → indexes · label_thresholds · trained_files · answer_journal → floor → scope → prompt → hosted_model | ranking | training |
-    encoder | prompt_search (demonstration_sets, prompt_proposals, prompt_trials) → dispatch; adapter_variants
+    context → indexes · label_thresholds · trained_files · answer_journal → floor → scope · label_set_head → prompt → hosted_model |
+    ranking | training | encoder | prompt_search (demonstration_sets, prompt_proposals, prompt_trials) → dispatch; adapter_variants
 
 In: an objective, training rows, ports. Out: a candidate, with the report of its training. Must not know: dev and test results, gates, what
 the next rung is.
@@ -13,6 +13,7 @@ from tailorbird.rungs.dispatch import make_candidate
 from tailorbird.rungs.encoder import encoder_job
 from tailorbird.rungs.floor import FloorModel, fit_floor
 from tailorbird.rungs.indexes import local_retrieval
+from tailorbird.rungs.label_set_head import TunedLabels, fit_label_set_head, held_out_groups, label_set_texts
 from tailorbird.rungs.label_thresholds import goal_of
 from tailorbird.rungs.scope import remembered, trial_of, with_references
 from tailorbird.rungs.training import training_job
@@ -22,9 +23,13 @@ __all__ = [
     "ReusableTraining",
     "RungContext",
     "RungResult",
+    "TunedLabels",
     "encoder_job",
     "fit_floor",
+    "fit_label_set_head",
     "goal_of",
+    "held_out_groups",
+    "label_set_texts",
     "local_retrieval",
     "make_candidate",
     "module_kinds",

@@ -124,12 +124,12 @@ SHARE = 0.10
 ENOUGH = 400
 
 
-def hold_out(rows: Sequence[Row], seed: int, share: float = SHARE) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+def hold_out(rows: Sequence[Row], seed: int, share: float = SHARE, enough: int = ENOUGH) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
     """Splits ``rows`` into (to learn from, held out), by the hash of seed and group; the order of rows changes nothing.
 
-    Groups are taken in the order of their hashes until ``share`` of the rows, or 400 of them, is held out; one that would hold out more
-    than twice that share, or leave less than half of the others, is passed over, unless all would. Raises DataInvalid when all rows are of
-    one group.
+    Groups are taken in the order of their hashes until ``share`` of the rows, or ``enough`` of them, is held out; one that would hold out
+    more than twice that share, or leave less than half of the others, is passed over, unless all would. Raises DataInvalid when all rows
+    are of one group.
     """
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.id):
@@ -141,17 +141,17 @@ def hold_out(rows: Sequence[Row], seed: int, share: float = SHARE) -> tuple[tupl
             code="one_group",
         )
     order = sorted(groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
-    chosen = _choose(order, {group: len(members) for group, members in groups.items()}, share)
+    chosen = _choose(order, {group: len(members) for group, members in groups.items()}, share, enough)
     learn = tuple(row for group in order if group not in chosen for row in groups[group])
     return learn, tuple(row for group in order if group in chosen for row in groups[group])
 
 
-def _choose(order: list[str], sizes: dict[str, int], share: float) -> set[str]:
+def _choose(order: list[str], sizes: dict[str, int], share: float, enough: int) -> set[str]:
     chosen: set[str] = set()
     held, total = 0, sum(sizes.values())
     most = min(2 * share, (1 + share) / 2) * total
     for group in order:
-        if held >= min(share * total, ENOUGH):
+        if held >= min(share * total, enough):
             break
         if held + sizes[group] <= max(1.0, most):
             chosen.add(group)

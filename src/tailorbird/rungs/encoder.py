@@ -26,10 +26,11 @@ from tailorbird.ports.encoder import Vectors
 from tailorbird.ports.trainer import LabelJob, LabelledText, TrainedModel
 from tailorbird.rungs.context import RungContext, RungResult, TrainedFiles, hold_out
 from tailorbird.rungs.floor import Embed, FloorModel, fit_floor
+from tailorbird.rungs.label_set_head import TunedLabels, fit_label_set_head, held_out_groups, label_set_texts
 from tailorbird.rungs.label_thresholds import goal_of
 from tailorbird.rungs.scope import remembered, trial_of, with_references
 from tailorbird.rungs.trained_files import trained_files
-from tailorbird.text.label_sets import split
+from tailorbird.text.label_prototypes import PROTOTYPES, read_prototypes
 from tailorbird.text.linear_classifier import ENCODER, write_linear
 
 #: Labels that a head tells apart at the least, and factors of its log-odds that are tried.
@@ -71,8 +72,8 @@ def encoder_job(context: RungContext) -> LabelJob:
     settings, encoder = context.plan.training, context.plan.encoder
     if settings is None or encoder is None or context.encoder_folder is None:
         raise Internal("the plan of the encoder has no training settings, or no encoder", "plan the climb again", code="plan_incomplete")
-    learn, held_out = hold_out(context.train, context.objective.seed)
     many = context.objective.task.labels == "many"
+    learn, held_out = label_set_texts(context.train, context.objective.seed) if many else _texts(context)
     return LabelJob(
         base=context.encoder_folder,
         base_digest=encoder,
@@ -80,19 +81,21 @@ def encoder_job(context: RungContext) -> LabelJob:
         settings=settings,
         labels=context.labels,
         alone=many,
-        train=_labelled(learn, many),
-        held_out=_labelled(held_out, many),
+        train=learn,
+        held_out=held_out,
         workspace=context.workspace,
         results=context.results,
     )
 
 
-def _labelled(rows: Sequence[Row], many: bool) -> tuple[LabelledText, ...]:
-    """The rows; of those that bear no label at most so many as bear one, in the order in which they were held out, which is that of hashes:
-    where nine in ten bear none, they would take nine tenths of the time and teach the same thing."""
-    texts = [LabelledText(text=row.text, labels=split(row.answer) if many else (row.answer,)) for row in rows]
-    bearing = [text for text in texts if text.labels]
-    return (*bearing, *[text for text in texts if not text.labels][: max(len(bearing), 1)])
+def _texts(context: RungContext) -> tuple[tuple[LabelledText, ...], tuple[LabelledText, ...]]:
+    """What is learned, and what is held out, where an item bears one label."""
+    learn, held_out = hold_out(context.train, context.objective.seed)
+    return tuple(_labelled(row) for row in learn), tuple(_labelled(row) for row in held_out)
+
+
+def _labelled(row: Row) -> LabelledText:
+    return LabelledText(text=row.text, labels=(row.answer,))
 
 
 def _head(context: RungContext, job: LabelJob, tuned: TrainedFiles) -> tuple[FloorModel, ScopeTrial | None]:
@@ -111,9 +114,13 @@ def _head(context: RungContext, job: LabelJob, tuned: TrainedFiles) -> tuple[Flo
     reading = remembered(embed) if scoped else embed
     try:
         seed, goal = job.settings.seed, goal_of(context.objective)
-        head, factor = fit_floor(context.train, context.labels, seed, many=job.alone, embed=reading, goal=goal), 1.0
+        if job.alone:
+            found = TunedLabels(embed, read_prototypes(tuned.folder, len(context.labels)))
+            parts = held_out_groups(context.train, context.objective.seed)
+            return fit_label_set_head(context.train, parts, context.labels, seed, goal, found), None
+        head, factor = fit_floor(context.train, context.labels, seed, embed=reading), 1.0
         learn, held_out = hold_out(context.train, context.objective.seed)
-        if not job.alone and len({row.answer for row in learn}) >= _FEWEST:
+        if len({row.answer for row in learn}) >= _FEWEST:
             factor = sureness(fit_floor(learn, context.labels, seed, embed=reading), learn, held_out)
         head = scaled(head, factor)
         if not scoped:
@@ -166,6 +173,6 @@ def _likelihood(scores_BK: NDArray[np.float64], places: Sequence[int]) -> float:
 def _stored(context: RungContext, head: FloorModel, tuned: Path) -> Digest:
     """Head and encoder as one artifact."""
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(tuned, Path(folder) / ENCODER)
+        shutil.copytree(tuned, Path(folder) / ENCODER, ignore=shutil.ignore_patterns(PROTOTYPES))
         write_linear(head.linear, Path(folder))
         return context.artifacts.put_tree(Path(folder))

@@ -42,7 +42,8 @@ from tailorbird.text.normalisation import normalise
 from tailorbird.text.search_index import SearchIndex, words
 from tailorbird.text.tool_calls import arguments_text, offered_tools, tool_names
 
-_WIDTH = 64
+#: Of a vector of the encoder.
+WIDTH = 64
 
 
 class MemoryEncoder:
@@ -53,10 +54,10 @@ class MemoryEncoder:
     def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None) -> Vectors:
         """Counts of words in 64 hashed places, scaled to length 1."""
         del folder, tuned
-        found = np.zeros((len(texts), _WIDTH), dtype=np.float32)
+        found = np.zeros((len(texts), WIDTH), dtype=np.float32)
         for place, text in enumerate(texts):
             for word in words(text) or [""]:
-                found[place, zlib.crc32(word.encode()) % _WIDTH] += 1
+                found[place, zlib.crc32(word.encode()) % WIDTH] += 1
         normal: Vectors = found / np.linalg.norm(found, axis=1, keepdims=True)
         return normal
 

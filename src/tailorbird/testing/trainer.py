@@ -7,6 +7,8 @@ import math
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from tailorbird.crypto.canonical_json import digest_of, plain_json
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import Machine, PassLayout
@@ -14,7 +16,9 @@ from tailorbird.domain.preflight import Examination, PreflightFinding, Preflight
 from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.domain.timing import Calibration, TimedPass
 from tailorbird.domain.value import Digest
-from tailorbird.ports.trainer import EncoderJob, Example, Job, Merged, MergeJob, ReportProgress, TrainedModel, TrainingJob
+from tailorbird.ports.trainer import EncoderJob, Example, Job, LabelJob, Merged, MergeJob, ReportProgress, TrainedModel, TrainingJob
+from tailorbird.testing.engine import WIDTH
+from tailorbird.text.label_prototypes import LabelPrototypes, write_prototypes
 
 
 class MemoryTrainer:
@@ -41,7 +45,7 @@ class MemoryTrainer:
         return TrainedModel(folder=folder, report=_report(job, history))
 
     def tune(self, job: EncoderJob, report: ReportProgress) -> TrainedModel:
-        """Writes a folder that depends on the job alone; learns nothing."""
+        """Writes a folder that depends on the job alone, with prototypes that tell nothing where a text may bear several labels."""
         line = TrainingProgress(
             step=1, steps=1, loss=1.0, held_out_loss=1.0, learning_rate=0.0, tokens=0, tokens_per_second=0.0, memory_gb=0.1, seconds=0.01
         )
@@ -50,6 +54,8 @@ class MemoryTrainer:
         folder.mkdir(parents=True, exist_ok=True)
         name = "adapter_config.json" if job.settings.lora else "config.json"
         (folder / name).write_text(json.dumps({"settings": digest_of(job.settings), "rows": len(job.train)}), encoding="utf-8")
+        if isinstance(job, LabelJob) and job.alone:
+            write_prototypes(LabelPrototypes(np.zeros((len(job.labels), WIDTH)), np.zeros(len(job.labels))), folder)
         found = TrainingReport(
             settings=digest_of(job.settings),
             snapshot=job.snapshot,

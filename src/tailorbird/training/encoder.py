@@ -12,10 +12,10 @@ import math
 import random
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -39,9 +39,13 @@ TEMPERATURE = 0.05
 
 
 class TrainableEncoder:
-    """The encoder in ``folder``, without dropout; with ``lora`` its weights are frozen and adapters stand beside its linear layers."""
+    """The encoder in ``folder``, without dropout; with ``lora`` its weights are frozen and adapters stand beside its linear layers.
 
-    def __init__(self, folder: Path, lora: LoraSettings | None) -> None:
+    Weights are held in fp32; with ``bf16`` they are multiplied in bf16.
+    """
+
+    def __init__(self, folder: Path, lora: LoraSettings | None, precision: Literal["bf16", "fp32"] = "fp32") -> None:
+        self._bf16 = precision == "bf16"
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             model: Any = AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True, trust_remote_code=False)
@@ -77,7 +81,8 @@ class TrainableEncoder:
         """The mean over the tokens of each text, or pair of texts: (B, H)."""
         parts = [list(part) for part in zip(*texts, strict=True)]
         encoded = self.tokenizer(*parts, padding=True, truncation="longest_first", max_length=self._most, return_tensors="pt")
-        hidden_BTH = self.model(**{name: tensor for name, tensor in encoded.items() if name in self._taken}).last_hidden_state
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bf16):
+            hidden_BTH = self.model(**{name: tensor for name, tensor in encoded.items() if name in self._taken}).last_hidden_state.float()
         mask_BT1 = encoded["attention_mask"][..., None]
         mean_BH: torch.Tensor = (hidden_BTH * mask_BT1).sum(1) / mask_BT1.sum(1)
         return mean_BH
@@ -108,6 +113,50 @@ class EncoderLoss(Protocol[_Asked]):
         ...
 
 
+#: Batches that rows are sorted across, where those of like length are learned together.
+_ALIKE = 8
+
+
+@dataclass(frozen=True)
+class EncoderRows(Generic[Item]):
+    """Rows of a tuning: ``train`` are learned in every pass, and of ``others`` so many as ``drawn``, other ones in each pass until all were
+    learned; ``held_out`` judge. With ``length`` batches hold rows of like length, so that little is padded. ``whole``: all passes are
+    made and the weights that they end with are kept, whatever the loss."""
+
+    train: tuple[Item, ...]
+    held_out: tuple[Item, ...]
+    others: tuple[Item, ...] = ()
+    drawn: int = 0
+    length: Callable[[Item], int] | None = None
+    whole: bool = False
+
+    @property
+    def in_a_pass(self) -> int:
+        """How many rows are learned in a pass."""
+        return len(self.train) + min(self.drawn, len(self.others))
+
+    def of_pass(self, seed: int, epoch: int) -> list[Item]:
+        """The rows of a pass (0-based), shuffled."""
+        order = list(self.train)
+        if self.others and self.drawn:
+            mixed = list(self.others)
+            random.Random(f"{seed}/others").shuffle(mixed)
+            first, count = epoch * self.drawn, min(self.drawn, len(mixed))
+            order += [mixed[place % len(mixed)] for place in range(first, first + count)]
+        random.Random(f"{seed}/{epoch}").shuffle(order)
+        return order
+
+    def batches(self, seed: int, epoch: int, size: int) -> list[list[Item]]:
+        """The rows of a pass, ``size`` at a time."""
+        order = self.of_pass(seed, epoch)
+        if self.length is None:
+            return [order[start : start + size] for start in range(0, len(order), size)]
+        blocks = [sorted(order[start : start + _ALIKE * size], key=self.length) for start in range(0, len(order), _ALIKE * size)]
+        found = [block[start : start + size] for block in blocks for start in range(0, len(block), size)]
+        random.Random(f"{seed}/{epoch}/batches").shuffle(found)
+        return found
+
+
 #: Epochs without a lower held-out loss after which a run ends.
 _PATIENCE = 2
 _COMPANIONS = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
@@ -118,8 +167,7 @@ class _Run(Generic[Item]):
     """A run under way."""
 
     job: EncoderJob
-    train: tuple[Item, ...]
-    held_out: tuple[Item, ...]
+    rows: EncoderRows[Item]
     optimiser: Optimiser
     loss: EncoderLoss[Item]
     report: ReportProgress
@@ -135,18 +183,17 @@ class _Run(Generic[Item]):
 
 def tuned(
     job: EncoderJob,
-    rows: tuple[tuple[Item, ...], tuple[Item, ...]],
+    rows: EncoderRows[Item],
     parameters: dict[str, nn.Parameter],
     loss: EncoderLoss[Item],
     report: ReportProgress,
     rates: Mapping[str, float] | None = None,
 ) -> TrainingReport:
-    """Trains ``parameters`` on the first of ``rows``; they end as they were where the loss on the second, held out, was lowest. ``rates``
-    are those that learn at a multiple of the learning rate, by name."""
-    train, held_out = rows
-    steps = job.settings.epochs * math.ceil(len(train) / job.settings.batch_size)
+    """Trains ``parameters`` on ``rows``; they end as they were where the loss on those held out was lowest, unless ``rows`` say otherwise.
+    ``rates`` are those that learn at a multiple of the learning rate, by name."""
+    steps = job.settings.epochs * math.ceil(rows.in_a_pass / job.settings.batch_size)
     optimiser, memory = Optimiser(parameters, job.settings, rates), MemoryMeter(torch.device("cpu"))
-    run = _Run(job, train, held_out, optimiser, loss, report, steps, memory)
+    run = _Run(job, rows, optimiser, loss, report, steps, memory)
     _learn(run)
     run.optimiser.set_weights(run.kept)
     return _report(run, sum(parameter.numel() for parameter in parameters.values()))
@@ -156,15 +203,13 @@ def _learn(run: _Run[Item]) -> None:
     first = _judge(run, 0.0)
     settings, waited = run.job.settings, 0
     for epoch in range(settings.epochs):
-        order = list(run.train)
-        random.Random(f"{settings.seed}/{epoch}").shuffle(order)
         loss = first
-        for start in range(0, len(order), settings.batch_size):
-            loss = _step(run, order[start : start + settings.batch_size])
+        for batch in run.rows.batches(settings.seed, epoch, settings.batch_size):
+            loss = _step(run, batch)
         before = run.best
         _judge(run, loss)
         waited = 0 if run.best < before else waited + 1
-        if waited >= _PATIENCE:
+        if waited >= _PATIENCE and not run.rows.whole:
             return
 
 
@@ -181,12 +226,13 @@ def _step(run: _Run[Item], rows: Sequence[Item]) -> float:
 
 
 def _judge(run: _Run[Item], loss: float) -> float:
-    """The held-out loss; keeps the weights when it is the lowest so far."""
+    """The held-out loss; keeps the weights when it is the lowest so far, or where the last ones are kept."""
     with torch.no_grad():
         size = run.job.settings.batch_size
-        parts = [run.held_out[start : start + size] for start in range(0, len(run.held_out), size)]
-        held_out = math.fsum(float(run.loss.of(part)) * len(part) for part in parts) / len(run.held_out)
-    if _finite(held_out, run.step) < run.best:
+        rows = run.rows.held_out
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        held_out = math.fsum(float(run.loss.of(part)) * len(part) for part in parts) / len(rows)
+    if _finite(held_out, run.step) < run.best or run.rows.whole:
         run.best, run.best_step = held_out, run.step
         run.kept = {name: weight.clone() for name, weight in run.optimiser.weights().items()}
     line = TrainingProgress(

@@ -12,7 +12,7 @@ from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.ports.trainer import JudgedQuery, RankingJob, ReportProgress, TrainedModel
 from tailorbird.text.search_index import SearchIndex
-from tailorbird.training.encoder import TEMPERATURE, EncoderLoss, TrainableEncoder, save, tuned
+from tailorbird.training.encoder import TEMPERATURE, EncoderLoss, EncoderRows, TrainableEncoder, save, tuned
 
 #: Documents that a question is compared with at once by a cross-encoder, the relevant ones among them, and how deep they are drawn from.
 CANDIDATES, DEPTH = 12, 50
@@ -82,7 +82,7 @@ def tune(job: RankingJob, report: ReportProgress) -> TrainedModel:
         loss: EncoderLoss[JudgedQuery] = AgainstCandidates(encoder, index, head, _first_found(index, [*job.train, *job.held_out]))
     else:
         loss = TowardsDocuments(encoder, index)
-    told = tuned(job, (job.train, job.held_out), parameters, loss, report)
+    told = tuned(job, EncoderRows(job.train, job.held_out), parameters, loss, report)
     return TrainedModel(folder=save(job, encoder, head), report=told)
 
 

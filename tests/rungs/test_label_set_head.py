@@ -1,0 +1,113 @@
+"""The head of a tuned encoder where an item may bear several labels: what it is added from, and what is chosen on rows held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from support.rungs import LABELS, make_rows
+from tailorbird.domain.dataset import Row
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.rungs import FloorModel, TunedLabels, fit_floor, fit_label_set_head, held_out_groups, label_set_texts
+from tailorbird.text.label_prototypes import LabelPrototypes
+from tailorbird.text.label_sets import join, split
+
+
+def many_rows(count: int, borne: Sequence[str] = LABELS) -> tuple[Row, ...]:
+    """Rows in forty groups, of which each bears some of the labels or none; no other row has its words, and nothing in them tells it."""
+    rows = make_rows(count, 40)
+    found = []
+    for place, row in enumerate(rows):
+        labels = [label for bit, label in enumerate(borne) if place * 7919 % 64 >> bit & 1] if place % 2 else []
+        found.append(row.model_copy(update={"text": f"w{place} x{place * 31} about {place}", "target": join(labels)}))
+    return tuple(found)
+
+
+def reads(rows: Sequence[Row], texts: Sequence[str]) -> NDArray[np.float32]:
+    """Vectors that tell which labels a text bears."""
+    borne = {row.text: split(row.target) for row in rows}
+    found = np.array([[1.0, *(2.0 * (label in borne[text]) for label in LABELS)] for text in texts], dtype=np.float32)
+    normal: NDArray[np.float32] = found / np.linalg.norm(found, axis=1, keepdims=True)
+    return normal
+
+
+KNOWING = LabelPrototypes(np.concatenate([np.full((3, 1), -6.0), 12.0 * np.eye(3)], axis=1), np.zeros(3))
+SILENT = LabelPrototypes(np.zeros((3, 4)), np.zeros(3))
+
+
+def head_of(rows: tuple[Row, ...], prototypes: LabelPrototypes) -> FloorModel:
+    tuned = TunedLabels(lambda texts: reads(rows, texts), prototypes)
+    return fit_label_set_head(rows, held_out_groups(rows, 7), LABELS, 7, "macro_f1", tuned)
+
+
+def right(model: FloorModel, rows: Sequence[Row]) -> float:
+    return float(np.mean([each.answer == row.target for each, row in zip(model.predict(rows), rows, strict=True)]))
+
+
+def test_what_the_encoder_knows_and_words_do_not_is_answered() -> None:
+    rows = many_rows(400)
+    held_out = held_out_groups(rows, 7)[1]
+    assert right(head_of(rows, KNOWING), held_out) > 0.95
+    # Words that only one row has: what is left is how many rows bear a label.
+    assert right(fit_floor(held_out_groups(rows, 7)[0], LABELS, 7, many=True), held_out) < 0.7
+
+
+def test_prototypes_that_tell_nothing_leave_what_words_say() -> None:
+    rows = tuple(row.model_copy(update={"text": f"{row.text} {row.target}"}) for row in many_rows(400))
+    model = head_of(rows, SILENT)
+    assert np.abs(model.linear.weights_KF[:, -4:]).max() == 0
+    assert right(model, rows) > 0.95
+
+
+def test_a_label_that_only_few_bear_and_none_that_were_held_out_is_no_error() -> None:
+    rows = many_rows(400, LABELS[:2])
+    learn, _ = held_out_groups(rows, 7)
+    rare = {row.id for row in learn[:2]}
+    rows = tuple(row.model_copy(update={"target": LABELS[2]}) if row.id in rare else row for row in rows)
+    model = head_of(rows, KNOWING)
+    assert np.isfinite(model.linear.weights_KF).all()
+    assert right(model, rows) > 0.9
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_where_nothing_can_be_chosen_the_head_is_a_floors(side: int) -> None:
+    rows = many_rows(400)
+    bare = {row.id for row in held_out_groups(rows, 7)[side]}
+    rows = tuple(row.model_copy(update={"target": join(())}) if row.id in bare else row for row in rows)
+    model, plain = head_of(rows, KNOWING), fit_floor(rows, LABELS, 7, many=True, embed=lambda texts: reads(rows, texts), goal="macro_f1")
+    np.testing.assert_allclose(model.linear.weights_KF, plain.linear.weights_KF)
+
+
+def test_whole_groups_are_held_out_beyond_what_chooses_one_label() -> None:
+    rows = make_rows(5_000, 40)
+    learn, held_out = held_out_groups(rows, 7)
+    assert 1_000 <= len(held_out) <= 1_125
+    assert not {row.group for row in learn} & {row.group for row in held_out}
+
+
+def test_a_fifth_of_what_bears_a_label_is_held_out_however_rare_it_is() -> None:
+    rows = make_rows(2_000, 200)
+    borne = {f"g{number}" for number in range(10)}
+    rows = tuple(row if row.group in borne else row.model_copy(update={"target": join(())}) for row in rows)
+    learn, held_out = held_out_groups(rows, 7)
+    assert [sum(bool(split(row.target)) for row in part) for part in (learn, held_out)] == [80, 20]
+    assert len(held_out) == 400
+    assert not {row.group for row in learn} & {row.group for row in held_out}
+
+
+def test_rows_of_one_group_cannot_be_held_out() -> None:
+    with pytest.raises(DataInvalid) as told:
+        held_out_groups(make_rows(10, 1), 7)
+    assert told.value.error_code == "one_group"
+
+
+def test_all_rows_are_learned_and_few_without_a_label_judge() -> None:
+    rows = many_rows(400)
+    learn, held_out = label_set_texts(rows, 7)
+    assert len(learn) == len(held_out_groups(rows, 7)[0])
+    bearing = sum(bool(text.labels) for text in held_out)
+    assert len(held_out) <= 2 * bearing
+    assert len(held_out) > bearing > 0
