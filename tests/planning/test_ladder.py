@@ -130,11 +130,11 @@ def test_where_a_row_may_bear_several_labels_the_plan_counts_the_rows_that_are_l
         given = inputs(objective=listed, encoder=encoder(), manifest=manifest(train=train, labels=counts))
         return rung(make_plan(given), RungKind.ENCODER)
 
-    few, plenty, more = planned(450), planned(5_000), planned(10_000)
+    few, plenty, more = planned(300), planned(5_000), planned(10_000)
     assert plenty.training is not None
     assert plenty.training.precision == "bf16"
     assert few.flops.likely < plenty.flops.likely == more.flops.likely
-    assert few.flops.likely / plenty.flops.likely == pytest.approx(450 / 600)
+    assert few.flops.likely / plenty.flops.likely == pytest.approx(300 / 400)
 
 
 def test_an_encoder_whose_licence_forbids_the_use_is_not_tuned() -> None:

@@ -75,9 +75,15 @@ def test_a_label_that_only_few_bear_and_none_that_were_held_out_is_no_error() ->
 @pytest.mark.parametrize("side", [0, 1])
 def test_where_nothing_can_be_chosen_the_head_is_a_floors(side: int) -> None:
     rows = many_rows(400)
-    bare = {row.id for row in held_out_groups(rows, 7)[side]}
+    learn, held_out = held_out_groups(rows, 7)
+    bare = {row.id for row in (learn, held_out)[side]}
     rows = tuple(row.model_copy(update={"target": join(())}) if row.id in bare else row for row in rows)
-    model, plain = head_of(rows, KNOWING), fit_floor(rows, LABELS, 7, many=True, embed=lambda texts: reads(rows, texts), goal="macro_f1")
+    parts = tuple(tuple(row for row in rows if row.id in {one.id for one in part}) for part in (learn, held_out))
+    tuned = TunedLabels(lambda texts: reads(rows, texts), KNOWING)
+    model, plain = (
+        fit_label_set_head(rows, (parts[0], parts[1]), LABELS, 7, "macro_f1", tuned),
+        fit_floor(rows, LABELS, 7, many=True, embed=lambda texts: reads(rows, texts), goal="macro_f1"),
+    )
     np.testing.assert_allclose(model.linear.weights_KF, plain.linear.weights_KF)
 
 

@@ -26,8 +26,8 @@ PASSES, BATCH, RATE = 8, 32, 1e-4
 _MANY, _VERY_MANY = 2_000, 10_000
 #: The same where an item may bear several labels: rows that bear none are drawn anew for each pass, so many for each that bears one, and a
 #: fifth of all is held out (docs/decisions/0115).
-LABEL_SET_PASSES, LABEL_SET_RATE = 5, 2e-4
-_WITHOUT, _HELD_OUT = 2, 0.2
+LABEL_SET_PASSES, LABEL_SET_RATE = 4, 2e-4
+_WITHOUT, _HELD_OUT = 1, 0.2
 #: Numbers of a token that are kept in each layer for the backward pass, in widths.
 _KEPT = 34
 
@@ -45,11 +45,11 @@ def tuned_encoder(inputs: PlanInputs) -> RungPlan:
     assert encoder is not None
     settings, reasons = _settings(inputs)
     flops = 6.0 * backbone_parameters(encoder) * text_tokens(inputs) * _rows_in_a_pass(inputs) * settings.epochs
-    training = around(flops / encoder_rate(inputs), SPREAD, "s")
     many = _many(inputs)
+    training = around(flops / _rate(inputs, settings), SPREAD, "s")
     # With several labels a head over words is fitted twice, and vectors are read of rows held out and of dev.
     heads = [floor_time(inputs, with_vectors=False)] * 2 if many else [floor_time(inputs, with_vectors=True)]
-    time = total(training, vectors_time(inputs), *heads)
+    time = total(training, vectors_time(inputs, _HELD_OUT if many else 1.0), *heads)
     then = "added to a linear head over words" if many else "then a linear head over its vectors and words"
     what = f"{encoder.name}, tuned so that texts of one label lie together, {then}"
     return RungPlan(
@@ -71,6 +71,13 @@ def tuned_encoder(inputs: PlanInputs) -> RungPlan:
 
 def _many(inputs: PlanInputs) -> bool:
     return inputs.objective.task.labels == "many"
+
+
+def _rate(inputs: PlanInputs, settings: TrainingSettings) -> float:
+    """FLOP/s of the tuning."""
+    machine = inputs.machine
+    gain = machine.bf16_gflops / machine.fp32_gflops if settings.precision == "bf16" and machine.fp32_gflops else 1.0
+    return encoder_rate(inputs) * max(gain, 1.0)
 
 
 def _rows_in_a_pass(inputs: PlanInputs) -> float:

@@ -57,9 +57,9 @@ def floor_time(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
     )
 
 
-def vectors_time(inputs: PlanInputs) -> Estimate:
-    """Seconds for the vectors of train and dev: FLOPs of a forward pass over the rate of this machine's products."""
-    texts = inputs.train_rows + inputs.dev_rows
+def vectors_time(inputs: PlanInputs, share: float = 1.0) -> Estimate:
+    """Seconds for the vectors of ``share`` of train, and of dev: FLOPs of a forward pass over the rate of this machine's products."""
+    texts = share * inputs.train_rows + inputs.dev_rows
     return _summed([texts * _vector_flops(inputs) / rate for rate in rates(inputs, inputs.machine.fp32_gflops, _RATE)])
 
 

@@ -23,7 +23,7 @@ _PROTOTYPES_RATE = 10.0
 #: Texts that are read at once, of like length: padding costs as much as words.
 _TOGETHER = 8
 #: Where a text may bear several labels: texts without one that are learned in a pass for each with one.
-WITHOUT = 2
+WITHOUT = 1
 
 
 class TowardsLabels:
