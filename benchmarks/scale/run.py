@@ -3,7 +3,8 @@
 In: ``--only`` one of ``adapt`` (a whole ``tailorbird adapt`` of the demo on one two-core raylet ÷ local, both by two threads), ``pair``
 (two such at once on two one-core raylets ÷ two local processes of one thread each) and ``kills`` (the faults' small story on Ray,
 PostgreSQL and S3, with one kill in each, of worker, raylet, head, driver, database and S3 in turn, at moments drawn by ``--seed``; one
-that was over before its kill does not count); else all. ``--pairs`` (3) and ``--points`` (36) say how many; ``--quick``: one pair and six
+that was over before its kill does not count); else all of these. ``--only capacity``: the capacity twin against real runs of our gateway
+and engine (``capacity_runs``; two settings with ``--quick``), without Ray. ``--pairs`` (3) and ``--points`` (36) say how many; ``--quick``: one pair and six
 kills. ``--objective FILE`` in place of the demo's. Out: bars in benchmarks/results/scale.json (not with ``--quick``), progress on stderr,
 one JSON object as the last line of stdout.
 
@@ -46,6 +47,8 @@ BAR, BAR_POINTS, QUICK_POINTS, BAR_SECONDS = 1.25, 30, 6, 90.0
 def main() -> None:
     """Measures, writes and prints."""
     asked = _arguments()
+    if asked.only == "capacity":
+        return _tell(asked, {"capacity_twin": _capacity(asked)})
     if INSIDE not in os.environ:
         _enter()
     given = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -55,8 +58,12 @@ def main() -> None:
         "pair": lambda asked: _ratio(asked, together=2, raylets=(1, 1)),
         "kills": _kills,
     }
+    return _tell(asked, {BARS[way]: measure(asked) for way, measure in ways.items() if asked.only in ("", way)})
+
+
+def _tell(asked: argparse.Namespace, bars: dict[str, dict[str, Any]]) -> None:
     about = {"in": "quick" if asked.quick else "full", "commit": commit(), "machine": machine(), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
-    bars = {BARS[way]: measure(asked) | about for way, measure in ways.items() if asked.only in ("", way)}
+    bars = {name: bar | about for name, bar in bars.items()}
     if not asked.quick:
         before = json.loads(RESULTS.read_text(encoding="utf-8"))["bars"] if RESULTS.exists() else {}
         RESULTS.write_text(json.dumps({"benchmark": "scale", "bars": before | bars}, indent=1) + "\n", encoding="utf-8")
@@ -113,10 +120,18 @@ def _kills(asked: argparse.Namespace) -> dict[str, Any]:
     return bar | {"holds": holds, "load": round(os.getloadavg()[0], 1), "stories": stories}
 
 
+def _capacity(asked: argparse.Namespace) -> dict[str, Any]:
+    # Its helpers are beside the serving benchmark, whose own ``run`` they import.
+    sys.path[:0] = [str(ROOT / "benchmarks" / "serving"), str(Path(__file__).resolve().parent)]
+    from capacity_runs import compared
+
+    return compared(asked.quick)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", choices=sorted(BARS), default="")
+    parser.add_argument("--only", choices=sorted([*BARS, "capacity"]), default="")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--points", type=int, default=36)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,5 @@
-"""``tailorbird plan``: what adapt would do, at what cost, and why; what another machine would do; how good the estimates were so far."""
+"""``tailorbird plan``: what adapt would do, at what cost, and why; what another machine would do; how good the estimates were so far; what
+replicas of an engine would do with given traffic."""
 
 from __future__ import annotations
 
@@ -13,8 +14,12 @@ from tailorbird.cli.session import CommandSession, open_session, out, print_json
 from tailorbird.cli.tenant_runs import Tenants, plan_tenants
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import Plan
-from tailorbird.reporting import accuracy_table, plan_page, plan_table
+from tailorbird.domain.serving_traffic import ServingTraffic
+from tailorbird.objective import read_traffic
+from tailorbird.reporting import accuracy_table, capacity_table, plan_page, plan_table
 from tailorbird.sdk.remote_runs import follow, is_planned, submit_file
+from tailorbird.sdk.serving_stopwatch import measure_serving, names_of
+from tailorbird.usecases.capacity import keep_measurement, plan_capacity
 from tailorbird.usecases.climb import timing
 from tailorbird.usecases.registry import validated
 from tailorbird.usecases.runs import submit as climbing
@@ -32,6 +37,11 @@ ShowAccuracy = Annotated[bool, typer.Option("--accuracy", help="Show earlier est
 Probe = Annotated[bool, typer.Option("--probe", help="Probe the untrained base model on a sample of dev rows first: score, speed, tokens.")]
 Retime = Annotated[bool, typer.Option("--retime", help="Re-time training steps on this machine before planning.")]
 Page = Annotated[Path | None, typer.Option("--html", help="Write the plan as an HTML page with the ladder chart.", show_default=False)]
+Serve = Annotated[
+    Path | None,
+    typer.Option("--serve", help="Plan the serving of this traffic file: replicas, memory, latency, cost.", show_default=False),
+]
+Measure = Annotated[bool, typer.Option("--measure", help="With --serve: time the file's gateway first, for about a minute.")]
 
 plan = command()
 
@@ -45,10 +55,16 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     probe: Probe = False,
     retime: Retime = False,
     page: Page = None,
+    serve: Serve = None,
+    measure: Measure = False,
     why: Why = False,
 ) -> None:
     """Show what adapt would train, in what order, at what cost, and why. Freezes data and downloads the base model; trains nothing."""
     session = open_session(names_tenants=bool(tenants))
+    if serve is not None:
+        _refuse_beside_traffic(objective, tenants, what_if, show_accuracy, probe, retime, page)
+        _plan_serving(session, serve, measure=measure, why=why)
+        return
     if tenants:
         _refuse_beside_tenants(what_if, show_accuracy, probe, retime, page, why)
         plan_tenants(session, _given(objective), tenants)
@@ -74,6 +90,39 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     if not why:
         say("why each rung is planned as it is, with sources: the same command with --why")
     say(f"this is what would be planned with {what_if}; nothing of it is kept" if changes else f"next: tailorbird adapt {objective}")
+
+
+def _refuse_beside_traffic(*options: object) -> None:
+    if any(options):
+        raise InvalidInput("--serve plans traffic, and no objective", "give no objective and no option but --why", code="serve_options")
+
+
+def _plan_serving(session: CommandSession, path: Path, *, measure: bool, why: bool) -> None:
+    traffic = read_traffic(path)
+    if measure:
+        _measure_serving(session, path, traffic)
+    found = plan_capacity(session.deps, session.actor(), traffic)
+    print_json(found) if session.as_json else out.print(capacity_table(found, why=why))
+    if not why and not session.as_json:
+        say("why, and what the numbers rest on: the same command with --why")
+
+
+def _measure_serving(session: CommandSession, path: Path, traffic: ServingTraffic) -> None:
+    deps, actor, gateway = session.deps, session.actor(), traffic.gateway
+    if gateway is None or traffic.timings is not None:
+        hint = "write gateway: {url, key_file, names} into the file, and no timings (docs/planning.md)"
+        raise InvalidInput(
+            "--measure times the gateway that the file names, and timings that it states would stand before", hint, code="serve_options"
+        )
+    try:
+        key = (path.resolve().parent / Path(gateway.key_file).expanduser()).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{gateway.key_file}: no key can be read", "name a file with an API key", code="traffic_invalid") from error
+    measured = measure_serving(gateway.url, key, names_of(gateway.url, key, gateway.names), say)
+    for note in measured.notes:
+        say(note)
+    kept = keep_measurement(deps, actor, traffic, measured)
+    say(f"the engine's timings are kept; steps within {kept.error:.0%}")
 
 
 def _given(objective: Path | None) -> Path:

@@ -3,6 +3,7 @@
 In: domain values. Out: renderables and strings. Must not know: where values come from.
 """
 
+from tailorbird.reporting.capacity_table import capacity_table
 from tailorbird.reporting.comparison import contrast_markdown, contrast_table
 from tailorbird.reporting.data_report import DataFacts, DataReport, LabelExample, SourceLine, data_report
 from tailorbird.reporting.evidence_page import EvidenceFacts, evidence_html, evidence_markdown
@@ -26,6 +27,7 @@ __all__ = [
     "SourceLine",
     "accuracy_table",
     "add_row",
+    "capacity_table",
     "comparison_lines",
     "contrast_markdown",
     "contrast_table",

@@ -1,0 +1,260 @@
+"""Capacity plan of serving: replicas, memory, hit rate, latency, throughput and cost for given traffic, by simulation, and its cliffs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+
+from tailorbird.domain.capacity import CapacityPlan, CapacityReading, EngineTimings
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.plan import Prices, Reason
+from tailorbird.domain.serving_traffic import Arrivals, ServingTraffic
+from tailorbird.planning.replica_simulation import RANK, ReplicaBudget, ReplicaSimulation, RequestOutcome
+from tailorbird.planning.request_trace import TracedRequest, adapter_ranks, request_trace
+
+#: Requests of a simulation for each replica, the shortest time that is simulated (s), and the share at its beginning that is not counted.
+REQUESTS, SHORTEST, WARM = 1500, 60.0, 0.25
+#: Hours of a month.
+HOURS = 730.0
+MOST_REPLICAS, MOST_ADAPTERS = 200, 100_000
+#: Of replicas that are dealt requests in turn, all alike, so many are simulated.
+_SAMPLED = 8
+#: Without a target, an answer may take this many times the p95 that it has where every adapter is in memory and one request a time comes.
+_SLOWER = 3.0
+#: Of what comes, so much must be answered.
+_ANSWERED = 0.95
+SOURCE = "docs/decisions/0116"
+
+
+@dataclass(frozen=True)
+class CapacityTwin:
+    """Simulated replicas of an engine with ``timings`` under ``traffic``."""
+
+    traffic: ServingTraffic
+    timings: EngineTimings
+    seed: int = 0
+
+    def of(self, *, adapters: int | None = None, per_second: float | None = None) -> CapacityTwin:
+        """The same with another number of adapters, or another rate."""
+        fleet, arrivals = self.traffic.adapters, self.traffic.arrivals
+        changed = {
+            "adapters": fleet.model_copy(update={"count": adapters or fleet.count}),
+            "arrivals": arrivals.model_copy(update={"per_second": per_second or arrivals.per_second}),
+        }
+        return CapacityTwin(self.traffic.model_copy(update=changed), self.timings, self.seed)
+
+    @cached_property
+    def ranks(self) -> tuple[int, ...]:
+        """The rank of each adapter."""
+        return adapter_ranks(self.traffic)
+
+    @property
+    def resident(self) -> int:
+        """Adapters that fit beside the base in a replica's memory, of the mean size of theirs."""
+        free = self.traffic.engine.memory_mb - self.timings.base_mb
+        return max(0, int(free / (self.timings.adapter_mb * sum(-(-rank // RANK) for rank in self.ranks) / len(self.ranks))))
+
+    def reading(self, replicas: int) -> CapacityReading:
+        """What ``replicas`` do with the traffic."""
+        per_second = self.traffic.arrivals.per_second
+        seconds = max(SHORTEST, REQUESTS * replicas / per_second)
+        trace = request_trace(self.traffic, seconds, self.seed)
+        return self.told(self.outcomes(trace, replicas), (WARM * seconds, seconds), replicas)
+
+    def outcomes(self, trace: Sequence[TracedRequest], replicas: int) -> list[RequestOutcome]:
+        """What becomes of each request of a trace, replica by replica; of many replicas that are alike, of some."""
+        routing = self.traffic.engine.routing
+        shares = _dealt(trace, replicas, routing)
+        return [outcome for share in shares[: _SAMPLED if routing == "spread" else replicas] for outcome in self._replica().run(share)]
+
+    def told(self, outcomes: Sequence[RequestOutcome], within: tuple[float, float], replicas: int) -> CapacityReading:
+        """Requests that came within two moments; rates are of those that ended within them. Raises InvalidInput: none did."""
+        start, stop = within
+        came = [one for one in outcomes if start <= one.request.arrival < stop]
+        ended = [one for one in outcomes if one.ended is not None and start <= one.ended < stop]
+        done = [one for one in came if one.ended is not None and one.first is not None]
+        if not done:
+            raise _unanswerable()
+        seen = replicas / min(replicas, _SAMPLED) if self.traffic.engine.routing == "spread" else 1.0
+        latencies = sorted(1000 * (one.ended - one.request.arrival) for one in done if one.ended is not None)
+        firsts = sorted(1000 * (one.first - one.request.arrival) for one in done if one.first is not None)
+        return CapacityReading(
+            replicas=replicas,
+            adapters=self.traffic.adapters.count,
+            requests_per_second=seen * len(ended) / (stop - start),
+            tokens_per_second=seen * sum(one.request.answer for one in ended) / (stop - start),
+            hit_rate=1 - sum(one.missed for one in came) / len(came),
+            p50_ms=quantile(latencies, 0.5),
+            p95_ms=quantile(latencies, 0.95),
+            first_token_p95_ms=quantile(firsts, 0.95),
+            load=self.traffic.arrivals.per_second / (replicas * self.most_per_second),
+            refused=1 - len(done) / len(came),
+        )
+
+    @cached_property
+    def most_per_second(self) -> float:
+        """The most requests a second that one replica answers: those of a whole trace that come twice as fast as they are answered."""
+        trace = request_trace(self.of(per_second=1.0).traffic, 800.0, self.seed)
+        hurried = [request._replace(arrival=0.0) for request in trace[:250]]
+        ends = [one.ended for one in self._replica().run(hurried) if one.ended is not None]
+        if not ends:
+            raise _unanswerable()
+        fastest = len(ends) / max(ends)
+        hurried = [request._replace(arrival=place / (2 * fastest)) for place, request in enumerate(trace)]
+        ended = sorted(one.ended for one in self._replica().run(hurried) if one.ended is not None)
+        # Neither the empty engine at the beginning nor the last few answers, which have it to themselves.
+        first, last = len(ended) // 5, len(ended) * 4 // 5
+        return (last - first) / max(1e-9, ended[last] - ended[first])
+
+    def _replica(self) -> ReplicaSimulation:
+        engine = self.traffic.engine
+        if engine.memory_mb < self.timings.base_mb + self.timings.adapter_mb * max(-(-rank // RANK) for rank in self.ranks):
+            raise InvalidInput(
+                f"the base model alone takes {self.timings.base_mb:,.0f} MiB of an engine's {engine.memory_mb:,}",
+                "raise engine.memory_mb: it must hold the base and one adapter at least",
+                code="traffic_memory",
+                param="engine.memory_mb",
+            )
+        return ReplicaSimulation(self.timings, self.ranks, ReplicaBudget(engine.memory_mb, engine.kv_mb))
+
+
+def _unanswerable() -> InvalidInput:
+    return InvalidInput(
+        "no request of this traffic is ever answered: none fits into the memory for keys and values",
+        "ask for shorter prompts and answers, or raise engine.kv_mb",
+        code="traffic_unanswerable",
+    )
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """The smallest value that ``share`` of the ordered ones do not exceed."""
+    return ordered[max(0, ceil(share * len(ordered)) - 1)]
+
+
+def capacity_plan(traffic: ServingTraffic, timings: EngineTimings, prices: Prices) -> CapacityPlan:
+    """Replicas for ``traffic``, what they do and cost, and how far the cliffs are. Raises InvalidInput."""
+    twin = CapacityTwin(traffic, timings)
+    alone = _alone(twin)
+    limit = traffic.target.p95_ms if traffic.target else _SLOWER * alone
+    replicas = traffic.replicas or _fewest(twin, limit, alone)
+    reading = twin.reading(replicas)
+    holds = _holds(reading, traffic.arrivals.per_second, limit)
+    adapters, others = _most_adapters(twin, replicas, limit) if holds else (None, ())
+    per_hour = traffic.price_per_hour if traffic.price_per_hour is not None else prices.per_hour
+    answered = reading.requests_per_second * 3600
+    plan = CapacityPlan(
+        reading=reading,
+        holds=holds,
+        limit_ms=limit,
+        resident=twin.resident,
+        memory_gb=(traffic.engine.memory_mb + traffic.engine.kv_mb) / 1024,
+        cost_per_month=replicas * per_hour * HOURS,
+        cost_per_1k=1000 * replicas * per_hour / answered if answered else 0.0,
+        currency=prices.currency,
+        cliff_adapters=adapters,
+        cliff_per_second=max(traffic.arrivals.per_second if holds else 0.0, _most_per_second(twin, replicas, limit)),
+        others=others,
+    )
+    return plan.model_copy(update={"reasons": tuple(_reasons(twin, plan))})
+
+
+def _alone(twin: CapacityTwin) -> float:
+    """p95 (ms) of requests of which no two are there at a time, their adapters in memory."""
+    adapters = max(1, min(twin.traffic.adapters.count, twin.resident))
+    apart = CapacityTwin(twin.traffic.model_copy(update={"arrivals": Arrivals(per_second=1.0)}), twin.timings).of(adapters=adapters)
+    return apart.of(per_second=max(1e-3, 0.02 * apart.most_per_second)).reading(1).p95_ms
+
+
+def _holds(reading: CapacityReading, per_second: float, limit: float) -> bool:
+    answered = reading.requests_per_second >= _ANSWERED * per_second or reading.load < 1
+    return reading.p95_ms <= limit and answered and reading.refused == 0
+
+
+def _fewest(twin: CapacityTwin, limit: float, alone: float) -> int:
+    per_second = twin.traffic.arrivals.per_second
+
+    def enough(replicas: int) -> bool:
+        return _holds(twin.reading(replicas), per_second, limit)
+
+    high = max(1, ceil(per_second / twin.most_per_second))
+    while high <= MOST_REPLICAS and alone <= limit and not enough(high):
+        high *= 2
+    if high > MOST_REPLICAS or alone > limit:
+        raise InvalidInput(
+            f"no number of replicas up to {MOST_REPLICAS:,} answers 95 of 100 requests within {limit:,.0f} ms: a lone one has {alone:,.0f}",
+            "raise target.p95_ms or engine.memory_mb, or ask for shorter answers",
+            code="traffic_target",
+            param="target.p95_ms",
+        )
+    return _edge(1, high, enough) if high > 1 else 1
+
+
+def _edge(low: int, high: int, enough: Callable[[int], bool]) -> int:
+    """The smallest number from ``low`` to ``high``, which is enough, that is."""
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
+    return high
+
+
+def _most_adapters(twin: CapacityTwin, replicas: int, limit: float) -> tuple[int | None, tuple[CapacityReading, ...]]:
+    """The largest number of adapters with which p95 still holds, within a tenth; None: any number does; and the readings on the way."""
+    readings: dict[int, CapacityReading] = {}
+
+    def good(count: int) -> bool:
+        readings[count] = twin.of(adapters=count).reading(replicas)
+        return _holds(readings[count], twin.traffic.arrivals.per_second, limit)
+
+    low, high = twin.traffic.adapters.count, 2 * max(twin.traffic.adapters.count, twin.resident)
+    while high < MOST_ADAPTERS and good(high):
+        low, high = high, 4 * high
+    if high >= MOST_ADAPTERS:
+        return None, _in_order(readings)
+    while high - low > max(1, low // 10):
+        middle = (low + high) // 2
+        low, high = (middle, high) if good(middle) else (low, middle)
+    return low, _in_order(readings)
+
+
+def _in_order(readings: dict[int, CapacityReading]) -> tuple[CapacityReading, ...]:
+    return tuple(readings[count] for count in sorted(readings))
+
+
+def _most_per_second(twin: CapacityTwin, replicas: int, limit: float) -> float:
+    """The largest rate at which p95 still holds, within a twentieth of the most that can be answered; 0 where none does."""
+    most, parts = replicas * twin.most_per_second, 20
+
+    def bad(part: int) -> bool:
+        rate = most * part / parts
+        return not _holds(twin.of(per_second=rate).reading(replicas), rate, limit)
+
+    return most * (_edge(1, parts + 1, lambda part: part > parts or bad(part)) - 1) / parts
+
+
+def _dealt(trace: Sequence[TracedRequest], replicas: int, routing: str) -> list[list[TracedRequest]]:
+    shares: list[list[TracedRequest]] = [[] for _ in range(replicas)]
+    for place, request in enumerate(trace):
+        shares[(request.adapter if routing == "adapter" else place) % replicas].append(request)
+    return shares
+
+
+def _reasons(twin: CapacityTwin, plan: CapacityPlan) -> Iterator[Reason]:
+    timings, traffic, reading = twin.timings, twin.traffic, plan.reading
+    when = f"measured {timings.measured_at:%Y-%m-%d} on {timings.machine}" if timings.measured_at else "stated in the file"
+    yield Reason(rule="timings", text=f"the engine's timings were {when}, steps within {timings.error:.0%}", source=SOURCE)
+    of = f"{traffic.adapters.count:,} adapters, of which {plan.resident:,} fit into {traffic.engine.memory_mb:,} MiB beside the base"
+    misses = f"{1 - reading.hit_rate:.1%} of requests wait {1000 * timings.busy_load_seconds:,.0f} ms for theirs"
+    yield Reason(rule="cache", text=f"{of}: {misses}, and steps meanwhile take {timings.load_slowdown:.2g} times as long", source=SOURCE)
+    rate = f"{traffic.arrivals.per_second:.3g} requests a second of at most {reading.replicas * twin.most_per_second:.3g}"
+    yield Reason(rule="load", text=f"{rate}: {reading.load:.0%} load", source=SOURCE)
+    limit = "the target" if traffic.target else f"no target: {_SLOWER:g} times what a lone request takes with its adapter in memory"
+    yield Reason(rule="limit", text=f"p95 may be {plan.limit_ms:,.0f} ms ({limit})", source=SOURCE)
+    if traffic.target and reading.replicas > 1:
+        fewer = twin.reading(reading.replicas - 1)
+        yield Reason(
+            rule="replicas", text=f"with {fewer.replicas} p95 would be {fewer.p95_ms:,.0f} ms at {fewer.load:.0%} load", source=SOURCE
+        )
+    if reading.replicas > 1 and traffic.engine.routing == "spread" and reading.hit_rate < 0.99:
+        yield Reason(rule="routing", text="every replica holds the same popular adapters, since requests are dealt in turn", source=SOURCE)

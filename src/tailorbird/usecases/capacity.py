@@ -1,0 +1,82 @@
+"""Capacity plans of serving, by timings of an engine that are kept in the workspace."""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tailorbird import base_models, planning
+from tailorbird.auth import Action
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.capacity import CapacityPlan, EngineTimings, ServingMeasurement
+from tailorbird.domain.errors import NotFound
+from tailorbird.domain.serving_traffic import ServingTraffic
+from tailorbird.system.files import private_folder
+from tailorbird.usecases.audit_events import permit
+from tailorbird.usecases.dependencies import Actor, Dependencies
+
+#: What was timed longer ago than this is timed again: drivers and libraries change.
+_FRESH = timedelta(days=30)
+
+
+def plan_capacity(deps: Dependencies, actor: Actor, traffic: ServingTraffic) -> CapacityPlan:
+    """Replicas for ``traffic`` and what they do, by timings in it, or by those that were kept last for its base model and precision.
+
+    Raises Forbidden, NotFound (``serving_untimed``), InvalidInput.
+    """
+    permit(deps, actor, Action.PLAN, traffic.base_model)
+    return planning.capacity_plan(traffic, traffic.timings or _kept(deps, traffic), deps.prices)
+
+
+def keep_measurement(deps: Dependencies, actor: Actor, traffic: ServingTraffic, measured: ServingMeasurement) -> EngineTimings:
+    """Fits an engine's timings to what was measured of it, and keeps them for the base model and precision of ``traffic``.
+
+    Raises Forbidden, ModelInvalid (the base model is not here: its shape tells the size of an adapter).
+    """
+    permit(deps, actor, Action.PLAN, traffic.base_model)
+    base = base_models.describe_local(traffic.base_model, deps.models, deps.model_reader)
+    adapter = planning.adapter_mebibytes(base, traffic.engine.precision)
+    named = {"base_model": traffic.base_model, "precision": traffic.engine.precision, "measured_at": deps.clock.now()}
+    here = f"{platform.node()}: {os.cpu_count()} cores" if traffic.gateway is None else f"{traffic.gateway.url} from {platform.node()}"
+    fitted = planning.fit_timings(measured, adapter, traffic.engine.kv_mb).model_copy(update=named | {"machine": here})
+    keep_timings(deps, fitted)
+    return fitted
+
+
+def keep_timings(deps: Dependencies, timings: EngineTimings) -> None:
+    """Keeps an engine's timings for the plans of all tenants: tokens and seconds, no words."""
+    folder = private_folder(_folder(deps))
+    name = digest_of(timings).removeprefix("sha256:")
+    (partial := folder / f".{name}.partial").write_text(timings.model_dump_json())
+    partial.replace(folder / f"{name}.json")
+
+
+def _kept(deps: Dependencies, traffic: ServingTraffic) -> EngineTimings:
+    wanted, oldest = (traffic.base_model, traffic.engine.precision), deps.clock.now() - _FRESH
+    found = [
+        one for one in _all(_folder(deps)) if (one.base_model, one.precision) == wanted and one.measured_at and one.measured_at > oldest
+    ]
+    if not found:
+        raise NotFound(
+            f"an engine with {traffic.base_model} in precision {traffic.engine.precision} was not timed here lately",
+            "name a gateway that runs under gateway: and plan with --measure, or state them under timings: (docs/planning.md)",
+            code="serving_untimed",
+        )
+    return max(found, key=lambda one: str(one.measured_at))
+
+
+def _all(folder: Path) -> list[EngineTimings]:
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        with suppress(OSError, ValidationError):  # taken away meanwhile, or of another version
+            found.append(EngineTimings.model_validate_json(path.read_bytes()))
+    return found
+
+
+def _folder(deps: Dependencies) -> Path:
+    return deps.timings / "serving"

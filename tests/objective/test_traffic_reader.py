@@ -1,0 +1,51 @@
+"""``traffic.yaml`` is read with the line of what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from support.capacity import FILE, traffic
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.objective.traffic_reader import MAX_BYTES, parse_traffic, read_traffic
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "traffic.yaml"
+    path.write_text(yaml.safe_dump(FILE))
+    assert read_traffic(path) == traffic()
+
+
+TEXT = yaml.safe_dump(FILE, sort_keys=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        (TEXT.replace("per_second", "per_secnd"), "traffic.yaml:4: `arrivals.per_second`: Field required", "add `per_second:` here"),
+        (TEXT + "replica: 2\n", "`replica`: Extra inputs are not permitted", "did you mean `replicas`?"),
+        (TEXT.replace("memory_mb: 1536", "memory_gb: 2"), "traffic.yaml:16: `engine.memory_gb`: Extra", "did you mean `memory_mb`?"),
+        (TEXT.replace("replicas: 1", ""), "needs either replicas or target", "docs/planning.md"),
+        (TEXT.replace("mean: 24", "values: []"), "`answer`: needs either mean or values", "docs/planning.md"),
+        (TEXT.replace("count: 60", "count: many"), "`adapters.count`: Input should be a valid integer", "docs/planning.md"),
+        ("", "no keys", "docs/planning.md"),
+        ("a: [", "malformed YAML", "close every bracket"),
+        ("a: !!python/object x", "tag", "plain values"),
+    ],
+)
+def test_what_is_wrong_is_named(text: str, message: str, hint: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_traffic(text, "traffic.yaml")
+    assert caught.value.error_code == "traffic_invalid"
+    assert message in str(caught.value)
+    assert hint in caught.value.hint
+
+
+def test_what_is_no_text_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\xff")
+    (tmp_path / "long.yaml").write_text("#" * (MAX_BYTES + 1))
+    for name in ("bytes.yaml", "long.yaml", "none.yaml"):
+        with pytest.raises(InvalidInput, match=name):
+            read_traffic(tmp_path / name)
