@@ -26,8 +26,10 @@ _WRITTEN, _LONE, _REPEATS = 28, (1, 10, 25, 55, 110, 240, 500, 900), 3
 _ROUND, _WITHIN, _ROUND_WORDS, _ROUND_ANSWER = 96, 3.0, (10, 40, 120), (6, 16, 40)
 #: Loads that are timed with nothing beside them and with some answers, tokens of those answers, and seconds they are timed for at most.
 _LOADS, _BESIDE, _LONG, _PHASE = 10, 4, 400, 6.0
-#: Seconds within which a gateway's metrics tell what its engine did.
-_TOLD = 1.3
+#: Seconds within which a gateway's metrics tell what its engine did, and between two looks at them.
+_TOLD, _LOOK = 8.0, 0.1
+#: Seconds that answers go on before what they write is counted.
+_SETTLED = 0.5
 _WORDS = (
     "time",
     "year",
@@ -228,7 +230,7 @@ class _Stopwatch:
             before, tokens = await self.metrics(), [0]
             stop = asyncio.Event()
             beside = [asyncio.create_task(self._go_on(adapter, stop, tokens)) for adapter in range(_BESIDE)]
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(_SETTLED)
             written, started, asked = tokens[0], time.perf_counter(), 0
             while time.perf_counter() - started < _PHASE and asked < 3 * _LOADS:
                 if kind == "none":
@@ -255,6 +257,8 @@ class _Stopwatch:
         while not stop.is_set():
             body = {"model": self._models[adapter % len(self._models)], "max_tokens": _LONG, "stream": True, "temperature": 0}
             async with self._client.stream("POST", "/v1/chat/completions", json=body | {"messages": self._messages(8)}) as response:
+                if response.status_code != 200:
+                    return
                 async for part in response.aiter_bytes():
                     tokens[0] += part.count(b'"content":')
                     if stop.is_set():
@@ -267,8 +271,15 @@ class _Stopwatch:
             await self._ask(self._turn, 1, 1)
 
     async def metrics(self) -> dict[str, float]:
-        """What the gateway tells of its engine, as of now. Raises Unavailable: it tells nothing."""
-        await asyncio.sleep(_TOLD)
+        """What the gateway tells of its engine once it has asked it anew: it counts a request of ours, asked after a first look. Raises
+        Unavailable: it tells nothing."""
+        before, until = await self._shown(), time.perf_counter() + _TOLD
+        await self._ask(0, 1, 1)
+        while (now := await self._shown()).get("prompt_tokens") == before.get("prompt_tokens") and time.perf_counter() < until:
+            await asyncio.sleep(_LOOK)
+        return now
+
+    async def _shown(self) -> dict[str, float]:
         lines = (await self._client.get("/metrics")).text.splitlines()
         pairs = (line.split() for line in lines if line.startswith("tailorbird_engine_"))
         told = {name.removeprefix("tailorbird_engine_"): float(value) for name, value in pairs}
