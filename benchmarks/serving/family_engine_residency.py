@@ -22,6 +22,8 @@ BARS: dict[str, Bar] = {
 _REGISTERED, _REQUESTS, _BUDGET_MB, _NEW = 1000, 600, 1536, 9
 #: Adapters that answer all the time while others come, and the seconds over which their pace before is taken.
 _NEIGHBOURS, _BEFORE = 4, 1.5
+#: Seconds after which a name that does not answer yet is asked again; beside neighbours seldom, since asking takes from them, too.
+_AGAIN, _SELDOM = 0.005, 0.05
 
 
 def measure(quick: bool) -> Measured:
@@ -84,7 +86,7 @@ async def _beside_neighbours(server: Own, client: httpx.AsyncClient, new: range)
         await asyncio.sleep(_BEFORE + random.uniform(0.3, 0.6))
         started = time.perf_counter()
         server.point(adapter)
-        await _first_token(client, name_of(adapter))
+        await _first_token(client, name_of(adapter), again=_SELDOM)
         ended = time.perf_counter()
         before = sum(started - _BEFORE <= each < started for each in seen) / _BEFORE
         pace.append(sum(started <= each < ended for each in seen) / (ended - started) / before)
@@ -94,15 +96,15 @@ async def _beside_neighbours(server: Own, client: httpx.AsyncClient, new: range)
     return pace
 
 
-async def _first_token(client: httpx.AsyncClient, name: str, text: str = "Where is my card?") -> float:
-    """Seconds until the first event; a name that does not answer yet is asked again every 5 ms."""
+async def _first_token(client: httpx.AsyncClient, name: str, text: str = "Where is my card?", again: float = _AGAIN) -> float:
+    """Seconds until the first event; a name that does not answer yet is asked again after ``again`` seconds."""
     started = time.perf_counter()
     body = {"model": f"acme/{name}", "messages": [{"role": "user", "content": text}], "max_tokens": 2, "stream": True}
     while time.perf_counter() - started < 60:
         async with client.stream("POST", "/v1/chat/completions", json=body) as response:
             if response.status_code in (404, 503):
                 await response.aread()
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(again)
                 continue
             response.raise_for_status()
             first = None
