@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -27,6 +28,8 @@ from tailorbird.text.search_index import write_index
 
 DAY = "The post came late on Monday, because the road over the hill was closed after the rain, and nobody had told the driver."
 GREEDY = Sampling(max_tokens=10)
+#: A layer with a window that ends within the texts, and one without.
+WINDOWS = {"gemma3_text": {"sliding_window": 11, "layer_types": ["sliding_attention", "full_attention"], "query_pre_attn_scalar": 32}}
 
 
 class Heard:
@@ -50,7 +53,8 @@ class Heard:
 
 def adapted(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory, model_type: str) -> tuple[Path, list[Path]]:
     """A base whose sizes the native pass takes, and eight adapters that answer differently."""
-    base = make_model(model_type, seed=3, hidden_size=64, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2, head_dim=32)
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}
+    base = make_model(model_type, seed=3, **sizes, **WINDOWS.get(model_type, {}))
     folders = []
     for seed in range(8):
         folders.append(tmp_path_factory.mktemp("adapter"))
@@ -63,7 +67,7 @@ def family(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> t
     return adapted(make_model, tmp_path_factory, "llama")
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen3"])
+@pytest.fixture(scope="module", params=["llama", "qwen3", "gemma3_text"])
 def any_family(request: pytest.FixtureRequest, make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     return adapted(make_model, tmp_path_factory, request.param)
 
@@ -297,12 +301,11 @@ def test_eight_bits_hold_less_and_say_nearly_the_same(family: tuple[Path, list[P
     assert " int8 " in open_engine("int8").fingerprint()
 
 
-@pytest.fixture(scope="module", params=["qwen2", "qwen3"])
+@pytest.fixture(scope="module", params=["qwen2", "qwen3", "gemma3_text"])
 def wide(make_model: MakeModel, request: pytest.FixtureRequest) -> Path:
     """A base whose inputs are whole runs of the native pass in int8."""
-    return make_model(
-        request.param, seed=5, hidden_size=128, intermediate_size=192, num_attention_heads=4, num_key_value_heads=2, head_dim=32
-    )
+    sizes = {"hidden_size": 128, "intermediate_size": 192, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}
+    return make_model(request.param, seed=5, **sizes, **WINDOWS.get(request.param, {}))
 
 
 def hidden_rows(base: Path, precision: Literal["fp32", "bf16", "int8"], rows: list[list[int]]) -> tuple[torch.Tensor, Any]:
@@ -399,3 +402,16 @@ def test_kernels_that_are_none() -> None:
 def test_what_is_not_loaded_is_refused_at_once(family: tuple[Path, list[Path]]) -> None:
     with pytest.raises(NotFound):
         open_engine("fp32").submit(GenerateRequest(release="sha256:" + "0" * 64, prompt=tuple(conversation("x")), sampling=GREEDY), Heard())
+
+
+@native
+@pytest.mark.parametrize("kernels", ["native", "plain"])
+def test_a_text_in_pieces_is_the_text_as_a_whole(any_family: tuple[Path, list[Path]], kernels: str) -> None:
+    """Also where a window begins within a block of memory, and within a piece."""
+    forward = reader_of_decoders(place("bf16"), kernels)(any_family[0])
+    text, blocks = [100 + 7 * at for at in range(45)], [2, 0, 3]
+    whole = forward.hidden(build_batch([Part(None, text, 0, blocks, 0)]), forward.memory(4)).float()
+    memory, rows, edges = forward.memory(4), [], [0, 19, 20, 21, 37, *range(38, 46)]
+    for start, stop in itertools.pairwise(edges):
+        rows.append(forward.hidden(build_batch([Part(None, text[start:stop], start, blocks, 0)]), memory).float())
+    assert (torch.cat(rows) - whole).norm() < 0.03 * whole.norm()

@@ -20,12 +20,13 @@ from typing import Any, NamedTuple
 import torch
 import transformers
 from transformers import AutoModelForCausalLM, DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from tailorbird.inference.forward import batch, lazy_memory, torch_forward, weights
+from tailorbird.inference.forward import architecture, batch, lazy_memory, torch_forward, weights
+from tailorbird.inference.forward.architecture import HEAD_NORMS, MLP_NORMS, rope_settings
 from tailorbird.inference.forward.batch import Part, build_batch
 from tailorbird.inference.forward.torch_forward import TorchForward
-from tailorbird.inference.forward.weights import GROUPS, HEAD_NORMS, MOVING
+from tailorbird.inference.forward.weights import GROUPS, MOVING
 from tailorbird.inference.transformers_verbosity import quiet
 from tailorbird.system.files import private_folder
 
@@ -73,17 +74,18 @@ def _unlike(model: Any) -> str:
         parts = {name for name, _ in layer.named_modules() if name}
         if missing := _PARTS - {"mlp.act_fn"} - parts:
             return f"its blocks have no {sorted(missing)[0]}"
-        norms = {f"self_attn.{name}" for name in HEAD_NORMS if getattr(layer.self_attn, name, None) is not None}
-        if any(layer.get_submodule(name).weight.shape != (layer.self_attn.head_dim,) for name in norms):
+        heads = {f"self_attn.{name}" for name in HEAD_NORMS if getattr(layer.self_attn, name, None) is not None}
+        if any(layer.get_submodule(name).weight.shape != (layer.self_attn.head_dim,) for name in heads):
             return "its queries and keys are normed together"
-        if more := parts - _PARTS - norms:
+        behind = set(MLP_NORMS) if parts.issuperset(MLP_NORMS) else set()
+        if more := parts - _PARTS - heads - behind:
             return f"its blocks have a {sorted(more)[0]}"
     if hasattr(model.config, "quantization_config"):
         return "its weights are quantised"
     kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
-    if kinds != {DynamicLayer}:
-        return "its layers do not all see the whole text"
-    if any(each.get("rope_type") in MOVING for each in (getattr(model.config, "rope_parameters", None) or {},)):
+    if not kinds or not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
+        return "its layers see neither the whole text nor a window of it"
+    if any(each.get("rope_type") in MOVING for each in rope_settings(model.config)):
         return "its table of positions changes with the text"
     return ""
 
@@ -150,8 +152,10 @@ class _Tested(NamedTuple):
                 narrow[name] = value[: self.depth]
         for name, value in narrow.items():
             setattr(config, name, value)
-        # What begins beyond so many tokens begins within the test.
-        for settings in (rope for rope in (getattr(config, "rope_parameters", None), vars(config)) if rope):
+        # What begins beyond so many tokens begins within the test, and what ends.
+        if getattr(config, "sliding_window", None):
+            config.sliding_window = min(config.sliding_window, _TOKENS // 4)
+        for settings in (rope for rope in (*rope_settings(config), vars(config)) if rope):
             if settings.get(_ORIGINAL):
                 settings[_ORIGINAL] = _TOKENS // 5
         return config
@@ -175,7 +179,7 @@ class _Tested(NamedTuple):
 
 def _key(config: Any, depth: int) -> str:
     told = json.dumps({name: value for name, value in config.to_dict().items() if name != "_name_or_path"}, sort_keys=True, default=str)
-    code = b"".join(Path(str(room.__file__)).read_bytes() for room in (batch, lazy_memory, torch_forward, weights))
+    code = b"".join(Path(str(room.__file__)).read_bytes() for room in (architecture, batch, lazy_memory, torch_forward, weights))
     named = f"{told}\0{depth}\0{torch.__version__}\0{transformers.__version__}\0".encode() + code + Path(__file__).read_bytes()
     return hashlib.sha256(named).hexdigest()
 

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers.activations import ACT2FN
 
 from tailorbird.inference.devices import is_gpu
+from tailorbird.inference.forward.architecture import BlockNorms, architecture_of, block_norms, norm_weight
 from tailorbird.inference.forward.batch import Batch
 from tailorbird.inference.forward.lazy_memory import lazy_zeros
-from tailorbird.inference.forward.weights import GROUPS, Changes, head_norms, joined, linear_shapes, rotary_tables
+from tailorbird.inference.forward.weights import GROUPS, Changes, joined, linear_shapes
 from tailorbird.inference.forward.written_out import WrittenOutForward
 from tailorbird.inference.scheduling import BLOCK
 
@@ -81,18 +81,15 @@ class TorchAdapter:
 
 
 class DecoderBlock(NamedTuple):
-    """The weights of one decoder block. The two norms come before attention and before the MLP, those of ``heads`` (of a query, of a key;
-    None: there is none) before these are turned."""
+    """The weights of one decoder block."""
 
-    norms: tuple[torch.Tensor, torch.Tensor]
+    norms: BlockNorms
     groups: dict[str, Linear | EightBits]
-    heads: tuple[torch.Tensor | None, torch.Tensor | None]
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        norms = (norm for norm in (*self.norms, *self.heads) if norm is not None)
-        return sum(norm.nbytes for norm in norms) + sum(group.nbytes for group in self.groups.values())
+        return self.norms.nbytes + sum(group.nbytes for group in self.groups.values())
 
 
 class _Look(NamedTuple):
@@ -104,7 +101,8 @@ class _Look(NamedTuple):
 
 
 class TorchForward(WrittenOutForward):
-    """A causal language model of the Llama family. Holds weights only; with ``eight_bits`` those of linear layers in int8."""
+    """A causal language model laid out like a Llama, with norms, windows and positions as it has them. Holds weights only; with
+    ``eight_bits`` those of linear layers in int8."""
 
     kernels = "plain"
 
@@ -117,11 +115,10 @@ class TorchForward(WrittenOutForward):
         self.vocabulary: int = len(weights)
         self._heads = (config.num_attention_heads, config.num_key_value_heads, model.model.layers[0].self_attn.head_dim)
         self._epsilon: float = config.rms_norm_eps
-        self._activation = ACT2FN[config.hidden_act]
-        self._cos_PD, self._sin_PD = rotary_tables(model)
+        self._architecture = architecture_of(model)
         self._embedding_VE = weights
         self._head_VE = model.lm_head.weight.detach()
-        self._norm_E = model.model.norm.weight.detach().float()
+        self._norm_E = norm_weight(model.model.norm)
         self._blocks = [_block(layer, eight_bits) for layer in model.model.layers]
         self._dtype, self._device = weights.dtype, weights.device
         head = 0 if self._head_VE.data_ptr() == weights.data_ptr() else self._head_VE.nbytes
@@ -153,21 +150,21 @@ class TorchForward(WrittenOutForward):
     def hidden(self, batch: Batch, memory: torch.Tensor) -> torch.Tensor:
         """Hidden states (ME) of the wanted tokens after the last norm; keys and values of all tokens are laid into ``memory``."""
         # The running sum over layers is kept in fp32: in bf16 its rounding alone doubles the error of a score.
-        x_NE = F.embedding(self._tensor(batch.tokens), self._embedding_VE).float()
-        positions, slots, looks = self._tensor(batch.positions), self._tensor(batch.slots), self._looks(batch)
-        turn = (self._cos_PD[positions].unsqueeze(1), self._sin_PD[positions].unsqueeze(1))
-        for layer, block in enumerate(self._blocks):
-            mixed_NHD = self._linear(batch, layer, "qkv", self._normed(x_NE, block.norms[0])).view(len(x_NE), -1, self._heads[2])
+        told = self._architecture
+        x_NE = F.embedding(self._tensor(batch.tokens), self._embedding_VE).float() * told.embedding_scale
+        positions, slots = self._tensor(batch.positions), self._tensor(batch.slots)
+        looks = {window: self._looks(batch, window) for window in set(told.windows)}
+        turns = [(table.cos_PD[positions].unsqueeze(1), table.sin_PD[positions].unsqueeze(1)) for table in told.positions]
+        for layer, (norms, _) in enumerate(self._blocks):
+            turn = turns[told.tables[layer]]
+            mixed_NHD = self._linear(batch, layer, "qkv", self._normed(x_NE, norms.attention)).view(len(x_NE), -1, self._heads[2])
             queries, keys, values = torch.split(mixed_NHD, [self._heads[0], self._heads[1], self._heads[1]], dim=1)
-            queries, keys = (
-                each if weight_D is None else self._normed(each.float(), weight_D)
-                for each, weight_D in zip((queries, keys), block.heads, strict=True)
-            )
+            queries, keys = self._after(queries, norms.query), self._after(keys, norms.key)
             memory[layer, 0, slots], memory[layer, 1, slots] = _turned(keys, turn), values
-            attended_NE = self._attend(_turned(queries, turn), memory[layer], looks)
-            x_NE = x_NE + self._linear(batch, layer, "out", attended_NE)
-            gate, up = self._linear(batch, layer, "gate_up", self._normed(x_NE, block.norms[1])).chunk(2, dim=-1)
-            x_NE = x_NE + self._linear(batch, layer, "down", self._activation(gate) * up)
+            attended_NE = self._attend(_turned(queries, turn), memory[layer], looks[told.windows[layer]])
+            x_NE = x_NE + self._after(self._linear(batch, layer, "out", attended_NE), norms.attention_after)
+            gate, up = self._linear(batch, layer, "gate_up", self._normed(x_NE, norms.mlp)).chunk(2, dim=-1)
+            x_NE = x_NE + self._after(self._linear(batch, layer, "down", told.activation(gate) * up), norms.mlp_after)
         return self._normed(x_NE[self._tensor(batch.wants)], self._norm_E)
 
     def logits(self, hidden_ME: torch.Tensor) -> torch.Tensor:
@@ -193,17 +190,17 @@ class TorchForward(WrittenOutForward):
             split = queries_NHD[rows].view(sequences, length, heads, -1, size)
             folded = split.permute(0, 2, 3, 1, 4).reshape(sequences, heads, -1, size)
             bias = bias_BTK.unsqueeze(1).expand(-1, all_heads // heads, -1, -1).reshape(sequences, 1, -1, bias_BTK.shape[2])
-            out = F.scaled_dot_product_attention(folded, keys, values, attn_mask=bias)
+            out = F.scaled_dot_product_attention(folded, keys, values, attn_mask=bias, scale=self._architecture.attention_scale)
             out_NE[rows] = out.view(sequences, heads, -1, length, size).permute(0, 3, 1, 2, 4).reshape(len(rows), -1)
         return out_NE
 
-    def _looks(self, batch: Batch) -> list[_Look]:
+    def _looks(self, batch: Batch, window: int) -> list[_Look]:
         """Sequences that go on by one token look together, padded; every other one by itself."""
         single = [start for start, stop in batch.runs if stop == start + 1]
-        looks = [self._look_together(batch, single)] if single else []
-        return looks + [self._look_alone(batch, start, stop) for start, stop in batch.runs if stop > start + 1]
+        looks = [self._look_together(batch, single, window)] if single else []
+        return looks + [self._look_alone(batch, start, stop, window) for start, stop in batch.runs if stop > start + 1]
 
-    def _look_together(self, batch: Batch, rows: list[int]) -> _Look:
+    def _look_together(self, batch: Batch, rows: list[int], window: int) -> _Look:
         contexts = batch.contexts[rows]
         places = np.arange(contexts.max())
         slots = np.empty((len(rows), len(places)), np.int64)
@@ -211,16 +208,20 @@ class TorchForward(WrittenOutForward):
             own = _slots(batch, row, contexts[at])
             # Filled up from the row's own memory: a masked score still is NaN times zero where another row's numbers are not finite.
             slots[at, : contexts[at]], slots[at, contexts[at] :] = own, own[0]
-        return self._look(np.asarray(rows), slots, (places < contexts[:, None])[:, None])
+        seen = (places < contexts[:, None]) & (places >= _first(batch, window)[rows, None])
+        return self._look(np.asarray(rows), slots, seen[:, None])
 
-    def _look_alone(self, batch: Batch, start: int, stop: int) -> _Look:
+    def _look_alone(self, batch: Batch, start: int, stop: int, window: int) -> _Look:
         contexts = batch.contexts[start:stop]
         own = _slots(batch, start, contexts.max())
         nodes = batch.slots[start:stop][batch.branch_count[start:stop] > 0]
-        seen = np.concatenate([np.arange(len(own)) < contexts[:, None], np.zeros((stop - start, len(nodes)), bool)], axis=1)
+        places = np.arange(len(own))
+        text = (places < contexts[:, None]) & (places >= _first(batch, window)[start:stop, None])
+        seen = np.concatenate([text, np.zeros((stop - start, len(nodes)), bool)], axis=1)
         for row in range(start, stop):
-            first = batch.branch_at[row]
-            seen[row - start, len(own) :] = np.isin(nodes, batch.branches[first : first + batch.branch_count[row]])
+            end = batch.branch_at[row] + batch.branch_count[row]
+            first = max(batch.branch_at[row], end - window) if window else batch.branch_at[row]
+            seen[row - start, len(own) :] = np.isin(nodes, batch.branches[first:end])
         return self._look(np.arange(start, stop), np.concatenate([own, nodes])[None], seen[None])
 
     def _look(self, rows: Any, slots_BK: Any, seen_BTK: Any) -> _Look:
@@ -231,6 +232,10 @@ class TorchForward(WrittenOutForward):
     def _tensor(self, array: Any) -> torch.Tensor:
         return torch.from_numpy(np.asarray(array, bool if array.dtype == bool else np.int64)).to(self._device)
 
+    def _after(self, x: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        """What follows a product: its norm, where there is one."""
+        return x if weight is None else self._normed(x.float(), weight)
+
     def _normed(self, x: torch.Tensor, weight_E: torch.Tensor) -> torch.Tensor:
         return F.rms_norm(x, weight_E.shape, weight_E, self._epsilon).to(self._dtype)
 
@@ -239,6 +244,11 @@ def _diagonal(ups: list[torch.Tensor]) -> torch.Tensor:
     diagonal: Any = torch.block_diag
     joint: torch.Tensor = diagonal(*ups)
     return joint
+
+
+def _first(batch: Batch, window: int) -> Any:
+    """The place of the first token that each row sees."""
+    return batch.positions - window + 1 if window else np.zeros_like(batch.positions)
 
 
 def _slots(batch: Batch, row: int, context: int) -> Any:
@@ -255,6 +265,5 @@ def _turned(x_NHD: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]) -> tor
 
 
 def _block(layer: Any, eight_bits: bool) -> DecoderBlock:
-    norms = (layer.input_layernorm.weight.detach().float(), layer.post_attention_layernorm.weight.detach().float())
     groups = {group: Linear(*joined(layer, group)) for group in GROUPS}
-    return DecoderBlock(norms, {name: in_eight_bits(group) if eight_bits else group for name, group in groups.items()}, head_norms(layer))
+    return DecoderBlock(block_norms(layer), {name: in_eight_bits(group) if eight_bits else group for name, group in groups.items()})

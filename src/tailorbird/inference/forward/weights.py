@@ -107,8 +107,6 @@ def _check_fit(folder: Path, layer: int, name: str, pair: dict[str, torch.Tensor
         raise refused_adapter(folder, f"layer {layer}.{name} has another shape than the base's {inputs} inputs and {outputs} outputs")
 
 
-#: Norms of each query and each key, in the attention of a decoder block that has them.
-HEAD_NORMS = ("q_norm", "k_norm")
 #: Kinds of rotary embedding whose angles depend on the length of the text, so that they cannot stand in one table.
 MOVING = frozenset({"dynamic", "longrope"})
 
@@ -117,20 +115,6 @@ def linear_shapes(model: Any) -> LinearShapes:
     """Inputs and outputs of the linear layers of a decoder block."""
     found = {name: model.model.layers[0].get_submodule(name).weight.shape for names in GROUPS.values() for name in names}
     return {name: (inputs, outputs) for name, (outputs, inputs) in found.items()}
-
-
-def rotary_tables(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and sines (context x head size, fp32) of every position, by transformers' own embedding."""
-    positions = torch.arange(model.config.max_position_embeddings, device=model.device).unsqueeze(0)
-    cos, sin = model.model.rotary_emb(torch.zeros(1, 1, device=model.device), positions)
-    return cos[0].float().contiguous(), sin[0].float().contiguous()
-
-
-def head_norms(layer: Any) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Weights (head size, fp32) of the norms of each query and each key before they are turned; None where there is none."""
-    norms = (getattr(layer.self_attn, name, None) for name in HEAD_NORMS)
-    query, key = (None if norm is None else norm.weight.detach().float() for norm in norms)
-    return query, key
 
 
 def joined(layer: Any, group: str) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from tailorbird.inference.forward.architecture import architecture_of, block_norms, norm_weight
 from tailorbird.inference.forward.batch import Batch
 from tailorbird.inference.forward.lazy_memory import LARGE, lazy_zeros
-from tailorbird.inference.forward.weights import GROUPS, Changes, head_norms, joined, linear_shapes, rotary_tables
+from tailorbird.inference.forward.weights import GROUPS, Changes, joined, linear_shapes
 from tailorbird.inference.forward.written_out import WrittenOutForward
 from tailorbird.inference.native import library as native
 from tailorbird.inference.scheduling import BLOCK
@@ -51,6 +52,8 @@ def _room(count: int) -> torch.Tensor:
 
 
 _LANES = 16
+#: The activation of a gate beside ``silu`` that the kernels compute, as transformers calls it.
+_GELU = "gelu_pytorch_tanh"
 _ARRAYS = Batch._fields[:10]
 
 
@@ -91,12 +94,12 @@ class NativeAdapter:
 
 
 def can_compute(model: Any, *, eight_bits: bool = False) -> bool:
-    """True where the kernels compute what the model does: sizes in whole registers, SwiGLU, no bias on what is added to the stream; with
-    ``eight_bits`` inputs in whole runs that have a scale."""
+    """True where the kernels compute what the model does: sizes in whole registers, SwiGLU or GeGLU, no bias on what is added to the
+    stream; with ``eight_bits`` inputs in whole runs that have a scale."""
     config, layer = model.config, model.model.layers[0]
     sizes = (config.hidden_size, config.intermediate_size, config.vocab_size, *(n for pair in linear_shapes(model).values() for n in pair))
     return (
-        config.hidden_act == "silu"
+        architecture_of(model).activation_name in ("silu", _GELU)
         and layer.self_attn.head_dim % 32 == 0
         and layer.self_attn.head_dim <= 512
         and all(size % _LANES == 0 for size in sizes)
@@ -181,9 +184,11 @@ class NativeForward(WrittenOutForward):
         return down, up
 
     def _described(self, model: Any, threads: int) -> native.NativeModel:
-        config, attention = model.config, model.model.layers[0].self_attn
-        cos, sin = (self._hold(table) for table in rotary_tables(model))
-        layers = (native.NativeLayer * self.layers)(*(self._layer(layer) for layer in model.model.layers))
+        config, attention, told = model.config, model.model.layers[0].self_attn, architecture_of(model)
+        tables = [[self._hold(table).data_ptr() for table in each] for each in told.positions]
+        layers = (native.NativeLayer * self.layers)(
+            *(self._layer(layer, tables[told.tables[at]], told.windows[at]) for at, layer in enumerate(model.model.layers))
+        )
         embedding = self._hold(model.get_input_embeddings().weight.detach().contiguous())
         self._held.append(layers)
         return native.NativeModel(
@@ -195,20 +200,19 @@ class NativeForward(WrittenOutForward):
             inner=config.intermediate_size,
             vocabulary=config.vocab_size,
             threads=threads,
+            gelu=told.activation_name == _GELU,
             epsilon=config.rms_norm_eps,
-            scale=attention.head_dim**-0.5,
+            scale=told.attention_scale,
+            embedding_scale=told.embedding_scale,
             embedding=embedding.data_ptr(),
-            norm=self._hold(model.model.norm.weight.detach().float()).data_ptr(),
-            cos=cos.data_ptr(),
-            sin=sin.data_ptr(),
+            norm=self._hold(norm_weight(model.model.norm)).data_ptr(),
             layer=layers,
             head=self._matrix(model.lm_head.weight.detach(), None),
         )
 
-    def _layer(self, layer: Any) -> native.NativeLayer:
-        norms = [layer.input_layernorm.weight.detach().float(), layer.post_attention_layernorm.weight.detach().float(), *head_norms(layer)]
-        places = [None if norm is None else self._hold(norm).data_ptr() for norm in norms]
-        return native.NativeLayer(*places, *(self._matrix(*joined(layer, group)) for group in GROUPS))
+    def _layer(self, layer: Any, tables: Sequence[int], window: int) -> native.NativeLayer:
+        norms = [None if norm is None else self._hold(norm).data_ptr() for norm in block_norms(layer)]
+        return native.NativeLayer(*norms, *tables, window, *(self._matrix(*joined(layer, group)) for group in GROUPS))
 
     def _matrix(self, weight_OI: torch.Tensor, bias_O: torch.Tensor | None) -> native.NativeMatrix:
         outputs, inputs = weight_OI.shape

@@ -40,12 +40,17 @@ struct Matrix {
     int64_t inputs, outputs, eight;
     int64_t block() const { return eight ? inputs / RUN * RUN_BYTES / 2 : inputs * LANES; }  // numbers of 16 bits
 };
-struct Layer { const float *norm_attention, *norm_mlp, *norm_query, *norm_key; Matrix qkv, out, gate_up, down; };  // norms of heads: null, or none
+// Norms behind attention and MLP, and of heads: null where there is none. `window`: how many tokens one sees, itself included; 0: all.
+struct Layer {
+    const float *norm_attention, *after_attention, *norm_mlp, *after_mlp, *norm_query, *norm_key, *cos, *sin;
+    int64_t window;
+    Matrix qkv, out, gate_up, down;
+};
 struct Model {
-    int64_t layers, hidden, query_heads, key_heads, head_size, inner, vocabulary, threads;
-    float epsilon, scale;
+    int64_t layers, hidden, query_heads, key_heads, head_size, inner, vocabulary, threads, gelu;
+    float epsilon, scale, embedding_scale;
     const bf16* embedding;
-    const float *norm, *cos, *sin;
+    const float* norm;
     const Layer* layer;
     Matrix head;
 };
@@ -387,7 +392,7 @@ struct Step {
     Team& team;
     bf16 *keys, *values;  // of all layers
     int64_t layer_stride; // numbers in one layer's keys (and values)
-    std::vector<float> stream, wide_qkv, wide_inner, middle;
+    std::vector<float> stream, wide_qkv, wide_out, wide_inner, middle;
     std::vector<bf16> narrow_x, queries, attended, inner, narrow_middle;
     std::vector<std::vector<float>> scores;
     std::vector<Run> rounded; // rows of what is multiplied next, where weights are int8
@@ -398,6 +403,7 @@ struct Step {
         for (int64_t g = 0; g < b.groups; g++)
             for (int64_t d = 0; b.group[g].deltas && d < m.layers * 4; d++)
                 widest_middle = std::max(widest_middle, b.group[g].deltas[d].rank * b.group[g].deltas[d].parts);
+        if (m.layer[0].after_attention) wide_out.resize(n * m.hidden);
         stream.resize(n * m.hidden); wide_qkv.resize(n * m.layer[0].qkv.outputs); wide_inner.resize(n * m.layer[0].gate_up.outputs);
         narrow_x.resize(n * m.hidden); queries.resize(n * q); attended.resize(n * q); inner.resize(n * m.inner);
         if (m.layer[0].qkv.eight) rounded.resize(n * std::max({m.hidden, q, m.inner}) / RUN);
@@ -420,18 +426,37 @@ struct Step {
     }
 
     void embed() {
+        const __m512 by = _mm512_set1_ps(model.embedding_scale);
         const auto mine = team.share(batch.rows);
         for (int64_t r = mine.start; r < mine.stop; r++)
             for (int64_t e = 0; e < model.hidden; e += LANES)
-                _mm512_storeu_ps(&stream[r * model.hidden + e], wide16(model.embedding + int64_t(batch.tokens[r]) * model.hidden + e));
+                _mm512_storeu_ps(&stream[r * model.hidden + e], _mm512_mul_ps(wide16(model.embedding + int64_t(batch.tokens[r]) * model.hidden + e), by));
+    }
+
+    // What brings `count` numbers to a mean square of one.
+    __m512 to_one(const float* x, int64_t count) const {
+        __m512 squares = _mm512_setzero_ps();
+        for (int64_t e = 0; e < count; e += LANES) { const __m512 v = _mm512_loadu_ps(x + e); squares = _mm512_fmadd_ps(v, v, squares); }
+        return _mm512_set1_ps(1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / float(count) + model.epsilon));
     }
 
     void norm_row(const float* x, const float* weight, bf16* y) const {
-        __m512 squares = _mm512_setzero_ps();
-        for (int64_t e = 0; e < model.hidden; e += LANES) { const __m512 v = _mm512_loadu_ps(x + e); squares = _mm512_fmadd_ps(v, v, squares); }
-        const __m512 by = _mm512_set1_ps(1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / float(model.hidden) + model.epsilon));
+        const __m512 by = to_one(x, model.hidden);
         for (int64_t e = 0; e < model.hidden; e += LANES)
             narrow16(y + e, _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + e), by), _mm512_loadu_ps(weight + e)));
+    }
+
+    // Adds to the stream what attention or MLP gave, normed.
+    void add_normed(const float* weight) {
+        const auto mine = team.share(batch.rows);
+        for (int64_t r = mine.start; r < mine.stop; r++) {
+            const float* x = &wide_out[r * model.hidden];
+            float* y = &stream[r * model.hidden];
+            const __m512 by = to_one(x, model.hidden);
+            for (int64_t e = 0; e < model.hidden; e += LANES)
+                _mm512_storeu_ps(y + e, _mm512_fmadd_ps(_mm512_mul_ps(_mm512_loadu_ps(x + e), by), _mm512_loadu_ps(weight + e), _mm512_loadu_ps(y + e)));
+        }
+        team.meet();
     }
 
     void norm(const float* weight) {
@@ -511,7 +536,7 @@ struct Step {
         const auto mine = team.share(batch.rows);
         for (int64_t r = mine.start; r < mine.stop; r++) {
             float* row = &wide_qkv[r * wide_row];
-            const float *cos = model.cos + int64_t(batch.positions[r]) * d, *sin = model.sin + int64_t(batch.positions[r]) * d;
+            const float *cos = model.layer[layer].cos + int64_t(batch.positions[r]) * d, *sin = model.layer[layer].sin + int64_t(batch.positions[r]) * d;
             for (int64_t h = 0; h < model.query_heads + model.key_heads; h++)
                 if (const float* weight = h < model.query_heads ? model.layer[layer].norm_query : model.layer[layer].norm_key) norm_head(row + h * d, weight);
             for (int64_t h = 0; h < model.query_heads; h++) turn(row + h * d, cos, sin, half, &queries[(r * model.query_heads + h) * d]);
@@ -529,9 +554,7 @@ struct Step {
     }
 
     void norm_head(float* x, const float* weight) const {
-        __m512 sum = _mm512_setzero_ps();
-        for (int64_t i = 0; i < model.head_size; i += LANES) sum = _mm512_fmadd_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(x + i), sum);
-        const __m512 by = _mm512_set1_ps(1.0f / std::sqrt(_mm512_reduce_add_ps(sum) / model.head_size + model.epsilon));
+        const __m512 by = to_one(x, model.head_size);
         for (int64_t i = 0; i < model.head_size; i += LANES)
             _mm512_storeu_ps(x + i, _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), by), _mm512_loadu_ps(weight + i)));
     }
@@ -560,21 +583,24 @@ struct Step {
         team.meet();
     }
 
-    // What one token sees of one key head: `context` tokens through its table of blocks, then `branch` single slots (its ancestors in a
-    // tree). Scores of the two stand behind one another, each filled up to whole registers.
+    // What one token sees of one key head: `context` tokens through its table of blocks, the first `unseen` of them not, then `branch` single
+    // slots (its ancestors in a tree). A table begins where a window does. Scores of the two stand behind one another, each filled up to whole registers.
     struct Sight {
         const bf16 *keys, *values, *query;
         bf16* out;
         const int32_t *table, *own;
-        int64_t context, branch, padded, stride;
+        int64_t context, branch, padded, stride, unseen;
     };
 
     Sight looking(int64_t layer, int64_t row, int64_t head) {
-        const int64_t d = model.head_size, context = batch.contexts[row], branch = batch.branch_count[row];
+        const int64_t d = model.head_size, window = model.layer[layer].window, nodes = batch.branch_count[row];
+        const int64_t branch = window ? std::min(nodes, window) : nodes;
+        const int64_t first_seen = window ? std::min<int64_t>(std::max<int64_t>(batch.positions[row] - window + 1, 0), batch.contexts[row]) : 0;
+        const int64_t skipped = first_seen / LANES, context = batch.contexts[row] - skipped * LANES;
         const int64_t padded = (context + LANES - 1) / LANES * LANES, first = (row * model.query_heads + head * (model.query_heads / model.key_heads)) * d;
         const int64_t start = layer * layer_stride + head * d * LANES;
-        return {keys + start, values + start, &queries[first], &attended[first], batch.tables + batch.table_at[row], batch.branches + batch.branch_at[row],
-                context, branch, padded, padded + (branch + LANES - 1) / LANES * LANES};
+        return {keys + start, values + start, &queries[first], &attended[first], batch.tables + batch.table_at[row] + skipped,
+                batch.branches + batch.branch_at[row] + nodes - branch, context, branch, padded, padded + (branch + LANES - 1) / LANES * LANES, first_seen % LANES};
     }
 
     const bf16* block_of(const bf16* of, int64_t block) const { return of + block * model.key_heads * model.head_size * LANES; }
@@ -583,7 +609,7 @@ struct Step {
     template <int G>
     void heads(const Sight& s, int64_t first, float* score) const {
         const bf16* q = s.query + first * model.head_size;
-        for (int64_t b = 0; b < s.padded / LANES; b++) score_block<G>(block_of(s.keys, s.table[b]), q, s.context - b * LANES, score + b * LANES, s.stride);
+        for (int64_t b = 0; b < s.padded / LANES; b++) score_block<G>(block_of(s.keys, s.table[b]), q, s.context - b * LANES, b ? 0 : s.unseen, score + b * LANES, s.stride);
         for (int64_t b = 0; b < s.stride - s.padded; b++)
             for (int g = 0; g < G; g++) score[g * s.stride + s.padded + b] = b < s.branch ? score_one(s.keys, s.own[b], q + g * model.head_size) : -INFINITY;
         for (int g = 0; g < G; g++) soften(score + g * s.stride, s.stride);
@@ -591,7 +617,7 @@ struct Step {
     }
 
     template <int G>
-    void score_block(const bf16* block, const bf16* q, int64_t left, float* score, int64_t stride) const {
+    void score_block(const bf16* block, const bf16* q, int64_t left, int64_t unseen, float* score, int64_t stride) const {
         const int64_t d = model.head_size;
         __m512 even[G], odd[G];
         for (int g = 0; g < G; g++) even[g] = odd[g] = _mm512_setzero_ps();
@@ -600,7 +626,7 @@ struct Step {
                 even[g] = _mm512_dpbf16_ps(even[g], pairs(block + i * LANES), pair(q + g * d + i));
                 odd[g] = _mm512_dpbf16_ps(odd[g], pairs(block + (i + 2) * LANES), pair(q + g * d + i + 2));
             }
-        const __mmask16 seen = left >= LANES ? 0xffff : __mmask16((1u << left) - 1);
+        const __mmask16 seen = (left >= LANES ? 0xffff : __mmask16((1u << left) - 1)) & __mmask16(0xffffu << unseen);
         for (int g = 0; g < G; g++) {
             const __m512 sum = _mm512_mul_ps(_mm512_add_ps(even[g], odd[g]), _mm512_set1_ps(model.scale));
             _mm512_storeu_ps(score + g * stride, _mm512_mask_blend_ps(seen, _mm512_set1_ps(-INFINITY), sum));
@@ -655,15 +681,17 @@ struct Step {
         }
     }
 
-    // SwiGLU: silu(gate) * up.
+    // silu(gate) * up, or gelu(gate) * up by its approximation with tanh, which is the same of another argument.
     void gate() {
+        const __m512 minus = _mm512_set1_ps(-1.0f), bend = _mm512_set1_ps(-2 * 0.7978845608f * 0.044715f), slope = _mm512_set1_ps(-2 * 0.7978845608f);
         const int64_t wide_row = 2 * model.inner;
         const auto mine = team.share(batch.rows);
         for (int64_t r = mine.start; r < mine.stop; r++) {
             for (int64_t i = 0; i < model.inner; i += LANES) {
                 const __m512 g = _mm512_loadu_ps(&wide_inner[r * wide_row + i]), u = _mm512_loadu_ps(&wide_inner[r * wide_row + model.inner + i]);
-                const __m512 silu = _mm512_div_ps(g, _mm512_add_ps(_mm512_set1_ps(1.0f), exp16(_mm512_sub_ps(_mm512_setzero_ps(), g))));
-                narrow16(&inner[r * model.inner + i], _mm512_mul_ps(silu, u));
+                const __m512 less = _mm512_mul_ps(g, model.gelu ? _mm512_fmadd_ps(_mm512_mul_ps(g, g), bend, slope) : minus);
+                const __m512 opened = _mm512_div_ps(g, _mm512_add_ps(_mm512_set1_ps(1.0f), exp16(less)));
+                narrow16(&inner[r * model.inner + i], _mm512_mul_ps(opened, u));
             }
             round_one(inner, r, model.inner);
         }
@@ -680,6 +708,13 @@ struct Step {
         team.meet();
     }
 
+    // A product that is added to the stream, normed before where there is a norm.
+    void added(const Matrix& m, int64_t delta, const bf16* x, const float* after) {
+        if (!after) return changed(m, delta, x, stream.data(), Put::add);
+        changed(m, delta, x, wide_out.data(), Put::replace);
+        add_normed(after);
+    }
+
     void run(bf16* hidden) {
         team.run([&] {
             embed();
@@ -693,13 +728,13 @@ struct Step {
                 team.meet();
                 attend(l);
                 round_all(attended, model.query_heads * model.head_size);
-                changed(layer.out, l * 4 + 1, attended.data(), stream.data(), Put::add);
+                added(layer.out, l * 4 + 1, attended.data(), layer.after_attention);
                 norm(layer.norm_mlp);
                 team.meet();
                 changed(layer.gate_up, l * 4 + 2, narrow_x.data(), wide_inner.data(), Put::replace);
                 gate();
                 team.meet();
-                changed(layer.down, l * 4 + 3, inner.data(), stream.data(), Put::add);
+                added(layer.down, l * 4 + 3, inner.data(), layer.after_mlp);
             }
             const auto mine = team.share(batch.wanted);
             for (int64_t w = mine.start; w < mine.stop; w++) norm_row(&stream[batch.wants[w] * model.hidden], model.norm, hidden + w * model.hidden);

@@ -128,10 +128,11 @@ class NativeLayer(Structure):
     """As in kernels.cpp."""
 
     _fields_ = (
-        ("norm_attention", c_void_p),
-        ("norm_mlp", c_void_p),
-        ("norm_query", c_void_p),
-        ("norm_key", c_void_p),
+        *(
+            (name, c_void_p)
+            for name in ("norm_attention", "after_attention", "norm_mlp", "after_mlp", "norm_query", "norm_key", "cos", "sin")
+        ),
+        ("window", c_int64),
         ("qkv", NativeMatrix),
         ("out", NativeMatrix),
         ("gate_up", NativeMatrix),
@@ -143,10 +144,12 @@ class NativeModel(Structure):
     """As in kernels.cpp."""
 
     _fields_ = (
-        *((name, c_int64) for name in ("layers", "hidden", "query_heads", "key_heads", "head_size", "inner", "vocabulary", "threads")),
-        ("epsilon", c_float),
-        ("scale", c_float),
-        *((name, c_void_p) for name in ("embedding", "norm", "cos", "sin")),
+        *(
+            (name, c_int64)
+            for name in ("layers", "hidden", "query_heads", "key_heads", "head_size", "inner", "vocabulary", "threads", "gelu")
+        ),
+        *((name, c_float) for name in ("epsilon", "scale", "embedding_scale")),
+        *((name, c_void_p) for name in ("embedding", "norm")),
         ("layer", POINTER(NativeLayer)),
         ("head", NativeMatrix),
     )
