@@ -22,9 +22,9 @@ import transformers
 from transformers import AutoModelForCausalLM, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from tailorbird.inference.forward import architecture, batch, lazy_memory, torch_forward, weights
-from tailorbird.inference.forward.architecture import HEAD_NORMS, MLP_NORMS, rope_settings
+from tailorbird.inference.forward import batch, decoder_traits, lazy_memory, torch_forward, weights
 from tailorbird.inference.forward.batch import Part, build_batch
+from tailorbird.inference.forward.decoder_traits import HEAD_NORMS, MLP_NORMS, rope_settings
 from tailorbird.inference.forward.torch_forward import TorchForward
 from tailorbird.inference.forward.weights import GROUPS, MOVING
 from tailorbird.inference.transformers_verbosity import quiet
@@ -179,7 +179,7 @@ class _Tested(NamedTuple):
 
 def _key(config: Any, depth: int) -> str:
     told = json.dumps({name: value for name, value in config.to_dict().items() if name != "_name_or_path"}, sort_keys=True, default=str)
-    code = b"".join(Path(str(room.__file__)).read_bytes() for room in (architecture, batch, lazy_memory, torch_forward, weights))
+    code = b"".join(Path(str(room.__file__)).read_bytes() for room in (batch, decoder_traits, lazy_memory, torch_forward, weights))
     named = f"{told}\0{depth}\0{torch.__version__}\0{transformers.__version__}\0".encode() + code + Path(__file__).read_bytes()
     return hashlib.sha256(named).hexdigest()
 

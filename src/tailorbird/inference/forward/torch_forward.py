@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from tailorbird.inference.devices import is_gpu
-from tailorbird.inference.forward.architecture import BlockNorms, architecture_of, block_norms, norm_weight
 from tailorbird.inference.forward.batch import Batch
+from tailorbird.inference.forward.decoder_traits import BlockNorms, block_norms, norm_weight, traits_of
 from tailorbird.inference.forward.lazy_memory import lazy_zeros
 from tailorbird.inference.forward.weights import GROUPS, Changes, joined, linear_shapes
 from tailorbird.inference.forward.written_out import WrittenOutForward
@@ -115,7 +115,7 @@ class TorchForward(WrittenOutForward):
         self.vocabulary: int = len(weights)
         self._heads = (config.num_attention_heads, config.num_key_value_heads, model.model.layers[0].self_attn.head_dim)
         self._epsilon: float = config.rms_norm_eps
-        self._architecture = architecture_of(model)
+        self._traits = traits_of(model)
         self._embedding_VE = weights
         self._head_VE = model.lm_head.weight.detach()
         self._norm_E = norm_weight(model.model.norm)
@@ -150,7 +150,7 @@ class TorchForward(WrittenOutForward):
     def hidden(self, batch: Batch, memory: torch.Tensor) -> torch.Tensor:
         """Hidden states (ME) of the wanted tokens after the last norm; keys and values of all tokens are laid into ``memory``."""
         # The running sum over layers is kept in fp32: in bf16 its rounding alone doubles the error of a score.
-        told = self._architecture
+        told = self._traits
         x_NE = F.embedding(self._tensor(batch.tokens), self._embedding_VE).float() * told.embedding_scale
         positions, slots = self._tensor(batch.positions), self._tensor(batch.slots)
         looks = {window: self._looks(batch, window) for window in set(told.windows)}
@@ -190,7 +190,7 @@ class TorchForward(WrittenOutForward):
             split = queries_NHD[rows].view(sequences, length, heads, -1, size)
             folded = split.permute(0, 2, 3, 1, 4).reshape(sequences, heads, -1, size)
             bias = bias_BTK.unsqueeze(1).expand(-1, all_heads // heads, -1, -1).reshape(sequences, 1, -1, bias_BTK.shape[2])
-            out = F.scaled_dot_product_attention(folded, keys, values, attn_mask=bias, scale=self._architecture.attention_scale)
+            out = F.scaled_dot_product_attention(folded, keys, values, attn_mask=bias, scale=self._traits.attention_scale)
             out_NE[rows] = out.view(sequences, heads, -1, length, size).permute(0, 3, 1, 2, 4).reshape(len(rows), -1)
         return out_NE
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from tailorbird.inference.forward.architecture import architecture_of, block_norms, norm_weight
 from tailorbird.inference.forward.batch import Batch
+from tailorbird.inference.forward.decoder_traits import block_norms, norm_weight, traits_of
 from tailorbird.inference.forward.lazy_memory import LARGE, lazy_zeros
 from tailorbird.inference.forward.weights import GROUPS, Changes, joined, linear_shapes
 from tailorbird.inference.forward.written_out import WrittenOutForward
@@ -99,7 +99,7 @@ def can_compute(model: Any, *, eight_bits: bool = False) -> bool:
     config, layer = model.config, model.model.layers[0]
     sizes = (config.hidden_size, config.intermediate_size, config.vocab_size, *(n for pair in linear_shapes(model).values() for n in pair))
     return (
-        architecture_of(model).activation_name in ("silu", _GELU)
+        traits_of(model).activation_name in ("silu", _GELU)
         and layer.self_attn.head_dim % 32 == 0
         and layer.self_attn.head_dim <= 512
         and all(size % _LANES == 0 for size in sizes)
@@ -184,7 +184,7 @@ class NativeForward(WrittenOutForward):
         return down, up
 
     def _described(self, model: Any, threads: int) -> native.NativeModel:
-        config, attention, told = model.config, model.model.layers[0].self_attn, architecture_of(model)
+        config, attention, told = model.config, model.model.layers[0].self_attn, traits_of(model)
         tables = [[self._hold(table).data_ptr() for table in each] for each in told.positions]
         layers = (native.NativeLayer * self.layers)(
             *(self._layer(layer, tables[told.tables[at]], told.windows[at]) for at, layer in enumerate(model.model.layers))

@@ -39,7 +39,7 @@ class Positions(NamedTuple):
     sin_PD: torch.Tensor
 
 
-class Architecture(NamedTuple):
+class DecoderTraits(NamedTuple):
     """What a model does beside its linear layers. ``embedding_scale`` multiplies embeddings, ``attention_scale`` scores; ``windows`` says
     of each layer how many tokens a token sees, itself included (0: all); ``positions`` are tables, of which each layer has the one that
     ``tables`` says."""
@@ -53,13 +53,13 @@ class Architecture(NamedTuple):
     tables: tuple[int, ...]
 
 
-def architecture_of(model: Any) -> Architecture:
+def traits_of(model: Any) -> DecoderTraits:
     """What ``model`` does, as far as it is laid out like a Llama."""
     config, block = model.config, model.model.layers[0]
     name = getattr(config, "hidden_activation", None) or config.hidden_act
     kinds = _position_kinds(model)
     distinct = list(dict.fromkeys(kinds))
-    return Architecture(
+    return DecoderTraits(
         embedding_scale=float(getattr(model.get_input_embeddings(), "embed_scale", 1.0)),
         attention_scale=float(getattr(block.self_attn, "scaling", None) or block.self_attn.head_dim**-0.5),
         activation=getattr(block.mlp, "act_fn", None) or ACT2FN[name],
