@@ -1,4 +1,4 @@
-"""Encoder tuned for labels against the floor with vectors: Banking77, in pairs on rows held out of the train file.
+"""Encoder tuned for labels against the floor with vectors: Banking77, in pairs on the rows of the train file that were not learned.
 
 In: ``DRAWS=0,1,2`` names the draws of rows (quick: one draw of 20 intents), ``LEARNED=10,40`` the messages of an intent that are learned,
 ``PASSES=4,8`` the passes. Out: per draw both accuracies, their paired difference with a 95 % interval, the seconds that tuning and head
@@ -26,13 +26,14 @@ from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.inference import open_encoder
 from tailorbird.planning.encoder import PASSES, RATE, tuning_settings
-from tailorbird.ports.trainer import LabelJob, LabelledText
-from tailorbird.rungs import FloorModel, fit_floor
-from tailorbird.rungs.context import hold_out
+from tailorbird.planning.setting_rules import usual_precision
+from tailorbird.ports.trainer import LabelJob
+from tailorbird.rungs import FloorModel, averaged_rows, fit_floor, prototype_fit
 from tailorbird.stats.paired_tests import paired_interval
 from tailorbird.training import open_trainer
 
-#: Messages of an intent that are learned, and those that are held out to compare by: of a rare intent half of what there is.
+#: Messages of an intent that are learned, and those that never are: of a rare intent half of what there is. By these, and by those that
+#: are left of larger intents, is compared.
 LEARNED, COMPARED = "10,40", 20
 QUICK_INTENTS = 20
 #: Rows from which a plan makes half of the passes.
@@ -112,11 +113,10 @@ def tuned_answers(rows: Drawn, passes: int = 0) -> tuple[list[str], dict[str, fl
     encoder = open_encoder()
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        many = passes or (PASSES if len(rows.train) < MANY else PASSES // 2)
-        job = _job(rows.train, rows.labels, rows.draw, many, Path(folder))
-        tuned = open_trainer().tune(job, lambda line: say(f"{line.step} {line.held_out_loss:.3f}"))
+        job = averaged_job(rows.train, rows.labels, rows.draw, Path(folder), passes)
+        tuned = open_trainer().tune(job, lambda line: say(f"{line.step} {line.loss:.3f}"))
         trained = time.perf_counter()
-        head = fit_floor(rows.train, rows.labels, rows.draw, embed=partial(encoder.embed, tuned.folder))
+        head = prototype_fit(job, tuned.folder, partial(encoder.embed, tuned.folder))(rows.train, rows.labels)
         ended = time.perf_counter()
         seconds = {"tuning_seconds": round(trained - started, 1), "seconds": round(ended - started, 1)}
         return _answers(head, rows.compared), seconds | {"best_step": tuned.report.best_step, "steps": tuned.report.steps}
@@ -134,6 +134,7 @@ def drawn(draw: int, intents: int, learned: int) -> Drawn:
         asked = min(COMPARED, len(order) // 2)
         compared += [_row(text, label) for text in order[:asked]]
         train += [_row(text, label) for text in order[asked : asked + learned]]
+        compared += [_row(text, label) for text in order[asked + learned :]]
     return Drawn(draw, train, compared)
 
 
@@ -145,12 +146,14 @@ def _row(text: str, label: str) -> Row:
     return Row(id=name, text=text, target=label, group=name, split=Split.TRAIN, provenance=place)
 
 
-def _job(train: Sequence[Row], labels: Sequence[str], seed: int, passes: int, folder: Path) -> LabelJob:
-    settings = tuning_settings(RATE, passes, seed, os.cpu_count() or 1)
-    learn, held_out = (tuple(LabelledText(text=row.text, labels=(row.target,)) for row in rows) for rows in hold_out(train, seed))
+def averaged_job(train: Sequence[Row], labels: Sequence[str], seed: int, folder: Path, passes: int = 0) -> LabelJob:
+    """What the rung asks the trainer; ``passes`` 0: as many as a plan makes."""
+    many = passes or (PASSES if len(train) < MANY else PASSES // 2)
+    settings = tuning_settings(RATE, many, seed, os.cpu_count() or 1, usual_precision(open_trainer().measure_machine()))
+    texts, parts = averaged_rows(train, labels, seed)
     digest = digest_bytes(b"")
     known = {"base": ENCODER, "base_digest": digest, "snapshot": digest, "settings": settings, "labels": tuple(labels), "alone": False}
-    return LabelJob.model_validate(known | {"train": learn, "held_out": held_out, "workspace": folder})
+    return LabelJob.model_validate(known | {"train": texts, "parts": parts, "held_out": (), "workspace": folder})
 
 
 def _answers(model: FloorModel, rows: Sequence[Row]) -> list[str]:

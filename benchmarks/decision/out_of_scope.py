@@ -26,14 +26,14 @@ from statistics import fmean
 from typing import Any
 
 from beds import DATA, ROOT
-from encoder import ENCODER, _job, _row
+from encoder import ENCODER, _row, averaged_job
 
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.scope import ScopeScorer
 from tailorbird.inference import open_encoder
-from tailorbird.planning.encoder import PASSES
-from tailorbird.rungs import FloorModel, fit_floor, remembered, trial_of, with_references
+from tailorbird.rungs import FloorModel, fit_floor, prototype_fit, remembered, trial_of, with_references
 from tailorbird.rungs.floor import Embed
+from tailorbird.rungs.scope import Fit
 from tailorbird.stats.roc import auroc, refusal_threshold
 from tailorbird.training import open_trainer
 
@@ -72,18 +72,19 @@ def _drawn(draw: int, size: str, rung: str, embed: Embed, look: bool) -> dict[st
     learned, dev = [row for row in train if row.target in known], [row for row in dev if row.target in known]
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
+        fit: Fit = partial(fit_floor, seed=draw, embed=embed)
         if rung == "encoder":
-            tuned = open_trainer().tune(_job(learned, known, draw, PASSES, Path(folder)), lambda _: None)
-            embed = remembered(partial(open_encoder().embed, tuned.folder))
-        told = _measured(embed, (learned, dev, measured), known, draw)
+            job = averaged_job(learned, known, draw, Path(folder))
+            tuned = open_trainer().tune(job, lambda _: None)
+            fit = prototype_fit(job, tuned.folder, remembered(partial(open_encoder().embed, tuned.folder)))
+        told = _measured(fit, (learned, dev, measured), known)
     told = {"draw": draw, "size": size, "rung": rung, "rows": len(learned), "seconds": round(time.perf_counter() - started, 1)} | told
     print(told, file=sys.stderr, flush=True)
     return told
 
 
-def _measured(embed: Embed, rows: tuple[Sequence[Row], Sequence[Row], Sequence[Row]], known: list[str], draw: int) -> dict[str, Any]:
+def _measured(fit: Fit, rows: tuple[Sequence[Row], Sequence[Row], Sequence[Row]], known: list[str]) -> dict[str, Any]:
     learned, dev, measured = rows
-    fit = partial(fit_floor, seed=draw, embed=embed)
     model = with_references(fit(learned, known), learned)
     trial = trial_of(fit, (learned, dev), known, 0.9)
     assert trial is not None

@@ -106,7 +106,7 @@ def test_an_encoder_is_tuned_where_it_is_listed_and_installed() -> None:
     listed = objective(ladder=["floor", "encoder", "lora"])
     plan = make_plan(inputs(objective=listed, encoder=encoder()))
     tuned = rung(plan, RungKind.ENCODER)
-    assert (tuned.variant, tuned.encoder, tuned.trained_parameters) == ("all weights", D, 22_713_216)
+    assert (tuned.variant, tuned.encoder, tuned.trained_parameters) == ("upper layers, 4 averaged", D, 7_077_888)
     assert tuned.training is not None
     assert not tuned.trains_base
     assert plan.encoder == digest_of(encoder())
@@ -116,7 +116,7 @@ def test_an_encoder_is_tuned_where_it_is_listed_and_installed() -> None:
     without = make_plan(inputs(objective=listed))
     assert without.encoder is None
     assert [(each.rung, each.reason.partition(" (")[0]) for each in without.left_out] == [
-        (RungKind.ENCODER, "all weights: no encoder is installed")
+        (RungKind.ENCODER, "upper layers, 4 averaged: no encoder is installed")
     ]
     automatic = make_plan(inputs(encoder=encoder()))
     assert RungKind.ENCODER not in {each.rung for each in (*automatic.rungs, *automatic.left_out)}

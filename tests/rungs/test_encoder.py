@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,14 @@ from numpy.typing import NDArray
 from support.e2e import support_rows
 from support.rungs import LABELS, D, FolderStore, build_context, make_plan_of, make_rows, make_settings
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.errors import Internal
+from tailorbird.domain.errors import DataInvalid, Internal
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.scope import ScopePolicy, ScopeTrial
 from tailorbird.inference import open_encoder, open_engine
 from tailorbird.ledger import open_artifacts
-from tailorbird.rungs import encoder_job, fit_floor, make_candidate, trial_of
-from tailorbird.rungs.encoder import scaled, sureness
+from tailorbird.rungs import encoder_job, make_candidate, trial_of
+from tailorbird.rungs.encoder import parts_of, sureness
 from tailorbird.rungs.scope import Fit
 from tailorbird.testing import MemoryEncoder, MemoryTrainer
 from tailorbird.text.label_sets import join
@@ -31,12 +32,24 @@ from tailorbird.training import open_trainer
 INTENTS = ("account_login", "order_status", "refund_missing")
 
 
-def test_its_job_learns_train_alone_and_holds_a_tenth_out(tmp_path: Path) -> None:
-    plan = make_plan_of("encoder", "all weights", training=make_settings("full")).model_copy(update={"encoder": D})
+def test_its_job_learns_train_and_the_names_of_labels_and_divides_each_label_over_the_parts(tmp_path: Path) -> None:
+    plan = make_plan_of("encoder", "averaged", training=make_settings("full")).model_copy(update={"encoder": D})
     job = encoder_job(build_context(tmp_path, plan, encoder_folder=tmp_path))
-    assert (len(job.train), len(job.held_out), job.alone) == (108, 12, False)
-    assert {row.labels for row in (*job.train, *job.held_out)} == {("delivery",), ("invoice",), ("refund",)}
+    assert (len(job.train), len(job.held_out), job.alone) == (123, 0, False)
+    assert [(row.text, row.labels) for row in job.train[120:]] == [(label, (label,)) for label in LABELS]
+    divided = Counter((row.labels[0], part) for row, part in zip(job.train, job.parts, strict=True))
+    assert divided == {(label, part): 33 if part < 0 else 2 for label in LABELS for part in range(-1, 4)}
     assert (job.base, job.base_digest) == (tmp_path, D)
+
+
+def test_rows_of_a_group_are_of_one_part() -> None:
+    rows = make_rows(60, groups=9)
+    parts = parts_of(rows, 7)
+    assert len({(row.group, part) for row, part in zip(rows, parts, strict=True)}) == 9
+    assert set(parts) == {-1, 0, 1, 2, 3}
+    assert parts == parts_of(rows, 7)
+    with pytest.raises(DataInvalid, match="of one group"):
+        parts_of(make_rows(6, groups=1), 7)
 
 
 def test_a_plan_without_an_encoder_is_incomplete(tmp_path: Path) -> None:
@@ -60,19 +73,12 @@ def test_where_a_row_may_bear_several_labels_a_fifth_is_held_out(tmp_path: Path)
     assert len(job.held_out) <= max(1, 2 * bearing)
 
 
-def test_how_sure_it_is_is_taken_from_rows_that_it_did_not_learn() -> None:
-    rows = make_rows(90)
-    wrong = tuple(row.model_copy(update={"target": LABELS[(LABELS.index(row.target) + 1) % 3]}) for row in rows[60:75])
-    learn, held_out = rows[:60], (*wrong, *rows[75:])
-    head, partial = (fit_floor(shown, LABELS, 7) for shown in (rows, learn))
-    found = scaled(head, sureness(partial, learn, held_out))
-    texts = [row.text for row in rows]
-    before, after = (np.exp(model.linear.log_probabilities(texts)) for model in (head, found))
-    assert (before.argmax(axis=1) == after.argmax(axis=1)).all()
-    assert before.max(axis=1).mean() > 0.9
-    assert after.max(axis=1).mean() < 0.7, "half of the rows held out are answered wrongly"
-    assert sureness(partial, (), held_out) == 1.0
-    assert scaled(head, 1.0) is head
+def test_it_is_as_sure_as_it_is_right_on_rows_that_it_did_not_learn() -> None:
+    nats_BK = np.log(np.array([[0.98, 0.01, 0.01]] * 10))
+    assert sureness(nats_BK, [0] * 10) == 5.0, "all right: surer"
+    factor = sureness(nats_BK, [0] * 6 + [1] * 4)
+    told = np.exp(factor * nats_BK[0])
+    assert told[0] / told.sum() == pytest.approx(0.6, abs=0.05)
 
 
 class ReadingStore(FolderStore):
@@ -104,9 +110,10 @@ def test_what_tells_requests_out_of_scope_is_chosen_with_heads_as_sure_as_the_re
     assert made.scope is not None
     assert made.scope.by == "labels"
     [fit] = tried
-    again, plain = fit(noisy, LABELS).linear, fit_floor(noisy, LABELS, 7, embed=fit(noisy, LABELS).embed).linear
-    np.testing.assert_allclose(again.weights_KF, store.stored.weights_KF)
-    assert abs(again.intercepts_K / plain.intercepts_K - 1).min() > 0.1, "they were not as sure before"
+    np.testing.assert_allclose(fit(noisy, LABELS).linear.weights_KF, store.stored.weights_KF)
+    np.testing.assert_allclose(fit(noisy, LABELS[1:]).linear.weights_KF, store.stored.weights_KF[2:] - store.stored.weights_KF[1:2])
+    stored = store.trees[made.candidate.floor or ""]
+    assert {name for name in stored if name.startswith(ENCODER)} == {f"{ENCODER}/config.json"}, "nothing said of training rows is released"
 
 
 def spread(vectors_NH: NDArray[np.float32], labels: list[str]) -> float:

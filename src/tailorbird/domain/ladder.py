@@ -35,6 +35,11 @@ class RungKind(StrEnum):
     FULL = "full"
 
 
+#: Encoders that are tuned and averaged where an item bears one label, and the parts of the rows of which each lacks its own
+#: (docs/decisions/0114).
+AVERAGED_ENCODERS, ENCODER_PARTS = 4, 20
+
+
 class Candidate(Value):
     """What a rung made. At most one of ``adapter`` and ``weights`` is set; a prompt candidate has neither.
 

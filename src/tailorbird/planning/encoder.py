@@ -1,17 +1,17 @@
 """Plan of the rung ``encoder``: a sentence encoder tuned for the labels of a classify task, with a linear head over its vectors.
 
-The encoder is that of the floor, the one that is installed: what the plan estimates is its training, the vectors of train and dev, and the
-fit of the head, which is the floor's.
+The encoder is that of the floor, the one that is installed: what the plan estimates is its training, the vectors of train and dev, and
+where an item may bear several labels the fit of the head.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.ladder import AVERAGED_ENCODERS, ENCODER_PARTS, RungKind
 from tailorbird.domain.plan import Estimate, Reason, RungPlan, TrainingSettings
 from tailorbird.planning.floor import floor_memory, floor_request, floor_time, text_tokens, vectors_time, why_not_encoder
-from tailorbird.planning.flops import backbone_parameters, held_out_rows
+from tailorbird.planning.flops import backbone_parameters
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.lookup_cost import SPREAD, encoder_rate
 from tailorbird.planning.memory import GIB
@@ -19,10 +19,11 @@ from tailorbird.planning.setting_rules import WARMUP, usual_precision
 from tailorbird.planning.time_and_cost import energy_estimate, money_estimate
 from tailorbird.planning.traffic_cost import around, total
 
-VARIANT = "all weights"
-#: Passes over the rows, rows of a step, and learning rate at width 384 (docs/decisions/0094).
-PASSES, BATCH, RATE = 8, 32, 1e-4
-#: Rows from which half of the passes do, and a quarter: each row is seen less often, and there are as many steps.
+#: What learns where an item bears one label, and where it may bear several.
+VARIANT, VARIANT_OF_SETS = f"upper layers, {AVERAGED_ENCODERS} averaged", "all weights"
+#: Passes over the rows, rows of a step, and learning rate at width 384 (docs/decisions/0114).
+PASSES, BATCH, RATE = 6, 32, 2e-4
+#: Rows from which half of the passes do, and a sixth: each row is seen less often, and there are as many steps.
 _MANY, _VERY_MANY = 2_000, 10_000
 #: The same where an item may bear several labels: rows that bear none are drawn anew for each pass, so many for each that bears one, and a
 #: fifth of all is held out (docs/decisions/0115).
@@ -40,23 +41,25 @@ def why_not_tuned(inputs: PlanInputs) -> str:
 
 
 def tuned_encoder(inputs: PlanInputs) -> RungPlan:
-    """The encoder that is installed, which there must be, with all its weights tuned for the labels."""
+    """The encoder that is installed, which there must be, tuned for the labels."""
     encoder = inputs.encoder
     assert encoder is not None
     settings, reasons = _settings(inputs)
-    flops = 6.0 * backbone_parameters(encoder) * text_tokens(inputs) * _rows_in_a_pass(inputs) * settings.epochs
     many = _many(inputs)
+    # What learns is read, and gradients go through it; the lower half of the layers is read alone.
+    cost = 6.0 if many else 4.0
+    flops = cost * backbone_parameters(encoder) * text_tokens(inputs) * _rows_in_a_pass(inputs) * settings.epochs
     training = around(flops / _rate(inputs, settings), SPREAD, "s")
     # With several labels a head over words is fitted twice, and vectors are read of rows held out and of dev.
-    heads = [floor_time(inputs, with_vectors=False)] * 2 if many else [floor_time(inputs, with_vectors=True)]
+    heads = [floor_time(inputs, with_vectors=False)] * 2 if many else []
     time = total(training, vectors_time(inputs, _HELD_OUT if many else 1.0), *heads)
-    then = "added to a linear head over words" if many else "then a linear head over its vectors and words"
+    then = "added to a linear head over words" if many else "which are compared with a vector that stands for each label"
     what = f"{encoder.name}, tuned so that texts of one label lie together, {then}"
     return RungPlan(
         rung=RungKind.ENCODER,
-        variant=VARIANT,
+        variant=variant_of(inputs),
         training=settings,
-        trained_parameters=encoder.parameters,
+        trained_parameters=encoder.parameters if many else backbone_parameters(encoder) // 2,
         time=time,
         memory=_memory(inputs, settings),
         money=money_estimate(inputs, time),
@@ -67,6 +70,11 @@ def tuned_encoder(inputs: PlanInputs) -> RungPlan:
         encoder=encoder.digest,
         reasons=(Reason(rule="encoder", text=what, source="Tunstall et al. 2022, arXiv 2209.11055"), *reasons),
     )
+
+
+def variant_of(inputs: PlanInputs) -> str:
+    """What learns."""
+    return VARIANT_OF_SETS if _many(inputs) else VARIANT
 
 
 def _many(inputs: PlanInputs) -> bool:
@@ -81,10 +89,10 @@ def _rate(inputs: PlanInputs, settings: TrainingSettings) -> float:
 
 
 def _rows_in_a_pass(inputs: PlanInputs) -> float:
-    """Rows that are learned in a pass."""
+    """Rows that are learned in a pass: of one label an item by all encoders together, with the names of the labels."""
     rows = inputs.train_rows
     if not _many(inputs):
-        return rows - held_out_rows(rows)
+        return AVERAGED_ENCODERS * (rows * (ENCODER_PARTS - 1) / ENCODER_PARTS + len(inputs.manifest.labels))
     bearing = sum(counts.train for counts in inputs.manifest.label_counts.values()) or rows
     return (1 - _HELD_OUT) * min(rows, (1 + _WITHOUT) * bearing)
 
@@ -117,10 +125,11 @@ def _settings(inputs: PlanInputs) -> tuple[TrainingSettings, tuple[Reason, ...]]
         return _label_set_settings(inputs, inputs.encoder.hidden)
     rate = float(f"{RATE * (384 / inputs.encoder.hidden) ** 0.5:.1e}")
     rows = inputs.train_rows
-    passes = PASSES if rows < _MANY else PASSES // 2 if rows < _VERY_MANY else PASSES // 4
-    text = f"up to {passes} passes of {BATCH} rows a step at {rate:g}; the weights with the lowest held-out loss are kept"
-    settings = tuning_settings(rate, passes, inputs.objective.seed, inputs.machine.threads)
-    return settings, (Reason(rule="tuning", text=text, source="docs/decisions/0094"),)
+    passes = PASSES if rows < _MANY else PASSES // 2 if rows < _VERY_MANY else PASSES // 6
+    learned = f"{passes} passes of {BATCH} rows a step at {rate:g}"
+    text = f"{AVERAGED_ENCODERS} encoders, each without a twentieth of the rows, {learned}; their weights are averaged"
+    settings = tuning_settings(rate, passes, inputs.objective.seed, inputs.machine.threads, usual_precision(inputs.machine))
+    return settings, (Reason(rule="tuning", text=text, source="docs/decisions/0114"),)
 
 
 def _label_set_settings(inputs: PlanInputs, width: int) -> tuple[TrainingSettings, tuple[Reason, ...]]:

@@ -10,7 +10,7 @@ from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Estimate, LoraSettings, Plan, Reason, RungPlan, TrainingSettings
 from tailorbird.planning import setting_rules
-from tailorbird.planning.encoder import VARIANT, tuned_encoder, why_not_tuned
+from tailorbird.planning.encoder import tuned_encoder, variant_of, why_not_tuned
 from tailorbird.planning.feasibility import refusal, too_large
 from tailorbird.planning.floor import planned_floor
 from tailorbird.planning.flops import adapter_parameters, backbone_parameters, steps_per_pass
@@ -129,7 +129,7 @@ def _untuned(inputs: PlanInputs) -> Refusal | None:
     """A listed encoder that cannot be tuned."""
     listed = inputs.objective.ladder != "auto" and RungKind.ENCODER in inputs.objective.ladder
     reason = why_not_tuned(inputs) if listed else ""
-    return Refusal(rung=RungKind.ENCODER, reason=f"{VARIANT}: {reason}") if reason else None
+    return Refusal(rung=RungKind.ENCODER, reason=f"{variant_of(inputs)}: {reason}") if reason else None
 
 
 def _needless(inputs: PlanInputs, rung: RungPlan) -> Refusal | None:

@@ -88,7 +88,9 @@ class LabelledText(Value):
 class LabelJob(Value):
     """An encoder to tune so that texts of one label lie together, of all ``labels`` of the task. ``alone``: a text may bear several.
 
-    The result goes to ``results``, where that is given, else to the workspace.
+    With ``parts``, the part of each row of ``train`` (-1: of none), one encoder is tuned without each part, and their weights are averaged;
+    nothing else is held out then. Finished ones lie in the workspace, encrypted by ``seal_key`` (32 bytes in hexadecimal digits) where it
+    is given. The result goes to ``results``, where that is given, else to the workspace.
     """
 
     base: Path
@@ -100,6 +102,8 @@ class LabelJob(Value):
     train: tuple[LabelledText, ...]
     held_out: tuple[LabelledText, ...]
     workspace: Path
+    parts: tuple[int, ...] = Field(default=(), exclude_if=lambda value: not value)
+    seal_key: str = Field(default="", repr=False, exclude_if=lambda value: not value)
     results: Path | None = Field(default=None, exclude_if=lambda value: value is None)
 
 

@@ -10,7 +10,7 @@ the next rung is.
 from tailorbird.rungs.adapter_variants import module_kinds, without_kind
 from tailorbird.rungs.context import ReusableTraining, RungContext, RungResult
 from tailorbird.rungs.dispatch import make_candidate
-from tailorbird.rungs.encoder import encoder_job
+from tailorbird.rungs.encoder import averaged_rows, encoder_job, prototype_fit
 from tailorbird.rungs.floor import FloorModel, fit_floor
 from tailorbird.rungs.indexes import local_retrieval
 from tailorbird.rungs.label_set_head import TunedLabels, fit_label_set_head, held_out_groups, label_set_texts
@@ -24,6 +24,7 @@ __all__ = [
     "RungContext",
     "RungResult",
     "TunedLabels",
+    "averaged_rows",
     "encoder_job",
     "fit_floor",
     "fit_label_set_head",
@@ -33,6 +34,7 @@ __all__ = [
     "local_retrieval",
     "make_candidate",
     "module_kinds",
+    "prototype_fit",
     "remembered",
     "training_job",
     "trial_of",

@@ -1,16 +1,17 @@
 """Rung ``encoder``: a sentence encoder tuned so that texts of one label lie together, and a linear head over its vectors.
 
-The head is the floor's, over words and the tuned vectors, and so is the artifact: a linear model with the encoder that it reads
-(``text/linear_classifier.py``), which the engine serves as it serves a floor (docs/decisions/0094).
+Where an item bears one label the head compares a text's vector with one that stands for each label, and several encoders are averaged
+(docs/decisions/0114). The artifact is the floor's: a linear model with the encoder that it reads (``text/linear_classifier.py``), which the
+engine serves as it serves a floor (docs/decisions/0094).
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,23 +19,24 @@ from numpy.typing import NDArray
 
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import Internal
-from tailorbird.domain.ladder import Candidate
+from tailorbird.domain.ladder import AVERAGED_ENCODERS, ENCODER_PARTS, Candidate
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.scope import ScopeTrial
 from tailorbird.domain.value import Digest
 from tailorbird.ports.encoder import Vectors
 from tailorbird.ports.trainer import LabelJob, LabelledText, TrainedModel
 from tailorbird.rungs.context import RungContext, RungResult, TrainedFiles, hold_out
-from tailorbird.rungs.floor import Embed, FloorModel, fit_floor
+from tailorbird.rungs.floor import Embed, FloorModel
 from tailorbird.rungs.label_set_head import TunedLabels, fit_label_set_head, held_out_groups, label_set_texts
 from tailorbird.rungs.label_thresholds import goal_of
-from tailorbird.rungs.scope import remembered, trial_of, with_references
+from tailorbird.rungs.scope import Fit, remembered, trial_of, with_references
 from tailorbird.rungs.trained_files import trained_files
-from tailorbird.text.label_prototypes import PROTOTYPES, read_prototypes
+from tailorbird.text.label_prototypes import LEFT_OUT, PROTOTYPES, LabelPrototypes, read_left_out, read_prototypes
 from tailorbird.text.linear_classifier import ENCODER, write_linear
 
-#: Labels that a head tells apart at the least, and factors of its log-odds that are tried.
-_FEWEST, _FACTORS = 2, tuple(map(float, np.geomspace(0.2, 5.0, 65)))
+PROTOTYPES_VARIANT = "prototypes of labels"
+#: Factors of log-odds that are tried.
+_FACTORS = tuple(map(float, np.geomspace(0.2, 5.0, 65)))
 
 
 def make_encoder(context: RungContext) -> RungResult:
@@ -46,7 +48,7 @@ def make_encoder(context: RungContext) -> RungResult:
         return context.trainer().tune(job, context.report)
 
     tuned = trained_files(context, job, tune)
-    context.progress("fitting the head on words and tuned vectors")
+    context.progress("fitting the head")
     head, trial = _head(context, job, tuned)
     candidate = Candidate(
         rung=context.plan.rung,
@@ -68,12 +70,15 @@ def make_encoder(context: RungContext) -> RungResult:
 
 
 def encoder_job(context: RungContext) -> LabelJob:
-    """What the trainer is asked: train, less the rows held out to choose the best weights."""
+    """What the trainer is asked: train, less the rows held out, or with the encoder that lacks each row."""
     settings, encoder = context.plan.training, context.plan.encoder
     if settings is None or encoder is None or context.encoder_folder is None:
         raise Internal("the plan of the encoder has no training settings, or no encoder", "plan the climb again", code="plan_incomplete")
-    many = context.objective.task.labels == "many"
-    learn, held_out = label_set_texts(context.train, context.objective.seed) if many else _texts(context)
+    many, parts = context.objective.task.labels == "many", tuple[int, ...]()
+    if many:
+        learn, held_out = label_set_texts(context.train, context.objective.seed)
+    else:
+        (learn, parts), held_out = averaged_rows(context.train, context.labels, settings.seed), ()
     return LabelJob(
         base=context.encoder_folder,
         base_digest=encoder,
@@ -83,84 +88,89 @@ def encoder_job(context: RungContext) -> LabelJob:
         alone=many,
         train=learn,
         held_out=held_out,
+        parts=parts,
         workspace=context.workspace,
+        seal_key="" if many else context.seal_key,
         results=context.results,
     )
 
 
-def _texts(context: RungContext) -> tuple[tuple[LabelledText, ...], tuple[LabelledText, ...]]:
-    """What is learned, and what is held out, where an item bears one label."""
-    learn, held_out = hold_out(context.train, context.objective.seed)
-    return tuple(_labelled(row) for row in learn), tuple(_labelled(row) for row in held_out)
+def averaged_rows(train: Sequence[Row], labels: Sequence[str], seed: int) -> tuple[tuple[LabelledText, ...], tuple[int, ...]]:
+    """What is learned of one label an item, and the encoder that lacks each text (-1: none): the rows, and the name of each label as one
+    more text that bears it, which tells most where rows are few. Raises as ``parts_of``."""
+    rows = sorted(train, key=lambda row: row.id)
+    texts = [LabelledText(text=row.text, labels=(row.answer,)) for row in rows]
+    names = [LabelledText(text=label.replace("_", " "), labels=(label,)) for label in labels]
+    return (*texts, *names), (*parts_of(rows, seed), *[-1] * len(names))
 
 
-def _labelled(row: Row) -> LabelledText:
-    return LabelledText(text=row.text, labels=(row.answer,))
+def parts_of(rows: Sequence[Row], seed: int) -> list[int]:
+    """The encoder that lacks each row; -1: none. A group is of one part, and the groups of a label are spread over all parts, in the order
+    of the hashes of ``seed`` and group. Raises DataInvalid when all rows are of one group."""
+    first: dict[str, str] = {}
+    for row in rows:
+        first.setdefault(row.group, row.answer)
+    if len(first) < 2:
+        hold_out(rows, seed)
+    order = sorted(first, key=lambda group: (first[group], hashlib.sha256(f"{seed}:{group}".encode()).digest()))
+    places = {group: place % ENCODER_PARTS for place, group in enumerate(order)}
+    return [place if (place := places[row.group]) < AVERAGED_ENCODERS else -1 for row in rows]
 
 
 def _head(context: RungContext, job: LabelJob, tuned: TrainedFiles) -> tuple[FloorModel, ScopeTrial | None]:
-    """The head on all training rows. Its vectors are those of rows that the encoder has learned, which lie closer together than those of
-    new texts: how sure it is, is taken from a head on the learned rows alone, asked of those held out.
-
-    And how scorers of scope did on labels that heads were fitted without. The encoder has learned these labels: they look better than they
-    are, and choose a scorer alone.
-    """
+    """What turns vectors into answers, and how scorers of scope did on labels that heads were fitted without. The encoder has learned these
+    labels: they look better than they are, and choose a scorer alone."""
     encoder = context.encoder()
 
     def embed(texts: Sequence[str]) -> Vectors:
         return encoder.embed(tuned.folder, texts)
 
-    scoped = context.objective.task.out_of_scope is not None
-    reading = remembered(embed) if scoped else embed
     try:
-        seed, goal = job.settings.seed, goal_of(context.objective)
         if job.alone:
+            seed, goal = job.settings.seed, goal_of(context.objective)
             found = TunedLabels(embed, read_prototypes(tuned.folder, len(context.labels)))
             parts = held_out_groups(context.train, context.objective.seed)
             return fit_label_set_head(context.train, parts, context.labels, seed, goal, found), None
-        head, factor = fit_floor(context.train, context.labels, seed, embed=reading), 1.0
-        learn, held_out = hold_out(context.train, context.objective.seed)
-        if len({row.answer for row in learn}) >= _FEWEST:
-            factor = sureness(fit_floor(learn, context.labels, seed, embed=reading), learn, held_out)
-        head = scaled(head, factor)
+        scoped = context.objective.task.out_of_scope is not None
+        fit = prototype_fit(job, tuned.folder, remembered(embed) if scoped else embed)
+        head = fit(context.train, context.labels)
         if not scoped:
             return head, None
-        return with_references(head, context.train), _trial(context, seed, reading, factor) if context.leaves_labels_out else None
+        return with_references(head, context.train), _trial(context, fit) if context.leaves_labels_out else None
     finally:
         encoder.forget(tuned.folder)
 
 
-def _trial(context: RungContext, seed: int, embed: Embed, factor: float) -> ScopeTrial | None:
+def prototype_fit(job: LabelJob, folder: Path, embed: Embed) -> Fit:
+    """Gives the head for some of the job's labels, of what its tuning left in ``folder``.
+
+    It tells cosines with their prototypes, times the factor that gives each row the highest likelihood as the encoder that had not learned
+    it saw it (temperature scaling, Guo et al. 2017, arXiv 1706.04599). The mean of the encoders has learned more than each of them. Raises
+    ModelInvalid.
+    """
+    started, found = time.perf_counter(), read_prototypes(folder, len(job.labels))
+    rows = [place for place, part in enumerate(job.parts) if part >= 0]
+    nats_BK = read_left_out(folder, len(job.parts), len(job.labels))[rows]
+    factor = sureness(nats_BK, [job.labels.index(job.train[row].labels[0]) for row in rows])
+
+    def fit(_rows: Sequence[Row], labels: Sequence[str]) -> FloorModel:
+        places = [job.labels.index(label) for label in labels]
+        chosen = LabelPrototypes(found.weights_KH[places], found.intercepts_K[places])
+        linear, took = chosen.classifier(labels, factor), time.perf_counter() - started
+        return FloorModel(tuple(labels), chosen.weights_KH.size, took, linear, PROTOTYPES_VARIANT, embed)
+
+    return fit
+
+
+def _trial(context: RungContext, fit: Fit) -> ScopeTrial | None:
     """Scorers compared on heads that are as sure as the one that is released: which of them tells best depends on that."""
     context.progress("leaving labels out, to choose what tells requests out of scope")
-
-    def fit(rows: Sequence[Row], labels: Sequence[str]) -> FloorModel:
-        return scaled(fit_floor(rows, labels, seed, embed=embed), factor)
-
     return trial_of(fit, (context.train, context.dev), context.labels, context.objective.business.risk.confidence)
 
 
-def sureness(partial: FloorModel, learn: Sequence[Row], held_out: Sequence[Row]) -> float:
-    """The factor of log-odds (temperature scaling, Guo et al. 2017, arXiv 1706.04599) with which ``partial``, fitted to ``learn`` alone,
-    gives the rows held out the highest likelihood.
-
-    Rows of a label that ``learn`` never shows tell nothing of it; 1 where no others are held out.
-    """
-    seen = {row.answer for row in learn}
-    asked = [row for row in held_out if row.answer in seen]
-    if not asked:
-        return 1.0
-    texts, places = [row.text for row in asked], [partial.labels.index(row.answer) for row in asked]
-    nats_BK = partial.linear.log_probabilities(texts, partial.embed(texts) if partial.embed else None)
+def sureness(nats_BK: NDArray[np.float64], places: Sequence[int]) -> float:
+    """The factor of log-odds with which scores of rows (B, K) give their labels, at ``places``, the highest likelihood."""
     return max(_FACTORS, key=lambda each: _likelihood(each * nats_BK, places))
-
-
-def scaled(head: FloorModel, factor: float) -> FloorModel:
-    """``head`` with its log-odds times ``factor``. No answer changes."""
-    if factor == 1.0:
-        return head
-    linear = replace(head.linear, weights_KF=factor * head.linear.weights_KF, intercepts_K=factor * head.linear.intercepts_K)
-    return replace(head, linear=linear)
 
 
 def _likelihood(scores_BK: NDArray[np.float64], places: Sequence[int]) -> float:
@@ -173,6 +183,7 @@ def _likelihood(scores_BK: NDArray[np.float64], places: Sequence[int]) -> float:
 def _stored(context: RungContext, head: FloorModel, tuned: Path) -> Digest:
     """Head and encoder as one artifact."""
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(tuned, Path(folder) / ENCODER, ignore=shutil.ignore_patterns(PROTOTYPES))
+        # What encoders said of training rows is no part of a release.
+        shutil.copytree(tuned, Path(folder) / ENCODER, ignore=shutil.ignore_patterns(PROTOTYPES, LEFT_OUT))
         write_linear(head.linear, Path(folder))
         return context.artifacts.put_tree(Path(folder))

@@ -17,8 +17,8 @@ from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.domain.timing import Calibration, TimedPass
 from tailorbird.domain.value import Digest
 from tailorbird.ports.trainer import EncoderJob, Example, Job, LabelJob, Merged, MergeJob, ReportProgress, TrainedModel, TrainingJob
-from tailorbird.testing.engine import WIDTH
-from tailorbird.text.label_prototypes import LabelPrototypes, write_prototypes
+from tailorbird.testing.engine import WIDTH, MemoryEncoder
+from tailorbird.text.label_prototypes import LabelPrototypes, write_left_out, write_prototypes
 
 
 class MemoryTrainer:
@@ -45,7 +45,7 @@ class MemoryTrainer:
         return TrainedModel(folder=folder, report=_report(job, history))
 
     def tune(self, job: EncoderJob, report: ReportProgress) -> TrainedModel:
-        """Writes a folder that depends on the job alone, with prototypes that tell nothing where a text may bear several labels."""
+        """Writes a folder that depends on the job alone, with prototypes: where a text may bear several labels they tell nothing."""
         line = TrainingProgress(
             step=1, steps=1, loss=1.0, held_out_loss=1.0, learning_rate=0.0, tokens=0, tokens_per_second=0.0, memory_gb=0.1, seconds=0.01
         )
@@ -54,7 +54,9 @@ class MemoryTrainer:
         folder.mkdir(parents=True, exist_ok=True)
         name = "adapter_config.json" if job.settings.lora else "config.json"
         (folder / name).write_text(json.dumps({"settings": digest_of(job.settings), "rows": len(job.train)}), encoding="utf-8")
-        if isinstance(job, LabelJob) and job.alone:
+        if isinstance(job, LabelJob) and job.parts:
+            _write_prototypes(job, folder)
+        elif isinstance(job, LabelJob):
             write_prototypes(LabelPrototypes(np.zeros((len(job.labels), WIDTH)), np.zeros(len(job.labels))), folder)
         found = TrainingReport(
             settings=digest_of(job.settings),
@@ -175,3 +177,14 @@ def _report(job: TrainingJob, history: tuple[TrainingProgress, ...]) -> Training
         flops=6.0 * last.tokens,
         environment={"trainer": "memory/1"},
     )
+
+
+def _write_prototypes(job: LabelJob, folder: Path) -> None:
+    """Least squares on the vectors of the twin, and what it says of the rows."""
+    vectors_NW = MemoryEncoder().embed(folder, [row.text for row in job.train]).astype(float)
+    borne_NK = np.array([[label in row.labels for label in job.labels] for row in job.train], dtype=float)
+    products_WW = vectors_NW.T @ vectors_NW + 0.1 * np.eye(WIDTH)
+    weights_KW = 20.0 * np.linalg.solve(products_WW, vectors_NW.T @ (borne_NK - borne_NK.mean(axis=0))).T
+    odds_NK = vectors_NW @ weights_KW.T
+    write_prototypes(LabelPrototypes(weights_KW, np.zeros(len(job.labels))), folder)
+    write_left_out((odds_NK - np.log(np.exp(odds_NK).sum(axis=1, keepdims=True))).astype(np.float32), folder)

@@ -12,7 +12,8 @@ import math
 import random
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -57,6 +58,7 @@ class TrainableEncoder:
         #: Nothing reads it here, so that nothing would train it.
         self.model.pooler = None
         self.width: int = self.model.config.hidden_size
+        self._upper: list[nn.Module] = []
         self._taken = inspect.signature(self.model.forward).parameters.keys()
         positions = getattr(self.model.config, "max_position_embeddings", None) or MOST_TOKENS
         # Some count their positions from the number of the padding token on: their position embedding knows it.
@@ -72,6 +74,26 @@ class TrainableEncoder:
             if any(path.endswith(f".{target}") for target in lora.targets):
                 parent, _, name = path.rpartition(".")
                 setattr(self.model.get_submodule(parent), name, LoraLinear(layer, lora.rank, lora.scaling))
+
+    def keep_lower_layers(self) -> None:
+        """Leaves the lower half of the layers, and what lies below, as they are. Where no list of layers is found, all weights learn."""
+        layers = _layers(self.model)
+        self._upper = list(layers)[len(layers) // 2 :]
+        if self._upper:
+            self.model.requires_grad_(False)
+        for layer in self._upper:
+            layer.requires_grad_(True)
+
+    @contextmanager
+    def dropout(self) -> Iterator[None]:
+        """The layers that learn drop as many numbers as their configuration says."""
+        for layer in self._upper:
+            layer.train()
+        try:
+            yield
+        finally:
+            for layer in self._upper:
+                layer.eval()
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Trained parameters, by name."""
@@ -99,6 +121,12 @@ class TrainableEncoder:
             tensors[f"{path}.weight"] = tensors.pop(f"{path}.linear.weight") + layer.scaling * (b_OR @ a_RI)
             tensors[f"{path}.bias"] = tensors.pop(f"{path}.linear.bias")
         return tensors
+
+
+def _layers(model: Any) -> nn.ModuleList:
+    """The list of as many layers as the configuration names; empty where there is none."""
+    count = getattr(model.config, "num_hidden_layers", 0)
+    return next((each for each in model.modules() if isinstance(each, nn.ModuleList) and len(each) == count), nn.ModuleList())
 
 
 Item = TypeVar("Item")

@@ -19,7 +19,7 @@ from tailorbird.text.label_prototypes import LabelPrototypes, write_prototypes
 from tailorbird.training.encoder import TEMPERATURE, EncoderRows, TrainableEncoder, save, tuned
 
 #: How many times faster prototypes learn than the encoder, whose weights are tens of times larger.
-_PROTOTYPES_RATE = 10.0
+PROTOTYPES_RATE = 10.0
 #: Texts that are read at once, of like length: padding costs as much as words.
 _TOGETHER = 8
 #: Where a text may bear several labels: texts without one that are learned in a pass for each with one.
@@ -36,7 +36,7 @@ class TowardsLabels:
         self._places = {label: place for place, label in enumerate(job.labels)}
         # Rows without a label, of which each pass learns others, stand for no prototype.
         train = rows.train if rows.length is None else tuple(sorted(rows.train, key=rows.length))
-        borne_NK = self._wanted(train)
+        borne_NK = self.wanted(train)
         with torch.no_grad():
             vectors_NH = torch.cat([self._vectors(train[start : start + 64]) for start in range(0, len(train), 64)])
             sums_KH = borne_NK.T @ vectors_NH
@@ -59,18 +59,21 @@ class TowardsLabels:
     def of(self, rows: Sequence[LabelledText]) -> torch.Tensor:
         """As ``EncoderLoss.of``."""
         rows = sorted(rows, key=lambda row: len(row.text))
-        scores_BK = self._vectors(rows) @ nn.functional.normalize(self.prototypes_KH, dim=-1).T / TEMPERATURE
-        wanted_BK = self._wanted(rows)
+        scores_BK, wanted_BK = self.scores(rows), self.wanted(rows)
         if self._alone:
             return nn.functional.binary_cross_entropy_with_logits(scores_BK + self.biases_K, wanted_BK)
         return nn.functional.cross_entropy(scores_BK, wanted_BK)
+
+    def scores(self, rows: Sequence[LabelledText]) -> torch.Tensor:
+        """Cosines with the prototypes by the temperature (B, K), in the order of ``rows``."""
+        return self._vectors(rows) @ nn.functional.normalize(self.prototypes_KH, dim=-1).T / TEMPERATURE
 
     def _vectors(self, rows: Sequence[LabelledText]) -> torch.Tensor:
         """Vectors of length 1 (N, H), in the order of ``rows``, of which neighbours should be of like length."""
         parts = [rows[start : start + self._together] for start in range(0, len(rows), self._together)]
         return nn.functional.normalize(torch.cat([self._encoder.mean([(row.text,) for row in part]) for part in parts]), dim=-1)
 
-    def _wanted(self, rows: Sequence[LabelledText]) -> torch.Tensor:
+    def wanted(self, rows: Sequence[LabelledText]) -> torch.Tensor:
         """(N, K): 1 where a text bears a label."""
         wanted_NK = torch.zeros(len(rows), len(self._places))
         for row, text in enumerate(rows):
@@ -89,7 +92,7 @@ def tune(job: LabelJob, report: ReportProgress) -> TrainedModel:
     rows = rows_of(job)
     loss = TowardsLabels(encoder, job, rows)
     beside = loss.parameters()
-    rates = dict.fromkeys(beside, _PROTOTYPES_RATE)
+    rates = dict.fromkeys(beside, PROTOTYPES_RATE)
     told = tuned(job, rows, encoder.parameters() | beside, loss, report, rates)
     learned = told.trained_parameters - sum(parameter.numel() for parameter in beside.values())
     folder = save(job, encoder, None)

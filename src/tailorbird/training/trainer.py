@@ -25,6 +25,7 @@ from tailorbird.system.files import private_folder
 from tailorbird.system.freed_memory import return_growth
 from tailorbird.system.peak_memory import PeakMemory, resident_gib
 from tailorbird.training.architecture import context_of
+from tailorbird.training.averaged_encoder import tune_averaged
 from tailorbird.training.checkpoints import CheckpointOrigin, Checkpoints, LoopState
 from tailorbird.training.code_fingerprint import code_digest, versions
 from tailorbird.training.devices import free_gib, gpu_count, gpu_name, pick_device
@@ -105,7 +106,9 @@ class TorchTrainer:
     def tune(self, job: EncoderJob, report: ReportProgress) -> TrainedModel:
         """As ``Trainer.tune``."""
         with threads(job.settings.threads), _leaving_nothing():
-            return tune_labels(job, report) if isinstance(job, LabelJob) else tune_ranking(job, report)
+            if not isinstance(job, LabelJob):
+                return tune_ranking(job, report)
+            return tune_averaged(job, report, self.fingerprint(job)) if job.parts else tune_labels(job, report)
 
     def examine(self, job: TrainingJob) -> Examination:
         """As ``Trainer.examine``."""

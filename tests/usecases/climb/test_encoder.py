@@ -57,7 +57,7 @@ def test_it_is_planned_measured_released_and_answers(
     told = climbed(installed, author, write_objective(tmp_path / "job", ladder=["encoder"], floor={"role": "reference", "vectors": False}))
     assert told.plan is not None
     [planned] = told.plan.rungs
-    assert (planned.rung, planned.variant, planned.trains_base) == (RungKind.ENCODER, "all weights", False)
+    assert (planned.rung, planned.variant, planned.trains_base) == (RungKind.ENCODER, "upper layers, 4 averaged", False)
     assert told.ladder is not None
     candidate = made_of(installed, told)
     assert told.ladder.chosen == told.ladder.climbs[0].candidate
@@ -69,7 +69,7 @@ def test_it_is_planned_measured_released_and_answers(
     assert told.conclusion is not None
     digest = str(told.conclusion.release)
     card = installed.artifacts.get(show_release(installed, VIEWER, digest).dossier.card).decode()
-    assert "An encoder tuned for the labels, with a linear head (all weights), which asks no language model" in card
+    assert "An encoder tuned for the labels, with a linear head (upper layers, 4 averaged), which asks no language model" in card
     assert "encoder tuned from mini, licence Apache-2.0" in card
     assert "base_model: mini\nbase_model_relation: finetune\n" in card
     moves.sign_and_decide(installed, approver, digest, "approve", "read")
@@ -104,11 +104,11 @@ def test_auto_does_not_try_it(installed: Dependencies, author: Actor, tmp_path: 
 
 
 def test_without_an_encoder_it_is_left_out_with_the_reason(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    with pytest.raises(Exhausted, match="encoder all weights: no encoder is installed"):
+    with pytest.raises(Exhausted, match="encoder upper layers, 4 averaged: no encoder is installed"):
         plan(deps, author, write_objective(tmp_path / "job", ladder=["encoder"]), SILENT)
     drafted = plan(deps, author, write_objective(tmp_path / "both", ladder=["encoder", "prompt"]), SILENT)
     assert [(each.rung, each.reason.partition(" (")[0]) for each in drafted.plan.left_out] == [
-        (RungKind.ENCODER, "all weights: no encoder is installed")
+        (RungKind.ENCODER, "upper layers, 4 averaged: no encoder is installed")
     ]
 
 

@@ -1,0 +1,111 @@
+"""Encoders that are tuned without a part of the rows each and averaged, on a toy encoder: what is learned, kept, and gone on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from support.tiny_encoder import tuning_settings, write_tiny_encoder
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.run import TrainingProgress
+from tailorbird.inference import open_encoder
+from tailorbird.ports.trainer import LabelJob, LabelledText
+from tailorbird.text.label_prototypes import read_left_out, read_prototypes
+from tailorbird.training import open_trainer
+
+D = "sha256:" + "0" * 64
+LABELS = ("even", "odd", "never")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+def text_of(number: int) -> str:
+    return f"w{number % 20} w{(7 * number) % 20 + 20}"
+
+
+def job_of(base: Path, folder: Path, **changes: Any) -> LabelJob:
+    rows = (*(LabelledText(text=text_of(n), labels=(LABELS[n % 2],)) for n in range(40)), LabelledText(text="w39 w39", labels=("never",)))
+    settings = tuning_settings("full", 3e-3, epochs=8, batch_size=8)
+    fields = {"train": rows, "held_out": (), "parts": (*(n // 2 % 4 for n in range(40)), -1), "workspace": folder, "settings": settings}
+    return LabelJob(base=base, base_digest=D, snapshot=D, labels=LABELS, alone=False, **(fields | changes))
+
+
+def ignored(_line: TrainingProgress) -> None:
+    return None
+
+
+def test_the_mean_tells_labels_apart_and_its_lower_layers_are_the_base_s(base: Path, tmp_path: Path) -> None:
+    made = open_trainer().tune(job_of(base, tmp_path), ignored)
+    assert made.report.best_held_out_loss < 0.9 * made.report.first_held_out_loss
+    found = read_prototypes(made.folder, len(LABELS))
+    np.testing.assert_allclose(np.linalg.norm(found.weights_KH, axis=1), 20.0, rtol=1e-5)
+    texts = [text_of(n) for n in range(40)]
+    head = found.classifier(LABELS, 1.0)
+    answers = head.log_probabilities(texts, open_encoder().embed(made.folder, texts)).argmax(axis=1)
+    assert (answers == np.arange(40) % 2).mean() > 0.9
+    before, after = load_file(base / "model.safetensors"), load_file(made.folder / "model.safetensors")
+    changed = {name for name, weight in after.items() if not np.array_equal(weight, before[name])}
+    assert changed
+    assert {name.split(".layer.")[-1][0] for name in changed} == {"1"}, "of two layers the upper one learned"
+    assert made.report.trained_parameters == sum(after[name].size for name in after if ".layer.1." in name)
+
+
+def test_every_row_is_judged_by_an_encoder_that_had_not_learned_it(base: Path, tmp_path: Path) -> None:
+    made = open_trainer().tune(job_of(base, tmp_path), ignored)
+    left_out_NK = read_left_out(made.folder, 41, len(LABELS))
+    np.testing.assert_allclose(np.exp(left_out_NK[:40]).sum(axis=1), 1.0, rtol=1e-5)
+    assert np.isnan(left_out_NK[40]).all(), "all have learned it"
+
+
+@pytest.mark.parametrize("key", ["", "ab" * 32])
+def test_a_run_that_was_killed_goes_on_with_the_encoders_that_were_finished(base: Path, tmp_path: Path, key: str) -> None:
+    class Killed(Exception):
+        pass
+
+    told = list[int]()
+
+    def count(line: TrainingProgress) -> None:
+        told.append(line.step)
+
+    def kill(line: TrainingProgress) -> None:
+        if line.step > line.steps * 0.6:
+            raise Killed
+
+    whole = open_trainer().tune(job_of(base, tmp_path / "whole"), count)
+    steps, job = len(told), job_of(base, tmp_path / "killed", seal_key=key)
+    with pytest.raises(Killed):
+        open_trainer().tune(job, kill)
+    told.clear()
+    again = open_trainer().tune(job, count)
+    assert len(told) == steps / 2, "two of four were finished"
+    for name in ("model.safetensors", "label_prototypes.npy", "left_out.npy"):
+        assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+def test_what_another_job_or_a_broken_disk_left_is_made_anew(base: Path, tmp_path: Path) -> None:
+    told = list[int]()
+    first = open_trainer().tune(job_of(base, tmp_path), ignored)
+    bytes_of = (first.folder / "model.safetensors").read_bytes()
+    for path in (tmp_path / "encoders").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    again = open_trainer().tune(job_of(base, tmp_path), lambda line: told.append(line.step))
+    assert told
+    assert (again.folder / "model.safetensors").read_bytes() == bytes_of
+    told.clear()
+    settings = tuning_settings("full", 1e-3, epochs=8, batch_size=8)
+    open_trainer().tune(job_of(base, tmp_path, settings=settings), lambda line: told.append(line.step))
+    assert told
+
+
+@pytest.mark.parametrize("parts", [(0,) * 41, (0, 1)])
+def test_rows_that_are_not_divided_are_refused(base: Path, tmp_path: Path, parts: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidInput) as told:
+        open_trainer().tune(job_of(base, tmp_path, parts=parts), ignored)
+    assert told.value.error_code == "no_held_out_rows"
