@@ -43,7 +43,7 @@ from tailorbird.text.search_index import SearchIndex, words
 from tailorbird.text.tool_calls import arguments_text, offered_tools, tool_names
 
 #: Of a vector of the encoder.
-WIDTH = 64
+WIDTH = 61
 
 
 class MemoryEncoder:
@@ -52,7 +52,7 @@ class MemoryEncoder:
     nbytes = 0
 
     def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None) -> Vectors:
-        """Counts of words in 64 hashed places, scaled to length 1."""
+        """Counts of words in 61 hashed places, scaled to length 1."""
         del folder, tuned
         found = np.zeros((len(texts), WIDTH), dtype=np.float32)
         for place, text in enumerate(texts):
