@@ -128,7 +128,7 @@ def test_a_real_encoder_is_tuned_stored_and_served(encoder_folder: Path, tmp_pat
     said = support_rows(INTENTS, 30)
     texts, labels = [text for text, _ in said], [label for _, label in said]
     rows = tuple(row.model_copy(update={"text": text, "target": label}) for row, (text, label) in zip(make_rows(90), said, strict=True))
-    settings = make_settings("full").model_copy(update={"learning_rate": 1e-4, "epochs": 2, "batch_size": 32})
+    settings = make_settings("full").model_copy(update={"learning_rate": 2e-4, "epochs": 2, "batch_size": 32})
     plan = make_plan_of("encoder", "all weights", training=settings).model_copy(update={"encoder": D})
     store = open_artifacts(str(tmp_path / "artifacts"), tmp_path / "cache")
     given = {"encoder": open_encoder, "encoder_folder": encoder_folder, "artifacts": store, "labels": INTENTS, "train": rows}

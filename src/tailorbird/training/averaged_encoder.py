@@ -41,7 +41,7 @@ _PROTOTYPES, _LEFT_OUT, _LOSSES = "prototypes", "left_out", "losses"
 
 
 @dataclass
-class _Run:
+class _AveragedTuning:
     """A run under way: ``begun`` are the weights that learn, as they were, and ``history`` what was reported here."""
 
     job: LabelJob
@@ -73,7 +73,7 @@ def tune_averaged(job: LabelJob, report: ReportProgress, origin: Digest) -> Trai
         raise InvalidInput("the rows are not divided into parts", "divide them into two parts or more", code="no_held_out_rows")
     encoder = TrainableEncoder(job.base, None, job.settings.precision)
     encoder.keep_lower_layers()
-    run = _Run(job, encoder, report, {name: weight.detach().clone() for name, weight in encoder.parameters().items()})
+    run = _AveragedTuning(job, encoder, report, {name: weight.detach().clone() for name, weight in encoder.parameters().items()})
     kept = _KeptEncoders(job, origin)
     mean, left_out_NK, losses = dict[str, torch.Tensor](), torch.full((len(job.train), len(job.labels)), math.nan), []
     for part in run.parts:
@@ -101,7 +101,7 @@ def _put(encoder: TrainableEncoder, weights: dict[str, torch.Tensor]) -> None:
         parameter.copy_(weights[name])
 
 
-def _tuned_without(run: _Run, part: int) -> dict[str, torch.Tensor]:
+def _tuned_without(run: _AveragedTuning, part: int) -> dict[str, torch.Tensor]:
     """Weights, prototypes of length 1, and what they say of the rows of ``part``; ``losses`` are those of these rows before and after."""
     job, settings, rows = run.job, run.job.settings, run.learned(part)
     left = [row for row, own in zip(job.train, job.parts, strict=True) if own == part]
@@ -133,7 +133,7 @@ def _tuned_without(run: _Run, part: int) -> dict[str, torch.Tensor]:
     return weights | {_PROTOTYPES: prototypes_KH, _LEFT_OUT: scores_LK, _LOSSES: torch.tensor([first, last])}
 
 
-def _batches(run: _Run, rows: tuple[LabelledText, ...], part: int) -> Iterator[list[LabelledText]]:
+def _batches(run: _AveragedTuning, rows: tuple[LabelledText, ...], part: int) -> Iterator[list[LabelledText]]:
     size = run.job.settings.batch_size
     for epoch in range(run.job.settings.epochs):
         order = list(rows)
@@ -148,7 +148,7 @@ def _loss_of(loss: TowardsLabels, rows: list[LabelledText]) -> tuple[torch.Tenso
     return nats_BK, -float((nats_BK * loss.wanted(rows)).sum(1).mean())
 
 
-def _tell(run: _Run, loss: float, rate: float) -> None:
+def _tell(run: _AveragedTuning, loss: float, rate: float) -> None:
     line = TrainingProgress(
         step=run.step,
         steps=sum(map(run.steps, run.parts)),
@@ -195,7 +195,7 @@ class _KeptEncoders:
         return self._folder / f"{self._name}-{part}.safetensors"
 
 
-def _report(run: _Run, losses: list[float], trained: int) -> TrainingReport:
+def _report(run: _AveragedTuning, losses: list[float], trained: int) -> TrainingReport:
     job = run.job
     return TrainingReport(
         settings=digest_of(job.settings),
