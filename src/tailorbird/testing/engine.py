@@ -42,8 +42,8 @@ from tailorbird.text.normalisation import normalise
 from tailorbird.text.search_index import SearchIndex, words
 from tailorbird.text.tool_calls import arguments_text, offered_tools, tool_names
 
-#: Of a vector of the encoder.
-WIDTH = 61
+#: Of a vector of the encoder, and how many of its numbers words are counted in.
+WIDTH, _PLACES = 64, 61
 
 
 class MemoryEncoder:
@@ -52,12 +52,12 @@ class MemoryEncoder:
     nbytes = 0
 
     def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None) -> Vectors:
-        """Counts of words in 61 hashed places, scaled to length 1."""
+        """Counts of words in 61 hashed places of 64, scaled to length 1."""
         del folder, tuned
         found = np.zeros((len(texts), WIDTH), dtype=np.float32)
         for place, text in enumerate(texts):
             for word in words(text) or [""]:
-                found[place, zlib.crc32(word.encode()) % WIDTH] += 1
+                found[place, zlib.crc32(word.encode()) % _PLACES] += 1
         normal: Vectors = found / np.linalg.norm(found, axis=1, keepdims=True)
         return normal
 
