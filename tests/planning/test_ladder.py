@@ -134,7 +134,26 @@ def test_where_a_row_may_bear_several_labels_the_plan_counts_the_rows_that_are_l
     assert plenty.training is not None
     assert plenty.training.precision == "bf16"
     assert few.flops.likely < plenty.flops.likely == more.flops.likely
-    assert few.flops.likely / plenty.flops.likely == pytest.approx(300 / 400)
+    # Readings: three of a row that is learned in a pass, one of each that bears a label, and of those held out one more than passes.
+    assert few.flops.likely / plenty.flops.likely == pytest.approx(
+        (0.8 * (12 * 300 + 200) + 0.2 * 5 * 300) / (0.8 * (12 * 400 + 200) + 400)
+    )
+    assert plenty.flops.likely / (2 * 10_616_832) % (0.8 * (12 * 400 + 200) + 400) == pytest.approx(0)
+    [reason] = [each for each in plenty.reasons if each.rule == "tuning"]
+    assert reason.text.startswith("4 passes of 32 rows")
+    assert "whose last weights are kept" in reason.text
+
+
+def test_the_plan_of_averaged_encoders_counts_what_each_reads_to_begin_with() -> None:
+    def planned(train: int) -> RungPlan:
+        given = inputs(objective=objective(ladder=["encoder"]), encoder=encoder(), manifest=manifest(train=train))
+        return rung(make_plan(given), RungKind.ENCODER)
+
+    few, more = planned(1_000), planned(3_000)
+    # Six passes and three: each learned row is read twice as dearly as once, once to begin with, and a twentieth before and after.
+    names = len(manifest().labels)
+    readings = [(2 * passes + 1) * (0.95 * rows + names) + 0.1 * rows for passes, rows in ((6, 1_000), (3, 3_000))]
+    assert few.flops.likely / more.flops.likely == pytest.approx(readings[0] / readings[1])
 
 
 def test_an_encoder_whose_licence_forbids_the_use_is_not_tuned() -> None:

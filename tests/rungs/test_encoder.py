@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from support.e2e import support_rows
 from support.rungs import LABELS, D, FolderStore, build_context, make_plan_of, make_rows, make_settings
+from tailorbird.domain.dataset import Row
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import DataInvalid, Internal
 from tailorbird.domain.ladder import RungKind
@@ -20,6 +21,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.scope import ScopePolicy, ScopeTrial
 from tailorbird.inference import open_encoder, open_engine
 from tailorbird.ledger import open_artifacts
+from tailorbird.ports.trainer import EncoderJob, ReportProgress, TrainedModel
 from tailorbird.rungs import encoder_job, make_candidate, trial_of
 from tailorbird.rungs.encoder import parts_of, sureness
 from tailorbird.rungs.scope import Fit
@@ -43,13 +45,57 @@ def test_its_job_learns_train_and_the_names_of_labels_and_divides_each_label_ove
 
 
 def test_rows_of_a_group_are_of_one_part() -> None:
-    rows = make_rows(60, groups=9)
+    rows = make_rows(60, groups=12)
     parts = parts_of(rows, 7)
-    assert len({(row.group, part) for row, part in zip(rows, parts, strict=True)}) == 9
+    assert len({(row.group, part) for row, part in zip(rows, parts, strict=True)}) == 12
     assert set(parts) == {-1, 0, 1, 2, 3}
     assert parts == parts_of(rows, 7)
     with pytest.raises(DataInvalid, match="of one group"):
         parts_of(make_rows(6, groups=1), 7)
+
+
+def sized(*sizes: int) -> tuple[Row, ...]:
+    """Rows of groups of so many rows."""
+    names = [f"g{group}" for group, size in enumerate(sizes) for _ in range(size)]
+    return tuple(row.model_copy(update={"group": name}) for row, name in zip(make_rows(len(names)), names, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "lacked"),
+    [
+        ((240, *[1] * 160), [8, 8, 8, 8]),
+        ((41, 40, *[1] * 319), [17, 17, 17, 17]),
+        ((240, 80, 80), [80, 80]),
+        ((240, 160), [160, 240]),
+        ((399, 1), [1, 399]),
+        ((100, 100, 100, 100), [100, 100, 100, 100]),
+    ],
+)
+def test_parts_are_of_like_many_rows_and_a_large_group_is_learned_by_all(sizes: tuple[int, ...], lacked: list[int]) -> None:
+    for seed in range(5):
+        parts = Counter(parts_of(sized(*sizes), seed))
+        assert sorted(count for part, count in parts.items() if part >= 0) == lacked
+        assert set(range(len(lacked))) == set(parts) - {-1}
+
+
+def test_no_encoder_lacks_more_than_two_parts_share_of_rows_in_groups_of_all_sizes() -> None:
+    rows = sized(*range(1, 40), 200)
+    for seed in range(20):
+        parts = Counter(parts_of(rows, seed))
+        assert max(count for part, count in parts.items() if part >= 0) <= 0.1 * len(rows)
+        assert min(parts.values()) >= 0.02 * len(rows)
+        assert set(parts) == {-1, 0, 1, 2, 3}
+
+
+def test_what_it_took_holds_what_a_tuning_took_before_it_was_resumed(tmp_path: Path) -> None:
+    class Resumed(MemoryTrainer):
+        def tune(self, job: EncoderJob, report: ReportProgress) -> TrainedModel:
+            made = super().tune(job, report)
+            return made.model_copy(update={"report": made.report.model_copy(update={"seconds": 5_000.0})})
+
+    plan = make_plan_of("encoder", "averaged", training=make_settings("full")).model_copy(update={"encoder": D})
+    made = make_candidate(replace(build_context(tmp_path, plan, encoder=MemoryEncoder, encoder_folder=tmp_path), trainer=Resumed))
+    assert 5_000 < made.seconds < 5_600
 
 
 def test_a_plan_without_an_encoder_is_incomplete(tmp_path: Path) -> None:

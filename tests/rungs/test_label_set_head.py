@@ -110,6 +110,76 @@ def test_rows_of_one_group_cannot_be_held_out() -> None:
     assert told.value.error_code == "one_group"
 
 
+def with_c(rows: tuple[Row, ...], groups: Sequence[str], most: int) -> tuple[Row, ...]:
+    """``rows`` of which the first ``most`` in ``groups`` bear the third label alone."""
+    borne = {row.id for row in [row for row in rows if row.group in groups][:most]}
+    return tuple(row.model_copy(update={"target": join((LABELS[2],))}) if row.id in borne else row for row in rows)
+
+
+@pytest.mark.parametrize(("groups", "most"), [(1, 5), (2, 10)])
+def test_a_label_that_was_not_learned_beside_the_encoder_is_judged_by_words(groups: int, most: int) -> None:
+    plain = many_rows(400, LABELS[:2])
+    learn, held_out = held_out_groups(plain, 7)
+    rows = with_c(plain, sorted({row.group for row in held_out})[:groups], most)
+    by_id = {row.id: row for row in rows}
+    parts = tuple(by_id[row.id] for row in learn), tuple(by_id[row.id] for row in held_out)
+    tuned = TunedLabels(lambda texts: reads(rows, texts), KNOWING)
+    model = fit_label_set_head(rows, parts, LABELS, 7, "macro_f1", tuned)
+    given = [LABELS[2] in split(each.answer) for each in model.predict(rows)]
+    assert given == [LABELS[2] in split(row.answer) for row in rows], "words of its own tell each of them"
+    whole = fit_floor(rows, LABELS, 7, many=True, goal="macro_f1").linear
+    np.testing.assert_allclose(model.linear.weights_KF[2, :-4], whole.weights_KF[2])
+    assert not model.linear.weights_KF[2, -4:].any()
+    assert model.linear.intercepts_K[2] == whole.intercepts_K[2]
+    assert not model.thresholds or model.thresholds[2] == 0.5
+    assert np.abs(model.linear.weights_KF[:2, -4:]).max() > 0, "what was learned still counts"
+
+
+def test_where_only_labels_that_were_not_learned_are_held_out_the_head_is_a_floors() -> None:
+    rows = tuple(row.model_copy(update={"target": join((LABELS[place // 20],))}) for place, row in enumerate(many_rows(40, LABELS[:2])))
+    tuned = TunedLabels(lambda texts: reads(rows, texts), KNOWING)
+    model = fit_label_set_head(rows, (rows[:20], rows[20:]), LABELS, 7, "macro_f1", tuned)
+    plain = fit_floor(rows, LABELS, 7, many=True, embed=lambda texts: reads(rows, texts), goal="macro_f1")
+    np.testing.assert_allclose(model.linear.weights_KF, plain.linear.weights_KF)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_a_group_of_every_label_is_left_to_learn(groups: int) -> None:
+    plain = many_rows(400, LABELS[:2])
+    held_before = held_out_groups(plain, 7)[1]
+    rows = with_c(plain, sorted({row.group for row in held_before})[:groups], 10 * groups)
+    learn, held_out = held_out_groups(rows, 7)
+    assert {label for row in learn for label in split(row.answer)} == set(LABELS)
+    assert not {row.group for row in learn} & {row.group for row in held_out}
+    bearing = [sum(bool(split(row.answer)) for row in part) for part in (learn, held_out)]
+    assert bearing[1] / sum(bearing) == pytest.approx(0.2, abs=0.06), "another one judges in its place"
+    assert (learn, held_out) == held_out_groups(rows[::-1], 7)
+
+
+def grouped(*given: tuple[str, str, int]) -> tuple[Row, ...]:
+    """Rows of groups: the name, the label that all bear, and how many there are."""
+    said = [(group, label) for group, label, count in given for _ in range(count)]
+    rows = make_rows(len(said))
+    return tuple(row.model_copy(update={"group": group, "target": join((label,))}) for row, (group, label) in zip(rows, said, strict=True))
+
+
+def test_of_labels_in_one_group_each_the_one_that_can_be_spared_is_held_out() -> None:
+    for seed in range(20):
+        rows = grouped(("g1", LABELS[0], 10), ("g2", LABELS[0], 10), ("g3", LABELS[1], 10), ("g4", LABELS[2], 10))
+        learn, held_out = held_out_groups(rows, seed)
+        assert {label for row in learn for label in split(row.answer)} == set(LABELS)
+        assert {row.group for row in held_out} < {"g1", "g2"}
+        assert held_out
+
+
+def test_where_no_group_can_be_spared_one_is_held_out_all_the_same() -> None:
+    rows = grouped(("g1", LABELS[0], 10), ("g2", LABELS[1], 10))
+    learn, held_out = held_out_groups(rows, 7)
+    assert (len(learn), len(held_out)) == (10, 10)
+    everywhere = tuple(row.model_copy(update={"target": join((LABELS[0],))}) for row in many_rows(400))
+    assert len(held_out_groups(everywhere, 7)[1]) == 80
+
+
 def test_all_rows_are_learned_and_few_without_a_label_judge() -> None:
     rows = many_rows(400)
     learn, held_out = label_set_texts(rows, 7)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from support.tiny_encoder import tuning_settings, write_tiny_encoder
-from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.errors import Exhausted, InvalidInput
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.inference import open_encoder
 from tailorbird.ports.trainer import LabelJob, LabelledText
 from tailorbird.text.label_prototypes import read_left_out, read_prototypes
-from tailorbird.training import open_trainer
+from tailorbird.training import averaged_encoder, open_trainer
 
 D = "sha256:" + "0" * 64
 LABELS = ("even", "odd", "never")
@@ -102,6 +104,41 @@ def test_what_another_job_or_a_broken_disk_left_is_made_anew(base: Path, tmp_pat
     settings = tuning_settings("full", 1e-3, epochs=8, batch_size=8)
     open_trainer().tune(job_of(base, tmp_path, settings=settings), lambda line: told.append(line.step))
     assert told
+
+
+def test_a_run_that_went_on_tells_what_the_finished_encoders_took(base: Path, tmp_path: Path) -> None:
+    job, told = job_of(base, tmp_path), list[TrainingProgress]()
+    whole = open_trainer().tune(job, ignored).report
+    paths = sorted((tmp_path / "encoders").iterdir())
+    kept = [load_file(path) for path in paths]
+    assert 0 < sum(float(each["seconds"]) for each in kept) <= whole.seconds
+    for path, each in zip(paths, kept, strict=True):
+        save_file(each | {"seconds": np.array(1_000.0)}, path)
+    assert open_trainer().tune(job, ignored).report.seconds >= 4_000
+    paths[-1].unlink()
+    assert open_trainer().tune(job, told.append).report.seconds >= 3_000
+    assert all(line.seconds >= 3_000 for line in told)
+    assert told
+
+
+@pytest.mark.parametrize("key", ["", "ab" * 32])
+def test_a_full_disk_is_told_and_the_run_goes_on(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    def full(_tensors: object, path: Path, *_rest: object) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    def full_sealed(path: Path, *_rest: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    job = job_of(base, tmp_path, seal_key=key)
+    with monkeypatch.context() as disk:
+        disk.setattr(averaged_encoder, "save_file", full)
+        disk.setattr(averaged_encoder, "write_sealed", full_sealed)
+        with pytest.raises(Exhausted) as told:
+            open_trainer().tune(job, ignored)
+    assert told.value.error_code == "disk_full"
+    assert open_trainer().tune(job, ignored).report.steps > 0
 
 
 @pytest.mark.parametrize("parts", [(0,) * 41, (0, 1)])

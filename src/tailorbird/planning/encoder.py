@@ -46,9 +46,8 @@ def tuned_encoder(inputs: PlanInputs) -> RungPlan:
     assert encoder is not None
     settings, reasons = _settings(inputs)
     many = _many(inputs)
-    # What learns is read, and gradients go through it; the lower half of the layers is read alone.
-    cost = 6.0 if many else 4.0
-    flops = cost * backbone_parameters(encoder) * text_tokens(inputs) * _rows_in_a_pass(inputs) * settings.epochs
+    readings = _label_set_readings(inputs, settings.epochs) if many else _readings(inputs, settings.epochs)
+    flops = 2.0 * backbone_parameters(encoder) * text_tokens(inputs) * readings
     training = around(flops / _rate(inputs, settings), SPREAD, "s")
     # With several labels a head over words is fitted twice, and vectors are read of rows held out and of dev.
     heads = [floor_time(inputs, with_vectors=False)] * 2 if many else []
@@ -88,13 +87,22 @@ def _rate(inputs: PlanInputs, settings: TrainingSettings) -> float:
     return encoder_rate(inputs) * max(gain, 1.0)
 
 
-def _rows_in_a_pass(inputs: PlanInputs) -> float:
-    """Rows that are learned in a pass: of one label an item by all encoders together, with the names of the labels."""
+def _readings(inputs: PlanInputs, passes: int) -> float:
+    """What all encoders compute of one label an item, in readings of a row by an encoder. To learn is to read, and gradients go through
+    the upper half of the layers, which takes twice as much again; each begins with the vectors of what it learns, the names of the labels
+    among it, and reads what it lacks before and after."""
+    lacked = inputs.train_rows / ENCODER_PARTS
+    learned = inputs.train_rows - lacked + len(inputs.manifest.labels)
+    return AVERAGED_ENCODERS * ((2 * passes + 1) * learned + 2 * lacked)
+
+
+def _label_set_readings(inputs: PlanInputs, passes: int) -> float:
+    """The same of several labels: gradients go through all layers; the rows that bear a label are read to begin with, and those held out
+    then and after each pass."""
     rows = inputs.train_rows
-    if not _many(inputs):
-        return AVERAGED_ENCODERS * (rows * (ENCODER_PARTS - 1) / ENCODER_PARTS + len(inputs.manifest.labels))
     bearing = sum(counts.train for counts in inputs.manifest.label_counts.values()) or rows
-    return (1 - _HELD_OUT) * min(rows, (1 + _WITHOUT) * bearing)
+    in_a_pass = min(rows, (1 + _WITHOUT) * bearing)
+    return (1 - _HELD_OUT) * (3 * passes * in_a_pass + min(rows, bearing)) + _HELD_OUT * (passes + 1) * in_a_pass
 
 
 def tuning_settings(
@@ -135,8 +143,9 @@ def _settings(inputs: PlanInputs) -> tuple[TrainingSettings, tuple[Reason, ...]]
 def _label_set_settings(inputs: PlanInputs, width: int) -> tuple[TrainingSettings, tuple[Reason, ...]]:
     rate = float(f"{LABEL_SET_RATE * (384 / width) ** 0.5:.1e}")
     text = (
-        f"up to {LABEL_SET_PASSES} passes of {BATCH} rows a step at {rate:g} over the rows that bear a label, and {_WITHOUT} for each that "
-        "bear none, others in every pass; a fifth of the rows, by whole groups, chooses weights, how much words count, and thresholds"
+        f"{LABEL_SET_PASSES} passes of {BATCH} rows a step at {rate:g} over the rows that bear a label, and {_WITHOUT} for each that "
+        "bear none, others in every pass, whose last weights are kept; a fifth of the rows, by whole groups, chooses how much words "
+        "count, and thresholds"
     )
     precision = usual_precision(inputs.machine)
     settings = tuning_settings(rate, LABEL_SET_PASSES, inputs.objective.seed, inputs.machine.threads, precision)

@@ -162,7 +162,8 @@ class Trainer(Protocol):
     def tune(self, job: EncoderJob, report: ReportProgress) -> TrainedModel:
         """Tunes an encoder: an adapter in PEFT format, whole weights, or for a cross-encoder weights with a head.
 
-        Raises InvalidInput (``no_judged_queries``, ``no_train_rows``, ``no_held_out_rows``, ``loss_not_finite``).
+        Raises InvalidInput (``no_judged_queries``, ``no_train_rows``, ``no_held_out_rows``, ``loss_not_finite``), Exhausted
+        (``disk_full``).
         """
         ...
 

@@ -11,6 +11,7 @@ import hashlib
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,6 +49,8 @@ def make_encoder(context: RungContext) -> RungResult:
         return context.trainer().tune(job, context.report)
 
     tuned = trained_files(context, job, tune)
+    # A tuning that was resumed took more than what passed here.
+    took, fitting = max(tuned.seconds, time.perf_counter() - started), time.perf_counter()
     context.progress("fitting the head")
     head, trial = _head(context, job, tuned)
     candidate = Candidate(
@@ -66,7 +69,8 @@ def make_encoder(context: RungContext) -> RungResult:
         trained_parameters=tuned.report.trained_parameters + head.parameters,
         seed=job.settings.seed,
     )
-    return RungResult(candidate, time.perf_counter() - started, 0.0 if tuned.reused else tuned.report.peak_memory_gb, tuned, scope=trial)
+    seconds = took + time.perf_counter() - fitting
+    return RungResult(candidate, seconds, 0.0 if tuned.reused else tuned.report.peak_memory_gb, tuned, scope=trial)
 
 
 def encoder_job(context: RungContext) -> LabelJob:
@@ -105,16 +109,29 @@ def averaged_rows(train: Sequence[Row], labels: Sequence[str], seed: int) -> tup
 
 
 def parts_of(rows: Sequence[Row], seed: int) -> list[int]:
-    """The encoder that lacks each row; -1: none. A group is of one part, and the groups of a label are spread over all parts, in the order
-    of the hashes of ``seed`` and group. Raises DataInvalid when all rows are of one group."""
-    first: dict[str, str] = {}
+    """The encoder that lacks each row; -1: none. A group is of one part. All learn the groups of more than two parts' share of the rows,
+    unless they are all but one; the others go to the part with the fewest rows, those of more than one part's share first, then label by
+    label, in the order of the hashes of ``seed`` and group. Lacked are the parts nearest in size to the mean. Raises DataInvalid when all
+    rows are of one group."""
+    first, sizes = dict[str, str](), Counter(row.group for row in rows)
     for row in rows:
         first.setdefault(row.group, row.answer)
     if len(first) < 2:
         hold_out(rows, seed)
-    order = sorted(first, key=lambda group: (first[group], hashlib.sha256(f"{seed}:{group}".encode()).digest()))
-    places = {group: place % ENCODER_PARTS for place, group in enumerate(order)}
-    return [place if (place := places[row.group]) < AVERAGED_ENCODERS else -1 for row in rows]
+    share = len(rows) / ENCODER_PARTS
+    most = 2 * share
+    while sum(size <= most for size in sizes.values()) < 2:
+        most *= 2
+    hashes = {group: hashlib.sha256(f"{seed}:{group}".encode()).digest() for group in sizes}
+    dealt = sorted((group for group in sizes if sizes[group] <= most), key=lambda each: (sizes[each] <= share, first[each], hashes[each]))
+    loads, places = [0] * ENCODER_PARTS, dict[str, int]()
+    for group in dealt:
+        places[group] = loads.index(min(loads))
+        loads[places[group]] += sizes[group]
+    mean = sum(loads) / ENCODER_PARTS
+    lacked = sorted((place for place in range(ENCODER_PARTS) if loads[place]), key=lambda place: abs(loads[place] - mean))
+    parts = {place: part for part, place in enumerate(lacked[:AVERAGED_ENCODERS])}
+    return [parts.get(places.get(row.group, -1), -1) for row in rows]
 
 
 def _head(context: RungContext, job: LabelJob, tuned: TrainedFiles) -> tuple[FloorModel, ScopeTrial | None]:

@@ -8,7 +8,9 @@ chosen on rows, whole groups of them, that neither has learned (docs/decisions/0
 
 from __future__ import annotations
 
+import hashlib
 import time
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -36,17 +38,41 @@ _LEAST = 1e-12
 
 def held_out_groups(rows: Sequence[Row], seed: int) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
     """Splits ``rows`` into (to tune the encoder on, to choose by), by whole groups: a fifth of the rows that bear a label, with all rows of
-    their groups, and a fifth of the groups that bear none. Raises as ``hold_out``."""
+    their groups, and a fifth of the groups that bear none. What is tuned on keeps a group of every label, wherever another one can be held
+    out. Raises as ``hold_out``."""
     bearing = [row for row in rows if split(row.answer)]
     labelled = {row.group for row in bearing}
     chosen = set[str]()
     for part in (bearing, [row for row in rows if row.group not in labelled]):
         if len({row.group for row in part}) > 1:
             chosen |= {row.group for row in hold_out(part, seed, HELD_OUT, _ENOUGH)[1]}
+    chosen = _sparing(bearing, chosen, seed)
     if not chosen:
         return hold_out(rows, seed, HELD_OUT, _ENOUGH)
     order = sorted(rows, key=lambda row: row.id)
     return tuple(row for row in order if row.group not in chosen), tuple(row for row in order if row.group in chosen)
+
+
+def _sparing(bearing: Sequence[Row], chosen: set[str], seed: int) -> set[str]:
+    """``chosen`` without the group that bears most rows of each label that no other group would teach, and where some were taken out with
+    others that can be spared, in the order of the hashes of ``seed`` and group, those that are large last."""
+    groups, sizes = defaultdict[str, Counter[str]](Counter), Counter(row.group for row in bearing)
+    for row in bearing:
+        for label in split(row.answer):
+            groups[label][row.group] += 1
+    kept, hashes = set(chosen), {group: hashlib.sha256(f"{seed}:{group}".encode()).digest() for group in sizes}
+    for label in sorted(groups):
+        if groups[label].keys() <= kept:
+            kept.remove(max(groups[label], key=lambda group: (groups[label][group], hashes[group])))
+    if kept == chosen:
+        return chosen
+    total, held = len(bearing), sum(sizes[group] for group in kept)
+    for group in sorted(sizes.keys() - kept, key=lambda group: (sizes[group] > 2 * HELD_OUT * total, hashes[group])):
+        spared = all(own.keys() - kept - {group} for own in groups.values() if group in own)
+        if spared and held < HELD_OUT * total and held + sizes[group] <= total / 2:
+            kept.add(group)
+            held += sizes[group]
+    return kept
 
 
 def label_set_texts(rows: Sequence[Row], seed: int) -> tuple[tuple[LabelledText, ...], tuple[LabelledText, ...]]:
@@ -75,29 +101,46 @@ def fit_label_set_head(
 ) -> FloorModel:
     """The head on ``rows``. ``parts`` are those that the encoder has learned and those that it has not; ``goal`` is a key of ``GOALS``.
 
-    Raises what ``fit_floor`` raises. Where one of the parts bears no label nothing can be chosen by them: the head is then a floor's.
+    Raises what ``fit_floor`` raises. What was learned of a label that all rows of the first part bear, or none, says nothing of new texts:
+    words alone judge it, as all rows teach them, and a half is its threshold. Where no row of the second part bears any other label
+    nothing can be chosen: the head is then a floor's.
     """
     learn, held_out = parts
-    borne_NK = np.array([[label in split(row.answer) for label in labels] for row in held_out], dtype=bool)
-    if not borne_NK.any() or not any(split(row.answer) for row in learn):
+    taught_MK, borne_NK = _borne(learn, labels), _borne(held_out, labels)
+    fitted_K = taught_MK.any(axis=0) & ~taught_MK.all(axis=0)
+    if not borne_NK[:, fitted_K].any():
         return fit_floor(rows, labels, seed, many=True, embed=tuned.embed, goal=goal)
     started, texts = time.perf_counter(), [row.text for row in held_out]
     by_words_NK = _log_odds(fit_floor(learn, labels, seed, many=True, goal=goal).linear.log_probabilities(texts))
     by_vectors_NK = tuned.prototypes.log_odds(tuned.embed(texts))
-    chosen = _chosen(by_words_NK, by_vectors_NK, borne_NK, goal)
+    chosen = _chosen(by_words_NK[:, fitted_K], by_vectors_NK[:, fitted_K], borne_NK[:, fitted_K], goal)
     whole = fit_floor(rows, labels, seed, many=True, goal=goal)
-    words, vectors = (1 - chosen.share) * chosen.slopes_K, chosen.share * chosen.slopes_K
-    weights = (words[:, None] * whole.linear.weights_KF, vectors[:, None] * tuned.prototypes.weights_KH)
+    words_K = _placed((1 - chosen.share) * chosen.slopes_K, fitted_K, 1.0)
+    vectors_K = _placed(chosen.share * chosen.slopes_K, fitted_K, 0.0)
+    offsets_K = _placed(chosen.offsets_K, fitted_K, 0.0)
+    weights = (words_K[:, None] * whole.linear.weights_KF, vectors_K[:, None] * tuned.prototypes.weights_KH)
     linear = replace(
         whole.linear,
         weights_KF=np.concatenate(weights, axis=1),
-        intercepts_K=words * whole.linear.intercepts_K + vectors * tuned.prototypes.intercepts_K + chosen.offsets_K,
+        intercepts_K=words_K * whole.linear.intercepts_K + vectors_K * tuned.prototypes.intercepts_K + offsets_K,
         width=tuned.prototypes.weights_KH.shape[1],
     )
     parameters = int(linear.weights_KF.size + linear.intercepts_K.size)
-    return FloorModel(
-        tuple(labels), parameters, time.perf_counter() - started, linear, VARIANT_WITH_VECTORS, tuned.embed, chosen.thresholds
-    )
+    bounds = tuple(_placed(np.array(chosen.thresholds), fitted_K, THRESHOLD).tolist()) if chosen.thresholds else ()
+    return FloorModel(tuple(labels), parameters, time.perf_counter() - started, linear, VARIANT_WITH_VECTORS, tuned.embed, bounds)
+
+
+def _borne(rows: Sequence[Row], labels: Sequence[str]) -> NDArray[np.bool_]:
+    """Which of ``labels`` each of ``rows`` bears."""
+    found = [[label in split(row.answer) for label in labels] for row in rows]
+    return np.array(found, dtype=bool).reshape(len(rows), len(labels))
+
+
+def _placed(found: Floats, fitted_K: NDArray[np.bool_], otherwise: float) -> Floats:
+    """What was found of the labels that were fitted, and ``otherwise`` for the others."""
+    whole_K = np.full(len(fitted_K), otherwise)
+    whole_K[fitted_K] = found
+    return whole_K
 
 
 @dataclass(frozen=True)

@@ -37,21 +37,28 @@ from tailorbird.training.resource_meter import MemoryMeter
 from tailorbird.training.sealed_tensors import read_sealed, write_sealed
 
 #: Names of tensors that are no weights of the encoder.
-_PROTOTYPES, _LEFT_OUT, _LOSSES = "prototypes", "left_out", "losses"
+_PROTOTYPES, _LEFT_OUT, _LOSSES, _SECONDS = "prototypes", "left_out", "losses", "seconds"
 
 
 @dataclass
 class _AveragedTuning:
-    """A run under way: ``begun`` are the weights that learn, as they were, and ``history`` what was reported here."""
+    """A run under way: ``begun`` are the weights that learn, as they were, ``history`` what was reported here, and ``before`` the seconds
+    that encoders took which had been finished."""
 
     job: LabelJob
     encoder: TrainableEncoder
     report: ReportProgress
     begun: dict[str, torch.Tensor]
     step: int = 0
+    before: float = 0.0
     memory: MemoryMeter = field(default_factory=lambda: MemoryMeter(torch.device("cpu")))
     started: float = field(default_factory=time.monotonic)
     history: list[TrainingProgress] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """What the encoders took so far, those of an earlier run included."""
+        return self.before + time.monotonic() - self.started
 
     @property
     def parts(self) -> list[int]:
@@ -79,10 +86,12 @@ def tune_averaged(job: LabelJob, report: ReportProgress, origin: Digest) -> Trai
     for part in run.parts:
         found = kept.read(part)
         if found is None:
+            began = time.monotonic()
             found = _tuned_without(run, part)
-            kept.write(part, found)
+            kept.write(part, found | {_SECONDS: torch.tensor(time.monotonic() - began, dtype=torch.float64)})
         else:
             run.step += run.steps(part)
+            run.before += float(found.pop(_SECONDS))
         left_out_NK[torch.tensor(job.parts) == part] = found.pop(_LEFT_OUT)
         losses.append(found.pop(_LOSSES))
         for name, weight in found.items():
@@ -158,7 +167,7 @@ def _tell(run: _AveragedTuning, loss: float, rate: float) -> None:
         tokens=0,
         tokens_per_second=0.0,
         memory_gb=run.memory.now(),
-        seconds=time.monotonic() - run.started,
+        seconds=run.seconds,
     )
     run.history.append(line)
     run.report(line)
@@ -209,7 +218,7 @@ def _report(run: _AveragedTuning, losses: list[float], trained: int) -> Training
         trained_parameters=trained,
         tokens=0,
         loss_tokens=0,
-        seconds=time.monotonic() - run.started,
+        seconds=run.seconds,
         peak_memory_gb=max(0.0, run.memory.peak),
         flops=0.0,
         environment={"torch": torch.__version__, "threads": str(torch.get_num_threads()), "seed": str(job.settings.seed)},

@@ -2,8 +2,8 @@
 
 Every step compares its texts with all labels at once (a softmax over cosines with learned prototypes, as in Wang et al. 2018, arXiv
 1801.05599; Movshovitz-Attias et al. 2017, arXiv 1703.07464), so that no pairs need to be drawn and a batch may be small. Prototypes begin
-as the means of their texts, and are thrown away: the head is fitted afterwards, to the vectors as they then are. Where a text may bear
-several labels they are kept beside the encoder: they judge texts that it has not learned (docs/decisions/0115).
+as the means of their texts, and are kept beside the encoder. Where a text bears one label those of several encoders are averaged and are
+the head (``averaged_encoder.py``, docs/decisions/0114); where it may bear several they judge beside words (docs/decisions/0115).
 """
 
 from __future__ import annotations

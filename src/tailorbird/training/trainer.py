@@ -65,19 +65,13 @@ class TorchTrainer:
         if processes > 1:
             return train_together(job, report, processes, self._sharding)
         try:
-            with threads(_threads(job)), _leaving_nothing():
+            with threads(_threads(job)), _leaving_nothing(), _telling_full_disks():
                 return _train(job, report, self._sharding)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise _out_of_memory() from error
         except RuntimeError as error:
             if "can't allocate memory" in str(error):
                 raise _out_of_memory() from error
-            raise
-        except (OSError, SafetensorError) as error:
-            if _is_full(error):
-                raise Exhausted(
-                    "the disk is full", "free space where the workspace lies, then start again: the run goes on", code="disk_full"
-                ) from error
             raise
 
     def fingerprint(self, job: Job) -> Digest:
@@ -104,8 +98,8 @@ class TorchTrainer:
             raise _out_of_memory() from error
 
     def tune(self, job: EncoderJob, report: ReportProgress) -> TrainedModel:
-        """As ``Trainer.tune``."""
-        with threads(job.settings.threads), _leaving_nothing():
+        """As ``Trainer.tune``. Where several encoders are averaged, those that were finished are not tuned again."""
+        with threads(job.settings.threads), _leaving_nothing(), _telling_full_disks():
             if not isinstance(job, LabelJob):
                 return tune_ranking(job, report)
             return tune_averaged(job, report, self.fingerprint(job)) if job.parts else tune_labels(job, report)
@@ -138,6 +132,19 @@ def _leaving_nothing() -> Iterator[None]:
         yield
     finally:
         return_growth(before)
+
+
+@contextmanager
+def _telling_full_disks() -> Iterator[None]:
+    """Raises Exhausted (``disk_full``) in place of what a full disk raises."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if _is_full(error):
+            raise Exhausted(
+                "the disk is full", "free space where the workspace lies, then start again: the run goes on", code="disk_full"
+            ) from error
+        raise
 
 
 def _threads(job: TrainingJob) -> int:
