@@ -107,7 +107,7 @@ def fit_label_set_head(
     """
     learn, held_out = parts
     taught_MK, borne_NK = _borne(learn, labels), _borne(held_out, labels)
-    fitted_K = taught_MK.any(axis=0) & ~taught_MK.all(axis=0)
+    fitted_K: NDArray[np.bool_] = np.any(taught_MK, axis=0) & ~np.all(taught_MK, axis=0)
     if not borne_NK[:, fitted_K].any():
         return fit_floor(rows, labels, seed, many=True, embed=tuned.embed, goal=goal)
     started, texts = time.perf_counter(), [row.text for row in held_out]
