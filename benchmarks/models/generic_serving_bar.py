@@ -1,6 +1,6 @@
 """Throughput of transformers' pass in the engine against PEFT's ``adapter_names``: 16 requests at a time, eight adapters mixed.
 
-The models are Qwen3-like and Gemma3-like, with random weights of about 130 million parameters (``random_bases.py``). Both sides compute in
+The models are Gemma2-like and OLMo2-like, with random weights of about 130 million parameters (``random_bases.py``). Both sides compute in
 the same number format, with the same threads, in this process and in turns. PEFT in fp32 is measured too, and the faster of its two counts.
 """
 
@@ -24,7 +24,7 @@ import torch  # noqa: E402
 from peft import LoraConfig, PeftModel, get_peft_model  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
-from random_bases import FAMILIES, write_random_base  # noqa: E402
+from random_bases import GENERIC_FAMILIES, write_random_base  # noqa: E402
 from support.oracle import conversation, servable  # noqa: E402
 from tailorbird.domain.prompt import Sampling  # noqa: E402
 from tailorbird.inference import open_engine, open_model_reader  # noqa: E402
@@ -131,7 +131,7 @@ def main() -> None:
     from tailorbird.base_models import pull
 
     like = pull("smollm2-135m", HERE.parents[1] / ".cache" / "models", open_model_reader)
-    print(json.dumps({f"generic_eight_adapters_vs_peft_{family}": compared(family, like, rounds) for family in FAMILIES}))
+    print(json.dumps({f"generic_eight_adapters_vs_peft_{family}": compared(family, like, rounds) for family in GENERIC_FAMILIES}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Random bases of about 130 million parameters, where only speed is measured: Qwen3-like and Gemma3-like, with a given model's tokenizer."""
+"""Random bases of about 130 million parameters, where only speed is measured, with a given model's tokenizer."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "query_pre_attn_scalar": 64,
     },
 }
+#: What the engine computes by transformers' pass: scores and logits are capped, or queries and keys normed over all heads.
+GENERIC_FAMILIES: dict[str, dict[str, Any]] = {
+    "gemma2": {**FAMILIES["gemma3_text"], "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
+    "olmo2": {},
+}
 
 
 def write_random_base(folder: Path, family: str, like: Path) -> Path:
@@ -31,7 +36,7 @@ def write_random_base(folder: Path, family: str, like: Path) -> Path:
         shutil.copy(like / file, folder / file)
     known: Any = AutoConfig.from_pretrained(like)
     special = {name: getattr(known, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    config = AutoConfig.for_model(family, **SIZES, **FAMILIES[family], **special)
+    config = AutoConfig.for_model(family, **SIZES, **(FAMILIES | GENERIC_FAMILIES)[family], **special)
     torch.manual_seed(1)
     made: Any = AutoModelForCausalLM
     made.from_config(config, dtype=torch.float32).save_pretrained(folder)
