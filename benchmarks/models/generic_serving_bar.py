@@ -22,9 +22,9 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent / "tests")]
 
 import torch  # noqa: E402
 from peft import LoraConfig, PeftModel, get_peft_model  # noqa: E402
+from random_bases import GENERIC_FAMILIES, write_random_base  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
-from random_bases import GENERIC_FAMILIES, write_random_base  # noqa: E402
 from support.oracle import conversation, servable  # noqa: E402
 from tailorbird.domain.prompt import Sampling  # noqa: E402
 from tailorbird.inference import open_engine, open_model_reader  # noqa: E402

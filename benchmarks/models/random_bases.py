@@ -30,7 +30,7 @@ GENERIC_FAMILIES: dict[str, dict[str, Any]] = {
 
 
 def write_random_base(folder: Path, family: str, like: Path) -> Path:
-    """A random model of ``family`` in ``folder``, in Hugging Face form, with the tokenizer, chat template and special tokens of ``like``."""
+    """A random model of ``family`` in ``folder``, as Hugging Face lays it out, with tokenizer, template and special tokens of ``like``."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(like / file, folder / file)

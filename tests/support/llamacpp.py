@@ -48,9 +48,10 @@ def running_llamacpp(model: Path, *adapters: Path, alias: str = "base") -> Itera
             stream.close()
 
 
-def tokens_of(server: httpx.Client, text: str) -> list[int]:
-    """Ids of a text, special tokens included."""
-    found: list[int] = asked(server, "/tokenize", content=text, add_special=False, parse_special=True)["tokens"]
+def tokens_of(server: httpx.Client, text: str, *, begun: bool = True) -> list[int]:
+    """Ids of a text, special tokens included; not ``begun``: behind the one that each begins with where the file says so, as the server
+    computes what it rendered."""
+    found: list[int] = asked(server, "/tokenize", content=text, add_special=not begun, parse_special=True)["tokens"]
     return found
 
 
