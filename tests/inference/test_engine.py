@@ -181,7 +181,7 @@ def without_directions(folder: Path) -> None:
     save_file({name: each[:0] if "lora_A" in name else each[:, :0] for name, each in tensors.items()}, folder / "adapter_model.safetensors")
 
 
-UNSERVABLE_SETTINGS = [{"modules_to_save": ["lm_head"]}, {"use_dora": True}, {"target_modules": ["embed_tokens"]}]
+UNSERVABLE_SETTINGS: list[dict[str, object]] = [{"modules_to_save": ["lm_head"]}, {"use_dora": True}, {"target_modules": ["embed_tokens"]}]
 ADAPTER_DAMAGE = {
     "half a pair": drop_half_a_pair,
     "unknown layer": rename("q_proj", "w_proj"),
@@ -192,6 +192,7 @@ ADAPTER_DAMAGE = {
     "pattern": configure(alpha_pattern={"(": 1}),
     "no directions": lambda folder: without_directions(folder),
     "biases": configure(bias="all"),
+    "begins at a token": configure(alora_invocation_tokens=[5]),
     "no rank": configure(r=0),
     "endless rank": configure(r=float("inf")),
     "no config": lambda folder: (folder / "adapter_config.json").unlink(),

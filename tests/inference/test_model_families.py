@@ -105,6 +105,13 @@ def test_the_written_out_pass_is_chosen_by_what_it_computes(model_type: str, cha
     assert (verdict.why_not == "") is written_out, verdict
 
 
+def test_norms_of_heads_that_are_unlike_any_known_are_left_to_transformers() -> None:
+    model = model_of("qwen3")
+    for layer in model.model.layers:
+        layer.self_attn.q_norm = torch.nn.Identity()
+    assert "normed" in compare(model).why_not
+
+
 def test_a_verdict_is_kept_and_a_damaged_one_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(equality, "folder", lambda: tmp_path)
     monkeypatch.setattr(equality, "_VERDICTS", {})

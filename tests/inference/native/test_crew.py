@@ -1,4 +1,4 @@
-"""How many threads of the native pass compute, by what they waited for one another, and that the bits are those of one."""
+"""How many threads of the native pass compute, by how long they lacked a core, and that the bits are those of one."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tailorbird.inference.native.forward import NativeForward
 
 pytestmark = pytest.mark.skipif(library.why_not() is not None, reason="the native pass needs AVX512-BF16 and g++")
 
-#: Runs through a crew, by what is waited in a run by so many members.
+#: Runs through a crew, by what is lacked in a run by so many members.
 Story = Callable[[int, Callable[[int, int], float], int], list[int]]
-QUIET, CROWDED = 0.02, 0.45
+QUIET, CROWDED = 0.01, 0.45
 
 HARNESS = """
 extern "C" void* crew(int64_t size) { return new Crew(size); }

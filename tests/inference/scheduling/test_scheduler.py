@@ -56,6 +56,20 @@ def test_a_sequence_does_not_wait_behind_patient_ones() -> None:
     assert [(part.sequence is late, part.stop - part.start) for part in scheduler.plan()] == [(False, 1), (False, 4), (True, 30)]
 
 
+def test_a_long_patient_sequence_ends_all_the_same() -> None:
+    scheduler = Scheduler(BlockPool(1024), SchedulerLimits())
+    continued, long = sequence("acme", 8, room=4000), patient(8000)
+    scheduler.add(continued)
+    scheduler.computed(scheduler.plan())
+    scheduler.add(long)
+    steps = 0
+    while long.pending:
+        continued.tokens.append(7)
+        scheduler.computed(scheduler.plan())
+        steps += 1
+    assert 100 < steps < 300
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 40), st.integers(0, 6)), min_size=1, max_size=12), st.integers(1, 20))
 def test_patient_sequences_take_little_beside_others_and_all_end(sizes: list[tuple[bool, int, int]], most: int) -> None:
     scheduler = Scheduler(BlockPool(256), SchedulerLimits(running=4, prefill=32, alone=64, patient=most))

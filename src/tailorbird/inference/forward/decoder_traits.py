@@ -38,6 +38,11 @@ class Positions(NamedTuple):
     cos_PD: torch.Tensor
     sin_PD: torch.Tensor
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self.cos_PD.nbytes + self.sin_PD.nbytes
+
 
 class DecoderTraits(NamedTuple):
     """What a model does beside its linear layers. ``embedding_scale`` multiplies embeddings, ``attention_scale`` scores; ``windows`` says
@@ -47,7 +52,6 @@ class DecoderTraits(NamedTuple):
     embedding_scale: float
     attention_scale: float
     activation: Any
-    activation_name: str
     windows: tuple[int, ...]
     positions: tuple[Positions, ...]
     tables: tuple[int, ...]
@@ -56,18 +60,22 @@ class DecoderTraits(NamedTuple):
 def traits_of(model: Any) -> DecoderTraits:
     """What ``model`` does, as far as it is laid out like a Llama."""
     config, block = model.config, model.model.layers[0]
-    name = getattr(config, "hidden_activation", None) or config.hidden_act
+    name = activation_of(config)
     kinds = _position_kinds(model)
     distinct = list(dict.fromkeys(kinds))
     return DecoderTraits(
         embedding_scale=float(getattr(model.get_input_embeddings(), "embed_scale", 1.0)),
         attention_scale=float(getattr(block.self_attn, "scaling", None) or block.self_attn.head_dim**-0.5),
         activation=getattr(block.mlp, "act_fn", None) or ACT2FN[name],
-        activation_name=name,
         windows=tuple(window_of(layer) for layer in DynamicCache(config=config).layers[: config.num_hidden_layers]),
         positions=tuple(_tables(model, kind) for kind in distinct),
         tables=tuple(distinct.index(kind) for kind in kinds),
     )
+
+
+def activation_of(config: Any) -> str:
+    """What opens the gate of an MLP, as transformers calls it."""
+    return str(getattr(config, "hidden_activation", None) or config.hidden_act)
 
 
 def window_of(cached: Any) -> int:

@@ -75,8 +75,9 @@ def _unlike(model: Any) -> str:
         if missing := _PARTS - {"mlp.act_fn"} - parts:
             return f"its blocks have no {sorted(missing)[0]}"
         heads = {f"self_attn.{name}" for name in HEAD_NORMS if getattr(layer.self_attn, name, None) is not None}
-        if any(layer.get_submodule(name).weight.shape != (layer.self_attn.head_dim,) for name in heads):
-            return "its queries and keys are normed together"
+        weights = [getattr(layer.get_submodule(name), "weight", None) for name in heads]
+        if any(weight is None or weight.shape != (layer.self_attn.head_dim,) for weight in weights):
+            return "its queries and keys are normed in another way"
         behind = set(MLP_NORMS) if parts.issuperset(MLP_NORMS) else set()
         if more := parts - _PARTS - heads - behind:
             return f"its blocks have a {sorted(more)[0]}"
@@ -153,8 +154,9 @@ class _Tested(NamedTuple):
         for name, value in narrow.items():
             setattr(config, name, value)
         # What begins beyond so many tokens begins within the test, and what ends.
-        if getattr(config, "sliding_window", None):
-            config.sliding_window = min(config.sliding_window, _TOKENS // 4)
+        for setting in ("sliding_window", "attention_chunk_size"):
+            if getattr(config, setting, None):
+                setattr(config, setting, min(getattr(config, setting), _TOKENS // 4))
         for settings in (rope for rope in (*rope_settings(config), vars(config)) if rope):
             if settings.get(_ORIGINAL):
                 settings[_ORIGINAL] = _TOKENS // 5

@@ -122,7 +122,8 @@ class TorchForward(WrittenOutForward):
         self._blocks = [_block(layer, eight_bits) for layer in model.model.layers]
         self._dtype, self._device = weights.dtype, weights.device
         head = 0 if self._head_VE.data_ptr() == weights.data_ptr() else self._head_VE.nbytes
-        self.nbytes = weights.nbytes + head + self._norm_E.nbytes + sum(block.nbytes for block in self._blocks)
+        tables = sum(table.nbytes for table in self._traits.positions)
+        self.nbytes = weights.nbytes + head + self._norm_E.nbytes + tables + sum(block.nbytes for block in self._blocks)
         self.token_nbytes = self.layers * 2 * self._heads[1] * self._heads[2] * weights.element_size()
 
     def memory(self, blocks: int) -> torch.Tensor:

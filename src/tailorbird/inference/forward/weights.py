@@ -58,7 +58,7 @@ _KEY = re.compile(r"(?:base_model\.model\.)?model\.layers\.(\d+)\.((?:self_attn|
 #: Settings of PEFT that change what an adapter computes and that must be unset.
 _MUST_BE_UNSET = (
     "use_dora", "fan_in_fan_out", "modules_to_save", "lora_bias", "layer_replication", "use_qalora",
-    "trainable_token_indices", "target_parameters",
+    "trainable_token_indices", "target_parameters", "alora_invocation_tokens", "corda_config", "arrow_config",
 )  # fmt: skip
 #: Linear layer to (inputs, outputs).
 LinearShapes = dict[str, tuple[int, int]]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tailorbird.inference.forward.batch import Batch
-from tailorbird.inference.forward.decoder_traits import block_norms, norm_weight, traits_of
+from tailorbird.inference.forward.decoder_traits import activation_of, block_norms, norm_weight, traits_of
 from tailorbird.inference.forward.lazy_memory import LARGE, lazy_zeros
 from tailorbird.inference.forward.weights import GROUPS, Changes, joined, linear_shapes
 from tailorbird.inference.forward.written_out import WrittenOutForward
@@ -99,7 +99,7 @@ def can_compute(model: Any, *, eight_bits: bool = False) -> bool:
     config, layer = model.config, model.model.layers[0]
     sizes = (config.hidden_size, config.intermediate_size, config.vocab_size, *(n for pair in linear_shapes(model).values() for n in pair))
     return (
-        traits_of(model).activation_name in ("silu", _GELU)
+        activation_of(config) in ("silu", _GELU)
         and layer.self_attn.head_dim % 32 == 0
         and layer.self_attn.head_dim <= 512
         and all(size % _LANES == 0 for size in sizes)
@@ -200,7 +200,7 @@ class NativeForward(WrittenOutForward):
             inner=config.intermediate_size,
             vocabulary=config.vocab_size,
             threads=threads,
-            gelu=told.activation_name == _GELU,
+            gelu=activation_of(config) == _GELU,
             epsilon=config.rms_norm_eps,
             scale=told.attention_scale,
             embedding_scale=told.embedding_scale,

@@ -18,6 +18,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <ctime>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -229,9 +230,9 @@ inline void raise(const bf16* x, const bf16* block, int64_t count, float* y) {
 // others again and again, and sleeps only when that has lasted. Spinning alone would hold the very core that the late one needs; sleeping at
 // once makes whoever is woken late for the next meeting, where the other one sleeps already, and so on for good (either was measured to be
 // ten times slower beside a gateway).
-// How many members of a team compute. What they wait for one another, as a share of the time of a run, tells of members without a core, since
-// other processes have it: 0.02 on a quiet machine, 0.3 to 0.5 beside one busy process on two cores, where one thread alone takes half of the
-// time. Where most runs of a while were late so, one member less computes, and after a pause one more again, to see.
+// How many members of a team compute. How long they were without a core, as a share of the time of a run, tells of other processes: nothing on a
+// quiet machine, a quarter to a half beside one busy process on two cores, where one thread alone takes half of the time, since each meeting
+// waits for the one without. Where most runs of a while lacked so much, one member less computes, and after a pause one more again, to see.
 class Crew {
 public:
     explicit Crew(int64_t size) : size(size), active(size) {}
@@ -242,9 +243,9 @@ public:
         return active;
     }
 
-    // What all of them `waited` in a run, as a share of the time that it took them all.
-    void judge(double waited) {
-        late += waited > LATE;
+    // What all of them `lacked` of a core in a run, as a share of the time that it took them all.
+    void judge(double lacked) {
+        late += lacked > LATE;
         if (active == 1 || ++runs < (trying ? TRIAL : WHILE)) return;
         const bool crowded = 2 * late > runs;
         runs = late = 0;
@@ -276,38 +277,37 @@ public:
         return *team;
     }
 
-    // As many members as have cores do `work`, the caller as the first of them.
-    void run(const std::function<void()>& work) {
+    // As many members as have cores do `work`, the caller as the first of them. What is short is not `judged`: it says little.
+    void run(const std::function<void()>& work, bool judged = true) {
         const std::lock_guard<std::mutex> one_call_at_a_time(calls);
         const auto started = Clock::now();
-        active = crew.next();
-        waited.store(0);
+        if (judged) active = crew.next();
+        lacked.store(0);
         current = &work;
         for (int64_t place = 1; place < active; place++) {
             begin[place].fetch_add(1);
             begin[place].notify_one();
         }
         me = 0;
-        work();
-        meet();
-        crew.judge(double(waited.load()) / double(active * since(started)));
+        take_part();
+        if (judged) crew.judge(double(lacked.load()) / double(active * since(started)));
     }
 
     void meet() {
-        if (active == 1) {
+        // Read before arriving: whoever arrived and has not looked yet would else see how many compute the next run.
+        const int64_t all = active;
+        if (all == 1) {
             for (auto& pile : dealt) pile.store(0);
             return;
         }
         const uint32_t before = rounds.load();
-        if (arrived.fetch_add(1) + 1 == active) {
+        if (arrived.fetch_add(1) + 1 == all) {
             arrived.store(0);
             for (auto& pile : dealt) pile.store(0);
             rounds.fetch_add(1);
             rounds.notify_all();
         } else {
-            const auto here = Clock::now();
             sleep_until_moved(rounds, before);
-            waited.fetch_add(since(here), std::memory_order_relaxed);
         }
     }
 
@@ -335,10 +335,30 @@ private:
             if (clock.load(std::memory_order_acquire) != from) return;
             std::this_thread::yield();
         }
+        const auto here = Clock::now();
         while (clock.load() == from) clock.wait(from);
+        slept += since(here);
     }
 
     using Clock = std::chrono::steady_clock;
+
+    // The run's work, and how long this thread was ready for it and had no core: what it did not compute of the time, less what it slept.
+    void take_part() {
+        const auto started = Clock::now();
+        const int64_t computed = own_time();
+        slept = 0;
+        (*current)();
+        lacked.fetch_add(std::max<int64_t>(0, since(started) - (own_time() - computed) - slept));
+        meet();
+    }
+
+    // Nanoseconds for which this thread had a core.
+    static int64_t own_time() {
+        timespec told;
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &told);
+        return int64_t(told.tv_sec) * 1'000'000'000 + told.tv_nsec;
+    }
+
     static int64_t since(Clock::time_point then) { return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - then).count(); }
 
     explicit Team(int64_t size) : crew(size), begin(size) {
@@ -349,8 +369,7 @@ private:
         me = place;
         for (uint32_t seen = 0;; seen++) {
             sleep_until_moved(begin[place], seen);
-            (*current)();
-            meet();
+            take_part();
         }
     }
 
@@ -359,12 +378,12 @@ private:
     Crew crew;
     std::vector<std::atomic<uint32_t>> begin;  // the runs of each member
     std::atomic<uint32_t> rounds{0};
-    std::atomic<int64_t> arrived{0}, waited{0};  // nanoseconds, of all members of a run
+    std::atomic<int64_t> arrived{0}, lacked{0};  // nanoseconds, of all members of a run
     std::atomic<int64_t> dealt[2] = {0, 0};
     int64_t active = 1;  // changed between runs alone
-    static thread_local int64_t me;
+    static thread_local int64_t me, slept;
 };
-thread_local int64_t Team::me = 0;
+thread_local int64_t Team::me = 0, Team::slept = 0;
 
 // `eight`: the rows of x in runs, where the matrix is int8.
 void product(Team& team, const Matrix& m, const bf16* x, const Run* eight, int64_t rows, float* y, Put put, const std::vector<const bf16*>& soon = {}) {
@@ -785,7 +804,7 @@ void logits(const Model* model, const uint16_t* x, int64_t rows, float* out) {
         for (int64_t r = mine.start; r < mine.stop && runs; r++) round_row(x + r * model->hidden, runs, &rounded[r * runs]);
         team.meet();
         product(team, model->head, x, rounded.data(), rows, out, Put::replace);
-    });
+    }, false);
 }
 
 }

@@ -94,6 +94,8 @@ class SequenceNeeds(NamedTuple):
 
 
 _NO_NEEDS = SequenceNeeds()
+#: Steps over which what patient sequences lack is spread, as long as that is more than their few tokens a step.
+_PATIENT_STEPS = 64
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,9 @@ class Scheduler:
         step = [self._slice(sequence, 1) for sequence in self._running if sequence.pending == 1 and not sequence.leaves]
         room = _Room(self._limits.prefill if step else self._limits.alone)
         if any(not sequence.patient for sequence in self._running):
-            room.patient = self._limits.patient
+            # Of a long one more, so that it ends: it would take a thousand steps.
+            pending = sum(sequence.pending for sequence in self._running if sequence.patient)
+            room.patient = max(self._limits.patient, pending // _PATIENT_STEPS)
         for sequence in self._running:
             if sequence.pending > 1 or sequence.leaves:
                 self._prefill(sequence, room, step)
