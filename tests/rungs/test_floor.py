@@ -123,6 +123,20 @@ def test_a_label_is_given_from_a_probability_chosen_on_rows_left_out() -> None:
     assert not exact.thresholds or exact.thresholds[0] > model.thresholds[0], "an exact match forgives no label too many"
 
 
+@pytest.mark.parametrize("embed", [None, MemoryEncoder().embed])
+@pytest.mark.parametrize("borne", [1, 5, 10])
+def test_a_label_that_one_group_alone_bears_is_not_given_to_others(borne: int, embed: Callable[..., Vectors] | None) -> None:
+    """Whatever is left out, it is told of by rows that do not teach it: that says nothing of how sure the whole is."""
+    rows = []
+    for number, row in enumerate(make_rows(400)):
+        labels = ["invoice"] if number < borne else [row.target] if row.target == "refund" else []
+        text = f"case {number} {'of the ledger' if number < borne else row.text}"
+        rows.append(row.model_copy(update={"text": text, "target": join(labels), "group": f"group {number // 10}"}))
+    model = fit_floor(rows, LABELS, seed=1, many=True, embed=partial(embed, Path()) if embed else None, goal="macro_f1")
+    given = ["invoice" in split(prediction.answer) for prediction in model.predict(rows)]
+    assert given == [number < borne for number in range(400)]
+
+
 def test_a_label_that_no_row_bears_is_never_given_and_one_that_all_bear_always() -> None:
     rows = [row.model_copy(update={"target": join([row.target, "all"])}) for row in make_rows(60) if row.target != "invoice"]
     model = fit_floor(rows[:30], (*LABELS, "all"), seed=1, many=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailorbird.domain.dataset import Row
-from tailorbird.rungs.label_thresholds import GOALS, fitting_thresholds, label_calibrations
+from tailorbird.rungs.label_thresholds import GOALS, fitting_thresholds, label_calibrations, placed
 from tailorbird.text.label_decision import THRESHOLD
 from tailorbird.text.label_sets import split
 from tailorbird.text.linear_classifier import Floats
@@ -36,7 +36,8 @@ _FOLDS, _ENOUGH = 5, 2_000
 @dataclass(frozen=True)
 class LabelRegressions:
     """Weights (those of the vectors last, for vectors of length 1) and intercepts of calibrated log-odds; ``thresholds`` are empty where a
-    half is as good for every label."""
+    half is as good for every label. A label that is told of rows left out by rows that do not teach it, since one group alone bears it, is
+    neither calibrated nor has it a threshold but a half."""
 
     weights_KF: Floats
     intercepts_K: Floats
@@ -57,6 +58,13 @@ class _Training:
         from scipy.sparse import csr_matrix, hstack
 
         return self.words if self.vectors is None else hstack([self.words, csr_matrix(length * self.vectors)], format="csr")
+
+    def taught(self, folds: Sequence[int]) -> NDArray[np.bool_]:
+        """Labels (K) of which there is as much to learn without each of ``folds`` as with it: what is told of any other label, of rows left
+        out, is nothing that was learned."""
+        whole_K = _is_mixed(self.borne_NK)
+        parts = [self.borne_NK[self.fold_N != fold] for fold in folds if (self.fold_N == fold).any()]
+        return np.array([_is_mixed(part) == whole_K for part in parts if len(part)], dtype=bool).reshape(-1, len(whole_K)).all(axis=0)
 
     def left_out(self, matrix: Any, folds: Sequence[int]) -> tuple[Floats, NDArray[np.bool_]]:
         """Log-odds of the rows of ``folds`` by regressions that had not learned them, and what these rows bear."""
@@ -85,15 +93,19 @@ def fit_label_regressions(
     training = _Training(words, vectors, borne_NK, fold_N, classifier)
     first, rest = (range(_FOLDS), range(0)) if len(rows) <= _ENOUGH else (range(1), range(1, 2))
     tried = {length: training.left_out(training.features(length), first) for length in (LENGTHS if vectors is not None else (0.0,))}
-    length = max(tried, key=lambda each: _reached(*tried[each], goal))
+    taught_K = training.taught((*first, *rest))
+    length = max(tried, key=lambda each: _reached(*(part[:, taught_K] for part in tried[each]), goal))
     matrix = training.features(length)
     more = training.left_out(matrix, rest)
-    odds_NK, left_NK = (np.concatenate(parts) for parts in zip(tried[length], more, strict=True))
+    odds_NK, left_NK = (np.concatenate(parts)[:, taught_K] for parts in zip(tried[length], more, strict=True))
     slopes_K, offsets_K = label_calibrations(odds_NK, left_NK)
     thresholds = fitting_thresholds(_probabilities(odds_NK * slopes_K + offsets_K), left_NK, goal)
     weights_KF, intercepts_K = _fitted(classifier, matrix, borne_NK)
-    nothing_learned_K = borne_NK.all(axis=0) | ~borne_NK.any(axis=0)
+    slopes_K, offsets_K = placed(slopes_K, taught_K, 1.0), placed(offsets_K, taught_K, 0.0)
+    nothing_learned_K = ~_is_mixed(borne_NK)
     slopes_K, offsets_K = np.where(nothing_learned_K, 1.0, slopes_K), np.where(nothing_learned_K, 0.0, offsets_K)
+    if thresholds:
+        thresholds = tuple(placed(np.array(thresholds), taught_K, THRESHOLD).tolist())
     weights_KF *= slopes_K[:, None]
     weights_KF[:, words.shape[1] :] *= length
     return LabelRegressions(weights_KF, intercepts_K * slopes_K + offsets_K, thresholds)
@@ -105,6 +117,12 @@ def _reached(odds_NK: Floats, borne_NK: NDArray[np.bool_], goal: str) -> float:
     probabilities_NK = _probabilities(odds_NK * slopes_K + offsets_K)
     thresholds = fitting_thresholds(probabilities_NK, borne_NK, goal) or THRESHOLD
     return GOALS[goal](probabilities_NK >= np.asarray(thresholds), borne_NK.astype(float)) if len(odds_NK) else 0.0
+
+
+def _is_mixed(borne_NK: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Labels that some rows bear and some do not."""
+    found: NDArray[np.bool_] = borne_NK.any(axis=0) & ~borne_NK.all(axis=0)
+    return found
 
 
 def _fitted(classifier: Any, matrix: Any, borne_NK: NDArray[np.bool_]) -> tuple[Floats, Floats]:

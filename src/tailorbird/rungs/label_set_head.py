@@ -21,7 +21,7 @@ from tailorbird.domain.dataset import Row
 from tailorbird.ports.trainer import LabelledText
 from tailorbird.rungs.context import hold_out
 from tailorbird.rungs.floor import VARIANT_WITH_VECTORS, Embed, FloorModel, fit_floor
-from tailorbird.rungs.label_thresholds import GOALS, fitting_thresholds, label_calibrations
+from tailorbird.rungs.label_thresholds import GOALS, fitting_thresholds, label_calibrations, placed
 from tailorbird.text.label_decision import THRESHOLD
 from tailorbird.text.label_prototypes import LabelPrototypes
 from tailorbird.text.label_sets import split
@@ -115,9 +115,9 @@ def fit_label_set_head(
     by_vectors_NK = tuned.prototypes.log_odds(tuned.embed(texts))
     chosen = _chosen(by_words_NK[:, fitted_K], by_vectors_NK[:, fitted_K], borne_NK[:, fitted_K], goal)
     whole = fit_floor(rows, labels, seed, many=True, goal=goal)
-    words_K = _placed((1 - chosen.share) * chosen.slopes_K, fitted_K, 1.0)
-    vectors_K = _placed(chosen.share * chosen.slopes_K, fitted_K, 0.0)
-    offsets_K = _placed(chosen.offsets_K, fitted_K, 0.0)
+    words_K = placed((1 - chosen.share) * chosen.slopes_K, fitted_K, 1.0)
+    vectors_K = placed(chosen.share * chosen.slopes_K, fitted_K, 0.0)
+    offsets_K = placed(chosen.offsets_K, fitted_K, 0.0)
     weights = (words_K[:, None] * whole.linear.weights_KF, vectors_K[:, None] * tuned.prototypes.weights_KH)
     linear = replace(
         whole.linear,
@@ -126,7 +126,7 @@ def fit_label_set_head(
         width=tuned.prototypes.weights_KH.shape[1],
     )
     parameters = int(linear.weights_KF.size + linear.intercepts_K.size)
-    bounds = tuple(_placed(np.array(chosen.thresholds), fitted_K, THRESHOLD).tolist()) if chosen.thresholds else ()
+    bounds = tuple(placed(np.array(chosen.thresholds), fitted_K, THRESHOLD).tolist()) if chosen.thresholds else ()
     return FloorModel(tuple(labels), parameters, time.perf_counter() - started, linear, VARIANT_WITH_VECTORS, tuned.embed, bounds)
 
 
@@ -134,13 +134,6 @@ def _borne(rows: Sequence[Row], labels: Sequence[str]) -> NDArray[np.bool_]:
     """Which of ``labels`` each of ``rows`` bears."""
     found = [[label in split(row.answer) for label in labels] for row in rows]
     return np.array(found, dtype=bool).reshape(len(rows), len(labels))
-
-
-def _placed(found: Floats, fitted_K: NDArray[np.bool_], otherwise: float) -> Floats:
-    """What was found of the labels that were fitted, and ``otherwise`` for the others."""
-    whole_K = np.full(len(fitted_K), otherwise)
-    whole_K[fitted_K] = found
-    return whole_K
 
 
 @dataclass(frozen=True)

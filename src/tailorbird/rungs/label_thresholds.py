@@ -166,6 +166,13 @@ def label_calibrations(odds_NK: Floats, borne_NK: Marks) -> tuple[Floats, Floats
     return np.maximum(slopes_K, _LEAST_SLOPE), offsets_K
 
 
+def placed(found: Floats, fitted_K: Marks, otherwise: float) -> Floats:
+    """What was found of the labels that were fitted, and ``otherwise`` for the others."""
+    whole_K = np.full(len(fitted_K), otherwise)
+    whole_K[fitted_K] = found
+    return whole_K
+
+
 def _calibration(odds_M: Floats, borne_M: Marks, centre: Floats, spread: float) -> Floats:
     """Slope and offset fitted to ``borne_M`` and pulled towards ``centre`` (Newton's method, steps of at most 1)."""
     inputs_M2, marked_M = np.stack([odds_M, np.ones_like(odds_M)], axis=1), borne_M.astype(float)
