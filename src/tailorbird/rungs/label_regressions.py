@@ -64,7 +64,9 @@ class _Training:
         out, is nothing that was learned."""
         whole_K = _is_mixed(self.borne_NK)
         parts = [self.borne_NK[self.fold_N != fold] for fold in folds if (self.fold_N == fold).any()]
-        return np.array([_is_mixed(part) == whole_K for part in parts if len(part)], dtype=bool).reshape(-1, len(whole_K)).all(axis=0)
+        same_PK = np.array([_is_mixed(part) == whole_K for part in parts if len(part)], dtype=bool).reshape(-1, len(whole_K))
+        taught_K: NDArray[np.bool_] = np.all(same_PK, axis=0)
+        return taught_K
 
     def left_out(self, matrix: Any, folds: Sequence[int]) -> tuple[Floats, NDArray[np.bool_]]:
         """Log-odds of the rows of ``folds`` by regressions that had not learned them, and what these rows bear."""
@@ -94,10 +96,11 @@ def fit_label_regressions(
     first, rest = (range(_FOLDS), range(0)) if len(rows) <= _ENOUGH else (range(1), range(1, 2))
     tried = {length: training.left_out(training.features(length), first) for length in (LENGTHS if vectors is not None else (0.0,))}
     taught_K = training.taught((*first, *rest))
-    length = max(tried, key=lambda each: _reached(*(part[:, taught_K] for part in tried[each]), goal))
+    length = max(tried, key=lambda each: _reached(tried[each][0][:, taught_K], tried[each][1][:, taught_K], goal))
     matrix = training.features(length)
     more = training.left_out(matrix, rest)
-    odds_NK, left_NK = (np.concatenate(parts)[:, taught_K] for parts in zip(tried[length], more, strict=True))
+    odds_NK = np.concatenate([tried[length][0], more[0]])[:, taught_K]
+    left_NK = np.concatenate([tried[length][1], more[1]])[:, taught_K]
     slopes_K, offsets_K = label_calibrations(odds_NK, left_NK)
     thresholds = fitting_thresholds(_probabilities(odds_NK * slopes_K + offsets_K), left_NK, goal)
     weights_KF, intercepts_K = _fitted(classifier, matrix, borne_NK)
@@ -121,7 +124,7 @@ def _reached(odds_NK: Floats, borne_NK: NDArray[np.bool_], goal: str) -> float:
 
 def _is_mixed(borne_NK: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Labels that some rows bear and some do not."""
-    found: NDArray[np.bool_] = borne_NK.any(axis=0) & ~borne_NK.all(axis=0)
+    found: NDArray[np.bool_] = np.any(borne_NK, axis=0) & ~np.all(borne_NK, axis=0)
     return found
 
 
