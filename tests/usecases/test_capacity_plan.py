@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 import pytest
 
 from support.capacity import TIMINGS, traffic
-from tailorbird.domain.capacity import EngineTimings
+from tailorbird import base_models, planning
+from tailorbird.domain.capacity import EngineTimings, ServingMeasurement
 from tailorbird.domain.errors import Forbidden, NotFound
 from tailorbird.usecases import Actor, Dependencies
-from tailorbird.usecases.capacity import keep_timings, plan_capacity
+from tailorbird.usecases.capacity import keep_measurement, keep_timings, plan_capacity
 
 
 def timed(deps: Dependencies, days: float = 0, slower: float = 1, **changes: object) -> EngineTimings:
@@ -37,6 +38,22 @@ def test_without_timings_there_is_no_plan(deps: Dependencies, author: Actor) -> 
     with pytest.raises(NotFound) as caught:
         plan_capacity(deps, author, traffic())
     assert caught.value.error_code == "serving_untimed"
+
+
+def test_kept_timings_name_the_gateways_host_alone(deps: Dependencies, author: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place, name, found in (
+        (base_models, "describe_local", None),
+        (planning, "adapter_mebibytes", 10.0),
+        (planning, "fit_timings", TIMINGS),
+    ):
+        monkeypatch.setattr(place, name, lambda *_, found=found: found)
+    measured = ServingMeasurement(
+        steps=(), round=(), seconds=1, load_seconds=1, busy_load_seconds=1, load_slowdown=1, held_mb=1, resident=1, kv_tokens=1
+    )
+    gateway = {"url": "https://gateway.example:8443/hunter2/v2", "key_file": "key.txt"}
+    kept = keep_measurement(deps, author, traffic(gateway=gateway), measured)
+    assert kept.machine.startswith("gateway.example:8443 from ")
+    assert "hunter2" not in plan_capacity(deps, author, traffic()).model_dump_json()
 
 
 def test_who_may_not_plan_is_refused(deps: Dependencies, approver: Actor) -> None:

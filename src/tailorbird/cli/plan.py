@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
+from tailorbird import auth
 from tailorbird.cli.adapt import Why, narrated
 from tailorbird.cli.groups import command
 from tailorbird.cli.session import CommandSession, open_session, out, print_json, say
 from tailorbird.cli.tenant_runs import Tenants, plan_tenants
-from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.errors import InvalidInput, Unauthenticated
 from tailorbird.domain.plan import Plan
 from tailorbird.domain.serving_traffic import ServingTraffic
 from tailorbird.objective import read_traffic
@@ -42,6 +43,9 @@ Serve = Annotated[
     typer.Option("--serve", help="Plan the serving of this traffic file: replicas, memory, latency, cost.", show_default=False),
 ]
 Measure = Annotated[bool, typer.Option("--measure", help="With --serve: time the file's gateway first, for about a minute.")]
+
+#: Of a file with a key no more is read.
+_KEY_BYTES = 1024
 
 plan = command()
 
@@ -114,15 +118,24 @@ def _measure_serving(session: CommandSession, path: Path, traffic: ServingTraffi
         raise InvalidInput(
             "--measure times the gateway that the file names, and timings that it states would stand before", hint, code="serve_options"
         )
-    try:
-        key = (path.resolve().parent / Path(gateway.key_file).expanduser()).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{gateway.key_file}: no key can be read", "name a file with an API key", code="traffic_invalid") from error
+    key = _key_in(path.resolve().parent, gateway.key_file)
     measured = measure_serving(gateway.url, key, names_of(gateway.url, key, gateway.names), say)
     for note in measured.notes:
         say(note)
     kept = keep_measurement(deps, actor, traffic, measured)
     say(f"the engine's timings are kept; steps within {kept.error:.0%}")
+
+
+def _key_in(folder: Path, name: str) -> str:
+    """The API key in a file that traffic names: anything else there is not sent to the address beside it. Raises InvalidInput."""
+    try:
+        with (folder / Path(name).expanduser()).open("rb") as file:
+            key = file.read(_KEY_BYTES).decode().strip()
+        auth.key_id_of(key)
+    except (OSError, UnicodeDecodeError, Unauthenticated) as error:
+        hint = "name a file with the secret that tailorbird key create printed, and nothing else: tb_<id>_<secret>"
+        raise InvalidInput(f"{name}: no API key can be read", hint, code="traffic_invalid", param="gateway.key_file") from error
+    return key
 
 
 def _given(objective: Path | None) -> Path:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import pairwise
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tailorbird.domain.plan import Reason
 from tailorbird.domain.value import Value
@@ -15,9 +16,9 @@ _Seconds = Annotated[float, Field(ge=0, le=1e4)]
 
 class EngineTimings(Value):
     """What an engine takes, as requests through its gateway see it. A step takes, added up: ``pass_seconds`` by its tokens (points of a
-    line through (tokens, seconds), tokens ascending), ``row_seconds`` for each answer that gets a token, ``adapter_seconds`` for each
-    adapter of rank 16 in it, ``context_seconds`` for each token that a token looks back at, and ``request_seconds`` for each request that
-    begins in it.
+    line through (tokens, seconds), tokens ascending, seconds above 0 and never falling), ``row_seconds`` for each answer that gets a
+    token, ``adapter_seconds`` for each adapter of rank 16 in it, ``context_seconds`` for each token that a token looks back at, and
+    ``request_seconds`` for each request that begins in it.
 
     ``delay_seconds`` pass outside the engine. An adapter that is not in memory comes after ``load_seconds`` where nothing else is computed
     and ``busy_load_seconds`` where something is; meanwhile steps take ``load_slowdown`` times as long. Sizes in MiB: ``base_mb`` of the
@@ -38,10 +39,19 @@ class EngineTimings(Value):
     load_seconds: _Seconds
     busy_load_seconds: _Seconds
     load_slowdown: Annotated[float, Field(ge=1, le=100)] = 1.0
-    base_mb: Annotated[float, Field(gt=0)]
-    adapter_mb: Annotated[float, Field(gt=0)]
-    kv_tokens_per_mb: Annotated[float, Field(gt=0)]
+    base_mb: Annotated[float, Field(gt=0, le=1e9)]
+    adapter_mb: Annotated[float, Field(ge=1e-3, le=1e9)]
+    kv_tokens_per_mb: Annotated[float, Field(gt=0, le=1e9)]
     error: float = 0.0
+
+    @field_validator("pass_seconds")
+    @classmethod
+    def _rising(cls, points: tuple[tuple[int, float], ...]) -> tuple[tuple[int, float], ...]:
+        if any(seconds <= 0 for _, seconds in points):
+            raise ValueError("every step takes some time: seconds must be above 0")
+        if any(left[0] >= right[0] or left[1] > right[1] for left, right in pairwise(points)):
+            raise ValueError("points must rise: tokens ascending, each once, and no fewer seconds for more tokens")
+        return points
 
 
 class CapacityReading(Value):

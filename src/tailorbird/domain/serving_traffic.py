@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tailorbird.domain.capacity import EngineTimings
 from tailorbird.domain.value import Name, Section
@@ -68,9 +69,9 @@ class PromptCounts(TokenCounts):
 class EngineBudget(Section):
     """What each replica has."""
 
-    memory_mb: Annotated[int, Field(ge=1)] = 4096
+    memory_mb: Annotated[int, Field(ge=1, le=1_000_000_000)] = 4096
     """Megabytes (2^20 bytes) for weights: the setting ``engine_memory_mb``."""
-    kv_mb: Annotated[int, Field(ge=1)] = 1024
+    kv_mb: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1024
     """Megabytes for keys and values: the setting ``engine_kv_mb``."""
     precision: Literal["auto", "bf16", "fp32", "int8"] = "auto"
     """The setting ``engine_precision``, for which timings are kept apart."""
@@ -89,11 +90,18 @@ class MeasuredGateway(Section):
     """A gateway whose engine is timed before the plan, where that is asked for."""
 
     url: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=500)]
-    """Its address."""
+    """Its address, with no user, password, query or fragment: plans name its host."""
     key_file: Annotated[str, Field(min_length=1, max_length=1000)]
     """A file with an API key of scope ``answer``."""
     names: Annotated[str, Field(min_length=1, max_length=200)] = "*"
     """Which of its names have an adapter and answer in text: a pattern with ``*``."""
+
+    @field_validator("url")
+    @classmethod
+    def _bare(cls, url: str) -> str:
+        if any(sign in url for sign in "@?#\\") or not urlsplit(url).hostname:
+            raise ValueError("must be an address with no user, password, query or fragment in it")
+        return url
 
 
 class ServingTraffic(Section):

@@ -50,9 +50,12 @@ class AdapterCache:
             del self._users[adapter]
 
     def _make_room(self, keep: int) -> None:
-        for one in tuple(self._there) if self._held > self._budget else ():
+        out = list[int]()
+        for one in self._there:
             if self._held <= self._budget:
-                return
+                break
             if one != keep and one not in self._users:
-                del self._there[one]
+                out.append(one)
                 self._held -= self._sizes[one]
+        for one in out:
+            del self._there[one]

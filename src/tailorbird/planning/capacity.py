@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import ceil
+from typing import NamedTuple
 
 from tailorbird.domain.capacity import CapacityPlan, CapacityReading, EngineTimings
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import Prices, Reason
 from tailorbird.domain.serving_traffic import Arrivals, ServingTraffic
-from tailorbird.planning.replica_simulation import RANK, ReplicaBudget, ReplicaSimulation, RequestOutcome
-from tailorbird.planning.request_trace import TracedRequest, adapter_ranks, request_trace
+from tailorbird.planning.replica_simulation import PREFILL, RANK, WAITING, ReplicaBudget, ReplicaSimulation, RequestOutcome
+from tailorbird.planning.request_trace import TracedRequest, adapter_ranks, adapter_shares, request_trace
 
 #: Requests of a simulation for each replica, the shortest time that is simulated (s), and the share at its beginning that is not counted.
 REQUESTS, SHORTEST, WARM = 1500, 60.0, 0.25
+#: Of a reading: bursts at least, requests that are traced, and tokens (those of answers, and steps of prompts) that are simulated, at most.
+_BURSTS, _MOST_REQUESTS, _MOST_TOKENS = 20, 400_000, 1_000_000
+#: Requests of a replica at least: where replicas are alike, and where each has adapters of its own. Fewer tell nothing.
+_LEAST, _LEAST_OWN = 100, 25
+#: Requests by which the most that a replica answers is measured, and those of a share that can be measured.
+_TIMED, _LEAST_TIMED = 800, 20
+#: Requests a second that no replica's gateway answers, whatever the machine: timings that say so are wrong.
+_IMPOSSIBLE = 50_000.0
 #: Hours of a month.
 HOURS = 730.0
 MOST_REPLICAS, MOST_ADAPTERS = 200, 100_000
@@ -26,6 +35,15 @@ _SLOWER = 3.0
 #: Of what comes, so much must be answered.
 _ANSWERED = 0.95
 SOURCE = "docs/decisions/0116"
+
+
+class SimulatedSpan(NamedTuple):
+    """Seconds of a trace, how many of the replicas are simulated, and requests of each; ``wanted`` of each, were tokens without a bound."""
+
+    seconds: float
+    sampled: int
+    requests: float
+    wanted: float
 
 
 @dataclass(frozen=True)
@@ -57,19 +75,38 @@ class CapacityTwin:
         return max(0, int(free / (self.timings.adapter_mb * sum(-(-rank // RANK) for rank in self.ranks) / len(self.ranks))))
 
     def reading(self, replicas: int) -> CapacityReading:
-        """What ``replicas`` do with the traffic."""
-        per_second = self.traffic.arrivals.per_second
-        seconds = max(SHORTEST, REQUESTS * replicas / per_second)
+        """What ``replicas`` do with the traffic. Raises InvalidInput: nothing is answered, or too long answers to simulate."""
+        seconds, sampled, *_ = self.span(replicas)
         trace = request_trace(self.traffic, seconds, self.seed)
-        return self.told(self.outcomes(trace, replicas), (WARM * seconds, seconds), replicas)
+        while not trace or trace[-1].arrival < WARM * seconds:  # bursts that all came at the beginning, or not yet
+            seconds *= 2
+            trace = request_trace(self.traffic, seconds, self.seed)
+        return self.told(self.outcomes(trace, replicas, sampled), (WARM * seconds, seconds), replicas, sampled)
 
-    def outcomes(self, trace: Sequence[TracedRequest], replicas: int) -> list[RequestOutcome]:
+    def span(self, replicas: int) -> SimulatedSpan:
+        """How much of the traffic a reading of ``replicas`` simulates. Raises InvalidInput (``traffic_long``): of so long answers not even
+        the fewest requests that tell something can be."""
+        arrivals, sampled = self.traffic.arrivals, self._sampled(replicas)
+        # Of a burst no more than wait and are on their way to memory are computed, the others refused as they come.
+        tokens = self._tokens * min(1.0, 2 * WAITING * replicas / arrivals.burst)
+        most, bursts = _MOST_TOKENS / tokens, _BURSTS * arrivals.burst / replicas
+        least = max(bursts, _LEAST if self._alike else max(_LEAST_OWN, _LEAST / replicas))
+        if self._alike:  # rather some replicas for long than many for a moment
+            sampled = max(1, min(sampled, int(most / max(bursts, 4 * _LEAST))))
+        if least * sampled > most:
+            raise _too_long(self._tokens)
+        wanted = max(REQUESTS, bursts, SHORTEST * arrivals.per_second / replicas)
+        requests = min(wanted, most / sampled, _MOST_REQUESTS / replicas)
+        return SimulatedSpan(requests * replicas / arrivals.per_second, sampled, requests, wanted)
+
+    def outcomes(self, trace: Sequence[TracedRequest], replicas: int, sampled: int | None = None) -> list[RequestOutcome]:
         """What becomes of each request of a trace, replica by replica; of many replicas that are alike, of some."""
-        routing = self.traffic.engine.routing
-        shares = _dealt(trace, replicas, routing)
-        return [outcome for share in shares[: _SAMPLED if routing == "spread" else replicas] for outcome in self._replica().run(share)]
+        shares = _dealt(trace, replicas, self.traffic.engine.routing)[: sampled or self._sampled(replicas)]
+        return [outcome for place, share in enumerate(shares) for outcome in self._replica(place, replicas).run(share)]
 
-    def told(self, outcomes: Sequence[RequestOutcome], within: tuple[float, float], replicas: int) -> CapacityReading:
+    def told(
+        self, outcomes: Sequence[RequestOutcome], within: tuple[float, float], replicas: int, sampled: int | None = None
+    ) -> CapacityReading:
         """Requests that came within two moments; rates are of those that ended within them. Raises InvalidInput: none did."""
         start, stop = within
         came = [one for one in outcomes if start <= one.request.arrival < stop]
@@ -77,7 +114,7 @@ class CapacityTwin:
         done = [one for one in came if one.ended is not None and one.first is not None]
         if not done:
             raise _unanswerable()
-        seen = replicas / min(replicas, _SAMPLED) if self.traffic.engine.routing == "spread" else 1.0
+        seen = replicas / (sampled or self._sampled(replicas))
         latencies = sorted(1000 * (one.ended - one.request.arrival) for one in done if one.ended is not None)
         firsts = sorted(1000 * (one.first - one.request.arrival) for one in done if one.first is not None)
         return CapacityReading(
@@ -89,26 +126,79 @@ class CapacityTwin:
             p50_ms=quantile(latencies, 0.5),
             p95_ms=quantile(latencies, 0.95),
             first_token_p95_ms=quantile(firsts, 0.95),
-            load=self.traffic.arrivals.per_second / (replicas * self.most_per_second),
+            load=self.traffic.arrivals.per_second / self.most_of(replicas),
             refused=1 - len(done) / len(came),
         )
 
     @cached_property
     def most_per_second(self) -> float:
-        """The most requests a second that one replica answers: those of a whole trace that come twice as fast as they are answered."""
-        trace = request_trace(self.of(per_second=1.0).traffic, 800.0, self.seed)
-        hurried = [request._replace(arrival=0.0) for request in trace[:250]]
-        ends = [one.ended for one in self._replica().run(hurried) if one.ended is not None]
+        """The most requests a second that one replica which is asked for all adapters answers."""
+        return self._fastest(self._timed(1), self._replica)
+
+    def most_of(self, replicas: int) -> float:
+        """The most requests a second of which ``replicas`` answer all. Where each adapter is asked on one replica, the replica whose share
+        is the first to be more than it answers limits all."""
+        if self._alike:
+            return replicas * self.most_per_second
+        if replicas not in self._mosts:
+            shares, expected = _dealt(self._timed(replicas), replicas, "adapter"), adapter_shares(self.traffic)
+            self._mosts[replicas] = min(
+                self._fastest(share, partial(self._replica, place, replicas)) / sum(expected[place::replicas])
+                for place, share in enumerate(shares)
+                if len(share) >= _LEAST_TIMED
+            )
+        return self._mosts[replicas]
+
+    def _fastest(self, requests: Sequence[TracedRequest], replica: Callable[[], ReplicaSimulation]) -> float:
+        """The rate at which a replica answers requests that come twice as fast as it does."""
+        hurried = [request._replace(arrival=0.0) for request in requests[: -(-5 * len(requests) // 16)]]
+        ends = [one.ended for one in replica().run(hurried) if one.ended is not None]
         if not ends:
             raise _unanswerable()
         fastest = len(ends) / max(ends)
-        hurried = [request._replace(arrival=place / (2 * fastest)) for place, request in enumerate(trace)]
-        ended = sorted(one.ended for one in self._replica().run(hurried) if one.ended is not None)
+        if fastest > _IMPOSSIBLE:
+            raise _impossible(fastest)
+        hurried = [request._replace(arrival=place / (2 * fastest)) for place, request in enumerate(requests)]
+        ended = sorted(one.ended for one in replica().run(hurried) if one.ended is not None)
         # Neither the empty engine at the beginning nor the last few answers, which have it to themselves.
         first, last = len(ended) // 5, len(ended) * 4 // 5
-        return (last - first) / max(1e-9, ended[last] - ended[first])
+        seconds = ended[min(last, len(ended) - 1)] - ended[first]
+        return (last - first) / seconds if seconds > 0 else fastest
 
-    def _replica(self) -> ReplicaSimulation:
+    def _timed(self, replicas: int) -> list[TracedRequest]:
+        """Requests by which the most that ``replicas`` answer is measured. Raises InvalidInput (``traffic_long``)."""
+        count = min(_TIMED * replicas, int(_MOST_TOKENS / self._tokens))
+        if count < max(_LEAST, _LEAST_OWN * replicas):
+            raise _too_long(self._tokens)
+        return self._drawn(count)
+
+    def _drawn(self, count: int) -> list[TracedRequest]:
+        """About so many requests, one at a moment."""
+        one_by_one = self.traffic.model_copy(update={"arrivals": Arrivals(per_second=1.0)})
+        return request_trace(one_by_one, float(count), self.seed)
+
+    @cached_property
+    def _mosts(self) -> dict[int, float]:
+        return {}
+
+    @cached_property
+    def _tokens(self) -> float:
+        """Tokens of an answer and steps of its prompt, which are what a simulated request takes, on average. Raises InvalidInput."""
+        replica, drawn = self._replica(), self._drawn(_TIMED)
+        found = sum(one.answer + one.prompt / PREFILL for one in drawn if replica.fits(one)) / len(drawn)
+        if not found:
+            raise _unanswerable()
+        return found
+
+    @property
+    def _alike(self) -> bool:
+        return self.traffic.engine.routing == "spread"
+
+    def _sampled(self, replicas: int) -> int:
+        return min(replicas, _SAMPLED) if self._alike else replicas
+
+    def _replica(self, place: int = 0, replicas: int = 1) -> ReplicaSimulation:
+        """The replica at ``place``, with the adapters in memory that it is asked for."""
         engine = self.traffic.engine
         if engine.memory_mb < self.timings.base_mb + self.timings.adapter_mb * max(-(-rank // RANK) for rank in self.ranks):
             raise InvalidInput(
@@ -117,7 +207,8 @@ class CapacityTwin:
                 code="traffic_memory",
                 param="engine.memory_mb",
             )
-        return ReplicaSimulation(self.timings, self.ranks, ReplicaBudget(engine.memory_mb, engine.kv_mb))
+        own = None if self._alike else range(place, len(self.ranks), replicas)
+        return ReplicaSimulation(self.timings, self.ranks, ReplicaBudget(engine.memory_mb, engine.kv_mb), own)
 
 
 def _unanswerable() -> InvalidInput:
@@ -125,6 +216,23 @@ def _unanswerable() -> InvalidInput:
         "no request of this traffic is ever answered: none fits into the memory for keys and values",
         "ask for shorter prompts and answers, or raise engine.kv_mb",
         code="traffic_unanswerable",
+    )
+
+
+def _impossible(per_second: float) -> InvalidInput:
+    return InvalidInput(
+        f"by these timings a replica answers {per_second:,.0f} requests a second, which no machine does",
+        "state timings in seconds, for steps of a whole model (docs/planning.md), or have them measured",
+        code="traffic_timings",
+        param="timings",
+    )
+
+
+def _too_long(tokens: float) -> InvalidInput:
+    return InvalidInput(
+        f"too much to simulate: a request takes {tokens:,.0f} tokens of answer and steps of its prompt on average",
+        "plan with shorter answers, smaller bursts, or fewer replicas (docs/planning.md)",
+        code="traffic_long",
     )
 
 
@@ -164,7 +272,7 @@ def _alone(twin: CapacityTwin) -> float:
     """p95 (ms) of requests of which no two are there at a time, their adapters in memory."""
     adapters = max(1, min(twin.traffic.adapters.count, twin.resident))
     apart = CapacityTwin(twin.traffic.model_copy(update={"arrivals": Arrivals(per_second=1.0)}), twin.timings).of(adapters=adapters)
-    return apart.of(per_second=max(1e-3, 0.02 * apart.most_per_second)).reading(1).p95_ms
+    return apart.of(per_second=max(1e-3, 0.02 * apart.most_of(1))).reading(1).p95_ms
 
 
 def _holds(reading: CapacityReading, per_second: float, limit: float) -> bool:
@@ -178,10 +286,10 @@ def _fewest(twin: CapacityTwin, limit: float, alone: float) -> int:
     def enough(replicas: int) -> bool:
         return _holds(twin.reading(replicas), per_second, limit)
 
-    high = max(1, ceil(per_second / twin.most_per_second))
-    while high <= MOST_REPLICAS and alone <= limit and not enough(high):
-        high *= 2
-    if high > MOST_REPLICAS or alone > limit:
+    high = min(MOST_REPLICAS, max(1, ceil(per_second / twin.most_per_second)))
+    while alone <= limit and not (found := enough(high)) and high < MOST_REPLICAS:
+        high = min(2 * high, MOST_REPLICAS)
+    if alone > limit or not found:
         raise InvalidInput(
             f"no number of replicas up to {MOST_REPLICAS:,} answers 95 of 100 requests within {limit:,.0f} ms: a lone one has {alone:,.0f}",
             "raise target.p95_ms or engine.memory_mb, or ask for shorter answers",
@@ -224,7 +332,7 @@ def _in_order(readings: dict[int, CapacityReading]) -> tuple[CapacityReading, ..
 
 def _most_per_second(twin: CapacityTwin, replicas: int, limit: float) -> float:
     """The largest rate at which p95 still holds, within a twentieth of the most that can be answered; 0 where none does."""
-    most, parts = replicas * twin.most_per_second, 20
+    most, parts = twin.most_of(replicas), 20
 
     def bad(part: int) -> bool:
         rate = most * part / parts
@@ -247,8 +355,14 @@ def _reasons(twin: CapacityTwin, plan: CapacityPlan) -> Iterator[Reason]:
     of = f"{traffic.adapters.count:,} adapters, of which {plan.resident:,} fit into {traffic.engine.memory_mb:,} MiB beside the base"
     misses = f"{1 - reading.hit_rate:.1%} of requests wait {1000 * timings.busy_load_seconds:,.0f} ms for theirs"
     yield Reason(rule="cache", text=f"{of}: {misses}, and steps meanwhile take {timings.load_slowdown:.2g} times as long", source=SOURCE)
-    rate = f"{traffic.arrivals.per_second:.3g} requests a second of at most {reading.replicas * twin.most_per_second:.3g}"
+    rate = f"{traffic.arrivals.per_second:.3g} requests a second of at most {twin.most_of(reading.replicas):.3g}"
     yield Reason(rule="load", text=f"{rate}: {reading.load:.0%} load", source=SOURCE)
+    span = twin.span(reading.replicas)
+    if span.requests < span.wanted:
+        fewer = f"{span.requests * span.sampled:,.0f} requests on {span.sampled} of {reading.replicas} replicas were simulated"
+        yield Reason(
+            rule="requests", text=f"{fewer}, {span.requests:,.0f} each in place of {span.wanted:,.0f}: readings are rougher", source=SOURCE
+        )
     limit = "the target" if traffic.target else f"no target: {_SLOWER:g} times what a lone request takes with its adapter in memory"
     yield Reason(rule="limit", text=f"p95 may be {plan.limit_ms:,.0f} ms ({limit})", source=SOURCE)
     if traffic.target and reading.replicas > 1:

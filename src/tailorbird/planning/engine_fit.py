@@ -18,6 +18,8 @@ from tailorbird.planning.request_trace import TracedRequest
 
 #: Tokens of a step between which its time is a line.
 _POINTS = (1, 4, 16, 32, 64, 256, 1024)
+#: No pass takes less (s), also where the fit lays all of a short step on its rows.
+_LEAST_STEP = 1e-6
 #: The longest that a request that begins is thought to keep the engine (s), and halvings of that.
 _MOST_REQUEST, _HALVINGS = 0.2, 18
 
@@ -32,7 +34,7 @@ def fit_timings(measured: ServingMeasurement, adapter_mb: float, kv_mb: float) -
     found, _ = nnls(features / seconds[:, None], np.ones(len(seconds)))
     error = float(np.median(np.abs(features @ found / seconds - 1)))
     passes = found[: len(points)]
-    rises = np.concatenate([[passes[0]], passes[0] + np.cumsum(passes[1:] * np.diff(points))])
+    rises = np.maximum(_LEAST_STEP, np.concatenate([[passes[0]], passes[0] + np.cumsum(passes[1:] * np.diff(points))]))
     row, adapter, context, delay = (float(value) for value in found[len(points) :])
     timings = EngineTimings(
         pass_seconds=tuple((point, float(value)) for point, value in zip(points, rises, strict=True)),

@@ -125,14 +125,15 @@ class _FairQueue:
 
 
 class ReplicaSimulation:
-    """One engine with the adapters of ``ranks``. Before the first request they were loaded in turn, as a gateway loads its names."""
+    """One engine with the adapters of ``ranks``. Before the first request they, or those ``loaded``, were loaded in turn, as a gateway
+    loads its names."""
 
-    def __init__(self, timings: EngineTimings, ranks: Sequence[int], budget: ReplicaBudget) -> None:
+    def __init__(self, timings: EngineTimings, ranks: Sequence[int], budget: ReplicaBudget, loaded: Iterable[int] | None = None) -> None:
         self._timings = timings
         self._clock = StepClock(timings, ranks)
         sizes = [round(_MB * timings.adapter_mb * -(-rank // RANK)) for rank in ranks]
         self.cache = AdapterCache(sizes, round(_MB * (budget.memory_mb - timings.base_mb)))
-        for adapter in range(len(ranks)):
+        for adapter in range(len(ranks)) if loaded is None else loaded:
             self.cache.bring(adapter)
         self._blocks = int(budget.kv_mb * timings.kv_tokens_per_mb) // BLOCK
         self._free = self._blocks
@@ -144,6 +145,10 @@ class ReplicaSimulation:
         self._written = 0
         self._begun: dict[int, int] = {}
         self._now = 0.0
+
+    def fits(self, request: TracedRequest) -> bool:
+        """Whether the memory for keys and values holds the request: one that it does not hold is refused as it comes."""
+        return _blocks(request) <= self._blocks
 
     def remember(self, adapters: Iterable[int]) -> None:
         """The beginnings of these adapters' prompts have been read before."""
@@ -175,8 +180,7 @@ class ReplicaSimulation:
 
     def _arrive(self, outcome: RequestOutcome) -> None:
         request, sequence = outcome.request, _Sequence(outcome)
-        need = self._need(sequence)
-        if self._queue.is_full_for(request.tenant) or sum(map(len, self._parked.values())) >= WAITING or need > self._blocks:
+        if self._queue.is_full_for(request.tenant) or sum(map(len, self._parked.values())) >= WAITING or not self.fits(request):
             return
         if self.cache.hold(request.adapter):
             self._queue.add(sequence)
@@ -211,7 +215,7 @@ class ReplicaSimulation:
                 step.append(_Slice(sequence, min(room, sequence.request.prompt - sequence.computed)))
                 room -= step[-1].tokens
         while room > 0 and len(self._running) < RUNNING and (following := self._queue.next()) is not None:
-            need = self._need(following)
+            need = _blocks(following.request)
             if need > self._free:
                 break
             self._queue.take(following)
@@ -247,12 +251,14 @@ class ReplicaSimulation:
             self._written += sequence.blocks
             self.cache.release(request.adapter)
 
-    def _need(self, sequence: _Sequence) -> int:
-        return -(-(sequence.request.prompt + sequence.request.answer) // BLOCK)
-
     def _cached(self, request: TracedRequest) -> int:
         """Tokens of the prompt that are in the prefix cache: of an adapter that was asked since as much was written as memory holds."""
         written = self._begun.get(request.adapter)
         if written is None or self._written - written > self._blocks:
             return 0
         return request.shared // BLOCK * BLOCK
+
+
+def _blocks(request: TracedRequest) -> int:
+    """Blocks of keys and values that a request takes."""
+    return -(-(request.prompt + request.answer) // BLOCK)

@@ -30,6 +30,17 @@ def adapter_ranks(traffic: ServingTraffic) -> tuple[int, ...]:
     return tuple(ranks[number % len(ranks)] for number in range(traffic.adapters.count))
 
 
+def adapter_shares(traffic: ServingTraffic) -> list[float]:
+    """Which share of the requests is expected for each adapter; they sum to 1."""
+    count, tenants = traffic.adapters.count, tuple(traffic.popularity.tenants.values()) or (1.0,)
+    whole, found = sum(tenants[:count]), [0.0] * count
+    for tenant, share in enumerate(tenants[:count]):
+        weights = [1 / (place + 1) ** traffic.popularity.zipf for place in range(len(range(tenant, count, len(tenants))))]
+        each = share / whole / sum(weights)
+        found[tenant :: len(tenants)] = [each * weight for weight in weights]
+    return found
+
+
 def request_trace(traffic: ServingTraffic, seconds: float, seed: int = 0) -> list[TracedRequest]:
     """All requests that come within ``seconds``, in order. The same seed gives the same sizes and choices whatever the rate."""
     times, choices, sizes = Random(f"{seed} times"), Random(f"{seed} choices"), Random(f"{seed} sizes")

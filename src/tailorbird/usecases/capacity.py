@@ -7,6 +7,7 @@ import platform
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -42,7 +43,9 @@ def keep_measurement(deps: Dependencies, actor: Actor, traffic: ServingTraffic, 
     base = base_models.describe_local(traffic.base_model, deps.models, deps.model_reader)
     adapter = planning.adapter_mebibytes(base, traffic.engine.precision)
     named = {"base_model": traffic.base_model, "precision": traffic.engine.precision, "measured_at": deps.clock.now()}
-    here = f"{platform.node()}: {os.cpu_count()} cores" if traffic.gateway is None else f"{traffic.gateway.url} from {platform.node()}"
+    # All tenants' plans show it: the gateway's host, and no path, which might be known to some alone.
+    gateway = urlsplit(traffic.gateway.url).netloc if traffic.gateway else ""
+    here = f"{gateway} from {platform.node()}" if gateway else f"{platform.node()}: {os.cpu_count()} cores"
     fitted = planning.fit_timings(measured, adapter, traffic.engine.kv_mb).model_copy(update=named | {"machine": here})
     keep_timings(deps, fitted)
     return fitted
