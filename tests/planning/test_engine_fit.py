@@ -58,6 +58,14 @@ def test_a_crowd_that_took_less_than_its_steps_shortens_them() -> None:
     assert StepClock(fitted, (16,)).passed(200) == pytest.approx(StepClock(quick, (16,)).passed(200), rel=0.15)
 
 
+def test_no_fitted_pass_takes_nothing() -> None:
+    """Steps that take as long as their rows and nothing beside: what is fitted can be read again."""
+    whole = measurement()
+    steps = tuple(one.model_copy(update={"seconds": 0.02 * one.rows}) for one in whole.steps)
+    fitted = fit_timings(whole.model_copy(update={"steps": steps}), adapter_mb=10, kv_mb=1024)
+    assert EngineTimings.model_validate_json(fitted.model_dump_json()) == fitted
+
+
 def test_an_adapter_takes_whole_large_pages() -> None:
     weights = 16 * sum(group.count * (group.inputs + group.outputs) for group in SMALL.linear_groups)
     assert adapter_mebibytes(SMALL, "auto") == pytest.approx(2 * weights / 2**20, abs=2)

@@ -359,10 +359,9 @@ def _reasons(twin: CapacityTwin, plan: CapacityPlan) -> Iterator[Reason]:
     yield Reason(rule="load", text=f"{rate}: {reading.load:.0%} load", source=SOURCE)
     span = twin.span(reading.replicas)
     if span.requests < span.wanted:
-        fewer = f"{span.requests * span.sampled:,.0f} requests on {span.sampled} of {reading.replicas} replicas were simulated"
-        yield Reason(
-            rule="requests", text=f"{fewer}, {span.requests:,.0f} each in place of {span.wanted:,.0f}: readings are rougher", source=SOURCE
-        )
+        simulated = f"{span.requests * span.sampled:,.0f} requests on {span.sampled} of {reading.replicas} replicas were simulated"
+        rougher = f"{span.requests:,.0f} each in place of {span.wanted:,.0f}: readings are rougher"
+        yield Reason(rule="requests", text=f"{simulated}, {rougher}", source=SOURCE)
     limit = "the target" if traffic.target else f"no target: {_SLOWER:g} times what a lone request takes with its adapter in memory"
     yield Reason(rule="limit", text=f"p95 may be {plan.limit_ms:,.0f} ms ({limit})", source=SOURCE)
     if traffic.target and reading.replicas > 1:
