@@ -230,9 +230,8 @@ inline void raise(const bf16* x, const bf16* block, int64_t count, float* y) {
 // others again and again, and sleeps only when that has lasted. Spinning alone would hold the very core that the late one needs; sleeping at
 // once makes whoever is woken late for the next meeting, where the other one sleeps already, and so on for good (either was measured to be
 // ten times slower beside a gateway).
-// How many members of a team compute. How long they were without a core, as a share of the time of a run, tells of other processes: nothing on a
-// quiet machine, a quarter to a half beside one busy process on two cores, where one thread alone takes half of the time, since each meeting
-// waits for the one without. Where most runs of a while lacked so much, one member less computes, and after a pause one more again, to see.
+// How many members of a team compute. How long they were without a core, as a share of the time of a run, tells of other processes: beside one
+// busy process on two cores one thread alone takes half of the time, since each meeting waits for the one without. Where most runs of a while lacked so much, one member less computes, and after a pause one more again, to see.
 class Crew {
 public:
     explicit Crew(int64_t size) : size(size), active(size) {}
