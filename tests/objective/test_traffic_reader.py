@@ -97,3 +97,11 @@ def test_what_is_no_text_is_not_read(tmp_path: Path) -> None:
     for name in ("bytes.yaml", "long.yaml", "none.yaml"):
         with pytest.raises(InvalidInput, match=name):
             read_traffic(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", ["a: !!python/name:os.system\n", "a: 1\n---\nb: 2\n", f"a: {'[' * 40}{']' * 40}\n"])
+def test_a_file_that_is_refused_is_not_called_an_objective(text: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_traffic(text, "traffic.yaml")
+    assert caught.value.error_code == "traffic_invalid"
+    assert "objective" not in caught.value.message + caught.value.hint

@@ -154,7 +154,7 @@ def _malformed(source: str, error: yaml.MarkedYAMLError) -> ObjectiveInvalid:
     if "\\t" in problem:
         hint = "indent with spaces, not with tabs"
     elif "single document" in (error.context or ""):
-        hint = "keep one objective in one file: remove everything from the second '---' on"
+        hint = "keep one document in one file: remove everything from the second '---' on"
     if mark and error.context_mark and error.context_mark.line < mark.line:
         problem += f", in what begins on line {error.context_mark.line + 1}"
     return _invalid(source, mark.line + 1 if mark else 1, f"malformed YAML: {problem}", hint)
@@ -166,7 +166,7 @@ def _invalid(source: str, line: int, message: str, hint: str) -> ObjectiveInvali
 
 def _too_much(source: str, line: int) -> ObjectiveInvalid:
     message = f"more than {MAX_NODES:,} values, or nested deeper than {MAX_DEPTH} levels"
-    return _invalid(source, line, message, "an objective needs no more than 5 levels: write it out instead of nesting aliases")
+    return _invalid(source, line, message, "no more than 5 levels are needed: write it out instead of nesting aliases")
 
 
 def _value(tree: YamlTree, node: yaml.Node, path: str, source: str) -> Any:
@@ -176,7 +176,7 @@ def _value(tree: YamlTree, node: yaml.Node, path: str, source: str) -> Any:
     if tree.nodes > MAX_NODES or path.count(".") >= MAX_DEPTH:
         raise _too_much(source, line)
     if node.tag not in _PLAIN_TAGS:
-        tree.faults.append(Fault(line, f"the tag {node.tag!r} is not taken", "remove the tag: an objective holds plain values only"))
+        tree.faults.append(Fault(line, f"the tag {node.tag!r} is not taken", "remove the tag: the file holds plain values only"))
         return None
     if isinstance(node, yaml.MappingNode):
         return {key: _value(tree, value, below, source) for key, value, below in _entries(tree, node, path)}

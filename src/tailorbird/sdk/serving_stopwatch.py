@@ -17,11 +17,14 @@ from tailorbird.domain.errors import InvalidInput, Unavailable
 if TYPE_CHECKING:
     import httpx
 
-#: Answers that go on at a time, adapters among them, and words of their prompts.
-_STREAMS = ((1, 1, 8), (4, 4, 8), (8, 1, 8), (8, 8, 8), (16, 1, 8), (16, 8, 8), (16, 16, 8), (32, 16, 8), (8, 8, 250))
+#: Answers that go on at a time (up to as many as the engine computes together), adapters among them, and words of their prompts.
+_STREAMS = (
+    *((1, 1, 8), (4, 4, 8), (8, 1, 8), (8, 8, 8), (16, 1, 8), (16, 8, 8), (16, 16, 8)),
+    *((32, 16, 8), (48, 16, 8), (64, 1, 8), (64, 16, 8), (8, 8, 250)),
+)
 _LARGEST = 16
-#: Tokens of those answers; words of lone prompts, and how often each is asked.
-_WRITTEN, _LONE, _REPEATS = 28, (1, 10, 25, 55, 110, 240, 500, 900), 3
+#: Tokens of those answers, and more of each for those that begin after it; words of lone prompts, and how often each is asked.
+_WRITTEN, _LATER, _LONE, _REPEATS = 28, 0.5, (1, 10, 25, 55, 110, 240, 500, 900), 3
 #: Of the round: requests, seconds within which they come, words, tokens of an answer.
 _ROUND, _WITHIN, _ROUND_WORDS, _ROUND_ANSWER = 96, 3.0, (10, 40, 120), (6, 16, 40)
 #: Loads that are timed with nothing beside them and with some answers, tokens of those answers, and seconds they are timed for at most.
@@ -164,7 +167,7 @@ class _Stopwatch:
             distinct = min(adapters, len(self._models))
             names = [place % distinct for place in range(count)]
             await self._ask_together(names[:distinct], 1, 2)
-            answers = await self._ask_together(names, words, _WRITTEN)
+            answers = await self._ask_together(names, words, _WRITTEN + int(_LATER * count))
             begun, over = max(one.pieces[0] for one in answers if one.pieces), min(one.pieces[-1] for one in answers if one.pieces)
             written = [sum(begun < at <= over for at in one.pieces) * one.completion / len(one.pieces) for one in answers if one.pieces]
             if not written or median(written) < 4:
