@@ -179,7 +179,7 @@ def test_generation_is_supported() -> None:
         ("margin: 0.02", "\tmargin: 0.02", 20, "malformed YAML", "with spaces, not with tabs"),
         ("margin: 0.02", "margin: 'x", 24, "in what begins on line 20", "quote"),
         ("margin: 0.02", "margin: \x07", 20, "a character that YAML does not allow", "remove"),
-        ("margin: 0.02", "---\nmargin: 0.02", 20, "malformed YAML", "one objective in one file"),
+        ("margin: 0.02", "---\nmargin: 0.02", 20, "malformed YAML", "one document in one file"),
         ("margin: 0.02", "margin: !!python/object/apply:os.getcwd []", 20, "is not taken", "remove the tag"),
         ("margin: 0.02", "? [a]\n: 1", 20, "a key must be a plain word", "remove"),
     ],
