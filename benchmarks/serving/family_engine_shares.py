@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from engines import alternating, rate, say
+from engines import alternating, rate
 from own import asks_own, own
-from run import Bar, Measured
+from run import Bar, Measured, say
 
 BARS: dict[str, Bar] = {
     "share_kept_with_8_adapters": (0.90, 0.95, "share", False),
