@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailorbird.crypto.canonical_json import canonical_json
-from tailorbird.crypto.log_verification import check_entries, entry_leaf, event_leaf
+from tailorbird.crypto.log_verification import check_entries, entry_leaf, event_body, event_leaf
 from tailorbird.crypto.merkle import leaf_hash, root
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.event import Checkpoint, Event, LogEntry
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -103,3 +104,16 @@ def test_even_white_space_in_a_body_is_found():
 def test_the_body_is_what_the_leaf_covers():
     entry = with_bodies(made_log(1))[0]
     assert entry_leaf(entry) == event_leaf(entry.event) == leaf_hash(entry.body.encode())
+
+
+@given(st.dictionaries(st.text(), st.floats() | st.integers()))
+def test_a_recorded_number_is_read_back_in_its_form(data):
+    event = ANY.model_copy(update={"data": data})
+    try:
+        body = event_body(event)
+    except InvalidInput as refused:
+        assert refused.error_code == "event_number"
+    else:
+        again = Event.model_validate_json(body)
+        assert again == event
+        assert canonical_json(again).decode() == body
