@@ -50,7 +50,7 @@ def _is_simple(value: Any, spelled: frozenset[type]) -> bool:
         value = value.values()
     elif kind is not list and kind is not tuple:
         return False
-    return _TEXT.issuperset(map(type, value)) or all([_is_simple(item, spelled) for item in value])
+    return _TEXT.issuperset(map(type, value)) or all(_is_simple(item, spelled) for item in value)
 
 
 def plain_json(value: Value, *, without_defaults: bool = False) -> Any:
