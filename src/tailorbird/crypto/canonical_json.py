@@ -18,18 +18,18 @@ def canonical_json(value: Value | dict[str, Any] | list[Any]) -> bytes:
 
     Sets are written as sorted lists, dates as ISO 8601.
     """
-    is_value = isinstance(value, Value)
-    plain = value.model_dump(mode="python") if is_value else value
-    if _is_simple(plain, _SPELLED if is_value else frozenset()):
+    plain, spelled = (value.model_dump(mode="python"), _SPELLED) if isinstance(value, Value) else (value, _NOTHING)
+    if _is_simple(plain, spelled):
         with contextlib.suppress(UnicodeEncodeError):
             return _simple(plain).encode()
-    return rfc8785.dumps(_plain(plain) if is_value else plain)
+    return rfc8785.dumps(_plain(plain) if spelled else plain)
 
 
 #: Whole numbers that every reader of JSON takes for what they are (RFC 8785 §3.2.2.3).
 _EXACT = 2**53 - 1
 #: Types of a value that have one spelling in JSON (``_encode``).
-_SPELLED = frozenset({datetime, date})
+_SPELLED: frozenset[type] = frozenset({datetime, date})
+_NOTHING: frozenset[type] = frozenset()
 _TEXT = frozenset({str})
 
 
@@ -39,10 +39,8 @@ def _is_simple(value: Any, spelled: frozenset[type]) -> bool:
     kind = type(value)
     if kind is str or kind is bool or value is None or kind in spelled:
         return True
-    if kind is int:
-        return -_EXACT <= value <= _EXACT
-    if kind is float:
-        return 1e-4 <= abs(value) < _EXACT and not value.is_integer()
+    if kind is int or kind is float:
+        return _is_spelled_alike(value)
     if kind is dict:
         # One text of all keys is looked at, which is faster than each by itself.
         if not (_TEXT.issuperset(map(type, value)) and "".join(value).isascii()):
@@ -51,6 +49,12 @@ def _is_simple(value: Any, spelled: frozenset[type]) -> bool:
     elif kind is not list and kind is not tuple:
         return False
     return _TEXT.issuperset(map(type, value)) or all(_is_simple(item, spelled) for item in value)
+
+
+def _is_spelled_alike(number: int | float) -> bool:
+    if isinstance(number, int):
+        return -_EXACT <= number <= _EXACT
+    return 1e-4 <= abs(number) < _EXACT and not number.is_integer()
 
 
 def plain_json(value: Value, *, without_defaults: bool = False) -> Any:
