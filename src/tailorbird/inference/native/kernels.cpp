@@ -105,22 +105,34 @@ inline void tile(const bf16* x, int64_t sx, const bf16* block, int64_t inputs, c
     for (int r = 0; r < ROWS; r++) _mm512_storeu_ps(y + r * sy, sum[r]);
 }
 
-// Few rows: the sums of one row wait for each other, so inputs are taken in four runs.
-template <>
-inline void tile<1>(const bf16* x, int64_t, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t, Put put, const bf16*) {
-    __m512 sum[4] = {put == Put::add ? _mm512_loadu_ps(y) : bias ? _mm512_loadu_ps(bias) : _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
-    int64_t i = 0;
-    for (; i + 8 <= inputs; i += 8) {
-        for (int r = 0; r < 4; r++) _mm_prefetch((const char*)(block + (i + 2 * r) * LANES) + AHEAD, _MM_HINT_T0);
-        for (int r = 0; r < 4; r++) sum[r] = _mm512_dpbf16_ps(sum[r], pairs(block + (i + 2 * r) * LANES), pair(x + i + 2 * r));
+// Few rows: the sums of one row wait for each other, so inputs are taken in RUNS runs.
+template <int ROWS, int RUNS>
+inline void few(const bf16* x, int64_t sx, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put, const bf16*) {
+    __m512 sum[ROWS][RUNS];
+    for (int r = 0; r < ROWS; r++) {
+        for (int k = 1; k < RUNS; k++) sum[r][k] = _mm512_setzero_ps();
+        sum[r][0] = put == Put::add ? _mm512_loadu_ps(y + r * sy) : bias ? _mm512_loadu_ps(bias) : _mm512_setzero_ps();
     }
-    for (; i < inputs; i += 2) sum[0] = _mm512_dpbf16_ps(sum[0], pairs(block + i * LANES), pair(x + i));
-    _mm512_storeu_ps(y, _mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
+    int64_t i = 0;
+    for (; i + 2 * RUNS <= inputs; i += 2 * RUNS) {
+        for (int k = 0; k < RUNS; k++) _mm_prefetch((const char*)(block + (i + 2 * k) * LANES) + AHEAD, _MM_HINT_T0);
+        for (int k = 0; k < RUNS; k++) {
+            const __m512bh w = pairs(block + (i + 2 * k) * LANES);
+            for (int r = 0; r < ROWS; r++) sum[r][k] = _mm512_dpbf16_ps(sum[r][k], w, pair(x + r * sx + i + 2 * k));
+        }
+    }
+    for (; i < inputs; i += 2)
+        for (int r = 0; r < ROWS; r++) sum[r][0] = _mm512_dpbf16_ps(sum[r][0], pairs(block + i * LANES), pair(x + r * sx + i));
+    for (int r = 0; r < ROWS; r++) {
+        for (int half = RUNS / 2; half; half /= 2)
+            for (int k = 0; k < half; k++) sum[r][k] = _mm512_add_ps(sum[r][k], sum[r][k + half]);
+        _mm512_storeu_ps(y + r * sy, sum[r][0]);
+    }
 }
 
 using Tile = void (*)(const bf16*, int64_t, const bf16*, int64_t, const float*, float*, int64_t, Put, const bf16*);
 constexpr int MOST = 16;
-const Tile TILES[MOST + 1] = {nullptr, tile<1>, tile<2>, tile<3>, tile<4>, tile<5>, tile<6>, tile<7>, tile<8>, tile<9>, tile<10>, tile<11>, tile<12>, tile<13>, tile<14>, tile<15>, tile<16>};
+const Tile TILES[MOST + 1] = {nullptr, few<1, 4>, few<2, 4>, few<3, 2>, few<4, 2>, tile<5>, tile<6>, tile<7>, tile<8>, tile<9>, tile<10>, tile<11>, tile<12>, tile<13>, tile<14>, tile<15>, tile<16>};
 
 // Places that are read soon after, each as long as a block of the product meanwhile.
 struct Soon { const bf16 *const *next, *const *end; };
@@ -209,18 +221,25 @@ inline void column8(const Run* x, int64_t runs, int64_t rows, const bf16* block,
     }
 }
 
-// A row of 16 numbers times `count` blocks of outputs, added to y: the row's pairs stay in registers while the blocks stream by.
-inline void raise(const bf16* x, const bf16* block, int64_t count, float* y) {
-    __m512bh row[LANES / 2];
-    for (int i = 0; i < LANES / 2; i++) row[i] = pair(x + 2 * i);
+// ROWS rows (stride `sx`) of 16 numbers times `count` blocks of outputs, added to y: the rows' pairs stay in registers while the blocks
+// stream by.
+template <int ROWS>
+inline void raise(const bf16* x, int64_t sx, const bf16* block, int64_t count, float* y, int64_t sy) {
+    __m512bh row[ROWS][LANES / 2];
+    for (int r = 0; r < ROWS; r++)
+        for (int i = 0; i < LANES / 2; i++) row[r][i] = pair(x + r * sx + 2 * i);
     for (int64_t b = 0; b < count; b++, block += LANES * LANES, y += LANES) {
         for (int i = 0; i < LANES / 2; i++) _mm_prefetch((const char*)(block + i * 2 * LANES) + AHEAD, _MM_HINT_T0);
-        __m512 even = _mm512_loadu_ps(y), odd = _mm512_setzero_ps();
+        __m512 even[ROWS], odd[ROWS];
+        for (int r = 0; r < ROWS; r++) { even[r] = _mm512_loadu_ps(y + r * sy); odd[r] = _mm512_setzero_ps(); }
         for (int i = 0; i < LANES / 2; i += 2) {
-            even = _mm512_dpbf16_ps(even, pairs(block + i * 2 * LANES), row[i]);
-            odd = _mm512_dpbf16_ps(odd, pairs(block + (i + 1) * 2 * LANES), row[i + 1]);
+            const __m512bh first = pairs(block + i * 2 * LANES), second = pairs(block + (i + 1) * 2 * LANES);
+            for (int r = 0; r < ROWS; r++) {
+                even[r] = _mm512_dpbf16_ps(even[r], first, row[r][i]);
+                odd[r] = _mm512_dpbf16_ps(odd[r], second, row[r][i + 1]);
+            }
         }
-        _mm512_storeu_ps(y, _mm512_add_ps(even, odd));
+        for (int r = 0; r < ROWS; r++) _mm512_storeu_ps(y + r * sy, _mm512_add_ps(even[r], odd[r]));
     }
 }
 
@@ -522,7 +541,10 @@ struct Step {
     void raise_part(const Group& g, const Delta& d, int64_t part, int64_t b, int64_t stop, float* y, int64_t sy) {
         const bf16 *x = &narrow_middle[g.start * widest_middle + part * d.rank], *first = d.up + b * LANES * d.rank;
         float* to = y + g.start * sy + b * LANES;
-        if (g.stop - g.start == 1 && d.rank == LANES) return raise(x, first, stop - b, to);
+        const int64_t rows = g.stop - g.start;
+        if (d.rank == LANES && rows == 1) return raise<1>(x, widest_middle, first, stop - b, to, sy);
+        if (d.rank == LANES && rows == 2) return raise<2>(x, widest_middle, first, stop - b, to, sy);
+        if (d.rank == LANES && rows == 3) return raise<3>(x, widest_middle, first, stop - b, to, sy);
         for (; b < stop; b++, first += LANES * d.rank, to += LANES) column(x, widest_middle, g.stop - g.start, first, d.rank, nullptr, to, sy, Put::add);
     }
 
