@@ -66,7 +66,8 @@ class Servable(Value):
     """A model that an engine can load: local folders that were verified, and the prompt to put around a text.
 
     ``id`` is the digest of the release or candidate; at most one of ``adapter`` and ``weights`` is set. A ``floor`` answers without a
-    language model, and a ``hosted`` one by the model of an endpoint: their ``base`` is empty.
+    language model, and a ``hosted`` one by the model of an endpoint: their ``base`` is empty. ``encoder`` is what the adapter in the
+    floor's folder changes.
     """
 
     id: Digest
@@ -79,6 +80,7 @@ class Servable(Value):
     retrieval: LocalRetrieval | None = None
     floor: str | None = None
     hosted: HostedModel | None = Field(default=None, exclude_if=lambda value: value is None)
+    encoder: str | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class RequestRow(Value):

@@ -25,7 +25,8 @@ class ReleaseContent(Value):
 
     An answer whose probability lies below ``refer_below`` is referred to a person (``text/label_decision.py``), and so is a generated one
     in which ``refer_pattern`` occurs. Without one the field is not written, so that releases made before there was one keep their names.
-    So it is with ``scope``: a request that it finds out of scope gets no label, and goes to a person.
+    So it is with ``scope``: a request that it finds out of scope gets no label, and goes to a person. ``encoder`` is the tree of the
+    encoder that an adapter beside the ``floor`` changes; it stands once for all releases that name it.
     """
 
     tenant: Name
@@ -51,6 +52,7 @@ class ReleaseContent(Value):
     refer_pattern: str | None = Field(default=None, exclude_if=lambda value: value is None)
     hosted: HostedModel | None = Field(default=None, exclude_if=lambda value: value is None)
     scope: ScopeRule | None = Field(default=None, exclude_if=lambda value: value is None)
+    encoder: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Dossier(Value):

@@ -8,18 +8,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.errors import InvalidInput, ModelInvalid, NotFound, TailorbirdError
+from tailorbird.domain.errors import ModelInvalid, NotFound, TailorbirdError
 from tailorbird.domain.prompt import Message
 from tailorbird.domain.value import Digest
+from tailorbird.inference.adapted_floors import AdaptedFloors
 from tailorbird.inference.blocking_call import Cancel, told
 from tailorbird.inference.embedding_batcher import EmbeddingBatcher, EmbeddingRequest
-from tailorbird.inference.text.decoding import not_finite
+from tailorbird.inference.linear_scores import check_labels, scored
+from tailorbird.inference.registry import Registry
 from tailorbird.ports.encoder import Encoder, Vectors
-from tailorbird.ports.engine import LabelScores, Residency, Told
+from tailorbird.ports.engine import Residency, Told
 from tailorbird.system.files import digest_file
 from tailorbird.text.linear_classifier import ENCODER, LinearText, read_linear
 
@@ -45,10 +45,12 @@ class _Loaded:
 
 class Baselines:
     """Floors by the id of their servable. One that reads words answers at once; one that reads vectors, when its turn has come. Equal
-    encoders of several floors are in memory once, and go with the last request of the last of them. Thread-safe."""
+    encoders of several floors are in memory once, and go with the last request of the last of them. Those that have an adapter of a shared
+    encoder stand in ``registry``, within its budget. Thread-safe."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, registry: Registry | None = None) -> None:
         self._encoder, self._lane = encoder, EmbeddingBatcher(encoder)
+        self._adapted = AdaptedFloors(registry, self._lane) if registry else None
         self._floors: dict[Digest, _Loaded] = {}
         #: Encoders by their content.
         self._encoders: dict[Digest, _Read] = {}
@@ -57,13 +59,17 @@ class Baselines:
 
     @property
     def nbytes(self) -> int:
-        """Memory of floors and of their encoders. May be asked by any thread."""
+        """Memory of floors and of their own encoders, without those that stand in the registry. May be asked by any thread."""
         with self._book:
             floors = sum(one.model.nbytes for one in self._floors.values())
         return self._encoder.nbytes + floors
 
-    def load(self, servable: Servable) -> None:
-        """Reads the floor of ``servable``, which has one, and its encoder; others answer meanwhile. Raises ModelInvalid."""
+    def load(self, servable: Servable, *, pinned: bool = False) -> None:
+        """Reads the floor of ``servable``, which has one, and its encoder; others answer meanwhile. ``pinned`` keeps an adapter in memory,
+        where a floor's own arrays stay anyway. Raises ModelInvalid."""
+        if servable.encoder is not None and self._adapted is not None:
+            self._adapted.load(servable, pinned=pinned)
+            return
         with self._reading:
             if servable.floor is None or servable.id in self._floors:
                 return
@@ -75,6 +81,8 @@ class Baselines:
 
     def unload(self, servable: Digest) -> None:
         """No request begins any more; it goes when the last has ended. Unknown ids are ignored."""
+        if self._adapted is not None:
+            self._adapted.unload(servable)
         with self._book:
             if (loaded := self._floors.pop(servable, None)) is not None:
                 loaded.gone = True
@@ -82,10 +90,10 @@ class Baselines:
 
     def ids(self) -> tuple[Digest, ...]:
         """Servables that are floors."""
-        return tuple(self._floors)
+        return (*self._floors, *(self._adapted.ids() if self._adapted else ()))
 
     def residencies(self) -> tuple[Residency, ...]:
-        """Every floor: none is ever put out."""
+        """Every floor that is never put out: the registry tells of the others."""
         with self._book:
             loaded = tuple(self._floors.values())
         return tuple(Residency(release=one.servable.id, tenant=one.servable.tenant, resident=True, pinned=True, loads=1) for one in loaded)
@@ -95,13 +103,15 @@ class Baselines:
     ) -> Cancel:
         """As ``RequestAdmission.score``: of the prompt the last message is read, so no token is. Raises InvalidInput for labels that are
         not the floor's own."""
+        if self._adapted is not None and self._adapted.knows(servable):
+            return self._adapted.score(servable, prompt, labels, tell, bounded=bounded)
         started = time.perf_counter()
         loaded = self._hold(servable)
 
         def answer(vector: Vectors | TailorbirdError | None) -> None:
             try:
                 found = (
-                    vector if isinstance(vector, TailorbirdError) else _scored(loaded.model, prompt[-1].content, vector, places, started)
+                    vector if isinstance(vector, TailorbirdError) else scored(loaded.model, prompt[-1].content, vector, places, started)
                 )
             except Exception as error:  # noqa: BLE001 - who asked must hear of it
                 found = told(error)
@@ -109,7 +119,7 @@ class Baselines:
             tell(found)
 
         try:
-            _check(loaded.model, prompt, labels)
+            check_labels(loaded.model.labels, prompt, labels)
             places = [loaded.model.labels.index(label) for label in labels]
             if loaded.encoder is not None:
                 asked = EmbeddingRequest(loaded.servable.tenant, loaded.encoder.folder, prompt[-1].content, answer)
@@ -124,6 +134,8 @@ class Baselines:
     def close(self) -> None:
         """Ends all requests with an error."""
         self._lane.close()
+        if self._adapted is not None:
+            self._adapted.close()
 
     def _encoder_of(self, folder: Path, width: int) -> _Read:
         """The encoder in ``folder``, or its equal, with one floor more. Raises ModelInvalid."""
@@ -165,24 +177,6 @@ class Baselines:
         if not loaded.encoder.floors:
             self._encoder.forget(loaded.encoder.folder)
             self._encoders = {content: read for content, read in self._encoders.items() if read is not loaded.encoder}
-
-
-def _check(model: LinearText, prompt: Sequence[Message], labels: Sequence[str]) -> None:
-    if set(labels) != set(model.labels) or not prompt:
-        raise InvalidInput("a floor answers with its own labels alone", "ask for the labels of its release", code="labels_differ")
-
-
-def _scored(model: LinearText, text: str, vector: Vectors | None, places: Sequence[int], started: float) -> LabelScores:
-    scores = model.scores([text], vector)
-    if not np.isfinite(scores.nats_BK).all():
-        raise not_finite()
-    return LabelScores(
-        log_probabilities=tuple(scores.nats_BK[0, list(places)].tolist()),
-        prompt_tokens=0,
-        latency_ms=(time.perf_counter() - started) * 1000,
-        energy=None if model.alone else float(scores.energy_B[0]),
-        nearness=None if scores.nearness_B is None else float(scores.nearness_B[0]),
-    )
 
 
 def _damaged() -> ModelInvalid:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tailorbird.domain.errors import Exhausted, TailorbirdError, Unavailable
 from tailorbird.inference.blocking_call import WAITING, WAITING_EACH, defect, told
 from tailorbird.inference.openmp_threads import release_threads
+from tailorbird.inference.shared_encoder import EncoderAdapter, SharedEncoder
 from tailorbird.ports.encoder import Encoder, Vectors
 from tailorbird.system.exit_order import LAST_STEP, end_before_exit
 
@@ -22,12 +23,14 @@ _IDLE = 10.0
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingRequest:
-    """A text, the folder of the encoder that is to read it, whose text it is, and who is told: a vector (1, width), or an error."""
+    """A text, whose text it is, and who is told: a vector (1, width), or an error. ``encoder`` is to read it: that of a folder, or one that
+    many share, with the ``adapter`` of the text."""
 
     tenant: str
-    encoder: Path
+    encoder: Path | SharedEncoder
     text: str
     tell: Callable[[Vectors | TailorbirdError], None]
+    adapter: EncoderAdapter | None = None
 
 
 class EmbeddingBatcher:
@@ -91,8 +94,12 @@ class EmbeddingBatcher:
     def _embed(self, together: list[EmbeddingRequest]) -> list[Vectors | TailorbirdError]:
         """A vector each, or why there is none. Where they cannot be embedded at once, each is tried alone: the text that fails must not
         fail those beside it."""
+        encoder, texts = together[0].encoder, [asked.text for asked in together]
         try:
-            vectors = self._encoder.embed(together[0].encoder, [asked.text for asked in together])
+            if isinstance(encoder, SharedEncoder):
+                vectors = encoder.embed(texts, [asked.adapter for asked in together if asked.adapter])
+            else:
+                vectors = self._encoder.embed(encoder, texts)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it must not end the thread
             if len(together) > 1:
                 return [found for asked in together for found in self._embed([asked])]

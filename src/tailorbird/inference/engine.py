@@ -57,7 +57,6 @@ class TorchEngine:
         self._kernels = computed_by(self._placement, kernels)
         readers = (reader_of_decoders(self._placement, self._kernels), reader_of_adapters)
         self._lookups, self._looking = Lookups(TorchEncoder()), threading.Lock()
-        self._floors = Baselines(TorchEncoder())
         #: Loads under way, of which a part may answer already.
         self._unfinished, self._counting = Counter[Digest](), threading.Lock()
         self._registry = Registry(
@@ -67,6 +66,7 @@ class TorchEngine:
             put_out=lambda gone: self._worker.drop_lane(gone),
             beside=lambda: self._lookups.nbytes + self._floors.nbytes,
         )
+        self._floors = Baselines(TorchEncoder(), self._registry)
         self._worker = EngineWorker(self._registry, kv_mb)
         self._intake = RequestAdmission(self._registry, self._worker)
 
@@ -86,7 +86,7 @@ class TorchEngine:
         with self._looking:
             self._lookups.load(servable, pinned=pinned)
         try:
-            self._floors.load(servable)
+            self._floors.load(servable, pinned=pinned)
             if servable.task is not TaskKind.RANK and servable.floor is None:
                 self._registry.load(servable, pinned=pinned)
             self._registry.make_room()

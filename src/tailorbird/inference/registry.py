@@ -44,28 +44,39 @@ class Weights:
 
 
 @dataclass(eq=False)
-class Loaded:
-    """A servable that is loaded. ``uses`` counts its jobs; ``leaving`` is set once it is unloaded."""
+class Held:
+    """A servable and the weights that it needs. ``uses`` counts its jobs; ``leaving`` is set once it is unloaded."""
 
     servable: Servable
-    chat: ChatTokenizer
-    trees: LabelTrees
-    grammars: Grammars
-    salt: bytes
-    context: int = 0
-    weights: list[Weights] = field(default_factory=list)
-    pinned: bool = False
-    uses: int = 0
-    leaving: bool = False
-    loads: int = 0
-    evictions: int = 0
-    requests: int = 0
-    load_seconds: float = 0.0
+    weights: list[Weights] = field(default_factory=list, kw_only=True)
+    pinned: bool = field(default=False, kw_only=True)
+    uses: int = field(default=0, kw_only=True)
+    leaving: bool = field(default=False, kw_only=True)
+    loads: int = field(default=0, kw_only=True)
+    evictions: int = field(default=0, kw_only=True)
+    requests: int = field(default=0, kw_only=True)
+    load_seconds: float = field(default=0.0, kw_only=True)
 
     @property
     def id(self) -> Digest:
         """Its servable's id."""
         return self.servable.id
+
+    @property
+    def is_resident(self) -> bool:
+        """True when everything is in memory."""
+        return all(weights.content is not None for weights in self.weights)
+
+
+@dataclass(eq=False)
+class Loaded(Held):
+    """A servable that a language model answers, loaded."""
+
+    chat: ChatTokenizer
+    trees: LabelTrees
+    grammars: Grammars
+    salt: bytes
+    context: int = 0
 
     @property
     def decoder(self) -> Weights:
@@ -76,11 +87,6 @@ class Loaded:
     def adapter(self) -> Any:
         """Adapter of the decoder; None: bare weights."""
         return self.weights[1].content if len(self.weights) > 1 else None
-
-    @property
-    def is_resident(self) -> bool:
-        """True when everything is in memory."""
-        return all(weights.content is not None for weights in self.weights)
 
 
 class Registry:
@@ -105,6 +111,8 @@ class Registry:
         self._put_out = put_out
         self._beside = beside
         self._servables: dict[Digest, Loaded] = {}
+        #: What no language model answers, and is asked elsewhere.
+        self._apart: dict[Digest, Held] = {}
         self._weights: dict[str, Weights] = {}
         self._chats: dict[tuple[str, bool], ChatTokenizer] = {}
         self.lock = threading.RLock()
@@ -119,21 +127,39 @@ class Registry:
                     known.pinned = pinned
                     return
             loaded = self._described(servable, pinned)
-            with self.lock:
-                for weights in loaded.weights:
-                    weights.holders += 1
-            try:
-                self.bring(loaded)
+            with self._kept(loaded):
                 _check_vocabulary(loaded)
-            except BaseException:
-                with self.lock:
-                    self._let_go(loaded)
-                raise
             with self.lock:
                 loaded.context = loaded.decoder.content.context
                 self._servables[servable.id] = loaded
 
-    def bring(self, loaded: Loaded) -> None:
+    def keep(self, held: Held) -> None:
+        """Reads what is asked elsewhere and shares the budget; ``shared`` gave its weights. Raises ModelInvalid."""
+        with self._loading, self._kept(held), self.lock:
+            self._apart[held.id] = held
+
+    def leave(self, held: Held) -> None:
+        """As ``unload`` for what was kept."""
+        with self._loading, self.lock:
+            if self._apart.pop(held.id, None) is not None:
+                held.leaving = True
+                self._free_if_idle(held)
+
+    @contextmanager
+    def _kept(self, held: Held) -> Iterator[None]:
+        """Its weights are held and in memory, unless the block raises."""
+        with self.lock:
+            for weights in held.weights:
+                weights.holders += 1
+        try:
+            self.bring(held)
+            yield
+        except BaseException:
+            with self.lock:
+                self._let_go(held)
+            raise
+
+    def bring(self, loaded: Held) -> None:
         """Reads what is not in memory, and puts out what nobody uses to make room. Raises ModelInvalid, Corrupt."""
         with self._loading:
             started = time.perf_counter()
@@ -162,14 +188,20 @@ class Registry:
             loaded = self._servables.get(servable)
             if loaded is None:
                 raise NotFound("this servable is not loaded", "load it before asking it", code="servable_not_loaded")
-            loaded.uses += 1
-            loaded.requests += 1
-            for weights in loaded.weights:
-                weights.users += 1
-                weights.used_at = time.monotonic()
+            self.use(loaded)
             return loaded
 
-    def release(self, loaded: Loaded) -> None:
+    def use(self, held: Held) -> bool:
+        """Holds for one job what is loaded. True: all of it is in memory, and stays there until ``release``."""
+        with self.lock:
+            held.uses += 1
+            held.requests += 1
+            for weights in held.weights:
+                weights.users += 1
+                weights.used_at = time.monotonic()
+            return held.is_resident
+
+    def release(self, loaded: Held) -> None:
         """A job is over."""
         with self.lock:
             loaded.uses -= 1
@@ -194,7 +226,7 @@ class Registry:
     def residencies(self) -> tuple[Residency, ...]:
         """Every servable and its place in memory."""
         with self.lock:
-            return tuple(_residency(loaded) for loaded in self._servables.values())
+            return tuple(map(_residency, self._every()))
 
     @property
     def used(self) -> int:
@@ -216,12 +248,13 @@ class Registry:
         return Loaded(servable, chat, trees, grammars, salt, weights=self._needed(servable), pinned=pinned)
 
     def _needed(self, servable: Servable) -> list[Weights]:
-        decoder = self._shared(servable.weights or servable.base, self._read_decoder)
+        decoder = self.shared(servable.weights or servable.base, self._read_decoder)
         if servable.adapter is None:
             return [decoder]
-        return [decoder, self._shared(servable.adapter, lambda folder: self._read_adapter(folder, decoder.content), patient=True)]
+        return [decoder, self.shared(servable.adapter, lambda folder: self._read_adapter(folder, decoder.content), patient=True)]
 
-    def _shared(self, folder: str, read: Callable[[Path], Any], *, patient: bool = False) -> Weights:
+    def shared(self, folder: str, read: Callable[[Path], Any], *, patient: bool = False) -> Weights:
+        """The weights of ``folder``, which all have in common who need them."""
         with self.lock:
             return self._weights.setdefault(folder, Weights(Path(folder), read, patient))
 
@@ -245,9 +278,12 @@ class Registry:
         with self._loading, self.lock:
             self._make_room(None)
 
-    def _make_room(self, keep: Loaded | None) -> None:
+    def _every(self) -> tuple[Held, ...]:
+        return (*self._servables.values(), *self._apart.values())
+
+    def _make_room(self, keep: Held | None) -> None:
         """Puts out what nobody uses, the longest unused first, until the budget holds."""
-        pinned = {id(weights) for loaded in self._servables.values() if loaded.pinned for weights in loaded.weights}
+        pinned = {id(weights) for loaded in self._every() if loaded.pinned for weights in loaded.weights}
         kept = pinned | {id(weights) for weights in (keep.weights if keep else ())}
         idle = [
             weights for weights in self._weights.values() if weights.content is not None and not weights.users and id(weights) not in kept
@@ -255,7 +291,7 @@ class Registry:
         for weights in sorted(idle, key=lambda weights: weights.used_at):
             if self.used <= self.budget:
                 return
-            for loaded in self._servables.values():
+            for loaded in self._every():
                 loaded.evictions += weights in loaded.weights and loaded.is_resident
             self._drop(weights)
 
@@ -263,12 +299,13 @@ class Registry:
         self._put_out(weights.content)
         weights.content = None
 
-    def _free_if_idle(self, loaded: Loaded) -> None:
+    def _free_if_idle(self, loaded: Held) -> None:
         if loaded.leaving and not loaded.uses:
             self._let_go(loaded)
-            self._freed(loaded)
+            if isinstance(loaded, Loaded):
+                self._freed(loaded)
 
-    def _let_go(self, loaded: Loaded) -> None:
+    def _let_go(self, loaded: Held) -> None:
         for weights in loaded.weights:
             weights.holders -= 1
             if not weights.holders:
@@ -299,7 +336,7 @@ def _sealed(folder: Path) -> str:
     return seal.hexdigest()
 
 
-def _residency(loaded: Loaded) -> Residency:
+def _residency(loaded: Held) -> Residency:
     return Residency(
         release=loaded.id,
         tenant=loaded.servable.tenant,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class TorchEncoder:
     """An ``Encoder`` on torch. Models are read once and kept."""
 
     def __init__(self) -> None:
-        self._read: dict[tuple[str, str | None], _Model] = {}
+        self._read: dict[tuple[str, str | None], EncoderModel] = {}
         self._nbytes = 0
 
     @property
@@ -69,15 +69,15 @@ class TorchEncoder:
         for key in [key for key in list(self._read) if key[0] == str(folder)]:
             self._nbytes -= self._read.pop(key).nbytes
 
-    def _model(self, folder: Path, tuned: Path | None) -> _Model:
+    def _model(self, folder: Path, tuned: Path | None) -> EncoderModel:
         key = (str(folder), str(tuned) if tuned else None)
         if key not in self._read:
-            self._read[key] = _Model(folder, tuned)
+            self._read[key] = EncoderModel(folder, tuned)
             self._nbytes += self._read[key].nbytes
         return self._read[key]
 
 
-class _Model:
+class EncoderModel:
     """An encoder with its tokenizer. ``tuned`` holds an adapter, which is merged, or weights, which take the place of the encoder's."""
 
     def __init__(self, folder: Path, tuned: Path | None) -> None:
@@ -94,18 +94,18 @@ class _Model:
                 "pull it again: tailorbird models pull",
                 code="encoder",
             ) from error
-        self._model = loaded.eval()
+        self.model = loaded.eval()
         # What was tuned here was tuned by the mean, and is read by it, unless its own folder says otherwise.
         self._pooling = pooling_of(tuned or folder)
-        self._taken = inspect.signature(self._model.forward).parameters.keys()
-        positions = getattr(self._model.config, "max_position_embeddings", None) or MOST_TOKENS
+        self._taken = inspect.signature(self.model.forward).parameters.keys()
+        positions = getattr(self.model.config, "max_position_embeddings", None) or MOST_TOKENS
         # Some count their positions from the number of the padding token on: their position embedding knows it.
-        embedding = getattr(getattr(self._model, "embeddings", None), "position_embeddings", None)
+        embedding = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
         self._most = min(MOST_TOKENS, positions - (getattr(embedding, "padding_idx", None) or 0) - 1)
         if tuned is not None and whole is folder:
-            merge_adapter(self._model, tuned)
-        self.width: int = self._model.config.hidden_size
-        self.nbytes = sum(parameter.nbytes for parameter in self._model.parameters())
+            merge_adapter(self.model, tuned)
+        self.width: int = self.model.config.hidden_size
+        self.nbytes = sum(parameter.nbytes for parameter in self.model.parameters())
 
     def count_tokens(self, texts: Sequence[str]) -> int:
         """Tokens that are read of all texts."""
@@ -119,12 +119,25 @@ class _Model:
         """The vector of each text (B, H, fp32), by the rule that came with the encoder."""
         return self._read(texts, self._pooling)
 
-    @torch.inference_mode()
     def _read(self, texts: Sequence[tuple[str, ...]], pooling: str) -> torch.Tensor:
-        parts = list(zip(*texts, strict=True))
-        encoded = self._tokenizer(*map(list, parts), padding=True, truncation="longest_first", max_length=self._most, return_tensors="pt")
-        given = {name: tensor for name, tensor in encoded.items() if name in self._taken}
-        return pool(self._model(**given).last_hidden_state, encoded["attention_mask"], pooling)
+        return self._computed(self.tokens(texts), pooling)
+
+    def tokens(self, texts: Sequence[tuple[str, ...]]) -> Mapping[str, torch.Tensor]:
+        """What the tokenizer gives of the texts, or pairs of texts, padded to the longest: (B, T) each."""
+        parts = map(list, zip(*texts, strict=True))
+        found: Mapping[str, torch.Tensor] = self._tokenizer(
+            *parts, padding=True, truncation="longest_first", max_length=self._most, return_tensors="pt"
+        )
+        return found
+
+    def vectors(self, tokens: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """As ``pooled``, of what ``tokens`` gave."""
+        return self._computed(tokens, self._pooling)
+
+    @torch.inference_mode()
+    def _computed(self, tokens: Mapping[str, torch.Tensor], pooling: str) -> torch.Tensor:
+        given = {name: tensor for name, tensor in tokens.items() if name in self._taken}
+        return pool(self.model(**given).last_hidden_state, tokens["attention_mask"], pooling)
 
 
 #: Settings of a pooling module of sentence-transformers to the rules that are known here.

@@ -60,6 +60,7 @@ def assemble(parts: ReleaseParts) -> ReleaseContent:
         refer_below=parts.refer_below,
         refer_pattern=objective.referral.pattern if objective.referral else None,
         scope=parts.scope,
+        encoder=candidate.encoder,
     )
 
 

@@ -7,6 +7,7 @@
                     beside them
     references.npy  (rows, width) where requests out of scope are refused and vectors are read: those of the training rows, in fp16
     encoder/        what gives the vectors, where there are any
+    adapter/        in its place: what changes the encoder that the release names (a LoRA adapter in PEFT format)
 
 Features are counted and weighted as scikit-learn's ``TfidfVectorizer`` does (words 1-2; characters within words 3-5; sublinear counts,
 each block of length 1), so that what is served is what was fitted, without scikit-learn or a language model.
@@ -37,8 +38,8 @@ _PRODUCTS = 2**24
 #: Bytes of a feature's name, its place, and its entry in the table of names: measured at 126, of names of 3 to 18 letters.
 _FEATURE_BYTES = 126
 _DESCRIPTION, _IDF, _WEIGHTS, _INTERCEPTS = "floor.json", "idf.npy", "weights.npy", "intercepts.npy"
-#: The folder within the model's that holds its encoder.
-ENCODER = "encoder"
+#: The folders within the model's that hold its encoder, or an adapter of one that stands elsewhere.
+ENCODER, ADAPTER = "encoder", "adapter"
 WORDS, CHARACTERS = (1, 2), (3, 5)
 _WORD = re.compile(r"(?u)\b\w\w+\b")
 _SPACES = re.compile(r"\s\s+")
@@ -184,7 +185,8 @@ def _check(model: LinearText, folder: Path) -> None:
     rows = count if count > 2 or model.alone else 1
     shapes = (model.weights_KF.shape, model.idf_F.shape, model.intercepts_K.shape)
     referred = model.references_NW is None or (model.references_NW.ndim, model.references_NW.shape[-1]) == (2, model.width)
-    if not referred or shapes != ((rows, features + model.width), (features,), (rows,)) or bool(model.width) != (folder / ENCODER).is_dir():
+    read = sum((folder / name).is_dir() for name in (ENCODER, ADAPTER))
+    if not referred or shapes != ((rows, features + model.width), (features,), (rows,)) or read != bool(model.width):
         raise ModelInvalid("the parts of the floor do not fit together", "restore the artifact, or adapt again", code="floor_invalid")
 
 

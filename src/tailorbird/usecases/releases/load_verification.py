@@ -73,6 +73,7 @@ def _materialise(deps: Dependencies, release: Release) -> Servable:
         retrieval=rungs.local_retrieval(content.retrieval, deps.artifacts) if content.retrieval else None,
         floor=str(deps.artifacts.get_tree(content.floor)) if content.floor else None,
         hosted=content.hosted,
+        encoder=str(deps.artifacts.get_tree(content.encoder)) if content.encoder else None,
     )
 
 

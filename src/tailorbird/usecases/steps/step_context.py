@@ -265,6 +265,7 @@ class StepContext:
             retrieval=rungs.local_retrieval(candidate.retrieval, store) if candidate.retrieval else None,
             floor=str(store.get_tree(candidate.floor)) if candidate.floor else None,
             hosted=candidate.hosted,
+            encoder=str(store.get_tree(candidate.encoder)) if candidate.encoder else None,
         )
 
     def items(self, digest: Digest) -> tuple[ItemResult, ...]:
