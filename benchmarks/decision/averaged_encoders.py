@@ -3,7 +3,9 @@
 Four copies of the upper half of the layers are tuned over kept states of the lower half (which no step changes), each without a twentieth
 of the rows; their weights are averaged, and so are the vectors that stand for the labels, which answer by the nearest. Compared in pairs on
 every row of Banking77's train file that was not learned. In: ``DRAWS=2,3``, ``LEARNED=10``, ``PASSES=6``, ``CONTRAST=0.5`` (the weight of a
-loss over the names of the batch's labels; 0: none), ``PARTS=20`` (4: each lacks a fourth). Out: per draw both accuracies and the
+loss over the names of the batch's labels; 0: none), ``PARTS=20`` (4: each lacks a fourth), ``ADAPTERS=16:10:learned,16:10:frozen`` (tuned
+too, and compared with all weights: docs/decisions/0118; rank, times the rate, and what is averaged: both matrices, B alone beside an A
+that stays as drawn, or with ``exact`` the products B A). Out: per draw both accuracies and the
 difference with its 95 % interval, and all draws together, a row that recurs being one cluster. One thread; the official test is not read.
 
     python benchmarks/decision/averaged_encoders.py
@@ -21,7 +23,7 @@ import random
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -42,6 +44,25 @@ from tailorbird.stats.paired_tests import paired_interval
 ENCODERS, TEMPERATURE, BATCH, RATE, PROTOTYPES_RATE, DROPOUT = 4, 0.05, 32, 2e-4, 10.0, 0.1
 
 
+class Adapted(nn.Module):
+    """A linear layer and an adapter of rank ``rank`` beside it, scaled by 32 / rank; ``frozen``: its A does not learn."""
+
+    def __init__(self, linear: nn.Linear, rank: int, frozen: bool) -> None:
+        super().__init__()
+        self.linear, self.scaling = linear.requires_grad_(False), 32 / rank
+        self.a_RI = nn.Parameter(nn.init.kaiming_uniform_(torch.empty(rank, linear.in_features), a=math.sqrt(5)), requires_grad=not frozen)
+        self.b_OR = nn.Parameter(torch.zeros(linear.out_features, rank))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.linear(x) + self.scaling * functional.linear(functional.linear(x, self.a_RI), self.b_OR)
+        return y
+
+    def merged(self) -> nn.Linear:
+        made = copy.deepcopy(self.linear)
+        made.weight.data = made.weight + self.scaling * (self.b_OR @ self.a_RI).data
+        return made
+
+
 class Upper:
     """An encoder of BERT's family (MiniLM): states of its lower half, and vectors by copies of its upper half, without padding."""
 
@@ -50,7 +71,15 @@ class Upper:
         self._model: Any = AutoModel.from_pretrained(ENCODER).float().eval().requires_grad_(False)
         layers = list(self._model.encoder.layer)
         self._lower, self.layers = layers[: len(layers) // 2], layers[len(layers) // 2 :]
+        self.trained = [copy.deepcopy(layer).requires_grad_(True) for layer in self.layers]
         self._heads = self._model.config.num_attention_heads
+
+    def adapt(self, rank: int, frozen: bool) -> None:
+        """From now on adapters are tuned in place of the weights; all begin alike."""
+        torch.manual_seed(1)
+        self.trained = [copy.deepcopy(layer).requires_grad_(False) for layer in self.layers]
+        for layer in self.trained:
+            _replaced(layer, nn.Linear, lambda linear: Adapted(linear, rank, frozen))
 
     @torch.no_grad()
     def states(self, texts: Sequence[str]) -> list[torch.Tensor]:
@@ -108,9 +137,17 @@ class Upper:
         return layer.output.LayerNorm(dropped(layer.output.dense(functional.gelu(layer.intermediate.dense(x_NH)))) + x_NH)
 
 
-def averaged_answers(rows: Drawn, passes: int, contrast: float, parts: int) -> list[str]:
-    """What the averaged encoders answer of the rows to compare by."""
+def _replaced(module: nn.Module, kind: type[nn.Module], make: Callable[[Any], nn.Module]) -> None:
+    for name, child in list(module.named_children()):
+        setattr(module, name, make(child)) if isinstance(child, kind) else _replaced(child, kind, make)
+
+
+def averaged_answers(rows: Drawn, passes: int, contrast: float, parts: int, adapter: str = "") -> list[str]:
+    """What the averaged encoders, or averaged adapters, answer of the rows to compare by."""
     upper, labels = Upper(), rows.labels
+    rank, times, kind = adapter.split(":") if adapter else ("0", "1", "")
+    if adapter:
+        upper.adapt(int(rank), kind == "frozen")
     names = upper.states([label.replace("_", " ") for label in labels])
     states, wanted_N = upper.states([row.text for row in rows.train]), torch.tensor([labels.index(row.target) for row in rows.train])
     own_N, made = _parts(rows.train, parts, rows.draw), []
@@ -118,7 +155,10 @@ def averaged_answers(rows: Drawn, passes: int, contrast: float, parts: int) -> l
         kept = [place for place in range(len(states)) if own_N[place] != part]
         shown = [states[place] for place in kept] + names
         wanted = torch.cat([wanted_N[kept], torch.arange(len(labels))])
-        made.append(_tuned(upper, (shown, wanted, names), passes, contrast, 1000 * rows.draw + part))
+        made.append(_tuned(upper, (shown, wanted, names), (passes, float(times)), contrast, 1000 * rows.draw + part))
+        if kind == "exact":
+            for layer in made[-1][0]:
+                _replaced(layer, Adapted, Adapted.merged)
     layers = copy.deepcopy(made[0][0])
     for own, *others in zip(layers, *[each for each, _ in made], strict=True):
         for weight, *learned in zip(own.parameters(), *[each.parameters() for each in others], strict=True):
@@ -128,15 +168,18 @@ def averaged_answers(rows: Drawn, passes: int, contrast: float, parts: int) -> l
     return [labels[place] for place in found_NK.argmax(1).tolist()]
 
 
-def _tuned(upper: Upper, rows: tuple[list[torch.Tensor], torch.Tensor, list[torch.Tensor]], passes: int, contrast: float, seed: int) -> Any:
-    """A copy of the upper half, and prototypes of length 1."""
+def _tuned(
+    upper: Upper, rows: tuple[list[torch.Tensor], torch.Tensor, list[torch.Tensor]], pace: tuple[int, float], contrast: float, seed: int
+) -> Any:
+    """A copy of the upper half, and prototypes of length 1. ``pace`` is how many passes, and how many times the rate."""
     torch.manual_seed(seed)
-    (states, wanted_N, names), layers = rows, [copy.deepcopy(layer).requires_grad_(True) for layer in upper.layers]
+    passes, times = pace
+    (states, wanted_N, names), layers = rows, copy.deepcopy(upper.trained)
     vectors_NH = upper.all_vectors(layers, states)
     sums_KH = torch.zeros(len(names), vectors_NH.shape[1]).index_add(0, wanted_N, vectors_NH)
     prototypes_KH = nn.Parameter(functional.normalize(sums_KH, dim=-1))
-    weights = [weight for layer in layers for weight in layer.parameters()]
-    described = [{"params": weights, "rate": 1.0}, {"params": [prototypes_KH], "rate": PROTOTYPES_RATE}]
+    weights = [weight for layer in layers for weight in layer.parameters() if weight.requires_grad]
+    described = [{"params": weights, "rate": times}, {"params": [prototypes_KH], "rate": PROTOTYPES_RATE}]
     optimiser, steps, step = torch.optim.AdamW(described, weight_decay=0.0), passes * math.ceil(len(states) / BATCH), 0
     warm = math.ceil(0.1 * steps)
     for epoch in range(passes):
@@ -189,6 +232,12 @@ def main() -> None:
         floor = fit_floor(rows.train, rows.labels, draw, embed=partial(open_encoder().embed, ENCODER))
         below = np.array([each.answer for each in floor.predict(rows.compared, 32)]) == np.array(rows.truth)
         above = np.array(averaged_answers(rows, passes, contrast, parts)) == np.array(rows.truth)
+        for adapter in filter(None, os.environ.get("ADAPTERS", "").split(",")):
+            began, truth = time.perf_counter(), np.array(rows.truth)
+            adapted = np.array(averaged_answers(rows, passes, contrast, parts, adapter)) == truth
+            low, high = paired_interval((adapted.astype(float) - above).tolist(), [row.group for row in rows.compared], 0.95)
+            found = {"adapter": adapter, "accuracy": round(float(adapted.mean()), 4), "minus all weights": [round(low, 4), round(high, 4)]}
+            print(found | {"seconds": round(time.perf_counter() - began)}, file=sys.stderr, flush=True)
         own = (above.astype(float) - below).tolist()
         groups = [row.group for row in rows.compared]
         low, high = paired_interval(own, groups, 0.95)

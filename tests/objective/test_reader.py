@@ -85,6 +85,15 @@ def test_the_floor_may_read_vectors() -> None:
     assert "floor" not in parse_objective(GOOD, "o.yaml").objective.model_dump()  # what was written before keeps its digest
 
 
+def test_an_adapter_of_the_encoder_may_be_asked_for() -> None:
+    listed = changed("[prompt, lora]", "[floor, encoder]").replace("margin: 0.02", "encoder: {method: lora, rank: 8}")
+    wishes = parse_objective(listed, "o.yaml").objective.encoder
+    assert (wishes.method, wishes.rank) == ("lora", 8)
+    assert "encoder" not in parse_objective(GOOD, "o.yaml").objective.model_dump()  # what was written before keeps its digest
+    assert "does not list the rung encoder" in refused(changed("margin: 0.02", "encoder: {method: lora}")).message
+    assert "all weights are to be tuned" in refused(listed.replace("method: lora, ", "")).message
+
+
 def test_a_file_is_read_from_disk_with_its_folder(tmp_path: Path) -> None:
     (tmp_path / "o.yaml").write_text("\ufeff" + GOOD, encoding="utf-8")
     assert read_objective(tmp_path / "o.yaml").folder == str(tmp_path.resolve())

@@ -122,6 +122,28 @@ def test_an_encoder_is_tuned_where_it_is_listed_and_installed() -> None:
     assert RungKind.ENCODER not in {each.rung for each in (*automatic.rungs, *automatic.left_out)}
 
 
+@pytest.mark.parametrize("labels", ["one", "many"])
+def test_an_adapter_of_the_encoder_is_planned_where_it_is_asked_for(labels: str) -> None:
+    task = {"kind": "classify", "labels": labels, "instruction": "Say."}
+    kpis = [{"metric": "accuracy" if labels == "one" else "macro_f1", "target": 0.6}]
+
+    def planned(**wishes: object) -> RungPlan:
+        listed = objective(ladder=["encoder"], task=task, kpis=kpis, encoder=wishes)
+        return rung(make_plan(inputs(objective=listed, encoder=encoder())), RungKind.ENCODER)
+
+    whole, adapter = planned(), planned(method="lora")
+    assert (whole.training is None, adapter.training is None) == (False, False)
+    lora = adapter.training and adapter.training.lora
+    assert lora is not None
+    assert (lora.rank, set(lora.targets)) == (16, set(encoder().linear_shapes))
+    assert adapter.variant == ("r16, upper layers, 4 averaged" if labels == "one" else "r16")
+    assert 0 < adapter.trained_parameters < whole.trained_parameters / 10
+    assert adapter.time.likely < whole.time.likely, "no gradients of the weights beside it"
+    assert adapter.memory.likely < whole.memory.likely
+    assert "docs/decisions/0118" in {reason.source for reason in adapter.reasons}
+    assert planned(method="lora", rank=8).trained_parameters == adapter.trained_parameters / 2
+
+
 def test_where_a_row_may_bear_several_labels_the_plan_counts_the_rows_that_are_learned() -> None:
     def planned(train: int) -> RungPlan:
         kpis = [{"metric": "macro_f1", "target": 0.6}]

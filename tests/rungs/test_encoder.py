@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from support.e2e import support_rows
 from support.rungs import LABELS, D, FolderStore, build_context, make_plan_of, make_rows, make_settings
+from support.tiny_encoder import LABELS as TINY_LABELS
+from support.tiny_encoder import text_of, tuning_settings, write_tiny_encoder
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import DataInvalid, Internal
@@ -27,7 +29,7 @@ from tailorbird.rungs.encoder import parts_of, sureness
 from tailorbird.rungs.scope import Fit
 from tailorbird.testing import MemoryEncoder, MemoryTrainer
 from tailorbird.text.label_sets import join
-from tailorbird.text.linear_classifier import ENCODER, read_linear
+from tailorbird.text.linear_classifier import ADAPTER, ENCODER, read_linear
 from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.training import open_trainer
 
@@ -160,6 +162,37 @@ def test_what_tells_requests_out_of_scope_is_chosen_with_heads_as_sure_as_the_re
     np.testing.assert_allclose(fit(noisy, LABELS[1:]).linear.weights_KF, store.stored.weights_KF[2:] - store.stored.weights_KF[1:2])
     stored = store.trees[made.candidate.floor or ""]
     assert {name for name in stored if name.startswith(ENCODER)} == {f"{ENCODER}/config.json"}, "nothing said of training rows is released"
+
+
+def test_an_adapter_is_released_beside_its_head_and_names_the_encoder(tmp_path: Path) -> None:
+    """A toy encoder tuned by the real trainer: what the engine answers is what the rung fitted."""
+    base, texts = write_tiny_encoder(tmp_path / "base"), [text_of(number) for number in range(60)]
+    rows = tuple(
+        row.model_copy(update={"text": text, "target": TINY_LABELS[place % 2]})
+        for place, (row, text) in enumerate(zip(make_rows(60), texts, strict=True))
+    )
+    settings = tuning_settings("lora", 5e-3, epochs=8, batch_size=8)
+    plan = make_plan_of("encoder", "r4, averaged", training=settings).model_copy(update={"encoder": D})
+    store = open_artifacts(str(tmp_path / "artifacts"), tmp_path / "cache")
+    given = {"encoder": open_encoder, "encoder_folder": base, "artifacts": store, "labels": TINY_LABELS[:2], "train": rows}
+    made = make_candidate(replace(build_context(tmp_path / "work", plan, **given), trainer=open_trainer)).candidate
+    assert (made.encoder, made.floor is None) == (D, False)
+    artifact = store.get_tree(made.floor or "")
+    assert sorted(path.name for path in artifact.iterdir()) == ["adapter", "floor.json", "idf.npy", "intercepts.npy", "weights.npy"]
+    assert sorted(path.name for path in (artifact / ADAPTER).iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    vectors = open_encoder().embed(base, texts, artifact / ADAPTER)
+    fitted = read_linear(artifact).log_probabilities(texts, vectors)
+    assert (fitted.argmax(axis=1) == np.arange(60) % 2).mean() > 0.9
+    servable = Servable(
+        id=D, tenant="acme", task=TaskKind.CLASSIFY, base="", adapter=None, weights=None, prompt=made.prompt, floor=str(artifact)
+    )
+    engine = open_engine()
+    try:
+        engine.load(servable.model_copy(update={"encoder": str(base)}))
+        found = engine.score(D, [messages_for(made.prompt, text) for text in texts], TINY_LABELS[:2])
+        np.testing.assert_allclose([each.log_probabilities for each in found], fitted, atol=1e-4)
+    finally:
+        engine.close()
 
 
 def spread(vectors_NH: NDArray[np.float32], labels: list[str]) -> float:

@@ -15,6 +15,13 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
 
 WORDS = [f"w{n}" for n in range(40)]
+#: Labels of its texts: those of even and of odd number, and one that none bears.
+LABELS = ("even", "odd", "never")
+
+
+def text_of(number: int) -> str:
+    """Two words that tell whether ``number`` is even."""
+    return f"w{number % 20} w{(7 * number) % 20 + 20}"
 
 
 def write_tiny_encoder(folder: Path) -> Path:

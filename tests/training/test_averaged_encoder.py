@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from support.tiny_encoder import tuning_settings, write_tiny_encoder
+from support.tiny_encoder import LABELS, text_of, tuning_settings, write_tiny_encoder
 from tailorbird.domain.errors import Exhausted, InvalidInput
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.inference import open_encoder
@@ -20,16 +21,11 @@ from tailorbird.text.label_prototypes import read_left_out, read_prototypes
 from tailorbird.training import averaged_encoder, open_trainer
 
 D = "sha256:" + "0" * 64
-LABELS = ("even", "odd", "never")
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_encoder(tmp_path_factory.mktemp("encoder"))
-
-
-def text_of(number: int) -> str:
-    return f"w{number % 20} w{(7 * number) % 20 + 20}"
 
 
 def job_of(base: Path, folder: Path, **changes: Any) -> LabelJob:
@@ -57,6 +53,25 @@ def test_the_mean_tells_labels_apart_and_its_lower_layers_are_the_base_s(base: P
     assert changed
     assert {name.split(".layer.")[-1][0] for name in changed} == {"1"}, "of two layers the upper one learned"
     assert made.report.trained_parameters == sum(after[name].size for name in after if ".layer.1." in name)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_mean_of_adapters_is_an_adapter_of_the_upper_layers_of_the_same_rank(base: Path, tmp_path: Path, precision: str) -> None:
+    settings = tuning_settings("lora", 5e-3, epochs=8, batch_size=8).model_copy(update={"precision": precision})
+    made = open_trainer().tune(job_of(base, tmp_path, settings=settings), ignored)
+    assert made.report.best_held_out_loss < 0.9 * made.report.first_held_out_loss
+    assert not (made.folder / "model.safetensors").exists(), "the encoder is the base's"
+    told = json.loads((made.folder / "adapter_config.json").read_text(encoding="utf-8"))
+    tensors = load_file(made.folder / "adapter_model.safetensors")
+    assert {name.split(".layer.")[1][0] for name in tensors} == {"1"}, "of two layers the upper one learned"
+    assert sorted(told["target_modules"]) == sorted(
+        {name.removeprefix("base_model.model.").partition(".lora_")[0] for name in tensors}
+    )
+    assert {tensor.shape[0] for name, tensor in tensors.items() if ".lora_A." in name} == {told["r"]} == {4}
+    texts = [text_of(n) for n in range(40)]
+    head = read_prototypes(made.folder, len(LABELS)).classifier(LABELS, 1.0)
+    answers = head.log_probabilities(texts, open_encoder().embed(base, texts, made.folder)).argmax(axis=1)
+    assert (answers == np.arange(40) % 2).mean() > 0.9
 
 
 def test_every_row_is_judged_by_an_encoder_that_had_not_learned_it(base: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from support.tiny_encoder import tuning_settings, write_tiny_encoder
+from support.tiny_encoder import LABELS, text_of, tuning_settings, write_tiny_encoder
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.inference import open_encoder
 from tailorbird.ports.trainer import LabelJob, LabelledText
@@ -18,16 +18,11 @@ from tailorbird.training import open_trainer
 from tailorbird.training.label_encoder import WITHOUT, rows_of
 
 D = "sha256:" + "0" * 64
-LABELS = ("even", "odd", "never")
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_encoder(tmp_path_factory.mktemp("encoder"))
-
-
-def text_of(number: int) -> str:
-    return f"w{number % 20} w{(7 * number) % 20 + 20}"
 
 
 def labelled(number: int, many: bool) -> LabelledText:
@@ -58,15 +53,16 @@ def test_texts_of_one_label_come_to_lie_together(base: Path, tmp_path: Path, met
     assert closeness(tuned) > closeness(encoder.embed(base, texts)) + 0.1
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_texts_may_bear_several_labels_or_none(base: Path, tmp_path: Path, precision: str) -> None:
-    job = job_of(base, tmp_path, many=True)
+@pytest.mark.parametrize(("method", "precision"), [("full", "fp32"), ("full", "bf16"), ("lora", "fp32"), ("lora", "bf16")])
+def test_texts_may_bear_several_labels_or_none(base: Path, tmp_path: Path, method: str, precision: str) -> None:
+    job = job_of(base, tmp_path, method, many=True)
     job = job.model_copy(update={"settings": job.settings.model_copy(update={"precision": precision})})
     made = open_trainer().tune(job, lambda _: None)
     assert made.report.best_held_out_loss < 0.9 * made.report.first_held_out_loss
     found = read_prototypes(made.folder, len(LABELS))
     asked = [text_of(number) for number in range(40) if number % 3]
-    odds = found.log_odds(open_encoder().embed(made.folder, asked))
+    vectors = open_encoder().embed(base, asked, made.folder) if method == "lora" else open_encoder().embed(made.folder, asked)
+    odds = found.log_odds(vectors)
     borne = [number % 2 for number in range(40) if number % 3]
     assert np.mean(odds[:, :2].argmax(axis=1) == borne) > 0.8
     assert (odds[:, 2] < 0).all(), "no text bears it"

@@ -10,7 +10,15 @@ from pydantic import AwareDatetime, BeforeValidator, Field
 
 from tailorbird.domain.curation import CurationPolicy
 from tailorbird.domain.ladder import RungKind
-from tailorbird.domain.rung_wishes import AdapterWishes, FloorWishes, GroundingWishes, HostedWishes, PromptSearchWishes, TrainingWishes
+from tailorbird.domain.rung_wishes import (
+    AdapterWishes,
+    EncoderWishes,
+    FloorWishes,
+    GroundingWishes,
+    HostedWishes,
+    PromptSearchWishes,
+    TrainingWishes,
+)
 from tailorbird.domain.scope import ScopePolicy
 from tailorbird.domain.value import Name, Section
 
@@ -441,6 +449,8 @@ class Objective(Section):
     the ``floor``; a list that does not name the floor has it measured for reference."""
     floor: FloorWishes = Field(default=FloorWishes(), exclude_if=lambda value: value == FloorWishes())
     """What becomes of the floor (kind: classify): ``reference`` (measured, never released), or a section."""
+    encoder: EncoderWishes = Field(default=EncoderWishes(), exclude_if=lambda value: value == EncoderWishes())
+    """What of the encoder is tuned: the rung ``encoder``."""
     lora: AdapterWishes = AdapterWishes()
     """How adapters shall be made, where the planner shall not decide."""
     full: TrainingWishes = Field(default=TrainingWishes(), exclude_if=lambda value: value == TrainingWishes())

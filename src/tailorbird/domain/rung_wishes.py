@@ -1,5 +1,5 @@
-"""Wishes of an objective on its rungs, where the planner shall not decide: floor, adapters, all weights, grounding, hosted model, prompt
-search."""
+"""Wishes of an objective on its rungs, where the planner shall not decide: floor, encoder, adapters, all weights, grounding, hosted model,
+prompt search."""
 
 from __future__ import annotations
 
@@ -28,6 +28,16 @@ class FloorWishes(Section):
     @classmethod
     def _short_form(cls, given: Any) -> Any:
         return {"role": given} if given == "reference" else given
+
+
+class EncoderWishes(Section):
+    """What of the encoder is tuned for the labels (rung ``encoder``), where the ladder lists it."""
+
+    method: Literal["full", "lora"] = Field(default="full", exclude_if=lambda value: value == "full")
+    """``full``: its weights, and the release holds an encoder of its own. ``lora``: an adapter; releases of all tenants share the encoder
+    that they were tuned from, in memory once, and their requests are read together."""
+    rank: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
+    """The rank of the adapter; ``auto`` is 16."""
 
 
 class TrainingWishes(Section):

@@ -92,6 +92,10 @@ class Baselines:
         """Servables that are floors."""
         return (*self._floors, *(self._adapted.ids() if self._adapted else ()))
 
+    def knows(self, servable: Digest) -> bool:
+        """True of a servable that is a floor."""
+        return servable in self._floors or (self._adapted is not None and self._adapted.knows(servable))
+
     def residencies(self) -> tuple[Residency, ...]:
         """Every floor that is never put out: the registry tells of the others."""
         with self._book:

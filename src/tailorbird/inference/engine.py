@@ -154,7 +154,7 @@ class TorchEngine:
     def score(self, servable: Digest, prompts: Sequence[Conversation], labels: Sequence[str]) -> list[LabelScores]:
         """As ``Engine.score``."""
         call = BlockingCall[LabelScores](len(prompts))
-        if servable in self._floors.ids():
+        if self._floors.knows(servable):
             return call.results(self._floors.score(servable, prompt, labels, _settling(call, at)) for at, prompt in enumerate(prompts))
         with self._registry.using(servable):
             return call.results(self._intake.score(servable, prompt, labels, _settling(call, at)) for at, prompt in enumerate(prompts))
@@ -213,7 +213,7 @@ class TorchEngine:
     def submit(self, request: ScoreRequest | GenerateRequest, tell: Tell) -> Callable[[], None]:
         """As ``LiveEngine.submit``."""
         if isinstance(request, ScoreRequest):
-            if request.release in self._floors.ids():
+            if self._floors.knows(request.release):
                 return self._floors.score(request.release, request.prompt, request.labels, tell, bounded=True)
             return self._intake.score(request.release, request.prompt, request.labels, tell, asker=request.groups)
         return self._intake.answer(request.release, request.prompt, (request.sampling, 0), tell, asker=request.groups)

@@ -8,6 +8,7 @@ from tailorbird.domain.errors import InvalidInput, ObjectiveInvalid
 from tailorbird.domain.identity import Role
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import AnswerFormat, Kpi, TaskKind
+from tailorbird.domain.rung_wishes import EncoderWishes
 from tailorbird.objective.data_rules import data_faults, people_faults
 from tailorbird.objective.grounding_rules import grounding_faults
 from tailorbird.objective.hosted_rules import hosted_faults
@@ -33,6 +34,7 @@ def faults_of(file: ObjectiveFile) -> list[Fault]:
         *hosted_faults(file),
         *scope_faults(file),
         *_search_faults(file),
+        *_encoder_faults(file),
         *_base_faults(file),
         *_ladder_faults(file),
         *_approval_faults(file),
@@ -49,6 +51,20 @@ def _search_faults(file: ObjectiveFile) -> list[Fault]:
         return []
     what = "`prompt_search` says how long a prompt is searched, and the ladder does not list the rung prompt-search"
     return [Fault(file.line_of("prompt_search"), what, "add prompt-search to the ladder, or remove the section")]
+
+
+def _encoder_faults(file: ObjectiveFile) -> list[Fault]:
+    """Wishes on an encoder that no rung of the ladder tunes, or on an adapter that is none."""
+    wishes, ladder = file.objective.encoder, file.objective.ladder
+    if wishes == EncoderWishes():
+        return []
+    if ladder == "auto" or RungKind.ENCODER not in ladder:
+        what = "`encoder` says how an encoder is tuned, and the ladder does not list the rung encoder"
+        return [Fault(file.line_of("encoder"), what, "add encoder to the ladder, or remove the section")]
+    if wishes.rank != "auto" and wishes.method == "full":
+        what = "`encoder.rank` is the rank of an adapter, and all weights are to be tuned"
+        return [Fault(file.line_of("encoder.rank"), what, "add `method: lora`, or remove `rank`")]
+    return []
 
 
 def _document_faults(file: ObjectiveFile) -> list[Fault]:

@@ -41,7 +41,15 @@ from tailorbird.domain.objective import (
     TeacherWishes,
     TermColumns,
 )
-from tailorbird.domain.rung_wishes import AdapterWishes, FloorWishes, GroundingWishes, HostedWishes, PromptSearchWishes, TrainingWishes
+from tailorbird.domain.rung_wishes import (
+    AdapterWishes,
+    EncoderWishes,
+    FloorWishes,
+    GroundingWishes,
+    HostedWishes,
+    PromptSearchWishes,
+    TrainingWishes,
+)
 from tailorbird.domain.scope import ScopePolicy
 from tailorbird.domain.value import Value
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, MetricSpec
@@ -90,6 +98,7 @@ SECTIONS: dict[str, type[Value]] = {
     "floor": FloorWishes,
     "lora": AdapterWishes,
     "full": TrainingWishes,
+    "encoder": EncoderWishes,
 }
 
 _RANGE = ("greater_than", "less_than")

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Literal
 
 from tailorbird.domain.ladder import AVERAGED_ENCODERS, ENCODER_PARTS, RungKind
-from tailorbird.domain.plan import Estimate, Reason, RungPlan, TrainingSettings
+from tailorbird.domain.plan import Estimate, LoraSettings, Reason, RungPlan, TrainingSettings
 from tailorbird.planning.floor import floor_memory, floor_request, floor_time, text_tokens, vectors_time, why_not_encoder
-from tailorbird.planning.flops import backbone_parameters
+from tailorbird.planning.flops import adapter_parameters, backbone_parameters
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.lookup_cost import SPREAD, encoder_rate
 from tailorbird.planning.memory import GIB
-from tailorbird.planning.setting_rules import WARMUP, usual_precision
+from tailorbird.planning.setting_rules import ALPHA, WARMUP, usual_precision
 from tailorbird.planning.time_and_cost import energy_estimate, money_estimate
 from tailorbird.planning.traffic_cost import around, total
 
@@ -29,6 +29,8 @@ _MANY, _VERY_MANY = 2_000, 10_000
 #: fifth of all is held out (docs/decisions/0115).
 LABEL_SET_PASSES, LABEL_SET_RATE = 4, 2e-4
 _WITHOUT, _HELD_OUT = 1, 0.2
+#: Rank of an adapter that is tuned in place of the weights, and how many times their rate it learns at (docs/decisions/0118).
+RANK, _RATE_OF_ADAPTERS = 16, 10
 #: Numbers of a token that are kept in each layer for the backward pass, in widths.
 _KEPT = 34
 
@@ -45,8 +47,10 @@ def tuned_encoder(inputs: PlanInputs) -> RungPlan:
     encoder = inputs.encoder
     assert encoder is not None
     settings, reasons = _settings(inputs)
-    many = _many(inputs)
-    readings = _label_set_readings(inputs, settings.epochs) if many else _readings(inputs, settings.epochs)
+    many, passes = _many(inputs), settings.epochs
+    # An adapter needs no gradients of the weights beside it: half of what going back takes.
+    back = (1.0 if many else 0.5) * (1 if settings.lora else 2)
+    readings = _label_set_readings(inputs, passes * (1 + back)) if many else _readings(inputs, passes * (1 + back))
     flops = 2.0 * backbone_parameters(encoder) * text_tokens(inputs) * readings
     training = around(flops / _rate(inputs, settings), SPREAD, "s")
     # With several labels a head over words is fitted twice, and vectors are read of rows held out and of dev.
@@ -58,7 +62,7 @@ def tuned_encoder(inputs: PlanInputs) -> RungPlan:
         rung=RungKind.ENCODER,
         variant=variant_of(inputs),
         training=settings,
-        trained_parameters=encoder.parameters if many else backbone_parameters(encoder) // 2,
+        trained_parameters=_trained(inputs, settings),
         time=time,
         memory=_memory(inputs, settings),
         money=money_estimate(inputs, time),
@@ -73,7 +77,31 @@ def tuned_encoder(inputs: PlanInputs) -> RungPlan:
 
 def variant_of(inputs: PlanInputs) -> str:
     """What learns."""
-    return VARIANT_OF_SETS if _many(inputs) else VARIANT
+    adapter = f"r{_rank(inputs)}" if inputs.objective.encoder.method == "lora" else ""
+    if _many(inputs):
+        return adapter or VARIANT_OF_SETS
+    return f"{adapter}, {VARIANT}" if adapter else VARIANT
+
+
+def _rank(inputs: PlanInputs) -> int:
+    asked = inputs.objective.encoder.rank
+    return RANK if asked == "auto" else asked
+
+
+def _lora(inputs: PlanInputs) -> LoraSettings | None:
+    """The adapter, where one is asked for."""
+    if inputs.objective.encoder.method == "full" or inputs.encoder is None:
+        return None
+    return LoraSettings(rank=_rank(inputs), alpha=ALPHA, targets=tuple(inputs.encoder.linear_shapes))
+
+
+def _trained(inputs: PlanInputs, settings: TrainingSettings) -> int:
+    """Weights that learn: of all layers, or of their upper half."""
+    encoder = inputs.encoder
+    assert encoder is not None
+    if settings.lora is not None:
+        return adapter_parameters(encoder, settings.lora) // (1 if _many(inputs) else 2)
+    return encoder.parameters if _many(inputs) else backbone_parameters(encoder) // 2
 
 
 def _many(inputs: PlanInputs) -> bool:
@@ -87,31 +115,37 @@ def _rate(inputs: PlanInputs, settings: TrainingSettings) -> float:
     return encoder_rate(inputs) * max(gain, 1.0)
 
 
-def _readings(inputs: PlanInputs, passes: int) -> float:
-    """What all encoders compute of one label an item, in readings of a row by an encoder. To learn is to read, and gradients go through
-    the upper half of the layers, which takes twice as much again; each begins with the vectors of what it learns, the names of the labels
+def _readings(inputs: PlanInputs, passes: float) -> float:
+    """What all encoders compute of one label an item, in readings of a row by an encoder; ``passes`` count what going back takes, through
+    the upper half of the layers. Each begins with the vectors of what it learns, the names of the labels
     among it, and reads what it lacks before and after."""
     lacked = inputs.train_rows / ENCODER_PARTS
     learned = inputs.train_rows - lacked + len(inputs.manifest.labels)
-    return AVERAGED_ENCODERS * ((2 * passes + 1) * learned + 2 * lacked)
+    return AVERAGED_ENCODERS * ((passes + 1) * learned + 2 * lacked)
 
 
-def _label_set_readings(inputs: PlanInputs, passes: int) -> float:
+def _label_set_readings(inputs: PlanInputs, passes: float) -> float:
     """The same of several labels: gradients go through all layers; the rows that bear a label are read to begin with, and those held out
     then and after each pass."""
     rows = inputs.train_rows
     bearing = sum(counts.train for counts in inputs.manifest.label_counts.values()) or rows
     in_a_pass = min(rows, (1 + _WITHOUT) * bearing)
-    return (1 - _HELD_OUT) * (3 * passes * in_a_pass + min(rows, bearing)) + _HELD_OUT * (passes + 1) * in_a_pass
+    judged = LABEL_SET_PASSES + 1
+    return (1 - _HELD_OUT) * (passes * in_a_pass + min(rows, bearing)) + _HELD_OUT * judged * in_a_pass
 
 
 def tuning_settings(
-    learning_rate: float, passes: int, seed: int, threads: int, precision: Literal["bf16", "fp32"] = "fp32"
+    learning_rate: float,
+    passes: int,
+    seed: int,
+    threads: int,
+    precision: Literal["bf16", "fp32"] = "fp32",
+    lora: LoraSettings | None = None,
 ) -> TrainingSettings:
-    """How an encoder is tuned for labels."""
+    """How an encoder is tuned for labels: its weights, or an adapter."""
     return TrainingSettings(
-        method="full",
-        lora=None,
+        method="lora" if lora else "full",
+        lora=lora,
         learning_rate=learning_rate,
         epochs=passes,
         batch_size=BATCH,
@@ -129,27 +163,33 @@ def tuning_settings(
 
 def _settings(inputs: PlanInputs) -> tuple[TrainingSettings, tuple[Reason, ...]]:
     assert inputs.encoder is not None
-    if _many(inputs):
-        return _label_set_settings(inputs, inputs.encoder.hidden)
-    rate = float(f"{RATE * (384 / inputs.encoder.hidden) ** 0.5:.1e}")
-    rows = inputs.train_rows
-    passes = PASSES if rows < _MANY else PASSES // 2 if rows < _VERY_MANY else PASSES // 6
-    learned = f"{passes} passes of {BATCH} rows a step at {rate:g}"
+    lora, many, rows = _lora(inputs), _many(inputs), inputs.train_rows
+    of_weights = LABEL_SET_RATE if many else RATE
+    rate = float(f"{of_weights * (_RATE_OF_ADAPTERS if lora else 1) * (384 / inputs.encoder.hidden) ** 0.5:.1e}")
+    usual = PASSES if rows < _MANY else PASSES // 2 if rows < _VERY_MANY else PASSES // 6
+    passes, seed, threads = LABEL_SET_PASSES if many else usual, inputs.objective.seed, inputs.machine.threads
+    settings = tuning_settings(rate, passes, seed, threads, usual_precision(inputs.machine), lora)
+    text, source = _label_set_text(settings) if many else _averaged_text(settings)
+    found = (Reason(rule="tuning", text=text, source=source),)
+    if lora is None:
+        return settings, found
+    text = f"an adapter of rank {lora.rank} in place of the weights: all releases share the encoder, and their requests are read together"
+    return settings, (*found, Reason(rule="adapter", text=text, source="docs/decisions/0118"))
+
+
+def _averaged_text(settings: TrainingSettings) -> tuple[str, str]:
+    learned = f"{settings.epochs} passes of {BATCH} rows a step at {settings.learning_rate:g}"
     text = f"{AVERAGED_ENCODERS} encoders, each without a twentieth of the rows, {learned}; their weights are averaged"
-    settings = tuning_settings(rate, passes, inputs.objective.seed, inputs.machine.threads, usual_precision(inputs.machine))
-    return settings, (Reason(rule="tuning", text=text, source="docs/decisions/0114"),)
+    return text, "docs/decisions/0114"
 
 
-def _label_set_settings(inputs: PlanInputs, width: int) -> tuple[TrainingSettings, tuple[Reason, ...]]:
-    rate = float(f"{LABEL_SET_RATE * (384 / width) ** 0.5:.1e}")
+def _label_set_text(settings: TrainingSettings) -> tuple[str, str]:
     text = (
-        f"{LABEL_SET_PASSES} passes of {BATCH} rows a step at {rate:g} over the rows that bear a label, and {_WITHOUT} for each that "
-        "bear none, others in every pass, whose last weights are kept; a fifth of the rows, by whole groups, chooses how much words "
-        "count, and thresholds"
+        f"{LABEL_SET_PASSES} passes of {BATCH} rows a step at {settings.learning_rate:g} over the rows that bear a label, and {_WITHOUT} "
+        "for each that bear none, others in every pass, whose last weights are kept; a fifth of the rows, by whole groups, chooses how "
+        "much words count, and thresholds"
     )
-    precision = usual_precision(inputs.machine)
-    settings = tuning_settings(rate, LABEL_SET_PASSES, inputs.objective.seed, inputs.machine.threads, precision)
-    return settings, (Reason(rule="tuning", text=text, source="docs/decisions/0115"),)
+    return text, "docs/decisions/0115"
 
 
 def _memory(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
@@ -157,4 +197,5 @@ def _memory(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
     encoder = inputs.encoder
     assert encoder is not None
     batch = settings.batch_size * text_tokens(inputs) * 4 * _KEPT * encoder.hidden * encoder.layers
-    return total(floor_memory(inputs, with_vectors=True), around((4 * 4 * encoder.parameters + batch) / GIB, (0.7, 2.0), "GiB"))
+    learned = 4 * encoder.parameters if settings.lora is None else encoder.parameters + 4 * _trained(inputs, settings)
+    return total(floor_memory(inputs, with_vectors=True), around((4 * learned + batch) / GIB, (0.7, 2.0), "GiB"))

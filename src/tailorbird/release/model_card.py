@@ -33,7 +33,8 @@ class CardEncoder:
 def title(objective: Objective, candidate: Candidate, base: BaseModelRef) -> str:
     """Title sentence of the card."""
     if not candidate.speaks:
-        what = "A classical model" if candidate.rung is RungKind.FLOOR else "An encoder tuned for the labels, with a linear head"
+        tuned = "An adapter of an encoder, tuned for the labels," if candidate.encoder else "An encoder tuned for the labels,"
+        what = "A classical model" if candidate.rung is RungKind.FLOOR else f"{tuned} with a linear head"
         return (
             f"# {objective.tenant}/{objective.name}\n\n{what} ({candidate.variant}), which asks no language model, chosen by "
             "tailorbird as the cheapest way to meet the objective below."
@@ -321,7 +322,7 @@ def model_card(content_facts: CardFacts) -> str:
 
 def _front_matter(facts: CardFacts) -> dict[str, Any]:
     objective, candidate = facts.objective, facts.candidate
-    relation = "adapter" if candidate.adapter else "finetune" if candidate.weights or candidate.tuned else None
+    relation = "adapter" if candidate.adapter or candidate.encoder else "finetune" if candidate.weights or candidate.tuned else None
     front: dict[str, Any] = {}
     if candidate.hosted is not None:
         front = {}

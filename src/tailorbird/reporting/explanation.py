@@ -103,6 +103,8 @@ def _release(found: Explanation) -> list[str]:
     if (hosted := content.hosted) is not None:
         return [found.release.digest, f"{content.rung.value}, {hosted.model} at {hosted.endpoint} ({hosted.url}), now {state}"]
     made_from = _LINEAR[content.rung] if content.floor else f"on {content.base_model_name} ({short(content.base_model)})"
+    if content.encoder:
+        made_from = f"an adapter of the encoder {short(content.encoder)}, tuned for the labels, with a linear head"
     return [found.release.digest, f"{content.rung.value}{', ' if content.floor else ' '}{made_from}, now {state}"]
 
 

@@ -39,6 +39,7 @@ def release_summary(release: Release) -> str:
         ("rung", f"{content.rung.value} on {content.base_model_name}"),
     ]
     named = {"base": content.base_model, "adapter": content.adapter, "weights": content.weights, "data": content.snapshot}
+    named |= {"encoder": content.encoder}
     named |= {"evidence": release.dossier.test_evidence, "gate": release.dossier.gate, "effect": release.dossier.effect}
     named |= {"template": content.chat_template, "tokenizer": content.tokenizer}
     facts += [(name, short(digest)) for name, digest in named.items() if digest]

@@ -2,7 +2,7 @@
 
 Where an item bears one label the head compares a text's vector with one that stands for each label, and several encoders are averaged
 (docs/decisions/0114). The artifact is the floor's: a linear model with the encoder that it reads (``text/linear_classifier.py``), which the
-engine serves as it serves a floor (docs/decisions/0094).
+engine serves as it serves a floor (docs/decisions/0094); or with an adapter of the encoder, which many share (docs/decisions/0118).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tailorbird.rungs.label_thresholds import goal_of
 from tailorbird.rungs.scope import Fit, remembered, trial_of, with_references
 from tailorbird.rungs.trained_files import trained_files
 from tailorbird.text.label_prototypes import LEFT_OUT, PROTOTYPES, LabelPrototypes, read_left_out, read_prototypes
-from tailorbird.text.linear_classifier import ENCODER, write_linear
+from tailorbird.text.linear_classifier import ADAPTER, ENCODER, write_linear
 
 PROTOTYPES_VARIANT = "prototypes of labels"
 #: Factors of log-odds that are tried.
@@ -64,8 +64,9 @@ def make_encoder(context: RungContext) -> RungResult:
             alone=job.alone,
             thresholds=head.thresholds,
         ),
-        floor=_stored(context, head, tuned.folder),
+        floor=_stored(context, head, tuned.folder, ADAPTER if job.settings.lora else ENCODER),
         tuned=tuned.tree,
+        encoder=context.plan.encoder if job.settings.lora else None,
         trained_parameters=tuned.report.trained_parameters + head.parameters,
         seed=job.settings.seed,
     )
@@ -139,8 +140,10 @@ def _head(context: RungContext, job: LabelJob, tuned: TrainedFiles) -> tuple[Flo
     labels: they look better than they are, and choose a scorer alone."""
     encoder = context.encoder()
 
+    whole, adapter = (job.base, tuned.folder) if job.settings.lora else (tuned.folder, None)
+
     def embed(texts: Sequence[str]) -> Vectors:
-        return encoder.embed(tuned.folder, texts)
+        return encoder.embed(whole, texts, adapter)
 
     try:
         if job.alone:
@@ -155,7 +158,7 @@ def _head(context: RungContext, job: LabelJob, tuned: TrainedFiles) -> tuple[Flo
             return head, None
         return with_references(head, context.train), _trial(context, fit) if context.leaves_labels_out else None
     finally:
-        encoder.forget(tuned.folder)
+        encoder.forget(whole)
 
 
 def prototype_fit(job: LabelJob, folder: Path, embed: Embed) -> Fit:
@@ -197,10 +200,10 @@ def _likelihood(scores_BK: NDArray[np.float64], places: Sequence[int]) -> float:
     return float((scores_BK[np.arange(len(places)), places] - totals_B).mean())
 
 
-def _stored(context: RungContext, head: FloorModel, tuned: Path) -> Digest:
-    """Head and encoder as one artifact."""
+def _stored(context: RungContext, head: FloorModel, tuned: Path, name: str) -> Digest:
+    """Head and encoder, or the adapter of one that the release names, as one artifact."""
     with tempfile.TemporaryDirectory() as folder:
         # What encoders said of training rows is no part of a release.
-        shutil.copytree(tuned, Path(folder) / ENCODER, ignore=shutil.ignore_patterns(PROTOTYPES, LEFT_OUT))
+        shutil.copytree(tuned, Path(folder) / name, ignore=shutil.ignore_patterns(PROTOTYPES, LEFT_OUT))
         write_linear(head.linear, Path(folder))
         return context.artifacts.put_tree(Path(folder))

@@ -4,7 +4,8 @@ Weights that began alike and learned alike lie in one basin, and their mean answ
 2203.05482). What each says of the part that it has not learned tells how sure the mean may be. An encoder that is finished is kept in the
 workspace, so that a run that was killed repeats one at most.
 
-    model.safetensors   the averaged weights, in Hugging Face form with the base's other files
+    model.safetensors   the averaged weights, in Hugging Face form with the base's other files; or an adapter in PEFT format, the mean of
+                        adapters that began alike
     and what ``text/label_prototypes.py`` describes
 """
 
@@ -23,14 +24,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import Corrupt, InvalidInput
 from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.domain.value import Digest
 from tailorbird.ports.trainer import LabelJob, LabelledText, ReportProgress, TrainedModel
 from tailorbird.system.files import private_folder
 from tailorbird.text.label_prototypes import LabelPrototypes, write_left_out, write_prototypes
-from tailorbird.training.encoder import TEMPERATURE, EncoderRows, TrainableEncoder, save
+from tailorbird.training.encoder import TEMPERATURE, EncoderRows, TrainableEncoder, report_of, save
 from tailorbird.training.label_encoder import PROTOTYPES_RATE, TowardsLabels
 from tailorbird.training.optimiser import Optimiser, learning_rate
 from tailorbird.training.resource_meter import MemoryMeter
@@ -80,6 +80,9 @@ def tune_averaged(job: LabelJob, report: ReportProgress, origin: Digest) -> Trai
         raise InvalidInput("the rows are not divided into parts", "divide them into two parts or more", code="no_held_out_rows")
     encoder = TrainableEncoder(job.base, None, job.settings.precision)
     encoder.keep_lower_layers()
+    if job.settings.lora is not None:
+        torch.manual_seed(job.settings.seed)  # all adapters begin alike, so that their mean is one of the same rank
+        encoder.adapt(job.settings.lora)
     run = _AveragedTuning(job, encoder, report, {name: weight.detach().clone() for name, weight in encoder.parameters().items()})
     kept = _KeptEncoders(job, origin)
     mean, left_out_NK, losses = dict[str, torch.Tensor](), torch.full((len(job.train), len(job.labels)), math.nan), []
@@ -205,21 +208,5 @@ class _KeptEncoders:
 
 
 def _report(run: _AveragedTuning, losses: list[float], trained: int) -> TrainingReport:
-    job = run.job
-    return TrainingReport(
-        settings=digest_of(job.settings),
-        snapshot=job.snapshot,
-        base_model=job.base_digest,
-        steps=run.step,
-        best_step=run.step,
-        best_held_out_loss=losses[1],
-        first_held_out_loss=losses[0],
-        history=tuple(run.history),
-        trained_parameters=trained,
-        tokens=0,
-        loss_tokens=0,
-        seconds=run.seconds,
-        peak_memory_gb=max(0.0, run.memory.peak),
-        flops=0.0,
-        environment={"torch": torch.__version__, "threads": str(torch.get_num_threads()), "seed": str(job.settings.seed)},
-    )
+    made = report_of(run.job, run.history, (losses[0], losses[1]), (run.step, run.step), trained)
+    return made.model_copy(update={"seconds": run.seconds, "peak_memory_gb": max(0.0, run.memory.peak)})

@@ -39,6 +39,15 @@ MOST_TOKENS = 256
 TEMPERATURE = 0.05
 
 
+class _RoundedLora(LoraLinear):
+    """A ``LoraLinear`` whose products autocast rounds, forward and back."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(…, inputs) to (…, outputs)."""
+        y: torch.Tensor = self.linear(x) + self.scaling * nn.functional.linear(nn.functional.linear(x, self.A), self.B)
+        return y
+
+
 class TrainableEncoder:
     """The encoder in ``folder``, without dropout; with ``lora`` its weights are frozen and adapters stand beside its linear layers.
 
@@ -65,15 +74,18 @@ class TrainableEncoder:
         embedding = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
         self._most = min(MOST_TOKENS, positions - (getattr(embedding, "padding_idx", None) or 0) - 1)
         if lora is not None:
-            self._adapt(lora)
+            self.adapt(lora)
 
-    def _adapt(self, lora: LoraSettings) -> None:
+    def adapt(self, lora: LoraSettings) -> None:
+        """Freezes all weights; beside the linear layers that ``lora`` names stand adapters, where lower layers are kept in the others alone."""
         self.model.requires_grad_(False)
-        linear = [(path, layer) for path, layer in self.model.named_modules() if isinstance(layer, nn.Linear)]
+        inside = {id(layer) for upper in self._upper or [self.model] for layer in upper.modules()}
+        linear = [(path, layer) for path, layer in self.model.named_modules() if isinstance(layer, nn.Linear) and id(layer) in inside]
         for path, layer in linear:
             if any(path.endswith(f".{target}") for target in lora.targets):
                 parent, _, name = path.rpartition(".")
-                setattr(self.model.get_submodule(parent), name, LoraLinear(layer, lora.rank, lora.scaling))
+                kind = _RoundedLora if self._bf16 else LoraLinear
+                setattr(self.model.get_submodule(parent), name, kind(layer, lora.rank, lora.scaling))
 
     def keep_lower_layers(self) -> None:
         """Leaves the lower half of the layers, and what lies below, as they are. Where no list of layers is found, all weights learn."""
@@ -112,6 +124,10 @@ class TrainableEncoder:
     def adapters(self) -> dict[str, LoraLinear]:
         """Layers with an adapter, by path."""
         return {path: layer for path, layer in self.model.named_modules() if isinstance(layer, LoraLinear)}
+
+    def reached(self, lora: LoraSettings) -> LoraSettings:
+        """``lora`` with paths in place of names, where lower layers are kept, which bear the same names."""
+        return lora.model_copy(update={"targets": tuple(self.adapters())}) if self._upper else lora
 
     def merged(self) -> dict[str, torch.Tensor]:
         """The encoder's weights, adapters added to what they stand beside."""
@@ -291,7 +307,7 @@ def save(job: EncoderJob, encoder: TrainableEncoder, head: nn.Linear | None) -> 
     shutil.rmtree(place, ignore_errors=True)
     private_folder(place)
     if head is None and job.settings.lora is not None:
-        write_adapter(encoder.adapters(), job.settings.lora, place)
+        write_adapter(encoder.adapters(), encoder.reached(job.settings.lora), place)
         return place
     save_file({name: tensor.contiguous() for name, tensor in encoder.merged().items()}, place / "model.safetensors", {"format": "pt"})
     for name in _COMPANIONS:
@@ -305,22 +321,31 @@ def save(job: EncoderJob, encoder: TrainableEncoder, head: nn.Linear | None) -> 
 
 
 def _report(run: _Run[Item], trained: int) -> TrainingReport:
-    job = run.job
+    losses = (run.history[0].held_out_loss or 0.0, run.best)
+    made = report_of(run.job, run.history, losses, (run.step, run.best_step), trained)
+    found = {"seconds": time.monotonic() - run.started, "peak_memory_gb": max(0.0, run.memory.peak)}
+    return made.model_copy(update=found | {"stopped_early": run.step if run.step < run.steps else None})
+
+
+def report_of(
+    job: EncoderJob, history: Sequence[TrainingProgress], losses: tuple[float, float], steps: tuple[int, int], trained: int
+) -> TrainingReport:
+    """The report of a tuning, without time and memory: ``losses`` of rows held out are the first and the best, ``steps`` those that were
+    made and that of the best, ``trained`` counts the weights that learned."""
     return TrainingReport(
         settings=digest_of(job.settings),
         snapshot=job.snapshot,
         base_model=job.base_digest,
-        steps=run.step,
-        best_step=run.best_step,
-        best_held_out_loss=run.best,
-        first_held_out_loss=run.history[0].held_out_loss or 0.0,
-        history=tuple(run.history),
+        steps=steps[0],
+        best_step=steps[1],
+        best_held_out_loss=losses[1],
+        first_held_out_loss=losses[0],
+        history=tuple(history),
         trained_parameters=trained,
         tokens=0,
         loss_tokens=0,
-        seconds=time.monotonic() - run.started,
-        peak_memory_gb=max(0.0, run.memory.peak),
+        seconds=0.0,
+        peak_memory_gb=0.0,
         flops=0.0,
         environment={"torch": torch.__version__, "threads": str(torch.get_num_threads()), "seed": str(job.settings.seed)},
-        stopped_early=run.step if run.step < run.steps else None,
     )

@@ -10,11 +10,13 @@ import pytest
 
 from support.bases import install_encoder
 from support.usecases import LABELS, VIEWER, write_objective
+from tailorbird.crypto.canonical_json import short
 from tailorbird.data import load_rows
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import Exhausted, InvalidInput
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.ports.engine import LoadRequest
+from tailorbird.reporting import release_summary
 from tailorbird.testing import MemoryEngine
 from tailorbird.testing.engine import MemoryEncoder
 from tailorbird.text.label_decision import decide_label
@@ -85,6 +87,32 @@ def test_it_is_planned_measured_released_and_answers(
     engine.load(servable)
     [found] = engine.score(digest, [messages_for(servable.prompt, "case 1 w3 w4 login")], LABELS)
     assert max(zip(found.log_probabilities, LABELS, strict=True))[1] == "login"
+
+
+def test_an_adapter_is_released_with_the_encoder_that_all_share(
+    installed: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
+) -> None:
+    reference, kpis = {"role": "reference", "vectors": False}, [{"metric": "accuracy", "target": 0.7}]
+    wishes = {"ladder": ["encoder"], "encoder": {"method": "lora"}}
+    told = climbed(installed, author, write_objective(tmp_path / "job", floor=reference, kpis=kpis, **wishes))
+    assert told.plan is not None
+    [planned] = told.plan.rungs
+    candidate = made_of(installed, told)
+    assert (planned.variant, candidate.encoder) == ("r16, upper layers, 4 averaged", planned.encoder)
+    assert told.conclusion is not None
+    digest = str(told.conclusion.release)
+    shown = show_release(installed, VIEWER, digest)
+    assert shown.content.encoder == planned.encoder
+    assert f"encoder   {short(str(planned.encoder))}" in release_summary(shown)
+    card = installed.artifacts.get(shown.dossier.card).decode()
+    assert "An adapter of an encoder, tuned for the labels, with a linear head (r16, upper layers, 4 averaged)" in card
+    assert "base_model: mini\nbase_model_relation: adapter\n" in card
+    moves.sign_and_decide(installed, approver, digest, "approve", "read")
+    moves.stage(installed, operator, digest)
+    servable = admit(installed, LoadRequest(tenant="acme", release=digest, purpose="production"))
+    assert servable.encoder == str(installed.artifacts.get_tree(str(planned.encoder)))
+    assert {path.name for path in Path(servable.floor or "").iterdir()} >= {"adapter", "floor.json"}
+    assert not (Path(servable.floor or "") / "encoder").exists()
 
 
 def test_it_is_compared_in_pairs_with_the_floor_and_a_tie_goes_to_the_cheaper(
