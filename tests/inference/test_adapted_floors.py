@@ -182,9 +182,7 @@ def test_files_that_changed_since_they_were_verified_are_not_read_again(
 
 
 @pytest.mark.parametrize("damage", ["no adapter", "another width", "another shape", "no bytes"])
-def test_what_does_not_fit_its_encoder_is_refused_when_it_is_loaded(
-    engine: TorchEngine, base: Path, tmp_path: Path, damage: str
-) -> None:
+def test_what_does_not_fit_its_encoder_is_refused_when_it_is_loaded(engine: TorchEngine, base: Path, tmp_path: Path, damage: str) -> None:
     shapes = linear_shapes(base)
     if damage == "another shape":
         shapes = {path: (outputs, inputs + 1) for path, (outputs, inputs) in shapes.items()}

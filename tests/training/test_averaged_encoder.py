@@ -64,9 +64,7 @@ def test_the_mean_of_adapters_is_an_adapter_of_the_upper_layers_of_the_same_rank
     told = json.loads((made.folder / "adapter_config.json").read_text(encoding="utf-8"))
     tensors = load_file(made.folder / "adapter_model.safetensors")
     assert {name.split(".layer.")[1][0] for name in tensors} == {"1"}, "of two layers the upper one learned"
-    assert sorted(told["target_modules"]) == sorted(
-        {name.removeprefix("base_model.model.").partition(".lora_")[0] for name in tensors}
-    )
+    assert sorted(told["target_modules"]) == sorted({name.removeprefix("base_model.model.").partition(".lora_")[0] for name in tensors})
     assert {tensor.shape[0] for name, tensor in tensors.items() if ".lora_A." in name} == {told["r"]} == {4}
     texts = [text_of(n) for n in range(40)]
     head = read_prototypes(made.folder, len(LABELS)).classifier(LABELS, 1.0)

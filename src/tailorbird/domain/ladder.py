@@ -44,9 +44,9 @@ class Candidate(Value):
     """What a rung made. At most one of ``adapter`` and ``weights`` is set; a prompt candidate has neither.
 
     ``floor`` is the fitted linear model, with the encoder that it reads, of a floor that may be released or of an encoder tuned for its
-    labels; ``tuned`` the tree of that encoder, or of the adapter of ``encoder`` (tree), as it was trained. ``retrieval`` is what is looked up for each text, ``hosted`` the model of
-    an endpoint that answers in place of the base model. ``proposed_from`` are training rows that were shown to who wrote the prompt's
-    instruction.
+    labels; ``tuned`` the tree of that encoder, or of the adapter of ``encoder`` (tree), as it was trained. ``retrieval`` is what is looked
+    up for each text, ``hosted`` the model of an endpoint that answers in place of the base model. ``proposed_from`` are training rows that
+    were shown to who wrote the prompt's instruction.
     ``variant`` tells candidates of one rung apart (``zero-shot``, ``few-shot``, ``r16``). Nothing measured stands here: making the same
     candidate again gives the same digest.
     """

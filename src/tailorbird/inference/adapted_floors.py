@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Exhausted, NotFound, TailorbirdError, Unavailable
@@ -56,15 +55,14 @@ class AdaptedFloors:
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="encoder-adapters")
 
     def load(self, servable: Servable, *, pinned: bool) -> None:
-        """Reads the adapter of ``servable``, and its encoder where nobody has read it. Raises ModelInvalid."""
+        """Reads the adapter of ``servable``, which names an encoder, and that encoder where nobody has. Raises ModelInvalid."""
         with self._changed:
             known = self._floors.get(servable.id)
         if known is not None:
             known.pinned = pinned
             return
-        assert servable.encoder is not None and servable.floor is not None, "it has an adapter of an encoder"
-        encoder = self._registry.shared(servable.encoder, SharedEncoder)
-        adapter = self._registry.shared(servable.floor, lambda folder: _encoder_of(encoder).read_adapter(folder))
+        encoder = self._registry.shared(servable.encoder or "", SharedEncoder)
+        adapter = self._registry.shared(servable.floor or "", lambda folder: _encoder_of(encoder).read_adapter(folder))
         held = Held(servable, weights=[encoder, adapter], pinned=pinned)
         self._registry.keep(held)
         with self._changed:

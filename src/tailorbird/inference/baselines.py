@@ -114,9 +114,7 @@ class Baselines:
 
         def answer(vector: Vectors | TailorbirdError | None) -> None:
             try:
-                found = (
-                    vector if isinstance(vector, TailorbirdError) else scored(loaded.model, prompt[-1].content, vector, places, started)
-                )
+                found = vector if isinstance(vector, TailorbirdError) else scored(loaded.model, prompt[-1].content, vector, places, started)
             except Exception as error:  # noqa: BLE001 - who asked must hear of it
                 found = told(error)
             self._let_go(loaded)

@@ -49,7 +49,7 @@ class SharedEncoder:
         self.width, self.nbytes = self._encoder.width, self._encoder.nbytes
 
     def read_adapter(self, folder: Path) -> EncoderAdapter:
-        """What ``write_linear`` wrote into ``folder``, with its adapter. Raises ModelInvalid: it cannot be read, or is not of this encoder."""
+        """What ``write_linear`` wrote into ``folder``, and the adapter there. Raises ModelInvalid where it is not of this encoder."""
         head = read_linear(folder)
         if head.width != self.width:
             raise ModelInvalid(
