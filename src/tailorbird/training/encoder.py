@@ -77,7 +77,7 @@ class TrainableEncoder:
             self.adapt(lora)
 
     def adapt(self, lora: LoraSettings) -> None:
-        """Freezes all weights and puts adapters beside the linear layers that ``lora`` names: all, or the upper where the lower are kept."""
+        """Freezes all weights; adapters stand beside the linear layers that ``lora`` names, where the lower are kept in the upper alone."""
         self.model.requires_grad_(False)
         inside = {id(layer) for upper in self._upper or [self.model] for layer in upper.modules()}
         linear = [(path, layer) for path, layer in self.model.named_modules() if isinstance(layer, nn.Linear) and id(layer) in inside]
