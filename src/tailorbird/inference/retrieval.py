@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,15 +101,18 @@ class EncoderModel:
         positions = getattr(self.model.config, "max_position_embeddings", None) or MOST_TOKENS
         # Some count their positions from the number of the padding token on: their position embedding knows it.
         embedding = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
-        self._most = min(MOST_TOKENS, positions - (getattr(embedding, "padding_idx", None) or 0) - 1)
+        padding = getattr(embedding, "padding_idx", None)
+        self.most, self._first = min(MOST_TOKENS, positions - (padding or 0) - 1), 0 if padding is None else padding + 1
         if tuned is not None and whole is folder:
             merge_adapter(self.model, tuned)
         self.width: int = self.model.config.hidden_size
+        #: Tokens that texts may hold.
+        self.words = [token for token in range(self.model.config.vocab_size) if token != self._tokenizer.pad_token_id]
         self.nbytes = sum(parameter.nbytes for parameter in self.model.parameters())
 
     def count_tokens(self, texts: Sequence[str]) -> int:
         """Tokens that are read of all texts."""
-        return sum(map(len, self._tokenizer(list(texts), truncation=True, max_length=self._most)["input_ids"])) if texts else 0
+        return sum(map(len, self._tokenizer(list(texts), truncation=True, max_length=self.most)["input_ids"])) if texts else 0
 
     def mean(self, texts: Sequence[tuple[str, ...]]) -> torch.Tensor:
         """The mean over the tokens of each text, or pair of texts: (B, H) in fp32."""
@@ -119,25 +122,36 @@ class EncoderModel:
         """The vector of each text (B, H, fp32), by the rule that came with the encoder."""
         return self._read(texts, self._pooling)
 
+    @torch.inference_mode()
     def _read(self, texts: Sequence[tuple[str, ...]], pooling: str) -> torch.Tensor:
-        return self._computed(self.tokens(texts), pooling)
+        parts = list(zip(*texts, strict=True))
+        encoded = self._tokenizer(*map(list, parts), padding=True, truncation="longest_first", max_length=self.most, return_tensors="pt")
+        given = {name: tensor for name, tensor in encoded.items() if name in self._taken}
+        return pool(self.model(**given).last_hidden_state, encoded["attention_mask"], pooling)
 
-    def tokens(self, texts: Sequence[tuple[str, ...]]) -> Mapping[str, torch.Tensor]:
-        """What the tokenizer gives of the texts, or pairs of texts, padded to the longest: (B, T) each."""
-        parts = map(list, zip(*texts, strict=True))
-        found: Mapping[str, torch.Tensor] = self._tokenizer(
-            *parts, padding=True, truncation="longest_first", max_length=self._most, return_tensors="pt"
-        )
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text, cut where the encoder's context ends."""
+        found: list[list[int]] = self._tokenizer(list(texts), truncation=True, max_length=self.most)["input_ids"]
         return found
 
-    def vectors(self, tokens: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """As ``pooled``, of what ``tokens`` gave."""
-        return self._computed(tokens, self._pooling)
-
     @torch.inference_mode()
-    def _computed(self, tokens: Mapping[str, torch.Tensor], pooling: str) -> torch.Tensor:
-        given = {name: tensor for name, tensor in tokens.items() if name in self._taken}
-        return pool(self.model(**given).last_hidden_state, tokens["attention_mask"], pooling)
+    def vectors(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """As ``pooled``, of tokens: texts lie one behind the other, without padding, and none sees another. Not every encoder can be asked
+        so: what reads positions from elsewhere raises, or gives other vectors."""
+        lengths_B = torch.tensor([len(text) for text in texts])
+        owner_N = torch.arange(len(texts)).repeat_interleave(lengths_B)
+        given: dict[str, torch.Tensor] = {"input_ids": torch.tensor([[token for text in texts for token in text]])}
+        if len(texts) > 1:
+            given["position_ids"] = torch.cat([torch.arange(len(text)) for text in texts])[None] + self._first
+            given["attention_mask"] = (owner_N[:, None] == owner_N)[None, None]
+        unknown = given.keys() - self._taken
+        if unknown:
+            raise TypeError(f"this encoder takes no {', '.join(sorted(unknown))}")
+        hidden_NH = self.model(**given).last_hidden_state[0]
+        mask_BT = torch.arange(int(lengths_B.max())) < lengths_B[:, None]
+        hidden_BTH = hidden_NH.new_zeros(*mask_BT.shape, self.width)
+        hidden_BTH[mask_BT] = hidden_NH
+        return pool(hidden_BTH, mask_BT.long(), self._pooling)
 
 
 #: Settings of a pooling module of sentence-transformers to the rules that are known here.

@@ -1,29 +1,37 @@
 """An encoder that many adapters have in common: texts of several adapters are read together, each with its own.
 
-The products of the encoder's own weights are made of all texts at once. Beside them each row has the low-rank change of its adapter (as in
-Punica, Chen et al. 2023, arXiv 2310.18547, and S-LoRA, Sheng et al. 2023, arXiv 2311.03285), by the hooks that serve language models
-(``forward/module_adapter.py``): a row's own matrices are multiplied with that row alone.
+The products of the encoder's own weights are made of the tokens of all texts at once, without padding: texts lie one behind the other, and
+a mask keeps each to itself. Beside them each text has the low-rank change of its adapter (as in Punica, Chen et al. 2023, arXiv 2310.18547,
+and S-LoRA, Sheng et al. 2023, arXiv 2311.03285): an adapter's matrices are multiplied with its own tokens alone. Whether an encoder can be
+asked so is tried when it is read; where its vectors then differ, one text at a time is read.
 """
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from tailorbird.domain.errors import ModelInvalid
-from tailorbird.inference.forward.module_adapter import AdapterHooks, ModuleAdapter, RowRange, read_module_adapter
-from tailorbird.inference.retrieval import EncoderModel
+from tailorbird.inference.forward.module_adapter import ModuleAdapter, read_module_adapter
+from tailorbird.inference.forward.weights import LowRank
+from tailorbird.inference.retrieval import MOST_TOKENS, EncoderModel
 from tailorbird.ports.encoder import Vectors
 from tailorbird.text.linear_classifier import ADAPTER, LinearText, read_linear
 
-#: Characters of a text by which it may exceed the shortest that is read with it, and how many times: padding is computed like words.
-_LONGER, _TIMES = 40, 1.5
+#: Tokens that are read at once, unless one text has more: attention costs their square.
+_TOGETHER = 256
+#: Tokens of the texts by which it is tried whether several can lie one behind the other (the longest as long as a context: windows show
+#: there alone), and how far numbers of vectors may differ then.
+_TRIED, _OFF = (5, 2, MOST_TOKENS, 40), 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +47,24 @@ class EncoderAdapter:
         return self.layers.nbytes + self.head.nbytes
 
 
+class _Text(NamedTuple):
+    """A text's tokens, its place among those asked, and its adapter."""
+
+    place: int
+    tokens: list[int]
+    adapter: ModuleAdapter
+
+
 class SharedEncoder:
     """The encoder in ``folder``, in memory once. Thread-safe; one batch at a time is computed."""
 
     def __init__(self, folder: Path) -> None:
         self._encoder = EncoderModel(folder, None)
-        self._hooks = AdapterHooks(self._encoder.model)
+        self._changes = _Changes(self._encoder.model)
         self._computing = threading.Lock()
         self.width, self.nbytes = self._encoder.width, self._encoder.nbytes
+        #: Tokens of texts that lie one behind the other; 0: each text is read by itself.
+        self.together = _TOGETHER if self._is_equal_together() else 0
 
     def read_adapter(self, folder: Path) -> EncoderAdapter:
         """What ``write_linear`` wrote into ``folder``, and the adapter there. Raises ModelInvalid where it is not of this encoder."""
@@ -61,33 +79,125 @@ class SharedEncoder:
 
     def embed(self, texts: Sequence[str], adapters: Sequence[EncoderAdapter]) -> Vectors:
         """A vector of length 1 a text, (texts, width), each by its own of ``adapters``; texts beyond the encoder's context are cut."""
-        found = np.empty((len(texts), self.width), dtype=np.float32)
+        layers = [adapter.layers for adapter in adapters]
         with self._computing:
-            for adapter in adapters:
-                self._hooks.cover(adapter.layers)
-            for places in _alike(texts, adapters):
-                tokens = self._encoder.tokens([(texts[place],) for place in places])
-                ranges = list(_ranges([adapters[place].layers for place in places]))
-                with self._hooks.applied(ranges, *tokens["input_ids"].shape):
-                    vectors_BW = self._encoder.vectors(tokens)
-                found[places] = torch.nn.functional.normalize(vectors_BW, dim=-1).numpy()
+            read = zip(self._encoder.tokens(texts), layers, strict=True)
+            return self._embedded([_Text(place, *each) for place, each in enumerate(read)], self.together)
+
+    def _embedded(self, texts: list[_Text], together: int) -> Vectors:
+        for text in texts:
+            self._changes.cover(text.adapter)
+        found = np.empty((len(texts), self.width), dtype=np.float32)
+        for part in _parts(texts, together):
+            vectors_BW = self._vectors(part)
+            if len(part) > 1 and not vectors_BW.isfinite().all():
+                # What is hidden counts zero times, and zero times no number is none: whose text it is must not reach the others.
+                vectors_BW = torch.cat([self._vectors([text]) for text in part])
+            found[[text.place for text in part]] = torch.nn.functional.normalize(vectors_BW, dim=-1).numpy()
         return found
 
+    def _vectors(self, texts: list[_Text]) -> torch.Tensor:
+        with self._changes.applied(_ranges(texts)):
+            return self._encoder.vectors([text.tokens for text in texts])
 
-def _alike(texts: Sequence[str], adapters: Sequence[EncoderAdapter]) -> list[list[int]]:
-    """Places of texts of like length, those of one adapter side by side."""
-    groups, order = list[list[int]](), sorted(range(len(texts)), key=lambda place: len(texts[place]))
-    for place in order:
-        if not groups or len(texts[place]) > _TIMES * len(texts[groups[-1][0]]) + _LONGER:
-            groups.append([])
-        groups[-1].append(place)
-    return [sorted(group, key=lambda place: id(adapters[place])) for group in groups]
+    def _is_equal_together(self) -> bool:
+        """Whether texts that lie one behind the other, of two adapters, have the vectors that each has by itself."""
+        draw, lengths = random.Random(0), [min(count, self._encoder.most) for count in _TRIED]
+        adapters = [_random_adapter(self._encoder.model, seed) for seed in (1, 2)]
+        words = self._encoder.words
+        texts = [_Text(place, draw.choices(words, k=count), adapters[place % 2]) for place, count in enumerate(lengths)]
+        apart = self._embedded(texts, 0)
+        try:
+            found = self._embedded(texts, sum(lengths))
+        except (TypeError, ValueError, RuntimeError, IndexError):
+            return False
+        return bool(np.abs(found - apart).max() <= _OFF)
 
 
-def _ranges(adapters: Sequence[ModuleAdapter]) -> Iterator[RowRange]:
-    """Neighbouring rows of one adapter."""
-    start = 0
-    for _, rows in groupby(adapters, key=id):
-        count = len(list(rows))
-        yield RowRange(start, start + count, adapters[start])
-        start += count
+def _random_adapter(model: Any, seed: int) -> ModuleAdapter:
+    """Changes of rank 1 of all linear layers in the encoder's blocks."""
+    draw = torch.Generator().manual_seed(seed)
+    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    inside = {id(module) for blocks in lists for module in blocks.modules()}
+    changes = {}
+    for path, layer in model.named_modules():
+        if isinstance(layer, torch.nn.Linear) and id(layer) in inside:
+            down_RI = torch.randn(1, layer.in_features, generator=draw) / layer.in_features**0.5
+            changes[path] = LowRank(down_RI, torch.randn(layer.out_features, 1, generator=draw) / 10)
+    return ModuleAdapter(changes, {})
+
+
+def _parts(texts: list[_Text], together: int) -> Iterator[list[_Text]]:
+    """The texts, those of one adapter side by side, as many at a time as have ``together`` tokens, one at least."""
+    part, tokens = list[_Text](), 0
+    for text in sorted(texts, key=lambda text: id(text.adapter)):
+        if part and tokens + len(text.tokens) > together:
+            yield part
+            part, tokens = [], 0
+        part.append(text)
+        tokens += len(text.tokens)
+    if part:
+        yield part
+
+
+class _Range(NamedTuple):
+    """Neighbouring tokens of one adapter."""
+
+    start: int
+    stop: int
+    adapter: ModuleAdapter
+
+
+def _ranges(texts: Sequence[_Text]) -> list[_Range]:
+    found, start = list[_Range](), 0
+    for _, own in groupby(texts, key=lambda text: id(text.adapter)):
+        first, *others = own
+        stop = start + sum(len(text.tokens) for text in (first, *others))
+        found.append(_Range(start, stop, first.adapter))
+        start = stop
+    return found
+
+
+class _Changes:
+    """Hooks on linear layers of ``model``, which add to what the layer gives of some tokens the change of their adapter."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._hooked: set[str] = set()
+        self._ranges: Sequence[_Range] = ()
+        self._tokens = 0
+
+    def cover(self, adapter: ModuleAdapter) -> None:
+        """Every layer that ``adapter`` changes has a hook."""
+        for path in adapter.deltas.keys() - self._hooked:
+            self._model.get_submodule(path).register_forward_hook(self._hook(path))
+            self._hooked.add(path)
+
+    @contextmanager
+    def applied(self, ranges: Sequence[_Range]) -> Iterator[None]:
+        """Inside, the tokens of ``ranges`` are computed, each with its adapter; together they are all."""
+        self._ranges, self._tokens = ranges, ranges[-1].stop
+        try:
+            yield
+        finally:
+            self._ranges = ()
+
+    def _hook(self, path: str) -> Any:
+        def add(_: Any, given: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor:
+            if not self._ranges:
+                return out
+            x_NI, y_NO = given[0].flatten(0, -2), out.flatten(0, -2)
+            for start, stop, adapter in self._rows(path, len(x_NI)):
+                if (delta := adapter.deltas.get(path)) is not None:
+                    y_NO[start:stop].addmm_(x_NI[start:stop] @ delta.down_RI.T, delta.up_OR.T)
+            return y_NO.view_as(out)
+
+        return add
+
+    def _rows(self, path: str, count: int) -> Sequence[_Range]:
+        """The ranges among ``count`` rows that the layer at ``path`` reads: tokens, or what one text has beside them, as distances."""
+        if count == self._tokens:
+            return self._ranges
+        if len(self._ranges) > 1:
+            raise ValueError(f"{path} reads something else than the tokens of the texts")
+        return [self._ranges[0]._replace(start=0, stop=count)]
