@@ -29,7 +29,7 @@ _AHEAD = 32
 
 
 @dataclass(eq=False)
-class _Request:
+class _AdapterRequest:
     """A request and who is told. ``read``: its adapter was read for it. ``asked`` is what waits for its turn."""
 
     held: Held
@@ -50,7 +50,7 @@ class AdaptedFloors:
         self._floors: dict[Digest, Held] = {}
         self._changed = threading.Condition()
         #: Requests that wait for their adapter, and how many of those for which one was read are not over.
-        self._parked: list[_Request] = []
+        self._parked: list[_AdapterRequest] = []
         self._ahead, self._closed = 0, False
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="encoder-adapters")
 
@@ -93,7 +93,7 @@ class AdaptedFloors:
             if (held := self._floors.get(servable)) is None:
                 raise NotFound("this servable is not loaded", "load it before asking it", code="servable_not_loaded")
             resident = self._registry.use(held)
-        request = _Request(held, prompt, labels, tell)
+        request = _AdapterRequest(held, prompt, labels, tell)
         try:
             if resident:
                 self._enter(request, bounded=bounded)
@@ -113,7 +113,7 @@ class AdaptedFloors:
         for request in left:
             self._end(request, _closing())
 
-    def _enter(self, request: _Request, *, bounded: bool) -> None:
+    def _enter(self, request: _AdapterRequest, *, bounded: bool) -> None:
         """It waits for its turn; its adapter is in memory. Raises as ``check_labels`` and ``EmbeddingBatcher.add``."""
         encoder, adapter = (weights.content for weights in request.held.weights)
         check_labels(adapter.head.labels, request.prompt, request.labels)
@@ -121,7 +121,7 @@ class AdaptedFloors:
         request.asked = EmbeddingRequest(tenant, encoder, text, lambda found: self._answer(request, found), adapter)
         self._lane.add(request.asked, bounded=bounded)
 
-    def _park(self, request: _Request, *, bounded: bool) -> None:
+    def _park(self, request: _AdapterRequest, *, bounded: bool) -> None:
         """It waits for its adapter. Raises Unavailable after the end, and Exhausted where ``bounded`` and too many wait."""
         with self._changed:
             if self._closed:
@@ -158,7 +158,7 @@ class AdaptedFloors:
             except Exception as failure:  # noqa: BLE001 - see above
                 self._end(request, told(failure))
 
-    def _answer(self, request: _Request, vector: Vectors | TailorbirdError) -> None:
+    def _answer(self, request: _AdapterRequest, vector: Vectors | TailorbirdError) -> None:
         try:
             if isinstance(vector, TailorbirdError):
                 raise vector
@@ -169,7 +169,7 @@ class AdaptedFloors:
             found = told(error)
         self._end(request, found)
 
-    def _end(self, request: _Request, found: Told | None) -> None:
+    def _end(self, request: _AdapterRequest, found: Told | None) -> None:
         """Lets the adapter go, and tells who asked, unless nobody wants to hear (None). Once: what was ended before is left alone."""
         with self._changed:
             if request.over:
@@ -181,7 +181,7 @@ class AdaptedFloors:
         if found is not None:
             request.tell(found)
 
-    def _cancel(self, request: _Request) -> None:
+    def _cancel(self, request: _AdapterRequest) -> None:
         with self._changed:
             parked = request in self._parked
             self._parked = [each for each in self._parked if each is not request]

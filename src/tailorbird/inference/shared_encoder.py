@@ -47,7 +47,7 @@ class EncoderAdapter:
         return self.layers.nbytes + self.head.nbytes
 
 
-class _Text(NamedTuple):
+class _TokenizedText(NamedTuple):
     """A text's tokens, its place among those asked, and its adapter."""
 
     place: int
@@ -82,9 +82,9 @@ class SharedEncoder:
         layers = [adapter.layers for adapter in adapters]
         with self._computing:
             read = zip(self._encoder.tokens(texts), layers, strict=True)
-            return self._embedded([_Text(place, *each) for place, each in enumerate(read)], self.together)
+            return self._embedded([_TokenizedText(place, *each) for place, each in enumerate(read)], self.together)
 
-    def _embedded(self, texts: list[_Text], together: int) -> Vectors:
+    def _embedded(self, texts: list[_TokenizedText], together: int) -> Vectors:
         for text in texts:
             self._changes.cover(text.adapter)
         found = np.empty((len(texts), self.width), dtype=np.float32)
@@ -96,7 +96,7 @@ class SharedEncoder:
             found[[text.place for text in part]] = torch.nn.functional.normalize(vectors_BW, dim=-1).numpy()
         return found
 
-    def _vectors(self, texts: list[_Text]) -> torch.Tensor:
+    def _vectors(self, texts: list[_TokenizedText]) -> torch.Tensor:
         with self._changes.applied(_ranges(texts)):
             return self._encoder.vectors([text.tokens for text in texts])
 
@@ -105,7 +105,7 @@ class SharedEncoder:
         draw, lengths = random.Random(0), [min(count, self._encoder.most) for count in _TRIED]
         adapters = [_random_adapter(self._encoder.model, seed) for seed in (1, 2)]
         words = self._encoder.words
-        texts = [_Text(place, draw.choices(words, k=count), adapters[place % 2]) for place, count in enumerate(lengths)]
+        texts = [_TokenizedText(place, draw.choices(words, k=count), adapters[place % 2]) for place, count in enumerate(lengths)]
         apart = self._embedded(texts, 0)
         try:
             found = self._embedded(texts, sum(lengths))
@@ -127,9 +127,9 @@ def _random_adapter(model: Any, seed: int) -> ModuleAdapter:
     return ModuleAdapter(changes, {})
 
 
-def _parts(texts: list[_Text], together: int) -> Iterator[list[_Text]]:
+def _parts(texts: list[_TokenizedText], together: int) -> Iterator[list[_TokenizedText]]:
     """The texts, those of one adapter side by side, as many at a time as have ``together`` tokens, one at least."""
-    part, tokens = list[_Text](), 0
+    part, tokens = list[_TokenizedText](), 0
     for text in sorted(texts, key=lambda text: id(text.adapter)):
         if part and tokens + len(text.tokens) > together:
             yield part
@@ -148,7 +148,7 @@ class _Range(NamedTuple):
     adapter: ModuleAdapter
 
 
-def _ranges(texts: Sequence[_Text]) -> list[_Range]:
+def _ranges(texts: Sequence[_TokenizedText]) -> list[_Range]:
     found, start = list[_Range](), 0
     for _, own in groupby(texts, key=lambda text: id(text.adapter)):
         first, *others = own
