@@ -51,13 +51,15 @@ def twin_step(task: str) -> TaskEnd:
     from support.moments import Kill, Passing, watch
     from support.story_process import hurry, use_twins
     from tailorbird.processes.placed_step import perform_step
-    from tailorbird.usecases.runs.step_placement import StepTask
+    from tailorbird.usecases.runs.step_placement import HelpTask, task_of
 
     use_twins()
     hurry()
-    asked = StepTask.model_validate_json(task)
+    asked = task_of(task)
     file = Path(asked.workspace) / "kills"
     moments = file.read_text().splitlines() if file.exists() else []
+    if isinstance(asked, HelpTask):
+        return perform_step(task)
     if (own := next((moment for moment in moments if asked.step.startswith(moment.partition(" commit of ")[2])), None)) is not None:
         file.write_text("\n".join(moment for moment in moments if moment != own))
         stops = own.startswith("stop ")

@@ -35,6 +35,8 @@ class RunState(StrEnum):
 
 #: States of a run whose steps are all finished: nothing is left to do.
 FINISHED = (RunState.DONE, RunState.NO_RELEASE)
+#: States in which a run is worked on.
+OPEN = (RunState.PLANNING, RunState.PLANNED, RunState.ACTIVE)
 
 
 class Run(Value):
@@ -114,7 +116,8 @@ class Step(Value):
     none.
 
     ``deaths`` counts processes that ended in the middle of it, none of them further than the one before. ``paid`` is what all attempts at
-    it have paid to endpoints, in the currency of the settings' prices, whatever came of them.
+    it have paid to endpoints, in the currency of the settings' prices, whatever came of them. ``answers`` are the artifacts of answers that
+    other nodes gave for it, by the part of its items, until it is done.
     """
 
     run: str
@@ -133,6 +136,7 @@ class Step(Value):
     progress: StepProgress | None = None
     deaths: int = Field(default=0, exclude_if=lambda value: not value)
     paid: float = Field(default=0.0, exclude_if=lambda value: not value)
+    answers: dict[str, Digest] = Field(default_factory=dict, exclude_if=lambda value: not value)
 
 
 class TrainingFork(Value):

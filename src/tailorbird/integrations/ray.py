@@ -23,6 +23,7 @@ from uuid import uuid4
 
 import ray
 from ray import exceptions
+from ray._private.state import available_resources_per_node  # a developers' interface, and the only one that tells nodes apart
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tailorbird.domain.compute import ComputeNode, StepNeed, TaskEnd
@@ -105,7 +106,9 @@ class RayCompute:
         self._work = f"{work.__module__}:{work.__qualname__}"
         self._once, self._again = ray.remote(max_retries=0, max_calls=1)(_perform), ray.remote(max_retries=0)(_perform)
         self._idle_seconds = idle_seconds
-        self._kept = dict[tuple[str, int], _KeptFor]()
+        self._kept = dict[tuple[str, int, str], _KeptFor]()
+        #: Nodes that are asked for something which is to be done there alone.
+        self._aside = set[str]()
         self._refuses_strangers = False
         _join(address)
 
@@ -133,23 +136,39 @@ class RayCompute:
 
     def place(self, task: str, need: StepNeed, purpose: str = "") -> RayTask:
         """Hands the task to Ray, which waits until a node has room. Raises Unavailable (``compute_unreachable``)."""
+        return self._place(task, need, purpose, "")
+
+    def place_aside(self, task: str, need: StepNeed, purpose: str) -> RayTask | None:
+        """Hands the task to a node on which, by Ray's books, nothing is done; None where there is none. Raises Unavailable
+        (``compute_unreachable``)."""
+        nodes = [node for node in self._alive() if node["NodeID"] not in self._aside and _node(node, None).holds(need)]
+        with _joined():
+            free = available_resources_per_node()
+        idle = next((node["NodeID"] for node in nodes if _is_idle(node["Resources"], free.get(node["NodeID"], {}))), None)
+        return None if idle is None else self._place(task, need, purpose, idle)
+
+    def _place(self, task: str, need: StepNeed, purpose: str, only: str) -> RayTask:
         taken = {"num_cpus": need.cores, "num_gpus": need.gpus, "memory": int(need.memory_gb * _GIB)}
         options: dict[str, Any] = {name: value for name, value in taken.items() if value} | {"name": "tailorbird step"}
         self._join()
         with _joined():
+            if only:
+                self._aside.add(only)
+                options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(only, soft=False)
             if not purpose or need.gpus:
-                return RayTask(self._once.options(**options).remote(self._work, task), lambda _waits: None)
-            key = (purpose, need.cores)
+                return RayTask(self._once.options(**options).remote(self._work, task), lambda _waits: self._aside.discard(only))
+            key = (purpose, need.cores, only)
             kept = self._kept.setdefault(key, _KeptFor(f"{purpose} {need.cores} {uuid4().hex}"))
             options["runtime_env"] = {"env_vars": {_PURPOSE: kept.name, "OMP_NUM_THREADS": str(need.cores)}}
-            if kept.node:
+            if kept.node and not only:
                 near = NodeAffinitySchedulingStrategy(kept.node, soft=True, _spill_on_unavailable=True)
                 options["scheduling_strategy"] = near
             asked = self._again.options(**options).remote(self._work, task, kept.name, self._idle_seconds)
             return RayTask(asked, lambda waits: self._note(key, kept, waits))
 
-    def _note(self, key: tuple[str, int], kept: _KeptFor, node: str) -> None:
+    def _note(self, key: tuple[str, int, str], kept: _KeptFor, node: str) -> None:
         """A process that ended, or is about to, is asked for nothing: those that come next have another name."""
+        self._aside.discard(key[2])
         kept.node = node
         if not node and self._kept.get(key) is kept:
             del self._kept[key]
@@ -278,6 +297,11 @@ def _unreachable(error: Exception) -> Unavailable:
         "(RAY_AUTH_MODE, RAY_AUTH_TOKEN_PATH)",
         code="compute_unreachable",
     )
+
+
+def _is_idle(has: dict[str, float], free: dict[str, float]) -> bool:
+    """Whether nothing is booked of what a node has."""
+    return bool(has) and all(free.get(name, 0.0) >= has.get(name, 0.0) for name in ("CPU", "GPU", "memory"))
 
 
 def _node(told: dict[str, Any], own: dict[str, Any] | None) -> ComputeNode:

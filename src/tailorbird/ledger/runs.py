@@ -147,6 +147,19 @@ class Steps:
         named = (*self._of(step.run), steps.c.name == step.name)
         self._connection.execute(update(steps).where(*named).values(paid=steps.c.paid + money))
 
+    def note_answers(self, run: str, name: str, part: str, answers: Digest) -> bool:
+        """Notes answers that others gave; False where they are wanted no more."""
+        named = (*self._of(run), steps.c.name == name)
+        found = self._connection.execute(select(steps.c.state, steps.c.answers).where(*named).with_for_update()).one_or_none()
+        if found is None or found.state in (StepState.DONE, StepState.FAILED):
+            return False
+        self._connection.execute(update(steps).where(*named).values(answers=found.answers | {part: answers}))
+        return True
+
+    def forget_answers(self, run: str, name: str) -> None:
+        """Nothing is known any more of answers that others gave for the step."""
+        self._connection.execute(update(steps).where(*self._of(run), steps.c.name == name).values(answers={}))
+
     def of(self, run: str) -> tuple[Step, ...]:
         """All steps of a run, in order."""
         rows = self._connection.execute(select_fields(steps, Step).where(*self._of(run)).order_by(steps.c.position))

@@ -150,6 +150,7 @@ steps = Table(
     Column("deaths", Integer, nullable=False, server_default="0"),
     Column("reached", Integer, nullable=False, server_default="0"),
     Column("paid", Float, nullable=False, server_default=text("0")),
+    Column("answers", CanonicalJson, nullable=False, server_default="{}"),
     ForeignKeyConstraint(["tenant", "run"], ["runs.tenant", "runs.id"]),
     UniqueConstraint("tenant", "run", "position"),
 )

@@ -53,3 +53,8 @@ class Compute(Protocol):
         process is the task's own and ends with it.
         """
         ...
+
+    def place_aside(self, task: str, need: StepNeed, purpose: str) -> PlacedTask | None:
+        """As ``place``, on a node on which nothing is done now; None, and nothing is asked for, where there is none that holds ``need``.
+        It is done nowhere else. Raises Unavailable (``compute_unreachable``)."""
+        ...

@@ -21,19 +21,20 @@ from tailorbird.settings import Settings, find_workspace, load_settings
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.erasure.local_copies import follow_erasures
 from tailorbird.usecases.identities import known_identity
-from tailorbird.usecases.runs.step_placement import StepAnswer, StepFault, StepTask
+from tailorbird.usecases.runs.placed_answers import goes_on_helping, help_placed
+from tailorbird.usecases.runs.step_placement import HelpTask, StepAnswer, StepFault, StepTask, task_of
 from tailorbird.usecases.runs.step_runner import goes_on_placed, perform_placed
 
 
 def perform_step(task: str) -> TaskEnd:
-    """Does the step that ``task`` names (the JSON of a StepTask), and answers with the JSON of a StepAnswer. The process may be kept where
-    the run goes on, and what it holds by now is not more than its next step takes.
+    """Does the step that ``task`` names (the JSON of a StepTask), or helps with it (that of a HelpTask), and answers with the JSON of a
+    StepAnswer. The process may be kept where the run goes on, and what it holds by now is not more than its next step takes.
 
     Nothing is raised but interruptions: what a cluster keeps and shows of an error could hold a row's text.
     """
     keeps = False
     try:
-        keeps = _perform(StepTask.model_validate_json(task))
+        keeps = _perform(task_of(task))
     except TailorbirdError as error:
         return TaskEnd(StepAnswer(fault=StepFault.of(error)).model_dump_json())
     except Exception as error:  # noqa: BLE001 - see above
@@ -51,6 +52,9 @@ def _perform(task: StepTask) -> bool:
     deps = _Opened.by(_settings_for(task))
     with _following_erasures(deps):
         actor, here = _keyless(deps, task), replace(deps, compute=lambda: None)
+        if isinstance(task, HelpTask):
+            help_placed(here, actor, task, Progress())
+            return goes_on_helping(here, actor, task)
         perform_placed(here, actor, task, Progress())
         return goes_on_placed(here, actor, task)
 

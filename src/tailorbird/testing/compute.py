@@ -160,6 +160,16 @@ class ProcessCompute:
         self.schedule()
         return placed
 
+    def place_aside(self, task: str, need: StepNeed, purpose: str) -> ProcessTask | None:
+        """Starts the task on a node on which nothing is done; None where there is none."""
+        node = next((node for node in self._nodes if node.holds(need) and self._left(node) == node), None)
+        if node is None:
+            return None
+        placed = ProcessTask(self, task, need, purpose if not need.gpus else "")
+        self._tasks.append(placed)
+        placed.start(node)
+        return placed
+
     def schedule(self) -> None:
         """Starts the tasks that wait and for which there is room; where a process is kept for one, there rather than elsewhere."""
         for task in [task for task in self._tasks if task.waits]:

@@ -16,6 +16,7 @@ from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.peak_memory import PeakMemory
 from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.climb import regression_limits
+from tailorbird.usecases.climb.answer_parts import GivenAnswers
 from tailorbird.usecases.climb.experiment_tracking import tracked
 from tailorbird.usecases.climb.floor import floor_climb, floor_is_rung, floor_remark, refused_floor
 from tailorbird.usecases.climb.hosted_engine import asked_for_rung, paid
@@ -104,7 +105,8 @@ def measure_candidate(context: StepContext, rung: RungPlan) -> StepOutcome:
     candidate, memory = context.record(Candidate, making.candidate), PeakMemory()
     context = _within_memory(context, memory)
     try:
-        evidence = _with_limits(context, candidate, making, examine(context, candidate, Split.DEV, trial=making.scope))
+        others = GivenAnswers(context, transitions.measure_step(rung), making.candidate) if context.placed else None
+        evidence = _with_limits(context, candidate, making, examine(context, candidate, Split.DEV, trial=making.scope, others=others))
         require_memory(context.objective.budget, memory)
     except Exception as error:
         if (ended := ended_by(error)) is None:

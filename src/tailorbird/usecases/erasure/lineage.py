@@ -72,8 +72,8 @@ class Lineage:
     """``learned`` are candidates that hold something of the rows or documents: weights, an adapter or an encoder that learned them, a
     prompt or an index that shows them. ``shown`` are those of ``learned`` that hold the very text; ``demonstrated`` those whose prompt
     does, or has an instruction that was written in view of them. ``searches`` are logs of prompts' searches that name such rows.
-    ``borrowing`` are releases of other objectives that find passages by an encoder which learned, ``waiting`` open runs whose plan
-    would make such a release."""
+    ``given`` are answers that other nodes gave for steps which are not done. ``borrowing`` are releases of other objectives that find
+    passages by an encoder which learned, ``waiting`` open runs whose plan would make such a release."""
 
     runs: list[Run] = field(default_factory=list)
     candidates: dict[Digest, Candidate] = field(default_factory=dict)
@@ -85,6 +85,7 @@ class Lineage:
     borrowing: list[Release] = field(default_factory=list)
     waiting: list[Run] = field(default_factory=list)
     evidence: set[Digest] = field(default_factory=set)
+    given: set[Digest] = field(default_factory=set)
 
     @property
     def indexes(self) -> set[Digest]:
@@ -101,10 +102,12 @@ def trace(work: UnitOfWork, found: Found) -> Lineage:
     """Follows what was ``found`` through the record."""
     traced, texts = Lineage(), {normalise(row.text) for held in found.values() for row in held.rows}
     for run in work.runs.all():
-        steps = [step for step in work.steps.of(run.id) if step.result]
+        known = work.steps.of(run.id)
+        steps = [step for step in known if step.result]
         snapshot = next((step.result for step in steps if step.name == transitions.SNAPSHOT), None)
         if snapshot is not None and snapshot in found:
             traced.runs.append(run)
+            traced.given |= {digest for step in known for digest in step.answers.values()}
             for digest, candidate in _candidates(work, steps):
                 _classify(traced, digest, candidate, texts, found[snapshot])
             traced.searches |= set(_searches(work, steps, {row.id for row in found[snapshot].rows}))

@@ -17,7 +17,7 @@ from typing import NoReturn
 from tailorbird.domain.errors import Conflict, Exhausted, Forbidden, LeaseLost, TailorbirdError
 from tailorbird.domain.identity import Role
 from tailorbird.domain.ladder import Conclusion, RungKind
-from tailorbird.domain.run import Run, RunState, Step, StepState
+from tailorbird.domain.run import OPEN, Run, RunState, Step, StepState
 from tailorbird.domain.value import Digest
 from tailorbird.objective import OBJECTIVE_FILE, ObjectiveFile, parse_objective
 from tailorbird.ports.compute import Compute
@@ -27,10 +27,12 @@ from tailorbird.system.freed_memory import return_grown_memory
 from tailorbird.system.source_access import SourceAccess, restrict_sources
 from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.climb import floor, rungs, sealed_test, snapshot_and_plan
+from tailorbird.usecases.climb.answer_parts import forget_answers
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress, StepBegun
 from tailorbird.usecases.erasure.local_copies import clear_run
 from tailorbird.usecases.leases import heartbeat, owner
 from tailorbird.usecases.runs import step_placement
+from tailorbird.usecases.runs.answer_help import HelpingNodes, helping
 from tailorbird.usecases.snapshots.amendments import certificates_of
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.cancellation import WatchedProgress, failed_disk, failure_of
@@ -99,8 +101,9 @@ def work_on(deps: Dependencies, actor: Actor, run: Run, progress: Progress) -> W
     """Does the run's steps until none is left. Raises Busy when another process holds a step, Conflict when the run was cancelled."""
     _require_signer(actor, run)
     resumed = len(stage_of(deps, actor, run, progress).done)
-    while (context := stage_of(deps, actor, run, progress)).next_step() is not None:
-        _advance(context)
+    with helping() as nodes:
+        while (context := stage_of(deps, actor, run, progress)).next_step() is not None:
+            _advance(context, nodes)
     return _ended(context, resumed)
 
 
@@ -116,41 +119,42 @@ def _require_signer(actor: Actor, run: Run) -> None:
 
 def plan_for(deps: Dependencies, actor: Actor, run: Run, progress: Progress, until: str = transitions.PLAN) -> StepContext:
     """Does the run's steps as far as the plan (or the step ``until``, before it), and no further. Raises as ``work_on``."""
-    while until not in (context := stage_of(deps, actor, run, progress)).done:
-        _advance(context)
+    with helping() as nodes:
+        while until not in (context := stage_of(deps, actor, run, progress)).done:
+            _advance(context, nodes)
     with deps.ledger.work(run.tenant) as work:
         if work.runs.get(run.id).state is RunState.PLANNING:
             work.runs.set_state(run.id, RunState.PLANNED)
     return context
 
 
-def _advance(context: StepContext) -> None:
+def _advance(context: StepContext, nodes: HelpingNodes) -> None:
     """Does the next step, here or on a node; returns having done nothing while a dead process's lease runs out."""
     name = context.next_step()
     assert name is not None
     compute = context.deps.compute()
     if compute is not None and name not in step_placement.SIGNED_HERE:
-        _place(context, compute, name)
+        _place(context, compute, name, nodes)
         return
     step = _take(context.deps, context.run, name, context.progress)
     if step is not None:
         _perform(context, step)
 
 
-def _place(context: StepContext, compute: Compute, name: str) -> None:
+def _place(context: StepContext, compute: Compute, name: str, nodes: HelpingNodes) -> None:
     """Has a node take the step; returns having done nothing when the node is lost meanwhile. Raises Exhausted (``step_not_begun``) when
     several nodes in a row were lost before they leased it: then nothing counts its attempts."""
     before = step_placement.step_of(context, name)
     for fruitless in range(step_placement.MOST_FRUITLESS):
         if fruitless:
             time.sleep(step_placement.PAUSE_SECONDS * 2 ** (fruitless - 1))
-        _place_once(context, compute, name)
+        _place_once(context, compute, name, nodes)
         if step_placement.is_begun(before, step_placement.step_of(context, name)):
             return
     _refuse_placing(context, name, step_placement.not_begun(name))
 
 
-def _place_once(context: StepContext, compute: Compute, name: str) -> None:
+def _place_once(context: StepContext, compute: Compute, name: str, helpers: HelpingNodes) -> None:
     """Has a node do the step, under a lease that the node takes. Raises what ended the step there."""
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
         _refuse_ended(work, context.run)
@@ -174,8 +178,11 @@ def _place_once(context: StepContext, compute: Compute, name: str) -> None:
             mark=mark,
         )
         context.progress.tell(f"asking the cluster for {need.words}")
+        begun = helpers.beside(context, compute, task, need)
         placed = compute.place(task.model_dump_json(), need, purpose=f"{context.run.tenant}/{context.run.id}")
-        step_placement.follow(context, name, placed, lambda work: _refuse_cancelled(context.run, work.runs.get(context.run.id).state))
+        step_placement.follow(
+            context, name, placed, lambda work: _refuse_cancelled(context.run, work.runs.get(context.run.id).state), begun
+        )
 
 
 def _refuse_placing(context: StepContext, name: str, error: Exhausted) -> NoReturn:
@@ -212,7 +219,7 @@ def goes_on_placed(deps: Dependencies, actor: Actor, task: step_placement.StepTa
         with deps.ledger.work(actor.tenant, write=False) as work:
             found = work.runs.get(task.run)
         context = stage_of(deps, actor, found, Progress())
-        return found.state in WORKED and step_placement.takes_next(context.plan, context.next_step(), task.cores, tuple(context.done))
+        return found.state in OPEN and step_placement.takes_next(context.plan, context.next_step(), task.cores, tuple(context.done))
     return False
 
 
@@ -268,6 +275,7 @@ def _perform(context: StepContext, step: Step) -> None:
             except OSError as error:
                 raise failed_disk(error) from error
             _commit(context, step, outcome, store, time.monotonic() - started)
+            forget_answers(own, step.name)
 
 
 def _reach(context: StepContext) -> SourceAccess | None:
@@ -347,7 +355,7 @@ def _give_up(context: StepContext, step: Step, error: BaseException, seconds: fl
             work.steps.release(step, seconds)
             return
         work.steps.fail(step, failure_of(error), seconds)
-        if work.runs.get(context.run.id).state in WORKED:
+        if work.runs.get(context.run.id).state in OPEN:
             work.runs.set_state(context.run.id, RunState.FAILED)
         facts: Facts = {"step": step.name, "code": code}
         record(work, "step.failed", context.actor.name, context.run.id, context.deps.clock.now(), facts)
@@ -373,8 +381,6 @@ def _beat(context: StepContext, step: Step, watched: WatchedProgress) -> bool:
     return True
 
 
-#: States in which a run is worked on.
-WORKED = (RunState.PLANNING, RunState.PLANNED, RunState.ACTIVE)
 #: Leases of one step after which it is given up until somebody adapts again.
 MOST_ATTEMPTS = 20
 #: Processes of workers that may die in the middle of one step, none further than the one before, until it is set aside likewise.
@@ -389,7 +395,7 @@ def _refuse_ended(work: UnitOfWork, run: Run) -> None:
     """Raises Conflict unless the run is to be worked on."""
     state = work.runs.get(run.id).state
     _refuse_cancelled(run, state)
-    if state not in WORKED:
+    if state not in OPEN:
         raise Conflict(
             f"run {run.id} is over: {state.word}", f"see tailorbird runs show {run.id}; adapt again to try again", code="run_ended"
         )

@@ -1,0 +1,83 @@
+"""Help with a step that measures a candidate: idle nodes of the cluster are asked to answer parts of its items meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from tailorbird.domain.compute import StepNeed
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.objective import TaskKind
+from tailorbird.ports.compute import Compute, PlacedTask
+from tailorbird.usecases.climb.answer_parts import parts_of, rows_by_group
+from tailorbird.usecases.runs.step_placement import GRACE_SECONDS, HelpTask, StepTask, is_helped
+from tailorbird.usecases.steps.step_context import StepContext
+
+#: Parts below which no help is worth its beginning.
+FEWEST_PARTS = 2
+
+
+@dataclass
+class HelpingNodes:
+    """The nodes that help a run, from its first step to its last. Each is asked for one step at a time, and ends when that is done; one
+    that is lost is not asked again for the same step, which goes on without."""
+
+    tasks: list[PlacedTask] = field(default_factory=list)
+
+    def beside(self, context: StepContext, compute: Compute, task: StepTask, need: StepNeed) -> Callable[[], None]:
+        """What asks for help with a step, each time it is called while some is lacking; nothing where the step takes none."""
+        if not is_helped(context.plan, task.step, need) or not _is_worth_it(context):
+            return lambda: None
+        among, asked = len(compute.nodes()) - 1, list[PlacedTask]()
+
+        def ask() -> None:
+            self.look()
+            if len(asked) >= among:
+                return
+            help_task = HelpTask(**task.model_dump(), number=len(asked), among=among)
+            with suppress(TailorbirdError):
+                placed = compute.place_aside(help_task.model_dump_json(), need, purpose=f"{task.tenant}/{task.run}/answers")
+                if placed is not None:
+                    asked.append(placed)
+                    self.tasks.append(placed)
+                    context.progress.tell(f"an idle node answers part of the items, too ({len(asked)} of {among} that may)")
+
+        return ask
+
+    def look(self) -> None:
+        """Notes which have ended."""
+        for placed in list(self.tasks):
+            with suppress(TailorbirdError):
+                if not placed.ended(0):
+                    continue
+                self.tasks.remove(placed)
+                placed.answer()
+
+    def end(self) -> None:
+        """Interrupts those that go on, and returns when they have ended."""
+        self.look()
+        for placed in self.tasks:
+            with suppress(TailorbirdError):
+                placed.cancel()
+        until = time.monotonic() + GRACE_SECONDS
+        for placed in self.tasks:
+            with suppress(TailorbirdError):
+                placed.ended(max(0.0, until - time.monotonic()))
+        self.tasks.clear()
+
+
+@contextmanager
+def helping() -> Iterator[HelpingNodes]:
+    """For the steps of a run; whoever helps then has ended with them."""
+    nodes = HelpingNodes()
+    try:
+        yield nodes
+    finally:
+        nodes.end()
+
+
+def _is_worth_it(context: StepContext) -> bool:
+    """Documents are ranked in less time than it takes to load what ranks them."""
+    return context.objective.task.kind is not TaskKind.RANK and len(parts_of(rows_by_group(context))) >= FEWEST_PARTS
