@@ -1,16 +1,18 @@
 """What Ray costs, and what it withstands: whole runs on raylets of this machine, against the same without Ray, and with something killed.
 
 In: ``--only`` one of ``adapt`` (a whole ``tailorbird adapt`` of the demo on one two-core raylet ÷ local, both by two threads), ``pair``
-(two such at once on two one-core raylets ÷ two local processes of one thread each) and ``kills`` (the faults' small story on Ray,
-PostgreSQL and S3, with one kill in each, of worker, raylet, head, driver, database and S3 in turn, at moments drawn by ``--seed``; one
-that was over before its kill does not count); else all of these. ``--only capacity``: the capacity twin against real runs of our gateway
+(two such at once on two one-core raylets ÷ two local processes of one thread each), ``evaluation`` (four candidates or more measured on
+one one-core raylet ÷ on two; ``evaluation_runs``) and ``kills`` (the faults' small story on Ray, PostgreSQL and S3, with one kill in each,
+of worker, raylet, head, driver, database and S3 in turn, at moments drawn by ``--seed``; one that was over before its kill does not
+count); else all of these. ``--only capacity``: the capacity twin against real runs of our gateway
 and engine (``capacity_runs``; two settings with ``--quick``), without Ray. ``--pairs`` (3) and ``--points`` (36) say how many;
 ``--quick``: one pair and six kills. ``--objective FILE`` in place of the demo's. Out: bars in benchmarks/results/scale.json (not with
 ``--quick``), progress on stderr, one JSON object as the last line of stdout.
 
 Each side has a copy of one workspace that knows nothing yet (releases of two workspaces differ by their salts), in turn the one or the
-other first. A bar holds where the median ratio of a pair is at most 1.25, and both sides ended with the same release; that of kills, where
-every story ended with the release of one that nothing disturbed, within 90 s.
+other first. A bar holds where the median ratio of a pair is at most 1.25 (``evaluation``: at least 1.6, and every item has the same answer
+on both sides), and both sides ended with the same release; that of kills, where every story ended with the release of one that nothing
+disturbed, within 90 s.
 
 It starts itself again in a network namespace, because Ray listens beyond loopback, with the interpreter that ``make ray`` made. Run it on a
 machine that does nothing else.
@@ -56,6 +58,7 @@ def main() -> None:
     ways: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
         "adapt": lambda asked: _ratio(asked, together=1, raylets=(2,)),
         "pair": lambda asked: _ratio(asked, together=2, raylets=(1, 1)),
+        "evaluation": _evaluation,
         "kills": _kills,
     }
     return _tell(asked, {BARS[way]: measure(asked) for way, measure in ways.items() if asked.only in ("", way)})
@@ -70,7 +73,12 @@ def _tell(asked: argparse.Namespace, bars: dict[str, dict[str, Any]]) -> None:
     print(json.dumps({"benchmark": "scale", "bars": bars}))
 
 
-BARS = {"adapt": "adapt_on_one_raylet", "pair": "two_adapts_on_two_raylets", "kills": "killed_stories"}
+BARS = {
+    "adapt": "adapt_on_one_raylet",
+    "pair": "two_adapts_on_two_raylets",
+    "evaluation": "evaluation_on_two_raylets",
+    "kills": "killed_stories",
+}
 
 
 def _ratio(asked: argparse.Namespace, together: int, raylets: tuple[int, ...]) -> dict[str, Any]:
@@ -118,6 +126,13 @@ def _kills(asked: argparse.Namespace) -> dict[str, Any]:
     bar = {"value": len(good), "bar": BAR_POINTS, "unit": "stories", "less_is_better": False, "seed": asked.seed}
     holds = process.returncode == 0 and len(good) == len(killed) and len(good) >= BAR_POINTS
     return bar | {"holds": holds, "load": round(os.getloadavg()[0], 1), "stories": stories}
+
+
+def _evaluation(asked: argparse.Namespace) -> dict[str, Any]:
+    sys.path[:0] = [str(Path(__file__).resolve().parent)]
+    from evaluation_runs import SIZES, compared
+
+    return compared(1 if asked.quick else asked.pairs, SIZES)
 
 
 def _capacity(asked: argparse.Namespace) -> dict[str, Any]:

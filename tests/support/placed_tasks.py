@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from tailorbird.domain.compute import TaskEnd
 
@@ -45,9 +46,39 @@ def _sleep(file: Path) -> str:
     return "awake"
 
 
+#: The moment at which a process dies that helps: it has answered one part.
+HELP = "after one part of help"
+
+
+def slow_down(file: Path) -> None:
+    """The twin engine takes as many seconds a prompt as ``file`` says, where it is there."""
+    from types import SimpleNamespace
+
+    from tailorbird.testing import MemoryEngine, MemoryModelReader
+
+    if file.exists():
+        engine = MemoryEngine(float(file.read_text()))
+        sys.modules["tailorbird.inference"] = SimpleNamespace(  # type: ignore[assignment]
+            open_engine=lambda *_settings, **_more: engine, open_model_reader=MemoryModelReader
+        )
+
+
+def _die_after_a_part() -> None:
+    from tailorbird.usecases.climb.answer_parts import GivenAnswers
+
+    put = GivenAnswers.put
+
+    def die(*given: Any) -> bool:
+        put(*given)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+    GivenAnswers.put = die  # type: ignore[method-assign]
+
+
 def twin_step(task: str) -> TaskEnd:
-    """The step, with twins and short leases. Of the moments in the workspace's file ``kills`` the process takes the first of its own step
-    out, and dies there; where it begins with ``stop``, the process stops there instead, as if its machine were cut off."""
+    """The step, or help with it, with twins and short leases. Of the moments in the workspace's file ``kills`` the process takes the first
+    of its own step out, and dies there; where it begins with ``stop``, the process stops there instead, as if its machine were cut off."""
     from support.moments import Kill, Passing, watch
     from support.story_process import hurry, use_twins
     from tailorbird.processes.placed_step import perform_step
@@ -58,9 +89,14 @@ def twin_step(task: str) -> TaskEnd:
     asked = task_of(task)
     file = Path(asked.workspace) / "kills"
     moments = file.read_text().splitlines() if file.exists() else []
+    slow_down(Path(asked.workspace) / "delay")
     if isinstance(asked, HelpTask):
+        if HELP in moments:
+            file.write_text("\n".join(moment for moment in moments if moment != HELP))
+            _die_after_a_part()
         return perform_step(task)
-    if (own := next((moment for moment in moments if asked.step.startswith(moment.partition(" commit of ")[2])), None)) is not None:
+    of_steps = [moment for moment in moments if moment != HELP]
+    if (own := next((moment for moment in of_steps if asked.step.startswith(moment.partition(" commit of ")[2])), None)) is not None:
         file.write_text("\n".join(moment for moment in moments if moment != own))
         stops = own.startswith("stop ")
         watch(Passing(Kill(own.removeprefix("stop "), signal=signal.SIGSTOP if stops else signal.SIGKILL)))
