@@ -130,9 +130,9 @@ def _kills(asked: argparse.Namespace) -> dict[str, Any]:
 
 def _evaluation(asked: argparse.Namespace) -> dict[str, Any]:
     sys.path[:0] = [str(Path(__file__).resolve().parent)]
-    from evaluation_runs import SIZES, compared
+    from evaluation_runs import QUICK, SIZES, compared
 
-    return compared(1 if asked.quick else asked.pairs, SIZES)
+    return compared(1, QUICK) if asked.quick else compared(asked.pairs, SIZES)
 
 
 def _capacity(asked: argparse.Namespace) -> dict[str, Any]:

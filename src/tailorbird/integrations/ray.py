@@ -144,8 +144,9 @@ class RayCompute:
         nodes = [node for node in self._alive() if node["NodeID"] not in self._aside and _node(node, None).holds(need)]
         with _joined():
             free = available_resources_per_node()
-        idle = next((node["NodeID"] for node in nodes if _is_idle(node["Resources"], free.get(node["NodeID"], {}))), None)
-        return None if idle is None else self._place(task, need, purpose, idle)
+        idle = [node["NodeID"] for node in nodes if _is_idle(node["Resources"], free.get(node["NodeID"], {}))]
+        idle.sort(key=lambda node: (purpose, need.cores, node) not in self._kept)
+        return self._place(task, need, purpose, idle[0]) if idle else None
 
     def _place(self, task: str, need: StepNeed, purpose: str, only: str) -> RayTask:
         taken = {"num_cpus": need.cores, "num_gpus": need.gpus, "memory": int(need.memory_gb * _GIB)}
