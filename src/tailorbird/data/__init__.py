@@ -8,6 +8,7 @@ In: the files, folders and addresses that an objective names, and the splits of 
 every refused row with its reason. Must not know: models, metrics, the ledger.
 """
 
+from tailorbird.data.answer_items import answer_items, items_of_split, load_items
 from tailorbird.data.inspection import file_texts, inspect_file
 from tailorbird.data.label_errors import label_suspects
 from tailorbird.data.pipeline import SnapshotRequest
@@ -33,14 +34,17 @@ __all__ = [
     "SnapshotRewrite",
     "SourceRow",
     "SourceRows",
+    "answer_items",
     "build_snapshot",
     "documents_of_subject",
     "file_texts",
     "fingerprint_sources",
     "group_sizes",
     "inspect_file",
+    "items_of_split",
     "label_suspects",
     "load_documents",
+    "load_items",
     "load_quarantine",
     "load_rows",
     "members_of",

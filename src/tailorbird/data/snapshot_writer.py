@@ -177,6 +177,7 @@ def manifest_of(request: SnapshotRequest, content: ManifestContent) -> tuple[Sna
         sealed_documents=seal_documents(content.documents, salt_of(request.amendments.secret, objective.name), artifacts),
         shift=content.shift,
         outside=objective.task.out_of_scope.label if objective.task.out_of_scope else "",
+        answers="last" if objective.task.learn == "last" else "all" if objective.task.learn_tool_calls else "words",
     )
     return manifest, report
 

@@ -144,6 +144,8 @@ class SnapshotManifest(Value):
     ``sealed_documents`` is the seal of the documents; it is not
     written where there are none, so that snapshots of earlier versions keep their names. ``outside`` is the label of examples that are out
     of scope, where the objective asks for that: ``counts`` and ``label_counts`` hold them, and ``labels`` does not.
+    ``answers`` says what of a row that is a conversation is an item to be measured (``data/answer_items.py``): what the assistant said
+    ``last``, ``all`` that it said, or all but its calls of functions (``words``).
     """
 
     tenant: Name
@@ -172,6 +174,7 @@ class SnapshotManifest(Value):
     sealed_documents: DocumentSeal | None = Field(default=None, exclude_if=lambda value: value is None)
     shift: ShiftedPart | None = Field(default=None, exclude_if=lambda value: value is None)
     outside: str = Field(default="", exclude_if=lambda value: not value)
+    answers: Literal["last", "all", "words"] = Field(default="last", exclude_if=lambda value: value == "last")
 
     def is_known(self, row: Row) -> bool:
         """True of a row that one of the task's labels fits; False of an example of what is out of scope."""

@@ -107,7 +107,8 @@ class Task(Section):
     format: AnswerFormat | None = None
     """What a generated answer must look like: the metric ``format_valid`` is the share of answers that do."""
     learn: Literal["last", "all"] = Field(default="last", exclude_if=lambda value: value == "last")
-    """What is learned of a conversation (``messages``): what the assistant said ``last``, or ``all`` that it said. Measured is the last."""
+    """What is learned of a conversation (``messages``), and measured: the ``last`` answer of the assistant, or ``all`` of them, each
+    an item of its own."""
     out_of_scope: ScopePolicy | None = Field(default=None, exclude_if=lambda value: value is None)
     """How many requests that a label fits may be refused, so that those which none fits are not labelled (kind: classify, labels: one)."""
     thinking: Annotated[bool, BeforeValidator(_switch)] = Field(

@@ -96,7 +96,7 @@ def _smallest(metric: str, manifest: SnapshotManifest, split: Split, groups: Gro
 def comparable_items(metric: str, manifest: SnapshotManifest, split: Split, sizes: Sequence[int] = ()) -> float:
     """The independent items that a difference in ``metric`` rests on; ``sizes`` are those of the groups that they fall into."""
     label = label_of(metric)
-    count = manifest.unshifted(label, split)
+    count = sum(sizes) or manifest.unshifted(label, split)
     alike = float(len(sizes)) if any(size > 1 for size in sizes) else float(count)
     if base_of(metric) not in _OVER_LABELS:
         return alike

@@ -70,7 +70,8 @@ class _Held:
 
 
 def _held(kpi: Kpi, manifest: SnapshotManifest, split: Split, groups: GroupSizes) -> _Held:
-    n, sizes = _items(kpi, manifest, split), groups(split, parse_metric(kpi.metric).label)
+    sizes = groups(split, parse_metric(kpi.metric).label)
+    n = sum(sizes) or _items(kpi, manifest, split)
     return _Held(n, ClusterSizes.of(sizes) if any(size > 1 for size in sizes) else None)
 
 

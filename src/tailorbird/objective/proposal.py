@@ -128,7 +128,7 @@ business:
 task:
   kind: {kind.value}
 {labels}  instruction: {_quoted(draft.instruction)}
-{_scope_example(draft)}
+{_learn(draft)}{_scope_example(draft)}
 data:
 {_entry(draft.source)}{documents}
 base_model: {base}
@@ -251,6 +251,15 @@ def _instruction(task: TaskName, named: Mapping[str, str]) -> str:
     if task == "rank":
         return "Rank the documents by how well they answer the query."
     return "Answer the user." if task == "chat" else f"Write the {plain or 'answer'} to the text."
+
+
+def _learn(draft: ObjectiveDraft) -> str:
+    """Which answers of a conversation count."""
+    return (
+        "  learn: all                # every answer of the assistant is learned and tested; last: the last of each conversation\n"
+        if draft.task == "chat"
+        else ""
+    )
 
 
 def _scope_example(draft: ObjectiveDraft) -> str:

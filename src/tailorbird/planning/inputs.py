@@ -81,8 +81,8 @@ class PlanInputs:
 
     @property
     def dev_rows(self) -> int:
-        """Rows that a candidate answers on dev."""
-        return self.manifest.asked_rows
+        """Items that a candidate answers on dev: rows, or more where each answer of a conversation is one."""
+        return max([self.manifest.asked_rows, *(power.n for power in self.dev_power if self.manifest.answers != "last")])
 
     def timed(self, settings: TrainingSettings) -> Calibration | None:
         """The newest timed steps of the same method, precision and number of threads on this base model."""

@@ -85,6 +85,12 @@ class RungContext:
     count: Callable[[int, int], None] = _count_nothing
     leaves_labels_out: bool = False
     reusable: Callable[[Digest, Job], ReusableTraining | None] = _nothing_reusable
+    train_items: tuple[Row, ...] = ()
+
+    @property
+    def shown(self) -> tuple[Row, ...]:
+        """What is shown to a model, and what a prompt is chosen by: ``train``, or each answer of its conversations where all count."""
+        return self.train_items or self.train
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def _demand_asked(model: str, reported: str, accepted: str | None) -> None:
 
 def _with_demonstrations(context: RungContext, prompt: PromptSpec, ask: AskHosted) -> PromptSpec:
     """The best of a few drawn sets; of sets that score alike, the first."""
-    shown_from, held_out = hold_out(context.train, context.objective.seed)
+    shown_from, held_out = hold_out(context.shown, context.objective.seed)
     judged_on = held_out[:SCORED]
     best, best_score = prompt, float("-inf")
     for draw in range(DRAWS):

@@ -37,7 +37,7 @@ def make_prompt(context: RungContext) -> RungResult:
     """Zero-shot, or few-shot where the plan has shots. Raises what the engine raises."""
     started = time.perf_counter()
     prompt = prompt_of(context)
-    shown_from, held_out = hold_out(context.train, context.objective.seed)
+    shown_from, held_out = hold_out(context.shown, context.objective.seed)
     judged_on = held_out[:SCORED]
     if context.plan.shots:
         prompt = _with_demonstrations(context, prompt, shown_from, judged_on)
@@ -128,7 +128,7 @@ def draw_demonstrations(rows: Sequence[Row], shots: int, seed: int) -> tuple[Dem
 def make_nearest(context: RungContext) -> RungResult:
     """Indexes the training rows. Raises what the encoder raises."""
     started = time.perf_counter()
-    return _retrieval_result(context, retrieval_of(context, "examples", as_examples(context.train)), started)
+    return _retrieval_result(context, retrieval_of(context, "examples", as_examples(context.shown)), started)
 
 
 def make_grounding(context: RungContext) -> RungResult:

@@ -42,7 +42,7 @@ _VERSION = 1
 def make_prompt_search(context: RungContext) -> RungResult:
     """The best prompt that the budget of calls finds, and the log of the search. Raises what the engine raises."""
     started = time.perf_counter()
-    shown_from, judged = hold_out(context.train, context.objective.seed, JUDGED)
+    shown_from, judged = hold_out(context.shown, context.objective.seed, JUDGED)
     journal = AnswerJournal(context.workspace / "answers.jsonl", _origin(context), context.seal_key)
     trials = PromptTrials(context, judged, journal, context.plan.calls)
     search = _SearchStages(context, shown_from, trials, Proposals(context, journal, trials.count))

@@ -69,6 +69,17 @@ def fold_answer(turn: Message) -> str:
     return with_reasoning(reasoning, fold_turns([called]))
 
 
+def earlier_answers(text: str, *, calls: bool = True) -> tuple[tuple[str, str], ...]:
+    """What the assistant said in a conversation before what it is asked for now, in order: (the text that it was asked with, its answer).
+    Without ``calls`` none that calls functions."""
+    turns = unfold_turns(text)
+    return tuple(
+        (fold_turns(turns[:place]), fold_answer(turn))
+        for place, turn in enumerate(turns)
+        if turn.role == "assistant" and place and turns[place - 1].role in ("user", "tool") and (calls or not turn.tool_calls)
+    )
+
+
 def answer_turn(answer: str) -> Message:
     """The turn that an answer (without reasoning) stands for."""
     if answer.startswith(_ANSWER_MARK):

@@ -10,7 +10,7 @@ from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.thought_blocks import split_reasoning
 from tailorbird.ports.trainer import Example
 from tailorbird.text.chat_tokenizer import ChatTokenizer
-from tailorbird.text.conversations import fold_answer, fold_turns, unfold_turns
+from tailorbird.text.conversations import earlier_answers
 from tailorbird.text.prompt_rendering import messages_for_row
 
 
@@ -103,10 +103,5 @@ def each_turn(example: Example) -> list[Example]:
     """An example for each answer of the assistant in a conversation, in order; the last is the example's own."""
     if not example.every_turn:
         return [example]
-    turns = unfold_turns(example.text)
-    earlier = [
-        Example(text=fold_turns(turns[:place]), target=fold_answer(turn), context=example.context)
-        for place, turn in enumerate(turns)
-        if turn.role == "assistant" and place and turns[place - 1].role in ("user", "tool") and (example.calls or not turn.tool_calls)
-    ]
-    return [*earlier, example]
+    said = earlier_answers(example.text, calls=example.calls)
+    return [*(Example(text=text, target=answer, context=example.context) for text, answer in said), example]

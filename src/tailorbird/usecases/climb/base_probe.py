@@ -38,7 +38,10 @@ def why_not_probed(context: StepContext, zero_shots: Sequence[RungPlan]) -> str:
     """Reason why no base is probed; empty where all can be."""
     if context.objective.task.kind is TaskKind.RANK:
         return "encoders are not probed: without documents in an index they answer nothing"
-    rows, dev = probed_rows(context), context.manifest.asked_rows
+    rows, dev = (
+        probed_rows(context),
+        len(context.rows(Split.DEV)) + len(context.shifted_rows(Split.DEV)) + len(context.outside_rows(Split.DEV)),
+    )
     if len(rows) < FEWEST_ROWS:
         return f"{len(rows)} dev rows are too few to tell bases apart (at least {FEWEST_ROWS})"
     hours = sum(rung.time.likely for rung in zero_shots) / 3600 * len(rows) / dev

@@ -42,11 +42,13 @@ def endpoint_behind(context: StepContext, candidate: Candidate) -> Endpoint | No
 
 
 def groups_of(context: StepContext, manifest: SnapshotManifest, *, shifted: bool = False) -> GroupSizes:
-    """Cluster sizes of the rows of a split: those of the shifted part, or the others. Of the sealed test nothing else is read."""
+    """Cluster sizes of the items of a split: those of the shifted part, or the others. Of the sealed test nothing else is read."""
 
     @cache
     def rows(split: Split) -> list[Row]:
-        return [row for row in data.load_rows(manifest, context.deps.artifacts, split) if row.shifted == shifted and manifest.is_known(row)]
+        return [
+            row for row in data.load_items(manifest, context.deps.artifacts, split) if row.shifted == shifted and manifest.is_known(row)
+        ]
 
     return lambda split, label: data.group_sizes(rows(split), label, many=context.many)
 

@@ -24,6 +24,7 @@ from tailorbird.stats.intervals import spend
 from tailorbird.stats.metric_direction import SCOPE_METRICS, lower_is_better
 from tailorbird.stats.paired_tests import paired_interval
 from tailorbird.stats.roc import ScoredRows, fewest_to_refuse
+from tailorbird.text.conversations import earlier_answers
 from tailorbird.text.regex import occurs
 from tailorbird.usecases.steps.step_context import StepContext
 
@@ -62,7 +63,7 @@ def check_provable(context: StepContext, manifest: SnapshotManifest) -> None:
 
 
 def _usual_rows(context: StepContext, manifest: SnapshotManifest, split: Split) -> tuple[Row, ...]:
-    return tuple(row for row in data.load_rows(manifest, context.deps.artifacts, split) if not row.shifted and manifest.is_known(row))
+    return tuple(row for row in data.load_items(manifest, context.deps.artifacts, split) if not row.shifted and manifest.is_known(row))
 
 
 def thin_labels_finding(manifest: SnapshotManifest) -> PreflightFinding | None:
@@ -85,6 +86,23 @@ def thin_labels_finding(manifest: SnapshotManifest) -> PreflightFinding | None:
         severity=PreflightSeverity.WARNING,
         what=f"some labels are hardly measured, for their rows are so alike that they stay in one split: {'; '.join(named)}{more}",
         remedy="bring rows of these labels that differ more, or an official test set with `split: test`",
+    )
+
+
+def untested_answers_finding(context: StepContext) -> PreflightFinding | None:
+    """A warning where conversations hold answers that are neither learned nor measured, since the last of each is."""
+    if context.manifest.answers != "last" or not any(source.messages for source in context.objective.data):
+        return None
+    rows = [row for split in (Split.TRAIN, Split.DEV) for row in data.load_rows(context.manifest, context.deps.artifacts, split)]
+    earlier = sum(len(earlier_answers(row.text)) for row in rows)
+    if not earlier:
+        return None
+    return PreflightFinding(
+        code="answers_untested",
+        severity=PreflightSeverity.WARNING,
+        what=f"of {earlier + len(rows):,} answers of the assistant in train and dev, {earlier:,} are neither learned nor tested: "
+        "with `learn: last` the last of each conversation is, and what it would say before that is anybody's guess",
+        remedy="write `learn: all` under `task`, unless it is only asked for the last answer",
     )
 
 

@@ -29,6 +29,7 @@ def context_of(context: StepContext, rung: RungPlan, base: BaseModelRef) -> rung
         label_sets=context.manifest.label_sets,
         train=context.rows(Split.TRAIN),
         dev=context.rows(Split.DEV),
+        train_items=context.train_items,
         documents=context.documents,
         encoder_folder=context.deps.artifacts.get_tree(rung.encoder) if rung.encoder else None,
         encoder=context.deps.encoder,

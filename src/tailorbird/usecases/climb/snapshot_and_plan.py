@@ -19,7 +19,7 @@ from tailorbird.usecases.climb import base_candidates, base_probe
 from tailorbird.usecases.climb.incumbent import foreseen, incumbent_finding
 from tailorbird.usecases.climb.metric_spec import comparison_of, groups_of
 from tailorbird.usecases.climb.preflight import examine_rungs, heeded
-from tailorbird.usecases.climb.provability import check_provable, thin_labels_finding
+from tailorbird.usecases.climb.provability import check_provable, thin_labels_finding, untested_answers_finding
 from tailorbird.usecases.climb.timing import known_timings, time_steps
 from tailorbird.usecases.climb.training_reuse import reused_trainings, with_reuse
 from tailorbird.usecases.endpoints import named_endpoint
@@ -100,9 +100,9 @@ def make_plan(context: StepContext) -> StepOutcome:
 
 def _with_incumbent(context: StepContext, plan: Plan) -> Plan:
     """The plan with what can be proven against the release that answers now; with findings where that is too little, and where dev or test
-    hold too few items of a label."""
+    hold too few items of a label, or conversations answers that are not measured."""
     found = foreseen(context)
-    findings = (incumbent_finding(found, comparison_of(context)), thin_labels_finding(context.manifest))
+    findings = (incumbent_finding(found, comparison_of(context)), thin_labels_finding(context.manifest), untested_answers_finding(context))
     return plan.model_copy(update={"incumbent": found, "findings": plan.findings + tuple(one for one in findings if one)})
 
 

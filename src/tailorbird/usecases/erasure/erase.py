@@ -194,7 +194,7 @@ def _find(deps: Dependencies, asked: Erasure, subject: str) -> _Theirs:
     quotes = quotes_of(subject, found, deps.redact or str, answers=answers)
     words = find_words(deps, asked.tenant, subject, quotes)
     with deps.ledger.work(asked.tenant, write=False) as work:
-        sheets = find_answers(work, {row.id for held in found.values() for row in held.rows}, quotes)
+        sheets = find_answers(work, {item.id for held in found.values() for item in held.items}, quotes)
     _hold(deps, asked)
     uploads = find_uploads(deps, asked.tenant, quotes)
     if not (found or words or sheets or uploads) and asked.certificate is None:

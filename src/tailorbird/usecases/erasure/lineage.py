@@ -26,10 +26,16 @@ from tailorbird.usecases.steps import transitions
 
 
 class SubjectData(NamedTuple):
-    """A person's rows and documents in one snapshot."""
+    """A person's rows and documents in one snapshot; ``answers`` are the items of those rows that are conversations."""
 
     rows: Sequence[Row]
     documents: Sequence[Document] = ()
+    answers: Sequence[Row] = ()
+
+    @property
+    def items(self) -> Sequence[Row]:
+        """What was shown to a model, or measured."""
+        return self.answers or self.rows
 
     @property
     def places(self) -> Iterator[Provenance]:
@@ -47,7 +53,9 @@ def held_by(manifest: SnapshotManifest, artifacts: ArtifactStore, subject: str) 
     then holds what was left."""
     if not all(map(artifacts.exists, filter(None, (manifest.rows, manifest.documents)))):
         return SubjectData(())
-    return SubjectData(data.rows_of_subject(manifest, artifacts, subject), data.documents_of_subject(manifest, artifacts, subject))
+    rows = data.rows_of_subject(manifest, artifacts, subject)
+    answers = tuple(item for row in rows for item in data.answer_items(row, manifest))
+    return SubjectData(rows, data.documents_of_subject(manifest, artifacts, subject), answers)
 
 
 def with_ancestors(found: Found, manifests: Mapping[Digest, SnapshotManifest]) -> Found:
@@ -100,7 +108,7 @@ class Lineage:
 
 def trace(work: UnitOfWork, found: Found) -> Lineage:
     """Follows what was ``found`` through the record."""
-    traced, texts = Lineage(), {normalise(row.text) for held in found.values() for row in held.rows}
+    traced, texts = Lineage(), {normalise(item.text) for held in found.values() for item in held.items}
     for run in work.runs.all():
         known = work.steps.of(run.id)
         steps = [step for step in known if step.result]
@@ -110,7 +118,7 @@ def trace(work: UnitOfWork, found: Found) -> Lineage:
             traced.given |= {digest for step in known for digest in step.answers.values()}
             for digest, candidate in _candidates(work, steps):
                 _classify(traced, digest, candidate, texts, found[snapshot])
-            traced.searches |= set(_searches(work, steps, {row.id for row in found[snapshot].rows}))
+            traced.searches |= set(_searches(work, steps, {item.id for item in found[snapshot].items}))
     traced.releases = [release for release in work.releases.all() if release.content.snapshot in found]
     _trace_borrowed(work, traced)
     evidence = [work.records.get(Evidence, digest) for digest in _evidence_of(work, traced)]
@@ -206,7 +214,7 @@ def _classify(traced: Lineage, digest: Digest, candidate: Candidate, texts: set[
     in_train = any(row.split is Split.TRAIN for row in held.rows)
     what = candidate.retrieval.what if candidate.retrieval else None
     demonstrated = any(normalise(demonstration.text) in texts for demonstration in candidate.prompt.demonstrations)
-    demonstrated |= not {row.id for row in held.rows}.isdisjoint(candidate.proposed_from)
+    demonstrated |= not {item.id for item in held.items}.isdisjoint(candidate.proposed_from)
     indexed = (what == "examples" and in_train) or (what in ("passages", "documents") and bool(held.documents))
     if demonstrated:
         traced.demonstrated.add(digest)

@@ -213,5 +213,5 @@ def _placed(shown: ShownItem, sheet: ReviewSheet, reviewer: str, item: ReviewIte
 
 
 def _text(deps: Dependencies, manifest: SnapshotManifest, sheet: ReviewSheet, item: ReviewItem) -> str:
-    rows = data.load_rows(manifest, deps.artifacts, Split(sheet.split))
+    rows = data.load_items(manifest, deps.artifacts, Split(sheet.split))
     return next((as_lines(row.text) for row in rows if row.id == item.item), "(this item was erased)")

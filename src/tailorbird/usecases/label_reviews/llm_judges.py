@@ -135,7 +135,7 @@ def _judged(deps: Dependencies, actor: Actor, asked: ModelReview, progress: Prog
     base = _fetched(deps, objective, asked.model, progress)
     release.check_judge(found, asked.model, base.digest)
     pairs = release.judged_pairs(
-        sheet, {row.id: as_lines(row.text) for row in data.load_rows(manifest, deps.artifacts, Split(sheet.split))}
+        sheet, {row.id: as_lines(row.text) for row in data.load_items(manifest, deps.artifacts, Split(sheet.split))}
     )
     if not pairs:
         raise InvalidInput("every item of this sheet was erased", "judge the next release", code="review_erased")

@@ -154,7 +154,7 @@ def _reference(deps: Dependencies, one: _InProduction) -> monitoring.Reference:
 
 
 def _make_reference(deps: Dependencies, one: _InProduction) -> monitoring.Reference:
-    rows = [row for split in Split for row in data.load_rows(one.manifest, deps.artifacts, split) if one.manifest.is_known(row)]
+    rows = [row for split in Split for row in data.load_items(one.manifest, deps.artifacts, split) if one.manifest.is_known(row)]
     lines = deps.artifacts.get(one.evidence.items).splitlines()
     answered = [ItemResult.model_validate_json(line).prediction for line in lines] if one.manifest.labels else []
     refused = one.evidence.scope.refused if one.evidence.scope and answered else {}

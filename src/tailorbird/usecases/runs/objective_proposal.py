@@ -117,7 +117,9 @@ def _proven(draft: ObjectiveDraft, folder: Path, progress: Callable[[str], None]
     file = _parsed(draft, ProposedKpi(metric, 0.05, ""), folder)
     store = cast(ArtifactStore, _Memory())  # a snapshot is only put, and nothing of it is read back
     built = data.build_snapshot(data.SnapshotRequest(file.objective, folder, store, {}, progress))
-    manifest, groups = built.manifest, _groups(built.rows, many=draft.task == "classify-many")
+    manifest = built.manifest
+    items = _items(manifest, built.rows)
+    groups = _groups(items, many=draft.task == "classify-many")
     counts = {label: splits.train + splits.dev + splits.test for label, splits in manifest.label_counts.items()}
     common = max(counts, key=lambda label: counts[label], default="")
     if draft.task == "classify" and counts[common] > _COMMON * manifest.size:
@@ -130,12 +132,18 @@ def _proven(draft: ObjectiveDraft, folder: Path, progress: Callable[[str], None]
         )
         kpi = ProposedKpi(metric, target, because, common)
         try:
-            _check(_parsed(draft, kpi, folder), manifest, groups, built.rows)
+            _check(_parsed(draft, kpi, folder), manifest, groups, items)
             return kpi
         except TailorbirdError:
             if target < 0.1:
                 raise
             target = round(target - 0.05, 2)
+
+
+def _items(manifest: SnapshotManifest, rows: Sequence[Row]) -> tuple[Row, ...]:
+    """What dev and test would ask."""
+    by_split = {split: [row for row in rows if row.split is split] for split in Split}
+    return tuple(item for split in (Split.DEV, Split.TEST) for item in data.items_of_split(manifest, by_split.__getitem__, split))
 
 
 def _check(file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSizes, rows: Sequence[Row]) -> None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from tailorbird import rungs
 from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.data import load_documents, load_rows
+from tailorbird.data import load_documents, load_items, load_rows
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Document, Row, SnapshotManifest, Split
 from tailorbird.domain.deployment import Servable
@@ -222,7 +222,7 @@ class StepContext:
         )
 
     def rows(self, split: Split) -> tuple[Row, ...]:
-        """Rows of one split, without those of the shifted part and those that are out of scope."""
+        """Rows to learn from, or the items of dev or test; without those of the shifted part and those that are out of scope."""
         return tuple(row for row in self._of_split(split) if not row.shifted and self.manifest.is_known(row))
 
     def outside_rows(self, split: Split) -> tuple[Row, ...]:
@@ -238,7 +238,13 @@ class StepContext:
         return self.objective.task.out_of_scope is not None and len({row.group for row in self.outside_rows(Split.DEV)}) < FEWEST_EXAMPLES
 
     def _of_split(self, split: Split) -> tuple[Row, ...]:
-        return load_rows(self.manifest, self.deps.artifacts, split)
+        return (load_rows if split is Split.TRAIN else load_items)(self.manifest, self.deps.artifacts, split)
+
+    @cached_property
+    def train_items(self) -> tuple[Row, ...]:
+        """The items of train: as ``rows``, but each answer of a conversation that is learned stands for itself."""
+        found = load_items(self.manifest, self.deps.artifacts, Split.TRAIN)
+        return tuple(row for row in found if not row.shifted and self.manifest.is_known(row))
 
     def shifted_rows(self, split: Split) -> tuple[Row, ...]:
         """Rows of the shifted part in one split; none where the objective asks for no such part."""
