@@ -1,13 +1,29 @@
-"""``tailorbird rollback``, as it is typed."""
+"""``tailorbird promote`` and ``rollback``, as they are typed: who acts, what comes next, and what leads back."""
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+import typer
+
+from support.bases import use_twins
 from support.cli import tailorbird
+from support.usecases import write_objective
+from tailorbird.cli import promote
+from tailorbird.cli.main import main
+from tailorbird.cli.session import open_session
+from tailorbird.usecases.releases.release_queries import list_releases, show_release
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 def test_an_alias_of_another_tenant_is_not_ones_own_of_that_name(tmp_path: Path) -> None:
@@ -25,3 +41,117 @@ def test_a_backup_is_restored_here_whatever_server_the_environment_names(tmp_pat
     assert refused.returncode == 1
     assert "error[" in refused.stderr
     assert "local_only" not in refused.stderr
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a workspace and an objective that was adapted."""
+    use_twins(monkeypatch)
+    monkeypatch.setenv("TAILORBIRD_WORKSPACE", str(tmp_path / "work"))
+    monkeypatch.setenv("COLUMNS", "300")
+    called("init", "--tenant", "acme")
+    write_objective(tmp_path / "job", business={"goal": "Route messages.", "owner": "support", "risk": "minimal"})
+    monkeypatch.chdir(tmp_path / "job")
+    called("adapt", "objective.yaml")
+    return tmp_path
+
+
+def called(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return int(ended.value.code or 0)
+
+
+def only_release() -> str:
+    session = open_session()
+    return session.ask(list_releases, limit=2).releases[0].digest.removeprefix("sha256:")[:12]
+
+
+def in_production(release: str) -> None:
+    for verb in (("release", "approve", release), ("release", "stage", release), ("promote", release)):
+        assert called(*verb) == 0
+
+
+def test_who_acts_is_told_where_nobody_said_it(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    release = only_release()
+    capfd.readouterr()
+    assert called("release", "approve", release) == 0
+    assert capfd.readouterr().err.count("as approver: no --as was given, and this verb is the approver's\n") == 1
+    assert called("release", "stage", release, "--as", "operator") == 0
+    assert "no --as was given" not in capfd.readouterr().err
+
+
+def test_the_way_goes_on_after_a_promotion_and_leads_back_after_a_rollback(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    release = only_release()
+    in_production(release)
+    assert "tailorbird key create my-app --as admin; then: tailorbird serve" in capfd.readouterr().err
+    assert called("key", "create", "my-app") == 0
+    assert "next: tailorbird serve, which shows the first request" in capfd.readouterr().err
+    assert called("plan", "objective.yaml") == 0
+    assert f"this was adapted already: release {release} is production" in capfd.readouterr().err
+    assert called("rollback", "desk", "--reason", "drill") == 0  # nobody is there to be asked
+    told = capfd.readouterr()
+    assert "acme/desk is withdrawn" in told.out
+    assert f"release {release} is retired, which is final" in told.err
+    assert "then tailorbird adapt OBJECTIVE" in told.err
+    for verb in ("plan", "adapt"):
+        assert called(verb, "objective.yaml") == 0
+        both = "".join(capfd.readouterr())
+        assert f"release {release} is retired, which is final" in both
+        assert "then tailorbird adapt objective.yaml: any value changed" in both
+        assert "next: tailorbird adapt" not in both
+
+
+def test_what_is_said_to_lead_back_does(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    release = only_release()
+    in_production(release)
+    assert called("rollback", "desk") == 0
+    path = here / "job" / "objective.yaml"
+    path.write_text(path.read_text().replace("goal: Route messages.", "goal: Route messages of customers."))
+    assert called("adapt", "objective.yaml") == 0
+    again = only_release()
+    assert again != release
+    in_production(again)
+    assert f"acme/desk is now release {again}" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("said", "state"), [(False, "production"), (True, "retired")])
+def test_a_terminal_is_asked_before_a_release_is_retired(here: Path, monkeypatch: pytest.MonkeyPatch, said: bool, state: str) -> None:
+    release = only_release()
+    in_production(release)
+    asked: list[str] = []
+
+    def confirm(question: str, **_: object) -> bool:
+        asked.append(question)
+        if not said:
+            raise typer.Abort
+        return True
+
+    monkeypatch.setattr(promote, "sys", SimpleNamespace(stdin=Terminal(), stderr=Terminal()))
+    monkeypatch.setattr("typer.confirm", confirm)
+    assert called("rollback", "desk") == (0 if said else 1)
+    assert asked == ["withdraw it?"]
+    assert open_session().ask(show_release, digest=release).state == state
+
+
+def test_nobody_is_asked_who_said_yes_or_has_a_release_to_go_back_to(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = only_release()
+    in_production(first)
+    path = here / "job" / "objective.yaml"
+    path.write_text(path.read_text().replace("goal: Route messages.", "goal: Route messages of customers."))
+    called("adapt", "objective.yaml")
+    in_production(only_release())
+    monkeypatch.setattr(promote, "sys", SimpleNamespace(stdin=Terminal(), stderr=Terminal()))
+    monkeypatch.setattr("typer.confirm", lambda *_, **__: pytest.fail("was asked"))
+    assert called("rollback", "desk") == 0
+    assert open_session().ask(show_release, digest=first).state == "production"
+    assert called("rollback", "desk", "--yes") == 0
+    assert open_session().ask(show_release, digest=first).state == "retired"
+
+
+def test_a_name_that_nothing_has_gets_those_that_something_has(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert called("rollback", "acme/nope") == 1
+    assert "hint: nothing was promoted yet" in capfd.readouterr().err
+    in_production(only_release())
+    assert called("rollback", "acme/nope") == 1
+    assert "hint: names that releases were promoted under: acme/desk" in capfd.readouterr().err

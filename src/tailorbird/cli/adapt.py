@@ -14,7 +14,7 @@ import typer
 from tailorbird.cli.groups import command
 from tailorbird.cli.invocation import ExitStatus, told_if_interrupted
 from tailorbird.cli.progress import ProgressDisplay
-from tailorbird.cli.session import CommandSession, err, open_session, out, print_json, say, show_remedies
+from tailorbird.cli.session import CommandSession, another_release, err, open_session, out, print_json, say, show_remedies
 from tailorbird.cli.tenant_runs import Tenants, adapt_tenants
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import InvalidInput
@@ -66,7 +66,7 @@ def _adapt(
     if session.as_json:
         print_json(report.conclusion)
     else:
-        _show(session, report, why=why)
+        _show(session, objective, report, why=why)
     if report.conclusion.release is None:
         raise typer.Exit(ExitStatus.NO_RELEASE)
 
@@ -109,7 +109,7 @@ def _end_cleanly_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def _show(session: CommandSession, report: RunReport, *, why: bool) -> None:
+def _show(session: CommandSession, objective: Path, report: RunReport, *, why: bool) -> None:
     ladder, conclusion = report.ladder, report.conclusion
     assert ladder is not None
     assert conclusion is not None
@@ -123,7 +123,7 @@ def _show(session: CommandSession, report: RunReport, *, why: bool) -> None:
         out.print(f"\nno release: {conclusion.reason}", markup=False)
         show_remedies(report.remedies)
         return
-    _show_release(conclusion.release, session.ask(show_release, digest=conclusion.release).state, session.colleague("approver"))
+    _show_release(objective, conclusion.release, session.ask(show_release, digest=conclusion.release).state, session.colleague("approver"))
 
 
 def _show_ladder(report: RunReport, ladder: Ladder, *, why: bool) -> None:
@@ -135,10 +135,10 @@ def _show_ladder(report: RunReport, ladder: Ladder, *, why: bool) -> None:
         say("why each rung was climbed, passed over or not tried: the same command with --why")
 
 
-def _show_release(digest: Digest, state: ReleaseState, approver: str) -> None:
+def _show_release(objective: Path, digest: Digest, state: ReleaseState, approver: str) -> None:
     if state in (ReleaseState.RETIRED, ReleaseState.REJECTED):
         out.print(f"\nrelease {short(digest)} is {state.value}, which is final ({digest})", markup=False)
-        say("an objective or data that differ lead to another release: change them, and adapt again")
+        say(another_release(str(objective)))
         return
     out.print(f"\nrelease {short(digest)} is signed and gated ({digest})", markup=False)
     say(f"next: somebody else approves it: tailorbird release approve {short(digest)} --as {approver}")

@@ -68,6 +68,7 @@ def _create(
         return
     say(f"key {made.key.id} ({name}) for tenant {made.key.tenant}; this is its secret, shown once:")
     typer.echo(made.secret)
+    say("next: tailorbird serve, which shows the first request; put the secret into $KEY for it")
 
 
 @key.command("list")

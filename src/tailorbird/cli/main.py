@@ -148,7 +148,14 @@ def tailorbird(  # noqa: PLR0913 - a parameter is an option of the command line
     workspace: Annotated[
         Path | None, typer.Option("--workspace", "-w", help="Workspace folder. [default: .tailorbird here or in a folder above]")
     ] = None,
-    who: Annotated[str | None, typer.Option("--as", help="Acting identity, [TENANT/]NAME; its key proves it.")] = None,
+    who: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            help="Acting identity, [TENANT/]NAME; its key proves it. [default: the identity named after the role that the verb needs "
+            "(approver, operator, reviewer, admin), which is told; else the workspace's]",
+        ),
+    ] = None,
     key: Annotated[Path | None, typer.Option("--key", help="Key file of the acting identity. [default: the workspace's]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
     server: Annotated[str, typer.Option("--server", envvar=SERVER, help="Server (URL) to ask instead of this machine's workspace.")] = "",

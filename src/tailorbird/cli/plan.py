@@ -11,10 +11,12 @@ import typer
 from tailorbird import auth
 from tailorbird.cli.adapt import Why, narrated
 from tailorbird.cli.groups import command
-from tailorbird.cli.session import CommandSession, open_session, out, print_json, say
+from tailorbird.cli.session import CommandSession, another_release, open_session, out, print_json, say
 from tailorbird.cli.tenant_runs import Tenants, plan_tenants
+from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import InvalidInput, Unauthenticated
 from tailorbird.domain.plan import Plan
+from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.serving_traffic import ServingTraffic
 from tailorbird.objective import read_traffic
 from tailorbird.reporting import accuracy_table, capacity_table, plan_page, plan_table
@@ -23,8 +25,10 @@ from tailorbird.sdk.serving_stopwatch import measure_serving, names_of
 from tailorbird.usecases.capacity import keep_measurement, plan_capacity
 from tailorbird.usecases.climb import timing
 from tailorbird.usecases.registry import validated
+from tailorbird.usecases.releases.release_queries import show_release
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.plan_variants import plan_retimed, plan_with_probes
+from tailorbird.usecases.runs.run_queries import show_run
 from tailorbird.usecases.runs.what_if import PlanChange, replan
 
 MaybeObjective = Annotated[Path | None, typer.Argument(help="Objective file.", metavar="OBJECTIVE", show_default=False)]
@@ -93,7 +97,19 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     out.print(plan_table(found, why=why))
     if not why:
         say("why each rung is planned as it is, with sources: the same command with --why")
-    say(f"this is what would be planned with {what_if}; nothing of it is kept" if changes else f"next: tailorbird adapt {objective}")
+    say(f"this is what would be planned with {what_if}; nothing of it is kept" if changes else _next(session, objective, run))
+
+
+def _next(session: CommandSession, objective: Path, run: str) -> str:
+    """What follows a plan; where its run has ended already, how it ended."""
+    ended = session.ask(show_run, run=run).conclusion
+    if ended is None or ended.release is None:
+        return f"next: tailorbird adapt {objective}"
+    state = session.ask(show_release, digest=ended.release).state
+    if state in (ReleaseState.RETIRED, ReleaseState.REJECTED):
+        told = f"this was adapted already: its release {short(ended.release)} is {state.value}, which is final"
+        return f"{told}\n{another_release(str(objective))}"
+    return f"this was adapted already: release {short(ended.release)} is {state.value}; tailorbird adapt {objective} shows how it came"
 
 
 def _refuse_beside_traffic(*options: object) -> None:

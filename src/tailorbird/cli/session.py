@@ -26,6 +26,13 @@ class CommandSession(WorkspaceSession):
 
     as_json: bool = False
 
+    def name(self, default: str | None = None) -> str:
+        """Who acts. Tells on stderr, once, where the verb chose an identity by its name, for nobody said who acts."""
+        if default and not self.who and default != vars(self).get("_told_as"):
+            vars(self)["_told_as"] = default
+            say(f"as {default}: no --as was given, and this verb is the {default}'s")
+        return super().name(default)
+
     def colleague(self, name: str) -> str:
         """An identity of the tenant acted in, as ``--as`` names it: with the tenant where this call did so."""
         return f"{self.tenant}/{name}" if self.who and "/" in self.who else name
@@ -83,6 +90,15 @@ def show_remedies(remedies: tuple[str, ...]) -> None:
         out.print("\nwhat could lead to a release:", markup=False)
     for line in remedies:
         out.print(f"  · {line}", markup=False)
+
+
+def another_release(objective: str) -> str:
+    """What leads to another release where one is retired or rejected for good."""
+    return (
+        f"back from here: change what you want or the data it rests on, then tailorbird adapt {objective}: any value changed in the "
+        "objective (a target, `seed`, `goal`) or in a row of its data leads to another release; what was trained is reused where nothing "
+        "that it learned from has changed"
+    )
 
 
 def say(text: str) -> None:

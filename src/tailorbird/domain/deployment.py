@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal
 
 from pydantic import Field
 
 from tailorbird.domain.endpoint import HostedModel
+from tailorbird.domain.errors import NotFound
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Retrieval
@@ -15,6 +17,8 @@ from tailorbird.domain.value import Digest, Name, Value
 
 #: How the names end under which staged releases are tried; only keys with the scope ``staging`` may ask them.
 STAGING = ".staging"
+#: Names that an error lists.
+_MOST_NAMED = 10
 
 
 class AliasTarget(Value):
@@ -152,3 +156,13 @@ class Traffic(Value):
     cost: float
     first: datetime
     last: datetime
+
+
+def alias_missing(tenant: str, name: str, known: Iterable[str]) -> NotFound:
+    """The error for a name of the tenant that was never given to a release; its hint lists those that were."""
+    names = sorted(known)
+    listed = ", ".join(f"{tenant}/{one}" for one in names[:_MOST_NAMED]) + (
+        f" and {len(names) - _MOST_NAMED:,} more" if names[_MOST_NAMED:] else ""
+    )
+    hint = f"names that releases were promoted under: {listed}" if names else "nothing was promoted yet: tailorbird release list"
+    return NotFound(f"no alias {tenant}/{name}", hint, code="alias_missing")

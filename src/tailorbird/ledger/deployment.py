@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Select, case, func, insert, se
 
 from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.crypto.canonical_json import plain_json
-from tailorbird.domain.deployment import FALLBACK, Alias, RequestRow, Traffic
+from tailorbird.domain.deployment import FALLBACK, Alias, RequestRow, Traffic, alias_missing
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.signal import Signal
 from tailorbird.domain.value import Digest
@@ -32,7 +32,7 @@ class Aliases:
         """The alias as it is now. Raises NotFound."""
         alias = self._current(name)
         if alias is None:
-            raise NotFound(f"no alias {self._tenant}/{name}", "list them with: tailorbird release list", code="alias_missing")
+            raise alias_missing(self._tenant, name, self.newest())
         return alias
 
     def all(self, only: Collection[str] | None = None) -> tuple[Alias, ...]:

@@ -28,6 +28,7 @@ from tailorbird.domain.errors import TailorbirdError
 from tailorbird.ports.engine import EngineDriver
 from tailorbird.processes.connections import connection_limits_for
 from tailorbird.processes.engine_process import Supervisor
+from tailorbird.processes.first_request import first_request
 from tailorbird.processes.health import HealthMonitor
 from tailorbird.processes.http_servers import Server, ended_by_signals, listen
 from tailorbird.processes.logs import AccessLog, LogFormat, set_up_logging
@@ -215,7 +216,9 @@ async def _serve(deps: Dependencies, listening: Listening, listener: socket.sock
     """Serves ``app`` until it is told to end, with its chores and, where there is one, the engine."""
     server = Server(app, listening.tls, listening.trusted_proxies, connection_limits_for(listening.trusted_proxies))
     _leave_alone_what_stays()
-    announce(listening, listener.getsockname()[1])
+    port = listener.getsockname()[1]
+    announce(listening, port)
+    _log.info("%s", first_request(deps, _reached_at(listening, port)))
     chores = [
         raise_clock_floor(deps),
         sign_and_ship(deps),
@@ -256,8 +259,7 @@ async def _beside(serving: asyncio.Task[None], server: Server, supervisor: Super
 
 def announce(listening: Listening, port: int) -> None:
     """Logs where the gateway listens, with a warning when traffic is not encrypted."""
-    scheme = "https" if listening.tls else "http"
-    base = f"{scheme}://{_reached_as(listening.host)}:{port}"
+    scheme, base = "https" if listening.tls else "http", _reached_at(listening, port)
     _log.info("serving on %s://%s:%s (ready when /readyz says so); end it with Ctrl-C", scheme, listening.host, port)
     _log.info("console: %s/console", base)
     _log.info("API: %s/v1 (OpenAI-compatible) and %s/api; reference: %s/docs", base, base, base)
@@ -267,6 +269,10 @@ def announce(listening: Listening, port: int) -> None:
             "give --tls-cert and --tls-key, or name the proxies that encrypt in the setting trusted_proxies",
             listening.host,
         )
+
+
+def _reached_at(listening: Listening, port: int) -> str:
+    return f"{'https' if listening.tls else 'http'}://{_reached_as(listening.host)}:{port}"
 
 
 def _reached_as(host: str) -> str:

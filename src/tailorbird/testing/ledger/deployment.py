@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from tailorbird.domain.deployment import FALLBACK, Alias, RequestRow, Traffic
+from tailorbird.domain.deployment import FALLBACK, Alias, RequestRow, Traffic, alias_missing
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.signal import Signal
 from tailorbird.domain.value import Digest
@@ -29,7 +29,7 @@ class MemoryAliases(Repository):
         """The alias as it is now. Raises NotFound."""
         versions = self.history(name)
         if not versions:
-            raise NotFound(f"no alias {self._tenant}/{name}", "list them with: tailorbird release list", code="alias_missing")
+            raise alias_missing(self._tenant, name, self.newest())
         return versions[-1]
 
     def all(self, only: Collection[str] | None = None) -> tuple[Alias, ...]:
