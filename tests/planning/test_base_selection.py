@@ -55,7 +55,7 @@ def test_a_base_whose_rungs_are_all_too_large_is_out_with_the_machine_that_would
     assert plan.base_model == digest_of(SMALL)  # the first that is in
     assert plan.tokens == TOKENS
     assert {rung.base for rung in plan.rungs} == {digest_of(SMALL)}
-    assert [refusal.reason.partition(":")[0] for refusal in plan.left_out if "large" in refusal.reason] == ["zero-shot on large"]
+    assert [refusal.name for refusal in plan.left_out if "large" in refusal.variant] == ["prompt zero-shot on large"]
 
 
 def test_a_base_that_was_not_fetched_is_told_with_its_reason() -> None:

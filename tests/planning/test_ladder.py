@@ -37,8 +37,8 @@ def test_auto_climbs_from_the_cheapest_and_says_why() -> None:
         ("lora", "r64"),
         ("full", "all weights"),
     ]
-    assert [(r.rung, r.reason) for r in plan.left_out] == [
-        (RungKind.QLORA, "r16: lora fits the memory, and qlora is no better, only smaller and slower")
+    assert [(r.name, r.reason) for r in plan.left_out] == [
+        ("qlora r16", "lora fits the memory, and qlora is no better, only smaller and slower")
     ]
     assert plan.dev_power == (POWER,)
     for planned in plan.rungs:
@@ -115,8 +115,8 @@ def test_an_encoder_is_tuned_where_it_is_listed_and_installed() -> None:
     assert plan.rungs[0] == tuned, "it costs less to ask than an adapter"
     without = make_plan(inputs(objective=listed))
     assert without.encoder is None
-    assert [(each.rung, each.reason.partition(" (")[0]) for each in without.left_out] == [
-        (RungKind.ENCODER, "upper layers, 4 averaged: no encoder is installed")
+    assert [(each.name, each.reason.partition(" (")[0]) for each in without.left_out] == [
+        ("encoder upper layers, 4 averaged", "no encoder is installed")
     ]
     automatic = make_plan(inputs(encoder=encoder()))
     assert RungKind.ENCODER not in {each.rung for each in (*automatic.rungs, *automatic.left_out)}

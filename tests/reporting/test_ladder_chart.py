@@ -17,13 +17,13 @@ def test_bars_lie_where_the_numbers_say() -> None:
         ("floor tf-idf", "floor", "reference beside the ladder", "fail"),
         ("prompt few-shot", "climbed", "climbed on", "inconclusive"),
         ("lora r16", "chosen", "chosen", "pass"),
-        ("full", "refused", "not tried", ""),
+        ("full weights", "refused", "not tried", ""),
     ]
     bar = chart.rungs[1].bar
     assert bar is not None
     assert (bar.value, bar.low, bar.high, bar.text) == (95.0, 90.0, 98.0, "0.950 [0.900, 0.980]")
     assert chart.rungs[1].against_below == "+0.070 not proven [-0.012, +0.150], 40 more items would settle it"
-    assert chart.rungs[2].reason == "all weights: the rung below passes"
+    assert chart.rungs[2].reason == "the rung below passes"
 
 
 def test_a_floor_that_is_a_rung_stands_in_the_ladder() -> None:

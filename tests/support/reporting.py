@@ -113,7 +113,7 @@ def ladder() -> Ladder:
             climb(RungKind.PROMPT, 2, (0.88, 0.81, 0.93), Verdict.INCONCLUSIVE, Choice.CLIMB),
             climb(RungKind.LORA, 3, (0.95, 0.9, 0.98), Verdict.PASS, Choice.STOP),
         ),
-        refused=(Refusal(rung=RungKind.FULL, reason="all weights: the rung below passes"),),
+        refused=(Refusal(rung=RungKind.FULL, variant="weights", reason="the rung below passes"),),
         chosen=name_of(3),
         reason="lora r16 is the cheapest rung that passes on dev",
     )

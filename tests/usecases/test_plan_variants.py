@@ -68,7 +68,7 @@ def test_a_rung_that_alone_is_blocked_is_left_out_and_warnings_are_told_and_kept
     made = plan(with_trainer(deps, Pessimist("full")), author, objective_path, Progress(tell=told.append)).plan
     assert made is not None
     assert RungKind.FULL not in {rung.rung for rung in made.rungs}
-    assert ("full", "all weights: two labels are one") in {(refusal.rung.value, refusal.reason) for refusal in made.left_out}
+    assert ("full all weights", "two labels are one") in {(refusal.name, refusal.reason) for refusal in made.left_out}
     assert made.findings == (WARNING,)
     assert "warning [bos_missing]: rows do not begin: let them begin" in told
 

@@ -22,7 +22,7 @@ from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.run import Run, RunState
 from tailorbird.domain.value import Digest
-from tailorbird.reporting import gate_table, ladder_reasons, ladder_table
+from tailorbird.reporting import confidence_text, gate_table, ladder_reasons, ladder_table
 from tailorbird.sdk.remote_runs import follow, submit_file
 from tailorbird.usecases import Progress
 from tailorbird.usecases.releases.release_queries import show_release
@@ -128,6 +128,7 @@ def _show(session: CommandSession, objective: Path, report: RunReport, *, why: b
 
 def _show_ladder(report: RunReport, ladder: Ladder, *, why: bool) -> None:
     out.print(ladder_table(ladder, report.objective))
+    out.print(confidence_text(report.objective.business.risk), markup=False)
     for reason in ladder_reasons(ladder) if why else ():
         out.print(f"  · {reason}", markup=False)
     out.print(f"decision: {ladder.reason}", markup=False)

@@ -167,10 +167,16 @@ class Climb(Value):
 
 
 class Refusal(Value):
-    """A rung that was not tried, and why."""
+    """A rung that was not tried, and why. In records of before ``variant`` was kept apart, it begins the reason."""
 
     rung: RungKind
     reason: str
+    variant: str = Field(default="", exclude_if=lambda value: not value)
+
+    @property
+    def name(self) -> str:
+        """Rung and variant, as those that are tried are called."""
+        return f"{self.rung.value} {self.variant}".rstrip()
 
 
 class Ladder(Value):

@@ -123,7 +123,7 @@ tenant: {draft.tenant}
 business:
   goal: {_quoted(goal)}
   owner: {_quoted(said.owner or draft.tenant)}
-  risk: {said.risk.value}               # minimal | limited | high: how much harm a wrong answer can do
+  risk: {said.risk.value}               # minimal | limited | high: how sure a proof is (80 | 90 | 95 %), and how many must agree
 
 task:
   kind: {kind.value}
@@ -133,7 +133,7 @@ data:
 {_entry(draft.source)}{documents}
 base_model: {base}
 
-# A target counts as reached when the lower end of the interval reaches it.
+# A target counts as reached when its interval's lower end reaches it, at {said.risk.confidence:.0%} confidence (risk: {said.risk.value}).
 kpis:
   - metric: {kpi.metric}
     target: {kpi.target:.2f}

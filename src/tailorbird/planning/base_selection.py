@@ -120,7 +120,7 @@ def _heeded(one: _Planned, offers: Sequence[BaseOffer]) -> _Planned:
         f"{better.difference:.3f} [{better.low:.3f}, {better.high:.3f}], at no lower cost"
     )
     first = one.plan.rungs[0]
-    refusal = Refusal(rung=first.rung, reason=f"{first.variant.removesuffix(f' on {one.offer.label}')}: {reason}")
+    refusal = Refusal(rung=first.rung, variant=first.variant.removesuffix(f" on {one.offer.label}"), reason=reason)
     return replace(one, plan=one.plan.model_copy(update={"rungs": (), "left_out": (refusal,)}), reason=f"out: {reason}")
 
 
@@ -144,7 +144,7 @@ def _why_in(rungs: Sequence[RungPlan]) -> str:
 
 
 def _why_out(left_out: Sequence[Refusal]) -> str:
-    return f"out: {left_out[0].rung.value} {left_out[0].reason}" if left_out else "out: the ladder lists no rung for it"
+    return f"out: {left_out[0].name}: {left_out[0].reason}" if left_out else "out: the ladder lists no rung for it"
 
 
 def _left_out(one: _Planned, several: bool) -> Iterator[Refusal]:
@@ -153,8 +153,7 @@ def _left_out(one: _Planned, several: bool) -> Iterator[Refusal]:
         yield from one.plan.left_out
         return
     for refusal in one.plan.left_out if one.plan.rungs else one.plan.left_out[:1]:
-        variant, _, reason = refusal.reason.partition(": ")
-        yield Refusal(rung=refusal.rung, reason=f"{variant} on {one.offer.label}: {reason}")
+        yield refusal.model_copy(update={"variant": f"{refusal.variant} on {one.offer.label}"})
 
 
 def _told(offer: BaseOffer, one: _Planned | None) -> PlannedBase:

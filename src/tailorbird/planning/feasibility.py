@@ -92,7 +92,7 @@ def refusal(inputs: PlanInputs, rung: RungPlan) -> Refusal | None:
         _too_dear,
     )
     reason = next((reason for check in checks if (reason := check(inputs, rung))), None)
-    return Refusal(rung=rung.rung, reason=f"{rung.variant}: {reason}") if reason else None
+    return Refusal(rung=rung.rung, variant=rung.variant, reason=reason) if reason else None
 
 
 def _not_hosted(inputs: PlanInputs, rung: RungPlan) -> str | None:

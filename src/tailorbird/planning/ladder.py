@@ -76,6 +76,7 @@ def draft_plan(inputs: PlanInputs) -> Plan:
         encoder=digest_of(inputs.encoder) if inputs.encoder else None,
         comparison=inputs.comparison,
         memory_limit_gb=round(limit_of(inputs.objective.budget, inputs.machine), 2),
+        risk=inputs.objective.business.risk,
     )
 
 
@@ -129,7 +130,7 @@ def _untuned(inputs: PlanInputs) -> Refusal | None:
     """A listed encoder that cannot be tuned."""
     listed = inputs.objective.ladder != "auto" and RungKind.ENCODER in inputs.objective.ladder
     reason = why_not_tuned(inputs) if listed else ""
-    return Refusal(rung=RungKind.ENCODER, reason=f"{variant_of(inputs)}: {reason}") if reason else None
+    return Refusal(rung=RungKind.ENCODER, variant=variant_of(inputs), reason=reason) if reason else None
 
 
 def _needless(inputs: PlanInputs, rung: RungPlan) -> Refusal | None:
@@ -140,8 +141,8 @@ def _needless(inputs: PlanInputs, rung: RungPlan) -> Refusal | None:
     if rung.rung is not RungKind.QLORA or inputs.objective.ladder != "auto" or too_large(inputs, smaller := lora(inputs)):
         return None
     refused = refusal(inputs, smaller)
-    reason = refused.reason if refused else f"{rung.variant}: lora fits the memory, and qlora is no better, only smaller and slower"
-    return Refusal(rung=rung.rung, reason=reason)
+    reason = refused.reason if refused else "lora fits the memory, and qlora is no better, only smaller and slower"
+    return Refusal(rung=rung.rung, variant=rung.variant, reason=reason)
 
 
 def _led_by(reason: Reason, rung: RungPlan) -> RungPlan:

@@ -5,6 +5,7 @@ In: domain values. Out: renderables and strings. Must not know: where values com
 
 from tailorbird.reporting.capacity_table import capacity_table
 from tailorbird.reporting.comparison import contrast_markdown, contrast_table
+from tailorbird.reporting.confidence import confidence_text
 from tailorbird.reporting.data_report import DataFacts, DataReport, LabelExample, SourceLine, data_report
 from tailorbird.reporting.evidence_page import EvidenceFacts, evidence_html, evidence_markdown
 from tailorbird.reporting.explanation import Explanation, explanation, explanation_markdown
@@ -29,6 +30,7 @@ __all__ = [
     "add_row",
     "capacity_table",
     "comparison_lines",
+    "confidence_text",
     "contrast_markdown",
     "contrast_table",
     "data_report",

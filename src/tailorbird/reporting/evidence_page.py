@@ -100,7 +100,10 @@ def _sections(facts: EvidenceFacts) -> Iterator[tuple[str, str]]:
 
 def _gate(gate: GateResult, judged: str) -> str:
     named = f"{markdown_text(judged)}, " if judged else ""
-    opened = f"{named}{gate.split.value} split, look {gate.look}, {gate.adjusted_confidence:.1%} confidence: **{gate.verdict.value}**"
+    opened = (
+        f"{named}{gate.split.value} split, look {gate.look}, {gate.adjusted_confidence:.1%} confidence (all looks share the "
+        f"{1 - gate.confidence:.0%} of error that the tier leaves): **{gate.verdict.value}**"
+    )
     rows = [(f.name, f"{f.bound:g}", finding_text(f), f"{f.n:,}", f.verdict.value, f.reason) for f in gate.findings]
     return f"{opened}\n\n" + markdown_table(("what", "bound", "measured", "items", "verdict", "reason"), rows)
 

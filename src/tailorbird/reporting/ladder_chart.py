@@ -181,4 +181,4 @@ def _untried(plan: Plan | None, climbed: int) -> list[ChartRung]:
 
 def _left(refused: Iterable[Refusal], then: str = "not tried") -> list[ChartRung]:
     ordered = sorted(refused, key=lambda refusal: _ORDER.index(refusal.rung))
-    return [ChartRung(refusal.rung.value, "refused", refusal.reason, then) for refusal in ordered]
+    return [ChartRung(refusal.name, "refused", refusal.reason, then) for refusal in ordered]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tailorbird.domain.ladder import Choice, Climb, Ladder, Refusal
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan
+from tailorbird.reporting.confidence import confidence_text
 from tailorbird.reporting.findings import compared_lines
 from tailorbird.reporting.number_formats import (
     NOTHING,
@@ -62,7 +63,7 @@ def ladder_reasons(ladder: Ladder) -> list[str]:
     """Why the climb went on or ended after each rung, and why others were not tried: one sentence a line."""
     climbs = ladder.measured if ladder.floor_is_rung else ladder.climbs
     lines = [line for climb in climbs for line in _reasons(climb)]
-    return lines + [f"{refusal.rung.value} not tried: {refusal.reason}" for refusal in ladder.refused] + compared_lines(ladder)
+    return lines + [f"{refusal.name} not tried: {refusal.reason}" for refusal in ladder.refused] + compared_lines(ladder)
 
 
 def _reasons(climb: Climb) -> Iterator[str]:
@@ -76,7 +77,8 @@ def ladder_markdown(ladder: Ladder, objective: Objective) -> str:
     """The same table in Markdown, with the reasons and the decision below it."""
     table = markdown_table(_head(ladder, objective), (line.cells for line in _lines(ladder, objective)))
     reasons = "\n".join(f"- {markdown_text(reason)}" for reason in ladder_reasons(ladder))
-    return f"{table}\n\n{reasons}\n\nDecision: {markdown_text(ladder.reason)}\n"
+    caption = markdown_text(f"Intervals: {confidence_text(objective.business.risk)}.")
+    return f"{table}\n\n{caption}\n\n{reasons}\n\nDecision: {markdown_text(ladder.reason)}\n"
 
 
 def compared_on(ladder: Ladder | None, objective: Objective, plan: Plan | None = None) -> str:
@@ -129,4 +131,4 @@ def _cells(climb: Climb, metric: str, name: str, then: str) -> tuple[str, ...]:
 
 
 def _untried(refusal: Refusal) -> tuple[str, ...]:
-    return (refusal.rung.value, *(NOTHING,) * 6, "not tried", NOTHING)
+    return (refusal.name, *(NOTHING,) * 6, "not tried", NOTHING)

@@ -8,6 +8,7 @@ from functools import cache
 from jinja2 import Environment
 
 from tailorbird.domain.plan import Estimate, Plan
+from tailorbird.reporting.confidence import confidence_text
 from tailorbird.reporting.findings import exception_lines
 from tailorbird.reporting.html_templates import template_environment
 from tailorbird.reporting.ladder_chart import planned_chart
@@ -38,7 +39,7 @@ def plan_page(plan: Plan, name: str) -> str:
             reasons=reasons_by_rung(plan),
             left_out=left_out_lines(plan),
             exceptions=exception_lines(plan.exceptions),
-            proofs=[*power_lines(plan), *comparison_lines(plan)],
+            proofs=[*([confidence_text(plan.risk)] if plan.risk else []), *power_lines(plan), *comparison_lines(plan)],
         )
     )
 

@@ -8,6 +8,7 @@ from rich.text import Text
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.plan import BaseProbe, Estimate, Flip, Plan, Power, Reason
 from tailorbird.domain.timing import EstimateError
+from tailorbird.reporting.confidence import confidence_text
 from tailorbird.reporting.findings import exception_lines
 from tailorbird.reporting.number_formats import NOTHING, estimate_text, human_count, human_memory, human_seconds, metric_text, moment
 from tailorbird.reporting.tables import add_row, plain_table
@@ -35,7 +36,8 @@ def plan_table(plan: Plan, *, why: bool = False) -> Group:
         *_block(findings),
         *_block(power),
     )
-    return Group(Text(_machine(plan)), Text(_basis(plan)), Text(_of_memory(plan)), Text(), table, *words)
+    proven = [Text(confidence_text(plan.risk))] if plan.risk else []
+    return Group(Text(_machine(plan)), Text(_basis(plan)), Text(_of_memory(plan)), *proven, Text(), table, *words)
 
 
 def floor_rows(plan: Plan) -> list[tuple[str, tuple[Estimate | None, ...]]]:
@@ -65,7 +67,7 @@ def floor_reasons(plan: Plan) -> tuple[Reason, ...]:
 def left_out_lines(plan: Plan) -> list[str]:
     """What is not tried, and why."""
     floor = [f"floor: it {plan.floor.refused}"] if plan.floor and plan.floor.refused else []
-    return floor + [f"{refusal.rung.value}: {refusal.reason}" for refusal in plan.left_out]
+    return floor + [f"{refusal.name}: {refusal.reason}" for refusal in plan.left_out]
 
 
 def base_lines(plan: Plan) -> list[str]:

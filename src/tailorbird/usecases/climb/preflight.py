@@ -46,7 +46,7 @@ def heeded(plan: Plan, examined: Sequence[ExaminedRung]) -> Plan:
     blocked = {one.rung: one.examination.blocking for one in examined if one.examination.blocking}
     if blocked and all(rung in blocked for rung in plan.rungs if rung.training is not None):
         raise _blocked(next(iter(blocked.values())))
-    refusals = [Refusal(rung=rung.rung, reason=f"{rung.variant}: {found[0].what}") for rung, found in blocked.items()]
+    refusals = [Refusal(rung=rung.rung, variant=rung.variant, reason=found[0].what) for rung, found in blocked.items()]
     kept = [one for one in examined if one.rung not in blocked]
     return plan.model_copy(
         update={

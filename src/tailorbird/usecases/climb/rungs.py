@@ -204,8 +204,8 @@ def choose(context: StepContext) -> StepOutcome:
         floor=floor,
         climbs=context.climbs,
         refused=refused_floor(plan)
-        + plan.left_out
-        + _not_climbed(context, tuple(rung for rung in plan.rungs if transitions.measure_step(rung) not in context.done)),
+        + _not_climbed(context, tuple(rung for rung in plan.rungs if transitions.measure_step(rung) not in context.done))
+        + plan.left_out,
         chosen=chosen.candidate if chosen else None,
         reason="; ".join((*([reason] if chosen or not unpaid else []), *unpaid.values())) + floor_remark(context, chosen),
         floor_is_rung=is_rung,
@@ -249,7 +249,7 @@ def _not_climbed(context: StepContext, left: tuple[RungPlan, ...]) -> tuple[Refu
     if context.stopped is not None:
         rung, reason = context.stopped
         reasons[rung] = f"ended while it was being {reason}"
-    return tuple(Refusal(rung=rung.rung, reason=f"{rung.variant}: {reason}") for rung, reason in reasons.items())
+    return tuple(Refusal(rung=rung.rung, variant=rung.variant, reason=reason) for rung, reason in reasons.items())
 
 
 def _last_climb(context: StepContext) -> Climb | None:

@@ -181,7 +181,7 @@ def _refuse_empty(context: StepContext, plan: Plan) -> None:
     """Raises Exhausted when nothing can be tried, with the first reason of each rung."""
     if plan.rungs or (transitions.floor_is_rung(context.objective, plan) and not (plan.floor and plan.floor.refused)):
         return
-    reasons = "; ".join(f"{refusal.rung.value} {refusal.reason}" for refusal in plan.left_out) or "the ladder is empty"
+    reasons = "; ".join(f"{refusal.name}: {refusal.reason}" for refusal in plan.left_out) or "the ladder is empty"
     raise _no_rung(context, reasons)
 
 

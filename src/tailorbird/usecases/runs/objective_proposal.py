@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import cast
@@ -19,6 +19,7 @@ from tailorbird.domain.dataset import Row, SnapshotManifest, Split
 from tailorbird.domain.errors import ObjectiveInvalid, TailorbirdError
 from tailorbird.domain.inspection import Inspection
 from tailorbird.domain.objective import FILL_IN
+from tailorbird.domain.plan import Power
 from tailorbird.domain.value import Digest
 from tailorbird.objective import (
     GroupSizes,
@@ -126,18 +127,23 @@ def _proven(draft: ObjectiveDraft, folder: Path, progress: Callable[[str], None]
         metric = "macro_f1"
     target = provable_target(metric, file, manifest, groups, highest)
     while True:
-        because = (
-            f"proposed: {manifest.counts.test:,} test rows can prove it where 90 of 100 answers are right; "
-            "write why it must be reached, and the value that this asks for"
-        )
-        kpi = ProposedKpi(metric, target, because, common)
+        kpi = ProposedKpi(metric, target, "", common)
         try:
-            _check(_parsed(draft, kpi, folder), manifest, groups, items)
-            return kpi
+            power = _check(_parsed(draft, kpi, folder), manifest, groups, items)
+            return replace(kpi, because=_because(sum(groups(Split.TEST, None)), power))
         except TailorbirdError:
             if target < 0.1:
                 raise
             target = round(target - 0.05, 2)
+
+
+def _because(n: int, power: Power | None) -> str:
+    """What the proposed target rests on: what must be seen on test, and what must be true to see it as often as the plan says."""
+    sure = f" (to be released four times out of five, {power.must_be:.3f} must be true)" if power and power.must_be is not None else ""
+    return (
+        f"proposed: proven where 90 of 100 answers on the {n:,} test items are seen to be right{sure}; "
+        "write why it must be reached, and the value that this asks for"
+    )
 
 
 def _items(manifest: SnapshotManifest, rows: Sequence[Row]) -> tuple[Row, ...]:
@@ -146,12 +152,13 @@ def _items(manifest: SnapshotManifest, rows: Sequence[Row]) -> tuple[Row, ...]:
     return tuple(item for split in (Split.DEV, Split.TEST) for item in data.items_of_split(manifest, by_split.__getitem__, split))
 
 
-def _check(file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSizes, rows: Sequence[Row]) -> None:
-    """Raises ObjectiveInvalid where the data cannot prove the KPI."""
-    check_power(file, manifest, groups)
+def _check(file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSizes, rows: Sequence[Row]) -> Power | None:
+    """What test can prove of the KPI, where it is a share. Raises ObjectiveInvalid where the data cannot prove it."""
+    power = next(iter(check_power(file, manifest, groups)[1]), None)
     for split in (Split.DEV, Split.TEST):
         for finding in unprovable(file.objective, manifest, [row for row in rows if row.split is split], 1):
             raise ObjectiveInvalid(f"{split.value} cannot prove {finding.name} >= {finding.bound:g}", "bring more rows")
+    return power
 
 
 def _parsed(draft: ObjectiveDraft, kpi: ProposedKpi, folder: Path) -> ObjectiveFile:
