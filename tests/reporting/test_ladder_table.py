@@ -73,7 +73,7 @@ def test_the_ladder_in_markdown() -> None:
         "| full weights | – | – | – | – | – | – | not tried | – |\n"
         "\n"
         "Intervals: targets are proven at 90% confidence (risk: limited); all looks at the sealed test share the 10% of error that this "
-        "leaves: a first look, and dev, are judged at 93.9%, each later look at more; differences between rungs at 90%.\n"
+        "leaves: a first look, and dev, are judged at 93.9%, each later look at more; differences of rungs at 90%.\n"
         "\n"
         "- prompt few-shot: prompt did that\n"
         "- lora r16: lora did that\n"

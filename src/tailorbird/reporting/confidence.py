@@ -11,5 +11,5 @@ def confidence_text(risk: RiskTier) -> str:
     tier, first = risk.confidence, spend(risk.confidence, 1)
     return (
         f"targets are proven at {tier:.0%} confidence (risk: {risk.value}); all looks at the sealed test share the {1 - tier:.0%} of error "
-        f"that this leaves: a first look, and dev, are judged at {first:.1%}, each later look at more; differences between rungs at {tier:.0%}"
+        f"that this leaves: a first look, and dev, are judged at {first:.1%}, each later look at more; differences of rungs at {tier:.0%}"
     )
