@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,3 +88,47 @@ def _called(*arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     return int(ended.value.code or 0)
+
+
+def test_a_second_objective_is_told_alone_and_has_a_name_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    use_twins(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text(ROWS)
+    asked = ("init", "--from", "rows.csv", "--text", "Message", "--label", "Queue")
+    assert _called("init", "--tenant", "acme") == 0
+    assert "identity" in capfd.readouterr().out
+    assert _called(*asked) == 0
+    told = capfd.readouterr()
+    assert "is ready for tenant" not in told.err
+    assert told.out == ""
+    assert "is there already" not in told.err
+    assert _called(*asked) == 0
+    assert "objective.yaml is there already, and stays: the new objective is rows.yaml" in capfd.readouterr().err
+    assert "name: rows\n" in (tmp_path / "objective.yaml").read_text()
+    assert "name: rows-2\n" in (tmp_path / "rows.yaml").read_text()
+
+
+def test_a_guessed_encoding_is_told(tmp_path: Path, asked: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rows.csv").write_bytes(ROWS.replace("words", "wörds").encode("cp1252"))
+    _write(tmp_path, ProvidedFacts(text="Message", label="Queue", terms=OPEN), "rows.csv")
+    assert asked
+    assert "it is read as cp1252, which is a guess" in capfd.readouterr().err
+
+
+def test_why_rows_are_set_aside_is_told(tmp_path: Path, asked: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rows.csv").write_text(ROWS + ",a,C1\n  ,b,C2\n")
+    _write(tmp_path, ProvidedFacts(text="Message", label="Queue", terms=OPEN), "rows.csv")
+    assert asked
+    told = capfd.readouterr().err
+    assert re.search(r"quarantined 2: 2 empty_text \(\S*rows.csv:122, \S*rows.csv:123\)", told), told
+
+
+def test_a_proposed_target_says_what_must_be_true(tmp_path: Path, asked: list[str]) -> None:
+    (tmp_path / "rows.csv").write_text(ROWS)
+    *_, path = _write(tmp_path, ProvidedFacts(text="Message", label="Queue", terms=OPEN), "rows.csv")
+    assert asked
+    text = path.read_text()
+    assert "are seen to be right (to be released four times out of five, 0.9" in text
+    assert "at 80% confidence (risk: minimal)" in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -17,9 +17,11 @@ from tailorbird.cli.invocation import shared_options
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import err, new_session, print_json, print_table, say
 from tailorbird.domain.errors import InvalidInput, NotFound
+from tailorbird.domain.identity import Identity
 from tailorbird.domain.objective import RiskTier
-from tailorbird.objective import TASKS, TEMPLATES, ProvidedFacts, TaskName, write_objective, write_template
+from tailorbird.objective import OBJECTIVE_FILE, TASKS, TEMPLATES, ProvidedFacts, TaskName, write_objective, write_template
 from tailorbird.sdk.session import create_workspace
+from tailorbird.usecases.dependencies import Dependencies
 from tailorbird.usecases.identities import key_path
 
 init = command()
@@ -62,6 +64,7 @@ def _init(  # noqa: PLR0913 - a parameter is an option of the command line
     if task and task not in TASKS:
         raise InvalidInput(f"there is no task {task!r}", f"one of: {', '.join(TASKS)}", code="task_unknown")
     place = _place(session.workspace, adds=bool(template or data))
+    is_new = not (place / "settings.yaml").exists()
     deps, people = create_workspace(place, tenant)
     written = write_template(template, into, deps.host) if template else ()
     if data:
@@ -72,13 +75,24 @@ def _init(  # noqa: PLR0913 - a parameter is an option of the command line
     if session.as_json:
         print_json(people)
         return
+    if is_new or not written:
+        _tell_of_workspace(place, deps, people)
+    _tell_of_files(written)
+
+
+def _tell_of_workspace(place: Path, deps: Dependencies, people: Sequence[Identity]) -> None:
     say(f"workspace {place} is ready for tenant {deps.host}; each identity signs with a key of its own:")
     paths = [str(key_path(deps, deps.host, person.name)) for person in people]
     print_table(("identity", "roles", "key"), [(p.name, ", ".join(sorted(p.roles)), path) for p, path in zip(people, paths, strict=True)])
     say("their keys lie together here: until each is with its person, an approval does not prove that a second person agreed")
+
+
+def _tell_of_files(written: Sequence[Path]) -> None:
     for path in written:
         say(f"wrote {path}")
     objective = written[-1] if written else "OBJECTIVE"
+    if written and written[-1].name != OBJECTIVE_FILE:
+        say(f"{OBJECTIVE_FILE} is there already, and stays: the new objective is {written[-1].name}, with a name that no other here has")
     if not written:
         say("an objective for your data: tailorbird init --from FILE")
     say(f"next: tailorbird plan {objective}, then tailorbird adapt {objective}")
@@ -133,6 +147,8 @@ def _written(wanted: _Wanted, said: ProvidedFacts, *, asks: bool) -> tuple[Path,
     source = found.draft.source
     columns = ", ".join(f"{key}: {source[key]}" for key in ("messages", "text", "label", "subject") if key in source)
     say(f"{wanted.data} looks like a task {found.draft.task}" + (f" ({columns})" if columns else "") + ": look whether that is right")
+    if seen.found.encoding not in (None, "utf-8"):
+        say(f"it is read as {seen.found.encoding}, which is a guess: look whether letters with accents read well, or save it as UTF-8")
     if seen.unused:
         say(f"columns that the objective does not read: {', '.join(map(repr, seen.unused))}")
         say("hint: `subject: COLUMN` keeps a person's rows in one split; `split: {by: COLUMN}` tests on newer rows (docs/data.md)")

@@ -13,7 +13,7 @@ from tailorbird.cli.adapt import Why, narrated
 from tailorbird.cli.groups import command
 from tailorbird.cli.session import CommandSession, another_release, open_session, out, print_json, say
 from tailorbird.cli.tenant_runs import Tenants, plan_tenants
-from tailorbird.crypto.canonical_json import short
+from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.errors import InvalidInput, Unauthenticated
 from tailorbird.domain.plan import Plan
 from tailorbird.domain.release import ReleaseState
@@ -28,7 +28,7 @@ from tailorbird.usecases.registry import validated
 from tailorbird.usecases.releases.release_queries import show_release
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.plan_variants import plan_retimed, plan_with_probes
-from tailorbird.usecases.runs.run_queries import show_run
+from tailorbird.usecases.runs.run_queries import RunReport, show_run
 from tailorbird.usecases.runs.what_if import PlanChange, replan
 
 MaybeObjective = Annotated[Path | None, typer.Argument(help="Objective file.", metavar="OBJECTIVE", show_default=False)]
@@ -97,12 +97,23 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     out.print(plan_table(found, why=why))
     if not why:
         say("why each rung is planned as it is, with sources: the same command with --why")
-    say(f"this is what would be planned with {what_if}; nothing of it is kept" if changes else _next(session, objective, run))
+    if changes:
+        say(f"this is what would be planned with {what_if}; nothing of it is kept")
+        return
+    _tell_next(session, objective, run)
 
 
-def _next(session: CommandSession, objective: Path, run: str) -> str:
+def _tell_next(session: CommandSession, objective: Path, run: str) -> None:
+    report = session.ask(show_run, run=run)
+    if report.manifest is not None and report.manifest.quarantined:
+        snapshot = short(digest_of(report.manifest))
+        say(f"rows set aside: {report.manifest.quarantined:,}; which, and why each: tailorbird data show {snapshot}")
+    say(_next(session, objective, report))
+
+
+def _next(session: CommandSession, objective: Path, report: RunReport) -> str:
     """What follows a plan; where its run has ended already, how it ended."""
-    ended = session.ask(show_run, run=run).conclusion
+    ended = report.conclusion
     if ended is None or ended.release is None:
         return f"next: tailorbird adapt {objective}"
     state = session.ask(show_release, digest=ended.release).state

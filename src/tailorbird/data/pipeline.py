@@ -39,6 +39,9 @@ from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.detector import Detector
 
+#: Reasons of rows set aside, and places of each, that progress names.
+_REASONS, _PLACES = 3, 3
+
 
 def no_further_detectors(names: Sequence[str]) -> Sequence[Detector]:
     """What an installation without further detectors opens. Raises Unavailable when one is asked for: nothing is passed over in silence."""
@@ -126,7 +129,8 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
         *placement.quarantined,
         *thinned,
     ]
-    request.progress(f"kept {len(placed):,} rows, left out {distinct.duplicates:,} duplicates, quarantined {len(tally.quarantined):,}")
+    why = quarantine_text(tally.quarantined)
+    request.progress(f"kept {len(placed):,} rows, left out {distinct.duplicates:,} duplicates, quarantined {len(tally.quarantined):,}{why}")
     return PipelineResult(
         sources=sources,
         placed=placed,
@@ -144,6 +148,19 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
         faulty=Counter(source_of(entry.file, sources.read) for entry in (*sources.quarantined, *distinct.quarantined)),
         shift=shift,
     )
+
+
+def quarantine_text(quarantined: Sequence[Quarantined]) -> str:
+    """Why rows were set aside, the most frequent reasons first, each with its first places; empty where none was."""
+    by_code: dict[str, list[Quarantined]] = {}
+    for entry in sorted(quarantined, key=lambda entry: (entry.file, entry.line)):
+        by_code.setdefault(entry.code, []).append(entry)
+    told = []
+    for code, entries in sorted(by_code.items(), key=lambda pair: (-len(pair[1]), pair[0]))[:_REASONS]:
+        places = ", ".join(f"{entry.file}:{entry.line}" for entry in entries[:_PLACES])
+        told.append(f"{len(entries):,} {code} ({places}{', …' if len(entries) > _PLACES else ''})")
+    more = f" and {len(by_code) - _REASONS} more reasons" if len(by_code) > _REASONS else ""
+    return f": {'; '.join(told)}{more}" if told else ""
 
 
 def _curated(request: SnapshotRequest, tally: CurationTally) -> tuple[SourceRows, dict[str, str]]:

@@ -53,7 +53,7 @@ def _open_faults(file: ObjectiveFile) -> list[Fault]:
     """Texts that somebody must still write."""
     plain = file.objective.model_dump(mode="json")
     return [
-        Fault(file.line_of(path), f"`{path}` is still to be filled in ({text.removeprefix(FILL_IN).strip(' :') or 'a text'})", _hint(path))
+        Fault(file.line_of(path), f"`{path}` still begins with {FILL_IN}", _hint(path))
         for path, text in _texts(plain, "")
         if text.startswith(FILL_IN)
     ]

@@ -41,7 +41,7 @@ def raise_faults(source: str, faults: Sequence[Fault]) -> None:
         return
     first, *others = sorted(faults, key=lambda fault: fault.line)
     told = others[: MOST_FAULTS - 1]
-    lines = [_located(source, first)] + [f"{_located(source, fault)} ({shortened(fault.hint)})" for fault in told]
+    lines = [_located(source, first)] + [f"{_located(source, fault)}: {shortened(fault.hint)}" for fault in told]
     if len(told) < len(others):
         lines.append(f"and {len(others) - len(told):,} more")
     raise ObjectiveInvalid("\n".join(lines), shortened(first.hint), code=first.code, line=first.line)

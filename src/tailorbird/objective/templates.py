@@ -29,6 +29,7 @@ TEMPLATE_ORIGIN = "synthetic, written for the template of tailorbird"
 _TENANT = "tenant: default "
 #: Commands in the comments of an objective, which name its file.
 _COMMANDS = re.compile(rf"^(#  +tailorbird (?:plan|adapt)) {re.escape(OBJECTIVE_FILE)}", re.MULTILINE)
+_NAME = re.compile(r"^name: *([a-z0-9][a-z0-9._-]*)", re.MULTILINE)
 _OTHER = "write whose data it is, on what terms (`license`) and what the people behind it agreed to (`consent`)"
 
 
@@ -72,6 +73,7 @@ def write_objective(folder: Path, name: str, text: str) -> tuple[Path, Path]:
     schema = folder / SCHEMA_FILE
     if not _holds(schema, _schema()) and not schema.is_symlink():
         schema.write_text(_schema(), encoding="utf-8", newline="\n")  # it is ours, perhaps of an earlier version
+    text = _named_anew(text, folder)
     for file in chain((OBJECTIVE_FILE, f"{name}.yaml"), (f"{name}-{number}.yaml" for number in count(2))):
         path = folder / file
         try:
@@ -80,6 +82,20 @@ def write_objective(folder: Path, name: str, text: str) -> tuple[Path, Path]:
             continue
         return schema, path
     raise AssertionError  # there is always another number
+
+
+def _named_anew(text: str, folder: Path) -> str:
+    """The objective under a name that no other of the folder has: two of one name would be two versions of one product."""
+    taken = {
+        found[1]
+        for path in folder.glob("*.y*ml")
+        if path.is_file() and (found := _NAME.search(path.read_text(encoding="utf-8", errors="replace")))
+    }
+    own = _NAME.search(text)
+    if own is None or own[1] not in taken:
+        return text
+    name = next(free for number in count(2) if (free := f"{own[1]}-{number}") not in taken)
+    return f"{text[: own.start(1)]}{name}{text[own.end(1) :]}"
 
 
 def check_origins(file: ObjectiveFile, digests: Mapping[str, Digest]) -> None:

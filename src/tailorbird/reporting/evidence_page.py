@@ -179,13 +179,20 @@ def _breakdown(found: Breakdown) -> str:
     if found.confusions:
         rows = [(one.target, one.answer, f"{one.count}") for one in found.confusions[:10]]
         parts.append(markdown_table(("is", "was answered", "items"), rows))
-    if found.slices:
+    if found.slices and not is_wrong(found):
+        parts.append("No slice errs: every item is right.")
+    elif found.slices:
         slices = [
             (one.segment, one.name, f"{one.n}", interval(one.value, one.low, one.high), ", ".join(short(item) for item in one.worst))
             for one in worst_slices(found)
         ]
         parts.append(markdown_table(("by", "slice", "items", "right", "see items"), slices))
     return "\n\n".join(parts)
+
+
+def is_wrong(found: Breakdown) -> bool:
+    """True where some item of some slice is."""
+    return any(one.value < 1 for one in found.slices)
 
 
 def worst_slices(found: Breakdown) -> list[Slice]:
@@ -208,6 +215,6 @@ def _review(found: ReviewResult) -> str:
 @cache
 def _environment() -> Environment:
     made = template_environment()
-    made.filters.update(memorised=memorisation_text, worst=worst_slices, judged=judge_text)
+    made.filters.update(memorised=memorisation_text, worst=worst_slices, errs=is_wrong, judged=judge_text)
     made.globals["interval"] = interval
     return made

@@ -95,6 +95,8 @@ def estimate_text(estimate: Estimate) -> str:
     if estimate.unit == "s":
         return f"{human_seconds(estimate.low)} – {human_seconds(estimate.high)}"
     decimals = 1 if estimate.high >= 1 else 3
+    if 0 < estimate.high < 0.0005:
+        return f"<0.001 {estimate.unit}"
     return f"{estimate.low:.{decimals}f} – {estimate.high:.{decimals}f} {estimate.unit}"
 
 

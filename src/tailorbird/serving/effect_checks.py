@@ -143,7 +143,7 @@ class EffectChecks:
         """What the engine shows. Raises Corrupt, and tells of it."""
         proof = await asyncio.to_thread(self._proofs.proof, request)
         if proof is None:
-            _log.info("release %s carries no proof of effect (effect_unproven)", short(request.release))
+            _log.debug("release %s carries no proof of effect (effect_unproven)", short(request.release))
             return EffectReading(standing=EffectStanding.UNPROVEN)
         if not is_provable(proof):
             return EffectReading(standing=EffectStanding.UNPROVABLE)

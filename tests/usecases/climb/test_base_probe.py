@@ -37,7 +37,7 @@ def test_a_base_that_is_proven_worse_at_no_lower_cost_is_left_out(another_parts:
     assert wide.rungs == 0
     assert "proven worse than base on the same" in wide.reason
     assert {rung.base for rung in plan.rungs} == {base.base}
-    assert [refusal.reason.partition(":")[0] for refusal in plan.left_out if "proven worse" in refusal.reason] == ["zero-shot on wide"]
+    assert [refusal.name for refusal in plan.left_out if "proven worse" in refusal.reason] == ["prompt zero-shot on wide"]
 
 
 def test_a_base_that_is_worse_and_cheaper_stays(another_parts: Callable[[], Dependencies], tmp_path: Path) -> None:

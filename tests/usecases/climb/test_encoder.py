@@ -137,8 +137,8 @@ def test_without_an_encoder_it_is_left_out_with_the_reason(deps: Dependencies, a
     with pytest.raises(Exhausted, match="encoder upper layers, 4 averaged: no encoder is installed"):
         plan(deps, author, write_objective(tmp_path / "job", ladder=["encoder"]), SILENT)
     drafted = plan(deps, author, write_objective(tmp_path / "both", ladder=["encoder", "prompt"]), SILENT)
-    assert [(each.rung, each.reason.partition(" (")[0]) for each in drafted.plan.left_out] == [
-        (RungKind.ENCODER, "upper layers, 4 averaged: no encoder is installed")
+    assert [(each.name, each.reason.partition(" (")[0]) for each in drafted.plan.left_out] == [
+        ("encoder upper layers, 4 averaged", "no encoder is installed")
     ]
 
 

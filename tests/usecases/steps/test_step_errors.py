@@ -58,7 +58,7 @@ def test_a_rung_that_cannot_be_measured_is_evidence_and_the_ladder_goes_on(
     assert told.ladder is not None
     assert {climb.rung for climb in told.climbs} == {RungKind.PROMPT, RungKind.FULL} == {climb.rung for climb in told.ladder.climbs}
     (refused,) = [refusal.reason for refusal in told.ladder.refused if refusal.rung is RungKind.LORA]
-    assert refused == f"r16: failed while it was being measured: {said}"
+    assert refused == f"failed while it was being measured: {said}"
     assert told.conclusion is not None
 
 
