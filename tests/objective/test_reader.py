@@ -434,8 +434,8 @@ def test_what_is_still_open_is_refused_wherever_it_stands() -> None:
     text = changed("origin: somewhere", 'origin: "FILL IN: whose data it is"').replace("owner: support", 'owner: "FILL IN"')
     error = refused(text)
     assert error.line == 5
-    assert "`business.owner` is still to be filled in (a text)" in error.message
-    assert "o.yaml:13: `data.0.source.origin` is still to be filled in (whose data it is)" in error.message
+    assert "`business.owner` still begins with FILL IN" in error.message
+    assert "o.yaml:13: `data.0.source.origin` still begins with FILL IN: write whose data it is, in its place" in error.message
 
 
 @pytest.mark.parametrize(("written", "thinking"), [("on", True), ("off", False), ('"on"', True), ("true", True), ("", False)])

@@ -187,8 +187,8 @@ def test_what_nobody_said_is_refused_with_what_to_write(tmp_path: Path, workspac
     path = write_objective(tmp_path, found.draft.name, found.text)[1]
     with pytest.raises(ObjectiveInvalid) as refused:
         curate(workspace, writer, path, Progress())
-    assert "`data.0.source.origin` is still to be filled in (whose data it is)" in refused.value.message
-    assert "`data.0.source.consent` is still to be filled in" in refused.value.message
+    assert "`data.0.source.origin` still begins with FILL IN" in refused.value.message
+    assert "`data.0.source.consent` still begins with FILL IN: write what the people behind it agreed to" in refused.value.message
     assert refused.value.hint.startswith("write whose data it is")
     assert refused.value.line == next(n for n, line in enumerate(path.read_text().splitlines(), start=1) if FILL_IN in line and n > 5)
 

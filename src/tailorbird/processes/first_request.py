@@ -8,7 +8,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.usecases.dependencies import Dependencies
 
 #: What each kind of task is asked: the route, and the request beside ``model``.
-_ASKED = {
+_ASKED: dict[TaskKind, tuple[str, dict[str, object]]] = {
     TaskKind.CLASSIFY: ("chat/completions", {"messages": [{"role": "user", "content": "TEXT"}]}),
     TaskKind.GENERATE: ("chat/completions", {"messages": [{"role": "user", "content": "TEXT"}]}),
     TaskKind.RANK: ("rerank", {"query": "TEXT"}),
