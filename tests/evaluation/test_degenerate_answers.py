@@ -64,3 +64,11 @@ def test_one_document_for_every_question(document: str, said: str) -> None:
 )
 def test_answers_that_tell_apart_are_not_remarked_on(pairs: list[tuple[str, str]], kind: str, many: bool) -> None:
     assert told(pairs, kind, many=many) == ()
+
+
+def test_what_is_never_wrong_is_told_where_items_are_many() -> None:
+    right = [("a", "a"), ("b", "b")]
+    assert told(right * 14) == ()
+    (said,) = told(right * 15)
+    assert said.startswith("is right about all 30 items, which may be a leak")
+    assert told([*right * 20, ("a", "b")]) == ()

@@ -1,4 +1,4 @@
-"""Degenerate answers: one answer for everything, labels that are never given."""
+"""Degenerate answers: one answer for everything, labels that are never given, nothing ever wrong."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from tailorbird.text.label_sets import NONE, split
 _RARER = 5
 #: Labels that are named; more are counted.
 _NAMED = 5
+#: So many items, all right, are too good not to be looked at.
+_PERFECT = 30
 
 
 def degenerate_answer_remarks(items: Sequence[ItemResult], spec: MeasureSpec) -> tuple[str, ...]:
-    """Remarks on the answers as a whole: (nearly) all are the same, or labels that occur are never given."""
-    told = [_one_for_all(items, spec)]
+    """Remarks on the answers as a whole: (nearly) all are the same, labels that occur are never given, or all are right."""
+    told = [_one_for_all(items, spec), _all_right(items)]
     if spec.task is TaskKind.CLASSIFY:
         told.append(_never_given(items, spec))
     return tuple(sentence for sentence in told if sentence)
@@ -34,6 +36,15 @@ def _one_for_all(items: Sequence[ItemResult], spec: MeasureSpec) -> str:
     of = f"all {len(items):,}" if not others else f"{count:,} of {len(items):,}"
     right = sum(item.correct for item in items if item.prediction == answer)
     return f"{_what(answer, spec)} {of} items, which is right for {right:,}"
+
+
+def _all_right(items: Sequence[ItemResult]) -> str:
+    if len(items) < _PERFECT or not all(item.correct for item in items):
+        return ""
+    return (
+        f"is right about all {len(items):,} items, which may be a leak: look whether a column of the text gives the answer away, and "
+        "whether rows of train say the same in other words"
+    )
 
 
 def _most_wanted(items: Sequence[ItemResult], spec: MeasureSpec) -> int:
