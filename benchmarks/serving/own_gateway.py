@@ -16,6 +16,7 @@ from tailorbird.ports.engine import LoadRequest
 from tailorbird.processes import gateway, gateway_app
 from tailorbird.processes.http_servers import Server, ended_by_signals, listen
 from tailorbird.system.clock import SystemClock
+from tailorbird.system.garbage_collection import exempt_present_objects
 from tailorbird.usecases.releases.effect import RecordedProofs
 
 
@@ -34,6 +35,7 @@ async def serve(workspace: Path, port: int, engine: Path) -> None:
     driver = open_driver(f"unix:{engine}", ENGINE_SECRET)
     with listen("127.0.0.1", port) as listener:
         server = Server(gateway_app(house.deps, driver))
+        exempt_present_objects()  # as the gateway's own start does
         with ended_by_signals(server):
             await server.serve(sockets=[listener])
     await driver.close()

@@ -12,7 +12,7 @@ from scipy import stats
 from support.serving import digest
 from tailorbird.domain.deployment import Alias, AliasTarget
 from tailorbird.domain.errors import NotFound
-from tailorbird.serving import choose_target
+from tailorbird.serving import AliasRoute, AliasRoutes, choose_target
 
 WEIGHTS = st.lists(st.integers(0, 1000), min_size=1, max_size=6).filter(any)
 
@@ -62,3 +62,14 @@ def test_aliases_are_split_independently() -> None:
 def test_an_alias_without_weight_answers_nobody() -> None:
     with pytest.raises(NotFound, match="withdrawn"):
         choose_target(alias([0, 0]), "user")
+
+
+@pytest.mark.parametrize(("names", "hint"), [(100, "did you mean acme/model-7?"), (101, "GET /v1/models lists the models of this key")])
+def test_an_unknown_name_is_compared_with_a_bounded_number_of_others(names: int, hint: str) -> None:
+    routes = AliasRoutes()
+    for number in range(names):
+        routes.go_live(AliasRoute(alias([1], f"model-{number}"), {}))
+    routes.go_live(AliasRoute(alias([1], "model-07").model_copy(update={"tenant": "globex"}), {}))
+    with pytest.raises(NotFound) as refused:
+        routes.resolve("acme", "acme/model-07")
+    assert refused.value.hint == hint

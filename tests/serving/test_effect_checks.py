@@ -52,6 +52,17 @@ def test_what_was_measured_is_shown_again(servable: Servable, proof: EffectProof
     assert reading.effect == pytest.approx(proof.effect, abs=1e-3)
 
 
+def test_what_a_load_took_is_told_by_part(servable: Servable, proof: EffectProof) -> None:
+    checks = EffectChecks(FaultyDriver(MemoryEngine(), servable), ToldProofs(proof))
+    assert checks.seconds == {"engine": 0.0, "proof": 0.0, "probes": 0.0}
+    asyncio.run(checks.load(request()))
+    assert all(seconds > 0 for seconds in checks.seconds.values())
+    shown = dict(checks.seconds)
+    asyncio.run(checks.load(request()))
+    assert checks.seconds["engine"] > shown["engine"]
+    assert (checks.seconds["proof"], checks.seconds["probes"]) == (shown["proof"], shown["probes"]), "what is shown is not asked again"
+
+
 @pytest.mark.parametrize("fault", [*FAULTS[:3], *KINDS])
 def test_another_mapping_is_refused_and_told_of(house: House, servable: Servable, proof: EffectProof, tmp_path: Path, fault: str) -> None:
     wrong = faulty(servable, fault, tmp_path, write_twin_adapter(tmp_path / "another", 2))

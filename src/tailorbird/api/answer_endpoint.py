@@ -42,6 +42,8 @@ from tailorbird.text.tool_calls import uses_tools
 
 #: Bytes of a token, rather too few: what is reserved too much is given back a moment later.
 _BYTES_PER_TOKEN = 3
+#: Seconds for which a request waits for a release that is being loaded: adapters take less, large bases more.
+_LOADING = 5.0
 #: What limits are called in the headers of OpenAI's API.
 _HEADERS = {"requests": "requests", "input_tokens": "tokens", "output_tokens": "output-tokens"}
 
@@ -140,7 +142,7 @@ def answer_in(manner: RouteBehaviour, chat: AnswerContext, authenticate: Authent
 async def _understand(chat: AnswerContext, manner: RouteBehaviour, request: Request, account: RequestRecord, *, staging: bool) -> _Question:
     """Reads the body, finds the arm and reserves what the answers may use. A user is kept on one arm; requests without one are spread."""
     call, body = current_call(request), manner.parse(await read_body(request))
-    route = chat.routes.resolve(account.tenant, body.model)
+    route = await _route(chat.routes, request, account.tenant, body.model)
     account.alias = route.alias.path
     if route.alias.is_staging and not staging:
         raise Forbidden("this key may not ask what is only staged", "use a key with the scope staging", code="scope_missing")
@@ -164,6 +166,15 @@ async def _understand(chat: AnswerContext, manner: RouteBehaviour, request: Requ
         pieces = [billed(answer.bill, each) for answer, each in zip(account.answers, pieces, strict=True)]
     answers = [call.timed(each, engine) for each in pieces]
     return _Question(body, route, arm, manner.wording(body), answers)
+
+
+async def _route(routes: AliasRoutes, request: Request, tenant: str, model: str) -> AliasRoute:
+    """The route of ``model``. A name whose first release is being loaded is waited for: whoever asks again and again takes from those whom
+    the machine answers meanwhile."""
+    if routes.is_loading(tenant, model):
+        with current_call(request).loading():
+            await unless_gone(request, routes.until_loaded(model, _LOADING))
+    return routes.resolve(tenant, model)
 
 
 def _demand_written(arm: TrafficArm, body: RequestBase, sampling: Sampling) -> None:

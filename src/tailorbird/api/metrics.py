@@ -14,7 +14,7 @@ from starlette.responses import Response
 from tailorbird.domain.effect import EffectStanding
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.rollout import RolloutState
-from tailorbird.serving import AliasSync, Bill, EffectChecks
+from tailorbird.serving import LOAD_PARTS, AliasSync, Bill, EffectChecks
 
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -105,10 +105,13 @@ class Metrics:
             summed.set_function(partial(_summed, deployment, field))
 
     def watch_effects(self, checks: EffectChecks) -> None:
-        """Shows, whenever asked, of how many releases the engine showed what."""
+        """Shows, whenever asked, of how many releases the engine showed what, and what loading them took."""
         shown = Gauge("tailorbird_release_effects", "Releases by what the engine showed of them.", ["standing"], registry=self.registry)
         for standing in EffectStanding:
             shown.labels(standing.value).set_function(partial(_standing, checks, standing))
+        took = Gauge("tailorbird_release_load_seconds", "Seconds that loads of releases took, by part.", ["part"], registry=self.registry)
+        for part in LOAD_PARTS:
+            took.labels(part).set_function(partial(_load_seconds, checks, part))
 
     def count(self, route: str, method: str, status: int, seconds: float, overhead: float) -> None:
         """Counts an ended call. ``route`` is the pattern, never the path."""
@@ -143,6 +146,10 @@ def _summed(deployment: AliasSync, field: str) -> float:
 
 def _standing(checks: EffectChecks, standing: EffectStanding) -> float:
     return float(sum(reading.standing is standing for reading in checks.readings.values()))
+
+
+def _load_seconds(checks: EffectChecks, part: str) -> float:
+    return checks.seconds[part]
 
 
 def metrics_routes(

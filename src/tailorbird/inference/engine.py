@@ -183,11 +183,16 @@ class TorchEngine:
                 self._intake.follow(request.release, prompt, _ANY, _settling(call, at), by) for at, prompt in enumerate(prompts)
             )
 
+        if not request.prompts:
+            return []
         with self._registry.using(request.release) as loaded:
             # The first alone: what all begin with is computed once, and others answer meanwhile.
             found = [*followed(request.prompts[:1]), *followed(request.prompts[1:])]
-            with torch.inference_mode():
-                return [chances_after(loaded.chat, one.hidden_RE[:1], one.logits) for one in found]
+            try:
+                with torch.inference_mode():
+                    return chances_after(loaded.chat, torch.cat([one.hidden_RE[:1] for one in found]), found[0].logits)
+            finally:
+                release_threads()
 
     def _check_loaded(self, servable: Digest) -> None:
         if servable not in self.loaded():

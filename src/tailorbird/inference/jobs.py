@@ -275,12 +275,15 @@ def likelihood_of(tokens: Sequence[int], said: Side, other: Side | None) -> Like
     return Likelihood(nats=nats, tokens=len(tokens), divergence=apart / len(tokens) if other is not None else None)
 
 
-def chances_after(chat: ChatTokenizer, hidden_1E: torch.Tensor, logits: Logits) -> TokenChances:
-    """The likeliest tokens after a hidden state, with their log-probabilities."""
-    nats_V = logits(hidden_1E).float().log_softmax(dim=1)[0]
-    values, places = nats_V.topk(min(TOLD, len(nats_V)))
+def chances_after(chat: ChatTokenizer, hidden_RE: torch.Tensor, logits: Logits) -> list[TokenChances]:
+    """The likeliest tokens after each of some hidden states, with their log-probabilities: all at once, since steps wait meanwhile."""
+    nats_RV = logits(hidden_RE).float().log_softmax(dim=1)
+    values, places = nats_RV.topk(min(TOLD, nats_RV.shape[1]))
     stream = TextStream(chat.tokenizer, ())
-    return TokenChances(tokens=tuple(stream.bytes_of(place).hex() for place in places.tolist()), nats=tuple(values.tolist()))
+    return [
+        TokenChances(tokens=tuple(stream.bytes_of(place).hex() for place in row), nats=tuple(nats))
+        for row, nats in zip(places.tolist(), values.tolist(), strict=True)
+    ]
 
 
 def _nats(side: Side, start: int) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tailorbird.crypto.file_seals import FolderSeals
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Corrupt, ModelInvalid, NotFound
 from tailorbird.domain.value import Digest
@@ -32,7 +32,7 @@ class Weights:
     read: Callable[[Path], Any]
     patient: bool = False
     content: Any = None
-    seal: str = ""
+    seal: bytes | None = None
     users: int = 0
     holders: int = 0
     used_at: float = 0.0
@@ -115,6 +115,7 @@ class Registry:
         self._apart: dict[Digest, Held] = {}
         self._weights: dict[str, Weights] = {}
         self._chats: dict[tuple[str, bool], ChatTokenizer] = {}
+        self._seals = FolderSeals()
         self.lock = threading.RLock()
         self._loading = threading.RLock()
 
@@ -263,15 +264,16 @@ class Registry:
         # Threads of their own: the priority of this one could not be raised again.
         first = stand_back if weights.patient else None
         with ThreadPoolExecutor(2, thread_name_prefix="engine-read", initializer=first) as apart:
-            sealing = apart.submit(_sealed, weights.folder)
-            if weights.seal and sealing.result() != weights.seal:
+            if weights.seal is not None and not apart.submit(self._seals.holds, weights.folder, weights.seal).result():
                 raise Corrupt(
                     f"the files in {weights.folder.name} changed since they were verified",
                     "restore the artifact, and load the release again",
                     code="weights_changed",
                 )
+            sealing = apart.submit(self._seals.seal, weights.folder) if weights.seal is None else None
             content = apart.submit(weights.read, weights.folder).result()
-            weights.content, weights.seal = content, sealing.result()
+            weights.seal = sealing.result() if sealing else weights.seal
+            weights.content = content
 
     def make_room(self) -> None:
         """Evicts unused servables where the budget no longer holds, since something beside the weights has grown."""
@@ -323,17 +325,6 @@ def _check_vocabulary(loaded: Loaded) -> None:
             "fetch model and tokenizer from one place: these do not belong together",
             code="model_tokenizer",
         )
-
-
-def _sealed(folder: Path) -> str:
-    """A digest over names and bytes of a folder's files; empty for what is no folder."""
-    if not folder.is_dir():
-        return ""
-    seal = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            seal.update(str(path.relative_to(folder)).encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
-    return seal.hexdigest()
 
 
 def _residency(loaded: Held) -> Residency:

@@ -16,6 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pydantic import TypeAdapter, ValidationError
 
 from tailorbird.crypto.canonical_json import canonical_json, digest_bytes, short
+from tailorbird.crypto.file_seals import FileSeals
 from tailorbird.crypto.piece_reader import reader_of
 from tailorbird.domain.data_key import DataKey
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound, Unavailable
@@ -28,6 +29,8 @@ from tailorbird.system.files import OWNER_READS, copy_hashed, copy_rest, digest_
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _TREE = re.compile(r"[0-9a-f]{64}")
 _MANIFEST = TypeAdapter(dict[str, Digest])
+#: A base is read for each adapter that is loaded on it.
+_SEALS = FileSeals()
 
 
 class Artifacts:
@@ -92,7 +95,7 @@ class Artifacts:
         return self.put(_manifest_bytes(manifest))
 
     def get_tree(self, digest: Digest) -> Path:
-        """A local folder with the tree's files, read-only, each hashed just now. Raises NotFound, Corrupt, Unavailable."""
+        """A local folder with the tree's files, read-only, all bytes of each compared just now. Raises NotFound, Corrupt, Unavailable."""
         manifest, folder = self.tree(digest), self._cache / _name(digest)
         with storage_errors(self._cache):
             if folder.is_dir():
@@ -268,8 +271,8 @@ def _check(manifest: dict[str, Digest], folder: Path, hint: str) -> None:
     """Raises Corrupt, with ``hint``, unless ``folder`` holds exactly the files of ``manifest``."""
     found = {path.relative_to(folder).as_posix(): path for path in _below(folder)}
     for name in sorted(manifest.keys() | found.keys()):
-        path = found.get(name)
-        if path is None or manifest.get(name) != _digest_of_file(path):
+        path, digest = found.get(name), manifest.get(name)
+        if path is None or digest is None or path.is_symlink() or not path.is_file() or not _SEALS.is_named(path, digest):
             raise _changed(f"the file {name} of {folder}", hint)
 
 

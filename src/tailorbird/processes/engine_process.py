@@ -19,6 +19,7 @@ from tailorbird.ports.engine import LiveEngine, LoadRequest
 from tailorbird.processes.engine_routes import engine_app
 from tailorbird.processes.http_servers import Server, ended_by_signals, listen_privately
 from tailorbird.processes.logs import LogFormat, set_up_logging
+from tailorbird.system.garbage_collection import exempt_present_objects
 from tailorbird.usecases import Dependencies, admit
 
 #: The environment variable that carries the secret: an argument would show in the process list.
@@ -48,6 +49,7 @@ def serve_engine(open_engine: Callable[[], LiveEngine], admit: Callable[[LoadReq
     # Before torch is imported: its threads would otherwise spin on a core that the next step needs (decision 0025).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     engine = open_engine()
+    exempt_present_objects()
     with listen_privately(place) as listener:
         server = Server(engine_app(engine, admit, secret))
 

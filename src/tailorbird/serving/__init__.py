@@ -14,7 +14,7 @@ from tailorbird.serving.alias_routes import AliasRoute, AliasRoutes, TrafficArm,
 from tailorbird.serving.alias_sync import AliasSync, Readiness
 from tailorbird.serving.answers import AnswerPiece, AnswerService, RankedDocument, told_text
 from tailorbird.serving.bills import Bill, billed
-from tailorbird.serving.effect_checks import EffectChecks, EffectProofs, unlike
+from tailorbird.serving.effect_checks import LOAD_PARTS, EffectChecks, EffectProofs, unlike
 from tailorbird.serving.fallback import Answers, with_fallback
 from tailorbird.serving.heartbeat import GONE_AFTER
 from tailorbird.serving.hosted_driver import HostedAccess, HostedDriver
@@ -25,6 +25,7 @@ from tailorbird.serving.shadow_traffic import ShadowedRequest, ShadowTraffic
 
 __all__ = [
     "GONE_AFTER",
+    "LOAD_PARTS",
     "AliasRoute",
     "AliasRoutes",
     "AliasSync",

@@ -9,6 +9,7 @@ from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -78,6 +79,8 @@ class AliasSync:
         self._keep_former = keep_former
         self._aliases: dict[str, Alias] = {}
         self._contents: dict[Digest, ReleaseContent] = {}
+        #: Names that did not answer as the record says after the last look.
+        self._behind: list[Alias] = []
         self._moved: int | None = None
         self._read_at = float("-inf")
         self._legible = True
@@ -178,7 +181,7 @@ class AliasSync:
 
     def _rests(self) -> bool:
         """True where nothing is to be waited for but a move."""
-        return self._legible and self._loader.engine_answers and not any(self._is_behind(*each) for each in self._aliases.items())
+        return self._legible and self._loader.engine_answers and not self._behind
 
     async def _watch_engine(self) -> None:
         while not self._stopping:
@@ -205,8 +208,7 @@ class AliasSync:
 
     def _is_under_way(self) -> bool:
         """True while a name waits for a release that may still be loaded."""
-        behind = (alias for path, alias in self._aliases.items() if self._is_behind(path, alias))
-        return any(not any(self._loader.failure(release) for release in _asked(alias)) for alias in behind)
+        return any(not any(self._loader.failure(release) for release in _asked(alias)) for alias in self._behind)
 
     def _read(self) -> None:
         """Reads every tenant's aliases, and the releases they name, when an alias has moved since the last look. Runs in a thread."""
@@ -261,23 +263,25 @@ class AliasSync:
         ]
         needed: dict[Digest, LoadRequest] = {}
         for alias, target in (*targets, *answering):
-            needed.setdefault(target.release, LoadRequest(tenant=alias.tenant, release=target.release, purpose=_purpose(alias)))
+            needed.setdefault(target.release, _request(alias.tenant, target.release, _purpose(alias)))
         for alias, target in former:
-            wanted = LoadRequest(tenant=alias.tenant, release=target.release, purpose=_purpose(alias), pinned=True)
-            needed.setdefault(target.release, wanted)
+            needed.setdefault(target.release, _request(alias.tenant, target.release, _purpose(alias), pinned=True))
         for alias in aliases:
             if alias.mirror is not None:
-                needed.setdefault(alias.mirror, LoadRequest(tenant=alias.tenant, release=alias.mirror, purpose="production"))
+                needed.setdefault(alias.mirror, _request(alias.tenant, alias.mirror, "production"))
         return needed
 
     def _settle(self) -> None:
         """Lets every name answer with what the record says, as far as that is loaded."""
         self.routes.keep_only(set(self._aliases))
+        behind = []
         for path, alias in self._aliases.items():
             if _is_withdrawn(alias):
                 self.routes.withdraw(alias)
             elif self._is_behind(path, alias) or _lacks_shadow(self.routes.live(path), alias, self._loader.loaded):
                 self._advance(path, alias)
+                behind += [alias] if self._is_behind(path, alias) else []
+        self._behind = behind
 
     def _is_behind(self, path: str, alias: Alias) -> bool:
         """True when the name does not yet answer with all targets of the alias."""
@@ -344,6 +348,12 @@ def _with_fallback(arm: TrafficArm, alias: Alias, held: Mapping[Digest, ReleaseC
 def _asked(alias: Alias) -> tuple[Digest, ...]:
     """The releases that requests of the alias are put to."""
     return (*(target.release for target in alias.targets), *((alias.mirror,) if alias.mirror else ()))
+
+
+@lru_cache(maxsize=16384)
+def _request(tenant: str, release: Digest, purpose: Literal["staging", "production"], *, pinned: bool = False) -> LoadRequest:
+    """The same for each look: making one takes as long as all else that a look does about a name."""
+    return LoadRequest(tenant=tenant, release=release, purpose=purpose, pinned=pinned)
 
 
 def _purpose(alias: Alias) -> Literal["staging", "production"]:

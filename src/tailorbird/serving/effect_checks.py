@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from tailorbird.crypto.canonical_json import digest_of, short
@@ -22,6 +22,9 @@ from tailorbird.stats.effect_distance import effect_reading, is_provable
 _REFUSED_FOR = 90.0
 #: Answers by bases that are remembered: more than the probes of a hundred bases.
 _MOST_BASES = 2048
+
+#: Parts of a load, one after another.
+LOAD_PARTS = ("engine", "proof", "probes")
 
 _log = logging.getLogger("tailorbird.serving")
 
@@ -49,6 +52,8 @@ class EffectChecks:
         self._readings: dict[Digest, EffectReading] = {}
         self._bases: dict[Digest, TokenChances] = {}
         self._refused_at: dict[Digest, float] = {}
+        #: Seconds that loads took, failed ones too: the engine's part (verification, reading), the signed proof's, and that of the probes.
+        self.seconds = dict.fromkeys(LOAD_PARTS, 0.0)
 
     @property
     def readings(self) -> Mapping[Digest, EffectReading]:
@@ -59,7 +64,8 @@ class EffectChecks:
         """As ``EngineDriver.load``. Raises Corrupt too: ``adapter_inert`` where the engine answers as the base does, ``adapter_differs``
         where it answers as neither."""
         shown = request.release in await self.loaded()
-        await self._driver.load(request)
+        with self._timed("engine"):
+            await self._driver.load(request)
         if shown:
             return
         try:
@@ -77,7 +83,8 @@ class EffectChecks:
 
     async def loaded(self) -> tuple[Digest, ...]:
         """Releases that the engine holds and whose effect was shown."""
-        held = await self._driver.loaded()
+        told = await self._driver.loaded()
+        held = frozenset(told)
         if any(release not in held for release in self._readings if self._holds(release)):
             # The engine is not the one that was asked: what its base answered is worth nothing any more.
             self._bases = {}
@@ -85,7 +92,7 @@ class EffectChecks:
                 release: reading for release, reading in self._readings.items() if release in held or not self._holds(release)
             }
         self._forget_refusals()
-        return tuple(release for release in held if self._holds(release))
+        return tuple(release for release in told if self._holds(release))
 
     async def score(
         self, release: Digest, prompt: Sequence[Message], labels: Sequence[str], groups: frozenset[str] = frozenset()
@@ -127,6 +134,14 @@ class EffectChecks:
         """As ``EngineDriver.close``."""
         await self._driver.close()
 
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] += time.perf_counter() - started
+
     def _holds(self, release: Digest) -> bool:
         reading = self._readings.get(release)
         return reading is not None and reading.standing not in (EffectStanding.INERT, EffectStanding.DIFFERS)
@@ -141,13 +156,15 @@ class EffectChecks:
 
     async def _shown(self, request: LoadRequest) -> EffectReading:
         """What the engine shows. Raises Corrupt, and tells of it."""
-        proof = await asyncio.to_thread(self._proofs.proof, request)
+        with self._timed("proof"):
+            proof = await asyncio.to_thread(self._proofs.proof, request)
         if proof is None:
             _log.debug("release %s carries no proof of effect (effect_unproven)", short(request.release))
             return EffectReading(standing=EffectStanding.UNPROVEN)
         if not is_provable(proof):
             return EffectReading(standing=EffectStanding.UNPROVABLE)
-        reading = await self._asked(request.release, proof)
+        with self._timed("probes"):
+            reading = await self._asked(request.release, proof)
         if (error := unlike(request.release, reading)) is not None:
             self._readings[request.release], self._refused_at[request.release] = reading, time.monotonic()
             self._bases = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tailorbird.inference.native.forward import WeightBuffer
+from tailorbird.inference.native.forward import NativeAdapter, WeightBuffer
 
 PAGE = 2 * 2**20
 
@@ -35,3 +35,15 @@ def test_a_piece_outlives_its_shelf() -> None:
     junk = [torch.zeros(PAGE, dtype=torch.bfloat16) for _ in range(3)]
     assert junk
     assert piece.unique().tolist() == [7.0]
+
+
+def test_an_adapter_has_room_for_what_it_was_made_for_and_no_more() -> None:
+    shapes = [((32, 48), None), ((32, 16), None)]
+    adapter = NativeAdapter(2, 2 * 16 * 32 + 16 * 48 + 16 * 16)
+    adapter.put(5, 16, shapes)
+    delta = adapter.deltas[5]
+    assert (delta.inputs, delta.rank, delta.parts, list(delta.outputs[:2])) == (32, 16, 2, [48, 16])
+    assert delta.up - delta.down == 2 * (2 * 16 * 32)
+    assert adapter.deltas[4].down is None
+    with pytest.raises(AssertionError):
+        adapter.put(6, 16, shapes)

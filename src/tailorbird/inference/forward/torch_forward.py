@@ -141,9 +141,9 @@ class TorchForward(WrittenOutForward):
             for group, names in GROUPS.items():
                 present = {name: changes[layer, name] for name in names if (layer, name) in changes}
                 if present:
-                    down_RI = torch.cat([change.down_RI for change in present.values()])
+                    down_RI = torch.cat([change.down_RI.float() for change in present.values()])
                     ups = [
-                        present[name].up_OR if name in present else torch.zeros(self.linears[name][1], 0) for name in names
+                        present[name].scaled_up_OR if name in present else torch.zeros(self.linears[name][1], 0) for name in names
                     ]  # a layer that is left alone has rows and no columns
                     deltas[layer, group] = LowRankDelta(*(each.to(self._dtype).to(self._device) for each in (down_RI, _diagonal(ups))))
         return TorchAdapter(deltas)

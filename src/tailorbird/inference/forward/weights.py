@@ -71,8 +71,21 @@ class LowRank(NamedTuple):
     up_OR: torch.Tensor
 
 
+class AdapterChange(NamedTuple):
+    """A change ``scaling * up @ down`` of one linear layer's weight, in the number format of the adapter's file."""
+
+    down_RI: torch.Tensor
+    up_OR: torch.Tensor
+    scaling: float
+
+    @property
+    def scaled_up_OR(self) -> torch.Tensor:
+        """``up`` in fp32, the scaling inside."""
+        return self.up_OR.float() * self.scaling
+
+
 #: The changes that an adapter makes, by (layer, name of the linear layer).
-Changes = dict[tuple[int, str], LowRank]
+Changes = dict[tuple[int, str], AdapterChange]
 
 
 def read_adapter(folder: Path, linears: LinearShapes, layers: int) -> Changes:
@@ -81,7 +94,7 @@ def read_adapter(folder: Path, linears: LinearShapes, layers: int) -> Changes:
     check_patterns(folder, config)
     for (layer, name), pair in _pairs(folder).items():
         _check_fit(folder, layer, name, pair, linears, layers)
-        changes[layer, name] = LowRank(pair["A"], pair["B"] * scaling_of(config, f"model.layers.{layer}.{name}", len(pair["A"])))
+        changes[layer, name] = AdapterChange(pair["A"], pair["B"], scaling_of(config, f"model.layers.{layer}.{name}", len(pair["A"])))
     return changes
 
 
@@ -91,7 +104,7 @@ def _pairs(folder: Path) -> dict[tuple[int, str], dict[str, torch.Tensor]]:
         match = _KEY.fullmatch(key)
         if match is None:
             raise refused_adapter(folder, f"it changes {key}, which is not a linear layer of a decoder block")
-        pairs.setdefault((int(match[1]), match[2]), {})[match[3]] = tensor.float()
+        pairs.setdefault((int(match[1]), match[2]), {})[match[3]] = tensor
     if not pairs:
         raise refused_adapter(folder, "it holds no tensors")
     return pairs

@@ -12,7 +12,7 @@ import torch
 from tailorbird.inference.forward.batch import Batch
 from tailorbird.inference.forward.decoder_traits import activation_of, block_norms, norm_weight, traits_of
 from tailorbird.inference.forward.lazy_memory import LARGE, lazy_zeros
-from tailorbird.inference.forward.weights import GROUPS, Changes, joined, linear_shapes
+from tailorbird.inference.forward.weights import GROUPS, AdapterChange, Changes, joined, linear_shapes
 from tailorbird.inference.forward.written_out import WrittenOutForward
 from tailorbird.inference.native import library as native
 from tailorbird.inference.scheduling import BLOCK
@@ -66,31 +66,45 @@ class NativeMemory:
 
 
 class NativeAdapter:
-    """An adapter packed for the kernels: one ``Delta`` a layer and group. Holds what they point to: room for ``numbers``."""
+    """An adapter packed for the kernels: one ``Delta`` a layer and group. Holds what they point to: room for ``numbers``, on pages of usual
+    size, since steps are as fast and large ones are cleared for longer."""
 
     def __init__(self, layers: int, numbers: int) -> None:
         self.deltas = (native.NativeDelta * (layers * len(GROUPS)))()
-        self._shelf = WeightBuffer(numbers)
+        self._room = torch.empty(numbers, dtype=torch.bfloat16)
+        self._taken = 0
         self._sizes: list[Any] = []
+        self._layout = native.AdapterLayout()
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return self._shelf.nbytes
+        return self._room.nbytes
 
-    def put(self, at: int, downs: Sequence[torch.Tensor], ups: Sequence[torch.Tensor]) -> None:
-        """The change of one group, part by part: ``downs`` (rank, inputs), ``ups`` (outputs, rank), the rank of all alike."""
-        sizes = (c_int64 * len(ups))(*(len(up) for up in ups))
+    def put(self, at: int, rank: int, parts: Sequence[tuple[tuple[int, int], AdapterChange | None]]) -> None:
+        """The change of one group, part by part: the inputs and outputs of each, and what changes it. Ranks are filled up to ``rank``."""
+        inputs, outputs = parts[0][0][0], [shape[1] for shape, _ in parts]
+        sizes = (c_int64 * len(parts))(*outputs)
         self._sizes.append(sizes)
-        rank, inputs = downs[0].shape
-        self.deltas[at] = native.NativeDelta(self._laid(downs), self._laid(ups), inputs, rank, len(ups), sizes)
+        # Parts behind one another are as one matrix: they are blocks of outputs.
+        downs = [self._place(rank * inputs) for _ in parts]
+        ups = [self._place(size * rank) for size in outputs]
+        for (_, change), size, down, up in zip(parts, outputs, downs, ups, strict=True):
+            self._layout.add(change and change.down_RI, (rank, inputs), 1.0, down)
+            self._layout.add(change and change.up_OR, (size, rank), change.scaling if change else 0.0, up)
+        self.deltas[at] = native.NativeDelta(downs[0], ups[0], inputs, rank, len(parts), sizes)
 
-    def _laid(self, parts: Sequence[torch.Tensor]) -> int:
-        """Where the parts lie now: blocks of outputs, so that parts behind one another are as one matrix."""
-        places = [self._shelf.take(part.numel()) for part in parts]
-        for part, place in zip(parts, places, strict=True):
-            native.pack(part, place)
-        return places[0].data_ptr()
+    def _place(self, count: int) -> int:
+        """Where the next ``count`` numbers lie, whole cache lines."""
+        start, self._taken = self._taken, self._taken + count
+        assert count % _LINE == 0, "pieces begin at cache lines"
+        assert self._taken <= len(self._room), "more is put than there is room for"
+        return self._room.data_ptr() + 2 * start
+
+    def fill(self) -> None:
+        """Lays out what was put; once, and before it is used."""
+        self._layout.write()
+        self._layout = native.AdapterLayout()
 
 
 def can_compute(model: Any, *, eight_bits: bool = False) -> bool:
@@ -141,8 +155,9 @@ class NativeForward(WrittenOutForward):
         numbers = sum(rank * sum(self.linears[name]) for (_, group), rank in ranks.items() for name in GROUPS[group])
         adapter = NativeAdapter(self.layers, numbers)
         for (layer, group), rank in ranks.items():
-            downs, ups = zip(*(self._part(changes, (layer, name), rank) for name in GROUPS[group]), strict=True)
-            adapter.put(layer * len(GROUPS) + list(GROUPS).index(group), downs, ups)
+            parts = [(self.linears[name], changes.get((layer, name))) for name in GROUPS[group]]
+            adapter.put(layer * len(GROUPS) + list(GROUPS).index(group), rank, parts)
+        adapter.fill()
         return adapter
 
     def _ranks(self, changes: Changes) -> dict[tuple[int, str], int]:
@@ -172,16 +187,6 @@ class NativeForward(WrittenOutForward):
         out = torch.empty(len(hidden_ME), self.vocabulary)
         native.library().logits(byref(self._model), hidden_ME.contiguous().data_ptr(), len(hidden_ME), out.data_ptr())
         return out
-
-    def _part(self, changes: Changes, where: tuple[int, str], rank: int) -> tuple[torch.Tensor, torch.Tensor]:
-        change = changes.get(where)
-        if change is not None and len(change.down_RI) == rank:
-            return change.down_RI.bfloat16(), change.up_OR.bfloat16()
-        inputs, outputs = self.linears[where[1]]
-        down, up = torch.zeros(rank, inputs, dtype=torch.bfloat16), torch.zeros(outputs, rank, dtype=torch.bfloat16)
-        if change is not None:
-            down[: len(change.down_RI)], up[:, : change.up_OR.shape[1]] = change.down_RI, change.up_OR
-        return down, up
 
     def _described(self, model: Any, threads: int) -> native.NativeModel:
         config, attention, told = model.config, model.model.layers[0].self_attn, traits_of(model)

@@ -58,6 +58,9 @@ struct Model {
 // A low-rank change of a joint product: `parts` outputs side by side, each with its own run of `rank` columns of the middle. `up` lies behind `down`.
 // Null: none.
 struct Delta { const bf16 *down, *up; int64_t inputs, rank, parts; const int64_t* outputs; };
+// A matrix of an adapter as its file has it: `kind` 0 is bf16, 1 fp16, 2 fp32; rows x columns, none where `from` is null. It is multiplied by `factor`
+// and laid out as `pack` does, `to_rows` x `to_columns`: zeros beyond its own.
+struct Piece { const void* from; int64_t kind, rows, columns; bf16* packed; int64_t to_rows, to_columns; float factor; };
 struct Group { int64_t start, stop; const Delta* deltas; };  // rows of one adapter; deltas[layer * 4 + product], null: the bare base
 struct Batch {
     int64_t rows, groups, wanted;
@@ -82,6 +85,26 @@ inline __m512 exp16(__m512 x) {
     for (float c : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
     p = _mm512_add_ps(_mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r), _mm512_set1_ps(1.0f));
     return _mm512_scalef_ps(p, n);
+}
+
+// To the nearest number of 16 bits, the even one of two; as torch does, small ones too, which the instruction takes for zero.
+inline bf16 rounded(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, 4);
+    return std::isnan(x) ? bf16(0x7fc0) : bf16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+inline float read_float(const char* from) { float x; std::memcpy(&x, from, 4); return x; }
+inline uint16_t read_half(const char* from) { uint16_t x; std::memcpy(&x, from, 2); return x; }
+
+// A row of a piece, which lies at any address.
+inline void read_row(const Piece& piece, int64_t row, bf16* to) {
+    const int64_t columns = piece.columns;
+    const char* from = (const char*)piece.from + row * columns * (piece.kind == 2 ? 4 : 2);
+    const float factor = piece.factor;
+    if (piece.kind == 2) for (int64_t i = 0; i < columns; i++) to[i] = rounded(read_float(from + i * 4) * factor);
+    else if (piece.kind == 1) for (int64_t i = 0; i < columns; i++) to[i] = rounded(_cvtsh_ss(read_half(from + i * 2)) * factor);
+    else for (int64_t i = 0; i < columns; i++) to[i] = rounded(wide(read_half(from + i * 2)) * factor);
 }
 
 // ---- products ------------------------------------------------------------------------------------------------------------------------
@@ -808,6 +831,19 @@ void pack8(const uint16_t* weights, int64_t outputs, int64_t inputs, char* packe
                     run[(i / 4 * LANES + o) * 4 + i % 4] = char(128 + (most > 0 ? std::lrint(wide(from[i]) * (127 / most)) : 0));
             }
         }
+}
+
+// Matrices of an adapter, in one call: whoever holds Python's lock computes meanwhile.
+void lay(const Piece* pieces, int64_t count) {
+    std::vector<bf16> rows;
+    for (const Piece* piece = pieces; piece < pieces + count; piece++) {
+        const int64_t width = piece->to_columns;
+        for (int64_t b = 0; b < piece->to_rows / LANES; b++) {
+            rows.assign(LANES * width, 0);
+            for (int64_t o = 0; o < LANES && piece->from && b * LANES + o < piece->rows; o++) read_row(*piece, b * LANES + o, &rows[o * width]);
+            pack(rows.data(), LANES, width, piece->packed + b * LANES * width);
+        }
+    }
 }
 
 // Hidden states (wanted x hidden, bf16) after the last norm; keys and values of the batch's tokens are laid into memory.

@@ -168,6 +168,18 @@ class NativeDelta(Structure):
     )
 
 
+class NativePiece(Structure):
+    """As in kernels.cpp."""
+
+    _fields_ = (
+        ("from_", c_void_p),
+        *((name, c_int64) for name in ("kind", "rows", "columns")),
+        ("packed", c_void_p),
+        *((name, c_int64) for name in ("to_rows", "to_columns")),
+        ("factor", c_float),
+    )
+
+
 class NativeGroup(Structure):
     """As in kernels.cpp."""
 
@@ -222,9 +234,10 @@ def library() -> Any:
         return None
     loaded.pack.argtypes = [c_void_p, c_int64, c_int64, c_void_p]
     loaded.pack8.argtypes = [c_void_p, c_int64, c_int64, c_void_p]
+    loaded.lay.argtypes = [POINTER(NativePiece), c_int64]
     loaded.hidden.argtypes = [POINTER(NativeModel), POINTER(NativeBatch), c_void_p, c_void_p, c_int64, c_void_p]
     loaded.logits.argtypes = [POINTER(NativeModel), c_void_p, c_int64, c_void_p]
-    for name in ("pack", "pack8", "hidden", "logits"):
+    for name in ("pack", "pack8", "lay", "hidden", "logits"):
         getattr(loaded, name).restype = None
     return loaded
 
@@ -234,6 +247,32 @@ def pack(weight_OI: torch.Tensor, packed: torch.Tensor) -> None:
     outputs, inputs = weight_OI.shape
     source = weight_OI.contiguous()
     library().pack(source.data_ptr(), outputs, inputs, packed.data_ptr())
+
+
+#: Number formats of an adapter's file that are read as they lie there.
+_KINDS = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}
+
+
+class AdapterLayout:
+    """Matrices of an adapter that are laid out in one call, which does not hold Python's lock."""
+
+    def __init__(self) -> None:
+        self._pieces: list[NativePiece] = []
+        self._held: list[torch.Tensor] = []
+
+    def add(self, matrix: torch.Tensor | None, shape: tuple[int, int], factor: float, place: int) -> None:
+        """``matrix`` times ``factor``, in bf16 and as ``pack`` lays it, at the address ``place``: ``shape``, multiples of 16, zeros where
+        it has nothing; None: zeros alone."""
+        if matrix is None:
+            self._pieces.append(NativePiece(None, 0, 0, 0, place, *shape, 0.0))
+            return
+        source = (matrix if matrix.dtype in _KINDS else matrix.float()).contiguous()
+        self._held.append(source)
+        self._pieces.append(NativePiece(source.data_ptr(), _KINDS[source.dtype], *source.shape, place, *shape, factor))
+
+    def write(self) -> None:
+        """Lays all of them out."""
+        library().lay((NativePiece * len(self._pieces))(*self._pieces), len(self._pieces))
 
 
 #: Inputs with one scale, of weights in int8; and the 16-bit numbers that 16 outputs take for so many, the scales included.

@@ -107,7 +107,7 @@ class SchedulerLimits:
     running: int = 64
     prefill: int = 256
     alone: int = 1024
-    patient: int = 8
+    patient: int = 4
     waiting: int = 4096
     waiting_each: int = 4096
     needs: SequenceNeeds = _NO_NEEDS

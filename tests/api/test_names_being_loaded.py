@@ -1,0 +1,97 @@
+"""A request for a name whose first release is being loaded waits for it, for a while, and is told at once where that fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+
+from support.api import ASK, CHAT, gateway
+from support.serving import DirectDriver, House
+from tailorbird.api import answer_endpoint
+from tailorbird.domain.errors import Corrupt
+
+Story = Callable[[httpx.AsyncClient, DirectDriver, str], Awaitable[None]]
+
+
+def run(house: House, story: Story) -> None:
+    """With a gateway, and a release that its engine is loading."""
+    _, secret = house.key()
+    driver, release = DirectDriver(house), house.release()
+    driver.held_up[release] = asyncio.Event()
+
+    async def played() -> None:
+        async with gateway(house, driver, ready=False) as client:
+            client.headers["authorization"] = f"Bearer {secret}"
+            house.point("routing", release)
+            while release not in driver.loads:
+                await asyncio.sleep(0.01)
+            await story(client, driver, release)
+
+    asyncio.run(played())
+
+
+def test_it_is_answered_once_the_release_is_loaded(house: House) -> None:
+    async def story(client: httpx.AsyncClient, driver: DirectDriver, release: str) -> None:
+        asked = [asyncio.create_task(client.post(CHAT, json=ASK)) for _ in range(3)]
+        done, _ = await asyncio.wait(asked, timeout=0.4)
+        assert not done
+        driver.held_up[release].set()
+        answers = await asyncio.gather(*asked)
+        assert [answer.status_code for answer in answers] == [200] * 3
+        assert all(float(answer.headers["x-tailorbird-overhead-ms"]) < 300 for answer in answers), "a load is not the gateway's overhead"
+
+    run(house, story)
+    assert [row.status for row in house.rows()] == [200] * 3
+
+
+def test_it_is_refused_once_the_release_cannot_be_loaded(house: House) -> None:
+    async def story(client: httpx.AsyncClient, driver: DirectDriver, release: str) -> None:
+        asked = asyncio.create_task(client.post(CHAT, json=ASK))
+        await asyncio.sleep(0.1)
+        driver.engine.load = _refused(Corrupt("the files are others", "restore them"))  # type: ignore[method-assign]
+        driver.held_up[release].set()
+        answer = await asyncio.wait_for(asked, 4)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_not_loaded")
+
+    run(house, story)
+
+
+def test_it_waits_for_so_long_and_no_longer(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer_endpoint, "_LOADING", 0.05)
+
+    async def story(client: httpx.AsyncClient, _driver: DirectDriver, _release: str) -> None:
+        answer = await client.post(CHAT, json=ASK)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_loading")
+
+    run(house, story)
+
+
+def test_a_name_that_goes_meanwhile_is_told_of_at_once(house: House) -> None:
+    async def story(client: httpx.AsyncClient, _driver: DirectDriver, _release: str) -> None:
+        asked = asyncio.create_task(client.post(CHAT, json=ASK))
+        await asyncio.sleep(0.1)
+        house.point("routing")
+        answer = await asyncio.wait_for(asked, 4)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+
+    run(house, story)
+
+
+def test_nobody_waits_for_a_name_of_another_tenant(house: House) -> None:
+    async def story(client: httpx.AsyncClient, _driver: DirectDriver, _release: str) -> None:
+        _, secret = house.key("globex")
+        client.headers["authorization"] = f"Bearer {secret}"
+        answer = await asyncio.wait_for(client.post(CHAT, json=ASK), 4)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+
+    run(house, story)
+
+
+def _refused(error: Corrupt) -> Callable[[object], None]:
+    def load(_servable: object) -> None:
+        raise error
+
+    return load
