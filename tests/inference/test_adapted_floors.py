@@ -139,6 +139,18 @@ def test_an_encoder_stands_once_for_all_who_share_it(engine: TorchEngine, servab
         engine.score(servables[0].id, [asked("w1")], LABELS)
 
 
+def test_what_several_load_at_once_is_loaded_once(engine: TorchEngine, servables: list[Servable]) -> None:
+    before = engine.state().memory_used
+    loads = [threading.Thread(target=engine.load, args=[servables[0]]) for _ in range(8)]
+    for one in loads:
+        one.start()
+    for one in loads:
+        one.join(60)
+    assert (engine.loaded(), residency(engine, servables[0]).loads) == ((servables[0].id,), 1)
+    engine.unload(servables[0].id)
+    assert engine.state().memory_used == before
+
+
 def test_under_load_each_tenant_is_answered_by_its_own_adapter_within_the_budget(
     engine: TorchEngine, servables: list[Servable], base: Path
 ) -> None:

@@ -48,7 +48,7 @@ class AdaptedFloors:
     def __init__(self, registry: Registry, lane: EmbeddingBatcher) -> None:
         self._registry, self._lane = registry, lane
         self._floors: dict[Digest, Held] = {}
-        self._changed = threading.Condition()
+        self._changed, self._loading = threading.Condition(), threading.Lock()
         #: Requests that wait for their adapter, and how many of those for which one was read are not over.
         self._parked: list[_AdapterRequest] = []
         self._ahead, self._closed = 0, False
@@ -56,17 +56,18 @@ class AdaptedFloors:
 
     def load(self, servable: Servable, *, pinned: bool) -> None:
         """Reads the adapter of ``servable``, which names an encoder, and that encoder where nobody has. Raises ModelInvalid."""
-        with self._changed:
-            known = self._floors.get(servable.id)
-        if known is not None:
-            known.pinned = pinned
-            return
-        encoder = self._registry.shared(servable.encoder or "", SharedEncoder)
-        adapter = self._registry.shared(servable.floor or "", lambda folder: _encoder_of(encoder).read_adapter(folder))
-        held = Held(servable, weights=[encoder, adapter], pinned=pinned)
-        self._registry.keep(held)
-        with self._changed:
-            self._floors[servable.id] = held
+        with self._loading:
+            with self._changed:
+                known = self._floors.get(servable.id)
+            if known is not None:
+                known.pinned = pinned
+                return
+            encoder = self._registry.shared(servable.encoder or "", SharedEncoder)
+            adapter = self._registry.shared(servable.floor or "", lambda folder: _encoder_of(encoder).read_adapter(folder))
+            held = Held(servable, weights=[encoder, adapter], pinned=pinned)
+            self._registry.keep(held)
+            with self._changed:
+                self._floors[servable.id] = held
 
     def unload(self, servable: Digest) -> None:
         """No request begins any more; it goes when the last has ended. Unknown ids are ignored."""

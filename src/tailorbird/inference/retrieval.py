@@ -106,8 +106,6 @@ class EncoderModel:
         if tuned is not None and whole is folder:
             merge_adapter(self.model, tuned)
         self.width: int = self.model.config.hidden_size
-        #: Tokens that texts may hold.
-        self.words = [token for token in range(self.model.config.vocab_size) if token != self._tokenizer.pad_token_id]
         self.nbytes = sum(parameter.nbytes for parameter in self.model.parameters())
 
     def count_tokens(self, texts: Sequence[str]) -> int:
@@ -128,6 +126,11 @@ class EncoderModel:
         encoded = self._tokenizer(*map(list, parts), padding=True, truncation="longest_first", max_length=self.most, return_tensors="pt")
         given = {name: tensor for name, tensor in encoded.items() if name in self._taken}
         return pool(self.model(**given).last_hidden_state, encoded["attention_mask"], pooling)
+
+    @property
+    def words(self) -> list[int]:
+        """Tokens that texts may hold."""
+        return [token for token in range(self.model.config.vocab_size) if token != self._tokenizer.pad_token_id]
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text, cut where the encoder's context ends."""

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from tailorbird.domain.errors import ModelInvalid
+from tailorbird.inference.forward.adapter_files import refused_adapter
 from tailorbird.inference.forward.module_adapter import ModuleAdapter, read_module_adapter
 from tailorbird.inference.forward.weights import LowRank
 from tailorbird.inference.retrieval import MOST_TOKENS, EncoderModel
@@ -75,7 +76,10 @@ class SharedEncoder:
                 "restore the artifact, or adapt again",
                 code="floor_invalid",
             )
-        return EncoderAdapter(read_module_adapter(folder / ADAPTER, self._encoder.model, torch.float32), head)
+        layers = read_module_adapter(folder / ADAPTER, self._encoder.model, torch.float32)
+        if layers.experts:
+            raise refused_adapter(folder, "it changes experts, which no shared encoder has")
+        return EncoderAdapter(layers, head)
 
     def embed(self, texts: Sequence[str], adapters: Sequence[EncoderAdapter]) -> Vectors:
         """A vector of length 1 a text, (texts, width), each by its own of ``adapters``; texts beyond the encoder's context are cut."""
