@@ -11,7 +11,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from support.native_forms import ENGINE_FORMS, FORMS
 from support.oracle import MakeModel
+from tailorbird.inference.native import library
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
@@ -23,6 +25,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(params=sorted(ENGINE_FORMS))
+def native_form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The form that the native pass has within the test: this processor's, and the portable one as others compile it."""
+    monkeypatch.setattr(library, "form_here", lambda: FORMS[request.param])
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

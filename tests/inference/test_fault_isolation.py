@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from support.native_forms import FORMS
 from support.oracle import LABELS, TEXTS, MakeModel, conversation, servable, write_adapter
 from tailorbird.api.generation_requests import parse_chat
 from tailorbird.domain.errors import InvalidInput, TailorbirdError
@@ -89,10 +90,11 @@ class House:
         return found[: len(odd)]
 
 
-@pytest.fixture(scope="module", params=["plain", "native", "transformers"])
+@pytest.fixture(scope="module", params=["plain", "native", "portable", "transformers"])
 def house(request: pytest.FixtureRequest, make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    if request.param == "native" and library.why_not() is not None:
-        pytest.skip("the native pass needs AVX512-BF16 and g++")
+    native = request.param in ("native", "portable")
+    if native and library.why_not() is not None:
+        pytest.skip("the native pass needs AVX2 or 64-bit ARM, and g++")
     family = "gemma2" if request.param == "transformers" else "llama"
     base = make_model(family, seed=3, hidden_size=64, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2, head_dim=32)
     folders = [tmp_path_factory.mktemp(name) for name in ("healthy", "broken")]
@@ -100,9 +102,12 @@ def house(request: pytest.FixtureRequest, make_model: MakeModel, tmp_path_factor
         write_adapter(base, folder, seed=seed)
     weights = load_file(folders[1] / "adapter_model.safetensors")
     save_file({name: torch.full_like(tensor, float("nan")) for name, tensor in weights.items()}, folders[1] / "adapter_model.safetensors")
-    engine = open_engine("bf16", "native") if request.param == "native" else open_engine("fp32", "plain")
-    yield House(engine, base, *folders)
-    engine.close()
+    with pytest.MonkeyPatch.context() as patched:
+        if request.param == "portable":
+            patched.setattr(library, "form_here", lambda: FORMS["portable"])
+        engine = open_engine("bf16", "native") if native else open_engine("fp32", "plain")
+        yield House(engine, base, *folders)
+        engine.close()
 
 
 @pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-45, 1e-38, 1e-7])

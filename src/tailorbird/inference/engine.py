@@ -24,7 +24,7 @@ from tailorbird.inference.baselines import Baselines
 from tailorbird.inference.blocking_call import BlockingCall
 from tailorbird.inference.devices import memory_budget
 from tailorbird.inference.forward.weights import Precision, fingerprint, place
-from tailorbird.inference.forward_factory import Kernels, computed_by, reader_of_adapters, reader_of_decoders
+from tailorbird.inference.forward_factory import Kernels, computed_by, pass_name, reader_of_adapters, reader_of_decoders
 from tailorbird.inference.jobs import chances_after, likelihood_of
 from tailorbird.inference.openmp_threads import release_threads
 from tailorbird.inference.registry import Registry
@@ -128,7 +128,7 @@ class TorchEngine:
 
     def fingerprint(self) -> str:
         """As ``Engine.fingerprint``."""
-        return f"{fingerprint(self._placement)} {self._kernels}"
+        return f"{fingerprint(self._placement)} {pass_name(self._kernels)}"
 
     def state(self) -> EngineState:
         """As ``LiveEngine.state``."""

@@ -80,6 +80,12 @@ def computed_by(placement: Placement, asked: Kernels = "auto") -> str:
     return "plain" if why_not else "native"
 
 
+def pass_name(kernels: str) -> str:
+    """``kernels`` as a fingerprint names them: the native pass with its form, where that is not the one of AVX-512, which computes with
+    other numbers (decision 0121)."""
+    return "native-portable" if kernels == "native" and library.form_name() == "portable" else kernels
+
+
 def forward_of(model: Any, kernels: str, placement: Placement) -> Forward:
     """The pass that computes ``model`` as ``placement`` says: written out where that was seen to equal transformers' pass on this
     architecture, by ``kernels`` if they can. Raises ModelInvalid: it can be computed by none."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from support.native_forms import PORTABLE
 from support.oracle import MakeModel
 from tailorbird.inference.forward.batch import Part, build_batch
 from tailorbird.inference.forward.model_folder import read_weights
@@ -18,7 +19,7 @@ from tailorbird.inference.forward.weights import place
 from tailorbird.inference.native import library
 from tailorbird.inference.native.forward import NativeForward
 
-pytestmark = pytest.mark.skipif(library.why_not() is not None, reason="the native pass needs AVX512-BF16 and g++")
+pytestmark = pytest.mark.skipif(library.why_not() is not None, reason="the native pass needs AVX2 or 64-bit ARM, and g++")
 
 #: Runs through a crew, by what is lacked in a run by so many members.
 Story = Callable[[int, Callable[[int, int], float], int], list[int]]
@@ -36,7 +37,7 @@ extern "C" void crew_gone(void* crew) { delete static_cast<Crew*>(crew); }
 def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     folder = tmp_path_factory.mktemp("crew")
     (folder / "crew.cpp").write_text(f'#include "{library._SOURCE}"\n{HARNESS}')
-    subprocess.run(["g++", *library._FLAGS, "-O0", "-o", folder / "crew.so", folder / "crew.cpp"], check=True)
+    subprocess.run(["g++", *PORTABLE.command, "-O0", "-o", folder / "crew.so", folder / "crew.cpp"], check=True)
     loaded = ctypes.CDLL(str(folder / "crew.so"))
     loaded.crew.restype, loaded.crew.argtypes = ctypes.c_void_p, [ctypes.c_int64]
     loaded.crew_next.restype, loaded.crew_next.argtypes = ctypes.c_int64, [ctypes.c_void_p]
@@ -93,6 +94,7 @@ def busy(cores: int) -> Sequence[subprocess.Popen[bytes]]:
     return [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
 
 
+@pytest.mark.usefixtures("native_form")
 def test_the_bits_are_the_same_however_many_compute(make_model: MakeModel) -> None:
     """Beside processes that take the cores, and give them back, while it is computed."""
     folder = Path(make_model("llama", hidden_size=64, num_hidden_layers=2, head_dim=32, intermediate_size=128, vocab_size=256))

@@ -55,6 +55,20 @@ def test_it_is_compiled_once_and_taken_from_the_cache(folder: Path, source: Path
     assert answer(source) == 42
 
 
+def test_another_header_or_another_command_is_another_library(folder: Path, source: Path) -> None:
+    """Forms of one source lie side by side, and none is taken for another."""
+    answer(source)
+    source.with_name("answer.h").write_text("// a header beside it")
+    answer(source)
+    assert len(list(folder.glob("*.so"))) == 2
+    load_compiled(source, [*COMMAND, "-O1"], "any")
+    assert len(list(folder.glob("*.so"))) == 3
+    load_compiled(source, [*COMMAND, "-O1"], "another")
+    assert len(list(folder.glob("*.so"))) == 4
+    answer(source)
+    assert len(list(folder.glob("*.so"))) == 4
+
+
 @pytest.mark.parametrize("damage", ["bytes", "record", "link"])
 def test_another_library_under_its_name_is_not_loaded(damage: str, folder: Path, source: Path, tmp_path: Path) -> None:
     assert answer(source) == 42
@@ -101,3 +115,34 @@ def test_what_belongs_to_somebody_else_is_not_ours(tmp_path: Path, monkeypatch: 
     assert is_ours(tmp_path / "cache")
     monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
     assert is_ours(tmp_path / "cache") == (os.geteuid() == 0)
+
+
+@pytest.mark.parametrize(
+    ("machine", "can", "expected"),
+    [
+        ("x86_64", {"avx2", "fma3", "avx512_bf16"}, library.AVX512),
+        ("x86_64", {"avx2", "fma3", "avx512_f"}, library.PORTABLE),
+        ("AMD64", {"avx2", "fma3"}, library.PORTABLE),
+        ("x86_64", {"avx2"}, None),
+        ("x86_64", set[str](), None),
+        ("aarch64", set[str](), library.PORTABLE),
+        ("riscv64", set[str](), None),
+    ],
+)
+def test_the_processor_chooses_the_form(
+    machine: str, can: set[str], expected: library.Form | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library.platform, "machine", lambda: machine)
+    monkeypatch.setattr(library.torch.cpu, "get_capabilities", lambda: dict.fromkeys(can, True))
+    assert library.form_here() is expected
+    if expected is None:
+        assert "AVX2" in str(library.why_not())
+        assert library.library() is None
+
+
+def test_without_a_compiler_the_pass_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "form_here", lambda: library.Form(("-no-such-flag",)))
+    assert library.why_not() == "its compilation failed"
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "no C++ compiler" in str(library.why_not())
+    assert library.library() is None

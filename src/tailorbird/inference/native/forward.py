@@ -125,12 +125,13 @@ def can_compute(model: Any, *, eight_bits: bool = False) -> bool:
 
 class NativeForward(WrittenOutForward):
     """As ``TorchForward``, packed. ``threads`` compute a step together. With ``eight_bits`` the weights of linear layers and of the head
-    are int8, with a scale for each output and 64 inputs, and are multiplied with 16 bits (decision 0100)."""
+    are int8, with a scale for each output and 64 inputs (decision 0100). ``form`` is another than the processor's (decision 0121)."""
 
     kernels = "native"
 
-    def __init__(self, model: Any, threads: int, *, eight_bits: bool = False) -> None:
+    def __init__(self, model: Any, threads: int, *, eight_bits: bool = False, form: native.Form | None = None) -> None:
         config = model.config
+        self._library = native.library(form)
         self._eight_bits = eight_bits
         self.context: int = config.max_position_embeddings
         self.layers = config.num_hidden_layers
@@ -179,13 +180,13 @@ class NativeForward(WrittenOutForward):
         arrays = {name: getattr(batch, name).ctypes.data_as(POINTER(c_int32)) for name in _ARRAYS}
         given = native.NativeBatch(rows=len(batch.tokens), groups=len(groups), wanted=len(batch.wants), group=groups, **arrays)
         keys, values = memory.keys, memory.values
-        native.library().hidden(byref(self._model), byref(given), keys.data_ptr(), values.data_ptr(), keys.shape[1], out.data_ptr())
+        self._library.hidden(byref(self._model), byref(given), keys.data_ptr(), values.data_ptr(), keys.shape[1], out.data_ptr())
         return out
 
     def logits(self, hidden_ME: torch.Tensor) -> torch.Tensor:
         """Logits (MV, fp32) of the tokens that could follow."""
         out = torch.empty(len(hidden_ME), self.vocabulary)
-        native.library().logits(byref(self._model), hidden_ME.contiguous().data_ptr(), len(hidden_ME), out.data_ptr())
+        self._library.logits(byref(self._model), hidden_ME.contiguous().data_ptr(), len(hidden_ME), out.data_ptr())
         return out
 
     def _described(self, model: Any, threads: int) -> native.NativeModel:

@@ -1,4 +1,4 @@
-// A decoder step of the Llama kind in one call, for processors that multiply bf16 (AVX512-BF16).
+// A decoder step of the Llama kind in one call, written in sixteen numbers at a time (lanes.h, which has a form for AVX512-BF16 and a portable one).
 //
 // In: packed weights, packed adapters, a batch of tokens with where their keys and values lie. Out: hidden states, logits, label scores.
 // One call computes all layers of a step, so that neither Python nor its lock is touched in between. Must not know: requests, text.
@@ -6,13 +6,13 @@
 // Axes: N tokens of the step, E hidden, I inputs and O outputs of a product, D head size, G query heads a key head. A packed matrix holds
 // blocks of 16 outputs; in a block, pairs of inputs are interleaved: [O/16][I/2][16][2], what one dot-product instruction reads. Keys lie
 // the same way, [block][head][D/2][16 tokens][2], so that one instruction scores 16 tokens; values lie [block][head][16 tokens][D].
-// Sums are kept in fp32 everywhere; what is multiplied is bf16. Or weights are int8 (AVX512-VNNI), with a scale for each output and 64 inputs, and
-// what they are multiplied with has 16 bits and a scale for each row and 64 inputs; such runs of 64 are summed exactly, so that a row's sums are
-// the same beside any others. A block then lies [I/64]{[64/4][16][4] weights + 128, 16 scales (fp32)}.
-
-#include <immintrin.h>
+// Sums are kept in fp32 everywhere; what is multiplied is bf16, or `Input` by weights in bf16. Or weights are int8, with a scale for each output
+// and 64 inputs. With AVX512-VNNI they are multiplied with 16 bits that have a scale for each row and 64 inputs, and runs of 64 are summed
+// exactly; in the portable form with fp32, in one order; either way a row's sums are the same beside any others. A block then lies
+// [I/64]{[64/4][16][4] weights + 128, 16 scales (fp32)}.
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -23,15 +23,12 @@
 #include <map>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
-namespace {
+#include "lanes.h"
 
-using bf16 = uint16_t;
-constexpr int LANES = 16;  // fp32 numbers in a register, outputs in a block, tokens in a memory block
-constexpr int RUN = 64;    // inputs with one scale, of weights in int8
-constexpr int RUN_BYTES = RUN * LANES + LANES * 4;  // of a block's weights and scales
-constexpr int AHEAD = 4096;  // bytes of weights that are asked for ahead of their use
+namespace {
 
 // Layouts shared with Python (ctypes); see native/library.py.
 // `eight`: what is packed is int8.
@@ -68,25 +65,6 @@ struct Batch {
     const Group* group;
 };
 
-inline float wide(bf16 x) { uint32_t bits = uint32_t(x) << 16; float y; std::memcpy(&y, &bits, 4); return y; }
-inline __m512 wide16(const bf16* x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)x)), 16)); }
-inline void narrow16(bf16* to, __m512 x) { _mm256_storeu_si256((__m256i*)to, (__m256i)_mm512_cvtneps_pbh(x)); }
-inline bf16 narrow(float x) { return bf16(_mm_extract_epi16((__m128i)_mm_cvtneps_pbh(_mm_set_ss(x)), 0)); }
-inline __m512bh pairs(const bf16* x) { return (__m512bh)_mm512_loadu_si512(x); }
-inline __m512bh pair(const bf16* x) { int32_t both; std::memcpy(&both, x, 4); return (__m512bh)_mm512_set1_epi32(both); }
-
-// e^x by a polynomial of degree 5 on the remainder of x / ln 2; relative error below 2e-7.
-inline __m512 exp16(__m512 x) {
-    x = _mm512_max_ps(x, _mm512_set1_ps(-87.3f));
-    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
-    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
-    __m512 p = _mm512_set1_ps(1.9875691500e-4f);
-    for (float c : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
-    p = _mm512_add_ps(_mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r), _mm512_set1_ps(1.0f));
-    return _mm512_scalef_ps(p, n);
-}
-
 // To the nearest number of 16 bits, the even one of two; as torch does, small ones too, which the instruction takes for zero.
 inline bf16 rounded(float x) {
     uint32_t bits;
@@ -103,65 +81,70 @@ inline void read_row(const Piece& piece, int64_t row, bf16* to) {
     const char* from = (const char*)piece.from + row * columns * (piece.kind == 2 ? 4 : 2);
     const float factor = piece.factor;
     if (piece.kind == 2) for (int64_t i = 0; i < columns; i++) to[i] = rounded(read_float(from + i * 4) * factor);
-    else if (piece.kind == 1) for (int64_t i = 0; i < columns; i++) to[i] = rounded(_cvtsh_ss(read_half(from + i * 2)) * factor);
+    else if (piece.kind == 1) for (int64_t i = 0; i < columns; i++) to[i] = rounded(wide_half(read_half(from + i * 2)) * factor);
     else for (int64_t i = 0; i < columns; i++) to[i] = rounded(wide(read_half(from + i * 2)) * factor);
 }
 
 // ---- products ------------------------------------------------------------------------------------------------------------------------
 
-enum class Put { replace, add };
-
 // ROWS rows of x (stride `sx`) times one block of 16 outputs, into y (stride `sy`). What lies at `soon`, as long as the block, is asked for
 // meanwhile: many rows compute, and memory has nothing else to do.
 template <int ROWS>
-inline void tile(const bf16* x, int64_t sx, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put, const bf16* soon) {
-    __m512 sum[ROWS];
-    const __m512 first = bias ? _mm512_loadu_ps(bias) : _mm512_setzero_ps();
-    for (int r = 0; r < ROWS; r++) sum[r] = put == Put::add ? _mm512_loadu_ps(y + r * sy) : first;
+inline void tile(const Input* x, int64_t sx, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put, const bf16* soon) {
+    Floats sum[ROWS];
+    const Floats first = bias ? load(bias) : zeros();
+    for (int r = 0; r < ROWS; r++) sum[r] = put == Put::add ? load(y + r * sy) : first;
     for (int64_t i = 0; i < inputs; i += 2) {
         // Weights stream by, and the processor's own prefetching ends at each page. Few rows wait for memory anyhow.
-        if constexpr (ROWS >= 8) _mm_prefetch((const char*)(block + i * LANES) + AHEAD, _MM_HINT_T0);
-        if constexpr (ROWS >= 8) _mm_prefetch((const char*)(soon + i * LANES), _MM_HINT_T1);
-        const __m512bh w = pairs(block + i * LANES);
-        for (int r = 0; r < ROWS; r++) sum[r] = _mm512_dpbf16_ps(sum[r], w, pair(x + r * sx + i));
+        if constexpr (ROWS >= MANY) ask((const char*)(block + i * LANES) + AHEAD);
+        if constexpr (ROWS >= MANY) ask_later((const char*)(soon + i * LANES));
+        const Pairs w = pairs(block + i * LANES);
+        for (int r = 0; r < ROWS; r++) sum[r] = dot(sum[r], w, pair(x + r * sx + i));
     }
-    for (int r = 0; r < ROWS; r++) _mm512_storeu_ps(y + r * sy, sum[r]);
+    for (int r = 0; r < ROWS; r++) store(y + r * sy, sum[r]);
 }
 
 // Few rows: the sums of one row wait for each other, so inputs are taken in RUNS runs.
 template <int ROWS, int RUNS>
-inline void few(const bf16* x, int64_t sx, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put, const bf16*) {
-    __m512 sum[ROWS][RUNS];
+inline void few(const Input* x, int64_t sx, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put, const bf16*) {
+    Floats sum[ROWS][RUNS];
     for (int r = 0; r < ROWS; r++) {
-        for (int k = 1; k < RUNS; k++) sum[r][k] = _mm512_setzero_ps();
-        sum[r][0] = put == Put::add ? _mm512_loadu_ps(y + r * sy) : bias ? _mm512_loadu_ps(bias) : _mm512_setzero_ps();
+        for (int k = 1; k < RUNS; k++) sum[r][k] = zeros();
+        sum[r][0] = put == Put::add ? load(y + r * sy) : bias ? load(bias) : zeros();
     }
     int64_t i = 0;
     for (; i + 2 * RUNS <= inputs; i += 2 * RUNS) {
-        for (int k = 0; k < RUNS; k++) _mm_prefetch((const char*)(block + (i + 2 * k) * LANES) + AHEAD, _MM_HINT_T0);
+        for (int k = 0; k < RUNS; k++) ask((const char*)(block + (i + 2 * k) * LANES) + AHEAD);
         for (int k = 0; k < RUNS; k++) {
-            const __m512bh w = pairs(block + (i + 2 * k) * LANES);
-            for (int r = 0; r < ROWS; r++) sum[r][k] = _mm512_dpbf16_ps(sum[r][k], w, pair(x + r * sx + i + 2 * k));
+            const Pairs w = pairs(block + (i + 2 * k) * LANES);
+            for (int r = 0; r < ROWS; r++) sum[r][k] = dot(sum[r][k], w, pair(x + r * sx + i + 2 * k));
         }
     }
     for (; i < inputs; i += 2)
-        for (int r = 0; r < ROWS; r++) sum[r][0] = _mm512_dpbf16_ps(sum[r][0], pairs(block + i * LANES), pair(x + r * sx + i));
+        for (int r = 0; r < ROWS; r++) sum[r][0] = dot(sum[r][0], pairs(block + i * LANES), pair(x + r * sx + i));
     for (int r = 0; r < ROWS; r++) {
         for (int half = RUNS / 2; half; half /= 2)
-            for (int k = 0; k < half; k++) sum[r][k] = _mm512_add_ps(sum[r][k], sum[r][k + half]);
-        _mm512_storeu_ps(y + r * sy, sum[r][0]);
+            for (int k = 0; k < half; k++) sum[r][k] = plus(sum[r][k], sum[r][k + half]);
+        store(y + r * sy, sum[r][0]);
     }
 }
 
-using Tile = void (*)(const bf16*, int64_t, const bf16*, int64_t, const float*, float*, int64_t, Put, const bf16*);
-constexpr int MOST = 16;
-const Tile TILES[MOST + 1] = {nullptr, few<1, 4>, few<2, 4>, few<3, 2>, few<4, 2>, tile<5>, tile<6>, tile<7>, tile<8>, tile<9>, tile<10>, tile<11>, tile<12>, tile<13>, tile<14>, tile<15>, tile<16>};
+using Tile = void (*)(const Input*, int64_t, const bf16*, int64_t, const float*, float*, int64_t, Put, const bf16*);
+// One for each number of rows up to MOST.
+template <int ROWS>
+constexpr Tile tile_of() {
+    if constexpr (runs_of(ROWS) > 1) return few<ROWS, runs_of(ROWS)>;
+    else return tile<ROWS>;
+}
+template <int... ROWS>
+constexpr std::array<Tile, sizeof...(ROWS) + 1> tiles(std::integer_sequence<int, ROWS...>) { return {nullptr, tile_of<ROWS + 1>()...}; }
+constexpr auto TILES = tiles(std::make_integer_sequence<int, MOST>{});
 
 // Places that are read soon after, each as long as a block of the product meanwhile.
 struct Soon { const bf16 *const *next, *const *end; };
 
 // All rows of x times one block of outputs. The block stays in the nearest cache while rows pass by.
-inline void column(const bf16* x, int64_t sx, int64_t rows, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put, Soon soon = {}) {
+inline void column(const Input* x, int64_t sx, int64_t rows, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put, Soon soon = {}) {
     for (int64_t r = 0; r < rows;) {
         const int64_t left = rows - r;
         // 17 rows are 9 and 8, not 16 and a slow 1.
@@ -171,69 +154,10 @@ inline void column(const bf16* x, int64_t sx, int64_t rows, const bf16* block, i
     }
 }
 
-constexpr int MOST8 = 8;
-
-// 64 numbers of a row in 16 bits, as 256 * high + low; their scale; and what the 128 that is added to each weight takes from their sums.
-struct Run { int8_t high[RUN], low[RUN]; float scale; int32_t less; };
-
-inline void round_run(const bf16* x, Run& to) {
-    constexpr float TOP = 127 * 256;  // the highest level: its high part fits
-    __m512 part[RUN / LANES];
-    __m512 most = _mm512_setzero_ps();
-    __mmask16 none = 0;  // what is no number: the maximum forgets it
-    for (int i = 0; i < RUN / LANES; i++) {
-        part[i] = wide16(x + i * LANES);
-        most = _mm512_max_ps(most, _mm512_abs_ps(part[i]));
-        none |= _mm512_cmp_ps_mask(part[i], part[i], _CMP_UNORD_Q);
-    }
-    const float largest = none ? NAN : _mm512_reduce_max_ps(most);
-    const __m512 by = _mm512_set1_ps(largest > 0 ? TOP / largest : 0.0f);
-    __m512i sum = _mm512_setzero_si512();
-    for (int i = 0; i < RUN / LANES; i++) {
-        const __m512i level = _mm512_cvtps_epi32(_mm512_mul_ps(part[i], by));
-        const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(level, _mm512_set1_epi32(128)), 8);
-        sum = _mm512_add_epi32(sum, level);
-        _mm_storeu_si128((__m128i*)(to.high + i * LANES), _mm512_cvtepi32_epi8(high));
-        _mm_storeu_si128((__m128i*)(to.low + i * LANES), _mm512_cvtepi32_epi8(_mm512_sub_epi32(level, _mm512_slli_epi32(high, 8))));
-    }
-    to.scale = largest / TOP;
-    to.less = -128 * _mm512_reduce_add_epi32(sum);
-}
-
-inline __m512i four(const int8_t* x) { int32_t all; std::memcpy(&all, x, 4); return _mm512_set1_epi32(all); }
-
-// ROWS rows (stride `runs`) times one block of 16 outputs in int8. A run is summed exactly (below 2^30), and a row's runs in one order,
-// beside any others.
-template <int ROWS>
-inline void tile8(const Run* x, int64_t runs, const char* block, const float* bias, float* y, int64_t sy, Put put, const char* soon) {
-    __m512 sum[ROWS];
-    const __m512 first = bias ? _mm512_loadu_ps(bias) : _mm512_setzero_ps();
-    for (int r = 0; r < ROWS; r++) sum[r] = put == Put::add ? _mm512_loadu_ps(y + r * sy) : first;
-    for (int64_t g = 0; g < runs; g++, block += RUN_BYTES, soon += RUN_BYTES) {
-        __m512i high[ROWS], low[ROWS];
-        for (int r = 0; r < ROWS; r++) { high[r] = _mm512_setzero_si512(); low[r] = _mm512_set1_epi32(x[r * runs + g].less); }
-        for (int i = 0; i < RUN; i += 4) {
-            _mm_prefetch(block + i * LANES + AHEAD, _MM_HINT_T0);
-            if constexpr (ROWS >= MOST8) _mm_prefetch(soon + i * LANES, _MM_HINT_T1);
-            const __m512i w = _mm512_loadu_si512(block + i * LANES);
-            for (int r = 0; r < ROWS; r++) {
-                high[r] = _mm512_dpbusd_epi32(high[r], w, four(x[r * runs + g].high + i));
-                low[r] = _mm512_dpbusd_epi32(low[r], w, four(x[r * runs + g].low + i));
-            }
-        }
-        _mm_prefetch(block + RUN * LANES + AHEAD, _MM_HINT_T0);
-        if constexpr (ROWS >= MOST8) _mm_prefetch(soon + RUN * LANES, _MM_HINT_T1);
-        const __m512 scale = _mm512_loadu_ps(block + RUN * LANES);
-        for (int r = 0; r < ROWS; r++) {
-            const __m512 level = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high[r], 8), low[r]));
-            sum[r] = _mm512_fmadd_ps(level, _mm512_mul_ps(scale, _mm512_set1_ps(x[r * runs + g].scale)), sum[r]);
-        }
-    }
-    for (int r = 0; r < ROWS; r++) _mm512_storeu_ps(y + r * sy, sum[r]);
-}
-
 using Tile8 = void (*)(const Run*, int64_t, const char*, const float*, float*, int64_t, Put, const char*);
-const Tile8 TILES8[MOST8 + 1] = {nullptr, tile8<1>, tile8<2>, tile8<3>, tile8<4>, tile8<5>, tile8<6>, tile8<7>, tile8<8>};
+template <int... ROWS>
+constexpr std::array<Tile8, sizeof...(ROWS) + 1> tiles8(std::integer_sequence<int, ROWS...>) { return {nullptr, tile8<ROWS + 1>...}; }
+constexpr auto TILES8 = tiles8(std::make_integer_sequence<int, MOST8>{});
 
 inline void column8(const Run* x, int64_t runs, int64_t rows, const bf16* block, const float* bias, float* y, int64_t sy, Put put, Soon soon = {}) {
     for (int64_t r = 0; r < rows;) {
@@ -247,22 +171,22 @@ inline void column8(const Run* x, int64_t runs, int64_t rows, const bf16* block,
 // ROWS rows (stride `sx`) of 16 numbers times `count` blocks of outputs, added to y: the rows' pairs stay in registers while the blocks
 // stream by.
 template <int ROWS>
-inline void raise(const bf16* x, int64_t sx, const bf16* block, int64_t count, float* y, int64_t sy) {
-    __m512bh row[ROWS][LANES / 2];
+inline void raise(const Input* x, int64_t sx, const bf16* block, int64_t count, float* y, int64_t sy) {
+    Pair row[ROWS][LANES / 2];
     for (int r = 0; r < ROWS; r++)
         for (int i = 0; i < LANES / 2; i++) row[r][i] = pair(x + r * sx + 2 * i);
     for (int64_t b = 0; b < count; b++, block += LANES * LANES, y += LANES) {
-        for (int i = 0; i < LANES / 2; i++) _mm_prefetch((const char*)(block + i * 2 * LANES) + AHEAD, _MM_HINT_T0);
-        __m512 even[ROWS], odd[ROWS];
-        for (int r = 0; r < ROWS; r++) { even[r] = _mm512_loadu_ps(y + r * sy); odd[r] = _mm512_setzero_ps(); }
+        for (int i = 0; i < LANES / 2; i++) ask((const char*)(block + i * 2 * LANES) + AHEAD);
+        Floats even[ROWS], odd[ROWS];
+        for (int r = 0; r < ROWS; r++) { even[r] = load(y + r * sy); odd[r] = zeros(); }
         for (int i = 0; i < LANES / 2; i += 2) {
-            const __m512bh first = pairs(block + i * 2 * LANES), second = pairs(block + (i + 1) * 2 * LANES);
+            const Pairs first = pairs(block + i * 2 * LANES), second = pairs(block + (i + 1) * 2 * LANES);
             for (int r = 0; r < ROWS; r++) {
-                even[r] = _mm512_dpbf16_ps(even[r], first, row[r][i]);
-                odd[r] = _mm512_dpbf16_ps(odd[r], second, row[r][i + 1]);
+                even[r] = dot(even[r], first, row[r][i]);
+                odd[r] = dot(odd[r], second, row[r][i + 1]);
             }
         }
-        for (int r = 0; r < ROWS; r++) _mm512_storeu_ps(y + r * sy, _mm512_add_ps(even[r], odd[r]));
+        for (int r = 0; r < ROWS; r++) store(y + r * sy, plus(even[r], odd[r]));
     }
 }
 
@@ -369,7 +293,7 @@ private:
     static void sleep_until_moved(std::atomic<uint32_t>& clock, uint32_t from) {
         for (int look = 0; look < 2000; look++) {
             if (clock.load(std::memory_order_acquire) != from) return;
-            _mm_pause();
+            rest();
         }
         const auto patience = std::chrono::steady_clock::now() + std::chrono::milliseconds(5);
         while (std::chrono::steady_clock::now() < patience) {
@@ -427,7 +351,7 @@ private:
 thread_local int64_t Team::me = 0, Team::slept = 0;
 
 // `eight`: the rows of x in runs, where the matrix is int8.
-void product(Team& team, const Matrix& m, const bf16* x, const Run* eight, int64_t rows, float* y, Put put, const std::vector<const bf16*>& soon = {}) {
+void product(Team& team, const Matrix& m, const Input* x, const Run* eight, int64_t rows, float* y, Put put, const std::vector<const bf16*>& soon = {}) {
     const int64_t blocks = m.outputs / LANES, places = soon.size();
     team.deal(0, blocks, [&](int64_t start, int64_t stop) {
         for (int64_t b = start; b < stop; b++) {
@@ -440,7 +364,7 @@ void product(Team& team, const Matrix& m, const bf16* x, const Run* eight, int64
     });
 }
 
-void round_row(const bf16* x, int64_t runs, Run* to) {
+void round_row(const Input* x, int64_t runs, Run* to) {
     for (int64_t g = 0; g < runs; g++) round_run(x + g * RUN, to[g]);
 }
 
@@ -453,7 +377,7 @@ struct Step {
     bf16 *keys, *values;  // of all layers
     int64_t layer_stride; // numbers in one layer's keys (and values)
     std::vector<float> stream, wide_qkv, wide_out, wide_inner, middle;
-    std::vector<bf16> narrow_x, queries, attended, inner, narrow_middle;
+    std::vector<Input> narrow_x, queries, attended, inner, narrow_middle;
     std::vector<std::vector<float>> scores;
     std::vector<Run> rounded; // rows of what is multiplied next, where weights are int8
     int64_t widest_middle = 0;
@@ -486,24 +410,25 @@ struct Step {
     }
 
     void embed() {
-        const __m512 by = _mm512_set1_ps(model.embedding_scale);
+        const Floats by = splat(model.embedding_scale);
         const auto mine = team.share(batch.rows);
         for (int64_t r = mine.start; r < mine.stop; r++)
             for (int64_t e = 0; e < model.hidden; e += LANES)
-                _mm512_storeu_ps(&stream[r * model.hidden + e], _mm512_mul_ps(wide16(model.embedding + int64_t(batch.tokens[r]) * model.hidden + e), by));
+                store(&stream[r * model.hidden + e], times(wide16(model.embedding + int64_t(batch.tokens[r]) * model.hidden + e), by));
     }
 
     // What brings `count` numbers to a mean square of one.
-    __m512 to_one(const float* x, int64_t count) const {
-        __m512 squares = _mm512_setzero_ps();
-        for (int64_t e = 0; e < count; e += LANES) { const __m512 v = _mm512_loadu_ps(x + e); squares = _mm512_fmadd_ps(v, v, squares); }
-        return _mm512_set1_ps(1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / float(count) + model.epsilon));
+    Floats to_one(const float* x, int64_t count) const {
+        Floats squares = zeros();
+        for (int64_t e = 0; e < count; e += LANES) { const Floats v = load(x + e); squares = times_plus(v, v, squares); }
+        return splat(1.0f / std::sqrt(sum_of(squares) / float(count) + model.epsilon));
     }
 
-    void norm_row(const float* x, const float* weight, bf16* y) const {
-        const __m512 by = to_one(x, model.hidden);
+    template <class Number>
+    void norm_row(const float* x, const float* weight, Number* y) const {
+        const Floats by = to_one(x, model.hidden);
         for (int64_t e = 0; e < model.hidden; e += LANES)
-            narrow16(y + e, _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + e), by), _mm512_loadu_ps(weight + e)));
+            put16(y + e, times(times(load(x + e), by), load(weight + e)));
     }
 
     // Adds to the stream what attention or MLP gave, normed.
@@ -512,9 +437,9 @@ struct Step {
         for (int64_t r = mine.start; r < mine.stop; r++) {
             const float* x = &wide_out[r * model.hidden];
             float* y = &stream[r * model.hidden];
-            const __m512 by = to_one(x, model.hidden);
+            const Floats by = to_one(x, model.hidden);
             for (int64_t e = 0; e < model.hidden; e += LANES)
-                _mm512_storeu_ps(y + e, _mm512_fmadd_ps(_mm512_mul_ps(_mm512_loadu_ps(x + e), by), _mm512_loadu_ps(weight + e), _mm512_loadu_ps(y + e)));
+                store(y + e, times_plus(times(load(x + e), by), load(weight + e), load(y + e)));
         }
         team.meet();
     }
@@ -528,11 +453,11 @@ struct Step {
     }
 
     // Row `r` in runs, where weights are int8.
-    void round_one(const std::vector<bf16>& x, int64_t r, int64_t width) {
+    void round_one(const std::vector<Input>& x, int64_t r, int64_t width) {
         if (!rounded.empty()) round_row(&x[r * width], width / RUN, &rounded[r * (width / RUN)]);
     }
 
-    void round_all(const std::vector<bf16>& x, int64_t width) {
+    void round_all(const std::vector<Input>& x, int64_t width) {
         if (rounded.empty()) return;
         const auto mine = team.share(batch.rows);
         for (int64_t r = mine.start; r < mine.stop; r++) round_one(x, r, width);
@@ -540,12 +465,12 @@ struct Step {
     }
 
     // Down products of all groups that change this product: (group, block of the middle) pairs shared among threads.
-    void down(int64_t delta, const bf16* x, int64_t sx) {
+    void down(int64_t delta, const Input* x, int64_t sx) {
         each_block(1, [&](const Delta& d) { return d.rank * d.parts / LANES; }, delta, [&](const Group& g, const Delta& d, int64_t b, int64_t stop) {
             for (; b < stop; b++) {
                 float* y = &middle[g.start * widest_middle + b * LANES];
                 column(x + g.start * sx, sx, g.stop - g.start, d.down + b * LANES * d.inputs, d.inputs, nullptr, y, widest_middle, Put::replace);
-                for (int64_t r = g.start; r < g.stop; r++) narrow16(&narrow_middle[r * widest_middle + b * LANES], _mm512_loadu_ps(&middle[r * widest_middle + b * LANES]));
+                for (int64_t r = g.start; r < g.stop; r++) put16(&narrow_middle[r * widest_middle + b * LANES], load(&middle[r * widest_middle + b * LANES]));
             }
         });
     }
@@ -562,7 +487,8 @@ struct Step {
 
     // Blocks `b` to `stop` of outputs, all of one part.
     void raise_part(const Group& g, const Delta& d, int64_t part, int64_t b, int64_t stop, float* y, int64_t sy) {
-        const bf16 *x = &narrow_middle[g.start * widest_middle + part * d.rank], *first = d.up + b * LANES * d.rank;
+        const Input* x = &narrow_middle[g.start * widest_middle + part * d.rank];
+        const bf16* first = d.up + b * LANES * d.rank;
         float* to = y + g.start * sy + b * LANES;
         const int64_t rows = g.stop - g.start;
         if (d.rank == LANES && rows == 1) return raise<1>(x, widest_middle, first, stop - b, to, sy);
@@ -611,22 +537,23 @@ struct Step {
                 for (int64_t i = 0; i < half; i++) std::memcpy(to + (i * LANES + at) * 2, key + 2 * i, 4);
                 const float* value = row + (model.query_heads + model.key_heads + h) * d;
                 bf16* lie = values + layer * layer_stride + ((block * model.key_heads + h) * LANES + at) * d;
-                for (int64_t i = 0; i < d; i += LANES) narrow16(lie + i, _mm512_loadu_ps(value + i));
+                for (int64_t i = 0; i < d; i += LANES) put16(lie + i, load(value + i));
             }
         }
     }
 
     void norm_head(float* x, const float* weight) const {
-        const __m512 by = to_one(x, model.head_size);
+        const Floats by = to_one(x, model.head_size);
         for (int64_t i = 0; i < model.head_size; i += LANES)
-            _mm512_storeu_ps(x + i, _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), by), _mm512_loadu_ps(weight + i)));
+            store(x + i, times(times(load(x + i), by), load(weight + i)));
     }
 
-    static void turn(const float* x, const float* cos, const float* sin, int64_t half, bf16* y) {
+    template <class Number>
+    static void turn(const float* x, const float* cos, const float* sin, int64_t half, Number* y) {
         for (int64_t i = 0; i < half; i += LANES) {
-            const __m512 left = _mm512_loadu_ps(x + i), right = _mm512_loadu_ps(x + half + i);
-            narrow16(y + i, _mm512_fmsub_ps(left, _mm512_loadu_ps(cos + i), _mm512_mul_ps(right, _mm512_loadu_ps(sin + i))));
-            narrow16(y + half + i, _mm512_fmadd_ps(right, _mm512_loadu_ps(cos + half + i), _mm512_mul_ps(left, _mm512_loadu_ps(sin + half + i))));
+            const Floats left = load(x + i), right = load(x + half + i);
+            put16(y + i, times_minus(left, load(cos + i), times(right, load(sin + i))));
+            put16(y + half + i, times_plus(right, load(cos + half + i), times(left, load(sin + half + i))));
         }
     }
 
@@ -649,8 +576,9 @@ struct Step {
     // What one token sees of one key head: `context` tokens through its table of blocks, the first `unseen` of them not, then `branch` single
     // slots (its ancestors in a tree). A table begins where a window does. Scores of the two stand behind one another, each filled up to whole registers.
     struct Sight {
-        const bf16 *keys, *values, *query;
-        bf16* out;
+        const bf16 *keys, *values;
+        const Input* query;
+        Input* out;
         const int32_t *table, *own;
         int64_t context, branch, padded, stride, unseen;
     };
@@ -671,7 +599,7 @@ struct Step {
     // G query heads that share a key head.
     template <int G>
     void heads(const Sight& s, int64_t first, float* score) const {
-        const bf16* q = s.query + first * model.head_size;
+        const Input* q = s.query + first * model.head_size;
         for (int64_t b = 0; b < s.padded / LANES; b++) score_block<G>(block_of(s.keys, s.table[b]), q, s.context - b * LANES, b ? 0 : s.unseen, score + b * LANES, s.stride);
         for (int64_t b = 0; b < s.stride - s.padded; b++)
             for (int g = 0; g < G; g++) score[g * s.stride + s.padded + b] = b < s.branch ? score_one(s.keys, s.own[b], q + g * model.head_size) : -INFINITY;
@@ -680,59 +608,54 @@ struct Step {
     }
 
     template <int G>
-    void score_block(const bf16* block, const bf16* q, int64_t left, int64_t unseen, float* score, int64_t stride) const {
+    void score_block(const bf16* block, const Input* q, int64_t left, int64_t unseen, float* score, int64_t stride) const {
         const int64_t d = model.head_size;
-        __m512 even[G], odd[G];
-        for (int g = 0; g < G; g++) even[g] = odd[g] = _mm512_setzero_ps();
+        Floats even[G], odd[G];
+        for (int g = 0; g < G; g++) even[g] = odd[g] = zeros();
         for (int64_t i = 0; i < d; i += 4)
             for (int g = 0; g < G; g++) {
-                even[g] = _mm512_dpbf16_ps(even[g], pairs(block + i * LANES), pair(q + g * d + i));
-                odd[g] = _mm512_dpbf16_ps(odd[g], pairs(block + (i + 2) * LANES), pair(q + g * d + i + 2));
+                even[g] = dot(even[g], pairs(block + i * LANES), pair(q + g * d + i));
+                odd[g] = dot(odd[g], pairs(block + (i + 2) * LANES), pair(q + g * d + i + 2));
             }
-        const __mmask16 seen = (left >= LANES ? 0xffff : __mmask16((1u << left) - 1)) & __mmask16(0xffffu << unseen);
         for (int g = 0; g < G; g++) {
-            const __m512 sum = _mm512_mul_ps(_mm512_add_ps(even[g], odd[g]), _mm512_set1_ps(model.scale));
-            _mm512_storeu_ps(score + g * stride, _mm512_mask_blend_ps(seen, _mm512_set1_ps(-INFINITY), sum));
+            const Floats sum = times(plus(even[g], odd[g]), splat(model.scale));
+            store(score + g * stride, only(sum, unseen, left));
         }
     }
 
-    float score_one(const bf16* k, int32_t slot, const bf16* q) const {
+    float score_one(const bf16* k, int32_t slot, const Input* q) const {
         const bf16* at = block_of(k, slot / LANES) + slot % LANES * 2;
-        const __m512i steps = _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32(LANES));
-        __m512 sum = _mm512_setzero_ps();
-        for (int64_t i = 0; i < model.head_size; i += 2 * LANES)
-            sum = _mm512_dpbf16_ps(sum, (__m512bh)_mm512_i32gather_epi32(steps, (const int*)(at + i * LANES), 4), pairs(q + i));
-        return _mm512_reduce_add_ps(sum) * model.scale;
+        return scattered_dot(at, q, model.head_size) * model.scale;
     }
 
     static void soften(float* x, int64_t count) {
-        const __m512 never = _mm512_set1_ps(-INFINITY);
-        __m512 top = never, sum = _mm512_setzero_ps();
-        for (int64_t i = 0; i < count; i += LANES) top = _mm512_max_ps(top, _mm512_loadu_ps(x + i));
-        const __m512 most = _mm512_set1_ps(_mm512_reduce_max_ps(top));
+        const Floats never = splat(-INFINITY);
+        Floats top = never, sum = zeros();
+        for (int64_t i = 0; i < count; i += LANES) top = larger(top, load(x + i));
+        const Floats most = splat(largest_of(top));
         for (int64_t i = 0; i < count; i += LANES) {
-            const __m512 raw = _mm512_loadu_ps(x + i);
-            const __m512 e = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(raw, never, _CMP_NEQ_OQ), exp16(_mm512_sub_ps(raw, most)));
-            _mm512_storeu_ps(x + i, e);
-            sum = _mm512_add_ps(sum, e);
+            const Floats raw = load(x + i);
+            const Floats e = where_finite(raw, exp16(minus(raw, most)));
+            store(x + i, e);
+            sum = plus(sum, e);
         }
-        const __m512 by = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(sum));
-        for (int64_t i = 0; i < count; i += LANES) _mm512_storeu_ps(x + i, _mm512_mul_ps(_mm512_loadu_ps(x + i), by));
+        const Floats by = splat(1.0f / sum_of(sum));
+        for (int64_t i = 0; i < count; i += LANES) store(x + i, times(load(x + i), by));
     }
 
     // The sum of values, weighted by scores; 32 numbers of the head at a time.
     template <int G>
-    void gather(const Sight& s, const float* score, bf16* y) const {
+    void gather(const Sight& s, const float* score, Input* y) const {
         const int64_t d = model.head_size;
         for (int64_t c = 0; c < d; c += 2 * LANES) {
-            __m512 low[G], high[G];
-            for (int g = 0; g < G; g++) low[g] = high[g] = _mm512_setzero_ps();
+            Floats low[G], high[G];
+            for (int g = 0; g < G; g++) low[g] = high[g] = zeros();
             const auto add = [&](const bf16* value, int64_t at) {
-                const __m512 a = wide16(value + c), b = wide16(value + c + LANES);
+                const Floats a = wide16(value + c), b = wide16(value + c + LANES);
                 for (int g = 0; g < G; g++) {
-                    const __m512 p = _mm512_set1_ps(score[g * s.stride + at]);
-                    low[g] = _mm512_fmadd_ps(p, a, low[g]);
-                    high[g] = _mm512_fmadd_ps(p, b, high[g]);
+                    const Floats p = splat(score[g * s.stride + at]);
+                    low[g] = times_plus(p, a, low[g]);
+                    high[g] = times_plus(p, b, high[g]);
                 }
             };
             for (int64_t t = 0; t < s.context; t += LANES) {
@@ -740,28 +663,28 @@ struct Step {
                 for (int64_t at = 0; at < std::min<int64_t>(LANES, s.context - t); at++) add(block + at * d, t + at);
             }
             for (int64_t b = 0; b < s.branch; b++) add(block_of(s.values, s.own[b] / LANES) + s.own[b] % LANES * d, s.padded + b);
-            for (int g = 0; g < G; g++) { narrow16(y + g * d + c, low[g]); narrow16(y + g * d + c + LANES, high[g]); }
+            for (int g = 0; g < G; g++) { put16(y + g * d + c, low[g]); put16(y + g * d + c + LANES, high[g]); }
         }
     }
 
     // silu(gate) * up, or gelu(gate) * up by its approximation with tanh, which is the same of another argument.
     void gate() {
-        const __m512 minus = _mm512_set1_ps(-1.0f), bend = _mm512_set1_ps(-2 * 0.7978845608f * 0.044715f), slope = _mm512_set1_ps(-2 * 0.7978845608f);
+        const Floats minus = splat(-1.0f), bend = splat(-2 * 0.7978845608f * 0.044715f), slope = splat(-2 * 0.7978845608f);
         const int64_t wide_row = 2 * model.inner;
         const auto mine = team.share(batch.rows);
         for (int64_t r = mine.start; r < mine.stop; r++) {
             for (int64_t i = 0; i < model.inner; i += LANES) {
-                const __m512 g = _mm512_loadu_ps(&wide_inner[r * wide_row + i]), u = _mm512_loadu_ps(&wide_inner[r * wide_row + model.inner + i]);
-                const __m512 less = _mm512_mul_ps(g, model.gelu ? _mm512_fmadd_ps(_mm512_mul_ps(g, g), bend, slope) : minus);
-                const __m512 opened = _mm512_div_ps(g, _mm512_add_ps(_mm512_set1_ps(1.0f), exp16(less)));
-                narrow16(&inner[r * model.inner + i], _mm512_mul_ps(opened, u));
+                const Floats g = load(&wide_inner[r * wide_row + i]), u = load(&wide_inner[r * wide_row + model.inner + i]);
+                const Floats less = times(g, model.gelu ? times_plus(times(g, g), bend, slope) : minus);
+                const Floats opened = over(g, plus(splat(1.0f), exp16(less)));
+                put16(&inner[r * model.inner + i], times(opened, u));
             }
             round_one(inner, r, model.inner);
         }
     }
 
     // A product and the adapters' change to it. What has a bias and is added gets the bias by `product` only when replaced.
-    void changed(const Matrix& m, int64_t delta, const bf16* x, float* y, Put put) {
+    void changed(const Matrix& m, int64_t delta, const Input* x, float* y, Put put) {
         product(team, m, x, rounded.data(), batch.rows, y, put, places(delta, m.block()));
         if (widest_middle) {
             down(delta, x, m.inputs);
@@ -772,7 +695,7 @@ struct Step {
     }
 
     // A product that is added to the stream, normed before where there is a norm.
-    void added(const Matrix& m, int64_t delta, const bf16* x, const float* after) {
+    void added(const Matrix& m, int64_t delta, const Input* x, const float* after) {
         if (!after) return changed(m, delta, x, stream.data(), Put::add);
         changed(m, delta, x, wide_out.data(), Put::replace);
         add_normed(after);
@@ -808,6 +731,9 @@ struct Step {
 }  // namespace
 
 extern "C" {
+
+// The form of lanes.h that this was compiled in.
+const char* form() { return FORM; }
 
 // Weights (outputs x inputs, row by row) into blocks of 16 outputs. Both counts are multiples of 16.
 void pack(const uint16_t* weights, int64_t outputs, int64_t inputs, uint16_t* packed) {
@@ -856,11 +782,13 @@ void logits(const Model* model, const uint16_t* x, int64_t rows, float* out) {
     Team& team = Team::of(model->threads);
     const int64_t runs = model->head.eight ? model->hidden / RUN : 0;
     std::vector<Run> rounded(rows * runs);
+    std::vector<Input> room;
+    const Input* inputs = as_inputs(x, rows * model->hidden, room);
     team.run([&] {
         const auto mine = team.share(rows);
-        for (int64_t r = mine.start; r < mine.stop && runs; r++) round_row(x + r * model->hidden, runs, &rounded[r * runs]);
+        for (int64_t r = mine.start; r < mine.stop && runs; r++) round_row(inputs + r * model->hidden, runs, &rounded[r * runs]);
         team.meet();
-        product(team, model->head, x, rounded.data(), rows, out, Put::replace);
+        product(team, model->head, inputs, rounded.data(), rows, out, Put::replace);
     }, false);
 }
 

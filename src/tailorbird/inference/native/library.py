@@ -17,10 +17,10 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
+from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -34,12 +34,14 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def load_compiled(source: Path, command: Sequence[str], processor: str) -> ctypes.CDLL:
-    """The library that ``command`` makes of ``source`` for ``processor``. A change of any of them compiles anew.
+    """The library that ``command`` makes of ``source`` for ``processor``. A change of any of them, or of a header beside ``source``,
+    compiles anew.
 
     Raises OSError, SubprocessError: it cannot be compiled or loaded.
     """
     version = subprocess.run([command[0], "--version"], capture_output=True, check=True, timeout=_PATIENCE).stdout
-    named = hashlib.sha256(source.read_bytes() + version + processor.encode() + " ".join(command[1:]).encode()).hexdigest()
+    texts = b"".join(each.read_bytes() for each in (source, *sorted(source.parent.glob("*.h"))))
+    named = hashlib.sha256(texts + version + processor.encode() + " ".join(command[1:]).encode()).hexdigest()
     folder = _cache()
     if is_ours(private_folder(folder)):
         target = folder / f"{named[:32]}.so"
@@ -115,7 +117,23 @@ def _compile(source: Path, command: Sequence[str], target: Path) -> None:
 
 
 _SOURCE = Path(__file__).with_name("kernels.cpp")
-_FLAGS = ("-std=c++20", "-O3", "-march=native", "-pthread", "-fPIC", "-shared")
+_FLAGS = ("-std=c++20", "-O3", "-pthread", "-fPIC", "-shared")
+
+
+class Form(NamedTuple):
+    """How the kernels compute sixteen numbers at a time: by the instructions that ``flags`` let the compiler use (lanes.h)."""
+
+    flags: tuple[str, ...]
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What the compiler is told."""
+        return (*_FLAGS, *self.flags)
+
+
+#: By the instructions of AVX512-BF16, and by the compiler's vectors in whatever registers there are.
+AVX512 = Form(("-march=native",))
+PORTABLE = Form(("-march=native", "-ffp-contract=fast"))
 
 
 class NativeMatrix(Structure):
@@ -212,26 +230,48 @@ class NativeBatch(Structure):
     )
 
 
+def form_here() -> Form | None:
+    """The form for this processor; None where it has neither AVX2 with FMA nor the vectors of 64-bit ARM."""
+    if platform.machine() == "aarch64":
+        return PORTABLE
+    can: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    if platform.machine() not in ("x86_64", "AMD64") or not (can.get("avx2") and can.get("fma3")):
+        return None
+    return AVX512 if can.get("avx512_bf16") else PORTABLE
+
+
 def why_not() -> str | None:
     """Reason why the library cannot be used here; None where it can."""
-    if platform.machine() not in ("x86_64", "AMD64") or not _multiplies_bf16():
-        return "the processor has no AVX512-BF16"
+    if form_here() is None:
+        return "the processor has neither AVX2 with FMA nor is it 64-bit ARM"
     if _compiler() is None:
         return "there is no C++ compiler (g++)"
     return None if library() is not None else "its compilation failed"
 
 
+def form_name() -> str:
+    """``avx512`` or ``portable``, as the library for this processor was compiled. Once ``why_not`` says None."""
+    return str(library().form().decode())
+
+
+def library(form: Form | None = None) -> Any:
+    """The loaded library in ``form``, else in that for this processor; None where it has none or it could not be compiled (the log says
+    why)."""
+    chosen = form or form_here()
+    return None if chosen is None else _loaded(chosen)
+
+
 @cache
-def library() -> Any:
-    """The loaded library; None when it could not be compiled (the log says why)."""
+def _loaded(form: Form) -> Any:
     compiler = _compiler()
     if compiler is None:
         return None
     try:
-        loaded = load_compiled(_SOURCE, [compiler, *_FLAGS], _processor())
+        loaded = load_compiled(_SOURCE, [compiler, *form.command], _processor())
     except (OSError, subprocess.SubprocessError) as error:
         _log.warning("the native forward pass could not be compiled (%s); the plain one is used", type(error).__name__)
         return None
+    loaded.form.argtypes, loaded.form.restype = [], c_char_p
     loaded.pack.argtypes = [c_void_p, c_int64, c_int64, c_void_p]
     loaded.pack8.argtypes = [c_void_p, c_int64, c_int64, c_void_p]
     loaded.lay.argtypes = [POINTER(NativePiece), c_int64]
@@ -293,11 +333,6 @@ def pack_eight(weight_OI: torch.Tensor, packed: torch.Tensor) -> None:
 
 def _compiler() -> str | None:
     return shutil.which(os.environ.get("CXX", "g++"))
-
-
-def _multiplies_bf16() -> bool:
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16"))
 
 
 def _processor() -> str:

@@ -1,0 +1,42 @@
+// Sixteen numbers at a time: what the kernels are written in, in two forms with the same names.
+//
+// Each form has `Floats` (16 fp32) and what is done to them; `Input`, the type of what is multiplied with weights; `Pairs`, 16 outputs' weights
+// of two inputs, and `Pair`, two inputs of a row, with `dot` of the two; the most rows of a tile; and weights in int8 (`Run`, `tile8`).
+
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+using bf16 = uint16_t;
+constexpr int LANES = 16;  // fp32 numbers in `Floats`, outputs in a block, tokens in a memory block
+constexpr int RUN = 64;    // inputs with one scale, of weights in int8
+constexpr int RUN_BYTES = RUN * LANES + LANES * 4;  // of a block's weights and scales
+constexpr int AHEAD = 4096;  // bytes of weights that are asked for ahead of their use
+
+enum class Put { replace, add };
+
+inline float wide(bf16 x) { uint32_t bits = uint32_t(x) << 16; float y; std::memcpy(&y, &bits, 4); return y; }
+
+// Asks for the 64 bytes at `place`: soon, or later and no nearer than the second cache.
+inline void ask(const void* place) { __builtin_prefetch(place, 0, 3); }
+inline void ask_later(const void* place) { __builtin_prefetch(place, 0, 2); }
+
+// A moment for whoever shares the core.
+inline void rest() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+#if defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512BW__)
+#include "lanes_avx512.h"
+#else
+#include "lanes_portable.h"
+#endif

@@ -1,0 +1,145 @@
+// Sixteen numbers in a register of AVX-512, for processors that multiply bf16 (AVX512-BF16) and bytes (AVX512-VNNI).
+
+#pragma once
+
+#include <immintrin.h>
+
+#include <cmath>
+#include <vector>
+
+namespace {
+
+constexpr const char* FORM = "avx512";
+using Input = bf16;
+using Floats = __m512;
+using Pairs = __m512bh;
+using Pair = __m512bh;
+
+inline Floats load(const float* x) { return _mm512_loadu_ps(x); }
+inline void store(float* to, Floats x) { _mm512_storeu_ps(to, x); }
+inline Floats splat(float x) { return _mm512_set1_ps(x); }
+inline Floats zeros() { return _mm512_setzero_ps(); }
+inline Floats plus(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+inline Floats minus(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
+inline Floats times(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+inline Floats over(Floats a, Floats b) { return _mm512_div_ps(a, b); }
+inline Floats times_plus(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+inline Floats times_minus(Floats a, Floats b, Floats c) { return _mm512_fmsub_ps(a, b, c); }
+inline Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+inline float sum_of(Floats x) { return _mm512_reduce_add_ps(x); }
+inline float largest_of(Floats x) { return _mm512_reduce_max_ps(x); }
+
+// `x` from the lane `first` to before `last`; minus infinity elsewhere.
+inline Floats only(Floats x, int64_t first, int64_t last) {
+    const __mmask16 seen = (last >= LANES ? 0xffff : __mmask16((1u << last) - 1)) & __mmask16(0xffffu << first);
+    return _mm512_mask_blend_ps(seen, _mm512_set1_ps(-INFINITY), x);
+}
+
+// `x` where `of` is more than minus infinity, else 0.
+inline Floats where_finite(Floats of, Floats x) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(of, _mm512_set1_ps(-INFINITY), _CMP_NEQ_OQ), x);
+}
+
+inline float wide_half(uint16_t x) { return _cvtsh_ss(x); }
+inline Floats wide16(const bf16* x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)x)), 16)); }
+inline void put16(bf16* to, Floats x) { _mm256_storeu_si256((__m256i*)to, (__m256i)_mm512_cvtneps_pbh(x)); }
+
+// `count` numbers as what is multiplied, in `room` where they are not that already.
+inline const Input* as_inputs(const bf16* x, int64_t, std::vector<Input>&) { return x; }
+
+// e^x by a polynomial of degree 5 on the remainder of x / ln 2; relative error below 2e-7.
+inline Floats exp16(Floats x) {
+    x = _mm512_max_ps(x, _mm512_set1_ps(-87.3f));
+    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
+    __m512 p = _mm512_set1_ps(1.9875691500e-4f);
+    for (float c : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
+    p = _mm512_add_ps(_mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r), _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(p, n);
+}
+
+// ---- products of bf16 ----------------------------------------------------------------------------------------------------------------
+
+constexpr int MOST = 16, MANY = 8;  // rows of a tile; from how many on memory has time to fetch ahead
+
+// In how many runs inputs are summed where there are few rows, whose sums would wait for one another.
+constexpr int runs_of(int rows) { return rows <= 2 ? 4 : rows <= 4 ? 2 : 1; }
+
+inline Pairs pairs(const bf16* x) { return (__m512bh)_mm512_loadu_si512(x); }
+inline Pair pair(const Input* x) { int32_t both; std::memcpy(&both, x, 4); return (__m512bh)_mm512_set1_epi32(both); }
+inline Floats dot(Floats sum, Pairs w, Pair x) { return _mm512_dpbf16_ps(sum, w, x); }
+
+// One token's key, whose pairs lie `LANES` pairs apart, times a query of `count` numbers.
+inline float scattered_dot(const bf16* key, const Input* query, int64_t count) {
+    const __m512i steps = _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32(LANES));
+    __m512 sum = _mm512_setzero_ps();
+    for (int64_t i = 0; i < count; i += 2 * LANES)
+        sum = _mm512_dpbf16_ps(sum, (__m512bh)_mm512_i32gather_epi32(steps, (const int*)(key + i * LANES), 4), pairs(query + i));
+    return _mm512_reduce_add_ps(sum);
+}
+
+// ---- products of int8 ----------------------------------------------------------------------------------------------------------------
+
+constexpr int MOST8 = 8;
+
+// 64 numbers of a row in 16 bits, as 256 * high + low; their scale; and what the 128 that is added to each weight takes from their sums.
+struct Run { int8_t high[RUN], low[RUN]; float scale; int32_t less; };
+
+inline void round_run(const Input* x, Run& to) {
+    constexpr float TOP = 127 * 256;  // the highest level: its high part fits
+    __m512 part[RUN / LANES];
+    __m512 most = _mm512_setzero_ps();
+    __mmask16 none = 0;  // what is no number: the maximum forgets it
+    for (int i = 0; i < RUN / LANES; i++) {
+        part[i] = wide16(x + i * LANES);
+        most = _mm512_max_ps(most, _mm512_abs_ps(part[i]));
+        none |= _mm512_cmp_ps_mask(part[i], part[i], _CMP_UNORD_Q);
+    }
+    const float largest = none ? NAN : _mm512_reduce_max_ps(most);
+    const __m512 by = _mm512_set1_ps(largest > 0 ? TOP / largest : 0.0f);
+    __m512i sum = _mm512_setzero_si512();
+    for (int i = 0; i < RUN / LANES; i++) {
+        const __m512i level = _mm512_cvtps_epi32(_mm512_mul_ps(part[i], by));
+        const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(level, _mm512_set1_epi32(128)), 8);
+        sum = _mm512_add_epi32(sum, level);
+        _mm_storeu_si128((__m128i*)(to.high + i * LANES), _mm512_cvtepi32_epi8(high));
+        _mm_storeu_si128((__m128i*)(to.low + i * LANES), _mm512_cvtepi32_epi8(_mm512_sub_epi32(level, _mm512_slli_epi32(high, 8))));
+    }
+    to.scale = largest / TOP;
+    to.less = -128 * _mm512_reduce_add_epi32(sum);
+}
+
+inline __m512i four(const int8_t* x) { int32_t all; std::memcpy(&all, x, 4); return _mm512_set1_epi32(all); }
+
+// ROWS rows (stride `runs`) times one block of 16 outputs in int8. A run is summed exactly (below 2^30), and a row's runs in one order,
+// beside any others.
+template <int ROWS>
+inline void tile8(const Run* x, int64_t runs, const char* block, const float* bias, float* y, int64_t sy, Put put, const char* soon) {
+    __m512 sum[ROWS];
+    const __m512 first = bias ? _mm512_loadu_ps(bias) : _mm512_setzero_ps();
+    for (int r = 0; r < ROWS; r++) sum[r] = put == Put::add ? _mm512_loadu_ps(y + r * sy) : first;
+    for (int64_t g = 0; g < runs; g++, block += RUN_BYTES, soon += RUN_BYTES) {
+        __m512i high[ROWS], low[ROWS];
+        for (int r = 0; r < ROWS; r++) { high[r] = _mm512_setzero_si512(); low[r] = _mm512_set1_epi32(x[r * runs + g].less); }
+        for (int i = 0; i < RUN; i += 4) {
+            ask(block + i * LANES + AHEAD);
+            if constexpr (ROWS >= MOST8) ask_later(soon + i * LANES);
+            const __m512i w = _mm512_loadu_si512(block + i * LANES);
+            for (int r = 0; r < ROWS; r++) {
+                high[r] = _mm512_dpbusd_epi32(high[r], w, four(x[r * runs + g].high + i));
+                low[r] = _mm512_dpbusd_epi32(low[r], w, four(x[r * runs + g].low + i));
+            }
+        }
+        ask(block + RUN * LANES + AHEAD);
+        if constexpr (ROWS >= MOST8) ask_later(soon + RUN * LANES);
+        const __m512 scale = _mm512_loadu_ps(block + RUN * LANES);
+        for (int r = 0; r < ROWS; r++) {
+            const __m512 level = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high[r], 8), low[r]));
+            sum[r] = _mm512_fmadd_ps(level, _mm512_mul_ps(scale, _mm512_set1_ps(x[r * runs + g].scale)), sum[r]);
+        }
+    }
+    for (int r = 0; r < ROWS; r++) _mm512_storeu_ps(y + r * sy, sum[r]);
+}
+
+}  // namespace
