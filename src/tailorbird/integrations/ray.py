@@ -48,6 +48,8 @@ _STRANGER_SECONDS = 90
 #: its answer gets out.
 _PURPOSE = "TAILORBIRD_KEPT_FOR"
 IDLE_SECONDS, _LAST_SECONDS = 10.0, 0.5
+#: How many times longer a process waits that works aside: between two tasks of that kind others are done elsewhere.
+_ASIDE_TIMES = 6
 
 
 @dataclass
@@ -164,7 +166,8 @@ class RayCompute:
             if kept.node and not only:
                 near = NodeAffinitySchedulingStrategy(kept.node, soft=True, _spill_on_unavailable=True)
                 options["scheduling_strategy"] = near
-            asked = self._again.options(**options).remote(self._work, task, kept.name, self._idle_seconds)
+            patience = self._idle_seconds * (_ASIDE_TIMES if only else 1)
+            asked = self._again.options(**options).remote(self._work, task, kept.name, patience)
             return RayTask(asked, lambda waits: self._note(key, kept, waits))
 
     def _note(self, key: tuple[str, int, str], kept: _KeptFor, node: str) -> None:
