@@ -12,7 +12,7 @@ from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.objective import TaskKind
 from tailorbird.ports.compute import Compute, PlacedTask
 from tailorbird.usecases.climb.answer_parts import parts_of, rows_by_group
-from tailorbird.usecases.runs.step_placement import GRACE_SECONDS, HelpTask, StepTask, is_helped
+from tailorbird.usecases.runs.step_placement import GRACE_SECONDS, HelpTask, StepAnswer, StepTask, is_helped
 from tailorbird.usecases.steps.step_context import StepContext
 
 #: Parts below which no help is worth its beginning.
@@ -22,14 +22,16 @@ FEWEST_PARTS = 2
 @dataclass
 class HelpingNodes:
     """The nodes that help a run, from its first step to its last. Each is asked for one step at a time, and ends when that is done; one
-    that is lost is not asked again for the same step, which goes on without."""
+    that is lost is not asked again for the same step, which goes on without. ``tell`` hears of one that could not help."""
 
     tasks: list[PlacedTask] = field(default_factory=list)
+    tell: Callable[[str], object] = str
 
     def beside(self, context: StepContext, compute: Compute, task: StepTask, need: StepNeed) -> Callable[[], None]:
         """What asks for help with a step, each time it is called while some is lacking; nothing where the step takes none."""
         if not is_helped(context.plan, task.step, need) or not _is_worth_it(context):
             return lambda: None
+        self.tell = context.progress.tell
         among, asked = len(compute.nodes()) - 1, list[PlacedTask]()
 
         def ask() -> None:
@@ -50,10 +52,10 @@ class HelpingNodes:
         """Notes which have ended."""
         for placed in list(self.tasks):
             with suppress(TailorbirdError):
-                if not placed.ended(0):
-                    continue
-                self.tasks.remove(placed)
-                placed.answer()
+                if placed.ended(0):
+                    self.tasks.remove(placed)
+                    if why := _fault_of(placed):
+                        self.tell(f"a node that helped does so no more: {why}")
 
     def end(self) -> None:
         """Interrupts those that go on, and returns when they have ended."""
@@ -76,6 +78,15 @@ def helping() -> Iterator[HelpingNodes]:
         yield nodes
     finally:
         nodes.end()
+
+
+def _fault_of(placed: PlacedTask) -> str:
+    """Why a node could not help; empty where it did."""
+    try:
+        fault = StepAnswer.model_validate_json(placed.answer()).fault
+    except TailorbirdError as error:
+        return error.message
+    return fault.message if fault is not None else ""
 
 
 def _is_worth_it(context: StepContext) -> bool:
