@@ -259,7 +259,7 @@ def test_whoever_dies_while_one_helps_the_other_loses_a_part_at_most(
     assert sum(line.endswith("the step is done again") for line in helped.told) == 1
 
 
-@_SLOWLY
+@pytest.mark.parametrize("cluster", [pytest.param("ray", marks=pytest.mark.ray)], indirect=True)
 def test_a_run_that_is_cancelled_while_one_helps_goes_on_later(
     long: Desk, cluster: Compute, long_undisturbed: tuple[Digest, list[list[ItemResult]]]
 ) -> None:
