@@ -435,3 +435,24 @@ def test_a_text_in_pieces_is_the_text_as_a_whole(any_family: tuple[Path, list[Pa
     for start, stop in itertools.pairwise(edges):
         rows.append(forward.hidden(build_batch([Part(None, text[start:stop], start, blocks, 0)]), memory).float())
     assert (torch.cat(rows) - whole).norm() < 0.03 * whole.norm()
+
+
+@native
+def test_tokens_in_parts_of_eight_are_computed_to_the_bit_as_all_at_once(make_model: MakeModel, tmp_path: Path) -> None:
+    """So probes that were measured alone show the same beside others: the schedule takes no fewer of them together. Products of one to
+    four rows are summed in another order."""
+    base = make_model("llama", hidden_size=256, intermediate_size=768, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=16)
+    write_adapter(base, tmp_path, seed=3)
+    forward = reader_of_decoders(place("bf16"), "native")(base)
+    assert forward.kernels == "native"
+    adapter = reader_of_adapters(tmp_path, forward)
+
+    def last(*ends: int) -> torch.Tensor:
+        memory, found = forward.memory(2), torch.empty(0)
+        for start, stop in itertools.pairwise((0, *ends, 27)):
+            found = forward.hidden(build_batch([Part(adapter, list(range(5 + start, 5 + stop)), start, [0, 1], start)]), memory)
+        return found[-1]
+
+    whole = last()
+    assert all(torch.equal(last(*cuts), whole) for cuts in ((8,), (16,), (8, 16), (19,)))
+    assert not torch.equal(last(24), whole), "parts may be smaller now"

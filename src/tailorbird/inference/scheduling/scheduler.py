@@ -96,6 +96,9 @@ class SequenceNeeds(NamedTuple):
 _NO_NEEDS = SequenceNeeds()
 #: Steps over which what patient sequences lack is spread, as long as that is more than their few tokens a step.
 _PATIENT_STEPS = 64
+#: Tokens of a patient sequence that are computed together, at least: products of one to four rows are summed in another order
+#: (kernels.cpp), and what a probe shows of a weak adapter would be as far from what was recorded as a wrong mapping is.
+_TOGETHER = 8
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class SchedulerLimits:
     running: int = 64
     prefill: int = 256
     alone: int = 1024
-    patient: int = 4
+    patient: int = 8
     waiting: int = 4096
     waiting_each: int = 4096
     needs: SequenceNeeds = _NO_NEEDS
@@ -179,13 +182,17 @@ class Scheduler:
         """The next step; empty when there is nothing to compute."""
         step = [self._slice(sequence, 1) for sequence in self._running if sequence.pending == 1 and not sequence.leaves]
         room = _Room(self._limits.prefill if step else self._limits.alone)
-        if any(not sequence.patient for sequence in self._running):
+        if beside := any(not sequence.patient for sequence in self._running):
             # Of a long one more, so that it ends: it would take a thousand steps.
             pending = sum(sequence.pending for sequence in self._running if sequence.patient)
-            room.patient = max(self._limits.patient, pending // _PATIENT_STEPS)
+            room.patient = max(self._limits.patient, _TOGETHER, pending // _PATIENT_STEPS)
+            if pending < room.patient + _TOGETHER:
+                room.patient = max(room.patient, pending)
         for sequence in self._running:
             if sequence.pending > 1 or sequence.leaves:
                 self._prefill(sequence, room, step)
+        if beside:
+            room.patient = 0  # those that come now begin with the next step, which knows how many there are
         while room.left > 0 and len(self._running) < self._limits.running:
             # Whoever is next waits until there is memory, and the others wait behind: else a large one would wait for ever.
             if (following := self._queue.next()) is None or not self._let_in(following):
@@ -205,7 +212,12 @@ class Scheduler:
 
     def _prefill(self, sequence: TokenSequence, room: _Room, step: list[ScheduledSlice]) -> None:
         """Adds what of ``sequence`` the step has room for, if anything."""
-        if (most := room.of(sequence)) > 0:
+        most = room.of(sequence)
+        if sequence.patient and most < sequence.pending:
+            if most < _TOGETHER:
+                return
+            most = sequence.pending if sequence.pending - most < _TOGETHER else most
+        if most > 0:
             step.append(self._slice(sequence, most))
             room.take(step[-1])
 
