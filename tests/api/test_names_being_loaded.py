@@ -11,7 +11,8 @@ import pytest
 from support.api import ASK, CHAT, gateway
 from support.serving import DirectDriver, House
 from tailorbird.api import answer_endpoint
-from tailorbird.domain.errors import Corrupt
+from tailorbird.domain.errors import Corrupt, Unavailable
+from tailorbird.serving import alias_routes
 
 Story = Callable[[httpx.AsyncClient, DirectDriver, str], Awaitable[None]]
 
@@ -26,7 +27,7 @@ def run(house: House, story: Story) -> None:
         async with gateway(house, driver, ready=False) as client:
             client.headers["authorization"] = f"Bearer {secret}"
             house.point("routing", release)
-            while release not in driver.loads:
+            while (await client.get("/readyz")).json()["aliases"]["behind"] != 1 or release not in driver.loads:
                 await asyncio.sleep(0.01)
             await story(client, driver, release)
 
@@ -76,6 +77,52 @@ def test_a_name_that_goes_meanwhile_is_told_of_at_once(house: House) -> None:
         house.point("routing")
         answer = await asyncio.wait_for(asked, 4)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+
+    run(house, story)
+
+
+def test_nobody_waits_where_the_engine_is_away(house: House) -> None:
+    _, secret = house.key()
+    driver = DirectDriver(house)
+    driver.away = Unavailable("the engine is away", "start it")
+    house.point("routing", house.release())
+
+    async def played() -> tuple[int, str]:
+        async with gateway(house, driver, ready=False) as client:
+            client.headers["authorization"] = f"Bearer {secret}"
+            answer = await client.post(CHAT, json=ASK)
+            while answer.status_code == 404:  # the record was not read yet
+                answer = await client.post(CHAT, json=ASK)
+            answer = await asyncio.wait_for(client.post(CHAT, json=ASK), 4)
+            return answer.status_code, answer.json()["error"]["code"]
+
+    assert asyncio.run(played()) == (503, "model_loading")
+
+
+def test_a_key_that_may_not_ask_a_staged_name_does_not_wait_for_it(house: House) -> None:
+    async def story(client: httpx.AsyncClient, driver: DirectDriver, release: str) -> None:
+        driver.held_up[other := house.release(2)] = asyncio.Event()
+        house.point("routing.staging", other)
+        staged = ASK | {"model": "acme/routing.staging"}
+        answer = await client.post(CHAT, json=staged)
+        while answer.status_code == 404:
+            answer = await client.post(CHAT, json=staged)
+        answer = await asyncio.wait_for(client.post(CHAT, json=staged), 4)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_loading")
+
+    run(house, story)
+
+
+def test_so_many_of_a_tenant_wait_and_no_more(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alias_routes, "_HELD_EACH", 2)
+
+    async def story(client: httpx.AsyncClient, driver: DirectDriver, release: str) -> None:
+        waiting = [asyncio.create_task(client.post(CHAT, json=ASK)) for _ in range(2)]
+        await asyncio.sleep(0.2)
+        answer = await asyncio.wait_for(client.post(CHAT, json=ASK), 4)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_loading")
+        driver.held_up[release].set()
+        assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200, 200]
 
     run(house, story)
 

@@ -20,6 +20,7 @@ from tailorbird.api.request_context import EngineShare, current_call
 from tailorbird.api.request_record import AnswerFacts, RecordingContext, RequestFacts, RequestRecord
 from tailorbird.api.response_formats import AnswerFormatter, error_event
 from tailorbird.api.streaming import ClosingStream, unless_gone
+from tailorbird.domain.deployment import STAGING
 from tailorbird.domain.errors import Forbidden, InvalidInput, TailorbirdError
 from tailorbird.domain.identity import Scope
 from tailorbird.domain.objective import TaskKind
@@ -142,7 +143,7 @@ def answer_in(manner: RouteBehaviour, chat: AnswerContext, authenticate: Authent
 async def _understand(chat: AnswerContext, manner: RouteBehaviour, request: Request, account: RequestRecord, *, staging: bool) -> _Question:
     """Reads the body, finds the arm and reserves what the answers may use. A user is kept on one arm; requests without one are spread."""
     call, body = current_call(request), manner.parse(await read_body(request))
-    route = await _route(chat.routes, request, account.tenant, body.model)
+    route = await _route(chat.routes, request, (account.tenant, body.model), staging=staging)
     account.alias = route.alias.path
     if route.alias.is_staging and not staging:
         raise Forbidden("this key may not ask what is only staged", "use a key with the scope staging", code="scope_missing")
@@ -168,10 +169,11 @@ async def _understand(chat: AnswerContext, manner: RouteBehaviour, request: Requ
     return _Question(body, route, arm, manner.wording(body), answers)
 
 
-async def _route(routes: AliasRoutes, request: Request, tenant: str, model: str) -> AliasRoute:
-    """The route of ``model``. A name whose first release is being loaded is waited for: whoever asks again and again takes from those whom
-    the machine answers meanwhile."""
-    if routes.is_loading(tenant, model):
+async def _route(routes: AliasRoutes, request: Request, named: tuple[str, str], *, staging: bool) -> AliasRoute:
+    """The route of a tenant's model. A name whose first release is being loaded is waited for, unless the key may not ask it: whoever asks
+    again and again takes from those whom the machine answers meanwhile."""
+    tenant, model = named
+    if routes.is_loading(tenant, model) and (staging or not model.endswith(STAGING)):
         with current_call(request).loading():
             await unless_gone(request, routes.until_loaded(model, _LOADING))
     return routes.resolve(tenant, model)

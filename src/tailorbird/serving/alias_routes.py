@@ -61,6 +61,8 @@ def _draw(alias: Alias, target: AliasTarget, key: str) -> float:
 
 #: A name that nobody knows is compared with so many at most: with a thousand that takes 9 ms, in which nobody is answered.
 _COMPARED = 100
+#: Requests of one tenant that wait for names to be loaded, at most: they hold connections, and no quota yet.
+_HELD_EACH = 64
 _ARM_NAMES = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -117,17 +119,27 @@ class AliasRoutes:
         self._live: dict[str, AliasRoute] = {}
         self._withdrawn: dict[str, Alias] = {}
         self._waiting: dict[str, TailorbirdError | None] = {}
+        self._loading: set[str] = set()
         self._news: dict[str, asyncio.Event] = {}
+        self._held = Counter[str]()
         self._in_use: Counter[Digest] = Counter()
 
     def is_loading(self, tenant: str, model: str) -> bool:
-        """True for a name of ``tenant`` that answers nobody yet, and whose release is being loaded for the first time."""
-        return model.startswith(f"{tenant}/") and model not in self._live and model in self._waiting and self._waiting[model] is None
+        """True for a name of ``tenant`` that answers nobody yet, and whose release the engine is loading now."""
+        return model.startswith(f"{tenant}/") and model in self._loading
 
     async def until_loaded(self, path: str, seconds: float) -> None:
-        """Returns when the name is no longer being loaded, however that ended, or after ``seconds``."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._news.setdefault(path, asyncio.Event()).wait(), seconds)
+        """Returns when the name is no longer being loaded, however that ended, or after ``seconds``; at once where many of its tenant
+        wait already."""
+        tenant = path.partition("/")[0]
+        if self._held[tenant] >= _HELD_EACH:
+            return
+        self._held[tenant] += 1
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._news.setdefault(path, asyncio.Event()).wait(), seconds)
+        finally:
+            self._held[tenant] -= 1
 
     def resolve(self, tenant: str, model: str) -> AliasRoute:
         """The route of ``model`` for a caller of ``tenant``.
@@ -168,10 +180,12 @@ class AliasRoutes:
         self._withdrawn[alias.path] = alias
         self._tell(alias.path)
 
-    def wait(self, path: str, failure: TailorbirdError | None) -> None:
-        """Marks the alias as known but not loaded; ``failure`` says why, where loading failed."""
+    def wait(self, path: str, failure: TailorbirdError | None, *, loading: bool = False) -> None:
+        """Marks the alias as known but not loaded; ``failure`` says why, where loading failed; ``loading``: it is under way."""
         self._waiting[path] = failure
-        if failure is not None:
+        if loading:
+            self._loading.add(path)
+        else:
             self._tell(path)
 
     def keep_only(self, paths: set[str]) -> None:
@@ -179,11 +193,12 @@ class AliasRoutes:
         self._live = {path: route for path, route in self._live.items() if path in paths}
         self._withdrawn = {path: alias for path, alias in self._withdrawn.items() if path in paths}
         self._waiting = {path: failure for path, failure in self._waiting.items() if path in paths}
-        for path in self._news.keys() - paths:
+        for path in self._loading - paths:
             self._tell(path)
 
     def _tell(self, path: str) -> None:
-        """Whoever waits for the name to be loaded looks again."""
+        """The name is not being loaded: whoever waits for it looks again."""
+        self._loading.discard(path)
         if (news := self._news.pop(path, None)) is not None:
             news.set()
 

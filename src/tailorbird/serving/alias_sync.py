@@ -306,7 +306,7 @@ class AliasSync:
         if usable and (missing == 0 or (first and missing == len(failures))):
             self.routes.go_live(_route(alias, usable, held))
         elif first:
-            self.routes.wait(path, failures[0] if failures else None)
+            self.routes.wait(path, failures[0] if failures else None, loading=not self._loader.loading.isdisjoint(_asked(alias)))
 
 
 def _route(alias: Alias, usable: tuple[AliasTarget, ...], held: Mapping[Digest, ReleaseContent]) -> AliasRoute:

@@ -47,6 +47,11 @@ class ReleaseLoader:
         return self._loaded
 
     @property
+    def loading(self) -> frozenset[Digest]:
+        """Releases whose load is under way."""
+        return frozenset(self._loading)
+
+    @property
     def engine_answers(self) -> bool:
         """True when the engine answered the last call."""
         return self._answers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,7 +60,7 @@ def test_a_sequence_does_not_wait_behind_patient_ones() -> None:
 
 
 @pytest.mark.parametrize("most", [8, 10])
-@pytest.mark.parametrize("lengths", [(35, 19, 19, 19), (35,), (16, 17), (9, 9, 9), (4, 4, 4), (8, 3)])
+@pytest.mark.parametrize("lengths", [(35, 19, 19, 19), (35,), (16, 17), (9, 9, 9), (4, 4, 4), (8, 3), (3, 50), (20, 3, 40), (1, 1, 30, 2)])
 def test_few_tokens_of_a_patient_sequence_are_never_computed_alone(lengths: tuple[int, ...], most: int) -> None:
     """Products of few rows are summed in another order: a probe would not show what was recorded."""
     scheduler = Scheduler(BlockPool(64), SchedulerLimits(patient=most))
@@ -76,6 +78,28 @@ def test_few_tokens_of_a_patient_sequence_are_never_computed_alone(lengths: tupl
     assert taken[0] == 0
     assert min(taken[1:]) >= 8
     assert max(taken) < most + 8
+
+
+def test_what_is_computed_with_other_weights_is_not_counted_as_together() -> None:
+    scheduler = Scheduler(BlockPool(64), SchedulerLimits())
+    continued, probes = sequence("acme", 8, room=200), [patient(length, first=1000 * length) for length in (12, 5, 17, 9)]
+    for at, probe in enumerate(probes):
+        probe.groups = frozenset({f"probe {at % 2}"})
+    scheduler.add(continued)
+    scheduler.computed(scheduler.plan())
+    for probe in probes:
+        scheduler.add(probe)
+    taken = list[dict[frozenset[str], int]]()
+    while any(probe.pending for probe in probes):
+        continued.tokens.append(7)
+        step = scheduler.plan()
+        found = Counter[frozenset[str]]()
+        for part in step:
+            if part.sequence.patient:
+                found[part.sequence.groups] += part.stop - part.start
+        taken.append(found)
+        scheduler.computed(step)
+    assert all(count >= 8 for found in taken for count in found.values()), taken
 
 
 def test_a_long_patient_sequence_ends_all_the_same() -> None:

@@ -96,7 +96,7 @@ class SequenceNeeds(NamedTuple):
 _NO_NEEDS = SequenceNeeds()
 #: Steps over which what patient sequences lack is spread, as long as that is more than their few tokens a step.
 _PATIENT_STEPS = 64
-#: Tokens of a patient sequence that are computed together, at least: products of one to four rows are summed in another order
+#: Tokens of patient sequences of one root that are computed together, at least: products of one to four rows are summed in another order
 #: (kernels.cpp), and what a probe shows of a weak adapter would be as far from what was recorded as a wrong mapping is.
 _TOGETHER = 8
 
@@ -117,20 +117,32 @@ class SchedulerLimits:
 
 
 class _Room:
-    """New tokens for which a step has room: in all, and of patient sequences."""
+    """New tokens for which a step has room: ``left`` in all. Beside others, patient sequences of one ``root`` have a share that was taken
+    from it."""
 
     def __init__(self, left: int) -> None:
-        self.left = self.patient = left
+        self.left = left
+        self._share: int | None = None
+        self._root = b""
+
+    def share(self, count: int, root: bytes = b"") -> None:
+        """Patient sequences of ``root`` are given so many, and others none."""
+        self._share, self._root = count, root
+        self.left -= count
 
     def of(self, sequence: TokenSequence) -> int:
         """Tokens of ``sequence`` that may be added; none where it is 0 or less."""
-        return min(self.left, self.patient) if sequence.patient else self.left
+        if not sequence.patient or self._share is None:
+            return self.left
+        return self._share if sequence.root == self._root else 0
 
     def take(self, part: ScheduledSlice) -> None:
         """``part`` was added."""
         cost = part.stop - part.start + (part.sequence.leaves if part.last else 0)
-        self.left -= cost
-        self.patient -= cost if part.sequence.patient else 0
+        if part.sequence.patient and self._share is not None:
+            self._share -= cost
+        else:
+            self.left -= cost
 
 
 class Scheduler:
@@ -180,19 +192,15 @@ class Scheduler:
 
     def plan(self) -> list[ScheduledSlice]:
         """The next step; empty when there is nothing to compute."""
-        step = [self._slice(sequence, 1) for sequence in self._running if sequence.pending == 1 and not sequence.leaves]
+        step = [self._slice(one, 1) for one in self._running if one.pending == 1 and not (one.leaves or one.patient)]
         room = _Room(self._limits.prefill if step else self._limits.alone)
         if beside := any(not sequence.patient for sequence in self._running):
-            # Of a long one more, so that it ends: it would take a thousand steps.
-            pending = sum(sequence.pending for sequence in self._running if sequence.patient)
-            room.patient = max(self._limits.patient, _TOGETHER, pending // _PATIENT_STEPS)
-            if pending < room.patient + _TOGETHER:
-                room.patient = max(room.patient, pending)
+            self._share_out(room)
         for sequence in self._running:
-            if sequence.pending > 1 or sequence.leaves:
+            if sequence.pending > 1 or sequence.leaves or (sequence.patient and sequence.pending):
                 self._prefill(sequence, room, step)
         if beside:
-            room.patient = 0  # those that come now begin with the next step, which knows how many there are
+            room.share(0)  # those that come now begin with the next step, which knows how many there are
         while room.left > 0 and len(self._running) < self._limits.running:
             # Whoever is next waits until there is memory, and the others wait behind: else a large one would wait for ever.
             if (following := self._queue.next()) is None or not self._let_in(following):
@@ -210,14 +218,21 @@ class Scheduler:
                 sequence.computed = stop
                 self._publish(sequence)
 
+    def _share_out(self, room: _Room) -> None:
+        """Gives those patient sequences a share that were let in first and are computed with the same weights, as one probe's are: all
+        that they lack, or so much that enough is left for another step."""
+        waiting = [sequence for sequence in self._running if sequence.patient and sequence.pending]
+        if not waiting:
+            return
+        root = waiting[0].root
+        pending = sum(sequence.pending for sequence in waiting if sequence.root == root)
+        # Of a long one more, so that it ends: it would take a thousand steps.
+        share = max(self._limits.patient, _TOGETHER, pending // _PATIENT_STEPS)
+        room.share(pending if pending < share + _TOGETHER else share, root)
+
     def _prefill(self, sequence: TokenSequence, room: _Room, step: list[ScheduledSlice]) -> None:
         """Adds what of ``sequence`` the step has room for, if anything."""
-        most = room.of(sequence)
-        if sequence.patient and most < sequence.pending:
-            if most < _TOGETHER:
-                return
-            most = sequence.pending if sequence.pending - most < _TOGETHER else most
-        if most > 0:
+        if (most := room.of(sequence)) > 0:
             step.append(self._slice(sequence, most))
             room.take(step[-1])
 
