@@ -277,3 +277,22 @@ def test_answers_come_through_both_doors(engine: TorchEngine, servables: list[Se
     found = told.get(timeout=30)
     assert isinstance(found, LabelScores)
     np.testing.assert_allclose(found.log_probabilities[::-1], answers_alone(engine, servables[0], ["w1"])[0], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_messages_of_four_adapters_on_the_real_encoder_are_what_each_alone_and_merged_weights_give(
+    encoder_folder: Path, tmp_path: Path
+) -> None:
+    shapes = linear_shapes(encoder_folder, 3)
+    made = [write_adapted_floor(tmp_path / str(seed), shapes, LABELS, seed, rank=16, width=384) for seed in range(4)]
+    encoder = SharedEncoder(encoder_folder)
+    assert encoder.together, "nothing is padded"
+    adapters = [encoder.read_adapter(floor) for floor in made]
+    texts = ["Where is my card?", "I did get the refund, but the tent never came. " * 30, "hi", "Top up by bank transfer, please."] * 2
+    rows = [(text, (place + place // 4) % 4) for place, text in enumerate(texts * 2)]
+    mixed = encoder.embed([text for text, _ in rows], [adapters[own] for _, own in rows])
+    alone = np.concatenate([encoder.embed([text], [adapters[own]]) for text, own in rows])
+    np.testing.assert_allclose(mixed, alone, atol=5e-6)
+    merged = TorchEncoder()
+    whole = np.concatenate([merged.embed(encoder_folder, [text], made[own] / "adapter") for text, own in rows[:8]])
+    np.testing.assert_allclose(mixed[:8], whole, atol=5e-6)
