@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from support.processes import live
-from support.serving import House
+from support.serving import House, digest
 from tailorbird.domain.objective import TaskKind
 from tailorbird.processes.first_request import first_request
 
@@ -40,3 +40,8 @@ def test_where_nothing_is_in_production_what_comes_first_is_told(house: House) -
     house.point("routing", house.release())
     house.point("routing")
     assert "tailorbird promote DIGEST" in first_request(replace(house.deps, host="acme"), "http://127.0.0.1:8080")
+
+
+def test_a_release_that_the_record_lacks_stops_no_gateway(house: House) -> None:
+    house.point("routing", digest("nowhere"))
+    assert "cannot be told now" in first_request(replace(house.deps, host="acme"), "http://127.0.0.1:8080")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.objective import TaskKind
 from tailorbird.usecases.dependencies import Dependencies
 
@@ -18,11 +19,14 @@ _ASKED: dict[TaskKind, tuple[str, dict[str, object]]] = {
 def first_request(deps: Dependencies, base: str) -> str:
     """A ``curl`` line that asks the first name in production of the gateway at the URL ``base``, with the key in ``$KEY``; what to do first
     where nothing is in production."""
-    with deps.ledger.work(deps.host, write=False) as work:
-        name = next((alias for alias in work.aliases.all() if alias.targets), None)
-        if name is None:
-            return f"tenant {deps.host} has nothing in production yet: tailorbird promote DIGEST"
-        kind = work.releases.get(name.targets[0].release).content.task
+    try:
+        with deps.ledger.work(deps.host, write=False) as work:
+            name = next((alias for alias in work.aliases.all() if alias.targets), None)
+            kind = work.releases.get(name.targets[0].release).content.task if name else None
+    except TailorbirdError:  # what serves tells of it: a line of help stops no gateway
+        return "the first request cannot be told now: docs/api.md has examples"
+    if name is None or kind is None:
+        return f"tenant {deps.host} has nothing in production yet: tailorbird promote DIGEST"
     route, asked = _ASKED[kind]
     body = json.dumps({"model": name.path, **asked})
     return (

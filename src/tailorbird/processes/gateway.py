@@ -218,7 +218,7 @@ async def _serve(deps: Dependencies, listening: Listening, listener: socket.sock
     exempt_present_objects()
     port = listener.getsockname()[1]
     announce(listening, port)
-    _log.info("%s", first_request(deps, _reached_at(listening, port)))
+    _log.info("%s", await asyncio.to_thread(first_request, deps, _reached_at(listening, port)))
     chores = [
         raise_clock_floor(deps),
         sign_and_ship(deps),

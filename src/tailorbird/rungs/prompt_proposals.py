@@ -67,7 +67,7 @@ class Proposals:
 
     def __post_init__(self) -> None:
         self._known.add(normalise(self.context.objective.task.instruction))
-        texts = {text for row in self.context.train for text in (row.text, row.answer, last_user_turn(row.text), shown_answer(row.answer))}
+        texts = {text for row in self.context.shown for text in (row.text, row.answer, last_user_turn(row.text), shown_answer(row.answer))}
         self._corpus = "\n".join(sorted(map(normalise, texts)))
         self._rows = frozenset(said for text in texts if (said := _words(text)).count(" ") > _FEWEST_WORDS)
 

@@ -276,7 +276,7 @@ def _preference(nats_NK: Floats) -> tuple[float, ...]:
 
 def _longest_answer(context: RungContext) -> int:
     """Tokens that an answer may take: half as many again as the longest of train, so that one which does not end costs no more."""
-    longest = sorted({shown_answer(row.answer) for row in context.train}, key=lambda answer: (-len(answer), answer))[:8]
+    longest = sorted({shown_answer(row.answer) for row in context.shown}, key=lambda answer: (-len(answer), answer))[:8]
     counts = context.engine().count_tokens(context.base_folder, [[Message(role="user", content=answer)] for answer in longest])
     return min(_MOST_TOKENS, 3 * max(counts) // 2)
 

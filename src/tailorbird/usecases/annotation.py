@@ -115,7 +115,7 @@ def annotate(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -
     with deps.ledger.work(actor.tenant, write=False) as work:
         snapshot = find_snapshot(work, objective.name).manifest
         demand_unshown(work, objective.name, endpoint, wishes.model)
-    measured = {normalise(row.text) for split in (Split.DEV, Split.TEST) for row in data.load_rows(snapshot, deps.artifacts, split)}
+    measured = {normalise(row.text) for split in (Split.DEV, Split.TEST) for row in data.load_items(snapshot, deps.artifacts, split)}
     texts = tuple(dict.fromkeys(data.read_column(wishes.path, wishes.text, Path(file.folder))))
     fresh = [text for text in texts if normalise(text) not in measured]
     clean = [text for text in fresh if deps.redact is None or deps.redact(text) == text]

@@ -9,10 +9,14 @@ from typing import Any
 import yaml
 
 from support.usecases import write_objective
+from tailorbird.data import answer_items
+from tailorbird.domain.dataset import Split
 from tailorbird.domain.evidence import Evidence
 from tailorbird.domain.preflight import PreflightSeverity
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb.rung_context import context_of
+from tailorbird.usecases.erasure.kept_indexes import kept_indexes
+from tailorbird.usecases.erasure.lineage import SubjectData
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.step_runner import stage_of
 
@@ -76,3 +80,18 @@ def test_first_answers_are_shown_to_prompts_and_whole_conversations_are_trained(
     assert found.plan is not None
     context = context_of(found, found.plan.rungs[0], found.base)
     assert len(context.shown) == 2 * len(context.train) == 2 * found.manifest.counts.train
+
+
+def test_an_index_that_holds_an_earlier_answer_alone_is_found_by_an_erasure(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    """The longest texts are not indexed, so that an earlier answer may stand there without the row's own."""
+    found = climbing.plan(deps, author, write_chat(tmp_path / "job", learn="all"), SILENT)
+    row = found.rows(Split.TRAIN)[0]
+    first, last = answer_items(row, found.manifest)
+    folder, kept = tmp_path / "index", deps.indexes("acme")
+    folder.mkdir()
+    (folder / "entries.jsonl").write_text(json.dumps({"id": first.id}) + "\n")
+    tree = deps.artifacts.put_tree(folder)
+    kept.mkdir(parents=True, exist_ok=True)
+    (kept / "made.txt").write_text(tree)
+    assert kept_indexes(deps, "acme", {"sha256:0": SubjectData((row,), answers=(first, last))}) == {tree}
+    assert kept_indexes(deps, "acme", {"sha256:0": SubjectData((row,), answers=(last,))}) == set()

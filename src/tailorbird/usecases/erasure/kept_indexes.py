@@ -13,14 +13,14 @@ from tailorbird.usecases.erasure.lineage import Found
 
 def kept_indexes(deps: Dependencies, tenant: str, found: Found) -> set[Digest]:
     """Trees among those that the tenant's folder of indexes remembers: a run that was ended in training left its index and no candidate."""
-    theirs = {row.id for held in found.values() for row in held.rows}
+    theirs = {item.id for held in found.values() for item in held.items}
     theirs |= {document.id for held in found.values() for document in held.documents}
     kept = {path.read_text(encoding="ascii").strip() for path in deps.indexes(tenant).glob("*.txt")}
     return {digest for digest in kept if theirs & _entries(deps, digest)}
 
 
 def _entries(deps: Dependencies, index: Digest) -> set[str]:
-    """Rows and documents of an index, by name; passages are named by their document. Nothing where its bytes are gone."""
+    """Items and documents of an index, by name; passages are named by their document. Nothing where its bytes are gone."""
     try:
         lines = (Path(deps.artifacts.get_tree(index)) / "entries.jsonl").read_text(encoding="utf-8").splitlines()
     except (NotFound, Corrupt, FileNotFoundError):
