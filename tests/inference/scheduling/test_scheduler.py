@@ -75,8 +75,8 @@ def test_few_tokens_of_a_patient_sequence_are_never_computed_alone(lengths: tupl
         step = scheduler.plan()
         taken.append(sum(part.stop - part.start for part in step if part.sequence.patient))
         scheduler.computed(step)
-    assert taken[0] == 0
-    assert min(taken[1:]) >= 8
+    assert [count == 0 for count in taken] == [step % 3 != 1 for step in range(len(taken))]
+    assert min(count for count in taken if count) >= 8
     assert max(taken) < most + 8
 
 
@@ -113,12 +113,12 @@ def test_a_long_patient_sequence_ends_all_the_same() -> None:
         continued.tokens.append(7)
         scheduler.computed(scheduler.plan())
         steps += 1
-    assert 100 < steps < 300
+    assert 100 < steps < 400
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 40), st.integers(0, 6)), min_size=1, max_size=12), st.integers(1, 20))
 def test_patient_sequences_take_little_beside_others_and_all_end(sizes: list[tuple[bool, int, int]], most: int) -> None:
-    scheduler = Scheduler(BlockPool(256), SchedulerLimits(running=4, prefill=32, alone=64, patient=most))
+    scheduler = Scheduler(BlockPool(256), SchedulerLimits(running=4, prefill=32, alone=64, patient=most, patient_every=1 + most % 3))
     written = {}
     for place, (is_patient, length, answer) in enumerate(sizes):
         made = TokenSequence("acme", SALTS["acme"], [1000 * place + token for token in range(length)], answer, patient=is_patient)

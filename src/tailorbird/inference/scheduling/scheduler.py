@@ -104,13 +104,14 @@ _TOGETHER = 8
 @dataclass(frozen=True)
 class SchedulerLimits:
     """``running`` sequences at a time; ``prefill`` new tokens a step beside sequences that are being continued, ``alone`` without them;
-    ``patient`` new tokens a step of patient sequences beside others; ``waiting`` sequences in all and ``waiting_each`` of one owner; what
-    the forward pass ``needs``."""
+    ``patient`` new tokens of patient sequences beside others, in one of ``patient_every`` steps; ``waiting`` sequences in all and
+    ``waiting_each`` of one owner; what the forward pass ``needs``."""
 
     running: int = 64
     prefill: int = 256
     alone: int = 1024
     patient: int = 8
+    patient_every: int = 3
     waiting: int = 4096
     waiting_each: int = 4096
     needs: SequenceNeeds = _NO_NEEDS
@@ -153,6 +154,7 @@ class Scheduler:
         self._limits = limits
         self._queue: FairQueue[TokenSequence] = FairQueue()
         self._running: list[TokenSequence] = []
+        self._patient_steps = 0
 
     @property
     def waiting(self) -> int:
@@ -222,13 +224,15 @@ class Scheduler:
         """Gives those patient sequences a share that were let in first and are computed with the same weights, as one probe's are: all
         that they lack, or so much that enough is left for another step."""
         waiting = [sequence for sequence in self._running if sequence.patient and sequence.pending]
-        if not waiting:
-            return
+        self._patient_steps = self._patient_steps + 1 if waiting else 0
+        if not waiting or (self._patient_steps - 1) % self._limits.patient_every:
+            return room.share(0)
         root = waiting[0].root
         pending = sum(sequence.pending for sequence in waiting if sequence.root == root)
         # Of a long one more, so that it ends: it would take a thousand steps.
-        share = max(self._limits.patient, _TOGETHER, pending // _PATIENT_STEPS)
-        room.share(pending if pending < share + _TOGETHER else share, root)
+        more = min(pending * self._limits.patient_every // _PATIENT_STEPS, self._limits.prefill // 2)
+        share = max(self._limits.patient, _TOGETHER, more)
+        return room.share(pending if pending < share + _TOGETHER else share, root)
 
     def _prefill(self, sequence: TokenSequence, room: _Room, step: list[ScheduledSlice]) -> None:
         """Adds what of ``sequence`` the step has room for, if anything."""
