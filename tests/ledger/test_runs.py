@@ -164,8 +164,9 @@ class TestSteps:
         assert work.steps.note_answers("run0001", "measure", "items 80-112", digest("a"))
         held = work.steps.lease("run0001", "a", MINUTE)
         assert work.steps.note_answers("run0001", "measure", "items 112-120", digest("b"))
-        assert work.steps.note_answers("run0001", "measure", "items 80-112", digest("c")), "the later one stays"
-        noted = {"items 80-112": digest("c"), "items 112-120": digest("b")}
+        assert not work.steps.note_answers("run0001", "measure", "items 80-112", digest("c")), "the first name stays"
+        assert work.steps.note_answers("run0001", "measure", "items 80-112", digest("a")), "the same again"
+        noted = {"items 80-112": digest("a"), "items 112-120": digest("b")}
         assert [step.answers for step in work.steps.of("run0001")] == [noted, {}]
         clock.move(60)
         again = work.steps.lease("run0001", "b", MINUTE)

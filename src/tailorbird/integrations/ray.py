@@ -144,11 +144,16 @@ class RayCompute:
         """Hands the task to a node on which, by Ray's books, nothing is done; None where there is none. Raises Unavailable
         (``compute_unreachable``)."""
         nodes = [node for node in self._alive() if node["NodeID"] not in self._aside and _node(node, None).holds(need)]
-        with _joined():
+        free = dict[str, dict[str, float]]()
+        with suppress(Exception):  # not a word with the cluster that anything rests on: without the books no node is taken for idle
             free = available_resources_per_node()
         idle = [node["NodeID"] for node in nodes if _is_idle(node["Resources"], free.get(node["NodeID"], {}))]
         idle.sort(key=lambda node: (purpose, need.cores, node) not in self._kept)
-        return self._place(task, need, purpose, idle[0]) if idle else None
+        if not idle:
+            return None
+        placed = self._place(task, need, purpose, idle[0])
+        self._aside.add(idle[0])
+        return placed
 
     def _place(self, task: str, need: StepNeed, purpose: str, only: str) -> RayTask:
         taken = {"num_cpus": need.cores, "num_gpus": need.gpus, "memory": int(need.memory_gb * _GIB)}
@@ -156,10 +161,9 @@ class RayCompute:
         self._join()
         with _joined():
             if only:
-                self._aside.add(only)
                 options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(only, soft=False)
             if not purpose or need.gpus:
-                return RayTask(self._once.options(**options).remote(self._work, task), lambda _waits: self._aside.discard(only))
+                return RayTask(self._once.options(**options).remote(self._work, task), lambda _waits: None)
             key = (purpose, need.cores, only)
             kept = self._kept.setdefault(key, _KeptFor(f"{purpose} {need.cores} {uuid4().hex}"))
             options["runtime_env"] = {"env_vars": {_PURPOSE: kept.name, "OMP_NUM_THREADS": str(need.cores)}}

@@ -151,7 +151,7 @@ class Steps:
         """Notes answers that others gave; False where they are wanted no more."""
         named = (*self._of(run), steps.c.name == name)
         found = self._connection.execute(select(steps.c.state, steps.c.answers).where(*named).with_for_update()).one_or_none()
-        if found is None or found.state in (StepState.DONE, StepState.FAILED):
+        if found is None or found.state in (StepState.DONE, StepState.FAILED) or found.answers.get(part, answers) != answers:
             return False
         self._connection.execute(update(steps).where(*named).values(answers=found.answers | {part: answers}))
         return True

@@ -60,7 +60,7 @@ class HelpedSteps(Protocol):
 
     def note_answers(self, run: str, name: str, part: str, answers: Digest) -> bool:
         """Notes that somebody who does not hold the step has given the ``answers`` to a ``part`` of its items. False, and nothing is noted,
-        where they are wanted no more: the step is done, has failed, or is none of ``run``."""
+        where they are not wanted: the step is done, has failed, or is none of ``run``, or others are noted for that part."""
         ...
 
     def forget_answers(self, run: str, name: str) -> None:

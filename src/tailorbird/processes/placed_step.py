@@ -21,7 +21,7 @@ from tailorbird.settings import Settings, find_workspace, load_settings
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.erasure.local_copies import follow_erasures
 from tailorbird.usecases.identities import known_identity
-from tailorbird.usecases.runs.placed_answers import goes_on_helping, help_placed
+from tailorbird.usecases.runs.placed_answers import goes_on_aside, help_placed
 from tailorbird.usecases.runs.step_placement import HelpTask, StepAnswer, StepFault, StepTask, task_of
 from tailorbird.usecases.runs.step_runner import goes_on_placed, perform_placed
 
@@ -54,7 +54,7 @@ def _perform(task: StepTask) -> bool:
         actor, here = _keyless(deps, task), replace(deps, compute=lambda: None)
         if isinstance(task, HelpTask):
             help_placed(here, actor, task, Progress())
-            return goes_on_helping(here, actor, task)
+            return goes_on_aside(here, actor, task)
         perform_placed(here, actor, task, Progress())
         return goes_on_placed(here, actor, task)
 

@@ -22,7 +22,7 @@ from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb.answer_parts import (
     AnswerPart,
     GivenAnswers,
-    HelpingNode,
+    Helper,
     answer_parts,
     parts_of,
     rows_by_group,
@@ -30,13 +30,13 @@ from tailorbird.usecases.climb.answer_parts import (
 from tailorbird.usecases.climb.rungs import measure_candidate
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.placed_answers import goes_on_helping, help_placed
+from tailorbird.usecases.runs.placed_answers import goes_on_aside, help_placed
 from tailorbird.usecases.runs.step_placement import HelpTask
 from tailorbird.usecases.runs.step_runner import LEASE, plan_for
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
 
-ALONE = HelpingNode(0, 1)
+ALONE = Helper(0, 1)
 
 
 class AskedEngine(MemoryEngine):
@@ -84,7 +84,7 @@ class Measuring:
     def given(self, context: StepContext | None = None, candidate: str = "") -> GivenAnswers:
         return GivenAnswers(context or self.context, self.step, candidate or self.made)
 
-    def help(self, engine: MemoryEngine, node: HelpingNode = ALONE) -> int:
+    def help(self, engine: MemoryEngine, node: Helper = ALONE) -> int:
         context = self.by(engine)
         return answer_parts(context, context.record(Candidate, self.made), self.given(context), node)
 
@@ -160,6 +160,8 @@ def test_what_is_gone_or_damaged_is_asked_again(measuring: Measuring) -> None:
     gone, damaged = list(measuring.answers().items())[:2]
     measuring.deps.artifacts.destroy(gone[1])
     with measuring.deps.ledger.work("acme") as work:
+        work.steps.forget_answers(measuring.run, measuring.step)
+        work.steps.note_answers(measuring.run, measuring.step, *gone)
         work.steps.note_answers(measuring.run, measuring.step, damaged[0], measuring.deps.artifacts.put(b"no answers"))
     assert measuring.measured(asked) == undisturbed
     assert len(asked.calls) == 82
@@ -183,9 +185,10 @@ def test_answers_that_are_wanted_no_more_are_not_kept(measuring: Measuring, ende
 
 
 def test_answers_go_when_the_step_is_done(measuring: Measuring) -> None:
-    measuring.help(AskedEngine())
+    help_placed(measuring.deps, measuring.author, help_task(measuring), Progress())
     given = measuring.answers()
-    assert given
+    with measuring.deps.ledger.work("acme", write=False) as work:
+        assert work.storage.counted(given.values()) == set(given.values()) != set()
     with measuring.deps.ledger.work("acme") as work:
         assert measuring.held is not None
         work.steps.release(measuring.held)
@@ -197,9 +200,34 @@ def test_answers_go_when_the_step_is_done(measuring: Measuring) -> None:
         assert not work.storage.counted(given.values())
 
 
+def test_a_part_that_two_answer_is_kept_once(measuring: Measuring) -> None:
+    """What has no name in the record is found by no erasure."""
+    part, given = measuring.parts()[0], measuring.given()
+    before = set(measuring.deps.artifacts.digests())
+    assert given.put("one engine", part, [])
+    first = given.known()
+    assert not given.put("another", part, [])
+    assert given.known() == first
+    assert set(measuring.deps.artifacts.digests()) - before == set(first.values())
+
+
+def test_what_is_stored_is_counted_before_whoever_measures_can_destroy_it(measuring: Measuring, deps: Dependencies, author: Actor) -> None:
+    """Else bytes that are gone would count for ever."""
+    seen = list[set[str]]()
+
+    class Looks(AskedEngine):
+        def score(self, servable: Digest, prompts: Sequence[Sequence[Message]], labels: Sequence[str]) -> list[LabelScores]:
+            with deps.ledger.work("acme", write=False) as work:
+                seen.append(set(work.storage.counted(measuring.answers().values())))
+            return super().score(servable, prompts, labels)
+
+    help_placed(replace(deps, engine=Looks), author, help_task(measuring), Progress())
+    assert [len(counted) for counted in seen] == [0, 1]
+
+
 def test_nodes_share_the_parts_and_take_what_others_leave() -> None:
     parts = [AnswerPart("items", start, start + 32) for start in range(80, 240, 32)]
-    first, second = (HelpingNode(number, 2).order(parts) for number in (0, 1))
+    first, second = (Helper(number, 2).order(parts) for number in (0, 1))
     assert [part.start for part in first] == [208, 144, 80, 176, 112]
     assert [part.start for part in second] == [176, 112, 208, 144, 80]
 
@@ -230,11 +258,11 @@ def test_a_node_helps_once_more_while_something_is_to_be_measured(
 
     held = [0.1]
     monkeypatch.setattr(step_placement, "resident_gib", lambda: held[0])
-    assert goes_on_helping(deps, author, help_task(measuring))
+    assert goes_on_aside(deps, author, help_task(measuring))
     held[0] = 1000.0
-    assert not goes_on_helping(deps, author, help_task(measuring)), "it holds more than is booked"
+    assert not goes_on_aside(deps, author, help_task(measuring)), "it holds more than is booked"
     held[0] = 0.1
     with deps.ledger.work("acme") as work:
         work.runs.set_state(measuring.run, RunState.CANCELLED)
-    assert not goes_on_helping(deps, author, help_task(measuring))
-    assert not goes_on_helping(deps, act_as(deps, "acme", "author"), help_task(measuring, run="none"))
+    assert not goes_on_aside(deps, author, help_task(measuring))
+    assert not goes_on_aside(deps, act_as(deps, "acme", "author"), help_task(measuring, run="none"))

@@ -10,7 +10,7 @@ from tailorbird.domain.compute import ComputeNode, StepNeed
 from tailorbird.domain.errors import Exhausted, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.usecases.runs import answer_help
-from tailorbird.usecases.runs.answer_help import HelpingNodes, helping
+from tailorbird.usecases.runs.answer_help import Helpers, run_helpers
 from tailorbird.usecases.runs.step_placement import HelpTask, StepAnswer, StepFault, StepTask
 
 NEED = StepNeed(cores=1, memory_gb=1.0)
@@ -91,7 +91,7 @@ def context(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_each_idle_node_is_asked_once_for_a_step(context: Any) -> None:
-    nodes, cluster = HelpingNodes(), Cluster(1)
+    nodes, cluster = Helpers(), Cluster(1)
     ask = nodes.beside(context, cluster, TASK, NEED)  # type: ignore[arg-type]
     for _ in range(3):
         ask()
@@ -107,7 +107,7 @@ def test_each_idle_node_is_asked_once_for_a_step(context: Any) -> None:
 
 
 def test_who_cannot_help_is_told_and_not_asked_again_for_the_step(context: Any) -> None:
-    nodes, cluster = HelpingNodes(), Cluster(2)
+    nodes, cluster = Helpers(), Cluster(2)
     ask = nodes.beside(context, cluster, TASK, NEED)  # type: ignore[arg-type]
     ask()
     ask()
@@ -122,10 +122,13 @@ def test_who_cannot_help_is_told_and_not_asked_again_for_the_step(context: Any) 
     assert (len(cluster.asked), nodes.tasks) == (2, [])
     nodes.beside(context, cluster, TASK, NEED)()  # type: ignore[arg-type]
     assert len(cluster.asked) == 3, "for the next one it is"
+    cluster.tasks[2].end = "no answer of ours"
+    nodes.look()
+    assert context.told[-1] == "a node that helped does so no more: its answer cannot be read"
 
 
 def test_help_that_ends_well_is_not_told(context: Any) -> None:
-    nodes, cluster = HelpingNodes(), Cluster(1)
+    nodes, cluster = Helpers(), Cluster(1)
     nodes.beside(context, cluster, TASK, NEED)()  # type: ignore[arg-type]
     cluster.tasks[0].end = StepAnswer().model_dump_json()
     nodes.look()
@@ -136,7 +139,7 @@ def test_whoever_helps_ends_with_the_run(context: Any) -> None:
     cluster = Cluster(2)
 
     def interrupted() -> None:
-        with helping() as nodes:
+        with run_helpers() as nodes:
             ask = nodes.beside(context, cluster, TASK, NEED)  # type: ignore[arg-type]
             ask()
             ask()
@@ -151,5 +154,5 @@ def test_whoever_helps_ends_with_the_run(context: Any) -> None:
 def test_few_items_ask_for_nobody(context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_help, "parts_of", lambda _: ("one",))
     cluster = Cluster(2)
-    HelpingNodes().beside(context, cluster, TASK, NEED)()  # type: ignore[arg-type]
+    Helpers().beside(context, cluster, TASK, NEED)()  # type: ignore[arg-type]
     assert cluster.asked == []

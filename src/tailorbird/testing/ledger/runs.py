@@ -140,7 +140,7 @@ class MemorySteps(Repository):
     def note_answers(self, run: str, name: str, part: str, answers: Digest) -> bool:
         """Notes answers that others gave; False where they are wanted no more."""
         row = self._change(STEPS).get((run, name))
-        if row is None or row.step.state in (StepState.DONE, StepState.FAILED):
+        if row is None or row.step.state in (StepState.DONE, StepState.FAILED) or row.step.answers.get(part, answers) != answers:
             return False
         self._write(replace(row, step=row.step.model_copy(update={"answers": row.step.answers | {part: answers}})))
         return True

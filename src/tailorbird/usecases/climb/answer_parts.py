@@ -22,6 +22,7 @@ from tailorbird.domain.prompt import Sampling
 from tailorbird.domain.run import OPEN, StepState
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Engine
+from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
 
@@ -32,6 +33,9 @@ SAMPLING = Sampling(max_tokens=256)
 
 #: Answers to rows from one place to another of a group; None where nobody has given them yet.
 Given = Callable[[int, int], Sequence[Prediction] | None]
+
+
+def _nothing(_work: UnitOfWork) -> None: ...
 
 
 class AnswerPart(NamedTuple):
@@ -60,10 +64,11 @@ def parts_of(groups: dict[str, tuple[Row, ...]]) -> tuple[AnswerPart, ...]:
 
 
 class GivenAnswers:
-    """Answers of others for the step ``step`` of a run, which measures the candidate with the digest ``candidate``."""
+    """Answers of others for the step ``step`` of a run, which measures the candidate with the digest ``candidate``. ``account`` enters what
+    is stored in the record, together with its name: who measures may destroy it at once."""
 
-    def __init__(self, context: StepContext, step: str, candidate: Digest) -> None:
-        self._context, self._step = context, step
+    def __init__(self, context: StepContext, step: str, candidate: Digest, account: Callable[[UnitOfWork], None] = _nothing) -> None:
+        self._context, self._step, self._account = context, step, account
         self._about = {
             "run": context.run.id,
             "step": step,
@@ -107,7 +112,10 @@ class GivenAnswers:
         noted = False
         try:
             with deps.ledger.work(run.tenant) as work:
-                noted = work.runs.get(run.id).state in OPEN and work.steps.note_answers(run.id, self._step, part.name, digest)
+                wanted = work.runs.get(run.id).state in OPEN and work.steps.note_answers(run.id, self._step, part.name, digest)
+                if wanted:
+                    self._account(work)
+            noted = wanted
         finally:
             if not noted:
                 deps.artifacts.destroy(digest)
@@ -133,7 +141,7 @@ def forget_answers(context: StepContext, step: str) -> None:
             GivenAnswers(context, step, "").forget()
 
 
-class HelpingNode(NamedTuple):
+class Helper(NamedTuple):
     """The place (from 0) of one node ``among`` those that answer parts."""
 
     number: int
@@ -145,7 +153,7 @@ class HelpingNode(NamedTuple):
         return own + [part for part in reversed(parts) if part not in own]
 
 
-def answer_parts(context: StepContext, candidate: Candidate, others: GivenAnswers, node: HelpingNode) -> int:
+def answer_parts(context: StepContext, candidate: Candidate, others: GivenAnswers, node: Helper) -> int:
     """Answers parts of the items on which ``candidate`` is measured, until none is left or wanted; how many. Raises what the engine and the
     store raise."""
     engine: Engine = context.deps.engine()

@@ -20,7 +20,7 @@ FEWEST_PARTS = 2
 
 
 @dataclass
-class HelpingNodes:
+class Helpers:
     """The nodes that help a run, from its first step to its last. Each is asked for one step at a time, and ends when that is done; one
     that is lost is not asked again for the same step, which goes on without. ``tell`` hears of one that could not help."""
 
@@ -71,9 +71,9 @@ class HelpingNodes:
 
 
 @contextmanager
-def helping() -> Iterator[HelpingNodes]:
+def run_helpers() -> Iterator[Helpers]:
     """For the steps of a run; whoever helps then has ended with them."""
-    nodes = HelpingNodes()
+    nodes = Helpers()
     try:
         yield nodes
     finally:
@@ -86,6 +86,8 @@ def _fault_of(placed: PlacedTask) -> str:
         fault = StepAnswer.model_validate_json(placed.answer()).fault
     except TailorbirdError as error:
         return error.message
+    except ValueError:
+        return "its answer cannot be read"
     return fault.message if fault is not None else ""
 
 

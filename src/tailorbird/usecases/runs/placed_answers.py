@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tailorbird.domain.ladder import Candidate, Making
 from tailorbird.domain.run import OPEN
-from tailorbird.usecases.climb.answer_parts import GivenAnswers, HelpingNode, answer_parts
+from tailorbird.usecases.climb.answer_parts import GivenAnswers, Helper, answer_parts
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.runs.step_placement import HelpTask, takes_next_help
 from tailorbird.usecases.runs.step_runner import stage_of
@@ -28,11 +28,11 @@ def help_placed(deps: Dependencies, actor: Actor, task: HelpTask, progress: Prog
         return 0
     with storing(deps, actor.tenant) as store:
         own = replace(context, deps=replace(deps, artifacts=store))
-        others, node = GivenAnswers(own, task.step, digest), HelpingNode(task.number, task.among)
+        others, node = GivenAnswers(own, task.step, digest, store.account), Helper(task.number, task.among)
         return answer_parts(own, own.record(Candidate, digest), others, node)
 
 
-def goes_on_helping(deps: Dependencies, actor: Actor, task: HelpTask) -> bool:
+def goes_on_aside(deps: Dependencies, actor: Actor, task: HelpTask) -> bool:
     """Whether this process may help the run once more; not where the record does not say so. The help is given by then: whatever goes wrong
     here is no fault of it."""
     with suppress(Exception):

@@ -32,7 +32,7 @@ from tailorbird.usecases.dependencies import Actor, Dependencies, Progress, Step
 from tailorbird.usecases.erasure.local_copies import clear_run
 from tailorbird.usecases.leases import heartbeat, owner
 from tailorbird.usecases.runs import step_placement
-from tailorbird.usecases.runs.answer_help import HelpingNodes, helping
+from tailorbird.usecases.runs.answer_help import Helpers, run_helpers
 from tailorbird.usecases.snapshots.amendments import certificates_of
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.cancellation import WatchedProgress, failed_disk, failure_of
@@ -101,7 +101,7 @@ def work_on(deps: Dependencies, actor: Actor, run: Run, progress: Progress) -> W
     """Does the run's steps until none is left. Raises Busy when another process holds a step, Conflict when the run was cancelled."""
     _require_signer(actor, run)
     resumed = len(stage_of(deps, actor, run, progress).done)
-    with helping() as nodes:
+    with run_helpers() as nodes:
         while (context := stage_of(deps, actor, run, progress)).next_step() is not None:
             _advance(context, nodes)
     return _ended(context, resumed)
@@ -119,7 +119,7 @@ def _require_signer(actor: Actor, run: Run) -> None:
 
 def plan_for(deps: Dependencies, actor: Actor, run: Run, progress: Progress, until: str = transitions.PLAN) -> StepContext:
     """Does the run's steps as far as the plan (or the step ``until``, before it), and no further. Raises as ``work_on``."""
-    with helping() as nodes:
+    with run_helpers() as nodes:
         while until not in (context := stage_of(deps, actor, run, progress)).done:
             _advance(context, nodes)
     with deps.ledger.work(run.tenant) as work:
@@ -128,7 +128,7 @@ def plan_for(deps: Dependencies, actor: Actor, run: Run, progress: Progress, unt
     return context
 
 
-def _advance(context: StepContext, nodes: HelpingNodes) -> None:
+def _advance(context: StepContext, nodes: Helpers) -> None:
     """Does the next step, here or on a node; returns having done nothing while a dead process's lease runs out."""
     name = context.next_step()
     assert name is not None
@@ -141,7 +141,7 @@ def _advance(context: StepContext, nodes: HelpingNodes) -> None:
         _perform(context, step)
 
 
-def _place(context: StepContext, compute: Compute, name: str, nodes: HelpingNodes) -> None:
+def _place(context: StepContext, compute: Compute, name: str, nodes: Helpers) -> None:
     """Has a node take the step; returns having done nothing when the node is lost meanwhile. Raises Exhausted (``step_not_begun``) when
     several nodes in a row were lost before they leased it: then nothing counts its attempts."""
     before = step_placement.step_of(context, name)
@@ -154,7 +154,7 @@ def _place(context: StepContext, compute: Compute, name: str, nodes: HelpingNode
     _refuse_placing(context, name, step_placement.not_begun(name))
 
 
-def _place_once(context: StepContext, compute: Compute, name: str, helpers: HelpingNodes) -> None:
+def _place_once(context: StepContext, compute: Compute, name: str, helpers: Helpers) -> None:
     """Has a node do the step, under a lease that the node takes. Raises what ended the step there."""
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
         _refuse_ended(work, context.run)
