@@ -15,16 +15,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from support.encoder_adapters import adapted_servable, linear_shapes, write_adapted_floor
-from support.model_families import write_family
+from support.last_use import LastUse
+from support.model_families import write_family, write_pooling
 from support.tiny_encoder import write_tiny_encoder
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Corrupt, InvalidInput, ModelInvalid, NotFound, Unavailable
 from tailorbird.domain.prompt import Message
 from tailorbird.inference.engine import TorchEngine
-from tailorbird.inference.retrieval import TorchEncoder
+from tailorbird.inference.retrieval import EncoderModel, TorchEncoder, merge_adapter
 from tailorbird.inference.shared_encoder import SharedEncoder
 from tailorbird.ports.engine import LabelScores, Residency, ScoreRequest, Told
+from tailorbird.training.encoder import TrainableEncoder
 
 LABELS = ("card", "refund", "top up")
 TEXTS = ("w1 w2 w3", "w4", "w5 w6 w7 w8 w9 w10 w11 w12 w13 w14 w15 w16 w17 w18 w19 w20 w21 w22 w23 w24 w25 w26 w27", "w28 w29")
@@ -82,6 +84,26 @@ def test_rows_of_many_adapters_in_one_batch_are_what_each_alone_is(base: Path, f
     assert np.abs(others - merged).max() > 0.1, "adapters that answer alike would prove nothing"
 
 
+@pytest.mark.parametrize("rule", ["cls", "max", "weightedmean"])
+def test_vectors_are_the_mean_by_which_adapters_learned_whatever_rule_came_with_the_encoder(
+    floors: list[Path], tmp_path: Path, rule: str
+) -> None:
+    """As whole weights that were tuned: neither they nor an adapter bear the rule of the base."""
+    ruled = write_pooling(write_tiny_encoder(tmp_path / "base"), rule)
+    learned = TrainableEncoder(ruled, None)
+    with torch.no_grad():
+        merge_adapter(learned.model, floors[0] / "adapter")
+        wanted = torch.nn.functional.normalize(learned.mean([(text,) for text in TEXTS]), dim=-1).numpy()
+    encoder = SharedEncoder(ruled)
+    served = encoder.embed(TEXTS, [encoder.read_adapter(floors[0])] * len(TEXTS))
+    np.testing.assert_allclose(served, wanted, atol=2e-6)
+    np.testing.assert_allclose(served, TorchEncoder().embed(ruled, TEXTS, floors[0] / "adapter"), atol=2e-6)
+    if rule != "weightedmean":  # which is not known here, and refused where it counts
+        own = EncoderModel(ruled, None).pooled([(text,) for text in TEXTS])
+        mean = EncoderModel(ruled, None).mean([(text,) for text in TEXTS])
+        assert not torch.allclose(own, mean, atol=0.1), "a rule that gives the same would prove nothing"
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), 1e30])
 def test_no_number_of_a_neighbour_reaches_a_row(base: Path, floors: list[Path], tmp_path: Path, number: float) -> None:
     encoder, broken = SharedEncoder(base), write_adapted_floor(tmp_path / "broken", linear_shapes(base), LABELS, 99)
@@ -93,7 +115,11 @@ def test_no_number_of_a_neighbour_reaches_a_row(base: Path, floors: list[Path], 
     assert not np.isfinite(found[0]).all()
 
 
-@pytest.mark.parametrize(("family", "together"), [("bert", 256), ("mpnet", 0), ("xlm-roberta", 256), ("modernbert", 0), ("deberta-v2", 0)])
+#: Families of encoders, and how many of their tokens are read at once.
+FAMILIES = {"bert": 256, "distilbert": 256, "electra": 256, "xlm-roberta": 256, "mpnet": 0, "modernbert": 0, "deberta-v2": 0}
+
+
+@pytest.mark.parametrize(("family", "together"), FAMILIES.items())
 def test_every_family_gives_what_its_merged_weights_give(tmp_path: Path, family: str, together: int) -> None:
     """Positions that are counted anew, windows, or distances keep some from being asked without padding: it is found out by trial."""
     base = write_family(tmp_path / "base", family)
@@ -149,6 +175,27 @@ def test_what_several_load_at_once_is_loaded_once(engine: TorchEngine, servables
     assert (engine.loaded(), residency(engine, servables[0]).loads) == ((servables[0].id,), 1)
     engine.unload(servables[0].id)
     assert engine.state().memory_used == before
+
+
+def test_the_last_user_may_go_while_another_finds_the_encoder(
+    engine: TorchEngine, servables: list[Servable], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, (first, second) = engine._registry, servables[:2]
+    engine.load(first)
+    whole = registry.used
+    before = answers_alone(engine, first, TEXTS)
+    held = registry._apart[first.id]
+    registry.use(held)
+    engine.unload(first.id)
+    ending = LastUse(registry, held)
+    monkeypatch.setattr(registry, "shared", ending.beside(registry.shared))
+    engine.load(second)
+    ending.end()
+    assert registry.used == whole, "one encoder and one adapter, both counted"
+    assert all(registry._weights[str(weights.folder)] is weights for weights in registry._apart[second.id].weights)
+    engine.load(first)
+    assert answers_alone(engine, first, TEXTS) == before
+    assert registry._apart[first.id].weights[0] is registry._apart[second.id].weights[0]
 
 
 def test_under_load_each_tenant_is_answered_by_its_own_adapter_within_the_budget(

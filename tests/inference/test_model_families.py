@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
 from support.family_checks import TEXTS, Answers, Theirs, asked, check_family, prompts, targets_of, write_adapter
-from support.model_families import ENCODERS, FAMILIES, model_of, write_family
+from support.model_families import ENCODERS, FAMILIES, model_of, write_family, write_pooling
 from support.oracle import edit_json, servable
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.inference import open_encoder, open_engine
@@ -255,13 +255,7 @@ def test_vectors_equal_transformers_one_text_at_a_time(model_type: str, tmp_path
 
 @pytest.mark.parametrize("rule", ["cls", "mean", "max", "lasttoken", "weightedmean"])
 def test_vectors_are_made_by_the_rule_of_the_encoder(rule: str, tmp_path: Path) -> None:
-    folder = write_family(tmp_path / "encoder", "bert")
-    (folder / "1_Pooling").mkdir()
-    names = {"cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens", "max": "pooling_mode_max_tokens"}
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps({names.get(rule, f"pooling_mode_{rule}"): True}))
-    kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
-    modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in kinds]
-    (folder / "modules.json").write_text(json.dumps(modules))
+    folder = write_pooling(write_family(tmp_path / "encoder", "bert"), rule)
     if rule == "weightedmean":
         with pytest.raises(ModelInvalid) as refused:
             open_encoder().embed(folder, TEXTS)

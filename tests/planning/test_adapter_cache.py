@@ -25,7 +25,7 @@ class BareRegistry(Registry):
     def _described(self, servable: Servable, pinned: bool) -> Loaded:
         chat: Any = SimpleNamespace(highest_token=0)
         none: Any = None
-        return Loaded(servable, chat, none, none, b"", weights=self._needed(servable), pinned=pinned)
+        return Loaded(servable, chat, none, none, b"", pinned=pinned)
 
 
 def registry(budget: int) -> Registry:

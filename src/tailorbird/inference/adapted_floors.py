@@ -62,12 +62,14 @@ class AdaptedFloors:
             if known is not None:
                 known.pinned = pinned
                 return
-            encoder = self._registry.shared(servable.encoder or "", SharedEncoder)
-            adapter = self._registry.shared(servable.floor or "", lambda folder: _encoder_of(encoder).read_adapter(folder))
-            held = Held(servable, weights=[encoder, adapter], pinned=pinned)
-            self._registry.keep(held)
+            held = Held(servable, pinned=pinned)
+            self._registry.keep(held, lambda: self._needed(servable))
             with self._changed:
                 self._floors[servable.id] = held
+
+    def _needed(self, servable: Servable) -> list[Weights]:
+        encoder = self._registry.shared(servable.encoder or "", SharedEncoder)
+        return [encoder, self._registry.shared(servable.floor or "", lambda folder: _encoder_of(encoder).read_adapter(folder))]
 
     def unload(self, servable: Digest) -> None:
         """No request begins any more; it goes when the last has ended. Unknown ids are ignored."""

@@ -128,15 +128,15 @@ class Registry:
                     known.pinned = pinned
                     return
             loaded = self._described(servable, pinned)
-            with self._kept(loaded):
+            with self._kept(loaded, lambda: self._needed(servable)):
                 _check_vocabulary(loaded)
             with self.lock:
                 loaded.context = loaded.decoder.content.context
                 self._servables[servable.id] = loaded
 
-    def keep(self, held: Held) -> None:
-        """Reads what is asked elsewhere and shares the budget; ``shared`` gave its weights. Raises ModelInvalid."""
-        with self._loading, self._kept(held), self.lock:
+    def keep(self, held: Held, needed: Callable[[], list[Weights]]) -> None:
+        """Reads what is asked elsewhere and shares the budget; ``needed`` asks ``shared`` for its weights. Raises ModelInvalid."""
+        with self._loading, self._kept(held, needed), self.lock:
             self._apart[held.id] = held
 
     def leave(self, held: Held) -> None:
@@ -147,9 +147,11 @@ class Registry:
                 self._free_if_idle(held)
 
     @contextmanager
-    def _kept(self, held: Held) -> Iterator[None]:
-        """Its weights are held and in memory, unless the block raises."""
+    def _kept(self, held: Held, needed: Callable[[], list[Weights]]) -> Iterator[None]:
+        """Its weights are held and in memory, unless the block raises. They are looked up and held under one lock: the last user's
+        ``release`` in between would drop what was found, and it would stand apart from what is counted."""
         with self.lock:
+            held.weights = needed()
             for weights in held.weights:
                 weights.holders += 1
         try:
@@ -246,7 +248,7 @@ class Registry:
         chat = self.chat(servable.base, thinking=servable.prompt.thinking)
         trees, grammars = LabelTrees(chat), Grammars(chat.tokenizer, chat.stops)
         salt = salt_of(servable.tenant, servable.id)
-        return Loaded(servable, chat, trees, grammars, salt, weights=self._needed(servable), pinned=pinned)
+        return Loaded(servable, chat, trees, grammars, salt, pinned=pinned)
 
     def _needed(self, servable: Servable) -> list[Weights]:
         decoder = self.shared(servable.weights or servable.base, self._read_decoder)
@@ -255,7 +257,7 @@ class Registry:
         return [decoder, self.shared(servable.adapter, lambda folder: self._read_adapter(folder, decoder.content), patient=True)]
 
     def shared(self, folder: str, read: Callable[[Path], Any], *, patient: bool = False) -> Weights:
-        """The weights of ``folder``, which all have in common who need them."""
+        """The weights of ``folder``, which all have in common who need them. For ``keep``: held by nobody yet, they may go at once."""
         with self.lock:
             return self._weights.setdefault(folder, Weights(Path(folder), read, patient))
 

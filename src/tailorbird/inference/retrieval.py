@@ -78,9 +78,10 @@ class TorchEncoder:
 
 
 class EncoderModel:
-    """An encoder with its tokenizer. ``tuned`` holds an adapter, which is merged, or weights, which take the place of the encoder's."""
+    """An encoder with its tokenizer. ``tuned`` holds an adapter, which is merged, or weights, which take the place of the encoder's.
+    ``pooling`` is the rule by which texts become vectors, where it is not that of the files."""
 
-    def __init__(self, folder: Path, tuned: Path | None) -> None:
+    def __init__(self, folder: Path, tuned: Path | None, pooling: str | None = None) -> None:
         whole = tuned if tuned is not None and not (tuned / _ADAPTER).is_file() else folder
         try:
             with quiet():
@@ -96,7 +97,7 @@ class EncoderModel:
             ) from error
         self.model = loaded.eval()
         # What was tuned here was tuned by the mean, and is read by it, unless its own folder says otherwise.
-        self._pooling = pooling_of(tuned or folder)
+        self._pooling = pooling or pooling_of(tuned or folder)
         self._taken = inspect.signature(self.model.forward).parameters.keys()
         positions = getattr(self.model.config, "max_position_embeddings", None) or MOST_TOKENS
         # Some count their positions from the number of the padding token on: their position embedding knows it.
@@ -117,7 +118,7 @@ class EncoderModel:
         return self._read(texts, "mean")
 
     def pooled(self, texts: Sequence[tuple[str, ...]]) -> torch.Tensor:
-        """The vector of each text (B, H, fp32), by the rule that came with the encoder."""
+        """The vector of each text (B, H, fp32), by the encoder's rule."""
         return self._read(texts, self._pooling)
 
     @torch.inference_mode()

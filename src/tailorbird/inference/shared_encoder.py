@@ -60,7 +60,8 @@ class SharedEncoder:
     """The encoder in ``folder``, in memory once. Thread-safe; one batch at a time is computed."""
 
     def __init__(self, folder: Path) -> None:
-        self._encoder = EncoderModel(folder, None)
+        # Adapters and heads were tuned by the mean, whatever rule came with the encoder.
+        self._encoder = EncoderModel(folder, None, "mean")
         self._changes = _Changes(self._encoder.model)
         self._computing = threading.Lock()
         self.width, self.nbytes = self._encoder.width, self._encoder.nbytes
