@@ -37,12 +37,12 @@ def run(house: House, story: Story) -> None:
 def test_it_is_answered_once_the_release_is_loaded(house: House) -> None:
     async def story(client: httpx.AsyncClient, driver: DirectDriver, release: str) -> None:
         asked = [asyncio.create_task(client.post(CHAT, json=ASK)) for _ in range(3)]
-        done, _ = await asyncio.wait(asked, timeout=0.4)
+        done, _ = await asyncio.wait(asked, timeout=1.0)
         assert not done
         driver.held_up[release].set()
         answers = await asyncio.gather(*asked)
         assert [answer.status_code for answer in answers] == [200] * 3
-        assert all(float(answer.headers["x-tailorbird-overhead-ms"]) < 300 for answer in answers), "a load is not the gateway's overhead"
+        assert all(float(answer.headers["x-tailorbird-overhead-ms"]) < 700 for answer in answers), "a load is not the gateway's overhead"
 
     run(house, story)
     assert [row.status for row in house.rows()] == [200] * 3
@@ -115,10 +115,18 @@ def test_a_key_that_may_not_ask_a_staged_name_does_not_wait_for_it(house: House)
 
 def test_so_many_of_a_tenant_wait_and_no_more(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alias_routes, "_HELD_EACH", 2)
+    held, until_loaded = list[str](), alias_routes.AliasRoutes.until_loaded
+
+    async def counted(routes: alias_routes.AliasRoutes, path: str, seconds: float) -> None:
+        held.append(path)
+        await until_loaded(routes, path, seconds)
+
+    monkeypatch.setattr(alias_routes.AliasRoutes, "until_loaded", counted)
 
     async def story(client: httpx.AsyncClient, driver: DirectDriver, release: str) -> None:
         waiting = [asyncio.create_task(client.post(CHAT, json=ASK)) for _ in range(2)]
-        await asyncio.sleep(0.2)
+        while len(held) < 2:
+            await asyncio.sleep(0.01)
         answer = await asyncio.wait_for(client.post(CHAT, json=ASK), 4)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_loading")
         driver.held_up[release].set()

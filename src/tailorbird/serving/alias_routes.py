@@ -132,7 +132,7 @@ class AliasRoutes:
         """Returns when the name is no longer being loaded, however that ended, or after ``seconds``; at once where many of its tenant
         wait already."""
         tenant = path.partition("/")[0]
-        if self._held[tenant] >= _HELD_EACH:
+        if path not in self._loading or self._held[tenant] >= _HELD_EACH:
             return
         self._held[tenant] += 1
         try:

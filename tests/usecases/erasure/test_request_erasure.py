@@ -29,6 +29,7 @@ from tailorbird.text.conversations import fold_answer, fold_turns
 from tailorbird.text.tool_calls import tools_text
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.erasure import erase, request_erasure
+from tailorbird.usecases.erasure.lineage import SubjectData
 from tailorbird.usecases.feedback import give_feedback, redact, settle_review
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.releases.promotion import sign_and_decide
@@ -330,3 +331,12 @@ def test_what_rows_say_is_looked_for_as_requests_keep_it() -> None:
     assert {"where is it?", "user: where is it?", 'f({"to": "Marta"})', target} <= looked_for
     plain = Row.model_construct(text="where is it?", target=with_reasoning("hm", "In the mill."))
     assert set(request_erasure._of_rows([plain], answers=True)) == {"where is it?", plain.target, "In the mill."}
+
+
+def test_what_was_answered_within_a_conversation_is_looked_for() -> None:
+    earlier = "Your claim for the roof of the mill was approved on Friday."
+    held = SubjectData((), (), tuple(Row.model_construct(text="and?", target=said) for said in (earlier, "You are welcome.")))
+    looked_for = set(request_erasure._as_read({"sha256:" + "0" * 64: held}, answers=True))
+    assert earlier in looked_for
+    assert "You are welcome." not in looked_for  # anybody's
+    assert earlier not in set(request_erasure._as_read({"sha256:" + "0" * 64: held}, answers=False))

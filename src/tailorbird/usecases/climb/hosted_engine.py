@@ -282,7 +282,7 @@ def asked_for_rung(context: StepContext, rung: RungPlan) -> Iterator[HostedEngin
     if rung.endpoint is None or wishes is None:
         yield None
         return
-    rows = len(context.rows(Split.TRAIN)) if rung.shots else 0
+    rows = len(context.train_items) if rung.shots else 0
     engine = hosted_engine(context, wishes.endpoint, wishes.model, Split.TRAIN.value, rows)
     try:
         yield engine

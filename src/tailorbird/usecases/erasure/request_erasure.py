@@ -86,6 +86,8 @@ def _texts(found: Found, redact: Callable[[str], str], *, answers: bool) -> Iter
 def _as_read(found: Found, *, answers: bool) -> Iterator[str]:
     for held in found.values():
         yield from _of_rows(held.rows, answers=answers)
+        if answers:
+            yield from _of_earlier_answers(held.answers)
         yield from _of_documents(held.documents)
 
 
@@ -95,6 +97,12 @@ def _of_rows(rows: Sequence[Row], *, answers: bool) -> Iterator[str]:
         yield from _of_turns(row.text)
         if answers:
             yield from {row.target, row.answer, shown_answer(row.answer)}
+
+
+def _of_earlier_answers(items: Sequence[Row]) -> Iterator[str]:
+    """What was answered in the middle of a conversation, where it is long enough to be of that one alone."""
+    for item in items:
+        yield from (text for text in {item.target, item.answer, shown_answer(item.answer)} if _is_long(text))
 
 
 def _of_turns(text: str) -> Iterator[str]:
