@@ -35,11 +35,15 @@ from tailorbird.system.request_id import REQUEST_ID_HEADER, request_id
 _UNIX = "unix:"
 #: Seconds: to connect, for a quick question, for an answer that may queue behind others, for a load.
 _CONNECT, _QUICK, _ANSWER, _LOAD = 2.0, 5.0, 300.0, 900.0
+#: Seconds that an idle connection is kept for the next call. Servers close it after five (uvicorn's default): a call that is sent in the
+#: moment in which the server closes gets no answer.
+_KEPT_IDLE = 2.0
 
 
 def open_driver(url: str, secret: str) -> EngineDriver:
     """A driver for the engine at ``url``: ``unix:PATH`` of its socket, or ``http://…``. Nothing is sent until the first call."""
-    limits, path = httpx.Limits(max_connections=None, max_keepalive_connections=64), url.removeprefix(_UNIX)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=_KEPT_IDLE)
+    path = url.removeprefix(_UNIX)
     client = httpx.AsyncClient(
         base_url=url if path == url else "http://engine",
         headers={"authorization": f"Bearer {secret}"},

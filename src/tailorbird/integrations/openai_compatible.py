@@ -22,6 +22,9 @@ from tailorbird.text.tool_calls import uses_tools
 
 #: Seconds: to connect, for a quick question, for an answer.
 _CONNECT, _QUICK, _ANSWER = 2.0, 5.0, 300.0
+#: Seconds that an idle connection is kept for the next call. Servers close it after five (uvicorn's default, vLLM's among them): a call
+#: that is sent in the moment in which the server closes gets no answer.
+_KEPT_IDLE = 2.0
 
 #: What servers write where a prompt is longer than the context: OpenAI and vLLM, vLLM in other words, tailorbird, llama.cpp.
 TOO_LONG = (b"context length", b"context_length_exceeded", b"prompt_too_long", b"exceed_context_size")
@@ -40,7 +43,7 @@ def client_for(url: str, key: str, kept: int = 64) -> httpx.AsyncClient:
         base_url=url.rstrip("/"),
         headers={"authorization": f"Bearer {key}"} if key else {},
         timeout=httpx.Timeout(_ANSWER, connect=_CONNECT),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=kept),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=kept, keepalive_expiry=_KEPT_IDLE),
         trust_env=False,
     )
 
