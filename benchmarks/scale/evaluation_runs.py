@@ -7,17 +7,15 @@ floor, which asks no language model, aside), those of the whole command, the rel
 from __future__ import annotations
 
 import csv
-import json
 import os
-import shutil
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import yaml
+from timed_adaptation import timed_adaptation
 
 ROOT = Path(__file__).resolve().parents[2]
 BAR, CANDIDATES = 1.6, 4
@@ -82,27 +80,17 @@ def _objective(folder: Path, sizes: dict[str, int]) -> Path:
 
 def _adapted(place: Path, objective: Path, raylets: int) -> dict[str, Any]:
     """One ``adapt``, on so many raylets of one core each."""
-    from support.e2e import Desk
     from support.ray_cluster import ray_cluster
 
     workspace = place / f"workspace-{raylets}"
-    shutil.copytree(place / "new", workspace, symlinks=True)
     with ray_cluster(place, *[1] * raylets) as cluster:
-        desk = Desk(workspace, None)
-        desk.environment |= cluster.environment | {"TAILORBIRD_COMPUTE": "ray"}
-        started = time.monotonic()
-        status, out, err = desk.call("adapt", str(objective), "--json")
-        seconds = time.monotonic() - started
-    if status != 0:
-        sys.exit(f"adapt ended with {status}:\n{err[-3000:]}")
-    (run,) = desk.json("runs", "list")
-    steps = {step["name"]: round(step["seconds"], 1) for step in desk.json("runs", "show", run["id"])["steps"]}
-    measured = {name: taken for name, taken in steps.items() if name.startswith("measure ")}
-    told = {"seconds": round(seconds, 1), "measuring": round(sum(measured.values()), 1), "release": json.loads(out)["release"]}
-    helped = sum("an idle node answers part of the items" in line for line in err.splitlines())
+        found = timed_adaptation(workspace, objective, cluster.environment | {"TAILORBIRD_COMPUTE": "ray"})
+    measured = {name: taken for name, taken in found.steps.items() if name.startswith("measure ")}
+    told = {"seconds": found.seconds, "measuring": round(sum(measured.values()), 1), "release": found.release}
+    helped = sum("an idle node answers part of the items" in line for line in found.progress.splitlines())
     return (
         told
-        | {"steps": measured, "others": {name: each for name, each in steps.items() if name not in measured}, "helped": helped}
+        | {"steps": measured, "others": {name: each for name, each in found.steps.items() if name not in measured}, "helped": helped}
         | {"answers": _answers(workspace)}
     )
 

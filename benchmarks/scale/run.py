@@ -23,11 +23,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -171,20 +169,10 @@ def _adapt(workspaces: list[Path], objective: Path, environment: dict[str, str])
 
 
 def _adapted(workspace: Path, objective: Path, environment: dict[str, str]) -> dict[str, Any]:
-    from support.e2e import Desk
+    from timed_adaptation import timed_adaptation
 
-    shutil.copytree(workspace.parent / "new", workspace, symlinks=True)
-    desk = Desk(workspace, None)
-    desk.environment |= environment
-    started = time.monotonic()
-    status, out, err = desk.call("adapt", str(objective), "--json")
-    seconds = time.monotonic() - started
-    if status != 0:
-        sys.exit(f"adapt ended with {status}:\n{err[-3000:]}")
-    (run,) = desk.json("runs", "list")
-    steps = desk.json("runs", "show", run["id"])["steps"]
-    told = {step["name"]: round(step["seconds"], 1) for step in steps}
-    return {"seconds": round(seconds, 1), "release": json.loads(out)["release"], "steps": told}
+    found = timed_adaptation(workspace, objective, environment)
+    return {"seconds": found.seconds, "release": found.release, "steps": found.steps}
 
 
 if __name__ == "__main__":
