@@ -19,13 +19,15 @@ def desk(tmp_path_factory: pytest.TempPathFactory, base_model_folder: Path) -> D
 def untaught(tmp_path: Path, base_model_folder: Path) -> Path:
     """A small model that was never trained, with the tokenizer of the real one."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig
+
+    from support.random_models import save_llama
 
     folder = tmp_path / "untaught"
     torch.manual_seed(7)
     shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
     config = LlamaConfig(vocab_size=49152, max_position_embeddings=2048, tie_word_embeddings=True, **shape)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    save_llama(folder, config)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copyfile(base_model_folder / name, folder / name)
     return folder

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import SafetensorError
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig
 
+from support.random_models import save_llama
 from support.training_samples import DIGEST, PROMPT, examples, settings
 from tailorbird.domain.errors import Exhausted
 from tailorbird.domain.run import TrainingProgress
@@ -30,7 +31,7 @@ def tiny_base(base_model_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(7)
     shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
-    LlamaForCausalLM(LlamaConfig(vocab_size=49152, tie_word_embeddings=True, **shape)).save_pretrained(folder)
+    save_llama(folder, LlamaConfig(vocab_size=49152, tie_word_embeddings=True, **shape))
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copyfile(base_model_folder / name, folder / name)
     return folder

@@ -174,12 +174,14 @@ print(register_base(folder, sys.argv[1], open_artifacts(sys.argv[3], Path(sys.ar
 
 @pytest.mark.slow
 def test_a_model_in_several_files_is_converted_and_registered_under_its_commit(base_model_folder: Path, tmp_path: Path) -> None:
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig
+
+    from support.random_models import save_llama
 
     folder = tmp_path / "models" / "acme" / "tiny-llama"
     folder.mkdir(parents=True)
     config = LlamaConfig(**{**CONFIG, "vocab_size": 49152, "hidden_size": 16, "num_key_value_heads": 2})
-    LlamaForCausalLM(config).save_pretrained(folder, max_shard_size="2MB")
+    save_llama(folder, config, max_shard_size="2MB")
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(base_model_folder / name, folder)
     assert len(list(folder.glob("model-*.safetensors"))) > 1

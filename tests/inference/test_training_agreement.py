@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig
 
 from support.chat_families import FAMILIES, write_family
 from support.oracle import servable
+from support.random_models import save_llama
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.inference import open_engine
 from tailorbird.ports.trainer import Example
@@ -36,7 +37,7 @@ def with_weights(folder: Path) -> Path:
         max_position_embeddings=512,
         initializer_range=0.4,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    save_llama(folder, config)
     for path, content in declared.items():
         path.write_bytes(content)
     return folder

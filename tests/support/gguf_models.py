@@ -9,10 +9,11 @@ from typing import Any
 import gguf
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig
 
 from support.model_families import SIZES, write_family
 from support.oracle import edit_json
+from support.random_models import save_llama
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.inference.gguf_export.pretokenisers import PROBE, RULES
 from tailorbird.ports.model_reader import GgufJob
@@ -88,7 +89,7 @@ def write_with_tokenizer(folder: Path, tokenizer: Tokenizer) -> Path:
     """A tiny random Llama with as many rows as ``tokenizer`` has tokens."""
     write_exportable(folder)
     rows = tokenizer.get_vocab_size()
-    LlamaForCausalLM(LlamaConfig(**(SIZES | {"vocab_size": rows}))).save_pretrained(folder)
+    save_llama(folder, LlamaConfig(**(SIZES | {"vocab_size": rows})))
     (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
     edit_json(folder / "tokenizer_config.json", unk_token="<unk>")
     return folder

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig
+
+from support.random_models import save_llama
 
 TEMPLATE = "{% for m in messages %}<s>{{ m.role }} {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<s>assistant{% endif %}"
 SIZES = {
@@ -27,7 +29,7 @@ def write_model(folder: Path, kind: str = "bpe") -> Path:
     """A model whose tokenizer is of the ``kind`` (a key of ``TOKENIZERS``)."""
     folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(**SIZES)).save_pretrained(folder)
+    save_llama(folder, LlamaConfig(**SIZES))
     (folder / "tokenizer.json").write_text(TOKENIZERS[kind]().to_str(), encoding="utf-8")
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")

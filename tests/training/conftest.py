@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig
 
+from support.random_models import save_llama
 from support.training_samples import DIGEST, PROMPT, MakeJob, TrainWhole, examples, settings
 from tailorbird.ports.trainer import TrainedModel, TrainingJob
 from tailorbird.training import open_trainer
@@ -32,7 +33,7 @@ def tiny_base(base_model_folder: Path, tmp_path_factory: pytest.TempPathFactory)
         tie_word_embeddings=True,
         initializer_range=0.2,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    save_llama(folder, config)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copyfile(base_model_folder / name, folder / name)
     return folder

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, LlamaForCausalLM
+from transformers import AutoConfig
 
+from support.random_models import save_llama
 from support.training_samples import MakeJob, TrainWhole
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import TrainedModel
@@ -42,7 +43,7 @@ def deep_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     torch.manual_seed(7)
     config = AutoConfig.from_pretrained(tiny_base)
     config.num_hidden_layers = LAYERS
-    LlamaForCausalLM(config).save_pretrained(folder)
+    save_llama(folder, config)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         (folder / name).write_bytes((tiny_base / name).read_bytes())
     return folder

@@ -20,6 +20,7 @@ from tailorbird.domain.errors import ModelInvalid
 from tailorbird.inference.output_head import has_own_logits
 from tailorbird.inference.saved_activations import count_saved
 from tailorbird.inference.transformers_verbosity import quiet
+from tailorbird.system.model_load import model_load
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, call
 
 #: Torch and transformers take a gigabyte and some seconds; a model of 200 layers on the meta device a few seconds more.
@@ -46,7 +47,7 @@ def describe_here(source: Path) -> ModelShape:
     """As ``describe``, in this process."""
     config = read_config(source)
     try:
-        with torch.device("meta"):
+        with model_load, torch.device("meta"):
             model = model_class(config, source.name).from_config(config)
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, IndexError, ZeroDivisionError, ImportError) as error:
         raise ModelInvalid(

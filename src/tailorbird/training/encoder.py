@@ -29,6 +29,7 @@ from tailorbird.domain.plan import LoraSettings
 from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.ports.trainer import EncoderJob, ReportProgress
 from tailorbird.system.files import private_folder
+from tailorbird.system.model_load import model_load
 from tailorbird.training.methods.lora import LoraLinear, write_adapter
 from tailorbird.training.optimiser import Optimiser, learning_rate
 from tailorbird.training.resource_meter import MemoryMeter
@@ -58,7 +59,8 @@ class TrainableEncoder:
         self._bf16 = precision == "bf16"
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            model: Any = AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True, trust_remote_code=False)
+            with model_load:
+                model: Any = AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelInvalid(
                 f"the encoder in {folder.name} cannot be read ({type(error).__name__})", "pull it again", code="model"

@@ -20,6 +20,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers.utils import logging as transformers_verbosity
 
+from tailorbird.system.model_load import model_load
 from tailorbird.training.architecture import first_layers, model_class, narrowed
 from tailorbird.training.batches import Packed, RowLayout, pack
 from tailorbird.training.decoder import Decoder, is_written_out
@@ -111,7 +112,7 @@ def _compared(made: Any) -> tuple[RowLayout, bool, float | None]:
 
 def _parameters(made: Any) -> int:
     """Parameters of a model of ``made``, which is built without memory for them."""
-    with torch.device("meta"):
+    with model_load, torch.device("meta"):
         model = model_class(made).from_config(made, dtype=torch.float32)
     return sum(parameter.numel() for parameter in model.parameters())
 
@@ -133,7 +134,8 @@ def _cut(config: Any) -> Any:
 def _randomised(made: Any) -> Any:
     """A model of ``made`` at random weights large enough that every part of it counts."""
     torch.manual_seed(0)
-    model = model_class(made).from_config(made, dtype=torch.float32).eval()
+    with model_load:
+        model = model_class(made).from_config(made, dtype=torch.float32).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim >= 2:

@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_verbosity
 from tailorbird.domain.errors import Corrupt, ModelInvalid
 from tailorbird.domain.plan import LoraSettings
 from tailorbird.ports.trainer import Merged, MergeJob
+from tailorbird.system.model_load import model_load
 from tailorbird.training.architecture import model_class
 from tailorbird.training.tokenization import RowTokenizer
 
@@ -136,7 +137,10 @@ def _unusable(why: str) -> ModelInvalid:
 def _read_model(folder: Path) -> Any:
     _logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    return model_class(config).from_pretrained(folder, dtype="auto", local_files_only=True, trust_remote_code=False, use_safetensors=True)
+    with model_load:
+        return model_class(config).from_pretrained(
+            folder, dtype="auto", local_files_only=True, trust_remote_code=False, use_safetensors=True
+        )
 
 
 @torch.no_grad()

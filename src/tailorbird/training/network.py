@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_verbosity
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.plan import PassLayout
 from tailorbird.system.freed_memory import return_freed_memory
+from tailorbird.system.model_load import model_load
 from tailorbird.training.architecture import blocks, model_class, turning_of, window_of
 from tailorbird.training.batches import Packed, RowLayout, pack
 from tailorbird.training.decoder import Decoder, is_written_out
@@ -47,15 +48,16 @@ def read_model(folder: Path, dtype: torch.dtype, device: torch.device, quantisat
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         packs = proof_of(config).layout is RowLayout.TREE
-        model: Any = model_class(config).from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            **({"attn_implementation": TREE_ATTENTION} if packs else {}),
-            **({"quantization_config": quantisation, "device_map": {"": device}} if quantisation else {}),
-        )
+        with model_load:
+            model: Any = model_class(config).from_pretrained(
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                **({"attn_implementation": TREE_ATTENTION} if packs else {}),
+                **({"quantization_config": quantisation, "device_map": {"": device}} if quantisation else {}),
+            )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelInvalid(
             f"the base model in {folder.name} cannot be read ({type(error).__name__})",

@@ -22,10 +22,10 @@ def read_weights(folder: Path, placement: Placement) -> Any:
     read here, or its weights are not those of its config.
     """
     config = read_config(folder)
-    read: Any = model_class(config, folder.name).from_pretrained
+    kind: Any = model_class(config, folder.name)
     try:
         with quiet():
-            model, told = read(
+            model, told = kind.from_pretrained(
                 folder,
                 dtype=placement.dtype,
                 local_files_only=True,
