@@ -34,6 +34,8 @@ Detach = Annotated[bool, typer.Option("--detach", help="Submit the run for a wor
 
 Why = Annotated[bool, typer.Option("--why", help="Also show the reason for every choice.")]
 
+Again = Annotated[bool, typer.Option("--again", help="Repeat a run that ended without a release for what answering took.")]
+
 adapt = command()
 
 
@@ -43,6 +45,7 @@ def _adapt(
     tenants: Tenants = "",
     detach: Detach = False,
     why: Why = False,
+    again: Again = False,
 ) -> None:
     """Climb the ladder from the cheapest rung to the first that meets the objective, and draft the release. Interrupted runs resume.
 
@@ -54,14 +57,18 @@ def _adapt(
         if why:
             hint = "leave it out; why, for one of them: tailorbird adapt OBJECTIVE --why --as TENANT/NAME"
             raise InvalidInput("--why explains one ladder, and --tenants climbs many", hint, code="tenants_options")
+        if again:
+            hint = "leave it out; again, for one of them: tailorbird adapt OBJECTIVE --again --as TENANT/NAME"
+            raise InvalidInput("--again repeats one run, and --tenants adapts for many", hint, code="tenants_options")
         adapt_tenants(session, objective, tenants, detach=detach)
         return
     if detach:
-        run = _detached(session, objective)
+        run = _detached(session, objective, again=again)
         print_json(run) if session.as_json else out.print(f"run {run.id} of {run.objective_name} waits for a worker", markup=False)
         return
     with narrated(session, f"tailorbird adapt {objective}") as progress:
-        report = _worked_there(session, objective, progress) if session.server else _worked_here(session, objective, progress)
+        worked = _worked_there if session.server else _worked_here
+        report = worked(session, objective, progress, again=again)
     assert report.conclusion is not None
     if session.as_json:
         print_json(report.conclusion)
@@ -79,8 +86,8 @@ def narrated(session: CommandSession, command: str) -> Iterator[Progress]:
         yield progress
 
 
-def _worked_here(session: CommandSession, objective: Path, progress: Progress) -> RunReport:
-    ended = climbing.adapt(session.deps, session.actor(), objective, progress)
+def _worked_here(session: CommandSession, objective: Path, progress: Progress, *, again: bool) -> RunReport:
+    ended = climbing.adapt(session.deps, session.actor(), objective, progress, again=again)
     if ended.resumed == len(ended.steps):
         say(f"run {ended.run.id} was finished already: nothing was done again, this is its record")
     elif ended.resumed:
@@ -88,16 +95,16 @@ def _worked_here(session: CommandSession, objective: Path, progress: Progress) -
     return session.ask(show_run, run=ended.run.id)
 
 
-def _worked_there(session: CommandSession, objective: Path, progress: Progress) -> RunReport:
-    run = submit_file(session, objective, "adapt")
+def _worked_there(session: CommandSession, objective: Path, progress: Progress, *, again: bool) -> RunReport:
+    run = submit_file(session, objective, "adapt", again=again)
     say(f"run {run.id} is the server's now; Ctrl-C leaves it going (tailorbird jobs cancel {run.id} ends it)")
     return follow(session, run, progress)
 
 
-def _detached(session: CommandSession, objective: Path) -> Run:
+def _detached(session: CommandSession, objective: Path, *, again: bool) -> Run:
     if session.server:
-        return submit_file(session, objective, "adapt")
-    return climbing.submit(session.deps, session.actor(), objective, RunState.ACTIVE)
+        return submit_file(session, objective, "adapt", again=again)
+    return climbing.submit(session.deps, session.actor(), objective, RunState.ACTIVE, again=again)
 
 
 def _end_cleanly_on_sigterm() -> None:

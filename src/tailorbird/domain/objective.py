@@ -343,6 +343,12 @@ class Limits(Section):
     shift: MaxShift | None = Field(default=None, exclude_if=lambda value: value is None)
     """How much worse answers may be where the data have shifted; needs ``split``."""
 
+    @property
+    def serving(self) -> dict[str, float]:
+        """Limits on what answering takes on its machine, by the names of their metrics."""
+        asked = (("latency_p95_ms", self.latency_p95_ms), ("cost_per_1k_requests", self.cost_per_1k_requests))
+        return {name: limit.max for name, limit in asked if limit is not None}
+
 
 class Referral(Section):
     """Which answers are left to people: those that a classifying model is not sure enough of, or those with which a generating one hands

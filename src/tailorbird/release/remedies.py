@@ -51,6 +51,8 @@ def _remedies(ended: EndedClimb, finding: Finding) -> Iterator[str]:
     kpi = next((each for each in ended.objective.kpis if each.metric == finding.name), None)
     if kpi is None:
         yield f"{finding.name}: {finding.reason}"
+        if finding.name in ended.objective.limits.serving:
+            yield f"{finding.name}: where the machine was busy, or another is to serve, repeat the run: tailorbird adapt OBJECTIVE --again"
         return
     name, less = f"{ended.closest.rung.value} {ended.closest.variant}", lower_is_better(kpi.metric)
     proven = _proven(ended, kpi)

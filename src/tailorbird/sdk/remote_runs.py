@@ -21,12 +21,12 @@ from tailorbird.usecases.runs.submit import OBJECTIVE_NAME, Submission, submit_u
 POLL_SECONDS = 1.0
 
 
-def submit_file(session: WorkspaceSession, path: Path, goal: Literal["plan", "adapt"]) -> Run:
+def submit_file(session: WorkspaceSession, path: Path, goal: Literal["plan", "adapt"], *, again: bool = False) -> Run:
     """Uploads the data on this machine that the objective at ``path`` names, then submits it to the server."""
     file = read_objective(path, session.tenant)
     uploaded = {name: session.remote().upload(place) for name, place in _local_files(path.parent, file.objective.places)}
     name = path.name if re.match(OBJECTIVE_NAME, path.name) else OBJECTIVE_FILE
-    asked = Submission(objective=path.read_text(encoding="utf-8-sig"), files=uploaded, goal=goal, name=name)
+    asked = Submission(objective=path.read_text(encoding="utf-8-sig"), files=uploaded, goal=goal, name=name, again=again)
     return session.ask(submit_uploaded, asked)
 
 

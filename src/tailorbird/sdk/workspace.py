@@ -101,16 +101,17 @@ class Workspace:
         assert found is not None
         return viewed(PlanView, found)
 
-    def adapt(self, objective: PathLike, *, progress: ProgressOption = None) -> RunView:
-        """Climbs the ladder to its end, and drafts the release. Goes on where an interrupted call stopped.
+    def adapt(self, objective: PathLike, *, progress: ProgressOption = None, again: bool = False) -> RunView:
+        """Climbs the ladder to its end, and drafts the release. Goes on where an interrupted call stopped. ``again`` repeats a run that
+        ended without a release for what answering took on its machine.
 
         By URL the server's workers climb, and an interrupted call leaves them at it. Raises Conflict when the run fails or is cancelled.
         """
         path = Path(objective)
         if self._session.server:
-            return self.wait(self.submit(path).id, progress=progress)
+            return self.wait(self.submit(path, again=again).id, progress=progress)
         with reported(progress) as told:
-            ended = runs.adapt(self._session.deps, self._session.actor(), path, told)
+            ended = runs.adapt(self._session.deps, self._session.actor(), path, told, again=again)
         return self.run(ended.run.id)
 
     def adapt_tenants(self, objective: PathLike, tenants: str | Sequence[str], *, progress: ProgressOption = None) -> TenantTable:
@@ -126,12 +127,12 @@ class Workspace:
         with reported(progress) as told:
             return TenantTable(TenantRuns(self._session, Path(objective), tenants).plan(told))
 
-    def submit(self, objective: PathLike) -> Run:
-        """Leaves the climb to a worker, and returns the run at once."""
+    def submit(self, objective: PathLike, *, again: bool = False) -> Run:
+        """Leaves the climb to a worker, and returns the run at once. ``again`` as for ``adapt``."""
         path = Path(objective)
         if self._session.server:
-            return submit_file(self._session, path, "adapt")
-        return runs.submit(self._session.deps, self._session.actor(), path, RunState.ACTIVE)
+            return submit_file(self._session, path, "adapt", again=again)
+        return runs.submit(self._session.deps, self._session.actor(), path, RunState.ACTIVE, again=again)
 
     def wait(self, run: str, *, progress: ProgressOption = None) -> RunView:
         """Follows a run that workers climb to its end. Raises Conflict when it fails or is cancelled."""

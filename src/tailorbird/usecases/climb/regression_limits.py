@@ -15,7 +15,6 @@ from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.evidence import MOST_FURTHER_REQUESTS, Evidence, Metric, Prediction
 from tailorbird.domain.ladder import Candidate
-from tailorbird.domain.objective import Limits
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.value import Digest
@@ -149,17 +148,11 @@ Ask = Callable[[tuple[Row, ...]], list[Prediction]]
 MOST_SECONDS = 300.0
 
 
-def serving_limits(limits: Limits) -> dict[str, float]:
-    """The limits on what answering takes, by the names of their metrics."""
-    asked = (("latency_p95_ms", limits.latency_p95_ms), ("cost_per_1k_requests", limits.cost_per_1k_requests))
-    return {name: limit.max for name, limit in asked if limit is not None}
-
-
 def served(
     context: StepContext, candidate: Candidate, split: Split, look: int, predictions: list[Prediction], ask: Ask
 ) -> dict[str, Metric]:
     """Latency and cost, where the objective limits them; empty where it does not."""
-    bounds = serving_limits(context.objective.limits)
+    bounds = context.objective.limits.serving
     if not bounds:
         return {}
     further = _Further(context, split, ask)
@@ -169,7 +162,7 @@ def served(
 
 def further_rows(context: StepContext, split: Split) -> dict[Split, int]:
     """Rows of other splits than ``split`` that may be asked to settle the limits, at most, by split; empty where nothing is limited."""
-    if not serving_limits(context.objective.limits):
+    if not context.objective.limits.serving:
         return {}
     return dict(Counter(row_split for row_split, _ in _texts(context, split)))
 

@@ -96,11 +96,12 @@ def show_run(deps: Dependencies, actor: Actor, run: RunId) -> RunReport:
     Raises NotFound.
     """
     with deps.ledger.work(actor.tenant, write=False) as work:
-        found = work.runs.get(run)
-        return _report(work, found, work.steps.of(found.id))
+        return report_of(work, work.runs.get(run))
 
 
-def _report(work: UnitOfWork, run: Run, steps: tuple[Step, ...]) -> RunReport:
+def report_of(work: UnitOfWork, run: Run) -> RunReport:
+    """The run with all it led to so far, as ``work`` sees it."""
+    steps = work.steps.of(run.id)
     done = {step.name: step.result for step in steps if step.state is StepState.DONE and step.result}
     plan = _at(work, Plan, done.get(transitions.PLAN))
     looks = looks_of(work, done)
@@ -130,8 +131,9 @@ def _remedies(report: RunReport) -> tuple[str, ...]:
     ladder, conclusion, manifest = report.ladder, report.conclusion, report.manifest
     if ladder is None or manifest is None or conclusion is None or conclusion.release is not None or not ladder.measured:
         return ()
+    rungs = ladder.measured if ladder.floor_is_rung or not ladder.climbs else ladder.climbs
     tested = next((climb for climb in ladder.measured if report.test and climb.candidate == report.test.candidate), None)
-    ended = EndedClimb(report.objective, tested or transitions.closest(ladder.measured), manifest.counts)
+    ended = EndedClimb(report.objective, tested or transitions.closest(rungs), manifest.counts)
     if tested and report.test and report.evidence and report.gate:
         ended = replace(ended, test=(report.evidence, report.gate), looks=report.test.look)
     return remedies(ended)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -24,6 +25,7 @@ from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.endpoints import identity_of, named_endpoint
 from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.released_ranker import find_ranker
+from tailorbird.usecases.runs.repeated_runs import fingerprint_of, id_of
 from tailorbird.usecases.runs.step_runner import WorkedRun, plan_for, work_on
 from tailorbird.usecases.snapshots.amendments import heeded_facts
 from tailorbird.usecases.steps.step_context import StepContext
@@ -43,14 +45,15 @@ _MOST_TIMES, _MOST_MORE = 2, 1 << 26
 _MOST_DONE = 10_000
 
 
-def adapt(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> WorkedRun:
-    """Climbs for the objective at ``path``: submits the run (or finds the one that exists) and works on it to its end.
+def adapt(deps: Dependencies, actor: Actor, path: Path, progress: Progress, *, again: bool = False) -> WorkedRun:
+    """Climbs for the objective at ``path``: submits the run (or finds the one that exists) and works on it to its end. ``again`` as in
+    ``submit``.
 
     Raises ObjectiveInvalid, DataInvalid, Forbidden, Busy (another process works on this run), and what a step raises.
     """
     permit(deps, actor, Action.ADAPT, path.name)
     deps = deps.for_tenant(actor.tenant)
-    return work_on(deps, actor, submit(deps, actor, path, RunState.ACTIVE), progress)
+    return work_on(deps, actor, submit(deps, actor, path, RunState.ACTIVE, again=again), progress)
 
 
 def plan(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> StepContext:
@@ -63,13 +66,17 @@ def plan(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> St
     return plan_for(deps, actor, submit(deps, actor, path, RunState.PLANNING), progress)
 
 
-def submit(deps: Dependencies, actor: Actor, path: Path, goal: RunState) -> Run:
-    """Writes the run for the objective at ``path`` and the present bytes of its data; the same inputs give the run that exists."""
+def submit(deps: Dependencies, actor: Actor, path: Path, goal: RunState, *, again: bool = False) -> Run:
+    """Writes the run for the objective at ``path`` and the present bytes of its data; the same inputs give the run that exists.
+
+    With ``again``, a run that ended without a release for what answering takes here is repeated. Raises InvalidInput where another reason
+    ended it.
+    """
     file, deps = read_objective(path, actor.tenant), deps.for_tenant(actor.tenant)
     data.start_parser()
     with storing(deps, actor.tenant) as store:
         source = store.put(path.read_bytes())
-    return _submit(deps, actor, file, goal, source=source, inputs=None)
+    return _submit(deps, actor, file, _Asked(goal, again), source=source, inputs=None)
 
 
 class Submission(Value):
@@ -78,6 +85,11 @@ class Submission(Value):
     objective: Annotated[str, Field(min_length=1, max_length=1 << 20, description="Text of the objective file.")]
     files: dict[RelativePath, Digest] = Field(default_factory=dict, max_length=10_000)
     goal: Literal["plan", "adapt"] = "adapt"
+    again: bool = Field(
+        default=False,
+        description="Repeat a run that ended without a release for what answering took on the machine.",
+        exclude_if=lambda value: not value,
+    )
     name: str = Field(
         default=OBJECTIVE_FILE,
         pattern=OBJECTIVE_NAME,
@@ -123,7 +135,7 @@ def submit_uploaded(deps: Dependencies, actor: Actor, submission: Submission) ->
     file = parse_submitted(text, name, actor.tenant)  # faults name the caller's file, not a folder of this machine
     file = file.model_copy(update={"folder": str(deps.artifacts.get_tree(inputs))})
     _refuse_outside(file, files, reach_of(deps, actor.tenant))
-    return _submit(deps, actor, file, goal, source=source, inputs=inputs)
+    return _submit(deps, actor, file, _Asked(goal, submission.again), source=source, inputs=inputs)
 
 
 def _refuse_repeated(deps: Dependencies, files: Mapping[str, Digest]) -> None:
@@ -168,8 +180,16 @@ def _came_along(name: str, files: Mapping[str, Digest]) -> bool:
     return name in files or any(path.startswith(f"{name.rstrip('/')}/") for path in files)
 
 
-def _submit(deps: Dependencies, actor: Actor, file: ObjectiveFile, goal: RunState, *, source: Digest, inputs: Digest | None) -> Run:
-    objective = file.objective
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """How far a run shall go, and whether one that ended is repeated."""
+
+    goal: RunState
+    again: bool
+
+
+def _submit(deps: Dependencies, actor: Actor, file: ObjectiveFile, asked: _Asked, *, source: Digest, inputs: Digest | None) -> Run:
+    objective, goal = file.objective, asked.goal
     if objective.tenant != actor.tenant:
         raise Forbidden(
             f"the objective belongs to tenant {objective.tenant}, and {actor.name} to {actor.tenant}",
@@ -177,17 +197,17 @@ def _submit(deps: Dependencies, actor: Actor, file: ObjectiveFile, goal: RunStat
             code="other_tenant",
         )
     files = data.fingerprint_sources(objective, Path(file.folder), remote=inputs is None)
-    asked = _questions(deps, objective, Path(file.folder))
+    questions = _questions(deps, objective, Path(file.folder))
     unread = _unread(deps, objective) if inputs and _reads_addresses(objective) else {}
-    named = {"objective": digest_of(objective), "files": dict(files), "version": __version__} | asked | unread
+    named = {"objective": digest_of(objective), "files": dict(files), "version": __version__} | questions | unread
     endpoint = identity_of(named_endpoint(deps, file))
     with deps.ledger.work(objective.tenant, write=False) as work:
         demand_teachers_unshown(work, file)
         ranker = find_ranker(work, file)
         taken = ({"encoder_of": ranker.digest} if ranker else {}) | endpoint
-        fingerprint = digest_of(named | heeded_facts(work, objective, deps.clock.now().date()) | taken)
+        fingerprint = fingerprint_of(work, named | heeded_facts(work, objective, deps.clock.now().date()) | taken, again=asked.again)
     run = Run(
-        id=fingerprint.removeprefix("sha256:")[:12],
+        id=id_of(fingerprint),
         tenant=objective.tenant,
         objective_name=objective.name,
         objective=digest_of(objective),

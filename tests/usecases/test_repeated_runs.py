@@ -1,0 +1,79 @@
+"""A run that ended without a release for what answering took on its machine is repeated when asked to, and no other is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from support.usecases import write_objective
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.prompt import Message
+from tailorbird.domain.run import RunState
+from tailorbird.ports.engine import LabelScores
+from tailorbird.testing import MemoryEngine
+from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.runs import submit as climbing
+from tailorbird.usecases.runs.run_queries import show_run
+
+SILENT = Progress()
+LIMIT = {"latency_p95_ms": {"max": 10_000}}
+
+
+class TellingEngine(MemoryEngine):
+    """Tells of each request that it took so many milliseconds."""
+
+    def __init__(self, told: float) -> None:
+        super().__init__()
+        self._told = told
+
+    def _score(self, prompt: Sequence[Message], labels: Sequence[str]) -> LabelScores:
+        return super()._score(prompt, labels).model_copy(update={"latency_ms": self._told})
+
+
+def on_machine(deps: Dependencies, told: float) -> Dependencies:
+    engine = TellingEngine(told)
+    return replace(deps, engine=lambda: engine)
+
+
+def test_a_run_on_a_busy_machine_is_repeated_and_then_is_the_run(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "desk", ladder=["prompt"], limits=LIMIT)
+    busy, idle = on_machine(deps, 60_000.0), on_machine(deps, 1.0)
+    first = climbing.adapt(busy, author, path, SILENT)
+    assert first.conclusion is not None
+    assert first.conclusion.release is None
+    report = show_run(deps, author, run=first.run.id)
+    assert any("--again" in line for line in report.remedies), report.remedies
+    assert climbing.submit(idle, author, path, RunState.ACTIVE).id == first.run.id
+    second = climbing.adapt(idle, author, path, SILENT, again=True)
+    assert second.run.id != first.run.id
+    assert second.conclusion is not None
+    assert second.conclusion.release is not None
+    for again in (False, True):  # what has led to a release is over
+        assert climbing.submit(idle, author, path, RunState.ACTIVE, again=again).id == second.run.id
+
+
+def test_each_repetition_that_ends_the_same_way_may_be_repeated(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "desk", ladder=["prompt"], limits=LIMIT)
+    busy = on_machine(deps, 60_000.0)
+    runs = [climbing.adapt(busy, author, path, SILENT, again=again).run.id for again in (True, True, False, True)]
+    assert runs[1] == runs[2]
+    assert len(set(runs)) == 3
+
+
+def test_an_interrupted_repetition_goes_on(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "desk", ladder=["prompt"], limits=LIMIT)
+    climbing.adapt(on_machine(deps, 60_000.0), author, path, SILENT)
+    begun = climbing.submit(deps, author, path, RunState.ACTIVE, again=True)
+    assert climbing.submit(deps, author, path, RunState.ACTIVE, again=True).id == begun.id
+    assert climbing.submit(deps, author, path, RunState.ACTIVE).id == begun.id
+
+
+def test_a_run_that_missed_its_target_is_not_repeated(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "hard", hard_share=2, ladder=["prompt"], limits=LIMIT)
+    climbing.adapt(on_machine(deps, 60_000.0), author, path, SILENT)
+    with pytest.raises(InvalidInput) as refused:
+        climbing.submit(deps, author, path, RunState.ACTIVE, again=True)
+    assert refused.value.error_code == "run_not_repeated"
