@@ -76,7 +76,7 @@ def submit(deps: Dependencies, actor: Actor, path: Path, goal: RunState, *, agai
     data.start_parser()
     with storing(deps, actor.tenant) as store:
         source = store.put(path.read_bytes())
-    return _submit(deps, actor, file, _Asked(goal, again), source=source, inputs=None)
+    return _submit(deps, actor, file, _RunRequest(goal, again), source=source, inputs=None)
 
 
 class Submission(Value):
@@ -135,7 +135,7 @@ def submit_uploaded(deps: Dependencies, actor: Actor, submission: Submission) ->
     file = parse_submitted(text, name, actor.tenant)  # faults name the caller's file, not a folder of this machine
     file = file.model_copy(update={"folder": str(deps.artifacts.get_tree(inputs))})
     _refuse_outside(file, files, reach_of(deps, actor.tenant))
-    return _submit(deps, actor, file, _Asked(goal, submission.again), source=source, inputs=inputs)
+    return _submit(deps, actor, file, _RunRequest(goal, submission.again), source=source, inputs=inputs)
 
 
 def _refuse_repeated(deps: Dependencies, files: Mapping[str, Digest]) -> None:
@@ -181,14 +181,14 @@ def _came_along(name: str, files: Mapping[str, Digest]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _RunRequest:
     """How far a run shall go, and whether one that ended is repeated."""
 
     goal: RunState
     again: bool
 
 
-def _submit(deps: Dependencies, actor: Actor, file: ObjectiveFile, asked: _Asked, *, source: Digest, inputs: Digest | None) -> Run:
+def _submit(deps: Dependencies, actor: Actor, file: ObjectiveFile, asked: _RunRequest, *, source: Digest, inputs: Digest | None) -> Run:
     objective, goal = file.objective, asked.goal
     if objective.tenant != actor.tenant:
         raise Forbidden(
