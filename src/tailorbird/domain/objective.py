@@ -175,8 +175,7 @@ class DataSource(Section):
     """A .csv, .tsv, .json, .jsonl or .parquet file, or a folder of LABEL/NAME.txt, relative to this file; or its address (s3://, gs://,
     az://, https://); or hf://datasets/OWNER/NAME[@REVISION][:CONFIG/SPLIT]."""
     encoding: str = Field(default="utf-8", pattern=r"^[A-Za-z0-9_.:-]{1,40}$")
-    """How the letters of a text file are written: utf-8, utf-16, cp1252, latin-1, ... ``tailorbird data inspect`` tells what it looks
-    like."""
+    """How the letters of a text file are written: utf-8, utf-16, cp1252, latin-1; ``tailorbird data inspect`` tells what it looks like."""
     separator: str | None = Field(default=None, min_length=1, max_length=1)
     """What stands between the cells of a .csv or .tsv file, where it is no comma or tab: ";" or "|"."""
     text: str = "text"
@@ -346,8 +345,7 @@ class Limits(Section):
     @property
     def serving(self) -> dict[str, float]:
         """Limits on what answering takes on its machine, by the names of their metrics."""
-        asked = (("latency_p95_ms", self.latency_p95_ms), ("cost_per_1k_requests", self.cost_per_1k_requests))
-        return {name: limit.max for name, limit in asked if limit is not None}
+        return {name: limit.max for name in ("latency_p95_ms", "cost_per_1k_requests") if (limit := getattr(self, name)) is not None}
 
 
 class Referral(Section):
