@@ -17,6 +17,7 @@ import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -49,10 +50,15 @@ def base_model() -> Path:
 
 def messages(count: int = MESSAGES) -> list[str]:
     """Customer messages of uneven length."""
+    rows = _texts()
+    return rows[:: len(rows) // max(MESSAGES, count)][:count]
+
+
+@cache
+def _texts() -> list[str]:
     data = Path(os.environ.get("TAILORBIRD_TEST_DATA", ROOT.parent / "shared" / "data"))
     with (data / "banking77" / "test.csv").open(newline="", encoding="utf-8") as stream:
-        rows = [row["text"] for row in csv.DictReader(stream)]
-    return rows[:: len(rows) // max(MESSAGES, count)][:count]
+        return [row["text"] for row in csv.DictReader(stream)]
 
 
 def labels() -> list[str]:

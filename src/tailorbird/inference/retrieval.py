@@ -19,6 +19,7 @@ from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.errors import InvalidInput, ModelInvalid
 from tailorbird.domain.retrieval import Entry, RetrievedEntry
 from tailorbird.domain.value import Digest
+from tailorbird.inference.encoder_layers import texts_of
 from tailorbird.inference.transformers_verbosity import quiet
 from tailorbird.ports.encoder import Encoder, Vectors
 from tailorbird.ports.engine import Embeddings, Ranked, Residency
@@ -139,19 +140,23 @@ class EncoderModel:
         return found
 
     @torch.inference_mode()
-    def vectors(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
-        """As ``pooled``, of tokens: texts lie one behind the other, without padding, and none sees another. Not every encoder can be asked
-        so: what reads positions from elsewhere raises, or gives other vectors."""
-        lengths_B = torch.tensor([len(text) for text in texts])
-        owner_N = torch.arange(len(texts)).repeat_interleave(lengths_B)
-        given: dict[str, torch.Tensor] = {"input_ids": torch.tensor([[token for text in texts for token in text]])}
-        if len(texts) > 1:
-            given["position_ids"] = torch.cat([torch.arange(len(text)) for text in texts])[None] + self._first
+    def vectors(self, texts: Sequence[Sequence[int]], filled: int = 0) -> torch.Tensor:
+        """As ``pooled``, of tokens: texts lie one behind the other, without padding, and none sees another; ``filled`` tokens that are
+        nobody's lie behind them. Not every encoder can be asked so: what reads positions from elsewhere raises, or gives other vectors."""
+        read = [*texts, [texts[0][0]] * filled] if filled else texts
+        given: dict[str, torch.Tensor] = {"input_ids": torch.tensor([[token for text in read for token in text]])}
+        lengths = [len(text) for text in read]
+        if len(read) > 1:
+            owner_N = torch.arange(len(read)).repeat_interleave(torch.tensor(lengths))
+            places = [torch.arange(length) for length in lengths[: len(texts)]] + [torch.zeros(filled, dtype=torch.long)]
+            given["position_ids"] = torch.cat(places)[None] + self._first
             given["attention_mask"] = (owner_N[:, None] == owner_N)[None, None]
         unknown = given.keys() - self._taken
         if unknown:
             raise TypeError(f"this encoder takes no {', '.join(sorted(unknown))}")
-        hidden_NH = self.model(**given).last_hidden_state[0]
+        with texts_of(lengths):
+            hidden_NH = self.model(**given).last_hidden_state[0, : sum(lengths) - filled]
+        lengths_B = torch.tensor(lengths[: len(texts)])
         mask_BT = torch.arange(int(lengths_B.max())) < lengths_B[:, None]
         hidden_BTH = hidden_NH.new_zeros(*mask_BT.shape, self.width)
         hidden_BTH[mask_BT] = hidden_NH

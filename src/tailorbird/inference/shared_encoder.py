@@ -1,9 +1,9 @@
 """An encoder that many adapters have in common: texts of several adapters are read together, each with its own.
 
-The products of the encoder's own weights are made of the tokens of all texts at once, without padding: texts lie one behind the other, and
-a mask keeps each to itself. Beside them each text has the low-rank change of its adapter (as in Punica, Chen et al. 2023, arXiv 2310.18547,
-and S-LoRA, Sheng et al. 2023, arXiv 2311.03285): an adapter's matrices are multiplied with its own tokens alone. Whether an encoder can be
-asked so is tried when it is read; where its vectors then differ, one text at a time is read.
+The products of the encoder's own weights are made of the tokens of all texts at once, without padding: texts lie one behind the other,
+and each attends to itself alone. Beside them each text has the low-rank change of its adapter (as in Punica, Chen et al. 2023, arXiv
+2310.18547, and S-LoRA, Sheng et al. 2023, arXiv 2311.03285): an adapter's matrices are multiplied with its own tokens alone. Whether an
+encoder can be asked so is tried when it is read; where its vectors then differ, one text at a time is read.
 """
 
 from __future__ import annotations
@@ -21,15 +21,22 @@ import numpy as np
 import torch
 
 from tailorbird.domain.errors import ModelInvalid
+from tailorbird.inference.encoder_layers import attend_apart, attend_by, pack_linear_layers
 from tailorbird.inference.forward.adapter_files import refused_adapter
-from tailorbird.inference.forward.module_adapter import ModuleAdapter, read_module_adapter
+from tailorbird.inference.forward.module_adapter import ModuleAdapter, linear_sizes, read_module_adapter
 from tailorbird.inference.forward.weights import LowRank
+from tailorbird.inference.openmp_threads import at_most_threads
 from tailorbird.inference.retrieval import MOST_TOKENS, EncoderModel
 from tailorbird.ports.encoder import Vectors
 from tailorbird.text.linear_classifier import ADAPTER, LinearText, read_linear
 
 #: Tokens that are read at once, unless one text has more: attention costs their square.
 _TOGETHER = 256
+#: What their number is filled up to a multiple of: oneDNN compiles a product for each number of rows, and keeps few (primitive_cache.py).
+_STEP = 16
+#: Products of numbers for each thread (on one core some 40 ms): threads meet at every layer, and each waits there for a core that gateways
+#: and others want too. Eight requests of MiniLM by two threads took 9.0 ms of cores each on two busy cores, by one 5.1.
+_PRODUCTS_EACH = 4e9
 #: Tokens of the texts by which it is tried whether several can lie one behind the other (the longest as long as a context: windows show
 #: there alone), and how far numbers of vectors may differ then.
 _TRIED, _OFF = (5, 2, MOST_TOKENS, 40), 1e-5
@@ -64,8 +71,11 @@ class SharedEncoder:
         self._encoder = EncoderModel(folder, None, "mean")
         self._changes = _Changes(self._encoder.model)
         self._computing = threading.Lock()
+        sizes = [linear_sizes(layer) for layer in self._encoder.model.modules()]
+        self._products = sum(each[0] * each[1] for each in sizes if each)
         self.width, self.nbytes = self._encoder.width, self._encoder.nbytes
         #: Tokens of texts that lie one behind the other; 0: each text is read by itself.
+        self.together = 0
         self.together = _TOGETHER if self._is_equal_together() else 0
 
     def read_adapter(self, folder: Path) -> EncoderAdapter:
@@ -102,8 +112,11 @@ class SharedEncoder:
         return found
 
     def _vectors(self, texts: list[_TokenizedText]) -> torch.Tensor:
-        with self._changes.applied(_ranges(texts)):
-            return self._encoder.vectors([text.tokens for text in texts])
+        tokens = sum(len(text.tokens) for text in texts)
+        filled = -tokens % _STEP if self.together or len(texts) > 1 else 0
+        threads = max(1, round((tokens + filled) * self._products / _PRODUCTS_EACH))
+        with at_most_threads(threads), self._changes.applied(_ranges(texts), tokens + filled):
+            return self._encoder.vectors([text.tokens for text in texts], filled)
 
     def _is_equal_together(self) -> bool:
         """Whether texts that lie one behind the other, of two adapters, have the vectors that each has by itself."""
@@ -112,11 +125,22 @@ class SharedEncoder:
         words = self._encoder.words
         texts = [_TokenizedText(place, draw.choices(words, k=count), adapters[place % 2]) for place, count in enumerate(lengths)]
         apart = self._embedded(texts, 0)
+        model = self._encoder.model
+        self._changes.forget()
+        pack_linear_layers(model)
+        before = attend_apart(model)
+        if self._gives(texts, apart):
+            return True
+        attend_by(model, before)
+        return self._gives(texts, apart)
+
+    def _gives(self, texts: list[_TokenizedText], wanted: Vectors) -> bool:
+        """Whether texts one behind the other have the vectors that are wanted."""
         try:
-            found = self._embedded(texts, sum(lengths))
+            found = self._embedded(texts, sum(len(text.tokens) for text in texts))
         except (TypeError, ValueError, RuntimeError, IndexError):
             return False
-        return bool(np.abs(found - apart).max() <= _OFF)
+        return bool(np.abs(found - wanted).max() <= _OFF)
 
 
 def _random_adapter(model: Any, seed: int) -> ModuleAdapter:
@@ -126,9 +150,9 @@ def _random_adapter(model: Any, seed: int) -> ModuleAdapter:
     inside = {id(module) for blocks in lists for module in blocks.modules()}
     changes = {}
     for path, layer in model.named_modules():
-        if isinstance(layer, torch.nn.Linear) and id(layer) in inside:
-            down_RI = torch.randn(1, layer.in_features, generator=draw) / layer.in_features**0.5
-            changes[path] = LowRank(down_RI, torch.randn(layer.out_features, 1, generator=draw) / 10)
+        if id(layer) in inside and (sizes := linear_sizes(layer)) is not None:
+            down_RI = torch.randn(1, sizes[0], generator=draw) / sizes[0] ** 0.5
+            changes[path] = LowRank(down_RI, torch.randn(sizes[1], 1, generator=draw) / 10)
     return ModuleAdapter(changes, {})
 
 
@@ -168,20 +192,25 @@ class _Changes:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._hooked: set[str] = set()
+        self._hooked = dict[str, Any]()
         self._ranges: Sequence[_Range] = ()
         self._tokens = 0
 
     def cover(self, adapter: ModuleAdapter) -> None:
         """Every layer that ``adapter`` changes has a hook."""
         for path in adapter.deltas.keys() - self._hooked:
-            self._model.get_submodule(path).register_forward_hook(self._hook(path))
-            self._hooked.add(path)
+            self._hooked[path] = self._model.get_submodule(path).register_forward_hook(self._hook(path))
+
+    def forget(self) -> None:
+        """No layer has a hook any more: others may come in their place."""
+        for hook in self._hooked.values():
+            hook.remove()
+        self._hooked.clear()
 
     @contextmanager
-    def applied(self, ranges: Sequence[_Range]) -> Iterator[None]:
-        """Inside, the tokens of ``ranges`` are computed, each with its adapter; together they are all."""
-        self._ranges, self._tokens = ranges, ranges[-1].stop
+    def applied(self, ranges: Sequence[_Range], tokens: int) -> Iterator[None]:
+        """Inside, so many ``tokens`` are computed, those of ``ranges`` each with its adapter."""
+        self._ranges, self._tokens = ranges, tokens
         try:
             yield
         finally:

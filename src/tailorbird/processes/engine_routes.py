@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from typing import Annotated
 
@@ -141,10 +141,10 @@ async def _lines(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[str, Non
         yield json.dumps({"error": _as_json(error)}) + "\n"
 
 
-def _gate(secret: str) -> Callable[[str], None]:
+def _gate(secret: str) -> Callable[[str], Coroutine[None, None, None]]:
     expected = f"Bearer {secret}".encode()
 
-    def check(authorization: Annotated[str, Header()] = "") -> None:
+    async def check(authorization: Annotated[str, Header()] = "") -> None:
         if not hmac.compare_digest(authorization.encode(), expected):
             raise Unauthenticated("this engine answers its own gateway only", "call the gateway", code="engine_secret")
 
