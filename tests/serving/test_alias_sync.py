@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -265,5 +266,42 @@ def test_a_record_that_cannot_be_read_leaves_names_as_they_are(house: House, mon
             monkeypatch.setattr("tailorbird.serving.alias_sync._STALE_AFTER", 0.3)
             await until(lambda: not deployment.readiness().ledger)
             assert answers_with(deployment, "acme/routing", release)
+
+    asyncio.run(story())
+
+
+def test_what_is_loaded_is_listed_a_few_times_a_look_however_many_names_wait(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was listed for each name that waits: four thousand adapters were not loaded within minutes, and nobody was answered meanwhile."""
+    counted, held, settle = Counter[str](), AliasSync._held, AliasSync._settle
+    monkeypatch.setattr(AliasSync, "_held", property(lambda it: (counted.update(["lists"]), held.__get__(it))[1]))
+    monkeypatch.setattr(AliasSync, "_settle", lambda it: (counted.update(["looks"]), settle(it))[1])
+
+    async def story() -> None:
+        for number in range(50):
+            house.point(f"name-{number}", house.release(number))
+        async with watching(house, DirectDriver(house)) as deployment:
+            await until(lambda: deployment.routes.live_count == 50)
+
+    asyncio.run(story())
+    assert 0 < counted["lists"] <= counted["looks"]
+
+
+def test_a_name_that_somebody_waits_for_is_loaded_before_the_others(house: House) -> None:
+    async def story() -> None:
+        driver = DirectDriver(house)
+        names = {f"name-{number:02}": house.release(number) for number in range(12)}
+        driver.held_up = {release: asyncio.Event() for release in list(names.values())[:4]}
+        for name, release in names.items():
+            house.point(name, release)
+        async with watching(house, driver) as deployment:
+            await until(lambda: len(driver.loads) == 4)
+            waiting = asyncio.create_task(deployment.routes.until_loaded("acme/name-10", 5))
+            await asyncio.sleep(0)
+            deployment.doubt(names["name-11"])  # its name answered, and the engine was started anew
+            for held in driver.held_up.values():
+                held.set()
+            await waiting
+            await until(lambda: deployment.routes.live_count == 12)
+        assert driver.loads[4:6] == [names["name-10"], names["name-11"]]
 
     asyncio.run(story())

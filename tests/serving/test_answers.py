@@ -33,13 +33,13 @@ def ask(house: House, arm: TrafficArm, messages: tuple[Message, ...], *, load: b
         driver = DirectDriver(house)
         if load:
             await driver.load(LoadRequest(tenant="acme", release=arm.release, purpose="production"))
-        answering = AnswerService(driver, AliasRoutes(), lambda: doubts.append("doubt"))
+        answering = AnswerService(driver, AliasRoutes(), doubts.append)
         return [piece async for piece in answering.pieces(arm, messages, Sampling())]
 
     try:
         return asyncio.run(story()), doubts
     except Unavailable:
-        assert doubts == ["doubt"]
+        assert doubts == [arm.release]
         raise
 
 
@@ -95,7 +95,7 @@ def test_a_ranking_names_documents_in_order_and_never_one_that_is_not_for_everyb
     arm = TrafficArm("a", release, TaskKind.RANK, GENERATE, retrieval=spec)
 
     async def story() -> list[AnswerPiece]:
-        answering = AnswerService(DirectDriver(house, engine), AliasRoutes(), lambda: None)
+        answering = AnswerService(DirectDriver(house, engine), AliasRoutes(), lambda _: None)
         return [piece async for piece in answering.pieces(arm, ASK, Sampling(max_tokens=10))]
 
     (piece,) = asyncio.run(story())
@@ -139,7 +139,7 @@ def test_a_conversation_finds_passages_by_its_last_message_or_by_that_rewritten(
     talk = (*ASK, Message(role="assistant", content="It is blocked."), Message(role="user", content="and the contract?"))
 
     async def story(groups: frozenset[str]) -> list[AnswerPiece]:
-        answering = AnswerService(DirectDriver(house, engine), AliasRoutes(), lambda: None)
+        answering = AnswerService(DirectDriver(house, engine), AliasRoutes(), lambda _: None)
         return [piece async for piece in answering.pieces(arm, talk, Sampling(), groups)]
 
     pieces = asyncio.run(story(frozenset({"staff"})))

@@ -63,6 +63,25 @@ def test_what_a_load_took_is_told_by_part(servable: Servable, proof: EffectProof
     assert (checks.seconds["proof"], checks.seconds["probes"]) == (shown["proof"], shown["probes"]), "what is shown is not asked again"
 
 
+def test_a_first_load_asks_for_no_list_of_what_the_engine_holds(servable: Servable, proof: EffectProof) -> None:
+    """With ten thousand releases each list has ten thousand digests, and each would be asked for one."""
+    driver = FaultyDriver(MemoryEngine(), servable)
+    checks, listed, loaded = EffectChecks(driver, ToldProofs(proof)), [0], driver.loaded
+
+    async def counted() -> tuple[str, ...]:
+        listed[0] += 1
+        return await loaded()
+
+    driver.loaded = counted  # type: ignore[method-assign]
+    asyncio.run(checks.load(request()))
+    assert listed == [0]
+    driver.engine.unload(ID)
+    asyncio.run(checks.load(request()))
+    assert listed == [1]
+    assert len(driver.loads) == 2
+    assert asyncio.run(checks.loaded()) == (ID,)
+
+
 @pytest.mark.parametrize("fault", [*FAULTS[:3], *KINDS])
 def test_another_mapping_is_refused_and_told_of(house: House, servable: Servable, proof: EffectProof, tmp_path: Path, fault: str) -> None:
     wrong = faulty(servable, fault, tmp_path, write_twin_adapter(tmp_path / "another", 2))

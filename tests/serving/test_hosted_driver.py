@@ -77,7 +77,7 @@ def ask(
         servable = record.admit(LoadRequest(tenant="acme", release=HOSTED, purpose="production"))
         assert servable is not None
         arm = TrafficArm("a", HOSTED, record.task, servable.prompt, hosted=servable.hosted, fallback=stand_in if fallback else None)
-        answers = AnswerService(driver, AliasRoutes(), lambda: None)
+        answers = AnswerService(driver, AliasRoutes(), lambda _: None)
         found: list[AnswerPiece] = []
         try:
             for _ in range(times):

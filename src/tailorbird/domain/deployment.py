@@ -55,6 +55,11 @@ class Alias(Value):
         """True for the name under which staged releases are tried."""
         return self.name.endswith(STAGING)
 
+    @property
+    def asked(self) -> tuple[Digest, ...]:
+        """The releases that its requests are put to, the mirror last."""
+        return (*(target.release for target in self.targets), *((self.mirror,) if self.mirror else ()))
+
 
 class LocalRetrieval(Value):
     """A retrieval whose parts lie in local folders that were verified."""

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -113,9 +113,11 @@ class AliasRoute:
 
 
 class AliasRoutes:
-    """Routing table. An alias is live, waiting (known, its release not yet loaded), withdrawn, or unknown."""
+    """Routing table. An alias is live, waiting (known, its release not yet loaded), withdrawn, or unknown. ``hurry`` is told of names that
+    somebody waits for."""
 
-    def __init__(self) -> None:
+    def __init__(self, hurry: Callable[[str], None] = lambda _: None) -> None:
+        self._hurry = hurry
         self._live: dict[str, AliasRoute] = {}
         self._withdrawn: dict[str, Alias] = {}
         self._waiting: dict[str, TailorbirdError | None] = {}
@@ -125,7 +127,7 @@ class AliasRoutes:
         self._in_use: Counter[Digest] = Counter()
 
     def is_loading(self, tenant: str, model: str) -> bool:
-        """True for a name of ``tenant`` that answers nobody yet, and whose release the engine is loading now."""
+        """True for a name of ``tenant`` that answers nobody yet, and whose release the engine is loading or loads next."""
         return model.startswith(f"{tenant}/") and model in self._loading
 
     async def until_loaded(self, path: str, seconds: float) -> None:
@@ -135,6 +137,7 @@ class AliasRoutes:
         if path not in self._loading or self._held[tenant] >= _HELD_EACH:
             return
         self._held[tenant] += 1
+        self._hurry(path)
         try:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._news.setdefault(path, asyncio.Event()).wait(), seconds)

@@ -5,23 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from tailorbird.crypto.anchored_rows import anchored_row, row_text
 from tailorbird.domain.deployment import FALLBACK, SHADOW, Alias, AliasTarget
-from tailorbird.domain.errors import NotFound, TailorbirdError
+from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.release import ReleaseContent
 from tailorbird.domain.value import Digest
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.engine import EngineDriver, EngineState, LoadRequest
-from tailorbird.ports.ledger import Ledger, UnitOfWork
+from tailorbird.ports.ledger import Ledger
 from tailorbird.serving.alias_changes import AliasChanges, FolderWatch
+from tailorbird.serving.alias_record import AliasRecord
 from tailorbird.serving.alias_routes import AliasRoute, AliasRoutes, TrafficArm, arm_name
 from tailorbird.serving.heartbeat import GatewayHeartbeat
 from tailorbird.serving.release_loader import ReleaseLoader
@@ -34,6 +34,9 @@ _LOOK_EVERY, _GLANCE_EVERY = 0.2, 0.015
 _GLANCE_BESIDE_A_WATCH = 0.25
 #: How many times as long a look may wait where every name answers as the record says: then only a move is news, and glances see it.
 _AT_REST = 10
+#: A look that kept others waiting for more seconds than this is followed by a pause so many times as long, and by the next one by itself
+#: after twice that.
+_LONG, _PAUSES = 0.005, 4
 #: Seconds after a notice of the system in which no other one is taken.
 _DEAF = 0.015
 #: Seconds between two questions to the engine what it holds and does, and while it answers nobody: who keeps it alive tells of its end.
@@ -67,22 +70,21 @@ class AliasSync:
     def __init__(
         self, ledger: Ledger, driver: EngineDriver, clock: Clock, keep_former: timedelta = timedelta(seconds=600), gateway: str = ""
     ) -> None:
-        self.routes = AliasRoutes()
+        self.routes = AliasRoutes(self._hurry)
         self.engine_state = EngineState()
         #: The folder in which every commit writes something, where the record is a file of this machine; to be said before the start.
         self.written_in: Path | None = None
         self._driver = driver
         self._life = GatewayHeartbeat(ledger, clock, gateway)
         self._glance = AliasChanges(ledger)
-        self._ledger = ledger
+        self._record = AliasRecord(ledger)
         self._clock = clock
         self._keep_former = keep_former
-        self._aliases: dict[str, Alias] = {}
-        self._contents: dict[Digest, ReleaseContent] = {}
         #: Names that did not answer as the record says after the last look.
         self._behind: list[Alias] = []
-        self._moved: int | None = None
         self._read_at = float("-inf")
+        #: Seconds in which the last look kept everybody else waiting.
+        self._took = 0.0
         self._legible = True
         self._awake = asyncio.Event()
         self._changed = False
@@ -119,18 +121,30 @@ class AliasSync:
 
     def readiness(self) -> Readiness:
         """Present readiness."""
-        behind = sum(1 for path, alias in self._aliases.items() if self._is_behind(path, alias))
+        held = self._held
+        behind = sum(1 for path, alias in self._record.aliases.items() if self._is_behind(path, alias, held))
         fresh = time.monotonic() - self._read_at < _STALE_AFTER
         return Readiness(fresh, self._loader.engine_answers, self.routes.live_count, behind)
 
-    def doubt(self) -> None:
-        """Asks the engine at once what it holds, after it reported a missing release."""
+    def doubt(self, missing: Digest | None = None) -> None:
+        """Asks the engine at once what it holds, after it was started anew, or lacked a release: that one is loaded before others."""
+        if missing in self._record.contents:
+            self._loader.hurry(self._record.contents[missing].tenant, missing)
         self._suspect.set()
+
+    def _hurry(self, path: str) -> None:
+        """Somebody waits for the name."""
+        if (alias := self._record.aliases.get(path)) is not None:
+            for release in alias.asked:
+                self._loader.hurry(alias.tenant, release)
 
     async def _watch_record(self) -> None:
         while not self._stopping:
             self._changed = False
             await self._look()
+            if self._took > _LONG:
+                # Thousands of names: a look for each of as many loads would leave no time to answer anybody.
+                await asyncio.sleep(_PAUSES * self._took)
             await self._until_due()
 
     def _wake(self) -> None:
@@ -140,12 +154,12 @@ class AliasSync:
 
     async def _until_due(self) -> None:
         """Returns when a release was loaded, an alias has moved, or the last look is long enough ago."""
-        self._until = time.monotonic() + _LOOK_EVERY * (_AT_REST if self._rests() else 1)
+        self._until = time.monotonic() + max(_LOOK_EVERY * (_AT_REST if self._rests() else 1), 2 * _PAUSES * self._took)
         while not (self._changed or self._stopping) and time.monotonic() < self._until:
             self._awake.clear()
             self._tick()
             await self._awake.wait()
-            if self._legible and not self._changed and await self._glance.sees_a_move(self._moved):
+            if self._legible and not self._changed and await self._glance.sees_a_move(self._record.moved):
                 return
 
     def _tick(self) -> None:
@@ -195,68 +209,29 @@ class AliasSync:
 
     async def _look(self) -> None:
         try:
-            await asyncio.to_thread(self._read)
+            await asyncio.to_thread(self._record.read)
         except TailorbirdError as error:
             self._legible = False
             _log.warning("the record could not be read (%s); names stay as they are", error.error_code)
         else:
             self._legible, self._read_at = True, time.monotonic()
+        started = time.perf_counter()
         self._loader.want(self._needed())
         self._settle()
-        if self._moved is not None and not self._is_under_way():
-            await asyncio.to_thread(self._life.show, self._moved)
+        self._took = time.perf_counter() - started
+        if self._record.moved is not None and not self._is_under_way():
+            await asyncio.to_thread(self._life.show, self._record.moved)
 
     def _is_under_way(self) -> bool:
         """True while a name waits for a release that may still be loaded."""
-        return any(not any(self._loader.failure(release) for release in _asked(alias)) for alias in self._behind)
-
-    def _read(self) -> None:
-        """Reads every tenant's aliases, and the releases they name, when an alias has moved since the last look. Runs in a thread."""
-        with self._ledger.system(write=False) as system:
-            moved = system.tenants.aliases_moved()
-            tenants = [tenant.name for tenant in system.tenants.all()] if moved != self._moved else []
-        if moved == self._moved:
-            return
-        aliases: dict[str, Alias] = {}
-        for tenant in tenants:
-            aliases |= self._read_tenant(tenant)
-        self._aliases, self._moved = aliases, moved
-
-    def _read_tenant(self, tenant: str) -> dict[str, Alias]:
-        with self._ledger.work(tenant, write=False) as work:
-            newest = work.aliases.newest()
-            still = [alias for name in newest if (alias := self._as_known(tenant, name, newest[name]))]
-            moved = newest.keys() - {alias.name for alias in still}
-            aliases = [*self._anchored(work, work.aliases.all(moved if still else None)), *still]
-            named = {release for alias in aliases for release in (*_asked(alias), *(target.release for target in alias.previous))}
-            for release in named - self._contents.keys():
-                # A name that points to a release the record lacks is kept waiting, not allowed to stop the others.
-                with suppress(NotFound):
-                    self._contents[release] = work.releases.get(release).content
-        return {alias.path: alias for alias in aliases}
-
-    def _anchored(self, work: UnitOfWork, aliases: Sequence[Alias]) -> list[Alias]:
-        """Those that are as the log anchors them; in place of another, what was known of that name. Raises Corrupt."""
-        rows = {anchored_row(alias).name: alias for alias in aliases}
-        differing = work.anchors.differing({name: anchored_row(alias).digest for name, alias in rows.items()})
-        for name in differing:
-            _log.error(
-                "the %s of %s is not what the log says and is not followed: run tailorbird audit verify", row_text(name), work.tenant
-            )
-        known = (self._aliases.get(rows[name].path) for name in differing)
-        return [alias for name, alias in rows.items() if name not in differing] + [alias for alias in known if alias is not None]
-
-    def _as_known(self, tenant: str, name: str, newest: tuple[int, datetime]) -> Alias | None:
-        """The alias as it was read before, where it has not moved since."""
-        known = self._aliases.get(f"{tenant}/{name}")
-        return known if known is not None and (known.version, known.moved_at) == newest else None
+        return any(not any(self._loader.failure(release) for release in alias.asked) for alias in self._behind)
 
     def _needed(self) -> Mapping[Digest, LoadRequest]:
         """What must be loaded, most urgent first: targets, what still answers a name, then what aliases left within the window, and what
         stands in for hosted models (pinned)."""
-        now, aliases = self._clock.now(), self._aliases.values()
+        now, aliases = self._clock.now(), self._record.aliases.values()
         targets = [(alias, target) for alias in aliases for target in alias.targets]
-        kept = (alias for alias in aliases if now - alias.moved_at < self._keep_former or _hosted(alias, self._contents))
+        kept = (alias for alias in aliases if now - alias.moved_at < self._keep_former or _hosted(alias, self._record.contents))
         former = [(alias, target) for alias in kept for target in alias.previous]
         answering = [
             (route.alias, target) for alias in aliases if (route := self.routes.live(alias.path)) for target in route.alias.targets
@@ -273,32 +248,32 @@ class AliasSync:
 
     def _settle(self) -> None:
         """Lets every name answer with what the record says, as far as that is loaded."""
-        self.routes.keep_only(set(self._aliases))
-        behind = []
-        for path, alias in self._aliases.items():
+        self.routes.keep_only(set(self._record.aliases))
+        behind, held = [], self._held
+        for path, alias in self._record.aliases.items():
             if _is_withdrawn(alias):
                 self.routes.withdraw(alias)
-            elif self._is_behind(path, alias) or _lacks_shadow(self.routes.live(path), alias, self._loader.loaded):
-                self._advance(path, alias)
-                behind += [alias] if self._is_behind(path, alias) else []
+            elif self._is_behind(path, alias, held) or _lacks_shadow(self.routes.live(path), alias, self._loader.loaded):
+                self._advance(path, alias, held)
+                behind += [alias] if self._is_behind(path, alias, held) else []
         self._behind = behind
 
-    def _is_behind(self, path: str, alias: Alias) -> bool:
-        """True when the name does not yet answer with all targets of the alias."""
+    def _is_behind(self, path: str, alias: Alias, held: Mapping[Digest, ReleaseContent]) -> bool:
+        """True when the name does not yet answer with all targets of the alias; ``held`` is what is loaded."""
         route = self.routes.live(path)
         if _is_withdrawn(alias):
             return False
         if route is None or (route.alias.targets, route.alias.version) != (alias.targets, alias.version):
             return True
-        return any(arm.hosted and not arm.fallback and _with_fallback(arm, alias, self._held).fallback for arm in route.arms.values())
+        return any(arm.hosted and not arm.fallback and _with_fallback(arm, alias, held).fallback for arm in route.arms.values())
 
     @property
     def _held(self) -> dict[Digest, ReleaseContent]:
         """The releases that are loaded."""
-        return {release: self._contents[release] for release in self._loader.loaded if release in self._contents}
+        contents = self._record.contents
+        return {release: contents[release] for release in self._loader.loaded if release in contents}
 
-    def _advance(self, path: str, alias: Alias) -> None:
-        held = self._held
+    def _advance(self, path: str, alias: Alias, held: Mapping[Digest, ReleaseContent]) -> None:
         usable = tuple(target for target in alias.targets if target.release in held)
         failures = [failure for target in alias.targets if (failure := self._loader.failure(target.release))]
         missing, first = len(alias.targets) - len(usable), self.routes.live(path) is None
@@ -306,7 +281,7 @@ class AliasSync:
         if usable and (missing == 0 or (first and missing == len(failures))):
             self.routes.go_live(_route(alias, usable, held))
         elif first:
-            self.routes.wait(path, failures[0] if failures else None, loading=not self._loader.loading.isdisjoint(_asked(alias)))
+            self.routes.wait(path, failures[0] if failures else None, loading=any(map(self._loader.is_under_way, alias.asked)))
 
 
 def _route(alias: Alias, usable: tuple[AliasTarget, ...], held: Mapping[Digest, ReleaseContent]) -> AliasRoute:
@@ -345,12 +320,7 @@ def _with_fallback(arm: TrafficArm, alias: Alias, held: Mapping[Digest, ReleaseC
     return replace(arm, fallback=_arm(FALLBACK, usable[0], held[usable[0]])) if usable else arm
 
 
-def _asked(alias: Alias) -> tuple[Digest, ...]:
-    """The releases that requests of the alias are put to."""
-    return (*(target.release for target in alias.targets), *((alias.mirror,) if alias.mirror else ()))
-
-
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=65536)
 def _request(tenant: str, release: Digest, purpose: Literal["staging", "production"], *, pinned: bool = False) -> LoadRequest:
     """The same for each look: making one takes as long as all else that a look does about a name."""
     return LoadRequest(tenant=tenant, release=release, purpose=purpose, pinned=pinned)

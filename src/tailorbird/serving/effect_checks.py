@@ -63,7 +63,8 @@ class EffectChecks:
     async def load(self, request: LoadRequest) -> None:
         """As ``EngineDriver.load``. Raises Corrupt too: ``adapter_inert`` where the engine answers as the base does, ``adapter_differs``
         where it answers as neither."""
-        shown = request.release in await self.loaded()
+        # The engine is asked for its list only where it may say yes: that of thousands, for each of thousands, took longer than the loads.
+        shown = self._holds(request.release) and request.release in await self.loaded()
         with self._timed("engine"):
             await self._driver.load(request)
         if shown:

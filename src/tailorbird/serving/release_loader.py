@@ -29,16 +29,23 @@ class _Failure:
 
 
 class ReleaseLoader:
-    """Releases of one engine. ``on_change`` is called whenever the set of loaded releases changed or a load failed."""
+    """Releases of one engine. ``on_change`` is called whenever the set of loaded releases changed or a load failed.
+
+    What is needed is loaded in its order: first what somebody waits for (each tenant's in turn, so that nobody's thousand names stand
+    before another's one), then as ``want`` was told last, so that a name that moves is not held up by thousands that an engine started
+    anew lacks.
+    """
 
     def __init__(self, driver: EngineDriver, on_change: Callable[[], None]) -> None:
         self._driver = driver
         self._on_change = on_change
         self._loaded: frozenset[Digest] = frozenset()
         self._pinned: frozenset[Digest] = frozenset()
-        self._loading: dict[Digest, asyncio.Task[None]] = {}
+        self._queue: dict[Digest, LoadRequest] = {}
+        self._hurried: dict[str, dict[Digest, None]] = {}
+        self._loading: set[Digest] = set()
         self._failed: dict[Digest, _Failure] = {}
-        self._slots = asyncio.Semaphore(_SIDE_BY_SIDE)
+        self._workers: set[asyncio.Task[None]] = set()
         self._answers = False
 
     @property
@@ -47,14 +54,13 @@ class ReleaseLoader:
         return self._loaded
 
     @property
-    def loading(self) -> frozenset[Digest]:
-        """Releases whose load is under way."""
-        return frozenset(self._loading)
-
-    @property
     def engine_answers(self) -> bool:
         """True when the engine answered the last call."""
         return self._answers
+
+    def is_under_way(self, release: Digest) -> bool:
+        """True for a release that is being loaded, or will be as soon as it is its turn."""
+        return release in self._loading or release in self._queue
 
     def failure(self, release: Digest) -> TailorbirdError | None:
         """Error of the last attempt to load ``release``; None without one, or when the engine was merely away."""
@@ -77,18 +83,26 @@ class ReleaseLoader:
             self._now_loaded(held)
 
     def want(self, needed: Mapping[Digest, LoadRequest]) -> None:
-        """Starts loading what is needed and neither loaded (pinned or not, as wanted), nor being loaded, nor waiting for its next
-        attempt.
+        """Has loaded, in this order, what is needed and neither loaded (pinned or not, as wanted), nor being loaded, nor waiting for its
+        next attempt; what waited to be loaded and is needed no more is not.
         """
         if not self._answers:
             return
         now = time.monotonic()
+        self._queue = {}
         for release, request in needed.items():
             failed = self._failed.get(release)
             as_wanted = release in self._loaded and request.pinned == (release in self._pinned)
-            if as_wanted or release in self._loading or (failed and now < failed.retry_at):
-                continue
-            self._loading[release] = asyncio.create_task(self._load(request))
+            if not (as_wanted or release in self._loading or (failed and now < failed.retry_at)):
+                self._queue[release] = request
+        self._workers = {worker for worker in self._workers if not worker.done()}
+        for _ in range(min(len(self._queue), _SIDE_BY_SIDE - len(self._workers))):
+            self._workers.add(asyncio.create_task(self._load_all()))
+
+    def hurry(self, tenant: str, release: Digest) -> None:
+        """Somebody waits for a release of ``tenant``: it is loaded before others, if it is to be loaded at all."""
+        if release not in self._loading:
+            self._hurried.setdefault(tenant, {})[release] = None
 
     async def unload(self, releases: Iterable[Digest]) -> None:
         """Frees releases; one that cannot be freed now is tried again at the next call."""
@@ -102,16 +116,34 @@ class ReleaseLoader:
 
     async def stop(self) -> None:
         """Cancels the loads under way."""
-        tasks = list(self._loading.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._queue = {}
+        workers = list(self._workers)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _load_all(self) -> None:
+        while self._queue:
+            await self._load(self._queue.pop(self._next()))
+
+    def _next(self) -> Digest:
+        """The next one of the queue. Who is waited for and is not in it will be, or is loaded, or cannot be: the next request tells."""
+        while self._hurried:
+            tenant, releases = next(iter(self._hurried.items()))
+            del self._hurried[tenant]
+            release = next(iter(releases))
+            del releases[release]
+            if releases:
+                self._hurried[tenant] = releases
+            if release in self._queue:
+                return release
+        return next(iter(self._queue))
 
     async def _load(self, request: LoadRequest) -> None:
         release = request.release
+        self._loading.add(release)
         try:
-            async with self._slots:
-                await self._driver.load(request)
+            await self._driver.load(request)
         except TailorbirdError as error:
             self._note_failure(release, error)
         else:
@@ -119,7 +151,7 @@ class ReleaseLoader:
             self._loaded |= {release}
             self._pinned = self._pinned | {release} if request.pinned else self._pinned - {release}
         finally:
-            self._loading.pop(release, None)
+            self._loading.discard(release)
             self._on_change()
 
     def _note_failure(self, release: Digest, error: TailorbirdError) -> None:
@@ -127,6 +159,9 @@ class ReleaseLoader:
         attempts = before.attempts + 1 if before else 1
         pause = min(_FIRST_PAUSE * 2 ** (attempts - 1), _LONGEST_PAUSE)
         self._failed[release] = _Failure(error, attempts, time.monotonic() + pause)
+        if isinstance(error, Unavailable):
+            # The engine may be gone, and thousands wait: they are asked for again after the next look, not one by one of nobody.
+            self._queue = {}
         level = logging.WARNING if isinstance(error, Unavailable) else logging.ERROR
         _log.log(level, "release %s was not loaded (%s): %s", short(release), error.error_code, error.message)
 
