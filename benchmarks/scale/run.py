@@ -5,7 +5,8 @@ In: ``--only`` one of ``adapt`` (a whole ``tailorbird adapt`` of the demo on one
 one one-core raylet ÷ on two; ``evaluation_runs``) and ``kills`` (the faults' small story on Ray, PostgreSQL and S3, with one kill in each,
 of worker, raylet, head, driver, database and S3 in turn, at moments drawn by ``--seed``; one that was over before its kill does not
 count); else all of these. ``--only capacity``: the capacity twin against real runs of our gateway
-and engine (``capacity_runs``; two settings with ``--quick``), without Ray. ``--pairs`` (3) and ``--points`` (36) say how many;
+and engine (``capacity_runs``; two settings with ``--quick``), without Ray. ``--only gateways``: two real gateways on PostgreSQL, and a
+million requests by a simulated clock (``gateway_runs``, ``gateway_simulation``), without Ray. ``--pairs`` (3) and ``--points`` (36) say how many;
 ``--quick``: one pair and six kills. ``--objective FILE`` in place of the demo's. Out: bars in benchmarks/results/scale.json (not with
 ``--quick``), progress on stderr, one JSON object as the last line of stdout.
 
@@ -49,6 +50,8 @@ def main() -> None:
     asked = _arguments()
     if asked.only == "capacity":
         return _tell(asked, {"capacity_twin": _capacity(asked)})
+    if asked.only in GATEWAYS:
+        return _tell(asked, {GATEWAYS[name]: measure(asked.quick) for name, measure in _gateways() if asked.only in ("gateways", name)})
     if INSIDE not in os.environ:
         _enter()
     given = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -77,6 +80,10 @@ BARS = {
     "evaluation": "evaluation_on_two_raylets",
     "kills": "killed_stories",
 }
+
+
+#: What ``--only`` may say of gateways, and the bars.
+GATEWAYS = {"gateways": "", "gateways-real": "gateways_asked", "gateways-simulated": "gateways_simulated"}
 
 
 def _ratio(asked: argparse.Namespace, together: int, raylets: tuple[int, ...]) -> dict[str, Any]:
@@ -141,10 +148,19 @@ def _capacity(asked: argparse.Namespace) -> dict[str, Any]:
     return compared(asked.quick)
 
 
+def _gateways() -> list[tuple[str, Callable[[bool], dict[str, Any]]]]:
+    sys.path[:0] = [str(Path(__file__).resolve().parent)]
+    from gateway_runs import compared
+    from gateway_simulation import simulated
+
+    os.environ["PYTHONPATH"] = f"{ROOT / 'src'}:{ROOT / 'tests'}"
+    return [("gateways-real", compared), ("gateways-simulated", simulated)]
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", choices=sorted([*BARS, "capacity"]), default="")
+    parser.add_argument("--only", choices=sorted([*BARS, *GATEWAYS, "capacity"]), default="")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--points", type=int, default=36)
     parser.add_argument("--seed", type=int, default=0)

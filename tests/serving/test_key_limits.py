@@ -107,6 +107,23 @@ def test_other_gateways_and_earlier_lives_count(house: House) -> None:
     asyncio.run(story())
 
 
+def test_what_others_counted_in_a_minute_is_no_use_of_the_next(house: House) -> None:
+    """Until it was read again, a second later at most, the key was refused, and told to come back after that minute."""
+    limited = key(house)
+
+    async def story() -> None:
+        with house.ledger.work("acme") as work:
+            work.usage.add_of_keys(usage_of_keys([row(house, number, limited, Amounts(1)) for number in range(2)], "another"))
+        quotas = Quotas(house.ledger, house.clock)
+        assert await refused(quotas, house, limited, Amounts(1)) == "key_quota_requests"
+        house.clock.advance(timedelta(minutes=1))
+        await quotas.reserve("acme", Amounts(1), house.clock.now(), limited)
+        house.clock.advance(timedelta(minutes=-1))
+        assert await refused(quotas, house, limited, Amounts(1)) == "key_quota_requests"
+
+    asyncio.run(story())
+
+
 def test_what_is_left_is_the_less_of_both(house: House) -> None:
     with house.ledger.system() as system:
         tenant = system.tenants.get("acme")

@@ -111,7 +111,7 @@ class Quotas:
         self._tenants: dict[str, Tenant] = {}
         self._meters: dict[str, _Meter] = {}
         self._keys: dict[str, _Meter] = {}
-        self._keys_by_others: dict[tuple[str, KeyPeriod], Amounts] = {}
+        self._keys_by_others: dict[tuple[str, KeyPeriod, datetime], Amounts] = {}
         self._task: asyncio.Task[None] | None = None
         self._seen: tuple[object, datetime] | None = None
 
@@ -177,10 +177,11 @@ class Quotas:
         starts: dict[Period, datetime] = {period: window_start(period, now) for period in _PERIODS}
         key_starts: dict[KeyPeriod, datetime] = {period: window_start(period, now) for period in _KEY_PERIODS}
         try:
-            tenants, others, self._keys_by_others = await asyncio.to_thread(self._read, starts, key_starts)
+            tenants, others, of_keys = await asyncio.to_thread(self._read, starts, key_starts)
         except TailorbirdError as error:
             _log.warning("limits could not be read (%s); they stay as they are", error.error_code)
             return
+        self._keys_by_others = {(key, period, key_starts[period]): counted for (key, period), counted in of_keys.items()}
         self._tenants = {tenant.name: tenant for tenant in tenants}
         self._meters = {name: self._meters.get(name) or _Meter() for name in self._tenants}
         for name, meter in self._meters.items():
@@ -193,10 +194,12 @@ class Quotas:
                 del self._keys[key]
 
     def _meter_of_key(self, key: str, at: datetime) -> _Meter:
-        """The key's windows, with what others counted in those that hold ``at``, as the record had it lately."""
+        """The key's windows, with what others counted in those that hold ``at``, as the record had it lately: in a minute that has just
+        begun that is nothing yet, and not what they counted in the one before."""
         meter = self._keys.setdefault(key, _Meter())
         for period in _KEY_PERIODS:
-            meter.at(period, at).others = self._keys_by_others.get((key, period), NOTHING)
+            window = meter.at(period, at)
+            window.others = self._keys_by_others.get((key, period, window.start), window.others)
         return meter
 
     def _read(
