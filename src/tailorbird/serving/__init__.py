@@ -3,7 +3,7 @@
 In: the ledger's aliases and rollouts, an engine driver, conversations. Out: answers, request rows, usage, guard reports. Must not know:
 HTTP, how a release was made.
 
-    alias_changes > alias_sync (alias_record, release_loader, heartbeat) > alias_routes: alias moves become routes once their release is loaded
+    alias_changes > alias_sync (alias_record, release_loader, heartbeat) > alias_routes: moves become routes once their release is loaded
     effect_checks: the engine's driver, which loads what has shown its effect
     quotas > alias_routes > answers (fallback, hosted_driver, shadow_traffic) > request_log: one request
     hosted_driver > endpoint_budgets > bills: what a hosted model is paid for it
