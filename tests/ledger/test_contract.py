@@ -245,6 +245,21 @@ class TestAliases:
                 work.aliases.get("c")
             assert work.aliases.history("c") == ()
 
+    def test_the_system_sees_the_last_move_of_every_alias(self, ledger):
+        with ledger.system(write=False) as system:
+            assert system.aliases.newest() == {}
+        for tenant in ("acme", "globex"):
+            with ledger.work(tenant) as work:
+                for name, version in (("b", 1), ("a", 1), ("b", 2)):
+                    work.aliases.put(sample.alias(tenant, version, name))
+        with ledger.system(write=False) as system:
+            found = system.aliases.newest()
+        assert found.keys() == {"acme", "globex"}
+        for tenant, names in found.items():
+            with ledger.work(tenant, write=False) as work:
+                assert names == work.aliases.newest()
+                assert names["b"][0] == 2
+
     def test_the_system_sees_that_any_alias_moved(self, ledger):
         seen = []
         for tenant, version in (("acme", 1), ("globex", 1), ("acme", 2)):

@@ -17,6 +17,7 @@ from support.serving import DirectDriver, House, digest, until
 from tailorbird.domain.errors import Corrupt, NotFound, TailorbirdError, Unavailable
 from tailorbird.serving import AliasSync
 from tailorbird.serving.alias_changes import FolderWatch
+from tailorbird.serving.alias_record import AliasRecord
 
 BAD = Corrupt("adapter changed", "restore it", code="artifact_corrupt")
 AWAY = Unavailable("away", "wait", code="engine_unavailable")
@@ -284,6 +285,30 @@ def test_what_is_loaded_is_listed_a_few_times_a_look_however_many_names_wait(hou
 
     asyncio.run(story())
     assert 0 < counted["lists"] <= counted["looks"]
+
+
+def test_where_one_name_moves_no_other_tenant_is_read_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With sixty tenants on PostgreSQL that took longer than a move may take to be seen."""
+    first, second = house.release(1), house.release(2)
+    house.point("routing", first)
+    house.point("other", first)
+    house.point("hidden", house.release(tenant="globex"), tenant="globex")
+    record, read, work = AliasRecord(house.ledger), list[str](), house.ledger.work
+    record.read()
+    assert record.aliases.keys() == {"acme/routing", "acme/other", "globex/hidden"}
+    monkeypatch.setattr(house.ledger, "work", lambda tenant, **how: (read.append(tenant), work(tenant, **how))[1])
+    record.read()
+    assert read == []
+    moved = house.point("routing", second)
+    read.clear()
+    record.read()
+    assert read == ["acme"]
+    assert record.aliases["acme/routing"] == moved
+    assert record.contents.keys() >= {first, second}
+    with house.ledger.system() as system:
+        system.tenants.remove("globex")
+    record.read()
+    assert record.aliases.keys() == {"acme/routing", "acme/other"}
 
 
 def test_a_name_that_somebody_waits_for_is_loaded_before_the_others(house: House) -> None:

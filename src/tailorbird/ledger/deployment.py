@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, case, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, insert, select, update
 
 from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.crypto.canonical_json import plain_json
@@ -78,6 +78,24 @@ class Aliases:
     def _current(self, name: str) -> Alias | None:
         row = self._connection.execute(self._versions(name).order_by(aliases.c.version.desc()).limit(1)).one_or_none()
         return value_of(Alias, row) if row else None
+
+
+class AllAliases:
+    """Implements ``AliasBook``."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def newest(self) -> dict[str, dict[str, tuple[int, datetime]]]:
+        """Version and time of every alias's last move, by tenant and name."""
+        last = select(aliases.c.tenant, aliases.c.name, func.max(aliases.c.version).label("version"))
+        current = last.group_by(aliases.c.tenant, aliases.c.name).subquery()
+        matches = and_(*(aliases.c[name] == current.c[name] for name in ("tenant", "name", "version")))
+        rows = select(aliases.c.tenant, aliases.c.name, aliases.c.version, aliases.c.moved_at).join(current, matches)
+        found: dict[str, dict[str, tuple[int, datetime]]] = defaultdict(dict)
+        for tenant, name, version, moved_at in self._connection.execute(rows):
+            found[tenant][name] = (version, moved_at)
+        return dict(found)
 
 
 class Requests:

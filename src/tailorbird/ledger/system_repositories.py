@@ -15,6 +15,7 @@ from tailorbird.domain.identity import ApiKey, Session, Tenant
 from tailorbird.domain.label_review import ModelReview
 from tailorbird.domain.run import Run, RunState, StepState
 from tailorbird.ledger.anchors import AnchorBook
+from tailorbird.ledger.deployment import AllAliases
 from tailorbird.ledger.event_log import Events
 from tailorbird.ledger.identities import stored_session
 from tailorbird.ledger.label_reviews import is_free
@@ -24,6 +25,7 @@ from tailorbird.ledger.row_mapping import insert_new, select_fields, value_from,
 from tailorbird.ledger.runs import is_held
 from tailorbird.ledger.tables import alias_moves, api_keys, log_entries, metadata, model_reviews, runs, steps, tenants, time_floor
 from tailorbird.ports.clock import Clock, TimeFloor
+from tailorbird.ports.deployment import AliasBook
 from tailorbird.ports.events import AuditLog, RowAnchorBook
 from tailorbird.ports.identity import TenantDirectory
 from tailorbird.ports.quota import GatewayDirectory, UsageBook
@@ -158,6 +160,7 @@ class System:
     """Implements ``SystemWork``."""
 
     tenants: TenantDirectory
+    aliases: AliasBook
     events: AuditLog
     anchors: RowAnchorBook
     queue: WorkQueue
@@ -171,6 +174,7 @@ def system_over(connection: Connection, clock: Clock, changes: RowChanges, event
     """The system repositories inside one transaction."""
     return System(
         tenants=Tenants(connection, changes),
+        aliases=AllAliases(connection),
         events=events,
         anchors=AnchorBook(events, connection),
         queue=Queue(connection, clock),

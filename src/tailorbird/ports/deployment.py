@@ -34,6 +34,14 @@ class AliasRepository(Protocol):
         ...
 
 
+class AliasBook(Protocol):
+    """System repository: aliases of all tenants."""
+
+    def newest(self) -> dict[str, dict[str, tuple[int, datetime]]]:
+        """Version and time of every alias's last move, by tenant and name: what a gateway compares with what it knows."""
+        ...
+
+
 class RequestRepository(Protocol):
     """One tenant's request rows."""
 

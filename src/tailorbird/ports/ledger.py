@@ -8,7 +8,7 @@ from typing import Protocol
 
 from tailorbird.ports.clock import TimeFloor
 from tailorbird.ports.data_keys import DataKeyRepository
-from tailorbird.ports.deployment import AliasRepository, RequestRepository
+from tailorbird.ports.deployment import AliasBook, AliasRepository, RequestRepository
 from tailorbird.ports.events import AuditLog, EventLog, RowAnchorBook, RowAnchors
 from tailorbird.ports.feedback import ContentRepository, FeedbackRepository, ReviewRepository
 from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, SessionRepository, TenantDirectory
@@ -58,6 +58,7 @@ class SystemWork(Protocol):
     """The repositories that stand above tenants, inside one transaction."""
 
     tenants: TenantDirectory
+    aliases: AliasBook
     events: AuditLog
     anchors: RowAnchorBook
     queue: WorkQueue

@@ -31,20 +31,21 @@ class AliasRecord:
         """Reads what has moved since the last reading. May wait: for a thread. Raises Unavailable, Corrupt; then all is as it was."""
         with self._ledger.system(write=False) as system:
             moved = system.tenants.aliases_moved()
-            tenants = [tenant.name for tenant in system.tenants.all()] if moved != self.moved else []
+            newest = system.aliases.newest() if moved != self.moved else {}
         if moved == self.moved:
             return
         aliases: dict[str, Alias] = {}
-        for tenant in tenants:
-            aliases |= self._read_tenant(tenant)
+        for tenant, names in newest.items():
+            still = {alias.path: alias for name in names if (alias := self._as_known(tenant, name, names[name]))}
+            aliases |= still
+            if len(still) < len(names):
+                aliases |= self._read_tenant(tenant, [name for name in names if f"{tenant}/{name}" not in still], whole=not still)
         self.aliases, self.moved = aliases, moved
 
-    def _read_tenant(self, tenant: str) -> dict[str, Alias]:
+    def _read_tenant(self, tenant: str, names: Sequence[str], *, whole: bool) -> dict[str, Alias]:
+        """Those names of a tenant, with the releases that they name; ``whole``: they are all that it has."""
         with self._ledger.work(tenant, write=False) as work:
-            newest = work.aliases.newest()
-            still = [alias for name in newest if (alias := self._as_known(tenant, name, newest[name]))]
-            moved = newest.keys() - {alias.name for alias in still}
-            aliases = [*self._anchored(work, work.aliases.all(moved if still else None)), *still]
+            aliases = self._anchored(work, work.aliases.all(None if whole else names))
             named = {release for alias in aliases for release in (*alias.asked, *(target.release for target in alias.previous))}
             for release in named - self.contents.keys():
                 # A name that points to a release the record lacks is kept waiting, not allowed to stop the others.

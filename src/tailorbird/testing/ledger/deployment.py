@@ -39,7 +39,7 @@ class MemoryAliases(Repository):
 
     def newest(self) -> dict[str, tuple[int, datetime]]:
         """Version and time of every alias's last move, by name."""
-        return {alias.name: (alias.version, alias.moved_at) for alias in self.all()}
+        return {alias.name: (alias.version, alias.moved_at) for alias in self._rows(ALIASES).values()}
 
     def put(self, alias: Alias) -> None:
         """Writes the next version. Raises Conflict when ``alias.version`` is not one above the stored one (1 for a new alias)."""
@@ -59,6 +59,15 @@ class MemoryAliases(Repository):
     def history(self, name: str) -> tuple[Alias, ...]:
         """Every version the alias had, oldest first."""
         return tuple(alias for alias in self._rows(ALIASES).values() if alias.name == name)
+
+
+class MemoryAliasBook(Repository):
+    """Implements ``AliasBook``."""
+
+    def newest(self) -> dict[str, dict[str, tuple[int, datetime]]]:
+        """Version and time of every alias's last move, by tenant and name."""
+        every = ((tenant, rows.values()) for tenant, rows in self._transaction.every(ALIASES))
+        return {tenant: {alias.name: (alias.version, alias.moved_at) for alias in rows} for tenant, rows in every if rows}
 
 
 class MemoryRequests(Repository):

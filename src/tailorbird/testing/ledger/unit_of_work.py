@@ -10,7 +10,7 @@ from pathlib import Path
 from tailorbird.domain.errors import NotFound, Unavailable
 from tailorbird.ports.clock import Clock, TimeFloor
 from tailorbird.ports.data_keys import DataKeyRepository
-from tailorbird.ports.deployment import AliasRepository, RequestRepository
+from tailorbird.ports.deployment import AliasBook, AliasRepository, RequestRepository
 from tailorbird.ports.events import AuditLog, EventLog, LogSealer, RowAnchorBook, RowAnchors
 from tailorbird.ports.feedback import ContentRepository, FeedbackRepository, ReviewRepository
 from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, SessionRepository, TenantDirectory
@@ -25,7 +25,7 @@ from tailorbird.ports.runs import RunRepository, StepRepository, WorkQueue
 from tailorbird.ports.signals import SignalRepository
 from tailorbird.testing.ledger.anchors import MemoryAnchorBook, MemoryAnchors
 from tailorbird.testing.ledger.data_keys import MemoryDataKeys
-from tailorbird.testing.ledger.deployment import MemoryAliases, MemoryRequests, MemorySignals
+from tailorbird.testing.ledger.deployment import MemoryAliasBook, MemoryAliases, MemoryRequests, MemorySignals
 from tailorbird.testing.ledger.event_log import MemoryEvents
 from tailorbird.testing.ledger.feedback import MemoryContents, MemoryFeedback, MemoryReviews
 from tailorbird.testing.ledger.identities import MemoryApiKeys, MemoryIdentities, MemorySessions
@@ -81,6 +81,7 @@ class MemorySystemWork:
 
     def __init__(self, transaction: Transaction, clock: Clock, events: MemoryEvents) -> None:
         self.tenants: TenantDirectory = MemoryTenants(transaction)
+        self.aliases: AliasBook = MemoryAliasBook(transaction)
         self.events: AuditLog = events
         self.anchors: RowAnchorBook = MemoryAnchorBook(transaction, events)
         self.queue: WorkQueue = MemoryQueue(transaction, clock)
