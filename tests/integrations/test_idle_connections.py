@@ -24,3 +24,10 @@ def test_an_idle_connection_is_left_well_before_the_server_closes_it(tmp_path: P
     client = _clients(tmp_path)[place]
     assert client._transport._pool._keepalive_expiry <= closed_after / 2  # type: ignore[attr-defined]
     asyncio.run(client.aclose())
+
+
+def test_our_own_connections_are_left_as_early(tmp_path: Path) -> None:
+    closed_after = LimitedConfig("none").timeout_keep_alive
+    driver = loopback.open_driver(f"unix:{tmp_path}/engine.sock", "s")
+    assert driver._connections.kept <= closed_after / 2  # type: ignore[attr-defined]
+    asyncio.run(driver.close())

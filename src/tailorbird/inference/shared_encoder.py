@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,9 +50,9 @@ class EncoderAdapter:
     layers: ModuleAdapter
     head: LinearText
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
-        """Bytes held."""
+        """Bytes held; counted once: the budget's sum over hundreds of adapters is made for each that is read."""
         return self.layers.nbytes + self.head.nbytes
 
 

@@ -14,6 +14,7 @@ from tailorbird.domain.errors import Internal, TailorbirdError, Unauthenticated,
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.value import Digest, Value
+from tailorbird.integrations.engine_connections import UNIX, EngineAnswer, EngineConnections
 from tailorbird.ports.engine import (
     Chunk,
     Embeddings,
@@ -31,10 +32,10 @@ from tailorbird.ports.engine import (
 )
 from tailorbird.system.request_id import REQUEST_ID_HEADER, request_id
 
-#: How the address of a Unix socket begins.
-_UNIX = "unix:"
 #: Seconds: to connect, for a quick question, for an answer that may queue behind others, for a load.
 _CONNECT, _QUICK, _ANSWER, _LOAD = 2.0, 5.0, 300.0, 900.0
+#: The lowest status of an answer that is an error.
+_REFUSED = 300
 #: Seconds that an idle connection is kept for the next call. Servers close it after five (uvicorn's default): a call that is sent in the
 #: moment in which the server closes gets no answer.
 _KEPT_IDLE = 2.0
@@ -43,22 +44,22 @@ _KEPT_IDLE = 2.0
 def open_driver(url: str, secret: str) -> EngineDriver:
     """A driver for the engine at ``url``: ``unix:PATH`` of its socket, or ``http://…``. Nothing is sent until the first call."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=_KEPT_IDLE)
-    path = url.removeprefix(_UNIX)
+    path, head = url.removeprefix(UNIX), {"authorization": f"Bearer {secret}"}
     client = httpx.AsyncClient(
         base_url=url if path == url else "http://engine",
-        headers={"authorization": f"Bearer {secret}"},
+        headers=head,
         timeout=_within(_ANSWER),
         transport=httpx.AsyncHTTPTransport(uds=None if path == url else path, limits=limits, trust_env=False),
         trust_env=False,
     )
-    return LoopbackDriver(client)
+    return LoopbackDriver(EngineConnections(url, head, connect=_CONNECT, kept=_KEPT_IDLE), client)
 
 
 class LoopbackDriver:
-    """Implements ``EngineDriver`` over an HTTP client whose base URL is the engine's."""
+    """Implements ``EngineDriver``: over ``connections``, and for streams over an HTTP client whose base URL is the engine's."""
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self._client = client
+    def __init__(self, connections: EngineConnections, client: httpx.AsyncClient) -> None:
+        self._connections, self._client = connections, client
 
     async def load(self, request: LoadRequest) -> None:
         """Returns once the release is ready. Raises what the engine refuses with."""
@@ -70,8 +71,8 @@ class LoopbackDriver:
 
     async def loaded(self) -> tuple[Digest, ...]:
         """Ids of the loaded releases."""
-        response = await self._send("GET", "/loaded", None, seconds=_QUICK)
-        return tuple(response.json())
+        answer = await self._send("GET", "/loaded", None, seconds=_QUICK)
+        return tuple(json.loads(answer.body))
 
     async def score(
         self, release: Digest, prompt: Sequence[Message], labels: Sequence[str], groups: frozenset[str] = frozenset()
@@ -85,7 +86,7 @@ class LoopbackDriver:
     ) -> AsyncGenerator[Chunk, None]:
         """One answer, piece by piece; closing the iterator closes the connection, which ends the generation."""
         body = GenerateRequest(release=release, prompt=tuple(prompt), sampling=sampling, groups=groups).model_dump_json()
-        with _reached():
+        with _reached(httpx.TransportError):
             async with self._client.stream("POST", "/generate", content=body, headers=_headers()) as response:
                 if response.is_error:
                     raise _rebuilt(await response.aread())
@@ -115,8 +116,8 @@ class LoopbackDriver:
 
     async def state(self) -> EngineState:
         """State of the engine."""
-        response = await self._send("GET", "/state", None, seconds=_QUICK)
-        return EngineState.model_validate_json(response.content)
+        answer = await self._send("GET", "/state", None, seconds=_QUICK)
+        return EngineState.model_validate_json(answer.body)
 
     async def ready(self) -> bool:
         """True when the engine answers."""
@@ -128,17 +129,18 @@ class LoopbackDriver:
 
     async def close(self) -> None:
         """Closes the connections; the engine goes on."""
+        self._connections.close()
         await self._client.aclose()
 
     async def _call(self, method: str, path: str, request: Value, *, seconds: float) -> bytes:
-        return (await self._send(method, path, request.model_dump_json(), seconds=seconds)).content
+        return (await self._send(method, path, request.model_dump_json(), seconds=seconds)).body
 
-    async def _send(self, method: str, path: str, body: str | None, *, seconds: float) -> httpx.Response:
-        with _reached():
-            response = await self._client.request(method, path, content=body, headers=_headers(), timeout=_within(seconds))
-        if response.is_error:
-            raise _rebuilt(response.content)
-        return response
+    async def _send(self, method: str, path: str, body: str | None, *, seconds: float) -> EngineAnswer:
+        with _reached(OSError, EOFError, ValueError):
+            answer = await self._connections.ask(method, path, body, _headers(), seconds)
+        if answer.status >= _REFUSED:
+            raise _rebuilt(answer.body)
+        return answer
 
 
 def _headers() -> dict[str, str]:
@@ -152,10 +154,10 @@ def _within(seconds: float) -> httpx.Timeout:
 
 
 @contextmanager
-def _reached() -> Iterator[None]:
+def _reached(*kinds: type[Exception]) -> Iterator[None]:
     try:
         yield
-    except httpx.TransportError as error:
+    except kinds as error:
         raise Unavailable(
             "the model process does not answer", "try again in a few seconds: it is restarted by itself", code="engine_unavailable"
         ) from error
