@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from beds import DATA, _banking, _unfair
+from beds import DATA, _banking, _bitext, _unfair, _wishes
 
 #: A text, and its answer, its label or its labels.
 Pair = tuple[str, str | list[str]]
@@ -27,7 +27,8 @@ Pair = tuple[str, str | list[str]]
 @dataclass(frozen=True)
 class KindBed:
     """``task`` and ``more`` are keys of the objective. ``rungs`` are all that may be the answer, and what ``truth`` is measured on;
-    ``ladder`` is what a decision asks for (empty: the same list). ``sizes`` are rows of train, truth, dev and test."""
+    ``ladder`` is what a decision asks for (empty: the same list). ``sizes`` are rows of train, truth, dev and test. ``rival`` is the share
+    of rows that a hosted model answers rightly (0: there is none)."""
 
     name: str
     rows: str
@@ -37,6 +38,7 @@ class KindBed:
     sizes: tuple[int, int, int, int]
     ladder: str | tuple[str, ...] = ()
     more: Mapping[str, Any] = field(default_factory=dict)
+    rival: float = 0.0
 
 
 _GENERATE = {"kind": "generate"}
@@ -48,6 +50,11 @@ _INTENT = {"kind": "classify", "instruction": "Name the intent of the customer's
 _UNFAIR = {"kind": "classify", "instruction": "Say why this clause of a contract may be unfair."}
 _PROMPTS, _WITHOUT_TRAINING = ("prompt", "nearest"), ("floor", "prompt", "nearest")
 _REFERENCE = {"floor": {"vectors": False, "role": "reference"}}
+_TUNED = ("floor", "encoder", "nearest")
+_SEARCHED, _CALLS = ("prompt", "prompt-search"), {"prompt_search": {"calls": 400}}
+#: What beds of a hosted model say of it (``rivals.py``).
+_RIVAL = {"hosted": {"endpoint": "rival", "model": "rival-large"}}
+_PLACED = {"kind": "classify", "instruction": "Name the shelf of the thing that the customer wants."}
 
 #: Each decision takes minutes of one core at most: few rungs are trained, and answers are short.
 KINDS = {
@@ -63,6 +70,18 @@ KINDS = {
         KindBed("many-half", "half", "micro_f1", _MANY, _WITHOUT_TRAINING, (160, 120, 100, 100)),
         KindBed("many-bearing", "bearing", "micro_f1", _MANY, _WITHOUT_TRAINING, (160, 120, 100, 100)),
         KindBed("traffic", "banking-8", "accuracy", _INTENT, ("prompt", "nearest", "lora"), (64, 136, 136, 136), "auto", _REFERENCE),
+        # Few messages of many labels: floors read words alone.
+        KindBed("few-of-banking-24", "banking-24", "accuracy", _INTENT, _TUNED, (96, 168, 168, 168)),
+        KindBed("few-of-bitext-24", "bitext-24", "accuracy", _INTENT, _TUNED, (48, 168, 168, 168)),
+        KindBed("few-of-banking-40", "banking-40", "accuracy", _INTENT, ("floor", "encoder"), (120, 280, 280, 280)),
+        # More examples than few-shot shows, and such as are typical.
+        KindBed("tickets-searched", "more-tickets", "exact_match", _TICKET, _SEARCHED, (80, 160, 160, 160), more=_CALLS),
+        KindBed("replies-searched", "more-replies", "rouge_l", _REPLY, _SEARCHED, (80, 160, 160, 160), more=_CALLS),
+        KindBed("replies-verbatim", "more-replies", "exact_match", _REPLY, _SEARCHED, (80, 160, 160, 160), more=_CALLS),
+        # A hosted model that is right where the house's own rungs are not; and one that is no better than a floor.
+        KindBed("shelves-hosted", "shelves", "accuracy", _PLACED, ("floor", "hosted"), (144, 132, 132, 132), more=_RIVAL, rival=0.92),
+        KindBed("tickets-hosted", "tickets", "exact_match", _TICKET, (*_PROMPTS, "hosted"), (50, 70, 60, 60), more=_RIVAL, rival=0.92),
+        KindBed("floor-or-hosted", "banking-8", "accuracy", _INTENT, ("floor", "hosted"), (64, 136, 136, 136), more=_RIVAL, rival=0.92),
     )
 }
 #: Requests a month, by the name of the case, of the bed ``traffic``.
@@ -72,13 +91,13 @@ VOLUMES = {"little": 100, "much": 1_000_000}
 def write_kind(bed: KindBed, measured: str, more: Mapping[str, Any], folder: Path) -> Path:
     """Writes the objective and its rows; ``more`` are keys that win over the bed's own. Rows are the same whatever is asked of the bed."""
     folder.mkdir(parents=True)
-    parts = _parts(bed)
-    data = []
+    parts, data = _parts(bed), []
+    source = _SOURCE | ({"processors": [bed.more["hosted"]["endpoint"]]} if bed.rival else {})
     for split in ("train", "dev", "test"):
         rows = parts[measured if split == "dev" else split]
         lines = (json.dumps({"text": text, "answer": answer}) for text, answer in rows)
         (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        data.append({"path": f"{split}.jsonl", "split": split, "text": "text", "label": "answer", "source": _SOURCE})
+        data.append({"path": f"{split}.jsonl", "split": split, "text": "text", "label": "answer", "source": source})
     content = {
         "name": bed.name,
         "tenant": "bench",
@@ -108,6 +127,11 @@ def _parts(bed: KindBed) -> dict[str, list[Pair]]:
         parts[part] = rows[start : start + count]
         start += count
     return parts
+
+
+def rows_of(bed: KindBed) -> list[Pair]:
+    """All rows of a bed."""
+    return [row for rows in _parts(bed).values() for row in rows]
 
 
 def bearing(bed: KindBed, part: str) -> int:
@@ -188,13 +212,13 @@ _HOUSE = {
     "repair": "our workshop takes in order {order} free of charge, the label is in your mail",
     "account": "your profile is open again and order {order} is shown under purchases",
 }
-_MADE = 240
+_MADE, _MANY_MADE = 240, 560
 
 
-def _messages(name: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _messages(name: str, made: int) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Messages, once each, with what an answer says: queue, order, urgency, name."""
     drawn = random.Random(f"kinds/{name}")
-    orders = drawn.sample(range(1000, 9999), _MADE)
+    orders = drawn.sample(range(1000, 9999), made)
     for place, order in enumerate(orders):
         queue, urgent, person = sorted(_ASKED)[place % len(_ASKED)], drawn.random() < 0.5, drawn.choice(_NAMES)
         asked = drawn.choice(_ASKED[queue]).format(thing=drawn.choice(_THINGS), order=order)
@@ -202,19 +226,19 @@ def _messages(name: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield f"{drawn.choice(_OPENINGS)} {asked}. {closing} {person}", queue, {"order": order, "urgent": urgent, "name": person}
 
 
-def _tickets() -> list[Pair]:
+def _tickets(name: str = "tickets", made: int = _MADE) -> list[Pair]:
     """A fixed form, which examples show and the instruction does not."""
     return [
         (text, f"QUEUE={queue} ORDER={told['order']} URGENT={'yes' if told['urgent'] else 'no'}")
-        for text, queue, told in _messages("tickets")
+        for text, queue, told in _messages(name, made)
     ]
 
 
-def _replies() -> list[Pair]:
+def _replies(name: str = "replies", made: int = _MADE) -> list[Pair]:
     """What the desk always says of a queue, which examples of the same queue show best."""
     return [
         (text, f"Dear {told['name']}, {_HOUSE[queue].format(order=told['order'])}. Yours, the harbour desk")
-        for text, queue, told in _messages("replies")
+        for text, queue, told in _messages(name, made)
     ]
 
 
@@ -226,4 +250,10 @@ _ROWS: dict[str, Callable[[], list[Pair]]] = {
     "bearing": _bearing,
     "tickets": _tickets,
     "replies": _replies,
+    "more-tickets": lambda: _tickets("more-tickets", _MANY_MADE),
+    "more-replies": lambda: _replies("more-replies", _MANY_MADE),
+    "banking-24": lambda: _of_labels(_banking(), "banking-24", 24, 25),
+    "banking-40": lambda: _of_labels(_banking(), "banking-40", 40, 24),
+    "bitext-24": lambda: _of_labels(_bitext(), "bitext-24", 24, 23),
+    "shelves": lambda: _of_labels(_wishes(), "shelves", 12, 45),
 }

@@ -16,9 +16,10 @@ from typing import Any
 
 import shifted
 from beds import ROOT
-from kinds import KINDS, VOLUMES, KindBed, bearing, write_kind
+from kinds import KINDS, VOLUMES, KindBed, bearing, rows_of, write_kind
 from playing import played
 from remembering import Known
+from rivals import allowed, served
 
 from tailorbird.domain.ladder import Climb, Ladder, RungKind
 from tailorbird.stats.intervals import spend
@@ -161,7 +162,11 @@ def _decision(bed: KindBed, case: Case, known: Known) -> dict[str, Any]:
 def _play(bed: KindBed, measured: str, asked: Mapping[str, Any], known: Known) -> Any:
     print(f"{bed.name}: {measured}, {asked['kpis']}", file=sys.stderr, flush=True)
     folder: Path = WORK / bed.name / measured
-    return played(partial(write_kind, bed, measured, asked), folder, WORK / bed.rows / "trained", known)
+    play = partial(played, partial(write_kind, bed, measured, asked), folder, WORK / bed.rows / "trained", known)
+    if not bed.rival:
+        return play()
+    with served({text: str(answer) for text, answer in rows_of(bed)}, bed.rival) as rival:
+        return play(lambda deps: allowed(deps, "bench", rival.url))
 
 
 def _rungs(ladder: Ladder) -> Sequence[Climb]:

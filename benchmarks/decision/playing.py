@@ -16,11 +16,15 @@ from remembering import Known, RememberingEngine, RememberingTrainer
 
 from tailorbird import settings, wiring
 from tailorbird.domain.ladder import Ladder
-from tailorbird.usecases import Progress
+from tailorbird.usecases import Dependencies, Progress
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise, key_path
 from tailorbird.usecases.runs.run_queries import show_run
 from tailorbird.usecases.runs.submit import adapt
 from tailorbird.usecases.steps.transitions import choose_step
+
+
+def _as_it_is(deps: Dependencies) -> Dependencies:
+    return deps
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,11 @@ class Played:
     released: bool
 
 
-def played(write: Callable[[Path], Path], folder: Path, trained: Path, known: Known) -> Played:
-    """What ``adapt`` does with the objective that ``write`` puts into a folder; ``folder`` is emptied before and gone afterwards."""
+def played(
+    write: Callable[[Path], Path], folder: Path, trained: Path, known: Known, allow: Callable[[Dependencies], Dependencies] = _as_it_is
+) -> Played:
+    """What ``adapt`` does with the objective that ``write`` puts into a folder; ``folder`` is emptied before and gone afterwards. ``allow``
+    gives the tenant ``bench`` what the objective asks for beside."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     settings.save_settings(folder, {"tenant": "bench"})
@@ -43,6 +50,7 @@ def played(write: Callable[[Path], Path], folder: Path, trained: Path, known: Kn
     trainer, engine = RememberingTrainer(deps.trainer(), trained), RememberingEngine(deps.engine(), known)
     deps = replace(deps, trainer=lambda: trainer, engine=lambda: engine)
     initialise(deps, "bench", FIRST_PEOPLE)
+    deps = allow(deps)
     author = act_as(deps, "bench", "author", key_path(deps, "bench", "author"))
     done = adapt(deps, author, write(folder / "job"), Progress(tell=lambda text: print(f"  {text}", file=sys.stderr, flush=True)))
     told = show_run(deps, author, done.run.id)

@@ -38,6 +38,7 @@ from simulation import (
     check_formulas,
     coverage,
     false_passes,
+    listed,
     power,
     truths,
 )
@@ -55,6 +56,8 @@ BARS: dict[str, tuple[float, float | None, str, bool]] = {
     "power_worst_at_stated_rate_clustered": (0.80, None, "share", False),
     "false_pass_worst_scores": (0.055, None, "share", True),
     "false_pass_dev_fitted_scores": (0.055, None, "share", True),
+    "false_pass_listed": (0.055, None, "share", True),
+    "power_listed": (0.80, None, "share", False),
     "false_pass_other_tiers": (1.1, None, "nominal errors", True),
     "power_worst_at_stated_rate_scores": (0.80, None, "share", False),
     "power_worst_other_tiers": (0.80, None, "share", False),
@@ -96,6 +99,9 @@ def simulated(quick: bool, values: dict[str, float], detail: dict[str, Any]) -> 
             settings += [setting(world, simulations, random) for world in (worlds[::3] if sparse else worlds) if world.provable()]
             say(f"  {kind} at {confidence:.0%}: done")
     values |= worst(settings)
+    ladders = [listed_setting(n, target, simulations // 4, random) for n, target in LISTED]
+    values["false_pass_listed"] = max(one["at_target"]["false_pass"] for one in ladders)
+    values["power_listed"] = min(one["at_stated_rate"]["released"] for one in ladders)
     detail["simulation"] = {
         "simulations": simulations,
         "false_pass_simulations": FALSE_TIMES * simulations,
@@ -103,9 +109,23 @@ def simulated(quick: bool, values: dict[str, float], detail: dict[str, Any]) -> 
         "climbs_in_vain": CLIMBS,
         "looks_where_dev_was_fitted": LOOKS,
         "settings": settings,
+        "listed": ladders,
         "rungs_alike": {str(rungs): alike(150, 0.8, rungs, simulations // 4, random) for rungs in LADDERS},
         "coverage_at_90": {str(n): coverage(n, simulations, random) for n in SIZES},
     }
+
+
+#: Items a split and targets for which a ladder is played whose every rung is measured.
+LISTED = ((60, 0.8), (100, 0.7), (150, 0.8), (300, 0.9), (600, 0.8))
+
+
+def listed_setting(n: int, target: float, simulations: int, random: np.random.Generator) -> dict[str, Any]:
+    """A ladder that lists every rung: all of them at the target, and the last one at the value that the plan states."""
+    stated = World(n, target).stated()
+    assert stated is not None
+    # False passes are rare, and are played so many times as often.
+    at_target = listed(n, target, FALSE_TIMES * simulations, random)
+    return {"n": n, "target": target, "at_target": at_target, "at_stated_rate": listed(n, target, simulations, random, last=stated)}
 
 
 #: What items tell, with the spread of scores; the tier whose bars are told by themselves.

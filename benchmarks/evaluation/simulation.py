@@ -41,8 +41,9 @@ Layout = Literal["far", "spaced", "just below", "between"]
 CONFIDENCES = (0.80, 0.90, 0.95)
 SIZES = (60, 100, 150, 300, 600, 1000, 3000)
 TARGETS = (0.5, 0.7, 0.8, 0.9, 0.95)
-#: Rungs of a ladder.
-LADDERS = (4, 8, 12)
+#: Rungs of a ladder: of an automatic one without documents and endpoints, and so on, up to every rung there is, each in all its variants:
+#: floor, tuned encoder, two prompts, nearest, two ways of grounding, two hosted prompts, searched prompt, four adapters, all weights.
+LADDERS = (4, 8, 12, 15)
 LAYOUTS: tuple[Layout, ...] = ("far", "spaced", "just below")
 #: Climbs that a team makes in vain at most, each of the longest ladder; looks of a team that has fitted dev.
 CLIMBS, LOOKS = 10, 24
@@ -309,6 +310,63 @@ def alike(n: int, target: float, rungs: int, simulations: int, random: np.random
             released |= confirmed
         found[layout] = right / simulations
     return found
+
+
+def listed(n: int, target: float, simulations: int, random: np.random.Generator, last: float | None = None) -> dict[str, float]:
+    """The rule of a ladder that an objective lists: every rung is measured on dev, the cheapest that passes is looked at unless a costlier
+    one that passes is better by more than the margin, in pairs on the same items; where the test does not confirm it, the next of them.
+
+    All candidates answer the same items and find the same ones hard. Without ``last`` all lie at the target, and a team without a release
+    comes back ``CLIMBS`` times; with it, the last of one ladder has this true value. Shares of stories that end with a release below the
+    target, which all at it count as (``false_pass``), and with one that reaches it (``released``).
+    """
+    world, values = World(n, target), [target] * (max(LADDERS) - 1) + [last or target]
+    ended = [_listed_story(world, values, random, CLIMBS if last is None else 1) for _ in range(simulations)]
+    right = sum(value is not None and value > target for value in ended)
+    return {"false_pass": sum(value is not None for value in ended) / simulations - right / simulations, "released": right / simulations}
+
+
+def _listed_story(world: World, values: Sequence[float], random: np.random.Generator, climbs: int) -> float | None:
+    """The true value of what is released; None where nothing is."""
+    look, hard_DN = 0, random.standard_normal((2, world.n))
+    for _ in range(climbs):
+        dev_RN, test_RN = (_answered(hard_N, values, random) for hard_N in hard_DN)
+        left = [int(rung) for rung in np.flatnonzero(_draws_of(world, dev_RN).passing(1))]
+        while left:
+            chosen, look = _choice(dev_RN, left), look + 1
+            left.remove(chosen)
+            if _draws_of(world, test_RN[chosen : chosen + 1]).passing(look)[0]:
+                return values[chosen]
+    return None
+
+
+#: The margin of an objective that says nothing else.
+MARGIN = 0.02
+
+
+def _choice(dev_RN: Flags, passing: Sequence[int]) -> int:
+    """The rung that is looked at next."""
+    chosen, items = passing[0], [str(item) for item in range(dev_RN.shape[1])]
+    for costlier in passing[1:]:
+        differences = dev_RN[costlier].astype(float) - dev_RN[chosen]
+        if differences.mean() > MARGIN and paired_interval(differences.tolist(), items, LISTED_CONFIDENCE)[0] > MARGIN:
+            chosen = costlier
+    return chosen
+
+
+#: The confidence of comparisons in the tier that the listed ladder is played for.
+LISTED_CONFIDENCE = 0.90
+
+
+def _answered(hard_N: Floats, values: Sequence[float], random: np.random.Generator) -> Flags:
+    """Which items, so hard, each candidate answers rightly: (rungs, items)."""
+    own_RN = random.standard_normal((len(values), len(hard_N)))
+    return (hard_N + own_RN) / np.sqrt(2) < special.ndtri(np.array(values))[:, None]
+
+
+def _draws_of(world: World, right_RN: Flags) -> Draws:
+    hits_R = right_RN.sum(axis=1)
+    return Draws(world, np.stack([world.n - hits_R, hits_R], axis=1))
 
 
 def _hits(hard_SN: NDArray[np.float32], value: float, random: np.random.Generator) -> NDArray[np.int64]:

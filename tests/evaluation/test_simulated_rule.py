@@ -10,7 +10,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "evaluation"))
 
-from simulation import LAYOUTS, Layout, Pools, Stories, World, check_formulas, false_passes, power, truths
+from simulation import LADDERS, LAYOUTS, Layout, Pools, Stories, World, check_formulas, false_passes, listed, power, truths
+
+from tailorbird.planning.ladder import _MAKERS
 
 SIMULATIONS = 10_000
 
@@ -49,3 +51,16 @@ def test_a_run_that_ended_with_its_first_look_would_lose_what_a_long_ladder_hold
     world = World(150, 0.8)
     assert played(world, world.stated_for_one(), 12, layout, goes_on=False) < 0.7
     assert played(world, world.stated(), 12, layout) >= 0.8
+
+
+def test_the_longest_ladder_holds_every_rung_there_is() -> None:
+    """Counted by the planner's makers, and the floor beside them."""
+    assert max(LADDERS) == len(_MAKERS) + 1
+
+
+def test_a_listed_ladder_of_all_rungs_passes_nothing_false_and_finds_what_the_plan_states() -> None:
+    random, world = np.random.default_rng(20), World(150, 0.8)
+    assert listed(150, 0.8, 1500, random)["false_pass"] <= 0.055
+    found = listed(150, 0.8, 400, random, last=world.stated())
+    assert found["released"] >= 0.8
+    assert found["false_pass"] <= 0.055

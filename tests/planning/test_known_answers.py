@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 
@@ -12,6 +13,12 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "decision"))
 from beds import DATA
 from kinds import KINDS, VOLUMES, _parts
 from known_answers import NONE, cases_of, right_answer
+from rivals import served
+
+from tailorbird.domain.endpoint import Endpoint
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
+from tailorbird.ports.endpoint import HostedAnswer
 
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no public data sets here: set TAILORBIRD_TEST_DATA")
 
@@ -57,3 +64,37 @@ def test_traffic_alone_turns_the_answer() -> None:
 def test_no_text_stands_in_two_parts_of_a_bed(name: str) -> None:
     texts = [{text for text, _ in rows} for rows in _parts(KINDS[name]).values()]
     assert sum(map(len, texts)) == len(set.union(*texts)) == sum(KINDS[name].sizes)
+
+
+def test_a_rival_answers_so_many_rows_rightly_over_http() -> None:
+    answers = {f"text  number {number}": f"label {number % 4}" for number in range(200)}
+    with served(answers, 0.9) as rival:
+        endpoint = Endpoint(name="rival", url=rival.url, region="here", private=True)
+        client = OpenAiEndpoint(endpoint, "rival-large", lambda: "")
+
+        async def asked() -> list[HostedAnswer]:
+            prompts = [[Message(role="system", content="Sort."), Message(role="user", content=text)] for text in (*answers, "another")]
+            found = [await client.answer(prompt, Sampling()) for prompt in prompts]
+            await client.close()
+            return found
+
+        *said, unknown = asyncio.run(asked())
+    right = [one.text == answer for one, answer in zip(said, answers.values(), strict=True)]
+    assert sum(right) / len(right) == pytest.approx(0.9, abs=0.05)
+    assert {one.text for one in said} == set(answers.values())
+    assert unknown.text == "I do not know."
+    assert (said[0].model, said[0].fingerprint, said[0].prompt_tokens, said[0].completion_tokens) == ("rival-large", "rival-1", 4, 2)
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("bed", "truth", "right"),
+    [
+        ("few-of-banking-24", {"floor": 0.55, "encoder": 0.85, "nearest": 0.8}, {"encoder"}),
+        ("tickets-searched", {"prompt zero-shot": 0.0, "prompt few-shot": 0.2, "prompt-search 400 calls": 0.5}, {"prompt-search 400 calls"}),
+        ("shelves-hosted", {"floor": 0.5, "hosted zero-shot": 0.92, "hosted few-shot": 0.92}, {"hosted zero-shot"}),
+        ("floor-or-hosted", {"floor": 0.93, "hosted zero-shot": 0.92, "hosted few-shot": 0.92}, {"floor"}),
+    ],
+)
+def test_each_way_that_experts_try_is_right_where_it_is_what_it_takes(bed: str, truth: dict[str, float], right: set[str]) -> None:
+    assert {case.right for case in cases_of(KINDS[bed], truth)} - {NONE} == right
