@@ -91,7 +91,11 @@ def test_a_rival_answers_so_many_rows_rightly_over_http() -> None:
     ("bed", "truth", "right"),
     [
         ("few-of-banking-24", {"floor": 0.55, "encoder": 0.85, "nearest": 0.8}, {"encoder"}),
-        ("tickets-searched", {"prompt zero-shot": 0.0, "prompt few-shot": 0.2, "prompt-search 400 calls": 0.5}, {"prompt-search 400 calls"}),
+        (
+            "tickets-searched",
+            {"prompt zero-shot": 0.0, "prompt few-shot": 0.2, "prompt-search 400 calls": 0.5},
+            {"prompt-search 400 calls"},
+        ),
         ("shelves-hosted", {"floor": 0.5, "hosted zero-shot": 0.92, "hosted few-shot": 0.92}, {"hosted zero-shot"}),
         ("floor-or-hosted", {"floor": 0.93, "hosted zero-shot": 0.92, "hosted few-shot": 0.92}, {"floor"}),
     ],
