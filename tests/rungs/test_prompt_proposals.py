@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 
 from support.rungs import D, KeywordEngine, build_context, make_objective, make_plan_of, make_rows
-from tailorbird.domain.prompt import Message
+from tailorbird.domain.endpoint import Endpoint, HostedModel
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.rung_wishes import PromptSearchWishes, ProposerWishes
+from tailorbird.ports.endpoint import HostedAnswer
 from tailorbird.ports.engine import Generation
 from tailorbird.rungs.answer_journal import AnswerJournal
 from tailorbird.rungs.prompt_proposals import Proposals, cleaned
@@ -88,3 +92,63 @@ def test_numbers_and_addresses_are_those_of_the_objectives_instruction(tmp_path:
 )
 def test_the_first_line_that_says_something_is_taken(written: str, taken: str) -> None:
     assert cleaned(written) == taken
+
+
+class Outside:
+    """A hosted proposer: writes ``text`` as ``model``."""
+
+    def __init__(self, text: str = "Name what is asked for.", model: str = "large") -> None:
+        self.text, self.model, self.asked = text, model, 0
+
+    def ask(self, prompts: Sequence[Sequence[Message]], _sampling: Sampling) -> list[HostedAnswer]:
+        self.asked += len(prompts)
+        told: dict[str, Any] = {"finish_reason": "stop", "prompt_tokens": 1, "completion_tokens": 1, "latency_ms": 1.0}
+        return [HostedAnswer(text=self.text, model=self.model, **told) for _ in prompts]
+
+
+def proposals_of(folder: Path, outside: Outside, **changes: Any) -> Proposals:
+    """Proposals that are asked for outside."""
+    wishes = PromptSearchWishes(proposer=ProposerWishes(endpoint="outside", model="large"))
+    endpoint = Endpoint(name="outside", url="https://llm.example", region="EU (Example Ltd)")
+    context = build_context(
+        folder,
+        make_plan_of("prompt-search", "300 calls").model_copy(update={"proposer": endpoint}),
+        objective=make_objective().model_copy(update={"prompt_search": wishes}),
+        ask_hosted=outside.ask,
+        **changes,
+    )
+    return Proposals(context, AnswerJournal(folder / "answers.jsonl", D), lambda keys: None)
+
+
+def test_what_was_written_outside_before_a_kill_is_not_paid_again(tmp_path: Path) -> None:
+    outside = Outside()
+    first = proposals_of(tmp_path, outside)
+    found = first.written(make_rows(8), 3)
+    again = proposals_of(tmp_path, outside)
+    assert again.written(make_rows(8), 3) == found
+    assert outside.asked == 3
+    assert again.reported == {"large"}
+    for one in (first, again):
+        assert one.proposer_of(found[0].instruction) == HostedModel(
+            endpoint="outside", url="https://llm.example", model="large", reported="large"
+        )
+        assert one.proposer_of("Classify the message.") is None
+
+
+def test_a_proposer_that_became_another_model_meanwhile_ends_the_rung(tmp_path: Path) -> None:
+    proposals_of(tmp_path, Outside()).written(make_rows(8), 1)
+    with pytest.raises(InvalidInput) as changed:
+        proposals_of(tmp_path, Outside(model="large-2")).written(make_rows(8), 2)
+    assert changed.value.error_code == "endpoint_model_changed"
+
+
+def test_what_was_written_outside_may_repeat_no_row_of_dev(tmp_path: Path) -> None:
+    [row] = make_rows(1)
+    outside, dev = (
+        Outside("Answer invoice where Anna Kowalska owes twelve."),
+        (row.model_copy(update={"text": "Anna Kowalska owes twelve"}),),
+    )
+    for place, rows in (("with", dev), ("without", ())):
+        proposals = proposals_of(tmp_path / place, outside, dev=rows)
+        assert len(proposals.written(make_rows(8), 1)) == int(place == "without")
+        assert list(proposals.dropped) == (["repeats a row of train or dev"] if rows else [])

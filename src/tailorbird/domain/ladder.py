@@ -46,7 +46,7 @@ class Candidate(Value):
     ``floor`` is the fitted linear model, with the encoder that it reads, of a floor that may be released or of an encoder tuned for its
     labels; ``tuned`` the tree of that encoder, or of the adapter of ``encoder`` (tree), as it was trained. ``retrieval`` is what is looked
     up for each text, ``hosted`` the model of an endpoint that answers in place of the base model. ``proposed_from`` are training rows that
-    were shown to who wrote the prompt's instruction.
+    were shown to who wrote the prompt's instruction, ``proposer`` the hosted model that did, where the base model did not.
     ``variant`` tells candidates of one rung apart (``zero-shot``, ``few-shot``, ``r16``). Nothing measured stands here: making the same
     candidate again gives the same digest.
     """
@@ -64,6 +64,7 @@ class Candidate(Value):
     seed: int = 0
     hosted: HostedModel | None = Field(default=None, exclude_if=lambda value: value is None)
     proposed_from: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    proposer: HostedModel | None = Field(default=None, exclude_if=lambda value: value is None)
     encoder: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @property

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from tailorbird.domain.endpoint import HostedModel
 from tailorbird.domain.value import Digest, Value
+
+#: What the proposer is asked at most, before anything was tried and after; and the training rows that it is shown for that, at most.
+PROPOSALS_WRITTEN, PROPOSALS_CORRECTED = 5, 2
+PROPOSALS = PROPOSALS_WRITTEN + PROPOSALS_CORRECTED
+ROWS_SHOWN, MISTAKES_SHOWN = 8, 6
+PROPOSER_ROWS = ROWS_SHOWN + MISTAKES_SHOWN
 
 
 class TriedPrompt(Value):
@@ -34,7 +41,8 @@ class PromptSearch(Value):
     might make and ``calls`` those that it made, ``proposals`` of them to the proposer; ``dropped`` counts proposals that were not
     tried, and rows that were not looked at for mistakes, by reason. ``rows`` are the rows held out. ``start`` names the prompt with
     which it began, ``chosen`` the one that it found, and ``difference`` with ``low`` and ``high`` (95 %) is how much better that was,
-    in pairs on ``compared`` rows: those that chose it, so the number flatters it."""
+    in pairs on ``compared`` rows: those that chose it, so the number flatters it. ``proposer`` is the hosted model that wrote instructions
+    (None: the base model did)."""
 
     metric: str
     seed: int
@@ -50,6 +58,7 @@ class PromptSearch(Value):
     low: float
     high: float
     tried: tuple[TriedPrompt, ...] = Field(default=())
+    proposer: HostedModel | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @property
     def sentence(self) -> str:
@@ -62,4 +71,5 @@ class PromptSearch(Value):
                 f"{self.metric} against the prompt it began with"
             )
         dropped = f", {sum(self.dropped.values())} proposals or mistakes dropped" if self.dropped else ""
-        return f"{len(self.tried)} prompts tried with {self.calls:,} of {self.budget:,} calls{dropped}: {found}"
+        writer = f", instructions written by {self.proposer.model} at {self.proposer.endpoint}" if self.proposer else ""
+        return f"{len(self.tried)} prompts tried with {self.calls:,} of {self.budget:,} calls{writer}{dropped}: {found}"

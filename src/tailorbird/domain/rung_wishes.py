@@ -77,9 +77,9 @@ class GroundingWishes(Section):
     passages are looked up (kind: generate)."""
 
 
-class HostedWishes(Section):
-    """A hosted model that is measured on the same items as everything else (rung ``hosted``). Its data leave the house: the endpoint is an
-    admin's to register, and each source must name it among its ``processors``."""
+class EndpointWishes(Section):
+    """A model at an endpoint. What is sent there leaves the house: the endpoint is an admin's to register, and each source must name it
+    among its ``processors``."""
 
     endpoint: Name
     """The endpoint, as an admin has registered it for the tenant: ``tailorbird endpoint list``."""
@@ -89,8 +89,21 @@ class HostedWishes(Section):
     """The name under which the server answers, where that is neither ``model`` nor a version of it."""
 
 
+class HostedWishes(EndpointWishes):
+    """A hosted model that is measured on the same items as everything else (rung ``hosted``). Its data leave the house: the endpoint is an
+    admin's to register, and each source must name it among its ``processors``."""
+
+
+class ProposerWishes(EndpointWishes):
+    """A hosted model that writes instructions for a prompt's search, in place of the base model. A few training rows with their answers,
+    and answers that were wrong, are sent to it; it answers no row."""
+
+
 class PromptSearchWishes(Section):
-    """How long a prompt is searched (rung ``prompt-search``)."""
+    """How long a prompt is searched (rung ``prompt-search``), and who writes instructions for it."""
 
     calls: Annotated[int, Field(ge=50, le=100_000)] | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
-    """Calls of the base model that the search may make, each the answer to one held-out training row or one proposal; ``auto`` is 800."""
+    """Calls of the base model, or of the proposer, that the search may make, each the answer to one held-out training row or one proposal;
+    ``auto`` is 800."""
+    proposer: ProposerWishes | None = Field(default=None, exclude_if=lambda value: value is None)
+    """A hosted model that writes instructions; without it the base model does."""

@@ -47,7 +47,8 @@ def faults_of(file: ObjectiveFile) -> list[Fault]:
 def _search_faults(file: ObjectiveFile) -> list[Fault]:
     """Wishes on a search that no rung of the ladder makes."""
     ladder = file.objective.ladder
-    if file.objective.prompt_search.calls == "auto" or (ladder != "auto" and RungKind.PROMPT_SEARCH in ladder):
+    wishes = file.objective.prompt_search
+    if (wishes.calls == "auto" and wishes.proposer is None) or (ladder != "auto" and RungKind.PROMPT_SEARCH in ladder):
         return []
     what = "`prompt_search` says how long a prompt is searched, and the ladder does not list the rung prompt-search"
     return [Fault(file.line_of("prompt_search"), what, "add prompt-search to the ladder, or remove the section")]

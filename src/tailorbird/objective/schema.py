@@ -48,6 +48,7 @@ from tailorbird.domain.rung_wishes import (
     GroundingWishes,
     HostedWishes,
     PromptSearchWishes,
+    ProposerWishes,
     TrainingWishes,
 )
 from tailorbird.domain.scope import ScopePolicy
@@ -92,6 +93,7 @@ SECTIONS: dict[str, type[Value]] = {
     "traffic": ExpectedTraffic,
     "hosted": HostedWishes,
     "prompt_search": PromptSearchWishes,
+    "prompt_search.proposer": ProposerWishes,
     "teacher": TeacherWishes,
     "teacher.source": DataOrigin,
     "teacher.source.generated": GeneratedBy,

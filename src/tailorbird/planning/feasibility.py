@@ -12,7 +12,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Estimate, Machine, Prices, RungPlan
 from tailorbird.domain.value import Value
 from tailorbird.planning.gpu_catalogue import Gpu, gpu_machine, gpu_named
-from tailorbird.planning.hosted_model import why_not_hosted
+from tailorbird.planning.hosted_model import why_not_hosted, why_not_proposed
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.setting_rules import longest_prompt
 from tailorbird.planning.sufficient_machine import limit_of, suggest_machine, suggest_trainer
@@ -96,6 +96,8 @@ def refusal(inputs: PlanInputs, rung: RungPlan) -> Refusal | None:
 
 
 def _not_hosted(inputs: PlanInputs, rung: RungPlan) -> str | None:
+    if rung.rung is RungKind.PROMPT_SEARCH:
+        return why_not_proposed(inputs)
     return why_not_hosted(inputs) if rung.rung is RungKind.HOSTED else None
 
 

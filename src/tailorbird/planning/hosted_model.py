@@ -1,4 +1,4 @@
-"""Plan of the hosted rung: time and money of asking an endpoint, and what it cannot do."""
+"""Plans that ask an endpoint: time and money of the hosted rung and of a search's proposer, and what an endpoint cannot do."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from tailorbird.domain.evidence import MOST_FURTHER_REQUESTS
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Estimate, Reason, RungPlan
+from tailorbird.domain.prompt_search import PROPOSALS, PROPOSER_ROWS
 from tailorbird.planning import setting_rules
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.memory import PROCESS_GIB
@@ -39,10 +40,8 @@ def why_not_hosted(inputs: PlanInputs) -> str | None:
     objective, endpoint = inputs.objective, inputs.endpoint
     if endpoint is None:
         return "the objective names no endpoint (hosted:)"
-    if endpoint.currency != inputs.prices.currency:
-        return f"{endpoint.name} is paid in {endpoint.currency} and this machine in {inputs.prices.currency}: the two cannot be compared"
-    if endpoint.currency != objective.budget.currency:
-        return f"{endpoint.name} is paid in {endpoint.currency} and the budget is in {objective.budget.currency}: it could not be kept"
+    if (other := _other_currency(inputs, endpoint)) is not None:
+        return other
     if objective.task.thinking:
         return "a hosted model is not asked to reason first (task.thinking)"
     needs = sorted({kpi.metric for kpi in objective.kpis} & {"log_loss", "brier", "ece"})
@@ -52,6 +51,43 @@ def why_not_hosted(inputs: PlanInputs) -> str | None:
         return "a hosted model gives no probabilities, by which answers are referred to people"
     if objective.task.out_of_scope is not None:
         return "a hosted model gives no scores, by which requests out of scope are refused"
+    return None
+
+
+#: Tokens that a proposer reads and writes each time: rows with their answers, an instruction.
+_PROPOSAL_READ, _PROPOSAL_WRITTEN = 700, 80
+
+
+def with_proposer(inputs: PlanInputs, planned: RungPlan) -> RungPlan:
+    """``planned``, a prompt's search, with the endpoint that writes instructions for it: what that takes, costs, and is shown."""
+    endpoint, wishes = inputs.proposer, inputs.objective.prompt_search.proposer
+    if endpoint is None or wishes is None:
+        return planned
+    waited = interval([PROPOSALS * seconds for seconds in ANSWER_SECONDS], "s")
+    paid = around(endpoint.cost(PROPOSALS * _PROPOSAL_READ, PROPOSALS * _PROPOSAL_WRITTEN), _TOKENS, inputs.prices.currency)
+    text = (
+        f"{wishes.model} at {endpoint.name} writes instructions: up to {PROPOSER_ROWS} rows of train, and answers that were wrong, leave "
+        f"the house, to {endpoint.region}"
+    )
+    update = {"time": total(planned.time, waited), "money": total(planned.money, paid), "proposer": endpoint}
+    return planned.model_copy(update=update | {"reasons": (*planned.reasons, Reason(rule="proposer", text=text, source="docs/rungs.md"))})
+
+
+def why_not_proposed(inputs: PlanInputs) -> str | None:
+    """Reason why the endpoint that the objective names cannot write instructions for a search; None where it can, or none is named."""
+    if inputs.objective.prompt_search.proposer is None:
+        return None
+    if inputs.proposer is None:
+        return "the endpoint of its proposer is not known here"
+    return _other_currency(inputs, inputs.proposer)
+
+
+def _other_currency(inputs: PlanInputs, endpoint: Endpoint) -> str | None:
+    paid, here, budget = endpoint.currency, inputs.prices.currency, inputs.objective.budget.currency
+    if paid != here:
+        return f"{endpoint.name} is paid in {paid} and this machine in {here}: the two cannot be compared"
+    if paid != budget:
+        return f"{endpoint.name} is paid in {paid} and the budget is in {budget}: it could not be kept"
     return None
 
 

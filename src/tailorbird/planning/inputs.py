@@ -48,7 +48,7 @@ class PlanInputs:
     ``calibrations`` are timed steps of this machine, where there are any.
     ``encoder`` is the encoder that is installed, ``without_encoder`` why there is none, ``documents`` the number of the tenant's
     documents, ``shift`` what the shifted part can prove, ``comparison`` in which metric candidates will be compared, ``ranker`` the release
-    that finds passages, where the objective names one, ``endpoint`` the hosted model's."""
+    that finds passages, where the objective names one, ``endpoint`` the hosted model's, ``proposer`` that of who writes instructions."""
 
     objective: Objective
     objective_digest: Digest
@@ -68,6 +68,7 @@ class PlanInputs:
     without_encoder: str = ""
     ranker: PlannedRanker | None = None
     endpoint: Endpoint | None = None
+    proposer: Endpoint | None = None
 
     @property
     def encoder_tree(self) -> Digest | None:

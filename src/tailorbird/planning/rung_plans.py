@@ -11,6 +11,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Estimate, LoraSettings, Reason, RungPlan, TrainingSettings
 from tailorbird.planning import setting_rules
 from tailorbird.planning.flops import adapter_parameters, steps_per_pass, training_flops
+from tailorbird.planning.hosted_model import with_proposer
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.lookup_cost import lookup_seconds
 from tailorbird.planning.memory import grown_memory, prompt_memory
@@ -46,7 +47,7 @@ def prompt_search(inputs: PlanInputs) -> RungPlan:
     time = search_time(inputs, shots, calls)
     costs = {"time": time, "money": money_estimate(inputs, time), "energy": energy_estimate(inputs, time)}
     planned = _prompting(inputs, f"{calls} calls", shots, reason)
-    return planned.model_copy(update={"rung": RungKind.PROMPT_SEARCH, "calls": calls} | costs)
+    return with_proposer(inputs, planned.model_copy(update={"rung": RungKind.PROMPT_SEARCH, "calls": calls} | costs))
 
 
 def nearest(inputs: PlanInputs) -> RungPlan:

@@ -64,6 +64,10 @@ def intended_use(objective: Objective, manifest: SnapshotManifest, candidate: Ca
     if candidate.prompt.instruction != objective.task.instruction:
         # Its words may come from training rows, and a signed card outlives their erasure.
         rows.append(("instruction as it was searched (digest)", digest_bytes(candidate.prompt.instruction.encode())))
+    if candidate.proposer is not None:
+        rows.append(
+            ("who wrote it", f"{candidate.proposer.model} at the endpoint {candidate.proposer.endpoint} ({candidate.proposer.url})")
+        )
     if manifest.labels:
         rows.append((f"labels ({len(manifest.labels)})", ", ".join(manifest.labels)))
     if objective.task.thinking:

@@ -55,7 +55,7 @@ class RungContext:
     ``engine`` and ``encoder`` open on first use. ``indexes`` is a folder of the tenant that remembers which indexes are stored. ``fork``
     names the run whose training may be gone on with. ``reusable`` finds a finished training by the fingerprint of a job. ``seal_key``
     encrypts what is unfinished, and ``results`` is the folder for what was trained, in place of the workspace, where the workspace
-    encrypts. ``ask_hosted`` asks the endpoint that the plan names. ``count`` is told how much is done, and of how much.
+    encrypts. ``ask_hosted`` asks the endpoint, or the proposer, that the plan names. ``count`` is told how much is done, and of how much.
     ``leaves_labels_out``: what tells requests out of scope is chosen on labels that are left out, for there are too few examples.
     """
 

@@ -15,6 +15,7 @@ from tailorbird.domain.errors import Internal, InvalidInput
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
+from tailorbird.domain.rung_wishes import EndpointWishes
 from tailorbird.rungs.context import AskHosted, RungContext, RungResult, hold_out
 from tailorbird.rungs.prompt import DRAWS, SCORED, draw_demonstrations
 from tailorbird.text.answered_labels import answered_label
@@ -40,7 +41,7 @@ def make_hosted(context: RungContext) -> RungResult:
         list_labels=context.objective.task.kind is TaskKind.CLASSIFY,
     )
     reported = _reported(prompt, ask)
-    _demand_asked(wishes.model, reported, wishes.reported)
+    demand_asked(wishes, reported)
     if context.plan.shots:
         prompt = _with_demonstrations(context, prompt, ask)
     candidate = Candidate(
@@ -67,13 +68,14 @@ def _reported(prompt: PromptSpec, ask: AskHosted) -> str:
     )
 
 
-def _demand_asked(model: str, reported: str, accepted: str | None) -> None:
-    """Returns where the server names the model that was asked for, a version of it, what the objective accepts, or nothing at all."""
-    if reported in ("", accepted) or is_version_of(reported, model):
+def demand_asked(wishes: EndpointWishes, reported: str) -> None:
+    """Returns where the server names the model that was asked for, a version of it, what the objective accepts, or nothing at all. Raises
+    InvalidInput (``endpoint_model_other``)."""
+    if reported in ("", wishes.reported) or is_version_of(reported, wishes.model):
         return
     raise InvalidInput(
-        f"the server answers as {reported}, and {model} was asked for",
-        f"where that is the same model, write `reported: {reported}` under `hosted`",
+        f"the server answers as {reported}, and {wishes.model} was asked for",
+        f"where that is the same model, write `reported: {reported}` beside `model`",
         code="endpoint_model_other",
     )
 

@@ -1,8 +1,9 @@
-"""Proposals of instructions: written by the base model, or built from the objective's own, and those that may not be tried.
+"""Proposals of instructions: written by a model, or built from the objective's own, and those that may not be tried.
 
 The base is shown the task in four ways: its instruction, to be said otherwise; its labels; rows with their answers (Zhou et al. 2023, APE,
 arXiv 2211.01910); and what a prompt got wrong (Pryzant et al. 2023, arXiv 2305.03495; Agrawal et al. 2025, GEPA, arXiv 2507.19457). A small
-base writes much that is of no use: variants by rule stand beside it, and rows held out decide.
+base writes much that is of no use: variants by rule stand beside it, and rows held out decide. Where the objective names a hosted proposer
+that one writes in place of the base (decision 0125), and is believed in nothing: what it writes is checked as what the base writes.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from dataclasses import dataclass, field
 
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.dataset import Row
-from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.endpoint import HostedModel
+from tailorbird.domain.errors import Internal, InvalidInput
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
+from tailorbird.domain.prompt_search import MISTAKES_SHOWN, ROWS_SHOWN
+from tailorbird.domain.rung_wishes import ProposerWishes
 from tailorbird.rungs.answer_journal import AnswerJournal
 from tailorbird.rungs.context import RungContext
+from tailorbird.rungs.hosted_model import demand_asked
 from tailorbird.rungs.label_thresholds import trial_servable
 from tailorbird.text.conversations import last_user_turn, shown_answer
 from tailorbird.text.normalisation import normalise
@@ -32,6 +37,8 @@ _FEWEST_WORDS = 3
 #: Characters of a row that the proposer is shown, and labels.
 _SHOWN, _LABELS = 240, 40
 _SAMPLING = Sampling(max_tokens=96, temperature=0.8, top_p=0.95, stop=("\n\n",))
+#: A hosted model may think before it writes, and does not take every parameter.
+_SAMPLING_OUTSIDE = Sampling(max_tokens=512, temperature=0.8, top_p=0.95)
 _PROPOSER = "You write instructions for an assistant. Write one instruction, in one or two sentences, and nothing else."
 
 
@@ -54,22 +61,44 @@ class ProposedInstruction:
 
 @dataclass
 class Proposals:
-    """Instructions that may be tried, and how many may not, by reason. ``count`` is told the key of each answer in the journal."""
+    """Instructions that may be tried, and how many may not, by reason. ``count`` is told the key of each answer in the journal.
+    ``reported`` are the names under which a hosted proposer answered."""
 
     context: RungContext
     journal: AnswerJournal
     count: Callable[[Iterable[str]], None]
     calls: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    reported: set[str] = field(default_factory=set)
+    _written_outside: set[str] = field(default_factory=set)
     _known: set[str] = field(default_factory=set)
     _corpus: str = ""
     _rows: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self._known.add(normalise(self.context.objective.task.instruction))
-        texts = {text for row in self.context.shown for text in (row.text, row.answer, last_user_turn(row.text), shown_answer(row.answer))}
+        # A proposer outside the house may have been shown dev: what it writes may repeat none of it, either.
+        rows = (*self.context.shown, *(self.context.dev if self._wishes else ()))
+        texts = {text for row in rows for text in (row.text, row.answer, last_user_turn(row.text), shown_answer(row.answer))}
         self._corpus = "\n".join(sorted(map(normalise, texts)))
         self._rows = frozenset(said for text in texts if (said := _words(text)).count(" ") > _FEWEST_WORDS)
+
+    @property
+    def _wishes(self) -> ProposerWishes | None:
+        """The hosted proposer that the plan has taken from the objective."""
+        return self.context.objective.prompt_search.proposer if self.context.plan.proposer else None
+
+    def proposer_of(self, instruction: str) -> HostedModel | None:
+        """The hosted model that wrote ``instruction``; None where the base did, a rule, or the objective."""
+        return self.proposer if instruction in self._written_outside else None
+
+    @property
+    def proposer(self) -> HostedModel | None:
+        """The hosted model that is asked, as it has answered; None where the base writes."""
+        endpoint, wishes = self.context.plan.proposer, self._wishes
+        if endpoint is None or wishes is None:
+            return None
+        return HostedModel(endpoint=endpoint.name, url=endpoint.url, model=wishes.model, reported=next(iter(self.reported), ""))
 
     def by_rule(self) -> list[ProposedInstruction]:
         """Variants of the objective's instruction that need no model."""
@@ -89,7 +118,7 @@ class Proposals:
         return [found for text in texts if (found := self._checked(ProposedInstruction(text, "rule"))) is not None]
 
     def written(self, rows: Sequence[Row], calls: int) -> list[ProposedInstruction]:
-        """Of at most ``calls`` that the base writes without knowing how a prompt did: its instruction said otherwise, and what it reads out
+        """Of at most ``calls`` that are written without knowing how a prompt did: its instruction said otherwise, and what it reads out
         of ``rows`` with their answers."""
         own = self.context.objective.task.instruction
         labels = ", ".join(self.context.labels[:_LABELS])
@@ -97,14 +126,14 @@ class Proposals:
         asked = [
             ("paraphrase", f"Say this instruction in other words, so that it is clearer:\n\n{own}", ()),
             ("labels" if labels else "paraphrase", f"Explain to an assistant step by step what to do here:\n\n{own}{sorts}", ()),
-            *(("rows", _rows_asked(part), tuple(row.id for row in part)) for part in (rows[:4], rows[4:8]) if part),
+            *(("rows", _rows_asked(part), tuple(row.id for row in part)) for part in (rows[:4], rows[4:ROWS_SHOWN]) if part),
             ("paraphrase", f"Make this instruction more detailed:\n\n{own}{sorts}", ()),
         ]
         return self._written(asked[:calls], "written")
 
     def corrected(self, instruction: str, mistakes: Sequence[Mistake], calls: int) -> list[ProposedInstruction]:
-        """Of at most ``calls`` that the base writes once it has seen what a prompt with ``instruction`` got wrong."""
-        parts = [part for part in (mistakes[:3], mistakes[3:6]) if part]
+        """Of at most ``calls`` that are written in view of what a prompt with ``instruction`` got wrong."""
+        parts = [part for part in (mistakes[:3], mistakes[3:MISTAKES_SHOWN]) if part]
         asked = [("errors", _errors_asked(instruction, part), tuple(one.row.id for one in part)) for part in parts]
         return self._written(asked[:calls], "corrected")
 
@@ -112,26 +141,55 @@ class Proposals:
         found = []
         for number, (origin, text, shown) in enumerate(asked):
             try:
-                written = cleaned(self._answer(text, self.context.objective.seed + number, f"{kind} {number}"))
-            except InvalidInput:
+                said = self._answer(text, self.context.objective.seed + number, f"{kind} {number}")
+                written = None if said is None else cleaned(said)
+            except InvalidInput as error:
+                if self._wishes and error.error_code != "prompt_too_long":
+                    raise
                 self.dropped["asked for with more than the model reads"] += 1
+                continue
+            if written is None:
+                self.dropped["refused by the proposer"] += 1
                 continue
             if (checked := self._checked(ProposedInstruction(written, origin, shown))) is not None:
                 found.append(checked)
+                self._written_outside |= {written} if self._wishes else set()
         return found
 
-    def _answer(self, text: str, seed: int, what: str) -> str:
+    def _answer(self, text: str, seed: int, what: str) -> str | None:
+        """What was written; None where a hosted proposer would not."""
         key = f"{what} {digest_of({'text': text, 'seed': seed})}"
+        messages = (Message(role="system", content=_PROPOSER), Message(role="user", content=text))
         if self.journal.get(key) is None:
-            self.journal.put({key: self._said(text, seed)})
+            said = self._asked_outside(self._wishes, messages, seed) if self._wishes else self._said(messages, seed)
+            self.journal.put({key: said})
         self.calls += 1
         self.count((key,))
-        return str(self.journal.get(key))
+        found = self.journal.get(key)
+        if not isinstance(found, dict):
+            return str(found)
+        if found["reported"]:
+            self.reported.add(found["reported"])
+        return None if found["refused"] else str(found["text"])
 
-    def _said(self, text: str, seed: int) -> str:
+    def _asked_outside(self, wishes: ProposerWishes, messages: Sequence[Message], seed: int) -> dict[str, str | bool]:
+        """The answer of the hosted proposer. Raises what asking raises; InvalidInput (``endpoint_model_other``, ``endpoint_model_changed``:
+        it answers under another name than before a kill)."""
+        if self.context.ask_hosted is None:
+            raise Internal("the plan names a proposer, and nothing asks it", "please report this with the log", code="plan_incomplete")
+        [answer] = self.context.ask_hosted([messages], _SAMPLING_OUTSIDE.model_copy(update={"seed": seed}))
+        demand_asked(wishes, answer.model)
+        if answer.model and self.reported - {answer.model}:
+            raise InvalidInput(
+                f"the proposer answers as {answer.model}, and did as {', '.join(sorted(self.reported))}",
+                "its model was changed under one name: name a version of it, and adapt again",
+                code="endpoint_model_changed",
+            )
+        return {"text": answer.text, "reported": answer.model, "refused": answer.refused}
+
+    def _said(self, messages: Sequence[Message], seed: int) -> str:
         engine, nothing = self.context.engine(), PromptSpec(instruction=_PROPOSER)
         servable = trial_servable(self.context, nothing).model_copy(update={"task": TaskKind.GENERATE})
-        messages = (Message(role="system", content=_PROPOSER), Message(role="user", content=text))
         engine.load(servable)
         try:
             [answer] = engine.generate(servable.id, [messages], _SAMPLING.model_copy(update={"seed": seed}))
@@ -158,7 +216,7 @@ class Proposals:
             ("holds marks of a template", _MARKS.search(text) is not None or not text.isprintable()),
             ("holds numbers or addresses", not _addresses(text) <= _addresses(own)),
             ("repeats another", normalise(text) in self._known),
-            ("repeats a training row", self._repeats_row(text)),
+            ("repeats a row of train or dev" if self._wishes else "repeats a training row", self._repeats_row(text)),
         )
         return next((reason for reason, found in checks if found), "")
 

@@ -18,7 +18,7 @@ from tailorbird.domain.dataset import Row
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSpec
-from tailorbird.domain.prompt_search import PromptSearch, TriedPrompt
+from tailorbird.domain.prompt_search import PROPOSALS_CORRECTED, PROPOSALS_WRITTEN, ROWS_SHOWN, PromptSearch, TriedPrompt
 from tailorbird.rungs.answer_journal import AnswerJournal
 from tailorbird.rungs.context import RungContext, RungResult, hold_out
 from tailorbird.rungs.demonstration_sets import changed_sets, typical_set
@@ -31,8 +31,8 @@ from tailorbird.rungs.prompt_trials import PromptTrials, Trial, distinct
 JUDGED = 0.5
 #: Shares of the calls that go to sets of demonstrations, to instructions, and to changes of what did best; the rest compares the best.
 _SHARES = (0.35, 0.20, 0.20)
-#: Calls of the proposer before anything was tried and after, and rows that are looked at for mistakes.
-_WRITTEN, _CORRECTED, _LOOKED_AT = 5, 2, 16
+#: Rows that are looked at for mistakes.
+_LOOKED_AT = 16
 #: Prompts that are compared at last.
 _FINALISTS = 3
 #: Version of the search: a journal of another one is not gone on with.
@@ -58,6 +58,7 @@ def make_prompt_search(context: RungContext) -> RungResult:
         prompt=prompt,
         seed=context.objective.seed,
         proposed_from=tuple(sorted(set(found.proposed_from))),
+        proposer=search.proposals.proposer_of(found.prompt.instruction),
     )
     log = _log(context, trials, search.proposals, search.reference, found)
     context.progress(f"prompt search: {log.sentence}")
@@ -67,6 +68,9 @@ def make_prompt_search(context: RungContext) -> RungResult:
 def _origin(context: RungContext) -> str:
     """Everything that answers rest on beside prompts and rows."""
     engine, objective = context.engine().fingerprint(), context.objective
+    if (proposer := context.plan.proposer) is not None and objective.prompt_search.proposer is not None:
+        asked = {"url": proposer.url, "model": objective.prompt_search.proposer.model}
+        engine = digest_of({"engine": engine, "proposer": asked})
     task = {"task": digest_of(objective.task), "seed": objective.seed, "calls": context.plan.calls}
     return digest_of({"version": _VERSION, "base": context.base.digest, "engine": engine, "snapshot": context.snapshot, **task})
 
@@ -138,8 +142,11 @@ class _SearchStages:
             yield Trial(self._shown(typical, list_labels=False), "labels not listed")
 
     def _written(self) -> list[ProposedInstruction]:
-        """By the base, as far as a tenth of the calls goes, and by rule."""
-        return [*self.proposals.written(self._pool[:8], min(_WRITTEN, self._trials.budget // 10)), *self.proposals.by_rule()]
+        """By a model, as far as a tenth of the calls goes, and by rule."""
+        return [
+            *self.proposals.written(self._pool[:ROWS_SHOWN], min(PROPOSALS_WRITTEN, self._trials.budget // 10)),
+            *self.proposals.by_rule(),
+        ]
 
     @staticmethod
     def _instructed(leader: Trial, proposals: Sequence[ProposedInstruction]) -> Iterator[Trial]:
@@ -168,12 +175,12 @@ class _SearchStages:
 
     def _corrected(self, leader: Trial) -> list[ProposedInstruction]:
         """Mistakes are looked for among rows that nothing is scored on, so that no instruction is written in view of what judges it."""
-        if self._trials.budget < 10 * (_LOOKED_AT + _CORRECTED):
+        if self._trials.budget < 10 * (_LOOKED_AT + PROPOSALS_CORRECTED):
             return []
         shown = {one.row_id for one in leader.prompt.demonstrations}
         rows = [row for row in self._pool if row.id not in shown][:_LOOKED_AT]
         mistakes = [Mistake(row, said) for row, said in self._trials.mistakes(leader, rows)]
-        return self.proposals.corrected(leader.prompt.instruction, mistakes, _CORRECTED)
+        return self.proposals.corrected(leader.prompt.instruction, mistakes, PROPOSALS_CORRECTED)
 
 
 def _calibrated(context: RungContext, trials: PromptTrials, found: Trial) -> PromptSpec:
@@ -212,6 +219,7 @@ def _log(context: RungContext, trials: PromptTrials, proposals: Proposals, start
         low=low,
         high=high,
         tried=tuple(_tried(trials, trial, start) for trial in trials.tried),
+        proposer=proposals.proposer,
     )
 
 

@@ -6,7 +6,7 @@ policy, and the terms of each source name it among its processors.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ from tailorbird.domain.event import Event
 from tailorbird.domain.identity import Tenant
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.quota import window_start
+from tailorbird.domain.rung_wishes import EndpointWishes
 from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.objective import Fault, ObjectiveFile, raise_faults
 from tailorbird.ports.ledger import UnitOfWork
@@ -147,37 +148,44 @@ def demand_terms(objective: Objective, name: str) -> None:
         if name not in source.processors:
             raise Forbidden(
                 f"the terms of {path} do not let it be sent to the endpoint {name}",
-                f"where they do, say so under its `source`: processors: [{name}]; otherwise leave `hosted` out",
+                f"where they do, say so under its `source`: processors: [{name}]; otherwise leave the endpoint out",
                 code="terms_forbid",
             )
 
 
-def endpoint_of(deps: Dependencies, objective: Objective) -> Endpoint | None:
-    """The endpoint that an objective names, where all who have to agree do; None where it names none.
+class NamedEndpoints(NamedTuple):
+    """The endpoints that an objective names: of the ``hosted`` model, and of the ``proposer`` of its prompt's search."""
 
-    It is asked before anything is sent, each time: policy and endpoints may change while a run waits. Raises as ``usable_endpoint`` and
-    ``demand_terms``.
-    """
-    if objective.hosted is None:
+    hosted: Endpoint | None
+    proposer: Endpoint | None
+
+    @property
+    def identity(self) -> dict[str, Digest]:
+        """What stands in a run's fingerprint for them: whom it asks, and at what price; not by which key."""
+        named = {"endpoint": self.hosted, "proposer": self.proposer}
+        return {name: digest_of(each.model_copy(update={"key": None})) for name, each in named.items() if each is not None}
+
+
+def named_endpoints(deps: Dependencies, file: ObjectiveFile) -> NamedEndpoints:
+    """The endpoints that an objective names, where all who have to agree do: they are asked again before anything is sent. Raises
+    ObjectiveInvalid at the line of ``hosted`` or of ``prompt_search``, with the code of what stands in the way."""
+    objective = file.objective
+    return NamedEndpoints(
+        hosted=_named(deps, file, objective.hosted, "hosted.endpoint"),
+        proposer=_named(deps, file, objective.prompt_search.proposer, "prompt_search.proposer.endpoint"),
+    )
+
+
+def _named(deps: Dependencies, file: ObjectiveFile, wishes: EndpointWishes | None, path: str) -> Endpoint | None:
+    if wishes is None:
         return None
-    found = usable_endpoint(deps, objective.tenant, objective.hosted.endpoint)
-    demand_terms(objective, found.name)
-    return found
-
-
-def named_endpoint(deps: Dependencies, file: ObjectiveFile) -> Endpoint | None:
-    """The same for an objective that is submitted. Raises ObjectiveInvalid at the line of ``hosted``, with the code of what stands in the
-    way."""
     try:
-        return endpoint_of(deps, file.objective)
+        found = usable_endpoint(deps, file.objective.tenant, wishes.endpoint)
+        demand_terms(file.objective, found.name)
     except (NotFound, Forbidden) as error:
-        raise_faults(file.source, [Fault(file.line_of("hosted.endpoint"), error.message, error.hint, error.error_code)])
+        raise_faults(file.source, [Fault(file.line_of(path), error.message, error.hint, error.error_code)])
         raise
-
-
-def identity_of(endpoint: Endpoint | None) -> dict[str, Digest]:
-    """What stands in a run's fingerprint for its endpoint: whom it asks, and at what price; not by which key."""
-    return {} if endpoint is None else {"endpoint": digest_of(endpoint.model_copy(update={"key": None}))}
+    return found
 
 
 def served_endpoint(deps: Dependencies, tenant: str, model: HostedModel) -> Endpoint:

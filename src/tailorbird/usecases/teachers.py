@@ -1,4 +1,4 @@
-"""Teachers: endpoints that label rows, and whether they were shown the sealed test of what learns from them.
+"""Teachers: endpoints that label rows or write instructions, and whether they were shown the sealed test of what learns from them.
 
 What counts is the server and the model, not the name under which an admin registered them: an endpoint that is registered anew, or a second
 one of the same provider, has seen what the first has.
@@ -28,13 +28,28 @@ TEACHER = "teacher"
 def demand_unshown(work: UnitOfWork, objective: str, endpoint: Endpoint, model: str) -> None:
     """Raises Conflict (``teacher_saw_test``) where the server of ``endpoint``, or the same model at another, was shown the objective's
     sealed test, under whatever name."""
-    for event in _showings(endpoint_events(work), objective):
-        if _is_of(event, {server_of(endpoint.url)}, model):
-            raise Conflict(
-                f"{model} at the endpoint {endpoint.name} was shown the sealed test of {objective} on {event.at.date().isoformat()}",
-                "let another model of another server label the texts: what it learned of the test would be learned from here",
-                code="teacher_saw_test",
-            )
+    if (when := _shown_on(work, objective, endpoint, model)) is not None:
+        raise Conflict(
+            f"{model} at the endpoint {endpoint.name} was shown the sealed test of {objective} on {when}",
+            "let another model of another server label the texts: what it learned of the test would be learned from here",
+            code="teacher_saw_test",
+        )
+
+
+def demand_proposer_unshown(work: UnitOfWork, objective: str, endpoint: Endpoint, model: str) -> None:
+    """The same of who writes instructions. Raises Conflict (``proposer_saw_test``)."""
+    if (when := _shown_on(work, objective, endpoint, model)) is not None:
+        raise Conflict(
+            f"{model} at the endpoint {endpoint.name} was shown the sealed test of {objective} on {when}: it writes no instruction for it",
+            "name another model of another server under `prompt_search`, or leave the proposer out: the base model writes then",
+            code="proposer_saw_test",
+        )
+
+
+def _shown_on(work: UnitOfWork, objective: str, endpoint: Endpoint, model: str) -> str | None:
+    """The day on which the objective's sealed test was sent to that server or model first; None where it was not."""
+    showings = _showings(endpoint_events(work), objective)
+    return next((event.at.date().isoformat() for event in showings if _is_of(event, {server_of(endpoint.url)}, model)), None)
 
 
 def record_annotation(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from support.hosted import MODEL, NAMED, SECTION, allow, endpoint, hosting, last_word, register
-from support.usecases import write_objective
+from support.usecases import VIEWER, write_objective
 from tailorbird import data
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.endpoint import HostedModel
@@ -26,6 +26,7 @@ from tailorbird.usecases.endpoints import paid_this_month, served_endpoint
 from tailorbird.usecases.releases.load_verification import admit_hosted
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.step_runner import WorkedRun, work_on
+from tailorbird.usecases.runs.what_if import PlanChange, replan
 from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
 
 
@@ -120,6 +121,17 @@ def test_rows_that_are_only_timed_are_told_and_planned_too(deps: Dependencies, a
     assert splits[:3] == ["train", "dev", "train"]
     if most > 1:
         assert splits[splits.index("test") :][:3] == ["test", "train", "dev"]
+
+
+def test_another_machine_changes_nothing_of_whom_is_asked(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    deps, client = outside(deps)
+    drafted = climbing.plan(deps, author, write_objective(tmp_path / "job", ladder=["prompt", "hosted"], **NAMED), Progress())
+    assert drafted.plan is not None
+    hosted = [rung for rung in drafted.plan.rungs if rung.rung is RungKind.HOSTED]
+    changed = replan(deps, VIEWER, PlanChange(run=drafted.run.id, cores=64))
+    assert [rung.endpoint for rung in changed.rungs if rung.rung is RungKind.HOSTED] == [rung.endpoint for rung in hosted]
+    assert len(hosted) == 2
+    assert client.asked == []
 
 
 def test_a_server_that_is_down_is_evidence_and_the_others_go_on(deps: Dependencies, author: Actor, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tailorbird.domain.evidence import Evidence
 from tailorbird.domain.ladder import Making
 from tailorbird.domain.plan import RungPlan
 from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.prompt_search import PROPOSER_ROWS
 from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.value import Digest
 from tailorbird.ports.endpoint import EndpointClient, HostedAnswer
@@ -24,6 +25,7 @@ from tailorbird.ports.engine import Embeddings, Engine, Generation, LabelScores,
 from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.endpoints import demand_currency, demand_terms, tell_sent, usable_endpoint
 from tailorbird.usecases.steps.step_context import StepContext
+from tailorbird.usecases.teachers import demand_proposer_unshown
 
 #: Requests under way at once, where nobody asks for more.
 AT_ONCE = 4
@@ -277,13 +279,18 @@ def _tell(context: StepContext, endpoint: Endpoint, model: str, told: str, rows:
 
 @contextmanager
 def asked_for_rung(context: StepContext, rung: RungPlan) -> Iterator[HostedEngine | None]:
-    """The hosted model that a rung asks to make its candidate; None for a rung of this machine. Raises as ``hosted_engine``."""
-    wishes = context.objective.hosted
-    if rung.endpoint is None or wishes is None:
+    """The hosted model that a rung asks to make its candidate, or to write instructions for it; None for a rung of this machine alone.
+    Raises as ``hosted_engine``; Conflict (``proposer_saw_test``)."""
+    wishes = context.objective.hosted if rung.endpoint else context.objective.prompt_search.proposer if rung.proposer else None
+    if wishes is None:
         yield None
         return
     rows = len(context.train_items) if rung.shots else 0
-    engine = hosted_engine(context, wishes.endpoint, wishes.model, Split.TRAIN.value, rows)
+    if rung.proposer:
+        endpoint, rows = usable_endpoint(context.deps, context.run.tenant, wishes.endpoint), PROPOSER_ROWS
+        with context.deps.ledger.work(context.run.tenant, write=False) as work:
+            demand_proposer_unshown(work, context.objective.name, endpoint, wishes.model)
+    engine = hosted_engine(context, wishes.endpoint, wishes.model, Split.TRAIN.value, min(rows, len(context.train_items)))
     try:
         yield engine
     finally:

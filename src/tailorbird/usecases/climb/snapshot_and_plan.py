@@ -22,7 +22,7 @@ from tailorbird.usecases.climb.preflight import examine_rungs, heeded
 from tailorbird.usecases.climb.provability import check_provable, thin_labels_finding, untested_answers_finding
 from tailorbird.usecases.climb.timing import known_timings, time_steps
 from tailorbird.usecases.climb.training_reuse import reused_trainings, with_reuse
-from tailorbird.usecases.endpoints import named_endpoint
+from tailorbird.usecases.endpoints import named_endpoints
 from tailorbird.usecases.released_ranker import demand_one_width, find_ranker, planned_ranker
 from tailorbird.usecases.snapshots.amendments import amendments_of, manifests_of
 from tailorbird.usecases.steps import transitions
@@ -133,7 +133,8 @@ def offers_of(context: StepContext) -> tuple[planning.BaseOffer, ...]:
     dev_power, test_power = check_power(context.file, context.manifest, groups_of(context, context.manifest))
     shift = _power_on_shifted(context, context.manifest)
     machine, (encoder, without_encoder), comparison = _machine(context), base_candidates.encoder_for(context), comparison_of(context)
-    ranker, endpoints = _ranker(context), iter([named_endpoint(context.deps, context.file)])
+    ranker, named = _ranker(context), named_endpoints(context.deps, context.file)
+    hosted = iter([named.hosted])
 
     def inputs_of(base: BaseModelRef) -> planning.PlanInputs:
         return planning.PlanInputs(
@@ -154,7 +155,8 @@ def offers_of(context: StepContext) -> tuple[planning.BaseOffer, ...]:
             documents=len(context.documents),
             comparison=comparison,
             ranker=ranker,
-            endpoint=next(endpoints, None),  # a hosted model stands once in the ladder, whatever the bases
+            endpoint=next(hosted, None),  # a hosted model stands once in the ladder, whatever the bases
+            proposer=named.proposer,
         )
 
     offers = base_candidates.offered(context, machine, inputs_of)

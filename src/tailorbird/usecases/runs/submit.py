@@ -22,7 +22,7 @@ from tailorbird.system.source_access import SourceAccess, grant_within
 from tailorbird.text.harness_tasks import digest_of_task
 from tailorbird.usecases.audit_events import permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
-from tailorbird.usecases.endpoints import identity_of, named_endpoint
+from tailorbird.usecases.endpoints import named_endpoints
 from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.released_ranker import find_ranker
 from tailorbird.usecases.runs.repeated_runs import fingerprint_of, id_of
@@ -200,11 +200,11 @@ def _submit(deps: Dependencies, actor: Actor, file: ObjectiveFile, asked: _RunRe
     questions = _questions(deps, objective, Path(file.folder))
     unread = _unread(deps, objective) if inputs and _reads_addresses(objective) else {}
     named = {"objective": digest_of(objective), "files": dict(files), "version": __version__} | questions | unread
-    endpoint = identity_of(named_endpoint(deps, file))
+    endpoints = named_endpoints(deps, file).identity
     with deps.ledger.work(objective.tenant, write=False) as work:
         demand_teachers_unshown(work, file)
         ranker = find_ranker(work, file)
-        taken = ({"encoder_of": ranker.digest} if ranker else {}) | endpoint
+        taken = ({"encoder_of": ranker.digest} if ranker else {}) | endpoints
         fingerprint = fingerprint_of(work, named | heeded_facts(work, objective, deps.clock.now().date()) | taken, again=asked.again)
     run = Run(
         id=id_of(fingerprint),

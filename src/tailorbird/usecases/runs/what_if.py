@@ -99,4 +99,6 @@ def _inputs(asked: _Asked, base: Digest, tokens: TokenProfile) -> planning.PlanI
         calibrations=tuple(work.records.get(Calibration, digest) for digest in plan.calibrations),
         comparison=plan.comparison,
         ranker=next((rung.ranker for rung in plan.rungs if rung.ranker), None),
+        endpoint=next((rung.endpoint for rung in plan.rungs if rung.endpoint and rung.base in (None, base)), None),
+        proposer=next((rung.proposer for rung in plan.rungs if rung.proposer), None),
     )

@@ -30,6 +30,7 @@ _HOSTED_FAILURES = frozenset(
         "endpoint_missing",
         "endpoint_not_allowed",
         "terms_forbid",
+        "proposer_saw_test",
         "address_private",
     }
 )
