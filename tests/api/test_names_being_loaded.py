@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -12,8 +13,10 @@ from support.api import ASK, CHAT, gateway
 from support.serving import DirectDriver, House
 from tailorbird.api import answer_endpoint
 from tailorbird.domain.errors import Corrupt, Unavailable
+from tailorbird.domain.quota import QuotaLimits
 from tailorbird.serving import alias_routes
 
+SUSPENDED = datetime(2026, 1, 1, tzinfo=UTC)
 Story = Callable[[httpx.AsyncClient, DirectDriver, str], Awaitable[None]]
 
 
@@ -133,6 +136,46 @@ def test_so_many_of_a_tenant_wait_and_no_more(house: House, monkeypatch: pytest.
         assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200, 200]
 
     run(house, story)
+
+
+def test_who_waits_holds_the_request_that_it_is(house: House) -> None:
+    """A limit of two: two wait, the third is refused at once, and what was held for waiting is given back when it is over."""
+    with house.ledger.system() as system:
+        tenant = system.tenants.get("acme")
+        system.tenants.replace(tenant.model_copy(update={"limits": QuotaLimits(requests_per_minute=2)}))
+
+    async def story(client: httpx.AsyncClient, driver: DirectDriver, release: str) -> None:
+        waiting = [asyncio.create_task(client.post(CHAT, json=ASK)) for _ in range(2)]
+        done, _ = await asyncio.wait(waiting, timeout=0.5)
+        assert not done
+        answer = await asyncio.wait_for(client.post(CHAT, json=ASK), 4)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (429, "quota_requests")
+        driver.held_up[release].set()
+        assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200, 200]
+
+    run(house, story)
+
+
+@pytest.mark.parametrize("change", [{"suspended_at": SUSPENDED}, {"limits": QuotaLimits(requests_per_minute=0)}])
+def test_who_may_ask_nothing_does_not_wait_and_hurries_no_load(
+    house: House, monkeypatch: pytest.MonkeyPatch, change: dict[str, object]
+) -> None:
+    hurried, held = list[str](), alias_routes.AliasRoutes.until_loaded
+    with house.ledger.system() as system:
+        system.tenants.replace(system.tenants.get("acme").model_copy(update=change))
+
+    async def counted(routes: alias_routes.AliasRoutes, path: str, seconds: float) -> None:
+        hurried.append(path)
+        await held(routes, path, seconds)
+
+    monkeypatch.setattr(alias_routes.AliasRoutes, "until_loaded", counted)
+
+    async def story(client: httpx.AsyncClient, _driver: DirectDriver, _release: str) -> None:
+        answer = await asyncio.wait_for(client.post(CHAT, json=ASK), 4)
+        assert answer.status_code == (403 if "suspended_at" in change else 429)
+
+    run(house, story)
+    assert hurried == []
 
 
 def test_nobody_waits_for_a_name_of_another_tenant(house: House) -> None:

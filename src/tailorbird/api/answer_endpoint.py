@@ -25,7 +25,7 @@ from tailorbird.domain.errors import Forbidden, InvalidInput, TailorbirdError
 from tailorbird.domain.identity import Scope
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import REASONING_TOKENS, Message, PromptSpec, Sampling
-from tailorbird.domain.quota import Amounts
+from tailorbird.domain.quota import NOTHING, Amounts
 from tailorbird.serving import (
     AliasRoute,
     AliasRoutes,
@@ -143,7 +143,7 @@ def answer_in(manner: RouteBehaviour, chat: AnswerContext, authenticate: Authent
 async def _understand(chat: AnswerContext, manner: RouteBehaviour, request: Request, account: RequestRecord, *, staging: bool) -> _Question:
     """Reads the body, finds the arm and reserves what the answers may use. A user is kept on one arm; requests without one are spread."""
     call, body = current_call(request), manner.parse(await read_body(request))
-    route = await _route(chat.routes, request, (account.tenant, body.model), staging=staging)
+    route = await _route(chat, request, account, body, staging=staging)
     account.alias = route.alias.path
     if route.alias.is_staging and not staging:
         raise Forbidden("this key may not ask what is only staged", "use a key with the scope staging", code="scope_missing")
@@ -169,13 +169,18 @@ async def _understand(chat: AnswerContext, manner: RouteBehaviour, request: Requ
     return _Question(body, route, arm, manner.wording(body), answers)
 
 
-async def _route(routes: AliasRoutes, request: Request, named: tuple[str, str], *, staging: bool) -> AliasRoute:
+async def _route(chat: AnswerContext, request: Request, account: RequestRecord, body: RequestBase, *, staging: bool) -> AliasRoute:
     """The route of a tenant's model. A name whose first release is being loaded is waited for, unless the key may not ask it: whoever asks
-    again and again takes from those whom the machine answers meanwhile."""
-    tenant, model = named
+    again and again takes from those whom the machine answers meanwhile. Who waits holds the requests that it is: where a limit leaves none,
+    or the tenant is suspended, nothing is waited for, and no load hurried."""
+    routes, tenant, model = chat.routes, account.tenant, body.model
     if routes.is_loading(tenant, model) and (staging or not model.endswith(STAGING)):
-        with current_call(request).loading():
-            await unless_gone(request, routes.until_loaded(model, _LOADING))
+        waits = await chat.books.quotas.reserve(tenant, Amounts(len(body.conversations)), account.at, account.key)
+        try:
+            with current_call(request).loading():
+                await unless_gone(request, routes.until_loaded(model, _LOADING))
+        finally:
+            waits.settle(NOTHING)
     return routes.resolve(tenant, model)
 
 

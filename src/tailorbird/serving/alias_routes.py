@@ -61,7 +61,7 @@ def _draw(alias: Alias, target: AliasTarget, key: str) -> float:
 
 #: A name that nobody knows is compared with so many at most: with a thousand that takes 9 ms, in which nobody is answered.
 _COMPARED = 100
-#: Requests of one tenant that wait for names to be loaded, at most: they hold connections, and no quota yet.
+#: Requests of one tenant that wait for names to be loaded, at most: they hold connections.
 _HELD_EACH = 64
 _ARM_NAMES = "abcdefghijklmnopqrstuvwxyz"
 
