@@ -14,7 +14,6 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "tests")]
 
 from support.serving import House  # noqa: E402 - found in the tests
-
 from tailorbird.integrations.loopback import open_driver  # noqa: E402
 from tailorbird.processes import Listening, engine_process, run_engine, run_gateway, take_secret  # noqa: E402
 from tailorbird.system.clock import SystemClock  # noqa: E402

@@ -2,7 +2,7 @@
 
 What this gateway settled is written to the record with the row of the request, in one transaction; what it counts here is the same and
 comes first. What other gateways and earlier lives of this one counted is read again every second: with one gateway no limit is passed
-(beyond what a request used more than it had reserved), with several by what the others admit within a second.
+(beyond what a request used more than it had reserved), with several by what the others have under way, and what has ended there since.
 """
 
 from __future__ import annotations
