@@ -23,8 +23,8 @@ from tailorbird.inference.admission import Followed, ProbedBy, RequestAdmission,
 from tailorbird.inference.baselines import Baselines
 from tailorbird.inference.blocking_call import BlockingCall
 from tailorbird.inference.devices import memory_budget
-from tailorbird.inference.forward.weights import Precision, fingerprint, place
-from tailorbird.inference.forward_factory import Kernels, computed_by, pass_name, reader_of_adapters, reader_of_decoders
+from tailorbird.inference.forward.weights import Precision, fingerprint
+from tailorbird.inference.forward_factory import Kernels, choose_pass, pass_name, reader_of_adapters, reader_of_decoders
 from tailorbird.inference.jobs import chances_after, likelihood_of
 from tailorbird.inference.openmp_threads import release_threads
 from tailorbird.inference.registry import Registry
@@ -53,8 +53,7 @@ class TorchEngine:
     """An ``Engine`` and a ``LiveEngine`` on torch. Thread-safe."""
 
     def __init__(self, precision: Precision = "auto", kernels: Kernels = "auto", *, memory_mb: int = 0, kv_mb: int = KV_MB) -> None:
-        self._placement = place(precision)
-        self._kernels = computed_by(self._placement, kernels)
+        self._placement, self._kernels = choose_pass(precision, kernels)
         readers = (reader_of_decoders(self._placement, self._kernels), reader_of_adapters)
         self._lookups, self._looking = Lookups(TorchEncoder()), threading.Lock()
         #: Loads under way, of which a part may answer already.

@@ -16,7 +16,7 @@ from tailorbird.inference.forward.equality import compare
 from tailorbird.inference.forward.model_folder import read_weights
 from tailorbird.inference.forward.torch_forward import TorchForward
 from tailorbird.inference.forward.transformers_forward import TransformersForward
-from tailorbird.inference.forward.weights import LinearShapes, Placement
+from tailorbird.inference.forward.weights import LinearShapes, Placement, Precision, place
 from tailorbird.inference.native import library
 from tailorbird.inference.native.forward import NativeForward, can_compute
 from tailorbird.inference.scheduling import SequenceNeeds
@@ -60,6 +60,19 @@ class Forward(Protocol):
 
 
 Kernels = Literal["auto", "native", "plain"]
+
+
+def choose_pass(precision: Precision, kernels: Kernels) -> tuple[Placement, str]:
+    """Number format, and ``native`` or ``plain``, for what an engine is asked for.
+
+    With ``auto`` on a processor that multiplies bf16 no faster than fp32, the native pass still reads half of the bytes: a model that it
+    computes is held in bf16, any other in fp32. Raises InvalidInput, as ``place`` and ``computed_by`` do.
+    """
+    placement = place(precision)
+    slow = precision == "auto" and placement.precision == "fp32" and not is_gpu(placement.device)
+    if slow and kernels in ("auto", "native") and library.why_not() is None:
+        placement = placement._replace(precision="bf16", dtype=torch.bfloat16, elsewhere=placement.dtype)
+    return placement, computed_by(placement, kernels)
 
 
 def computed_by(placement: Placement, asked: Kernels = "auto") -> str:
@@ -113,6 +126,8 @@ def reader_of_decoders(placement: Placement, kernels: str) -> Callable[[Path], F
 
     def read(folder: Path) -> Forward:
         forward = forward_of(read_weights(folder, placement), kernels, placement)
+        if placement.elsewhere is not None and forward.kernels != "native":
+            forward = forward_of(read_weights(folder, placement._replace(dtype=placement.elsewhere)), kernels, placement)
         return_freed_memory()  # the model as it was read, of which the native pass keeps a packed copy
         return forward
 

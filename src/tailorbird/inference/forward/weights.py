@@ -20,11 +20,13 @@ _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "int8": torch.bfloat16
 
 
 class Placement(NamedTuple):
-    """The number format and the device of an engine."""
+    """The number format and the device of an engine. ``elsewhere`` is the format of models that the native pass does not compute, where it
+    is another."""
 
     precision: str
     dtype: torch.dtype
     device: torch.device
+    elsewhere: torch.dtype | None = None
 
     @property
     def eight_bits(self) -> bool:
@@ -44,7 +46,8 @@ def place(wish: Precision) -> Placement:
 def fingerprint(placement: Placement) -> str:
     """Names everything beside the weights that could change a number."""
     libraries = f"torch-{torch.__version__.split('+')[0]} transformers-{transformers.__version__}"
-    return f"tailorbird-{__version__} {libraries} {placement.precision} {placement.device.type}"
+    formats = placement.precision + ("-or-fp32" if placement.elsewhere else "")
+    return f"tailorbird-{__version__} {libraries} {formats} {placement.device.type}"
 
 
 #: Linear layers of a decoder block that read the same input are computed as one; their parts in order.

@@ -1,0 +1,78 @@
+"""``engine_precision: auto``: what is computed in, by the processor, the compiler and the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from support.family_checks import TEXTS
+from support.model_families import write_family
+from support.oracle import conversation, servable
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.inference import open_engine
+from tailorbird.inference.forward import weights
+from tailorbird.inference.forward_factory import choose_pass, reader_of_decoders
+from tailorbird.inference.native import library
+
+able = pytest.mark.skipif(library.why_not() is not None, reason="the native pass needs AVX2 or 64-bit ARM, and g++")
+
+
+@pytest.fixture
+def older_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that multiplies bf16 no faster than fp32, and has AVX2."""
+    monkeypatch.setattr(weights, "is_bf16_fast", lambda _: False)
+    monkeypatch.setattr(library, "form_here", lambda: library.PORTABLE)
+
+
+@able
+@pytest.mark.usefixtures("older_processor")
+@pytest.mark.parametrize(("family", "kernels", "held"), [("llama", "native", "bf16"), ("gpt_oss", "transformers", "fp32")])
+def test_a_model_is_held_in_bf16_where_the_native_pass_computes_it(family: str, kernels: str, held: str, tmp_path: Path) -> None:
+    folder = write_family(tmp_path / "base", family)
+    placement, chosen = choose_pass("auto", "auto")
+    forward = reader_of_decoders(placement, chosen)(folder)
+    assert (chosen, forward.kernels) == ("native", kernels)
+    fixed = reader_of_decoders(weights.place("bf16" if held == "bf16" else "fp32"), kernels)(folder)
+    assert forward.nbytes == fixed.nbytes
+    assert forward.token_nbytes == fixed.token_nbytes
+
+
+@able
+@pytest.mark.usefixtures("older_processor")
+def test_a_model_that_it_does_not_compute_answers_as_in_fp32(tmp_path: Path) -> None:
+    one = servable(write_family(tmp_path / "base", "gpt_oss"))
+    prompts, found = [conversation(text) for text in TEXTS], []
+    for precision in ("auto", "fp32"):
+        engine = open_engine(precision)  # type: ignore[arg-type]
+        engine.load(one)
+        found.append([score.log_probabilities for score in engine.score(one.id, prompts, ["card", "lost"])])
+        engine.close()
+    assert found[0] == found[1]
+
+
+@able
+@pytest.mark.usefixtures("older_processor")
+def test_the_fingerprint_tells_both_formats() -> None:
+    told = {precision: open_engine(precision).fingerprint() for precision in ("auto", "bf16", "fp32")}  # type: ignore[arg-type]
+    assert "bf16-or-fp32" in told["auto"]
+    assert "native-portable" in told["auto"]
+    assert len(set(told.values())) == 3
+
+
+@pytest.mark.usefixtures("older_processor")
+def test_without_the_native_pass_all_is_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kernels in ("auto", "plain"):
+        if kernels == "auto":
+            monkeypatch.setattr(library, "why_not", lambda: "no compiler")
+        placement, chosen = choose_pass("auto", kernels)  # type: ignore[arg-type]
+        assert (placement.dtype, placement.elsewhere, chosen) == (torch.float32, None, "plain")
+    with pytest.raises(InvalidInput):
+        choose_pass("auto", "native")
+
+
+def test_a_processor_that_multiplies_bf16_fast_holds_every_model_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "is_bf16_fast", lambda _: True)
+    placement, _ = choose_pass("auto", "auto")
+    assert (placement.dtype, placement.elsewhere) == (torch.bfloat16, None)
