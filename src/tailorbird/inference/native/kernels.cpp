@@ -196,8 +196,10 @@ inline void raise(const Input* x, int64_t sx, const bf16* block, int64_t count, 
 // others again and again, and sleeps only when that has lasted. Spinning alone would hold the very core that the late one needs; sleeping at
 // once makes whoever is woken late for the next meeting, where the other one sleeps already, and so on for good (either was measured to be
 // ten times slower beside a gateway).
-// How many members of a team compute. How long they were without a core, as a share of the time of a run, tells of other processes: beside one
-// busy process on two cores one thread alone takes half of the time, since each meeting waits for the one without. Where most runs of a while lacked so much, one member less computes, and after a pause one more again, to see.
+// How many members of a team compute. How long they were without a core, as a share of the time of a run, tells of other processes: beside
+// one busy process on two cores one thread alone takes half of the time, since each meeting waits for the one without. Where three of four
+// runs of a while lacked so much, one member less computes, and after a pause one more again, to see. Beside a busy process nine of ten did;
+// beside a gateway that answers sixteen requests one of four, in bursts, and there all should compute.
 class Crew {
 public:
     explicit Crew(int64_t size) : size(size), active(size) {}
@@ -212,7 +214,7 @@ public:
     void judge(double lacked) {
         late += lacked > LATE;
         if (active == 1 || ++runs < (trying ? TRIAL : WHILE)) return;
-        const bool crowded = 2 * late > runs;
+        const bool crowded = 4 * late > 3 * runs;
         runs = late = 0;
         if (!crowded && !trying) return;
         active -= crowded;
@@ -223,7 +225,7 @@ public:
 
 private:
     static constexpr double LATE = 0.2;
-    static constexpr int64_t WHILE = 16, TRIAL = 8, SHORTEST = 64, LONGEST = 1024;  // runs
+    static constexpr int64_t WHILE = 24, TRIAL = 8, SHORTEST = 64, LONGEST = 1024;  // runs
 
     const int64_t size;
     int64_t active, runs = 0, late = 0, pause = 0, hold = SHORTEST;
