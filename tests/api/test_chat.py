@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 import httpx
 import pytest
@@ -16,7 +16,8 @@ from tailorbird.api.request_record import MOST_REFUSED
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import Corrupt, InvalidInput, Unavailable
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Chunk, LabelScores
 from tailorbird.serving import request_log
 
@@ -185,11 +186,13 @@ class HastyDriver(DirectDriver):
         raise InvalidInput("not reached", "")
 
 
-def test_a_caller_that_leaves_cancels_its_question_and_leaves_a_row(house: House) -> None:
-    house.point("routing", house.release())
-    driver = HastyDriver(house)
+class HurriedCaller:
+    """A caller that leaves once ``driver`` is at work."""
 
-    async def story(client: httpx.AsyncClient) -> None:
+    def __init__(self, driver: HastyDriver | CountingDriver) -> None:
+        self._driver = driver
+
+    async def __call__(self, client: httpx.AsyncClient) -> None:
         app = client._transport.app  # type: ignore[attr-defined]
         body = client.build_request("POST", CHAT, json=ASK)
         scope = {
@@ -210,18 +213,67 @@ def test_a_caller_that_leaves_cancels_its_question_and_leaves_a_row(house: House
         async def receive() -> object:
             if messages:
                 return messages.pop()
-            await driver.asked.wait()
+            await self._driver.asked.wait()
             return {"type": "http.disconnect"}
 
         async def send(_message: object) -> None: ...
 
         await asyncio.wait_for(app(scope, receive, send), 5)
 
-    ask(house, story, driver)
+
+def test_a_caller_that_leaves_cancels_its_question_and_leaves_a_row(house: House) -> None:
+    house.point("routing", house.release())
+    driver = HastyDriver(house)
+    ask(house, HurriedCaller(driver), driver)
     assert driver.cancelled
     (row,) = house.rows()
     assert (row.status, row.outcome) == (499, "aborted")
     assert row.prompt_tokens > 0, "leaving before the first token made reading free"
+
+
+class CountingDriver(DirectDriver):
+    """Tells an answer in few pieces, with the tokens that it has by then."""
+
+    def __init__(self, house: House) -> None:
+        super().__init__(house)
+        self.asked = asyncio.Event()
+
+    async def stream(
+        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
+    ) -> AsyncGenerator[Chunk, None]:
+        yield Chunk(text="I am", completion_tokens=1)
+        yield Chunk(text=" sorry for your loss and", completion_tokens=9)
+        self.asked.set()
+        await asyncio.sleep(30)
+
+
+def test_who_leaves_an_answer_in_few_pieces_is_charged_what_was_written(house: House) -> None:
+    house.point("routing", house.release(task=TaskKind.GENERATE))
+    driver = CountingDriver(house)
+    ask(house, HurriedCaller(driver), driver)
+    (row,) = house.rows()
+    assert (row.status, row.outcome, row.completion_tokens) == (499, "aborted", 9)
+
+
+class NotingDriver(DirectDriver):
+    """Notes how it is asked."""
+
+    wholes: tuple[bool, ...] = ()
+
+    async def stream(
+        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
+    ) -> AsyncGenerator[Chunk, None]:
+        self.wholes += (sampling.whole,)
+        async for piece in super().stream(release, prompt, sampling, groups):
+            yield piece
+
+
+def test_answers_are_told_in_few_pieces_unless_they_are_streamed(house: House) -> None:
+    house.point("routing", release := house.release(task=TaskKind.GENERATE))
+    driver = NotingDriver(house)
+    whole = post(house, ASK, driver).json()["choices"][0]["message"]["content"]
+    post(house, ASK | {"stream": True}, driver)
+    assert (whole, driver.wholes) == (f"{short(release)} I LOST MY CARD", (True, False))
 
 
 class StrictDriver(DirectDriver):

@@ -148,7 +148,7 @@ async def _understand(chat: AnswerContext, manner: RouteBehaviour, request: Requ
     if route.alias.is_staging and not staging:
         raise Forbidden("this key may not ask what is only staged", "use a key with the scope staging", code="scope_missing")
     arm = route.arm_for(body.keeps_to or call.id)
-    texts, sampling = list(map(_user_text, body.conversations)), body.sampling
+    texts, sampling = list(map(_user_text, body.conversations)), body.sampling.model_copy(update={"whole": not body.stream})
     _demand_written(arm, body, sampling)
     expected, most = most_used(arm, body.conversations, sampling)
     account.reserved = await chat.books.quotas.reserve(account.tenant, most, account.at, account.key)
@@ -214,8 +214,8 @@ def _mirror(chat: AnswerContext, account: RequestRecord, question: _Question) ->
     if question.route.mirror is None or not question.body.is_mirrored:
         return
     for row, answer, conversation in zip(account.rows, account.answers, question.body.conversations, strict=True):
-        given = "".join(answer.given) if row.outcome == "ok" else None
-        chat.mirror.ask(question.route.mirror, ShadowedRequest(row, given, conversation, question.body.sampling, account.groups))
+        given, sampling = "".join(answer.given) if row.outcome == "ok" else None, question.body.sampling.model_copy(update={"whole": True})
+        chat.mirror.ask(question.route.mirror, ShadowedRequest(row, given, conversation, sampling, account.groups))
 
 
 async def _collect_all(account: RequestRecord, answers: Sequence[AsyncGenerator[AnswerPiece, None]]) -> list[list[AnswerPiece]]:

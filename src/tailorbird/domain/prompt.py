@@ -71,7 +71,8 @@ class Sampling(Value):
     are drawn from as hold ``top_p`` of the probability. ``logprobs`` asks for log-probabilities, that of the token and of so many of the
     likeliest; ``json_schema`` (as text) allows only what fits it, ``{}`` any JSON object.
     ``tool_choice``: whether functions on offer are called is up to the model (``auto``), one is (``required``), or the one named. With
-    ``one_call`` an answer calls at most one: the first."""
+    ``one_call`` an answer calls at most one: the first. ``whole``: nobody reads the answer before it has ended, so an engine may tell it in
+    few pieces."""
 
     max_tokens: int = 128
     temperature: float = 0.0
@@ -83,3 +84,4 @@ class Sampling(Value):
     json_schema: str | None = None
     tool_choice: str = Field(default="auto", exclude_if=lambda value: value == "auto")
     one_call: bool = Field(default=False, exclude_if=lambda value: not value)
+    whole: bool = Field(default=False, exclude_if=lambda value: not value)

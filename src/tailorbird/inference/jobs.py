@@ -73,6 +73,9 @@ class LeasedJob:
         self._holding.fail(error)
 
 
+#: Tokens between two pieces of an answer that is read as a whole: each piece takes from what is computed on the machine, and whoever leaves
+#: is charged what was told.
+_PIECE = 8
 #: Is told of every piece; False: nobody wants more.
 TellChunk = Callable[[Chunk], bool]
 
@@ -97,6 +100,7 @@ class GenerationJob(LeasedJob):
         self.drawer: RowSampler | None = writing.drawer
         self._chat, self._room, self._wanted = writing.chat, writing.room, writing.drawer.sampling.max_tokens
         self._logprobs = writing.drawer.sampling.logprobs is not None
+        self._whole = writing.drawer.sampling.whole
         marks = writing.chat.tools.marks if writing.tools else writing.chat.marks
         if marks and writing.drawer.constraint is not None:
             marks = marks.begun()
@@ -104,6 +108,7 @@ class GenerationJob(LeasedJob):
         self._stream = TextStream(writing.chat.tokenizer, writing.drawer.sampling.stop, reasoning, _filter(writing))
         writing.drawer.waits = self._stream.waits
         self._tell = tell
+        self._untold = ""
         self._unsaid: list[TokenLogprob] = []
         self._made = self._reasoned = 0
 
@@ -114,15 +119,20 @@ class GenerationJob(LeasedJob):
             self._unsaid.append(self._explained(choice))
         if choice.token in self._chat.stops:
             return self._end(self._stream.finish(), "stop")
-        text = self._feed(choice.token)
+        self._untold += self._feed(choice.token)
         if self._stream.stopped:
-            return self._end(text, "stop")
+            return self._end("", "stop")
         if self._is_full():
-            return self._end(text + self._stream.finish(), "length")
+            return self._end(self._stream.finish(), "length")
         self.sequence.tokens.append(choice.token)
-        if text and not self._tell(Chunk(text=text, logprobs=self._said())):
+        if self._untold and not (self._whole and (self._made - 1) % _PIECE) and not self._tell(self._piece()):
             self._end("", "stop")
         return None
+
+    def _piece(self) -> Chunk:
+        """What was not told yet; of an answer in few pieces also how many tokens it has by now."""
+        text, self._untold = self._untold, ""
+        return Chunk(text=text, logprobs=self._said(), completion_tokens=self._made if self._whole else 0)
 
     def _feed(self, token: int) -> str:
         """The text of the answer that ``token`` gives; of reasoning nothing is said."""
@@ -154,7 +164,7 @@ class GenerationJob(LeasedJob):
 
     def _last(self, text: str, reason: Literal["stop", "length"]) -> Chunk:
         return Chunk(
-            text=text,
+            text=self._untold + text,
             finish_reason=reason,
             prompt_tokens=self.sequence.prompt,
             completion_tokens=self._made,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from tailorbird.domain.prompt import Message, Sampling
 
 #: How a query is drawn: greedily, a sentence at most.
-SAMPLING = Sampling(max_tokens=48, stop=("\n",))
+SAMPLING = Sampling(max_tokens=48, stop=("\n",), whole=True)
 _INSTRUCTION = (
     "Rewrite the last message as one question that can be understood without the conversation: replace words such as it, that, they and "
     "there by what they stand for. Do not answer it. Write the question alone."
