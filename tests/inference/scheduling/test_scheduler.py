@@ -80,6 +80,34 @@ def test_few_tokens_of_a_patient_sequence_are_never_computed_alone(lengths: tupl
     assert max(taken) < most + 8
 
 
+@pytest.mark.parametrize("ahead", range(1000, 1026))
+@pytest.mark.parametrize("length", [9, 19, 100])
+def test_few_tokens_of_a_patient_sequence_are_not_computed_behind_a_prompt_that_fills_a_step(length: int, ahead: int) -> None:
+    scheduler = Scheduler(BlockPool(256), SchedulerLimits())
+    prompt, probe = sequence("acme", ahead, room=200), patient(length, first=5000)
+    for each in (prompt, probe):
+        scheduler.add(each)
+    taken = []
+    while probe.pending:
+        step = scheduler.plan()
+        taken.append(sum(part.stop - part.start for part in step if part.sequence is probe))
+        scheduler.computed(step)
+        prompt.tokens += [7] * (not prompt.pending)
+    assert all(count == 0 or count >= 8 for count in taken), taken
+
+
+@pytest.mark.parametrize("length", [*range(1024, 1050), 2050])
+def test_a_patient_sequence_alone_leaves_no_few_tokens(length: int) -> None:
+    scheduler = Scheduler(BlockPool(256), SchedulerLimits())
+    scheduler.add(probe := patient(length))
+    taken = []
+    while probe.pending:
+        step = scheduler.plan()
+        taken.append(sum(part.stop - part.start for part in step))
+        scheduler.computed(step)
+    assert (sum(taken), min(taken) >= 8) == (length, True), taken
+
+
 def test_what_is_computed_with_other_weights_is_not_counted_as_together() -> None:
     scheduler = Scheduler(BlockPool(64), SchedulerLimits())
     continued, probes = sequence("acme", 8, room=200), [patient(length, first=1000 * length) for length in (12, 5, 17, 9)]

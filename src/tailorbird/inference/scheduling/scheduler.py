@@ -117,6 +117,12 @@ class SchedulerLimits:
     needs: SequenceNeeds = _NO_NEEDS
 
 
+def _cut(pending: int, room: int) -> int:
+    """Tokens of a patient sequence that fit: all that it lacks, or so many that neither they nor what is left are few; else none yet."""
+    some = min(room, pending - _TOGETHER)
+    return room if pending <= room else some if some >= _TOGETHER else 0
+
+
 class _Room:
     """New tokens for which a step has room: ``left`` in all. Beside others, patient sequences of one ``root`` have a share that was taken
     from it."""
@@ -133,8 +139,10 @@ class _Room:
 
     def of(self, sequence: TokenSequence) -> int:
         """Tokens of ``sequence`` that may be added; none where it is 0 or less."""
-        if not sequence.patient or self._share is None:
+        if not sequence.patient:
             return self.left
+        if self._share is None:
+            return _cut(sequence.pending, self.left)
         return self._share if sequence.root == self._root else 0
 
     def take(self, part: ScheduledSlice) -> None:
