@@ -7,14 +7,20 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from support.last_use import LastUse
 from support.oracle import MakeModel, servable, write_adapter
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import PromptSpec
 from tailorbird.inference import engine as engines
 from tailorbird.inference.engine import TorchEngine
+from tailorbird.inference.registry import Loaded, Registry
 
 
 def noted(read: Callable[..., Any], seen: list[int]) -> Callable[..., Any]:
@@ -63,3 +69,64 @@ def test_the_last_user_may_go_while_another_finds_the_base(make_model: MakeModel
     assert registry.used < whole
     assert registry._weights == {}
     engine.close()
+
+
+class BareRegistry(Registry):
+    """Without tokenizers. A decoder takes 100 bytes and an adapter 10; reading an adapter anew waits for ``going``."""
+
+    def __init__(self, budget: int) -> None:
+        self.dropped: list[int] = []
+        self.reading, self.going = threading.Event(), threading.Event()
+        self.going.set()
+        super().__init__((self._decoder, self._adapter), budget, lambda _: None, lambda gone: self.dropped.append(gone.nbytes))
+
+    def _decoder(self, _: Path) -> Any:
+        return SimpleNamespace(nbytes=100, context=10, vocabulary=10)
+
+    def _adapter(self, _: Path, decoder: Any) -> Any:
+        assert decoder is not None, "an adapter is read for a decoder"
+        self.reading.set()
+        assert self.going.wait(10)
+        return SimpleNamespace(nbytes=10)
+
+    def _described(self, servable: Servable, pinned: bool) -> Loaded:
+        chat: Any = SimpleNamespace(highest_token=0)
+        none: Any = None
+        return Loaded(servable, chat, none, none, b"", pinned=pinned)
+
+
+def of_adapter(name: str) -> Servable:
+    named = {"id": digest_of(name), "tenant": "acme", "task": TaskKind.GENERATE, "base": "base", "weights": None}
+    return Servable(**named, adapter=f"none/{name}", prompt=PromptSpec(instruction="Answer."))
+
+
+def test_the_last_user_may_go_while_its_weights_are_read_again() -> None:
+    registry = BareRegistry(115)
+    for name in ("first", "second"):
+        registry.load(of_adapter(name))
+    held = registry.hold(digest_of("first"))
+    assert not held.is_resident
+    registry.unload(digest_of("second"))
+    registry.unload(digest_of("first"))
+    registry.reading.clear()
+    registry.going.clear()
+    reader = threading.Thread(target=registry.bring, args=(held,))
+    reader.start()
+    assert registry.reading.wait(10)
+    registry.release(held)
+    assert registry.used == 100, "the base stays while an adapter is read for it"
+    registry.going.set()
+    reader.join(10)
+    assert (registry.used, registry._weights, held.is_resident) == (0, {}, False)
+    assert sorted(registry.dropped) == [10, 10, 10, 100], "each of them by the engine's leave"
+
+
+def test_what_was_let_go_before_its_turn_is_not_read() -> None:
+    registry = BareRegistry(115)
+    for name in ("first", "second"):
+        registry.load(of_adapter(name))
+    held = registry.hold(digest_of("first"))
+    registry.unload(digest_of("first"))
+    registry.release(held)
+    registry.bring(held)
+    assert (registry.used, held.is_resident) == (110, False)

@@ -163,19 +163,29 @@ class Registry:
             raise
 
     def bring(self, loaded: Held) -> None:
-        """Reads what is not in memory, and puts out what nobody uses to make room. Raises ModelInvalid, Corrupt."""
+        """Reads what is not in memory, and puts out what nobody uses to make room. Its weights are held meanwhile: the last user may go, and
+        what is read then is counted until it goes too. Raises ModelInvalid, Corrupt."""
         with self._loading:
             started = time.perf_counter()
-            missing = [weights for weights in loaded.weights if weights.content is None]
-            for weights in missing:
-                self._read(weights)
             with self.lock:
+                if not all(weights.holders for weights in loaded.weights):
+                    return  # it was let go of before its turn came
                 for weights in loaded.weights:
-                    weights.used_at = time.monotonic()
-                if missing:
-                    loaded.loads += 1
-                    loaded.load_seconds += time.perf_counter() - started
-                self._make_room(loaded)
+                    weights.holders += 1
+            try:
+                missing = [weights for weights in loaded.weights if weights.content is None]
+                for weights in missing:
+                    self._read(weights)
+                with self.lock:
+                    for weights in loaded.weights:
+                        weights.used_at = time.monotonic()
+                    if missing:
+                        loaded.loads += 1
+                        loaded.load_seconds += time.perf_counter() - started
+                    self._make_room(loaded)
+            finally:
+                with self.lock:
+                    self._let_go(loaded)
 
     def unload(self, servable: Digest) -> None:
         """Takes a servable out of service at once; frees it now or when its last job ends."""
