@@ -163,8 +163,8 @@ class Registry:
             raise
 
     def bring(self, loaded: Held) -> None:
-        """Reads what is not in memory, and puts out what nobody uses to make room. Its weights are held meanwhile: the last user may go, and
-        what is read then is counted until it goes too. Raises ModelInvalid, Corrupt."""
+        """Reads what is not in memory, and puts out what nobody uses to make room. Its weights are held meanwhile: the last user may go,
+        and what is read then is counted until it goes, too. Raises ModelInvalid, Corrupt."""
         with self._loading:
             started = time.perf_counter()
             with self.lock:
