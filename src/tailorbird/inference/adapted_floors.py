@@ -69,7 +69,8 @@ class AdaptedFloors:
 
     def _needed(self, servable: Servable) -> list[Weights]:
         encoder = self._registry.shared(servable.encoder or "", SharedEncoder)
-        return [encoder, self._registry.shared(servable.floor or "", lambda folder: _encoder_of(encoder).read_adapter(folder))]
+        adapter = self._registry.shared(servable.floor or "", lambda folder: _encoder_of(encoder).read_adapter(folder), small=True)
+        return [encoder, adapter]
 
     def unload(self, servable: Digest) -> None:
         """No request begins any more; it goes when the last has ended. Unknown ids are ignored."""

@@ -26,11 +26,13 @@ from tailorbird.text.chat_tokenizer import ChatTokenizer
 @dataclass(eq=False)
 class Weights:
     """Weights of one folder. ``content`` is None while they are not in memory; ``users`` counts jobs and loads that hold them there.
-    ``patient`` ones are read behind what the engine computes meanwhile."""
+    ``patient`` ones are read behind what the engine computes meanwhile, ``small`` ones by the thread that wants them: to start others takes
+    longer."""
 
     folder: Path
     read: Callable[[Path], Any]
     patient: bool = False
+    small: bool = False
     content: Any = None
     seal: bytes | None = None
     users: int = 0
@@ -266,22 +268,24 @@ class Registry:
             return [decoder]
         return [decoder, self.shared(servable.adapter, lambda folder: self._read_adapter(folder, decoder.content), patient=True)]
 
-    def shared(self, folder: str, read: Callable[[Path], Any], *, patient: bool = False) -> Weights:
+    def shared(self, folder: str, read: Callable[[Path], Any], *, patient: bool = False, small: bool = False) -> Weights:
         """The weights of ``folder``, which all have in common who need them. For ``keep``: held by nobody yet, they may go at once."""
         with self.lock:
-            return self._weights.setdefault(folder, Weights(Path(folder), read, patient))
+            return self._weights.setdefault(folder, Weights(Path(folder), read, patient, small))
 
     def _read(self, weights: Weights) -> None:
         """Reads weights; for the first time, while they are sealed."""
+        if weights.small:
+            fresh = self._seals.seal(weights.folder) if weights.seal is None else b""
+            if weights.seal is not None and not self._seals.holds(weights.folder, weights.seal):
+                raise _changed(weights.folder)
+            weights.content, weights.seal = weights.read(weights.folder), weights.seal or fresh
+            return
         # Threads of their own: the priority of this one could not be raised again.
         first = stand_back if weights.patient else None
         with ThreadPoolExecutor(2, thread_name_prefix="engine-read", initializer=first) as apart:
             if weights.seal is not None and not apart.submit(self._seals.holds, weights.folder, weights.seal).result():
-                raise Corrupt(
-                    f"the files in {weights.folder.name} changed since they were verified",
-                    "restore the artifact, and load the release again",
-                    code="weights_changed",
-                )
+                raise _changed(weights.folder)
             sealing = apart.submit(self._seals.seal, weights.folder) if weights.seal is None else None
             content = apart.submit(weights.read, weights.folder).result()
             weights.seal = sealing.result() if sealing else weights.seal
@@ -326,6 +330,14 @@ class Registry:
                 if weights.content is not None:
                     self._drop(weights)
                 self._weights.pop(str(weights.folder), None)
+
+
+def _changed(folder: Path) -> Corrupt:
+    return Corrupt(
+        f"the files in {folder.name} changed since they were verified",
+        "restore the artifact, and load the release again",
+        code="weights_changed",
+    )
 
 
 def _check_vocabulary(loaded: Loaded) -> None:
