@@ -73,5 +73,18 @@ def test_texts_attend_to_themselves_alone_whatever_the_mask_says(tmp_path: Path)
     with torch.inference_mode(), encoder_layers.texts_of([3, 1, 6]):
         apart = encoder.model(input_ids=row).last_hidden_state
     assert (mixed - apart).abs().max() > 0.01
+    assert before is not None
     encoder_layers.attend_by(encoder.model, before)
     torch.testing.assert_close(encoder.vectors(texts), alone, atol=2e-6, rtol=0)
+
+
+def test_a_family_that_refuses_another_attention_keeps_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = EncoderModel(write_tiny_encoder(tmp_path), None, "mean")
+    own = encoder.model.config._attn_implementation
+
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    monkeypatch.setattr(encoder.model, "set_attn_implementation", refuse)
+    assert encoder_layers.attend_apart(encoder.model) is None
+    assert encoder.model.config._attn_implementation == own

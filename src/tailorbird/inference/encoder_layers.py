@@ -79,16 +79,19 @@ def texts_of(lengths: Sequence[int]) -> Iterator[None]:
         _lengths.reset(token)
 
 
-def attend_apart(model: Any) -> str:
+def attend_apart(model: Any) -> str | None:
     """From now on each text of ``texts_of`` attends to itself alone, without a mask, where the family asks transformers for its attention.
-    Gives the name of the attention before, for ``attend_by``."""
+    Gives the name of the attention before, for ``attend_by``; None where the family has none but its own, which it keeps."""
     before: str = model.config._attn_implementation
-    attend_by(model, _APART)
+    try:
+        attend_by(model, _APART)
+    except (ValueError, ImportError):
+        return None
     return before
 
 
 def attend_by(model: Any, name: str) -> None:
-    """Sets the implementation of attention. Raises ValueError: the family cannot have it."""
+    """Sets the implementation of attention. Raises ValueError, ImportError: the family cannot have it."""
     with quiet():
         model.set_attn_implementation(name)
 

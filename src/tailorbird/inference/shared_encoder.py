@@ -132,6 +132,8 @@ class SharedEncoder:
         before = attend_apart(model)
         if self._gives(texts, apart):
             return True
+        if before is None:
+            return False
         attend_by(model, before)
         return self._gives(texts, apart)
 

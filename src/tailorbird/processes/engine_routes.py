@@ -12,7 +12,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, FastAPI, Header, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from tailorbird.api import ClosingStream, unless_gone
 from tailorbird.domain.deployment import Servable
@@ -26,7 +29,6 @@ from tailorbird.ports.engine import (
     EmbedRequest,
     EngineState,
     GenerateRequest,
-    LabelScores,
     LiveEngine,
     LoadRequest,
     ProbeRequest,
@@ -37,6 +39,8 @@ from tailorbird.ports.engine import (
 )
 from tailorbird.processes.async_engine import AsyncEngine
 from tailorbird.processes.logs import AccessLog
+
+_SCORE = "/score"
 
 
 class UnloadRequest(Value):
@@ -64,6 +68,8 @@ def engine_app(engine: LiveEngine, admit: Callable[[LoadRequest], Servable], sec
     app.add_middleware(AccessLog)
     app.include_router(_release_routes(front, admit))
     app.include_router(_answer_routes(front))
+    # Before all others, and without what FastAPI does around a function: of short answers it was a quarter of what the event loop did.
+    app.router.routes.insert(0, Route(_SCORE, endpoint=_ScoreEndpoint(front, secret), methods=["POST"]))
     return app
 
 
@@ -95,12 +101,28 @@ def _release_routes(front: AsyncEngine, admit: Callable[[LoadRequest], Servable]
     return router
 
 
+class _ScoreEndpoint:
+    """Label scores of one prompt, as an ASGI application. ``path`` is what logs call it."""
+
+    path = _SCORE
+
+    def __init__(self, front: AsyncEngine, secret: str) -> None:
+        self._front, self._expected = front, _expected(secret)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises what the engine raises, InvalidInput (malformed), Unauthenticated, ClientDisconnect."""
+        scope["route"], request = self, Request(scope, receive)
+        _check_secret(request.headers.get("authorization", ""), self._expected)
+        try:
+            asked = ScoreRequest.model_validate_json(await request.body())
+        except ValidationError as error:
+            raise _malformed() from error
+        found = await unless_gone(request, self._front.score(asked))
+        await Response(found.model_dump_json(), media_type="application/json")(scope, receive, send)
+
+
 def _answer_routes(front: AsyncEngine) -> APIRouter:
     router = APIRouter()
-
-    @router.post("/score")
-    async def score(body: ScoreRequest, request: Request) -> LabelScores:
-        return await unless_gone(request, front.score(body))
 
     @router.post("/retrieve")
     async def retrieve(body: RetrieveRequest, request: Request) -> list[RetrievedEntry]:
@@ -142,13 +164,22 @@ async def _lines(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[str, Non
 
 
 def _gate(secret: str) -> Callable[[str], Coroutine[None, None, None]]:
-    expected = f"Bearer {secret}".encode()
+    expected = _expected(secret)
 
     async def check(authorization: Annotated[str, Header()] = "") -> None:
-        if not hmac.compare_digest(authorization.encode(), expected):
-            raise Unauthenticated("this engine answers its own gateway only", "call the gateway", code="engine_secret")
+        _check_secret(authorization, expected)
 
     return check
+
+
+def _expected(secret: str) -> bytes:
+    return f"Bearer {secret}".encode()
+
+
+def _check_secret(authorization: str, expected: bytes) -> None:
+    """Raises Unauthenticated."""
+    if not hmac.compare_digest(authorization.encode(), expected):
+        raise Unauthenticated("this engine answers its own gateway only", "call the gateway", code="engine_secret")
 
 
 async def _refuse(_request: Request, error: Exception) -> Response:
@@ -157,7 +188,11 @@ async def _refuse(_request: Request, error: Exception) -> Response:
 
 
 async def _refuse_malformed(request: Request, _error: Exception) -> Response:
-    return await _refuse(request, InvalidInput("the engine was sent a malformed request", "use the driver of this version of tailorbird"))
+    return await _refuse(request, _malformed())
+
+
+def _malformed() -> InvalidInput:
+    return InvalidInput("the engine was sent a malformed request", "use the driver of this version of tailorbird")
 
 
 async def _nobody_waits(_request: Request, _error: Exception) -> Response:

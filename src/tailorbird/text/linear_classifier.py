@@ -113,6 +113,8 @@ class LinearText:
 
     def _scores(self, text: str) -> Floats:
         scores_K: Floats = self.intercepts_K.copy()
+        if not (self.words or self.characters):
+            return scores_K  # it reads vectors alone: to count features takes longer than all else here
         for counts in (_known(word_features(text), self.words), _known(character_features(text), self.characters)):
             places, times = np.array(list(counts), dtype=np.intp), np.array(list(counts.values()), dtype=float)
             weighted = (1 + np.log(times)) * self.idf_F[places] if len(places) else times
