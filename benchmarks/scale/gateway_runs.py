@@ -46,7 +46,7 @@ from tailorbird.processes.http_servers import free_port
 
 HERE = Path(__file__).resolve().parent
 #: Requests, names, those of a tenant that move, seconds between two kills.
-SIZES = {False: (20_000, 1_200, 4, 25.0), True: (1_500, 300, 2, 8.0)}
+SIZES = {False: (20_000, 1_200, 4, 25.0), True: (800, 120, 2, 5.0)}
 TENANTS, GATEWAYS, AT_ONCE = 60, 2, 24
 #: Seconds after which a release that a name has left may answer nobody who asks; what gateways need to see what others counted.
 LEFT, SEEN = 2.0, 1.5

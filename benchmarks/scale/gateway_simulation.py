@@ -210,7 +210,7 @@ class Simulation:
             gateway.counted[window][1] += _asks(window)
             self._note(gateway, window, limit)
         if arm.release not in gateway.engine.held:
-            gateway.sync.doubt(arm.release)
+            gateway.sync.doubt(arm.path)
             self._end(gateway, reservation, list(windows), None)
             return False
         self.seen["answered"] += 1

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from support.serving import DirectDriver, House, digest, until
+from support.serving import ASK, DirectDriver, House, digest, until
 from tailorbird.domain.errors import Corrupt, NotFound, TailorbirdError, Unavailable
-from tailorbird.serving import AliasSync
+from tailorbird.domain.prompt import Sampling
+from tailorbird.serving import AliasSync, AnswerService
 from tailorbird.serving.alias_changes import FolderWatch
 from tailorbird.serving.alias_record import AliasRecord
+from tailorbird.testing import MemoryEngine
 
 BAD = Corrupt("adapter changed", "restore it", code="artifact_corrupt")
 AWAY = Unavailable("away", "wait", code="engine_unavailable")
@@ -287,6 +289,38 @@ def test_what_is_loaded_is_listed_a_few_times_a_look_however_many_names_wait(hou
     assert 0 < counted["lists"] <= counted["looks"]
 
 
+def test_a_name_that_moved_while_the_engine_was_away_is_not_answered_by_what_it_left(house: House) -> None:
+    """Who asks it meanwhile has the release hurried that it points to by now, not the one by which it was answered last."""
+
+    async def story() -> None:
+        driver = DirectDriver(house)
+        first, second, busy = house.release(1), house.release(2), [house.release(number) for number in range(10, 14)]
+        for number, release in enumerate(busy):
+            house.point(f"a-{number}", release)
+        house.point("routing", first)
+        async with watching(house, driver) as deployment:
+            await until(lambda: deployment.routes.live_count == 5)
+            arm = deployment.routes.resolve("acme", "acme/routing").arm_for("somebody")
+            driver.away = AWAY
+            deployment.doubt()
+            await until(lambda: not deployment.readiness().engine)
+            house.point("routing", second)
+            driver.engine, driver.held_up = MemoryEngine(), {release: asyncio.Event() for release in busy}
+            driver.loads, driver.away = [], None
+            deployment.doubt()
+            await until(lambda: len(driver.loads) == 4)
+            answering = AnswerService(driver, deployment.routes, deployment.doubt)
+            with pytest.raises(Unavailable):
+                await anext(answering.pieces(arm, ASK, Sampling()))
+            for held in driver.held_up.values():
+                held.set()
+            await until(lambda: answers_with(deployment, "acme/routing", second) and set(busy) <= set(driver.engine.loaded()))
+        assert first not in driver.loads[:5]
+        assert second in driver.loads
+
+    asyncio.run(story())
+
+
 def test_where_one_name_moves_no_other_tenant_is_read_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """With sixty tenants on PostgreSQL that took longer than a move may take to be seen."""
     first, second = house.release(1), house.release(2)
@@ -322,7 +356,7 @@ def test_a_name_that_somebody_waits_for_is_loaded_before_the_others(house: House
             await until(lambda: len(driver.loads) == 4)
             waiting = asyncio.create_task(deployment.routes.until_loaded("acme/name-10", 5))
             await asyncio.sleep(0)
-            deployment.doubt(names["name-11"])  # its name answered, and the engine was started anew
+            deployment.doubt("acme/name-11")  # its name answered, and the engine was started anew
             for held in driver.held_up.values():
                 held.set()
             await waiting

@@ -72,7 +72,7 @@ class TrafficArm:
 
     An answer whose probability is below ``refer_below``, or in which ``refer_pattern`` occurs, is for a person to look at; so is a request
     that ``scope`` refuses. ``hosted``: an
-    endpoint answers; where it does not, ``fallback`` does, the release before.
+    endpoint answers; where it does not, ``fallback`` does, the release before. ``path``: the name that it answers for.
     """
 
     name: str
@@ -85,6 +85,7 @@ class TrafficArm:
     hosted: HostedModel | None = None
     scope: ScopeRule | None = None
     fallback: TrafficArm | None = None
+    path: str = ""
 
 
 def arm_name(position: int) -> str:

@@ -126,10 +126,10 @@ class AliasSync:
         fresh = time.monotonic() - self._read_at < _STALE_AFTER
         return Readiness(fresh, self._loader.engine_answers, self.routes.live_count, behind)
 
-    def doubt(self, missing: Digest | None = None) -> None:
-        """Asks the engine at once what it holds, after it was started anew, or lacked a release: that one is loaded before others."""
-        if missing in self._record.contents:
-            self._loader.hurry(self._record.contents[missing].tenant, missing)
+    def doubt(self, path: str = "") -> None:
+        """Asks the engine at once what it holds, after it was started anew, or lacked what answers the name ``path``: what the name points
+        to by now, which may be another release, is loaded before others."""
+        self._hurry(path)
         self._suspect.set()
 
     def _hurry(self, path: str) -> None:
@@ -289,9 +289,9 @@ def _route(alias: Alias, usable: tuple[AliasTarget, ...], held: Mapping[Digest, 
     arms = {}
     for position, target in enumerate(alias.targets):
         if target in usable:
-            arm = _arm(arm_name(position), target.release, held[target.release])
+            arm = _arm(alias, arm_name(position), target.release, held)
             arms[target.release] = _with_fallback(arm, alias, held)
-    mirror = _arm(SHADOW, alias.mirror, held[alias.mirror]) if alias.mirror is not None and alias.mirror in held else None
+    mirror = _arm(alias, SHADOW, alias.mirror, held) if alias.mirror is not None and alias.mirror in held else None
     return AliasRoute(alias.model_copy(update={"targets": usable}), arms, mirror)
 
 
@@ -305,9 +305,11 @@ def _hosted(alias: Alias, contents: Mapping[Digest, ReleaseContent]) -> bool:
     return any(target.release in contents and contents[target.release].hosted for target in alias.targets)
 
 
-def _arm(name: str, release: Digest, content: ReleaseContent) -> TrafficArm:
+def _arm(alias: Alias, name: str, release: Digest, held: Mapping[Digest, ReleaseContent]) -> TrafficArm:
+    content = held[release]
     referral = (content.refer_below, content.refer_pattern)
-    return TrafficArm(name, release, content.task, content.prompt, content.retrieval, *referral, content.hosted, content.scope)
+    told = (content.task, content.prompt, content.retrieval, *referral, content.hosted, content.scope)
+    return TrafficArm(name, release, *told, path=alias.path)
 
 
 def _with_fallback(arm: TrafficArm, alias: Alias, held: Mapping[Digest, ReleaseContent]) -> TrafficArm:
@@ -317,7 +319,7 @@ def _with_fallback(arm: TrafficArm, alias: Alias, held: Mapping[Digest, ReleaseC
         return arm
     others = [target.release for target in (*alias.targets, *alias.previous) if target.release != arm.release]
     usable = [release for release in others if release in held and held[release].hosted is None and held[release].task is arm.task]
-    return replace(arm, fallback=_arm(FALLBACK, usable[0], held[usable[0]])) if usable else arm
+    return replace(arm, fallback=_arm(alias, FALLBACK, usable[0], held)) if usable else arm
 
 
 @lru_cache(maxsize=65536)

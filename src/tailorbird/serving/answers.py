@@ -11,7 +11,7 @@ from tailorbird.domain.errors import InvalidInput, NotFound, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling, ToolCall
 from tailorbird.domain.retrieval import Entry, RetrievedEntry
-from tailorbird.domain.value import Digest, Value
+from tailorbird.domain.value import Value
 from tailorbird.ports.engine import EngineDriver, LabelScores, TokenLogprob
 from tailorbird.serving.alias_routes import AliasRoutes, TrafficArm
 from tailorbird.text.answered_labels import answered_label
@@ -96,9 +96,9 @@ class _Query(NamedTuple):
 
 
 class AnswerService:
-    """Answers by the engine. ``doubt`` is told of a release that the engine lacks and should hold."""
+    """Answers by the engine. ``doubt`` is told of a name for which the engine lacks a release that it should hold."""
 
-    def __init__(self, driver: EngineDriver, routes: AliasRoutes, doubt: Callable[[Digest], None]) -> None:
+    def __init__(self, driver: EngineDriver, routes: AliasRoutes, doubt: Callable[[str], None]) -> None:
         self._driver = driver
         self._routes = routes
         self._doubt = doubt
@@ -154,7 +154,7 @@ class AnswerService:
             try:
                 yield
             except NotFound as error:
-                self._doubt(arm.release)
+                self._doubt(arm.path)
                 raise Unavailable("the model is being loaded again", "try again in a few seconds", code="model_loading") from error
 
     async def _ranking(self, arm: TrafficArm, text: str, most: int, readable: frozenset[str]) -> AnswerPiece:
