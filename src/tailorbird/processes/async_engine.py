@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 
 from tailorbird.domain.deployment import Servable
@@ -32,6 +33,7 @@ class AsyncEngine:
 
     def __init__(self, engine: LiveEngine) -> None:
         self._engine = engine
+        self._mail = _Mail()
 
     @property
     def loaded(self) -> tuple[Digest, ...]:
@@ -59,7 +61,7 @@ class AsyncEngine:
 
     async def score(self, request: ScoreRequest) -> LabelScores:
         """Scores one prompt. Raises what the engine raises."""
-        async with _EngineCall(self._engine, request) as told:
+        async with _EngineCall(self._engine, self._mail, request) as told:
             found = await told.get()
         if not isinstance(found, LabelScores):
             raise _error(found)
@@ -84,7 +86,7 @@ class AsyncEngine:
 
     async def stream(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
         """One answer as it comes, the last chunk with the counts; closing the iterator ends the generation."""
-        async with _EngineCall(self._engine, request) as told:
+        async with _EngineCall(self._engine, self._mail, request) as told:
             while True:
                 piece = await told.get()
                 if not isinstance(piece, Chunk):
@@ -98,11 +100,32 @@ class AsyncEngine:
         self._engine.close()
 
 
+class _Mail:
+    """What the engine's thread tells, on its way to the event loop: a step tells many callers, and the loop is woken once."""
+
+    def __init__(self) -> None:
+        self._told = deque[tuple[asyncio.Queue[Told], Told]]()
+        self._called: asyncio.AbstractEventLoop | None = None
+
+    def put(self, loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[Told], told: Told) -> None:
+        """From any thread: ``told`` comes to ``queue``."""
+        self._told.append((queue, told))
+        if self._called is not loop:
+            self._called = loop
+            loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._called = None  # first: what is put from here on calls again
+        while self._told:
+            queue, told = self._told.popleft()
+            queue.put_nowait(told)
+
+
 class _EngineCall:
     """A request under way: what is told of it, and its end when nobody listens any more."""
 
-    def __init__(self, engine: LiveEngine, request: ScoreRequest | GenerateRequest) -> None:
-        self._engine, self._request = engine, request
+    def __init__(self, engine: LiveEngine, mail: _Mail, request: ScoreRequest | GenerateRequest) -> None:
+        self._engine, self._mail, self._request = engine, mail, request
         self._told: asyncio.Queue[Told] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
         self._gone = False
@@ -129,7 +152,7 @@ class _EngineCall:
 
     def _tell(self, told: Told) -> bool:
         if not self._gone:
-            self._loop.call_soon_threadsafe(self._told.put_nowait, told)
+            self._mail.put(self._loop, self._told, told)
         return not self._gone
 
 
