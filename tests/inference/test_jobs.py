@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from support.chat_families import FAMILIES, write_family
+from support.chat_families import FAMILIES, FRAMED, write_family
 from tailorbird.domain.prompt import Sampling
 from tailorbird.inference.jobs import GenerationFormat, GenerationJob
 from tailorbird.inference.text.decoding import RowSampler, SampledToken
@@ -22,8 +23,8 @@ def chat(tmp_path_factory: pytest.TempPathFactory) -> ChatTokenizer:
     return ChatTokenizer(write_family(FAMILIES["chatml"], tmp_path_factory.mktemp("family") / "base"))
 
 
-def told(chat: ChatTokenizer, *, gone_after: int = 10**6, **sampling: Any) -> list[Chunk]:
-    """The pieces of an answer for which the model writes ``TEXT``, to a caller who wants no more after some."""
+def told(chat: ChatTokenizer, text: str = TEXT, *, gone_after: int = 10**6, **sampling: Any) -> list[Chunk]:
+    """The pieces of an answer for which the model writes ``text``, to a caller who wants no more after some."""
     pieces: list[Chunk] = []
     sequence: Any = SimpleNamespace(tokens=[], prompt=0, cached=0)
     holding: Any = SimpleNamespace(end=lambda: True, live=True)
@@ -34,7 +35,7 @@ def told(chat: ChatTokenizer, *, gone_after: int = 10**6, **sampling: Any) -> li
         return len(pieces) < gone_after
 
     job = GenerationJob(sequence, GenerationFormat(chat, drawer, 5000), holding, tell)
-    for token in [*chat.tokenizer.encode(TEXT, add_special_tokens=False).ids, chat.end_of_turn[-1]]:
+    for token in [*chat.tokenizer.encode(text, add_special_tokens=False).ids, chat.end_of_turn[-1]]:
         job.choose(SampledToken(token, -0.5))
         if pieces and pieces[-1].finish_reason:
             break
@@ -52,10 +53,20 @@ def test_an_answer_in_few_pieces_says_the_same(limits: dict[str, Any], chat: Cha
 
 def test_the_pieces_are_few_and_count_their_tokens(chat: ChatTokenizer) -> None:
     counts = [piece.completion_tokens for piece in told(chat, max_tokens=5000, whole=True)]
-    assert counts[0] == 1
-    assert len(counts) <= len(range(0, counts[-1], 8)) + 1
-    assert all(count % 8 == 1 for count in counts[:-1])
+    assert counts == [*range(1, counts[-1], 8), counts[-1]]
     assert {piece.completion_tokens for piece in told(chat, max_tokens=5000)[:-1]} == {0}
+
+
+def test_reasoning_is_counted_while_it_lasts_and_not_told(tmp_path: Path) -> None:
+    """Who leaves before the answer begins is charged for what was written until then."""
+    chat = ChatTokenizer(write_family((FAMILIES | FRAMED)["reasoning that is switched"], tmp_path / "base"), thinking=True)
+    thought = "<think>\n" + "hm " * 40 + "\n</think>"
+    pieces = told(chat, thought + "\n\nYes.", max_tokens=5000, whole=True)
+    begun = next(at for at, piece in enumerate(pieces) if piece.text)
+    assert [piece.completion_tokens for piece in pieces[:begun]] == list(range(1, 8 * begun, 8))
+    assert begun >= len(chat.tokenizer.encode(thought, add_special_tokens=False).ids) // 8
+    assert "".join(piece.text for piece in pieces) == "Yes."
+    assert b"hm" not in b"".join(bytes(one.bytes) for piece in pieces for one in piece.logprobs)
 
 
 def test_who_wants_no_more_is_told_no_more(chat: ChatTokenizer) -> None:

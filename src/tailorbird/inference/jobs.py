@@ -125,14 +125,15 @@ class GenerationJob(LeasedJob):
         if self._is_full():
             return self._end(self._stream.finish(), "length")
         self.sequence.tokens.append(choice.token)
-        if self._untold and not (self._whole and (self._made - 1) % _PIECE) and not self._tell(self._piece()):
+        due = (self._made - 1) % _PIECE == 0 if self._whole else self._untold != ""
+        if due and not self._tell(self._piece()):
             self._end("", "stop")
         return None
 
     def _piece(self) -> Chunk:
-        """What was not told yet; of an answer in few pieces also how many tokens it has by now."""
+        """What was not told yet, perhaps nothing; of an answer in few pieces also how many tokens it has by now, of reasoning or not."""
         text, self._untold = self._untold, ""
-        return Chunk(text=text, logprobs=self._said(), completion_tokens=self._made if self._whole else 0)
+        return Chunk(text=text, logprobs=self._said() if text else (), completion_tokens=self._made if self._whole else 0)
 
     def _feed(self, token: int) -> str:
         """The text of the answer that ``token`` gives; of reasoning nothing is said."""
