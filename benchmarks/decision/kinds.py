@@ -50,7 +50,6 @@ _INTENT = {"kind": "classify", "instruction": "Name the intent of the customer's
 _UNFAIR = {"kind": "classify", "instruction": "Say why this clause of a contract may be unfair."}
 _PROMPTS, _WITHOUT_TRAINING = ("prompt", "nearest"), ("floor", "prompt", "nearest")
 _REFERENCE = {"floor": {"vectors": False, "role": "reference"}}
-_TUNED = ("floor", "encoder", "nearest")
 _SEARCHED, _CALLS = ("prompt", "prompt-search"), {"prompt_search": {"calls": 400}}
 #: What beds of a hosted model say of it (``rivals.py``).
 _RIVAL = {"hosted": {"endpoint": "rival", "model": "rival-large"}}
@@ -70,18 +69,18 @@ KINDS = {
         KindBed("many-half", "half", "micro_f1", _MANY, _WITHOUT_TRAINING, (160, 120, 100, 100)),
         KindBed("many-bearing", "bearing", "micro_f1", _MANY, _WITHOUT_TRAINING, (160, 120, 100, 100)),
         KindBed("traffic", "banking-8", "accuracy", _INTENT, ("prompt", "nearest", "lora"), (64, 136, 136, 136), "auto", _REFERENCE),
-        # Few messages of many labels: floors read words alone.
-        KindBed("few-of-banking-24", "banking-24", "accuracy", _INTENT, _TUNED, (96, 168, 168, 168)),
-        KindBed("few-of-bitext-24", "bitext-24", "accuracy", _INTENT, _TUNED, (48, 168, 168, 168)),
-        KindBed("few-of-banking-40", "banking-40", "accuracy", _INTENT, ("floor", "encoder"), (120, 280, 280, 280)),
-        # More examples than few-shot shows, and such as are typical.
-        KindBed("tickets-searched", "more-tickets", "exact_match", _TICKET, _SEARCHED, (80, 160, 160, 160), more=_CALLS),
-        KindBed("replies-searched", "more-replies", "rouge_l", _REPLY, _SEARCHED, (80, 160, 160, 160), more=_CALLS),
-        KindBed("replies-verbatim", "more-replies", "exact_match", _REPLY, _SEARCHED, (80, 160, 160, 160), more=_CALLS),
         # A hosted model that is right where the house's own rungs are not; and one that is no better than a floor.
         KindBed("shelves-hosted", "shelves", "accuracy", _PLACED, ("floor", "hosted"), (144, 132, 132, 132), more=_RIVAL, rival=0.92),
         KindBed("tickets-hosted", "tickets", "exact_match", _TICKET, (*_PROMPTS, "hosted"), (50, 70, 60, 60), more=_RIVAL, rival=0.92),
         KindBed("floor-or-hosted", "banking-8", "accuracy", _INTENT, ("floor", "hosted"), (64, 136, 136, 136), more=_RIVAL, rival=0.92),
+        # Few messages of many labels: floors read words alone.
+        KindBed("few-of-banking-40", "banking-40", "accuracy", _INTENT, ("floor", "encoder"), (120, 280, 280, 280)),
+        KindBed("few-of-bitext-24", "bitext-24", "accuracy", _INTENT, ("floor", "encoder"), (48, 168, 168, 168)),
+        KindBed("few-of-banking-24", "banking-24", "accuracy", _INTENT, ("floor", "encoder", "nearest"), (96, 168, 168, 168)),
+        # More examples than few-shot shows, and such as are typical.
+        KindBed("tickets-searched", "more-tickets", "exact_match", _TICKET, _SEARCHED, (80, 160, 160, 160), more=_CALLS),
+        KindBed("replies-searched", "more-replies", "rouge_l", _REPLY, _SEARCHED, (80, 160, 160, 160), more=_CALLS),
+        KindBed("replies-verbatim", "more-replies", "exact_match", _REPLY, _SEARCHED, (80, 160, 160, 160), more=_CALLS),
     )
 }
 #: Requests a month, by the name of the case, of the bed ``traffic``.

@@ -118,7 +118,7 @@ def decided(kept: Kept, keep: Keep, quick: bool) -> list[dict[str, Any]]:
         known = Known()
         if (bed.name, 0) not in kept("kind_truth"):
             keep({"kind": "kind_truth", "of": bed.name, "seed": 0, "rungs": _measured(bed, known)})
-        truth = {rung["rung"]: rung["value"] for rung in kept("kind_truth")[bed.name, 0]["rungs"]}
+        truth = _truth(bed, kept("kind_truth")[bed.name, 0]["rungs"])
         for case in cases_of(bed, truth):
             if (case.name, 0) not in kept("kind_decision"):
                 keep(_decision(bed, case, known))
@@ -126,6 +126,11 @@ def decided(kept: Kept, keep: Keep, quick: bool) -> list[dict[str, Any]]:
             told = {"objective": case.name, "target": case.target, "metric": bed.metric, "right": case.right, "decided": line["decided"]}
             rows.append(told | {"released": line["released"], "wrong": line["decided"] != case.right, "truth": truth})
     return rows + ([] if quick else _shifted(kept, keep))
+
+
+def _truth(bed: KindBed, measured: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What each rung truly reaches: as measured, but for a hosted model, which is made to be right so often and needs no measuring."""
+    return {rung["rung"]: bed.rival if rung["rung"].startswith("hosted") else rung["value"] for rung in measured}
 
 
 def _shifted(kept: Kept, keep: Keep) -> list[dict[str, Any]]:
