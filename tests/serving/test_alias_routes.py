@@ -11,7 +11,7 @@ from scipy import stats
 
 from support.serving import digest
 from tailorbird.domain.deployment import Alias, AliasTarget
-from tailorbird.domain.errors import NotFound
+from tailorbird.domain.errors import NotFound, Unavailable
 from tailorbird.serving import AliasRoute, AliasRoutes, choose_target
 
 WEIGHTS = st.lists(st.integers(0, 1000), min_size=1, max_size=6).filter(any)
@@ -67,6 +67,11 @@ def test_an_alias_without_weight_answers_nobody() -> None:
 @pytest.mark.parametrize(("names", "hint"), [(100, "did you mean acme/model-7?"), (101, "GET /v1/models lists the models of this key")])
 def test_an_unknown_name_is_compared_with_a_bounded_number_of_others(names: int, hint: str) -> None:
     routes = AliasRoutes()
+    with pytest.raises(Unavailable):  # the record was not read yet, and may know the name
+        routes.resolve("acme", "acme/model-07")
+    with pytest.raises(NotFound):
+        routes.resolve("acme", "globex/model-07")
+    routes.keep_only(set())
     for number in range(names):
         routes.go_live(AliasRoute(alias([1], f"model-{number}"), {}))
     routes.go_live(AliasRoute(alias([1], "model-07").model_copy(update={"tenant": "globex"}), {}))

@@ -308,15 +308,44 @@ def test_a_name_that_moved_while_the_engine_was_away_is_not_answered_by_what_it_
             driver.engine, driver.held_up = MemoryEngine(), {release: asyncio.Event() for release in busy}
             driver.loads, driver.away = [], None
             deployment.doubt()
-            await until(lambda: len(driver.loads) == 4)
+            await until(lambda: set(busy) <= set(driver.loads))
             answering = AnswerService(driver, deployment.routes, deployment.doubt)
             with pytest.raises(Unavailable):
                 await anext(answering.pieces(arm, ASK, Sampling()))
             for held in driver.held_up.values():
                 held.set()
             await until(lambda: answers_with(deployment, "acme/routing", second) and set(busy) <= set(driver.engine.loaded()))
+        assert driver.loads[0] == second
         assert first not in driver.loads[:5]
-        assert second in driver.loads
+
+    asyncio.run(story())
+
+
+def test_a_name_that_moves_while_thousands_are_loaded_again_waits_for_none_of_them(house: House) -> None:
+    """It stood behind them, and was answered by the release that it had left for as long as an engine took to be loaded."""
+
+    async def story() -> None:
+        driver = DirectDriver(house)
+        names = {f"name-{number:02}": house.release(number) for number in range(12)}
+        for name, release in names.items():
+            house.point(name, release)
+        async with watching(house, driver) as deployment:
+            await until(lambda: deployment.routes.live_count == 12)
+            driver.away = AWAY
+            deployment.doubt()
+            await until(lambda: not deployment.readiness().engine)
+            first, *later = names.values()
+            driver.engine, driver.loads, driver.away = MemoryEngine(), [], None
+            driver.held_up = {release: asyncio.Event() for release in later[:8]}
+            deployment.doubt()
+            await until(lambda: len(driver.loads) == 5 and first in driver.engine.loaded())
+            house.point("name-00", moved := house.release(99))
+            await until(lambda: deployment.readiness().behind == 1)
+            driver.held_up[driver.loads[-1]].set()
+            await until(lambda: answers_with(deployment, "acme/name-00", moved))
+            assert driver.loads[5] == moved
+            for held in driver.held_up.values():
+                held.set()
 
     asyncio.run(story())
 

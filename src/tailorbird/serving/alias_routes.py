@@ -119,6 +119,7 @@ class AliasRoutes:
 
     def __init__(self, hurry: Callable[[str], None] = lambda _: None) -> None:
         self._hurry = hurry
+        self._read = False
         self._live: dict[str, AliasRoute] = {}
         self._withdrawn: dict[str, Alias] = {}
         self._waiting: dict[str, TailorbirdError | None] = {}
@@ -149,7 +150,7 @@ class AliasRoutes:
         """The route of ``model`` for a caller of ``tenant``.
 
         Raises NotFound for an unknown name, another tenant's name (the two cannot be told apart) and a withdrawn name; Unavailable for
-        a name whose release is not loaded yet.
+        a name whose release is not loaded yet, and for any before the record was read: it may be one of those that are there.
         """
         own = model.startswith(f"{tenant}/")
         route = self._live.get(model) if own else None
@@ -157,8 +158,8 @@ class AliasRoutes:
             return route
         if own and model in self._withdrawn:
             raise withdrawn(self._withdrawn[model])
-        if own and model in self._waiting:
-            raise _not_yet(model, self._waiting[model])
+        if own and (model in self._waiting or not self._read):
+            raise _not_yet(model[:128], self._waiting.get(model))
         raise self._unknown(tenant, model)
 
     def of(self, tenant: str) -> tuple[AliasRoute, ...]:
@@ -193,7 +194,8 @@ class AliasRoutes:
             self._tell(path)
 
     def keep_only(self, paths: set[str]) -> None:
-        """Removes every alias that is not in ``paths`` (a tenant was removed)."""
+        """Removes every alias that is not in ``paths`` (a tenant was removed): those of the record, which has been read by now."""
+        self._read = True
         self._live = {path: route for path, route in self._live.items() if path in paths}
         self._withdrawn = {path: alias for path, alias in self._withdrawn.items() if path in paths}
         self._waiting = {path: failure for path, failure in self._waiting.items() if path in paths}

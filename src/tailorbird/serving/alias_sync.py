@@ -83,7 +83,7 @@ class AliasSync:
         #: Names that did not answer as the record says after the last look.
         self._behind: list[Alias] = []
         self._read_at = float("-inf")
-        #: Seconds in which the last look kept everybody else waiting.
+        #: Seconds of processor time in which the last look kept everybody else waiting.
         self._took = 0.0
         self._legible = True
         self._awake = asyncio.Event()
@@ -215,10 +215,10 @@ class AliasSync:
             _log.warning("the record could not be read (%s); names stay as they are", error.error_code)
         else:
             self._legible, self._read_at = True, time.monotonic()
-        started = time.perf_counter()
+        started = time.thread_time()
         self._loader.want(self._needed())
         self._settle()
-        self._took = time.perf_counter() - started
+        self._took = time.thread_time() - started
         if self._record.moved is not None and not self._is_under_way():
             await asyncio.to_thread(self._life.show, self._record.moved)
 
@@ -227,17 +227,17 @@ class AliasSync:
         return any(not any(self._loader.failure(release) for release in alias.asked) for alias in self._behind)
 
     def _needed(self) -> Mapping[Digest, LoadRequest]:
-        """What must be loaded, most urgent first: targets, what still answers a name, then what aliases left within the window, and what
-        stands in for hosted models (pinned)."""
+        """What must be loaded, most urgent first: targets of names that are answered by what they left, all targets, what still answers a
+        name, then what aliases left within the window, and what stands in for hosted models (pinned)."""
         now, aliases = self._clock.now(), self._record.aliases.values()
         targets = [(alias, target) for alias in aliases for target in alias.targets]
         kept = (alias for alias in aliases if now - alias.moved_at < self._keep_former or _hosted(alias, self._record.contents))
         former = [(alias, target) for alias in kept for target in alias.previous]
-        answering = [
-            (route.alias, target) for alias in aliases if (route := self.routes.live(alias.path)) for target in route.alias.targets
-        ]
+        routes = [(alias, route) for alias in aliases if (route := self.routes.live(alias.path))]
+        moved = [(alias, target) for alias, route in routes if route.alias.version != alias.version for target in alias.targets]
+        answering = [(route.alias, target) for _, route in routes for target in route.alias.targets]
         needed: dict[Digest, LoadRequest] = {}
-        for alias, target in (*targets, *answering):
+        for alias, target in (*moved, *targets, *answering):
             needed.setdefault(target.release, _request(alias.tenant, target.release, _purpose(alias)))
         for alias, target in former:
             needed.setdefault(target.release, _request(alias.tenant, target.release, _purpose(alias), pinned=True))
@@ -248,7 +248,8 @@ class AliasSync:
 
     def _settle(self) -> None:
         """Lets every name answer with what the record says, as far as that is loaded."""
-        self.routes.keep_only(set(self._record.aliases))
+        if self._record.moved is not None:
+            self.routes.keep_only(set(self._record.aliases))
         behind, held = [], self._held
         for path, alias in self._record.aliases.items():
             if _is_withdrawn(alias):
