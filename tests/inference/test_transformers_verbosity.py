@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import sys
-from threading import Event, Thread
+from threading import Thread
 
 from transformers.utils import logging
 
 from tailorbird.inference.transformers_verbosity import quiet
+from tailorbird.system.model_load import model_load
 
 
-def test_two_threads_leave_stderr_and_verbosity_as_they_were() -> None:
+def is_free() -> bool:
+    """Whether another thread could load a model now."""
+    found = []
+
+    def look() -> None:
+        found.append(model_load.acquire(blocking=False))
+        if found[0]:
+            model_load.release()
+
+    thread = Thread(target=look)
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def test_one_thread_at_a_time_takes_stderr_and_verbosity_and_gives_them_back() -> None:
     before = sys.stderr, logging.get_verbosity()
-    first_is_in, second_begins = Event(), Event()
-    order = []
-
-    def first() -> None:
+    assert is_free()
+    with quiet():
+        assert sys.stderr is not before[0]
+        assert not is_free()
         with quiet():
-            first_is_in.set()
-            second_begins.wait(10)
-            order.append("first")
-
-    def second() -> None:
-        first_is_in.wait(10)
-        second_begins.set()
-        with quiet():
-            order.append("second")
-
-    threads = [Thread(target=first), Thread(target=second)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert order == ["first", "second"]
+            assert not is_free()
+        assert not is_free()
+    assert is_free()
     assert (sys.stderr, logging.get_verbosity()) == before

@@ -135,6 +135,14 @@ def test_what_was_written_outside_before_a_kill_is_not_paid_again(tmp_path: Path
         assert one.proposer_of("Classify the message.") is None
 
 
+def test_a_proposer_that_writes_without_end_is_dropped_at_once(tmp_path: Path) -> None:
+    """What holds no space is what an expression for addresses goes through again from every place: two million took hours."""
+    proposals = proposals_of(tmp_path, Outside("name it " + "x" * 2_000_000))
+    assert proposals.written(make_rows(8), 2) == []
+    assert proposals.dropped == {"too long": 2}
+    assert (tmp_path / "answers.jsonl").stat().st_size < 50_000
+
+
 def test_a_proposer_that_became_another_model_meanwhile_ends_the_rung(tmp_path: Path) -> None:
     proposals_of(tmp_path, Outside()).written(make_rows(8), 1)
     with pytest.raises(InvalidInput) as changed:

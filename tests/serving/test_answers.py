@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import Entry, Retrieval, RetrievedEntry
-from tailorbird.ports.engine import Generation, LoadRequest
+from tailorbird.ports.engine import Chunk, Generation, LoadRequest
 from tailorbird.serving import AliasRoutes, AnswerPiece, AnswerService, TrafficArm
 from tailorbird.serving.answers import conversation_for
 from tailorbird.testing import MemoryEngine
@@ -128,6 +129,16 @@ class NotingEngine(MemoryEngine):
         return super().generate(servable, prompts, sampling, on_text)
 
 
+class CountingDriver(DirectDriver):
+    """Tells with each piece how many tokens were written so far, as our engine does of what is read as a whole."""
+
+    async def stream(self, *given: Any) -> AsyncGenerator[Chunk, None]:
+        wrote = 0
+        async for chunk in super().stream(*given):
+            wrote += 1
+            yield chunk.model_copy(update={"completion_tokens": chunk.completion_tokens or wrote})
+
+
 @pytest.mark.parametrize("rewrite", [False, True])
 def test_a_conversation_finds_passages_by_its_last_message_or_by_that_rewritten(house: House, tmp_path: Path, rewrite: bool) -> None:
     texts = {"open": ("a lost card is blocked at once", EVERYONE), "board": ("the card contract ends in May", "board")}
@@ -139,11 +150,15 @@ def test_a_conversation_finds_passages_by_its_last_message_or_by_that_rewritten(
     arm = TrafficArm("a", release, TaskKind.GENERATE, GENERATE, retrieval=spec)
     talk = (*ASK, Message(role="assistant", content="It is blocked."), Message(role="user", content="and the contract?"))
 
-    async def story(groups: frozenset[str]) -> list[AnswerPiece]:
-        answering = AnswerService(DirectDriver(house, engine), AliasRoutes(), lambda _: None)
+    async def story(groups: frozenset[str], driver: DirectDriver) -> list[AnswerPiece]:
+        answering = AnswerService(driver, AliasRoutes(), lambda _: None)
         return [piece async for piece in answering.pieces(arm, talk, Sampling(), groups)]
 
-    pieces = asyncio.run(story(frozenset({"staff"})))
+    counted = asyncio.run(story(frozenset({"staff"}), CountingDriver(house, engine)))
+    engine.looked_up.clear()
+    engine.prompts.clear()
+    pieces = asyncio.run(story(frozenset({"staff"}), DirectDriver(house, engine)))
+    assert counted[-1].completion_tokens == pieces[-1].completion_tokens
     [(query, groups)] = engine.looked_up
     assert groups == {"staff", EVERYONE}
     assert ("LOST MY CARD" in query) == rewrite

@@ -15,6 +15,7 @@ from tailorbird.domain.run import RunState
 from tailorbird.ports.engine import LabelScores
 from tailorbird.testing import MemoryEngine
 from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.dependencies import StepBegun
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.run_queries import show_run
 
@@ -27,10 +28,10 @@ class TellingEngine(MemoryEngine):
 
     def __init__(self, told: float) -> None:
         super().__init__()
-        self._told = told
+        self.told = told
 
     def _score(self, prompt: Sequence[Message], labels: Sequence[str]) -> LabelScores:
-        return super()._score(prompt, labels).model_copy(update={"latency_ms": self._told})
+        return super()._score(prompt, labels).model_copy(update={"latency_ms": self.told})
 
 
 def on_machine(deps: Dependencies, told: float) -> Dependencies:
@@ -77,3 +78,23 @@ def test_a_run_that_missed_its_target_is_not_repeated(deps: Dependencies, author
     with pytest.raises(InvalidInput) as refused:
         climbing.submit(deps, author, path, RunState.ACTIVE, again=True)
     assert refused.value.error_code == "run_not_repeated"
+
+
+def test_each_repetition_pays_for_its_look_at_the_sealed_test(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "desk", ladder=["prompt"], limits=LIMIT)
+    engine = TellingEngine(1.0)
+    machine = replace(deps, engine=lambda: engine)
+
+    def begun(step: StepBegun | None) -> None:
+        engine.told = 60_000.0 if step is not None and step.name.startswith("test") else 1.0
+
+    counts = []
+    for _ in range(3):
+        ended = climbing.adapt(machine, author, path, Progress(step=begun), again=True)
+        assert ended.conclusion is not None
+        assert ended.conclusion.release is None
+        with deps.ledger.work("acme", write=False) as work:
+            counts.append(work.looks.count("desk"))
+    assert counts == [counts[0], 2 * counts[0], 3 * counts[0]]
+    report = show_run(deps, author, run=ended.run.id)
+    assert report.looks[-1].look == counts[-1]

@@ -127,6 +127,8 @@ def reader_of_decoders(placement: Placement, kernels: str) -> Callable[[Path], F
     def read(folder: Path) -> Forward:
         forward = forward_of(read_weights(folder, placement), kernels, placement)
         if placement.elsewhere is not None and forward.kernels != "native":
+            del forward  # before the same model is read in twice the bytes
+            return_freed_memory()
             forward = forward_of(read_weights(folder, placement._replace(dtype=placement.elsewhere)), kernels, placement)
         return_freed_memory()  # the model as it was read, of which the native pass keeps a packed copy
         return forward

@@ -32,7 +32,11 @@ class EndedClimb:
 
 def remedies(ended: EndedClimb) -> tuple[str, ...]:
     """Sentences on what could lead to a release, for each KPI and limit that is not proven."""
-    return tuple(line for finding in _unproven(ended) for line in _remedies(ended, finding))
+    unproven = tuple(_unproven(ended))
+    lines = [line for finding in unproven for line in _remedies(ended, finding)]
+    if unproven and all(finding.name in ended.objective.limits.serving for finding in unproven):
+        lines.append("where the machine was busy, or another is to serve, repeat the run: tailorbird adapt OBJECTIVE --again")
+    return tuple(lines)
 
 
 def _unproven(ended: EndedClimb) -> Iterator[Finding]:
@@ -51,8 +55,6 @@ def _remedies(ended: EndedClimb, finding: Finding) -> Iterator[str]:
     kpi = next((each for each in ended.objective.kpis if each.metric == finding.name), None)
     if kpi is None:
         yield f"{finding.name}: {finding.reason}"
-        if finding.name in ended.objective.limits.serving:
-            yield f"{finding.name}: where the machine was busy, or another is to serve, repeat the run: tailorbird adapt OBJECTIVE --again"
         return
     name, less = f"{ended.closest.rung.value} {ended.closest.variant}", lower_is_better(kpi.metric)
     proven = _proven(ended, kpi)

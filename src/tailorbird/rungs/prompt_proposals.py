@@ -30,6 +30,8 @@ from tailorbird.text.normalisation import normalise
 
 #: Characters of an instruction: as long as the objective's own and half as much again, within these.
 SHORTEST, LONGEST, LONGEST_OF_ALL = 12, 320, 1200
+#: Characters of a hosted proposer's answer that are kept and read.
+_MOST_READ = 8 * LONGEST_OF_ALL
 #: Characters in a row that an instruction may share with a training row.
 SHARED = 24
 #: Words of a row that no instruction may hold whole, at least.
@@ -185,7 +187,7 @@ class Proposals:
                 "its model was changed under one name: name a version of it, and adapt again",
                 code="endpoint_model_changed",
             )
-        return {"text": answer.text, "reported": answer.model, "refused": answer.refused}
+        return {"text": answer.text[:_MOST_READ], "reported": answer.model, "refused": answer.refused}
 
     def _said(self, messages: Sequence[Message], seed: int) -> str:
         engine, nothing = self.context.engine(), PromptSpec(instruction=_PROPOSER)
@@ -209,16 +211,17 @@ class Proposals:
         own = self.context.objective.task.instruction
         longest = min(LONGEST_OF_ALL, max(LONGEST, len(own) * 3 // 2))
         words = normalise(text).split()
-        checks = (
-            ("too short", len(text) < SHORTEST or len(words) < 3),
-            ("too long", len(text) > longest),
-            ("repeats itself", len(set(words)) < 0.4 * len(words)),
-            ("holds marks of a template", _MARKS.search(text) is not None or not text.isprintable()),
-            ("holds numbers or addresses", not _addresses(text) <= _addresses(own)),
-            ("repeats another", normalise(text) in self._known),
-            ("repeats a row of train or dev" if self._wishes else "repeats a training row", self._repeats_row(text)),
+        # One after the other: what is too long is looked at no further, for a proposer outside the house may write without end.
+        checks: tuple[tuple[str, Callable[[], bool]], ...] = (
+            ("too short", lambda: len(text) < SHORTEST or len(words) < 3),
+            ("too long", lambda: len(text) > longest),
+            ("repeats itself", lambda: len(set(words)) < 0.4 * len(words)),
+            ("holds marks of a template", lambda: _MARKS.search(text) is not None or not text.isprintable()),
+            ("holds numbers or addresses", lambda: not _addresses(text) <= _addresses(own)),
+            ("repeats another", lambda: normalise(text) in self._known),
+            ("repeats a row of train or dev" if self._wishes else "repeats a training row", lambda: self._repeats_row(text)),
         )
-        return next((reason for reason, found in checks if found), "")
+        return next((reason for reason, found in checks if found()), "")
 
     def _repeats_row(self, text: str) -> bool:
         """True where it holds a whole training row of three words or more, or shares a long piece with one, that stands in neither the

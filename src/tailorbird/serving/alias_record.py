@@ -46,8 +46,7 @@ class AliasRecord:
         """Those names of a tenant, with the releases that they name; ``whole``: they are all that it has."""
         with self._ledger.work(tenant, write=False) as work:
             aliases = self._anchored(work, work.aliases.all(None if whole else names))
-            named = {release for alias in aliases for release in (*alias.asked, *(target.release for target in alias.previous))}
-            for release in named - self.contents.keys():
+            for release in {release for alias in aliases for release in _named(alias)} - self.contents.keys():
                 # A name that points to a release the record lacks is kept waiting, not allowed to stop the others.
                 with suppress(NotFound):
                     self.contents[release] = work.releases.get(release).content
@@ -65,6 +64,13 @@ class AliasRecord:
         return [alias for name, alias in rows.items() if name not in differing] + [alias for alias in known if alias is not None]
 
     def _as_known(self, tenant: str, name: str, newest: tuple[int, datetime]) -> Alias | None:
-        """The alias as it was read before, where it has not moved since."""
+        """The alias as it was read before, where it has not moved since and the record had its releases."""
         known = self.aliases.get(f"{tenant}/{name}")
-        return known if known is not None and (known.version, known.moved_at) == newest else None
+        if known is None or (known.version, known.moved_at) != newest:
+            return None
+        return known if _named(known) <= self.contents.keys() else None
+
+
+def _named(alias: Alias) -> set[Digest]:
+    """The releases that answer under the name, may, or did."""
+    return {*alias.asked, *(target.release for target in alias.previous)}

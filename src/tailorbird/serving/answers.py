@@ -185,7 +185,7 @@ class AnswerService:
         written, read, wrote = "", 0, 0
         async with aclosing(self._driver.stream(arm.release, messages_for(arm.prompt, last_user_text(messages)), LABEL_SAMPLING)) as chunks:
             async for chunk in chunks:
-                written, read, wrote = written + chunk.text, read + chunk.prompt_tokens, wrote + chunk.completion_tokens
+                written, read, wrote = written + chunk.text, read + chunk.prompt_tokens, max(wrote, chunk.completion_tokens)
         label = answered_label(arm.prompt, written)
         return AnswerPiece(
             text=label,
@@ -229,7 +229,7 @@ class AnswerService:
         written, read, wrote = "", 0, 0
         async with aclosing(self._driver.stream(arm.release, asked, SAMPLING, groups)) as chunks:
             async for chunk in chunks:
-                written, read, wrote = written + chunk.text, read + chunk.prompt_tokens, wrote + chunk.completion_tokens
+                written, read, wrote = written + chunk.text, read + chunk.prompt_tokens, max(wrote, chunk.completion_tokens)
         return _Query(query_of(written, last), read, wrote)
 
     async def _found(self, arm: TrafficArm, text: str, groups: frozenset[str]) -> list[RetrievedEntry]:

@@ -31,9 +31,9 @@ class _Failure:
 class ReleaseLoader:
     """Releases of one engine. ``on_change`` is called whenever the set of loaded releases changed or a load failed.
 
-    What is needed is loaded in its order: first what somebody waits for (each tenant's in turn, so that nobody's thousand names stand
-    before another's one), then as ``want`` was told last, so that a name that moves is not held up by thousands that an engine started
-    anew lacks.
+    Every second load is of what somebody waits for (each tenant's in turn, so that nobody's thousand names stand before another's one), the
+    others go as ``want`` was told last, so that a name that moves is held up neither by thousands that an engine started anew lacks nor by
+    thousands that somebody asks for.
     """
 
     def __init__(self, driver: EngineDriver, on_change: Callable[[], None]) -> None:
@@ -43,6 +43,7 @@ class ReleaseLoader:
         self._pinned: frozenset[Digest] = frozenset()
         self._queue: dict[Digest, LoadRequest] = {}
         self._hurried: dict[str, dict[Digest, None]] = {}
+        self._hurried_last = False
         self._loading: set[Digest] = set()
         self._failed: dict[Digest, _Failure] = {}
         self._workers: set[asyncio.Task[None]] = set()
@@ -128,7 +129,8 @@ class ReleaseLoader:
 
     def _next(self) -> Digest:
         """The next one of the queue. Who is waited for and is not in it will be, or is loaded, or cannot be: the next request tells."""
-        while self._hurried:
+        self._hurried_last = not self._hurried_last
+        while self._hurried and self._hurried_last:
             tenant, releases = next(iter(self._hurried.items()))
             del self._hurried[tenant]
             release = next(iter(releases))

@@ -104,7 +104,7 @@ def chosen_climb(ladder: Ladder) -> Climb:
 def _count_look(context: StepContext, candidate: Digest) -> int:
     """Records the look, and returns its number: looks of other objectives at the same test rows are paid for from one budget."""
     tested = frozenset(row.id for row in (*context.rows(Split.TEST), *context.shifted_rows(Split.TEST), *context.outside_rows(Split.TEST)))
-    question = digest_of(question_of(context))
+    question = _question(context)
     with context.deps.ledger.work(context.run.tenant) as work:
         before = work.looks.count(context.objective.name)
         look = work.looks.add(context.objective.name, context.done[transitions.SNAPSHOT], candidate, question)
@@ -113,6 +113,14 @@ def _count_look(context: StepContext, candidate: Digest) -> int:
             facts: Facts = {"look": look + shared, "objective": context.objective.name, "of_other_objectives": shared}
             record(work, "test.opened", context.actor.name, candidate, context.deps.clock.now(), facts)
     return look + shared
+
+
+def _question(context: StepContext) -> Digest:
+    """Digest of what this look asks. What answering takes, and what a hosted model answers, is drawn anew in each run: each pays for its
+    own look."""
+    asked = digest_of(question_of(context))
+    drawn = context.objective.limits.serving or chosen_climb(_ladder(context)).rung is RungKind.HOSTED
+    return digest_of({"question": asked, "run": context.run.id}) if drawn else asked
 
 
 def _looks_of_others(work: UnitOfWork, name: str, tested: frozenset[Digest]) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import InvalidInput, NotFound
-from tailorbird.domain.evidence import Verdict
+from tailorbird.domain.evidence import GateResult, Verdict
 from tailorbird.domain.run import Run, RunState
 from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
@@ -27,7 +27,7 @@ def fingerprint_of(work: UnitOfWork, inputs: Mapping[str, Any], *, again: bool) 
     newest = known[-1]
     if not again or newest.state is not RunState.NO_RELEASE:
         return newest.fingerprint
-    if not _depends_on_machine(report_of(work, newest)):
+    if not _depends_on_machine(work, report_of(work, newest)):
         raise InvalidInput(
             f"run {newest.id} ended without a release for more than what answering took on its machine: it would end the same way",
             f"what could lead to a release: tailorbird runs show {newest.id}",
@@ -54,10 +54,10 @@ def _fingerprint(inputs: Mapping[str, Any], number: int) -> Digest:
     return digest_of(dict(inputs) | ({"again": number} if number else {}))
 
 
-def _depends_on_machine(report: RunReport) -> bool:
+def _depends_on_machine(work: UnitOfWork, report: RunReport) -> bool:
     """True where a candidate kept all that was asked but limits on what answering takes, on dev or at the sealed test."""
     limits = report.objective.limits.serving.keys()
     gates = [climb.gate for climb in report.ladder.measured] if report.ladder else []
-    gates += [report.gate] if report.gate else []
+    gates += [work.records.get(GateResult, look.gate) for look in report.looks]
     unproven = [{each.name for each in gate.findings if each.verdict is not Verdict.PASS} for gate in gates]
     return any(names and names <= limits for names in unproven)
