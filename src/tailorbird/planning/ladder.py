@@ -108,11 +108,11 @@ def _wanted(inputs: PlanInputs) -> list[RungPlan]:
 
 
 def _left_aside(inputs: PlanInputs, kind: RungKind, make: Callable[[PlanInputs], RungPlan]) -> bool:
-    """An encoder that nobody lists, or that there is not (``_untuned``); a prompt's search that nobody lists; a hosted model that the
+    """An encoder where there are no labels, or that there is not (``_untuned``); a prompt's search that nobody lists; a hosted model that the
     objective does not name, or that stands with another base; passages without documents; rewritten queries where nobody asks for them; a
     larger adapter where the objective lists rungs or says the rank, or the first one is the largest."""
     if kind is RungKind.ENCODER:
-        return inputs.objective.ladder == "auto" or bool(why_not_tuned(inputs))
+        return inputs.objective.task.kind is not TaskKind.CLASSIFY or bool(why_not_tuned(inputs))
     if kind is RungKind.PROMPT_SEARCH:
         return inputs.objective.ladder == "auto"
     if kind is RungKind.HOSTED:
