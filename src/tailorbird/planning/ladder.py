@@ -108,9 +108,9 @@ def _wanted(inputs: PlanInputs) -> list[RungPlan]:
 
 
 def _left_aside(inputs: PlanInputs, kind: RungKind, make: Callable[[PlanInputs], RungPlan]) -> bool:
-    """An encoder where there are no labels, or that there is not (``_untuned``); a prompt's search that nobody lists; a hosted model that the
-    objective does not name, or that stands with another base; passages without documents; rewritten queries where nobody asks for them; a
-    larger adapter where the objective lists rungs or says the rank, or the first one is the largest."""
+    """An encoder where there are no labels, or that there is not (``_untuned``); a prompt's search that nobody lists; a hosted model that
+    the objective does not name, or that stands with another base; passages without documents; rewritten queries where nobody asks for them;
+    a larger adapter where the objective lists rungs or says the rank, or the first one is the largest."""
     if kind is RungKind.ENCODER:
         return inputs.objective.task.kind is not TaskKind.CLASSIFY or bool(why_not_tuned(inputs))
     if kind is RungKind.PROMPT_SEARCH:

@@ -127,10 +127,9 @@ def test_it_is_compared_in_pairs_with_the_floor_and_a_tie_goes_to_the_cheaper(
     assert told.ladder.chosen == told.ladder.floor.candidate
 
 
-def test_auto_tries_it_before_any_language_model(installed: Dependencies, author: Actor, tmp_path: Path) -> None:
+def test_auto_tries_it(installed: Dependencies, author: Actor, tmp_path: Path) -> None:
     drafted = plan(installed, author, write_objective(tmp_path / "job", ladder="auto"), SILENT)
-    assert drafted.plan.rungs[0].rung is RungKind.ENCODER
-    assert RungKind.LORA in {rung.rung for rung in drafted.plan.rungs}
+    assert {RungKind.ENCODER, RungKind.LORA} <= {rung.rung for rung in drafted.plan.rungs}
 
 
 def test_without_an_encoder_it_is_left_out_with_the_reason(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
