@@ -21,14 +21,14 @@ from tailorbird.inference.native.forward import NativeForward
 
 pytestmark = pytest.mark.skipif(library.why_not() is not None, reason="the native pass needs AVX2 or 64-bit ARM, and g++")
 
-#: Runs through a crew, by what is lacked in a run by so many members.
-Story = Callable[[int, Callable[[int, int], float], int], list[int]]
+#: Runs through a crew, by what is lacked in a run by so many members; each takes as long as so many usual ones.
+Story = Callable[..., list[int]]
 QUIET, CROWDED = 0.01, 0.45
 
 HARNESS = """
 extern "C" void* crew(int64_t size) { return new Crew(size); }
 extern "C" int64_t crew_next(void* crew) { return static_cast<Crew*>(crew)->next(); }
-extern "C" void crew_judge(void* crew, double waited) { static_cast<Crew*>(crew)->judge(waited); }
+extern "C" void crew_judge(void* crew, double waited, int64_t usual) { static_cast<Crew*>(crew)->judge(waited, usual); }
 extern "C" void crew_gone(void* crew) { delete static_cast<Crew*>(crew); }
 """
 
@@ -41,14 +41,14 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     loaded = ctypes.CDLL(str(folder / "crew.so"))
     loaded.crew.restype, loaded.crew.argtypes = ctypes.c_void_p, [ctypes.c_int64]
     loaded.crew_next.restype, loaded.crew_next.argtypes = ctypes.c_int64, [ctypes.c_void_p]
-    loaded.crew_judge.restype, loaded.crew_judge.argtypes = None, [ctypes.c_void_p, ctypes.c_double]
+    loaded.crew_judge.restype, loaded.crew_judge.argtypes = None, [ctypes.c_void_p, ctypes.c_double, ctypes.c_int64]
     loaded.crew_gone.restype, loaded.crew_gone.argtypes = None, [ctypes.c_void_p]
 
-    def told(size: int, waited: Callable[[int, int], float], runs: int) -> list[int]:
+    def told(size: int, waited: Callable[[int, int], float], runs: int, usual: int = 1) -> list[int]:
         crew, members = loaded.crew(size), list[int]()
         for run in range(runs):
             members.append(loaded.crew_next(crew))
-            loaded.crew_judge(crew, waited(run, members[-1]))
+            loaded.crew_judge(crew, waited(run, members[-1]), usual)
         loaded.crew_gone(crew)
         return members
 
@@ -68,6 +68,14 @@ def test_one_less_computes_beside_a_busy_process_and_it_is_seldom_tried_again(st
     assert members[24:88] == [1] * 64
     assert members.count(2) < 24 + 20_000 // 1024 * 8 + 5 * 8, "each trial costs a few runs"
     assert 2 in members[-1100:], "and yet it is tried"
+
+
+def test_after_long_runs_it_is_tried_sooner(story: Story) -> None:
+    """Prompts that take as long as sixteen answers are not read by one thread for as many of them."""
+    members = story(2, lambda run, active: CROWDED if run < 24 and active == 2 else 0.0, 60, usual=16)
+    assert members[:24] == [2] * 24
+    assert members[24:28] == [1] * 4
+    assert members[28:] == [2] * 32
 
 
 def test_all_compute_again_once_the_others_are_gone(story: Story) -> None:

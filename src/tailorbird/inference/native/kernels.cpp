@@ -210,8 +210,10 @@ public:
         return active;
     }
 
-    // What all of them `lacked` of a core in a run, as a share of the time that it took them all.
-    void judge(double lacked) {
+    // What all of them `lacked` of a core in a run, as a share of the time that it took them all. A run as long as so many `usual` ones is
+    // that many of a pause: prompts of seconds would else be read by one thread for minutes.
+    void judge(double lacked, int64_t usual = 1) {
+        pause -= usual - 1;
         late += lacked > LATE;
         if (active == 1 || ++runs < (trying ? TRIAL : WHILE)) return;
         const bool crowded = 4 * late > 3 * runs;
@@ -257,7 +259,7 @@ public:
         }
         me = 0;
         take_part();
-        if (judged) crew.judge(double(lacked.load()) / double(active * since(started)));
+        if (judged) crew.judge(double(lacked.load()) / double(active * since(started)), 1 + since(started) / USUAL);
     }
 
     void meet() {
@@ -308,6 +310,7 @@ private:
     }
 
     using Clock = std::chrono::steady_clock;
+    static constexpr int64_t USUAL = 20'000'000;  // nanoseconds: a step of sixteen answers of a small model
 
     // The run's work, and how long this thread was ready for it and had no core: what it did not compute of the time, less what it slept.
     void take_part() {
