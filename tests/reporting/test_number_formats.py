@@ -50,6 +50,8 @@ def test_counts_never_fall_into_exponents(number: float) -> None:
     ("seconds", "shown"),
     [
         (0, "0.0 s"),
+        (0.004, "<0.1 s"),
+        (0.06, "0.1 s"),
         (2.34, "2.3 s"),
         (59.94, "59.9 s"),
         (59.96, "1 min 00 s"),

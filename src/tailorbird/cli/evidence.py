@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.groups import command
-from tailorbird.cli.session import open_session, out, print_json, say
+from tailorbird.cli.session import CommandSession, open_session, out, print_json, say
+from tailorbird.domain.errors import NotFound
 from tailorbird.reporting import contrast_table, evidence_html, evidence_markdown
 from tailorbird.usecases.runs import comparison
 from tailorbird.usecases.runs.evidence import show_evidence
+from tailorbird.usecases.runs.run_queries import list_runs
 
 evidence = command()
 compare = command()
@@ -19,12 +21,12 @@ compare = command()
 
 @evidence.command()
 def _evidence(
-    run: Annotated[str, typer.Argument(help="Id of the run, or its prefix.", metavar="RUN")],
+    run: Annotated[str, typer.Argument(help="Id of the run, or its prefix; the newest where none is named.", metavar="[RUN]")] = "",
     to: Annotated[Path | None, typer.Option("--to", help="File to write: HTML for .html, else Markdown.")] = None,
 ) -> None:
     """Show the evidence for a run's decision on one page: ladder, intervals, costs, forgetting, and rungs not tried."""
     session = open_session()
-    facts = session.ask(show_evidence, run=run)
+    facts = session.ask(show_evidence, run=run or _newest(session))
     if session.as_json:
         print_json(facts)
     elif to is None:
@@ -32,6 +34,15 @@ def _evidence(
     else:
         to.write_text(evidence_html(facts) if to.suffix == ".html" else evidence_markdown(facts), encoding="utf-8")
         say(f"written to {to}")
+
+
+def _newest(session: CommandSession) -> str:
+    """The tenant's newest run. Raises NotFound."""
+    newest = session.ask(list_runs, limit=1).runs
+    if not newest:
+        raise NotFound("there is no run yet", "make one: tailorbird adapt OBJECTIVE", code="run_missing")
+    say(f"run {newest[0].id} of {newest[0].objective_name}, the newest")
+    return newest[0].id
 
 
 @compare.command()

@@ -31,7 +31,9 @@ def training_pace(tokens_per_second: float) -> tuple[str, ...]:
 
 
 def human_seconds(seconds: float) -> str:
-    """``2.3 s``, ``4 min 10 s``, ``1 h 05 min``."""
+    """``2.3 s``, ``4 min 10 s``, ``1 h 05 min``; times too short to show are ``<0.1 s``."""
+    if 0 < seconds < 0.05:
+        return "<0.1 s"
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

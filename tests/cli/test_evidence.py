@@ -1,0 +1,35 @@
+"""``tailorbird evidence`` without a run: the newest, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.bases import use_twins
+from support.usecases import write_objective
+from tailorbird.cli.main import main
+
+
+def called(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return int(ended.value.code or 0)
+
+
+def test_the_newest_run_is_meant_where_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_twins(monkeypatch)
+    monkeypatch.setenv("TAILORBIRD_WORKSPACE", str(tmp_path / "work"))
+    called("init", "--tenant", "acme")
+    capsys.readouterr()
+    assert called("evidence") == 1
+    assert "error[run_missing]" in capsys.readouterr().err
+    objective = str(write_objective(tmp_path / "job", ladder=["prompt"]))
+    assert called("adapt", objective) == 0
+    capsys.readouterr()
+    assert called("evidence") == 0
+    told = capsys.readouterr()
+    assert "of desk, the newest" in told.err
+    assert told.out.startswith("# ")
