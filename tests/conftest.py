@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TAILORBIRD_FETCH_ENCODER", "false")
 # Nor does any look into the user's cache: each workspace has its models in itself.
 os.environ.setdefault("TAILORBIRD_MODEL_CACHE", "models")
+
+# A shell that starts the tests in the background has SIGINT ignored, and all processes that they start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A test is never timed: the machine may be busy.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
