@@ -7,14 +7,8 @@ from pathlib import Path
 import pytest
 
 from support.bases import use_twins
+from support.cli import called
 from support.usecases import write_objective
-from tailorbird.cli.main import main
-
-
-def called(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    return int(ended.value.code or 0)
 
 
 def test_the_newest_run_is_meant_where_none_is_named(

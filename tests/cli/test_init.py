@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from support.bases import use_twins
+from support.cli import called
 from tailorbird.cli import init
-from tailorbird.cli.main import main
 from tailorbird.domain.errors import DataInvalid, InvalidInput
 from tailorbird.objective import ProvidedFacts
 from tailorbird.settings import find_workspace, load_settings
@@ -73,21 +73,15 @@ def test_the_workspace_that_the_environment_names_is_made(tmp_path: Path, monkey
     """As every other command finds it; an option says otherwise, and one here is left alone."""
     use_twins(monkeypatch)
     monkeypatch.chdir(tmp_path)
-    assert _called("init", "--tenant", "here") == 0
+    assert called("init", "--tenant", "here") == 0
     monkeypatch.setenv("TAILORBIRD_WORKSPACE", str(tmp_path / "named"))
-    assert _called("init", "--tenant", "acme", *more) == 0
+    assert called("init", "--tenant", "acme", *more) == 0
     assert load_settings(find_workspace(None)).tenant == "acme"
     assert find_workspace(None) == tmp_path / "named"
-    assert _called("init", "--tenant", "acme", *more) == 0
-    assert _called("init", "--tenant", "globex", *more, "--workspace", "other") == 0
+    assert called("init", "--tenant", "acme", *more) == 0
+    assert called("init", "--tenant", "globex", *more, "--workspace", "other") == 0
     assert load_settings(tmp_path / "other").tenant == "globex"
     assert load_settings(tmp_path / ".tailorbird").tenant == "here"
-
-
-def _called(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    return int(ended.value.code or 0)
 
 
 def test_a_second_objective_is_told_alone_and_has_a_name_of_its_own(
@@ -97,14 +91,14 @@ def test_a_second_objective_is_told_alone_and_has_a_name_of_its_own(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.csv").write_text(ROWS)
     asked = ("init", "--from", "rows.csv", "--text", "Message", "--label", "Queue")
-    assert _called("init", "--tenant", "acme") == 0
+    assert called("init", "--tenant", "acme") == 0
     assert "identity" in capfd.readouterr().out
-    assert _called(*asked) == 0
+    assert called(*asked) == 0
     told = capfd.readouterr()
     assert "is ready for tenant" not in told.err
     assert told.out == ""
     assert "is there already" not in told.err
-    assert _called(*asked) == 0
+    assert called(*asked) == 0
     assert "objective.yaml is there already, and stays: the new objective is rows.yaml" in capfd.readouterr().err
     assert "name: rows\n" in (tmp_path / "objective.yaml").read_text()
     assert "name: rows-2\n" in (tmp_path / "rows.yaml").read_text()

@@ -13,10 +13,9 @@ import pytest
 import typer
 
 from support.bases import use_twins
-from support.cli import tailorbird
+from support.cli import called, tailorbird
 from support.usecases import write_objective
 from tailorbird.cli import promote
-from tailorbird.cli.main import main
 from tailorbird.cli.session import open_session
 from tailorbird.usecases.releases.release_queries import list_releases, show_release
 
@@ -54,12 +53,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path / "job")
     called("adapt", "objective.yaml")
     return tmp_path
-
-
-def called(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    return int(ended.value.code or 0)
 
 
 def only_release() -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from support.bases import use_twins
+from support.cli import called
 from support.tenants import write_tenants
-from tailorbird.cli.main import main
 from tailorbird.usecases.runs import submit as runs
 
 Call = Callable[..., int]
@@ -22,16 +22,14 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("COLUMNS", raising=False)
 
-    def called(*arguments: str) -> int:
+    def call(*arguments: str) -> int:
         capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        return int(ended.value.code or 0)
+        return called(*arguments)
 
-    assert called("init", "--tenant", "host") == 0
+    assert call("init", "--tenant", "host") == 0
     for tenant in ("bolt", "cove"):
-        assert called("tenant", "add", tenant) == 0
-    return called
+        assert call("tenant", "add", tenant) == 0
+    return call
 
 
 def test_a_line_a_tenant_and_status_0_where_each_has_a_release(call: Call, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

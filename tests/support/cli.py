@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tailorbird.cli.main import VERBS
+from tailorbird.cli.main import VERBS, main
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
@@ -32,10 +32,17 @@ def tailorbird(folder: Path, *arguments: str, seconds: float = 120) -> subproces
     return subprocess.CompletedProcess(arguments, process.exitcode, out, err)
 
 
+def called(*arguments: str) -> int:
+    """The exit status of ``tailorbird`` with these arguments, run in this process."""
+    try:
+        main(arguments)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    raise AssertionError("the command line always ends by an exit status")
+
+
 def _run(folder: Path, arguments: tuple[str, ...], said: list[Path]) -> None:
     for number, file in enumerate(said, start=1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
     os.chdir(folder)
-    from tailorbird.cli.main import main
-
     sys.exit(main(arguments))
