@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from email import message_from_bytes
 from email.message import Message
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, requires
@@ -108,7 +109,7 @@ def linked(folder: Path, extras: frozenset[str], wheel: Path) -> Path:
 
 
 @pytest.fixture(scope="module", params=["", "local"])
-def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> tuple[Path, str]:
+def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Iterator[tuple[Path, str]]:
     """A clean environment with the wheel in it, and what it needs with and without the extra; nothing is downloaded."""
     folder = tmp_path_factory.mktemp(f"clean-{request.param or 'bare'}")
     run(sys.executable, "-m", "venv", str(folder / "venv"))
@@ -118,7 +119,8 @@ def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     (place,) = (folder / "venv" / "lib").glob("python*/site-packages")
     libraries = linked(folder / "libraries", frozenset({request.param} - {""}), wheel)
     (place / "needed.pth").write_text(f"{libraries}\n")
-    return folder, request.param
+    yield folder, request.param
+    shutil.rmtree(folder)
 
 
 def tailorbird(folder: Path, *arguments: str, status: int = 0, **variables: str) -> str:

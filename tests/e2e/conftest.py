@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,11 @@ from support.e2e import Desk
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory, base_model_folder: Path) -> Desk:
-    return Desk(tmp_path_factory.mktemp("desk") / "workspace", base_model_folder.parent)
+def desk(tmp_path_factory: pytest.TempPathFactory, base_model_folder: Path) -> Iterator[Desk]:
+    """Removed with its module: models that were trained whole take gigabytes, and the machine may have few."""
+    folder = tmp_path_factory.mktemp("desk")
+    yield Desk(folder / "workspace", base_model_folder.parent)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -293,6 +293,7 @@ def test_a_forked_run_trains(deps: Dependencies, author: Actor, adapt: Adapt, tr
     content = yaml.safe_load(path.read_text(encoding="utf-8")) | {"margin": 0.05}
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     run = climbing.submit(deps, author, path, RunState.ACTIVE)
+    (deps.runs / first.run.id / "make-lora-r16" / "checkpoints").mkdir(parents=True)  # what an interrupted one leaves
     training_fork.fork(deps, author, run.id, first.run.id)
     adapt()
     assert trainer.trained == ["lora", "lora"]

@@ -9,11 +9,13 @@ import pytest
 from support.usecases import write_objective
 from tailorbird.domain.errors import Conflict, Forbidden, NotFound
 from tailorbird.domain.run import RunState
+from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
 from tailorbird.testing import MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.steps import training_fork
+from tailorbird.usecases.storage_quota import TenantStore
 
 
 @pytest.fixture
@@ -62,6 +64,29 @@ def test_checkpoints_are_copied_and_the_source_keeps_its_own(deps: Dependencies,
     assert (left / "checkpoints" / "state.json").exists()
     assert training_fork.source_of(deps.runs / other.id) == run.id
     assert training_fork.source_of(deps.runs / run.id) == ""
+
+
+def test_working_files_of_a_training_go_once_its_step_is_committed(
+    deps: Dependencies, author: Actor, objective_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was trained is an artifact by then. Until then they stay, whatever ends the process."""
+    write, left = TenantStore.account, []
+
+    def killed(self: TenantStore, work: UnitOfWork) -> None:
+        left.append(any(deps.runs.glob("*/make-lora-r16/trained/*")))
+        if left.count(True) == 1:
+            raise KeyboardInterrupt
+        write(self, work)
+
+    monkeypatch.setattr(TenantStore, "account", killed)
+    with pytest.raises(KeyboardInterrupt):
+        climbing.adapt(deps, author, objective_path, Progress())
+    assert list(deps.runs.glob("*/make-lora-r16"))
+    left.clear()
+    left.append(True)
+    climbing.adapt(deps, author, objective_path, Progress())
+    assert left.count(True) > 1
+    assert not list(deps.runs.glob("*/make-*"))
 
 
 def test_what_cannot_be_forked(deps: Dependencies, author: Actor, approver: Actor, objective_path: Path) -> None:

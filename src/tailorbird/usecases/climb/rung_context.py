@@ -16,7 +16,7 @@ from tailorbird.usecases.steps.training_fork import source_of
 
 def context_of(context: StepContext, rung: RungPlan, base: BaseModelRef) -> rungs.RungContext:
     """The context of one rung. Its progress raises once the objective's budget is used up."""
-    place = transitions.make_step(rung).replace(" ", "-")
+    place = transitions.step_folder(transitions.make_step(rung))
     scratch = context.deps.scratch(context.run.id)
     progress = within_budget(context.progress, context.objective.budget, context.spent, context.deps.prices.per_hour)
     return rungs.RungContext(

@@ -16,6 +16,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.system.files import private_folder, remove_folder
 from tailorbird.usecases.dependencies import Dependencies
 from tailorbird.usecases.snapshots.amendments import certificates_of
+from tailorbird.usecases.steps.transitions import step_folder
 
 
 def clear_copies(deps: Dependencies, tenant: str, certificate: Certificate) -> None:
@@ -30,6 +31,14 @@ def clear_run(deps: Dependencies, run: str) -> None:
     with _removable():
         for folder in filter(None, (deps.runs / run, deps.scratch(run))):
             remove_folder(folder)
+
+
+def clear_step(deps: Dependencies, run: str, step: str) -> None:
+    """Removes this machine's working files of a step that is committed, as the checkpoints of a training: what it made is an artifact.
+    What cannot be removed takes space and is no fault of the step; it goes when the run's folder goes."""
+    for folder in filter(None, (deps.runs / run, deps.scratch(run))):
+        with suppress(OSError):
+            remove_folder(folder / step_folder(step))
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.climb import floor, rungs, sealed_test, snapshot_and_plan
 from tailorbird.usecases.climb.answer_parts import forget_answers
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress, StepBegun
-from tailorbird.usecases.erasure.local_copies import clear_run
+from tailorbird.usecases.erasure.local_copies import clear_run, clear_step
 from tailorbird.usecases.leases import heartbeat, owner
 from tailorbird.usecases.runs import step_placement
 from tailorbird.usecases.runs.answer_help import Helpers, run_helpers
@@ -276,6 +276,7 @@ def _perform(context: StepContext, step: Step) -> None:
                 raise failed_disk(error) from error
             _commit(context, step, outcome, store, time.monotonic() - started)
             forget_answers(own, step.name)
+            clear_step(context.deps, context.run.id, step.name)
 
 
 def _reach(context: StepContext) -> SourceAccess | None:

@@ -26,6 +26,11 @@ def measure_step(rung: RungPlan) -> str:
     return f"measure {rung.rung.value} {rung.variant}"
 
 
+def step_folder(step: str) -> str:
+    """The name of the folder with the working files of the step called ``step``."""
+    return step.replace(" ", "-")
+
+
 def choose_step(number: int) -> str:
     """The name of the step that chooses the candidate of a run's ``number``-th look (1-based) at the sealed test."""
     return CHOOSE if number == 1 else f"{CHOOSE} {number}"
