@@ -11,12 +11,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from support.training_samples import MakeJob, TrainWhole
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
-from tailorbird.training import loop, open_trainer
+from tailorbird.training import checkpoints, loop, open_trainer
 from tailorbird.training.methods import methods
 
 WEIGHTS = {"lora": "adapter_model.safetensors", "qlora": "adapter_model.safetensors", "full": "model.safetensors"}
@@ -161,6 +163,31 @@ def test_best_weights_that_changed_on_the_disk_are_not_taken(make_job: MakeJob, 
         open_trainer().train(job, spoil)
     assert caught.value.error_code == "checkpoint_damaged"
     assert sha256(open_trainer().train(job, quiet)) == sha256(whole)
+
+
+def test_while_a_moment_is_written_one_other_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all weights of a model each takes thrice their size."""
+    kept = checkpoints.Checkpoints(tmp_path, checkpoints.CheckpointOrigin(job=digest_bytes(b"job"), code=digest_bytes(b"code")))
+    write, beside = checkpoints.write_tensors, []
+
+    def counted(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+        beside.append((len(list(kept.workspace.glob("*/step-*"))), len(list(kept.workspace.glob("*/best-*")))))
+        write(path, tensors)
+
+    monkeypatch.setattr(checkpoints, "write_tensors", counted)
+    for step in range(1, 5):
+        kept.save_best(step, {"weight": torch.full((2,), float(step))})
+        kept.save(checkpoints.LoopState(step=step, best_step=step), {"weight": torch.full((2,), float(step))})
+    assert beside[1::2] == [(0, 1), (1, 2), (1, 2), (1, 2)]
+    assert [place.name for place in sorted(kept.workspace.glob("*/*"))] == [
+        "best-00000003.safetensors",
+        "best-00000004.safetensors",
+        "step-00000003",
+        "step-00000004",
+    ]
+    found = kept.newest()
+    assert found is not None
+    assert found.state.step == 4
 
 
 def test_what_an_interrupted_write_left_is_cleared(make_job: MakeJob) -> None:

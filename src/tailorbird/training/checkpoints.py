@@ -157,7 +157,9 @@ class Checkpoints:
         flush_path(self._folder)
 
     def save(self, state: LoopState, tensors: dict[str, torch.Tensor]) -> None:
-        """Keeps a moment, whose best weights were saved before, and drops all but the newest two."""
+        """Keeps a moment, whose best weights were saved before. All but the newest two are dropped, before the new one is written: of all
+        weights of a model each takes thrice their size."""
+        self._drop(_KEPT - 1, state.best_step)
         new, place = self._folder / _new(f"step-{state.step:08d}"), self._folder / f"step-{state.step:08d}"
         private_folder(new)
         self._write(new / _TENSORS, tensors, place)
@@ -239,9 +241,13 @@ class Checkpoints:
             # What a fork came from: it would be taken for newer where it has more steps.
             if (found := _read_manifest(place)) and self._is_foreign(found):
                 _remove(place)
-        for place in self._places()[:-_KEPT]:
+        self._drop(_KEPT)
+
+    def _drop(self, kept: int, *bests: int) -> None:
+        """All moments but the newest ``kept``, and the best weights of those that go, but not those reached at the steps ``bests``."""
+        for place in self._places()[:-kept]:
             _remove(place)
-        needed = {manifest.state.best_step for place in self._places() if (manifest := _read_manifest(place))}
+        needed = {manifest.state.best_step for place in self._places() if (manifest := _read_manifest(place))} | set(bests)
         for best in self._folder.glob("best-*.safetensors"):
             if best not in {self._best(step) for step in needed}:
                 _remove(best)
