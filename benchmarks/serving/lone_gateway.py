@@ -47,7 +47,7 @@ async def serve(workspace: Path, port: int) -> None:
     house = House.reopen(workspace)
     house.clock = SystemClock()  # type: ignore[assignment]
     with listen("127.0.0.1", port) as listener:
-        server = Server(gateway_app(house.deps, ClockDriver(house)))
+        server = Server(gateway_app(house.deps, [ClockDriver(house)]))
         with ended_by_signals(server):
             await server.serve(sockets=[listener])
     house.ledger.close()

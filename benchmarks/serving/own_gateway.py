@@ -34,7 +34,7 @@ async def serve(workspace: Path, port: int, engine: Path) -> None:
     house.clock = SystemClock()  # type: ignore[assignment]
     driver = open_driver(f"unix:{engine}", ENGINE_SECRET)
     with listen("127.0.0.1", port) as listener:
-        server = Server(gateway_app(house.deps, driver))
+        server = Server(gateway_app(house.deps, [driver]))
         exempt_present_objects()  # as the gateway's own start does
         with ended_by_signals(server):
             await server.serve(sockets=[listener])

@@ -80,8 +80,8 @@ class Settings(Value):
     """Settings of one workspace.
 
     ``database`` is an SQLAlchemy URL, ``artifacts`` an fsspec URL or path; empty means inside the workspace. ``tenant`` and ``identity``
-    are who acts when a command does not say. ``engine`` runs the models: our own, or the server at ``engine_url``, which calls the base
-    ``engine_model``; what the base answers without adapters is asked of the one at ``engine_base_url``. Our own computes in
+    are who acts when a command does not say. ``engine`` runs the models: our own, or the replicas of a server at ``engine_url``, which
+    call the base ``engine_model``; what the base answers without adapters is asked of the one at ``engine_base_url``. Our own computes in
     ``engine_precision`` by ``engine_kernels``, with ``engine_memory_mb`` for weights (0: half of
     the machine's) and ``engine_kv_mb`` for keys and values of each set of weights. ``keep_former_seconds`` is how long a replaced release
     stays loaded. ``checkpoints``, ``witnesses`` and ``alerts`` name who is told (``webhook_secret`` signs what is sent);
@@ -112,7 +112,7 @@ class Settings(Value):
     public_urls: Texts = ()
     log_format: Literal["text", "json"] = "text"
     engine: Literal["torch", "vllm", "llama_cpp", "openai"] = "torch"
-    engine_url: str = ""
+    engine_url: Texts = ()
     engine_base_url: str = ""
     engine_model: str = ""
     engine_key: str = ""

@@ -151,10 +151,11 @@ def open_driver(url: str, secret: str) -> EngineDriver:
     return driver
 
 
-def open_outside_driver(settings: Settings, deps: Dependencies) -> OutsideDriver | None:
-    """A driver for the server that the settings name in place of our own engine; None where they name none. Raises InvalidInput."""
+def open_outside_drivers(settings: Settings, deps: Dependencies) -> tuple[OutsideDriver, ...]:
+    """Drivers for the replicas of the server that the settings name in place of our own engine; none where they name none. Raises
+    InvalidInput."""
     if settings.engine == "torch":
-        return None
+        return ()
     if not settings.engine_url or not settings.engine_model:
         raise InvalidInput(
             f"the setting engine is {settings.engine}, and nothing says where it is",
@@ -163,8 +164,7 @@ def open_outside_driver(settings: Settings, deps: Dependencies) -> OutsideDriver
         )
     factory = _part("driver", settings.engine)
     beside = (settings.engine_base_url,) if settings.engine == "vllm" else ()
-    driver: OutsideDriver = factory(settings.engine_url, settings.engine_key, settings.engine_model, partial(admit, deps), *beside)
-    return driver
+    return tuple(factory(url, settings.engine_key, settings.engine_model, partial(admit, deps), *beside) for url in settings.engine_url)
 
 
 def open_endpoint(settings: Settings, endpoint: Endpoint, model: str) -> EndpointClient:

@@ -112,7 +112,7 @@ def test_wrong_keys_are_slowed_down_and_right_ones_go_on(house: House) -> None:
     _, secret = house.key()
 
     async def run() -> tuple[list[int], httpx.Response, int, int]:
-        app = gateway_app(house.deps, DirectDriver(house))
+        app = gateway_app(house.deps, [DirectDriver(house)])
         async with app.router.lifespan_context(app):
             clients = [
                 httpx.AsyncClient(transport=httpx.ASGITransport(app, client=(address, 1)), base_url="http://gateway")

@@ -1,5 +1,5 @@
-"""What every driver of an engine must do: the same stories on our own engine (twin and real model), on vLLM, and on a server with OpenAI's
-protocol."""
+"""What every driver of an engine must do: the same stories on our own engine (twin, two replicas of it, and real model), on vLLM, and on a
+server with OpenAI's protocol."""
 
 from __future__ import annotations
 
@@ -10,14 +10,25 @@ from contextlib import aclosing
 
 import pytest
 
-from support.drivers import Served, answer, asked, llamacpp_served, openai_served, request, torch_served, twin_served, vllm_served
+from support.drivers import (
+    Served,
+    answer,
+    asked,
+    llamacpp_served,
+    openai_served,
+    replicas_served,
+    request,
+    torch_served,
+    twin_served,
+    vllm_served,
+)
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.prompt import Sampling
 from tailorbird.ports.engine import EngineDriver
 
 TEXTS = ("my card is lost", "where is my parcel", "please refund me", "how do I top up?")
-ENGINES = ["twin", pytest.param("torch", marks=pytest.mark.slow), "openai", pytest.param("vllm", marks=pytest.mark.vllm)]
+ENGINES = ["twin", "replicas", pytest.param("torch", marks=pytest.mark.slow), "openai", pytest.param("vllm", marks=pytest.mark.vllm)]
 ENGINES.append(pytest.param("llamacpp", marks=pytest.mark.llamacpp))
 
 
@@ -26,6 +37,8 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("engine")
     if request.param == "twin":
         engine = twin_served()
+    elif request.param == "replicas":
+        engine = replicas_served()
     elif request.param == "openai":
         engine = openai_served(folder)
     else:

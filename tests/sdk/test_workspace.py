@@ -254,7 +254,7 @@ def test_a_release_answers_by_url(tmp_path: Path) -> None:
     release = house.release()
     house.point("routing", release)
     _, secret = house.key()
-    with served(gateway_app(house.deps, DirectDriver(house)), lifespan="on") as url:
+    with served(gateway_app(house.deps, [DirectDriver(house)]), lifespan="on") as url:
         with Workspace.connect(url, tenant="acme", identity="nobody", key=tmp_path / "no.key", api_key=secret) as workspace:
             answer = answered(workspace)
             assert (answer.text, answer.release, answer.referred) == ("lost_card", release, False)

@@ -20,7 +20,7 @@ ASK = {"model": "acme/routing", "messages": [{"role": "user", "content": "I lost
 @asynccontextmanager
 async def gateway(house: House, driver: DirectDriver, *, ready: bool = True) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a running gateway; with ``ready``, every alias of the record answers already."""
-    app = gateway_app(house.deps, driver)
+    app = gateway_app(house.deps, [driver])
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         while ready and (await client.get("/readyz")).status_code != 200:

@@ -161,7 +161,7 @@ def people(deps: Dependencies, tenant: str = "acme") -> tuple[Identity, ...]:
 
 def whole_app(deps: Dependencies, house: House) -> FastAPI:
     """The public application over ``deps``, with an engine in this process that loads what ``house`` admits."""
-    return gateway_app(deps, DirectDriver(house), servers=EVERYWHERE)
+    return gateway_app(deps, [DirectDriver(house)], servers=EVERYWHERE)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.integrations import llama_cpp, loopback, openai_compatible, vllm
 from tailorbird.ports.engine import EngineDriver, LoadRequest, LocalEngine
 from tailorbird.processes import engine_app
+from tailorbird.serving import EngineReplicas
 from tailorbird.testing import MemoryEngine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,6 +90,16 @@ def servable(name: str, base: Path = Path("base"), adapter: Path | None = None, 
 def twin_served() -> Iterator[Served]:
     with _own(MemoryEngine(), [servable(name) for name in NAMES]) as served:
         yield served
+
+
+@contextmanager
+def replicas_served() -> Iterator[Served]:
+    """Two twins as replicas of one engine."""
+    servables = [servable(name) for name in NAMES]
+    with ExitStack() as stack:
+        apps = [partial(engine_app, MemoryEngine(), _admitting(servables), SECRET) for _ in range(2)]
+        urls = [stack.enter_context(in_thread(app))[0] for app in apps]
+        yield Served(lambda: EngineReplicas([loopback.open_driver(url, SECRET) for url in urls]), _ids(servables), True, True)
 
 
 @contextmanager

@@ -94,7 +94,7 @@ def live(house: House, engine: LocalEngine | None = None, deps: Dependencies | N
     with engine_server(house, engine) as engine_url:
         driver = open_driver(engine_url, SECRET)
         # Closed when nobody asks it any more: a connection that is being made while its pool is closed stays open.
-        with in_thread(lambda: gateway_app(deps or house.deps, driver), last=driver.close) as (url, server):
+        with in_thread(lambda: gateway_app(deps or house.deps, [driver]), last=driver.close) as (url, server):
             wait_ready(url)
             yield Live(url, server, secret)
 

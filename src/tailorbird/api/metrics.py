@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -104,8 +104,8 @@ class Metrics:
             summed = Gauge(f"tailorbird_engine_{name}", what, registry=self.registry)
             summed.set_function(partial(_summed, deployment, field))
 
-    def watch_effects(self, checks: EffectChecks) -> None:
-        """Shows, whenever asked, of how many releases the engine showed what, and what loading them took."""
+    def watch_effects(self, checks: Sequence[EffectChecks]) -> None:
+        """Shows, whenever asked, of how many releases each replica of the engine showed what, and what loading them took."""
         shown = Gauge("tailorbird_release_effects", "Releases by what the engine showed of them.", ["standing"], registry=self.registry)
         for standing in EffectStanding:
             shown.labels(standing.value).set_function(partial(_standing, checks, standing))
@@ -144,12 +144,12 @@ def _summed(deployment: AliasSync, field: str) -> float:
     return float(sum(getattr(one, field) for one in deployment.engine_state.releases))
 
 
-def _standing(checks: EffectChecks, standing: EffectStanding) -> float:
-    return float(sum(reading.standing is standing for reading in checks.readings.values()))
+def _standing(checks: Sequence[EffectChecks], standing: EffectStanding) -> float:
+    return float(sum(reading.standing is standing for one in checks for reading in one.readings.values()))
 
 
-def _load_seconds(checks: EffectChecks, part: str) -> float:
-    return checks.seconds[part]
+def _load_seconds(checks: Sequence[EffectChecks], part: str) -> float:
+    return sum(one.seconds[part] for one in checks)
 
 
 def metrics_routes(

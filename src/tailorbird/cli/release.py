@@ -72,9 +72,9 @@ def _verify(
         admit(session.deps, LoadRequest(tenant=actor.tenant, release=session.ask(show_release, digest=digest).digest, purpose="staging"))
         say("signature and files are as they were; --engine asks the engine, too")
         return
-    outside = wiring.open_outside_driver(session.settings, session.deps)
-    found = verify_effect(session.deps, actor, digest, outside, adapters_only=adapters_only)
-    print_json(found) if session.as_json else out.print(effect_text(found.reading, found.proven, found.unprovable), markup=False)
+    for driver in wiring.open_outside_drivers(session.settings, session.deps) or (None,):
+        found = verify_effect(session.deps, actor, digest, driver, adapters_only=adapters_only)
+        print_json(found) if session.as_json else out.print(effect_text(found.reading, found.proven, found.unprovable), markup=False)
 
 
 @release.command("live")

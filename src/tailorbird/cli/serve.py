@@ -12,7 +12,7 @@ from tailorbird import wiring
 from tailorbird.cli.groups import command
 from tailorbird.cli.invocation import shared_options
 from tailorbird.cli.session import open_session
-from tailorbird.processes import Listening, LogFormat, run_engine, run_gateway, run_gateway_with_driver, take_secret, tls_of
+from tailorbird.processes import Listening, LogFormat, run_engine, run_gateway, run_gateway_with_drivers, take_secret, tls_of
 from tailorbird.settings import Settings
 from tailorbird.usecases.maintenance.backup import demand_undamaged
 
@@ -47,9 +47,9 @@ def _serve(
         log_format=log_format or settings.log_format,
     )
     keep_former = timedelta(seconds=settings.keep_former_seconds)
-    outside = wiring.open_outside_driver(settings, session.deps)
-    if outside is not None:
-        run_gateway_with_driver(session.deps, listening, outside, keep_former)
+    outside = wiring.open_outside_drivers(settings, session.deps)
+    if outside:
+        run_gateway_with_drivers(session.deps, listening, outside, keep_former)
     else:
         run_gateway(session.deps, listening, wiring.open_driver, keep_former=keep_former)
 

@@ -42,7 +42,17 @@ from tailorbird.processes.scheduler import (
     sign_and_ship,
 )
 from tailorbird.processes.tls import Tls, check_proxies, is_open
-from tailorbird.serving import AliasSync, AnswerService, EffectChecks, HostedAccess, HostedDriver, Quotas, RequestLog, ShadowTraffic
+from tailorbird.serving import (
+    AliasSync,
+    AnswerService,
+    EffectChecks,
+    EngineReplicas,
+    HostedAccess,
+    HostedDriver,
+    Quotas,
+    RequestLog,
+    ShadowTraffic,
+)
 from tailorbird.system.garbage_collection import exempt_present_objects
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.audit_events import tell_denials
@@ -114,13 +124,13 @@ def hosted_access(deps: Dependencies) -> HostedAccess:
 
 
 def gateway_app(
-    deps: Dependencies, driver: EngineDriver, keep_former: timedelta = KEEP_FORMER, servers: Container[str] = frozenset()
+    deps: Dependencies, drivers: Sequence[EngineDriver], keep_former: timedelta = KEEP_FORMER, servers: Container[str] = frozenset()
 ) -> FastAPI:
-    """The public application, known by the origins ``servers``. It watches the record and writes rows while it runs, and writes the last
-    rows before it ends."""
+    """The public application over one engine or several replicas, known by the origins ``servers``. It watches the record and writes rows
+    while it runs, and writes the last rows before it ends."""
     quotas = Quotas(deps.ledger, deps.clock)
-    hosted = HostedDriver(driver, hosted_access(deps))
-    driver = checks = EffectChecks(hosted, RecordedProofs(deps))
+    checks = [EffectChecks(driver, RecordedProofs(deps)) for driver in drivers]
+    driver = HostedDriver(EngineReplicas(checks) if len(checks) > 1 else checks[0], hosted_access(deps))
     deployment = AliasSync(deps.ledger, driver, deps.clock, keep_former, quotas.gateway)
     deployment.written_in = deps.upkeep.record_file.parent if deps.upkeep.record_file else None
     journal = RequestLog(deps.ledger, gateway=quotas.gateway, redact=deps.redact, metered=quotas.meters)
@@ -140,7 +150,7 @@ def gateway_app(
         try:
             yield
         finally:
-            for stop in (mirror.stop, health.stop, deployment.stop, quotas.stop, journal.stop, hosted.close_endpoints):
+            for stop in (mirror.stop, health.stop, deployment.stop, quotas.stop, journal.stop, driver.close_endpoints):
                 await stop()
 
     app = FastAPI(title="tailorbird", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
@@ -184,7 +194,7 @@ def run_gateway(
 
         async def serve() -> None:
             driver = open_driver(f"unix:{place}", secret)
-            app = gateway_app(deps, driver, keep_former, _known_as(listening, listener))
+            app = gateway_app(deps, [driver], keep_former, _known_as(listening, listener))
             try:
                 await _serve(deps, listening, listener, app, Supervisor(command, secret, driver.ready, _log.info, app.state.doubt))
             finally:
@@ -193,17 +203,19 @@ def run_gateway(
         asyncio.run(serve())
 
 
-def run_gateway_with_driver(deps: Dependencies, listening: Listening, driver: EngineDriver, keep_former: timedelta = KEEP_FORMER) -> None:
-    """As ``run_gateway``, with an engine that somebody else keeps alive."""
+def run_gateway_with_drivers(
+    deps: Dependencies, listening: Listening, drivers: Sequence[EngineDriver], keep_former: timedelta = KEEP_FORMER
+) -> None:
+    """As ``run_gateway``, with replicas of an engine that somebody else keeps alive."""
     set_up_logging("gateway", listening.log_format)
     check_proxies(listening.trusted_proxies)
     with listen(listening.host, listening.port) as listener:
 
         async def serve() -> None:
             try:
-                await _serve(deps, listening, listener, gateway_app(deps, driver, keep_former, _known_as(listening, listener)), None)
+                await _serve(deps, listening, listener, gateway_app(deps, drivers, keep_former, _known_as(listening, listener)), None)
             finally:
-                await driver.close()
+                await asyncio.gather(*(driver.close() for driver in drivers))
 
         asyncio.run(serve())
 

@@ -4,7 +4,7 @@ In: the ledger's aliases and rollouts, an engine driver, conversations. Out: ans
 HTTP, how a release was made.
 
     alias_changes > alias_sync (alias_record, release_loader, heartbeat) > alias_routes: moves become routes once their release is loaded
-    effect_checks: the engine's driver, which loads what has shown its effect
+    engine_replicas > effect_checks: the engine's drivers, which load what has shown its effect
     quotas > alias_routes > answers (fallback, hosted_driver, shadow_traffic) > request_log: one request
     hosted_driver > endpoint_budgets > bills: what a hosted model is paid for it
     request rows > rollout_guards: what follows for a rollout
@@ -15,6 +15,7 @@ from tailorbird.serving.alias_sync import AliasSync, Readiness
 from tailorbird.serving.answers import AnswerPiece, AnswerService, RankedDocument, told_text
 from tailorbird.serving.bills import Bill, billed
 from tailorbird.serving.effect_checks import LOAD_PARTS, EffectChecks, EffectProofs, unlike
+from tailorbird.serving.engine_replicas import EngineReplicas
 from tailorbird.serving.fallback import Answers, with_fallback
 from tailorbird.serving.heartbeat import GONE_AFTER
 from tailorbird.serving.hosted_driver import HostedAccess, HostedDriver
@@ -35,6 +36,7 @@ __all__ = [
     "Bill",
     "EffectChecks",
     "EffectProofs",
+    "EngineReplicas",
     "HostedAccess",
     "HostedDriver",
     "KeptRequest",

@@ -1,0 +1,320 @@
+"""Engine replicas: several engines behind one gateway, as one ``EngineDriver``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import TypeVar
+
+from tailorbird.crypto.canonical_json import short
+from tailorbird.domain.effect import TokenChances
+from tailorbird.domain.errors import NotFound, TailorbirdError, Unavailable
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.retrieval import RetrievedEntry
+from tailorbird.domain.value import Digest
+from tailorbird.ports.engine import Chunk, Embeddings, EngineDriver, EngineState, LabelScores, LoadRequest, ProbeRequest, Ranked, Residency
+
+_log = logging.getLogger("tailorbird.serving")
+
+_Answer = TypeVar("_Answer")
+
+#: Requests under way at the least busy holder of a release from which another copy is loaded, where a replica has half as many.
+_HOT = 4
+#: Seconds after which a copy that nobody asked is taken out again, where another replica holds the release.
+_COLD_AFTER = 600.0
+
+
+@dataclass(eq=False)
+class _Replica:
+    """One engine: the releases that it holds, each with the moment at which it was asked last, and requests under way. ``changes`` counts
+    loads and unloads: a list that was told before one is overtaken."""
+
+    driver: EngineDriver
+    held: dict[Digest, float] = field(default_factory=dict)
+    busy: int = 0
+    away: bool = False
+    changes: int = 0
+
+    def hold(self, release: Digest) -> None:
+        self.held[release] = time.monotonic()
+        self.changes += 1
+
+    def drop(self, release: Digest) -> None:
+        self.held.pop(release, None)
+        self.changes += 1
+
+    def told(self, held: Sequence[Digest]) -> None:
+        now = time.monotonic()
+        self.away, self.held = False, {release: self.held.get(release, now) for release in held}
+
+
+class EngineReplicas:
+    """Implements ``EngineDriver`` over ``drivers``, of which any may go away and come back.
+
+    A release is loaded by one replica, the emptier of two that are drawn; a pinned one by all. A request goes to the less busy of two drawn
+    among those that hold its release (power of two choices, Mitzenmacher 2001, IEEE TPDS 12(10)); where none that answers holds it any
+    more, it is loaded elsewhere first. What is asked more than one replica bears is copied to the least busy one, and the copy is taken
+    out when it was not asked for ten minutes. A request whose replica goes away before its first piece is asked of another.
+    """
+
+    def __init__(self, drivers: Sequence[EngineDriver], draw: Random | None = None) -> None:
+        self._replicas = tuple(map(_Replica, drivers))
+        self._draw = draw or Random()
+        self._requests: dict[Digest, LoadRequest] = {}
+        self._bringing: dict[Digest, asyncio.Task[_Replica]] = {}
+
+    async def load(self, request: LoadRequest) -> None:
+        """As ``EngineDriver.load``, on one replica, or on all that answer where it is pinned. Raises Unavailable when none answers."""
+        self._requests[request.release] = request
+        try:
+            if request.pinned:
+                await self._load_everywhere(request)
+            elif holders := self._holders(request.release):
+                for replica in holders:
+                    await self._load(replica, request)
+            else:
+                await self._bring(request.release)
+        except BaseException:
+            if not self._holders(request.release):
+                self._requests.pop(request.release, None)
+            raise
+
+    async def unload(self, release: Digest) -> None:
+        """As ``EngineDriver.unload``, on every replica that holds it."""
+        self._requests.pop(release, None)
+        for replica in self._replicas:
+            if release in replica.held:
+                replica.drop(release)
+                if not replica.away:
+                    await replica.driver.unload(release)
+
+    async def loaded(self) -> tuple[Digest, ...]:
+        """Releases that some replica holds and that were asked for here. Raises Unavailable when no replica answers."""
+        found = await asyncio.gather(*map(self._look, self._replicas))
+        if all(error is not None for error in found):
+            raise next(error for error in found if error is not None)
+        await self._cool()
+        return tuple(dict.fromkeys(release for replica in self._live() for release in replica.held))
+
+    async def score(
+        self, release: Digest, prompt: Sequence[Message], labels: Sequence[str], groups: frozenset[str] = frozenset()
+    ) -> LabelScores:
+        """As ``EngineDriver.score``."""
+        return await self._asked(release, lambda driver: driver.score(release, prompt, labels, groups))
+
+    async def stream(
+        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
+    ) -> AsyncGenerator[Chunk, None]:
+        """As ``EngineDriver.stream``. An answer that has begun is not begun again elsewhere."""
+        for last in self._attempts():
+            replica, begun = await self._chosen(release), False
+            try:
+                with self._at(replica, release):
+                    async with aclosing(replica.driver.stream(release, prompt, sampling, groups)) as chunks:
+                        async for chunk in chunks:
+                            begun = True
+                            yield chunk
+                        return
+            except (Unavailable, NotFound) as error:
+                if begun or last or not self._left(replica, release, error):
+                    raise
+
+    async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[RetrievedEntry]:
+        """As ``EngineDriver.retrieve``."""
+        return await self._asked(release, lambda driver: driver.retrieve(release, text, groups, count))
+
+    async def rank(self, release: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:
+        """As ``EngineDriver.rank``."""
+        return await self._asked(release, lambda driver: driver.rank(release, text, documents, count))
+
+    async def embed(self, release: Digest, texts: Sequence[str]) -> Embeddings:
+        """As ``EngineDriver.embed``."""
+        return await self._asked(release, lambda driver: driver.embed(release, texts))
+
+    async def probe(self, request: ProbeRequest) -> list[TokenChances] | None:
+        """As ``EngineDriver.probe``, of one replica that holds the release."""
+        return await self._asked(request.release, lambda driver: driver.probe(request))
+
+    async def state(self) -> EngineState:
+        """What all replicas that answer are doing, added up; a release is resident where it is on one of them."""
+        found = await asyncio.gather(*(replica.driver.state() for replica in self._live()), return_exceptions=True)
+        states = [state for state in found if isinstance(state, EngineState)]
+        if not states:
+            raise next((error for error in found if isinstance(error, TailorbirdError)), _none_answers())
+        sums = {name: sum(getattr(state, name) for state in states) for name in EngineState.model_fields if name != "releases"}
+        releases: dict[Digest, Residency] = {}
+        for one in (one for state in states for one in state.releases):
+            releases[one.release] = _together(releases[one.release], one) if one.release in releases else one
+        return EngineState(**sums, releases=tuple(releases.values()))
+
+    async def ready(self) -> bool:
+        """True when one replica answers."""
+        return any(await asyncio.gather(*(replica.driver.ready() for replica in self._replicas)))
+
+    async def close(self) -> None:
+        """Ends loads under way, and closes the connections of all."""
+        for task in self._bringing.values():
+            task.cancel()
+        await asyncio.gather(*self._bringing.values(), return_exceptions=True)
+        await asyncio.gather(*(replica.driver.close() for replica in self._replicas), return_exceptions=True)
+
+    def _live(self) -> list[_Replica]:
+        return [replica for replica in self._replicas if not replica.away]
+
+    def _holders(self, release: Digest) -> list[_Replica]:
+        return [replica for replica in self._live() if release in replica.held]
+
+    def _attempts(self) -> Iterator[bool]:
+        """One attempt for each replica and one more, for what was loaded anew; True with the last."""
+        yield from (place == len(self._replicas) for place in range(len(self._replicas) + 1))
+
+    async def _asked(self, release: Digest, ask: Callable[[EngineDriver], Awaitable[_Answer]]) -> _Answer:
+        for last in self._attempts():
+            replica = await self._chosen(release)
+            try:
+                with self._at(replica, release):
+                    return await ask(replica.driver)
+            except (Unavailable, NotFound) as error:
+                if last or not self._left(replica, release, error):
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    @contextmanager
+    def _at(self, replica: _Replica, release: Digest) -> Iterator[None]:
+        replica.busy += 1
+        if release in replica.held:
+            replica.held[release] = time.monotonic()
+        try:
+            yield
+        finally:
+            replica.busy -= 1
+
+    async def _chosen(self, release: Digest) -> _Replica:
+        """The less busy of two that hold the release; where none does, one that has loaded it by now. Raises NotFound (it was never
+        loaded), and as ``load``."""
+        holders = self._holders(release)
+        if not holders:
+            return await self._bring(release)
+        chosen = min(self._draw.sample(holders, min(2, len(holders))), key=lambda replica: replica.busy)
+        self._copy_if_hot(release, holders)
+        return chosen
+
+    def _left(self, replica: _Replica, release: Digest, error: TailorbirdError) -> bool:
+        """Notes that a replica is away, or was started anew without the release; whether another may be asked."""
+        if isinstance(error, Unavailable):
+            replica.away = True
+        else:
+            replica.drop(release)
+        return release in self._requests
+
+    def _copy_if_hot(self, release: Digest, holders: Sequence[_Replica]) -> None:
+        least = min(replica.busy for replica in holders)
+        others = [replica for replica in self._live() if release not in replica.held and 2 * replica.busy <= least]
+        if least >= _HOT and others and release in self._requests and release not in self._bringing:
+            _log.info("release %s is asked more than its replicas bear: one more loads it", short(release))
+            self._begin(release, min(others, key=lambda replica: replica.busy)).add_done_callback(_told_of)
+
+    async def _bring(self, release: Digest) -> _Replica:
+        """Loads a release on one replica; who asks meanwhile waits for the same load."""
+        if release not in self._requests:
+            raise _not_loaded(release)
+        for last in self._attempts():
+            task = self._bringing.get(release) or self._begin(release, self._emptier())
+            try:
+                return await asyncio.shield(task)
+            except Unavailable:
+                if last:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def _emptier(self) -> _Replica:
+        """The one with fewer releases of two that answer. Raises Unavailable."""
+        live = self._live()
+        if not live:
+            raise _none_answers()
+        return min(self._draw.sample(live, min(2, len(live))), key=lambda replica: (len(replica.held), replica.busy))
+
+    def _begin(self, release: Digest, replica: _Replica) -> asyncio.Task[_Replica]:
+        async def load() -> _Replica:
+            try:
+                await self._load(replica, self._requests[release])
+            finally:
+                del self._bringing[release]
+            if release not in self._requests:
+                await self.unload(release)
+                raise _not_loaded(release)
+            return replica
+
+        task = self._bringing[release] = asyncio.create_task(load())
+        return task
+
+    async def _load(self, replica: _Replica, request: LoadRequest) -> None:
+        try:
+            await replica.driver.load(request)
+        except Unavailable:
+            replica.away = True
+            raise
+        replica.hold(request.release)
+
+    async def _load_everywhere(self, request: LoadRequest) -> None:
+        """Raises what a replica refuses with, and Unavailable where none answers; one that is away loads it when it is looked at again."""
+        found = await asyncio.gather(*(self._load(replica, request) for replica in self._live()), return_exceptions=True)
+        for error in found:
+            if isinstance(error, BaseException) and not isinstance(error, Unavailable):
+                raise error
+        if not self._holders(request.release):
+            raise _none_answers()
+
+    async def _look(self, replica: _Replica) -> TailorbirdError | None:
+        """Asks a replica what it holds; the error with which it does not answer. One that comes back loads what is pinned."""
+        changes, was_away = replica.changes, replica.away
+        try:
+            held = await replica.driver.loaded()
+        except TailorbirdError as error:
+            replica.away = True
+            return error
+        if changes == replica.changes:
+            replica.told([release for release in held if release in self._requests])
+            for release in [release for release in held if release not in self._requests]:
+                # It was unloaded while the replica was away.
+                await replica.driver.unload(release)
+        if was_away and not replica.away:
+            _log.info("a replica answers again, with %d releases", len(replica.held))
+        for request in self._requests.values():
+            if request.pinned and request.release not in replica.held and request.release not in self._bringing:
+                self._begin(request.release, replica).add_done_callback(_told_of)
+        return None
+
+    async def _cool(self) -> None:
+        """Takes out copies that were not asked for long; the one that was asked last stays."""
+        old = time.monotonic() - _COLD_AFTER
+        for release, request in list(self._requests.items()):
+            holders = sorted(self._holders(release), key=lambda replica: replica.held[release])
+            for replica in holders[:-1]:
+                if replica.held[release] < old and not request.pinned:
+                    replica.drop(release)
+                    await replica.driver.unload(release)
+
+
+def _together(one: Residency, other: Residency) -> Residency:
+    counts = {name: getattr(one, name) + getattr(other, name) for name in ("loads", "evictions", "requests", "load_seconds")}
+    return one.model_copy(update=counts | {"resident": one.resident or other.resident, "pinned": one.pinned or other.pinned})
+
+
+def _none_answers() -> Unavailable:
+    return Unavailable("no replica of the engine answers", "see that the servers of engine_url run", code="engine_unavailable")
+
+
+def _not_loaded(release: Digest) -> NotFound:
+    return NotFound(f"release {short(release)} is not loaded", "load it first", code="not_loaded")
+
+
+def _told_of(task: asyncio.Task[_Replica]) -> None:
+    """A copy that was not loaded is no fault of any request: those that hold the release go on."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.warning("a copy of a release was not loaded: %s", getattr(error, "error_code", type(error).__name__))
