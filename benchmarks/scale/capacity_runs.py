@@ -86,7 +86,7 @@ def _timed() -> tuple[ServingMeasurement, int, int]:
         names = MeasuredNames([f"acme/{name_of(number)}" for number in range(TIMED)], 2)
         started = time.perf_counter()
         measured = measure_serving(server.url, server.secret, names, say)
-        say(f"measured in {time.perf_counter() - started:.0f} s: {measured.model_dump_json(exclude={'round'})}")
+        say(f"measured in {time.perf_counter() - started:.0f} s: {measured.model_dump_json(exclude={'traffic'})}")
 
         async def asked() -> tuple[int, int]:
             async with httpx.AsyncClient(base_url=server.url, headers=server.head, timeout=60, trust_env=False) as client:

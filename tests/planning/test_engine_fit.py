@@ -23,14 +23,16 @@ def step(tokens: int, rows: int, adapters: int, context: float, *, first: bool =
 def measurement(true: EngineTimings = TRUE) -> ServingMeasurement:
     steps = [step(rows, rows, adapters, 60.0 * rows) for rows, adapters in ((1, 1), (4, 4), (8, 1), (8, 8), (16, 1), (16, 16), (32, 16))]
     steps += [step(8, 8, 8, 8 * 900.0), *(step(new, 1, 1, new * new / 2, first=True) for new in (16, 30, 64, 120, 256, 500, 1000))]
-    crowd = [TracedRequest(place * 0.02, place % 8, 0, 60 + place % 40, 32, 5 + place % 20) for place in range(80)]
+    come = [TracedRequest(place * 0.09, place % 8, 0, 60 + place % 40, 32, 5 + place % 20) for place in range(160)]
     replica = ReplicaSimulation(true, (16,) * 8, ReplicaBudget(1000, 1024))
     replica.remember(range(8))
-    seconds = max(one.ended or 0.0 for one in replica.run(crowd))
+    took = [(one.ended or 0.0) - one.request.arrival for one in replica.run(come)]
+    traffic = [
+        TimedRequest(arrival=a, adapter=n, prompt=p, cached=s, answer=w, took=t) for (a, n, _, p, s, w), t in zip(come, took, strict=True)
+    ]
     return ServingMeasurement(
         steps=tuple(steps),
-        round=tuple(TimedRequest(arrival=a, adapter=n, prompt=p, cached=s, answer=w) for a, n, _, p, s, w in crowd),
-        seconds=seconds,
+        traffic=tuple(traffic),
         load_seconds=0.08,
         busy_load_seconds=0.12,
         load_slowdown=1.5,
@@ -50,7 +52,7 @@ def test_known_timings_are_found_again() -> None:
         assert found.passed(tokens) == pytest.approx(true.passed(tokens), rel=0.1)
 
 
-def test_a_crowd_that_took_less_than_its_steps_shortens_them() -> None:
+def test_traffic_that_took_less_than_its_steps_shortens_them() -> None:
     half = {"pass_seconds": tuple((tokens, seconds / 2) for tokens, seconds in TRUE.pass_seconds), "row_seconds": 0.00025}
     quick = TRUE.model_copy(update=half | {"adapter_seconds": 0.0004, "context_seconds": 1e-7, "request_seconds": 0.0})
     fitted = fit_timings(measurement(quick), adapter_mb=10, kv_mb=1024)

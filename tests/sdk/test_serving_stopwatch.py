@@ -52,7 +52,7 @@ def behind(monkeypatch: pytest.MonkeyPatch, handler: Callable[[httpx.Request], h
 
     transport = httpx.MockTransport(answered)
     monkeypatch.setattr(httpx, "AsyncClient", partial(httpx.AsyncClient, transport=transport))
-    for name, value in {"_PHASE": 0.2, "_WITHIN": 0.05, "_ROUND": 12, "_LONG": 20, "_SETTLED": 0.0}.items():
+    for name, value in {"_PHASE": 0.2, "_WITHIN": 0.05, "_CROWD": 12, "_STEADY": 0.3, "_LONG": 20, "_SETTLED": 0.0}.items():
         monkeypatch.setattr(serving_stopwatch, name, value)
 
 
@@ -66,8 +66,9 @@ def test_a_gateway_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.held_mb, found.resident, found.kv_tokens) == (280, 18, 4096)
     assert found.load_seconds == pytest.approx(0.25)
     assert found.notes == ()
-    assert len(found.round) == 12
-    assert {one.answer for one in found.round} <= set(serving_stopwatch._ROUND_ANSWER)
+    assert found.traffic
+    assert all(0 <= one.arrival and 0 < one.took for one in found.traffic)
+    assert {one.answer for one in found.traffic} <= set(serving_stopwatch._ANSWERED)
 
 
 def test_where_all_adapters_fit_loads_are_those_of_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ def test_kept_timings_name_the_gateways_host_alone(deps: Dependencies, author: A
     ):
         monkeypatch.setattr(place, name, lambda *_, found=found: found)
     measured = ServingMeasurement(
-        steps=(), round=(), seconds=1, load_seconds=1, busy_load_seconds=1, load_slowdown=1, held_mb=1, resident=1, kv_tokens=1
+        steps=(), traffic=(), load_seconds=1, busy_load_seconds=1, load_slowdown=1, held_mb=1, resident=1, kv_tokens=1
     )
     gateway = {"url": "https://gateway.example:8443/hunter2/v2", "key_file": "key.txt"}
     kept = keep_measurement(deps, author, traffic(gateway=gateway), measured)

@@ -106,23 +106,23 @@ class TimedStep(Value):
 
 
 class TimedRequest(Value):
-    """A request of a timed round, as a trace has it."""
+    """A request among others, as a trace has it, and the seconds from asking to its end."""
 
     arrival: float
     adapter: int
     prompt: int
     cached: int
     answer: int
+    took: float
 
 
 class ServingMeasurement(Value):
-    """What a client measured of a gateway and its engine: ``steps``, a round of requests that came faster than they were answered with the
-    ``seconds`` until all were, and loads of adapters. ``held_mb`` MiB of weights are in memory, those of ``resident`` releases with an
+    """What a client measured of a gateway and its engine: ``steps``, requests of ``traffic`` that came nearly as fast as they could be
+    answered, and loads of adapters. ``held_mb`` MiB of weights are in memory, those of ``resident`` releases with an
     adapter and the base; ``kv_tokens`` tokens' keys and values could be. ``notes`` are sentences on what could not be measured."""
 
     steps: tuple[TimedStep, ...]
-    round: tuple[TimedRequest, ...]
-    seconds: float
+    traffic: tuple[TimedRequest, ...]
     load_seconds: float
     busy_load_seconds: float
     load_slowdown: float

@@ -1,11 +1,11 @@
-"""Timings of an engine fitted to a short measurement: steps by least squares, what a request costs by simulating the measured round."""
+"""Timings of an engine fitted to a short measurement: steps by least squares, what a request costs by simulating measured traffic."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from math import ceil
-from statistics import median
+from math import ceil, inf, log
+from statistics import fmean, median
 
 import numpy as np
 from scipy.optimize import nnls
@@ -21,7 +21,9 @@ _POINTS = (1, 4, 16, 32, 64, 256, 1024)
 #: No pass takes less (s), also where the fit lays all of a short step on its rows.
 _LEAST_STEP = 1e-6
 #: The longest that a request that begins is thought to keep the engine (s), and halvings of that.
-_MOST_REQUEST, _HALVINGS = 0.2, 18
+_MOST_REQUEST, _HALVINGS = 0.2, 16
+#: The least share of what steps were measured at.
+_SHORTEST = 0.2
 
 
 def fit_timings(measured: ServingMeasurement, adapter_mb: float, kv_mb: float) -> EngineTimings:
@@ -66,31 +68,42 @@ def _features(step: TimedStep, points: Sequence[int]) -> list[float]:
 
 
 def _with_requests(timings: EngineTimings, measured: ServingMeasurement) -> EngineTimings:
-    """With what a request that begins costs beside its tokens, so that the round takes as long as it did; where it took less than its
-    tokens, all steps are shortened."""
-    shortest = _round_seconds(timings, measured)
-    if shortest >= measured.seconds:
-        return _scaled(timings, measured.seconds / shortest)
-    low, high = 0.0, _MOST_REQUEST
+    """With what a request that begins costs beside its tokens, so that measured traffic waits as long as it did; where it waited less than
+    its tokens make it, all steps are shortened. Near the most that an engine does small costs make long waits, so this tells them."""
+    if not measured.traffic:
+        return timings
+    waited = _mean_log(one.took for one in measured.traffic)
+    if _simulated_waits(timings, measured) > waited:
+        return _between(lambda share: _scaled(timings, share), (_SHORTEST, 1.0), waited, measured)
+    return _between(lambda seconds: timings.model_copy(update={"request_seconds": seconds}), (0.0, _MOST_REQUEST), waited, measured)
+
+
+def _between(of: Callable[[float], EngineTimings], ends: tuple[float, float], waited: float, measured: ServingMeasurement) -> EngineTimings:
+    """Timings ``of`` a number between ``ends`` by which the measured traffic waits as it did; they grow with it."""
+    low, high = ends
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        longer = _round_seconds(timings.model_copy(update={"request_seconds": middle}), measured) > measured.seconds
-        low, high = (low, middle) if longer else (middle, high)
-    return timings.model_copy(update={"request_seconds": low})
+        low, high = (low, middle) if _simulated_waits(of(middle), measured) > waited else (middle, high)
+    return of(low)
 
 
 def _scaled(timings: EngineTimings, share: float) -> EngineTimings:
     parts = {name: getattr(timings, name) * share for name in ("row_seconds", "adapter_seconds", "context_seconds")}
-    passes = tuple((tokens, seconds * share) for tokens, seconds in timings.pass_seconds)
+    passes = tuple((tokens, max(_LEAST_STEP, seconds * share)) for tokens, seconds in timings.pass_seconds)
     return timings.model_copy(update=parts | {"pass_seconds": passes})
 
 
-def _round_seconds(timings: EngineTimings, measured: ServingMeasurement) -> float:
-    """How long the measured round takes in the simulation, where all adapters are in memory and prompts as much cached as they were."""
-    ranks = (RANK,) * (1 + max(one.adapter for one in measured.round))
+def _mean_log(seconds: Iterable[float]) -> float:
+    """The mean of logarithms: one long pause of the machine does not decide it."""
+    return fmean(log(max(_LEAST_STEP, each)) for each in seconds)
+
+
+def _simulated_waits(timings: EngineTimings, measured: ServingMeasurement) -> float:
+    """The same of measured traffic in the simulation, where all adapters are in memory and prompts as much cached as they were."""
+    ranks = (RANK,) * (1 + max(one.adapter for one in measured.traffic))
     budget = ReplicaBudget(timings.base_mb + timings.adapter_mb * len(ranks) + 1, measured.kv_tokens / timings.kv_tokens_per_mb)
-    cached = int(median(one.cached for one in measured.round))
-    requests = [TracedRequest(one.arrival, one.adapter, 0, one.prompt, min(cached, one.prompt - 1), one.answer) for one in measured.round]
+    cached = int(median(one.cached for one in measured.traffic))
+    requests = [TracedRequest(one.arrival, one.adapter, 0, one.prompt, min(cached, one.prompt - 1), one.answer) for one in measured.traffic]
     replica = ReplicaSimulation(timings, ranks, budget)
     replica.remember(range(len(ranks)))
-    return max((one.ended or 0.0) for one in replica.run(requests))
+    return _mean_log((one.ended or inf) - one.request.arrival for one in replica.run(requests))

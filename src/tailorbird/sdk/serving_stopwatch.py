@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
+from itertools import accumulate, count, takewhile
 from random import Random
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,8 +26,10 @@ _STREAMS = (
 _LARGEST = 16
 #: Tokens of those answers, and more of each for those that begin after it; words of lone prompts, and how often each is asked.
 _WRITTEN, _LATER, _LONE, _REPEATS = 28, 0.5, (1, 10, 25, 55, 110, 240, 500, 900), 3
-#: Of the round: requests, seconds within which they come, words, tokens of an answer.
-_ROUND, _WITHIN, _ROUND_WORDS, _ROUND_ANSWER = 96, 3.0, (10, 40, 120), (6, 16, 40)
+#: Of traffic: words, tokens of an answer, adapters; requests of a crowd and the seconds within which they come; then the share of the
+#: crowd's pace at which others come, and for how many seconds.
+_WORDS_ASKED, _ANSWERED, _HOT = (10, 40, 120), (6, 16, 40), 8
+_CROWD, _WITHIN, _LOAD, _STEADY = 96, 3.0, 0.85, 30.0
 #: Loads that are timed with nothing beside them and with some answers, tokens of those answers, and seconds they are timed for at most.
 _LOADS, _BESIDE, _LONG, _PHASE = 10, 4, 400, 6.0
 #: Seconds within which a gateway's metrics tell what its engine did, and between two looks at them.
@@ -113,7 +116,7 @@ def names_of(url: str, key: str, pattern: str) -> MeasuredNames:
 
 
 def measure_serving(url: str, key: str, names: MeasuredNames, tell: Callable[[str], None] = lambda _: None) -> ServingMeasurement:
-    """Measures the gateway at ``url`` for about a minute, best beside no other traffic. Raises Unavailable, InvalidInput
+    """Measures the gateway at ``url`` for one to two minutes, best beside no other traffic. Raises Unavailable, InvalidInput
     (``serving_models``: too few names)."""
     if len(names.adapters) < 2:
         raise InvalidInput(
@@ -132,16 +135,15 @@ async def _measured(url: str, key: str, names: MeasuredNames, tell: Callable[[st
         steps = await watch.streams()
         tell("timing prompts")
         steps += await watch.lone()
-        tell("timing a crowd")
-        crowd, seconds = await watch.round()
+        tell("timing traffic")
+        traffic = await watch.traffic()
         tell("timing loads of adapters")
         loads = await watch.loads()
         told = await watch.metrics()
     idle, busy, slowdown, notes = loads
     return ServingMeasurement(
         steps=tuple(steps),
-        round=tuple(crowd),
-        seconds=seconds,
+        traffic=tuple(traffic),
         load_seconds=idle,
         busy_load_seconds=busy,
         load_slowdown=slowdown,
@@ -163,18 +165,18 @@ class _Stopwatch:
     async def streams(self) -> list[TimedStep]:
         """Steps of answers alone, of which several go on at a time."""
         found = []
-        for count, adapters, words in _STREAMS:
+        for streams, adapters, words in _STREAMS:
             distinct = min(adapters, len(self._models))
-            names = [place % distinct for place in range(count)]
+            names = [place % distinct for place in range(streams)]
             await self._ask_together(names[:distinct], 1, 2)
-            answers = await self._ask_together(names, words, _WRITTEN + int(_LATER * count))
+            answers = await self._ask_together(names, words, _WRITTEN + int(_LATER * streams))
             begun, over = max(one.pieces[0] for one in answers if one.pieces), min(one.pieces[-1] for one in answers if one.pieces)
             written = [sum(begun < at <= over for at in one.pieces) * one.completion / len(one.pieces) for one in answers if one.pieces]
             if not written or median(written) < 4:
                 continue
             context = sum(one.prompt + one.completion / 2 for one in answers)
             seconds = (over - begun) / (sum(written) / len(written))
-            found.append(TimedStep(tokens=count, rows=count, adapters=distinct, context=context, seconds=seconds))
+            found.append(TimedStep(tokens=streams, rows=streams, adapters=distinct, context=context, seconds=seconds))
         return found
 
     async def lone(self) -> list[TimedStep]:
@@ -189,31 +191,33 @@ class _Stopwatch:
             found.append(TimedStep(tokens=new, rows=1, adapters=1, context=context, seconds=seconds, first=True))
         return found
 
-    async def round(self) -> tuple[list[TimedRequest], float]:
-        """Requests that come faster than they are answered, and how long all of them take."""
-        hot = min(8, len(self._models))
-        await self._ask_together(range(hot), 1, 2)
-        started = time.perf_counter()
+    async def traffic(self) -> list[TimedRequest]:
+        """Requests that come at random moments, somewhat slower than a crowd of the same kind was answered."""
+        await self._ask_together(range(min(_HOT, len(self._models))), 1, 2)
+        crowd = await self._come(place * _WITHIN / _CROWD for place in range(_CROWD))
+        pace = _LOAD * _CROWD / max(one.arrival + one.took for one in crowd)
+        return await self._come(takewhile(_STEADY.__gt__, accumulate(self._draw.expovariate(pace) for _ in count())))
 
-        async def later(place: int) -> tuple[TimedRequest, float]:
-            await asyncio.sleep(place * _WITHIN / _ROUND)
-            words, most = _ROUND_WORDS[place % 3], _ROUND_ANSWER[place // 3 % 3]
+    async def _come(self, moments: Iterable[float]) -> list[TimedRequest]:
+        """Requests that come at ``moments``, in seconds from now."""
+        hot, started = min(_HOT, len(self._models)), time.perf_counter()
+
+        async def later(place: int, moment: float) -> TimedRequest:
+            await asyncio.sleep(moment)
+            words, most = self._draw.choice(_WORDS_ASKED), self._draw.choice(_ANSWERED)
             one = await self._ask(place % hot, words, most)
-            request = TimedRequest(
-                arrival=one.asked - started, adapter=place % hot, prompt=one.prompt, cached=one.cached, answer=one.completion
-            )
-            return request, one.ended - started
+            counts = {"prompt": one.prompt, "cached": one.cached, "answer": one.completion}
+            return TimedRequest(arrival=one.asked - started, adapter=place % hot, took=one.ended - one.asked, **counts)
 
-        found = await asyncio.gather(*(later(place) for place in range(_ROUND)))
-        return [request for request, _ in found], max(ended for _, ended in found)
+        return sorted(await asyncio.gather(*(later(*each) for each in enumerate(moments))), key=lambda one: one.arrival)
 
     async def loads(self) -> tuple[float, float, float, tuple[str, ...]]:
         """Seconds of a load alone and beside answers, how many times as long steps take meanwhile, and notes."""
         before = await self.metrics()
         await self._in_turn(_LOADS)
         after = await self.metrics()
-        count = after["loads"] - before["loads"]
-        if count < _LOADS / 2:
+        loads = after["loads"] - before["loads"]
+        if loads < _LOADS / 2:
             mean = after["load_seconds"] / max(1.0, after["loads"])
             return (
                 mean,
@@ -221,7 +225,7 @@ class _Stopwatch:
                 1.0,
                 ("all named adapters are in memory: loads are those of the start, and their cost to others is not known",),
             )
-        idle = (after["load_seconds"] - before["load_seconds"]) / count
+        idle = (after["load_seconds"] - before["load_seconds"]) / loads
         busy, slowdown = await self._beside(idle)
         return idle, busy, slowdown, ()
 
