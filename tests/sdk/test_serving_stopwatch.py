@@ -67,7 +67,7 @@ def test_a_gateway_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.load_seconds == pytest.approx(0.25)
     assert found.notes == ()
     assert found.traffic
-    assert all(0 <= one.arrival and 0 < one.took for one in found.traffic)
+    assert all(one.arrival >= 0 and one.took > 0 for one in found.traffic)
     assert {one.answer for one in found.traffic} <= set(serving_stopwatch._ANSWERED)
 
 
