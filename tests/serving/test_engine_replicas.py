@@ -91,19 +91,21 @@ def test_releases_are_spread_and_each_is_asked_where_it_is(replicas: Set) -> Non
     asyncio.run(story())
 
 
-def test_a_pinned_release_is_on_all_and_the_less_busy_of_two_is_asked(replicas: Set) -> None:
+def test_the_less_busy_of_two_that_hold_a_release_is_asked(replicas: Set) -> None:
     release = replicas.releases[0]
 
     async def story() -> None:
-        await replicas.driver.load(replicas.request(release, pinned=True))
-        assert replicas.holders(release) == [0, 1, 2]
+        await replicas.driver.load(replicas.request(release))
         for engine in replicas.engines:
             engine.gate.clear()
-        waiting = [asyncio.create_task(replicas.asked(release)) for _ in range(30)]
-        await asyncio.sleep(0.05)
+        waiting = []
+        for _ in range(60):
+            waiting.append(asyncio.create_task(replicas.asked(release)))
+            await asyncio.sleep(0.002)
+        assert replicas.holders(release) == [0, 1, 2]
         counts = [len(engine.asked) for engine in replicas.engines]
-        assert sum(counts) == 30
-        assert max(counts) - min(counts) <= 4
+        assert sum(counts) == 60
+        assert max(counts) - min(counts) <= 6
         for engine in replicas.engines:
             engine.gate.set()
         assert len(set(await asyncio.gather(*waiting))) == 1
@@ -207,22 +209,33 @@ def test_where_none_answers_it_is_said_and_all_goes_on_when_one_comes_back(repli
     asyncio.run(story())
 
 
-def test_a_replica_that_comes_back_loads_what_is_pinned_and_drops_what_is_not_wanted(replicas: Set) -> None:
-    pinned, gone = replicas.releases[:2]
+def test_a_replica_that_comes_back_drops_what_is_not_wanted_any_more(replicas: Set) -> None:
+    gone = replicas.releases[0]
 
     async def story() -> None:
-        for release in (pinned, gone):
-            await replicas.driver.load(replicas.request(release, pinned=True))
-        away = replicas.engines[1]
+        await replicas.driver.load(replicas.request(gone))
+        (place,) = replicas.holders(gone)
+        away = replicas.engines[place]
         away.away = GONE
         await replicas.driver.loaded()
         await replicas.driver.unload(gone)
+        assert replicas.holders(gone) == [place]
         away.away = None
-        away.engine.unload(pinned)
-        await replicas.driver.loaded()
-        await asyncio.sleep(0.01)
-        assert replicas.holders(pinned) == [0, 1, 2]
+        assert await replicas.driver.loaded() == ()
         assert replicas.holders(gone) == []
+
+    asyncio.run(story())
+
+
+def test_who_holds_a_release_is_told_that_it_is_pinned_now(replicas: Set) -> None:
+    release = replicas.releases[0]
+
+    async def story() -> None:
+        await replicas.driver.load(replicas.request(release))
+        (place,) = replicas.holders(release)
+        await replicas.driver.load(replicas.request(release, pinned=True))
+        assert replicas.holders(release) == [place]
+        assert replicas.engines[place].loads == [release, release]
 
     asyncio.run(story())
 
@@ -279,7 +292,7 @@ def test_a_copy_shows_its_effect_before_it_answers(tmp_path: Path) -> None:
 def test_what_replicas_do_is_added_up(replicas: Set) -> None:
     async def story() -> None:
         for release in replicas.releases[:2]:
-            await replicas.driver.load(replicas.request(release, pinned=True))
+            await replicas.driver.load(replicas.request(release))
         state = await replicas.driver.state()
         assert {one.release for one in state.releases} == set(replicas.releases[:2])
         one = await replicas.engines[0].state()

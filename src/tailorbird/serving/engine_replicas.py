@@ -56,7 +56,7 @@ class _Replica:
 class EngineReplicas:
     """Implements ``EngineDriver`` over ``drivers``, of which any may go away and come back.
 
-    A release is loaded by one replica, the emptier of two that are drawn; a pinned one by all. A request goes to the less busy of two drawn
+    A release is loaded by one replica, the emptier of two that are drawn. A request goes to the less busy of two drawn
     among those that hold its release (power of two choices, Mitzenmacher 2001, IEEE TPDS 12(10)); where none that answers holds it any
     more, it is loaded elsewhere first. What is asked more than one replica bears is copied to the least busy one, and the copy is taken
     out when it was not asked for ten minutes. A request whose replica goes away before its first piece is asked of another.
@@ -69,15 +69,14 @@ class EngineReplicas:
         self._bringing: dict[Digest, asyncio.Task[_Replica]] = {}
 
     async def load(self, request: LoadRequest) -> None:
-        """As ``EngineDriver.load``, on one replica, or on all that answer where it is pinned. Raises Unavailable when none answers."""
+        """As ``EngineDriver.load``, on one replica, or on those that hold it already: pinned or not, as asked now. Raises Unavailable when
+        none answers."""
         self._requests[request.release] = request
         try:
-            if request.pinned:
-                await self._load_everywhere(request)
-            elif holders := self._holders(request.release):
-                for replica in holders:
-                    await self._load(replica, request)
-            else:
+            holders = self._holders(request.release)
+            for replica in holders:
+                await self._load(replica, request)
+            if not holders:
                 await self._bring(request.release)
         except BaseException:
             if not self._holders(request.release):
@@ -261,17 +260,8 @@ class EngineReplicas:
             raise
         replica.hold(request.release)
 
-    async def _load_everywhere(self, request: LoadRequest) -> None:
-        """Raises what a replica refuses with, and Unavailable where none answers; one that is away loads it when it is looked at again."""
-        found = await asyncio.gather(*(self._load(replica, request) for replica in self._live()), return_exceptions=True)
-        for error in found:
-            if isinstance(error, BaseException) and not isinstance(error, Unavailable):
-                raise error
-        if not self._holders(request.release):
-            raise _none_answers()
-
     async def _look(self, replica: _Replica) -> TailorbirdError | None:
-        """Asks a replica what it holds; the error with which it does not answer. One that comes back loads what is pinned."""
+        """Asks a replica what it holds; the error with which it does not answer."""
         changes, was_away = replica.changes, replica.away
         try:
             held = await replica.driver.loaded()
@@ -285,18 +275,15 @@ class EngineReplicas:
                 await replica.driver.unload(release)
         if was_away and not replica.away:
             _log.info("a replica answers again, with %d releases", len(replica.held))
-        for request in self._requests.values():
-            if request.pinned and request.release not in replica.held and request.release not in self._bringing:
-                self._begin(request.release, replica).add_done_callback(_told_of)
         return None
 
     async def _cool(self) -> None:
         """Takes out copies that were not asked for long; the one that was asked last stays."""
         old = time.monotonic() - _COLD_AFTER
-        for release, request in list(self._requests.items()):
+        for release in list(self._requests):
             holders = sorted(self._holders(release), key=lambda replica: replica.held[release])
             for replica in holders[:-1]:
-                if replica.held[release] < old and not request.pinned:
+                if replica.held[release] < old:
                     replica.drop(release)
                     await replica.driver.unload(release)
 
