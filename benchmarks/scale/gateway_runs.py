@@ -84,6 +84,8 @@ class Move:
     release: Digest
     before: float
     after: float
+    #: The moment before its COMMIT was sent.
+    written: float = 0.0
 
 
 @dataclass
@@ -127,7 +129,8 @@ class Site:
             (other,) = {*self.choices[path]} - {target.release for target in now.targets}
             made = _alias(path, (other,), tuple(target.release for target in now.targets), now.version + 1, self.house.clock.now())
             work.aliases.put(made)
-        self.moves[path].append(moved := Move(other, before, time.monotonic()))
+            written = time.monotonic()
+        self.moves[path].append(moved := Move(other, before, time.monotonic(), written))
         return moved
 
 
@@ -311,14 +314,15 @@ def compared(quick: bool) -> dict[str, Any]:
         started = time.monotonic()
         site.furnish(names, movable, [LIMITS.get(limited_by(number), QuotaLimits()) for number in range(TENANTS)])
         say(f"{TENANTS} tenants with {names} names after {time.monotonic() - started:.0f} s")
-        with _served(site) as gateways:
+        with served(site, GATEWAYS) as gateways:
             run, took = asyncio.run(_played(site, gateways, asked(site, requests), gap))
         return _told(run) | {"names": names, "seconds": round(took), "load": round(os.getloadavg()[0], 1)}
 
 
 @contextmanager
-def _served(site: Site) -> Iterator[list[Gateway]]:
-    gateways = [Gateway(site) for _ in range(GATEWAYS)]
+def served(site: Site, count: int) -> Iterator[list[Gateway]]:
+    """So many gateways while the block runs."""
+    gateways = [Gateway(site) for _ in range(count)]
     try:
         yield gateways
     finally:
