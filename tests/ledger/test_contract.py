@@ -260,6 +260,30 @@ class TestAliases:
                 assert names == work.aliases.newest()
                 assert names["b"][0] == 2
 
+    def test_the_system_sees_which_aliases_moved(self, ledger):
+        def since(moves):
+            with ledger.system(write=False) as system:
+                return system.tenants.aliases_moved(), system.aliases.moved_since(moves)
+
+        assert since(0) == (0, frozenset())
+        for tenant, version in (("acme", 1), ("globex", 1), ("acme", 2)):
+            with ledger.work(tenant) as work:
+                work.aliases.put(sample.alias(tenant, version, "a"))
+        assert [since(moves) for moves in range(4)] == [
+            (3, {"acme/a", "globex/a"}),
+            (3, {"acme/a", "globex/a"}),
+            (3, {"acme/a"}),
+            (3, frozenset()),
+        ]
+        assert since(4) == (3, None), "another record's count"
+        with ledger.system() as system:
+            system.tenants.remove("globex")
+        assert since(3) == (4, None)
+        assert since(4) == (4, frozenset())
+        with ledger.work("acme") as work:
+            work.aliases.put(sample.alias("acme", 3, "a"))
+        assert since(4) == (5, {"acme/a"})
+
     def test_the_system_sees_that_any_alias_moved(self, ledger):
         seen = []
         for tenant, version in (("acme", 1), ("globex", 1), ("acme", 2)):

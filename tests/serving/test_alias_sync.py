@@ -276,8 +276,8 @@ def test_a_record_that_cannot_be_read_leaves_names_as_they_are(house: House, mon
 def test_what_is_loaded_is_listed_a_few_times_a_look_however_many_names_wait(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was listed for each name that waits: four thousand adapters were not loaded within minutes, and nobody was answered meanwhile."""
     counted, held, settle = Counter[str](), AliasSync._held, AliasSync._settle
-    monkeypatch.setattr(AliasSync, "_held", property(lambda it: (counted.update(["lists"]), held.__get__(it))[1]))
-    monkeypatch.setattr(AliasSync, "_settle", lambda it: (counted.update(["looks"]), settle(it))[1])
+    monkeypatch.setattr(AliasSync, "_held", lambda it, names: (counted.update(["lists"]), held(it, names))[1])
+    monkeypatch.setattr(AliasSync, "_settle", lambda it, names: (counted.update(["looks"]), settle(it, names))[1])
 
     async def story() -> None:
         for number in range(50):
@@ -346,6 +346,27 @@ def test_a_name_that_moves_while_thousands_are_loaded_again_waits_for_none_of_th
             assert driver.loads[5] == moved
             for held in driver.held_up.values():
                 held.set()
+
+    asyncio.run(story())
+
+
+def test_a_name_that_moves_is_compared_alone_and_all_now_and_then(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparing ten thousand names with the record takes a tenth of a second, in which nobody is answered."""
+    compared, settle = list[set[str]](), AliasSync._settle
+    monkeypatch.setattr(AliasSync, "_settle", lambda it, names: (compared.append({name.name for name in names}), settle(it, names))[1])
+    monkeypatch.setattr("tailorbird.serving.alias_sync._LOOK_EVERY", 0.1)
+
+    async def story() -> None:
+        for number in range(20):
+            house.point(f"name-{number}", house.release(number))
+        async with watching(house, DirectDriver(house)) as deployment:
+            await until(lambda: deployment.readiness().ready)
+            await until(lambda: compared[-1] == {f"name-{number}" for number in range(20)})
+            compared.clear()
+            house.point("name-3", moved := house.release(99))
+            await until(lambda: answers_with(deployment, "acme/name-3", moved))
+            assert {"name-3"} in compared
+            await until(lambda: len(compared[-1]) == 20)
 
     asyncio.run(story())
 

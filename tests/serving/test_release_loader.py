@@ -23,7 +23,7 @@ def played(house: House, story: Callable[[ReleaseLoader, DirectDriver], Awaitabl
     driver = DirectDriver(house)
 
     async def told() -> None:
-        loader = ReleaseLoader(driver, lambda: None)
+        loader = ReleaseLoader(driver, lambda _: None)
         await loader.refresh()
         try:
             await story(loader, driver)
@@ -62,6 +62,20 @@ def test_what_the_record_asks_for_later_does_not_wait_for_thousands(house: House
 
     loads = played(house, story)
     assert loads[4:] == [*back, *rest]
+
+
+def test_what_moved_is_loaded_before_what_waits_which_stays(house: House) -> None:
+    busy, rest, moved = needed(house, *range(4)), needed(house, *range(4, 8)), needed(house, 98, 99)
+
+    async def story(loader: ReleaseLoader, driver: DirectDriver) -> None:
+        await full(loader, driver, busy, rest)
+        loader.want_first(moved)
+        loader.want_first({})
+        let_go(driver)
+        await until(lambda: len(loader.loaded) == 10)
+
+    loads = played(house, story)
+    assert loads[4:] == [*moved, *rest]
 
 
 def test_who_is_waited_for_comes_first_and_each_tenant_in_turn(house: House) -> None:

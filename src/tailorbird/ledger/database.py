@@ -98,7 +98,7 @@ _FORMS = "write it as sqlite:///path/to/file.db (no question mark in the path) o
 
 
 #: The revision that ``tables.py`` describes: the last one in ``migrations/versions``.
-NEWEST = "0026"
+NEWEST = "0027"
 
 #: Where alembic finds the steps.
 SCRIPTS = Path(__file__).parent / "migrations"

@@ -49,7 +49,8 @@ class Aliases:
     def put(self, alias: Alias) -> None:
         """Writes the next version. Raises Conflict when ``alias.version`` is not one above the stored one (1 for a new alias)."""
         own(self._tenant, alias.tenant)
-        row = plain_json(alias) | {"moved_at": alias.moved_at}
+        move = self._connection.scalar(update(alias_moves).values(count=alias_moves.c.count + 1).returning(alias_moves.c.count))
+        row = plain_json(alias) | {"moved_at": alias.moved_at, "move": move}
         before = self._current(alias.name)
         version = before.version if before else 0
         if alias.version != version + 1 or not insert_new(self._connection, aliases, row):
@@ -59,7 +60,6 @@ class Aliases:
                 code="alias_version",
             )
         self._changes.note(before, self._current(alias.name))
-        self._connection.execute(update(alias_moves).values(count=alias_moves.c.count + 1))
 
     def history(self, name: str) -> tuple[Alias, ...]:
         """Every version the alias had, oldest first."""
@@ -96,6 +96,14 @@ class AllAliases:
         for tenant, name, version, moved_at in self._connection.execute(rows):
             found[tenant][name] = (version, moved_at)
         return dict(found)
+
+    def moved_since(self, moves: int) -> frozenset[str] | None:
+        """Paths of the aliases that moved after so many moves; None where the versions do not account for every move since: a tenant was
+        removed, an older version of tailorbird moved an alias, or the count is that of another record."""
+        rows = self._connection.execute(select(aliases.c.tenant, aliases.c.name).where(aliases.c.move > moves)).all()
+        if len(rows) != self._connection.scalar(select(alias_moves.c.count)) - moves:
+            return None
+        return frozenset(f"{tenant}/{name}" for tenant, name in rows)
 
 
 class Requests:

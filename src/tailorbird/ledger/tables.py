@@ -240,7 +240,8 @@ splits = Table(
     "splits", metadata, tenant_column(), key_column("objective_name"), key_column("row_id"), text_column("split"), text_column("row_group")
 )
 
-#: Every version an alias ever had; the one with the highest version is current.
+#: Every version an alias ever had; the one with the highest version is current. ``move``: the count of all aliases' moves that it made,
+#: 0 where a version of tailorbird wrote it that did not note it.
 aliases = Table(
     "aliases",
     metadata,
@@ -253,6 +254,8 @@ aliases = Table(
     text_column("moved_by"),
     said_column("salt"),
     Column("mirror", String),
+    Column("move", Integer, nullable=False, server_default=text("0")),
+    Index(None, "move"),
 )
 
 requests = Table(

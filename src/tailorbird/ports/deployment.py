@@ -41,6 +41,11 @@ class AliasBook(Protocol):
         """Version and time of every alias's last move, by tenant and name: what a gateway compares with what it knows."""
         ...
 
+    def moved_since(self, moves: int) -> frozenset[str] | None:
+        """Paths (``tenant/name``) of the aliases that moved after there had been so many moves of any; None where the record cannot tell,
+        as after a tenant was removed. Takes as long as so many moves, however many aliases there are."""
+        ...
+
 
 class RequestRepository(Protocol):
     """One tenant's request rows."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 
@@ -16,6 +17,9 @@ from tailorbird.ports.ledger import Ledger, UnitOfWork
 
 _log = logging.getLogger("tailorbird.serving")
 
+#: From so many names of a tenant on, all of its are read, in a statement that names none.
+_MANY = 500
+
 
 class AliasRecord:
     """What was last read: ``aliases`` by ``tenant/name``, ``contents`` of the releases that they name or named, and the number of moves
@@ -26,42 +30,65 @@ class AliasRecord:
         self.contents: dict[Digest, ReleaseContent] = {}
         self.moved: int | None = None
         self._ledger = ledger
+        #: Names to be read again whenever any has moved: what they name is not in the record, or they are not as the log anchors them.
+        self._doubtful: frozenset[str] = frozenset()
 
-    def read(self) -> None:
-        """Reads what has moved since the last reading. May wait: for a thread. Raises Unavailable, Corrupt; then all is as it was."""
+    def read(self) -> Collection[str] | None:
+        """Reads what has moved since the last reading. Returns the paths that were read; None: any may be another now.
+
+        May wait: for a thread. Raises Unavailable, Corrupt; then all is as it was.
+        """
         with self._ledger.system(write=False) as system:
             moved = system.tenants.aliases_moved()
-            newest = system.aliases.newest() if moved != self.moved else {}
-        if moved == self.moved:
-            return
-        aliases: dict[str, Alias] = {}
-        for tenant, names in newest.items():
-            still = {alias.path: alias for name in names if (alias := self._as_known(tenant, name, names[name]))}
-            aliases |= still
-            if len(still) < len(names):
-                aliases |= self._read_tenant(tenant, [name for name in names if f"{tenant}/{name}" not in still], whole=not still)
-        self.aliases, self.moved = aliases, moved
+            if moved == self.moved:
+                return ()
+            paths = system.aliases.moved_since(self.moved) if self.moved is not None else None
+            newest = system.aliases.newest() if paths is None else {}
+        if paths is None:
+            self._adopt(moved, newest)
+            return None
+        read = self._read_names(paths | self._doubtful)
+        self.aliases, self.moved = self.aliases | read, moved
+        return read
 
-    def _read_tenant(self, tenant: str, names: Sequence[str], *, whole: bool) -> dict[str, Alias]:
-        """Those names of a tenant, with the releases that they name; ``whole``: they are all that it has."""
-        with self._ledger.work(tenant, write=False) as work:
-            aliases = self._anchored(work, work.aliases.all(None if whole else names))
-            for release in {release for alias in aliases for release in _named(alias)} - self.contents.keys():
-                # A name that points to a release the record lacks is kept waiting, not allowed to stop the others.
-                with suppress(NotFound):
-                    self.contents[release] = work.releases.get(release).content
-        return {alias.path: alias for alias in aliases}
+    def _adopt(self, moved: int, newest: Mapping[str, Mapping[str, tuple[int, datetime]]]) -> None:
+        """All names of the record. Those are not read that stand as they were known."""
+        each = [(tenant, name, at) for tenant, names in newest.items() for name, at in names.items()]
+        known = {alias.path: alias for one in each if (alias := self._as_known(*one))}
+        read = self._read_names({f"{tenant}/{name}" for tenant, name, _ in each} - known.keys())
+        self.aliases, self.moved = known | read, moved
 
-    def _anchored(self, work: UnitOfWork, aliases: Sequence[Alias]) -> list[Alias]:
-        """Those that are as the log anchors them; in place of another, what was known of that name. Raises Corrupt."""
+    def _read_names(self, paths: Collection[str]) -> dict[str, Alias]:
+        """Those names, with the releases that they name; of one that is not as the log anchors it what was known, where it was."""
+        names: defaultdict[str, list[str]] = defaultdict(list)
+        for path in paths:
+            tenant, _, name = path.partition("/")
+            names[tenant].append(name)
+        found: dict[str, Alias] = {}
+        differing: set[str] = set()
+        for tenant in sorted(names):
+            with self._ledger.work(tenant, write=False) as work:
+                aliases = work.aliases.all(names[tenant] if len(names[tenant]) < _MANY else None)
+                differing |= self._differing(work, aliases)
+                known = (self.aliases.get(alias.path) if alias.path in differing else alias for alias in aliases)
+                here = {alias.path: alias for alias in known if alias is not None}
+                for release in {release for alias in here.values() for release in _named(alias)} - self.contents.keys():
+                    # A name that points to a release the record lacks is kept waiting, not allowed to stop the others.
+                    with suppress(NotFound):
+                        self.contents[release] = work.releases.get(release).content
+            found |= here
+        self._doubtful = frozenset(differing | {path for path, alias in found.items() if not _named(alias) <= self.contents.keys()})
+        return found
+
+    def _differing(self, work: UnitOfWork, aliases: Sequence[Alias]) -> set[str]:
+        """Paths of those that are not as the log anchors them. Raises Corrupt."""
         rows = {anchored_row(alias).name: alias for alias in aliases}
         differing = work.anchors.differing({name: anchored_row(alias).digest for name, alias in rows.items()})
         for name in differing:
             _log.error(
                 "the %s of %s is not what the log says and is not followed: run tailorbird audit verify", row_text(name), work.tenant
             )
-        known = (self.aliases.get(rows[name].path) for name in differing)
-        return [alias for name, alias in rows.items() if name not in differing] + [alias for alias in known if alias is not None]
+        return {rows[name].path for name in differing}
 
     def _as_known(self, tenant: str, name: str, newest: tuple[int, datetime]) -> Alias | None:
         """The alias as it was read before, where it has not moved since and the record had its releases."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -34,8 +34,8 @@ _LOOK_EVERY, _GLANCE_EVERY = 0.2, 0.015
 _GLANCE_BESIDE_A_WATCH = 0.25
 #: How many times as long a look may wait where every name answers as the record says: then only a move is news, and glances see it.
 _AT_REST = 10
-#: A look that kept others waiting for more seconds than this is followed by a pause so many times as long, and by the next one by itself
-#: after twice that.
+#: A look at names that wait which kept others waiting for more seconds than this is followed by a pause so many times as long; after a whole
+#: one only the next whole one waits so long, and comes by itself after twice that.
 _LONG, _PAUSES = 0.005, 4
 #: Seconds after a notice of the system in which no other one is taken.
 _DEAF = 0.015
@@ -65,6 +65,8 @@ class AliasSync:
 
     A name moves to its new releases when they are loaded; until then, and when they cannot be loaded, the former ones answer. Former
     targets stay loaded so that a rollback needs no load.
+
+    A look is whole now and then, and when the engine turns out to hold other releases; in between it is at names that moved or wait.
     """
 
     def __init__(
@@ -80,14 +82,16 @@ class AliasSync:
         self._record = AliasRecord(ledger)
         self._clock = clock
         self._keep_former = keep_former
-        #: Names that did not answer as the record says after the last look.
-        self._behind: list[Alias] = []
+        #: Names that did not answer as the record says after the last look, and those that may still gain a shadow or a fallback.
+        self._behind: dict[str, Alias] = {}
+        self._growing: set[str] = set()
         self._read_at = float("-inf")
-        #: Seconds of processor time in which the last look kept everybody else waiting.
-        self._took = 0.0
+        #: Seconds of processor time in which the last look kept everybody else waiting, where it was not whole, and the last whole one.
+        self._took = self._whole_took = 0.0
+        self._whole_from = float("-inf")
         self._legible = True
         self._awake = asyncio.Event()
-        self._changed = False
+        self._changed, self._whole = False, True
         self._ticking: asyncio.TimerHandle | None = None
         self._until = float("-inf")
         self._watch: FolderWatch | None = None
@@ -121,8 +125,9 @@ class AliasSync:
 
     def readiness(self) -> Readiness:
         """Present readiness."""
-        held = self._held
-        behind = sum(1 for path, alias in self._record.aliases.items() if self._is_behind(path, alias, held))
+        aliases = self._record.aliases
+        held = self._held(aliases.values())
+        behind = sum(1 for path, alias in aliases.items() if self._is_behind(path, alias, held))
         fresh = time.monotonic() - self._read_at < _STALE_AFTER
         return Readiness(fresh, self._loader.engine_answers, self.routes.live_count, behind)
 
@@ -147,14 +152,15 @@ class AliasSync:
                 await asyncio.sleep(_PAUSES * self._took)
             await self._until_due()
 
-    def _wake(self) -> None:
-        """A release was loaded, or could not be."""
+    def _wake(self, whole: bool) -> None:  # noqa: FBT001 - as the loader calls it
+        """A release was loaded, or could not be; ``whole``: the engine holds others than was known."""
         self._changed = True
+        self._whole |= whole
         self._awake.set()
 
     async def _until_due(self) -> None:
-        """Returns when a release was loaded, an alias has moved, or the last look is long enough ago."""
-        self._until = time.monotonic() + max(_LOOK_EVERY * (_AT_REST if self._rests() else 1), 2 * _PAUSES * self._took)
+        """Returns when a release was loaded, an alias has moved, or the last whole look is long enough ago."""
+        self._until = min(self._until, time.monotonic() + self._pause(), self._whole_from if self._whole else float("inf"))
         while not (self._changed or self._stopping) and time.monotonic() < self._until:
             self._awake.clear()
             self._tick()
@@ -193,6 +199,10 @@ class AliasSync:
         """True where the engine answers nobody, and no name waits for it."""
         return self._rests() and not (self.routes.in_use or self.engine_state.running or self.engine_state.waiting)
 
+    def _pause(self) -> float:
+        """Seconds until the next whole look, where nothing calls for one."""
+        return max(_LOOK_EVERY * (_AT_REST if self._rests() else 1), 2 * _PAUSES * self._whole_took)
+
     def _rests(self) -> bool:
         """True where nothing is to be waited for but a move."""
         return self._legible and self._loader.engine_answers and not self._behind
@@ -208,23 +218,47 @@ class AliasSync:
             self._suspect.clear()
 
     async def _look(self) -> None:
+        moved: Collection[str] | None = ()
         try:
-            await asyncio.to_thread(self._record.read)
+            moved = await asyncio.to_thread(self._record.read)
         except TailorbirdError as error:
             self._legible = False
             _log.warning("the record could not be read (%s); names stay as they are", error.error_code)
         else:
             self._legible, self._read_at = True, time.monotonic()
-        started = time.thread_time()
-        self._loader.want(self._needed())
-        self._settle()
-        self._took = time.thread_time() - started
+        started, now = time.thread_time(), time.monotonic()
+        if moved is None or now >= self._until or (self._whole and now >= self._whole_from):
+            self._compare_all()
+            self._took, self._whole_took = 0.0, time.thread_time() - started
+            self._whole_from, self._until = now + _PAUSES * self._whole_took, now + self._pause()
+        else:
+            self._compare(moved)
+            self._took = time.thread_time() - started
         if self._record.moved is not None and not self._is_under_way():
             await asyncio.to_thread(self._life.show, self._record.moved)
 
     def _is_under_way(self) -> bool:
         """True while a name waits for a release that may still be loaded."""
-        return any(not any(self._loader.failure(release) for release in alias.asked) for alias in self._behind)
+        return any(not any(self._loader.failure(release) for release in alias.asked) for alias in self._behind.values())
+
+    def _compare_all(self) -> None:
+        """Has loaded what any name needs, and lets every name answer with what the record says, as far as that is loaded."""
+        self._whole = False
+        aliases = self._record.aliases
+        self._loader.want(self._needed())
+        if self._record.moved is not None:
+            self.routes.keep_only(set(aliases))
+        self._behind, self._growing = {}, set()
+        self._settle(aliases.values())
+
+    def _compare(self, moved: Collection[str]) -> None:
+        """As ``_compare_all``, for names that moved, and for those that wait. What names need no more is found by the next whole look."""
+        aliases = self._record.aliases
+        asked = [(alias, release) for path in moved if (alias := aliases.get(path)) for release in alias.asked]
+        missing = [(alias, release) for alias, release in asked if release not in self._loader.loaded]
+        self._loader.want_first({release: _request(alias.tenant, release, _purpose(alias)) for alias, release in missing})
+        open_ones = {*moved, *self._behind, *self._growing}
+        self._settle([aliases[path] for path in open_ones if path in aliases])
 
     def _needed(self) -> Mapping[Digest, LoadRequest]:
         """What must be loaded, most urgent first: targets of names that are answered by what they left, all targets, what still answers a
@@ -246,18 +280,22 @@ class AliasSync:
                 needed.setdefault(alias.mirror, _request(alias.tenant, alias.mirror, "production"))
         return needed
 
-    def _settle(self) -> None:
-        """Lets every name answer with what the record says, as far as that is loaded."""
-        if self._record.moved is not None:
-            self.routes.keep_only(set(self._record.aliases))
-        behind, held = [], self._held
-        for path, alias in self._record.aliases.items():
+    def _settle(self, aliases: Collection[Alias]) -> None:
+        """Lets names answer with what the record says, as far as that is loaded."""
+        held = self._held(aliases)
+        for alias in aliases:
+            path = alias.path
+            self._behind.pop(path, None)
+            self._growing.discard(path)
             if _is_withdrawn(alias):
                 self.routes.withdraw(alias)
-            elif self._is_behind(path, alias, held) or _lacks_shadow(self.routes.live(path), alias, self._loader.loaded):
+                continue
+            if self._is_behind(path, alias, held) or _lacks_shadow(self.routes.live(path), alias, self._loader.loaded):
                 self._advance(path, alias, held)
-                behind += [alias] if self._is_behind(path, alias, held) else []
-        self._behind = behind
+                if self._is_behind(path, alias, held):
+                    self._behind[path] = alias
+            if (route := self.routes.live(path)) is not None and _may_grow(route, alias):
+                self._growing.add(path)
 
     def _is_behind(self, path: str, alias: Alias, held: Mapping[Digest, ReleaseContent]) -> bool:
         """True when the name does not yet answer with all targets of the alias; ``held`` is what is loaded."""
@@ -268,11 +306,11 @@ class AliasSync:
             return True
         return any(arm.hosted and not arm.fallback and _with_fallback(arm, alias, held).fallback for arm in route.arms.values())
 
-    @property
-    def _held(self) -> dict[Digest, ReleaseContent]:
-        """The releases that are loaded."""
-        contents = self._record.contents
-        return {release: contents[release] for release in self._loader.loaded if release in contents}
+    def _held(self, aliases: Collection[Alias]) -> dict[Digest, ReleaseContent]:
+        """The releases that are loaded, of those that ``aliases`` name."""
+        contents, loaded = self._record.contents, self._loader.loaded
+        named = {release for alias in aliases for release in (*alias.asked, *(target.release for target in alias.previous))}
+        return {release: contents[release] for release in named if release in loaded and release in contents}
 
     def _advance(self, path: str, alias: Alias, held: Mapping[Digest, ReleaseContent]) -> None:
         usable = tuple(target for target in alias.targets if target.release in held)
@@ -299,6 +337,11 @@ def _route(alias: Alias, usable: tuple[AliasTarget, ...], held: Mapping[Digest, 
 def _lacks_shadow(route: AliasRoute | None, alias: Alias, loaded: Container[Digest]) -> bool:
     """True when the name answers, and its shadow is loaded and not asked: nobody is answered by it, so that nothing waits for it."""
     return route is not None and route.mirror is None and alias.mirror is not None and alias.mirror in loaded
+
+
+def _may_grow(route: AliasRoute, alias: Alias) -> bool:
+    """True when a release that is loaded later may be added to a route that is as the record says: its shadow, or a fallback."""
+    return (alias.mirror is not None and route.mirror is None) or any(arm.hosted and not arm.fallback for arm in route.arms.values())
 
 
 def _hosted(alias: Alias, contents: Mapping[Digest, ReleaseContent]) -> bool:

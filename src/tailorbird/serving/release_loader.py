@@ -29,14 +29,15 @@ class _Failure:
 
 
 class ReleaseLoader:
-    """Releases of one engine. ``on_change`` is called whenever the set of loaded releases changed or a load failed.
+    """Releases of one engine. ``on_change`` is called whenever a load has ended, and, with True, when the engine turned out to hold other
+    releases than those that were loaded.
 
     Every second load is of what somebody waits for (each tenant's in turn, so that nobody's thousand names stand before another's one), the
     others go as ``want`` was told last, so that a name that moves is held up neither by thousands that an engine started anew lacks nor by
     thousands that somebody asks for.
     """
 
-    def __init__(self, driver: EngineDriver, on_change: Callable[[], None]) -> None:
+    def __init__(self, driver: EngineDriver, on_change: Callable[[bool], None]) -> None:
         self._driver = driver
         self._on_change = on_change
         self._loaded: frozenset[Digest] = frozenset()
@@ -87,10 +88,19 @@ class ReleaseLoader:
         """Has loaded, in this order, what is needed and neither loaded (pinned or not, as wanted), nor being loaded, nor waiting for its
         next attempt; what waited to be loaded and is needed no more is not.
         """
-        if not self._answers:
-            return
+        if self._answers:
+            self._queue = {}
+            self._enqueue(needed)
+
+    def want_first(self, needed: Mapping[Digest, LoadRequest]) -> None:
+        """As ``want``, before all that waits to be loaded, which stays."""
+        if self._answers:
+            waiting, self._queue = self._queue, {}
+            self._enqueue(needed)
+            self._queue |= {release: request for release, request in waiting.items() if release not in self._queue}
+
+    def _enqueue(self, needed: Mapping[Digest, LoadRequest]) -> None:
         now = time.monotonic()
-        self._queue = {}
         for release, request in needed.items():
             failed = self._failed.get(release)
             as_wanted = release in self._loaded and request.pinned == (release in self._pinned)
@@ -154,7 +164,7 @@ class ReleaseLoader:
             self._pinned = self._pinned | {release} if request.pinned else self._pinned - {release}
         finally:
             self._loading.discard(release)
-            self._on_change()
+            self._on_change(False)
 
     def _note_failure(self, release: Digest, error: TailorbirdError) -> None:
         before = self._failed.get(release)
@@ -171,4 +181,4 @@ class ReleaseLoader:
         self._pinned &= held
         if held != self._loaded:
             self._loaded = held
-            self._on_change()
+            self._on_change(True)

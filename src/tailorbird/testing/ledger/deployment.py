@@ -14,9 +14,9 @@ from tailorbird.testing.ledger.tables import SYSTEM, Repository, Table, contradi
 
 #: Aliases by name and version.
 ALIASES: Table[tuple[str, int], Alias] = Table("aliases")
-#: One row above tenants: how often any alias was moved.
+#: Above tenants: how often any alias was moved, and the number of the last move of each, by its path, and of the last that was none.
 ALIAS_MOVES: Table[str, int] = Table("alias_moves")
-MOVES = "count"
+MOVES, NO_MOVE = "count", "none"
 REQUESTS: Table[str, RequestRow] = Table("requests")
 #: Readings by number.
 SIGNALS: Table[int, Signal] = Table("signals")
@@ -54,7 +54,7 @@ class MemoryAliases(Repository):
         rows[alias.name, alias.version] = stored(alias)
         self._note(versions[-1] if versions else None, rows[alias.name, alias.version])
         moves = self._transaction.change(ALIAS_MOVES, SYSTEM)
-        moves[MOVES] = moves.get(MOVES, 0) + 1
+        moves[MOVES] = moves[alias.path] = moves.get(MOVES, 0) + 1
 
     def history(self, name: str) -> tuple[Alias, ...]:
         """Every version the alias had, oldest first."""
@@ -68,6 +68,13 @@ class MemoryAliasBook(Repository):
         """Version and time of every alias's last move, by tenant and name."""
         every = ((tenant, rows.values()) for tenant, rows in self._transaction.every(ALIASES))
         return {tenant: {alias.name: (alias.version, alias.moved_at) for alias in rows} for tenant, rows in every if rows}
+
+    def moved_since(self, moves: int) -> frozenset[str] | None:
+        """Paths of the aliases that moved after so many moves; None where a tenant was removed since."""
+        rows = self._rows(ALIAS_MOVES)
+        if rows.get(NO_MOVE, 0) > moves or moves > rows.get(MOVES, 0):
+            return None
+        return frozenset(path for path, number in rows.items() if number > moves and "/" in path)
 
 
 class MemoryRequests(Repository):

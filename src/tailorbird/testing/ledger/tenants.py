@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.identity import ApiKey, Session, Tenant
-from tailorbird.testing.ledger.deployment import ALIAS_MOVES, MOVES
+from tailorbird.testing.ledger.deployment import ALIAS_MOVES, MOVES, NO_MOVE
 from tailorbird.testing.ledger.identities import API_KEYS, SESSIONS
 from tailorbird.testing.ledger.tables import Repository, Table, stored, utc
 
@@ -56,7 +56,7 @@ class MemoryTenants(Repository):
         del self._change(TENANTS)[name]
         self._transaction.unanchored.note_none_left(name)
         moves = self._change(ALIAS_MOVES)
-        moves[MOVES] = self.aliases_moved() + 1
+        moves[MOVES] = moves[NO_MOVE] = self.aliases_moved() + 1
         return gone
 
     def key(self, key_id: str) -> ApiKey | None:
