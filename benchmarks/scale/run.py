@@ -7,8 +7,9 @@ of worker, raylet, head, driver, database and S3 in turn, at moments drawn by ``
 count); else all of these. ``--only capacity``: the capacity twin against real runs of our gateway
 and engine (``capacity_runs``; two settings with ``--quick``), without Ray. ``--only gateways``: two real gateways on PostgreSQL, and a
 million requests by a simulated clock (``gateways-real``, ``gateways-simulated``: one of both; ``gateway_runs``, ``gateway_simulation``),
-without Ray. ``--only moves``: how soon three gateways on PostgreSQL answer by what a name was moved to (``alias_moves``), without Ray. ``--pairs`` (3) and ``--points`` (36) say how many; ``--quick``: one pair and six kills. ``--objective FILE`` in place of the
-demo's. Out: bars in benchmarks/results/scale.json (not with ``--quick``), progress on stderr, one JSON object as the last line of stdout.
+without Ray. ``--only moves``: how soon three gateways on PostgreSQL answer by what a name was moved to (``alias_moves``), without Ray.
+``--pairs`` (3) and ``--points`` (36) say how many; ``--quick``: one pair and six kills. ``--objective FILE`` in place of the demo's. Out:
+bars in benchmarks/results/scale.json (not with ``--quick``), progress on stderr, one JSON object as the last line of stdout.
 
 Each side has a copy of one workspace that knows nothing yet (releases of two workspaces differ by their salts), in turn the one or the
 other first. A bar holds where the median ratio of a pair is at most 1.25 (``evaluation``: at least 1.6, and every item has the same answer

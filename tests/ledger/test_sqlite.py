@@ -33,6 +33,18 @@ def test_a_file_that_is_no_database_is_corrupt(tmp_path):
     assert refused.value.error_code == "database_corrupt"
 
 
+def test_a_move_by_a_version_that_did_not_number_moves_is_not_missed(tmp_path, fresh_sqlite):
+    """It counts the move, and leaves the column out: which alias that was is found by looking at all."""
+    ledger = open_ledger(fresh_sqlite(tmp_path))
+    with ledger.work("acme") as work:
+        work.aliases.put(sample.alias("acme", 1))
+        work.aliases.put(sample.alias("acme", 2))
+        work.events._connection.exec_driver_sql("UPDATE aliases SET move = 0 WHERE version = 2")
+    with ledger.system(write=False) as system:
+        assert [system.aliases.moved_since(moves) for moves in range(3)] == [None, None, frozenset()]
+    ledger.close()
+
+
 def test_odd_paths_work(tmp_path: Path):
     folder = tmp_path / "50% of #1 käse & co"
     ledger = open_ledger(f"sqlite:///{folder / 'ledger.db'}")

@@ -101,7 +101,7 @@ class AllAliases:
         """Paths of the aliases that moved after so many moves; None where the versions do not account for every move since: a tenant was
         removed, an older version of tailorbird moved an alias, or the count is that of another record."""
         rows = self._connection.execute(select(aliases.c.tenant, aliases.c.name).where(aliases.c.move > moves)).all()
-        if len(rows) != self._connection.scalar(select(alias_moves.c.count)) - moves:
+        if len(rows) != self._connection.execute(select(alias_moves.c.count)).scalar_one() - moves:
             return None
         return frozenset(f"{tenant}/{name}" for tenant, name in rows)
 

@@ -9,9 +9,7 @@ from collections.abc import Collection, Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 from tailorbird.domain.deployment import FALLBACK, SHADOW, Alias, AliasTarget
 from tailorbird.domain.errors import TailorbirdError
@@ -24,7 +22,9 @@ from tailorbird.serving.alias_changes import AliasChanges, FolderWatch
 from tailorbird.serving.alias_record import AliasRecord
 from tailorbird.serving.alias_routes import AliasRoute, AliasRoutes, TrafficArm, arm_name
 from tailorbird.serving.heartbeat import GatewayHeartbeat
+from tailorbird.serving.needed_releases import load_of, needed_releases
 from tailorbird.serving.release_loader import ReleaseLoader
+from tailorbird.system.garbage_collection import exempt_present_objects
 
 _log = logging.getLogger("tailorbird.serving")
 
@@ -34,13 +34,15 @@ _LOOK_EVERY, _GLANCE_EVERY = 0.2, 0.015
 _GLANCE_BESIDE_A_WATCH = 0.25
 #: How many times as long a look may wait where every name answers as the record says: then only a move is news, and glances see it.
 _AT_REST = 10
-#: A look at names that wait which kept others waiting for more seconds than this is followed by a pause so many times as long; after a whole
-#: one only the next whole one waits so long, and comes by itself after twice that.
+#: A look at names that wait which kept others waiting for more seconds than this is followed by a pause so many times as long; after a
+#: whole one only the next whole one waits so long, and comes by itself after twice that.
 _LONG, _PAUSES = 0.005, 4
 #: Seconds after a notice of the system in which no other one is taken.
 _DEAF = 0.015
 #: Seconds between two questions to the engine what it holds and does, and while it answers nobody: who keeps it alive tells of its end.
 _ASK_EVERY, _ASK_AN_IDLE_ONE_EVERY = 1.0, 5.0
+#: Names that are new since objects were last exempted from garbage collection, and the growth, from which on it is done again.
+_MANY, _GROWTH = 500, 1.25
 #: A table that was not compared with the record for this long is stale.
 _STALE_AFTER = 5.0
 
@@ -89,6 +91,8 @@ class AliasSync:
         #: Seconds of processor time in which the last look kept everybody else waiting, where it was not whole, and the last whole one.
         self._took = self._whole_took = 0.0
         self._whole_from = float("-inf")
+        #: Live names at the moment when they and all else were exempted from garbage collection.
+        self._exempt = 0
         self._legible = True
         self._awake = asyncio.Event()
         self._changed, self._whole = False, True
@@ -152,7 +156,7 @@ class AliasSync:
                 await asyncio.sleep(_PAUSES * self._took)
             await self._until_due()
 
-    def _wake(self, whole: bool) -> None:  # noqa: FBT001 - as the loader calls it
+    def _wake(self, whole: bool) -> None:
         """A release was loaded, or could not be; ``whole``: the engine holds others than was known."""
         self._changed = True
         self._whole |= whole
@@ -250,35 +254,20 @@ class AliasSync:
             self.routes.keep_only(set(aliases))
         self._behind, self._growing = {}, set()
         self._settle(aliases.values())
+        if self.routes.live_count > _GROWTH * self._exempt + _MANY:
+            self._exempt = self.routes.live_count
+            exempt_present_objects(walk=False)
+
+    def _needed(self) -> dict[Digest, LoadRequest]:
+        return needed_releases(self._record, self.routes, self._clock.now(), self._keep_former)
 
     def _compare(self, moved: Collection[str]) -> None:
         """As ``_compare_all``, for names that moved, and for those that wait. What names need no more is found by the next whole look."""
         aliases = self._record.aliases
         asked = [(alias, release) for path in moved if (alias := aliases.get(path)) for release in alias.asked]
-        missing = [(alias, release) for alias, release in asked if release not in self._loader.loaded]
-        self._loader.want_first({release: _request(alias.tenant, release, _purpose(alias)) for alias, release in missing})
+        self._loader.want_first({release: load_of(alias, release) for alias, release in asked if release not in self._loader.loaded})
         open_ones = {*moved, *self._behind, *self._growing}
         self._settle([aliases[path] for path in open_ones if path in aliases])
-
-    def _needed(self) -> Mapping[Digest, LoadRequest]:
-        """What must be loaded, most urgent first: targets of names that are answered by what they left, all targets, what still answers a
-        name, then what aliases left within the window, and what stands in for hosted models (pinned)."""
-        now, aliases = self._clock.now(), self._record.aliases.values()
-        targets = [(alias, target) for alias in aliases for target in alias.targets]
-        kept = (alias for alias in aliases if now - alias.moved_at < self._keep_former or _hosted(alias, self._record.contents))
-        former = [(alias, target) for alias in kept for target in alias.previous]
-        routes = [(alias, route) for alias in aliases if (route := self.routes.live(alias.path))]
-        moved = [(alias, target) for alias, route in routes if route.alias.version != alias.version for target in alias.targets]
-        answering = [(route.alias, target) for _, route in routes for target in route.alias.targets]
-        needed: dict[Digest, LoadRequest] = {}
-        for alias, target in (*moved, *targets, *answering):
-            needed.setdefault(target.release, _request(alias.tenant, target.release, _purpose(alias)))
-        for alias, target in former:
-            needed.setdefault(target.release, _request(alias.tenant, target.release, _purpose(alias), pinned=True))
-        for alias in aliases:
-            if alias.mirror is not None:
-                needed.setdefault(alias.mirror, _request(alias.tenant, alias.mirror, "production"))
-        return needed
 
     def _settle(self, aliases: Collection[Alias]) -> None:
         """Lets names answer with what the record says, as far as that is loaded."""
@@ -344,11 +333,6 @@ def _may_grow(route: AliasRoute, alias: Alias) -> bool:
     return (alias.mirror is not None and route.mirror is None) or any(arm.hosted and not arm.fallback for arm in route.arms.values())
 
 
-def _hosted(alias: Alias, contents: Mapping[Digest, ReleaseContent]) -> bool:
-    """True where an endpoint answers for one of the alias's targets: what answered before must be able to."""
-    return any(target.release in contents and contents[target.release].hosted for target in alias.targets)
-
-
 def _arm(alias: Alias, name: str, release: Digest, held: Mapping[Digest, ReleaseContent]) -> TrafficArm:
     content = held[release]
     referral = (content.refer_below, content.refer_pattern)
@@ -364,16 +348,6 @@ def _with_fallback(arm: TrafficArm, alias: Alias, held: Mapping[Digest, ReleaseC
     others = [target.release for target in (*alias.targets, *alias.previous) if target.release != arm.release]
     usable = [release for release in others if release in held and held[release].hosted is None and held[release].task is arm.task]
     return replace(arm, fallback=_arm(alias, FALLBACK, usable[0], held)) if usable else arm
-
-
-@lru_cache(maxsize=65536)
-def _request(tenant: str, release: Digest, purpose: Literal["staging", "production"], *, pinned: bool = False) -> LoadRequest:
-    """The same for each look: making one takes as long as all else that a look does about a name."""
-    return LoadRequest(tenant=tenant, release=release, purpose=purpose, pinned=pinned)
-
-
-def _purpose(alias: Alias) -> Literal["staging", "production"]:
-    return "staging" if alias.is_staging else "production"
 
 
 def _is_withdrawn(alias: Alias) -> bool:
