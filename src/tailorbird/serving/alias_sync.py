@@ -88,7 +88,7 @@ class AliasSync:
         self._behind: dict[str, Alias] = {}
         self._growing: set[str] = set()
         self._read_at = float("-inf")
-        #: Seconds of processor time in which the last look kept everybody else waiting, where it was not whole, and the last whole one.
+        #: Seconds of processor time in which the last look kept everybody waiting, where it was not whole; seconds of the last whole one.
         self._took = self._whole_took = 0.0
         self._whole_from = float("-inf")
         #: Live names at the moment when they and all else were exempted from garbage collection.
@@ -233,8 +233,9 @@ class AliasSync:
         started, now = time.thread_time(), time.monotonic()
         if moved is None or now >= self._until or (self._whole and now >= self._whole_from):
             self._compare_all()
-            self._took, self._whole_took = 0.0, time.thread_time() - started
-            self._whole_from, self._until = now + _PAUSES * self._whole_took, now + self._pause()
+            after = time.monotonic()
+            self._took, self._whole_took = 0.0, after - now
+            self._whole_from, self._until = after + _PAUSES * self._whole_took, after + self._pause()
         else:
             self._compare(moved)
             self._took = time.thread_time() - started
