@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -12,7 +13,9 @@ import pytest
 from support.api import ASK, CHAT, gateway
 from support.serving import DirectDriver, House
 from tailorbird import auth
+from tailorbird.api import authentication
 from tailorbird.api.authentication import MOST_WRONG
+from tailorbird.domain.errors import Unauthenticated, Unavailable
 from tailorbird.processes import gateway_app
 
 
@@ -86,6 +89,38 @@ def test_a_revocation_counts_within_a_second_and_a_new_key_at_once(house: House)
             return served - revoked
 
     assert asyncio.run(run()) <= 1.0
+
+
+def test_a_key_is_believed_for_ten_seconds_while_the_record_is_away(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        clock = SimpleNamespace(seconds=0.0)
+        monkeypatch.setattr(authentication, "time", SimpleNamespace(monotonic=lambda: clock.seconds))
+        finder = authentication.Authenticator(house.ledger, house.clock)
+        (key, secret), (_, other) = house.key(), house.key()
+        assert await finder.key_of(secret) == key
+        with monkeypatch.context() as away:
+            away.setattr(house.ledger, "system", no_record)
+            for clock.seconds in (2.0, 5.0, 9.0):
+                assert await finder.key_of(secret) == key
+            with pytest.raises(Unavailable):
+                await finder.key_of(other)
+            with pytest.raises(Unauthenticated):
+                await finder.key_of(secret[:-2] + ("AA" if secret[-2:] != "AA" else "BB"))
+            clock.seconds = 11.0
+            with pytest.raises(Unavailable):
+                await finder.key_of(secret)
+        assert await finder.key_of(secret) == key
+        with house.ledger.work("acme") as work:
+            work.keys.revoke(key.id, house.clock.now())
+        clock.seconds = 13.0
+        with pytest.raises(Unauthenticated):
+            await finder.key_of(secret)
+
+    asyncio.run(run())
+
+
+def no_record(*, write: bool = True) -> None:
+    raise Unavailable("away", "wait", code="database_unreachable")
 
 
 def test_many_requests_at_once_share_one_look_at_the_key(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

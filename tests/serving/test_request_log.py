@@ -13,6 +13,7 @@ from support.serving import House, digest, until
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.errors import Internal, NotFound, Unavailable
 from tailorbird.domain.feedback import KeptWords
+from tailorbird.domain.quota import window_start
 from tailorbird.serving import KeptRequest, RequestLog
 
 
@@ -65,6 +66,10 @@ class _Counted:
     def add(self, rows: Sequence[RequestRow]) -> None:
         self._groups.append(len(rows))
         self._work.requests.add(rows)
+
+    def get(self, request: str) -> RequestRow:
+        found: RequestRow = self._work.requests.get(request)
+        return found
 
 
 def test_rows_are_committed_in_groups_before_they_are_acknowledged(house: House) -> None:
@@ -122,6 +127,34 @@ def test_a_busy_ledger_is_tried_again(house: House) -> None:
         await journal.stop()
 
     asyncio.run(story())
+
+
+def test_a_row_that_was_committed_when_the_connection_was_lost_is_not_written_twice(house: House) -> None:
+    """The server's answer did not come, so that the row is tried again beside a new one; what they used is counted once."""
+
+    class Losing(CountingLedger):
+        lost = 1
+
+        @contextmanager
+        def work(self, tenant: str, *, write: bool = True, durable: bool = True) -> Iterator[Any]:
+            with self._house.ledger.work(tenant, write=write, durable=durable) as work:
+                yield work
+            if self.lost:
+                self.lost -= 1
+                raise Unavailable("the connection was lost", "try again", code="database_unreachable")
+
+    async def story() -> None:
+        journal = RequestLog(Losing(house), gateway="g")  # type: ignore[arg-type]
+        await journal.start()
+        first = journal.put(row(house, 1))
+        await until(lambda: len(house.rows()) == 1)
+        await asyncio.gather(first, journal.record(row(house, 2)))
+        await journal.stop()
+
+    asyncio.run(story())
+    assert {found.id for found in house.rows()} == {"req_acme_1", "req_acme_2"}
+    with house.ledger.work("acme", write=False) as work:
+        assert work.usage.used("month", window_start("month", house.clock.now())).requests == 2
 
 
 def test_a_ledger_that_stays_busy_is_reported_after_the_stated_time(house: House, caplog: pytest.LogCaptureFixture) -> None:

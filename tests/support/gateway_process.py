@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from support.serving import House
+from support.workspace_ledger import SQLITE
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.integrations.loopback import open_driver
 from tailorbird.processes import Listening, run_engine, run_gateway, take_secret
@@ -22,8 +23,12 @@ from tailorbird.testing import MemoryEngine
 LOG_FORMAT: Any = os.environ.get("TEST_LOG_FORMAT", "text")
 
 
+def reopened(workspace: str) -> House:
+    return House(Path(workspace), new=False, ledger_kind=os.environ.get("TEST_DATABASE", SQLITE))
+
+
 def gateway(workspace: str, port: str, *flags: str) -> None:
-    house = House.reopen(Path(workspace))
+    house = reopened(workspace)
 
     def engine_command(place: Path) -> list[str]:
         return [sys.executable, __file__, "engine", workspace, str(place), *flags]
@@ -34,7 +39,7 @@ def gateway(workspace: str, port: str, *flags: str) -> None:
 
 
 def engine_process(workspace: str, place: str) -> None:
-    house = House.reopen(Path(workspace))
+    house = reopened(workspace)
     engine.admit = lambda _parts, request: house.admit(request)  # the rule itself is tested where it is written
     deps: Any = SimpleNamespace(engine=lambda: MemoryEngine(delay=0.02))
     run_engine(deps, Path(place), take_secret(), LOG_FORMAT)

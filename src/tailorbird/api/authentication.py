@@ -16,7 +16,7 @@ from fastapi import Request
 from tailorbird.api.request_context import TENANT
 from tailorbird.auth import Action, Throttle, key_id_of, secret_matches
 from tailorbird.crypto.anchored_rows import anchored_row
-from tailorbird.domain.errors import Exhausted, Forbidden, Unauthenticated
+from tailorbird.domain.errors import Exhausted, Forbidden, Unauthenticated, Unavailable
 from tailorbird.domain.identity import ApiKey, Scope
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.ledger import Ledger
@@ -37,8 +37,8 @@ PUBLIC: frozenset[Place] = frozenset({LOG_IN})
 OWN: dict[Place, Action] = {LOG_OUT: Action.SESSION, UPLOAD: Action.UPLOAD}
 
 
-#: Seconds for which a key's row is remembered.
-_REMEMBER = 1.0
+#: Seconds for which a key's row is remembered, and for which it is believed where the record cannot be asked.
+_REMEMBER, _BELIEVE = 1.0, 10.0
 #: Wrong keys in a minute from one address before more are refused unseen.
 MOST_WRONG = 30
 #: Keys remembered at most; the oldest are forgotten first.
@@ -55,8 +55,12 @@ class _KeyHolder:
 
 @dataclass(frozen=True)
 class _Looked:
+    """A look; ``known`` is what a look at ``known_at`` had found before."""
+
     at: float
     found: asyncio.Task[_KeyHolder | None]
+    known: _KeyHolder | None = None
+    known_at: float = 0.0
 
 
 class Authenticator:
@@ -111,7 +115,8 @@ class Authenticator:
         return key
 
     async def key_of(self, secret: str) -> ApiKey:
-        """The valid key whose secret this is. Raises Unauthenticated as above, Unavailable when the ledger cannot be asked."""
+        """The valid key whose secret this is. Raises Unauthenticated as above, Unavailable when the ledger cannot be asked, and could not
+        for the last ten seconds."""
         found = await self._find(key_id_of(secret))
         if found is None or not secret_matches(found.key, secret):
             raise _refused(
@@ -126,13 +131,18 @@ class Authenticator:
     async def _find(self, key_id: str) -> _KeyHolder | None:
         looked = self._looked.get(key_id)
         if looked is None or time.monotonic() - looked.at > _REMEMBER or _failed(looked):
-            looked = _Looked(time.monotonic(), asyncio.create_task(asyncio.to_thread(self._look, key_id)))
+            looked = _Looked(time.monotonic(), asyncio.create_task(asyncio.to_thread(self._look, key_id)), *_known(looked))
             self._looked[key_id] = looked
             self._looked.move_to_end(key_id)
             while len(self._looked) > _LARGEST_MEMORY:
                 self._looked.popitem(last=False)
         # Shielded: a caller that leaves must not take the look away from the others.
-        return await asyncio.shield(looked.found)
+        try:
+            return await asyncio.shield(looked.found)
+        except Unavailable:
+            if looked.known is None or time.monotonic() - looked.known_at > _BELIEVE:
+                raise
+            return looked.known
 
     def _look(self, key_id: str) -> _KeyHolder | None:
         with self._ledger.system(write=False) as system:
@@ -155,6 +165,15 @@ def _failed(looked: _Looked) -> bool:
     """True when nothing is to be remembered: the look failed, or found no key (one that is made now must work at once)."""
     task = looked.found
     return task.done() and (task.cancelled() or task.exception() is not None or task.result() is None)
+
+
+def _known(looked: _Looked | None) -> tuple[_KeyHolder | None, float]:
+    """The key that was found last, and when."""
+    if looked is None:
+        return None, 0.0
+    if not looked.found.done() or looked.found.cancelled() or looked.found.exception() is not None:
+        return looked.known, looked.known_at
+    return looked.found.result(), looked.at
 
 
 def _refused(message: str, hint: str, code: str) -> Unauthenticated:

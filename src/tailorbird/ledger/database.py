@@ -12,6 +12,7 @@ event log, which would put writers in a row anyhow.
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -87,7 +88,13 @@ def open_database(url: str) -> Database:
 
 
 def _parsed(url: str) -> URL:
-    """What cannot be read is not repeated: a password may stand anywhere in it."""
+    """Several hosts may stand before the database, as libpq takes them. What cannot be read is not repeated: a password may stand anywhere
+    in it."""
+    several = re.fullmatch(r"(postgresql(?:\+psycopg)?://(?:[^/?#@]*@)?)([^/?#@]*,[^/?#@]*)(/[^?#]*)\??(.*)", url)
+    if several:
+        hosts = [host.partition(":") for host in several[2].split(",")]
+        named = "".join(f"&host={host}:{port or 5432}" for host, _, port in hosts)
+        url = f"{several[1]}{several[3]}?{several[4]}{named}".replace("?&", "?")
     try:
         return make_url(url)
     except (ArgumentError, ValueError):
@@ -98,7 +105,7 @@ _FORMS = "write it as sqlite:///path/to/file.db (no question mark in the path) o
 
 
 #: The revision that ``tables.py`` describes: the last one in ``migrations/versions``.
-NEWEST = "0027"
+NEWEST = "0028"
 
 #: Where alembic finds the steps.
 SCRIPTS = Path(__file__).parent / "migrations"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, delete, func, select, update
+from sqlalchemy import Connection, and_, delete, func, select, text, update
 
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.feedback import Feedback, FeedbackKind, KeptWords, Marks, Review
 from tailorbird.domain.value import Digest
 from tailorbird.ledger.row_mapping import insert_all_new, own, portions, select_fields, upsert, value_of
-from tailorbird.ledger.tables import contents, feedback, requests, reviews
+from tailorbird.ledger.tables import ONLY_LABELS, contents, feedback, requests, reviews
 
 
 class FeedbackBook:
@@ -50,7 +50,7 @@ class FeedbackBook:
 
     def labels(self, after: str, limit: int) -> tuple[Feedback, ...]:
         """Labels that were given, by request: those of the ``limit`` first requests after ``after``."""
-        labelled = (feedback.c.tenant == self._tenant, feedback.c.kind == FeedbackKind.LABEL.value, feedback.c.request > after)
+        labelled = (feedback.c.tenant == self._tenant, text(ONLY_LABELS), feedback.c.request > after)
         first = select(feedback.c.request).where(*labelled).distinct().order_by(feedback.c.request).limit(limit)
         asked = select_fields(feedback, Feedback).where(*labelled, feedback.c.request.in_(first.scalar_subquery()))
         return tuple(value_of(Feedback, row) for row in self._connection.execute(asked.order_by(feedback.c.request, feedback.c.source)))

@@ -4,7 +4,10 @@ Reads are ``REPEATABLE READ, READ ONLY``: one state, no waiting. Writes are ``RE
 which makes them come one after another, as SQLite does. The alternatives cost more than they give: ``SERIALIZABLE`` aborts transactions
 that the caller would have to run again, and row locks must be taken in one order by every repository, now and later, or they deadlock.
 Each transaction names its tenant, to whose rows policies hold everybody but the owner of the tables (``privileges.py``).
-A connection that was lost is noticed before its next use and replaced, so a server may go away and come back.
+A connection that was lost is noticed before its next use and replaced, so a server may go away and come back, or another take its place.
+
+What is not ``durable`` is committed in haste, which gives the write lock back at once, and waited for afterwards, by nobody else: until it
+is on the server's disk and, where the server has synchronous standbys, on theirs.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ WRITE_LOCK = 0x7461696C6F72
 
 _SCOPE = text("SELECT set_config('tailorbird.tenant', :tenant, true)")
 _HASTY = text("SELECT set_config('synchronous_commit', 'off', true)")
+#: Writes something, so that its commit waits for all that was committed before.
+_CATCH_UP = text("SELECT pg_logical_emit_message(true, 'tailorbird', '')")
 _LOCK = text(
     "SELECT set_config('tailorbird.tenant', :tenant, true), set_config('lock_timeout', :busy, true),"
     " set_config('idle_in_transaction_session_timeout', :silent, true),"
@@ -66,15 +71,22 @@ class PostgresqlDatabase:
 
     @contextmanager
     def writing(self, tenant: str | None = None, *, durable: bool = True) -> Iterator[Connection]:
-        """A transaction that holds the write lock; leaving the block commits. Raises Unavailable, Conflict, Corrupt, InvalidInput."""
-        with database_errors(self.place), self._writer.begin() as connection:
-            connection.execute(_LOCK, self._lock | {"tenant": tenant or EVERY_TENANT})
+        """A transaction that holds the write lock; leaving the block commits. Raises Unavailable, Conflict, Corrupt, InvalidInput.
+
+        After Unavailable it may have been committed all the same: the connection was lost before the server's answer came.
+        """
+        with database_errors(self.place), self._writer.connect() as connection:
+            with connection.begin():
+                connection.execute(_LOCK, self._lock | {"tenant": tenant or EVERY_TENANT})
+                if not durable:
+                    connection.execute(_HASTY)
+                yield connection
             if not durable:
-                connection.execute(_HASTY)
-            yield connection
+                with connection.begin():
+                    connection.execute(_CATCH_UP)
 
     def flush(self, *, scrub: bool = False) -> None:
-        """Does nothing: the server flushes what was committed in haste within a fraction of a second."""
+        """Does nothing: whatever was committed is durable when its transaction has ended."""
 
     def damages(self, *, thorough: bool = False) -> tuple[str, ...]:  # noqa: ARG002 - as the port names it
         """Nothing: the server checks its pages as it reads them (``data_checksums``)."""

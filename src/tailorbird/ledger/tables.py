@@ -305,6 +305,9 @@ key_usage = Table("key_usage", metadata, tenant_column(), key_column("key"), *_u
 #: Artifacts that a tenant's work has stored, each once. ``name`` is the digest's hexadecimal part: it counts an artifact, and keeps none.
 stored = Table("stored", metadata, tenant_column(), key_column("name"), count_column("bytes"))
 
+#: What feedback is a label: as in the index, which serves only who asks so.
+ONLY_LABELS = "kind = 'label'"
+
 feedback = Table(
     "feedback",
     metadata,
@@ -317,6 +320,7 @@ feedback = Table(
     Column("at", UtcTime, nullable=False),
     ForeignKeyConstraint(["tenant", "request"], ["requests.tenant", "requests.id"]),
     Index(None, "tenant", "at"),
+    Index("feedback_labels", "tenant", "request", sqlite_where=text(ONLY_LABELS), postgresql_where=text(ONLY_LABELS)),
 )
 
 reviews = Table(

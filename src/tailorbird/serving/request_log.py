@@ -14,10 +14,10 @@ from itertools import islice
 from typing import get_args
 
 from tailorbird.domain.deployment import SHADOW, RequestRow
-from tailorbird.domain.errors import Busy, Internal, TailorbirdError, Unavailable
+from tailorbird.domain.errors import Busy, Internal, NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.feedback import KeptWords, Review
 from tailorbird.domain.quota import NOTHING, Amounts, KeyPeriod, KeyUsage, Period, Usage, window_start
-from tailorbird.ports.ledger import Ledger
+from tailorbird.ports.ledger import Ledger, UnitOfWork
 
 _log = logging.getLogger("tailorbird.serving")
 
@@ -41,12 +41,15 @@ class KeptRequest:
     review: Review | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Entry:
+    """A row that waits. ``tried``: writing it has failed, and may have been done all the same, as when the connection was lost after it."""
+
     row: RequestRow
     kept: KeptRequest | None
     committed: asyncio.Future[None]
     give_up_at: float
+    tried: bool = False
 
 
 class RequestLog:
@@ -57,7 +60,7 @@ class RequestLog:
 
     A commit starts as soon as there is a row and the former commit has ended, so rows gather exactly while one is under way: no fixed
     delay when traffic is thin, large groups when it is dense. A commit does not wait for the disk and survives the end of this process;
-    the disk follows within a second (decision 0034).
+    on SQLite the disk follows within a second (decision 0034).
     """
 
     def __init__(
@@ -168,10 +171,14 @@ class RequestLog:
 
     def _add(self, tenant: str, entries: Sequence[_Entry]) -> None:
         # Detectors take their time: they are asked before the transaction begins.
-        contents = [self._redacted(entry.kept.content) for entry in entries if entry.kept and entry.kept.content and self._redact]
-        reviews = [entry.kept.review for entry in entries if entry.kept and entry.kept.review]
-        rows = [entry.row for entry in entries]
+        words = {
+            entry.row.id: self._redacted(entry.kept.content) for entry in entries if entry.kept and entry.kept.content and self._redact
+        }
         with self._ledger.work(tenant, durable=False) as work:
+            fresh = [entry for entry in entries if not (entry.tried and _is_there(work, entry.row))]
+            rows = [entry.row for entry in fresh]
+            reviews = [entry.kept.review for entry in fresh if entry.kept and entry.kept.review]
+            contents = [words[row.id] for row in rows if row.id in words]
             work.requests.add(rows)
             if self._gateway:
                 work.usage.add(usage_of(rows, self._gateway))
@@ -229,10 +236,19 @@ def usage_of_keys(rows: Sequence[RequestRow], gateway: str) -> list[KeyUsage]:
     ]
 
 
+def _is_there(work: UnitOfWork, row: RequestRow) -> bool:
+    try:
+        work.requests.get(row.id)
+    except NotFound:
+        return False
+    return True
+
+
 def _settle(entry: _Entry, error: TailorbirdError | None) -> None:
     """Tells who waits for the row how it ended; says nothing while another attempt is due."""
     if entry.committed.done():
         return
+    entry.tried = error is not None
     if error is None:
         entry.committed.set_result(None)
     elif not isinstance(error, _TRANSIENT):
