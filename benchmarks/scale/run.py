@@ -7,8 +7,9 @@ of worker, raylet, head, driver, database and S3 in turn, at moments drawn by ``
 count); else all of these. ``--only capacity``: the capacity twin against real runs of our gateway
 and engine (``capacity_runs``; two settings with ``--quick``), without Ray. ``--only gateways``: two real gateways on PostgreSQL, and a
 million requests by a simulated clock (``gateways-real``, ``gateways-simulated``: one of both; ``gateway_runs``, ``gateway_simulation``),
-without Ray. ``--only moves``: how soon three gateways on PostgreSQL answer by what a name was moved to (``alias_moves``), without Ray.
-``--pairs`` (3) and ``--points`` (36) say how many; ``--quick``: one pair and six kills. ``--objective FILE`` in place of the demo's. Out:
+without Ray. ``--only moves``: how soon three gateways on PostgreSQL answer by what a name was moved to (``alias_moves``), without
+Ray, with 2,000 and with 10,000 ``--names``. ``--pairs`` (3) and ``--points`` (36) say how many; ``--quick``: one pair and six kills.
+``--objective FILE`` in place of the demo's. Out:
 bars in benchmarks/results/scale.json (not with ``--quick``), progress on stderr, one JSON object as the last line of stdout.
 
 Each side has a copy of one workspace that knows nothing yet (releases of two workspaces differ by their salts), in turn the one or the
@@ -52,7 +53,7 @@ def main() -> None:
     if asked.only == "capacity":
         return _tell(asked, {"capacity_twin": _capacity(asked)})
     if asked.only == "moves":
-        return _tell(asked, {"alias_moves": _alias_moves(asked)})
+        return _tell(asked, {f"alias_moves_{size}": _alias_moves(size) for size in ((300,) if asked.quick else asked.names)})
     if asked.only in GATEWAYS:
         return _tell(asked, {GATEWAYS[name]: measure(asked.quick) for name, measure in _gateways() if asked.only in ("gateways", name)})
     if INSIDE not in os.environ:
@@ -160,12 +161,12 @@ def _gateways() -> list[tuple[str, Callable[[bool], dict[str, Any]]]]:
     return [("gateways-real", compared), ("gateways-simulated", simulated)]
 
 
-def _alias_moves(asked: argparse.Namespace) -> dict[str, Any]:
+def _alias_moves(names: int) -> dict[str, Any]:
     sys.path[:0] = [str(Path(__file__).resolve().parent)]
     from alias_moves import compared
 
     os.environ["PYTHONPATH"] = f"{ROOT / 'src'}:{ROOT / 'tests'}"
-    return compared(asked.quick)
+    return compared(names)
 
 
 def _arguments() -> argparse.Namespace:
@@ -173,6 +174,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", choices=sorted([*BARS, *GATEWAYS, "capacity", "moves"]), default="")
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--names", type=int, nargs="+", choices=(2_000, 10_000), default=(2_000, 10_000))
     parser.add_argument("--points", type=int, default=36)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--objective", type=Path, default=ROOT / "examples" / "support_desk" / "objective.yaml")

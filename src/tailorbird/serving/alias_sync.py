@@ -32,8 +32,9 @@ _log = logging.getLogger("tailorbird.serving")
 _LOOK_EVERY, _GLANCE_EVERY = 0.2, 0.015
 #: The same where the system tells of every write: a glance more is for what it may not tell.
 _GLANCE_BESIDE_A_WATCH = 0.25
-#: How many times as long a look may wait where every name answers as the record says: then only a move is news, and glances see it.
-_AT_REST = 10
+#: How many times as long a look may wait where every name answers as the record says: then only a move is news, and glances see it. Of a
+#: process that rests, whole looks take one part of so many.
+_AT_REST, _OF_REST = 10, 50
 #: A look at names that wait which kept others waiting for more seconds than this is followed by a pause so many times as long; after a
 #: whole one only the next whole one waits so long, and comes by itself after twice that.
 _LONG, _PAUSES = 0.005, 4
@@ -90,7 +91,8 @@ class AliasSync:
         self._read_at = float("-inf")
         #: Seconds of processor time in which the last look kept everybody waiting, where it was not whole; seconds of the last whole one.
         self._took = self._whole_took = 0.0
-        self._whole_from = float("-inf")
+        #: When the last whole look ended, and since when names wait.
+        self._whole_at = self._waiting_since = float("-inf")
         #: Live names at the moment when they and all else were exempted from garbage collection.
         self._exempt = 0
         self._legible = True
@@ -131,7 +133,7 @@ class AliasSync:
         """Present readiness."""
         aliases = self._record.aliases
         held = self._held(aliases.values())
-        behind = sum(1 for path, alias in aliases.items() if self._is_behind(path, alias, held))
+        behind = sum(1 for path, alias in aliases.items() if _is_behind(self.routes.live(path), alias, held))
         fresh = time.monotonic() - self._read_at < _STALE_AFTER
         return Readiness(fresh, self._loader.engine_answers, self.routes.live_count, behind)
 
@@ -163,8 +165,8 @@ class AliasSync:
         self._awake.set()
 
     async def _until_due(self) -> None:
-        """Returns when a release was loaded, an alias has moved, or the last whole look is long enough ago."""
-        self._until = min(self._until, time.monotonic() + self._pause(), self._whole_from if self._whole else float("inf"))
+        """Returns when a release was loaded, an alias has moved, or the last look is long enough ago."""
+        self._until = min(self._whole_due(), time.monotonic() + _LOOK_EVERY * (_AT_REST if self._rests() else 1))
         while not (self._changed or self._stopping) and time.monotonic() < self._until:
             self._awake.clear()
             self._tick()
@@ -203,9 +205,13 @@ class AliasSync:
         """True where the engine answers nobody, and no name waits for it."""
         return self._rests() and not (self.routes.in_use or self.engine_state.running or self.engine_state.waiting)
 
-    def _pause(self) -> float:
-        """Seconds until the next whole look, where nothing calls for one."""
-        return max(_LOOK_EVERY * (_AT_REST if self._rests() else 1), 2 * _PAUSES * self._whole_took)
+    def _whole_due(self) -> float:
+        """When the next look is whole: soon where the engine holds others than was known, or names wait for longer than a load takes."""
+        if self._rests():
+            due = self._whole_at + max(_LOOK_EVERY * _AT_REST, _OF_REST * self._whole_took)
+        else:
+            due = max(self._whole_at, self._waiting_since) + max(_LOOK_EVERY, 2 * _PAUSES * self._whole_took)
+        return min(due, self._whole_at + _PAUSES * self._whole_took) if self._whole else due
 
     def _rests(self) -> bool:
         """True where nothing is to be waited for but a move."""
@@ -216,9 +222,12 @@ class AliasSync:
             await self._loader.refresh()
             with suppress(TailorbirdError):
                 self.engine_state = await self._driver.state()
-            await self._loader.unload(self._loader.loaded - set(self._needed()) - self.routes.in_use)
+            started = time.monotonic()
+            unneeded = self._loader.loaded - set(self._needed()) - self.routes.in_use
+            rest = _OF_REST * (time.monotonic() - started)
+            await self._loader.unload(unneeded)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._suspect.wait(), _ASK_AN_IDLE_ONE_EVERY if self._is_idle() else _ASK_EVERY)
+                await asyncio.wait_for(self._suspect.wait(), max(rest, _ASK_AN_IDLE_ONE_EVERY if self._is_idle() else _ASK_EVERY))
             self._suspect.clear()
 
     async def _look(self) -> None:
@@ -230,15 +239,16 @@ class AliasSync:
             _log.warning("the record could not be read (%s); names stay as they are", error.error_code)
         else:
             self._legible, self._read_at = True, time.monotonic()
-        started, now = time.thread_time(), time.monotonic()
-        if moved is None or now >= self._until or (self._whole and now >= self._whole_from):
+        started, now, waited = time.thread_time(), time.monotonic(), bool(self._behind)
+        if moved is None or now >= self._whole_due():
             self._compare_all()
-            after = time.monotonic()
-            self._took, self._whole_took = 0.0, after - now
-            self._whole_from, self._until = after + _PAUSES * self._whole_took, after + self._pause()
+            self._whole_at = time.monotonic()
+            self._took, self._whole_took = 0.0, self._whole_at - now
         else:
             self._compare(moved)
             self._took = time.thread_time() - started
+        if not waited:
+            self._waiting_since = now
         if self._record.moved is not None and not self._is_under_way():
             await asyncio.to_thread(self._life.show, self._record.moved)
 
@@ -280,21 +290,12 @@ class AliasSync:
             if _is_withdrawn(alias):
                 self.routes.withdraw(alias)
                 continue
-            if self._is_behind(path, alias, held) or _lacks_shadow(self.routes.live(path), alias, self._loader.loaded):
+            if _is_behind(self.routes.live(path), alias, held) or _lacks_shadow(self.routes.live(path), alias, self._loader.loaded):
                 self._advance(path, alias, held)
-                if self._is_behind(path, alias, held):
+                if _is_behind(self.routes.live(path), alias, held):
                     self._behind[path] = alias
             if (route := self.routes.live(path)) is not None and _may_grow(route, alias):
                 self._growing.add(path)
-
-    def _is_behind(self, path: str, alias: Alias, held: Mapping[Digest, ReleaseContent]) -> bool:
-        """True when the name does not yet answer with all targets of the alias; ``held`` is what is loaded."""
-        route = self.routes.live(path)
-        if _is_withdrawn(alias):
-            return False
-        if route is None or (route.alias.targets, route.alias.version) != (alias.targets, alias.version):
-            return True
-        return any(arm.hosted and not arm.fallback and _with_fallback(arm, alias, held).fallback for arm in route.arms.values())
 
     def _held(self, aliases: Collection[Alias]) -> dict[Digest, ReleaseContent]:
         """The releases that are loaded, of those that ``aliases`` name."""
@@ -322,6 +323,15 @@ def _route(alias: Alias, usable: tuple[AliasTarget, ...], held: Mapping[Digest, 
             arms[target.release] = _with_fallback(arm, alias, held)
     mirror = _arm(alias, SHADOW, alias.mirror, held) if alias.mirror is not None and alias.mirror in held else None
     return AliasRoute(alias.model_copy(update={"targets": usable}), arms, mirror)
+
+
+def _is_behind(route: AliasRoute | None, alias: Alias, held: Mapping[Digest, ReleaseContent]) -> bool:
+    """True when the route of a name does not yet answer with all targets of the alias; ``held`` is what is loaded."""
+    if _is_withdrawn(alias):
+        return False
+    if route is None or (route.alias.targets, route.alias.version) != (alias.targets, alias.version):
+        return True
+    return any(arm.hosted and not arm.fallback and _with_fallback(arm, alias, held).fallback for arm in route.arms.values())
 
 
 def _lacks_shadow(route: AliasRoute | None, alias: Alias, loaded: Container[Digest]) -> bool:
