@@ -119,6 +119,29 @@ class TestRequests:
             assert [row.id for row in work.requests.latest(1, rows[4].at, digest("odd"))] == ["request-3"]
             assert work.requests.latest(release=digest("other")) == ()
 
+    def test_the_oldest_rows_go_with_all_that_hangs_on_them(self, ledger):
+        for tenant in ("acme", "globex"):
+            with ledger.work(tenant) as work:
+                work.requests.add([sample.request(tenant, n) for n in range(1, 7)])
+                for name in ("request-1", "request-4", "request-5"):
+                    work.feedback.put(sample.feedback(tenant).model_copy(update={"request": name}))
+                    work.reviews.add([sample.review(tenant, name)])
+                    work.contents.add([sample.content(tenant).model_copy(update={"request": name})])
+        before = sample.request("acme", 5).at
+        with ledger.work("acme") as work:
+            assert work.requests.purge(START, 10) == 0
+            assert work.requests.purge(before, 3) == 3
+            assert [row.id for row in work.requests.latest()] == ["request-6", "request-5", "request-4"]
+            assert work.requests.purge(before, 3) == 1
+            assert work.requests.purge(before, 3) == 0
+            assert [row.id for row in work.requests.latest()] == ["request-6", "request-5"]
+            assert work.feedback.of("request-4") == ()
+            assert len(work.feedback.of("request-5")) == 1
+            assert [kept.request for kept in work.contents.page("", 9)] == ["request-5"]
+            assert [one.request for one in work.reviews.waiting()] == ["request-5"]
+        with ledger.work("globex", write=False) as work:
+            assert (len(work.requests.latest()), work.reviews.count(), len(work.contents.page("", 9))) == (6, 3, 3)
+
     @pytest.mark.parametrize("seed", range(3))
     @pytest.mark.parametrize("n", [1, 2, 20, 400])
     def test_traffic_is_what_the_rows_say(self, ledger, seed, n):

@@ -39,6 +39,16 @@ class TestRollouts:
             assert [one.id for one in work.rollouts.latest(1)] == ["f" * 12]
             assert [one.id for one in work.rollouts.open()] == ["f" * 12]
             assert work.rollouts.open("another") == ()
+        with ledger.work("globex") as work:
+            work.rollouts.add(sample.rollout("globex"))
+        with ledger.system(write=False) as system:
+            assert system.aliases.rolling_out() == ("acme", "globex")
+        with ledger.work("acme") as work:
+            work.rollouts.replace(first.model_copy(update={"id": "f" * 12, "revision": first.revision + 1, "state": RolloutState.HELD}))
+        with ledger.work("globex") as work:
+            work.rollouts.replace(sample.rollout("globex").model_copy(update={"revision": 2, "state": RolloutState.ROLLED_BACK}))
+        with ledger.system(write=False) as system:
+            assert system.aliases.rolling_out() == ("acme",)
 
     def test_a_revision_follows_the_one_before(self, ledger):
         first = sample.rollout("acme")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import create_engine, select
 
+import support.ledger_samples as sample
 from support.serving import make_release
 from support.workspace_ledger import SQLITE
 from tailorbird import auth
@@ -20,6 +23,7 @@ from tailorbird.domain.identity import Role
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.quota import QuotaLimits, Usage
 from tailorbird.domain.release import Release
+from tailorbird.domain.rollout import RolloutState
 from tailorbird.domain.value import Digest
 from tailorbird.ledger.tables import metadata
 from tailorbird.usecases import Actor, Dependencies, tenants
@@ -176,3 +180,33 @@ def test_words_go_when_their_time_is_over_or_the_policy_changes(host: Dependenci
     tenants.set_policy(replace(host, redact=str.upper), admin, wanted)
     with host.ledger.system(write=False) as system:
         assert system.tenants.get("acme").policy.retention_days == 7
+
+
+def test_rows_of_requests_go_with_the_days_that_the_policy_keeps(host: Dependencies, admin: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole days, a portion a transaction, each told; what a rollout that goes on counts stays until it has ended."""
+    monkeypatch.setattr(tenants, "PURGED_AT_ONCE", 2)
+    now = host.clock.now()
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    ages = {"newest": now, "kept": day - timedelta(days=40), "last": day - timedelta(days=40, seconds=1)}
+    ages |= {f"old-{number}": day - timedelta(days=50, hours=number) for number in range(4)}
+    rollout = sample.rollout("acme").model_copy(update={"started_at": ages["old-0"]})
+
+    def left() -> set[str]:
+        assert tenants.purge(host) >= 0
+        with host.ledger.work("acme", write=False) as work:
+            return {row.id for row in work.requests.latest()}
+
+    with host.ledger.work("acme") as work:
+        work.requests.add([sample.request("acme").model_copy(update={"id": name, "at": at}) for name, at in ages.items()])
+        work.rollouts.add(rollout)
+    assert left() == ages.keys(), "nothing goes that nobody let go"
+    tenants.set_policy(host, admin, TrafficPolicy(request_days=40))
+    assert left() == {"newest", "kept", "last", "old-0"}
+    with host.ledger.work("acme") as work:
+        work.rollouts.replace(rollout.model_copy(update={"state": RolloutState.PROMOTED, "revision": rollout.revision + 1}))
+    assert left() == {"newest", "kept"}
+    with host.ledger.system(write=False) as system:
+        told = [entry.event.data["count"] for entry in system.events.entries() if entry.event.kind == "requests.purged"]
+    assert told == [2, 1, 2]
+    with pytest.raises(ValidationError):
+        TrafficPolicy(request_days=30)

@@ -131,6 +131,9 @@ def _list() -> None:
 def _policy(
     keep_days: Annotated[int, typer.Option(help="Days to keep redacted request texts; 0 keeps none.", min=0, max=3650)] = 0,
     review_share: Annotated[float, typer.Option(help="Share of answers queued for labelling.", min=0, max=1)] = 0.0,
+    keep_requests: Annotated[
+        int | None, typer.Option(help="Days to keep rows of requests, 35 at least; without, they are kept always.", min=35, max=3650)
+    ] = None,
     endpoint: Annotated[
         list[str] | None, typer.Option("--endpoint", help="Hosted model that your data and requests may be sent to, repeatable.")
     ] = None,
@@ -138,7 +141,11 @@ def _policy(
     """Set your tenant's traffic policy. Without --keep-days no texts are kept, and kept ones are deleted; without --endpoint no data leave
     the house."""
     wanted = TrafficPolicy(
-        store_content=keep_days > 0, retention_days=keep_days or 30, review_share=review_share, endpoints=tuple(endpoint or ())
+        store_content=keep_days > 0,
+        retention_days=keep_days or 30,
+        review_share=review_share,
+        endpoints=tuple(endpoint or ()),
+        request_days=keep_requests,
     )
     session = open_session()
     changed = session.ask_as("admin", set_policy, wanted)
@@ -168,6 +175,7 @@ def _told(limits: QuotaLimits) -> str:
 
 def _kept(policy: TrafficPolicy) -> str:
     words = f"words for {policy.retention_days} days" if policy.store_content else "no words"
+    words += f", requests for {policy.request_days} days" if policy.request_days else ""
     sent = f"; data may be sent to {', '.join(policy.endpoints)}" if policy.endpoints else ""
     return words + (f", {100 * policy.review_share:g} % reviewed" if policy.review_share else "") + sent
 

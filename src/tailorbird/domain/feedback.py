@@ -117,9 +117,11 @@ class KeptWords(Value):
 class TrafficPolicy(Value):
     """What a tenant lets be kept of its traffic: no text without ``store_content``. ``review_share`` of the answers go to people at
     random. ``endpoints`` are the hosted models that its data and requests may be sent to, of those that the host registered for it.
+    ``request_days``: for how long rows of requests are kept, with what was said of them; always, where it is not set.
     """
 
     store_content: bool = False
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
     review_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     endpoints: Annotated[tuple[Name, ...], Field(max_length=50)] = Field(default=(), exclude_if=lambda value: not value)
+    request_days: Annotated[int | None, Field(ge=35, le=3650)] = Field(default=None, exclude_if=lambda value: value is None)

@@ -8,16 +8,17 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, func, insert, select, update
 
 from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.deployment import FALLBACK, Alias, RequestRow, Traffic, alias_missing
 from tailorbird.domain.errors import Conflict, NotFound
+from tailorbird.domain.rollout import OPEN
 from tailorbird.domain.signal import Signal
 from tailorbird.domain.value import Digest
 from tailorbird.ledger.row_mapping import insert_new, next_number, own, portions, select_fields, value_from, value_of
-from tailorbird.ledger.tables import alias_moves, aliases, requests, signals
+from tailorbird.ledger.tables import alias_moves, aliases, contents, feedback, requests, reviews, rollouts, signals
 
 
 class Aliases:
@@ -105,6 +106,11 @@ class AllAliases:
             return None
         return frozenset(f"{tenant}/{name}" for tenant, name in rows)
 
+    def rolling_out(self) -> tuple[str, ...]:
+        """Tenants that have a rollout which goes on, by name."""
+        going_on = select(rollouts.c.tenant).where(rollouts.c.state.in_([state.value for state in OPEN])).distinct()
+        return tuple(self._connection.scalars(going_on.order_by(rollouts.c.tenant)))
+
 
 class Requests:
     """Implements ``RequestRepository``."""
@@ -143,6 +149,16 @@ class Requests:
         """Takes unit, sketch and prediction from these rows; how many there are."""
         blank = update(requests).where(requests.c.tenant == self._tenant).values(unit="", sketch="", prediction=None)
         return sum(self._connection.execute(blank.where(requests.c.id.in_(some))).rowcount for some in portions(named))
+
+    def purge(self, before: datetime, limit: int) -> int:
+        """Deletes the ``limit`` oldest rows from before ``before``, with what hangs on them; how many rows."""
+        old = select(requests.c.id).where(requests.c.tenant == self._tenant, requests.c.at < before)
+        named = self._connection.scalars(old.order_by(requests.c.at, requests.c.id).limit(limit)).all()
+        for some in portions(named):
+            for table in (feedback, reviews, contents):
+                self._connection.execute(delete(table).where(table.c.tenant == self._tenant, table.c.request.in_(some)))
+            self._connection.execute(delete(requests).where(requests.c.tenant == self._tenant, requests.c.id.in_(some)))
+        return len(named)
 
     def traffic(self, start: datetime, stop: datetime) -> tuple[Traffic, ...]:
         """Traffic of each release under each alias from ``start`` (inclusive) to ``stop`` (exclusive), by alias and release.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, case, func, insert, literal, select, update
@@ -16,6 +16,9 @@ from tailorbird.ledger.row_mapping import next_number, own, text_of, value_from,
 from tailorbird.ledger.tables import feedback, requests, rollouts
 
 Segmented = Literal["channel", "language", "length"]
+
+#: By how much the clocks of two machines may differ: one answered, the other took what was said of it.
+_CLOCKS_DIFFER = timedelta(hours=1)
 
 
 class Rollouts:
@@ -87,13 +90,13 @@ class Rollouts:
 
     def votes(self, alias: str, release: str, since_version: int = 0, start: datetime | None = None) -> tuple[Votes, ...]:
         """Users' feedback on answers of ``release``, by kind."""
-        window = [
-            requests.c.tenant == self._tenant,
-            requests.c.alias == alias,
-            requests.c.release == release,
-            requests.c.version >= since_version,
-            requests.c.arm != SHADOW,
-        ]
+        answered = (requests.c.tenant == self._tenant, requests.c.release == release)
+        first = self._connection.scalar(select(func.min(requests.c.at)).where(*answered))
+        if first is None:
+            return ()
+        # Nothing was said of an answer before it was given: without this, all is read that was ever said of any.
+        said = (feedback.c.tenant == self._tenant, feedback.c.at >= first - _CLOCKS_DIFFER)
+        window = [*answered, requests.c.alias == alias, requests.c.version >= since_version, requests.c.arm != SHADOW, *said]
         if start is not None:
             window.append(requests.c.at >= start)
         return tuple(_votes_in(row) for row in self._connection.execute(_votes(and_(*window))))
@@ -123,9 +126,9 @@ def _segment(by: Segmented | None) -> ColumnElement[Any]:
 
 def _by_unit(window: ColumnElement[bool], segment: ColumnElement[Any]) -> Subquery:
     """A row for each unit under each version and release: whether anything happened to it at all, and its means."""
-    scores = select(feedback.c.tenant, feedback.c.request, func.avg(feedback.c.score).label("score"))
-    score = scores.group_by(feedback.c.tenant, feedback.c.request).subquery()
-    said = and_(score.c.tenant == requests.c.tenant, score.c.request == requests.c.id)
+    # For each request of the window: all that was ever said, by request, takes longer with each month that the record holds.
+    mine = and_(feedback.c.tenant == requests.c.tenant, feedback.c.request == requests.c.id)
+    score = select(func.avg(feedback.c.score)).where(mine).correlate(requests).scalar_subquery()
     unit = case((requests.c.unit == "", requests.c.id), else_=requests.c.unit)
     shadow = case((requests.c.arm == SHADOW, 1), else_=0)
     keys = {"version": requests.c.version, "release": requests.c.release, "shadow": shadow, "segment": segment, "unit": unit}
@@ -141,9 +144,9 @@ def _by_unit(window: ColumnElement[bool], segment: ColumnElement[Any]) -> Subque
         func.sum(case((requests.c.agrees.is_(True), 1), else_=0)).label("agreed"),
         func.avg(case((answered, func.ln(least_ms)))).label("latency"),
         func.avg(case((answered, func.ln(least_cost)))).label("cost"),
-        func.avg(score.c.score).label("feedback"),
+        func.avg(score).label("feedback"),
     )
-    rows = select(*(column.label(name) for name, column in keys.items()), *columns).select_from(requests.outerjoin(score, said))
+    rows = select(*(column.label(name) for name, column in keys.items()), *columns)
     return rows.where(window).group_by(*keys.values()).subquery()
 
 

@@ -46,6 +46,10 @@ class AliasBook(Protocol):
         as after a tenant was removed. Takes as long as so many moves, however many aliases there are."""
         ...
 
+    def rolling_out(self) -> tuple[str, ...]:
+        """Tenants that have a rollout which goes on, by name."""
+        ...
+
 
 class RequestRepository(Protocol):
     """One tenant's request rows."""
@@ -69,6 +73,11 @@ class RequestRepository(Protocol):
     def forget(self, requests: Collection[str]) -> int:
         """Takes from these rows what stems from somebody's words, or tells whom they were answered for: ``unit``, ``sketch``,
         ``prediction``. The rows stay, for what they used up was used up. How many there are."""
+        ...
+
+    def purge(self, before: datetime, limit: int) -> int:
+        """Deletes the ``limit`` oldest rows from before ``before``, with what was said of them, their places in the answer queue and their
+        words; how many rows. What they used up stays counted."""
         ...
 
     def traffic(self, start: datetime, stop: datetime) -> tuple[Traffic, ...]:

@@ -7,6 +7,8 @@ log alone keeps what happened: it names the tenant, its identities and digests, 
 from __future__ import annotations
 
 import shutil
+import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Annotated, get_args
 
@@ -70,6 +72,8 @@ class Removed(Value):
 
 People = Annotated[tuple[Newcomer, ...], Field(min_length=1, max_length=50)]
 _UNLIMITED = QuotaLimits()
+#: Rows of requests that are deleted in one transaction, for others wait for its end, and seconds between two.
+PURGED_AT_ONCE, _BREATH = 1_000, 0.01
 
 
 @usecase("tenant.add", "POST", "/api/tenants", Action.MANAGE_TENANTS)
@@ -199,18 +203,35 @@ def remove_tenant(deps: Dependencies, actor: Actor, name: Name) -> Removed:
 
 
 def purge(deps: Dependencies) -> int:
-    """Deletes kept words whose time is over, and counts of minutes long past; how many rows there were."""
+    """Deletes kept words and rows of requests whose time is over, and counts of minutes long past; how many rows there were."""
     now = deps.clock.now()
     with deps.ledger.system() as system:
-        tenants = [tenant.name for tenant in system.tenants.all()]
+        tenants = system.tenants.all()
         count = system.usage.prune(now - timedelta(hours=2))
     for tenant in tenants:
-        with deps.ledger.work(tenant) as work:
+        with deps.ledger.work(tenant.name) as work:
             expired = work.contents.purge(now)
             if expired:
-                record(work, "content.purged", "retention", tenant, now, {"count": expired})
+                record(work, "content.purged", "retention", tenant.name, now, {"count": expired})
             count += expired
+        if tenant.policy.request_days is not None:
+            count += sum(_purge_requests(deps, tenant.name, now - timedelta(days=tenant.policy.request_days)))
     return count
+
+
+def _purge_requests(deps: Dependencies, tenant: str, before: datetime) -> Iterator[int]:
+    """Deletes rows of requests from days that ended before ``before``, a portion a transaction; how many in each. Rollouts that go on
+    keep what they count."""
+    day = before.replace(hour=0, minute=0, second=0, microsecond=0)
+    gone = PURGED_AT_ONCE
+    while gone == PURGED_AT_ONCE:
+        with deps.ledger.work(tenant) as work:
+            gone = work.requests.purge(min([day, *(rollout.started_at for rollout in work.rollouts.open())]), PURGED_AT_ONCE)
+            if gone:
+                record(work, "requests.purged", "retention", tenant, deps.clock.now(), {"count": gone})
+        yield gone
+        # Whoever waited for the write lock comes first.
+        time.sleep(_BREATH)
 
 
 def _root_first(people: People) -> list[Newcomer]:

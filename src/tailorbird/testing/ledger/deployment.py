@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Any
 
 from tailorbird.domain.deployment import FALLBACK, Alias, RequestRow, Traffic, alias_missing
 from tailorbird.domain.errors import Conflict, NotFound
+from tailorbird.domain.feedback import Feedback, FeedbackKind, KeptWords, Review
+from tailorbird.domain.rollout import OPEN, Rollout
 from tailorbird.domain.signal import Signal
 from tailorbird.domain.value import Digest
 from tailorbird.testing.ledger.tables import SYSTEM, Repository, Table, contradiction, next_number, stored
@@ -17,7 +20,12 @@ ALIASES: Table[tuple[str, int], Alias] = Table("aliases")
 #: Above tenants: how often any alias was moved, and the number of the last move of each, by its path, and of the last that was none.
 ALIAS_MOVES: Table[str, int] = Table("alias_moves")
 MOVES, NO_MOVE = "count", "none"
+ROLLOUTS: Table[str, Rollout] = Table("rollouts")
 REQUESTS: Table[str, RequestRow] = Table("requests")
+#: What hangs on requests: what was said of them by request, kind and source, the answer queue, and kept words.
+FEEDBACK: Table[tuple[str, FeedbackKind, str], Feedback] = Table("feedback")
+REVIEWS: Table[str, Review] = Table("reviews")
+CONTENTS: Table[str, KeptWords] = Table("contents")
 #: Readings by number.
 SIGNALS: Table[int, Signal] = Table("signals")
 
@@ -76,6 +84,12 @@ class MemoryAliasBook(Repository):
             return None
         return frozenset(path for path, number in rows.items() if number > moves and "/" in path)
 
+    def rolling_out(self) -> tuple[str, ...]:
+        """Tenants that have a rollout which goes on, by name."""
+        return tuple(
+            tenant for tenant, rows in self._transaction.every(ROLLOUTS) if any(rollout.state in OPEN for rollout in rows.values())
+        )
+
 
 class MemoryRequests(Repository):
     """Implements ``RequestRepository``."""
@@ -114,6 +128,16 @@ class MemoryRequests(Repository):
         named = [name for name in set(requests) if name in rows]
         for name in named:
             rows[name] = rows[name].model_copy(update={"unit": "", "sketch": "", "prediction": None})
+        return len(named)
+
+    def purge(self, before: datetime, limit: int) -> int:
+        """Deletes the ``limit`` oldest rows from before ``before``, with what hangs on them; how many rows."""
+        old = sorted((row.at, row.id) for row in self._rows(REQUESTS).values() if row.at < before)[:limit]
+        named = {request for _, request in old}
+        for table in (FEEDBACK, REVIEWS, CONTENTS, REQUESTS):
+            rows: dict[Any, Any] = self._change(table)
+            for key in [key for key in rows if (key[0] if isinstance(key, tuple) else key) in named]:
+                del rows[key]
         return len(named)
 
     def traffic(self, start: datetime, stop: datetime) -> tuple[Traffic, ...]:

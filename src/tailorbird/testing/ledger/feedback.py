@@ -10,15 +10,8 @@ from statistics import fmean
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.feedback import Feedback, FeedbackKind, KeptWords, Marks, Review
 from tailorbird.domain.value import Digest
-from tailorbird.testing.ledger.deployment import REQUESTS
-from tailorbird.testing.ledger.tables import Repository, Table, contradiction, stored
-
-#: Feedback by request, kind and source.
-FEEDBACK: Table[tuple[str, FeedbackKind, str], Feedback] = Table("feedback")
-#: Answers that wait for people, by request.
-REVIEWS: Table[str, Review] = Table("reviews")
-#: Kept words by request.
-CONTENTS: Table[str, KeptWords] = Table("contents")
+from tailorbird.testing.ledger.deployment import CONTENTS, FEEDBACK, REQUESTS, REVIEWS
+from tailorbird.testing.ledger.tables import Repository, contradiction, stored
 
 
 class MemoryFeedback(Repository):

@@ -160,19 +160,14 @@ def watch_rollouts(deps: Dependencies) -> int:
     Of several processes that do so at once, one moves a rollout and the others find it moved.
     """
     with deps.ledger.system(write=False) as system:
-        tenants = [tenant.name for tenant in system.tenants.all()]
+        tenants = system.aliases.rolling_out()
     return sum(_watch_tenant(deps, tenant) for tenant in tenants)
 
 
 def any_goes_on(deps: Dependencies) -> bool:
     """True while a rollout of any tenant goes on."""
     with deps.ledger.system(write=False) as system:
-        tenants = [tenant.name for tenant in system.tenants.all()]
-    for tenant in tenants:
-        with deps.ledger.work(tenant, write=False) as work:
-            if work.rollouts.open():
-                return True
-    return False
+        return bool(system.aliases.rolling_out())
 
 
 def count_rollouts(deps: Dependencies) -> dict[RolloutState, int]:
