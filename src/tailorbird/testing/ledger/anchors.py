@@ -9,11 +9,10 @@ from tailorbird.crypto.anchored_rows import altered_nodes, anchored_row, differi
 from tailorbird.domain.event import AnchoredRow, LogHead
 from tailorbird.domain.identity import Identity
 from tailorbird.domain.value import Digest, Value
-from tailorbird.testing.ledger.deployment import MemoryAliases
+from tailorbird.testing.ledger.deployment import ROLLOUTS, MemoryAliases
 from tailorbird.testing.ledger.event_log import MemoryEvents
 from tailorbird.testing.ledger.identities import API_KEYS, IDENTITIES, SESSIONS
 from tailorbird.testing.ledger.releases import RELEASES
-from tailorbird.testing.ledger.rollouts import ROLLOUTS
 from tailorbird.testing.ledger.stored_anchors import MemoryAnchorStore
 from tailorbird.testing.ledger.tables import SYSTEM, Table, Transaction
 from tailorbird.testing.ledger.tenants import TENANTS

@@ -13,8 +13,7 @@ from tailorbird.domain.deployment import FALLBACK, SHADOW, RequestRow
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.feedback import Feedback, FeedbackKind
 from tailorbird.domain.rollout import LEAST_MONEY, LEAST_MS, OPEN, ArmTally, Rollout, Sums, Votes
-from tailorbird.testing.ledger.deployment import REQUESTS, ROLLOUTS
-from tailorbird.testing.ledger.feedback import FEEDBACK
+from tailorbird.testing.ledger.deployment import FEEDBACK, REQUESTS, ROLLOUTS
 from tailorbird.testing.ledger.tables import Repository, contradiction
 
 Segmented = Literal["channel", "language", "length"]
