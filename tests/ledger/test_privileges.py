@@ -173,6 +173,7 @@ def test_an_older_database_gets_policies_by_its_owner_alone(server: Server) -> N
         connection.execute(text("ALTER TABLE requests DROP COLUMN endpoint, DROP COLUMN paid, DROP COLUMN out_of_scope"))
         connection.execute(text("ALTER TABLE steps DROP COLUMN paid, DROP COLUMN answers"))
         connection.execute(text("ALTER TABLE aliases DROP COLUMN move"))
+        connection.execute(text("DROP INDEX feedback_labels"))
         connection.execute(text("ALTER FUNCTION log_leaves(integer[]) SET search_path = public"))
         connection.execute(text(f"GRANT TEMPORARY ON DATABASE {make_url(older).database} TO PUBLIC"))
         connection.execute(text("DROP POLICY own_tenant ON runs"))
