@@ -33,7 +33,7 @@ def compared(pairs: int, sizes: dict[str, int]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
         for number in range(pairs):
             place = Path(folder, str(number))
-            objective = _objective(place / "job", sizes)
+            objective = write_job(place / "job", sizes, ["prompt", "lora", "full"])
             Desk(place / "new", Path(os.environ.get("TAILORBIRD_MODELS", ROOT / ".cache" / "models")))
             pair = {raylets: _adapted(place, objective, raylets) for raylets in ((1, 2) if number % 2 == 0 else (2, 1))}
             found.append(pair)
@@ -50,7 +50,8 @@ def compared(pairs: int, sizes: dict[str, int]) -> dict[str, Any]:
     return bar | {"holds": same and enough and median(ratios) >= BAR}
 
 
-def _objective(folder: Path, sizes: dict[str, int]) -> Path:
+def write_job(folder: Path, sizes: dict[str, int], ladder: list[str]) -> Path:
+    """An objective in ``folder`` about so many of the demo's messages, which every candidate of ``ladder`` reaches; trained in one pass."""
     folder.mkdir(parents=True)
     demo = ROOT / "examples" / "support_desk"
     content = yaml.safe_load((demo / "objective.yaml").read_text(encoding="utf-8"))
@@ -64,7 +65,7 @@ def _objective(folder: Path, sizes: dict[str, int]) -> Path:
         content["data"].append(source | {"path": f"{split}.csv", "split": split})
         begin += count
     content |= {
-        "ladder": ["prompt", "lora", "full"],
+        "ladder": ladder,
         "kpis": [
             {"metric": "accuracy", "target": 0.05, "because": "every candidate is to pass: what is measured here is how long it takes"}
         ],

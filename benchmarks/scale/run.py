@@ -1,15 +1,16 @@
 """What Ray costs, and what it withstands: whole runs on raylets of this machine, against the same without Ray, and with something killed.
 
 In: ``--only`` one of ``adapt`` (a whole ``tailorbird adapt`` of the demo on one two-core raylet ÷ local, both by two threads), ``pair``
-(two such at once on two one-core raylets ÷ two local processes of one thread each), ``evaluation`` (four candidates or more measured on
-one one-core raylet ÷ on two; ``evaluation_runs``) and ``kills`` (the faults' small story on Ray, PostgreSQL and S3, with one kill in each,
+(two such at once on two one-core raylets ÷ two local processes of one thread each), ``training`` (one such on two one-core raylets that
+train together ÷ local, trained by two processes of one thread each), ``evaluation`` (four candidates or more measured on one one-core
+raylet ÷ on two; ``evaluation_runs``) and ``kills`` (the faults' small story on Ray, PostgreSQL and S3, with one kill in each,
 of worker, raylet, head, driver, database and S3 in turn, at moments drawn by ``--seed``; one that was over before its kill does not
 count); else all of these. ``--only capacity``: the capacity twin against real runs of our gateway
 and engine (``capacity_runs``; two settings with ``--quick``), without Ray. ``--only gateways``: two real gateways on PostgreSQL, and a
 million requests by a simulated clock (``gateways-real``, ``gateways-simulated``: one of both; ``gateway_runs``, ``gateway_simulation``),
 without Ray. ``--only moves``: how soon three gateways on PostgreSQL answer by what a name was moved to (``alias_moves``), without
-Ray, with 2,000 and with 10,000 ``--names``. ``--pairs`` (3) and ``--points`` (36) say how many; ``--quick``: one pair and six kills.
-``--objective FILE`` in place of the demo's. Out:
+Ray, with 2,000 and with 10,000 ``--names``. ``--pairs`` (3) and ``--points`` (36) say how many; ``--quick``: one pair, of
+few messages where it is about training, and six kills. ``--objective FILE`` in place of the demo's. Out:
 bars in benchmarks/results/scale.json (not with ``--quick``), progress on stderr, one JSON object as the last line of stdout.
 
 Each side has a copy of one workspace that knows nothing yet (releases of two workspaces differ by their salts), in turn the one or the
@@ -63,6 +64,7 @@ def main() -> None:
     ways: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
         "adapt": lambda asked: _ratio(asked, together=1, raylets=(2,)),
         "pair": lambda asked: _ratio(asked, together=2, raylets=(1, 1)),
+        "training": lambda asked: _ratio(asked, together=1, raylets=(1, 1), processes=2),
         "evaluation": _evaluation,
         "kills": _kills,
     }
@@ -81,6 +83,7 @@ def _tell(asked: argparse.Namespace, bars: dict[str, dict[str, Any]]) -> None:
 BARS = {
     "adapt": "adapt_on_one_raylet",
     "pair": "two_adapts_on_two_raylets",
+    "training": "training_on_two_raylets",
     "evaluation": "evaluation_on_two_raylets",
     "kills": "killed_stories",
 }
@@ -90,12 +93,13 @@ BARS = {
 GATEWAYS = {"gateways": "", "gateways-real": "gateways_asked", "gateways-simulated": "gateways_simulated"}
 
 
-def _ratio(asked: argparse.Namespace, together: int, raylets: tuple[int, ...]) -> dict[str, Any]:
-    """How many times longer ``together`` runs take on Ray, all at once; as many threads each as a raylet has cores."""
+def _ratio(asked: argparse.Namespace, together: int, raylets: tuple[int, ...], processes: int = 1) -> dict[str, Any]:
+    """How many times longer ``together`` runs take on Ray, all at once; as many threads each as a raylet has cores, and trained by so many
+    ``processes``."""
     from support.e2e import Desk
     from support.ray_cluster import ray_cluster
 
-    os.environ["OMP_NUM_THREADS"] = str(raylets[0])
+    os.environ |= {"OMP_NUM_THREADS": str(raylets[0]), "TAILORBIRD_TRAINING_PROCESSES": str(processes if processes > 1 else 0)}
     pairs = []
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
         for number in range(1 if asked.quick else asked.pairs):
@@ -103,13 +107,14 @@ def _ratio(asked: argparse.Namespace, together: int, raylets: tuple[int, ...]) -
             place.mkdir()
             Desk(place / "new", Path(os.environ.get("TAILORBIRD_MODELS", ROOT / ".cache" / "models")))
             found: dict[str, list[dict[str, Any]]] = {}
+            objective = _few_messages(place / "job") if asked.quick and processes > 1 else asked.objective
             for side in ("local", "ray") if number % 2 == 0 else ("ray", "local"):
                 workspaces = [place / f"workspace-{side}-{each}" for each in range(together)]
                 if side == "ray":
                     with ray_cluster(place, *raylets) as cluster:
-                        found[side] = _adapt(workspaces, asked.objective, cluster.environment | {"TAILORBIRD_COMPUTE": "ray"})
+                        found[side] = _adapt(workspaces, objective, cluster.environment | {"TAILORBIRD_COMPUTE": "ray"})
                 else:
-                    found[side] = _adapt(workspaces, asked.objective, {})
+                    found[side] = _adapt(workspaces, objective, {})
                 print(f"[scale] {number + 1} {side}: {found[side]}", file=sys.stderr, flush=True)
             pairs.append(found)
     ratios = [max(run["seconds"] for run in pair["ray"]) / max(run["seconds"] for run in pair["local"]) for pair in pairs]
@@ -135,6 +140,14 @@ def _kills(asked: argparse.Namespace) -> dict[str, Any]:
     bar = {"value": len(good), "bar": BAR_POINTS, "unit": "stories", "less_is_better": False, "seed": asked.seed}
     holds = process.returncode == 0 and len(good) == len(killed) and len(good) >= BAR_POINTS
     return bar | {"holds": holds, "load": round(os.getloadavg()[0], 1), "stories": stories}
+
+
+def _few_messages(folder: Path) -> Path:
+    """The demo's objective with fewer messages, and a ladder that trains at once."""
+    sys.path[:0] = [str(Path(__file__).resolve().parent)]
+    from evaluation_runs import write_job
+
+    return write_job(folder, {"train": 160, "dev": 100, "test": 100}, ["lora"])
 
 
 def _evaluation(asked: argparse.Namespace) -> dict[str, Any]:

@@ -78,6 +78,7 @@ def open_dependencies(settings: Settings, *, migrate: bool = True) -> Dependenci
         endpoint_client=partial(open_endpoint, settings),
         compute=cache(lambda: _compute(settings)),
         step_cores=settings.step_cores,
+        training_processes=settings.training_processes,
         settings_digest=settings.results_digest,
         keys=keys,
         sealed=lambda key: artifacts.sealed_by(key, process_folder(clear()) / key.scope, lambda: folders_of_all(clear(), key.scope)),

@@ -85,14 +85,11 @@ ENVIRONMENT_READERS = {
     "inference/native/library.py": "the compiler (CXX) and the user's cache folder (XDG)",
     "integrations/ray.py": "Ray's own variables: whether it asks for a token, and that it tells nobody of its use",
     "processes/engine_process.py": "the secret shared with the gateway, handed on and removed when read; OpenMP's waiting policy",
-    "processes/placed_step.py": "how many threads OpenMP starts, said before it is loaded",
+    "processes/placed_step.py": "how many threads OpenMP starts, said before it is loaded; the address of the node, as its cluster says it",
     "system/primitive_cache.py": "how many compiled products oneDNN keeps, said before it computes",
     "system/sandbox/client.py": "hands a few variables to a confined process",
     "system/secret_references.py": "the key of a hosted model, where the settings name a variable that holds it",
-    "training/process_group.py": "rank and size of the process group (torch.distributed)",
-    "training/process_launch.py": "hands its environment to the processes of a group",
-    "training/trainer.py": "size of the process group",
-    "training/worker_main.py": "rank in the process group",
+    "training/process_group.py": "the network interface on which processes listen, which torch reads there",
     "wiring.py": "the token of the key service",
 }
 

@@ -50,6 +50,12 @@ def _sleep(file: Path) -> str:
 HELP = "after one part of help"
 
 
+#: The moment at which a process dies that is to train with another: before it has come.
+TEAM = "before the training of a team"
+#: Where it would train something else: its code is another.
+OTHER_CODE = "other code in the training of a team"
+
+
 def slow_down(file: Path) -> None:
     """The twin engine takes as many seconds a prompt as ``file`` says, where it is there."""
     from types import SimpleNamespace
@@ -82,7 +88,8 @@ def twin_step(task: str) -> TaskEnd:
     from support.moments import Kill, Passing, watch
     from support.story_process import hurry, use_twins
     from tailorbird.processes.placed_step import perform_step
-    from tailorbird.usecases.runs.step_placement import HelpTask, task_of
+    from tailorbird.testing import MemoryTrainer
+    from tailorbird.usecases.runs.step_placement import HelpTask, MemberTask, task_of
 
     use_twins()
     hurry()
@@ -95,7 +102,14 @@ def twin_step(task: str) -> TaskEnd:
             file.write_text("\n".join(moment for moment in moments if moment != HELP))
             _die_after_a_part()
         return perform_step(task)
-    of_steps = [moment for moment in moments if moment != HELP]
+    if isinstance(asked, MemberTask):
+        if TEAM in moments:
+            file.write_text("\n".join(moment for moment in moments if moment != TEAM))
+            os.kill(os.getpid(), signal.SIGKILL)
+        if OTHER_CODE in moments:
+            MemoryTrainer.fingerprint = lambda *_: "sha256:" + "0" * 64  # type: ignore[method-assign]
+        return perform_step(task)
+    of_steps = [moment for moment in moments if moment not in (HELP, TEAM, OTHER_CODE)]
     if (own := next((moment for moment in of_steps if asked.step.startswith(moment.partition(" commit of ")[2])), None)) is not None:
         file.write_text("\n".join(moment for moment in moments if moment != own))
         stops = own.startswith("stop ")

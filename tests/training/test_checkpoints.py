@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
-from tailorbird.training import checkpoints, loop, open_trainer
+from tailorbird.training import checkpoints, loop, open_trainer, trainer
+from tailorbird.training.checkpoints import Checkpoints
 from tailorbird.training.methods import methods
 
 WEIGHTS = {"lora": "adapter_model.safetensors", "qlora": "adapter_model.safetensors", "full": "model.safetensors"}
@@ -198,6 +200,21 @@ def test_what_an_interrupted_write_left_is_cleared(make_job: MakeJob) -> None:
     open_trainer().train(job, quiet)
     assert not left.exists()
     assert len(list((job.workspace / "checkpoints").glob("step-*"))) == 2
+
+
+def test_one_that_does_not_lead_takes_the_checkpoint_that_it_is_told_and_clears_nothing(make_job: MakeJob, train_whole: TrainWhole) -> None:
+    job = make_job(workspace="copied")
+    shutil.copytree(train_whole(make_job()).folder.parent / "checkpoints", job.workspace / "checkpoints")
+    written = job.workspace / "checkpoints" / ".new-step-00000009-0"
+    written.mkdir()
+    held = Checkpoints(job.workspace, trainer._origin(job), clears=False)
+    lead = Checkpoints(job.workspace, trainer._origin(job), clears=False).newest()
+    assert lead is not None
+    assert held.at(lead.state.step).state == lead.state
+    assert written.exists()
+    with pytest.raises(Conflict) as caught:
+        held.at(lead.state.step + 1)
+    assert caught.value.error_code == "checkpoint_unseen"
 
 
 def test_a_workspace_that_cannot_be_written_is_refused(make_job: MakeJob, tmp_path: Path) -> None:

@@ -116,8 +116,8 @@ class Step(Value):
     none.
 
     ``deaths`` counts processes that ended in the middle of it, none of them further than the one before. ``paid`` is what all attempts at
-    it have paid to endpoints, in the currency of the settings' prices, whatever came of them. ``answers`` are the artifacts of answers that
-    other nodes gave for it, by the part of its items, until it is done.
+    it have paid to endpoints, in the currency of the settings' prices, whatever came of them. ``answers`` are the artifacts by which
+    nodes work on it together, until it is done: answers that others gave, by the part of its items, and what is trained, by the team.
     """
 
     run: str

@@ -30,6 +30,19 @@ class PlacedTask(Protocol):
         ...
 
 
+class PlacedTogether(Protocol):
+    """Tasks that are done at once, in the order in which they were asked for."""
+
+    @property
+    def tasks(self) -> Sequence[PlacedTask]:
+        """Each of them."""
+        ...
+
+    def release(self) -> None:
+        """Nothing is booked for them any more; those that go on are killed. Raises Unavailable (``compute_unreachable``)."""
+        ...
+
+
 class Compute(Protocol):
     """A cluster. Each task is done once: it is never tried again without being asked for."""
 
@@ -57,4 +70,10 @@ class Compute(Protocol):
     def place_aside(self, task: str, need: StepNeed, purpose: str) -> PlacedTask | None:
         """As ``place``, on a node on which nothing is done now; None, and nothing is asked for, where there is none that holds ``need``.
         It is done nowhere else. Raises Unavailable (``compute_unreachable``)."""
+        ...
+
+    def place_together(self, tasks: Sequence[tuple[str, StepNeed]], purpose: str = "") -> PlacedTogether:
+        """Asks for all ``tasks`` to be done at once, each with its own need, by as many nodes as can be had. None begins before there is
+        room for all. The first is done as with ``place``; the others by processes of their own. Raises Unavailable
+        (``compute_unreachable``)."""
         ...

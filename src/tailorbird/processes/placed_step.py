@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tailorbird import __version__, wiring
-from tailorbird.domain.compute import TaskEnd
+from tailorbird.domain.compute import NODE_ADDRESS, TaskEnd
 from tailorbird.domain.errors import Forbidden, Internal, InvalidInput, NotFound, TailorbirdError
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.value import Digest
@@ -22,13 +22,15 @@ from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.erasure.local_copies import follow_erasures
 from tailorbird.usecases.identities import known_identity
 from tailorbird.usecases.runs.placed_answers import goes_on_aside, help_placed
-from tailorbird.usecases.runs.step_placement import HelpTask, StepAnswer, StepFault, StepTask, task_of
+from tailorbird.usecases.runs.placed_training import train_placed
+from tailorbird.usecases.runs.step_placement import HelpTask, MemberTask, StepAnswer, StepFault, StepTask, task_of
 from tailorbird.usecases.runs.step_runner import goes_on_placed, perform_placed
 
 
 def perform_step(task: str) -> TaskEnd:
-    """Does the step that ``task`` names (the JSON of a StepTask), or helps with it (that of a HelpTask), and answers with the JSON of a
-    StepAnswer. The process may be kept where the run goes on, and what it holds by now is not more than its next step takes.
+    """Does the step that ``task`` names (the JSON of a StepTask), or helps or trains with it (of a HelpTask or MemberTask), and answers
+    with the JSON of a StepAnswer. The process may be kept where the run goes on, and what it holds by now is no more than its next step
+    takes.
 
     Nothing is raised but interruptions: what a cluster keeps and shows of an error could hold a row's text.
     """
@@ -51,10 +53,16 @@ def _perform(task: StepTask) -> bool:
     _compute_with(task.cores)
     deps = _Opened.by(_settings_for(task))
     with _following_erasures(deps):
-        actor, here = _keyless(deps, task), replace(deps, compute=lambda: None)
+        actor, here = (
+            _keyless(deps, task),
+            replace(deps, compute=lambda: None, node_address=os.environ.get(NODE_ADDRESS, deps.node_address)),
+        )
         if isinstance(task, HelpTask):
             help_placed(here, actor, task, Progress())
             return goes_on_aside(here, actor, task)
+        if isinstance(task, MemberTask):
+            train_placed(here, actor, task, Progress())
+            return False
         perform_placed(here, actor, task, Progress())
         return goes_on_placed(here, actor, task)
 

@@ -23,7 +23,7 @@ from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.endpoint import HostedAnswer
 from tailorbird.ports.engine import Engine
-from tailorbird.ports.trainer import Job, Trainer
+from tailorbird.ports.trainer import Job, ReportProgress, TrainedModel, Trainer, TrainingJob
 
 #: Asks the hosted model that the plan names.
 AskHosted = Callable[[Sequence[Sequence[Message]], Sampling], list[HostedAnswer]]
@@ -56,6 +56,7 @@ class RungContext:
     names the run whose training may be gone on with. ``reusable`` finds a finished training by the fingerprint of a job. ``seal_key``
     encrypts what is unfinished, and ``results`` is the folder for what was trained, in place of the workspace, where the workspace
     encrypts. ``ask_hosted`` asks the endpoint, or the proposer, that the plan names. ``count`` is told how much is done, and of how much.
+    ``train_together`` trains a job with processes of other nodes, in place of the trainer here.
     ``leaves_labels_out``: what tells requests out of scope is chosen on labels that are left out, for there are too few examples.
     """
 
@@ -84,6 +85,7 @@ class RungContext:
     ask_hosted: AskHosted | None = None
     count: Callable[[int, int], None] = _count_nothing
     leaves_labels_out: bool = False
+    train_together: Callable[[TrainingJob, ReportProgress], TrainedModel] | None = None
     reusable: Callable[[Digest, Job], ReusableTraining | None] = _nothing_reusable
     train_items: tuple[Row, ...] = ()
 

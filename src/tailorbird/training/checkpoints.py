@@ -130,16 +130,17 @@ class TrainingCheckpoint:
 
 
 class Checkpoints:
-    """The checkpoints of ``origin`` in ``workspace``. Raises InvalidInput when the folder cannot be written."""
+    """The checkpoints of ``origin`` in ``workspace``; one of the processes that train together ``clears`` what was broken off. Raises
+    InvalidInput when the folder cannot be written."""
 
-    def __init__(self, workspace: Path, origin: CheckpointOrigin) -> None:
+    def __init__(self, workspace: Path, origin: CheckpointOrigin, *, clears: bool = True) -> None:
         self.workspace = workspace
         self._folder = workspace / "checkpoints"
         self._origin = origin
         self._best_digests: dict[int, Digest] = {}
         try:
             private_folder(self._folder)
-            for left in self._folder.glob(".new-*"):
+            for left in self._folder.glob(".new-*") if clears else ():
                 _remove(left)
         except OSError as error:
             raise InvalidInput(
@@ -185,6 +186,17 @@ class Checkpoints:
                 return found
             _remove(place)
         return None
+
+    def at(self, step: int) -> TrainingCheckpoint:
+        """The checkpoint after ``step``, which another process of the team has found whole. Raises Conflict (``checkpoint_unseen``)."""
+        found = self._whole(self._folder / f"step-{step:08d}")
+        if found is None:
+            raise Conflict(
+                f"the checkpoint after step {step} is not seen by all processes that train together",
+                "let all nodes share one workspace folder (docs/scale.md), then start again",
+                code="checkpoint_unseen",
+            )
+        return found
 
     def _whole(self, place: Path) -> TrainingCheckpoint | None:
         manifest = _read_manifest(place)

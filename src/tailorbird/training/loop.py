@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,31 @@ _KEPT_MEMORY = 1.1
 _LAST_CHECKPOINT_SECONDS = 1.0
 
 
+class CheckpointClock:
+    """When checkpoints are due. One that is broken off is not begun again on leaving."""
+
+    def __init__(self) -> None:
+        self._saved_at, self._seconds = time.monotonic(), 0.0
+
+    @property
+    def is_due(self) -> bool:
+        """True once the last lies far enough back."""
+        return time.monotonic() - self._saved_at > max(_CHECKPOINT_SECONDS, self._seconds / _CHECKPOINT_SHARE)
+
+    @property
+    def is_quick(self) -> bool:
+        """True where who interrupts a run waits for one."""
+        return self._seconds <= _LAST_CHECKPOINT_SECONDS
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """One is made."""
+        started, self._seconds = time.monotonic(), math.inf
+        yield
+        self._saved_at = time.monotonic()
+        self._seconds = self._saved_at - started
+
+
 @dataclass(frozen=True)
 class TrainingCourse:
     """Training rows and validation rows; ``labels``: the answers are labels, of which there are few."""
@@ -93,8 +119,7 @@ class Loop:
         self._state = LoopState()
         #: False while weights and numbers belong to different steps.
         self._settled = True
-        self._laps, self._saved_at = Laps(network.device), time.monotonic()
-        self._save_seconds, self._held = 0.0, 0.0
+        self._laps, self._clock, self._held = Laps(network.device), CheckpointClock(), 0.0
 
     def run(self) -> LoopState:
         """Trains to the end, from a checkpoint where there is one. The best weights lie with the checkpoints.
@@ -110,7 +135,7 @@ class Loop:
         except KeyboardInterrupt:
             self._optimiser.forget_gradients()
             # In the middle of an update nothing may be kept; the last checkpoint stands.
-            if self._settled and self._state.history and self._save_seconds <= _LAST_CHECKPOINT_SECONDS:
+            if self._settled and self._state.history and self._clock.is_quick:
                 self._save()
             raise
         finally:
@@ -119,7 +144,10 @@ class Loop:
         return self._state
 
     def _resume(self) -> None:
-        found = self._checkpoints.newest()
+        found = self._checkpoints.newest() if self._team.leads else None  # the one that leads chooses for all
+        step = self._team.most(found.state.step if found else -1, self._network.device)
+        if step >= 0 and found is None:
+            found = self._checkpoints.at(step)
         if found is not None:
             if not self._optimiser.fits(found.tensors):
                 raise Conflict(
@@ -232,10 +260,7 @@ class Loop:
             self._held = 0.0
 
     def _gradients(self, state: LoopState) -> tuple[float, LoopState]:
-        """Gradients of the mean loss over the loss tokens of a whole optimiser batch, clipped.
-
-        The loss; and the counts with this batch added.
-        """
+        """Clipped gradients of the mean loss over the loss tokens of a whole optimiser batch: that loss, and the counts with it added."""
         answers = sum(row.learned for row in self._batches.rows(state.step))
         # Loss, tokens, FLOPs.
         spent = torch.zeros(3, dtype=torch.float64, device=self._network.device)
@@ -311,16 +336,15 @@ class Loop:
             raise ended or KeyboardInterrupt
 
     def _checkpoint_due(self) -> bool:
-        return time.monotonic() - self._saved_at > max(_CHECKPOINT_SECONDS, self._save_seconds / _CHECKPOINT_SHARE)
+        """By the clock of the one that leads, which alone writes; where weights are divided, the others give their share to it."""
+        due = self._clock.is_due and self._team.leads
+        return self._team.any(due, self._network.device) if self._network.divided else due
 
     def _save(self) -> None:
-        # One that is broken off is not begun again on leaving.
-        started, self._save_seconds = time.monotonic(), math.inf
-        tensors = self._optimiser.tensors()
-        if self._team.leads:
-            self._checkpoints.save(self._state, tensors)
-        self._saved_at = time.monotonic()
-        self._save_seconds = self._saved_at - started
+        with self._clock.timed():
+            tensors = self._optimiser.tensors()
+            if self._team.leads:
+                self._checkpoints.save(self._state, tensors)
 
 
 def plateau_of(course: TrainingCourse, batches: Batches) -> Plateau:

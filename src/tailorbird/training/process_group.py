@@ -5,31 +5,36 @@ Sharding changes where numbers lie and not what is learned: it is chosen by memo
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
+import psutil
 import torch
 from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from tailorbird.domain.errors import Unavailable
+from tailorbird.ports.trainer import TeamPlace
 from tailorbird.training.devices import take_gpu
 
 _Row = TypeVar("_Row")
+#: Within which all must have come to the meeting: who comes from another machine may fetch a base model before.
+_MEETING = timedelta(minutes=30)
 
 
 class ProcessGroup:
-    """This process among ``size``. All must call the same methods in the same order."""
+    """This process among the ``size`` that have met (``meet``). All must call the same methods in the same order."""
 
     def __init__(self) -> None:
-        self.size = int(os.environ.get("WORLD_SIZE", "1"))
-        self.rank = 0
-        if self.size > 1:
-            if not distributed.is_initialized():
-                _join()
-            self.rank = distributed.get_rank()
+        met = distributed.is_initialized()
+        self.size = distributed.get_world_size() if met else 1
+        self.rank = distributed.get_rank() if met else 0
 
     @property
     def leads(self) -> bool:
@@ -68,10 +73,56 @@ class ProcessGroup:
         return int(number)
 
 
-def _join() -> None:
-    """Meets the others; each process of a machine takes a device of its own."""
-    placed = take_gpu(int(os.environ.get("LOCAL_RANK", os.environ["RANK"])))
-    distributed.init_process_group("nccl" if placed else "gloo")
+def meet(place: TeamPlace, gpu: int) -> None:
+    """Meets the others; this process computes on the GPU numbered ``gpu`` where there are any. Raises Unavailable (``member_lost``) when
+    one of them does not show that it knows the key.
+
+    Addresses are exchanged in a file, so no port is open for it; each listens at its own address, for as long as it takes to connect.
+    """
+    placed = take_gpu(gpu)
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        os.environ.setdefault(name, _interface(place.address))
+    store = distributed.FileStore(str(place.meeting), place.size)  # type: ignore[attr-defined]
+    store.set_timeout(_MEETING)
+    store.set(f"here {place.rank}", "")
+    store.wait([f"here {rank}" for rank in range(place.size)], _MEETING)
+    distributed.init_process_group("nccl" if placed else "gloo", store=store, rank=place.rank, world_size=place.size)
+    if not placed:
+        _require_key(place)
+
+
+def _interface(address: str) -> str:
+    """The network interface that has ``address``. Raises Unavailable where none has."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(each.address.partition("%")[0] == address for each in addresses):
+            return str(name)
+    if address.startswith("127."):  # all of this network is the loopback interface's
+        return _interface("127.0.0.1")
+    raise Unavailable(f"no network interface of this machine has the address {address}", "see how the node was started", code="member_lost")
+
+
+def _require_key(place: TeamPlace) -> None:
+    """Each two show each other that they know the key, over the connection that they will use: whoever took somebody's place while the
+    members connected does not. Raises Unavailable (``member_lost``)."""
+    for other in range(place.size):
+        if other == place.rank:
+            continue
+        shown = torch.tensor(list(_proof(place.key, place.rank, other)), dtype=torch.uint8)
+        seen = torch.empty_like(shown)
+        sent = distributed.isend(shown, other)
+        distributed.recv(seen, other)
+        if sent is not None:
+            sent.wait()
+        if not hmac.compare_digest(bytes(seen.tolist()), _proof(place.key, other, place.rank)):
+            raise Unavailable(
+                "a process that is none of the team tried to train with it",
+                "see who else reaches the network of the nodes, then start again: the run goes on from its checkpoint",
+                code="member_lost",
+            )
+
+
+def _proof(key: str, shows: int, sees: int) -> bytes:
+    return hmac.digest(bytes.fromhex(key), f"{shows} to {sees}".encode(), hashlib.sha256)
 
 
 #: Whether processes divide the model among them; ``auto``: where one process cannot hold it.

@@ -1,7 +1,7 @@
-"""Launcher of several processes on this machine that train one job together.
+"""Launcher of processes that train one job together: all of a team on this machine, or this machine's one.
 
-Each member is a process of its own with the variables that ``torchrun`` would set. Members say one JSON object a line; the one that leads
-waits after each line of progress for ``go`` or ``end``, so that all of them end at the same step.
+Each member is a process of its own, which is told its place and the job. Members say one JSON object a line; the one that leads waits after
+each line of progress for ``go`` or ``end``, so that all of them end at the same step.
 """
 
 from __future__ import annotations
@@ -9,40 +9,62 @@ from __future__ import annotations
 import json
 import os
 import queue
-import socket
+import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import IO, Any
+from uuid import uuid4
 
 from tailorbird.domain.errors import Unavailable, error_named
 from tailorbird.domain.run import TrainingProgress
-from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
+from tailorbird.ports.trainer import ReportProgress, TeamPlace, TrainedModel, TrainingJob
 from tailorbird.system.files import private_folder
 from tailorbird.training.process_group import Sharding
 
 #: Seconds that members have to save and leave once the run was ended by what hears of its progress, and once somebody interrupted it: a
 #: member that is killed goes on from its last checkpoint.
 _PATIENCE, _INTERRUPTED = 120.0, 1.0
+#: Seconds between two questions whether a training is still wanted.
+_LOOK = 2.0
 
 
 def train_together(job: TrainingJob, report: ReportProgress, processes: int, sharding: Sharding = "auto") -> TrainedModel:
     """As ``Trainer.train``, in ``processes`` processes. What ``report`` raises ends them all, and is passed on."""
-    with _members(job, processes, sharding) as members:
-        return _MemberDialogue(members, report).held()
+    meeting = private_folder(job.workspace) / f"meeting-{uuid4().hex}"
+    lead = TeamPlace(rank=0, size=processes, meeting=meeting, address="127.0.0.1", key=secrets.token_hex(32))
+    places = [lead.model_copy(update={"rank": rank}) for rank in range(processes)]
+    try:
+        with _members(job, places, sharding) as members:
+            trained = _MemberDialogue(members, report).held()
+    finally:
+        meeting.unlink(missing_ok=True)
+    assert trained is not None, "the one that leads is among them"
+    return trained
+
+
+def train_as(
+    job: TrainingJob, place: TeamPlace, report: ReportProgress, wanted: Callable[[], bool], sharding: Sharding = "auto"
+) -> TrainedModel | None:
+    """As ``Trainer.train_in_team``, in a process of its own. What ``report`` raises ends them all, and is passed on."""
+    with _members(job, [place], sharding, gpu=0) as members:
+        return _MemberDialogue(members, report, wanted).held()
 
 
 @contextmanager
-def _members(job: TrainingJob, processes: int, sharding: Sharding) -> Iterator[list[subprocess.Popen[str]]]:
+def _members(
+    job: TrainingJob, places: Sequence[TeamPlace], sharding: Sharding, gpu: int | None = None
+) -> Iterator[list[subprocess.Popen[str]]]:
+    """Each on the GPU numbered ``gpu``, or as its place, where there are any."""
     private_folder(job.workspace)
-    team = {"WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
     members = list[subprocess.Popen[str]]()
     try:
-        for rank in range(processes):
-            with (job.workspace / f"member-{rank}.log").open("w", encoding="utf-8") as log:
-                members.append(_member(rank, team, sharding, log))
+        for place in places:
+            with (job.workspace / f"member-{place.rank}.log").open("w", encoding="utf-8") as log:
+                members.append(_member(sharding, place.rank if gpu is None else gpu, log))
+            _write(members[-1], place.model_dump_json())
             _write(members[-1], job.model_dump_json())
         yield members
     finally:
@@ -51,24 +73,16 @@ def _members(job: TrainingJob, processes: int, sharding: Sharding) -> Iterator[l
             member.wait()
 
 
-def _member(rank: int, team: dict[str, object], sharding: Sharding, log: IO[str]) -> subprocess.Popen[str]:
-    place = team | {"RANK": rank, "LOCAL_RANK": rank}
+def _member(sharding: Sharding, gpu: int, log: IO[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tailorbird.training.worker_main", sharding],
+        [sys.executable, "-m", "tailorbird.training.worker_main", sharding, str(gpu), str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
-        env=os.environ | {name: str(value) for name, value in place.items()},
         text=True,
         # An interruption from the keyboard comes to this process, which ends the members in good order.
         start_new_session=True,
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _write(member: subprocess.Popen[str], line: str) -> None:
@@ -80,8 +94,9 @@ def _write(member: subprocess.Popen[str], line: str) -> None:
 class _MemberDialogue:
     """What members say, from a thread each, in one queue; None from a member that has ended."""
 
-    def __init__(self, members: list[subprocess.Popen[str]], report: ReportProgress) -> None:
+    def __init__(self, members: list[subprocess.Popen[str]], report: ReportProgress, wanted: Callable[[], bool] = lambda: True) -> None:
         self._members = members
+        self._wanted = wanted
         self._report = report
         self._said: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._ended: BaseException | None = None
@@ -94,8 +109,9 @@ class _MemberDialogue:
             self._said.put(json.loads(line))
         self._said.put(None)
 
-    def held(self) -> TrainedModel:
-        """To its end. Raises what ended it: the report's own, a member's error, or Unavailable when a member was killed."""
+    def held(self) -> TrainedModel | None:
+        """To its end; None where the one that leads is none of the members. Raises what ended it: the report's own, a member's error, or
+        Unavailable when a member was killed."""
         while True:
             said = self._next()
             if said is None or said["event"] == "ended":
@@ -104,7 +120,10 @@ class _MemberDialogue:
                 raise self._ended or error_named(said["kind"], said["message"], said["hint"], said["code"])
             if said["event"] == "done":
                 return TrainedModel.model_validate(said["trained"])
-            self._answer(TrainingProgress.model_validate(said["line"]))
+            if said["event"] == "progress":
+                self._answer(TrainingProgress.model_validate(said["line"]))
+            elif said["event"] == "left" and len(self._members) == 1:  # where all are here, the one that leads says the end
+                return None
 
     def _next(self) -> dict[str, Any] | None:
         """What is said next. An interruption is remembered, and told with the next answer; a second one waits for nobody."""
@@ -112,15 +131,18 @@ class _MemberDialogue:
             try:
                 return self._said.get(timeout=self._patience())
             except queue.Empty:
-                return None
+                if self._ended is not None:
+                    return None
+                if not self._wanted():
+                    return {"event": "left"}
             except KeyboardInterrupt as error:
                 if self._ended is not None:
                     return None
                 self._ended = error
 
-    def _patience(self) -> float | None:
+    def _patience(self) -> float:
         if self._ended is None:
-            return None
+            return _LOOK
         return _INTERRUPTED if isinstance(self._ended, KeyboardInterrupt) else _PATIENCE
 
     def _answer(self, line: TrainingProgress) -> None:
@@ -128,7 +150,8 @@ class _MemberDialogue:
             self._report(line)
         except BaseException as error:  # noqa: BLE001 - raised once the members have ended
             self._ended = self._ended or error
-        _write(self._members[0], "end" if self._ended else "go")
+        with suppress(BrokenPipeError):  # it is gone, which is heard next
+            _write(self._members[0], "end" if self._ended else "go")
 
 
 def _lost() -> Unavailable:

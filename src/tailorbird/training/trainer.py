@@ -6,7 +6,7 @@ import errno
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from tailorbird.domain.preflight import Examination
 from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.timing import Calibration
 from tailorbird.domain.value import Digest
-from tailorbird.ports.trainer import EncoderJob, Job, LabelJob, Merged, MergeJob, ReportProgress, TrainedModel, TrainingJob
+from tailorbird.ports.trainer import EncoderJob, Job, LabelJob, Merged, MergeJob, ReportProgress, TeamPlace, TrainedModel, TrainingJob
 from tailorbird.system.files import private_folder
 from tailorbird.system.freed_memory import return_growth
 from tailorbird.system.peak_memory import PeakMemory, resident_gib
@@ -38,7 +38,7 @@ from tailorbird.training.network import TYPES, Network, row_layout
 from tailorbird.training.optimiser import Optimiser
 from tailorbird.training.preflight import check_job, check_lengths, check_packing, examine, held_gib
 from tailorbird.training.process_group import ProcessGroup, Sharding, is_divided
-from tailorbird.training.process_launch import train_together
+from tailorbird.training.process_launch import train_as, train_together
 from tailorbird.training.ranking import tune as tune_ranking
 from tailorbird.training.step_timing import calibrate
 from tailorbird.training.thread_clocks import threads
@@ -73,6 +73,10 @@ class TorchTrainer:
             if "can't allocate memory" in str(error):
                 raise _out_of_memory() from error
             raise
+
+    def train_in_team(self, job: TrainingJob, place: TeamPlace, report: ReportProgress, wanted: Callable[[], bool]) -> TrainedModel | None:
+        """As ``Trainer.train_in_team``, in a process of its own; on the first CUDA device that this one sees, or the CPU."""
+        return train_as(job, place, report, wanted, self._sharding)
 
     def fingerprint(self, job: Job) -> Digest:
         """As ``Trainer.fingerprint``. ``waiting_epochs`` change nothing of a run that does not wait; whoever compares must look at them."""
@@ -149,15 +153,14 @@ def _telling_full_disks() -> Iterator[None]:
 
 def _threads(job: TrainingJob) -> int:
     """This process's share of the threads that the settings name."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    return max(1, job.settings.threads // size) if job.settings.threads else 0
+    return max(1, job.settings.threads // ProcessGroup().size) if job.settings.threads else 0
 
 
 def _train(job: TrainingJob, report: ReportProgress, sharding: Sharding) -> TrainedModel:
     check_job(job)
     mark = PeakMemory()
     method, team = method_named(job.settings.method), ProcessGroup()
-    checkpoints = Checkpoints(job.workspace, _origin(job))
+    checkpoints = Checkpoints(job.workspace, _origin(job), clears=team.leads)
     course = _encode(job)
     # Before anything is drawn, so that the same seed gives the same adapters.
     torch.manual_seed(job.settings.seed)
@@ -204,7 +207,9 @@ def _read(
     job: TrainingJob, method: Method, course: TrainingCourse, team: ProcessGroup, sharding: Sharding
 ) -> tuple[Network, Learner, dict[str, torch.nn.Parameter]]:
     """The network, what the method works on, and what is trained."""
-    divided = method.divisible and is_divided(held_gib(job.base, job.settings), free_gib(pick_device()), team, sharding)
+    # One of a team that has less memory free than the others decides for all.
+    scarce = is_divided(held_gib(job.base, job.settings), free_gib(pick_device()), team, sharding)
+    divided = method.divisible and team.any(scarce, pick_device())
     model = method.read(job.base, _dtype(job, method), torch.device("cpu") if divided else pick_device())
     rows = [*course.train, *course.held_out]
     check_lengths(rows, context_of(model.config) or job.settings.max_length)

@@ -135,8 +135,8 @@ class GivenAnswers:
 
 
 def forget_answers(context: StepContext, step: str) -> None:
-    """What others answered for a step that is done goes. A record that is away then keeps it for erasures to find."""
-    if step.startswith("measure "):
+    """What others answered, or were told, for a step that is done goes. A record that is away then keeps it for erasures to find."""
+    if step.startswith(("measure ", "make ")):
         with suppress(TailorbirdError):
             GivenAnswers(context, step, "").forget()
 

@@ -25,6 +25,7 @@ from tailorbird.usecases.climb.measurement import compared_on_shifted, costs_of,
 from tailorbird.usecases.climb.metric_spec import against, comparison_of
 from tailorbird.usecases.climb.rung_context import context_of
 from tailorbird.usecases.climb.snapshot_and_plan import planned
+from tailorbird.usecases.climb.team_training import train_with_others
 from tailorbird.usecases.climb.timing import error_of
 from tailorbird.usecases.climb.training_reuse import reusable_training, stored_training
 from tailorbird.usecases.steps import transitions
@@ -52,7 +53,8 @@ def make_candidate(context: StepContext, rung: RungPlan) -> StepOutcome:
             rung_context = context_of(context, rung, context.base_for(rung))
             reusable = tracking.unless(partial(reusable_training, context))
             rung_context = replace(rung_context, report=tracking.ahead_of(rung_context.report), reusable=reusable)
-            made = rungs.make_candidate(replace(rung_context, ask_hosted=hosted.ask if hosted else None))
+            asked, together = hosted.ask if hosted else None, train_with_others(context, rung)
+            made = rungs.make_candidate(replace(rung_context, ask_hosted=asked, train_together=together))
             tracking.report = made.training
         require_memory(context.objective.budget, memory)
     except Exception as error:
