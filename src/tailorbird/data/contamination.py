@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,14 +55,29 @@ def overlapping(texts: Sequence[str]) -> list[tuple[int, int]]:
     return pairs_of(runs_of(texts), lambda places: [texts[place] for place in places])
 
 
+class TextRuns(NamedTuple):
+    """The distinct runs of eight words of N texts, hashed, one text after the other; how many each text holds."""
+
+    runs_R: NDArray[np.uint64]
+    counts_N: NDArray[np.int32]
+
+    @property
+    def by_run(self) -> WordRuns:
+        """The same, sorted by run. A gigabyte of long texts has 160 million: what is needed no more is given back before more is taken."""
+        order_R = np.argsort(self.runs_R, kind="stable")
+        holders_R = np.repeat(np.arange(len(self.counts_N), dtype=np.int32), self.counts_N)
+        return WordRuns(self.runs_R[order_R], holders_R[order_R], self.counts_N)
+
+
 def runs_of(texts: Sequence[str]) -> WordRuns:
-    """The runs of texts. A gigabyte of long texts has 160 million: what is needed no more is given back before more is taken."""
+    """The runs of texts."""
+    return text_runs(texts).by_run
+
+
+def text_runs(texts: Sequence[str]) -> TextRuns:
+    """The runs of each text."""
     runs_R, holders_R = _runs(texts)
-    counts_N = np.bincount(holders_R, minlength=len(texts)).astype(np.int32)
-    order_R = np.argsort(runs_R, kind="stable")
-    sorted_R = runs_R[order_R]
-    del runs_R
-    return WordRuns(sorted_R, holders_R[order_R], counts_N)
+    return TextRuns(runs_R, np.bincount(holders_R, minlength=len(texts)).astype(np.int32))
 
 
 def pairs_of(runs: WordRuns, texts_at: Callable[[list[int]], list[str]]) -> list[tuple[int, int]]:
@@ -77,12 +93,12 @@ def pairs_since(
     size = len(runs.counts_N)
     new_K = np.unique(runs.runs_R[runs.holders_R >= start])
     begins, ends = np.searchsorted(runs.runs_R, new_K, "left"), np.searchsorted(runs.runs_R, new_K, "right")
-    within = _ranges(begins, ends)
+    within = ranges(begins, ends)
     low_P, high_P, shared_P = _sharing(runs.runs_R[within], runs.holders_R[within], size)
     later = high_P >= start
     found = _held((low_P[later], high_P[later], shared_P[later]), runs.counts_N, texts_at)
     crowded = np.flatnonzero(ends - begins > PHRASE)
-    touched = np.unique(runs.holders_R[_ranges(begins[crowded], ends[crowded])])
+    touched = np.unique(runs.holders_R[ranges(begins[crowded], ends[crowded])])
     doubtful = tied[np.isin(tied[:, 0], touched) & np.isin(tied[:, 1], touched)]
     return found, [pair for pair in map(tuple, doubtful.tolist()) if not _still_held(runs, texts_at(list(pair)), pair)]
 
@@ -97,7 +113,7 @@ def _still_held(runs: WordRuns, texts: list[str], pair: tuple[int, int]) -> bool
     return shared > LONG_RUN - SHORT_RUN and _share_half(*texts)
 
 
-def _ranges(begins: NDArray[np.intp], ends: NDArray[np.intp]) -> NDArray[np.intp]:
+def ranges(begins: NDArray[np.intp], ends: NDArray[np.intp]) -> NDArray[np.intp]:
     """All numbers from each begin to before its end, one range after the other."""
     lengths = ends - begins
     return np.repeat(begins - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths) + np.arange(lengths.sum()) if len(begins) else begins

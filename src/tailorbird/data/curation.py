@@ -55,6 +55,26 @@ class CurationTally:
         reasons = dict(sorted(Counter(entry.code for entry in gone).items())) | ({"exact_duplicate": repeated} if repeated else {})
         self.flow.append(FlowStep(name=name, before=before, after=before - len(gone) - repeated, changed=changed, reasons=reasons))
 
+    def add(self, other: CurationTally) -> None:
+        """Adds what was counted of further rows, by the same steps or others."""
+        self.findings += other.findings
+        self.quarantined += other.quarantined
+        self.personal_rows.update(other.personal_rows)
+        self.personal_found.update(other.personal_found)
+        self.quality.update(other.quality)
+        named = {step.name: place for place, step in enumerate(self.flow)}
+        for step in other.flow:
+            if step.name in named:
+                self.flow[named[step.name]] = _sum(self.flow[named[step.name]], step)
+            else:
+                self.flow.append(step)
+
+
+def _sum(one: FlowStep, other: FlowStep) -> FlowStep:
+    reasons = dict(sorted((Counter(one.reasons) + Counter(other.reasons)).items()))
+    before, after, changed = one.before + other.before, one.after + other.after, one.changed + other.changed
+    return FlowStep(name=one.name, before=before, after=after, changed=changed, reasons=reasons)
+
 
 @dataclass(frozen=True)
 class ProtectedTexts:
@@ -98,7 +118,7 @@ def exclude_protected(
 
 
 def apply_quality(rows: Sequence[SourceRow], task: Task, policy: QualityPolicy, tally: CurationTally) -> list[SourceRow]:
-    """Rows that pass the quality rules, or break them without being dropped. Raises DataInvalid when none are left."""
+    """Rows that pass the quality rules, or break them without being dropped."""
     quality = QualityChecker(policy, answers=task.kind is TaskKind.GENERATE)
     kept: list[SourceRow] = []
     gone: list[Quarantined] = []
@@ -120,9 +140,13 @@ def apply_quality(rows: Sequence[SourceRow], task: Task, policy: QualityPolicy, 
             kept.append(row)
     tally.step("quality", len(rows), gone)
     tally.quarantined += gone
-    if not kept:
-        raise DataInvalid("no rows are left after curation", _most_frequent(tally), code="nothing_left")
     return kept
+
+
+def require_rows(rows: Sequence[SourceRow], tally: CurationTally) -> None:
+    """Raises DataInvalid when none are left."""
+    if not rows:
+        raise DataInvalid("no rows are left after curation", _most_frequent(tally), code="nothing_left")
 
 
 def _most_frequent(tally: CurationTally) -> str:
@@ -142,10 +166,7 @@ _CHANGING = (PrivacyAction.REDACT, PrivacyAction.PSEUDONYMISE)
 
 
 def apply_privacy(rows: Sequence[SourceRow], task: Task, privacy: Redaction, tally: CurationTally) -> list[SourceRow]:
-    """Texts, and answers where rows have answers, after the policy; rows that must go are put into the tally's quarantine.
-
-    Raises DataInvalid when a kind is found for which the data set is to be refused.
-    """
+    """Texts, and answers where rows have answers, after the policy; rows that must go are put into the tally's quarantine."""
     kept: list[SourceRow] = []
     gone: list[Quarantined] = []
     changed = 0
@@ -163,7 +184,6 @@ def apply_privacy(rows: Sequence[SourceRow], task: Task, privacy: Redaction, tal
         after = _rewritten(row, parts, counts, privacy.policy)
         changed += after is not row
         kept.append(after)
-    _refuse(privacy.policy, tally)
     tally.step("personal data", len(rows), gone, changed=changed)
     tally.quarantined += gone
     return kept
@@ -201,7 +221,8 @@ def _rewritten(row: SourceRow, parts: Sequence[RedactedText], counts: dict[Perso
     return replace(row, text=parts[0].text, target=target, transforms=(*row.transforms, *done))
 
 
-def _refuse(policy: PrivacyPolicy, tally: CurationTally) -> None:
+def refuse_personal_data(policy: PrivacyPolicy, tally: CurationTally) -> None:
+    """Raises DataInvalid when a kind was found for which the data set is to be refused."""
     refused = [kind for kind in sorted(tally.personal_rows) if policy.action(kind) is PrivacyAction.REFUSE]
     if refused:
         counted = ", ".join(f"{kind.value} in {tally.personal_rows[kind]:,} rows" for kind in refused)

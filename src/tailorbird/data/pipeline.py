@@ -1,6 +1,6 @@
 """Data pipeline from an objective's files to rows with splits.
 
-readers → curation (privacy) → provenance (amendments) → curation (quality) → splits (shifted part) → duplicates
+parts (readers → curation (privacy) → provenance (amendments) → curation (quality)) → splits (shifted part) → duplicates
 → curation (protected sets) → splits
 """
 
@@ -13,15 +13,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.data import contamination, duplicates, quality
-from tailorbird.data.curation import CurationTally, apply_privacy, apply_quality, exclude_protected, protected_texts
+from tailorbird.data.curation import CurationTally, exclude_protected, protected_texts, refuse_personal_data, require_rows
 from tailorbird.data.duplicates.components import Tie, components
-from tailorbird.data.duplicates.exact import Distinct, Item, drop_duplicates, quarantine
+from tailorbird.data.duplicates.exact import Distinct, Item, NamedRows, drop_duplicates, quarantine
 from tailorbird.data.duplicates.shared_text import SharedText, sampled, shared_text
 from tailorbird.data.duplicates.split_groups import TextTies, subject_ties, text_ties, without_shared_text
+from tailorbird.data.duplicates.text_sketches import SketchedRows
+from tailorbird.data.parts.given_parts import GivenParts, NoParts
+from tailorbird.data.parts.near_parts import SharedSearch
+from tailorbird.data.parts.row_curation import RowPolicy, curated
+from tailorbird.data.parts.shared_rows import SharedRows
 from tailorbird.data.privacy import Redaction
-from tailorbird.data.provenance import Amendments, amend
-from tailorbird.data.readers import SourceRow, SourceRows, read_sources, refuse_if_most, row_id, source_of
+from tailorbird.data.provenance import Amendments, amend_documents
+from tailorbird.data.provenance.merkle_seal import salt_of
+from tailorbird.data.readers import SourceRow, SourceRows, refuse_if_most, row_id, source_of
+from tailorbird.data.readers.sources import SourceReader
+from tailorbird.data.readers.stretches import STRETCH
 from tailorbird.data.splits.shifted_part import mark_shifted
 from tailorbird.data.splits.split_assignment import (
     SHARES,
@@ -69,6 +78,10 @@ class SnapshotRequest:
     """A folder where what was found is kept (without words), so that rows that are appended cost their own work only."""
     shift: ShiftRule | None = None
     """The rule of the shifted part in the objective's last snapshot."""
+    parts: GivenParts = field(default_factory=NoParts)
+    """Parts of the work that others do."""
+    stretch: int = STRETCH
+    """About how many bytes of a file are curated at once, or by others."""
 
 
 @dataclass(frozen=True)
@@ -102,14 +115,14 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
     """Runs every step. Raises DataInvalid when a file cannot be used, when the labels cannot be learned from, when nothing or no row of a
     split is left, or when the data hold what the objective refuses."""
     objective, tally = request.objective, CurationTally()
-    sources, schemes = _curated(request, tally)
-    sources, shift = _shifted(sources, request, tally)
-    distinct = _distinct(sources, request, tally)
+    read = _curated(request, tally)
+    sources, named, shift = _shifted(read.sources, read.named, request, tally)
+    distinct = _distinct(named, request, tally)
     labels = _labels(distinct.items, objective.task)
     check_classes(labels, objective.task)
     request.progress("looking for near-duplicates and overlaps")
     shared = shared_by(distinct.items)
-    items, ties, found, protected = _unprotected(without_shared_text(distinct.items, shared), request, tally, shared)
+    items, ties, found, protected = _unprotected(without_shared_text(distinct.items, shared), request, tally, shared, read)
     salt, drawn = salt_of_splits(objective), drawn_splits(objective)
     alike = [part for part in components(range(len(items)), ties) if len(part) > 1]
     placement = assign_splits(items, [*ties, *subject_ties(items, alike)], salt, drawn)
@@ -140,7 +153,7 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
         quarantined=tuple(sorted(tally.quarantined, key=lambda entry: (entry.file, entry.line, entry.code))),
         protected=protected,
         tally=tally,
-        schemes=schemes,
+        schemes=read.schemes,
         salt=salt,
         text_ties=found if request.memory else None,
         shared=shared,
@@ -163,54 +176,108 @@ def quarantine_text(quarantined: Sequence[Quarantined]) -> str:
     return f": {'; '.join(told)}{more}" if told else ""
 
 
-def _curated(request: SnapshotRequest, tally: CurationTally) -> tuple[SourceRows, dict[str, str]]:
-    """Rows read, without the personal data and the poor rows that the policy takes out; and the version of each method."""
-    privacy = privacy_of(request)
-    sources = read_sources(request.objective, request.folder, request.amendments.secret)
-    return cleaned(sources, request, privacy, tally), schemes_of(privacy)
+@dataclass(frozen=True)
+class _CuratedSources:
+    """Rows that are left by what is done with each by itself, their sketches, and the version of each method. ``search`` finds the
+    near-duplicates among them."""
+
+    sources: SourceRows
+    named: NamedRows
+    sketches: SketchedRows
+    schemes: dict[str, str]
+    search: SharedSearch
+
+
+def _curated(request: SnapshotRequest, tally: CurationTally) -> _CuratedSources:
+    """Rows read, without the personal data and the poor rows that the policy takes out."""
+    objective, privacy = request.objective, privacy_of(request)
+    reading = SourceReader(objective, request.folder, request.amendments.secret)
+    documents, gone = amend_documents(reading.documents, request.amendments)
+    policy = RowPolicy(objective, privacy, request.amendments, gone if objective.task.kind is TaskKind.RANK else ())
+    schemes = schemes_of(privacy)
+    shared = SharedRows(policy, request.parts, build_head(request, schemes), request.stretch)
+    rows, folded, ids = list[SourceRow](), list[str](), list[Digest]()
+    sketches, removed, counted = SketchedRows(), list[Quarantined](), CurationTally()
+    for number, (file, making) in enumerate(reading.files()):
+        for part in shared.of_file(number, file, making):
+            reading.note(file, part.usable, part.unusable)
+            if part.sketches is not None:
+                sketches.add(len(rows), part.sketches)
+            rows += part.named.rows
+            folded += part.named.folded
+            ids += part.named.ids
+            counted.add(part.tally)
+            removed += part.removed
+    sources = reading.sources(rows)
+    sources = replace(sources, removed=tuple(removed), documents=tuple(documents), removed_documents=tuple(gone.values()))
+    _tell_read(sources, request, tally, counted)
+    refuse_personal_data(privacy.policy, tally)
+    require_rows(rows, tally)
+    head = {**shared.head, "files": sources.files}
+    search = SharedSearch(request.parts, head, helped=shared.taken > 0)
+    return _CuratedSources(sources, NamedRows(sources.rows, folded, ids, range(len(ids))), sketches, schemes, search)
+
+
+def build_head(request: SnapshotRequest, schemes: Mapping[str, str]) -> dict[str, object]:
+    """What decides about a row beside its file: parts of builds in which it differs are not mixed."""
+    amendments = request.amendments
+    return {
+        "objective": digest_of(request.objective),
+        "schemes": dict(schemes),
+        "secret": digest_bytes(salt_of(amendments.secret, request.objective.name)),
+        "erased": digest_of(sorted(amendments.erased)),
+        "decisions": digest_of([digest_of(amendments.decisions[row]) for row in sorted(amendments.decisions)]),
+        "today": amendments.today.isoformat() if amendments.today else "",
+    }
+
+
+def _tell_read(sources: SourceRows, request: SnapshotRequest, tally: CurationTally, counted: CurationTally) -> None:
+    read, files = sum(sources.read.values()), f"{len(sources.files)} file{'s' if len(sources.files) > 1 else ''}"
+    request.progress(f"read {read:,} rows from {files}, and looked for personal data and poor rows")
+    tally.step("read", read, sources.quarantined)
+    tally.add(counted)
 
 
 def cleaned(sources: SourceRows, request: SnapshotRequest, privacy: Redaction, tally: CurationTally) -> SourceRows:
-    """Rows as the policy and the amendments leave them. Raises DataInvalid when none are left, or when they hold what is refused.
-
-    Decisions of people name rows as a snapshot shows them, so they come after personal data.
-    """
-    objective, read = request.objective, sum(sources.read.values())
-    files = f"{len(sources.files)} file{'s' if len(sources.files) > 1 else ''}"
-    request.progress(f"read {read:,} rows from {files}; looking for personal data and poor rows")
-    tally.step("read", read, sources.quarantined)
-    sources = replace(sources, rows=tuple(apply_privacy(sources.rows, objective.task, privacy, tally)))
-    before = len(sources.rows)
-    sources = amend(sources, request.amendments, graded=objective.task.kind is TaskKind.RANK)
-    tally.step("amendments", before, sources.removed)
-    return replace(sources, rows=tuple(apply_quality(sources.rows, objective.task, objective.curation.quality, tally)))
+    """Rows that were read elsewhere as the policy and the amendments leave them. Raises DataInvalid when none are left, or when they hold
+    what is refused."""
+    counted = CurationTally()
+    rows, removed = curated(sources.rows, RowPolicy(request.objective, privacy, request.amendments), counted)
+    _tell_read(sources, request, tally, counted)
+    refuse_personal_data(privacy.policy, tally)
+    require_rows(rows, tally)
+    return replace(sources, rows=tuple(rows), removed=tuple(removed))
 
 
-def _shifted(sources: SourceRows, request: SnapshotRequest, tally: CurationTally) -> tuple[SourceRows, ShiftRule | None]:
+def _shifted(
+    sources: SourceRows, named: NamedRows, request: SnapshotRequest, tally: CurationTally
+) -> tuple[SourceRows, NamedRows, ShiftRule | None]:
     """Rows that know whether they are in the shifted part, where the objective asks for one. Raises DataInvalid as ``mark_shifted``.
 
     An earlier row of train stays out of both: it was learned from, and it does not move.
     """
     policy = request.objective.split
     if policy is None:
-        return sources, None
+        return sources, named, None
 
     def hashed(text: str) -> float:
         message = f"tailorbird/shift/v1\n{request.objective.name}\n{text}".encode()
         return int.from_bytes(hmac.digest(request.amendments.secret, message, "sha256")[:8]) / 2**64
 
     told = mark_shifted(sources.rows, policy, request.shift, hashed)
-    rows, learned = list[SourceRow](), list[Quarantined]()
-    for row in told.rows:
+    rows, places, learned = list[SourceRow](), list[int](), list[Quarantined]()
+    for place, row in zip(told.places, told.rows, strict=True):
         if row.shifted and _is_learned(row, request.known):
             learned.append(
                 quarantine(row, "shifted_in_train", "it is in the shifted part, and was given to train before, or by its source")
             )
         else:
             rows.append(row)
+            places.append(place)
     tally.step("shifted part", len(sources.rows), [*told.unusable, *learned])
     tally.quarantined += learned
-    return replace(sources, rows=tuple(rows), quarantined=(*sources.quarantined, *told.unusable)), told.rule
+    sources = replace(sources, rows=tuple(rows), quarantined=(*sources.quarantined, *told.unusable))
+    return sources, named.at(places, rows), told.rule
 
 
 def _is_learned(row: SourceRow, known: Mapping[Digest, tuple[str, str]]) -> bool:
@@ -228,19 +295,19 @@ def schemes_of(privacy: Redaction) -> dict[str, str]:
     return {**privacy.schemes, "quality": quality.VERSION, "near": duplicates.SCHEME, "overlap": contamination.SCHEME}
 
 
-def _distinct(sources: SourceRows, request: SnapshotRequest, tally: CurationTally) -> Distinct:
+def _distinct(named: NamedRows, request: SnapshotRequest, tally: CurationTally) -> Distinct:
     request.progress("looking for exact duplicates")
-    distinct = drop_duplicates(sources.rows, request.known)
-    tally.step("exact duplicates", len(sources.rows), distinct.quarantined, repeated=distinct.duplicates)
+    distinct = drop_duplicates(named, request.known)
+    tally.step("exact duplicates", len(named.rows), distinct.quarantined, repeated=distinct.duplicates)
     return distinct
 
 
 def _unprotected(
-    items: Sequence[Item], request: SnapshotRequest, tally: CurationTally, shared: SharedText
+    items: Sequence[Item], request: SnapshotRequest, tally: CurationTally, shared: SharedText, read: _CuratedSources
 ) -> tuple[Sequence[Item], list[Tie], TextTies, Mapping[str, int]]:
     """The items that repeat no protected text, the ties between them, those of all texts, and how many were set aside for each set."""
     protected = protected_texts(request.objective, request.folder)
-    found = text_ties(items, shared.told(protected.texts, protected.texts))
+    found = text_ties(items, shared.told(protected.texts, protected.texts), read.sketches, read.search.pairs)
     ties = found.ties
     if not protected.texts:
         return items, ties, found, {}

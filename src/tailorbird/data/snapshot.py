@@ -14,6 +14,7 @@ from tailorbird.domain.dataset import Document, Quarantined, Row, SnapshotManife
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.system.garbage_collection import uncollected
 from tailorbird.text import label_sets
 from tailorbird.text.normalisation import normalise
 
@@ -38,16 +39,21 @@ def build_snapshot(request: SnapshotRequest) -> BuiltSnapshot:
 
     Raises DataInvalid as ``run_pipeline``, and where an example of what is out of scope bears a label, too.
     """
+    with uncollected():
+        return _consistent(_built(request))
+
+
+def _built(request: SnapshotRequest) -> BuiltSnapshot:
     appended = extend_snapshot(request)
     if appended is not None:
-        return _consistent(BuiltSnapshot(*appended))
+        return BuiltSnapshot(*appended)
     gathered = run_pipeline(request)
     keeping = StateWriter(request, gathered)
     gathered = replace(gathered, text_ties=None)
     frozen = write_snapshot(request, gathered)
     assigned = {item.id: (group.split.value, group.id) for item, group in gathered.placed}
     keeping.finish(frozen, assigned)
-    return _consistent(BuiltSnapshot(frozen.manifest, frozen_rows(gathered.placed), gathered.quarantined, assigned, frozen.report))
+    return BuiltSnapshot(frozen.manifest, frozen_rows(gathered.placed), gathered.quarantined, assigned, frozen.report)
 
 
 def _consistent(built: BuiltSnapshot) -> BuiltSnapshot:

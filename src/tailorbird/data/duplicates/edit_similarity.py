@@ -30,7 +30,7 @@ _FEW_WORDS = 24
 
 
 #: Bins into which characters are counted.
-_BINS = 32
+BINS = 32
 
 
 def alike(one: str, other: str) -> bool:
@@ -73,13 +73,13 @@ def _within(ones: Sequence[str], others: Sequence[str], place_C: NDArray[np.intp
 
 def histograms(texts: Sequence[str]) -> NDArray[np.uint8]:
     """How often each text has characters of each bin, uint8[N, 32], at most 255."""
-    counted_NB = np.empty((len(texts), _BINS), dtype=np.uint8)
+    counted_NB = np.empty((len(texts), BINS), dtype=np.uint8)
     for start in range(0, len(texts), 8192):
         block = texts[start : start + 8192]
         lengths_N = np.fromiter(map(len, block), np.intp, len(block))
-        points_C = np.frombuffer("".join(block).encode("utf-32-le", "surrogatepass"), dtype="<u4") % _BINS
-        places_C = np.repeat(np.arange(len(block)) * _BINS, lengths_N) + points_C
-        counts_NB = np.bincount(places_C, minlength=len(block) * _BINS).reshape(-1, _BINS)
+        points_C = np.frombuffer("".join(block).encode("utf-32-le", "surrogatepass"), dtype="<u4") % BINS
+        places_C = np.repeat(np.arange(len(block)) * BINS, lengths_N) + points_C
+        counts_NB = np.bincount(places_C, minlength=len(block) * BINS).reshape(-1, BINS)
         counted_NB[start : start + len(block)] = np.minimum(counts_NB, 255)
     return counted_NB
 

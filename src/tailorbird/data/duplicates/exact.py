@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from tailorbird.data.readers import SourceRow, row_id
+from tailorbird.data.readers import SourceRow, id_of
 from tailorbird.domain.dataset import Quarantined, Split
 from tailorbird.domain.value import Digest
 from tailorbird.text.normalisation import normalise
@@ -19,8 +20,9 @@ class Item:
     """A distinct row: ``folded`` is its normalised text, ``id`` the digest of that and the target, ``told`` what tells it from others
     (``duplicates/shared_text``), where that is less than the whole.
 
-    ``known`` is the split that it was given in an earlier snapshot, ``group`` its group there. ``subject`` is the person that all copies
-    belong to, if there is one: what several people wrote word for word must not tie their other rows together.
+    ``number`` is that of its first copy. ``known`` is the split that it was given in an earlier snapshot, ``group`` its
+    group there. ``subject`` is the person that all copies belong to, if there is one: what several people wrote word for word must not tie
+    their other rows together.
     """
 
     id: Digest
@@ -30,6 +32,7 @@ class Item:
     known: Split | None = None
     group: str = ""
     told: str = ""
+    number: int = 0
 
     @property
     def compared(self) -> str:
@@ -46,30 +49,62 @@ class Distinct:
     quarantined: tuple[Quarantined, ...]
 
 
-def drop_duplicates(rows: Sequence[SourceRow], known: Mapping[Digest, tuple[str, str]]) -> Distinct:
+class NamedRows(NamedTuple):
+    """Rows, with the normalised text, the id and the number of each."""
+
+    rows: Sequence[SourceRow]
+    folded: Sequence[str]
+    ids: Sequence[Digest]
+    numbers: Sequence[int]
+
+    @classmethod
+    def of(cls, rows: Sequence[SourceRow]) -> NamedRows:
+        """From rows alone."""
+        folded = [normalise(row.text) for row in rows]
+        ids = [id_of(text, row.target) for text, row in zip(folded, rows, strict=True)]
+        return cls(rows, folded, ids, range(len(rows)))
+
+    def at(self, places: Sequence[int], rows: Sequence[SourceRow]) -> NamedRows:
+        """Those at ``places``, of which ``rows`` are what has become."""
+        folded, ids = [self.folded[place] for place in places], [self.ids[place] for place in places]
+        return NamedRows(rows, folded, ids, [self.numbers[place] for place in places])
+
+
+def drop_duplicates(named: NamedRows, known: Mapping[Digest, tuple[str, str]]) -> Distinct:
     """Keeps one row of all that have the same normalised text and target: the first of those in the most protected split.
 
     A copy in another split than the kept one is quarantined rather than counted as a duplicate: it would have been a leak. So is a copy
     that its source now fixes to another split than an earlier snapshot gave to the row.
     """
-    copies: dict[Digest, tuple[Item, ...]] = {}
-    for row in rows:
-        item = _item(row, known)
-        copies[item.id] = (*copies.get(item.id, ()), item)
+    first: dict[Digest, int] = {}
+    again: dict[int, list[int]] = {}
+    for place, id_ in enumerate(named.ids):
+        if (earlier := first.setdefault(id_, place)) != place:
+            again.setdefault(earlier, [earlier]).append(place)
     kept: list[Item] = []
     duplicates = 0
     quarantined: list[Quarantined] = []
-    for items in copies.values():
-        agreeing = [item for item in items if item.known is None or item.row.fixed in (None, item.known)]
-        quarantined += [moved(item) for item in items if item not in agreeing]
+    for place in first.values():
+        item = _item(named, place, known)
+        if place not in again and _agrees(item):
+            kept.append(item)
+            continue
+        items = [item, *(_item(named, copy, known) for copy in again.get(place, [place])[1:])]
+        agreeing = [item for item in items if _agrees(item)]
+        quarantined += [moved(item) for item in items if not _agrees(item)]
         if agreeing:
             best = max(agreeing, key=lambda item: PROTECTION[item.row.fixed])
             leaks = [item for item in agreeing if leaks_into(best.row.fixed, item.row.fixed)]
             quarantined += [contaminant(item.row, best.row.fixed) for item in leaks]
             duplicates += len(agreeing) - len(leaks) - 1
             subject = _common_subject(items)
-            kept.append(best if subject is None else replace(best, subject=subject))
+            kept.append(replace(best, subject=subject))
     return Distinct(tuple(kept), duplicates, tuple(quarantined))
+
+
+def _agrees(item: Item) -> bool:
+    """False where its source is fixed to another split than the one where it is."""
+    return item.known is None or item.row.fixed in (None, item.known)
 
 
 def _common_subject(copies: Sequence[Item]) -> str | None:
@@ -102,7 +137,7 @@ def moved(item: Item) -> Quarantined:
     return quarantine(item.row, "already_split", reason)
 
 
-def _item(row: SourceRow, known: Mapping[Digest, tuple[str, str]]) -> Item:
-    id_ = row_id(row.text, row.target)
+def _item(named: NamedRows, place: int, known: Mapping[Digest, tuple[str, str]]) -> Item:
+    id_, row = named.ids[place], named.rows[place]
     split, group = known.get(id_, (None, ""))
-    return Item(id_, normalise(row.text), row, known=Split(split) if split else None, group=group)
+    return Item(id_, named.folded[place], row, row.subject, Split(split) if split else None, group, number=named.numbers[place])

@@ -37,8 +37,14 @@ _SIEVE_BITS = 20
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 Places = NDArray[np.intp]
+#: Places of two texts each, int32[P, 2].
+Pairs = NDArray[np.int32]
 #: Texts by their places.
 TextsAt = Callable[[list[int]], list[str]]
+#: The pairs of some bands; None where nobody has looked for them.
+GivenPairs = Callable[[range], Pairs | None]
+#: Bands that are searched together.
+BAND_PARTS = tuple(range(first, first + 4) for first in range(0, minhash.BANDS, 4))
 
 
 def near_duplicates(texts: Sequence[str]) -> list[tuple[int, int]]:
@@ -49,53 +55,75 @@ def near_duplicates(texts: Sequence[str]) -> list[tuple[int, int]]:
     return pairs_within(index_texts(texts), lambda places: [texts[place] for place in places])
 
 
-def pairs_within(index: TextIndex, texts_at: TextsAt) -> list[tuple[int, int]]:
-    """``near_duplicates`` of texts whose index is made."""
-    return sorted(_Search(index, texts_at, np.arange(index.size, dtype=np.int32)).all_pairs()) if index.size > 1 else []
+def pairs_within(index: TextIndex, texts_at: TextsAt, given: GivenPairs = lambda _: None) -> list[tuple[int, int]]:
+    """``near_duplicates`` of texts whose index is made. Pairs of some bands may be ``given``."""
+    search = NearSearch(index, texts_at)
+    for bands in BAND_PARTS:
+        pairs = given(bands)
+        if pairs is None:
+            search.search(bands)
+        else:
+            search.note(pairs)
+    return sorted(search.pairs)
 
 
 def pairs_since(index: TextIndex, texts_at: TextsAt, start: int, group_N: NDArray[np.int32]) -> list[tuple[int, int]]:
     """Pairs of which the later text is at ``start`` or behind it. ``group_N`` says which texts are connected already."""
-    return sorted(_Search(index, texts_at, group_N).pairs_since(start)) if start < index.size else []
+    return sorted(NearSearch(index, texts_at, group_N).pairs_since(start)) if start < index.size else []
 
 
-class _Search:
-    """What is needed to tell most pairs apart without comparing them."""
+class NearSearch:
+    """The search, with what is needed to tell most pairs apart without comparing them. ``group_N`` says which texts are connected already;
+    by default none are."""
 
-    def __init__(self, index: TextIndex, texts_at: TextsAt, group_N: NDArray[np.int32]) -> None:
+    def __init__(self, index: TextIndex, texts_at: TextsAt, group_N: NDArray[np.int32] | None = None) -> None:
         self._index = index
         self._texts_at = texts_at
-        self._group_N = group_N
+        self._group_N = np.arange(index.size, dtype=np.int32) if group_N is None else group_N
+        self._ones = list[int]()
+        self._others = list[int]()
 
-    def all_pairs(self) -> Iterator[tuple[int, int]]:
-        ones: list[int] = []
-        others: list[int] = []
-        for keys_N, order_N in self._ordered_bands():
-            before = len(ones)
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """All pairs that were found or noted."""
+        return list(zip(self._ones, self._others, strict=True))
+
+    def search(self, bands: range) -> Pairs:
+        """Finds the pairs of ``bands`` that nothing connects so far, int32[P, 2]."""
+        first = len(self._ones)
+        for keys_N, order_N in self._ordered(bands):
+            before = len(self._ones)
             for one_C, other_C in meetings(keys_N, order_N):
                 for start in range(0, len(one_C), _BATCH):
                     found = self._alike(one_C[start : start + _BATCH], other_C[start : start + _BATCH])
-                    ones += found[0]
-                    others += found[1]
-            if len(ones) > before:
-                self._group_N = component_labels(self._index.size, ones, others)
-        yield from zip(ones, others, strict=True)
+                    self._ones += found[0]
+                    self._others += found[1]
+            if len(self._ones) > before:
+                self._group_N = component_labels(self._index.size, self._ones, self._others)
+        return np.array([self._ones[first:], self._others[first:]], dtype=np.int32).T
 
-    def _ordered_bands(self) -> Iterator[tuple[NDArray[np.uint64], Places]]:
-        """For each band the bucket of every text, and their order: that of the next band is found while this one is compared."""
+    def note(self, pairs: Pairs) -> None:
+        """Adds pairs that somebody else has found."""
+        self._ones += pairs[:, 0].tolist()
+        self._others += pairs[:, 1].tolist()
+        self._group_N = component_labels(self._index.size, self._ones, self._others)
+
+    def _ordered(self, bands: range) -> Iterator[tuple[NDArray[np.uint64], Places]]:
+        """For each of ``bands`` the bucket of every text, and their order: that of the next band is found while this one is compared."""
 
         def ordered(band: int) -> tuple[NDArray[np.uint64], Places]:
             keys_N = minhash.band(self._index.signatures_PN, band)
             return keys_N, np.argsort(keys_N, kind="stable")
 
         with ThreadPoolExecutor(1) as pool:
-            coming = pool.submit(ordered, 0)
-            for band in range(1, minhash.BANDS):
+            coming = pool.submit(ordered, bands[0])
+            for band in bands[1:]:
                 found, coming = coming.result(), pool.submit(ordered, band)
                 yield found
             yield coming.result()
 
     def pairs_since(self, start: int) -> set[tuple[int, int]]:
+        """Pairs of which the later text is at ``start`` or behind it."""
         with ThreadPoolExecutor(2) as pool:
             likely = list(pool.map(lambda band: self._likely_since(band, start), range(minhash.BANDS)))
         likely_C = np.unique(np.concatenate(likely))

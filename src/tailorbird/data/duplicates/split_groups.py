@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from tailorbird.data.contamination import WordRuns, pairs_of, runs_of
+import numpy as np
+
+from tailorbird.data.contamination import WordRuns, pairs_of
 from tailorbird.data.duplicates.components import Tie
 from tailorbird.data.duplicates.exact import Item
-from tailorbird.data.duplicates.near_duplicates import pairs_within
+from tailorbird.data.duplicates.near_duplicates import TextsAt, pairs_within
 from tailorbird.data.duplicates.shared_text import SharedText
-from tailorbird.data.duplicates.text_index import TextIndex, index_texts
+from tailorbird.data.duplicates.text_index import TextIndex
+from tailorbird.data.duplicates.text_sketches import SketchedRows
+
+#: Near-duplicates among the texts of an index.
+PairSearch = Callable[[TextIndex, TextsAt], list[tuple[int, int]]]
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,11 @@ class TextTies:
         return [*self.same, *((self.first[one], self.first[other]) for one, other in (*self.near, *self.overlaps))]
 
 
-def text_ties(items: Sequence[Item], others: Sequence[str] = ()) -> TextTies:
+def text_ties(items: Sequence[Item], others: Sequence[str], sketches: SketchedRows, search: PairSearch = pairs_within) -> TextTies:
     """Items whose texts are equal (with different targets, or but for what most rows share), nearly alike, or of which one holds most of
     the other.
 
-    ``others`` are further normalised texts; they have the places after the items.
+    ``others`` are further normalised texts; they have the places after the items. ``sketches`` are those of rows, by the numbers of items.
     """
     by_text: dict[str, list[int]] = {}
     for index, item in enumerate(items):
@@ -44,19 +50,25 @@ def text_ties(items: Sequence[Item], others: Sequence[str] = ()) -> TextTies:
     for index, text in enumerate(others, start=len(items)):
         by_text.setdefault(text, []).append(index)
     texts = list(by_text)
-    indexed, runs = index_texts(texts), runs_of(texts)
+    numbers_T = np.fromiter((_number(items, same[0]) for same in by_text.values()), np.int64, len(texts))
+    indexed, runs = sketches.of(texts, numbers_T)
 
     def texts_at(places: list[int]) -> list[str]:
         return [texts[place] for place in places]
 
     return TextTies(
         same=[tuple(same) for same in by_text.values() if len(same) > 1],
-        near=pairs_within(indexed, texts_at),
+        near=search(indexed, texts_at),
         overlaps=pairs_of(runs, texts_at),
         first=[same[0] for same in by_text.values()],
         index=indexed,
         runs=runs,
     )
+
+
+def _number(items: Sequence[Item], place: int) -> int:
+    """The number of the row whose sketches are those of the text that is compared; -1 where there is none."""
+    return items[place].number if place < len(items) and not items[place].told else -1
 
 
 def without_shared_text(items: Sequence[Item], shared: SharedText) -> list[Item]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.data.duplicates.exact import PROTECTION, Item, contaminant, drop_duplicates, leaks_into, moved
+from tailorbird.data.duplicates.exact import PROTECTION, Item, NamedRows, contaminant, drop_duplicates, leaks_into, moved
 from tailorbird.data.incremental.conditions import Known, digests_of, found_in
 from tailorbird.data.incremental.state import NotAnAppend, State
 from tailorbird.data.pipeline import SnapshotRequest
@@ -99,7 +99,7 @@ def distinct_new_rows(rows: Sequence[SourceRow], state: State, known: Known) -> 
     fresh = [row for row, place in zip(rows, at, strict=True) if place is None]
     if any(place is None and id_ in known for id_, place in zip(ids, at, strict=True)):
         raise NotAnAppend("a row came back that was there before")
-    distinct = drop_duplicates(fresh, {})
+    distinct = drop_duplicates(NamedRows.of(fresh), {})
     copies = [_copy(id_, row, place, state, known) for id_, row, place in zip(ids, rows, at, strict=True) if place is not None]
     gone = [entry for entry in copies if entry is not None]
     return NewRows(distinct.items, distinct.duplicates + len(copies) - len(gone), [*distinct.quarantined, *gone])

@@ -6,11 +6,9 @@ and so is every error: then all rows are read again, and the error is found ther
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, NamedTuple
@@ -69,7 +67,7 @@ def extend_snapshot(request: SnapshotRequest) -> IncrementalSnapshot | None:
     if request.memory is None or not is_appendable(request):
         return None
     try:
-        with _uncollected(), ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(1) as pool:
             known = pool.submit(known_arrays, request.known)
             return _extended(request, load(request.memory), known, privacy_of(request))
     except NotAnAppend as reason:
@@ -78,18 +76,6 @@ def extend_snapshot(request: SnapshotRequest) -> IncrementalSnapshot | None:
     except TailorbirdError:
         request.progress("all rows are read: something in what was appended, or kept, cannot be used")
     return None
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """No search for cycles meanwhile: there are none, and each walks over everything that is known of a million rows."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from tailorbird.data.readers import SourceRow, SourceRows, row_id
+from tailorbird.data.readers import SourceRow, row_id
 from tailorbird.data.readers.qrels import without_documents
 from tailorbird.domain.curation import Decision, FixAction
 from tailorbird.domain.dataset import Document, Quarantined
@@ -27,29 +27,21 @@ class Amendments:
     today: date | None = None
 
 
-def amend(sources: SourceRows, amendments: Amendments, *, graded: bool = False) -> SourceRows:
-    """``sources`` as the amendments leave them; what had to go is added to ``removed`` and ``removed_documents``.
+def amend_rows(rows: Sequence[SourceRow], amendments: Amendments, gone: Collection[str] = ()) -> tuple[list[SourceRow], list[Quarantined]]:
+    """Rows as the amendments leave them, and what had to go.
 
-    Where rows are ``graded``, their targets name documents: what went is no answer any more, and a row without an answer goes, too.
+    Where targets name documents, ``gone`` are those that are no answer any more; a row without an answer goes, too.
     """
-    documents, gone = _documents(sources.documents, amendments)
     kept: list[SourceRow] = []
     removed: list[Quarantined] = []
-    for source in sources.rows:
-        row = replace(source, target=without_documents(source.target, gone)) if graded and gone else source
+    for source in rows:
+        row = replace(source, target=without_documents(source.target, gone)) if gone else source
         decision = amendments.decisions.get(row_id(row.text, row.target)) if amendments.decisions else None
         if reason := _must_go(row, decision, amendments):
             removed.append(reason)
         else:
             kept.append(_relabelled(row, decision))
-    removed_documents = (*sources.removed_documents, *gone.values())
-    return replace(
-        sources,
-        rows=tuple(kept),
-        removed=(*sources.removed, *removed),
-        documents=tuple(documents),
-        removed_documents=removed_documents,
-    )
+    return kept, removed
 
 
 def quarantine_unanswerable(file: str, line: int) -> Quarantined:
@@ -57,7 +49,7 @@ def quarantine_unanswerable(file: str, line: int) -> Quarantined:
     return Quarantined(file=file, line=line, code=ANSWER_GONE, reason="every document that answers it had to go")
 
 
-def _documents(documents: tuple[Document, ...], amendments: Amendments) -> tuple[list[Document], dict[str, Quarantined]]:
+def amend_documents(documents: Iterable[Document], amendments: Amendments) -> tuple[list[Document], dict[str, Quarantined]]:
     """The documents that stay, and why others had to go, by id."""
     kept, gone = list[Document](), dict[str, Quarantined]()
     for document in documents:

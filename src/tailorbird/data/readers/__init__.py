@@ -7,7 +7,7 @@ In: the files, folders and addresses that an objective names. Out: rows, and eve
 duplicates, splits, snapshots.
 """
 
-from tailorbird.data.readers.source_rows import SourcePlace, SourceRow, SourceRows, row_id
+from tailorbird.data.readers.source_rows import SourcePlace, SourceRow, SourceRows, id_of, row_id
 from tailorbird.data.readers.sources import fingerprint_sources, read_sources, read_texts, refuse_if_most, source_of
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "SourceRow",
     "SourceRows",
     "fingerprint_sources",
+    "id_of",
     "read_sources",
     "read_texts",
     "refuse_if_most",

@@ -1,4 +1,4 @@
-"""Reader of the end of a file that has grown since it was read."""
+"""Reader of one part of a file: its end, where it has grown since it was read, or a stretch of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
+from typing import Literal
 
 from tailorbird.data.readers import csv_file, json_files
 from tailorbird.data.readers.data_file import DataFile, Record, Records
@@ -28,33 +29,37 @@ def lines_before(file: DataFile, size: int, digest: Digest) -> int | None:
         while block := stream.read(min(_BLOCK, size)):
             size -= len(block)
             hashed.update(block)
-            lines += _ends(last[-1:] + block, file.kind) - _ends(last[-1:], file.kind)
+            lines += line_ends(last[-1:] + block, file.kind) - line_ends(last[-1:], file.kind)
             last = block
     whole = not size and last.endswith(b"\n") and "sha256:" + hashed.hexdigest() == digest
     return lines if whole else None
 
 
-def records_since(file: DataFile, start: int, lines: int) -> Records:
-    """The records from byte ``start`` on, which follow ``lines`` lines. Raises DataInvalid as reading does."""
-    header = _header(file)
-    for record in _parsed(file, header, start):
+def records_since(file: DataFile, start: int, lines: int, stop: int | None = None) -> Records:
+    """The records from byte ``start`` on, which follow ``lines`` lines, up to byte ``stop``, where one must end. Raises DataInvalid as
+    reading does."""
+    header = _header(file) if start else []
+    for record in _parsed(file, header, text_lines(file, _line_end(file), start, stop)):
         shift = lines - len(header)
         yield record.model_copy(update={"line": record.line + shift}) if isinstance(record, Quarantined) else _moved(record, shift)
 
 
 def record_at(file: DataFile, line: int) -> Record | Quarantined:
     """The record that starts on ``line``."""
-    header, start = _header(file), 0
-    lines = text_lines(file, "\n" if file.kind == ".jsonl" else "")
+    lines = text_lines(file, _line_end(file))
     for _ in range(line - 1):
-        start += len(next(lines))
-    return next(iter(_parsed(file, header, start, lines)))
+        next(lines)
+    return next(iter(_parsed(file, _header(file), lines)))
 
 
-def _parsed(file: DataFile, header: list[str], start: int, lines: Iterator[str] | None = None) -> Records:
+def _parsed(file: DataFile, header: list[str], lines: Iterator[str]) -> Records:
     if file.kind == ".jsonl":
-        return json_files.parse_jsonl(file.name, lines or text_lines(file, "\n", start))
-    return csv_file.parse(file.name, chain(header, lines or text_lines(file, "", start)), _separator(file))
+        return json_files.parse_jsonl(file.name, lines)
+    return csv_file.parse(file.name, chain(header, lines), _separator(file))
+
+
+def _line_end(file: DataFile) -> Literal["", "\n"]:
+    return "\n" if file.kind == ".jsonl" else ""
 
 
 def _separator(file: DataFile) -> str:
@@ -80,7 +85,7 @@ def _moved(record: Record, shift: int) -> Record:
     return replace(record, line=record.line + shift)
 
 
-def _ends(data: bytes, kind: str) -> int:
+def line_ends(data: bytes, kind: str) -> int:
     """Ends of lines; of JSONL only line feeds are."""
     if kind == ".jsonl":
         return data.count(b"\n")

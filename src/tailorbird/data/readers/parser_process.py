@@ -149,8 +149,8 @@ def records(given: dict[str, Any]) -> Iterator[Any]:
 
 
 def appended(given: dict[str, Any]) -> Iterator[Any]:
-    """The records from byte ``start`` on, which follow ``lines`` lines."""
-    yield from packed(records_since(file_of(given), given["start"], given["lines"]))
+    """The records from byte ``start`` on, which follow ``lines`` lines, up to byte ``stop``, where there is one."""
+    yield from packed(records_since(file_of(given), given["start"], given["lines"], given.get("stop")))
 
 
 def single(given: dict[str, Any]) -> Iterator[Any]:

@@ -32,12 +32,17 @@ from tailorbird.text.pseudonyms import pseudonym
 
 
 def row_id(text: str, target: str) -> Digest:
-    """The digest of the normalised text and the target: exact duplicates share it.
+    """The digest of the normalised text and the target: exact duplicates share it."""
+    return id_of(normalise(text), target)
+
+
+def id_of(folded: str, target: str) -> Digest:
+    """``row_id`` of a text that is normalised.
 
     It is ``digest_of({"target": ..., "text": ...})``, spelled out because a million rows ask for it: of texts alone, ``json`` writes the
     canonical form.
     """
-    encoded = f'{{"target":{_text(target)},"text":{_text(normalise(text))}}}'
+    encoded = f'{{"target":{_text(target)},"text":{_text(folded)}}}'
     return "sha256:" + sha256(encoded.encode()).hexdigest()
 
 

@@ -16,7 +16,7 @@ from tailorbird.data.readers.source_resolver import columns_of, open_path, open_
 from tailorbird.data.readers.source_rows import RowBuilder, SourceRow, SourceRows
 from tailorbird.data.readers.text_files import FOLDER
 from tailorbird.domain.curation import ProtectedSet
-from tailorbird.domain.dataset import Quarantined, Split
+from tailorbird.domain.dataset import Document, Quarantined, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import DataOrigin, DataSource, Objective, Task, TaskKind
 from tailorbird.domain.value import Digest
@@ -35,25 +35,54 @@ def read_sources(objective: Objective, folder: Path, secret: bytes = b"") -> Sou
 
     ``secret`` is the key of the pseudonyms that stand for subjects.
     """
-    found = read_documents(objective.documents, folder, partial(pseudonym, secret, objective.tenant))
-    rows, quarantined, read, files = list[SourceRow](), found.quarantined, found.read, found.files
-    for source in in_order(objective.data):
-        making = RowBuilder(objective, source, secret, frozenset(found.documents))
-        if source.qrels:
-            with open_path(source.qrels, (), folder) as judgements:
-                making.judged, unusable, lines = read_qrels(judgements, read_judgements(judgements), found.documents)
-            quarantined += unusable
-            read[source.qrels] += lines
-            files[source.qrels] = judgements.digest
-        with open_source(source, folder, split_column(objective)) as file:
-            usable, unusable = read_file(file, making, objective.task)
+    reading, rows = SourceReader(objective, folder, secret), list[SourceRow]()
+    for file, making in reading.files():
+        usable, unusable = read_file(file, making, objective.task)
+        reading.note(file, len(usable), unusable)
         rows += usable
-        quarantined += unusable
-        read[file.name] += len(usable) + len(unusable)
-        files[file.name] = file.digest
-    refuse_if_most(read, quarantined)
-    documents = tuple(found.documents[name] for name in sorted(found.documents))
-    return SourceRows(tuple(rows), tuple(quarantined), dict(read), files, documents=documents)
+    return reading.sources(rows)
+
+
+class SourceReader:
+    """Opens the sources of an objective one after the other, documents and judgements first, and adds up what was read of them. Raises as
+    ``read_sources``."""
+
+    def __init__(self, objective: Objective, folder: Path, secret: bytes) -> None:
+        self._objective, self._folder, self._secret = objective, folder, secret
+        self._documents = read_documents(objective.documents, folder, partial(pseudonym, secret, objective.tenant))
+        self._quarantined, self._read, self._files = self._documents.quarantined, self._documents.read, self._documents.files
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """Documents, sorted by id."""
+        return tuple(self._documents.documents[name] for name in sorted(self._documents.documents))
+
+    def files(self) -> Iterator[tuple[DataFile, RowBuilder]]:
+        """Each source's file, and what makes its rows. It is there until the next one is asked for."""
+        for source in in_order(self._objective.data):
+            making = RowBuilder(self._objective, source, self._secret, frozenset(self._documents.documents))
+            if source.qrels:
+                self._judge(making, source.qrels)
+            with open_source(source, self._folder, split_column(self._objective)) as file:
+                yield file, making
+            self._files[file.name] = file.digest
+
+    def note(self, file: DataFile, usable: int, unusable: Sequence[Quarantined]) -> None:
+        """So many rows were read of ``file``, and some records that are none."""
+        self._quarantined += unusable
+        self._read[file.name] += usable + len(unusable)
+
+    def sources(self, rows: Iterable[SourceRow]) -> SourceRows:
+        """All that was read, with ``rows``."""
+        refuse_if_most(self._read, self._quarantined)
+        return SourceRows(tuple(rows), tuple(self._quarantined), dict(self._read), self._files, documents=self.documents)
+
+    def _judge(self, making: RowBuilder, name: str) -> None:
+        with open_path(name, (), self._folder) as judgements:
+            making.judged, unusable, lines = read_qrels(judgements, read_judgements(judgements), self._documents.documents)
+        self._quarantined += unusable
+        self._read[name] += lines
+        self._files[name] = judgements.digest
 
 
 def split_column(objective: Objective) -> str:
@@ -99,12 +128,6 @@ def refuse_if_most(read: dict[str, int], quarantined: Iterable[Quarantined]) -> 
             raise DataInvalid(message, hint, code="mostly_quarantined")
 
 
-def _refuse_hopeless(file: DataFile, usable: int, unusable: Sequence[Quarantined]) -> None:
-    """As ``refuse_if_most``, before the end of a file whose refusals alone would take the memory of the process."""
-    if len(unusable) % HOPELESS == 0:
-        refuse_if_most({file.name: usable + len(unusable)}, unusable)
-
-
 def source_of(file: str, sources: Iterable[str]) -> str:
     """The source that ``file`` is, or in whose folder it lies."""
     return file if file in sources else next(name for name in sources if file.startswith(f"{name.rstrip('/')}/"))
@@ -115,28 +138,52 @@ def read_file(file: DataFile, making: RowBuilder, task: Task, records: Records |
 
     ``records`` are those of the file where somebody reads them already. Raises as ``read_sources``.
     """
+    found = FileRows(file, making)
+    found.read(records or read_records(file, found.wanted.values()))
+    found.check(task)
+    return found.usable, found.unusable
+
+
+class FileRows:
+    """The rows of one file, and what cannot become one, from all of its records or a stretch of them."""
+
+    def __init__(self, file: DataFile, making: RowBuilder) -> None:
+        self.usable = list[SourceRow]()
+        self.unusable = list[Quarantined]()
+        self.columns = dict[str, None]()
+        self.wanted = columns_of(making.source, making.split_by)
+        self._file, self._making = file, making
+
+    def read(self, records: Records) -> None:
+        """Adds rows. Raises DataInvalid where ``making`` does, or where most of very many records are no rows."""
+        for record in records:
+            if isinstance(record, Quarantined):
+                self._set_aside(record)
+                continue
+            self.columns |= dict.fromkeys(record.cells)
+            try:
+                self.usable.append(self._making.row(record.file or self._file, record))
+            except UnusableRecord as problem:
+                name = (record.file or self._file).name
+                self._set_aside(Quarantined(file=name, line=record.line, code=problem.code, reason=problem.reason))
+
+    def check(self, task: Task) -> None:
+        """Raises DataInvalid where the whole file cannot be used: it has no rows, no answers, or lacks a column."""
+        check_file(self._file, task, self.wanted, self.columns, records=len(self.usable) + len(self.unusable))
+
+    def _set_aside(self, record: Quarantined) -> None:
+        self.unusable.append(record)
+        if len(self.unusable) % HOPELESS == 0:
+            refuse_if_most({self._file.name: len(self.usable) + len(self.unusable)}, self.unusable)
+
+
+def check_file(file: DataFile, task: Task, wanted: dict[str, str], columns: Iterable[str], *, records: int) -> None:
+    """Raises DataInvalid where a file of so many ``records`` with these ``columns`` cannot be used."""
     _check_answers(file, task)
-    usable: list[SourceRow] = []
-    unusable: list[Quarantined] = []
-    columns: dict[str, None] = {}
-    wanted = columns_of(making.source, making.split_by)
-    for record in records or read_records(file, wanted.values()):
-        if isinstance(record, Quarantined):
-            unusable.append(record)
-            _refuse_hopeless(file, len(usable), unusable)
-            continue
-        columns |= dict.fromkeys(record.cells)
-        try:
-            usable.append(making.row(record.file or file, record))
-        except UnusableRecord as problem:
-            name = (record.file or file).name
-            unusable.append(Quarantined(file=name, line=record.line, code=problem.code, reason=problem.reason))
-            _refuse_hopeless(file, len(usable), unusable)
-    if not usable and not unusable:
+    if not records:
         raise DataInvalid(f"{file.name}: there are no rows", "give a file with at least a few rows for each label", code="file_empty")
-    if columns:
-        _check_columns(file, tuple(columns), wanted)
-    return usable, unusable
+    if named := tuple(columns):
+        _check_columns(file, named, wanted)
 
 
 def _check_answers(file: DataFile, task: Task) -> None:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import IO, Any, Literal
 
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.data.readers.data_file import DataFile, Record, Records, changed, empty
@@ -84,16 +84,35 @@ def _blocks(path: Path) -> Iterator[bytes]:
 LONGEST_LINE = 100_000_000
 
 
-def text_lines(file: DataFile, ends: Literal["", "\n"], start: int = 0) -> Iterator[str]:
-    r"""The lines of ``file`` from byte ``start`` on, with their ends, without a byte order mark; ``ends`` is ``""`` where ``\r`` ends one
-    too.
+class _Until(io.RawIOBase):
+    """The bytes of a file up to a place."""
 
-    Raises DataInvalid when the file is blank, binary, or not written in its encoding, and for a line that is too long to be one.
+    def __init__(self, file: IO[bytes], left: int) -> None:
+        self._file, self._left = file, left
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(min(len(buffer), self._left))
+        buffer[: len(data)] = data
+        self._left -= len(data)
+        return len(data)
+
+
+def text_lines(file: DataFile, ends: Literal["", "\n"], start: int = 0, stop: int | None = None) -> Iterator[str]:
+    r"""The lines of ``file`` from byte ``start`` on, up to byte ``stop`` (None: the end), with their ends, without a byte order mark;
+    ``ends`` is ``""`` where ``\r`` ends one too.
+
+    Raises DataInvalid when the file (not a stretch of it) is blank, binary, or not written in its encoding, and for a line that is too long
+    to be one.
     """
     blank, number = True, 0
     try:
-        with file.path.open("rb") as found, io.TextIOWrapper(found, encoding=_codec(file, start), newline=ends) as stream:
+        with file.path.open("rb") as found:
             found.seek(start)
+            part = found if stop is None else io.BufferedReader(_Until(found, stop - start), _BLOCK)
+            stream = io.TextIOWrapper(part, encoding=_codec(file, start), newline=ends)
             while line := stream.readline(LONGEST_LINE + 1):
                 number += 1
                 _check(file, number, line)
@@ -103,7 +122,7 @@ def text_lines(file: DataFile, ends: Literal["", "\n"], start: int = 0) -> Itera
         place = _line_that_is_no_text(file) if file.encoding.lower() == "utf-8" else number + 1
         message = f"{file.name}:{place}: not {file.encoding.upper()}"
         raise DataInvalid(message, _encoding_hint(file), code="file_encoding") from error
-    if blank:
+    if blank and stop is None:
         raise empty(file.name)
 
 

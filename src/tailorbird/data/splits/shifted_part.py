@@ -30,10 +30,11 @@ Hash = Callable[[str], float]
 
 
 class ShiftAssignment(NamedTuple):
-    """The rule, rows that know their side, and those that have no place: what they are split by is no time."""
+    """The rule, rows that know their side, with their places before, and those that have none: what they are split by is no time."""
 
     rule: ShiftRule
     rows: tuple[SourceRow, ...]
+    places: tuple[int, ...]
     unusable: list[Quarantined]
 
 
@@ -45,7 +46,8 @@ def mark_shifted(rows: Sequence[SourceRow], policy: SplitPolicy, earlier: ShiftR
     kind, cells = _kind(rows, policy, earlier), Counter(row.shift for row in rows)
     times = {cell: time_of(cell) for cell in cells} if kind == "time" else {}
     unusable = [quarantine(row, "bad_time", _bad_time(policy.by)) for row in rows if kind == "time" and times[row.shift] is None]
-    usable = [row for row in rows if kind == "value" or times[row.shift] is not None]
+    places = [place for place, row in enumerate(rows) if kind == "value" or times[row.shift] is not None]
+    usable = [rows[place] for place in places]
     if not usable:
         hint = "write times as YYYY-MM-DD, with hours where you like, or set `split: {kind: value}`"
         raise DataInvalid(f"no cell of the column {policy.by!r} is a time", hint, code="bad_time")
@@ -56,7 +58,8 @@ def mark_shifted(rows: Sequence[SourceRow], policy: SplitPolicy, earlier: ShiftR
         rule = _by_value(cells, policy, earlier, hashed)
         shifted = {cell for cell in cells if _is_held(cell, rule, policy, hashed)}
     _check_sides(usable, shifted, policy)
-    return ShiftAssignment(rule, tuple(replace(row, shifted=row.shift in shifted) for row in usable), unusable)
+    marked = tuple(replace(row, shifted=row.shift in shifted) for row in usable)
+    return ShiftAssignment(rule, marked, tuple(places), unusable)
 
 
 def _shift(row: SourceRow) -> str:

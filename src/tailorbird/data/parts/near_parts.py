@@ -1,0 +1,70 @@
+"""Near-duplicates in parts: the index and the texts for others, and the pairs of some bands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailorbird.data.duplicates.near_duplicates import NearSearch, Pairs, TextsAt, pairs_within
+from tailorbird.data.duplicates.text_index import TextIndex
+from tailorbird.data.parts.given_parts import GivenParts, TextBlob, packed, unpacked
+
+#: The name of the part that holds the texts and their index.
+TEXTS = "texts"
+
+
+def part_name(bands: range) -> str:
+    """As it stands in the record."""
+    return f"bands {bands.start}-{bands.stop}"
+
+
+class SharedSearch(NamedTuple):
+    """The search among texts of which others may search some bands. ``head`` says of which build it is."""
+
+    given: GivenParts
+    head: Mapping[str, Any]
+    helped: bool
+
+    def pairs(self, index: TextIndex, texts_at: TextsAt) -> list[tuple[int, int]]:
+        """As ``pairs_within``. Where somebody helps, they are given the texts first."""
+        if self.helped:
+            self._give(index, texts_at)
+        return pairs_within(index, texts_at, lambda bands: self._found(index, bands))
+
+    def _give(self, index: TextIndex, texts_at: TextsAt) -> None:
+        arrays: dict[str, NDArray[Any]] = {"signatures": index.signatures_PN, "lengths": index.lengths_N, "histograms": index.histograms_NB}
+        self.given.put(TEXTS, packed(self.head, {}, arrays | TextBlob.arrays("text", texts_at([*range(index.size)]))))
+
+    def _found(self, index: TextIndex, bands: range) -> Pairs | None:
+        """What others have found; what cannot be read is as if it were not there."""
+        data = self.given.get(part_name(bands)) if self.helped else None
+        try:
+            return pairs_read(data, self.head, index.size) if data is not None else None
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+def pairs_read(data: bytes, head: Mapping[str, Any], size: int) -> Pairs:
+    """The pairs that ``data`` holds. Raises ValueError, KeyError where they are of other texts."""
+    pairs = unpacked(data, head)[1]["pairs"]
+    if pairs.dtype != np.int32 or pairs.ndim != 2 or pairs.shape[1] != 2 or (pairs < 0).any() or (pairs >= size).any():
+        raise ValueError("the pairs are of other texts")
+    return pairs
+
+
+def pairs_packed(pairs: Pairs, head: Mapping[str, Any]) -> bytes:
+    """The bytes of the pairs of some bands."""
+    return packed(head, {}, {"pairs": pairs})
+
+
+def search_given(data: bytes, head: Mapping[str, Any]) -> NearSearch:
+    """The search among the texts that somebody gave. Raises ValueError, KeyError where they are of another build."""
+    arrays = unpacked(data, head)[1]
+    texts = TextBlob.read("text", arrays)
+    index = TextIndex(arrays["signatures"], arrays["lengths"], arrays["histograms"])
+    if not index.size == index.signatures_PN.shape[1] == len(index.histograms_NB) == len(texts):
+        raise ValueError("the index is of other texts")
+    return NearSearch(index, lambda places: [texts[place] for place in places])
