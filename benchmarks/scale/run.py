@@ -5,7 +5,8 @@ In: ``--only`` one of ``adapt`` (a whole ``tailorbird adapt`` of the demo on one
 train together ÷ local, trained by two processes of one thread each), ``evaluation`` (four candidates or more measured on one one-core
 raylet ÷ on two; ``evaluation_runs``) and ``kills`` (the faults' small story on Ray, PostgreSQL and S3, with one kill in each,
 of worker, raylet, head, driver, database and S3 in turn, at moments drawn by ``--seed``; one that was over before its kill does not
-count); else all of these. ``--only capacity``: the capacity twin against real runs of our gateway
+count); else all of these. ``--only curation``: ``--rows`` generated rows (1,000,000; 100,000 with ``--quick``) curated on one core and on
+two one-core raylets (``curation_runs``). ``--only capacity``: the capacity twin against real runs of our gateway
 and engine (``capacity_runs``; two settings with ``--quick``), without Ray. ``--only gateways``: two real gateways on PostgreSQL, and a
 million requests by a simulated clock (``gateways-real``, ``gateways-simulated``: one of both; ``gateway_runs``, ``gateway_simulation``),
 without Ray. ``--only moves``: how soon three gateways on PostgreSQL answer by what a name was moved to (``alias_moves``), without
@@ -68,13 +69,15 @@ def main() -> None:
         "evaluation": _evaluation,
         "kills": _kills,
     }
+    if asked.only == "curation":
+        return _tell(asked, {"curation_on_two_raylets": _curation(asked)})
     return _tell(asked, {BARS[way]: measure(asked) for way, measure in ways.items() if asked.only in ("", way)})
 
 
 def _tell(asked: argparse.Namespace, bars: dict[str, dict[str, Any]]) -> None:
     about = {"in": "quick" if asked.quick else "full", "commit": commit(), "machine": machine(), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
     bars = {name: bar | about for name, bar in bars.items()}
-    if not asked.quick:
+    if not asked.quick and not asked.rows:
         before = json.loads(RESULTS.read_text(encoding="utf-8"))["bars"] if RESULTS.exists() else {}
         RESULTS.write_text(json.dumps({"benchmark": "scale", "bars": before | bars}, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({"benchmark": "scale", "bars": bars}))
@@ -157,6 +160,13 @@ def _evaluation(asked: argparse.Namespace) -> dict[str, Any]:
     return compared(1, QUICK) if asked.quick else compared(asked.pairs, SIZES)
 
 
+def _curation(asked: argparse.Namespace) -> dict[str, Any]:
+    sys.path[:0] = [str(Path(__file__).resolve().parent)]
+    from curation_runs import QUICK, ROWS, compared
+
+    return compared(asked.rows or (QUICK if asked.quick else ROWS))
+
+
 def _capacity(asked: argparse.Namespace) -> dict[str, Any]:
     # Its helpers are beside the serving benchmark, whose own ``run`` they import.
     sys.path[:0] = [str(ROOT / "benchmarks" / "serving"), str(Path(__file__).resolve().parent)]
@@ -185,7 +195,8 @@ def _alias_moves(names: int) -> dict[str, Any]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", choices=sorted([*BARS, *GATEWAYS, "capacity", "moves"]), default="")
+    parser.add_argument("--only", choices=sorted([*BARS, *GATEWAYS, "capacity", "curation", "moves"]), default="")
+    parser.add_argument("--rows", type=int, default=0, help="of a curation, other than the bar's: to see how it grows")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--names", type=int, nargs="+", choices=(2_000, 10_000), default=(2_000, 10_000))
     parser.add_argument("--points", type=int, default=36)

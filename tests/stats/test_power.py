@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tailorbird.stats import power
 from tailorbird.stats.intervals import clustered_wilson, score_interval, smallest_passing, spend, wilson
 from tailorbird.stats.paired_tests import unpaired_interval
 from tailorbird.stats.power import (
@@ -113,3 +114,19 @@ def test_groups_of_one_are_items_and_few_groups_prove_little() -> None:
     assert grouped_low(0.95, together, 0.9) < grouped_low(0.95, alone, 0.9) - 0.1
     assert grouped_rate_for_power((together, together), 0.9, 0.9) is None
     assert ClusterSizes.of([1, 3]).typical == 2.5
+
+
+@pytest.mark.parametrize("rate", [0.86, 0.874, 0.89])
+def test_of_many_groups_it_is_drawn_how_many_have_each_number_of_hits(rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same chances as where the hits of each group are drawn, within the noise of the draws; and a million items fit into memory."""
+    groups = ClusterSizes({1: 2000, 2: 500, 3: 300, 40: 5})
+    monkeypatch.setattr(power, "_MANY", 10**9)
+    each = power._grouped_chances(rate, groups, 0.86, [0.9, 0.95])
+    monkeypatch.setattr(power, "_MANY", 100)
+    counted = power._grouped_chances(rate, groups, 0.86, [0.9, 0.95])
+    assert counted == pytest.approx(each, abs=0.05)
+    assert power._hit_chances(7, rate, 7 / 3).sum() == pytest.approx(1)
+    hits = np.arange(8) @ power._hit_chances(7, rate, 7 / 3)
+    assert hits == pytest.approx(7 * rate)
+    large = ClusterSizes({1: 10**6, 2: 10**5})
+    assert grouped_rate_for_power((large, large), 0.86, 0.9) == pytest.approx(0.861, abs=0.001)

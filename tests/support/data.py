@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +40,29 @@ class Store:
 
     def exists(self, digest: str) -> bool:
         return digest in self.held
+
+
+class MemoryParts:
+    """Implements ``GivenParts``, in memory. ``wanted`` until a test says otherwise."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, bytes] = {}
+        self.asked: list[str] = []
+        self.wanted = True
+
+    @property
+    def known(self) -> Collection[str]:
+        return self.held.keys()
+
+    def get(self, name: str) -> bytes | None:
+        self.asked.append(name)
+        return self.held.get(name)
+
+    def put(self, name: str, data: bytes) -> bool:
+        if self.wanted and name not in self.held:
+            self.held[name] = data
+            return True
+        return False
 
 
 def make_objective(

@@ -70,16 +70,16 @@ def slow_down(file: Path) -> None:
 
 
 def _die_after_a_part() -> None:
-    from tailorbird.usecases.climb.answer_parts import GivenAnswers
+    from tailorbird.usecases.climb.step_parts import StepParts
 
-    put = GivenAnswers.put
+    put = StepParts.put
 
     def die(*given: Any) -> bool:
         put(*given)
         os.kill(os.getpid(), signal.SIGKILL)
         return False
 
-    GivenAnswers.put = die  # type: ignore[method-assign]
+    StepParts.put = die  # type: ignore[method-assign]
 
 
 def twin_step(task: str) -> TaskEnd:

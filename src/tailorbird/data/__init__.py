@@ -9,6 +9,7 @@ every refused row with its reason. Must not know: models, metrics, the ledger.
 """
 
 from tailorbird.data.answer_items import answer_items, items_of_split, load_items
+from tailorbird.data.build_help import can_be_helped, help_build
 from tailorbird.data.inspection import file_texts, inspect_file
 from tailorbird.data.label_errors import label_suspects
 from tailorbird.data.pipeline import SnapshotRequest
@@ -36,10 +37,12 @@ __all__ = [
     "SourceRows",
     "answer_items",
     "build_snapshot",
+    "can_be_helped",
     "documents_of_subject",
     "file_texts",
     "fingerprint_sources",
     "group_sizes",
+    "help_build",
     "inspect_file",
     "items_of_split",
     "label_suspects",

@@ -107,6 +107,8 @@ def _rate_for_release(
 ALIKE = 0.3
 #: Splits that are drawn for a chance, and what "four times out of five" is reckoned with then: more, for the noise of the draws.
 _DRAWN, _DRAWN_POWER = 2_000, 0.84
+#: Groups of one size from which on it is drawn how many of them have each number of hits, rather than the hits of each.
+_MANY = 2_000
 
 
 @dataclass(frozen=True)
@@ -182,16 +184,34 @@ def _grouped_chances(rate: float, groups: ClusterSizes, target: float, confidenc
     odds = (1 - ALIKE) / ALIKE
     hits_S, squares_S, weighted_S = (np.zeros(_DRAWN) for _ in range(3))
     for size, count in groups.counts.items():
-        shape = (_DRAWN, count)
-        drawn_SG = random.binomial(size, random.beta(rate * odds, (1 - rate) * odds, shape) if size > 1 else rate, shape)
-        hits_S += drawn_SG.sum(axis=1)
-        squares_S += (drawn_SG**2).sum(axis=1)
-        weighted_S += size * drawn_SG.sum(axis=1)
+        if count >= max(_MANY, size):
+            found_SK = random.multinomial(count, _hit_chances(size, rate, odds), _DRAWN)
+            hits_K = np.arange(size + 1)
+            drawn_S, drawn_squares_S = found_SK @ hits_K, found_SK @ hits_K**2
+        else:
+            shape = (_DRAWN, count)
+            drawn_SG = random.binomial(size, random.beta(rate * odds, (1 - rate) * odds, shape) if size > 1 else rate, shape)
+            drawn_S, drawn_squares_S = drawn_SG.sum(axis=1), (drawn_SG**2).sum(axis=1)
+        hits_S += drawn_S
+        squares_S += drawn_squares_S
+        weighted_S += size * drawn_S
     sizes_G, rates_S = groups.sizes, hits_S / groups.items
     from_mean_S = squares_S - 2 * rates_S * weighted_S + rates_S**2 * float((sizes_G**2).sum())
     worth_S = worth(rates_S, from_mean_S, sizes_G)
     ends = [_lower_ends(rates_S, worth_S, _student(groups, confidence)) for confidence in confidences]
     return [float(np.mean(lower_ends_S >= target)) for lower_ends_S in ends]
+
+
+def _hit_chances(size: int, rate: float, odds: float) -> Floats:
+    """The chance of each number of hits, 0 to ``size``, in a group: binomial, of a rate that is drawn from a beta distribution."""
+    hits_K = np.arange(size + 1)
+    if size == 1:
+        return np.array([1 - rate, rate])
+    chances = special.binom(size, hits_K) * np.exp(
+        special.betaln(hits_K + rate * odds, size - hits_K + (1 - rate) * odds) - special.betaln(rate * odds, (1 - rate) * odds)
+    )
+    chances_K: Floats = chances / chances.sum()
+    return chances_K
 
 
 def _lower_ends(rates_S: Floats, sizes_S: Floats, critical: float) -> Floats:

@@ -35,14 +35,14 @@ class DataFile:
 def open_file(name: str, path: Path, kind: str) -> Iterator[DataFile]:
     """The file at ``path``, with its digest. Raises DataInvalid when it is unreadable, empty, or changed while it was read."""
     try:
-        before = _state(path)
+        before = state_of(path)
         digest = digest_file(path)
     except OSError as error:
         raise DataInvalid(f"{name}: cannot be read: {error.strerror}", "give the path of a readable file", code="file_missing") from error
     if before[0] == 0:
         raise empty(name)
     yield DataFile(name, path, digest, kind)
-    if _state(path) != before:
+    if state_of(path) != before:
         raise changed(name)
 
 
@@ -56,7 +56,8 @@ def changed(name: str) -> DataInvalid:
     return DataInvalid(f"{name}: the file was changed while it was read", "wait until it is written, and try again", code="file_changed")
 
 
-def _state(path: Path) -> tuple[int, int, int]:
+def state_of(path: Path) -> tuple[int, int, int]:
+    """By what it is seen that a file was changed: its size, its time, and which file it is."""
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns, stat.st_ino
 

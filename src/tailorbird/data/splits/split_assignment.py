@@ -11,6 +11,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import accumulate
 
 from tailorbird.data.duplicates.components import Tie, components
 from tailorbird.data.duplicates.exact import PROTECTION, Item, contaminant, leaks_into, quarantine
@@ -111,6 +113,13 @@ def _follow(known: list[Item], new: list[Item], salt: str, placement: SplitAssig
 
 def _begin(new: list[Item], salt: str, drawn: Collection[Split], placement: SplitAssignment) -> None:
     """A group of new items only: the most protected fixed split among them decides, or else the hash."""
+    if len(new) == 1 and not new[0].row.shifted:
+        fixed = new[0].row.fixed
+        group = _group(new[0].id, new, fixed or Split.TRAIN, salt, free=fixed is None)
+        if group.free:
+            group.split = draw_split(group.draw, drawn)
+        placement.groups.append(group)
+        return
     held = [split for split in SHARES if split in drawn and split is not Split.TRAIN]
     if any(item.row.shifted for item in new):
         new = _without_learned(new, placement, can_hold=bool(held))
@@ -153,14 +162,17 @@ def _group(group: str, items: list[Item], split: Split, salt: str, *, free: bool
 
 def draw_split(draw: float, drawn: Collection[Split]) -> Split:
     """The split at ``draw`` in [0, 1), with the shares of the ``drawn`` splits scaled to 1."""
-    whole = sum(SHARES[split] for split in drawn)
-    reached = 0.0
-    for split in SHARES:
-        if split in drawn:
-            reached += SHARES[split] / whole
-            if draw < reached:
-                return split
+    for reached, split in _reached(frozenset(drawn)):
+        if draw < reached:
+            return split
     return max(drawn, key=list(SHARES).index, default=Split.TRAIN)
+
+
+@cache
+def _reached(drawn: frozenset[Split]) -> tuple[tuple[float, Split], ...]:
+    """Up to where the draws of each split reach."""
+    shares = [SHARES[split] / sum(SHARES[each] for each in SHARES if each in drawn) for split in SHARES if split in drawn]
+    return tuple(zip(accumulate(shares), (split for split in SHARES if split in drawn), strict=True))
 
 
 def labels_of(target: str, task: Task) -> tuple[str, ...]:
@@ -230,11 +242,10 @@ def cover_labels(groups: Sequence[SplitGroup], drawn: Collection[Split], task: T
     Drawing by hash stratifies in expectation only; a label with few groups can miss a split. Then a free group of that label moves there,
     the one with the smallest draw first, unless its own split would lose a label by that.
     """
-    shared: dict[frozenset[str], frozenset[str]] = {}
+    shared: dict[str, frozenset[str]] = {}
     ordered = sorted(groups, key=lambda group: (group.draw, group.id))
     _cover_shifted([group for group in ordered if group.shifted], [split for split in drawn if split is not Split.TRAIN])
-    labelled = [(group, shared.setdefault(labels, labels)) for group in ordered for labels in (_labels(group, task),)]
-    _Cover(labelled).fill(drawn)
+    _Cover([(group, _labels(group, task, shared)) for group in ordered]).fill(drawn)
 
 
 def _cover_shifted(groups: Sequence[SplitGroup], held: Sequence[Split]) -> None:
@@ -248,11 +259,17 @@ def _cover_shifted(groups: Sequence[SplitGroup], held: Sequence[Split]) -> None:
             giving.split = wanted
 
 
-def _labels(group: SplitGroup, task: Task) -> frozenset[str]:
+def _labels(group: SplitGroup, task: Task, known: dict[str, frozenset[str]]) -> frozenset[str]:
+    """The labels of a group; ``known`` are those of single targets."""
     items = [item for item in group.items if not item.row.shifted]
     if task.kind is not TaskKind.CLASSIFY:
         return frozenset({""} if items else ())
-    return frozenset(label for item in items for label in labels_of(item.row.target, task))
+    labels = (known.get(target) or known.setdefault(target, frozenset(labels_of(target, task))) for target in _targets(items))
+    return next(labels, frozenset()).union(*labels)
+
+
+def _targets(items: Sequence[Item]) -> set[str]:
+    return {item.row.target for item in items}
 
 
 class _Cover:

@@ -15,14 +15,13 @@ from typing import NamedTuple
 from tailorbird import __version__, evaluation
 from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.domain.dataset import Row, Split
-from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.evidence import Prediction
 from tailorbird.domain.ladder import Candidate
 from tailorbird.domain.prompt import Sampling
-from tailorbird.domain.run import OPEN, StepState
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Engine
 from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.usecases.climb.step_parts import StepParts
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
 
@@ -64,11 +63,11 @@ def parts_of(groups: dict[str, tuple[Row, ...]]) -> tuple[AnswerPart, ...]:
 
 
 class GivenAnswers:
-    """Answers of others for the step ``step`` of a run, which measures the candidate with the digest ``candidate``. ``account`` enters what
-    is stored in the record, together with its name: who measures may destroy it at once."""
+    """Answers of others for the step ``step`` of a run, which measures the candidate with the digest ``candidate``; ``account`` as in
+    ``StepParts``."""
 
     def __init__(self, context: StepContext, step: str, candidate: Digest, account: Callable[[UnitOfWork], None] = _nothing) -> None:
-        self._context, self._step, self._account = context, step, account
+        self._parts = StepParts(context, step, account)
         self._about = {
             "run": context.run.id,
             "step": step,
@@ -80,15 +79,11 @@ class GivenAnswers:
     @property
     def wanted(self) -> bool:
         """False once the step has ended, or the run."""
-        with self._context.deps.ledger.work(self._context.run.tenant, write=False) as work:
-            step = next((step for step in work.steps.of(self._context.run.id) if step.name == self._step), None)
-            open_still = work.runs.get(self._context.run.id).state in OPEN
-        return open_still and step is not None and step.state not in (StepState.DONE, StepState.FAILED)
+        return self._parts.wanted
 
     def known(self) -> dict[str, Digest]:
         """The artifacts of parts that are answered, by the part's name."""
-        with self._context.deps.ledger.work(self._context.run.tenant, write=False) as work:
-            return next((step.answers for step in work.steps.of(self._context.run.id) if step.name == self._step), {})
+        return self._parts.known
 
     def given(self, engine: str, group: str) -> Given:
         """What others have answered by an engine with this fingerprint to items of a group. What cannot be read is as if it were not
@@ -96,9 +91,9 @@ class GivenAnswers:
 
         def find(start: int, stop: int) -> Sequence[Prediction] | None:
             part = AnswerPart(group, start, stop)
-            with suppress(TailorbirdError, ValueError):
-                if (digest := self.known().get(part.name)) is not None:
-                    head, *lines = self._context.deps.artifacts.get(digest).splitlines()
+            with suppress(ValueError):
+                if (data := self._parts.get(part.name)) is not None:
+                    head, *lines = data.splitlines()
                     if head == self._head(engine, part) and len(lines) == stop - start:
                         return [Prediction.model_validate_json(line) for line in lines]
             return None
@@ -107,38 +102,11 @@ class GivenAnswers:
 
     def put(self, engine: str, part: AnswerPart, predictions: Sequence[Prediction]) -> bool:
         """Stores answers and notes them; False, and nothing is stored, where they are wanted no more. Raises what storing raises."""
-        deps, run = self._context.deps, self._context.run
-        digest = deps.artifacts.put(b"\n".join([self._head(engine, part), *(one.model_dump_json().encode() for one in predictions)]))
-        noted = False
-        try:
-            with deps.ledger.work(run.tenant) as work:
-                wanted = work.runs.get(run.id).state in OPEN and work.steps.note_answers(run.id, self._step, part.name, digest)
-                if wanted:
-                    self._account(work)
-            noted = wanted
-        finally:
-            if not noted:
-                deps.artifacts.destroy(digest)
-        return noted
-
-    def forget(self) -> None:
-        """What others answered is wanted no more: its bytes go, then its names."""
-        if not (known := self.known()):
-            return
-        for digest in known.values():
-            self._context.deps.artifacts.destroy(digest)
-        with self._context.deps.ledger.work(self._context.run.tenant) as work:
-            work.steps.forget_answers(self._context.run.id, self._step)
+        lines = [self._head(engine, part), *(one.model_dump_json().encode() for one in predictions)]
+        return self._parts.put(part.name, b"\n".join(lines))
 
     def _head(self, engine: str, part: AnswerPart) -> bytes:
         return canonical_json(self._about | {"engine": engine, "part": part.name})
-
-
-def forget_answers(context: StepContext, step: str) -> None:
-    """What others answered, or were told, for a step that is done goes. A record that is away then keeps it for erasures to find."""
-    if step.startswith(("measure ", "make ")):
-        with suppress(TailorbirdError):
-            GivenAnswers(context, step, "").forget()
 
 
 class Helper(NamedTuple):

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from tailorbird import data, planning
 from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.data.parts.given_parts import GivenParts, NoParts
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SnapshotManifest
-from tailorbird.domain.errors import Exhausted, Unavailable
+from tailorbird.domain.errors import Exhausted, TailorbirdError, Unavailable
 from tailorbird.domain.plan import Machine, Plan, PlannedRanker, ShiftPower
 from tailorbird.domain.timing import Calibration
 from tailorbird.objective import check_labels, check_origins, check_power, check_shift_power
@@ -20,6 +21,7 @@ from tailorbird.usecases.climb.incumbent import foreseen, incumbent_finding
 from tailorbird.usecases.climb.metric_spec import comparison_of, groups_of
 from tailorbird.usecases.climb.preflight import examine_rungs, heeded
 from tailorbird.usecases.climb.provability import check_provable, thin_labels_finding, untested_answers_finding
+from tailorbird.usecases.climb.step_parts import StepParts, forget_parts
 from tailorbird.usecases.climb.timing import known_timings, time_steps
 from tailorbird.usecases.climb.training_reuse import reused_trainings, with_reuse
 from tailorbird.usecases.endpoints import named_endpoints
@@ -34,19 +36,17 @@ def take_snapshot(context: StepContext) -> StepOutcome:
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
         known = work.splits.assigned(context.objective.name)
         rules = [found.shift.rule for found in manifests_of(work, context.objective.name).values() if found.shift]
-    built = data.build_snapshot(
-        data.SnapshotRequest(
-            objective=context.objective,
-            folder=Path(context.file.folder),
-            artifacts=context.deps.artifacts,
-            known=known,
-            progress=context.progress.tell,
-            amendments=amendments_of(context.deps, context.objective),
-            detectors=context.deps.detectors,
-            memory=context.deps.curations(context.run.tenant) / context.objective.name,
-            shift=rules[-1] if rules else None,
-        )
+    request = replace(
+        snapshot_request(context, StepParts(context, transitions.SNAPSHOT) if context.placed else NoParts()),
+        known=known,
+        memory=context.deps.curations(context.run.tenant) / context.objective.name,
+        shift=rules[-1] if rules else None,
     )
+    try:
+        built = data.build_snapshot(request)
+    except TailorbirdError:
+        forget_parts(context, transitions.SNAPSHOT)
+        raise
     check_origins(context.file, built.manifest.files)
     check_labels(context.file, built.manifest)
     check_power(context.file, built.manifest, groups_of(context, built.manifest))
@@ -60,6 +60,20 @@ def take_snapshot(context: StepContext) -> StepOutcome:
     split: Facts = {"train": counts.train, "dev": counts.dev, "test": counts.test}
     return StepOutcome(
         built.manifest, split | {"duplicates": built.manifest.duplicates, "quarantined": built.manifest.quarantined}, remember
+    )
+
+
+def snapshot_request(context: StepContext, parts: GivenParts) -> data.SnapshotRequest:
+    """What decides about each row by itself; ``parts`` are done by others."""
+    return data.SnapshotRequest(
+        objective=context.objective,
+        folder=Path(context.file.folder),
+        artifacts=context.deps.artifacts,
+        known={},
+        progress=context.progress.tell,
+        amendments=amendments_of(context.deps, context.objective),
+        detectors=context.deps.detectors,
+        parts=parts,
     )
 
 

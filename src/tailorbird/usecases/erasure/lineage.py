@@ -80,8 +80,9 @@ class Lineage:
     """``learned`` are candidates that hold something of the rows or documents: weights, an adapter or an encoder that learned them, a
     prompt or an index that shows them. ``shown`` are those of ``learned`` that hold the very text; ``demonstrated`` those whose prompt
     does, or has an instruction that was written in view of them. ``searches`` are logs of prompts' searches that name such rows.
-    ``given`` are answers that other nodes gave for steps which are not done. ``borrowing`` are releases of other objectives that find
-    passages by an encoder which learned, ``waiting`` open runs whose plan would make such a release."""
+    ``given`` are what other nodes did of steps which are not done: answers, and parts of curations, whoever's rows they hold. ``borrowing``
+    are releases of other objectives that find passages by an encoder which learned, ``waiting`` open runs whose plan would make such a
+    release."""
 
     runs: list[Run] = field(default_factory=list)
     candidates: dict[Digest, Candidate] = field(default_factory=dict)
@@ -113,6 +114,7 @@ def trace(work: UnitOfWork, found: Found) -> Lineage:
         known = work.steps.of(run.id)
         steps = [step for step in known if step.result]
         snapshot = next((step.result for step in steps if step.name == transitions.SNAPSHOT), None)
+        traced.given |= {digest for step in known if step.name == transitions.SNAPSHOT for digest in step.answers.values()}
         if snapshot is not None and snapshot in found:
             traced.runs.append(run)
             traced.given |= {digest for step in known for digest in step.answers.values()}

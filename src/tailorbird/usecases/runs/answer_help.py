@@ -6,17 +6,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from tailorbird import data
 from tailorbird.domain.compute import StepNeed
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.objective import TaskKind
 from tailorbird.ports.compute import Compute, PlacedTask
 from tailorbird.usecases.climb.answer_parts import parts_of, rows_by_group
 from tailorbird.usecases.runs.step_placement import GRACE_SECONDS, HelpTask, StepAnswer, StepTask, is_helped
+from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
 
-#: Parts below which no help is worth its beginning.
-FEWEST_PARTS = 2
+#: Parts, and bytes of sources, below which no help is worth its beginning.
+FEWEST_PARTS, FEWEST_BYTES = 2, 4 << 20
 
 
 @dataclass
@@ -29,7 +32,7 @@ class Helpers:
 
     def beside(self, context: StepContext, compute: Compute, task: StepTask, need: StepNeed) -> Callable[[], None]:
         """What asks for help with a step, each time it is called while some is lacking; nothing where the step takes none."""
-        if not is_helped(context.plan, task.step, need) or not _is_worth_it(context):
+        if not is_helped(context.plan, task.step, need) or not _is_worth_it(context, task.step):
             return lambda: None
         self.tell = context.progress.tell
         among, asked = len(compute.nodes()) - 1, list[PlacedTask]()
@@ -44,7 +47,8 @@ class Helpers:
                 if placed is not None:
                     asked.append(placed)
                     self.tasks.append(placed)
-                    context.progress.tell(f"an idle node answers part of the items, too ({len(asked)} of {among} that may)")
+                    what = "curates part of the rows" if task.step == transitions.SNAPSHOT else "answers part of the items"
+                    context.progress.tell(f"an idle node {what}, too ({len(asked)} of {among} that may)")
 
         return ask
 
@@ -91,6 +95,13 @@ def _fault_of(placed: PlacedTask) -> str:
     return fault.message if fault is not None else ""
 
 
-def _is_worth_it(context: StepContext) -> bool:
-    """Documents are ranked in less time than it takes to load what ranks them."""
+def _is_worth_it(context: StepContext, step: str) -> bool:
+    """Few rows are curated, and documents are ranked, in less time than it takes to load what does it."""
+    if step == transitions.SNAPSHOT:
+        return data.can_be_helped(context.objective) and _source_bytes(context) >= FEWEST_BYTES
     return context.objective.task.kind is not TaskKind.RANK and len(parts_of(rows_by_group(context))) >= FEWEST_PARTS
+
+
+def _source_bytes(context: StepContext) -> int:
+    paths = [Path(context.file.folder, source.path) for source in context.objective.data]
+    return sum(path.stat().st_size for path in paths if path.is_file())

@@ -75,7 +75,7 @@ class StepTask(Value):
 
 
 class HelpTask(StepTask):
-    """What a node is told that answers parts of the items of ``step`` while another does the step: as which of how many such (the
+    """What a node is told that does parts of ``step`` while another does the step: as which of how many such (the
     ``number``, from 0, ``among`` them)."""
 
     number: int = Field(ge=0)
@@ -162,7 +162,9 @@ def takes_next(plan: Plan | None, name: str | None, cores: int, done: Sequence[s
 
 
 def is_helped(plan: Plan | None, name: str, need: StepNeed) -> bool:
-    """Whether other nodes may answer parts of the items of the step ``name``: it asks a language model, which each of them can load."""
+    """Whether other nodes may do parts of the step ``name``: it curates rows, or asks a language model, which each of them can load."""
+    if name == transitions.SNAPSHOT:
+        return not need.gpus
     rung = _rung_of(plan, name) if plan else None
     return rung is not None and not need.gpus and rung.rung not in _UNHELPED and name == transitions.measure_step(rung)
 

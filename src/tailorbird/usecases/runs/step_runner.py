@@ -27,7 +27,7 @@ from tailorbird.system.freed_memory import return_grown_memory
 from tailorbird.system.source_access import SourceAccess, restrict_sources
 from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.climb import floor, rungs, sealed_test, snapshot_and_plan
-from tailorbird.usecases.climb.answer_parts import forget_answers
+from tailorbird.usecases.climb.step_parts import forget_parts
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress, StepBegun
 from tailorbird.usecases.erasure.local_copies import clear_run, clear_step
 from tailorbird.usecases.leases import heartbeat, owner
@@ -280,16 +280,16 @@ def _perform(context: StepContext, step: Step) -> None:
             payments = StepPayments(context.deps.ledger, step)
             own = replace(context, deps=replace(context.deps, artifacts=store), progress=watched.progress(), payments=payments)
             try:
-                with heartbeat(HEARTBEAT_SECONDS, lambda: _beat(context, step, watched)), restrict_sources(_reach(context)):
+                with heartbeat(HEARTBEAT_SECONDS, lambda: _beat(context, step, watched)), restrict_sources(reach_of_run(context)):
                     outcome = _handler(own, step.name)()
             except OSError as error:
                 raise failed_disk(error) from error
             _commit(context, step, outcome, store, time.monotonic() - started)
-            forget_answers(own, step.name)
+            forget_parts(own, step.name)
             clear_step(context.deps, context.run.id, step.name)
 
 
-def _reach(context: StepContext) -> SourceAccess | None:
+def reach_of_run(context: StepContext) -> SourceAccess | None:
     """Where the step may read at addresses: at its tenant's places, where the objective came from elsewhere; else nothing bounds it."""
     return reach_of(context.deps, context.run.tenant) if context.run.inputs else None
 

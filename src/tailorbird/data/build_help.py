@@ -1,0 +1,107 @@
+"""Help with a build that somebody else does: parts of it, from the last to the first, until they meet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+from tailorbird.data.duplicates.near_duplicates import BAND_PARTS, NearSearch
+from tailorbird.data.parts import near_parts, shared_rows
+from tailorbird.data.parts.row_curation import RowPolicy, curated_stretch
+from tailorbird.data.pipeline import SnapshotRequest, build_head, privacy_of, schemes_of
+from tailorbird.data.readers.data_file import DataFile, state_of
+from tailorbird.data.readers.source_resolver import open_source
+from tailorbird.data.readers.source_rows import RowBuilder
+from tailorbird.data.readers.sources import in_order, split_column
+from tailorbird.data.readers.stretches import Stretch, stretches_of
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.objective import Objective
+from tailorbird.system.garbage_collection import uncollected
+
+T = TypeVar("T")
+#: A helper's own share of parts, in the order in which it does them, and then what is left of others'.
+Order = Callable[[Sequence[Any]], list[Any]]
+#: Seconds between two looks for the texts to be compared.
+_LOOK = 0.2
+
+
+class _Part(NamedTuple):
+    """A stretch of an open file, the source ``number``, whose state was ``state`` when its digest was taken."""
+
+    number: int
+    file: DataFile
+    stretch: Stretch
+    making: RowBuilder
+    state: tuple[int, int, int]
+
+
+def can_be_helped(objective: Objective) -> bool:
+    """True where each node finds the files, and rows need nothing but their own file: no documents."""
+    return not objective.documents and not any("://" in source.path or source.qrels for source in objective.data)
+
+
+def help_build(request: SnapshotRequest, order: Order) -> int:
+    """Does parts of the build of ``request`` that ``request.parts`` lacks, as long as they are wanted; how many. Raises as
+    ``build_snapshot``: whoever builds does then without."""
+    with uncollected():
+        head = build_head(request, schemes_of(privacy_of(request)))
+        with _open_files(request) as files:
+            done = _help_with_rows(request, head, files, order)
+            digests = {part.file.name: part.file.digest for part in files}
+        return done + _help_with_pairs(request, {**head, "files": digests}, order)
+
+
+@contextmanager
+def _open_files(request: SnapshotRequest) -> Iterator[list[_Part]]:
+    """The stretches of all sources."""
+    objective, parts = request.objective, list[_Part]()
+    with ExitStack() as stack:
+        for number, source in enumerate(in_order(objective.data)):
+            file = stack.enter_context(open_source(source, request.folder, split_column(objective)))
+            making, state = RowBuilder(objective, source, request.amendments.secret), state_of(file.path)
+            parts += [_Part(number, file, stretch, making, state) for stretch in stretches_of(file, request.stretch)]
+        yield parts
+
+
+def _help_with_rows(request: SnapshotRequest, head: dict[str, object], parts: Sequence[_Part], order: Order) -> int:
+    """Curates stretches until the texts are there, which are made of all of them."""
+    policy, done = RowPolicy(request.objective, privacy_of(request), request.amendments), 0
+    for number, file, stretch, making, state in order(parts):
+        name, known = shared_rows.part_name(number, stretch), request.parts.known
+        if near_parts.TEXTS in known or not request.parts.wanted:
+            break
+        if name in known:
+            continue
+        part = curated_stretch(file, stretch, making, policy)
+        if state_of(file.path) != state:
+            raise DataInvalid(f"{file.name}: the file was changed while it was read", "try again", code="file_changed")
+        done += request.parts.put(name, part.packed(shared_rows.head_of(head, number, file, stretch)))
+    return done
+
+
+def _help_with_pairs(request: SnapshotRequest, head: dict[str, object], order: Order) -> int:
+    """Searches bands of the texts, once they are there."""
+    search, done = _search(request, head), 0
+    if search is None:
+        return 0
+    for bands in order(BAND_PARTS):
+        if not request.parts.wanted:
+            break
+        name = near_parts.part_name(bands)
+        if name not in request.parts.known:
+            done += request.parts.put(name, near_parts.pairs_packed(search.search(bands), head))
+    return done
+
+
+def _search(request: SnapshotRequest, head: dict[str, object]) -> NearSearch | None:
+    while request.parts.wanted:
+        data = request.parts.get(near_parts.TEXTS) if near_parts.TEXTS in request.parts.known else None
+        if data is not None:
+            try:
+                return near_parts.search_given(data, head)
+            except (ValueError, KeyError):  # they are of another build, which this process cannot help with
+                return None
+        time.sleep(_LOOK)
+    return None

@@ -1,0 +1,78 @@
+"""Parts of a step that nodes do which do not hold it: artifacts, whose names stand with the step in the record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.run import OPEN, StepState
+from tailorbird.domain.value import Digest
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.usecases.steps import transitions
+from tailorbird.usecases.steps.step_context import StepContext
+
+
+def _nothing(_work: UnitOfWork) -> None: ...
+
+
+class StepParts:
+    """Parts of the step ``step`` of a run. ``account`` enters what is stored in the record, together with its name: who holds the step may
+    destroy it at once. Implements ``GivenParts`` of the data room."""
+
+    def __init__(self, context: StepContext, step: str, account: Callable[[UnitOfWork], None] = _nothing) -> None:
+        self._context, self._step, self._account = context, step, account
+
+    @property
+    def wanted(self) -> bool:
+        """False once the step has ended, or the run."""
+        with self._context.deps.ledger.work(self._context.run.tenant, write=False) as work:
+            step = next((step for step in work.steps.of(self._context.run.id) if step.name == self._step), None)
+            open_still = work.runs.get(self._context.run.id).state in OPEN
+        return open_still and step is not None and step.state not in (StepState.DONE, StepState.FAILED)
+
+    @property
+    def known(self) -> dict[str, Digest]:
+        """The artifacts of parts that are done, by the part's name."""
+        with self._context.deps.ledger.work(self._context.run.tenant, write=False) as work:
+            return next((step.answers for step in work.steps.of(self._context.run.id) if step.name == self._step), {})
+
+    def get(self, name: str) -> bytes | None:
+        """The part called ``name``; None where nobody has done it, or it cannot be read."""
+        with suppress(TailorbirdError):
+            digest = self.known.get(name)
+            return self._context.deps.artifacts.get(digest) if digest is not None else None
+        return None
+
+    def put(self, name: str, data: bytes) -> bool:
+        """Stores a part and notes it; False, and nothing is stored, where it is wanted no more or there already. Raises what storing
+        raises."""
+        deps, run = self._context.deps, self._context.run
+        digest = deps.artifacts.put(data)
+        noted = False
+        try:
+            with deps.ledger.work(run.tenant) as work:
+                wanted = work.runs.get(run.id).state in OPEN and work.steps.note_answers(run.id, self._step, name, digest)
+                if wanted:
+                    self._account(work)
+            noted = wanted
+        finally:
+            if not noted:
+                deps.artifacts.destroy(digest)
+        return noted
+
+    def forget(self) -> None:
+        """What others did is wanted no more: its bytes go, then its names."""
+        if not (known := self.known):
+            return
+        for digest in known.values():
+            self._context.deps.artifacts.destroy(digest)
+        with self._context.deps.ledger.work(self._context.run.tenant) as work:
+            work.steps.forget_answers(self._context.run.id, self._step)
+
+
+def forget_parts(context: StepContext, step: str) -> None:
+    """What others did for a step that has ended goes. A record that is away then keeps it for erasures to find."""
+    if step == transitions.SNAPSHOT or step.startswith(("measure ", "make ")):
+        with suppress(TailorbirdError):
+            StepParts(context, step).forget()

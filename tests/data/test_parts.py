@@ -1,0 +1,266 @@
+"""A build in parts, whoever does which: the very snapshot that one process builds of the whole."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.test_snapshot import messages
+from support.data import MemoryParts, Store, make_objective
+from tailorbird.data import Amendments, BuiltSnapshot, SnapshotRequest, build_snapshot, can_be_helped, help_build
+from tailorbird.data.duplicates.near_duplicates import NearSearch
+from tailorbird.data.parts.given_parts import packed, unpacked
+from tailorbird.data.readers.appended_reader import records_since
+from tailorbird.data.readers.csv_file import read_csv
+from tailorbird.data.readers.data_file import open_file
+from tailorbird.data.readers.stretches import WHOLE, stretches_of
+from tailorbird.domain.curation import CurationPolicy, PersonalKind, PrivacyAction, PrivacyPolicy, QualityPolicy, QualityRule
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.objective import DocumentSource, SplitPolicy, TaskKind
+
+Json = dict[str, Any]
+POLICY = CurationPolicy(
+    privacy=PrivacyPolicy(kinds={PersonalKind.EMAIL: PrivacyAction.REDACT, PersonalKind.CARD: PrivacyAction.DROP}),
+    quality=QualityPolicy(drop=(QualityRule.MARKUP,)),
+)
+ODD = [
+    {"text": 'she said ""no""\nand hung up, "twice"', "label": "a"},
+    {"text": "ask bob@example.org, or ask the other one", "label": "b"},
+    {"text": "card 4111 1111 1111 1111", "label": "b"},
+    {"text": "<div>no text</div>", "label": "a"},
+    {"text": "", "label": "a"},
+    {"text": "a\r\nletter\n\nof, several lines", "label": "b"},
+]
+NEAR = "i tried to pay with my new card in the shop down the road and it was refused"
+
+
+def rows_of(seed: int) -> list[Json]:
+    """Rows in any order, with copies and near-copies among them, and what is set aside."""
+    drawn = random.Random(seed)
+    rows = [*messages(30, "a"), *messages(30, "b", 500), *ODD]
+    rows += [dict(row) for row in drawn.sample(rows, 8)]
+    rows += [{"text": row["text"] + drawn.choice(["!", "s", " x"]), "label": row["label"]} for row in drawn.sample(rows[:60], 8)]
+    rows += [{"text": NEAR.replace("shop", word), "label": "a"} for word in ("shop", "shops", "shp")]
+    drawn.shuffle(rows)
+    return rows
+
+
+def as_csv(rows: Sequence[Json]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ("text", "label", "who"), lineterminator="\r\n", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def request_for(folder: Path, store: Store, parts: MemoryParts | None = None, stretch: int = 1 << 20, **policy: Any) -> SnapshotRequest:
+    sources = policy.pop("sources", [{"path": "d.csv"}])
+    objective = make_objective(*sources).model_copy(update={"curation": POLICY, **policy})
+    given = {"parts": parts} if parts is not None else {}
+    return SnapshotRequest(objective, folder, store, {}, lambda _: None, Amendments(secret=b"a secret"), stretch=stretch, **given)
+
+
+def help_with(request: SnapshotRequest, order: Callable[[Sequence[Any]], list[Any]]) -> None:
+    """Helps as a process would that stays until the build has ended."""
+    help_build(replace(request, artifacts=Store()), order)
+
+
+def built_with_help(request: SnapshotRequest, parts: MemoryParts, order: Callable[[Sequence[Any]], list[Any]]) -> BuiltSnapshot:
+    """Built while somebody else helps, who had the time to do all of the rows that it would."""
+    helper = threading.Thread(target=help_with, args=(request, order))
+    helper.start()
+    try:
+        for _ in range(2000):
+            if len(parts.known) >= 1 or not helper.is_alive():
+                break
+            threading.Event().wait(0.005)
+        return build_snapshot(request)
+    finally:
+        parts.wanted = False
+        helper.join()
+
+
+def same(one: BuiltSnapshot, other: BuiltSnapshot) -> bool:
+    parts = ("manifest", "report", "quarantined", "assigned", "rows")
+    return all(getattr(one, part) == getattr(other, part) for part in parts)
+
+
+def backwards(parts: Sequence[Any]) -> list[Any]:
+    return list(reversed(parts))
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10**6), stretch=st.integers(400, 4000), kept=st.sets(st.integers(0, 40)))
+def test_any_sharding_gives_the_same_snapshot(tmp_path_factory: pytest.TempPathFactory, seed: int, stretch: int, kept: set[int]) -> None:
+    """However a file is cut, and whichever of the parts of others have come so far."""
+    folder = tmp_path_factory.mktemp("parts")
+    (folder / "d.csv").write_bytes(as_csv(rows_of(seed)))
+    store = Store()
+    whole = build_snapshot(request_for(folder, store))
+    assert same(build_snapshot(request_for(folder, store, stretch=stretch)), whole)
+    parts = MemoryParts()
+    assert same(built_with_help(request_for(folder, store, parts, stretch), parts, backwards), whole)
+    some = MemoryParts()
+    some.held = {name: data for number, (name, data) in enumerate(sorted(parts.held.items())) if number in kept}
+    assert same(build_snapshot(request_for(folder, store, some, stretch)), whole)
+
+
+def test_near_duplicates_in_parts_of_two_processes_are_found(tmp_path: Path) -> None:
+    rows = [{"text": NEAR, "label": "a"}, *messages(40, "a"), *messages(40, "b", 500), {"text": NEAR.replace("shop", "shp"), "label": "b"}]
+    (tmp_path / "d.csv").write_bytes(as_csv(rows))
+    store, parts = Store(), MemoryParts()
+    request = request_for(tmp_path, store, parts, 500)
+    parts.wanted = True
+    built = built_with_help(request, parts, backwards)
+    one, other = (row for row in built.rows if row.text.startswith("i tried"))
+    assert one.group == other.group
+    assert any(name.startswith("rows") for name in parts.held)
+    assert parts.asked.count("bands 0-4") == 1
+
+
+def test_what_others_have_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "d.csv").write_bytes(as_csv(rows_of(1)))
+    store, parts = Store(), MemoryParts()
+    request = request_for(tmp_path, store, parts, 500)
+    helper = threading.Thread(target=help_with, args=(request, backwards))
+    helper.start()
+    whole = build_snapshot(request)
+    while len([name for name in parts.known if name.startswith("bands")]) < 16 and helper.is_alive():
+        threading.Event().wait(0.01)
+        if "texts" not in parts.known:
+            whole = build_snapshot(request)
+    parts.wanted = False
+    helper.join()
+    monkeypatch.setattr(NearSearch, "search", pytest.fail)
+    found = {name for name in parts.held if name.startswith("bands")}
+    assert len(found) == 16
+    assert same(build_snapshot(request), whole)
+
+
+@pytest.mark.parametrize("change", ["other file", "other policy", "damaged", "other day"])
+def test_parts_of_another_build_are_not_taken(tmp_path: Path, change: str) -> None:
+    (tmp_path / "d.csv").write_bytes(as_csv(rows_of(2)))
+    store, parts = Store(), MemoryParts()
+    request = request_for(tmp_path, store, parts, 500)
+    built_with_help(request, parts, backwards)
+    if change == "other file":
+        (tmp_path / "d.csv").write_bytes(as_csv(rows_of(2)[::-1]))
+    elif change == "other policy":
+        request = replace(request, objective=request.objective.model_copy(update={"curation": CurationPolicy()}))
+    elif change == "damaged":
+        parts.held = {name: data[: len(data) // 2] for name, data in parts.held.items()}
+    else:
+        request = replace(request, amendments=Amendments(secret=b"another secret"))
+    alone = build_snapshot(replace(request, parts=MemoryParts()))
+    assert same(build_snapshot(request), alone)
+
+
+def test_a_quote_that_misleads_the_cutting_costs_nothing_but_time(tmp_path: Path) -> None:
+    """A file that is cut within a record is read as one."""
+    rows = [f"{row['text']},{row['label']}" for row in [*messages(40, "a"), *messages(40, "b", 500)]]
+    rows[3] = f'a {"long " * 30}7" pipe,a'
+    rows[9] = '"first line, and\nsecond line",b'
+    (tmp_path / "d.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
+    store = Store()
+    with open_file("d.csv", tmp_path / "d.csv", ".csv") as file:
+        assert len(stretches_of(file, 100)) == 3, "the second ends within a record, and behind it no end of a line is outside of quotes"
+    whole = build_snapshot(request_for(tmp_path, store))
+    assert same(build_snapshot(request_for(tmp_path, store, stretch=100)), whole)
+
+
+def test_an_error_tells_the_place_in_the_whole_file(tmp_path: Path) -> None:
+    rows = "".join(f"{row['text']},{row['label']}\n" for row in [*messages(40, "a"), *messages(40, "b", 500)])
+    (tmp_path / "d.csv").write_text("text,label\n" + rows + '"open,a\n')
+    for stretch in (1 << 20, 300):
+        with pytest.raises(DataInvalid, match=r"d\.csv:82"):
+            build_snapshot(request_for(tmp_path, Store(), stretch=stretch))
+
+
+def test_lines_are_numbered_through_all_stretches(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_bytes(as_csv(rows_of(3)))
+    whole = build_snapshot(request_for(tmp_path, Store()))
+    cut = build_snapshot(request_for(tmp_path, Store(), stretch=150))
+    assert [row.provenance.line for row in cut.rows] == [row.provenance.line for row in whole.rows]
+    assert max(row.provenance.line for row in cut.rows) > 70
+
+
+def test_rows_that_are_split_by_a_column_keep_their_sketches(tmp_path: Path) -> None:
+    rows = [row | {"who": f"site {number % 7}"} for number, row in enumerate(rows_of(4))]
+    (tmp_path / "d.csv").write_bytes(as_csv(rows))
+    split = {"split": SplitPolicy(by="who", kind="value", share=0.3)}
+    whole = build_snapshot(request_for(tmp_path, Store(), **split))
+    parts = MemoryParts()
+    request = request_for(tmp_path, Store(), parts, 400, **split)
+    assert same(built_with_help(request, parts, backwards), whole)
+
+
+def test_answers_in_lines_of_json_are_built_in_parts_too(tmp_path: Path) -> None:
+    lines = [json.dumps(row | {"label": f"answer {row['text'][::-1]}"}) for row in messages(60, "a")]
+    (tmp_path / "d.jsonl").write_text("\n".join(lines) + "\n\n\n")
+    objective = make_objective({"path": "d.jsonl"}, kind=TaskKind.GENERATE)
+    parts = MemoryParts()
+    request = replace(request_for(tmp_path, Store(), parts, 300), objective=objective)
+    whole = build_snapshot(replace(request, parts=MemoryParts(), stretch=1 << 20))
+    assert same(built_with_help(request, parts, backwards), whole)
+
+
+def test_only_files_of_rows_are_shared() -> None:
+    plain = make_objective({"path": "d.csv"})
+    assert can_be_helped(plain)
+    assert not can_be_helped(make_objective({"path": "s3://bucket/d.csv"}))
+    document = DocumentSource(path="docs.jsonl", text="text", id="id", source=plain.data[0].source)
+    assert not can_be_helped(plain.model_copy(update={"documents": (document,)}))
+
+
+@given(seed=st.integers(0, 10**6), size=st.integers(1, 2000))
+def test_records_of_all_stretches_are_those_of_the_file(tmp_path_factory: pytest.TempPathFactory, seed: int, size: int) -> None:
+    path = tmp_path_factory.mktemp("cut") / "d.csv"
+    path.write_bytes(b"\xef\xbb\xbf" * (seed % 2) + as_csv(rows_of(seed)))
+    with open_file("d.csv", path, ".csv") as file:
+        found = [each for part in stretches_of(file, size) for each in records_since(file, part.start, part.lines, part.stop)]
+        assert found == list(read_csv(file, ()))
+
+
+@pytest.mark.parametrize(("name", "text"), [("d.json", b"[]"), ("d.csv", b"text,label\n"), ("d.parquet", b"PAR1" * 999)])
+def test_other_formats_and_short_files_are_read_as_one(tmp_path: Path, name: str, text: bytes) -> None:
+    (tmp_path / name).write_bytes(text)
+    with open_file(name, tmp_path / name, Path(name).suffix) as file:
+        assert stretches_of(file, 100) == [WHOLE]
+
+
+@given(st.binary(max_size=3000), st.integers(1, 200), st.sampled_from([".csv", ".jsonl"]))
+def test_stretches_are_all_of_the_file_once(tmp_path_factory: pytest.TempPathFactory, data: bytes, size: int, kind: str) -> None:
+    path = tmp_path_factory.mktemp("cut") / f"d{kind}"
+    path.write_bytes(data or b"x")
+    with open_file("d", path, kind) as file:
+        found = stretches_of(file, size)
+    if found != [WHOLE]:
+        assert [stretch.start for stretch in found] == [0, *(stretch.stop for stretch in found[:-1])]
+        assert found[-1].stop == len(data)
+        ends = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if kind == ".csv" else data
+        for stretch in found[1:]:
+            assert data[stretch.start - 1 : stretch.start] == b"\n"
+            before = data[: stretch.start]
+            plain = before.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if kind == ".csv" else before
+            assert stretch.lines == plain.count(b"\n") <= ends.count(b"\n")
+
+
+def test_bytes_of_something_else_are_no_part() -> None:
+    data = packed({"of": "this"}, {"facts": [1]}, {})
+    assert unpacked(data, {"of": "this"})[0] == {"facts": [1]}
+    for damaged in (data[:-30], b"", b"PK"):
+        with pytest.raises(ValueError, match="part"):
+            unpacked(damaged, {"of": "this"})
+    with pytest.raises(ValueError, match="another build"):
+        unpacked(data, {"of": "that"})

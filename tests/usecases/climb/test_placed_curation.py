@@ -1,0 +1,188 @@
+"""Curation of which nodes that do not hold the step do parts: taken where they are whole, and gone when they are wanted no more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from support.usecases import write_objective
+from tailorbird import data
+from tailorbird.data import build_help
+from tailorbird.data.parts import shared_rows
+from tailorbird.domain.compute import ComputeNode, StepNeed
+from tailorbird.domain.dataset import SnapshotManifest
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.run import RunState, StepState
+from tailorbird.domain.value import Digest
+from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.climb import snapshot_and_plan
+from tailorbird.usecases.climb.snapshot_and_plan import take_snapshot
+from tailorbird.usecases.climb.step_parts import StepParts
+from tailorbird.usecases.erasure.lineage import trace
+from tailorbird.usecases.runs import answer_help
+from tailorbird.usecases.runs import submit as climbing
+from tailorbird.usecases.runs.answer_help import Helpers
+from tailorbird.usecases.runs.placed_answers import help_placed
+from tailorbird.usecases.runs.step_placement import HelpTask, StepTask
+from tailorbird.usecases.runs.step_runner import LEASE, plan_for, stage_of
+from tailorbird.usecases.steps import transitions
+from tailorbird.usecases.steps.step_context import StepContext
+
+#: Bytes of a stretch here: a dozen of the file.
+STRETCH = 4000
+SNAPSHOT = transitions.SNAPSHOT
+
+
+class Gone(Exception):
+    """The node that helped is gone, once there was nothing to do for it but to wait."""
+
+
+class Curating:
+    """A run whose snapshot somebody is about to take."""
+
+    def __init__(self, deps: Dependencies, author: Actor, path: Path) -> None:
+        self.deps, self.author, self.path = deps, author, path
+        self.run = climbing.submit(deps, author, path, RunState.PLANNING).id
+        with deps.ledger.work("acme") as work:
+            work.steps.enqueue(self.run, SNAPSHOT)
+            self.held = work.steps.lease(self.run, "somebody", LEASE)
+
+    @property
+    def context(self) -> StepContext:
+        """As a node sees the run now."""
+        with self.deps.ledger.work("acme", write=False) as work:
+            run = work.runs.get(self.run)
+        return replace(stage_of(self.deps, self.author, run, Progress()), placed=True)
+
+    @property
+    def parts(self) -> dict[str, Digest]:
+        return StepParts(self.context, SNAPSHOT).known
+
+    def help(self) -> None:
+        """As a node does that dies while it waits for the texts."""
+        about = {"workspace": "/w", "settings": "sha256:" + "0" * 64, "tenant": "acme", "actor": "author", "run": self.run}
+        task = HelpTask.model_validate(about | {"step": SNAPSHOT, "cores": 1, "mark": f"placed-{'0' * 32}", "number": 0, "among": 1})
+        with pytest.raises(Gone):
+            help_placed(self.deps, self.author, task, Progress())
+
+    def give_back(self) -> None:
+        with self.deps.ledger.work("acme") as work:
+            assert self.held is not None
+            work.steps.release(self.held)
+
+    def taken(self) -> SnapshotManifest:
+        manifest = take_snapshot(self.context).value
+        assert isinstance(manifest, SnapshotManifest)
+        return manifest
+
+
+@pytest.fixture
+def curating(deps: Dependencies, author: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Curating:
+    def wait(_seconds: float) -> None:
+        raise Gone
+
+    asked = snapshot_and_plan.snapshot_request
+
+    def in_stretches(*given: Any) -> data.SnapshotRequest:
+        return replace(asked(*given), stretch=STRETCH)
+
+    monkeypatch.setattr(build_help, "time", SimpleNamespace(sleep=wait))
+    monkeypatch.setattr(snapshot_and_plan, "snapshot_request", in_stretches)
+    monkeypatch.setattr("tailorbird.usecases.runs.placed_answers.snapshot_request", in_stretches)
+    return Curating(deps, author, write_objective(tmp_path / "job", ladder=["prompt"]))
+
+
+def test_whoever_takes_the_snapshot_takes_what_others_have_curated(curating: Curating, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that died leaves what it had curated; the texts are given to who comes next."""
+    alone = curating.taken()
+    assert curating.parts == {}
+    curating.help()
+    rows = set(curating.parts)
+    assert len(rows) > 5
+    monkeypatch.setattr(shared_rows, "curated_stretch", pytest.fail)
+    assert curating.taken() == alone
+    assert set(curating.parts) == rows | {"texts"}
+
+
+def test_what_is_gone_or_damaged_is_curated_here(curating: Curating) -> None:
+    alone = curating.taken()
+    curating.help()
+    gone, damaged, *_ = curating.parts.items()
+    curating.deps.artifacts.destroy(gone[1])
+    with curating.deps.ledger.work("acme") as work:
+        kept = {name: digest for name, digest in curating.parts.items() if name != damaged[0]}
+        work.steps.forget_answers(curating.run, SNAPSHOT)
+        for name, digest in (*kept.items(), (damaged[0], curating.deps.artifacts.put(b"no part"))):
+            work.steps.note_answers(curating.run, SNAPSHOT, name, digest)
+    assert curating.taken() == alone
+
+
+def test_parts_are_counted_and_go_with_the_step(curating: Curating) -> None:
+    curating.help()
+    parts = set(curating.parts.values())
+    with curating.deps.ledger.work("acme", write=False) as work:
+        assert work.storage.counted(parts) == parts
+        step = next(step for step in work.steps.of(curating.run) if step.name == SNAPSHOT)
+        assert (step.state, step.owner, step.attempts) == (StepState.LEASED, "somebody", 1), "who helps has no lease"
+    curating.give_back()
+    context = plan_for(curating.deps, curating.author, curating.context.run, Progress(), until=SNAPSHOT)
+    assert context.done[SNAPSHOT]
+    assert curating.parts == {}
+    assert not [digest for digest in parts if curating.deps.artifacts.exists(digest)]
+    with curating.deps.ledger.work("acme", write=False) as work:
+        assert not work.storage.counted(parts)
+
+
+def test_parts_go_where_the_data_are_refused(curating: Curating, monkeypatch: pytest.MonkeyPatch) -> None:
+    curating.help()
+    parts = set(curating.parts.values())
+
+    def refuse(_request: data.SnapshotRequest) -> None:
+        raise DataInvalid("no", "other data", code="nothing_left")
+
+    monkeypatch.setattr(data, "build_snapshot", refuse)
+    with pytest.raises(DataInvalid):
+        curating.taken()
+    assert curating.parts == {}
+    assert not [digest for digest in parts if curating.deps.artifacts.exists(digest)]
+
+
+def test_nothing_is_curated_for_a_run_that_was_cancelled(curating: Curating) -> None:
+    with curating.deps.ledger.work("acme") as work:
+        work.runs.set_state(curating.run, RunState.CANCELLED)
+    before = set(curating.deps.artifacts.digests())
+    about = {"workspace": "/w", "settings": "sha256:" + "0" * 64, "tenant": "acme", "actor": "author", "run": curating.run}
+    task = HelpTask.model_validate(about | {"step": SNAPSHOT, "cores": 1, "mark": f"placed-{'0' * 32}", "number": 0, "among": 1})
+    assert help_placed(curating.deps, curating.author, task, Progress()) == 0
+    assert set(curating.deps.artifacts.digests()) == before
+
+
+def test_an_erasure_finds_parts_of_curations_that_are_under_way(curating: Curating) -> None:
+    """They hold texts, and there is no snapshot yet that would say whose."""
+    curating.help()
+    with curating.deps.ledger.work("acme", write=False) as work:
+        assert trace(work, {}).given == set(curating.parts.values()) != set()
+
+
+@pytest.mark.parametrize(("fewest", "asked"), [(1, 1), (1 << 30, 0)])
+def test_idle_nodes_are_asked_where_there_are_many_rows(
+    curating: Curating, monkeypatch: pytest.MonkeyPatch, fewest: int, asked: int
+) -> None:
+    monkeypatch.setattr(answer_help, "FEWEST_BYTES", fewest)
+    given = list[str]()
+
+    class Cluster:
+        def nodes(self) -> list[ComputeNode]:
+            return [ComputeNode(host=name, cores=1, memory_gb=8.0) for name in "ab"]
+
+        def place_aside(self, task: str, _need: StepNeed, purpose: str) -> None:
+            given.append(f"{purpose} {HelpTask.model_validate_json(task).step}")
+
+    about = {"workspace": "/w", "settings": "sha256:" + "0" * 64, "tenant": "acme", "actor": "author", "run": curating.run}
+    task = StepTask.model_validate(about | {"step": SNAPSHOT, "cores": 1, "mark": f"placed-{'0' * 32}"})
+    Helpers().beside(curating.context, Cluster(), task, StepNeed(cores=1))()  # type: ignore[arg-type]
+    assert given == [f"acme/{curating.run}/answers snapshot"] * asked
