@@ -147,6 +147,7 @@ def test_other_nodes_help_to_measure_a_language_model_without_a_gpu(name: str, g
     """The sealed test may be read by nobody before the look is counted."""
     assert is_helped(plan(), name, StepNeed(cores=1, gpus=gpus)) is helped
     assert not is_helped(None, name, StepNeed(cores=1))
+    assert is_helped(None, "snapshot", StepNeed(cores=1)), "before there is a plan, rows are curated"
 
 
 @pytest.mark.parametrize("kind", ["hosted", "encoder"])
