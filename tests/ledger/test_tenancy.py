@@ -119,6 +119,7 @@ WRITES: dict[str, Callable[[UnitOfWork], Any]] = {
     "aliases.put": lambda w: w.aliases.put(sample.alias("acme", 2)),
     "requests.add": lambda w: w.requests.add([sample.request("acme", 2)]),
     "requests.forget": lambda w: w.requests.forget({"request-1"}),
+    "requests.purge": lambda w: w.requests.purge(START + timedelta(days=9), 10),
     "identities.add": lambda w: w.identities.add(sample.identity("acme", "mallory")),
     "identities.replace": lambda w: w.identities.replace(sample.identity("acme").model_copy(update={"disabled_at": START})),
     "keys.add": lambda w: w.keys.add(sample.api_key("acme", 2)),
