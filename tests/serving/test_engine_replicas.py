@@ -13,7 +13,7 @@ import pytest
 from support.drivers import answer
 from support.effects import ToldProofs
 from support.serving import DirectDriver, House
-from tailorbird.domain.errors import Corrupt, NotFound, Unavailable
+from tailorbird.domain.errors import Corrupt, NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
@@ -260,31 +260,87 @@ def test_what_is_unloaded_while_it_is_loaded_answers_nobody(replicas: Set) -> No
     asyncio.run(story())
 
 
-def test_a_copy_shows_its_effect_before_it_answers(tmp_path: Path) -> None:
-    """A replica that would apply it wrongly is never asked, and the others go on."""
-    house = Set(tmp_path, 2)
-    release = house.releases[0]
-    refused = Corrupt("it differs", "h", code="adapter_differs")
+class Refusing(Replica):
+    """A replica that answers, and refuses what it is to load or, where ``asks``, what it is asked."""
 
-    class Refusing(EffectChecks):
-        async def load(self, request: LoadRequest) -> None:
-            raise refused
+    def __init__(self, house: House, error: TailorbirdError, *, asks: bool = False) -> None:
+        super().__init__(house)
+        self.error, self.asks, self.tried = error, asks, 0
 
-    checks = [EffectChecks(house.engines[0], ToldProofs(None)), Refusing(house.engines[1], ToldProofs(None))]
+    async def load(self, request: LoadRequest) -> None:
+        if self.asks:
+            return await super().load(request)
+        self.tried += 1
+        raise self.error
+
+    async def stream(
+        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
+    ) -> AsyncGenerator[Chunk, None]:
+        self.asked.append(release)
+        raise self.error
+        yield Chunk(text="")
+
+
+DIFFERS = Corrupt("it differs", "h", code="adapter_differs")
+
+
+def test_a_copy_that_is_refused_answers_nobody_and_is_not_tried_again_at_once(replicas: Set) -> None:
+    """A replica that would apply it wrongly is never asked, and the others go on; what is to be loaded goes elsewhere."""
+    release, others = replicas.releases[0], replicas.releases[1:4]
+    refusing = Refusing(replicas.house, DIFFERS)
+    checks = [EffectChecks(replicas.engines[0], ToldProofs(None)), EffectChecks(refusing, ToldProofs(None))]
     driver = EngineReplicas(checks, Random(1))
 
     async def story() -> None:
-        while not house.holders(release):
-            try:
-                await driver.load(house.request(release))
-            except Corrupt:
-                assert await driver.loaded() == ()
-        house.engines[0].gate.clear()
-        waiting = [asyncio.create_task(answer(driver, release, "hello")) for _ in range(10)]
-        await asyncio.sleep(0.05)
-        house.engines[0].gate.set()
+        for one in (release, *others):
+            await driver.load(replicas.request(one))
+        assert set(replicas.engines[0].engine.loaded()) == {release, *others}
+        tried = refusing.tried
+        replicas.engines[0].gate.clear()
+        waiting = []
+        for _ in range(20):
+            waiting.append(asyncio.create_task(answer(driver, release, "hello")))
+            await asyncio.sleep(0.002)
+        replicas.engines[0].gate.set()
         assert len({text for text, _ in await asyncio.gather(*waiting)}) == 1
-        assert house.engines[1].asked == []
+        assert refusing.asked == []
+        assert refusing.tried - tried <= 1
+
+    asyncio.run(story())
+
+
+def test_what_all_refuse_is_refused_with_their_error(replicas: Set) -> None:
+    driver = EngineReplicas([Refusing(replicas.house, DIFFERS) for _ in range(3)], Random(1))
+
+    async def story() -> None:
+        with pytest.raises(Corrupt):
+            await driver.load(replicas.request(replicas.releases[0]))
+        assert await driver.loaded() == ()
+        with pytest.raises(NotFound):
+            await answer(driver, replicas.releases[0], "hello")
+
+    asyncio.run(story())
+
+
+def test_what_is_no_fault_of_a_replica_takes_none_away(replicas: Set) -> None:
+    """A record that is away while something is to be loaded; a request that an engine ends with an error of its own."""
+    away = Unavailable("the record cannot be reached", "h", code="database_unreachable")
+    held, new = replicas.releases[:2]
+
+    async def story() -> None:
+        loading = EngineReplicas([Refusing(replicas.house, away) for _ in range(2)], Random(1))
+        with pytest.raises(Unavailable) as caught:
+            await loading.load(replicas.request(new))
+        assert caught.value.error_code == "database_unreachable"
+        assert await loading.loaded() == ()
+        engines = [Refusing(replicas.house, GONE, asks=True) for _ in range(2)]
+        asked = EngineReplicas(engines, Random(1))
+        await asked.load(replicas.request(held))
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                await answer(asked, held, "hello")
+        assert sum(len(engine.asked) for engine in engines) == 3, "it is not passed on to one after another"
+        assert await asked.loaded() == (held,)
 
     asyncio.run(story())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
@@ -27,26 +28,47 @@ _Answer = TypeVar("_Answer")
 _HOT = 4
 #: Seconds after which a copy that nobody asked is taken out again, where another replica holds the release.
 _COLD_AFTER = 600.0
+#: Seconds for which no copy is tried where a replica has refused the release; what nobody holds is tried there last.
+_REFUSED_FOR = 60.0
 
 
 @dataclass(eq=False)
 class _Replica:
-    """One engine: the releases that it holds, each with the moment at which it was asked last, and requests under way. ``changes`` counts
-    loads and unloads: a list that was told before one is overtaken."""
+    """One engine: the releases that it holds, each with the moment at which it was asked last, those that it refused, with the moment, and
+    requests under way. ``changes`` counts loads and unloads: a list that was told before one is overtaken."""
 
     driver: EngineDriver
     held: dict[Digest, float] = field(default_factory=dict)
+    refused: dict[Digest, float] = field(default_factory=dict)
+    asked: Counter[Digest] = field(default_factory=Counter)
     busy: int = 0
     away: bool = False
     changes: int = 0
 
     def hold(self, release: Digest) -> None:
+        self.refused.pop(release, None)
         self.held[release] = time.monotonic()
         self.changes += 1
 
     def drop(self, release: Digest) -> None:
         self.held.pop(release, None)
         self.changes += 1
+
+    def has_refused(self, release: Digest) -> bool:
+        return time.monotonic() - self.refused.get(release, float("-inf")) < _REFUSED_FOR
+
+    async def answers(self) -> bool:
+        """Asks; what the record or a store of keys is to blame for is no fault of the engine."""
+        self.away = not await self.driver.ready()
+        return not self.away
+
+    async def take_out(self, release: Digest) -> None:
+        """Unloads; what cannot be is tried again when the replica is looked at, where nobody wants it there."""
+        self.drop(release)
+        try:
+            await self.driver.unload(release)
+        except TailorbirdError as error:
+            _log.warning("release %s was not unloaded by a replica: %s", short(release), error.error_code)
 
     def told(self, held: Sequence[Digest]) -> None:
         now = time.monotonic()
@@ -79,7 +101,7 @@ class EngineReplicas:
             if not holders:
                 await self._bring(request.release)
         except BaseException:
-            if not self._holders(request.release):
+            if not any(request.release in replica.held for replica in self._replicas):
                 self._requests.pop(request.release, None)
             raise
 
@@ -87,10 +109,11 @@ class EngineReplicas:
         """As ``EngineDriver.unload``, on every replica that holds it."""
         self._requests.pop(release, None)
         for replica in self._replicas:
-            if release in replica.held:
+            replica.refused.pop(release, None)
+            if release in replica.held and replica.away:
                 replica.drop(release)
-                if not replica.away:
-                    await replica.driver.unload(release)
+            elif release in replica.held:
+                await replica.take_out(release)
 
     async def loaded(self) -> tuple[Digest, ...]:
         """Releases that some replica holds and that were asked for here. Raises Unavailable when no replica answers."""
@@ -120,7 +143,7 @@ class EngineReplicas:
                             yield chunk
                         return
             except (Unavailable, NotFound) as error:
-                if begun or last or not self._left(replica, release, error):
+                if begun or last or not await self._left(replica, release, error):
                     raise
 
     async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[RetrievedEntry]:
@@ -179,19 +202,23 @@ class EngineReplicas:
                 with self._at(replica, release):
                     return await ask(replica.driver)
             except (Unavailable, NotFound) as error:
-                if last or not self._left(replica, release, error):
+                if last or not await self._left(replica, release, error):
                     raise
         raise AssertionError("the last attempt returns or raises")
 
     @contextmanager
     def _at(self, replica: _Replica, release: Digest) -> Iterator[None]:
         replica.busy += 1
-        if release in replica.held:
-            replica.held[release] = time.monotonic()
+        replica.asked[release] += 1
         try:
             yield
         finally:
             replica.busy -= 1
+            replica.asked[release] -= 1
+            if not replica.asked[release]:
+                del replica.asked[release]
+            if release in replica.held:
+                replica.held[release] = time.monotonic()
 
     async def _chosen(self, release: Digest) -> _Replica:
         """The less busy of two that hold the release; where none does, one that has loaded it by now. Raises NotFound (it was never
@@ -203,45 +230,58 @@ class EngineReplicas:
         self._copy_if_hot(release, holders)
         return chosen
 
-    def _left(self, replica: _Replica, release: Digest, error: TailorbirdError) -> bool:
-        """Notes that a replica is away, or was started anew without the release; whether another may be asked."""
+    async def _left(self, replica: _Replica, release: Digest, error: TailorbirdError) -> bool:
+        """Notes that a replica is away, or was started anew without the release; whether another may be asked. One that answers and refuses
+        a request has failed that request alone: another would do so, too."""
         if isinstance(error, Unavailable):
-            replica.away = True
-        else:
-            replica.drop(release)
+            return not await replica.answers() and release in self._requests
+        replica.drop(release)
         return release in self._requests
 
     def _copy_if_hot(self, release: Digest, holders: Sequence[_Replica]) -> None:
         least = min(replica.busy for replica in holders)
-        others = [replica for replica in self._live() if release not in replica.held and 2 * replica.busy <= least]
+        others = [
+            replica
+            for replica in self._live()
+            if release not in replica.held and 2 * replica.busy <= least and not replica.has_refused(release)
+        ]
         if least >= _HOT and others and release in self._requests and release not in self._bringing:
             _log.info("release %s is asked more than its replicas bear: one more loads it", short(release))
             self._begin(release, min(others, key=lambda replica: replica.busy)).add_done_callback(_told_of)
 
     async def _bring(self, release: Digest) -> _Replica:
-        """Loads a release on one replica; who asks meanwhile waits for the same load."""
-        if release not in self._requests:
-            raise _not_loaded(release)
-        for last in self._attempts():
-            task = self._bringing.get(release) or self._begin(release, self._emptier())
+        """Loads a release on one replica, or on the next where one refuses it; who asks meanwhile waits for the same load. Raises what the
+        last one refuses with, and Unavailable where none answers."""
+        tried: list[_Replica] = []
+        failed: TailorbirdError = _none_answers()
+        while True:
+            task = self._bringing.get(release)
+            if task is None:
+                replica = self._emptier(release, tried)
+                if replica is None:
+                    raise failed
+                tried.append(replica)
+                task = self._begin(release, replica)
             try:
                 return await asyncio.shield(task)
-            except Unavailable:
-                if last:
-                    raise
-        raise AssertionError("the last attempt returns or raises")
+            except TailorbirdError as error:
+                failed = error
 
-    def _emptier(self) -> _Replica:
-        """The one with fewer releases of two that answer. Raises Unavailable."""
-        live = self._live()
-        if not live:
-            raise _none_answers()
-        return min(self._draw.sample(live, min(2, len(live))), key=lambda replica: (len(replica.held), replica.busy))
+    def _emptier(self, release: Digest, tried: Sequence[_Replica]) -> _Replica | None:
+        """The one with fewer releases of two that answer and were not tried; one that refused this one lately comes last."""
+        left = [replica for replica in self._live() if replica not in tried]
+        willing = [replica for replica in left if not replica.has_refused(release)] or left
+        drawn = self._draw.sample(willing, min(2, len(willing)))
+        return min(drawn, key=lambda replica: (len(replica.held), replica.busy), default=None)
 
     def _begin(self, release: Digest, replica: _Replica) -> asyncio.Task[_Replica]:
+        request = self._requests.get(release)
+        if request is None:
+            raise _not_loaded(release)
+
         async def load() -> _Replica:
             try:
-                await self._load(replica, self._requests[release])
+                await self._load(replica, request)
             finally:
                 del self._bringing[release]
             if release not in self._requests:
@@ -255,8 +295,9 @@ class EngineReplicas:
     async def _load(self, replica: _Replica, request: LoadRequest) -> None:
         try:
             await replica.driver.load(request)
-        except Unavailable:
-            replica.away = True
+        except TailorbirdError as error:
+            if not isinstance(error, Unavailable) or await replica.answers():
+                replica.refused[request.release] = time.monotonic()
             raise
         replica.hold(request.release)
 
@@ -272,7 +313,7 @@ class EngineReplicas:
             replica.told([release for release in held if release in self._requests])
             for release in [release for release in held if release not in self._requests]:
                 # It was unloaded while the replica was away.
-                await replica.driver.unload(release)
+                await replica.take_out(release)
         if was_away and not replica.away:
             _log.info("a replica answers again, with %d releases", len(replica.held))
         return None
@@ -283,9 +324,8 @@ class EngineReplicas:
         for release in list(self._requests):
             holders = sorted(self._holders(release), key=lambda replica: replica.held[release])
             for replica in holders[:-1]:
-                if replica.held[release] < old:
-                    replica.drop(release)
-                    await replica.driver.unload(release)
+                if replica.held.get(release, old) < old and not replica.asked[release]:
+                    await replica.take_out(release)
 
 
 def _together(one: Residency, other: Residency) -> Residency:
