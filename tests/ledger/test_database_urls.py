@@ -23,6 +23,8 @@ from tailorbird.ledger.database import open_database
         "postgresql://u:secret@host:port/d",
         "postgresql://u:se@secret@host/d",
         "postgresql+asyncpg://u:secret@host/d",
+        "postgresql://u:secret@[::1]:5432,[::2]:5432/d",
+        "postgresql://u:secret@one,two/d?port=5433",
         "nonsense",
         "sqlite",
     ],

@@ -190,6 +190,9 @@ def test_while_a_moment_is_written_one_other_is_kept(tmp_path: Path, monkeypatch
     found = kept.newest()
     assert found is not None
     assert found.state.step == 4
+    kept.save(found.state, found.tensors)
+    assert beside[-1] == (2, 2), "what is replaced is not the only one while it is"
+    assert len(list(kept.workspace.glob("*/step-*"))) == 2
 
 
 def test_what_an_interrupted_write_left_is_cleared(make_job: MakeJob) -> None:

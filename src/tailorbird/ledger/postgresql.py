@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy.exc import ArgumentError
 
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.ledger.database_errors import database_errors
@@ -115,6 +116,12 @@ def _engine(url: URL, busy_seconds: float) -> Engine:
         raise Unavailable(
             "the driver for PostgreSQL is not installed", "pip install 'tailorbird[postgres]'", code="package_missing"
         ) from error
+    except (ArgumentError, ValueError):
+        raise InvalidInput(
+            "the hosts of the database URL cannot be read",
+            "write postgresql://user:password@one:5432,two:5432/database: names or IPv4 addresses, no port after the question mark",
+            code="database_url",
+        ) from None
 
 
 def _place_of(url: URL) -> str:

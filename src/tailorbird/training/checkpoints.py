@@ -7,6 +7,7 @@ checkpoints/best-00000030.safetensors        the weights with the lowest held-ou
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -160,8 +161,9 @@ class Checkpoints:
     def save(self, state: LoopState, tensors: dict[str, torch.Tensor]) -> None:
         """Keeps a moment, whose best weights were saved before. All but the newest two are dropped, before the new one is written: of all
         weights of a model each takes thrice their size."""
-        self._drop(_KEPT - 1, state.best_step)
         new, place = self._folder / _new(f"step-{state.step:08d}"), self._folder / f"step-{state.step:08d}"
+        # One of the same step is replaced, so that another one must stand beside it.
+        self._drop([other for other in self._places() if other != place][: -(_KEPT - 1)], state.best_step)
         private_folder(new)
         self._write(new / _TENSORS, tensors, place)
         manifest = _Manifest(
@@ -253,11 +255,11 @@ class Checkpoints:
             # What a fork came from: it would be taken for newer where it has more steps.
             if (found := _read_manifest(place)) and self._is_foreign(found):
                 _remove(place)
-        self._drop(_KEPT)
+        self._drop(self._places()[:-_KEPT])
 
-    def _drop(self, kept: int, *bests: int) -> None:
-        """All moments but the newest ``kept``, and the best weights of those that go, but not those reached at the steps ``bests``."""
-        for place in self._places()[:-kept]:
+    def _drop(self, places: Sequence[Path], *bests: int) -> None:
+        """Moments, and the best weights that belong to none that is left, but not those reached at the steps ``bests``."""
+        for place in places:
             _remove(place)
         needed = {manifest.state.best_step for place in self._places() if (manifest := _read_manifest(place))} | set(bests)
         for best in self._folder.glob("best-*.safetensors"):

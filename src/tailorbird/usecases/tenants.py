@@ -17,7 +17,7 @@ from pydantic import Field
 from tailorbird.auth import Action, check_public_key
 from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.allowed_places import Places
-from tailorbird.domain.errors import Conflict, InvalidInput
+from tailorbird.domain.errors import Conflict, InvalidInput, NotFound
 from tailorbird.domain.event import Event
 from tailorbird.domain.feedback import TrafficPolicy
 from tailorbird.domain.identity import Identity, Role, Signature, Tenant
@@ -214,17 +214,16 @@ def purge(deps: Dependencies) -> int:
             if expired:
                 record(work, "content.purged", "retention", tenant.name, now, {"count": expired})
             count += expired
-        if tenant.policy.request_days is not None:
-            count += sum(_purge_requests(deps, tenant.name, now - timedelta(days=tenant.policy.request_days)))
+        count += sum(_purge_requests(deps, tenant.name))
     return count
 
 
-def _purge_requests(deps: Dependencies, tenant: str, before: datetime) -> Iterator[int]:
-    """Deletes rows of requests from days that ended before ``before``, a portion a transaction; how many in each. Rollouts that go on
-    keep what they count."""
-    day = before.replace(hour=0, minute=0, second=0, microsecond=0)
+def _purge_requests(deps: Dependencies, tenant: str) -> Iterator[int]:
+    """Deletes rows of requests from days that ended before those that the tenant has kept, a portion a transaction; how many in each.
+    Rollouts that go on keep what they count. The policy is read before each portion: who wants to keep more stops it."""
     gone = PURGED_AT_ONCE
-    while gone == PURGED_AT_ONCE:
+    while gone == PURGED_AT_ONCE and (days := _request_days(deps, tenant)) is not None:
+        day = (deps.clock.now() - timedelta(days=days)).replace(hour=0, minute=0, second=0, microsecond=0)
         with deps.ledger.work(tenant) as work:
             gone = work.requests.purge(min([day, *(rollout.started_at for rollout in work.rollouts.open())]), PURGED_AT_ONCE)
             if gone:
@@ -232,6 +231,15 @@ def _purge_requests(deps: Dependencies, tenant: str, before: datetime) -> Iterat
         yield gone
         # Whoever waited for the write lock comes first.
         time.sleep(_BREATH)
+
+
+def _request_days(deps: Dependencies, tenant: str) -> int | None:
+    """For how many days rows are kept now; None: always, or there is no such tenant any more."""
+    with deps.ledger.system(write=False) as system:
+        try:
+            return system.tenants.get(tenant).policy.request_days
+        except NotFound:
+            return None
 
 
 def _root_first(people: People) -> list[Newcomer]:
