@@ -153,6 +153,7 @@ class RequestLog:
         error = await self._commit(tenant, entries)
         if error is not None and len(entries) > 1 and not isinstance(error, _TRANSIENT):
             for entry in entries:
+                entry.tried = True  # the commit may have been done before something else failed
                 await self._write_rows(tenant, [entry])
             return
         for entry in entries:
