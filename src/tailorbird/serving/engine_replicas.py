@@ -271,8 +271,7 @@ class EngineReplicas:
         """The one with fewer releases of two that answer and were not tried; one that refused this one lately comes last."""
         left = [replica for replica in self._live() if replica not in tried]
         willing = [replica for replica in left if not replica.has_refused(release)] or left
-        drawn = self._draw.sample(willing, min(2, len(willing)))
-        return min(drawn, key=lambda replica: (len(replica.held), replica.busy), default=None)
+        return min(self._draw.sample(willing, min(2, len(willing))), key=lambda replica: (len(replica.held), replica.busy), default=None)
 
     def _begin(self, release: Digest, replica: _Replica) -> asyncio.Task[_Replica]:
         request = self._requests.get(release)
