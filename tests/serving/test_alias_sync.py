@@ -395,6 +395,24 @@ def test_where_one_name_moves_no_other_tenant_is_read_again(house: House, monkey
     assert record.aliases.keys() == {"acme/routing", "acme/other"}
 
 
+def test_after_a_reading_that_failed_every_name_is_compared(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that took another's place may lack moves that were read, and count as many others by then."""
+    house.point("routing", house.release())
+    record, system = AliasRecord(house.ledger), house.ledger.system
+    assert record.read() is None
+    assert record.read() == ()
+
+    def away(**_: object) -> None:
+        raise Unavailable("away", "h", code="database_unreachable")
+
+    monkeypatch.setattr(house.ledger, "system", away)
+    with pytest.raises(Unavailable):
+        record.read()
+    monkeypatch.setattr(house.ledger, "system", system)
+    assert record.read() is None
+    assert record.read() == ()
+
+
 def test_a_name_that_somebody_waits_for_is_loaded_before_the_others(house: House) -> None:
     async def story() -> None:
         driver = DirectDriver(house)

@@ -32,17 +32,25 @@ class AliasRecord:
         self._ledger = ledger
         #: Names to be read again whenever any has moved: what they name is not in the record, or they are not as the log anchors them.
         self._doubtful: frozenset[str] = frozenset()
+        #: True after a reading that failed: a server that took another's place may lack moves, and have as many others.
+        self._unsure = False
 
     def read(self) -> Collection[str] | None:
         """Reads what has moved since the last reading. Returns the paths that were read; None: any may be another now.
 
-        May wait: for a thread. Raises Unavailable, Corrupt; then all is as it was.
+        May wait: for a thread. Raises Unavailable, Corrupt; then all is as it was, and the next reading compares every name.
         """
+        unsure, self._unsure = self._unsure, True
+        read = self._read(compares=unsure or self.moved is None)
+        self._unsure = False
+        return read
+
+    def _read(self, *, compares: bool) -> Collection[str] | None:
         with self._ledger.system(write=False) as system:
             moved = system.tenants.aliases_moved()
-            if moved == self.moved:
+            if moved == self.moved and not compares:
                 return ()
-            paths = system.aliases.moved_since(self.moved) if self.moved is not None else None
+            paths = None if compares or self.moved is None else system.aliases.moved_since(self.moved)
             newest = system.aliases.newest() if paths is None else {}
         if paths is None:
             self._adopt(moved, newest)
