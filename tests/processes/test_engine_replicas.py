@@ -13,7 +13,6 @@ from pathlib import Path
 
 import httpx
 
-import support.gateway_process
 from support.processes import CHAT, SECRET, in_thread, wait_ready, wait_until
 from support.serving import House
 from tailorbird.integrations.loopback import open_driver
@@ -27,7 +26,7 @@ NAMES = [f"name-{number}" for number in range(4)]
 def engine(workspace: Path, place: Path) -> Iterator[subprocess.Popen[bytes]]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), SECRET_VARIABLE: SECRET}
     place.unlink(missing_ok=True)
-    command = [sys.executable, str(Path(support.gateway_process.__file__)), "engine", str(workspace), str(place)]
+    command = [sys.executable, str(Path(__file__).parents[1] / "support" / "gateway_process.py"), "engine", str(workspace), str(place)]
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
     try:
         yield process
