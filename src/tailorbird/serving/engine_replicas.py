@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from random import Random
 from typing import TypeVar
 
@@ -78,10 +79,9 @@ class _Replica:
 class EngineReplicas:
     """Implements ``EngineDriver`` over ``drivers``, of which any may go away and come back.
 
-    A release is loaded by one replica, the emptier of two that are drawn. A request goes to the less busy of two drawn
-    among those that hold its release (power of two choices, Mitzenmacher 2001, IEEE TPDS 12(10)); where none that answers holds it any
-    more, it is loaded elsewhere first. What is asked more than one replica bears is copied to the least busy one, and the copy is taken
-    out when it was not asked for ten minutes. A request whose replica goes away before its first piece is asked of another.
+    A release is loaded by the emptier of two replicas that are drawn. A request goes to the less busy of two that hold its release (power
+    of two choices, Mitzenmacher 2001, IEEE TPDS 12(10)); where none that answers does, it is loaded first. What is asked more than one
+    bears is copied to the least busy; a copy goes ten minutes after it was asked. What no replica began to answer is asked of another.
     """
 
     def __init__(self, drivers: Sequence[EngineDriver], draw: Random | None = None) -> None:
@@ -320,7 +320,8 @@ class EngineReplicas:
     async def _cool(self) -> None:
         """Takes out copies that were not asked for long; the one that was asked last stays."""
         old = time.monotonic() - _COLD_AFTER
-        for release in list(self._requests):
+        held = Counter(chain.from_iterable(replica.held for replica in self._live()))
+        for release in [release for release, count in held.items() if count > 1]:
             holders = sorted(self._holders(release), key=lambda replica: replica.held[release])
             for replica in holders[:-1]:
                 if replica.held.get(release, old) < old and not replica.asked[release]:
