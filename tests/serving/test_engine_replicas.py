@@ -139,7 +139,7 @@ def test_what_is_asked_more_than_a_replica_bears_is_copied_and_the_copy_goes_whe
     asyncio.run(story())
 
 
-def test_requests_of_a_replica_that_goes_away_are_answered_by_another(replicas: Set) -> None:
+def test_requests_of_a_replica_that_goes_away_are_answered_by_another(replicas: Set, caplog: pytest.LogCaptureFixture) -> None:
     release = replicas.releases[0]
 
     async def story() -> None:
@@ -154,6 +154,10 @@ def test_requests_of_a_replica_that_goes_away_are_answered_by_another(replicas: 
         replicas.engines[place].restart()
         assert await replicas.driver.loaded() == (release,)
         assert {await replicas.asked(release) for _ in range(5)} == {whole}
+        assert [record.message.split("(")[0] for record in caplog.records if record.levelname == "WARNING"] == [
+            f"replica {place + 1} of the engine does not answer ",
+            f"replica {place + 1} of the engine answers again, with 0 releases",
+        ], "once, not at each request"
 
     asyncio.run(story())
 

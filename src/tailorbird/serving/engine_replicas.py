@@ -39,6 +39,7 @@ class _Replica:
     requests under way. ``changes`` counts loads and unloads: a list that was told before one is overtaken."""
 
     driver: EngineDriver
+    number: int
     held: dict[Digest, float] = field(default_factory=dict)
     refused: dict[Digest, float] = field(default_factory=dict)
     asked: Counter[Digest] = field(default_factory=Counter)
@@ -60,8 +61,15 @@ class _Replica:
 
     async def answers(self) -> bool:
         """Asks; what the record or a store of keys is to blame for is no fault of the engine."""
-        self.away = not await self.driver.ready()
+        if not await self.driver.ready():
+            self.leave("not ready")
         return not self.away
+
+    def leave(self, why: str) -> None:
+        """It does not answer."""
+        if not self.away:
+            _log.warning("replica %d of the engine does not answer (%s); others are asked", self.number, why)
+        self.away = True
 
     async def take_out(self, release: Digest) -> None:
         """Unloads; what cannot be is tried again when the replica is looked at, where nobody wants it there."""
@@ -73,6 +81,8 @@ class _Replica:
 
     def told(self, held: Sequence[Digest]) -> None:
         now = time.monotonic()
+        if self.away:
+            _log.warning("replica %d of the engine answers again, with %d releases", self.number, len(held))
         self.away, self.held = False, {release: self.held.get(release, now) for release in held}
 
 
@@ -85,7 +95,7 @@ class EngineReplicas:
     """
 
     def __init__(self, drivers: Sequence[EngineDriver], draw: Random | None = None) -> None:
-        self._replicas = tuple(map(_Replica, drivers))
+        self._replicas = tuple(_Replica(driver, number) for number, driver in enumerate(drivers, 1))
         self._draw = draw or Random()
         self._requests: dict[Digest, LoadRequest] = {}
         self._bringing: dict[Digest, asyncio.Task[_Replica]] = {}
@@ -302,19 +312,17 @@ class EngineReplicas:
 
     async def _look(self, replica: _Replica) -> TailorbirdError | None:
         """Asks a replica what it holds; the error with which it does not answer."""
-        changes, was_away = replica.changes, replica.away
+        changes = replica.changes
         try:
             held = await replica.driver.loaded()
         except TailorbirdError as error:
-            replica.away = True
+            replica.leave(error.error_code)
             return error
         if changes == replica.changes:
             replica.told([release for release in held if release in self._requests])
             for release in [release for release in held if release not in self._requests]:
                 # It was unloaded while the replica was away.
                 await replica.take_out(release)
-        if was_away and not replica.away:
-            _log.info("a replica answers again, with %d releases", len(replica.held))
         return None
 
     async def _cool(self) -> None:
