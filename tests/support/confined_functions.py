@@ -134,3 +134,7 @@ def thread(_: Any) -> Iterator[Any]:
 def is_imported(module: str) -> Iterator[bool]:
     """Whether the child's server had ``module`` imported."""
     yield module in sys.modules
+
+
+def current_folder(_: Any) -> Iterator[str]:
+    yield str(Path.cwd())

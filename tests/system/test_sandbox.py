@@ -149,6 +149,46 @@ def test_after_its_server_was_killed_another_is_started() -> None:
     assert call(job("thread")) == [1]
 
 
+def anew() -> None:
+    """Has the next job start another server."""
+    confined._close()
+
+
+def test_the_folder_that_its_server_was_started_in_may_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is imported may ask for the current folder, as torch does: the server stands where nobody removes it."""
+    gone, other = tmp_path / "gone", tmp_path / "other"
+    gone.mkdir()
+    other.mkdir()
+    (tmp_path / "asks_where_it_is.py").write_text("import os\nos.getcwd()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(gone)
+    anew()
+    assert call(job("current_folder")) == str(gone)
+    monkeypatch.chdir(other)
+    gone.rmdir()
+    assert call(job("current_folder")) == str(other)
+    start("asks_where_it_is")
+    assert call(job("is_imported", "asks_where_it_is")) is True
+    other.rmdir()
+    assert call(job("current_folder")) == "/"
+    monkeypatch.chdir(tmp_path)
+    anew()
+
+
+def test_a_module_that_cannot_be_imported_does_not_end_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "breaks_when_imported.py").write_text("raise ValueError('no')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    anew()
+    assert call(job("echo", [1])) == 1
+    server = confined._servers[os.getpid()]
+    start("breaks_when_imported")
+    assert call(job("echo", [2])) == 2
+    assert confined._servers[os.getpid()] is server
+    unusable = SandboxJob("breaks_when_imported:read", None, LIMITS, "d.csv", DataInvalid)
+    assert refused(unusable).error_code == "file_broken"
+    anew()
+
+
 def test_many_at_once() -> None:
     answers: list[Any] = []
 

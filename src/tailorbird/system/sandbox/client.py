@@ -119,7 +119,7 @@ class _Server:
     def __init__(self) -> None:
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = {name: value for name, value in os.environ.items() if name in _KEPT} | _SET
-        environment["PYTHONPATH"] = os.pathsep.join(place for place in sys.path if place)
+        environment["PYTHONPATH"] = os.pathsep.join(str(Path(place).absolute()) for place in sys.path if place)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "tailorbird.system.sandbox.forkserver", str(theirs.fileno())],
@@ -127,6 +127,7 @@ class _Server:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env=environment,
+                cwd="/",  # not the caller's folder, which may be removed while the server lives
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
@@ -192,7 +193,8 @@ class _Channel:
             "written": asked.written,
             "places": self._job.places,
         }
-        return own | {"target": self._job.target, "warm": self._job.warm, "dialogue": self._dialogue}
+        asked_from = {"folder": _current_folder()}
+        return own | asked_from | {"target": self._job.target, "warm": self._job.warm, "dialogue": self._dialogue}
 
     def begin(self) -> None:
         """Gives the child its arguments. Raises ``job.error``."""
@@ -287,6 +289,14 @@ class _Channel:
         if how["signal"] == signal.SIGKILL or how["memory"] > 0.7 * asked.memory:
             return limits.over_memory(self._job)
         return limits.crashed(self._job, f"signal {how['signal']}")
+
+
+def _current_folder() -> str:
+    """What relative paths of a job begin at; the root where the caller's own folder has been removed."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return "/"
 
 
 def _error(told: dict[str, Any]) -> TailorbirdError:

@@ -30,7 +30,9 @@ def run_child(connection: socket.socket, request: dict[str, Any], start: mmap.mm
     """Runs what ``request`` names to its end; ``start`` gets the bytes of memory that it held before. Never returns."""
     try:
         sys.dont_write_bytecode = True  # what it compiles, nobody else shall run
-        with suppress(ImportError):  # before its limits begin: it is ours, and may be large
+        with suppress(OSError):
+            os.chdir(request["folder"])
+        with suppress(Exception):  # before its limits begin: it is ours, and may be large; what fails is told when it is called
             import_module(request["target"].partition(":")[0])
         start[:8] = int(resident_gib() * GIB).to_bytes(8, "little")
         _confine(request)
@@ -146,7 +148,7 @@ class Forkserver:
             return False
         request = json.loads(data)
         for module in request["warm"]:
-            with suppress(ImportError):
+            with suppress(Exception):  # the server goes on: who needs the module is told
                 import_module(module)
         if not handles:
             return True
