@@ -13,6 +13,7 @@ import support.ledger_samples as sample
 from tailorbird.domain.errors import Conflict, Internal, InvalidInput, TailorbirdError, Unavailable
 from tailorbird.ledger import open_ledger, postgresql
 from tailorbird.ledger.database import open_database
+from tailorbird.processes.http_servers import free_port
 
 #: SQLSTATEs that a server may answer with, and the code of our error.
 STATES = {
@@ -163,3 +164,11 @@ def terminate_all_others(url: str) -> None:
 def connected(url: str) -> psycopg.Connection:
     parsed = make_url(url)
     return psycopg.connect(host=str(parsed.query["host"]), user=parsed.username, dbname=parsed.database, autocommit=True)
+
+
+def test_of_several_hosts_each_is_named_where_none_answers() -> None:
+    url = f"postgresql://127.0.0.1:{free_port()},127.0.0.1:{free_port()}/nowhere"
+    with closing(open_ledger(url)) as ledger, pytest.raises(Unavailable) as caught, ledger.work("acme", write=False):
+        pass
+    assert " or 127.0.0.1:" in caught.value.message
+    assert "(" not in caught.value.message

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from signal import SIGKILL
+from signal import SIGCONT, SIGKILL, SIGSTOP
 
 import psycopg
 
@@ -46,13 +46,40 @@ class Pair:
             "pg_basebackup", "-h", "127.0.0.1", "-p", str(self.primary), "-U", "postgres", "-D", "second", "-R", "-c", "fast", "--no-sync"
         )
         self._serve("second", self.standby)
-        self.command(self.primary, "ALTER SYSTEM SET synchronous_standby_names = '*'")
-        self.command(self.primary, "SELECT pg_reload_conf()")
+        self.want_a_standby()
         wait_until(lambda: self.command(self.primary, "SELECT sync_state FROM pg_stat_replication") == ["sync"])
 
     def kill_primary(self) -> None:
         """Ends it and all that it started at once."""
         self._kill("first")
+
+    def kill_standby(self) -> None:
+        """Ends it: the primary waits for it from now on."""
+        self._kill("second")
+
+    def want_a_standby(self) -> None:
+        """Has the primary wait for any standby before it acknowledges."""
+        self._want("*")
+
+    def want_no_standby(self) -> None:
+        """Has the primary acknowledge what is on its own disk."""
+        self._want("")
+
+    def _want(self, names: str) -> None:
+        self.command(self.primary, f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
+        self.command(self.primary, "SELECT pg_reload_conf()")
+
+    @contextmanager
+    def frozen_primary(self) -> Iterator[None]:
+        """Within the block it accepts connections, as the kernel does that for it, and says nothing."""
+        every = self._processes("first")
+        for pid in every:
+            os.kill(pid, SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in every:
+                os.kill(pid, SIGCONT)
 
     def promote(self) -> None:
         """Lets the standby take its place."""
@@ -75,11 +102,14 @@ class Pair:
 
     def _kill(self, data: str) -> None:
         with suppress(FileNotFoundError):
-            leader = int((self._folder / data / "postmaster.pid").read_text().split()[0])
-            for pid in (leader, *children(leader)):
+            for pid in self._processes(data):
                 with suppress(ProcessLookupError):
                     os.kill(pid, SIGKILL)
                     await_end(pid)
+
+    def _processes(self, data: str) -> tuple[int, ...]:
+        leader = int((self._folder / data / "postmaster.pid").read_text().split()[0])
+        return (leader, *children(leader))
 
     def _run(self, program: str, *arguments: str) -> None:
         _checked([str(BIN / program), *arguments], self._folder, self._user)

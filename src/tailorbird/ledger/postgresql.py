@@ -13,23 +13,41 @@ is on the server's disk and, where the server has synchronous standbys, on their
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.ledger.database_errors import database_errors
 from tailorbird.ledger.privileges import EVERY_TENANT
+from tailorbird.ledger.server_watch import ServerWatch
 
 #: How long to wait for a connection to be made, in seconds.
 CONNECT_SECONDS = 10
+
+#: How long to wait for the answer to what is answered at once, a commit among it, in seconds.
+ANSWER_SECONDS = 10
 
 #: After this many seconds of silence inside a write transaction the server ends it: a client that froze gives the write lock back.
 SILENT_SECONDS = 60
 
 #: The name of the write lock among the advisory locks of the database: "tailor" in ASCII.
 WRITE_LOCK = 0x7461696C6F72
+
+#: A server whose machine is gone is missed while its answer is waited for, too: the kernel asks it whether it is there.
+_CONNECTION = {
+    "connect_timeout": CONNECT_SECONDS,
+    "tcp_user_timeout": CONNECT_SECONDS * 1000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "application_name": "tailorbird",
+}
+
+#: Among what is known of a connection: that it was made for who takes it.
+_FRESH = "fresh"
 
 _SCOPE = text("SELECT set_config('tailorbird.tenant', :tenant, true)")
 _HASTY = text("SELECT set_config('synchronous_commit', 'off', true)")
@@ -53,7 +71,9 @@ class PostgresqlDatabase:
                 code="database_url",
             )
         self.place = _place_of(url)
+        self._watch = ServerWatch(ANSWER_SECONDS, self.place)
         engine = _engine(url.set(drivername="postgresql+psycopg"), busy_seconds)
+        _ask_before_use(engine, self._watch)
         self._reader: Engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._writer: Engine = engine.execution_options(isolation_level="READ COMMITTED")
         self._lock = {"busy": f"{busy_seconds * 1000:.0f}", "silent": f"{SILENT_SECONDS * 1000}", "name": WRITE_LOCK}
@@ -67,21 +87,29 @@ class PostgresqlDatabase:
     def reading(self, tenant: str | None = None) -> Iterator[Connection]:
         """A transaction that sees one state of the database and cannot change it. Raises Unavailable, Corrupt."""
         with database_errors(self.place), self._reader.begin() as connection:
-            connection.execute(_SCOPE, {"tenant": tenant or EVERY_TENANT})
+            with self._watch.over(connection):
+                connection.execute(_SCOPE, {"tenant": tenant or EVERY_TENANT})
             yield connection
 
     @contextmanager
     def writing(self, tenant: str | None = None, *, durable: bool = True) -> Iterator[Connection]:
         """A transaction that holds the write lock; leaving the block commits. Raises Unavailable, Conflict, Corrupt, InvalidInput.
 
-        After Unavailable it may have been committed all the same: the connection was lost before the server's answer came.
+        After Unavailable it may have been committed all the same: the server's answer did not come, or not in time.
         """
-        with database_errors(self.place), self._writer.connect() as connection:
-            with connection.begin():
-                connection.execute(_LOCK, self._lock | {"tenant": tenant or EVERY_TENANT})
+        with (
+            database_errors(self.place),
+            self._writer.connect() as connection,
+            nullcontext() if durable else self._watch.over(connection),  # what is not durable is short, as a whole
+        ):
+            with connection.begin() as transaction:
+                with self._watch.over(connection):
+                    connection.execute(_LOCK, self._lock | {"tenant": tenant or EVERY_TENANT})
                 if not durable:
                     connection.execute(_HASTY)
                 yield connection
+                with self._watch.over(connection):
+                    transaction.commit()
             if not durable:
                 with connection.begin():
                     connection.execute(_CATCH_UP)
@@ -105,11 +133,10 @@ def _engine(url: URL, busy_seconds: float) -> Engine:
     try:
         return create_engine(
             url,
-            connect_args={"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": CONNECT_SECONDS * 1000, "application_name": "tailorbird"},
+            connect_args=_CONNECTION,
             pool_size=4,
             max_overflow=12,
             pool_timeout=busy_seconds,
-            pool_pre_ping=True,
             hide_parameters=True,
         )
     except ImportError as error:
@@ -124,7 +151,26 @@ def _engine(url: URL, busy_seconds: float) -> Engine:
         ) from None
 
 
+def _ask_before_use(engine: Engine, watch: ServerWatch) -> None:
+    """Has a connection of the pool asked whether it is alive before each use: as ``pool_pre_ping``, which would wait without end."""
+
+    @event.listens_for(engine, "connect")
+    def made(_: Any, record: ConnectionPoolEntry) -> None:
+        record.info[_FRESH] = True
+
+    @event.listens_for(engine, "checkout")
+    def taken(connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
+        if record.info.pop(_FRESH, False):
+            return
+        try:
+            with watch.over_driver(connection):
+                engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError from error  # all that are older are replaced
+
+
 def _place_of(url: URL) -> str:
     """Where the database is, without what a password may stand in."""
-    host = url.host or url.query.get("host") or "localhost"
+    named = url.query.get("host") or "localhost"
+    host = url.host or (named if isinstance(named, str) else " or ".join(named))
     return f"{url.database} on {host}" + (f":{url.port}" if url.port else "")
