@@ -25,7 +25,7 @@ from tailorbird.data.readers import SourcePlace
 from tailorbird.data.splits.split_assignment import SplitGroup, labels_of
 from tailorbird.domain.curation import CurationReport
 from tailorbird.domain.dataset import Document, Quarantined, Row, ShiftedPart, SnapshotManifest, Split, SplitCounts
-from tailorbird.domain.objective import Task
+from tailorbird.domain.objective import Task, TaskKind
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.artifacts import ArtifactStore
 
@@ -237,10 +237,12 @@ def jsonl(values: Iterable[Value]) -> bytes:
 
 
 def _label_counts(placed: Placed, task: Task) -> dict[str, SplitCounts]:
+    if task.kind is not TaskKind.CLASSIFY:
+        return {}
     by_label: dict[str, Counter[Split]] = {}
-    for item, group in placed:
-        for label in labels_of(item.row.target, task):
-            by_label.setdefault(label, Counter())[group.split] += 1
+    for (target, split), rows in Counter((item.row.target, group.split) for item, group in placed).items():
+        for label in labels_of(target, task):
+            by_label.setdefault(label, Counter())[split] += rows
     return {label: counts_of(by_label[label]) for label in sorted(by_label)}
 
 

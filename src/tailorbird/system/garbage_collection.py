@@ -20,11 +20,15 @@ def exempt_present_objects(*, walk: bool = True) -> None:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """No search for cycles meanwhile: for work that makes none, and holds millions of objects that each search would walk over."""
+    """No search for cycles meanwhile: for work that makes none, and holds millions of objects that each search would walk over. What it has
+    made counts as old when it ends: the next search walks over what is newer."""
     was = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was:
+            if not gc.get_freeze_count():  # else what is exempt would be no more
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()

@@ -43,7 +43,10 @@ class SplitGroup:
     @property
     def shifted(self) -> bool:
         """True when a row of the shifted part is in it."""
-        return any(item.row.shifted for item in self.items)
+        for item in self.items:  # a million groups are asked: no generator
+            if item.row.shifted:
+                return True
+        return False
 
 
 @dataclass
@@ -56,7 +59,7 @@ class SplitAssignment:
 
 def assign_splits(items: Sequence[Item], ties: Sequence[Tie], salt: str, drawn: Collection[Split]) -> SplitAssignment:
     """Gives each item a split, or sets it aside. ``drawn`` are the splits that free groups are drawn into."""
-    placement = SplitAssignment()
+    placement, drawn = SplitAssignment(), frozenset(drawn)
     settled = _settled(items, ties, placement)
     fresh = [index for index, item in enumerate(items) if item.known is None]
     for part in components(sorted([*settled, *fresh]), ties):
@@ -261,6 +264,8 @@ def _cover_shifted(groups: Sequence[SplitGroup], held: Sequence[Split]) -> None:
 
 def _labels(group: SplitGroup, task: Task, known: dict[str, frozenset[str]]) -> frozenset[str]:
     """The labels of a group; ``known`` are those of single targets."""
+    if len(group.items) == 1 and not group.items[0].row.shifted and (alone := known.get(group.items[0].row.target)) is not None:
+        return alone
     items = [item for item in group.items if not item.row.shifted]
     if task.kind is not TaskKind.CLASSIFY:
         return frozenset({""} if items else ())
