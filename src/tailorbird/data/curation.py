@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import nsmallest
 from pathlib import Path
 from statistics import median
 
@@ -259,8 +260,9 @@ class CurationOutcome:
 
 def groups_of(items: Sequence[Item], alike: Sequence[Sequence[int]], *, labelled: bool) -> NearDuplicateGroups:
     """``alike`` are places of ``items`` that near-duplicate ties connect, two or more each."""
-    groups = sorted((_group(items, group, labelled=labelled) for group in alike), key=lambda group: (-len(group.rows), group.id))
-    return NearDuplicateGroups(tuple(groups[:NAMED_GROUPS]), len(groups), sum(group.conflicting for group in groups))
+    conflicting = sum(len({items[place].row.target for place in places}) > 1 for places in alike) if labelled else 0
+    largest = nsmallest(NAMED_GROUPS, alike, key=lambda places: (-len(places), min(items[place].id for place in places)))
+    return NearDuplicateGroups(tuple(_group(items, places, labelled=labelled) for places in largest), len(alike), conflicting)
 
 
 def report_of(policy: CurationPolicy, schemes: Mapping[str, str], tally: CurationTally, outcome: CurationOutcome) -> CurationReport:

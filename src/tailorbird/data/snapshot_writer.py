@@ -212,7 +212,8 @@ def line_of(item: Item, group: SplitGroup) -> bytes:
     transforms = _canonical(row.transforms) if row.transforms else "[]"
     provenance = f'{before}"line":{row.line},{after}"subject":{subject},"transforms":{transforms}'
     shifted = '"shifted":true,' if row.shifted else ""
-    head = f'{{"group":{_text(group.id)},"id":"{item.id}","provenance":{{{provenance}}},{shifted}"split":"{group.split.value}"'
+    named = f'"{item.id}"' if group.id == item.id else _text(group.id)  # most rows are like no other
+    head = f'{{"group":{named},"id":"{item.id}","provenance":{{{provenance}}},{shifted}"split":"{group.split.value}"'
     return f'{head},"target":{_text(row.target)},"text":{_text(row.text)}}}'.encode()
 
 

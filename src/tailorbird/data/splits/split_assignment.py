@@ -43,10 +43,7 @@ class SplitGroup:
     @property
     def shifted(self) -> bool:
         """True when a row of the shifted part is in it."""
-        for item in self.items:  # a million groups are asked: no generator
-            if item.row.shifted:
-                return True
-        return False
+        return any(item.row.shifted for item in self.items)
 
 
 @dataclass
