@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from data.test_snapshot import messages
 from support.data import MemoryParts, Store, make_objective
 from tailorbird.data import Amendments, BuiltSnapshot, SnapshotRequest, build_snapshot, can_be_helped, help_build
-from tailorbird.data.duplicates.near_duplicates import NearSearch
+from tailorbird.data.duplicates.near_duplicates import BAND_PARTS, NearSearch
 from tailorbird.data.parts.given_parts import packed, unpacked
 from tailorbird.data.readers.appended_reader import records_since
 from tailorbird.data.readers.csv_file import read_csv
@@ -126,17 +126,17 @@ def test_near_duplicates_in_parts_of_two_processes_are_found(tmp_path: Path) -> 
     one, other = (row for row in built.rows if row.text.startswith("i tried"))
     assert one.group == other.group
     assert any(name.startswith("rows") for name in parts.held)
-    assert parts.asked.count("bands 0-4") == 1
+    assert parts.asked.count("bands 0-2") == 1
 
 
 def test_what_others_have_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "d.csv").write_bytes(as_csv(rows_of(1)))
-    store, parts = Store(), MemoryParts()
+    store, parts = Store(), MemoryParts(deaf={"read", "searched"})
     request = request_for(tmp_path, store, parts, 500)
     helper = threading.Thread(target=help_with, args=(request, backwards))
     helper.start()
     whole = build_snapshot(request)
-    while len([name for name in parts.known if name.startswith("bands")]) < 16 and helper.is_alive():
+    while len([name for name in parts.known if name.startswith("bands")]) < len(BAND_PARTS) and helper.is_alive():
         threading.Event().wait(0.01)
         if "texts" not in parts.known:
             whole = build_snapshot(request)
@@ -144,8 +144,22 @@ def test_what_others_have_done_is_not_done_again(tmp_path: Path, monkeypatch: py
     helper.join()
     monkeypatch.setattr(NearSearch, "search", pytest.fail)
     found = {name for name in parts.held if name.startswith("bands")}
-    assert len(found) == 16
+    assert len(found) == len(BAND_PARTS)
     assert same(build_snapshot(request), whole)
+
+
+def test_who_helps_stops_where_nothing_is_left(tmp_path: Path) -> None:
+    """Rows once all are read, and bands once all are searched."""
+    (tmp_path / "d.csv").write_bytes(as_csv(rows_of(3)))
+    store, parts = Store(), MemoryParts()
+    request = request_for(tmp_path, store, parts, 500)
+    built_with_help(request, parts, backwards)
+    kept = {name: data for name, data in parts.held.items() if not name.startswith(("rows", "bands"))}
+    assert {"read", "texts", "searched"} <= kept.keys()
+    later = MemoryParts()
+    later.held, later.wanted = dict(kept), True
+    assert help_build(request_for(tmp_path, store, later, 500), backwards) == 0
+    assert later.held == kept
 
 
 @pytest.mark.parametrize("change", ["other file", "other policy", "damaged", "other day"])

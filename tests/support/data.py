@@ -43,9 +43,10 @@ class Store:
 
 
 class MemoryParts:
-    """Implements ``GivenParts``, in memory. ``wanted`` until a test says otherwise."""
+    """Implements ``GivenParts``, in memory. ``wanted`` until a test says otherwise; parts whose name is one of ``deaf`` are not kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, deaf: Collection[str] = ()) -> None:
+        self.deaf = deaf
         self.held: dict[str, bytes] = {}
         self.asked: list[str] = []
         self.wanted = True
@@ -59,7 +60,7 @@ class MemoryParts:
         return self.held.get(name)
 
     def put(self, name: str, data: bytes) -> bool:
-        if self.wanted and name not in self.held:
+        if self.wanted and name not in self.held and name not in self.deaf:
             self.held[name] = data
             return True
         return False

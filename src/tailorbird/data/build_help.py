@@ -66,11 +66,11 @@ def _open_files(request: SnapshotRequest) -> Iterator[list[_Part]]:
 
 
 def _help_with_rows(request: SnapshotRequest, head: dict[str, object], parts: Sequence[_Part], order: Order) -> int:
-    """Curates stretches until the texts are there, which are made of all of them."""
+    """Curates stretches until all are read."""
     policy, done = RowPolicy(request.objective, privacy_of(request), request.amendments), 0
     for number, file, stretch, making, state in order(parts):
         name, known = shared_rows.part_name(number, stretch), request.parts.known
-        if near_parts.TEXTS in known or not request.parts.wanted:
+        if near_parts.READ in known or near_parts.TEXTS in known or not request.parts.wanted:
             break
         if name in known:
             continue
@@ -87,10 +87,10 @@ def _help_with_pairs(request: SnapshotRequest, head: dict[str, object], order: O
     if search is None:
         return 0
     for bands in order(BAND_PARTS):
-        if not request.parts.wanted:
+        name, known = near_parts.part_name(bands), request.parts.known
+        if near_parts.SEARCHED in known or not request.parts.wanted:
             break
-        name = near_parts.part_name(bands)
-        if name not in request.parts.known:
+        if name not in known:
             done += request.parts.put(name, near_parts.pairs_packed(search.search(bands), head))
     return done
 

@@ -214,7 +214,7 @@ def _curated(request: SnapshotRequest, tally: CurationTally) -> _CuratedSources:
     refuse_personal_data(privacy.policy, tally)
     require_rows(rows, tally)
     head = {**shared.head, "files": sources.files}
-    search = SharedSearch(request.parts, head, helped=shared.taken > 0)
+    search = SharedSearch(request.parts, head, helped=shared.taken > 0).coming()
     return _CuratedSources(sources, NamedRows(sources.rows, folded, ids, range(len(ids))), sketches, schemes, search)
 
 

@@ -43,8 +43,8 @@ Pairs = NDArray[np.int32]
 TextsAt = Callable[[list[int]], list[str]]
 #: The pairs of some bands; None where nobody has looked for them.
 GivenPairs = Callable[[range], Pairs | None]
-#: Bands that are searched together.
-BAND_PARTS = tuple(range(first, first + 4) for first in range(0, minhash.BANDS, 4))
+#: Bands that are searched together: few, since who builds and who helps search the part on which they meet both.
+BAND_PARTS = tuple(range(first, first + 2) for first in range(0, minhash.BANDS, 2))
 
 
 def near_duplicates(texts: Sequence[str]) -> list[tuple[int, int]]:

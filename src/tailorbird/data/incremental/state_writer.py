@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailorbird.data.duplicates.exact import Item
+from tailorbird.data.duplicates.split_groups import TextTies
 from tailorbird.data.incremental.appended_rows import size_of, source_facts
 from tailorbird.data.incremental.conditions import SPLITS, conditions, digests_of, first_end, is_appendable, known_arrays, known_digest
 from tailorbird.data.incremental.index_merge import arrays_of, item_digests, pairs_array, told_digests
@@ -18,6 +19,7 @@ from tailorbird.data.readers import SourcePlace
 from tailorbird.data.readers.source_resolver import open_source
 from tailorbird.data.readers.sources import in_order
 from tailorbird.data.snapshot_writer import WrittenSnapshot
+from tailorbird.data.splits.split_assignment import SplitGroup
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.value import Digest
 
@@ -111,24 +113,40 @@ def item_arrays(items: Sequence[Item], facts: Mapping[str, Any], *, labelled: bo
     }
 
 
+def _places(items: Sequence[Item], placed: Sequence[tuple[Item, SplitGroup]]) -> NDArray[np.intp]:
+    """The places of placed items among all."""
+    numbers_N = np.fromiter((item.number for item in items), np.intp, len(items))
+    at = np.empty(int(numbers_N.max()) + 1, np.intp)
+    at[numbers_N] = np.arange(len(items))
+    return np.asarray(at[np.fromiter((item.number for item, _ in placed), np.intp, len(placed))])
+
+
+def _texts(ties: TextTies, size: int) -> NDArray[np.int32]:
+    """The number of each item's text."""
+    text_N = np.empty(size, np.int32)
+    text_N[np.asarray(ties.first, np.intp)] = np.arange(len(ties.first), dtype=np.int32)
+    for first, *others in ties.same:
+        text_N[others] = text_N[first]
+    return text_N
+
+
 def _arrays(gathered: PipelineResult, facts: Mapping[str, Any], *, labelled: bool) -> dict[str, NDArray[Any]]:
     items, placed, ties = gathered.items, gathered.placed, gathered.text_ties
     assert ties is not None
-    ids = item_digests(items)
-    at = {item.id: place for place, item in enumerate(items)}
-    order = np.fromiter((at[item.id] for item, _ in placed), np.intp, len(placed))
+    ids, order, split_numbers = item_digests(items), _places(items, placed), {split: number for number, split in enumerate(SPLITS)}
     groups, split, row = np.zeros_like(ids), np.full(len(items), -1, np.int8), np.full(len(items), -1, np.int32)
-    groups[order] = digests_of(group.id for _, group in placed)
-    split[order] = np.fromiter((SPLITS.index(group.split) for _, group in placed), np.int8, len(placed))
+    groups[order] = ids[order]  # most items are a group of their own
+    larger = np.fromiter((group.id != item.id for item, group in placed), np.bool_, len(placed))
+    groups[order[larger]] = digests_of(placed[place][1].id for place in np.flatnonzero(larger))
+    split[order] = np.fromiter((split_numbers[group.split] for _, group in placed), np.int8, len(placed))
     row[order] = np.arange(len(placed), dtype=np.int32)
-    numbers = {items[place].compared: number for number, place in enumerate(ties.first)}
     return {
         **item_arrays(items, facts, labelled=labelled),
         "ids": ids,
         "groups": groups,
         "split": split,
         "row": row,
-        "text": np.fromiter((numbers[item.compared] for item in items), np.int32, len(items)),
+        "text": _texts(ties, len(items)),
         "told": told_digests([items[place].compared for place in ties.first]),
         **gathered.shared.arrays,
         "near": pairs_array(ties.near),

@@ -12,8 +12,9 @@ from tailorbird.data.duplicates.near_duplicates import NearSearch, Pairs, TextsA
 from tailorbird.data.duplicates.text_index import TextIndex
 from tailorbird.data.parts.given_parts import GivenParts, TextBlob, packed, unpacked
 
-#: The name of the part that holds the texts and their index.
-TEXTS = "texts"
+#: The name of the part that holds the texts and their index; of those that say that all rows are read, and that all bands are searched:
+#: who helps further takes cache and memory from who builds.
+TEXTS, READ, SEARCHED = "texts", "read", "searched"
 
 
 def part_name(bands: range) -> str:
@@ -28,11 +29,20 @@ class SharedSearch(NamedTuple):
     head: Mapping[str, Any]
     helped: bool
 
-    def pairs(self, index: TextIndex, texts_at: TextsAt) -> list[tuple[int, int]]:
-        """As ``pairs_within``. Where somebody helps, they are given the texts first."""
+    def coming(self) -> SharedSearch:
+        """Tells who helps that all rows are read."""
         if self.helped:
-            self._give(index, texts_at)
-        return pairs_within(index, texts_at, lambda bands: self._found(index, bands))
+            self.given.put(READ, packed(self.head, {}, {}))
+        return self
+
+    def pairs(self, index: TextIndex, texts_at: TextsAt) -> list[tuple[int, int]]:
+        """As ``pairs_within``. Where somebody helps, they are given the texts first, and told when nothing is left to be searched."""
+        if not self.helped:
+            return pairs_within(index, texts_at)
+        self._give(index, texts_at)
+        found = pairs_within(index, texts_at, lambda bands: self._found(index, bands))
+        self.given.put(SEARCHED, packed(self.head, {}, {}))
+        return found
 
     def _give(self, index: TextIndex, texts_at: TextsAt) -> None:
         arrays: dict[str, NDArray[Any]] = {"signatures": index.signatures_PN, "lengths": index.lengths_N, "histograms": index.histograms_NB}
@@ -40,7 +50,7 @@ class SharedSearch(NamedTuple):
 
     def _found(self, index: TextIndex, bands: range) -> Pairs | None:
         """What others have found; what cannot be read is as if it were not there."""
-        data = self.given.get(part_name(bands)) if self.helped else None
+        data = self.given.get(part_name(bands))
         try:
             return pairs_read(data, self.head, index.size) if data is not None else None
         except (ValueError, KeyError, TypeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from tailorbird.domain.curation import FlowStep, PersonalKind, QualityRule, RowF
 from tailorbird.domain.dataset import Quarantined, Split
 
 T = TypeVar("T", bound=Hashable)
+#: Targets of a part from which on they are taken for answers in free text, of which each is kept by itself.
+_FEW = 1000
 
 
 @dataclass
@@ -61,6 +64,7 @@ class RowPart:
     def unpacked(cls, data: bytes, head: Mapping[str, Any]) -> RowPart:
         """The part that ``data`` are the bytes of. Raises ValueError, KeyError, TypeError where they are those of something else."""
         facts, arrays = unpacked(data, head)
+        facts["target"] = [sys.intern(target) for target in facts["target"]] if len(facts["target"]) < _FEW else facts["target"]
         columns = {name: _decoded(facts[name], arrays[f"{name}_at"]) for name in ("target", "subject", "transforms", "shift")}
         fixed = _decoded([Split(value) if value else None for value in facts["fixed"]], arrays["fixed_at"])
         places = _decoded([_place(told) for told in facts["place"]], arrays["place_at"])
