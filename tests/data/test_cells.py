@@ -37,6 +37,9 @@ def read(folder: Path, name: str) -> SourceRows:
         ('"[""refund"", ""billing""]"', "billing | refund"),
         ("[]", "none"),
         ("none", "none"),
+        ("\"['refund', 'billing']\"", "billing | refund"),
+        ('"[""it\'s"", \'a\']"', "a | it's"),
+        ('"[3, 27]"', "27 | 3"),
     ],
 )
 def test_a_cell_holds_labels(tmp_path: Path, cell: str, target: str) -> None:
@@ -62,9 +65,9 @@ def test_lists_are_labels(tmp_path: Path) -> None:
         ([" "], "empty_label"),
         (None, "missing_cell"),
         (7, "wrong_type"),
-        ([7], "wrong_type"),
+        ([7.5], "wrong_type"),
         ("[refund", "wrong_type"),
-        ('["refund", 7]', "wrong_type"),
+        ('["refund", null]', "wrong_type"),
         (["half \ud800"], "broken_text"),
         ('["half \\ud800"]', "broken_text"),
     ],
@@ -98,3 +101,21 @@ def test_a_row_counts_for_each_of_its_labels(tmp_path: Path) -> None:
 def test_one_label_has_no_sets(tmp_path: Path) -> None:
     (tmp_path / "d.json").write_text(json.dumps([{**row, "label": "ab"[n % 2]} for n, row in enumerate(rows(60))]))
     assert build(make_objective({"path": "d.json"}), tmp_path).manifest.label_sets == ()
+
+
+@pytest.mark.parametrize(
+    ("labels", "targets"),
+    [
+        ([True, False, True], ["true", "false", "true"]),
+        ([1.0, 2.0, float("nan")], ["1", "2"]),
+        (pa.array([3, 1, 2], pa.int8()), ["3", "1", "2"]),
+    ],
+)
+def test_numbers_and_truth_values_are_labels(tmp_path: Path, labels: Any, targets: list[str]) -> None:
+    """A data frame makes 1 to 1.0 as soon as a cell of the column is empty; what is no number at all is such a cell."""
+    table = pa.table({"text": ["a word", "two words", "three words"], "label": labels, "who": pa.array([7.0, 8.0, float("nan")])})
+    parquet.write_table(table, tmp_path / "d.parquet")
+    found = read_sources(make_objective({"path": "d.parquet", "subject": "who"}), tmp_path)
+    assert [row.target for row in found.rows] == targets
+    assert [row.subject is None for row in found.rows] == [False, False, True][: len(targets)]
+    assert [entry.code for entry in found.quarantined] == ["missing_cell"] * (3 - len(targets))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from support.data_files import read, refused, write_parquet
+from tailorbird.data import inspect_file
 
 
 def test_nothing_but_the_named_columns_of_parquet_is_read(tmp_path: Path) -> None:
@@ -37,3 +40,22 @@ def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
     write_parquet(tmp_path / "d.parquet", text=["x"] * 50, label=["a"] * 50)
     (tmp_path / "d.parquet").write_bytes((tmp_path / "d.parquet").read_bytes()[:-40])
     assert refused(tmp_path, "d.parquet").error_code == "file_broken"
+
+
+def test_columns_of_any_type_are_inspected_and_bytes_are_texts(tmp_path: Path) -> None:
+    """A decimal or a map in a column that nobody asks for made the file a damaged one."""
+    odd = {
+        "amount": pa.array([Decimal("1.25")] * 9),
+        "picture": pa.array([b"\x00\xff"] * 9),
+        "at": pa.array([datetime(2024, 1, 1, tzinfo=UTC)] * 9, pa.timestamp("ns", "UTC")),
+        "time": pa.array([time(1, 2)] * 9),
+        "took": pa.array([timedelta(seconds=3)] * 9),
+        "keys": pa.array([[("k", b"v")]] * 9, pa.map_(pa.string(), pa.binary())),
+        "inner": pa.array([{"days": [datetime(2024, 1, 1, tzinfo=UTC)], "cost": Decimal("1.5")}] * 9),
+    }
+    texts = [f"text {n}".encode() for n in range(9)]
+    write_parquet(tmp_path / "d.parquet", text=pa.array(texts), label=pa.array(list("abcabcabc")).dictionary_encode(), **odd)
+    found = inspect_file("d.parquet", tmp_path, lambda _: None)
+    assert (found.rows, {guess.role: guess.column for guess in found.guesses}["text"]) == (9, "text")
+    assert {column.name: column.kind for column in found.columns}["keys"] == "object"
+    assert [row.text for row in read(tmp_path, "d.parquet").rows] == [text.decode() for text in texts]

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
 from typing import Any
 
 from tailorbird.data.readers.data_file import Record
 from tailorbird.domain.errors import DataInvalid, InvalidInput
 from tailorbird.text import label_sets
+
+#: A list of texts as Python prints it, and one of its texts.
+_QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+_PRINTED = re.compile(rf"\s*\[\s*(?:{_QUOTED}\s*(?:,\s*{_QUOTED}\s*)*,?\s*)?\]\s*", re.DOTALL)
+_TEXT = re.compile(_QUOTED, re.DOTALL)
 
 
 class UnusableRecord(Exception):
@@ -20,9 +26,13 @@ class UnusableRecord(Exception):
         self.reason = reason
 
 
-def text_cell(record: Record, role: str, column: str) -> str:
-    """The text in ``column``, which plays ``role``. Raises Unusable when there is none, or only white space."""
+def text_cell(record: Record, role: str, column: str, *, numbers: bool = False) -> str:
+    """The text in ``column``, which plays ``role``; with ``numbers`` also that of a number. Raises Unusable when there is none, or only
+    white space."""
     value = record.cells.get(column)
+    if numbers and isinstance(value, int | float) and not isinstance(value, bool):
+        value = _without_float(value)
+        value = None if value is None else str(value)
     if value is None:
         raise UnusableRecord("missing_cell", f"there is no {role} (column {column!r})")
     if not isinstance(value, str):
@@ -32,6 +42,15 @@ def text_cell(record: Record, role: str, column: str) -> str:
     if not is_unicode(value):
         raise UnusableRecord("broken_text", f"the {role} (column {column!r}) holds bytes that are no UTF-8, or half of a character")
     return value
+
+
+def _without_float(value: Any) -> Any:
+    """Data frames write the whole numbers of a column with empty cells as 12.0, and its empty cells as a number that is none."""
+    if not isinstance(value, float):
+        return value
+    if value != value:
+        return None
+    return int(value) if abs(value) < 2**53 and value == int(value) else value
 
 
 def labels_cell(record: Record, file: str, column: str) -> str:
@@ -57,25 +76,46 @@ def _labels(record: Record, column: str) -> list[str]:
             return []
         if not text.lstrip().startswith("["):
             return text.split(label_sets.SEPARATOR)
-        value = _json_list(text, column)
-    if not all(isinstance(label, str) for label in value):
-        raise UnusableRecord("wrong_type", f"the labels (column {column!r}) are a list, but not one of texts")
-    if not all(is_unicode(label) for label in value):
+        value = labels_in_text(text)
+        if value is None:
+            reason = f"the labels (column {column!r}) begin like a list, but are none of texts or whole numbers"
+            raise UnusableRecord("wrong_type", reason)
+    labels = names_in_list(value)
+    if labels is None:
+        raise UnusableRecord("wrong_type", f"the labels (column {column!r}) are a list, but not one of texts or whole numbers")
+    if not all(is_unicode(label) for label in labels):
         raise UnusableRecord("broken_text", f"one of the labels (column {column!r}) holds bytes that are no UTF-8, or half of a character")
-    return value
+    return labels
 
 
-def _json_list(text: str, column: str) -> list[Any]:
+def labels_in_text(text: str) -> list[str] | None:
+    """The labels of a list in ``text``, as JSON or as Python prints one; None where there is no list of texts or whole numbers."""
+    if not text.lstrip().startswith("["):
+        return None
     try:
-        value: list[Any] = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UnusableRecord("wrong_type", f"the labels (column {column!r}) begin like a JSON list, but are none") from error
-    return value
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return _printed_list(text)
+    return names_in_list(value)
+
+
+def names_in_list(value: Any) -> list[str] | None:
+    """The items of a list of texts and whole numbers, as texts; None for anything else."""
+    if not isinstance(value, list) or not all(isinstance(item, str | int) and not isinstance(item, bool) for item in value):
+        return None
+    return [str(item) for item in value]
+
+
+def _printed_list(text: str) -> list[str] | None:
+    """Python prints a letter as it is, and a backslash before a quote or a backslash."""
+    if _PRINTED.fullmatch(text) is None:
+        return None
+    return [re.sub(r"\\(['\"\\])", r"\1", quoted[1:-1]) for quoted in _TEXT.findall(text)]
 
 
 def subject_cell(record: Record, column: str | None) -> str | None:
     """The subject in ``column``; an empty one is none. Numbers are taken: subjects are often numbered. Raises Unusable for others."""
-    value = record.cells.get(column) if column else None
+    value = _without_float(record.cells.get(column)) if column else None
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if value is None or (isinstance(value, str) and not value.strip()):
@@ -86,11 +126,11 @@ def subject_cell(record: Record, column: str | None) -> str | None:
 
 
 def name_cell(record: Record, role: str, column: str) -> str:
-    """The name in ``column``: a text or a whole number, without outer white space. Raises UnusableRecord."""
-    value = record.cells.get(column)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return text_cell(record, role, column).strip()
+    """The name in ``column``: a text, a whole number or a truth value, without outer white space. Raises UnusableRecord."""
+    value = _without_float(record.cells.get(column))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return text_cell(record, role, column, numbers=not isinstance(value, float)).strip()
 
 
 def groups_cell(record: Record, column: str) -> tuple[str, ...]:
@@ -107,7 +147,7 @@ def groups_cell(record: Record, column: str) -> tuple[str, ...]:
 
 def term_cell(record: Record, column: str | None) -> str:
     """What ``column`` states of the terms of use, as text; empty where nothing is stated. Raises Unusable for what is no text or number."""
-    value = record.cells.get(column) if column else None
+    value = _without_float(record.cells.get(column)) if column else None
     if value is None:
         return ""
     if isinstance(value, date):
@@ -119,7 +159,7 @@ def term_cell(record: Record, column: str | None) -> str:
 
 def shift_cell(record: Record, column: str) -> str:
     """What ``column``, which rows are split by, holds: a text, a number or a time, as text. Raises Unusable where there is nothing."""
-    value = record.cells.get(column)
+    value = _without_float(record.cells.get(column))
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, bool) or not isinstance(value, str | int | None) or not is_unicode(str(value)):

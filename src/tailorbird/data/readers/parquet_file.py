@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from tailorbird.data.readers.data_file import DataFile, Record, Records, length_of
+from tailorbird.data.readers.plain_values import NO_TEXT, plain
 from tailorbird.domain.errors import DataInvalid, Unavailable
 
 #: Rows in memory at once.
@@ -17,8 +18,8 @@ BATCH_BYTES = 1 << 25
 #: A file that holds more than so many times its own size, beyond so many bytes, is no data but a trap.
 MOST_TIMES, MOST_BYTES = 100, 1_000_000_000
 
-#: Stands for a cell whose bytes are no UTF-8: half of a character, which no text may hold.
-_NO_TEXT = "\ud800"
+#: Types, by how their names begin, whose values are those of JSON, or dates.
+_PLAIN = ("string", "large_string", "string_view", "int", "uint", "float", "double", "halffloat", "bool", "null", "date", "timestamp")
 
 
 def read_parquet(file: DataFile, wanted: Collection[str]) -> Records:
@@ -94,13 +95,15 @@ def _values(column: Any) -> list[Any]:
         return [None if place is None else values[place] for place in column.indices.to_pylist()]
     try:
         cells: list[Any] = column.to_pylist()
-    except UnicodeDecodeError:
-        return [_value(cell) for cell in column]
-    return cells
+    except ValueError:
+        cells = [_value(cell) for cell in column]
+    return cells if str(column.type).startswith(_PLAIN) else [plain(cell) for cell in cells]
 
 
 def _value(cell: Any) -> Any:
     try:
         return cell.as_py()
     except UnicodeDecodeError:
-        return _NO_TEXT
+        return NO_TEXT
+    except ValueError:
+        return str(cell)

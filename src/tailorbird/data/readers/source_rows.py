@@ -151,7 +151,7 @@ class RowBuilder:
             return text, labels_cell(record, file.name, source.label).strip()
         if task.kind is TaskKind.CLASSIFY:
             return text, name_cell(record, "label", source.label)
-        return text, self._answer(text_cell(record, "label", source.label))
+        return text, self._answer(text_cell(record, "label", source.label, numbers=True))
 
     def _answer(self, said: str) -> str:
         """Raises UnusableRecord where it is all reasoning."""
