@@ -10,6 +10,7 @@ from support.data import make_objective
 from support.data_files import read, refused, write_folder
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.data import fingerprint_sources
+from tailorbird.data.readers.text_files import guess_encoding
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import TaskKind
 
@@ -69,3 +70,34 @@ def test_a_mostly_unusable_folder_is_refused(tmp_path: Path) -> None:
     for number in range(30):
         (tmp_path / "d" / f"{number}.bin").write_bytes(b"x")
     assert refused(tmp_path, "d").message == "d: 30 of 50 rows cannot be used"
+
+
+LETTERS = {
+    "cp1251": "Где мой заказ 17, прошу ответить,доставка\nНеверный СЧЁТ на сумму 20 рублей,оплата\n",
+    "koi8-r": "Где мой заказ 17, прошу ответить,доставка\nНеверный счёт на сумму 20 рублей,оплата\n",
+    "cp932": "注文はどこですか、お願いします,配送\n請求書の金額が違います,請求\n",
+    "euc_jp": "注文はどこですか、お願いします,配送\n請求書の金額が違います,請求\n",
+    "gb18030": "我的包裹在哪里,物流\n发票金额不对,账单\n",
+    "big5": "我的包裹在哪裡,物流\n發票金額不對,帳單\n",
+    "cp949": "주문이 어디에 있나요,배송\n청구서 금액이 틀립니다,결제\n",
+    "cp1253": "πού είναι η παραγγελία μου,παράδοση\nτο τιμολόγιο είναι λάθος,λογαριασμός\n",
+    "cp1255": "איפה ההזמנה שלי,משלוח\nהחשבונית שגויה,חשבון\n",
+    "cp1256": "أين طلبي من فضلك,توصيل\nالفاتورة خاطئة,الحساب\n",
+    "cp874": "พัสดุของฉันอยู่ที่ไหน,ขนส่ง\nใบแจ้งหนี้ผิด,การเงิน\n",
+}
+
+
+@pytest.mark.parametrize("encoding", LETTERS)
+def test_letters_of_other_scripts_are_read_as_what_they_are(tmp_path: Path, encoding: str) -> None:
+    """They were read as Windows-1252, which knows a letter for every byte."""
+    (tmp_path / "d.csv").write_bytes(("text,label\n" + LETTERS[encoding]).encode(encoding))
+    assert guess_encoding(tmp_path / "d.csv") == encoding
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["été à la fête où ça, déjà créée – “très” naïve", "Größe übermäßig Äpfel, Straße", "¿Dónde está mi pedido, señor?", "“…”–€™ ©® ½"],
+)
+def test_western_letters_stay_western(tmp_path: Path, text: str) -> None:
+    (tmp_path / "d.csv").write_bytes(text.encode("cp1252"))
+    assert guess_encoding(tmp_path / "d.csv") == "cp1252"

@@ -11,6 +11,7 @@ from typing import IO, Any, Literal
 
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.data.readers.data_file import DataFile, Record, Records, changed, empty
+from tailorbird.data.readers.legacy_encodings import legacy_encoding
 from tailorbird.domain.dataset import Quarantined
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.system.files import digest_file
@@ -32,7 +33,8 @@ _NOT_CP1252 = frozenset({0x81, 0x8D, 0x8F, 0x90, 0x9D})
 
 
 def guess_encoding(path: Path) -> str | None:
-    """``utf-8``, ``utf-16``, ``utf-32`` (by their mark, or by where zeros stand), ``cp1252`` or ``latin-1``; None for binary content.
+    """``utf-8``, ``utf-16``, ``utf-32`` (by their mark, or by where zeros stand), that of another script (``legacy_encodings``),
+    ``cp1252`` or ``latin-1``; None for binary content.
 
     Reads the whole file, a block at a time: a letter that is no UTF-8 may stand at its very end.
     """
@@ -71,6 +73,8 @@ def _single_byte(path: Path) -> str | None:
         used.update(block)
     if used & _CONTROLS:
         return None
+    if other := legacy_encoding(path):
+        return other
     return "latin-1" if used & _NOT_CP1252 else "cp1252"
 
 
