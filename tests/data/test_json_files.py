@@ -33,6 +33,21 @@ def test_a_broken_json_array_is_refused_with_its_line(tmp_path: Path, text: str,
     assert (error.error_code, error.message.partition(": ")[0]) == ("broken_json", f"d.json:{line}")
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ('{"text": "x", "label": "a"}\n{"text": "y", "label": "b"}\n', "ends in .jsonl"),
+        ('{"count": 1, "data": [{"text": "x", "label": "a"}]}', "write the list under 'data' alone"),
+        ('{"text": {"0": "x"}, "label": {"0": "a"}}', "orient='records'"),
+        ('{"text": ["x"], "label": ["a"]}', "orient='records'"),
+        ('{"text": "x"}', 'write [{"text"'),
+    ],
+)
+def test_json_of_another_form_says_how_to_write_it(tmp_path: Path, text: str, hint: str) -> None:
+    (tmp_path / "d.json").write_text(text)
+    assert hint in refused(tmp_path, "d.json").hint
+
+
 def test_elements_that_are_no_rows_are_quarantined(tmp_path: Path) -> None:
     (tmp_path / "d.json").write_text(
         '[{"text":"x","label":"a"},\n7,\n{"text":"x","text":"y"},{"text":"z","label":' + "9" * 5000 + "}," + as_json()[1:]

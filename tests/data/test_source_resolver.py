@@ -66,3 +66,22 @@ def test_a_storage_without_its_client_says_what_to_install(tmp_path: Path, monke
     with pytest.raises(Unavailable) as caught:
         read(tmp_path, "az://container/d.csv")
     assert (caught.value.error_code, caught.value.hint) == ("package_missing", "pip install adlfs")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("d.xlsx", "CSV UTF-8"),
+        ("d.xls", "CSV UTF-8"),
+        ("d.csv.gz", "unpack it"),
+        ("d.zip", "unpack it"),
+        ("d.txt", "a folder"),
+        ("d.ndjson", ".jsonl"),
+    ],
+)
+def test_other_kinds_of_file_say_what_to_make_of_them(tmp_path: Path, name: str, hint: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    error = refused(tmp_path, name)
+    assert error.error_code == "file_kind"
+    assert hint in error.hint
+    assert "{" not in error.hint

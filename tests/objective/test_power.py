@@ -162,3 +162,11 @@ def test_items_that_share_groups_prove_less_and_are_told_so() -> None:
     assert shared.must_be > alone.must_be
     with pytest.raises(ObjectiveInvalid, match="200 test rows in 8 groups cannot prove"):
         check_power(file, manifest, lambda _split, _label: (25,) * 8)
+
+
+def test_rows_that_are_all_alike_are_not_asked_for_again() -> None:
+    """As many rows as there are were asked for."""
+    with pytest.raises(ObjectiveInvalid) as caught:
+        check_power(file_with(("accuracy", 0.05)), manifest_with(57, dev=57), lambda _split, _label: (57,))
+    assert "less alike" in caught.value.hint
+    assert "bring at least 57" not in caught.value.hint

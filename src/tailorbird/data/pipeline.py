@@ -365,7 +365,10 @@ def drawn_splits(objective: Objective) -> tuple[Split, ...]:
 def _check_splits(present: set[Split]) -> None:
     for split in SHARES:
         if split not in present:
-            hint = "bring more rows, or remove `split` from a source so that rows are drawn into all splits"
+            hint = (
+                "bring more rows, and rows that differ: those that are alike, or belong to one subject, stay in one split; or remove "
+                "`split` from a source so that rows are drawn into all splits"
+            )
             raise DataInvalid(f"no rows for {split.value} are left", hint, code="split_empty")
 
 

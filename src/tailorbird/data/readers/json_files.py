@@ -62,6 +62,7 @@ def _refuse(constant: str) -> NoReturn:
 
 _BLANK = re.compile(r"[ \t\r\n]*")
 
+_ARRAY = 'write [{"text": ..., "label": ...}, ...], or one object a line in a file that ends in .jsonl'
 #: Finds where an element ends; numbers stay texts, so that none is too long.
 _ELEMENT = json.JSONDecoder(parse_int=str, parse_float=str)
 
@@ -75,7 +76,8 @@ def parse_json(name: str, text: str) -> Records:
     """The objects of the array in ``text``; elements that are none are set aside. Raises DataInvalid where the array itself is broken."""
     start = _skip(text, 0)
     if text[start : start + 1] != "[":
-        raise _broken(name, _line(text, start), "a JSON file holds one array of objects, and none begins here")
+        message = f"{name}:{_line(text, start)}: a JSON file holds one array of objects, and none begins here"
+        raise DataInvalid(message, _how_else(text), code="broken_json")
     counted, line = 0, 1
     following = _skip(text, start + 1)
     closed = text[following : following + 1] == "]"
@@ -90,6 +92,23 @@ def parse_json(name: str, text: str) -> Records:
         following = mark if closed else _skip(text, mark + 1)
     if _skip(text, following + 1) != len(text):
         raise _broken(name, _line(text, _skip(text, following + 1)), "something follows the array")
+
+
+def _how_else(text: str) -> str:
+    """What to do about JSON that is one object, or an object a line."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        return "rename the file so that it ends in .jsonl: it holds an object a line" if error.msg == "Extra data" else _ARRAY
+    except (ValueError, RecursionError):
+        return _ARRAY
+    fields = value.items() if isinstance(value, dict) else ()
+    lists = [key for key, inner in fields if isinstance(inner, list) and inner and isinstance(inner[0], dict)]
+    if lists:
+        return f"write the list under {lists[0][:40]!r} alone: [{{...}}, ...]"
+    if len(fields) > 1 and all(isinstance(inner, list | dict) for _, inner in fields):
+        return f"{_ARRAY} (of a data frame: to_json(..., orient='records'))"
+    return _ARRAY
 
 
 def _end_of_element(name: str, text: str, start: int, line: int) -> int:
@@ -110,5 +129,4 @@ def _line(text: str, position: int) -> int:
 
 
 def _broken(name: str, line: int, what: str) -> DataInvalid:
-    hint = 'write [{"text": ..., "label": ...}, ...], or one object a line in a file that ends in .jsonl'
-    return DataInvalid(f"{name}:{line}: {what}", hint, code="broken_json")
+    return DataInvalid(f"{name}:{line}: {what}", _ARRAY, code="broken_json")

@@ -31,6 +31,19 @@ def columns_of(source: DataSource, split_by: str = "") -> dict[str, str]:
     return {key: column for key, column in {**content, "subject": source.subject, "split.by": split_by, **terms}.items() if column}
 
 
+_SHEET = "save the sheet as 'CSV UTF-8' (in a spreadsheet: Save As, or Export): the first line names the columns, a row a line"
+_PACKED = "unpack it, and give {readable}"
+_LINES = "give {readable}: a .csv with a line of column names (text,label), a folder LABEL/NAME.txt for whole texts"
+#: What to do with other kinds of file that often hold data.
+_OTHERWISE = {
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"), _SHEET),
+    **dict.fromkeys((".gz", ".zip", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar"), _PACKED),
+    **dict.fromkeys((".txt", ".md", ".log"), _LINES),
+    ".ndjson": "rename it so that it ends in .jsonl",
+    ".pq": "rename it so that it ends in .parquet",
+}
+
+
 @contextmanager
 def open_source(source: DataSource, folder: Path, split_by: str = "") -> Iterator[DataFile]:
     """The file of ``source``, as ``open_path``, with what the source says of its letters and separators."""
@@ -74,6 +87,7 @@ def _fetched(name: str, wanted: Collection[str], workspace: Path) -> AbstractCon
 def _kind(name: str) -> str:
     kind = PurePosixPath(name).suffix.lower()
     if kind not in READERS:
-        hint = f"give a file that ends in {', '.join(suffix for suffix in READERS if suffix != FOLDER)}, or a folder of .txt files"
+        readable = f"a file that ends in {', '.join(suffix for suffix in READERS if suffix != FOLDER)}, or a folder of .txt files"
+        hint = _OTHERWISE.get(kind, "give {readable}").format(readable=readable)
         raise DataInvalid(f"{name}: a kind of file that cannot be read", hint, code="file_kind")
     return kind
