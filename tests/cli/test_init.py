@@ -108,7 +108,10 @@ def test_a_guessed_encoding_is_told(tmp_path: Path, asked: list[str], capfd: pyt
     (tmp_path / "rows.csv").write_bytes(ROWS.replace("words", "wörds").encode("cp1252"))
     _write(tmp_path, ProvidedFacts(text="Message", label="Queue", terms=OPEN), "rows.csv")
     assert asked
-    assert "it is read as cp1252, which is a guess" in capfd.readouterr().err
+    assert (
+        "note: the encoding is a guess: look whether letters with accents read well, or save the file as UTF-8 (cp1252 now)"
+        in capfd.readouterr().err
+    )
 
 
 def test_why_rows_are_set_aside_is_told(tmp_path: Path, asked: list[str], capfd: pytest.CaptureFixture[str]) -> None:

@@ -71,6 +71,25 @@ def test_what_is_no_conversation_is_set_aside(tmp_path: Path, chat: Any, code: s
     assert [entry.code for entry in found.quarantined] == [code]
 
 
+@pytest.mark.parametrize(
+    "chat",
+    [
+        [{"from": "human", "value": "hello"}, {"from": "gpt", "value": "good day"}],
+        [{"speaker": "Customer", "text": "hello"}, {"speaker": "Agent", "text": "good day"}],
+        [{"role": "user", "content": [{"type": "text", "text": "hello"}]}, HELLO[1]],
+        [{"role": "user", "parts": [{"text": "hel"}, {"text": "lo"}]}, {"role": "model", "parts": [{"text": "good day"}]}],
+    ],
+)
+def test_turns_are_read_in_the_spellings_in_use(tmp_path: Path, chat: Any) -> None:
+    row = read(tmp_path, chat).rows[0]
+    assert (last_user_turn(row.text), row.target) == ("hello", "good day")
+
+
+def test_a_turn_with_a_picture_is_set_aside(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "what is this"}, {"type": "image_url", "image_url": {"url": "x"}}]
+    assert [entry.code for entry in read(tmp_path, [{"role": "user", "content": parts}, HELLO[1]]).quarantined] == ["empty_turn"]
+
+
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking", ""])
 def test_reasoning_goes_along_where_the_model_is_to_reason(tmp_path: Path, name: str) -> None:
     apart = {"role": "assistant", "content": "good day", name: "a greeting"}

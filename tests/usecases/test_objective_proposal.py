@@ -243,3 +243,35 @@ def test_data_that_prove_nothing_are_told_and_the_objective_is_written(tmp_path:
     found = proposed(tmp_path, "few.csv")
     assert found.refused is not None
     assert 'label: "label"' in found.text
+
+
+def test_a_column_without_a_name_is_no_label(tmp_path: Path) -> None:
+    """Data frames write their index so; it was looked at in place of a label that nobody had named."""
+    (tmp_path / "rows.csv").write_text(as_csv([["", "message", "category"], *([str(n), words(n), "abc"[n % 3]] for n in range(240))]))
+    assert proposed(tmp_path, "rows.csv").draft.task == "classify"
+
+
+def test_lists_as_python_prints_them_are_several_labels(tmp_path: Path, workspace: Dependencies, writer: Actor) -> None:
+    rows = [[words(n), str(["abc"[n % 3], "urgent"] if n % 2 else ["abc"[n % 3]])] for n in range(240)]
+    (tmp_path / "rows.csv").write_text(as_csv([["text", "tags"], *rows]))
+    found = proposed(tmp_path, "rows.csv")
+    assert (found.draft.task, found.draft.labels, found.refused) == ("classify-many", 4, None)
+    seen = curate(workspace, writer, write_objective(tmp_path, found.draft.name, found.text)[1], Progress())
+    assert sorted(seen.manifest.label_counts) == ["a", "b", "c", "urgent"]
+
+
+def test_what_weakens_a_target_is_told(tmp_path: Path) -> None:
+    rows = [[f"{words(n)} reach me at ann{n}@example.com", "rare" if n < 4 else "ab"[n % 2]] for n in range(240)]
+    rows += [[words(n + 1000), ""] for n in range(40)]
+    (tmp_path / "rows.csv").write_text(as_csv([["text", "label"], *rows]))
+    told = "\n".join(proposed(tmp_path, "rows.csv").doubts)
+    assert "40 of 280 rows are left out" in told
+    assert "email in 240 rows" in told
+    assert "hardly any rows of 'rare' (4," in told
+
+
+def test_a_target_below_the_commonest_answer_is_told(tmp_path: Path) -> None:
+    rows = [[f"{words(n % 6, 8)} {n}", "ab"[n % 6 == 0]] for n in range(240)]
+    (tmp_path / "rows.csv").write_text(as_csv([["text", "label"], *rows]))
+    found = proposed(tmp_path, "rows.csv")
+    assert found.refused is not None or "the target shows nothing" in "\n".join(found.doubts)

@@ -32,6 +32,8 @@ QUESTIONS = {
     "license": "On what terms may it be used (an SPDX name, or: proprietary)",
     "consent": "What did the people behind it agree to (or: not needed, and why)",
 }
+#: Columns that are named in one line.
+_NAMED = 20
 
 
 @init.command()
@@ -147,11 +149,14 @@ def _written(wanted: _Wanted, said: ProvidedFacts, *, asks: bool) -> tuple[Path,
     source = found.draft.source
     columns = ", ".join(f"{key}: {source[key]}" for key in ("messages", "text", "label", "subject") if key in source)
     say(f"{wanted.data} looks like a task {found.draft.task}" + (f" ({columns})" if columns else "") + ": look whether that is right")
-    if seen.found.encoding not in (None, "utf-8"):
-        say(f"it is read as {seen.found.encoding}, which is a guess: look whether letters with accents read well, or save it as UTF-8")
+    for note in seen.found.notes:
+        say(f"note: {note}")
     if seen.unused:
-        say(f"columns that the objective does not read: {', '.join(map(repr, seen.unused))}")
+        more = f" and {len(seen.unused) - _NAMED:,} more" if len(seen.unused) > _NAMED else ""
+        say(f"columns that the objective does not read: {', '.join(repr(name[:40]) for name in seen.unused[:_NAMED])}{more}")
         say("hint: `subject: COLUMN` keeps a person's rows in one split; `split: {by: COLUMN}` tests on newer rows (docs/data.md)")
+    for doubt in found.doubts:
+        say(f"note: {doubt}")
     if found.refused is not None:
         say(f"plan will refuse it as it is: {found.refused.message}")
         say(f"hint: {found.refused.hint}")

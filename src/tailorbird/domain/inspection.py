@@ -9,6 +9,8 @@ from tailorbird.domain.value import Digest, Value
 #: A column of labels has few values, each short, and each often; one that is called so may have more.
 MOST_LABELS, LONGEST_LABEL, ROWS_A_LABEL = 300, 80, 3
 MOST_NAMED_LABELS, ROWS_A_NAMED_LABEL = 1000, 2
+#: Numbers of more values than this are measured, and no labels unless they are called so.
+MOST_NUMBERS = 30
 #: One cell in so many with several labels makes a column of several labels an item.
 SEVERAL = 50
 
@@ -17,7 +19,9 @@ class ColumnSeen(Value):
     """A column: what its cells are (``text``, ``number``, ``list``, ``turns``, ``tools``, ``object``, ``mixed``), how many are filled, how
     many distinct values there are (``distinct`` counts to 1,000), and lengths in characters. Of lists, and of texts with ``|`` between
     short parts, ``several`` counts the cells with more than one part, ``parts`` the distinct parts (to 1,000), ``longest_part`` is in
-    characters. ``defines_tools``: a cell at least defines functions, and every other does so too or is an empty list."""
+    characters. ``defines_tools``: a cell at least defines functions, and every other does so too or is an empty list. ``numeric``: every
+    cell is a number, or the text of one. ``codes``: hardly a cell holds words: numbers, ids, days, addresses, flags. ``speakers``: every
+    cell names who speaks in a conversation."""
 
     name: str
     kind: str
@@ -29,6 +33,9 @@ class ColumnSeen(Value):
     parts: int = 0
     longest_part: int = 0
     defines_tools: bool = Field(default=False, exclude_if=lambda value: not value)
+    numeric: bool = Field(default=False, exclude_if=lambda value: not value)
+    codes: bool = Field(default=False, exclude_if=lambda value: not value)
+    speakers: bool = Field(default=False, exclude_if=lambda value: not value)
 
     @property
     def holds_several(self) -> bool:
@@ -44,6 +51,8 @@ class ColumnSeen(Value):
         """True when its values are few and short enough to be labels; a column that is ``named`` so may have more of them."""
         most, rows = (MOST_NAMED_LABELS, ROWS_A_NAMED_LABEL) if named else (MOST_LABELS, ROWS_A_LABEL)
         if self.kind not in ("text", "number", "list") or (self.kind == "list" and not self.parts):
+            return False
+        if self.speakers or (self.numeric and not named and self.distinct > MOST_NUMBERS):
             return False
         longest = self.longest_part if self.holds_several else self.longest
         few = self.labels <= min(most, max(2, self.filled / rows))

@@ -154,7 +154,7 @@ approvals: auto
 def _task(found: Inspection, said: ProvidedFacts, roles: Mapping[str, str], columns: Mapping[str, ColumnSeen], documents: bool) -> TaskName:
     if documents and "messages" not in roles:
         return "rank"
-    label = columns.get(said.label)
+    label = columns.get(said.label) if said.label else None
     if label is not None and "messages" not in roles:
         fits = label.may_hold_labels(named=True)
     elif found.kind == "folder":
@@ -167,6 +167,7 @@ def _task(found: Inspection, said: ProvidedFacts, roles: Mapping[str, str], colu
         label, fits = columns[roles["label"]], True
     else:
         hint = "say what its columns are for: --text COLUMN --label COLUMN, and which task it is: --task " + " | ".join(TASKS)
+        hint = "; ".join((*found.notes, hint))
         raise InvalidInput(f"{found.name} does not show what it is for: {_listed(list(columns))}", hint, code="task_unclear")
     if not fits:
         return "generate"
@@ -192,6 +193,7 @@ def _columns(found: Inspection, said: ProvidedFacts, roles: Mapping[str, str], t
     missing = [key for key, column in (("text", text), ("label", label)) if not column]
     if missing:
         hint = f"name it: --{missing[0]} COLUMN; the file has: {_listed([column.name for column in found.columns])}"
+        hint = "; ".join((*found.notes, hint))
         raise InvalidInput(f"{found.name} does not show which column is the {missing[0]} of a task {task}", hint, code="task_unclear")
     return {"text": text, "label": label}
 
@@ -303,4 +305,5 @@ def _no_column(file: str, key: str, column: str, columns: list[str]) -> InvalidI
 
 
 def _listed(columns: list[str]) -> str:
-    return ", ".join(repr(name[:40]) for name in columns[:30]) or "no columns"
+    more = f" and {len(columns) - 30:,} more" if len(columns) > 30 else ""
+    return ", ".join(repr(name[:40]) for name in columns[:30]) + more or "no columns"

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tailorbird.data.inspection.cell_marks import CellMarks
+from tailorbird.data.readers.cells import labels_in_text, names_in_list
+from tailorbird.data.readers.turns import SPEAKER_KEYS
 from tailorbird.domain.inspection import ColumnSeen, Guess
 
 #: Distinct values counted at most.
 DISTINCT = 1000
+_SPEAKER = re.compile(rf'"(?:{"|".join(SPEAKER_KEYS)})"\\s*:')
 #: A longer part of a cell is no label.
 _LONGEST_PART = 80
 
@@ -31,6 +36,7 @@ class ColumnTally:
     longest_part: int = 0
     tools: int = 0
     not_tools: int = 0
+    marks: CellMarks = field(default_factory=CellMarks)
 
     def add(self, cell: Any) -> None:
         """Counts one cell."""
@@ -42,6 +48,7 @@ class ColumnTally:
         self.longest = max(self.longest, length)
         kind = kind_of(cell)
         self.kinds[kind] += 1
+        self.marks.add(cell)
         self._add_tools(cell, kind)
         if len(self.values) < DISTINCT:
             self.values.add(hash(cell if isinstance(cell, str) else str(cell)))
@@ -49,7 +56,7 @@ class ColumnTally:
 
     def _add_tools(self, cell: Any, kind: str) -> None:
         """Conversations that offer no tools hold an empty list."""
-        if kind == "text" and self.not_tools == 0:
+        if isinstance(cell, str) and kind in ("text", "list") and self.not_tools == 0:
             cell = _json_list(cell) if cell.lstrip().startswith("[") else cell
             kind = "tools" if _define(cell) else "list" if isinstance(cell, list) else "text"
         self.tools += kind == "tools"
@@ -76,6 +83,9 @@ class ColumnTally:
             parts=len(self.parts),
             longest_part=self.longest_part,
             defines_tools=self.tools > 0 and self.not_tools == 0,
+            numeric=0 < self.filled == self.marks.numbers,
+            codes=self.marks.worded < 0.05 * self.filled,
+            speakers=self.filled == self.marks.speakers and len(self.values) > 1 and plain_name(self.name) in SPEAKING,
         )
 
 
@@ -84,7 +94,9 @@ def kind_of(cell: Any) -> str:
     if isinstance(cell, str) and cell.lstrip().startswith(("[{", "[ {")) and '"parameters"' in cell[:20_000] and '"role"' not in cell[:200]:
         return "tools" if _define(_json_list(cell)) else "text"
     if isinstance(cell, str):
-        return "turns" if cell.lstrip().startswith("[{") and '"role"' in cell[:2000] else "text"
+        if cell.lstrip().startswith("[{"):
+            return "turns" if _SPEAKER.search(cell, 0, 2000) else "text"
+        return "list" if labels_in_text(cell) is not None else "text"
     if isinstance(cell, bool | int | float):
         return "number"
     if isinstance(cell, dict):
@@ -92,7 +104,7 @@ def kind_of(cell: Any) -> str:
     if isinstance(cell, list) and _define(cell):
         return "tools"
     if isinstance(cell, list):
-        return "turns" if cell and isinstance(cell[0], dict) and ({"role", "from"} & cell[0].keys()) else "list"
+        return "turns" if cell and isinstance(cell[0], dict) and not cell[0].keys().isdisjoint(SPEAKER_KEYS) else "list"
     return "text"
 
 
@@ -108,10 +120,12 @@ def parts_of(cell: Any) -> list[str]:
     """The labels that a cell may hold: the texts of a list, of a text that is a JSON list, or those between ``|``; none where it is no
     list of short texts."""
     if isinstance(cell, str):
-        cell = _json_list(cell) if cell.lstrip().startswith('["') else cell.split("|")
-    if not isinstance(cell, list) or not all(isinstance(part, str) and 0 < len(part.strip()) <= _LONGEST_PART for part in cell):
+        labels = labels_in_text(cell)
+        cell = cell.split("|") if labels is None else labels
+    parts = names_in_list(cell)
+    if parts is None or not all(0 < len(part.strip()) <= _LONGEST_PART for part in parts):
         return []
-    return [part.strip() for part in cell]
+    return [part.strip() for part in parts]
 
 
 def _json_list(text: str) -> Any:
@@ -123,7 +137,7 @@ def _json_list(text: str) -> Any:
 
 #: Names that columns of a role often have, the likeliest first.
 NAMES = {
-    "messages": ("messages", "conversations", "conversation", "chat", "turns", "dialogue"),
+    "messages": ("messages", "conversations", "conversation", "chat", "turns", "dialogue", "dialog", "contents"),
     "tools": ("tools", "functions", "tool_definitions", "available_tools"),
     "text": (
         "text",
@@ -138,9 +152,18 @@ NAMES = {
         "body",
         "content",
         "document",
+        "anchor",
+        "review",
+        "comment",
+        "comment_text",
+        "premise",
+        "sentence1",
+        "description",
+        "article",
+        "transcript",
     ),
-    "label": ("label", "labels", "category", "intent", "class", "topic", "target", "tag", "tags"),
-    "answer": ("answer", "response", "output", "completion", "reply", "summary"),
+    "label": ("label", "labels", "category", "intent", "class", "topic", "target", "tag", "tags", "sentiment", "theme", "queue"),
+    "answer": ("answer", "response", "output", "completion", "reply", "summary", "chosen", "highlights"),
     "relevant": ("document", "passage", "positive", "page", "relevant", "doc", "doc_id", "docid", "document_id", "corpus_id"),
     "subject": ("subject", "customer", "customer_id", "user", "user_id", "author", "person", "email", "account", "patient", "who"),
     "id": ("id", "_id", "query_id", "doc_id", "docid"),
@@ -151,10 +174,14 @@ NAMES = {
     "retain_until": ("retain_until", "retention", "delete_after"),
 }
 #: What a column of queries is called: the documents beside it are those that answer them.
-QUERIES = ("query", "question", "search")
+QUERIES = ("query", "question", "search", "anchor")
 
 #: Columns that tell about a row and are nothing to learn, unless somebody says so.
 ABOUT = ("source", "origin", "dataset", "split", "lang", "language", "locale", "channel", "version", "model", "url", "file", "filename")
+#: Columns of what is not to be answered.
+AGAINST = ("negative", "negatives", "hard_negative", "neg", "rejected", "wrong", "distractor")
+#: Columns that say whose turn a row is.
+SPEAKING = ("role", "speaker", "sender", "from", "author", "participant")
 #: People are named in so many characters on average; a column ``subject`` whose texts are longer holds what a mail is about.
 LONGEST_PERSON = 32
 
@@ -196,7 +223,7 @@ class _Guessing:
 
     def by_names(self, roles: Iterable[str]) -> None:
         for role in roles:
-            names = {_plain(name): name for name in self.free if self._fits(role, self.free[name], named=True)}
+            names = {plain_name(name): name for name in self.free if self._fits(role, self.free[name], named=True)}
             known = next((name for name in NAMES[role] if name in names), None)
             if known is not None and (role != "relevant" or self._asks()):
                 self._take(role, names[known], f"it is called {names[known][:40]}")
@@ -236,7 +263,7 @@ class _Guessing:
     def _asks(self) -> bool:
         """True when the text is called a query, and nothing else is there to learn."""
         text = self.found.get("text")
-        return text is not None and _plain(text.column) in QUERIES and not {"label", "answer"} & self.found.keys()
+        return text is not None and plain_name(text.column) in QUERIES and not {"label", "answer"} & self.found.keys()
 
     def _fitting(self, role: str) -> list[ColumnSeen]:
         return [column for column in self.free.values() if self._fits(role, column, named=False)]
@@ -251,15 +278,24 @@ class _Guessing:
         if role == "tools":
             return column.defines_tools
         if role == "label":
-            return column.may_hold_labels(named=named) and (named or _plain(column.name) not in ABOUT)
+            return column.may_hold_labels(named=named) and (named or plain_name(column.name) not in ABOUT + AGAINST)
         if role in ("text", "answer"):
-            return column.kind == "text" and column.filled >= 0.5 * self.rows
+            return self._fits_text(role, column, named=named)
         if role == "relevant":
             return column.kind in ("text", "number", "list") and column.filled >= 0.5 * self.rows
         if role == "subject":
             return column.kind in ("text", "number") and column.mean_length <= LONGEST_PERSON
         return column.kind in ("text", "number")
 
+    def _fits_text(self, role: str, column: ColumnSeen, *, named: bool) -> bool:
+        """Numbers may be answers where they are called so; codes, ids and days are no texts unless they are called so."""
+        if column.filled < 0.5 * self.rows or (column.kind != "text" and not column.numeric):
+            return False
+        if named:
+            return role == "answer" or not column.numeric
+        return not column.codes and plain_name(column.name) not in AGAINST
 
-def _plain(name: str) -> str:
+
+def plain_name(name: str) -> str:
+    """A column's name as names are compared."""
     return name.strip().casefold().replace("-", "_").replace(" ", "_")

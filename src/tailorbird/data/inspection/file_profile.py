@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from tailorbird.data.inspection.columns import ColumnTally, guess_roles, task_of
+from tailorbird.data.inspection.remarks import remarks
 from tailorbird.data.readers.confined_reader import job_for
 from tailorbird.data.readers.data_file import DataFile, EveryColumn
 from tailorbird.data.readers.parser_process import READERS, file_of
@@ -27,6 +28,8 @@ from tailorbird.system.sandbox import call
 SEPARATORS = ",;\t|"
 #: Lines by which the separator is told.
 _LINES = 40
+#: So many of them have the same number of cells.
+_MOST_LINES = 0.8
 #: Columns that are looked at.
 MOST_COLUMNS = 10_000
 #: Rows between two words about how far the pass is.
@@ -55,6 +58,7 @@ def look(given: dict[str, Any]) -> Iterator[Any]:
     seen = _Seen()
     for rows in seen.pass_over(file):
         yield f"{rows:,} rows looked at"
+    seen.refuse_if_unusable(file)
     columns = tuple(tally.seen() for tally in seen.tallies.values())
     guesses = guess_roles(columns, seen.rows)
     inspection = Inspection(
@@ -69,7 +73,7 @@ def look(given: dict[str, Any]) -> Iterator[Any]:
         guesses=guesses,
         task=task_of(guesses),
         proposal=_proposal(file.name, file, guesses),
-        notes=_notes(file),
+        notes=(*_notes(file), *remarks(seen.tallies, guesses, named_by_line=file.kind in (".csv", ".tsv"))),
     )
     yield inspection.model_dump(mode="json")
 
@@ -91,15 +95,25 @@ def as_it_looks(file: DataFile) -> DataFile:
 
 
 def _separator(file: DataFile) -> str:
-    """The mark that cuts the first lines into the same number of cells, the more the better; the format's own where none does."""
+    """The mark that cuts the first lines, or most of them, into as many cells, the more the better; the format's own where none does."""
     with file.path.open(encoding=file.encoding, errors="replace", newline="") as stream:
         lines = [line for _, line in zip(range(_LINES), iter(lambda: stream.readline(1 << 16), ""), strict=False)]
     counts = {mark: _widths(lines, mark) for mark in SEPARATORS}
     if len(lines) == _LINES:  # the last record may go on in lines that were not read
         counts = {mark: found[:-1] or found for mark, found in counts.items()}
-    steady = {mark: found[0] for mark, found in counts.items() if found and len(set(found)) == 1 and found[0] > 1}
     usual = "\t" if file.kind == ".tsv" else ","
-    return max(steady, key=lambda mark: (steady[mark], mark == usual)) if steady else usual
+    steady = {mark: _steady(found) for mark, found in counts.items()}
+    best = max(steady, key=lambda mark: (*steady[mark], mark == usual))
+    return best if steady[best][1] > 1 else usual
+
+
+def _steady(widths: list[int]) -> tuple[bool, int]:
+    """Whether all lines have as many cells, and how many most of them have: above the header may stand a title, below the rows a sum; 0
+    where lines differ."""
+    width, lines = Counter(widths).most_common(1)[0] if widths else (0, 0)
+    if width < 2 or lines < _MOST_LINES * len(widths):
+        return False, 0
+    return lines == len(widths), width
 
 
 def _widths(lines: list[str], mark: str) -> list[int]:
@@ -110,12 +124,22 @@ def _widths(lines: list[str], mark: str) -> list[int]:
         return []
 
 
+_HEADER = "the first line that is not blank must name the columns, one name a cell: delete what stands above it, and name each column"
+#: What to do about a file none of whose records can be read, by its kind and their code.
+_ADVICE = {
+    (".csv", "wrong_cell_count"): _HEADER,
+    (".tsv", "wrong_cell_count"): _HEADER,
+    (".jsonl", "broken_json"): "a .jsonl file holds one object a line, without NaN (write null); a list of objects goes into a .json file",
+}
+
+
 @dataclass
 class _Seen:
     """What one pass has counted."""
 
     tallies: dict[str, ColumnTally] = field(default_factory=dict)
     unusable: Counter[str] = field(default_factory=Counter)
+    first: dict[str, Quarantined] = field(default_factory=dict)
     rows: int = 0
 
     def pass_over(self, file: DataFile) -> Iterator[int]:
@@ -123,6 +147,7 @@ class _Seen:
         for record in READERS[file.kind](file, EveryColumn()):
             if isinstance(record, Quarantined):
                 self.unusable[record.code] += 1
+                self.first.setdefault(record.code, record)
                 continue
             self.rows += 1
             for column, cell in record.cells.items():
@@ -131,6 +156,16 @@ class _Seen:
                 self.tallies[column].add(cell)
             if self.rows % OFTEN == 0:
                 yield self.rows
+
+    def refuse_if_unusable(self, file: DataFile) -> None:
+        """Raises DataInvalid where no record can be read."""
+        if self.rows or not self.unusable:
+            return
+        code, count = self.unusable.most_common(1)[0]
+        first = self.first[code]
+        lead = f"the most frequent reason ({count:,} times, first on line {first.line}): {first.reason}"
+        message = f"{file.name}: none of its {self.unusable.total():,} records can be read"
+        raise DataInvalid(message, f"{lead}; {_ADVICE.get((file.kind, code), 'write the file again')}", code="mostly_quarantined")
 
     def _add(self, file: DataFile, column: str) -> None:
         if len(self.tallies) == MOST_COLUMNS:

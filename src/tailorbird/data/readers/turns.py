@@ -20,16 +20,26 @@ ROLES = {
     "user": "user",
     "human": "user",
     "prompter": "user",
+    "customer": "user",
+    "client": "user",
+    "caller": "user",
     "assistant": "assistant",
     "gpt": "assistant",
     "model": "assistant",
     "bot": "assistant",
+    "chatbot": "assistant",
+    "ai": "assistant",
+    "agent": "assistant",
+    "advisor": "assistant",
+    "representative": "assistant",
     "function_call": "assistant",
     "tool": "tool",
     "function": "tool",
     "observation": "tool",
     "ipython": "tool",
 }
+#: How formats in use name what says who speaks, and what is said.
+SPEAKER_KEYS, CONTENT_KEYS = ("role", "from", "speaker", "author", "sender"), ("content", "value", "text", "message", "parts")
 #: The role whose content is the call.
 _CALLS = "function_call"
 #: Names by which turns hold reasoning apart from their content.
@@ -73,7 +83,8 @@ def _list(value: Any, column: str) -> list[Any]:
 def _turn(item: Any, column: str, thinking: bool) -> Message:
     if not isinstance(item, dict):
         raise UnusableRecord("wrong_type", f"a turn (column {column!r}) is no object with a role and a content")
-    role, content = item.get("role", item.get("from")), item.get("content", item.get("value"))
+    role = next((item[key] for key in SPEAKER_KEYS if key in item), None)
+    content = _text_of(next((item[key] for key in CONTENT_KEYS if key in item), None))
     role = role.casefold() if isinstance(role, str) else ""
     known = ROLES.get(role)
     if known is None:
@@ -93,6 +104,14 @@ def _turn(item: Any, column: str, thinking: bool) -> Message:
     return Message.model_validate({"role": known, "content": said, "tool_calls": calls})
 
 
+def _text_of(content: Any) -> Any:
+    """The text of a content in parts, where all of them are texts; else the content as it is: a picture is not left out in silence."""
+    if isinstance(content, list) and content and all(isinstance(part, dict) and part.get("type", "text") == "text" for part in content):
+        texts = [part.get("text") for part in content]
+        return "".join(texts) if all(isinstance(text, str) for text in texts) else content
+    return content
+
+
 def _calls_of(item: dict[str, Any], role: str, content: Any) -> tuple[ToolCall, ...]:
     """The calls of an assistant's turn: in ``tool_calls``, in OpenAI's former ``function_call``, or as the content of a turn that is one.
     Raises ToolFault."""
@@ -110,8 +129,6 @@ def _parsed_list(value: Any) -> Any:
 
 def _result(content: Any, column: str) -> str:
     """What a tool gave back: a text, parts that are texts, or JSON, which is written as its text. Raises ToolFault."""
-    if isinstance(content, list) and content and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
-        content = "".join(str(part.get("text", "")) for part in content)
     if isinstance(content, str):
         if not is_unicode(content):
             raise UnusableRecord("broken_text", f"a turn (column {column!r}) holds bytes that are no UTF-8, or half of a character")
@@ -129,7 +146,8 @@ def _check_order(turns: Sequence[Message], column: str) -> None:
     if not fits:
         reason = (
             f"the turns (column {column!r}) do not go user, assistant, …, assistant, with at most one system turn before them, and results "
-            "of tools between a call and what the assistant says next"
+            "of tools between a call and what the assistant says next: join what one says in several turns, and cut what follows the last "
+            "answer"
         )
         raise UnusableRecord("role_order", reason)
 

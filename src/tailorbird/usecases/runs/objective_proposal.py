@@ -36,6 +36,7 @@ from tailorbird.objective import (
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.stats.intervals import score_interval, spend
 from tailorbird.usecases.climb.provability import unprovable
+from tailorbird.usecases.runs.proposal_doubts import doubts_about
 
 #: Of more rows than these the splits are estimated: curating them takes minutes, and any usual target can be proven.
 MOST_CURATED = 100_000
@@ -47,12 +48,14 @@ _COMMON = 0.6
 
 @dataclass(frozen=True)
 class Proposal:
-    """An objective's text. ``open`` are the keys whose texts people must still write; ``refused`` is what plan would refuse besides."""
+    """An objective's text. ``open`` are the keys whose texts people must still write; ``refused`` is what plan would refuse besides, and
+    ``doubts`` what it would not."""
 
     text: str
     draft: ObjectiveDraft
     open: tuple[str, ...]
     refused: TailorbirdError | None = None
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ def propose(asked: ProposalRequest, seen: SeenData, progress: Callable[[str], No
     if found.rows > MOST_CURATED:
         return Proposal(draft_yaml(draft, _estimated(draft, found.rows)), draft, open_)
     try:
-        return Proposal(draft_yaml(draft, _proven(draft, asked.folder, progress)), draft, open_)
+        kpi, doubts = _proven(draft, asked.folder, progress)
+        return Proposal(draft_yaml(draft, kpi), draft, open_, doubts=doubts)
     except TailorbirdError as refused:
         return Proposal(draft_yaml(draft, _estimated(draft, found.rows)), draft, open_, refused)
 
@@ -112,8 +116,8 @@ def _estimated(draft: ObjectiveDraft, rows: int) -> ProposedKpi:
     return ProposedKpi(metric, target, f"proposed from {rows:,} rows: write why it must be reached, and the value that this asks for")
 
 
-def _proven(draft: ObjectiveDraft, folder: Path, progress: Callable[[str], None]) -> ProposedKpi:
-    """A KPI that a perfect candidate would prove on the data. Raises what plan would raise."""
+def _proven(draft: ObjectiveDraft, folder: Path, progress: Callable[[str], None]) -> tuple[ProposedKpi, tuple[str, ...]]:
+    """A KPI that a perfect candidate would prove on the data, and what speaks against it. Raises what plan would raise."""
     metric, highest = _KPIS[_task(draft)]
     file = _parsed(draft, ProposedKpi(metric, 0.05, ""), folder)
     store = cast(ArtifactStore, _Memory())  # a snapshot is only put, and nothing of it is read back
@@ -130,7 +134,9 @@ def _proven(draft: ObjectiveDraft, folder: Path, progress: Callable[[str], None]
         kpi = ProposedKpi(metric, target, "", common)
         try:
             power = _check(_parsed(draft, kpi, folder), manifest, groups, items)
-            return replace(kpi, because=_because(sum(groups(Split.TEST, None)), power))
+            tested = groups(Split.TEST, None)
+            doubts = doubts_about(built, kpi, tested, labelled=draft.task == "classify")
+            return replace(kpi, because=_because(sum(tested), power)), doubts
         except TailorbirdError:
             if target < 0.1:
                 raise

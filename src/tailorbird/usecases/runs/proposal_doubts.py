@@ -1,0 +1,64 @@
+"""Doubts about the data of a proposal: what was left out, personal data, labels and groups too small to prove much, a target too low."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from tailorbird.data import BuiltSnapshot
+from tailorbird.domain.curation import PrivacyAction
+from tailorbird.domain.dataset import SnapshotManifest
+from tailorbird.objective import ProposedKpi
+
+#: A share of rows left out that is worth a word; items of a label in test, and labels that are named.
+_LEFT_OUT, _FEW, _NAMED = 0.05, 5, 5
+
+
+def doubts_about(built: BuiltSnapshot, kpi: ProposedKpi, test_groups: Sequence[int], *, labelled: bool) -> tuple[str, ...]:
+    """What a person should know before a target on these data means anything; ``test_groups`` are the sizes of the groups of test."""
+    manifest = built.manifest
+    found = [*_left_out(built), *_personal(built), *_alike(test_groups)]
+    return (*found, *_rare(manifest), *_too_low(manifest, kpi)) if labelled else tuple(found)
+
+
+def _left_out(built: BuiltSnapshot) -> Iterator[str]:
+    if len(built.quarantined) > _LEFT_OUT * built.manifest.read:
+        reason, count = Counter(entry.reason for entry in built.quarantined).most_common(1)[0]
+        first = min(entry.line for entry in built.quarantined if entry.reason == reason)
+        rows = f"{len(built.quarantined):,} of {built.manifest.read:,} rows are left out"
+        yield f"{rows}; the most frequent reason ({count:,} times, first on line {first}): {reason}"
+
+
+def _personal(built: BuiltSnapshot) -> Iterator[str]:
+    kept = [count for count in built.report.personal if count.rows and count.action is PrivacyAction.KEEP]
+    if kept:
+        listed = ", ".join(f"{count.kind.value} in {count.rows:,} rows" for count in kept)
+        yield f"personal data in the texts: {listed}; they stay there unless `curation.privacy` says otherwise (docs/objective.md)"
+
+
+def _alike(groups: Sequence[int]) -> Iterator[str]:
+    if 2 * len(groups) < sum(groups):
+        yield (
+            f"many rows are nearly alike, or of one subject, and stay in one split: the {sum(groups):,} test rows fall into "
+            f"{len(groups):,} groups, and prove about as much as so few rows would"
+        )
+
+
+def _rare(manifest: SnapshotManifest) -> Iterator[str]:
+    few = {label: counts for label, counts in sorted(manifest.label_counts.items()) if counts.test < _FEW}
+    if few:
+        named = [f"{label[:40]!r} ({counts.train + counts.dev + counts.test}, {counts.test} in test)" for label, counts in few.items()]
+        more = f" and {len(few) - _NAMED:,} more labels" if len(few) > _NAMED else ""
+        yield f"hardly any rows of {', '.join(named[:_NAMED])}{more}: how well they are answered is anybody's guess; bring more of them"
+
+
+def _too_low(manifest: SnapshotManifest, kpi: ProposedKpi) -> Iterator[str]:
+    counts = {label: splits.test for label, splits in manifest.label_counts.items()}
+    common = max(counts, key=lambda label: counts[label], default="")
+    share = counts.get(common, 0) / max(1, sum(counts.values()))
+    reached = {"accuracy": share, "macro_f1": 2 * share / (1 + share) / max(1, len(counts))}.get(kpi.metric, 0.0)
+    if kpi.target <= reached:
+        yield (
+            f"{kpi.metric} {kpi.target:.2f} is all that these rows can prove, and {reached:.2f} is reached by always answering "
+            f"{common[:40]!r}: the target shows nothing; bring more rows, and rows that differ"
+        )

@@ -1,0 +1,123 @@
+"""What inspection guesses of columns as people really write them, and what it remarks on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from tailorbird.data import inspect_file
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.inspection import Inspection
+
+KINDS = ("billing", "delivery", "login")
+
+
+def messages(count: int = 60) -> list[tuple[str, str]]:
+    return [
+        (f"{('invoice', 'parcel', 'account')[n % 3]} {n * 7919 % 9973} is not as I asked, please look", KINDS[n % 3]) for n in range(count)
+    ]
+
+
+def as_csv(header: list[str], rows: list[list[object]]) -> str:
+    out = io.StringIO()
+    csv.writer(out).writerows([header, *rows])
+    return out.getvalue()
+
+
+def looked_at(folder: Path, text: str, name: str = "d.csv") -> Inspection:
+    (folder / name).write_text(text, encoding="utf-8")
+    return inspect_file(name, folder, lambda _: None)
+
+
+def roles(found: Inspection) -> dict[str, str]:
+    return {guess.role: guess.column for guess in found.guesses}
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        ["3.25", "17", "-1,5", "2e9"],
+        ["2024-01-01", "2024-02-01 10:00:00"],
+        ["9f2c-44aa-b1", "77de-1200-ff"],
+        ["https://example.com/a/very/long/address/of/a/page.html"],
+        ["yes", "no"],
+    ],
+)
+def test_numbers_days_codes_and_flags_are_no_texts(tmp_path: Path, column: list[str]) -> None:
+    rows: list[list[object]] = [[f"{column[n % len(column)]}", n % 2] for n in range(60)]
+    assert "text" not in roles(looked_at(tmp_path, as_csv(["a", "b"], rows)))
+
+
+def test_negatives_are_no_answers(tmp_path: Path) -> None:
+    rows: list[list[object]] = [
+        [f"{text}?", f"answer to {text}", f"nothing about it, {n * 31} times over"] for n, (text, _) in enumerate(messages())
+    ]
+    assert roles(looked_at(tmp_path, as_csv(["anchor", "positive", "negative"], rows))) == {"text": "anchor", "relevant": "positive"}
+    assert roles(looked_at(tmp_path, as_csv(["prompt", "rejected", "chosen"], rows))) == {"text": "prompt", "answer": "chosen"}
+
+
+def test_lists_as_python_prints_them_hold_several_labels(tmp_path: Path) -> None:
+    rows: list[list[object]] = [[text, str([label, "urgent"] if n % 2 else [label])] for n, (text, label) in enumerate(messages())]
+    label = next(column for column in looked_at(tmp_path, as_csv(["text", "tags"], rows)).columns if column.name == "tags")
+    assert (label.kind, label.holds_several, label.labels) == ("list", True, 4)
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "remark"),
+    [
+        (["text", "kind"], lambda n, text, label: [text, f"{label}; urgent" if n % 2 else label], "labels with ';' between them"),
+        (["text", "label"], lambda n, text, label: [text, "NaN" if n % 3 else label], "'NaN' is read as a label"),
+        (["text", "a", "b"], lambda n, text, label: [text, label, f"team {n % 5}"], "the label could also be 'b'"),
+        (
+            ["premise", "hypothesis", "label"],
+            lambda n, text, label: [text, text[::-1], label],
+            "only 'premise' is read as text; 'hypothesis'",
+        ),
+        (["text", "x", "y", "label"], lambda n, text, label: [text, n % 2, n % 3 % 2, label], "'x', 'y': 0 and 1 alone"),
+        (["text", "price"], lambda n, text, label: [text, f"{n}.25"], "'price': numbers; none are predicted here"),
+        (["text", "label", "split"], lambda n, text, label: [text, label, "train"], "'split' is not read"),
+        (["invoice of mine is wrong", "billing"], lambda n, text, label: [text, label], "'billing' there is a value of the rows"),
+        (["Export", "", ""], lambda n, text, label: [n, text, label], "leaves columns without a name"),
+        (["transcript"], lambda n, text, label: [f"Customer: {text}\nAgent: I look at {label}."], "conversations as one text"),
+        (["id", "messages"], lambda n, text, label: [n, str([{"role": "user", "content": text}])], "as Python prints them"),
+        (["talk", "role", "content"], lambda n, text, label: [n // 2, ("user", "assistant")[n % 2], text], "'role': who speaks"),
+    ],
+)
+def test_what_may_be_meant_otherwise_is_remarked_on(tmp_path: Path, header: list[str], cells: object, remark: str) -> None:
+    rows: list[list[object]] = [cells(n, text, label) for n, (text, label) in enumerate(messages())]  # type: ignore[operator]
+    assert remark in "\n".join(looked_at(tmp_path, as_csv(header, rows)).notes)
+
+
+def test_clean_data_are_not_remarked_on(tmp_path: Path) -> None:
+    rows: list[list[object]] = [[n, text, label, f"Ann {n % 9}", "2024-01-01"] for n, (text, label) in enumerate(messages())]
+    assert looked_at(tmp_path, as_csv(["", "message", "category", "customer", "created_at"], rows)).notes == ()
+
+
+def test_fields_of_objects_are_said_not_to_be_seen(tmp_path: Path) -> None:
+    lines = [json.dumps({"id": n, "ticket": {"body": text}}) for n, (text, _) in enumerate(messages())]
+    assert "'ticket': objects" in looked_at(tmp_path, "\n".join(lines), "d.jsonl").notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "hint"),
+    [
+        ("d.csv", "Export of 2024\n\nid,text,label\n" + "1,x,a\n" * 9, "must name the columns"),
+        ("d.jsonl", json.dumps([{"text": "x", "label": "a"}]), "one object a line"),
+        ("d.jsonl", '{"text": "x", "score": NaN}\n' * 9, "without NaN"),
+    ],
+)
+def test_a_file_of_which_nothing_can_be_read_says_why(tmp_path: Path, name: str, text: str, hint: str) -> None:
+    with pytest.raises(DataInvalid) as caught:
+        looked_at(tmp_path, text, name)
+    assert caught.value.error_code == "mostly_quarantined"
+    assert hint in caught.value.hint
+
+
+def test_a_title_or_a_sum_does_not_hide_the_separator(tmp_path: Path) -> None:
+    rows = "".join(f"{n};{text};{label}\n" for n, (text, label) in enumerate(messages(), start=1))
+    found = looked_at(tmp_path, f"id;message;category\n{rows}".replace("30;", "30;;", 1) + "sum, of all\n")
+    assert (found.separator, found.unusable) == (";", {"wrong_cell_count": 2})
