@@ -105,7 +105,7 @@ def test_whoever_takes_the_snapshot_takes_what_others_have_curated(curating: Cur
     assert len(rows) > 5
     monkeypatch.setattr(shared_rows, "curated_stretch", pytest.fail)
     assert curating.taken() == alone
-    assert set(curating.parts) == rows | {"texts"}
+    assert set(curating.parts) == rows | {"read", "texts", "searched"}
 
 
 def test_what_is_gone_or_damaged_is_curated_here(curating: Curating) -> None:

@@ -137,7 +137,7 @@ def _arrays(gathered: PipelineResult, facts: Mapping[str, Any], *, labelled: boo
     groups, split, row = np.zeros_like(ids), np.full(len(items), -1, np.int8), np.full(len(items), -1, np.int32)
     groups[order] = ids[order]  # most items are a group of their own
     larger = np.fromiter((group.id != item.id for item, group in placed), np.bool_, len(placed))
-    groups[order[larger]] = digests_of(placed[place][1].id for place in np.flatnonzero(larger))
+    groups[order[larger]] = digests_of(placed[place][1].id for place in np.flatnonzero(larger).tolist())
     split[order] = np.fromiter((split_numbers[group.split] for _, group in placed), np.int8, len(placed))
     row[order] = np.arange(len(placed), dtype=np.int32)
     return {

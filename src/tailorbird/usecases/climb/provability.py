@@ -26,6 +26,7 @@ from tailorbird.stats.paired_tests import paired_interval
 from tailorbird.stats.roc import ScoredRows, fewest_to_refuse
 from tailorbird.text.conversations import earlier_answers
 from tailorbird.text.regex import occurs
+from tailorbird.usecases.climb.metric_spec import ItemsOf
 from tailorbird.usecases.steps.step_context import StepContext
 
 #: Nats of an answer that a perfect candidate does not give.
@@ -36,10 +37,10 @@ _TWO_BINS = 40
 _FEW_ITEMS, _NAMED_LABELS = 5, 5
 
 
-def check_provable(context: StepContext, manifest: SnapshotManifest) -> None:
+def check_provable(context: StepContext, manifest: SnapshotManifest, items: ItemsOf) -> None:
     """Raises ObjectiveInvalid at the line of each KPI or limit that a perfect candidate could not prove. Tells where the next look at the
     sealed test could prove nothing."""
-    rows = {split: _usual_rows(context, manifest, split) for split in (Split.DEV, Split.TEST)}
+    rows = {split: _usual_rows(items(split), manifest) for split in (Split.DEV, Split.TEST)}
     objective, file = context.objective, context.file
     found: dict[int, Fault] = {}
     for split in (Split.DEV, Split.TEST):
@@ -54,7 +55,7 @@ def check_provable(context: StepContext, manifest: SnapshotManifest) -> None:
         *_latency(context, manifest, len(rows[Split.DEV])),
         *_cost(context),
         *_retention(objective),
-        *_referral(context, manifest),
+        *_referral(context, manifest, items),
         *_out_of_scope(context, manifest, rows),
     ):
         found.setdefault(line := file.line_of(place), Fault(line, message, hint))
@@ -62,8 +63,8 @@ def check_provable(context: StepContext, manifest: SnapshotManifest) -> None:
     _tell_of_next_look(context, manifest, rows[Split.TEST])
 
 
-def _usual_rows(context: StepContext, manifest: SnapshotManifest, split: Split) -> tuple[Row, ...]:
-    return tuple(row for row in data.load_items(manifest, context.deps.artifacts, split) if not row.shifted and manifest.is_known(row))
+def _usual_rows(items: Sequence[Row], manifest: SnapshotManifest) -> tuple[Row, ...]:
+    return tuple(row for row in items if not row.shifted and manifest.is_known(row))
 
 
 def thin_labels_finding(manifest: SnapshotManifest) -> PreflightFinding | None:
@@ -112,7 +113,7 @@ def unprovable(objective: Objective, manifest: SnapshotManifest, rows: Sequence[
         {"selective_risk"} if _max_error(objective) else set()
     )
     spec = _spec(objective, manifest, look)
-    items = [_best(item, objective) for item in evaluation.item_results(rows, [_perfect(row, manifest, objective) for row in rows], spec)]
+    items = _perfect_items(rows, manifest, objective, spec)
     nobody = digest_of({"candidate": "perfect"})
     evidence = Evidence(
         candidate=nobody,
@@ -125,6 +126,17 @@ def unprovable(objective: Objective, manifest: SnapshotManifest, rows: Sequence[
     )
     judged = release.apply_gate(release.GateInputs(objective=objective, evidence=evidence, look=look)).findings
     return [each for each in judged if each.name in names and each.verdict is not Verdict.PASS]
+
+
+def _perfect_items(rows: Sequence[Row], manifest: SnapshotManifest, objective: Objective, spec: evaluation.MeasureSpec) -> list[ItemResult]:
+    """What a perfect candidate is measured to do, sorted by item id. A label is measured once: for whichever row it is the same."""
+    if objective.task.kind is not TaskKind.CLASSIFY:
+        found = evaluation.item_results(rows, [_perfect(row, manifest, objective) for row in rows], spec)
+        return [_best(item, objective) for item in found]
+    first = {row.answer: row for row in rows}
+    measured = {answer: evaluation.item_results([row], [_perfect(row, manifest, objective)], spec)[0] for answer, row in first.items()}
+    ordered = sorted(rows, key=lambda row: row.id)
+    return [measured[row.answer].model_copy(update={"item": row.id, "group": row.group}) for row in ordered]
 
 
 def _spec(objective: Objective, manifest: SnapshotManifest, look: int) -> evaluation.MeasureSpec:
@@ -244,10 +256,10 @@ def _retention(objective: Objective) -> Iterator[tuple[str, str, str]]:
         yield "limits.retention.max_drop", message, f"the nearest valid value is {nearest:g}, or add `tasks` with more questions"
 
 
-def _referral(context: StepContext, manifest: SnapshotManifest) -> Iterator[tuple[str, str, str]]:
+def _referral(context: StepContext, manifest: SnapshotManifest, items: ItemsOf) -> Iterator[tuple[str, str, str]]:
     """A model that is never shown when to hand over will not."""
     pattern = context.objective.referral.pattern if context.objective.referral else None
-    if pattern is None or any(occurs(pattern, row.answer) for row in _usual_rows(context, manifest, Split.TRAIN)):
+    if pattern is None or any(occurs(pattern, row.answer) for row in _usual_rows(items(Split.TRAIN), manifest)):
         return
     message = f"the pattern occurs in none of the answers of {manifest.counts.train:,} training rows: nothing shows when to hand over"
     yield "referral.pattern", message, "bring rows whose answer hands the conversation over, or correct the pattern"

@@ -18,7 +18,7 @@ from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.climb import base_candidates, base_probe
 from tailorbird.usecases.climb.incumbent import foreseen, incumbent_finding
-from tailorbird.usecases.climb.metric_spec import comparison_of, groups_of
+from tailorbird.usecases.climb.metric_spec import ItemsOf, comparison_of, groups_of, items_of
 from tailorbird.usecases.climb.preflight import examine_rungs, heeded
 from tailorbird.usecases.climb.provability import check_provable, thin_labels_finding, untested_answers_finding
 from tailorbird.usecases.climb.step_parts import StepParts, forget_parts
@@ -49,9 +49,10 @@ def take_snapshot(context: StepContext) -> StepOutcome:
         raise
     check_origins(context.file, built.manifest.files)
     check_labels(context.file, built.manifest)
-    check_power(context.file, built.manifest, groups_of(context, built.manifest))
-    _power_on_shifted(context, built.manifest)
-    check_provable(context, built.manifest)
+    items = items_of(context, built.manifest)
+    check_power(context.file, built.manifest, groups_of(context, built.manifest, items))
+    _power_on_shifted(context, built.manifest, items)
+    check_provable(context, built.manifest, items)
 
     def remember(work: UnitOfWork) -> None:
         work.splits.remember(context.objective.name, {row: place for row, place in built.assigned.items() if row not in known})
@@ -77,9 +78,9 @@ def snapshot_request(context: StepContext, parts: GivenParts) -> data.SnapshotRe
     )
 
 
-def _power_on_shifted(context: StepContext, manifest: SnapshotManifest) -> tuple[ShiftPower, ...]:
+def _power_on_shifted(context: StepContext, manifest: SnapshotManifest, items: ItemsOf) -> tuple[ShiftPower, ...]:
     """What the shifted part can prove. Raises ObjectiveInvalid as ``check_shift_power``."""
-    sizes = groups_of(context, manifest, shifted=True)
+    sizes = groups_of(context, manifest, items, shifted=True)
     return check_shift_power(context.file, manifest, lambda split: sizes(split, None))
 
 
@@ -144,8 +145,9 @@ def offers_of(context: StepContext) -> tuple[planning.BaseOffer, ...]:
     Raises Exhausted (``no_rung``) where no base needs to be fetched.
     """
     context.progress.tell("measuring this machine")
-    dev_power, test_power = check_power(context.file, context.manifest, groups_of(context, context.manifest))
-    shift = _power_on_shifted(context, context.manifest)
+    items = items_of(context, context.manifest)
+    dev_power, test_power = check_power(context.file, context.manifest, groups_of(context, context.manifest, items))
+    shift = _power_on_shifted(context, context.manifest, items)
     machine, (encoder, without_encoder), comparison = _machine(context), base_candidates.encoder_for(context), comparison_of(context)
     ranker, named = _ranker(context), named_endpoints(context.deps, context.file)
     hosted = iter([named.hosted])
