@@ -7,6 +7,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote
 
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError
@@ -16,6 +17,7 @@ from tailorbird.domain.errors import Forbidden, InvalidInput, NotFound
 from tailorbird.domain.plan import Prices
 from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.system.files import OWNER_FILE, close_to_others, is_open_to_others
+from tailorbird.system.user_cache import can_be_made, user_cache
 from tailorbird.text.normalisation import nearest
 
 #: The folder that ``tailorbird init`` makes where it is run.
@@ -152,14 +154,17 @@ class Settings(Value):
 
     @property
     def database_url(self) -> str:
-        """Where the ledger lies."""
-        return self.database or f"sqlite:///{self.workspace / 'tailorbird.db'}"
+        """Where the ledger lies. What stands for something else in a URL is escaped in the workspace's path."""
+        here = str(self.workspace).replace("%", "%25").replace("?", "%3F")
+        scheme, _, path = (self.database or "sqlite:///tailorbird.db").partition(":///")
+        inside = scheme.startswith("sqlite") and path and not path.startswith(("/", ":memory:"))
+        return f"{scheme}:///{here}/{path}" if inside else self.database
 
     @property
     def record_file(self) -> Path | None:
         """The file in which the ledger lies; None where a server keeps it."""
         scheme, _, path = self.database_url.partition(":///")
-        return Path(path) if scheme.startswith("sqlite") else None
+        return Path(unquote(path)) if scheme.startswith("sqlite") else None
 
     @property
     def keys(self) -> Path:
@@ -169,7 +174,8 @@ class Settings(Value):
     @property
     def artifacts_url(self) -> str:
         """Where artifacts lie."""
-        return self.artifacts or str(self.workspace / "artifacts")
+        is_url = not self.artifacts.startswith("/") and ("://" in self.artifacts or "::" in self.artifacts)
+        return self.artifacts if is_url else str(self.place(self.artifacts or "artifacts"))
 
     @property
     def key_file(self) -> Path | None:
@@ -184,11 +190,8 @@ class Settings(Value):
         """Where converted base models lie: as the setting says, else in the user's cache folder, where that can be written to."""
         if self.model_cache:
             return self.place(self.model_cache)
-        named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        cache = (named if named.is_absolute() else Path(os.path.expanduser("~/.cache"))) / "tailorbird" / "models"  # noqa: PTH111 - no error
-        there = next(folder for folder in (cache, *cache.parents) if folder.exists())
-        usable = cache.is_absolute() and there.is_dir() and os.access(there, os.W_OK)
-        return cache if usable else self.workspace / "models"
+        cache = user_cache()
+        return cache / "models" if cache and can_be_made(cache / "models") else self.workspace / "models"
 
     def place(self, path: str) -> Path:
         """Where a path among the settings leads."""
@@ -203,13 +206,21 @@ def named_workspace(given: Path | None, environment: Mapping[str, str] = os.envi
 def find_workspace(given: Path | None, environment: Mapping[str, str] = os.environ) -> Path:
     """The workspace named by ``given``, by ``TAILORBIRD_WORKSPACE``, or ``.tailorbird`` here or in a folder above. Raises NotFound."""
     named = named_workspace(given, environment)
-    here = Path.cwd()
+    here = named or _current_folder()
     places = [named] if named else [folder / FOLDER for folder in (here, *here.parents)]
     for place in places:
         if (place / "settings.yaml").is_file():
             return place.resolve()
-    where = str(named) if named else str(here)
-    raise NotFound(f"no workspace at {where}", "make one with: tailorbird init", code="workspace_missing")
+    raise NotFound(f"no workspace at {here}", "make one with: tailorbird init", code="workspace_missing")
+
+
+def _current_folder() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise NotFound(
+            "the current folder is gone: it was removed or renamed", "cd to one that is there, or name --workspace", code="folder_gone"
+        ) from None
 
 
 def load_settings(workspace: Path, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -225,7 +236,7 @@ def load_settings(workspace: Path, environment: Mapping[str, str] = os.environ) 
 
 def settings_without_workspace(environment: Mapping[str, str] = os.environ) -> Settings:
     """Settings of a command that needs no workspace: the defaults, with the environment on top. Raises InvalidInput, naming the setting."""
-    workspace = Path.cwd() / FOLDER
+    workspace = _current_folder() / FOLDER
     _refuse_replaced(environment)
     try:
         return Settings.model_validate({"workspace": workspace} | _from_environment(environment))

@@ -12,8 +12,16 @@ import pytest
 import yaml
 
 from tailorbird import wiring
-from tailorbird.domain.errors import InvalidInput
-from tailorbird.settings import LEFT_OUT, Settings, load_settings, portable_settings, save_settings
+from tailorbird.domain.errors import InvalidInput, NotFound
+from tailorbird.settings import (
+    LEFT_OUT,
+    Settings,
+    find_workspace,
+    load_settings,
+    portable_settings,
+    save_settings,
+    settings_without_workspace,
+)
 from tailorbird.wiring import open_dependencies
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
@@ -127,3 +135,48 @@ def test_a_variable_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         load_settings(tmp_path, {"TAILORBIRD_PRECISION": "int8"})
     assert "TAILORBIRD_ENGINE_PRECISION" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["a%20b", "what?", "a+b", "a#b", "größe ß", "a::b", "100%"])
+def test_the_record_lies_in_its_own_workspace_whatever_the_folder_is_called(name: str, tmp_path: Path) -> None:
+    """A path with %20 had been read as a URL: the record of the folder beside it, called with a space, was opened."""
+    place = tmp_path / name
+    place.mkdir(mode=0o700)
+    settings = Settings(workspace=place)
+    deps = wiring.open_dependencies(settings)
+    digest = deps.artifacts.put(b"kept")
+    deps.ledger.close()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert settings.record_file == place / "tailorbird.db"
+    assert (place / "tailorbird.db").is_file()
+    assert digest[7:] in "".join(path.as_posix().replace("/", "") for path in (place / "artifacts").rglob("*"))
+
+
+def test_record_and_artifacts_with_relative_paths_lie_in_the_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace, elsewhere = tmp_path / "100%?", tmp_path / "elsewhere"
+    workspace.mkdir(mode=0o700)
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    settings = Settings(workspace=workspace, database="sqlite:///records/one.db", artifacts="store")
+    wiring.open_dependencies(settings).ledger.close()
+    assert settings.record_file == workspace / "records" / "one.db"
+    assert settings.record_file.is_file()
+    assert settings.artifacts_url == str(workspace / "store")
+    assert not list(elsewhere.iterdir())
+    for url in ("s3://bucket/folder", "simplecache::s3://bucket", "memory://store"):
+        assert Settings(workspace=workspace, artifacts=url).artifacts_url == url
+    for url in ("sqlite:////var/lib/t.db", "postgresql://u@h/d", "sqlite:///:memory:", "sqlite://"):
+        assert Settings(workspace=workspace, database=url).database_url == url
+
+
+def test_a_named_workspace_is_found_from_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_settings(tmp_path, {"tenant": "acme"})
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert find_workspace(tmp_path, {}) == tmp_path.resolve()
+    for without in (lambda: find_workspace(None, {}), lambda: settings_without_workspace({})):
+        with pytest.raises(NotFound) as refused:
+            without()
+        assert refused.value.error_code == "folder_gone"

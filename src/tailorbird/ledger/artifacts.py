@@ -253,6 +253,8 @@ def open_artifacts(url: str, cache: Path) -> SealableStore:
 
 def _open_blobs(url: str, spool: Path, below: str = "", *, hashed: bool = True) -> Blobs:
     """Blobs at ``url``, in the folder ``below``; ``spool`` is where uploads wait."""
+    if url.startswith("/"):  # a path, also where it holds what joins the parts of a URL: ``::``
+        return LocalBlobs(Path(url) / below, hashed=hashed)
     try:
         files, root = url_to_fs(url)
     except ValueError as error:
