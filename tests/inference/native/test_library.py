@@ -110,6 +110,39 @@ def test_a_file_that_others_may_write_is_not_used(folder: Path, source: Path, tm
     assert answer(source) == 42
 
 
+def test_it_is_compiled_at_each_start_where_no_cache_can_be_made(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No home, or one that is no folder: the plain pass was used, five times as slow."""
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert answer(source) == 42
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert answer(source) == 42
+    assert caplog.text.count("compiled anew at each start") == 2
+
+
+def test_libraries_of_folders_that_hold_no_programs_are_loaded_from_memory(
+    folder: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of temporary files on a file system mounted ``noexec``: nothing in it can be loaded."""
+    assert answer(source) == 42
+    monkeypatch.setattr(library.tempfile, "tempdir", str(tmp_path / "file"))
+    opened = library.ctypes.CDLL
+
+    def refuses_files(name: str) -> object:
+        if not name.startswith("/proc/self/fd/"):
+            raise OSError("failed to map segment from shared object")
+        return opened(name)
+
+    monkeypatch.setattr(library.ctypes, "CDLL", refuses_files)
+    assert answer(source) == 42
+    source.write_text('extern "C" int answer() { return 43; }')
+    monkeypatch.setattr(library.tempfile, "tempdir", None)
+    assert answer(source) == 43
+
+
 def test_what_belongs_to_somebody_else_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cache").mkdir(mode=0o700)
     assert is_ours(tmp_path / "cache")

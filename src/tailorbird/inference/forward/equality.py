@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +28,7 @@ from tailorbird.inference.forward.torch_forward import TorchForward
 from tailorbird.inference.forward.weights import GROUPS, MOVING
 from tailorbird.inference.transformers_verbosity import quiet
 from tailorbird.system.files import private_folder
+from tailorbird.system.user_cache import user_cache
 
 _log = logging.getLogger("tailorbird.engine")
 
@@ -188,7 +188,10 @@ def _key(config: Any, depth: int) -> str:
 
 def _kept(key: str, tested: _Tested) -> EqualityVerdict:
     """The verdict that was kept under ``key``, or a new one, which is kept."""
-    path = folder() / f"{key[:32]}.json"
+    place = folder()
+    if place is None:
+        return _verdict(key, tested)
+    path = place / f"{key[:32]}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
         told = json.loads(path.read_text(encoding="utf-8"))
         return EqualityVerdict(str(told["why_not"]), float(told["off"]))
@@ -217,6 +220,7 @@ def _verdict(key: str, tested: _Tested) -> EqualityVerdict:
     return _VERDICTS[key]
 
 
-def folder() -> Path:
-    """Where verdicts are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tailorbird" / "architectures"
+def folder() -> Path | None:
+    """Where verdicts are kept; None where the user has no cache folder."""
+    cache = user_cache()
+    return cache / "architectures" if cache else None

@@ -17,6 +17,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,7 @@ from typing import Any, NamedTuple
 import torch
 
 from tailorbird.system.files import OWNER_FILE, private_folder
+from tailorbird.system.user_cache import user_cache
 
 _log = logging.getLogger("tailorbird.engine")
 
@@ -42,20 +44,24 @@ def load_compiled(source: Path, command: Sequence[str], processor: str) -> ctype
     version = subprocess.run([command[0], "--version"], capture_output=True, check=True, timeout=_PATIENCE).stdout
     texts = b"".join(each.read_bytes() for each in (source, *sorted(source.parent.glob("*.h"))))
     named = hashlib.sha256(texts + version + processor.encode() + " ".join(command[1:]).encode()).hexdigest()
-    folder = _cache()
-    if is_ours(private_folder(folder)):
+    folder = _own_cache()
+    if folder is not None:
         target = folder / f"{named[:32]}.so"
         found = _load_checked(target)
         if found is None:
-            _compile(source, command, target)
+            with suppress(OSError):  # it may be read, and not written
+                _compile(source, command, target)
             found = _load_checked(target)
         if found is not None:
             return found
-    _log.warning("%s is not this user's alone: the native forward pass is compiled anew at each start", folder)
+    _log.warning(
+        "%s is not this user's alone, or cannot be written: the native forward pass is compiled anew at each start",
+        folder or "the cache folder",
+    )
     with tempfile.TemporaryDirectory(prefix="tailorbird-") as own:
         target = Path(own) / "kernels.so"
         _compile(source, command, target)
-        return ctypes.CDLL(str(target))
+        return _loaded_from(target.read_bytes())
 
 
 def is_ours(path: Path) -> bool:
@@ -71,8 +77,12 @@ def is_ours(path: Path) -> bool:
     )
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tailorbird" / "kernels"
+def _own_cache() -> Path | None:
+    """The folder of libraries; None where there is none that this user alone can write."""
+    cache = user_cache()
+    with suppress(OSError):
+        return cache / "kernels" if cache and is_ours(private_folder(cache / "kernels")) else None
+    return None
 
 
 def _record_of(target: Path) -> Path:
@@ -88,7 +98,18 @@ def _load_checked(target: Path) -> ctypes.CDLL | None:
     if hashlib.sha256(library).hexdigest().encode() != recorded:
         _log.warning("the native library in the cache is not the one that was compiled: it is compiled anew")
         return None
-    with tempfile.TemporaryDirectory(prefix="tailorbird-") as own:  # the bytes that were checked, whatever becomes of the file
+    return _loaded_from(library)
+
+
+def _loaded_from(library: bytes) -> ctypes.CDLL:
+    """The library with these bytes, whatever becomes of a file: from memory where the system offers that, for folders of temporary files
+    are often barred from holding programs (noexec)."""
+    with suppress(OSError, AttributeError):
+        # Never closed: the linker knows a library by its name, and would give this one to whoever gets the number next.
+        held = os.memfd_create("tailorbird-kernels")
+        Path(f"/proc/self/fd/{held}").write_bytes(library)
+        return ctypes.CDLL(f"/proc/self/fd/{held}")
+    with tempfile.TemporaryDirectory(prefix="tailorbird-") as own:
         copy = Path(own) / "kernels.so"
         copy.write_bytes(library)
         return ctypes.CDLL(str(copy))
