@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from tailorbird.system.container_limits import memory_limit
+
 #: Instructions that multiply bf16 matrices at more than the rate of fp32 ones.
 _FAST_BF16 = ("avx512_bf16", "amx_bf16")
 #: The share of the memory that weights may take, unless the settings say otherwise: of a GPU, which holds nothing but weights, keys and
@@ -33,10 +35,12 @@ def is_bf16_fast(device: torch.device) -> bool:
 
 
 def memory_budget(memory_mb: int = 0) -> int:
-    """Bytes that weights may take: ``memory_mb`` megabytes, or with 0 a share of the memory of the device that is computed on."""
+    """Bytes that weights may take: ``memory_mb`` megabytes, or with 0 a share of the memory of the device that is computed on; of the
+    container's, where that is lower."""
     if memory_mb:
         return memory_mb * 2**20
     device = pick_device()
     if is_gpu(device):
         return int(torch.cuda.get_device_properties(device).total_memory * _GPU_SHARE)
-    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * _CPU_SHARE)
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(min(machine, memory_limit()) * _CPU_SHARE)

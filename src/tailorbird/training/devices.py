@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
+from tailorbird.system.container_limits import memory_left, memory_limit
 from tailorbird.system.peak_memory import PeakMemory, resident_gib
 
 GIB = 2**30
-_CGROUP = Path("/sys/fs/cgroup")
 #: Instructions that multiply bf16 matrices at more than the rate of fp32 ones.
 _FAST_BF16 = ("avx512_bf16", "amx_bf16")
 
@@ -67,9 +66,7 @@ def memory_bytes(device: torch.device) -> int:
     """Memory of the smallest GPU, where one computes; else physical memory, or the container's limit where that is lower."""
     if is_gpu(device):
         return min(int(torch.cuda.get_device_properties(place).total_memory) for place in range(gpu_count()))
-    total, limit = int(psutil.virtual_memory().total), _CGROUP / "memory.max"
-    text = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
-    return min(total, int(text)) if text.isdecimal() else total
+    return int(min(psutil.virtual_memory().total, memory_limit()))
 
 
 def free_gib(device: torch.device) -> float:
@@ -77,17 +74,7 @@ def free_gib(device: torch.device) -> float:
     if is_gpu(device):
         held_back = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return float(torch.cuda.mem_get_info(device)[0] + held_back) / GIB
-    return min(float(psutil.virtual_memory().available), _left_in_container()) / GIB
-
-
-def _left_in_container() -> float:
-    limit = _CGROUP / "memory.max"
-    text = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
-    if not text.isdecimal():
-        return float("inf")
-    held = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
-    stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines())
-    return float(int(text) - held + int(stat.get("inactive_file", 0)))
+    return min(float(psutil.virtual_memory().available), memory_left()) / GIB
 
 
 def used_gib(device: torch.device) -> float:
