@@ -21,6 +21,8 @@ from tailorbird import __version__
 from tailorbird.cli.groups import CommandGroup
 from tailorbird.cli.invocation import AGAIN, FLAGS, SERVER, SERVER_CA, ExitStatus, Interrupted, SharedOptions, amend, begin
 from tailorbird.domain.errors import TailorbirdError
+from tailorbird.system.container_limits import start_no_more_threads_than_cores
+from tailorbird.system.standard_streams import complete_standard_streams
 
 #: Verb → (module, what it does), in the order of a project.
 VERBS: dict[str, tuple[str, str]] = {
@@ -172,6 +174,8 @@ def tailorbird(  # noqa: PLR0913 - a parameter is an option of the command line
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status. As the process's own command (no ``arguments``) it ends the process."""
+    complete_standard_streams()
+    start_no_more_threads_than_cores()
     try:
         return _run(arguments)
     except SystemExit as ended:

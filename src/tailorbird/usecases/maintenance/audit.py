@@ -215,7 +215,7 @@ def export_log(deps: Dependencies, actor: Actor, target: IO[str]) -> int:
     with deps.ledger.system(write=False) as system:
         for entry in system.events.entries():
             line = {"index": entry.index, "leaf_hash": entry.leaf_hash, "body": entry.body}
-            target.write(json.dumps(line, ensure_ascii=False) + "\n")
+            target.write(json.dumps(line) + "\n")
             count += 1
     return count
 
