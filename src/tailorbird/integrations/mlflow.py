@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ import httpx
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.ports.tracker import TrackedTraining, Tracker, numbers
+from tailorbird.system.outward_client import outward_client
 
 #: Steps are sent together, at the latest after so many seconds.
 _EVERY_SECONDS = 5.0
@@ -31,11 +33,15 @@ class MlflowTracker:
     """Implements ``Tracker``. A training that is gone on with is found by its tag and goes on as the same run."""
 
     def __init__(self, url: str, secret: str = "", timeout: float = 10.0) -> None:
-        headers = {"authorization": f"Bearer {secret}"} if secret else {}
-        self._client = httpx.Client(base_url=url.rstrip("/") + "/api/2.0/mlflow/", headers=headers, timeout=timeout)
+        self._url, self._timeout = url.rstrip("/") + "/api/2.0/mlflow/", timeout
+        self._headers = {"authorization": f"Bearer {secret}"} if secret else {}
         self._run = ""
         self._kept: list[dict[str, Any]] = []
         self._sent_at = time.monotonic()
+
+    @cached_property
+    def _client(self) -> httpx.Client:
+        return outward_client(self._url, base_url=self._url, headers=self._headers, timeout=self._timeout)
 
     def begin(self, training: TrackedTraining) -> None:
         """Finds or makes experiment and run; settings become the run's parameters."""

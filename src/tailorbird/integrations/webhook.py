@@ -15,6 +15,7 @@ import httpx
 
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.ports.signals import Notifier
+from tailorbird.system.outward_client import is_this_machine, usable_environment
 
 #: Header with the signature, ``t=<unix seconds>,v1=<hex>``: HMAC-SHA256 of ``<t>.<body>`` under the shared secret.
 SIGNATURE_HEADER = "x-tailorbird-signature"
@@ -36,7 +37,7 @@ class WebhookNotifier:
     before the third.
 
     Redirects are not followed: they would carry the message to a place that the operator did not choose. The proxy that the environment
-    names for the URL is used.
+    names for the URL is used, but not to reach this machine itself.
     """
 
     def __init__(self, url: str, secret: str = "", timeout: float = 5.0, pause: float = 0.5) -> None:
@@ -64,11 +65,13 @@ class WebhookNotifier:
         raise self._undelivered(f"{told}, {_TRIES} times", "look whether the receiver is up; the readings themselves are kept")
 
     def _post(self, body: bytes, delivery: str) -> int | None:
-        """The status of one try; None when there was none. The answer's body is not read."""
+        """The status of one try; None when there was none. The answer's body is not read. Raises Unavailable (an unusable proxy)."""
         request = httpx.Request("POST", self._url, content=body, headers=self._headers(body, delivery), extensions=self._limits)
         try:
             # The transport alone: the client around it would log the URL and take credentials from the environment.
-            with httpx.HTTPTransport(proxy=_proxy(self._url)) as transport, closing(transport.handle_request(request)) as response:
+            with usable_environment():
+                opened = httpx.HTTPTransport(proxy=_proxy(self._url))
+            with opened as transport, closing(transport.handle_request(request)) as response:
                 return int(response.status_code)
         except httpx.TransportError:
             return None
@@ -100,7 +103,10 @@ def _checked(url: str) -> httpx.URL:
 
 
 def _proxy(url: httpx.URL) -> str | None:
-    return None if urllib.request.proxy_bypass(url.host) else urllib.request.getproxies().get(url.scheme)
+    if is_this_machine(url.host) or urllib.request.proxy_bypass(url.host):
+        return None
+    named = urllib.request.getproxies().get(url.scheme)
+    return named if not named or "://" in named else f"http://{named}"
 
 
 def _body(message: Mapping[str, object]) -> bytes:

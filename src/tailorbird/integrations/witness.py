@@ -6,6 +6,7 @@ import httpx
 
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.ports.witness import Witness, WitnessAnswer
+from tailorbird.system.outward_client import outward_client
 
 _SIZE = "text/x.tlog.size"
 #: No answer that is one is longer.
@@ -37,7 +38,7 @@ class HttpWitness:
         """Asks for a cosignature. Raises Unavailable."""
         try:
             with (
-                httpx.Client(timeout=self._timeout, follow_redirects=False) as client,
+                outward_client(str(self._url), timeout=self._timeout, follow_redirects=False) as client,
                 client.stream("POST", self._url, content=body) as response,
             ):
                 text = _text(response)

@@ -21,6 +21,7 @@ from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.value import Digest, Value
 from tailorbird.sdk.answers import Answer, ChatMessage
 from tailorbird.system.clock import SystemClock
+from tailorbird.system.outward_client import outward_client
 from tailorbird.usecases import Actor
 from tailorbird.usecases.registry import UseCase
 from tailorbird.usecases.sessions import log_in
@@ -43,7 +44,7 @@ class RemoteControl:
     """
 
     def __init__(self, server: str, tenant: str, name: str, key_file: Path, ca: str | None = None) -> None:
-        """Raises InvalidInput (an address or a CA file that cannot be used)."""
+        """Raises InvalidInput (an address or a CA file that cannot be used), Unavailable (a proxy)."""
         self._server = server
         self._tenant = tenant
         self._name = name
@@ -149,7 +150,7 @@ def _open_client(server: str, ca: str | None) -> httpx.Client:
         raise _not_a_server(server) from None
     if url.scheme not in ("http", "https") or not url.host:
         raise _not_a_server(server)
-    return httpx.Client(base_url=url, verify=_trusted(ca) if ca else True, timeout=httpx.Timeout(_ANSWER, connect=_CONNECT))
+    return outward_client(server, _trusted(ca) if ca else None, base_url=url, timeout=httpx.Timeout(_ANSWER, connect=_CONNECT))
 
 
 def _trusted(ca: str) -> ssl.SSLContext:

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 
 from tailorbird.domain.errors import InvalidInput, NotFound, Unavailable
+from tailorbird.system.outward_client import outward_client
 
 #: So many of the newest are compared.
 _MOST = 500
@@ -48,7 +49,8 @@ def _read(path: Path) -> str:
 
 def _fetched(url: str) -> str:
     try:
-        answer = httpx.get(url, timeout=15.0, follow_redirects=False)
+        with outward_client(url, timeout=15.0, follow_redirects=False) as client:
+            answer = client.get(url)
         answer.raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unavailable(
