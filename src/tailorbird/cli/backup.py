@@ -18,7 +18,7 @@ from tailorbird.cli.invocation import shared_options
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import err, new_session, open_session, print_json, say
 from tailorbird.domain.errors import Conflict
-from tailorbird.system.files import close_to_others, is_open_to_others, private_folder
+from tailorbird.system.files import OWNER_FOLDER, close_to_others, is_open_to_others, private_folder
 from tailorbird.usecases.maintenance import backup as copies
 
 backup = command()
@@ -106,16 +106,27 @@ def _public_key(given: str) -> str:
 
 @contextmanager
 def _new(workspace: Path) -> Iterator[Path]:
-    """A folder that becomes ``workspace`` only if the block ends well. Raises Conflict when something is there."""
-    if workspace.exists() and (not workspace.is_dir() or any(workspace.iterdir())):
+    """A folder that becomes ``workspace`` only if the block ends well. Raises Conflict when something is there.
+
+    An empty folder may be a disk of its own, or a link to one: what is to lie in it is made in it, and no other folder takes its place.
+    """
+    is_there, name = workspace.is_dir(), f".{workspace.name}-{uuid4().hex}"
+    if workspace.exists() and (not is_there or any(path.name != "lost+found" for path in workspace.iterdir())):
         raise Conflict(f"{workspace} exists already", "name a folder that does not exist: --workspace NEW", code="workspace_exists")
-    unfinished = workspace.absolute().with_name(f".{workspace.name}-{uuid4().hex}")
+    unfinished = workspace / name if is_there else workspace.absolute().with_name(name)
     private_folder(unfinished)
     try:
         yield unfinished
-        unfinished.rename(workspace)
+        _move_up(unfinished, workspace) if is_there else unfinished.rename(workspace)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _move_up(unfinished: Path, workspace: Path) -> None:
+    """The settings go last: without them nobody takes the folder for a workspace."""
+    workspace.chmod(OWNER_FOLDER)
+    for path in sorted(unfinished.iterdir(), key=lambda path: path.name == "settings.yaml"):
+        path.rename(workspace / path.name)
 
 
 apps = {"backup": backup, "restore": restore}
