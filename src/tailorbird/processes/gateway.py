@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 import secrets
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Container, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -29,7 +31,7 @@ from tailorbird.processes.connections import connection_limits_for
 from tailorbird.processes.engine_process import Supervisor
 from tailorbird.processes.first_request import first_request
 from tailorbird.processes.health import HealthMonitor
-from tailorbird.processes.http_servers import Server, ended_by_signals, listen
+from tailorbird.processes.http_servers import LONGEST_SOCKET, Server, ended_by_signals, listen
 from tailorbird.processes.logs import AccessLog, LogFormat, set_up_logging
 from tailorbird.processes.scheduler import (
     Schedule,
@@ -93,6 +95,8 @@ def _bracketed(host: str) -> str:
 
 #: How long what an alias left stays loaded, unless settings say otherwise.
 KEEP_FORMER = timedelta(seconds=600)
+#: Bytes that a folder and a socket in it add to the path.
+_FOLDER_AND_SOCKET = len("/tailorbird-12345678/engine.sock")
 #: How often it is looked whether the certificate was renewed.
 _RENEW_EVERY = timedelta(minutes=1)
 
@@ -188,7 +192,10 @@ def run_gateway(
     check_proxies(listening.trusted_proxies)
     check_urls(listening.public_urls)
     # In a folder of its own that only this user may enter: nobody else can answer in the engine's place while it is away.
-    with listen(listening.host, listening.port) as listener, TemporaryDirectory(prefix="tailorbird-") as folder:
+    with (
+        listen(listening.host, listening.port) as listener,
+        TemporaryDirectory(prefix="tailorbird-", dir=socket_folder()) as folder,
+    ):
         place, secret = Path(folder) / "engine.sock", secrets.token_urlsafe(32)
         command = (engine_command or _own_engine(deps, listening.log_format))(place)
 
@@ -201,6 +208,12 @@ def run_gateway(
                 await driver.close()
 
         asyncio.run(serve())
+
+
+def socket_folder() -> str:
+    """Where folders of sockets lie: among temporary files, or in ``/tmp`` where a socket's path would be too long there."""
+    usual = tempfile.gettempdir()
+    return usual if len(os.fsencode(usual)) + _FOLDER_AND_SOCKET <= LONGEST_SOCKET else "/tmp"
 
 
 def run_gateway_with_drivers(
@@ -289,4 +302,5 @@ def _reached_as(host: str) -> str:
 
 def _own_engine(deps: Dependencies, log_format: LogFormat) -> Callable[[Path], Sequence[str]]:
     options = ["--workspace", str(deps.workspace), "--log-format", log_format]
-    return lambda place: [sys.executable, "-m", "tailorbird.cli.main", "engine", "--socket", str(place), *options]
+    # -P: a file of the current folder (a user's random.py) is no module of ours.
+    return lambda place: [sys.executable, "-P", "-m", "tailorbird.cli.main", "engine", "--socket", str(place), *options]

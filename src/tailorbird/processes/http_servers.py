@@ -24,6 +24,8 @@ from tailorbird.system.files import OWNER_FILE, is_open_to_others
 _GRACE = 30
 #: Connections the system holds until they are accepted.
 _BACKLOG = 1024
+#: Bytes of a Unix socket's path at most: 107 on Linux, 103 on macOS.
+LONGEST_SOCKET = 103
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -33,15 +35,20 @@ def listen(host: str, port: int) -> socket.socket:
     """
     if not 0 <= port <= 65535:
         raise InvalidInput(f"{port} is not a port", "choose one between 1 and 65535, or 0 for any: --port N", code="host_invalid")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server((host, port), family=family_of(host), backlog=_BACKLOG)
     except OSError as error:
         raise _not_bound(host, port, error) from error
     # Inherited by accepted connections. asyncio sets it only on sockets made with an explicit protocol, and without it every answer
     # (head and body are two writes) waits 40 ms for the client's delayed acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
+
+
+def family_of(host: str) -> socket.AddressFamily:
+    """How ``host`` is reached: by IPv4, unless it has addresses of IPv6 alone. Raises OSError (no such name)."""
+    families = {each[0] for each in socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM)}
+    return socket.AF_INET if socket.AF_INET in families else socket.AF_INET6
 
 
 def listen_privately(place: Path) -> socket.socket:

@@ -75,11 +75,12 @@ def _members(
 
 def _member(sharding: Sharding, gpu: int, log: IO[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tailorbird.training.worker_main", sharding, str(gpu), str(os.getpid())],
+        # -P: a file of the current folder (a user's random.py) is no module of ours.
+        [sys.executable, "-P", "-m", "tailorbird.training.worker_main", sharding, str(gpu), str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
-        text=True,
+        encoding="utf-8",
         # An interruption from the keyboard comes to this process, which ends the members in good order.
         start_new_session=True,
     )

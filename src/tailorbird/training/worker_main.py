@@ -23,18 +23,19 @@ _LOOK = 1.0
 
 
 class TrainingProcess:
-    """Speaks for this process; ``out`` is what stdout was before libraries could write to it."""
+    """Speaks for this process, in UTF-8 whatever the locale; ``out`` is what stdout was before libraries could write to it."""
 
     def __init__(self, sharding: Sharding, gpu: int) -> None:
         self._sharding, self._gpu = sharding, gpu
+        self._in = os.fdopen(0, encoding="utf-8", closefd=False)
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
         os.dup2(2, 1)
         self._leads = False
 
     def run(self) -> None:
         """Trains the job on stdin."""
-        place = TeamPlace.model_validate_json(sys.stdin.readline())
-        job = TrainingJob.model_validate_json(sys.stdin.readline())
+        place = TeamPlace.model_validate_json(self._in.readline())
+        job = TrainingJob.model_validate_json(self._in.readline())
         self._leads = place.rank == 0
         try:
             meet(place, self._gpu)
@@ -46,11 +47,11 @@ class TrainingProcess:
         else:
             self._say("done", trained=trained.model_dump(mode="json")) if self._leads else self._say("left")
         # Ended by whoever started it: one that left by itself would be taken for lost while the one that leads still writes.
-        sys.stdin.readline()
+        self._in.readline()
 
     def _report(self, line: TrainingProgress) -> None:
         self._say("progress", line=line.model_dump(mode="json"))
-        if sys.stdin.readline().strip() != "go":
+        if self._in.readline().strip() != "go":
             raise KeyboardInterrupt
 
     def _say(self, event: str, **what: Any) -> None:

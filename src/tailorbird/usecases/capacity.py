@@ -55,7 +55,7 @@ def keep_timings(deps: Dependencies, timings: EngineTimings) -> None:
     """Keeps an engine's timings for the plans of all tenants: tokens and seconds, no words."""
     folder = private_folder(_folder(deps))
     name = digest_of(timings).removeprefix("sha256:")
-    (partial := folder / f".{name}.partial").write_text(timings.model_dump_json())
+    (partial := folder / f".{name}.partial").write_text(timings.model_dump_json(), encoding="utf-8")
     partial.replace(folder / f"{name}.json")
 
 

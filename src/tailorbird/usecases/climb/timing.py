@@ -127,7 +127,7 @@ def _keep(folder: Path, timed: Calibration, now: datetime) -> None:
             if datetime.fromtimestamp(path.stat().st_mtime, UTC) < now - _FRESH:
                 path.unlink(missing_ok=True)
         name = digest_of(timed).removeprefix("sha256:")
-        (partial := folder / f".{name}.partial").write_text(timed.model_dump_json())
+        (partial := folder / f".{name}.partial").write_text(timed.model_dump_json(), encoding="utf-8")
         partial.replace(folder / f"{name}.json")
 
 
