@@ -81,14 +81,15 @@ ENVIRONMENT_READERS = {
     "auth/workspace_keys.py": "the key of the workspace, where the settings name a variable that holds it",
     "cli/main.py": "whether the shell asks for completions",
     "data/readers/remote.py": "Azure's connection string, as its client reads it",
-    "inference/forward/equality.py": "the user's cache folder (XDG)",
-    "inference/native/library.py": "the compiler (CXX) and the user's cache folder (XDG)",
+    "inference/native/library.py": "the compiler (CXX)",
     "integrations/ray.py": "Ray's own variables: whether it asks for a token, and that it tells nobody of its use",
     "processes/engine_process.py": "the secret shared with the gateway, handed on and removed when read; OpenMP's waiting policy",
     "processes/placed_step.py": "how many threads OpenMP starts, said before it is loaded; the address of the node, as its cluster says it",
+    "system/container_limits.py": "how many threads OpenMP starts, where a container has fewer cores than the machine",
     "system/primitive_cache.py": "how many compiled products oneDNN keeps, said before it computes",
     "system/sandbox/client.py": "hands a few variables to a confined process",
     "system/secret_references.py": "the key of a hosted model, where the settings name a variable that holds it",
+    "system/user_cache.py": "the user's cache folder (XDG)",
     "training/process_group.py": "the network interface on which processes listen, which torch reads there",
     "wiring.py": "the token of the key service",
 }
@@ -119,3 +120,15 @@ def test_the_tests_have_one_root() -> None:
 )
 def test_a_reader_of_the_environment_is_recognised(source: str, *, reads: bool) -> None:
     assert reads_environment(ast.parse(source)) == reads
+
+
+def test_what_an_assertion_asks_has_no_effect() -> None:
+    """``python -O`` leaves assertions out: what they compute must be needed for nothing else."""
+    plain = (ast.Compare, ast.BoolOp)
+    asked = [
+        f"{path}:{found.lineno} {ast.unparse(found.test)}"
+        for path, tree in trees().items()
+        for found in ast.walk(tree)
+        if isinstance(found, ast.Assert) and not isinstance(found.test, plain) and not ast.unparse(found.test).startswith("isinstance(")
+    ]
+    assert asked == []

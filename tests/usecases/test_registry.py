@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Annotated, cast
 
 import pytest
@@ -13,7 +14,7 @@ from tailorbird.domain.errors import Forbidden, InvalidInput
 from tailorbird.domain.identity import ApiKey, Scope
 from tailorbird.domain.value import Value
 from tailorbird.testing import FixedClock
-from tailorbird.usecases import Actor, Dependencies
+from tailorbird.usecases import Actor, Dependencies, registry
 from tailorbird.usecases.registry import UseCase, UseCaseRegistry, perform, perform_for_program, perform_request, use_cases
 
 
@@ -162,6 +163,16 @@ def test_a_use_case_has_a_summary() -> None:
 
     with pytest.raises(ValueError, match="no summary"):
         UseCaseRegistry().usecase("nothing.ask", "GET", "/api/nothing", Action.SHOW_RUN)(silent)
+
+
+def test_without_docstrings_none_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``PYTHONOPTIMIZE=2``: every verb ended with a traceback."""
+
+    def silent(_deps: Dependencies, _actor: Actor) -> Echo:
+        return Echo(said="")
+
+    monkeypatch.setattr(registry.sys, "flags", SimpleNamespace(optimize=2))
+    assert UseCaseRegistry().usecase("nothing.ask", "GET", "/api/nothing", Action.SHOW_RUN)(silent).summary == ""
 
 
 def test_every_use_case_of_the_house_can_be_asked() -> None:

@@ -144,7 +144,7 @@ class ChatBody(AttributedRequest):
         if offered and self.response_format is not None and self.response_format.as_text is not None:
             raise ValueError("response_format goes with tool_choice: none, where tools are given")
         choice_of(self.tool_choice, self.tools)
-        assert self.conversations  # calls and results fit, or this raises
+        _ = self.conversations  # calls and results fit, or this raises
         return self
 
     @model_validator(mode="after")

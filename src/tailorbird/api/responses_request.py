@@ -209,7 +209,7 @@ class ResponseBody(AttributedRequest):
         if self.tools and self.tool_choice != "none" and self._schema is not None:
             raise ValueError("text.format goes with tool_choice: none, where tools are given")
         choice_of(self._choice, _framed(self.tools))
-        assert self.conversations  # calls and results fit, or this raises
+        _ = self.conversations  # calls and results fit, or this raises
         return self
 
     @property

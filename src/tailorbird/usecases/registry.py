@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -153,7 +154,7 @@ class UseCaseRegistry:
     def _add(self, made: AnyUseCase) -> None:
         if made.name in self._declared:
             raise ValueError(f"the use case {made.name} is declared twice")
-        if not made.summary:
+        if not made.summary and sys.flags.optimize < 2:  # without docstrings nothing has one (PYTHONOPTIMIZE=2)
             raise ValueError(f"the use case {made.name} has no summary: begin its docstring with one")
         for other in self._declared.values():
             if other.method == made.method and _meet(other.path, made.path):
