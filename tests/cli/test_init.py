@@ -129,3 +129,13 @@ def test_a_proposed_target_says_what_must_be_true(tmp_path: Path, asked: list[st
     text = path.read_text()
     assert "are seen to be right (to be released four times out of five, 0.9" in text
     assert "at 80% confidence (risk: minimal)" in text
+
+
+def test_data_are_found_from_an_objective_behind_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path was relative to the link, and is read relative to the folder that it leads to."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "far" / "away")
+    monkeypatch.chdir(tmp_path / "here")
+    assert init._Wanted("rows.csv", "", Path("link"), "acme").seen("rows.csv") == "../../here/rows.csv"
+    assert init._Wanted("rows.csv", "", Path("job"), "acme").seen("rows.csv") == "../rows.csv"

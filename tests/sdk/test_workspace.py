@@ -98,6 +98,16 @@ def test_a_workspace_opened_as_somebody_acts_as_them(workspace: Workspace, tmp_p
     assert refused.value.hint
 
 
+def test_a_key_named_by_a_relative_path_is_found_after_the_folder_changed(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    key = Path(".tailorbird", "keys", "acme", "viewer.key")
+    with Workspace(".tailorbird", identity="viewer", key=key) as viewer:
+        monkeypatch.chdir("/")
+        assert viewer.runs() == ()
+
+
 def test_a_workspace_is_found_here_or_above(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "deep" / "er").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "deep" / "er")

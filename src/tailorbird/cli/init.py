@@ -132,7 +132,7 @@ class _Wanted:
 
     def seen(self, name: str) -> str:
         """``name`` as it is seen from the objective's folder."""
-        return name if "://" in name or Path(name).is_absolute() or not name else os.path.relpath(name, self.into)
+        return name if "://" in name or Path(name).is_absolute() or not name else os.path.relpath(name, self.into.resolve())
 
 
 def _written(wanted: _Wanted, said: ProvidedFacts, *, asks: bool) -> tuple[Path, ...]:

@@ -44,7 +44,8 @@ class Workspace:
 
     def __init__(self, path: PathLike | None = None, *, identity: str | None = None, key: PathLike | None = None) -> None:
         """Opens the workspace in the folder ``path``, or ``.tailorbird`` here or in a folder above. Raises NotFound, Forbidden."""
-        self._session = WorkspaceSession(Path(path) if path is not None else None, identity, Path(key) if key is not None else None)
+        key_file = Path(key).absolute() if key is not None else None
+        self._session = WorkspaceSession(Path(path) if path is not None else None, identity, key_file)
         self._api_key = ""
         self._session.deps  # noqa: B018 - opened now, so that a missing workspace is told of here
 
@@ -62,7 +63,7 @@ class Workspace:
         """The workspace behind the server at ``url``, for an identity and its key file. ``ca`` is a file with the certificate authority to
         trust; ``api_key`` is needed by ``ask`` alone. Logs in at the first call. Raises InvalidInput."""
         made = cls.__new__(cls)
-        made._session = WorkspaceSession(who=f"{tenant}/{identity}", key=Path(key), server=url, ca=str(ca or ""))
+        made._session = WorkspaceSession(who=f"{tenant}/{identity}", key=Path(key).absolute(), server=url, ca=str(ca or ""))
         made._api_key = api_key
         made._session.remote()
         return made
