@@ -49,7 +49,11 @@ def roles(found: Inspection) -> dict[str, str]:
 )
 def test_numbers_days_codes_and_flags_are_no_texts(tmp_path: Path, column: list[str]) -> None:
     rows: list[list[object]] = [[f"{column[n % len(column)]}", n % 2] for n in range(60)]
-    assert "text" not in roles(looked_at(tmp_path, as_csv(["a", "b"], rows)))
+    found = looked_at(tmp_path, as_csv(["a", "b"], rows))
+    assert "text" not in roles(found)
+    assert found.notes == (
+        "no column holds texts of several words; numbers, codes, days and flags are not taken for any: if one is, --text COLUMN",
+    )
 
 
 def test_negatives_are_no_answers(tmp_path: Path) -> None:

@@ -168,5 +168,5 @@ def test_rows_that_are_all_alike_are_not_asked_for_again() -> None:
     """As many rows as there are were asked for."""
     with pytest.raises(ObjectiveInvalid) as caught:
         check_power(file_with(("accuracy", 0.05)), manifest_with(57, dev=57), lambda _split, _label: (57,))
-    assert "less alike" in caught.value.hint
+    assert "less alike, or of more subjects: at least 2 groups" in caught.value.hint
     assert "bring at least 57" not in caught.value.hint

@@ -141,7 +141,8 @@ def _hint(power: Power, held: _Held, confidence: float) -> str:
     lower = f"lower the target to {highest:g}" if highest else ""
     more = f"bring at least {needed:,} {rows} (all of them right)" if needed else ""
     if needed and held.groups and needed <= held.n:
-        more = f"bring {rows} that are less alike, or of more subjects: at least {alone:,} groups of them (all of them right)"
+        groups = max(alone or 0, held.groups.number + 1)
+        more = f"bring {rows} that are less alike, or of more subjects: at least {groups:,} groups (all of them right)"
     return " or ".join(part for part in (more, lower) if part)
 
 

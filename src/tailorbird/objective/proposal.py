@@ -193,6 +193,8 @@ def _columns(found: Inspection, said: ProvidedFacts, roles: Mapping[str, str], t
     missing = [key for key, column in (("text", text), ("label", label)) if not column]
     if missing:
         hint = f"name it: --{missing[0]} COLUMN; the file has: {_listed([column.name for column in found.columns])}"
+        if task == "rank":
+            hint += "; where judgements lie in a file of their own, write `id` and `qrels` into the objective (docs/objective.md)"
         hint = "; ".join((*found.notes, hint))
         raise InvalidInput(f"{found.name} does not show which column is the {missing[0]} of a task {task}", hint, code="task_unclear")
     return {"text": text, "label": label}

@@ -73,9 +73,11 @@ class _Remarks:
 
     def choice(self) -> Iterator[str]:
         """Columns that another guess would have taken."""
+        if self.seen and not self.guesses.keys() & set(_READ):
+            yield "no column holds texts of several words; numbers, codes, days and flags are not taken for any: if one is, --text COLUMN"
         others = [column.name for column in self.free if not column.numeric and column.may_hold_labels(named=False)]
         label = self.guesses.get("label")
-        if others and label is not None and not label.why.startswith("it is called"):
+        if others and "text" in self.guesses and label is not None and not label.why.startswith("it is called"):
             yield f"the label could also be {_listed(others)}: --label COLUMN"
         texts = [column.name for column in self.free if self._is_free_text(column) and plain_name(column.name) not in AGAINST]
         read = next((self.guesses[role].column for role in _READ if role in self.guesses), "")

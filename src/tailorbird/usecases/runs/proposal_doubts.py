@@ -47,13 +47,13 @@ def _alike(groups: Sequence[int]) -> Iterator[str]:
 def _rare(manifest: SnapshotManifest) -> Iterator[str]:
     few = {label: counts for label, counts in sorted(manifest.label_counts.items()) if counts.test < _FEW}
     if few:
-        named = [f"{label[:40]!r} ({counts.train + counts.dev + counts.test}, {counts.test} in test)" for label, counts in few.items()]
+        named = [f"{label[:40]!r} ({counts.test} of {counts.train + counts.dev + counts.test})" for label, counts in few.items()]
         more = f" and {len(few) - _NAMED:,} more labels" if len(few) > _NAMED else ""
-        yield f"hardly any rows of {', '.join(named[:_NAMED])}{more}: how well they are answered is anybody's guess; bring more of them"
+        yield f"test holds hardly any rows of {', '.join(named[:_NAMED])}{more}, and shows little of them: bring more, and such that differ"
 
 
 def _too_low(manifest: SnapshotManifest, kpi: ProposedKpi) -> Iterator[str]:
-    counts = {label: splits.test for label, splits in manifest.label_counts.items()}
+    counts = {label: splits.train + splits.dev + splits.test for label, splits in manifest.label_counts.items()}
     common = max(counts, key=lambda label: counts[label], default="")
     share = counts.get(common, 0) / max(1, sum(counts.values()))
     reached = {"accuracy": share, "macro_f1": 2 * share / (1 + share) / max(1, len(counts))}.get(kpi.metric, 0.0)
