@@ -44,6 +44,9 @@ def test_curating_goes_no_further_and_adapt_takes_it_up(
         assert snapshot_queries.show_snapshot(deps, VIEWER, name).digest == snapshot.digest
     with pytest.raises(NotFound):
         snapshot_queries.show_snapshot(deps, VIEWER, "another")
+    with pytest.raises(NotFound) as by_file:
+        snapshot_queries.show_snapshot(deps, VIEWER, "objective.yaml")
+    assert by_file.value.hint.startswith("an objective is given by its `name`")
 
 
 def test_a_decision_makes_a_snapshot_and_an_event_each(deps: Dependencies, author: Actor, snapshot: Snapshot, objective_path: Path) -> None:

@@ -58,9 +58,10 @@ def _of_run(work: UnitOfWork, name: str, known: dict[Digest, SnapshotManifest]) 
     for step in steps:
         if step.name == transitions.SNAPSHOT and step.state is StepState.DONE and step.result in known:
             return Snapshot(digest=step.result, manifest=known[step.result])
+    by_name = "an objective is given by its `name`, not by its file; " if name.endswith((".yaml", ".yml")) else ""
     raise NotFound(
         f"no snapshot, objective or run {name[:80]} in {work.tenant}, or more than one",
-        "list them with: tailorbird data list; make one with: tailorbird data curate OBJECTIVE",
+        f"{by_name}list them with: tailorbird data list; make one with: tailorbird data curate OBJECTIVE",
         code="snapshot_missing",
     )
 
