@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tailorbird.data import inspect_file
+from tailorbird.data.inspection.cell_marks import MOST_CELLS
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.inspection import Inspection
 
@@ -125,3 +126,10 @@ def test_a_title_or_a_sum_does_not_hide_the_separator(tmp_path: Path) -> None:
     rows = "".join(f"{n};{text};{label}\n" for n, (text, label) in enumerate(messages(), start=1))
     found = looked_at(tmp_path, f"id;message;category\n{rows}".replace("30;", "30;;", 1) + "sum, of all\n")
     assert (found.separator, found.unusable) == (";", {"wrong_cell_count": 2})
+
+
+def test_a_long_column_is_told_by_its_first_cells(tmp_path: Path) -> None:
+    """To look closely at every cell took six times as long as to read it."""
+    rows: list[list[object]] = [[text, n] for n, (text, _) in enumerate(messages(MOST_CELLS + 100))]
+    found = looked_at(tmp_path, as_csv(["text", "price"], [*rows, ["one more", "none of them"]]))
+    assert {column.name: (column.numeric, column.codes) for column in found.columns} == {"text": (False, False), "price": (True, True)}

@@ -19,9 +19,9 @@ class ColumnSeen(Value):
     """A column: what its cells are (``text``, ``number``, ``list``, ``turns``, ``tools``, ``object``, ``mixed``), how many are filled, how
     many distinct values there are (``distinct`` counts to 1,000), and lengths in characters. Of lists, and of texts with ``|`` between
     short parts, ``several`` counts the cells with more than one part, ``parts`` the distinct parts (to 1,000), ``longest_part`` is in
-    characters. ``defines_tools``: a cell at least defines functions, and every other does so too or is an empty list. ``numeric``: every
-    cell is a number, or the text of one. ``codes``: hardly a cell holds words: numbers, ids, days, addresses, flags. ``speakers``: every
-    cell names who speaks in a conversation."""
+    characters. ``defines_tools``: a cell at least defines functions, and every other does so too or is an empty list. By its
+    first 5,000 cells: ``numeric``: each is a number, or the text of one; ``codes``: hardly any holds words (numbers, ids, days, addresses,
+    flags); ``speakers``: each names who speaks in a conversation."""
 
     name: str
     kind: str

@@ -18,13 +18,15 @@ _SPOKEN = re.compile(rf"^\W*(?:{'|'.join(sorted(SPEAKERS))})\W*:", re.IGNORECASE
 _NO_LABELS = frozenset({"nan", "none", "null", "n/a", "na", "#n/a", "-", "?"})
 #: What may stand between labels, beside ``|``; a longer cell is no list of labels.
 BETWEEN, _LONGEST_CELL = ";,", 300
+#: Cells that are looked at: what a column is, its first ones show.
+MOST_CELLS = 5_000
 #: Parts counted at most; characters of a cell that are looked at.
 _PARTS, _START = 1000, 4000
 
 
 @dataclass
 class CellMarks:
-    """Counts of cells by what they look like; of texts only hashes are kept, but for the few that stand for no label."""
+    """Counts of a column's first cells by what they look like; of texts only hashes are kept, but for the few that stand for no label."""
 
     filled: int = 0
     numbers: int = 0
@@ -39,6 +41,8 @@ class CellMarks:
 
     def add(self, cell: Any) -> None:
         """Counts one cell that is filled."""
+        if self.filled == MOST_CELLS:
+            return
         self.filled += 1
         if not isinstance(cell, str):
             self.numbers += isinstance(cell, int | float) and not isinstance(cell, bool)

@@ -83,9 +83,9 @@ class ColumnTally:
             parts=len(self.parts),
             longest_part=self.longest_part,
             defines_tools=self.tools > 0 and self.not_tools == 0,
-            numeric=0 < self.filled == self.marks.numbers,
-            codes=self.marks.worded < 0.05 * self.filled,
-            speakers=self.filled == self.marks.speakers and len(self.values) > 1 and plain_name(self.name) in SPEAKING,
+            numeric=0 < self.marks.filled == self.marks.numbers,
+            codes=self.marks.share(self.marks.worded) < 0.05,
+            speakers=self.marks.filled == self.marks.speakers and len(self.values) > 1 and plain_name(self.name) in SPEAKING,
         )
 
 

@@ -114,7 +114,7 @@ class _Remarks:
 def _of_labels(label: ColumnTally) -> Iterator[str]:
     seen, marks = label.seen(), label.marks
     for mark in BETWEEN if not seen.holds_several else "":
-        if SEVERAL * marks.several[mark] >= seen.filled and len(marks.parts[mark]) < seen.distinct:
+        if SEVERAL * marks.several[mark] >= marks.filled and len(marks.parts[mark]) < seen.distinct:
             yield (
                 f"{label.name[:40]!r}: labels with {mark!r} between them are read as one label each, {seen.distinct:,} in all; if they are "
                 "several, write | between them: --task classify-many"
