@@ -139,3 +139,18 @@ def test_data_are_found_from_an_objective_behind_a_link(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path / "here")
     assert init._Wanted("rows.csv", "", Path("link"), "acme").seen("rows.csv") == "../../here/rows.csv"
     assert init._Wanted("rows.csv", "", Path("job"), "acme").seen("rows.csv") == "../rows.csv"
+
+
+def test_codes_are_texts_where_that_is_said(tmp_path: Path, asked: list[str]) -> None:
+    """As the hint says that tells of a file in which no column holds texts."""
+    (tmp_path / "d.csv").write_text(
+        "url,type\n" + "".join(f"https://example.com/{n * 31}/page-{n * 7},{'ab'[n % 2]}\n" for n in range(120))
+    )
+    with pytest.raises(InvalidInput) as refused:
+        _write(tmp_path, ProvidedFacts(terms=OPEN), "d.csv")
+    assert "--text COLUMN" in refused.value.hint
+    _write(tmp_path, ProvidedFacts(text="url", terms=OPEN), "d.csv")
+    written = (tmp_path / "objective.yaml").read_text()
+    assert "kind: classify" in written
+    assert "text: url" in written
+    assert "label: type" in written

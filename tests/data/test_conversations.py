@@ -85,6 +85,15 @@ def test_turns_are_read_in_the_spellings_in_use(tmp_path: Path, chat: Any) -> No
     assert (last_user_turn(row.text), row.target) == ("hello", "good day")
 
 
+def test_what_a_tool_found_beside_a_text_is_kept(tmp_path: Path) -> None:
+    found = [{"text": "a", "score": 0.1}, {"text": "b", "score": 0.2}]
+    chat = [CHAT[0], CHAT[1], {"role": "tool", "content": found}, HELLO[1]]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps({"chat": each, "tools": TOOLS}) + "\n" for each in [chat, *[CHAT] * 5]))
+    source = {"path": "d.jsonl", "messages": "chat", "tools": "tools"}
+    row = read_sources(make_objective(source, kind=TaskKind.GENERATE), tmp_path).rows[0]
+    assert json.loads(unfold_turns(row.text)[-1].content) == found
+
+
 def test_a_turn_with_a_picture_is_set_aside(tmp_path: Path) -> None:
     parts = [{"type": "text", "text": "what is this"}, {"type": "image_url", "image_url": {"url": "x"}}]
     assert [entry.code for entry in read(tmp_path, [{"role": "user", "content": parts}, HELLO[1]]).quarantined] == ["empty_turn"]

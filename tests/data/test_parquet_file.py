@@ -59,3 +59,10 @@ def test_columns_of_any_type_are_inspected_and_bytes_are_texts(tmp_path: Path) -
     assert (found.rows, {guess.role: guess.column for guess in found.guesses}["text"]) == (9, "text")
     assert {column.name: column.kind for column in found.columns}["keys"] == "object"
     assert [row.text for row in read(tmp_path, "d.parquet").rows] == [text.decode() for text in texts]
+
+
+def test_times_that_python_cannot_hold_are_numbers(tmp_path: Path) -> None:
+    """Of nanoseconds, or of a year past 9999, which no reader of rows needs."""
+    odd = {"short": pa.array([1] * 20, pa.duration("ns")), "late": pa.array([10**12] * 20, pa.timestamp("s"))}
+    write_parquet(tmp_path / "d.parquet", text=["where is my parcel", "my bill is wrong"] * 10, label=["a", "b"] * 10, **odd)
+    assert inspect_file("d.parquet", tmp_path, lambda _: None).rows == 20

@@ -133,3 +133,42 @@ def test_a_long_column_is_told_by_its_first_cells(tmp_path: Path) -> None:
     rows: list[list[object]] = [[text, n] for n, (text, _) in enumerate(messages(MOST_CELLS + 100))]
     found = looked_at(tmp_path, as_csv(["text", "price"], [*rows, ["one more", "none of them"]]))
     assert {column.name: (column.numeric, column.codes) for column in found.columns} == {"text": (False, False), "price": (True, True)}
+
+
+def as_jsonl(rows: list[dict[str, object]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def test_conversations_as_text_in_a_cell_are_turns(tmp_path: Path) -> None:
+    chats = [
+        json.dumps([{"role": "user", "content": text}, {"role": "assistant", "content": f"about {kind}"}]) for text, kind in messages()
+    ]
+    found = looked_at(tmp_path, as_csv(["messages"], [[chat] for chat in chats]))
+    assert roles(found) == {"messages": "messages"}
+
+
+@pytest.mark.parametrize(
+    "extra", [{"comments": [{"author": "Bob", "text": "me too"}]}, {"spans": [12, 40]}, {"authors": [{"author": "B"}]}]
+)
+def test_other_lists_are_neither_turns_nor_labels(tmp_path: Path, extra: dict[str, object]) -> None:
+    found = looked_at(tmp_path, as_jsonl([{"text": text, "label": kind} | extra for text, kind in messages()]), "d.jsonl")
+    assert found.task == "classify"
+    assert {"text": "text", "label": "label"}.items() <= roles(found).items()
+
+
+def test_numbers_of_answers_are_labels(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"question": text, "answer": number % 4} for number, (text, _) in enumerate(messages(400))]
+    assert looked_at(tmp_path, as_jsonl(rows), "d.jsonl").task == "classify"
+
+
+def test_a_faulty_line_does_not_change_the_separator(tmp_path: Path) -> None:
+    lines = [f"{text.replace(',', '')},a|b|c" for text, _ in messages()]
+    lines[5] = "a line, with, too many"
+    assert roles(looked_at(tmp_path, "\n".join(["text,labels", *lines])))["text"] == "text"
+
+
+@pytest.mark.parametrize("cell", ["1" + " " * 50_000 + "x", "['a'" + " " * 50_000, "-\n" * 50_000, "1" * 50_000 + "x"])
+def test_odd_cells_are_looked_at_at_once(tmp_path: Path, cell: str) -> None:
+    """In the confined process, whose time ends."""
+    rows: list[dict[str, object]] = [{"text": text, "label": kind, "odd": cell} for text, kind in messages()]
+    assert looked_at(tmp_path, as_jsonl(rows), "d.jsonl").task == "classify"

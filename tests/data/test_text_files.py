@@ -96,8 +96,14 @@ def test_letters_of_other_scripts_are_read_as_what_they_are(tmp_path: Path, enco
 
 @pytest.mark.parametrize(
     "text",
-    ["été à la fête où ça, déjà créée – “très” naïve", "Größe übermäßig Äpfel, Straße", "¿Dónde está mi pedido, señor?", "“…”–€™ ©® ½"],
+    [
+        *("été à la fête où ça, déjà créée – “très” naïve", "Größe übermäßig Äpfel, Straße", "¿Dónde está mi pedido, señor?"),
+        *("“…”–€™ ©® ½", "I don’t know why it’s broken", "25°C", "it´s", "Juan Álvarez", "Ärger, Änderung", "Acme™Corp", "wait——what"),
+        *("ÉÉ", "ÀÉ", "¿¡", "ÅÄÖ", "½½", "pääsiäinen, yö ja työ"),
+    ],
 )
-def test_western_letters_stay_western(tmp_path: Path, text: str) -> None:
-    (tmp_path / "d.csv").write_bytes(text.encode("cp1252"))
+@pytest.mark.parametrize("times", [1, 40])
+def test_western_letters_stay_western(tmp_path: Path, text: str, times: int) -> None:
+    """One letter beyond ASCII before one of ASCII is also a syllable of Windows' Korean."""
+    (tmp_path / "d.csv").write_bytes(f"{text}\n".encode("cp1252") * times)
     assert guess_encoding(tmp_path / "d.csv") == "cp1252"

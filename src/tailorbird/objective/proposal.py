@@ -163,7 +163,7 @@ def _task(found: Inspection, said: ProvidedFacts, roles: Mapping[str, str], colu
         return "chat"
     elif found.task in ("generate", "rank"):
         return "generate" if found.task == "generate" else "rank"
-    elif found.task == "classify":
+    elif found.task == "classify" or (said.text and roles.get("label", said.text) != said.text):
         label, fits = columns[roles["label"]], True
     else:
         hint = "say what its columns are for: --text COLUMN --label COLUMN, and which task it is: --task " + " | ".join(TASKS)

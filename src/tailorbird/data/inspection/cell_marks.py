@@ -9,12 +9,12 @@ from typing import Any
 
 from tailorbird.data.readers.turns import ROLES
 
-_NUMBER = re.compile(r"\s*[-+]?[\d.,' ]*\d[\d.,' ]*(?:[eE][-+]?\d+)?\s*%?\s*")
+_NUMBER = re.compile(r"[-+]?[.,' ]*\d[\d.,' ]*(?:[eE][-+]?\d+)?\s?%?")
 _SPACE = re.compile(r"\S\s+\S")
 #: Who speaks, as columns and transcripts of customer service name them.
 _PEOPLE = ("support", "operator")
 SPEAKERS = frozenset({*ROLES, *_PEOPLE})
-_SPOKEN = re.compile(rf"^\W*(?:{'|'.join(sorted(SPEAKERS))})\W*:", re.IGNORECASE | re.MULTILINE)
+_SPOKEN = re.compile(rf"^[^\w\n]{{0,8}}(?:{'|'.join(sorted(SPEAKERS))})[^\w\n]{{0,4}}:", re.IGNORECASE | re.MULTILINE)
 _NO_LABELS = frozenset({"nan", "none", "null", "n/a", "na", "#n/a", "-", "?"})
 #: What may stand between labels, beside ``|``; a longer cell is no list of labels.
 BETWEEN, _LONGEST_CELL = ";,", 300
@@ -50,7 +50,7 @@ class CellMarks:
             return
         text = cell[:_START]
         plain = text.strip().casefold()
-        self.numbers += _NUMBER.fullmatch(text) is not None
+        self.numbers += _NUMBER.fullmatch(text.strip()) is not None
         self.flags += plain in ("0", "1")
         self.worded += not text.isascii() or (_SPACE.search(text) is not None and any(map(str.isalpha, text)))
         self.speakers += plain in SPEAKERS

@@ -11,14 +11,17 @@ from typing import Any
 
 from tailorbird.data.inspection.cell_marks import CellMarks
 from tailorbird.data.readers.cells import labels_in_text, names_in_list
-from tailorbird.data.readers.turns import SPEAKER_KEYS
+from tailorbird.data.readers.turns import ROLES, SPEAKER_KEYS, is_turn
 from tailorbird.domain.inspection import ColumnSeen, Guess
 
 #: Distinct values counted at most.
 DISTINCT = 1000
-_SPEAKER = re.compile(rf'"(?:{"|".join(SPEAKER_KEYS)})"\\s*:')
-#: A longer part of a cell is no label.
-_LONGEST_PART = 80
+#: What tells that a list of objects is a conversation: see ``is_turn``.
+_SPEAKER = re.compile(
+    rf'"(?:{"|".join(SPEAKER_KEYS[:2])})"\s*:|"(?:{"|".join(SPEAKER_KEYS[2:])})"\s*:\s*"(?:{"|".join(ROLES)})"', re.IGNORECASE
+)
+#: A longer part of a cell is no label, and a longer list none of labels.
+_LONGEST_PART, _MOST_PARTS = 80, 100
 
 
 @dataclass
@@ -52,7 +55,7 @@ class ColumnTally:
         self._add_tools(cell, kind)
         if len(self.values) < DISTINCT:
             self.values.add(hash(cell if isinstance(cell, str) else str(cell)))
-        self._add_parts(parts_of(cell))
+        self._add_parts(parts_of(cell, numbers=plain_name(self.name) in NAMES["label"]))
 
     def _add_tools(self, cell: Any, kind: str) -> None:
         """Conversations that offer no tools hold an empty list."""
@@ -104,7 +107,7 @@ def kind_of(cell: Any) -> str:
     if isinstance(cell, list) and _define(cell):
         return "tools"
     if isinstance(cell, list):
-        return "turns" if cell and isinstance(cell[0], dict) and not cell[0].keys().isdisjoint(SPEAKER_KEYS) else "list"
+        return "turns" if cell and is_turn(cell[0]) else "list"
     return "text"
 
 
@@ -116,9 +119,11 @@ def _define(value: Any) -> bool:
     return all(isinstance(each, dict) and "name" in each and {"parameters", "description"} & each.keys() for each in functions)
 
 
-def parts_of(cell: Any) -> list[str]:
+def parts_of(cell: Any, *, numbers: bool = True) -> list[str]:
     """The labels that a cell may hold: the texts of a list, of a text that is a JSON list, or those between ``|``; none where it is no
-    list of short texts."""
+    list of short texts. Whole numbers are labels where ``numbers`` says so: other lists of them are places, or tokens."""
+    if isinstance(cell, list) and (len(cell) > _MOST_PARTS or (not numbers and any(isinstance(item, int) for item in cell))):
+        return []
     if isinstance(cell, str):
         labels = labels_in_text(cell)
         cell = cell.split("|") if labels is None else labels
@@ -162,7 +167,7 @@ NAMES = {
         "article",
         "transcript",
     ),
-    "label": ("label", "labels", "category", "intent", "class", "topic", "target", "tag", "tags", "sentiment", "theme", "queue"),
+    "label": ("label", "labels", "category", "intent", "class", "topic", "target", "tag", "tags", "sentiment"),
     "answer": ("answer", "response", "output", "completion", "reply", "summary", "chosen", "highlights"),
     "relevant": ("document", "passage", "positive", "page", "relevant", "doc", "doc_id", "docid", "document_id", "corpus_id"),
     "subject": ("subject", "customer", "customer_id", "user", "user_id", "author", "person", "email", "account", "patient", "who"),
@@ -290,6 +295,8 @@ class _Guessing:
     def _fits_text(self, role: str, column: ColumnSeen, *, named: bool) -> bool:
         """Numbers may be answers where they are called so; codes, ids and days are no texts unless they are called so."""
         if column.filled < 0.5 * self.rows or (column.kind != "text" and not column.numeric):
+            return False
+        if column.kind == "number" and column.may_hold_labels(named=False):
             return False
         if named:
             return role == "answer" or not column.numeric

@@ -104,16 +104,16 @@ def _separator(file: DataFile) -> str:
     usual = "\t" if file.kind == ".tsv" else ","
     steady = {mark: _steady(found) for mark, found in counts.items()}
     best = max(steady, key=lambda mark: (*steady[mark], mark == usual))
-    return best if steady[best][1] > 1 else usual
+    return best if steady[best][-1] > 1 else usual
 
 
-def _steady(widths: list[int]) -> tuple[bool, int]:
-    """Whether all lines have as many cells, and how many most of them have: above the header may stand a title, below the rows a sum; 0
-    where lines differ."""
+def _steady(widths: list[int]) -> tuple[bool, bool, int]:
+    """Whether all lines have as many cells, whether the first has as many as most (a mark between labels does not stand in a header), and
+    how many that are: above the header may stand a title, below the rows a sum; 0 where lines differ."""
     width, lines = Counter(widths).most_common(1)[0] if widths else (0, 0)
     if width < 2 or lines < _MOST_LINES * len(widths):
-        return False, 0
-    return lines == len(widths), width
+        return False, False, 0
+    return lines == len(widths), widths[0] == width, width
 
 
 def _widths(lines: list[str], mark: str) -> list[int]:

@@ -101,7 +101,10 @@ class _Remarks:
         if not self.guesses.keys() & {*_LEARNED, "messages"} and "text" in self.guesses and not turns:
             numbers = [column.name for column in self.free if column.numeric and column.distinct > MOST_NUMBERS]
             if numbers:
-                yield f"{_listed(numbers)}: numbers; none are predicted here: write ranges of them (low, middle, high), which are labels"
+                yield (
+                    f"{_listed(numbers)}: numbers; none are predicted here: write ranges of them (low, middle, high), which are labels; "
+                    "or, where they are numbers of labels: --label COLUMN"
+                )
         label = self.tallies.get(self.guesses["label"].column) if "label" in self.guesses else None
         if label is not None:
             yield from _of_labels(label)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tailorbird.crypto.canonical_json import canonical_json
 
 #: The version of the bytes of all parts.
-VERSION = "1"
+VERSION = "2"
 
 
 class GivenParts(Protocol):

@@ -12,8 +12,8 @@ from tailorbird.domain.errors import DataInvalid, InvalidInput
 from tailorbird.text import label_sets
 
 #: A list of texts as Python prints it, and one of its texts.
-_QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
-_PRINTED = re.compile(rf"\s*\[\s*(?:{_QUOTED}\s*(?:,\s*{_QUOTED}\s*)*,?\s*)?\]\s*", re.DOTALL)
+_QUOTED = r"""(?:'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*")"""
+_PRINTED = re.compile(rf"\s*\[\s*(?:{_QUOTED}(?:\s*,\s*{_QUOTED})*(?:\s*,)?\s*)?\]\s*", re.DOTALL)
 _TEXT = re.compile(_QUOTED, re.DOTALL)
 
 

@@ -33,7 +33,10 @@ _TRADITIONAL = (
     "請帳單訂款貨您謝退登錄號碼服客"
 )
 _KANA = re.compile("[\u3040-\u30ff]")
-_HANGUL = re.compile("[\uac00-\ud7a3]")
+#: The 2,350 syllables of KS X 1001, of two bytes beyond ASCII: those that Microsoft added begin as one accented letter before a plain one.
+_HANGUL = re.compile(
+    f"[{bytes(byte for lead in range(0xB0, 0xC9) for last in range(0xA1, 0xFF) for byte in (lead, last)).decode('euc_kr')}]"
+)
 #: Encodings of several bytes a letter, with what their texts are full of, and how much of it there is at least.
 _WIDE = (
     ("cp932", _KANA, 0.2),
@@ -43,6 +46,8 @@ _WIDE = (
     ("big5", re.compile(f"[{_TRADITIONAL}]"), 0.3),
 )
 _NARROW_LEAST = 0.5
+#: A byte beyond ASCII between two of ASCII: of a Western text nearly all are, of another one few. Different letters that one has at least.
+_BEYOND, _LONE, _FEWEST_LETTERS = re.compile(rb"[\x80-\xff]+"), 0.8, 4
 #: What hardly stands in a text of any of them: numbers and marks of another script, capitals within a word.
 _RARE = re.compile("[\u0e2f\u0e45\u0e4e-\u0e5b\u0e03\u0e05]|(?<=[а-яά-ώ])[А-ЯΆ-Ώ]")
 
@@ -52,12 +57,19 @@ def legacy_encoding(path: Path) -> str | None:
     letters look Western, or like none of these. The whole file decodes."""
     with path.open("rb") as stream:
         sample = stream.read(_SAMPLE)
+    runs = _BEYOND.findall(sample)
+    if sum(len(run) == 1 for run in runs) > _LONE * len(runs):
+        return None
     likely = _wide(sample) or _narrow(sample)
     return likely if likely and _decodes(path, likely) else None
 
 
 def _wide(sample: bytes) -> str | None:
-    found = [(share / least, name) for name, mark, least in _WIDE if (share := _share(_decoded(sample, name), mark)) >= least]
+    found = list[tuple[float, str]]()
+    for name, mark, least in _WIDE:
+        text = _decoded(sample, name)
+        if (share := _share(text, mark)) >= least and len(set(mark.findall(text))) >= _FEWEST_LETTERS:
+            found.append((share / least, name))
     return max(found)[1] if found else None
 
 
@@ -69,7 +81,8 @@ def _narrow(sample: bytes) -> str | None:
     texts = {name: _decoded(sample, name) for name in marks}
     found = {name: _share(text, marks[name]) - _share(text, _RARE) for name, text in texts.items()}
     best = max(found, key=lambda name: found[name])
-    return best if found[best] >= _NARROW_LEAST else None
+    enough = len(set(marks[best].findall(texts[best]))) >= _FEWEST_LETTERS
+    return best if enough and found[best] >= _NARROW_LEAST else None
 
 
 def _share(text: str, mark: re.Pattern[str]) -> float:

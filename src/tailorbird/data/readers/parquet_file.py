@@ -95,7 +95,7 @@ def _values(column: Any) -> list[Any]:
         return [None if place is None else values[place] for place in column.indices.to_pylist()]
     try:
         cells: list[Any] = column.to_pylist()
-    except ValueError:
+    except (ValueError, OverflowError):
         cells = [_value(cell) for cell in column]
     return cells if str(column.type).startswith(_PLAIN) else [plain(cell) for cell in cells]
 
@@ -105,5 +105,5 @@ def _value(cell: Any) -> Any:
         return cell.as_py()
     except UnicodeDecodeError:
         return NO_TEXT
-    except ValueError:
-        return str(cell)
+    except (ValueError, OverflowError):  # a time finer or farther than Python's: its number
+        return str(cell.cast("int64"))

@@ -84,9 +84,9 @@ def _turn(item: Any, column: str, thinking: bool) -> Message:
     if not isinstance(item, dict):
         raise UnusableRecord("wrong_type", f"a turn (column {column!r}) is no object with a role and a content")
     role = next((item[key] for key in SPEAKER_KEYS if key in item), None)
-    content = _text_of(next((item[key] for key in CONTENT_KEYS if key in item), None))
     role = role.casefold() if isinstance(role, str) else ""
     known = ROLES.get(role)
+    content = _text_of(next((item[key] for key in CONTENT_KEYS if key in item), None), of_tool=known == "tool")
     if known is None:
         raise UnusableRecord("role_unknown", f"a turn (column {column!r}) has no role that is known: {', '.join(ROLES)}")
     if known == "tool":
@@ -104,9 +104,22 @@ def _turn(item: Any, column: str, thinking: bool) -> Message:
     return Message.model_validate({"role": known, "content": said, "tool_calls": calls})
 
 
-def _text_of(content: Any) -> Any:
-    """The text of a content in parts, where all of them are texts; else the content as it is: a picture is not left out in silence."""
-    if isinstance(content, list) and content and all(isinstance(part, dict) and part.get("type", "text") == "text" for part in content):
+def is_turn(item: Any) -> bool:
+    """True for an object that says who speaks, in ``role`` or ``from``, or by a known name: other objects have an author, too."""
+    if not isinstance(item, dict):
+        return False
+    names = (item.get(key) for key in SPEAKER_KEYS)
+    return not item.keys().isdisjoint(SPEAKER_KEYS[:2]) or any(isinstance(name, str) and name.casefold() in ROLES for name in names)
+
+
+def _text_of(content: Any, *, of_tool: bool) -> Any:
+    """The text of a content in parts, where all of them are texts and nothing else; else the content as it is: a picture, or what a tool
+    found beside a text, is not left out in silence."""
+
+    def is_text(part: Any) -> bool:
+        return isinstance(part, dict) and (part.get("type") == "text" or (part.keys() == {"text"} and not of_tool))
+
+    if isinstance(content, list) and content and all(map(is_text, content)):
         texts = [part.get("text") for part in content]
         return "".join(texts) if all(isinstance(text, str) for text in texts) else content
     return content

@@ -130,7 +130,7 @@ def unprovable(objective: Objective, manifest: SnapshotManifest, rows: Sequence[
 
 def _perfect_items(rows: Sequence[Row], manifest: SnapshotManifest, objective: Objective, spec: evaluation.MeasureSpec) -> list[ItemResult]:
     """What a perfect candidate is measured to do, sorted by item id. A label is measured once: for whichever row it is the same."""
-    if objective.task.kind is not TaskKind.CLASSIFY:
+    if objective.task.kind is not TaskKind.CLASSIFY or not rows:
         found = evaluation.item_results(rows, [_perfect(row, manifest, objective) for row in rows], spec)
         return [_best(item, objective) for item in found]
     first = {row.answer: row for row in rows}
