@@ -152,5 +152,5 @@ def test_codes_are_texts_where_that_is_said(tmp_path: Path, asked: list[str]) ->
     _write(tmp_path, ProvidedFacts(text="url", terms=OPEN), "d.csv")
     written = (tmp_path / "objective.yaml").read_text()
     assert "kind: classify" in written
-    assert "text: url" in written
-    assert "label: type" in written
+    assert 'text: "url"' in written
+    assert 'label: "type"' in written
