@@ -175,7 +175,8 @@ class Settings(Value):
     def artifacts_url(self) -> str:
         """Where artifacts lie."""
         is_url = not self.artifacts.startswith("/") and ("://" in self.artifacts or "::" in self.artifacts)
-        return self.artifacts if is_url else str(self.place(self.artifacts or "artifacts"))
+        place = self.place(self.artifacts) if self.artifacts else self.workspace / "artifacts"
+        return self.artifacts if is_url else str(place)
 
     @property
     def key_file(self) -> Path | None:
