@@ -48,7 +48,7 @@ class ServerWatch:
         self._place = place
         self._awaited: set[_Awaited] = set()
         self._some = threading.Event()
-        self._starting = threading.Lock()
+        self._changing = threading.Lock()
         self._thread: threading.Thread | None = None
 
     @contextmanager
@@ -58,33 +58,39 @@ class ServerWatch:
         Raises Unavailable when the server gave no answer in time. What was committed may be there all the same, and be lost with its
         primary. The connection is of no more use.
         """
-        try:
-            with self.over_driver(cast("psycopg.Connection", connection.connection.driver_connection)):
+        with self.over_driver(cast("psycopg.Connection", connection.connection.driver_connection)) as awaited:
+            try:
                 yield
-        except Unavailable:
-            connection.invalidate()  # a cancellation may still be on its way to it
-            raise
+            finally:
+                self._end(awaited)
+                if awaited.given_up:
+                    connection.invalidate()  # a cancellation may still be on its way to it
 
     @contextmanager
-    def over_driver(self, connection: psycopg.Connection) -> Iterator[None]:
+    def over_driver(self, connection: psycopg.Connection) -> Iterator[_Awaited]:
         """The same for a connection of the driver."""
         awaited = _Awaited(connection, time.monotonic() + self._seconds)
         self._awaited.add(awaited)
         if not self._some.is_set():
             self._begin()
         try:
-            yield
+            yield awaited
         except Exception as error:
             if awaited.given_up:
                 raise self._unanswered() from error
             raise
         finally:
-            self._awaited.discard(awaited)
+            self._end(awaited)
         if awaited.given_up:
             raise self._unanswered()
 
+    def _end(self, awaited: _Awaited) -> None:
+        """It is not given up from here on."""
+        with self._changing:
+            self._awaited.discard(awaited)
+
     def _begin(self) -> None:
-        with self._starting:
+        with self._changing:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._look, name="server-watch", daemon=True)
                 self._thread.start()
@@ -104,13 +110,16 @@ class ServerWatch:
                     self._give_up(each)
 
     def _give_up(self, awaited: _Awaited) -> None:
-        if not awaited.given_up:
-            awaited.given_up = True
+        with self._changing:
+            if awaited not in self._awaited:
+                return
+            is_first, awaited.given_up = not awaited.given_up, True
+            if time.monotonic() >= awaited.until + 2 * _CANCEL:
+                _cut(awaited.connection)
+        if is_first:
             _log.error("%s gave no answer for %g s", self._place, self._seconds)
             # Another thread: a server that does not answer would keep this one from the next.
             threading.Thread(target=_cancel, args=(awaited.connection,), name="cancel", daemon=True).start()
-        elif time.monotonic() >= awaited.until + 2 * _CANCEL and awaited in self._awaited:
-            _cut(awaited.connection)
 
     def _unanswered(self) -> Unavailable:
         return Unavailable(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 import yaml
 
+from support.data import make_objective
 from support.release import manifest
 from support.usecases import write_objective
+from tailorbird import evaluation
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.dataset import Row, SnapshotManifest, SplitCounts
 from tailorbird.domain.errors import ObjectiveInvalid
@@ -193,3 +195,16 @@ def test_reasoning_is_no_part_of_a_perfect_answer() -> None:
     row = Row.model_construct(id=digest_of("row"), target="<think>\nhm\n</think>\n\nYes.")
     asked = SimpleNamespace(task=SimpleNamespace(kind=TaskKind.GENERATE))
     assert provability._perfect(row, cast(Any, None), cast(Any, asked)).answer == "Yes."
+
+
+@pytest.mark.parametrize("labels", ["one", "many"])
+def test_a_label_that_is_measured_once_is_measured_as_for_each_row(labels: Literal["one", "many"]) -> None:
+    objective, known = make_objective({"path": "d.csv"}, labels=labels), _counted(login=(9, 9, 9), use=(9, 9, 9))
+    told = ("login", "use", "login | use", "") if labels == "many" else ("login", "use")
+    rows = [
+        Row.model_construct(id=digest_of(number), text=f"row {number}", target=told[number % len(told)], group=f"g{number // 3}")
+        for number in range(24)
+    ]
+    spec = provability._spec(objective, known, 1)
+    each = evaluation.item_results(rows, [provability._perfect(row, known, objective) for row in rows], spec)
+    assert tuple(provability._perfect_items(rows, known, objective, spec)) == each

@@ -3,10 +3,6 @@
 Texts that meet in a bucket of the text index are candidates; each pair is then compared exactly, so precision is full and recall is high
 (docs/data.md gives it). In a bucket with many texts each is compared with the few before it, in the order of appearance: later texts never
 change which earlier ones were compared, so appended texts can be added to earlier results.
-
-Texts that meet in a bucket are candidates; each pair is then compared exactly, so that what is found is right, and what is missed is rare
-(docs/data.md says how rare). In a bucket with many texts each is compared with the few that came before it, in the order of appearance:
-texts that come later never change which earlier ones were compared, so that they can be added to what was found before.
 """
 
 from __future__ import annotations
