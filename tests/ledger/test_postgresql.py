@@ -176,10 +176,15 @@ def test_of_several_hosts_each_is_named_where_none_answers() -> None:
 
 def test_an_error_of_who_writes_costs_no_connection(pg_url):
     """Only one that was given up is of no more use."""
+    processes = list[int]()
+
+    def refuse() -> None:
+        with database.writing(durable=False) as connection:
+            processes.append(connection.scalar(text("SELECT pg_backend_pid()")))
+            raise Unavailable("of its own", "none", code="own")
+
     with closing(open_database(pg_url)) as database:
-        processes = list[int]()
         for _ in range(2):
-            with pytest.raises(Unavailable, match="of its own"), database.writing(durable=False) as connection:
-                processes.append(connection.scalar(text("SELECT pg_backend_pid()")))
-                raise Unavailable("of its own", "none", code="own")
+            with pytest.raises(Unavailable, match="of its own"):
+                refuse()
     assert processes[0] == processes[1]
