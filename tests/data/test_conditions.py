@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailorbird.crypto.canonical_json import digest_bytes
-from tailorbird.data.incremental.conditions import digests_of
+from tailorbird.crypto.digest_arrays import digests_of
 
 
 @given(st.lists(st.binary(max_size=8), max_size=9))

@@ -19,13 +19,15 @@ from hypothesis import strategies as st
 from data.test_snapshot import messages
 from support.data import MemoryParts, Store, make_objective
 from tailorbird.data import Amendments, BuiltSnapshot, SnapshotRequest, build_snapshot, can_be_helped, help_build
+from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.duplicates.near_duplicates import BAND_PARTS, NearSearch
+from tailorbird.data.lone_rows import LoneRows
 from tailorbird.data.parts.given_parts import packed, unpacked
 from tailorbird.data.readers.appended_reader import records_since
 from tailorbird.data.readers.csv_file import read_csv
 from tailorbird.data.readers.data_file import open_file
 from tailorbird.data.readers.stretches import WHOLE, stretches_of
-from tailorbird.domain.curation import CurationPolicy, PersonalKind, PrivacyAction, PrivacyPolicy, QualityPolicy, QualityRule
+from tailorbird.domain.curation import CurationPolicy, PersonalKind, PrivacyAction, PrivacyPolicy, ProtectedSet, QualityPolicy, QualityRule
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import DocumentSource, SplitPolicy, TaskKind
 
@@ -127,6 +129,40 @@ def test_near_duplicates_in_parts_of_two_processes_are_found(tmp_path: Path) -> 
     assert one.group == other.group
     assert any(name.startswith("rows") for name in parts.held)
     assert parts.asked.count("bands 0-2") == 1
+
+
+def _protected(folder: Path, rows: Sequence[Json]) -> CurationPolicy:
+    (folder / "kept.jsonl").write_text("".join(json.dumps({"text": row["text"]}) + "\n" for row in rows))
+    return CurationPolicy(protected=(ProtectedSet(path="kept.jsonl"),))
+
+
+@pytest.mark.parametrize("case", ["nothing else", "copies are dropped", "a protected set", "rows are known", "scarce labels"])
+def test_rows_that_are_made_ready_while_others_search_are_those_of_one_process(
+    tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever becomes of them afterwards: another group, another split, or none."""
+    rows, store = rows_of(5), Store()
+    if case == "scarce labels":  # groups are moved so that each split has each
+        rows = [{"text": row["text"], "label": "abcdefgh"[number % 8]} for number, row in enumerate(messages(32, "a"))]
+    (tmp_path / "d.csv").write_bytes(as_csv(rows))
+    curation = CurationPolicy(near_duplicates="drop") if case == "copies are dropped" else CurationPolicy()
+    curation = _protected(tmp_path, rows[10:13]) if case == "a protected set" else curation
+    request = replace(request_for(tmp_path, store, stretch=300), objective=request_for(tmp_path, store, curation=curation).objective)
+    known = build_snapshot(request).assigned if case == "rows are known" else {}
+    known = {row: given for number, (row, given) in enumerate(sorted(known.items())) if number % 3}
+    whole = build_snapshot(replace(request, known=known))
+    parts = MemoryParts()
+    helped = replace(request, known=known, parts=parts)
+    made, make = list[int](), LoneRows.make
+
+    def noted(lone: LoneRows, items: Sequence[Item], *given: Any) -> None:
+        make(lone, items, *given)
+        made.append(sum(group is not None for group in lone.groups))
+
+    monkeypatch.setattr(LoneRows, "make", noted)
+    assert same(built_with_help(helped, parts, backwards), whole)
+    assert made, "somebody helped"
+    assert made[0] >= len(whole.rows) / 4
 
 
 def test_what_others_have_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

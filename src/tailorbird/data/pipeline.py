@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
+from tailorbird.crypto.digest_arrays import digests_of, order_of
 from tailorbird.data import contamination, duplicates, quality
 from tailorbird.data.curation import CurationTally, exclude_protected, protected_texts, refuse_personal_data, require_rows
 from tailorbird.data.duplicates.components import Tie, components
@@ -21,10 +23,12 @@ from tailorbird.data.duplicates.exact import Distinct, Item, NamedRows, drop_dup
 from tailorbird.data.duplicates.shared_text import SharedText, sampled, shared_text
 from tailorbird.data.duplicates.split_groups import TextTies, subject_ties, text_ties, without_shared_text
 from tailorbird.data.duplicates.text_sketches import SketchedRows
+from tailorbird.data.lone_rows import LoneRows
 from tailorbird.data.parts.given_parts import GivenParts, NoParts
 from tailorbird.data.parts.near_parts import SharedSearch
 from tailorbird.data.parts.row_curation import RowPolicy, curated
 from tailorbird.data.parts.shared_rows import SharedRows
+from tailorbird.data.placed_rows import Placed, RowCounts, label_counts, row_counts
 from tailorbird.data.privacy import Redaction
 from tailorbird.data.provenance import Amendments, amend_documents
 from tailorbird.data.provenance.merkle_seal import salt_of
@@ -35,15 +39,13 @@ from tailorbird.data.splits.shifted_part import mark_shifted
 from tailorbird.data.splits.split_assignment import (
     SHARES,
     SplitAssignment,
-    SplitGroup,
     assign_splits,
     check_classes,
     cover_labels,
-    labels_of,
 )
 from tailorbird.domain.dataset import Quarantined, ShiftRule, Split
 from tailorbird.domain.errors import DataInvalid, Unavailable
-from tailorbird.domain.objective import Objective, Task, TaskKind
+from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.detector import Detector
@@ -86,16 +88,19 @@ class SnapshotRequest:
 
 @dataclass(frozen=True)
 class PipelineResult:
-    """What the steps found. ``placed`` are the rows of the snapshot with their groups, sorted by id; ``alike`` the places of ``items`` in
-    each near-duplicate group; ``protected`` counts rows set aside by protected set; ``quarantined`` is sorted by file and line.
+    """What the steps found. ``placed`` are the rows of the snapshot with their groups, sorted by id; ``as_read`` the same as they lie in
+    memory, which a million are gone through sooner, and ``counts`` how many they are; ``alike`` the places of ``items`` in each
+    near-duplicate group; ``protected`` counts rows set aside by protected set; ``quarantined`` is sorted by file and line.
 
-    ``shared`` is what most rows share, and does not count when they are compared; ``text_ties`` are those of ``items`` alone, where they
-    are to be kept; ``set_aside`` what the splits had no place for; ``faulty`` counts rows that could not be used by file, as far as that is
-    the file's fault.
+    ``lone`` are rows that were made ready before; ``shared`` is what most rows share, and does not count when they are compared;
+    ``text_ties`` are those of ``items`` alone, where they are to be kept; ``set_aside`` what the splits had no place for; ``faulty`` counts
+    rows that could not be used by file, as far as that is the file's fault.
     """
 
     sources: SourceRows
-    placed: Sequence[tuple[Item, SplitGroup]]
+    placed: Placed
+    as_read: Placed
+    counts: RowCounts
     items: Sequence[Item]
     alike: Sequence[Sequence[int]]
     duplicates: int
@@ -105,6 +110,7 @@ class PipelineResult:
     schemes: Mapping[str, str]
     salt: str
     text_ties: TextTies | None
+    lone: LoneRows
     shared: SharedText
     set_aside: Sequence[Quarantined]
     faulty: Mapping[str, int]
@@ -118,22 +124,26 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
     read = _curated(request, tally)
     sources, named, shift = _shifted(read.sources, read.named, request, tally)
     distinct = _distinct(named, request, tally)
-    labels = _labels(distinct.items, objective.task)
+    labels = label_counts(Counter(item.row.target for item in distinct.items), objective.task)
     check_classes(labels, objective.task)
     request.progress("looking for near-duplicates and overlaps")
-    shared = shared_by(distinct.items)
-    items, ties, found, protected = _unprotected(without_shared_text(distinct.items, shared), request, tally, shared, read)
-    salt, drawn = salt_of_splits(objective), drawn_splits(objective)
-    alike = [part for part in components(range(len(items)), ties) if len(part) > 1]
-    placement = assign_splits(items, [*ties, *subject_ties(items, alike)], salt, drawn)
+    shared, lone, salt, drawn = shared_by(distinct.items), LoneRows(), salt_of_splits(objective), drawn_splits(objective)
+    comparable = without_shared_text(distinct.items, shared)
+    meanwhile = partial(lone.make, comparable, salt, drawn, salt_of(request.amendments.secret, objective.name))
+    items, ties, found, protected = _unprotected(comparable, request, tally, shared, read, meanwhile)
+    alike = list(components(range(len(items)), ties, smallest=2))
+    placement = assign_splits(
+        items, [*ties, *subject_ties(items, alike)], salt, drawn, lone.groups if len(items) == len(comparable) else ()
+    )
     thinned = _thin(placement, items, alike) if objective.curation.near_duplicates == "drop" else []
     cover_labels(placement.groups, drawn, objective.task)
     tally.step("splits", len(items), [*placement.quarantined, *thinned])
-    placed = sorted(((item, group) for group in placement.groups for item in group.items), key=lambda pair: pair[0].id)
-    check_classes(dict.fromkeys(labels, 0) | _labels([item for item, _ in placed], objective.task), objective.task)
+    as_read = [(item, group) for group in placement.groups for item in group.items]
+    counts = row_counts(as_read, objective.task)
+    check_classes(dict.fromkeys(labels, 0) | label_counts(counts.targets, objective.task), objective.task)
     refuse_if_most(sources.read, [*sources.quarantined, *distinct.quarantined, *placement.quarantined])
-    _check_splits({group.split for item, group in placed if not item.row.shifted})
-    _check_shifted({group.split for item, group in placed if item.row.shifted}, objective)
+    _check_splits(counts.splits(shifted=False).keys())
+    _check_shifted(counts.splits(shifted=True).keys(), objective)
     tally.quarantined += [
         *sources.removed_documents,
         *sources.removed,
@@ -143,10 +153,14 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
         *thinned,
     ]
     why = quarantine_text(tally.quarantined)
-    request.progress(f"kept {len(placed):,} rows, left out {distinct.duplicates:,} duplicates, quarantined {len(tally.quarantined):,}{why}")
+    request.progress(
+        f"kept {len(as_read):,} rows, left out {distinct.duplicates:,} duplicates, quarantined {len(tally.quarantined):,}{why}"
+    )
     return PipelineResult(
         sources=sources,
-        placed=placed,
+        placed=[as_read[place] for place in order_of(digests_of(item.id for item, _ in as_read)).tolist()],
+        as_read=as_read,
+        counts=counts,
         items=items,
         alike=alike,
         duplicates=distinct.duplicates,
@@ -156,6 +170,7 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
         schemes=read.schemes,
         salt=salt,
         text_ties=found if request.memory else None,
+        lone=lone,
         shared=shared,
         set_aside=placement.quarantined,
         faulty=Counter(source_of(entry.file, sources.read) for entry in (*sources.quarantined, *distinct.quarantined)),
@@ -303,11 +318,17 @@ def _distinct(named: NamedRows, request: SnapshotRequest, tally: CurationTally) 
 
 
 def _unprotected(
-    items: Sequence[Item], request: SnapshotRequest, tally: CurationTally, shared: SharedText, read: _CuratedSources
+    items: Sequence[Item],
+    request: SnapshotRequest,
+    tally: CurationTally,
+    shared: SharedText,
+    read: _CuratedSources,
+    meanwhile: Callable[[], None],
 ) -> tuple[Sequence[Item], list[Tie], TextTies, Mapping[str, int]]:
-    """The items that repeat no protected text, the ties between them, those of all texts, and how many were set aside for each set."""
+    """The items that repeat no protected text, the ties between them, those of all texts, and how many were set aside for each set.
+    ``meanwhile`` is done while others search."""
     protected = protected_texts(request.objective, request.folder)
-    found = text_ties(items, shared.told(protected.texts, protected.texts), read.sketches, read.search.pairs)
+    found = text_ties(items, shared.told(protected.texts, protected.texts), read.sketches, read.search._replace(meanwhile=meanwhile))
     ties = found.ties
     if not protected.texts:
         return items, ties, found, {}
@@ -340,16 +361,6 @@ def _thin(placement: SplitAssignment, items: Sequence[Item], alike: Sequence[Seq
     return list(gone.values())
 
 
-def _labels(items: Sequence[Item], task: Task) -> Counter[str]:
-    """How many distinct rows each label has; a row counts for each of its labels."""
-    return Counter(_each_label(items, task))
-
-
-def _each_label(items: Sequence[Item], task: Task) -> Iterator[str]:
-    for item in items:
-        yield from labels_of(item.row.target, task)
-
-
 def salt_of_splits(objective: Objective) -> str:
     """One salt for all snapshots of an objective, so that a row that was removed and comes back is drawn as before."""
     return hashlib.sha256(f"tailorbird/split/v1\n{objective.tenant}\n{objective.name}".encode()).hexdigest()
@@ -362,7 +373,7 @@ def drawn_splits(objective: Objective) -> tuple[Split, ...]:
     return tuple(split for split in SHARES if split.value not in given)
 
 
-def _check_splits(present: set[Split]) -> None:
+def _check_splits(present: Collection[Split]) -> None:
     for split in SHARES:
         if split not in present:
             hint = (
@@ -372,7 +383,7 @@ def _check_splits(present: set[Split]) -> None:
             raise DataInvalid(f"no rows for {split.value} are left", hint, code="split_empty")
 
 
-def _check_shifted(present: set[Split], objective: Objective) -> None:
+def _check_shifted(present: Collection[Split], objective: Objective) -> None:
     for split in (Split.DEV, Split.TEST) if objective.split else ():
         if split not in present:
             hint = "bring more rows, a larger `split: {share: ...}`, or let sources with `split` hold rows of the shifted part, too"

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import io
-import json
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache
 from typing import NamedTuple, overload
 
 import numpy as np
@@ -17,15 +14,14 @@ from numpy.typing import NDArray
 
 from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.data.curation import CurationOutcome, CurationTally, NearDuplicateGroups, groups_of, report_of
-from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.pipeline import PipelineResult, SnapshotRequest, salt_of_splits
-from tailorbird.data.provenance import croissant, member, salt_of, seal_documents
+from tailorbird.data.placed_rows import Placed, RowCounts, split_counts
+from tailorbird.data.provenance import croissant, salt_of, seal_documents
 from tailorbird.data.provenance.merkle_seal import MEMBER, Seal, sealed
 from tailorbird.data.readers import SourcePlace
-from tailorbird.data.splits.split_assignment import SplitGroup, labels_of
 from tailorbird.domain.curation import CurationReport
 from tailorbird.domain.dataset import Document, Quarantined, Row, ShiftedPart, SnapshotManifest, Split, SplitCounts
-from tailorbird.domain.objective import Task, TaskKind
+from tailorbird.domain.objective import Task
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.artifacts import ArtifactStore
 
@@ -54,13 +50,6 @@ class LazyRows(Sequence[Row]):
 
     def __hash__(self) -> int:
         return hash(len(self._places))
-
-
-#: For texts, whole numbers and lists of them, this is the canonical form (RFC 8785); a million rows ask for it.
-_canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
-_text = json.JSONEncoder(ensure_ascii=False).encode
-
-Placed = Sequence[tuple[Item, SplitGroup]]
 
 
 def frozen_rows(placed: Placed) -> LazyRows:
@@ -115,21 +104,21 @@ class WrittenSnapshot(NamedTuple):
 
 def write_snapshot(request: SnapshotRequest, gathered: PipelineResult) -> WrittenSnapshot:
     """Stores rows, quarantine, seal, findings and report, and returns the manifest that names them. Lengths are in characters."""
-    objective, placed = request.objective, gathered.placed
-    rows, seal, lengths_M = _stored_rows(placed, salt_of(request.amendments.secret, objective.name), request.artifacts)
-    label_counts = _label_counts(placed, objective.task)
+    objective, counts = request.objective, gathered.counts
+    rows, seal, lengths_M = _stored_rows(gathered, salt_of(request.amendments.secret, objective.name), request.artifacts)
+    label_counts = counts.labels(objective.task)
     findings = sorted(gathered.tally.findings, key=lambda finding: (finding.file, finding.line, finding.code))
     content = ManifestContent(
         rows=lambda: rows,
         members=lambda: request.artifacts.put(seal.stored),
         seal=seal,
-        splits=Counter(group.split for _, group in placed),
+        splits=counts.splits(),
         label_counts=label_counts,
-        label_sets=_label_sets(placed) if objective.task.labels == "many" else (),
-        lengths=np.sort(np.fromiter((len(item.row.text) for item, _ in placed), np.int32, len(placed))),
+        label_sets=_label_sets(counts) if objective.task.labels == "many" else (),
+        lengths=np.sort(np.fromiter((len(item.row.text) for item, _ in gathered.as_read), np.int32, len(gathered.as_read))),
         groups=groups_of(gathered.items, gathered.alike, labelled=bool(label_counts)),
         terms={row.place for row in gathered.sources.rows},
-        expires=_expires(placed, gathered.sources.documents),
+        expires=_expires(gathered.as_read, gathered.sources.documents),
         protected=gathered.protected,
         tally=gathered.tally,
         schemes=gathered.schemes,
@@ -148,7 +137,7 @@ def write_snapshot(request: SnapshotRequest, gathered: PipelineResult) -> Writte
 def manifest_of(request: SnapshotRequest, content: ManifestContent) -> tuple[SnapshotManifest, CurationReport]:
     """Stores everything but rows and seal, and when these are stored returns the manifest and the report."""
     objective, artifacts, lengths = request.objective, request.artifacts, content.lengths
-    counts, root = counts_of(content.splits), content.seal.root
+    counts, root = split_counts(content.splits), content.seal.root
     outcome = CurationOutcome(content.groups, content.protected, content.label_counts, lengths, counts.test)
     report = report_of(objective.curation, content.schemes, content.tally, outcome)
     report = report.model_copy(update={"findings": artifacts.put(content.findings)})
@@ -187,44 +176,23 @@ def manifest_of(request: SnapshotRequest, content: ManifestContent) -> tuple[Sna
 def _shifted_part(gathered: PipelineResult, task: Task) -> ShiftedPart | None:
     if gathered.shift is None:
         return None
-    shifted = [(item, group) for item, group in gathered.placed if item.row.shifted]
-    counts = counts_of(Counter(group.split for _, group in shifted))
-    return ShiftedPart(rule=gathered.shift, counts=counts, label_counts=_label_counts(shifted, task))
+    counts = gathered.counts
+    return ShiftedPart(
+        rule=gathered.shift, counts=split_counts(counts.splits(shifted=True)), label_counts=counts.labels(task, shifted=True)
+    )
 
 
-def _stored_rows(placed: Placed, salt: bytes, artifacts: ArtifactStore) -> tuple[Digest, Seal, NDArray[np.int32]]:
+def _stored_rows(gathered: PipelineResult, salt: bytes, artifacts: ArtifactStore) -> tuple[Digest, Seal, NDArray[np.int32]]:
     """The digest of the rows as stored, their seal, and the bytes of each row."""
     lines, members, lengths = io.BytesIO(), bytearray(), array("i")
-    for item, group in placed:
-        line = line_of(item, group)
-        members += member(item.id, line, salt)
+    for item, group in gathered.placed:
+        line, sealing = gathered.lone.stored(item, group, salt)
+        members += sealing
         lengths.append(len(line))
         lines.write(line)
         lines.write(b"\n")
     seal = sealed(np.frombuffer(members, dtype=np.uint8).reshape(-1, MEMBER))
     return artifacts.put(lines.getvalue()), seal, np.frombuffer(lengths, dtype=np.int32)
-
-
-def line_of(item: Item, group: SplitGroup) -> bytes:
-    """The canonical JSON of the row, without making it; keys in their order, since a million rows ask for it."""
-    row, (before, after) = item.row, _place_of(item.row.place)
-    subject = "null" if row.subject is None else _text(row.subject)
-    transforms = _canonical(row.transforms) if row.transforms else "[]"
-    provenance = f'{before}"line":{row.line},{after}"subject":{subject},"transforms":{transforms}'
-    shifted = '"shifted":true,' if row.shifted else ""
-    named = f'"{item.id}"' if group.id == item.id else _text(group.id)  # most rows are like no other
-    head = f'{{"group":{named},"id":"{item.id}","provenance":{{{provenance}}},{shifted}"split":"{group.split.value}"'
-    return f'{head},"target":{_text(row.target)},"text":{_text(row.text)}}}'.encode()
-
-
-@lru_cache(maxsize=1024)
-def _place_of(place: SourcePlace) -> tuple[str, str]:
-    """What stands before the line, and behind it, in the canonical JSON of the provenance of the rows of a place."""
-    before = {"collected": place.collected, "consent": place.consent, "file": place.file, "license": place.license}
-    if place.file_digest:
-        before["file_digest"] = place.file_digest
-    after = {"origin": place.origin, "retain_until": place.retain_until.isoformat() if place.retain_until else None}
-    return f"{_canonical(before)[1:-1]},", f"{_canonical(after)[1:-1]},"
 
 
 def _expires(placed: Placed, documents: Iterable[Document]) -> date | None:
@@ -237,20 +205,5 @@ def jsonl(values: Iterable[Value]) -> bytes:
     return b"".join(canonical_json(value) + b"\n" for value in values)
 
 
-def _label_counts(placed: Placed, task: Task) -> dict[str, SplitCounts]:
-    if task.kind is not TaskKind.CLASSIFY:
-        return {}
-    by_label: dict[str, Counter[Split]] = {}
-    for (target, split), rows in Counter((item.row.target, group.split) for item, group in placed).items():
-        for label in labels_of(target, task):
-            by_label.setdefault(label, Counter())[split] += rows
-    return {label: counts_of(by_label[label]) for label in sorted(by_label)}
-
-
-def _label_sets(placed: Placed) -> tuple[str, ...]:
-    return tuple(sorted({item.row.target for item, group in placed if group.split is Split.TRAIN}))
-
-
-def counts_of(counter: Mapping[Split, int]) -> SplitCounts:
-    """Rows per split."""
-    return SplitCounts(**{split.value: counter.get(split, 0) for split in Split})
+def _label_sets(counts: RowCounts) -> tuple[str, ...]:
+    return tuple(sorted({target for target, split, _ in counts.rows if split is Split.TRAIN}))

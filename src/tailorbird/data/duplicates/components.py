@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,20 +24,30 @@ def component_labels(size: int, ones: ArrayLike, others: ArrayLike) -> NDArray[n
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int32)
 
 
-def components(members: Sequence[int], ties: Iterable[Tie]) -> Iterator[list[int]]:
+def components(members: Sequence[int], ties: Iterable[Tie], *, smallest: int = 1) -> Iterator[list[int]]:
     """``members`` parted into sets that ties connect, in the order of their first members; ties reach members only, so that what is left
-    out connects nothing."""
+    out connects nothing. Sets of fewer than ``smallest`` are left out."""
     members_M = np.fromiter(members, np.intp, len(members))
     place = np.full(int(members_M.max(initial=-1)) + 1, -1, dtype=np.int32)
     place[members_M] = np.arange(len(members), dtype=np.int32)
-    ones, others = array("i"), array("i")
-    for tie in ties:
-        first, *rest = [at for index in tie if index < len(place) and (at := int(place[index])) >= 0] or [-1]
-        others.extend(rest)
-        ones.extend([first] * len(rest))
+    ones, others = _edges(list(ties), place)
     label_M = component_labels(len(members), ones, others)
     order = np.argsort(label_M, kind="stable")
     begins = np.flatnonzero(np.diff(label_M[order], prepend=-1))
     ends = np.append(begins[1:], len(order))
-    for part in np.argsort(order[begins], kind="stable").tolist():
-        yield members_M[order[begins[part] : ends[part]]].tolist()
+    parts = np.argsort(order[begins], kind="stable")
+    parts = parts[(ends - begins)[parts] >= smallest]
+    ordered = members_M[order].tolist()  # slices of a list are made faster than those of an array
+    for start, stop in zip(begins[parts].tolist(), ends[parts].tolist(), strict=True):
+        yield ordered[start:stop]
+
+
+def _edges(ties: Sequence[Tie], place: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """What connects neighbours of a tie, by their places; those that have none are passed over."""
+    sizes_T = np.fromiter(map(len, ties), np.intp, len(ties))
+    index_E = np.fromiter(chain.from_iterable(ties), np.intp, int(sizes_T.sum()))
+    tie_E, near_E = np.repeat(np.arange(len(ties)), sizes_T), index_E < len(place)
+    at_E, tie_E = place[index_E[near_E]], tie_E[near_E]
+    at_E, tie_E = at_E[at_E >= 0], tie_E[at_E >= 0]
+    joined_E = tie_E[1:] == tie_E[:-1]
+    return at_E[:-1][joined_E], at_E[1:][joined_E]

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from tailorbird.data.contamination import WordRuns, pairs_of
 from tailorbird.data.duplicates.components import Tie
 from tailorbird.data.duplicates.exact import Item
-from tailorbird.data.duplicates.near_duplicates import TextsAt, pairs_within
+from tailorbird.data.duplicates.near_duplicates import TextsAt
 from tailorbird.data.duplicates.shared_text import SharedText
 from tailorbird.data.duplicates.text_index import TextIndex
 from tailorbird.data.duplicates.text_sketches import SketchedRows
 
-#: Near-duplicates among the texts of an index.
-PairSearch = Callable[[TextIndex, TextsAt], list[tuple[int, int]]]
+
+class PairSearch(Protocol):
+    """The search for near-duplicates among the texts of an index."""
+
+    def begin(self, index: TextIndex, texts_at: TextsAt, /) -> None:
+        """Lets others begin. What needs no near-duplicates is done before ``pairs`` is called."""
+        ...
+
+    def pairs(self, index: TextIndex, texts_at: TextsAt, /) -> list[tuple[int, int]]:
+        """As ``pairs_within``."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ class TextTies:
         return [*self.same, *((self.first[one], self.first[other]) for one, other in (*self.near, *self.overlaps))]
 
 
-def text_ties(items: Sequence[Item], others: Sequence[str], sketches: SketchedRows, search: PairSearch = pairs_within) -> TextTies:
+def text_ties(items: Sequence[Item], others: Sequence[str], sketches: SketchedRows, search: PairSearch) -> TextTies:
     """Items whose texts are equal (with different targets, or but for what most rows share), nearly alike, or of which one holds most of
     the other.
 
@@ -56,10 +66,12 @@ def text_ties(items: Sequence[Item], others: Sequence[str], sketches: SketchedRo
     def texts_at(places: list[int]) -> list[str]:
         return [texts[place] for place in places]
 
+    search.begin(indexed, texts_at)
+    overlaps = pairs_of(runs, texts_at)
     return TextTies(
         same=[tuple(same) for same in by_text.values() if len(same) > 1],
-        near=search(indexed, texts_at),
-        overlaps=pairs_of(runs, texts_at),
+        near=search.pairs(indexed, texts_at),
+        overlaps=overlaps,
         first=[same[0] for same in by_text.values()],
         index=indexed,
         runs=runs,

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.crypto.digest_arrays import digests_of
 from tailorbird.data.duplicates.exact import PROTECTION, Item, NamedRows, contaminant, drop_duplicates, leaks_into, moved
-from tailorbird.data.incremental.conditions import Known, digests_of, found_in
+from tailorbird.data.incremental.conditions import Known, found_in
 from tailorbird.data.incremental.state import NotAnAppend, State
 from tailorbird.data.pipeline import SnapshotRequest
 from tailorbird.data.readers import SourceRow, SourceRows, row_id

@@ -12,18 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
+from tailorbird.crypto.digest_arrays import digests_of, order_of
 from tailorbird.data.incremental.state import NotAnAppend
 from tailorbird.data.pipeline import SnapshotRequest
 from tailorbird.data.provenance import salt_of
-from tailorbird.data.provenance.merkle_seal import order_of
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.value import Digest
 
 #: Splits by their number in arrays.
 SPLITS = tuple(Split)
-#: Of a digest as text.
-_PREFIX, _LETTERS = b"sha256:", 71
 Known = Mapping[Digest, tuple[str, str]]
 
 
@@ -90,18 +88,6 @@ def known_digest(known: KnownArrays | None) -> str:
     for array in known:
         hashed.update(array[order].tobytes())
     return hashed.hexdigest()
-
-
-def digests_of(ids: Iterable[Digest]) -> NDArray[np.uint8]:
-    """Digests as bytes, uint8[N, 32]. Raises ValueError for what is none."""
-    letters = np.frombuffer("".join(ids).encode(), dtype=np.uint8)
-    if len(letters) % _LETTERS:
-        raise ValueError("an id is no digest")
-    each = letters.reshape(-1, _LETTERS)
-    raw = bytes.fromhex(each[:, len(_PREFIX) :].tobytes().decode())
-    if len(raw) != 32 * len(each) or (each[:, : len(_PREFIX)] != np.frombuffer(_PREFIX, dtype=np.uint8)).any():
-        raise ValueError("an id is no digest")
-    return np.frombuffer(raw, dtype=np.uint8).reshape(-1, 32)
 
 
 def found_in(ids_ND: NDArray[np.uint8], sought_KD: NDArray[np.uint8]) -> dict[bytes, int]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tailorbird.crypto.digest_arrays import digests_of
 from tailorbird.data.curation import CurationTally
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.duplicates.shared_text import shared_text
@@ -27,7 +28,6 @@ from tailorbird.data.incremental.conditions import (
     KnownArrays,
     check_retention,
     conditions,
-    digests_of,
     first_end,
     is_appendable,
     known_arrays,
@@ -44,8 +44,9 @@ from tailorbird.data.privacy import Redaction
 from tailorbird.data.provenance import member, salt_of
 from tailorbird.data.provenance.merkle_seal import MEMBER, Seal
 from tailorbird.data.readers import SourcePlace, SourceRows, source_of
-from tailorbird.data.snapshot_writer import LazyRows, ManifestContent, line_of, manifest_of
+from tailorbird.data.snapshot_writer import LazyRows, ManifestContent, manifest_of
 from tailorbird.data.splits.split_assignment import SplitGroup, check_classes
+from tailorbird.data.stored_lines import line_of
 from tailorbird.domain.curation import CurationReport
 from tailorbird.domain.dataset import Quarantined, SnapshotManifest
 from tailorbird.domain.errors import TailorbirdError

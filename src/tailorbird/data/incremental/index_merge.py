@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tailorbird.crypto.digest_arrays import digests_of
 from tailorbird.data import contamination
 from tailorbird.data.contamination import WordRuns
 from tailorbird.data.duplicates.components import component_labels
@@ -17,7 +18,7 @@ from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.duplicates.near_duplicates import pairs_since
 from tailorbird.data.duplicates.shared_text import PARTS, SAMPLE, SharedText
 from tailorbird.data.duplicates.text_index import TextIndex, index_texts
-from tailorbird.data.incremental.conditions import digests_of, found_in
+from tailorbird.data.incremental.conditions import found_in
 from tailorbird.data.incremental.state import Arrays, NotAnAppend, State
 
 Pairs = NDArray[np.int32]

@@ -8,18 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tailorbird.crypto.digest_arrays import digests_of, order_of
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.duplicates.split_groups import TextTies
 from tailorbird.data.incremental.appended_rows import size_of, source_facts
-from tailorbird.data.incremental.conditions import SPLITS, conditions, digests_of, first_end, is_appendable, known_arrays, known_digest
+from tailorbird.data.incremental.conditions import SPLITS, conditions, first_end, is_appendable, known_arrays, known_digest
 from tailorbird.data.incremental.index_merge import arrays_of, item_digests, pairs_array, told_digests
 from tailorbird.data.incremental.state import forget, save_facts, save_rows
 from tailorbird.data.pipeline import PipelineResult, SnapshotRequest
+from tailorbird.data.placed_rows import Placed
 from tailorbird.data.readers import SourcePlace
 from tailorbird.data.readers.source_resolver import open_source
 from tailorbird.data.readers.sources import in_order
 from tailorbird.data.snapshot_writer import WrittenSnapshot
-from tailorbird.data.splits.split_assignment import SplitGroup
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.value import Digest
 
@@ -113,7 +114,7 @@ def item_arrays(items: Sequence[Item], facts: Mapping[str, Any], *, labelled: bo
     }
 
 
-def _places(items: Sequence[Item], placed: Sequence[tuple[Item, SplitGroup]]) -> NDArray[np.intp]:
+def _places(items: Sequence[Item], placed: Placed) -> NDArray[np.intp]:
     """The places of placed items among all."""
     numbers_N = np.fromiter((item.number for item in items), np.intp, len(items))
     at = np.empty(int(numbers_N.max()) + 1, np.intp)
@@ -131,15 +132,15 @@ def _texts(ties: TextTies, size: int) -> NDArray[np.int32]:
 
 
 def _arrays(gathered: PipelineResult, facts: Mapping[str, Any], *, labelled: bool) -> dict[str, NDArray[Any]]:
-    items, placed, ties = gathered.items, gathered.placed, gathered.text_ties
+    items, placed, ties = gathered.items, gathered.as_read, gathered.text_ties
     assert ties is not None
-    ids, order, split_numbers = item_digests(items), _places(items, placed), {split: number for number, split in enumerate(SPLITS)}
+    ids, at, split_numbers = item_digests(items), _places(items, placed), {split: number for number, split in enumerate(SPLITS)}
     groups, split, row = np.zeros_like(ids), np.full(len(items), -1, np.int8), np.full(len(items), -1, np.int32)
-    groups[order] = ids[order]  # most items are a group of their own
+    groups[at] = ids[at]  # most items are a group of their own
     larger = np.fromiter((group.id != item.id for item, group in placed), np.bool_, len(placed))
-    groups[order[larger]] = digests_of(placed[place][1].id for place in np.flatnonzero(larger).tolist())
-    split[order] = np.fromiter((split_numbers[group.split] for _, group in placed), np.int8, len(placed))
-    row[order] = np.arange(len(placed), dtype=np.int32)
+    groups[at[larger]] = digests_of(placed[place][1].id for place in np.flatnonzero(larger).tolist())
+    split[at] = np.fromiter((split_numbers[group.split] for _, group in placed), np.int8, len(placed))
+    row[at[order_of(ids[at])]] = np.arange(len(placed), dtype=np.int32)
     return {
         **item_arrays(items, facts, labelled=labelled),
         "ids": ids,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,11 +23,13 @@ def part_name(bands: range) -> str:
 
 
 class SharedSearch(NamedTuple):
-    """The search among texts of which others may search some bands. ``head`` says of which build it is."""
+    """The search among texts of which others may search some bands. ``head`` says of which build it is; ``meanwhile`` is work that needs
+    no near-duplicates, and is done while others search: who builds searches less of them then."""
 
     given: GivenParts
     head: Mapping[str, Any]
     helped: bool
+    meanwhile: Callable[[], None] = lambda: None
 
     def coming(self) -> SharedSearch:
         """Tells who helps that all rows are read."""
@@ -35,11 +37,16 @@ class SharedSearch(NamedTuple):
             self.given.put(READ, packed(self.head, {}, {}))
         return self
 
+    def begin(self, index: TextIndex, texts_at: TextsAt) -> None:
+        """Where somebody helps, they are given the texts, and other work is done."""
+        if self.helped:
+            self._give(index, texts_at)
+            self.meanwhile()
+
     def pairs(self, index: TextIndex, texts_at: TextsAt) -> list[tuple[int, int]]:
-        """As ``pairs_within``. Where somebody helps, they are given the texts first, and told when nothing is left to be searched."""
+        """As ``pairs_within``. Who helps is told when nothing is left to be searched."""
         if not self.helped:
             return pairs_within(index, texts_at)
-        self._give(index, texts_at)
         found = pairs_within(index, texts_at, lambda bands: self._found(index, bands))
         self.given.put(SEARCHED, packed(self.head, {}, {}))
         return found

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailorbird.crypto.canonical_json import canonical_json
+from tailorbird.crypto.digest_arrays import order_of
 from tailorbird.crypto.membership_proofs import Members, Proof, TreeHead, head_of, key_of
 from tailorbird.crypto.merkle import leaf_hashes
 from tailorbird.data.readers.source_rows import row_id
@@ -32,7 +33,12 @@ def salt_of(secret: bytes, objective: str) -> bytes:
 
 def member(row: Digest, line: bytes, salt: bytes) -> bytes:
     """What stands for the row ``row`` in the tree: its salted key, and the salted hash of all that it holds (its canonical JSON)."""
-    return key_of(salt, row) + hmac.digest(salt, line, hashlib.sha256)
+    return key_of(salt, row) + content_of(line, salt)
+
+
+def content_of(line: bytes, salt: bytes) -> bytes:
+    """The second half of a member: the salted hash of all that the row holds."""
+    return hmac.digest(salt, line, hashlib.sha256)
 
 
 class Seal(NamedTuple):
@@ -126,13 +132,3 @@ def _prove(
     was, now = (members_of(artifacts.get(seal)) if seal else Members(()) for seal in seals)
     keys = [key_of(salt, each) for each in named]
     return [(key.hex(), was.prove(key), now.prove(key)) for key in keys]
-
-
-def order_of(digests_ND: NDArray[np.uint8]) -> NDArray[np.intp]:
-    """The order of digests (uint8[N, 32]): by their first eight bytes, and by the others where these are equal."""
-    words_NW = np.ascontiguousarray(digests_ND).view(">u8").astype(np.uint64)
-    order_N = np.argsort(words_NW[:, 0], kind="stable")
-    first_N = words_NW[order_N, 0]
-    if (first_N[1:] == first_N[:-1]).any():
-        return np.lexsort([words_NW[:, word] for word in reversed(range(words_NW.shape[1]))])
-    return order_N

@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from hashlib import sha256
 
 from tailorbird.data.readers.cells import (
@@ -49,7 +50,7 @@ def id_of(folded: str, target: str) -> Digest:
 _text = json.JSONEncoder(ensure_ascii=False).encode
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SourcePlace:
     """What rows of one file share: where they are from, and on what terms. ``file_digest`` is set for the files of a folder."""
 
@@ -60,6 +61,14 @@ class SourcePlace:
     collected: str
     consent: str
     retain_until: date | None = None
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Made once: a million rows ask for that of their one place."""
+        return hash((self.file, self.file_digest, self.origin, self.license, self.collected, self.consent, self.retain_until))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from itertools import accumulate
+from functools import cache, cached_property
+from itertools import accumulate, chain
 
 from tailorbird.data.duplicates.components import Tie, components
 from tailorbird.data.duplicates.exact import PROTECTION, Item, contaminant, leaks_into, quarantine
@@ -43,7 +43,10 @@ class SplitGroup:
     @property
     def shifted(self) -> bool:
         """True when a row of the shifted part is in it."""
-        return any(item.row.shifted for item in self.items)
+        for item in self.items:  # noqa: SIM110 - half the time, for a million groups of one
+            if item.row.shifted:
+                return True
+        return False
 
 
 @dataclass
@@ -54,12 +57,18 @@ class SplitAssignment:
     quarantined: list[Quarantined] = field(default_factory=list)
 
 
-def assign_splits(items: Sequence[Item], ties: Sequence[Tie], salt: str, drawn: Collection[Split]) -> SplitAssignment:
-    """Gives each item a split, or sets it aside. ``drawn`` are the splits that free groups are drawn into."""
+def assign_splits(
+    items: Sequence[Item], ties: Sequence[Tie], salt: str, drawn: Collection[Split], lone: Sequence[SplitGroup | None] = ()
+) -> SplitAssignment:
+    """Gives each item a split, or sets it aside. ``drawn`` are the splits that free groups are drawn into; ``lone`` has the group of each
+    item by itself (``lone_group``), where that was made before."""
     placement, drawn = SplitAssignment(), frozenset(drawn)
     settled = _settled(items, ties, placement)
     fresh = [index for index, item in enumerate(items) if item.known is None]
     for part in components(sorted([*settled, *fresh]), ties):
+        if lone and len(part) == 1 and (group := lone[part[0]]) is not None:
+            placement.groups.append(group)
+            continue
         known = [items[index] for index in part if items[index].known]
         new = [items[index] for index in part if not items[index].known]
         if known:
@@ -113,11 +122,7 @@ def _follow(known: list[Item], new: list[Item], salt: str, placement: SplitAssig
 
 def _begin(new: list[Item], salt: str, drawn: Collection[Split], placement: SplitAssignment) -> None:
     """A group of new items only: the most protected fixed split among them decides, or else the hash."""
-    if len(new) == 1 and not new[0].row.shifted:
-        fixed = new[0].row.fixed
-        group = _group(new[0].id, new, fixed or Split.TRAIN, salt, free=fixed is None)
-        if group.free:
-            group.split = draw_split(group.draw, drawn)
+    if len(new) == 1 and (group := lone_group(new[0], salt, drawn)) is not None:
         placement.groups.append(group)
         return
     held = [split for split in SHARES if split in drawn and split is not Split.TRAIN]
@@ -133,6 +138,17 @@ def _begin(new: list[Item], salt: str, drawn: Collection[Split], placement: Spli
     if group.free:
         group.split = draw_split(group.draw, held if group.shifted else drawn)
     placement.groups.append(group)
+
+
+def lone_group(item: Item, salt: str, drawn: Collection[Split]) -> SplitGroup | None:
+    """The group of an item that nothing ties to others; None where an earlier snapshot knew it, or it is of the shifted part."""
+    if item.known or item.row.shifted:
+        return None
+    fixed = item.row.fixed
+    group = _group(item.id, [item], fixed or Split.TRAIN, salt, free=fixed is None)
+    if group.free:
+        group.split = draw_split(group.draw, drawn)
+    return group
 
 
 def _without_learned(new: list[Item], placement: SplitAssignment, *, can_hold: bool) -> list[Item]:
@@ -242,10 +258,13 @@ def cover_labels(groups: Sequence[SplitGroup], drawn: Collection[Split], task: T
     Drawing by hash stratifies in expectation only; a label with few groups can miss a split. Then a free group of that label moves there,
     the one with the smallest draw first, unless its own split would lose a label by that.
     """
-    shared: dict[str, frozenset[str]] = {}
-    ordered = sorted(groups, key=lambda group: (group.draw, group.id))
-    _cover_shifted([group for group in ordered if group.shifted], [split for split in drawn if split is not Split.TRAIN])
-    _Cover([(group, _labels(group, task, shared)) for group in ordered]).fill(drawn)
+    shifted = sorted((group for group in groups if group.shifted), key=_by_draw)
+    _cover_shifted(shifted, [split for split in drawn if split is not Split.TRAIN])
+    _Cover(groups, task).fill(drawn)
+
+
+def _by_draw(group: SplitGroup) -> tuple[float, str]:
+    return group.draw, group.id
 
 
 def _cover_shifted(groups: Sequence[SplitGroup], held: Sequence[Split]) -> None:
@@ -259,34 +278,44 @@ def _cover_shifted(groups: Sequence[SplitGroup], held: Sequence[Split]) -> None:
             giving.split = wanted
 
 
-def _labels(group: SplitGroup, task: Task, known: dict[str, frozenset[str]]) -> frozenset[str]:
-    """The labels of a group; ``known`` are those of single targets."""
-    if len(group.items) == 1 and not group.items[0].row.shifted and (alone := known.get(group.items[0].row.target)) is not None:
-        return alone
-    items = [item for item in group.items if not item.row.shifted]
-    if task.kind is not TaskKind.CLASSIFY:
-        return frozenset({""} if items else ())
-    labels = (known.get(target) or known.setdefault(target, frozenset(labels_of(target, task))) for target in _targets(items))
-    return next(labels, frozenset()).union(*labels)
-
-
-def _targets(items: Sequence[Item]) -> set[str]:
-    return {item.row.target for item in items}
+def _targets(group: SplitGroup, task: Task) -> tuple[str, ...]:
+    """The targets of a group, as far as its rows are of no shifted part; free answers count as one."""
+    targets: tuple[str, ...] = tuple(item.row.target for item in group.items if not item.row.shifted)
+    if len(targets) > 1:
+        targets = tuple(sorted(set(targets)))
+    return targets if task.kind is TaskKind.CLASSIFY else ("",) * bool(targets)
 
 
 class _Cover:
     """Groups in the order of their draw, and how many of them each label has in each split."""
 
-    def __init__(self, labelled: Sequence[tuple[SplitGroup, frozenset[str]]]) -> None:
-        self._counts = Counter((label, group.split) for group, labels in labelled for label in labels)
-        self._holders: dict[str, list[tuple[SplitGroup, frozenset[str]]]] = {}
-        for group, labels in labelled:
+    def __init__(self, groups: Sequence[SplitGroup], task: Task) -> None:
+        self._groups, self._task = groups, task
+        self._known: dict[tuple[str, ...], frozenset[str]] = {}
+        self._counts = Counter[tuple[str, Split]]()
+        for (targets, split), count in Counter((_targets(group, task), group.split) for group in groups).items():
+            for label in self._labels(targets):
+                self._counts[label, split] += count
+
+    def _labels(self, targets: tuple[str, ...]) -> frozenset[str]:
+        if targets not in self._known:
+            free = self._task.kind is not TaskKind.CLASSIFY
+            self._known[targets] = frozenset(targets if free else chain.from_iterable(labels_of(target, self._task) for target in targets))
+        return self._known[targets]
+
+    @cached_property
+    def _holders(self) -> Mapping[str, Sequence[tuple[SplitGroup, frozenset[str]]]]:
+        """The groups of each label: asked where one is to move, which is seldom among many."""
+        found: dict[str, list[tuple[SplitGroup, frozenset[str]]]] = {}
+        for group in sorted(self._groups, key=_by_draw):
+            labels = self._labels(_targets(group, self._task))
             for label in labels:
-                self._holders.setdefault(label, []).append((group, labels))
+                found.setdefault(label, []).append((group, labels))
+        return found
 
     def fill(self, drawn: Collection[Split]) -> None:
         """Fills what is empty, scarcest need first."""
-        for label in sorted(self._holders):
+        for label in sorted({label for label, _ in self._counts}):
             for wanted in NEED:
                 if wanted in drawn and not self._counts[label, wanted]:
                     self._fill_one(label, wanted)

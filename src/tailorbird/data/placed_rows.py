@@ -1,0 +1,64 @@
+"""Rows of a snapshot with their groups, and how many there are of each kind: counted once, since a million rows are gone through slowly."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from tailorbird.data.duplicates.exact import Item
+from tailorbird.data.splits.split_assignment import SplitGroup, labels_of
+from tailorbird.domain.dataset import Split, SplitCounts
+from tailorbird.domain.objective import Task, TaskKind
+
+Placed = Sequence[tuple[Item, SplitGroup]]
+
+
+class RowCounts(NamedTuple):
+    """Rows by target (empty where answers are free), split, and whether they are of the shifted part."""
+
+    rows: Counter[tuple[str, Split, bool]]
+
+    @property
+    def targets(self) -> Counter[str]:
+        """Rows by target."""
+        found = Counter[str]()
+        for (target, _, _), count in self.rows.items():
+            found[target] += count
+        return found
+
+    def splits(self, *, shifted: bool | None = None) -> Counter[Split]:
+        """Rows by split: all, those of the shifted part, or the others."""
+        found = Counter[Split]()
+        for (_, split, of_part), count in self.rows.items():
+            if shifted in (None, of_part):
+                found[split] += count
+        return found
+
+    def labels(self, task: Task, *, shifted: bool | None = None) -> dict[str, SplitCounts]:
+        """Rows of each label by split, the labels in order; none where answers are free."""
+        found: dict[str, Counter[Split]] = {}
+        for (target, split, of_part), count in self.rows.items():
+            for label in labels_of(target, task) if shifted in (None, of_part) else ():
+                found.setdefault(label, Counter())[split] += count
+        return {label: split_counts(found[label]) for label in sorted(found)}
+
+
+def row_counts(placed: Placed, task: Task) -> RowCounts:
+    """The counts of ``placed``."""
+    free = task.kind is not TaskKind.CLASSIFY
+    return RowCounts(Counter(("" if free else item.row.target, group.split, item.row.shifted) for item, group in placed))
+
+
+def label_counts(targets: Mapping[str, int], task: Task) -> Counter[str]:
+    """How many rows each label has, of rows by their target; a row counts for each of its labels."""
+    found = Counter[str]()
+    for target, count in targets.items():
+        for label in labels_of(target, task):
+            found[label] += count
+    return found
+
+
+def split_counts(counter: Mapping[Split, int]) -> SplitCounts:
+    """Rows per split."""
+    return SplitCounts(**{split.value: counter.get(split, 0) for split in Split})
