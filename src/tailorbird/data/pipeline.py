@@ -14,6 +14,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.crypto.digest_arrays import digests_of, order_of
 from tailorbird.data import contamination, duplicates, quality
@@ -88,8 +91,8 @@ class SnapshotRequest:
 
 @dataclass(frozen=True)
 class PipelineResult:
-    """What the steps found. ``placed`` are the rows of the snapshot with their groups, sorted by id; ``as_read`` the same as they lie in
-    memory, which a million are gone through sooner, and ``counts`` how many they are; ``alike`` the places of ``items`` in each
+    """What the steps found. ``placed`` are the rows of the snapshot with their groups as they lie in memory, in which a million are gone
+    through sooner than in the ``order`` of their ids; ``counts`` says how many they are; ``alike`` are the places of ``items`` in each
     near-duplicate group; ``protected`` counts rows set aside by protected set; ``quarantined`` is sorted by file and line.
 
     ``lone`` are rows that were made ready before; ``shared`` is what most rows share, and does not count when they are compared;
@@ -99,7 +102,7 @@ class PipelineResult:
 
     sources: SourceRows
     placed: Placed
-    as_read: Placed
+    order: NDArray[np.intp]
     counts: RowCounts
     items: Sequence[Item]
     alike: Sequence[Sequence[int]]
@@ -138,8 +141,8 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
     thinned = _thin(placement, items, alike) if objective.curation.near_duplicates == "drop" else []
     cover_labels(placement.groups, drawn, objective.task)
     tally.step("splits", len(items), [*placement.quarantined, *thinned])
-    as_read = [(item, group) for group in placement.groups for item in group.items]
-    counts = row_counts(as_read, objective.task)
+    placed = [(item, group) for group in placement.groups for item in group.items]
+    counts = row_counts(placed, objective.task)
     check_classes(dict.fromkeys(labels, 0) | label_counts(counts.targets, objective.task), objective.task)
     refuse_if_most(sources.read, [*sources.quarantined, *distinct.quarantined, *placement.quarantined])
     _check_splits(counts.splits(shifted=False).keys())
@@ -153,13 +156,11 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
         *thinned,
     ]
     why = quarantine_text(tally.quarantined)
-    request.progress(
-        f"kept {len(as_read):,} rows, left out {distinct.duplicates:,} duplicates, quarantined {len(tally.quarantined):,}{why}"
-    )
+    request.progress(f"kept {len(placed):,} rows, left out {distinct.duplicates:,} duplicates, quarantined {len(tally.quarantined):,}{why}")
     return PipelineResult(
         sources=sources,
-        placed=[as_read[place] for place in order_of(digests_of(item.id for item, _ in as_read)).tolist()],
-        as_read=as_read,
+        placed=placed,
+        order=order_of(digests_of(item.id for item, _ in placed)),
         counts=counts,
         items=items,
         alike=alike,

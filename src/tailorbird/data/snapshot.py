@@ -53,7 +53,7 @@ def _built(request: SnapshotRequest) -> BuiltSnapshot:
     frozen = write_snapshot(request, gathered)
     assigned = {item.id: (group.split.value, group.id) for item, group in gathered.placed}
     keeping.finish(frozen, assigned)
-    return BuiltSnapshot(frozen.manifest, frozen_rows(gathered.placed), gathered.quarantined, assigned, frozen.report)
+    return BuiltSnapshot(frozen.manifest, frozen_rows(gathered.placed, gathered.order), gathered.quarantined, assigned, frozen.report)
 
 
 def _consistent(built: BuiltSnapshot) -> BuiltSnapshot:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -52,11 +50,11 @@ class LazyRows(Sequence[Row]):
         return hash(len(self._places))
 
 
-def frozen_rows(placed: Placed) -> LazyRows:
-    """Rows of ``placed`` in its order, created on access."""
+def frozen_rows(placed: Placed, order: NDArray[np.intp]) -> LazyRows:
+    """Rows of ``placed`` in ``order``, created on access."""
 
     def row_at(place: int) -> Row:
-        item, group = placed[place]
+        item, group = placed[order[place]]
         row = item.row
         told = {"provenance": row.provenance, "shifted": row.shifted}
         return Row(id=item.id, text=row.text, target=row.target, group=group.id, split=group.split, **told)
@@ -115,10 +113,10 @@ def write_snapshot(request: SnapshotRequest, gathered: PipelineResult) -> Writte
         splits=counts.splits(),
         label_counts=label_counts,
         label_sets=_label_sets(counts) if objective.task.labels == "many" else (),
-        lengths=np.sort(np.fromiter((len(item.row.text) for item, _ in gathered.as_read), np.int32, len(gathered.as_read))),
+        lengths=np.sort(np.fromiter((len(item.row.text) for item, _ in gathered.placed), np.int32, len(gathered.placed))),
         groups=groups_of(gathered.items, gathered.alike, labelled=bool(label_counts)),
         terms={row.place for row in gathered.sources.rows},
-        expires=_expires(gathered.as_read, gathered.sources.documents),
+        expires=_expires(gathered.placed, gathered.sources.documents),
         protected=gathered.protected,
         tally=gathered.tally,
         schemes=gathered.schemes,
@@ -184,15 +182,15 @@ def _shifted_part(gathered: PipelineResult, task: Task) -> ShiftedPart | None:
 
 def _stored_rows(gathered: PipelineResult, salt: bytes, artifacts: ArtifactStore) -> tuple[Digest, Seal, NDArray[np.int32]]:
     """The digest of the rows as stored, their seal, and the bytes of each row."""
-    lines, members, lengths = io.BytesIO(), bytearray(), array("i")
+    lines, members = list[bytes](), bytearray()
     for item, group in gathered.placed:
         line, sealing = gathered.lone.stored(item, group, salt)
         members += sealing
-        lengths.append(len(line))
-        lines.write(line)
-        lines.write(b"\n")
+        lines.append(line)
     seal = sealed(np.frombuffer(members, dtype=np.uint8).reshape(-1, MEMBER))
-    return artifacts.put(lines.getvalue()), seal, np.frombuffer(lengths, dtype=np.int32)
+    lengths_M = np.fromiter(map(len, lines), np.int32, len(lines))[gathered.order]
+    lines = [lines[place] for place in gathered.order.tolist()]
+    return artifacts.put(b"\n".join([*lines, b""])), seal, lengths_M
 
 
 def _expires(placed: Placed, documents: Iterable[Document]) -> date | None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tailorbird.crypto.digest_arrays import digests_of, order_of
+from tailorbird.crypto.digest_arrays import digests_of
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.duplicates.split_groups import TextTies
 from tailorbird.data.incremental.appended_rows import size_of, source_facts
@@ -132,7 +132,7 @@ def _texts(ties: TextTies, size: int) -> NDArray[np.int32]:
 
 
 def _arrays(gathered: PipelineResult, facts: Mapping[str, Any], *, labelled: bool) -> dict[str, NDArray[Any]]:
-    items, placed, ties = gathered.items, gathered.as_read, gathered.text_ties
+    items, placed, ties = gathered.items, gathered.placed, gathered.text_ties
     assert ties is not None
     ids, at, split_numbers = item_digests(items), _places(items, placed), {split: number for number, split in enumerate(SPLITS)}
     groups, split, row = np.zeros_like(ids), np.full(len(items), -1, np.int8), np.full(len(items), -1, np.int32)
@@ -140,7 +140,7 @@ def _arrays(gathered: PipelineResult, facts: Mapping[str, Any], *, labelled: boo
     larger = np.fromiter((group.id != item.id for item, group in placed), np.bool_, len(placed))
     groups[at[larger]] = digests_of(placed[place][1].id for place in np.flatnonzero(larger).tolist())
     split[at] = np.fromiter((split_numbers[group.split] for _, group in placed), np.int8, len(placed))
-    row[at[order_of(ids[at])]] = np.arange(len(placed), dtype=np.int32)
+    row[at[gathered.order]] = np.arange(len(placed), dtype=np.int32)
     return {
         **item_arrays(items, facts, labelled=labelled),
         "ids": ids,
