@@ -16,13 +16,13 @@ from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.release import ReleaseContent
 from tailorbird.domain.value import Digest
 from tailorbird.ports.clock import Clock
-from tailorbird.ports.engine import EngineDriver, EngineState, LoadRequest
+from tailorbird.ports.engine import EngineDriver, EngineState
 from tailorbird.ports.ledger import Ledger
 from tailorbird.serving.alias_changes import AliasChanges, FolderWatch
 from tailorbird.serving.alias_record import AliasRecord
 from tailorbird.serving.alias_routes import AliasRoute, AliasRoutes, TrafficArm, arm_name
 from tailorbird.serving.heartbeat import GatewayHeartbeat
-from tailorbird.serving.needed_releases import load_of, needed_releases
+from tailorbird.serving.needed_releases import NeededReleases, load_of
 from tailorbird.serving.release_loader import ReleaseLoader
 from tailorbird.system.garbage_collection import exempt_present_objects
 
@@ -84,10 +84,12 @@ class AliasSync:
         self._glance = AliasChanges(ledger)
         self._record = AliasRecord(ledger)
         self._clock = clock
-        self._keep_former = keep_former
+        self._needed = NeededReleases(self._record, self.routes, keep_former)
         #: Names that did not answer as the record says after the last look, and those that may still gain a shadow or a fallback.
         self._behind: dict[str, Alias] = {}
         self._growing: set[str] = set()
+        #: Names that answer as this version of theirs says, and are not looked at again before it is another.
+        self._settled: dict[str, Alias] = {}
         self._read_at = float("-inf")
         #: Seconds of processor time in which the last look kept everybody waiting, where it was not whole; seconds of the last whole one.
         self._took = self._whole_took = 0.0
@@ -131,9 +133,9 @@ class AliasSync:
 
     def readiness(self) -> Readiness:
         """Present readiness."""
-        aliases = self._record.aliases
-        held = self._held(aliases.values())
-        behind = sum(1 for path, alias in aliases.items() if _is_behind(self.routes.live(path), alias, held))
+        unsettled = self._unsettled()
+        held = self._held(unsettled.values())
+        behind = sum(1 for path, alias in unsettled.items() if _is_behind(self.routes.live(path), alias, held))
         fresh = time.monotonic() - self._read_at < _STALE_AFTER
         return Readiness(fresh, self._loader.engine_answers, self.routes.live_count, behind)
 
@@ -222,12 +224,9 @@ class AliasSync:
             await self._loader.refresh()
             with suppress(TailorbirdError):
                 self.engine_state = await self._driver.state()
-            started = time.monotonic()
-            unneeded = self._loader.loaded - set(self._needed()) - self.routes.in_use
-            rest = _OF_REST * (time.monotonic() - started)
-            await self._loader.unload(unneeded)
+            await self._loader.unload(self._loader.loaded - self._needed.at(self._clock.now()).keys() - self.routes.in_use)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._suspect.wait(), max(rest, _ASK_AN_IDLE_ONE_EVERY if self._is_idle() else _ASK_EVERY))
+                await asyncio.wait_for(self._suspect.wait(), _ASK_AN_IDLE_ONE_EVERY if self._is_idle() else _ASK_EVERY)
             self._suspect.clear()
 
     async def _look(self) -> None:
@@ -259,18 +258,19 @@ class AliasSync:
     def _compare_all(self) -> None:
         """Has loaded what any name needs, and lets every name answer with what the record says, as far as that is loaded."""
         self._whole = False
-        aliases = self._record.aliases
-        self._loader.want(self._needed())
+        self._loader.want(self._needed.at(self._clock.now()))
         if self._record.moved is not None:
-            self.routes.keep_only(set(aliases))
-        self._behind, self._growing = {}, set()
-        self._settle(aliases.values())
+            self.routes.keep_only(set(self._record.aliases))
+        self._behind, self._growing, unsettled = {}, set(), self._unsettled()
+        self._settled = {path: alias for path, alias in self._record.aliases.items() if path not in unsettled}
+        self._settle(unsettled.values())
         if self.routes.live_count > _GROWTH * self._exempt + _MANY:
             self._exempt = self.routes.live_count
             exempt_present_objects(walk=False)
 
-    def _needed(self) -> dict[Digest, LoadRequest]:
-        return needed_releases(self._record, self.routes, self._clock.now(), self._keep_former)
+    def _unsettled(self) -> dict[str, Alias]:
+        """Names that do not answer as the record says, as far as is known, or to which a shadow or a fallback may still be added."""
+        return {path: alias for path, alias in self._record.aliases.items() if self._settled.get(path) is not alias}
 
     def _compare(self, moved: Collection[str]) -> None:
         """As ``_compare_all``, for names that moved, and for those that wait. What names need no more is found by the next whole look."""
@@ -287,8 +287,10 @@ class AliasSync:
             path = alias.path
             self._behind.pop(path, None)
             self._growing.discard(path)
+            self._settled.pop(path, None)
             if _is_withdrawn(alias):
                 self.routes.withdraw(alias)
+                self._settled[path] = alias
                 continue
             if _is_behind(self.routes.live(path), alias, held) or _lacks_shadow(self.routes.live(path), alias, self._loader.loaded):
                 self._advance(path, alias, held)
@@ -296,6 +298,8 @@ class AliasSync:
                     self._behind[path] = alias
             if (route := self.routes.live(path)) is not None and _may_grow(route, alias):
                 self._growing.add(path)
+            elif path not in self._behind:
+                self._settled[path] = alias
 
     def _held(self, aliases: Collection[Alias]) -> dict[Digest, ReleaseContent]:
         """The releases that are loaded, of those that ``aliases`` name."""

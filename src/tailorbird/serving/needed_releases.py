@@ -2,36 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from tailorbird.domain.deployment import Alias
+from tailorbird.domain.deployment import Alias, AliasTarget
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.serving.alias_record import AliasRecord
 from tailorbird.serving.alias_routes import AliasRoutes
 
+_Loads = Sequence[tuple[Digest, LoadRequest]]
 
-def needed_releases(record: AliasRecord, routes: AliasRoutes, now: datetime, keep_former: timedelta) -> dict[Digest, LoadRequest]:
-    """What must be loaded, most urgent first: targets of names that are answered by what they left, all targets, what still answers a
-    name, then what aliases left within ``keep_former``, and what stands in for hosted models (pinned)."""
-    aliases = record.aliases.values()
-    targets = [(alias, target) for alias in aliases for target in alias.targets]
-    kept = (alias for alias in aliases if now - alias.moved_at < keep_former or _hosted(alias, record))
-    former = [(alias, target) for alias in kept for target in alias.previous]
-    live = [(alias, route) for alias in aliases if (route := routes.live(alias.path))]
-    moved = [(alias, target) for alias, route in live if route.alias.version != alias.version for target in alias.targets]
-    answering = [(route.alias, target) for _, route in live for target in route.alias.targets]
-    needed: dict[Digest, LoadRequest] = {}
-    for alias, target in (*moved, *targets, *answering):
-        needed.setdefault(target.release, load_of(alias, target.release))
-    for alias, target in former:
-        needed.setdefault(target.release, _request(alias.tenant, target.release, _purpose(alias), pinned=True))
-    for alias in aliases:
-        if alias.mirror is not None:
-            needed.setdefault(alias.mirror, _request(alias.tenant, alias.mirror, "production"))
-    return needed
+
+class _Asked(NamedTuple):
+    """What an alias has loaded: its targets, what it left, and its shadow."""
+
+    alias: Alias
+    targets: _Loads
+    former: _Loads
+    shadow: _Loads
+
+
+class NeededReleases:
+    """What an engine must hold of all names of a record. What one name asks is worked out once for each of its versions: ten thousand
+    names are gone through at each look."""
+
+    def __init__(self, record: AliasRecord, routes: AliasRoutes, keep_former: timedelta) -> None:
+        self._record, self._routes, self._keep_former = record, routes, keep_former
+        self._known: dict[str, _Asked] = {}
+
+    def at(self, now: datetime) -> dict[Digest, LoadRequest]:
+        """What must be loaded, most urgent first: targets of names that are answered by what they left, all targets, what still answers a
+        name, then what aliases left within ``keep_former``, and what stands in for hosted models (pinned)."""
+        asked = {path: self._of(path, alias) for path, alias in self._record.aliases.items()}
+        self._known = asked
+        moved, answering, former = list[_Loads](), list[_Loads](), list[_Loads]()
+        for path, one in asked.items():
+            route = self._routes.live(path)
+            if route is not None and route.alias.version != one.alias.version:
+                moved.append(one.targets)
+                answering.append(_loads(route.alias, route.alias.targets))
+            if one.former and (now - one.alias.moved_at < self._keep_former or _hosted(one.alias, self._record)):
+                former.append(one.former)
+        targets, shadows = (one.targets for one in asked.values()), (one.shadow for one in asked.values() if one.shadow)
+        needed: dict[Digest, LoadRequest] = {}
+        for loads in (*moved, *targets, *answering, *former, *shadows):
+            for release, request in loads:
+                needed.setdefault(release, request)
+        return needed
+
+    def _of(self, path: str, alias: Alias) -> _Asked:
+        known = self._known.get(path)
+        if known is not None and known.alias is alias:
+            return known
+        former = tuple((each.release, _request(alias.tenant, each.release, _purpose(alias), pinned=True)) for each in alias.previous)
+        shadow = ((alias.mirror, load_of(alias, alias.mirror)),) if alias.mirror is not None else ()
+        return _Asked(alias, _loads(alias, alias.targets), former, shadow)
+
+
+def _loads(alias: Alias, targets: Sequence[AliasTarget]) -> _Loads:
+    return tuple((target.release, load_of(alias, target.release)) for target in targets)
 
 
 def load_of(alias: Alias, release: Digest) -> LoadRequest:
@@ -46,7 +78,7 @@ def _hosted(alias: Alias, record: AliasRecord) -> bool:
 
 @lru_cache(maxsize=65536)
 def _request(tenant: str, release: Digest, purpose: Literal["staging", "production"], *, pinned: bool = False) -> LoadRequest:
-    """The same for each look: making one takes as long as all else that a look does about a name."""
+    """One for each release: they are compared and kept by the thousand."""
     return LoadRequest(tenant=tenant, release=release, purpose=purpose, pinned=pinned)
 
 
