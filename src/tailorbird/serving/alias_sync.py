@@ -133,7 +133,7 @@ class AliasSync:
 
     def readiness(self) -> Readiness:
         """Present readiness."""
-        unsettled = self._unsettled()
+        unsettled = _others(self._record.aliases, self._settled)
         held = self._held(unsettled.values())
         behind = sum(1 for path, alias in unsettled.items() if _is_behind(self.routes.live(path), alias, held))
         fresh = time.monotonic() - self._read_at < _STALE_AFTER
@@ -261,16 +261,12 @@ class AliasSync:
         self._loader.want(self._needed.at(self._clock.now()))
         if self._record.moved is not None:
             self.routes.keep_only(set(self._record.aliases))
-        self._behind, self._growing, unsettled = {}, set(), self._unsettled()
+        self._behind, self._growing, unsettled = {}, set(), _others(self._record.aliases, self._settled)
         self._settled = {path: alias for path, alias in self._record.aliases.items() if path not in unsettled}
         self._settle(unsettled.values())
         if self.routes.live_count > _GROWTH * self._exempt + _MANY:
             self._exempt = self.routes.live_count
             exempt_present_objects(walk=False)
-
-    def _unsettled(self) -> dict[str, Alias]:
-        """Names that do not answer as the record says, as far as is known, or to which a shadow or a fallback may still be added."""
-        return {path: alias for path, alias in self._record.aliases.items() if self._settled.get(path) is not alias}
 
     def _compare(self, moved: Collection[str]) -> None:
         """As ``_compare_all``, for names that moved, and for those that wait. What names need no more is found by the next whole look."""
@@ -316,6 +312,11 @@ class AliasSync:
             self.routes.go_live(_route(alias, usable, held))
         elif first:
             self.routes.wait(path, failures[0] if failures else None, loading=any(map(self._loader.is_under_way, alias.asked)))
+
+
+def _others(aliases: Mapping[str, Alias], settled: Mapping[str, Alias]) -> dict[str, Alias]:
+    """Names that do not answer as the record says, as far as is known, or to which a shadow or a fallback may still be added."""
+    return {path: alias for path, alias in aliases.items() if settled.get(path) is not alias}
 
 
 def _route(alias: Alias, usable: tuple[AliasTarget, ...], held: Mapping[Digest, ReleaseContent]) -> AliasRoute:
