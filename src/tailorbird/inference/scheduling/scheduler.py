@@ -111,7 +111,7 @@ class SchedulerLimits:
     prefill: int = 256
     alone: int = 1024
     patient: int = 8
-    patient_every: int = 3
+    patient_every: int = 4
     waiting: int = 4096
     waiting_each: int = 4096
     needs: SequenceNeeds = _NO_NEEDS
