@@ -23,7 +23,7 @@ class LoneRows:
 
     def make(self, items: Sequence[Item], salt: str, drawn: Collection[Split], seal_salt: bytes) -> None:
         """Makes those of ``items``, of which the splits ``drawn`` are drawn with ``salt``."""
-        drawn, size = frozenset(drawn), max(item.number for item in items) + 1
+        drawn, size = frozenset(drawn), max((item.number for item in items), default=-1) + 1
         self._splits, self._lines, self._members = [None] * size, [b""] * size, bytearray(MEMBER * size)
         for item in items:
             group, number = lone_group(item, salt, drawn), item.number
