@@ -51,7 +51,7 @@ def test_nobody_is_asked_about_a_file_that_is_not_there(tmp_path: Path, asked: l
 def test_nobody_is_asked_where_a_column_is_not_there(tmp_path: Path, asked: list[str]) -> None:
     (tmp_path / "rows.csv").write_text(ROWS)
     with pytest.raises(InvalidInput, match="no column 'Mesage'"):
-        _write(tmp_path, ProvidedFacts(text="Mesage", label="Queue", terms=OPEN), "rows.csv")
+        _write(tmp_path, ProvidedFacts(text=("Mesage",), label=("Queue",), terms=OPEN), "rows.csv")
     assert asked == []
 
 
@@ -59,7 +59,7 @@ def test_what_is_said_is_written_and_columns_left_out_are_named(
     tmp_path: Path, asked: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "rows.csv").write_text(ROWS)
-    *_, path = _write(tmp_path, ProvidedFacts(text="Message", label="Queue", terms=OPEN | {"license": "proprietary"}), "rows.csv")
+    *_, path = _write(tmp_path, ProvidedFacts(text=("Message",), label=("Queue",), terms=OPEN | {"license": "proprietary"}), "rows.csv")
     assert len(asked) == 2
     text = path.read_text()
     assert 'origin: "our own"' in text
@@ -106,7 +106,7 @@ def test_a_second_objective_is_told_alone_and_has_a_name_of_its_own(
 
 def test_a_guessed_encoding_is_told(tmp_path: Path, asked: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "rows.csv").write_bytes(ROWS.replace("words", "wörds").encode("cp1252"))
-    _write(tmp_path, ProvidedFacts(text="Message", label="Queue", terms=OPEN), "rows.csv")
+    _write(tmp_path, ProvidedFacts(text=("Message",), label=("Queue",), terms=OPEN), "rows.csv")
     assert asked
     assert (
         "note: the encoding is a guess: look whether letters with accents read well, or save the file as UTF-8 (cp1252 now)"
@@ -116,7 +116,7 @@ def test_a_guessed_encoding_is_told(tmp_path: Path, asked: list[str], capfd: pyt
 
 def test_why_rows_are_set_aside_is_told(tmp_path: Path, asked: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "rows.csv").write_text(ROWS + ",a,C1\n  ,b,C2\n")
-    _write(tmp_path, ProvidedFacts(text="Message", label="Queue", terms=OPEN), "rows.csv")
+    _write(tmp_path, ProvidedFacts(text=("Message",), label=("Queue",), terms=OPEN), "rows.csv")
     assert asked
     told = capfd.readouterr().err
     assert re.search(r"quarantined 2: 2 empty_text \(\S*rows.csv:122, \S*rows.csv:123\)", told), told
@@ -124,7 +124,7 @@ def test_why_rows_are_set_aside_is_told(tmp_path: Path, asked: list[str], capfd:
 
 def test_a_proposed_target_says_what_must_be_true(tmp_path: Path, asked: list[str]) -> None:
     (tmp_path / "rows.csv").write_text(ROWS)
-    *_, path = _write(tmp_path, ProvidedFacts(text="Message", label="Queue", terms=OPEN), "rows.csv")
+    *_, path = _write(tmp_path, ProvidedFacts(text=("Message",), label=("Queue",), terms=OPEN), "rows.csv")
     assert asked
     text = path.read_text()
     assert "are seen to be right (to be released four times out of five, 0.9" in text
@@ -149,8 +149,22 @@ def test_codes_are_texts_where_that_is_said(tmp_path: Path, asked: list[str]) ->
     with pytest.raises(InvalidInput) as refused:
         _write(tmp_path, ProvidedFacts(terms=OPEN), "d.csv")
     assert "--text COLUMN" in refused.value.hint
-    _write(tmp_path, ProvidedFacts(text="url", terms=OPEN), "d.csv")
+    _write(tmp_path, ProvidedFacts(text=("url",), terms=OPEN), "d.csv")
     written = (tmp_path / "objective.yaml").read_text()
     assert "kind: classify" in written
     assert 'text: "url"' in written
     assert 'label: "type"' in written
+
+
+def test_columns_are_named_several_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    use_twins(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text(
+        "title,body,late,lost\n" + "".join(f"word {n} {n * 31},and {n * 577} more {n * 7},{n % 2},{n % 3 % 2}\n" for n in range(120))
+    )
+    columns = ("--text", "title", "--text", "body", "--label", "late", "--label", "lost")
+    assert called("init", "--tenant", "acme", "--from", "rows.csv", *columns) == 0
+    assert "looks like a task classify-many (text: title + body, label: late + lost)" in capfd.readouterr().err
+    written = (tmp_path / "objective.yaml").read_text()
+    assert 'text: ["title", "body"]' in written
+    assert 'label: ["late", "lost"]' in written

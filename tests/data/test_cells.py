@@ -119,3 +119,45 @@ def test_numbers_and_truth_values_are_labels(tmp_path: Path, labels: Any, target
     assert [row.target for row in found.rows] == targets
     assert [row.subject is None for row in found.rows] == [False, False, True][: len(targets)]
     assert [entry.code for entry in found.quarantined] == ["missing_cell"] * (3 - len(targets))
+
+
+@pytest.mark.parametrize("cells", [(1, 0, 1), ("1", "0", "1.0"), (True, False, True), ("TRUE", "False", "yes"), (1.0, 0.0, 1.0)])
+def test_columns_of_flags_are_labels(tmp_path: Path, cells: tuple[Any, ...]) -> None:
+    columns = ("toxic", "threat", "insult")
+    lines = [
+        {"text": "some words"} | dict(zip(columns, cells, strict=True)),
+        {"text": "other words"} | dict.fromkeys(columns, cells[1]),
+        {"text": "third words"} | dict.fromkeys(columns, cells[0]) | {"threat": 7},
+    ]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = read_sources(make_objective({"path": "d.jsonl", "label": columns}, labels="many"), tmp_path)
+    assert [row.target for row in found.rows] == ["insult | toxic", "none"]
+    assert [(entry.line, entry.code) for entry in found.quarantined] == [(3, "wrong_type")]
+
+
+def test_one_label_of_columns_of_flags(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("text,good,bad\na,1,0\nb,0,1\nc,1,1\n")
+    found = read_sources(make_objective({"path": "d.csv", "label": ("good", "bad")}), tmp_path)
+    assert [row.target for row in found.rows] == ["good", "bad"]
+    assert [(entry.line, entry.code) for entry in found.quarantined] == [(4, "label_count")]
+
+
+def test_texts_of_several_columns_are_one(tmp_path: Path) -> None:
+    lines = [
+        {"title": "A parcel", "body": "It is late.", "label": "a"},
+        {"title": None, "body": "It is lost.", "label": "b"},
+        {"title": "Number", "body": 12, "label": "b"},
+        {"title": " ", "body": "", "label": "b"},
+        {"title": "A list", "body": ["x"], "label": "b"},
+        {"title": "Another one", "body": None, "label": "a"},
+    ]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = read_sources(make_objective({"path": "d.jsonl", "text": ("title", "body")}), tmp_path)
+    assert [row.text for row in found.rows] == [
+        "A parcel\n\nIt is late.",
+        "It is lost.",
+        "Number\n\n12",
+        "Another one",
+    ]
+    assert [(entry.line, entry.code) for entry in found.quarantined] == [(4, "empty_text"), (5, "wrong_type")]
+    assert {row.transforms for row in found.rows} == {("joined",)}

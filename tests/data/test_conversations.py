@@ -58,7 +58,7 @@ def test_what_was_said_before_goes_along(tmp_path: Path, as_text: bool) -> None:
         ([], "role_order"),
         (HELLO[:1], "role_order"),
         (HELLO[::-1], "role_order"),
-        ([*HELLO, *HELLO[1:]], "role_order"),
+        ([HELLO[0], {"role": "system", "content": "x"}, HELLO[1]], "role_order"),
         ([{"role": "narrator", "content": "x"}, *HELLO], "role_unknown"),
         ([{"role": "tool", "content": "x"}, *HELLO], "call_missing"),
         ([{"role": "user", "content": ["x"]}, *HELLO[1:]], "empty_turn"),
@@ -69,6 +69,28 @@ def test_what_was_said_before_goes_along(tmp_path: Path, as_text: bool) -> None:
 def test_what_is_no_conversation_is_set_aside(tmp_path: Path, chat: Any, code: str) -> None:
     found = read(tmp_path, chat)
     assert [entry.code for entry in found.quarantined] == [code]
+
+
+def test_what_one_says_in_several_turns_is_one_turn(tmp_path: Path) -> None:
+    """People press Enter within what they say; such conversations were set aside."""
+    rules = [{"role": "system", "content": "Be brief."}, {"role": "system", "content": "Be kind."}]
+    chat = [*rules, {"role": "user", "content": "hi"}, *HELLO, {"role": "assistant", "content": "how may I help?"}]
+    row = read(tmp_path, chat).rows[0]
+    assert [(turn.role, turn.content) for turn in unfold_turns(row.text)] == [("system", "Be brief.\n\nBe kind."), ("user", "hi\n\nhello")]
+    assert row.target == "good day\n\nhow may I help?"
+
+
+def test_a_greeting_and_words_of_thanks_are_left_out(tmp_path: Path) -> None:
+    """Half of the exports of a desk have them, and were refused as a whole."""
+    chat = [{"role": "system", "content": "Be brief."}, HELLO[1], *HELLO, {"role": "user", "content": "thanks"}]
+    row = read(tmp_path, chat).rows[0]
+    assert [(turn.role, turn.content) for turn in unfold_turns(row.text)] == [("system", "Be brief."), ("user", "hello")]
+    assert row.target == "good day"
+
+
+def test_reasoning_in_the_middle_of_what_is_said_is_not_joined(tmp_path: Path) -> None:
+    thought = {"role": "assistant", "content": "<think>\nwhy\n</think>\n\nso"}
+    assert [entry.code for entry in read(tmp_path, [*HELLO, thought], thinking=True).quarantined] == ["role_order"]
 
 
 @pytest.mark.parametrize(

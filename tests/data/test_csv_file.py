@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from support.data import make_objective
 from tailorbird.data import SourceRows, read_sources
 from tailorbird.data.readers import csv_file
+from tailorbird.data.readers.appended_reader import records_since
+from tailorbird.data.readers.data_file import Record, open_file
 from tailorbird.domain.errors import DataInvalid
 
 GOOD = "text,label\n" + "".join(f"message number {n},{'ab'[n % 2]}\n" for n in range(20))
@@ -42,7 +44,7 @@ def test_records_over_several_lines_keep_the_line_they_start_on(tmp_path: Path) 
         (GOOD + '"never closed,a\nnext,b\n', 22),
         (GOOD + '"never closed,a\n"quoted, again",b\nnext,b\n', 22),
         (GOOD + '"closed" too early,a\n', 22),
-        (GOOD + 'one,"two\nlines",\n', None),
+        (GOOD + 'one,"two\nlines",x\n', None),
         (GOOD + '"fine\nover lines","opens here,a\nnext,b\n', 23),
         (GOOD + '"swallows,a\n' + GOOD.partition("\n")[2] + 'until an inch 5",b\n', 22),
     ],
@@ -59,6 +61,21 @@ def test_a_broken_quote_is_refused_where_it_opened(tmp_path: Path, content: str,
 def test_a_long_text_in_quotes_is_no_broken_quote(tmp_path: Path) -> None:
     letter = "Dear team,\n" + "I write again, and again, about this.\n" * 8 + "No commas here.\n" * 8
     assert read(tmp_path, GOOD + f'"{letter}",a\n').rows[-1].text == letter
+
+
+def test_what_spreadsheets_add_is_no_row(tmp_path: Path) -> None:
+    """A first line that says the separator, empty cells at the end of lines, lines of nothing but separators."""
+    text = "sep=;\r\ntext;label\r\nit is late;a;;\r\n;;\r\n ;\r\nit is lost;b\r\n;b\r\nit is;b;c\r\n"
+    found = read(tmp_path, text, separator=";")
+    assert [(row.text, row.target, row.provenance.line) for row in found.rows] == [("it is late", "a", 3), ("it is lost", "b", 6)]
+    assert [(entry.line, entry.code) for entry in found.quarantined] == [(7, "empty_text"), (8, "wrong_cell_count")]
+
+
+def test_an_end_is_read_below_a_line_that_says_the_separator(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("sep=,\ntext,label\nit is late,a\nit is lost,b\n")
+    with open_file("d.csv", tmp_path / "d.csv", ".csv") as file:
+        records = [*records_since(file, len("sep=,\ntext,label\nit is late,a\n"), 3)]
+    assert [(record.line, record.cells) for record in records if isinstance(record, Record)] == [(4, {"text": "it is lost", "label": "b"})]
 
 
 def lines_of(text: str, ends: str = "") -> list[str]:

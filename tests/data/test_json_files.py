@@ -37,7 +37,10 @@ def test_a_broken_json_array_is_refused_with_its_line(tmp_path: Path, text: str,
     ("text", "hint"),
     [
         ('{"text": "x", "label": "a"}\n{"text": "y", "label": "b"}\n', "ends in .jsonl"),
-        ('{"count": 1, "data": [{"text": "x", "label": "a"}]}', "write the list under 'data' alone"),
+        ('{"count": 1, "annotations": [{"text": "x", "label": "a"}]}', "write the list under 'annotations' alone"),
+        ('{"train": [{"text": "x"}], "test": [{"text": "x"}]}', "a file of its own (train, test)"),
+        ('{"train": [["x", "a"]], "test": [["x", "a"]]}', "a file of its own (train, test)"),
+        ('{"data": [{"text": "x"}], "rows": [{"text": "x"}]}', "a file of its own (data, rows)"),
         ('{"text": {"0": "x"}, "label": {"0": "a"}}', "orient='records'"),
         ('{"text": ["x"], "label": ["a"]}', "orient='records'"),
         ('{"text": "x"}', 'write [{"text"'),
@@ -46,6 +49,13 @@ def test_a_broken_json_array_is_refused_with_its_line(tmp_path: Path, text: str,
 def test_json_of_another_form_says_how_to_write_it(tmp_path: Path, text: str, hint: str) -> None:
     (tmp_path / "d.json").write_text(text)
     assert hint in refused(tmp_path, "d.json").hint
+
+
+def test_records_in_an_object_keep_their_lines(tmp_path: Path) -> None:
+    (tmp_path / "d.json").write_text(
+        '{"version": {"n": [1]},\n "data":\n [{"text": "x", "label": "a"},\n{"text": "y", "label": "b"}],\n"n": 2}\n'
+    )
+    assert [(row.text, row.provenance.line) for row in read(tmp_path, "d.json").rows] == [("x", 3), ("y", 4)]
 
 
 def test_elements_that_are_no_rows_are_quarantined(tmp_path: Path) -> None:

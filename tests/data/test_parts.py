@@ -29,7 +29,8 @@ from tailorbird.data.readers.data_file import open_file
 from tailorbird.data.readers.stretches import WHOLE, stretches_of
 from tailorbird.domain.curation import CurationPolicy, PersonalKind, PrivacyAction, PrivacyPolicy, ProtectedSet, QualityPolicy, QualityRule
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.domain.objective import DocumentSource, SplitPolicy, TaskKind
+from tailorbird.domain.objective import DocumentSource, TaskKind
+from tailorbird.domain.split_policy import SplitPolicy
 
 Json = dict[str, Any]
 POLICY = CurationPolicy(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -78,13 +79,30 @@ def test_lists_as_python_prints_them_hold_several_labels(tmp_path: Path) -> None
         (["text", "label"], lambda n, text, label: [text, "NaN" if n % 3 else label], "'NaN' is read as a label"),
         (["text", "a", "b"], lambda n, text, label: [text, label, f"team {n % 5}"], "the label could also be 'b'"),
         (
+            ["message", "context", "label"],
+            lambda n, text, label: [text, text[::-1], label],
+            "only 'message' is read as text; 'context': more texts, which are not: where an answer depends on them, they are read together "
+            "with --text 'message' --text 'context'",
+        ),
+        (
             ["premise", "hypothesis", "label"],
             lambda n, text, label: [text, text[::-1], label],
-            "only 'premise' is read as text; 'hypothesis'",
+            "'premise', 'hypothesis' are read as one text",
+        ),
+        (
+            ["text", "label", "split"],
+            lambda n, text, label: [text, label, ("train", "test")[n % 2]],
+            "'split' says which rows are of train, dev and test",
+        ),
+        (
+            ["text", "toxic", "threat", "insult"],
+            lambda n, text, label: [text, n % 2, n % 3 % 2, n % 5 % 2],
+            "'toxic', 'threat', 'insult': 0 and 1 alone: each is taken for a label of its own",
         ),
         (["text", "x", "y", "label"], lambda n, text, label: [text, n % 2, n % 3 % 2, label], "'x', 'y': 0 and 1 alone"),
         (["text", "price"], lambda n, text, label: [text, f"{n}.25"], "'price': numbers; none are predicted here"),
         (["text", "label", "split"], lambda n, text, label: [text, label, "train"], "'split' is not read"),
+        (["text", "label", "Is Test"], lambda n, text, label: [text, label, n % 2], "'Is Test' is not read: rows are split anew"),
         (["invoice of mine is wrong", "billing"], lambda n, text, label: [text, label], "'billing' there is a value of the rows"),
         (["Export", "", ""], lambda n, text, label: [n, text, label], "leaves columns without a name"),
         (["transcript"], lambda n, text, label: [f"Customer: {text}\nAgent: I look at {label}."], "conversations as one text"),
@@ -172,3 +190,84 @@ def test_odd_cells_are_looked_at_at_once(tmp_path: Path, cell: str) -> None:
     """In the confined process, whose time ends."""
     rows: list[dict[str, object]] = [{"text": text, "label": kind, "odd": cell} for text, kind in messages()]
     assert looked_at(tmp_path, as_jsonl(rows), "d.jsonl").task == "classify"
+
+
+@pytest.mark.parametrize(
+    ("row", "remark"),
+    [
+        (
+            lambda n, text: {"id": n, "data": {"text": text}, "annotations": [{"result": [{"value": {"choices": ["a"]}}]}]},
+            "an export of Label Studio: export it as CSV",
+        ),
+        (lambda n, text: {"name": f"page {n}", "paragraphs": [{"context": text, "qas": []}]}, "'paragraphs': lists of objects"),
+        (lambda n, text: {"question": text, "answers": [text[::-1], f"{n}"]}, "'answers': a list in each cell"),
+        (lambda n, text: {"text": text, "label": [[0, 5, "PER"]]}, "'label': lists of something else than labels"),
+        (
+            lambda n, text: {"reviewText": text, "overall": n % 5, "summary": text[::-1]},
+            "'overall': few values, which could be learned as labels",
+        ),
+        (lambda n, text: {"text": text, "label": f"intent {n}"}, "'label': too many values, or each too seldom, for labels"),
+    ],
+)
+def test_what_is_not_read_is_named(tmp_path: Path, row: Callable[[int, str], dict[str, object]], remark: str) -> None:
+    rows = [row(n, text) for n, (text, _) in enumerate(messages())]
+    assert remark in "\n".join(looked_at(tmp_path, as_jsonl(rows), "d.jsonl").notes)
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        (
+            lambda n, text, kind: {"description": text[:9], "body_text": text, "type": kind},
+            {"text": "body_text", "label": "type"},
+        ),
+        (lambda n, text, kind: {"description": text[:12], "x": text * 4, "type": kind}, {"text": "x", "label": "type"}),
+        (lambda n, text, kind: {"comment": text[:16], "reviewText": text, "stars": n % 5}, {"text": "reviewText", "label": "stars"}),
+        (lambda n, text, kind: {"text": text, "label": n % 3, "label_text": kind}, {"text": "text", "label": "label_text"}),
+        (lambda n, text, kind: {"text": text, "label": n % 3, "label_text": "abcd"[n % 4]}, {"text": "text", "label": "label"}),
+        (
+            lambda n, text, kind: {"question2": text + text, "question1": text, "is_duplicate": n % 2},
+            {"text": "question1", "more_text": "question2", "label": "is_duplicate"},
+        ),
+        (
+            lambda n, text, kind: {"instruction": f"tell me {n * 7919}", "input": text if n % 4 else "", "output": text[::-1]},
+            {"text": "instruction", "more_text": "input", "answer": "output"},
+        ),
+        (
+            lambda n, text, kind: {"question": text, "passage": text * 3, "answer": n % 2 == 0},
+            {"text": "question", "more_text": "passage", "label": "answer"},
+        ),
+        (lambda n, text, kind: {"Frage": text, "Antwort": f"so ist es {n * 7919}"}, {"text": "Frage", "answer": "Antwort"}),
+        (lambda n, text, kind: {"id": n, "文本": text, "来源": "ab"[n % 2], "标签": kind}, {"id": "id", "text": "文本", "label": "标签"}),
+        (
+            lambda n, text, kind: {"rejected": [{"role": "user", "content": text}], "chosen": [{"role": "user", "content": text}]},
+            {"messages": "chosen"},
+        ),
+    ],
+)
+def test_names_are_a_hint_and_cells_decide(
+    tmp_path: Path, row: Callable[[int, str, str], dict[str, object]], columns: dict[str, str]
+) -> None:
+    rows = [row(n, text, kind) for n, (text, kind) in enumerate(messages())]
+    assert roles(looked_at(tmp_path, as_jsonl(rows), "d.jsonl")) == columns
+
+
+@pytest.mark.parametrize("cells", [(0, 1), ("0", "1"), (True, False), ("TRUE", "false")])
+def test_columns_of_flags_are_labels_of_their_own(tmp_path: Path, cells: tuple[object, object]) -> None:
+    rows = [
+        {"id": n, "comment_text": text, **{name: cells[n * 7 % k == 0] for k, name in ((2, "toxic"), (3, "threat"), (5, "insult"))}}
+        for n, (text, _) in enumerate(messages())
+    ]
+    found = looked_at(tmp_path, as_jsonl(rows), "d.jsonl")
+    assert [(guess.role, guess.column) for guess in found.guesses if "label" in guess.role] == [
+        ("label", "toxic"),
+        ("more_labels", "threat"),
+        ("more_labels", "insult"),
+    ]
+    assert "label:\n  - toxic\n  - threat\n  - insult" in found.proposal
+
+
+def test_an_instruction_with_a_response_is_one_to_learn(tmp_path: Path) -> None:
+    rows = [{"instruction": text, "context": "", "response": text[::-1], "category": kind} for text, kind in messages()]
+    found = looked_at(tmp_path, as_jsonl(rows), "d.jsonl")
+    assert (found.task, "label: response" in found.proposal) == ("generate", True)

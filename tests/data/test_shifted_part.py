@@ -17,7 +17,8 @@ from support.data import Store, make_objective
 from tailorbird.data import BuiltSnapshot, SnapshotRequest, build_snapshot, load_rows, rewrite_snapshot
 from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.domain.objective import Objective, SplitPolicy, TaskKind
+from tailorbird.domain.objective import Objective, TaskKind
+from tailorbird.domain.split_policy import SplitPolicy
 from tailorbird.text.dates import time_of
 
 WORDS = [

@@ -73,10 +73,15 @@ def test_a_storage_without_its_client_says_what_to_install(tmp_path: Path, monke
     [
         ("d.xlsx", "CSV UTF-8"),
         ("d.xls", "CSV UTF-8"),
-        ("d.csv.gz", "unpack it"),
-        ("d.zip", "unpack it"),
+        ("d.tar.gz", "unpack it"),
+        ("d.gz", "that and .gz"),
+        ("d.csv.bz2", "unpack it"),
         ("d.txt", "a folder"),
         ("d.ndjson", ".jsonl"),
+        ("d.feather", "Parquet"),
+        ("d.pkl", "to_parquet"),
+        ("d.docx", "take the texts out"),
+        ("d.sqlite", "export the table"),
     ],
 )
 def test_other_kinds_of_file_say_what_to_make_of_them(tmp_path: Path, name: str, hint: str) -> None:

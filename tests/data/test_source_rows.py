@@ -62,3 +62,12 @@ def test_a_rows_licence_that_clashes_with_the_use_blocks(tmp_path: Path) -> None
     assert refused.value.error_code == "license_clash"
     research = objective.model_copy(update={"business": objective.business.model_copy(update={"use": "research"})})
     assert len(read_sources(research, tmp_path, SECRET).rows) == 60
+
+
+def test_truth_values_of_two_formats_are_one_label(tmp_path: Path) -> None:
+    """``True`` in CSV and ``true`` in JSON were two labels, and refused."""
+    (tmp_path / "d.csv").write_text("text,label\n" + "".join(f"row {n} said,{('True', 'FALSE')[n % 2]}\n" for n in range(10)))
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps({"text": f"item {n}", "label": n % 2 == 0}) + "\n" for n in range(10)))
+    both = read_sources(make_objective({"path": "d.csv"}, {"path": "d.jsonl"}), tmp_path)
+    assert {row.target for row in both.rows} == {"true", "false"}
+    assert {row.target for row in read_sources(make_objective({"path": "d.csv"}), tmp_path).rows} == {"True", "FALSE"}

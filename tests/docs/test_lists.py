@@ -19,8 +19,9 @@ from tailorbird.domain.curation import PersonalKind, PrivacyAction, QualityRule
 from tailorbird.domain.feedback import FeedbackKind
 from tailorbird.domain.identity import Role
 from tailorbird.domain.ladder import RungKind
-from tailorbird.domain.objective import Limits, LiveKpi, Objective, RiskTier, SplitPolicy
+from tailorbird.domain.objective import Limits, LiveKpi, Objective, RiskTier
 from tailorbird.domain.rung_wishes import AdapterWishes
+from tailorbird.domain.split_policy import SplitPolicy
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, metrics_for
 from tailorbird.objective.templates import TEMPLATES
 from tailorbird.settings import Settings

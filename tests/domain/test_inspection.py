@@ -7,7 +7,7 @@ import pytest
 from tailorbird.domain.inspection import ColumnSeen
 
 
-def column(kind: str = "text", filled: int = 300, distinct: int = 5, longest: int = 12, **more: int) -> ColumnSeen:
+def column(kind: str = "text", filled: int = 300, distinct: int = 5, longest: int = 12, **more: int | bool) -> ColumnSeen:
     return ColumnSeen(name="c", kind=kind, filled=filled, distinct=distinct, mean_length=8.0, longest=longest, **more)
 
 
@@ -23,6 +23,10 @@ def column(kind: str = "text", filled: int = 300, distinct: int = 5, longest: in
         (column("turns"), True, False),
         (column("list", distinct=290, several=100, parts=6, longest_part=9), False, True),
         (column("list"), True, False),
+        (column(speakers=True), False, False),
+        (column(speakers=True), True, True),
+        (column(numeric=True, distinct=60), False, False),
+        (column(numeric=True, distinct=60), True, True),
     ],
 )
 def test_few_short_values_that_come_often_may_be_labels(found: ColumnSeen, named: bool, expected: bool) -> None:

@@ -78,3 +78,24 @@ def test_what_was_accepted_before_the_rule_is_read_again_as_it_is() -> None:
     """Runs and releases of earlier versions go on."""
     assert parse_objective(text(), "objective.yaml", accepted=True).objective.exceptions == ()
     assert "exceptions" not in parse_objective(text(), "objective.yaml", accepted=True).objective.model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("asked", "source", "what", "line"),
+    [
+        (text(risk="minimal", kind="generate"), "  label: [a, b]\n", "has no labels, of which each could have a column", 12),
+        (text(risk="minimal"), "  split: test\n  split_column: part\n", "says another for each row", 14),
+        (text(risk="minimal"), "  text: []\n", "`data.0.text` must be a text", 13),
+    ],
+)
+def test_columns_that_contradict_are_refused(asked: str, source: str, what: str, line: int) -> None:
+    with pytest.raises(ObjectiveInvalid, match=what) as refused:
+        parse_objective(asked.replace("- path: rows.csv\n", f"- path: rows.csv\n{source}"), "objective.yaml")
+    assert refused.value.line == line
+
+
+def test_columns_of_texts_labels_and_splits_are_taken() -> None:
+    listed = "- path: rows.csv\n  text: [title, body]\n  label: [late, lost]\n  split_column: part\n"
+    (source,) = parse_objective(text(risk="minimal").replace("- path: rows.csv\n", listed), "objective.yaml").objective.data
+    assert (source.texts, source.label, source.split_column) == (("title", "body"), ("late", "lost"), "part")
+    assert "split_column" not in parse_objective(text(risk="minimal"), "objective.yaml").objective.model_dump(mode="json")["data"][0]

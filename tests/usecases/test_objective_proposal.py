@@ -21,6 +21,7 @@ from tailorbird.testing import MemoryModelReader
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.dependencies import Progress
 from tailorbird.usecases.identities import act_as
+from tailorbird.usecases.runs import objective_proposal
 from tailorbird.usecases.runs.curate import curate
 from tailorbird.usecases.runs.objective_proposal import Proposal, ProposalRequest, look_at, propose
 from tailorbird.usecases.runs.submit import plan
@@ -125,7 +126,28 @@ def queries_with_passages(folder: Path) -> str:
     return "search.csv"
 
 
-SHAPES: list[tuple[Callable[[Path], str], TaskName, dict[str, str]]] = [
+def flags_of_labels(folder: Path) -> str:
+    rows = [["id", "comment_text", "toxic", "threat", "insult"]]
+    rows += [[str(n), words(n), str(n % 2), str(int(n % 3 == 0)), str(int(n % 5 == 0))] for n in range(320)]
+    (folder / "train.csv").write_text(as_csv(rows))
+    return "train.csv"
+
+
+def pairs_of_texts(folder: Path) -> str:
+    kinds = ("entailment", "neutral", "contradiction")
+    lines = [{"premise": words(n, 6), "hypothesis": words(n + 5000, 5), "label": kinds[n % 3]} for n in range(240)]
+    (folder / "nli.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return "nli.jsonl"
+
+
+def a_column_of_splits(folder: Path) -> str:
+    rows = [["text", "label", "split"]]
+    rows += [[words(n), "abc"[n % 3], ("train", "train", "train", "validation", "test", "test")[n % 6]] for n in range(480)]
+    (folder / "benchmark.csv").write_text(as_csv(rows))
+    return "benchmark.csv"
+
+
+SHAPES: list[tuple[Callable[[Path], str], TaskName, dict[str, object]]] = [
     (odd_columns, "classify", {"text": "Was der Kunde schrieb", "label": "Art"}),
     (many_intents, "classify", {"text": "text", "label": "category"}),
     (numbered_labels, "classify", {"text": "sentence", "label": "label"}),
@@ -137,6 +159,9 @@ SHAPES: list[tuple[Callable[[Path], str], TaskName, dict[str, str]]] = [
     (nested_turns, "chat", {"messages": "messages"}),
     (turns_with_tools, "chat", {"messages": "messages", "tools": "functions"}),
     (folders_of_texts, "classify", {}),
+    (flags_of_labels, "classify-many", {"text": "comment_text", "label": ("toxic", "threat", "insult")}),
+    (pairs_of_texts, "classify", {"text": ("premise", "hypothesis"), "label": "label"}),
+    (a_column_of_splits, "classify", {"text": "text", "label": "label"}),
     (queries_with_passages, "rank", {"text": "query", "label": "passage"}),
 ]
 
@@ -158,7 +183,7 @@ def proposed(folder: Path, name: str, said: ProvidedFacts | None = None, documen
 
 @pytest.mark.parametrize(("make", "task", "columns"), SHAPES, ids=[make.__name__ for make, _, _ in SHAPES])
 def test_plan_accepts_what_is_proposed(
-    tmp_path: Path, workspace: Dependencies, writer: Actor, make: Callable[[Path], str], task: TaskName, columns: dict[str, str]
+    tmp_path: Path, workspace: Dependencies, writer: Actor, make: Callable[[Path], str], task: TaskName, columns: dict[str, object]
 ) -> None:
     found = proposed(tmp_path, make(tmp_path))
     assert (found.draft.task, found.open, found.refused) == (task, (), None)
@@ -222,11 +247,11 @@ def test_documents_of_their_own(tmp_path: Path, workspace: Dependencies, writer:
 
 
 def test_columns_and_task_may_be_said(tmp_path: Path) -> None:
-    said = ProvidedFacts(task="generate", text="utterance", label="intent", terms=TERMS)
+    said = ProvidedFacts(task="generate", text=("utterance",), label=("intent",), terms=TERMS)
     found = proposed(tmp_path, one_label_rules(tmp_path), said)
     assert (found.draft.kind, found.refused) == (TaskKind.GENERATE, None)
     with pytest.raises(InvalidInput) as wrong:
-        proposed(tmp_path, "rows.jsonl", ProvidedFacts(label="intend"))
+        proposed(tmp_path, "rows.jsonl", ProvidedFacts(label=("intend",)))
     assert (wrong.value.error_code, "did you mean 'intent'?" in wrong.value.hint) == ("column_missing", True)
 
 
@@ -268,3 +293,84 @@ def test_what_weakens_a_target_is_told(tmp_path: Path) -> None:
     assert "40 of 280 rows are left out" in told
     assert "email in 240 rows" in told
     assert "hardly any rows of 'rare' (1 of 4)" in told
+
+
+def fill_folder(folder: Path, *, test_labels: bool = True) -> None:
+    """As benchmarks come: a file for each split, in formats of their own, beside a file that is none."""
+    place = folder / "bench"
+    place.mkdir()
+    rows = [[words(n), ("x", "y")[n % 2]] for n in range(400)]
+    (place / "train.csv").write_text(as_csv([["text", "label"], *rows[:300]], ";"))
+    test = [{"text": text, "label": label if test_labels else None} for text, label in rows[300:]]
+    (place / "test.jsonl").write_text("\n".join(map(json.dumps, test)))
+    (place / "README.md").write_text("words")
+
+
+def test_a_folder_with_a_file_for_each_split(tmp_path: Path, workspace: Dependencies, writer: Actor) -> None:
+    """No row of its test is learned from; dev is drawn from train."""
+    fill_folder(tmp_path)
+    found = proposed(tmp_path, "bench")
+    assert (found.draft.name, found.draft.source["path"], found.draft.source.get("split")) == ("bench", "bench/train.csv", None)
+    assert [(other["path"], other["split"]) for other in found.draft.others] == [("bench/test.jsonl", "test")]
+    assert found.refused is None
+    seen = curate(workspace, writer, write_objective(tmp_path, found.draft.name, found.text)[1], Progress()).manifest
+    assert seen.counts.test == 100
+    assert seen.counts.train + seen.counts.dev == 300
+    assert seen.counts.dev > 30
+
+
+def test_all_three_splits_are_fixed(tmp_path: Path) -> None:
+    fill_folder(tmp_path)
+    (tmp_path / "bench" / "test.jsonl").rename(tmp_path / "bench" / "dev.jsonl")
+    lines = [json.dumps({"text": words(n), "label": ("x", "y")[n % 2]}) for n in range(400, 460)]
+    (tmp_path / "bench" / "test.jsonl").write_text("\n".join(lines))
+    draft = proposed(tmp_path, "bench").draft
+    assert [(each["path"], each.get("split")) for each in (draft.source, *draft.others)] == [
+        ("bench/train.csv", "train"),
+        ("bench/dev.jsonl", "dev"),
+        ("bench/test.jsonl", "test"),
+    ]
+
+
+def test_a_test_without_labels_is_left_out_and_told(tmp_path: Path) -> None:
+    fill_folder(tmp_path, test_labels=False)
+    asked = ProposalRequest("bench", tmp_path, "acme", ProvidedFacts(terms=TERMS))
+    assert look_at(asked, lambda _: None).notes == (
+        "bench/test.jsonl is not used: 'label' is missing or empty there",
+        "files of the folder that are not used: README.md",
+    )
+    assert proposed(tmp_path, "bench").draft.others == ()
+
+
+def test_a_test_beside_the_file_is_told(tmp_path: Path) -> None:
+    fill_folder(tmp_path)
+    asked = ProposalRequest("bench/train.csv", tmp_path, "acme", ProvidedFacts(terms=TERMS))
+    (note,) = look_at(asked, lambda _: None).notes
+    assert note.startswith("beside it lies test.jsonl: ")
+
+
+@pytest.mark.parametrize(("name", "told"), [("hf://datasets/a/b", True), ("hf://datasets/a/b:c/test", False), ("s3://a/train.csv", False)])
+def test_other_splits_of_a_data_set_on_the_hub_are_told(tmp_path: Path, name: str, told: bool) -> None:
+    notes = objective_proposal._notes(ProposalRequest(name, tmp_path, "acme", ProvidedFacts()), None)
+    assert ["a/b:CONFIG/test` with `split: test`" in note for note in notes] == [True] * told
+
+
+def test_texts_and_labels_may_be_several_columns(tmp_path: Path, workspace: Dependencies, writer: Actor) -> None:
+    rows = [[words(n, 3), words(n + 900), str(n % 2), str(int(n % 3 == 0)), "ab"[n % 2]] for n in range(240)]
+    (tmp_path / "d.csv").write_text(as_csv([["title", "body", "late", "lost", "label"], *rows]))
+    said = ProvidedFacts(text=("title", "body"), label=("late", "lost"), terms=TERMS)
+    found = proposed(tmp_path, "d.csv", said)
+    assert (found.draft.task, found.refused) == ("classify-many", None)
+    assert 'text: ["title", "body"]' in found.text
+    assert "The text is title and body, with a blank line between." in found.draft.instruction
+    seen = curate(workspace, writer, write_objective(tmp_path, found.draft.name, found.text)[1], Progress())
+    assert sorted(seen.manifest.label_counts) == ["late", "lost"]
+    with pytest.raises(InvalidInput, match="'label' is no column of 0 and 1"):
+        proposed(tmp_path, "d.csv", ProvidedFacts(label=("late", "label")))
+
+
+def test_a_column_called_like_a_role_is_a_label_where_that_is_said(tmp_path: Path) -> None:
+    rows = [[words(n), ("Customer", "Agent")[n % 2]] for n in range(240)]
+    (tmp_path / "d.csv").write_text(as_csv([["text", "speaker"], *rows]))
+    found = proposed(tmp_path, "d.csv", ProvidedFacts(label=("speaker",), terms=TERMS))
+    assert (found.draft.task, found.draft.source["label"], found.refused) == ("classify", "speaker", None)

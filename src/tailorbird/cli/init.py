@@ -43,8 +43,10 @@ def _init(  # noqa: PLR0913 - a parameter is an option of the command line
     data: Annotated[str, typer.Option("--from", help="Also write an objective for this data file, folder or address.")] = "",
     documents: Annotated[str, typer.Option(help="With --from: documents to rank, or to ground answers on.")] = "",
     task: Annotated[str, typer.Option(help=f"With --from: task, where the data leave it open: {', '.join(TASKS)}.")] = "",
-    text: Annotated[str, typer.Option(help="With --from: text column.")] = "",
-    label: Annotated[str, typer.Option(help="With --from: column of labels, answers or documents.")] = "",
+    text: Annotated[list[str] | None, typer.Option(help="With --from: text column; given several times, their texts are joined.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="With --from: column of labels, answers or documents; several times: columns of 0 and 1.")
+    ] = None,
     origin: Annotated[str, typer.Option(help="With --from: origin of the data.")] = "",
     license: Annotated[str, typer.Option(help="With --from: licence of the data, as SPDX identifier where there is one.")] = "",
     consent: Annotated[str, typer.Option(help="With --from: consent of the data subjects.")] = "",
@@ -72,7 +74,8 @@ def _init(  # noqa: PLR0913 - a parameter is an option of the command line
     if data:
         terms = {"origin": origin, "license": license, "consent": consent, "collected": collected}
         named: list[TaskName] = [known for known in TASKS if known == task]
-        said = ProvidedFacts(task=named[0] if named else "", text=text, label=label, owner=owner, risk=risk, terms=terms)
+        kind, texts, labels = named[0] if named else "", tuple(text or ()), tuple(label or ())
+        said = ProvidedFacts(task=kind, text=texts, label=labels, owner=owner, risk=risk, terms=terms)
         written = _written(_Wanted(data, documents, into, deps.host), said, asks=not session.as_json)
     if session.as_json:
         print_json(people)
@@ -147,9 +150,10 @@ def _written(wanted: _Wanted, said: ProvidedFacts, *, asks: bool) -> tuple[Path,
         found = propose(asked, seen, progress.tell)
     written = write_objective(wanted.into, found.draft.name, found.text)
     source = found.draft.source
-    columns = ", ".join(f"{key}: {source[key]}" for key in ("messages", "text", "label", "subject") if key in source)
+    named = ((key, source[key]) for key in ("messages", "text", "label", "subject", "split_column") if key in source)
+    columns = ", ".join(f"{key}: {' + '.join(value) if isinstance(value, tuple) else value}" for key, value in named)
     say(f"{wanted.data} looks like a task {found.draft.task}" + (f" ({columns})" if columns else "") + ": look whether that is right")
-    for note in seen.found.notes:
+    for note in (*seen.found.notes, *seen.notes):
         say(f"note: {note}")
     if seen.unused:
         more = f" and {len(seen.unused) - _NAMED:,} more" if len(seen.unused) > _NAMED else ""

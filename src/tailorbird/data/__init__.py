@@ -10,7 +10,7 @@ every refused row with its reason. Must not know: models, metrics, the ledger.
 
 from tailorbird.data.answer_items import answer_items, items_of_split, load_items
 from tailorbird.data.build_help import can_be_helped, help_build
-from tailorbird.data.inspection import file_texts, inspect_file
+from tailorbird.data.inspection import FolderFiles, beside, file_texts, folder_files, inspect_file
 from tailorbird.data.label_errors import label_suspects
 from tailorbird.data.pipeline import SnapshotRequest
 from tailorbird.data.provenance import Amendments, members_of, prove_documents, prove_rows, salt_of
@@ -31,16 +31,19 @@ from tailorbird.data.snapshot import BuiltSnapshot, build_snapshot, group_sizes,
 __all__ = [
     "Amendments",
     "BuiltSnapshot",
+    "FolderFiles",
     "SnapshotRequest",
     "SnapshotRewrite",
     "SourceRow",
     "SourceRows",
     "answer_items",
+    "beside",
     "build_snapshot",
     "can_be_helped",
     "documents_of_subject",
     "file_texts",
     "fingerprint_sources",
+    "folder_files",
     "group_sizes",
     "help_build",
     "inspect_file",

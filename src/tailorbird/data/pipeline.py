@@ -130,7 +130,8 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
     labels = label_counts(Counter(item.row.target for item in distinct.items), objective.task)
     check_classes(labels, objective.task)
     request.progress("looking for near-duplicates and overlaps")
-    shared, lone, salt, drawn = shared_by(distinct.items), LoneRows(), salt_of_splits(objective), drawn_splits(objective)
+    shared, lone, salt = shared_by(distinct.items), LoneRows(), salt_of_splits(objective)
+    drawn = drawn_splits(objective, sources.rows)
     comparable = without_shared_text(distinct.items, shared)
     meanwhile = partial(lone.make, comparable, salt, drawn, salt_of(request.amendments.secret, objective.name))
     items, ties, found, protected = _unprotected(comparable, request, tally, shared, read, meanwhile)
@@ -367,10 +368,13 @@ def salt_of_splits(objective: Objective) -> str:
     return hashlib.sha256(f"tailorbird/split/v1\n{objective.tenant}\n{objective.name}".encode()).hexdigest()
 
 
-def drawn_splits(objective: Objective) -> tuple[Split, ...]:
-    """The splits that rows are drawn into: a dev or test split that comes as a source of its own is not mixed with other rows; examples of
-    what is out of scope are no such split."""
-    given = {source.split for source in objective.data if not source.out_of_scope} - {Split.TRAIN.value}
+def drawn_splits(objective: Objective, rows: Sequence[SourceRow] = ()) -> tuple[Split, ...]:
+    """The splits that rows are drawn into: a dev or test split that comes as a source of its own, or that a column of splits gives to some
+    of ``rows``, is not mixed with other rows; examples of what is out of scope are no such split."""
+    sources = [source for source in objective.data if not source.out_of_scope]
+    told = {source.path for source in sources if source.split_column}
+    given = {source.split for source in sources} - {Split.TRAIN.value}
+    given |= {row.fixed.value for row in rows if row.fixed and row.place.file in told} if told else set()
     return tuple(split for split in SHARES if split.value not in given)
 
 

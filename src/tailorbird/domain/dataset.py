@@ -20,6 +20,10 @@ class Split(StrEnum):
     TEST = "test"
 
 
+#: Among the transforms of a row whose text is that of several columns, a blank line between them.
+JOINED = "joined"
+
+
 class Provenance(Value):
     """Where a row came from: file, the 1-based line of the file on which the row starts, terms of use.
 

@@ -21,7 +21,8 @@ class ColumnSeen(Value):
     short parts, ``several`` counts the cells with more than one part, ``parts`` the distinct parts (to 1,000), ``longest_part`` is in
     characters. ``defines_tools``: a cell at least defines functions, and every other does so too or is an empty list. By its
     first 5,000 cells: ``numeric``: each is a number, or the text of one; ``codes``: hardly any holds words (numbers, ids, days, addresses,
-    flags); ``speakers``: each names who speaks in a conversation."""
+    flags); ``flags``: each is 0 or 1, or true or false; ``speakers``: each names who speaks in a conversation. ``names_splits``: each cell
+    is ``train`` or ``test`` or the like, and not all are of one split."""
 
     name: str
     kind: str
@@ -35,7 +36,9 @@ class ColumnSeen(Value):
     defines_tools: bool = Field(default=False, exclude_if=lambda value: not value)
     numeric: bool = Field(default=False, exclude_if=lambda value: not value)
     codes: bool = Field(default=False, exclude_if=lambda value: not value)
+    flags: bool = Field(default=False, exclude_if=lambda value: not value)
     speakers: bool = Field(default=False, exclude_if=lambda value: not value)
+    names_splits: bool = Field(default=False, exclude_if=lambda value: not value)
 
     @property
     def holds_several(self) -> bool:
@@ -52,7 +55,7 @@ class ColumnSeen(Value):
         most, rows = (MOST_NAMED_LABELS, ROWS_A_NAMED_LABEL) if named else (MOST_LABELS, ROWS_A_LABEL)
         if self.kind not in ("text", "number", "list") or (self.kind == "list" and not self.parts):
             return False
-        if self.speakers or (self.numeric and not named and self.distinct > MOST_NUMBERS):
+        if not named and (self.speakers or (self.numeric and self.distinct > MOST_NUMBERS)):
             return False
         longest = self.longest_part if self.holds_several else self.longest
         few = self.labels <= min(most, max(2, self.filled / rows))

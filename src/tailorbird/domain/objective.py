@@ -20,6 +20,7 @@ from tailorbird.domain.rung_wishes import (
     TrainingWishes,
 )
 from tailorbird.domain.scope import ScopePolicy
+from tailorbird.domain.split_policy import SplitPolicy
 from tailorbird.domain.value import Name, Section
 
 #: How a text begins that somebody must still write: an objective that holds one is refused.
@@ -178,10 +179,11 @@ class DataSource(Section):
     """How the letters of a text file are written: utf-8, utf-16, cp1252, latin-1; ``tailorbird data inspect`` tells what it looks like."""
     separator: str | None = Field(default=None, min_length=1, max_length=1)
     """What stands between the cells of a .csv or .tsv file, where it is no comma or tab: ";" or "|"."""
-    text: str = "text"
-    """The column with the text that the model is given."""
-    label: str = "label"
-    """The column with the label (classify) or the answer (generate). Several labels are a list, or a text with | between them."""
+    text: str | Annotated[tuple[str, ...], Field(min_length=1, max_length=20)] = "text"
+    """The column with the text that the model is given; or a list of columns, whose texts are joined, a blank line between them."""
+    label: str | Annotated[tuple[str, ...], Field(min_length=1, max_length=1000)] = "label"
+    """The column with the label (classify) or the answer (generate). Several labels are a list, or a text with | between them; or this is
+    a list of columns (classify): each is a label, which a row has where its cell is 1 or true, and has not where it is 0 or false."""
     id: str = "id"
     """The column that ``qrels`` knows a query by (rank)."""
     qrels: str | None = None
@@ -199,6 +201,9 @@ class DataSource(Section):
     parameters), or its JSON text. Without it no tools are offered, and a conversation that calls one is set aside."""
     split: Literal["train", "dev", "test"] | None = None
     """Puts every row of this source into one split: for data that came with an official test set."""
+    split_column: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The column that says whether a row is of train, dev (validation) or test: dev and test keep theirs. Where no row is of dev, or none
+    of test, those of train are drawn for it."""
     out_of_scope: bool = Field(default=False, exclude_if=lambda value: not value)
     """None of the labels fits any of its texts (``task.out_of_scope``): it needs no label column."""
     shared: bool = Field(default=False, exclude_if=lambda value: not value)
@@ -208,6 +213,11 @@ class DataSource(Section):
     """What an auditor will ask for: whose data, on what terms."""
     terms: TermColumns = TermColumns()
     """Columns that state a row's own terms, where they differ from row to row."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The columns of the text."""
+        return (self.text,) if isinstance(self.text, str) else self.text
 
 
 class DocumentSource(Section):
@@ -245,23 +255,6 @@ class TeacherWishes(Section):
     """The column with the text."""
     source: DataOrigin
     """Whose texts, on what terms: ``processors`` must name the endpoint."""
-
-
-class SplitPolicy(Section):
-    """Which rows stand for a world that has moved on: none of them is learned from, a part of dev and of test is made of them, and limits
-    named ``shift`` are measured on them. What belongs to it is decided when the objective's first snapshot is made, and stays."""
-
-    by: str = Field(min_length=1)
-    """The column that every source has: when a row was written (a date, a time, a year), or whose it is (a source, a customer, a site)."""
-    kind: Literal["auto", "time", "value"] = "auto"
-    """``time``: the newest rows are the shifted part; ``value``: all rows of some values are. ``auto``: ``time`` where nine of ten cells
-    are dates, times or years."""
-    share: Annotated[float, Field(gt=0, le=0.5)] = 0.2
-    """About what share of the rows the shifted part gets, where neither ``since`` nor ``values`` says what it is."""
-    since: str | date | None = None
-    """Rows of this time and later are the shifted part."""
-    values: tuple[str, ...] = ()
-    """Rows with one of these values are the shifted part."""
 
 
 class Kpi(Section):

@@ -12,7 +12,18 @@ from tailorbird.objective.data_rules import check_labels
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, MetricName, MetricSpec, answers_of, parse_metric
 from tailorbird.objective.objective_file import Fault, ObjectiveFile, raise_faults
 from tailorbird.objective.power import GroupSizes, check_power, check_shift_power, provable_target
-from tailorbird.objective.proposal import TASKS, ObjectiveDraft, ProposedKpi, ProvidedFacts, TaskName, draft_objective, draft_yaml
+from tailorbird.objective.proposal import (
+    TASKS,
+    DraftFile,
+    ObjectiveDraft,
+    ProposedKpi,
+    ProvidedFacts,
+    TaskName,
+    draft_objective,
+    draft_yaml,
+    name_of,
+    with_files,
+)
 from tailorbird.objective.reader import parse_objective, read_objective
 from tailorbird.objective.schema import objective_schema
 from tailorbird.objective.submitted_reader import parse_submitted
@@ -28,6 +39,7 @@ __all__ = [
     "TASKS",
     "TEMPLATES",
     "AnswerKinds",
+    "DraftFile",
     "Fault",
     "GroupSizes",
     "MetricName",
@@ -46,6 +58,7 @@ __all__ = [
     "draft_objective",
     "draft_yaml",
     "margin_for",
+    "name_of",
     "objective_schema",
     "parse_metric",
     "parse_objective",
@@ -56,6 +69,7 @@ __all__ = [
     "read_objective",
     "read_traffic",
     "template_files",
+    "with_files",
     "write_objective",
     "write_template",
 ]

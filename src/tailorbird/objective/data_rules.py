@@ -25,7 +25,21 @@ _ASKED = {
 
 def data_faults(file: ObjectiveFile) -> list[Fault]:
     """Every source that may not be used, or not like this."""
-    return [*_open_faults(file), *_licence_faults(file), *_messages_faults(file), *_shared_faults(file), *_generated_faults(file)]
+    faults = [*_open_faults(file), *_licence_faults(file), *_messages_faults(file), *_shared_faults(file), *_generated_faults(file)]
+    return [*faults, *_column_faults(file)]
+
+
+def _column_faults(file: ObjectiveFile) -> list[Fault]:
+    """Columns of labels where there are none, and two words on one row's split."""
+    objective, faults = file.objective, list[Fault]()
+    for index, source in enumerate(objective.data):
+        if not isinstance(source.label, str) and objective.task.kind is not TaskKind.CLASSIFY:
+            what = f"a task of kind {objective.task.kind.value} has no labels, of which each could have a column"
+            faults.append(Fault(file.line_of(f"data.{index}.label"), what, "name the one column of answers, or use kind: classify"))
+        if source.split and source.split_column:
+            what = "`split` puts the whole source into one split, and `split_column` says another for each row"
+            faults.append(Fault(file.line_of(f"data.{index}.split_column"), what, "remove one of them"))
+    return faults
 
 
 def _generated_faults(file: ObjectiveFile) -> list[Fault]:

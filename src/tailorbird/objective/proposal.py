@@ -7,12 +7,13 @@ that is refused until somebody has written it (``domain.objective.TO_FILL_IN``).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import yaml
 
+from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.inspection import ColumnSeen, Inspection
 from tailorbird.domain.objective import TO_FILL_IN, RiskTier, TaskKind
@@ -29,12 +30,13 @@ _LONG_NAME = 40
 class ProvidedFacts:
     """What somebody said of the data and of the task; what is empty is taken from the file, or left to be filled in.
 
-    ``terms`` are values of ``data.source`` by their key. ``text`` and ``label`` name columns.
+    ``terms`` are values of ``data.source`` by their key. ``text`` and ``label`` name columns: several texts are joined, several labels are
+    columns of 0 and 1.
     """
 
     task: TaskName | Literal[""] = ""
-    text: str = ""
-    label: str = ""
+    text: tuple[str, ...] = ()
+    label: tuple[str, ...] = ()
     goal: str = ""
     owner: str = ""
     risk: RiskTier = RiskTier.MINIMAL
@@ -43,8 +45,8 @@ class ProvidedFacts:
 
 @dataclass(frozen=True)
 class ObjectiveDraft:
-    """An objective but for its KPI. ``source`` and ``documents`` are entries of ``data`` and of ``documents``; ``labels`` counts the labels
-    seen, where there are any."""
+    """An objective but for its KPI. ``source`` and ``documents`` are entries of ``data`` and of ``documents``, ``others`` further entries
+    of ``data``, which differ by file; ``labels`` counts the labels seen, where there are any."""
 
     name: str
     tenant: str
@@ -55,11 +57,21 @@ class ObjectiveDraft:
     source: Mapping[str, object]
     documents: Mapping[str, object] | None = None
     labels: int = 0
+    others: tuple[Mapping[str, object], ...] = ()
 
     @property
     def kind(self) -> TaskKind:
         """The kind of task, as an objective writes it."""
         return TaskKind(self.task.partition("-")[0]) if self.task != "chat" else TaskKind.GENERATE
+
+
+@dataclass(frozen=True)
+class DraftFile:
+    """A further file of the same rows: as the objective shall name it, the split that its name tells, and what it looks like."""
+
+    path: str
+    split: Split | None
+    found: Inspection
 
 
 @dataclass(frozen=True)
@@ -83,23 +95,75 @@ def draft_objective(
     """
     columns = {column.name: column for column in found.columns}
     roles = {guess.role: guess.column for guess in found.guesses}
-    for key, column in (("text", said.text), ("label", said.label)):
-        if column and column not in columns:
-            raise _no_column(found.name, key, column, list(columns))
+    for key, given in (("text", said.text), ("label", said.label)):
+        for column in given:
+            if column not in columns:
+                raise _no_column(found.name, key, column, list(columns))
     task = said.task or _task(found, said, roles, columns, documents is not None)
     named = _columns(found, said, roles, task)
     told = _sources(found, said, path, named, roles)
+    label = named.get("label", "")
     return ObjectiveDraft(
-        name=_name_of(path),
+        name=name_of(path),
         tenant=tenant,
         task=task,
         instruction=_instruction(task, named),
         said=said,
         file=found.name,
         source=told,
-        documents=_documents(told, columns.get(named.get("label", "")), documents) if task == "rank" or _grounds(task, documents) else None,
-        labels=columns[named["label"]].labels if named.get("label") in columns and task.startswith("classify") else 0,
+        documents=_documents(told, columns.get(str(label)), documents) if task == "rank" or _grounds(task, documents) else None,
+        labels=_count_labels(label, columns) if task.startswith("classify") else 0,
     )
+
+
+def _count_labels(label: str | tuple[str, ...], columns: Mapping[str, ColumnSeen]) -> int:
+    if isinstance(label, tuple):
+        return len(label)
+    return columns[label].labels if label in columns else 0
+
+
+def with_files(draft: ObjectiveDraft, own: Split | None, files: Sequence[DraftFile]) -> tuple[ObjectiveDraft, tuple[str, ...]]:
+    """The draft with further ``files`` beside its own, which is of the split ``own``; and what is told of those that cannot be used.
+
+    Files of dev and test keep their rows. Those of train are fixed where both others are there; else dev or test is drawn from them.
+    """
+    told, used, notes = draft.source, list[DraftFile](), list[str]()
+    needed = {column for key in ("messages", "text", "label") for column in _columns_in(told.get(key))}
+    for file in files:
+        lacking = needed - _filled(file.found)
+        if lacking:
+            notes.append(f"{file.path} is not used: {_listed(sorted(lacking))} is missing or empty there")
+        else:
+            used.append(file)
+    given = {file.split for file in used} | {own}
+    fixed = None if given >= {Split.DEV, Split.TEST} else Split.TRAIN
+
+    def held(split: Split | None) -> dict[str, object]:
+        return {"split": split.value} if split is not None and split is not fixed else {}
+
+    others = tuple(_source_of(told, file) | held(file.split) for file in used)
+    told = {key: value for key, value in told.items() if key != "split_column" or own is None}
+    return replace(draft, source={**told, **held(own)}, others=others), tuple(notes)
+
+
+def _source_of(told: Mapping[str, object], file: DraftFile) -> dict[str, object]:
+    """The entry of a further file, with those of the columns that say something beside text and label that it has."""
+    has = _filled(file.found)
+    kept = {key: value for key, value in told.items() if key not in ("path", "encoding", "separator", "split_column", "terms")}
+    kept = {key: value for key, value in kept.items() if key not in ("subject", "tools") or value in has}
+    terms = told.get("terms")
+    stated = {key: column for key, column in terms.items() if column in has} if isinstance(terms, Mapping) else {}
+    return {"path": file.path, **_form(file.found), **kept, **({"terms": stated} if stated else {})}
+
+
+def _filled(found: Inspection) -> set[str]:
+    return {column.name for column in found.columns if column.filled}
+
+
+def _form(found: Inspection) -> dict[str, object]:
+    """How the file is written."""
+    proposed = yaml.safe_load(found.proposal)["data"][0]
+    return {key: proposed[key] for key in ("encoding", "separator") if key in proposed}
 
 
 def draft_yaml(draft: ObjectiveDraft, kpi: ProposedKpi) -> str:
@@ -108,6 +172,7 @@ def draft_yaml(draft: ObjectiveDraft, kpi: ProposedKpi) -> str:
     goal = said.goal or _goal(draft)
     labels = f"  labels: {'many' if draft.task == 'classify-many' else 'one'}\n" if kind is TaskKind.CLASSIFY else ""
     documents = f"\ndocuments:\n{_entry(draft.documents)}" if draft.documents else ""
+    data = "".join(map(_entry, (draft.source, *draft.others)))
     base = "minilm-l6-v2      # an encoder: it turns texts into vectors" if kind is TaskKind.RANK else "smollm2-135m"
     example = _example(kpi) if kpi.label else ""
     return f"""\
@@ -130,7 +195,7 @@ task:
 {labels}  instruction: {_quoted(draft.instruction)}
 {_learn(draft)}{_scope_example(draft)}
 data:
-{_entry(draft.source)}{documents}
+{data}{documents}
 base_model: {base}
 
 # A target counts as reached when its interval's lower end reaches it, at {said.risk.confidence:.0%} confidence (risk: {said.risk.value}).
@@ -154,7 +219,9 @@ approvals: auto
 def _task(found: Inspection, said: ProvidedFacts, roles: Mapping[str, str], columns: Mapping[str, ColumnSeen], documents: bool) -> TaskName:
     if documents and "messages" not in roles:
         return "rank"
-    label = columns.get(said.label) if said.label else None
+    if len(said.label) > 1 or (not said.label and "more_labels" in roles):
+        return _of_flags([columns[name] for name in said.label])
+    label = columns[said.label[0]] if said.label else None
     if label is not None and "messages" not in roles:
         fits = label.may_hold_labels(named=True)
     elif found.kind == "folder":
@@ -163,7 +230,7 @@ def _task(found: Inspection, said: ProvidedFacts, roles: Mapping[str, str], colu
         return "chat"
     elif found.task in ("generate", "rank"):
         return "generate" if found.task == "generate" else "rank"
-    elif found.task == "classify" or (said.text and roles.get("label", said.text) != said.text):
+    elif found.task == "classify" or (said.text and roles.get("label", said.text[0]) not in said.text):
         label, fits = columns[roles["label"]], True
     else:
         hint = "say what its columns are for: --text COLUMN --label COLUMN, and which task it is: --task " + " | ".join(TASKS)
@@ -174,12 +241,21 @@ def _task(found: Inspection, said: ProvidedFacts, roles: Mapping[str, str], colu
     return "classify-many" if label.holds_several else "classify"
 
 
+def _of_flags(columns: Sequence[ColumnSeen]) -> TaskName:
+    """Raises InvalidInput where one of several columns of labels holds more than 0 and 1."""
+    wrong = next((column for column in columns if not column.flags), None)
+    if wrong is not None:
+        hint = "name the one column of labels; or write what applies to a row into one column, with | between"
+        raise InvalidInput(f"{wrong.name[:40]!r} is no column of 0 and 1, and one of several of labels", hint, code="task_unclear")
+    return "classify-many"
+
+
 def _grounds(task: TaskName, documents: tuple[str, Inspection] | None) -> bool:
     """True where documents were named for answers to be grounded on."""
     return documents is not None and task in ("generate", "chat")
 
 
-def _columns(found: Inspection, said: ProvidedFacts, roles: Mapping[str, str], task: TaskName) -> dict[str, str]:
+def _columns(found: Inspection, said: ProvidedFacts, roles: Mapping[str, str], task: TaskName) -> dict[str, str | tuple[str, ...]]:
     """The columns by the key under which a source names them. Raises InvalidInput where one is missing."""
     if found.kind == "folder":
         return {}
@@ -188,27 +264,40 @@ def _columns(found: Inspection, said: ProvidedFacts, roles: Mapping[str, str], t
             raise InvalidInput(f"{found.name} has no column of turns", "use --task generate with --text and --label", code="task_unclear")
         return {key: roles[key] for key in ("messages", "tools") if key in roles}
     answers = {"generate": ("answer", "label"), "rank": ("relevant", "label", "answer")}.get(task, ("label",))
-    text = said.text or next((roles[role] for role in ("text",) if role in roles and roles[role] != said.label), "")
-    label = said.label or next((roles[role] for role in answers if role in roles and roles[role] != text), "")
-    missing = [key for key, column in (("text", text), ("label", label)) if not column]
+    texts = said.text or tuple(roles[role] for role in ("text", "more_text") if role in roles and roles[role] not in said.label)
+    labels = said.label or next(((roles[role],) for role in answers if role in roles and roles[role] not in texts), ())
+    if not said.label and task == "classify-many" and labels == (roles.get("label"),):
+        labels += tuple(guess.column for guess in found.guesses if guess.role == "more_labels" and guess.column not in texts)
+    missing = [key for key, columns in (("text", texts), ("label", labels)) if not columns]
     if missing:
         hint = f"name it: --{missing[0]} COLUMN; the file has: {_listed([column.name for column in found.columns])}"
         if task == "rank":
             hint += "; where judgements lie in a file of their own, write `id` and `qrels` into the objective (docs/objective.md)"
         hint = "; ".join((*found.notes, hint))
         raise InvalidInput(f"{found.name} does not show which column is the {missing[0]} of a task {task}", hint, code="task_unclear")
-    return {"text": text, "label": label}
+    return {"text": _one_or_all(texts), "label": _one_or_all(labels)}
 
 
-def _sources(found: Inspection, said: ProvidedFacts, path: str, named: Mapping[str, str], roles: Mapping[str, str]) -> dict[str, object]:
+def _one_or_all(columns: tuple[str, ...]) -> str | tuple[str, ...]:
+    return columns[0] if len(columns) == 1 else columns
+
+
+def _columns_in(named: object) -> tuple[str, ...]:
+    """The columns that a key of a source names."""
+    return (named,) if isinstance(named, str) else named if isinstance(named, tuple) else ()
+
+
+def _sources(
+    found: Inspection, said: ProvidedFacts, path: str, named: Mapping[str, str | tuple[str, ...]], roles: Mapping[str, str]
+) -> dict[str, object]:
     """The entry of ``data``. The inspection's own proposal says how the file is written; the columns are those of the task."""
-    proposed = yaml.safe_load(found.proposal)["data"][0]
-    form = {key: proposed[key] for key in ("encoding", "separator") if key in proposed}
-    used = set(named.values())
-    subject = {"subject": roles["subject"]} if "subject" in roles and roles["subject"] not in used and found.kind != "folder" else {}
+    proposed, form = yaml.safe_load(found.proposal)["data"][0], _form(found)
+    used = {column for each in named.values() for column in _columns_in(each)}
+    more = (("subject", "subject"), ("split", "split_column")) if found.kind != "folder" else ()
+    extra = {key: roles[role] for role, key in more if role in roles and roles[role] not in used}
     terms = {key: column for key, column in proposed.get("terms", {}).items() if column not in used}
     stated = TO_FILL_IN | {key: value for key, value in said.terms.items() if value}
-    return {"path": path, **form, **named, **subject, **({"terms": terms} if terms else {}), "source": stated}
+    return {"path": path, **form, **named, **extra, **({"terms": terms} if terms else {}), "source": stated}
 
 
 def _documents(source: Mapping[str, object], relevant: ColumnSeen | None, given: tuple[str, Inspection] | None) -> dict[str, object]:
@@ -245,8 +334,14 @@ def _goal(draft: ObjectiveDraft) -> str:
     return f"Answer what people write as in {file}."
 
 
-def _instruction(task: TaskName, named: Mapping[str, str]) -> str:
-    label = named.get("label", "")
+def _instruction(task: TaskName, named: Mapping[str, str | tuple[str, ...]]) -> str:
+    text = named.get("text", "")
+    parts = f" The text is {' and '.join(text)}, with a blank line between." if isinstance(text, tuple) else ""
+    return _asked_for(task, named.get("label", "")) + parts
+
+
+def _asked_for(task: TaskName, label: str | tuple[str, ...]) -> str:
+    label = label if isinstance(label, str) else ""
     plain = label.replace("_", " ") if re.fullmatch(r"[A-Za-z][A-Za-z _]{1,30}", label) else ""
     if task == "classify":
         return f"Classify the text: answer with its {plain or 'label'}."
@@ -284,6 +379,8 @@ def _entry(values: Mapping[str, object] | None) -> str:
     for key, value in (values or {}).items():
         if isinstance(value, Mapping):
             lines += [f"{key}:", *(f"  {inner}: {_quoted(str(text))}" for inner, text in value.items())]
+        elif isinstance(value, tuple):
+            lines.append(f"{key}: [{', '.join(map(_quoted, value))}]")
         else:
             lines.append(f"{key}: {_quoted(str(value))}")
     return "".join(f"  {'- ' if not place else '  '}{line}\n" for place, line in enumerate(lines))
@@ -293,10 +390,10 @@ def _quoted(text: str) -> str:
     return yaml.safe_dump(text, default_style='"', allow_unicode=True, width=1_000_000).strip()
 
 
-def _name_of(path: str) -> str:
-    """A name for the objective, from the file's."""
+def name_of(path: str) -> str:
+    """A name for the objective, from that of its file or folder."""
     stem = re.split(r"[/\\]", path.rstrip("/"))[-1].partition("@")[0].partition(":")[0]
-    stem = re.sub(r"\.(csv|tsv|jsonl?|parquet)$", "", stem, flags=re.IGNORECASE)
+    stem = re.sub(r"(\.(csv|tsv|jsonl?|parquet))?(\.(gz|zip))?$", "", stem, flags=re.IGNORECASE)
     return re.sub(r"[^a-z0-9._-]+", "-", stem.casefold()).strip("-._")[:63] or "objective"
 
 

@@ -35,7 +35,6 @@ from tailorbird.domain.objective import (
     Objective,
     Referral,
     RuleException,
-    SplitPolicy,
     Task,
     TaskKind,
     TeacherWishes,
@@ -52,6 +51,7 @@ from tailorbird.domain.rung_wishes import (
     TrainingWishes,
 )
 from tailorbird.domain.scope import ScopePolicy
+from tailorbird.domain.split_policy import SplitPolicy
 from tailorbird.domain.value import Value
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, MetricSpec
 from tailorbird.objective.objective_file import EXAMPLE, MOST_FAULTS, Fault, nearest_line

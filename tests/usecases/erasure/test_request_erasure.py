@@ -15,7 +15,7 @@ from support.usecases import everything, on_both_databases, somebody, write_obje
 from tailorbird import data
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.crypto.membership_proofs import Proof, TreeHead, verify_membership
-from tailorbird.domain.dataset import Row, SnapshotManifest
+from tailorbird.domain.dataset import JOINED, Provenance, Row, SnapshotManifest
 from tailorbird.domain.deployment import Alias, AliasTarget, RequestRow
 from tailorbird.domain.erasure import Certificate, Erasure, ErasureState, ObligationKind
 from tailorbird.domain.errors import NotFound
@@ -326,11 +326,19 @@ def test_what_rows_say_is_looked_for_as_requests_keep_it() -> None:
     said = ToolCall(name="f", arguments='{"to": "Marta"}')
     question = Message(role="user", content="where is it?", tools=tools_text([{"name": "f"}]))
     target = with_reasoning("hm", fold_answer(Message(role="assistant", content="", tool_calls=(said,))))
-    row = Row.model_construct(text=fold_turns([question]), target=target)
+    plainly = Provenance.model_construct(transforms=())
+    row = Row.model_construct(text=fold_turns([question]), target=target, provenance=plainly)
     looked_for = set(request_erasure._of_rows([row], answers=True))
     assert {"where is it?", "user: where is it?", 'f({"to": "Marta"})', target} <= looked_for
-    plain = Row.model_construct(text="where is it?", target=with_reasoning("hm", "In the mill."))
+    plain = Row.model_construct(text="where is it?", target=with_reasoning("hm", "In the mill."), provenance=plainly)
     assert set(request_erasure._of_rows([plain], answers=True)) == {"where is it?", plain.target, "In the mill."}
+
+
+def test_texts_of_several_columns_are_looked_for_one_by_one() -> None:
+    """In an upload each stands in a cell of its own."""
+    body = "The mill at the brook has been closed since the flood."
+    joined = Row.model_construct(text=f"The mill\n\n{body}", target="a", provenance=Provenance.model_construct(transforms=(JOINED,)))
+    assert set(request_erasure._of_rows([joined], answers=False)) == {joined.text, body}
 
 
 def test_what_was_answered_within_a_conversation_is_looked_for() -> None:

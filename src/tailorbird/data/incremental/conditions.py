@@ -27,8 +27,10 @@ Known = Mapping[Digest, tuple[str, str]]
 
 def is_appendable(request: SnapshotRequest) -> bool:
     """True where rows are told apart by their own texts only: no evaluation sets beside them, no documents, nothing thinned out, no
-    shifted part."""
+    shifted part, no column of splits, by which later rows decide about earlier ones."""
     objective = request.objective
+    if any(source.split_column for source in objective.data):
+        return False
     plain = not objective.curation.protected and objective.curation.near_duplicates == "group" and not objective.documents
     names = [source.path for source in objective.data]
     return plain and objective.split is None and objective.task.kind is not TaskKind.RANK and len(set(names)) == len(names)

@@ -1,7 +1,7 @@
 """Inspection of a data file before an objective names it: format, encoding, separator, columns and their probable roles.
 
-    columns → file_profile
-    file_texts
+    column_names → columns → file_profile
+    file_texts   folder_files
 
 In: a file. Out: an inspection, for a person to confirm; all texts of a file whose columns nobody has named. Must not know: objectives,
 snapshots.
@@ -9,5 +9,6 @@ snapshots.
 
 from tailorbird.data.inspection.file_profile import inspect_file
 from tailorbird.data.inspection.file_texts import file_texts
+from tailorbird.data.inspection.folder_files import FolderFiles, beside, folder_files
 
-__all__ = ["file_texts", "inspect_file"]
+__all__ = ["FolderFiles", "beside", "file_texts", "folder_files", "inspect_file"]

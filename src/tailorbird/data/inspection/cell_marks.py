@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from tailorbird.data.readers.turns import ROLES
+from tailorbird.data.readers.turns import ROLES, is_turn
 
 _NUMBER = re.compile(r"[-+]?[.,' ]*\d[\d.,' ]*(?:[eE][-+]?\d+)?\s?%?")
 _SPACE = re.compile(r"\S\s+\S")
@@ -16,6 +16,7 @@ _PEOPLE = ("support", "operator")
 SPEAKERS = frozenset({*ROLES, *_PEOPLE})
 _SPOKEN = re.compile(rf"^[^\w\n]{{0,8}}(?:{'|'.join(sorted(SPEAKERS))})[^\w\n]{{0,4}}:", re.IGNORECASE | re.MULTILINE)
 _NO_LABELS = frozenset({"nan", "none", "null", "n/a", "na", "#n/a", "-", "?"})
+_FLAGS = frozenset({"0", "1", "0.0", "1.0", "true", "false"})
 #: What may stand between labels, beside ``|``; a longer cell is no list of labels.
 BETWEEN, _LONGEST_CELL = ";,", 300
 #: Cells that are looked at: what a column is, its first ones show.
@@ -34,6 +35,7 @@ class CellMarks:
     worded: int = 0
     speakers: int = 0
     transcripts: int = 0
+    records: int = 0
     python_turns: int = 0
     nothings: set[str] = field(default_factory=set)
     several: Counter[str] = field(default_factory=Counter)
@@ -45,13 +47,14 @@ class CellMarks:
             return
         self.filled += 1
         if not isinstance(cell, str):
+            self.records += isinstance(cell, list) and len(cell) > 0 and isinstance(cell[0], dict) and not is_turn(cell[0])
             self.numbers += isinstance(cell, int | float) and not isinstance(cell, bool)
             self.flags += cell in (0, 1) if isinstance(cell, int | float) else 0
             return
         text = cell[:_START]
         plain = text.strip().casefold()
         self.numbers += _NUMBER.fullmatch(text.strip()) is not None
-        self.flags += plain in ("0", "1")
+        self.flags += plain in _FLAGS
         self.worded += not text.isascii() or (_SPACE.search(text) is not None and any(map(str.isalpha, text)))
         self.speakers += plain in SPEAKERS
         self.transcripts += len(_SPOKEN.findall(text)) > 1

@@ -10,8 +10,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tailorbird.data.inspection.cell_marks import CellMarks
+from tailorbird.data.inspection.column_names import (
+    ABOUT,
+    AGAINST,
+    INSTRUCTIONS,
+    LABEL_WORDS,
+    LONGEST_NAME,
+    LONGEST_PERSON,
+    NAMES,
+    OTHER_WORDS,
+    PAIRS,
+    QUERIES,
+    SPEAKING,
+    TEXT_WORDS,
+    WEAK_TEXTS,
+    plain_name,
+    words_of,
+)
 from tailorbird.data.readers.cells import labels_in_text, names_in_list
+from tailorbird.data.readers.given_splits import SPLIT_NAMES
 from tailorbird.data.readers.turns import ROLES, SPEAKER_KEYS, is_turn
+from tailorbird.domain.dataset import Split
 from tailorbird.domain.inspection import ColumnSeen, Guess
 
 #: Distinct values counted at most.
@@ -20,6 +39,12 @@ DISTINCT = 1000
 _SPEAKER = re.compile(
     rf'"(?:{"|".join(SPEAKER_KEYS[:2])})"\s*:|"(?:{"|".join(SPEAKER_KEYS[2:])})"\s*:\s*"(?:{"|".join(ROLES)})"', re.IGNORECASE
 )
+#: Names of splits as they are kept of a column.
+_SPLITS = {hash(form): split for name, split in SPLIT_NAMES.items() for form in (name, name.upper(), name.capitalize())}
+#: So many columns of 0 and 1 are a label each, where nothing else is to be learned.
+_MANY_FLAGS = 3
+#: How much longer than a text of a weak name one must be that is called a text, and one that is not.
+_LONGER, _MUCH_LONGER = 1.5, 3.0
 #: A longer part of a cell is no label, and a longer list none of labels.
 _LONGEST_PART, _MOST_PARTS = 80, 100
 
@@ -88,8 +113,14 @@ class ColumnTally:
             defines_tools=self.tools > 0 and self.not_tools == 0,
             numeric=0 < self.marks.filled == self.marks.numbers,
             codes=self.marks.share(self.marks.worded) < 0.05,
+            flags=0 < self.marks.filled == self.marks.flags and len(self.values) <= 2,
             speakers=self.marks.filled == self.marks.speakers and len(self.values) > 1 and plain_name(self.name) in SPEAKING,
+            names_splits=self._names_splits(),
         )
+
+    def _names_splits(self) -> bool:
+        splits = {_SPLITS.get(value) for value in self.values}
+        return len(splits) > 1 and Split.TRAIN in splits and None not in splits and plain_name(self.name) not in NAMES["label"]
 
 
 def kind_of(cell: Any) -> str:
@@ -140,76 +171,27 @@ def _json_list(text: str) -> Any:
         return None
 
 
-#: Names that columns of a role often have, the likeliest first.
-NAMES = {
-    "messages": ("messages", "conversations", "conversation", "chat", "turns", "dialogue", "dialog", "contents"),
-    "tools": ("tools", "functions", "tool_definitions", "available_tools"),
-    "text": (
-        "text",
-        "message",
-        "instruction",
-        "prompt",
-        "question",
-        "query",
-        "input",
-        "sentence",
-        "utterance",
-        "body",
-        "content",
-        "document",
-        "anchor",
-        "review",
-        "comment",
-        "comment_text",
-        "premise",
-        "sentence1",
-        "description",
-        "article",
-        "transcript",
-    ),
-    "label": ("label", "labels", "category", "intent", "class", "topic", "target", "tag", "tags", "sentiment"),
-    "answer": ("answer", "response", "output", "completion", "reply", "summary", "chosen", "highlights"),
-    "relevant": ("document", "passage", "positive", "page", "relevant", "doc", "doc_id", "docid", "document_id", "corpus_id"),
-    "subject": ("subject", "customer", "customer_id", "user", "user_id", "author", "person", "email", "account", "patient", "who"),
-    "id": ("id", "_id", "query_id", "doc_id", "docid"),
-    "title": ("title", "headline"),
-    "license": ("license", "licence"),
-    "consent": ("consent", "consent_basis"),
-    "collected": ("collected", "collected_at", "created", "created_at", "date"),
-    "retain_until": ("retain_until", "retention", "delete_after"),
-}
-#: What a column of queries is called: the documents beside it are those that answer them.
-QUERIES = ("query", "question", "search", "anchor")
-
-#: Columns that tell about a row and are nothing to learn, unless somebody says so.
-ABOUT = ("source", "origin", "dataset", "split", "lang", "language", "locale", "channel", "version", "model", "url", "file", "filename")
-#: Columns of what is not to be answered.
-AGAINST = ("negative", "negatives", "hard_negative", "neg", "rejected", "wrong", "distractor")
-#: Columns that say whose turn a row is.
-SPEAKING = ("role", "speaker", "sender", "from", "author", "participant")
-#: People are named in so many characters on average; a column ``subject`` whose texts are longer holds what a mail is about.
-LONGEST_PERSON = 32
-
-
 def guess_roles(columns: Sequence[ColumnSeen], rows: int) -> tuple[Guess, ...]:
     """One column a role at most, and one role a column. Roles without which there is no task come first."""
     guessing = _Guessing({column.name: column for column in columns if column.filled}, rows)
-    guessing.by_names(("messages",))
+    guessing.by_names(("messages", "split"))
     if "messages" not in guessing.found:
         guessing.messages_by_content()
+    guessing.split_by_content()
     guessing.by_names(("tools",) if "messages" in guessing.found else ("text", "label", "answer", "relevant"))
-    guessing.by_names(tuple(role for role in NAMES if role not in ("messages", "tools", "text", "label", "answer", "relevant")))
+    guessing.by_names(tuple(role for role in NAMES if role not in ("messages", "tools", "text", "label", "answer", "relevant", "split")))
     if "messages" not in guessing.found:
         guessing.rest_by_content()
-    return tuple(guessing.found[role] for role in NAMES if role in guessing.found)
+    return guessing.guesses()
 
 
 def task_of(guesses: Iterable[Guess]) -> str:
-    """The kind of task that the guesses fit."""
-    roles = {guess.role for guess in guesses}
+    """The kind of task that the guesses fit. An instruction with a response is one to learn, whatever else is told about it."""
+    told = {guess.role: plain_name(guess.column) for guess in guesses}
+    roles = told.keys()
     if "messages" in roles:
         return "generate"
-    if {"text", "label"} <= roles:
+    if {"text", "label"} <= roles and not (told["text"] in INSTRUCTIONS and told.get("answer") in NAMES["answer"]):
         return "classify"
     if {"text", "answer"} <= roles:
         return "generate"
@@ -225,30 +207,105 @@ class _Guessing:
         self.free = free
         self.rows = rows
         self.found: dict[str, Guess] = {}
+        self.more_labels: list[Guess] = []
+
+    def guesses(self) -> tuple[Guess, ...]:
+        """All of them, in the order of roles."""
+        found = {role: [guess] for role, guess in self.found.items()} | {"more_labels": self.more_labels}
+        return tuple(guess for role in NAMES for guess in found.get(role, ()))
 
     def by_names(self, roles: Iterable[str]) -> None:
         for role in roles:
             names = {plain_name(name): name for name in self.free if self._fits(role, self.free[name], named=True)}
             known = next((name for name in NAMES[role] if name in names), None)
-            if known is not None and (role != "relevant" or self._asks()):
-                self._take(role, names[known], f"it is called {names[known][:40]}")
+            if known is None or (role == "relevant" and not self._asks()):
+                continue
+            column = self.free[names[known]]
+            richer = self._richer(column) if role == "text" and known in WEAK_TEXTS else None
+            spelled = self._spelled_out(column) if role == "label" else None
+            if richer is not None:
+                self._take(role, richer.name, f"it says more than {column.name[:40]} (mean {richer.mean_length:g} characters)")
+            elif spelled is not None:
+                self._take(role, spelled.name, f"it is called {spelled.name[:40]}, and names the numbers of {column.name[:40]}")
+            else:
+                self._take(role, column.name, f"it is called {column.name[:40]}")
+
+    def _spelled_out(self, numbers: ColumnSeen) -> ColumnSeen | None:
+        """The column with the names of labels that a column of their numbers stands for."""
+        names = {f"{plain_name(numbers.name)}_{end}" for end in ("text", "name", "names", "str")} if numbers.numeric else set()
+        named = (column for column in self.free.values() if plain_name(column.name) in names and not column.numeric)
+        return next((column for column in named if column.distinct == numbers.distinct and column.may_hold_labels(named=True)), None)
 
     def messages_by_content(self) -> None:
-        for column in self._fitting("messages")[:1]:
+        for column in [each for each in self._fitting("messages") if plain_name(each.name) not in AGAINST][:1]:
             self._take("messages", column.name, "its cells are turns with roles")
+
+    def split_by_content(self) -> None:
+        for column in self._fitting("split")[:1] if "split" not in self.found else ():
+            self._take("split", column.name, "its values are those of splits")
 
     def rest_by_content(self) -> None:
         """Where no name helps: the longest texts are the text, few short values are labels; without labels, the first of two columns of
-        free texts is the text, and the longest of the others the answer."""
+        free texts is the text, and the longest of the others the answer, unless one is called so whose cells are none."""
         if "text" not in self.found:
             self._guess_text()
+        if "text" not in self.found and (title := self.found.pop("title", None)):
+            self.found["text"] = Guess(role="text", column=title.column, why=f"{title.why}, and nothing else is a text")
+        self._guess_flags()
         if not {"label", "answer", "relevant"} & self.found.keys():
-            labels = sorted(self._fitting("label"), key=lambda column: column.labels)
+            labels = sorted(self._fitting("label"), key=lambda column: (not words_of(column.name) & LABEL_WORDS, column.labels))
             for column in labels[:1]:
                 self._take("label", column.name, f"{column.labels} short values, each many times")
-        if not {"label", "answer", "relevant"} & self.found.keys() and "text" in self.found:
+        answers = any(plain_name(column.name) in ("answer", "answers") for column in self.free.values())
+        if not {"label", "answer", "relevant"} & self.found.keys() and "text" in self.found and not answers:
             for column in sorted(self._free_texts(), key=lambda column: -column.mean_length)[:1]:
                 self._take("answer", column.name, f"its texts differ from row to row (mean {column.mean_length:g} characters)")
+        self._guess_pair()
+
+    def _guess_flags(self) -> None:
+        """Columns of 0 and 1, where nothing else may be the label, are a label each."""
+        flags = [column for column in self.free.values() if column.flags and plain_name(column.name) not in ABOUT + AGAINST]
+        others = [column for column in self._fitting("label") if not column.numeric and not column.flags]
+        if len(flags) < _MANY_FLAGS or others or "text" not in self.found or {"label", "answer", "relevant"} & self.found.keys():
+            return
+        for column in flags:
+            why = f"0 and 1, as in {len(flags) - 1} other columns: each is a label"
+            if "label" not in self.found:
+                self._take("label", column.name, why)
+            else:
+                self.more_labels.append(Guess(role="more_labels", column=column.name, why=why))
+                del self.free[column.name]
+
+    def _guess_pair(self) -> None:
+        """Two texts that are always told about together, in the order of their names."""
+        text = self.found.get("text")
+        if text is None or "relevant" in self.found or not {"label", "answer"} & self.found.keys():
+            return
+        for pair in PAIRS:
+            name = plain_name(text.column)
+            other = next((column for column in self.free.values() if {plain_name(column.name), name} == {*pair}), None)
+            if other is not None and other.kind == "text" and (pair[0] in INSTRUCTIONS or other.filled >= 0.5 * self.rows):
+                first, second = (text.column, other.name) if name == pair[0] else (other.name, text.column)
+                del self.free[other.name]
+                if first != text.column:
+                    self.found["text"] = Guess(role="text", column=first, why=f"{second[:40]} stands beside it")
+                self.found["more_text"] = Guess(role="more_text", column=second, why=f"it stands beside {first[:40]}")
+                return
+
+    def _richer(self, weak: ColumnSeen) -> ColumnSeen | None:
+        """The column of texts that says more than one whose name hardly tells, beside a label. What is written about a text, or has a role
+        of its own, is none."""
+        if not any(self._fits("label", each, named=plain_name(each.name) in NAMES["label"]) for each in self.free.values()):
+            return None
+        known = {name for role in NAMES if role != "text" for name in NAMES[role]} | {*ABOUT}
+
+        def says_more(column: ColumnSeen) -> bool:
+            words = words_of(column.name)
+            times = _LONGER if words & TEXT_WORDS else _MUCH_LONGER
+            free = not words & OTHER_WORDS and plain_name(column.name) not in known
+            return free and column.name != weak.name and column.mean_length >= times * weak.mean_length
+
+        return max(filter(says_more, self._free_texts()), key=lambda column: column.mean_length, default=None)
 
     def _guess_text(self) -> None:
         texts, free = self._fitting("text"), self._free_texts()
@@ -268,7 +325,8 @@ class _Guessing:
     def _asks(self) -> bool:
         """True when the text is called a query, and nothing else is there to learn."""
         text = self.found.get("text")
-        return text is not None and plain_name(text.column) in QUERIES and not {"label", "answer"} & self.found.keys()
+        told = any(plain_name(each.name) in NAMES["answer"] and each.may_hold_labels(named=True) for each in self.free.values())
+        return text is not None and plain_name(text.column) in QUERIES and not told and not {"label", "answer"} & self.found.keys()
 
     def _fitting(self, role: str) -> list[ColumnSeen]:
         return [column for column in self.free.values() if self._fits(role, column, named=False)]
@@ -282,6 +340,8 @@ class _Guessing:
             return column.kind == "turns"
         if role == "tools":
             return column.defines_tools
+        if role == "split":
+            return column.names_splits
         if role == "label":
             return column.may_hold_labels(named=named) and (named or plain_name(column.name) not in ABOUT + AGAINST)
         if role in ("text", "answer"):
@@ -289,7 +349,8 @@ class _Guessing:
         if role == "relevant":
             return column.kind in ("text", "number", "list") and column.filled >= 0.5 * self.rows
         if role == "subject":
-            return column.kind in ("text", "number") and column.mean_length <= LONGEST_PERSON
+            line = plain_name(column.name) == "subject" and not column.codes
+            return column.kind in ("text", "number") and column.mean_length <= (LONGEST_NAME if line else LONGEST_PERSON)
         return column.kind in ("text", "number")
 
     def _fits_text(self, role: str, column: ColumnSeen, *, named: bool) -> bool:
@@ -301,8 +362,3 @@ class _Guessing:
         if named:
             return role == "answer" or not column.numeric
         return not column.codes and plain_name(column.name) not in AGAINST
-
-
-def plain_name(name: str) -> str:
-    """A column's name as names are compared."""
-    return name.strip().casefold().replace("-", "_").replace(" ", "_")

@@ -14,7 +14,7 @@ import yaml
 from tailorbird.data.inspection.columns import ColumnTally, guess_roles, task_of
 from tailorbird.data.inspection.remarks import remarks
 from tailorbird.data.readers.confined_reader import job_for
-from tailorbird.data.readers.data_file import DataFile, EveryColumn
+from tailorbird.data.readers.data_file import DataFile, EveryColumn, is_blank
 from tailorbird.data.readers.parser_process import READERS, file_of
 from tailorbird.data.readers.source_resolver import open_path
 from tailorbird.data.readers.text_files import FOLDER, guess_encoding
@@ -149,10 +149,13 @@ class _Seen:
                 self.unusable[record.code] += 1
                 self.first.setdefault(record.code, record)
                 continue
-            self.rows += 1
-            for column, cell in record.cells.items():
+            for column in record.cells:
                 if column not in self.tallies:
                     self._add(file, column)
+            if is_blank(record, file.kind):
+                continue
+            self.rows += 1
+            for column, cell in record.cells.items():
                 self.tallies[column].add(cell)
             if self.rows % OFTEN == 0:
                 yield self.rows
@@ -182,10 +185,16 @@ def _proposal(name: str, file: DataFile, guesses: tuple[Guess, ...]) -> str:
     if file.separator not in (None, "\t" if file.kind == ".tsv" else ","):
         source["separator"] = file.separator
     named = {guess.role: guess.column for guess in guesses}
-    learned = [named.pop(role) for role in ("label", "answer", "relevant") if role in named]
+    order = ("answer", "label", "relevant") if task_of(guesses) == "generate" else ("label", "answer", "relevant")
+    learned = [named.pop(role) for role in order if role in named]
     named |= {"label": learned[0]} if learned else {}
+    named |= {"split_column": named["split"]} if "split" in named else {}
     terms = {key: named.pop(key) for key in ("license", "collected", "consent", "retain_until") if key in named}
-    source |= {key: named[key] for key in ("messages", "tools", "text", "label", "subject") if key in named and file.kind != FOLDER}
+    keys = ("messages", "tools", "text", "label", "subject", "split_column")
+    source |= {key: named[key] for key in keys if key in named and file.kind != FOLDER}
+    more = [guess.column for guess in guesses if guess.role == "more_labels"]
+    source |= {"label": [named["label"], *more]} if more and "label" in source else {}
+    source |= {"text": [named["text"], named["more_text"]]} if "more_text" in named and "text" in source else {}
     source |= {"terms": terms} if terms else {}
     source["source"] = dict(TO_FILL_IN)
     return yaml.safe_dump({"data": [source]}, sort_keys=False, allow_unicode=True, width=120)

@@ -10,6 +10,7 @@ from typing import Any
 from tailorbird.data.inspection.file_profile import as_it_looks
 from tailorbird.data.readers.confined_reader import job_for
 from tailorbird.data.readers.data_file import DataFile, EveryColumn, open_file
+from tailorbird.data.readers.packed_file import BEGINNINGS, unpacked
 from tailorbird.data.readers.parser_process import READERS, file_of
 from tailorbird.data.readers.text_files import text_lines
 from tailorbird.domain.dataset import Quarantined
@@ -31,6 +32,17 @@ def file_texts(path: Path, name: str) -> Iterator[str]:
     A file is read as what it looks like, whatever it was called. A record that cannot be read is told by its line. Raises DataInvalid for
     what is no text and no table, and as ``read_sources`` for what passes the limits.
     """
+    with path.open("rb") as file:
+        start = file.read(_START)
+    packed = next((kind for kind, beginning in BEGINNINGS.items() if start.startswith(beginning)), None)
+    if packed is None:
+        yield from _of_unpacked(path, name)
+        return
+    with unpacked(name, path, packed) as (place, _):
+        yield from _of_unpacked(place, name)
+
+
+def _of_unpacked(path: Path, name: str) -> Iterator[str]:
     with path.open("rb") as file:
         start = file.read(_START)
     if len(start) < _START and not start.strip(_BLANK):

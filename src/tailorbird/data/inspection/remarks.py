@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from tailorbird.data.inspection.cell_marks import BETWEEN
-from tailorbird.data.inspection.columns import AGAINST, ColumnTally, plain_name
-from tailorbird.domain.inspection import MOST_NUMBERS, SEVERAL, ColumnSeen, Guess
+from tailorbird.data.inspection.column_names import AGAINST, DIVISIONS, LABEL_WORDS, NAMES, plain_name, words_of
+from tailorbird.data.inspection.columns import ColumnTally
+from tailorbird.domain.inspection import LONGEST_LABEL, MOST_NUMBERS, SEVERAL, ColumnSeen, Guess
 
 #: Columns that one remark names.
 _NAMED = 6
 #: Roles of what is learned from, and of what is learned.
 _READ, _LEARNED = ("text", "messages"), ("label", "answer", "relevant")
-#: Free text is at least so long on average.
-_FREE = 24
+#: Free text is at least so long on average, and a title.
+_FREE, _TITLE = 24, 8
 
 
 def remarks(tallies: Mapping[str, ColumnTally], guesses: Sequence[Guess], *, named_by_line: bool) -> tuple[str, ...]:
@@ -30,8 +31,8 @@ class _Remarks:
         self.tallies = tallies
         self.guesses = guesses
         self.seen = {name: tally.seen() for name, tally in tallies.items() if tally.filled}
-        taken = {guess.column for guess in guesses.values()}
-        self.free = [column for name, column in self.seen.items() if name not in taken]
+        self.taken = {guess.column for guess in guesses.values()}
+        self.free = [column for name, column in self.seen.items() if name not in self.taken]
 
     def header(self) -> Iterator[str]:
         """The first line holds no names."""
@@ -56,6 +57,24 @@ class _Remarks:
         objects = [name for name, column in self.seen.items() if column.kind == "object"]
         if objects:
             yield f"{_listed(objects)}: objects, whose fields are not seen: write them as columns (pandas.json_normalize does)"
+        yield from self._lists()
+        yield from self._conversations()
+
+    def _lists(self) -> Iterator[str]:
+        """What is there in lists and objects."""
+        if {"annotations", "data"} <= self.seen.keys() and self.seen["data"].kind == "object":
+            yield "an export of Label Studio: export it as CSV, or as JSON-MIN, where text and choice have a column each"
+        inner = [name for name, tally in self.tallies.items() if tally.marks.share(tally.marks.records) > 0.5]
+        if inner and not (self.guesses.keys() & set(_READ) and self.guesses.keys() & {*_LEARNED, "messages"}):
+            yield f"{_listed(inner)}: lists of objects, whose fields are not seen: write a row for each (pandas.json_normalize does)"
+        for name in (name for name, column in self.seen.items() if column.kind == "list" and name not in self.taken):
+            if plain_name(name) in ("answer", "answers") and not self.guesses.keys() & set(_LEARNED):
+                yield f"{name[:40]!r}: a list in each cell; write the answer that is to be learned into a column `answer`"
+            elif plain_name(name) in NAMES["label"]:
+                yield f"{name[:40]!r}: lists of something else than labels; whole texts are labelled here, and no words or places in them"
+
+    def _conversations(self) -> Iterator[str]:
+        """What people said, in forms that are no turns."""
         for name, tally in self.tallies.items():
             marks = tally.marks
             if marks.share(marks.python_turns) > 0.5:
@@ -77,26 +96,55 @@ class _Remarks:
             yield "no column holds texts of several words; numbers, codes, days and flags are not taken for any: if one is, --text COLUMN"
         others = [column.name for column in self.free if not column.numeric and column.may_hold_labels(named=False)]
         label = self.guesses.get("label")
-        if others and "text" in self.guesses and label is not None and not label.why.startswith("it is called"):
+        named = label is not None and (label.why.startswith("it is called") or "more_labels" in self.guesses)
+        if others and "text" in self.guesses and label is not None and not named:
             yield f"the label could also be {_listed(others)}: --label COLUMN"
+        if "answer" in self.guesses and "text" in self.guesses:
+            told = [self.guesses["label"].column] if "label" in self.guesses else []
+            labels = [*told, *(each.name for each in self.free if words_of(each.name) & LABEL_WORDS and each.may_hold_labels(named=False))]
+            if labels:
+                yield f"{_listed(labels)}: few values, which could be learned as labels: --task classify --label COLUMN"
         texts = [column.name for column in self.free if self._is_free_text(column) and plain_name(column.name) not in AGAINST]
+        yield from self._more_texts(texts)
+        yield from self._splits()
+
+    def _more_texts(self, texts: list[str]) -> Iterator[str]:
+        """Texts that an answer may depend on. A title is told about like them."""
         read = next((self.guesses[role].column for role in _READ if role in self.guesses), "")
-        if texts and read and self.guesses.keys() & set(_LEARNED):
+        if "more_text" in self.guesses:
+            both = _listed([read, self.guesses["more_text"].column])
+            yield f"{both} are read as one text, a blank line between them: ask for answers likewise; for one alone: --text COLUMN"
+            return
+        title = [self.guesses["title"].column] if "title" in self.guesses and "messages" not in self.guesses else []
+        title = [name for name in title if self._is_free_text(self.seen[name], least=_TITLE)]
+        if (texts or title) and read and self.guesses.keys() & set(_LEARNED):
+            named = " ".join(f"--text {name[:40]!r}" for name in (*title, read, *texts)[:_NAMED])
             yield (
-                f"only {read[:40]!r} is read as text; {_listed(texts)}: more texts, which are not: where an answer depends on them, "
-                "join them with it into one column"
+                f"only {read[:40]!r} is read as text; {_listed([*title, *texts])}: more texts, which are not: where an answer depends on "
+                f"them, they are read together with {named}"
             )
-        if any(plain_name(name) == "split" for name in self.tallies):
-            yield "'split' is not read: rows are split anew; to keep yours, write a file for each, and `split: train | dev | test` to each"
+
+    def _splits(self) -> Iterator[str]:
+        if "split" in self.guesses:
+            yield (
+                f"{self.guesses['split'].column[:40]!r} says which rows are of train, dev and test: dev and test stay as they are, and are "
+                "never learned from (`split_column`)"
+            )
+            return
+        for name in (name for name in self.tallies if plain_name(name) in DIVISIONS):
+            yield f"{name[:40]!r} is not read: rows are split anew; to keep yours, a column `split` says train, dev or test of each"
 
     def labels(self) -> Iterator[str]:
         """What is learned, where it may be meant otherwise."""
-        flags = [name for name, tally in self.tallies.items() if _is_flag(tally)]
-        if len(flags) > 1:
-            yield (
-                f"{_listed(flags)}: 0 and 1 alone; if each is a label of its own, write the names of those that apply into one column, "
-                "with | between them, or none: --task classify-many"
-            )
+        flags = [name for name, tally in self.tallies.items() if _is_flag(tally) and plain_name(name) not in DIVISIONS]
+        if "more_labels" in self.guesses:
+            yield f"{_listed(flags)}: 0 and 1 alone: each is taken for a label of its own; for one of them alone: --label COLUMN"
+        elif len(flags) > 1:
+            named = " ".join(f"--label {name[:40]!r}" for name in flags[:_NAMED])
+            yield f"{_listed(flags)}: 0 and 1 alone; if each is a label of its own: {named}"
+        many = [column.name for column in self.seen.values() if _has_many_labels(column)]
+        if many and not self.guesses.keys() & {"label", "messages"}:
+            yield f"{_listed(many)}: too many values, or each too seldom, for labels; if they are labels: --task classify --label COLUMN"
         turns = any(column.speakers for column in self.seen.values())
         if not self.guesses.keys() & {*_LEARNED, "messages"} and "text" in self.guesses and not turns:
             numbers = [column.name for column in self.free if column.numeric and column.distinct > MOST_NUMBERS]
@@ -109,9 +157,9 @@ class _Remarks:
         if label is not None:
             yield from _of_labels(label)
 
-    def _is_free_text(self, column: ColumnSeen) -> bool:
+    def _is_free_text(self, column: ColumnSeen, least: int = _FREE) -> bool:
         many = 3 * column.distinct >= min(column.filled, 1000)
-        return column.kind == "text" and not column.codes and column.mean_length >= _FREE and many
+        return column.kind == "text" and not column.codes and column.mean_length >= least and many
 
 
 def _of_labels(label: ColumnTally) -> Iterator[str]:
@@ -126,6 +174,11 @@ def _of_labels(label: ColumnTally) -> Iterator[str]:
     if marks.nothings:
         called = _listed(sorted(marks.nothings))
         yield f"{label.name[:40]!r}: {called} is read as a label; where it stands for no label, delete these rows"
+
+
+def _has_many_labels(column: ColumnSeen) -> bool:
+    called = plain_name(column.name) in NAMES["label"] and column.kind == "text" and not column.numeric
+    return called and column.longest <= LONGEST_LABEL and not column.may_hold_labels(named=True)
 
 
 def _is_flag(tally: ColumnTally) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tailorbird.crypto.canonical_json import canonical_json
 
 #: The version of the bytes of all parts.
-VERSION = "2"
+VERSION = "3"
 
 
 class GivenParts(Protocol):

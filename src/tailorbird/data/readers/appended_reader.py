@@ -77,7 +77,7 @@ def _header(file: DataFile) -> list[str]:
             read.append(line)
             yield line
 
-    next(cells for cells in csv.reader(kept(), delimiter=_separator(file), strict=True) if cells)
+    next(cells for cells in csv.reader(csv_file.without_mark(kept()), delimiter=_separator(file), strict=True) if cells)
     return read
 
 

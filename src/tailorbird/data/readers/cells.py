@@ -88,6 +88,36 @@ def _labels(record: Record, column: str) -> list[str]:
     return labels
 
 
+#: How a cell says that a label is its row's, or that it is not.
+_YES, _NO = frozenset({"1", "1.0", "true", "yes", "y", "x"}), frozenset({"0", "0.0", "false", "no", "n"})
+
+
+def flagged_cells(record: Record, file: str, columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of ``columns`` that the record has as labels. Raises Unusable for a cell that is neither 1 nor 0; DataInvalid as
+    ``labels_cell``."""
+    found = tuple(column.strip() for column in columns if _is_set(record, column))
+    try:
+        label_sets.join(found)
+    except InvalidInput as error:
+        raise DataInvalid(f"{file}: {error.message}", error.hint, code=error.error_code) from error
+    return found
+
+
+def _is_set(record: Record, column: str) -> bool:
+    said = name_cell(record, "label", column).casefold()
+    if said not in _YES | _NO:
+        raise UnusableRecord("wrong_type", f"the cell of a label (column {column!r}) is neither 1 nor 0, nor true or false")
+    return said in _YES
+
+
+def texts_cell(record: Record, columns: tuple[str, ...]) -> str:
+    """The texts in ``columns``, joined by a blank line, without empty ones. Raises Unusable where all are empty, or one is no text."""
+    texts = [record.cells.get(column) for column in columns]
+    filled = [column for column, text in zip(columns, texts, strict=True) if text is not None and text == text and str(text).strip()]
+    parts = [text_cell(record, "text", column, numbers=True) for column in filled or columns[:1]]
+    return "\n\n".join(parts)
+
+
 def labels_in_text(text: str) -> list[str] | None:
     """The labels of a list in ``text``, as JSON or as Python prints one; None where there is no list of texts or whole numbers."""
     if not text.lstrip().startswith("["):

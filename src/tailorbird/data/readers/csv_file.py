@@ -18,6 +18,7 @@ from tailorbird.domain.errors import DataInvalid
 #: A record over more lines than this is looked at: are most of its lines records themselves?
 SUSPICIOUS_LINES = 10
 
+_MARK = re.compile(r'"?sep=[^\s"]"?[,;]*\s*', re.IGNORECASE)
 _LINE_END = re.compile(r"\r\n?|\n")
 
 
@@ -32,19 +33,27 @@ def read_tsv(file: DataFile, _: Collection[str]) -> Records:
 
 
 def parse(name: str, lines: Iterable[str], separator: str) -> Records:
-    """The records in ``lines``. Blank lines are no records; one with another number of cells than the header is set aside.
+    """The records in ``lines``. Blank lines are no records, nor is a first line ``sep=;``, by which spreadsheets tell the separator; one
+    with another number of cells than the header is set aside, unless those that it has more are empty, and at its end.
 
     Raises DataInvalid when a quote is broken (with the line where it opened) or when two columns share a name.
     """
     columns: list[str] | None = None
-    for line, cells in _records(name, _NumberedLines(lines), separator):
+    for line, cells in _records(name, _NumberedLines(without_mark(lines)), separator):
         if columns is None:
             columns = _header(name, cells)
-        elif len(cells) == len(columns):
-            yield Record(line, dict(zip(columns, cells, strict=True)))
+            continue
+        if len(cells) >= len(columns) and not any(cells[len(columns) :]):
+            yield Record(line, dict(zip(columns, cells, strict=False)))
         else:
             reason = f"{len(cells)} cells where the header has {len(columns)}"
             yield Quarantined(file=name, line=line, code="wrong_cell_count", reason=reason)
+
+
+def without_mark(lines: Iterable[str]) -> Iterator[str]:
+    """``lines``, with a blank one in place of a first one that says the separator."""
+    for number, line in enumerate(lines):
+        yield "\n" if number == 0 and _MARK.fullmatch(line) else line
 
 
 class _NumberedLines:

@@ -74,6 +74,11 @@ class Record:
     file: DataFile | None = None
 
 
+def is_blank(record: Record, kind: str) -> bool:
+    """True for a line of a spreadsheet (``kind`` of the file) in which no cell says anything, as exports end with them: it is no row."""
+    return kind in (".csv", ".tsv") and not any(map(str.strip, record.cells.values()))
+
+
 #: One after the other: records, and what could not be read as one. Nothing is kept, so that a large file never lies in memory whole.
 Records = Iterator[Record | Quarantined]
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, NoReturn
 
 from tailorbird.data.readers.data_file import DataFile, Record, Records
+from tailorbird.data.readers.given_splits import SPLIT_NAMES
 from tailorbird.data.readers.text_files import text_lines
 from tailorbird.domain.dataset import Quarantined
 from tailorbird.domain.errors import DataInvalid
@@ -60,6 +61,7 @@ def _refuse(constant: str) -> NoReturn:
     raise _NotAnObject(f"{constant} is not a JSON value")
 
 
+_NOT_LINE_END = re.compile(r"[^\n]")
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 _ARRAY = 'write [{"text": ..., "label": ...}, ...], or one object a line in a file that ends in .jsonl'
@@ -68,8 +70,37 @@ _ELEMENT = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
 def read_json(file: DataFile, _: Collection[str]) -> Records:
-    """The records of a JSON file, as ``parse``."""
-    return parse_json(file.name, "".join(text_lines(file, "\n")))
+    """The records of a JSON file, as ``parse``; of a file that is one object, those of the one list of records in it, where it has one."""
+    return parse_json(file.name, _records_alone("".join(text_lines(file, "\n"))))
+
+
+#: Names by which objects hold records.
+_LISTS = ("data", "rows", "records", "items", "examples", "instances", "entries", "samples", "results")
+
+
+def _records_alone(text: str) -> str:
+    """``text`` with blanks around the list of records in it, so that its lines stay where they are."""
+    spans, position = list[tuple[int, int]](), _skip(text, 0)
+    more = text[position : position + 1] == "{"
+    try:
+        while more:
+            key, end = _ELEMENT.raw_decode(text, _skip(text, position + 1))
+            colon = _skip(text, end)
+            start = _skip(text, colon + 1)
+            value, end = _ELEMENT.raw_decode(text, start)
+            if text[colon : colon + 1] != ":" or not isinstance(key, str):
+                return text
+            if key.casefold() in _LISTS and isinstance(value, list) and value and isinstance(value[0], dict):
+                spans.append((start, end))
+            position = _skip(text, end)
+            more = text[position : position + 1] == ","
+    except (ValueError, RecursionError):
+        return text
+    closed = text[position : position + 1] == "}" and _skip(text, position + 1) == len(text)
+    if len(spans) != 1 or not closed:
+        return text
+    ((start, end),) = spans
+    return _NOT_LINE_END.sub(" ", text[:start]) + text[start:end] + _NOT_LINE_END.sub(" ", text[end:])
 
 
 def parse_json(name: str, text: str) -> Records:
@@ -102,11 +133,15 @@ def _how_else(text: str) -> str:
         return "rename the file so that it ends in .jsonl: it holds an object a line" if error.msg == "Extra data" else _ARRAY
     except (ValueError, RecursionError):
         return _ARRAY
-    fields = value.items() if isinstance(value, dict) else ()
-    lists = [key for key, inner in fields if isinstance(inner, list) and inner and isinstance(inner[0], dict)]
+    fields = value if isinstance(value, dict) else {}
+    lists = [key for key, inner in fields.items() if isinstance(inner, list) and inner and isinstance(inner[0], dict)]
+    splits = [key for key in fields if key.casefold() in SPLIT_NAMES]
+    if len(lists) > 1 or len(splits) > 1:
+        lists = splits if len(splits) > 1 else lists
+        return f"write each list into a file of its own ({', '.join(key[:40] for key in lists[:5])}): [{{...}}, ...]"
     if lists:
         return f"write the list under {lists[0][:40]!r} alone: [{{...}}, ...]"
-    if len(fields) > 1 and all(isinstance(inner, list | dict) for _, inner in fields):
+    if len(fields) > 1 and all(isinstance(inner, list | dict) for inner in fields.values()):
         return f"{_ARRAY} (of a data frame: to_json(..., orient='records'))"
     return _ARRAY
 

@@ -1,9 +1,11 @@
-"""Encodings of other scripts than the Latin one from before UTF-8, told by the letters that a text would then have."""
+"""Encodings from before UTF-8 of other scripts than the Latin one, and of languages east of the Western ones, told by the letters that a
+text would then have."""
 
 from __future__ import annotations
 
 import codecs
 import re
+from collections import Counter
 from pathlib import Path
 
 _SAMPLE, _BLOCK = 1 << 17, 1 << 20
@@ -46,6 +48,26 @@ _WIDE = (
     ("big5", re.compile(f"[{_TRADITIONAL}]"), 0.3),
 )
 _NARROW_LEAST = 0.5
+#: Encodings of Latin letters that are none of the West, with the letters beyond ASCII that a language has, and those without which no text
+#: of it is long. All small ones; hardly a letter is another one.
+_LATIN = (
+    *(
+        (codec, letters, needed)
+        for letters, needed in (
+            ("ąćęłńóśźż", "łę"),
+            ("áčďéěíňóřšťúůýž", "řě"),
+            ("áäčďéíĺľňóôŕšťúýž", "čľ"),
+            ("áéíóöőúüű", "őé"),
+            ("čćžšđ", "čš"),
+            ("ăâîşţșț", "ăţ"),
+        )
+        for codec in ("cp1250", "iso8859-2")
+    ),
+    ("cp1254", "çğıöşüâîû", "ğı"),
+    ("cp1257", "ąčęėįšųūž", "ėš"),
+    ("cp1257", "āčēģīķļņšūž", "āī"),
+)
+_LATIN_LEAST, _NEEDED_LEAST = 0.97, 0.02
 #: A byte beyond ASCII between two of ASCII: of a Western text nearly all are, of another one few. Different letters that one has at least.
 _BEYOND, _LONE, _FEWEST_LETTERS = re.compile(rb"[\x80-\xff]+"), 0.8, 4
 #: What hardly stands in a text of any of them: numbers and marks of another script, capitals within a word.
@@ -53,15 +75,33 @@ _RARE = re.compile("[\u0e2f\u0e45\u0e4e-\u0e5b\u0e03\u0e05]|(?<=[а-яά-ώ])[А
 
 
 def legacy_encoding(path: Path) -> str | None:
-    """The encoding of a text in Cyrillic, Greek, Hebrew, Arabic, Thai, Chinese, Japanese or Korean that is no UTF-8; None where its
-    letters look Western, or like none of these. The whole file decodes."""
+    """The encoding of a text in Cyrillic, Greek, Hebrew, Arabic, Thai, Chinese, Japanese or Korean, or in a language of Central Europe,
+    Turkish or Baltic, that is no UTF-8; None where its letters look Western, or like none of these. The whole file decodes."""
     with path.open("rb") as stream:
         sample = stream.read(_SAMPLE)
     runs = _BEYOND.findall(sample)
-    if sum(len(run) == 1 for run in runs) > _LONE * len(runs):
-        return None
-    likely = _wide(sample) or _narrow(sample)
+    lone = sum(len(run) == 1 for run in runs) > _LONE * len(runs)
+    likely = (None if lone else _wide(sample) or _narrow(sample)) or _latin(sample)
     return likely if likely and _decodes(path, likely) else None
+
+
+def _latin(sample: bytes) -> str | None:
+    """Of Latin letters that are none of the West, as Czech or Turkish has them: nearly all of those in the text are of one language, and
+    the ones that it needs are among them."""
+    found, beyond = list[tuple[float, str]](), sample.translate(None, bytes(range(128)))
+    for name, letters, needed in _LATIN:
+        others = [letter for letter in _decoded(beyond, name).casefold() if not letter.isascii() and _is_letter(letter)]
+        counts = Counter(others)
+        share = sum(counts[letter] for letter in letters) / max(1, len(others))
+        enough = sum(counts[letter] > 0 for letter in letters) >= _FEWEST_LETTERS
+        if enough and share >= _LATIN_LEAST and all(counts[letter] >= _NEEDED_LEAST * len(others) > 0 for letter in needed):
+            found.append((share, name))
+    return max(found, key=lambda each: each[0])[1] if found else None
+
+
+def _is_letter(letter: str) -> bool:
+    """What stands beside words in any language says nothing; controls, and what is a letter in another encoding, tell against this one."""
+    return letter.isalpha() or "\x80" <= letter <= "\x9f" or letter in "¹²³¼½¾¿±¶"
 
 
 def _wide(sample: bytes) -> str | None:

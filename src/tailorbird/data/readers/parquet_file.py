@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from tailorbird.data.readers.data_file import DataFile, Record, Records, length_of
+from tailorbird.data.readers.data_file import DataFile, EveryColumn, Record, Records, length_of
 from tailorbird.data.readers.plain_values import NO_TEXT, plain
 from tailorbird.domain.errors import DataInvalid, Unavailable
 
@@ -17,6 +17,9 @@ BATCH = 1024
 BATCH_BYTES = 1 << 25
 #: A file that holds more than so many times its own size, beyond so many bytes, is no data but a trap.
 MOST_TIMES, MOST_BYTES = 100, 1_000_000_000
+
+#: Numbers of a list of floating-point ones that inspection sees.
+NUMBERS = 8
 
 #: Types, by how their names begin, whose values are those of JSON, or dates.
 _PLAIN = ("string", "large_string", "string_view", "int", "uint", "float", "double", "halffloat", "bool", "null", "date", "timestamp")
@@ -41,7 +44,8 @@ def read_parquet(file: DataFile, wanted: Collection[str]) -> Records:
             batch_size, row = _batch_size(file, parquet.metadata), 0
             expanded = _Expanded(file)
             for batch in parquet.iter_batches(batch_size=batch_size, columns=inside):
-                read = dict(zip(batch.schema.names, map(_values, batch.columns), strict=True))
+                columns = map(_begun, batch.columns) if isinstance(wanted, EveryColumn) else batch.columns
+                read = dict(zip(batch.schema.names, map(_values, columns), strict=True))
                 expanded.add(read.values())
                 for place in range(batch.num_rows):
                     row += 1
@@ -86,6 +90,15 @@ def _check_names(file: str, names: list[str]) -> None:
     for name, count in Counter(names).items():
         if count > 1:
             raise DataInvalid(f"{file}: there are two columns {name[:40]!r}", "rename one of the two", code="column_twice")
+
+
+def _begun(column: Any) -> Any:
+    """Vectors are known by their first numbers, where nobody asks for them: whoever looks at a file walked each number of each."""
+    from pyarrow import compute, types
+
+    kind = column.type
+    lists = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return compute.list_slice(column, 0, NUMBERS) if lists and types.is_floating(kind.value_type) else column
 
 
 def _values(column: Any) -> list[Any]:

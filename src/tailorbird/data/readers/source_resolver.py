@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from tailorbird.data.readers.data_file import DataFile, open_file
 from tailorbird.data.readers.hub import PREFIX, fetch_rows
+from tailorbird.data.readers.packed_file import BEGINNINGS, unpacked
 from tailorbird.data.readers.parser_process import READERS
 from tailorbird.data.readers.remote import check_address, fetch
 from tailorbird.data.readers.text_files import FOLDER, open_folder
@@ -20,26 +21,36 @@ from tailorbird.system.source_access import is_bounded
 
 def columns_of(source: DataSource, split_by: str = "") -> dict[str, str]:
     """The columns that a source names, by the key under which it names them; and the one that all rows are split by."""
-    content = (
-        {"messages": source.messages, "tools": source.tools or ""} if source.messages else {"text": source.text, "label": source.label}
-    )
+    text, label = _keyed("text", source.text), _keyed("label", source.label)
+    content = {"messages": source.messages, "tools": source.tools or ""} if source.messages else {**text, **label}
     if source.out_of_scope:
-        content = {"text": source.text}
+        content = text
     if source.qrels:
-        content = {"id": source.id, "text": source.text}
+        content = {"id": source.id, **text}
     terms = {f"terms.{key}": column for key, column in source.terms}
-    return {key: column for key, column in {**content, "subject": source.subject, "split.by": split_by, **terms}.items() if column}
+    more = {"subject": source.subject, "split_column": source.split_column, "split.by": split_by}
+    return {key: column for key, column in {**content, **more, **terms}.items() if column}
+
+
+def _keyed(key: str, columns: str | tuple[str, ...]) -> dict[str, str]:
+    """One column by its key, several by the key and their places."""
+    return {key: columns} if isinstance(columns, str) else {f"{key}.{place}": column for place, column in enumerate(columns)}
 
 
 _SHEET = "save the sheet as 'CSV UTF-8' (in a spreadsheet: Save As, or Export): the first line names the columns, a row a line"
 _PACKED = "unpack it, and give {readable}"
 _LINES = "give {readable}: a .csv with a line of column names (text,label), a folder LABEL/NAME.txt for whole texts"
+_TABLE = "write it as Parquet, where it was made (pandas: to_parquet('rows.parquet'); pyarrow: parquet.write_table)"
+_TEXTS = "take the texts out of it: a .csv with a line of column names (text,label), or a folder LABEL/NAME.txt"
 #: What to do with other kinds of file that often hold data.
 _OTHERWISE = {
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"), _SHEET),
-    **dict.fromkeys((".gz", ".zip", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar"), _PACKED),
+    **dict.fromkeys((".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar"), _PACKED),
     **dict.fromkeys((".txt", ".md", ".log"), _LINES),
-    ".ndjson": "rename it so that it ends in .jsonl",
+    **dict.fromkeys((".arrow", ".feather", ".orc", ".avro", ".pkl", ".pickle", ".npz", ".dta", ".sav", ".rds"), _TABLE),
+    **dict.fromkeys((".pdf", ".docx", ".doc", ".rtf", ".odt", ".html", ".htm", ".xml", ".eml", ".mbox"), _TEXTS),
+    **dict.fromkeys((".db", ".sqlite", ".sqlite3"), "export the table as CSV"),
+    **dict.fromkeys((".ndjson", ".jsonlines", ".jl"), "rename it so that it ends in .jsonl"),
     ".pq": "rename it so that it ends in .parquet",
 }
 
@@ -71,7 +82,26 @@ def _local(name: str, path: Path) -> AbstractContextManager[DataFile]:
         raise Forbidden(f"{name} did not come with the objective", "upload it", code="upload_missing")
     if not path.exists():
         raise DataInvalid(f"{name}: there is no such file", "paths are relative to the folder of the objective file", code="file_missing")
-    return open_folder(name, path) if path.is_dir() else open_file(name, path, _kind(name))
+    return open_folder(name, path) if path.is_dir() else _opened(name, path)
+
+
+@contextmanager
+def _opened(name: str, path: Path) -> Iterator[DataFile]:
+    """A file, or what is packed in it; the digest is that of its own bytes."""
+    packed = PurePosixPath(name).suffix.lower()
+    if packed not in BEGINNINGS:
+        with open_file(name, path, _kind(name)) as file:
+            yield file
+        return
+    _check_packed(name)
+    with open_file(name, path, packed) as file, unpacked(name, path, packed) as (place, inside):
+        yield replace(file, path=place, kind=_kind(f"{name}/{inside}" if packed == ".zip" else inside))
+
+
+def _check_packed(name: str) -> None:
+    """Raises DataInvalid where the name tells that what is packed cannot be read."""
+    if name.lower().endswith(".gz"):
+        _kind(name[: -len(".gz")])
 
 
 def _fetched(name: str, wanted: Collection[str], workspace: Path) -> AbstractContextManager[DataFile]:
@@ -80,14 +110,18 @@ def _fetched(name: str, wanted: Collection[str], workspace: Path) -> AbstractCon
     check_address(name)
     if not PurePosixPath(name).suffix:
         return open_folder(name, fetch(name, workspace, folder=True))
-    kind = _kind(name)
-    return open_file(name, fetch(name, workspace, folder=False), kind)
+    if PurePosixPath(name).suffix.lower() in BEGINNINGS:
+        _check_packed(name)
+    else:
+        _kind(name)
+    return _opened(name, fetch(name, workspace, folder=False))
 
 
 def _kind(name: str) -> str:
     kind = PurePosixPath(name).suffix.lower()
     if kind not in READERS:
-        readable = f"a file that ends in {', '.join(suffix for suffix in READERS if suffix != FOLDER)}, or a folder of .txt files"
+        suffixes = ", ".join(suffix for suffix in READERS if suffix != FOLDER)
+        readable = f"a file that ends in {suffixes} (or that and .gz, or one in a .zip), or a folder of .txt files"
         hint = _OTHERWISE.get(kind, "give {readable}").format(readable=readable)
         raise DataInvalid(f"{name}: a kind of file that cannot be read", hint, code="file_kind")
     return kind

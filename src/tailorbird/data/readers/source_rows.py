@@ -12,21 +12,25 @@ from hashlib import sha256
 from tailorbird.data.readers.cells import (
     UnusableRecord,
     date_cell,
+    flagged_cells,
     labels_cell,
     name_cell,
     shift_cell,
     subject_cell,
     term_cell,
     text_cell,
+    texts_cell,
 )
 from tailorbird.data.readers.data_file import DataFile, Record
+from tailorbird.data.readers.given_splits import split_cell
 from tailorbird.data.readers.qrels import Grades, grades_cell, target_of
 from tailorbird.data.readers.turns import answered, reasoned
-from tailorbird.domain.dataset import Document, Provenance, Quarantined, Split
+from tailorbird.domain.dataset import JOINED, Document, Provenance, Quarantined, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import DataSource, Objective, TaskKind
 from tailorbird.domain.thought_blocks import answer_of
 from tailorbird.domain.value import Digest
+from tailorbird.text import label_sets
 from tailorbird.text.data_licences import clash
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.pseudonyms import pseudonym
@@ -113,6 +117,11 @@ class SourceRows:
     removed_documents: tuple[Quarantined, ...] = ()
 
 
+def _has_types(path: str) -> bool:
+    """True for formats in which a truth value is no text."""
+    return path.startswith("hf://") or any(kind in path.lower() for kind in (".json", ".parquet"))
+
+
 class RowBuilder:
     """Makes the rows of one source. Rows of one file on the same terms share one ``Place``."""
 
@@ -126,9 +135,11 @@ class RowBuilder:
         self._secret = secret
         self._fixed = Split(source.split) if source.split else None
         made = source.source.generated
-        self._transforms = (f"generated:{made.model} at {made.endpoint}",) if made else ()
+        joined = (JOINED,) if len(source.texts) > 1 and not source.messages else ()
+        self._transforms = (*((f"generated:{made.model} at {made.endpoint}",) if made else ()), *joined)
         self._pseudonyms: dict[str, str] = {}
         self._labelled = objective.task.kind is TaskKind.CLASSIFY
+        self._spelled_alike = len({_has_types(each.path) for each in objective.data}) == 1
         self._targets: dict[str, str] = {}
         self.split_by = objective.split.by if objective.split else ""
         self._places: dict[tuple[object, ...], SourcePlace] = {}
@@ -140,7 +151,7 @@ class RowBuilder:
             text=text,
             target=self._targets.setdefault(target, target) if self._labelled else target,
             subject=self._subject(record),
-            fixed=self._fixed,
+            fixed=self._split(record),
             place=self._place(file, record),
             line=record.line,
             transforms=self._transforms,
@@ -151,16 +162,37 @@ class RowBuilder:
         source, task = self.source, self._objective.task
         if source.messages:
             return answered(record, source.messages, source.tools, thinking=task.thinking)
-        text = text_cell(record, "text", source.text)
+        text = text_cell(record, "text", source.text) if isinstance(source.text, str) else texts_cell(record, source.text)
         if source.out_of_scope and task.out_of_scope:
             return text, task.out_of_scope.label
         if task.kind is TaskKind.RANK:
             return text, target_of(self._grades(record))
+        if not isinstance(source.label, str):
+            return text, self._flagged(flagged_cells(record, file.name, source.label))
         if task.labels == "many":
             return text, labels_cell(record, file.name, source.label).strip()
         if task.kind is TaskKind.CLASSIFY:
-            return text, name_cell(record, "label", source.label)
+            return text, self._label(name_cell(record, "label", source.label))
         return text, self._answer(text_cell(record, "label", source.label, numbers=True))
+
+    def _flagged(self, labels: tuple[str, ...]) -> str:
+        """Raises UnusableRecord where there is not exactly one, and there must be."""
+        if self._objective.task.labels == "many":
+            return label_sets.join(labels)
+        if len(labels) != 1:
+            raise UnusableRecord("label_count", f"{len(labels)} of the columns of labels are 1, and an item has one label")
+        return labels[0]
+
+    def _split(self, record: Record) -> Split | None:
+        """The split that the row keeps. One of train may be drawn for dev or test, where no row is of these. Raises UnusableRecord."""
+        if self.source.split_column is None:
+            return self._fixed
+        given = split_cell(record, self.source.split_column)
+        return None if given is Split.TRAIN else given
+
+    def _label(self, name: str) -> str:
+        """A truth value is ``true`` in JSON and ``True`` in CSV: one label, where an objective has both."""
+        return name if self._spelled_alike or name.lower() not in ("true", "false") else name.lower()
 
     def _answer(self, said: str) -> str:
         """Raises UnusableRecord where it is all reasoning."""
@@ -171,7 +203,7 @@ class RowBuilder:
 
     def _grades(self, record: Record) -> Grades:
         if not self.source.qrels:
-            return grades_cell(record, self.source.label, self._documents)
+            return grades_cell(record, str(self.source.label), self._documents)
         grades = self.judged.get(name_cell(record, "id", self.source.id))
         if not grades:
             raise UnusableRecord("no_judgement", "no document that is there was judged relevant to the query")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tailorbird.data.readers.cells import UnusableRecord, text_cell
 from tailorbird.data.readers.confined_reader import read_judgements, read_records
-from tailorbird.data.readers.data_file import DataFile, Record, Records
+from tailorbird.data.readers.data_file import DataFile, Record, Records, is_blank
 from tailorbird.data.readers.documents import columns_of_documents, read_documents
 from tailorbird.data.readers.qrels import read_qrels
 from tailorbird.data.readers.source_resolver import columns_of, open_path, open_source
@@ -164,6 +164,8 @@ class FileRows:
             try:
                 self.usable.append(self._making.row(record.file or self._file, record))
             except UnusableRecord as problem:
+                if is_blank(record, self._file.kind):
+                    continue
                 name = (record.file or self._file).name
                 self._set_aside(Quarantined(file=name, line=record.line, code=problem.code, reason=problem.reason))
 

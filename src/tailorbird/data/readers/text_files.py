@@ -183,7 +183,10 @@ def open_folder(name: str, path: Path) -> Iterator[DataFile]:
     """The folder at ``path``; its digest covers every file's path and bytes. Raises DataInvalid when it holds no text file."""
     files = _files(path)
     if not any(file.suffix.lower() in SUFFIXES for file in files):
-        hint = f"put each text into a file of its own, LABEL/NAME{SUFFIX}; other files of a folder are named one by one"
+        hint = (
+            f"put each text into a file of its own, LABEL/NAME{SUFFIX}; other files of a folder are sources of their own, one by one, as "
+            "`tailorbird init --from FOLDER` writes them"
+        )
         raise DataInvalid(f"{name}: the folder has no {SUFFIX} file", hint, code="file_empty")
     try:
         digests = {str(file.relative_to(path)): digest_file(file) for file in files}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tailorbird.data.readers.cells import UnusableRecord, is_unicode
@@ -50,13 +50,14 @@ def answered(record: Record, column: str, tools: str | None = None, *, thinking:
     """(text, answer) of the conversation in ``column``: a list, or a text that is a JSON list; ``tools`` is the column with the functions
     that it offers. Raises UnusableRecord.
 
-    A system turn may open it; then user and assistant alternate, and the assistant has the last word. Between a turn that calls functions
-    and the next one of the assistant stand the results, at most one a call. With ``thinking`` what it reasoned stands before its answers
-    (``domain/thought_blocks.py``), else it is left out.
+    A system turn may open it; then user and assistant alternate, and the assistant has the last word. What one says in several turns is
+    joined by a blank line; what the assistant says before the first question, and the user after the last answer, is left out. Between a
+    turn that calls functions and the next one of the assistant stand the results, at most one a call. With ``thinking`` what it reasoned
+    stands before its answers (``domain/thought_blocks.py``), else it is left out.
     """
     try:
         offered = tools_text(record.cells.get(tools)) if tools else ""
-        turns = linked([_turn(item, column, thinking) for item in _list(record.cells.get(column), column)])
+        turns = linked(_answered_alone(_joined(_turn(item, column, thinking) for item in _list(record.cells.get(column), column))))
     except ToolFault as fault:
         raise UnusableRecord(fault.code, f"{fault.reason} (column {column!r})") from fault
     _check_order(turns, column)
@@ -102,6 +103,34 @@ def _turn(item: Any, column: str, thinking: bool) -> Message:
     if not (answer_of(said).strip() or calls):
         raise UnusableRecord("empty_turn", f"a turn (column {column!r}) has no answer behind its reasoning")
     return Message.model_validate({"role": known, "content": said, "tool_calls": calls})
+
+
+def _joined(turns: Iterable[Message]) -> list[Message]:
+    """``turns`` with one in place of several that one side takes in a row: people press Enter within what they say. Calls, results and
+    reasoning stay as they are."""
+    joined = list[Message]()
+    for turn in turns:
+        if joined and _can_join(joined[-1], turn):
+            joined[-1] = joined[-1].model_copy(update={"content": f"{joined[-1].content}\n\n{turn.content}"})
+        else:
+            joined.append(turn)
+    return joined
+
+
+def _answered_alone(turns: list[Message]) -> list[Message]:
+    """``turns`` from the first question to the last answer: without a greeting of the assistant before, and words of thanks after it."""
+    rules = [turn for turn in turns[:1] if turn.role == "system"]
+    said = turns[len(rules) :]
+    while said and said[0].role == "assistant" and not said[0].tool_calls:
+        said = said[1:]
+    while said and said[-1].role == "user":
+        said = said[:-1]
+    return [*rules, *said]
+
+
+def _can_join(before: Message, after: Message) -> bool:
+    plain = not any(turn.tool_calls or split_reasoning(turn.content)[0] for turn in (before, after))
+    return plain and before.role == after.role and before.role != "tool"
 
 
 def is_turn(item: Any) -> bool:
@@ -159,8 +188,7 @@ def _check_order(turns: Sequence[Message], column: str) -> None:
     if not fits:
         reason = (
             f"the turns (column {column!r}) do not go user, assistant, …, assistant, with at most one system turn before them, and results "
-            "of tools between a call and what the assistant says next: join what one says in several turns, and cut what follows the last "
-            "answer"
+            "of tools between a call and what the assistant says next"
         )
         raise UnusableRecord("role_order", reason)
 

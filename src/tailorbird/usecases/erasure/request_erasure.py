@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.crypto.membership_proofs import key_of
 from tailorbird.data import salt_of
-from tailorbird.domain.dataset import Document, Row
+from tailorbird.domain.dataset import JOINED, Document, Row
 from tailorbird.domain.erasure import ErasedWords
 from tailorbird.domain.feedback import Feedback, KeptWords
 from tailorbird.ports.ledger import UnitOfWork
@@ -95,6 +95,8 @@ def _of_rows(rows: Sequence[Row], *, answers: bool) -> Iterator[str]:
     for row in rows:
         yield row.text
         yield from _of_turns(row.text)
+        if JOINED in row.provenance.transforms:
+            yield from filter(_is_long, row.text.split("\n\n"))
         if answers:
             yield from {row.target, row.answer, shown_answer(row.answer)}
 

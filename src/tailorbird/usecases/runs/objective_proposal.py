@@ -22,6 +22,7 @@ from tailorbird.domain.objective import FILL_IN
 from tailorbird.domain.plan import Power
 from tailorbird.domain.value import Digest
 from tailorbird.objective import (
+    DraftFile,
     GroupSizes,
     ObjectiveDraft,
     ObjectiveFile,
@@ -30,8 +31,10 @@ from tailorbird.objective import (
     check_power,
     draft_objective,
     draft_yaml,
+    name_of,
     parse_objective,
     provable_target,
+    with_files,
 )
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.stats.intervals import score_interval, spend
@@ -44,6 +47,8 @@ MOST_CURATED = 100_000
 #: Metric and highest target that is proposed, by task; with a label that bears so many of all rows, a mean over labels is asked.
 _KPIS = {"classify": ("accuracy", 0.9), "classify-many": ("micro_f1", 0.7), "generate": ("token_f1", 0.5), "rank": ("ndcg@10", 0.5)}
 _COMMON = 0.6
+#: Files that one note names.
+_FILES = 5
 
 
 @dataclass(frozen=True)
@@ -71,11 +76,21 @@ class ProposalRequest:
 
 @dataclass(frozen=True)
 class SeenData:
-    """The data of a request as they look; ``unused`` are columns that its objective would not read."""
+    """The data of a request as they look; ``unused`` are columns that its objective would not read. Of a folder of data ``file`` is the
+    first file, of the split ``split``, and ``files`` are the others."""
 
     found: Inspection
     documents: tuple[str, Inspection] | None
     unused: tuple[str, ...]
+    file: str
+    split: Split | None = None
+    files: tuple[DraftFile, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Rows of all files."""
+        return self.found.rows + sum(file.found.rows for file in self.files)
 
 
 def look_at(asked: ProposalRequest, progress: Callable[[str], None]) -> SeenData:
@@ -83,29 +98,60 @@ def look_at(asked: ProposalRequest, progress: Callable[[str], None]) -> SeenData
 
     Raises DataInvalid and Unavailable as ``inspect``, InvalidInput as ``draft_objective``.
     """
-    found = data.inspect_file(asked.file, asked.folder, progress)
+    inside = data.folder_files(asked.file, asked.folder)
+    (name, split), *others = inside.files if inside else ((asked.file, None),)
+    found = data.inspect_file(name, asked.folder, progress)
     documents = (asked.documents, data.inspect_file(asked.documents, asked.folder, progress)) if asked.documents else None
-    draft = draft_objective(found, asked.said, asked.file, asked.tenant, documents)
+    draft = draft_objective(found, asked.said, name, asked.tenant, documents)
+    files = tuple(DraftFile(other, of, data.inspect_file(other, asked.folder, progress)) for other, of in others)
+    draft, notes = with_files(draft, split, files) if inside else (draft, ())
+    unused = tuple(column.name for column in found.columns if column.name not in _used(draft)) if found.kind != "folder" else ()
+    return SeenData(found, documents, unused, name, split, files, (*notes, *_notes(asked, inside)))
+
+
+def _used(draft: ObjectiveDraft) -> set[str]:
+    """What the entry of data says: the columns that it names are among it."""
     terms = draft.source.get("terms", {})
-    used = {str(value) for value in (*draft.source.values(), *(terms.values() if isinstance(terms, Mapping) else ()))}
-    unused = tuple(column.name for column in found.columns if column.name not in used) if found.kind != "folder" else ()
-    return SeenData(found, documents, unused)
+    values = (*draft.source.values(), *(terms.values() if isinstance(terms, Mapping) else ()))
+    return {str(each) for value in values for each in (value if isinstance(value, tuple) else (value,))}
+
+
+def _notes(asked: ProposalRequest, inside: data.FolderFiles | None) -> tuple[str, ...]:
+    """What lies beside the data that are used: a test set of their own, above all."""
+    if inside and inside.ignored:
+        return (
+            f"files of the folder that are not used: {', '.join(inside.ignored[:_FILES])}{', …' if len(inside.ignored) > _FILES else ''}",
+        )
+    if near := data.beside(asked.file, asked.folder):
+        return (
+            f"beside it lies {', '.join(near[:_FILES])}: to be measured on it, and never to learn from it, name the folder: --from FOLDER",
+        )
+    if asked.file.startswith("hf://") and asked.file.count(":") == 1:
+        return (
+            "of a data set on the hub its split train is read; to be measured on its own test, add a source "
+            f"`path: {asked.file}:CONFIG/test` with `split: test` (its page on the hub names configurations and splits)",
+        )
+    return ()
+
+
+def _draft(asked: ProposalRequest, seen: SeenData) -> ObjectiveDraft:
+    draft = draft_objective(seen.found, asked.said, seen.file, asked.tenant, seen.documents)
+    return replace(with_files(draft, seen.split, seen.files)[0], name=name_of(asked.file)) if seen.file != asked.file else draft
 
 
 def propose(asked: ProposalRequest, seen: SeenData, progress: Callable[[str], None]) -> Proposal:
     """The objective for the data. Raises InvalidInput as ``draft_objective``."""
-    found = seen.found
-    draft = draft_objective(found, asked.said, asked.file, asked.tenant, seen.documents)
+    draft = _draft(asked, seen)
     terms = draft.source["source"]
     assert isinstance(terms, Mapping)
     open_ = tuple(key for key, text in terms.items() if text.startswith(FILL_IN))
-    if found.rows > MOST_CURATED:
-        return Proposal(draft_yaml(draft, _estimated(draft, found.rows)), draft, open_)
+    if seen.rows > MOST_CURATED:
+        return Proposal(draft_yaml(draft, _estimated(draft, seen.rows)), draft, open_)
     try:
         kpi, doubts = _proven(draft, asked.folder, progress)
         return Proposal(draft_yaml(draft, kpi), draft, open_, doubts=doubts)
     except TailorbirdError as refused:
-        return Proposal(draft_yaml(draft, _estimated(draft, found.rows)), draft, open_, refused)
+        return Proposal(draft_yaml(draft, _estimated(draft, seen.rows)), draft, open_, refused)
 
 
 def _estimated(draft: ObjectiveDraft, rows: int) -> ProposedKpi:

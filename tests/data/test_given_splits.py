@@ -1,0 +1,136 @@
+"""Splits that data bring along are kept: no row of a test set is learned from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support.data import build, make_objective
+from tailorbird.data import beside, folder_files, inspect_file, read_sources
+from tailorbird.data.readers.given_splits import split_of_file
+from tailorbird.domain.dataset import Split
+from tailorbird.domain.errors import DataInvalid
+
+
+def text(n: int) -> str:
+    return " ".join(f"w{n * factor % 9973}" for factor in (31, 577, 1009, 4001, 6007, 7001))
+
+
+def write(folder: Path, names: tuple[str, ...], count: int = 120, name: str = "d.jsonl") -> None:
+    rows = [{"text": text(n), "label": "ab"[n % 2], "part": names[n % len(names)]} for n in range(count)]
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+OBJECTIVE = make_objective({"path": "d.jsonl", "split_column": "part"})
+
+
+@pytest.mark.parametrize(
+    ("names", "kept"),
+    [
+        (("train", "Test", "validation", "train"), {"Test": Split.TEST, "validation": Split.DEV, "train": Split.TRAIN}),
+        (("train", "test", "train"), {"test": Split.TEST}),
+        (("training", "dev", "training"), {"dev": Split.DEV}),
+    ],
+)
+def test_rows_stay_in_the_split_that_is_given(tmp_path: Path, names: tuple[str, ...], kept: dict[str, Split]) -> None:
+    """What no row is given to is drawn from those of train."""
+    write(tmp_path, names)
+    built = build(OBJECTIVE, tmp_path)
+    split_of = {row.text: row.split for row in built.rows}
+    assert len(split_of) == 120
+    for n in range(120):
+        given = names[n % len(names)]
+        assert split_of[text(n)] in ({kept[given]} if given in kept else set(Split) - set(kept.values()))
+    assert set(split_of.values()) == set(Split)
+
+
+def test_a_row_of_train_that_repeats_one_of_test_is_set_aside(tmp_path: Path) -> None:
+    write(tmp_path, ("train", "test"))
+    with (tmp_path / "d.jsonl").open("a") as file:
+        file.write(json.dumps({"text": f"{text(1)} .", "label": "b", "part": "train"}) + "\n")
+    (entry,) = build(OBJECTIVE, tmp_path).quarantined
+    assert (entry.line, entry.code) == (121, "contaminates_test")
+
+
+def test_a_split_that_is_none_is_set_aside(tmp_path: Path) -> None:
+    write(tmp_path, ("train", "test", "unlabelled", ""))
+    entries = read_sources(OBJECTIVE, tmp_path).quarantined
+    assert {entry.code for entry in entries} == {"split_unknown", "empty_split"}
+
+
+def test_other_sources_are_drawn_into_what_is_left(tmp_path: Path) -> None:
+    write(tmp_path, ("train", "test"))
+    rows = [{"text": f"more {text(n)}", "label": "ab"[n % 2]} for n in range(200, 260)]
+    (tmp_path / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    objective = make_objective({"path": "d.jsonl", "split_column": "part"}, {"path": "more.jsonl"})
+    assert {row.split for row in build(objective, tmp_path).rows if row.text.startswith("more")} == {Split.TRAIN, Split.DEV}
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("train.csv", Split.TRAIN),
+        ("test-00000-of-00002.parquet", Split.TEST),
+        ("data/validation.jsonl.gz", Split.DEV),
+        ("valid/part-1.csv", Split.DEV),
+        ("sentiment_train.csv", Split.TRAIN),
+        ("TEST.CSV", Split.TEST),
+        ("latest.csv", None),
+        ("training-courses/rows.csv", Split.TRAIN),
+        ("contest.csv", None),
+        ("rows.csv", None),
+    ],
+)
+def test_names_of_files_tell_splits(name: str, split: Split | None) -> None:
+    assert split_of_file(name) is split
+
+
+def test_the_files_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "d" / "data").mkdir(parents=True)
+    for name in ("data/test.csv", "data/train-1.csv", "data/train-2.csv", "README.md", "labels.csv", "dataset_infos.json", ".hidden.csv"):
+        (tmp_path / "d" / name).write_text("text,label\n" + "x,a\n" * len(name))
+    found = folder_files("d", tmp_path)
+    assert found is not None
+    assert found.files == (("d/data/train-1.csv", Split.TRAIN), ("d/data/train-2.csv", Split.TRAIN), ("d/data/test.csv", Split.TEST))
+    assert found.ignored == ("README.md", "dataset_infos.json", "labels.csv")
+    assert beside("d/data/train-1.csv", tmp_path) == ("test.csv",)
+    assert beside("d/labels.csv", tmp_path) == beside("d/data/test.csv", tmp_path) == ()
+
+
+def test_folders_of_texts_are_left_to_their_reader(tmp_path: Path) -> None:
+    (tmp_path / "d" / "good").mkdir(parents=True)
+    (tmp_path / "d" / "good" / "1.txt").write_text("x")
+    (tmp_path / "d" / "index.json").write_text("[]")
+    assert folder_files("d", tmp_path) is None
+    assert folder_files("d/index.json", tmp_path) is None
+    assert folder_files("s3://bucket/d", tmp_path) is None
+
+
+def test_a_folder_of_the_library_datasets_says_what_to_make_of_it(tmp_path: Path) -> None:
+    (tmp_path / "d" / "train").mkdir(parents=True)
+    for name in ("dataset_dict.json", "train/state.json", "train/dataset_info.json", "train/data-00000-of-00001.arrow"):
+        (tmp_path / "d" / name).write_text("{}")
+    with pytest.raises(DataInvalid) as caught:
+        folder_files("d", tmp_path)
+    assert 'load_from_disk("d")["train"].to_parquet' in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "found"),
+    [
+        ("split", ("train", "test"), True),
+        ("partition", ("Train", "Validation", "TEST"), True),
+        ("split", ("train",), False),
+        ("split", ("dev", "test"), False),
+        ("split", ("train", "test", "extra"), False),
+        ("label", ("train", "test"), False),
+    ],
+)
+def test_a_column_of_splits_is_told_by_its_cells(tmp_path: Path, column: str, cells: tuple[str, ...], found: bool) -> None:
+    rows = [{"text": text(n), "kind": "abc"[n % 3], column: cells[n * len(cells) // 60]} for n in range(60)]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    seen = inspect_file("d.jsonl", tmp_path, lambda _: None)
+    assert ("split" in {guess.role for guess in seen.guesses}) is found
+    assert (f"split_column: {column}" in seen.proposal) is found

@@ -1,0 +1,85 @@
+"""Compressed files are read as what is in them, and cannot fill a disk."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from support.data import make_objective
+from support.data_files import CELLS, as_csv, refused
+from tailorbird.crypto.canonical_json import digest_bytes
+from tailorbird.data import file_texts, fingerprint_sources, inspect_file, read_sources
+from tailorbird.data.readers import packed_file
+from tailorbird.domain.errors import DataInvalid
+
+
+def zipped(**files: str) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return out.getvalue()
+
+
+def put(folder: Path, name: str, data: bytes) -> Path:
+    (folder / name).write_bytes(data)
+    return folder / name
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("d.csv.gz", gzip.compress(as_csv().encode())),
+        ("d.CSV.GZ", gzip.compress(as_csv()[:100].encode()) + gzip.compress(as_csv()[100:].encode())),
+        ("d.zip", zipped(**{"d.csv": as_csv()})),
+        ("d.zip", zipped(**{"in a folder/d.csv": as_csv(), "__MACOSX/._d.csv": "x", ".DS_Store": "y"})),
+    ],
+)
+def test_what_is_packed_is_read(tmp_path: Path, name: str, data: bytes) -> None:
+    path = put(tmp_path, name, data)
+    found = inspect_file(name, tmp_path, lambda _: None)
+    assert (found.kind, found.rows, found.digest) == ("csv", len(CELLS), digest_bytes(data))
+    objective = make_objective({"path": name})
+    read = read_sources(objective, tmp_path)
+    assert [(row.text, row.target) for row in read.rows] == CELLS
+    assert read.files == fingerprint_sources(objective, tmp_path) == {name: digest_bytes(data)}
+    assert CELLS[3][0] in set(file_texts(path, "an uploaded file"))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "code"),
+    [
+        ("d.csv.gz", b"text,label\n", "file_broken"),
+        ("d.csv.gz", gzip.compress(as_csv().encode())[:-20], "file_broken"),
+        ("d.zip", b"PK\x03\x04 and nothing of use", "file_broken"),
+        ("d.zip", zipped(**{"a.csv": as_csv(), "b.csv": as_csv()}), "file_kind"),
+        ("d.zip", zipped(), "file_kind"),
+        ("d.zip", zipped(**{"d.xlsx": "x"}), "file_kind"),
+        ("d.zip", zipped(**{"d.zip": "x"}), "file_kind"),
+        ("d.csv.gz.gz", gzip.compress(b"x"), "file_kind"),
+    ],
+)
+def test_what_cannot_be_unpacked_is_refused(tmp_path: Path, name: str, data: bytes, code: str) -> None:
+    put(tmp_path, name, data)
+    assert refused(tmp_path, name).error_code == code
+
+
+@pytest.mark.parametrize(("name", "data"), [("d.csv.gz", gzip.compress(bytes(3 << 20))), ("d.zip", zipped(**{"d.csv": "0" * (3 << 20)}))])
+def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, data: bytes) -> None:
+    monkeypatch.setattr(packed_file, "MOST_BYTES", 1 << 20)
+    path = put(tmp_path, name, data)
+    assert refused(tmp_path, name).error_code == "file_expands"
+    with pytest.raises(DataInvalid, match="expands"):
+        list(file_texts(path, "an uploaded file"))
+
+
+def test_an_archive_with_a_password_says_so(tmp_path: Path) -> None:
+    data = bytearray(zipped(**{"d.csv": as_csv()}))
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(mark) + flags] |= 1
+    put(tmp_path, "d.zip", bytes(data))
+    assert "password" in refused(tmp_path, "d.zip").message
