@@ -9,10 +9,12 @@ which ``adapt`` decides. Messages and answers of ``tickets`` and ``replies`` are
 
 from __future__ import annotations
 
+import csv
 import json
 import random
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,7 +52,8 @@ _INTENT = {"kind": "classify", "instruction": "Name the intent of the customer's
 _UNFAIR = {"kind": "classify", "instruction": "Say why this clause of a contract may be unfair."}
 _PROMPTS, _WITHOUT_TRAINING = ("prompt", "nearest"), ("floor", "prompt", "nearest")
 _REFERENCE = {"floor": {"vectors": False, "role": "reference"}}
-_SEARCHED, _CALLS = ("prompt", "prompt-search"), {"prompt_search": {"calls": 400}}
+_DESK = _GENERATE | {"instruction": "Write our reply to the customer's message, as our desk writes it."}
+_SEARCHED, _CALLS, _MORE_CALLS = ("prompt", "prompt-search"), {"prompt_search": {"calls": 400}}, {"prompt_search": {"calls": 600}}
 #: What beds of a hosted model say of it (``rivals.py``).
 _RIVAL = {"hosted": {"endpoint": "rival", "model": "rival-large"}}
 _PLACED = {"kind": "classify", "instruction": "Name the shelf of the thing that the customer wants."}
@@ -81,10 +84,13 @@ KINDS = {
         KindBed("tickets-searched", "more-tickets", "exact_match", _TICKET, _SEARCHED, (80, 160, 160, 160), more=_CALLS),
         KindBed("replies-searched", "more-replies", "rouge_l", _REPLY, _SEARCHED, (80, 160, 160, 160), more=_CALLS),
         KindBed("replies-verbatim", "more-replies", "exact_match", _REPLY, _SEARCHED, (80, 160, 160, 160), more=_CALLS),
+        # More answers than few-shot shows, on public data: intents (the floor stands beside, as a reference), and what a desk replies.
+        KindBed("searched-banking-24", "more-banking-24", "accuracy", _INTENT, _SEARCHED, (240, 192, 192, 192), more=_MORE_CALLS),
+        KindBed("searched-bitext", "bitext-replies", "rouge_l", _DESK, _SEARCHED, (216, 162, 162, 162), more=_MORE_CALLS),
     )
 }
 #: Requests a month, by the name of the case, of the bed ``traffic``.
-VOLUMES = {"little": 100, "much": 1_000_000}
+VOLUMES = {"hardly any": 2, "little": 100, "much": 1_000_000}
 
 
 def write_kind(bed: KindBed, measured: str, more: Mapping[str, Any], folder: Path) -> Path:
@@ -107,11 +113,20 @@ def write_kind(bed: KindBed, measured: str, more: Mapping[str, Any], folder: Pat
         "budget": {"money": 1000, "hours": 100},
         "seed": 20,
     }
+    if "prompt_search" in bed.more:
+        content["curation"] = {"protected": [_unlearned(parts["dev" if measured == "truth" else "truth"], folder)]}
     if bed.task["kind"] == "classify":
         content["floor"] = {"vectors": False}
     path = folder / "objective.yaml"
     path.write_text(yaml.safe_dump(content | dict(bed.more) | dict(more), sort_keys=False), encoding="utf-8")
     return path
+
+
+def _unlearned(rows: Sequence[Pair], folder: Path) -> dict[str, str]:
+    """The part that is not measured on. Training rows much like it are set aside, as those are that are like dev: so the same rows are
+    learned from whichever part is measured, and the prompt whose truth is known is the one that is decided on."""
+    (folder / "other.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text, _ in rows), encoding="utf-8")
+    return {"path": "other.jsonl", "text": "text"}
 
 
 _SOURCE = {"origin": "benchmark", "license": "see the data set"}
@@ -152,6 +167,23 @@ def _of_labels(rows: Iterator[tuple[str, str]], name: str, labels: int, each: in
     chosen = sorted(drawn.sample(sorted(label for label, texts in by_label.items() if len(texts) >= each), labels))
     texts = {label: drawn.sample(by_label[label], each) for label in chosen}
     return [(texts[label][place], label) for place in range(each) for label in chosen]
+
+
+def _once(rows: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Rows that differ by more than their numbers and the size of letters."""
+    seen = set[str]()
+    for text, label in rows:
+        bare = " ".join(re.sub(r"\d+", "", text).casefold().split())
+        if bare not in seen:
+            yield text, label
+        seen.add(bare)
+
+
+def _desk_replies(name: str, intents: int, each: int) -> list[Pair]:
+    """What the desk of Bitext replies: one text to each intent."""
+    with (DATA / "bitext_support" / "bitext_27answers_6480.csv").open(encoding="utf-8", newline="") as file:
+        replies = {row["intent"].replace("_", " "): row["response"].strip() for row in csv.DictReader(file)}
+    return [(text, replies[str(intent)]) for text, intent in _of_labels(_once(_bitext()), name, intents, each)]
 
 
 def _clauses() -> list[Pair]:
@@ -254,5 +286,7 @@ _ROWS: dict[str, Callable[[], list[Pair]]] = {
     "banking-24": lambda: _of_labels(_banking(), "banking-24", 24, 25),
     "banking-40": lambda: _of_labels(_banking(), "banking-40", 40, 24),
     "bitext-24": lambda: _of_labels(_bitext(), "bitext-24", 24, 23),
+    "more-banking-24": lambda: _of_labels(_banking(), "more-banking-24", 24, 34),
+    "bitext-replies": lambda: _desk_replies("bitext-replies", 27, 26),
     "shelves": lambda: _of_labels(_wishes(), "shelves", 12, 45),
 }

@@ -33,6 +33,8 @@ BELOW, AHEAD = 0.04, 0.15
 LEAST_OF_USE, MARGIN, CONFIDENCE = 0.3, 0.02, 0.80
 #: What the test sets can prove at most.
 HIGHEST_TARGET = 0.9
+#: How many times the cost of another rung must be that of the cheapest, and the months over which requests are counted.
+APART, MONTHS = 1.5, 12
 QUICKEST = ("floor-banking-8", "tickets-format")
 
 
@@ -51,11 +53,25 @@ class Case:
 Truth = Mapping[str, float]
 
 
-def cases_of(bed: KindBed, truth: Truth) -> list[Case]:
+@dataclass(frozen=True)
+class Cost:
+    """What it costs to make a rung, and the ends of what 1,000 requests to it cost, as measured; in one currency."""
+
+    making: float
+    asking: tuple[float, float]
+
+    def of(self, requests: float) -> tuple[float, float]:
+        """The ends of what making it and so many requests cost together."""
+        low, high = (self.making + requests / 1000 * asked for asked in self.asking)
+        return low, high
+
+
+def cases_of(bed: KindBed, truth: Truth, costs: Mapping[str, Cost] | None = None) -> list[Case]:
     """One objective for every answer, and every number of rungs that pass with it, which some target makes clear: the highest such target;
-    where none shall pass, the lowest. Where an automatic ladder would go on above what was measured, nothing but a pass is asked for."""
+    where none shall pass, the lowest. Where an automatic ladder would go on above what was measured, nothing but a pass is asked for.
+    ``costs`` of the rungs decide on the bed of traffic."""
     if bed.name == "traffic":
-        return _turning(bed, truth)
+        return _turning(bed, truth, costs or {})
     items = bearing(bed, "dev")
     found: dict[tuple[str, int], float] = {}
     for target in (hundredths / 100 for hundredths in range(20, round(100 * HIGHEST_TARGET) + 1)):
@@ -86,20 +102,25 @@ def right_answer(truth: Truth, target: float, items: int) -> str | None:
     return chosen or NONE
 
 
-def _turning(bed: KindBed, truth: Truth) -> list[Case]:
-    """With little traffic the examples of ``nearest``, which cost little to make, are right; with much the adapter is, whose prompt is
-    short. Both reach the target, and a prompt without training does not."""
-    nearest = max(name for name in truth if name.startswith("nearest"))
-    adapter = max(name for name in truth if name.startswith("lora"))
+def _turning(bed: KindBed, truth: Truth, costs: Mapping[str, Cost]) -> list[Case]:
+    """``nearest`` and the adapter reach the target, and prompts without training do not. Right is which of the two costs less in all, by
+    the ladder's own rule on measured costs (decision 0050): making is little for the one, whose prompts are long, and asking for the other.
+    No objective where the two are not clearly apart."""
+    passing = [max(name for name in truth if name.startswith(kind)) for kind in ("nearest", "lora")]
     below = max(value for name, value in truth.items() if name.startswith("prompt"))
-    items, least = bearing(bed, "dev"), min(truth[nearest], truth[adapter])
+    items, least = bearing(bed, "dev"), min(truth[name] for name in passing)
     clear = [h / 100 for h in range(20, 91) if pass_probability(least, items, h / 100, spend(CONFIDENCE, 1)) >= 0.9]
     target = max(clear, default=0.0)
     if below > target - BELOW:
         return []
-    rights = {"little": nearest, "much": adapter}
-    traffic = {name: {"traffic": {"per_month": volume, "horizon_months": 12}} for name, volume in VOLUMES.items()}
-    return [Case(bed.name, right, target, f"{bed.name}, {name}: {right}", traffic[name]) for name, right in rights.items()]
+    found = []
+    for volume, per_month in VOLUMES.items():
+        in_all = {name: costs[name].of(per_month * MONTHS) for name in passing}
+        right, other = sorted(passing, key=lambda name: in_all[name][1])
+        if APART * in_all[right][1] <= in_all[other][0]:
+            traffic = {"traffic": {"per_month": per_month, "horizon_months": MONTHS}}
+            found.append(Case(bed.name, right, target, f"{bed.name}, {volume}: {right}", traffic))
+    return found
 
 
 #: The lines of a kind, by what they are of and the seed; and what adds one.
@@ -118,8 +139,10 @@ def decided(kept: Kept, keep: Keep, quick: bool) -> list[dict[str, Any]]:
         known = Known()
         if (bed.name, 0) not in kept("kind_truth"):
             keep({"kind": "kind_truth", "of": bed.name, "seed": 0, "rungs": _measured(bed, known)})
-        truth = _truth(bed, kept("kind_truth")[bed.name, 0]["rungs"])
-        for case in cases_of(bed, truth):
+        measured = kept("kind_truth")[bed.name, 0]["rungs"]
+        truth = _truth(bed, measured)
+        costs = {one["rung"]: Cost(one["making"], tuple(one["asking"])) for one in measured if "asking" in one}
+        for case in cases_of(bed, truth, costs):
             if (case.name, 0) not in kept("kind_decision"):
                 keep(_decision(bed, case, known))
             line = kept("kind_decision")[case.name, 0]
@@ -151,7 +174,13 @@ def _measured(bed: KindBed, known: Known) -> list[dict[str, Any]]:
     """What each rung truly reaches, in the order of the ladder."""
     asked = {"ladder": list(bed.rungs), "kpis": [{"metric": bed.metric, "target": 0.02}]}
     ladder = _play(bed, "truth", asked, known).ladder
-    return [{"rung": _name(climb), "value": _value(climb, bed), "seconds": climb.seconds} for climb in _rungs(ladder)]
+    return [{"rung": _name(climb), "value": _value(climb, bed), "seconds": climb.seconds, **_cost(climb)} for climb in _rungs(ladder)]
+
+
+def _cost(climb: Climb) -> dict[str, Any]:
+    """What making it cost, and the ends of what 1,000 requests cost, where that was measured."""
+    asked = climb.evidence.metrics.get("cost_per_1k_requests")
+    return {"making": climb.money_to_make, "asking": [asked.low, asked.high]} if asked else {}
 
 
 def _decision(bed: KindBed, case: Case, known: Known) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Searched prompt against few-shot: 40 intents of Banking77 (classify), Bitext's replies of a desk (generate), in pairs on fresh rows.
 
-In: ``CALLS=600,200`` for the two sets, ``SETS=banking77,bitext``; quick: few intents and calls. Out: of each set both scores, their paired
+In: ``CALLS=400,400`` for the two sets, ``SETS=banking77,bitext``; quick: few intents and calls. Out: of each set both scores, their paired
 difference with a 97.5 % interval (one of two sets may be ahead by chance), what the search tried, its seconds, and the load of the machine.
 Official tests are not read: looks at them are counted.
 """
@@ -29,9 +29,10 @@ from tailorbird.domain.ladder import Candidate
 from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.plan import Estimate, RungPlan
 from tailorbird.domain.prompt import Sampling
+from tailorbird.domain.prompt_search import SEARCHED_SHOTS, SEARCHED_SHOTS_WITHOUT_LABELS
 from tailorbird.evaluation import PredictionRequest, engine_predictions
 from tailorbird.inference import open_encoder, open_engine
-from tailorbird.planning.setting_rules import MOST_SHOTS, SEARCHED_SHOTS, SHOTS_WITHOUT_LABELS
+from tailorbird.planning.setting_rules import MOST_SHOTS, SHOTS_WITHOUT_LABELS
 from tailorbird.ports.engine import LocalEngine
 from tailorbird.rungs import RungContext, RungResult, make_candidate
 from tailorbird.rungs.label_thresholds import trial_servable
@@ -57,15 +58,15 @@ class _Set:
 
 
 _SETS = {
-    "banking77": _Set("banking77", TaskKind.CLASSIFY, "Name the intent of the customer's message.", 40, 10, 8, 600),
+    "banking77": _Set("banking77", TaskKind.CLASSIFY, "Name the intent of the customer's message.", 40, 10, 8, 400),
     "bitext": _Set(
         "bitext",
         TaskKind.GENERATE,
         "Write our reply to the customer's message, as our desk writes it.",
         27,
         8,
-        3,
-        200,
+        8,
+        400,
     ),
 }
 _QUICK = {"intents": 6, "learned": 8, "fresh": 4}
@@ -98,7 +99,8 @@ def _compared(one: _Set, calls: int, quick: bool, engine: LocalEngine) -> dict[s
     labels = tuple(sorted({row.target for row in train})) if one.kind is TaskKind.CLASSIFY else ()
     shots = min(len(labels) or SHOTS_WITHOUT_LABELS, MOST_SHOTS)
     few = _made(one, ("prompt", "few-shot", shots, 0), train, labels, engine)
-    searched = _made(one, ("prompt-search", f"{calls} calls", SEARCHED_SHOTS * shots, calls), train, labels, engine)
+    most = shots * (SEARCHED_SHOTS if labels else SEARCHED_SHOTS_WITHOUT_LABELS)
+    searched = _made(one, ("prompt-search", f"{calls} calls", most, calls), train, labels, engine)
     below, above = (_scores(one, made, fresh, train, labels, engine) for made in (few, searched))
     differences = [upper - lower for upper, lower in zip(above, below, strict=True)]
     groups = [row.id for row in fresh] if one.kind is TaskKind.CLASSIFY else [intents[row.id] for row in fresh]

@@ -11,14 +11,18 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "decision"))
 
 from beds import DATA
-from kinds import KINDS, VOLUMES, _parts
-from known_answers import NONE, cases_of, right_answer
+from kinds import KINDS, VOLUMES, _parts, write_kind
+from known_answers import NONE, Cost, cases_of, right_answer
 from rivals import served
 
+from tailorbird.data import SnapshotRequest, build_snapshot
+from tailorbird.domain.dataset import Split
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
+from tailorbird.objective import read_objective
 from tailorbird.ports.endpoint import HostedAnswer
+from tailorbird.testing.artifacts import MemoryArtifacts
 
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no public data sets here: set TAILORBIRD_TEST_DATA")
 
@@ -51,12 +55,21 @@ def test_one_objective_stands_for_each_answer_that_a_target_makes_clear() -> Non
 
 @needs_data
 def test_traffic_alone_turns_the_answer() -> None:
+    """By what making and asking cost: a request to ``nearest`` costs four times one to the adapter, which costs 70 to make."""
     truth = {"prompt zero-shot": 0.4, "prompt few-shot": 0.5, "nearest 8 by words": 0.85, "lora r16": 0.9}
-    little, much = cases_of(KINDS["traffic"], truth)
-    assert (little.right, much.right) == ("nearest 8 by words", "lora r16")
-    assert little.target == much.target
-    assert [case.more["traffic"]["per_month"] for case in (little, much)] == list(VOLUMES.values())
-    assert cases_of(KINDS["traffic"], truth | {"prompt few-shot": 0.85}) == []
+    costs = {"nearest 8 by words": Cost(1.0, (300.0, 320.0)), "lora r16": Cost(70.0, (75.0, 80.0))}
+    found = cases_of(KINDS["traffic"], truth, costs)
+    assert [case.right for case in found] == ["nearest 8 by words", "lora r16", "lora r16"]
+    assert len({case.target for case in found}) == 1
+    assert [case.more["traffic"]["per_month"] for case in found] == list(VOLUMES.values())
+    assert cases_of(KINDS["traffic"], truth | {"prompt few-shot": 0.85}, costs) == []
+
+
+@needs_data
+def test_no_volume_is_asked_about_where_neither_is_clearly_cheaper() -> None:
+    truth = {"prompt few-shot": 0.5, "nearest 8 by words": 0.85, "lora r16": 0.9}
+    alike = {name: Cost(50.0, (100.0, 120.0)) for name in truth}
+    assert cases_of(KINDS["traffic"], truth, alike) == []
 
 
 @needs_data
@@ -64,6 +77,17 @@ def test_traffic_alone_turns_the_answer() -> None:
 def test_no_text_stands_in_two_parts_of_a_bed(name: str) -> None:
     texts = [{text for text, _ in rows} for rows in _parts(KINDS[name]).values()]
     assert sum(map(len, texts)) == len(set.union(*texts)) == sum(KINDS[name].sizes)
+
+
+def test_a_prompt_is_searched_on_the_same_rows_whichever_part_is_measured(tmp_path: Path) -> None:
+    """Else the prompt whose truth is known were another than the one that is decided on."""
+    bed, learned = KINDS["replies-verbatim"], []
+    for part in ("truth", "dev"):
+        objective = write_kind(bed, part, {"ladder": list(bed.rungs), "kpis": [{"metric": bed.metric, "target": 0.3}]}, tmp_path / part)
+        asked = SnapshotRequest(read_objective(objective).objective, tmp_path / part, MemoryArtifacts(tmp_path), {}, lambda _: None)
+        learned.append({row.text for row in build_snapshot(asked).rows if row.split is Split.TRAIN})
+    assert learned[0] == learned[1]
+    assert len(learned[0]) > 40
 
 
 def test_a_rival_answers_so_many_rows_rightly_over_http() -> None:
@@ -96,6 +120,8 @@ def test_a_rival_answers_so_many_rows_rightly_over_http() -> None:
             {"prompt zero-shot": 0.0, "prompt few-shot": 0.2, "prompt-search 400 calls": 0.5},
             {"prompt-search 400 calls"},
         ),
+        ("searched-banking-24", {"prompt zero-shot": 0.1, "prompt few-shot": 0.2, "prompt-search": 0.5}, {"prompt-search"}),
+        ("searched-bitext", {"prompt zero-shot": 0.1, "prompt few-shot": 0.2, "prompt-search": 0.5}, {"prompt-search"}),
         ("shelves-hosted", {"floor": 0.5, "hosted zero-shot": 0.92, "hosted few-shot": 0.92}, {"hosted zero-shot"}),
         ("floor-or-hosted", {"floor": 0.93, "hosted zero-shot": 0.92, "hosted few-shot": 0.92}, {"floor"}),
     ],

@@ -13,6 +13,7 @@ import pytest
 
 from support.e2e import support_rows
 from support.rungs import LABELS, KeywordEngine, build_context, make_objective, make_plan_of, make_rows
+from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import RungPlan
@@ -21,6 +22,7 @@ from tailorbird.inference import open_engine
 from tailorbird.ports.engine import Generation, LabelScores
 from tailorbird.rungs import RungContext, RungResult, make_candidate
 from tailorbird.rungs.context import hold_out
+from tailorbird.rungs.demonstration_sets import like_the_worst
 from tailorbird.rungs.prompt_search import JUDGED
 from tailorbird.text.prompt_rendering import messages_for
 
@@ -239,7 +241,7 @@ def test_rubbish_is_dropped_and_rules_stand_in(make_context: Build) -> None:
     log = made(make_context, WritingEngine(*rubbish)).search
     assert log is not None
     assert sum(log.dropped.values()) == log.proposals
-    assert {tried.origin for tried in log.tried} >= {"start", "rule", "typical rows"}
+    assert {tried.origin for tried in log.tried} >= {"start", "rule", "typical rows, 6"}
     texts = {tried.instruction for tried in log.tried}
     assert not any(row.text in text or "<|" in text or "555123" in text for text in texts)
 
@@ -274,12 +276,73 @@ def test_a_generate_task_is_searched_by_its_kpi(make_context: Build) -> None:
             return super().generate(servable, prompts, *more)
 
     objective = make_objective("generate").model_copy(update={"compare_on": "rouge_l"})
-    found = made(make_context, Echo(), objective=objective, labels=())
+    engine = Echo()
+    given = {"engine": lambda: engine, "objective": objective, "labels": ()}
+    found = make_candidate(make_context(planned(calls=600), **given))
     assert found.search is not None
     assert found.search.metric == "rouge_l"
     scores = {len(tried.demonstrations) > 0: tried.score for tried in found.search.tried}
     assert scores == {True: 1.0, False: 0.0}
     assert found.candidate.prompt.demonstrations
+
+
+class Copying(WritingEngine):
+    """Says what it was shown of the subject of a text, with ``more`` behind it; of others nothing."""
+
+    def __init__(self, more: str = "") -> None:
+        super().__init__()
+        self.more = more
+
+    def generate(self, servable: str, prompts: Sequence[Sequence[Message]], *more: Any) -> list[Generation]:
+        if any("instruction" in message.content for prompt in prompts for message in prompt[:1]):
+            return super().generate(servable, prompts, *more)
+        shown = [{message.content for message in prompt if message.role == "assistant"} for prompt in prompts]
+        wanted = [f"our reply on {prompt[-1].content.split()[0]}" for prompt in prompts]
+        texts = [answer + self.more if answer in known else "nothing" for answer, known in zip(wanted, shown, strict=True)]
+        return [Generation(text=t, finish_reason="stop", prompt_tokens=1, completion_tokens=1, latency_ms=1.0) for t in texts]
+
+
+def replies(subjects: int) -> tuple[Row, ...]:
+    """Texts on so many subjects, to each of which there is one reply."""
+    said = [(row, f"subject{at % subjects}") for at, row in enumerate(make_rows(144))]
+    return tuple(row.model_copy(update={"text": f"{on} {row.text}", "target": f"our reply on {on}"}) for row, on in said)
+
+
+def searched_replies(make_context: Build, engine: KeywordEngine, metric: str) -> RungResult:
+    objective = make_objective("generate").model_copy(update={"compare_on": metric})
+    given = {"engine": lambda: engine, "objective": objective, "labels": (), "train": replies(12)}
+    return make_candidate(make_context(planned(shots=12), **given))
+
+
+def test_every_answer_is_shown_where_there_is_room(make_context: Build) -> None:
+    found = searched_replies(make_context, Copying(), "rouge_l")
+    assert len({one.target for one in found.candidate.prompt.demonstrations}) == 12
+    assert found.search is not None
+    assert found.search.low > 0.3, "it began with three of twelve answers"
+
+
+def test_an_answer_that_is_nearly_right_tells_prompts_apart_where_none_is_wholly_right(make_context: Build) -> None:
+    found = searched_replies(make_context, Copying(" of today"), "exact_match")
+    assert found.search is not None
+    [chosen] = [tried for tried in found.search.tried if tried.prompt == found.search.chosen]
+    assert 0.3 < chosen.score < 0.5, "half of the score is for what is wholly right"
+    assert found.search.low > 0
+    assert searched_replies(make_context, Copying(), "exact_match").search.tried[0].score < 0.5  # type: ignore[union-attr]
+
+
+def test_no_prompt_is_dropped_on_a_handful_of_rows(make_context: Build) -> None:
+    engine = WritingEngine()
+    log = make_candidate(make_context(planned(calls=100), engine=lambda: engine)).search
+    assert log is not None
+    assert min(tried.rows for tried in log.tried) >= 8
+    assert log.calls <= 100
+
+
+def test_rows_like_those_that_are_answered_worst_are_found_by_their_words() -> None:
+    texts = ("a lost parcel", "a new card", "a late train", "my card is gone", "the parcel came")
+    *rows, good, bad = (row.model_copy(update={"text": text}) for row, text in zip(make_rows(5), texts, strict=True))
+    assert [row.text for row in like_the_worst(rows, [(good, 0.9), (bad, 0.1)])] == ["a lost parcel", "a new card"]
+    assert like_the_worst((), [(good, 0.9)]) == []
 
 
 def test_without_room_for_demonstrations_instructions_alone_are_searched(make_context: Build) -> None:

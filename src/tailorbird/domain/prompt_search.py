@@ -13,6 +13,10 @@ PROPOSALS = PROPOSALS_WRITTEN + PROPOSALS_CORRECTED
 ROWS_SHOWN, MISTAKES_SHOWN = 8, 6
 PROPOSER_ROWS = ROWS_SHOWN + MISTAKES_SHOWN
 
+#: How many times the usual demonstrations a searched prompt may show, with labels and without: what it is not shown a small model seldom
+#: says, and without labels examples are all that shows an answer.
+SEARCHED_SHOTS, SEARCHED_SHOTS_WITHOUT_LABELS = 4, 8
+
 
 class TriedPrompt(Value):
     """A prompt that a search scored. ``demonstrations`` are the ids of the training rows that it shows, in their order; ``origin`` says

@@ -8,6 +8,7 @@ from typing import Literal
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Machine, Reason, TokenProfile, TrainingSettings
+from tailorbird.domain.prompt_search import SEARCHED_SHOTS, SEARCHED_SHOTS_WITHOUT_LABELS
 from tailorbird.domain.rung_wishes import TrainingWishes
 from tailorbird.planning.flops import parameters_per_rank, steps_per_pass
 from tailorbird.planning.inputs import PlanInputs, TrainingWork
@@ -245,8 +246,8 @@ def shots(inputs: PlanInputs) -> tuple[int, Reason]:
     return fitting, Reason(rule="shots", text=text, source="Brown et al. 2020, arXiv 2005.14165")
 
 
-#: Calls of a prompt's search, how many times the usual demonstrations it may show, and the tokens by which its instruction may grow.
-SEARCH_CALLS, SEARCHED_SHOTS, INSTRUCTION_TOKENS = 800, 2, 120
+#: Calls of a prompt's search, and the tokens by which its instruction may grow.
+SEARCH_CALLS, INSTRUCTION_TOKENS = 800, 120
 
 
 def prompt_search(inputs: PlanInputs) -> tuple[int, int, Reason]:
@@ -254,7 +255,8 @@ def prompt_search(inputs: PlanInputs) -> tuple[int, int, Reason]:
     asked = inputs.objective.prompt_search.calls
     calls = SEARCH_CALLS if asked == "auto" else asked
     longer = min(INSTRUCTION_TOKENS, inputs.base.context // 16)
-    shots = fitting_shots(inputs, SEARCHED_SHOTS * wanted_shots(inputs), longer)
+    times = SEARCHED_SHOTS if inputs.manifest.labels else SEARCHED_SHOTS_WITHOUT_LABELS
+    shots = fitting_shots(inputs, min(times * wanted_shots(inputs), inputs.train_rows), longer)
     tried = f"instructions and up to {shots} demonstrations are tried on training rows held out, in pairs, with {calls:,} calls"
     return calls, shots, Reason(rule="search", text=tried, source="Opsahl-Ong et al. 2024, arXiv 2406.11695; Agrawal et al. 2025")
 

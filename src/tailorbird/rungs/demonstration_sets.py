@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,21 +61,30 @@ def _likeness(rows: Sequence[Row]) -> NDArray[np.float64]:
     return likeness
 
 
-def changed_sets(shown: Shown, other: Shown, rows: Sequence[Row], weak: Mapping[str, float], seed: int) -> list[tuple[str, Shown]]:
-    """Sets near ``shown``, each with a word on how it was made: a third of it drawn anew, twice; rows in place of a third, of the answers
-    that do worst (``weak``: their mean scores); half of it with half of ``other``; the same in another order."""
+def like_the_worst(rows: Sequence[Row], answered: Sequence[tuple[Row, float]]) -> list[Row]:
+    """Those of ``rows`` that are most like what was answered worst, by their words: one for each row of ``answered`` (with its score), in
+    the order of the scores, none twice."""
+    pool = sorted(rows, key=lambda row: row.id)
+    worst = sorted(answered, key=lambda one: (one[1], one[0].id))
+    likeness_NN = _likeness([*(row for row, _ in worst), *pool])[: len(worst), len(worst) :]
+    nearest = dict.fromkeys(int(likeness_P.argmax()) for likeness_P in likeness_NN) if pool else {}
+    return [pool[at] for at in nearest]
+
+
+def changed_sets(shown: Shown, other: Shown, rows: Sequence[Row], wanted: Sequence[Row], seed: int) -> list[tuple[str, Shown]]:
+    """Sets near ``shown``, each with a word on how it was made: the first of ``wanted`` in place of a third (rows that stand for what does
+    worst); a third of it drawn anew, twice; half of it with half of ``other``; the same in another order."""
     generator = random.Random(f"{seed} changed")
     longest = longest_shown(rows)
     pool = sorted((row for row in rows if len(row.text) <= longest), key=lambda row: row.id)
     drawn = [_exchanged(shown, generator.sample(pool, min(len(pool), len(shown))), generator) for _ in range(2)]
-    worst = sorted((row for row in pool if row.answer in weak), key=lambda row: (weak[row.answer], row.id))
+    fitting = [row for row in wanted if len(row.text) <= longest]
     ordered = list(shown)
     generator.shuffle(ordered)
     half = len(shown) // 2
     mixed = list({one.row_id: one for one in (*shown[half:], *other)}.values())[: len(shown)]
-    sets = [("part drawn anew", each) for each in drawn]
-    sets += [("rows of weak answers", _exchanged(shown, worst[: len(shown)], generator)), ("two mixed", tuple(reversed(mixed)))]
-    return [*sets, ("another order", tuple(ordered))]
+    sets = [("for what did worst", _exchanged(shown, fitting, generator)), ("part drawn anew", drawn[0])]
+    return [*sets, ("two mixed", tuple(reversed(mixed))), ("another order", tuple(ordered)), ("part drawn anew", drawn[1])]
 
 
 def _exchanged(shown: Shown, rows: Sequence[Row], generator: random.Random) -> Shown:

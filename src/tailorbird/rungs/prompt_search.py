@@ -7,10 +7,12 @@ that it decides by is train: dev measures the winner alone.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from statistics import fmean
 
 from tailorbird.crypto.canonical_json import digest_of
@@ -18,10 +20,18 @@ from tailorbird.domain.dataset import Row
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSpec
-from tailorbird.domain.prompt_search import PROPOSALS_CORRECTED, PROPOSALS_WRITTEN, ROWS_SHOWN, PromptSearch, TriedPrompt
+from tailorbird.domain.prompt_search import (
+    PROPOSALS_CORRECTED,
+    PROPOSALS_WRITTEN,
+    ROWS_SHOWN,
+    SEARCHED_SHOTS,
+    SEARCHED_SHOTS_WITHOUT_LABELS,
+    PromptSearch,
+    TriedPrompt,
+)
 from tailorbird.rungs.answer_journal import AnswerJournal
 from tailorbird.rungs.context import RungContext, RungResult, hold_out
-from tailorbird.rungs.demonstration_sets import changed_sets, typical_set
+from tailorbird.rungs.demonstration_sets import changed_sets, like_the_worst, typical_set
 from tailorbird.rungs.label_thresholds import thresholds_on, trial_servable
 from tailorbird.rungs.prompt import content_free_priors, draw_demonstrations, prompt_of
 from tailorbird.rungs.prompt_proposals import Mistake, Proposals, ProposedInstruction
@@ -36,7 +46,7 @@ _LOOKED_AT = 16
 #: Prompts that are compared at last.
 _FINALISTS = 3
 #: Version of the search: a journal of another one is not gone on with.
-_VERSION = 1
+_VERSION = 2
 
 
 def make_prompt_search(context: RungContext) -> RungResult:
@@ -93,8 +103,9 @@ class _SearchStages:
     def __init__(self, context: RungContext, shown_from: Sequence[Row], trials: PromptTrials, proposals: Proposals) -> None:
         self._context, self._pool, self._trials = context, shown_from, trials
         self.proposals = proposals
-        self._seed, self._shots = context.objective.seed, context.plan.shots
-        self._usual = (self._shots + 1) // 2
+        times = SEARCHED_SHOTS if context.objective.task.kind is TaskKind.CLASSIFY else SEARCHED_SHOTS_WITHOUT_LABELS
+        self._seed, self._usual = context.objective.seed, math.ceil(context.plan.shots / times)
+        self._shots = min(context.plan.shots, len(shown_from))
         self.start = Trial(self._shown(draw_demonstrations(shown_from, self._usual, self._seed) if self._shots else ()), "start")
 
     @property
@@ -126,27 +137,24 @@ class _SearchStages:
         return prompt_of(self._context).model_copy(update={"demonstrations": tuple(demonstrations), **changes})
 
     def _sets(self) -> Iterator[Trial]:
-        """The objective's instruction with other demonstrations: other draws, typical rows, twice as many, none; and without the list of
-        labels."""
+        """The objective's instruction with other demonstrations, the likeliest first, as few calls try the first alone: as many as there is
+        room for, so that most answers are shown; half as many; other draws, none, typical rows; and without the list of labels."""
         if not self._shots:
             return
-        for draw in (1, 2):
-            yield Trial(self._shown(draw_demonstrations(self._pool, self._usual, self._seed + draw)), "drawn")
-        typical = typical_set(self._pool, self._usual, self._seed)
-        yield Trial(self._shown(typical), "typical rows")
-        if self._shots > self._usual:
-            yield Trial(self._shown(draw_demonstrations(self._pool, self._shots, self._seed)), "drawn, twice as many")
-            yield Trial(self._shown(typical_set(self._pool, self._shots, self._seed)), "typical rows, twice as many")
-        yield Trial(self._shown(()), "no demonstrations")
+        for shots in (self._shots, (self._shots + 1) // 2):
+            yield Trial(self._shown(typical_set(self._pool, shots, self._seed)), f"typical rows, {shots}")
+            yield Trial(self._shown(draw_demonstrations(self._pool, shots, self._seed)), f"drawn, {shots}")
         if self._context.objective.task.kind is TaskKind.CLASSIFY:
-            yield Trial(self._shown(typical, list_labels=False), "labels not listed")
+            yield Trial(self._shown(typical_set(self._pool, self._shots, self._seed), list_labels=False), "labels not listed")
+        yield Trial(self._shown(typical_set(self._pool, self._usual, self._seed)), f"typical rows, {self._usual}")
+        yield Trial(self._shown(()), "no demonstrations")
+        yield Trial(self._shown(draw_demonstrations(self._pool, self._usual, self._seed + 1)), f"drawn, {self._usual}")
 
     def _written(self) -> list[ProposedInstruction]:
-        """By a model, as far as a tenth of the calls goes, and by rule."""
-        return [
-            *self.proposals.written(self._pool[:ROWS_SHOWN], min(PROPOSALS_WRITTEN, self._trials.budget // 10)),
-            *self.proposals.by_rule(),
-        ]
+        """By turns one by rule and one by a model, to which a tenth of the calls goes at most."""
+        ruled = self.proposals.by_rule()
+        written = self.proposals.written(self._pool[:ROWS_SHOWN], min(PROPOSALS_WRITTEN, self._trials.budget // 10))
+        return [one for pair in zip_longest(written, ruled) for one in pair if one is not None]
 
     @staticmethod
     def _instructed(leader: Trial, proposals: Sequence[ProposedInstruction]) -> Iterator[Trial]:
@@ -160,18 +168,20 @@ class _SearchStages:
         shown = leader.prompt.demonstrations
         if not shown:
             return
-        for origin, changed in changed_sets(shown, runner_up.prompt.demonstrations, self._pool, self._weak(leader), self._seed):
+        for origin, changed in changed_sets(shown, runner_up.prompt.demonstrations, self._pool, self._wanted(leader), self._seed):
             yield Trial(leader.prompt.model_copy(update={"demonstrations": changed}), origin, leader.proposed_from)
 
-    def _weak(self, leader: Trial) -> dict[str, float]:
-        """Mean score of each answer of the rows that the leader was tried on (classify)."""
-        if self._context.objective.task.kind is not TaskKind.CLASSIFY:
-            return {}
-        found: dict[str, list[float]] = defaultdict(list)
+    def _wanted(self, leader: Trial) -> list[Row]:
+        """Rows to show for what the leader does worst: of the answers that do worst (classify), or like the texts that do (generate)."""
         count = self._trials.seen(leader)
-        for row, score in zip(self._trials.rows, self._trials.scores(leader, count) if count else (), strict=False):
-            found[row.answer].append(float(score))
-        return {answer: fmean(scores) for answer, scores in found.items()}
+        scored = list(zip(self._trials.rows, map(float, self._trials.scores(leader, count)), strict=False)) if count else []
+        if self._context.objective.task.kind is not TaskKind.CLASSIFY:
+            return like_the_worst(self._pool, scored)
+        found: dict[str, list[float]] = defaultdict(list)
+        for row, score in scored:
+            found[row.answer].append(score)
+        weak = {answer: fmean(scores) for answer, scores in found.items()}
+        return sorted((row for row in self._pool if row.answer in weak), key=lambda row: (weak[row.answer], row.id))
 
     def _corrected(self, leader: Trial) -> list[ProposedInstruction]:
         """Mistakes are looked for among rows that nothing is scored on, so that no instruction is written in view of what judges it."""

@@ -37,12 +37,13 @@ BATCH = 16
 #: Tokens of an answer, at most: as many as where a candidate is measured.
 _MOST_TOKENS = 256
 _CONFIDENCE = 0.95
-#: Rows of which an interval is asked, at least.
+#: Rows of which an interval is asked, and on which a prompt is tried before it is dropped, at least.
 _FEWEST = 8
 
 
-def _same(answer: str, target: str) -> float:
-    return float(normalise(answer) == normalise(target))
+def _nearly_same(answer: str, target: str) -> float:
+    """Right or wrong, and half of it by how much of the answer is right: on few rows most prompts have as many that are wholly right."""
+    return (float(normalise(answer) == normalise(target)) + chrf(answer, target)) / 2
 
 
 #: Metrics of a text by which prompts that generate can be compared: those that an objective may compare by.
@@ -50,7 +51,7 @@ _OVERLAPS: dict[str, Callable[[str, str], float]] = {
     "token_f1": token_f1,
     "rouge_l": rouge_l,
     "chrf": chrf,
-    "exact_match": _same,
+    "exact_match": _nearly_same,
 }
 
 Floats = NDArray[np.float64]
@@ -97,6 +98,7 @@ class PromptTrials:
         self._trials: dict[Digest, Trial] = {}
         self._asked: set[str] = set()
         self._refused: set[Digest] = set()
+        self._unread: InvalidInput | None = None
         self.budget, self.dropped = budget, Counter[str]()
 
     @property
@@ -219,35 +221,51 @@ class PromptTrials:
 
     def halve(self, trials: Sequence[Trial], calls: int) -> list[Trial]:
         """The trials that are left of ``trials`` after about ``calls`` calls, best first: in each round all are tried on more rows, and the
-        worse half goes, and whatever is proven worse than the best. The first alone where the calls do not pay for a row each."""
-        field = distinct(trials)
-        least, ends_at = 0, self.calls + min(calls, self.left)
-        for left in range(max(1, math.ceil(math.log2(len(field)))), 0, -1):
-            count = self.affordable(field, (ends_at - self.calls) // left)
-            if count <= least:
-                continue
-            held = self.holding(field, count)
-            if not held:
-                break
-            field, least = self._better_half(self.ranked(held, count), count), count
-        return field if least else field[:1]
+        worse half goes, and whatever is proven worse than the best. Where the calls pay for few rows of all of them, the first are tried.
+        The first alone where they do not pay for a row each. Where the model has read no prompt at all, what stands in the way is raised:
+        prompts that are too long, a template that breaks."""
+        ends_at = self.calls + min(calls, self.left)
+        field = self._entered(distinct(trials), ends_at - self.calls)
+        if not field:
+            return list(trials[:1])
+        count = min(map(self.seen, field))
+        for left in range(_rounds(len(field)) - 1, 0, -1):
+            field = self._better_half(self.ranked(field, count), count)
+            more = self.affordable(field, (ends_at - self.calls) // left)
+            if more > count and (held := self.holding(field, more)):
+                field, count = held, more
+        return self._better_half(self.ranked(field, count), count)
+
+    def _entered(self, waiting: Sequence[Trial], calls: int) -> list[Trial]:
+        """Those of ``waiting`` that the first round was played with: as many of the first as it pays for on enough rows. Where the model
+        reads none of them, the next are."""
+        while waiting := [trial for trial in waiting if not self.refused(trial)]:
+            field = waiting
+            while len(field) > 2 and self.affordable(field, calls // _rounds(len(field))) < min(_FEWEST, len(self._rows)):
+                field = field[:-1]
+            count = self.affordable(field, calls // _rounds(len(field)))
+            if not count:
+                return []
+            if held := self.holding(field, min(count, _FEWEST)):
+                return self.holding(held, count) or held
+        if self._unread is not None and not self._trials:
+            raise self._unread
+        return []
 
     def holding(self, field: Sequence[Trial], count: int) -> list[Trial]:
-        """Those of ``field`` that the model reads on the first ``count`` rows, on which they are tried; the others are dropped and counted.
-        Where it has read no prompt at all, what stands in the way is raised: prompts that are too long, a template that breaks."""
-        kept, error = list[Trial](), None
+        """Those of ``field`` that the model reads on the first ``count`` rows, on which they are tried; the others are dropped and
+        counted."""
+        kept = list[Trial]()
         for trial in field:
             if self.refused(trial):
                 continue
             try:
                 self.extend(trial, count)
                 kept.append(trial)
-            except InvalidInput as found:
-                error = found
+            except InvalidInput as error:
+                self._unread = error
                 self._refused.add(trial.name)
                 self.dropped["not read by the model"] += 1
-        if error is not None and not self._trials:
-            raise error
         return kept
 
     def ranked(self, trials: Sequence[Trial], count: int) -> list[Trial]:
@@ -267,6 +285,11 @@ class PromptTrials:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if sum(max(0, middle - self.seen(one)) for one in field) <= calls else (low, middle - 1)
         return low
+
+
+def _rounds(count: int) -> int:
+    """Rounds after which one of so many is left."""
+    return max(1, math.ceil(math.log2(count)))
 
 
 def _preference(nats_NK: Floats) -> tuple[float, ...]:

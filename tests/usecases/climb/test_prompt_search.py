@@ -75,7 +75,7 @@ def test_it_is_planned_measured_released_and_answers(
     assert told.plan is not None
     [planned] = told.plan.rungs
     assert (planned.rung, planned.variant, planned.calls, planned.shots, planned.training) == (
-        RungKind.PROMPT_SEARCH, "200 calls", 200, 6, None,
+        RungKind.PROMPT_SEARCH, "200 calls", 200, 8, None,
     )  # fmt: skip
     candidate, log = made_of(deps, told)
     assert (candidate.adapter, candidate.weights, candidate.floor, candidate.retrieval) == (None, None, None, None)
