@@ -90,7 +90,7 @@ KINDS = {
     )
 }
 #: Requests a month, by the name of the case, of the bed ``traffic``.
-VOLUMES = {"hardly any": 2, "little": 100, "much": 1_000_000}
+VOLUMES = {"little": 100, "much": 1_000_000}
 
 
 def write_kind(bed: KindBed, measured: str, more: Mapping[str, Any], folder: Path) -> Path:

@@ -104,8 +104,8 @@ def right_answer(truth: Truth, target: float, items: int) -> str | None:
 
 def _turning(bed: KindBed, truth: Truth, costs: Mapping[str, Cost]) -> list[Case]:
     """``nearest`` and the adapter reach the target, and prompts without training do not. Right is which of the two costs less in all, by
-    the ladder's own rule on measured costs (decision 0050): making is little for the one, whose prompts are long, and asking for the other.
-    No objective where the two are not clearly apart."""
+    the ladder's own rule (decision 0050) on measured costs: to make it, to measure it on dev, and to answer the traffic. No objective where
+    the two are not clearly apart."""
     passing = [max(name for name in truth if name.startswith(kind)) for kind in ("nearest", "lora")]
     below = max(value for name, value in truth.items() if name.startswith("prompt"))
     items, least = bearing(bed, "dev"), min(truth[name] for name in passing)
@@ -115,7 +115,7 @@ def _turning(bed: KindBed, truth: Truth, costs: Mapping[str, Cost]) -> list[Case
         return []
     found = []
     for volume, per_month in VOLUMES.items():
-        in_all = {name: costs[name].of(per_month * MONTHS) for name in passing}
+        in_all = {name: costs[name].of(items + per_month * MONTHS) for name in passing}
         right, other = sorted(passing, key=lambda name: in_all[name][1])
         if APART * in_all[right][1] <= in_all[other][0]:
             traffic = {"traffic": {"per_month": per_month, "horizon_months": MONTHS}}

@@ -123,6 +123,13 @@ def test_an_encoder_is_tuned_where_it_is_installed() -> None:
     assert RungKind.ENCODER not in {each.rung for each in (*automatic.rungs, *automatic.left_out)}, "the floor tells that there is none"
 
 
+def test_nobody_tunes_an_encoder_unasked_where_the_objective_lets_the_floor_read_words_alone() -> None:
+    words = {"floor": {"vectors": False}}
+    assert RungKind.ENCODER not in {each.rung for each in make_plan(inputs(objective=objective(**words), encoder=encoder())).rungs}
+    listed = objective(ladder=["floor", "encoder"], **words)
+    assert make_plan(inputs(objective=listed, encoder=encoder())).rungs[0].rung is RungKind.ENCODER
+
+
 @pytest.mark.parametrize("labels", ["one", "many"])
 def test_an_adapter_of_the_encoder_is_planned_where_it_is_asked_for(labels: str) -> None:
     task = {"kind": "classify", "labels": labels, "instruction": "Say."}

@@ -12,7 +12,7 @@ from tailorbird.domain.plan import Estimate, LoraSettings, Plan, Reason, RungPla
 from tailorbird.planning import setting_rules
 from tailorbird.planning.encoder import tuned_encoder, variant_of, why_not_tuned
 from tailorbird.planning.feasibility import refusal, too_large
-from tailorbird.planning.floor import planned_floor
+from tailorbird.planning.floor import planned_floor, why_words
 from tailorbird.planning.flops import adapter_parameters, backbone_parameters, steps_per_pass
 from tailorbird.planning.hosted_model import hosted_few_shot, hosted_zero_shot
 from tailorbird.planning.inputs import PlanInputs
@@ -108,11 +108,13 @@ def _wanted(inputs: PlanInputs) -> list[RungPlan]:
 
 
 def _left_aside(inputs: PlanInputs, kind: RungKind, make: Callable[[PlanInputs], RungPlan]) -> bool:
-    """An encoder where there are no labels, or that there is not (``_untuned``); a prompt's search that nobody lists; a hosted model that
-    the objective does not name, or that stands with another base; passages without documents; rewritten queries where nobody asks for them;
-    a larger adapter where the objective lists rungs or says the rank, or the first one is the largest."""
+    """An encoder where there are no labels, that there is not (``_untuned``), or that nobody lists where the floor is to read words alone
+    (decision 0128); a prompt's search that nobody lists; a hosted model that the objective does not name, or that stands with another base;
+    passages without documents; rewritten queries where nobody asks for them; a larger adapter where the objective lists rungs or says the
+    rank, or the first one is the largest."""
     if kind is RungKind.ENCODER:
-        return inputs.objective.task.kind is not TaskKind.CLASSIFY or bool(why_not_tuned(inputs))
+        unasked = inputs.objective.ladder == "auto" and bool(why_words(inputs.objective, inputs.train_rows))
+        return inputs.objective.task.kind is not TaskKind.CLASSIFY or unasked or bool(why_not_tuned(inputs))
     if kind is RungKind.PROMPT_SEARCH:
         return inputs.objective.ladder == "auto"
     if kind is RungKind.HOSTED:
