@@ -9,7 +9,6 @@ which ``adapt`` decides. Messages and answers of ``tickets`` and ``replies`` are
 
 from __future__ import annotations
 
-import csv
 import json
 import random
 import re
@@ -52,7 +51,6 @@ _INTENT = {"kind": "classify", "instruction": "Name the intent of the customer's
 _UNFAIR = {"kind": "classify", "instruction": "Say why this clause of a contract may be unfair."}
 _PROMPTS, _WITHOUT_TRAINING = ("prompt", "nearest"), ("floor", "prompt", "nearest")
 _REFERENCE = {"floor": {"vectors": False, "role": "reference"}}
-_DESK = _GENERATE | {"instruction": "Write our reply to the customer's message, as our desk writes it."}
 _SEARCHED, _CALLS, _MORE_CALLS = ("prompt", "prompt-search"), {"prompt_search": {"calls": 400}}, {"prompt_search": {"calls": 600}}
 #: What beds of a hosted model say of it (``rivals.py``).
 _RIVAL = {"hosted": {"endpoint": "rival", "model": "rival-large"}}
@@ -84,9 +82,9 @@ KINDS = {
         KindBed("tickets-searched", "more-tickets", "exact_match", _TICKET, _SEARCHED, (80, 160, 160, 160), more=_CALLS),
         KindBed("replies-searched", "more-replies", "rouge_l", _REPLY, _SEARCHED, (80, 160, 160, 160), more=_CALLS),
         KindBed("replies-verbatim", "more-replies", "exact_match", _REPLY, _SEARCHED, (80, 160, 160, 160), more=_CALLS),
-        # More answers than few-shot shows, on public data: intents (the floor stands beside, as a reference), and what a desk replies.
+        # More labels than few-shot shows, on public data; the floor stands beside, as a reference.
         KindBed("searched-banking-24", "more-banking-24", "accuracy", _INTENT, _SEARCHED, (240, 192, 192, 192), more=_MORE_CALLS),
-        KindBed("searched-bitext", "bitext-replies", "rouge_l", _DESK, _SEARCHED, (216, 162, 162, 162), more=_MORE_CALLS),
+        KindBed("searched-bitext-27", "more-bitext-27", "accuracy", _INTENT, _SEARCHED, (216, 162, 162, 162), more=_MORE_CALLS),
     )
 }
 #: Requests a month, by the name of the case, of the bed ``traffic``.
@@ -177,13 +175,6 @@ def _once(rows: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         if bare not in seen:
             yield text, label
         seen.add(bare)
-
-
-def _desk_replies(name: str, intents: int, each: int) -> list[Pair]:
-    """What the desk of Bitext replies: one text to each intent."""
-    with (DATA / "bitext_support" / "bitext_27answers_6480.csv").open(encoding="utf-8", newline="") as file:
-        replies = {row["intent"].replace("_", " "): row["response"].strip() for row in csv.DictReader(file)}
-    return [(text, replies[str(intent)]) for text, intent in _of_labels(_once(_bitext()), name, intents, each)]
 
 
 def _clauses() -> list[Pair]:
@@ -287,6 +278,6 @@ _ROWS: dict[str, Callable[[], list[Pair]]] = {
     "banking-40": lambda: _of_labels(_banking(), "banking-40", 40, 24),
     "bitext-24": lambda: _of_labels(_bitext(), "bitext-24", 24, 23),
     "more-banking-24": lambda: _of_labels(_banking(), "more-banking-24", 24, 34),
-    "bitext-replies": lambda: _desk_replies("bitext-replies", 27, 26),
+    "more-bitext-27": lambda: _of_labels(_once(_bitext()), "more-bitext-27", 27, 26),
     "shelves": lambda: _of_labels(_wishes(), "shelves", 12, 45),
 }

@@ -123,7 +123,7 @@ def test_a_rival_answers_so_many_rows_rightly_over_http() -> None:
             {"prompt-search 400 calls"},
         ),
         ("searched-banking-24", {"prompt zero-shot": 0.1, "prompt few-shot": 0.2, "prompt-search": 0.5}, {"prompt-search"}),
-        ("searched-bitext", {"prompt zero-shot": 0.1, "prompt few-shot": 0.2, "prompt-search": 0.5}, {"prompt-search"}),
+        ("searched-bitext-27", {"prompt zero-shot": 0.1, "prompt few-shot": 0.2, "prompt-search": 0.5}, {"prompt-search"}),
         ("shelves-hosted", {"floor": 0.5, "hosted zero-shot": 0.92, "hosted few-shot": 0.92}, {"hosted zero-shot"}),
         ("floor-or-hosted", {"floor": 0.93, "hosted zero-shot": 0.92, "hosted few-shot": 0.92}, {"floor"}),
     ],
