@@ -55,7 +55,7 @@ def test_one_objective_stands_for_each_answer_that_a_target_makes_clear() -> Non
 
 @needs_data
 def test_traffic_alone_turns_the_answer() -> None:
-    """By what making, measuring and asking cost: a request to ``nearest`` costs four times one to the adapter, which costs 2,000 to make."""
+    """By what making, measuring and asking cost: a request to ``nearest`` costs four times one to an adapter that costs 2,000 to make."""
     truth = {"prompt zero-shot": 0.4, "prompt few-shot": 0.5, "nearest 8 by words": 0.85, "lora r16": 0.9}
     costs = {"nearest 8 by words": Cost(1.0, (300.0, 320.0)), "lora r16": Cost(2000.0, (75.0, 80.0))}
     found = cases_of(KINDS["traffic"], truth, costs)
