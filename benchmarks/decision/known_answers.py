@@ -16,7 +16,7 @@ from typing import Any
 
 import shifted
 from beds import ROOT
-from kinds import KINDS, VOLUMES, KindBed, bearing, rows_of, write_kind
+from kinds import VOLUMES, KindBed, bearing, rows_of, write_kind
 from playing import played
 from remembering import Known
 from rivals import allowed, served
@@ -129,11 +129,11 @@ Keep = Callable[[dict[str, Any]], None]
 SHIFTED_SEED = 20
 
 
-def decided(kept: Kept, keep: Keep, quick: bool) -> list[dict[str, Any]]:
-    """Every objective with its right answer and what was decided. ``kept`` gives the lines of a kind, ``keep`` adds one; what is missing is
-    done first, bed by bed."""
+def decided(kept: Kept, keep: Keep, quick: bool, beds: Sequence[KindBed]) -> list[dict[str, Any]]:
+    """Every objective of ``beds`` with its right answer and what was decided. ``kept`` gives the lines of a kind, ``keep`` adds one; what is
+    missing is done first, bed by bed."""
     rows = []
-    for bed in KINDS.values():
+    for bed in beds:
         if quick and bed.name not in QUICKEST:
             continue
         known = Known()

@@ -22,6 +22,7 @@ from typing import Any
 
 import known_answers
 from beds import METRIC, ROOT, Bed, Wanted, write_objective
+from kinds import KINDS
 from playing import played
 from remembering import Known
 
@@ -118,7 +119,7 @@ def target_for(meant: str, truth: Mapping[str, float]) -> float | None:
 
 def run(quick: bool) -> tuple[dict[str, float], dict[str, Any]]:
     """Values of the bars, and the detail beside them. Does what is missing first, bed by bed; ``BEDS=2`` does the first two of those of one
-    label, ``BEDS=0`` none; ``KINDS=0`` leaves out those of other kinds (``known_answers.py``)."""
+    label, ``BEDS=0`` none; ``KINDS`` says the same of those of other kinds (``known_answers.py``)."""
     truths: dict[str, dict[str, float]] = {}
     known = Known()
     beds = list(BEDS.values())[: int(os.environ.get("BEDS", "0" if quick else str(len(BEDS))))]
@@ -133,8 +134,8 @@ def run(quick: bool) -> tuple[dict[str, float], dict[str, Any]]:
             shutil.rmtree(WORK / bed.place, ignore_errors=True)
             known = Known()
     rows = [_judged(spec) for spec in specs(truths)]
-    if os.environ.get("KINDS") != "0":
-        rows += known_answers.decided(_lines, _append, quick)
+    if kinds := int(os.environ.get("KINDS", str(len(KINDS)))):
+        rows += known_answers.decided(_lines, _append, quick, list(KINDS.values())[:kinds])
     told = {"objectives": rows, "of_each": dict(Counter(row["right"] for row in rows)), "truths": truths}
     return {"wrong_decisions": float(sum(row["wrong"] for row in rows)), "objectives_decided": float(len(rows))}, told
 
