@@ -130,8 +130,8 @@ SHIFTED_SEED = 20
 
 
 def decided(kept: Kept, keep: Keep, quick: bool, beds: Sequence[KindBed]) -> list[dict[str, Any]]:
-    """Every objective of ``beds`` with its right answer and what was decided. ``kept`` gives the lines of a kind, ``keep`` adds one; what is
-    missing is done first, bed by bed."""
+    """Every objective of ``beds`` with its right answer and what was decided. ``kept`` gives the lines of a kind, ``keep`` adds one; what
+    is missing is done first, bed by bed."""
     rows = []
     for bed in beds:
         if quick and bed.name not in QUICKEST:
