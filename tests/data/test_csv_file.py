@@ -64,8 +64,8 @@ def test_a_long_text_in_quotes_is_no_broken_quote(tmp_path: Path) -> None:
 
 
 def test_what_spreadsheets_add_is_no_row(tmp_path: Path) -> None:
-    """A first line that says the separator, empty cells at the end of lines, lines of nothing but separators."""
-    text = "sep=;\r\ntext;label\r\nit is late;a;;\r\n;;\r\n ;\r\nit is lost;b\r\n;b\r\nit is;b;c\r\n"
+    """A first line that says the separator, lines of nothing but separators. A cell too many may be that of a comma in a text."""
+    text = "sep=;\r\ntext;label\r\nit is late;a\r\n;;\r\n ;\r\nit is lost;b\r\n;b\r\nHello; it is lost;\r\n"
     found = read(tmp_path, text, separator=";")
     assert [(row.text, row.target, row.provenance.line) for row in found.rows] == [("it is late", "a", 3), ("it is lost", "b", 6)]
     assert [(entry.line, entry.code) for entry in found.quarantined] == [(7, "empty_text"), (8, "wrong_cell_count")]

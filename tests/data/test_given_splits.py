@@ -77,7 +77,13 @@ def test_other_sources_are_drawn_into_what_is_left(tmp_path: Path) -> None:
         ("valid/part-1.csv", Split.DEV),
         ("sentiment_train.csv", Split.TRAIN),
         ("TEST.CSV", Split.TEST),
+        ("train1.csv", Split.TRAIN),
+        ("testset.csv", Split.TEST),
+        ("my_test_set-2.csv", Split.TEST),
+        ("devdata.csv", Split.DEV),
+        ("test/2024/rows.csv", Split.TEST),
         ("latest.csv", None),
+        ("tests of engines.csv", None),
         ("training-courses/rows.csv", Split.TRAIN),
         ("contest.csv", None),
         ("rows.csv", None),
@@ -97,6 +103,26 @@ def test_the_files_of_a_folder(tmp_path: Path) -> None:
     assert found.ignored == ("README.md", "dataset_infos.json", "labels.csv")
     assert beside("d/data/train-1.csv", tmp_path) == ("test.csv",)
     assert beside("d/labels.csv", tmp_path) == beside("d/data/test.csv", tmp_path) == ()
+
+
+def test_beside_a_file_of_test_the_others_are_of_train(tmp_path: Path) -> None:
+    """They were one set, and rows of test learned from."""
+    (tmp_path / "d").mkdir()
+    for name in ("reviews.csv", "more.csv", "test1.csv"):
+        (tmp_path / "d" / name).write_text("text,label\n" + "x,a\n" * len(name))
+    found = folder_files("d", tmp_path)
+    assert found is not None
+    assert found.files == (("d/reviews.csv", Split.TRAIN), ("d/more.csv", Split.TRAIN), ("d/test1.csv", Split.TEST))
+    assert beside("d/reviews.csv", tmp_path) == ("test1.csv",)
+
+
+def test_a_folder_of_dev_and_test_alone_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    for name in ("dev.csv", "testset.csv"):
+        (tmp_path / "d" / name).write_text("text,label\nx,a\n")
+    with pytest.raises(DataInvalid) as caught:
+        folder_files("d", tmp_path)
+    assert (caught.value.error_code, caught.value.hint) == ("train_missing", "to learn from one of them, name it: d/dev.csv")
 
 
 def test_folders_of_texts_are_left_to_their_reader(tmp_path: Path) -> None:
@@ -122,7 +148,10 @@ def test_a_folder_of_the_library_datasets_says_what_to_make_of_it(tmp_path: Path
     [
         ("split", ("train", "test"), True),
         ("partition", ("Train", "Validation", "TEST"), True),
+        ("Set", ("training ", " Holdout"), True),
+        ("part", ("train", "valid", "test"), True),
         ("split", ("train",), False),
+        ("stage", ("training", "testing"), False),
         ("split", ("dev", "test"), False),
         ("split", ("train", "test", "extra"), False),
         ("label", ("train", "test"), False),

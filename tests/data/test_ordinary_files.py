@@ -101,6 +101,20 @@ FILES: dict[str, tuple[Make, dict[str, str]]] = {
     "two texts without names": (lambda n: {"q": said(n, 5), "a": said(n + 5, 20)}, {"text": "q", "answer": "a"}),
     "a split of letters": (lambda n: {"text": said(n), "label": kind(n), "split": "AB"[n % 2]}, {"text": "text", "label": "label"}),
     "labels that are splits": (lambda n: {"text": said(n), "label": ("train", "test")[n % 2]}, {"text": "text", "label": "label"}),
+    "departments": (
+        lambda n: {"text": said(n), "department": ("Training", "Development", "Evaluation")[n % 3]},
+        {"text": "text", "label": "department"},
+    ),
+    "stages": (lambda n: {"text": said(n), "stage": ("development", "testing")[n % 2]}, {"text": "text", "label": "stage"}),
+    "types that are splits": (lambda n: {"text": said(n), "type": ("train", "test")[n % 2]}, {"text": "text", "label": "type"}),
+    "types that are splits beside a label": (
+        lambda n: {"text": said(n), "type": ("train", "test")[n % 2], "label": kind(n)},
+        {"text": "text", "label": "label", "split": "type"},
+    ),
+    "people of long names": (
+        lambda n: {"subject": ("Anna-Maria Schmidt-Lehmann", "Abdul Rahman al-Hashimi")[n % 2], "text": said(n, 15), "label": kind(n)},
+        {"text": "text", "label": "label", "subject": "subject"},
+    ),
     "trains and buses": (lambda n: {"text": said(n), "vehicle": ("train", "bus", "tram")[n % 3]}, {"text": "text", "label": "vehicle"}),
     "a person and a licence": (
         lambda n: {"text": said(n), "label": kind(n), "customer_id": n // 3, "licence": "MIT"},

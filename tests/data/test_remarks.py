@@ -102,6 +102,14 @@ def test_lists_as_python_prints_them_hold_several_labels(tmp_path: Path) -> None
         (["text", "x", "y", "label"], lambda n, text, label: [text, n % 2, n % 3 % 2, label], "'x', 'y': 0 and 1 alone"),
         (["text", "price"], lambda n, text, label: [text, f"{n}.25"], "'price': numbers; none are predicted here"),
         (["text", "label", "split"], lambda n, text, label: [text, label, "train"], "'split' is not read"),
+        (["text", "label", "split"], lambda n, text, label: [text, label, ("train", "test", "extra")[n % 3]], "each ('extra' says none)"),
+        (
+            ["text", "label", "subset"],
+            lambda n, text, label: [text, label, ("training set", "test set")[n % 2]],
+            "'subset' is not read: rows are split anew; to keep yours, a column `split` says train, dev or test of each ('training set', "
+            "'test set' says none)",
+        ),
+        (["text", "type"], lambda n, text, label: [text, ("train", "test")[n % 2]], "'type' is taken for the label, as nothing else is to"),
         (["text", "label", "Is Test"], lambda n, text, label: [text, label, n % 2], "'Is Test' is not read: rows are split anew"),
         (["invoice of mine is wrong", "billing"], lambda n, text, label: [text, label], "'billing' there is a value of the rows"),
         (["Export", "", ""], lambda n, text, label: [n, text, label], "leaves columns without a name"),

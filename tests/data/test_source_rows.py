@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.data import make_objective
+from support.data import build, make_objective
 from tailorbird.data import read_sources
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import Objective, TermColumns
@@ -64,10 +64,12 @@ def test_a_rows_licence_that_clashes_with_the_use_blocks(tmp_path: Path) -> None
     assert len(read_sources(research, tmp_path, SECRET).rows) == 60
 
 
-def test_truth_values_of_two_formats_are_one_label(tmp_path: Path) -> None:
-    """``True`` in CSV and ``true`` in JSON were two labels, and refused."""
-    (tmp_path / "d.csv").write_text("text,label\n" + "".join(f"row {n} said,{('True', 'FALSE')[n % 2]}\n" for n in range(10)))
+def test_what_a_label_is_does_not_hang_on_other_sources(tmp_path: Path) -> None:
+    """Ids of earlier rows changed with a second source, and rows of test moved into train; two spellings are refused."""
+    (tmp_path / "d.csv").write_text("text,label\n" + "".join(f"row {n} said {n * n},{('True', 'False')[n % 2]}\n" for n in range(40)))
     (tmp_path / "d.jsonl").write_text("".join(json.dumps({"text": f"item {n}", "label": n % 2 == 0}) + "\n" for n in range(10)))
-    both = read_sources(make_objective({"path": "d.csv"}, {"path": "d.jsonl"}), tmp_path)
-    assert {row.target for row in both.rows} == {"true", "false"}
-    assert {row.target for row in read_sources(make_objective({"path": "d.csv"}), tmp_path).rows} == {"True", "FALSE"}
+    both = make_objective({"path": "d.csv"}, {"path": "d.jsonl"})
+    assert {row.target for row in read_sources(both, tmp_path).rows} == {"True", "False", "true", "false"}
+    with pytest.raises(DataInvalid) as refused:
+        build(both, tmp_path)
+    assert (refused.value.error_code, "in CSV, too" in refused.value.hint) == ("labels_collide", True)

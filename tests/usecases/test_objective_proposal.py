@@ -12,10 +12,11 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from support.data import build
 from support.tools import TOOLS
 from support.usecases import open_workspace
 from tailorbird.domain.errors import InvalidInput, ObjectiveInvalid
-from tailorbird.domain.objective import FILL_IN, TaskKind
+from tailorbird.domain.objective import FILL_IN, Objective, TaskKind
 from tailorbird.objective import ProvidedFacts, TaskName, read_objective, write_objective
 from tailorbird.testing import MemoryModelReader
 from tailorbird.usecases import Actor, Dependencies
@@ -176,6 +177,10 @@ def writer(workspace: Dependencies) -> Actor:
     return act_as(workspace, "acme", "author")
 
 
+def objective_in(found: Proposal, folder: Path) -> Objective:
+    return read_objective(write_objective(folder, found.draft.name, found.text)[1]).objective
+
+
 def proposed(folder: Path, name: str, said: ProvidedFacts | None = None, documents: str = "") -> Proposal:
     asked = ProposalRequest(name, folder, "acme", said or ProvidedFacts(terms=TERMS), documents)
     return propose(asked, look_at(asked, lambda _: None), lambda _: None)
@@ -317,6 +322,66 @@ def test_a_folder_with_a_file_for_each_split(tmp_path: Path, workspace: Dependen
     assert seen.counts.test == 100
     assert seen.counts.train + seen.counts.dev == 300
     assert seen.counts.dev > 30
+
+
+FOLDERS: dict[str, dict[str, tuple[str, ...]]] = {
+    "columns in both": {"a.csv": ("train", "train", "test"), "b.csv": ("train", "train", "test")},
+    "a file of each split, told by a column": {"a.csv": ("train",), "b.csv": ("test",)},
+    "no name says train": {"reviews.csv": (), "test.csv": ()},
+    "numbers": {"train1.csv": (), "train2.csv": (), "test.csv": ()},
+    "sets": {"trainset.csv": (), "testset.csv": ()},
+    "a column beside a file of test": {"train.csv": ("train", "train", "validation"), "test.csv": ("test",)},
+    "a column in one of two files of train": {"train1.csv": ("train", "train", "dev"), "train2.csv": (), "test.csv": ()},
+    "a column in a file beside one without": {"a.csv": ("train", "train", "test"), "b.csv": ()},
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_no_given_row_of_test_or_dev_is_learned_from(tmp_path: Path, name: str) -> None:
+    """Placed where it is given, by a column or by the name of its file."""
+    (tmp_path / "d").mkdir()
+    given = dict[str, str]()
+    for place, (file, splits) in enumerate(FOLDERS[name].items()):
+        rows = [[words(n), "xy"[n % 2], *([splits[n % len(splits)]] if splits else [])] for n in range(place * 200, place * 200 + 150)]
+        given |= {row[0]: row[2] if splits else "test" if file.startswith("test") else "train" for row in rows}
+        (tmp_path / "d" / file).write_text(as_csv([["text", "label", *(["split"] if splits else [])], *rows]))
+    found = proposed(tmp_path, "d")
+    assert found.refused is None
+    placed = {row.text: row.split.value for row in build(objective_in(found, tmp_path), tmp_path).rows}
+    assert len(placed) > 0.9 * len(given)
+    assert {(given[text], split) for text, split in placed.items() if given[text] != "train"} == {
+        (split, "dev" if split == "validation" else split) for split in set(given.values()) - {"train"}
+    }
+
+
+def test_a_file_whose_column_of_splits_is_unclear_is_left_out_or_refused(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    for name, count, splits in (("a.csv", 240, ("train", "test")), ("b.csv", 120, ("train", "test", "extra"))):
+        rows = [[words(n), "xy"[n % 2], splits[n % len(splits)]] for n in range(count)]
+        (tmp_path / "d" / name).write_text(as_csv([["text", "label", "split"], *rows]))
+    asked = ProposalRequest("d", tmp_path, "acme", ProvidedFacts(terms=TERMS))
+    assert look_at(asked, lambda _: None).notes == (
+        "d/b.csv is not used: 'split' says train, dev or test in other files, and not in each row there",
+    )
+    (tmp_path / "d" / "a.csv").write_text("".join((tmp_path / "d" / "a.csv").read_text().splitlines(keepends=True)[:61]))
+    with pytest.raises(InvalidInput) as refused:
+        look_at(asked, lambda _: None)
+    assert refused.value.error_code == "split_unclear"
+
+
+def test_a_column_of_splits_is_kept_beside_a_label_that_was_named(tmp_path: Path) -> None:
+    """By itself it would be the label."""
+    rows = [[words(n), ("train", "test")[n % 2], f"team {n % 200}"] for n in range(400)]
+    (tmp_path / "d.csv").write_text(as_csv([["text", "type", "remark"], *rows]))
+    draft = proposed(tmp_path, "d.csv", ProvidedFacts(label=("remark",), terms=TERMS)).draft
+    assert (draft.source["label"], draft.source["split_column"]) == ("remark", "type")
+
+
+def test_a_file_of_test_alone_is_told_of(tmp_path: Path) -> None:
+    fill_folder(tmp_path)
+    asked = ProposalRequest("bench/test.jsonl", tmp_path, "acme", ProvidedFacts(terms=TERMS))
+    (note,) = look_at(asked, lambda _: None).notes
+    assert note.startswith("by its name it is of test: ")
 
 
 def test_all_three_splits_are_fixed(tmp_path: Path) -> None:

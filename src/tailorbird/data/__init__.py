@@ -24,6 +24,7 @@ from tailorbird.data.provenance.snapshot_rewrite import (
 )
 from tailorbird.data.readers import SourceRow, SourceRows, fingerprint_sources, read_sources, row_id
 from tailorbird.data.readers.confined_reader import start_parser
+from tailorbird.data.readers.given_splits import split_of_file
 from tailorbird.data.readers.qrels import without_documents
 from tailorbird.data.readers.sources import read_column
 from tailorbird.data.snapshot import BuiltSnapshot, build_snapshot, group_sizes, load_documents, load_quarantine, load_rows
@@ -63,6 +64,7 @@ __all__ = [
     "row_id",
     "rows_of_subject",
     "salt_of",
+    "split_of_file",
     "start_parser",
     "stored_rows",
     "without_documents",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from tailorbird.domain.dataset import Split
 from tailorbird.domain.value import Digest, Value
 
 #: A column of labels has few values, each short, and each often; one that is called so may have more.
@@ -21,8 +22,8 @@ class ColumnSeen(Value):
     short parts, ``several`` counts the cells with more than one part, ``parts`` the distinct parts (to 1,000), ``longest_part`` is in
     characters. ``defines_tools``: a cell at least defines functions, and every other does so too or is an empty list. By its
     first 5,000 cells: ``numeric``: each is a number, or the text of one; ``codes``: hardly any holds words (numbers, ids, days, addresses,
-    flags); ``flags``: each is 0 or 1, or true or false; ``speakers``: each names who speaks in a conversation. ``names_splits``: each cell
-    is ``train`` or ``test`` or the like, and not all are of one split."""
+    flags); ``flags``: each is 0 or 1, or true or false; ``speakers``: each names who speaks in a conversation. ``splits``: those that cells
+    name, where each cell names one, and the column is called so or its words are the usual ones."""
 
     name: str
     kind: str
@@ -38,7 +39,12 @@ class ColumnSeen(Value):
     codes: bool = Field(default=False, exclude_if=lambda value: not value)
     flags: bool = Field(default=False, exclude_if=lambda value: not value)
     speakers: bool = Field(default=False, exclude_if=lambda value: not value)
-    names_splits: bool = Field(default=False, exclude_if=lambda value: not value)
+    splits: tuple[Split, ...] = Field(default=(), exclude_if=lambda value: not value)
+
+    @property
+    def tells_splits(self) -> bool:
+        """True when rows of train and others are told apart by it."""
+        return len(self.splits) > 1 and Split.TRAIN in self.splits
 
     @property
     def holds_several(self) -> bool:

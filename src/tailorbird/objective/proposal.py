@@ -7,7 +7,7 @@ that is refused until somebody has written it (``domain.objective.TO_FILL_IN``).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -122,28 +122,70 @@ def _count_labels(label: str | tuple[str, ...], columns: Mapping[str, ColumnSeen
     return columns[label].labels if label in columns else 0
 
 
-def with_files(draft: ObjectiveDraft, own: Split | None, files: Sequence[DraftFile]) -> tuple[ObjectiveDraft, tuple[str, ...]]:
-    """The draft with further ``files`` beside its own, which is of the split ``own``; and what is told of those that cannot be used.
+def with_files(draft: ObjectiveDraft, own: DraftFile, files: Sequence[DraftFile]) -> tuple[ObjectiveDraft, tuple[str, ...]]:
+    """The draft with further ``files`` beside its ``own``; and what is told of those that cannot be used.
 
-    Files of dev and test keep their rows. Those of train are fixed where both others are there; else dev or test is drawn from them.
+    Files of dev and test keep their rows, and so do the columns of splits of all others. Files of train are fixed where both others are
+    there; else dev or test is drawn from them. Raises InvalidInput where a column says splits in other files, and not in its own.
     """
-    told, used, notes = draft.source, list[DraftFile](), list[str]()
-    needed = {column for key in ("messages", "text", "label") for column in _columns_in(told.get(key))}
+    used, notes = list[DraftFile](), list[str]()
+    needed = {column for key in ("messages", "text", "label") for column in _columns_in(draft.source.get(key))}
+    named = _split_names((own, *files)) - {_folded(column) for column in needed}
     for file in files:
         lacking = needed - _filled(file.found)
         if lacking:
             notes.append(f"{file.path} is not used: {_listed(sorted(lacking))} is missing or empty there")
+        elif unclear := _unclear_split(file, named):
+            notes.append(f"{file.path} is not used: {unclear[:40]!r} says train, dev or test in other files, and not in each row there")
         else:
             used.append(file)
-    given = {file.split for file in used} | {own}
+    if unclear := _unclear_split(own, named):
+        message = f"{own.path}: {unclear[:40]!r} says train, dev or test in other files of the folder, and not in each row of this one"
+        raise InvalidInput(message, "write train, dev or test into each of its rows, or name one file: --from FILE", code="split_unclear")
+    columns = {file.path: _split_column(file, named) for file in (own, *used)}
+    given = {file.split for file in (own, *used) if not columns[file.path]}
+    given |= {
+        split for file in (own, *used) for column in file.found.columns if column.name == columns[file.path] for split in column.splits
+    }
     fixed = None if given >= {Split.DEV, Split.TEST} else Split.TRAIN
 
-    def held(split: Split | None) -> dict[str, object]:
-        return {"split": split.value} if split is not None and split is not fixed else {}
+    def held(file: DraftFile) -> dict[str, object]:
+        if column := columns[file.path]:
+            return {"split_column": column}
+        return {"split": file.split.value} if file.split is not None and file.split is not fixed else {}
 
-    others = tuple(_source_of(told, file) | held(file.split) for file in used)
-    told = {key: value for key, value in told.items() if key != "split_column" or own is None}
+    others = tuple(_source_of(draft.source, file) | held(file) for file in used)
+    told = {key: value for key, value in draft.source.items() if key != "split_column"}
     return replace(draft, source={**told, **held(own)}, others=others), tuple(notes)
+
+
+def _split_names(files: Sequence[DraftFile]) -> set[str]:
+    """Names of columns that say splits, be it that each file is of one."""
+    told = dict[str, set[Split]]()
+    for file in files:
+        for column in file.found.columns if file.split in (None, Split.TRAIN) else ():
+            told.setdefault(_folded(column.name), set()).update(column.splits)
+    return {name for name, splits in told.items() if len(splits) > 1 and Split.TRAIN in splits}
+
+
+def _split_column(file: DraftFile, named: Collection[str]) -> str:
+    """The column by which the rows of a file keep their splits; a file of dev or test is of that split as a whole."""
+    if file.split in (Split.DEV, Split.TEST):
+        return ""
+    guessed = [guess.column for guess in file.found.guesses if guess.role == "split"]
+    told = [column.name for column in file.found.columns if column.splits]
+    return next((name for name in (*guessed, *told) if _folded(name) in named), "")
+
+
+def _unclear_split(file: DraftFile, named: Collection[str]) -> str:
+    """A column that says splits in other files, and not in this one, where none does."""
+    if file.split in (Split.DEV, Split.TEST) or _split_column(file, named):
+        return ""
+    return next((column.name for column in file.found.columns if column.filled and _folded(column.name) in named), "")
+
+
+def _folded(name: str) -> str:
+    return name.strip().casefold()
 
 
 def _source_of(told: Mapping[str, object], file: DraftFile) -> dict[str, object]:
@@ -294,6 +336,8 @@ def _sources(
     proposed, form = yaml.safe_load(found.proposal)["data"][0], _form(found)
     used = {column for each in named.values() for column in _columns_in(each)}
     more = (("subject", "subject"), ("split", "split_column")) if found.kind != "folder" else ()
+    told = [column.name for column in found.columns if column.name == roles.get("label") and column.tells_splits]
+    roles = {"split": told[0], **roles} if told else {**roles}  # of a label that another one was named in place of
     extra = {key: roles[role] for role, key in more if role in roles and roles[role] not in used}
     terms = {key: column for key, column in proposed.get("terms", {}).items() if column not in used}
     stated = TO_FILL_IN | {key: value for key, value in said.terms.items() if value}

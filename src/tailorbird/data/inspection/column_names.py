@@ -58,7 +58,10 @@ NAMES = {
 QUERIES = ("query", "question", "search", "anchor")
 
 #: Columns that tell what is tested, unless they hold something else.
-DIVISIONS = ("split", "fold", "is_test", "is_train", "is_valid", "is_validation", "is_dev")
+DIVISIONS = ("split", "data_split", "dataset_split", "fold", "is_test", "is_train", "is_valid", "is_validation", "is_dev")
+#: Columns whose words for splits are taken for such; those of others are where they are the usual ones.
+SPLIT_COLUMNS = ("split", "data_split", "dataset_split", "set", "subset", "partition", "fold")
+USUAL_SPLITS = frozenset({"train", "dev", "val", "valid", "validation", "test"})
 #: Columns that tell about a row and are nothing to learn, unless somebody says so.
 ABOUT = ("source", "origin", "dataset", "lang", "language", "locale", "channel", "version", "model", "url", "file", "filename", *DIVISIONS)
 #: Columns of what is not to be answered.

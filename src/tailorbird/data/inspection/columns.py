@@ -13,6 +13,7 @@ from tailorbird.data.inspection.cell_marks import CellMarks
 from tailorbird.data.inspection.column_names import (
     ABOUT,
     AGAINST,
+    DIVISIONS,
     INSTRUCTIONS,
     LABEL_WORDS,
     LONGEST_NAME,
@@ -22,7 +23,9 @@ from tailorbird.data.inspection.column_names import (
     PAIRS,
     QUERIES,
     SPEAKING,
+    SPLIT_COLUMNS,
     TEXT_WORDS,
+    USUAL_SPLITS,
     WEAK_TEXTS,
     plain_name,
     words_of,
@@ -39,8 +42,8 @@ DISTINCT = 1000
 _SPEAKER = re.compile(
     rf'"(?:{"|".join(SPEAKER_KEYS[:2])})"\s*:|"(?:{"|".join(SPEAKER_KEYS[2:])})"\s*:\s*"(?:{"|".join(ROLES)})"', re.IGNORECASE
 )
-#: Names of splits as they are kept of a column.
-_SPLITS = {hash(form): split for name, split in SPLIT_NAMES.items() for form in (name, name.upper(), name.capitalize())}
+#: Words kept of a column that may say splits, and of those that say none, for a remark.
+_MOST_WORDS, _LONGEST_WORD = 6, 40
 #: So many columns of 0 and 1 are a label each, where nothing else is to be learned.
 _MANY_FLAGS = 3
 #: How much longer than a text of a weak name one must be that is called a text, and one that is not.
@@ -65,6 +68,8 @@ class ColumnTally:
     tools: int = 0
     not_tools: int = 0
     marks: CellMarks = field(default_factory=CellMarks)
+    split_words: set[str] = field(default_factory=set)
+    other_words: list[str] = field(default_factory=list)
 
     def add(self, cell: Any) -> None:
         """Counts one cell."""
@@ -77,10 +82,21 @@ class ColumnTally:
         kind = kind_of(cell)
         self.kinds[kind] += 1
         self.marks.add(cell)
+        self._add_split(cell)
         self._add_tools(cell, kind)
         if len(self.values) < DISTINCT:
             self.values.add(hash(cell if isinstance(cell, str) else str(cell)))
         self._add_parts(parts_of(cell, numbers=plain_name(self.name) in NAMES["label"]))
+
+    def _add_split(self, cell: Any) -> None:
+        """Words for splits are compared as they are read (``split_cell``). What is none is kept of columns that are called so alone."""
+        if self.other_words and (len(self.other_words) == _MOST_WORDS or plain_name(self.name) not in SPLIT_COLUMNS):
+            return
+        word = cell.strip().casefold() if isinstance(cell, str) else str(cell)[:_LONGEST_WORD]
+        if word in SPLIT_NAMES:
+            self.split_words.add(word)
+        elif word[:_LONGEST_WORD] not in self.other_words:
+            self.other_words.append(word[:_LONGEST_WORD])
 
     def _add_tools(self, cell: Any, kind: str) -> None:
         """Conversations that offer no tools hold an empty list."""
@@ -115,12 +131,13 @@ class ColumnTally:
             codes=self.marks.share(self.marks.worded) < 0.05,
             flags=0 < self.marks.filled == self.marks.flags and len(self.values) <= 2,
             speakers=self.marks.filled == self.marks.speakers and len(self.values) > 1 and plain_name(self.name) in SPEAKING,
-            names_splits=self._names_splits(),
+            splits=self._splits(),
         )
 
-    def _names_splits(self) -> bool:
-        splits = {_SPLITS.get(value) for value in self.values}
-        return len(splits) > 1 and Split.TRAIN in splits and None not in splits and plain_name(self.name) not in NAMES["label"]
+    def _splits(self) -> tuple[Split, ...]:
+        name = plain_name(self.name)
+        told = name in SPLIT_COLUMNS or (name not in NAMES["label"] and self.split_words <= USUAL_SPLITS)
+        return tuple(sorted({SPLIT_NAMES[word] for word in self.split_words})) if told and not self.other_words else ()
 
 
 def kind_of(cell: Any) -> str:
@@ -182,6 +199,7 @@ def guess_roles(columns: Sequence[ColumnSeen], rows: int) -> tuple[Guess, ...]:
     guessing.by_names(tuple(role for role in NAMES if role not in ("messages", "tools", "text", "label", "answer", "relevant", "split")))
     if "messages" not in guessing.found:
         guessing.rest_by_content()
+        guessing.label_by_splits()
     return guessing.guesses()
 
 
@@ -241,8 +259,17 @@ class _Guessing:
             self._take("messages", column.name, "its cells are turns with roles")
 
     def split_by_content(self) -> None:
-        for column in self._fitting("split")[:1] if "split" not in self.found else ():
+        fitting = sorted(self._fitting("split"), key=lambda column: plain_name(column.name) not in SPLIT_COLUMNS)
+        for column in fitting[:1] if "split" not in self.found else ():
             self._take("split", column.name, "its values are those of splits")
+
+    def label_by_splits(self) -> None:
+        """Words for splits are labels where nothing else is to be learned (stages of work, kinds of request)."""
+        split = self.found.get("split")
+        learned = {"label", "answer", "relevant", "messages"} & self.found.keys()
+        if split is not None and "text" in self.found and not learned and plain_name(split.column) not in DIVISIONS:
+            del self.found["split"]
+            self.found["label"] = Guess(role="label", column=split.column, why="its values are few, and nothing else is to be learned")
 
     def rest_by_content(self) -> None:
         """Where no name helps: the longest texts are the text, few short values are labels; without labels, the first of two columns of
@@ -341,7 +368,7 @@ class _Guessing:
         if role == "tools":
             return column.defines_tools
         if role == "split":
-            return column.names_splits
+            return column.tells_splits
         if role == "label":
             return column.may_hold_labels(named=named) and (named or plain_name(column.name) not in ABOUT + AGAINST)
         if role in ("text", "answer"):
@@ -349,7 +376,8 @@ class _Guessing:
         if role == "relevant":
             return column.kind in ("text", "number", "list") and column.filled >= 0.5 * self.rows
         if role == "subject":
-            line = plain_name(column.name) == "subject" and not column.codes
+            differ = not column.codes and 2 * column.distinct >= min(column.filled, DISTINCT)
+            line = plain_name(column.name) == "subject" and differ  # people come again, lines of mails hardly do
             return column.kind in ("text", "number") and column.mean_length <= (LONGEST_NAME if line else LONGEST_PERSON)
         return column.kind in ("text", "number")
 

@@ -17,6 +17,7 @@ MOST_FILES = 100
 #: Files that tell about a data set.
 _ABOUT = ("dataset_info", "dataset_infos", "dataset_dict", "state", "config", "metadata", "package", "croissant")
 _TERMS = ("README", "LICENSE", "LICENCE", "CHANGELOG", "CITATION")
+_MEASURED = (Split.DEV, Split.TEST)
 _ARROW = 'in Python: datasets.load_from_disk("{name}")["train"].to_parquet("train.parquet"), and likewise for its other splits'
 
 
@@ -30,9 +31,9 @@ class FolderFiles:
 
 def folder_files(name: str, folder: Path) -> FolderFiles | None:
     """The files of data in the folder ``name`` (relative to ``folder``), by paths that begin with ``name``; None where it is no folder, or
-    one of texts. Raises DataInvalid where it holds no file that is read.
+    one of texts. Raises DataInvalid where it holds no file that is read, or none but those of dev and test.
 
-    Where names tell a split, the others are left out; else all are of one set.
+    Where names tell a split, the others are left out, unless no name says train: then they are of train. Else all are of one set.
     """
     root = folder / name
     if "://" in name or not root.is_dir():
@@ -49,20 +50,25 @@ def folder_files(name: str, folder: Path) -> FolderFiles | None:
     if len(found) > MOST_FILES:
         raise DataInvalid(f"{name}: more than {MOST_FILES} files of data", "join them, or name one", code="too_many_files")
     split = {path: split_of_file(str(path)) for path in found}
-    told = Split.TRAIN in split.values()
+    if Split.TRAIN not in split.values() and any(split.values()):
+        split = {path: of or Split.TRAIN for path, of in split.items()}
+    told = any(split.values())
     used = [path for path in found if split[path] is not None] if told else found
-    used.sort(key=lambda path: (told and split[path] is not Split.TRAIN, -(root / path).stat().st_size, path))
-    named = tuple((str(PurePosixPath(name, path)), split[path] if told else None) for path in used)
+    if told and Split.TRAIN not in split.values():
+        message = f"{name}: by their names all its files of data are of dev or test"
+        raise DataInvalid(message, f"to learn from one of them, name it: {PurePosixPath(name, used[0])}", code="train_missing")
+    used.sort(key=lambda path: (split[path] not in (None, Split.TRAIN), -(root / path).stat().st_size, path))
+    named = tuple((str(PurePosixPath(name, path)), split[path]) for path in used)
     return FolderFiles(named, tuple(str(path) for path in shown if path not in used))
 
 
 def beside(name: str, folder: Path) -> tuple[str, ...]:
-    """Files beside ``name``, which is one of train by its name, that are of dev or test."""
+    """Files beside ``name``, which is none of dev or test by its name, that are."""
     path = PurePosixPath(name)
     place = folder / path.parent
-    if "://" in name or split_of_file(path.name) is not Split.TRAIN or not place.is_dir():
+    if "://" in name or split_of_file(path.name) in _MEASURED or not (folder / name).is_file():
         return ()
-    return tuple(found.name for found in _data_in(place) if split_of_file(found.name) in (Split.DEV, Split.TEST))
+    return tuple(found.name for found in _data_in(place) if split_of_file(found.name) in _MEASURED)
 
 
 def _data_in(place: Path) -> Iterable[Path]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from tailorbird.data.inspection.cell_marks import BETWEEN
-from tailorbird.data.inspection.column_names import AGAINST, DIVISIONS, LABEL_WORDS, NAMES, plain_name, words_of
+from tailorbird.data.inspection.column_names import AGAINST, DIVISIONS, LABEL_WORDS, NAMES, SPLIT_COLUMNS, plain_name, words_of
 from tailorbird.data.inspection.columns import ColumnTally
+from tailorbird.data.readers.given_splits import SPLIT_NAMES
 from tailorbird.domain.inspection import LONGEST_LABEL, MOST_NUMBERS, SEVERAL, ColumnSeen, Guess
 
 #: Columns that one remark names.
@@ -131,8 +132,19 @@ class _Remarks:
                 "never learned from (`split_column`)"
             )
             return
-        for name in (name for name in self.tallies if plain_name(name) in DIVISIONS):
-            yield f"{name[:40]!r} is not read: rows are split anew; to keep yours, a column `split` says train, dev or test of each"
+        label = self.guesses["label"].column if "label" in self.guesses else ""
+        if label in self.seen and self.seen[label].tells_splits:
+            yield (
+                f"{label[:40]!r} is taken for the label, as nothing else is to be learned; if it says which rows are of train and test, "
+                "name what is learned (--label COLUMN), or call it `split`"
+            )
+        for name in (name for name in self.tallies if plain_name(name) in (*DIVISIONS, *SPLIT_COLUMNS) and name != label):
+            words, other = self.tallies[name].split_words, self.tallies[name].other_words
+            near = any(words_of(word) & SPLIT_NAMES.keys() for word in other)
+            if words or near or plain_name(name) in DIVISIONS:
+                odd = f" ({_listed(other)} says none)" if (words or near) and other else ""
+                kept = f"to keep yours, a column `split` says train, dev or test of each{odd}"
+                yield f"{name[:40]!r} is not read: rows are split anew; {kept}"
 
     def labels(self) -> Iterator[str]:
         """What is learned, where it may be meant otherwise."""

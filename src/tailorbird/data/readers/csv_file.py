@@ -34,7 +34,7 @@ def read_tsv(file: DataFile, _: Collection[str]) -> Records:
 
 def parse(name: str, lines: Iterable[str], separator: str) -> Records:
     """The records in ``lines``. Blank lines are no records, nor is a first line ``sep=;``, by which spreadsheets tell the separator; one
-    with another number of cells than the header is set aside, unless those that it has more are empty, and at its end.
+    with another number of cells than the header is set aside, unless no cell says anything: it is blank then (``is_blank``).
 
     Raises DataInvalid when a quote is broken (with the line where it opened) or when two columns share a name.
     """
@@ -43,7 +43,7 @@ def parse(name: str, lines: Iterable[str], separator: str) -> Records:
         if columns is None:
             columns = _header(name, cells)
             continue
-        if len(cells) >= len(columns) and not any(cells[len(columns) :]):
+        if len(cells) == len(columns) or (len(cells) > len(columns) and not any(map(str.strip, cells))):
             yield Record(line, dict(zip(columns, cells, strict=False)))
         else:
             reason = f"{len(cells)} cells where the header has {len(columns)}"

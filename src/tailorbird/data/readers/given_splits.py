@@ -15,7 +15,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("dev", "development", "val", "valid", "validation"), Split.DEV),
     **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation", "holdout"), Split.TEST),
 }
-_OF_FILE = re.compile(rf"(?:.*[-_. ])??({'|'.join(SPLIT_NAMES)})(?:[-_. ].*)?", re.IGNORECASE)
+_OF_FILE = re.compile(rf"(?:.*[-_. ])??({'|'.join(SPLIT_NAMES)})(?:[-_. ]?(?:set|data|file|split))?\d*(?:[-_. ].*)?", re.IGNORECASE)
 
 
 def split_cell(record: Record, column: str) -> Split:
@@ -27,9 +27,9 @@ def split_cell(record: Record, column: str) -> Split:
 
 
 def split_of_file(name: str) -> Split | None:
-    """The split that a file is of, by its name or that of its folder; None where neither tells."""
+    """The split that a file is of, by its name or that of a folder above it, the nearest one first; None where none tells."""
     path = PurePosixPath(name)
-    for part in (path.name, path.parent.name):
+    for part in (path.name, *reversed(path.parent.parts)):
         if found := _OF_FILE.fullmatch(part):
             return SPLIT_NAMES[found[1].casefold()]
     return None

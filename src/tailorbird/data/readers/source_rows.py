@@ -117,11 +117,6 @@ class SourceRows:
     removed_documents: tuple[Quarantined, ...] = ()
 
 
-def _has_types(path: str) -> bool:
-    """True for formats in which a truth value is no text."""
-    return path.startswith("hf://") or any(kind in path.lower() for kind in (".json", ".parquet"))
-
-
 class RowBuilder:
     """Makes the rows of one source. Rows of one file on the same terms share one ``Place``."""
 
@@ -139,7 +134,6 @@ class RowBuilder:
         self._transforms = (*((f"generated:{made.model} at {made.endpoint}",) if made else ()), *joined)
         self._pseudonyms: dict[str, str] = {}
         self._labelled = objective.task.kind is TaskKind.CLASSIFY
-        self._spelled_alike = len({_has_types(each.path) for each in objective.data}) == 1
         self._targets: dict[str, str] = {}
         self.split_by = objective.split.by if objective.split else ""
         self._places: dict[tuple[object, ...], SourcePlace] = {}
@@ -172,7 +166,7 @@ class RowBuilder:
         if task.labels == "many":
             return text, labels_cell(record, file.name, source.label).strip()
         if task.kind is TaskKind.CLASSIFY:
-            return text, self._label(name_cell(record, "label", source.label))
+            return text, name_cell(record, "label", source.label)
         return text, self._answer(text_cell(record, "label", source.label, numbers=True))
 
     def _flagged(self, labels: tuple[str, ...]) -> str:
@@ -189,10 +183,6 @@ class RowBuilder:
             return self._fixed
         given = split_cell(record, self.source.split_column)
         return None if given is Split.TRAIN else given
-
-    def _label(self, name: str) -> str:
-        """A truth value is ``true`` in JSON and ``True`` in CSV: one label, where an objective has both."""
-        return name if self._spelled_alike or name.lower() not in ("true", "false") else name.lower()
 
     def _answer(self, said: str) -> str:
         """Raises UnusableRecord where it is all reasoning."""

@@ -242,7 +242,10 @@ def _check_collisions(counts: Mapping[str, int]) -> None:
         other = seen.setdefault(normalise(label), label)
         if other != label:
             message = f"the labels {other[:80]!r} and {label[:80]!r} differ only in case or white space"
-            raise DataInvalid(message, "spell the label in one way in all files", code="labels_collide")
+            hint = "spell the label in one way in all files"
+            if normalise(label) in ("true", "false"):
+                hint += ": a truth value of JSON and Parquet is `true` or `false`, so write that in CSV, too"
+            raise DataInvalid(message, hint, code="labels_collide")
 
 
 #: Where a scarce label is needed most: nothing is learned without train, nothing proven without test.

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import cast
 
 from tailorbird import data
@@ -104,7 +104,7 @@ def look_at(asked: ProposalRequest, progress: Callable[[str], None]) -> SeenData
     documents = (asked.documents, data.inspect_file(asked.documents, asked.folder, progress)) if asked.documents else None
     draft = draft_objective(found, asked.said, name, asked.tenant, documents)
     files = tuple(DraftFile(other, of, data.inspect_file(other, asked.folder, progress)) for other, of in others)
-    draft, notes = with_files(draft, split, files) if inside else (draft, ())
+    draft, notes = with_files(draft, DraftFile(name, split, found), files) if inside else (draft, ())
     unused = tuple(column.name for column in found.columns if column.name not in _used(draft)) if found.kind != "folder" else ()
     return SeenData(found, documents, unused, name, split, files, (*notes, *_notes(asked, inside)))
 
@@ -126,6 +126,11 @@ def _notes(asked: ProposalRequest, inside: data.FolderFiles | None) -> tuple[str
         return (
             f"beside it lies {', '.join(near[:_FILES])}: to be measured on it, and never to learn from it, name the folder: --from FOLDER",
         )
+    of = None if inside or asked.file.startswith("hf://") else data.split_of_file(PurePath(asked.file).name)
+    if of in (Split.DEV, Split.TEST):
+        return (
+            f"by its name it is of {of}: unless a column says otherwise, its rows are split anew, and learned from: bring those of train",
+        )
     if asked.file.startswith("hf://") and asked.file.count(":") == 1:
         return (
             "of a data set on the hub its split train is read; to be measured on its own test, add a source "
@@ -136,7 +141,12 @@ def _notes(asked: ProposalRequest, inside: data.FolderFiles | None) -> tuple[str
 
 def _draft(asked: ProposalRequest, seen: SeenData) -> ObjectiveDraft:
     draft = draft_objective(seen.found, asked.said, seen.file, asked.tenant, seen.documents)
-    return replace(with_files(draft, seen.split, seen.files)[0], name=name_of(asked.file)) if seen.file != asked.file else draft
+    return _of_folder(draft, asked, seen) if seen.file != asked.file else draft
+
+
+def _of_folder(draft: ObjectiveDraft, asked: ProposalRequest, seen: SeenData) -> ObjectiveDraft:
+    own = DraftFile(seen.file, seen.split, seen.found)
+    return replace(with_files(draft, own, seen.files)[0], name=name_of(asked.file))
 
 
 def propose(asked: ProposalRequest, seen: SeenData, progress: Callable[[str], None]) -> Proposal:
