@@ -7,14 +7,20 @@ import io
 import zipfile
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from support.data import make_objective
 from support.data_files import CELLS, as_csv, refused
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.data import file_texts, fingerprint_sources, inspect_file, read_sources
-from tailorbird.data.readers import packed_file
+from tailorbird.data.readers import packed_file, parquet_file
+from tailorbird.data.readers.confined_reader import job_for
+from tailorbird.data.readers.data_file import EveryColumn
+from tailorbird.data.readers.source_resolver import open_path
 from tailorbird.domain.errors import DataInvalid
+from tailorbird.system.sandbox import SandboxLimits
 
 
 def zipped(**files: str) -> bytes:
@@ -60,6 +66,7 @@ def test_what_is_packed_is_read(tmp_path: Path, name: str, data: bytes) -> None:
         ("d.zip", zipped(), "file_kind"),
         ("d.zip", zipped(**{"d.xlsx": "x"}), "file_kind"),
         ("d.zip", zipped(**{"d.zip": "x"}), "file_kind"),
+        ("d.zip", b"#!/bin/sh\n" + zipped(**{"d.csv": as_csv()}), "file_broken"),
         ("d.csv.gz.gz", gzip.compress(b"x"), "file_kind"),
     ],
 )
@@ -75,6 +82,43 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path: Path, monkeypatch:
     assert refused(tmp_path, name).error_code == "file_expands"
     with pytest.raises(DataInvalid, match="expands"):
         list(file_texts(path, "an uploaded file"))
+
+
+@pytest.mark.parametrize("names", [("\x1b[31mX\r\n.exe",), ("a." + "x" * 60_000,), ("\x1b]0;a\x07.csv", "b\n.csv"), (".csv\x1b[31m/\n",)])
+def test_names_in_an_archive_are_shown_as_they_are_written_in_python(tmp_path: Path, names: tuple[str, ...]) -> None:
+    put(tmp_path, "d.zip", zipped(**dict.fromkeys(names, as_csv())))
+    for read in (
+        lambda: read_sources(make_objective({"path": "d.zip"}), tmp_path),
+        lambda: inspect_file("d.zip", tmp_path, lambda _: None),
+    ):
+        with pytest.raises(DataInvalid) as caught:
+            read()
+        assert caught.value.error_code == "file_kind"
+        assert f"{caught.value.message}{caught.value.hint}".isprintable()
+        assert len(caught.value.message) + len(caught.value.hint) < 500
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), [("d.csv.gz", gzip.compress(b"a,b\n" * 250_000)), ("d.zip", zipped(**{"d.csv": "a,b\n" * 250_000}))]
+)
+def test_what_a_compressed_file_may_say_goes_by_its_own_size(tmp_path: Path, name: str, data: bytes) -> None:
+    """Half a megabyte held 134 million rows: it expanded by its limit, and then its rows by the limit of what had come out."""
+    put(tmp_path, name, data)
+    with open_path(name, (), tmp_path) as file:
+        limits = job_for(file, "m:f").limits
+    assert limits.output == SandboxLimits.for_bytes(len(data)).output
+    assert limits.memory == SandboxLimits.for_bytes(1_000_000).memory
+
+
+def test_a_compressed_table_expands_by_its_own_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pa.table({"text": ["x" * 200] * 10_000, "label": ["a", "b"] * 5_000})
+    parquet.write_table(table, tmp_path / "d.parquet", compression="none", use_dictionary=False)
+    put(tmp_path, "d.parquet.gz", gzip.compress((tmp_path / "d.parquet").read_bytes()))
+    monkeypatch.setattr(parquet_file, "MOST_BYTES", 0)
+    with open_path("d.parquet", (), tmp_path) as file:
+        assert len([*parquet_file.read_parquet(file, EveryColumn())]) == 10_000
+    with open_path("d.parquet.gz", (), tmp_path) as file, pytest.raises(DataInvalid, match="expands"):
+        [*parquet_file.read_parquet(file, EveryColumn())]
 
 
 def test_an_archive_with_a_password_says_so(tmp_path: Path) -> None:

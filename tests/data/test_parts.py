@@ -270,6 +270,7 @@ def test_only_files_of_rows_are_shared() -> None:
     plain = make_objective({"path": "d.csv"})
     assert can_be_helped(plain)
     assert not can_be_helped(make_objective({"path": "s3://bucket/d.csv"}))
+    assert not can_be_helped(make_objective({"path": "d.csv"}, {"path": "more.csv.GZ"}))
     document = DocumentSource(path="docs.jsonl", text="text", id="id", source=plain.data[0].source)
     assert not can_be_helped(plain.model_copy(update={"documents": (document,)}))
 

@@ -12,6 +12,7 @@ from tailorbird.data.parts import near_parts, shared_rows
 from tailorbird.data.parts.row_curation import RowPolicy, curated_stretch
 from tailorbird.data.pipeline import SnapshotRequest, build_head, privacy_of, schemes_of
 from tailorbird.data.readers.data_file import DataFile, state_of
+from tailorbird.data.readers.packed_file import is_packed
 from tailorbird.data.readers.source_resolver import open_source
 from tailorbird.data.readers.source_rows import RowBuilder
 from tailorbird.data.readers.sources import in_order, split_column
@@ -38,8 +39,10 @@ class _Part(NamedTuple):
 
 
 def can_be_helped(objective: Objective) -> bool:
-    """True where each node finds the files, and rows need nothing but their own file: no documents."""
-    return not objective.documents and not any("://" in source.path or source.qrels for source in objective.data)
+    """True where each node finds the files, and rows need nothing but their own file: no documents. Compressed files are left to the
+    builder: whoever helps has all sources open at once, and what they unpack to has no bound together."""
+    far = any("://" in source.path or source.qrels or is_packed(source.path) for source in objective.data)
+    return not objective.documents and not far
 
 
 def help_build(request: SnapshotRequest, order: Order) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 from tailorbird.data.readers.data_file import DataFile, EveryColumn, Record, Records
 from tailorbird.data.readers.parser_process import unpacked
@@ -54,7 +55,8 @@ def read_judgements(file: DataFile) -> Iterator[tuple[int, list[str]]]:
 
 
 def job_for(file: DataFile, target: str, **given: object) -> SandboxJob:
-    """What has ``target`` look at ``file``, within limits that go by its size."""
+    """What has ``target`` look at ``file``, within limits that go by its size: of one that was compressed, what it may say goes by the size
+    before, so that rows cannot multiply twice."""
     described = {
         "name": file.name,
         "path": str(file.path.absolute()),
@@ -62,9 +64,13 @@ def job_for(file: DataFile, target: str, **given: object) -> SandboxJob:
         "kind": file.kind,
         "encoding": file.encoding,
         "separator": file.separator,
+        "packed": file.packed,
     }
     warm = (target.partition(":")[0], *(("pyarrow.parquet",) if file.kind == ".parquet" else ()))
-    return SandboxJob(target, {"file": described, **given}, SandboxLimits.for_bytes(_size(file)), file.name, DataInvalid, warm)
+    limits = SandboxLimits.for_bytes(_size(file))
+    if file.packed is not None:
+        limits = replace(limits, output=SandboxLimits.for_bytes(file.packed).output)
+    return SandboxJob(target, {"file": described, **given}, limits, file.name, DataInvalid, warm)
 
 
 def _size(file: DataFile) -> int:

@@ -18,7 +18,8 @@ from tailorbird.system.files import digest_file
 class DataFile:
     """``name`` is what the objective calls it, ``path`` where its bytes (or, for a folder, its files) lie for now, ``kind`` its format.
 
-    ``encoding`` and ``separator`` are those of text files (None: what the format says).
+    ``encoding`` and ``separator`` are those of text files (None: what the format says). ``packed`` is the size of the compressed file that
+    its bytes came from: what may come out of it goes by that.
 
     ``digest`` is that of the bytes; for a folder, that of its files' digests by relative path.
     """
@@ -29,6 +30,7 @@ class DataFile:
     kind: str
     encoding: str = "utf-8"
     separator: str | None = None
+    packed: int | None = None
 
 
 @contextmanager

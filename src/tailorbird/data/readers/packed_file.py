@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import re
 import struct
 import tempfile
 import zipfile
@@ -23,13 +24,21 @@ BEGINNINGS = {".gz": b"\x1f\x8b", ".zip": b"PK\x03\x04"}
 MOST_TIMES, MOST_BYTES = 100, 1 << 29
 _BLOCK = 1 << 20
 #: Files of an archive that a refusal names.
-_NAMED = 5
+_NAMED, _NAME = 5, 80
+#: What names in an archive say is shown of them alone.
+_SUFFIX = re.compile(r"\.[a-z0-9_]{1,16}")
 _DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, struct.error, NotImplementedError, RuntimeError, ValueError)
+
+
+def is_packed(name: str) -> bool:
+    """True for the name of a compressed file."""
+    return PurePosixPath(name).suffix.lower() in BEGINNINGS
 
 
 @contextmanager
 def unpacked(name: str, path: Path, kind: str) -> Iterator[tuple[Path, str]]:
-    """Where what lies in the file at ``path`` is until the end of the ``with`` block, and what it is called there.
+    """Where what lies in the file at ``path`` is until the end of the ``with`` block, and the suffix of its name in an archive, if that is
+    a plain one.
 
     Raises DataInvalid for a damaged file, one that expands beyond measure (``file_expands``), and an archive of several files, or none.
     """
@@ -42,23 +51,25 @@ def unpacked(name: str, path: Path, kind: str) -> Iterator[tuple[Path, str]]:
         told = call(SandboxJob(f"{__name__}:unpack", given, limits, name, DataInvalid, places=(folder,)))
         if not isinstance(told, str) or not target.is_file():
             raise _damaged(name)
-        yield target, told
+        yield target, told if _SUFFIX.fullmatch(told) else ""
 
 
 def unpack(given: dict[str, Any]) -> Iterator[str]:
-    """Unpacks in a confined process; yields the name of what was inside. Raises DataInvalid."""
+    """Unpacks in a confined process; yields the suffix of what was inside. Raises DataInvalid."""
     name, path = given["name"], Path(given["path"])
     try:
         if given["kind"] == ".gz":
             with gzip.open(path) as found:
                 _copy(found, given)
-            yield name[: -len(".gz")]
+            yield ""
             return
         with zipfile.ZipFile(path) as archive:
             inside = _only(name, archive)
+            if not _begins(path, given["kind"]):
+                raise _damaged(name)
             with archive.open(inside) as found:
                 _copy(found, given)
-            yield inside.filename
+            yield PurePosixPath(inside.filename).suffix.lower()
     except DataInvalid:
         raise
     except _DAMAGED as error:
@@ -69,12 +80,18 @@ def _only(name: str, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     """The one file in it, beside what systems add."""
     shown = [info for info in archive.infolist() if not info.is_dir() and not _is_hidden(info.filename)]
     if len(shown) != 1:
-        listed = ", ".join(info.filename[:80] for info in shown[:_NAMED])
+        listed = ", ".join(ascii(info.filename[:_NAME]) for info in shown[:_NAMED])
         hint = f"unpack it, and name one of its files{f': {listed}' if listed else ''}{', …' if len(shown) > _NAMED else ''}; or its folder"
         raise DataInvalid(f"{name}: an archive of {len(shown):,} files, where one is read", hint, code="file_kind")
     if shown[0].flag_bits & 1:
         raise DataInvalid(f"{name}: an archive with a password", "unpack it, and name the file", code="file_kind")
     return shown[0]
+
+
+def _begins(path: Path, kind: str) -> bool:
+    """True where nothing stands in front: by its beginning whoever searches the file knows what it is (``file_texts``)."""
+    with path.open("rb") as file:
+        return file.read(len(BEGINNINGS[kind])) == BEGINNINGS[kind]
 
 
 def _is_hidden(name: str) -> bool:

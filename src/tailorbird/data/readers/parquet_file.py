@@ -76,7 +76,8 @@ class _Expanded:
 
 
 def _check_size(file: DataFile, size: int) -> None:
-    if size > MOST_BYTES + MOST_TIMES * file.path.stat().st_size:
+    stored = file.path.stat().st_size if file.packed is None else file.packed
+    if size > MOST_BYTES + MOST_TIMES * stored:
         hint = f"a file may hold {MOST_TIMES} times its size and {MOST_BYTES:,} bytes more; leave out rows that say the same"
         raise DataInvalid(f"{file.name}: a small file that expands to gigabytes", hint, code="file_expands")
 

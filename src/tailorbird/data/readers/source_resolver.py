@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from tailorbird.data.readers.data_file import DataFile, open_file
 from tailorbird.data.readers.hub import PREFIX, fetch_rows
-from tailorbird.data.readers.packed_file import BEGINNINGS, unpacked
+from tailorbird.data.readers.packed_file import is_packed, unpacked
 from tailorbird.data.readers.parser_process import READERS
 from tailorbird.data.readers.remote import check_address, fetch
 from tailorbird.data.readers.text_files import FOLDER, open_folder
@@ -89,13 +89,14 @@ def _local(name: str, path: Path) -> AbstractContextManager[DataFile]:
 def _opened(name: str, path: Path) -> Iterator[DataFile]:
     """A file, or what is packed in it; the digest is that of its own bytes."""
     packed = PurePosixPath(name).suffix.lower()
-    if packed not in BEGINNINGS:
+    if not is_packed(name):
         with open_file(name, path, _kind(name)) as file:
             yield file
         return
     _check_packed(name)
-    with open_file(name, path, packed) as file, unpacked(name, path, packed) as (place, inside):
-        yield replace(file, path=place, kind=_kind(f"{name}/{inside}" if packed == ".zip" else inside))
+    with open_file(name, path, packed) as file, unpacked(name, path, packed) as (place, suffix):
+        kind = _kind(f"{name}/*{suffix}") if packed == ".zip" else _kind(name[: -len(packed)])
+        yield replace(file, path=place, kind=kind, packed=path.stat().st_size)
 
 
 def _check_packed(name: str) -> None:
@@ -110,7 +111,7 @@ def _fetched(name: str, wanted: Collection[str], workspace: Path) -> AbstractCon
     check_address(name)
     if not PurePosixPath(name).suffix:
         return open_folder(name, fetch(name, workspace, folder=True))
-    if PurePosixPath(name).suffix.lower() in BEGINNINGS:
+    if is_packed(name):
         _check_packed(name)
     else:
         _kind(name)
