@@ -7,8 +7,10 @@ import fcntl
 import hashlib
 import os
 import shutil
+import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from uuid import uuid4
@@ -70,6 +72,24 @@ def process_folder(root: Path) -> Path:
 
     atexit.register(leave)
     return folder
+
+
+@contextmanager
+def held_folder(prefix: str) -> Iterator[Path]:
+    """A temporary folder until the end of the ``with`` block; those that processes of this user left when they were killed, a minute ago or
+    more, are removed: their names begin with ``prefix``, too. Raises OSError."""
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with suppress(OSError):
+            ours = left.lstat().st_uid == os.getuid() and left.is_dir() and not left.is_symlink()
+            if ours and not _is_new(left) and not _is_held(left):
+                shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix) as made:
+        lock = os.open(Path(made, _LOCK), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield private_folder(Path(made, "files"))
+        finally:
+            os.close(lock)
 
 
 def _is_held(folder: Path) -> bool:

@@ -6,7 +6,6 @@ import gzip
 import lzma
 import re
 import struct
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from tailorbird.domain.errors import DataInvalid
+from tailorbird.system.clear_folder import held_folder
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, call
 
 #: Formats by their suffix, and how they begin.
@@ -44,11 +44,11 @@ def unpacked(name: str, path: Path, kind: str) -> Iterator[tuple[Path, str]]:
     """
     size = path.stat().st_size
     most = MOST_BYTES + MOST_TIMES * size
-    with tempfile.TemporaryDirectory(prefix="tailorbird-") as folder:
-        target = Path(folder) / "data"
+    with held_folder("tailorbird-unpacked-") as folder:
+        target = folder / "data"
         limits = replace(SandboxLimits.for_bytes(size), written=most + _BLOCK, space=most + _BLOCK)
         given = {"name": name, "path": str(path.absolute()), "kind": kind, "target": str(target), "most": most}
-        told = call(SandboxJob(f"{__name__}:unpack", given, limits, name, DataInvalid, places=(folder,)))
+        told = call(SandboxJob(f"{__name__}:unpack", given, limits, name, DataInvalid, places=(str(folder),)))
         if not isinstance(told, str) or not target.is_file():
             raise _damaged(name)
         yield target, told if _SUFFIX.fullmatch(told) else ""
