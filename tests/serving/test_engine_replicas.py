@@ -6,76 +6,26 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
-from random import Random
 
 import pytest
 
 from support.drivers import answer
 from support.effects import ToldProofs
-from support.serving import DirectDriver, House
+from support.replicas import GONE, Replica, ReplicaSet, over
+from support.serving import House, until
 from tailorbird.domain.errors import Corrupt, NotFound, TailorbirdError, Unavailable
-from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Chunk, LoadRequest
-from tailorbird.serving import EffectChecks, EngineReplicas, engine_replicas
-
-GONE = Unavailable("the engine cannot be reached", "h", code="engine_unavailable")
-
-
-class Replica(DirectDriver):
-    """A replica whose answers may be held up, or break off after their first piece."""
-
-    def __init__(self, house: House) -> None:
-        super().__init__(house)
-        self.asked: list[Digest] = []
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.breaks_off = False
-
-    async def stream(
-        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
-    ) -> AsyncGenerator[Chunk, None]:
-        self._check()
-        self.asked.append(release)
-        await self.gate.wait()
-        if self.breaks_off:
-            yield Chunk(text="a")
-            raise GONE
-        async for chunk in super().stream(release, prompt, sampling, groups):
-            yield chunk
-
-    def restart(self) -> None:
-        """It answers as before, and holds nothing."""
-        for release in self.engine.loaded():
-            self.engine.unload(release)
-
-
-class Set:
-    """Some replicas, and releases that they may load."""
-
-    def __init__(self, folder: Path, count: int = 3) -> None:
-        self.house = House(folder)
-        self.engines = [Replica(self.house) for _ in range(count)]
-        self.driver = EngineReplicas(self.engines, Random(7))
-        self.releases = [self.house.release(n, task=TaskKind.GENERATE) for n in range(1, 7)]
-
-    def request(self, release: Digest, *, pinned: bool = False) -> LoadRequest:
-        return LoadRequest(tenant="acme", release=release, purpose="production", pinned=pinned)
-
-    def holders(self, release: Digest) -> list[int]:
-        return [place for place, engine in enumerate(self.engines) if release in engine.engine.loaded()]
-
-    async def asked(self, release: Digest) -> str:
-        return (await answer(self.driver, release, "where is my parcel"))[0]
+from tailorbird.serving import EffectChecks, replica_placement
 
 
 @pytest.fixture
-def replicas(tmp_path: Path) -> Set:
-    return Set(tmp_path)
+def replicas(tmp_path: Path) -> ReplicaSet:
+    return ReplicaSet(tmp_path)
 
 
-def test_releases_are_spread_and_each_is_asked_where_it_is(replicas: Set) -> None:
+def test_releases_are_spread_and_each_is_asked_where_it_is(replicas: ReplicaSet) -> None:
     async def story() -> None:
         for release in replicas.releases:
             await replicas.driver.load(replicas.request(release))
@@ -91,7 +41,7 @@ def test_releases_are_spread_and_each_is_asked_where_it_is(replicas: Set) -> Non
     asyncio.run(story())
 
 
-def test_the_less_busy_of_two_that_hold_a_release_is_asked(replicas: Set) -> None:
+def test_the_less_busy_of_two_that_hold_a_release_is_asked(replicas: ReplicaSet) -> None:
     release = replicas.releases[0]
 
     async def story() -> None:
@@ -114,7 +64,7 @@ def test_the_less_busy_of_two_that_hold_a_release_is_asked(replicas: Set) -> Non
 
 
 def test_what_is_asked_more_than_a_replica_bears_is_copied_and_the_copy_goes_when_nobody_asks(
-    replicas: Set, monkeypatch: pytest.MonkeyPatch
+    replicas: ReplicaSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hot, cold = replicas.releases[:2]
 
@@ -132,14 +82,14 @@ def test_what_is_asked_more_than_a_replica_bears_is_copied_and_the_copy_goes_whe
         for engine in replicas.engines:
             engine.gate.set()
         await asyncio.gather(*waiting)
-        monkeypatch.setattr(engine_replicas, "_COLD_AFTER", -1.0)
+        monkeypatch.setattr(replica_placement, "_COLD_AFTER", -1.0)
         assert set(await replicas.driver.loaded()) == {hot, cold}
         assert len(replicas.holders(hot)) == len(replicas.holders(cold)) == 1
 
     asyncio.run(story())
 
 
-def test_requests_of_a_replica_that_goes_away_are_answered_by_another(replicas: Set, caplog: pytest.LogCaptureFixture) -> None:
+def test_requests_of_a_replica_that_goes_away_are_answered_by_another(replicas: ReplicaSet, caplog: pytest.LogCaptureFixture) -> None:
     release = replicas.releases[0]
 
     async def story() -> None:
@@ -155,14 +105,14 @@ def test_requests_of_a_replica_that_goes_away_are_answered_by_another(replicas: 
         assert await replicas.driver.loaded() == (release,)
         assert {await replicas.asked(release) for _ in range(5)} == {whole}
         assert [record.message.split("(")[0] for record in caplog.records if record.levelname == "WARNING"] == [
-            f"replica {place + 1} of the engine does not answer ",
-            f"replica {place + 1} of the engine answers again, with 0 releases",
+            f"the replica {place + 1} of the engine does not answer ",
+            f"the replica {place + 1} of the engine answers again, with 0 releases",
         ], "once, not at each request"
 
     asyncio.run(story())
 
 
-def test_one_that_was_started_anew_loads_again_before_it_answers(replicas: Set) -> None:
+def test_one_that_was_started_anew_loads_again_before_it_answers(replicas: ReplicaSet) -> None:
     release = replicas.releases[0]
 
     async def story() -> None:
@@ -176,7 +126,7 @@ def test_one_that_was_started_anew_loads_again_before_it_answers(replicas: Set) 
     asyncio.run(story())
 
 
-def test_an_answer_that_has_begun_is_not_begun_again(replicas: Set) -> None:
+def test_an_answer_that_has_begun_is_not_begun_again(replicas: ReplicaSet) -> None:
     release = replicas.releases[0]
 
     async def story() -> None:
@@ -190,7 +140,7 @@ def test_an_answer_that_has_begun_is_not_begun_again(replicas: Set) -> None:
     asyncio.run(story())
 
 
-def test_where_none_answers_it_is_said_and_all_goes_on_when_one_comes_back(replicas: Set) -> None:
+def test_where_none_answers_it_is_said_and_all_goes_on_when_one_comes_back(replicas: ReplicaSet) -> None:
     release = replicas.releases[0]
 
     async def story() -> None:
@@ -213,7 +163,7 @@ def test_where_none_answers_it_is_said_and_all_goes_on_when_one_comes_back(repli
     asyncio.run(story())
 
 
-def test_a_replica_that_comes_back_drops_what_is_not_wanted_any_more(replicas: Set) -> None:
+def test_a_replica_that_comes_back_drops_what_is_not_wanted_any_more(replicas: ReplicaSet) -> None:
     gone = replicas.releases[0]
 
     async def story() -> None:
@@ -231,7 +181,7 @@ def test_a_replica_that_comes_back_drops_what_is_not_wanted_any_more(replicas: S
     asyncio.run(story())
 
 
-def test_who_holds_a_release_is_told_that_it_is_pinned_now(replicas: Set) -> None:
+def test_who_holds_a_release_is_told_that_it_is_pinned_now(replicas: ReplicaSet) -> None:
     release = replicas.releases[0]
 
     async def story() -> None:
@@ -244,7 +194,7 @@ def test_who_holds_a_release_is_told_that_it_is_pinned_now(replicas: Set) -> Non
     asyncio.run(story())
 
 
-def test_what_is_unloaded_while_it_is_loaded_answers_nobody(replicas: Set) -> None:
+def test_what_is_unloaded_while_it_is_loaded_answers_nobody(replicas: ReplicaSet) -> None:
     release = replicas.releases[0]
 
     async def story() -> None:
@@ -288,12 +238,12 @@ class Refusing(Replica):
 DIFFERS = Corrupt("it differs", "h", code="adapter_differs")
 
 
-def test_a_copy_that_is_refused_answers_nobody_and_is_not_tried_again_at_once(replicas: Set) -> None:
+def test_a_copy_that_is_refused_answers_nobody_and_is_not_tried_again_at_once(replicas: ReplicaSet) -> None:
     """A replica that would apply it wrongly is never asked, and the others go on; what is to be loaded goes elsewhere."""
     release, others = replicas.releases[0], replicas.releases[1:4]
     refusing = Refusing(replicas.house, DIFFERS)
     checks = [EffectChecks(replicas.engines[0], ToldProofs(None)), EffectChecks(refusing, ToldProofs(None))]
-    driver = EngineReplicas(checks, Random(1))
+    driver = over(checks)
 
     async def story() -> None:
         for one in (release, *others):
@@ -313,8 +263,8 @@ def test_a_copy_that_is_refused_answers_nobody_and_is_not_tried_again_at_once(re
     asyncio.run(story())
 
 
-def test_what_all_refuse_is_refused_with_their_error(replicas: Set) -> None:
-    driver = EngineReplicas([Refusing(replicas.house, DIFFERS) for _ in range(3)], Random(1))
+def test_what_all_refuse_is_refused_with_their_error(replicas: ReplicaSet) -> None:
+    driver = over([Refusing(replicas.house, DIFFERS) for _ in range(3)])
 
     async def story() -> None:
         with pytest.raises(Corrupt):
@@ -326,19 +276,19 @@ def test_what_all_refuse_is_refused_with_their_error(replicas: Set) -> None:
     asyncio.run(story())
 
 
-def test_what_is_no_fault_of_a_replica_takes_none_away(replicas: Set) -> None:
+def test_what_is_no_fault_of_a_replica_takes_none_away(replicas: ReplicaSet) -> None:
     """A record that is away while something is to be loaded; a request that an engine ends with an error of its own."""
     away = Unavailable("the record cannot be reached", "h", code="database_unreachable")
     held, new = replicas.releases[:2]
 
     async def story() -> None:
-        loading = EngineReplicas([Refusing(replicas.house, away) for _ in range(2)], Random(1))
+        loading = over([Refusing(replicas.house, away) for _ in range(2)])
         with pytest.raises(Unavailable) as caught:
             await loading.load(replicas.request(new))
         assert caught.value.error_code == "database_unreachable"
         assert await loading.loaded() == ()
         engines = [Refusing(replicas.house, GONE, asks=True) for _ in range(2)]
-        asked = EngineReplicas(engines, Random(1))
+        asked = over(engines)
         await asked.load(replicas.request(held))
         for _ in range(3):
             with pytest.raises(Unavailable):
@@ -349,7 +299,7 @@ def test_what_is_no_fault_of_a_replica_takes_none_away(replicas: Set) -> None:
     asyncio.run(story())
 
 
-def test_what_replicas_do_is_added_up(replicas: Set) -> None:
+def test_what_replicas_do_is_added_up(replicas: ReplicaSet) -> None:
     async def story() -> None:
         for release in replicas.releases[:2]:
             await replicas.driver.load(replicas.request(release))
@@ -357,5 +307,31 @@ def test_what_replicas_do_is_added_up(replicas: Set) -> None:
         assert {one.release for one in state.releases} == set(replicas.releases[:2])
         one = await replicas.engines[0].state()
         assert state.memory_budget == 3 * one.memory_budget
+
+    asyncio.run(story())
+
+
+def test_what_waits_for_room_is_counted_and_copied_where_there_is_room(tmp_path: Path) -> None:
+    """Two requests at a time, though a replica is called hot from four on: another that has room loads a copy."""
+    replicas = ReplicaSet(tmp_path, 2, most=2)
+    release = replicas.releases[0]
+
+    async def story() -> None:
+        await replicas.driver.load(replicas.request(release))
+        for engine in replicas.engines:
+            engine.gate.clear()
+            engine.held_up[release] = asyncio.Event()
+        waiting = [asyncio.create_task(replicas.asked(release)) for _ in range(5)]
+        await asyncio.sleep(0.01)
+        assert (await replicas.driver.state()).waiting == 3
+        for engine in replicas.engines:
+            engine.held_up[release].set()
+        await until(lambda: sum(len(engine.asked) for engine in replicas.engines) == 4)
+        assert replicas.holders(release) == [0, 1]
+        assert (await replicas.driver.state()).waiting == 1
+        for engine in replicas.engines:
+            engine.gate.set()
+        await asyncio.gather(*waiting)
+        assert (await replicas.driver.state()).waiting == 0
 
     asyncio.run(story())

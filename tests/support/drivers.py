@@ -99,7 +99,7 @@ def replicas_served() -> Iterator[Served]:
     with ExitStack() as stack:
         apps = [partial(engine_app, MemoryEngine(), _admitting(servables), SECRET) for _ in range(2)]
         urls = [stack.enter_context(in_thread(app))[0] for app in apps]
-        yield Served(lambda: EngineReplicas([loopback.open_driver(url, SECRET) for url in urls]), _ids(servables), True, True)
+        yield Served(lambda: EngineReplicas({url: loopback.open_driver(url, SECRET) for url in urls}), _ids(servables), True, True)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from tailorbird import wiring
 from tailorbird.cli.groups import command
 from tailorbird.cli.invocation import shared_options
 from tailorbird.cli.session import open_session
-from tailorbird.processes import Listening, LogFormat, run_engine, run_gateway, run_gateway_with_drivers, take_secret, tls_of
+from tailorbird.processes import Listening, LogFormat, ReplicaNames, run_engine, run_gateway, run_gateway_with_drivers, take_secret, tls_of
 from tailorbird.settings import Settings
 from tailorbird.usecases.maintenance.backup import demand_undamaged
 
@@ -49,7 +49,8 @@ def _serve(
     keep_former = timedelta(seconds=settings.keep_former_seconds)
     outside = wiring.open_outside_drivers(settings, session.deps)
     if outside:
-        run_gateway_with_drivers(session.deps, listening, outside, keep_former)
+        names = ReplicaNames(settings.engine_url, settings.engine_requests)
+        run_gateway_with_drivers(session.deps, listening, outside, keep_former, names)
     else:
         run_gateway(session.deps, listening, wiring.open_driver, keep_former=keep_former)
 

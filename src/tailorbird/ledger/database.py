@@ -105,7 +105,7 @@ _FORMS = "write it as sqlite:///path/to/file.db (no question mark in the path) o
 
 
 #: The revision that ``tables.py`` describes: the last one in ``migrations/versions``.
-NEWEST = "0028"
+NEWEST = "0029"
 
 #: Where alembic finds the steps.
 SCRIPTS = Path(__file__).parent / "migrations"

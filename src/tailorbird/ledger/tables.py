@@ -50,6 +50,7 @@ tenants = Table(
     Column("policy", CanonicalJson, nullable=False, server_default="{}"),
     Column("places", CanonicalJson, nullable=False, server_default="[]"),
     Column("endpoints", CanonicalJson, nullable=False, server_default="[]"),
+    Column("drained", CanonicalJson, nullable=False, server_default="[]"),
 )
 
 identities = Table(
@@ -436,6 +437,15 @@ gateways = Table(
     metadata,
     key_column("id"),
     Column("moves", Integer, nullable=False),
+    Column("at", UtcTime, nullable=False),
+)
+
+#: How the replicas of its engine stand before each gateway, and when it last said so.
+gateway_replicas = Table(
+    "gateway_replicas",
+    metadata,
+    key_column("gateway"),
+    Column("replicas", CanonicalJson, nullable=False),
     Column("at", UtcTime, nullable=False),
 )
 

@@ -45,6 +45,7 @@ from tailorbird.processes.scheduler import (
 )
 from tailorbird.processes.tls import Tls, check_proxies, is_open
 from tailorbird.serving import (
+    REQUESTS_EACH,
     AliasSync,
     AnswerService,
     EffectChecks,
@@ -52,6 +53,7 @@ from tailorbird.serving import (
     HostedAccess,
     HostedDriver,
     Quotas,
+    ReplicaWatch,
     RequestLog,
     ShadowTraffic,
 )
@@ -127,15 +129,40 @@ def hosted_access(deps: Dependencies) -> HostedAccess:
     )
 
 
+@dataclass(frozen=True)
+class ReplicaNames:
+    """The addresses of an engine's replicas, in the order of their drivers (empty: they are numbered), and how many requests each is given
+    at a time."""
+
+    addresses: tuple[str, ...] = ()
+    most: int = REQUESTS_EACH
+
+    def over(self, drivers: Sequence[EngineDriver]) -> EngineReplicas:
+        """The replicas as one driver."""
+        addresses = self.addresses or tuple(str(number) for number in range(1, len(drivers) + 1))
+        return EngineReplicas(dict(zip(addresses, drivers, strict=True)), most=self.most)
+
+
+_NUMBERED = ReplicaNames()
+
+
 def gateway_app(
-    deps: Dependencies, drivers: Sequence[EngineDriver], keep_former: timedelta = KEEP_FORMER, servers: Container[str] = frozenset()
+    deps: Dependencies,
+    drivers: Sequence[EngineDriver],
+    keep_former: timedelta = KEEP_FORMER,
+    servers: Container[str] = frozenset(),
+    names: ReplicaNames = _NUMBERED,
 ) -> FastAPI:
     """The public application over one engine or several replicas, known by the origins ``servers``. It watches the record and writes rows
     while it runs, and writes the last rows before it ends."""
     quotas = Quotas(deps.ledger, deps.clock)
     checks = [EffectChecks(driver, RecordedProofs(deps)) for driver in drivers]
-    driver = HostedDriver(EngineReplicas(checks) if len(checks) > 1 else checks[0], hosted_access(deps))
+    replicas = names.over(checks) if len(checks) > 1 else None
+    driver = HostedDriver(replicas or checks[0], hosted_access(deps))
     deployment = AliasSync(deps.ledger, driver, deps.clock, keep_former, quotas.gateway)
+    if replicas is not None:
+        deployment.prepare = replicas.prepare
+    watch = ReplicaWatch(deps.ledger, deps.clock, replicas, quotas.gateway, deps.host) if replicas else None
     deployment.written_in = deps.upkeep.record_file.parent if deps.upkeep.record_file else None
     journal = RequestLog(deps.ledger, gateway=quotas.gateway, redact=deps.redact, metered=quotas.meters)
     health, metrics = HealthMonitor(deps), api.Metrics()
@@ -147,15 +174,15 @@ def gateway_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await journal.start()
-        await quotas.start()
-        await deployment.start()
-        await health.start()
+        followed = (watch,) if watch is not None else ()
+        for begun in (journal, quotas, *followed, deployment, health):
+            await begun.start()
         try:
             yield
         finally:
-            for stop in (mirror.stop, health.stop, deployment.stop, quotas.stop, journal.stop, driver.close_endpoints):
-                await stop()
+            for ended in (mirror, health, deployment, *followed, quotas, journal):
+                await ended.stop()
+            await driver.close_endpoints()
 
     app = FastAPI(title="tailorbird", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     authenticate = api.Authenticator(deps.ledger, deps.clock)
@@ -217,7 +244,11 @@ def socket_folder() -> str:
 
 
 def run_gateway_with_drivers(
-    deps: Dependencies, listening: Listening, drivers: Sequence[EngineDriver], keep_former: timedelta = KEEP_FORMER
+    deps: Dependencies,
+    listening: Listening,
+    drivers: Sequence[EngineDriver],
+    keep_former: timedelta = KEEP_FORMER,
+    names: ReplicaNames = _NUMBERED,
 ) -> None:
     """As ``run_gateway``, with replicas of an engine that somebody else keeps alive."""
     set_up_logging("gateway", listening.log_format)
@@ -226,7 +257,8 @@ def run_gateway_with_drivers(
 
         async def serve() -> None:
             try:
-                await _serve(deps, listening, listener, gateway_app(deps, drivers, keep_former, _known_as(listening, listener)), None)
+                app = gateway_app(deps, drivers, keep_former, _known_as(listening, listener), names)
+                await _serve(deps, listening, listener, app, None)
             finally:
                 await asyncio.gather(*(driver.close() for driver in drivers))
 

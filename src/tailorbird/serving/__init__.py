@@ -4,7 +4,8 @@ In: the ledger's aliases and rollouts, an engine driver, conversations. Out: ans
 HTTP, how a release was made.
 
     alias_changes > alias_sync (alias_record, release_loader, heartbeat) > alias_routes: moves become routes once their release is loaded
-    engine_replicas > effect_checks: the engine's drivers, which load what has shown its effect
+    replica_watch > engine_replicas (replica_placement, replica_admission) > effect_checks: the engine's drivers, which load what has
+        shown its effect
     quotas > alias_routes > answers (fallback, hosted_driver, shadow_traffic) > request_log: one request
     hosted_driver > endpoint_budgets > bills: what a hosted model is paid for it
     request rows > rollout_guards: what follows for a rollout
@@ -15,11 +16,12 @@ from tailorbird.serving.alias_sync import AliasSync, Readiness
 from tailorbird.serving.answers import AnswerPiece, AnswerService, RankedDocument, told_text
 from tailorbird.serving.bills import Bill, billed
 from tailorbird.serving.effect_checks import LOAD_PARTS, EffectChecks, EffectProofs, unlike
-from tailorbird.serving.engine_replicas import EngineReplicas
+from tailorbird.serving.engine_replicas import REQUESTS_EACH, EngineReplicas
 from tailorbird.serving.fallback import Answers, with_fallback
 from tailorbird.serving.heartbeat import GONE_AFTER
 from tailorbird.serving.hosted_driver import HostedAccess, HostedDriver
 from tailorbird.serving.quotas import LimitRemaining, Quotas, Reservation
+from tailorbird.serving.replica_watch import ReplicaWatch
 from tailorbird.serving.request_log import KeptRequest, Redact, RequestLog, amounts_of
 from tailorbird.serving.rollout_guards import evaluate_guards, live_findings, segments, unproven_kpis
 from tailorbird.serving.shadow_traffic import ShadowedRequest, ShadowTraffic
@@ -27,6 +29,7 @@ from tailorbird.serving.shadow_traffic import ShadowedRequest, ShadowTraffic
 __all__ = [
     "GONE_AFTER",
     "LOAD_PARTS",
+    "REQUESTS_EACH",
     "AliasRoute",
     "AliasRoutes",
     "AliasSync",
@@ -45,6 +48,7 @@ __all__ = [
     "RankedDocument",
     "Readiness",
     "Redact",
+    "ReplicaWatch",
     "RequestLog",
     "Reservation",
     "ShadowTraffic",

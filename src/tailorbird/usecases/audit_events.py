@@ -68,4 +68,4 @@ def tell_denials(deps: Dependencies, *, all_of_them: bool = False) -> None:
 def require_host(deps: Dependencies, actor: Actor) -> None:
     """Raises Forbidden unless the actor belongs to the tenant that runs this installation."""
     if not deps.host or actor.tenant != deps.host:
-        raise Forbidden("only admins of the host add, limit and remove tenants", "ask who runs this installation", code="not_host")
+        raise Forbidden("only people of the host do that: it is about the whole installation", "ask who runs it", code="not_host")

@@ -102,6 +102,7 @@ PLACES = (
                 "checkpoints",
                 "data_keys",
                 "erasures",
+                "gateway_replicas",
                 "gateways",
                 "identities",
                 "key_usage",
