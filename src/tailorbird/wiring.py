@@ -9,6 +9,7 @@ from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from tailorbird import auth
 from tailorbird.auth import KeyFileSealer
@@ -163,9 +164,20 @@ def open_outside_drivers(settings: Settings, deps: Dependencies) -> tuple[Outsid
             "set engine_url (http://127.0.0.1:8000) and engine_model (what the server calls the base model)",
             code="settings_invalid",
         )
+    _check_addresses(settings.engine_url)
     factory = _part("driver", settings.engine)
     beside = (settings.engine_base_url,) if settings.engine == "vllm" else ()
     return tuple(factory(url, settings.engine_key, settings.engine_model, partial(admit, deps), *beside) for url in settings.engine_url)
+
+
+def _check_addresses(urls: Sequence[str]) -> None:
+    """Raises InvalidInput for an address with a password, which logs, the record and the console would show, and for one that is there
+    twice."""
+    if any(urlsplit(url).username or urlsplit(url).password for url in urls):
+        raise InvalidInput("engine_url holds a password", "give the key of the server as engine_key", code="settings_invalid")
+    known = [url.rstrip("/") for url in urls]
+    if twice := next((url for url in known if known.count(url) > 1), ""):
+        raise InvalidInput(f"engine_url names {twice} twice", "name each server once", code="settings_invalid")
 
 
 def open_endpoint(settings: Settings, endpoint: Endpoint, model: str) -> EndpointClient:

@@ -465,3 +465,20 @@ def test_a_name_gives_more_traffic_once_that_is_prepared_and_a_rollback_waits_fo
             assert len(asked) > count, "its copies are begun all the same"
 
     asyncio.run(story())
+
+
+def test_a_release_that_gets_no_traffic_answers_until_the_other_is_loaded(house: House) -> None:
+    """Where only what has no weight could be loaded so far, shares of the name are none, and the watch goes on."""
+
+    async def story() -> None:
+        driver = DirectDriver(house)
+        first, second = house.release(1), house.release(2)
+        house.refusals[second] = BAD
+        house.point("routing", first, second, weights=(0, 100))
+        async with watching(house, driver) as deployment:
+            await until(lambda: answers_with(deployment, "acme/routing", first))
+            house.refusals.clear()
+            await until(lambda: answers_with(deployment, "acme/routing", first, second))
+            assert deployment.readiness().ready
+
+    asyncio.run(story())

@@ -259,3 +259,63 @@ def test_more_than_a_tenant_may_have_waiting_are_refused(monkeypatch: pytest.Mon
         await asyncio.gather(*asking, return_exceptions=True)
 
     asyncio.run(story())
+
+
+def test_whoever_could_go_on_is_not_refused_for_those_that_wait_for_another_replica(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailorbird.serving.replica_admission._WAITING_EACH", 2)
+    monkeypatch.setattr("tailorbird.serving.replica_admission._WAITING", 2)
+    full, idle = digest("full"), digest("idle")
+
+    async def story() -> None:
+        one, other = replica("1", full), replica("2", idle)
+        desk = admission([one, other], 1)
+        waiting = [asyncio.create_task(desk.enter("a", full)) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert desk.waiting == 2
+        assert await desk.enter("a", idle) is other
+        desk.leave(other, "a", idle)
+        assert await desk.enter("b", idle) is other
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    asyncio.run(story())
+
+
+def test_a_few_tenants_that_fill_the_room_do_not_shut_out_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailorbird.serving.replica_admission._WAITING", 4)
+    release = digest("release")
+
+    async def story() -> None:
+        one = replica("1", release)
+        desk = admission([one], 1)
+        asking = [asyncio.create_task(desk.enter(tenant, release)) for tenant in "aaabbb"]
+        await asyncio.sleep(0)
+        quiet = asyncio.create_task(desk.enter("c", release))
+        await asyncio.sleep(0)
+        with pytest.raises(Exhausted):
+            await desk.enter("c", release)
+        assert desk.waiting == 5
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        desk.leave(one, "a", release)
+        assert await asyncio.wait_for(quiet, 5) is one
+
+    asyncio.run(story())
+
+
+def test_who_waits_for_what_no_replica_may_answer_any_more_is_told_while_all_are_full() -> None:
+    kept, gone = digest("kept"), digest("gone")
+
+    async def story() -> None:
+        one = replica("1", kept, gone)
+        desk = admission([one], 1)
+        assert await desk.enter("a", kept) is one
+        waiting = asyncio.create_task(desk.enter("b", gone))
+        await asyncio.sleep(0)
+        one.drop(gone)
+        desk.admit()
+        assert await asyncio.wait_for(waiting, 5) is None
+
+    asyncio.run(story())

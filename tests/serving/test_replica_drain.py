@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -143,8 +144,9 @@ def test_what_a_dead_replica_was_asked_lately_is_loaded_elsewhere_before_it_is_a
         await all_loaded(replicas)
         place = max(range(3), key=lambda place: len(held_by(replicas, place)))
         hot, *cold = held_by(replicas, place)
-        monkeypatch.setattr(replica_placement, "_COLD_AFTER", 0.05)
-        await asyncio.sleep(0.06)
+        monkeypatch.setattr(replica_placement, "_COLD_AFTER", 60.0)
+        held = replicas.driver._replicas[place].held
+        held |= dict.fromkeys(cold, time.monotonic() - 61)
         await replicas.asked(hot)
         replicas.engines[place].away = GONE
         await replicas.driver.loaded()

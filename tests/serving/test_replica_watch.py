@@ -164,3 +164,26 @@ def test_while_the_record_is_away_replicas_stay_as_they_are(replicas: ReplicaSet
         assert not any(standing.drained for standing in replicas.driver.standing())
 
     asyncio.run(story())
+
+
+def test_a_defect_does_not_end_the_watch(replicas: ReplicaSet, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    standing, broken = EngineReplicas.standing, [True]
+
+    def odd(driver: EngineReplicas) -> tuple[ReplicaStanding, ...]:
+        if broken:
+            raise RuntimeError("odd")
+        return standing(driver)
+
+    async def story() -> None:
+        one = watch(replicas, replicas.driver, "gateway")
+        await one.start()
+        try:
+            monkeypatch.setattr(EngineReplicas, "standing", odd)
+            await until(lambda: "by a defect" in caplog.text)
+            broken.clear()
+            drain(replicas.house, "2")
+            await until(lambda: [each.drained for each in replicas.driver.standing()] == [False, True])
+        finally:
+            await one.stop()
+
+    asyncio.run(story())

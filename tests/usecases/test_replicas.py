@@ -102,6 +102,16 @@ def test_a_gateway_that_has_died_is_not_waited_for(deps: Dependencies) -> None:
     assert shown(deps)[ONE].empty
 
 
+def test_a_replica_of_which_no_gateway_says_anything_is_not_called_empty(deps: Dependencies) -> None:
+    deps = replace(deps, host="acme")
+    tell(deps, "a", standing(ONE), standing(TWO))
+    drain_replica(deps, act_as(deps, "acme", "admin"), ONE)
+    with deps.ledger.system() as system:
+        system.gateways.leave("a")
+    assert shown(deps)[ONE].gateways == 0
+    assert not shown(deps)[ONE].empty
+
+
 def test_only_the_hosts_admins_drain_and_only_its_people_look(deps: Dependencies) -> None:
     tell(deps, "a", standing(ONE), standing(TWO))
     hosted = replace(deps, host="acme")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,12 +11,14 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, and_, delete, f
 
 from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.engine_replica import ReplicaStanding
+from tailorbird.domain.errors import Corrupt
 from tailorbird.domain.quota import Amounts, KeyPeriod, KeyUsage, Period, Storage, Usage
 from tailorbird.domain.value import Digest
 from tailorbird.ledger.row_mapping import insert_all_new, portions, upsert, value_from
 from tailorbird.ledger.tables import gateway_replicas, gateways, key_usage, stored, usage
 
 _COUNTS = Amounts._fields
+_log = logging.getLogger("tailorbird.ledger")
 
 
 class Usages:
@@ -133,9 +136,14 @@ class Gateways:
         self._connection.execute(delete(gateway_replicas).where(gateway_replicas.c.at < at - timedelta(days=1)))
 
     def replicas(self, since: datetime) -> dict[str, tuple[ReplicaStanding, ...]]:
-        """What gateways said of their replicas at or after ``since``."""
-        rows = self._connection.execute(select(gateway_replicas).where(gateway_replicas.c.at >= since))
-        return {row.gateway: tuple(value_from(ReplicaStanding, one) for one in row.replicas) for row in rows}
+        """What gateways said of their replicas at or after ``since``. What cannot be read (a gateway of another version) is not there."""
+        found: dict[str, tuple[ReplicaStanding, ...]] = {}
+        for row in self._connection.execute(select(gateway_replicas).where(gateway_replicas.c.at >= since)):
+            try:
+                found[row.gateway] = tuple(value_from(ReplicaStanding, one) for one in row.replicas)
+            except Corrupt:
+                _log.warning("what the gateway %s says of its replicas cannot be read, and is left out", row.gateway)
+        return found
 
 
 def _sums(*groups: ColumnElement[Any], of: Table = usage) -> Select[Any]:

@@ -346,7 +346,7 @@ def _is_prepared(prepare: Prepare, route: AliasRoute | None, alias: Alias) -> bo
 
 
 def _shares(alias: Alias) -> dict[Digest, float]:
-    whole = sum(target.weight for target in alias.targets)
+    whole = sum(target.weight for target in alias.targets) or 1  # only what gets none may be loaded so far
     return {target.release: target.weight / whole for target in alias.targets}
 
 

@@ -37,6 +37,8 @@ class ReplicaAdmission:
     Gallager 1992, ch. 6.5). So whoever has nothing under way waits for the next end of a request that it could take the place of, and for
     one request at most of each other tenant that has nothing under way either.
 
+    A request of a tenant waits only where none of the replicas that could answer it has room.
+
     Where several gateways ask the same replicas, each has its part of ``most``, and what the others do not use.
     """
 
@@ -63,11 +65,10 @@ class ReplicaAdmission:
         holders = self._holders(release)
         if not holders:
             return None
-        if not self._waiting_each:
-            chosen = self._free(holders)
-            if chosen is not None:
-                self._begin(chosen, tenant, release)
-                return chosen
+        chosen = self._free(holders)  # whoever waits could not go there, or would be there already
+        if chosen is not None:
+            self._begin(chosen, tenant, release)
+            return chosen
         return await self._turn(tenant, release)
 
     def leave(self, replica: EngineReplica, tenant: str, release: Digest) -> None:
@@ -92,7 +93,9 @@ class ReplicaAdmission:
         return replica.busy < max(self._most // self.gateways, 1, self._most - replica.elsewhere)
 
     async def _turn(self, tenant: str, release: Digest) -> EngineReplica | None:
-        if self._waiting_each[tenant] >= _WAITING_EACH or self.waiting >= _WAITING:
+        mine = self._waiting_each[tenant]
+        # One request of each tenant may always wait: a few that fill the room do not shut out the others.
+        if mine >= _WAITING_EACH or (mine and self.waiting >= _WAITING):
             raise Exhausted("too many requests wait for this model", "try again in a second", code="engine_busy")
         waiter = _Waiter(tenant, release, next(self._numbers), asyncio.get_running_loop().create_future())
         self._waiting[tenant].setdefault(release, deque()).append(waiter)
@@ -112,7 +115,7 @@ class ReplicaAdmission:
         best: tuple[_Waiter, EngineReplica | None] | None = None
         fewest = 0
         if not any(map(self.has_room, self._replicas)):
-            return None
+            return self._stranded()
         for tenant in sorted(self._waiting, key=self._under_way.__getitem__):
             if best is not None and self._under_way[tenant] > fewest:
                 break
@@ -120,6 +123,11 @@ class ReplicaAdmission:
                 if best is None or first.number < best[0].number:
                     best, fewest = (first, replica), self._under_way[tenant]
         return best
+
+    def _stranded(self) -> tuple[_Waiter, EngineReplica | None] | None:
+        """Who waits for a release that no replica may answer any more."""
+        queues = (queue for each in self._waiting.values() for release, queue in each.items() if not self._holders(release))
+        return next(((queue[0], None) for queue in queues), None)
 
     def _able(self, tenant: str) -> Iterator[tuple[_Waiter, EngineReplica | None]]:
         """Of each release of a tenant the first request, where it can go on."""

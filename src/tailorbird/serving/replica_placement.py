@@ -137,7 +137,8 @@ class ReplicaPlacement:
         for release in missing:
             if release not in self._bringing:
                 self._copy(release, self._willing(release))
-        if any(now - self._preparing.setdefault(release, now) < _PREPARED_WITHIN for release in missing):
+        since = [self._preparing.setdefault(release, now) for release in missing]
+        if any(now - begun < _PREPARED_WITHIN for begun in since):
             return False
         for release in shares:
             self._preparing.pop(release, None)

@@ -44,7 +44,7 @@ class ReplicaWatch:
         self._drains: tuple[ReplicaDrain, ...] = ()
         self._others = 0
         self._pulse: object | None = None
-        self._read_at = self._told_at = float("-inf")
+        self._read_at = self._told_at = self._seen_at = float("-inf")
         self._told: tuple[ReplicaStanding, ...] = ()
         self._legible = True
         self._task: asyncio.Task[None] | None = None
@@ -65,8 +65,10 @@ class ReplicaWatch:
     async def follow(self) -> None:
         """Reads what is due, goes by it, and tells what is due. What cannot be read or told now stays as it was."""
         try:
-            if self._is_due():
-                await self._read()
+            changed = self._is_due() and await self._read()
+            if not changed and time.monotonic() - self._seen_at < _TELL_EVERY:
+                return  # what a replica alone holds is found among all releases
+            self._seen_at = time.monotonic()
             if self._is_news(seen := self._replicas.standing()):
                 await asyncio.to_thread(self._tell, seen)
                 self._told, self._told_at = seen, time.monotonic()
@@ -79,7 +81,11 @@ class ReplicaWatch:
     async def _keep_following(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_EVERY)
-            await self.follow()
+            try:
+                await self.follow()
+            except Exception:  # noqa: BLE001 - whatever went wrong, a watch that ends follows no drain any more
+                _log.critical("replicas could not be followed by a defect; they stay as they are", exc_info=True)
+                await asyncio.sleep(_TELL_EVERY)
 
     def _is_due(self) -> bool:
         """True where something was written, or may have been, and the last reading is a moment ago."""
@@ -89,9 +95,11 @@ class ReplicaWatch:
             self._pulse, self._read_at = pulse, time.monotonic()
         return due
 
-    async def _read(self) -> None:
+    async def _read(self) -> bool:
+        """True where other replicas are drained than before."""
         found = await asyncio.to_thread(self._reading)
-        if found.drains is not None and found.drains != self._drains:
+        changed = found.drains is not None and found.drains != self._drains
+        if found.drains is not None and changed:
             self._drains = found.drains
             self._replicas.drain(found.drains)
         self._others = len(found.others)
@@ -99,6 +107,7 @@ class ReplicaWatch:
         for one in (one for seen in found.others.values() for one in seen):
             under_way[one.address] += one.under_way
         self._replicas.hear(self._others + 1, under_way)
+        return changed
 
     def _reading(self) -> _RecordedReplicas:
         since = self._clock.now() - timedelta(seconds=GONE_AFTER)

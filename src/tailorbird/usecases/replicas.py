@@ -31,8 +31,8 @@ class ReplicaView(Value):
 
     ``gateways`` have it, ``answering`` of which it answered when they asked last, and ``following`` of which go by its drain.
     ``under_way`` are their requests to it, ``releases`` the most that one of them knows it to hold, ``alone`` the most of these that no
-    other replica holds which may be asked. It is ``empty`` when it is drained and each gateway has nothing under way and nothing to move:
-    then it can be ended.
+    other replica holds which may be asked. It is ``empty`` when it is drained and each gateway says that it has nothing under way and
+    nothing to move: then it can be ended. Where no gateway has said anything lately, nobody knows.
     """
 
     address: ReplicaAddress
@@ -160,5 +160,5 @@ def _view(address: str, drain: ReplicaDrain | None, seen: Seen) -> ReplicaView:
         under_way=sum(one.under_way for one in here),
         releases=max((one.releases for one in here), default=0),
         alone=max((one.alone for one in here), default=0),
-        empty=drain is not None and all(one.is_empty for one in here),
+        empty=drain is not None and bool(here) and all(one.is_empty for one in here),
     )
