@@ -81,7 +81,7 @@ def test_what_one_says_in_several_turns_is_one_turn(tmp_path: Path) -> None:
 
 
 def test_a_greeting_and_words_of_thanks_are_left_out(tmp_path: Path) -> None:
-    """Half of the exports of a desk have them, and were refused as a whole."""
+    """Exports of a desk have them; such conversations were set aside."""
     chat = [{"role": "system", "content": "Be brief."}, HELLO[1], *HELLO, {"role": "user", "content": "thanks"}]
     row = read(tmp_path, chat).rows[0]
     assert [(turn.role, turn.content) for turn in unfold_turns(row.text)] == [("system", "Be brief."), ("user", "hello")]
