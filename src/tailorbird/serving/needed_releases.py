@@ -16,7 +16,7 @@ from tailorbird.serving.alias_routes import AliasRoutes
 _Loads = Sequence[tuple[Digest, LoadRequest]]
 
 
-class _Asked(NamedTuple):
+class _NamedLoads(NamedTuple):
     """What an alias has loaded: its targets, what it left, and its shadow."""
 
     alias: Alias
@@ -31,7 +31,7 @@ class NeededReleases:
 
     def __init__(self, record: AliasRecord, routes: AliasRoutes, keep_former: timedelta) -> None:
         self._record, self._routes, self._keep_former = record, routes, keep_former
-        self._known: dict[str, _Asked] = {}
+        self._known: dict[str, _NamedLoads] = {}
 
     def at(self, now: datetime) -> dict[Digest, LoadRequest]:
         """What must be loaded, most urgent first: targets of names that are answered by what they left, all targets, what still answers a
@@ -53,13 +53,13 @@ class NeededReleases:
                 needed.setdefault(release, request)
         return needed
 
-    def _of(self, path: str, alias: Alias) -> _Asked:
+    def _of(self, path: str, alias: Alias) -> _NamedLoads:
         known = self._known.get(path)
         if known is not None and known.alias is alias:
             return known
         former = tuple((each.release, _request(alias.tenant, each.release, _purpose(alias), pinned=True)) for each in alias.previous)
         shadow = ((alias.mirror, load_of(alias, alias.mirror)),) if alias.mirror is not None else ()
-        return _Asked(alias, _loads(alias, alias.targets), former, shadow)
+        return _NamedLoads(alias, _loads(alias, alias.targets), former, shadow)
 
 
 def _loads(alias: Alias, targets: Sequence[AliasTarget]) -> _Loads:
