@@ -169,7 +169,8 @@ def test_an_older_database_gets_policies_by_its_owner_alone(server: Server) -> N
     older = server.copy()
     with closing(open_database(older)) as database, database.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0021'"))
-        connection.execute(text("ALTER TABLE tenants DROP COLUMN endpoints"))
+        connection.execute(text("ALTER TABLE tenants DROP COLUMN endpoints, DROP COLUMN drained"))
+        connection.execute(text("DROP TABLE gateway_replicas"))
         connection.execute(text("ALTER TABLE requests DROP COLUMN endpoint, DROP COLUMN paid, DROP COLUMN out_of_scope"))
         connection.execute(text("ALTER TABLE steps DROP COLUMN paid, DROP COLUMN answers"))
         connection.execute(text("ALTER TABLE aliases DROP COLUMN move"))
