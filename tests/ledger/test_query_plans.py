@@ -38,8 +38,8 @@ QUESTIONS: dict[str, Callable[[UnitOfWork], object]] = {
     "marks": lambda work: work.feedback.marks(digest("new"), DAY),
     "labels": lambda work: work.feedback.labels("", 50),
     "words, a page": lambda work: work.contents.page("", 50),
-    "tallies": lambda work: work.rollouts.tallies("acme/routing", 3),
-    "tallies by channel of a day": lambda work: work.rollouts.tallies("acme/routing", 3, by="channel", start=DAY),
+    "tallies": lambda work: work.rollouts.tallies("acme/routing", 3, START + timedelta(days=30)),
+    "tallies by channel of a day": lambda work: work.rollouts.tallies("acme/routing", 3, DAY, "channel"),
     "live KPIs": lambda work: work.rollouts.votes("acme/routing", digest("new")),
     "answers that wait": lambda work: (work.reviews.waiting(50), work.reviews.count()),
     "rows to be deleted": lambda work: work.requests.purge(START, 50),
@@ -99,6 +99,8 @@ def plans(url: str, question: Callable[[UnitOfWork], object]) -> list[tuple[str,
             if postgresql:
                 # So few rows are read faster than an index: what is asked here is which index serves, where there are many.
                 connection.execute(text("SET LOCAL enable_seqscan = off"))
+                for cost in ("min_parallel_table_scan_size", "min_parallel_index_scan_size", "parallel_setup_cost", "parallel_tuple_cost"):
+                    connection.execute(text(f"SET LOCAL {cost} = 0"))
             event.listen(connection, "before_cursor_execute", told)
             question(work)
             event.remove(connection, "before_cursor_execute", told)
@@ -115,6 +117,19 @@ def test_rows_are_found_by_an_index(filled: dict[str, str], database: str, name:
         page = "LIMIT" in statement and "TEMP B-TREE" not in plan and '"Sort"' not in plan
         # The tenant alone says nothing: it may have all rows. A page ends after so many.
         assert all(" AND " in key or (page and key) for key in found), (statement, plan)
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_a_question_is_answered_by_one_process_of_the_server(filled: dict[str, str], name: str) -> None:
+    for statement, plan in plans(filled["postgresql"], QUESTIONS[name]):
+        assert "Gather" not in plan, statement
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_transaction_has_memory_for_what_an_index_finds(filled: dict[str, str], write: bool) -> None:
+    with closing(open_ledger(filled["postgresql"])) as ledger, ledger.work("acme", write=write) as work:
+        connection = work.requests._connection  # type: ignore[attr-defined]
+        assert connection.scalar(text("SHOW work_mem")) == "64MB"
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])

@@ -83,7 +83,7 @@ class TestTallies:
             work.feedback.put(said(1, score=1.0))
             work.feedback.put(said(1, source="key-2", score=0.0))
             work.feedback.put(said(2, score=1.0))
-            found = {(tally.release, tally.shadow): tally for tally in work.rollouts.tallies("routing", 1)}
+            found = {(tally.release, tally.shadow): tally for tally in work.rollouts.tallies("routing", 1, START)}
         assert found.keys() == {(digest("release"), False), (digest("release"), True), (digest("b"), False)}
         tally = found[digest("release"), False]
         assert (tally.version, tally.segment, tally.units, tally.requests) == (1, "", 2, 4)
@@ -102,8 +102,8 @@ class TestTallies:
         values.append({"channel": "", "language": "en", "characters": 501})
         with ledger.work("acme") as work:
             work.requests.add([answered(n, **given) for n, given in enumerate(values)])
-            assert sorted(tally.segment for tally in work.rollouts.tallies("routing", 0, by)) == segments
-            (late,) = work.rollouts.tallies("routing", 0, start=START + 2 * SECOND)
+            assert sorted(tally.segment for tally in work.rollouts.tallies("routing", 0, START, by)) == segments
+            (late,) = work.rollouts.tallies("routing", 0, START + 2 * SECOND)
             assert late.requests == 1
 
     def test_a_user_votes_once_whatever_the_number_of_answers(self, ledger):

@@ -83,7 +83,7 @@ READS: dict[str, Callable[[UnitOfWork], Any]] = {
     "rollouts.get": lambda w: w.rollouts.get("0123"),
     "rollouts.latest": lambda w: w.rollouts.latest(),
     "rollouts.open": lambda w: w.rollouts.open("routing"),
-    "rollouts.tallies": lambda w: w.rollouts.tallies("routing", 0),
+    "rollouts.tallies": lambda w: w.rollouts.tallies("routing", 0, START),
     "rollouts.votes": lambda w: w.rollouts.votes("routing", digest("release")),
     "events.entries": lambda w: tuple(w.events.entries()),
     "events.about": lambda w: w.events.about("run-1"),

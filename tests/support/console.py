@@ -159,7 +159,7 @@ def under_way(deps: Dependencies, author: Actor, path: Path) -> Run:
 
 
 def request_id(number: int) -> str:
-    return f"{number * 2654435761 % 2**32:08x}" + "0" * 24
+    return "req_" + "0" * 24 + f"{(number + 1) * 2654435761 % 2**32:08x}"
 
 
 def request_row(number: int, deps: Dependencies, release: Digest) -> RequestRow:

@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from uuid import uuid4
 
 from fastapi import Request
 from starlette.datastructures import MutableHeaders
@@ -18,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tailorbird.api.metrics import Metrics
 from tailorbird.serving import AnswerPiece
+from tailorbird.system.request_id import new_request_id
 
 
 class EngineShare:
@@ -59,7 +59,7 @@ class RequestContext:
     """``engine_seconds`` is the time that passed while the engine was being waited for, ``engine_share`` the part of it that was not
     somebody else's too."""
 
-    id: str = field(default_factory=lambda: f"req_{uuid4().hex}")
+    id: str = field(default_factory=new_request_id)
     started: float = field(default_factory=time.perf_counter)
     engine_seconds: float = 0.0
     engine_share: float = 0.0

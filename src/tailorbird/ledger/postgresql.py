@@ -49,13 +49,17 @@ _CONNECTION = {
 #: Among what is known of a connection: that it was made for who takes it.
 _FRESH = "fresh"
 
-_SCOPE = text("SELECT set_config('tailorbird.tenant', :tenant, true)")
+#: How questions over many rows are planned. With the usual 4 MB a month's rows are not found by an index: what it finds must fit in, or the
+#: whole table is read. Other processes of the server take longer to start than a page takes, and are begun once a table is large.
+_PLANNED = "set_config('work_mem', '64MB', true), set_config('max_parallel_workers_per_gather', '0', true)"
+
+_SCOPE = text(f"SELECT set_config('tailorbird.tenant', :tenant, true), {_PLANNED}")
 _HASTY = text("SELECT set_config('synchronous_commit', 'off', true)")
 #: Writes something, so that its commit waits for all that was committed before.
 _CATCH_UP = text("SELECT pg_logical_emit_message(true, 'tailorbird', '')")
 _LOCK = text(
     "SELECT set_config('tailorbird.tenant', :tenant, true), set_config('lock_timeout', :busy, true),"
-    " set_config('idle_in_transaction_session_timeout', :silent, true),"
+    f" set_config('idle_in_transaction_session_timeout', :silent, true), {_PLANNED},"
     " pg_advisory_xact_lock(:name)"
 )
 

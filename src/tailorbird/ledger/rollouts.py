@@ -75,18 +75,18 @@ class Rollouts:
         self._connection.execute(update(rollouts).where(*before).values(_row(rollout)))
         self._changes.note(value_from_text(Rollout, stood), self.get(rollout.id))
 
-    def tallies(self, alias: str, since_version: int, by: Segmented | None = None, start: datetime | None = None) -> tuple[ArmTally, ...]:
-        """Counts of each release under each version of the alias from ``since_version`` on."""
+    def tallies(self, alias: str, since_version: int, start: datetime, by: Segmented | None = None) -> tuple[ArmTally, ...]:
+        """Counts of each release under each version of the alias from ``since_version`` on, in requests at or after ``start``."""
         window = [
             requests.c.tenant == self._tenant,
             requests.c.alias == alias,
             requests.c.version >= since_version,
             requests.c.release.is_not(None),
             requests.c.arm != FALLBACK,
+            requests.c.at >= start,
         ]
-        if start is not None:
-            window.append(requests.c.at >= start)
-        return tuple(_tally(row) for row in self._connection.execute(_counts(_by_unit(and_(*window), _segment(by)))))
+        units = _by_unit(and_(*window), _segment(by), self._said_since(start))
+        return tuple(_tally(row) for row in self._connection.execute(_counts(units)))
 
     def votes(self, alias: str, release: str, since_version: int = 0, start: datetime | None = None) -> tuple[Votes, ...]:
         """Users' feedback on answers of ``release``, by kind."""
@@ -94,12 +94,15 @@ class Rollouts:
         first = self._connection.scalar(select(func.min(requests.c.at)).where(*answered))
         if first is None:
             return ()
-        # Nothing was said of an answer before it was given: without this, all is read that was ever said of any.
-        said = (feedback.c.tenant == self._tenant, feedback.c.at >= first - _CLOCKS_DIFFER)
-        window = [*answered, requests.c.alias == alias, requests.c.version >= since_version, requests.c.arm != SHADOW, *said]
+        window = [*answered, requests.c.alias == alias, requests.c.version >= since_version, requests.c.arm != SHADOW]
+        window.append(self._said_since(first if start is None else max(first, start)))
         if start is not None:
             window.append(requests.c.at >= start)
         return tuple(_votes_in(row) for row in self._connection.execute(_votes(and_(*window))))
+
+    def _said_since(self, answered: datetime) -> ColumnElement[bool]:
+        """What was said of answers from ``answered`` on: nothing was before they were given. Else all is read that was ever said."""
+        return and_(feedback.c.tenant == self._tenant, feedback.c.at >= answered - _CLOCKS_DIFFER)
 
     def _bodies(self) -> Select[Any]:
         return select(rollouts.c.body).where(rollouts.c.tenant == self._tenant)
@@ -124,14 +127,13 @@ def _segment(by: Segmented | None) -> ColumnElement[Any]:
     return requests.c[by]
 
 
-def _by_unit(window: ColumnElement[bool], segment: ColumnElement[Any]) -> Subquery:
-    """A row for each unit under each version and release: whether anything happened to it at all, and its means."""
-    # For each request of the window: all that was ever said, by request, takes longer with each month that the record holds.
-    mine = and_(feedback.c.tenant == requests.c.tenant, feedback.c.request == requests.c.id)
-    score = select(func.avg(feedback.c.score)).where(mine).correlate(requests).scalar_subquery()
+def _by_unit(window: ColumnElement[bool], segment: ColumnElement[Any], said: ColumnElement[bool]) -> Subquery:
+    """A row for each unit under each version and release: whether anything happened to it at all, and its means. ``said`` bounds the
+    feedback that is read."""
     unit = case((requests.c.unit == "", requests.c.id), else_=requests.c.unit)
     shadow = case((requests.c.arm == SHADOW, 1), else_=0)
     keys = {"version": requests.c.version, "release": requests.c.release, "shadow": shadow, "segment": segment, "unit": unit}
+    named = [column.label(name) for name, column in keys.items()]
     answered = requests.c.outcome == "ok"
     least_cost = case((requests.c.cost > LEAST_MONEY, requests.c.cost), else_=LEAST_MONEY)
     least_ms = case((requests.c.latency_ms > LEAST_MS, requests.c.latency_ms), else_=LEAST_MS)
@@ -144,10 +146,16 @@ def _by_unit(window: ColumnElement[bool], segment: ColumnElement[Any]) -> Subque
         func.sum(case((requests.c.agrees.is_(True), 1), else_=0)).label("agreed"),
         func.avg(case((answered, func.ln(least_ms)))).label("latency"),
         func.avg(case((answered, func.ln(least_cost)))).label("cost"),
-        func.avg(score).label("feedback"),
     )
-    rows = select(*(column.label(name) for name, column in keys.items()), *columns)
-    return rows.where(window).group_by(*keys.values()).subquery()
+    units = select(*named, *columns).where(window).group_by(*keys.values()).subquery()
+    # Few answers are spoken of: looking each up that was given takes longer than all the rest.
+    mine = and_(feedback.c.tenant == requests.c.tenant, feedback.c.request == requests.c.id)
+    spoken_of = select(*named, func.avg(feedback.c.score).label("score")).select_from(requests.join(feedback, mine))
+    answers = spoken_of.where(window, said).group_by(requests.c.id, *keys.values()).subquery()
+    groups = [answers.c[name] for name in keys]
+    means = select(*groups, func.avg(answers.c.score).label("feedback")).group_by(*groups).subquery()
+    same = and_(*(units.c[name] == means.c[name] for name in keys))
+    return select(units, means.c.feedback).select_from(units.outerjoin(means, same)).subquery()
 
 
 #: The live KPIs by the kind of feedback that bears on them.

@@ -32,10 +32,10 @@ class RolloutRepository(Protocol):
         ...
 
     def tallies(
-        self, alias: str, since_version: int, by: Literal["channel", "language", "length"] | None = None, start: datetime | None = None
+        self, alias: str, since_version: int, start: datetime, by: Literal["channel", "language", "length"] | None = None
     ) -> tuple[ArmTally, ...]:
-        """What each release did under each version of the alias ``tenant/name`` from ``since_version`` on; divided by a segment, where
-        given; only requests at or after ``start``. What the release before answered in place of a hosted model counts for no arm.
+        """What each release did under each version of the alias ``tenant/name`` from ``since_version`` on, in requests at or after
+        ``start``; divided by a segment, where given. What the release before answered in place of a hosted model counts for no arm.
         """
         ...
 

@@ -63,7 +63,7 @@ class MemoryRollouts(Repository):
         rows[rollout.id] = rollout
         self._note(before, rollout)
 
-    def tallies(self, alias: str, since_version: int, by: Segmented | None = None, start: datetime | None = None) -> tuple[ArmTally, ...]:
+    def tallies(self, alias: str, since_version: int, start: datetime, by: Segmented | None = None) -> tuple[ArmTally, ...]:
         """What each release did under each version of the alias from ``since_version`` on."""
         arms: defaultdict[tuple[int, str, bool, str], defaultdict[str, list[RequestRow]]] = defaultdict(lambda: defaultdict(list))
         for row in self._asked(alias, since_version, start):

@@ -150,7 +150,7 @@ def show_rollout(deps: Dependencies, actor: Actor, rollout: RolloutId) -> Rollou
         found = work.rollouts.get(rollout)
         judged = _judged(work, found, now)
         path, first = f"{actor.tenant}/{found.alias}", found.versions[0]
-        divided = [segments(found, by, work.rollouts.tallies(path, first, by, found.started_at), judged) for by in _SEGMENTS]
+        divided = [segments(found, by, work.rollouts.tallies(path, first, found.started_at, by), judged) for by in _SEGMENTS]
     return RolloutReport(rollout=found, judgement=judged, segments=tuple(found for part in divided for found in part))
 
 
@@ -207,7 +207,7 @@ def take_back(work: UnitOfWork, rollout: Rollout, by: str, now: datetime, reason
 
 
 def _judged(work: UnitOfWork, rollout: Rollout, now: datetime) -> GuardReport:
-    tallies = work.rollouts.tallies(f"{rollout.tenant}/{rollout.alias}", rollout.versions[0], start=rollout.started_at)
+    tallies = work.rollouts.tallies(f"{rollout.tenant}/{rollout.alias}", rollout.versions[0], rollout.started_at)
     return evaluate_guards(rollout, tallies, now, votes_of(work, rollout))
 
 

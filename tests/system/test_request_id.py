@@ -1,0 +1,52 @@
+"""Request ids: UUIDs of version 7, in the order of time, none twice."""
+
+from __future__ import annotations
+
+import time
+from uuid import RFC_4122, UUID
+
+import pytest
+
+from support.clocks import replace_clock
+from tailorbird.system import request_id
+
+#: 2026-07-01 in milliseconds.
+DAY_MS = 1_782_864_000_000
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The milliseconds since 1970 at which ids are made."""
+    now = [DAY_MS]
+    replace_clock(monkeypatch, request_id, time_ns=lambda: now[0] * 1_000_000 + 999_999)
+    return now
+
+
+def test_an_id_is_a_uuid_that_begins_with_its_time(at: list[int]) -> None:
+    told, digits = request_id.new_request_id().split("_")
+    found = UUID(digits)
+    assert (told, len(digits), found.version, found.variant) == ("req", 32, 7, RFC_4122)
+    assert found.int >> 80 == at[0]
+
+
+def test_ids_are_in_the_order_of_time(at: list[int]) -> None:
+    made = []
+    for at[0] in (DAY_MS, DAY_MS + 1, DAY_MS + 86_400_000, 2**48 - 1):
+        made.append(request_id.new_request_id())
+    assert made == sorted(made)
+
+
+def test_every_other_bit_is_drawn(at: list[int]) -> None:
+    made = [UUID(request_id.new_request_id().removeprefix("req_")).int for _ in range(64)]
+    assert len(set(made)) == len(made)
+    changed = 0
+    for one in made:
+        changed |= one ^ made[0]
+    # 76 bits but for the four of the version and the two of the variant: each misses with a chance of 2**-63.
+    assert changed == (1 << 80) - 1 & ~(0b1111 << 76) & ~(0b11 << 62)
+
+
+def test_the_time_is_that_of_the_machine() -> None:
+    before = time.time_ns() // 1_000_000
+    found = UUID(request_id.new_request_id().removeprefix("req_")).int >> 80
+    assert before <= found <= time.time_ns() // 1_000_000
