@@ -77,8 +77,9 @@ class Record:
 
 
 def is_blank(record: Record, kind: str) -> bool:
-    """True for a line of a spreadsheet (``kind`` of the file) in which no cell says anything, as exports end with them: it is no row."""
-    return kind in (".csv", ".tsv") and not any(map(str.strip, record.cells.values()))
+    """True for a line of a spreadsheet (``kind`` of the file) in which none of several cells says anything, as exports end with them: it is
+    no row. One cell alone is empty only where somebody wrote ``""``."""
+    return kind in (".csv", ".tsv") and len(record.cells) > 1 and not any(map(str.strip, record.cells.values()))
 
 
 #: One after the other: records, and what could not be read as one. Nothing is kept, so that a large file never lies in memory whole.
