@@ -26,7 +26,6 @@ from tailorbird.data.duplicates.exact import Distinct, Item, NamedRows, drop_dup
 from tailorbird.data.duplicates.shared_text import SharedText, sampled, shared_text
 from tailorbird.data.duplicates.split_groups import TextTies, subject_ties, text_ties, without_shared_text
 from tailorbird.data.duplicates.text_sketches import SketchedRows
-from tailorbird.data.lone_rows import LoneRows
 from tailorbird.data.parts.given_parts import GivenParts, NoParts
 from tailorbird.data.parts.near_parts import SharedSearch
 from tailorbird.data.parts.row_curation import RowPolicy, curated
@@ -38,6 +37,7 @@ from tailorbird.data.provenance.merkle_seal import salt_of
 from tailorbird.data.readers import SourceRow, SourceRows, refuse_if_most, row_id, source_of
 from tailorbird.data.readers.sources import SourceReader
 from tailorbird.data.readers.stretches import STRETCH
+from tailorbird.data.singleton_rows import SingletonRows
 from tailorbird.data.splits.shifted_part import mark_shifted
 from tailorbird.data.splits.split_assignment import (
     SHARES,
@@ -95,7 +95,7 @@ class PipelineResult:
     through sooner than in the ``order`` of their ids; ``counts`` says how many they are; ``alike`` are the places of ``items`` in each
     near-duplicate group; ``protected`` counts rows set aside by protected set; ``quarantined`` is sorted by file and line.
 
-    ``lone`` are rows that were made ready before; ``shared`` is what most rows share, and does not count when they are compared;
+    ``singletons`` are rows that were made ready before; ``shared`` is what most rows share, and does not count when they are compared;
     ``text_ties`` are those of ``items`` alone, where they are to be kept; ``set_aside`` what the splits had no place for; ``faulty`` counts
     rows that could not be used by file, as far as that is the file's fault.
     """
@@ -113,7 +113,7 @@ class PipelineResult:
     schemes: Mapping[str, str]
     salt: str
     text_ties: TextTies | None
-    lone: LoneRows
+    singletons: SingletonRows
     shared: SharedText
     set_aside: Sequence[Quarantined]
     faulty: Mapping[str, int]
@@ -130,14 +130,14 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
     labels = label_counts(Counter(item.row.target for item in distinct.items), objective.task)
     check_classes(labels, objective.task)
     request.progress("looking for near-duplicates and overlaps")
-    shared, lone, salt = shared_by(distinct.items), LoneRows(), salt_of_splits(objective)
+    shared, singletons, salt = shared_by(distinct.items), SingletonRows(), salt_of_splits(objective)
     drawn = drawn_splits(objective, sources.rows)
     comparable = without_shared_text(distinct.items, shared)
-    meanwhile = partial(lone.make, comparable, salt, drawn, salt_of(request.amendments.secret, objective.name))
+    meanwhile = partial(singletons.make, comparable, salt, drawn, salt_of(request.amendments.secret, objective.name))
     items, ties, found, protected = _unprotected(comparable, request, tally, shared, read, meanwhile)
     alike = list(components(range(len(items)), ties, smallest=2))
     placement = assign_splits(
-        items, [*ties, *subject_ties(items, alike)], salt, drawn, lone.groups if len(items) == len(comparable) else ()
+        items, [*ties, *subject_ties(items, alike)], salt, drawn, singletons.groups if len(items) == len(comparable) else ()
     )
     thinned = _thin(placement, items, alike) if objective.curation.near_duplicates == "drop" else []
     cover_labels(placement.groups, drawn, objective.task)
@@ -172,7 +172,7 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
         schemes=read.schemes,
         salt=salt,
         text_ties=found if request.memory else None,
-        lone=lone,
+        singletons=singletons,
         shared=shared,
         set_aside=placement.quarantined,
         faulty=Counter(source_of(entry.file, sources.read) for entry in (*sources.quarantined, *distinct.quarantined)),

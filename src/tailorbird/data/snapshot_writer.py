@@ -184,7 +184,7 @@ def _stored_rows(gathered: PipelineResult, salt: bytes, artifacts: ArtifactStore
     """The digest of the rows as stored, their seal, and the bytes of each row."""
     lines, members = list[bytes](), bytearray()
     for item, group in gathered.placed:
-        line, sealing = gathered.lone.stored(item, group, salt)
+        line, sealing = gathered.singletons.stored(item, group, salt)
         members += sealing
         lines.append(line)
     seal = sealed(np.frombuffer(members, dtype=np.uint8).reshape(-1, MEMBER))

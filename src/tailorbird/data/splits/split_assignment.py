@@ -58,15 +58,15 @@ class SplitAssignment:
 
 
 def assign_splits(
-    items: Sequence[Item], ties: Sequence[Tie], salt: str, drawn: Collection[Split], lone: Sequence[SplitGroup | None] = ()
+    items: Sequence[Item], ties: Sequence[Tie], salt: str, drawn: Collection[Split], singletons: Sequence[SplitGroup | None] = ()
 ) -> SplitAssignment:
-    """Gives each item a split, or sets it aside. ``drawn`` are the splits that free groups are drawn into; ``lone`` has the group of each
-    item by itself (``lone_group``), where that was made before."""
+    """Gives each item a split, or sets it aside. ``drawn`` are the splits that free groups are drawn into; ``singletons`` has the group of
+    each item by itself (``singleton_group``), where that was made before."""
     placement, drawn = SplitAssignment(), frozenset(drawn)
     settled = _settled(items, ties, placement)
     fresh = [index for index, item in enumerate(items) if item.known is None]
     for part in components(sorted([*settled, *fresh]), ties):
-        if lone and len(part) == 1 and (group := lone[part[0]]) is not None:
+        if singletons and len(part) == 1 and (group := singletons[part[0]]) is not None:
             placement.groups.append(group)
             continue
         known = [items[index] for index in part if items[index].known]
@@ -122,7 +122,7 @@ def _follow(known: list[Item], new: list[Item], salt: str, placement: SplitAssig
 
 def _begin(new: list[Item], salt: str, drawn: Collection[Split], placement: SplitAssignment) -> None:
     """A group of new items only: the most protected fixed split among them decides, or else the hash."""
-    if len(new) == 1 and (group := lone_group(new[0], salt, drawn)) is not None:
+    if len(new) == 1 and (group := singleton_group(new[0], salt, drawn)) is not None:
         placement.groups.append(group)
         return
     held = [split for split in SHARES if split in drawn and split is not Split.TRAIN]
@@ -140,7 +140,7 @@ def _begin(new: list[Item], salt: str, drawn: Collection[Split], placement: Spli
     placement.groups.append(group)
 
 
-def lone_group(item: Item, salt: str, drawn: Collection[Split]) -> SplitGroup | None:
+def singleton_group(item: Item, salt: str, drawn: Collection[Split]) -> SplitGroup | None:
     """The group of an item that nothing ties to others; None where an earlier snapshot knew it, or it is of the shifted part."""
     if item.known or item.row.shifted:
         return None

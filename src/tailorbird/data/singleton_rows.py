@@ -1,4 +1,4 @@
-"""Rows as they are stored where nothing ties them to others, which holds of most: made while others search for near-duplicates."""
+"""Rows as they are stored where each is a group of its own, as most are: made while others search for near-duplicates."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Collection, Sequence
 
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.provenance.merkle_seal import MEMBER, content_of, member
-from tailorbird.data.splits.split_assignment import SplitGroup, lone_group
+from tailorbird.data.splits.split_assignment import SplitGroup, singleton_group
 from tailorbird.data.stored_lines import line_of, regrouped
 from tailorbird.domain.dataset import Split
 
 
-class LoneRows:
+class SingletonRows:
     """For each of N items the group that it has by itself (None where an earlier snapshot or the shifted part has a say), and by its number
     the line as stored and the member of the seal. Empty where nothing was made."""
 
@@ -26,7 +26,7 @@ class LoneRows:
         drawn, size = frozenset(drawn), max((item.number for item in items), default=-1) + 1
         self._splits, self._lines, self._members = [None] * size, [b""] * size, bytearray(MEMBER * size)
         for item in items:
-            group, number = lone_group(item, salt, drawn), item.number
+            group, number = singleton_group(item, salt, drawn), item.number
             self.groups.append(group)
             if group is not None:
                 self._splits[number] = group.split  # it may be given another one later
