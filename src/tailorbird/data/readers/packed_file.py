@@ -21,7 +21,7 @@ from tailorbird.system.sandbox import SandboxJob, SandboxLimits, call
 #: Formats by their suffix, and how they begin.
 BEGINNINGS = {".gz": b"\x1f\x8b", ".zip": b"PK\x03\x04"}
 #: What comes out of a file may have so many times its bytes, and so many more.
-MOST_TIMES, MOST_BYTES = 100, 1 << 29
+MOST_TIMES, MOST_BYTES = 100, 1 << 26
 _BLOCK = 1 << 20
 #: Files of an archive that a refusal names.
 _NAMED, _NAME = 5, 80
