@@ -63,8 +63,11 @@ class ErrorAnswer(BaseModel):
 
 
 def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The answers with these statuses, as a route declares them."""
-    return {status: {"model": ErrorAnswer, "description": _MEANINGS[status]} for status in statuses}
+    """The answers with these statuses, as a route declares them. The last one brings the model, the others refer to it: the framework makes
+    a model ready anew wherever it stands, a thousand times for all routes."""
+    schema = {"content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{ErrorAnswer.__name__}"}}}}
+    model = {"model": ErrorAnswer}
+    return {status: {"description": _MEANINGS[status]} | (model if status == statuses[-1] else schema) for status in statuses}
 
 
 def error_body(error: TailorbirdError) -> dict[str, Any]:

@@ -50,9 +50,14 @@ def json_body(asks: type[BaseModel], names: Collection[str] | None = None) -> di
 
 def inlined(model: type[BaseModel]) -> dict[str, Any]:
     """The JSON schema of ``model`` with every definition in the place where it is used: a route cannot add to those of the application."""
-    schema = model.model_json_schema()
-    definitions = schema.pop("$defs", {})
-    return {key: _inline(value, definitions) for key, value in schema.items()}
+    schema = _schema(model)
+    return {key: _inline(value, schema.get("$defs", {})) for key, value in schema.items() if key != "$defs"}
+
+
+@cache
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Made once: a model is asked for by its path, its query and its body."""
+    return model.model_json_schema()
 
 
 def _inline(part: Any, definitions: dict[str, Any]) -> Any:
