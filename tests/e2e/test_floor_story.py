@@ -24,12 +24,13 @@ def several(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 @pytest.mark.usefixtures("encoder_folder")
 @pytest.mark.parametrize("labels", ["one", "many"])
-def test_a_floor_is_released_and_served_as_any_rung(desk: Desk, tmp_path: Path, labels: str) -> None:
+def test_a_floor_is_released_and_served_as_any_rung(desk: Desk, tmp_path: Path, untaught: Path, labels: str) -> None:
+    """The rungs above it are planned for a small model, which none of them reaches."""
     rows = support_rows(INTENTS, 70)
     write_rows(tmp_path / "rows.csv", rows if labels == "one" else several(rows))
     task = {"kind": "classify", "labels": labels, "instruction": "Name what the customer writes about."}
     kpi = {"metric": "accuracy" if labels == "one" else "micro_f1", "target": 0.5}
-    objective = write_objective(tmp_path, name=f"floor-{labels}", task=task, kpis=[kpi])
+    objective = write_objective(tmp_path, name=f"floor-{labels}", base_model=f"./{untaught.name}", task=task, kpis=[kpi])
     plan = desk.json("plan", str(objective))
     assert plan["floor"]["role"] == "rung"
     assert plan["floor"]["name"] == "minilm-l6-v2"
