@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tailorbird.data.key_order import key_order
+
 #: The version of what follows.
 SCHEME = "words-8-13/1"
 
@@ -64,7 +66,7 @@ class TextRuns(NamedTuple):
     @property
     def by_run(self) -> WordRuns:
         """The same, sorted by run. A gigabyte of long texts has 160 million: what is needed no more is given back before more is taken."""
-        order_R = np.argsort(self.runs_R, kind="stable")
+        order_R = key_order(self.runs_R)
         holders_R = np.repeat(np.arange(len(self.counts_N), dtype=np.int32), self.counts_N)
         return WordRuns(self.runs_R[order_R], holders_R[order_R], self.counts_N)
 

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from heapq import nsmallest
+from heapq import nlargest, nsmallest
 from pathlib import Path
 from statistics import median
 
@@ -261,7 +261,9 @@ class CurationOutcome:
 def groups_of(items: Sequence[Item], alike: Sequence[Sequence[int]], *, labelled: bool) -> NearDuplicateGroups:
     """``alike`` are places of ``items`` that near-duplicate ties connect, two or more each."""
     conflicting = sum(len({items[place].row.target for place in places}) > 1 for places in alike) if labelled else 0
-    largest = nsmallest(NAMED_GROUPS, alike, key=lambda places: (-len(places), min(items[place].id for place in places)))
+    least = min(nlargest(NAMED_GROUPS, map(len, alike)), default=0)
+    large = [places for places in alike if len(places) >= least]
+    largest = nsmallest(NAMED_GROUPS, large, key=lambda places: (-len(places), min(items[place].id for place in places)))
     return NearDuplicateGroups(tuple(_group(items, places, labelled=labelled) for places in largest), len(alike), conflicting)
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tailorbird.data.duplicates.exact import Item
+from tailorbird.data.placed_rows import Placed
 from tailorbird.data.provenance.merkle_seal import MEMBER, content_of, member
 from tailorbird.data.splits.split_assignment import SplitGroup, singleton_group
 from tailorbird.data.stored_lines import line_of, regrouped
@@ -33,16 +37,30 @@ class SingletonRows:
                 self._lines[number] = line = line_of(item, group)
                 self._members[MEMBER * number : MEMBER * (number + 1)] = member(item.id, line, seal_salt)
 
-    def stored(self, item: Item, group: SplitGroup, seal_salt: bytes) -> tuple[bytes, bytes | bytearray]:
-        """The line of ``item`` in ``group`` and its member of the seal, made now where it is in another group or split. What was made is
-        used up."""
-        number = item.number
-        line = self._lines[number] if number < len(self._lines) else b""
+    def stored(self, placed: Placed, seal_salt: bytes) -> tuple[list[bytes], NDArray[np.uint8]]:
+        """The lines of M rows, of the items that lines were made of, and their members of the seal, uint8[M, 64]: made now where nothing was
+        made, or for another group or split. What was made is used up."""
+        if not self._lines:
+            lines = [line_of(item, group) for item, group in placed]
+            made = b"".join(member(item.id, line, seal_salt) for (item, _), line in zip(placed, lines, strict=True))
+            return lines, np.frombuffer(made, dtype=np.uint8).reshape(-1, MEMBER)
+        numbers_M, splits = np.fromiter((item.number for item, _ in placed), np.intp, len(placed)), self._splits
+        lines = list(map(self._lines.__getitem__, numbers_M.tolist()))
+        members_MB = np.frombuffer(self._members, dtype=np.uint8).reshape(-1, MEMBER)[numbers_M]
+        for place, (item, group) in enumerate(placed):
+            if group.split is not splits[item.number] or group.id != item.id:
+                lines[place], members_MB[place] = self._regrouped(lines[place], item, group, members_MB[place], seal_salt)
+        self._lines, self._members = [], bytearray()
+        return lines, members_MB
+
+    @staticmethod
+    def _regrouped(
+        line: bytes, item: Item, group: SplitGroup, member_B: NDArray[np.uint8], seal_salt: bytes
+    ) -> tuple[bytes, NDArray[np.uint8]]:
+        """The line in ``group`` and its member, of which the key stays where there was a line before."""
         if not line:
             line = line_of(item, group)
-            return line, member(item.id, line, seal_salt)
-        self._lines[number], kept = b"", self._members[MEMBER * number : MEMBER * (number + 1)]
-        if group.id == item.id and group.split is self._splits[number]:
-            return line, kept
+            return line, np.frombuffer(member(item.id, line, seal_salt), dtype=np.uint8)
         line = regrouped(line, item, group)
-        return line, kept[: MEMBER // 2] + content_of(line, seal_salt)
+        content = np.frombuffer(content_of(line, seal_salt), dtype=np.uint8)
+        return line, np.concatenate([member_B[: MEMBER // 2], content])

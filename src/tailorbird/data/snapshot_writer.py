@@ -15,7 +15,7 @@ from tailorbird.data.curation import CurationOutcome, CurationTally, NearDuplica
 from tailorbird.data.pipeline import PipelineResult, SnapshotRequest, salt_of_splits
 from tailorbird.data.placed_rows import Placed, RowCounts, split_counts
 from tailorbird.data.provenance import croissant, salt_of, seal_documents
-from tailorbird.data.provenance.merkle_seal import MEMBER, Seal, sealed
+from tailorbird.data.provenance.merkle_seal import Seal, sealed
 from tailorbird.data.readers import SourcePlace
 from tailorbird.domain.curation import CurationReport
 from tailorbird.domain.dataset import Document, Quarantined, Row, ShiftedPart, SnapshotManifest, Split, SplitCounts
@@ -182,12 +182,8 @@ def _shifted_part(gathered: PipelineResult, task: Task) -> ShiftedPart | None:
 
 def _stored_rows(gathered: PipelineResult, salt: bytes, artifacts: ArtifactStore) -> tuple[Digest, Seal, NDArray[np.int32]]:
     """The digest of the rows as stored, their seal, and the bytes of each row."""
-    lines, members = list[bytes](), bytearray()
-    for item, group in gathered.placed:
-        line, sealing = gathered.singletons.stored(item, group, salt)
-        members += sealing
-        lines.append(line)
-    seal = sealed(np.frombuffer(members, dtype=np.uint8).reshape(-1, MEMBER))
+    lines, members_MB = gathered.singletons.stored(gathered.placed, salt)
+    seal = sealed(members_MB)
     lengths_M = np.fromiter(map(len, lines), np.int32, len(lines))[gathered.order]
     lines = [lines[place] for place in gathered.order.tolist()]
     return artifacts.put(b"\n".join([*lines, b""])), seal, lengths_M

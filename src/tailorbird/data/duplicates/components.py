@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,9 +25,27 @@ def component_labels(size: int, ones: ArrayLike, others: ArrayLike) -> NDArray[n
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int32)
 
 
+class Components(NamedTuple):
+    """Members, those of a component one after the other; where each component begins and ends among them, in the order of their first
+    members."""
+
+    members_M: NDArray[np.intp]
+    begins_C: NDArray[np.intp]
+    ends_C: NDArray[np.intp]
+
+
 def components(members: Sequence[int], ties: Iterable[Tie], *, smallest: int = 1) -> Iterator[list[int]]:
     """``members`` parted into sets that ties connect, in the order of their first members; ties reach members only, so that what is left
     out connects nothing. Sets of fewer than ``smallest`` are left out."""
+    found = connected(members, ties)
+    large = found.ends_C - found.begins_C >= smallest
+    ordered = found.members_M.tolist()  # slices of a list are made faster than those of an array
+    for start, stop in zip(found.begins_C[large].tolist(), found.ends_C[large].tolist(), strict=True):
+        yield ordered[start:stop]
+
+
+def connected(members: Sequence[int], ties: Iterable[Tie]) -> Components:
+    """The same, in arrays."""
     members_M = np.fromiter(members, np.intp, len(members))
     place = np.full(int(members_M.max(initial=-1)) + 1, -1, dtype=np.int32)
     place[members_M] = np.arange(len(members), dtype=np.int32)
@@ -36,10 +55,7 @@ def components(members: Sequence[int], ties: Iterable[Tie], *, smallest: int = 1
     begins = np.flatnonzero(np.diff(label_M[order], prepend=-1))
     ends = np.append(begins[1:], len(order))
     parts = np.argsort(order[begins], kind="stable")
-    parts = parts[(ends - begins)[parts] >= smallest]
-    ordered = members_M[order].tolist()  # slices of a list are made faster than those of an array
-    for start, stop in zip(begins[parts].tolist(), ends[parts].tolist(), strict=True):
-        yield ordered[start:stop]
+    return Components(members_M[order], begins[parts], ends[parts])
 
 
 def _edges(ties: Sequence[Tie], place: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -29,6 +29,9 @@ SHARE_REORDERED = 10
 _FEW_WORDS = 24
 
 
+#: Every other byte of a word; a byte; what adds up the four parts of 16 bits in the last one; where that begins.
+_EVEN, _BYTE, _EACH, _LAST = (np.uint64(number) for number in (0x00FF00FF00FF00FF, 8, 0x0001000100010001, 48))
+
 #: Bins into which characters are counted.
 BINS = 32
 
@@ -98,8 +101,16 @@ def may_be_reordered(ones_NB: NDArray[np.uint8], others_NB: NDArray[np.uint8], l
 
 
 def _apart(ones_NB: NDArray[np.uint8], others_NB: NDArray[np.uint8]) -> NDArray[np.int32]:
-    apart_NB = np.maximum(ones_NB, others_NB) - np.minimum(ones_NB, others_NB)
-    return np.asarray(apart_NB.sum(axis=1, dtype=np.int32))
+    return byte_sums(np.maximum(ones_NB, others_NB) - np.minimum(ones_NB, others_NB))
+
+
+def byte_sums(numbers_NB: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """The sum of each row of at most 128 numbers, eight for each word of 64 bits: a tenth of the time of ``sum``. Rows lie side by side."""
+    words_NW = numbers_NB.view(np.uint64)
+    sums_N = np.zeros(len(words_NW), dtype=np.uint64)
+    for words_N in words_NW.T:
+        sums_N += (words_N & _EVEN) + ((words_N >> _BYTE) & _EVEN)  # four sums of 16 bits
+    return ((sums_N * _EACH) >> _LAST).astype(np.int32)
 
 
 def _reordered(one: str, other: str) -> bool:

@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 
 from tailorbird.data.duplicates import edit_similarity, minhash, shared_text
 from tailorbird.data.duplicates.components import component_labels
+from tailorbird.data.duplicates.edit_similarity import byte_sums
+from tailorbird.data.duplicates.minhash import Signatures
 from tailorbird.data.duplicates.text_index import TextIndex, index_texts
+from tailorbird.data.key_order import key_order, mixed
 
 #: What decides which texts are near-duplicates. Stored with every snapshot.
 SCHEME = f"{shared_text.SCHEME} {minhash.SIGNATURE_SCHEME} window-16/2 {edit_similarity.EDIT_SCHEME}"
@@ -28,6 +31,8 @@ AGREEING = 17
 
 #: Pairs that are compared at once.
 _BATCH = 200_000
+#: Pairs that are told apart at once.
+_PIECE = 4096
 #: Bits of a bucket by which those of new texts are told from most others.
 _SIEVE_BITS = 20
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -78,6 +83,7 @@ class NearSearch:
         self._group_N = np.arange(index.size, dtype=np.int32) if group_N is None else group_N
         self._ones = list[int]()
         self._others = list[int]()
+        self._signatures_NP: Signatures | None = None
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -87,6 +93,8 @@ class NearSearch:
     def search(self, bands: range) -> Pairs:
         """Finds the pairs of ``bands`` that nothing connects so far, int32[P, 2]."""
         first = len(self._ones)
+        if self._signatures_NP is None:  # so many pairs are looked at that it is worth while to have each text's in one place
+            self._signatures_NP = np.ascontiguousarray(self._index.signatures_PN.T)
         for keys_N, order_N in self._ordered(bands):
             before = len(self._ones)
             for one_C, other_C in meetings(keys_N, order_N):
@@ -108,8 +116,8 @@ class NearSearch:
         """For each of ``bands`` the bucket of every text, and their order: that of the next band is found while this one is compared."""
 
         def ordered(band: int) -> tuple[NDArray[np.uint64], Places]:
-            keys_N = minhash.band(self._index.signatures_PN, band)
-            return keys_N, np.argsort(keys_N, kind="stable")
+            keys_N = mixed(minhash.band(self._index.signatures_PN, band))
+            return keys_N, key_order(keys_N)
 
         with ThreadPoolExecutor(1) as pool:
             coming = pool.submit(ordered, bands[0])
@@ -145,8 +153,8 @@ class NearSearch:
     def _likely(self, one_C: Places, other_C: Places) -> tuple[Places, Places]:
         """Those that could be alike, by what needs no text."""
         for differs in (self._ungrouped, self._near_in_length, self._near_in_letters, self._agreeing):
-            kept_C = differs(one_C, other_C)
-            one_C, other_C = one_C[kept_C], other_C[kept_C]
+            kept_C = np.flatnonzero(differs(one_C, other_C))
+            one_C, other_C = one_C.take(kept_C), other_C.take(kept_C)
         return one_C, other_C
 
     def _compared(self, one_C: Places, other_C: Places) -> tuple[list[int], list[int]]:
@@ -165,20 +173,33 @@ class NearSearch:
         return np.asarray(np.abs(one_lengths - other_lengths) <= np.maximum(one_lengths, other_lengths) // edit_similarity.SHARE)
 
     def _near_in_letters(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
-        return edit_similarity.may_be_alike(*self._letters(one_C, other_C))
+        return self._in_pieces(one_C, other_C, lambda one_C, other_C: edit_similarity.may_be_alike(*self._letters(one_C, other_C)))
 
     def _reorderable(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
-        return edit_similarity.may_be_reordered(*self._letters(one_C, other_C))
+        return self._in_pieces(one_C, other_C, lambda one_C, other_C: edit_similarity.may_be_reordered(*self._letters(one_C, other_C)))
 
     def _letters(self, one_C: Places, other_C: Places) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int32]]:
-        longest = np.maximum(self._index.lengths_N[one_C], self._index.lengths_N[other_C])
-        return self._index.histograms_NB[one_C], self._index.histograms_NB[other_C], longest
+        lengths_N, counted_NB = self._index.lengths_N, self._index.histograms_NB
+        return counted_NB.take(one_C, axis=0), counted_NB.take(other_C, axis=0), np.maximum(lengths_N.take(one_C), lengths_N.take(other_C))
 
     def _agreeing(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
-        agreeing_C = np.zeros(len(one_C), dtype=np.uint8)
-        for places_N in self._index.signatures_PN:
-            agreeing_C += places_N[one_C] == places_N[other_C]
-        return np.asarray(agreeing_C >= AGREEING)
+        return self._in_pieces(one_C, other_C, self._agree)
+
+    def _agree(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
+        if self._signatures_NP is None:
+            signatures_PN = self._index.signatures_PN
+            same_PC = signatures_PN.take(one_C, axis=1) == signatures_PN.take(other_C, axis=1)
+            return np.asarray(same_PC.sum(axis=0, dtype=np.uint8) >= AGREEING)
+        same_CP = self._signatures_NP.take(one_C, axis=0) == self._signatures_NP.take(other_C, axis=0)
+        return np.asarray(byte_sums(same_CP.view(np.uint8)) >= AGREEING)
+
+    @staticmethod
+    def _in_pieces(one_C: Places, other_C: Places, told: Callable[[Places, Places], NDArray[np.bool_]]) -> NDArray[np.bool_]:
+        """What is told of pairs, piece by piece: what is looked up for a piece stays in the processor's cache."""
+        told_C = np.empty(len(one_C), dtype=np.bool_)
+        for start in range(0, len(one_C), _PIECE):
+            told_C[start : start + _PIECE] = told(one_C[start : start + _PIECE], other_C[start : start + _PIECE])
+        return told_C
 
 
 def meetings(keys_N: NDArray[np.uint64], order_N: Places) -> Iterator[tuple[Places, Places]]:
@@ -189,7 +210,7 @@ def meetings(keys_N: NDArray[np.uint64], order_N: Places) -> Iterator[tuple[Plac
         meeting = np.flatnonzero(sorted_N[step:] == sorted_N[:-step])
         if not len(meeting):
             return
-        yield order_N[meeting], order_N[meeting + step]
+        yield order_N.take(meeting), order_N.take(meeting + step)
 
 
 def meetings_since(keys_N: NDArray[np.uint64], start: int) -> Iterator[tuple[Places, Places]]:

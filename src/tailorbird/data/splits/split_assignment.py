@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import accumulate, chain
 
-from tailorbird.data.duplicates.components import Tie, components
+import numpy as np
+
+from tailorbird.data.duplicates.components import Components, Tie, components, connected
 from tailorbird.data.duplicates.exact import PROTECTION, Item, contaminant, leaks_into, quarantine
 from tailorbird.domain.dataset import Quarantined, Split
 from tailorbird.domain.errors import DataInvalid
@@ -65,17 +67,33 @@ def assign_splits(
     placement, drawn = SplitAssignment(), frozenset(drawn)
     settled = _settled(items, ties, placement)
     fresh = [index for index, item in enumerate(items) if item.known is None]
-    for part in components(sorted([*settled, *fresh]), ties):
-        if singletons and len(part) == 1 and (group := singletons[part[0]]) is not None:
-            placement.groups.append(group)
-            continue
+    found = connected(sorted([*settled, *fresh]), ties)
+    ordered, begins, ends = found.members_M.tolist(), found.begins_C.tolist(), found.ends_C.tolist()
+    ready = _ready(found, singletons)
+    done = 0
+    for number in [number for number, group in enumerate(ready) if group is None]:
+        placement.groups += filter(None, ready[done:number])
+        done = number + 1
+        part = ordered[begins[number] : ends[number]]
         known = [items[index] for index in part if items[index].known]
         new = [items[index] for index in part if not items[index].known]
         if known:
             _follow(known, new, salt, placement)
         else:
             _begin(new, salt, drawn, placement)
+    placement.groups += filter(None, ready[done:])
     return placement
+
+
+def _ready(found: Components, singletons: Sequence[SplitGroup | None]) -> list[SplitGroup | None]:
+    """The group of each component of one item that was made before; None for the others."""
+    first = found.members_M[found.begins_C]
+    if not singletons:
+        return [None] * len(first)
+    ready = [singletons[index] for index in first.tolist()]
+    for number in np.flatnonzero(found.ends_C - found.begins_C > 1).tolist():
+        ready[number] = None
+    return ready
 
 
 def _settled(items: Sequence[Item], ties: Sequence[Tie], placement: SplitAssignment) -> list[int]:
