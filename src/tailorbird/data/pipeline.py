@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
-from tailorbird.crypto.digest_arrays import digests_of, order_of
+from tailorbird.crypto.digest_arrays import order_of
 from tailorbird.data import contamination, duplicates, quality
 from tailorbird.data.curation import CurationTally, exclude_protected, protected_texts, refuse_personal_data, require_rows
 from tailorbird.data.duplicates.components import Tie, components
@@ -161,7 +161,7 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
     return PipelineResult(
         sources=sources,
         placed=placed,
-        order=order_of(digests_of(item.id for item, _ in placed)),
+        order=order_of(singletons.digests.ids([item for item, _ in placed])),
         counts=counts,
         items=items,
         alike=alike,

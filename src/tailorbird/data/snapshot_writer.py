@@ -115,7 +115,7 @@ def write_snapshot(request: SnapshotRequest, gathered: PipelineResult) -> Writte
         label_sets=_label_sets(counts) if objective.task.labels == "many" else (),
         lengths=np.sort(np.fromiter((len(item.row.text) for item, _ in gathered.placed), np.int32, len(gathered.placed))),
         groups=groups_of(gathered.items, gathered.alike, labelled=bool(label_counts)),
-        terms={row.place for row in gathered.sources.rows},
+        terms=gathered.sources.places,
         expires=_expires(gathered.placed, gathered.sources.documents),
         protected=gathered.protected,
         tally=gathered.tally,

@@ -34,7 +34,12 @@ def regrouped(line: bytes, item: Item, group: SplitGroup) -> bytes:
 
 
 def _named(item: Item, group: SplitGroup) -> str:
-    return f'"{item.id}"' if group.id == item.id else _text(group.id)  # most rows are like no other
+    return f'"{item.id}"' if group.id == item.id else _text_of(group.id)  # most rows are like no other
+
+
+@lru_cache(maxsize=1024)
+def _text_of(group: str) -> str:
+    return _text(group)  # the rows of a group stand one after the other
 
 
 @lru_cache(maxsize=1024)

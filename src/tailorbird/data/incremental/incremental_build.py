@@ -33,12 +33,13 @@ from tailorbird.data.incremental.conditions import (
     known_arrays,
     known_digest,
 )
-from tailorbird.data.incremental.index_merge import MergedIndex, item_digests, join, sample_since, shared_of
+from tailorbird.data.incremental.index_merge import MergedIndex, join, sample_since, shared_of
 from tailorbird.data.incremental.new_row_splits import AssignedRows, check_cover, place_new_rows
 from tailorbird.data.incremental.report_merge import findings_with, quarantine_with, tally_with
 from tailorbird.data.incremental.state import NOTHING_KEPT, NotAnAppend, State, load, save_facts, save_rows
 from tailorbird.data.incremental.state_writer import item_arrays, labelled, terms_of
 from tailorbird.data.incremental.stored_rows import MergedRows, StoredRows, TextLookup, places_among
+from tailorbird.data.item_digests import item_digests
 from tailorbird.data.pipeline import SnapshotRequest, cleaned, drawn_splits, privacy_of, salt_of_splits, schemes_of
 from tailorbird.data.privacy import Redaction
 from tailorbird.data.provenance import member, salt_of

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tailorbird.crypto.digest_arrays import digests_of
 from tailorbird.data import contamination
 from tailorbird.data.contamination import WordRuns
 from tailorbird.data.duplicates.components import component_labels
@@ -20,6 +18,7 @@ from tailorbird.data.duplicates.shared_text import PARTS, SAMPLE, SharedText
 from tailorbird.data.duplicates.text_index import TextIndex, index_texts
 from tailorbird.data.incremental.conditions import found_in
 from tailorbird.data.incremental.state import Arrays, NotAnAppend, State
+from tailorbird.data.item_digests import told_digests
 
 Pairs = NDArray[np.int32]
 
@@ -38,12 +37,6 @@ class MergedIndex:
     pairs: Pairs
     arrays: Arrays
     undone: NDArray[np.int32]
-
-
-def told_digests(texts: Sequence[str]) -> NDArray[np.uint8]:
-    """Sixteen bytes for each text as it is compared, uint8[T, 16]."""
-    hashed = b"".join(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts)
-    return np.frombuffer(hashed, dtype=np.uint8).reshape(-1, 16)
 
 
 def join(state: State, items: Sequence[Item], subjects: NDArray[np.int32], texts_at: Callable[[list[int]], list[str]]) -> MergedIndex:
@@ -164,8 +157,3 @@ def _texts(state: State, items: Sequence[Item]) -> tuple[NDArray[np.int32], list
         if earlier is None:
             new.append(text)
     return np.array([numbers[item.compared] for item in items], dtype=np.int32), new
-
-
-def item_digests(items: Sequence[Item]) -> NDArray[np.uint8]:
-    """The ids of items, uint8[N, 32]."""
-    return digests_of(item.id for item in items)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ from tailorbird.crypto.digest_arrays import digests_of
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.duplicates.split_groups import TextTies
 from tailorbird.data.incremental.appended_rows import size_of, source_facts
-from tailorbird.data.incremental.conditions import SPLITS, conditions, first_end, is_appendable, known_arrays, known_digest
-from tailorbird.data.incremental.index_merge import arrays_of, item_digests, pairs_array, told_digests
+from tailorbird.data.incremental.conditions import SPLITS, KnownArrays, conditions, first_end, is_appendable, known_arrays, known_digest
+from tailorbird.data.incremental.index_merge import arrays_of, pairs_array
 from tailorbird.data.incremental.state import forget, save_facts, save_rows
+from tailorbird.data.item_digests import numbers_of
 from tailorbird.data.pipeline import PipelineResult, SnapshotRequest
 from tailorbird.data.placed_rows import Placed
 from tailorbird.data.readers import SourcePlace
@@ -42,17 +43,20 @@ class StateWriter:
         if not sources:
             forget(request.memory)
             return
-        rows = gathered.sources.rows
+        places = gathered.sources.places
         facts = {
             "conditions": conditions(request, gathered.schemes),
             "sources": sources,
             "faulty": dict(gathered.faulty),
             "read": gathered.sources.read,
-            "retain": first_end(row.place.retain_until for row in rows),
-            "terms": terms_of({row.place for row in rows}),
+            "retain": first_end(place.retain_until for place in places),
+            "terms": terms_of(places),
             **_names(request, gathered.items),
         }
-        self._token = save_rows(request.memory, _arrays(gathered, facts, labelled=labelled(request)))
+        arrays = _arrays(gathered, facts, labelled=labelled(request))
+        at = np.flatnonzero(arrays["row"] >= 0)
+        self._placed = KnownArrays(arrays["ids"][at], arrays["groups"][at], arrays["split"][at].astype(np.uint8))
+        self._token = save_rows(request.memory, arrays)
         self._facts = facts if self._token else {}
 
     def finish(self, frozen: WrittenSnapshot, assigned: Assigned) -> None:
@@ -60,10 +64,15 @@ class StateWriter:
         if self._request.memory is None or not self._facts:
             return
         facts = self._facts | {
-            "known": known_digest(known_arrays({**self._request.known, **assigned})),
+            "known": known_digest(self._known_with(assigned)),
             "manifest": frozen.manifest.model_dump(mode="json"),
         }
         save_facts(self._request.memory, self._token, facts, {"bytes": frozen.lengths_M, "leaves": frozen.leaves_MB})
+
+    def _known_with(self, assigned: Assigned) -> KnownArrays | None:
+        """The assignment of all rows, earlier ones too; None where ids are no digests."""
+        others = known_arrays({row: place for row, place in self._request.known.items() if row not in assigned})
+        return self._placed.joined(others) if others else None
 
 
 def labelled(request: SnapshotRequest) -> bool:
@@ -71,7 +80,7 @@ def labelled(request: SnapshotRequest) -> bool:
     return request.objective.task.kind is TaskKind.CLASSIFY
 
 
-def terms_of(places: set[SourcePlace]) -> list[list[str]]:
+def terms_of(places: Iterable[SourcePlace]) -> list[list[str]]:
     """Distinct terms of use of ``places``, sorted, for the saved state."""
     return sorted([*terms] for terms in {(place.license, place.origin, place.collected, place.consent) for place in places})
 
@@ -116,10 +125,10 @@ def item_arrays(items: Sequence[Item], facts: Mapping[str, Any], *, labelled: bo
 
 def _places(items: Sequence[Item], placed: Placed) -> NDArray[np.intp]:
     """The places of placed items among all."""
-    numbers_N = np.fromiter((item.number for item in items), np.intp, len(items))
+    numbers_N = numbers_of(items)
     at = np.empty(int(numbers_N.max()) + 1, np.intp)
     at[numbers_N] = np.arange(len(items))
-    return np.asarray(at[np.fromiter((item.number for item, _ in placed), np.intp, len(placed))])
+    return np.asarray(at[numbers_of([item for item, _ in placed])])
 
 
 def _texts(ties: TextTies, size: int) -> NDArray[np.int32]:
@@ -134,7 +143,8 @@ def _texts(ties: TextTies, size: int) -> NDArray[np.int32]:
 def _arrays(gathered: PipelineResult, facts: Mapping[str, Any], *, labelled: bool) -> dict[str, NDArray[Any]]:
     items, placed, ties = gathered.items, gathered.placed, gathered.text_ties
     assert ties is not None
-    ids, at, split_numbers = item_digests(items), _places(items, placed), {split: number for number, split in enumerate(SPLITS)}
+    digests, at, split_numbers = gathered.singletons.digests, _places(items, placed), {split: number for number, split in enumerate(SPLITS)}
+    ids = digests.ids(items)
     groups, split, row = np.zeros_like(ids), np.full(len(items), -1, np.int8), np.full(len(items), -1, np.int32)
     groups[at] = ids[at]  # most items are a group of their own
     larger = np.fromiter((group.id != item.id for item, group in placed), np.bool_, len(placed))
@@ -148,7 +158,7 @@ def _arrays(gathered: PipelineResult, facts: Mapping[str, Any], *, labelled: boo
         "split": split,
         "row": row,
         "text": _texts(ties, len(items)),
-        "told": told_digests([items[place].compared for place in ties.first]),
+        "told": digests.told([items[place] for place in ties.first]),
         **gathered.shared.arrays,
         "near": pairs_array(ties.near),
         "overlaps": pairs_array(ties.overlaps),

@@ -116,6 +116,11 @@ class SourceRows:
     documents: tuple[Document, ...] = ()
     removed_documents: tuple[Quarantined, ...] = ()
 
+    @cached_property
+    def places(self) -> frozenset[SourcePlace]:
+        """What rows of one file have in common, on whatever terms."""
+        return frozenset(row.place for row in self.rows)
+
 
 class RowBuilder:
     """Makes the rows of one source. Rows of one file on the same terms share one ``Place``."""
