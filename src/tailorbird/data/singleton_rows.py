@@ -42,7 +42,7 @@ class SingletonRows:
                 self._members[MEMBER * number : MEMBER * (number + 1)] = member(item.id, line, seal_salt)
 
     def stored(self, placed: Placed, seal_salt: bytes) -> tuple[list[bytes], NDArray[np.uint8]]:
-        """The lines of M rows, of items that lines were made of, and their members of the seal, uint8[M, 64]: made now where nothing was made,
+        """The lines of M rows, of items that lines were made of, and their members of the seal, uint8[M, 64]: made now where nothing was,
         or for another group or split. What was made is used up."""
         if not self._lines:
             lines = [line_of(item, group) for item, group in placed]
