@@ -114,7 +114,7 @@ def proposals_of(folder: Path, outside: Outside, **changes: Any) -> Proposals:
         folder,
         make_plan_of("prompt-search", "300 calls").model_copy(update={"proposer": endpoint}),
         objective=make_objective().model_copy(update={"prompt_search": wishes}),
-        ask_hosted=outside.ask,
+        ask_proposer=outside.ask,
         **changes,
     )
     return Proposals(context, AnswerJournal(folder / "answers.jsonl", D), lambda keys: None)

@@ -80,8 +80,9 @@ class Making(Value):
     ``seconds`` is the time to make it, ``peak_memory_gb`` the resident set above the loaded model in GiB, ``process_memory_gb`` the highest
     resident set of the whole process meanwhile, ``money`` in the objective's currency, ``energy_kwh`` what it drew, estimated from the
     power that the prices name. ``training`` names the training report. ``reused`` is the training of another run whose weights were taken
-    instead of training them again: what that cost is not in the other fields. ``hosted`` is what an endpoint was asked meanwhile; its price
-    is part of ``money``. ``search`` names the log of a prompt's search.
+    instead of training them again: what that cost is not in the other fields. ``hosted`` is what an endpoint was asked meanwhile,
+    ``written`` the same of another one that wrote instructions; their price is part of ``money``. ``search`` names the log of a prompt's
+    search.
     ``scope`` is how well scorers told rows of labels that were left out of fitting.
     """
 
@@ -96,6 +97,7 @@ class Making(Value):
     process_memory_gb: float = Field(default=0.0, exclude_if=lambda value: not value)
     reused: TrainingOrigin | None = Field(default=None, exclude_if=lambda value: value is None)
     hosted: HostedUse | None = Field(default=None, exclude_if=lambda value: value is None)
+    written: HostedUse | None = Field(default=None, exclude_if=lambda value: value is None)
     search: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
     scope: ScopeTrial | None = Field(default=None, exclude_if=lambda value: value is None)
 

@@ -46,7 +46,7 @@ class PromptSearch(Value):
     tried, and rows that were not looked at for mistakes, by reason. ``rows`` are the rows held out. ``start`` names the prompt with
     which it began, ``chosen`` the one that it found, and ``difference`` with ``low`` and ``high`` (95 %) is how much better that was,
     in pairs on ``compared`` rows: those that chose it, so the number flatters it. ``proposer`` is the hosted model that wrote instructions
-    (None: the base model did)."""
+    (None: the base model did). ``ended`` says why it ended before it had made its calls; empty where it did not."""
 
     metric: str
     seed: int
@@ -63,6 +63,7 @@ class PromptSearch(Value):
     high: float
     tried: tuple[TriedPrompt, ...] = Field(default=())
     proposer: HostedModel | None = Field(default=None, exclude_if=lambda value: value is None)
+    ended: str = Field(default="", exclude_if=lambda value: not value)
 
     @property
     def sentence(self) -> str:
@@ -76,4 +77,5 @@ class PromptSearch(Value):
             )
         dropped = f", {sum(self.dropped.values())} proposals or mistakes dropped" if self.dropped else ""
         writer = f", instructions written by {self.proposer.model} at {self.proposer.endpoint}" if self.proposer else ""
-        return f"{len(self.tried)} prompts tried with {self.calls:,} of {self.budget:,} calls{writer}{dropped}: {found}"
+        early = f", then {self.ended}" if self.ended else ""
+        return f"{len(self.tried)} prompts tried with {self.calls:,} of {self.budget:,} calls{writer}{dropped}{early}: {found}"

@@ -89,9 +89,17 @@ class EndpointWishes(Section):
     """The name under which the server answers, where that is neither ``model`` nor a version of it."""
 
 
+#: How a hosted model is asked.
+HostedVariant = Literal["zero-shot", "few-shot", "searched"]
+
+
 class HostedWishes(EndpointWishes):
     """A hosted model that is measured on the same items as everything else (rung ``hosted``). Its data leave the house: the endpoint is an
     admin's to register, and each source must name it among its ``processors``."""
+
+    variants: Annotated[tuple[HostedVariant, ...], Field(min_length=1)] | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
+    """How it is asked: ``zero-shot``, ``few-shot``, ``searched`` (behind a prompt that is searched with it). ``auto``: the first two, and
+    ``searched`` where the ladder lists ``prompt-search``."""
 
 
 class ProposerWishes(EndpointWishes):
@@ -100,10 +108,11 @@ class ProposerWishes(EndpointWishes):
 
 
 class PromptSearchWishes(Section):
-    """How long a prompt is searched (rung ``prompt-search``), and who writes instructions for it."""
+    """How long a prompt is searched (rung ``prompt-search``, and a hosted model's variant ``searched``), and who writes instructions for
+    it."""
 
     calls: Annotated[int, Field(ge=50, le=100_000)] | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
-    """Calls of the base model, or of the proposer, that the search may make, each the answer to one held-out training row or one proposal;
-    ``auto`` is 800."""
+    """Calls of the model that answers, or of the proposer, that a search may make, each the answer to one held-out training row or one
+    proposal; ``auto`` is 800."""
     proposer: ProposerWishes | None = Field(default=None, exclude_if=lambda value: value is None)
-    """A hosted model that writes instructions; without it the base model does."""
+    """A hosted model that writes instructions; without it the model that answers does."""

@@ -46,12 +46,14 @@ def faults_of(file: ObjectiveFile) -> list[Fault]:
 
 def _search_faults(file: ObjectiveFile) -> list[Fault]:
     """Wishes on a search that no rung of the ladder makes."""
-    ladder = file.objective.ladder
+    ladder, hosted = file.objective.ladder, file.objective.hosted
     wishes = file.objective.prompt_search
-    if (wishes.calls == "auto" and wishes.proposer is None) or (ladder != "auto" and RungKind.PROMPT_SEARCH in ladder):
+    searched = (ladder != "auto" and RungKind.PROMPT_SEARCH in ladder) or (hosted is not None and "searched" in hosted.variants)
+    if searched or (wishes.calls == "auto" and wishes.proposer is None):
         return []
     what = "`prompt_search` says how long a prompt is searched, and the ladder does not list the rung prompt-search"
-    return [Fault(file.line_of("prompt_search"), what, "add prompt-search to the ladder, or remove the section")]
+    hint = "add prompt-search to the ladder, or searched to `hosted.variants`, or remove the section"
+    return [Fault(file.line_of("prompt_search"), what, hint)]
 
 
 def _encoder_faults(file: ObjectiveFile) -> list[Fault]:

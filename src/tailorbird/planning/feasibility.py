@@ -98,7 +98,9 @@ def refusal(inputs: PlanInputs, rung: RungPlan) -> Refusal | None:
 def _not_hosted(inputs: PlanInputs, rung: RungPlan) -> str | None:
     if rung.rung is RungKind.PROMPT_SEARCH:
         return why_not_proposed(inputs)
-    return why_not_hosted(inputs) if rung.rung is RungKind.HOSTED else None
+    if rung.rung is not RungKind.HOSTED:
+        return None
+    return why_not_hosted(inputs) or (why_not_proposed(inputs) if rung.calls else None)
 
 
 def _nothing_to_adapt(inputs: PlanInputs, rung: RungPlan) -> str | None:
@@ -136,7 +138,7 @@ def _too_long(inputs: PlanInputs, rung: RungPlan) -> str | None:
 
 
 def _without_demonstrations(_: PlanInputs, rung: RungPlan) -> str | None:
-    if rung.shots or rung.rung not in _SHOWING or rung.variant == "zero-shot":
+    if rung.shots or rung.calls or rung.rung not in _SHOWING or rung.variant == "zero-shot":
         return None
     if rung.rung in (RungKind.GROUNDING, RungKind.GROUNDED_LORA):
         return "the objective names no documents (documents:), or no passage fits into the context"

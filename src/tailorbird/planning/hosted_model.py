@@ -5,9 +5,10 @@ from __future__ import annotations
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.evidence import MOST_FURTHER_REQUESTS
 from tailorbird.domain.ladder import RungKind
-from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.plan import Estimate, Reason, RungPlan
 from tailorbird.domain.prompt_search import PROPOSALS, PROPOSER_ROWS
+from tailorbird.domain.rung_wishes import HostedVariant
 from tailorbird.planning import setting_rules
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.memory import PROCESS_GIB
@@ -32,7 +33,25 @@ def hosted_zero_shot(inputs: PlanInputs) -> RungPlan:
 def hosted_few_shot(inputs: PlanInputs) -> RungPlan:
     """The instruction with training rows as demonstrations."""
     shots, _ = setting_rules.shots(inputs)
-    return _asking(inputs, "few-shot", shots, f"the instruction with {shots} training rows as demonstrations")
+    tried = FEW_SHOT_DRAWS * FEW_SHOT_ROWS if shots else 0
+    return _asking(inputs, "few-shot", shots, f"the instruction with {shots} training rows as demonstrations", tried)
+
+
+def hosted_searched(inputs: PlanInputs) -> RungPlan:
+    """Instruction and demonstrations searched on rows held out of train, with the hosted model as the one that answers."""
+    calls, shots, reason = setting_rules.prompt_search(inputs)
+    planned = _asking(inputs, "searched", shots, f"a prompt searched with {calls:,} calls of it", calls)
+    update = {"calls": calls, "proposer": planned.endpoint, "reasons": (*planned.reasons, reason)}
+    return with_proposer(inputs, planned.model_copy(update=update))
+
+
+def is_wanted(objective: Objective, variant: HostedVariant) -> bool:
+    """True where the objective asks for the variant of the hosted model; by default those of which the ladder tries the like with the
+    base model, and zero-shot and few-shot in any case."""
+    wished = objective.hosted.variants if objective.hosted else "auto"
+    if wished != "auto":
+        return variant in wished
+    return variant != "searched" or (objective.ladder != "auto" and RungKind.PROMPT_SEARCH in objective.ladder)
 
 
 def why_not_hosted(inputs: PlanInputs) -> str | None:
@@ -91,10 +110,9 @@ def _other_currency(inputs: PlanInputs, endpoint: Endpoint) -> str | None:
     return None
 
 
-def _asking(inputs: PlanInputs, variant: str, shots: int, what: str) -> RungPlan:
+def _asking(inputs: PlanInputs, variant: HostedVariant, shots: int, what: str, tried: int = 0) -> RungPlan:
     endpoint, wishes = inputs.endpoint, inputs.objective.hosted
     model = wishes.model if wishes else "a model"
-    tried = FEW_SHOT_DRAWS * FEW_SHOT_ROWS if shots else 0
     requests = inputs.dev_rows + tried + 1
     alone = min(inputs.dev_rows, TIMED_ROWS)
     further, at_once = _further(inputs)
@@ -103,7 +121,7 @@ def _asking(inputs: PlanInputs, variant: str, shots: int, what: str) -> RungPlan
     paid = [_paid(inputs, endpoint, shots, requests + more) for more in further]
     money = interval((paid[0].low, paid[1].likely, paid[2].high), paid[0].unit)
     name, region = (endpoint.name, endpoint.region) if endpoint else ("an endpoint", "nobody knows where")
-    train = " and train" if shots or further[-1] else ""
+    train = " and train" if tried or further[-1] else ""
     text = f"{model} at {name}, {what}: rows of dev{train} leave the house, to {region}"
     return RungPlan(
         rung=RungKind.HOSTED,

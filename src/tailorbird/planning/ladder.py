@@ -9,12 +9,13 @@ from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Estimate, LoraSettings, Plan, Reason, RungPlan, TrainingSettings
+from tailorbird.domain.rung_wishes import HostedVariant
 from tailorbird.planning import setting_rules
 from tailorbird.planning.encoder import tuned_encoder, variant_of, why_not_tuned
 from tailorbird.planning.feasibility import refusal, too_large
 from tailorbird.planning.floor import planned_floor, why_words
 from tailorbird.planning.flops import adapter_parameters, backbone_parameters, steps_per_pass
-from tailorbird.planning.hosted_model import hosted_few_shot, hosted_zero_shot
+from tailorbird.planning.hosted_model import hosted_few_shot, hosted_searched, hosted_zero_shot, is_wanted
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.lookup_cost import QUERY_TOKENS, SPREAD, encoder_rate
 from tailorbird.planning.memory import GIB, PROCESS_GIB
@@ -90,6 +91,7 @@ _MAKERS: tuple[tuple[RungKind, Callable[[PlanInputs], RungPlan]], ...] = (
     (RungKind.GROUNDING, rewritten_grounding),
     (RungKind.HOSTED, hosted_zero_shot),
     (RungKind.HOSTED, hosted_few_shot),
+    (RungKind.HOSTED, hosted_searched),
     (RungKind.PROMPT_SEARCH, prompt_search),
     (RungKind.LORA, lora),
     (RungKind.QLORA, qlora),
@@ -97,6 +99,14 @@ _MAKERS: tuple[tuple[RungKind, Callable[[PlanInputs], RungPlan]], ...] = (
     (RungKind.LORA, larger_lora),
     (RungKind.FULL, full),
 )
+
+
+#: What a hosted model's variants are called where they are wished for.
+_HOSTED: dict[Callable[[PlanInputs], RungPlan], HostedVariant] = {
+    hosted_zero_shot: "zero-shot",
+    hosted_few_shot: "few-shot",
+    hosted_searched: "searched",
+}
 
 
 def _wanted(inputs: PlanInputs) -> list[RungPlan]:
@@ -109,16 +119,17 @@ def _wanted(inputs: PlanInputs) -> list[RungPlan]:
 
 def _left_aside(inputs: PlanInputs, kind: RungKind, make: Callable[[PlanInputs], RungPlan]) -> bool:
     """An encoder where there are no labels, that there is not (``_untuned``), or that nobody lists where the floor is to read words alone
-    (decision 0128); a prompt's search that nobody lists; a hosted model that the objective does not name, or that stands with another base;
-    passages without documents; rewritten queries where nobody asks for them; a larger adapter where the objective lists rungs or says the
-    rank, or the first one is the largest."""
+    (decision 0128); a prompt's search that nobody lists; a hosted model that the objective does not name, or that stands with another base,
+    and variants of it that nobody asks for; passages without documents; rewritten queries where nobody asks for them; a larger adapter
+    where the objective lists rungs or says the rank, or the first one is the largest."""
     if kind is RungKind.ENCODER:
         unasked = inputs.objective.ladder == "auto" and bool(why_words(inputs.objective, inputs.train_rows))
         return inputs.objective.task.kind is not TaskKind.CLASSIFY or unasked or bool(why_not_tuned(inputs))
     if kind is RungKind.PROMPT_SEARCH:
         return inputs.objective.ladder == "auto"
     if kind is RungKind.HOSTED:
-        return inputs.objective.hosted is None or (inputs.endpoint is None and len(inputs.objective.bases) > 1)
+        elsewhere = inputs.endpoint is None and len(inputs.objective.bases) > 1
+        return inputs.objective.hosted is None or elsewhere or not is_wanted(inputs.objective, _HOSTED[make])
     if kind in (RungKind.GROUNDING, RungKind.GROUNDED_LORA) and not inputs.documents and inputs.objective.ladder == "auto":
         return True
     if make is rewritten_grounding:

@@ -17,6 +17,7 @@ from tailorbird.domain.plan import RungPlan
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.prompt_search import PromptSearch
 from tailorbird.domain.run import StoredTraining, TrainingProgress, TrainingReport
+from tailorbird.domain.rung_wishes import EndpointWishes
 from tailorbird.domain.scope import ScopeTrial
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
@@ -55,7 +56,8 @@ class RungContext:
     ``engine`` and ``encoder`` open on first use. ``indexes`` is a folder of the tenant that remembers which indexes are stored. ``fork``
     names the run whose training may be gone on with. ``reusable`` finds a finished training by the fingerprint of a job. ``seal_key``
     encrypts what is unfinished, and ``results`` is the folder for what was trained, in place of the workspace, where the workspace
-    encrypts. ``ask_hosted`` asks the endpoint, or the proposer, that the plan names. ``count`` is told how much is done, and of how much.
+    encrypts. ``ask_hosted`` asks the endpoint that the plan names, ``ask_proposer`` its proposer. ``count`` is told how much is done, and
+    of how much.
     ``train_together`` trains a job with processes of other nodes, in place of the trainer here.
     ``leaves_labels_out``: what tells requests out of scope is chosen on labels that are left out, for there are too few examples.
     """
@@ -83,6 +85,7 @@ class RungContext:
     seal_key: str = field(default="", repr=False)
     results: Path | None = None
     ask_hosted: AskHosted | None = None
+    ask_proposer: AskHosted | None = None
     count: Callable[[int, int], None] = _count_nothing
     leaves_labels_out: bool = False
     train_together: Callable[[TrainingJob, ReportProgress], TrainedModel] | None = None
@@ -93,6 +96,14 @@ class RungContext:
     def shown(self) -> tuple[Row, ...]:
         """What is shown to a model, and what a prompt is chosen by: ``train``, or each answer of its conversations where all count."""
         return self.train_items or self.train
+
+    @property
+    def proposer(self) -> EndpointWishes | None:
+        """The hosted model that writes instructions where a prompt is searched: the one that the objective names for that, or the one that
+        answers; None where the base model does."""
+        if self.plan.proposer is None:
+            return None
+        return self.objective.prompt_search.proposer or self.objective.hosted
 
 
 @dataclass(frozen=True)

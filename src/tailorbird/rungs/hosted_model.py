@@ -1,6 +1,6 @@
-"""Hosted rung: the model of an endpoint behind an instruction, with or without demonstrations.
+"""Hosted rung: the model of an endpoint behind an instruction, with or without demonstrations, or behind a prompt that was searched.
 
-Its labels are read from what it writes, so sets of demonstrations are compared by the share of held-out rows that come out right.
+Its labels are read from what it writes, so prompts are compared by the share of held-out rows that come out right.
 """
 
 from __future__ import annotations
@@ -9,75 +9,68 @@ import time
 from collections.abc import Sequence
 from statistics import fmean
 
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.dataset import Row
-from tailorbird.domain.endpoint import HostedModel, is_version_of
+from tailorbird.domain.endpoint import HostedModel
 from tailorbird.domain.errors import Internal, InvalidInput
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
-from tailorbird.domain.rung_wishes import EndpointWishes
+from tailorbird.rungs.answer_journal import AnswerJournal
 from tailorbird.rungs.context import AskHosted, RungContext, RungResult, hold_out
-from tailorbird.rungs.prompt import DRAWS, SCORED, draw_demonstrations
+from tailorbird.rungs.hosted_server import demand_asked, reported_by
+from tailorbird.rungs.prompt import DRAWS, SCORED, draw_demonstrations, prompt_of
+from tailorbird.rungs.prompt_search import SearchedPrompt, origin_of, search_prompt
+from tailorbird.rungs.trial_answers import hosted_answers
 from tailorbird.text.answered_labels import answered_label
 from tailorbird.text.conversations import as_line, shown_answer
-from tailorbird.text.prompt_rendering import messages_for, messages_for_row
+from tailorbird.text.prompt_rendering import messages_for_row
 from tailorbird.text.text_metrics import token_f1
-
-#: Asked first, one until it is answered, without anything of the tenant's but the instruction: whether it answers, and as whom.
-_NOTHING = ("N/A", "Hello.", "1")
 
 
 def make_hosted(context: RungContext) -> RungResult:
-    """Zero-shot, or few-shot where the plan has shots. Raises what asking raises; InvalidInput (``endpoint_model_other``: another model
-    answers than was asked for; ``endpoint_answer_refused``: none does)."""
+    """Zero-shot; few-shot where the plan has shots, searched where it has calls. Raises what asking raises; InvalidInput
+    (``endpoint_model_other``: another model answers than was asked for; ``endpoint_model_changed``: than before a kill;
+    ``endpoint_answer_refused``: none does)."""
     started = time.perf_counter()
     wishes, endpoint, ask = context.objective.hosted, context.plan.endpoint, context.ask_hosted
     if wishes is None or endpoint is None or ask is None:
         raise Internal("the plan names no endpoint for the rung hosted", "please report this with the log", code="plan_incomplete")
-    prompt = PromptSpec(
-        instruction=context.objective.task.instruction,
-        labels=context.labels,
-        label_sets=context.label_sets,
-        list_labels=context.objective.task.kind is TaskKind.CLASSIFY,
-    )
-    reported = _reported(prompt, ask)
+    prompt = prompt_of(context)
+    reported = reported_by(prompt, ask)
     demand_asked(wishes, reported)
-    if context.plan.shots:
-        prompt = _with_demonstrations(context, prompt, ask)
+    model = HostedModel(endpoint=endpoint.name, url=endpoint.url, model=wishes.model, reported=reported)
     candidate = Candidate(
         rung=RungKind.HOSTED,
         variant=context.plan.variant,
         base_model=context.base.digest,
         prompt=prompt,
         seed=context.objective.seed,
-        hosted=HostedModel(endpoint=endpoint.name, url=endpoint.url, model=wishes.model, reported=reported),
+        hosted=model,
     )
-    return RungResult(candidate, time.perf_counter() - started)
+    search = None
+    if context.plan.calls:
+        searched = _searched(context, model, ask)
+        update = {"prompt": searched.found.prompt, "proposed_from": searched.proposed_from, "proposer": searched.proposer}
+        candidate, search = candidate.model_copy(update=update), searched.log
+    elif context.plan.shots:
+        candidate = candidate.model_copy(update={"prompt": _with_demonstrations(context, prompt, ask)})
+    return RungResult(candidate, time.perf_counter() - started, search=search)
 
 
-def _reported(prompt: PromptSpec, ask: AskHosted) -> str:
-    """How the server names what answers. One that refuses to answer may name nothing, and is asked something else."""
-    for nothing in _NOTHING:
-        answer = ask([messages_for(prompt, nothing)], Sampling(max_tokens=16))[0]
-        if answer.model or not answer.refused:
-            return answer.model
-    raise InvalidInput(
-        "the server would not answer the instruction, whatever stands behind it",
-        "write the instruction in other words, or name another model",
-        code="endpoint_answer_refused",
-    )
-
-
-def demand_asked(wishes: EndpointWishes, reported: str) -> None:
-    """Returns where the server names the model that was asked for, a version of it, what the objective accepts, or nothing at all. Raises
-    InvalidInput (``endpoint_model_other``)."""
-    if reported in ("", wishes.reported) or is_version_of(reported, wishes.model):
-        return
-    raise InvalidInput(
-        f"the server answers as {reported}, and {wishes.model} was asked for",
-        f"where that is the same model, write `reported: {reported}` beside `model`",
-        code="endpoint_model_other",
-    )
+def _searched(context: RungContext, model: HostedModel, ask: AskHosted) -> SearchedPrompt:
+    """The prompt that the search of the base's rung finds where ``model`` answers. Answers that were paid before a kill are not asked for
+    again; another model does not go on with them."""
+    origin = origin_of(context, digest_of({"url": model.url, "model": model.model}))
+    journal = AnswerJournal(context.workspace / "answers.jsonl", origin, context.seal_key)
+    if (before := journal.get("reported")) not in (None, model.reported):
+        raise InvalidInput(
+            f"the endpoint {model.endpoint} answers as {model.reported or 'nobody'}, and did as {before or 'nobody'}",
+            "its model was changed under one name: name a version of it, and adapt again",
+            code="endpoint_model_changed",
+        )
+    journal.put({"reported": model.reported})
+    return search_prompt(context, hosted_answers(context, ask), journal, ends_early=True)
 
 
 def _with_demonstrations(context: RungContext, prompt: PromptSpec, ask: AskHosted) -> PromptSpec:

@@ -20,10 +20,10 @@ from tailorbird.domain.errors import Internal, InvalidInput
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
 from tailorbird.domain.prompt_search import MISTAKES_SHOWN, ROWS_SHOWN
-from tailorbird.domain.rung_wishes import ProposerWishes
+from tailorbird.domain.rung_wishes import EndpointWishes
 from tailorbird.rungs.answer_journal import AnswerJournal
 from tailorbird.rungs.context import RungContext
-from tailorbird.rungs.hosted_model import demand_asked
+from tailorbird.rungs.hosted_server import demand_asked
 from tailorbird.rungs.label_thresholds import trial_servable
 from tailorbird.text.conversations import last_user_turn, shown_answer
 from tailorbird.text.normalisation import normalise
@@ -86,9 +86,9 @@ class Proposals:
         self._rows = frozenset(said for text in texts if (said := _words(text)).count(" ") > _FEWEST_WORDS)
 
     @property
-    def _wishes(self) -> ProposerWishes | None:
+    def _wishes(self) -> EndpointWishes | None:
         """The hosted proposer that the plan has taken from the objective."""
-        return self.context.objective.prompt_search.proposer if self.context.plan.proposer else None
+        return self.context.proposer
 
     def proposer_of(self, instruction: str) -> HostedModel | None:
         """The hosted model that wrote ``instruction``; None where the base did, a rule, or the objective."""
@@ -174,12 +174,12 @@ class Proposals:
             self.reported.add(found["reported"])
         return None if found["refused"] else str(found["text"])
 
-    def _asked_outside(self, wishes: ProposerWishes, messages: Sequence[Message], seed: int) -> dict[str, str | bool]:
+    def _asked_outside(self, wishes: EndpointWishes, messages: Sequence[Message], seed: int) -> dict[str, str | bool]:
         """The answer of the hosted proposer. Raises what asking raises; InvalidInput (``endpoint_model_other``, ``endpoint_model_changed``:
         it answers under another name than before a kill)."""
-        if self.context.ask_hosted is None:
+        if self.context.ask_proposer is None:
             raise Internal("the plan names a proposer, and nothing asks it", "please report this with the log", code="plan_incomplete")
-        [answer] = self.context.ask_hosted([messages], _SAMPLING_OUTSIDE.model_copy(update={"seed": seed}))
+        [answer] = self.context.ask_proposer([messages], _SAMPLING_OUTSIDE.model_copy(update={"seed": seed}))
         demand_asked(wishes, answer.model)
         if answer.model and self.reported - {answer.model}:
             raise InvalidInput(

@@ -12,11 +12,14 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import zip_longest
 from statistics import fmean
 
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.dataset import Row
+from tailorbird.domain.endpoint import HostedModel
+from tailorbird.domain.errors import Exhausted
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSpec
@@ -29,6 +32,7 @@ from tailorbird.domain.prompt_search import (
     PromptSearch,
     TriedPrompt,
 )
+from tailorbird.domain.value import Digest
 from tailorbird.rungs.answer_journal import AnswerJournal
 from tailorbird.rungs.context import RungContext, RungResult, hold_out
 from tailorbird.rungs.demonstration_sets import changed_sets, like_the_worst, typical_set
@@ -36,6 +40,7 @@ from tailorbird.rungs.label_thresholds import thresholds_on, trial_servable
 from tailorbird.rungs.prompt import content_free_priors, draw_demonstrations, prompt_of
 from tailorbird.rungs.prompt_proposals import Mistake, Proposals, ProposedInstruction
 from tailorbird.rungs.prompt_trials import PromptTrials, Trial, distinct
+from tailorbird.rungs.trial_answers import TrialAnswers, base_answers
 
 #: Share of the training rows that prompts are tried on: nothing learns from the others, they are only shown.
 JUDGED = 0.5
@@ -52,13 +57,11 @@ _VERSION = 2
 def make_prompt_search(context: RungContext) -> RungResult:
     """The best prompt that the budget of calls finds, and the log of the search. Raises what the engine raises."""
     started = time.perf_counter()
-    shown_from, judged = hold_out(context.shown, context.objective.seed, JUDGED)
-    journal = AnswerJournal(context.workspace / "answers.jsonl", _origin(context), context.seal_key)
-    trials = PromptTrials(context, judged, journal, context.plan.calls)
-    search = _SearchStages(context, shown_from, trials, Proposals(context, journal, trials.count))
+    journal = AnswerJournal(context.workspace / "answers.jsonl", origin_of(context, context.engine().fingerprint()), context.seal_key)
     with _held(context):
-        found = search.best()
-        prompt = _calibrated(context, trials, found)
+        searched = search_prompt(context, base_answers(context), journal)
+        prompt = _calibrated(context, searched.trials, searched.found)
+    found, trials = searched.found, searched.trials
     held = trials.rows[: trials.seen(found)]
     prompt = thresholds_on(context, prompt, held, trials.answers(found.prompt, held))
     candidate = Candidate(
@@ -67,22 +70,54 @@ def make_prompt_search(context: RungContext) -> RungResult:
         base_model=context.base.digest,
         prompt=prompt,
         seed=context.objective.seed,
-        proposed_from=tuple(sorted(set(found.proposed_from))),
-        proposer=search.proposals.proposer_of(found.prompt.instruction),
+        proposed_from=searched.proposed_from,
+        proposer=searched.proposer,
     )
-    log = _log(context, trials, search.proposals, search.reference, found)
+    return RungResult(candidate, time.perf_counter() - started, search=searched.log)
+
+
+@dataclass(frozen=True)
+class SearchedPrompt:
+    """What a search found, what it asked for that, and its log. ``proposed_from`` are the training rows that were shown to who wrote the
+    instruction, ``proposer`` the hosted model that did (None: the base, a rule, or the objective)."""
+
+    found: Trial
+    trials: PromptTrials
+    log: PromptSearch
+    proposer: HostedModel | None
+
+    @property
+    def proposed_from(self) -> tuple[str, ...]:
+        """Ids of rows, sorted."""
+        return tuple(sorted(set(self.found.proposed_from)))
+
+
+def search_prompt(context: RungContext, answering: TrialAnswers, journal: AnswerJournal, *, ends_early: bool = False) -> SearchedPrompt:
+    """Searches with ``answering`` as the model that answers. ``ends_early``: where the money for it is used up, the best so far is what
+    was found, and the log says so. Raises what asking raises."""
+    shown_from, judged = hold_out(context.shown, context.objective.seed, JUDGED)
+    trials = PromptTrials(answering, judged, journal, context.plan.calls, context.count)
+    search = _SearchStages(context, shown_from, trials, Proposals(context, journal, trials.count))
+    ended = ""
+    try:
+        found = search.best()
+    except Exhausted as error:
+        if not ends_early or error.error_code != "budget_spent" or not trials.tried:
+            raise
+        found, ended = trials.best_so_far(), "the money that the budget leaves for it was used up"
+    log = _log(context, trials, search.proposals, (search.reference, found)).model_copy(update={"ended": ended})
     context.progress(f"prompt search: {log.sentence}")
-    return RungResult(candidate, time.perf_counter() - started, search=log)
+    return SearchedPrompt(found, trials, log, search.proposals.proposer_of(found.prompt.instruction))
 
 
-def _origin(context: RungContext) -> str:
-    """Everything that answers rest on beside prompts and rows."""
-    engine, objective = context.engine().fingerprint(), context.objective
-    if (proposer := context.plan.proposer) is not None and objective.prompt_search.proposer is not None:
-        asked = {"url": proposer.url, "model": objective.prompt_search.proposer.model}
-        engine = digest_of({"engine": engine, "proposer": asked})
+def origin_of(context: RungContext, answers: str) -> Digest:
+    """Everything that the answers of a search rest on beside prompts and rows. ``answers`` is who gives them."""
+    objective = context.objective
+    if (proposer := context.plan.proposer) is not None and context.proposer is not None:
+        asked = {"url": proposer.url, "model": context.proposer.model}
+        answers = digest_of({"engine": answers, "proposer": asked})
     task = {"task": digest_of(objective.task), "seed": objective.seed, "calls": context.plan.calls}
-    return digest_of({"version": _VERSION, "base": context.base.digest, "engine": engine, "snapshot": context.snapshot, **task})
+    return digest_of({"version": _VERSION, "base": context.base.digest, "engine": answers, "snapshot": context.snapshot, **task})
 
 
 @contextmanager
@@ -196,7 +231,7 @@ class _SearchStages:
 def _calibrated(context: RungContext, trials: PromptTrials, found: Trial) -> PromptSpec:
     """The prompt with what the model prefers behind it: as measured on texts without content or on the rows held out, where taking that off
     helps."""
-    if context.objective.task.kind is not TaskKind.CLASSIFY:
+    if not trials.probable:
         return found.prompt
     count = trials.seen(found)
     options = {
@@ -211,7 +246,8 @@ def _calibrated(context: RungContext, trials: PromptTrials, found: Trial) -> Pro
     return found.prompt.model_copy(update={"priors": options[best]})
 
 
-def _log(context: RungContext, trials: PromptTrials, proposals: Proposals, start: Trial, found: Trial) -> PromptSearch:
+def _log(context: RungContext, trials: PromptTrials, proposals: Proposals, ends: tuple[Trial, Trial]) -> PromptSearch:
+    start, found = ends
     count = min(trials.seen(start), trials.seen(found))
     difference, low, high = trials.difference(found, start, count)
     return PromptSearch(

@@ -14,47 +14,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message, PromptSpec, Sampling
+from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.value import Digest
 from tailorbird.rungs.answer_journal import AnswerJournal
-from tailorbird.rungs.context import RungContext
-from tailorbird.rungs.label_thresholds import trial_servable
+from tailorbird.rungs.trial_answers import Floats, TrialAnswers, preference
 from tailorbird.stats.paired_tests import paired_interval
-from tailorbird.text.conversations import as_line, shown_answer
-from tailorbird.text.label_decision import decide_label, without_priors
-from tailorbird.text.normalisation import normalise
 from tailorbird.text.prompt_rendering import messages_for_row
-from tailorbird.text.text_metrics import chrf, rouge_l, token_f1
 
-#: Rows asked for at a time, and lost at most by a kill.
-BATCH = 16
-#: Tokens of an answer, at most: as many as where a candidate is measured.
-_MOST_TOKENS = 256
 _CONFIDENCE = 0.95
 #: Rows of which an interval is asked, and on which a prompt is tried before it is dropped, at least.
 _FEWEST = 8
-
-
-def _nearly_same(answer: str, target: str) -> float:
-    """Right or wrong, and half of it by how much of the answer is right: on few rows most prompts have as many that are wholly right."""
-    return (float(normalise(answer) == normalise(target)) + chrf(answer, target)) / 2
-
-
-#: Metrics of a text by which prompts that generate can be compared: those that an objective may compare by.
-_OVERLAPS: dict[str, Callable[[str, str], float]] = {
-    "token_f1": token_f1,
-    "rouge_l": rouge_l,
-    "chrf": chrf,
-    "exact_match": _nearly_same,
-}
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -86,14 +59,14 @@ def distinct(trials: Sequence[Trial]) -> list[Trial]:
 
 
 class PromptTrials:
-    """Asks for answers to ``rows`` behind prompts, and scores them: the probability of the right labels less what the prompt makes the
-    model prefer on these rows (classify), or the overlap with the row's answer (generate). No score depends on the order of trials."""
+    """Asks for answers to ``rows`` behind prompts, and scores them as ``answering`` does. No score depends on the order of trials. ``told``
+    is told how many calls were made, of how many."""
 
-    def __init__(self, context: RungContext, rows: Sequence[Row], journal: AnswerJournal, budget: int) -> None:
-        self._context, self._rows, self._journal = context, tuple(rows), journal
-        self._classifies = context.objective.task.kind is TaskKind.CLASSIFY
-        self.metric = "probability of the right labels" if self._classifies else _overlap_of(context)
-        self._sampling = Sampling() if self._classifies else Sampling(max_tokens=_longest_answer(context))
+    def __init__(
+        self, answering: TrialAnswers, rows: Sequence[Row], journal: AnswerJournal, budget: int, told: Callable[[int, int], None]
+    ) -> None:
+        self._answering, self._rows, self._journal, self._told = answering, tuple(rows), journal, told
+        self.metric, self.probable = answering.metric, answering.probable
         self._answers: dict[Digest, list[Any]] = {}
         self._trials: dict[Digest, Trial] = {}
         self._asked: set[str] = set()
@@ -132,7 +105,7 @@ class PromptTrials:
     def count(self, keys: Iterable[str]) -> None:
         """Counts what was answered under ``keys`` of the journal, and tells how far the search is."""
         self._asked.update(keys)
-        self._context.count(self.calls, self.budget)
+        self._told(self.calls, self.budget)
 
     def extend(self, trial: Trial, count: int) -> None:
         """Tries the prompt on the first ``count`` rows. Raises what the engine raises."""
@@ -149,44 +122,27 @@ class PromptTrials:
         asked = [(key, row) for key, row in zip(keys, rows, strict=True) if self._journal.get(key) is None]
         self._asked.update(set(keys) - {key for key, _ in asked})
         if asked:
-            engine, servable = self._context.engine(), trial_servable(self._context, prompt)
-            engine.load(servable)
-            try:
-                for start in range(0, len(asked), BATCH):
-                    part = asked[start : start + BATCH]
+            with self._answering.asked_behind(prompt) as answered:
+                for start in range(0, len(asked), self._answering.batch):
+                    part = asked[start : start + self._answering.batch]
                     prompts = [messages_for_row(prompt, row.text) for _, row in part]
-                    self._journal.put(dict(zip([key for key, _ in part], self._answered(servable.id, prompt, prompts), strict=True)))
+                    self._journal.put(dict(zip([key for key, _ in part], answered(prompts), strict=True)))
                     self.count(key for key, _ in part)
-            finally:
-                engine.unload(servable.id)
         return [self._journal.get(key) for key in keys]
-
-    def _answered(self, servable: Digest, prompt: PromptSpec, prompts: Sequence[Sequence[Message]]) -> list[Any]:
-        engine = self._context.engine()
-        if self._classifies:
-            return [list(one.log_probabilities) for one in engine.score(servable, prompts, prompt.answers)]
-        said = engine.generate(servable, prompts, self._sampling)
-        return [as_line(Message(role="assistant", content=answer.text, tool_calls=answer.tool_calls)) for answer in said]
 
     def mistakes(self, trial: Trial, rows: Sequence[Row]) -> list[tuple[Row, str]]:
         """Rows, not among those held out, whose answer comes out wrong (classify) or overlaps with theirs by less than most (generate), the
         worst first, each with what was answered. Rows that the model does not read behind this prompt are dropped and counted."""
-        rows, answers = self._read_alone(trial.prompt, rows)
-        if self._classifies:
-            prompt = trial.prompt.model_copy(update={"priors": _preference(np.array(answers))}) if answers else trial.prompt
-            said = [decide_label(prompt, nats).answer for nats in answers]
-            return [(row, answer) for row, answer in zip(rows, said, strict=True) if answer != row.answer]
-        overlap = _OVERLAPS[self.metric]
-        scores = [overlap(text, shown_answer(row.answer)) for row, text in zip(rows, answers, strict=True)]
-        worst = sorted(range(len(rows)), key=lambda at: (scores[at], at))[: len(rows) // 2]
-        return [(rows[at], str(answers[at])) for at in worst]
+        return self._answering.mistakes(trial.prompt, *self._read_alone(trial.prompt, rows))
 
     def _read_alone(self, prompt: PromptSpec, rows: Sequence[Row]) -> tuple[Sequence[Row], list[Any]]:
         """Those of ``rows`` that the model reads behind the prompt, with their answers: where it does not read them together, asked in
         halves."""
         try:
             return rows, self.answers(prompt, rows)
-        except InvalidInput:
+        except InvalidInput as error:
+            if not self._answering.is_unread(error):
+                raise
             if len(rows) == 1:
                 self.dropped["mistakes not read by the model"] += 1
                 return (), []
@@ -197,21 +153,12 @@ class PromptTrials:
         """What the prompt makes the model prefer on the rows that it was tried on, log-probabilities (nats) in the order of
         ``prompt.answers``: the mean of what it gives them, with one more row that prefers nothing for each answer (batch calibration,
         Zhou et al. 2024, arXiv 2309.17249)."""
-        return _preference(np.array(self._answers[trial.name]))
+        return preference(np.array(self._answers[trial.name]))
 
     def scores(self, trial: Trial, count: int, priors: tuple[float, ...] | None = None) -> Floats:
         """The score in [0, 1] of each of the first ``count`` rows, which it was tried on. ``priors`` are taken off; None: what the prompt
         makes the model prefer on these rows."""
-        rows, answers = self._rows[:count], self._answers[trial.name][:count]
-        if not self._classifies:
-            overlap = _OVERLAPS[self.metric]
-            return np.array([overlap(answer, shown_answer(row.answer)) for row, answer in zip(rows, answers, strict=True)])
-        taken = _preference(np.array(answers)) if priors is None else priors
-        prompt = trial.prompt.model_copy(update={"priors": taken})
-        place = {answer: at for at, answer in enumerate(prompt.answers)}
-        adjusted = [without_priors(prompt, nats)[place[row.answer]] for row, nats in zip(rows, answers, strict=True)]
-        scores: Floats = np.clip(np.exp(np.array(adjusted, dtype=float)), 0.0, 1.0)
-        return scores
+        return self._answering.scores(trial.prompt, self._rows[:count], self._answers[trial.name][:count], priors)
 
     def difference(self, upper: Trial, lower: Trial, count: int) -> tuple[float, float, float]:
         """How much better ``upper`` is on the first ``count`` rows, in pairs, with a 95 % interval."""
@@ -263,6 +210,8 @@ class PromptTrials:
                 self.extend(trial, count)
                 kept.append(trial)
             except InvalidInput as error:
+                if not self._answering.is_unread(error):
+                    raise
                 self._unread = error
                 self._refused.add(trial.name)
                 self.dropped["not read by the model"] += 1
@@ -271,6 +220,15 @@ class PromptTrials:
     def ranked(self, trials: Sequence[Trial], count: int) -> list[Trial]:
         """Best first, by the mean on the first ``count`` rows; of those that are alike, the shorter prompt."""
         return sorted(trials, key=lambda trial: (-round(float(self.scores(trial, count).mean()), 9), trial.size, trial.name))
+
+    def best_so_far(self) -> Trial:
+        """The best prompt where a search ends before its end: of those that were tried on half as many rows as any, at least. The first
+        that was tried where none was tried on enough rows to be preferred to it."""
+        most = max(map(self.seen, self.tried))
+        if most < _FEWEST:
+            return self.tried[0]
+        field = [trial for trial in self.tried if 2 * self.seen(trial) >= most]
+        return self.ranked(field, min(map(self.seen, field)))[0]
 
     def _better_half(self, ranked: list[Trial], count: int) -> list[Trial]:
         kept = ranked[: math.ceil(len(ranked) / 2)]
@@ -290,22 +248,3 @@ class PromptTrials:
 def _rounds(count: int) -> int:
     """Rounds after which one of so many is left."""
     return max(1, math.ceil(math.log2(count)))
-
-
-def _preference(nats_NK: Floats) -> tuple[float, ...]:
-    rows, answers = nats_NK.shape
-    return tuple(float(nats) for nats in np.log((np.exp(nats_NK).sum(axis=0) + 1) / (rows + answers)))
-
-
-def _longest_answer(context: RungContext) -> int:
-    """Tokens that an answer may take: half as many again as the longest of train, so that one which does not end costs no more."""
-    longest = sorted({shown_answer(row.answer) for row in context.shown}, key=lambda answer: (-len(answer), answer))[:8]
-    counts = context.engine().count_tokens(context.base_folder, [[Message(role="user", content=answer)] for answer in longest])
-    return min(_MOST_TOKENS, 3 * max(counts) // 2)
-
-
-def _overlap_of(context: RungContext) -> str:
-    """The metric in which the objective compares, or its first KPI that is one; token_f1 where there is none."""
-    objective = context.objective
-    named = (objective.compare_on or "", *(kpi.metric for kpi in objective.kpis))
-    return next((metric for metric in named if metric in _OVERLAPS), "token_f1")

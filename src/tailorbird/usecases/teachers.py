@@ -41,7 +41,7 @@ def demand_proposer_unshown(work: UnitOfWork, objective: str, endpoint: Endpoint
     if (when := _shown_on(work, objective, endpoint, model)) is not None:
         raise Conflict(
             f"{model} at the endpoint {endpoint.name} was shown the sealed test of {objective} on {when}: it writes no instruction for it",
-            "name another model of another server under `prompt_search`, or leave the proposer out: the base model writes then",
+            "name another model of another server under `prompt_search.proposer`; without one the model that answers writes",
             code="proposer_saw_test",
         )
 

@@ -19,6 +19,7 @@ from tailorbird.domain.plan import RungPlan
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.prompt_search import PROPOSER_ROWS
 from tailorbird.domain.retrieval import RetrievedEntry
+from tailorbird.domain.rung_wishes import EndpointWishes
 from tailorbird.domain.value import Digest
 from tailorbird.ports.endpoint import EndpointClient, HostedAnswer
 from tailorbird.ports.engine import Embeddings, Engine, Generation, LabelScores, Likelihood, ProbeRequest, Ranked
@@ -34,12 +35,18 @@ AT_ONCE = 4
 def _unrecorded(_: float) -> None: ...
 
 
-@dataclass(frozen=True)
+@dataclass
 class Purse:
-    """What may be spent, and who is told what was."""
+    """What may be spent, who is told what was, and how much that is: engines may share one."""
 
     money: float
     pay: Callable[[float], None] = _unrecorded
+    spent: float = 0.0
+
+    def take(self, money: float) -> None:
+        """Spends so much, and tells of it."""
+        self.spent += money
+        self.pay(money)
 
 
 class HostedEngine:
@@ -64,7 +71,6 @@ class HostedEngine:
         self._client: EndpointClient | None = None
         self._runner: asyncio.Runner | None = None
         self._purse = purse
-        self._paid = 0.0
         self._lost = (0, 0)
         self._at_once = at_once
         self._answers: list[HostedAnswer] = []
@@ -208,16 +214,14 @@ class HostedEngine:
         self._answers += answers
         self._lost = self._lost[0] + lost[0], self._lost[1] + lost[1]
         read, written = sum(each.prompt_tokens for each in answers), sum(each.completion_tokens for each in answers)
-        money = self._endpoint.cost(read + lost[0], written + lost[1])
-        self._paid += money
-        self._purse.pay(money)
+        self._purse.take(self._endpoint.cost(read + lost[0], written + lost[1]))
 
     def _demand_money(self) -> None:
         """Raises Exhausted (``budget_spent``) where nothing is left for an endpoint that has a price."""
         has_price = self._endpoint.input_price or self._endpoint.output_price
-        if has_price and self._paid >= self._purse.money:
+        if has_price and self._purse.spent >= self._purse.money:
             raise Exhausted(
-                f"the endpoint {self._endpoint.name} has cost {self._paid:.2f} {self._endpoint.currency}, and the budget is used up",
+                f"the endpoint {self._endpoint.name} has cost {self._purse.spent:.2f} {self._endpoint.currency}, and the budget is used up",
                 "the climb goes on with what was measured; a larger budget in the objective is a new run",
                 code="budget_spent",
             )
@@ -247,6 +251,11 @@ def hosted_engine(context: StepContext, name: str, model: str, told: str, rows: 
     Raises NotFound, Forbidden (policy, terms), InvalidInput (``endpoint_changed``: its address is not the one that the candidate was made
     with).
     """
+    return _engine(context, _admitted(context, name, url), model, (told, rows), _purse(context))
+
+
+def _admitted(context: StepContext, name: str, url: str | None = None) -> Endpoint:
+    """The endpoint, where all who have to agree do now. Raises as ``hosted_engine``."""
     endpoint = usable_endpoint(context.deps, context.run.tenant, name)
     demand_terms(context.objective, name)
     if url is not None and url != endpoint.url:
@@ -256,11 +265,20 @@ def hosted_engine(context: StepContext, name: str, model: str, told: str, rows: 
             code="endpoint_changed",
         )
     demand_currency(context.deps, endpoint, context.objective)
-    _tell(context, endpoint, model, told, rows)
-    left = max(0.0, context.objective.budget.money - context.spent.money)
+    return endpoint
+
+
+def _purse(context: StepContext, kept: float = 0.0) -> Purse:
+    """What is left of the budget, but for what is ``kept``."""
+    left = max(0.0, context.objective.budget.money - context.spent.money - kept)
+    return Purse(left, context.payments.pay) if context.payments else Purse(left)
+
+
+def _engine(context: StepContext, endpoint: Endpoint, model: str, sent: tuple[str, int], purse: Purse) -> HostedEngine:
+    """The model of an endpoint. That rows are ``sent`` there (of which split, how many at most) is written first."""
+    _tell(context, endpoint, model, *sent)
     limit = context.objective.limits.latency_p95_ms
     at_once = max(AT_ONCE, limit.at_concurrency if limit else 1)
-    purse = Purse(left, context.payments.pay) if context.payments else Purse(left)
     return HostedEngine(endpoint, model, lambda: context.deps.endpoint_client(endpoint, model), purse, at_once)
 
 
@@ -277,31 +295,66 @@ def _tell(context: StepContext, endpoint: Endpoint, model: str, told: str, rows:
         tell_sent(work, context.actor.name, context.deps, endpoint, facts)
 
 
+@dataclass(frozen=True)
+class AskedModels:
+    """Hosted models that a rung asks to make its candidate: the one that ``answers`` rows, and the one that ``writes`` instructions, which
+    may be the same."""
+
+    answers: HostedEngine | None = None
+    writes: HostedEngine | None = None
+
+    @property
+    def engines(self) -> tuple[HostedEngine, ...]:
+        """Each once, the one that answers first."""
+        return tuple(dict.fromkeys(each for each in (self.answers, self.writes) if each is not None))
+
+
 @contextmanager
-def asked_for_rung(context: StepContext, rung: RungPlan) -> Iterator[HostedEngine | None]:
-    """The hosted model that a rung asks to make its candidate, or to write instructions for it; None for a rung of this machine alone.
+def asked_for_rung(context: StepContext, rung: RungPlan) -> Iterator[AskedModels]:
+    """The hosted models that a rung asks to make its candidate, and to write instructions for it; none for a rung of this machine alone.
     Raises as ``hosted_engine``; Conflict (``proposer_saw_test``)."""
-    wishes = context.objective.hosted if rung.endpoint else context.objective.prompt_search.proposer if rung.proposer else None
-    if wishes is None:
-        yield None
-        return
-    rows = len(context.train_items) if rung.shots else 0
-    if rung.proposer:
-        endpoint, rows = usable_endpoint(context.deps, context.run.tenant, wishes.endpoint), PROPOSER_ROWS
-        with context.deps.ledger.work(context.run.tenant, write=False) as work:
-            demand_proposer_unshown(work, context.objective.name, endpoint, wishes.model)
-    engine = hosted_engine(context, wishes.endpoint, wishes.model, Split.TRAIN.value, min(rows, len(context.train_items)))
+    asked = _asked_models(context, rung)
     try:
-        yield engine
+        yield asked
     finally:
-        engine.unload("")
+        for engine in asked.engines:
+            engine.unload("")
 
 
-def paid(making: Making, engine: HostedEngine | None) -> Making:
-    """What a step leaves, with what a hosted model was asked meanwhile, and paid."""
-    if engine is None:
+def _asked_models(context: StepContext, rung: RungPlan) -> AskedModels:
+    hosted, proposer = context.objective.hosted if rung.endpoint else None, context.objective.prompt_search.proposer
+    wishes = (proposer or hosted) if rung.proposer else None
+    admitted = [_admitted(context, each.endpoint) if each is not None else None for each in (hosted, wishes)]
+    if wishes is not None and admitted[1] is not None:
+        with context.deps.ledger.work(context.run.tenant, write=False) as work:
+            demand_proposer_unshown(work, context.objective.name, admitted[1], wishes.model)
+    purse, rows = _purse(context, _kept_for_measuring(context, rung)), len(context.train_items)
+
+    def engine(endpoint: Endpoint | None, named: EndpointWishes | None, most: int) -> HostedEngine | None:
+        if endpoint is None or named is None:
+            return None
+        return _engine(context, endpoint, named.model, (Split.TRAIN.value, min(most, rows)), purse)
+
+    answers = engine(admitted[0], hosted, rows if rung.shots or rung.calls else 0)
+    return AskedModels(answers, answers if wishes is hosted else engine(admitted[1], wishes, PROPOSER_ROWS))
+
+
+def _kept_for_measuring(context: StepContext, rung: RungPlan) -> float:
+    """What a search leaves of the budget, so that what it finds can be measured: on dev at the highest price that the plan takes it to
+    have, on the sealed test at the likely one."""
+    if rung.endpoint is None or rung.serving_cost is None or not rung.calls:
+        return 0.0
+    dev, test = (len(context.rows(split)) + len(context.shifted_rows(split)) for split in (Split.DEV, Split.TEST))
+    return (dev * rung.serving_cost.high + test * rung.serving_cost.likely) / 1000
+
+
+def paid(making: Making, asked: AskedModels) -> Making:
+    """What a step leaves, with what hosted models were asked meanwhile, and paid."""
+    uses = [engine.use for engine in asked.engines]
+    if not uses:
         return making
-    return making.model_copy(update={"hosted": engine.use, "money": making.money + engine.use.money})
+    written = uses[1] if len(uses) > 1 else None
+    return making.model_copy(update={"hosted": uses[0], "written": written, "money": making.money + sum(use.money for use in uses)})
 
 
 def with_use(evidence: Evidence, use: HostedUse) -> Evidence:

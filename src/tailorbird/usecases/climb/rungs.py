@@ -19,7 +19,7 @@ from tailorbird.usecases.climb import regression_limits
 from tailorbird.usecases.climb.answer_parts import GivenAnswers
 from tailorbird.usecases.climb.experiment_tracking import tracked
 from tailorbird.usecases.climb.floor import floor_climb, floor_is_rung, floor_remark, refused_floor
-from tailorbird.usecases.climb.hosted_engine import asked_for_rung, paid
+from tailorbird.usecases.climb.hosted_engine import AskedModels, asked_for_rung, paid
 from tailorbird.usecases.climb.look_money import unpayable
 from tailorbird.usecases.climb.measurement import compared_on_shifted, costs_of, examine, remarks_of
 from tailorbird.usecases.climb.metric_spec import against, comparison_of
@@ -47,20 +47,25 @@ def make_candidate(context: StepContext, rung: RungPlan) -> StepOutcome:
     """
     require_allowance(context, rung)
     memory = PeakMemory()
-    context, hosted = _within_memory(context, memory), None
+    context, asked = _within_memory(context, memory), AskedModels()
     try:
-        with tracked(context, rung) as tracking, asked_for_rung(context, rung) as hosted:
+        with tracked(context, rung) as tracking, asked_for_rung(context, rung) as asked:
             rung_context = context_of(context, rung, context.base_for(rung))
             reusable = tracking.unless(partial(reusable_training, context))
             rung_context = replace(rung_context, report=tracking.ahead_of(rung_context.report), reusable=reusable)
-            asked, together = hosted.ask if hosted else None, train_with_others(context, rung)
-            made = rungs.make_candidate(replace(rung_context, ask_hosted=asked, train_together=together))
+            rung_context = replace(
+                rung_context,
+                ask_hosted=asked.answers.ask if asked.answers else None,
+                ask_proposer=asked.writes.ask if asked.writes else None,
+                train_together=train_with_others(context, rung),
+            )
+            made = rungs.make_candidate(rung_context)
             tracking.report = made.training
         require_memory(context.objective.budget, memory)
     except Exception as error:
         if (ended := ended_by(error)) is None:
             raise
-        return _ended(rung, paid(ended, hosted))
+        return _ended(rung, paid(ended, asked))
     origin = made.trained.reused.origin if made.trained and made.trained.reused else None
     making = Making(
         candidate=digest_of(made.candidate),
@@ -73,7 +78,7 @@ def make_candidate(context: StepContext, rung: RungPlan) -> StepOutcome:
         scope=made.scope,
         **costs_of(context, made.seconds),
     )
-    making = paid(making, hosted)
+    making = paid(making, asked)
 
     def keep(work: UnitOfWork) -> None:
         work.records.put(made.candidate)
