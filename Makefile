@@ -34,9 +34,9 @@ demo-clean:  ## Forget the demo, so that it starts from nothing.
 
 check: setup format-check lint types contracts shape fast  ## Format, lint, strict types, import contracts, shape limits, fast tests.
 
-# One thread for each of two processes: more would wait for one another. What a module makes once is made in one of them.
+# One thread for each of two processes: more would wait for one another. A file's tests stay in one of them, which makes once what they share.
 test: check browser  ## Everything: the fast tests, then those on the real small model and in a real browser.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n 2 --dist loadfile
 
 jobs: setup  ## The README's commands and every template, each to a release; a kill at each moment of a story (twenty minutes).
 	$(BIN)/python -m pytest -q -m jobs

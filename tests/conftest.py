@@ -30,14 +30,6 @@ settings.register_profile("house", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("house")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share what their module made stay together where several processes run them (``--dist loadgroup``)."""
-    for item in items:
-        info = getattr(item, "_fixtureinfo", None)
-        if info and any(definitions[-1].scope == "module" for definitions in info.name2fixturedefs.values()):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-
-
 def pytest_collection_finish() -> None:
     """What was imported by now stays: no collection of garbage walks it again."""
     gc.freeze()
