@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from tailorbird.domain.deployment import LocalRetrieval, Servable
-from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.endpoint import HostedModel
+from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Entry, Retrieval
+from tailorbird.inference import open_engine
 from tailorbird.inference.retrieval import Lookups
+from tailorbird.processes.async_engine import AsyncEngine
 from tailorbird.testing.engine import MemoryEncoder
 from tailorbird.text.search_index import write_index
 
@@ -63,3 +67,34 @@ def test_who_looks_nothing_up_ranks_nothing() -> None:
     with pytest.raises(InvalidInput) as refused:
         Lookups(MemoryEncoder()).rank(NAME, QUESTION, DOCUMENTS, 2)
     assert refused.value.error_code == "retrieval_missing"
+
+
+def test_an_engine_holds_what_a_hosted_model_is_shown_and_no_weights(tmp_path: Path) -> None:
+    write_index(tmp_path, [Entry(id="own", text="a refund takes three days", access=("everyone",))], None)
+    spec = Retrieval(what="passages", ways=("words",), count=1, index=NAME)
+    hosted = HostedModel(endpoint="outside", url="https://llm.example", model="large", reported="large")
+    servable = Servable(
+        id=NAME,
+        tenant="acme",
+        task=TaskKind.GENERATE,
+        base="",
+        adapter=None,
+        weights=None,
+        prompt=PromptSpec(instruction=""),
+        retrieval=LocalRetrieval(spec=spec, index=str(tmp_path)),
+        hosted=hosted,
+    )
+    engine = open_engine()
+    try:
+        asyncio.run(AsyncEngine(engine).load(servable))
+        assert engine.loaded() == (NAME,)
+        [[found]] = engine.retrieve(NAME, [QUESTION], frozenset({"everyone"}), 1)
+        assert found.entry.id == "own"
+        assert [each.release for each in engine.state().releases] == [NAME]
+        with pytest.raises(Conflict) as refused:
+            asyncio.run(AsyncEngine(engine).load(servable.model_copy(update={"retrieval": None})))
+        assert refused.value.error_code == "hosted_unserved"
+        engine.unload(NAME)
+        assert engine.loaded() == ()
+    finally:
+        engine.close()

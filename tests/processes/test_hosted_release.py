@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,25 +14,30 @@ import pytest
 
 from support.hosted import MODEL, Reply, endpoint, fault, scripted
 from support.processes import ASK, CHAT, Live, live, wait_until
-from support.serving import LABELS, House, make_release
+from support.serving import LABELS, House, digest, make_release
 from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.domain.deployment import Servable
+from tailorbird.domain.dataset import EVERYONE
+from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.endpoint import Endpoint, HostedModel
 from tailorbird.domain.feedback import TrafficPolicy
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.release import Release
+from tailorbird.domain.retrieval import Entry, Retrieval
 from tailorbird.domain.value import Digest
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.ports.endpoint import EndpointClient
 from tailorbird.ports.engine import LoadRequest
+from tailorbird.text.search_index import write_index
 from tailorbird.usecases import Dependencies
 
 
-def hosted_release(house: House, made: Endpoint, model: str, task: TaskKind = TaskKind.CLASSIFY) -> Digest:
+def hosted_release(
+    house: House, made: Endpoint, model: str, task: TaskKind = TaskKind.CLASSIFY, retrieval: Retrieval | None = None
+) -> Digest:
     """A release in production on the endpoint, which the tenant may use."""
     plain = make_release("acme", 9, task, house.clock.now())
     hosted = HostedModel(endpoint=made.name, url=made.url, model=model, reported=model)
-    content = plain.content.model_copy(update={"hosted": hosted})
+    content = plain.content.model_copy(update={"hosted": hosted, "retrieval": retrieval})
     dossier = plain.dossier.model_copy(update={"release": digest_of(content)})
     release = Release(digest=digest_of(content), content=content, dossier=dossier, state=plain.state, signature=plain.signature)
     with house.ledger.system() as system:
@@ -229,3 +235,33 @@ def test_a_caller_who_leaves_is_charged_for_what_was_asked(house: House, stream:
     assert (row.status, row.endpoint, row.completion_tokens) == (499, "outside", 0)
     assert row.cost == row.paid > 0
     assert f'tailorbird_endpoint_money_total{{usage="estimated"}} {row.paid}' in told
+
+
+@pytest.mark.parametrize("task", [TaskKind.CLASSIFY, TaskKind.GENERATE])
+def test_passages_are_found_here_of_what_its_asker_may_read(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: TaskKind
+) -> None:
+    """The engine holds the index and no model; another asker's passages do not leave the house."""
+    public, secret = "lost cards are blocked at once", "lost cards cost the board a million"
+    (tmp_path / "index").mkdir()
+    entries = [Entry(id="public", text=public, access=(EVERYONE,)), Entry(id="secret", text=secret, access=("board",))]
+    write_index(tmp_path / "index", entries, None)
+    spec = Retrieval(what="passages", ways=("words",), count=2, index=digest("index"))
+    with scripted() as server:
+        release = hosted_release(house, endpoint(url=server.url, private=True), MODEL, task, spec)
+        house.lookups[release] = LocalRetrieval(spec=spec, index=str(tmp_path / "index"))
+        plain, hosted = house.admit, HostedModel(endpoint="outside", url=server.url, model=MODEL, reported=MODEL)
+        monkeypatch.setattr(house, "admit", lambda request: plain(request).model_copy(update={"hosted": hosted, "base": ""}))
+        house.point("routing", release)
+        _, board = house.key(groups=frozenset({"board"}))
+        with gateway(house, monkeypatch, "key") as served:
+            wait_until(lambda: ask(served).headers.get("x-tailorbird-release") == release)
+            body = ASK | {"messages": [{"role": "user", "content": "my cards are lost"}]}
+            told = [
+                httpx.post(served.url + CHAT, json=body, headers={"authorization": f"Bearer {key}"}, timeout=20).json()
+                for key in (served.secret, board)
+            ]
+    mine, theirs = (json.dumps(asked["messages"]) for asked in server.asked[-2:])
+    assert (public in mine, secret in mine) == (True, False)
+    assert (public in theirs, secret in theirs) == (True, True)
+    assert [{one["id"] for one in each["tailorbird"]["passages"]} for each in told] == [{"public"}, {"public", "secret"}]

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from support.hosted import MODEL, WHOLE, Reply, endpoint, event, fault, scripted
+from support.hosted import MODEL, WHOLE, Reply, endpoint, event, fault, last_word, scripted
 from support.serving import CLASSIFY, DirectDriver, House
-from tailorbird.domain.deployment import Servable
+from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.endpoint import Endpoint, HostedModel
 from tailorbird.domain.errors import Forbidden, InvalidInput, NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.retrieval import Retrieval
 from tailorbird.domain.value import Digest
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.ports.endpoint import EndpointClient
@@ -296,6 +297,36 @@ def test_it_writes_answers_and_nothing_else(house: House) -> None:
                 await call
         await driver.unload(HOSTED)
         assert await driver.loaded() == ()
+        await driver.close()
+
+    asyncio.run(story())
+
+
+class Quoting(Record):
+    """A hosted release that looks something up."""
+
+    def admit(self, request: LoadRequest) -> Servable | None:
+        spec = Retrieval(what="passages", ways=("words",), count=1, index=FORMER)
+        found = super().admit(request.model_copy(update={"release": HOSTED}))
+        return found and found.model_copy(update={"id": request.release, "retrieval": LocalRetrieval(spec=spec, index="index")})
+
+
+def test_one_that_looks_something_up_is_loaded_while_the_engine_can(house: House) -> None:
+    engine, release = MemoryEngine(), house.release(1)
+    record = Quoting(lambda _: MemoryEndpoint(last_word), TaskKind.CLASSIFY)
+    request = LoadRequest(tenant="acme", release=release, purpose="production")
+
+    async def story() -> None:
+        driver = HostedDriver(DirectDriver(house, engine), record.access)
+        await driver.load(request)
+        assert await driver.loaded() == engine.loaded() == (release,)
+        assert [each.release for each in (await driver.state()).releases] == [release]
+        engine.unload(release)  # it was started anew
+        assert await driver.loaded() == ()
+        await driver.load(request)
+        assert await driver.loaded() == engine.loaded() == (release,)
+        await driver.unload(release)
+        assert await driver.loaded() == engine.loaded() == ()
         await driver.close()
 
     asyncio.run(story())

@@ -126,8 +126,8 @@ class RungPlan(Value):
     looked up, by vectors too where an ``encoder`` (tree) is named. ``calibrated`` is the day of the timed steps behind the estimates, empty
     without. ``base`` names the record of the base model where the plan has several; the variant tells it, too (``r16 on smollm2-135m``).
     ``ranker`` finds the passages of a grounded rung where the objective names a release for that; ``rewrite``: queries are rewritten first.
-    ``endpoint`` is what a hosted rung asks, ``calls`` what a prompt's search may ask, ``proposer`` the endpoint that writes instructions
-    for it, where the objective names one.
+    ``endpoint`` is what a hosted rung asks, with passages of the documents where it is ``grounded``; ``calls`` what a prompt's search may
+    ask, ``proposer`` the endpoint that writes instructions for it, where the objective names one.
     """
 
     rung: RungKind
@@ -152,6 +152,7 @@ class RungPlan(Value):
     endpoint: Endpoint | None = Field(default=None, exclude_if=lambda value: value is None)
     calls: int = Field(default=0, exclude_if=lambda value: not value)
     proposer: Endpoint | None = Field(default=None, exclude_if=lambda value: value is None)
+    grounded: bool = Field(default=False, exclude_if=lambda value: not value)
     reasons: tuple[Reason, ...]
 
     @property

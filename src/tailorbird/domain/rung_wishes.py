@@ -90,7 +90,7 @@ class EndpointWishes(Section):
 
 
 #: How a hosted model is asked.
-HostedVariant = Literal["zero-shot", "few-shot", "searched"]
+HostedVariant = Literal["zero-shot", "few-shot", "searched", "grounded"]
 
 
 class HostedWishes(EndpointWishes):
@@ -98,8 +98,9 @@ class HostedWishes(EndpointWishes):
     admin's to register, and each source must name it among its ``processors``."""
 
     variants: Annotated[tuple[HostedVariant, ...], Field(min_length=1)] | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
-    """How it is asked: ``zero-shot``, ``few-shot``, ``searched`` (behind a prompt that is searched with it). ``auto``: the first two, and
-    ``searched`` where the ladder lists ``prompt-search``."""
+    """How it is asked: ``zero-shot``, ``few-shot``, ``searched`` (behind a prompt that is searched with it), ``grounded`` (with passages of
+    the objective's documents, which leave the house too). ``auto``: the first two, ``searched`` where the ladder lists ``prompt-search``,
+    and ``grounded`` where it tries ``grounding``."""
 
 
 class ProposerWishes(EndpointWishes):

@@ -70,7 +70,8 @@ class TorchEngine:
         self._intake = RequestAdmission(self._registry, self._worker)
 
     def load(self, servable: Servable, *, pinned: bool = False) -> None:
-        """As ``Engine.load`` and ``LiveEngine.load``. What ranks documents, and a floor, need no language model."""
+        """As ``Engine.load`` and ``LiveEngine.load``. What ranks documents, a floor, and a hosted model, for which passages are found here,
+        need no language model."""
         fresh = servable.id not in self.loaded()
         with self._counting:
             self._unfinished[servable.id] += fresh
@@ -86,7 +87,7 @@ class TorchEngine:
             self._lookups.load(servable, pinned=pinned)
         try:
             self._floors.load(servable, pinned=pinned)
-            if servable.task is not TaskKind.RANK and servable.floor is None:
+            if servable.task is not TaskKind.RANK and servable.floor is None and servable.hosted is None:
                 self._registry.load(servable, pinned=pinned)
             self._registry.make_room()
         except BaseException:

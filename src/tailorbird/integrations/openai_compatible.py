@@ -170,7 +170,7 @@ class OpenAiDriver:
 
     async def _prepare(self, servable: Servable) -> None:
         """Refuses what cannot be served here."""
-        if servable.hosted is not None:
+        if servable.hosted is not None and servable.retrieval is None:
             raise Conflict("this engine asks no endpoints", "the gateway does: let it load the release", code="hosted_unserved")
         if servable.adapter or servable.weights:
             raise Conflict("this engine serves no adapters and no weights", "serve the release with torch or vllm", code="driver_unable")

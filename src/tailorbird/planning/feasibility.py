@@ -140,7 +140,7 @@ def _too_long(inputs: PlanInputs, rung: RungPlan) -> str | None:
 def _without_demonstrations(_: PlanInputs, rung: RungPlan) -> str | None:
     if rung.shots or rung.calls or rung.rung not in _SHOWING or rung.variant == "zero-shot":
         return None
-    if rung.rung in (RungKind.GROUNDING, RungKind.GROUNDED_LORA):
+    if rung.grounded or rung.rung in (RungKind.GROUNDING, RungKind.GROUNDED_LORA):
         return "the objective names no documents (documents:), or no passage fits into the context"
     return "no demonstration fits into the context"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.evidence import MOST_FURTHER_REQUESTS
 from tailorbird.domain.ladder import RungKind
@@ -11,6 +13,7 @@ from tailorbird.domain.prompt_search import PROPOSALS, PROPOSER_ROWS
 from tailorbird.domain.rung_wishes import HostedVariant
 from tailorbird.planning import setting_rules
 from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.lookup_cost import lookup_seconds
 from tailorbird.planning.memory import PROCESS_GIB
 from tailorbird.planning.time_and_cost import FEW_SHOT_DRAWS, FEW_SHOT_ROWS, TIMED_ROWS, energy_estimate, money_estimate
 from tailorbird.planning.traffic_cost import around, interval, total
@@ -25,24 +28,46 @@ _TOKENS = (0.7, 1.5)
 _MEMORY = 0.3
 
 
+@dataclass(frozen=True)
+class _HostedPrompt:
+    """How the hosted model is asked: what stands before every text, ``shots`` of it, ``tokens`` in all; requests that choose it."""
+
+    variant: HostedVariant
+    what: str
+    shots: int = 0
+    tokens: float = 0.0
+    tried: int = 0
+
+
 def hosted_zero_shot(inputs: PlanInputs) -> RungPlan:
     """The instruction alone, answered by the hosted model."""
-    return _asking(inputs, "zero-shot", 0, "the instruction alone")
+    return _asking(inputs, _HostedPrompt("zero-shot", "the instruction alone"))
 
 
 def hosted_few_shot(inputs: PlanInputs) -> RungPlan:
     """The instruction with training rows as demonstrations."""
     shots, _ = setting_rules.shots(inputs)
-    tried = FEW_SHOT_DRAWS * FEW_SHOT_ROWS if shots else 0
-    return _asking(inputs, "few-shot", shots, f"the instruction with {shots} training rows as demonstrations", tried)
+    tried, tokens = FEW_SHOT_DRAWS * FEW_SHOT_ROWS if shots else 0, shots * setting_rules.demonstration_tokens(inputs)
+    return _asking(inputs, _HostedPrompt("few-shot", f"the instruction with {shots} training rows as demonstrations", shots, tokens, tried))
 
 
 def hosted_searched(inputs: PlanInputs) -> RungPlan:
     """Instruction and demonstrations searched on rows held out of train, with the hosted model as the one that answers."""
     calls, shots, reason = setting_rules.prompt_search(inputs)
-    planned = _asking(inputs, "searched", shots, f"a prompt searched with {calls:,} calls of it", calls)
+    tokens = shots * setting_rules.demonstration_tokens(inputs)
+    planned = _asking(inputs, _HostedPrompt("searched", f"a prompt searched with {calls:,} calls of it", shots, tokens, calls))
     update = {"calls": calls, "proposer": planned.endpoint, "reasons": (*planned.reasons, reason)}
     return with_proposer(inputs, planned.model_copy(update=update))
+
+
+def hosted_grounded(inputs: PlanInputs) -> RungPlan:
+    """For each text the passages of the tenant's documents most like it, which the hosted model is shown."""
+    count, reason = setting_rules.passages(inputs)
+    planned = _asking(
+        inputs, _HostedPrompt("grounded", f"the instruction with {count} passages", count, count * setting_rules.PASSAGE_TOKENS)
+    )
+    update = {"grounded": True, "reasons": (*planned.reasons, reason)}
+    return by_ranker(inputs, planned.model_copy(update=update), inputs.dev_rows)
 
 
 def is_wanted(objective: Objective, variant: HostedVariant) -> bool:
@@ -51,6 +76,8 @@ def is_wanted(objective: Objective, variant: HostedVariant) -> bool:
     wished = objective.hosted.variants if objective.hosted else "auto"
     if wished != "auto":
         return variant in wished
+    if variant == "grounded":
+        return bool(objective.documents) if objective.ladder == "auto" else RungKind.GROUNDING in objective.ladder
     return variant != "searched" or (objective.ladder != "auto" and RungKind.PROMPT_SEARCH in objective.ladder)
 
 
@@ -110,29 +137,42 @@ def _other_currency(inputs: PlanInputs, endpoint: Endpoint) -> str | None:
     return None
 
 
-def _asking(inputs: PlanInputs, variant: HostedVariant, shots: int, what: str, tried: int = 0) -> RungPlan:
+def by_ranker(inputs: PlanInputs, planned: RungPlan, queries: int) -> RungPlan:
+    """``planned`` with the encoder that finds its passages: the one that is installed, or that of the release which the objective names,
+    with what it takes to find those of ``queries`` and of 1,000 requests."""
+    ranker = inputs.ranker
+    if ranker is None:
+        return planned.model_copy(update={"encoder": inputs.encoder_tree})
+    looked_up, asked = lookup_seconds(inputs, queries), money_estimate(inputs, lookup_seconds(inputs, 1000))
+    time, money = total(planned.time, looked_up), total(planned.money, money_estimate(inputs, looked_up))
+    update = {"time": time, "money": money, "energy": energy_estimate(inputs, time), "encoder": ranker.encoder}
+    serving = total(planned.serving_cost, asked) if planned.serving_cost else asked
+    return planned.model_copy(update=update | {"ranker": ranker, "serving_cost": serving})
+
+
+def _asking(inputs: PlanInputs, asked: _HostedPrompt) -> RungPlan:
     endpoint, wishes = inputs.endpoint, inputs.objective.hosted
     model = wishes.model if wishes else "a model"
-    requests = inputs.dev_rows + tried + 1
+    requests = inputs.dev_rows + asked.tried + 1
     alone = min(inputs.dev_rows, TIMED_ROWS)
     further, at_once = _further(inputs)
     seconds = [alone + (requests - alone) / _AT_ONCE + more / at_once for more in further]
     time = interval([each * amount for each, amount in zip(ANSWER_SECONDS, seconds, strict=True)], "s")
-    paid = [_paid(inputs, endpoint, shots, requests + more) for more in further]
+    paid = [_paid(inputs, endpoint, asked.tokens, requests + more) for more in further]
     money = interval((paid[0].low, paid[1].likely, paid[2].high), paid[0].unit)
     name, region = (endpoint.name, endpoint.region) if endpoint else ("an endpoint", "nobody knows where")
-    train = " and train" if tried or further[-1] else ""
-    text = f"{model} at {name}, {what}: rows of dev{train} leave the house, to {region}"
+    train, passages = " and train" if asked.tried or further[-1] else "", " and passages" if asked.variant == "grounded" else ""
+    text = f"{model} at {name}, {asked.what}: rows of dev{train}{passages} leave the house, to {region}"
     return RungPlan(
         rung=RungKind.HOSTED,
-        variant=variant,
+        variant=asked.variant,
         training=None,
-        shots=shots,
+        shots=asked.shots,
         time=time,
         memory=around(PROCESS_GIB + _MEMORY, (0.7, 1.5), "GiB"),
         money=total(money_estimate(inputs, time), money),
         energy=energy_estimate(inputs, time),
-        serving_cost=_paid(inputs, endpoint, shots, 1000),
+        serving_cost=_paid(inputs, endpoint, asked.tokens, 1000),
         endpoint=endpoint,
         reasons=(Reason(rule="hosted", text=text, source="docs/rungs.md"),),
     )
@@ -146,10 +186,10 @@ def _further(inputs: PlanInputs) -> tuple[tuple[int, int, int], int]:
     return (0, min(most, TIMED_ROWS), most), latency.at_concurrency if latency else 1
 
 
-def _paid(inputs: PlanInputs, endpoint: Endpoint | None, shots: int, requests: float) -> Estimate:
-    """What so many requests cost at the prices of the endpoint."""
+def _paid(inputs: PlanInputs, endpoint: Endpoint | None, shown: float, requests: float) -> Estimate:
+    """What so many requests cost at the prices of the endpoint, with ``shown`` tokens before each text."""
     tokens = inputs.tokens
     listed = tokens.listed if inputs.objective.task.kind is TaskKind.CLASSIFY else 0
-    read = tokens.prompt_mean + listed + shots * setting_rules.demonstration_tokens(inputs)
+    read = tokens.prompt_mean + listed + shown
     cost = endpoint.cost(requests * read, requests * tokens.target_mean) if endpoint else 0.0
     return around(cost, _TOKENS, inputs.prices.currency)

@@ -15,7 +15,7 @@ from tailorbird.planning.encoder import tuned_encoder, variant_of, why_not_tuned
 from tailorbird.planning.feasibility import refusal, too_large
 from tailorbird.planning.floor import planned_floor, why_words
 from tailorbird.planning.flops import adapter_parameters, backbone_parameters, steps_per_pass
-from tailorbird.planning.hosted_model import hosted_few_shot, hosted_searched, hosted_zero_shot, is_wanted
+from tailorbird.planning.hosted_model import hosted_few_shot, hosted_grounded, hosted_searched, hosted_zero_shot, is_wanted
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.lookup_cost import QUERY_TOKENS, SPREAD, encoder_rate
 from tailorbird.planning.memory import GIB, PROCESS_GIB
@@ -91,6 +91,7 @@ _MAKERS: tuple[tuple[RungKind, Callable[[PlanInputs], RungPlan]], ...] = (
     (RungKind.GROUNDING, rewritten_grounding),
     (RungKind.HOSTED, hosted_zero_shot),
     (RungKind.HOSTED, hosted_few_shot),
+    (RungKind.HOSTED, hosted_grounded),
     (RungKind.HOSTED, hosted_searched),
     (RungKind.PROMPT_SEARCH, prompt_search),
     (RungKind.LORA, lora),
@@ -106,6 +107,7 @@ _HOSTED: dict[Callable[[PlanInputs], RungPlan], HostedVariant] = {
     hosted_zero_shot: "zero-shot",
     hosted_few_shot: "few-shot",
     hosted_searched: "searched",
+    hosted_grounded: "grounded",
 }
 
 

@@ -11,9 +11,8 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Estimate, LoraSettings, Reason, RungPlan, TrainingSettings
 from tailorbird.planning import setting_rules
 from tailorbird.planning.flops import adapter_parameters, steps_per_pass, training_flops
-from tailorbird.planning.hosted_model import with_proposer
+from tailorbird.planning.hosted_model import by_ranker, with_proposer
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.lookup_cost import lookup_seconds
 from tailorbird.planning.memory import grown_memory, prompt_memory
 from tailorbird.planning.sufficient_machine import fitted, limit_of, needed_memory
 from tailorbird.planning.time_and_cost import (
@@ -25,7 +24,7 @@ from tailorbird.planning.time_and_cost import (
     serving_estimate,
     training_time,
 )
-from tailorbird.planning.traffic_cost import around, total
+from tailorbird.planning.traffic_cost import around
 
 
 def zero_shot(inputs: PlanInputs) -> RungPlan:
@@ -61,7 +60,7 @@ def grounding(inputs: PlanInputs) -> RungPlan:
     """For each text the passages of the tenant's documents most like it."""
     shots, reason = setting_rules.passages(inputs)
     planned = _looking_up(inputs, shots, setting_rules.finder(inputs), shots * setting_rules.PASSAGE_TOKENS, reason)
-    return _by_ranker(inputs, planned.model_copy(update={"rung": RungKind.GROUNDING}), inputs.dev_rows)
+    return by_ranker(inputs, planned.model_copy(update={"rung": RungKind.GROUNDING}), inputs.dev_rows)
 
 
 def rewritten_grounding(inputs: PlanInputs) -> RungPlan:
@@ -78,20 +77,7 @@ def grounded_lora(inputs: PlanInputs) -> RungPlan:
     planned = _adapter(replace(inputs, tokens=setting_rules.with_passages(inputs, shots)), "lora", (reason,))
     shown = f"{planned.variant}, {shots} passages by {setting_rules.finder(inputs)}"
     update = {"rung": RungKind.GROUNDED_LORA, "variant": shown, "shots": shots}
-    return _by_ranker(inputs, planned.model_copy(update=update), inputs.train_rows + inputs.dev_rows)
-
-
-def _by_ranker(inputs: PlanInputs, planned: RungPlan, queries: int) -> RungPlan:
-    """``planned`` with the encoder that finds its passages: the one that is installed, or that of the release which the objective names,
-    with what it takes to find those of ``queries`` and of 1,000 requests."""
-    ranker = inputs.ranker
-    if ranker is None:
-        return planned.model_copy(update={"encoder": inputs.encoder_tree})
-    time = total(planned.time, lookup_seconds(inputs, queries))
-    asked = money_estimate(inputs, lookup_seconds(inputs, 1000))
-    update = {"time": time, "money": money_estimate(inputs, time), "energy": energy_estimate(inputs, time), "encoder": ranker.encoder}
-    serving = total(planned.serving_cost, asked) if planned.serving_cost else asked
-    return planned.model_copy(update=update | {"ranker": ranker, "serving_cost": serving})
+    return by_ranker(inputs, planned.model_copy(update=update), inputs.train_rows + inputs.dev_rows)
 
 
 def larger_lora(inputs: PlanInputs) -> RungPlan:

@@ -50,8 +50,9 @@ class AsyncEngine:
             raise Unavailable("a step of the engine does not end", "the gateway restarts it by itself", code="engine_hung")
 
     async def load(self, servable: Servable, *, pinned: bool = False) -> None:
-        """Loads ``servable`` while others are answered. Raises ModelInvalid, Corrupt, Conflict (it is hosted)."""
-        if servable.hosted is not None:
+        """Loads ``servable`` while others are answered; of a hosted one what it looks up. Raises ModelInvalid, Corrupt, Conflict (one that
+        looks nothing up)."""
+        if servable.hosted is not None and servable.retrieval is None:
             raise Conflict("this engine asks no endpoints", "the gateway does: let it load the release", code="hosted_unserved")
         await asyncio.to_thread(self._engine.load, servable, pinned=pinned)
 

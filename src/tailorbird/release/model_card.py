@@ -40,10 +40,11 @@ def title(objective: Objective, candidate: Candidate, base: BaseModelRef) -> str
             "tailorbird as the cheapest way to meet the objective below."
         )
     if (hosted := candidate.hosted) is not None:
+        passages = ", with passages of the documents" if candidate.retrieval else ""
         return (
             f"# {objective.tenant}/{objective.name}\n\nA prompt for `{markdown_text(hosted.model)}` at the endpoint `{hosted.endpoint}` "
             f"(rung {candidate.rung.value}, variant {candidate.variant}), a server outside the house at {markdown_text(hosted.url)}, "
-            "chosen by tailorbird as the cheapest way to meet the objective below. Every request that it answers is sent there."
+            f"chosen by tailorbird as the cheapest way to meet the objective below. Every request that it answers is sent there{passages}."
         )
     kind = "A LoRA adapter for" if candidate.adapter else "Full weights, fine-tuned from" if candidate.weights else "A prompt for"
     return (

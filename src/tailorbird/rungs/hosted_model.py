@@ -1,4 +1,5 @@
-"""Hosted rung: the model of an endpoint behind an instruction, with or without demonstrations, or behind a prompt that was searched.
+"""Hosted rung: the model of an endpoint behind an instruction, with or without demonstrations, behind a prompt that was searched, or with
+passages that are looked up here.
 
 Its labels are read from what it writes, so prompts are compared by the share of held-out rows that come out right.
 """
@@ -19,6 +20,7 @@ from tailorbird.domain.prompt import Message, PromptSpec, Sampling
 from tailorbird.rungs.answer_journal import AnswerJournal
 from tailorbird.rungs.context import AskHosted, RungContext, RungResult, hold_out
 from tailorbird.rungs.hosted_server import demand_asked, reported_by
+from tailorbird.rungs.indexes import as_passages, retrieval_of
 from tailorbird.rungs.prompt import DRAWS, SCORED, draw_demonstrations, prompt_of
 from tailorbird.rungs.prompt_search import SearchedPrompt, origin_of, search_prompt
 from tailorbird.rungs.trial_answers import hosted_answers
@@ -29,9 +31,10 @@ from tailorbird.text.text_metrics import token_f1
 
 
 def make_hosted(context: RungContext) -> RungResult:
-    """Zero-shot; few-shot where the plan has shots, searched where it has calls. Raises what asking raises; InvalidInput
-    (``endpoint_model_other``: another model answers than was asked for; ``endpoint_model_changed``: than before a kill;
-    ``endpoint_answer_refused``: none does)."""
+    """Zero-shot; few-shot where the plan has shots, searched where it has calls, and grounded where it says so.
+
+    Raises what asking raises; InvalidInput (``endpoint_model_other``: another model answers than was asked for; ``endpoint_model_changed``:
+    than before a kill; ``endpoint_answer_refused``: none does)."""
     started = time.perf_counter()
     wishes, endpoint, ask = context.objective.hosted, context.plan.endpoint, context.ask_hosted
     if wishes is None or endpoint is None or ask is None:
@@ -49,7 +52,9 @@ def make_hosted(context: RungContext) -> RungResult:
         hosted=model,
     )
     search = None
-    if context.plan.calls:
+    if context.plan.grounded:
+        candidate = candidate.model_copy(update={"retrieval": retrieval_of(context, "passages", as_passages(context))})
+    elif context.plan.calls:
         searched = _searched(context, model, ask)
         update = {"prompt": searched.found.prompt, "proposed_from": searched.proposed_from, "proposer": searched.proposer}
         candidate, search = candidate.model_copy(update=update), searched.log

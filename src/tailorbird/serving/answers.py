@@ -114,7 +114,7 @@ class AnswerService:
         """
         with self._held(arm):
             if arm.task is TaskKind.CLASSIFY:
-                yield await (self._written_label(arm, messages) if arm.hosted else self._label(arm, messages, groups))
+                yield await (self._written_label(arm, messages, groups) if arm.hosted else self._label(arm, messages, groups))
             elif arm.task is TaskKind.GENERATE:
                 async with aclosing(self._text(arm, messages, sampling, groups)) as text:
                     async for piece in text:
@@ -180,10 +180,12 @@ class AnswerService:
             passages=_quoted(found),
         )
 
-    async def _written_label(self, arm: TrafficArm, messages: Sequence[Message]) -> AnswerPiece:
+    async def _written_label(self, arm: TrafficArm, messages: Sequence[Message], groups: frozenset[str]) -> AnswerPiece:
         """The label that a hosted model writes; without one alone, a person should look. It has no probabilities."""
-        written, read, wrote = "", 0, 0
-        async with aclosing(self._driver.stream(arm.release, messages_for(arm.prompt, last_user_text(messages)), LABEL_SAMPLING)) as chunks:
+        text, written, read, wrote = last_user_text(messages), "", 0, 0
+        found = await self._found(arm, text, groups)
+        asked = messages_for(arm.prompt, text, [one.entry for one in found])
+        async with aclosing(self._driver.stream(arm.release, asked, LABEL_SAMPLING)) as chunks:
             async for chunk in chunks:
                 written, read, wrote = written + chunk.text, read + chunk.prompt_tokens, max(wrote, chunk.completion_tokens)
         label = answered_label(arm.prompt, written)
@@ -194,6 +196,7 @@ class AnswerService:
             completion_tokens=wrote,
             probabilities={},
             referred=not label,
+            passages=_quoted(found),
         )
 
     async def _text(

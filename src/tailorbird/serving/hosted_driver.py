@@ -1,7 +1,7 @@
 """Driver that puts hosted models beside an engine: releases on an endpoint are asked there, all others of the engine.
 
-A request to an endpoint is sent once, within its time and money; what fails before the first words is answered by the release before
-(``serving/fallback.py``).
+What is looked up for a hosted model is found by the engine. A request to an endpoint is sent once, within its time and money; what fails
+before the first words is answered by the release before (``serving/fallback.py``).
 """
 
 from __future__ import annotations
@@ -89,6 +89,11 @@ class _HostedRelease:
     fingerprints: set[str] = field(default_factory=set)
     freed: bool = False
 
+    @property
+    def looks_up(self) -> bool:
+        """True where passages are found for it, by the engine of this machine."""
+        return self.servable.retrieval is not None
+
 
 class HostedDriver:
     """Implements ``EngineDriver`` over ``engine`` and the endpoints of tenants."""
@@ -101,14 +106,14 @@ class HostedDriver:
 
     async def load(self, request: LoadRequest) -> None:
         """Loads a release; a hosted one is verified, and neither its endpoint looked up nor its server asked: where it may not be asked any
-        more, the release before answers. Raises as the engine does, and as ``admit``."""
-        if request.release in self._hosted:
+        more, the release before answers. The engine loads what it looks up. Raises as the engine does, and as ``admit``."""
+        if (held := self._hosted.get(request.release)) is not None and not held.looks_up:
             return
-        servable = await asyncio.to_thread(self._access.admit, request)
-        if servable is None or servable.hosted is None:
+        servable = held.servable if held is not None else await asyncio.to_thread(self._access.admit, request)
+        if servable is None or servable.hosted is None or servable.retrieval is not None:
             await self._engine.load(request)
-            return
-        self._hosted[request.release] = _HostedRelease(servable, servable.hosted)
+        if servable is not None and servable.hosted is not None:
+            self._hosted.setdefault(request.release, _HostedRelease(servable, servable.hosted))
 
     async def unload(self, release: Digest) -> None:
         """Frees a release; answers that are under way end first."""
@@ -116,17 +121,18 @@ class HostedDriver:
             held.freed = True
             if held.client is not None:
                 await held.client.give_up()
-        else:
+        if held is None or held.looks_up:
             await self._engine.unload(release)
 
     async def loaded(self) -> tuple[Digest, ...]:
-        """Releases of the engine, and the hosted ones."""
-        return (*await self._engine.loaded(), *self._hosted)
+        """Releases of the engine, and the hosted ones; of these, one that looks something up only while the engine can."""
+        return (*await self._engine.loaded(), *(each for each, one in self._hosted.items() if not one.looks_up))
 
     async def state(self) -> EngineState:
         """What the engine is doing, with the hosted releases among its own."""
         state = await self._engine.state()
-        hosted = [Residency(release=each, tenant=one.servable.tenant, resident=True, pinned=False) for each, one in self._hosted.items()]
+        alone = [(each, one.servable.tenant) for each, one in self._hosted.items() if not one.looks_up]
+        hosted = [Residency(release=each, tenant=tenant, resident=True, pinned=False) for each, tenant in alone]
         return state.model_copy(update={"releases": (*state.releases, *hosted)})
 
     async def ready(self) -> bool:
@@ -152,8 +158,9 @@ class HostedDriver:
         return await self._engine.score(release, prompt, labels, groups)
 
     async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[RetrievedEntry]:
-        """As the engine; refused for a hosted release."""
-        self._demand_local(release)
+        """As the engine; refused for a hosted release that looks nothing up."""
+        if (held := self._hosted.get(release)) is None or not held.looks_up:
+            self._demand_local(release)
         return await self._engine.retrieve(release, text, groups, count)
 
     async def rank(self, release: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:

@@ -50,7 +50,8 @@ class Purse:
 
 
 class HostedEngine:
-    """Implements ``Engine`` for the model of an endpoint: it writes answers, and does nothing else.
+    """Implements ``Engine`` for the model of an endpoint: it writes answers, and does nothing else. What is looked up for a text is found
+    by ``finder``, the engine of this machine, which is opened where a servable looks something up.
 
     ``purse`` is in the endpoint's currency, and is told after each batch what that cost, however it ended. From ``load`` on, the server
     must name what answers as it did when the candidate was made; before, as it does first. A filter before the model refuses without its
@@ -64,6 +65,7 @@ class HostedEngine:
         client: Callable[[], EndpointClient],
         purse: Purse,
         at_once: int = AT_ONCE,
+        finder: Callable[[], Engine] | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._model = model
@@ -73,6 +75,8 @@ class HostedEngine:
         self._purse = purse
         self._lost = (0, 0)
         self._at_once = at_once
+        self._open_finder = finder
+        self._finder: Engine | None = None
         self._answers: list[HostedAnswer] = []
         self._reported: str | None = None
 
@@ -111,10 +115,14 @@ class HostedEngine:
         """From here on, answers must come from what the servable was made with."""
         if servable.hosted is not None:
             self._reported = servable.hosted.reported
+        if servable.retrieval is not None and self._open_finder is not None:
+            self._finder = self._open_finder()
+            self._finder.load(servable)
 
     def unload(self, servable: Digest) -> None:
         """Closes the connections."""
-        del servable
+        if self._finder is not None:
+            self._finder.unload(servable)
         if self._runner is not None and self._client is not None:
             self._runner.run(self._client.close())
             self._runner.close()
@@ -174,9 +182,10 @@ class HostedEngine:
         raise _unable("counts no tokens")
 
     def retrieve(self, servable: Digest, texts: Sequence[str], groups: frozenset[str], count: int) -> list[list[RetrievedEntry]]:
-        """Refused: nothing is looked up there."""
-        del servable, texts, groups, count
-        raise _unable("looks nothing up")
+        """As the engine of this machine finds it. Raises InvalidInput where nothing is to be looked up."""
+        if self._finder is None:
+            raise _unable("looks nothing up")
+        return self._finder.retrieve(servable, texts, groups, count)
 
     def rank(self, servable: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:
         """Refused: nothing is ranked there."""
@@ -240,9 +249,20 @@ class HostedEngine:
                 )
 
 
-def engine_for(context: StepContext, hosted: HostedModel | None, told: str, rows: int) -> Engine:
-    """The engine that answers for a candidate: the machine's own, or the hosted model, to which ``rows`` of ``told`` (a split) are sent."""
-    return context.deps.engine() if hosted is None else hosted_engine(context, hosted.endpoint, hosted.model, told, rows, hosted.url)
+#: As what passages are told that leave the house, beside the names of splits.
+DOCUMENTS = "documents"
+
+
+def engine_for(context: StepContext, servable: Servable, told: str, rows: int) -> Engine:
+    """The engine that answers for a candidate: the machine's own, or the hosted model, to which ``rows`` of ``told`` (a split) are sent,
+    and passages of the documents where it is shown some."""
+    if (hosted := servable.hosted) is None:
+        return context.deps.engine()
+    engine = hosted_engine(context, hosted.endpoint, hosted.model, told, rows, hosted.url)
+    if servable.retrieval is not None:
+        endpoint = usable_endpoint(context.deps, context.run.tenant, hosted.endpoint)
+        _tell(context, endpoint, hosted.model, DOCUMENTS, len(context.documents))
+    return engine
 
 
 def hosted_engine(context: StepContext, name: str, model: str, told: str, rows: int, url: str | None = None) -> HostedEngine:
@@ -279,7 +299,7 @@ def _engine(context: StepContext, endpoint: Endpoint, model: str, sent: tuple[st
     _tell(context, endpoint, model, *sent)
     limit = context.objective.limits.latency_p95_ms
     at_once = max(AT_ONCE, limit.at_concurrency if limit else 1)
-    return HostedEngine(endpoint, model, lambda: context.deps.endpoint_client(endpoint, model), purse, at_once)
+    return HostedEngine(endpoint, model, lambda: context.deps.endpoint_client(endpoint, model), purse, at_once, context.deps.engine)
 
 
 def tell_further(context: StepContext, hosted: HostedModel, rows: Mapping[Split, int]) -> None:
@@ -335,7 +355,8 @@ def _asked_models(context: StepContext, rung: RungPlan) -> AskedModels:
             return None
         return _engine(context, endpoint, named.model, (Split.TRAIN.value, min(most, rows)), purse)
 
-    answers = engine(admitted[0], hosted, rows if rung.shots or rung.calls else 0)
+    shown = bool(rung.calls) or (bool(rung.shots) and not rung.grounded)
+    answers = engine(admitted[0], hosted, rows if shown else 0)
     return AskedModels(answers, answers if wishes is hosted else engine(admitted[1], wishes, PROPOSER_ROWS))
 
 

@@ -83,7 +83,7 @@ def _items(context: StepContext, release: Release, split: Split, look: int) -> D
     """The incumbent's item results, as an artifact."""
     servable = admit(context.deps, LoadRequest(tenant=context.run.tenant, release=release.digest, purpose="production"))
     rows = context.rows(split)
-    engine = engine_for(context, servable.hosted, split.value, len(rows))
+    engine = engine_for(context, servable, split.value, len(rows))
     context.progress.tell(f"measuring release {short(release.digest)}, which answers now, on the same {len(rows)} items")
     engine.load(servable)
     try:

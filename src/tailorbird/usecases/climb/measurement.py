@@ -40,10 +40,10 @@ def examine(
     """Runs a candidate over one split with the serving engine and turns its answers into evidence, at the confidence of this look.
     ``trial`` as in ``with_scope``; ``others`` knows answers that other nodes give meanwhile."""
     rows, shifted, outside = context.rows(split), context.shifted_rows(split), context.outside_rows(split)
-    engine = engine_for(context, candidate.hosted, split.value, len(rows) + len(shifted) + len(outside))
+    servable = context.servable(candidate)
+    engine = engine_for(context, servable, split.value, len(rows) + len(shifted) + len(outside))
     if candidate.hosted is not None:
         tell_further(context, candidate.hosted, regression_limits.further_rows(context, split))
-    servable = context.servable(candidate)
     context.progress.tell(f"measuring {candidate.rung.value} {candidate.variant} on {len(rows)} {split.value} items")
     engine.load(servable)
     try:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import date, timedelta
 from typing import NamedTuple
 
+from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.endpoint import HostedModel
 from tailorbird.domain.erasure import Obligation, ObligationKind
 from tailorbird.domain.errors import NotFound
@@ -31,11 +32,11 @@ class _Receiver(NamedTuple):
 
 
 def told_processors(work: UnitOfWork, traced: Lineage, requests: Collection[str], today: date) -> tuple[Obligation, ...]:
-    """A duty for each hosted model that rows of ``traced`` runs, texts beside them, or the person's ``requests`` may have been sent to
-    (Article 19 GDPR)."""
+    """A duty for each hosted model that rows of ``traced`` runs, texts beside them, passages of the person's documents, or the person's
+    ``requests`` may have been sent to (Article 19 GDPR)."""
     sent: dict[tuple[str, str], list[str]] = defaultdict(list)
     regions: dict[tuple[str, str], str] = {}
-    for receiver, what in (*_by_log(work, traced), *_by_requests(work, requests)):
+    for receiver, what in (*_by_log(work, traced), *_by_requests(work, requests), *_by_passages(traced)):
         sent[receiver.name, receiver.url].append(what)
         regions[receiver.name, receiver.url] = receiver.region or regions.get((receiver.name, receiver.url), "")
     return tuple(
@@ -79,6 +80,14 @@ def _labelling(work: UnitOfWork, traced: Lineage) -> list[tuple[str, str]]:
     """Endpoints that have labelled rows of the runs, by what their objectives say, and which."""
     sources = [source for run in traced.runs for source in work.records.get(Objective, run.objective).data]
     return [(source.source.generated.endpoint, source.path) for source in sources if source.source.generated is not None]
+
+
+def _by_passages(traced: Lineage) -> Iterator[tuple[_Receiver, str]]:
+    """Releases that may have shown passages of the person's documents to a hosted model, with whoever's request."""
+    for release in traced.releases:
+        content = release.content
+        if content.hosted is not None and content.retrieval is not None and content.retrieval.index in traced.indexes:
+            yield _Receiver(content.hosted.endpoint, content.hosted.url), f"passages that release {short(release.digest)} quotes"
 
 
 def _by_requests(work: UnitOfWork, requests: Collection[str]) -> Iterator[tuple[_Receiver, str]]:
