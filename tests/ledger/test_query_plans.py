@@ -132,6 +132,23 @@ def test_a_transaction_has_memory_for_what_an_index_finds(filled: dict[str, str]
         assert connection.scalar(text("SHOW work_mem")) == "64MB"
 
 
+def test_what_is_asked_often_is_planned_for_what_is_asked(filled: dict[str, str]) -> None:
+    """Not once for any tenant, release and time, as the server does from the sixth time on with what a driver has prepared."""
+    with closing(open_ledger(filled["postgresql"])) as ledger:
+        for _ in range(15):
+            with ledger.work("acme", write=False) as work:
+                QUESTIONS["tallies"](work)
+        with ledger.work("acme", write=False) as work:
+            connection = work.requests._connection  # type: ignore[attr-defined]
+            prepared = connection.execute(
+                text("SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE '%requests%'")
+            )
+            counted = prepared.all()
+    assert counted
+    assert sum(row.custom_plans for row in counted) > 5
+    assert sum(row.generic_plans for row in counted) == 0
+
+
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 @pytest.mark.parametrize("name", ["newest requests", "requests, far back", "newest requests of a release", "rows to be deleted"])
 def test_a_page_of_rows_is_read_in_the_order_of_an_index(filled: dict[str, str], database: str, name: str) -> None:

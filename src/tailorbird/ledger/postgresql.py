@@ -51,9 +51,14 @@ _FRESH = "fresh"
 
 #: How questions over many rows are planned. With the usual 4 MB a month's rows are not found by an index: what it finds must fit in, or the
 #: whole table is read. Other processes of the server take longer to start than a page takes, and are begun once a table is large.
-_PLANNED = "set_config('work_mem', '64MB', true), set_config('max_parallel_workers_per_gather', '0', true)"
+_PLANNED = (
+    "set_config('work_mem', '64MB', true), set_config('hash_mem_multiplier', '4', true),"
+    " set_config('max_parallel_workers_per_gather', '0', true)"
+)
 
-_SCOPE = text(f"SELECT set_config('tailorbird.tenant', :tenant, true), {_PLANNED}")
+#: Drivers prepare what they ask often; from its sixth time on PostgreSQL may plan that for any tenant, release and time alike.
+_FOR_WHAT_IS_ASKED = "set_config('plan_cache_mode', 'force_custom_plan', true)"
+_SCOPE = text(f"SELECT set_config('tailorbird.tenant', :tenant, true), {_PLANNED}, {_FOR_WHAT_IS_ASKED}")
 _HASTY = text("SELECT set_config('synchronous_commit', 'off', true)")
 #: Writes something, so that its commit waits for all that was committed before.
 _CATCH_UP = text("SELECT pg_logical_emit_message(true, 'tailorbird', '')")
