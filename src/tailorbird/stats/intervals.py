@@ -9,8 +9,9 @@ freedom.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -22,6 +23,8 @@ from tailorbird.stats.design_effect import worth
 
 Interval: TypeAlias = tuple[float, float]
 Floats: TypeAlias = NDArray[np.float64]
+#: Numbers of draws that are kept at most: 8 MB.
+_MOST_KEPT = 2**21
 
 
 def wilson(hits: int, n: int, confidence: float) -> Interval:
@@ -126,8 +129,7 @@ def resample(statistic: Callable[[Floats], float], groups: Sequence[str], confid
     membership, count = _memberships(groups)
     _check_confidence(confidence)
     observed = statistic(np.ones(len(groups)))
-    generator = np.random.default_rng(seed)
-    drawn = np.array([statistic(_draw(generator, count)[membership]) for _ in range(resamples)])
+    drawn = np.array([statistic(draw[membership]) for draw in _draws(seed, count, resamples)])
     draws = drawn[np.isfinite(drawn)]
     undefined = 1 - draws.size / drawn.size
     if draws.size == 0 or np.ptp(draws) == 0:
@@ -262,9 +264,26 @@ def _memberships(groups: Sequence[str]) -> tuple[NDArray[np.intp], int]:
     return membership.astype(np.intp), len(names)
 
 
-def _draw(generator: np.random.Generator, count: int) -> Floats:
-    """How often each of ``count`` groups comes up in ``count`` draws with replacement."""
-    return np.bincount(generator.integers(0, count, count), minlength=count).astype(float)
+def _draws(seed: int, count: int, resamples: int) -> Iterator[Floats]:
+    """``resamples`` times, how often each of ``count`` groups comes up in ``count`` draws with replacement. The same for all metrics of
+    one measurement: those of few groups are kept."""
+    if count * resamples > _MOST_KEPT:
+        generator = np.random.default_rng(seed)
+        return (_draw(generator, count).astype(float) for _ in range(resamples))
+    return (draw.astype(float) for draw in _kept_draws(seed, count, resamples))
+
+
+@lru_cache(maxsize=2)
+def _kept_draws(seed: int, count: int, resamples: int) -> NDArray[np.uint32]:
+    generator = np.random.default_rng(seed)
+    kept = np.empty((resamples, count), dtype=np.uint32)
+    for row in kept:
+        row[:] = _draw(generator, count)
+    return kept
+
+
+def _draw(generator: np.random.Generator, count: int) -> NDArray[np.intp]:
+    return np.bincount(generator.integers(0, count, count), minlength=count)
 
 
 def _acceleration(statistic: Callable[[Floats], float], membership: NDArray[np.intp], count: int) -> float:
