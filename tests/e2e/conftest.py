@@ -11,11 +11,19 @@ import pytest
 from support.e2e import Desk
 
 
+@pytest.fixture(scope="session")
+def timings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Timed steps of this machine, for all desks: each were half a minute of the same."""
+    return tmp_path_factory.mktemp("timings")
+
+
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory, base_model_folder: Path) -> Iterator[Desk]:
+def desk(tmp_path_factory: pytest.TempPathFactory, base_model_folder: Path, timings: Path) -> Iterator[Desk]:
     """Removed with its module: models that were trained whole take gigabytes, and the machine may have few."""
     folder = tmp_path_factory.mktemp("desk")
-    yield Desk(folder / "workspace", base_model_folder.parent)
+    made = Desk(folder / "workspace", base_model_folder.parent)
+    (made.workspace / "timings").symlink_to(timings)
+    yield made
     shutil.rmtree(folder)
 
 
