@@ -35,6 +35,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_power_loss() -> Iterator[None]:
+    """Processes are killed in tests, and the machine is not: what this one wrote is there without a wait for the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _file: None)
+        yield
+
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
