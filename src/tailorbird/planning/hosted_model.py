@@ -56,7 +56,9 @@ def hosted_searched(inputs: PlanInputs) -> RungPlan:
     calls, shots, reason = setting_rules.prompt_search(inputs)
     tokens = shots * setting_rules.demonstration_tokens(inputs)
     planned = _asking(inputs, _HostedPrompt("searched", f"a prompt searched with {calls:,} calls of it", shots, tokens, calls))
-    update = {"calls": calls, "proposer": planned.endpoint, "reasons": (*planned.reasons, reason)}
+    update: dict[str, object] = {"calls": calls, "proposer": planned.endpoint, "reasons": (*planned.reasons, reason)}
+    if inputs.endpoint is not None and inputs.objective.prompt_search.proposer is None:
+        update["money"] = total(planned.money, _written_price(inputs, inputs.endpoint))
     return with_proposer(inputs, planned.model_copy(update=update))
 
 
@@ -104,13 +106,19 @@ def why_not_hosted(inputs: PlanInputs) -> str | None:
 _PROPOSAL_READ, _PROPOSAL_WRITTEN = 700, 80
 
 
+def _written_price(inputs: PlanInputs, endpoint: Endpoint) -> Estimate:
+    """What the instructions cost that an endpoint writes for a search."""
+    price = endpoint.cost(PROPOSALS * _PROPOSAL_READ, PROPOSALS * _PROPOSAL_WRITTEN)
+    return around(price, _TOKENS, inputs.prices.currency)
+
+
 def with_proposer(inputs: PlanInputs, planned: RungPlan) -> RungPlan:
     """``planned``, a prompt's search, with the endpoint that writes instructions for it: what that takes, costs, and is shown."""
     endpoint, wishes = inputs.proposer, inputs.objective.prompt_search.proposer
     if endpoint is None or wishes is None:
         return planned
     waited = interval([PROPOSALS * seconds for seconds in ANSWER_SECONDS], "s")
-    paid = around(endpoint.cost(PROPOSALS * _PROPOSAL_READ, PROPOSALS * _PROPOSAL_WRITTEN), _TOKENS, inputs.prices.currency)
+    paid = _written_price(inputs, endpoint)
     text = (
         f"{wishes.model} at {endpoint.name} writes instructions: up to {PROPOSER_ROWS} rows of train, and answers that were wrong, leave "
         f"the house, to {endpoint.region}"

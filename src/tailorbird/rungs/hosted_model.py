@@ -13,7 +13,7 @@ from statistics import fmean
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.endpoint import HostedModel
-from tailorbird.domain.errors import Internal, InvalidInput
+from tailorbird.domain.errors import Exhausted, Internal, InvalidInput
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
@@ -34,15 +34,17 @@ def make_hosted(context: RungContext) -> RungResult:
     """Zero-shot; few-shot where the plan has shots, searched where it has calls, and grounded where it says so.
 
     Raises what asking raises; InvalidInput (``endpoint_model_other``: another model answers than was asked for; ``endpoint_model_changed``:
-    than before a kill; ``endpoint_answer_refused``: none does)."""
+    than before a kill; ``endpoint_answer_refused``: none does); Exhausted (``search_money``: nothing is left for a search)."""
     started = time.perf_counter()
     wishes, endpoint, ask = context.objective.hosted, context.plan.endpoint, context.ask_hosted
     if wishes is None or endpoint is None or ask is None:
         raise Internal("the plan names no endpoint for the rung hosted", "please report this with the log", code="plan_incomplete")
     prompt = prompt_of(context)
-    reported = reported_by(prompt, ask)
+    model = HostedModel(endpoint=endpoint.name, url=endpoint.url, model=wishes.model, reported="")
+    journal = _journal(context, model) if context.plan.calls else None
+    reported = _reported(prompt, ask, journal)
     demand_asked(wishes, reported)
-    model = HostedModel(endpoint=endpoint.name, url=endpoint.url, model=wishes.model, reported=reported)
+    model = model.model_copy(update={"reported": reported})
     candidate = Candidate(
         rung=RungKind.HOSTED,
         variant=context.plan.variant,
@@ -54,8 +56,8 @@ def make_hosted(context: RungContext) -> RungResult:
     search = None
     if context.plan.grounded:
         candidate = candidate.model_copy(update={"retrieval": retrieval_of(context, "passages", as_passages(context))})
-    elif context.plan.calls:
-        searched = _searched(context, model, ask)
+    elif journal is not None:
+        searched = _searched(context, model, ask, journal)
         update = {"prompt": searched.found.prompt, "proposed_from": searched.proposed_from, "proposer": searched.proposer}
         candidate, search = candidate.model_copy(update=update), searched.log
     elif context.plan.shots:
@@ -63,11 +65,32 @@ def make_hosted(context: RungContext) -> RungResult:
     return RungResult(candidate, time.perf_counter() - started, search=search)
 
 
-def _searched(context: RungContext, model: HostedModel, ask: AskHosted) -> SearchedPrompt:
+def _journal(context: RungContext, model: HostedModel) -> AnswerJournal:
+    """Answers of a search that were paid before, and as whom the server gave them."""
+    origin = origin_of(context, digest_of({"url": model.url, "model": model.model}))
+    return AnswerJournal(context.workspace / "answers.jsonl", origin, context.seal_key)
+
+
+def _reported(prompt: PromptSpec, ask: AskHosted, journal: AnswerJournal | None) -> str:
+    """How the server names what answers; as before a kill, where a search has no money left to ask. Raises as ``reported_by``; Exhausted
+    (``search_money``)."""
+    try:
+        return reported_by(prompt, ask)
+    except Exhausted as error:
+        if journal is None or error.error_code != "budget_spent":
+            raise
+        if (before := journal.get("reported")) is not None:
+            return str(before)
+        raise Exhausted(
+            "the budget leaves nothing for the search: measuring what it finds is paid for first",
+            "a larger budget in the objective is a new run",
+            code="search_money",
+        ) from error
+
+
+def _searched(context: RungContext, model: HostedModel, ask: AskHosted, journal: AnswerJournal) -> SearchedPrompt:
     """The prompt that the search of the base's rung finds where ``model`` answers. Answers that were paid before a kill are not asked for
     again; another model does not go on with them."""
-    origin = origin_of(context, digest_of({"url": model.url, "model": model.model}))
-    journal = AnswerJournal(context.workspace / "answers.jsonl", origin, context.seal_key)
     if (before := journal.get("reported")) not in (None, model.reported):
         raise InvalidInput(
             f"the endpoint {model.endpoint} answers as {model.reported or 'nobody'}, and did as {before or 'nobody'}",

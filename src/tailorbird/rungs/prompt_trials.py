@@ -222,12 +222,14 @@ class PromptTrials:
         return sorted(trials, key=lambda trial: (-round(float(self.scores(trial, count).mean()), 9), trial.size, trial.name))
 
     def best_so_far(self) -> Trial:
-        """The best prompt where a search ends before its end: of those that were tried on half as many rows as any, at least. The first
-        that was tried where none was tried on enough rows to be preferred to it."""
-        most = max(map(self.seen, self.tried))
+        """The best prompt where a search ends before its end: of those that were tried on half as many rows as any, at least, and that
+        the model has read on all of them, where there are such. The first that was tried where none was tried on enough rows to be
+        preferred to it."""
+        read = [trial for trial in self.tried if not self.refused(trial)] or self.tried
+        most = max(map(self.seen, read))
         if most < _FEWEST:
-            return self.tried[0]
-        field = [trial for trial in self.tried if 2 * self.seen(trial) >= most]
+            return read[0]
+        field = [trial for trial in read if 2 * self.seen(trial) >= most]
         return self.ranked(field, min(map(self.seen, field)))[0]
 
     def _better_half(self, ranked: list[Trial], count: int) -> list[Trial]:

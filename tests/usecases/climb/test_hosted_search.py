@@ -38,6 +38,7 @@ from tailorbird.domain.prompt_search import PromptSearch
 from tailorbird.domain.run import Step
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.objective import parse_objective
+from tailorbird.rungs.prompt_trials import PromptTrials, Trial
 from tailorbird.testing import MemoryEndpoint
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.runs.run_queries import RunReport, show_run
@@ -174,6 +175,56 @@ def test_money_that_ends_in_the_middle_leaves_the_best_so_far(deps: Dependencies
     assert sum(step.paid for step in steps(deps).values()) <= budget
 
 
+def test_a_kill_after_the_money_has_ended_changes_nothing(
+    deps: Dependencies, author: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MemoryEndpoint(led, model=MODEL)
+    deps = granted(deps, client, input_price=10.0, output_price=100.0)
+    changed = SEARCHED | {"hosted": SECTION | {"variants": ["searched"]}}
+    drafted = plan(deps, author, write_objective(tmp_path / "rich", name="rich", budget={"money": 50, "hours": 1}, **changed), Progress())
+    [rung] = drafted.plan.rungs
+    asked = while_searching(deps, client, lambda _, prompt: led(prompt) if is_proposal(prompt) else f"{120 * 'well, '}{led(prompt)}")
+    path = write_objective(tmp_path / "job", budget={"money": round(2 * rung.money.likely, 4), "hours": 1}, **changed)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(PromptTrials, "best_so_far", killed_here)
+        adapt(deps, author, path, Progress())
+    before = len(asked)
+    climb, _, log = search_of(deps, climbed(deps, author, path))
+    assert (len(asked), log.calls) == (before, before - 1), "one asked who answers"
+    assert "then the money that the budget leaves for it was used up" in climb.reason
+
+
+def killed_here(_: PromptTrials) -> Trial:
+    raise KeyboardInterrupt
+
+
+def test_a_budget_that_leaves_nothing_for_it_leaves_the_others(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    """The plan's likely price fits, and measuring dev at its highest takes all of it."""
+    client = MemoryEndpoint(led, model=MODEL)
+    deps = granted(deps, client, input_price=10.0, output_price=100.0)
+    changed = SEARCHED | {"hosted": SECTION | {"variants": ["zero-shot", "searched"]}, "prompt_search": {"calls": 50}}
+    drafted = plan(deps, author, write_objective(tmp_path / "rich", name="rich", budget={"money": 50, "hours": 1}, **changed), Progress())
+    [searched] = [rung for rung in drafted.plan.rungs if rung.variant == "searched"]
+    budget = round(1.3 * searched.money.likely, 4)
+    told = climbed(deps, author, write_objective(tmp_path / "job", budget={"money": budget, "hours": 1}, **changed))
+    assert "[search_money]" in refusals(told)
+    assert "failed while it was being made" in refusals(told)
+
+
+def test_nothing_is_sent_to_another_address_than_was_planned(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    client = MemoryEndpoint(led, model=MODEL)
+    deps = granted(deps, client)
+
+    def moved(prompt: Sequence[Message]) -> str:
+        register(deps, endpoint(url="https://other.example"))
+        return led(prompt)
+
+    client.answering = moved
+    told = climbed(deps, author, write_objective(tmp_path / "job", **SEARCHED | {"hosted": SECTION | {"variants": ["searched", "zero-shot"]}}))
+    assert "endpoint_changed" in refusals(told)
+    assert {each["url"] for each in sent(deps)} == {"https://llm.example"}
+
+
 def test_one_that_goes_away_in_the_middle_leaves_few_shot(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     client = MemoryEndpoint(led, model=MODEL)
     deps = granted(deps, client)
@@ -294,6 +345,9 @@ def test_its_calls_and_its_price_are_planned(deps: Dependencies, author: Actor, 
     assert "searched with 200 calls of it: rows of dev and train leave the house, to EU (Example Ltd)" in told
     [changed] = [rung for rung in replan(deps, VIEWER, PlanChange(run=drafted.run.id, cores=64)).rungs if rung.variant == "searched"]
     assert (changed.calls, changed.endpoint, changed.proposer) == (200, searched.endpoint, searched.proposer)
+    named = SEARCHED | {"prompt_search": {"calls": 200, "proposer": SECTION}}
+    other = planned(deps, author, write_objective(tmp_path / "named", name="named", **named))["searched"]
+    assert other.money.likely == pytest.approx(searched.money.likely, abs=0.005), "who answers is paid for what it writes, too"
     poor = replan(deps, VIEWER, PlanChange(run=drafted.run.id, budget=searched.money.low / 10))
     assert any(each.variant == "searched" and "and the budget is" in each.reason for each in poor.left_out)
     assert client.asked == []

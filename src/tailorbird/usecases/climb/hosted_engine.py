@@ -268,8 +268,8 @@ def engine_for(context: StepContext, servable: Servable, told: str, rows: int) -
 def hosted_engine(context: StepContext, name: str, model: str, told: str, rows: int, url: str | None = None) -> HostedEngine:
     """The hosted model of the run's objective, or of the release that it is compared with. That rows are sent there is written first.
 
-    Raises NotFound, Forbidden (policy, terms), InvalidInput (``endpoint_changed``: its address is not the one that the candidate was made
-    with).
+    Raises NotFound, Forbidden (policy, terms), InvalidInput (``endpoint_changed``: its address is not the one of the plan, or that the
+    candidate was made with).
     """
     return _engine(context, _admitted(context, name, url), model, (told, rows), _purse(context))
 
@@ -280,7 +280,7 @@ def _admitted(context: StepContext, name: str, url: str | None = None) -> Endpoi
     demand_terms(context.objective, name)
     if url is not None and url != endpoint.url:
         raise InvalidInput(
-            f"the endpoint {name} has another address than the candidate was made with",
+            f"the endpoint {name} has another address than was planned, or than the candidate was made with",
             "adapt again: what answers there was not measured",
             code="endpoint_changed",
         )
@@ -344,7 +344,9 @@ def asked_for_rung(context: StepContext, rung: RungPlan) -> Iterator[AskedModels
 def _asked_models(context: StepContext, rung: RungPlan) -> AskedModels:
     hosted, proposer = context.objective.hosted if rung.endpoint else None, context.objective.prompt_search.proposer
     wishes = (proposer or hosted) if rung.proposer else None
-    admitted = [_admitted(context, each.endpoint) if each is not None else None for each in (hosted, wishes)]
+    planned = rung.endpoint.url if rung.endpoint else None, rung.proposer.url if rung.proposer else None
+    asked = zip((hosted, wishes), planned, strict=True)
+    admitted = [_admitted(context, each.endpoint, url) if each is not None else None for each, url in asked]
     if wishes is not None and admitted[1] is not None:
         with context.deps.ledger.work(context.run.tenant, write=False) as work:
             demand_proposer_unshown(work, context.objective.name, admitted[1], wishes.model)

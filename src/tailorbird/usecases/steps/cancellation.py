@@ -31,6 +31,7 @@ _HOSTED_FAILURES = frozenset(
         "endpoint_not_allowed",
         "terms_forbid",
         "proposer_saw_test",
+        "search_money",
         "address_private",
     }
 )
