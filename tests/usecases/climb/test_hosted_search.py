@@ -185,9 +185,10 @@ def test_a_kill_after_the_money_has_ended_changes_nothing(
     [rung] = drafted.plan.rungs
     asked = while_searching(deps, client, lambda _, prompt: led(prompt) if is_proposal(prompt) else f"{120 * 'well, '}{led(prompt)}")
     path = write_objective(tmp_path / "job", budget={"money": round(2 * rung.money.likely, 4), "hours": 1}, **changed)
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(PromptTrials, "best_so_far", killed_here)
-        adapt(deps, author, path, Progress())
+        with pytest.raises(KeyboardInterrupt):
+            adapt(deps, author, path, Progress())
     before = len(asked)
     climb, _, log = search_of(deps, climbed(deps, author, path))
     assert (len(asked), log.calls) == (before, before - 1), "one asked who answers"
@@ -220,7 +221,9 @@ def test_nothing_is_sent_to_another_address_than_was_planned(deps: Dependencies,
         return led(prompt)
 
     client.answering = moved
-    told = climbed(deps, author, write_objective(tmp_path / "job", **SEARCHED | {"hosted": SECTION | {"variants": ["searched", "zero-shot"]}}))
+    told = climbed(
+        deps, author, write_objective(tmp_path / "job", **SEARCHED | {"hosted": SECTION | {"variants": ["searched", "zero-shot"]}})
+    )
     assert "endpoint_changed" in refusals(told)
     assert {each["url"] for each in sent(deps)} == {"https://llm.example"}
 
