@@ -43,7 +43,7 @@ SIZES = (60, 100, 150, 300, 600, 1000, 3000)
 TARGETS = (0.5, 0.7, 0.8, 0.9, 0.95)
 #: Rungs of a ladder: of an automatic one without documents and endpoints, and so on, up to every rung there is, each in all its variants:
 #: floor, tuned encoder, two prompts, nearest, two ways of grounding, two hosted prompts, searched prompt, four adapters, all weights.
-LADDERS = (4, 8, 12, 15)
+LADDERS = (4, 8, 12, 17)
 LAYOUTS: tuple[Layout, ...] = ("far", "spaced", "just below")
 #: Climbs that a team makes in vain at most, each of the longest ladder; looks of a team that has fitted dev.
 CLIMBS, LOOKS = 10, 24
