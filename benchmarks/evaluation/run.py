@@ -43,6 +43,8 @@ from simulation import (
     truths,
 )
 
+from tailorbird.stats.power import RUNGS
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "evaluation.json"
 
@@ -123,7 +125,7 @@ def every_rung(quick: bool, values: dict[str, float], detail: dict[str, Any]) ->
     for kind, spread in KINDS:
         worlds = [World(n, target, kind, LIMITED, spread) for n in SIZES for target in TARGETS]
         for world in (one for one in (worlds[::3] if quick else worlds) if one.provable()):
-            stated, pools = world.stated(), Pools(world, simulations, random)
+            stated, pools = world.stated(longest), Pools(world, simulations, random)
             found = {
                 layout: power(pools, truths(world, layout, longest, stated), world.target, Stories(simulations, random))
                 for layout in (LAYOUTS if stated else ())
@@ -147,7 +149,7 @@ LISTED_STORIES = 4_000
 
 def listed_setting(n: int, target: float, stories: int, random: np.random.Generator) -> dict[str, Any]:
     """A ladder that lists every rung: all of them at the target, and the last one at the value that the plan states."""
-    stated = World(n, target).stated()
+    stated = World(n, target).stated(max(LADDERS))
     assert stated is not None
     at_stated = listed(n, target, LISTED_STORIES, random, last=stated)
     return {"n": n, "target": target, "at_target": listed(n, target, stories, random), "at_stated_rate": at_stated}
@@ -188,7 +190,8 @@ def setting(world: World, simulations: int, random: np.random.Generator) -> dict
         return power(pools, truths(world, layout, rungs, last), world.target, Stories(simulations, random), goes_on=goes_on)
 
     shown: tuple[Layout, ...] = (*LAYOUTS, "between")
-    found = {str(r): {name: played(stated, r, name, goes_on=True) for name in shown} for r in LADDERS} if stated else None
+    lasts = {rungs: stated if rungs <= RUNGS else world.stated(rungs) for rungs in LADDERS}
+    found = {str(r): {name: played(last, r, name, goes_on=True) for name in shown} for r, last in lasts.items() if last} or None
     former = {str(r): {name: played(before, r, name, goes_on=False) for name in shown} for r in LADDERS} if before else None
     return {
         "n": world.n,

@@ -26,7 +26,16 @@ from scipy import special, stats
 
 from tailorbird.stats.intervals import clustered_wilson, mean_interval, smallest_passing, spend, wilson
 from tailorbird.stats.paired_tests import paired_interval
-from tailorbird.stats.power import ClusterSizes, grouped_low, grouped_rate_for_power, grouped_rate_for_release, rate_for_power, rate_for_release
+from tailorbird.stats.power import (
+    HOSTED_RUNGS,
+    RUNGS,
+    ClusterSizes,
+    grouped_low,
+    grouped_rate_for_power,
+    grouped_rate_for_release,
+    rate_for_power,
+    rate_for_release,
+)
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -42,7 +51,8 @@ CONFIDENCES = (0.80, 0.90, 0.95)
 SIZES = (60, 100, 150, 300, 600, 1000, 3000)
 TARGETS = (0.5, 0.7, 0.8, 0.9, 0.95)
 #: Rungs of a ladder: of an automatic one without documents and endpoints, and so on, up to every rung there is, each in all its variants:
-#: floor, tuned encoder, two prompts, nearest, two ways of grounding, two hosted prompts, searched prompt, four adapters, all weights.
+#: floor, tuned encoder, two prompts, nearest, two ways of grounding, four ways of a hosted model, searched prompt, four adapters, all
+#: weights.
 LADDERS = (4, 8, 12, 17)
 LAYOUTS: tuple[Layout, ...] = ("far", "spaced", "just below")
 #: Climbs that a team makes in vain at most, each of the longest ladder; looks of a team that has fitted dev.
@@ -74,11 +84,13 @@ class World:
         """How the items share groups, as the planner is told."""
         return ClusterSizes({CLUSTER: self.n // CLUSTER})
 
-    def stated(self) -> float | None:
-        """The true value that the plan states; None where it states none. Scores are reckoned as shares, as the planner does."""
+    def stated(self, rungs: int = RUNGS) -> float | None:
+        """The true value that the plan states for so many rungs; None where it states none. Scores are reckoned as shares, as the planner
+        does."""
+        rungs = RUNGS if rungs <= RUNGS else HOSTED_RUNGS
         if self.kind == "clusters":
-            return grouped_rate_for_release((self.groups, self.groups), self.target, self.confidence)
-        return rate_for_release((self.n, self.n), self.target, self.confidence, scores=self.kind == "scores")
+            return grouped_rate_for_release((self.groups, self.groups), self.target, self.confidence, rungs)
+        return rate_for_release((self.n, self.n), self.target, self.confidence, rungs, scores=self.kind == "scores")
 
     def stated_for_one(self) -> float | None:
         """What the plan would state if there were but one rung, and one look."""
@@ -291,7 +303,7 @@ def alike(n: int, target: float, rungs: int, simulations: int, random: np.random
     """Power by layout where all rungs answer the same items and find the same ones hard: right where a normal variate, half of whose
     variance is the item's, stays below the candidate's quantile."""
     world = World(n, target)
-    last = world.stated()
+    last = world.stated(rungs)
     assert last is not None
     found = {}
     for layout in LAYOUTS:

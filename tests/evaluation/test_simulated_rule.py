@@ -12,7 +12,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "evaluation"))
 
 from simulation import LADDERS, LAYOUTS, Layout, Pools, Stories, World, check_formulas, false_passes, listed, power, truths
 
+from tailorbird.domain.ladder import RungKind
 from tailorbird.planning.ladder import _MAKERS
+from tailorbird.stats.power import HOSTED_RUNGS, RUNGS
 
 SIMULATIONS = 10_000
 
@@ -36,14 +38,14 @@ def test_the_arrays_say_what_the_gates_functions_say() -> None:
 def test_false_passes_keep_to_five_per_cent_even_where_dev_was_fitted(world: World) -> None:
     random = np.random.default_rng(20)
     fitted, honest = (false_passes(world, 2 * SIMULATIONS, random, dev_lies=lies) for lies in (True, False))
-    assert honest < fitted <= 0.055
+    assert max(honest, fitted) <= 0.055
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("rungs", [4, 8, 12])
+@pytest.mark.parametrize("rungs", LADDERS)
 def test_the_stated_value_is_released_four_times_out_of_five_however_many_rungs_lie_below(rungs: int, layout: Layout) -> None:
     world = World(300, 0.8)
-    assert played(world, world.stated(), rungs, layout) >= 0.8
+    assert played(world, world.stated(rungs), rungs, layout) >= 0.8
 
 
 @pytest.mark.parametrize("layout", ["spaced", "just below"])
@@ -54,13 +56,14 @@ def test_a_run_that_ended_with_its_first_look_would_lose_what_a_long_ladder_hold
 
 
 def test_the_longest_ladder_holds_every_rung_there_is() -> None:
-    """Counted by the planner's makers, and the floor beside them."""
-    assert max(LADDERS) == len(_MAKERS) + 1
+    """Counted by the planner's makers, and the floor beside them; without a hosted model, they are about as many as power is stated for."""
+    assert max(LADDERS) == HOSTED_RUNGS == len(_MAKERS) + 1
+    assert RUNGS <= sum(kind is not RungKind.HOSTED for kind, _ in _MAKERS) + 1 <= RUNGS + 1
 
 
 def test_a_listed_ladder_of_all_rungs_passes_nothing_false_and_finds_what_the_plan_states() -> None:
     random, world = np.random.default_rng(20), World(150, 0.8)
     assert listed(150, 0.8, 1500, random)["false_pass"] <= 0.055
-    found = listed(150, 0.8, 400, random, last=world.stated())
+    found = listed(150, 0.8, 400, random, last=world.stated(max(LADDERS)))
     assert found["released"] >= 0.8
     assert found["false_pass"] <= 0.055

@@ -12,7 +12,7 @@ from tailorbird.domain.plan import Power, ShiftPower
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, MetricSpec, answers_of, parse_metric
 from tailorbird.objective.objective_file import Fault, ObjectiveFile, raise_faults
 from tailorbird.stats.intervals import score_interval, spend, wilson
-from tailorbird.stats.power import ClusterSizes, grouped_low, grouped_rate_for_release, rate_for_release
+from tailorbird.stats.power import HOSTED_RUNGS, RUNGS, ClusterSizes, grouped_low, grouped_rate_for_release, rate_for_release
 from tailorbird.text.dates import time_of
 
 #: A target that is proposed supposes that so many answers are right, and is a multiple of the step.
@@ -44,7 +44,8 @@ def check_power(file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSi
     answers = answers_of(file.objective.task)
     shares = [(index, kpi) for index, kpi in enumerate(file.objective.kpis) if _is_share(CATALOGUE[parse_metric(kpi.metric).base], answers)]
     held = [[_held(kpi, manifest, split, groups) for split in (Split.DEV, Split.TEST)] for _, kpi in shares]
-    found = [_powers(kpi, splits, file.objective.business.risk.confidence) for (_, kpi), splits in zip(shares, held, strict=True)]
+    tier, rungs = file.objective.business.risk.confidence, HOSTED_RUNGS if file.objective.hosted else RUNGS
+    found = [_powers(kpi, splits, tier, rungs) for (_, kpi), splits in zip(shares, held, strict=True)]
     dev, test = tuple(ours for ours, _ in found), tuple(theirs for _, theirs in found)
     faults = [
         Fault(file.line_of(f"kpis.{index}.target"), _message(power, splits[1], confidence), _hint(power, splits[1], confidence))
@@ -75,14 +76,15 @@ def _held(kpi: Kpi, manifest: SnapshotManifest, split: Split, groups: GroupSizes
     return _Held(n, ClusterSizes.of(sizes) if any(size > 1 for size in sizes) else None)
 
 
-def _powers(kpi: Kpi, splits: Sequence[_Held], tier: float) -> list[Power]:
-    """What dev and test can prove at a first look, with the true value that it takes to be released, four times out of five."""
+def _powers(kpi: Kpi, splits: Sequence[_Held], tier: float, rungs: int) -> list[Power]:
+    """What dev and test can prove at a first look, with the true value that it takes to be released, four times out of five, as the last
+    of so many rungs."""
     (dev, test), confidence = splits, spend(tier, 1)
     if all(held.groups is None for held in splits):
-        rate = rate_for_release((dev.n, test.n), kpi.target, tier, scores=not CATALOGUE[parse_metric(kpi.metric).base].proportion)
+        rate = rate_for_release((dev.n, test.n), kpi.target, tier, rungs, scores=not CATALOGUE[parse_metric(kpi.metric).base].proportion)
     else:
         rate = grouped_rate_for_release(
-            (dev.groups or ClusterSizes({1: dev.n}), test.groups or ClusterSizes({1: test.n})), kpi.target, tier
+            (dev.groups or ClusterSizes({1: dev.n}), test.groups or ClusterSizes({1: test.n})), kpi.target, tier, rungs
         )
     return [_power(kpi, held, confidence).model_copy(update={"must_be": rate}) for held in splits]
 

@@ -48,6 +48,8 @@ def rate_for_power(sizes: Sequence[int], target: float, confidence: float, power
 #: Rungs that the stated power holds for: as many as long ladders have. All below the one in question are reckoned at the target itself,
 #: where they pass dev wrongly as often as any may.
 RUNGS = 12
+#: The same where a hosted model is tried, too, in each of its four ways.
+HOSTED_RUNGS = 17
 
 
 @dataclass(frozen=True)
