@@ -17,7 +17,9 @@ KEYS = st.lists(st.one_of(st.integers(0, 3), st.integers(0, 2**64 - 1), st.integ
 def test_keys_are_in_the_order_of_a_stable_sort(keys: list[int]) -> None:
     """Also where only the bits that places are kept in tell them apart."""
     keys_N = np.array(keys, dtype=np.uint64)
-    assert key_order(keys_N).tolist() == np.argsort(keys_N, kind="stable").tolist()
+    order_N, sorted_N = key_order(keys_N)
+    assert order_N.tolist() == np.argsort(keys_N, kind="stable").tolist()
+    assert sorted_N.tolist() == sorted(keys)
 
 
 @given(KEYS)
@@ -32,7 +34,7 @@ def test_mixed_keys_are_equal_where_keys_are(keys: list[int]) -> None:
 def test_each_place_meets_those_near_it_with_its_key(keys: list[int]) -> None:
     """Up to ``WINDOW`` later ones, in the order of appearance, and no others."""
     keys_N = np.array(keys, dtype=np.uint64)
-    met = [pair for ones, others in meetings(keys_N, key_order(keys_N)) for pair in zip(ones.tolist(), others.tolist(), strict=True)]
+    met = [pair for ones, others in meetings(*key_order(keys_N)) for pair in zip(ones.tolist(), others.tolist(), strict=True)]
     expected = []
     for key in set(keys):
         places = [place for place, each in enumerate(keys) if each == key]

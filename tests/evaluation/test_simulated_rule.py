@@ -17,6 +17,8 @@ from tailorbird.planning.ladder import _MAKERS
 from tailorbird.stats.power import HOSTED_RUNGS, RUNGS
 
 SIMULATIONS = 10_000
+#: Three standard errors of a difference of two shares of five per cent, each of twice as many simulations.
+NOISE = 3 * (2 * 0.05 * 0.95 / (2 * SIMULATIONS)) ** 0.5
 
 
 def played(world: World, last: float | None, rungs: int, layout: Layout, *, goes_on: bool = True) -> float:
@@ -39,6 +41,7 @@ def test_false_passes_keep_to_five_per_cent_even_where_dev_was_fitted(world: Wor
     random = np.random.default_rng(20)
     fitted, honest = (false_passes(world, 2 * SIMULATIONS, random, dev_lies=lies) for lies in (True, False))
     assert max(honest, fitted) <= 0.055
+    assert honest < fitted + NOISE
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

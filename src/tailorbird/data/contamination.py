@@ -66,9 +66,9 @@ class TextRuns(NamedTuple):
     @property
     def by_run(self) -> WordRuns:
         """The same, sorted by run. A gigabyte of long texts has 160 million: what is needed no more is given back before more is taken."""
-        order_R = key_order(self.runs_R)
+        order_R, sorted_R = key_order(self.runs_R)
         holders_R = np.repeat(np.arange(len(self.counts_N), dtype=np.int32), self.counts_N)
-        return WordRuns(self.runs_R[order_R], holders_R[order_R], self.counts_N)
+        return WordRuns(sorted_R, holders_R[order_R], self.counts_N)
 
 
 def runs_of(texts: Sequence[str]) -> WordRuns:

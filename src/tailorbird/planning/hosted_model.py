@@ -13,7 +13,7 @@ from tailorbird.domain.prompt_search import PROPOSALS, PROPOSER_ROWS
 from tailorbird.domain.rung_wishes import HostedVariant
 from tailorbird.planning import setting_rules
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.lookup_cost import lookup_seconds
+from tailorbird.planning.lookup_cost import by_ranker
 from tailorbird.planning.memory import PROCESS_GIB
 from tailorbird.planning.time_and_cost import FEW_SHOT_DRAWS, FEW_SHOT_ROWS, TIMED_ROWS, energy_estimate, money_estimate
 from tailorbird.planning.traffic_cost import around, interval, total
@@ -143,19 +143,6 @@ def _other_currency(inputs: PlanInputs, endpoint: Endpoint) -> str | None:
     if paid != budget:
         return f"{endpoint.name} is paid in {paid} and the budget is in {budget}: it could not be kept"
     return None
-
-
-def by_ranker(inputs: PlanInputs, planned: RungPlan, queries: int) -> RungPlan:
-    """``planned`` with the encoder that finds its passages: the one that is installed, or that of the release which the objective names,
-    with what it takes to find those of ``queries`` and of 1,000 requests."""
-    ranker = inputs.ranker
-    if ranker is None:
-        return planned.model_copy(update={"encoder": inputs.encoder_tree})
-    looked_up, asked = lookup_seconds(inputs, queries), money_estimate(inputs, lookup_seconds(inputs, 1000))
-    time, money = total(planned.time, looked_up), total(planned.money, money_estimate(inputs, looked_up))
-    update = {"time": time, "money": money, "energy": energy_estimate(inputs, time), "encoder": ranker.encoder}
-    serving = total(planned.serving_cost, asked) if planned.serving_cost else asked
-    return planned.model_copy(update=update | {"ranker": ranker, "serving_cost": serving})
 
 
 def _asking(inputs: PlanInputs, asked: _HostedPrompt) -> RungPlan:

@@ -11,8 +11,9 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Estimate, LoraSettings, Reason, RungPlan, TrainingSettings
 from tailorbird.planning import setting_rules
 from tailorbird.planning.flops import adapter_parameters, steps_per_pass, training_flops
-from tailorbird.planning.hosted_model import by_ranker, with_proposer
+from tailorbird.planning.hosted_model import with_proposer
 from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.lookup_cost import by_ranker
 from tailorbird.planning.memory import grown_memory, prompt_memory
 from tailorbird.planning.sufficient_machine import fitted, limit_of, needed_memory
 from tailorbird.planning.time_and_cost import (

@@ -65,10 +65,31 @@ def hosted_answers(context: RungContext, ask: AskHosted) -> TrialAnswers:
     return NamedLabels(ask) if context.objective.task.kind is TaskKind.CLASSIFY else HostedTexts(context, ask)
 
 
-class LabelProbabilities:
+class _OfTheBase:
+    """What is asked of the base model."""
+
+    batch = BATCH
+
+    def is_unread(self, error: InvalidInput) -> bool:
+        """Whatever the engine says of an input is of the prompt."""
+        del error
+        return True
+
+
+class _OfAServer:
+    """What is asked of a hosted model."""
+
+    batch = HOSTED_BATCH
+
+    def is_unread(self, error: InvalidInput) -> bool:
+        """What the server says of a request."""
+        return error.error_code in _UNREAD
+
+
+class LabelProbabilities(_OfTheBase):
     """Implements ``TrialAnswers`` by the probability of the right labels, less what the prompt makes the model prefer."""
 
-    metric, batch, probable = "probability of the right labels", BATCH, True
+    metric, probable = "probability of the right labels", True
 
     def __init__(self, context: RungContext) -> None:
         self._context = context
@@ -82,11 +103,6 @@ class LabelProbabilities:
             yield lambda prompts: [list(one.log_probabilities) for one in engine.score(servable.id, prompts, prompt.answers)]
         finally:
             engine.unload(servable.id)
-
-    def is_unread(self, error: InvalidInput) -> bool:
-        """Whatever the engine says of an input is of the prompt."""
-        del error
-        return True
 
     def scores(self, prompt: PromptSpec, rows: Sequence[Row], answers: Sequence[Any], priors: tuple[float, ...] | None) -> Floats:
         """Probabilities of the rows' answers."""
@@ -132,10 +148,8 @@ class _Overlap:
         return [(rows[at], str(answers[at])) for at in worst]
 
 
-class GeneratedTexts(_Overlap):
+class GeneratedTexts(_Overlap, _OfTheBase):
     """Implements ``TrialAnswers`` by what the base model writes."""
-
-    batch = BATCH
 
     def __init__(self, context: RungContext) -> None:
         super().__init__(context)
@@ -156,21 +170,14 @@ class GeneratedTexts(_Overlap):
         finally:
             engine.unload(servable.id)
 
-    def is_unread(self, error: InvalidInput) -> bool:
-        """Whatever the engine says of an input is of the prompt."""
-        del error
-        return True
-
 
 def _asked_outside(ask: AskHosted, sampling: Sampling) -> AnswerPrompts:
     """Asks a hosted model: what it writes, and nothing where its server refuses to answer."""
     return lambda prompts: ["" if answer.refused else answer.text for answer in ask(prompts, sampling)]
 
 
-class HostedTexts(_Overlap):
+class HostedTexts(_Overlap, _OfAServer):
     """Implements ``TrialAnswers`` by what a hosted model writes."""
-
-    batch = HOSTED_BATCH
 
     def __init__(self, context: RungContext, ask: AskHosted) -> None:
         super().__init__(context)
@@ -183,15 +190,11 @@ class HostedTexts(_Overlap):
         asked = _asked_outside(self._ask, Sampling(max_tokens=_MOST_TOKENS))
         yield lambda prompts: [as_line(Message(role="assistant", content=text)) for text in asked(prompts)]
 
-    def is_unread(self, error: InvalidInput) -> bool:
-        """What the server says of a request."""
-        return error.error_code in _UNREAD
 
-
-class NamedLabels:
+class NamedLabels(_OfAServer):
     """Implements ``TrialAnswers`` by the labels that a hosted model names: right or wrong, for it gives no probabilities."""
 
-    metric, batch, probable = "the share of right labels", HOSTED_BATCH, False
+    metric, probable = "the share of right labels", False
 
     def __init__(self, ask: AskHosted) -> None:
         self._ask = ask
@@ -201,10 +204,6 @@ class NamedLabels:
         """Asks for text, which names a label or does not."""
         del prompt
         yield _asked_outside(self._ask, Sampling())
-
-    def is_unread(self, error: InvalidInput) -> bool:
-        """What the server says of a request."""
-        return error.error_code in _UNREAD
 
     def scores(self, prompt: PromptSpec, rows: Sequence[Row], answers: Sequence[Any], priors: tuple[float, ...] | None) -> Floats:
         """1 where the label is the row's."""

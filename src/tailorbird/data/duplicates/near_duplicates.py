@@ -95,9 +95,9 @@ class NearSearch:
         first = len(self._ones)
         if self._signatures_NP is None:  # so many pairs are looked at that it is worth while to have each text's in one place
             self._signatures_NP = np.ascontiguousarray(self._index.signatures_PN.T)
-        for keys_N, order_N in self._ordered(bands):
+        for order_N, sorted_N in self._ordered(bands):
             before = len(self._ones)
-            for one_C, other_C in meetings(keys_N, order_N):
+            for one_C, other_C in meetings(order_N, sorted_N):
                 for start in range(0, len(one_C), _BATCH):
                     found = self._alike(one_C[start : start + _BATCH], other_C[start : start + _BATCH])
                     self._ones += found[0]
@@ -112,12 +112,12 @@ class NearSearch:
         self._others += pairs[:, 1].tolist()
         self._group_N = component_labels(self._index.size, self._ones, self._others)
 
-    def _ordered(self, bands: range) -> Iterator[tuple[NDArray[np.uint64], Places]]:
-        """For each of ``bands`` the bucket of every text, and their order: that of the next band is found while this one is compared."""
+    def _ordered(self, bands: range) -> Iterator[tuple[Places, NDArray[np.uint64]]]:
+        """For each of ``bands`` the order of the texts by their buckets, and these in it. Those of the next band are found while this one
+        is compared."""
 
-        def ordered(band: int) -> tuple[NDArray[np.uint64], Places]:
-            keys_N = mixed(minhash.band(self._index.signatures_PN, band))
-            return keys_N, key_order(keys_N)
+        def ordered(band: int) -> tuple[Places, NDArray[np.uint64]]:
+            return key_order(mixed(minhash.band(self._index.signatures_PN, band)))
 
         with ThreadPoolExecutor(1) as pool:
             coming = pool.submit(ordered, bands[0])
@@ -202,11 +202,10 @@ class NearSearch:
         return told_C
 
 
-def meetings(keys_N: NDArray[np.uint64], order_N: Places) -> Iterator[tuple[Places, Places]]:
+def meetings(order_N: Places, sorted_N: NDArray[np.uint64]) -> Iterator[tuple[Places, Places]]:
     """Places with the same key: each with the next one, the next but one, and so on, as far as ``WINDOW``. ``order_N`` sorts the keys, and
-    keeps the order of equal ones."""
-    sorted_N = keys_N[order_N]
-    for step in range(1, min(WINDOW, len(keys_N) - 1) + 1):
+    keeps the order of equal ones; ``sorted_N`` are the keys in it."""
+    for step in range(1, min(WINDOW, len(sorted_N) - 1) + 1):
         meeting = np.flatnonzero(sorted_N[step:] == sorted_N[:-step])
         if not len(meeting):
             return
