@@ -30,6 +30,13 @@ settings.register_profile("house", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("house")
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Bytes that cannot be read are no name: packed ones hold the time of their making, and would differ in each worker."""
+    if isinstance(val, bytes) and not (val.isascii() and val.decode("ascii").isprintable()):
+        return f"{len(val)}-bytes"
+    return None
+
+
 def pytest_collection_finish() -> None:
     """What was imported by now stays: no collection of garbage walks it again."""
     gc.freeze()
