@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,7 +37,7 @@ SORTING = "Classify the customer message into one intent."
 
 @dataclass(frozen=True)
 class Own:
-    """A gateway that answers; the engine behind it."""
+    """A gateway that answers; the engine behind it, or the first of several."""
 
     url: str
     secret: str
@@ -60,23 +60,26 @@ class Own:
 
 
 @contextmanager
-def own(count: int, memory_mb: int = 4096, later: int = 0, precision: str = "auto") -> Iterator[Own]:
-    """Ours with ``count`` adapters, once every name answers; ``later`` more have a release, and no name yet."""
+def own(count: int, memory_mb: int = 4096, later: int = 0, precision: str = "auto", processes: int = 1) -> Iterator[Own]:
+    """Ours with ``count`` adapters, once every name answers; ``later`` more have a release, and no name yet. Several engine ``processes``
+    divide the machine."""
     made = adapters(min(count + later, 32))
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, ExitStack() as stack:
         house = House(Path(folder))
         folders = [made[number % len(made)] for number in range(count + later)]
         releases = _furnish(house, folders, count)
         proofs = {releases[name_of(number)]: _proof(folders[number]) for number in range(count, count + later)}
         (house.folder / "proofs.json").write_text(json.dumps(proofs))
         _, secret = house.key()
-        port, socket = free_port(), Path(folder) / "engine.sock"
+        port, sockets = free_port(), [Path(folder) / f"engine-{number}.sock" for number in range(1, processes + 1)]
         url = f"http://127.0.0.1:{port}"
         paths = {"PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT / "tests"), *sys.path])}
-        engine = [sys.executable, str(HERE / "own_engine.py"), folder, str(socket), str(memory_mb), precision]
-        gateway = [sys.executable, str(HERE / "own_gateway.py"), folder, str(port), str(socket)]
-        with process(engine, f"unix:{socket}", ENGINE_SECRET, **paths), process(gateway, f"{url}/readyz", secret, **paths):
-            yield Own(url, secret, socket, house, releases)
+        for number, socket in enumerate(sockets, 1):
+            engine = [sys.executable, str(HERE / "own_engine.py"), folder, str(socket), str(memory_mb), precision, f"{number}/{processes}"]
+            stack.enter_context(process(engine, f"unix:{socket}", ENGINE_SECRET, **paths))
+        gateway = [sys.executable, str(HERE / "own_gateway.py"), folder, str(port), *map(str, sockets)]
+        with process(gateway, f"{url}/readyz", secret, **paths):
+            yield Own(url, secret, sockets[0], house, releases)
         house.ledger.close()
 
 

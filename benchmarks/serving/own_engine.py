@@ -1,4 +1,4 @@
-"""Our engine process on plain folders: ``own_engine.py WORKSPACE SOCKET MEMORY_MB PRECISION``.
+"""Our engine process on plain folders: ``own_engine.py WORKSPACE SOCKET MEMORY_MB PRECISION SHARE``.
 
 Which release is which folder stands in the workspace's servables.json.
 """
@@ -17,6 +17,7 @@ from support.serving import House
 from tailorbird.domain.deployment import Servable
 from tailorbird.ports.engine import LiveEngine, LoadRequest
 from tailorbird.processes.engine_process import serve_engine
+from tailorbird.system.machine_share import MachineShare
 
 
 def admit(house: House, request: LoadRequest) -> Servable:
@@ -30,5 +31,6 @@ def open_engine() -> LiveEngine:
 
 
 if __name__ == "__main__":
+    MachineShare.read(sys.argv[5]).take()
     house = House.reopen(Path(sys.argv[1]))
     serve_engine(open_engine, partial(admit, house), Path(sys.argv[2]), ENGINE_SECRET)

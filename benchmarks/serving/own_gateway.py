@@ -1,10 +1,11 @@
-"""Our gateway process before an engine process: ``own_gateway.py WORKSPACE PORT SOCKET``."""
+"""Our gateway process before engine processes: ``own_gateway.py WORKSPACE PORT SOCKET ...``."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from own import ENGINE_SECRET
@@ -28,19 +29,19 @@ class KeptProofs(RecordedProofs):
         return EffectProof.model_validate(told) if told else None
 
 
-async def serve(workspace: Path, port: int, engine: Path) -> None:
+async def serve(workspace: Path, port: int, engines: Sequence[str]) -> None:
     gateway.RecordedProofs = KeptProofs  # type: ignore[misc]
     house = House.reopen(workspace)
     house.clock = SystemClock()  # type: ignore[assignment]
-    driver = open_driver(f"unix:{engine}", ENGINE_SECRET)
+    drivers = [open_driver(f"unix:{engine}", ENGINE_SECRET) for engine in engines]
     with listen("127.0.0.1", port) as listener:
-        server = Server(gateway_app(house.deps, [driver]))
+        server = Server(gateway_app(house.deps, drivers))
         exempt_present_objects()  # as the gateway's own start does
         with ended_by_signals(server):
             await server.serve(sockets=[listener])
-    await driver.close()
+    await asyncio.gather(*(driver.close() for driver in drivers))
     house.ledger.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])))
+    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))

@@ -61,7 +61,7 @@ def open_dependencies(settings: Settings, *, migrate: bool = True) -> Dependenci
         clock=SystemClock(),
         workspace=settings.workspace,
         trainer=cache(lambda: _trainer(settings)),
-        engine=cache(lambda: _engine(settings)),
+        engine=cache(lambda: open_engine(settings)),
         model_reader=cache(_model_reader),
         encoder=cache(_encoder),
         prices=settings.prices,
@@ -238,11 +238,10 @@ def _trainer(settings: Settings) -> Trainer:
     return trainer
 
 
-def _engine(settings: Settings) -> LocalEngine:
-    open_engine = _part("engine", "torch")
-    engine: LocalEngine = open_engine(
-        settings.engine_precision, settings.engine_kernels, memory_mb=settings.engine_memory_mb, kv_mb=settings.engine_kv_mb
-    )
+def open_engine(settings: Settings, share: float = 1.0) -> LocalEngine:
+    """Our own engine, which may take this ``share`` of the memory that is there for weights."""
+    memory = {"memory_mb": settings.engine_memory_mb, "kv_mb": settings.engine_kv_mb, "share": share}
+    engine: LocalEngine = _part("engine", "torch")(settings.engine_precision, settings.engine_kernels, **memory)
     return engine
 
 

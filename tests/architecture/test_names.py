@@ -86,6 +86,7 @@ ENVIRONMENT_READERS = {
     "processes/engine_process.py": "the secret shared with the gateway, handed on and removed when read; OpenMP's waiting policy",
     "processes/placed_step.py": "how many threads OpenMP starts, said before it is loaded; the address of the node, as its cluster says it",
     "system/container_limits.py": "how many threads OpenMP starts, where a container has fewer cores than the machine",
+    "system/machine_share.py": "how many threads OpenMP starts and which GPUs CUDA sees, said before either is loaded",
     "system/primitive_cache.py": "how many compiled products oneDNN keeps, said before it computes",
     "system/sandbox/client.py": "hands a few variables to a confined process",
     "system/secret_references.py": "the key of a hosted model, where the settings name a variable that holds it",

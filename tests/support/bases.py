@@ -83,6 +83,6 @@ def place_twin(name: str, cache: ModelCache) -> Path:
 def use_twins(patch: pytest.MonkeyPatch) -> None:
     """What needs torch is a twin in every workspace that is opened from now on."""
     engine, trainer = MemoryEngine(), MemoryTrainer()
-    patch.setattr(wiring, "_engine", lambda _: engine)
+    patch.setattr(wiring, "open_engine", lambda _: engine)
     patch.setattr(wiring, "_trainer", lambda _: trainer)
     patch.setattr(wiring, "_model_reader", MemoryModelReader)

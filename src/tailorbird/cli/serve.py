@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +16,7 @@ from tailorbird.cli.invocation import shared_options
 from tailorbird.cli.session import open_session
 from tailorbird.processes import Listening, LogFormat, ReplicaNames, run_engine, run_gateway, run_gateway_with_drivers, take_secret, tls_of
 from tailorbird.settings import Settings
+from tailorbird.system.machine_share import MachineShare
 from tailorbird.usecases.maintenance.backup import demand_undamaged
 
 serve = command()
@@ -52,7 +55,8 @@ def _serve(
         names = ReplicaNames(settings.engine_url, settings.engine_requests)
         run_gateway_with_drivers(session.deps, listening, outside, keep_former, names)
     else:
-        run_gateway(session.deps, listening, wiring.open_driver, keep_former=keep_former)
+        names = ReplicaNames(most=settings.engine_requests)
+        run_gateway(session.deps, listening, wiring.open_driver, keep_former=keep_former, processes=settings.engine_processes, names=names)
 
 
 def _file(settings: Settings, path: str) -> Path | None:
@@ -62,12 +66,15 @@ def _file(settings: Settings, path: str) -> Path | None:
 @engine.command()
 def _engine(
     place: Annotated[Path, typer.Option("--socket", help="Unix socket to create, in a folder closed to others.")],
+    share: Annotated[str, typer.Option(help="Its share of the machine: 2/4 is the second of four.")] = "1/1",
     log_format: _Format = None,
 ) -> None:
     """Run models for one gateway (internal: started by serve)."""
     shared_options().refuse("engine", "who", "key", "as_json")
     session = open_session()
-    run_engine(session.deps, place, take_secret(), log_format or session.settings.log_format)
+    part = MachineShare.read(share).take()
+    deps = replace(session.deps, engine=partial(wiring.open_engine, session.settings, part))
+    run_engine(deps, place, take_secret(), log_format or session.settings.log_format)
 
 
 apps = {"serve": serve, "engine": engine}

@@ -26,15 +26,17 @@ from tailorbird.system.primitive_cache import limit_primitive_cache
 __all__ = ["open_encoder", "open_engine", "open_model_reader"]
 
 
-def open_engine(precision: Precision = "auto", kernels: Kernels = "auto", *, memory_mb: int = 0, kv_mb: int = KV_MB) -> LocalEngine:
+def open_engine(
+    precision: Precision = "auto", kernels: Kernels = "auto", *, memory_mb: int = 0, kv_mb: int = KV_MB, share: float = 1.0
+) -> LocalEngine:
     """An engine with nothing loaded, safe to call from several threads.
 
     ``precision``: ``auto`` is bf16 where the processor multiplies it faster. ``kernels``: ``auto`` is the native pass where it can be had.
     ``memory_mb`` is for weights (0: half of the machine's memory, three quarters of a GPU's), ``kv_mb`` for keys and values of each set
-    of weights.
+    of weights; ``share`` is this process's part of that memory, where several compute side by side.
     """
     limit_primitive_cache()
-    return TorchEngine(precision, kernels, memory_mb=memory_mb, kv_mb=kv_mb)
+    return TorchEngine(precision, kernels, memory_mb=memory_mb, kv_mb=kv_mb, share=share)
 
 
 def open_encoder() -> Encoder:

@@ -34,13 +34,13 @@ def is_bf16_fast(device: torch.device) -> bool:
     return any(capabilities.get(name) for name in _FAST_BF16)
 
 
-def memory_budget(memory_mb: int = 0) -> int:
-    """Bytes that weights may take: ``memory_mb`` megabytes, or with 0 a share of the memory of the device that is computed on; of the
-    container's, where that is lower."""
+def memory_budget(memory_mb: int = 0, share: float = 1.0) -> int:
+    """Bytes that weights may take: ``memory_mb`` megabytes, or with 0 a part of the memory of the device that is computed on (of the
+    container's, where that is lower), of which this process has the ``share``."""
     if memory_mb:
         return memory_mb * 2**20
     device = pick_device()
     if is_gpu(device):
-        return int(torch.cuda.get_device_properties(device).total_memory * _GPU_SHARE)
+        return int(torch.cuda.get_device_properties(device).total_memory * _GPU_SHARE * share)
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return int(min(machine, memory_limit()) * _CPU_SHARE)
+    return int(min(machine, memory_limit()) * _CPU_SHARE * share)

@@ -52,7 +52,9 @@ _ANY = "."
 class TorchEngine:
     """An ``Engine`` and a ``LiveEngine`` on torch. Thread-safe."""
 
-    def __init__(self, precision: Precision = "auto", kernels: Kernels = "auto", *, memory_mb: int = 0, kv_mb: int = KV_MB) -> None:
+    def __init__(
+        self, precision: Precision = "auto", kernels: Kernels = "auto", *, memory_mb: int = 0, kv_mb: int = KV_MB, share: float = 1.0
+    ) -> None:
         self._placement, self._kernels = choose_pass(precision, kernels)
         readers = (reader_of_decoders(self._placement, self._kernels), reader_of_adapters)
         self._lookups, self._looking = Lookups(TorchEncoder()), threading.Lock()
@@ -60,7 +62,7 @@ class TorchEngine:
         self._unfinished, self._counting = Counter[Digest](), threading.Lock()
         self._registry = Registry(
             readers,
-            memory_budget(memory_mb),
+            memory_budget(memory_mb, share),
             freed=lambda loaded: self._worker.forget(loaded.salt),
             put_out=lambda gone: self._worker.drop_lane(gone),
             beside=lambda: self._lookups.nbytes + self._floors.nbytes,

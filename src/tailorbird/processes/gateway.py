@@ -9,13 +9,14 @@ import asyncio
 import ipaddress
 import logging
 import os
+import platform
 import secrets
 import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Container, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -58,6 +59,7 @@ from tailorbird.serving import (
     ShadowTraffic,
 )
 from tailorbird.system.garbage_collection import exempt_present_objects
+from tailorbird.system.machine_share import MachineShare
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.audit_events import tell_denials
 from tailorbird.usecases.endpoints import paid_this_month, served_endpoint
@@ -98,7 +100,7 @@ def _bracketed(host: str) -> str:
 #: How long what an alias left stays loaded, unless settings say otherwise.
 KEEP_FORMER = timedelta(seconds=600)
 #: Bytes that a folder and a socket in it add to the path.
-_FOLDER_AND_SOCKET = len("/tailorbird-12345678/engine.sock")
+_FOLDER_AND_SOCKET = len("/tailorbird-12345678/engine-1000.sock")
 #: How often it is looked whether the certificate was renewed.
 _RENEW_EVERY = timedelta(minutes=1)
 
@@ -206,12 +208,15 @@ def run_gateway(
     deps: Dependencies,
     listening: Listening,
     open_driver: Callable[[str, str], EngineDriver],
-    engine_command: Callable[[Path], Sequence[str]] | None = None,
+    engine_command: Callable[[Path, MachineShare], Sequence[str]] | None = None,
     keep_former: timedelta = KEEP_FORMER,
+    processes: int = 1,
+    names: ReplicaNames = _NUMBERED,
 ) -> None:
     """Serves until SIGINT or SIGTERM; then requests in flight end, rows are written, the engine is ended.
 
-    ``engine_command`` gives the engine's command line for the place of its socket (default: ``tailorbird engine`` on this workspace).
+    ``engine_command`` gives the command line of an engine process for the place of its socket and its share of the machine (default:
+    ``tailorbird engine`` on this workspace). Several ``processes`` are replicas, which are called by where the gateway listens.
     Raises Unavailable: the port is in use (before anything starts), the engine never answers; InvalidInput for a proxy or an
     address that is none.
     """
@@ -223,16 +228,23 @@ def run_gateway(
         listen(listening.host, listening.port) as listener,
         TemporaryDirectory(prefix="tailorbird-", dir=socket_folder()) as folder,
     ):
-        place, secret = Path(folder) / "engine.sock", secrets.token_urlsafe(32)
-        command = (engine_command or _own_engine(deps, listening.log_format))(place)
+        secret, command = secrets.token_urlsafe(32), engine_command or _own_engine(deps, listening.log_format)
+        shares = [MachineShare(number, processes) for number in range(1, processes + 1)]
+        places = [Path(folder) / f"engine-{share.number}.sock" for share in shares]
+        here = f"{platform.node() or listening.host}:{listener.getsockname()[1]}"
+        names = replace(names, addresses=tuple(f"{here}/{share.number}" for share in shares))
 
         async def serve() -> None:
-            driver = open_driver(f"unix:{place}", secret)
-            app = gateway_app(deps, [driver], keep_former, _known_as(listening, listener))
+            drivers = [open_driver(f"unix:{place}", secret) for place in places]
+            app = gateway_app(deps, drivers, keep_former, _known_as(listening, listener), names)
+            engines = [
+                Supervisor(command(place, share), secret, driver.ready, _log.info, app.state.doubt, _named(share))
+                for place, share, driver in zip(places, shares, drivers, strict=True)
+            ]
             try:
-                await _serve(deps, listening, listener, app, Supervisor(command, secret, driver.ready, _log.info, app.state.doubt))
+                await _serve(deps, listening, listener, app, engines)
             finally:
-                await driver.close()
+                await asyncio.gather(*(driver.close() for driver in drivers))
 
         asyncio.run(serve())
 
@@ -258,7 +270,7 @@ def run_gateway_with_drivers(
         async def serve() -> None:
             try:
                 app = gateway_app(deps, drivers, keep_former, _known_as(listening, listener), names)
-                await _serve(deps, listening, listener, app, None)
+                await _serve(deps, listening, listener, app, [])
             finally:
                 await asyncio.gather(*(driver.close() for driver in drivers))
 
@@ -269,8 +281,10 @@ def _known_as(listening: Listening, listener: socket.socket) -> frozenset[str]:
     return own_origins(listening.host, listener.getsockname()[1], listening.tls, listening.public_urls)
 
 
-async def _serve(deps: Dependencies, listening: Listening, listener: socket.socket, app: FastAPI, supervisor: Supervisor | None) -> None:
-    """Serves ``app`` until it is told to end, with its chores and, where there is one, the engine."""
+async def _serve(
+    deps: Dependencies, listening: Listening, listener: socket.socket, app: FastAPI, engines: Sequence[Supervisor]
+) -> None:
+    """Serves ``app`` until it is told to end, with its chores and its engine processes."""
     server = Server(app, listening.tls, listening.trusted_proxies, connection_limits_for(listening.trusted_proxies))
     exempt_present_objects()
     port = listener.getsockname()[1]
@@ -287,7 +301,7 @@ async def _serve(deps: Dependencies, listening: Listening, listener: socket.sock
     ]
     with ended_by_signals(server), run_schedules(chores):
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        await (_beside(serving, server, supervisor) if supervisor else serving)
+        await (_beside(serving, server, engines) if engines else serving)
     try:
         tell_denials(deps, all_of_them=True)
     except TailorbirdError as error:
@@ -295,17 +309,22 @@ async def _serve(deps: Dependencies, listening: Listening, listener: socket.sock
     _log.info("ended")
 
 
-async def _beside(serving: asyncio.Task[None], server: Server, supervisor: Supervisor) -> None:
-    """Runs server and engine side by side; when one ends, so does the other, the engine last."""
-    keeping = asyncio.create_task(supervisor.run())
-    await asyncio.wait({serving, keeping}, return_when=asyncio.FIRST_COMPLETED)
+async def _beside(serving: asyncio.Task[None], server: Server, engines: Sequence[Supervisor]) -> None:
+    """Runs the server and its engine processes side by side; when one is given up, all end, the engine last."""
+    keeping = [asyncio.create_task(engine.run()) for engine in engines]
+    await asyncio.wait({serving, *keeping}, return_when=asyncio.FIRST_COMPLETED)
     server.end() if not serving.done() else None
     await serving
-    if keeping.done():
-        keeping.result()
-    keeping.cancel()
-    with suppress(asyncio.CancelledError):
-        await keeping
+    failed = [task.exception() for task in keeping if task.done()]
+    for task in keeping:
+        task.cancel()
+    await asyncio.gather(*keeping, return_exceptions=True)
+    for error in filter(None, failed):
+        raise error
+
+
+def _named(share: MachineShare) -> str:
+    return "the model process" if share.of == 1 else f"model process {share.number}"
 
 
 def announce(listening: Listening, port: int) -> None:
@@ -332,7 +351,8 @@ def _reached_as(host: str) -> str:
     return f"[{name}]" if ":" in name else name
 
 
-def _own_engine(deps: Dependencies, log_format: LogFormat) -> Callable[[Path], Sequence[str]]:
+def _own_engine(deps: Dependencies, log_format: LogFormat) -> Callable[[Path, MachineShare], Sequence[str]]:
     options = ["--workspace", str(deps.workspace), "--log-format", log_format]
     # -P: a file of the current folder (a user's random.py) is no module of ours.
-    return lambda place: [sys.executable, "-P", "-m", "tailorbird.cli.main", "engine", "--socket", str(place), *options]
+    command = [sys.executable, "-P", "-m", "tailorbird.cli.main", "engine"]
+    return lambda place, share: [*command, "--socket", str(place), "--share", str(share), *options]
