@@ -85,6 +85,7 @@ ENVIRONMENT_READERS = {
     "integrations/ray.py": "Ray's own variables: whether it asks for a token, and that it tells nobody of its use",
     "processes/engine_process.py": "the secret shared with the gateway, handed on and removed when read; OpenMP's waiting policy",
     "processes/placed_step.py": "how many threads OpenMP starts, said before it is loaded; the address of the node, as its cluster says it",
+    "system/barrier_watch.py": "whether OpenMP was told how its threads wait",
     "system/container_limits.py": "how many threads OpenMP starts, where a container has fewer cores than the machine",
     "system/machine_share.py": "how many threads OpenMP starts and which GPUs CUDA sees, said before either is loaded",
     "system/primitive_cache.py": "how many compiled products oneDNN keeps, said before it computes",

@@ -24,7 +24,7 @@ from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.integrations.loopback import open_driver
 from tailorbird.ports.engine import Chunk, EngineDriver
-from tailorbird.processes import SECRET_VARIABLE, ReplicaNames, gateway_app
+from tailorbird.processes import SECRET_VARIABLE, ReplicaSettings, gateway_app
 from tailorbird.system.files import private_folder
 
 NAMES = [f"name-{number}" for number in range(4)]
@@ -82,7 +82,7 @@ class Pair:
             for driver in drivers:
                 await driver.close()
 
-        deps, names = replace(self.house.deps, host="acme"), ReplicaNames(("one", "two"), self.most)
+        deps, names = replace(self.house.deps, host="acme"), ReplicaSettings(("one", "two"), self.most)
         with ExitStack() as stack:
             self.engines = [stack.enter_context(engine(self.folder, place)) for place in self.places]
             wait_until(lambda: all(place.exists() for place in self.places), 60)

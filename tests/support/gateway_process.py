@@ -16,7 +16,7 @@ from support.serving import House
 from support.workspace_ledger import SQLITE
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.integrations.loopback import open_driver
-from tailorbird.processes import Listening, run_engine, run_gateway, take_secret
+from tailorbird.processes import Listening, ReplicaSettings, run_engine, run_gateway, take_secret
 from tailorbird.processes import engine_process as engine
 from tailorbird.system.machine_share import MachineShare
 from tailorbird.testing import MemoryEngine
@@ -37,7 +37,13 @@ def gateway(workspace: str, port: str, *flags: str) -> None:
     if seconds := os.environ.get("TEST_HUNG_AFTER"):
         engine._ASK_EVERY, engine._HUNG_AFTER = float(seconds) / 4, float(seconds)
     processes = int(os.environ.get("TEST_ENGINE_PROCESSES", "1"))
-    run_gateway(house.deps, Listening(port=int(port), log_format=LOG_FORMAT), open_driver, engine_command, processes=processes)
+    run_gateway(
+        house.deps,
+        Listening(port=int(port), log_format=LOG_FORMAT),
+        open_driver,
+        engine_command,
+        replicas=ReplicaSettings(processes=processes),
+    )
 
 
 def engine_process(workspace: str, place: str) -> None:

@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from support.clocks import replace_clock
+from tailorbird.system import thread_clocks as readings
+from tailorbird.system.thread_clocks import ClockReading, Laps, read
 from tailorbird.training import step_timing
-from tailorbird.training import thread_clocks as readings
+from tailorbird.training.devices import thread_pool
 from tailorbird.training.step_timing import Stopwatch
-from tailorbird.training.thread_clocks import ClockReading, Laps, read
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -26,7 +27,7 @@ def told(monkeypatch: pytest.MonkeyPatch, *readings: ClockReading) -> list[int]:
     """Readings that are given out one after the other; how often work was done."""
     left, done = iter(readings), [0]
 
-    def given(work: object) -> ClockReading:
+    def given(work: object, _pool: object) -> ClockReading:
         assert callable(work)
         work()
         done[0] += 1
@@ -93,7 +94,7 @@ def test_a_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     told(monkeypatch, ClockReading(2.0, 0.1, 5.0, 2), ClockReading(1.5, 0.1, 5.0, 2))
     watch = Stopwatch(GPU)
     assert (watch.least(nothing), watch.loaded, watch.efficiency) == (1.5, False, 0.0)
-    assert Laps(GPU).lap().waited == 0.0
+    assert Laps(thread_pool(GPU)).lap().waited == 0.0
 
 
 def test_a_thread_that_ends_takes_nothing_off_the_wait_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +139,9 @@ def test_what_others_take_is_what_was_busy_less_what_is_our_own(tmp_path: Path, 
         counts.write_text(f"cpu 9 9 9 9 9 9 9 9\ncpu0 {9 * tick} 0 0 0 0 0 0 0\ncpu1 {5 * tick} 0 {tick} {99 * tick} 0 0 {tick} {tick}\n")
 
     counts.write_text(f"cpu 9 9 9 9 9 9 9 9\ncpu0 {tick} 0 0 0 0 0 0 0\ncpu1 {3 * tick} 0 {tick} 0 0 0 0 0\n")
-    assert read(work).others == pytest.approx(3.0), "four seconds of the one core that is ours to use, one of them our own"
+    assert read(work, thread_pool(CPU)).others == pytest.approx(3.0), (
+        "four seconds of the one core that is ours to use, one of them our own"
+    )
 
 
 @pytest.fixture
@@ -166,10 +169,10 @@ def compute() -> None:
 
 @pytest.mark.usefixtures("crowded_core")
 def test_a_process_that_wants_the_core_is_noticed_and_not_counted() -> None:
-    found = read(compute)
+    found = read(compute, thread_pool(CPU))
     assert found.loaded
     assert found.passed > 1.2 * found.thread
-    watch, laps = Stopwatch(CPU, efficiency=1.0), Laps(CPU)
+    watch, laps = Stopwatch(CPU, efficiency=1.0), Laps(thread_pool(CPU))
     assert watch.least(compute) == pytest.approx(0.5, rel=0.1)
     assert watch.loaded
     assert laps.lap().loaded

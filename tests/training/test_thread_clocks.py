@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from support.training_samples import MakeJob
+from tailorbird.system.thread_clocks import Barriers, ClockReading
 from tailorbird.training import loop, open_trainer
-from tailorbird.training.thread_clocks import Barriers, ClockReading
+from tailorbird.training.devices import thread_pool
 
 CPU = torch.device("cpu")
 QUIET, LOADED = ClockReading(1.0, 1.0, 0.0, 2), ClockReading(1.0, 0.5, 0.8, 2)
@@ -20,7 +21,8 @@ QUIET, LOADED = ClockReading(1.0, 1.0, 0.0, 2), ClockReading(1.0, 0.5, 0.8, 2)
 #: Processor seconds that 40 waits of 10 ms take: of threads as OpenMP starts them, asleep, spinning again.
 WAITS = """
 import time, torch
-from tailorbird.training.thread_clocks import Barriers
+from tailorbird.system.thread_clocks import Barriers
+from tailorbird.training.devices import thread_pool
 torch.set_num_threads(2)
 numbers = torch.zeros(2**20)
 
@@ -32,7 +34,7 @@ def waits():
         time.sleep(0.01)
     return time.process_time() - started
 
-barriers = Barriers(torch.device("cpu"))
+barriers = Barriers(thread_pool(torch.device("cpu")))
 first = waits()
 barriers.sleep()
 asleep = waits()
@@ -57,7 +59,7 @@ def idle() -> int:
 
 def test_they_sleep_from_the_first_reading_beside_other_work_and_spin_after_three_without() -> None:
     torch.set_num_threads(2)
-    barriers = Barriers(CPU)
+    barriers = Barriers(thread_pool(CPU))
     seen = []
     for reading in (QUIET, LOADED, QUIET, QUIET, LOADED, QUIET, QUIET, QUIET, QUIET):
         barriers.heed(reading)
@@ -67,7 +69,7 @@ def test_they_sleep_from_the_first_reading_beside_other_work_and_spin_after_thre
 
 
 def test_one_thread_waits_for_none() -> None:
-    barriers = Barriers(CPU)
+    barriers = Barriers(thread_pool(CPU))
     barriers.heed(LOADED)
     assert not barriers.asleep
 

@@ -14,7 +14,16 @@ from tailorbird import wiring
 from tailorbird.cli.groups import command
 from tailorbird.cli.invocation import shared_options
 from tailorbird.cli.session import open_session
-from tailorbird.processes import Listening, LogFormat, ReplicaNames, run_engine, run_gateway, run_gateway_with_drivers, take_secret, tls_of
+from tailorbird.processes import (
+    Listening,
+    LogFormat,
+    ReplicaSettings,
+    run_engine,
+    run_gateway,
+    run_gateway_with_drivers,
+    take_secret,
+    tls_of,
+)
 from tailorbird.settings import Settings
 from tailorbird.system.machine_share import MachineShare
 from tailorbird.usecases.maintenance.backup import demand_undamaged
@@ -52,11 +61,11 @@ def _serve(
     keep_former = timedelta(seconds=settings.keep_former_seconds)
     outside = wiring.open_outside_drivers(settings, session.deps)
     if outside:
-        names = ReplicaNames(settings.engine_url, settings.engine_requests)
+        names = ReplicaSettings(settings.engine_url, settings.engine_requests)
         run_gateway_with_drivers(session.deps, listening, outside, keep_former, names)
     else:
-        names = ReplicaNames(most=settings.engine_requests)
-        run_gateway(session.deps, listening, wiring.open_driver, keep_former=keep_former, processes=settings.engine_processes, names=names)
+        replicas = ReplicaSettings(most=settings.engine_requests, processes=settings.engine_processes)
+        run_gateway(session.deps, listening, wiring.open_driver, keep_former=keep_former, replicas=replicas)
 
 
 def _file(settings: Settings, path: str) -> Path | None:

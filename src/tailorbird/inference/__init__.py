@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from tailorbird.inference.devices import thread_pool
 from tailorbird.inference.engine import TorchEngine
 from tailorbird.inference.forward.weights import Precision
 from tailorbird.inference.forward_factory import Kernels
@@ -21,6 +22,7 @@ from tailorbird.inference.worker import KV_MB
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import LocalEngine
 from tailorbird.ports.model_reader import ModelReader
+from tailorbird.system.barrier_watch import watch_barriers
 from tailorbird.system.primitive_cache import limit_primitive_cache
 
 __all__ = ["open_encoder", "open_engine", "open_model_reader"]
@@ -36,12 +38,14 @@ def open_engine(
     of weights; ``share`` is this process's part of that memory, where several compute side by side.
     """
     limit_primitive_cache()
+    watch_barriers(thread_pool())
     return TorchEngine(precision, kernels, memory_mb=memory_mb, kv_mb=kv_mb, share=share)
 
 
 def open_encoder() -> Encoder:
     """An encoder with nothing read yet."""
     limit_primitive_cache()
+    watch_barriers(thread_pool())
     return TorchEncoder()
 
 

@@ -132,12 +132,13 @@ def hosted_access(deps: Dependencies) -> HostedAccess:
 
 
 @dataclass(frozen=True)
-class ReplicaNames:
-    """The addresses of an engine's replicas, in the order of their drivers (empty: they are numbered), and how many requests each is given
-    at a time."""
+class ReplicaSettings:
+    """The addresses of an engine's replicas, in the order of their drivers (empty: they are numbered), how many requests each is given at
+    a time, and how many processes of our own engine there are."""
 
     addresses: tuple[str, ...] = ()
     most: int = REQUESTS_EACH
+    processes: int = 1
 
     def over(self, drivers: Sequence[EngineDriver]) -> EngineReplicas:
         """The replicas as one driver."""
@@ -145,7 +146,7 @@ class ReplicaNames:
         return EngineReplicas(dict(zip(addresses, drivers, strict=True)), most=self.most)
 
 
-_NUMBERED = ReplicaNames()
+_NUMBERED = ReplicaSettings()
 
 
 def gateway_app(
@@ -153,7 +154,7 @@ def gateway_app(
     drivers: Sequence[EngineDriver],
     keep_former: timedelta = KEEP_FORMER,
     servers: Container[str] = frozenset(),
-    names: ReplicaNames = _NUMBERED,
+    names: ReplicaSettings = _NUMBERED,
 ) -> FastAPI:
     """The public application over one engine or several replicas, known by the origins ``servers``. It watches the record and writes rows
     while it runs, and writes the last rows before it ends."""
@@ -210,13 +211,12 @@ def run_gateway(
     open_driver: Callable[[str, str], EngineDriver],
     engine_command: Callable[[Path, MachineShare], Sequence[str]] | None = None,
     keep_former: timedelta = KEEP_FORMER,
-    processes: int = 1,
-    names: ReplicaNames = _NUMBERED,
+    replicas: ReplicaSettings = _NUMBERED,
 ) -> None:
     """Serves until SIGINT or SIGTERM; then requests in flight end, rows are written, the engine is ended.
 
     ``engine_command`` gives the command line of an engine process for the place of its socket and its share of the machine (default:
-    ``tailorbird engine`` on this workspace). Several ``processes`` are replicas, which are called by where the gateway listens.
+    ``tailorbird engine`` on this workspace). Several processes are replicas, which are called by where the gateway listens.
     Raises Unavailable: the port is in use (before anything starts), the engine never answers; InvalidInput for a proxy or an
     address that is none.
     """
@@ -229,14 +229,14 @@ def run_gateway(
         TemporaryDirectory(prefix="tailorbird-", dir=socket_folder()) as folder,
     ):
         secret, command = secrets.token_urlsafe(32), engine_command or _own_engine(deps, listening.log_format)
-        shares = [MachineShare(number, processes) for number in range(1, processes + 1)]
+        shares = [MachineShare(number, replicas.processes) for number in range(1, replicas.processes + 1)]
         places = [Path(folder) / f"engine-{share.number}.sock" for share in shares]
         here = f"{platform.node() or listening.host}:{listener.getsockname()[1]}"
-        names = replace(names, addresses=tuple(f"{here}/{share.number}" for share in shares))
+        named = replace(replicas, addresses=tuple(f"{here}/{share.number}" for share in shares))
 
         async def serve() -> None:
             drivers = [open_driver(f"unix:{place}", secret) for place in places]
-            app = gateway_app(deps, drivers, keep_former, _known_as(listening, listener), names)
+            app = gateway_app(deps, drivers, keep_former, _known_as(listening, listener), named)
             engines = [
                 Supervisor(command(place, share), secret, driver.ready, _log.info, app.state.doubt, _named(share))
                 for place, share, driver in zip(places, shares, drivers, strict=True)
@@ -260,7 +260,7 @@ def run_gateway_with_drivers(
     listening: Listening,
     drivers: Sequence[EngineDriver],
     keep_former: timedelta = KEEP_FORMER,
-    names: ReplicaNames = _NUMBERED,
+    names: ReplicaSettings = _NUMBERED,
 ) -> None:
     """As ``run_gateway``, with replicas of an engine that somebody else keeps alive."""
     set_up_logging("gateway", listening.log_format)
@@ -281,9 +281,7 @@ def _known_as(listening: Listening, listener: socket.socket) -> frozenset[str]:
     return own_origins(listening.host, listener.getsockname()[1], listening.tls, listening.public_urls)
 
 
-async def _serve(
-    deps: Dependencies, listening: Listening, listener: socket.socket, app: FastAPI, engines: Sequence[Supervisor]
-) -> None:
+async def _serve(deps: Dependencies, listening: Listening, listener: socket.socket, app: FastAPI, engines: Sequence[Supervisor]) -> None:
     """Serves ``app`` until it is told to end, with its chores and its engine processes."""
     server = Server(app, listening.tls, listening.trusted_proxies, connection_limits_for(listening.trusted_proxies))
     exempt_present_objects()

@@ -8,7 +8,9 @@ Must not know: why this job was chosen, tenants, releases.
 """
 
 from tailorbird.ports.trainer import Trainer
+from tailorbird.system.barrier_watch import watch_barriers
 from tailorbird.system.primitive_cache import limit_primitive_cache
+from tailorbird.training.devices import pick_device, thread_pool
 from tailorbird.training.process_group import Sharding
 from tailorbird.training.trainer import TorchTrainer
 
@@ -21,4 +23,5 @@ def open_trainer(processes: int = 1, sharding: Sharding = "auto") -> Trainer:
     ``sharding``: whether several processes divide the model among them; ``auto`` where memory asks for it.
     """
     limit_primitive_cache()
+    watch_barriers(thread_pool(pick_device()))
     return TorchTrainer(processes, sharding)

@@ -21,9 +21,9 @@ from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput
 from tailorbird.domain.run import TrainingFork, TrainingProgress
 from tailorbird.domain.value import Digest, Value
 from tailorbird.system.files import digest_file, flush_path, private_folder
+from tailorbird.system.thread_clocks import LOADED, ClockReading
 from tailorbird.training.deferred_signals import beside
 from tailorbird.training.sealed_tensors import digest_header, read_sealed, write_sealed
-from tailorbird.training.thread_clocks import LOADED, ClockReading
 
 #: Evaluations in a row that lie above the best beyond their interval, before a run is stopped: one alone may be chance.
 _PATIENCE = 2

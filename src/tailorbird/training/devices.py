@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psutil
@@ -9,8 +11,11 @@ import torch
 
 from tailorbird.system.container_limits import memory_left, memory_limit
 from tailorbird.system.peak_memory import PeakMemory, resident_gib
+from tailorbird.system.thread_clocks import ThreadPool
 
 GIB = 2**30
+#: Numbers that are many enough to be shared among threads.
+_SHARED = 2**20
 #: Instructions that multiply bf16 matrices at more than the rate of fp32 ones.
 _FAST_BF16 = ("avx512_bf16", "amx_bf16")
 
@@ -23,6 +28,23 @@ def pick_device() -> torch.device:
 def is_gpu(device: torch.device) -> bool:
     """True where work is begun and waited for, and memory is the device's own."""
     return device.type == "cuda"
+
+
+def thread_pool(device: torch.device) -> ThreadPool:
+    """The threads with which torch computes on the device."""
+    return ThreadPool(torch.get_num_threads, lambda: torch.zeros(_SHARED).add_(1), waits=is_gpu(device))
+
+
+@contextmanager
+def computing_threads(count: int) -> Iterator[None]:
+    """Computes with ``count`` threads inside the block; 0 leaves them as they are."""
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def gpu_count() -> int:

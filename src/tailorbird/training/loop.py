@@ -21,14 +21,14 @@ from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import ReportProgress
 from tailorbird.system.freed_memory import return_freed_memory
 from tailorbird.system.peak_memory import PeakMemory, resident_gib
+from tailorbird.system.thread_clocks import Barriers, Laps
 from tailorbird.training.batches import Batches, divide, packed_tokens
 from tailorbird.training.checkpoints import Checkpoints, LoopState
 from tailorbird.training.deferred_signals import unbroken
-from tailorbird.training.devices import is_gpu
+from tailorbird.training.devices import is_gpu, thread_pool
 from tailorbird.training.network import Network
 from tailorbird.training.optimiser import Optimiser, learning_rate, warmup_steps
 from tailorbird.training.resource_meter import Flops, MemoryMeter, MemoryWatch, predicted_gib_per_token
-from tailorbird.training.thread_clocks import Barriers, Laps
 from tailorbird.training.tokenization import TokenizedRow
 from tailorbird.training.validation import Plateau, StepBudget, ValidationRows
 
@@ -119,7 +119,7 @@ class Loop:
         self._state = LoopState()
         #: False while weights and numbers belong to different steps.
         self._settled = True
-        self._laps, self._clock, self._held = Laps(network.device), CheckpointClock(), 0.0
+        self._laps, self._clock, self._held = Laps(thread_pool(network.device)), CheckpointClock(), 0.0
 
     def run(self) -> LoopState:
         """Trains to the end, from a checkpoint where there is one. The best weights lie with the checkpoints.
@@ -128,7 +128,7 @@ class Loop:
         gradients of the step it falls into, saves what was learned before unless that is slow, and is passed on.
         """
         self._resume()
-        barriers = Barriers(self._network.device)
+        barriers = Barriers(thread_pool(self._network.device))
         self._network.before_pass = barriers.look
         try:
             self._climb()

@@ -18,13 +18,13 @@ from tailorbird.domain.timing import Calibration, TimedPass
 from tailorbird.ports.trainer import TrainingJob
 from tailorbird.system.clock import SystemClock
 from tailorbird.system.files import digest_file, private_folder
+from tailorbird.system.thread_clocks import Barriers, ClockReading, read, ready_here
 from tailorbird.training.batches import Batches
 from tailorbird.training.checkpoints import write_tensors
-from tailorbird.training.devices import DevicePeak, is_gpu, pick_device, used_gib, wait_for
+from tailorbird.training.devices import DevicePeak, computing_threads, is_gpu, pick_device, thread_pool, used_gib, wait_for
 from tailorbird.training.methods import Learner, method_named
 from tailorbird.training.network import TYPES, Network
 from tailorbird.training.optimiser import Optimiser
-from tailorbird.training.thread_clocks import Barriers, ClockReading, read, ready_here, threads
 from tailorbird.training.tokenization import RowTokenizer, TokenizedRow
 
 #: The least of so many is taken: what else goes on at a machine only ever adds.
@@ -40,9 +40,9 @@ class Stopwatch:
     """
 
     def __init__(self, device: torch.device, efficiency: float = 0.0) -> None:
-        self._gpu = is_gpu(device)
+        self._gpu, self._pool = is_gpu(device), thread_pool(device)
         self._given = efficiency or EFFICIENCY
-        self._barriers = Barriers(device)
+        self._barriers = Barriers(self._pool)
         self.loaded = False
         #: What was learned here; 0 where nothing was.
         self.efficiency = 0.0
@@ -54,7 +54,7 @@ class Stopwatch:
         """
         spinning, asleep, started = list[ClockReading](), list[ClockReading](), time.perf_counter()
         while True:
-            (asleep if self._barriers.asleep else spinning).append(one := read(work))
+            (asleep if self._barriers.asleep else spinning).append(one := read(work, self._pool))
             after()
             if not self._gpu:
                 self._barriers.heed(one)
@@ -72,13 +72,13 @@ class Stopwatch:
         if self.loaded or self._gpu or not seconds:
             return
         self._barriers.sleep()
-        one = read(work)
+        one = read(work, self._pool)
         self._barriers.spin()
         self.efficiency = 0.0 if one.loaded else min(1.0, one.thread / seconds)
 
     def once(self, work: Callable[[], object]) -> float:
         """Seconds of what can be done only once, or is mostly done by the disk."""
-        ready, one = ready_here(), read(work)
+        ready, one = ready_here(), read(work, self._pool)
         if self._gpu or not one.loaded:
             return one.passed
         self.loaded = True
@@ -96,7 +96,7 @@ _WRITTEN = 128 * 2**20
 
 def calibrate(job: TrainingJob, machine: str, efficiency: float) -> Calibration:
     """As ``Trainer.calibrate``."""
-    with threads(job.settings.threads):
+    with computing_threads(job.settings.threads):
         watch = Stopwatch(pick_device(), efficiency)
         try:
             return _calibrated(job, machine, watch)

@@ -28,7 +28,7 @@ from tailorbird.training.architecture import context_of
 from tailorbird.training.averaged_encoder import tune_averaged
 from tailorbird.training.checkpoints import CheckpointOrigin, Checkpoints, LoopState
 from tailorbird.training.code_fingerprint import code_digest, versions
-from tailorbird.training.devices import free_gib, gpu_count, gpu_name, pick_device
+from tailorbird.training.devices import computing_threads, free_gib, gpu_count, gpu_name, pick_device
 from tailorbird.training.label_encoder import tune as tune_labels
 from tailorbird.training.loop import Loop, TrainingCourse
 from tailorbird.training.machine_benchmark import cpu_capability, measure_machine
@@ -41,7 +41,6 @@ from tailorbird.training.process_group import ProcessGroup, Sharding, is_divided
 from tailorbird.training.process_launch import train_as, train_together
 from tailorbird.training.ranking import tune as tune_ranking
 from tailorbird.training.step_timing import calibrate
-from tailorbird.training.thread_clocks import threads
 from tailorbird.training.tokenization import RowTokenizer
 
 
@@ -65,7 +64,7 @@ class TorchTrainer:
         if processes > 1:
             return train_together(job, report, processes, self._sharding)
         try:
-            with threads(_threads(job)), _leaving_nothing(), _telling_full_disks():
+            with computing_threads(_threads(job)), _leaving_nothing(), _telling_full_disks():
                 return _train(job, report, self._sharding)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise _out_of_memory() from error
@@ -103,7 +102,7 @@ class TorchTrainer:
 
     def tune(self, job: EncoderJob, report: ReportProgress) -> TrainedModel:
         """As ``Trainer.tune``. Where several encoders are averaged, those that were finished are not tuned again."""
-        with threads(job.settings.threads), _leaving_nothing(), _telling_full_disks():
+        with computing_threads(job.settings.threads), _leaving_nothing(), _telling_full_disks():
             if not isinstance(job, LabelJob):
                 return tune_ranking(job, report)
             return tune_averaged(job, report, self.fingerprint(job)) if job.parts else tune_labels(job, report)

@@ -4,7 +4,7 @@ That other processes wanted the cores is seen by two counts together: how long t
 (``schedstat``), and what of the cores was taken by others (``/proc/stat``: all that was busy, a hypervisor's share too, less what this
 process computed). Threads that sleep and wake thousands of times a second stand ready a little each time, on a quiet machine too; there
 others take nothing. Systems other than Linux do not tell, and are taken for quiet. A GPU is waited for and has its own clock: there
-nothing is kept from the cores.
+nothing is kept from the cores. Who computes (torch) is told of by its ``ThreadPool``.
 
 GNU's OpenMP lets a thread spin at a barrier for 300,000 rounds before it sleeps, which is fastest alone; beside other work it takes the
 core from the very thread that is waited for. Where more of its threads exist than there are cores, it lets them spin for 100 rounds
@@ -18,14 +18,11 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
-
-from tailorbird.training.devices import is_gpu
+from typing import NamedTuple
 
 #: Threads that stood ready for more than this share of the time were kept from the cores by others, where others took this share of them.
 LOADED = 0.05
@@ -33,6 +30,15 @@ LOADED = 0.05
 _TELLING = 0.3
 
 _TASKS, _HERE, _CORES = Path("/proc/self/task"), Path("/proc/thread-self/schedstat"), Path("/proc/stat")
+
+
+class ThreadPool(NamedTuple):
+    """The threads of a library that computes: how many, and something that they compute together. With ``waits`` the library's device
+    is waited for: nothing is kept from the cores."""
+
+    threads: Callable[[], int]
+    compute: Callable[[], object]
+    waits: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,24 +65,24 @@ class ClockReading:
         return min(1.0, self.thread / self.passed) if self.passed else 1.0
 
 
-def read(work: Callable[[], object]) -> ClockReading:
+def read(work: Callable[[], object], pool: ThreadPool) -> ClockReading:
     """Does ``work`` once."""
     before = _now()
     work()
-    return _since(before)
+    return _since(before, pool)
 
 
 class Laps:
-    """The time of something long, lap by lap. On a GPU, which is waited for, nothing is kept from the cores."""
+    """The time of something long, lap by lap."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._gpu = is_gpu(device)
+    def __init__(self, pool: ThreadPool) -> None:
+        self._pool = pool
         self._last = _now()
 
     def lap(self) -> ClockReading:
         """Since the lap before, or since this was made."""
-        found, self._last = _since(self._last), _now()
-        return replace(found, waited=0.0) if self._gpu else found
+        found, self._last = _since(self._last, self._pool), _now()
+        return replace(found, waited=0.0) if self._pool.waits else found
 
 
 @dataclass(frozen=True)
@@ -95,22 +101,10 @@ def _now() -> _ClockSample:
     return _ClockSample(time.perf_counter(), time.thread_time(), _threads_ready.seconds(), _busy(), time.process_time())
 
 
-def _since(then: _ClockSample) -> ClockReading:
+def _since(then: _ClockSample, pool: ThreadPool) -> ClockReading:
     now = _now()
     others = math.inf if now.busy is None or then.busy is None else max(0.0, now.busy - then.busy - (now.own - then.own))
-    return ClockReading(now.at - then.at, now.thread - then.thread, max(0.0, now.ready - then.ready), torch.get_num_threads(), others)
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Computes with ``count`` threads inside the block; 0 leaves them as they are."""
-    before = torch.get_num_threads()
-    if count:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return ClockReading(now.at - then.at, now.thread - then.thread, max(0.0, now.ready - then.ready), pool.threads(), others)
 
 
 class _Ready:
@@ -119,16 +113,18 @@ class _Ready:
     def __init__(self) -> None:
         self._living: dict[str, float] = {}
         self._ended = 0.0
+        self._counting = threading.Lock()
 
     def seconds(self) -> float:
         """Until now."""
         if not _TASKS.is_dir():
             return 0.0
-        now = {task.name: _ready_of(task / "schedstat") for task in _TASKS.iterdir()}
-        # A number that fell belongs to a new thread of the same name.
-        self._ended += sum(then for name, then in self._living.items() if now.get(name, 0.0) < then)
-        self._living = now
-        return self._ended + sum(now.values())
+        with self._counting:
+            now = {task.name: _ready_of(task / "schedstat") for task in _TASKS.iterdir()}
+            # A number that fell belongs to a new thread of the same name.
+            self._ended += sum(then for name, then in self._living.items() if now.get(name, 0.0) < then)
+            self._living = now
+            return self._ended + sum(now.values())
 
 
 _threads_ready = _Ready()
@@ -165,15 +161,13 @@ def usable_cores() -> int:
 
 #: Quiet readings in a row after which threads spin again.
 _QUIET = 3
-#: Numbers that are many enough to be shared among threads.
-_SHARED = 2**20
 
 
 class Barriers:
     """The way of waiting, changed by what is read. Threads spin until something is read, and again after ``spin``."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._laps = Laps(device)
+    def __init__(self, pool: ThreadPool) -> None:
+        self._pool, self._laps = pool, Laps(pool)
         self._leave: threading.Event | None = None
         self._idle: list[threading.Thread] = []
         self._quiet = 0
@@ -197,13 +191,13 @@ class Barriers:
 
     def sleep(self) -> None:
         """From now on."""
-        used = torch.get_num_threads()
+        used = self._pool.threads()
         if self._leave is not None or used == 1:
             return
         self._leave = threading.Event()
         for _ in range(math.ceil((usable_cores() - used + 1) / (used - 1))):
             there = threading.Event()
-            thread = threading.Thread(target=_exist, args=(there, self._leave), name="barriers", daemon=True)
+            thread = threading.Thread(target=_exist, args=(self._pool, there, self._leave), name="barriers", daemon=True)
             thread.start()
             there.wait()
             self._idle.append(thread)
@@ -217,8 +211,8 @@ class Barriers:
             self._leave, self._idle = None, []
 
 
-def _exist(there: threading.Event, leave: threading.Event) -> None:
+def _exist(pool: ThreadPool, there: threading.Event, leave: threading.Event) -> None:
     """Computes once, so that OpenMP makes threads for this one, and keeps them until it is to leave."""
-    torch.zeros(_SHARED).add_(1)
+    pool.compute()
     there.set()
     leave.wait()
