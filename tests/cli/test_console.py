@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from io import StringIO
 from typing import Any
 
 import pytest
 
 from tailorbird.cli.console import FileConsole
+from tailorbird.cli.plain_text import tell
 from tailorbird.reporting import add_row, plain_table
+from tailorbird.text.terminal_text import shown_json
 
 LONG = "/a/path/that/nobody/wants/in/two/pieces" * 6
 
@@ -38,3 +41,34 @@ def test_a_terminal_and_a_width_that_was_asked_for_break_them(table: Any, monkey
     assert max(map(len, printed("print", table))) <= 60
     assert max(map(len, printed("print", LONG, force_terminal=True))) <= 60
     assert len(printed("rule", "item 1 of 4")[0]) == 60
+
+
+#: Sets the title, clears the screen, writes to the clipboard, turns the direction; and what a text may hold.
+ORDERS = "a\x1b]0;title\x1b\\\x1b[2J\x9b31m\x1b]52;c;aGk=\x7f\u202eb\ttab ü 猫"
+WRITTEN_OUT = "a\\x1b]0;title\\x1b\\\\x1b[2J\\x9b31m\\x1b]52;c;aGk=\\x7f\\u202eb"
+
+
+@pytest.mark.parametrize("settings", [{}, {"force_terminal": True}])
+def test_words_of_others_give_no_orders_to_a_terminal(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    made = plain_table(["request", "message"])
+    add_row(made, ["1", ORDERS])
+    for thing in (ORDERS, made):
+        heard = "\n".join(printed("print", thing, **settings))
+        assert WRITTEN_OUT in heard
+        assert "\x1b]" not in heard
+        assert "\x1b[2J" not in heard
+        assert not set(heard) & {"\x9b", "\x7f", "\u202e"}
+
+
+def test_a_told_text_gives_none_either(capsys: pytest.CaptureFixture[str]) -> None:
+    tell(ORDERS)
+    assert WRITTEN_OUT in capsys.readouterr().out
+    tell("one\r\ntwo\n")
+    assert capsys.readouterr().out == "one\r\ntwo\n\n"
+
+
+def test_nor_does_a_document() -> None:
+    document = shown_json(json.dumps({"message": ORDERS}, ensure_ascii=False))
+    assert json.loads(document) == {"message": ORDERS}
+    assert not set(document) & {"\x1b", "\x9b", "\x7f", "\u202e"}

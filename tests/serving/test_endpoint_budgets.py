@@ -205,7 +205,7 @@ def test_what_was_never_sent_costs_nothing(house: House, monkeypatch: pytest.Mon
         time.sleep(0.6)
         return "127.0.0.1"
 
-    monkeypatch.setattr("tailorbird.integrations.hosted_endpoint.endpoint_address_of", hang)
+    monkeypatch.setattr("tailorbird.integrations.endpoint_transport.endpoint_address_of", hang)
     with scripted(Reply()) as server:
         assert paid(house, Reply(), estimated=False, url=server.url, private=True, timeout_s=0.2) == 0.0
         assert server.asked == []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.hosted import MODEL, WHOLE, Reply, endpoint, event, fault, last_word, scripted
+from support.hosted import DONE, MODEL, USAGE, WHOLE, Reply, endpoint, event, fault, last_word, scripted
 from support.serving import CLASSIFY, DirectDriver, House
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.endpoint import Endpoint, HostedModel
@@ -330,3 +330,13 @@ def test_one_that_looks_something_up_is_loaded_while_the_engine_can(house: House
         await driver.close()
 
     asyncio.run(story())
+
+
+def test_a_server_that_names_another_fingerprint_in_each_piece_fills_no_log(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="tailorbird.serving")
+    pieces = [event("a").replace(b"fp_1", f"fp_{n}".encode()) for n in range(200)]
+    with scripted(Reply(parts=[*pieces, event(finish_reason="stop", delta={}), USAGE, DONE])) as server:
+        record = Record(remote, TaskKind.GENERATE, endpoint(url=server.url, private=True))
+        found, _ = ask(house, record, fallback=False)
+    assert "".join(piece.text for piece in found) == "a" * 200
+    assert sum("fingerprint" in one.message for one in caplog.records) == 16

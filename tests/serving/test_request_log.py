@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -232,5 +233,49 @@ def test_a_row_that_cannot_be_written_fails_alone(house: House) -> None:
         assert [isinstance(each, Internal) for each in found] == [False, False, True, False, False]
         await journal.stop()
         assert sorted(each.id for each in house.rows("acme")) == [f"req_acme_{n}" for n in (0, 1, 3, 4)]
+
+    asyncio.run(story())
+
+
+def kept_words(house: House, request: str, text: str) -> KeptRequest:
+    now = house.clock.now()
+    return KeptRequest(KeptWords(tenant="acme", request=request, text=text, answer="", at=now, expires_at=now))
+
+
+def test_long_words_are_redacted_beside_the_rows(house: House) -> None:
+    looked = threading.Event()
+
+    def redact(text: str) -> str:
+        assert not text or looked.wait(30)
+        return text.replace("Ada", "[NAME]")
+
+    async def story() -> None:
+        journal = RequestLog(house.ledger, redact=redact)
+        await journal.start()
+        long = journal.put(row(house, 1), kept_words(house, "req_acme_1", "Ada " * 2000))
+        await asyncio.wait_for(journal.record(row(house, 2, "globex")), 20)
+        assert not long.done()
+        looked.set()
+        await long
+        await journal.stop()
+        with house.ledger.work("acme", write=False) as work:
+            kept = work.contents.get("req_acme_1")
+            assert kept is not None
+            assert kept.text == "[NAME] " * 2000
+
+    asyncio.run(story())
+
+
+def test_long_words_that_cannot_be_redacted_fail_their_row(house: House) -> None:
+    def redact(_: str) -> str:
+        raise RuntimeError("a detector fails on this text")
+
+    async def story() -> None:
+        journal = RequestLog(house.ledger, redact=redact)
+        await journal.start()
+        with pytest.raises(Internal):
+            await journal.record(row(house, 1), kept_words(house, "req_acme_1", "Ada " * 2000))
+        await journal.stop()
+        assert not house.rows("acme")
 
     asyncio.run(story())

@@ -108,3 +108,9 @@ def test_vectors_of_another_model_are_told() -> None:
     with pytest.raises(ModelInvalid) as told:
         index.find("wing", [np.ones(3, dtype=np.float32)], frozenset(), 1)
     assert told.value.error_code == "encoder_width"
+
+
+def test_a_text_may_hold_what_ends_lines_elsewhere(tmp_path: Path) -> None:
+    entries = [entry(0, "one\u2028two\x85three\x1efour\r\nfive"), entry(1, "six")]
+    write_index(tmp_path, entries, None)
+    assert SearchIndex(tmp_path).entries == tuple(entries)

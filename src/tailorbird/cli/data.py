@@ -203,7 +203,7 @@ def _unchanged(session: CommandSession, snapshot: str) -> Fixed:
 
 def _read_fixes(path: Path) -> list[Fix]:
     try:
-        return [Fix.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [Fix.model_validate_json(line) for line in path.read_bytes().splitlines() if line.strip()]
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be read: {error.strerror}", "give a JSONL file of decisions", code="file_missing") from error
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.groups import command
+from tailorbird.cli.plain_text import tell
 from tailorbird.cli.session import CommandSession, open_session, out, print_json, say
 from tailorbird.domain.errors import NotFound
 from tailorbird.reporting import contrast_table, evidence_html, evidence_markdown
@@ -30,7 +31,7 @@ def _evidence(
     if session.as_json:
         print_json(facts)
     elif to is None:
-        typer.echo(evidence_markdown(facts))
+        tell(evidence_markdown(facts))
     else:
         to.write_text(evidence_html(facts) if to.suffix == ".html" else evidence_markdown(facts), encoding="utf-8")
         say(f"written to {to}")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.groups import command
+from tailorbird.cli.plain_text import tell
 from tailorbird.cli.session import open_session, print_json
 from tailorbird.reporting import explanation
 from tailorbird.usecases.monitoring.explain import explain_request
@@ -21,7 +22,7 @@ def _explain(
     """Trace an answer to its release, evidence, data and approvers."""
     session = open_session()
     found = session.ask(explain_request, request=request)
-    print_json(found) if session.as_json else typer.echo(explanation(found))
+    print_json(found) if session.as_json else tell(explanation(found))
 
 
 apps = {"explain": explain}

@@ -20,6 +20,7 @@ from typer.core import TyperCommand
 from tailorbird import __version__
 from tailorbird.cli.groups import CommandGroup
 from tailorbird.cli.invocation import AGAIN, FLAGS, SERVER, SERVER_CA, ExitStatus, Interrupted, SharedOptions, amend, begin
+from tailorbird.cli.plain_text import tell
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.system.container_limits import start_no_more_threads_than_cores
 from tailorbird.system.standard_streams import complete_standard_streams
@@ -189,18 +190,18 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         app(args=list(arguments) if arguments is not None else None, prog_name="tailorbird", standalone_mode=True)
     except TailorbirdError as error:
-        typer.echo(f"error[{error.error_code}]: {error.message}", err=True)
-        typer.echo(f"hint: {error.hint}", err=True)
+        tell(f"error[{error.error_code}]: {error.message}", err=True)
+        tell(f"hint: {error.hint}", err=True)
         sys.exit(ExitStatus.FAILED)
     except ValueError as error:
         _tell_invalid(error)
         sys.exit(ExitStatus.FAILED)
     except OSError as error:
-        typer.echo(f"error[system]: {error.filename or 'the system'}: {error.strerror or type(error).__name__}", err=True)
-        typer.echo("hint: check the place, its disk and your rights there, then run the same command again", err=True)
+        tell(f"error[system]: {error.filename or 'the system'}: {error.strerror or type(error).__name__}", err=True)
+        tell("hint: check the place, its disk and your rights there, then run the same command again", err=True)
         sys.exit(ExitStatus.FAILED)
     except (Interrupted, KeyboardInterrupt) as error:
-        typer.echo(str(error) or AGAIN, err=True)
+        tell(str(error) or AGAIN, err=True)
         sys.exit(ExitStatus.INTERRUPTED)
     return 0
 
@@ -227,15 +228,15 @@ def _leave(status: int) -> NoReturn:
 def _tell_invalid(error: ValueError) -> None:
     """An argument that no request can carry (pydantic's error, which is not imported for ``--help``). Raises what is none."""
     if isinstance(error, UnicodeEncodeError):
-        typer.echo("error[invalid_request]: an argument is not UTF-8 text", err=True)
-        typer.echo("hint: write it in UTF-8, or rename the file that it names", err=True)
+        tell("error[invalid_request]: an argument is not UTF-8 text", err=True)
+        tell("hint: write it in UTF-8, or rename the file that it names", err=True)
         return
     faults = getattr(error, "errors", None)
     if faults is None:
         raise error
     first = faults()[0]
-    typer.echo(f"error[invalid_request]: {'.'.join(map(str, first['loc'])) or 'the request'}: {first['msg']}", err=True)
-    typer.echo("hint: see --help of the command", err=True)
+    tell(f"error[invalid_request]: {'.'.join(map(str, first['loc'])) or 'the request'}: {first['msg']}", err=True)
+    tell("hint: see --help of the command", err=True)
 
 
 if __name__ == "__main__":

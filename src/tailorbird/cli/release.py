@@ -8,6 +8,7 @@ import typer
 
 from tailorbird import wiring
 from tailorbird.cli.groups import command_group
+from tailorbird.cli.plain_text import tell
 from tailorbird.cli.session import open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.release import Release
@@ -51,10 +52,10 @@ def _show(
     session = open_session()
     if card:
         found_card = session.ask(show_card, digest=digest)
-        print_json(found_card) if session.as_json else typer.echo(found_card.markdown)
+        print_json(found_card) if session.as_json else tell(found_card.markdown)
         return
     found = session.ask(show_release, digest=digest)
-    print_json(found) if session.as_json else typer.echo(release_summary(found))
+    print_json(found) if session.as_json else tell(release_summary(found))
 
 
 @release.command("verify")

@@ -16,6 +16,7 @@ from tailorbird.domain.value import Value
 from tailorbird.sdk.session import WorkspaceSession
 from tailorbird.settings import find_workspace
 from tailorbird.system.standard_streams import writes_all_letters
+from tailorbird.text.terminal_text import shown_json
 
 out = FileConsole()
 err = FileConsole(stderr=True, highlight=False)
@@ -72,7 +73,7 @@ def print_json(value: Value | Sequence[Value] | dict[str, Any]) -> None:
         plain = value
     else:
         plain = [plain_json(item) for item in value]
-    sys.stdout.write(json.dumps(plain, indent=2, ensure_ascii=not writes_all_letters()) + "\n")
+    sys.stdout.write(shown_json(json.dumps(plain, indent=2, ensure_ascii=not writes_all_letters())) + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 
 import httpx
 
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.errors import AnswerLost, Exhausted, InvalidInput, TailorbirdError, Unavailable
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.token_usage import believable_usage, most_read, size_of
+from tailorbird.integrations.endpoint_transport import CheckedTransport
 from tailorbird.integrations.openai_compatible import TOO_LONG, completion_body
 from tailorbird.ports.endpoint import EndpointClient, HostedAnswer, HostedChunk
-from tailorbird.system.public_addresses import endpoint_address_of
 
 T = TypeVar("T")
 
@@ -29,6 +30,14 @@ _TRIES, _LONGEST_WAIT, _FIRST_WAIT = 5, 60.0, 0.5
 _CONNECT = 5.0
 #: Bytes of an answer beyond which it is broken off, of one line of it, and of a refusal that are read; and pieces of an answer.
 _MOST_BYTES, _LINE_BYTES, _REFUSAL_BYTES, _MOST_PIECES = 16 << 20, 256 << 10, 64 << 10, 100_000
+#: Pieces of the network that an answer may come in: so many, and more for what it carries. Each takes some fifty microseconds.
+_FEW_READS, _READS_EACH, _BYTES_EACH = 4096, 4, 256
+#: Choices of an event: one is asked for.
+_MOST_CHOICES = 8
+#: What a fingerprint looks like; of others a digest is told, for they may be anything.
+_FINGERPRINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
+#: Letters of a key from which on a name that holds it quotes it.
+_SECRET = 8
 #: What a line of a stream holds that carries data.
 _DATA = re.compile(rb"^data:(.*)$", re.MULTILINE)
 #: Parameters that some models do not take, and what stands in for them.
@@ -51,7 +60,7 @@ class OpenAiEndpoint:
         self._first_wait = first_wait
         self._untaken: set[str] = set()
         self._lost = (0, 0)
-        self._transport = _CheckedTransport(private=endpoint.private)
+        self._transport = CheckedTransport(private=endpoint.private)
         self._timeout = httpx.Timeout(endpoint.timeout_s, connect=min(_CONNECT, endpoint.timeout_s)).as_dict()
 
     @property
@@ -130,7 +139,7 @@ class OpenAiEndpoint:
             sending.begun = True
             try:
                 if response.status_code == 200:
-                    reading = _Reading(self._endpoint, prompt, sampling)
+                    reading = _Reading(self._endpoint, prompt, sampling, request.headers.get("authorization", "").removeprefix("Bearer "))
                     async with aclosing(_lines(response, patience)) as told:
                         async for data in told:
                             if (piece := reading.take(data)) is not None:
@@ -227,31 +236,12 @@ class _Patience:
             self._left = max(0.0, self._left - (time.monotonic() - started))
 
 
-class _CheckedTransport(httpx.AsyncBaseTransport):
-    """Resolves each name once, checks where it leads, and connects there; TLS is checked against the name."""
-
-    def __init__(self, *, private: bool) -> None:
-        self._private = private
-        self._plain = httpx.AsyncHTTPTransport(trust_env=False, limits=httpx.Limits(max_connections=64))
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Sends the request to the checked address. Raises Forbidden, OSError, httpx.TransportError."""
-        host, port = request.url.raw_host.decode("ascii"), request.url.port or (443 if request.url.scheme == "https" else 80)
-        address = await asyncio.to_thread(endpoint_address_of, host, port, private=self._private)
-        request.extensions = {**request.extensions, "sni_hostname": host}
-        request.url = request.url.copy_with(host=address)
-        return await self._plain.handle_async_request(request)
-
-    async def aclose(self) -> None:
-        """Closes the connections."""
-        await self._plain.aclose()
-
-
 class _Reading:
     """What was read of an answer so far."""
 
-    def __init__(self, endpoint: Endpoint, prompt: Sequence[Message], sampling: Sampling) -> None:
+    def __init__(self, endpoint: Endpoint, prompt: Sequence[Message], sampling: Sampling, secret: str) -> None:
         self._endpoint = endpoint
+        self._secret = secret
         self._asked = prompt, sampling
         self._written = 0
         self._reason: str | None = None
@@ -271,11 +261,14 @@ class _Reading:
     def _event(self, event: dict[str, Any]) -> HostedChunk | None:
         if "error" in event:
             raise ValueError
-        self._names["model"] = _name(event.get("model")) or self._names["model"]
-        self._names["fingerprint"] = _name(event.get("system_fingerprint")) or self._names["fingerprint"]
+        self._names["model"] = self._name(event.get("model")) or self._names["model"]
+        self._names["fingerprint"] = _fingerprint(self._name(event.get("system_fingerprint"))) or self._names["fingerprint"]
         self._usage = dict(event.get("usage") or self._usage)
         text, before = "", self._written
-        for choice in event.get("choices") or ():
+        choices = event.get("choices") or ()
+        if len(choices) > _MOST_CHOICES:
+            raise ValueError
+        for choice in choices:
             delta = choice.get("delta") or {}
             self._written += sum(size_of(said) for name, said in delta.items() if isinstance(said, str) and name != "role")
             self._refused = self._refused or bool(_words(delta.get("refusal")))
@@ -283,6 +276,11 @@ class _Reading:
             text += _words(delta.get("content"))
         written = self._written - before
         return HostedChunk(text=text, written=written, **self._names) if written else None
+
+    def _name(self, given: Any) -> str:
+        """A name as the server tells it, cut to what a record holds; none where it quotes the key."""
+        name = "".join(letter for letter in given if letter.isprintable()) if isinstance(given, str) else ""
+        return "" if len(self._secret) >= _SECRET and self._secret in name else name[:200]
 
     def closing(self) -> HostedChunk:
         """The last piece. Raises _Passing for a stream that ended too soon."""
@@ -301,9 +299,9 @@ class _Reading:
         )
 
 
-def _name(given: Any) -> str:
-    """A name as the server tells it, cut to what a record holds."""
-    return "".join(letter for letter in given if letter.isprintable())[:200] if isinstance(given, str) else ""
+def _fingerprint(name: str) -> str:
+    """A fingerprint as it may stand in logs and evidence."""
+    return name if not name or _FINGERPRINT.fullmatch(name) else f"digest-{digest_bytes(name.encode())[7:19]}"
 
 
 def _words(given: Any) -> str:
@@ -321,14 +319,15 @@ async def _lines(response: httpx.Response, patience: _Patience) -> AsyncGenerato
     httpx.StreamError for what is packed, or without end; TimeoutError."""
     if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise httpx.StreamError("packed")
-    left, size, pieces, stream = bytearray(), 0, 0, response.aiter_raw()
+    left, size, pieces, reads, stream = bytearray(), 0, 0, 0, response.aiter_raw()
     while (more := await patience.wait(anext(stream, None))) is not None:
-        size, end = size + len(more), more.rfind(b"\n") + 1
+        size, reads, end = size + len(more), reads + 1, more.rfind(b"\n") + 1
         whole, left = (left + more[:end], bytearray(more[end:])) if end else (b"", left + more)
         # Most of what a hostile server sends is dropped here, at the speed of C: everybody waits meanwhile.
         carrying = _DATA.findall(whole)
         pieces += len(carrying)
-        if size > _MOST_BYTES or len(left) > _LINE_BYTES or pieces > _MOST_PIECES:
+        most = _FEW_READS + _READS_EACH * pieces + size // _BYTES_EACH
+        if size > _MOST_BYTES or len(left) > _LINE_BYTES or pieces > _MOST_PIECES or reads > most:
             raise httpx.StreamError("too long")
         for line in carrying:
             yield line.decode("utf-8", "replace").strip()

@@ -10,6 +10,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from tailorbird.text.terminal_text import shown
+
 #: Columns of a terminal that a word of a text column keeps unbroken, at most.
 _WORD = 24
 
@@ -28,7 +30,7 @@ class FittedTable:
 
     def add(self, cells: Iterable[str], *, dim: bool = False) -> None:
         """One row more, dimmed where it is only a reference."""
-        self._rows.append((tuple(cells), dim))
+        self._rows.append((tuple(map(shown, cells)), dim))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         for block, places in enumerate(self._blocks(options.max_width)):

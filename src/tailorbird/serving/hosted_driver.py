@@ -30,6 +30,8 @@ from tailorbird.text.tool_calls import uses_tools
 
 _log = logging.getLogger("tailorbird.serving")
 
+#: Fingerprints of a release that are told, each once: a server may name another in each piece of an answer.
+_MOST_FINGERPRINTS = 16
 #: Seconds for which it is known what an endpoint may be asked.
 _KNOWN_FOR = 1.0
 
@@ -258,7 +260,7 @@ class HostedDriver:
                 "adapt again: what answers there now was not measured",
                 code="endpoint_model_changed",
             )
-        if fingerprint and fingerprint not in held.fingerprints:
+        if fingerprint and fingerprint not in held.fingerprints and len(held.fingerprints) < _MOST_FINGERPRINTS:
             held.fingerprints.add(fingerprint)
             _log.info("release %s is answered under the fingerprint %s", short(held.servable.id), fingerprint)
 

@@ -27,6 +27,9 @@ _LARGEST_GROUP = 100
 _PAUSE = 0.05
 #: Seconds within which a committed row is on the disk.
 _FLUSH_AFTER = 1.0
+#: Characters of kept words from which on they are redacted beside the rows, and threads that do so: a megabyte takes seconds, in which no
+#: row of anybody would be written.
+_LONG, _REDACTORS = 4096, 4
 #: What passes by itself: the same rows are tried again.
 _TRANSIENT = (Unavailable, Busy)
 #: Takes out of a text what tells who somebody is.
@@ -43,13 +46,20 @@ class KeptRequest:
 
 @dataclass
 class _Entry:
-    """A row that waits. ``tried``: writing it has failed, and may have been done all the same, as when the connection was lost after it."""
+    """A row that waits. ``words`` are those kept of it, where they have been redacted by then. ``tried``: writing it has failed, and may
+    have been done all the same, as when the connection was lost after it."""
 
     row: RequestRow
     kept: KeptRequest | None
     committed: asyncio.Future[None]
     give_up_at: float
     tried: bool = False
+    words: KeptWords | None = None
+
+    @property
+    def content(self) -> KeptWords | None:
+        """Words as they were said, if any are to be kept."""
+        return self.kept.content if self.kept else None
 
 
 class RequestLog:
@@ -79,6 +89,9 @@ class RequestLog:
         self._waiting: deque[_Entry] = deque()
         self._awake = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._redactors = ThreadPoolExecutor(_REDACTORS, thread_name_prefix="redaction")
+        self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._apart = set[asyncio.Task[None]]()
         self._unflushed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
@@ -89,6 +102,7 @@ class RequestLog:
 
     async def stop(self) -> None:
         """Writes what is still waiting (for ``patience`` at most), flushes it, then ends."""
+        await asyncio.gather(*self._apart)
         self._closing = True
         self._awake.set()
         for task in self._tasks[:1]:
@@ -98,6 +112,7 @@ class RequestLog:
             await asyncio.gather(task, return_exceptions=True)
             await asyncio.to_thread(self._flush)
         self._thread.shutdown()
+        self._redactors.shutdown()
 
     async def record(self, row: RequestRow, kept: KeptRequest | None = None) -> None:
         """Returns once ``row`` is committed.
@@ -110,9 +125,29 @@ class RequestLog:
         """Enqueues ``row`` without waiting, for a caller that has gone. The future ends as ``record`` does; nobody has to await it."""
         committed = asyncio.get_running_loop().create_future()
         committed.add_done_callback(_report_loss)
-        self._waiting.append(_Entry(row, kept, committed, time.monotonic() + self._patience))
-        self._awake.set()
+        entry = _Entry(row, kept, committed, time.monotonic() + self._patience)
+        if self._redact and entry.content and len(entry.content.text) + len(entry.content.answer) > _LONG:
+            task = asyncio.create_task(self._redact_apart(entry, entry.content))
+            self._apart.add(task)
+            task.add_done_callback(self._apart.discard)
+        else:
+            self._enqueue(entry)
         return committed
+
+    def _enqueue(self, entry: _Entry) -> None:
+        self._waiting.append(entry)
+        self._awake.set()
+
+    async def _redact_apart(self, entry: _Entry, content: KeptWords) -> None:
+        """Redacts long words, one request of a tenant at a time, and lets the row wait then."""
+        try:
+            async with self._turns[entry.row.tenant]:
+                entry.words = await asyncio.get_running_loop().run_in_executor(self._redactors, self._redacted, content)
+        except Exception as error:  # noqa: BLE001 - whatever it is, who waits for this row must hear of it
+            entry.committed.set_exception(_unrecorded(error))
+            return
+        entry.give_up_at = time.monotonic() + self._patience
+        self._enqueue(entry)
 
     async def _write_all(self) -> None:
         while self._waiting or not self._closing:
@@ -165,16 +200,13 @@ class RequestLog:
         except TailorbirdError as error:
             return error
         except Exception as error:  # noqa: BLE001 - whatever it is, who waits for these rows must hear of it, and the others go on
-            _log.error("rows could not be written, by a defect", exc_info=error)
-            return Internal("the request could not be recorded, so its answer is not given", "look at the log", code="record_defect")
+            return _unrecorded(error)
         self._unflushed.set()
         return None
 
     def _add(self, tenant: str, entries: Sequence[_Entry]) -> None:
         # Detectors take their time: they are asked before the transaction begins.
-        words = {
-            entry.row.id: self._redacted(entry.kept.content) for entry in entries if entry.kept and entry.kept.content and self._redact
-        }
+        words = {entry.row.id: entry.words or self._redacted(entry.content) for entry in entries if entry.content and self._redact}
         with self._ledger.work(tenant, durable=False) as work:
             fresh = [entry for entry in entries if not (entry.tried and _is_there(work, entry.row))]
             rows = [entry.row for entry in fresh]
@@ -235,6 +267,12 @@ def usage_of_keys(rows: Sequence[RequestRow], gateway: str) -> list[KeyUsage]:
         for (key, period, start), used in summed.items()
         if used != NOTHING
     ]
+
+
+def _unrecorded(error: Exception) -> Internal:
+    """What is told of a row that cannot be written, by a defect."""
+    _log.error("rows could not be written, by a defect", exc_info=error)
+    return Internal("the request could not be recorded, so its answer is not given", "look at the log", code="record_defect")
 
 
 def _is_there(work: UnitOfWork, row: RequestRow) -> bool:

@@ -76,8 +76,8 @@ def public_address_of(host: str, port: int) -> str:
     return found[0]
 
 
-#: Metadata services at addresses that are private by their number.
-_LOCAL_METADATA = frozenset({ipaddress.ip_address("fd00:ec2::254")})
+#: Metadata services at addresses that are private by their number: of Amazon, Google and Oracle.
+_LOCAL_METADATA = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "fd20:ce::254", "fd00:c1::a9fe:a9fe")))
 
 
 def is_local(address: str) -> bool:

@@ -102,7 +102,8 @@ class SearchIndex:
 
     def __init__(self, folder: Path) -> None:
         try:
-            lines = (folder / _ENTRIES).read_text(encoding="utf-8").splitlines()
+            # Of bytes: texts may hold what ends lines of text elsewhere (U+2028, U+0085).
+            lines = (folder / _ENTRIES).read_bytes().splitlines()
             self.entries = tuple(Entry.model_validate_json(line) for line in lines)
             path = folder / _VECTORS
             self.vectors = np.load(path, allow_pickle=False).astype(np.float32) if path.is_file() else None

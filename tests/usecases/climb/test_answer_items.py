@@ -89,7 +89,8 @@ def test_an_index_that_holds_an_earlier_answer_alone_is_found_by_an_erasure(deps
     first, last = answer_items(row, found.manifest)
     folder, kept = tmp_path / "index", deps.indexes("acme")
     folder.mkdir()
-    (folder / "entries.jsonl").write_text(json.dumps({"id": first.id}) + "\n")
+    words = {"id": first.id, "text": "one line\u2028and another\x85of a text"}
+    (folder / "entries.jsonl").write_text(json.dumps(words, ensure_ascii=False) + "\n", encoding="utf-8")
     tree = deps.artifacts.put_tree(folder)
     kept.mkdir(parents=True, exist_ok=True)
     (kept / "made.txt").write_text(tree)

@@ -22,7 +22,7 @@ def kept_indexes(deps: Dependencies, tenant: str, found: Found) -> set[Digest]:
 def _entries(deps: Dependencies, index: Digest) -> set[str]:
     """Items and documents of an index, by name; passages are named by their document. Nothing where its bytes are gone."""
     try:
-        lines = (Path(deps.artifacts.get_tree(index)) / "entries.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (Path(deps.artifacts.get_tree(index)) / "entries.jsonl").read_bytes().splitlines()
     except (NotFound, Corrupt, FileNotFoundError):
         return set()
     names = [str(json.loads(line)["id"]) for line in lines]
