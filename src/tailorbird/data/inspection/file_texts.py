@@ -54,9 +54,15 @@ def _of_unpacked(path: Path, name: str) -> Iterator[str]:
 
 
 def _text_kinds(start: bytes) -> tuple[str, ...]:
-    """What a text may be: a record a line, one list of records, or cells between separators."""
-    begins = start.decode("utf-8-sig", errors="ignore").replace("\0", "").lstrip()[:1]
-    return {"{": (".jsonl", ".json"), "[": (".json",)}.get(begins, (".csv",))
+    """What a text may be: a record a line, one list of records, or cells between separators. A line of column names may begin as JSON does
+    (``[text],[label]``), and blanks say nothing."""
+    begins = start.decode("utf-8-sig", errors="ignore").replace("\0", "").lstrip()
+    opened, inside = begins[:1], begins[1:].lstrip()[:1]
+    if opened == "{" and inside in ('"', "}"):
+        return (".jsonl", ".json")
+    if opened == "[" and inside in ("{", "]"):
+        return (".json",)
+    return (".jsonl", ".json", ".csv") if opened in ("", "{", "[") else (".csv",)
 
 
 def _texts(file: DataFile, *, whole: bool) -> Iterator[str]:
