@@ -20,6 +20,7 @@ from support.drivers import (
     request,
     torch_served,
     twin_served,
+    vllm_replicas_served,
     vllm_served,
 )
 from tailorbird.crypto.canonical_json import digest_bytes
@@ -29,7 +30,7 @@ from tailorbird.ports.engine import EngineDriver
 
 TEXTS = ("my card is lost", "where is my parcel", "please refund me", "how do I top up?")
 ENGINES = ["twin", "replicas", pytest.param("torch", marks=pytest.mark.slow), "openai", pytest.param("vllm", marks=pytest.mark.vllm)]
-ENGINES.append(pytest.param("llamacpp", marks=pytest.mark.llamacpp))
+ENGINES += [pytest.param("vllm replicas", marks=pytest.mark.vllm), pytest.param("llamacpp", marks=pytest.mark.llamacpp)]
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -43,7 +44,8 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         engine = openai_served(folder)
     else:
         base = request.getfixturevalue("base_model_folder")
-        engine = {"torch": torch_served, "vllm": vllm_served, "llamacpp": llamacpp_served}[request.param](base, folder)
+        real = {"torch": torch_served, "vllm": vllm_served, "vllm replicas": vllm_replicas_served, "llamacpp": llamacpp_served}
+        engine = real[request.param](base, folder)
     with engine as running:
         yield running
 

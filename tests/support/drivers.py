@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -178,13 +178,32 @@ def _ids(servables: Sequence[Servable]) -> tuple[Digest, ...]:
 
 
 @contextmanager
+def vllm_replicas_served(base: Path, folder: Path) -> Iterator[Served]:
+    """Two real vLLMs as replicas of one engine."""
+    servables = adapted(base, folder)
+    with ExitStack() as stack:
+        urls = [stack.enter_context(running_vllm(base, folder / f"log{number}")) for number in range(2)]
+        admit = _admitting(servables)
+        yield Served(
+            lambda: EngineReplicas({url: vllm.open_driver(url, KEY, "base", admit) for url in urls}), _ids(servables), True, False, True
+        )
+
+
+@contextmanager
 def running_vllm(base: Path, log: Path) -> Iterator[str]:
-    """A vLLM server in an environment of its own, which is made where it is not there."""
-    made = subprocess.run([sys.executable, str(ROOT / "scripts" / "vllm_environment.py")], check=True, stdout=subprocess.PIPE, text=True)
-    environment = Path(made.stdout.splitlines()[-1])
+    """A vLLM server on a free port, once it answers; ended at the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    with vllm_process(base, log, port):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def vllm_process(base: Path, log: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A vLLM server, which leads a group of processes, in an environment of its own, which is made where it is not there."""
+    made = subprocess.run([sys.executable, str(ROOT / "scripts" / "vllm_environment.py")], check=True, stdout=subprocess.PIPE, text=True)
+    environment = Path(made.stdout.splitlines()[-1])
     server = [str(environment / "bin" / "python"), "-m", "vllm.entrypoints.openai.api_server", "--model", str(base)]
     command = [*server, "--host", "127.0.0.1", "--port", str(port)]
     command += ["--served-model-name", "base", "--dtype", "float32", "--max-model-len", "512", "--enforce-eager", "--api-key", KEY]
@@ -194,16 +213,21 @@ def running_vllm(base: Path, log: Path) -> Iterator[str]:
     settings |= {"LD_PRELOAD": str(environment / "lib" / "libiomp5.so"), "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
     with log.open("wb") as stream:
         running = subprocess.Popen(command, stdout=stream, stderr=stream, env=os.environ | settings, start_new_session=True)
-    url = f"http://127.0.0.1:{port}"
     try:
-        _wait(url, running, log)
-        yield url
+        _wait(f"http://127.0.0.1:{port}", running, log)
+        yield running
     finally:
-        os.killpg(running.pid, signal.SIGTERM)
-        try:
-            running.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(running.pid, signal.SIGKILL)
+        end_group(running)
+
+
+def end_group(running: subprocess.Popen[bytes], seconds: float = 20) -> None:
+    """Asks the processes of the group to end, and ends those that have not after so many seconds; at once with 0."""
+    with suppress(ProcessLookupError):
+        os.killpg(running.pid, signal.SIGTERM if seconds else signal.SIGKILL)
+    try:
+        running.wait(seconds or 60)
+    except subprocess.TimeoutExpired:
+        os.killpg(running.pid, signal.SIGKILL)
 
 
 def _wait(url: str, running: subprocess.Popen[bytes], log: Path) -> None:
