@@ -1,7 +1,7 @@
 """What Ray Serve adds to a request, beside what our gateway adds: neither has an engine that computes.
 
-Ours does what a gateway must (key, four limits, routing, a committed row); Serve passes a request through its proxy to one replica, and does
-none of it. Ray Serve is that of ``ray[serve]`` in an environment of its own, within a network namespace: it listens beyond loopback.
+Ours does what a gateway must (key, four limits, routing, a committed row); Serve passes a request through its proxy to one replica, and
+does none of it. Ray Serve is that of ``ray[serve]`` in an environment of its own, within a network namespace: it listens beyond loopback.
 """
 
 from __future__ import annotations
