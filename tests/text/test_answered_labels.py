@@ -47,3 +47,45 @@ def test_one_label(text: str, label: str) -> None:
 )
 def test_several_labels(text: str, label: str) -> None:
     assert answered_label(MANY, text) == label
+
+
+@pytest.mark.parametrize(
+    ("labels", "text", "label"),
+    [
+        ((":)", ":("), ":)", ":)"),
+        ((":)", ":("), "The tone is :( here", ":("),
+        ((":)", ":("), "", ""),
+        (("*", "**", "***"), "**", "**"),
+        ((".net", "net"), ".net", ".net"),
+        ((".net", "net"), "Net.", "net"),
+        (("5", "<5"), "5", "5"),
+        (("5", "<5"), "It is <5.", "<5"),
+        (("A", "A*"), "a*", "A*"),
+        (("A", "A*"), "(A)", ""),
+        (("action", "class action"), "class action", "class action"),
+        (("ss", "ß"), "ß", "ß"),
+        (("art", "party"), "party or art", ""),
+        (("no", "unknown"), "No, that is not unknown.", ""),
+        (("cafe\u0301", "bar"), "caf\u00e9", "cafe\u0301"),
+    ],
+)
+def test_a_label_is_never_taken_for_one_that_looks_alike(labels: tuple[str, ...], text: str, label: str) -> None:
+    assert answered_label(PromptSpec(instruction="Route.", labels=labels), text) == label
+
+
+def test_labels_of_marks_alone_stand_in_a_set() -> None:
+    prompt = PromptSpec(instruction="Route.", labels=(":)", ":("), label_sets=(":)", ":( | :)"))
+    assert answered_label(prompt, ":) | :(") == ":( | :)"
+    assert answered_label(prompt, "Labels: :(") == ":("
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("<think>\nA refund, or a login?\n</think>\n\nlogin", "login"),
+        ("A refund, or a login?\n</think>\n\nLabel: login", "login"),
+        ("<think>\nIt may be a refund", ""),
+    ],
+)
+def test_reasoning_before_the_answer_names_no_label(text: str, label: str) -> None:
+    assert answered_label(ONE, text) == label

@@ -1,4 +1,5 @@
-"""A run that ended without a release for what answering took on its machine is repeated when asked to, and no other is."""
+"""A run that ended without a release for what answering took on its machine, or with a rung that failed, is repeated when asked to, and no
+other is."""
 
 from __future__ import annotations
 
@@ -8,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from support.hosted import MODEL, NAMED, allow, endpoint, hosting, last_word, register
 from support.usecases import write_objective
-from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.domain.prompt import Message
 from tailorbird.domain.run import RunState
 from tailorbird.ports.engine import LabelScores
-from tailorbird.testing import MemoryEngine
+from tailorbird.testing import MemoryEndpoint, MemoryEngine
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.dependencies import StepBegun
 from tailorbird.usecases.runs import submit as climbing
@@ -32,6 +34,10 @@ class TellingEngine(MemoryEngine):
 
     def _score(self, prompt: Sequence[Message], labels: Sequence[str]) -> LabelScores:
         return super()._score(prompt, labels).model_copy(update={"latency_ms": self.told})
+
+
+def away(_: Sequence[Message]) -> str:
+    raise Unavailable("the endpoint outside cannot be reached", "look whether it is up", code="endpoint_unavailable")
 
 
 def on_machine(deps: Dependencies, told: float) -> Dependencies:
@@ -98,3 +104,27 @@ def test_each_repetition_pays_for_its_look_at_the_sealed_test(deps: Dependencies
     assert counts == [counts[0], 2 * counts[0], 3 * counts[0]]
     report = show_run(deps, author, run=ended.run.id)
     assert report.looks[-1].look == counts[-1]
+
+
+def test_a_run_whose_hosted_model_was_away_is_repeated(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+    deps = hosting(deps, client)
+    register(deps, endpoint())
+    allow(deps, "outside")
+    path = write_objective(tmp_path / "desk", ladder=["hosted"], **NAMED)
+    client.answering = away
+    first = climbing.adapt(deps, author, path, SILENT)
+    report = show_run(deps, author, run=first.run.id)
+    assert report.ladder is not None
+    assert {refusal.verdict for refusal in report.ladder.refused} == {"failed"}
+    told = [line for line in report.remedies if "--again" in line]
+    assert len(told) == len(report.ladder.refused)
+    assert all("failed while it was being made" in line and "endpoint_unavailable" in line for line in told), told
+    client.answering = last_word
+    assert climbing.submit(deps, author, path, RunState.ACTIVE).id == first.run.id
+    second = climbing.adapt(deps, author, path, SILENT, again=True)
+    assert second.run.id != first.run.id
+    report = show_run(deps, author, run=second.run.id)
+    assert report.ladder is not None
+    assert report.ladder.climbs, "the hosted model was measured"
+    assert not any(refusal.failed for refusal in report.ladder.refused)

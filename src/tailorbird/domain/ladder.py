@@ -170,16 +170,28 @@ class Climb(Value):
 
 
 class Refusal(Value):
-    """A rung that was not tried, and why. In records of before ``variant`` was kept apart, it begins the reason."""
+    """A rung that was not tried, and why; ``failed``: it was, and broke off. In records of before ``variant`` was kept apart, it begins the
+    reason; in those of before ``failed``, a rung that broke off is one that was not tried."""
 
     rung: RungKind
     reason: str
     variant: str = Field(default="", exclude_if=lambda value: not value)
+    failed: bool = Field(default=False, exclude_if=lambda value: not value)
 
     @property
     def name(self) -> str:
         """Rung and variant, as those that are tried are called."""
         return f"{self.rung.value} {self.variant}".rstrip()
+
+    @property
+    def verdict(self) -> str:
+        """In place of a gate's verdict."""
+        return "failed" if self.failed else "not tried"
+
+    @property
+    def sentence(self) -> str:
+        """The rung, and what became of it."""
+        return f"{self.name} {self.reason}" if self.failed else f"{self.name} not tried: {self.reason}"
 
 
 class Ladder(Value):

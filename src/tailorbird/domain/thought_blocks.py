@@ -19,6 +19,13 @@ def ends_within(reasoning: str) -> bool:
     return _END in reasoning
 
 
+def written_answer(text: str) -> str:
+    """What a model of somebody else wrote after its reasoning, whose begin it may not have written; empty where it ends within it."""
+    if _END in text:
+        return text.rpartition(_END)[2]
+    return "" if text.lstrip().startswith(_BEGIN) else text
+
+
 def with_reasoning(reasoning: str, answer: str) -> str:
     """The text that ``split_reasoning`` takes apart again."""
     return f"{_BEGIN}\n{reasoning}\n{_END}\n\n{answer}" if reasoning.strip() else answer

@@ -34,13 +34,14 @@ from tailorbird.release.llm_judges import (
 )
 from tailorbird.release.model_card import CardEncoder, CardFacts, model_card
 from tailorbird.release.reference_probes import PROBE_TEXTS, choose, shortlist
-from tailorbird.release.remedies import EndedClimb, remedies
+from tailorbird.release.remedies import REPEATED, EndedClimb, remedies
 
 __all__ = [
     "DECIDING_ROLES",
     "DRILL_LASTS",
     "LETTERS",
     "PROBE_TEXTS",
+    "REPEATED",
     "AliasTrial",
     "CardEncoder",
     "CardFacts",

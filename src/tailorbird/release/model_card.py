@@ -105,7 +105,7 @@ def how_chosen(ladder: Ladder, objective: Objective) -> str:
         is_rung = ladder.floor_is_rung or ladder.floor.candidate == ladder.chosen
         row = _climb_row(ladder.floor, metric, ladder.chosen)
         rows.insert(0, row if is_rung else (*row[:5], "reference beside the ladder"))
-    rows += [(refusal.name, "", "", "", "not tried", refusal.reason) for refusal in ladder.refused]
+    rows += [(refusal.name, "", "", "", refusal.verdict, refusal.reason) for refusal in ladder.refused]
     names = {climb.candidate: f"{climb.rung.value} {climb.variant}" for climb in ladder.measured}
     pairs = [f"{names.get(f.upper, '?')} against {names.get(f.lower, '?')}: {_difference(f)}" for f in ladder.on_shifted]
     shifted = f"\n\nIn pairs on the shifted part of dev: {'; '.join(pairs)}." if pairs else ""

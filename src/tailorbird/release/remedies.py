@@ -15,6 +15,9 @@ from tailorbird.stats.comparison_sentences import MOST_ITEMS
 from tailorbird.stats.intervals import spend
 from tailorbird.stats.metric_direction import lower_is_better
 
+#: What repeats a run on the same inputs.
+REPEATED = "repeat the run: tailorbird adapt OBJECTIVE --again"
+
 
 @dataclass(frozen=True)
 class EndedClimb:
@@ -35,7 +38,7 @@ def remedies(ended: EndedClimb) -> tuple[str, ...]:
     unproven = tuple(_unproven(ended))
     lines = [line for finding in unproven for line in _remedies(ended, finding)]
     if unproven and all(finding.name in ended.objective.limits.serving for finding in unproven):
-        lines.append("where the machine was busy, or another is to serve, repeat the run: tailorbird adapt OBJECTIVE --again")
+        lines.append(f"where the machine was busy, or another is to serve, {REPEATED}")
     return tuple(lines)
 
 

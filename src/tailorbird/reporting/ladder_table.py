@@ -63,7 +63,7 @@ def ladder_reasons(ladder: Ladder) -> list[str]:
     """Why the climb went on or ended after each rung, and why others were not tried: one sentence a line."""
     climbs = ladder.measured if ladder.floor_is_rung else ladder.climbs
     lines = [line for climb in climbs for line in _reasons(climb)]
-    return lines + [f"{refusal.name} not tried: {refusal.reason}" for refusal in ladder.refused] + compared_lines(ladder)
+    return lines + [refusal.sentence for refusal in ladder.refused] + compared_lines(ladder)
 
 
 def _reasons(climb: Climb) -> Iterator[str]:
@@ -131,4 +131,4 @@ def _cells(climb: Climb, metric: str, name: str, then: str) -> tuple[str, ...]:
 
 
 def _untried(refusal: Refusal) -> tuple[str, ...]:
-    return (refusal.name, *(NOTHING,) * 6, "not tried", NOTHING)
+    return (refusal.name, *(NOTHING,) * 6, refusal.verdict, NOTHING)

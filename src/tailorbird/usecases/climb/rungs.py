@@ -252,11 +252,14 @@ def _not_climbed(context: StepContext, left: tuple[RungPlan, ...]) -> tuple[Refu
         why = last.reason.rpartition("; ")[2]
     hopeless = transitions.passed_over(context.objective, planned(context), context.climbs)
     reasons = {rung: hopeless.get(transitions.named(rung), why) for rung in left}
-    reasons |= {rung: f"failed while it was being {reason}" for rung, reason in context.failed.items()}
+    failed = context.failed
+    reasons |= {rung: f"failed while it was being {reason}" for rung, reason in failed.items()}
     if context.stopped is not None:
         rung, reason = context.stopped
         reasons[rung] = f"ended while it was being {reason}"
-    return tuple(Refusal(rung=rung.rung, variant=rung.variant, reason=reason) for rung, reason in reasons.items())
+    return tuple(
+        Refusal(rung=rung.rung, variant=rung.variant, reason=reason, failed=rung in failed) for rung, reason in reasons.items()
+    )
 
 
 def _last_climb(context: StepContext) -> Climb | None:

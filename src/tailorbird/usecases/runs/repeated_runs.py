@@ -1,4 +1,5 @@
-"""Runs that ended without a release for what answering took on their machine, and the runs that repeat them on the same inputs."""
+"""Runs that ended without a release for what answering took on their machine, or with a rung that failed, and the runs that repeat them on
+the same inputs."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from tailorbird.usecases.runs.run_queries import RunReport, report_of
 
 def fingerprint_of(work: UnitOfWork, inputs: Mapping[str, Any], *, again: bool) -> Digest:
     """Fingerprint of the newest run on ``inputs``, or of the first; with ``again``, of the one that repeats the newest, where that ended
-    without a release for what answering took.
+    without a release for what answering took, or a rung of it failed.
 
     Raises InvalidInput: it ended for something else, which the same inputs would lead to once more.
     """
@@ -27,7 +28,8 @@ def fingerprint_of(work: UnitOfWork, inputs: Mapping[str, Any], *, again: bool) 
     newest = known[-1]
     if not again or newest.state is not RunState.NO_RELEASE:
         return newest.fingerprint
-    if not _depends_on_machine(work, report_of(work, newest)):
+    report = report_of(work, newest)
+    if not _failed_in_part(report) and not _depends_on_machine(work, report):
         raise InvalidInput(
             f"run {newest.id} ended without a release for more than what answering took on its machine: it would end the same way",
             f"what could lead to a release: tailorbird runs show {newest.id}",
@@ -52,6 +54,11 @@ def _runs(work: UnitOfWork, inputs: Mapping[str, Any]) -> Iterator[Run]:
 
 def _fingerprint(inputs: Mapping[str, Any], number: int) -> Digest:
     return digest_of(dict(inputs) | ({"again": number} if number else {}))
+
+
+def _failed_in_part(report: RunReport) -> bool:
+    """True where a rung broke off, whose server or machine may do better another time."""
+    return report.ladder is not None and any(refusal.failed for refusal in report.ladder.refused)
 
 
 def _depends_on_machine(work: UnitOfWork, report: RunReport) -> bool:

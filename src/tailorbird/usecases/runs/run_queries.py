@@ -19,7 +19,7 @@ from tailorbird.domain.plan import Plan
 from tailorbird.domain.run import Run, Step, StepState, TrainingOrigin
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.release import EndedClimb, remedies
+from tailorbird.release import REPEATED, EndedClimb, remedies
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.parameters import PageSize, RunId, Skip
 from tailorbird.usecases.registry import usecase
@@ -129,14 +129,17 @@ def report_of(work: UnitOfWork, run: Run) -> RunReport:
 def _remedies(report: RunReport) -> tuple[str, ...]:
     """What could lead to a release, where the run ended without one."""
     ladder, conclusion, manifest = report.ladder, report.conclusion, report.manifest
-    if ladder is None or manifest is None or conclusion is None or conclusion.release is not None or not ladder.measured:
+    if ladder is None or manifest is None or conclusion is None or conclusion.release is not None:
         return ()
+    again = tuple(f"{each.sentence}; once that is mended, {REPEATED}" for each in ladder.refused if each.failed)
+    if not ladder.measured:
+        return again
     rungs = ladder.measured if ladder.floor_is_rung or not ladder.climbs else ladder.climbs
     tested = next((climb for climb in ladder.measured if report.test and climb.candidate == report.test.candidate), None)
     ended = EndedClimb(report.objective, tested or transitions.closest(rungs), manifest.counts)
     if tested and report.test and report.evidence and report.gate:
         ended = replace(ended, test=(report.evidence, report.gate), looks=report.test.look)
-    return remedies(ended)
+    return (*again, *remedies(ended))
 
 
 def _makings(work: UnitOfWork, plan: Plan | None, done: dict[str, Digest]) -> Iterator[tuple[str, Making]]:
