@@ -21,6 +21,7 @@ from tailorbird.data.splits.split_assignment import draw_split
 from tailorbird.domain.dataset import Quarantined, Row, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import Objective, TaskKind
+from tailorbird.domain.scope import ScopePolicy
 from tailorbird.text.normalisation import normalise
 
 Json = dict[str, Any]
@@ -234,6 +235,19 @@ def test_labels_that_cannot_be_learned_are_refused(tmp_path: Path, rows: list[Js
     error = refused(make_objective(source), write(tmp_path, rows))
     assert error.error_code == code
     assert "free words" not in error.message
+
+
+@pytest.mark.parametrize("label", ["Out Of Scope", "out_of_scope", "Out-of-scope"])
+def test_examples_out_of_scope_in_another_spelling_are_not_learned_as_a_label(tmp_path: Path, label: str) -> None:
+    write(tmp_path, messages(20, "a") + messages(20, "b", 500) + messages(20, label, 5000))
+    objective = make_objective({"path": "d.jsonl"})
+    asked = objective.model_copy(update={"task": objective.task.model_copy(update={"out_of_scope": ScopePolicy()})})
+    error = refused(asked, tmp_path)
+    assert error.error_code == "labels_collide"
+    assert f'out_of_scope: {{label: "{label}"}}' in error.hint
+    named = objective.task.model_copy(update={"out_of_scope": ScopePolicy(label=label)})
+    built = build(objective.model_copy(update={"task": named}), tmp_path)
+    assert built.manifest.labels == ("a", "b")
 
 
 def test_sources_that_leave_no_dev_rows_are_refused(tmp_path: Path) -> None:

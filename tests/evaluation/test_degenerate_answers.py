@@ -32,6 +32,13 @@ def test_one_label_for_everything() -> None:
     )
 
 
+def test_answers_without_a_label() -> None:
+    unnamed, missing = told([("a", ""), ("b", "")] * 6)
+    assert unnamed == "writes 12 of 12 answers in which no label can be read, or more than one"
+    assert missing.startswith("never gives 2 of the 2 labels")
+    assert told([("a", "a"), ("b", "b"), ("a", "")])[0] == "writes 1 of 3 answers in which no label can be read, or more than one"
+
+
 def test_the_empty_set_for_everything() -> None:
     one, missing = told([("none", "none")] * 18 + [("a | b", "none"), ("b", "none")], many=True)
     assert one == "gives no label to all 20 items, which is right for 18"

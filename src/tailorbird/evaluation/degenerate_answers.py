@@ -1,4 +1,4 @@
-"""Degenerate answers: one answer for everything, labels that are never given, nothing ever wrong."""
+"""Degenerate answers: one answer for everything, answers without a label, labels that are never given, nothing ever wrong."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ _PERFECT = 30
 
 
 def degenerate_answer_remarks(items: Sequence[ItemResult], spec: MeasureSpec) -> tuple[str, ...]:
-    """Remarks on the answers as a whole: (nearly) all are the same, labels that occur are never given, or all are right."""
+    """Remarks on the answers as a whole: (nearly) all are the same, some name no label, labels that occur are never
+    given, or all are right."""
     told = [_one_for_all(items, spec), _all_right(items)]
     if spec.task is TaskKind.CLASSIFY:
-        told.append(_never_given(items, spec))
+        told += [_unnamed(items), _never_given(items, spec)]
     return tuple(sentence for sentence in told if sentence)
 
 
 def _one_for_all(items: Sequence[ItemResult], spec: MeasureSpec) -> str:
     answer, count = Counter(item.prediction for item in items).most_common(1)[0]
+    if spec.task is TaskKind.CLASSIFY and not answer:
+        return ""
     others = len(items) - count
     wanted = len(items) - _most_wanted(items, spec)
     if not wanted or others * _RARER > wanted:
@@ -36,6 +39,12 @@ def _one_for_all(items: Sequence[ItemResult], spec: MeasureSpec) -> str:
     of = f"all {len(items):,}" if not others else f"{count:,} of {len(items):,}"
     right = sum(item.correct for item in items if item.prediction == answer)
     return f"{_what(answer, spec)} {of} items, which is right for {right:,}"
+
+
+def _unnamed(items: Sequence[ItemResult]) -> str:
+    """Answers that somebody else's model wrote, and in which no label can be read, or several can."""
+    count = sum(not item.prediction for item in items)
+    return f"writes {count:,} of {len(items):,} answers in which no label can be read, or more than one" if count else ""
 
 
 def _all_right(items: Sequence[ItemResult]) -> str:

@@ -8,6 +8,7 @@ is like such a row, or of its subject, is not learned from either.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -227,6 +228,7 @@ def check_classes(counts: Mapping[str, int], task: Task) -> None:
         return
     _check_number(counts, task)
     _check_collisions(counts)
+    _check_outside(counts, _outside(task))
     small = sorted(label for label, count in counts.items() if count < 2 and label != _outside(task))
     if small:
         also = f" (and {len(small) - 1} more labels like it)" if len(small) > 1 else ""
@@ -264,6 +266,20 @@ def _check_collisions(counts: Mapping[str, int]) -> None:
             if normalise(label) in ("true", "false"):
                 hint += ": a truth value of JSON and Parquet is `true` or `false`, so write that in CSV, too"
             raise DataInvalid(message, hint, code="labels_collide")
+
+
+def _check_outside(counts: Mapping[str, int], outside: str | None) -> None:
+    """Examples out of scope that are written in another way would be learned as a label."""
+    alike = sorted(label for label in counts if outside is not None and _letters(label) == _letters(outside))
+    if not alike or outside in alike:
+        return
+    message = f"rows bear the label {alike[0][:80]!r}, and examples out of scope are known by {outside!r}: they would be learned as a label"
+    hint = f"if they are such examples, name it: out_of_scope: {{label: {json.dumps(alike[0], ensure_ascii=False)}}}; else rename the label"
+    raise DataInvalid(message, hint, code="labels_collide")
+
+
+def _letters(label: str) -> str:
+    return "".join(letter for letter in normalise(label) if letter.isalnum())
 
 
 #: Where a scarce label is needed most: nothing is learned without train, nothing proven without test.
