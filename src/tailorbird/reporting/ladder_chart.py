@@ -179,6 +179,6 @@ def _untried(plan: Plan | None, climbed: int) -> list[ChartRung]:
     return ahead + _left(plan.left_out)
 
 
-def _left(refused: Iterable[Refusal]) -> list[ChartRung]:
+def _left(refused: Iterable[Refusal], then: str = "") -> list[ChartRung]:
     ordered = sorted(refused, key=lambda refusal: _ORDER.index(refusal.rung))
-    return [ChartRung(refusal.name, "refused", refusal.reason, refusal.verdict) for refusal in ordered]
+    return [ChartRung(refusal.name, "refused", refusal.reason, then or refusal.verdict) for refusal in ordered]
