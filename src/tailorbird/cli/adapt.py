@@ -34,7 +34,9 @@ Detach = Annotated[bool, typer.Option("--detach", help="Submit the run for a wor
 
 Why = Annotated[bool, typer.Option("--why", help="Also show the reason for every choice.")]
 
-Again = Annotated[bool, typer.Option("--again", help="Repeat a run without a release that failed in part, or missed what answering may take.")]
+Again = Annotated[
+    bool, typer.Option("--again", help="Repeat a run without a release that failed in part, or missed what answering may take.")
+]
 
 adapt = command()
 

@@ -257,9 +257,7 @@ def _not_climbed(context: StepContext, left: tuple[RungPlan, ...]) -> tuple[Refu
     if context.stopped is not None:
         rung, reason = context.stopped
         reasons[rung] = f"ended while it was being {reason}"
-    return tuple(
-        Refusal(rung=rung.rung, variant=rung.variant, reason=reason, failed=rung in failed) for rung, reason in reasons.items()
-    )
+    return tuple(Refusal(rung=rung.rung, variant=rung.variant, reason=reason, failed=rung in failed) for rung, reason in reasons.items())
 
 
 def _last_climb(context: StepContext) -> Climb | None:
