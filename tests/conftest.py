@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from support.ray_cluster import RayCluster, ray_cluster
+from tailorbird.system import barrier_watch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -47,6 +49,16 @@ def no_power_loss() -> Iterator[None]:
     """Processes are killed in tests, and the machine is not: what this one wrote is there without a wait for the disk."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _file: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_barrier_watch() -> Iterator[None]:
+    """Whatever computes here begins no watch that lives on in the tests after it: they count the threads that it would start."""
+    with pytest.MonkeyPatch.context() as patch:
+        begun = threading.Lock()
+        begun.acquire()
+        patch.setattr(barrier_watch, "_begun", begun)
         yield
 
 

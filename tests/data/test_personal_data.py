@@ -89,6 +89,19 @@ def test_any_text_can_be_searched_and_spans_lie_apart(text: str) -> None:
     assert all(one.end <= other.start for one, other in pairwise(found))
 
 
+SPANS = st.builds(lambda start, length, kind: Span(start, start + length, kind), st.integers(0, 20), st.integers(0, 6), st.sampled_from(K))
+
+
+@given(st.lists(SPANS, max_size=12))
+def test_of_spans_that_overlap_the_first_stays(spans: list[Span]) -> None:
+    """Empty ones, too, which a detector of an installation may tell: they hide nothing that begins beside them."""
+    taken: list[Span] = []
+    for span in spans:
+        if all(span.end <= other.start or other.end <= span.start for other in taken):
+            taken.append(span)
+    assert disjoint(spans) == sorted(taken)
+
+
 class CountedSpan(Span):
     """Counts how often anybody looks where it begins."""
 

@@ -30,7 +30,7 @@ def test_a_process_that_is_killed_fails_no_request_and_is_started_again(house: H
     headers = {"authorization": f"Bearer {house.key()[1]}"}
     with gateway_process(tmp_path) as running, httpx.Client(base_url=running.url, headers=headers, timeout=120) as client:
         wait_ready(running.url, running.process)
-        first, second = running.engine_pids()
+        first, second = (running.pid_of(f"model process {number}") for number in (1, 2))
 
         def ask(number: int) -> int:
             time.sleep(number * 0.005)

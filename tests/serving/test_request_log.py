@@ -279,3 +279,25 @@ def test_long_words_that_cannot_be_redacted_fail_their_row(house: House) -> None
         assert not house.rows("acme")
 
     asyncio.run(story())
+
+
+def test_long_words_that_come_while_the_log_ends_are_written(house: House) -> None:
+    ending, written = threading.Event(), threading.Event()
+
+    def redact(text: str) -> str:
+        assert not text or (ending if text.startswith("first") else written).wait(30)
+        return text
+
+    async def story() -> None:
+        journal = RequestLog(house.ledger, redact=redact)
+        await journal.start()
+        first = journal.put(row(house, 1), kept_words(house, "req_acme_1", "first " * 2000))
+        first.add_done_callback(lambda _: written.set())
+        stopped = asyncio.create_task(journal.stop())
+        await asyncio.sleep(0)
+        journal.put(row(house, 2), kept_words(house, "req_acme_2", "second " * 2000))
+        ending.set()
+        await stopped
+        assert sorted(each.id for each in house.rows("acme")) == ["req_acme_1", "req_acme_2"]
+
+    asyncio.run(story())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -129,6 +130,12 @@ class Process:
         """Pids that the gateway said it started, in order."""
         words = self.errors.read_text().replace(")", " ").split()
         return [int(following) for word, following in pairwise(words) if word == "(pid"]
+
+    def pid_of(self, process: str) -> int:
+        """The pid of an engine process, by its name: several are started in any order."""
+        found = re.search(rf"starting {process} \(pid (\d+)\)", self.errors.read_text())
+        assert found, self.errors.read_text()
+        return int(found[1])
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+import torch
 
 from support.processes import wait_until
+from tailorbird import inference
 from tailorbird.system import barrier_watch
 from tailorbird.system.barrier_watch import watch_barriers
 from tailorbird.system.thread_clocks import Barriers, ClockReading, ThreadPool
+from tailorbird.training import open_trainer
 
 QUIET, LOADED = ClockReading(1.0, 1.0, 0.0, 2), ClockReading(1.0, 0.5, 0.8, 2)
 POOL = ThreadPool(lambda: 2, lambda: None)
@@ -76,4 +79,16 @@ def test_one_thread_and_a_gpu_need_none(readings: list[ClockReading]) -> None:
     watch_barriers(POOL._replace(waits=True))
     assert named("barrier watch") == before
     watch_barriers(POOL)
+    assert named("barrier watch") == before + 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes here")
+@pytest.mark.parametrize("opened", [inference.open_encoder, inference.open_engine, open_trainer])
+def test_who_computes_is_watched(readings: list[ClockReading], monkeypatch: pytest.MonkeyPatch, opened: Callable[[], object]) -> None:
+    monkeypatch.setattr(inference, "TorchEngine", lambda *_, **__: None)
+    before = named("barrier watch")
+    opened()
+    assert named("barrier watch") == before, "with one thread there is nothing to wait for"
+    torch.set_num_threads(2)
+    opened()
     assert named("barrier watch") == before + 1

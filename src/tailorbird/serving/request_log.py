@@ -101,8 +101,9 @@ class RequestLog:
         self._tasks = [asyncio.create_task(self._write_all()), asyncio.create_task(self._flush_all())]
 
     async def stop(self) -> None:
-        """Writes what is still waiting (for ``patience`` at most), flushes it, then ends."""
-        await asyncio.gather(*self._apart)
+        """Redacts what is still to be, writes what waits (for ``patience`` at most), flushes it, then ends."""
+        while self._apart:
+            await asyncio.wait(self._apart)
         self._closing = True
         self._awake.set()
         for task in self._tasks[:1]:

@@ -13,7 +13,6 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 
 from tailorbird.data.privacy.contact_data import birth_dates, credentials, emails, internet_addresses, phones
 from tailorbird.data.privacy.national_ids import national_ids
@@ -36,7 +35,6 @@ _SECRET_MARK = re.compile(
     r"|npm_|pypi-|sg\.|dop_|eyj"
 )
 _NOT_DIGITS = re.compile(r"\D+")
-_start = attrgetter("start")
 
 
 class OwnDetector:
@@ -81,7 +79,7 @@ def disjoint(spans: Iterator[Span] | Sequence[Span]) -> list[Span]:
     neighbours alone."""
     taken: list[Span] = []
     for span in spans:
-        place = bisect_left(taken, span.start, key=_start)
+        place = bisect_left(taken, span)
         follows = place == len(taken) or span.end <= taken[place].start
         if follows and (not place or taken[place - 1].end <= span.start):
             taken.insert(place, span)
