@@ -89,3 +89,23 @@ def test_labels_of_marks_alone_stand_in_a_set() -> None:
 )
 def test_reasoning_before_the_answer_names_no_label(text: str, label: str) -> None:
     assert answered_label(ONE, text) == label
+
+
+@pytest.mark.parametrize(
+    ("labels", "text", "label"),
+    [
+        (("退款", "换货"), "退款。", "退款"),
+        (("退款", "换货"), "「换货」", "换货"),
+        (("退款", "换货"), "答案是退款。", "退款"),
+        (("退款", "换货"), "不是退款，是换货", ""),
+        (("退款", "退款失败"), "客户说退款失败了", "退款失败"),
+        (("返金", "配送"), "これは配送に関する質問です", "配送"),
+        (("환불", "배송"), "정답은 환불입니다", "환불"),
+        (("退", "换"), "客户要退掉", ""),
+        (("A类", "B类"), "属于A类。", "A类"),
+        (("A类", "B类"), "属于 A类的问题", "A类"),
+        (("party", "art"), "答案是party", "party"),
+    ],
+)
+def test_labels_in_writing_without_spaces(labels: tuple[str, ...], text: str, label: str) -> None:
+    assert answered_label(PromptSpec(instruction="Route.", labels=labels), text) == label

@@ -12,11 +12,13 @@ from tailorbird.domain.thought_blocks import written_answer
 from tailorbird.text import label_sets
 
 #: What models put around a label: quotes, brackets, marks of Markdown, and a full stop.
-_AROUND = " \t\r\n\"'`*_.:,;!()[]{}<>“”‘’«»"
+_AROUND = " \t\r\n\"'`*_.:,;!()[]{}<>“”‘’«»。，、！：；「」『』（）【】《》"
 #: Those of them that are seldom part of a label.
 _QUOTES = " \"'`“”‘’«»"
 #: What stands before a label: ``Label: refund``.
 _BEFORE = re.compile(r"^(?:the\s+)?(?:label|labels|answer|category|intent|class)(?:\s+is)?\s*:?\s+", re.IGNORECASE)
+#: Letters of Chinese, Japanese and Korean, beside which no space tells where a word ends.
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003134f"
 #: Words of an answer that are looked through for a label.
 _SEARCHED = 2000
 
@@ -89,14 +91,28 @@ def _names(labels: tuple[str, ...], form: Callable[[str], str]) -> dict[str, tup
 
 def _occurring(labels: tuple[str, ...], text: str) -> str:
     """The only label that occurs in ``text`` as whole words, apart from those that occur within a longer one; empty where there is none, or
-    another one. Labels are looked for with the marks that belong to them, then without."""
+    another one. Labels are looked for with the marks that belong to them, then without. Where words are not spaced, a label of two letters
+    or more may stand within others."""
     for form in (_cased, _plain):
         left, found = _cased(text), list[str]()
         for name, alike in _names(labels, form).items():
-            whole = rf"(?<!\w){re.escape(name)}(?!\w)"
+            whole = _whole(name)
             if re.search(whole, left):
                 found += alike
                 left = re.sub(whole, " ", left)
         if found:
             return found[0] if len(found) == 1 else ""
     return ""
+
+
+def _whole(name: str) -> str:
+    """A pattern of ``name`` as whole words."""
+    before, after = _edge(name, name[0]), _edge(name, name[-1])
+    return f"(?<!{before}){re.escape(name)}(?!{after})"
+
+
+def _edge(name: str, letter: str) -> str:
+    """What may not stand beside ``letter``, the first or the last of ``name``."""
+    if not re.match(f"[{_UNSPACED}]", letter):
+        return rf"[^\W{_UNSPACED}]"
+    return r"\w" if len(name) == 1 else r"[^\s\S]"
