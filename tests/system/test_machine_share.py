@@ -78,10 +78,13 @@ def test_memory_is_divided_among_those_that_share_a_gpu() -> None:
 
 
 _TAKE = """
-import json, os, sys
+import json, os, sys, threading
 from tailorbird.system.machine_share import MachineShare
+earlier = threading.Thread(target=threading.Event().wait, daemon=True)
+earlier.start()
 part = MachineShare.read(sys.argv[1]).take()
 print(json.dumps([part, sorted(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS")]))
+assert os.sched_getaffinity(earlier.native_id) == os.sched_getaffinity(0), "threads that were there before are kept to them, too"
 """
 
 

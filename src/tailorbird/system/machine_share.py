@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -13,7 +14,7 @@ from tailorbird.domain.errors import InvalidInput
 from tailorbird.system.container_limits import core_limit
 
 T = TypeVar("T")
-_TOPOLOGY, _DEVICES = Path("/sys/devices/system/cpu"), Path("/dev")
+_TOPOLOGY, _DEVICES, _TASKS = Path("/sys/devices/system/cpu"), Path("/dev"), Path("/proc/self/task")
 _THREADS = "OMP_NUM_THREADS"
 _GPUS = "CUDA_VISIBLE_DEVICES"
 _WRITTEN = re.compile(r"([1-9]\d{0,3})/([1-9]\d{0,3})")
@@ -48,7 +49,7 @@ class MachineShare(NamedTuple):
         if self.of == 1:
             return 1.0
         if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, self.part(neighbouring_cores(os.sched_getaffinity(0))))
+            _bind(self.part(neighbouring_cores(os.sched_getaffinity(0))))
             most = min(len(os.sched_getaffinity(0)), max(1, math.floor(min(core_limit(), 1e6) / self.of)))
             told = os.environ.get(_THREADS, "")
             os.environ[_THREADS] = str(min(int(told), most) if told.isdecimal() and int(told) else most)
@@ -67,6 +68,14 @@ class MachineShare(NamedTuple):
 def neighbouring_cores(cores: set[int], topology: Path = _TOPOLOGY) -> list[int]:
     """``cores`` in an order in which those that share a processor, and then those that are one core's two threads, stand together."""
     return sorted(cores, key=lambda core: (*(_number(topology / f"cpu{core}/topology/{name}") for name in _LEVELS), core))
+
+
+def _bind(cores: Sequence[int]) -> None:
+    """Keeps all threads of this process to ``cores``: numpy starts some of its own as it is loaded."""
+    os.sched_setaffinity(0, cores)
+    for thread in _TASKS.iterdir() if _TASKS.is_dir() else ():
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 _LEVELS = ("physical_package_id", "die_id", "core_id")
