@@ -15,7 +15,7 @@ from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.errors import Internal, NotFound, Unavailable
 from tailorbird.domain.feedback import KeptWords
 from tailorbird.domain.quota import window_start
-from tailorbird.serving import KeptRequest, RequestLog
+from tailorbird.serving import KeptRequest, RequestLog, request_log
 
 
 def row(house: House, n: int, tenant: str = "acme") -> RequestRow:
@@ -301,3 +301,32 @@ def test_long_words_that_come_while_the_log_ends_are_written(house: House) -> No
         assert sorted(each.id for each in house.rows("acme")) == ["req_acme_1", "req_acme_2"]
 
     asyncio.run(story())
+
+
+def test_rows_whose_tenant_sends_long_words_without_end_are_written_without_them(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(request_log, "_BACKLOG", 2)
+    looked = threading.Event()
+
+    def redact(text: str) -> str:
+        assert not text or looked.wait(30)
+        return text
+
+    async def story() -> None:
+        journal = RequestLog(house.ledger, redact=redact)
+        await journal.start()
+        long = [journal.put(row(house, number), kept_words(house, f"req_acme_{number}", "Ada " * 2000)) for number in range(4)]
+        await asyncio.gather(*long[2:])
+        assert not any(one.done() for one in long[:2])
+        looked.set()
+        await asyncio.gather(*long[:2])
+        await journal.record(row(house, 4), kept_words(house, "req_acme_4", "Ada " * 2000))
+        await journal.stop()
+        with house.ledger.work("acme", write=False) as work:
+            kept = [work.contents.get(f"req_acme_{number}") is not None for number in range(5)]
+        assert kept == [True, True, False, False, True]
+        assert len(house.rows("acme")) == 5
+
+    asyncio.run(story())
+    assert sum("are not kept" in record.getMessage() for record in caplog.records) == 2

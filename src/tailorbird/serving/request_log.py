@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ _PAUSE = 0.05
 #: Seconds within which a committed row is on the disk.
 _FLUSH_AFTER = 1.0
 #: Characters of kept words from which on they are redacted beside the rows, and threads that do so: a megabyte takes seconds, in which no
-#: row of anybody would be written.
-_LONG, _REDACTORS = 4096, 4
+#: row of anybody would be written. Of a tenant so many wait for that; beyond them rows are written without their words.
+_LONG, _REDACTORS, _BACKLOG = 4096, 2, 32
 #: What passes by itself: the same rows are tried again.
 _TRANSIENT = (Unavailable, Busy)
 #: Takes out of a text what tells who somebody is.
@@ -91,6 +91,7 @@ class RequestLog:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._redactors = ThreadPoolExecutor(_REDACTORS, thread_name_prefix="redaction")
         self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._backlogs = Counter[str]()
         self._apart = set[asyncio.Task[None]]()
         self._unflushed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -127,7 +128,12 @@ class RequestLog:
         committed = asyncio.get_running_loop().create_future()
         committed.add_done_callback(_report_loss)
         entry = _Entry(row, kept, committed, time.monotonic() + self._patience)
-        if self._redact and entry.content and len(entry.content.text) + len(entry.content.answer) > _LONG:
+        is_long = self._redact and entry.content and len(entry.content.text) + len(entry.content.answer) > _LONG
+        if is_long and self._backlogs[row.tenant] >= _BACKLOG:
+            _log.warning("the words of %s are not kept: %d long ones of %s wait to be redacted", row.id, _BACKLOG, row.tenant)
+            entry.kept = None
+        if is_long and entry.content:
+            self._backlogs[row.tenant] += 1
             task = asyncio.create_task(self._redact_apart(entry, entry.content))
             self._apart.add(task)
             task.add_done_callback(self._apart.discard)
@@ -147,6 +153,8 @@ class RequestLog:
         except Exception as error:  # noqa: BLE001 - whatever it is, who waits for this row must hear of it
             entry.committed.set_exception(_unrecorded(error))
             return
+        finally:
+            self._backlogs[entry.row.tenant] -= 1
         entry.give_up_at = time.monotonic() + self._patience
         self._enqueue(entry)
 
