@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from tailorbird.domain.errors import InvalidInput, TailorbirdError
+from tailorbird.domain.errors import DataInvalid, InvalidInput, TailorbirdError
 
 _MIB = 1 << 20
 
@@ -56,25 +56,31 @@ class SandboxJob:
     places: tuple[str, ...] | None = ()
 
 
-_HINT = "an honest file of this kind needs far less: split it, or write it again in another format"
+def _way_out(job: SandboxJob) -> str:
+    """What to do with a file that takes too much: rows can be split, a model or a template cannot."""
+    return "split it, or write it again in another format" if job.error is DataInvalid else "take one whose origin you know"
+
+
+def _hint(job: SandboxJob) -> str:
+    return f"an honest file of this kind needs far less: {_way_out(job)}"
 
 
 def over_memory(job: SandboxJob) -> TailorbirdError:
     """Error for a child over its memory limit."""
     message = f"{job.about}: reading it takes more than {job.limits.memory // _MIB:,} MiB of memory"
-    return job.error(message, _HINT, code="parser_memory")
+    return job.error(message, _hint(job), code="parser_memory")
 
 
 def over_processor(job: SandboxJob) -> TailorbirdError:
     """Error for a child over its processor time."""
     message = f"{job.about}: reading it takes more than {job.limits.processor:,} s of processor time"
-    return job.error(message, _HINT, code="parser_processor")
+    return job.error(message, _hint(job), code="parser_processor")
 
 
 def over_wait(job: SandboxJob) -> TailorbirdError:
     """Error for a child over its wall-clock limit."""
     message = f"{job.about}: reading it did not end within {job.limits.wait:,.0f} s"
-    return job.error(message, "try again when the machine is less busy; if that does not help, split the file", code="parser_time")
+    return job.error(message, f"try again when the machine is less busy; if that does not help, {_way_out(job)}", code="parser_time")
 
 
 def over_output(job: SandboxJob) -> TailorbirdError:
