@@ -172,6 +172,15 @@ def test_an_answer_that_breaks_off_is_tried_again(broken: Reply) -> None:
         assert refused(local(server)).error_code == "endpoint_unavailable"
 
 
+def test_a_server_that_does_not_stream_is_told_so_and_asked_once() -> None:
+    whole = json.dumps({"model": MODEL, "choices": [{"message": {"content": "lost card"}, "finish_reason": "stop"}]}).encode()
+    with scripted(Reply(parts=[whole], headers={"content-type": "application/json; charset=utf-8"})) as server:
+        error = refused(local(server))
+        assert "in one piece" in error.message
+        assert "stream" in error.hint
+        assert len(server.asked) == 1
+
+
 def test_an_answer_without_end_is_broken_off() -> None:
     with scripted(Reply(parts=[b"data: " + b"x" * (1 << 20)] * 20)) as server:
         assert refused(local(server)).error_code == "endpoint_unavailable"

@@ -120,8 +120,8 @@ class OpenAiEndpoint:
         except _Passing as passing:
             paid = isinstance(passing.error, AnswerLost)
             raise
-        except TailorbirdError:
-            paid = False
+        except TailorbirdError as error:
+            paid = isinstance(error, AnswerLost)
             raise
         finally:
             if paid and sending.begun:
@@ -139,6 +139,8 @@ class OpenAiEndpoint:
             sending.begun = True
             try:
                 if response.status_code == 200:
+                    if response.headers.get("content-type", "").startswith("application/json"):
+                        raise _lost(self._endpoint, "answers in one piece, where it is asked to stream", "have its server stream answers")
                     reading = _Reading(self._endpoint, prompt, sampling, request.headers.get("authorization", "").removeprefix("Bearer "))
                     async with aclosing(_lines(response, patience)) as told:
                         async for data in told:
@@ -373,5 +375,5 @@ def _away(endpoint: Endpoint, what: str) -> Unavailable:
     return Unavailable(f"the endpoint {endpoint.name} {what}", _HINT, code="endpoint_unavailable")
 
 
-def _lost(endpoint: Endpoint, what: str) -> AnswerLost:
-    return AnswerLost(f"the endpoint {endpoint.name} {what}", _HINT, code="endpoint_unavailable")
+def _lost(endpoint: Endpoint, what: str, hint: str = "") -> AnswerLost:
+    return AnswerLost(f"the endpoint {endpoint.name} {what}", hint or _HINT, code="endpoint_unavailable")
