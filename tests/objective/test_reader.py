@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -412,6 +413,28 @@ def test_limits_on_writing_do_not_fit_a_ranking() -> None:
 def test_a_year_needs_no_quotes(written: str, meant: str) -> None:
     file = parse_objective(changed("collected: 2020-03-01", f"collected: {written}"), "o.yaml")
     assert str(file.objective.data[0].source.collected) == meant
+
+
+def made_at(written: str) -> str:
+    made = f"{{endpoint: outside, model: example-large, at: {written}}}"
+    return changed("    source: {origin: somewhere,", f"    split: train\n    source: {{generated: {made}, origin: somewhere,")
+
+
+@pytest.mark.parametrize(
+    "written", ["2026-11-29T06:00:00+00:00", "'2026-11-29T06:00:00+00:00'", "2026-11-29T06:00:00Z", "2026-11-29T08:00:00+02:00"]
+)
+def test_a_moment_needs_no_quotes(written: str) -> None:
+    made = parse_objective(made_at(written), "o.yaml").objective.data[0].source.generated
+    assert made is not None
+    assert made.at == datetime(2026, 11, 29, 6, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("written", ["2026-11-29T06:00:00", "'2026-11-29T06:00:00'", "2026-11-29", "'yesterday'", "[1]"])
+def test_what_is_no_moment_is_told_what_one_is(written: str) -> None:
+    error = refused(made_at(written))
+    assert error.line == 14
+    assert "`data.0.source.generated.at` must be a day and time with its zone, such as 2026-11-29T06:00:00+00:00, not " in error.message
+    assert "write a day and time with its zone" in error.hint
 
 
 @pytest.mark.parametrize("written", ["20190301", "20.5", "true", "[2019]"])

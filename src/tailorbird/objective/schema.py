@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -105,6 +105,7 @@ SECTIONS: dict[str, type[Value]] = {
 
 _RANGE = ("greater_than", "less_than")
 
+_MOMENT = "a day and time with its zone, such as 2026-11-29T06:00:00+00:00"
 _WANTED = {
     "string_type": "a text",
     "float_type": "a number",
@@ -114,6 +115,11 @@ _WANTED = {
     "date_type": "a date",
     "date_parsing": "a date",
     "date_from_datetime_parsing": "a date",
+    "date_from_datetime_inexact": "a date",
+    "timezone_aware": _MOMENT,
+    "datetime_type": _MOMENT,
+    "datetime_parsing": _MOMENT,
+    "datetime_from_date_parsing": _MOMENT,
     "tuple_type": "a list",
     "dict_type": "a section with a number a metric",
     "model_type": "a section with keys of its own",
@@ -124,9 +130,14 @@ _WANTED = {
 def objective_from(data: Any, lines: dict[str, int]) -> tuple[Objective | None, list[Fault]]:
     """The objective that ``data`` describes, or what is wrong with it."""
     try:
-        return Objective.model_validate_json(json.dumps(data, default=date.isoformat), strict=True), []
+        return Objective.model_validate_json(json.dumps(data, default=_written), strict=True), []
     except ValidationError as error:
         return None, _faults(error.errors(include_url=False), data, lines)
+
+
+def _written(value: date) -> str:
+    """A date as the file means it: of a moment whose zone is told all counts, of any other its day."""
+    return value.isoformat() if isinstance(value, datetime) and value.tzinfo is not None else date.isoformat(value)
 
 
 def _faults(errors: list[ErrorDetails], data: Any, lines: dict[str, int]) -> list[Fault]:
@@ -242,8 +253,8 @@ def _given(data: Any, path: str) -> Any:
 def _described(given: Any) -> str:
     if given is None:
         return "empty"
-    words = {dict: "a section", list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number", date: "a date"}
-    return words.get(type(given), "that")
+    words = {dict: "a section", list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
+    return (words | {date: "a date", datetime: "a time"}).get(type(given), "that")
 
 
 def _type_hint(wanted: str, given: Any) -> str:
