@@ -181,6 +181,15 @@ def test_a_server_that_does_not_stream_is_told_so_and_asked_once() -> None:
         assert len(server.asked) == 1
 
 
+def test_an_error_that_is_none_is_no_fault() -> None:
+    """Servers that send each of their fields send this one, too."""
+    parts = [part.replace(b'data: {"model"', b'data: {"error": null, "model"') for part in WHOLE]
+    assert b'"error": null' in parts[0]
+    with scripted(Reply(parts=parts)) as server:
+        (answer,) = ask(local(server))
+    assert (answer.text, answer.again) == ("lost card", 0)
+
+
 def test_an_answer_without_end_is_broken_off() -> None:
     with scripted(Reply(parts=[b"data: " + b"x" * (1 << 20)] * 20)) as server:
         assert refused(local(server)).error_code == "endpoint_unavailable"

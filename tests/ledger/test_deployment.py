@@ -34,6 +34,7 @@ def expected_sums(rows: Sequence[RequestRow]) -> Traffic:
         errors=outcomes.count("error"),
         refused=outcomes.count("refused"),
         aborted=outcomes.count("aborted"),
+        stood_in=sum(row.arm == FALLBACK for row in rows),
         latency_p50_ms=latencies[math.ceil(0.50 * len(latencies)) - 1],
         latency_p95_ms=latencies[math.ceil(0.95 * len(latencies)) - 1],
         prompt_tokens=sum(row.prompt_tokens for row in rows),

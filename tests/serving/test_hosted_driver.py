@@ -124,6 +124,15 @@ def test_a_text_that_a_hosted_model_writes(house: House) -> None:
     assert (pieces[-1].prompt_tokens, pieces[-1].completion_tokens) == (7, 2)
 
 
+def test_the_log_tells_what_kept_a_hosted_model_from_answering(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """One code covers a server that is away, slow or unreadable."""
+    with scripted(Reply(503)) as server:
+        (piece,), _ = ask(house, Record(remote, TaskKind.CLASSIFY, endpoint(url=server.url, private=True)))
+    assert piece.fallback
+    (told,) = [one.getMessage() for one in caplog.records if "did not answer" in one.getMessage()]
+    assert "(endpoint_unavailable: the endpoint outside answered with status 503)" in told
+
+
 BROKEN = Reply(parts=[event("lost"), b'data: {"choices": [{"del\n\n'])
 
 

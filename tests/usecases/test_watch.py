@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from support.hosted import MODEL, NAMED, allow, hosting, last_word, register
+from support.usecases import write_objective
 from tailorbird.data import load_rows
 from tailorbird.domain.dataset import SnapshotManifest, Split
-from tailorbird.domain.deployment import RequestRow
+from tailorbird.domain.deployment import FALLBACK, RequestRow
 from tailorbird.domain.errors import Forbidden, Unavailable
 from tailorbird.domain.signal import Severity, Signal
-from tailorbird.testing import FixedClock
+from tailorbird.testing import FixedClock, MemoryEndpoint
 from tailorbird.text.sketch import sketch
 from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.monitoring import watch
 from tailorbird.usecases.releases import promotion as moves
 from tailorbird.usecases.runs import submit as climbing
@@ -37,46 +40,55 @@ class Ear:
 
 
 Answer = Callable[[list[str]], None]
+#: A tier that asks for no rollout.
+MINIMAL = {"goal": "Route messages.", "owner": "support", "risk": "minimal"}
+
+
+def answered(deps: Dependencies, release: str, texts: list[str], **changes: object) -> None:
+    """Adds rows of a release that answered ``texts``."""
+    now = deps.clock.now()
+    rows = [
+        RequestRow(
+            id=f"r{release[-8:]}{number}",
+            tenant="acme",
+            key="k",
+            alias="acme/desk",
+            release=release,
+            arm="production",
+            route="chat",
+            status=200,
+            outcome="ok",
+            error=None,
+            prediction=text.split()[-1],
+            prompt_tokens=10,
+            completion_tokens=1,
+            latency_ms=0.0,
+            at=now - timedelta(seconds=number + 1),
+            characters=len(text),
+            sketch=sketch(text),
+        ).model_copy(update=changes)
+        for number, text in enumerate(texts)
+    ]
+    with deps.ledger.work("acme") as work:
+        work.requests.add(rows)
+
+
+def put_in_production(deps: Dependencies, author: Actor, path: Path) -> str:
+    """The release that ``path`` leads to answers ``acme/desk``."""
+    ended = climbing.adapt(deps, author, path, Progress())
+    assert ended.conclusion is not None
+    digest = str(ended.conclusion.release)
+    moves.sign_and_decide(deps, act_as(deps, "acme", "approver"), digest, "approve", "")
+    moves.stage(deps, act_as(deps, "acme", "operator"), digest)
+    moves.promote(deps, act_as(deps, "acme", "operator"), digest)
+    return digest
 
 
 @pytest.fixture
-def answer(deps: Dependencies, author: Actor, approver: Actor, operator: Actor, objective_path: Path) -> Answer:
+def answer(deps: Dependencies, author: Actor, objective_path: Path) -> Answer:
     """A release in production; the fixture lets it answer texts."""
-    ended = climbing.adapt(deps, author, objective_path, Progress())
-    assert ended.conclusion is not None
-    digest = str(ended.conclusion.release)
-    moves.sign_and_decide(deps, approver, digest, "approve", "")
-    moves.stage(deps, operator, digest)
-    moves.promote(deps, operator, digest)
-
-    def add(texts: list[str]) -> None:
-        now = deps.clock.now()
-        rows = [
-            RequestRow(
-                id=f"r{number}",
-                tenant="acme",
-                key="k",
-                alias="acme/desk",
-                release=digest,
-                arm="production",
-                route="chat",
-                status=200,
-                outcome="ok",
-                error=None,
-                prediction=text.split()[-1],
-                prompt_tokens=10,
-                completion_tokens=1,
-                latency_ms=0.0,
-                at=now - timedelta(seconds=number),
-                characters=len(text),
-                sketch=sketch(text),
-            )
-            for number, text in enumerate(texts)
-        ]
-        with deps.ledger.work("acme") as work:
-            work.requests.add(rows)
-
-    return add
+    digest = put_in_production(deps, author, objective_path)
+    return lambda texts: answered(deps, digest, texts)
 
 
 def known_texts(deps: Dependencies) -> list[str]:
@@ -118,6 +130,24 @@ def test_other_messages_are_an_alarm_that_is_told_once(deps: Dependencies, opera
     assert len(ear.heard) == 1
     with deps.ledger.work("acme", write=False) as work:
         assert [entry.event.kind for entry in work.events.latest(len(found.told))] == ["signal.raised"] * len(found.told)
+
+
+def test_a_hosted_model_that_the_release_before_stands_in_for_is_an_alarm(
+    deps: Dependencies, author: Actor, operator: Actor, tmp_path: Path
+) -> None:
+    """Its own rows say nothing of it: there are none."""
+    former = put_in_production(deps, author, write_objective(tmp_path / "former", business=MINIMAL))
+    deps = hosting(deps, MemoryEndpoint(last_word, model=MODEL))
+    register(deps)
+    allow(deps, "outside")
+    assert "service.fallback_rate" not in by_name(watch.watch_production(deps, operator).signals)
+    hosted = put_in_production(deps, author, write_objective(tmp_path / "hosted", business=MINIMAL, ladder=["hosted"], **NAMED))
+    answered(deps, former, ["hello"] * 150, arm=FALLBACK, endpoint="outside")
+    found = by_name(watch.watch_production(deps, operator).signals)["service.fallback_rate"]
+    assert (found.release, found.severity, found.n, found.value) == (hosted, Severity.ALARM, 150, 1.0)
+    answered(deps, hosted, ["hello"] * 9850, endpoint="outside")
+    found = by_name(watch.watch_production(deps, operator).signals)["service.fallback_rate"]
+    assert (found.severity, found.n, found.value) == (Severity.INFO, 10_000, 0.015)
 
 
 def test_a_notifier_that_does_not_answer_is_counted_and_loses_nothing(deps: Dependencies, operator: Actor, answer: Answer) -> None:

@@ -145,7 +145,7 @@ FALLBACK = "fallback"
 
 class Traffic(Value):
     """What one release answered within a window. Latencies in milliseconds; ``cost`` in the currency of the settings' prices, without what
-    endpoints were paid for requests that the release answered in their place."""
+    endpoints were paid for requests that the release answered in their place, ``stood_in`` of ``requests``."""
 
     release: Digest | None
     alias: str
@@ -154,6 +154,7 @@ class Traffic(Value):
     errors: int
     refused: int
     aborted: int
+    stood_in: int = 0
     latency_p50_ms: float
     latency_p95_ms: float
     prompt_tokens: int

@@ -261,7 +261,7 @@ class _Reading:
             raise _Passing(_lost(self._endpoint, "sent an answer that cannot be read")) from None
 
     def _event(self, event: dict[str, Any]) -> HostedChunk | None:
-        if "error" in event:
+        if event.get("error") is not None:
             raise ValueError
         self._names["model"] = self._name(event.get("model")) or self._names["model"]
         self._names["fingerprint"] = _fingerprint(self._name(event.get("system_fingerprint"))) or self._names["fingerprint"]

@@ -203,6 +203,7 @@ def _sums(window: tuple[ColumnElement[bool], ...]) -> Select[Any]:
         requests.c.alias,
         func.count().label("requests"),
         *(func.count().filter(requests.c.outcome == outcome).label(name) for name, outcome in outcomes.items()),
+        func.count().filter(requests.c.arm == FALLBACK).label("stood_in"),
         *(func.sum(requests.c[name]).label(name) for name in ("prompt_tokens", "completion_tokens")),
         func.sum(case((requests.c.arm == FALLBACK, requests.c.cost - requests.c.paid), else_=requests.c.cost)).label("cost"),
         func.min(requests.c.at).label("first"),

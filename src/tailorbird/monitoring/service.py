@@ -49,6 +49,14 @@ def service_readings(traffic: Traffic, expected: Expectation, bounds: Thresholds
     yield _cost(traffic, expected, bounds)
 
 
+def fallback_reading(stood_in: int, traffic: Traffic | None, bounds: Thresholds) -> Measurement:
+    """The share of requests that another release answered because the hosted model did not; ``traffic`` is what it answered itself, None:
+    nothing. A rate like the others."""
+    tried = stood_in + (traffic.ok + traffic.errors if traffic else 0)
+    what = "Requests that the hosted model did not answer and the release before did"
+    return rate("service.fallback_rate", what, (stood_in, tried), bounds.fallback_rate, bounds)
+
+
 def rate(name: str, what: str, counted: tuple[int, int], guard: ThresholdGuard, bounds: Thresholds) -> Measurement:
     """A share of hits among n, as severe as the lower end of its interval."""
     hits, n = counted

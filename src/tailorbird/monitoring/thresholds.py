@@ -102,6 +102,7 @@ class Thresholds(Value):
     - ``classes``: population stability index; below 0.1 stable, above 0.25 another population (Siddiqi 2006).
     - ``out_of_scope``: the share of messages refused as out of scope, beyond the share that is refused of those that a label fits.
     - ``error_rate``, ``refusal_rate``: shares of requests. Callers' mistakes and quotas are refusals, so some are normal.
+    - ``fallback_rate``: the share of requests that the release before answered in place of a hosted model.
     - ``latency``, ``cost``: multiples of the objective's limit; ``growth`` times what was measured stands in where there is no limit.
     - ``age_days``: days since the newest source changed; ``volume_drop``: the share of rows gone since the snapshot;
       ``quarantine``: the share of rows set aside, beyond the share that the snapshot had.
@@ -115,6 +116,7 @@ class Thresholds(Value):
     out_of_scope: ThresholdGuard = ThresholdGuard(warning=0.10, alarm=0.25)
     error_rate: ThresholdGuard = ThresholdGuard(warning=0.02, alarm=0.10)
     refusal_rate: ThresholdGuard = ThresholdGuard(warning=0.05, alarm=0.25)
+    fallback_rate: ThresholdGuard = ThresholdGuard(warning=0.02, alarm=0.10)
     latency: ThresholdGuard = ThresholdGuard(warning=1.0, alarm=2.0)
     cost: ThresholdGuard = ThresholdGuard(warning=1.0, alarm=2.0)
     growth: Annotated[float, Field(gt=1)] = 2.0

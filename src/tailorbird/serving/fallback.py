@@ -40,7 +40,8 @@ async def with_fallback(
     except TailorbirdError as error:
         if arm.fallback is None or given or not is_stood_in_for(error):
             raise
-        _log.warning("release %s did not answer (%s): %s answers", short(arm.release), error.error_code, short(arm.fallback.release))
+        told = (short(arm.release), error.error_code, error.message, short(arm.fallback.release))
+        _log.warning("release %s did not answer (%s: %s): %s answers", *told)
     else:
         for piece in held:
             yield piece

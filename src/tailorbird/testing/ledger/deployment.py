@@ -183,6 +183,7 @@ def _traffic(rows: Sequence[RequestRow]) -> Traffic:
         errors=outcomes.count("error"),
         refused=outcomes.count("refused"),
         aborted=outcomes.count("aborted"),
+        stood_in=sum(row.arm == FALLBACK for row in rows),
         latency_p50_ms=latencies[_rank(len(latencies), 1, 2)],
         latency_p95_ms=latencies[_rank(len(latencies), 19, 20)],
         prompt_tokens=sum(row.prompt_tokens for row in rows),

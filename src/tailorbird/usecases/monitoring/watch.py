@@ -54,6 +54,7 @@ class _InProduction:
     evidence: Evidence
     requests: tuple[RequestRow, ...]
     traffic: Traffic | None
+    stood_in: int | None
     marks: tuple[Marks, ...]
 
 
@@ -94,6 +95,7 @@ def _in_production(deps: Dependencies, tenant: str, now: datetime) -> list[_InPr
         traffic = {(seen.alias, seen.release): seen for seen in work.requests.traffic(now - WINDOW, now)}
         found = []
         for alias in work.aliases.all():
+            stood_in = sum(seen.stood_in for (path, _), seen in traffic.items() if path == alias.path)
             for target in alias.targets:
                 release = work.releases.get(target.release)
                 rows = work.requests.latest(MOST_REQUESTS, release=release.digest)
@@ -107,6 +109,7 @@ def _in_production(deps: Dependencies, tenant: str, now: datetime) -> list[_InPr
                         evidence=work.records.get(Evidence, release.dossier.test_evidence),
                         requests=tuple(row for row in rows if row.at >= now - WINDOW and row.outcome == "ok"),
                         traffic=traffic.get((alias.path, release.digest)),
+                        stood_in=stood_in if release.content.hosted is not None else None,
                         marks=work.feedback.marks(release.digest, now - WINDOW),
                     )
                 )
@@ -123,6 +126,7 @@ def _watch_release(deps: Dependencies, one: _InProduction, bounds: monitoring.Th
             reference=_reference(deps, one),
             requests=one.requests,
             traffic=one.traffic,
+            stood_in=one.stood_in,
             expected=_expected(one),
             marks=one.marks,
             accuracy_target=next((kpi.target for kpi in one.objective.kpis if kpi.metric == "accuracy"), None),
