@@ -259,6 +259,17 @@ def test_of_texts_in_one_request_each_is_in_scope_or_not_by_itself(house: House)
     assert sorted(row.out_of_scope for row in house.rows()) == [False, True]
 
 
+@pytest.mark.parametrize("text", ["", "  ", "\n\n", "\u200b", "\u00a0\t\ufeff"])
+def test_a_blank_request_is_out_of_scope_however_sure_the_release_is(house: House, text: str) -> None:
+    house.point("routing", refusing(house, -50.0))
+    texts = [text, "?"]
+    answer = ask(house, lambda client: client.post(TEXT, json={"model": "acme/routing", "prompt": texts}))
+    first, second = answer.json()["choices"]
+    assert (first["text"], first["tailorbird"]["out_of_scope"]) == ("", True)
+    assert second["text"]
+    assert "out_of_scope" not in second["tailorbird"]
+
+
 def ask_redacting(house: House, redact: Callable[[str], str] | None, **body: object) -> None:
     """One request to a gateway that redacts the words it keeps; without ``redact`` it keeps none."""
 

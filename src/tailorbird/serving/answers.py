@@ -18,7 +18,7 @@ from tailorbird.text.answered_labels import answered_label
 from tailorbird.text.label_decision import decide_label, is_referred
 from tailorbird.text.prompt_rendering import messages_for, without_reasoning
 from tailorbird.text.regex import occurs
-from tailorbird.text.scope_decision import is_outside, scope_scores
+from tailorbird.text.scope_decision import is_blank, is_outside, scope_scores
 from tailorbird.text.standalone_query import SAMPLING, query_of, query_prompt
 from tailorbird.text.tool_calls import offered_tools
 
@@ -65,9 +65,9 @@ def told_text(piece: AnswerPiece) -> str:
     return f"{piece.text}\n{calls}" if piece.text and calls else piece.text + calls
 
 
-def _is_outside(arm: TrafficArm, scores: LabelScores) -> bool:
-    """True where the release refuses the request as out of scope. Raises Unavailable where the engine does not tell the score that it goes
-    by: every request would be refused, and nobody would know why."""
+def _is_outside(arm: TrafficArm, text: str, scores: LabelScores) -> bool:
+    """True where the release refuses the request as out of scope; one that refuses any refuses what is blank. Raises Unavailable where
+    the engine does not tell the score that it goes by: every request would be refused, and nobody would know why."""
     if arm.scope is None:
         return False
     told, scorer = scope_scores(arm.prompt, scores), arm.scope.scorer
@@ -77,7 +77,7 @@ def _is_outside(arm: TrafficArm, scores: LabelScores) -> bool:
             "serve the release with the engine torch of this version",
             code="scope_untold",
         )
-    return is_outside(told, arm.scope)
+    return is_blank(text) or is_outside(told, arm.scope)
 
 
 #: How a hosted model is asked for a label, as in evaluation.
@@ -169,7 +169,7 @@ class AnswerService:
         asked = messages_for(arm.prompt, text, [one.entry for one in found])
         scores = await self._driver.score(arm.release, asked, arm.prompt.answers, groups)
         decided = decide_label(arm.prompt, scores.log_probabilities)
-        outside = _is_outside(arm, scores)
+        outside = _is_outside(arm, text, scores)
         return AnswerPiece(
             text="" if outside else decided.answer,
             finish_reason="stop",

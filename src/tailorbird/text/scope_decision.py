@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from unicodedata import category
 
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.scope import ScopeRule, ScopeScorer
@@ -29,6 +30,11 @@ def scores_of(log_probabilities: Sequence[float], energy: float | None, nearness
     if nearness is not None:
         found |= {ScopeScorer.NEARNESS: nearness, ScopeScorer.BOTH: float(first) + _NATS * nearness}
     return found
+
+
+def is_blank(text: str) -> bool:
+    """True for a text of nothing but spaces and what is not seen. No row is blank, so that no scorer was chosen to tell such a request."""
+    return all(category(letter)[0] in "ZC" for letter in text)
 
 
 def is_outside(scores: Mapping[ScopeScorer, float], rule: ScopeRule | None) -> bool:
