@@ -112,6 +112,26 @@ def test_requests_of_a_replica_that_goes_away_are_answered_by_another(replicas: 
     asyncio.run(story())
 
 
+def test_replicas_that_are_only_starting_are_not_said_to_have_gone(replicas: ReplicaSet, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="tailorbird.serving")
+
+    async def story() -> None:
+        for engine in replicas.engines:
+            engine.away = GONE
+        with pytest.raises(Unavailable):
+            await replicas.driver.loaded()
+        for engine in replicas.engines:
+            engine.away = None
+        assert await replicas.driver.loaded() == ()
+        told = [record.message.split(" of the engine ")[1] for record in caplog.records]
+        count = len(replicas.engines)
+        assert [one.split(" (")[0] for one in told[:count]] == ["does not answer yet"] * count
+        assert told[count:] == ["answers, with 0 releases"] * count
+        assert {record.levelname for record in caplog.records[count:]} == {"INFO"}
+
+    asyncio.run(story())
+
+
 def test_one_that_was_started_anew_loads_again_before_it_answers(replicas: ReplicaSet) -> None:
     release = replicas.releases[0]
 

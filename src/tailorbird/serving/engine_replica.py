@@ -26,6 +26,7 @@ class EngineReplica:
     requests under way: put to it here (``busy``), and by other gateways when they last told (``elsewhere``).
 
     ``changes`` counts loads and unloads: a list that was told before one is overtaken. ``changed`` is called when it ceases to answer.
+    ``heard``: it has answered this gateway; an engine that is only starting is no news.
     """
 
     driver: EngineDriver
@@ -36,6 +37,7 @@ class EngineReplica:
     busy: int = 0
     elsewhere: int = 0
     away: bool = False
+    heard: bool = False
     drain: ReplicaDrain | None = None
     changes: int = 0
     changed: Callable[[EngineReplica], None] = lambda _: None
@@ -56,6 +58,7 @@ class EngineReplica:
 
     def hold(self, release: Digest) -> None:
         """It has loaded a release."""
+        self.heard = True
         self.refused.pop(release, None)
         self.held[release] = time.monotonic()
         self.changes += 1
@@ -92,7 +95,8 @@ class EngineReplica:
     def leave(self, why: str) -> None:
         """It does not answer."""
         if not self.away:
-            _log.warning("the replica %s of the engine does not answer (%s); others are asked", self.address, why)
+            yet = "" if self.heard else " yet"
+            _log.warning("the replica %s of the engine does not answer%s (%s); others are asked", self.address, yet, why)
             self.away = True
             self.changed(self)
 
@@ -117,6 +121,8 @@ class EngineReplica:
     def told(self, held: Sequence[Digest]) -> None:
         """It answers, and holds these."""
         now = time.monotonic()
-        if self.away:
+        if self.away and self.heard:
             _log.warning("the replica %s of the engine answers again, with %d releases", self.address, len(held))
-        self.away, self.held = False, {release: self.held.get(release, now) for release in held}
+        elif self.away:
+            _log.info("the replica %s of the engine answers, with %d releases", self.address, len(held))
+        self.heard, self.away, self.held = True, False, {release: self.held.get(release, now) for release in held}
