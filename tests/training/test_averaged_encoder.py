@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+from transformers.utils import logging as transformers_verbosity
 
 from support.tiny_encoder import LABELS, text_of, tuning_settings, write_tiny_encoder
 from tailorbird.domain.errors import Exhausted, InvalidInput
@@ -19,6 +20,7 @@ from tailorbird.inference import open_encoder
 from tailorbird.ports.trainer import LabelJob, LabelledText
 from tailorbird.text.label_prototypes import read_left_out, read_prototypes
 from tailorbird.training import averaged_encoder, open_trainer
+from tailorbird.training.encoder import TrainableEncoder
 
 D = "sha256:" + "0" * 64
 
@@ -26,6 +28,13 @@ D = "sha256:" + "0" * 64
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+def test_reading_an_encoder_shows_no_bar_of_its_own(base: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The command tells how far it is, in lines; a bar among them is many lines in one."""
+    transformers_verbosity.enable_progress_bar()  # type: ignore[no-untyped-call]
+    TrainableEncoder(base, None)
+    assert capfd.readouterr() == ("", "")
 
 
 def job_of(base: Path, folder: Path, **changes: Any) -> LabelJob:

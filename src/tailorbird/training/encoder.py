@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging as transformers_verbosity
 
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import InvalidInput, ModelInvalid
@@ -34,6 +35,8 @@ from tailorbird.training.methods.lora import LoraLinear, write_adapter
 from tailorbird.training.optimiser import Optimiser, learning_rate
 from tailorbird.training.resource_meter import MemoryMeter
 
+#: transformers leaves these functions untyped.
+_logging: Any = transformers_verbosity
 #: Tokens of a text that are read: as many as where it is served.
 MOST_TOKENS = 256
 #: Cosines are divided by this before the softmax, as encoders of this kind are trained (Wang et al. 2020; sentence-transformers: scale 20).
@@ -57,6 +60,7 @@ class TrainableEncoder:
 
     def __init__(self, folder: Path, lora: LoraSettings | None, precision: Literal["bf16", "fp32"] = "fp32") -> None:
         self._bf16 = precision == "bf16"
+        _logging.disable_progress_bar()
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             with model_load:
