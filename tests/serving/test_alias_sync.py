@@ -13,9 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from support.serving import ASK, DirectDriver, House, digest, until
+from support.hosted import MODEL
+from support.serving import ASK, DirectDriver, House, digest, make_release, until
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.endpoint import HostedModel
 from tailorbird.domain.errors import Corrupt, NotFound, TailorbirdError, Unavailable
+from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Sampling
+from tailorbird.domain.value import Digest
 from tailorbird.serving import AliasSync, AnswerService
 from tailorbird.serving.alias_changes import FolderWatch
 from tailorbird.serving.alias_record import AliasRecord
@@ -178,6 +184,54 @@ def test_a_shadow_that_cannot_be_loaded_holds_nothing_up(house: House, refusal: 
             await until(lambda: answers_with(deployment, "acme/routing", second) and deployment.readiness().ready)
             del house.refusals[shadow]
             await until(lambda: has_shadow(deployment, shadow))
+
+    asyncio.run(story())
+
+
+class Refusing(MemoryEngine):
+    """Loads anything but ``refused``."""
+
+    def __init__(self, refused: set[Digest]) -> None:
+        super().__init__()
+        self._refused = refused
+
+    def load(self, servable: Servable) -> None:
+        if servable.id in self._refused:
+            raise BAD
+        super().load(servable)
+
+
+def hosted_release(house: House) -> Digest:
+    made = make_release("acme", 9, TaskKind.CLASSIFY, house.clock.now())
+    hosted = HostedModel(endpoint="outside", url="https://llm.example", model=MODEL, reported=MODEL)
+    content = made.content.model_copy(update={"hosted": hosted})
+    dossier = made.dossier.model_copy(update={"release": digest_of(content)})
+    with house.ledger.work("acme") as work:
+        work.releases.add(made.model_copy(update={"digest": digest_of(content), "content": content, "dossier": dossier}))
+    return digest_of(content)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_gateway_is_ready_once_what_stands_in_for_a_hosted_model_is_loaded(house: House, fails: bool) -> None:
+    """Until then callers would be given the errors of an endpoint that is away. One that cannot be loaded is not waited for."""
+
+    async def story() -> None:
+        former, hosted = house.release(1), hosted_release(house)
+        house.point("routing", former)
+        house.point("routing", hosted)
+        refusing = set[Digest]()
+        driver = DirectDriver(house, Refusing(refusing))
+        driver.held_up[former] = asyncio.Event()
+        async with watching(house, driver) as deployment:
+            await until(lambda: answers_with(deployment, "acme/routing", hosted))
+            seen = deployment.readiness()
+            assert (seen.ready, seen.engine, seen.live, seen.behind) == (False, True, 1, 1)
+            refusing.update({former} if fails else ())
+            driver.held_up[former].set()
+            await until(lambda: deployment.readiness().ready)
+            route = deployment.routes.live("acme/routing")
+            assert route is not None
+            assert (route.arms[hosted].fallback is None) == fails
 
     asyncio.run(story())
 

@@ -140,9 +140,14 @@ class AliasSync:
         """Present readiness."""
         unsettled = _others(self._record.aliases, self._settled)
         held = self._held(unsettled.values())
-        behind = sum(1 for path, alias in unsettled.items() if _is_behind(self.routes.live(path), alias, held))
+        behind = sum(1 for alias in unsettled.values() if self._waits(self.routes.live(alias.path), alias, held))
         fresh = time.monotonic() - self._read_at < _STALE_AFTER
         return Readiness(fresh, self._loader.engine_answers, self.routes.live_count, behind)
+
+    def _waits(self, route: AliasRoute | None, alias: Alias, held: Mapping[Digest, ReleaseContent]) -> bool:
+        """True where a name does not yet answer as the record says, or nothing stands in for its hosted model yet that is being loaded."""
+        alone = route is not None and any(arm.hosted and not arm.fallback for arm in route.arms.values())
+        return _is_behind(route, alias, held) or (alone and any(self._loader.is_first_load(one.release) for one in alias.previous))
 
     def doubt(self, path: str = "") -> None:
         """Asks the engine at once what it holds, after it was started anew, or lacked what answers the name ``path``: what the name points

@@ -64,6 +64,10 @@ class ReleaseLoader:
         """True for a release that is being loaded, or will be as soon as it is its turn."""
         return release in self._loading or release in self._queue
 
+    def is_first_load(self, release: Digest) -> bool:
+        """True for a release that is under way and has not failed before: it will hardly be long."""
+        return self.is_under_way(release) and release not in self._failed
+
     def failure(self, release: Digest) -> TailorbirdError | None:
         """Error of the last attempt to load ``release``; None without one, or when the engine was merely away."""
         failed = self._failed.get(release)
