@@ -140,14 +140,9 @@ class AliasSync:
         """Present readiness."""
         unsettled = _others(self._record.aliases, self._settled)
         held = self._held(unsettled.values())
-        behind = sum(1 for alias in unsettled.values() if self._waits(self.routes.live(alias.path), alias, held))
+        behind = sum(_is_unready(self.routes.live(path), alias, held, self._loader) for path, alias in unsettled.items())
         fresh = time.monotonic() - self._read_at < _STALE_AFTER
         return Readiness(fresh, self._loader.engine_answers, self.routes.live_count, behind)
-
-    def _waits(self, route: AliasRoute | None, alias: Alias, held: Mapping[Digest, ReleaseContent]) -> bool:
-        """True where a name does not yet answer as the record says, or nothing stands in for its hosted model yet that is being loaded."""
-        alone = route is not None and any(arm.hosted and not arm.fallback for arm in route.arms.values())
-        return _is_behind(route, alias, held) or (alone and any(self._loader.is_first_load(one.release) for one in alias.previous))
 
     def doubt(self, path: str = "") -> None:
         """Asks the engine at once what it holds, after it was started anew, or lacked what answers the name ``path``: what the name points
@@ -362,6 +357,12 @@ def _is_behind(route: AliasRoute | None, alias: Alias, held: Mapping[Digest, Rel
     if route is None or (route.alias.targets, route.alias.version) != (alias.targets, alias.version):
         return True
     return any(arm.hosted and not arm.fallback and _with_fallback(arm, alias, held).fallback for arm in route.arms.values())
+
+
+def _is_unready(route: AliasRoute | None, alias: Alias, held: Mapping[Digest, ReleaseContent], loader: ReleaseLoader) -> bool:
+    """True when a name is behind, or nothing stands in for its hosted model yet and what could is being loaded for the first time."""
+    alone = route is not None and any(arm.hosted and not arm.fallback for arm in route.arms.values())
+    return _is_behind(route, alias, held) or (alone and any(loader.is_first_load(target.release) for target in alias.previous))
 
 
 def _lacks_shadow(route: AliasRoute | None, alias: Alias, loaded: Container[Digest]) -> bool:
