@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -103,7 +104,14 @@ def _annotate(
     model = found.use.reported[0] if found.use.reported else found.use.model
     generated = {"endpoint": found.endpoint.name, "model": model, "at": found.at.isoformat(timespec="seconds")}
     source = {"origin": f"texts labelled by {model}", "license": "FILL IN: on what terms it may be used", "generated": generated}
-    out.print(yaml.safe_dump([{"path": into.name, "split": "train", "source": source}], sort_keys=False), markup=False, end="")
+    out.print(
+        yaml.safe_dump([{"path": path_beside(objective, into), "split": "train", "source": source}], sort_keys=False), markup=False, end=""
+    )
+
+
+def path_beside(objective: Path, file: Path) -> str:
+    """The path of ``file`` as an objective at ``objective`` must name it; both are relative to where the command was started, or whole."""
+    return Path(os.path.relpath(file, objective.parent)).as_posix()
 
 
 @app.command("list")
