@@ -22,6 +22,7 @@ from tailorbird.domain.prompt import REASONING_TOKENS, Message, PromptSpec, Samp
 from tailorbird.domain.quota import Amounts, KeyLimits, QuotaLimits, window_start
 from tailorbird.domain.scope import ScopeRule, ScopeScorer
 from tailorbird.serving import TrafficArm
+from tailorbird.text.scope_decision import is_blank
 
 Client = httpx.AsyncClient
 
@@ -268,6 +269,11 @@ def test_a_blank_request_is_out_of_scope_however_sure_the_release_is(house: Hous
     assert (first["text"], first["tailorbird"]["out_of_scope"]) == ("", True)
     assert second["text"]
     assert "out_of_scope" not in second["tailorbird"]
+
+
+def test_an_emoji_that_unicode_of_this_python_does_not_know_is_not_blank() -> None:
+    assert not is_blank("\U0001fae8")
+    assert not is_blank("\U0001faf9 ")
 
 
 def ask_redacting(house: House, redact: Callable[[str], str] | None, **body: object) -> None:

@@ -32,9 +32,13 @@ def scores_of(log_probabilities: Sequence[float], energy: float | None, nearness
     return found
 
 
+#: Spaces, ends of lines, controls and marks without a shape; not what this version of Unicode does not know: it may be a new emoji.
+_UNSEEN = ("Zs", "Zl", "Zp", "Cc", "Cf")
+
+
 def is_blank(text: str) -> bool:
     """True for a text of nothing but spaces and what is not seen. No row is blank, so that no scorer was chosen to tell such a request."""
-    return all(category(letter)[0] in "ZC" for letter in text)
+    return all(category(letter) in _UNSEEN for letter in text)
 
 
 def is_outside(scores: Mapping[ScopeScorer, float], rule: ScopeRule | None) -> bool:
