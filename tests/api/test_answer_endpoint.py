@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from support.api import ASK, CHAT, TEXT, ask, gateway
-from support.serving import DirectDriver, House, make_release
+from support.serving import DirectDriver, House
 from tailorbird import auth
 from tailorbird.api.answer_endpoint import most_used
 from tailorbird.crypto.canonical_json import digest_of
@@ -22,7 +22,6 @@ from tailorbird.domain.prompt import REASONING_TOKENS, Message, PromptSpec, Samp
 from tailorbird.domain.quota import Amounts, KeyLimits, QuotaLimits, window_start
 from tailorbird.domain.scope import ScopeRule, ScopeScorer
 from tailorbird.serving import TrafficArm
-from tailorbird.text.scope_decision import is_blank
 
 Client = httpx.AsyncClient
 
@@ -168,22 +167,12 @@ def test_a_program_says_what_became_of_an_answer(house: House, routing: str) -> 
 
 def unsure(house: House) -> str:
     """A release that refers whatever it is less than certain of."""
-    made = make_release("acme", 7, TaskKind.CLASSIFY, house.clock.now())
-    content = made.content.model_copy(update={"refer_below": 0.99})
-    dossier = made.dossier.model_copy(update={"release": digest_of(content)})
-    with house.ledger.work("acme") as work:
-        work.releases.add(made.model_copy(update={"digest": digest_of(content), "content": content, "dossier": dossier}))
-    return digest_of(content)
+    return house.release(7, refer_below=0.99)
 
 
 def handing_over(house: House) -> str:
     """A release whose every answer hands over."""
-    made = make_release("acme", 8, TaskKind.GENERATE, house.clock.now())
-    content = made.content.model_copy(update={"refer_pattern": r"\w"})
-    dossier = made.dossier.model_copy(update={"release": digest_of(content)})
-    with house.ledger.work("acme") as work:
-        work.releases.add(made.model_copy(update={"digest": digest_of(content), "content": content, "dossier": dossier}))
-    return digest_of(content)
+    return house.release(8, task=TaskKind.GENERATE, refer_pattern=r"\w")
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -204,13 +193,7 @@ def test_a_referred_answer_says_so_and_waits_for_people(house: House, stream: bo
 
 def refusing(house: House, refuse_below: float, scorer: ScopeScorer = ScopeScorer.MARGIN) -> str:
     """A release that refuses requests of so low a score: by margin those whose two likeliest labels lie near each other."""
-    made = make_release("acme", 9, TaskKind.CLASSIFY, house.clock.now())
-    rule = ScopeRule(scorer=scorer, refuse_below=refuse_below)
-    content = made.content.model_copy(update={"scope": rule})
-    dossier = made.dossier.model_copy(update={"release": digest_of(content)})
-    with house.ledger.work("acme") as work:
-        work.releases.add(made.model_copy(update={"digest": digest_of(content), "content": content, "dossier": dossier}))
-    return digest_of(content)
+    return house.release(9, scope=ScopeRule(scorer=scorer, refuse_below=refuse_below))
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -269,11 +252,6 @@ def test_a_blank_request_is_out_of_scope_however_sure_the_release_is(house: Hous
     assert (first["text"], first["tailorbird"]["out_of_scope"]) == ("", True)
     assert second["text"]
     assert "out_of_scope" not in second["tailorbird"]
-
-
-def test_an_emoji_that_unicode_of_this_python_does_not_know_is_not_blank() -> None:
-    assert not is_blank("\U0001fae8")
-    assert not is_blank("\U0001faf9 ")
 
 
 def ask_redacting(house: House, redact: Callable[[str], str] | None, **body: object) -> None:

@@ -14,12 +14,10 @@ from pathlib import Path
 import pytest
 
 from support.hosted import MODEL
-from support.serving import ASK, DirectDriver, House, digest, make_release, until
-from tailorbird.crypto.canonical_json import digest_of
+from support.serving import ASK, DirectDriver, House, digest, until
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.endpoint import HostedModel
 from tailorbird.domain.errors import Corrupt, NotFound, TailorbirdError, Unavailable
-from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.serving import AliasSync, AnswerService
@@ -202,13 +200,8 @@ class Refusing(MemoryEngine):
 
 
 def hosted_release(house: House) -> Digest:
-    made = make_release("acme", 9, TaskKind.CLASSIFY, house.clock.now())
     hosted = HostedModel(endpoint="outside", url="https://llm.example", model=MODEL, reported=MODEL)
-    content = made.content.model_copy(update={"hosted": hosted})
-    dossier = made.dossier.model_copy(update={"release": digest_of(content)})
-    with house.ledger.work("acme") as work:
-        work.releases.add(made.model_copy(update={"digest": digest_of(content), "content": content, "dossier": dossier}))
-    return digest_of(content)
+    return house.release(9, hosted=hosted)
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -111,8 +111,12 @@ class House:
             for name in ("acme", "globex"):
                 system.tenants.add(Tenant(name=name, created_at=self.clock.now()))
 
-    def release(self, n: int = 1, tenant: str = "acme", task: TaskKind = TaskKind.CLASSIFY) -> Digest:
+    def release(self, n: int = 1, tenant: str = "acme", task: TaskKind = TaskKind.CLASSIFY, **content: object) -> Digest:
         made = make_release(tenant, n, task, self.clock.now())
+        if content:
+            changed = made.content.model_copy(update=content)
+            dossier = made.dossier.model_copy(update={"release": digest_of(changed)})
+            made = made.model_copy(update={"digest": dossier.release, "content": changed, "dossier": dossier})
         with self.ledger.work(tenant) as work:
             work.releases.add(made)
         return made.digest

@@ -67,7 +67,8 @@ def test_memory_is_divided_among_those_that_share_a_gpu() -> None:
         for share in shares(of):
             environment: dict[str, str] = {}
             part = share.take_gpus(environment, gpus)
-            found.append((environment.get("CUDA_VISIBLE_DEVICES"), part))
+            assert part.machine == 1 / of, "whoever sees a GPU may compute on the processor all the same"
+            found.append((environment.get("CUDA_VISIBLE_DEVICES"), part.gpu if gpus else part.machine))
         return found
 
     assert taken(2, ["4", "7"]) == [("4", 1), ("7", 1)]
@@ -83,7 +84,7 @@ from tailorbird.system.machine_share import MachineShare
 earlier = threading.Thread(target=threading.Event().wait, daemon=True)
 earlier.start()
 part = MachineShare.read(sys.argv[1]).take()
-print(json.dumps([part, sorted(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS")]))
+print(json.dumps([part.machine, sorted(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS")]))
 assert os.sched_getaffinity(earlier.native_id) == os.sched_getaffinity(0), "threads that were there before are kept to them, too"
 """
 

@@ -10,7 +10,7 @@ from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.scope import ScopeRule, ScopeScorer
 from tailorbird.ports.engine import LabelScores
 from tailorbird.text.left_out_labels import left_out_labels
-from tailorbird.text.scope_decision import is_outside, scope_scores
+from tailorbird.text.scope_decision import is_blank, is_outside, scope_scores
 
 PROMPT = PromptSpec(instruction="-", labels=("a", "b", "c"))
 SCORES = LabelScores(log_probabilities=tuple(map(math.log, (0.2, 0.7, 0.1))), prompt_tokens=0, latency_ms=1.0)
@@ -60,3 +60,8 @@ def test_each_label_is_left_out_once_and_two_are_always_known(count: int) -> Non
 
 def test_of_two_labels_none_can_be_spared() -> None:
     assert left_out_labels(["a", "b"]) == ()
+
+
+def test_blank_is_what_nobody_sees_and_no_letter_that_this_python_does_not_know() -> None:
+    assert all(is_blank(text) for text in ("", " \n\t", "\u200b\ufeff", "\u00a0"))
+    assert not any(is_blank(text) for text in ("?", "\U0001fae8", "\U0001faf9 "))

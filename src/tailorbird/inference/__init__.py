@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tailorbird.inference.devices import thread_pool
+from tailorbird.inference.devices import ALL, thread_pool
 from tailorbird.inference.engine import TorchEngine
 from tailorbird.inference.forward.weights import Precision
 from tailorbird.inference.forward_factory import Kernels
@@ -23,13 +23,14 @@ from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import LocalEngine
 from tailorbird.ports.model_reader import ModelReader
 from tailorbird.system.barrier_watch import watch_barriers
+from tailorbird.system.machine_share import MemoryShare
 from tailorbird.system.primitive_cache import limit_primitive_cache
 
 __all__ = ["open_encoder", "open_engine", "open_model_reader"]
 
 
 def open_engine(
-    precision: Precision = "auto", kernels: Kernels = "auto", *, memory_mb: int = 0, kv_mb: int = KV_MB, share: float = 1.0
+    precision: Precision = "auto", kernels: Kernels = "auto", *, memory_mb: int = 0, kv_mb: int = KV_MB, share: MemoryShare = ALL
 ) -> LocalEngine:
     """An engine with nothing loaded, safe to call from several threads.
 

@@ -22,7 +22,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.inference.admission import Followed, ProbedBy, RequestAdmission, Tell
 from tailorbird.inference.baselines import Baselines
 from tailorbird.inference.blocking_call import BlockingCall
-from tailorbird.inference.devices import memory_budget
+from tailorbird.inference.devices import ALL, memory_budget
 from tailorbird.inference.forward.weights import Precision, fingerprint
 from tailorbird.inference.forward_factory import Kernels, choose_pass, pass_name, reader_of_adapters, reader_of_decoders
 from tailorbird.inference.jobs import chances_after, likelihood_of
@@ -43,6 +43,7 @@ from tailorbird.ports.engine import (
     ScoreRequest,
     Told,
 )
+from tailorbird.system.machine_share import MemoryShare
 
 Conversation = Sequence[Message]
 #: What stands for the answer where only its first token's chances are asked for.
@@ -53,7 +54,7 @@ class TorchEngine:
     """An ``Engine`` and a ``LiveEngine`` on torch. Thread-safe."""
 
     def __init__(
-        self, precision: Precision = "auto", kernels: Kernels = "auto", *, memory_mb: int = 0, kv_mb: int = KV_MB, share: float = 1.0
+        self, precision: Precision = "auto", kernels: Kernels = "auto", *, memory_mb: int = 0, kv_mb: int = KV_MB, share: MemoryShare = ALL
     ) -> None:
         self._placement, self._kernels = choose_pass(precision, kernels)
         readers = (reader_of_decoders(self._placement, self._kernels), reader_of_adapters)

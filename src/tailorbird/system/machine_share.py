@@ -20,6 +20,13 @@ _GPUS = "CUDA_VISIBLE_DEVICES"
 _WRITTEN = re.compile(r"([1-9]\d{0,3})/([1-9]\d{0,3})")
 
 
+class MemoryShare(NamedTuple):
+    """The parts of a machine's memory, and of its GPUs', that a process may take."""
+
+    machine: float = 1.0
+    gpu: float = 1.0
+
+
 class MachineShare(NamedTuple):
     """The share ``number``, from 1, of ``of`` equal ones; as text ``2/4``."""
 
@@ -43,11 +50,11 @@ class MachineShare(NamedTuple):
         begins, ends = (number * len(things) // self.of for number in (self.number - 1, self.number))
         return things[begins : max(ends, begins + 1)]
 
-    def take(self) -> float:
+    def take(self) -> MemoryShare:
         """Keeps this process, and the libraries that it will load, to its cores and GPUs. To be called before anything is loaded that
-        computes. Returns its part of the memory: of the machine's, or of its GPUs' where it has some."""
+        computes. Returns its part of the memory."""
         if self.of == 1:
-            return 1.0
+            return MemoryShare()
         if hasattr(os, "sched_setaffinity"):
             _bind(self.part(neighbouring_cores(os.sched_getaffinity(0))))
             most = min(len(os.sched_getaffinity(0)), max(1, math.floor(min(core_limit(), 1e6) / self.of)))
@@ -55,14 +62,14 @@ class MachineShare(NamedTuple):
             os.environ[_THREADS] = str(min(int(told), most) if told.isdecimal() and int(told) else most)
         return self.take_gpus(os.environ, gpus_of(os.environ))
 
-    def take_gpus(self, environment: MutableMapping[str, str], gpus: Sequence[str]) -> float:
-        """Names its own of ``gpus`` in ``environment``, and returns its part of their memory; of the machine's where there are none."""
+    def take_gpus(self, environment: MutableMapping[str, str], gpus: Sequence[str]) -> MemoryShare:
+        """Names its own of ``gpus`` in ``environment``, and returns its part of the memory."""
         if not gpus:
-            return 1 / self.of
+            return MemoryShare(1 / self.of)
         own = self.part(gpus)
         environment[_GPUS] = ",".join(own)
         beside = [MachineShare(number, self.of).part(gpus) for number in range(1, self.of + 1)]
-        return 1 / max(sum(gpu in other for other in beside) for gpu in own)
+        return MemoryShare(1 / self.of, 1 / max(sum(gpu in other for other in beside) for gpu in own))
 
 
 def neighbouring_cores(cores: set[int], topology: Path = _TOPOLOGY) -> list[int]:
