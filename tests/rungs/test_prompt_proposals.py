@@ -13,7 +13,7 @@ from tailorbird.domain.endpoint import Endpoint, HostedModel
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.rung_wishes import PromptSearchWishes, ProposerWishes
-from tailorbird.ports.endpoint import HostedAnswer
+from tailorbird.ports.endpoint import HostedAnswer, KeepAnswer, keep_nothing
 from tailorbird.ports.engine import Generation
 from tailorbird.rungs.answer_journal import AnswerJournal
 from tailorbird.rungs.prompt_proposals import Proposals, cleaned
@@ -100,7 +100,8 @@ class Outside:
     def __init__(self, text: str = "Name what is asked for.", model: str = "large") -> None:
         self.text, self.model, self.asked = text, model, 0
 
-    def ask(self, prompts: Sequence[Sequence[Message]], _sampling: Sampling) -> list[HostedAnswer]:
+    def ask(self, prompts: Sequence[Sequence[Message]], sampling: Sampling, keep: KeepAnswer = keep_nothing) -> list[HostedAnswer]:
+        del sampling, keep
         self.asked += len(prompts)
         told: dict[str, Any] = {"finish_reason": "stop", "prompt_tokens": 1, "completion_tokens": 1, "latency_ms": 1.0}
         return [HostedAnswer(text=self.text, model=self.model, **told) for _ in prompts]

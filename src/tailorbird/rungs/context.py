@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Document, Row
@@ -22,12 +23,17 @@ from tailorbird.domain.scope import ScopeTrial
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.encoder import Encoder
-from tailorbird.ports.endpoint import HostedAnswer
+from tailorbird.ports.endpoint import HostedAnswer, KeepAnswer, keep_nothing
 from tailorbird.ports.engine import Engine
 from tailorbird.ports.trainer import Job, ReportProgress, TrainedModel, Trainer, TrainingJob
 
-#: Asks the hosted model that the plan names.
-AskHosted = Callable[[Sequence[Sequence[Message]], Sampling], list[HostedAnswer]]
+
+class AskHosted(Protocol):
+    """Asks the hosted model that the plan names."""
+
+    def __call__(self, prompts: Sequence[Sequence[Message]], sampling: Sampling, keep: KeepAnswer = keep_nothing) -> list[HostedAnswer]:
+        """One answer per prompt. ``keep`` is told each that came and is paid for, also where another one fails. Raises as asking does."""
+        ...
 
 
 @dataclass(frozen=True)

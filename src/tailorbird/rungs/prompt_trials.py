@@ -21,7 +21,7 @@ from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.value import Digest
 from tailorbird.rungs.answer_journal import AnswerJournal
-from tailorbird.rungs.trial_answers import Floats, TrialAnswers, preference
+from tailorbird.rungs.trial_answers import AnswerPrompts, Floats, TrialAnswers, preference
 from tailorbird.stats.paired_tests import paired_interval
 from tailorbird.text.prompt_rendering import messages_for_row
 
@@ -124,11 +124,18 @@ class PromptTrials:
         if asked:
             with self._answering.asked_behind(prompt) as answered:
                 for start in range(0, len(asked), self._answering.batch):
-                    part = asked[start : start + self._answering.batch]
-                    prompts = [messages_for_row(prompt, row.text) for _, row in part]
-                    self._journal.put(dict(zip([key for key, _ in part], answered(prompts), strict=True)))
-                    self.count(key for key, _ in part)
+                    self._ask(answered, prompt, asked[start : start + self._answering.batch])
         return [self._journal.get(key) for key in keys]
+
+    def _ask(self, answered: AnswerPrompts, prompt: PromptSpec, rows: Sequence[tuple[str, Row]]) -> None:
+        """Puts answers into the journal and counts them: of a batch that fails, those that came."""
+        came = dict[str, Any]()
+        try:
+            answered([messages_for_row(prompt, row.text) for _, row in rows], lambda at, answer: came.update({rows[at][0]: answer}))
+        finally:
+            if came:
+                self._journal.put(came)
+                self.count(came)
 
     def mistakes(self, trial: Trial, rows: Sequence[Row]) -> list[tuple[Row, str]]:
         """Rows, not among those held out, whose answer comes out wrong (classify) or overlaps with theirs by less than most (generate), the

@@ -22,8 +22,9 @@ from tailorbird.text.normalisation import normalise
 from tailorbird.text.text_metrics import chrf, rouge_l, token_f1
 
 Floats = NDArray[np.float64]
-#: From prompts to one answer each, a JSON value.
-AnswerPrompts = Callable[[Sequence[Sequence[Message]]], list[Any]]
+#: Is told the place of each prompt and its answer, a JSON value, as they come: where one fails, those that are paid for were told.
+KeepTrial = Callable[[int, Any], None]
+AnswerPrompts = Callable[[Sequence[Sequence[Message]], KeepTrial], None]
 
 #: Rows asked for at a time, and lost at most by a kill: of this machine, and of a hosted model, where each is paid for.
 BATCH, HOSTED_BATCH = 16, 4
@@ -98,9 +99,14 @@ class LabelProbabilities(_OfTheBase):
     def asked_behind(self, prompt: PromptSpec) -> Iterator[AnswerPrompts]:
         """Scores ``prompt.answers``."""
         engine, servable = self._context.engine(), trial_servable(self._context, prompt)
+
+        def scored(prompts: Sequence[Sequence[Message]], keep: KeepTrial) -> None:
+            for place, one in enumerate(engine.score(servable.id, prompts, prompt.answers)):
+                keep(place, list(one.log_probabilities))
+
         engine.load(servable)
         try:
-            yield lambda prompts: [list(one.log_probabilities) for one in engine.score(servable.id, prompts, prompt.answers)]
+            yield scored
         finally:
             engine.unload(servable.id)
 
@@ -160,9 +166,9 @@ class GeneratedTexts(_Overlap, _OfTheBase):
         """Generates."""
         engine, servable = self._context.engine(), trial_servable(self._context, prompt)
 
-        def written(prompts: Sequence[Sequence[Message]]) -> list[Any]:
-            said = engine.generate(servable.id, prompts, self._sampling)
-            return [as_line(Message(role="assistant", content=answer.text, tool_calls=answer.tool_calls)) for answer in said]
+        def written(prompts: Sequence[Sequence[Message]], keep: KeepTrial) -> None:
+            for place, answer in enumerate(engine.generate(servable.id, prompts, self._sampling)):
+                keep(place, as_line(Message(role="assistant", content=answer.text, tool_calls=answer.tool_calls)))
 
         engine.load(servable)
         try:
@@ -171,9 +177,13 @@ class GeneratedTexts(_Overlap, _OfTheBase):
             engine.unload(servable.id)
 
 
-def _asked_outside(ask: AskHosted, sampling: Sampling) -> AnswerPrompts:
-    """Asks a hosted model: what it writes, and nothing where its server refuses to answer."""
-    return lambda prompts: ["" if answer.refused else answer.text for answer in ask(prompts, sampling)]
+def _asked_outside(ask: AskHosted, sampling: Sampling, read: Callable[[str], str] = str) -> AnswerPrompts:
+    """Asks a hosted model: what it writes, as it is ``read``, and nothing where its server refuses to answer."""
+
+    def asked(prompts: Sequence[Sequence[Message]], keep: KeepTrial) -> None:
+        ask(prompts, sampling, lambda place, answer: keep(place, read("" if answer.refused else answer.text)))
+
+    return asked
 
 
 class HostedTexts(_Overlap, _OfAServer):
@@ -187,8 +197,7 @@ class HostedTexts(_Overlap, _OfAServer):
     def asked_behind(self, prompt: PromptSpec) -> Iterator[AnswerPrompts]:
         """Asks for text."""
         del prompt
-        asked = _asked_outside(self._ask, Sampling(max_tokens=_MOST_TOKENS))
-        yield lambda prompts: [as_line(Message(role="assistant", content=text)) for text in asked(prompts)]
+        yield _asked_outside(self._ask, Sampling(max_tokens=_MOST_TOKENS), lambda text: as_line(Message(role="assistant", content=text)))
 
 
 class NamedLabels(_OfAServer):

@@ -21,7 +21,7 @@ from tailorbird.domain.prompt_search import PROPOSER_ROWS
 from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.rung_wishes import EndpointWishes
 from tailorbird.domain.value import Digest
-from tailorbird.ports.endpoint import EndpointClient, HostedAnswer
+from tailorbird.ports.endpoint import EndpointClient, HostedAnswer, KeepAnswer, keep_nothing
 from tailorbird.ports.engine import Embeddings, Engine, Generation, LabelScores, Likelihood, ProbeRequest, Ranked
 from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.endpoints import demand_currency, demand_terms, tell_sent, usable_endpoint
@@ -101,14 +101,23 @@ class HostedEngine:
             estimated=sum(each.estimated for each in answers),
         )
 
-    def ask(self, prompts: Sequence[Sequence[Message]], sampling: Sampling) -> list[HostedAnswer]:
-        """One answer per prompt. Raises Exhausted (``budget_spent``), InvalidInput (``endpoint_model_changed``), and as the client does."""
+    def ask(self, prompts: Sequence[Sequence[Message]], sampling: Sampling, keep: KeepAnswer = keep_nothing) -> list[HostedAnswer]:
+        """One answer per prompt; ``keep`` is told each that came, before another that did not is raised. Raises Exhausted
+        (``budget_spent``), InvalidInput (``endpoint_model_changed``), and as the client does."""
         found: list[HostedAnswer] = []
         for start in range(0, len(prompts), self._at_once):
             self._demand_money()
-            answers = self._run(prompts[start : start + self._at_once], sampling)
-            self._demand_same(answers)
-            found += answers
+            faults: list[BaseException] = []
+            for place, each in enumerate(self._run(prompts[start : start + self._at_once], sampling), start):
+                if isinstance(each, BaseException):
+                    faults.append(each)
+                elif (fault := self._of_another_model(each)) is not None:
+                    faults.append(fault)
+                else:
+                    keep(place, each)
+                    found.append(each)
+            if faults:
+                raise faults[0]
         return found
 
     def load(self, servable: Servable) -> None:
@@ -197,7 +206,8 @@ class HostedEngine:
         del servable, texts
         raise _unable("makes no vectors")
 
-    def _run(self, prompts: Sequence[Sequence[Message]], sampling: Sampling) -> list[HostedAnswer]:
+    def _run(self, prompts: Sequence[Sequence[Message]], sampling: Sampling) -> list[HostedAnswer | BaseException]:
+        """What came of each prompt."""
         if self._runner is None or self._client is None:
             self._runner, self._client = asyncio.Runner(), self._open()
         client, before = self._client, self._client.lost
@@ -206,17 +216,13 @@ class HostedEngine:
             # One that fails ends no other: what was sent is paid for.
             return await asyncio.gather(*(client.answer(prompt, sampling) for prompt in prompts), return_exceptions=True)
 
-        answers: list[HostedAnswer] = []
+        ended: list[HostedAnswer | BaseException] = []
         try:
             ended = self._runner.run(all_at_once())
-            answers += [each for each in ended if isinstance(each, HostedAnswer)]
         finally:
             lost = client.lost[0] - before[0], client.lost[1] - before[1]
-            self._settle(answers, lost)
-        for each in ended:
-            if isinstance(each, BaseException):
-                raise each
-        return answers
+            self._settle([each for each in ended if isinstance(each, HostedAnswer)], lost)
+        return ended
 
     def _settle(self, answers: Sequence[HostedAnswer], lost: tuple[int, int]) -> None:
         """Counts what a batch cost, and tells of it."""
@@ -235,18 +241,19 @@ class HostedEngine:
                 code="budget_spent",
             )
 
-    def _demand_same(self, answers: Sequence[HostedAnswer]) -> None:
-        for answer in answers:
-            if answer.refused and not answer.model:
-                continue
-            if self._reported is None:
-                self._reported = answer.model
-            if answer.model != self._reported:
-                raise InvalidInput(
-                    f"the endpoint {self._endpoint.name} answers as {answer.model or 'nobody'}, and did as {self._reported or 'nobody'}",
-                    "its model was changed under one name: name a version of it, and adapt again",
-                    code="endpoint_model_changed",
-                )
+    def _of_another_model(self, answer: HostedAnswer) -> InvalidInput | None:
+        """The error for an answer of another model than before."""
+        if answer.refused and not answer.model:
+            return None
+        if self._reported is None:
+            self._reported = answer.model
+        if answer.model == self._reported:
+            return None
+        return InvalidInput(
+            f"the endpoint {self._endpoint.name} answers as {answer.model or 'nobody'}, and did as {self._reported or 'nobody'}",
+            "its model was changed under one name: name a version of it, and adapt again",
+            code="endpoint_model_changed",
+        )
 
 
 #: As what passages are told that leave the house, beside the names of splits.
