@@ -14,11 +14,22 @@ from support.hosted import MODEL, NAMED, SOURCE, allow, endpoint, hosting, last_
 from support.usecases import write_objective
 from tailorbird import data
 from tailorbird.domain.dataset import Row, Split
-from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, ObjectiveInvalid, Unavailable
+from tailorbird.domain.errors import (
+    AnswerLost,
+    Busy,
+    Conflict,
+    Exhausted,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    ObjectiveInvalid,
+    TailorbirdError,
+    Unavailable,
+)
 from tailorbird.domain.prompt import Message
 from tailorbird.testing import MemoryEndpoint
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.annotation import annotate
+from tailorbird.usecases.annotation import Annotations, LeftOut, annotate
 from tailorbird.usecases.runs.curate import curate
 from tailorbird.usecases.runs.submit import adapt
 from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
@@ -41,6 +52,12 @@ def job(folder: Path, *texts: str, **changes: Any) -> Path:
     return path
 
 
+def annotated(deps: Dependencies, author: Actor, path: Path) -> Annotations:
+    found = list[Annotations]()
+    annotate(deps, author, path, Progress(), found.append)
+    return found[0]
+
+
 def rows_of(deps: Dependencies) -> dict[Split, list[Row]]:
     with deps.ledger.work("acme", write=False) as work:
         manifest = find_snapshot(work, "desk").manifest
@@ -59,9 +76,10 @@ def test_what_it_labels_alike_twice_is_kept(deps: Dependencies, author: Actor, t
     curate(deps, author, path, Progress())
     measured = rows_of(deps)[Split.TEST][0].text
     (tmp_path / "job" / "texts.csv").write_text("\n".join(["text", *texts, measured]) + "\n")
-    found = annotate(deps, author, path, Progress())
+    found = annotated(deps, author, path)
     assert found.rows == (("please refund", "refund"), ("please login", "login"))
-    assert (found.disagreed, found.unlabelled, found.personal, found.repeated) == (1, 1, 1, 1)
+    assert (found.disagreed, found.unlabelled) == (1, 1)
+    assert found.left_out == LeftOut(personal=1, repeated=1, blank=0)
     assert found.use.requests == len(client.asked) == 2 * 4
     sent = " ".join(message.content for prompt in client.asked for message in prompt)
     assert "ada@example.com" not in sent
@@ -103,7 +121,7 @@ def test_an_endpoint_that_was_shown_the_test_does_not_teach(deps: Dependencies, 
     adapt(deps, author, path, Progress())
     asked = len(client.asked)
     with pytest.raises(Conflict) as refused:
-        annotate(deps, author, path, Progress())
+        annotated(deps, author, path)
     assert refused.value.error_code == "teacher_saw_test"
     assert len(client.asked) == asked
     with (tmp_path / "job" / "made.csv").open("w", newline="") as file:
@@ -149,11 +167,11 @@ def test_a_server_that_is_registered_under_another_name_was_shown_it_too(
         csv.writer(file).writerows([("text", "label"), ("a wholly new wish for money back", "refund")])
     content = {"teacher": teacher, "data": [{"path": "rows.csv", "source": SOURCE}, made]}
     if not seen:
-        assert annotate(deps, author, path, Progress()).rows == (("please refund", "refund"),)
+        assert annotated(deps, author, path).rows == (("please refund", "refund"),)
         curate(deps, author, job(tmp_path / "job", **content), Progress())
         return
     with pytest.raises(Conflict) as refused:
-        annotate(deps, author, path, Progress())
+        annotated(deps, author, path)
     assert refused.value.error_code == "teacher_saw_test"
     assert len(client.asked) == asked
     with pytest.raises(ObjectiveInvalid) as late:
@@ -166,7 +184,7 @@ def test_what_was_labelled_before_the_test_was_shown_is_learned_from(deps: Depen
     deps = taught(deps, MemoryEndpoint(last_word, model=MODEL))
     path = job(tmp_path / "job", "a wholly new wish for a refund", ladder=["hosted"], **NAMED)
     curate(deps, author, path, Progress())
-    found = annotate(deps, author, path, Progress())
+    found = annotated(deps, author, path)
     with deps.ledger.work("acme", write=False) as work:
         (told,) = (entry.event for entry in work.events.entries() if entry.event.kind == "data.annotated")
     assert (told.subject, told.data["url"], told.data["model"], told.data["reported"], told.data["rows"]) == (
@@ -203,7 +221,7 @@ def test_an_endpoint_that_is_paid_in_another_currency_is_not_asked(
     path = job(tmp_path / "job", "please refund")
     curate(deps, author, path, Progress())
     with pytest.raises(Conflict) as refused:
-        annotate(deps, author, path, Progress())
+        annotated(deps, author, path)
     assert refused.value.error_code == "endpoint_changed"
     assert client.asked == []
 
@@ -224,7 +242,7 @@ def test_what_may_not_be_sent_is_not(
     path = job(tmp_path / "job", "please refund", **changes)
     curate(deps, author, path, Progress())
     with pytest.raises(error):
-        annotate(deps, author, path, Progress())
+        annotated(deps, author, path)
     assert client.asked == []
 
 
@@ -244,7 +262,7 @@ def test_what_it_pays_is_in_the_log_also_where_it_breaks_off(deps: Dependencies,
 
     client.answering = answering
     with pytest.raises(Killed):
-        annotate(deps, author, path, Progress())
+        annotated(deps, author, path)
     with deps.ledger.work("acme", write=False) as work:
         told = [entry.event for entry in work.events.entries() if entry.event.kind == "data.paid"]
     assert [event.subject for event in told] == ["outside", "outside"]
@@ -267,7 +285,7 @@ def test_a_record_that_cannot_be_written_hides_no_error_and_leaves_no_connection
 
     monkeypatch.setattr("tailorbird.usecases.annotation.record", full)
     with pytest.raises(Unavailable, match="disk"):
-        annotate(deps, author, path, Progress())
+        annotated(deps, author, path)
     assert client.closed == 1
 
     def answering(prompt: Sequence[Message]) -> str:
@@ -275,8 +293,130 @@ def test_a_record_that_cannot_be_written_hides_no_error_and_leaves_no_connection
             raise Unavailable("the endpoint is away", "", code="endpoint_unavailable")
         return last_word(prompt)
 
+    job(tmp_path / "job", *(f"another case {n} wants a refund" for n in range(8)))
     client.asked.clear()
     client.answering = answering
     with pytest.raises(Unavailable, match="endpoint"):
-        annotate(deps, author, path, Progress())
+        annotated(deps, author, path)
     assert client.closed == 2
+
+
+class Killed(BaseException):
+    """Stands for what ends a process."""
+
+
+def failing_after(client: MemoryEndpoint, count: int, fault: TailorbirdError | type[Killed]) -> None:
+    """Has the server fail once it has answered so many."""
+
+    def answering(prompt: Sequence[Message]) -> str | TailorbirdError:
+        if len(client.asked) <= count:
+            return last_word(prompt)
+        if isinstance(fault, TailorbirdError):
+            return fault
+        raise fault
+
+    client.answering = answering
+
+
+LOST = AnswerLost("the endpoint outside broke the answer off", "look whether it is up", code="endpoint_unavailable")
+
+
+@pytest.mark.parametrize("answered", [1, 37, 63, 79])
+@pytest.mark.parametrize("fault", [LOST, Killed])
+def test_labels_that_were_paid_for_survive_a_failure(
+    deps: Dependencies, author: Actor, tmp_path: Path, answered: int, fault: TailorbirdError | type[Killed]
+) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+    deps = taught(deps, client)
+    path = job(tmp_path / "job", *(f"case {n} wants a refund" for n in range(40)))
+    curate(deps, author, path, Progress())
+    failing_after(client, answered, fault)
+    with pytest.raises((AnswerLost, Killed)):
+        annotated(deps, author, path)
+    paid = set(client.asked[:answered])
+    client.asked.clear()
+    client.answering = last_word
+    found = annotated(deps, author, path)
+    assert len(found.rows) == 40
+    assert len(client.asked) == found.use.requests == 80 - answered
+    assert not paid & set(client.asked)
+    assert found.reported == MODEL
+
+
+def test_labels_are_kept_until_they_are_handed_over(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+    deps = taught(deps, client)
+    path = job(tmp_path / "job", "please refund", "please login")
+    curate(deps, author, path, Progress())
+
+    def full(_: Annotations) -> None:
+        raise OSError("no space left on the device")
+
+    with pytest.raises(OSError, match="space"):
+        annotate(deps, author, path, Progress(), full)
+    assert not any("refund" in file.read_text() and "please" in file.read_text() for file in deps.annotations("acme").iterdir())
+    client.asked.clear()
+    found = annotated(deps, author, path)
+    assert found.rows == (("please refund", "refund"), ("please login", "login"))
+    assert (client.asked, found.use.money, found.kept, found.reported) == ([], 0.0, 2, MODEL)
+    found = annotated(deps, author, path)
+    assert (len(client.asked), found.kept) == (4, 0), "what was handed over is asked for anew"
+
+
+def test_another_model_does_not_go_on_with_them(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+    deps = taught(deps, client)
+    path = job(tmp_path / "job", *(f"case {n} wants a refund" for n in range(8)))
+    curate(deps, author, path, Progress())
+    failing_after(client, 5, LOST)
+    with pytest.raises(AnswerLost):
+        annotated(deps, author, path)
+    client.answering, client.model = last_word, f"{MODEL}-next"
+    with pytest.raises(InvalidInput) as refused:
+        annotated(deps, author, path)
+    assert refused.value.error_code == "endpoint_model_changed"
+    client.model = MODEL
+    client.asked.clear()
+    assert len(annotated(deps, author, path).rows) == 8
+    assert len(client.asked) == 16 - 5
+
+
+def test_a_larger_budget_goes_on_where_the_smaller_ended(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+    deps = taught(deps, client)
+    register(deps, endpoint(input_price=1000.0))
+    texts = [f"case {n} wants a refund" for n in range(40)]
+    path = job(tmp_path / "job", *texts, budget={"money": 0.5, "hours": 1})
+    curate(deps, author, path, Progress())
+    with pytest.raises(Exhausted) as spent:
+        annotated(deps, author, path)
+    assert "same command again" in spent.value.hint
+    first = len(client.asked)
+    assert 0 < first < 80
+    assert len(annotated(deps, author, job(tmp_path / "job", *texts, budget={"money": 50, "hours": 1})).rows) == 40
+    assert len(client.asked) == 80
+
+
+def test_two_at_once_do_not_pay_for_the_same_texts(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+    deps = taught(deps, client)
+    path = job(tmp_path / "job", "please refund")
+    curate(deps, author, path, Progress())
+
+    def beside(_: Annotations) -> None:
+        with pytest.raises(Busy) as refused:
+            annotated(deps, author, path)
+        assert refused.value.error_code == "annotation_running"
+
+    annotate(deps, author, path, Progress(), beside)
+    assert len(client.asked) == 2
+
+
+def test_rows_without_a_text_are_counted(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    deps = taught(deps, MemoryEndpoint(last_word, model=MODEL))
+    path = job(tmp_path / "job")
+    (tmp_path / "job" / "texts.csv").write_text('id,text\n1,please refund\n2,\n3,"   "\n\n4,please login\n')
+    curate(deps, author, path, Progress())
+    found = annotated(deps, author, path)
+    assert len(found.rows) == 2
+    assert found.left_out == LeftOut(personal=0, repeated=0, blank=2)

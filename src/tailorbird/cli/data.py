@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
@@ -22,12 +23,16 @@ from tailorbird.domain.erasure import ErasureState
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.inspection import Inspection
 from tailorbird.sdk.remote_runs import follow, submit_file
+from tailorbird.system.files import flush
 from tailorbird.usecases.erasure import erase
 from tailorbird.usecases.erasure.erase import PURPOSE, list_erasures
 from tailorbird.usecases.snapshots import label_errors, report, snapshot_queries
 from tailorbird.usecases.snapshots.label_errors import Fix, Fixed, Suspect
 from tailorbird.usecases.snapshots.report import inspect_uploaded
 from tailorbird.usecases.snapshots.snapshot_queries import diff_snapshots, list_snapshots, prove_row
+
+if TYPE_CHECKING:
+    from tailorbird.usecases.annotation import Annotations
 
 app = command_group()
 SnapshotArgument = Annotated[str, typer.Argument(help="Digest or its prefix, a run, or an objective's name.", metavar="SNAPSHOT")]
@@ -85,28 +90,65 @@ def _annotate(
     objective: ObjectivePath,
     into: Annotated[Path, typer.Option(help="CSV file for the labelled texts; it must not exist.")],
 ) -> None:
-    """Have the objective's teacher, a hosted model, label texts. Kept are those that it labels alike twice."""
+    """Have the objective's teacher, a hosted model, label texts. Kept are those that it labels alike twice.
+
+    Interrupted, the same command asks for the rest: what was paid for is kept.
+    """
     from tailorbird.usecases.annotation import annotate
 
     session = open_session()
     session.refuse_server()
-    with narrated(session, f"tailorbird data annotate {objective}") as progress, into.open("x", newline="", encoding="utf-8") as file:
-        try:
-            found = annotate(session.deps, session.actor(), objective, progress)
-        except BaseException:
-            into.unlink()
-            raise
-        writer = csv.writer(file)
-        writer.writerows([("text", "label"), *found.rows])
+    handed = list["Annotations"]()
+
+    def hand_over(found: Annotations) -> None:
+        write_rows(into, found.rows)
+        handed.append(found)
+
+    demand_free(into)
+    with narrated(session, f"tailorbird data annotate {objective} --into {into}") as progress:
+        annotate(session.deps, session.actor(), objective, progress, hand_over)
+    _tell_annotated(handed[0], path_beside(objective, into))
+
+
+def _tell_annotated(found: Annotations, path: str) -> None:
+    """What became of the texts, and the source to add."""
+    left = found.left_out
     say(f"{len(found.rows):,} texts are labelled; {found.disagreed:,} were labelled in two ways, {found.unlabelled:,} not at all;")
-    say(f"not sent: {found.personal:,} with personal data, {found.repeated:,} that are items of dev or test")
-    say(f"it cost {found.use.money:.4f} {found.use.currency}; to learn from them, add under `data`:")
-    model = found.use.reported[0] if found.use.reported else found.use.model
+    say(f"not sent: {left.personal:,} with personal data, {left.repeated:,} that are items of dev or test; {left.blank:,} rows had no text")
+    before = f", beside {found.kept:,} texts that were labelled and paid for before" if found.kept else ""
+    say(f"it cost {found.use.money:.4f} {found.use.currency}{before}; to learn from them, add under `data`:")
+    model = found.reported or found.use.model
     generated = {"endpoint": found.endpoint.name, "model": model, "at": found.at.isoformat(timespec="seconds")}
     source = {"origin": f"texts labelled by {model}", "license": "FILL IN: on what terms it may be used", "generated": generated}
-    out.print(
-        yaml.safe_dump([{"path": path_beside(objective, into), "split": "train", "source": source}], sort_keys=False), markup=False, end=""
-    )
+    out.print(yaml.safe_dump([{"path": path, "split": "train", "source": source}], sort_keys=False), markup=False, end="")
+
+
+def demand_free(into: Path) -> None:
+    """Returns where a file can be made at ``into`` and none is there: nothing is paid for what could not be written. Raises InvalidInput
+    (``file_exists``), OSError."""
+    if into.exists() or into.is_symlink():
+        raise InvalidInput(f"{into} is there already", "name another file, or move that one away", code="file_exists")
+    partial = _partial(into)
+    partial.touch()
+    partial.unlink()
+
+
+def write_rows(into: Path, rows: Sequence[tuple[str, str]]) -> None:
+    """Writes labelled texts: all of them or none, and in place of no other file. Raises as ``demand_free``."""
+    demand_free(into)
+    partial = _partial(into)
+    try:
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("text", "label"), *rows])
+            flush(file)
+        partial.replace(into)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _partial(into: Path) -> Path:
+    return into.with_name(f".{into.name}.partial")
 
 
 def path_beside(objective: Path, file: Path) -> str:

@@ -8,6 +8,7 @@ the next rung is.
 """
 
 from tailorbird.rungs.adapter_variants import module_kinds, without_kind
+from tailorbird.rungs.answer_journal import AnswerJournal
 from tailorbird.rungs.context import ReusableTraining, RungContext, RungResult
 from tailorbird.rungs.dispatch import make_candidate
 from tailorbird.rungs.encoder import averaged_rows, encoder_job, prototype_fit
@@ -19,6 +20,7 @@ from tailorbird.rungs.scope import remembered, trial_of, with_references
 from tailorbird.rungs.training import training_job
 
 __all__ = [
+    "AnswerJournal",
     "FloorModel",
     "ReusableTraining",
     "RungContext",

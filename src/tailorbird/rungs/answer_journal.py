@@ -1,4 +1,4 @@
-"""Journal of answers: what an engine answered, kept in a rung's folder, so that a kill repeats at most one batch."""
+"""Journal of answers: what an engine answered, kept in a folder, so that a kill repeats at most one batch."""
 
 from __future__ import annotations
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import cycle
 from pathlib import Path
 from typing import IO, Any
@@ -116,6 +117,22 @@ def clear_stale(paths: Iterable[Path]) -> None:
 def is_open_to_others(path: Path) -> bool:
     """True when anybody but the owner has a right on ``path``. Raises OSError."""
     return bool(path.stat().st_mode & EVERYBODY_ELSE)
+
+
+@contextmanager
+def held_alone(path: Path) -> Iterator[bool]:
+    """Holds a lock on the file at ``path``, which is made where it is missing, until the end of the block, or of the process, whatever ends
+    it; False where somebody else holds it. Raises OSError."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, OWNER_FILE)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
 
 
 def bytes_below(folder: Path) -> int:

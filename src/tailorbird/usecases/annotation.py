@@ -7,7 +7,7 @@ was shown the objective's sealed test does not teach it any more.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,40 +15,47 @@ from pathlib import Path
 
 from tailorbird import data
 from tailorbird.auth import Action
-from tailorbird.domain.dataset import Split
+from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.endpoint import Endpoint, HostedUse
-from tailorbird.domain.errors import Forbidden, InvalidInput, TailorbirdError
+from tailorbird.domain.errors import Exhausted, Forbidden, InvalidInput, TailorbirdError
 from tailorbird.domain.objective import Objective, TeacherWishes
-from tailorbird.domain.prompt import PromptSpec, Sampling
 from tailorbird.objective import read_objective
-from tailorbird.text.answered_labels import answered_label
 from tailorbird.text.normalisation import normalise
-from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.climb.hosted_engine import HostedEngine, Purse
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.endpoints import demand_currency, tell_sent, usable_endpoint
 from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
+from tailorbird.usecases.teacher_labels import TeacherLabels, kept_labels
 from tailorbird.usecases.teachers import TEACHER, demand_unshown, record_annotation
 
 _log = logging.getLogger("tailorbird.endpoints")
 
-#: Texts that are asked for between two words on progress.
-_CHUNK = 32
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Records that were not sent: texts that hold ``personal`` data, those ``repeated`` from dev or test, and cells without a text
+    (``blank``)."""
+
+    personal: int
+    repeated: int
+    blank: int
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """Labelled texts, and what became of the others: ``disagreed`` twice-asked texts had two labels, ``unlabelled`` none, ``personal`` hold
-    personal data and ``repeated`` are items of dev or test: neither was sent. ``use`` is what was asked and paid, ``at`` when."""
+    """Labelled texts, and what became of the others: ``disagreed`` twice-asked texts had two labels, ``unlabelled`` none. ``use`` is what
+    was asked and paid now; ``kept`` texts were labelled by a call that broke off, and paid then. ``reported`` is how the server names what
+    answered, empty where it does not; ``at`` is when."""
 
     rows: tuple[tuple[str, str], ...]
     disagreed: int
     unlabelled: int
-    personal: int
-    repeated: int
+    left_out: LeftOut
     endpoint: Endpoint
     use: HostedUse
+    kept: int
+    reported: str
     at: datetime
 
 
@@ -98,12 +105,14 @@ class _Payments:
             self._told = use.money
 
 
-def annotate(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> Annotations:
-    """Labels the texts of ``teacher`` in the objective at ``path`` by its hosted model.
+def annotate(deps: Dependencies, actor: Actor, path: Path, progress: Progress, hand_over: Callable[[Annotations], None]) -> None:
+    """Labels the texts of ``teacher`` in the objective at ``path`` by its hosted model, and gives them to ``hand_over``.
 
-    Each text is asked for twice, with the labels in two orders, and kept where both answers give the same label. Raises InvalidInput (no
+    Each text is asked for twice, with the labels in two orders, and kept where both answers give the same label. Labels that were paid for
+    stay in the workspace until ``hand_over`` has returned: whatever ends a call, the next one asks for the rest. Raises InvalidInput (no
     ``teacher``), NotFound (no snapshot, no endpoint), Forbidden (policy, terms), Conflict (``teacher_saw_test``;
-    ``endpoint_changed``: it is paid in another currency), and what asking raises.
+    ``endpoint_changed``: it is paid in another currency; ``annotation_running``), Exhausted (``budget_spent``), and what asking and
+    ``hand_over`` raise.
     """
     permit(deps, actor, Action.ADAPT, path.name)
     deps, file = deps.for_tenant(actor.tenant), read_objective(path, actor.tenant)
@@ -115,33 +124,54 @@ def annotate(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -
     with deps.ledger.work(actor.tenant, write=False) as work:
         snapshot = find_snapshot(work, objective.name).manifest
         demand_unshown(work, objective.name, endpoint, wishes.model)
-    measured = {normalise(row.text) for split in (Split.DEV, Split.TEST) for row in data.load_items(snapshot, deps.artifacts, split)}
-    texts = tuple(dict.fromkeys(data.read_column(wishes.path, wishes.text, Path(file.folder))))
-    fresh = [text for text in texts if normalise(text) not in measured]
-    clean = [text for text in fresh if deps.redact is None or deps.redact(text) == text]
-    with deps.ledger.work(actor.tenant) as work:
+    texts = _texts(deps, snapshot, wishes, Path(file.folder))
+    with kept_labels(deps, objective, snapshot.labels, endpoint, wishes.model) as journal:
+        engine = HostedEngine(endpoint, wishes.model, lambda: deps.endpoint_client(endpoint, wishes.model), Purse(objective.budget.money))
+        teacher = TeacherLabels(engine, journal, objective, snapshot.labels)
+        kept = teacher.known(texts.clean)
         facts: Facts = {"objective": objective.name, "model": wishes.model}
-        tell_sent(work, actor.name, deps, endpoint, facts | {"split": TEACHER, "rows": len(clean)})
-    purse = Purse(objective.budget.money)
-    engine = HostedEngine(endpoint, wishes.model, lambda: deps.endpoint_client(endpoint, wishes.model), purse)
-    payments = _Payments(deps, actor, objective.name, engine)
-    with payments.told_at_end():
-        labels = _labels(engine, objective, snapshot.labels, clean, payments.told(progress))
-    given = [(text, first) for text, (first, second) in zip(clean, labels, strict=True) if first and first == second]
-    unlabelled = sum(not first or not second for first, second in labels)
-    at = deps.clock.now()
-    with deps.ledger.work(actor.tenant) as work:
-        record_annotation(work, actor.name, endpoint, facts | {"reported": ", ".join(engine.use.reported)}, given, at)
-    return Annotations(
-        rows=tuple(given),
-        disagreed=len(clean) - len(given) - unlabelled,
-        unlabelled=unlabelled,
-        personal=len(fresh) - len(clean),
-        repeated=len(texts) - len(fresh),
-        endpoint=endpoint,
-        use=engine.use,
-        at=at,
-    )
+        if kept < len(texts.clean):
+            with deps.ledger.work(actor.tenant) as work:
+                tell_sent(work, actor.name, deps, endpoint, facts | {"split": TEACHER, "rows": len(texts.clean) - kept})
+        labels = _paid_labels(_Payments(deps, actor, objective.name, engine), teacher, texts.clean, progress)
+        given = [(text, first) for text, (first, second) in zip(texts.clean, labels, strict=True) if first and first == second]
+        at, unlabelled = deps.clock.now(), sum(not first or not second for first, second in labels)
+        with deps.ledger.work(actor.tenant) as work:
+            record_annotation(work, actor.name, endpoint, facts | {"reported": teacher.reported}, given, at)
+        disagreed, told = len(texts.clean) - len(given) - unlabelled, texts.left_out
+        hand_over(Annotations(tuple(given), disagreed, unlabelled, told, endpoint, engine.use, kept, teacher.reported, at))
+
+
+def _paid_labels(payments: _Payments, teacher: TeacherLabels, texts: Sequence[str], progress: Progress) -> list[tuple[str, str]]:
+    """The labels, of which it is told what they cost, and what is kept where something fails."""
+    try:
+        with payments.told_at_end():
+            return teacher.give(texts, payments.told(progress))
+    except BaseException as error:
+        if kept := teacher.known(texts):
+            progress.tell(f"{kept:,} texts of {len(texts):,} are labelled and kept: the same command asks for the others")
+        if isinstance(error, Exhausted) and error.error_code == "budget_spent":
+            hint = "raise `money` under `budget`, and run the same command again: what is labelled is not paid for again"
+            raise Exhausted(error.message, hint, code=error.error_code) from error
+        raise
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Texts that may be sent, each once, and how many others there are."""
+
+    clean: tuple[str, ...]
+    left_out: LeftOut
+
+
+def _texts(deps: Dependencies, snapshot: SnapshotManifest, wishes: TeacherWishes, folder: Path) -> _Texts:
+    """Those of ``teacher``. Raises as ``read_column``."""
+    measured = {normalise(row.text) for split in (Split.DEV, Split.TEST) for row in data.load_items(snapshot, deps.artifacts, split)}
+    cells = list(data.read_column(wishes.path, wishes.text, folder))
+    texts = tuple(dict.fromkeys(text for text in cells if text is not None))
+    fresh = [text for text in texts if normalise(text) not in measured]
+    clean = tuple(text for text in fresh if deps.redact is None or deps.redact(text) == text)
+    return _Texts(clean, LeftOut(personal=len(fresh) - len(clean), repeated=len(texts) - len(fresh), blank=cells.count(None)))
 
 
 def _granted(deps: Dependencies, objective: Objective, wishes: TeacherWishes) -> Endpoint:
@@ -153,23 +183,4 @@ def _granted(deps: Dependencies, objective: Objective, wishes: TeacherWishes) ->
             f"where they do, say so under `teacher.source`: processors: [{found.name}]",
             code="terms_forbid",
         )
-    return found
-
-
-def _labels(
-    engine: HostedEngine, objective: Objective, labels: tuple[str, ...], texts: Sequence[str], progress: Progress
-) -> list[tuple[str, str]]:
-    """For each text the label that is given with the labels in order, and with them in the other order."""
-    many = ("none",) if objective.task.labels == "many" else ()
-    instruction = objective.task.instruction
-    prompts = [PromptSpec(instruction=instruction, labels=each, label_sets=many, list_labels=True) for each in (labels, labels[::-1])]
-    found: list[tuple[str, str]] = []
-    for start in range(0, len(texts), _CHUNK):
-        some = texts[start : start + _CHUNK]
-        both = [engine.ask([messages_for(prompt, text) for text in some], Sampling(max_tokens=256)) for prompt in prompts]
-        said = [
-            ["" if one.refused else answered_label(prompt, one.text) for one in each] for prompt, each in zip(prompts, both, strict=True)
-        ]
-        found += list(zip(*said, strict=True))
-        progress.count(len(found), len(texts))
     return found

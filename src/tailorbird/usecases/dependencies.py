@@ -188,6 +188,10 @@ class Dependencies:
         """Where it is kept, by objective, what a tenant's earlier curations found, without words: it can be made again at any time."""
         return self.workspace / "curations" / tenant
 
+    def annotations(self, tenant: str) -> Path:
+        """Where labels that teachers gave a tenant lie until they are handed over, by digests of the texts, without words."""
+        return self.workspace / "annotations" / tenant
+
     def indexes(self, tenant: str) -> Path:
         """Where a tenant's stored indexes are remembered, by what they were made of, without words."""
         return self.workspace / "indexes" / tenant

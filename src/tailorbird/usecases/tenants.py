@@ -308,10 +308,11 @@ def _forget_sealed(deps: Dependencies, name: str, scope: str | None) -> int:
 
 
 def _files_of(deps: Dependencies, name: str) -> list[str]:
-    """Places in the workspace that are the tenant's: its keys, the folders of its runs, what its curations and indexes keep."""
+    """Places in the workspace that are the tenant's: its keys, the folders of its runs, what its curations, indexes and
+    annotations keep."""
     with deps.ledger.work(name, write=False) as work:
         runs = [f"runs/{run.id}" for run in work.runs.all()]
-    return [f"keys/{name}", f"curations/{name}", f"indexes/{name}", f"uploads/{name}", *runs]
+    return [*(f"{folder}/{name}" for folder in ("keys", "curations", "indexes", "annotations", "uploads")), *runs]
 
 
 def _delete(deps: Dependencies, place: str) -> int:

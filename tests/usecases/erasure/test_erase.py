@@ -300,7 +300,7 @@ def test_every_endpoint_that_may_have_the_rows_is_named(deps: Dependencies, auth
     content = yaml.safe_load(job.read_text()) | {"data": [source], "hosted": SECTION, "ladder": ["hosted"], "teacher": teaching}
     job.write_text(yaml.safe_dump(content | {"hosted": SECTION | {"endpoint": "first"}}, sort_keys=False))
     first = submit.adapt(deps, author, job, Progress())
-    annotate(deps, author, job, Progress())
+    annotate(deps, author, job, Progress(), lambda _: None)
     assert first.conclusion is not None
     assert first.conclusion.release is not None
     promotion.sign_and_decide(deps, act_as(deps, "acme", "approver"), first.conclusion.release, "approve", "read")

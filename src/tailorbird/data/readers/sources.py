@@ -229,18 +229,23 @@ def read_texts(of: ProtectedSet, folder: Path) -> Iterator[str]:
         raise DataInvalid(f"{of.path}: there are no texts in the column {of.text!r}", hint, code="protected_empty")
 
 
-def read_column(path: str, column: str, folder: Path) -> Iterator[str]:
-    """The texts in one column of a file, as they stand there; records without one are skipped. Raises as ``read_texts``."""
+def read_column(path: str, column: str, folder: Path) -> Iterator[str | None]:
+    """The texts in one column of a file, as they stand there; None for a record without one (blank, or unreadable). Raises as
+    ``read_texts``."""
     source = DataSource(path=path, text=column, label=column, source=DataOrigin(origin="texts", license="-"))
     seen = False
     with open_source(source, folder) as file:
         for record in read_records(file, (column,)):
-            if isinstance(record, Record):
-                try:
-                    text = text_cell(record, "text", column)
-                except UnusableRecord:
-                    continue
-                seen = True
+            text = _text_of(record, column) if isinstance(record, Record) else None
+            seen |= text is not None
+            if text is not None or not (isinstance(record, Record) and is_blank(record, file.kind)):
                 yield text
     if not seen:
         raise DataInvalid(f"{path}: there are no texts in the column {column!r}", "name the column with its texts", code="column_missing")
+
+
+def _text_of(record: Record, column: str) -> str | None:
+    try:
+        return text_cell(record, "text", column)
+    except UnusableRecord:
+        return None

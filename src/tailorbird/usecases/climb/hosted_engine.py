@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,26 +104,25 @@ class HostedEngine:
     def ask(self, prompts: Sequence[Sequence[Message]], sampling: Sampling, keep: KeepAnswer = keep_nothing) -> list[HostedAnswer]:
         """One answer per prompt; ``keep`` is told each that came, before another that did not is raised. Raises Exhausted
         (``budget_spent``), InvalidInput (``endpoint_model_changed``), and as the client does."""
-        found: list[HostedAnswer] = []
+        found: dict[int, HostedAnswer] = {}
+
+        def kept(place: int, answer: HostedAnswer) -> None:
+            found[place] = answer
+            keep(place, answer)
+
         for start in range(0, len(prompts), self._at_once):
             self._demand_money()
-            faults: list[BaseException] = []
-            for place, each in enumerate(self._run(prompts[start : start + self._at_once], sampling), start):
-                if isinstance(each, BaseException):
-                    faults.append(each)
-                elif (fault := self._of_another_model(each)) is not None:
-                    faults.append(fault)
-                else:
-                    keep(place, each)
-                    found.append(each)
-            if faults:
-                raise faults[0]
-        return found
+            self._run(dict(enumerate(prompts[start : start + self._at_once], start)), sampling, kept)
+        return [found[place] for place in range(len(prompts))]
+
+    def expect(self, reported: str) -> None:
+        """From here on, the server must name what answers so."""
+        self._reported = reported
 
     def load(self, servable: Servable) -> None:
         """From here on, answers must come from what the servable was made with."""
         if servable.hosted is not None:
-            self._reported = servable.hosted.reported
+            self.expect(servable.hosted.reported)
         if servable.retrieval is not None and self._open_finder is not None:
             self._finder = self._open_finder()
             self._finder.load(servable)
@@ -206,25 +205,32 @@ class HostedEngine:
         del servable, texts
         raise _unable("makes no vectors")
 
-    def _run(self, prompts: Sequence[Sequence[Message]], sampling: Sampling) -> list[HostedAnswer | BaseException]:
-        """What came of each prompt."""
+    def _run(self, prompts: Mapping[int, Sequence[Message]], sampling: Sampling, keep: KeepAnswer) -> None:
+        """Asks at once; raises what the first raises that failed. Whatever ends it, answers that came are paid for and kept."""
         if self._runner is None or self._client is None:
             self._runner, self._client = asyncio.Runner(), self._open()
         client, before = self._client, self._client.lost
+        came: dict[int, HostedAnswer] = {}
 
-        async def all_at_once() -> list[HostedAnswer | BaseException]:
+        async def ask(place: int) -> None:
+            came[place] = await client.answer(prompts[place], sampling)
+
+        async def ask_all() -> list[BaseException | None]:
             # One that fails ends no other: what was sent is paid for.
-            return await asyncio.gather(*(client.answer(prompt, sampling) for prompt in prompts), return_exceptions=True)
+            return await asyncio.gather(*map(ask, prompts), return_exceptions=True)
 
-        ended: list[HostedAnswer | BaseException] = []
         try:
-            ended = self._runner.run(all_at_once())
+            faults = self._runner.run(ask_all())
         finally:
-            lost = client.lost[0] - before[0], client.lost[1] - before[1]
-            self._settle([each for each in ended if isinstance(each, HostedAnswer)], lost)
-        return ended
+            self._settle(came.values(), (client.lost[0] - before[0], client.lost[1] - before[1]))
+            others = {place: fault for place in sorted(came) if (fault := self._of_another_model(came[place])) is not None}
+            for place in sorted(came.keys() - others.keys()):
+                keep(place, came[place])
+        for error in (*faults, *others.values()):
+            if error is not None:
+                raise error
 
-    def _settle(self, answers: Sequence[HostedAnswer], lost: tuple[int, int]) -> None:
+    def _settle(self, answers: Collection[HostedAnswer], lost: tuple[int, int]) -> None:
         """Counts what a batch cost, and tells of it."""
         self._answers += answers
         self._lost = self._lost[0] + lost[0], self._lost[1] + lost[1]

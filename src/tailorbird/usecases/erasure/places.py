@@ -56,8 +56,9 @@ PLACES = (
     DataPlace(
         "curations",
         _CLEARED,
-        "what earlier curations of the tenant found, and which indexes it stored: removed, as the caches are",
-        folders=("curations", "indexes"),
+        "what earlier curations of the tenant found, which indexes it stored, and labels of teachers that were not handed over yet: "
+        "removed, as the caches are",
+        folders=("curations", "indexes", "annotations"),
     ),
     DataPlace(
         "prompts and label reviews",
