@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -121,10 +122,14 @@ class HostedModel(Value):
     reported: str
 
 
+#: Fingerprints of a server that are listed: it may name another with each answer.
+MOST_FINGERPRINTS = 16
+
+
 class HostedUse(Value):
     """What measuring a hosted candidate found of its server: requests answered, how many of them it ``refused``, how many tries were made
     ``again`` (a rate limit, a fault of the server), tokens, and the model's own account of itself: the names and ``fingerprints`` that came
-    with answers (empty where the server gives none), sorted.
+    with answers (empty where the server gives none), sorted; ``more_fingerprints`` came beside those that are listed.
 
     ``money`` is what the tokens cost with those that were ``lost``: read and written by tries that gave no whole answer, and may have to be
     paid. Of so many answers the tokens are ``estimated``: bytes, in place of what the server did not tell."""
@@ -140,5 +145,11 @@ class HostedUse(Value):
     currency: str
     reported: tuple[str, ...]
     fingerprints: tuple[str, ...]
+    more_fingerprints: int = Field(default=0, exclude_if=lambda value: not value)
     lost: int = Field(default=0, exclude_if=lambda value: not value)
     estimated: int = Field(default=0, exclude_if=lambda value: not value)
+
+    def named_fingerprints(self, shown: Callable[[str], str] = str) -> str:
+        """The fingerprints as a sentence names them, each as it is ``shown``: those listed, and how many more there were."""
+        more = f" and {self.more_fingerprints:,} more" if self.more_fingerprints else ""
+        return ", ".join(map(shown, self.fingerprints)) + more

@@ -180,7 +180,7 @@ def _not_known_of_server(evidence: Evidence) -> list[str]:
     told = (
         f"It answered as {', '.join(map(markdown_text, use.reported))}" if use and use.reported else "Its server does not say which model"
     )
-    prints = f", under the fingerprint {', '.join(map(markdown_text, use.fingerprints))}" if use and use.fingerprints else ""
+    prints = f", under the fingerprint {use.named_fingerprints(markdown_text)}" if use and use.fingerprints else ""
     return [
         f"{told}{prints}: who runs it may change what answers, and only a change of that name is noticed.",
         "What its server keeps of requests is its contract's matter; what was sent there cannot be called back.",

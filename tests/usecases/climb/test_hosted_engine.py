@@ -214,6 +214,30 @@ def test_fingerprints_that_change_are_told(deps: Dependencies, author: Actor, tm
     assert any("2 fingerprints (fp_0, fp_1)" in remark for remark in hosted_climb(ladder).evidence.remarks)
 
 
+def test_a_server_that_names_another_fingerprint_each_time_fills_no_evidence(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+
+    def changing(prompt: Sequence[Message]) -> str:
+        client.fingerprint = f"fp_{len(client.asked):03}"
+        return last_word(prompt)
+
+    client.answering = changing
+    deps, _ = outside(deps, client)
+    worked = climbing.adapt(deps, author, write_objective(tmp_path / "job", ladder=["hosted"], **NAMED), Progress())
+    found = hosted_climb(ladder_of(deps, worked)).evidence
+    assert found.hosted is not None
+    assert (len(found.hosted.fingerprints), found.hosted.more_fingerprints) == (16, found.hosted.requests - 16)
+    [told] = [remark for remark in found.remarks if "fingerprints" in remark]
+    assert f"answered under {found.hosted.requests} fingerprints (fp_" in told
+    assert f" and {found.hosted.requests - 16} more)" in told
+    assert f"{found.hosted.requests - 16} more)" in found.engine
+    assert worked.conclusion is not None
+    assert worked.conclusion.release is not None
+    with deps.ledger.work("acme", write=False) as work:
+        card = deps.artifacts.get(work.releases.get(worked.conclusion.release).dossier.card).decode()
+    assert " more" in next(line for line in card.splitlines() if "under the fingerprint" in line)
+
+
 def test_it_spends_no_more_than_the_budget(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     deps, client = outside(deps, input_price=100.0)
     budget = {"money": 0.25, "hours": 1}

@@ -11,7 +11,7 @@ from pathlib import Path
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.effect import TokenChances
-from tailorbird.domain.endpoint import Endpoint, HostedModel, HostedUse
+from tailorbird.domain.endpoint import MOST_FINGERPRINTS, Endpoint, HostedModel, HostedUse
 from tailorbird.domain.errors import Exhausted, InvalidInput
 from tailorbird.domain.evidence import Evidence
 from tailorbird.domain.ladder import Making
@@ -84,6 +84,7 @@ class HostedEngine:
     def use(self) -> HostedUse:
         """What was asked and answered so far."""
         answers, told = self._answers, self._endpoint
+        prints = sorted({each.fingerprint for each in answers if each.fingerprint})
         prompt, completion = sum(each.prompt_tokens for each in answers), sum(each.completion_tokens for each in answers)
         return HostedUse(
             endpoint=told.name,
@@ -96,7 +97,8 @@ class HostedEngine:
             money=told.cost(prompt + self._lost[0], completion + self._lost[1]),
             currency=told.currency,
             reported=tuple(sorted({each.model for each in answers if each.model})),
-            fingerprints=tuple(sorted({each.fingerprint for each in answers if each.fingerprint})),
+            fingerprints=tuple(prints[:MOST_FINGERPRINTS]),
+            more_fingerprints=len(prints[MOST_FINGERPRINTS:]),
             lost=sum(self._lost),
             estimated=sum(each.estimated for each in answers),
         )
@@ -164,7 +166,7 @@ class HostedEngine:
         """The endpoint and the model, as asked for and as it answered."""
         use = self.use
         named = f" as {', '.join(use.reported)}" if use.reported else ""
-        told = f" ({', '.join(use.fingerprints)})" if use.fingerprints else ""
+        told = f" ({use.named_fingerprints()})" if use.fingerprints else ""
         return f"hosted: {self._model} at {self._endpoint.name}{named}{told}"
 
     def score(self, servable: Digest, prompts: Sequence[Sequence[Message]], labels: Sequence[str]) -> list[LabelScores]:
@@ -410,8 +412,8 @@ def with_use(evidence: Evidence, use: HostedUse) -> Evidence:
     if not use.reported:
         remarks.append("has a server that does not say which model answers: a change of it could not be seen")
     if len(use.fingerprints) > 1:
-        told = ", ".join(use.fingerprints)
-        remarks.append(f"answered under {len(use.fingerprints)} fingerprints ({told}): what answers may have changed while it was measured")
+        count, told = len(use.fingerprints) + use.more_fingerprints, use.named_fingerprints()
+        remarks.append(f"answered under {count:,} fingerprints ({told}): what answers may have changed while it was measured")
     return evidence.model_copy(update={"hosted": use, "remarks": (*evidence.remarks, *remarks)})
 
 
