@@ -50,6 +50,18 @@ def ask(made: Endpoint, model: str = MODEL, key: Callable[[], str] = lambda: KEY
     return asyncio.run(story())
 
 
+def stream_once(made: Endpoint) -> None:
+    async def story() -> None:
+        client = OpenAiEndpoint(made, MODEL, lambda: KEY)
+        try:
+            async for _ in client.stream(PROMPT, Sampling(max_tokens=200)):
+                pass
+        finally:
+            await client.close()
+
+    asyncio.run(story())
+
+
 @contextmanager
 def raw_answers(status: int, parts: Sequence[bytes], headers: dict[str, str], *, cut: bool = False) -> Iterator[OpenAiEndpoint]:
     """A client whose server answers with these bytes, without a network between."""
@@ -476,3 +488,52 @@ def test_a_stream_is_tried_once() -> None:
     with scripted(fault(429, {"retry-after": "30"})) as server:
         asyncio.run(story(local(server)))
         assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "silent"),
+    [
+        (Reply(pause=30.0), True),
+        (Reply(parts=[event("a")] * 40, pause=0.05), False),
+        (Reply(parts=[event(delta={"role": "assistant", "content": ""}), *[b": still here\n\n"] * 40], pause=0.05), True),
+        (Reply(parts=[event(delta={"reasoning_content": "hm"})] * 40, pause=0.05), False),
+        (Reply(parts=[event("a")], cut=True), False),
+        (Reply(parts=[], cut=True), True),
+        (fault(503), False),
+        (fault(429), False),
+        (Reply(503, parts=[b"{"] * 40, pause=0.05), False),
+    ],
+)
+def test_a_server_that_says_nothing_is_told_from_one_that_is_slow_or_refuses(reply: Reply, silent: bool) -> None:
+    with scripted(reply) as server, pytest.raises(TailorbirdError) as found:
+        stream_once(local(server, timeout_s=0.4))
+    assert getattr(found.value, "silent", False) is silent
+
+
+def test_a_server_that_cannot_be_reached_says_nothing() -> None:
+    for url in ("http://127.0.0.1:9", "http://nowhere.invalid"):
+        with pytest.raises(Unavailable) as found:
+            stream_once(endpoint(url=url, private=True))
+        assert found.value.silent
+
+
+def test_a_server_is_not_to_blame_where_all_connections_are_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailorbird.integrations.endpoint_transport._CONNECTIONS", 1)
+    slow = Reply(parts=[event("a")] * 100, pause=0.05)
+
+    async def story(made: Endpoint) -> list[BaseException | None]:
+        client = OpenAiEndpoint(made, MODEL, lambda: KEY)
+
+        async def asked() -> None:
+            async for _ in client.stream(PROMPT, Sampling(max_tokens=200)):
+                pass
+
+        try:
+            return await asyncio.gather(*(asked() for _ in range(3)), return_exceptions=True)
+        finally:
+            await client.close()
+
+    with scripted(slow) as server:
+        faults = asyncio.run(story(local(server, timeout_s=0.6)))
+        assert len(server.asked) == 1
+    assert all(isinstance(one, Unavailable) and not one.silent for one in faults)

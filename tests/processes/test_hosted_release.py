@@ -149,6 +149,24 @@ def test_without_a_release_before_it_says_what_happened(house: House, monkeypatc
     assert {row.error for row in house.rows()} == {"endpoint_refused"}
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_without_a_release_before_it_a_caller_is_told_when_to_ask_again(
+    house: House, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with scripted(Reply(pause=30.0)) as server:
+        made = endpoint(url=server.url, private=True, timeout_s=0.2)
+        house.point("routing", hosted_release(house, made, MODEL))
+        with gateway(house, monkeypatch, "key") as served:
+            wait_until(lambda: ask(served).json()["error"]["code"] == "endpoint_not_asked")
+            asked, answer = len(server.asked), ask(served, stream=stream)
+            told = httpx.get(served.url + "/metrics", headers=served.headers, timeout=20).text
+        assert len(server.asked) == asked == 3
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "endpoint_not_asked")
+    assert 1 <= int(answer.headers["retry-after"]) <= 5
+    assert "tailorbird_endpoints_silent 1.0" in told
+    assert "tailorbird_endpoint_requests_not_sent 2.0" in told
+
+
 def test_a_gateway_that_starts_anew_has_the_release_before_at_hand(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     with scripted(fault(503)) as server:
         former = house.release(1)

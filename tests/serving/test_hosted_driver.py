@@ -175,6 +175,49 @@ def test_a_stream_whose_first_words_were_given_ends_with_the_error(house: House)
             ask(house, Record(remote, TaskKind.GENERATE, endpoint(url=server.url, private=True)), whole=False)
 
 
+def test_a_server_that_says_nothing_is_waited_for_by_few(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    with scripted(Reply(pause=30.0)) as server:
+        made = endpoint(url=server.url, private=True, timeout_s=0.2)
+        (piece,), driver = ask(house, Record(remote, TaskKind.CLASSIFY, made), times=8)
+    assert piece.fallback
+    assert len(server.asked) == 3
+    assert (driver.circuits.open, driver.circuits.not_sent) == (1, 5)
+    told = [one.getMessage() for one in caplog.records]
+    assert [sum(what in one for one in told) for what in ("did not answer", "said nothing to 3 requests")] == [3, 1]
+
+
+@pytest.mark.parametrize("task", [TaskKind.CLASSIFY, TaskKind.GENERATE])
+def test_a_server_that_cannot_be_reached_is_tried_by_few(house: House, task: TaskKind) -> None:
+    pieces, driver = ask(house, Record(remote, task, endpoint(url="http://127.0.0.1:9", private=True)), times=5, whole=False)
+    assert all(piece.fallback for piece in pieces)
+    assert (driver.circuits.open, driver.circuits.not_sent) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [fault(429), fault(401), fault(503), BROKEN, Reply(parts=[b"<html></html>"]), Reply(parts=[event("a")] * 40, pause=0.05)],
+    ids=["busy", "key", "status", "broken", "unreadable", "long"],
+)
+def test_a_server_that_says_something_is_asked_by_all(house: House, reply: Reply) -> None:
+    """What it says may be no answer, or take longer than the timeout."""
+    with scripted(reply) as server:
+        made = endpoint(url=server.url, private=True, timeout_s=0.3 if reply.pause else 30.0)
+        pieces, driver = ask(house, Record(remote, TaskKind.GENERATE, made), times=5)
+        assert len(server.asked) == 5
+    assert all(piece.fallback for piece in pieces)
+    assert driver.circuits.open == 0
+
+
+def test_it_is_asked_again_by_one_and_then_by_all(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailorbird.serving.endpoint_circuits._FIRST_PAUSE", 0.0)
+    with scripted(*[Reply(pause=30.0)] * 3, Reply()) as server:
+        made = endpoint(url=server.url, private=True, timeout_s=0.2)
+        pieces, driver = ask(house, Record(remote, TaskKind.GENERATE, made), times=6)
+        assert len(server.asked) == 6
+    assert not any(piece.fallback for piece in pieces)
+    assert (driver.circuits.open, driver.circuits.not_sent) == (0, 0)
+
+
 def test_money_of_the_month_that_is_used_up(house: House) -> None:
     client = MemoryEndpoint(lambda _: "lost_card", model=MODEL)
     record = Record(lambda _: client, TaskKind.CLASSIFY, endpoint(money_per_month=0.05, input_price=1000.0))

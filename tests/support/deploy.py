@@ -89,7 +89,7 @@ def routes() -> frozenset[str]:
 def metrics() -> frozenset[str]:
     """Names of the gateway's metrics."""
     shown, missing = api.Metrics(), None
-    shown.watch(missing)  # type: ignore[arg-type]
+    shown.watch(missing, missing)  # type: ignore[arg-type]
     shown.watch_effects(missing)  # type: ignore[arg-type]
     return frozenset(shown.registry._names_to_collectors)
 

@@ -22,6 +22,7 @@ from tailorbird.domain.errors import (
     ObjectiveInvalid,
     TailorbirdError,
     Unauthenticated,
+    Unavailable,
 )
 
 #: Status to OpenAI's ``type``; other 4xx are ``invalid_request_error``, 5xx ``server_error``.
@@ -93,7 +94,7 @@ def add_error_handlers(app: FastAPI) -> None:
 def error_response(error: TailorbirdError) -> JSONResponse:
     """The response for ``error``."""
     headers = {"retry-after": _RETRY_AFTER[error.status]} if error.status in _RETRY_AFTER else {}
-    if isinstance(error, Exhausted) and error.retry_after is not None:
+    if isinstance(error, Exhausted | Unavailable) and error.retry_after is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after))
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"

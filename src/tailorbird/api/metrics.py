@@ -14,7 +14,7 @@ from starlette.responses import Response
 from tailorbird.domain.effect import EffectStanding
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.rollout import RolloutState
-from tailorbird.serving import LOAD_PARTS, AliasSync, Bill, EffectChecks
+from tailorbird.serving import LOAD_PARTS, AliasSync, Bill, EffectChecks, EndpointCircuits
 
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -89,8 +89,10 @@ class Metrics:
         for (metric, standing), count in counts.items():
             self._live.labels(metric, standing).set(count)
 
-    def watch(self, deployment: AliasSync) -> None:
-        """Shows, whenever asked, how many public names answer and how many lag behind the record."""
+    def watch(self, deployment: AliasSync, circuits: EndpointCircuits) -> None:
+        """Shows, whenever asked, how many public names answer and how many lag behind the record, what the engine does, and how many
+        endpoints say nothing."""
+        self._watch_circuits(circuits)
         live = Gauge("tailorbird_aliases_live", "Public names that answer.", registry=self.registry)
         live.set_function(lambda: deployment.readiness().live)
         behind = Gauge("tailorbird_aliases_behind", "Public names that do not yet answer as the record says.", registry=self.registry)
@@ -103,6 +105,12 @@ class Metrics:
         for name, (field, what) in _RELEASES.items():
             summed = Gauge(f"tailorbird_engine_{name}", what, registry=self.registry)
             summed.set_function(partial(_summed, deployment, field))
+
+    def _watch_circuits(self, circuits: EndpointCircuits) -> None:
+        silent = Gauge("tailorbird_endpoints_silent", "Endpoints that are asked by one request in a while.", registry=self.registry)
+        silent.set_function(lambda: float(circuits.open))
+        not_sent = Gauge("tailorbird_endpoint_requests_not_sent", "Requests that were not sent to those.", registry=self.registry)
+        not_sent.set_function(lambda: float(circuits.not_sent))
 
     def watch_effects(self, checks: Sequence[EffectChecks]) -> None:
         """Shows, whenever asked, of how many releases each replica of the engine showed what, and what loading them took."""

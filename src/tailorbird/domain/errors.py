@@ -146,9 +146,15 @@ class Corrupt(TailorbirdError):
 
 
 class Unavailable(TailorbirdError):
-    """A part (engine, database, package, port) cannot be reached or is not installed."""
+    """A part (engine, database, package, port) cannot be reached or is not installed. ``retry_after`` is in how many seconds it is tried
+    again, where that is known; ``silent``: a server outside the house that cannot be reached, or said nothing in time."""
 
     code, status = "unavailable", 503
+
+    def __init__(self, message: str, hint: str, *, code: str | None = None, retry_after: float | None = None, silent: bool = False) -> None:
+        super().__init__(message, hint, code=code)
+        self.retry_after = retry_after
+        self.silent = silent
 
 
 class AnswerLost(Unavailable):

@@ -22,6 +22,8 @@ _LOOKUPS = ThreadPoolExecutor(16, thread_name_prefix="endpoint-names")
 #: it as it likes, and all that is read at once is gone through at once.
 _HEAD_BYTES, _HEAD_READ = 1 << 17, 1 << 13
 _CONNECTIONS, _KEPT_IDLE = 64, 5.0
+#: What whoever traces a request hears before its connection is opened, or waited for where all are in use.
+AWAITS_CONNECTION = "endpoint.awaits_connection"
 
 
 class CheckedTransport(httpx.AsyncBaseTransport):
@@ -39,6 +41,8 @@ class CheckedTransport(httpx.AsyncBaseTransport):
         address = await self._address_of(host, port)
         request.extensions = {**request.extensions, "sni_hostname": host}
         request.url = request.url.copy_with(host=address)
+        if (trace := request.extensions.get("trace")) is not None:
+            await trace(AWAITS_CONNECTION, {})
         token = _HEADS.set(_Heads())
         try:
             return await self._plain.handle_async_request(request)

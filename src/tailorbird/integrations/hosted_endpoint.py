@@ -18,7 +18,7 @@ from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.errors import AnswerLost, Exhausted, InvalidInput, TailorbirdError, Unavailable
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.token_usage import believable_usage, most_read, size_of
-from tailorbird.integrations.endpoint_transport import CheckedTransport
+from tailorbird.integrations.endpoint_transport import AWAITS_CONNECTION, CheckedTransport
 from tailorbird.integrations.openai_compatible import TOO_LONG, completion_body
 from tailorbird.ports.endpoint import EndpointClient, HostedAnswer, HostedChunk
 
@@ -111,12 +111,14 @@ class OpenAiEndpoint:
                     written, paid = written + piece.written, piece.finish_reason is None
                     yield piece
         except TimeoutError:
-            raise _Passing(sending.fault(self._endpoint, f"has not answered within {self._endpoint.timeout_s:g} s")) from None
+            said = f"has not answered within {self._endpoint.timeout_s:g} s"
+            raise _Passing(sending.fault(self._endpoint, said, silent=not (written or sending.waits_here or sending.refused))) from None
         except (httpx.ConnectError, httpx.ConnectTimeout, OSError):
             paid = False
-            raise _Passing(_away(self._endpoint, "cannot be reached")) from None
-        except (httpx.RequestError, httpx.StreamError):
-            raise _Passing(sending.fault(self._endpoint, "cannot be reached, or broke the answer off")) from None
+            raise _Passing(_away(self._endpoint, "cannot be reached", silent=True)) from None
+        except (httpx.RequestError, httpx.StreamError) as error:
+            silent = isinstance(error, httpx.RequestError) and not (written or sending.waits_here or sending.refused)
+            raise _Passing(sending.fault(self._endpoint, "cannot be reached, or broke the answer off", silent=silent)) from None
         except _Passing as passing:
             paid = isinstance(passing.error, AnswerLost)
             raise
@@ -148,6 +150,7 @@ class OpenAiEndpoint:
                                 yield piece
                     yield reading.closing()
                     return
+                sending.refused = True
                 refusal = _told(await patience.wait(_beginning(response)))
             finally:
                 await response.aclose()
@@ -205,22 +208,24 @@ class _Passing(Exception):
 
 
 class _Sending:
-    """Whether anything of the request under way was sent: one that still looks for an address, or waits for a connection, costs nothing."""
+    """How far the request under way has come. ``begun``: something of it was sent; one that still looks for an address, or waits for a
+    connection, costs nothing. ``waits_here``: all connections are in use, and the server is not to blame. ``refused``: it has said no."""
 
     def __init__(self) -> None:
-        self.begun = False
+        self.begun = self.waits_here = self.refused = False
 
     def watch(self, request: httpx.Request) -> None:
         """From here on that of ``request``."""
-        self.begun = False
+        self.begun = self.waits_here = self.refused = False
         request.extensions = {**request.extensions, "trace": self._hear}
 
-    def fault(self, endpoint: Endpoint, what: str) -> Unavailable:
+    def fault(self, endpoint: Endpoint, what: str, *, silent: bool) -> Unavailable:
         """What is said where no answer comes: the server may be paid for what was sent."""
-        return (_lost if self.begun else _away)(endpoint, what)
+        return (_lost if self.begun else _away)(endpoint, what, silent=silent)
 
     async def _hear(self, event: str, _: dict[str, Any]) -> None:
         self.begun = self.begun or event.endswith("send_request_headers.started")
+        self.waits_here = event == AWAITS_CONNECTION
 
 
 class _Patience:
@@ -371,9 +376,9 @@ def _retry_after(response: httpx.Response) -> float:
 _HINT = "look whether it is up, and at its timeout: tailorbird endpoint list"
 
 
-def _away(endpoint: Endpoint, what: str) -> Unavailable:
-    return Unavailable(f"the endpoint {endpoint.name} {what}", _HINT, code="endpoint_unavailable")
+def _away(endpoint: Endpoint, what: str, *, silent: bool = False) -> Unavailable:
+    return Unavailable(f"the endpoint {endpoint.name} {what}", _HINT, code="endpoint_unavailable", silent=silent)
 
 
-def _lost(endpoint: Endpoint, what: str, hint: str = "") -> AnswerLost:
-    return AnswerLost(f"the endpoint {endpoint.name} {what}", hint or _HINT, code="endpoint_unavailable")
+def _lost(endpoint: Endpoint, what: str, hint: str = "", *, silent: bool = False) -> AnswerLost:
+    return AnswerLost(f"the endpoint {endpoint.name} {what}", hint or _HINT, code="endpoint_unavailable", silent=silent)

@@ -61,7 +61,8 @@ class EndpointClient(Protocol):
     async def answer(self, prompt: Sequence[Message], sampling: Sampling) -> HostedAnswer:
         """One answer. A rate limit is waited for, and a fault of the server tried again, a few times.
 
-        Raises Unavailable (``endpoint_unavailable``: it is away; AnswerLost where it is too slow, or broke the answer off;
+        Raises Unavailable (``endpoint_unavailable``: it is away; AnswerLost where it is too slow, or broke the answer off; ``silent`` where
+        it said nothing, though it was to be reached;
         ``endpoint_refused``: it does not take the key; ``endpoint_key_missing``), Exhausted (``endpoint_busy``: its rate limit),
         InvalidInput (``endpoint_model_missing``, ``prompt_too_long``, ``endpoint_request``), Forbidden (``address_private``).
         """

@@ -169,7 +169,7 @@ def gateway_app(
     deployment.written_in = deps.upkeep.record_file.parent if deps.upkeep.record_file else None
     journal = RequestLog(deps.ledger, gateway=quotas.gateway, redact=deps.redact, metered=quotas.meters)
     health, metrics = HealthMonitor(deps), api.Metrics()
-    metrics.watch(deployment)
+    metrics.watch(deployment, driver.circuits)
     metrics.watch_effects(checks)
 
     answering = AnswerService(driver, deployment.routes, deployment.doubt)

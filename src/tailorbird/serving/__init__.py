@@ -7,7 +7,7 @@ HTTP, how a release was made.
     replica_watch > engine_replicas (replica_placement, replica_admission) > effect_checks: the engine's drivers, which load what has
         shown its effect
     quotas > alias_routes > answers (fallback, hosted_driver, shadow_traffic) > request_log: one request
-    hosted_driver > endpoint_budgets > bills: what a hosted model is paid for it
+    hosted_driver > endpoint_budgets > bills: what a hosted model is paid for it; endpoint_circuits: whether it is asked
     request rows > rollout_guards: what follows for a rollout
 """
 
@@ -16,6 +16,7 @@ from tailorbird.serving.alias_sync import AliasSync, Readiness
 from tailorbird.serving.answers import AnswerPiece, AnswerService, RankedDocument, told_text
 from tailorbird.serving.bills import Bill, billed
 from tailorbird.serving.effect_checks import LOAD_PARTS, EffectChecks, EffectProofs, unlike
+from tailorbird.serving.endpoint_circuits import EndpointCircuits
 from tailorbird.serving.engine_replicas import REQUESTS_EACH, EngineReplicas
 from tailorbird.serving.fallback import Answers, with_fallback
 from tailorbird.serving.heartbeat import GONE_AFTER
@@ -39,6 +40,7 @@ __all__ = [
     "Bill",
     "EffectChecks",
     "EffectProofs",
+    "EndpointCircuits",
     "EngineReplicas",
     "HostedAccess",
     "HostedDriver",

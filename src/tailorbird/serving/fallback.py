@@ -11,6 +11,7 @@ from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.serving.alias_routes import TrafficArm
 from tailorbird.serving.answers import AnswerPiece
+from tailorbird.serving.endpoint_circuits import NOT_ASKED
 from tailorbird.serving.hosted_driver import is_stood_in_for
 
 _log = logging.getLogger("tailorbird.serving")
@@ -40,8 +41,9 @@ async def with_fallback(
     except TailorbirdError as error:
         if arm.fallback is None or given or not is_stood_in_for(error):
             raise
-        told = (short(arm.release), error.error_code, error.message, short(arm.fallback.release))
-        _log.warning("release %s did not answer (%s: %s): %s answers", *told)
+        if error.error_code != NOT_ASKED:  # the log tells once of an endpoint that is not asked
+            told = (short(arm.release), error.error_code, error.message, short(arm.fallback.release))
+            _log.warning("release %s did not answer (%s: %s): %s answers", *told)
     else:
         for piece in held:
             yield piece

@@ -26,6 +26,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.ports.endpoint import EndpointClient, HostedChunk
 from tailorbird.ports.engine import Chunk, Embeddings, EngineDriver, EngineState, LabelScores, LoadRequest, ProbeRequest, Ranked, Residency
 from tailorbird.serving.endpoint_budgets import EndpointBudgets, Paid
+from tailorbird.serving.endpoint_circuits import NOT_ASKED, EndpointCircuits
 from tailorbird.text.tool_calls import uses_tools
 
 _log = logging.getLogger("tailorbird.serving")
@@ -104,6 +105,7 @@ class HostedDriver:
         self._engine = engine
         self._access = access
         self._budgets = EndpointBudgets(access.paid, access.now)
+        self.circuits = EndpointCircuits()
         self._hosted: dict[Digest, _HostedRelease] = {}
 
     async def load(self, request: LoadRequest) -> None:
@@ -184,7 +186,7 @@ class HostedDriver:
         self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
     ) -> AsyncGenerator[Chunk, None]:
         """One answer, piece by piece. Of a hosted release raises as ``EndpointClient.stream``; NotFound, Forbidden (it may not be asked any
-        more), Exhausted (``endpoint_budget``), Unavailable (``endpoint_model_changed``)."""
+        more), Exhausted (``endpoint_budget``), Unavailable (``endpoint_model_changed``, ``endpoint_not_asked``)."""
         held = self._hosted.get(release)
         pieces = self._engine.stream(release, prompt, sampling, groups) if held is None else self._asked(held, prompt, sampling)
         async with aclosing(pieces):
@@ -199,9 +201,11 @@ class HostedDriver:
         assert held.client is not None
         most = most_read(prompt), sampling.max_tokens
         # Nothing is awaited between: the money that is left is held at once, and a client is not given up before it is held.
-        with self._budgets.charge(held.servable.tenant, endpoint, most) as charge:
+        tenant, model = held.servable.tenant, held.model.model
+        with self.circuits.attempt(tenant, endpoint, model) as attempt, self._budgets.charge(tenant, endpoint, most) as charge:
             async with held.client.held() as client, aclosing(client.stream(prompt, sampling)) as pieces:
                 async for piece in pieces:
+                    attempt.heard()
                     charge.wrote(piece.written)
                     if piece.finish_reason is not None:
                         charge.told(piece.prompt_tokens, piece.completion_tokens, estimated=piece.estimated)
@@ -293,6 +297,7 @@ STOOD_IN_FOR = frozenset(
         "endpoint_model_changed",
         "endpoint_model_missing",
         "endpoint_not_allowed",
+        NOT_ASKED,
         "endpoint_refused",
         "endpoint_request",
         "endpoint_unavailable",
