@@ -138,13 +138,18 @@ def test_the_release_before_answers_where_the_server_does_not(
         assert paid == pytest.approx(sum(row.paid for row in house.rows()))
 
 
-def test_without_a_release_before_it_says_what_happened(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_release_before_it_says_what_happened(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     with scripted(fault(401)) as server:
         house.point("routing", hosted_release(house, endpoint(url=server.url, private=True), MODEL))
         with gateway(house, monkeypatch, "key") as served:
             answer = ask(served)
     assert answer.status_code == 503
-    assert answer.json()["error"]["code"] == "endpoint_refused"
+    told = answer.json()["error"]
+    assert told["code"] == "endpoint_refused"
+    assert told["hint"].startswith("try again later"), "no caller can set a key of this server"
+    assert "set the key that it asks for in the setting endpoint_keys" in caplog.text
     assert "SECRET" not in answer.text
     assert {row.error for row in house.rows()} == {"endpoint_refused"}
 

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from tailorbird.api.authentication import Authenticator
+from tailorbird.api.caller_errors import for_caller
 from tailorbird.api.request_base import RequestBase
 from tailorbird.api.request_body import read_body
 from tailorbird.api.request_context import EngineShare, current_call
@@ -129,7 +130,7 @@ def answer_in(manner: RouteBehaviour, chat: AnswerContext, authenticate: Authent
             return await _whole(request, chat, account, question)
         except TailorbirdError as error:
             account.fail(error)
-            raise
+            raise for_caller(error) from error
         except (ClientDisconnect, asyncio.CancelledError):
             account.abort()
             raise
@@ -266,7 +267,7 @@ async def _events(chat: AnswerContext, account: RequestRecord, question: _Questi
         account.fail(error)
         if not started:
             raise
-        yield error_event(error)
+        yield error_event(for_caller(error))
     except (GeneratorExit, asyncio.CancelledError):
         account.abort()
         raise

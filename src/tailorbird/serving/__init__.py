@@ -20,7 +20,7 @@ from tailorbird.serving.endpoint_circuits import EndpointCircuits
 from tailorbird.serving.engine_replicas import REQUESTS_EACH, EngineReplicas
 from tailorbird.serving.fallback import Answers, with_fallback
 from tailorbird.serving.heartbeat import GONE_AFTER
-from tailorbird.serving.hosted_driver import HostedAccess, HostedDriver
+from tailorbird.serving.hosted_driver import STOOD_IN_FOR, HostedAccess, HostedDriver
 from tailorbird.serving.quotas import LimitRemaining, Quotas, Reservation
 from tailorbird.serving.replica_watch import ReplicaWatch
 from tailorbird.serving.request_log import KeptRequest, Redact, RequestLog, amounts_of
@@ -31,6 +31,7 @@ __all__ = [
     "GONE_AFTER",
     "LOAD_PARTS",
     "REQUESTS_EACH",
+    "STOOD_IN_FOR",
     "AliasRoute",
     "AliasRoutes",
     "AliasSync",
