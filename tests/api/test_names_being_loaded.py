@@ -84,19 +84,48 @@ def test_a_name_that_goes_meanwhile_is_told_of_at_once(house: House) -> None:
     run(house, story)
 
 
-def test_nobody_waits_where_the_engine_is_away(house: House) -> None:
+AWAY = Unavailable("the engine is away", "start it")
+
+
+def test_it_is_waited_for_while_the_engine_starts(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     _, secret = house.key()
     driver = DirectDriver(house)
-    driver.away = Unavailable("the engine is away", "start it")
+    driver.away = AWAY
+    house.point("routing", house.release())
+
+    async def played() -> list[int]:
+        async with gateway(house, driver, ready=False) as client:
+            client.headers["authorization"] = f"Bearer {secret}"
+            asked = [asyncio.create_task(client.post(CHAT, json=ASK)) for _ in range(2)]  # before the record was read, too
+            done, _ = await asyncio.wait(asked, timeout=1.0)
+            assert not done
+            missing = await asyncio.wait_for(client.post(CHAT, json=ASK | {"model": "acme/nothing"}), 4)
+            assert missing.status_code == 404
+            driver.away = None
+            told = [answer.status_code for answer in await asyncio.gather(*asked)]
+            driver.away, other = AWAY, ASK | {"model": "acme/other"}
+            house.point("other", house.release(2))
+            answer = await asyncio.wait_for(client.post(CHAT, json=other), 4)
+            while answer.status_code == 404:  # the move was not seen yet
+                answer = await asyncio.wait_for(client.post(CHAT, json=other), 4)
+            assert answer.json()["error"]["code"] == "model_loading", "an engine that has answered and is away is waited for by nobody"
+            return [*told, answer.status_code]
+
+    monkeypatch.setattr(answer_endpoint, "_LOADING", 30.0)
+    assert asyncio.run(played()) == [200, 200, 503]
+
+
+def test_an_engine_that_does_not_start_is_waited_for_so_long_and_no_longer(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer_endpoint, "_LOADING", 0.3)
+    _, secret = house.key()
+    driver = DirectDriver(house)
+    driver.away = AWAY
     house.point("routing", house.release())
 
     async def played() -> tuple[int, str]:
         async with gateway(house, driver, ready=False) as client:
             client.headers["authorization"] = f"Bearer {secret}"
-            answer = await client.post(CHAT, json=ASK)
-            while answer.status_code == 404:  # the record was not read yet
-                answer = await client.post(CHAT, json=ASK)
-            answer = await asyncio.wait_for(client.post(CHAT, json=ASK), 4)
+            answer = await asyncio.wait_for(client.post(CHAT, json=ASK), 20)
             return answer.status_code, answer.json()["error"]["code"]
 
     assert asyncio.run(played()) == (503, "model_loading")

@@ -129,14 +129,15 @@ class AliasRoutes:
         self._in_use: Counter[Digest] = Counter()
 
     def is_loading(self, tenant: str, model: str) -> bool:
-        """True for a name of ``tenant`` that answers nobody yet, and whose release the engine is loading or loads next."""
-        return model.startswith(f"{tenant}/") and model in self._loading
+        """True for a name of ``tenant`` that answers nobody yet, and whose release the engine is loading or loads next, also once it has
+        started; and for any before the record was read."""
+        return model.startswith(f"{tenant}/") and self._may_come(model)
 
     async def until_loaded(self, path: str, seconds: float) -> None:
         """Returns when the name is no longer being loaded, however that ended, or after ``seconds``; at once where many of its tenant
         wait already."""
         tenant = path.partition("/")[0]
-        if path not in self._loading or self._held[tenant] >= _HELD_EACH:
+        if not self._may_come(path) or self._held[tenant] >= _HELD_EACH:
             return
         self._held[tenant] += 1
         self._hurry(path)
@@ -145,6 +146,9 @@ class AliasRoutes:
                 await asyncio.wait_for(self._news.setdefault(path, asyncio.Event()).wait(), seconds)
         finally:
             self._held[tenant] -= 1
+
+    def _may_come(self, path: str) -> bool:
+        return path in self._loading or not self._read
 
     def resolve(self, tenant: str, model: str) -> AliasRoute:
         """The route of ``model`` for a caller of ``tenant``.
@@ -199,7 +203,7 @@ class AliasRoutes:
         self._live = {path: route for path, route in self._live.items() if path in paths}
         self._withdrawn = {path: alias for path, alias in self._withdrawn.items() if path in paths}
         self._waiting = {path: failure for path, failure in self._waiting.items() if path in paths}
-        for path in self._loading - paths:
+        for path in (self._loading | self._news.keys()) - paths:
             self._tell(path)
 
     def _tell(self, path: str) -> None:

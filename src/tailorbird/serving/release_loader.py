@@ -48,7 +48,7 @@ class ReleaseLoader:
         self._loading: set[Digest] = set()
         self._failed: dict[Digest, _Failure] = {}
         self._workers: set[asyncio.Task[None]] = set()
-        self._answers = False
+        self._answers = self._started = False
 
     @property
     def loaded(self) -> frozenset[Digest]:
@@ -61,8 +61,9 @@ class ReleaseLoader:
         return self._answers
 
     def is_under_way(self, release: Digest) -> bool:
-        """True for a release that is being loaded, or will be as soon as it is its turn."""
-        return release in self._loading or release in self._queue
+        """True for a release that is being loaded, or will be as soon as it is its turn; for any before the engine could be asked for
+        what is needed: it may only be starting."""
+        return release in self._loading or release in self._queue or not self._started
 
     def is_first_load(self, release: Digest) -> bool:
         """True for a release that is under way and has not failed before: it will hardly be long."""
@@ -93,7 +94,7 @@ class ReleaseLoader:
         next attempt; what waited to be loaded and is needed no more is not.
         """
         if self._answers:
-            self._queue = {}
+            self._started, self._queue = True, {}
             self._enqueue(needed)
 
     def want_first(self, needed: Mapping[Digest, LoadRequest]) -> None:
