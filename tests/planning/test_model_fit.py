@@ -138,3 +138,8 @@ def test_what_only_measuring_takes_shortens_no_pass() -> None:
 def test_every_method_needs_the_memory_of_measuring_its_result() -> None:
     fit = fit_of(LARGE, MACHINE, FitQuestion())
     assert all(one.memory.likely >= one.measuring_gb for one in fit.methods)
+
+
+def test_the_cores_beside_another_gpu_are_those_that_were_said() -> None:
+    there = with_machine_change(inputs(), MachineChange(gpu="h100", cores=5, memory=40.0)).machine
+    assert (there.cores, there.threads, there.memory_gb) == (5, 5, 40.0)

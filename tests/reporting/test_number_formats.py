@@ -17,6 +17,7 @@ from tailorbird.reporting.number_formats import (
     human_memory,
     human_money,
     interval,
+    machine_memory,
     metric_text,
 )
 from tailorbird.stats.comparison_sentences import measured_words
@@ -125,3 +126,10 @@ def test_a_lower_value_that_is_better_is_told_as_better() -> None:
     undefined = difference().model_copy(update={"reason": "ece is undefined"})
     assert difference_text(undefined) == "not proven: ece is undefined"
     assert measured_words(undefined) == "ece is undefined"
+
+
+@pytest.mark.parametrize(
+    ("gib", "shown"), [(0.01, "<0.1 GiB"), (0.1, "0.1 GiB"), (1.5, "1.5 GiB"), (4.0, "4 GiB"), (23.4, "23 GiB"), (1_000_000, "1000000 GiB")]
+)
+def test_no_machine_has_no_memory(gib: float, shown: str) -> None:
+    assert machine_memory(gib) == shown

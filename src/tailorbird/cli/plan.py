@@ -82,7 +82,7 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
         print_json(record) if session.as_json else out.print(accuracy_table(record.errors))
         return
     objective = _given(objective)
-    changes = _changes(what_if)
+    changes = changes_of(what_if)
     if retime:
         _retime(session, objective)
     run, found = _probed(session, objective) if probe else _planned(session, objective)
@@ -207,14 +207,16 @@ def _retime(session: CommandSession, objective: Path) -> None:
         plan_retimed(session.deps, session.actor(), objective, progress)
 
 
-def _changes(text: str) -> dict[str, str]:
+def changes_of(text: str) -> dict[str, str]:
     """``memory=8,gpu=h100`` as a mapping. Raises InvalidInput."""
     changes: dict[str, str] = {}
+    known = [field for field in PlanChange.model_fields if field != "run"]
     for part in filter(None, (part.strip() for part in text.split(","))):
-        name, given, value = part.partition("=")
-        known = [field for field in PlanChange.model_fields if field != "run"]
-        if not given or name not in known:
+        name, _, value = (side.strip() for side in part.partition("="))
+        if not value or name not in known:
             raise InvalidInput(f"--what-if cannot be read at {part!r}", f"write NAME=VALUE with one of: {', '.join(known)}", code="what_if")
+        if name in changes:
+            raise InvalidInput(f"--what-if says {name} twice", "say it once", code="what_if")
         changes[name] = value
     return changes
 

@@ -22,12 +22,12 @@ class MachineChange(Value):
     """Changes of a what-if plan. ``memory`` in GiB, ``budget`` in the objective's currency, ``price`` an hour of the machine, ``traffic``
     in requests a month."""
 
-    memory: Annotated[float, Field(gt=0)] | None = None
-    gpu: str | None = None
-    cores: Annotated[int, Field(ge=1)] | None = None
-    budget: Annotated[float, Field(ge=0)] | None = None
-    hours: Annotated[float, Field(gt=0)] | None = None
-    price: Annotated[float, Field(ge=0)] | None = None
+    memory: Annotated[float, Field(gt=0, le=10**6)] | None = None
+    gpu: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    cores: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    budget: Annotated[float, Field(ge=0, le=1e12)] | None = None
+    hours: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    price: Annotated[float, Field(ge=0, le=1e6)] | None = None
     traffic: Annotated[int, Field(ge=0, le=10**12)] | None = None
 
 
@@ -52,8 +52,8 @@ def with_machine_change(inputs: PlanInputs, change: MachineChange) -> PlanInputs
 
 def _machine(here: Machine, change: MachineChange, gpu: Gpu | None) -> Machine:
     if gpu is not None:
-        found = gpu_machine(here, gpu)
-        return found.model_copy(update={"memory_gb": change.memory}) if change.memory else found
+        given = {"memory_gb": change.memory, "cores": change.cores, "threads": change.cores}
+        return gpu_machine(here, gpu).model_copy(update={name: value for name, value in given.items() if value is not None})
     scale = (change.cores or here.cores) / here.cores
     return here.model_copy(
         update={

@@ -23,6 +23,7 @@ def template_environment(package: str = "tailorbird.reporting") -> Environment:
         count=number_formats.human_count,
         seconds=number_formats.human_seconds,
         memory=number_formats.human_memory,
+        machine_memory=number_formats.machine_memory,
         making_time=number_formats.making_time,
         process_memory=number_formats.process_memory,
         money=number_formats.human_money,

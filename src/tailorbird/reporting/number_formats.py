@@ -48,8 +48,13 @@ def making_time(climb: Climb) -> str:
 
 
 def human_memory(gib: float) -> str:
-    """``1.5 GiB``."""
-    return f"{gib:.1f} GiB"
+    """``1.5 GiB``; ``<0.1 GiB`` rather than nothing."""
+    return "<0.1 GiB" if 0 < gib < 0.05 else f"{gib:.1f} GiB"
+
+
+def machine_memory(gib: float) -> str:
+    """``8 GiB``; what is less than a few with its tenths."""
+    return f"{gib:.0f} GiB" if gib >= 4 else human_memory(gib)
 
 
 def process_memory(gib: float) -> str:

@@ -10,7 +10,16 @@ from tailorbird.domain.plan import BaseProbe, Estimate, Flip, Plan, Power, Reaso
 from tailorbird.domain.timing import EstimateError
 from tailorbird.reporting.confidence import confidence_text
 from tailorbird.reporting.findings import exception_lines
-from tailorbird.reporting.number_formats import NOTHING, estimate_text, human_count, human_memory, human_seconds, metric_text, moment
+from tailorbird.reporting.number_formats import (
+    NOTHING,
+    estimate_text,
+    human_count,
+    human_memory,
+    human_seconds,
+    machine_memory,
+    metric_text,
+    moment,
+)
 from tailorbird.reporting.tables import add_row, plain_table
 
 
@@ -126,7 +135,7 @@ def _machine(plan: Plan) -> str:
     gpus = ", ".join(machine.gpus) or "no GPU"
     rates = f"matmul {machine.fp32_gflops:.0f} GFLOP/s fp32, {machine.bf16_gflops:.0f} bf16"
     beside = " (measured beside other work)" if machine.loaded else ""
-    return f"this machine: {machine.cores} cores, {machine.memory_gb:.0f} GiB, {gpus}, {rates}{beside}"
+    return f"this machine: {machine.cores} cores, {machine_memory(machine.memory_gb)}, {gpus}, {rates}{beside}"
 
 
 def _of_memory(plan: Plan) -> str:
