@@ -151,12 +151,15 @@ def test_a_program_says_what_became_of_an_answer(house: House, routing: str) -> 
             await client.post("/api/feedback", json=said),
             await client.post("/api/feedback", json=said | {"value": "lost_card"}),
             await client.post("/api/feedback", json=said | {"kind": "csat", "value": "6"}),
+            await client.post("/api/feedback", json=said | {"value": "lost card"}),
             await client.post("/api/feedback", json=said | {"request": "req_nothing"}),
         ]
 
-    wrong, right, off, nothing = ask(house, story)
+    wrong, right, off, unknown, nothing = ask(house, story)
     assert (wrong.json()["score"], right.json()["score"]) == (0.0, 1.0)
     assert off.status_code == 400
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (400, "label_unknown")
+    assert unknown.json()["error"]["hint"] == "give one of: lost_card, top_up, refund; or none, where none of them fits"
     assert (nothing.status_code, nothing.json()["error"]["code"]) == (404, "request_missing")
     with house.ledger.work("acme", write=False) as work:
         (kept,) = work.feedback.of(work.requests.latest(1)[0].id)

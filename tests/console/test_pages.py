@@ -106,7 +106,7 @@ def test_every_page_answers_and_holds_together(viewer: Reader) -> None:
 
 def test_a_rollout_shows_its_guards_and_what_may_be_decided(viewer: Reader) -> None:
     html = viewer.get(f"/console/rollouts/{rollout(viewer.deps).id}").text
-    assert all(guard in html for guard in ("errors", "latency", "feedback"))
+    assert all(guard in html for guard in ("errors", "latency", "feedback", ">Difference<"))
     assert "Take it back" not in html, "a viewer decides nothing"
     operator = Reader(viewer.deps)
     assert operator.log_in("operator").status_code == 303

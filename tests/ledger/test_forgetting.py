@@ -8,6 +8,7 @@ import pytest
 
 import support.ledger_samples as sample
 from support.ledger_samples import digest
+from tailorbird.domain.deployment import FORGOTTEN
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.feedback import FeedbackKind
 from tailorbird.domain.prompt import Message
@@ -40,7 +41,7 @@ def test_a_request_keeps_what_it_used_and_loses_whose_it_was(served):
     with served.work("acme") as work:
         assert work.requests.forget({"request-1", "unknown"}) == 1
         before = sample.request("acme", 1)
-        assert work.requests.get("request-1") == before.model_copy(update={"unit": "", "sketch": "", "prediction": None})
+        assert work.requests.get("request-1") == before.model_copy(update={"unit": FORGOTTEN, "sketch": "", "prediction": None})
         assert work.requests.get("request-2").unit == "unit-0"
     with served.work("globex", write=False) as work:
         assert work.requests.get("request-1").unit == "unit-1"

@@ -94,6 +94,34 @@ class TestTallies:
         refused = found[digest("b"), False]
         assert (refused.refusals, refused.latency.n, refused.latency.total, refused.feedback.n) == (1, 0, 0.0, 0)
 
+    def test_who_gave_up_has_waited(self, ledger):
+        with ledger.work("acme") as work:
+            work.requests.add([answered(1, outcome="aborted", status=499, latency_ms=math.e**9), answered(2, latency_ms=math.e)])
+            (tally,) = work.rollouts.tallies("routing", 1, START)
+        assert (tally.latency.n, tally.latency.total, tally.cost.n) == pytest.approx((2, 10.0, 1))
+
+    def test_what_a_person_asked_who_was_erased_is_nobodys(self, ledger):
+        """Else each of their requests would be a user of its own."""
+        with ledger.work("acme") as work:
+            work.requests.add([*(answered(n, unit="u", outcome="error") for n in range(1, 6)), answered(6, unit="v"), answered(7)])
+            for n in (1, 2, 6, 7):
+                work.feedback.put(said(n, score=1.0))
+            work.requests.forget([f"request-{n}" for n in (1, 2, 3, 4, 5, 7)])
+            assert work.requests.of_units(["u"]) == ()
+            (tally,) = work.rollouts.tallies("routing", 1, START)
+            (vote,) = work.rollouts.votes("routing", digest("release"), 1)
+        assert (tally.units, tally.requests, tally.errors, tally.feedback.n) == (2, 2, 0, 2)
+        assert (vote.said, vote.units) == (2, 2)
+
+    def test_counts_end_with_a_version(self, ledger):
+        with ledger.work("acme") as work:
+            work.requests.add([answered(n, version=n) for n in (1, 2, 3)])
+            for n in (1, 2, 3):
+                work.feedback.put(said(n, score=1.0))
+            assert [tally.version for tally in work.rollouts.tallies("routing", 1, START, last_version=2)] == [1, 2]
+            (vote,) = work.rollouts.votes("routing", digest("release"), 1, last_version=2)
+        assert vote.said == 2
+
     @pytest.mark.parametrize(
         ("by", "segments"), [("channel", ["", "web"]), ("language", ["de", "en"]), ("length", ["101 to 500", "over 500", "to 100"])]
     )

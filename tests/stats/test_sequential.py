@@ -78,7 +78,7 @@ def moments(values: np.ndarray) -> Moments:
 def test_moments_are_those_of_numpy() -> None:
     values = np.random.default_rng(3).normal(5, 2, 100)
     assert moments(values).mean == pytest.approx(values.mean())
-    assert moments(values).variance == pytest.approx(values.var(ddof=1))
+    assert moments(values).variance() == pytest.approx(values.var(ddof=1))
 
 
 def test_the_confidence_sequence_covers_zero_at_every_look() -> None:
@@ -92,6 +92,22 @@ def test_the_confidence_sequence_covers_zero_at_every_look() -> None:
                 missed += 1
                 break
     assert missed / 300 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 300)
+
+
+def test_the_difference_of_rare_events_is_covered_where_the_second_arm_is_small() -> None:
+    """Of thirty units of the second arm none has an event, mostly: that is no proof that they have fewer."""
+    draw, missed = np.random.default_rng(7), 0
+    for _ in range(200):
+        events, second = (draw.random(1500) < 0.03).astype(float), draw.random(1500) < 0.05
+        stops = [stop for stop in range(400, 1501, 20) if second[:stop].sum() >= 30]
+        for stop in stops:
+            arms = moments(events[:stop][~second[:stop]]), moments(events[:stop][second[:stop]])
+            found = mean_difference([arms], 0.01, bounded=True)
+            assert found is not None
+            if not found.low <= 0 <= found.high:
+                missed += 1
+                break
+    assert missed / 200 <= 0.02 + 2 * math.sqrt(0.02 * 0.98 / 200)
 
 
 def test_a_mean_that_is_higher_is_found_and_the_sequence_shrinks() -> None:

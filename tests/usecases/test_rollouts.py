@@ -254,6 +254,27 @@ def test_a_plan_may_leave_the_last_word_to_people(desk: Desk) -> None:
     assert decide_rollout(desk.deps, desk.operator, begun.id, "promote", "reads well").state is RolloutState.PROMOTED
 
 
+def test_what_comes_after_its_end_is_not_of_the_rollout(desk: Desk) -> None:
+    """From then on one release answers everybody: whoever asks is no part of the experiment any more."""
+    begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=20, minutes=0),), then="hold"))
+    desk.serve(40, 40)
+    watch_rollouts(desk.deps)
+    decide_rollout(desk.deps, desk.operator, begun.id, "promote", "reads well")
+    ended = show_rollout(desk.deps, VIEWER, begun.id)
+    desk.serve(0, 300, outcome="error", status=500, channel="mail")
+    found = show_rollout(desk.deps, VIEWER, begun.id)
+    assert found == ended
+    assert (found.judgement.action, found.judgement.reason) == (None, "promoted: it has ended, and counts no more")
+    assert found.judgement.requests == found.judgement.incumbent_requests == 40
+
+
+def test_callers_who_give_up_on_a_release_that_hangs_take_it_back(desk: Desk) -> None:
+    begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=1000),)))
+    desk.serve(60, 60, outcome="aborted", status=499, latency_ms=30_000.0)
+    assert watch_rollouts(desk.deps) == 1
+    assert "guard on latency" in desk.now(begun).history[-1].reason
+
+
 def test_one_rollout_of_a_name_at_a_time(desk: Desk) -> None:
     desk.start()
     with pytest.raises(Conflict):

@@ -127,7 +127,8 @@ def explained(error: ValidationError, known: Iterable[str]) -> InvalidInput:
     if first["type"] == "extra_forbidden":
         return unknown(param, known)
     code = "missing_parameter" if first["type"] == "missing" else "invalid_value"
-    return InvalidInput(f"{param}: {first['msg']}", "correct this parameter and send the request again", code=code, param=param)
+    said = first["msg"].removeprefix("Value error, ")
+    return InvalidInput(f"{param}: {said}" if param else said, "correct this parameter and send the request again", code=code, param=param)
 
 
 def unknown(param: str, known: Iterable[str]) -> InvalidInput:

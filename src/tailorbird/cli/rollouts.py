@@ -12,7 +12,8 @@ from tailorbird.cli.groups import command, command_group
 from tailorbird.cli.session import open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.rollout import GuardFinding, Rollout, RolloutPlan
+from tailorbird.domain.rollout import GuardFinding, Rollout, RolloutPlan, SegmentFinding
+from tailorbird.reporting.rollout_differences import difference_range
 from tailorbird.usecases.rollouts.drill import drill_release
 from tailorbird.usecases.rollouts.rollouts import Decision, RolloutReport, decide_rollout, list_rollouts, show_rollout, start_rollout
 
@@ -113,15 +114,26 @@ def _tell(found: RolloutReport) -> None:
     out.print(f"release {short(one.candidate)} beside {short(one.incumbent)}; {judged.reason}", markup=False)
     if judged.agreement is not None:
         out.print(f"mirrored answers that were the one given: {100 * judged.agreement:.1f} %", markup=False)
-    rows = [(g.guard.value, _value(g.candidate), _value(g.incumbent), f"{g.margin:g}", _verdict(g), g.text) for g in judged.guards]
-    print_table(("guard", "release", "before", "margin", "says", "in words"), rows)
+    print_table(("guard", "release", "before", "difference", "margin", "says", "in words"), [_guard(g) for g in judged.guards])
     for live in judged.live:
         out.print(f"live KPI: {live.text}", markup=False)
-    turned = [s for s in found.segments if s.reversed]
-    for segment in turned:
-        out.print(f"reversed: {segment.guard.value} where {segment.by} is {segment.segment or 'not said'}", markup=False)
+    divided = {s.by for s in found.segments if s.segment}
+    rows = [_segment(s) for s in found.segments if s.by in divided]
+    if rows:
+        print_table(("by", "segment", "guard", "release", "before", "difference", "units", ""), rows)
     for passage in one.history:
         out.print(f"  {passage.at:%Y-%m-%d %H:%M:%S} {passage.by}: {passage.action.value} ({passage.reason})", markup=False)
+
+
+def _guard(one: GuardFinding) -> tuple[str, ...]:
+    between = difference_range(one.guard, one.low, one.high)
+    return one.guard.value, _value(one.candidate), _value(one.incumbent), between, f"{one.margin:g}", _verdict(one), one.text
+
+
+def _segment(one: SegmentFinding) -> tuple[str, ...]:
+    between, turned = difference_range(one.guard, one.low, one.high), "reversed" if one.reversed else ""
+    values = _value(one.candidate), _value(one.incumbent)
+    return one.by, one.segment or "not said", one.guard.value, *values, between, f"{one.units:,}", turned
 
 
 def _value(value: float | None) -> str:

@@ -180,6 +180,11 @@ class Rollout(Value):
         return self.state in OPEN
 
     @property
+    def last_version(self) -> int | None:
+        """The alias's last version that it counts; None while it is open. Behind it one release answers everybody."""
+        return None if self.is_open else self.versions[-1]
+
+    @property
     def present(self) -> RolloutStep:
         """The step it is at."""
         return self.plan.steps[self.step]
@@ -203,9 +208,10 @@ class Sums(Value):
 class ArmTally(Value):
     """What one release did under one version of an alias, by units (users, sessions; requests where nobody was named).
 
-    ``errors``, ``refusals`` and ``malformed`` count units with at least one; ``latency`` and ``cost`` are of the logarithms (of ms, of
-    money) and ``feedback`` of scores from 0 to 1, each averaged within a unit first. ``agreed`` counts mirrored answers that were the one
-    given, of ``compared``. ``segment`` is a value of whatever the tallies were divided by.
+    ``errors``, ``refusals`` and ``malformed`` count units with at least one; ``latency`` and ``cost`` are of the logarithms (of ms until
+    the answer, or until the caller gave up; of money) and ``feedback`` of scores from 0 to 1, each averaged within a unit first.
+    ``agreed`` counts mirrored answers that were the one given, of ``compared``. ``segment`` is a value of whatever the tallies were
+    divided by.
     """
 
     version: int

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, fu
 
 from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.crypto.canonical_json import plain_json
-from tailorbird.domain.deployment import FALLBACK, Alias, RequestRow, Traffic, alias_missing
+from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, Alias, RequestRow, Traffic, alias_missing
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.rollout import OPEN
 from tailorbird.domain.signal import Signal
@@ -147,7 +147,8 @@ class Requests:
 
     def forget(self, named: Collection[str]) -> int:
         """Takes unit, sketch and prediction from these rows; how many there are."""
-        blank = update(requests).where(requests.c.tenant == self._tenant).values(unit="", sketch="", prediction=None)
+        whose = case((requests.c.unit == "", ""), else_=FORGOTTEN)
+        blank = update(requests).where(requests.c.tenant == self._tenant).values(unit=whose, sketch="", prediction=None)
         return sum(self._connection.execute(blank.where(requests.c.id.in_(some))).rowcount for some in portions(named))
 
     def purge(self, before: datetime, limit: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, case, func, insert, literal, select, update
 
 from tailorbird.crypto.anchored_rows import RowChanges
-from tailorbird.domain.deployment import FALLBACK, SHADOW
+from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, SHADOW
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.feedback import FeedbackKind
 from tailorbird.domain.rollout import LEAST_MONEY, LEAST_MS, OPEN, ArmTally, Rollout, Votes
@@ -75,20 +75,27 @@ class Rollouts:
         self._connection.execute(update(rollouts).where(*before).values(_row(rollout)))
         self._changes.note(value_from_text(Rollout, stood), self.get(rollout.id))
 
-    def tallies(self, alias: str, since_version: int, start: datetime, by: Segmented | None = None) -> tuple[ArmTally, ...]:
-        """Counts of each release under each version of the alias from ``since_version`` on, in requests at or after ``start``."""
+    def tallies(
+        self, alias: str, since_version: int, start: datetime, by: Segmented | None = None, last_version: int | None = None
+    ) -> tuple[ArmTally, ...]:
+        """Counts of each release under each version of the alias from ``since_version`` to ``last_version``, in requests at or after
+        ``start``."""
         window = [
             requests.c.tenant == self._tenant,
             requests.c.alias == alias,
             requests.c.version >= since_version,
             requests.c.release.is_not(None),
             requests.c.arm != FALLBACK,
+            requests.c.unit != FORGOTTEN,
             requests.c.at >= start,
+            *_up_to(last_version),
         ]
         units = _by_unit(and_(*window), _segment(by), self._said_since(start))
         return tuple(_tally(row) for row in self._connection.execute(_counts(units)))
 
-    def votes(self, alias: str, release: str, since_version: int = 0, start: datetime | None = None) -> tuple[Votes, ...]:
+    def votes(
+        self, alias: str, release: str, since_version: int = 0, start: datetime | None = None, last_version: int | None = None
+    ) -> tuple[Votes, ...]:
         """Users' feedback on answers of ``release``, by kind."""
         answered = (requests.c.tenant == self._tenant, requests.c.release == release)
         first = self._connection.scalar(select(func.min(requests.c.at)).where(*answered))
@@ -96,7 +103,8 @@ class Rollouts:
             return ()
         # Both bounds hold anyhow where nobody asks for them. With them PostgreSQL knows which of its indexes says most.
         since = first if start is None else max(first, start)
-        window = [*answered, requests.c.at >= since, requests.c.alias == alias, requests.c.arm != SHADOW, self._said_since(since)]
+        window = [*answered, requests.c.at >= since, requests.c.alias == alias, requests.c.arm != SHADOW, requests.c.unit != FORGOTTEN]
+        window += [self._said_since(since), *_up_to(last_version)]
         if since_version:
             window.append(requests.c.version >= since_version)
         return tuple(_votes_in(row) for row in self._connection.execute(_votes(and_(*window))))
@@ -120,6 +128,10 @@ def _row(rollout: Rollout) -> dict[str, Any]:
     }
 
 
+def _up_to(last_version: int | None) -> tuple[ColumnElement[bool], ...]:
+    return () if last_version is None else (requests.c.version <= last_version,)
+
+
 def _segment(by: Segmented | None) -> ColumnElement[Any]:
     if by is None:
         return literal("")
@@ -136,6 +148,8 @@ def _by_unit(window: ColumnElement[bool], segment: ColumnElement[Any], said: Col
     keys = {"version": requests.c.version, "release": requests.c.release, "shadow": shadow, "segment": segment, "unit": unit}
     named = [column.label(name) for name, column in keys.items()]
     answered = requests.c.outcome == "ok"
+    # Who gave up has waited at least as long: without them a release that hangs would seem as quick as its quickest answers.
+    waited_for = requests.c.outcome.in_(("ok", "aborted"))
     least_cost = case((requests.c.cost > LEAST_MONEY, requests.c.cost), else_=LEAST_MONEY)
     least_ms = case((requests.c.latency_ms > LEAST_MS, requests.c.latency_ms), else_=LEAST_MS)
     columns = (
@@ -145,7 +159,7 @@ def _by_unit(window: ColumnElement[bool], segment: ColumnElement[Any], said: Col
         _any("malformed", requests.c.malformed),
         func.sum(case((requests.c.agrees.is_not(None), 1), else_=0)).label("compared"),
         func.sum(case((requests.c.agrees.is_(True), 1), else_=0)).label("agreed"),
-        func.avg(case((answered, func.ln(least_ms)))).label("latency"),
+        func.avg(case((waited_for, func.ln(least_ms)))).label("latency"),
         func.avg(case((answered, func.ln(least_cost)))).label("cost"),
     )
     units = select(*named, *columns).where(window).group_by(*keys.values()).subquery()

@@ -32,14 +32,23 @@ class RolloutRepository(Protocol):
         ...
 
     def tallies(
-        self, alias: str, since_version: int, start: datetime, by: Literal["channel", "language", "length"] | None = None
+        self,
+        alias: str,
+        since_version: int,
+        start: datetime,
+        by: Literal["channel", "language", "length"] | None = None,
+        last_version: int | None = None,
     ) -> tuple[ArmTally, ...]:
-        """What each release did under each version of the alias ``tenant/name`` from ``since_version`` on, in requests at or after
-        ``start``; divided by a segment, where given. What the release before answered in place of a hosted model counts for no arm.
+        """What each release did under each version of the alias ``tenant/name`` from ``since_version`` on, up to ``last_version`` where
+        given, in requests at or after ``start``; divided by a segment, where given. What the release before answered in place of a hosted
+        model counts for no arm, and what was asked for people who were erased counts for none: which requests were one user's is unknown.
         """
         ...
 
-    def votes(self, alias: str, release: str, since_version: int = 0, start: datetime | None = None) -> tuple[Votes, ...]:
+    def votes(
+        self, alias: str, release: str, since_version: int = 0, start: datetime | None = None, last_version: int | None = None
+    ) -> tuple[Votes, ...]:
         """What users of the alias ``tenant/name`` said of the answers that they got from ``release`` under its versions from
-        ``since_version`` on, by kind: an answer counts once however many spoke of it, and so does a user."""
+        ``since_version`` on, up to ``last_version`` where given, by kind: an answer counts once however many spoke of it, and so does a
+        user; one who was erased does not."""
         ...

@@ -175,6 +175,8 @@ def _is_reversed(inside: GuardFinding, whole: GuardFinding) -> bool:
 def _what_follows(
     rollout: Rollout, findings: Sequence[GuardFinding], here: _Period, now: datetime, *, skewed: bool
 ) -> tuple[RolloutAction | None, str]:
+    if not rollout.is_open:
+        return None, f"{rollout.state.value.replace('_', ' ')}: it has ended, and counts no more"
     breached = next((finding for finding in findings if finding.breached), None)
     if breached is not None:
         return RolloutAction.ROLL_BACK, f"the guard on {breached.guard.value} is breached: {breached.text}"
@@ -290,7 +292,7 @@ def _wald(periods: Sequence[_Period], name: str, level: float) -> tuple[float | 
     pairs = [
         (_binary(p.incumbent, name), _binary(p.candidate, name)) for p in periods if min(p.incumbent.units, p.candidate.units) >= _FEWEST
     ]
-    found = mean_difference(pairs, level)
+    found = mean_difference(pairs, level, bounded=True)
     return (found.low, found.high) if found else (None, None)
 
 
@@ -302,7 +304,7 @@ def _binary(tally: ArmTally, name: str) -> Moments:
 def _mean(guard: Guard, periods: Sequence[_Period], level: float) -> GuardFinding:
     pairs = [(_moments(p.incumbent, guard.name), _moments(p.candidate, guard.name)) for p in periods if not p.shadow]
     usable = [pair for pair in pairs if min(pair[0].n, pair[1].n) >= _FEWEST]
-    found = mean_difference(usable, level)
+    found = mean_difference(usable, level, bounded=guard.name is GuardName.FEEDBACK)
     margin = math.log1p(guard.margin) if guard.name in _LOGARITHMIC else guard.margin
     sizes = [sum(pair[side].n for pair in pairs) for side in (0, 1)]
     means = [_shown(guard.name, pairs, side) for side in (0, 1)]

@@ -38,10 +38,10 @@ class Moments(NamedTuple):
         """The mean; 0 where there is nothing."""
         return self.total / self.n if self.n else 0.0
 
-    @property
-    def variance(self) -> float:
-        """The unbiased sample variance; 0 below two observations."""
-        return max(0.0, (self.squares - self.total**2 / self.n) / (self.n - 1)) if self.n > 1 else 0.0
+    def variance(self, added: float = 0.0) -> float:
+        """The unbiased sample variance, as if ``added`` more observations lay at 0 and as many at 1; 0 below two observations."""
+        n, total = self.n + 2 * added, self.total + added
+        return max(0.0, (self.squares + added - total**2 / n) / (n - 1)) if self.n > 1 else 0.0
 
 
 class ConfidenceBounds(NamedTuple):
@@ -69,13 +69,19 @@ def more_events(counts: Sequence[EventCounts], ratio: float = 1.0) -> float:
     return float(logsumexp(gains) - math.log(len(_EXCESS)))
 
 
-def mean_difference(periods: Sequence[tuple[Moments, Moments]], alpha: float, tuned_to: float = 500.0) -> ConfidenceBounds | None:
+def mean_difference(
+    periods: Sequence[tuple[Moments, Moments]], alpha: float, tuned_to: float = 500.0, *, bounded: bool = False
+) -> ConfidenceBounds | None:
     """The mean of the second arm minus that of the first, with a one-sided confidence sequence of level ``alpha`` each way; None below
     two observations an arm.
 
     Within a period the assignment's share is one, so the periods' differences are averaged by their size (stratified, as time may move
     both arms). Asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024 (Annals of Statistics 52), one-sided
     form: σ √(2 (tρ² + 1) / (t² ρ²) · ln(1 + √(tρ² + 1) / 2α)), with ρ chosen so that it is tightest near ``tuned_to`` observations.
+
+    ``bounded`` observations lie in [0, 1], such as events of units. Thirty units without an event have no variance, though events may well
+    be there: variances are then estimated with ln(1 / α) more observations at either end, as many as the interval of Agresti and Coull
+    1998 adds (half the square of the normal quantile).
     """
     usable = [(first, second) for first, second in periods if min(first.n, second.n) >= 2]
     size = sum(first.n + second.n for first, second in usable)
@@ -83,7 +89,8 @@ def mean_difference(periods: Sequence[tuple[Moments, Moments]], alpha: float, tu
         return None
     weights = [(first.n + second.n) / size for first, second in usable]
     value = sum(w * (second.mean - first.mean) for w, (first, second) in zip(weights, usable, strict=True))
-    spread = sum(w**2 * (one.variance / one.n + two.variance / two.n) for w, (one, two) in zip(weights, usable, strict=True))
+    added = needed(alpha) if bounded else 0.0
+    spread = sum(w**2 * (one.variance(added) / one.n + two.variance(added) / two.n) for w, (one, two) in zip(weights, usable, strict=True))
     grown = size * _mixing(alpha, tuned_to) + 1
     radius = math.sqrt(spread * 2 * grown / (grown - 1) * math.log(1 + math.sqrt(grown) / (2 * alpha)))
     return ConfidenceBounds(value, value - radius, value + radius)

@@ -11,13 +11,18 @@ from tailorbird.auth import Action
 from tailorbird.data.privacy import Redaction
 from tailorbird.domain.curation import PrivacyAction, PrivacyPolicy
 from tailorbird.domain.deployment import RequestRow
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.feedback import Feedback, FeedbackGiven, FeedbackKind, KeptWords, RequestId, Review, score_of
 from tailorbird.domain.identity import Scope
 from tailorbird.domain.value import Value
 from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.text.label_sets import NONE, join, split
 from tailorbird.usecases.audit_events import record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.registry import usecase
+
+#: Labels that an error lists.
+_MOST_NAMED = 20
 
 
 def redact(text: str) -> str:
@@ -49,7 +54,7 @@ class AnswerQueue(Value):
 def give_feedback(deps: Dependencies, actor: Actor, said: FeedbackGiven) -> Feedback:
     """Say what became of an answer; programs show an API key.
 
-    Raises NotFound: no such request in this tenant.
+    Raises NotFound: no such request in this tenant; InvalidInput: a label that the release does not know.
     """
     with deps.ledger.work(actor.tenant) as work:
         return _file(deps, work, actor.name, said)
@@ -75,13 +80,14 @@ def settle_review(
 ) -> Review:
     """Label an answer that waits for people.
 
-    The label becomes feedback. Raises NotFound, InvalidInput (settled already).
+    The label becomes feedback. Raises NotFound, InvalidInput (settled already, a label that the release does not know).
     """
     now = deps.clock.now()
     with deps.ledger.work(actor.tenant) as work:
-        settled = work.reviews.get(request).settled(label, actor.name, now)
+        waiting = work.reviews.get(request)
+        filed = _file(deps, work, actor.name, FeedbackGiven(request=request, kind=FeedbackKind.LABEL, value=label))
+        settled = waiting.settled(filed.value, actor.name, now)
         work.reviews.replace(settled)
-        _file(deps, work, actor.name, FeedbackGiven(request=request, kind=FeedbackKind.LABEL, value=label))
         # The label itself may be words of a person: the log says that there is one.
         record(work, "review.settled", actor.name, request, now, {"reason": settled.reason.value})
     return settled
@@ -89,7 +95,25 @@ def settle_review(
 
 def _file(deps: Dependencies, work: UnitOfWork, source: str, said: FeedbackGiven) -> Feedback:
     row = work.requests.get(said.request)
-    score = score_of(said, row.prediction)
-    filed = Feedback(tenant=row.tenant, source=source, score=score, at=deps.clock.now(), **dict(said))
+    given = said.model_copy(update={"value": _known_label(work, row, said.value)}) if said.kind is FeedbackKind.LABEL else said
+    filed = Feedback(tenant=row.tenant, source=source, score=score_of(given, row.prediction), at=deps.clock.now(), **dict(given))
     work.feedback.put(filed)
     return filed
+
+
+def _known_label(work: UnitOfWork, row: RequestRow, given: str) -> str:
+    """The label, or the set of labels, as the release that answered spells it: case and outer white space do not count, and ``none`` says
+    that none fits. Raises InvalidInput for any other: misspelt, it would count as a wrong answer."""
+    prompt = work.releases.get(row.release).content.prompt if row.release else None
+    if prompt is None or not prompt.labels:
+        return given
+    spelt = {label.casefold(): label for label in reversed(prompt.labels)} | {label: label for label in prompt.labels}
+    parts = split(given) if prompt.alone or prompt.label_sets else (given.strip(),)
+    found = [spelt.get(part) or spelt.get(part.casefold()) for part in parts]
+    if None not in found:
+        return join(filter(None, found)) if len(found) != 1 else str(found[0])
+    if given.strip().casefold() == NONE:
+        return NONE
+    more = f" and {len(prompt.labels) - _MOST_NAMED} more" if prompt.labels[_MOST_NAMED:] else ""
+    hint = f"give one of: {', '.join(prompt.labels[:_MOST_NAMED])}{more}; or {NONE}, where none of them fits"
+    raise InvalidInput("the release that answered has no such label", hint, code="label_unknown", param="value")

@@ -10,6 +10,7 @@ from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.rollout import TRANSITIONS, Rollout, RolloutPlan, RolloutStep
+from tailorbird.reporting.rollout_differences import difference_range
 from tailorbird.usecases.releases.release_queries import show_release
 from tailorbird.usecases.rollouts.drill import drill_release
 from tailorbird.usecases.rollouts.rollouts import decide_rollout, list_rollouts, show_rollout, start_rollout
@@ -32,7 +33,8 @@ def show(visit: PageContext) -> Response:
     found = visit.ask(show_rollout, rollout=visit.named("rollout"))
     lacking = any(live.standing != "proven" for live in found.judgement.live)
     offered = _offered(found.rollout, lacking=lacking) if visit.may(Action.DECIDE_ROLLOUT) else ()
-    return visit.page("rollout.html", found=found, rollout=found.rollout, judged=found.judgement, offered=offered)
+    shown = {"found": found, "rollout": found.rollout, "judged": found.judgement, "offered": offered, "difference": difference_range}
+    return visit.page("rollout.html", **shown)
 
 
 def confirm(visit: PageContext) -> Response:

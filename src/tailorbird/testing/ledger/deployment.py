@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from tailorbird.domain.deployment import FALLBACK, Alias, RequestRow, Traffic, alias_missing
+from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, Alias, RequestRow, Traffic, alias_missing
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.feedback import Feedback, FeedbackKind, KeptWords, Review
 from tailorbird.domain.rollout import OPEN, Rollout
@@ -127,7 +127,8 @@ class MemoryRequests(Repository):
         rows = self._change(REQUESTS)
         named = [name for name in set(requests) if name in rows]
         for name in named:
-            rows[name] = rows[name].model_copy(update={"unit": "", "sketch": "", "prediction": None})
+            unit = FORGOTTEN if rows[name].unit else ""
+            rows[name] = rows[name].model_copy(update={"unit": unit, "sketch": "", "prediction": None})
         return len(named)
 
     def purge(self, before: datetime, limit: int) -> int:

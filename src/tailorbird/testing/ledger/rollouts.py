@@ -9,7 +9,7 @@ from datetime import datetime
 from statistics import fmean
 from typing import Literal
 
-from tailorbird.domain.deployment import FALLBACK, SHADOW, RequestRow
+from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, SHADOW, RequestRow
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.feedback import Feedback, FeedbackKind
 from tailorbird.domain.rollout import LEAST_MONEY, LEAST_MS, OPEN, ArmTally, Rollout, Sums, Votes
@@ -63,20 +63,23 @@ class MemoryRollouts(Repository):
         rows[rollout.id] = rollout
         self._note(before, rollout)
 
-    def tallies(self, alias: str, since_version: int, start: datetime, by: Segmented | None = None) -> tuple[ArmTally, ...]:
+    def tallies(
+        self, alias: str, since_version: int, start: datetime, by: Segmented | None = None, last_version: int | None = None
+    ) -> tuple[ArmTally, ...]:
         """What each release did under each version of the alias from ``since_version`` on."""
         arms: defaultdict[tuple[int, str, bool, str], defaultdict[str, list[RequestRow]]] = defaultdict(lambda: defaultdict(list))
-        for row in self._asked(alias, since_version, start):
+        for row in self._asked(alias, since_version, start, last_version):
             if row.release is not None and row.arm != FALLBACK:
                 arms[row.version, row.release, row.arm == SHADOW, _segment(row, by)][row.unit or row.id].append(row)
         scores = self._scores()
         return tuple(_tally(arm, list(arms[arm].values()), scores) for arm in sorted(arms))
 
-    def votes(self, alias: str, release: str, since_version: int = 0, start: datetime | None = None) -> tuple[Votes, ...]:
+    def votes(
+        self, alias: str, release: str, since_version: int = 0, start: datetime | None = None, last_version: int | None = None
+    ) -> tuple[Votes, ...]:
         """What users said of the answers that they got from ``release``, by kind."""
-        asked = {
-            row.id: row.unit or row.id for row in self._asked(alias, since_version, start) if row.release == release and row.arm != SHADOW
-        }
+        answered = self._asked(alias, since_version, start, last_version)
+        asked = {row.id: row.unit or row.id for row in answered if row.release == release and row.arm != SHADOW}
         said: defaultdict[str, defaultdict[str, defaultdict[str, list[float]]]] = defaultdict(
             lambda: defaultdict(lambda: defaultdict(list))
         )
@@ -85,9 +88,10 @@ class MemoryRollouts(Repository):
                 said[one.kind.value][asked[one.request]][one.request] += _good(one)
         return tuple(_votes(FeedbackKind(kind), said[kind].values()) for kind in sorted(said))
 
-    def _asked(self, alias: str, since_version: int, start: datetime | None) -> Iterator[RequestRow]:
+    def _asked(self, alias: str, since_version: int, start: datetime | None, last_version: int | None) -> Iterator[RequestRow]:
         for row in self._rows(REQUESTS).values():
-            if row.alias == alias and row.version >= since_version and (start is None or row.at >= start):
+            counted = since_version <= row.version and (last_version is None or row.version <= last_version)
+            if counted and row.alias == alias and row.unit != FORGOTTEN and (start is None or row.at >= start):
                 yield row
 
     def _scores(self) -> dict[str, float]:
@@ -133,6 +137,7 @@ def _tally(arm: tuple[int, str, bool, str], units: Sequence[Sequence[RequestRow]
     version, release, shadow, segment = arm
     compared = [row.agrees for rows in units for row in rows if row.agrees is not None]
     answered = [[row for row in rows if row.outcome == "ok"] for rows in units]
+    waited_for = [[row for row in rows if row.outcome in ("ok", "aborted")] for rows in units]
     return ArmTally(
         version=version,
         release=release,
@@ -145,7 +150,7 @@ def _tally(arm: tuple[int, str, bool, str], units: Sequence[Sequence[RequestRow]
         malformed=sum(any(row.malformed for row in rows) for rows in units),
         compared=len(compared),
         agreed=sum(compared),
-        latency=_sums([[math.log(max(row.latency_ms, LEAST_MS)) for row in rows] for rows in answered]),
+        latency=_sums([[math.log(max(row.latency_ms, LEAST_MS)) for row in rows] for rows in waited_for]),
         cost=_sums([[math.log(max(row.cost, LEAST_MONEY)) for row in rows] for rows in answered]),
         feedback=_sums([[scores[row.id] for row in rows if row.id in scores] for rows in units]),
     )

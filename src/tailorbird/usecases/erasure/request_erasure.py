@@ -15,6 +15,7 @@ from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.crypto.membership_proofs import key_of
 from tailorbird.data import salt_of
 from tailorbird.domain.dataset import JOINED, Document, Row
+from tailorbird.domain.deployment import FORGOTTEN
 from tailorbird.domain.erasure import ErasedWords
 from tailorbird.domain.feedback import Feedback, KeptWords
 from tailorbird.ports.ledger import UnitOfWork
@@ -66,7 +67,7 @@ def forget_words(work: UnitOfWork, tenant: str, reasons: Reasons, secret: bytes)
 
 def _is_traced(work: UnitOfWork, request: str) -> bool:
     row = work.requests.get(request)
-    return bool(row.unit or row.sketch or row.prediction)
+    return bool(row.unit not in ("", FORGOTTEN) or row.sketch or row.prediction)
 
 
 def _sent(deps: Dependencies, tenant: str, names: Iterable[str]) -> set[str]:

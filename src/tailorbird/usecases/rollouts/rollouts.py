@@ -19,6 +19,7 @@ from tailorbird.domain.errors import Conflict, InvalidInput, TailorbirdError
 from tailorbird.domain.objective import RiskTier
 from tailorbird.domain.release import Release, ReleaseAction, ReleaseState, next_state
 from tailorbird.domain.rollout import (
+    ArmTally,
     GuardReport,
     LiveFinding,
     Rollout,
@@ -53,7 +54,8 @@ GUARDS = "guards"
 _COUNTED = 1000
 #: Decisions of people.
 Decision = Literal["hold", "resume", "advance", "roll_back", "promote", "promote_unproven"]
-_SEGMENTS: tuple[Literal["channel", "language", "length"], ...] = ("channel", "language", "length")
+Segmented = Literal["channel", "language", "length"]
+_SEGMENTS: tuple[Segmented, ...] = ("channel", "language", "length")
 #: What gives a release more of the users.
 _FORWARD = (RolloutAction.ADVANCE, RolloutAction.PROMOTE)
 _DONE = {
@@ -149,8 +151,7 @@ def show_rollout(deps: Dependencies, actor: Actor, rollout: RolloutId) -> Rollou
     with deps.ledger.work(actor.tenant, write=False) as work:
         found = work.rollouts.get(rollout)
         judged = _judged(work, found, now)
-        path, first = f"{actor.tenant}/{found.alias}", found.versions[0]
-        divided = [segments(found, by, work.rollouts.tallies(path, first, found.started_at, by), judged) for by in _SEGMENTS]
+        divided = [segments(found, by, _tallies(work, found, by), judged) for by in _SEGMENTS]
     return RolloutReport(rollout=found, judgement=judged, segments=tuple(found for part in divided for found in part))
 
 
@@ -207,15 +208,20 @@ def take_back(work: UnitOfWork, rollout: Rollout, by: str, now: datetime, reason
 
 
 def _judged(work: UnitOfWork, rollout: Rollout, now: datetime) -> GuardReport:
-    tallies = work.rollouts.tallies(f"{rollout.tenant}/{rollout.alias}", rollout.versions[0], rollout.started_at)
-    return evaluate_guards(rollout, tallies, now, votes_of(work, rollout))
+    return evaluate_guards(rollout, _tallies(work, rollout), now, votes_of(work, rollout))
+
+
+def _tallies(work: UnitOfWork, rollout: Rollout, by: Segmented | None = None) -> tuple[ArmTally, ...]:
+    path = f"{rollout.tenant}/{rollout.alias}"
+    return work.rollouts.tallies(path, rollout.versions[0], rollout.started_at, by, rollout.last_version)
 
 
 def votes_of(work: UnitOfWork, rollout: Rollout) -> tuple[Votes, ...]:
     """What users said of the candidate's answers since the rollout began; nothing where no live KPI asks."""
     if not rollout.live_kpis:
         return ()
-    return work.rollouts.votes(f"{rollout.tenant}/{rollout.alias}", rollout.candidate, rollout.versions[0], rollout.started_at)
+    path, first = f"{rollout.tenant}/{rollout.alias}", rollout.versions[0]
+    return work.rollouts.votes(path, rollout.candidate, first, rollout.started_at, rollout.last_version)
 
 
 def _answered_by_one(work: UnitOfWork, release: Release) -> Alias:
