@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from support.api import ASK, ask, post
 from support.serving import House
 from tailorbird.api.generation_requests import parse_chat
+from tailorbird.api.responses_request import parse_response
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Sampling
 
@@ -214,3 +215,20 @@ def test_very_many_unknown_parameters_are_refused_at_the_first() -> None:
         parse_chat(body)
     assert (refused.value.error_code, refused.value.param) == ("unknown_parameter", "k0")
     assert time.process_time() - started < 0.15
+
+
+@pytest.mark.parametrize(
+    ("part", "named"),
+    [
+        ({"type": "image_url", "image_url": {"url": "https://pictures.example"}}, "a part of the type image_url is not read"),
+        ({"type": "input_audio", "input_audio": {}}, "a part of the type input_audio is not read"),
+        ({"type": "A B"}, "a part is not read"),
+    ],
+)
+def test_a_picture_is_refused_with_what_to_send(part: dict[str, Any], named: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse(messages=[{"role": "user", "content": [{"type": "text", "text": "what is it?"}, part]}])
+    assert refused.value.message == f"messages.0.content: {named}: send what it shows or says as text"
+    with pytest.raises(InvalidInput, match="send what it shows or says as text") as refused:
+        parse_response(json.dumps({"model": "acme/routing", "input": [{"role": "user", "content": [part]}]}).encode())
+    assert refused.value.param == "input"

@@ -261,3 +261,21 @@ def test_personal_data_are_taken_out_of_arguments_and_results() -> None:
     reasoning, called_then = split_reasoning(reasoned.text)
     assert (reasoning, reasoned.counts) == ("ask [EMAIL]", {PersonalKind.EMAIL: 2})
     assert answer_turn(called_then) == answer_turn(treated[1].text)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (
+            [{"type": "text", "text": "what is it?"}, {"type": "image_url", "image_url": {"url": "x"}}],
+            "holds a part that is no text (type image_url): write what it shows",
+        ),
+        ([{"type": "what ada@example.com says"}], "holds a part that is no text: write"),
+        ({"city": "Rome"}, "has a content that is no text: write it as one (json.dumps does)"),
+        ([], "has no text as its content"),
+    ],
+)
+def test_what_is_no_text_is_told_with_what_to_write(tmp_path: Path, content: Any, reason: str) -> None:
+    (set_aside,) = read(tmp_path, [{"role": "user", "content": content}, HELLO[1]]).quarantined
+    assert set_aside.code == "empty_turn"
+    assert reason in set_aside.reason

@@ -101,7 +101,22 @@ def test_lists_as_python_prints_them_hold_several_labels(tmp_path: Path) -> None
         ),
         (["text", "x", "y", "label"], lambda n, text, label: [text, n % 2, n % 3 % 2, label], "'x', 'y': 0 and 1 alone"),
         (["text", "price"], lambda n, text, label: [text, f"{n}.25"], "'price': numbers; none are predicted here"),
-        (["text", "label", "split"], lambda n, text, label: [text, label, "train"], "'split' is not read"),
+        (
+            ["text", "label", "split"],
+            lambda n, text, label: [text, label, "train"],
+            "'split' is not read: rows are split anew; it says train of every row, and something must be measured on",
+        ),
+        (
+            ["text", "label", "split"],
+            lambda n, text, label: [text, label, "test"],
+            "'split' is not read: rows are split anew; it says test and train of no row, and what is kept as that is never learned from: "
+            "bring rows to learn from beside it",
+        ),
+        (
+            ["text", "label", "split"],
+            lambda n, text, label: [text, label, ("valid", "test")[n % 2]],
+            "it says dev and test and train of no",
+        ),
         (["text", "label", "split"], lambda n, text, label: [text, label, ("train", "test", "extra")[n % 3]], "each ('extra' says none)"),
         (
             ["text", "label", "subset"],

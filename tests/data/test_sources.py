@@ -120,6 +120,23 @@ def test_failing_json_lines_are_quarantined(tmp_path: Path, line: str, code: str
     assert [row.provenance.line for row in found.rows] == [1, 4]
 
 
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        ('{"item": "secret"}', "is an object, and not a text: write it as one"),
+        ('["secret", "the secret"]', "is a list, and not a text: write the answer that is to be learned, one of several right ones"),
+        ("true", "is not a text"),
+    ],
+)
+def test_an_answer_that_is_no_text_is_told_with_what_to_write(tmp_path: Path, cell: str, reason: str) -> None:
+    good = '{"text": "hello", "label": "a"}\n'
+    (tmp_path / "d.jsonl").write_text(f'{good}{{"text": "hi", "label": {cell}}}\n{good}')
+    (entry,) = read_sources(make_objective({"path": "d.jsonl"}, kind=TaskKind.GENERATE), tmp_path).quarantined
+    assert entry.code == "wrong_type"
+    assert reason in entry.reason
+    assert "secret" not in entry.reason
+
+
 @pytest.mark.parametrize("name", ["d.csv", "d.jsonl"])
 @pytest.mark.parametrize("content", [b"", b"\n \r\n", b"\xef\xbb\xbf\n"])
 def test_an_empty_file_is_refused(tmp_path: Path, name: str, content: bytes) -> None:

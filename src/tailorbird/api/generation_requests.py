@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from tailorbird.api.request_base import NEUTRAL, ParameterRules, RequestBase, StrictModel
+from tailorbird.api.request_base import NEUTRAL, ParameterRules, RequestBase, StrictModel, only_text_parts
 from tailorbird.api.tool_requests import SaidCalls, ToolChoice, ToolDefinitions, choice_of, offering
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.text.tool_calls import tool_calls
@@ -43,7 +43,7 @@ class ChatMessage(StrictModel):
     """One message. The empty fields are those with which clients send an assistant's message back."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | Annotated[list[TextPart], Field(fail_fast=True)] | None = None
+    content: Annotated[str | Annotated[list[TextPart], Field(fail_fast=True)] | None, BeforeValidator(only_text_parts)] = None
     name: str | None = None
     refusal: None = None
     annotations: list[Any] | None = Field(default=None, max_length=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -20,6 +20,9 @@ from tailorbird.domain.prompt import Message, Sampling
 _MOST_PARAMETERS = 100
 #: What a channel or a language may be called.
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,32}")
+
+#: What the type of a part may be called to be repeated.
+_PART = re.compile(r"[a-z_]{1,40}")
 
 Neutral = Mapping[str, tuple[Any, ...]]
 
@@ -36,6 +39,16 @@ class StrictModel(BaseModel):
     """A part of a body: nothing unknown, no number that is none."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+def only_text_parts(content: Any, kinds: Collection[str] = ("text",)) -> Any:
+    """The content of a message as it is. Raises ValueError for one with a part of another type: a picture, a sound, a file."""
+    for part in content if isinstance(content, list) else ():
+        kind = part.get("type") if isinstance(part, dict) else None
+        if isinstance(kind, str) and kind not in kinds:
+            named = f"of the type {kind} " if _PART.fullmatch(kind) else ""
+            raise ValueError(f"a part {named}is not read: send what it shows or says as text")
+    return content
 
 
 class StreamOptions(StrictModel):

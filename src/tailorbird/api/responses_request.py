@@ -8,10 +8,10 @@ from functools import cached_property
 from itertools import groupby
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from tailorbird.api.generation_requests import AttributedRequest
-from tailorbird.api.request_base import ParameterRules, StrictModel
+from tailorbird.api.request_base import ParameterRules, StrictModel, only_text_parts
 from tailorbird.api.tool_requests import NamedChoice, ToolChoice, choice_of, offering
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Message, Sampling
@@ -112,6 +112,14 @@ class InputResult(StrictModel):
 InputItem = InputMessage | InputCall | InputResult
 
 
+def _texts_alone(given: Any) -> Any:
+    """The input as it is. Raises ValueError for a message with a part that is no text."""
+    for item in given if isinstance(given, list) else ():
+        for key in ("content", "output"):
+            only_text_parts(item.get(key) if isinstance(item, dict) else None, ("input_text", "output_text", "text"))
+    return given
+
+
 def turns_of(items: Sequence[InputItem]) -> list[Message]:
     """Items as turns: calls belong to the assistant's turn before them, or make one. Raises ToolFault, also where a turn has too many."""
     turns = list[Message]()
@@ -181,7 +189,9 @@ class TextOptions(StrictModel):
 class ResponseBody(AttributedRequest):
     """A request for a response, as far as it is honoured."""
 
-    input: Annotated[str, Field(min_length=1)] | Annotated[list[InputItem], Field(min_length=1, fail_fast=True)]
+    input: Annotated[
+        Annotated[str, Field(min_length=1)] | Annotated[list[InputItem], Field(min_length=1, fail_fast=True)], BeforeValidator(_texts_alone)
+    ]
     instructions: str | None = None
     max_output_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     text: TextOptions | None = None

@@ -8,6 +8,7 @@ from tailorbird.data.inspection.cell_marks import BETWEEN
 from tailorbird.data.inspection.column_names import AGAINST, DIVISIONS, LABEL_WORDS, NAMES, SPLIT_COLUMNS, plain_name, words_of
 from tailorbird.data.inspection.columns import ColumnTally
 from tailorbird.data.readers.given_splits import SPLIT_NAMES
+from tailorbird.domain.dataset import Split
 from tailorbird.domain.inspection import LONGEST_LABEL, MOST_NUMBERS, SEVERAL, ColumnSeen, Guess
 
 #: Columns that one remark names.
@@ -57,7 +58,10 @@ class _Remarks:
             yield f"{_listed(mixed)}: cells of several types: write them all as texts, or all as lists"
         objects = [name for name, column in self.seen.items() if column.kind == "object"]
         if objects:
-            yield f"{_listed(objects)}: objects, whose fields are not seen: write them as columns (pandas.json_normalize does)"
+            yield (
+                f"{_listed(objects)}: objects, whose fields are not seen: write them as columns (pandas.json_normalize does), or what is "
+                "to be answered whole as a text (json.dumps does)"
+            )
         yield from self._lists()
         yield from self._conversations()
 
@@ -70,7 +74,10 @@ class _Remarks:
             yield f"{_listed(inner)}: lists of objects, whose fields are not seen: write a row for each (pandas.json_normalize does)"
         for name in (name for name, column in self.seen.items() if column.kind == "list" and name not in self.taken):
             if plain_name(name) in ("answer", "answers") and not self.guesses.keys() & set(_LEARNED):
-                yield f"{name[:40]!r}: a list in each cell; write the answer that is to be learned into a column `answer`"
+                yield (
+                    f"{name[:40]!r}: a list in each cell; write the answer that is to be learned, one of several that are right, into a "
+                    "column `answer`"
+                )
             elif plain_name(name) in NAMES["label"]:
                 yield f"{name[:40]!r}: lists of something else than labels; whole texts are labelled here, and no words or places in them"
 
@@ -141,10 +148,26 @@ class _Remarks:
         for name in (name for name in self.tallies if plain_name(name) in (*DIVISIONS, *SPLIT_COLUMNS) and name != label):
             words, other = self.tallies[name].split_words, self.tallies[name].other_words
             near = any(words_of(word) & SPLIT_NAMES.keys() for word in other)
-            if words or near or plain_name(name) in DIVISIONS:
+            if words and not other:
+                yield f"{name[:40]!r} is not read: rows are split anew; {self._given_split(name)}"
+            elif words or near or plain_name(name) in DIVISIONS:
                 odd = f" ({_listed(other)} says none)" if (words or near) and other else ""
                 kept = f"to keep yours, a column `split` says train, dev or test of each{odd}"
                 yield f"{name[:40]!r} is not read: rows are split anew; {kept}"
+
+    def _given_split(self, name: str) -> str:
+        """Why a column of nothing but splits says none that can be kept, and what would."""
+        said = sorted({SPLIT_NAMES[word] for word in self.tallies[name].split_words}, key=list(Split).index)
+        told = " and ".join(split.value for split in said)
+        if Split.TRAIN not in said:
+            return (
+                f"it says {told} and train of no row, and what is kept as that is never learned from: bring rows to learn from beside it "
+                "(init --from FOLDER), or write train into some rows"
+            )
+        if len(said) == 1:
+            return f"it says {told} of every row, and something must be measured on: write dev or test into some rows to keep yours"
+        empty = self.tallies[name].filled < max(tally.filled for tally in self.tallies.values())
+        return "to keep yours, a column `split` says train, dev or test of each" + (" (some rows say none)" if empty else "")
 
     def labels(self) -> Iterator[str]:
         """What is learned, where it may be meant otherwise."""

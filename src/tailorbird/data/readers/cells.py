@@ -36,12 +36,23 @@ def text_cell(record: Record, role: str, column: str, *, numbers: bool = False) 
     if value is None:
         raise UnusableRecord("missing_cell", f"there is no {role} (column {column!r})")
     if not isinstance(value, str):
-        raise UnusableRecord("wrong_type", f"the {role} (column {column!r}) is not a text")
+        raise UnusableRecord("wrong_type", f"the {role} (column {column!r}) {_instead_of(value, role)}")
     if not value.strip():
         raise UnusableRecord(f"empty_{role}", f"the {role} (column {column!r}) is empty")
     if not is_unicode(value):
         raise UnusableRecord("broken_text", f"the {role} (column {column!r}) holds bytes that are no UTF-8, or half of a character")
     return value
+
+
+def _instead_of(value: Any, role: str) -> str:
+    """What a cell is that is no text, and what is to be written in its place."""
+    if isinstance(value, dict):
+        return "is an object, and not a text: write it as one, as it is to be read or answered (json.dumps does)"
+    if isinstance(value, list) and role == "label":
+        return "is a list, and not a text: write the answer that is to be learned, one of several right ones, or the list as a JSON text"
+    if isinstance(value, list):
+        return "is a list, and not a text: write its items as one"
+    return "is not a text"
 
 
 def _without_float(value: Any) -> Any:

@@ -40,6 +40,10 @@ ROLES = {
 }
 #: How formats in use name what says who speaks, and what is said.
 SPEAKER_KEYS, CONTENT_KEYS = ("role", "from", "speaker", "author", "sender"), ("content", "value", "text", "message", "parts")
+#: What parts of a content are called that are no texts: no other word of a row stands in a reason.
+_OTHER_PARTS = frozenset(
+    {"audio", "document", "file", "image", "image_url", "input_audio", "input_file", "input_image", "video", "video_url"}
+)
 #: The role whose content is the call.
 _CALLS = "function_call"
 #: Names by which turns hold reasoning apart from their content.
@@ -96,7 +100,7 @@ def _turn(item: Any, column: str, thinking: bool) -> Message:
     calls = _calls_of(item, role, content) if known == "assistant" else ()
     content = "" if calls and (content is None or role == _CALLS) else content
     if not isinstance(content, str) or not (content.strip() or calls):
-        raise UnusableRecord("empty_turn", f"a turn (column {column!r}) has no text as its content")
+        raise UnusableRecord("empty_turn", f"a turn (column {column!r}) {_lack_of(content)}")
     if not is_unicode(content):
         raise UnusableRecord("broken_text", f"a turn (column {column!r}) holds bytes that are no UTF-8, or half of a character")
     said = reasoned(content, item, thinking=thinking) if known == "assistant" else content
@@ -139,6 +143,17 @@ def is_turn(item: Any) -> bool:
         return False
     names = (item.get(key) for key in SPEAKER_KEYS)
     return not item.keys().isdisjoint(SPEAKER_KEYS[:2]) or any(isinstance(name, str) and name.casefold() in ROLES for name in names)
+
+
+def _lack_of(content: Any) -> str:
+    """What a turn has that is no text, and what is to be written in its place."""
+    kinds = [part.get("type") for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    if odd := [kind for kind in kinds if isinstance(kind, str) and kind != "text"]:
+        named = f" (type {odd[0]})" if odd[0] in _OTHER_PARTS else ""
+        return f"holds a part that is no text{named}: write what it shows or says as a text, or leave such rows out"
+    if isinstance(content, dict | list) and content:
+        return "has a content that is no text: write it as one (json.dumps does)"
+    return "has no text as its content"
 
 
 def _text_of(content: Any, *, of_tool: bool) -> Any:
