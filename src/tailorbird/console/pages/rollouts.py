@@ -33,8 +33,8 @@ def show(visit: PageContext) -> Response:
     found = visit.ask(show_rollout, rollout=visit.named("rollout"))
     lacking = any(live.standing != "proven" for live in found.judgement.live)
     offered = _offered(found.rollout, lacking=lacking) if visit.may(Action.DECIDE_ROLLOUT) else ()
-    shown = {"found": found, "rollout": found.rollout, "judged": found.judgement, "offered": offered, "difference": difference_range}
-    return visit.page("rollout.html", **shown)
+    parts = {"rollout": found.rollout, "judged": found.judgement}
+    return visit.page("rollout.html", 200, found=found, offered=offered, difference=difference_range, **parts)
 
 
 def confirm(visit: PageContext) -> Response:
