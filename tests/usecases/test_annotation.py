@@ -393,6 +393,9 @@ def test_a_larger_budget_goes_on_where_the_smaller_ended(deps: Dependencies, aut
     assert "same command again" in spent.value.hint
     first = len(client.asked)
     assert 0 < first < 80
+    with pytest.raises(Exhausted):
+        annotated(deps, author, path)
+    assert len(client.asked) == first, "the budget is not there again for each call"
     assert len(annotated(deps, author, job(tmp_path / "job", *texts, budget={"money": 50, "hours": 1})).rows) == 40
     assert len(client.asked) == 80
 

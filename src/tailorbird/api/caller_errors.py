@@ -6,7 +6,7 @@ import logging
 from copy import copy
 
 from tailorbird.domain.errors import TailorbirdError
-from tailorbird.serving import STOOD_IN_FOR
+from tailorbird.serving import NOT_ASKED, STOOD_IN_FOR
 
 _log = logging.getLogger("tailorbird.serving")
 
@@ -22,7 +22,8 @@ def for_caller(error: TailorbirdError) -> TailorbirdError:
     """The error with a hint for the caller of an API; the hint for the operator is logged in its place."""
     if error.error_code not in STOOD_IN_FOR | _OF_ENGINES:
         return error
-    _log.warning("a caller was told of %s: %s (%s)", error.error_code, error.message, error.hint)
+    if error.error_code != NOT_ASKED:  # the log tells once of an endpoint that is not asked
+        _log.warning("a caller was told of %s: %s (%s)", error.error_code, error.message, error.hint)
     told = copy(error)
     told.__dict__.update(error.__dict__, hint=_HINTS.get(error.error_code, _LATER))
     return told

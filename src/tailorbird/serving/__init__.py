@@ -16,7 +16,7 @@ from tailorbird.serving.alias_sync import AliasSync, Readiness
 from tailorbird.serving.answers import AnswerPiece, AnswerService, RankedDocument, told_text
 from tailorbird.serving.bills import Bill, billed
 from tailorbird.serving.effect_checks import LOAD_PARTS, EffectChecks, EffectProofs, unlike
-from tailorbird.serving.endpoint_circuits import EndpointCircuits
+from tailorbird.serving.endpoint_circuits import NOT_ASKED, EndpointCircuits
 from tailorbird.serving.engine_replicas import REQUESTS_EACH, EngineReplicas
 from tailorbird.serving.fallback import Answers, with_fallback
 from tailorbird.serving.heartbeat import GONE_AFTER
@@ -30,6 +30,7 @@ from tailorbird.serving.shadow_traffic import ShadowedRequest, ShadowTraffic
 __all__ = [
     "GONE_AFTER",
     "LOAD_PARTS",
+    "NOT_ASKED",
     "REQUESTS_EACH",
     "STOOD_IN_FOR",
     "AliasRoute",

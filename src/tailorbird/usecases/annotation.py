@@ -22,11 +22,11 @@ from tailorbird.domain.objective import Objective, TeacherWishes
 from tailorbird.objective import read_objective
 from tailorbird.text.normalisation import normalise
 from tailorbird.usecases.audit_events import Facts, permit, record
-from tailorbird.usecases.climb.hosted_engine import HostedEngine, Purse
+from tailorbird.usecases.climb.hosted_engine import HostedEngine
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.endpoints import demand_currency, tell_sent, usable_endpoint
 from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
-from tailorbird.usecases.teacher_labels import TeacherLabels, kept_labels
+from tailorbird.usecases.teacher_labels import TeacherLabels, kept_labels, purse_of
 from tailorbird.usecases.teachers import TEACHER, demand_unshown, record_annotation
 
 _log = logging.getLogger("tailorbird.endpoints")
@@ -126,7 +126,8 @@ def annotate(deps: Dependencies, actor: Actor, path: Path, progress: Progress, h
         demand_unshown(work, objective.name, endpoint, wishes.model)
     texts = _texts(deps, snapshot, wishes, Path(file.folder))
     with kept_labels(deps, objective, snapshot.labels, endpoint, wishes.model) as journal:
-        engine = HostedEngine(endpoint, wishes.model, lambda: deps.endpoint_client(endpoint, wishes.model), Purse(objective.budget.money))
+        purse = purse_of(journal, objective.budget.money)
+        engine = HostedEngine(endpoint, wishes.model, lambda: deps.endpoint_client(endpoint, wishes.model), purse)
         teacher = TeacherLabels(engine, journal, objective, snapshot.labels)
         kept = teacher.known(texts.clean)
         facts: Facts = {"objective": objective.name, "model": wishes.model}

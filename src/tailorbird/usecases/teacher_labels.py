@@ -15,7 +15,7 @@ from tailorbird.rungs import AnswerJournal
 from tailorbird.system.files import held_alone, private_folder
 from tailorbird.text.answered_labels import answered_label
 from tailorbird.text.prompt_rendering import messages_for
-from tailorbird.usecases.climb.hosted_engine import HostedEngine
+from tailorbird.usecases.climb.hosted_engine import HostedEngine, Purse
 from tailorbird.usecases.dependencies import Dependencies, Progress
 
 #: Texts that are asked for between two words on progress.
@@ -70,11 +70,22 @@ class TeacherLabels:
         self._engine.ask([messages_for(prompt, text) for text in texts], Sampling(max_tokens=256), keep)
 
 
-_REPORTED = "reported"
+#: Places in the journal beside those of answers: how the server names what answers, and what it was paid so far.
+_REPORTED, _PAID = "reported", "paid"
 
 
 def _key(turn: int, text: str) -> str:
     return f"{turn} {digest_of({'text': text})}"
+
+
+def purse_of(journal: AnswerJournal, money: float) -> Purse:
+    """What is left of ``money`` for labels, whichever call pays them."""
+
+    def pay(_: float) -> None:
+        journal.put({_PAID: purse.spent})
+
+    purse = Purse(money, pay, float(journal.get(_PAID) or 0.0))
+    return purse
 
 
 @contextmanager
@@ -85,7 +96,7 @@ def kept_labels(deps: Dependencies, objective: Objective, labels: Sequence[str],
     origin = digest_of(asked)
     folder = private_folder(deps.annotations(objective.tenant))
     path = folder / f"{origin.removeprefix('sha256:')}.jsonl"
-    with held_alone(folder / f"{path.stem}.lock") as alone:
+    with held_alone(folder / f"{objective.name}.lock") as alone:
         if not alone:
             raise Busy(
                 f"the texts of {objective.name} are being labelled already",
