@@ -43,6 +43,13 @@ def test_endpoints_of_a_tenant(tmp_path: Path) -> None:
     assert added.stdout == "outside is registered for acme\n", added.stderr
     assert "tailorbird tenant policy --endpoint outside" in added.stderr
     assert tailorbird(tmp_path, "tenant", "policy", "--endpoint", "outside").stdout == "acme: no words; data may be sent to outside\n"
+    for said in (("--keep-days", "9", "--review-share", "0.5"), ("--keep-requests", "90"), ("--review-share", "0")):
+        assert tailorbird(tmp_path, "tenant", "policy", *said).returncode == 0
+    shown = "acme: words for 9 days, requests for 90 days; data may be sent to outside\n"
+    assert tailorbird(tmp_path, "tenant", "policy").stdout == shown, "who names one thing, or only looks, deletes nothing else"
+    ended = tailorbird(tmp_path, "tenant", "policy", "--no-endpoints", "--keep-days", "0", "--keep-requests", "0").stdout
+    assert ended == "acme: no words\n"
+    tailorbird(tmp_path, "tenant", "policy", "--endpoint", "outside")
     (listed,) = json.loads(tailorbird(tmp_path, "endpoint", "list", "--json").stdout)
     assert (listed["endpoint"]["input_price"], listed["endpoint"]["output_price"], listed["allowed"]) == (0.15, 0.6, True)
     refused = tailorbird(tmp_path, "endpoint", "add", "plain", "--url", "http://llm.example", "--region", "nobody knows")

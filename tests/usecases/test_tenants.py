@@ -106,7 +106,8 @@ def furnish(deps: Dependencies, tenant: str, adapter: Digest) -> None:
         work.usage.add([Usage(gateway="g", period="month", start=now, requests=1)])
         work.feedback.put(Feedback(tenant=tenant, request="req_1", kind=FeedbackKind.THUMB, source="key", value="up", score=1.0, at=now))
         work.reviews.add([Review(tenant=tenant, request="req_1", alias=row.alias, reason=ReviewReason.SAMPLE, queued_at=now)])
-        work.contents.add([KeptWords(tenant=tenant, request="req_1", text="secret words", answer="refund", at=now, expires_at=now)])
+        words = KeptWords(tenant=tenant, request="req_1", text=f"secret words of {tenant}", answer="refund", at=now, expires_at=now)
+        work.contents.add([words])
 
 
 def rows_that_name(deps: Dependencies, tenant: str) -> dict[str, int]:
@@ -141,6 +142,11 @@ def test_a_tenant_that_is_removed_leaves_nothing_behind(host: Dependencies, admi
     furnish(host, "acme", shared)
     host.artifacts.get_tree(own)
     assert files_that_hold(host.workspace, b"weights of globex-only")
+    assert files_that_hold(host.workspace, b"secret words of globex")
+    with host.ledger.work("globex", write=False) as work:
+        (released,) = work.releases.all()
+    host.reference(released.digest).parent.mkdir(exist_ok=True)
+    host.reference(released.digest).write_text("sketches")
     assert set(rows_that_name(host, "globex")) > {
         "tenants",
         "identities",
@@ -158,6 +164,8 @@ def test_a_tenant_that_is_removed_leaves_nothing_behind(host: Dependencies, admi
     assert gone.rows["requests"] == 1
     assert gone.artifacts == 2  # the tree and the file that nobody else's record leads to
     assert not files_that_hold(host.workspace, b"weights of globex-only")
+    assert not files_that_hold(host.workspace, b"secret words of globex"), "nor does the log of changes beside the database"
+    assert not host.reference(released.digest).exists()
     assert not (host.workspace / "keys" / "globex").exists()
     assert not host.artifacts.exists(own)
     assert (host.artifacts.get_tree(shared) / "base").read_text() == "weights of base"

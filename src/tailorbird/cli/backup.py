@@ -31,6 +31,10 @@ def _backup(
     with_keys: Annotated[
         bool, typer.Option("--with-keys", help="Include private keys: readers of the backup can then act as every identity.")
     ] = False,
+    prune: Annotated[
+        bool,
+        typer.Option("--prune", help="Also delete artifacts in TARGET that no backup there names any more."),
+    ] = False,
 ) -> None:
     """Back up database, settings and artifacts while servers and workers run. Artifacts already in TARGET are not copied again."""
     session = open_session()
@@ -38,13 +42,15 @@ def _backup(
         if folder.is_dir() and is_open_to_others(folder):  # made by an earlier version
             close_to_others(folder)
     store = wiring.open_artifacts(str(target / "artifacts"), target / "cache")
-    wanted = copies.BackupTarget(target, store, settings.portable_settings(session.settings.workspace), with_keys)
+    wanted = copies.BackupTarget(target, store, settings.portable_settings(session.settings.workspace), with_keys, prune)
     with ProgressDisplay(err) as progress:
         made = copies.back_up(session.deps, session.actor("admin"), wanted, progress)
     if session.as_json:
         print_json(made)
     else:
         typer.echo(f"backed up to {made.folder}: {made.rows} rows, {made.artifacts} artifacts ({made.new} new)")
+        if prune:
+            typer.echo(f"{made.pruned} artifacts that no backup there names any more are deleted")
         typer.echo(f"its manifest is {made.digest}, signed by the log's key {made.log_key}; keep this line elsewhere")
     if with_keys:
         say("private keys are in this backup: whoever can read it can act as every identity, so keep it like a key")

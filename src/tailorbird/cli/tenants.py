@@ -129,26 +129,32 @@ def _list() -> None:
 
 @tenant.command("policy")
 def _policy(
-    keep_days: Annotated[int, typer.Option(help="Days to keep redacted request texts; 0 keeps none.", min=0, max=3650)] = 0,
-    review_share: Annotated[float, typer.Option(help="Share of answers queued for labelling.", min=0, max=1)] = 0.0,
+    keep_days: Annotated[int | None, typer.Option(help="Days to keep redacted request texts; 0 deletes them.", min=0, max=3650)] = None,
+    review_share: Annotated[float | None, typer.Option(help="Share of answers queued for labelling.", min=0, max=1)] = None,
     keep_requests: Annotated[
-        int | None, typer.Option(help="Days to keep rows of requests, 35 at least; without, they are kept always.", min=35, max=3650)
+        int | None, typer.Option(help="Days to keep rows of requests, 35 at least; 0: they are kept always.", min=0, max=3650)
     ] = None,
     endpoint: Annotated[
-        list[str] | None, typer.Option("--endpoint", help="Hosted model that your data and requests may be sent to, repeatable.")
+        list[str] | None,
+        typer.Option("--endpoint", help="Hosted model that your data and requests may be sent to, repeatable; others no more."),
     ] = None,
+    no_endpoints: Annotated[bool, typer.Option("--no-endpoints", help="Let no data leave the house.")] = False,
 ) -> None:
-    """Set your tenant's traffic policy. Without --keep-days no texts are kept, and kept ones are deleted; without --endpoint no data leave
-    the house."""
-    wanted = TrafficPolicy(
-        store_content=keep_days > 0,
-        retention_days=keep_days or 30,
-        review_share=review_share,
-        endpoints=tuple(endpoint or ()),
-        request_days=keep_requests,
-    )
+    """Show your tenant's traffic policy, or change what is named; the rest stays."""
     session = open_session()
-    changed = session.ask_as("admin", set_policy, wanted)
+    tenants = session.ask_as("admin", list_tenants).tenants
+    present = next(view.tenant for view in tenants if view.tenant.name == session.tenant)
+    named: dict[str, object] = {}
+    if keep_days is not None:
+        named |= {"store_content": keep_days > 0, "retention_days": keep_days or present.policy.retention_days}
+    if review_share is not None:
+        named["review_share"] = review_share
+    if keep_requests is not None:
+        named["request_days"] = keep_requests or None
+    if endpoint or no_endpoints:
+        named["endpoints"] = () if no_endpoints else tuple(endpoint or ())
+    wanted = TrafficPolicy.model_validate(present.policy.model_dump() | named)
+    changed = session.ask_as("admin", set_policy, wanted) if named else present
     print_json(changed) if session.as_json else out.print(f"{changed.name}: {_kept(changed.policy)}", markup=False)
 
 

@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Annotated, get_args
 
 from pydantic import Field
@@ -160,6 +161,7 @@ def set_policy(deps: Dependencies, actor: Actor, policy: TrafficPolicy) -> Tenan
     if not policy.store_content:
         with deps.ledger.work(actor.tenant) as work:
             work.contents.purge(now + timedelta(days=365 * 100))
+        deps.ledger.flush(scrub=True)
     return changed
 
 
@@ -199,7 +201,8 @@ def remove_tenant(deps: Dependencies, actor: Actor, name: Name) -> Removed:
     with deps.ledger.system(write=False) as system:
         kept = set(system.references.digests())
     artifacts = _forget(deps.artifacts, theirs, kept) + _forget_sealed(deps, name, scope)
-    return Removed(tenant=name, rows=rows, artifacts=artifacts, files=sum(_delete(deps, path) for path in files))
+    deps.ledger.flush(scrub=True)
+    return Removed(tenant=name, rows=rows, artifacts=artifacts, files=sum(map(_delete, files)))
 
 
 def purge(deps: Dependencies) -> int:
@@ -307,16 +310,18 @@ def _forget_sealed(deps: Dependencies, name: str, scope: str | None) -> int:
     return sum(files.remove(sealed) for sealed in list(files.names()))
 
 
-def _files_of(deps: Dependencies, name: str) -> list[str]:
-    """Places in the workspace that are the tenant's: its keys, the folders of its runs, what its curations, indexes and
-    annotations keep."""
+def _files_of(deps: Dependencies, name: str) -> list[Path]:
+    """Places on this machine that are the tenant's: its keys, the folders of its runs, what its curations, annotations and indexes keep,
+    and what its releases' traffic is compared with."""
     with deps.ledger.work(name, write=False) as work:
-        runs = [f"runs/{run.id}" for run in work.runs.all()]
-    return [*(f"{folder}/{name}" for folder in ("keys", "curations", "indexes", "annotations", "uploads")), *runs]
+        runs, releases = [run.id for run in work.runs.all()], [release.digest for release in work.releases.all()]
+    own = [deps.workspace / place / name for place in ("keys", "curations", "annotations", "indexes", "uploads")]
+    of_runs = [folder for run in runs for folder in (deps.runs / run, deps.scratch(run)) if folder]
+    return [*own, *of_runs, *map(deps.reference, releases)]
 
 
-def _delete(deps: Dependencies, place: str) -> int:
-    path = deps.workspace / place
-    count = sum(1 for file in path.rglob("*") if file.is_file()) if path.is_dir() else 0
-    shutil.rmtree(path, ignore_errors=True)
+def _delete(path: Path) -> int:
+    """Deletes a folder or a file; how many files."""
+    count = int(path.is_file()) + sum(1 for file in path.rglob("*") if file.is_file())
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     return count

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,30 @@ def test_the_next_backup_copies_only_what_is_new(deps: Dependencies, tmp_path: P
     there.ledger.close()
     with deps.ledger.work(TENANT, write=False) as work:
         assert [entry.event.kind for entry in work.events.about(second.digest)] == ["workspace.backed_up"]
+
+
+def test_what_only_deleted_backups_named_is_pruned_when_asked(deps: Dependencies, tmp_path: Path) -> None:
+    """As the rows of a person who was erased: the folder of the old backup alone holds none of them."""
+    place = tmp_path / "backups"
+    erased, stays = deps.artifacts.put(b"rows of a person"), deps.artifacts.put(b"rows of others")
+    first = a_backup(deps, place)
+    deps.artifacts.destroy(erased)
+    kept = back_up(deps, act_as(deps, TENANT, "admin"), replace(a_target(place), prune=True), Progress())
+    assert (kept.pruned, a_target(place).store.exists(erased)) == (0, True), "the first backup still names it"
+    shutil.rmtree(first.folder)
+    deps.clock.advance(timedelta(seconds=1))  # type: ignore[attr-defined]
+    (place / ".unfinished-elsewhere").mkdir()
+    with pytest.raises(Conflict) as refused:
+        back_up(deps, act_as(deps, TENANT, "admin"), replace(a_target(place), prune=True), Progress())
+    assert refused.value.error_code == "backup_under_way"
+    (place / ".unfinished-elsewhere").rmdir()
+    deps.clock.advance(timedelta(seconds=1))  # type: ignore[attr-defined]
+    pruned = back_up(deps, act_as(deps, TENANT, "admin"), replace(a_target(place), prune=True), Progress())
+    store = a_target(place).store
+    assert (pruned.pruned, store.exists(erased), store.exists(stays)) == (1, False, True)
+    there = restored_at(tmp_path / "restored", find_backup(Path(kept.folder)))
+    assert there.artifacts.get(stays) == b"rows of others"
+    there.ledger.close()
 
 
 def test_keys_come_along_only_when_asked_and_stay_closed(deps: Dependencies, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 from pathlib import Path
 
 import pytest
@@ -45,10 +46,28 @@ def test_a_workspace_that_may_only_be_read(another: Open, monkeypatch: pytest.Mo
     def refuse(path: Path, *_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
-    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
     (notice,) = examine(deps).notices
     assert (notice.code, "Read-only file system" in notice.text) == ("workspace_unwritable", True)
     assert str(deps.workspace) not in notice.text
+
+
+def test_a_disk_that_is_full(another: Open) -> None:
+    """An empty file fits on it, and the lock of the record can be taken: only what is written shows it."""
+    deps = hand_out(another(checkpoint_hooks={"https://witness.example/": MemoryNotifier()}))
+    record = deps.workspace / "tailorbird.db"
+    record.touch()
+    deps = with_upkeep(deps, record_file=record)
+    assert examine(deps).writable
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        found = examine(deps)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not found.writable
+    assert [notice.code for notice in found.notices] == ["workspace_unwritable"]
+    assert not list(deps.workspace.glob(".probe-*"))
 
 
 def test_a_record_that_is_gone(another: Open, tmp_path: Path) -> None:

@@ -113,5 +113,6 @@ def _sources(found: Found, today: date) -> Iterator[Obligation]:
 
 
 def _backups(today: date) -> Obligation:
-    why = "backups made before today hold the old snapshots; a restored one must be followed by the same erasure"
+    why = "backups made before today hold the old snapshots: delete their folders, then tailorbird backup PLACE --prune deletes what only "
+    why += "they named; a restored one must be followed by the same erasure"
     return Obligation(kind=ObligationKind.EXPIRE_BACKUPS, what="backups", due=today + timedelta(days=LEARNED_DAYS), why=why)

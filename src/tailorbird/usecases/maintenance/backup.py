@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -62,7 +62,7 @@ class BackupManifest(Value):
 
 class Backup(Value):
     """A finished backup. ``digest`` is that of its manifest, and so names everything in it; ``new`` artifacts were not there before;
-    ``log_key`` is the public key (base64) that signed it."""
+    ``log_key`` is the public key (base64) that signed it. ``pruned`` counts artifacts that no backup in the place named any more."""
 
     folder: str
     digest: Digest
@@ -72,6 +72,7 @@ class Backup(Value):
     log_size: int
     log_key: str
     with_keys: bool
+    pruned: int = 0
 
 
 class RestoredWorkspace(Value):
@@ -103,20 +104,24 @@ class FoundBackup:
 
 @dataclass(frozen=True)
 class BackupTarget:
-    """Target of a backup: the folder, and the store in its ``artifacts/``. ``settings`` is the text to keep with it."""
+    """Target of a backup: the folder, and the store in its ``artifacts/``. ``settings`` is the text to keep with it. ``prune``: what no
+    backup in it names any more is deleted."""
 
     folder: Path
     store: SealableStore
     settings: bytes
     with_keys: bool = False
+    prune: bool = False
 
 
 def back_up(deps: Dependencies, actor: Actor, target: BackupTarget, progress: Progress) -> Backup:
-    """Copies record and artifacts while others write. Raises Forbidden, InvalidInput (inside the workspace), Unavailable, Corrupt."""
+    """Copies record and artifacts while others write. Raises Forbidden, InvalidInput (inside the workspace), Unavailable, Corrupt, Conflict
+    (to be pruned, and another is being made there)."""
     permit(deps, actor, Action.BACK_UP)
     if target.folder.resolve().is_relative_to(deps.workspace.resolve()):
         raise InvalidInput("a backup inside the workspace is lost with it", "name a folder on another disk", code="backup_inside")
     demand_undamaged(deps)
+    earlier = _manifests(target.folder) if target.prune else []
     checkpoint = make_checkpoint(deps, actor)
     name = f"{deps.clock.now():%Y-%m-%dT%H%M%SZ}"
     with _storage(target.folder), _built(target.folder, name) as folder:
@@ -130,8 +135,10 @@ def back_up(deps: Dependencies, actor: Actor, target: BackupTarget, progress: Pr
         digest = digest_bytes(canonical_json(manifest))
         _write(folder / _MANIFEST, canonical_json(manifest))
         _write(folder / _SIGNATURE, canonical_json(sign(log_key(deps), "log", _PURPOSE, digest, manifest.made_at)))
+    pruned = _prune(target, [*earlier, manifest]) if target.prune else 0
     with deps.ledger.work(actor.tenant) as work:
         facts: Facts = {"artifacts": len(artifacts), "with_keys": target.with_keys, "log_size": checkpoint.size}
+        facts |= {"pruned": pruned} if target.prune else {}
         record(work, "workspace.backed_up", actor.name, digest, deps.clock.now(), facts)
     return Backup(
         folder=str(target.folder / name),
@@ -142,7 +149,39 @@ def back_up(deps: Dependencies, actor: Actor, target: BackupTarget, progress: Pr
         log_size=checkpoint.size,
         log_key=manifest.log_key,
         with_keys=target.with_keys,
+        pruned=pruned,
     )
+
+
+def _manifests(place: Path) -> list[BackupManifest]:
+    """What each backup in the place holds. Raises Corrupt where that cannot be read, and Conflict while another is being made there: what
+    it names is not known."""
+    if _is_busy(place):
+        raise Conflict("another backup is being made in this place", "prune with a later backup", code="backup_under_way")
+    with _storage(place):
+        texts = [file.read_bytes() for file in sorted(place.glob(f"[0-9]*/{_MANIFEST}"))]
+    try:
+        return [BackupManifest.model_validate_json(text) for text in texts]
+    except ValidationError:
+        raise _corrupt("the manifest of an earlier one cannot be read, so that nothing can be pruned") from None
+
+
+def _prune(target: BackupTarget, manifests: Sequence[BackupManifest]) -> int:
+    """Deletes artifacts that none of ``manifests`` names, as those of backups whose folders were deleted; how many. None where another
+    backup has been begun there meanwhile."""
+    if _is_busy(target.folder):
+        return 0
+    named = {digest for manifest in manifests for digest in manifest.artifacts}
+    gone = sum(target.store.destroy(digest) for digest in sorted(set(target.store.digests()) - named))
+    sealed = {file for manifest in manifests for file in manifest.sealed}
+    for scope in {file.partition("/")[0] for file in sealed}:
+        files = target.store.sealed_files(scope)
+        gone += sum(files.remove(name) for name in list(files.names()) if f"{scope}/{name}" not in sealed)
+    return gone
+
+
+def _is_busy(place: Path) -> bool:
+    return any(place.glob(f"{_UNFINISHED}*"))
 
 
 def demand_undamaged(deps: Dependencies) -> None:

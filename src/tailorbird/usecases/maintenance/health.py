@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import date
 from uuid import uuid4
 
@@ -18,6 +19,9 @@ from tailorbird.usecases import key_custody
 from tailorbird.usecases.dependencies import Dependencies
 from tailorbird.usecases.maintenance import checkpoint_shipping, clock_floor
 from tailorbird.usecases.maintenance.checkpoint_shipping import Notice
+
+#: Bytes that are written to see whether there is room: an empty file fits on a full disk.
+_PROBE = 1 << 16
 
 
 def notices(deps: Dependencies) -> list[Notice]:
@@ -83,12 +87,13 @@ def warnings_for(deps: Dependencies, notices: Sequence[Notice], reader: Identity
 
 def examine(deps: Dependencies) -> WorkspaceHealth:
     """Looks at everything now. May wait as long as the record's lock is held by somebody."""
-    record = _record(deps)
-    found = [notice for look in _LOOKS for notice in look(deps)]
+    record, workspace = _record(deps), _workspace(deps)
+    found = [*workspace, *_disk(deps)]
     if record is not None:
         return WorkspaceHealth(writable=False, notices=(record, *found))
     asked = [notice for look in (checkpoint_shipping.notices, clock_floor.notices, _keys, notices) for notice in _asked(deps, look)]
-    return WorkspaceHealth(writable=True, notices=(*found, *asked))
+    # The lock of a database can be taken on a full disk, too; its file lies in the workspace.
+    return WorkspaceHealth(writable=not workspace or deps.upkeep.record_file is None, notices=(*found, *asked))
 
 
 def _record(deps: Dependencies) -> Notice | None:
@@ -107,10 +112,12 @@ def _record(deps: Dependencies) -> Notice | None:
 def _workspace(deps: Dependencies) -> list[Notice]:
     probe = deps.workspace / f".probe-{uuid4().hex}"
     try:
-        probe.touch()
-        probe.unlink()
+        probe.write_bytes(bytes(_PROBE))
     except OSError as error:
         return [Notice(code="workspace_unwritable", text=f"the workspace cannot be written: {error.strerror}")]
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
     return []
 
 
@@ -138,6 +145,3 @@ def _keys(deps: Dependencies) -> list[Notice]:
         for tenant, custody in key_custody.custody_of_tenants(deps).items()
         for code, text in custody.remarks().items()
     ]
-
-
-_LOOKS: tuple[Callable[[Dependencies], list[Notice]], ...] = (_workspace, _disk)
