@@ -172,6 +172,7 @@ def test_what_only_deleted_backups_named_is_pruned_when_asked(deps: Dependencies
     erased, stays = deps.artifacts.put(b"rows of a person"), deps.artifacts.put(b"rows of others")
     first = a_backup(deps, place)
     deps.artifacts.destroy(erased)
+    deps.clock.advance(timedelta(seconds=1))  # type: ignore[attr-defined]
     kept = back_up(deps, act_as(deps, TENANT, "admin"), replace(a_target(place), prune=True), Progress())
     assert (kept.pruned, a_target(place).store.exists(erased)) == (0, True), "the first backup still names it"
     shutil.rmtree(first.folder)
