@@ -139,6 +139,23 @@ def test_an_answer_that_was_long_under_way_shows_that_it_is_there(asked: Asked) 
     assert asked.circuits.open == 1, "its first words are news, not each"
 
 
+def test_a_server_that_answered_others_meanwhile_is_there(asked: Asked) -> None:
+    """A burst makes it slow, and the timeouts of those that it left out end together, after the answers."""
+    burst = [asked.circuits.attempt("acme", endpoint(), MODEL) for _ in range(8)]
+    for one in burst:
+        one.__enter__()
+    asked.at += 0.01
+    assert asked.ask(None) is None
+    asked.at += 30
+    for one in burst:
+        with suppress(AnswerLost):
+            one.__exit__(AnswerLost, LOST, None)
+    assert asked.circuits.open == 0
+    asked.at += 1
+    asked.fall_silent()
+    assert asked.circuits.open == 1
+
+
 def test_a_request_from_before_does_not_make_the_pause_longer(asked: Asked) -> None:
     with suppress(AnswerLost), asked.circuits.attempt("acme", endpoint(), MODEL):
         asked.fall_silent()

@@ -81,6 +81,8 @@ class EndpointCircuits:
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._circuits: dict[_AskedServer, _Circuit] = {}
+        #: When somebody got a first word last.
+        self._heard_at: dict[_AskedServer, float] = {}
         self.not_sent = 0
 
     @property
@@ -94,13 +96,15 @@ class EndpointCircuits:
         """Lets one request through; its errors tell what the server said. Raises Unavailable (``endpoint_not_asked``) where it is not to be
         asked now, with the seconds until it is."""
         asked = _AskedServer(tenant, endpoint.name, endpoint.url, model, (endpoint.key, endpoint.timeout_s, endpoint.private))
-        probed = self._admitted(asked)
+        probed, began = self._admitted(asked), self._now()
         attempt = SentRequest(lambda: self._heard(asked))
         try:
             yield attempt
         except TailorbirdError as error:
             if isinstance(error, Unavailable) and error.silent:
-                self._silent(asked, probed, error)
+                # A server that answered others meanwhile is there: it is slow, or many ask at once.
+                if self._heard_at.get(asked, float("-inf")) <= began:
+                    self._silent(asked, probed, error)
             elif error.error_code not in _NOT_SENT:
                 attempt.heard()
             raise
@@ -126,6 +130,7 @@ class EndpointCircuits:
 
     def _heard(self, asked: _AskedServer) -> None:
         circuit, now = self._circuits.pop(asked, None), self._now()
+        self._heard_at[asked] = now
         if circuit is None or circuit.since is None:
             return
         _log.warning("%s answers again, after %.0f s: every request asks it", _named(asked), now - circuit.since)
@@ -155,6 +160,7 @@ class EndpointCircuits:
     def _forget(self) -> None:
         now = self._now()
         self._circuits = {asked: its for asked, its in self._circuits.items() if its.probing or now - its.last < _FORGOTTEN}
+        self._heard_at = {asked: at for asked, at in self._heard_at.items() if now - at < _FORGOTTEN}
 
 
 def _named(asked: _AskedServer) -> str:
