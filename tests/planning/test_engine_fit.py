@@ -68,8 +68,7 @@ def test_no_fitted_pass_takes_nothing() -> None:
     assert EngineTimings.model_validate_json(fitted.model_dump_json()) == fitted
 
 
-def test_an_adapter_takes_whole_large_pages() -> None:
+def test_an_adapter_takes_eight_bits_and_its_scales() -> None:
     weights = 16 * sum(group.count * (group.inputs + group.outputs) for group in SMALL.linear_groups)
-    assert adapter_mebibytes(SMALL, "auto") == pytest.approx(2 * weights / 2**20, abs=2)
-    assert adapter_mebibytes(SMALL, "auto") % 2 == 0
-    assert adapter_mebibytes(SMALL, "fp32") > adapter_mebibytes(SMALL, "auto")
+    assert 1.05 * weights < adapter_mebibytes(SMALL, "auto") * 2**20 < 1.2 * weights
+    assert adapter_mebibytes(SMALL, "fp32") * 2**20 == 4 * weights

@@ -95,8 +95,10 @@ def computed_by(placement: Placement, asked: Kernels = "auto") -> str:
 
 def pass_name(kernels: str) -> str:
     """``kernels`` as a fingerprint names them: the native pass with its form, where that is not the one of AVX-512, which computes with
-    other numbers (decision 0121)."""
-    return "native-portable" if kernels == "native" and library.form_name() == "portable" else kernels
+    other numbers (decision 0121), and with the format in which it holds adapters (decision 0144)."""
+    if kernels != "native":
+        return kernels
+    return ("native-portable" if library.form_name() == "portable" else "native") + "-int8-adapters"
 
 
 def forward_of(model: Any, kernels: str, placement: Placement) -> Forward:

@@ -56,9 +56,11 @@ def fit_timings(measured: ServingMeasurement, adapter_mb: float, kv_mb: float) -
 
 
 def adapter_mebibytes(base: BaseModelRef, precision: str) -> float:
-    """MiB of an adapter of rank 16 on all linear layers in the engine's memory, in whole large pages of 2 MiB: 16 bits, or 32 in fp32."""
-    size = RANK * parameters_per_rank(base, tuple(base.linear_shapes)) * (4 if precision == "fp32" else 2)
-    return 2.0 * ceil(size / 2**21)
+    """MiB of an adapter of rank 16 on all linear layers in the engine's memory: in int8 with its scales, as the native pass holds it (68
+    bytes for 64 inputs, 18 for 16), or 32 bits in fp32."""
+    if precision == "fp32":
+        return 4 * RANK * parameters_per_rank(base, tuple(base.linear_shapes)) / 2**20
+    return sum(group.count * (RANK * ceil(group.inputs / 64) * 68 + group.outputs * 18) for group in base.linear_groups) / 2**20
 
 
 def _features(step: TimedStep, points: Sequence[int]) -> list[float]:

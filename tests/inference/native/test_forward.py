@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tailorbird.inference.native.forward import NativeAdapter, WeightBuffer
+from tailorbird.inference.native.library import SHORT_RUN, eight_bit_bytes
 
 PAGE = 2 * 2**20
 
@@ -39,11 +40,12 @@ def test_a_piece_outlives_its_shelf() -> None:
 
 def test_an_adapter_has_room_for_what_it_was_made_for_and_no_more() -> None:
     shapes = [((32, 48), None), ((32, 16), None)]
-    adapter = NativeAdapter(2, 2 * 16 * 32 + 16 * 48 + 16 * 16)
+    down, up = eight_bit_bytes(16, 32), [eight_bit_bytes(size, 16, SHORT_RUN) for size in (48, 16)]
+    adapter = NativeAdapter(2, 2 * down + sum(up))
     adapter.put(5, 16, shapes)
     delta = adapter.deltas[5]
     assert (delta.inputs, delta.rank, delta.parts, list(delta.outputs[:2])) == (32, 16, 2, [48, 16])
-    assert delta.up - delta.down == 2 * (2 * 16 * 32)
+    assert delta.up - delta.down == 2 * down
     assert adapter.deltas[4].down is None
     with pytest.raises(AssertionError):
         adapter.put(6, 16, shapes)

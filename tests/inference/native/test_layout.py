@@ -1,4 +1,4 @@
-"""Adapters laid out for the kernels: from any number format, scaled, rounded as torch rounds, filled up with zeros."""
+"""Adapters laid out for the kernels: from any number format, scaled, in int8 with the scale of each run, filled up with zeros."""
 
 from __future__ import annotations
 
@@ -8,52 +8,77 @@ import torch
 from tailorbird.inference.native import library
 
 pytestmark = pytest.mark.skipif(library.why_not() is not None, reason="the native pass needs AVX2 or 64-bit ARM, and g++")
+RUNS = [library.RUN, library.SHORT_RUN]
 
 
-def laid(matrix: torch.Tensor | None, shape: tuple[int, int], factor: float) -> torch.Tensor:
-    """In one call, between two others, which must not reach into it."""
-    places = torch.full((3, shape[0] * shape[1]), 7.0, dtype=torch.bfloat16)
+def laid(matrix: torch.Tensor | None, shape: tuple[int, int], run: int, factor: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Levels (OI) and scales (OR) of a matrix that is laid out in one call, between two others, which must not reach into it."""
+    places = torch.full((3, library.eight_bit_bytes(*shape, run)), 7, dtype=torch.uint8)
     layout = library.AdapterLayout()
-    layout.add(torch.ones(shape), shape, 1.0, places[0].data_ptr())
-    layout.add(matrix, shape, factor, places[1].data_ptr())
-    layout.add(None, shape, 1.0, places[2].data_ptr())
+    layout.add(torch.ones(shape), shape, run, 1.0, places[0].data_ptr())
+    layout.add(matrix, shape, run, factor, places[1].data_ptr())
+    layout.add(None, shape, run, 1.0, places[2].data_ptr())
     layout.write()
-    assert bool((places[0] == 1).all())
+    before, scales = unpacked(places[0], shape, run)
+    assert torch.allclose(before * scales.repeat_interleave(run, 1), torch.ones(shape), atol=0.005)
     assert bool((places[2] == 0).all())
-    return places[1]
+    return unpacked(places[1], shape, run)
 
 
-def packed(wide: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    """The same by torch and ``pack``."""
-    whole = torch.zeros(shape, dtype=torch.bfloat16)
-    whole[: wide.shape[0], : wide.shape[1]] = wide.bfloat16()
-    found = torch.empty(whole.numel(), dtype=torch.bfloat16)
-    library.pack(whole, found)
-    return found
+def unpacked(place: torch.Tensor, shape: tuple[int, int], run: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Block by block of 16 outputs, run by run: pairs of inputs, then the scales of the outputs."""
+    blocks, runs = shape[0] // 16, shape[1] // run
+    every = place.view(blocks, runs, -1)
+    levels = every[..., : run * 16].reshape(blocks, runs, run // 2, 16, 2).view(torch.int8)
+    scales = (
+        every[..., run * 16 :].reshape(blocks, runs, -1).contiguous().view(torch.bfloat16 if run == library.SHORT_RUN else torch.float32)
+    )
+    return levels.permute(0, 3, 1, 2, 4).reshape(shape), scales.permute(0, 2, 1).reshape(shape[0], runs).float()
 
 
+@pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
-@pytest.mark.parametrize("rows_columns", [(16, 48), (5, 32), (32, 3), (1, 1)])
+@pytest.mark.parametrize("rows_columns", [(16, 64), (5, 32), (32, 3), (1, 1)])
 @pytest.mark.parametrize("factor", [1.0, 0.3])
-def test_it_is_what_torch_makes_of_it(dtype: torch.dtype, rows_columns: tuple[int, int], factor: float) -> None:
+def test_each_weight_is_the_nearest_level_of_its_run(dtype: torch.dtype, rows_columns: tuple[int, int], factor: float, run: int) -> None:
     matrix = torch.randn(rows_columns, generator=torch.Generator().manual_seed(1)).to(dtype)
-    assert torch.equal(laid(matrix, (32, 48), factor), packed(matrix.float() * factor, (32, 48)))
+    whole = torch.zeros(32, 64)
+    whole[: rows_columns[0], : rows_columns[1]] = matrix.float() * factor
+    levels, scales = laid(matrix, (32, 64), run, factor)
+    most = whole.view(32, -1, run).abs().amax(-1)
+    assert torch.allclose(scales, most / 127, rtol=1e-6 if run == library.RUN else 2**-7, atol=0)
+    assert bool((scales * 127 * (1 + 1e-6) >= most).all()), "a scale that was rounded down would cut the largest weight"
+    wide = scales.repeat_interleave(run, 1)
+    assert bool(((levels * wide - whole).abs() <= wide * 0.501).all())
+    assert bool((levels[whole == 0] == 0).all())
 
 
-def test_ties_small_numbers_and_what_is_no_number_are_rounded_as_torch_does() -> None:
-    bits = torch.randint(-(2**31), 2**31, (64, 64), dtype=torch.int32, generator=torch.Generator().manual_seed(2))
-    bits[0] = (bits[0] & ~0xFFFF) | 0x8000  # halfway between two
-    bits[1] &= 0x807FFFFF  # below the smallest number that is not
-    bits[2, :3] = torch.tensor([0x7F800000, 0x7F7FFFFF, 1], dtype=torch.int32)
-    matrix = bits.view(torch.float32)
-    found, wanted = laid(matrix, (64, 64), 1.0), packed(matrix, (64, 64))
-    assert torch.equal(found.isnan(), wanted.isnan())
-    assert torch.equal(found.nan_to_num(0.0).view(torch.int16), wanted.nan_to_num(0.0).view(torch.int16))
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
+def test_a_weight_that_is_no_number_is_told_by_the_scale_of_its_run(broken: float, run: int) -> None:
+    for at in (0, 17, 63):
+        matrix = torch.ones(16, 64)
+        matrix[3, at] = broken
+        _, scales = laid(matrix, (16, 64), run, 1.0)
+        found = ~scales.isfinite()
+        assert found.nonzero().tolist() == [[3, at // run]]
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_the_smallest_and_the_largest_numbers_have_levels(run: int) -> None:
+    for size in (1e-36, 3e38):
+        levels, scales = laid(torch.full((16, 64), size), (16, 64), run, 1.0)
+        assert torch.allclose(
+            levels.double() * scales.double().repeat_interleave(run, 1), torch.full((16, 64), size).double(), rtol=0.01, atol=0
+        )
 
 
 def test_any_address_and_any_order_of_its_numbers_will_do() -> None:
     bytes_ = torch.randn(16 * 16 + 1, generator=torch.Generator().manual_seed(3)).view(torch.uint8)[1:-3]
     crooked = torch.frombuffer(bytearray(b"\0" + bytes_.numpy().tobytes()), dtype=torch.float32, count=256, offset=1).reshape(16, 16)
-    assert torch.equal(laid(crooked.nan_to_num(), (16, 16), 1.0), packed(crooked.nan_to_num(), (16, 16)))
+    straight = crooked.nan_to_num().clone()
+    for found, expected in zip(laid(crooked.nan_to_num(), (16, 16), 16, 1.0), laid(straight, (16, 16), 16, 1.0), strict=True):
+        assert torch.equal(found, expected)
     turned = torch.randn(32, 16, generator=torch.Generator().manual_seed(4)).T
-    assert torch.equal(laid(turned, (16, 32), 2.0), packed(turned * 2.0, (16, 32)))
+    for found, expected in zip(laid(turned, (16, 32), 16, 2.0), laid(turned.contiguous(), (16, 32), 16, 2.0), strict=True):
+        assert torch.equal(found, expected)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from ctypes import POINTER, byref, c_int32, c_int64
+from ctypes import POINTER, byref, c_int32
 from typing import Any
 
 import torch
@@ -66,14 +66,13 @@ class NativeMemory:
 
 
 class NativeAdapter:
-    """An adapter packed for the kernels: one ``Delta`` a layer and group. Holds what they point to: room for ``numbers``, on pages of usual
-    size, since steps are as fast and large ones are cleared for longer."""
+    """An adapter packed for the kernels in int8: one ``Delta`` a layer and group. Holds what they point to: room for ``count`` bytes, on
+    large pages as far as it fills them."""
 
-    def __init__(self, layers: int, numbers: int) -> None:
+    def __init__(self, layers: int, count: int) -> None:
         self.deltas = (native.NativeDelta * (layers * len(GROUPS)))()
-        self._room = torch.empty(numbers, dtype=torch.bfloat16)
+        self._room = lazy_zeros(count, dtype=torch.uint8)
         self._taken = 0
-        self._sizes: list[Any] = []
         self._layout = native.AdapterLayout()
 
     @property
@@ -84,22 +83,21 @@ class NativeAdapter:
     def put(self, at: int, rank: int, parts: Sequence[tuple[tuple[int, int], AdapterChange | None]]) -> None:
         """The change of one group, part by part: the inputs and outputs of each, and what changes it. Ranks are filled up to ``rank``."""
         inputs, outputs = parts[0][0][0], [shape[1] for shape, _ in parts]
-        sizes = (c_int64 * len(parts))(*outputs)
-        self._sizes.append(sizes)
         # Parts behind one another are as one matrix: they are blocks of outputs.
-        downs = [self._place(rank * inputs) for _ in parts]
-        ups = [self._place(size * rank) for size in outputs]
+        downs = [self._place(native.eight_bit_bytes(rank, inputs)) for _ in parts]
+        ups = [self._place(native.eight_bit_bytes(size, rank, native.SHORT_RUN)) for size in outputs]
+        width = -(-inputs // native.RUN) * native.RUN
         for (_, change), size, down, up in zip(parts, outputs, downs, ups, strict=True):
-            self._layout.add(change and change.down_RI, (rank, inputs), 1.0, down)
-            self._layout.add(change and change.up_OR, (size, rank), change.scaling if change else 0.0, up)
-        self.deltas[at] = native.NativeDelta(downs[0], ups[0], inputs, rank, len(parts), sizes)
+            self._layout.add(change and change.down_RI, (rank, width), native.RUN, 1.0, down)
+            self._layout.add(change and change.up_OR, (size, rank), native.SHORT_RUN, change.scaling if change else 0.0, up)
+        self.deltas[at] = native.NativeDelta(downs[0], ups[0], inputs, rank, len(parts), tuple(outputs))
 
     def _place(self, count: int) -> int:
-        """Where the next ``count`` numbers lie, whole cache lines."""
+        """Where the next ``count`` bytes lie, whole cache lines."""
         start, self._taken = self._taken, self._taken + count
-        assert count % _LINE == 0, "pieces begin at cache lines"
+        assert count % _LINE == 0, "pieces begin at halves of cache lines"
         assert self._taken <= len(self._room), "more is put than there is room for"
-        return self._room.data_ptr() + 2 * start
+        return self._room.data_ptr() + start
 
     def fill(self) -> None:
         """Lays out what was put; once, and before it is used."""
@@ -153,13 +151,18 @@ class NativeForward(WrittenOutForward):
     def adapt(self, changes: Changes) -> NativeAdapter:
         """An adapter laid out for the kernels. Ranks are filled up with zeros to whole registers."""
         ranks = self._ranks(changes)
-        numbers = sum(rank * sum(self.linears[name]) for (_, group), rank in ranks.items() for name in GROUPS[group])
-        adapter = NativeAdapter(self.layers, numbers)
+        adapter = NativeAdapter(self.layers, sum(self._change_bytes(rank, GROUPS[group]) for (_, group), rank in ranks.items()))
         for (layer, group), rank in ranks.items():
             parts = [(self.linears[name], changes.get((layer, name))) for name in GROUPS[group]]
             adapter.put(layer * len(GROUPS) + list(GROUPS).index(group), rank, parts)
         adapter.fill()
         return adapter
+
+    def _change_bytes(self, rank: int, names: Sequence[str]) -> int:
+        shapes = [self.linears[name] for name in names]
+        return sum(
+            native.eight_bit_bytes(rank, inputs) + native.eight_bit_bytes(outputs, rank, native.SHORT_RUN) for inputs, outputs in shapes
+        )
 
     def _ranks(self, changes: Changes) -> dict[tuple[int, str], int]:
         """The rank of each joint product that is changed, in whole registers, in the order of a step."""

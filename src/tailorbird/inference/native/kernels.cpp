@@ -6,10 +6,10 @@
 // Axes: N tokens of the step, E hidden, I inputs and O outputs of a product, D head size, G query heads a key head. A packed matrix holds
 // blocks of 16 outputs; in a block, pairs of inputs are interleaved: [O/16][I/2][16][2], what one dot-product instruction reads. Keys lie
 // the same way, [block][head][D/2][16 tokens][2], so that one instruction scores 16 tokens; values lie [block][head][16 tokens][D].
-// Sums are kept in fp32 everywhere; what is multiplied is bf16, or `Input` by weights in bf16. Or weights are int8, with a scale for each output
-// and 64 inputs. With AVX512-VNNI they are multiplied with 16 bits that have a scale for each row and 64 inputs, and runs of 64 are summed
-// exactly; in the portable form with fp32, in one order; either way a row's sums are the same beside any others. A block then lies
-// [I/64]{[64/4][16][4] weights + 128, 16 scales (fp32)}.
+// Sums are kept in fp32 everywhere; what is multiplied is bf16, or `Input` by weights in bf16. Or weights are int8, as those of adapters always
+// are, with a scale for each output and run of 64 inputs (16 of an adapter's second matrix). With AVX512-VNNI they are multiplied with 16 bits
+// that have a scale for each row and run, and runs are summed exactly; in the portable form with fp32, in one order; either way a row's sums
+// are the same beside any others. A block then lies [I/64]{[64/2][16][2] weights, 16 scales (fp32)}.
 
 #include <algorithm>
 #include <array>
@@ -22,6 +22,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -36,7 +37,7 @@ struct Matrix {
     const bf16* packed;
     const float* bias;
     int64_t inputs, outputs, eight;
-    int64_t block() const { return eight ? inputs / RUN * RUN_BYTES / 2 : inputs * LANES; }  // numbers of 16 bits
+    int64_t block() const { return eight ? inputs / LONG * run_bytes(LONG) / 2 : inputs * LANES; }  // numbers of 16 bits
 };
 // Norms behind attention and MLP, and of heads: null where there is none. `window`: how many tokens one sees, itself included; 0: all.
 struct Layer {
@@ -52,12 +53,12 @@ struct Model {
     const Layer* layer;
     Matrix head;
 };
-// A low-rank change of a joint product: `parts` outputs side by side, each with its own run of `rank` columns of the middle. `up` lies behind `down`.
-// Null: none.
-struct Delta { const bf16 *down, *up; int64_t inputs, rank, parts; const int64_t* outputs; };
+// A low-rank change of a joint product, in int8: `parts` outputs side by side, each with its own run of `rank` columns of the middle. `up` lies
+// behind `down`. Null: none.
+struct Delta { const char *down, *up; int64_t inputs, rank, parts, outputs[3]; };
 // A matrix of an adapter as its file has it: `kind` 0 is bf16, 1 fp16, 2 fp32; rows x columns, none where `from` is null. It is multiplied by `factor`
-// and laid out as `pack` does, `to_rows` x `to_columns`: zeros beyond its own.
-struct Piece { const void* from; int64_t kind, rows, columns; bf16* packed; int64_t to_rows, to_columns; float factor; };
+// and laid out in int8, `to_rows` x `to_columns`, in runs of `length` inputs: zeros beyond its own.
+struct Piece { const void* from; int64_t kind, rows, columns; char* packed; int64_t to_rows, to_columns, length; float factor; };
 struct Group { int64_t start, stop; const Delta* deltas; };  // rows of one adapter; deltas[layer * 4 + product], null: the bare base
 struct Batch {
     int64_t rows, groups, wanted;
@@ -65,39 +66,42 @@ struct Batch {
     const Group* group;
 };
 
-// To the nearest number of 16 bits, the even one of two; as torch does, small ones too, which the instruction takes for zero.
-inline bf16 rounded(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, 4);
-    return std::isnan(x) ? bf16(0x7fc0) : bf16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
+// As many runs as hold `inputs`.
+inline int64_t runs_in(int64_t inputs) { return (inputs + LONG - 1) / LONG; }
 
 inline float read_float(const char* from) { float x; std::memcpy(&x, from, 4); return x; }
 inline uint16_t read_half(const char* from) { uint16_t x; std::memcpy(&x, from, 2); return x; }
 
 // A row of a piece, which lies at any address.
-inline void read_row(const Piece& piece, int64_t row, bf16* to) {
+inline void read_row(const Piece& piece, int64_t row, float* to) {
     const int64_t columns = piece.columns;
     const char* from = (const char*)piece.from + row * columns * (piece.kind == 2 ? 4 : 2);
     const float factor = piece.factor;
-    if (piece.kind == 2) for (int64_t i = 0; i < columns; i++) to[i] = rounded(read_float(from + i * 4) * factor);
-    else if (piece.kind == 1) for (int64_t i = 0; i < columns; i++) to[i] = rounded(wide_half(read_half(from + i * 2)) * factor);
-    else for (int64_t i = 0; i < columns; i++) to[i] = rounded(wide(read_half(from + i * 2)) * factor);
+    if (piece.kind == 2) for (int64_t i = 0; i < columns; i++) to[i] = read_float(from + i * 4) * factor;
+    else if (piece.kind == 1) for (int64_t i = 0; i < columns; i++) to[i] = wide_half(read_half(from + i * 2)) * factor;
+    else for (int64_t i = 0; i < columns; i++) to[i] = wide(read_half(from + i * 2)) * factor;
 }
 
 // ---- products ------------------------------------------------------------------------------------------------------------------------
 
-// ROWS rows of x (stride `sx`) times one block of 16 outputs, into y (stride `sy`). What lies at `soon`, as long as the block, is asked for
-// meanwhile: many rows compute, and memory has nothing else to do.
+// What is read soon after, and is asked for while a block is multiplied: many rows compute, and memory has time. A line of it for each 2^shift
+// lines of the block, so that memory is asked evenly.
+struct Ahead {
+    const char* place;
+    int shift;
+    void ask_beside(int64_t bytes) const { ask_later(place + (bytes >> shift)); }
+};
+
+// ROWS rows of x (stride `sx`) times one block of 16 outputs, into y (stride `sy`).
 template <int ROWS>
-inline void tile(const Input* x, int64_t sx, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put, const bf16* soon) {
+inline void tile(const Input* x, int64_t sx, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put, Ahead soon) {
     Floats sum[ROWS];
     const Floats first = bias ? load(bias) : zeros();
     for (int r = 0; r < ROWS; r++) sum[r] = put == Put::add ? load(y + r * sy) : first;
     for (int64_t i = 0; i < inputs; i += 2) {
         // Weights stream by, and the processor's own prefetching ends at each page. Few rows wait for memory anyhow.
         if constexpr (ROWS >= MANY) ask((const char*)(block + i * LANES) + AHEAD);
-        if constexpr (ROWS >= MANY) ask_later((const char*)(soon + i * LANES));
+        if constexpr (ROWS >= MANY) soon.ask_beside(i * LANES * 2);
         const Pairs w = pairs(block + i * LANES);
         for (int r = 0; r < ROWS; r++) sum[r] = dot(sum[r], w, pair(x + r * sx + i));
     }
@@ -106,7 +110,7 @@ inline void tile(const Input* x, int64_t sx, const bf16* block, int64_t inputs, 
 
 // Few rows: the sums of one row wait for each other, so inputs are taken in RUNS runs.
 template <int ROWS, int RUNS>
-inline void few(const Input* x, int64_t sx, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put, const bf16*) {
+inline void few(const Input* x, int64_t sx, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put, Ahead) {
     Floats sum[ROWS][RUNS];
     for (int r = 0; r < ROWS; r++) {
         for (int k = 1; k < RUNS; k++) sum[r][k] = zeros();
@@ -129,7 +133,7 @@ inline void few(const Input* x, int64_t sx, const bf16* block, int64_t inputs, c
     }
 }
 
-using Tile = void (*)(const Input*, int64_t, const bf16*, int64_t, const float*, float*, int64_t, Put, const bf16*);
+using Tile = void (*)(const Input*, int64_t, const bf16*, int64_t, const float*, float*, int64_t, Put, Ahead);
 // One for each number of rows up to MOST.
 template <int ROWS>
 constexpr Tile tile_of() {
@@ -140,53 +144,90 @@ template <int... ROWS>
 constexpr std::array<Tile, sizeof...(ROWS) + 1> tiles(std::integer_sequence<int, ROWS...>) { return {nullptr, tile_of<ROWS + 1>()...}; }
 constexpr auto TILES = tiles(std::make_integer_sequence<int, MOST>{});
 
-// Places that are read soon after, each as long as a block of the product meanwhile.
-struct Soon { const bf16 *const *next, *const *end; };
+// What is read after a product, in steps, of which each is asked for while a block is multiplied once. It lies in stretches.
+struct Places {
+    struct Stretch { const char* start; int64_t before, steps; };
+    std::vector<Stretch> stretches;
+    int64_t steps = 0, step = 0;  // of all stretches; bytes of a step
+    int shift = 0;
+
+    void add(const char* start, int64_t bytes) {
+        stretches.push_back({start, steps, (bytes + step - 1) / step});
+        steps += stretches.back().steps;
+    }
+};
+
+// Its steps `next` to `end`, one after the other.
+struct Soon {
+    const Places* of;
+    int64_t next, end, stretch = 0;
+
+    Ahead take(const char* otherwise) {
+        if (next >= end) return {otherwise, 0};
+        while (next >= of->stretches[stretch].before + of->stretches[stretch].steps) stretch++;
+        const auto& found = of->stretches[stretch];
+        return {found.start + (next++ - found.before) * of->step, of->shift};
+    }
+};
+
+// So many of `left` rows at once: 17 are 9 and 8, not 16 and a slow 1.
+inline int64_t taken(int64_t left, int64_t most) { return left <= most ? left : left < 2 * most ? (left + 1) / 2 : most; }
 
 // All rows of x times one block of outputs. The block stays in the nearest cache while rows pass by.
-inline void column(const Input* x, int64_t sx, int64_t rows, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put, Soon soon = {}) {
+inline void column(const Input* x, int64_t sx, int64_t rows, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put, Soon soon = {nullptr, 0, 0}) {
     for (int64_t r = 0; r < rows;) {
-        const int64_t left = rows - r;
-        // 17 rows are 9 and 8, not 16 and a slow 1.
-        const int64_t take = left <= MOST ? left : left < 2 * MOST ? (left + 1) / 2 : MOST;
-        TILES[take](x + r * sx, sx, block, inputs, bias, y + r * sy, sy, put, soon.next < soon.end ? *soon.next++ : block);
+        const int64_t take = taken(rows - r, MOST);
+        TILES[take](x + r * sx, sx, block, inputs, bias, y + r * sy, sy, put, soon.take((const char*)block));
         r += take;
     }
 }
 
-using Tile8 = void (*)(const Run*, int64_t, const char*, const float*, float*, int64_t, Put, const char*);
+// The same of `runs` runs of rows times a block in int8.
+template <int ROWS>
+inline void tile8(const Run<LONG>* x, int64_t runs, const char* block, const float* bias, float* y, int64_t sy, Put put, Ahead soon) {
+    Floats sum[ROWS];
+    const Floats first = bias ? load(bias) : zeros();
+    const char* first_run = block;
+    for (int r = 0; r < ROWS; r++) sum[r] = put == Put::add ? load(y + r * sy) : first;
+    const auto asks = [&](int64_t place) {
+        ask(block + place + AHEAD);
+        if constexpr (ROWS >= MANY) soon.ask_beside(block - first_run + place);
+    };
+    for (int64_t g = 0; g < runs; g++, block += run_bytes(LONG)) {
+        add_run<ROWS, LONG>(x + g, runs, block, sum, asks);
+        asks(LONG * LANES);
+    }
+    for (int r = 0; r < ROWS; r++) store(y + r * sy, sum[r]);
+}
+
+// `runs` short runs of rows (stride `sx`) times `count` blocks, added to y.
+template <int ROWS>
+inline void raise(const Run<SHORT>* x, int64_t sx, int64_t runs, const char* block, int64_t count, float* y, int64_t sy) {
+    for (int64_t b = 0; b < count; b++, y += LANES) {
+        Floats sum[ROWS];
+        for (int r = 0; r < ROWS; r++) sum[r] = load(y + r * sy);
+        for (int64_t g = 0; g < runs; g++, block += run_bytes(SHORT)) {
+            add_run<ROWS, SHORT>(x + g, sx, block, sum, [&](int64_t place) { ask(block + place + AHEAD); });
+            ask(block + SHORT * LANES + AHEAD);
+        }
+        for (int r = 0; r < ROWS; r++) store(y + r * sy, sum[r]);
+    }
+}
+
+using Tile8 = void (*)(const Run<LONG>*, int64_t, const char*, const float*, float*, int64_t, Put, Ahead);
+using Raise = void (*)(const Run<SHORT>*, int64_t, int64_t, const char*, int64_t, float*, int64_t);
 template <int... ROWS>
 constexpr std::array<Tile8, sizeof...(ROWS) + 1> tiles8(std::integer_sequence<int, ROWS...>) { return {nullptr, tile8<ROWS + 1>...}; }
+template <int... ROWS>
+constexpr std::array<Raise, sizeof...(ROWS) + 1> raises(std::integer_sequence<int, ROWS...>) { return {nullptr, raise<ROWS + 1>...}; }
 constexpr auto TILES8 = tiles8(std::make_integer_sequence<int, MOST8>{});
+constexpr auto RAISES = raises(std::make_integer_sequence<int, MOST8>{});
 
-inline void column8(const Run* x, int64_t runs, int64_t rows, const bf16* block, const float* bias, float* y, int64_t sy, Put put, Soon soon = {}) {
+inline void column8(const Run<LONG>* x, int64_t runs, int64_t rows, const char* block, const float* bias, float* y, int64_t sy, Put put, Soon soon = {nullptr, 0, 0}) {
     for (int64_t r = 0; r < rows;) {
-        const int64_t left = rows - r;
-        const int64_t take = left <= MOST8 ? left : left < 2 * MOST8 ? (left + 1) / 2 : MOST8;
-        TILES8[take](x + r * runs, runs, (const char*)block, bias, y + r * sy, sy, put, (const char*)(soon.next < soon.end ? *soon.next++ : block));
+        const int64_t take = taken(rows - r, MOST8);
+        TILES8[take](x + r * runs, runs, block, bias, y + r * sy, sy, put, soon.take(block));
         r += take;
-    }
-}
-
-// ROWS rows (stride `sx`) of 16 numbers times `count` blocks of outputs, added to y: the rows' pairs stay in registers while the blocks
-// stream by.
-template <int ROWS>
-inline void raise(const Input* x, int64_t sx, const bf16* block, int64_t count, float* y, int64_t sy) {
-    Pair row[ROWS][LANES / 2];
-    for (int r = 0; r < ROWS; r++)
-        for (int i = 0; i < LANES / 2; i++) row[r][i] = pair(x + r * sx + 2 * i);
-    for (int64_t b = 0; b < count; b++, block += LANES * LANES, y += LANES) {
-        for (int i = 0; i < LANES / 2; i++) ask((const char*)(block + i * 2 * LANES) + AHEAD);
-        Floats even[ROWS], odd[ROWS];
-        for (int r = 0; r < ROWS; r++) { even[r] = load(y + r * sy); odd[r] = zeros(); }
-        for (int i = 0; i < LANES / 2; i += 2) {
-            const Pairs first = pairs(block + i * 2 * LANES), second = pairs(block + (i + 1) * 2 * LANES);
-            for (int r = 0; r < ROWS; r++) {
-                even[r] = dot(even[r], first, row[r][i]);
-                odd[r] = dot(odd[r], second, row[r][i + 1]);
-            }
-        }
-        for (int r = 0; r < ROWS; r++) store(y + r * sy, plus(even[r], odd[r]));
     }
 }
 
@@ -356,22 +397,41 @@ private:
 thread_local int64_t Team::me = 0, Team::slept = 0;
 
 // `eight`: the rows of x in runs, where the matrix is int8.
-void product(Team& team, const Matrix& m, const Input* x, const Run* eight, int64_t rows, float* y, Put put, const std::vector<const bf16*>& soon = {}) {
-    const int64_t blocks = m.outputs / LANES, places = soon.size();
+void product(Team& team, const Matrix& m, const Input* x, const Run<LONG>* eight, int64_t rows, float* y, Put put, const Places& soon = {}) {
+    const int64_t blocks = m.outputs / LANES;
     team.deal(0, blocks, [&](int64_t start, int64_t stop) {
         for (int64_t b = start; b < stop; b++) {
             const bf16* block = m.packed + b * m.block();
             const float* bias = m.bias ? m.bias + b * LANES : nullptr;
-            const Soon asked{soon.data() + b * places / blocks, soon.data() + (b + 1) * places / blocks};
-            if (m.eight) column8(eight, m.inputs / RUN, rows, block, bias, y + b * LANES, m.outputs, put, asked);
+            const Soon asked{&soon, b * soon.steps / blocks, (b + 1) * soon.steps / blocks};
+            if (m.eight) column8(eight, m.inputs / LONG, rows, (const char*)block, bias, y + b * LANES, m.outputs, put, asked);
             else column(x, m.inputs, rows, block, m.inputs, bias, y + b * LANES, m.outputs, put, asked);
         }
     });
 }
 
-void round_row(const Input* x, int64_t runs, Run* to) {
-    for (int64_t g = 0; g < runs; g++) round_run(x + g * RUN, to[g]);
+// A row of `width` numbers in runs, the last one filled up with zeros.
+void round_row(const Input* x, int64_t width, Run<LONG>* to) {
+    const int64_t whole = width / LONG;
+    for (int64_t g = 0; g < whole; g++) round_run(x + g * LONG, to[g]);
+    if (whole * LONG == width) return;
+    Input last[LONG] = {};
+    std::copy(x + whole * LONG, x + width, last);
+    round_run(last, to[whole]);
 }
+
+// Whole lines of the cache: sixteen numbers that lie in two of them are read and written as two.
+template <class Number>
+struct Lines {
+    using value_type = Number;
+    static constexpr std::align_val_t LINE{64};
+    Lines() = default;
+    template <class Other> Lines(const Lines<Other>&) {}
+    Number* allocate(size_t count) { return static_cast<Number*>(::operator new(count * sizeof(Number), LINE)); }
+    void deallocate(Number* place, size_t) { ::operator delete(place, LINE); }
+    template <class Other> bool operator==(const Lines<Other>&) const { return true; }
+};
+template <class Number> using Numbers = std::vector<Number, Lines<Number>>;
 
 // ---- a step --------------------------------------------------------------------------------------------------------------------------
 
@@ -381,10 +441,11 @@ struct Step {
     Team& team;
     bf16 *keys, *values;  // of all layers
     int64_t layer_stride; // numbers in one layer's keys (and values)
-    std::vector<float> stream, wide_qkv, wide_out, wide_inner, middle;
-    std::vector<Input> narrow_x, queries, attended, inner, narrow_middle;
-    std::vector<std::vector<float>> scores;
-    std::vector<Run> rounded; // rows of what is multiplied next, where weights are int8
+    Numbers<float> stream, wide_qkv, wide_out, wide_inner, middle;
+    Numbers<Input> narrow_x, queries, attended, inner;
+    std::vector<Numbers<float>> scores;
+    std::vector<Run<LONG>> rounded; // rows of what is multiplied next, where weights are int8 or there are adapters
+    std::vector<Run<SHORT>> narrow_middle;
     int64_t widest_middle = 0;
 
     Step(const Model& m, const Batch& b, bf16* k, bf16* v, int64_t stride) : model(m), batch(b), team(Team::of(m.threads)), keys(k), values(v), layer_stride(stride) {
@@ -395,24 +456,41 @@ struct Step {
         if (m.layer[0].after_attention) wide_out.resize(n * m.hidden);
         stream.resize(n * m.hidden); wide_qkv.resize(n * m.layer[0].qkv.outputs); wide_inner.resize(n * m.layer[0].gate_up.outputs);
         narrow_x.resize(n * m.hidden); queries.resize(n * q); attended.resize(n * q); inner.resize(n * m.inner);
-        if (m.layer[0].qkv.eight) rounded.resize(n * std::max({m.hidden, q, m.inner}) / RUN);
-        middle.resize(n * widest_middle); narrow_middle.resize(n * widest_middle);
+        if (m.layer[0].qkv.eight || widest_middle) rounded.resize(n * runs_in(std::max({m.hidden, q, m.inner})));
+        middle.resize(n * widest_middle); narrow_middle.resize(n * widest_middle / SHORT);
         int64_t longest = 0;
         for (int64_t r = 0; r < n; r++) longest = std::max<int64_t>(longest, b.contexts[r] + b.branch_count[r]);
-        scores.assign(m.threads, std::vector<float>((longest + 2 * LANES) * (m.query_heads / m.key_heads)));
+        scores.assign(m.threads, Numbers<float>((longest + 2 * LANES) * (m.query_heads / m.key_heads)));
     }
 
-    // Where the adapters' changes of one product lie, in runs as long as a block of that product.
-    std::vector<const bf16*> places(int64_t delta, int64_t run) const {
-        std::vector<const bf16*> found;
+    // Where the adapters' changes of one product lie.
+    Places places(int64_t delta, const Matrix& m) const {
+        int64_t bytes = 0;
         for (int64_t g = 0; g < batch.groups; g++)
             if (const Delta* d = of(g, delta)) {
-                const bf16* end = d->up;
-                for (int64_t p = 0; p < d->parts; p++) end += d->outputs[p] * d->rank;
-                for (const bf16* at = d->down; at < end; at += run) found.push_back(at);
+                bytes += change_bytes(*d);
+                ask(d + 2);  // what the product after the next one reads first
             }
+        Places found;
+        if (!bytes) return found;
+        const int64_t most = m.eight ? MOST8 : MOST, block = m.block() * 2, there = block * (m.outputs / LANES) * ((batch.rows + most - 1) / most);
+        while (found.shift < 6 && bytes << (found.shift + 1) <= there) found.shift++;
+        found.step = std::max<int64_t>(block >> found.shift, 64);
+        found.stretches.reserve(batch.groups);
+        for (int64_t g = 0; g < batch.groups; g++)
+            if (const Delta* d = of(g, delta)) found.add(d->down, change_bytes(*d));
         return found;
     }
+
+    static int64_t change_bytes(const Delta& d) {
+        int64_t blocks = 0;
+        for (int64_t p = 0; p < d.parts; p++) blocks += d.outputs[p] / LANES;
+        return d.rank * d.parts / LANES * block_down(d) + blocks * block_up(d);
+    }
+
+    // Bytes of 16 outputs of the first matrix of a change, and of the second.
+    static int64_t block_down(const Delta& d) { return runs_in(d.inputs) * run_bytes(LONG); }
+    static int64_t block_up(const Delta& d) { return d.rank / SHORT * run_bytes(SHORT); }
 
     void embed() {
         const Floats by = splat(model.embedding_scale);
@@ -457,12 +535,12 @@ struct Step {
         }
     }
 
-    // Row `r` in runs, where weights are int8.
-    void round_one(const std::vector<Input>& x, int64_t r, int64_t width) {
-        if (!rounded.empty()) round_row(&x[r * width], width / RUN, &rounded[r * (width / RUN)]);
+    // Row `r` in runs, where weights are int8 or there are adapters.
+    void round_one(const Numbers<Input>& x, int64_t r, int64_t width) {
+        if (!rounded.empty()) round_row(&x[r * width], width, &rounded[r * runs_in(width)]);
     }
 
-    void round_all(const std::vector<Input>& x, int64_t width) {
+    void round_all(const Numbers<Input>& x, int64_t width) {
         if (rounded.empty()) return;
         const auto mine = team.share(batch.rows);
         for (int64_t r = mine.start; r < mine.stop; r++) round_one(x, r, width);
@@ -470,12 +548,13 @@ struct Step {
     }
 
     // Down products of all groups that change this product: (group, block of the middle) pairs shared among threads.
-    void down(int64_t delta, const Input* x, int64_t sx) {
+    void down(int64_t delta, int64_t inputs) {
+        const int64_t runs = runs_in(inputs);
         each_block(1, [&](const Delta& d) { return d.rank * d.parts / LANES; }, delta, [&](const Group& g, const Delta& d, int64_t b, int64_t stop) {
             for (; b < stop; b++) {
                 float* y = &middle[g.start * widest_middle + b * LANES];
-                column(x + g.start * sx, sx, g.stop - g.start, d.down + b * LANES * d.inputs, d.inputs, nullptr, y, widest_middle, Put::replace);
-                for (int64_t r = g.start; r < g.stop; r++) put16(&narrow_middle[r * widest_middle + b * LANES], load(&middle[r * widest_middle + b * LANES]));
+                column8(&rounded[g.start * runs], runs, g.stop - g.start, d.down + b * block_down(d), nullptr, y, widest_middle, Put::replace);
+                for (int64_t r = g.start; r < g.stop; r++) round_run(&middle[r * widest_middle + b * LANES], narrow_middle[r * (widest_middle / SHORT) + b]);
             }
         });
     }
@@ -492,14 +571,12 @@ struct Step {
 
     // Blocks `b` to `stop` of outputs, all of one part.
     void raise_part(const Group& g, const Delta& d, int64_t part, int64_t b, int64_t stop, float* y, int64_t sy) {
-        const Input* x = &narrow_middle[g.start * widest_middle + part * d.rank];
-        const bf16* first = d.up + b * LANES * d.rank;
-        float* to = y + g.start * sy + b * LANES;
-        const int64_t rows = g.stop - g.start;
-        if (d.rank == LANES && rows == 1) return raise<1>(x, widest_middle, first, stop - b, to, sy);
-        if (d.rank == LANES && rows == 2) return raise<2>(x, widest_middle, first, stop - b, to, sy);
-        if (d.rank == LANES && rows == 3) return raise<3>(x, widest_middle, first, stop - b, to, sy);
-        for (; b < stop; b++, first += LANES * d.rank, to += LANES) column(x, widest_middle, g.stop - g.start, first, d.rank, nullptr, to, sy, Put::add);
+        const int64_t wide = widest_middle / SHORT;
+        for (int64_t r = g.start; r < g.stop;) {
+            const int64_t take = taken(g.stop - r, MOST8);
+            RAISES[take](&narrow_middle[r * wide + part * d.rank / SHORT], wide, d.rank / SHORT, d.up + b * block_up(d), stop - b, y + r * sy + b * LANES, sy);
+            r += take;
+        }
     }
 
     template <class Count, class Do>
@@ -563,7 +640,8 @@ struct Step {
     }
 
     void attend(int64_t layer) {
-        const int64_t tasks = batch.rows * model.key_heads, group = model.query_heads / model.key_heads;
+        const int64_t tasks = batch.rows * model.key_heads, group = model.query_heads / model.key_heads, width = group * model.head_size;
+        const bool whole = width % LONG == 0;  // what a task writes is whole runs
         float* mine = scores[team.place()].data();
         team.deal(0, tasks, [&](int64_t start, int64_t stop) {
             for (int64_t task = start; task < stop; task++) {
@@ -573,9 +651,11 @@ struct Step {
                     else if (group - g == 2) heads<2>(sight, g, mine);
                     else heads<1>(sight, g, mine);
                 }
+                if (!rounded.empty() && whole) round_row(sight.out, width, &rounded[task * (width / LONG)]);
             }
         });
         team.meet();
+        if (!whole) round_all(attended, model.query_heads * model.head_size);
     }
 
     // What one token sees of one key head: `context` tokens through its table of blocks, the first `unseen` of them not, then `branch` single
@@ -690,9 +770,9 @@ struct Step {
 
     // A product and the adapters' change to it. What has a bias and is added gets the bias by `product` only when replaced.
     void changed(const Matrix& m, int64_t delta, const Input* x, float* y, Put put) {
-        product(team, m, x, rounded.data(), batch.rows, y, put, places(delta, m.block()));
+        product(team, m, x, rounded.data(), batch.rows, y, put, places(delta, m));
         if (widest_middle) {
-            down(delta, x, m.inputs);
+            down(delta, m.inputs);
             team.meet();
             up(delta, y, m.outputs);
         }
@@ -718,7 +798,6 @@ struct Step {
                 turn_and_keep(l);
                 team.meet();
                 attend(l);
-                round_all(attended, model.query_heads * model.head_size);
                 added(layer.out, l * 4 + 1, attended.data(), layer.after_attention);
                 norm(layer.norm_mlp);
                 team.meet();
@@ -732,6 +811,45 @@ struct Step {
         });
     }
 };
+
+// The scale of output `o` where scales lie, as `scale_of` reads it: that of a short run takes 16 bits and is rounded up.
+float put_scale(char* scales, int64_t o, float scale, int64_t length) {
+    if (length == LONG) { std::memcpy(scales + o * 4, &scale, 4); return scale; }
+    uint32_t bits;
+    std::memcpy(&bits, &scale, 4);
+    const bf16 up = std::isfinite(scale) ? bf16((bits + 0xffff) >> 16) : bf16(0x7fc0);
+    std::memcpy(scales + o * 2, &up, 2);
+    return wide(up);
+}
+
+// The largest of `count` numbers without their signs; none where one is none.
+inline float largest(const float* x, int64_t count) {
+    uint32_t most = 0;  // without a sign numbers are in the order of their bits, and what is none is behind all
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        std::memcpy(&bits, x + i, 4);
+        most = std::max(most, bits & 0x7fffffff);
+    }
+    float found;
+    std::memcpy(&found, &most, 4);
+    return found;
+}
+
+// Sixteen rows of weights as a block in int8, in runs of `length` inputs.
+void pack_block8(const float* rows, int64_t inputs, int64_t length, char* run) {
+    constexpr float SHIFT = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to an integer
+    int8_t levels[LANES][LONG];
+    for (int64_t g = 0; g < inputs / length; g++, run += run_bytes(int(length))) {
+        for (int64_t o = 0; o < LANES; o++) {
+            const float* from = rows + o * inputs + g * length;
+            const float scale = put_scale(run + length * LANES, o, largest(from, length) / 127, length);
+            const float by = scale > 0 ? scale : 1;
+            for (int64_t i = 0; i < length; i++) levels[o][i] = int8_t(int32_t((from[i] / by + SHIFT) - SHIFT));
+        }
+        for (int64_t i = 0; i < length; i += 2)
+            for (int64_t o = 0; o < LANES; o++) std::memcpy(run + (i * LANES + o * 2), &levels[o][i], 2);
+    }
+}
 
 }  // namespace
 
@@ -749,30 +867,22 @@ void pack(const uint16_t* weights, int64_t outputs, int64_t inputs, uint16_t* pa
 
 // The same in int8: to the nearest of 255 levels of the largest weight of each output and 64 inputs, of which the count is a multiple.
 void pack8(const uint16_t* weights, int64_t outputs, int64_t inputs, char* packed) {
-    for (int64_t b = 0; b < outputs / LANES; b++)
-        for (int64_t g = 0; g < inputs / RUN; g++) {
-            char* run = packed + (b * (inputs / RUN) + g) * RUN_BYTES;
-            for (int64_t o = 0; o < LANES; o++) {
-                const uint16_t* from = weights + (b * LANES + o) * inputs + g * RUN;
-                float most = 0;
-                for (int64_t i = 0; i < RUN; i++) most = most < std::abs(wide(from[i])) || std::isnan(wide(from[i])) ? std::abs(wide(from[i])) : most;
-                const float scale = most / 127;
-                std::memcpy(run + RUN * LANES + o * 4, &scale, 4);
-                for (int64_t i = 0; i < RUN; i++)
-                    run[(i / 4 * LANES + o) * 4 + i % 4] = char(128 + (most > 0 ? std::lrint(wide(from[i]) * (127 / most)) : 0));
-            }
-        }
+    std::vector<float> rows(LANES * inputs);
+    for (int64_t b = 0; b < outputs / LANES; b++) {
+        for (int64_t i = 0; i < LANES * inputs; i++) rows[i] = wide(weights[b * LANES * inputs + i]);
+        pack_block8(rows.data(), inputs, LONG, packed + b * (inputs / LONG) * run_bytes(LONG));
+    }
 }
 
 // Matrices of an adapter, in one call: whoever holds Python's lock computes meanwhile.
 void lay(const Piece* pieces, int64_t count) {
-    std::vector<bf16> rows;
+    std::vector<float> rows;
     for (const Piece* piece = pieces; piece < pieces + count; piece++) {
-        const int64_t width = piece->to_columns;
+        const int64_t width = piece->to_columns, bytes = width / piece->length * run_bytes(int(piece->length));
         for (int64_t b = 0; b < piece->to_rows / LANES; b++) {
             rows.assign(LANES * width, 0);
             for (int64_t o = 0; o < LANES && piece->from && b * LANES + o < piece->rows; o++) read_row(*piece, b * LANES + o, &rows[o * width]);
-            pack(rows.data(), LANES, width, piece->packed + b * LANES * width);
+            pack_block8(rows.data(), width, piece->length, piece->packed + b * bytes);
         }
     }
 }
@@ -785,13 +895,13 @@ void hidden(const Model* model, const Batch* batch, uint16_t* keys, uint16_t* va
 // Logits (rows x vocabulary, fp32).
 void logits(const Model* model, const uint16_t* x, int64_t rows, float* out) {
     Team& team = Team::of(model->threads);
-    const int64_t runs = model->head.eight ? model->hidden / RUN : 0;
-    std::vector<Run> rounded(rows * runs);
+    const int64_t runs = model->head.eight ? model->hidden / LONG : 0;
+    std::vector<Run<LONG>> rounded(rows * runs);
     std::vector<Input> room;
     const Input* inputs = as_inputs(x, rows * model->hidden, room);
     team.run([&] {
         const auto mine = team.share(rows);
-        for (int64_t r = mine.start; r < mine.stop && runs; r++) round_row(inputs + r * model->hidden, runs, &rounded[r * runs]);
+        for (int64_t r = mine.start; r < mine.stop && runs; r++) round_row(inputs + r * model->hidden, model->hidden, &rounded[r * runs]);
         team.meet();
         product(team, model->head, inputs, rounded.data(), rows, out, Put::replace);
     }, false);

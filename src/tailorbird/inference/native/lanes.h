@@ -1,7 +1,8 @@
 // Sixteen numbers at a time: what the kernels are written in, in two forms with the same names.
 //
 // Each form has `Floats` (16 fp32) and what is done to them; `Input`, the type of what is multiplied with weights; `Pairs`, 16 outputs' weights
-// of two inputs, and `Pair`, two inputs of a row, with `dot` of the two; the most rows of a tile; and weights in int8 (`Run`, `tile8`).
+// of two inputs, and `Pair`, two inputs of a row, with `dot` of the two; the most rows of a tile; and products of int8: `Run`, numbers of
+// a row that share a scale, `round_run`, which makes it, and `add_run`, its product with weights.
 
 #pragma once
 
@@ -12,8 +13,9 @@ namespace {
 
 using bf16 = uint16_t;
 constexpr int LANES = 16;  // fp32 numbers in `Floats`, outputs in a block, tokens in a memory block
-constexpr int RUN = 64;    // inputs with one scale, of weights in int8
-constexpr int RUN_BYTES = RUN * LANES + LANES * 4;  // of a block's weights and scales
+constexpr int LONG = 64, SHORT = 16;  // inputs with one scale, of weights in int8: of all but the second matrix of an adapter, and of that
+// Bytes of a block's weights in a run, and of their scales: fp32, of short runs bf16.
+constexpr int run_bytes(int length) { return length * LANES + LANES * (length == SHORT ? 2 : 4); }
 constexpr int AHEAD = 4096;  // bytes of weights that are asked for ahead of their use
 
 enum class Put { replace, add };

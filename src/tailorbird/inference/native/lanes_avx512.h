@@ -4,6 +4,7 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -81,65 +82,63 @@ inline float scattered_dot(const bf16* key, const Input* query, int64_t count) {
 
 // ---- products of int8 ----------------------------------------------------------------------------------------------------------------
 
-constexpr int MOST8 = 8;
+constexpr int MOST8 = 16;
 
-// 64 numbers of a row in 16 bits, as 256 * high + low; their scale; and what the 128 that is added to each weight takes from their sums.
-struct Run { int8_t high[RUN], low[RUN]; float scale; int32_t less; };
+// LENGTH numbers of a row as levels of 16 bits, and their scale.
+template <int LENGTH>
+struct Run { int16_t level[LENGTH]; float scale; };
 
-inline void round_run(const Input* x, Run& to) {
-    constexpr float TOP = 127 * 256;  // the highest level: its high part fits
-    __m512 part[RUN / LANES];
+inline Floats widened(const bf16* x) { return wide16(x); }
+inline Floats widened(const float* x) { return load(x); }
+
+template <int LENGTH, class Number>
+inline void round_run(const Number* x, Run<LENGTH>& to) {
+    constexpr float TOP = 127 * 256;  // the highest level: a run of 64 times weights of 127 fits 32 bits
+    __m512 part[LENGTH / LANES];
     __m512 most = _mm512_setzero_ps();
     __mmask16 none = 0;  // what is no number: the maximum forgets it
-    for (int i = 0; i < RUN / LANES; i++) {
-        part[i] = wide16(x + i * LANES);
+    for (int i = 0; i < LENGTH / LANES; i++) {
+        part[i] = widened(x + i * LANES);
         most = _mm512_max_ps(most, _mm512_abs_ps(part[i]));
         none |= _mm512_cmp_ps_mask(part[i], part[i], _CMP_UNORD_Q);
     }
     const float largest = none ? NAN : _mm512_reduce_max_ps(most);
     const __m512 by = _mm512_set1_ps(largest > 0 ? TOP / largest : 0.0f);
-    __m512i sum = _mm512_setzero_si512();
-    for (int i = 0; i < RUN / LANES; i++) {
-        const __m512i level = _mm512_cvtps_epi32(_mm512_mul_ps(part[i], by));
-        const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(level, _mm512_set1_epi32(128)), 8);
-        sum = _mm512_add_epi32(sum, level);
-        _mm_storeu_si128((__m128i*)(to.high + i * LANES), _mm512_cvtepi32_epi8(high));
-        _mm_storeu_si128((__m128i*)(to.low + i * LANES), _mm512_cvtepi32_epi8(_mm512_sub_epi32(level, _mm512_slli_epi32(high, 8))));
-    }
+    for (int i = 0; i < LENGTH / LANES; i++)
+        _mm256_storeu_si256((__m256i*)(to.level + i * LANES), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(_mm512_mul_ps(part[i], by))));
     to.scale = largest / TOP;
-    to.less = -128 * _mm512_reduce_add_epi32(sum);
 }
 
-inline __m512i four(const int8_t* x) { int32_t all; std::memcpy(&all, x, 4); return _mm512_set1_epi32(all); }
+template <int LENGTH>
+inline Floats scales_of(const char* at) {
+    if constexpr (LENGTH == SHORT) return wide16((const bf16*)at);
+    else return load((const float*)at);
+}
 
-// ROWS rows (stride `runs`) times one block of 16 outputs in int8. A run is summed exactly (below 2^30), and a row's runs in one order,
-// beside any others.
-template <int ROWS>
-inline void tile8(const Run* x, int64_t runs, const char* block, const float* bias, float* y, int64_t sy, Put put, const char* soon) {
-    __m512 sum[ROWS];
-    const __m512 first = bias ? _mm512_loadu_ps(bias) : _mm512_setzero_ps();
-    for (int r = 0; r < ROWS; r++) sum[r] = put == Put::add ? _mm512_loadu_ps(y + r * sy) : first;
-    for (int64_t g = 0; g < runs; g++, block += RUN_BYTES, soon += RUN_BYTES) {
-        __m512i high[ROWS], low[ROWS];
-        for (int r = 0; r < ROWS; r++) { high[r] = _mm512_setzero_si512(); low[r] = _mm512_set1_epi32(x[r * runs + g].less); }
-        for (int i = 0; i < RUN; i += 4) {
-            ask(block + i * LANES + AHEAD);
-            if constexpr (ROWS >= MOST8) ask_later(soon + i * LANES);
-            const __m512i w = _mm512_loadu_si512(block + i * LANES);
-            for (int r = 0; r < ROWS; r++) {
-                high[r] = _mm512_dpbusd_epi32(high[r], w, four(x[r * runs + g].high + i));
-                low[r] = _mm512_dpbusd_epi32(low[r], w, four(x[r * runs + g].low + i));
-            }
+inline __m512i two(const int16_t* x) { int32_t both; std::memcpy(&both, x, 4); return _mm512_set1_epi32(both); }
+
+// ROWS rows times LENGTH inputs of a block of 16 outputs in int8, added to `sum`. The products of a run are summed exactly, in any order.
+// Before each 64 weights `asks` what is told how many lie before them.
+template <int ROWS, int LENGTH, class Ask>
+inline void add_run(const Run<LENGTH>* x, int64_t sx, const char* block, __m512* sum, Ask asks) {
+    constexpr int CHAINS = runs_of(ROWS);  // few sums would wait for themselves
+    __m512i level[ROWS][CHAINS];
+    for (int r = 0; r < ROWS; r++)
+        for (int c = 0; c < CHAINS; c++) level[r][c] = _mm512_setzero_si512();
+    constexpr int EACH = 2 * std::max(CHAINS, 2);  // inputs of a pass through the loop: as many as the chains take, and 64 weights at least
+#pragma GCC unroll 32
+    for (int i = 0; i < LENGTH; i += EACH)
+        for (int j = 0; j < EACH; j += 2) {
+            if (j % 4 == 0) asks((i + j) * LANES);
+            const __m512i w = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)(block + (i + j) * LANES)));
+            for (int r = 0; r < ROWS; r++) level[r][j / 2 % CHAINS] = _mm512_dpwssd_epi32(level[r][j / 2 % CHAINS], w, two(x[r * sx].level + i + j));
         }
-        ask(block + RUN * LANES + AHEAD);
-        if constexpr (ROWS >= MOST8) ask_later(soon + RUN * LANES);
-        const __m512 scale = _mm512_loadu_ps(block + RUN * LANES);
-        for (int r = 0; r < ROWS; r++) {
-            const __m512 level = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high[r], 8), low[r]));
-            sum[r] = _mm512_fmadd_ps(level, _mm512_mul_ps(scale, _mm512_set1_ps(x[r * runs + g].scale)), sum[r]);
-        }
+    const __m512 scale = scales_of<LENGTH>(block + LENGTH * LANES);
+    for (int r = 0; r < ROWS; r++) {
+        for (int half = CHAINS / 2; half; half /= 2)
+            for (int c = 0; c < half; c++) level[r][c] = _mm512_add_epi32(level[r][c], level[r][c + half]);
+        sum[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(level[r][0]), _mm512_mul_ps(scale, _mm512_set1_ps(x[r * sx].scale)), sum[r]);
     }
-    for (int r = 0; r < ROWS; r++) _mm512_storeu_ps(y + r * sy, sum[r]);
 }
 
 }  // namespace

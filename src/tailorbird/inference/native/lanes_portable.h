@@ -154,40 +154,42 @@ inline float scattered_dot(const bf16* key, const Input* query, int64_t count) {
 
 constexpr int MOST8 = MOST;
 
-// 64 numbers of a row.
-struct Run { float x[RUN]; };
+// LENGTH numbers of a row.
+template <int LENGTH>
+struct Run { float x[LENGTH]; };
 
-inline void round_run(const Input* x, Run& to) { std::memcpy(to.x, x, sizeof to.x); }
+template <int LENGTH>
+inline void round_run(const float* x, Run<LENGTH>& to) { std::memcpy(to.x, x, sizeof to.x); }
 
-// Four inputs' weights of 16 outputs lie in 16 times 32 bits: those of the input `at` of the four.
-inline Floats weights_at(const char* four, int at) {
+template <int LENGTH>
+inline Floats scales_of(const char* at) {
+    if constexpr (LENGTH == SHORT) return wide16((const bf16*)at);
+    else return load((const float*)at);
+}
+
+// Two inputs' weights of 16 outputs lie in 16 times 16 bits: those of the input `at` of the two.
+inline Floats weights_at(const char* two, int at) {
     return parts([&](int p) {
-        const Bits bits = (Bits)(read<Unsigned>(four + p * WIDTH) ^ 0x80808080u);
+        const Bits bits = __builtin_convertvector(read<Halves>(two + p * WIDTH / 2), Bits);
         return __builtin_convertvector(bits << (24 - 8 * at) >> 24, Part);
     });
 }
 
-// ROWS rows (stride `runs`) times one block of 16 outputs in int8. A run is summed for itself, and a row's runs in one order, beside any others.
-template <int ROWS>
-inline void tile8(const Run* x, int64_t runs, const char* block, const float* bias, float* y, int64_t sy, Put put, const char* soon) {
-    Floats sum[ROWS];
-    const Floats first = bias ? load(bias) : zeros();
-    for (int r = 0; r < ROWS; r++) sum[r] = put == Put::add ? load(y + r * sy) : first;
-    for (int64_t g = 0; g < runs; g++, block += RUN_BYTES, soon += RUN_BYTES) {
-        Floats of_run[ROWS];
-        for (int r = 0; r < ROWS; r++) of_run[r] = zeros();
-        for (int i = 0; i < RUN; i += 4) {
-            ask(block + i * LANES + AHEAD);
-            if constexpr (ROWS >= MANY) ask_later(soon + i * LANES);
-            for (int at = 0; at < 4; at++) {
-                const Floats w = weights_at(block + i * LANES, at);
-                for (int r = 0; r < ROWS; r++) of_run[r] = times_plus(w, splat(x[r * runs + g].x[i + at]), of_run[r]);
-            }
+// ROWS rows times LENGTH inputs of a block of 16 outputs in int8, added to `sum`. A run is summed for itself, in the order of its inputs.
+// Before each 64 weights `asks` what is told how many lie before them.
+template <int ROWS, int LENGTH, class Ask>
+inline void add_run(const Run<LENGTH>* x, int64_t sx, const char* block, Floats* sum, Ask asks) {
+    Floats of_run[ROWS];
+    for (int r = 0; r < ROWS; r++) of_run[r] = zeros();
+    for (int i = 0; i < LENGTH; i += 2) {
+        if (i % 4 == 0) asks(i * LANES);
+        for (int at = 0; at < 2; at++) {
+            const Floats w = weights_at(block + i * LANES, at);
+            for (int r = 0; r < ROWS; r++) of_run[r] = times_plus(w, splat(x[r * sx].x[i + at]), of_run[r]);
         }
-        const Floats scale = load((const float*)(block + RUN * LANES));
-        for (int r = 0; r < ROWS; r++) sum[r] = times_plus(scale, of_run[r], sum[r]);
     }
-    for (int r = 0; r < ROWS; r++) store(y + r * sy, sum[r]);
+    const Floats scale = scales_of<LENGTH>(block + LENGTH * LANES);
+    for (int r = 0; r < ROWS; r++) sum[r] = times_plus(scale, of_run[r], sum[r]);
 }
 
 }  // namespace

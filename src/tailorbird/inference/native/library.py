@@ -203,7 +203,7 @@ class NativeDelta(Structure):
         ("inputs", c_int64),
         ("rank", c_int64),
         ("parts", c_int64),
-        ("outputs", POINTER(c_int64)),
+        ("outputs", c_int64 * 3),
     )
 
 
@@ -214,7 +214,7 @@ class NativePiece(Structure):
         ("from_", c_void_p),
         *((name, c_int64) for name in ("kind", "rows", "columns")),
         ("packed", c_void_p),
-        *((name, c_int64) for name in ("to_rows", "to_columns")),
+        *((name, c_int64) for name in ("to_rows", "to_columns", "length")),
         ("factor", c_float),
     )
 
@@ -321,28 +321,33 @@ class AdapterLayout:
         self._pieces: list[NativePiece] = []
         self._held: list[torch.Tensor] = []
 
-    def add(self, matrix: torch.Tensor | None, shape: tuple[int, int], factor: float, place: int) -> None:
-        """``matrix`` times ``factor``, in bf16 and as ``pack`` lays it, at the address ``place``: ``shape``, multiples of 16, zeros where
-        it has nothing; None: zeros alone."""
+    def add(self, matrix: torch.Tensor | None, shape: tuple[int, int], length: int, factor: float, place: int) -> None:
+        """``matrix`` times ``factor``, in int8 and runs of ``length`` inputs, at the address ``place``: ``shape``, multiples of 16 and of
+        ``length``, zeros where it has nothing; None: zeros alone."""
         if matrix is None:
-            self._pieces.append(NativePiece(None, 0, 0, 0, place, *shape, 0.0))
+            self._pieces.append(NativePiece(None, 0, 0, 0, place, *shape, length, 0.0))
             return
         source = (matrix if matrix.dtype in _KINDS else matrix.float()).contiguous()
         self._held.append(source)
-        self._pieces.append(NativePiece(source.data_ptr(), _KINDS[source.dtype], *source.shape, place, *shape, factor))
+        self._pieces.append(NativePiece(source.data_ptr(), _KINDS[source.dtype], *source.shape, place, *shape, length, factor))
 
     def write(self) -> None:
         """Lays all of them out."""
         library().lay((NativePiece * len(self._pieces))(*self._pieces), len(self._pieces))
 
 
-#: Inputs with one scale, of weights in int8; and the 16-bit numbers that 16 outputs take for so many, the scales included.
-RUN, _RUN_NUMBERS = 64, 544
+#: Inputs with one scale, of weights in int8: of all but the second matrix of an adapter, and of that.
+RUN, SHORT_RUN = 64, 16
+
+
+def eight_bit_bytes(outputs: int, inputs: int, run: int = RUN) -> int:
+    """Bytes that a matrix in int8 takes, its scales included, in runs of so many inputs, the last one filled up."""
+    return outputs * -(-inputs // run) * (run + (2 if run == SHORT_RUN else 4))
 
 
 def packed_size(outputs: int, inputs: int, *, eight_bits: bool) -> int:
     """16-bit numbers that a packed matrix takes."""
-    return outputs // 16 * inputs // RUN * _RUN_NUMBERS if eight_bits else outputs * inputs
+    return eight_bit_bytes(outputs, inputs) // 2 if eight_bits else outputs * inputs
 
 
 def pack_eight(weight_OI: torch.Tensor, packed: torch.Tensor) -> None:
