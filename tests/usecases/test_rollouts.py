@@ -334,6 +334,29 @@ def test_a_drill_needs_a_gateway_and_waits_for_it(desk: Desk) -> None:
     assert len(desk.events("release.drilled")) == 1
 
 
+def test_a_rollout_whose_users_were_divided_wrongly_goes_on_with_what_comes_after_somebody_resumes_it(desk: Desk) -> None:
+    begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=60, minutes=0),), then="hold"))
+    desk.serve(old=400, new=100)
+    watch_rollouts(desk.deps)
+    held = desk.now(begun)
+    assert (held.state, show_rollout(desk.deps, desk.operator, begun.id).judgement.sample_ratio_broken) == (RolloutState.HELD, True)
+    resumed = decide_rollout(desk.deps, desk.operator, begun.id, "resume", "the balancer had kept every fifth user apart")
+    assert resumed.counted_from == desk.alias.version
+    assert [target.weight for target in desk.alias.targets] == [5_000, 5_000]
+    watch_rollouts(desk.deps)
+    assert desk.now(begun).state is RolloutState.RUNNING, "nothing is held against it any more"
+    desk.serve(old=30, new=31)
+    shown = show_rollout(desk.deps, desk.operator, begun.id).judgement
+    assert (shown.sample_ratio_broken, shown.requests, shown.incumbent_requests) == (False, 31, 30)
+    desk.serve(old=30, new=31)
+    watch_rollouts(desk.deps)
+    assert desk.now(begun).finished
+    promoted = decide_rollout(desk.deps, desk.operator, begun.id, "promote", "as good")
+    assert promoted.state is RolloutState.PROMOTED
+    desk.serve(old=0, new=50)
+    assert show_rollout(desk.deps, desk.operator, begun.id).judgement.requests == 62, "it counts to its end and no further"
+
+
 @given(st.lists(st.sampled_from(RolloutAction), max_size=12))
 def test_the_state_machine_ends_where_it_ends(actions: list[RolloutAction]) -> None:
     state = RolloutState.RUNNING

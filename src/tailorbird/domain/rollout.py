@@ -151,7 +151,8 @@ class Rollout(Value):
     """One release on its way. ``versions`` are the alias's versions at which each step so far began; ``step`` is the present one (from 0).
 
     ``finished`` says that every step has passed. ``revision`` grows by one at each change. ``live_kpis`` are the release's, to be proven
-    before it answers alone.
+    before it answers alone. What came under versions before ``counted_from`` counts no more: users had not been divided as was asked, and
+    somebody let it go on (None: everything counts).
     """
 
     id: str
@@ -173,6 +174,7 @@ class Rollout(Value):
     revision: int = 1
     history: tuple[Passage, ...] = ()
     live_kpis: tuple[LiveKpi, ...] = Field(default=(), exclude_if=lambda value: not value)
+    counted_from: int | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @property
     def is_open(self) -> bool:
@@ -180,9 +182,14 @@ class Rollout(Value):
         return self.state in OPEN
 
     @property
+    def first_version(self) -> int:
+        """The alias's first version that it counts."""
+        return self.counted_from or self.versions[0]
+
+    @property
     def last_version(self) -> int | None:
         """The alias's last version that it counts; None while it is open. Behind it one release answers everybody."""
-        return None if self.is_open else self.versions[-1]
+        return None if self.is_open else max(self.versions[-1], self.first_version)
 
     @property
     def present(self) -> RolloutStep:

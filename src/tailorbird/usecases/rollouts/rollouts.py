@@ -213,15 +213,15 @@ def _judged(work: UnitOfWork, rollout: Rollout, now: datetime) -> GuardReport:
 
 def _tallies(work: UnitOfWork, rollout: Rollout, by: Segmented | None = None) -> tuple[ArmTally, ...]:
     path = f"{rollout.tenant}/{rollout.alias}"
-    return work.rollouts.tallies(path, rollout.versions[0], rollout.started_at, by, rollout.last_version)
+    return work.rollouts.tallies(path, rollout.first_version, rollout.started_at, by, rollout.last_version)
 
 
 def votes_of(work: UnitOfWork, rollout: Rollout) -> tuple[Votes, ...]:
     """What users said of the candidate's answers since the rollout began; nothing where no live KPI asks."""
     if not rollout.live_kpis:
         return ()
-    path, first = f"{rollout.tenant}/{rollout.alias}", rollout.versions[0]
-    return work.rollouts.votes(path, rollout.candidate, first, rollout.started_at, rollout.last_version)
+    path = f"{rollout.tenant}/{rollout.alias}"
+    return work.rollouts.votes(path, rollout.candidate, rollout.first_version, rollout.started_at, rollout.last_version)
 
 
 def _answered_by_one(work: UnitOfWork, release: Release) -> Alias:
@@ -329,6 +329,10 @@ def _do(work: UnitOfWork, rollout: Rollout, act: _Act) -> Rollout:
         _enter(work, rollout, alias, by, now)
     elif action is RolloutAction.RESUME:
         changes = {"step_since": now}
+        if _judged(work, rollout, now).sample_ratio_broken:
+            # What was counted stays divided as it was: without it, or the rollout would be held again at once.
+            work.aliases.put(with_trial(alias, _trial(rollout, rollout.present), now, by))
+            changes |= {"counted_from": alias.version + 1}
     elif action is RolloutAction.HOLD and by == GUARDS:
         changes = {"finished": rollout.step + 1 == len(rollout.plan.steps) and "every step has passed" in act.reason}
     moved = rollout.after(action, by, now, act.reason, **changes)
