@@ -100,7 +100,7 @@ def show_limit(vendor: Vendor, clients: dict[str, Client], tenant: str, most: in
             break
     neighbour = next(each for each in clients if each != tenant)
     print(f"  meanwhile {neighbour}: {clients[neighbour].ask(f'{neighbour}/{NAME}', QUESTION).text}")
-    vendor.run("tenant", "limit", tenant)
+    vendor.run("tenant", "limit", tenant, "--limit", "requests_per_minute=none")
 
 
 def roll_back(vendor: Vendor, clients: dict[str, Client], tenant: str) -> None:

@@ -22,15 +22,32 @@ def test_places_quota_and_limits_of_a_key(tmp_path: Path) -> None:
     refused = tailorbird(tmp_path, "tenant", "places", "globex", "--allow", "s3://globex/../acme")
     assert refused.returncode == 1
     assert "one spelling" in refused.stderr
-    assert tailorbird(tmp_path, "tenant", "places", "globex").stdout == "globex: no address\n"
+    both = "globex: s3://globex/data (globex-s3), hf://globex (none)\n"
+    assert tailorbird(tmp_path, "tenant", "places", "globex").stdout == both, "who only looks revokes nothing"
+    more = tailorbird(tmp_path, "tenant", "places", "globex", "--allow", "hf://globex=worker", "--revoke", "s3://globex/data")
+    assert more.stdout == "globex: hf://globex (worker)\n"
+    unknown = tailorbird(tmp_path, "tenant", "places", "globex", "--revoke", "s3://globex")
+    assert (unknown.returncode, "place_unknown" in unknown.stderr) == (1, True)
+    assert tailorbird(tmp_path, "tenant", "places", "globex", "--revoke", "all").stdout == "globex: no address\n"
+    assert "tenant_missing" in tailorbird(tmp_path, "tenant", "places", "nobody").stderr
+    assert "tenant_missing" in tailorbird(tmp_path, "tenant", "limit", "nobody", "--limit", "requests_per_minute=1").stderr
+
+    named = tailorbird(tmp_path, "tenant", "limit", "globex", "--limit", "requests_per_minute=9")
+    assert named.stdout == "globex: requests_per_minute=9, storage_bytes=1e+06\n"
+    assert tailorbird(tmp_path, "tenant", "limit", "globex").stdout == named.stdout, "who only looks lifts nothing"
+    lifted = tailorbird(tmp_path, "tenant", "limit", "globex", "--limit", "storage_bytes=none")
+    assert lifted.stdout == "globex: requests_per_minute=9\n"
 
     made = tailorbird(tmp_path, "key", "create", "shop", "--limit", "requests_per_minute=60")
     assert made.returncode == 0, made.stderr
     key = made.stdout.split("_")[1]
     assert json.loads(tailorbird(tmp_path, "key", "list", "--json").stdout)[0]["limits"]["requests_per_minute"] == 60
     limited = tailorbird(tmp_path, "key", "limit", key, "--limit", "tokens_per_day=5000")
-    assert limited.stdout == f"key {key} (shop): tokens_per_day=5000\n"
-    assert tailorbird(tmp_path, "key", "limit", key).stdout == f"key {key} (shop): no limits of its own\n"
+    assert limited.stdout == f"key {key} (shop): requests_per_minute=60, tokens_per_day=5000\n"
+    assert tailorbird(tmp_path, "key", "limit", key).stdout == limited.stdout
+    ended = tailorbird(tmp_path, "key", "limit", key, "--limit", "requests_per_minute=none", "--limit", "tokens_per_day=none")
+    assert ended.stdout == f"key {key} (shop): no limits of its own\n"
+    assert "key_missing" in tailorbird(tmp_path, "key", "limit", "0" * 12).stderr
     unknown = tailorbird(tmp_path, "key", "limit", key, "--limit", "money=5")
     assert unknown.returncode == 1
     assert "money" in unknown.stderr

@@ -10,6 +10,7 @@ import typer
 
 from tailorbird import auth
 from tailorbird.cli.groups import command_group
+from tailorbird.cli.limits import with_limits
 from tailorbird.cli.session import CommandSession, open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import digest_of, plain_json
 from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthenticated
@@ -35,7 +36,9 @@ identity = command_group()
 KeyId = Annotated[str, typer.Argument(help="Id of the key.", metavar="KEY")]
 KeyLimited = Annotated[
     list[str] | None,
-    typer.Option("--limit", help="NAME=NUMBER, repeatable: requests_per_minute, requests_per_day, tokens_per_minute, tokens_per_day."),
+    typer.Option(
+        "--limit", help="NAME=NUMBER or NAME=none, repeatable: requests_per_minute, requests_per_day, tokens_per_minute, tokens_per_day."
+    ),
 ]
 KeyOut = Annotated[Path | None, typer.Option(help="File for the new key. [default: the workspace's keys]")]
 
@@ -96,15 +99,20 @@ def _list_keys() -> None:
 
 @key.command("limit")
 def _limit(key_id: KeyId, limit: KeyLimited = None) -> None:
-    """Set an API key's limits, in addition to its tenant's; limits not named are lifted. Effective within a second."""
+    """Show an API key's limits, in addition to its tenant's, or change those that are named; NAME=none lifts one. Effective within a
+    second."""
     session = open_session()
-    limited = session.ask_as("admin", limit_api_key, id=key_id, limits=_limits(limit))
+    present = next((one for one in session.ask_as("admin", list_api_keys).keys if one.id == key_id), None)
+    if present is None or limit:
+        wanted = with_limits(present.limits if present else KeyLimits(), limit or ())
+        present = session.ask_as("admin", limit_api_key, id=key_id, limits=wanted)
+    limited = present
     text = f"key {limited.id} ({limited.name}): {_told(limited.limits) or 'no limits of its own'}"
     print_json(limited) if session.as_json else out.print(text, markup=False)
 
 
 def _limits(given: list[str] | None) -> KeyLimits:
-    return KeyLimits.model_validate(dict(one.partition("=")[::2] for one in given or ()))
+    return with_limits(KeyLimits(), given or ())
 
 
 def _told(limits: KeyLimits) -> str:

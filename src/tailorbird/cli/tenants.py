@@ -10,11 +10,13 @@ import typer
 
 from tailorbird import auth
 from tailorbird.cli.groups import command_group
+from tailorbird.cli.limits import with_limits
 from tailorbird.cli.session import CommandSession, open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.allowed_places import ANONYMOUS, AllowedPlace
+from tailorbird.domain.errors import NotFound
 from tailorbird.domain.feedback import TrafficPolicy
-from tailorbird.domain.identity import Role
+from tailorbird.domain.identity import Role, Tenant
 from tailorbird.domain.quota import QuotaLimits, Usage
 from tailorbird.system.clock import SystemClock
 from tailorbird.usecases.identities import FIRST_PEOPLE, addition
@@ -35,7 +37,8 @@ TenantName = Annotated[str, typer.Argument(help="Name of the tenant.", metavar="
 Limited = Annotated[
     list[str] | None,
     typer.Option(
-        "--limit", help="NAME=NUMBER, repeatable: requests_per_minute, input_tokens_per_month, output_tokens_…, money_…, storage_bytes."
+        "--limit",
+        help="NAME=NUMBER or NAME=none, repeatable: requests_per_minute, input_tokens_per_month, output_tokens_…, money_…, storage_bytes.",
     ),
 ]
 
@@ -65,10 +68,14 @@ def _add(
 
 @tenant.command("limit")
 def _limit(name: TenantName, limit: Limited = None) -> None:
-    """Set a tenant's limits; limits not named are lifted. Effective within a second."""
+    """Show a tenant's limits, or change those that are named; NAME=none lifts one. Effective within a second."""
     session = open_session()
-    changed = session.ask_as("admin", limit_tenant, name=name, limits=_limits(limit))
-    print_json(changed) if session.as_json else out.print(f"{name}: {_told(changed.limits)}", markup=False)
+    changed = _present(session, name)
+    if limit:
+        wanted = with_limits(changed.limits if changed else QuotaLimits(), limit)
+        changed = session.ask_as("admin", limit_tenant, name=name, limits=wanted)
+    told = changed or _demand(name)
+    print_json(told) if session.as_json else out.print(f"{name}: {_told(told.limits)}", markup=False)
 
 
 @tenant.command("places")
@@ -78,14 +85,21 @@ def _places(
         list[str] | None,
         typer.Option("--allow", help="PREFIX or PREFIX=CREDENTIAL, repeatable: s3://bucket/folder=worker, hf://owner, https://host."),
     ] = None,
+    revoke: Annotated[
+        list[str] | None, typer.Option("--revoke", help="PREFIX that may be read no more, repeatable; all: every one.")
+    ] = None,
 ) -> None:
-    """Set the places that a tenant's submitted data may be read from; places not named are revoked.
+    """Show the places that a tenant's submitted data may be read from, allow more, or revoke some.
 
     CREDENTIAL is none (the default), worker (what the worker's environment holds), or a name among the setting credentials.
     """
     session = open_session()
-    changed = session.ask_as("admin", set_places, name=name, places=tuple(map(_place, allow or ())))
-    print_json(changed) if session.as_json else out.print(f"{name}: {_readable(changed.places)}", markup=False)
+    changed = _present(session, name)
+    if allow or revoke:
+        places = _changed_places(changed.places if changed else (), tuple(map(_place, allow or ())), revoke or ())
+        changed = session.ask_as("admin", set_places, name=name, places=places)
+    told = changed or _demand(name)
+    print_json(told) if session.as_json else out.print(f"{name}: {_readable(told.places)}", markup=False)
 
 
 @tenant.command("suspend")
@@ -158,6 +172,26 @@ def _policy(
     print_json(changed) if session.as_json else out.print(f"{changed.name}: {_kept(changed.policy)}", markup=False)
 
 
+def _present(session: CommandSession, name: str) -> Tenant | None:
+    """The tenant as it is; None where this person sees no tenant of that name."""
+    return next((view.tenant for view in session.ask_as("admin", list_tenants).tenants if view.tenant.name == name), None)
+
+
+def _demand(name: str) -> Tenant:
+    raise NotFound(f"there is no tenant {name!r} that you may see", "see: tailorbird tenant list", code="tenant_missing")
+
+
+def _changed_places(present: Sequence[AllowedPlace], allowed: Sequence[AllowedPlace], revoked: Sequence[str]) -> tuple[AllowedPlace, ...]:
+    """``present`` places without those that are revoked (``all``: every one), and with those that are allowed, by the credential named
+    last. Raises NotFound: what is revoked is not allowed."""
+    prefixes = {place.prefix for place in present}
+    for prefix in revoked:
+        if prefix not in (*prefixes, "all"):
+            raise NotFound(f"{prefix!r} is not allowed", "see what is: tailorbird tenant places TENANT", code="place_unknown")
+    kept = () if "all" in revoked else tuple(place for place in present if place.prefix not in revoked)
+    return tuple({place.prefix: place for place in (*kept, *allowed)}.values())
+
+
 def _row(view: TenantView) -> tuple[str, ...]:
     one = view.tenant
     return (
@@ -196,8 +230,7 @@ def _readable(places: Sequence[AllowedPlace]) -> str:
 
 
 def _limits(given: list[str] | None) -> QuotaLimits:
-    named = dict(one.partition("=")[::2] for one in given or ())
-    return QuotaLimits.model_validate(named)
+    return with_limits(QuotaLimits(), given or ())
 
 
 def _own_folder(session: CommandSession, name: str) -> Path:

@@ -244,6 +244,6 @@ def _has(work: UnitOfWork, run: str) -> bool:
 def _over(tenant: str, after: int, limit: int) -> Exhausted:
     return Exhausted(
         f"the storage quota of {tenant} would be passed: {after:,} of {limit:,} bytes",
-        f"ask an admin of the host for more: tailorbird tenant limit {tenant} --limit storage_bytes=NUMBER (with the other limits)",
+        f"ask an admin of the host for more: tailorbird tenant limit {tenant} --limit storage_bytes=NUMBER",
         code="quota_storage",
     )
