@@ -49,13 +49,16 @@ def _backup(
         print_json(made)
     else:
         typer.echo(f"backed up to {made.folder}: {made.rows} rows, {made.artifacts} artifacts ({made.new} new)")
-        if prune:
+        if prune and not made.unpruned:
             typer.echo(f"{made.pruned} artifacts that no backup there names any more are deleted")
         typer.echo(f"its manifest is {made.digest}, signed by the log's key {made.log_key}; keep this line elsewhere")
     if with_keys:
         say("private keys are in this backup: whoever can read it can act as every identity, so keep it like a key")
     else:
         say("private keys are not in this backup: copy the folder keys/ of the workspace to a safe place, or give --with-keys")
+    if made.unpruned:
+        hint = "the backup is as good as any: look at that folder, and prune with the next one"
+        raise Conflict(f"nothing was pruned: {made.unpruned}", hint, code="backup_unpruned")
 
 
 @restore.command()

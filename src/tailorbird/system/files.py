@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -23,6 +24,8 @@ OWNER_FOLDER, OWNER_FILE, OWNER_READS = 0o700, 0o600, 0o400
 _BLOCK = 1 << 20
 #: After so long, unfinished work is that of a process that was killed.
 _STALE_SECONDS = 24 * 3600.0
+#: What a file system says that has no locks.
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 #: What a mode grants to anybody but the owner.
 EVERYBODY_ELSE = 0o077
 
@@ -120,17 +123,22 @@ def is_open_to_others(path: Path) -> bool:
 
 
 @contextmanager
-def held_alone(path: Path) -> Iterator[bool]:
+def locked(path: Path, *, shared: bool = False) -> Iterator[bool | None]:
     """Holds a lock on the file at ``path``, which is made where it is missing, until the end of the block, or of the process, whatever ends
-    it; False where somebody else holds it. Raises OSError."""
+    it: alone, or ``shared`` with others who share it. False where somebody else holds it otherwise, None where the file system has no
+    locks. Raises OSError."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT, OWNER_FILE)
     try:
+        held: bool | None = True
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
-        else:
-            yield True
+            held = False
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            held = None
+        yield held
     finally:
         os.close(handle)
 

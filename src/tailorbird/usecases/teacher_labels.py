@@ -12,7 +12,7 @@ from tailorbird.domain.objective import Objective
 from tailorbird.domain.prompt import PromptSpec, Sampling
 from tailorbird.ports.endpoint import HostedAnswer
 from tailorbird.rungs import AnswerJournal
-from tailorbird.system.files import held_alone, private_folder
+from tailorbird.system.files import locked, private_folder
 from tailorbird.text.answered_labels import answered_label
 from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.usecases.climb.hosted_engine import HostedEngine, Purse
@@ -96,8 +96,8 @@ def kept_labels(deps: Dependencies, objective: Objective, labels: Sequence[str],
     origin = digest_of(asked)
     folder = private_folder(deps.annotations(objective.tenant))
     path = folder / f"{origin.removeprefix('sha256:')}.jsonl"
-    with held_alone(folder / f"{objective.name}.lock") as alone:
-        if not alone:
+    with locked(folder / f"{objective.name}.lock") as alone:
+        if alone is False:
             raise Busy(
                 f"the texts of {objective.name} are being labelled already",
                 "wait until the other `tailorbird data annotate` has ended",

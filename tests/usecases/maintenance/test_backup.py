@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 import stat
 import subprocess
@@ -166,29 +168,101 @@ def test_the_next_backup_copies_only_what_is_new(deps: Dependencies, tmp_path: P
         assert [entry.event.kind for entry in work.events.about(second.digest)] == ["workspace.backed_up"]
 
 
+def a_pruned_backup(deps: Dependencies, place: Path) -> Backup:
+    assert isinstance(deps.clock, FixedClock)
+    deps.clock.advance(timedelta(seconds=1))
+    return back_up(deps, act_as(deps, TENANT, "admin"), replace(a_target(place), prune=True), Progress())
+
+
 def test_what_only_deleted_backups_named_is_pruned_when_asked(deps: Dependencies, tmp_path: Path) -> None:
     """As the rows of a person who was erased: the folder of the old backup alone holds none of them."""
     place = tmp_path / "backups"
     erased, stays = deps.artifacts.put(b"rows of a person"), deps.artifacts.put(b"rows of others")
     first = a_backup(deps, place)
     deps.artifacts.destroy(erased)
-    deps.clock.advance(timedelta(seconds=1))  # type: ignore[attr-defined]
-    kept = back_up(deps, act_as(deps, TENANT, "admin"), replace(a_target(place), prune=True), Progress())
+    kept = a_pruned_backup(deps, place)
     assert (kept.pruned, a_target(place).store.exists(erased)) == (0, True), "the first backup still names it"
     shutil.rmtree(first.folder)
-    deps.clock.advance(timedelta(seconds=1))  # type: ignore[attr-defined]
-    (place / ".unfinished-elsewhere").mkdir()
-    with pytest.raises(Conflict) as refused:
-        back_up(deps, act_as(deps, TENANT, "admin"), replace(a_target(place), prune=True), Progress())
-    assert refused.value.error_code == "backup_under_way"
-    (place / ".unfinished-elsewhere").rmdir()
-    deps.clock.advance(timedelta(seconds=1))  # type: ignore[attr-defined]
-    pruned = back_up(deps, act_as(deps, TENANT, "admin"), replace(a_target(place), prune=True), Progress())
+    pruned = a_pruned_backup(deps, place)
     store = a_target(place).store
-    assert (pruned.pruned, store.exists(erased), store.exists(stays)) == (1, False, True)
+    assert (pruned.pruned, pruned.unpruned, store.exists(erased), store.exists(stays)) == (1, "", False, True)
     there = restored_at(tmp_path / "restored", find_backup(Path(kept.folder)))
     assert there.artifacts.get(stays) == b"rows of others"
     there.ledger.close()
+
+
+def test_what_a_backup_that_was_moved_to_another_name_holds_is_kept(deps: Dependencies, tmp_path: Path) -> None:
+    place, gone = tmp_path / "backups", deps.artifacts.put(b"before")
+    Path(a_backup(deps, place).folder).rename(place / "before-the-move")
+    deps.artifacts.destroy(gone)
+    assert a_pruned_backup(deps, place).pruned == 0
+    there = restored_at(tmp_path / "restored", find_backup(place / "before-the-move"))
+    assert there.artifacts.get(gone) == b"before"
+    there.ledger.close()
+
+
+def test_where_it_is_not_known_what_is_named_a_backup_is_made_and_nothing_pruned(deps: Dependencies, tmp_path: Path) -> None:
+    """As after a kill: whoever prunes each night would else have no backup at all until somebody looks."""
+    place, gone = tmp_path / "backups", deps.artifacts.put(b"rows of a person")
+    first = a_backup(deps, place)
+    deps.artifacts.destroy(gone)
+    shutil.rmtree(first.folder)
+    (left := place / ".unfinished-killed").mkdir()
+    made = a_pruned_backup(deps, place)
+    assert "not ended" in made.unpruned
+    assert find_backup(place).digest == made.digest
+    os.utime(left, (1.0, 1.0))
+    broken = Path(a_backup(deps, place).folder) / "manifest.json"
+    whole = broken.read_bytes()
+    _rewrite(broken, lambda data: data[:-10])
+    assert "cannot be read" in a_pruned_backup(deps, place).unpruned
+    assert a_target(place).store.exists(gone)
+    _rewrite(broken, lambda _: whole)
+    assert (a_pruned_backup(deps, place).pruned, left.exists()) == (1, False)
+
+
+@pytest.mark.parametrize("prunes", [(True, True), (True, False), (False, True)])
+def test_no_backup_comes_between_what_is_named_and_what_is_pruned(prunes: tuple[bool, bool], deps: Dependencies, tmp_path: Path) -> None:
+    place, refused = tmp_path / "backups", list[str]()
+    deps.artifacts.put(b"rows")
+    make = [a_pruned_backup if prune else a_backup for prune in prunes]
+
+    def meanwhile(*_: int) -> None:
+        with pytest.raises(Conflict) as found:
+            make[1](deps, place)
+        refused.append(found.value.error_code)
+
+    target = replace(a_target(place), prune=prunes[0])
+    back_up(deps, act_as(deps, TENANT, "admin"), target, Progress(count=meanwhile))
+    assert refused == ["backup_under_way"]
+    assert make[1](deps, place).unpruned == ""
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_place_without_locks_takes_backups_and_is_not_pruned(
+    error: int, deps: Dependencies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(error, "no locks")
+
+    place, gone = tmp_path / "backups", deps.artifacts.put(b"rows")
+    first = a_backup(deps, place)
+    deps.artifacts.destroy(gone)
+    shutil.rmtree(first.folder)
+    monkeypatch.setattr("tailorbird.system.files.fcntl.flock", none)
+    assert a_backup(deps, place).artifacts == 0
+    assert "no locks" in a_pruned_backup(deps, place).unpruned
+    assert a_target(place).store.exists(gone)
+
+
+def test_the_artifacts_of_a_workspace_are_not_pruned(deps: Dependencies, tmp_path: Path) -> None:
+    there = tmp_path / "live"
+    digest = open_artifacts(str(there / "artifacts"), there / "cache").put(b"of another workspace")
+    (there / "settings.yaml").write_text("tenant: other")
+    with pytest.raises(InvalidInput) as refused:
+        a_pruned_backup(deps, there)
+    assert refused.value.error_code == "backup_place"
+    assert a_target(there).store.exists(digest)
 
 
 def test_keys_come_along_only_when_asked_and_stay_closed(deps: Dependencies, tmp_path: Path) -> None:

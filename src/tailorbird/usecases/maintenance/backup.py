@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,7 +31,7 @@ from tailorbird.domain.event import Checkpoint, Event
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.artifacts import ArtifactStore, SealableStore
-from tailorbird.system.files import OWNER_FILE, clear_stale, digest_file, flush, flush_path, is_open_to_others, private_folder
+from tailorbird.system.files import OWNER_FILE, clear_stale, digest_file, flush, flush_path, is_open_to_others, locked, private_folder
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.maintenance.audit import check_log, log_key, log_public_key, make_checkpoint
@@ -41,6 +41,8 @@ _MANIFEST, _SETTINGS, _LEDGER, _KEYS = "manifest.json", "settings.yaml", "ledger
 #: The signature of the manifest by the key of the log, beside it; and the purpose that is signed for.
 _SIGNATURE, _PURPOSE = "manifest.sig.json", "backup"
 _UNFINISHED = ".unfinished-"
+#: The file that backups in one place hold: all of them together, or one that prunes alone.
+_LOCK = "backup.lock"
 
 
 class BackupManifest(Value):
@@ -62,7 +64,8 @@ class BackupManifest(Value):
 
 class Backup(Value):
     """A finished backup. ``digest`` is that of its manifest, and so names everything in it; ``new`` artifacts were not there before;
-    ``log_key`` is the public key (base64) that signed it. ``pruned`` counts artifacts that no backup in the place named any more."""
+    ``log_key`` is the public key (base64) that signed it. ``pruned`` counts artifacts that no backup in the place named any more;
+    ``unpruned`` says why nothing was, though it was asked for."""
 
     folder: str
     digest: Digest
@@ -73,6 +76,7 @@ class Backup(Value):
     log_key: str
     with_keys: bool
     pruned: int = 0
+    unpruned: str = ""
 
 
 class RestoredWorkspace(Value):
@@ -115,27 +119,30 @@ class BackupTarget:
 
 
 def back_up(deps: Dependencies, actor: Actor, target: BackupTarget, progress: Progress) -> Backup:
-    """Copies record and artifacts while others write. Raises Forbidden, InvalidInput (inside the workspace), Unavailable, Corrupt, Conflict
-    (to be pruned, and another is being made there)."""
+    """Copies record and artifacts while others write. Raises Forbidden, InvalidInput (inside the workspace, or what is to be pruned is
+    one), Unavailable, Corrupt, Conflict (another is being made there, and one of them prunes)."""
     permit(deps, actor, Action.BACK_UP)
     if target.folder.resolve().is_relative_to(deps.workspace.resolve()):
         raise InvalidInput("a backup inside the workspace is lost with it", "name a folder on another disk", code="backup_inside")
+    if target.prune and (target.folder / _SETTINGS).exists():
+        hint = "name the folder in which the folders of backups lie"
+        raise InvalidInput("this is a workspace or one backup, and no place of backups to be pruned", hint, code="backup_place")
     demand_undamaged(deps)
-    earlier = _manifests(target.folder) if target.prune else []
-    checkpoint = make_checkpoint(deps, actor)
-    name = f"{deps.clock.now():%Y-%m-%dT%H%M%SZ}"
-    with _storage(target.folder), _built(target.folder, name) as folder:
-        rows = deps.ledger.dump(folder / _LEDGER)
-        artifacts, new = _copy_artifacts(deps, target.store, progress)
-        sealed, more = copy_sealed(deps, target.store)
-        _write(folder / _SETTINGS, target.settings)
-        if target.with_keys:
-            _copy_keys(deps.workspace / _KEYS, folder / _KEYS)
-        manifest = _manifest(deps, checkpoint, folder, rows, artifacts).model_copy(update={"sealed": sealed})
-        digest = digest_bytes(canonical_json(manifest))
-        _write(folder / _MANIFEST, canonical_json(manifest))
-        _write(folder / _SIGNATURE, canonical_json(sign(log_key(deps), "log", _PURPOSE, digest, manifest.made_at)))
-    pruned = _prune(target, [*earlier, manifest]) if target.prune else 0
+    with _entered(target.folder, alone=target.prune) as is_held:
+        checkpoint = make_checkpoint(deps, actor)
+        name = f"{deps.clock.now():%Y-%m-%dT%H%M%SZ}"
+        with _storage(target.folder), _built(target.folder, name) as folder:
+            rows = deps.ledger.dump(folder / _LEDGER)
+            artifacts, new = _copy_artifacts(deps, target.store, progress)
+            sealed, more = copy_sealed(deps, target.store)
+            _write(folder / _SETTINGS, target.settings)
+            if target.with_keys:
+                _copy_keys(deps.workspace / _KEYS, folder / _KEYS)
+            manifest = _manifest(deps, checkpoint, folder, rows, artifacts).model_copy(update={"sealed": sealed})
+            digest = digest_bytes(canonical_json(manifest))
+            _write(folder / _MANIFEST, canonical_json(manifest))
+            _write(folder / _SIGNATURE, canonical_json(sign(log_key(deps), "log", _PURPOSE, digest, manifest.made_at)))
+        pruned, unpruned = _pruned(target, is_held=is_held) if target.prune else (0, "")
     with deps.ledger.work(actor.tenant) as work:
         facts: Facts = {"artifacts": len(artifacts), "with_keys": target.with_keys, "log_size": checkpoint.size}
         facts |= {"pruned": pruned} if target.prune else {}
@@ -150,27 +157,44 @@ def back_up(deps: Dependencies, actor: Actor, target: BackupTarget, progress: Pr
         log_key=manifest.log_key,
         with_keys=target.with_keys,
         pruned=pruned,
+        unpruned=unpruned,
     )
 
 
-def _manifests(place: Path) -> list[BackupManifest]:
-    """What each backup in the place holds. Raises Corrupt where that cannot be read, and Conflict while another is being made there: what
-    it names is not known."""
-    if _is_busy(place):
-        raise Conflict("another backup is being made in this place", "prune with a later backup", code="backup_under_way")
-    with _storage(place):
-        texts = [file.read_bytes() for file in sorted(place.glob(f"[0-9]*/{_MANIFEST}"))]
+@contextmanager
+def _entered(place: Path, *, alone: bool) -> Iterator[bool]:
+    """The place while backups there come and go, or ``alone``: what one prunes another may be about to name. False where its file system
+    has no locks. Raises Conflict, Unavailable."""
+    with ExitStack() as stack:
+        with _storage(place):
+            private_folder(place)
+            held = stack.enter_context(locked(place / _LOCK, shared=not alone))
+        if held is False:
+            raise Conflict("another backup is being made in this place", "run it again once that one has ended", code="backup_under_way")
+        yield bool(held)
+
+
+def _pruned(target: BackupTarget, *, is_held: bool) -> tuple[int, str]:
+    """How many artifacts are deleted; or why none are: a backup that is made counts all the same."""
+    if not is_held:
+        return 0, "the file system of this place has no locks, and another backup might be under way there"
     try:
-        return [BackupManifest.model_validate_json(text) for text in texts]
+        return _prune(target), ""
+    except TailorbirdError as error:
+        return 0, error.message
+
+
+def _prune(target: BackupTarget) -> int:
+    """Deletes artifacts that no backup in the place names, whatever its folder is called, as those of backups whose folders were deleted;
+    how many. Raises Conflict, Corrupt, Unavailable."""
+    with _storage(target.folder):
+        if any(target.folder.glob(f"{_UNFINISHED}*")):
+            raise Conflict("a backup was begun there within the last day and has not ended", "prune with a later one", code="backup_under_way")
+        texts = [file.read_bytes() for file in sorted(target.folder.glob(f"*/{_MANIFEST}"))]
+    try:
+        manifests = [BackupManifest.model_validate_json(text) for text in texts]
     except ValidationError:
-        raise _corrupt("the manifest of an earlier one cannot be read, so that nothing can be pruned") from None
-
-
-def _prune(target: BackupTarget, manifests: Sequence[BackupManifest]) -> int:
-    """Deletes artifacts that none of ``manifests`` names, as those of backups whose folders were deleted; how many. None where another
-    backup has been begun there meanwhile."""
-    if _is_busy(target.folder):
-        return 0
+        raise _corrupt("the manifest of one of them cannot be read, so that it is not known what it names") from None
     named = {digest for manifest in manifests for digest in manifest.artifacts}
     gone = sum(target.store.destroy(digest) for digest in sorted(set(target.store.digests()) - named))
     sealed = {file for manifest in manifests for file in manifest.sealed}
@@ -178,10 +202,6 @@ def _prune(target: BackupTarget, manifests: Sequence[BackupManifest]) -> int:
         files = target.store.sealed_files(scope)
         gone += sum(files.remove(name) for name in list(files.names()) if f"{scope}/{name}" not in sealed)
     return gone
-
-
-def _is_busy(place: Path) -> bool:
-    return any(place.glob(f"{_UNFINISHED}*"))
 
 
 def demand_undamaged(deps: Dependencies) -> None:
