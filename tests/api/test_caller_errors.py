@@ -63,3 +63,20 @@ def test_callers_of_every_way_to_ask_are_told_so(house: House, stream: bool, beg
     assert body["error"]["code"] == "engine_unavailable"
     assert body["error"]["hint"].startswith("try again later")
     assert caplog.text.count(OPERATORS) == 1
+
+
+def test_an_error_that_callers_are_told_as_it_is_keeps_what_led_to_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    told, cause = list[TailorbirdError](), ValueError("of the database")
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise Unavailable("the record cannot be read", "look at it", code="database_unreachable") from cause
+
+    def noted(error: TailorbirdError) -> TailorbirdError:
+        told.append(error)
+        return for_caller(error)
+
+    monkeypatch.setattr("tailorbird.api.answer_endpoint._understand", refuse)
+    monkeypatch.setattr("tailorbird.api.answer_endpoint.for_caller", noted)
+    house.point("routing", house.release())
+    assert post(house, ASK).status_code == 503
+    assert [error.__cause__ for error in told] == [cause]

@@ -101,6 +101,15 @@ def test_the_words_of_a_library_are_not_told_since_they_may_quote_what_was_sent(
     assert told.index("builtins.ValueError") < told.index("which led to") < told.index("Corrupt: a number cannot be read")
 
 
+def test_an_error_that_led_to_itself_is_told_once() -> None:
+    """As one that is raised again from itself: whoever wrote it down would go round for ever."""
+    error, other = ValueError(), Corrupt("broken", "restore it")
+    error.__cause__, other.__cause__ = other, error
+    assert trace_of(error).count("ValueError") == 1
+    other.__cause__ = other
+    assert trace_of(other).count("Corrupt") == 1
+
+
 def test_what_strangers_cause_is_written_a_few_times_and_counted() -> None:
     now = 0.0
     once = LogRateLimit(lambda: now)

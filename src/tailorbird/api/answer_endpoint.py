@@ -130,7 +130,9 @@ def answer_in(manner: RouteBehaviour, chat: AnswerContext, authenticate: Authent
             return await _whole(request, chat, account, question)
         except TailorbirdError as error:
             account.fail(error)
-            raise for_caller(error) from error
+            if (told := for_caller(error)) is error:
+                raise
+            raise told from error
         except (ClientDisconnect, asyncio.CancelledError):
             account.abort()
             raise

@@ -128,8 +128,10 @@ def trace_of(error: BaseException) -> str:
     Errors of our own tree never quote it, so theirs are told.
     """
     lines: list[str] = []
+    seen: list[BaseException] = []
     told: BaseException | None = error
-    while told is not None:
+    while told is not None and not any(told is one for one in seen):
+        seen.append(told)
         words = f": {told}" if isinstance(told, TailorbirdError) else ""
         places = [f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}' for frame in traceback.extract_tb(told.__traceback__)]
         lines.append("\n".join([*places, f"{type(told).__module__}.{type(told).__qualname__}{words}"]))
