@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -115,6 +117,36 @@ def test_a_flush_brings_a_long_log_into_the_file(tmp_path, fresh_sqlite, monkeyp
     assert (tmp_path / "ledger.db").read_bytes() != before
     with ledger.work("acme", write=False) as work:
         assert work.events.size() == 50
+    ledger.close()
+
+
+def test_whoever_empties_the_log_beside_a_dump_keeps_nobody_from_writing(tmp_path, fresh_sqlite, monkeypatch):
+    """SQLite holds the write lock while it waits for readers: half a minute, where it may."""
+    monkeypatch.setattr("tailorbird.ledger.sqlite._SCRUBS", 2)
+    monkeypatch.setattr("tailorbird.ledger.sqlite._SCRUB_MS", 20)
+    ledger, log = open_ledger(fresh_sqlite(tmp_path)), tmp_path / "ledger.db-wal"
+    with ledger.work("acme") as work:
+        work.events.append([sample.event("acme")])
+    reader = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM log_entries").fetchone()
+    with ledger.work("acme") as work:
+        work.events.append([sample.event("acme", 1)])
+    writer = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None, timeout=2.0, check_same_thread=False)
+    with ThreadPoolExecutor(1) as pool:
+        emptied = pool.submit(ledger.flush, scrub=True)
+        while not emptied.done():
+            writer.execute("BEGIN IMMEDIATE")
+            writer.execute("ROLLBACK")
+    emptied.result()
+    assert log.stat().st_size > 0, "a reader sees what was there before"
+    reader.close()
+    ledger.flush(scrub=True)
+    assert log.stat().st_size == 0
+    with ledger.work("acme", write=False) as work:
+        assert work.events.size() == 2
+        assert work.events._connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 30_000
+    writer.close()
     ledger.close()
 
 

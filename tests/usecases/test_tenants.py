@@ -17,7 +17,7 @@ from support.workspace_ledger import SQLITE
 from tailorbird import auth
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import Alias, AliasTarget, RequestRow
-from tailorbird.domain.errors import Conflict, Forbidden, NotFound
+from tailorbird.domain.errors import Conflict, Forbidden, NotFound, Unavailable
 from tailorbird.domain.feedback import Feedback, FeedbackKind, KeptWords, Review, ReviewReason, TrafficPolicy
 from tailorbird.domain.identity import Role
 from tailorbird.domain.objective import TaskKind
@@ -188,6 +188,22 @@ def test_words_go_when_their_time_is_over_or_the_policy_changes(host: Dependenci
     tenants.set_policy(replace(host, redact=str.upper), admin, wanted)
     with host.ledger.system(write=False) as system:
         assert system.tenants.get("acme").policy.retention_days == 7
+
+
+def test_the_keys_of_a_removed_tenant_go_whatever_the_database_says_then(
+    host: Dependencies, admin: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no such tenant any more: nobody can ask for it again."""
+    add(host, admin)
+    assert (host.workspace / "keys" / "globex").exists()
+
+    def full(*_: object, **__: object) -> None:
+        raise Unavailable("the disk is full", "make room")
+
+    monkeypatch.setattr(type(host.ledger), "flush", full)
+    with pytest.raises(Unavailable):
+        tenants.remove_tenant(host, admin, "globex")
+    assert not (host.workspace / "keys" / "globex").exists()
 
 
 def test_rows_of_requests_go_with_the_days_that_the_policy_keeps(host: Dependencies, admin: Actor, monkeypatch: pytest.MonkeyPatch) -> None:

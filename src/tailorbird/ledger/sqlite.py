@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,8 +79,8 @@ class SqliteFile:
     def flush(self, *, scrub: bool = False) -> None:
         """Makes durable what was committed so far, and brings a long log into the file. No writer waits for it. Raises Unavailable.
 
-        With ``scrub`` the log is brought into the file and emptied, whatever its length; a reader that stays longer than the busy timeout
-        keeps it from being emptied, and the next one does it.
+        With ``scrub`` the log is brought into the file and emptied, whatever its length. Writers wait meanwhile, for half a second at a
+        time at most; a reader that stays for longer than all attempts keeps it from being emptied, and the next one does it.
         """
         try:
             handle = os.open(self._log, os.O_RDONLY)
@@ -96,8 +97,9 @@ class SqliteFile:
             os.close(handle)
         if scrub or length > _LONG_LOG:
             with database_errors(str(self.file)), self._reader.connect() as connection:
-                checkpoint = f"PRAGMA wal_checkpoint({'TRUNCATE' if scrub else 'PASSIVE'})"
-                connection.connection.driver_connection.execute(checkpoint)  # type: ignore[union-attr]
+                driver = connection.connection.driver_connection
+                assert isinstance(driver, sqlite3.Connection)
+                _empty_log(driver) if scrub else driver.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def damages(self, *, thorough: bool = False) -> tuple[str, ...]:
         """Findings of SQLite's own check of its pages, at most ``_FINDINGS``; with ``thorough`` of its indexes, too. Raises Unavailable.
@@ -136,12 +138,29 @@ class SqliteFile:
 
 #: Bytes of the write-ahead log from which ``flush`` brings it into the file.
 _LONG_LOG = 16 * 2**20
+#: Milliseconds for which the log is tried to be emptied at a time, and pause between two attempts; and how many there are.
+_SCRUB_MS, _SCRUBS = 500, 8
 #: Damages that a check names.
 _FINDINGS = 20
 #: Pages of the log after which a durable transaction brings it into the file: SQLite's own number.
 _LOG_PAGES = 1000
 #: Where a connection remembers which file it has open, and for what kind of transaction it is set.
 _FILE, _MODE = "file", "mode"
+
+
+def _empty_log(connection: sqlite3.Connection) -> None:
+    """Brings the log into the file and empties it. SQLite holds the write lock while it waits for readers: a dump reads for minutes."""
+    (usual,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    connection.execute(f"PRAGMA busy_timeout = {_SCRUB_MS}")
+    try:
+        for attempt in range(_SCRUBS):
+            if attempt:
+                time.sleep(_SCRUB_MS / 1000)  # whoever waited for the write lock comes first
+            busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if not busy:
+                return
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {usual}")
 
 
 def _identity(file: Path) -> tuple[int, int] | None:

@@ -200,9 +200,11 @@ def remove_tenant(deps: Dependencies, actor: Actor, name: Name) -> Removed:
         system.events.append([_event("tenant.removed", gone, actor, deps, {"rows": sum(rows.values())})])
     with deps.ledger.system(write=False) as system:
         kept = set(system.references.digests())
+    # The files first: there is nobody any more for whom this could be asked again.
+    deleted = sum(map(_delete, files))
     artifacts = _forget(deps.artifacts, theirs, kept) + _forget_sealed(deps, name, scope)
     deps.ledger.flush(scrub=True)
-    return Removed(tenant=name, rows=rows, artifacts=artifacts, files=sum(map(_delete, files)))
+    return Removed(tenant=name, rows=rows, artifacts=artifacts, files=deleted)
 
 
 def purge(deps: Dependencies) -> int:
