@@ -57,8 +57,9 @@ def test_sets_of_labels_are_compared_as_sets(deps: Dependencies) -> None:
     asked = answer(deps, "refund | top_up", label_sets=("refund | top_up", "refund", "none"))
     assert say(deps, asked, "Top_up | refund") == ("refund | top_up", 1.0)
     assert say(deps, asked, "None") == ("none", 0.0)
-    with pytest.raises(InvalidInput):
-        say(deps, asked, "refund | topup")
+    for unknown in ("refund | topup", " ", "|", " | "):
+        with pytest.raises(InvalidInput):
+            say(deps, asked, unknown)
 
 
 def test_a_misspelt_label_settles_nothing(deps: Dependencies) -> None:

@@ -110,7 +110,7 @@ def _known_label(work: UnitOfWork, row: RequestRow, given: str) -> str:
     spelt = {label.casefold(): label for label in reversed(prompt.labels)} | {label: label for label in prompt.labels}
     parts = split(given) if prompt.alone or prompt.label_sets else (given.strip(),)
     found = [spelt.get(part) or spelt.get(part.casefold()) for part in parts]
-    if None not in found:
+    if found and None not in found:
         return join(filter(None, found)) if len(found) != 1 else str(found[0])
     if given.strip().casefold() == NONE:
         return NONE

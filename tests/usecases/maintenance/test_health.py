@@ -70,6 +70,18 @@ def test_a_disk_that_is_full(another: Open) -> None:
     assert not list(deps.workspace.glob(".probe-*"))
 
 
+def test_a_record_beside_a_workspace_that_may_only_be_read_is_written(another: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (record := tmp_path / "elsewhere.db").touch()
+    deps = with_upkeep(another(), record_file=record)
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    assert examine(deps).writable
+    assert "workspace_unwritable" in codes(deps)
+
+
 def test_a_record_that_is_gone(another: Open, tmp_path: Path) -> None:
     deps = another(record_file=tmp_path / "no-such.db")
     assert not examine(deps).writable

@@ -92,8 +92,14 @@ def examine(deps: Dependencies) -> WorkspaceHealth:
     if record is not None:
         return WorkspaceHealth(writable=False, notices=(record, *found))
     asked = [notice for look in (checkpoint_shipping.notices, clock_floor.notices, _keys, notices) for notice in _asked(deps, look)]
-    # The lock of a database can be taken on a full disk, too; its file lies in the workspace.
-    return WorkspaceHealth(writable=not workspace or deps.upkeep.record_file is None, notices=(*found, *asked))
+    # The lock of a database can be taken on a full disk, too.
+    return WorkspaceHealth(writable=not (workspace and _holds_record(deps)), notices=(*found, *asked))
+
+
+def _holds_record(deps: Dependencies) -> bool:
+    """True where the file of the record lies in the workspace, and so on the disk that was written to."""
+    file = deps.upkeep.record_file
+    return file is not None and file.resolve().is_relative_to(deps.workspace.resolve())
 
 
 def _record(deps: Dependencies) -> Notice | None:
