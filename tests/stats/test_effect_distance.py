@@ -53,6 +53,20 @@ def test_what_both_sides_share_is_no_difference() -> None:
     assert found.unshown == ("v_proj",)
 
 
+@pytest.mark.parametrize("engine", ["torch-2.13.0 bf16 cpu native", "torch-2.13.0 bf16-or-fp32 cpu native-portable"])
+def test_adapters_that_were_measured_in_sixteen_bits_are_shown_in_eight(engine: str) -> None:
+    """Their base answers to the bit as it did, so that it tells nothing of what rounding the adapter does."""
+    whole = {"parts": {"q_proj": 0.4, "v_proj": 0.3, "k_proj": 0.03}}
+    before, now = proof(engine=engine, **whole), proof(engine=f"{engine}-int8-adapters", **whole)
+    found = effect_reading(before, [moved(CHANGED, 0.06)], [BASE])
+    assert (found.standing, found.unshown) == (EffectStanding.SHOWN, ("k_proj",))
+    assert effect_reading(now, [moved(CHANGED, 0.06)], [BASE]).standing is EffectStanding.DIFFERS
+    assert effect_reading(before, [moved(CHANGED, 0.2)], [BASE]).standing is EffectStanding.DIFFERS
+    assert effect_reading(before, [BASE], [BASE]).standing is EffectStanding.INERT
+    weights = proof(engine=engine, kind="weights", **whole)
+    assert effect_reading(weights, [moved(CHANGED, 0.06)]).noise == effect_reading(now, [moved(CHANGED, 0.06)]).noise
+
+
 TOLD_20 = TokenChances(tokens=tuple("abcdefghijklmnopqrst"), nats=tuple(-1.0 - 0.5 * place for place in range(20)))
 MOVED_20 = TokenChances(tokens=tuple("tsrqponmlkjihgfedcba"), nats=tuple(-0.5 - 0.6 * place for place in range(20)))
 

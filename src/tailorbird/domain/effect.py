@@ -61,6 +61,12 @@ class EffectProof(Value):
     unprovable: str = ""
     engine: str = ""
 
+    @property
+    def by_wider_adapters(self) -> bool:
+        """True where a native pass measured it that held adapters in 16 bits. The one of today holds them in eight, and nothing of that
+        shows in its base, which answers to the bit as it did (decision 0144)."""
+        return self.kind == "adapter" and self.engine.endswith((" native", " native-portable"))
+
 
 class EffectStanding(StrEnum):
     """What an engine showed of a release. ``UNPROVEN``: the release is older than probes, or has nothing of its own to map."""

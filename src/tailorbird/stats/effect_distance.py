@@ -13,6 +13,8 @@ TIMES_NOISE = 5.0
 LEAST_NOISE = 0.005
 #: Nats. No rounding moves a base so far: it is another model, or another prompt around the question.
 MOST_NOISE = 0.75
+#: Nats. What a native pass with adapters in eight bits strays from one with 16, whose base answers alike.
+WIDER_ADAPTERS_NOISE = 0.05
 #: A choice is clear from so many times the noise: engines of another precision must make it, too.
 _TIMES_CLEAR = 20.0
 #: So many of each side's likeliest tokens are compared at a position: the rarer ones say little and waver most.
@@ -57,7 +59,8 @@ def is_provable(proof: EffectProof) -> bool:
 def effect_reading(proof: EffectProof, candidate: Sequence[TokenChances], base: Sequence[TokenChances] | None = None) -> EffectReading:
     """What an engine showed: ``candidate`` and, where it could be asked, ``base`` are its chances at ``proof.probes``.
 
-    The engine's noise is that of its base against the recorded base, or the recorded noise where that is more. An engine whose base could
+    The engine's noise is that of its base against the recorded base, or the recorded noise where that is more; that of adapters which are
+    held otherwise than when they were measured shows in no base, and is granted. An engine whose base could
     not be asked is granted the most that the effect shows through. The distance allowed is the geometric mean of the noise and the smallest
     part that this noise does not hide: as far above the one as below the other. Where it hides the whole effect, an engine that is as near
     as its noise lets it be shows nothing (``UNPROVABLE``). A base that is farther off than rounding makes it is another one; so is one that
@@ -71,7 +74,8 @@ def effect_reading(proof: EffectProof, candidate: Sequence[TokenChances], base: 
     wanted = shifts(proof.probes, recorded, expected)
     strayed = [] if beside is None else shifts(proof.probes, recorded, beside)
     own = 0.999 * rms(wanted) / TIMES_NOISE if beside is None else math.sqrt(2) * rms(strayed)
-    noise, beneath = max(proof.noise, LEAST_NOISE, own), beside or recorded
+    held_otherwise = WIDER_ADAPTERS_NOISE if proof.by_wider_adapters else 0.0
+    noise, beneath = max(proof.noise, LEAST_NOISE, own, held_otherwise), beside or recorded
     visible = [size for size in (*proof.parts.values(), rms(wanted)) if size >= TIMES_NOISE * noise]
     allowed = math.sqrt(noise * min(visible, default=TIMES_NOISE * noise))
     apart = distance(shifts(proof.probes, beneath, candidate, candidate), shifts(proof.probes, recorded, expected, candidate))
