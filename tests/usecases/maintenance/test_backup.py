@@ -434,3 +434,16 @@ def test_from_the_command_line(tmp_path: Path, postgresql: Server, monkeypatch: 
         assert work.events.latest(1)[0].event.kind in ("workspace.restored", "audit.verified")
     there.ledger.close()
     assert not list(tmp_path.glob(".new-*"))
+
+
+def test_a_command_that_could_not_prune_has_told_of_its_backup_and_fails(tmp_path: Path) -> None:
+    workspace, backups = (str(tmp_path / name) for name in ("here", "backups"))
+    run("init", "--tenant", TENANT, "--workspace", workspace)
+    assert "0 artifacts that no backup there names any more are deleted" in run("backup", backups, "--prune", "--workspace", workspace)
+    (tmp_path / "backups" / ".unfinished-killed").mkdir()
+    time.sleep(1.1)  # backups are called by the second
+    result = CliRunner().invoke(app, ["backup", backups, "--prune", "--workspace", workspace])
+    assert isinstance(result.exception, Conflict)
+    assert result.exception.error_code == "backup_unpruned"
+    assert "signed by the log's key" in result.stdout
+    assert len(list((tmp_path / "backups").glob("[0-9]*"))) == 2

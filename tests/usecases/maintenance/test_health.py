@@ -70,7 +70,7 @@ def test_a_disk_that_is_full(another: Open) -> None:
     assert not list(deps.workspace.glob(".probe-*"))
 
 
-def test_a_record_beside_a_workspace_that_may_only_be_read_is_written(another: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_beside_a_workspace_that_may_only_be_read(another: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (record := tmp_path / "elsewhere.db").touch()
     deps = with_upkeep(another(), record_file=record)
 

@@ -189,12 +189,18 @@ def _prune(target: BackupTarget) -> int:
     how many. Raises Conflict, Corrupt, Unavailable."""
     with _storage(target.folder):
         if any(target.folder.glob(f"{_UNFINISHED}*")):
-            raise Conflict("a backup was begun there within the last day and has not ended", "prune with a later one", code="backup_under_way")
+            raise Conflict(
+                "a backup was begun there within the last day and has not ended", "prune with a later one", code="backup_under_way"
+            )
         texts = [file.read_bytes() for file in sorted(target.folder.glob(f"*/{_MANIFEST}"))]
     try:
         manifests = [BackupManifest.model_validate_json(text) for text in texts]
     except ValidationError:
-        raise _corrupt("the manifest of one of them cannot be read, so that it is not known what it names") from None
+        what, hint = (
+            "the manifest of a backup there cannot be read: it is not known what it names",
+            "delete that backup's folder, or mend it",
+        )
+        raise Corrupt(what, hint, code="backup_corrupt") from None
     named = {digest for manifest in manifests for digest in manifest.artifacts}
     gone = sum(target.store.destroy(digest) for digest in sorted(set(target.store.digests()) - named))
     sealed = {file for manifest in manifests for file in manifest.sealed}
