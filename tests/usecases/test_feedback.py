@@ -8,6 +8,7 @@ from support.ledger_samples import request as request_row
 from support.serving import make_release
 from support.usecases import somebody
 from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.deployment import Alias, AliasTarget
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind, Review, ReviewReason
 from tailorbird.domain.objective import TaskKind
@@ -60,6 +61,25 @@ def test_sets_of_labels_are_compared_as_sets(deps: Dependencies) -> None:
     for unknown in ("refund | topup", " ", "|", " | "):
         with pytest.raises(InvalidInput):
             say(deps, asked, unknown)
+
+
+def test_a_label_that_came_with_a_later_release_is_right_of_an_earlier_answer(deps: Dependencies) -> None:
+    """A case is closed days later, by then with a label that the release which answered never had."""
+    asked, now = answer(deps, "refund"), deps.clock.now()
+    made = make_release("acme", 2, TaskKind.CLASSIFY, now)
+    content = made.content.model_copy(update={"prompt": made.content.prompt.model_copy(update={"labels": ("refund", "fraud")})})
+    dossier = made.dossier.model_copy(update={"release": digest_of(content)})
+    with deps.ledger.work("acme") as work:
+        work.releases.add(made.model_copy(update={"digest": digest_of(content), "content": content, "dossier": dossier}))
+    with pytest.raises(InvalidInput):
+        say(deps, asked, "Fraud")
+    targets = (AliasTarget(release=digest_of(content), weight=1.0),)
+    with deps.ledger.work("acme") as work:
+        alias = work.requests.get(asked).alias.rpartition("/")[2]
+        work.aliases.put(Alias(tenant="acme", name=alias, targets=targets, moved_at=now, moved_by="operator"))
+    assert [say(deps, asked, label) for label in ("Fraud", "top_up")] == [("fraud", 0.0), ("top_up", 0.0)]
+    with pytest.raises(InvalidInput):
+        say(deps, asked, "fruad")
 
 
 def test_a_misspelt_label_settles_nothing(deps: Dependencies) -> None:

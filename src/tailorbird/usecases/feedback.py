@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.feedback import Feedback, FeedbackGiven, FeedbackKind, KeptWords, RequestId, Review, score_of
 from tailorbird.domain.identity import Scope
+from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.value import Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.text.label_sets import NONE, join, split
@@ -102,18 +104,36 @@ def _file(deps: Dependencies, work: UnitOfWork, source: str, said: FeedbackGiven
 
 
 def _known_label(work: UnitOfWork, row: RequestRow, given: str) -> str:
-    """The label, or the set of labels, as the release that answered spells it: case and outer white space do not count, and ``none`` says
-    that none fits. Raises InvalidInput for any other: misspelt, it would count as a wrong answer."""
+    """The label, or the set of labels, as the release that answered spells it, or one that answers the same name now: who knows of a new
+    label says rightly that it was this one. ``none`` says that none fits. Raises InvalidInput for any other: misspelt, it would count as a
+    wrong answer."""
     prompt = work.releases.get(row.release).content.prompt if row.release else None
     if prompt is None or not prompt.labels:
         return given
+    own = _spelt(prompt, given)
+    if own is not None:
+        return own
+    for other in _beside(work, row):
+        if (label := _spelt(other, given)) is not None:
+            return label
+    more = f" and {len(prompt.labels) - _MOST_NAMED} more" if prompt.labels[_MOST_NAMED:] else ""
+    hint = f"give one of: {', '.join(prompt.labels[:_MOST_NAMED])}{more}; or {NONE}, where none of them fits"
+    raise InvalidInput("the release that answered has no such label", hint, code="label_unknown", param="value")
+
+
+def _spelt(prompt: PromptSpec, given: str) -> str | None:
+    """What is ``given`` as ``prompt`` spells it: case and outer white space do not count. None where it has no such label."""
     spelt = {label.casefold(): label for label in reversed(prompt.labels)} | {label: label for label in prompt.labels}
     parts = split(given) if prompt.alone or prompt.label_sets else (given.strip(),)
     found = [spelt.get(part) or spelt.get(part.casefold()) for part in parts]
     if found and None not in found:
         return join(filter(None, found)) if len(found) != 1 else str(found[0])
-    if given.strip().casefold() == NONE:
-        return NONE
-    more = f" and {len(prompt.labels) - _MOST_NAMED} more" if prompt.labels[_MOST_NAMED:] else ""
-    hint = f"give one of: {', '.join(prompt.labels[:_MOST_NAMED])}{more}; or {NONE}, where none of them fits"
-    raise InvalidInput("the release that answered has no such label", hint, code="label_unknown", param="value")
+    return NONE if given.strip().casefold() == NONE else None
+
+
+def _beside(work: UnitOfWork, row: RequestRow) -> Iterator[PromptSpec]:
+    """Prompts of the releases that the name of the request is put to now, or was before, but the one that answered."""
+    for alias in work.aliases.all([row.alias.rpartition("/")[2]]):
+        for release in (*alias.asked, *(target.release for target in alias.previous)):
+            if release != row.release:
+                yield work.releases.get(release).content.prompt
