@@ -1,0 +1,106 @@
+"""Adapters of any rank on layers of any width, many in a step, by each form of the native pass: what fp32 makes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from support.oracle import MakeModel
+from tailorbird.inference.forward.batch import Part, build_batch
+from tailorbird.inference.forward.weights import AdapterChange, Changes, place
+from tailorbird.inference.forward_factory import reader_of_decoders
+from tailorbird.inference.native import library
+
+pytestmark = pytest.mark.skipif(library.why_not() is not None, reason="the native pass needs AVX2 or 64-bit ARM, and g++")
+
+#: Rank of each adapter, and the rows of a step that are computed with it.
+RANKS = {1: 1, 8: 2, 16: 3, 24: 4, 48: 7, 64: 17, 100: 33}
+#: Widths that fill runs of 64, and that do not.
+SIZES = {"whole": (128, 192), "broken": (96, 144)}
+
+
+def changes(forward: Any, rank: int, names: tuple[str, ...] | None = None) -> Changes:
+    draw = torch.Generator().manual_seed(rank)
+    return {
+        (layer, name): AdapterChange(
+            torch.randn(rank, inputs, generator=draw) / inputs**0.5, torch.randn(outputs, rank, generator=draw) / rank**0.5, 0.5
+        )
+        for layer in range(forward.layers)
+        for name, (inputs, outputs) in forward.linears.items()
+        if names is None or name in names
+    }
+
+
+def model(make_model: MakeModel, sizes: str) -> Path:
+    hidden, inner = SIZES[sizes]
+    return make_model(
+        "llama", hidden_size=hidden, intermediate_size=inner, num_attention_heads=hidden // 32, num_key_value_heads=1, head_dim=32
+    )
+
+
+@pytest.fixture(params=sorted(SIZES))
+def base(request: pytest.FixtureRequest, make_model: MakeModel) -> Path:
+    return model(make_model, request.param)
+
+
+def step(forward: Any, adapters: list[Any], counts: list[int]) -> torch.Tensor:
+    parts = [
+        Part(adapter, [5 + (7 * at + place) % 90 for place in range(count)], 0, [3 * at, 3 * at + 1, 3 * at + 2], 0)
+        for at, (adapter, count) in enumerate(zip(adapters, counts, strict=True))
+    ]
+    found: torch.Tensor = forward.hidden(build_batch(parts), forward.memory(3 * len(parts)))
+    return found.float()
+
+
+def off(found: torch.Tensor, exact: torch.Tensor) -> float:
+    """How far rows lie apart on average, as a part of their size."""
+    return float(((found - exact).norm(dim=1) / exact.norm(dim=1)).mean())
+
+
+def passes(base: Path, precision: Any) -> tuple[Any, Any, Any]:
+    """In fp32, by the native pass, and by torch in the same precision: random weights make much of any rounding."""
+    exact, peer = reader_of_decoders(place("fp32"), "plain")(base), reader_of_decoders(place(precision), "plain")(base)
+    forward = reader_of_decoders(place(precision), "native")(base)
+    assert (exact.kernels, peer.kernels, forward.kernels) == ("plain", "plain", "native")
+    return exact, forward, peer
+
+
+@pytest.mark.parametrize(("precision", "sizes"), [("bf16", "whole"), ("bf16", "broken"), ("int8", "whole")])
+def test_ranks_mixed_in_a_step_are_what_fp32_makes_of_each(make_model: MakeModel, precision: Any, sizes: str, native_form: str) -> None:
+    base, counts = model(make_model, sizes), [*RANKS.values(), 2]
+    exact, found, peer = (step(one, [*(one.adapt(changes(one, rank)) for rank in RANKS), None], counts) for one in passes(base, precision))
+    bare = step(reader_of_decoders(place("fp32"), "plain")(base), [None] * len(counts), counts)
+    assert off(bare[:-2], exact[:-2]) > 0.5, "they change nothing to speak of"
+    assert off(found, exact) < 1.3 * off(peer, exact)
+
+
+@pytest.mark.parametrize("names", [("self_attn.k_proj",), ("mlp.up_proj", "self_attn.q_proj"), ("mlp.down_proj",), ("self_attn.o_proj",)])
+def test_parts_of_a_joint_product_that_are_not_changed_stay_the_bases(base: Path, names: tuple[str, ...], native_form: str) -> None:
+    exact, found, peer = (step(one, [one.adapt(changes(one, 40, names)), None], [9, 9]) for one in passes(base, "bf16"))
+    assert off(found, exact) < 2 * off(peer, exact) < 0.1
+
+
+def test_a_row_with_an_adapter_is_the_same_beside_any_others(make_model: MakeModel, native_form: str) -> None:
+    """With weights in int8 all products are: also those of an adapter, alone and beside many."""
+    forward = reader_of_decoders(place("int8"), "native")(make_model("llama", hidden_size=128, intermediate_size=192, head_dim=32))
+    adapters = {rank: forward.adapt(changes(forward, rank)) for rank in RANKS}
+    alone = {rank: step(forward, [adapters[rank]], [count]) for rank, count in RANKS.items()}
+    for order in (list(RANKS), list(RANKS)[::-1]):
+        together = step(forward, [adapters[rank] for rank in order], [RANKS[rank] for rank in order])
+        starts = [sum(RANKS[rank] for rank in order[:at]) for at in range(len(order))]
+        for rank, start in zip(order, starts, strict=True):
+            found = together[start : start + RANKS[rank]]
+            assert torch.equal(found, alone_at(alone, rank, order.index(rank), forward, adapters)), rank
+
+
+def alone_at(alone: dict[int, torch.Tensor], rank: int, at: int, forward: Any, adapters: dict[int, Any]) -> torch.Tensor:
+    """As ``step`` would have asked at this place: its tokens depend on it."""
+    if at == 0:
+        return alone[rank]
+    count = RANKS[rank]
+    tokens = [5 + (7 * at + place) % 90 for place in range(count)]
+    found: torch.Tensor = forward.hidden(build_batch([Part(adapters[rank], tokens, 0, [0, 1, 2], 0)]), forward.memory(3))
+    return found.float()
