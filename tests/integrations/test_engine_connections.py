@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tailorbird.integrations import loopback
 from tailorbird.integrations.engine_connections import EngineConnections
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -156,3 +158,21 @@ def test_nobody_there_is_an_error(tmp_path: Path) -> None:
         connections = EngineConnections(url, {}, connect=2.0, kept=2.0)
         with pytest.raises(OSError):
             asyncio.run(ask(connections))
+
+
+def test_a_machine_without_a_free_core_loses_no_request_to_its_own_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who connects on this machine is let wait longer than one who connects to another."""
+    monkeypatch.setattr(loopback, "_CONNECT", 0.05)
+
+    async def told() -> None:
+        peer = Peer([b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"])
+        async with await asyncio.start_unix_server(peer.serve, tmp_path / "s"):
+            driver = loopback.open_driver(f"unix:{tmp_path}/s", "s")
+            asked = asyncio.create_task(driver.loaded())
+            await asyncio.sleep(0)
+            time.sleep(0.2)  # nothing of this process runs meanwhile, as on such a machine
+            assert await asked == ()
+            await driver.close()
+            await peer.gone.wait()
+
+    asyncio.run(told())

@@ -34,6 +34,8 @@ from tailorbird.system.request_id import REQUEST_ID_HEADER, request_id
 
 #: Seconds: to connect, for a quick question, for an answer that may queue behind others, for a load.
 _CONNECT, _QUICK, _ANSWER, _LOAD = 2.0, 5.0, 300.0, 900.0
+#: Seconds to connect on this machine: who is gone refuses at once, so that only a machine without a free core takes long.
+_CONNECT_HERE = 20.0
 #: The lowest status of an answer that is an error.
 _REFUSED = 300
 #: Seconds that an idle connection is kept for the next call. Servers close it after five (uvicorn's default): a call that is sent in the
@@ -45,14 +47,15 @@ def open_driver(url: str, secret: str) -> EngineDriver:
     """A driver for the engine at ``url``: ``unix:PATH`` of its socket, or ``http://…``. Nothing is sent until the first call."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=_KEPT_IDLE)
     path, head = url.removeprefix(UNIX), {"authorization": f"Bearer {secret}"}
+    connect = _CONNECT if path == url else _CONNECT_HERE
     client = httpx.AsyncClient(
         base_url=url if path == url else "http://engine",
         headers=head,
-        timeout=_within(_ANSWER),
+        timeout=httpx.Timeout(_ANSWER, connect=connect),
         transport=httpx.AsyncHTTPTransport(uds=None if path == url else path, limits=limits, trust_env=False),
         trust_env=False,
     )
-    return LoopbackDriver(EngineConnections(url, head, connect=_CONNECT, kept=_KEPT_IDLE), client)
+    return LoopbackDriver(EngineConnections(url, head, connect=connect, kept=_KEPT_IDLE), client)
 
 
 class LoopbackDriver:
@@ -147,10 +150,6 @@ def _headers() -> dict[str, str]:
     """With the id of the request that is worked on, so that the engine's log names it too."""
     asked = request_id.get()
     return {"content-type": "application/json"} | ({REQUEST_ID_HEADER: asked} if asked else {})
-
-
-def _within(seconds: float) -> httpx.Timeout:
-    return httpx.Timeout(seconds, connect=_CONNECT)
 
 
 @contextmanager
