@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -201,28 +201,26 @@ def test_a_server_that_refuses_everything(deps: Dependencies, author: Actor, tmp
     assert len(client.asked) == 6, "nothing but the instruction was sent"
 
 
-def test_fingerprints_that_change_are_told(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+def changing_fingerprints(named: Callable[[int], str]) -> MemoryEndpoint:
+    """A server that names another fingerprint with its answers: that of how often it was asked."""
     client = MemoryEndpoint(last_word, model=MODEL)
 
     def changing(prompt: Sequence[Message]) -> str:
-        client.fingerprint = f"fp_{len(client.asked) % 2}"
+        client.fingerprint = named(len(client.asked))
         return last_word(prompt)
 
     client.answering = changing
-    deps, _ = outside(deps, client)
+    return client
+
+
+def test_fingerprints_that_change_are_told(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    deps, _ = outside(deps, changing_fingerprints(lambda asked: f"fp_{asked % 2}"))
     ladder = adapt(deps, author, write_objective(tmp_path / "job", ladder=["hosted"], **NAMED))
     assert any("2 fingerprints (fp_0, fp_1)" in remark for remark in hosted_climb(ladder).evidence.remarks)
 
 
 def test_a_server_that_names_another_fingerprint_each_time_fills_no_evidence(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    client = MemoryEndpoint(last_word, model=MODEL)
-
-    def changing(prompt: Sequence[Message]) -> str:
-        client.fingerprint = f"fp_{len(client.asked):03}"
-        return last_word(prompt)
-
-    client.answering = changing
-    deps, _ = outside(deps, client)
+    deps, _ = outside(deps, changing_fingerprints(lambda asked: f"fp_{asked:03}"))
     worked = climbing.adapt(deps, author, write_objective(tmp_path / "job", ladder=["hosted"], **NAMED), Progress())
     found = hosted_climb(ladder_of(deps, worked)).evidence
     assert found.hosted is not None
