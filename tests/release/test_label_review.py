@@ -112,6 +112,17 @@ def test_answers_that_people_find_worse_fail() -> None:
     assert "worse" in found.reason
 
 
+def test_what_was_counted_as_errors_is_judged_and_fails_nothing() -> None:
+    """Beside the labels of the data everything shown was counted as wrong: honest reviewers prefer the labels, and that is no news."""
+    drawn = sheet()
+    given = judged(drawn, "rita", prefers_other) + judged(drawn, "ravi", prefers_other)
+    found = review_result(drawn, given, 0.95, 3, errors_alone=True)
+    assert (found.verdict, found.win_rate.value) == (Verdict.PASS, 0)
+    assert "side with the candidate in 0% of them" in found.reason
+    half = review_result(drawn, given[: len(given) // 2], 0.95, 3, errors_alone=True)
+    assert (half.verdict, half.missing) == (Verdict.INCONCLUSIVE, 1)
+
+
 def test_whoever_always_says_left_is_flagged_and_does_not_count() -> None:
     drawn = sheet(RiskTier.LIMITED)
     found = review_result(drawn, judged(drawn, "lena", lambda _item, _side: Mark.LEFT), 0.9, 3)

@@ -119,6 +119,13 @@ def test_a_judge_that_agrees_with_people_takes_a_pass_back() -> None:
     assert "people do not find" in found.reason
 
 
+def test_no_judge_counts_where_all_items_were_counted_as_errors() -> None:
+    given = people(SHEET, undecided)
+    found = review_result(SHEET, given, 0.95, 3, (model_review(SHEET, stricter),), errors_alone=True)
+    assert (found.verdict, found.judges[0].counts) == (Verdict.PASS, False)
+    assert "counted as errors" in found.judges[0].reason
+
+
 def test_a_judge_whose_agreement_is_not_proven_informs_only() -> None:
     for finds in (lambda n: float(n % 2), lambda n: 1 - undecided(n), lambda _n: 0.0):
         found = result(SHEET, people(SHEET, undecided), model_review(SHEET, finds))

@@ -60,6 +60,26 @@ def test_a_high_risk_release_waits_for_two_reviewers(deps: Dependencies, operato
     assert promotion.stage(deps, operator, release).state.value == "staged"
 
 
+def test_reviewers_who_agree_with_the_data_do_not_bar_a_first_release(
+    deps: Dependencies, author: Actor, reviewers: list[Actor], tmp_path: Path
+) -> None:
+    """Nothing but the floor was measured: what people are shown are its errors, whose number the gate has bounded."""
+    ended = climbing.adapt(deps, author, write_disputed(tmp_path / "risky", ladder=["floor"], target=0.6), Progress())
+    assert ended.conclusion is not None
+    release = ended.conclusion.release
+    assert release is not None, ended.conclusion
+    for actor in reviewers:
+        shown = label_review.next_shown(deps, actor, release)
+        assert shown.number
+        while shown.number:
+            wrong = side_of_candidate(deps, actor.name, release, shown.number)
+            mark = Mark.LEFT if wrong is Mark.RIGHT else Mark.RIGHT
+            shown = label_review.judge(deps, actor, release, shown.number, mark, "")
+    found = label_review.show_review(deps, VIEWER, release)
+    assert found.result is not None
+    assert (found.result.verdict, found.result.win_rate.value) == (Verdict.PASS, 0)
+
+
 def test_the_author_may_not_review_and_nothing_is_judged_twice(
     deps: Dependencies, author: Actor, operator: Actor, reviewers: list[Actor], release: str
 ) -> None:

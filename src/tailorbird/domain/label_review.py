@@ -11,6 +11,9 @@ from pydantic import Field
 from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.value import Digest, Name, Value
 
+#: Whom the other answers of a sheet are by where no other candidate was measured.
+DATA_ANSWERS = "the answers in the data"
+
 
 class JudgeState(StrEnum):
     """``WAITING`` for somebody who can run the model, or in hand; ``DONE`` for ever; ``FAILED`` until it is asked again."""

@@ -15,7 +15,7 @@ from tailorbird.domain.label_review import Bounded, Judgement, Mark, ModelReview
 from tailorbird.domain.objective import Objective, RiskTier
 from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest
-from tailorbird.release.llm_judges import ReviewerScores, judge_results, win_rate, with_judges
+from tailorbird.release.llm_judges import ReviewerScores, informing, judge_results, win_rate, with_judges
 from tailorbird.stats.agreement import Ratings, cohen_kappa, fleiss_kappa, krippendorff_alpha, over_items
 from tailorbird.stats.paired_tests import mcnemar_exact
 from tailorbird.text.conversations import shown_answer
@@ -104,11 +104,19 @@ def check_mark(mark: Mark, reason: str) -> None:
 
 
 def review_result(
-    sheet: ReviewSheet, judgements: Sequence[Judgement], confidence: float, seed: int, reviews: Sequence[ModelReview] = ()
+    sheet: ReviewSheet,
+    judgements: Sequence[Judgement],
+    confidence: float,
+    seed: int,
+    reviews: Sequence[ModelReview] = (),
+    *,
+    errors_alone: bool = False,
 ) -> ReviewResult:
     """What the judgements add up to. It passes when enough people have judged every item and the candidate's answers are not proven to be
-    the worse ones: the upper end of the win rate reaches a half. Who is flagged does not count. A mark on an item whose answers were
-    erased since stands; nobody is asked for another. ``reviews`` are those of judge models, which can only take a pass back."""
+    the worse ones: the upper end of the win rate reaches a half. With ``errors_alone`` every item is one that was counted as an error,
+    and the gate has bounded their share: what people and models prefer informs those who decide, and fails nothing. Who is flagged does
+    not count. A mark on an item whose answers were erased since stands; nobody is asked for another. ``reviews`` are those of judge models,
+    which can only take a pass back."""
     by: defaultdict[str, dict[int, Judgement]] = defaultdict(dict)
     for judgement in judgements:
         by[judgement.reviewer][judgement.number] = judgement
@@ -120,7 +128,8 @@ def review_result(
     missing = max(0, sheet.reviewers - len(complete))
     rate = _win_rate(first, {name: by[name] for name in counting}, confidence, seed)
     judges = judge_results(reviews, ReviewerScores(_scores(first, [by[name] for name in counting])), confidence, seed)
-    verdict, reason = with_judges(*_verdict(sheet, missing, rate), judges)
+    judges = informing(judges) if errors_alone else judges
+    verdict, reason = with_judges(*_verdict(sheet, missing, rate, errors_alone=errors_alone), judges)
     return ReviewResult(
         asked=len(sheet.open),
         missing=missing,
@@ -182,7 +191,7 @@ def _win_rate(items: Sequence[ReviewItem], by: Mapping[str, Mapping[int, Judgeme
     return win_rate([(item, score) for item, score in given if score is not None], confidence, seed)
 
 
-def _verdict(sheet: ReviewSheet, missing: int, rate: Bounded) -> tuple[Verdict, str]:
+def _verdict(sheet: ReviewSheet, missing: int, rate: Bounded, *, errors_alone: bool) -> tuple[Verdict, str]:
     if not sheet.open and rate.value is None:
         return Verdict.INCONCLUSIVE, "the answers of every item were erased before anybody judged them: adapt again"
     if missing:
@@ -190,6 +199,9 @@ def _verdict(sheet: ReviewSheet, missing: int, rate: Bounded) -> tuple[Verdict, 
         return Verdict.INCONCLUSIVE, f"{people} still to judge all {len(sheet.open)} items"
     if rate.value is None or rate.high is None:
         return Verdict.INCONCLUSIVE, "every item was skipped: nobody has judged an answer"
+    if errors_alone:
+        sides = f"they side with the candidate in {rate.value:.0%} of them [{rate.low:.0%}, {rate.high:.0%}]"
+        return Verdict.PASS, f"people have judged what was counted as errors on {sheet.split}, whose share the gate has bounded: {sides}"
     told = f"preferred to those of {sheet.against} in {rate.value:.0%} of the items on which they differ"
     if rate.high < 0.5:
         return Verdict.FAIL, f"people find the candidate's answers worse: {told} (at most {rate.high:.0%})"

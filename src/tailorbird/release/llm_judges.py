@@ -131,6 +131,12 @@ def judge_results(reviews: Sequence[ModelReview], people: ReviewerScores, confid
     return tuple(_result(review, look, people, confidence, seed) for review, look in _with_looks(reviews))
 
 
+def informing(judges: Sequence[JudgeResult]) -> tuple[JudgeResult, ...]:
+    """The same where none may count: beside the answers in the data a model's preference says again what was counted."""
+    told = "it informs only: the items are those that were counted as errors, whose share the gate has bounded"
+    return tuple(judge.model_copy(update={"counts": False, "reason": told}) if judge.counts else judge for judge in judges)
+
+
 def with_judges(verdict: Verdict, reason: str, judges: Sequence[JudgeResult]) -> tuple[Verdict, str]:
     """People's verdict, and what counting judges make of it: a pass becomes a fail where one proves the other answers the better ones.
     Nothing else changes, and nothing ever becomes a pass."""

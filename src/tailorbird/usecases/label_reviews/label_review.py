@@ -13,9 +13,9 @@ from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.errors import Forbidden, NotFound
 from tailorbird.domain.evidence import Evidence, Verdict
-from tailorbird.domain.label_review import Judgement, Mark, ReviewItem, ReviewResult, ReviewSheet
+from tailorbird.domain.label_review import DATA_ANSWERS, Judgement, Mark, ReviewItem, ReviewResult, ReviewSheet
 from tailorbird.domain.ladder import Climb, Ladder
-from tailorbird.domain.objective import Objective, RiskTier
+from tailorbird.domain.objective import Objective, RiskTier, TaskKind
 from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
@@ -70,7 +70,7 @@ def sheet_for(context: StepContext, ladder: Ladder, chosen: Climb, test: Evidenc
     if context.objective.business.risk is not RiskTier.HIGH:
         return None
     if lower is None:
-        return release.draw_sheet(context.objective, snapshot, "the answers in the data", _beside_the_data(context, chosen.evidence))
+        return release.draw_sheet(context.objective, snapshot, DATA_ANSWERS, _beside_the_data(context, chosen.evidence))
     against = f"{lower.rung.value} {lower.variant}"
     return release.draw_sheet(context.objective, snapshot, against, _between(context, chosen.evidence, lower.evidence, unlike))
 
@@ -156,7 +156,10 @@ def standing_in(work: UnitOfWork, found: Release) -> ReviewState:
     sheet = sheet_in(work, found.dossier.review)
     objective = work.records.get(Objective, found.content.objective)
     given, models = work.judgements.of(found.digest), work.model_reviews.of(found.digest)
-    result = release.review_result(sheet, given, objective.business.risk.confidence, objective.seed, models)
+    confidence, seed = objective.business.risk.confidence, objective.seed
+    # Labels that are not those of the data are errors; a text may be as good as the one in the data.
+    errors = sheet.against == DATA_ANSWERS and objective.task.kind is TaskKind.CLASSIFY
+    result = release.review_result(sheet, given, confidence, seed, models, errors_alone=errors)
     return ReviewState(release=found.digest, required=True, result=result, against=sheet.against)
 
 
