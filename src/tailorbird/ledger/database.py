@@ -13,7 +13,8 @@ event log, which would put writers in a row anyhow.
 from __future__ import annotations
 
 import re
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -107,6 +108,9 @@ _FORMS = "write it as sqlite:///path/to/file.db (no question mark in the path) o
 #: The revision that ``tables.py`` describes: the last one in ``migrations/versions``.
 NEWEST = "0029"
 
+#: The table in which alembic keeps the revision of the schema.
+VERSION_TABLE = "alembic_version"
+
 #: Where alembic finds the steps.
 SCRIPTS = Path(__file__).parent / "migrations"
 
@@ -123,15 +127,34 @@ def migrate(database: Database) -> None:
             return
     with database.writing() as connection:
         _upgrade(connection)
-        if connection.dialect.name == "postgresql":
-            secure(connection)
+
+
+@contextmanager
+def at_revision(connection: Connection, revision: str) -> Iterator[None]:
+    """Within the block a database that holds nothing yet has the schema of ``revision``; after it, it and what was put there is migrated to
+    the newest. All in the transaction of ``connection``."""
+    if revision == NEWEST:
+        yield
+        return
+    from alembic import command
+
+    command.downgrade(alembic_config(connection), revision)
+    yield
+    _upgrade(connection)
+
+
+def revisions() -> frozenset[str]:
+    """Every revision that this version can migrate from, and the newest."""
+    from alembic.script import ScriptDirectory
+
+    return frozenset(script.revision for script in ScriptDirectory(str(SCRIPTS)).walk_revisions())
 
 
 def revision_of(connection: Connection) -> str | None:
     """The revision of the schema; None where there is none yet."""
-    if not inspect(connection).has_table("alembic_version"):
+    if not inspect(connection).has_table(VERSION_TABLE):
         return None
-    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    revision: str | None = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
     return revision
 
 
@@ -157,3 +180,5 @@ def _upgrade(connection: Connection) -> None:
             "use that version, or the backup made before it was installed",
             code="database_newer",
         ) from error
+    if connection.dialect.name == "postgresql":
+        secure(connection)

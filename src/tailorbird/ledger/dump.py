@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
-from sqlalchemy import Column, Connection, MetaData, Table, Text, delete, func, insert, select, update
+from sqlalchemy import Column, Connection, DateTime, MetaData, Table, Text, delete, func, insert, select, update
 
 from tailorbird.domain.errors import Conflict, Corrupt, Unavailable
 from tailorbird.domain.value import Value
-from tailorbird.ledger.database import NEWEST, Database, revision_of
+from tailorbird.ledger.database import NEWEST, VERSION_TABLE, Database, at_revision, revision_of, revisions
 from tailorbird.ledger.event_log import Events
-from tailorbird.ledger.row_mapping import CanonicalJson, UtcTime
+from tailorbird.ledger.row_mapping import CanonicalJson
 from tailorbird.ledger.tables import alias_moves, log_frontier, metadata
 from tailorbird.system.files import flush, flush_path, private_folder
 
@@ -67,7 +67,10 @@ def dump(database: Database, folder: Path) -> dict[str, int]:
 
 
 def restore(database: Database, folder: Path) -> dict[str, int]:
-    """Reads what ``dump`` wrote into a database that was migrated and holds nothing yet: everything or nothing. Returns rows a table.
+    """Reads what ``dump`` of this version or an earlier one wrote into a database that was migrated and holds nothing yet: everything or
+    nothing. Returns rows a table.
+
+    Rows of an earlier schema are loaded into that schema and migrated from there, as their database would have been.
 
     Raises Conflict when the database holds something, Corrupt when the files are not what the manifest says, and Unavailable.
     """
@@ -76,9 +79,13 @@ def restore(database: Database, folder: Path) -> dict[str, int]:
         with database.writing() as connection:
             _require_newest(connection)
             _require_new(connection)
-            for table in reversed(metadata.sorted_tables):
-                connection.execute(delete(table))
-            rows = {table.name: _load(connection, table, folder) for table in metadata.sorted_tables}
+            with at_revision(connection, manifest.revision):
+                tables = _tables(connection)
+                if manifest.files.keys() != {table.name for table in tables}:
+                    raise _not_as_stated("its manifest names other tables")
+                for table in reversed(tables):
+                    connection.execute(delete(table))
+                rows = {table.name: _load(connection, table, folder) for table in tables}
             connection.execute(update(log_frontier).values(seal=""))  # sealed anew here, with the next entry, where the key is
             log = Events(connection, None)
             stated = {name: file.rows for name, file in manifest.files.items()}
@@ -101,12 +108,18 @@ def _lines(connection: Connection, table: Table) -> Generator[bytes, None, None]
             yield json.dumps(dict(row), ensure_ascii=False, separators=(",", ":"), default=datetime.isoformat).encode() + b"\n"
 
 
+def _tables(connection: Connection) -> list[Table]:
+    """The tables as the database has them now, those that others name first."""
+    found = MetaData()
+    found.reflect(connection)
+    return [table for table in found.sorted_tables if table.name != VERSION_TABLE]
+
+
 def _load(connection: Connection, table: Table, folder: Path) -> int:
-    plain, count = _plain(table), 0
-    times = [c.name for c in table.columns if isinstance(c.type, UtcTime)]
+    count, times = 0, [c.name for c in table.columns if isinstance(c.type, DateTime)]
     with _file(folder, table.name).open("rb") as lines:
-        while piece := [_row(line, plain, times) for line in islice(lines, _ROWS_AT_ONCE)]:
-            connection.execute(insert(plain), piece)
+        while piece := [_row(line, table, times) for line in islice(lines, _ROWS_AT_ONCE)]:
+            connection.execute(insert(table), piece)
             count += len(piece)
     return count
 
@@ -153,14 +166,12 @@ def _checked_manifest(folder: Path) -> DumpManifest:
         raise _not_as_stated("it has no manifest.json, so it was never finished") from None
     except ValidationError:
         raise _not_as_stated("its manifest.json cannot be read") from None
-    if manifest.revision != NEWEST:
+    if manifest.revision not in revisions():
         raise Unavailable(
-            f"the backup has the schema {manifest.revision}, and this version of tailorbird {NEWEST}",
-            "restore it with the version that made it, then upgrade",
+            f"the backup has the schema {manifest.revision}, which this version of tailorbird (schema {NEWEST}) does not know",
+            "it was made by a newer version: restore it with that one",
             code="backup_version",
         )
-    if manifest.files.keys() != metadata.tables.keys():
-        raise _not_as_stated("its manifest names other tables")
     for table, stated in manifest.files.items():
         if _sha256(_file(folder, table)) != stated.sha256:
             raise _not_as_stated(f"the file of {table} was changed or is gone")

@@ -130,8 +130,11 @@ class SqlLedger:
         return dump(self._database, folder)
 
     def restore(self, folder: Path) -> dict[str, int]:
-        """Reads what ``dump`` wrote into this database, which must be new. Raises Conflict (it is not), Corrupt, Unavailable."""
-        return restore(self._database, folder)
+        """Reads what ``dump``, of this version or an earlier one, wrote into this database, which must be new. Raises Conflict (it is
+        not), Corrupt, Unavailable."""
+        rows = restore(self._database, folder)
+        anchor_what_stands(self._database, self._sealer, self._clock.now())
+        return rows
 
     def role_script(self) -> str:
         """SQL that makes the roles of gateway and worker; empty where the database has no roles."""
