@@ -22,11 +22,11 @@ from tailorbird.data import Amendments, BuiltSnapshot, SnapshotRequest, build_sn
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.duplicates.near_duplicates import BAND_PARTS, NearSearch
 from tailorbird.data.parts.given_parts import packed, unpacked
+from tailorbird.data.prepared_rows import PreparedRows
 from tailorbird.data.readers.appended_reader import records_since
 from tailorbird.data.readers.csv_file import read_csv
 from tailorbird.data.readers.data_file import open_file
 from tailorbird.data.readers.stretches import WHOLE, stretches_of
-from tailorbird.data.singleton_rows import SingletonRows
 from tailorbird.domain.curation import CurationPolicy, PersonalKind, PrivacyAction, PrivacyPolicy, ProtectedSet, QualityPolicy, QualityRule
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import DocumentSource, TaskKind
@@ -154,13 +154,14 @@ def test_rows_that_are_made_ready_while_others_search_are_those_of_one_process(
     whole = build_snapshot(replace(request, known=known))
     parts = MemoryParts()
     helped = replace(request, known=known, parts=parts)
-    made, make = list[int](), SingletonRows.make
+    made, make = list[int](), PreparedRows.make
 
-    def noted(singletons: SingletonRows, items: Sequence[Item], *given: Any) -> None:
-        make(singletons, items, *given)
-        made.append(sum(group is not None for group in singletons.groups))
+    def noted(prepared: PreparedRows, items: Sequence[Item], *given: Any) -> None:
+        make(prepared, items, *given)
+        assert prepared.groups is not None
+        made.append(int((prepared.groups.number_N >= 0).sum()))
 
-    monkeypatch.setattr(SingletonRows, "make", noted)
+    monkeypatch.setattr(PreparedRows, "make", noted)
     assert same(built_with_help(helped, parts, backwards), whole)
     assert made, "somebody helped"
     assert made[0] >= len(whole.rows) / 4

@@ -31,13 +31,13 @@ from tailorbird.data.parts.near_parts import SharedSearch
 from tailorbird.data.parts.row_curation import RowPolicy, curated
 from tailorbird.data.parts.shared_rows import SharedRows
 from tailorbird.data.placed_rows import Placed, RowCounts, label_counts, row_counts
+from tailorbird.data.prepared_rows import Drawing, PreparedRows
 from tailorbird.data.privacy import Redaction
 from tailorbird.data.provenance import Amendments, amend_documents
 from tailorbird.data.provenance.merkle_seal import salt_of
 from tailorbird.data.readers import SourceRow, SourceRows, refuse_if_most, row_id, source_of
 from tailorbird.data.readers.sources import SourceReader
 from tailorbird.data.readers.stretches import STRETCH
-from tailorbird.data.singleton_rows import SingletonRows
 from tailorbird.data.splits.shifted_part import mark_shifted
 from tailorbird.data.splits.split_assignment import (
     SHARES,
@@ -95,7 +95,7 @@ class PipelineResult:
     through sooner than in the ``order`` of their ids; ``counts`` says how many they are; ``alike`` are the places of ``items`` in each
     near-duplicate group; ``protected`` counts rows set aside by protected set; ``quarantined`` is sorted by file and line.
 
-    ``singletons`` are rows that were made ready before; ``shared`` is what most rows share, and does not count when they are compared;
+    ``prepared`` are rows that were made ready before; ``shared`` is what most rows share, and does not count when they are compared;
     ``text_ties`` are those of ``items`` alone, where they are to be kept; ``set_aside`` what the splits had no place for; ``faulty`` counts
     rows that could not be used by file, as far as that is the file's fault.
     """
@@ -113,7 +113,7 @@ class PipelineResult:
     schemes: Mapping[str, str]
     salt: str
     text_ties: TextTies | None
-    singletons: SingletonRows
+    prepared: PreparedRows
     shared: SharedText
     set_aside: Sequence[Quarantined]
     faulty: Mapping[str, int]
@@ -130,14 +130,15 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
     labels = label_counts(Counter(item.row.target for item in distinct.items), objective.task)
     check_classes(labels, objective.task)
     request.progress("looking for near-duplicates and overlaps")
-    shared, singletons, salt = shared_by(distinct.items), SingletonRows(), salt_of_splits(objective)
+    shared, prepared, salt = shared_by(distinct.items), PreparedRows(), salt_of_splits(objective)
     drawn = drawn_splits(objective, sources.rows)
     comparable = without_shared_text(distinct.items, shared)
-    meanwhile = partial(singletons.make, comparable, salt, drawn, salt_of(request.amendments.secret, objective.name))
-    items, ties, found, protected = _unprotected(comparable, request, tally, shared, read, meanwhile)
+    items, ties, found, protected = _unprotected(
+        comparable, request, tally, shared, read, partial(_prepare, prepared, comparable, request, drawn)
+    )
     alike = list(components(range(len(items)), ties, smallest=2))
     placement = assign_splits(
-        items, [*ties, *subject_ties(items, alike)], salt, drawn, singletons.groups if len(items) == len(comparable) else ()
+        items, [*ties, *subject_ties(items, alike)], salt, drawn, prepared.groups if len(items) == len(comparable) else None
     )
     thinned = _thin(placement, items, alike) if objective.curation.near_duplicates == "drop" else []
     cover_labels(placement.groups, drawn, objective.task)
@@ -161,7 +162,7 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
     return PipelineResult(
         sources=sources,
         placed=placed,
-        order=order_of(singletons.digests.ids([item for item, _ in placed])),
+        order=order_of(prepared.digests.ids([item for item, _ in placed])),
         counts=counts,
         items=items,
         alike=alike,
@@ -172,12 +173,20 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
         schemes=read.schemes,
         salt=salt,
         text_ties=found if request.memory else None,
-        singletons=singletons,
+        prepared=prepared,
         shared=shared,
         set_aside=placement.quarantined,
         faulty=Counter(source_of(entry.file, sources.read) for entry in (*sources.quarantined, *distinct.quarantined)),
         shift=shift,
     )
+
+
+def _prepare(prepared: PreparedRows, items: Sequence[Item], request: SnapshotRequest, drawn: Collection[Split], ties: list[Tie]) -> None:
+    """What is made of ``items`` while others search, by the ``ties`` known so far."""
+    objective = request.objective
+    prepared.make(items, ties, Drawing(salt_of_splits(objective), drawn, salt_of(request.amendments.secret, objective.name)))
+    if request.memory is not None:
+        prepared.columns.make(items, objective)
 
 
 def quarantine_text(quarantined: Sequence[Quarantined]) -> str:
@@ -325,12 +334,12 @@ def _unprotected(
     tally: CurationTally,
     shared: SharedText,
     read: _CuratedSources,
-    meanwhile: Callable[[], None],
+    meanwhile: Callable[[list[Tie]], None],
 ) -> tuple[Sequence[Item], list[Tie], TextTies, Mapping[str, int]]:
     """The items that repeat no protected text, the ties between them, those of all texts, and how many were set aside for each set.
     ``meanwhile`` is done while others search."""
     protected = protected_texts(request.objective, request.folder)
-    found = text_ties(items, shared.told(protected.texts, protected.texts), read.sketches, read.search._replace(meanwhile=meanwhile))
+    found = text_ties(items, shared.told(protected.texts, protected.texts), read.sketches, read.search, meanwhile)
     ties = found.ties
     if not protected.texts:
         return items, ties, found, {}

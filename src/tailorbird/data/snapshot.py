@@ -51,7 +51,8 @@ def _built(request: SnapshotRequest) -> BuiltSnapshot:
     keeping = StateWriter(request, gathered)
     gathered = replace(gathered, text_ties=None)
     frozen = write_snapshot(request, gathered)
-    assigned = {item.id: (group.split.value, group.id) for item, group in gathered.placed}
+    named = {split: split.value for split in Split}
+    assigned = {item.id: (named[group.split], group.id) for item, group in gathered.placed}
     keeping.finish(frozen, assigned)
     return BuiltSnapshot(frozen.manifest, frozen_rows(gathered.placed, gathered.order), gathered.quarantined, assigned, frozen.report)
 

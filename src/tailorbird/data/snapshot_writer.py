@@ -116,7 +116,7 @@ def write_snapshot(request: SnapshotRequest, gathered: PipelineResult) -> Writte
         lengths=np.sort(np.fromiter((len(item.row.text) for item, _ in gathered.placed), np.int32, len(gathered.placed))),
         groups=groups_of(gathered.items, gathered.alike, labelled=bool(label_counts)),
         terms=gathered.sources.places,
-        expires=_expires(gathered.placed, gathered.sources.documents),
+        expires=_expires(gathered),
         protected=gathered.protected,
         tally=gathered.tally,
         schemes=gathered.schemes,
@@ -182,16 +182,19 @@ def _shifted_part(gathered: PipelineResult, task: Task) -> ShiftedPart | None:
 
 def _stored_rows(gathered: PipelineResult, salt: bytes, artifacts: ArtifactStore) -> tuple[Digest, Seal, NDArray[np.int32]]:
     """The digest of the rows as stored, their seal, and the bytes of each row."""
-    lines, members_MB = gathered.singletons.stored(gathered.placed, salt)
+    lines, members_MB = gathered.prepared.stored(gathered.placed, salt)
     seal = sealed(members_MB)
     lengths_M = np.fromiter(map(len, lines), np.int32, len(lines))[gathered.order]
     lines = [lines[place] for place in gathered.order.tolist()]
     return artifacts.put(b"\n".join([*lines, b""])), seal, lengths_M
 
 
-def _expires(placed: Placed, documents: Iterable[Document]) -> date | None:
-    rows = {item.row.place.retain_until for item, _ in placed}
-    return min((rows | {document.provenance.retain_until for document in documents if document.provenance}) - {None}, default=None)  # type: ignore[type-var]
+def _expires(gathered: PipelineResult) -> date | None:
+    rows = {place.retain_until for place in gathered.sources.places}
+    if len(rows) > 1:  # some of these may be of rows that were left out
+        rows = {item.row.place.retain_until for item, _ in gathered.placed}
+    documents = {document.provenance.retain_until for document in gathered.sources.documents if document.provenance}
+    return min((rows | documents) - {None}, default=None)  # type: ignore[type-var]
 
 
 def jsonl(values: Iterable[Value]) -> bytes:

@@ -184,5 +184,5 @@ def test_idle_nodes_are_asked_where_there_are_many_rows(
 
     about = {"workspace": "/w", "settings": "sha256:" + "0" * 64, "tenant": "acme", "actor": "author", "run": curating.run}
     task = StepTask.model_validate(about | {"step": SNAPSHOT, "cores": 1, "mark": f"placed-{'0' * 32}"})
-    Helpers().beside(curating.context, Cluster(), task, StepNeed(cores=1))()  # type: ignore[arg-type]
+    Helpers().beside(curating.context, Cluster(), task, StepNeed(cores=1))(False)  # type: ignore[arg-type]
     assert given == [f"acme/{curating.run}/answers snapshot"] * asked

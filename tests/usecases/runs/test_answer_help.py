@@ -93,12 +93,14 @@ def context(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_each_idle_node_is_asked_once_for_a_step(context: Any) -> None:
     nodes, cluster = Helpers(), Cluster(1)
     ask = nodes.beside(context, cluster, TASK, NEED)  # type: ignore[arg-type]
+    ask(False)
+    assert cluster.asked == [], "nobody holds the step"
     for _ in range(3):
-        ask()
+        ask(True)
     assert len(cluster.asked) == 1
     cluster.idle = 5
     for _ in range(3):
-        ask()
+        ask(True)
     assert [(task.number, task.among, need, purpose) for task, need, purpose in cluster.asked] == [
         (0, 2, NEED, "acme/r1/answers"),
         (1, 2, NEED, "acme/r1/answers"),
@@ -109,18 +111,18 @@ def test_each_idle_node_is_asked_once_for_a_step(context: Any) -> None:
 def test_who_cannot_help_is_told_and_not_asked_again_for_the_step(context: Any) -> None:
     nodes, cluster = Helpers(), Cluster(2)
     ask = nodes.beside(context, cluster, TASK, NEED)  # type: ignore[arg-type]
-    ask()
-    ask()
+    ask(True)
+    ask(True)
     cluster.tasks[0].end = Unavailable("the process is gone", "h", code="node_lost")
     fault = StepFault.of(Exhausted("the quota is used up", "h", code="quota_storage"))
     cluster.tasks[1].end, cluster.idle = StepAnswer(fault=fault).model_dump_json(), 2
-    ask()
+    ask(True)
     assert context.told[2:] == [
         "a node that helped does so no more: the process is gone",
         "a node that helped does so no more: the quota is used up",
     ]
     assert (len(cluster.asked), nodes.tasks) == (2, [])
-    nodes.beside(context, cluster, TASK, NEED)()  # type: ignore[arg-type]
+    nodes.beside(context, cluster, TASK, NEED)(True)  # type: ignore[arg-type]
     assert len(cluster.asked) == 3, "for the next one it is"
     cluster.tasks[2].end = "no answer of ours"
     nodes.look()
@@ -129,7 +131,7 @@ def test_who_cannot_help_is_told_and_not_asked_again_for_the_step(context: Any) 
 
 def test_help_that_ends_well_is_not_told(context: Any) -> None:
     nodes, cluster = Helpers(), Cluster(1)
-    nodes.beside(context, cluster, TASK, NEED)()  # type: ignore[arg-type]
+    nodes.beside(context, cluster, TASK, NEED)(True)  # type: ignore[arg-type]
     cluster.tasks[0].end = StepAnswer().model_dump_json()
     nodes.look()
     assert (len(context.told), nodes.tasks) == (1, [])
@@ -141,8 +143,8 @@ def test_whoever_helps_ends_with_the_run(context: Any) -> None:
     def interrupted() -> None:
         with run_helpers() as nodes:
             ask = nodes.beside(context, cluster, TASK, NEED)  # type: ignore[arg-type]
-            ask()
-            ask()
+            ask(True)
+            ask(True)
             cluster.tasks[0].end = StepAnswer().model_dump_json()
             raise KeyboardInterrupt
 
@@ -154,5 +156,5 @@ def test_whoever_helps_ends_with_the_run(context: Any) -> None:
 def test_few_items_ask_for_nobody(context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_help, "parts_of", lambda _: ("one",))
     cluster = Cluster(2)
-    Helpers().beside(context, cluster, TASK, NEED)()  # type: ignore[arg-type]
+    Helpers().beside(context, cluster, TASK, NEED)(True)  # type: ignore[arg-type]
     assert cluster.asked == []

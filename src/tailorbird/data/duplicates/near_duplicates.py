@@ -42,10 +42,15 @@ Places = NDArray[np.intp]
 Pairs = NDArray[np.int32]
 #: Texts by their places.
 TextsAt = Callable[[list[int]], list[str]]
+Pair = tuple[int, int]
+#: What is done with the pairs that are found so far.
+SoFar = Callable[[list[Pair]], None]
 #: The pairs of some bands; None where nobody has looked for them.
 GivenPairs = Callable[[range], Pairs | None]
 #: Bands that are searched together: few, since who builds and who helps search the part on which they meet both.
 BAND_PARTS = tuple(range(first, first + 2) for first in range(0, minhash.BANDS, 2))
+#: Parts of bands in which most pairs are found: nine in ten that one process finds.
+MOST_FOUND = 4
 
 
 def near_duplicates(texts: Sequence[str]) -> list[tuple[int, int]]:
@@ -56,10 +61,25 @@ def near_duplicates(texts: Sequence[str]) -> list[tuple[int, int]]:
     return pairs_within(index_texts(texts), lambda places: [texts[place] for place in places])
 
 
-def pairs_within(index: TextIndex, texts_at: TextsAt, given: GivenPairs = lambda _: None) -> list[tuple[int, int]]:
-    """``near_duplicates`` of texts whose index is made. Pairs of some bands may be ``given``."""
-    search = NearSearch(index, texts_at)
-    for bands in BAND_PARTS:
+def pairs_within(index: TextIndex, texts_at: TextsAt, given: GivenPairs = lambda _: None, meanwhile: SoFar | None = None) -> list[Pair]:
+    """``near_duplicates`` of texts whose index is made. Pairs of some bands may be ``given`` by others, and more of them while
+    ``meanwhile`` is called, once, with most pairs."""
+    search, left = NearSearch(index, texts_at), [*BAND_PARTS]
+
+    def look() -> None:
+        for bands in [*left]:
+            if (pairs := given(bands)) is not None:
+                search.note(pairs)
+                left.remove(bands)
+
+    while left:
+        if meanwhile is not None and len(BAND_PARTS) - len(left) >= MOST_FOUND:
+            look()
+            meanwhile(search.pairs)
+            meanwhile = None
+            look()
+            continue
+        bands = left.pop(0)
         pairs = given(bands)
         if pairs is None:
             search.search(bands)
@@ -83,6 +103,7 @@ class NearSearch:
         self._group_N = np.arange(index.size, dtype=np.int32) if group_N is None else group_N
         self._ones = list[int]()
         self._others = list[int]()
+        self._grouped = 0
         self._signatures_NP: Signatures | None = None
 
     @property
@@ -93,24 +114,28 @@ class NearSearch:
     def search(self, bands: range) -> Pairs:
         """Finds the pairs of ``bands`` that nothing connects so far, int32[P, 2]."""
         first = len(self._ones)
+        self._group()
         if self._signatures_NP is None:  # so many pairs are looked at that it is worth while to have each text's in one place
             self._signatures_NP = np.ascontiguousarray(self._index.signatures_PN.T)
         for order_N, sorted_N in self._ordered(bands):
-            before = len(self._ones)
             for one_C, other_C in meetings(order_N, sorted_N):
                 for start in range(0, len(one_C), _BATCH):
                     found = self._alike(one_C[start : start + _BATCH], other_C[start : start + _BATCH])
                     self._ones += found[0]
                     self._others += found[1]
-            if len(self._ones) > before:
-                self._group_N = component_labels(self._index.size, self._ones, self._others)
+            self._group()
         return np.array([self._ones[first:], self._others[first:]], dtype=np.int32).T
 
     def note(self, pairs: Pairs) -> None:
         """Adds pairs that somebody else has found."""
         self._ones += pairs[:, 0].tolist()
         self._others += pairs[:, 1].tolist()
-        self._group_N = component_labels(self._index.size, self._ones, self._others)
+
+    def _group(self) -> None:
+        """Groups the texts anew, where pairs were added."""
+        if len(self._ones) > self._grouped:
+            self._group_N = component_labels(self._index.size, self._ones, self._others)
+            self._grouped = len(self._ones)
 
     def _ordered(self, bands: range) -> Iterator[tuple[Places, NDArray[np.uint64]]]:
         """For each of ``bands`` the order of the texts by their buckets, and these in it. Those of the next band are found while this one

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from tailorbird.data.contamination import WordRuns, pairs_of
 from tailorbird.data.duplicates.components import Tie
 from tailorbird.data.duplicates.exact import Item
-from tailorbird.data.duplicates.near_duplicates import TextsAt
+from tailorbird.data.duplicates.near_duplicates import Pair, SoFar, TextsAt
 from tailorbird.data.duplicates.shared_text import SharedText
 from tailorbird.data.duplicates.text_index import TextIndex
 from tailorbird.data.duplicates.text_sketches import SketchedRows
@@ -21,11 +22,11 @@ class PairSearch(Protocol):
     """The search for near-duplicates among the texts of an index."""
 
     def begin(self, index: TextIndex, texts_at: TextsAt, /) -> None:
-        """Lets others begin. What needs no near-duplicates is done before ``pairs`` is called."""
+        """Lets others begin."""
         ...
 
-    def pairs(self, index: TextIndex, texts_at: TextsAt, /) -> list[tuple[int, int]]:
-        """As ``pairs_within``."""
+    def pairs(self, index: TextIndex, texts_at: TextsAt, meanwhile: SoFar, /) -> list[Pair]:
+        """As ``pairs_within``. ``meanwhile`` may be called with most pairs, while others search."""
         ...
 
 
@@ -45,14 +46,21 @@ class TextTies:
     @property
     def ties(self) -> list[Tie]:
         """All of them, between items."""
-        return [*self.same, *((self.first[one], self.first[other]) for one, other in (*self.near, *self.overlaps))]
+        return _between(self.same, self.first, self.near, self.overlaps)
 
 
-def text_ties(items: Sequence[Item], others: Sequence[str], sketches: SketchedRows, search: PairSearch) -> TextTies:
+def _between(same: Sequence[Tie], first: Sequence[int], *pairs: Sequence[Pair]) -> list[Tie]:
+    return [*same, *((first[one], first[other]) for one, other in chain(*pairs))]
+
+
+def text_ties(
+    items: Sequence[Item], others: Sequence[str], sketches: SketchedRows, search: PairSearch, meanwhile: Callable[[list[Tie]], None]
+) -> TextTies:
     """Items whose texts are equal (with different targets, or but for what most rows share), nearly alike, or of which one holds most of
     the other.
 
     ``others`` are further normalised texts; they have the places after the items. ``sketches`` are those of rows, by the numbers of items.
+    ``meanwhile`` may be called with most ties, while others search.
     """
     by_text: dict[str, list[int]] = {}
     for index, item in enumerate(items):
@@ -68,14 +76,9 @@ def text_ties(items: Sequence[Item], others: Sequence[str], sketches: SketchedRo
 
     search.begin(indexed, texts_at)
     overlaps = pairs_of(runs, texts_at)
-    return TextTies(
-        same=[tuple(same) for same in by_text.values() if len(same) > 1],
-        near=search.pairs(indexed, texts_at),
-        overlaps=overlaps,
-        first=[same[0] for same in by_text.values()],
-        index=indexed,
-        runs=runs,
-    )
+    same, first = [tuple(same) for same in by_text.values() if len(same) > 1], [same[0] for same in by_text.values()]
+    near = search.pairs(indexed, texts_at, lambda near: meanwhile(_between(same, first, near, overlaps)))
+    return TextTies(same, near, overlaps, first, indexed, runs)
 
 
 def _number(items: Sequence[Item], place: int) -> int:
@@ -86,7 +89,7 @@ def _number(items: Sequence[Item], place: int) -> int:
 def without_shared_text(items: Sequence[Item], shared: SharedText) -> list[Item]:
     """``items`` that know what tells each from others."""
     told = shared.told([item.row.text for item in items], [item.folded for item in items])
-    return [item if text is item.folded else replace(item, told=text) for item, text in zip(items, told, strict=True)]
+    return [item if text is item.folded else item._replace(told=text) for item, text in zip(items, told, strict=True)]
 
 
 def subject_ties(items: Sequence[Item], alike: Iterable[Sequence[int]] = ()) -> list[Tie]:

@@ -37,8 +37,9 @@ from tailorbird.data.incremental.index_merge import MergedIndex, join, sample_si
 from tailorbird.data.incremental.new_row_splits import AssignedRows, check_cover, place_new_rows
 from tailorbird.data.incremental.report_merge import findings_with, quarantine_with, tally_with
 from tailorbird.data.incremental.state import NOTHING_KEPT, NotAnAppend, State, load, save_facts, save_rows
-from tailorbird.data.incremental.state_writer import item_arrays, labelled, terms_of
+from tailorbird.data.incremental.state_writer import terms_of
 from tailorbird.data.incremental.stored_rows import MergedRows, StoredRows, TextLookup, places_among
+from tailorbird.data.item_columns import item_columns, labelled
 from tailorbird.data.item_digests import item_digests
 from tailorbird.data.pipeline import SnapshotRequest, cleaned, drawn_splits, privacy_of, salt_of_splits, schemes_of
 from tailorbird.data.privacy import Redaction
@@ -114,7 +115,7 @@ def _extended(request: SnapshotRequest, state: State, coming: Future[KnownArrays
 def _placed(request: SnapshotRequest, step: _Step, privacy: Redaction) -> tuple[MergedIndex, AssignedRows, dict[str, Any]]:
     """New rows compared with each other and with earlier ones, and given their places."""
     state, objective, items = step.state, request.objective, step.new.items
-    fresh = item_arrays(items, state.facts, labelled=labelled(request))
+    fresh = item_columns(items, state.facts, objective)
     request.progress(f"{len(items):,} rows are new: comparing them with each other and with {len(step.stored):,} earlier ones")
     earlier = TextLookup(request, privacy, state, step.stored)
     items = _distinguished(state, items, earlier)
@@ -150,7 +151,7 @@ def _with_names(request: SnapshotRequest, state: State, new: NewRows) -> State:
     files = dict.fromkeys((item.row.place.file, item.row.fixed) for item in new.items)
     named = {name for name, _ in facts["files"]}
     facts["files"] = [*facts["files"], *([name, fixed.value if fixed else None] for name, fixed in files if name not in named)]
-    if labelled(request):
+    if labelled(request.objective):
         facts["targets"] = list(dict.fromkeys([*facts["targets"], *(item.row.target for item in new.items)]))
     subjects = (item.subject for item in new.items if item.subject is not None)
     facts["subjects"] = list(dict.fromkeys([*facts["subjects"], *subjects]))

@@ -15,6 +15,7 @@ from tailorbird.data.incremental.appended_rows import size_of, source_facts
 from tailorbird.data.incremental.conditions import SPLITS, KnownArrays, conditions, first_end, is_appendable, known_arrays, known_digest
 from tailorbird.data.incremental.index_merge import arrays_of, pairs_array
 from tailorbird.data.incremental.state import forget, save_facts, save_rows
+from tailorbird.data.item_columns import Columns
 from tailorbird.data.item_digests import numbers_of
 from tailorbird.data.pipeline import PipelineResult, SnapshotRequest
 from tailorbird.data.placed_rows import Placed
@@ -22,7 +23,6 @@ from tailorbird.data.readers import SourcePlace
 from tailorbird.data.readers.source_resolver import open_source
 from tailorbird.data.readers.sources import in_order
 from tailorbird.data.snapshot_writer import WrittenSnapshot
-from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.value import Digest
 
 Assigned = Mapping[Digest, tuple[str, str]]
@@ -44,16 +44,17 @@ class StateWriter:
             forget(request.memory)
             return
         places = gathered.sources.places
-        facts = {
+        names, columns = gathered.prepared.columns.of(gathered.items, request.objective)
+        facts: dict[str, Any] = {
             "conditions": conditions(request, gathered.schemes),
             "sources": sources,
             "faulty": dict(gathered.faulty),
             "read": gathered.sources.read,
             "retain": first_end(place.retain_until for place in places),
             "terms": terms_of(places),
-            **_names(request, gathered.items),
+            **names,
         }
-        arrays = _arrays(gathered, facts, labelled=labelled(request))
+        arrays = _arrays(gathered, columns)
         at = np.flatnonzero(arrays["row"] >= 0)
         self._placed = KnownArrays(arrays["ids"][at], arrays["groups"][at], arrays["split"][at].astype(np.uint8))
         self._token = save_rows(request.memory, arrays)
@@ -75,23 +76,9 @@ class StateWriter:
         return self._placed.joined(others) if others else None
 
 
-def labelled(request: SnapshotRequest) -> bool:
-    """True where targets are labels, of which there are few."""
-    return request.objective.task.kind is TaskKind.CLASSIFY
-
-
 def terms_of(places: Iterable[SourcePlace]) -> list[list[str]]:
     """Distinct terms of use of ``places``, sorted, for the saved state."""
     return sorted([*terms] for terms in {(place.license, place.origin, place.collected, place.consent) for place in places})
-
-
-def _names(request: SnapshotRequest, items: Sequence[Item]) -> dict[str, object]:
-    fixed = {item.row.place.file: item.row.fixed for item in items}
-    return {
-        "files": [[name, split.value if split else None] for name, split in fixed.items()],
-        "targets": list(dict.fromkeys(item.row.target for item in items)) if labelled(request) else [""],
-        "subjects": list(dict.fromkeys(item.subject for item in items if item.subject is not None)),
-    }
 
 
 def _sources(request: SnapshotRequest, gathered: PipelineResult) -> list[dict[str, object]]:
@@ -106,21 +93,6 @@ def _sources(request: SnapshotRequest, gathered: PipelineResult) -> list[dict[st
                 return []
             found.append(source_facts(source, file.digest, size_of(file)))
     return found
-
-
-def item_arrays(items: Sequence[Item], facts: Mapping[str, Any], *, labelled: bool) -> dict[str, NDArray[np.int32]]:
-    """What is kept of items, by the numbers that ``facts`` give to files, targets and subjects."""
-    files = {name: number for number, (name, _) in enumerate(facts["files"])}
-    targets = {target: number for number, target in enumerate(facts["targets"])} if labelled else {}
-    subjects = {subject: number for number, subject in enumerate(facts["subjects"])}
-    size = len(items)
-    return {
-        "file": np.fromiter((files[item.row.place.file] for item in items), np.int32, size),
-        "target": np.fromiter((targets.get(item.row.target, 0) for item in items), np.int32, size),
-        "subject": np.fromiter((-1 if item.subject is None else subjects[item.subject] for item in items), np.int32, size),
-        "line": np.fromiter((item.row.line for item in items), np.int32, size),
-        "length": np.fromiter((len(item.row.text) for item in items), np.int32, size),
-    }
 
 
 def _places(items: Sequence[Item], placed: Placed) -> NDArray[np.intp]:
@@ -140,10 +112,10 @@ def _texts(ties: TextTies, size: int) -> NDArray[np.int32]:
     return text_N
 
 
-def _arrays(gathered: PipelineResult, facts: Mapping[str, Any], *, labelled: bool) -> dict[str, NDArray[Any]]:
+def _arrays(gathered: PipelineResult, columns: Columns) -> dict[str, NDArray[Any]]:
     items, placed, ties = gathered.items, gathered.placed, gathered.text_ties
     assert ties is not None
-    digests, at, split_numbers = gathered.singletons.digests, _places(items, placed), {split: number for number, split in enumerate(SPLITS)}
+    digests, at, split_numbers = gathered.prepared.digests, _places(items, placed), {split: number for number, split in enumerate(SPLITS)}
     ids = digests.ids(items)
     groups, split, row = np.zeros_like(ids), np.full(len(items), -1, np.int8), np.full(len(items), -1, np.int32)
     groups[at] = ids[at]  # most items are a group of their own
@@ -152,7 +124,7 @@ def _arrays(gathered: PipelineResult, facts: Mapping[str, Any], *, labelled: boo
     split[at] = np.fromiter((split_numbers[group.split] for _, group in placed), np.int8, len(placed))
     row[at[gathered.order]] = np.arange(len(placed), dtype=np.int32)
     return {
-        **item_arrays(items, facts, labelled=labelled),
+        **columns,
         "ids": ids,
         "groups": groups,
         "split": split,

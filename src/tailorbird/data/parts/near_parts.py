@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tailorbird.data.duplicates.near_duplicates import NearSearch, Pairs, TextsAt, pairs_within
+from tailorbird.data.duplicates.near_duplicates import NearSearch, Pair, Pairs, SoFar, TextsAt, pairs_within
 from tailorbird.data.duplicates.text_index import TextIndex
 from tailorbird.data.parts.given_parts import GivenParts, TextBlob, packed, unpacked
 
@@ -23,13 +23,11 @@ def part_name(bands: range) -> str:
 
 
 class SharedSearch(NamedTuple):
-    """The search among texts of which others may search some bands. ``head`` says of which build it is; ``meanwhile`` is work that needs
-    no near-duplicates, and is done while others search: who builds searches less of them then."""
+    """The search among texts of which others may search some bands. ``head`` says of which build it is."""
 
     given: GivenParts
     head: Mapping[str, Any]
     helped: bool
-    meanwhile: Callable[[], None] = lambda: None
 
     def coming(self) -> SharedSearch:
         """Tells who helps that all rows are read."""
@@ -38,16 +36,16 @@ class SharedSearch(NamedTuple):
         return self
 
     def begin(self, index: TextIndex, texts_at: TextsAt) -> None:
-        """Where somebody helps, they are given the texts, and other work is done."""
+        """Where somebody helps, they are given the texts."""
         if self.helped:
             self._give(index, texts_at)
-            self.meanwhile()
 
-    def pairs(self, index: TextIndex, texts_at: TextsAt) -> list[tuple[int, int]]:
-        """As ``pairs_within``. Who helps is told when nothing is left to be searched."""
+    def pairs(self, index: TextIndex, texts_at: TextsAt, meanwhile: SoFar) -> list[Pair]:
+        """As ``pairs_within``. ``meanwhile`` is called where somebody helps: who builds searches less then. Who helps is told when nothing
+        is left to be searched."""
         if not self.helped:
             return pairs_within(index, texts_at)
-        found = pairs_within(index, texts_at, lambda bands: self._found(index, bands))
+        found = pairs_within(index, texts_at, lambda bands: self._found(index, bands), meanwhile)
         self.given.put(SEARCHED, packed(self.head, {}, {}))
         return found
 

@@ -119,7 +119,7 @@ class SourceRows:
     @cached_property
     def places(self) -> frozenset[SourcePlace]:
         """What rows of one file have in common, on whatever terms."""
-        return frozenset(row.place for row in self.rows)
+        return frozenset({id(row.place): row.place for row in self.rows}.values())
 
 
 class RowBuilder:

@@ -14,8 +14,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import accumulate, chain
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tailorbird.data.duplicates.components import Components, Tie, components, connected
 from tailorbird.data.duplicates.exact import PROTECTION, Item, contaminant, leaks_into, quarantine
@@ -60,17 +62,50 @@ class SplitAssignment:
     quarantined: list[Quarantined] = field(default_factory=list)
 
 
+class KnownGroups(NamedTuple):
+    """Groups that were made before all ties were known, and the number of each item's group among them, int32[N]; -1 where it has none."""
+
+    groups: list[SplitGroup]
+    number_N: NDArray[np.int32]
+
+    def whole(self, found: Components) -> list[SplitGroup | None]:
+        """For each component the group that was made of these very items; None where there is none."""
+        order_C = np.argsort(found.begins_C)
+        number_M = self.number_N[found.members_M]
+        least_C, most_C = np.empty_like(order_C), np.empty_like(order_C)
+        least_C[order_C] = np.minimum.reduceat(number_M, found.begins_C[order_C]) if len(order_C) else 0
+        most_C[order_C] = np.maximum.reduceat(number_M, found.begins_C[order_C]) if len(order_C) else 0
+        sizes_G = np.bincount(self.number_N[self.number_N >= 0], minlength=len(self.groups))
+        same_C = (least_C == most_C) & (least_C >= 0)
+        same_C[same_C] = sizes_G[least_C[same_C]] == (found.ends_C - found.begins_C)[same_C]
+        return [self.groups[number] if same else None for number, same in zip(least_C.tolist(), same_C.tolist(), strict=True)]
+
+
+def groups_so_far(items: Sequence[Item], ties: Sequence[Tie], salt: str, drawn: Collection[Split]) -> KnownGroups:
+    """The groups that ``ties`` make of items which need no more than to be drawn."""
+    made, number_N, drawn = list[SplitGroup](), np.full(len(items), -1, np.int32), frozenset(drawn)
+    found = connected(range(len(items)), ties)
+    ordered = found.members_M.tolist()
+    for start, stop in zip(found.begins_C.tolist(), found.ends_C.tolist(), strict=True):
+        part = ordered[start:stop]
+        group = plain_group([items[index] for index in part], salt, drawn)
+        if group is not None:
+            number_N[part] = len(made)
+            made.append(group)
+    return KnownGroups(made, number_N)
+
+
 def assign_splits(
-    items: Sequence[Item], ties: Sequence[Tie], salt: str, drawn: Collection[Split], singletons: Sequence[SplitGroup | None] = ()
+    items: Sequence[Item], ties: Sequence[Tie], salt: str, drawn: Collection[Split], made: KnownGroups | None = None
 ) -> SplitAssignment:
-    """Gives each item a split, or sets it aside. ``drawn`` are the splits that free groups are drawn into; ``singletons`` has the group of
-    each item by itself (``singleton_group``), where that was made before."""
+    """Gives each item a split, or sets it aside. ``drawn`` are the splits that free groups are drawn into; ``made`` are groups of the items
+    that were made before."""
     placement, drawn = SplitAssignment(), frozenset(drawn)
     settled = _settled(items, ties, placement)
     fresh = [index for index, item in enumerate(items) if item.known is None]
     found = connected(sorted([*settled, *fresh]), ties)
     ordered, begins, ends = found.members_M.tolist(), found.begins_C.tolist(), found.ends_C.tolist()
-    ready = _ready(found, singletons)
+    ready = made.whole(found) if made is not None else [None] * len(begins)
     done = 0
     for number in [number for number, group in enumerate(ready) if group is None]:
         placement.groups += filter(None, ready[done:number])
@@ -84,17 +119,6 @@ def assign_splits(
             _begin(new, salt, drawn, placement)
     placement.groups += filter(None, ready[done:])
     return placement
-
-
-def _ready(found: Components, singletons: Sequence[SplitGroup | None]) -> list[SplitGroup | None]:
-    """The group of each component of one item that was made before; None for the others."""
-    first = found.members_M[found.begins_C]
-    if not singletons:
-        return [None] * len(first)
-    ready = [singletons[index] for index in first.tolist()]
-    for number in np.flatnonzero(found.ends_C - found.begins_C > 1).tolist():
-        ready[number] = None
-    return ready
 
 
 def _settled(items: Sequence[Item], ties: Sequence[Tie], placement: SplitAssignment) -> list[int]:
@@ -141,7 +165,7 @@ def _follow(known: list[Item], new: list[Item], salt: str, placement: SplitAssig
 
 def _begin(new: list[Item], salt: str, drawn: Collection[Split], placement: SplitAssignment) -> None:
     """A group of new items only: the most protected fixed split among them decides, or else the hash."""
-    if len(new) == 1 and (group := singleton_group(new[0], salt, drawn)) is not None:
+    if (group := plain_group(new, salt, drawn)) is not None:
         placement.groups.append(group)
         return
     held = [split for split in SHARES if split in drawn and split is not Split.TRAIN]
@@ -159,12 +183,14 @@ def _begin(new: list[Item], salt: str, drawn: Collection[Split], placement: Spli
     placement.groups.append(group)
 
 
-def singleton_group(item: Item, salt: str, drawn: Collection[Split]) -> SplitGroup | None:
-    """The group of an item that nothing ties to others; None where an earlier snapshot knew it, or it is of the shifted part."""
-    if item.known or item.row.shifted:
-        return None
-    fixed = item.row.fixed
-    group = _group(item.id, [item], fixed or Split.TRAIN, salt, free=fixed is None)
+def plain_group(items: list[Item], salt: str, drawn: Collection[Split]) -> SplitGroup | None:
+    """The group of items that nothing ties to others; None where an earlier snapshot knew one of them, one is of the shifted part, or
+    they are fixed to several splits."""
+    for item in items:
+        if item.known or item.row.shifted or item.row.fixed is not items[0].row.fixed:
+            return None
+    fixed = items[0].row.fixed
+    group = _group(min([item.id for item in items]), items, fixed or Split.TRAIN, salt, free=fixed is None)
     if group.free:
         group.split = draw_split(group.draw, drawn)
     return group
@@ -295,7 +321,8 @@ def cover_labels(groups: Sequence[SplitGroup], drawn: Collection[Split], task: T
     Drawing by hash stratifies in expectation only; a label with few groups can miss a split. Then a free group of that label moves there,
     the one with the smallest draw first, unless its own split would lose a label by that.
     """
-    shifted = sorted((group for group in groups if group.shifted), key=_by_draw)
+    shifted = [group for group in groups for item in group.items if item.row.shifted]  # one by one, for a million rows of which none is
+    shifted = sorted({id(group): group for group in shifted}.values(), key=_by_draw)
     _cover_shifted(shifted, [split for split in drawn if split is not Split.TRAIN])
     _Cover(groups, task).fill(drawn)
 
@@ -330,7 +357,12 @@ class _Cover:
         self._groups, self._task = groups, task
         self._known: dict[tuple[str, ...], frozenset[str]] = {}
         self._counts = Counter[tuple[str, Split]]()
-        for (targets, split), count in Counter((_targets(group, task), group.split) for group in groups).items():
+        free = task.kind is not TaskKind.CLASSIFY
+        alone = [(group.items[0].row, group.split) for group in groups if len(group.items) == 1]
+        counted = Counter(("" if free else row.target, split) for row, split in alone if not row.shifted)
+        together = Counter((_targets(group, task), group.split) for group in groups if len(group.items) > 1)
+        together.update({((target,), split): count for (target, split), count in counted.items()})
+        for (targets, split), count in together.items():
             for label in self._labels(targets):
                 self._counts[label, split] += count
 

@@ -30,16 +30,19 @@ class Helpers:
     tasks: list[PlacedTask] = field(default_factory=list)
     tell: Callable[[str], object] = str
 
-    def beside(self, context: StepContext, compute: Compute, task: StepTask, need: StepNeed) -> Callable[[], None]:
-        """What asks for help with a step, each time it is called while some is lacking; nothing where the step takes none."""
+    def beside(self, context: StepContext, compute: Compute, task: StepTask, need: StepNeed) -> Callable[[bool], None]:
+        """What asks for help with a step, each time it hears that a node holds the step and some is lacking; nothing where the step takes
+        none. Rows can be curated before the step is held: processes of both nodes begin at once, and a node that is idle so long after
+        the step was placed is not the one that does it."""
         if not is_helped(context.plan, task.step, need) or not _is_worth_it(context, task.step):
-            return lambda: None
+            return lambda _held: None
+        at_once = task.step == transitions.SNAPSHOT
         self.tell = context.progress.tell
         among, asked = len(compute.nodes()) - 1, list[PlacedTask]()
 
-        def ask() -> None:
+        def ask(held: bool) -> None:
             self.look()
-            if len(asked) >= among:
+            if len(asked) >= among or not (held or at_once):
                 return
             help_task = HelpTask(**task.model_dump(), number=len(asked), among=among)
             with suppress(TailorbirdError):

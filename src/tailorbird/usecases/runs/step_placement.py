@@ -261,19 +261,22 @@ def _held(context: StepContext, name: str) -> Step | None:
 
 
 def follow(
-    context: StepContext, name: str, placed: PlacedTask, check: Callable[[UnitOfWork], None], begun: Callable[[], None] = lambda: None
+    context: StepContext,
+    name: str,
+    placed: PlacedTask,
+    check: Callable[[UnitOfWork], None],
+    looked: Callable[[bool], None] = lambda _held: None,
 ) -> None:
     """Waits for the end of a step that a node does, and tells how far it is. When the node is gone the step is to be done again.
 
-    ``check`` raises Conflict when the run was cancelled; ``begun`` is called from time to time while a node holds the step. Whatever ends
+    ``check`` raises Conflict when the run was cancelled; ``looked`` hears from time to time whether a node holds the step. Whatever ends
     the waiting interrupts the step: the node gives it back. Raises what the step raised there, which says more than the state that the run
     has since then.
     """
     relay = _Relay(context, name, check)
     try:
         while not placed.ended(LOOK_SECONDS):
-            if relay.look():
-                begun()
+            looked(relay.look())
     except BaseException:
         with suppress(TailorbirdError):
             placed.cancel()

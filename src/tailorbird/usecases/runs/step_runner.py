@@ -180,11 +180,11 @@ def _place_once(context: StepContext, compute: Compute, name: str, helpers: Help
             mark=mark,
         )
         context.progress.tell(f"asking the cluster for {f'{len(team)} times {team[0].words}' if team else need.words}")
-        begun, purpose = helpers.beside(context, compute, task, need), f"{context.run.tenant}/{context.run.id}"
+        looked, purpose = helpers.beside(context, compute, task, need), f"{context.run.tenant}/{context.run.id}"
         placed = place_team(compute, task, team, purpose) if team else compute.place(task.model_dump_json(), need, purpose=purpose)
         try:
             step_placement.follow(
-                context, name, placed, lambda work: _refuse_cancelled(context.run, work.runs.get(context.run.id).state), begun
+                context, name, placed, lambda work: _refuse_cancelled(context.run, work.runs.get(context.run.id).state), looked
             )
         except TailorbirdError as error:
             if not isinstance(placed, PlacedTeam) or placed.fault is None:
