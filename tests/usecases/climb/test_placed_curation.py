@@ -173,6 +173,8 @@ def test_idle_nodes_are_asked_where_there_are_many_rows(
     curating: Curating, monkeypatch: pytest.MonkeyPatch, fewest: int, asked: int
 ) -> None:
     monkeypatch.setattr(answer_help, "FEWEST_BYTES", fewest)
+    clock = iter([0.0, answer_help.BOOKED_SECONDS / 2, answer_help.BOOKED_SECONDS])
+    monkeypatch.setattr(answer_help, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     given = list[str]()
 
     class Cluster:
@@ -184,5 +186,8 @@ def test_idle_nodes_are_asked_where_there_are_many_rows(
 
     about = {"workspace": "/w", "settings": "sha256:" + "0" * 64, "tenant": "acme", "actor": "author", "run": curating.run}
     task = StepTask.model_validate(about | {"step": SNAPSHOT, "cores": 1, "mark": f"placed-{'0' * 32}"})
-    Helpers().beside(curating.context, Cluster(), task, StepNeed(cores=1))(False)  # type: ignore[arg-type]
+    ask = Helpers().beside(curating.context, Cluster(), task, StepNeed(cores=1))  # type: ignore[arg-type]
+    ask(False)
+    assert given == [], "the cluster may not know yet which node does the step"
+    ask(False)
     assert given == [f"acme/{curating.run}/answers snapshot"] * asked

@@ -20,6 +20,8 @@ from tailorbird.usecases.steps.step_context import StepContext
 
 #: Parts, and bytes of sources, below which no help is worth its beginning.
 FEWEST_PARTS, FEWEST_BYTES = 2, 4 << 20
+#: Seconds after which the books of a cluster say which node was given a step that was placed: one that is idle then is another.
+BOOKED_SECONDS = 0.4
 
 
 @dataclass
@@ -32,17 +34,17 @@ class Helpers:
 
     def beside(self, context: StepContext, compute: Compute, task: StepTask, need: StepNeed) -> Callable[[bool], None]:
         """What asks for help with a step, each time it hears that a node holds the step and some is lacking; nothing where the step takes
-        none. Rows can be curated before the step is held: processes of both nodes begin at once, and a node that is idle so long after
-        the step was placed is not the one that does it."""
+        none. Rows are curated before the step is held, too: processes of both nodes begin at once."""
         if not is_helped(context.plan, task.step, need) or not _is_worth_it(context, task.step):
             return lambda _held: None
-        at_once = task.step == transitions.SNAPSHOT
+        since = time.monotonic()
         self.tell = context.progress.tell
         among, asked = len(compute.nodes()) - 1, list[PlacedTask]()
 
         def ask(held: bool) -> None:
             self.look()
-            if len(asked) >= among or not (held or at_once):
+            early = task.step == transitions.SNAPSHOT and time.monotonic() - since >= BOOKED_SECONDS
+            if len(asked) >= among or not (held or early):
                 return
             help_task = HelpTask(**task.model_dump(), number=len(asked), among=among)
             with suppress(TailorbirdError):
