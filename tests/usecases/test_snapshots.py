@@ -156,6 +156,19 @@ def test_markup_in_the_data_is_only_text_in_the_report(deps: Dependencies, autho
     assert "<script>" not in report.report(deps, act_as(deps, "acme", "author"), "desk", examples=True).html
 
 
+def test_the_report_counts_what_repeats_a_protected_set(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    question = "may i keep the blue card that was issued to me when i was travelling through the mountains last winter"
+    path = write_objective(tmp_path / "held", curation={"protected": [{"path": "held.jsonl", "text": "question"}]})
+    (path.parent / "held.jsonl").write_text(json.dumps({"question": question}) + "\n")
+    with (path.parent / "rows.csv").open("a") as rows:
+        rows.write(f"{question},refund\n")
+    curate(deps, author, path, Progress())
+    shown = report.report(deps, author, "desk", examples=False)
+    assert shown.facts.curation is not None
+    assert [(one.protected, one.rows) for one in shown.facts.curation.contamination] == [("held.jsonl", 1)]
+    assert "repeats held.jsonl" in shown.html
+
+
 def test_an_upload_is_looked_at(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     rows = "".join(json.dumps({"text": f"words {n}", "label": "ab"[n % 2]}) + "\n" for n in range(20))
     (tmp_path / "sent").mkdir()
