@@ -397,6 +397,31 @@ def test_roles_are_asked_for_whatever_the_page_offers(deps: Dependencies) -> Non
         assert "role_missing" in answer.text
         assert "Log out" in answer.text
         assert kinds(deps)[0] == "access.denied"
+    with deps.ledger.work("acme", write=False) as work:
+        denied = [entry.event.data for entry in work.events.latest(20) if entry.event.kind == "access.denied"]
+    assert {"action": "release.stage", "code": "role_missing", "asked": release_of(deps).removeprefix("sha256:")} in denied
+
+
+def test_a_name_that_moved_since_the_page_was_opened_is_not_rolled_back(deps: Dependencies) -> None:
+    approve(deps)
+    operator = reader_as(deps, "operator")
+    for move in ("stage", "promote"):
+        assert operator.post(f"{page_of(deps)}/{move}").status_code == 303
+    opened = operator.get("/console/aliases/desk/rollback").text
+    assert 'name="version" value="1"' in opened
+    refused = operator.post("/console/aliases/desk/rollback", {"reason": "alarm", "version": "2"})
+    assert (refused.status_code, "alias_moved" in refused.text) == (409, True)
+    assert operator.post("/console/aliases/desk/rollback", {"reason": "alarm", "version": "1"}).status_code == 303
+    assert "alias_withdrawn" in operator.post("/console/aliases/desk/rollback", {"reason": "alarm", "version": "2"}).text
+
+
+def test_an_approval_can_be_taken_back_from_the_page(deps: Dependencies) -> None:
+    approve(deps)
+    shown = reader_as(deps, "approver").get(page_of(deps)).text
+    assert "All approvals that are needed stand." in shown
+    assert "Take your approval back" in shown
+    assert 'value="reject"' in shown
+    assert 'value="approve"' not in shown
 
 
 def test_the_author_is_told_that_others_decide(deps: Dependencies) -> None:

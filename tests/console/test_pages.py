@@ -241,6 +241,9 @@ def test_the_log_is_leafed_through_filtered_and_verified(viewer: Reader) -> None
     about = viewer.get(f"/console/audit?subject={digest}").text
     assert "release.drafted" in about or "release.gated" in about or "release." in about
     assert "identity.added" not in about
+    assert "release.gated" in viewer.get(f"/console/audit?subject={digest[7:19]}").text, "a digest as pages show it"
+    assert "Nothing here" in viewer.get(f"/console/audit?subject={digest[7:19]}&before=1").text
+    assert "Nothing here" in viewer.get("/console/audit?subject=ffffffff").text
     before = viewer.get("/console/audit?before=3").text
     assert 'class="number">2</th>' in before
     assert 'class="number">3</th>' not in before

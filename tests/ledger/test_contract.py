@@ -146,6 +146,20 @@ class TestReleases:
             with pytest.raises(NotFound):
                 work.releases.approve(sample.approval(sample.release("acme", 2)))
 
+    def test_a_decision_stands_in_place_of_an_earlier_one_that_is_named(self, ledger):
+        release = sample.release("acme")
+        first = sample.approval(release)
+        taken_back = first.model_copy(update={"decision": "reject"})
+        with ledger.work("acme") as work:
+            work.releases.add(release)
+            work.releases.approve(first)
+            work.releases.approve(sample.approval(release, "zoe"))
+            work.releases.approve(taken_back, instead=first)
+            with pytest.raises(Conflict, match="already decided"):
+                work.releases.approve(first, instead=first)
+        with ledger.work("acme", write=False) as work:
+            assert work.releases.get(release.digest).approvals == (sample.approval(release, "zoe"), taken_back)
+
     def test_a_digest_that_is_not_that_of_the_content_is_refused(self, ledger):
         forged = sample.release("acme", 1).model_copy(update={"content": sample.release("acme", 2).content})
         with ledger.work("acme") as work, pytest.raises(Corrupt):
@@ -415,6 +429,16 @@ class TestIdentities:
 
 
 class TestEvents:
+    def test_a_digest_that_is_cut_short_finds_what_begins_with_it(self, ledger):
+        whole = digest("one")
+        with ledger.system() as system:
+            system.events.append([sample.event("acme", n, subject=whole if n % 2 else digest(f"other {n}")) for n in range(4)])
+        with ledger.work("acme", write=False) as work:
+            assert [entry.index for entry in work.events.about(whole[:19])] == [1, 3]
+            assert [entry.index for entry in work.events.about(whole)] == [1, 3]
+            assert work.events.about(whole[7:19]) == ()
+            assert len(work.events.about("sha256:")) == 4
+
     def test_events_keep_their_order_and_the_log_holds(self, ledger):
         events = [sample.event("acme", n, subject=f"run-{n % 3}") for n in range(20)]
         with ledger.system() as system:
@@ -429,6 +453,7 @@ class TestEvents:
             assert [entry.event for entry in entries] == events
             assert [entry.index for entry in system.events.entries(5, 8)] == [5, 6, 7]
             assert [entry.index for entry in system.events.about("run-2")] == [2, 5, 8, 11, 14, 17]
+            assert system.events.about("run-") == ()
             marks = system.events.checkpoints()
             assert [mark.size for mark in marks] == [7, 20]
             assert check_entries(entries, marks, size=system.events.size(), root=system.events.root()) == ()

@@ -10,7 +10,7 @@ from tailorbird.domain.errors import Corrupt, Forbidden, InvalidInput
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.objective import Objective, RiskTier
 from tailorbird.domain.release import Approval, ApprovalRule, Release
-from tailorbird.release import check_may_decide, deciding_role, quorum, rule_for, stricter
+from tailorbird.release import QuorumStanding, check_may_decide, deciding_role, quorum, rule_for, stricter
 
 ONE = ApprovalRule(roles=(Role.APPROVER,), count=1)
 TWO = ApprovalRule(roles=(Role.APPROVER, Role.REVIEWER), count=2, distinct_roles=2)
@@ -25,8 +25,12 @@ def _verify(approval: Approval, identity: Identity) -> None:
         raise Corrupt("forged", "restore", code="signature_invalid")
 
 
-def _quorum(of: Release, rule: ApprovalRule, *people: Identity) -> bool:
+def _standing(of: Release, rule: ApprovalRule, *people: Identity) -> QuorumStanding:
     return quorum(of, rule, {who.name: who for who in people}, verify=_verify)
+
+
+def _quorum(of: Release, rule: ApprovalRule, *people: Identity) -> bool:
+    return _standing(of, rule, *people).is_reached
 
 
 def _with(of: Release, *approvals: Approval) -> Release:
@@ -66,7 +70,7 @@ def test_a_role_that_cannot_decide_is_refused(role: str) -> None:
 
 def test_somebody_else_may_decide() -> None:
     check_may_decide(release(), ONE, BEN)
-    assert deciding_role(release(), ONE, BEN) is Role.APPROVER
+    assert deciding_role(release(), ONE, BEN, _standing(release(), ONE, BEN)) is Role.APPROVER
 
 
 @pytest.mark.parametrize(
@@ -120,9 +124,32 @@ def test_even_at_the_lowest_tier_nobody_decides_on_their_own_release() -> None:
 
 
 def test_whoever_holds_two_roles_decides_in_the_one_still_open() -> None:
-    both = person("dora", Role.APPROVER, Role.REVIEWER)
-    assert deciding_role(release(), TWO, both) is Role.APPROVER
-    assert deciding_role(_with(release(), decision(release(), BEN)), TWO, both) is Role.REVIEWER
+    both, of = person("dora", Role.APPROVER, Role.REVIEWER), release()
+    assert deciding_role(of, TWO, both, _standing(of, TWO, both)) is Role.APPROVER
+    approved = _with(of, decision(of, BEN))
+    assert deciding_role(approved, TWO, both, _standing(approved, TWO, BEN, both)) is Role.REVIEWER
+
+
+def test_whoever_holds_two_roles_leaves_the_one_that_others_hold() -> None:
+    """Else the first of two people, who holds both roles, would take the only one that the second holds, and no quorum could be reached."""
+    both, of = person("dora", Role.APPROVER, Role.REVIEWER), release()
+    assert deciding_role(of, TWO, both, _standing(of, TWO, BEN, both)) is Role.REVIEWER
+    assert deciding_role(of, TWO, both, _standing(of, TWO, CAT, both)) is Role.APPROVER
+    decided = _with(of, decision(of, both, Role.REVIEWER), decision(of, BEN))
+    assert _quorum(decided, TWO, BEN, both)
+
+
+def test_what_is_missing_is_told() -> None:
+    of, dora = release(), person("dora", Role.APPROVER)
+    none = _standing(of, HIGH, BEN, CAT, dora)
+    assert (none.people, none.roles, [who.name for who in none.deciders]) == (2, (Role.APPROVER, Role.REVIEWER), ["ben", "cat", "dora"])
+    one = _standing(_with(of, decision(of, BEN)), HIGH, BEN, CAT, dora)
+    assert (one.people, one.roles, [who.name for who in one.deciders]) == (1, (Role.REVIEWER,), ["cat", "dora"])
+    alike = _standing(_with(of, decision(of, BEN), decision(of, dora)), HIGH, BEN, CAT, dora)
+    assert (alike.people, alike.roles, alike.is_reached) == (1, (Role.REVIEWER,), False)
+    both = _standing(_with(of, decision(of, BEN), decision(of, CAT, Role.REVIEWER)), HIGH, BEN, CAT)
+    assert (both.people, both.roles, both.is_reached) == (0, (), True)
+    assert _standing(_with(of, decision(of, BEN, says="reject")), ONE, BEN).rejected_by == ("ben",)
 
 
 def test_a_quorum_is_the_count_of_different_people() -> None:

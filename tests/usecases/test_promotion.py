@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from support.usecases import NO_REFERRAL, VIEWER, let_in, show_gateway, write_objective
-from tailorbird.auth import create_key
+from tailorbird.auth import create_key, load_key, sign
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound, TailorbirdError
-from tailorbird.domain.identity import Identity, Role
+from tailorbird.domain.identity import Identity, Role, Rotation
 from tailorbird.domain.release import ReleaseState
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.testing import FixedClock
 from tailorbird.usecases import Actor, Dependencies, Progress, admit
-from tailorbird.usecases.identities import NewKey, act_as, add_identity, create_api_key, disable, key_path, list_api_keys, revoke_api_key
+from tailorbird.usecases.identities import (
+    NewKey,
+    act_as,
+    add_identity,
+    create_api_key,
+    disable,
+    key_path,
+    list_api_keys,
+    revoke_api_key,
+    rotate,
+)
 from tailorbird.usecases.maintenance.audit import make_checkpoint, verify_log
 from tailorbird.usecases.registry import perform
 from tailorbird.usecases.releases import promotion as moves
-from tailorbird.usecases.releases.release_queries import show_release
+from tailorbird.usecases.releases.release_queries import show_quorum, show_release
 from tailorbird.usecases.rollouts.drill import drill_release
 from tailorbird.usecases.runs import submit as climbing
 
@@ -120,6 +133,71 @@ def test_nobody_decides_twice(deps: Dependencies, approver: Actor, release: str)
     moves.sign_and_decide(deps, approver, release, "approve", "")
     with pytest.raises(TailorbirdError):
         moves.sign_and_decide(deps, approver, release, "approve", "")
+
+
+def test_whoever_approved_takes_it_back_until_it_is_staged(deps: Dependencies, approver: Actor, operator: Actor, release: str) -> None:
+    moves.sign_and_decide(deps, approver, release, "approve", "read")
+    found = moves.sign_and_decide(deps, approver, release, "reject", "read again")
+    assert found.state is ReleaseState.REJECTED
+    assert [(one.identity, one.decision, one.reason) for one in found.approvals] == [("approver", "reject", "read again")]
+    with deps.ledger.system(write=False) as system:
+        kinds = [entry.event.kind for entry in system.events.entries()]
+    assert "release.approved" in kinds
+    assert kinds[-1] == "release.rejected"
+    assert verify_log(deps, VIEWER).intact
+
+
+def test_a_struck_approval_is_made_good_at_any_state(
+    deps: Dependencies, approver: Actor, operator: Actor, release: str, tmp_path: Path
+) -> None:
+    """A leaked key strikes what it approved: the release is approved anew, with the new key or by somebody else, and goes on."""
+    moves.sign_and_decide(deps, approver, release, "approve", "read")
+    with pytest.raises(Conflict):
+        moves.sign_and_decide(deps, act_as(deps, "acme", "approver"), release, "approve", "again")
+    anew = leaked(deps, approver)
+    assert show_quorum(deps, VIEWER, release).text == "1 more approval by approver; who may: approver"
+    with pytest.raises(Forbidden, match="lacks valid approvals: 1 more approval"):
+        moves.stage(deps, operator, release)
+    assert moves.sign_and_decide(deps, anew, release, "approve", "with the new key").state is ReleaseState.APPROVED
+    moves.stage(deps, operator, release)
+    moves.promote(deps, operator, release)
+    second = leaked(deps, anew)
+    with pytest.raises(Forbidden):
+        admit(deps, production(release))
+    found = moves.sign_and_decide(deps, second, release, "approve", "third key")
+    assert (found.state, len(found.approvals)) == (ReleaseState.PRODUCTION, 1)
+    assert admit(deps, production(release)).id == release
+    assert show_quorum(deps, VIEWER, release).is_open is False
+    assert verify_log(deps, VIEWER).intact
+
+
+def leaked(deps: Dependencies, actor: Actor) -> Actor:
+    """The actor after a rotation that strikes the former key."""
+    path = key_path(deps, "acme", actor.name)
+    old = path.rename(path.with_suffix(f".{secrets.token_hex(4)}"))
+    public = create_key(path)
+    rotation = Rotation(tenant="acme", identity=actor.name, public_key=public, leaked=True)
+    present, proof = (sign(load_key(key), actor.name, "rotate", digest_of(rotation), deps.clock.now()) for key in (old, path))
+    rotate(deps, actor, rotation, present, proof)
+    return act_as(deps, "acme", actor.name)
+
+
+def test_two_who_see_one_alarm_take_back_one_release(
+    deps: Dependencies, author: Actor, approver: Actor, operator: Actor, release: str
+) -> None:
+    second = second_release(deps, author, release)
+    for digest in (release, second):
+        moves.sign_and_decide(deps, approver, digest, "approve", "")
+        moves.stage(deps, operator, digest)
+    moves.promote(deps, operator, release)
+    let_in(deps, operator, second)
+    with deps.ledger.work("acme", write=False) as work:
+        seen = work.aliases.get("desk").version
+    moves.roll_back(deps, operator, "desk", "alarm", seen)
+    with pytest.raises(Conflict) as refused:
+        moves.roll_back(deps, approver, "desk", "alarm", seen)
+    assert refused.value.error_code == "alias_moved"
+    assert show_release(deps, VIEWER, release).state is ReleaseState.PRODUCTION
 
 
 def test_a_rejected_release_is_gone_for_good(deps: Dependencies, approver: Actor, operator: Actor, release: str) -> None:

@@ -292,26 +292,53 @@ def test_a_segment_that_goes_the_other_way_is_flagged(desk: Desk) -> None:
     assert {(s.by, s.segment) for s in found.segments if s.reversed} == {("channel", "mail")}
 
 
-def test_a_high_tier_demands_a_drill_and_two_operators(furnish: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = furnish(RiskTier.HIGH)
+def drilled(desk: Desk) -> Actor:
+    """A second operator, who has drilled the new release."""
     initialise(desk.deps, "acme", {"second": frozenset({Role.OPERATOR})})
     second = act_as(desk.deps, "acme", "second")
-    with pytest.raises(Conflict) as refused:
-        desk.start()
-    assert refused.value.error_code == "second_operator"
-    with pytest.raises(Conflict) as refused:
-        desk.start()
-    assert refused.value.error_code == "second_operator", "the same operator twice is one operator"
-    desk.operator = second
+    with desk.deps.ledger.system() as system:
+        system.gateways.beat("g", 10**6, desk.deps.clock.now())
+    assert drill.drill_release(desk.deps, second, desk.new.digest).gateways == 1
+    return second
+
+
+def test_a_high_tier_demands_a_drill_and_two_operators(furnish: Callable[..., Desk]) -> None:
+    desk = furnish(RiskTier.HIGH)
     with pytest.raises(Conflict) as refused:
         desk.start()
     assert refused.value.error_code == "drill_needed"
-    with desk.deps.ledger.system() as system:
-        system.gateways.beat("g", 10**6, desk.deps.clock.now())
-    found = drill.drill_release(desk.deps, second, desk.new.digest)
-    assert found.gateways == 1
+    assert desk.events("release.change_asked") == [], "nobody's word is taken for what cannot be done"
+    second = drilled(desk)
+    for _ in range(2):
+        with pytest.raises(Conflict) as refused:
+            desk.start()
+        assert refused.value.error_code == "second_operator", "the same operator twice is one operator"
+    desk.operator = second
     assert desk.start().state is RolloutState.RUNNING
-    desk.deps.clock.advance(timedelta(days=31))  # type: ignore[attr-defined]
+
+
+def test_an_operators_word_is_for_one_change_once(furnish: Callable[..., Desk]) -> None:
+    """Not for another plan than they saw, and not for a second start after the release was taken back."""
+    desk = furnish(RiskTier.HIGH)
+    first, second = desk.operator, drilled(desk)
+    at_once = RolloutPlan(steps=(RolloutStep(share=0.9, requests=1, minutes=0),))
+    for operator, plan in ((first, RolloutPlan()), (second, at_once)):
+        desk.operator = operator
+        with pytest.raises(Conflict) as refused:
+            desk.start(plan)
+        assert refused.value.error_code == "second_operator"
+    begun = desk.start(RolloutPlan())
+    decide_rollout(desk.deps, first, begun.id, "roll_back", "worse")
+    with pytest.raises(Conflict) as refused:
+        desk.start(RolloutPlan())
+    assert refused.value.error_code == "second_operator"
+    desk.operator = first
+    again = desk.start(RolloutPlan())
+    given = len(desk.events("release.change_asked"))
+    with pytest.raises(Conflict) as refused:
+        decide_rollout(desk.deps, second, again.id, "promote", "now")
+    assert refused.value.error_code == "rollout_unfinished"
+    assert len(desk.events("release.change_asked")) == given
 
 
 def test_a_drill_needs_a_gateway_and_waits_for_it(desk: Desk) -> None:

@@ -88,6 +88,10 @@ def _log(
     rows = [(str(e.index), f"{e.event.at:%Y-%m-%d %H:%M:%S}", e.event.actor, e.event.kind, _brief(e.event.subject)) for e in found]
     print_table(("entry", "time", "who", "what", "subject"), rows)
     for entry in found:
+        if entry.event.kind == "access.denied":
+            facts = entry.event.data
+            asked = f" {facts['asked']}" if facts.get("asked") else ""
+            out.print(f"entry {entry.index}, denied: {facts.get('action')}{asked} ({facts.get('code')})", markup=False)
         if (said := page.remarks.get(str(entry.event.data.get("reason")))) is not None:
             out.print(f"entry {entry.index}, why: {said}", markup=False)
 

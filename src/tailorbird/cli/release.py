@@ -11,16 +11,18 @@ from tailorbird.cli.groups import command_group
 from tailorbird.cli.plain_text import tell
 from tailorbird.cli.session import open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.release import Release
+from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.reporting import effect_text, release_summary
 from tailorbird.sdk.decisions import decide
 from tailorbird.usecases import admit
 from tailorbird.usecases.releases import live_kpis, promotion
 from tailorbird.usecases.releases.effect import verify_effect
-from tailorbird.usecases.releases.release_queries import list_releases, show_card, show_release
+from tailorbird.usecases.releases.release_queries import QuorumReport, list_releases, show_card, show_quorum, show_release
 
 release = command_group()
+#: States in which nobody has to approve any more.
+_ENDED = (ReleaseState.RETIRED, ReleaseState.REJECTED)
 DigestArgument = Annotated[str, typer.Argument(help="Digest of the release, or its prefix.", metavar="DIGEST")]
 
 
@@ -55,7 +57,12 @@ def _show(
         print_json(found_card) if session.as_json else tell(found_card.markdown)
         return
     found = session.ask(show_release, digest=digest)
-    print_json(found) if session.as_json else tell(release_summary(found))
+    if session.as_json:
+        print_json(found)
+        return
+    tell(release_summary(found))
+    if found.state not in _ENDED:
+        _tell_lines(session.ask(show_quorum, digest=found.digest), found)
 
 
 @release.command("verify")
@@ -101,7 +108,13 @@ def _approve(
     session = open_session()
     found = decide(session, digest, "approve", reason)
     _told(found, session.as_json)
-    say(f"next: tailorbird release stage {short(found.digest)} --as {session.colleague('operator')}")
+    needed = session.ask(show_quorum, digest=found.digest)
+    if not needed.is_reached:
+        say(f"not approved yet: {needed.text}")
+    elif needed.review:
+        say(f"next: tailorbird review answers {short(found.digest)}; label review: {needed.review}")
+    elif found.state is ReleaseState.APPROVED:
+        say(f"next: tailorbird release stage {short(found.digest)} --as {session.colleague('operator')}")
 
 
 @release.command("reject")
@@ -121,6 +134,16 @@ def _stage(digest: DigestArgument) -> None:
     found = session.ask_as("operator", promotion.stage, digest=digest)
     _told(found, session.as_json)
     say(f"next: tailorbird promote {short(found.digest)} --as {session.colleague('operator')}")
+
+
+def _tell_lines(needed: QuorumReport, found: Release) -> None:
+    """What of the approvals does not count, what is missing, and what people still have to judge."""
+    struck = [one.identity for one in found.approvals if one.decision == "approve" and one.identity not in needed.counts]
+    lines = [("", f"the approval of {name} no longer counts") for name in struck]
+    lines += [] if needed.is_reached else [("needed", needed.text)]
+    lines += [("review", needed.review)] if needed.review else []
+    for name, text in lines:
+        tell(f"{name:<9} {text}")
 
 
 def _told(found: Release, as_json: bool) -> None:

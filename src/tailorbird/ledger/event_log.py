@@ -19,7 +19,7 @@ from tailorbird.crypto.merkle import Frontier, LeafSpan, Node, complete_subtrees
 from tailorbird.crypto.state_tree import EMPTY_STATE
 from tailorbird.domain.errors import Corrupt, InvalidInput
 from tailorbird.domain.event import Checkpoint, Event, LogEntry, LogHead
-from tailorbird.ledger.row_mapping import next_number, own, select_fields, value_of
+from tailorbird.ledger.row_mapping import begins, next_number, own, select_fields, value_of
 from tailorbird.ledger.stored_anchors import StoredAnchors
 from tailorbird.ledger.tables import checkpoints, log_entries, log_frontier, log_nodes
 from tailorbird.ports.events import LogSealer
@@ -74,6 +74,8 @@ def _leaf_hashes(connection: Connection, leaves: Sequence[int]) -> list[tuple[in
     return [(index, hashed) for index, hashed in found]
 
 
+#: Characters of a whole digest.
+_WHOLE = len("sha256:") + 64
 #: How many entries are read at once when the log is read as a stream.
 _ROWS_AT_ONCE = 2000
 
@@ -175,8 +177,11 @@ class Events:
             yield from map(_entry, rows)
 
     def about(self, subject: str) -> tuple[LogEntry, ...]:
-        """Entries whose event has this subject, in order. Raises Corrupt."""
-        return tuple(map(_entry, self._connection.execute(self._visible().where(log_entries.c.subject == subject))))
+        """Entries whose event has this subject, or, with ``sha256:`` and less than a whole digest, one that begins so; in order. Raises Corrupt."""
+        same = log_entries.c.subject == subject
+        if subject.startswith("sha256:") and len(subject) < _WHOLE:
+            same = begins(log_entries.c.subject, subject)
+        return tuple(map(_entry, self._connection.execute(self._visible().where(same))))
 
     def latest(self, limit: int = 50, before: int | None = None) -> tuple[LogEntry, ...]:
         """At most ``limit`` entries, newest first; with ``before``, only those with a smaller index. Raises Corrupt."""

@@ -102,18 +102,20 @@ class Releases:
         self._connection.execute(update(releases).where(here).values(state=after))
         self._changes.note(stood, self.get(digest))
 
-    def approve(self, approval: Approval) -> None:
-        """Adds a decision. Raises NotFound, and Conflict when this identity has already decided."""
+    def approve(self, approval: Approval, instead: Approval | None = None) -> None:
+        """Adds a decision, in place of ``instead``. Raises NotFound, and Conflict when this identity has already decided otherwise."""
         here = (approvals.c.tenant == self._tenant, approvals.c.release == approval.release)
         release = self._connection.execute(self._all().where(releases.c.digest == approval.release)).one_or_none()
         if release is None:
             raise _missing(approval.release, self._tenant)
         stood = self._release(release)
+        if instead in stood.approvals:
+            self._connection.execute(delete(approvals).where(*here, approvals.c.identity == approval.identity))
         row = plain_json(approval) | {"tenant": self._tenant, "number": next_number(approvals.c.number, *here)}
         if not insert_new(self._connection, approvals, row):
             raise Conflict(
                 f"{approval.identity} has already decided on the release {short(approval.release)}",
-                "a decision stands: another approver must decide, or a new release be made",
+                "a decision stands: somebody else who may decides, or who approved rejects it while it can be",
                 code="already_decided",
             )
         self._changes.note(stood, self.get(approval.release))

@@ -36,8 +36,9 @@ class ReleaseRepository(Protocol):
         """Moves a release from ``before`` to ``after``. Raises NotFound, and Conflict when it is no longer in ``before``."""
         ...
 
-    def approve(self, approval: Approval) -> None:
-        """Adds an approval or rejection. Raises NotFound, and Conflict when this identity has already decided."""
+    def approve(self, approval: Approval, instead: Approval | None = None) -> None:
+        """Adds an approval or rejection, in place of ``instead``, an earlier one by the same identity. Raises NotFound, and Conflict when
+        this identity has already decided otherwise."""
         ...
 
 

@@ -125,19 +125,39 @@ def check_may_decide(release: Release, rule: ApprovalRule, identity: Identity) -
         )
 
 
-def deciding_role(release: Release, rule: ApprovalRule, identity: Identity) -> Role:
-    """The role in which ``identity`` decides: one the rule names and nobody has approved in yet, where there is a choice.
+class QuorumStanding(Value):
+    """Which approvals of a release count, who may still decide, and what is missing: so many ``people`` more, in the roles ``roles`` if
+    any is named. ``rejected_by`` ends it."""
+
+    rule: ApprovalRule
+    counted: tuple[Approval, ...]
+    deciders: tuple[Identity, ...]
+    rejected_by: tuple[str, ...]
+    people: int
+    roles: tuple[Role, ...]
+
+    @property
+    def is_reached(self) -> bool:
+        """True when enough valid approvals stand, and nobody has rejected."""
+        return not self.rejected_by and not self.people
+
+
+def deciding_role(release: Release, rule: ApprovalRule, identity: Identity, standing: QuorumStanding) -> Role:
+    """The role in which ``identity`` decides: one the rule names and nobody has approved in yet, where there is a choice; of several the
+    one that the fewest others hold who may still decide, so that whoever holds two roles takes none from those who hold one.
 
     Raises Forbidden as ``check_may_decide``.
     """
     check_may_decide(release, rule, identity)
     held = [role for role in rule.roles if identity.holds(role)]
-    taken = {approval.role for approval in release.approvals}
-    return next((role for role in held if role not in taken), held[0])
+    taken = {approval.role for approval in standing.counted}
+    free = [role for role in held if role not in taken] or held
+    others = [person for person in standing.deciders if person.name != identity.name]
+    return min(free, key=lambda role: sum(person.holds(role) for person in others))
 
 
-def quorum(release: Release, rule: ApprovalRule, identities: Mapping[str, Identity], verify: VerifyApproval) -> bool:
-    """True when enough valid approvals stand, and nobody has rejected.
+def quorum(release: Release, rule: ApprovalRule, identities: Mapping[str, Identity], verify: VerifyApproval) -> QuorumStanding:
+    """How the approvals of a release stand.
 
     An approval counts when it is of this release on this dossier, by a known identity of the tenant that holds the role named and is not
     the author, nor a data author where the rule asks for others. What somebody approved before they were disabled stands; what a key
@@ -145,13 +165,27 @@ def quorum(release: Release, rule: ApprovalRule, identities: Mapping[str, Identi
     ``identities`` are the tenant's, by name. Whatever ``verify`` raises (Corrupt) goes on to the caller: a forged signature is not a
     missing one.
     """
-    if any(approval.decision == "reject" for approval in release.approvals):
-        return False
     counted = list(_counting(release, rule, identities, verify))
     people = {identity.name for _, identity in counted}
     keys = {identity.public_key for _, identity in counted}
     roles = {approval.role for approval, _ in counted}
-    return min(len(people), len(keys)) >= rule.count and len(roles) >= rule.distinct_roles
+    kinds = max(0, rule.distinct_roles - len(roles))
+    return QuorumStanding(
+        rule=rule,
+        counted=tuple(approval for approval, _ in counted),
+        deciders=tuple(person for person in identities.values() if person.name not in people and _may_decide(release, rule, person)),
+        rejected_by=tuple(approval.identity for approval in release.approvals if approval.decision == "reject"),
+        people=max(0, kinds, rule.count - min(len(people), len(keys))),
+        roles=tuple(role for role in rule.roles if role not in roles) if kinds else (),
+    )
+
+
+def _may_decide(release: Release, rule: ApprovalRule, person: Identity) -> bool:
+    try:
+        check_may_decide(release, rule, person)
+    except Forbidden:
+        return False
+    return not person.pending
 
 
 def _counting(
@@ -168,7 +202,8 @@ def _counting(
 def _counts(release: Release, rule: ApprovalRule, approval: Approval, identity: Identity) -> bool:
     """Everything about an approval but the mathematics of its signature."""
     return (
-        approval.release == release.digest
+        approval.decision == "approve"
+        and approval.release == release.digest
         and approval.dossier == digest_of(release.dossier)
         and approval.signature.digest == digest_of(approval.statement())
         and approval.signature.identity == identity.name

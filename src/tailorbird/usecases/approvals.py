@@ -10,10 +10,13 @@ from tailorbird.domain.deployment import Alias
 from tailorbird.domain.errors import Corrupt, Forbidden, NotFound
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.release import Approval, ApprovalRule, Release
+from tailorbird.domain.release import Approval, ApprovalRule, Release, ReleaseState
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.release import quorum, rule_for, stricter
+from tailorbird.release import QuorumStanding, quorum, rule_for, stricter
 from tailorbird.usecases.anchored_rows import demand_anchored
+
+#: States that a release reaches by its approvals.
+APPROVED_ONCE = (ReleaseState.APPROVED, ReleaseState.STAGED, ReleaseState.ROLLING_OUT, ReleaseState.PRODUCTION)
 
 
 def verify_release(release: Release, people: dict[str, Identity]) -> None:
@@ -37,13 +40,24 @@ def verify_release(release: Release, people: dict[str, Identity]) -> None:
     signing.verify(release.signature, identity=signer, purpose="release", digest=digest_of(release.dossier))
 
 
+def quorum_standing(release: Release, rule: ApprovalRule, people: dict[str, Identity]) -> QuorumStanding:
+    """Which approvals count, and what is missing. Raises Corrupt when one of them does not verify."""
+    return quorum(release, rule, people, verify=_verify_approval)
+
+
 def is_approved(release: Release, rule: ApprovalRule, people: dict[str, Identity]) -> bool:
     """True when a quorum of valid, signed approvals stands. Raises Corrupt when one of them does not verify."""
-    return quorum(release, rule, people, verify=_verify_approval)
+    return quorum_standing(release, rule, people).is_reached
 
 
 def _verify_approval(approval: Approval, identity: Identity) -> None:
     signing.verify(approval.signature, identity=identity, purpose=approval.decision, digest=digest_of(approval.statement()))
+
+
+def is_supplement(release: Release, standing: QuorumStanding) -> bool:
+    """True where a release that was approved takes approvals again, because it no longer is: a key that approved it leaked, or what it is
+    to replace asks for more."""
+    return release.state in APPROVED_ONCE and not standing.is_reached
 
 
 def demand_approved(work: UnitOfWork, release: Release) -> None:
@@ -55,12 +69,26 @@ def demand_approved(work: UnitOfWork, release: Release) -> None:
 def demand_approval(release: Release, rule: ApprovalRule, people: dict[str, Identity]) -> None:
     """The same for a release that has been read."""
     verify_release(release, people)
-    if not is_approved(release, rule, people):
+    standing = quorum_standing(release, rule, people)
+    if not standing.is_reached:
         raise Forbidden(
-            f"release {short(release.digest)} lacks valid approvals",
-            f"ask an approver to run: tailorbird release approve {short(release.digest)}",
+            f"release {short(release.digest)} lacks valid approvals: {missing_text(standing)}",
+            f"let them run: tailorbird release approve {short(release.digest)}",
             code="not_approved",
         )
+
+
+def missing_text(standing: QuorumStanding) -> str:
+    """What a release still needs before it is approved, in a clause: how many, in which roles, and who may."""
+    if standing.rejected_by:
+        return f"rejected by {', '.join(standing.rejected_by)}"
+    if standing.is_reached:
+        return "no approval is missing"
+    roles = " or ".join(role.value for role in standing.roles or standing.rule.roles)
+    several = f", {standing.rule.distinct_roles} roles in all" if standing.rule.distinct_roles > 1 else ""
+    may = [person.name for person in standing.deciders if not standing.roles or any(person.holds(role) for role in standing.roles)]
+    whom = f"who may: {', '.join(may)}" if may else "nobody may: an admin adds an identity with the role"
+    return f"{standing.people} more {'approval' if standing.people == 1 else 'approvals'} by {roles}{several}; {whom}"
 
 
 def approval_rule(work: UnitOfWork, objective: Objective) -> ApprovalRule:

@@ -37,21 +37,23 @@ def remarks(work: UnitOfWork, entries: Iterable[LogEntry]) -> dict[Digest, str]:
     return found
 
 
-def permit(deps: Dependencies, actor: Actor, action: Action, subject: str = "") -> None:
+def permit(deps: Dependencies, actor: Actor, action: Action, subject: str = "", asked: str = "") -> None:
     """Lets ``actor`` go on when its roles allow ``action``. Raises Forbidden, after logging the denial."""
     try:
         authorise(actor.identity, action)
     except Forbidden as error:
-        deny(deps, actor, action.value, subject, error)
+        deny(deps, actor, action.value, subject, error, asked)
         raise
 
 
-def deny(deps: Dependencies, actor: Actor, action: str, subject: str, error: Forbidden) -> None:
-    """Logs a denial in a transaction of its own; of a flood only the first, the others are counted (see ``tell_denials``)."""
+def deny(deps: Dependencies, actor: Actor, action: str, subject: str, error: Forbidden, asked: str = "") -> None:
+    """Logs a denial in a transaction of its own; of a flood only the first, the others are counted (see ``tell_denials``). ``asked`` is
+    what the action was to be done to, as it was named."""
     if not deps.denials.is_written(actor.tenant, actor.name, deps.clock.now()):
         return
     with deps.ledger.work(actor.tenant) as work:
         facts: Facts = {"action": action, "code": error.error_code}
+        facts |= {"asked": asked} if asked else {}
         record(work, "access.denied", actor.name, subject or action, deps.clock.now(), facts)
 
 

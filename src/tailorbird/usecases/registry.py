@@ -194,7 +194,8 @@ def perform(deps: Dependencies, actor: Actor, use_case: UseCase[P, A], /, *args:
 
 def perform_request(deps: Dependencies, actor: Actor, use_case: UseCase[P, A], request: Value) -> A:
     """The same for a request that has been read already."""
-    permit(deps, actor, use_case.action, use_case.name)
+    asked = "/".join(str(getattr(request, name)) for name in use_case.in_path if name in type(request).model_fields)
+    permit(deps, actor, use_case.action, use_case.name, asked)
     return use_case.answer(deps, actor, request)
 
 

@@ -12,10 +12,10 @@ ON_A_PAGE = 50
 
 
 def show(visit: PageContext) -> Response:
-    """A page of the log: before the index ``before``, or all about one ``subject``."""
+    """A page of the log: before the index ``before``, about one ``subject`` or all."""
     before, subject = visit.query.get("before") or None, visit.query.get("subject", "").strip()
-    found = visit.ask_form(read_log, limit=1000 if subject else ON_A_PAGE, before=before, subject=subject)
-    more = not subject and len(found.entries) == ON_A_PAGE
+    found = visit.ask_form(read_log, limit=ON_A_PAGE, before=before, subject=subject)
+    more = len(found.entries) == ON_A_PAGE
     return visit.page(
         "audit.html",
         found=found,

@@ -11,27 +11,24 @@ from tailorbird.console.forms import value_of, value_of_text
 from tailorbird.console.page_context import PageContext, see_other
 from tailorbird.console.paging import Paging
 from tailorbird.crypto.canonical_json import canonical_json, digest_of, short
-from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput
+from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.evidence import Evidence, GateResult
-from tailorbird.domain.identity import Identity, Signature
+from tailorbird.domain.identity import Signature
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.release import ApprovalRule, Release, ReleaseAction, ReleaseState, Statement, next_state
-from tailorbird.release import check_may_decide, rule_for
+from tailorbird.domain.release import Release, ReleaseAction, ReleaseState, Statement, next_state
 from tailorbird.usecases.releases import live_kpis, promotion
-from tailorbird.usecases.releases.release_queries import list_aliases, list_releases, show_card, show_release
+from tailorbird.usecases.releases.release_queries import QuorumReport, list_aliases, list_releases, show_card, show_quorum, show_release
 
 ON_A_PAGE = 50
 
 
 @dataclass(frozen=True)
 class ReleaseBackground:
-    """What a release stands on, as its dossier names it, and who may decide on it."""
+    """What a release stands on, as its dossier names it."""
 
     objective: Objective
     gate: GateResult
     evidence: Evidence
-    rule: ApprovalRule
-    deciders: tuple[Identity, ...]
 
 
 def show_all(visit: PageContext) -> Response:
@@ -44,14 +41,15 @@ def show_all(visit: PageContext) -> Response:
 def show(visit: PageContext) -> Response:
     """One release, whole."""
     release = visit.ask(show_release, digest=visit.named("digest"))
-    background = _background(visit, release)
+    background, quorum = _background(visit, release), visit.ask(show_quorum, digest=release.digest)
     return visit.page(
         "release.html",
         release=release,
         background=background,
         card=visit.ask(show_card, digest=release.digest).markdown,
         live=visit.ask(live_kpis.live_report, digest=release.digest).kpis if background.objective.live_kpis else (),
-        may_decide=_may_decide(visit, release, background),
+        quorum=quorum,
+        choices=_choices(visit, release, quorum),
         moves=_moves(visit, release),
         done=visit.query.get("done", ""),
     )
@@ -120,12 +118,13 @@ def confirm_roll_back(visit: PageContext) -> Response:
         if former
         else "Nothing was in production before: nobody answers after the rollback.",
     )
-    return _confirm(visit, f"Roll {alias.path} back", told, "Roll back", "/console", ask_reason=True)
+    return _confirm(visit, f"Roll {alias.path} back", told, "Roll back", "/console", version=alias.version)
 
 
 def roll_back(visit: PageContext) -> Response:
     """Rolls back."""
-    moved = visit.ask(promotion.roll_back, alias=visit.named("alias"), reason=visit.form.get("reason", "").strip())
+    reason, seen = visit.form.get("reason", "").strip(), visit.form.get("version")
+    moved = visit.ask_form(promotion.roll_back, alias=visit.named("alias"), reason=reason, version=seen)
     return _back_to(moved.left, "rolled-back") if moved.left else see_other("/console")
 
 
@@ -133,26 +132,22 @@ def _background(visit: PageContext, release: Release) -> ReleaseBackground:
     """Read after the control plane has shown the release: what it names belongs to it."""
     with visit.deps.ledger.work(visit.actor.tenant, write=False) as work:
         objective = work.records.get(Objective, release.content.objective)
-        rule = rule_for(objective)
-        deciders = tuple(person for person in work.identities.all() if _decider(release, rule, person))
         gate = work.records.get(GateResult, release.dossier.gate)
         evidence = work.records.get(Evidence, release.dossier.test_evidence)
-    return ReleaseBackground(objective, gate, evidence, rule, deciders)
+    return ReleaseBackground(objective, gate, evidence)
 
 
-def _decider(release: Release, rule: ApprovalRule, person: Identity) -> bool:
-    try:
-        check_may_decide(release, rule, person)
-    except Forbidden:
-        return False
-    return True
-
-
-def _may_decide(visit: PageContext, release: Release, background: ReleaseBackground) -> bool:
-    """True when the page offers to decide. Whether it counts, the control plane says when the decision comes in."""
-    decided = any(approval.identity == visit.actor.name for approval in release.approvals)
-    known = any(person.name == visit.actor.name for person in background.deciders)
-    return known and not decided and visit.may(Action.APPROVE) and _legal(release.state, ReleaseAction.REJECT)
+def _choices(visit: PageContext, release: Release, quorum: QuorumReport) -> tuple[str, ...]:
+    """The decisions that the page offers the actor. Whether one counts, the control plane says when it comes in."""
+    if not visit.may(Action.APPROVE):
+        return ()
+    choices: list[str] = []
+    if any(person.name == visit.actor.name for person in quorum.deciders):
+        choices = ["approve", "reject"]
+    elif visit.actor.name in quorum.counts:
+        choices = ["reject"]
+    legal = {"approve": quorum.is_open, "reject": _legal(release.state, ReleaseAction.REJECT)}
+    return tuple(choice for choice in choices if legal[choice])
 
 
 def _moves(visit: PageContext, release: Release) -> tuple[tuple[str, str], ...]:
@@ -193,8 +188,9 @@ def _signature(visit: PageContext, stated: Statement) -> dict[str, object]:
     }
 
 
-def _confirm(visit: PageContext, title: str, told: tuple[str, ...], button: str, back: str, *, ask_reason: bool = False) -> Response:
-    return visit.page("confirm.html", title=title, told=told, button=button, back=back, ask_reason=ask_reason)
+def _confirm(visit: PageContext, title: str, told: tuple[str, ...], button: str, back: str, version: int = 0) -> Response:
+    """``version`` is that of a name that is to be rolled back, for a reason."""
+    return visit.page("confirm.html", title=title, told=told, button=button, back=back, version=version, ask_reason=version > 0)
 
 
 def _address(release: Release) -> str:

@@ -16,6 +16,8 @@ from tailorbird.ports.events import LogSealer
 from tailorbird.testing.ledger.stored_anchors import MemoryAnchorStore
 from tailorbird.testing.ledger.tables import SYSTEM, Repository, Table, Transaction, next_number, stored
 
+#: Characters of a whole digest.
+_WHOLE = len("sha256:") + 64
 #: Canonical JSON of events by index.
 LOG_ENTRIES: Table[int, str] = Table("log_entries")
 
@@ -107,8 +109,9 @@ class MemoryEvents(Repository):
                 yield LogEntry(index=index, leaf_hash=leaf_hash(body.encode()).hex(), event=event, body=body)
 
     def about(self, subject: str) -> tuple[LogEntry, ...]:
-        """Entries whose event has this subject, in order."""
-        return tuple(entry for entry in self.entries() if entry.event.subject == subject)
+        """Entries whose event has this subject, or, with ``sha256:`` and less than a whole digest, one that begins so; in order."""
+        is_begun = subject.startswith("sha256:") and len(subject) < _WHOLE
+        return tuple(e for e in self.entries() if e.event.subject == subject or (is_begun and e.event.subject.startswith(subject)))
 
     def latest(self, limit: int = 50, before: int | None = None) -> tuple[LogEntry, ...]:
         """At most ``limit`` entries, newest first; with ``before``, only those with a smaller index."""

@@ -70,19 +70,20 @@ class MemoryReleases(Repository):
         rows[release.digest] = release.model_copy(update={"state": after})
         self._note(release, rows[release.digest])
 
-    def approve(self, approval: Approval) -> None:
-        """Adds a decision. Raises NotFound, and Conflict when this identity has already decided."""
+    def approve(self, approval: Approval, instead: Approval | None = None) -> None:
+        """Adds a decision, in place of ``instead``. Raises NotFound, and Conflict when this identity has already decided otherwise."""
         rows = self._change(RELEASES)
         release = rows.get(approval.release)
         if release is None:
             raise self._missing(approval.release)
-        if any(decided.identity == approval.identity for decided in release.approvals):
+        others = tuple(decided for decided in release.approvals if decided != instead)
+        if any(decided.identity == approval.identity for decided in others):
             raise Conflict(
                 f"{approval.identity} has already decided on the release {short(approval.release)}",
-                "a decision stands: another approver must decide, or a new release be made",
+                "a decision stands: somebody else who may decides, or who approved rejects it while it can be",
                 code="already_decided",
             )
-        rows[release.digest] = release.model_copy(update={"approvals": (*release.approvals, approval)})
+        rows[release.digest] = release.model_copy(update={"approvals": (*others, approval)})
         self._note(release, rows[release.digest])
 
     def _missing(self, digest: str) -> NotFound:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -26,6 +27,8 @@ from tailorbird.usecases.maintenance.log_forks import demand_no_fork
 from tailorbird.usecases.parameters import PageSize
 from tailorbird.usecases.registry import usecase
 
+#: How a digest begins, as tables and pages show it.
+_SHORT = re.compile("[0-9a-f]{6,64}")
 ORIGIN = "tailorbird/log"
 Index = Annotated[int, Field(ge=0, lt=1 << 62)]
 TreeSize = Annotated[int, Field(ge=1, lt=1 << 62)]
@@ -91,11 +94,14 @@ def read_log(
 ) -> LogPage:
     """Read the log, newest first.
 
-    ``limit`` entries before the index ``before``, or all about one ``subject``.
+    ``limit`` entries before the index ``before``, about one ``subject`` or all; a digest may be cut short, as it is shown.
     """
     with deps.ledger.work(actor.tenant, write=False) as work:
-        entries = work.events.about(subject)[::-1] if subject else work.events.latest(limit, before)
-        shown = entries[:limit]
+        if subject:
+            found = work.events.about(subject) or (work.events.about(f"sha256:{subject}") if _SHORT.fullmatch(subject) else ())
+            shown = tuple(entry for entry in found if before is None or entry.index < before)[::-1][:limit]
+        else:
+            shown = work.events.latest(limit, before)
         return LogPage(entries=shown, size=work.events.size(), remarks=remarks(work, shown))
 
 

@@ -13,16 +13,19 @@ from tailorbird.domain.deployment import Alias
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput
 from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.release import Approval, Release, ReleaseAction, ReleaseState, Statement, next_state
+from tailorbird.domain.release import Approval, ApprovalRule, Release, ReleaseAction, ReleaseState, Statement, next_state
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.release import deciding_role, promoted, rolled_back, rule_for
 from tailorbird.usecases.approvals import (
+    APPROVED_ONCE,
     anchored_people,
     approval_rule,
     demand_approval,
     find_alias,
     is_approved,
+    is_supplement,
+    quorum_standing,
     read_release,
     verify_release,
 )
@@ -39,6 +42,7 @@ from tailorbird.usecases.rollouts.rollouts import take_back
 
 Decision = Literal["approve", "reject"]
 AliasName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+Version = Annotated[int, Field(ge=1)]
 _DECIDED: dict[Decision, str] = {"approve": "release.approved", "reject": "release.rejected"}
 
 
@@ -69,8 +73,11 @@ def statement(deps: Dependencies, actor: Actor, digest: ReleaseDigest, decision:
 def _statement(work: UnitOfWork, actor: Actor, digest: str, decision: Decision, reason: str) -> Statement:
     """What is to be signed as the record stands now, the actor's own roles included."""
     release, objective, people = read_release(work, digest)
-    next_state(release.state, ReleaseAction.APPROVE if decision == "approve" else ReleaseAction.REJECT)
-    role = deciding_role(release, approval_rule(work, objective), people[actor.name])
+    rule = approval_rule(work, objective)
+    standing = quorum_standing(release, rule, people)
+    if decision == "reject" or not is_supplement(release, standing):
+        next_state(release.state, ReleaseAction.APPROVE if decision == "approve" else ReleaseAction.REJECT)
+    role = deciding_role(release, rule, people[actor.name], standing)
     dossier = digest_of(release.dossier)
     return Statement(release=release.digest, dossier=dossier, identity=actor.name, role=role, decision=decision, reason=reason)
 
@@ -99,13 +106,20 @@ def _file_decision(deps: Dependencies, actor: Actor, stated: Statement, signatur
         _require_signed(people[actor.name], stated, signature)
         verify_release(release, people)
         approval = Approval(**dict(stated), signature=signature.model_copy(update={"at": _now(deps)}))
-        work.releases.approve(approval)
+        work.releases.approve(approval, instead=_replaced(release, approval, approval_rule(work, objective), people))
         if stated.decision == "reject":
             work.releases.move(release.digest, release.state, next_state(release.state, ReleaseAction.REJECT))
         facts: Facts = {"role": approval.role.value, "objective": objective.name}
         record(work, _DECIDED[stated.decision], actor.name, release.digest, _now(deps), facts)
         _apply_decision(deps, work, actor, work.releases.get(release.digest), objective)
         return work.releases.get(release.digest)
+
+
+def _replaced(release: Release, approval: Approval, rule: ApprovalRule, people: dict[str, Identity]) -> Approval | None:
+    """The decider's own earlier approval where this one may stand in its place: it is taken back by a rejection, or no longer counts."""
+    own = next((one for one in release.approvals if one.identity == approval.identity and one.decision == "approve"), None)
+    counts = own in quorum_standing(release, rule, people).counted
+    return own if approval.decision == "reject" or not counts else None
 
 
 def _require_signed(identity: Identity, stated: Statement, signature: Signature) -> None:
@@ -159,7 +173,7 @@ def promote(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> AliasMov
     permit(deps, actor, Action.PROMOTE, digest)
     demand_no_fork(deps)
     _demand_direct(deps, actor, digest)
-    demand_operators(deps, actor, digest)
+    demand_operators(deps, actor, digest, "promote")
     with deps.ledger.work(actor.tenant) as work:
         release, objective, people = read_release(work, digest)
         after = _direct(release)
@@ -176,15 +190,22 @@ def promote(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> AliasMov
 
 
 @usecase("alias.rollback", "POST", "/api/aliases/{alias}/rollback", Action.ROLLBACK)
-def roll_back(deps: Dependencies, actor: Actor, alias: AliasName, reason: Reason = "") -> AliasMove:
+def roll_back(deps: Dependencies, actor: Actor, alias: AliasName, reason: Reason = "", version: Version | None = None) -> AliasMove:
     """Take the present release of a name back.
 
     The one before it answers again, or nobody when there was none. While a rollout goes on, its release goes back to
-    staging instead. Raises NotFound, Conflict (nothing in production).
+    staging instead. With ``version``, that of the name when it was looked at, nothing is done where it has moved since: two people who
+    see the same alarm take back one release. Raises NotFound, Conflict (nothing in production, ``alias_moved``).
     """
     permit(deps, actor, Action.ROLLBACK, alias)
     with deps.ledger.work(actor.tenant) as work:
         before = work.aliases.get(alias)
+        if version not in (None, before.version):
+            raise Conflict(
+                f"{before.path} has moved since it was looked at: it is at version {before.version}, not {version}",
+                "look at what answers now: somebody else may have rolled it back",
+                code="alias_moved",
+            )
         for rollout in work.rollouts.open(before.name):
             take_back(work, rollout, actor.name, _now(deps), reason)
             return AliasMove(alias=work.aliases.get(before.name), entered=work.releases.get(rollout.incumbent), left=None)
@@ -238,7 +259,8 @@ def _apply_decision(deps: Dependencies, work: UnitOfWork, actor: Actor, release:
     """Moves a release whose quorum is reached; one that was rejected has moved with the rejection."""
     people = {person.name: person for person in work.identities.all()}
     if is_approved(release, approval_rule(work, objective), people):
-        work.releases.move(release.digest, release.state, next_state(release.state, ReleaseAction.APPROVE))
+        if release.state not in APPROVED_ONCE:
+            work.releases.move(release.digest, release.state, next_state(release.state, ReleaseAction.APPROVE))
         record(work, "release.quorum_reached", actor.name, release.digest, _now(deps))
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from tailorbird.auth import Action
 from tailorbird.domain.deployment import Alias
-from tailorbird.domain.release import Release
-from tailorbird.domain.value import Value
+from tailorbird.domain.evidence import Verdict
+from tailorbird.domain.identity import Identity, Role
+from tailorbird.domain.release import ApprovalRule, Release, ReleaseState
+from tailorbird.domain.value import Digest, Value
+from tailorbird.usecases.approvals import approval_rule, is_supplement, missing_text, quorum_standing, read_release
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.label_reviews.label_review import standing_in
 from tailorbird.usecases.parameters import PageSize, ReleaseDigest, Skip
 from tailorbird.usecases.registry import usecase
 
@@ -22,6 +26,23 @@ class CardText(Value):
     """A model card, in Markdown with YAML front matter."""
 
     markdown: str
+
+
+class QuorumReport(Value):
+    """Who must approve a release by ``rule``, whose approval ``counts``, and who may still decide. ``people`` more are needed, in the
+    ``roles`` named if any; ``text`` says it in a clause. ``is_open``: an approval is taken now. ``review`` is what a label review still
+    lacks, empty where nothing."""
+
+    release: Digest
+    rule: ApprovalRule
+    is_reached: bool
+    is_open: bool
+    counts: tuple[str, ...]
+    deciders: tuple[Identity, ...]
+    people: int
+    roles: tuple[Role, ...]
+    text: str
+    review: str
 
 
 class AliasList(Value):
@@ -45,6 +66,30 @@ def show_release(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> Rel
     """
     with deps.ledger.work(actor.tenant, write=False) as work:
         return work.releases.get(digest)
+
+
+@usecase("release.quorum", "GET", "/api/releases/{digest}/quorum", Action.SHOW_RELEASE)
+def show_quorum(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> QuorumReport:
+    """Show who must still approve it, and who may.
+
+    The rule is that of its objective and of what it would replace. Raises NotFound, Corrupt (something signed does not verify).
+    """
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        release, objective, people = read_release(work, digest)
+        standing = quorum_standing(release, approval_rule(work, objective), people)
+        judged = standing_in(work, release).result
+    return QuorumReport(
+        release=release.digest,
+        rule=standing.rule,
+        is_reached=standing.is_reached,
+        is_open=release.state is ReleaseState.GATED or is_supplement(release, standing),
+        counts=tuple(approval.identity for approval in standing.counted),
+        deciders=standing.deciders,
+        people=standing.people,
+        roles=standing.roles,
+        text=missing_text(standing),
+        review=judged.reason if judged and judged.verdict is not Verdict.PASS else "",
+    )
 
 
 @usecase("release.card", "GET", "/api/releases/{digest}/card", Action.SHOW_RELEASE)

@@ -20,6 +20,9 @@ from tailorbird.usecases.dependencies import Actor, Dependencies
 #: How long one operator's word waits for another's.
 ASKED_LASTS = timedelta(hours=24)
 
+#: What uses up the words that were given for a release.
+_CHANGES = frozenset({"release.promoted", "release.rolled_back", "rollout.started", "rollout.promoted", "rollout.rolled_back"})
+
 
 def rule_of(work: UnitOfWork, release: Release) -> ChangeRule:
     """What the tiers of the release, and of what answers its name now, demand."""
@@ -48,16 +51,16 @@ def demand_drill(work: UnitOfWork, release: Release, rule: ChangeRule, deps: Dep
         )
 
 
-def demand_operators(deps: Dependencies, actor: Actor, digest: str) -> None:
-    """Returns when as many operators have asked for the change as the tier demands, the actor among them.
+def demand_operators(deps: Dependencies, actor: Actor, digest: str, change: str) -> None:
+    """Returns when as many operators have asked for this ``change`` of the release as the tier demands, the actor among them.
 
     Otherwise the actor's word is recorded. Raises Conflict (``second_operator``) then.
     """
     with deps.ledger.work(actor.tenant) as work:
         release = work.releases.get(digest)
-        if rule_of(work, release).operators < 2 or _others_asked(deps, work, actor, release):
+        if rule_of(work, release).operators < 2 or _others_asked(deps, work, actor, (release, change)):
             return
-        record(work, "release.change_asked", actor.name, release.digest, deps.clock.now())
+        record(work, "release.change_asked", actor.name, release.digest, deps.clock.now(), {"change": change})
     raise Conflict(
         f"the tier {release.content.risk.value} demands two operators; your word is recorded",
         "let another operator run the same command within 24 hours",
@@ -65,12 +68,14 @@ def demand_operators(deps: Dependencies, actor: Actor, digest: str) -> None:
     )
 
 
-def _others_asked(deps: Dependencies, work: UnitOfWork, actor: Actor, release: Release) -> bool:
-    since = deps.clock.now() - ASKED_LASTS
+def _others_asked(deps: Dependencies, work: UnitOfWork, actor: Actor, asked: tuple[Release, str]) -> bool:
+    """Whether another operator's word waits: for the same change, and not used by one that was made since."""
+    (release, change), since = asked, deps.clock.now() - ASKED_LASTS
     operators = {person.name: person.public_key for person in work.identities.all() if person.holds(Role.OPERATOR)}
-    asked = {
-        entry.event.actor
-        for entry in work.events.about(release.digest)
-        if entry.event.kind == "release.change_asked" and entry.event.at >= since
-    }
-    return any(name != actor.name and operators.get(name) not in (None, actor.identity.public_key) for name in asked)
+    waiting: set[str] = set()
+    for event in (entry.event for entry in work.events.about(release.digest)):
+        if event.kind in _CHANGES:
+            waiting.clear()
+        elif event.kind == "release.change_asked" and event.at >= since and event.data.get("change") == change:
+            waiting.add(event.actor)
+    return any(name != actor.name and operators.get(name) not in (None, actor.identity.public_key) for name in waiting)

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tailorbird.auth import Action
-from tailorbird.crypto.canonical_json import short
+from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.deployment import Alias
 from tailorbird.domain.errors import Conflict, InvalidInput, TailorbirdError
 from tailorbird.domain.objective import RiskTier
@@ -91,14 +91,13 @@ def start_rollout(deps: Dependencies, actor: Actor, digest: ReleaseDigest, plan:
     """
     permit(deps, actor, Action.ROLL_OUT, digest)
     demand_no_fork(deps)
-    demand_operators(deps, actor, digest)
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        _demand_startable(deps, work, work.releases.get(digest))
+    demand_operators(deps, actor, digest, f"rollout {short(digest_of(plan))}")
     now = deps.clock.now()
     with deps.ledger.work(actor.tenant) as work:
         release = work.releases.get(digest)
-        demand_approved(work, release)
-        demand_ranker(work, release)
-        demand_drill(work, release, rule_of(work, release), deps)
-        alias = _answered_by_one(work, release)
+        alias = _demand_startable(deps, work, release)
         rollout = _new(actor, release, alias, plan, now).model_copy(update={"live_kpis": live_kpis_of(work, release)})
         work.releases.move(release.digest, release.state, next_state(release.state, ReleaseAction.TRY))
         work.aliases.put(with_trial(alias, _trial(rollout, plan.steps[0]), now, actor.name))
@@ -106,6 +105,15 @@ def start_rollout(deps: Dependencies, actor: Actor, digest: ReleaseDigest, plan:
         facts: Facts = {"rollout": rollout.id, "alias": alias.path, "incumbent": rollout.incumbent, "steps": len(plan.steps)}
         record(work, "rollout.started", actor.name, release.digest, now, facts)
     return rollout
+
+
+def _demand_startable(deps: Dependencies, work: UnitOfWork, release: Release) -> Alias:
+    """The name that the release may be let into by degrees. Raises what ``start_rollout`` raises but for a second operator."""
+    demand_approved(work, release)
+    demand_ranker(work, release)
+    demand_drill(work, release, rule_of(work, release), deps)
+    next_state(release.state, ReleaseAction.TRY)
+    return _answered_by_one(work, release)
 
 
 @usecase("rollout.decide", "POST", "/api/rollouts/{rollout}/decisions", Action.DECIDE_ROLLOUT)
@@ -124,9 +132,10 @@ def decide_rollout(deps: Dependencies, actor: Actor, rollout: RolloutId, decisio
     with deps.ledger.work(actor.tenant, write=False) as work:
         found = work.rollouts.get(rollout)
         if action is RolloutAction.PROMOTE:
+            _demand_passed(found, action)
             _demand_live(work, found, reason, override=override)
     if action is RolloutAction.PROMOTE:
-        demand_operators(deps, actor, found.candidate)
+        demand_operators(deps, actor, found.candidate, f"rollout {decision}")
     with deps.ledger.work(actor.tenant) as work:
         found = work.rollouts.get(rollout)
         _demand_passed(found, action)
