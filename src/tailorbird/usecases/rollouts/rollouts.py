@@ -132,8 +132,8 @@ def decide_rollout(deps: Dependencies, actor: Actor, rollout: RolloutId, decisio
     with deps.ledger.work(actor.tenant, write=False) as work:
         found = work.rollouts.get(rollout)
         if action is RolloutAction.PROMOTE:
-            _demand_passed(found, action)
             _demand_live(work, found, reason, override=override)
+            _demand_passed(found, action)
     if action is RolloutAction.PROMOTE:
         demand_operators(deps, actor, found.candidate, f"rollout {decision}")
     with deps.ledger.work(actor.tenant) as work:
