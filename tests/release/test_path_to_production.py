@@ -82,7 +82,7 @@ class House:
         after = before.model_copy(update={"approvals": (*before.approvals, approval)})
         if approval.decision == "reject":
             self._move(digest, ReleaseAction.REJECT)
-        elif quorum(after, rule_for(self.goal), self.people, _verify):
+        elif quorum(after, rule_for(self.goal), self.people, _verify).is_reached:
             self._move(digest, ReleaseAction.APPROVE)
         self.releases[digest] = after.model_copy(update={"state": self.releases[digest].state})
 
@@ -113,7 +113,7 @@ class House:
         self._move(digest, ReleaseAction.RETIRE)
 
     def _demand_quorum(self, digest: str) -> None:
-        if not quorum(self.releases[digest], rule_for(self.goal), self.people, _verify):
+        if not quorum(self.releases[digest], rule_for(self.goal), self.people, _verify).is_reached:
             raise Corrupt("no quorum", "approve")
 
     def _move(self, digest: str, action: ReleaseAction) -> None:
