@@ -118,7 +118,7 @@ def test_a_direct_call_is_the_functions_and_asks_for_no_permission(monkeypatch: 
     made = UseCaseRegistry().usecase("run.show", "GET", "/api/runs/{run}", Action.SHOW_RUN)(show)
     denied: list[str] = []
 
-    def refuse(_deps: Dependencies, _actor: Actor, action: Action, subject: str = "") -> None:
+    def refuse(_deps: Dependencies, _actor: Actor, action: Action, subject: str = "", asked: str = "") -> None:
         denied.append(f"{action.value} {subject}")
         raise Forbidden("no", "ask somebody else")
 
