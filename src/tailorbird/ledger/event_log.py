@@ -177,7 +177,7 @@ class Events:
             yield from map(_entry, rows)
 
     def about(self, subject: str) -> tuple[LogEntry, ...]:
-        """Entries whose event has this subject, or, with ``sha256:`` and less than a whole digest, one that begins so; in order. Raises Corrupt."""
+        """Entries whose event has this subject, or one that begins so where it is a digest cut short; in order. Raises Corrupt."""
         same = log_entries.c.subject == subject
         if subject.startswith("sha256:") and len(subject) < _WHOLE:
             same = begins(log_entries.c.subject, subject)

@@ -58,7 +58,7 @@ class EventLog(Protocol):
         ...
 
     def about(self, subject: str) -> tuple[LogEntry, ...]:
-        """Entries whose event has this subject, or, with ``sha256:`` and less than a whole digest, one that begins so; in order."""
+        """Entries whose event has this subject, or one that begins so where it is a digest cut short; in order."""
         ...
 
     def latest(self, limit: int = 50, before: int | None = None) -> tuple[LogEntry, ...]:

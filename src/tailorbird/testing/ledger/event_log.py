@@ -109,7 +109,7 @@ class MemoryEvents(Repository):
                 yield LogEntry(index=index, leaf_hash=leaf_hash(body.encode()).hex(), event=event, body=body)
 
     def about(self, subject: str) -> tuple[LogEntry, ...]:
-        """Entries whose event has this subject, or, with ``sha256:`` and less than a whole digest, one that begins so; in order."""
+        """Entries whose event has this subject, or one that begins so where it is a digest cut short; in order."""
         is_begun = subject.startswith("sha256:") and len(subject) < _WHOLE
         return tuple(e for e in self.entries() if e.event.subject == subject or (is_begun and e.event.subject.startswith(subject)))
 
