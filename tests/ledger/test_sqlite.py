@@ -9,13 +9,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import support.ledger_samples as sample
 from tailorbird.domain.errors import Corrupt, Unavailable
 from tailorbird.domain.identity import Tenant
-from tailorbird.ledger import open_ledger
+from tailorbird.ledger import database_errors, open_ledger
 
 
 def test_a_database_that_is_not_there_is_not_made(tmp_path):
@@ -69,6 +70,19 @@ def test_a_disk_without_space_is_said_to_be_full_and_nothing_is_lost(tmp_path, f
     with ledger.work("acme", write=False) as work:
         assert work.events.size() == 1
     ledger.close()
+
+
+@pytest.mark.parametrize(("free", "code"), [(4096, "disk_full"), (2**30, "database_unreachable")])
+def test_a_file_that_cannot_be_opened_for_want_of_space_is_told_so(tmp_path, fresh_sqlite, monkeypatch, free: int, code: str):
+    """SQLite says only that it cannot open the file where the index of its log finds no room; here a folder is in that one's way."""
+    url = fresh_sqlite(tmp_path)
+    for left in (tmp_path / "ledger.db-wal", tmp_path / "ledger.db-shm"):
+        left.unlink(missing_ok=True)
+        left.mkdir()
+    monkeypatch.setattr(database_errors, "disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(Unavailable) as refused, open_ledger(url).work("acme"):
+        pass
+    assert refused.value.error_code == code
 
 
 @pytest.mark.parametrize("order", [(True, False, True), (False, True, False)])

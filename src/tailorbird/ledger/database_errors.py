@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from shutil import disk_usage
 
 from sqlalchemy import exc
 
 from tailorbird.domain.errors import Conflict, Corrupt, Internal, InvalidInput, TailorbirdError, Unavailable
+
+_LOG_INDEX_BYTES = 32 * 1024
 
 
 @contextmanager
@@ -72,6 +76,13 @@ def _unreachable(place: str) -> TailorbirdError:
     )
 
 
+def _unopened_file(place: str) -> TailorbirdError:
+    """On a full disk SQLite cannot open a file either: the index of its log takes 32 KiB."""
+    file = Path(place)
+    has_room = not file.exists() or disk_usage(file.parent).free >= _LOG_INDEX_BYTES
+    return _unreachable(place) if has_room else _full(place)
+
+
 def _no_server(place: str) -> TailorbirdError:
     return Unavailable(
         f"the database {place} cannot be reached, or the connection was lost",
@@ -127,10 +138,10 @@ def _defect(error: exc.SQLAlchemyError, name: str) -> TailorbirdError:
 _SQLITE: dict[str, Callable[[str], TailorbirdError]] = {
     "SQLITE_BUSY": _busy,
     "SQLITE_LOCKED": _busy,
-    "SQLITE_CANTOPEN": _unreachable,
+    "SQLITE_CANTOPEN": _unopened_file,
     "SQLITE_PERM": _unreachable,
     "SQLITE_AUTH": _unreachable,
-    "SQLITE_IOERR": _unreachable,
+    "SQLITE_IOERR": _unopened_file,
     "SQLITE_READONLY": _read_only,
     "SQLITE_FULL": _full,
     "SQLITE_CORRUPT": _damaged,
