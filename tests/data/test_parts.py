@@ -129,7 +129,7 @@ def test_near_duplicates_in_parts_of_two_processes_are_found(tmp_path: Path) -> 
     one, other = (row for row in built.rows if row.text.startswith("i tried"))
     assert one.group == other.group
     assert any(name.startswith("rows") for name in parts.held)
-    assert parts.asked.count("bands 0-2") == 1
+    assert "bands 0-2" in parts.asked
 
 
 def _protected(folder: Path, rows: Sequence[Json]) -> CurationPolicy:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from tailorbird.data.duplicates.near_duplicates import BAND_PARTS, NearSearch
 from tailorbird.data.parts import near_parts, shared_rows
+from tailorbird.data.parts.given_parts import GivenParts
 from tailorbird.data.parts.row_curation import RowPolicy, curated_stretch
 from tailorbird.data.pipeline import SnapshotRequest, build_head, privacy_of, schemes_of
 from tailorbird.data.readers.data_file import DataFile, state_of
@@ -70,32 +72,62 @@ def _open_files(request: SnapshotRequest) -> Iterator[list[_Part]]:
 
 def _help_with_rows(request: SnapshotRequest, head: dict[str, object], parts: Sequence[_Part], order: Order) -> int:
     """Curates stretches until all are read."""
-    policy, done = RowPolicy(request.objective, privacy_of(request), request.amendments), 0
-    for number, file, stretch, making, state in order(parts):
-        name, known = shared_rows.part_name(number, stretch), request.parts.known
-        if near_parts.READ in known or near_parts.TEXTS in known or not request.parts.wanted:
-            break
-        if name in known:
-            continue
-        part = curated_stretch(file, stretch, making, policy)
-        if state_of(file.path) != state:
-            raise DataInvalid(f"{file.name}: the file was changed while it was read", "try again", code="file_changed")
-        done += request.parts.put(name, part.packed(shared_rows.head_of(head, number, file, stretch)))
-    return done
+    policy = RowPolicy(request.objective, privacy_of(request), request.amendments)
+    with _Giver(request.parts) as giver:
+        for number, file, stretch, making, state in order(parts):
+            name, known = shared_rows.part_name(number, stretch), request.parts.known
+            if near_parts.READ in known or near_parts.TEXTS in known or not request.parts.wanted:
+                break
+            if name in known:
+                continue
+            part = curated_stretch(file, stretch, making, policy)
+            if state_of(file.path) != state:
+                raise DataInvalid(f"{file.name}: the file was changed while it was read", "try again", code="file_changed")
+            giver.give(name, part.packed(shared_rows.head_of(head, number, file, stretch)))
+    return giver.given
 
 
 def _help_with_pairs(request: SnapshotRequest, head: dict[str, object], order: Order) -> int:
     """Searches bands of the texts, once they are there."""
-    search, done = _search(request, head), 0
+    search = _search(request, head)
     if search is None:
         return 0
-    for bands in order(BAND_PARTS):
-        name, known = near_parts.part_name(bands), request.parts.known
-        if near_parts.SEARCHED in known or not request.parts.wanted:
-            break
-        if name not in known:
-            done += request.parts.put(name, near_parts.pairs_packed(search.search(bands), head))
-    return done
+    with _Giver(request.parts) as giver:
+        for bands in order(BAND_PARTS):
+            name, known = near_parts.part_name(bands), request.parts.known
+            if near_parts.SEARCHED in known or not request.parts.wanted:
+                break
+            if name not in known:
+                giver.give(name, near_parts.pairs_packed(search.search(bands), head))
+    return giver.given
+
+
+class _Giver:
+    """Gives parts, one behind the other, while the next is made: the disk is waited for, and the record. ``given`` counts those that were
+    wanted, once it is left."""
+
+    def __init__(self, parts: GivenParts) -> None:
+        self._parts, self._pool = parts, ThreadPoolExecutor(1)
+        self._last: Future[bool] | None = None
+        self.given = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._pool.shutdown()
+        if kind is None:
+            self._settle()
+
+    def give(self, name: str, data: bytes) -> None:
+        """Begins to give a part, once the one before is given. Raises what giving that one raised."""
+        self._settle()
+        self._last = self._pool.submit(self._parts.put, name, data)
+
+    def _settle(self) -> None:
+        if self._last is not None:
+            last, self._last = self._last, None
+            self.given += last.result()
 
 
 def _search(request: SnapshotRequest, head: dict[str, object]) -> NearSearch | None:

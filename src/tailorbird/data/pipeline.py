@@ -11,7 +11,6 @@ import hmac
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from tailorbird.data.curation import CurationTally, exclude_protected, protected
 from tailorbird.data.duplicates.components import Tie, components
 from tailorbird.data.duplicates.exact import Distinct, Item, NamedRows, drop_duplicates, quarantine
 from tailorbird.data.duplicates.shared_text import SharedText, sampled, shared_text
-from tailorbird.data.duplicates.split_groups import TextTies, subject_ties, text_ties, without_shared_text
+from tailorbird.data.duplicates.split_groups import Meanwhile, TextTies, subject_ties, text_ties, without_shared_text
 from tailorbird.data.duplicates.text_sketches import SketchedRows
 from tailorbird.data.parts.given_parts import GivenParts, NoParts
 from tailorbird.data.parts.near_parts import SharedSearch
@@ -133,9 +132,7 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
     shared, prepared, salt = shared_by(distinct.items), PreparedRows(), salt_of_splits(objective)
     drawn = drawn_splits(objective, sources.rows)
     comparable = without_shared_text(distinct.items, shared)
-    items, ties, found, protected = _unprotected(
-        comparable, request, tally, shared, read, partial(_prepare, prepared, comparable, request, drawn)
-    )
+    items, ties, found, protected = _unprotected(comparable, request, tally, shared, read, _meanwhile(prepared, comparable, request, drawn))
     alike = list(components(range(len(items)), ties, smallest=2))
     placement = assign_splits(
         items, [*ties, *subject_ties(items, alike)], salt, drawn, prepared.groups if len(items) == len(comparable) else None
@@ -181,12 +178,17 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
     )
 
 
-def _prepare(prepared: PreparedRows, items: Sequence[Item], request: SnapshotRequest, drawn: Collection[Split], ties: list[Tie]) -> None:
-    """What is made of ``items`` while others search, by the ``ties`` known so far."""
+def _meanwhile(prepared: PreparedRows, items: Sequence[Item], request: SnapshotRequest, drawn: Collection[Split]) -> Meanwhile:
+    """What is made of ``items`` while others search."""
     objective = request.objective
-    prepared.make(items, ties, Drawing(salt_of_splits(objective), drawn, salt_of(request.amendments.secret, objective.name)))
-    if request.memory is not None:
-        prepared.columns.make(items, objective)
+
+    def without_ties() -> None:
+        prepared.digests.make(items)
+        if request.memory is not None:
+            prepared.columns.make(items, objective)
+
+    drawing = Drawing(salt_of_splits(objective), drawn, salt_of(request.amendments.secret, objective.name))
+    return Meanwhile(without_ties, lambda ties: prepared.make(items, ties, drawing))
 
 
 def quarantine_text(quarantined: Sequence[Quarantined]) -> str:
@@ -334,7 +336,7 @@ def _unprotected(
     tally: CurationTally,
     shared: SharedText,
     read: _CuratedSources,
-    meanwhile: Callable[[list[Tie]], None],
+    meanwhile: Meanwhile,
 ) -> tuple[Sequence[Item], list[Tie], TextTies, Mapping[str, int]]:
     """The items that repeat no protected text, the ties between them, those of all texts, and how many were set aside for each set.
     ``meanwhile`` is done while others search."""

@@ -42,7 +42,6 @@ class PreparedRows:
 
     def make(self, items: Sequence[Item], ties: Sequence[Tie], drawing: Drawing) -> None:
         """Makes those of ``items``, between which there are ``ties`` and may be more."""
-        self.digests.make(items)
         alike = list(components(range(len(items)), ties, smallest=2))
         self.groups = groups_so_far(items, [*ties, *subject_ties(items, alike)], drawing.salt, drawing.drawn)
         size = max((item.number for item in items), default=-1) + 1

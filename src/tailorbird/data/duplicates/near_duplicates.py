@@ -72,6 +72,8 @@ def pairs_within(index: TextIndex, texts_at: TextsAt, given: GivenPairs = lambda
                 search.note(pairs)
                 left.remove(bands)
 
+    if meanwhile is not None:
+        look()
     while left:
         if meanwhile is not None and len(BAND_PARTS) - len(left) >= MOST_FOUND:
             look()
@@ -85,7 +87,7 @@ def pairs_within(index: TextIndex, texts_at: TextsAt, given: GivenPairs = lambda
             search.search(bands)
         else:
             search.note(pairs)
-    return sorted(search.pairs)
+    return search.sorted_pairs
 
 
 def pairs_since(index: TextIndex, texts_at: TextsAt, start: int, group_N: NDArray[np.int32]) -> list[tuple[int, int]]:
@@ -110,6 +112,13 @@ class NearSearch:
     def pairs(self) -> list[tuple[int, int]]:
         """All pairs that were found or noted."""
         return list(zip(self._ones, self._others, strict=True))
+
+    @property
+    def sorted_pairs(self) -> list[tuple[int, int]]:
+        """The same, in their order."""
+        one_P, other_P = np.array(self._ones, dtype=np.int32), np.array(self._others, dtype=np.int32)
+        order_P = np.lexsort((other_P, one_P))
+        return list(zip(one_P[order_P].tolist(), other_P[order_P].tolist(), strict=True))
 
     def search(self, bands: range) -> Pairs:
         """Finds the pairs of ``bands`` that nothing connects so far, int32[P, 2]."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -21,13 +21,20 @@ from tailorbird.data.duplicates.text_sketches import SketchedRows
 class PairSearch(Protocol):
     """The search for near-duplicates among the texts of an index."""
 
-    def begin(self, index: TextIndex, texts_at: TextsAt, /) -> None:
-        """Lets others begin."""
+    def begin(self, index: TextIndex, texts_at: TextsAt, meanwhile: Callable[[], None], /) -> None:
+        """Lets others begin. ``meanwhile`` may be called, while they search."""
         ...
 
     def pairs(self, index: TextIndex, texts_at: TextsAt, meanwhile: SoFar, /) -> list[Pair]:
         """As ``pairs_within``. ``meanwhile`` may be called with most pairs, while others search."""
         ...
+
+
+class Meanwhile(NamedTuple):
+    """What can be done while others search: that which needs no ties, and that which needs most of them."""
+
+    without_ties: Callable[[], None]
+    with_ties: Callable[[list[Tie]], None]
 
 
 @dataclass(frozen=True)
@@ -53,14 +60,12 @@ def _between(same: Sequence[Tie], first: Sequence[int], *pairs: Sequence[Pair]) 
     return [*same, *((first[one], first[other]) for one, other in chain(*pairs))]
 
 
-def text_ties(
-    items: Sequence[Item], others: Sequence[str], sketches: SketchedRows, search: PairSearch, meanwhile: Callable[[list[Tie]], None]
-) -> TextTies:
+def text_ties(items: Sequence[Item], others: Sequence[str], sketches: SketchedRows, search: PairSearch, meanwhile: Meanwhile) -> TextTies:
     """Items whose texts are equal (with different targets, or but for what most rows share), nearly alike, or of which one holds most of
     the other.
 
     ``others`` are further normalised texts; they have the places after the items. ``sketches`` are those of rows, by the numbers of items.
-    ``meanwhile`` may be called with most ties, while others search.
+    ``meanwhile`` may be done while others search.
     """
     by_text: dict[str, list[int]] = {}
     for index, item in enumerate(items):
@@ -74,10 +79,10 @@ def text_ties(
     def texts_at(places: list[int]) -> list[str]:
         return [texts[place] for place in places]
 
-    search.begin(indexed, texts_at)
+    search.begin(indexed, texts_at, meanwhile.without_ties)
     overlaps = pairs_of(runs, texts_at)
     same, first = [tuple(same) for same in by_text.values() if len(same) > 1], [same[0] for same in by_text.values()]
-    near = search.pairs(indexed, texts_at, lambda near: meanwhile(_between(same, first, near, overlaps)))
+    near = search.pairs(indexed, texts_at, lambda near: meanwhile.with_ties(_between(same, first, near, overlaps)))
     return TextTies(same, near, overlaps, first, indexed, runs)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,10 +35,12 @@ class SharedSearch(NamedTuple):
             self.given.put(READ, packed(self.head, {}, {}))
         return self
 
-    def begin(self, index: TextIndex, texts_at: TextsAt) -> None:
-        """Where somebody helps, they are given the texts."""
+    def begin(self, index: TextIndex, texts_at: TextsAt, meanwhile: Callable[[], None]) -> None:
+        """Where somebody helps, they are given the texts, and ``meanwhile`` is called: the first pairs that they find are not compared by
+        who builds."""
         if self.helped:
             self._give(index, texts_at)
+            meanwhile()
 
     def pairs(self, index: TextIndex, texts_at: TextsAt, meanwhile: SoFar) -> list[Pair]:
         """As ``pairs_within``. ``meanwhile`` is called where somebody helps: who builds searches less then. Who helps is told when nothing
