@@ -80,7 +80,7 @@ def pairs_packed(pairs: Pairs, head: Mapping[str, Any]) -> bytes:
 def search_given(data: bytes, head: Mapping[str, Any]) -> NearSearch:
     """The search among the texts that somebody gave. Raises ValueError, KeyError where they are of another build."""
     arrays = unpacked(data, head)[1]
-    texts = TextBlob.read("text", arrays)
+    texts = TextBlob.read("text", arrays).all()  # a text is compared many times
     index = TextIndex(arrays["signatures"], arrays["lengths"], arrays["histograms"])
     if not index.size == index.signatures_PN.shape[1] == len(index.histograms_NB) == len(texts):
         raise ValueError("the index is of other texts")
