@@ -84,33 +84,33 @@ inline void read_row(const Piece& piece, int64_t row, float* to) {
 
 // ---- products ------------------------------------------------------------------------------------------------------------------------
 
-// What is read soon after, and is asked for while a block is multiplied: many rows compute, and memory has time. A line of it for each 2^shift
-// lines of the block, so that memory is asked evenly.
-struct Ahead {
-    const char* place;
-    int shift;
-    void ask_beside(int64_t bytes) const { ask_later(place + (bytes >> shift)); }
+// Weights that a thread reads as they lie, up to `end`, and those that it reads next. What is read soon is asked for: nothing else does so early
+// enough (without it a step takes 1.7 times as long). What is asked for faster than it comes is dropped, so that each line is asked for once.
+struct Stream {
+    const char *end, *next;
+    void ask_behind(const void* place) const {
+        const char* there = (const char*)place + AHEAD;
+        ask(there < end ? there : next + (there - end));
+    }
 };
 
-// ROWS rows of x (stride `sx`) times one block of 16 outputs, into y (stride `sy`).
+// ROWS rows of x, pairs of one row beside those of the next (`interleave`), times one block of 16 outputs, into y (stride `sy`).
 template <int ROWS>
-inline void tile(const Input* x, int64_t sx, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put, Ahead soon) {
+inline void tile(const Input* x, int64_t, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put, Stream stream) {
     Floats sum[ROWS];
     const Floats first = bias ? load(bias) : zeros();
     for (int r = 0; r < ROWS; r++) sum[r] = put == Put::add ? load(y + r * sy) : first;
     for (int64_t i = 0; i < inputs; i += 2) {
-        // Weights stream by, and the processor's own prefetching ends at each page. Few rows wait for memory anyhow.
-        if constexpr (ROWS >= MANY) ask((const char*)(block + i * LANES) + AHEAD);
-        if constexpr (ROWS >= MANY) soon.ask_beside(i * LANES * 2);
+        stream.ask_behind(block + i * LANES);
         const Pairs w = pairs(block + i * LANES);
-        for (int r = 0; r < ROWS; r++) sum[r] = dot(sum[r], w, pair(x + r * sx + i));
+        for (int r = 0; r < ROWS; r++) sum[r] = dot(sum[r], w, pair(x + i * ROWS + 2 * r));
     }
     for (int r = 0; r < ROWS; r++) store(y + r * sy, sum[r]);
 }
 
 // Few rows: the sums of one row wait for each other, so inputs are taken in RUNS runs.
 template <int ROWS, int RUNS>
-inline void few(const Input* x, int64_t sx, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put, Ahead) {
+inline void few(const Input* x, int64_t sx, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put, Stream stream) {
     Floats sum[ROWS][RUNS];
     for (int r = 0; r < ROWS; r++) {
         for (int k = 1; k < RUNS; k++) sum[r][k] = zeros();
@@ -118,7 +118,7 @@ inline void few(const Input* x, int64_t sx, const bf16* block, int64_t inputs, c
     }
     int64_t i = 0;
     for (; i + 2 * RUNS <= inputs; i += 2 * RUNS) {
-        for (int k = 0; k < RUNS; k++) ask((const char*)(block + (i + 2 * k) * LANES) + AHEAD);
+        for (int k = 0; k < RUNS; k++) stream.ask_behind(block + (i + 2 * k) * LANES);
         for (int k = 0; k < RUNS; k++) {
             const Pairs w = pairs(block + (i + 2 * k) * LANES);
             for (int r = 0; r < ROWS; r++) sum[r][k] = dot(sum[r][k], w, pair(x + r * sx + i + 2 * k));
@@ -133,7 +133,7 @@ inline void few(const Input* x, int64_t sx, const bf16* block, int64_t inputs, c
     }
 }
 
-using Tile = void (*)(const Input*, int64_t, const bf16*, int64_t, const float*, float*, int64_t, Put, Ahead);
+using Tile = void (*)(const Input*, int64_t, const bf16*, int64_t, const float*, float*, int64_t, Put, Stream);
 // One for each number of rows up to MOST.
 template <int ROWS>
 constexpr Tile tile_of() {
@@ -144,55 +144,25 @@ template <int... ROWS>
 constexpr std::array<Tile, sizeof...(ROWS) + 1> tiles(std::integer_sequence<int, ROWS...>) { return {nullptr, tile_of<ROWS + 1>()...}; }
 constexpr auto TILES = tiles(std::make_integer_sequence<int, MOST>{});
 
-// What is read after a product, in steps, of which each is asked for while a block is multiplied once. It lies in stretches.
-struct Places {
-    struct Stretch { const char* start; int64_t before, steps; };
-    std::vector<Stretch> stretches;
-    int64_t steps = 0, step = 0;  // of all stretches; bytes of a step
-    int shift = 0;
-
-    void add(const char* start, int64_t bytes) {
-        stretches.push_back({start, steps, (bytes + step - 1) / step});
-        steps += stretches.back().steps;
-    }
-};
-
-// Its steps `next` to `end`, one after the other.
-struct Soon {
-    const Places* of;
-    int64_t next, end, stretch = 0;
-
-    Ahead take(const char* otherwise) {
-        if (next >= end) return {otherwise, 0};
-        while (next >= of->stretches[stretch].before + of->stretches[stretch].steps) stretch++;
-        const auto& found = of->stretches[stretch];
-        return {found.start + (next++ - found.before) * of->step, of->shift};
-    }
-};
-
 // So many of `left` rows at once: 17 are 9 and 8, not 16 and a slow 1.
 inline int64_t taken(int64_t left, int64_t most) { return left <= most ? left : left < 2 * most ? (left + 1) / 2 : most; }
 
-// All rows of x times one block of outputs. The block stays in the nearest cache while rows pass by.
-inline void column(const Input* x, int64_t sx, int64_t rows, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put, Soon soon = {nullptr, 0, 0}) {
+// All rows of x times one block of outputs; `tiled`: x as `tile` reads it. The block stays in the nearest cache while rows pass by.
+inline void column(const Input* x, const Input* tiled, int64_t rows, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put, Stream stream) {
     for (int64_t r = 0; r < rows;) {
         const int64_t take = taken(rows - r, MOST);
-        TILES[take](x + r * sx, sx, block, inputs, bias, y + r * sy, sy, put, soon.take((const char*)block));
+        TILES[take]((runs_of(take) > 1 ? x : tiled) + r * inputs, inputs, block, inputs, bias, y + r * sy, sy, put, stream);
         r += take;
     }
 }
 
 // The same of `runs` runs of rows times a block in int8.
 template <int ROWS>
-inline void tile8(const Run<LONG>* x, int64_t runs, const char* block, const float* bias, float* y, int64_t sy, Put put, Ahead soon) {
+inline void tile8(const Run<LONG>* x, int64_t runs, const char* block, const float* bias, float* y, int64_t sy, Put put, Stream stream) {
     Floats sum[ROWS];
     const Floats first = bias ? load(bias) : zeros();
-    const char* first_run = block;
     for (int r = 0; r < ROWS; r++) sum[r] = put == Put::add ? load(y + r * sy) : first;
-    const auto asks = [&](int64_t place) {
-        ask(block + place + AHEAD);
-        if constexpr (ROWS >= MANY) soon.ask_beside(block - first_run + place);
-    };
+    const auto asks = [&](int64_t place) { stream.ask_behind(block + place); };
     for (int64_t g = 0; g < runs; g++, block += run_bytes(LONG)) {
         add_run<ROWS, LONG>(x + g, runs, block, sum, asks);
         asks(LONG * LANES);
@@ -202,20 +172,32 @@ inline void tile8(const Run<LONG>* x, int64_t runs, const char* block, const flo
 
 // `runs` short runs of rows (stride `sx`) times `count` blocks, added to y.
 template <int ROWS>
-inline void raise(const Run<SHORT>* x, int64_t sx, int64_t runs, const char* block, int64_t count, float* y, int64_t sy) {
+inline void raise(const Run<SHORT>* x, int64_t sx, int64_t runs, const char* block, int64_t count, float* y, int64_t sy, Stream stream) {
+    if constexpr (ROWS <= HELD)
+        if (runs == 1) {
+            const Held<ROWS> held(x, sx);
+            for (int64_t b = 0; b < count; b++, y += LANES, block += run_bytes(SHORT)) {
+                Floats sum[ROWS];
+                for (int r = 0; r < ROWS; r++) sum[r] = load(y + r * sy);
+                add_held<ROWS>(held, block, sum, [&](int64_t place) { stream.ask_behind(block + place); });
+                stream.ask_behind(block + SHORT * LANES);
+                for (int r = 0; r < ROWS; r++) store(y + r * sy, sum[r]);
+            }
+            return;
+        }
     for (int64_t b = 0; b < count; b++, y += LANES) {
         Floats sum[ROWS];
         for (int r = 0; r < ROWS; r++) sum[r] = load(y + r * sy);
         for (int64_t g = 0; g < runs; g++, block += run_bytes(SHORT)) {
-            add_run<ROWS, SHORT>(x + g, sx, block, sum, [&](int64_t place) { ask(block + place + AHEAD); });
-            ask(block + SHORT * LANES + AHEAD);
+            add_run<ROWS, SHORT>(x + g, sx, block, sum, [&](int64_t place) { stream.ask_behind(block + place); });
+            stream.ask_behind(block + SHORT * LANES);
         }
         for (int r = 0; r < ROWS; r++) store(y + r * sy, sum[r]);
     }
 }
 
-using Tile8 = void (*)(const Run<LONG>*, int64_t, const char*, const float*, float*, int64_t, Put, Ahead);
-using Raise = void (*)(const Run<SHORT>*, int64_t, int64_t, const char*, int64_t, float*, int64_t);
+using Tile8 = void (*)(const Run<LONG>*, int64_t, const char*, const float*, float*, int64_t, Put, Stream);
+using Raise = void (*)(const Run<SHORT>*, int64_t, int64_t, const char*, int64_t, float*, int64_t, Stream);
 template <int... ROWS>
 constexpr std::array<Tile8, sizeof...(ROWS) + 1> tiles8(std::integer_sequence<int, ROWS...>) { return {nullptr, tile8<ROWS + 1>...}; }
 template <int... ROWS>
@@ -223,10 +205,10 @@ constexpr std::array<Raise, sizeof...(ROWS) + 1> raises(std::integer_sequence<in
 constexpr auto TILES8 = tiles8(std::make_integer_sequence<int, MOST8>{});
 constexpr auto RAISES = raises(std::make_integer_sequence<int, MOST8>{});
 
-inline void column8(const Run<LONG>* x, int64_t runs, int64_t rows, const char* block, const float* bias, float* y, int64_t sy, Put put, Soon soon = {nullptr, 0, 0}) {
+inline void column8(const Run<LONG>* x, int64_t runs, int64_t rows, const char* block, const float* bias, float* y, int64_t sy, Put put, Stream stream) {
     for (int64_t r = 0; r < rows;) {
         const int64_t take = taken(rows - r, MOST8);
-        TILES8[take](x + r * runs, runs, block, bias, y + r * sy, sy, put, soon.take(block));
+        TILES8[take](x + r * runs, runs, block, bias, y + r * sy, sy, put, stream);
         r += take;
     }
 }
@@ -324,17 +306,27 @@ public:
     struct Share { int64_t start, stop; };
     Share share(int64_t count) const { return {count * me / active, count * (me + 1) / active}; }
 
-    // Deals out 0 to `count` in small runs, to whoever comes for one: a thread that others took the core from takes fewer. Each pile is dealt
-    // once between two meetings.
+    // Deals out 0 to `count` in small runs, to whoever comes for one: a thread that others took the core from takes fewer. The first run of
+    // each thread is its own, and each knows the next one when it begins another, or that there is none: `count` or more. Each pile is dealt once
+    // between two meetings.
     template <class Do>
     void deal(int pile, int64_t count, Do work) {
-        const int64_t run = std::max<int64_t>(1, count / (active * 8));
-        for (int64_t start; (start = dealt[pile].fetch_add(run)) < count;) work(start, std::min(count, start + run));
+        const int64_t run = run_of(count);
+        for (int64_t start = me * run, next; start < count; start = next) {
+            next = active * run + dealt[pile].fetch_add(run);
+            work(start, std::min(count, start + run), next);
+        }
     }
 
+    // Where this thread's first run of `count` starts: at `count` or behind it, if there are fewer runs.
+    int64_t first_of(int64_t count) const { return me * run_of(count); }
+
     int64_t place() const { return me; }
+    int64_t members() const { return active; }
 
 private:
+    int64_t run_of(int64_t count) const { return std::max<int64_t>(1, count / (active * 8)); }
+
     static void sleep_until_moved(std::atomic<uint32_t>& clock, uint32_t from) {
         for (int look = 0; look < 2000; look++) {
             if (clock.load(std::memory_order_acquire) != from) return;
@@ -396,16 +388,36 @@ private:
 };
 thread_local int64_t Team::me = 0, Team::slept = 0;
 
-// `eight`: the rows of x in runs, where the matrix is int8.
-void product(Team& team, const Matrix& m, const Input* x, const Run<LONG>* eight, int64_t rows, float* y, Put put, const Places& soon = {}) {
+// Rows of x as `tile` reads them, in `room`: each thread's own copy where they are one tile, so that nobody waits; else a common one.
+const Input* tiled_rows(Team& team, const Input* x, int64_t rows, int64_t width, Input* room) {
+    if (rows <= MOST) {
+        Input* own = room + team.place() * MOST * width;
+        if (runs_of(rows) == 1) interleave(x, width, rows, width, own);
+        return own;
+    }
+    std::vector<std::pair<int64_t, int64_t>> tiles;
+    for (int64_t r = 0, take; r < rows; r += take) tiles.emplace_back(r, take = taken(rows - r, MOST));
+    const auto mine = team.share(tiles.size());
+    for (int64_t t = mine.start; t < mine.stop; t++)
+        if (const auto [r, take] = tiles[t]; runs_of(take) == 1) interleave(x + r * width, width, take, width, room + r * width);
+    team.meet();
+    return room;
+}
+
+// As many numbers as `tiled_rows` needs room for.
+int64_t tiled_room(int64_t rows, int64_t width, int64_t threads) { return (rows <= MOST ? threads * MOST : rows) * width; }
+
+// `eight`: the rows of x in runs, where the matrix is int8; `room`: for `tiled_rows`, where it is not; `after`: what this thread reads next.
+void product(Team& team, const Matrix& m, const Input* x, const Run<LONG>* eight, Input* room, int64_t rows, float* y, Put put, const char* after) {
     const int64_t blocks = m.outputs / LANES;
-    team.deal(0, blocks, [&](int64_t start, int64_t stop) {
+    const Input* tiled = m.eight ? nullptr : tiled_rows(team, x, rows, m.inputs, room);
+    const auto at = [&](int64_t b) { return m.packed + b * m.block(); };
+    team.deal(0, blocks, [&](int64_t start, int64_t stop, int64_t next) {
+        const Stream stream{(const char*)at(stop), next < blocks ? (const char*)at(next) : after};
         for (int64_t b = start; b < stop; b++) {
-            const bf16* block = m.packed + b * m.block();
             const float* bias = m.bias ? m.bias + b * LANES : nullptr;
-            const Soon asked{&soon, b * soon.steps / blocks, (b + 1) * soon.steps / blocks};
-            if (m.eight) column8(eight, m.inputs / LONG, rows, (const char*)block, bias, y + b * LANES, m.outputs, put, asked);
-            else column(x, m.inputs, rows, block, m.inputs, bias, y + b * LANES, m.outputs, put, asked);
+            if (m.eight) column8(eight, m.inputs / LONG, rows, (const char*)at(b), bias, y + b * LANES, m.outputs, put, stream);
+            else column(x, tiled, rows, at(b), m.inputs, bias, y + b * LANES, m.outputs, put, stream);
         }
     });
 }
@@ -442,50 +454,39 @@ struct Step {
     bf16 *keys, *values;  // of all layers
     int64_t layer_stride; // numbers in one layer's keys (and values)
     Numbers<float> stream, wide_qkv, wide_out, wide_inner, middle;
-    Numbers<Input> narrow_x, queries, attended, inner;
+    Numbers<Input> narrow_x, queries, attended, inner, tiled;
     std::vector<Numbers<float>> scores;
     std::vector<Run<LONG>> rounded; // rows of what is multiplied next, where weights are int8 or there are adapters
     std::vector<Run<SHORT>> narrow_middle;
-    int64_t widest_middle = 0;
+    int64_t widest_middle = 0, most_rows = 0;  // most_rows: of a group
 
     Step(const Model& m, const Batch& b, bf16* k, bf16* v, int64_t stride) : model(m), batch(b), team(Team::of(m.threads)), keys(k), values(v), layer_stride(stride) {
         const int64_t n = b.rows, q = m.query_heads * m.head_size;
+        for (int64_t g = 0; g < b.groups; g++) most_rows = std::max(most_rows, b.group[g].stop - b.group[g].start);
         for (int64_t g = 0; g < b.groups; g++)
             for (int64_t d = 0; b.group[g].deltas && d < m.layers * 4; d++)
                 widest_middle = std::max(widest_middle, b.group[g].deltas[d].rank * b.group[g].deltas[d].parts);
         if (m.layer[0].after_attention) wide_out.resize(n * m.hidden);
         stream.resize(n * m.hidden); wide_qkv.resize(n * m.layer[0].qkv.outputs); wide_inner.resize(n * m.layer[0].gate_up.outputs);
         narrow_x.resize(n * m.hidden); queries.resize(n * q); attended.resize(n * q); inner.resize(n * m.inner);
-        if (m.layer[0].qkv.eight || widest_middle) rounded.resize(n * runs_in(std::max({m.hidden, q, m.inner})));
+        const int64_t widest = std::max({m.hidden, q, m.inner});
+        if (!m.layer[0].qkv.eight) tiled.resize(tiled_room(n, widest, m.threads));
+        if (m.layer[0].qkv.eight || widest_middle) rounded.resize(n * runs_in(widest));
         middle.resize(n * widest_middle); narrow_middle.resize(n * widest_middle / SHORT);
         int64_t longest = 0;
         for (int64_t r = 0; r < n; r++) longest = std::max<int64_t>(longest, b.contexts[r] + b.branch_count[r]);
         scores.assign(m.threads, Numbers<float>((longest + 2 * LANES) * (m.query_heads / m.key_heads)));
     }
 
-    // Where the adapters' changes of one product lie.
-    Places places(int64_t delta, const Matrix& m) const {
-        int64_t bytes = 0;
-        for (int64_t g = 0; g < batch.groups; g++)
-            if (const Delta* d = of(g, delta)) {
-                bytes += change_bytes(*d);
-                ask(d + 2);  // what the product after the next one reads first
-            }
-        Places found;
-        if (!bytes) return found;
-        const int64_t most = m.eight ? MOST8 : MOST, block = m.block() * 2, there = block * (m.outputs / LANES) * ((batch.rows + most - 1) / most);
-        while (found.shift < 6 && bytes << (found.shift + 1) <= there) found.shift++;
-        found.step = std::max<int64_t>(block >> found.shift, 64);
-        found.stretches.reserve(batch.groups);
-        for (int64_t g = 0; g < batch.groups; g++)
-            if (const Delta* d = of(g, delta)) found.add(d->down, change_bytes(*d));
-        return found;
+    static int64_t change_bytes(const Delta& d) {
+        return d.rank * d.parts / LANES * block_down(d) + blocks_up(d) * block_up(d);
     }
 
-    static int64_t change_bytes(const Delta& d) {
+    // Blocks of outputs, of all parts.
+    static int64_t blocks_up(const Delta& d) {
         int64_t blocks = 0;
         for (int64_t p = 0; p < d.parts; p++) blocks += d.outputs[p] / LANES;
-        return d.rank * d.parts / LANES * block_down(d) + blocks * block_up(d);
+        return blocks;
     }
 
     // Bytes of 16 outputs of the first matrix of a change, and of the second.
@@ -547,34 +548,66 @@ struct Step {
         team.meet();
     }
 
-    // Down products of all groups that change this product: (group, block of the middle) pairs shared among threads.
-    void down(int64_t delta, int64_t inputs) {
-        const int64_t runs = runs_in(inputs);
-        each_block(1, [&](const Delta& d) { return d.rank * d.parts / LANES; }, delta, [&](const Group& g, const Delta& d, int64_t b, int64_t stop) {
-            for (; b < stop; b++) {
-                float* y = &middle[g.start * widest_middle + b * LANES];
-                column8(&rounded[g.start * runs], runs, g.stop - g.start, d.down + b * block_down(d), nullptr, y, widest_middle, Put::replace);
-                for (int64_t r = g.start; r < g.stop; r++) round_run(&middle[r * widest_middle + b * LANES], narrow_middle[r * (widest_middle / SHORT) + b]);
-            }
-        });
+    // The adapters' changes to a product. Of many adapters each thread takes some, whose matrices it reads as they lie; few are shared by all.
+    void change(int64_t delta, float* y, int64_t sy, const char* after) {
+        if (by_group()) {
+            team.meet();
+            team.deal(0, batch.groups, [&](int64_t start, int64_t stop, int64_t next) {
+                for (int64_t at = start; at < stop; at++) {
+                    const Group& g = batch.group[at];
+                    const Delta* d = of(at, delta);
+                    if (!d) continue;
+                    ask(d + 1);  // what the next product reads first
+                    const Stream stream{d->down + change_bytes(*d), lies(at + 1 < stop ? at + 1 : next, delta, after)};
+                    lower(g, *d, 0, d->rank * d->parts / LANES, stream);
+                    raise_blocks(g, *d, 0, blocks_up(*d), y, sy, stream);
+                }
+            });
+        } else {
+            each_block(1, [&](const Delta& d) { return d.rank * d.parts / LANES; }, delta, [&](const Group& g, const Delta& d, int64_t b, int64_t stop) {
+                lower(g, d, b, stop, {d.up, d.down});
+            });
+            team.meet();
+            each_block(0, blocks_up, delta, [&](const Group& g, const Delta& d, int64_t b, int64_t stop) {
+                raise_blocks(g, d, b, stop, y, sy, {d.down + change_bytes(d), d.down});
+            });
+        }
     }
 
-    void up(int64_t delta, float* y, int64_t sy) {
-        each_block(0, [&](const Delta& d) { int64_t all = 0; for (int64_t p = 0; p < d.parts; p++) all += d.outputs[p]; return all / LANES; }, delta, [&](const Group& g, const Delta& d, int64_t b, int64_t stop) {
-            for (int64_t part = 0, end = 0; part < d.parts && b < stop; part++) {
-                end += d.outputs[part] / LANES;
-                if (b < end) raise_part(g, d, part, b, std::min(stop, end), y, sy);
-                b = std::max(b, std::min(stop, end));
-            }
-        });
+    // Many groups, none of which has more rows than a thread's share: nobody waits long for the last one.
+    bool by_group() const { return batch.groups >= 4 * team.members() && most_rows * team.members() <= batch.rows; }
+
+    // Where the change of a group lies; `otherwise`, where there is none.
+    const char* lies(int64_t group, int64_t delta, const char* otherwise) const {
+        const Delta* d = group < batch.groups ? of(group, delta) : nullptr;
+        return d ? d->down : otherwise;
     }
 
-    // Blocks `b` to `stop` of outputs, all of one part.
-    void raise_part(const Group& g, const Delta& d, int64_t part, int64_t b, int64_t stop, float* y, int64_t sy) {
+    // Blocks `b` to `stop` of the middle.
+    void lower(const Group& g, const Delta& d, int64_t b, int64_t stop, Stream stream) {
+        const int64_t runs = runs_in(d.inputs);
+        for (; b < stop; b++) {
+            float* y = &middle[g.start * widest_middle + b * LANES];
+            column8(&rounded[g.start * runs], runs, g.stop - g.start, d.down + b * block_down(d), nullptr, y, widest_middle, Put::replace, stream);
+            for (int64_t r = g.start; r < g.stop; r++) round_run(&middle[r * widest_middle + b * LANES], narrow_middle[r * (widest_middle / SHORT) + b]);
+        }
+    }
+
+    // Blocks `b` to `stop` of outputs.
+    void raise_blocks(const Group& g, const Delta& d, int64_t b, int64_t stop, float* y, int64_t sy, Stream stream) {
+        for (int64_t part = 0, end = 0; part < d.parts && b < stop; part++) {
+            end += d.outputs[part] / LANES;
+            if (b < end) raise_part(g, d, part, b, std::min(stop, end), y, sy, stream);
+            b = std::max(b, std::min(stop, end));
+        }
+    }
+
+    // The same, all of one part.
+    void raise_part(const Group& g, const Delta& d, int64_t part, int64_t b, int64_t stop, float* y, int64_t sy, Stream stream) {
         const int64_t wide = widest_middle / SHORT;
         for (int64_t r = g.start; r < g.stop;) {
             const int64_t take = taken(g.stop - r, MOST8);
-            RAISES[take](&narrow_middle[r * wide + part * d.rank / SHORT], wide, d.rank / SHORT, d.up + b * block_up(d), stop - b, y + r * sy + b * LANES, sy);
+            RAISES[take](&narrow_middle[r * wide + part * d.rank / SHORT], wide, d.rank / SHORT, d.up + b * block_up(d), stop - b, y + r * sy + b * LANES, sy, stream);
             r += take;
         }
     }
@@ -583,7 +616,7 @@ struct Step {
     void each_block(int pile, Count count, int64_t delta, Do work) {
         int64_t all = 0;
         for (int64_t g = 0; g < batch.groups; g++) if (const Delta* d = of(g, delta)) all += count(*d);
-        team.deal(pile, all, [&](int64_t start, int64_t stop) {
+        team.deal(pile, all, [&](int64_t start, int64_t stop, int64_t) {
             int64_t before = 0;
             for (int64_t g = 0; g < batch.groups && before < stop; g++)
                 if (const Delta* d = of(g, delta)) {
@@ -643,7 +676,7 @@ struct Step {
         const int64_t tasks = batch.rows * model.key_heads, group = model.query_heads / model.key_heads, width = group * model.head_size;
         const bool whole = width % LONG == 0;  // what a task writes is whole runs
         float* mine = scores[team.place()].data();
-        team.deal(0, tasks, [&](int64_t start, int64_t stop) {
+        team.deal(0, tasks, [&](int64_t start, int64_t stop, int64_t) {
             for (int64_t task = start; task < stop; task++) {
                 const Sight sight = looking(layer, task / model.key_heads, task % model.key_heads);
                 for (int64_t g = 0; g < group; g += 3) {
@@ -770,12 +803,9 @@ struct Step {
 
     // A product and the adapters' change to it. What has a bias and is added gets the bias by `product` only when replaced.
     void changed(const Matrix& m, int64_t delta, const Input* x, float* y, Put put) {
-        product(team, m, x, rounded.data(), batch.rows, y, put, places(delta, m));
-        if (widest_middle) {
-            down(delta, m.inputs);
-            team.meet();
-            up(delta, y, m.outputs);
-        }
+        const char* own = (const char*)m.packed;
+        product(team, m, x, rounded.data(), tiled.data(), batch.rows, y, put, by_group() ? lies(team.first_of(batch.groups), delta, own) : own);
+        if (widest_middle) change(delta, y, m.outputs, own);
         team.meet();
     }
 
@@ -898,12 +928,13 @@ void logits(const Model* model, const uint16_t* x, int64_t rows, float* out) {
     const int64_t runs = model->head.eight ? model->hidden / LONG : 0;
     std::vector<Run<LONG>> rounded(rows * runs);
     std::vector<Input> room;
+    Numbers<Input> tiled(runs ? 0 : tiled_room(rows, model->hidden, model->threads));
     const Input* inputs = as_inputs(x, rows * model->hidden, room);
     team.run([&] {
         const auto mine = team.share(rows);
         for (int64_t r = mine.start; r < mine.stop && runs; r++) round_row(inputs + r * model->hidden, model->hidden, &rounded[r * runs]);
         team.meet();
-        product(team, model->head, inputs, rounded.data(), rows, out, Put::replace);
+        product(team, model->head, inputs, rounded.data(), tiled.data(), rows, out, Put::replace, (const char*)model->head.packed);
     }, false);
 }
 

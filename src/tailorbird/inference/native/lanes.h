@@ -2,7 +2,8 @@
 //
 // Each form has `Floats` (16 fp32) and what is done to them; `Input`, the type of what is multiplied with weights; `Pairs`, 16 outputs' weights
 // of two inputs, and `Pair`, two inputs of a row, with `dot` of the two; the most rows of a tile; and products of int8: `Run`, numbers of
-// a row that share a scale, `round_run`, which makes it, and `add_run`, its product with weights.
+// a row that share a scale, `round_run`, which makes it, and `add_run`, its product with weights; `Held`, the same of a few
+// rows for many blocks.
 
 #pragma once
 
@@ -16,15 +17,15 @@ constexpr int LANES = 16;  // fp32 numbers in `Floats`, outputs in a block, toke
 constexpr int LONG = 64, SHORT = 16;  // inputs with one scale, of weights in int8: of all but the second matrix of an adapter, and of that
 // Bytes of a block's weights in a run, and of their scales: fp32, of short runs bf16.
 constexpr int run_bytes(int length) { return length * LANES + LANES * (length == SHORT ? 2 : 4); }
-constexpr int AHEAD = 4096;  // bytes of weights that are asked for ahead of their use
+constexpr int HELD = 2;  // rows' short runs that registers hold for many blocks
+constexpr int AHEAD = 8192;  // bytes of weights that are asked for ahead of their use
 
 enum class Put { replace, add };
 
 inline float wide(bf16 x) { uint32_t bits = uint32_t(x) << 16; float y; std::memcpy(&y, &bits, 4); return y; }
 
-// Asks for the 64 bytes at `place`: soon, or later and no nearer than the second cache.
+// Asks for the 64 bytes at `place`.
 inline void ask(const void* place) { __builtin_prefetch(place, 0, 3); }
-inline void ask_later(const void* place) { __builtin_prefetch(place, 0, 2); }
 
 // A moment for whoever shares the core.
 inline void rest() {

@@ -62,7 +62,7 @@ inline Floats exp16(Floats x) {
 
 // ---- products of bf16 ----------------------------------------------------------------------------------------------------------------
 
-constexpr int MOST = 16, MANY = 8;  // rows of a tile; from how many on memory has time to fetch ahead
+constexpr int MOST = 16;  // rows of a tile
 
 // In how many runs inputs are summed where there are few rows, whose sums would wait for one another.
 constexpr int runs_of(int rows) { return rows <= 2 ? 4 : rows <= 4 ? 2 : 1; }
@@ -70,6 +70,29 @@ constexpr int runs_of(int rows) { return rows <= 2 ? 4 : rows <= 4 ? 2 : 1; }
 inline Pairs pairs(const bf16* x) { return (__m512bh)_mm512_loadu_si512(x); }
 inline Pair pair(const Input* x) { int32_t both; std::memcpy(&both, x, 4); return (__m512bh)_mm512_set1_epi32(both); }
 inline Floats dot(Floats sum, Pairs w, Pair x) { return _mm512_dpbf16_ps(sum, w, x); }
+
+// The pairs of up to 16 rows (stride `sx`) of `inputs` numbers, those of one row beside those of the next: [inputs/2][rows][2]. So many loads
+// from one line follow one another; from as many rows they were in each other's way.
+inline void interleave(const Input* x, int64_t sx, int64_t rows, int64_t inputs, Input* to) {
+    const __mmask16 all = __mmask16((1u << rows) - 1);
+    for (int64_t i = 0; i < inputs; i += 2 * LANES) {
+        const int64_t count = std::min<int64_t>((inputs - i) / 2, LANES);
+        const __mmask16 seen = __mmask16((1u << count) - 1);
+        __m512i a[LANES], b[LANES];
+        for (int r = 0; r < LANES; r++) a[r] = r < rows ? _mm512_maskz_loadu_epi32(seen, x + r * sx + i) : _mm512_setzero_si512();
+        for (int k = 0; k < LANES; k += 2) { b[k] = _mm512_unpacklo_epi32(a[k], a[k + 1]); b[k + 1] = _mm512_unpackhi_epi32(a[k], a[k + 1]); }
+        for (int k = 0; k < LANES; k += 4)
+            for (int h = 0; h < 2; h++) { a[k + 2 * h] = _mm512_unpacklo_epi64(b[k + h], b[k + 2 + h]); a[k + 2 * h + 1] = _mm512_unpackhi_epi64(b[k + h], b[k + 2 + h]); }
+        // a[4k + c] has, of each 4 pairs, pair c of rows 4k to 4k + 3.
+        for (int c = 0; c < 4; c++) {
+            const __m512i low = _mm512_shuffle_i32x4(a[c], a[4 + c], 0x88), next = _mm512_shuffle_i32x4(a[c], a[4 + c], 0xdd);
+            const __m512i high = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0x88), last = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0xdd);
+            b[c] = _mm512_shuffle_i32x4(low, high, 0x88); b[8 + c] = _mm512_shuffle_i32x4(low, high, 0xdd);
+            b[4 + c] = _mm512_shuffle_i32x4(next, last, 0x88); b[12 + c] = _mm512_shuffle_i32x4(next, last, 0xdd);
+        }
+        for (int64_t k = 0; k < count; k++) _mm512_mask_storeu_epi32(to + (i + 2 * k) * rows, all, b[k]);
+    }
+}
 
 // One token's key, whose pairs lie `LANES` pairs apart, times a query of `count` numbers.
 inline float scattered_dot(const bf16* key, const Input* query, int64_t count) {
@@ -139,6 +162,34 @@ inline void add_run(const Run<LENGTH>* x, int64_t sx, const char* block, __m512*
             for (int c = 0; c < half; c++) level[r][c] = _mm512_add_epi32(level[r][c], level[r][c + half]);
         sum[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(level[r][0]), _mm512_mul_ps(scale, _mm512_set1_ps(x[r * sx].scale)), sum[r]);
     }
+}
+
+// ROWS short runs (stride `sx`), held in registers for many blocks.
+template <int ROWS>
+struct Held {
+    __m512i level[ROWS][SHORT / 2];
+    Floats scale[ROWS];
+    Held(const Run<SHORT>* x, int64_t sx) {
+        for (int r = 0; r < ROWS; r++) {
+            for (int i = 0; i < SHORT; i += 2) level[r][i / 2] = two(x[r * sx].level + i);
+            scale[r] = splat(x[r * sx].scale);
+        }
+    }
+};
+
+// As `add_run`. The blocks that follow do not wait for this one's sums.
+template <int ROWS, class Ask>
+inline void add_held(const Held<ROWS>& x, const char* block, __m512* sum, Ask asks) {
+    __m512i level[ROWS];
+    for (int r = 0; r < ROWS; r++) level[r] = _mm512_setzero_si512();
+#pragma GCC unroll 32
+    for (int i = 0; i < SHORT; i += 2) {
+        if (i % 4 == 0) asks(i * LANES);
+        const __m512i w = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)(block + i * LANES)));
+        for (int r = 0; r < ROWS; r++) level[r] = _mm512_dpwssd_epi32(level[r], w, x.level[r][i / 2]);
+    }
+    const __m512 scale = scales_of<SHORT>(block + SHORT * LANES);
+    for (int r = 0; r < ROWS; r++) sum[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(level[r]), _mm512_mul_ps(scale, x.scale[r]), sum[r]);
 }
 
 }  // namespace

@@ -124,7 +124,7 @@ inline Floats exp16(Floats x) {
 // ---- products of bf16 ----------------------------------------------------------------------------------------------------------------
 
 // Rows of a tile: their sums, two inputs' weights and a number of a row fit the registers (16 of AVX2, 32 elsewhere).
-constexpr int MOST = WIDTH == 64 ? 16 : WIDTH == 32 ? 5 : 4, MANY = WIDTH == 64 ? 8 : 4;
+constexpr int MOST = WIDTH == 64 ? 16 : WIDTH == 32 ? 5 : 4;
 
 // In how many runs inputs are summed where there are few rows, whose sums would wait for one another, and as many registers.
 constexpr int runs_of(int rows) { return WIDTH == 64 ? (rows <= 2 ? 4 : rows <= 4 ? 2 : 1) : rows == 1 ? 4 : rows == 2 ? 2 : 1; }
@@ -140,6 +140,12 @@ inline Pairs pairs(const bf16* x) {
 inline Pair pair(const Input* x) { return {x[0], x[1]}; }
 inline Floats dot(Floats sum, Pairs w, Pair x) {
     return parts([&](int p) { return w.odd.part[p] * all(x.odd) + (w.even.part[p] * all(x.even) + sum.part[p]); });
+}
+
+// The pairs of rows (stride `sx`) of `inputs` numbers, those of one row beside those of the next: [inputs/2][rows][2].
+inline void interleave(const Input* x, int64_t sx, int64_t rows, int64_t inputs, Input* to) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < inputs; i += 2) std::memcpy(to + i * rows + 2 * r, x + r * sx + i, 2 * sizeof(Input));
 }
 
 // One token's key, whose pairs lie `LANES` pairs apart, times a query of `count` numbers.
@@ -191,5 +197,16 @@ inline void add_run(const Run<LENGTH>* x, int64_t sx, const char* block, Floats*
     const Floats scale = scales_of<LENGTH>(block + LENGTH * LANES);
     for (int r = 0; r < ROWS; r++) sum[r] = times_plus(scale, of_run[r], sum[r]);
 }
+
+// ROWS short runs (stride `sx`) for many blocks: where they lie, for want of registers.
+template <int ROWS>
+struct Held {
+    const Run<SHORT>* x;
+    int64_t sx;
+    Held(const Run<SHORT>* x, int64_t sx) : x(x), sx(sx) {}
+};
+
+template <int ROWS, class Ask>
+inline void add_held(const Held<ROWS>& held, const char* block, Floats* sum, Ask asks) { add_run<ROWS, SHORT>(held.x, held.sx, block, sum, asks); }
 
 }  // namespace
