@@ -1,9 +1,9 @@
 // Sixteen numbers at a time: what the kernels are written in, in two forms with the same names.
 //
 // Each form has `Floats` (16 fp32) and what is done to them; `Input`, the type of what is multiplied with weights; `Pairs`, 16 outputs' weights
-// of two inputs, and `Pair`, two inputs of a row, with `dot` of the two; the most rows of a tile; and products of int8: `Run`, numbers of
-// a row that share a scale, `round_run`, which makes it, and `add_run`, its product with weights; `Held`, the same of a few
-// rows for many blocks.
+// of two inputs, and `Pair`, two inputs of a row, with `dot` of the two; the most rows of a tile, and `interleave`, which lays them out for it;
+// and products of int8: `Run`, numbers of a row that share a scale, `round_run`, which makes it, and `add_run`, its product with weights;
+// `Held`, short runs of a few rows for many blocks, and `add_held`.
 
 #pragma once
 
