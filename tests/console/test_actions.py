@@ -424,6 +424,10 @@ def test_an_approval_can_be_taken_back_from_the_page(deps: Dependencies) -> None
     assert 'value="approve"' not in shown
 
 
+def test_the_address_with_a_slash_at_its_end_leads_to_the_console(house: Dependencies) -> None:
+    assert Reader(house).get("/console/").headers["location"] == "/console"
+
+
 def test_the_author_is_told_that_others_decide(deps: Dependencies) -> None:
     answer = reader_as(deps, "author").get(page_of(deps)).text
     assert "Your decision" not in answer

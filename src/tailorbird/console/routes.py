@@ -156,5 +156,7 @@ def _refusal(request: Request, error: TailorbirdError) -> Response:
     )
 
 
-def _nothing(_guest: AnonymousContext) -> Response:
+def _nothing(guest: AnonymousContext) -> Response:
+    if not guest.named("rest"):
+        return see_other("/console")
     raise NotFound("there is no such page", "start from the objectives", code="page_missing")
