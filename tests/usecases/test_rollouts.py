@@ -341,6 +341,15 @@ def test_an_operators_word_is_for_one_change_once(furnish: Callable[..., Desk]) 
     assert len(desk.events("release.change_asked")) == given
 
 
+def test_a_word_names_the_whole_plan(furnish: Callable[..., Desk]) -> None:
+    """Of a beginning of its digest somebody finds a second plan in seconds: one is shown to the first operator, the other is run."""
+    desk = furnish(RiskTier.HIGH)
+    drilled(desk)
+    with pytest.raises(Conflict):
+        desk.start()
+    assert [asked["change"] for asked in desk.events("release.change_asked")] == [f"rollout {digest_of(PLAN)}"]
+
+
 def test_a_drill_needs_a_gateway_and_waits_for_it(desk: Desk) -> None:
     with pytest.raises(Conflict) as refused:
         drill.drill_release(desk.deps, desk.operator, desk.new.digest)

@@ -93,7 +93,7 @@ def start_rollout(deps: Dependencies, actor: Actor, digest: ReleaseDigest, plan:
     demand_no_fork(deps)
     with deps.ledger.work(actor.tenant, write=False) as work:
         _demand_startable(deps, work, work.releases.get(digest))
-    demand_operators(deps, actor, digest, f"rollout {short(digest_of(plan))}")
+    demand_operators(deps, actor, digest, f"rollout {digest_of(plan)}")
     now = deps.clock.now()
     with deps.ledger.work(actor.tenant) as work:
         release = work.releases.get(digest)
