@@ -74,6 +74,23 @@ def test_who_acts_is_told_where_nobody_said_it(here: Path, capfd: pytest.Capture
     assert "no --as was given" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_key_that_lies_elsewhere_is_the_key_of_all_that_the_verb_asks(
+    here: Path, capfd: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
+    """Without --as each verb acts as the identity that it is for, the whole time: one that went on as another failed after it had filed."""
+    release, keys = only_release(), here / "stick"
+    keys.mkdir()
+    for name in ("approver", "operator"):
+        (here / "work" / "keys" / "acme" / f"{name}.key").rename(keys / f"{name}.key")
+    capfd.readouterr()
+    assert called("release", "approve", release, "--key", str(keys / "approver.key"), *options) == 0
+    told = capfd.readouterr()
+    assert "error[" not in told.err
+    assert ("next: tailorbird release stage" in told.err) is not bool(options)
+    assert called("release", "verify", release, "--key", str(keys / "operator.key"), *options) == 0
+
+
 def test_the_way_goes_on_after_a_promotion_and_leads_back_after_a_rollback(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     release = only_release()
     in_production(release)

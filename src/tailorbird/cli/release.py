@@ -14,7 +14,7 @@ from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.reporting import effect_text, release_summary
-from tailorbird.sdk.decisions import decide
+from tailorbird.sdk.decisions import APPROVER, decide
 from tailorbird.usecases import admit
 from tailorbird.usecases.releases import live_kpis, promotion
 from tailorbird.usecases.releases.effect import verify_effect
@@ -77,7 +77,8 @@ def _verify(
     session = open_session()
     actor = session.actor("operator")
     if not engine:
-        admit(session.deps, LoadRequest(tenant=actor.tenant, release=session.ask(show_release, digest=digest).digest, purpose="staging"))
+        shown = session.ask_as("operator", show_release, digest=digest)
+        admit(session.deps, LoadRequest(tenant=actor.tenant, release=shown.digest, purpose="staging"))
         say("signature and files are as they were; --engine asks the engine, too")
         return
     for driver in wiring.open_outside_drivers(session.settings, session.deps) or (None,):
@@ -108,7 +109,9 @@ def _approve(
     session = open_session()
     found = decide(session, digest, "approve", reason)
     _told(found, session.as_json)
-    needed = session.ask(show_quorum, digest=found.digest)
+    if session.as_json:
+        return
+    needed = session.ask_as(APPROVER, show_quorum, digest=found.digest)
     if not needed.is_reached:
         say(f"not approved yet: {needed.text}")
     elif needed.review:
