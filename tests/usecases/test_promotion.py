@@ -89,6 +89,25 @@ def test_a_replaced_release_answers_again_after_a_rollback(
     assert show_release(deps, VIEWER, second).state is ReleaseState.RETIRED
 
 
+def test_of_two_promotions_at_once_the_second_finds_what_the_first_has_put_there(
+    deps: Dependencies, author: Actor, approver: Actor, operator: Actor, release: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = second_release(deps, author, release)
+    for digest in (release, second):
+        moves.sign_and_decide(deps, approver, digest, "approve", "")
+        moves.stage(deps, operator, digest)
+
+    def meanwhile(*_: object) -> None:
+        monkeypatch.undo()
+        moves.promote(deps, operator, release)
+
+    monkeypatch.setattr(moves, "demand_operators", meanwhile)
+    with pytest.raises(Conflict) as refused:
+        moves.promote(deps, operator, second)
+    assert refused.value.error_code == "rollout_needed"
+    assert show_release(deps, VIEWER, release).state is ReleaseState.PRODUCTION
+
+
 def second_release(deps: Dependencies, author: Actor, first: str) -> str:
     folder = deps.workspace.parent / "second"
     ended = climbing.adapt(deps, author, write_objective(folder, margin=0.03), SILENT)

@@ -17,7 +17,7 @@ from support.serving import make_release
 from support.usecases import VIEWER, somebody
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import SHADOW, Alias, AliasTarget, RequestRow
-from tailorbird.domain.errors import Conflict
+from tailorbird.domain.errors import Conflict, TailorbirdError
 from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind
 from tailorbird.domain.identity import Role
 from tailorbird.domain.objective import Business, DataOrigin, DataSource, Kpi, Objective, RiskTier, Task, TaskKind
@@ -34,10 +34,12 @@ from tailorbird.domain.rollout import (
     RolloutStep,
     next_rollout_state,
 )
+from tailorbird.release import DRILL_LASTS
+from tailorbird.testing import FixedClock
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.feedback import give_feedback
 from tailorbird.usecases.identities import act_as, initialise
-from tailorbird.usecases.releases.promotion import promote
+from tailorbird.usecases.releases.promotion import AliasMove, promote
 from tailorbird.usecases.rollouts import drill
 from tailorbird.usecases.rollouts.rollouts import Decision, decide_rollout, show_rollout, start_rollout, watch_rollouts
 
@@ -83,6 +85,22 @@ class Desk:
         # These releases were never approved by anybody: approvals have tests of their own.
         with patch("tailorbird.usecases.rollouts.rollouts.demand_approved"):
             return start_rollout(self.deps, self.operator, self.new.digest, plan)
+
+    def promote(self) -> AliasMove:
+        """Without a rollout."""
+        with patch("tailorbird.usecases.releases.promotion.demand_approved"):
+            return promote(self.deps, self.operator, self.new.digest)
+
+    def answer(self, *releases: Release) -> None:
+        """Sets what answers the name."""
+        with self.deps.ledger.work("acme") as work:
+            targets = tuple(AliasTarget(release=release.digest) for release in releases)
+            work.aliases.put(self.alias.model_copy(update={"targets": targets, "version": self.alias.version + 1}))
+
+    def advance(self, by: timedelta) -> None:
+        clock = self.deps.clock
+        assert isinstance(clock, FixedClock)
+        clock.advance(by)
 
     def now(self, rollout: Rollout) -> Rollout:
         with self.deps.ledger.work("acme", write=False) as work:
@@ -348,6 +366,27 @@ def test_a_word_names_the_whole_plan(furnish: Callable[..., Desk]) -> None:
     with pytest.raises(Conflict):
         desk.start()
     assert [asked["change"] for asked in desk.events("release.change_asked")] == [f"rollout {digest_of(PLAN)}"]
+
+
+def test_what_cannot_be_promoted_takes_nobodys_word(furnish: Callable[..., Desk]) -> None:
+    desk = furnish(RiskTier.HIGH)
+    drilled(desk)
+    desk.answer()
+    with pytest.raises(TailorbirdError) as refused:
+        promote(desk.deps, desk.operator, desk.new.digest)
+    assert refused.value.error_code == "signer_unknown", "nobody has approved it, nor signed it"
+    assert desk.events("release.change_asked") == []
+
+
+def test_what_was_found_before_an_operator_was_asked_is_found_again_where_it_is_promoted(furnish: Callable[..., Desk]) -> None:
+    desk = furnish(RiskTier.HIGH)
+    drilled(desk)
+    desk.answer()
+    late = patch("tailorbird.usecases.releases.promotion.demand_operators", lambda *_: desk.advance(DRILL_LASTS + timedelta(seconds=1)))
+    with late, pytest.raises(Conflict) as refused:
+        desk.promote()
+    assert refused.value.error_code == "drill_needed"
+    assert desk.state(desk.new) is ReleaseState.STAGED
 
 
 def test_a_drill_needs_a_gateway_and_waits_for_it(desk: Desk) -> None:
