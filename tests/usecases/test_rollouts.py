@@ -39,7 +39,7 @@ from tailorbird.testing import FixedClock
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.feedback import give_feedback
 from tailorbird.usecases.identities import act_as, initialise
-from tailorbird.usecases.releases.promotion import AliasMove, promote
+from tailorbird.usecases.releases.promotion import AliasMove, promote, roll_back
 from tailorbird.usecases.rollouts import drill
 from tailorbird.usecases.rollouts.rollouts import Decision, decide_rollout, show_rollout, start_rollout, watch_rollouts
 
@@ -366,6 +366,63 @@ def test_a_word_names_the_whole_plan(furnish: Callable[..., Desk]) -> None:
     with pytest.raises(Conflict):
         desk.start()
     assert [asked["change"] for asked in desk.events("release.change_asked")] == [f"rollout {digest_of(PLAN)}"]
+
+
+def refusal(desk: Desk, ask: Callable[[], object]) -> str:
+    with pytest.raises(Conflict) as refused:
+        ask()
+    return refused.value.error_code
+
+
+def test_a_word_ends_where_its_release_answers_again(furnish: Callable[..., Desk]) -> None:
+    """A rollback brings it back; whoever puts it before users after it has left again needs another's word anew."""
+    desk = furnish(RiskTier.HIGH)
+    first, second = desk.operator, drilled(desk)
+    assert refusal(desk, desk.start) == "second_operator"
+    with desk.deps.ledger.work("acme") as work:
+        work.aliases.put(desk.alias.model_copy(update={"previous": (AliasTarget(release=desk.new.digest),), "version": 2}))
+    with patch("tailorbird.usecases.releases.promotion.is_approved", return_value=True):
+        roll_back(desk.deps, first, "routing", "alarm")
+    assert [told["alias"] for told in desk.events("release.restored")] == ["acme/routing"]
+    with desk.deps.ledger.work("acme") as work:
+        work.releases.move(desk.new.digest, ReleaseState.PRODUCTION, ReleaseState.STAGED)
+    desk.answer(desk.old)
+    desk.operator = second
+    assert refusal(desk, desk.start) == "second_operator"
+
+
+@pytest.mark.parametrize(("later", "holds"), [(timedelta(hours=24), True), (timedelta(hours=24, seconds=1), False)])
+def test_a_word_holds_for_a_day(furnish: Callable[..., Desk], later: timedelta, holds: bool) -> None:
+    desk = furnish(RiskTier.HIGH)
+    second = drilled(desk)
+    assert refusal(desk, desk.start) == "second_operator"
+    desk.advance(later)
+    desk.operator = second
+    if holds:
+        assert desk.start().state is RolloutState.RUNNING
+    else:
+        assert refusal(desk, desk.start) == "second_operator"
+
+
+@pytest.mark.parametrize(("later", "code"), [(timedelta(days=30), "second_operator"), (timedelta(days=30, seconds=1), "drill_needed")])
+def test_a_drill_holds_for_thirty_days(furnish: Callable[..., Desk], later: timedelta, code: str) -> None:
+    desk = furnish(RiskTier.HIGH)
+    drilled(desk)
+    desk.advance(later)
+    assert refusal(desk, desk.start) == code
+
+
+def test_a_word_for_a_promotion_is_none_for_a_rollout_nor_the_other_way_round(furnish: Callable[..., Desk]) -> None:
+    desk = furnish(RiskTier.HIGH)
+    first, second = desk.operator, drilled(desk)
+    desk.answer()
+    assert refusal(desk, desk.promote) == "second_operator"
+    desk.answer(desk.old)
+    desk.operator = second
+    assert refusal(desk, desk.start) == "second_operator"
+    desk.answer()
+    desk.operator = first
+    assert refusal(desk, desk.promote) == "second_operator"
 
 
 def test_what_cannot_be_promoted_takes_nobodys_word(furnish: Callable[..., Desk]) -> None:

@@ -38,7 +38,7 @@ from tailorbird.usecases.parameters import Reason, ReleaseDigest
 from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.released_ranker import demand_ranker
 from tailorbird.usecases.releases.effect import demand_effect
-from tailorbird.usecases.rollouts.production_rules import demand_drill, demand_operators, live_kpis_of, rule_of
+from tailorbird.usecases.rollouts.production_rules import RESTORED, demand_drill, demand_operators, live_kpis_of, rule_of
 from tailorbird.usecases.rollouts.rollouts import take_back
 
 Decision = Literal["approve", "reject"]
@@ -221,6 +221,8 @@ def roll_back(deps: Dependencies, actor: Actor, alias: AliasName, reason: Reason
         facts: Facts = {"alias": after.path, "version": after.version, "reason": remark(work, reason)}
         subject = left.digest if left else after.path
         record(work, "release.rolled_back", actor.name, subject, _now(deps), facts | {"now": entered.digest if entered else None})
+        for target in after.targets:
+            record(work, RESTORED, actor.name, target.release, _now(deps), {"alias": after.path, "version": after.version})
         return AliasMove(alias=after, entered=entered, left=left)
 
 

@@ -20,8 +20,10 @@ from tailorbird.usecases.dependencies import Actor, Dependencies
 #: How long one operator's word waits for another's.
 ASKED_LASTS = timedelta(hours=24)
 
+#: That a release answers again because the one after it was taken back.
+RESTORED = "release.restored"
 #: What uses up the words that were given for a release.
-_CHANGES = frozenset({"release.promoted", "release.rolled_back", "rollout.started", "rollout.promoted", "rollout.rolled_back"})
+_CHANGES = frozenset({"release.promoted", "release.rolled_back", RESTORED, "rollout.started", "rollout.promoted", "rollout.rolled_back"})
 
 
 def rule_of(work: UnitOfWork, release: Release) -> ChangeRule:
