@@ -147,16 +147,51 @@ def test_a_terminal_is_asked_before_a_release_is_retired(here: Path, monkeypatch
 def test_nobody_is_asked_who_said_yes_or_has_a_release_to_go_back_to(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = only_release()
     in_production(first)
-    path = here / "job" / "objective.yaml"
-    path.write_text(path.read_text().replace("goal: Route messages.", "goal: Route messages of customers."))
-    called("adapt", "objective.yaml")
-    in_production(only_release())
+    replace_release(here)
     monkeypatch.setattr(promote, "sys", SimpleNamespace(stdin=Terminal(), stderr=Terminal()))
     monkeypatch.setattr("typer.confirm", lambda *_, **__: pytest.fail("was asked"))
     assert called("rollback", "desk") == 0
     assert open_session().ask(show_release, digest=first).state == "production"
     assert called("rollback", "desk", "--yes") == 0
     assert open_session().ask(show_release, digest=first).state == "retired"
+
+
+def replace_release(here: Path) -> str:
+    """Puts another release in the place of the one that answers, and returns it."""
+    path = here / "job" / "objective.yaml"
+    path.write_text(path.read_text().replace("goal: Route messages.", "goal: Route messages of customers."))
+    called("adapt", "objective.yaml")
+    release = only_release()
+    in_production(release)
+    return release
+
+
+def test_what_was_not_looked_at_is_not_retired(here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """While somebody is asked, the name moves: the release that answers then is not the one that they were asked about."""
+    first, later = only_release(), []
+    in_production(first)
+
+    def confirm(*_: object, **__: object) -> bool:
+        monkeypatch.setattr(promote, "sys", sys)
+        later.append(replace_release(here))
+        return True
+
+    monkeypatch.setattr(promote, "sys", SimpleNamespace(stdin=Terminal(), stderr=Terminal()))
+    monkeypatch.setattr("typer.confirm", confirm)
+    assert called("rollback", "desk") == 1
+    assert "error[alias_moved]" in capfd.readouterr().err
+    assert open_session().ask(show_release, digest=later[0]).state == "production"
+
+
+def test_a_release_that_is_named_is_taken_back_alone(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    first = only_release()
+    in_production(first)
+    second = replace_release(here)
+    assert called("rollback", "desk", "--release", first, "--json") == 1
+    assert f"acme/desk does not answer by {first}, but by {second}" in capfd.readouterr().err
+    assert called("rollback", "desk", "--release", second, "--json") == 0
+    assert called("rollback", "desk", "--release", second, "--json") == 1
+    assert open_session().ask(show_release, digest=first).state == "production"
 
 
 def test_a_name_that_nothing_has_gets_those_that_something_has(here: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,8 @@ import typer
 from tailorbird.cli.groups import command
 from tailorbird.cli.session import CommandSession, another_release, open_session, out, print_json, say
 from tailorbird.crypto.canonical_json import short
+from tailorbird.domain.deployment import Alias
+from tailorbird.domain.errors import Conflict
 from tailorbird.usecases.releases import promotion
 from tailorbird.usecases.releases.release_queries import list_aliases
 
@@ -40,15 +42,22 @@ def _rollback(
     alias: Annotated[str, typer.Argument(help="TENANT/OBJECTIVE, or OBJECTIVE.", metavar="ALIAS")],
     reason: Annotated[str, typer.Option(help="Reason, for the audit log.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask, where no release stands to go back to.")] = False,
+    release: Annotated[
+        str, typer.Option(help="Digest of the release to take back, or its prefix: do nothing where another one answers.", metavar="DIGEST")
+    ] = "",
 ) -> None:
     """Roll an alias back to its previous release; without one, withdraw it and retire its release for good.
 
     Before it retires one, it asks on a terminal; without a terminal it goes on.
     """
-    session = open_session()
-    if not yes and not session.as_json and sys.stdin.isatty() and sys.stderr.isatty():
-        _ask_where_final(session, alias)
-    moved = session.ask_as("operator", promotion.roll_back, alias=session.alias_name(alias), reason=reason)
+    session, seen = open_session(), None
+    asks = not yes and not session.as_json and sys.stdin.isatty() and sys.stderr.isatty()
+    if asks or release:
+        seen = _look_at(session, alias, release)
+        if asks and seen:
+            _ask_where_final(seen)
+    name, version = session.alias_name(alias), seen.version if seen else None
+    moved = session.ask_as("operator", promotion.roll_back, alias=name, reason=reason, version=version)
     if session.as_json:
         print_json(moved.alias)
         return
@@ -61,11 +70,23 @@ def _rollback(
             say(another_release("OBJECTIVE"))
 
 
-def _ask_where_final(session: CommandSession, alias: str) -> None:
-    """Asks whether a name is to be withdrawn that no release stood under before. Raises Abort."""
+def _look_at(session: CommandSession, alias: str, release: str) -> Alias | None:
+    """The alias as it stands, None where there is none. Raises Conflict where a rollback would not take back the ``release`` named."""
     name = session.alias_name(alias)
     found = next((one for one in session.ask_as("operator", list_aliases).aliases if one.name == name), None)
-    if found is None or len(found.targets) != 1 or found.previous or found.mirror:
+    taken = found.asked[-1] if found and found.asked else ""
+    if found and not taken.removeprefix("sha256:").startswith(release.removeprefix("sha256:")):
+        raise Conflict(
+            f"{found.path} does not answer by {release}, but by {short(taken) if taken else 'nothing'}",
+            "look at what answers now: somebody else may have rolled it back",
+            code="alias_moved",
+        )
+    return found
+
+
+def _ask_where_final(found: Alias) -> None:
+    """Asks whether a name is to be withdrawn that no release stood under before. Raises Abort."""
+    if len(found.targets) != 1 or found.previous or found.mirror:
         return
     release = short(found.targets[0].release)
     say(f"no release stood under {found.path} before: it answers nobody then, and release {release} is retired for good")
