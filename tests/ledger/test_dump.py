@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import closing
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from alembic import command
-from sqlalchemy import MetaData, select
+from sqlalchemy import MetaData, select, text
 
 import support.ledger_samples as sample
 from support.ledger_samples import digest
@@ -85,10 +86,15 @@ def filled(ledger):
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def new(request, tmp_path):
+def new_url(request, tmp_path):
+    """An empty database of each kind."""
+    return as_user(f"sqlite:///{tmp_path / 'new.db'}" if request.param == "sqlite" else request.getfixturevalue("server").empty())
+
+
+@pytest.fixture
+def new(new_url):
     """A database that was just migrated, of each kind."""
-    url = f"sqlite:///{tmp_path / 'new.db'}" if request.param == "sqlite" else request.getfixturevalue("server").empty()
-    with closing(open_ledger(as_user(url), sample.SetClock())) as ledger:
+    with closing(open_ledger(new_url, sample.SetClock())) as ledger:
         ledger.migrate()
         yield ledger
 
@@ -290,6 +296,41 @@ def test_a_dump_of_a_newer_schema_is_refused(filled, new_file, tmp_path):
     assert "newer" in (refused.value.hint or "")
 
 
+def run_sql(url: str, statement: str) -> list[tuple[object, ...]]:
+    with closing(open_database(url)) as opened, opened.writing() as connection:
+        result = connection.execute(text(statement))
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+
+def name_table(folder: Path, name: str) -> None:
+    """The manifest names one more table, with a file that holds nothing."""
+    (folder / f"{name}.jsonl").touch()
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    change_manifest(folder, files=files | {name: stated(folder, name)})
+
+
+def test_another_programs_table_is_neither_asked_for_nor_touched(filled, new, new_url, tmp_path):
+    filled.dump(tmp_path / "dump")
+    for statement in ("CREATE TABLE spatial_ref_sys (srid INTEGER PRIMARY KEY)", "INSERT INTO spatial_ref_sys VALUES (4326)"):
+        run_sql(new_url, statement)
+    shutil.copytree(tmp_path / "dump", tmp_path / "forged")
+    name_table(tmp_path / "forged", "spatial_ref_sys")
+    with pytest.raises(Corrupt):
+        new.restore(tmp_path / "forged")
+    new.restore(tmp_path / "dump")
+    assert run_sql(new_url, "SELECT srid FROM spatial_ref_sys") == [(4326,)]
+
+
+def test_a_dump_of_an_earlier_schema_leaves_another_programs_table_alone(filled, url, new, new_url, tmp_path):
+    with filled.system(write=False) as system:
+        root = system.events.root()
+    step_down(as_user(url), "0020")
+    dump_then(as_user(url), tmp_path / "old", root)
+    run_sql(new_url, "CREATE TABLE spatial_ref_sys (srid INTEGER PRIMARY KEY)")
+    new.restore(tmp_path / "old")
+    assert run_sql(new_url, "SELECT srid FROM spatial_ref_sys") == []
+
+
 def step_down(url: str, revision: str) -> None:
     with closing(open_database(url)) as opened, opened.writing() as connection:
         command.downgrade(database.alembic_config(connection), revision)
@@ -305,8 +346,8 @@ def dump_then(url: str, folder: Path, root: str) -> None:
         rows = {table.name: connection.execute(select(table)).mappings().all() for table in tables}
         revision = database.revision_of(connection)
     for name, lines in rows.items():
-        text = "".join(json.dumps(dict(row), default=in_utc, ensure_ascii=False) + "\n" for row in lines)
-        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+        written = "".join(json.dumps(dict(row), default=in_utc, ensure_ascii=False) + "\n" for row in lines)
+        (folder / f"{name}.jsonl").write_text(written, encoding="utf-8")
     manifest = {"format": 1, "revision": revision, "log_size": rows["log_frontier"][0]["size"], "log_root": root}
     (folder / "manifest.json").write_text(json.dumps(manifest | {"files": {name: stated(folder, name) for name in rows}}))
 

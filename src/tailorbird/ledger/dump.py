@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Set
 from contextlib import closing, contextmanager
 from datetime import datetime
 from itertools import islice
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
-from sqlalchemy import Column, Connection, DateTime, MetaData, Table, Text, delete, func, insert, select, update
+from sqlalchemy import Column, Connection, DateTime, MetaData, Table, Text, delete, func, insert, inspect, select, update
 
 from tailorbird.domain.errors import Conflict, Corrupt, Unavailable
 from tailorbird.domain.value import Value
@@ -70,7 +70,8 @@ def restore(database: Database, folder: Path) -> dict[str, int]:
     """Reads what ``dump`` of this version or an earlier one wrote into a database that was migrated and holds nothing yet: everything or
     nothing. Returns rows a table.
 
-    Rows of an earlier schema are loaded into that schema and migrated from there, as their database would have been.
+    Rows of an earlier schema are loaded into that schema and migrated from there, as their database would have been. Tables of other
+    programs in the same database are left as they are.
 
     Raises Conflict when the database holds something, Corrupt when the files are not what the manifest says, and Unavailable.
     """
@@ -79,8 +80,9 @@ def restore(database: Database, folder: Path) -> dict[str, int]:
         with database.writing() as connection:
             _require_newest(connection)
             _require_new(connection)
+            others = set(inspect(connection).get_table_names()) - metadata.tables.keys()
             with at_revision(connection, manifest.revision):
-                tables = _tables(connection)
+                tables = _tables(connection, others)
                 if manifest.files.keys() != {table.name for table in tables}:
                     raise _not_as_stated("its manifest names other tables")
                 for table in reversed(tables):
@@ -108,11 +110,12 @@ def _lines(connection: Connection, table: Table) -> Generator[bytes, None, None]
             yield json.dumps(dict(row), ensure_ascii=False, separators=(",", ":"), default=datetime.isoformat).encode() + b"\n"
 
 
-def _tables(connection: Connection) -> list[Table]:
-    """The tables as the database has them now, those that others name first."""
-    found = MetaData()
-    found.reflect(connection)
-    return [table for table in found.sorted_tables if table.name != VERSION_TABLE]
+def _tables(connection: Connection, others: Set[str]) -> list[Table]:
+    """The tables as the database has them now, those that others name first; without ``others``, which are another program's, and the one
+    of the revision."""
+    found, left_out = MetaData(), others | {VERSION_TABLE}
+    found.reflect(connection, only=lambda name, _: name not in left_out)
+    return found.sorted_tables
 
 
 def _load(connection: Connection, table: Table, folder: Path) -> int:
