@@ -434,10 +434,24 @@ class TestEvents:
         with ledger.system() as system:
             system.events.append([sample.event("acme", n, subject=whole if n % 2 else digest(f"other {n}")) for n in range(4)])
         with ledger.work("acme", write=False) as work:
-            assert [entry.index for entry in work.events.about(whole[:19])] == [1, 3]
+            for subject in (whole, whole[:19], whole[:13]):
+                assert [entry.index for entry in work.events.latest(subject=subject)] == [3, 1]
+                assert [entry.index for entry in work.events.latest(1, subject=subject)] == [3]
+                assert [entry.index for entry in work.events.latest(1, 3, subject)] == [1]
+            for subject in (whole[7:19], whole[:12], "sha256:", f"{whole[:18]}_"):
+                assert work.events.latest(subject=subject) == ()
             assert [entry.index for entry in work.events.about(whole)] == [1, 3]
-            assert work.events.about(whole[7:19]) == ()
-            assert len(work.events.about("sha256:")) == 4
+            assert work.events.about(whole[:19]) == ()
+
+    def test_what_begins_with_a_digest_is_read_as_far_as_it_is_asked_for(self, ledger):
+        """A subject as wide as its form allows, a page at a time, and in another tenant's log nothing."""
+        with ledger.system() as system:
+            system.events.append([sample.event("acme", n, subject=f"sha256:abcdef{n:058x}") for n in range(6)])
+        with ledger.work("acme", write=False) as work:
+            pages = [[entry.index for entry in work.events.latest(2, before, "sha256:abcdef")] for before in (None, 4, 2, 0)]
+            assert pages == [[5, 4], [3, 2], [1, 0], []]
+        with ledger.work("globex", write=False) as work:
+            assert work.events.latest(subject="sha256:abcdef") == ()
 
     def test_events_keep_their_order_and_the_log_holds(self, ledger):
         events = [sample.event("acme", n, subject=f"run-{n % 3}") for n in range(20)]

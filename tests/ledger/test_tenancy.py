@@ -87,7 +87,7 @@ READS: dict[str, Callable[[UnitOfWork], Any]] = {
     "rollouts.votes": lambda w: w.rollouts.votes("routing", digest("release")),
     "events.entries": lambda w: tuple(w.events.entries()),
     "events.about": lambda w: w.events.about("run-1"),
-    "events.latest": lambda w: w.events.latest(),
+    "events.latest": lambda w: (*w.events.latest(), *w.events.latest(subject="run-1")),
 }
 
 #: Writes with names or values of acme's.

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 from pydantic import Field
 
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.value import Digest, Value
+
+#: A digest, or how one begins: enough of it that few others begin so, as tables and pages show it.
+_BEGUN = re.compile("sha256:[0-9a-f]{6,64}")
+
+
+def is_begun_digest(subject: str) -> bool:
+    """True for what the log finds subjects by that only begin so."""
+    return _BEGUN.fullmatch(subject) is not None
 
 
 class Event(Value):

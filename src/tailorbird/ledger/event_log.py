@@ -18,7 +18,7 @@ from tailorbird.crypto.log_verification import event_body, event_of, salted
 from tailorbird.crypto.merkle import Frontier, LeafSpan, Node, complete_subtrees, consistency_spans, fold, inclusion_spans, leaf_hash, root
 from tailorbird.crypto.state_tree import EMPTY_STATE
 from tailorbird.domain.errors import Corrupt, InvalidInput
-from tailorbird.domain.event import Checkpoint, Event, LogEntry, LogHead
+from tailorbird.domain.event import Checkpoint, Event, LogEntry, LogHead, is_begun_digest
 from tailorbird.ledger.row_mapping import begins, next_number, own, select_fields, value_of
 from tailorbird.ledger.stored_anchors import StoredAnchors
 from tailorbird.ledger.tables import checkpoints, log_entries, log_frontier, log_nodes
@@ -74,8 +74,6 @@ def _leaf_hashes(connection: Connection, leaves: Sequence[int]) -> list[tuple[in
     return [(index, hashed) for index, hashed in found]
 
 
-#: Characters of a whole digest.
-_WHOLE = len("sha256:") + 64
 #: How many entries are read at once when the log is read as a stream.
 _ROWS_AT_ONCE = 2000
 
@@ -177,15 +175,16 @@ class Events:
             yield from map(_entry, rows)
 
     def about(self, subject: str) -> tuple[LogEntry, ...]:
-        """Entries whose event has this subject, or one that begins so where it is a digest cut short; in order. Raises Corrupt."""
-        same = log_entries.c.subject == subject
-        if subject.startswith("sha256:") and len(subject) < _WHOLE:
-            same = begins(log_entries.c.subject, subject)
-        return tuple(map(_entry, self._connection.execute(self._visible().where(same))))
+        """Entries whose event has this subject, in order. Raises Corrupt."""
+        return tuple(map(_entry, self._connection.execute(self._visible().where(log_entries.c.subject == subject))))
 
-    def latest(self, limit: int = 50, before: int | None = None) -> tuple[LogEntry, ...]:
-        """At most ``limit`` entries, newest first; with ``before``, only those with a smaller index. Raises Corrupt."""
+    def latest(self, limit: int = 50, before: int | None = None, subject: str = "") -> tuple[LogEntry, ...]:
+        """At most ``limit`` entries, newest first; with ``before``, only those with a smaller index; with ``subject``, only those about it,
+        or what begins so where it is a digest cut short. Raises Corrupt."""
         asked = self._visible() if before is None else self._visible().where(log_entries.c.index < before)
+        if subject:
+            named = log_entries.c.subject
+            asked = asked.where(begins(named, subject) if is_begun_digest(subject) else named == subject)
         newest = asked.order_by(None).order_by(log_entries.c.index.desc()).limit(limit)
         return tuple(map(_entry, self._connection.execute(newest)))
 

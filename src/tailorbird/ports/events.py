@@ -58,11 +58,14 @@ class EventLog(Protocol):
         ...
 
     def about(self, subject: str) -> tuple[LogEntry, ...]:
-        """Entries whose event has this subject, or one that begins so where it is a digest cut short; in order."""
+        """Entries whose event has this subject, in order."""
         ...
 
-    def latest(self, limit: int = 50, before: int | None = None) -> tuple[LogEntry, ...]:
-        """At most ``limit`` entries that are visible here, newest first; with ``before``, only those with a smaller index."""
+    def latest(self, limit: int = 50, before: int | None = None, subject: str = "") -> tuple[LogEntry, ...]:
+        """At most ``limit`` entries that are visible here, newest first; with ``before``, only those with a smaller index.
+
+        With ``subject``, only those whose event has it, or one that begins so where it is a digest cut short (``is_begun_digest``).
+        """
         ...
 
 

@@ -11,13 +11,11 @@ from tailorbird.crypto.log_verification import event_body, event_of, salted
 from tailorbird.crypto.merkle import Frontier, LeafSpan, consistency_spans, inclusion_spans, leaf_hash, root
 from tailorbird.crypto.state_tree import EMPTY_STATE
 from tailorbird.domain.errors import Corrupt, InvalidInput
-from tailorbird.domain.event import Checkpoint, Event, LogEntry, LogHead
+from tailorbird.domain.event import Checkpoint, Event, LogEntry, LogHead, is_begun_digest
 from tailorbird.ports.events import LogSealer
 from tailorbird.testing.ledger.stored_anchors import MemoryAnchorStore
 from tailorbird.testing.ledger.tables import SYSTEM, Repository, Table, Transaction, next_number, stored
 
-#: Characters of a whole digest.
-_WHOLE = len("sha256:") + 64
 #: Canonical JSON of events by index.
 LOG_ENTRIES: Table[int, str] = Table("log_entries")
 
@@ -109,13 +107,15 @@ class MemoryEvents(Repository):
                 yield LogEntry(index=index, leaf_hash=leaf_hash(body.encode()).hex(), event=event, body=body)
 
     def about(self, subject: str) -> tuple[LogEntry, ...]:
-        """Entries whose event has this subject, or one that begins so where it is a digest cut short; in order."""
-        is_begun = subject.startswith("sha256:") and len(subject) < _WHOLE
-        return tuple(e for e in self.entries() if e.event.subject == subject or (is_begun and e.event.subject.startswith(subject)))
+        """Entries whose event has this subject, in order."""
+        return tuple(entry for entry in self.entries() if entry.event.subject == subject)
 
-    def latest(self, limit: int = 50, before: int | None = None) -> tuple[LogEntry, ...]:
-        """At most ``limit`` entries, newest first; with ``before``, only those with a smaller index."""
-        return tuple(self.entries(stop=before))[::-1][:limit]
+    def latest(self, limit: int = 50, before: int | None = None, subject: str = "") -> tuple[LogEntry, ...]:
+        """At most ``limit`` entries, newest first; with ``before``, only those with a smaller index; with ``subject``, only those about it,
+        or what begins so where it is a digest cut short."""
+        is_begun = is_begun_digest(subject)
+        named = (e for e in self.entries(stop=before) if e.event.subject == subject or (is_begun and e.event.subject.startswith(subject)))
+        return tuple(named if subject else self.entries(stop=before))[::-1][:limit]
 
     def inclusion(self, index: int, size: int | None = None) -> tuple[str, ...]:
         """The RFC 6962 audit path of entry ``index`` in the tree of ``size`` (default: all). Raises InvalidInput."""

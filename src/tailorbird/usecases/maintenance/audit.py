@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -17,7 +16,7 @@ from tailorbird.crypto.log_replay import LogReplay, head_problems
 from tailorbird.crypto.log_verification import check_entries
 from tailorbird.crypto.signed_notes import read_note
 from tailorbird.domain.errors import Conflict, Corrupt, NotFound, TailorbirdError
-from tailorbird.domain.event import AnchoredRow, AuditReport, Checkpoint, LogEntry
+from tailorbird.domain.event import AnchoredRow, AuditReport, Checkpoint, LogEntry, is_begun_digest
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import SystemWork
 from tailorbird.usecases.audit_events import permit, remarks
@@ -27,8 +26,6 @@ from tailorbird.usecases.maintenance.log_forks import demand_no_fork
 from tailorbird.usecases.parameters import PageSize
 from tailorbird.usecases.registry import usecase
 
-#: How a digest begins, as tables and pages show it.
-_SHORT = re.compile("[0-9a-f]{6,64}")
 ORIGIN = "tailorbird/log"
 Index = Annotated[int, Field(ge=0, lt=1 << 62)]
 TreeSize = Annotated[int, Field(ge=1, lt=1 << 62)]
@@ -94,14 +91,13 @@ def read_log(
 ) -> LogPage:
     """Read the log, newest first.
 
-    ``limit`` entries before the index ``before``, about one ``subject`` or all; a digest may be cut short, as it is shown.
+    ``limit`` entries before the index ``before``, about one ``subject`` or all; a digest may be cut short to six digits or more.
     """
+    digest = f"sha256:{subject}"
     with deps.ledger.work(actor.tenant, write=False) as work:
-        if subject:
-            found = work.events.about(subject) or (work.events.about(f"sha256:{subject}") if _SHORT.fullmatch(subject) else ())
-            shown = tuple(entry for entry in found if before is None or entry.index < before)[::-1][:limit]
-        else:
-            shown = work.events.latest(limit, before)
+        shown = work.events.latest(limit, before, subject)
+        if not shown and is_begun_digest(digest):
+            shown = work.events.latest(limit, before, digest)
         return LogPage(entries=shown, size=work.events.size(), remarks=remarks(work, shown))
 
 
