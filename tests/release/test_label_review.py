@@ -119,8 +119,25 @@ def test_what_was_counted_as_errors_is_judged_and_fails_nothing() -> None:
     found = review_result(drawn, given, 0.95, 3, errors_alone=True)
     assert (found.verdict, found.win_rate.value) == (Verdict.PASS, 0)
     assert "side with the candidate in 0% of them" in found.reason
+    assert "bounded" not in found.reason
     half = review_result(drawn, given[: len(given) // 2], 0.95, 3, errors_alone=True)
     assert (half.verdict, half.missing) == (Verdict.INCONCLUSIVE, 1)
+
+
+def test_an_error_that_was_skipped_has_to_be_judged_by_somebody_else() -> None:
+    """Attendance is all that a review of errors asks for: a skip is none."""
+    drawn = sheet()
+
+    def skips_one(item: ReviewItem, side: str) -> Mark:
+        return Mark.SKIP if item.number == 3 else prefers_other(item, side)
+
+    given = judged(drawn, "rita", skips_one) + judged(drawn, "ravi", prefers_other)
+    found = review_result(drawn, given, 0.95, 3, errors_alone=True)
+    assert (found.verdict, found.missing) == (Verdict.INCONCLUSIVE, 0)
+    assert "1 of the items was skipped and judged by fewer than 2 people" in found.reason
+    third = [one for one in judged(drawn, "sam", prefers_other) if one.number == 3]
+    assert review_result(drawn, given + third, 0.95, 3, errors_alone=True).verdict is Verdict.PASS
+    assert review_result(drawn, given, 0.95, 3).verdict is Verdict.FAIL, "elsewhere a skip leaves the item out"
 
 
 def test_whoever_always_says_left_is_flagged_and_does_not_count() -> None:

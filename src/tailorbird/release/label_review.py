@@ -114,9 +114,10 @@ def review_result(
 ) -> ReviewResult:
     """What the judgements add up to. It passes when enough people have judged every item and the candidate's answers are not proven to be
     the worse ones: the upper end of the win rate reaches a half. With ``errors_alone`` every item is one that was counted as an error,
-    and the gate has bounded their share: what people and models prefer informs those who decide, and fails nothing. Who is flagged does
-    not count. A mark on an item whose answers were erased since stands; nobody is asked for another. ``reviews`` are those of judge models,
-    which can only take a pass back."""
+    and their count stands in the evidence: what people and models prefer informs those who decide, and fails nothing; but it passes only
+    once each item has marks by enough people, for whoever skips one has not judged it. Who is flagged does not count. A mark on an item
+    whose answers were erased since stands; nobody is asked for another. ``reviews`` are those of judge models, which can only take a pass
+    back."""
     by: defaultdict[str, dict[int, Judgement]] = defaultdict(dict)
     for judgement in judgements:
         by[judgement.reviewer][judgement.number] = judgement
@@ -129,7 +130,10 @@ def review_result(
     rate = _win_rate(first, {name: by[name] for name in counting}, confidence, seed)
     judges = judge_results(reviews, ReviewerScores(_scores(first, [by[name] for name in counting])), confidence, seed)
     judges = informing(judges) if errors_alone else judges
-    verdict, reason = with_judges(*_verdict(sheet, missing, rate, errors_alone=errors_alone), judges)
+    people = _verdict(sheet, missing, rate)
+    if errors_alone and not missing and rate.value is not None:
+        people = _verdict_on_errors(sheet, _unjudged(sheet, first, ratings), rate)
+    verdict, reason = with_judges(*people, judges)
     return ReviewResult(
         asked=len(sheet.open),
         missing=missing,
@@ -191,7 +195,21 @@ def _win_rate(items: Sequence[ReviewItem], by: Mapping[str, Mapping[int, Judgeme
     return win_rate([(item, score) for item, score in given if score is not None], confidence, seed)
 
 
-def _verdict(sheet: ReviewSheet, missing: int, rate: Bounded, *, errors_alone: bool) -> tuple[Verdict, str]:
+def _unjudged(sheet: ReviewSheet, items: Sequence[ReviewItem], ratings: Ratings) -> int:
+    """How many items, whose answers are there, fewer people have judged than the tier asks for: a skip is no judgement."""
+    marked = {item.number: sum(score is not None for score in scores) for item, scores in zip(items, ratings, strict=True)}
+    return sum(item.repeat_of is None and marked[item.number] < sheet.reviewers for item in sheet.open)
+
+
+def _verdict_on_errors(sheet: ReviewSheet, unjudged: int, rate: Bounded) -> tuple[Verdict, str]:
+    if unjudged:
+        few = f"{unjudged} of the items {'was' if unjudged == 1 else 'were'} skipped and judged by fewer than {sheet.reviewers} people"
+        return Verdict.INCONCLUSIVE, f"{few}: somebody else who may review has to judge what was skipped"
+    sides = f"they side with the candidate in {rate.value:.0%} of them [{rate.low:.0%}, {rate.high:.0%}]"
+    return Verdict.PASS, f"people have judged what was counted as errors on {sheet.split}, whose count stands in the evidence: {sides}"
+
+
+def _verdict(sheet: ReviewSheet, missing: int, rate: Bounded) -> tuple[Verdict, str]:
     if not sheet.open and rate.value is None:
         return Verdict.INCONCLUSIVE, "the answers of every item were erased before anybody judged them: adapt again"
     if missing:
@@ -199,9 +217,6 @@ def _verdict(sheet: ReviewSheet, missing: int, rate: Bounded, *, errors_alone: b
         return Verdict.INCONCLUSIVE, f"{people} still to judge all {len(sheet.open)} items"
     if rate.value is None or rate.high is None:
         return Verdict.INCONCLUSIVE, "every item was skipped: nobody has judged an answer"
-    if errors_alone:
-        sides = f"they side with the candidate in {rate.value:.0%} of them [{rate.low:.0%}, {rate.high:.0%}]"
-        return Verdict.PASS, f"people have judged what was counted as errors on {sheet.split}, whose share the gate has bounded: {sides}"
     told = f"preferred to those of {sheet.against} in {rate.value:.0%} of the items on which they differ"
     if rate.high < 0.5:
         return Verdict.FAIL, f"people find the candidate's answers worse: {told} (at most {rate.high:.0%})"

@@ -133,7 +133,7 @@ def judge_results(reviews: Sequence[ModelReview], people: ReviewerScores, confid
 
 def informing(judges: Sequence[JudgeResult]) -> tuple[JudgeResult, ...]:
     """The same where none may count: beside the answers in the data a model's preference says again what was counted."""
-    told = "it informs only: the items are those that were counted as errors, whose share the gate has bounded"
+    told = "it informs only: the items are those that were counted as errors, whose count stands in the evidence"
     return tuple(judge.model_copy(update={"counts": False, "reason": told}) if judge.counts else judge for judge in judges)
 
 
