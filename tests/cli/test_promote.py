@@ -17,6 +17,7 @@ from support.cli import called, tailorbird
 from support.usecases import write_objective
 from tailorbird.cli import promote
 from tailorbird.cli.session import open_session
+from tailorbird.domain.evidence import Verdict
 from tailorbird.usecases.releases.release_queries import list_releases, show_release
 
 
@@ -72,6 +73,15 @@ def test_who_acts_is_told_where_nobody_said_it(here: Path, capfd: pytest.Capture
     assert capfd.readouterr().err.count("as approver: no --as was given, and this verb is the approver's\n") == 1
     assert called("release", "stage", release, "--as", "operator") == 0
     assert "no --as was given" not in capfd.readouterr().err
+
+
+def test_what_people_found_is_told_with_the_approvals(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    judged = SimpleNamespace(verdict=Verdict.PASS, reason="they side with the candidate in 10% of them")
+    monkeypatch.setattr("tailorbird.usecases.releases.release_queries.standing_in", lambda *_: SimpleNamespace(result=judged))
+    assert called("release", "show", only_release()) == 0
+    assert "\nreview    they side with the candidate in 10% of them\n" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])

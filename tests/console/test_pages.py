@@ -293,6 +293,26 @@ def test_the_pages_are_no_part_of_the_api_schema(viewer: Reader) -> None:
     assert not any(path.startswith("/console") for path in application(viewer.deps).openapi()["paths"])
 
 
+def test_what_people_found_is_shown_beside_the_approvals(viewer: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = ReviewResult(
+        asked=2,
+        missing=0,
+        reviewers=(),
+        win_rate=Bounded(value=0.1, low=0.0, high=0.2),
+        cohen=Bounded(value=None),
+        fleiss=Bounded(value=None),
+        krippendorff=Bounded(value=None),
+        verdict=Verdict.PASS,
+        reason="they side with the candidate in 10% of them",
+    )
+    digest = release_of(viewer.deps)
+    state = ReviewState(release=digest, required=True, result=result)
+    monkeypatch.setattr("tailorbird.usecases.releases.release_queries.standing_in", lambda *_: state)
+    html = viewer.get(f"/console/releases/{digest[7:]}").text
+    assert "<strong>Label review:</strong> they side with the candidate in 10% of them." in html
+    assert "cannot be staged before" not in html
+
+
 def test_a_review_shows_two_answers_without_names(viewer: Reader) -> None:
     result = ReviewResult(
         asked=2,

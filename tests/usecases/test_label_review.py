@@ -16,6 +16,7 @@ from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.label_reviews import label_review
 from tailorbird.usecases.releases import promotion
+from tailorbird.usecases.releases.release_queries import show_quorum
 from tailorbird.usecases.runs import submit as climbing
 
 
@@ -63,7 +64,7 @@ def test_a_high_risk_release_waits_for_two_reviewers(deps: Dependencies, operato
 def test_reviewers_who_agree_with_the_data_do_not_bar_a_first_release(
     deps: Dependencies, author: Actor, reviewers: list[Actor], tmp_path: Path
 ) -> None:
-    """Nothing but the floor was measured: what people are shown are its errors, whose number the gate has bounded."""
+    """Nothing but the floor was measured: what people are shown are its errors, whose count stands in the evidence."""
     ended = climbing.adapt(deps, author, write_disputed(tmp_path / "risky", ladder=["floor"], target=0.6), Progress())
     assert ended.conclusion is not None
     release = ended.conclusion.release
@@ -78,6 +79,9 @@ def test_reviewers_who_agree_with_the_data_do_not_bar_a_first_release(
     found = label_review.show_review(deps, VIEWER, release)
     assert found.result is not None
     assert (found.result.verdict, found.result.win_rate.value) == (Verdict.PASS, 0)
+    needed = show_quorum(deps, VIEWER, release)
+    assert (needed.review, needed.reviewed) == ("", found.result.reason), "those who decide see it beside the approvals"
+    assert "side with the candidate in 0% of them" in needed.reviewed
 
 
 def test_the_author_may_not_review_and_nothing_is_judged_twice(

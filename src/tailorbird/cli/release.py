@@ -140,11 +140,11 @@ def _stage(digest: DigestArgument) -> None:
 
 
 def _tell_lines(needed: QuorumReport, found: Release) -> None:
-    """What of the approvals does not count, what is missing, and what people still have to judge."""
+    """What of the approvals does not count, what is missing, and what people still have to judge, or have found."""
     struck = [one.identity for one in found.approvals if one.decision == "approve" and one.identity not in needed.counts]
     lines = [("", f"the approval of {name} no longer counts") for name in struck]
     lines += [] if needed.is_reached else [("needed", needed.text)]
-    lines += [("review", needed.review)] if needed.review else []
+    lines += [("review", needed.review or needed.reviewed)] if needed.review or needed.reviewed else []
     for name, text in lines:
         tell(f"{name:<9} {text}")
 

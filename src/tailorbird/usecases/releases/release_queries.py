@@ -31,7 +31,7 @@ class CardText(Value):
 class QuorumReport(Value):
     """Who must approve a release by ``rule``, whose approval ``counts``, and who may still decide. ``people`` more are needed, in the
     ``roles`` named if any; ``text`` says it in a clause. ``is_open``: an approval is taken now. ``review`` is what a label review still
-    lacks, empty where nothing."""
+    lacks, ``reviewed`` what one that has passed found; empty where nothing."""
 
     release: Digest
     rule: ApprovalRule
@@ -43,6 +43,7 @@ class QuorumReport(Value):
     roles: tuple[Role, ...]
     text: str
     review: str
+    reviewed: str
 
 
 class AliasList(Value):
@@ -89,6 +90,7 @@ def show_quorum(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> Quor
         roles=standing.roles,
         text=missing_text(standing),
         review=judged.reason if judged and judged.verdict is not Verdict.PASS else "",
+        reviewed=judged.reason if judged and judged.verdict is Verdict.PASS else "",
     )
 
 
