@@ -11,6 +11,7 @@ from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.objective import Objective, RiskTier
 from tailorbird.domain.release import Approval, ApprovalRule, Release
 from tailorbird.release import QuorumStanding, check_may_decide, deciding_role, quorum, rule_for, stricter
+from tailorbird.usecases.approvals import missing_text
 
 ONE = ApprovalRule(roles=(Role.APPROVER,), count=1)
 TWO = ApprovalRule(roles=(Role.APPROVER, Role.REVIEWER), count=2, distinct_roles=2)
@@ -150,6 +151,21 @@ def test_what_is_missing_is_told() -> None:
     both = _standing(_with(of, decision(of, BEN), decision(of, CAT, Role.REVIEWER)), HIGH, BEN, CAT)
     assert (both.people, both.roles, both.is_reached) == (0, (), True)
     assert _standing(_with(of, decision(of, BEN, says="reject")), ONE, BEN).rejected_by == ("ben",)
+
+
+def test_who_may_is_everybody_who_may_where_more_people_than_roles_are_missing() -> None:
+    of, dora = release(), person("dora", Role.APPROVER)
+    three = HIGH.model_copy(update={"count": 3})
+    assert missing_text(_standing(of, three, BEN, CAT, dora)) == (
+        "3 more approvals by approver or reviewer, 2 roles in all; who may: ben, cat, dora"
+    )
+    one = _with(of, decision(of, BEN))
+    assert missing_text(_standing(one, three, BEN, CAT, dora)) == (
+        "2 more approvals by approver or reviewer, one of them by reviewer; who may: cat, dora"
+    )
+    two = _with(of, decision(of, BEN), decision(of, dora))
+    assert missing_text(_standing(two, three, BEN, CAT, dora)) == "1 more approval by reviewer, 2 roles in all; who may: cat"
+    assert missing_text(_standing(one, HIGH, BEN, CAT, dora)) == "1 more approval by reviewer, 2 roles in all; who may: cat"
 
 
 def test_a_quorum_is_the_count_of_different_people() -> None:

@@ -126,7 +126,7 @@ def check_may_decide(release: Release, rule: ApprovalRule, identity: Identity) -
 
 
 class QuorumStanding(Value):
-    """Which approvals of a release count, who may still decide, and what is missing: so many ``people`` more, in the roles ``roles`` if
+    """Which approvals of a release count, who may still decide, and what is missing: so many ``people`` more, the ``roles`` among them if
     any is named. ``rejected_by`` ends it."""
 
     rule: ApprovalRule

@@ -79,14 +79,20 @@ def demand_approval(release: Release, rule: ApprovalRule, people: dict[str, Iden
 
 
 def missing_text(standing: QuorumStanding) -> str:
-    """What a release still needs before it is approved, in a clause: how many, in which roles, and who may."""
+    """What a release still needs before it is approved, in a clause: how many, in which roles, and who may. More people than roles: the
+    others may approve in any role of the rule."""
     if standing.rejected_by:
         return f"rejected by {', '.join(standing.rejected_by)}"
     if standing.is_reached:
         return "no approval is missing"
-    roles = " or ".join(role.value for role in standing.roles or standing.rule.roles)
+    kinds = max(0, standing.rule.distinct_roles - len({approval.role for approval in standing.counted}))
+    anybody = standing.people > kinds
+    missing = " or ".join(role.value for role in standing.roles)
+    roles = " or ".join(role.value for role in standing.rule.roles) if anybody else missing
     several = f", {standing.rule.distinct_roles} roles in all" if standing.rule.distinct_roles > 1 else ""
-    may = [person.name for person in standing.deciders if not standing.roles or any(person.holds(role) for role in standing.roles)]
+    if anybody and kinds and standing.counted:
+        several = f", {'one' if kinds == 1 else kinds} of them by {missing}"
+    may = [person.name for person in standing.deciders if anybody or any(person.holds(role) for role in standing.roles)]
     whom = f"who may: {', '.join(may)}" if may else "nobody may: an admin adds an identity with the role"
     return f"{standing.people} more {'approval' if standing.people == 1 else 'approvals'} by {roles}{several}; {whom}"
 

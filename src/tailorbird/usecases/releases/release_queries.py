@@ -29,9 +29,9 @@ class CardText(Value):
 
 
 class QuorumReport(Value):
-    """Who must approve a release by ``rule``, whose approval ``counts``, and who may still decide. ``people`` more are needed, in the
-    ``roles`` named if any; ``text`` says it in a clause. ``is_open``: an approval is taken now. ``review`` is what a label review still
-    lacks, ``reviewed`` what one that has passed found; empty where nothing."""
+    """Who must approve a release by ``rule``, whose approval ``counts``, and who may still decide. ``people`` more are needed, the
+    ``roles`` among them if any is named; ``text`` says it in a clause. ``is_open``: an approval is taken now. ``review`` is what a label
+    review still lacks, ``reviewed`` what one that has passed found; empty where nothing."""
 
     release: Digest
     rule: ApprovalRule
