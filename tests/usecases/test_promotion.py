@@ -183,8 +183,14 @@ def test_a_struck_approval_is_made_good_at_any_state(
     second = leaked(deps, anew)
     with pytest.raises(Forbidden):
         admit(deps, production(release))
+    (struck,) = show_release(deps, VIEWER, release).approvals
     found = moves.sign_and_decide(deps, second, release, "approve", "third key")
     assert (found.state, len(found.approvals)) == (ReleaseState.PRODUCTION, 1)
+    with deps.ledger.work("acme", write=False) as work:
+        told = [entry.event.data for entry in work.events.about(release) if entry.event.kind == "release.approved"]
+    assert "replaced.signature" not in told[0]
+    kept = [told[-1][f"replaced.{name}"] for name in ("signature", "public_key", "digest")]
+    assert kept == [struck.signature.signature, struck.signature.public_key, digest_of(struck.statement())], "its row is gone"
     assert admit(deps, production(release)).id == release
     assert show_quorum(deps, VIEWER, release).is_open is False
     assert verify_log(deps, VIEWER).intact

@@ -107,10 +107,11 @@ def _file_decision(deps: Dependencies, actor: Actor, stated: Statement, signatur
         _require_signed(people[actor.name], stated, signature)
         verify_release(release, people)
         approval = Approval(**dict(stated), signature=signature.model_copy(update={"at": _now(deps)}))
-        work.releases.approve(approval, instead=_replaced(release, approval, approval_rule(work, objective), people))
+        replaced = _replaced(release, approval, approval_rule(work, objective), people)
+        work.releases.approve(approval, instead=replaced)
         if stated.decision == "reject":
             work.releases.move(release.digest, release.state, next_state(release.state, ReleaseAction.REJECT))
-        facts: Facts = {"role": approval.role.value, "objective": objective.name}
+        facts: Facts = {"role": approval.role.value, "objective": objective.name} | (_kept(replaced) if replaced else {})
         record(work, _DECIDED[stated.decision], actor.name, release.digest, _now(deps), facts)
         _apply_decision(deps, work, actor, work.releases.get(release.digest), objective)
         return work.releases.get(release.digest)
@@ -121,6 +122,17 @@ def _replaced(release: Release, approval: Approval, rule: ApprovalRule, people: 
     own = next((one for one in release.approvals if one.identity == approval.identity and one.decision == "approve"), None)
     counts = own in quorum_standing(release, rule, people).counted
     return own if approval.decision == "reject" or not counts else None
+
+
+def _kept(replaced: Approval) -> Facts:
+    """What stays in the log of an approval whose row another one takes: its signature, the key, and the digest of what it signed."""
+    made = replaced.signature
+    return {
+        "replaced.signature": made.signature,
+        "replaced.public_key": made.public_key,
+        "replaced.digest": made.digest,
+        "replaced.at": made.at.isoformat(),
+    }
 
 
 def _require_signed(identity: Identity, stated: Statement, signature: Signature) -> None:
