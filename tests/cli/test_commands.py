@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.cli import tailorbird
+from tailorbird import auth
 
 GOOD = """\
 name: desk
@@ -130,6 +131,13 @@ def test_the_log_of_a_fresh_workspace_is_intact(desk: Path) -> None:
     done = tailorbird(desk, "audit", "verify")
     assert done.returncode == 0
     assert "intact" in done.stdout
+
+
+def test_an_exported_log_is_told_with_the_key_that_an_auditor_checks_it_by(desk: Path) -> None:
+    (key,) = desk.rglob("log.key")
+    public = auth.public_key(auth.load_key(key))
+    assert f"the log's key is {public}\n" in tailorbird(desk, "audit", "export", "one.jsonl").stderr
+    assert json.loads(tailorbird(desk, "audit", "export", "two.jsonl", "--json").stdout)["log_key"] == public
 
 
 def test_a_log_that_was_changed_is_found_out(desk: Path) -> None:

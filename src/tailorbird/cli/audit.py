@@ -13,7 +13,15 @@ from tailorbird.cli.invocation import ExitStatus
 from tailorbird.cli.session import open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import short
 from tailorbird.sdk.witness_notes import read_notes
-from tailorbird.usecases.maintenance.audit import export_log, make_checkpoint, prove_consistency, prove_inclusion, read_log, verify_log
+from tailorbird.usecases.maintenance.audit import (
+    export_log,
+    log_public_key,
+    make_checkpoint,
+    prove_consistency,
+    prove_inclusion,
+    read_log,
+    verify_log,
+)
 from tailorbird.usecases.maintenance.log_forks import settle_forks
 from tailorbird.usecases.maintenance.log_key import rotate_log_key
 
@@ -123,7 +131,11 @@ def _export(
         return
     with target.open("x", encoding="utf-8") as file:
         count = export_log(session.deps, actor, file)
-    print_json({"file": str(target), "entries": count}) if session.as_json else say(f"{count} entries written to {target}")
+    key = log_public_key(session.deps)
+    if session.as_json:
+        print_json({"file": str(target), "entries": count, "log_key": key})
+        return
+    say(f"{count} entries written to {target}; the log's key is {key}")
 
 
 def _brief(subject: str) -> str:
