@@ -111,8 +111,9 @@ def _file_decision(deps: Dependencies, actor: Actor, stated: Statement, signatur
         work.releases.approve(approval, instead=replaced)
         if stated.decision == "reject":
             work.releases.move(release.digest, release.state, next_state(release.state, ReleaseAction.REJECT))
-        facts: Facts = {"role": approval.role.value, "objective": objective.name} | (_kept(replaced) if replaced else {})
-        record(work, _DECIDED[stated.decision], actor.name, release.digest, _now(deps), facts)
+        facts: Facts = {"role": approval.role.value, "objective": objective.name}
+        kept = _kept(replaced) if replaced else {}
+        record(work, _DECIDED[stated.decision], actor.name, release.digest, _now(deps), facts | kept)
         _apply_decision(deps, work, actor, work.releases.get(release.digest), objective)
         return work.releases.get(release.digest)
 
