@@ -108,6 +108,7 @@ def asked(operation: AnyUseCase, deps: Dependencies, things: Things) -> dict[str
         "release.list": {},
         "release.show": release,
         "release.card": release,
+        "release.quorum": release,
         "release.statement": release | {"decision": "approve"},
         "release.decide": release | {"statement": stated, "signature": plain_json(signature)},
         "release.stage": release,
