@@ -24,6 +24,7 @@
 #include <mutex>
 #include <new>
 #include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -84,8 +85,8 @@ inline void read_row(const Piece& piece, int64_t row, float* to) {
 
 // ---- products ------------------------------------------------------------------------------------------------------------------------
 
-// Weights that a thread reads as they lie, up to `end`, and those that it reads next. What is read soon is asked for: nothing else does so early
-// enough (without it a step takes 1.7 times as long). What is asked for faster than it comes is dropped, so that each line is asked for once.
+// Weights that a thread reads as they lie, up to `end`, and where it reads next. What is read soon is asked for: nothing else does so early enough
+// (without it a step takes 1.7 times as long). Each line once for a tile of rows: what is asked for faster than it comes is dropped.
 struct Stream {
     const char *end, *next;
     void ask_behind(const void* place) const {
@@ -307,14 +308,21 @@ public:
     Share share(int64_t count) const { return {count * me / active, count * (me + 1) / active}; }
 
     // Deals out 0 to `count` in small runs, to whoever comes for one: a thread that others took the core from takes fewer. The first run of
-    // each thread is its own, and each knows the next one when it begins another, or that there is none: `count` or more. Each pile is dealt once
-    // between two meetings.
+    // each thread is its own. Work that asks for what it reads next takes its next run when it begins another, and is told where that starts, or
+    // that there is none: `count` or more. Each pile is dealt once between two meetings.
     template <class Do>
     void deal(int pile, int64_t count, Do work) {
         const int64_t run = run_of(count);
+        const auto take = [&] { return active * run + dealt[pile].fetch_add(run); };
         for (int64_t start = me * run, next; start < count; start = next) {
-            next = active * run + dealt[pile].fetch_add(run);
-            work(start, std::min(count, start + run), next);
+            const int64_t stop = std::min(count, start + run);
+            if constexpr (std::is_invocable_v<Do, int64_t, int64_t, int64_t>) {
+                next = take();
+                work(start, stop, next);
+            } else {
+                work(start, stop);
+                next = take();
+            }
         }
     }
 
@@ -391,8 +399,9 @@ thread_local int64_t Team::me = 0, Team::slept = 0;
 // Rows of x as `tile` reads them, in `room`: each thread's own copy where they are one tile, so that nobody waits; else a common one.
 const Input* tiled_rows(Team& team, const Input* x, int64_t rows, int64_t width, Input* room) {
     if (rows <= MOST) {
-        Input* own = room + team.place() * MOST * width;
-        if (runs_of(rows) == 1) interleave(x, width, rows, width, own);
+        if (runs_of(int(rows)) > 1) return x;
+        Input* own = room + team.place() * rows * width;
+        interleave(x, width, rows, width, own);
         return own;
     }
     std::vector<std::pair<int64_t, int64_t>> tiles;
@@ -405,7 +414,9 @@ const Input* tiled_rows(Team& team, const Input* x, int64_t rows, int64_t width,
 }
 
 // As many numbers as `tiled_rows` needs room for.
-int64_t tiled_room(int64_t rows, int64_t width, int64_t threads) { return (rows <= MOST ? threads * MOST : rows) * width; }
+int64_t tiled_room(int64_t rows, int64_t width, int64_t threads) {
+    return rows > MOST ? rows * width : runs_of(int(rows)) > 1 ? 0 : threads * rows * width;
+}
 
 // `eight`: the rows of x in runs, where the matrix is int8; `room`: for `tiled_rows`, where it is not; `after`: what this thread reads next.
 void product(Team& team, const Matrix& m, const Input* x, const Run<LONG>* eight, Input* room, int64_t rows, float* y, Put put, const char* after) {
@@ -565,11 +576,11 @@ struct Step {
             });
         } else {
             each_block(1, [&](const Delta& d) { return d.rank * d.parts / LANES; }, delta, [&](const Group& g, const Delta& d, int64_t b, int64_t stop) {
-                lower(g, d, b, stop, {d.up, d.down});
+                lower(g, d, b, stop, {d.down + stop * block_down(d), d.up});
             });
             team.meet();
             each_block(0, blocks_up, delta, [&](const Group& g, const Delta& d, int64_t b, int64_t stop) {
-                raise_blocks(g, d, b, stop, y, sy, {d.down + change_bytes(d), d.down});
+                raise_blocks(g, d, b, stop, y, sy, {d.up + stop * block_up(d), d.down});
             });
         }
     }
@@ -616,7 +627,7 @@ struct Step {
     void each_block(int pile, Count count, int64_t delta, Do work) {
         int64_t all = 0;
         for (int64_t g = 0; g < batch.groups; g++) if (const Delta* d = of(g, delta)) all += count(*d);
-        team.deal(pile, all, [&](int64_t start, int64_t stop, int64_t) {
+        team.deal(pile, all, [&](int64_t start, int64_t stop) {
             int64_t before = 0;
             for (int64_t g = 0; g < batch.groups && before < stop; g++)
                 if (const Delta* d = of(g, delta)) {
@@ -676,7 +687,7 @@ struct Step {
         const int64_t tasks = batch.rows * model.key_heads, group = model.query_heads / model.key_heads, width = group * model.head_size;
         const bool whole = width % LONG == 0;  // what a task writes is whole runs
         float* mine = scores[team.place()].data();
-        team.deal(0, tasks, [&](int64_t start, int64_t stop, int64_t) {
+        team.deal(0, tasks, [&](int64_t start, int64_t stop) {
             for (int64_t task = start; task < stop; task++) {
                 const Sight sight = looking(layer, task / model.key_heads, task % model.key_heads);
                 for (int64_t g = 0; g < group; g += 3) {
