@@ -10,9 +10,11 @@ import torch
 
 from support.oracle import MakeModel
 from tailorbird.inference.forward.batch import Part, build_batch
+from tailorbird.inference.forward.model_folder import read_weights
 from tailorbird.inference.forward.weights import AdapterChange, Changes, place
 from tailorbird.inference.forward_factory import reader_of_decoders
 from tailorbird.inference.native import library
+from tailorbird.inference.native.forward import NativeForward
 
 pytestmark = pytest.mark.skipif(library.why_not() is not None, reason="the native pass needs AVX2 or 64-bit ARM, and g++")
 
@@ -94,6 +96,19 @@ def test_a_row_with_an_adapter_is_the_same_beside_any_others(make_model: MakeMod
         for rank, start in zip(order, starts, strict=True):
             found = together[start : start + RANKS[rank]]
             assert torch.equal(found, alone_at(alone, rank, order.index(rank), forward, adapters)), rank
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_the_bits_are_the_same_whether_threads_share_each_adapter_or_take_some(make_model: MakeModel, precision: Any, native_form: str) -> None:
+    """One thread takes all adapters, three take some each or share the few, nine share each and lay out rows together."""
+    weights = read_weights(model(make_model, "whole"), place(precision))
+    found = []
+    for threads in (1, 3, 9):
+        forward = NativeForward(weights, threads, eight_bits=precision == "int8")
+        adapters = [forward.adapt(changes(forward, rank)) for rank in (16, 8, 48, 16, 1, 16, 24, 16, 16, 16, 8, 64)]
+        steps = [(adapters, [2, 1, 1, 1, 1, 2, 1, 1, 1, 3, 1, 1]), ([*adapters[:5], None], [5, 40, 1, 2, 1, 2]), (adapters[:1], [9])]
+        found.append([step(forward, *each) for each in steps])
+    assert all(torch.equal(one, other) for others in found[1:] for one, other in zip(found[0], others, strict=True))
 
 
 def alone_at(alone: dict[int, torch.Tensor], rank: int, at: int, forward: Any, adapters: dict[int, Any]) -> torch.Tensor:

@@ -331,6 +331,7 @@ public:
 
     int64_t place() const { return me; }
     int64_t members() const { return active; }
+    int64_t size() const { return int64_t(begin.size()); }
 
 private:
     int64_t run_of(int64_t count) const { return std::max<int64_t>(1, count / (active * 8)); }
@@ -396,10 +397,13 @@ private:
 };
 thread_local int64_t Team::me = 0, Team::slept = 0;
 
-// Rows of x as `tile` reads them, in `room`: each thread's own copy where they are one tile, so that nobody waits; else a common one.
+// Whether each of so many threads lays out rows for itself, and nobody waits; more of them would do what one does too often.
+bool laid_out_by_each(int64_t rows, int64_t threads) { return rows <= MOST && threads <= 8; }
+
+// Rows of x as `tile` reads them, in `room`.
 const Input* tiled_rows(Team& team, const Input* x, int64_t rows, int64_t width, Input* room) {
-    if (rows <= MOST) {
-        if (runs_of(int(rows)) > 1) return x;
+    if (rows <= MOST && runs_of(int(rows)) > 1) return x;
+    if (laid_out_by_each(rows, team.size())) {
         Input* own = room + team.place() * rows * width;
         interleave(x, width, rows, width, own);
         return own;
@@ -415,7 +419,7 @@ const Input* tiled_rows(Team& team, const Input* x, int64_t rows, int64_t width,
 
 // As many numbers as `tiled_rows` needs room for.
 int64_t tiled_room(int64_t rows, int64_t width, int64_t threads) {
-    return rows > MOST ? rows * width : runs_of(int(rows)) > 1 ? 0 : threads * rows * width;
+    return (laid_out_by_each(rows, threads) ? threads : 1) * rows * width;
 }
 
 // `eight`: the rows of x in runs, where the matrix is int8; `room`: for `tiled_rows`, where it is not; `after`: what this thread reads next.
