@@ -99,7 +99,9 @@ def test_a_row_with_an_adapter_is_the_same_beside_any_others(make_model: MakeMod
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
-def test_the_bits_are_the_same_whether_threads_share_each_adapter_or_take_some(make_model: MakeModel, precision: Any, native_form: str) -> None:
+def test_the_bits_are_the_same_whether_threads_share_each_adapter_or_take_some(
+    make_model: MakeModel, precision: Any, native_form: str
+) -> None:
     """One thread takes all adapters, three take some each or share the few, nine share each and lay out rows together."""
     weights = read_weights(model(make_model, "whole"), place(precision))
     found = []
