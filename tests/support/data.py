@@ -43,13 +43,14 @@ class Store:
 
 
 class MemoryParts:
-    """Implements ``GivenParts``, in memory. ``wanted`` until a test says otherwise; parts whose name is one of ``deaf`` are not kept."""
+    """Implements ``GivenParts``, in memory. ``wanted``, and built by somebody, until a test says otherwise; parts whose name is one of
+    ``deaf`` are not kept."""
 
     def __init__(self, deaf: Collection[str] = ()) -> None:
         self.deaf = deaf
         self.held: dict[str, bytes] = {}
         self.asked: list[str] = []
-        self.wanted = True
+        self.wanted = self.is_held = True
 
     @property
     def known(self) -> Collection[str]:

@@ -28,6 +28,9 @@ T = TypeVar("T")
 Order = Callable[[Sequence[Any]], list[Any]]
 #: Seconds between two looks for the texts to be compared.
 _LOOK = 0.2
+#: Seconds for which help waits though nobody is at the build: a process that takes it up needs some to begin. It may wait for the cores that
+#: the help has, so that waiting for it has an end.
+_ALONE = 30.0
 
 
 class _Part(NamedTuple):
@@ -131,7 +134,9 @@ class _Giver:
 
 
 def _search(request: SnapshotRequest, head: dict[str, object]) -> NearSearch | None:
-    while request.parts.wanted:
+    """The search among the texts, once who builds has given them; None where nobody does."""
+    alone = 0.0
+    while request.parts.wanted and alone <= _ALONE:
         data = request.parts.get(near_parts.TEXTS) if near_parts.TEXTS in request.parts.known else None
         if data is not None:
             try:
@@ -139,4 +144,5 @@ def _search(request: SnapshotRequest, head: dict[str, object]) -> NearSearch | N
             except (ValueError, KeyError):  # they are of another build, which this process cannot help with
                 return None
         time.sleep(_LOOK)
+        alone = 0.0 if request.parts.is_held else alone + _LOOK
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.run import RunState, StepState
 from tailorbird.domain.value import Digest
+from tailorbird.testing import FixedClock
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb import snapshot_and_plan
 from tailorbird.usecases.climb.snapshot_and_plan import take_snapshot
@@ -62,12 +64,15 @@ class Curating:
     def parts(self) -> dict[str, Digest]:
         return StepParts(self.context, SNAPSHOT).known
 
+    @property
+    def help_task(self) -> HelpTask:
+        about = {"workspace": "/w", "settings": "sha256:" + "0" * 64, "tenant": "acme", "actor": "author", "run": self.run}
+        return HelpTask.model_validate(about | {"step": SNAPSHOT, "cores": 1, "mark": f"placed-{'0' * 32}", "number": 0, "among": 1})
+
     def help(self) -> None:
         """As a node does that dies while it waits for the texts."""
-        about = {"workspace": "/w", "settings": "sha256:" + "0" * 64, "tenant": "acme", "actor": "author", "run": self.run}
-        task = HelpTask.model_validate(about | {"step": SNAPSHOT, "cores": 1, "mark": f"placed-{'0' * 32}", "number": 0, "among": 1})
         with pytest.raises(Gone):
-            help_placed(self.deps, self.author, task, Progress())
+            help_placed(self.deps, self.author, self.help_task, Progress())
 
     def give_back(self) -> None:
         with self.deps.ledger.work("acme") as work:
@@ -106,6 +111,28 @@ def test_whoever_takes_the_snapshot_takes_what_others_have_curated(curating: Cur
     monkeypatch.setattr(shared_rows, "curated_stretch", pytest.fail)
     assert curating.taken() == alone
     assert set(curating.parts) == rows | {"read", "texts", "searched"}
+
+
+def test_who_helps_leaves_its_cores_to_the_step_when_nobody_does_it_any_more(
+    curating: Curating, deps: Dependencies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node that did the step is lost, and the step waits for the cores of the one that helps, which waits for texts."""
+    began, clock, waited = deps.clock.now(), deps.clock, list[float]()
+    assert isinstance(clock, FixedClock)
+
+    def wait(seconds: float) -> None:
+        clock.advance(timedelta(seconds=seconds))
+        waited.append(seconds)
+        assert clock.now() - began < 4 * LEASE, "the help waits for whoever waits for its end"
+
+    monkeypatch.setattr(build_help, "time", SimpleNamespace(sleep=wait))
+    assert help_placed(deps, curating.author, curating.help_task, Progress()) == len(curating.parts) > 5
+    assert clock.now() - began > 2 * LEASE, "the step may be taken up again while its lease runs out"
+    assert len(waited) > 100
+    monkeypatch.setattr(shared_rows, "curated_stretch", pytest.fail)
+    with deps.ledger.work("acme") as work:
+        assert work.steps.lease(curating.run, "another", LEASE) is not None
+    assert curating.taken().counts.train > 0
 
 
 def test_what_is_gone_or_damaged_is_curated_here(curating: Curating) -> None:
@@ -155,9 +182,7 @@ def test_nothing_is_curated_for_a_run_that_was_cancelled(curating: Curating) -> 
     with curating.deps.ledger.work("acme") as work:
         work.runs.set_state(curating.run, RunState.CANCELLED)
     before = set(curating.deps.artifacts.digests())
-    about = {"workspace": "/w", "settings": "sha256:" + "0" * 64, "tenant": "acme", "actor": "author", "run": curating.run}
-    task = HelpTask.model_validate(about | {"step": SNAPSHOT, "cores": 1, "mark": f"placed-{'0' * 32}", "number": 0, "among": 1})
-    assert help_placed(curating.deps, curating.author, task, Progress()) == 0
+    assert help_placed(curating.deps, curating.author, curating.help_task, Progress()) == 0
     assert set(curating.deps.artifacts.digests()) == before
 
 

@@ -27,6 +27,11 @@ class GivenParts(Protocol):
         ...
 
     @property
+    def is_held(self) -> bool:
+        """True while somebody is at the build; False, too, where that process is gone and no other has begun anew."""
+        ...
+
+    @property
     def known(self) -> Collection[str]:
         """The names of parts that are done."""
         ...
@@ -43,7 +48,7 @@ class GivenParts(Protocol):
 class NoParts:
     """Nobody helps. Implements ``GivenParts``."""
 
-    wanted = False
+    wanted = is_held = False
     known: Collection[str] = ()
 
     def get(self, _name: str) -> None:

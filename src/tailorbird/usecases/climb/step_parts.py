@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from tailorbird.domain.errors import TailorbirdError
-from tailorbird.domain.run import OPEN, StepState
+from tailorbird.domain.run import OPEN, Step, StepState
 from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.steps import transitions
@@ -27,15 +27,24 @@ class StepParts:
     def wanted(self) -> bool:
         """False once the step has ended, or the run."""
         with self._context.deps.ledger.work(self._context.run.tenant, write=False) as work:
-            step = next((step for step in work.steps.of(self._context.run.id) if step.name == self._step), None)
+            step = self._step_in(work)
             open_still = work.runs.get(self._context.run.id).state in OPEN
         return open_still and step is not None and step.state not in (StepState.DONE, StepState.FAILED)
+
+    @property
+    def is_held(self) -> bool:
+        """True while somebody who lives does the step: under a lease that has not run out."""
+        with self._context.deps.ledger.work(self._context.run.tenant, write=False) as work:
+            step = self._step_in(work)
+        until = step.lease_until if step is not None and step.state is StepState.LEASED else None
+        return until is not None and until > self._context.deps.clock.now()
 
     @property
     def known(self) -> dict[str, Digest]:
         """The artifacts of parts that are done, by the part's name."""
         with self._context.deps.ledger.work(self._context.run.tenant, write=False) as work:
-            return next((step.answers for step in work.steps.of(self._context.run.id) if step.name == self._step), {})
+            step = self._step_in(work)
+        return step.answers if step is not None else {}
 
     def get(self, name: str) -> bytes | None:
         """The part called ``name``; None where nobody has done it, or it cannot be read."""
@@ -69,6 +78,9 @@ class StepParts:
             self._context.deps.artifacts.destroy(digest)
         with self._context.deps.ledger.work(self._context.run.tenant) as work:
             work.steps.forget_answers(self._context.run.id, self._step)
+
+    def _step_in(self, work: UnitOfWork) -> Step | None:
+        return next((step for step in work.steps.of(self._context.run.id) if step.name == self._step), None)
 
 
 def forget_parts(context: StepContext, step: str) -> None:
