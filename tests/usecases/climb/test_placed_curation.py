@@ -29,8 +29,8 @@ from tailorbird.usecases.runs import answer_help
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.answer_help import Helpers
 from tailorbird.usecases.runs.placed_answers import help_placed
-from tailorbird.usecases.runs.step_placement import HelpTask, StepTask
-from tailorbird.usecases.runs.step_runner import LEASE, plan_for, stage_of
+from tailorbird.usecases.runs.step_placement import HelpTask, StepAnswer, StepTask
+from tailorbird.usecases.runs.step_runner import LEASE, perform_placed, plan_for, stage_of
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
 
@@ -133,6 +133,41 @@ def test_who_helps_leaves_its_cores_to_the_step_when_nobody_does_it_any_more(
     with deps.ledger.work("acme") as work:
         assert work.steps.lease(curating.run, "another", LEASE) is not None
     assert curating.taken().counts.train > 0
+
+
+def test_who_helps_may_come_before_who_does_the_step(curating: Curating, deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    """The processes of both begin together."""
+    run = climbing.submit(deps, author, write_objective(tmp_path / "other", ladder=["prompt"], hard_share=7), RunState.PLANNING)
+    given = set[str]()
+
+    class Placed:
+        def ended(self, _seconds: float) -> bool:
+            return True
+
+        def answer(self) -> str:
+            return StepAnswer().model_dump_json()
+
+    class Cluster:
+        protected = True
+
+        def nodes(self) -> tuple[ComputeNode, ...]:
+            return tuple(ComputeNode(host=name, cores=1, memory_gb=8.0, here=True) for name in "ab")
+
+        def place(self, text: str, _need: StepNeed, purpose: str) -> Placed:
+            assert purpose == f"acme/{run.id}"
+            task = StepTask.model_validate_json(text)
+            with pytest.raises(Gone):
+                help_placed(deps, author, HelpTask(**task.model_dump(), number=0, among=1), Progress())
+            with deps.ledger.work("acme", write=False) as work:
+                given.update(part for step in work.steps.of(run.id) for part in step.answers)
+            perform_placed(deps, author, task, Progress())
+            return Placed()
+
+    cluster: Any = Cluster()
+    context = plan_for(replace(deps, compute=lambda: cluster, settings_digest="sha256:" + "0" * 64), author, run, Progress(), until=SNAPSHOT)
+    assert context.done[SNAPSHOT]
+    assert len([part for part in given if part.startswith("rows ")]) > 5
+    del curating
 
 
 def test_what_is_gone_or_damaged_is_curated_here(curating: Curating) -> None:

@@ -157,8 +157,9 @@ def _place(context: StepContext, compute: Compute, name: str, nodes: Helpers) ->
 
 def _place_once(context: StepContext, compute: Compute, name: str, helpers: Helpers) -> None:
     """Has a node do the step, under a lease that the node takes. Raises what ended the step there."""
-    with context.deps.ledger.work(context.run.tenant, write=False) as work:
+    with context.deps.ledger.work(context.run.tenant) as work:
         _refuse_ended(work, context.run)
+        work.steps.enqueue(context.run.id, name)  # whoever helps may come before the node that does it
     nodes = compute.nodes()
     step_placement.require_shared(context.deps, compute, nodes)
     need = step_placement.need_of(context.plan, name, nodes, context.deps.step_cores, tuple(context.done))
