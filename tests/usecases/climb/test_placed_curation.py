@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ from tailorbird.data import build_help
 from tailorbird.data.parts import shared_rows
 from tailorbird.domain.compute import ComputeNode, StepNeed
 from tailorbird.domain.dataset import SnapshotManifest
-from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.errors import Conflict, DataInvalid, TailorbirdError
 from tailorbird.domain.run import RunState, StepState
 from tailorbird.domain.value import Digest
 from tailorbird.testing import FixedClock
@@ -33,6 +34,7 @@ from tailorbird.usecases.runs.step_placement import HelpTask, StepAnswer, StepTa
 from tailorbird.usecases.runs.step_runner import LEASE, perform_placed, plan_for, stage_of
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
+from tailorbird.usecases.storage_quota import storing
 
 #: Bytes of a stretch here: a dozen of the file.
 STRETCH = 4000
@@ -65,9 +67,13 @@ class Curating:
         return StepParts(self.context, SNAPSHOT).known
 
     @property
-    def help_task(self) -> HelpTask:
+    def task(self) -> StepTask:
         about = {"workspace": "/w", "settings": "sha256:" + "0" * 64, "tenant": "acme", "actor": "author", "run": self.run}
-        return HelpTask.model_validate(about | {"step": SNAPSHOT, "cores": 1, "mark": f"placed-{'0' * 32}", "number": 0, "among": 1})
+        return StepTask.model_validate(about | {"step": SNAPSHOT, "cores": 1, "mark": f"placed-{'0' * 32}"})
+
+    @property
+    def help_task(self) -> HelpTask:
+        return HelpTask(**self.task.model_dump(), number=0, among=1)
 
     def help(self) -> None:
         """As a node does that dies while it waits for the texts."""
@@ -106,11 +112,18 @@ def test_whoever_takes_the_snapshot_takes_what_others_have_curated(curating: Cur
     alone = curating.taken()
     assert curating.parts == {}
     curating.help()
-    rows = set(curating.parts)
-    assert len(rows) > 5
+    assert len(curating.parts) > 5
     monkeypatch.setattr(shared_rows, "curated_stretch", pytest.fail)
+    given, put = set[str](), StepParts.put
+
+    def noted(parts: StepParts, name: str, found: bytes) -> bool:
+        given.add(name)
+        return put(parts, name, found)
+
+    monkeypatch.setattr(StepParts, "put", noted)
     assert curating.taken() == alone
-    assert set(curating.parts) == rows | {"read", "texts", "searched"}
+    assert given == {"read", "texts", "searched"}
+    assert curating.parts == {}, "they go before the snapshot is counted"
 
 
 def test_who_helps_leaves_its_cores_to_the_step_when_nobody_does_it_any_more(
@@ -199,18 +212,34 @@ def test_parts_are_counted_and_go_with_the_step(curating: Curating) -> None:
         assert not work.storage.counted(parts)
 
 
-def test_parts_go_where_the_data_are_refused(curating: Curating, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("refusing", ["the build", "a check of it", "a disk", "a cancellation"])
+def test_parts_go_where_no_snapshot_is_taken(curating: Curating, monkeypatch: pytest.MonkeyPatch, refusing: str) -> None:
+    """Whatever refuses it: also what others give while it is refused."""
     curating.help()
-    parts = set(curating.parts.values())
+    curating.give_back()
+    noted = dict(curating.parts)
 
-    def refuse(_request: data.SnapshotRequest) -> None:
+    def refuse(*_given: Any) -> None:
+        with storing(curating.deps, "acme") as store:
+            context = replace(curating.context, deps=replace(curating.deps, artifacts=store))
+            assert StepParts(context, SNAPSHOT, store.account).put("late", b"texts")
+        noted.update(curating.parts)
+        if refusing == "a disk":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if refusing == "a cancellation":
+            raise Conflict("no", "adapt again", code="run_cancelled")
         raise DataInvalid("no", "other data", code="nothing_left")
 
-    monkeypatch.setattr(data, "build_snapshot", refuse)
-    with pytest.raises(DataInvalid):
-        curating.taken()
+    place = (data, "build_snapshot") if refusing == "the build" else (snapshot_and_plan, "check_power")
+    monkeypatch.setattr(*place, refuse)
+    with pytest.raises(TailorbirdError):
+        perform_placed(curating.deps, curating.author, curating.task, Progress())
+    assert "late" in noted
     assert curating.parts == {}
-    assert not [digest for digest in parts if curating.deps.artifacts.exists(digest)]
+    assert not [digest for digest in noted.values() if curating.deps.artifacts.exists(digest)]
+    with curating.deps.ledger.work("acme", write=False) as work:
+        assert not work.storage.counted(set(noted.values()))
+        assert work.steps.of(curating.run)[0].state is (StepState.READY if refusing == "a cancellation" else StepState.FAILED)
 
 
 def test_nothing_is_curated_for_a_run_that_was_cancelled(curating: Curating) -> None:
@@ -244,9 +273,7 @@ def test_idle_nodes_are_asked_where_there_are_many_rows(
         def place_aside(self, task: str, _need: StepNeed, purpose: str) -> None:
             given.append(f"{purpose} {HelpTask.model_validate_json(task).step}")
 
-    about = {"workspace": "/w", "settings": "sha256:" + "0" * 64, "tenant": "acme", "actor": "author", "run": curating.run}
-    task = StepTask.model_validate(about | {"step": SNAPSHOT, "cores": 1, "mark": f"placed-{'0' * 32}"})
-    ask = Helpers().beside(curating.context, Cluster(), task, StepNeed(cores=1))  # type: ignore[arg-type]
+    ask = Helpers().beside(curating.context, Cluster(), curating.task, StepNeed(cores=1))  # type: ignore[arg-type]
     ask(False)
     assert given == [], "the cluster may not know yet which node does the step"
     ask(False)

@@ -10,7 +10,7 @@ from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.data.parts.given_parts import GivenParts, NoParts
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SnapshotManifest
-from tailorbird.domain.errors import Exhausted, TailorbirdError, Unavailable
+from tailorbird.domain.errors import Exhausted, Unavailable
 from tailorbird.domain.plan import Machine, Plan, PlannedRanker, ShiftPower
 from tailorbird.domain.timing import Calibration
 from tailorbird.objective import check_labels, check_origins, check_power, check_shift_power
@@ -42,17 +42,14 @@ def take_snapshot(context: StepContext) -> StepOutcome:
         memory=context.deps.curations(context.run.tenant) / context.objective.name,
         shift=rules[-1] if rules else None,
     )
-    try:
-        built = data.build_snapshot(request)
-    except TailorbirdError:
-        forget_parts(context, transitions.SNAPSHOT)
-        raise
+    built = data.build_snapshot(request)
     check_origins(context.file, built.manifest.files)
     check_labels(context.file, built.manifest)
     items = items_of(context, built.manifest)
     check_power(context.file, built.manifest, groups_of(context, built.manifest, items))
     _power_on_shifted(context, built.manifest, items)
     check_provable(context, built.manifest, items)
+    forget_parts(context, transitions.SNAPSHOT)  # before what is stored is counted: the snapshot needs them no more
 
     def remember(work: UnitOfWork) -> None:
         work.splits.remember(context.objective.name, {row: place for row, place in built.assigned.items() if row not in known})

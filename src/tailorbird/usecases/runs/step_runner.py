@@ -364,15 +364,29 @@ def _give_up(context: StepContext, step: Step, error: BaseException, seconds: fl
     given_back = not isinstance(error, Exception) or code in (RUN_CANCELLED, *_RECORD_AWAY)
     if code == RUN_CANCELLED and _is_erased(context):
         remove_folder(context.folder)
-    with suppress(LeaseLost), context.deps.ledger.work(context.run.tenant) as work:
-        if given_back:
-            work.steps.release(step, seconds)
-            return
-        work.steps.fail(step, failure_of(error), seconds)
-        if work.runs.get(context.run.id).state in OPEN:
-            work.runs.set_state(context.run.id, RunState.FAILED)
-        facts: Facts = {"step": step.name, "code": code}
-        record(work, "step.failed", context.actor.name, context.run.id, context.deps.clock.now(), facts)
+    with suppress(LeaseLost):
+        with context.deps.ledger.work(context.run.tenant) as work:
+            if given_back:
+                work.steps.release(step, seconds)
+            else:
+                _fail(work, context, step, error, code, seconds)
+        if step.name == transitions.SNAPSHOT and (code == RUN_CANCELLED or not given_back):
+            _forget_rows(context)
+
+
+def _fail(work: UnitOfWork, context: StepContext, step: Step, error: BaseException, code: str, seconds: float) -> None:
+    """The step has failed, and the run with it. Raises LeaseLost."""
+    work.steps.fail(step, failure_of(error), seconds)
+    if work.runs.get(context.run.id).state in OPEN:
+        work.runs.set_state(context.run.id, RunState.FAILED)
+    facts: Facts = {"step": step.name, "code": code}
+    record(work, "step.failed", context.actor.name, context.run.id, context.deps.clock.now(), facts)
+
+
+def _forget_rows(context: StepContext) -> None:
+    """Rows that others curated for a snapshot that is not taken go, and are counted no longer. None are noted from now on."""
+    with suppress(TailorbirdError), storing(context.deps, context.run.tenant, bounded=False) as store:
+        forget_parts(replace(context, deps=replace(context.deps, artifacts=store)), transitions.SNAPSHOT)
 
 
 def _is_erased(context: StepContext) -> bool:
