@@ -28,7 +28,7 @@ from tailorbird.data.readers.csv_file import read_csv
 from tailorbird.data.readers.data_file import open_file
 from tailorbird.data.readers.stretches import WHOLE, stretches_of
 from tailorbird.domain.curation import CurationPolicy, PersonalKind, PrivacyAction, PrivacyPolicy, ProtectedSet, QualityPolicy, QualityRule
-from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.errors import DataInvalid, Exhausted
 from tailorbird.domain.objective import DocumentSource, TaskKind
 from tailorbird.domain.split_policy import SplitPolicy
 
@@ -184,6 +184,22 @@ def test_what_others_have_done_is_not_done_again(tmp_path: Path, monkeypatch: py
     found = {name for name in parts.held if name.startswith("bands")}
     assert len(found) == len(BAND_PARTS)
     assert same(build_snapshot(request), whole)
+
+
+def test_who_builds_does_without_help_where_nothing_can_be_given(tmp_path: Path) -> None:
+    """The quota is used up, or the store is away: neither is needed for what is built."""
+
+    class FullParts(MemoryParts):
+        def put(self, name: str, data: bytes) -> bool:
+            if name.startswith("rows"):
+                return super().put(name, data)
+            raise Exhausted("the storage quota of acme would be passed", "ask for more", code="quota_storage")
+
+    (tmp_path / "d.csv").write_bytes(as_csv(rows_of(4)))
+    store, parts = Store(), FullParts()
+    whole = build_snapshot(request_for(tmp_path, store))
+    assert same(built_with_help(request_for(tmp_path, store, parts, 500), parts, backwards), whole)
+    assert parts.held
 
 
 def test_who_helps_stops_where_nothing_is_left(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +18,8 @@ from tailorbird.data import build_help
 from tailorbird.data.parts import shared_rows
 from tailorbird.domain.compute import ComputeNode, StepNeed
 from tailorbird.domain.dataset import SnapshotManifest
-from tailorbird.domain.errors import Conflict, DataInvalid, TailorbirdError
+from tailorbird.domain.errors import Conflict, DataInvalid, Exhausted, TailorbirdError
+from tailorbird.domain.quota import QuotaLimits
 from tailorbird.domain.run import RunState, StepState
 from tailorbird.domain.value import Digest
 from tailorbird.testing import FixedClock
@@ -26,6 +28,7 @@ from tailorbird.usecases.climb import snapshot_and_plan
 from tailorbird.usecases.climb.snapshot_and_plan import take_snapshot
 from tailorbird.usecases.climb.step_parts import StepParts
 from tailorbird.usecases.erasure.lineage import trace
+from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
 from tailorbird.usecases.runs import answer_help
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.answer_help import Helpers
@@ -34,11 +37,14 @@ from tailorbird.usecases.runs.step_placement import HelpTask, StepAnswer, StepTa
 from tailorbird.usecases.runs.step_runner import LEASE, perform_placed, plan_for, stage_of
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
-from tailorbird.usecases.storage_quota import storing
+from tailorbird.usecases.storage_quota import storing, stored_by
+from tailorbird.usecases.tenants import limit_tenant
 
 #: Bytes of a stretch here: a dozen of the file.
 STRETCH = 4000
 SNAPSHOT = transitions.SNAPSHOT
+#: Bytes by which what two workspaces store of the same rows may differ.
+SLACK = 500
 
 
 class Gone(Exception):
@@ -240,6 +246,34 @@ def test_parts_go_where_no_snapshot_is_taken(curating: Curating, monkeypatch: py
     with curating.deps.ledger.work("acme", write=False) as work:
         assert not work.storage.counted(set(noted.values()))
         assert work.steps.of(curating.run)[0].state is (StepState.READY if refusing == "a cancellation" else StepState.FAILED)
+
+
+def test_help_takes_no_room_from_the_snapshot(
+    curating: Curating, another_parts: Callable[..., Dependencies], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the quota holds the snapshot, and not what nodes did of it beside."""
+    alone = another_parts()
+    theirs = act_as(alone, "acme", "author")
+    context = plan_for(alone, theirs, climbing.submit(alone, theirs, curating.path, RunState.PLANNING), Progress(), until=SNAPSHOT)
+    initialise(curating.deps, "house", FIRST_PEOPLE)
+    host = replace(curating.deps, host="house")
+    limits = QuotaLimits(storage_bytes=stored_by(alone, "acme").bytes + SLACK)
+    limit_tenant(host, act_as(host, "house", "admin"), "acme", limits)
+    curating.give_back()
+    told, parts, build = list[str](), dict[str, Digest](), data.build_snapshot
+
+    def helped(request: data.SnapshotRequest) -> data.BuiltSnapshot:
+        if not parts:
+            with pytest.raises((Gone, Exhausted)):
+                help_placed(curating.deps, curating.author, curating.help_task, Progress())
+            parts.update(curating.parts)
+        return build(request)
+
+    monkeypatch.setattr(data, "build_snapshot", helped)
+    perform_placed(curating.deps, curating.author, curating.task, Progress(tell=told.append))
+    assert curating.context.manifest.counts == context.manifest.counts
+    assert len([line for line in told if line.startswith("parts of other nodes leave no room")]) == 1
+    assert stored_by(curating.deps, "acme").bytes <= stored_by(alone, "acme").bytes + SLACK
 
 
 def test_nothing_is_curated_for_a_run_that_was_cancelled(curating: Curating) -> None:

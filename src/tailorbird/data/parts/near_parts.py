@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from tailorbird.data.duplicates.near_duplicates import NearSearch, Pair, Pairs, SoFar, TextsAt, pairs_within
 from tailorbird.data.duplicates.text_index import TextIndex
 from tailorbird.data.parts.given_parts import GivenParts, TextBlob, packed, unpacked
+from tailorbird.domain.errors import TailorbirdError
 
 #: The name of the part that holds the texts and their index; of those that say that all rows are read, and that all bands are searched:
 #: who helps further takes cache and memory from who builds.
@@ -32,7 +34,7 @@ class SharedSearch(NamedTuple):
     def coming(self) -> SharedSearch:
         """Tells who helps that all rows are read."""
         if self.helped:
-            self.given.put(READ, packed(self.head, {}, {}))
+            self._tell(READ, {})
         return self
 
     def begin(self, index: TextIndex, texts_at: TextsAt, meanwhile: Callable[[], None]) -> None:
@@ -48,12 +50,17 @@ class SharedSearch(NamedTuple):
         if not self.helped:
             return pairs_within(index, texts_at)
         found = pairs_within(index, texts_at, lambda bands: self._found(index, bands), meanwhile)
-        self.given.put(SEARCHED, packed(self.head, {}, {}))
+        self._tell(SEARCHED, {})
         return found
 
     def _give(self, index: TextIndex, texts_at: TextsAt) -> None:
         arrays: dict[str, NDArray[Any]] = {"signatures": index.signatures_PN, "lengths": index.lengths_N, "histograms": index.histograms_NB}
-        self.given.put(TEXTS, packed(self.head, {}, arrays | TextBlob.arrays("text", texts_at([*range(index.size)]))))
+        self._tell(TEXTS, arrays | TextBlob.arrays("text", texts_at([*range(index.size)])))
+
+    def _tell(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Gives those who help what they need. Where it cannot be stored, who builds does without help."""
+        with suppress(TailorbirdError):
+            self.given.put(name, packed(self.head, {}, arrays))
 
     def _found(self, index: TextIndex, bands: range) -> Pairs | None:
         """What others have found; what cannot be read is as if it were not there."""

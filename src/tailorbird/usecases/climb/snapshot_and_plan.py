@@ -42,7 +42,7 @@ def take_snapshot(context: StepContext) -> StepOutcome:
         memory=context.deps.curations(context.run.tenant) / context.objective.name,
         shift=rules[-1] if rules else None,
     )
-    built = data.build_snapshot(request)
+    built = _built(context, request)
     check_origins(context.file, built.manifest.files)
     check_labels(context.file, built.manifest)
     items = items_of(context, built.manifest)
@@ -59,6 +59,18 @@ def take_snapshot(context: StepContext) -> StepOutcome:
     return StepOutcome(
         built.manifest, split | {"duplicates": built.manifest.duplicates, "quarantined": built.manifest.quarantined}, remember
     )
+
+
+def _built(context: StepContext, request: data.SnapshotRequest) -> data.BuiltSnapshot:
+    """The snapshot; where there is no room for it beside what others did of it, without that."""
+    try:
+        return data.build_snapshot(request)
+    except Exhausted:
+        if not request.parts.known:
+            raise
+    context.progress.tell("parts of other nodes leave no room for the snapshot: it is built without them")
+    forget_parts(context, transitions.SNAPSHOT)
+    return data.build_snapshot(replace(request, parts=NoParts()))
 
 
 def snapshot_request(context: StepContext, parts: GivenParts) -> data.SnapshotRequest:
