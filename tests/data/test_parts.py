@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,10 +23,14 @@ from tailorbird.data import Amendments, BuiltSnapshot, SnapshotRequest, build_sn
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.duplicates.near_duplicates import BAND_PARTS, NearSearch
 from tailorbird.data.parts.given_parts import packed, unpacked
+from tailorbird.data.parts.row_curation import RowPolicy, curated_stretch
+from tailorbird.data.parts.row_part import RowPart
+from tailorbird.data.pipeline import privacy_of
 from tailorbird.data.prepared_rows import PreparedRows
 from tailorbird.data.readers.appended_reader import records_since
 from tailorbird.data.readers.csv_file import read_csv
 from tailorbird.data.readers.data_file import open_file
+from tailorbird.data.readers.source_rows import RowBuilder
 from tailorbird.data.readers.stretches import WHOLE, stretches_of
 from tailorbird.domain.curation import CurationPolicy, PersonalKind, PrivacyAction, PrivacyPolicy, ProtectedSet, QualityPolicy, QualityRule
 from tailorbird.domain.errors import DataInvalid, Exhausted
@@ -326,10 +331,39 @@ def test_stretches_are_all_of_the_file_once(tmp_path_factory: pytest.TempPathFac
 
 
 def test_bytes_of_something_else_are_no_part() -> None:
-    data = packed({"of": "this"}, {"facts": [1]}, {})
-    assert unpacked(data, {"of": "this"})[0] == {"facts": [1]}
-    for damaged in (data[:-30], b"", b"PK"):
-        with pytest.raises(ValueError, match="part"):
-            unpacked(damaged, {"of": "this"})
+    head = {"of": "this"}
+    data = packed(head, {"facts": [1]}, {"first": np.arange(9), "last": np.arange(5)})
+    facts, arrays = unpacked(data, head)
+    assert facts == {"facts": [1]}
+    assert arrays["last"].tolist() == [0, 1, 2, 3, 4]
+    for other in (b"", b"PK", data[:20]):
+        with pytest.raises(ValueError, match="another build"):
+            unpacked(other, head)
     with pytest.raises(ValueError, match="another build"):
         unpacked(data, {"of": "that"})
+    for damaged in (data[:-1], data[:-30], data.replace(b'"facts"', b"'facts'"), data[: data.index(b"last")]):
+        with pytest.raises(ValueError, match="no part"):
+            unpacked(damaged, head)
+
+
+@pytest.fixture(scope="module")
+def row_part(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A part of rows, whose head is empty."""
+    folder = tmp_path_factory.mktemp("part")
+    (folder / "d.csv").write_bytes(as_csv(rows_of(6)))
+    request = request_for(folder, Store())
+    source = request.objective.data[0]
+    with open_file("d.csv", folder / "d.csv", ".csv") as file:
+        making = RowBuilder(request.objective, source, request.amendments.secret)
+        policy = RowPolicy(request.objective, privacy_of(request), request.amendments)
+        return curated_stretch(file, WHOLE, making, policy).packed({})
+
+
+@pytest.mark.parametrize("name", ["target", "subject", "fixed", "place", "transforms", "shift"])
+@pytest.mark.parametrize("beyond", [-1, 10**6])
+def test_a_part_whose_rows_have_values_that_it_does_not_hold_is_none(row_part: bytes, name: str, beyond: int) -> None:
+    facts, arrays = unpacked(row_part, {})
+    assert len(RowPart.unpacked(packed({}, facts, arrays), {}).named.rows) > 50
+    arrays[f"{name}_at"] = np.where(np.arange(len(arrays["line"])) == 3, np.int32(beyond), arrays[f"{name}_at"])
+    with pytest.raises(ValueError, match="others"):
+        RowPart.unpacked(packed({}, facts, arrays), {})

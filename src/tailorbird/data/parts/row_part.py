@@ -95,6 +95,9 @@ def _coded(values: Iterable[T], size: int) -> tuple[list[T], NDArray[np.int32]]:
 
 
 def _decoded(distinct: Sequence[Any], at_N: NDArray[np.int32]) -> list[Any]:
+    """Raises ValueError where the places are of other values."""
+    if at_N.size and not 0 <= at_N.min() <= at_N.max() < len(distinct):
+        raise ValueError("the values are others")
     return [distinct[place] for place in at_N.tolist()]
 
 
