@@ -22,7 +22,9 @@ from support.data import MemoryParts, Store, make_objective
 from tailorbird.data import Amendments, BuiltSnapshot, SnapshotRequest, build_snapshot, can_be_helped, help_build
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.duplicates.near_duplicates import BAND_PARTS, NearSearch
-from tailorbird.data.parts.given_parts import packed, unpacked
+from tailorbird.data.duplicates.text_index import TextIndex
+from tailorbird.data.parts import near_parts
+from tailorbird.data.parts.given_parts import TextBlob, packed, unpacked
 from tailorbird.data.parts.row_curation import RowPolicy, curated_stretch
 from tailorbird.data.parts.row_part import RowPart
 from tailorbird.data.pipeline import privacy_of
@@ -357,6 +359,25 @@ def row_part(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         making = RowBuilder(request.objective, source, request.amendments.secret)
         policy = RowPolicy(request.objective, privacy_of(request), request.amendments)
         return curated_stretch(file, WHOLE, making, policy).packed({})
+
+
+def test_what_is_kept_of_a_part_does_not_keep_its_bytes(row_part: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of the file's texts lie in them, and a build takes many parts."""
+    part = RowPart.unpacked(row_part, {})
+    assert part.sketches is not None
+    kept = [*vars(part.sketches.index).values(), *part.sketches.runs]
+
+    def made(*arrays: Any) -> TextIndex:
+        kept.extend(arrays)
+        return TextIndex(*arrays)
+
+    arrays = dict(zip(("signatures", "lengths", "histograms"), kept, strict=False)) | TextBlob.arrays("text", [*part.named.folded])
+    texts = packed({}, {}, arrays)
+    monkeypatch.setattr(near_parts, "TextIndex", made)
+    near_parts.search_given(texts, {})
+    assert len(kept) == 8
+    for data in (row_part, texts):
+        assert not [array for array in kept if np.shares_memory(array, np.frombuffer(data, np.uint8))]
 
 
 @pytest.mark.parametrize("name", ["target", "subject", "fixed", "place", "transforms", "shift"])

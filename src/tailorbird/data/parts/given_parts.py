@@ -71,7 +71,8 @@ def packed(head: Mapping[str, Any], facts: Mapping[str, Any], arrays: Mapping[st
 
 
 def unpacked(data: bytes, head: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Facts and arrays of a part. Raises ValueError where it is of something else than ``head`` says, or damaged."""
+    """Facts and arrays of a part; these keep all of ``data``, so that who keeps one copies it. Raises ValueError where it is of something
+    else than ``head`` says, or damaged."""
     expected = canonical_json({"version": VERSION, **head})
     if not data.startswith(expected + b"\n"):
         raise ValueError("the part is of another build")

@@ -88,7 +88,7 @@ def search_given(data: bytes, head: Mapping[str, Any]) -> NearSearch:
     """The search among the texts that somebody gave. Raises ValueError, KeyError where they are of another build."""
     arrays = unpacked(data, head)[1]
     texts = TextBlob.read("text", arrays).all()  # a text is compared many times
-    index = TextIndex(arrays["signatures"], arrays["lengths"], arrays["histograms"])
+    index = TextIndex(arrays["signatures"].copy(), arrays["lengths"].copy(), arrays["histograms"].copy())
     if not index.size == index.signatures_PN.shape[1] == len(index.histograms_NB) == len(texts):
         raise ValueError("the index is of other texts")
     return NearSearch(index, lambda places: [texts[place] for place in places])

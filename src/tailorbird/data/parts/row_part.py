@@ -152,8 +152,8 @@ def _tally(told: Mapping[str, Any]) -> CurationTally:
 def _sketches(arrays: Mapping[str, NDArray[Any]], size: int) -> TextSketches | None:
     if "signatures" not in arrays:
         return None
-    index = TextIndex(arrays["signatures"], arrays["lengths"], arrays["histograms"])
-    runs = TextRuns(arrays["runs"], arrays["counts"])
+    index = TextIndex(arrays["signatures"].copy(), arrays["lengths"].copy(), arrays["histograms"].copy())
+    runs = TextRuns(arrays["runs"].copy(), arrays["counts"].copy())
     if not index.size == index.signatures_PN.shape[1] == len(index.histograms_NB) == len(runs.counts_N) == size:
         raise ValueError("the sketches are of other rows")
     if len(runs.runs_R) != int(runs.counts_N.sum(dtype=np.int64)):
