@@ -21,7 +21,7 @@ from data.test_snapshot import messages
 from support.data import MemoryParts, Store, make_objective
 from tailorbird.data import Amendments, BuiltSnapshot, SnapshotRequest, build_snapshot, can_be_helped, help_build
 from tailorbird.data.duplicates.exact import Item
-from tailorbird.data.duplicates.near_duplicates import BAND_PARTS, NearSearch
+from tailorbird.data.duplicates.near_duplicates import BAND_PARTS, NearSearch, Pairs
 from tailorbird.data.duplicates.text_index import TextIndex
 from tailorbird.data.parts import near_parts
 from tailorbird.data.parts.given_parts import TextBlob, packed, unpacked
@@ -126,17 +126,48 @@ def test_any_sharding_gives_the_same_snapshot(tmp_path_factory: pytest.TempPathF
     assert same(build_snapshot(request_for(folder, store, some, stretch)), whole)
 
 
-def test_near_duplicates_in_parts_of_two_processes_are_found(tmp_path: Path) -> None:
+class SlowBuild(MemoryParts):
+    """Who builds gives the texts, and goes on once others have searched all bands."""
+
+    def put(self, name: str, data: bytes) -> bool:
+        given = super().put(name, data)
+        for _ in range(4000 if name == near_parts.TEXTS else 0):
+            if sum(part.startswith("bands") for part in self.held) == len(BAND_PARTS):
+                break
+            threading.Event().wait(0.005)
+        return given
+
+
+def test_near_duplicates_in_parts_of_two_processes_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By who helps: its pairs are noted, and who builds finds none."""
     rows = [{"text": NEAR, "label": "a"}, *messages(40, "a"), *messages(40, "b", 500), {"text": NEAR.replace("shop", "shp"), "label": "b"}]
     (tmp_path / "d.csv").write_bytes(as_csv(rows))
-    store, parts = Store(), MemoryParts()
-    request = request_for(tmp_path, store, parts, 500)
-    parts.wanted = True
-    built = built_with_help(request, parts, backwards)
+    store, parts, pairs, note = Store(), SlowBuild(), list[int](), NearSearch.note
+
+    def noted(search: NearSearch, given: Pairs) -> None:
+        pairs.append(len(given))
+        note(search, given)
+
+    monkeypatch.setattr(NearSearch, "note", noted)
+    built = built_with_help(request_for(tmp_path, store, parts, 500), parts, backwards)
     one, other = (row for row in built.rows if row.text.startswith("i tried"))
     assert one.group == other.group
     assert any(name.startswith("rows") for name in parts.held)
-    assert "bands 0-2" in parts.asked
+    assert len(pairs) == len(BAND_PARTS)
+    assert sum(pairs) >= 1
+
+
+def test_who_builds_asks_for_no_part_that_is_not_there(tmp_path: Path) -> None:
+    """A look at the record tells which are: it is not read for each."""
+    (tmp_path / "d.csv").write_bytes(as_csv(rows_of(7)))
+    store, parts = Store(), SlowBuild()
+    request = request_for(tmp_path, store, parts, 500)
+    whole = built_with_help(request, parts, backwards)
+    few = MemoryParts()
+    few.held = {name: data for name, data in parts.held.items() if name.startswith("rows") or name == near_parts.part_name(BAND_PARTS[20])}
+    assert same(build_snapshot(replace(request, parts=few)), whole)
+    assert [name for name in few.asked if name.startswith("bands")] == [near_parts.part_name(BAND_PARTS[20])]
+    assert few.looks <= len(BAND_PARTS) + 3
 
 
 def _protected(folder: Path, rows: Sequence[Json]) -> CurationPolicy:

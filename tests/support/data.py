@@ -44,16 +44,18 @@ class Store:
 
 class MemoryParts:
     """Implements ``GivenParts``, in memory. ``wanted``, and built by somebody, until a test says otherwise; parts whose name is one of
-    ``deaf`` are not kept."""
+    ``deaf`` are not kept. ``asked`` are the names of parts that were wanted, ``looks`` how often it was seen which are there."""
 
     def __init__(self, deaf: Collection[str] = ()) -> None:
         self.deaf = deaf
         self.held: dict[str, bytes] = {}
         self.asked: list[str] = []
+        self.looks = 0
         self.wanted = self.is_held = True
 
     @property
     def known(self) -> Collection[str]:
+        self.looks += 1
         return self.held.keys()
 
     def get(self, name: str) -> bytes | None:

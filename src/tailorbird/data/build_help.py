@@ -28,8 +28,8 @@ T = TypeVar("T")
 Order = Callable[[Sequence[Any]], list[Any]]
 #: Seconds between two looks for the texts to be compared.
 _LOOK = 0.2
-#: Seconds for which help waits though nobody is at the build: a process that takes it up needs some to begin. It may wait for the cores that
-#: the help has, so that waiting for it has an end.
+#: Seconds for which help waits though nobody is at the build: a process that takes it up needs some to begin. It may wait for the cores of
+#: this one, so that waiting for it has an end.
 _ALONE = 30.0
 
 

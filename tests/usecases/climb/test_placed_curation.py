@@ -37,7 +37,7 @@ from tailorbird.usecases.runs.step_placement import HelpTask, StepAnswer, StepTa
 from tailorbird.usecases.runs.step_runner import LEASE, perform_placed, plan_for, stage_of
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
-from tailorbird.usecases.storage_quota import storing, stored_by
+from tailorbird.usecases.storage_quota import stored_by, storing
 from tailorbird.usecases.tenants import limit_tenant
 
 #: Bytes of a stretch here: a dozen of the file.
@@ -183,7 +183,9 @@ def test_who_helps_may_come_before_who_does_the_step(curating: Curating, deps: D
             return Placed()
 
     cluster: Any = Cluster()
-    context = plan_for(replace(deps, compute=lambda: cluster, settings_digest="sha256:" + "0" * 64), author, run, Progress(), until=SNAPSHOT)
+    context = plan_for(
+        replace(deps, compute=lambda: cluster, settings_digest="sha256:" + "0" * 64), author, run, Progress(), until=SNAPSHOT
+    )
     assert context.done[SNAPSHOT]
     assert len([part for part in given if part.startswith("rows ")]) > 5
     del curating

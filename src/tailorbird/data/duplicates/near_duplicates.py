@@ -7,7 +7,7 @@ change which earlier ones were compared, so appended texts can be added to earli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -45,8 +45,8 @@ TextsAt = Callable[[list[int]], list[str]]
 Pair = tuple[int, int]
 #: What is done with the pairs that are found so far.
 SoFar = Callable[[list[Pair]], None]
-#: The pairs of some bands; None where nobody has looked for them.
-GivenPairs = Callable[[range], Pairs | None]
+#: The pairs of those among some parts of bands that others have searched.
+GivenPairs = Callable[[Sequence[range]], Iterable[tuple[range, Pairs]]]
 #: Bands that are searched together: few, since who builds and who helps search the part on which they meet both.
 BAND_PARTS = tuple(range(first, first + 2) for first in range(0, minhash.BANDS, 2))
 #: Parts of bands in which most pairs are found: nine in ten that one process finds.
@@ -61,32 +61,30 @@ def near_duplicates(texts: Sequence[str]) -> list[tuple[int, int]]:
     return pairs_within(index_texts(texts), lambda places: [texts[place] for place in places])
 
 
-def pairs_within(index: TextIndex, texts_at: TextsAt, given: GivenPairs = lambda _: None, meanwhile: SoFar | None = None) -> list[Pair]:
+def pairs_within(index: TextIndex, texts_at: TextsAt, given: GivenPairs = lambda _: (), meanwhile: SoFar | None = None) -> list[Pair]:
     """``near_duplicates`` of texts whose index is made. Pairs of some bands may be ``given`` by others, and more of them while
     ``meanwhile`` is called, once, with most pairs."""
     search, left = NearSearch(index, texts_at), [*BAND_PARTS]
 
-    def look() -> None:
-        for bands in [*left]:
-            if (pairs := given(bands)) is not None:
-                search.note(pairs)
-                left.remove(bands)
+    def look(some: Sequence[range]) -> None:
+        for bands, pairs in given(some):
+            search.note(pairs)
+            left.remove(bands)
 
     if meanwhile is not None:
-        look()
+        look([*left])
     while left:
         if meanwhile is not None and len(BAND_PARTS) - len(left) >= MOST_FOUND:
-            look()
+            look([*left])
             meanwhile(search.pairs)
             meanwhile = None
-            look()
+            look([*left])
             continue
-        bands = left.pop(0)
-        pairs = given(bands)
-        if pairs is None:
+        bands = left[0]
+        look([bands])
+        if bands in left:
             search.search(bands)
-        else:
-            search.note(pairs)
+            left.remove(bands)
     return search.sorted_pairs
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -49,7 +49,7 @@ class SharedSearch(NamedTuple):
         is left to be searched."""
         if not self.helped:
             return pairs_within(index, texts_at)
-        found = pairs_within(index, texts_at, lambda bands: self._found(index, bands), meanwhile)
+        found = pairs_within(index, texts_at, lambda some: self._found(index, some), meanwhile)
         self._tell(SEARCHED, {})
         return found
 
@@ -62,8 +62,17 @@ class SharedSearch(NamedTuple):
         with suppress(TailorbirdError):
             self.given.put(name, packed(self.head, {}, arrays))
 
-    def _found(self, index: TextIndex, bands: range) -> Pairs | None:
-        """What others have found; what cannot be read is as if it were not there."""
+    def _found(self, index: TextIndex, some: Sequence[range]) -> Iterator[tuple[range, Pairs]]:
+        """What others have found, by one look at which parts are done."""
+        known: Collection[str] = ()
+        with suppress(TailorbirdError):
+            known = self.given.known
+        for bands in some:
+            if part_name(bands) in known and (pairs := self._read(index, bands)) is not None:
+                yield bands, pairs
+
+    def _read(self, index: TextIndex, bands: range) -> Pairs | None:
+        """What cannot be read is as if it were not there."""
         data = self.given.get(part_name(bands))
         try:
             return pairs_read(data, self.head, index.size) if data is not None else None
