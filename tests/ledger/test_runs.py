@@ -175,7 +175,9 @@ class TestSteps:
             work.steps.complete(held, digest("result"), 1.0)
         assert work.steps.complete(again, digest("result"), 1.0).answers == noted
         assert not work.steps.note_answers("run0001", "measure", "items 0-32", digest("late"))
-        work.steps.forget_answers("run0001", "measure")
+        work.steps.forget_answers("run0001", "measure", ["items 112-120", "items 0-32"])
+        assert [step.answers for step in work.steps.of("run0001")] == [{"items 80-112": digest("a")}, {}]
+        work.steps.forget_answers("run0001", "measure", noted)
         assert [step.answers for step in work.steps.of("run0001")] == [{}, {}]
 
     def test_answers_of_others_to_a_step_that_failed_or_is_none_are_not_noted(self, work):
@@ -183,7 +185,7 @@ class TestSteps:
         work.steps.fail(work.steps.lease("run0001", "a", MINUTE), failure("late"))
         for run, name in (("run0001", "measure"), ("run0001", "unknown"), ("run0002", "measure")):
             assert not work.steps.note_answers(run, name, "items 0-32", digest("a"))
-            work.steps.forget_answers(run, name)
+            work.steps.forget_answers(run, name, ["items 0-32"])
         work.steps.retry("run0001")
         assert work.steps.note_answers("run0001", "measure", "items 0-32", digest("a"))
 

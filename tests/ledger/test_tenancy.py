@@ -101,7 +101,7 @@ WRITES: dict[str, Callable[[UnitOfWork], Any]] = {
     "steps.complete": lambda w: w.steps.complete(STEP, RESULT, 1.0),
     "steps.fail": lambda w: w.steps.fail(STEP, failure("no")),
     "steps.note_answers": lambda w: w.steps.note_answers("run0001", STEP.name, "items 0-32", RESULT),
-    "steps.forget_answers": lambda w: w.steps.forget_answers("run0001", STEP.name),
+    "steps.forget_answers": lambda w: w.steps.forget_answers("run0001", STEP.name, ["items 0-32"]),
     "steps.pay": lambda w: w.steps.pay(STEP, 1.0),
     "steps.release": lambda w: w.steps.release(STEP),
     "steps.retry": lambda w: w.steps.retry("run0001"),

@@ -156,9 +156,12 @@ class Steps:
         self._connection.execute(update(steps).where(*named).values(answers=found.answers | {part: answers}))
         return True
 
-    def forget_answers(self, run: str, name: str) -> None:
-        """Nothing is known any more of answers that others gave for the step."""
-        self._connection.execute(update(steps).where(*self._of(run), steps.c.name == name).values(answers={}))
+    def forget_answers(self, run: str, name: str, parts: Collection[str]) -> None:
+        """Nothing is known any more of answers that others gave to ``parts`` of the step."""
+        named = (*self._of(run), steps.c.name == name)
+        answers = self._connection.scalar(select(steps.c.answers).where(*named).with_for_update()) or {}
+        left = {part: digest for part, digest in answers.items() if part not in parts}
+        self._connection.execute(update(steps).where(*named).values(answers=left))
 
     def of(self, run: str) -> tuple[Step, ...]:
         """All steps of a run, in order."""

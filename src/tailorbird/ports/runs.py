@@ -63,8 +63,8 @@ class HelpedSteps(Protocol):
         where they are not wanted: the step is done, has failed, or is none of ``run``, or others are noted for that part."""
         ...
 
-    def forget_answers(self, run: str, name: str) -> None:
-        """Nothing is known any more of answers that others gave for the step."""
+    def forget_answers(self, run: str, name: str, parts: Collection[str]) -> None:
+        """Nothing is known any more of answers that others gave to ``parts`` of the step; what they give meanwhile to others stays."""
         ...
 
 

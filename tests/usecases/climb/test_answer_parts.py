@@ -157,10 +157,10 @@ def test_what_is_gone_or_damaged_is_asked_again(measuring: Measuring) -> None:
     alone, asked = AskedEngine(), AskedEngine()
     undisturbed = measuring.measured(alone)
     measuring.help(AskedEngine())
-    gone, damaged = list(measuring.answers().items())[:2]
+    gone, damaged = list((parts := measuring.answers()).items())[:2]
     measuring.deps.artifacts.destroy(gone[1])
     with measuring.deps.ledger.work("acme") as work:
-        work.steps.forget_answers(measuring.run, measuring.step)
+        work.steps.forget_answers(measuring.run, measuring.step, parts)
         work.steps.note_answers(measuring.run, measuring.step, *gone)
         work.steps.note_answers(measuring.run, measuring.step, damaged[0], measuring.deps.artifacts.put(b"no answers"))
     assert measuring.measured(asked) == undisturbed

@@ -194,11 +194,11 @@ def test_who_helps_may_come_before_who_does_the_step(curating: Curating, deps: D
 def test_what_is_gone_or_damaged_is_curated_here(curating: Curating) -> None:
     alone = curating.taken()
     curating.help()
-    gone, damaged, *_ = curating.parts.items()
+    gone, damaged, *_ = (parts := curating.parts).items()
     curating.deps.artifacts.destroy(gone[1])
     with curating.deps.ledger.work("acme") as work:
-        kept = {name: digest for name, digest in curating.parts.items() if name != damaged[0]}
-        work.steps.forget_answers(curating.run, SNAPSHOT)
+        kept = {name: digest for name, digest in parts.items() if name != damaged[0]}
+        work.steps.forget_answers(curating.run, SNAPSHOT, parts)
         for name, digest in (*kept.items(), (damaged[0], curating.deps.artifacts.put(b"no part"))):
             work.steps.note_answers(curating.run, SNAPSHOT, name, digest)
     assert curating.taken() == alone
@@ -218,6 +218,27 @@ def test_parts_are_counted_and_go_with_the_step(curating: Curating) -> None:
     assert not [digest for digest in parts if curating.deps.artifacts.exists(digest)]
     with curating.deps.ledger.work("acme", write=False) as work:
         assert not work.storage.counted(parts)
+
+
+def test_what_is_given_while_parts_go_is_found_afterwards(curating: Curating, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes whose name is lost would stay for ever."""
+    curating.help()
+    name, digest = next(iter(curating.parts.items()))
+    data, artifacts = curating.deps.artifacts.get(digest), curating.deps.artifacts
+    destroy, given = type(artifacts).destroy, list[str]()
+
+    def late(store: Any, gone: Digest, **how: bool) -> bool:
+        if (destroyed := destroy(store, gone, **how)) and not given:
+            given.append(gone)
+            assert StepParts(curating.context, SNAPSHOT).put(name, data)
+            assert StepParts(curating.context, SNAPSHOT).put("late", b"texts")
+        return destroyed
+
+    monkeypatch.setattr(type(artifacts), "destroy", late)
+    StepParts(curating.context, SNAPSHOT).forget()
+    assert curating.parts.keys() == {"late"}
+    assert not artifacts.exists(digest)
+    assert artifacts.exists(curating.parts["late"])
 
 
 @pytest.mark.parametrize("refusing", ["the build", "a check of it", "a disk", "a cancellation"])

@@ -145,10 +145,11 @@ class MemorySteps(Repository):
         self._write(replace(row, step=row.step.model_copy(update={"answers": row.step.answers | {part: answers}})))
         return True
 
-    def forget_answers(self, run: str, name: str) -> None:
-        """Nothing is known any more of answers that others gave for the step."""
+    def forget_answers(self, run: str, name: str, parts: Collection[str]) -> None:
+        """Nothing is known any more of answers that others gave to ``parts`` of the step."""
         if (row := self._change(STEPS).get((run, name))) is not None:
-            self._write(replace(row, step=row.step.model_copy(update={"answers": {}})))
+            left = {part: digest for part, digest in row.step.answers.items() if part not in parts}
+            self._write(replace(row, step=row.step.model_copy(update={"answers": left})))
 
     def of(self, run: str) -> tuple[Step, ...]:
         """All steps of a run, in order."""

@@ -71,13 +71,18 @@ class StepParts:
         return noted
 
     def forget(self) -> None:
-        """What others did is wanted no more: its bytes go, then its names."""
+        """What others did is wanted no more: its bytes go, then its names, then bytes that somebody gave once more under such a name. What
+        is given meanwhile under others stays, with its names."""
         if not (known := self.known):
             return
+        artifacts = self._context.deps.artifacts
         for digest in known.values():
-            self._context.deps.artifacts.destroy(digest)
+            artifacts.destroy(digest)
         with self._context.deps.ledger.work(self._context.run.tenant) as work:
-            work.steps.forget_answers(self._context.run.id, self._step)
+            work.steps.forget_answers(self._context.run.id, self._step, known)
+        for digest in known.values():
+            if artifacts.exists(digest):
+                artifacts.destroy(digest)
 
     def _step_in(self, work: UnitOfWork) -> Step | None:
         return next((step for step in work.steps.of(self._context.run.id) if step.name == self._step), None)
