@@ -79,7 +79,7 @@ class Told:
     def note(self, deps: Dependencies, line: str) -> None:
         self.lines.append(line)
         self.parts |= parts_of(deps)
-        if line.startswith("read ") and self.helped:
+        if line.startswith(("read ", "looking for ")) and self.helped:
             self.lose()
 
     @property
