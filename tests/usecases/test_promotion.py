@@ -69,13 +69,19 @@ def test_the_whole_way_into_production_and_back(deps: Dependencies, approver: Ac
     assert show_release(deps, VIEWER, release).state is ReleaseState.RETIRED
 
 
-def test_a_replaced_release_answers_again_after_a_rollback(
-    deps: Dependencies, author: Actor, approver: Actor, operator: Actor, release: str
-) -> None:
+def staged_beside(deps: Dependencies, author: Actor, approver: Actor, operator: Actor, release: str) -> str:
+    """Another release of the name, staged as ``release`` is."""
     second = second_release(deps, author, release)
     for digest in (release, second):
         moves.sign_and_decide(deps, approver, digest, "approve", "")
         moves.stage(deps, operator, digest)
+    return second
+
+
+def test_a_replaced_release_answers_again_after_a_rollback(
+    deps: Dependencies, author: Actor, approver: Actor, operator: Actor, release: str
+) -> None:
+    second = staged_beside(deps, author, approver, operator, release)
     moves.promote(deps, operator, release)
     with pytest.raises(Conflict) as refused:
         moves.promote(deps, operator, second)
@@ -92,10 +98,7 @@ def test_a_replaced_release_answers_again_after_a_rollback(
 def test_of_two_promotions_at_once_the_second_finds_what_the_first_has_put_there(
     deps: Dependencies, author: Actor, approver: Actor, operator: Actor, release: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    second = second_release(deps, author, release)
-    for digest in (release, second):
-        moves.sign_and_decide(deps, approver, digest, "approve", "")
-        moves.stage(deps, operator, digest)
+    second = staged_beside(deps, author, approver, operator, release)
 
     def meanwhile(*_: object) -> None:
         monkeypatch.undo()
@@ -210,10 +213,7 @@ def leaked(deps: Dependencies, actor: Actor) -> Actor:
 def test_two_who_see_one_alarm_take_back_one_release(
     deps: Dependencies, author: Actor, approver: Actor, operator: Actor, release: str
 ) -> None:
-    second = second_release(deps, author, release)
-    for digest in (release, second):
-        moves.sign_and_decide(deps, approver, digest, "approve", "")
-        moves.stage(deps, operator, digest)
+    second = staged_beside(deps, author, approver, operator, release)
     moves.promote(deps, operator, release)
     let_in(deps, operator, second)
     with deps.ledger.work("acme", write=False) as work:

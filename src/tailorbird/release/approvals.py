@@ -126,14 +126,15 @@ def check_may_decide(release: Release, rule: ApprovalRule, identity: Identity) -
 
 
 class QuorumStanding(Value):
-    """Which approvals of a release count, who may still decide, and what is missing: so many ``people`` more, the ``roles`` among them if
-    any is named. ``rejected_by`` ends it."""
+    """Which approvals of a release count, who may still decide, and what is missing: so many ``people`` more, among them ``kinds`` of the
+    ``roles`` that nobody has approved in. ``rejected_by`` ends it."""
 
     rule: ApprovalRule
     counted: tuple[Approval, ...]
     deciders: tuple[Identity, ...]
     rejected_by: tuple[str, ...]
     people: int
+    kinds: int
     roles: tuple[Role, ...]
 
     @property
@@ -176,6 +177,7 @@ def quorum(release: Release, rule: ApprovalRule, identities: Mapping[str, Identi
         deciders=tuple(person for person in identities.values() if person.name not in people and _may_decide(release, rule, person)),
         rejected_by=tuple(approval.identity for approval in release.approvals if approval.decision == "reject"),
         people=max(0, kinds, rule.count - min(len(people), len(keys))),
+        kinds=kinds,
         roles=tuple(role for role in rule.roles if role not in roles) if kinds else (),
     )
 

@@ -85,8 +85,7 @@ def missing_text(standing: QuorumStanding) -> str:
         return f"rejected by {', '.join(standing.rejected_by)}"
     if standing.is_reached:
         return "no approval is missing"
-    kinds = max(0, standing.rule.distinct_roles - len({approval.role for approval in standing.counted}))
-    anybody = standing.people > kinds
+    kinds, anybody = standing.kinds, standing.people > standing.kinds
     missing = " or ".join(role.value for role in standing.roles)
     roles = " or ".join(role.value for role in standing.rule.roles) if anybody else missing
     several = f", {standing.rule.distinct_roles} roles in all" if standing.rule.distinct_roles > 1 else ""
