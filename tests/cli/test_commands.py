@@ -133,6 +133,12 @@ def test_the_log_of_a_fresh_workspace_is_intact(desk: Path) -> None:
     assert "intact" in done.stdout
 
 
+def test_too_few_digits_of_a_digest_are_said_to_find_nothing(desk: Path) -> None:
+    found = tailorbird(desk, "audit", "log", "--about", "18dfe")
+    assert (found.returncode, found.stdout.count("\n")) == (0, 1)
+    assert "six digits" in found.stderr
+
+
 def test_an_exported_log_is_told_with_the_key_that_an_auditor_checks_it_by(desk: Path) -> None:
     (key,) = desk.rglob("log.key")
     public = auth.public_key(auth.load_key(key))

@@ -95,6 +95,8 @@ def _log(
         return
     rows = [(str(e.index), f"{e.event.at:%Y-%m-%d %H:%M:%S}", e.event.actor, e.event.kind, _brief(e.event.subject)) for e in found]
     print_table(("entry", "time", "who", "what", "subject"), rows)
+    if about and not found:
+        say(f"no entry is about {about}: name a subject whole, or six digits of a digest or more")
     for entry in found:
         if entry.event.kind == "access.denied":
             facts = entry.event.data
