@@ -75,7 +75,36 @@ def test_vectors_find_what_words_do_not_and_fusion_takes_both(index: SearchIndex
     towards_rates = np.array([0, 0, 1, 0], dtype=np.float32)
     assert index.find("", [towards_rates], everything, 1)[0].entry.id == "e2"
     assert index.find("cats bark", (), everything, 1)[0].entry.id == "e1"
-    assert {one.entry.id for one in index.find("cats bark", [towards_rates], everything, 2)} == {"e1", "e2"}
+    assert {one.entry.id for one in index.find("bark", [towards_rates], everything, 2)} == {"e1", "e2"}
+
+
+def test_what_shares_no_word_has_no_rank_by_words() -> None:
+    """Ranked as they lie in the index, the first entry would come before the one that the vectors find."""
+    index = SearchIndex.of([entry(place, text) for place, text in enumerate(TEXTS)], np.eye(3, dtype=np.float32))
+    towards = np.array([0, 0.2, 0.9], dtype=np.float32)
+    for question in ("", "nothing of this kind", "ein Wort, das fehlt"):
+        assert [one.entry.id for one in index.find(question, [towards], ANYBODY, 3)] == ["e2", "e1", "e0"]
+    assert [one.entry.id for one in index.find("sat", [towards], ANYBODY, 3)] == ["e0", "e2", "e1"]
+
+
+@pytest.mark.parametrize(
+    ("question", "texts"),
+    [
+        ("车被偷了怎么办", ("屋顶漏水需要报销。", "我的车被偷了,请帮忙。")),
+        ("保険料の支払い", ("屋根が壊れました", "保険料を支払いました")),
+        ("ประกันรถยนต์", ("บ้านน้ำท่วม", "เคลมประกันภัยรถยนต์")),
+        ("हिन्दी में दावा", ("दवा महँगी है", "दावा कैसे करें")),
+        ("cafe\u0301", ("coffee house", "The café is closed")),
+    ],
+)
+def test_words_of_every_script_are_found(question: str, texts: tuple[str, ...]) -> None:
+    scores = Bm25(texts).scores(question)
+    assert scores[1] > scores[0]
+
+
+def test_a_script_without_spaces_is_searched_by_pairs_of_characters() -> None:
+    assert words("我的车A1被偷 x_y") == ["我的", "的车", "a1", "被偷", "x", "y"]
+    assert words("हिन्दी") == ["हिन्दी"]
 
 
 def test_a_damaged_index_is_told(tmp_path: Path) -> None:

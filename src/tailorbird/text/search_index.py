@@ -2,8 +2,9 @@
 
 BM25: score = Σ idf · tf (k1 + 1) / (tf + k1 (1 - b + b · length / mean length)), idf = ln(1 + (n - df + 1/2) / (df + 1/2)) (Robertson &
 Zaragoza 2009, with the idf of Lucene, which is never negative). Words are cut to letters and digits, without case; plurals are taken back
-by three rules (the S stemmer, Harman 1991). Words and vectors are fused by reciprocal rank, 1 / (60 + rank) summed (Cormack, Clarke &
-Büttcher 2009): their scores have no common scale.
+by three rules (the S stemmer, Harman 1991); of scripts without spaces each two neighbouring characters are a word. Words and vectors are
+fused by reciprocal rank, 1 / (60 + rank) summed (Cormack, Clarke & Büttcher 2009): their scores have no common scale. What shares no word
+with the question has no rank by words.
 
     entries.jsonl   one Entry a line
     vectors.npy     (entries, width) in fp16, where they are found by vectors
@@ -12,7 +13,7 @@ Büttcher 2009): their scores have no common scale.
 from __future__ import annotations
 
 import math
-import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import cached_property
@@ -24,9 +25,9 @@ from numpy.typing import NDArray
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.retrieval import Entry, RetrievedEntry
+from tailorbird.text.word_tokens import paired_tokens
 
 K1, B = 1.2, 0.75
-_WORD = re.compile(r"[^\W_]+")
 
 
 class Bm25:
@@ -60,8 +61,9 @@ class Bm25:
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, without case and plural."""
-    return [_singular(word) for word in _WORD.findall(text.casefold())]
+    """The words of a text, without case, plural and forms of Unicode."""
+    folded = text.casefold() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+    return [_singular(word) for word in paired_tokens(folded.replace("_", " "))]
 
 
 def _singular(word: str) -> str:
@@ -131,7 +133,7 @@ class SearchIndex:
         ways = [scores[readable] for scores in self._scored(question, vectors)]
         if not len(readable) or not ways:
             return []
-        scores = ways[0] if len(ways) == 1 else np.sum([_reciprocal_ranks(way) for way in ways], axis=0)
+        scores = ways[0] if len(ways) == 1 else _fused(ways, by_words=bool(question))
         best = np.argsort(-scores, kind="stable")[:count]
         return [RetrievedEntry(entry=self.entries[readable[place]], score=float(scores[place])) for place in best]
 
@@ -153,6 +155,16 @@ class SearchIndex:
     @staticmethod
     def _may_read(entry: Entry, groups: frozenset[str]) -> bool:
         return EVERYONE in entry.access or not groups.isdisjoint(entry.access)
+
+
+def _fused(ways: Sequence[Scores], *, by_words: bool) -> Scores:
+    """Reciprocal ranks, summed. ``by_words``: the first way is that of words, where an entry that shares none has no rank. Such entries are
+    all alike, and ranked as they lie in the index the first of them would come before what the vectors find."""
+    ranks = [_reciprocal_ranks(way) for way in ways]
+    if by_words:
+        ranks[0] = np.where(ways[0] > 0, ranks[0], 0.0)
+    fused: Scores = np.sum(ranks, axis=0)
+    return fused
 
 
 def _reciprocal_ranks(scores: Scores) -> Scores:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from tailorbird.text.normalisation import normalise
+from tailorbird.text.word_tokens import word_tokens
 
 
 def token_f1(answer: str, target: str) -> float:
@@ -18,15 +19,22 @@ def token_f1(answer: str, target: str) -> float:
 
 
 def word_precision(answer: str, source: str) -> float:
-    """The share of the answer's words that stand in ``source``, counted as bags after ``normalise``; 1 for an answer without words."""
-    given, found = Counter(_words(answer)), Counter(_words(source))
+    """The share of the answer's words (``word_tokens``) that stand in ``source``, counted as bags after ``normalise``; 1 for an answer
+    without words."""
+    given, found = Counter(word_tokens(normalise(answer))), Counter(word_tokens(normalise(source)))
     return (given & found).total() / given.total() if given else 1.0
 
 
 def rouge_l(answer: str, target: str) -> float:
-    """ROUGE-L (Lin 2004): F1 of the longest common subsequence of words, each a run of ASCII letters and digits in lower case, as in
-    rouge-score 0.1.2 without stemming. Texts without such words are compared by their words between spaces."""
-    given, wanted = _ascii_words(answer), _ascii_words(target)
+    """ROUGE-L (Lin 2004): F1 of the longest common subsequence of words.
+
+    Where both texts have ASCII letters alone, a word is a run of ASCII letters and digits in lower case, as in rouge-score 0.1.2 without
+    stemming. Other letters are no letters to rouge-score (of a Russian text only the numbers are left), so that texts with such ones are
+    compared by ``word_tokens`` after ``normalise``. Texts without any word are compared by what stands between spaces."""
+    if any(map(_is_beyond_ascii, (answer, target))):
+        given, wanted = word_tokens(normalise(answer)), word_tokens(normalise(target))
+    else:
+        given, wanted = _ascii_words(answer), _ascii_words(target)
     if not given and not wanted:
         given, wanted = normalise(answer).split(), normalise(target).split()
     if not given or not wanted:
@@ -53,8 +61,9 @@ def chrf(answer: str, target: str, order: int = 6, beta: float = 2.0) -> float:
     return (1 + weight) * precision * recall / (weight * precision + recall) if precision + recall else 0.0
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", normalise(text))
+def _is_beyond_ascii(text: str) -> bool:
+    """Whether a letter or a digit of ``text`` is none of ASCII."""
+    return not text.isascii() and any(character.isalnum() and not character.isascii() for character in text)
 
 
 def _ascii_words(text: str) -> list[str]:

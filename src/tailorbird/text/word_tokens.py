@@ -1,0 +1,48 @@
+"""Words of a text in any script: for search, and for metrics of overlap."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import cache
+from itertools import pairwise
+
+#: Scripts written without spaces (Thai to Khmer, kana, Han): there a word is one character.
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+_ASCII = re.compile(r"\w+")
+
+
+def word_tokens(text: str) -> list[str]:
+    """Runs of letters, digits and underscores, with the marks that belong to them (vowel signs of Hindi, say); each character of a script
+    without spaces for itself. Case and forms of Unicode are left as they are."""
+    if text.isascii():
+        return _ASCII.findall(text)
+    return _tokens().findall(text)
+
+
+def paired_tokens(text: str) -> list[str]:
+    """As ``word_tokens``, but neighbouring characters of a script without spaces in pairs, each with the next: by single ones everything
+    would be found (as the CJK bigrams of Lucene). One that stands alone stays alone."""
+    if text.isascii():
+        return _ASCII.findall(text)
+    tokens: list[str] = []
+    for run in _runs().findall(text):
+        parts = _tokens().findall(run)
+        tokens += [run] if len(parts) == 1 else [one + other for one, other in pairwise(parts)]
+    return tokens
+
+
+@cache
+def _marks() -> str:
+    """All combining marks of Unicode's first plane, as they stand in a class: ``\\w`` has none of them. Made where a text needs them."""
+    return "".join(mark for mark in map(chr, range(0x300, 0x10000)) if unicodedata.category(mark)[0] == "M")
+
+
+@cache
+def _tokens() -> re.Pattern[str]:
+    return re.compile(rf"[{_UNSPACED}][{_marks()}]*|(?:[^\W{_UNSPACED}][{_marks()}]*)+")
+
+
+@cache
+def _runs() -> re.Pattern[str]:
+    return re.compile(rf"(?:[{_UNSPACED}][{_marks()}]*)+|(?:[^\W{_UNSPACED}][{_marks()}]*)+")
