@@ -59,6 +59,35 @@ def test_generated_answers_are_measured_by_all_that_applies() -> None:
     assert 0 < grounded.low <= grounded.value <= grounded.high < 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ('{"insurer":"Alpha","sum":1200,"due":null}', True),
+        ('{\n  "sum": 1200.0,\n  "due": null,\n  "insurer": "ALPHA"\n}\n', True),
+        ('{"insurer": "Alpha", "sum": "1200", "due": null}', False),
+        ('{"insurer": "Alpha", "sum": 1200}', False),
+        ('{"insurer": "Alpha", "sum": 1200, "due": false}', False),
+        ("insurer: Alpha", False),
+    ],
+)
+def test_json_is_right_by_what_it_says_where_it_is_asked_for(answer: str, right: bool) -> None:
+    """A prompt that answers rightly, with other spaces than the data's, had an exact match of 0."""
+    due = '{"insurer": "Alpha", "sum": 1200, "due": null}'
+    assert is_same_answer(answer, due, AnswerFormat(json_keys=("insurer",))) is right
+    assert not is_same_answer(answer, due)
+    place = Provenance(file="f", file_digest=digest_bytes(b"f"), line=1, origin="o", license="l", collected="c", consent="c")
+    row = Row(id=digest_bytes(b"1"), text="t", target=due, group="g", split=Split.DEV, provenance=place)
+    spec = MeasureSpec(TaskKind.GENERATE, (), 0.9, 3, 0.1, form=AnswerFormat(json_keys=()))
+    assert measure([row], [Prediction(item=row.id, answer=answer)], spec)[0]["exact_match"].hits == right
+
+
+def test_truth_is_no_number_and_what_is_no_object_is_compared_as_text() -> None:
+    form = AnswerFormat(json_keys=())
+    assert not is_same_answer('{"a": true}', '{"a": 1}', form)
+    assert is_same_answer("No  data", "no data", form)
+    assert not is_same_answer('{"a":' * 100_000, '{"a": 1}', form)
+
+
 def test_answers_that_hand_over_are_held_against_what_is_for_people() -> None:
     place = Provenance(file="f", file_digest=digest_bytes(b"f"), line=1, origin="o", license="l", collected="c", consent="c")
     wanted = ["a colleague will write", "a colleague will write", "12 euros", "9 euros", "7 euros"]

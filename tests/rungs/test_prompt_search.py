@@ -16,14 +16,16 @@ from support.rungs import LABELS, KeywordEngine, build_context, make_objective, 
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.objective import AnswerFormat
 from tailorbird.domain.plan import RungPlan
-from tailorbird.domain.prompt import Message
+from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.inference import open_engine
 from tailorbird.ports.engine import Generation, LabelScores
 from tailorbird.rungs import RungContext, RungResult, make_candidate
 from tailorbird.rungs.context import hold_out
 from tailorbird.rungs.demonstration_sets import like_the_worst
 from tailorbird.rungs.prompt_search import JUDGED
+from tailorbird.rungs.trial_answers import base_answers
 from tailorbird.text.prompt_rendering import messages_for
 
 Build = Callable[..., RungContext]
@@ -312,6 +314,16 @@ def searched_replies(make_context: Build, engine: KeywordEngine, metric: str) ->
     objective = make_objective("generate").model_copy(update={"compare_on": metric})
     given = {"engine": lambda: engine, "objective": objective, "labels": (), "train": replies(12)}
     return make_candidate(make_context(planned(shots=12), **given))
+
+
+def test_a_json_answer_is_right_however_it_is_spaced(make_context: Build) -> None:
+    task = make_objective("generate").task.model_copy(update={"format": AnswerFormat(json_keys=("a",))})
+    objective = make_objective("generate").model_copy(update={"compare_on": "exact_match", "task": task})
+    rows = [row.model_copy(update={"target": '{"a": 1, "b": "x"}'}) for row in make_rows(3)]
+    answers = ['{"b":"x","a":1}', '{"a": 2, "b": "x"}', "a is 1"]
+    scores = base_answers(make_context(planned(), objective=objective, labels=())).scores(PromptSpec(instruction=""), rows, answers, None)
+    assert scores[0] == 1
+    assert max(scores[1:]) < 0.5
 
 
 def test_every_answer_is_shown_where_there_is_room(make_context: Build) -> None:

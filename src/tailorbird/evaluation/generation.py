@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 
@@ -10,6 +9,7 @@ from tailorbird.domain.evidence import ItemResult, Metric
 from tailorbird.domain.objective import AnswerFormat
 from tailorbird.evaluation.measure_spec import MeasureSpec, proportion, share_like
 from tailorbird.text.conversations import answer_turn, holds_tools, shown_answer
+from tailorbird.text.json_answers import json_object, same_objects
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.regex import matches, occurs
 from tailorbird.text.text_metrics import chrf, rouge_l, token_f1, word_precision
@@ -62,15 +62,19 @@ def tool_call_scores(answer: str, reference: str, text: str) -> dict[str, float]
     return {"tool_call_accuracy": float(same_calls(made, due))} if due or holds_tools(text) else {}
 
 
-def is_same_answer(answer: str, reference: str) -> bool:
-    """The same words, after ``normalise``; or where one of both calls functions, the same calls: how JSON is spaced does not count."""
+def is_same_answer(answer: str, reference: str, form: AnswerFormat | None = None) -> bool:
+    """The same words, after ``normalise``; where one of both calls functions, the same calls, and where ``form`` asks for JSON objects, the
+    same object: how JSON is spaced, and in which order its keys stand, does not count."""
     made, due = answer_turn(answer).tool_calls, answer_turn(reference).tool_calls
-    return same_calls(made, due) if made or due else normalise(answer) == normalise(reference)
+    if made or due:
+        return same_calls(made, due)
+    same = same_objects(answer, reference) if form is not None and form.json_keys is not None else None
+    return normalise(answer) == normalise(reference) if same is None else same
 
 
 def generation_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:
     """All metrics of generated answers. ``exact_match`` compares after ``normalise`` (case, white space and Unicode forms do not count),
-    and calls of functions as ``tool_call_accuracy``."""
+    calls of functions as ``tool_call_accuracy``, and JSON objects by what they say where the objective asks for such."""
     yield proportion("exact_match", items, [item.correct for item in items], spec)
     for name in _MEANS:
         scored = [item for item in items if name in item.scores]
@@ -92,12 +96,7 @@ def has_form(answer: str, form: AnswerFormat) -> bool:
     text = answer.strip()
     if form.pattern is not None and not matches(form.pattern, text):
         return False
-    return form.json_keys is None or _is_object(text, form.json_keys)
-
-
-def _is_object(text: str, keys: Sequence[str]) -> bool:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(found, dict) and all(key in found for key in keys)
+    if form.json_keys is None:
+        return True
+    found = json_object(text)
+    return found is not None and all(key in found for key in form.json_keys)

@@ -207,7 +207,7 @@ def _item(row: Row, prediction: Prediction, spec: MeasureSpec) -> ItemResult:
         group=row.group,
         target=row.answer,
         prediction=prediction.answer,
-        correct=_is_correct(row, prediction, spec.task),
+        correct=_is_correct(row, prediction, spec),
         log_loss=-scores[row.answer] if scores and row.answer in scores else None,
         confidence=min(1.0, math.exp(scores[prediction.answer])) if scores and prediction.answer in scores else None,
         latency_ms=prediction.latency_ms,
@@ -218,13 +218,13 @@ def _item(row: Row, prediction: Prediction, spec: MeasureSpec) -> ItemResult:
     )
 
 
-def _is_correct(row: Row, prediction: Prediction, task: TaskKind) -> bool:
-    """The right label; the reference's text, after ``normalise``, or its calls; a relevant document in the first place."""
-    if task is TaskKind.CLASSIFY:
+def _is_correct(row: Row, prediction: Prediction, spec: MeasureSpec) -> bool:
+    """The right label; the reference's text, after ``normalise``, its calls, or its JSON; a relevant document in the first place."""
+    if spec.task is TaskKind.CLASSIFY:
         return prediction.answer == row.answer
-    if task is TaskKind.RANK:
+    if spec.task is TaskKind.RANK:
         return bool(prediction.ranking) and relevance_of(row.answer).get(prediction.ranking[0], 0) > 0
-    return is_same_answer(prediction.answer, row.answer)
+    return is_same_answer(prediction.answer, row.answer, spec.form)
 
 
 def _scores(row: Row, prediction: Prediction, spec: MeasureSpec) -> dict[str, float]:

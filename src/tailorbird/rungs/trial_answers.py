@@ -17,6 +17,7 @@ from tailorbird.rungs.context import AskHosted, RungContext
 from tailorbird.rungs.label_thresholds import trial_servable
 from tailorbird.text.answered_labels import answered_label
 from tailorbird.text.conversations import as_line, shown_answer
+from tailorbird.text.json_answers import same_objects
 from tailorbird.text.label_decision import decide_label, without_priors
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.text_metrics import chrf, rouge_l, token_f1
@@ -139,12 +140,13 @@ class _Overlap:
     probable = False
 
     def __init__(self, context: RungContext) -> None:
-        self.metric = _overlap_of(context)
+        self.metric, form = _overlap_of(context), context.objective.task.format
+        self._of_objects = self.metric == "exact_match" and form is not None and form.json_keys is not None
 
     def scores(self, prompt: PromptSpec, rows: Sequence[Row], answers: Sequence[Any], priors: tuple[float, ...] | None) -> Floats:
         """Overlaps in the metric."""
         del prompt, priors
-        overlap = _OVERLAPS[self.metric]
+        overlap = _same_object_or_nearly if self._of_objects else _OVERLAPS[self.metric]
         return np.array([overlap(answer, shown_answer(row.answer)) for row, answer in zip(rows, answers, strict=True)])
 
     def mistakes(self, prompt: PromptSpec, rows: Sequence[Row], answers: Sequence[Any]) -> list[tuple[Row, str]]:
@@ -227,6 +229,11 @@ class NamedLabels(_OfAServer):
 def _nearly_same(answer: str, target: str) -> float:
     """Right or wrong, and half of it by how much of the answer is right: on few rows most prompts have as many that are wholly right."""
     return (float(normalise(answer) == normalise(target)) + chrf(answer, target)) / 2
+
+
+def _same_object_or_nearly(answer: str, target: str) -> float:
+    """As ``_nearly_same``, of answers that are to be JSON objects: one that says the same is right, however it is written."""
+    return 1.0 if same_objects(answer, target) else _nearly_same(answer, target)
 
 
 #: Metrics of a text by which prompts that generate can be compared: those that an objective may compare by.
