@@ -226,6 +226,18 @@ def test_a_cell_that_is_missing_or_no_time_sets_its_row_aside_with_the_reason(tm
     assert built.manifest.quarantined == 2
 
 
+def test_days_without_hyphens_are_times_and_others_are_values_where_that_is_said(tmp_path: Path) -> None:
+    """Days as spreadsheets write them had become values without a word: some days, drawn by hash, were the shifted part."""
+    write(tmp_path, rows_of(200, by=lambda i: f"2024{1 + i % 12:02d}{1 + i % 28:02d}"))
+    rule = build(objective_of(SplitPolicy(by="when")), tmp_path).manifest.shift
+    assert rule is not None
+    assert (rule.rule.kind, rule.rule.since[:7]) == ("time", "2024-10")
+    write(tmp_path, rows_of(200, by=lambda i: f"{1 + i % 28}.{1 + i % 12:02d}.2024"))
+    rule = build(objective_of(SplitPolicy(by="when", kind="value")), tmp_path).manifest.shift
+    assert rule is not None
+    assert rule.rule.kind == "value"
+
+
 @pytest.mark.parametrize(
     ("by", "policy", "code", "hint"),
     [
@@ -233,6 +245,9 @@ def test_a_cell_that_is_missing_or_no_time_sets_its_row_aside_with_the_reason(tm
         (lambda i: "only one", {}, "shift_one_sided", "name another column"),
         (lambda i: f"row {i}", {}, "shift_column", "many rows share"),
         (lambda i: "soon", {"kind": "time"}, "bad_time", "YYYY-MM-DD"),
+        (lambda i: f"{1 + i % 28}.{1 + i % 12:02d}.2024", {}, "bad_time", "YYYY-MM-DD"),
+        (lambda i: f"{1 + i % 12}/{1 + i % 28}/24 10:15", {}, "bad_time", "YYYY-MM-DD"),
+        (lambda i: f"2024/{1 + i % 12}/{1 + i % 28}", {}, "bad_time", "YYYY-MM-DD"),
         (lambda i: "abc"[i % 3], {"values": ("d",)}, "shift_one_sided", "values"),
         (lambda i: f"2024-01-{1 + i % 28:02d}", {"since": "2031-01-01"}, "shift_one_sided", "since"),
         (lambda i: f"2024-01-{1 + i % 28:02d}", {"by": "whem"}, "column_missing", "split.by: when"),

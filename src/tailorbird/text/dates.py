@@ -5,12 +5,25 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
+#: 31.12.2024, 12/31/24, 2024/12/31, with hours or without.
+_OTHER_DAY = re.compile(r"(?:\d{1,2}([./-])\d{1,2}\1(?:\d{4}|\d{2})|\d{4}([./])\d{1,2}\2\d{1,2})(?:[ T,].*)?", re.DOTALL)
+_COMPACT = re.compile(r"(19|20)\d{6}")
 _YEAR, _MONTH, _EPOCH = re.compile(r"(19|20)\d\d"), re.compile(r"\d{4}-\d{2}"), re.compile(r"\d{9,10}|\d{12,13}")
 
 
 def is_year(text: str) -> bool:
     """True for a year of these two centuries."""
     return _YEAR.fullmatch(text) is not None
+
+
+def is_other_day(text: str) -> bool:
+    """True for what looks like a day that ``time_of`` does not read: which number is the day, and which the month, differs by country."""
+    return _OTHER_DAY.fullmatch(text) is not None and time_of(text) is None
+
+
+def is_dated(text: str) -> bool:
+    """True for a year, and for a day or a time that is written with hyphens or as YYYYMMDD: numbers alone may be anything."""
+    return is_year(text) or (("-" in text or _COMPACT.fullmatch(text) is not None) and time_of(text) is not None)
 
 
 def time_of(cell: str) -> datetime | None:

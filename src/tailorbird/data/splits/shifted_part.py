@@ -18,7 +18,7 @@ from tailorbird.data.readers import SourceRow
 from tailorbird.domain.dataset import Quarantined, ShiftRule
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.split_policy import SplitPolicy
-from tailorbird.text.dates import is_year, time_of
+from tailorbird.text.dates import is_dated, is_other_day, time_of
 
 #: Of the cells so many must be times for ``kind: auto`` to take all of them for times.
 _MOSTLY = 0.9
@@ -41,7 +41,8 @@ class ShiftAssignment(NamedTuple):
 def mark_shifted(rows: Sequence[SourceRow], policy: SplitPolicy, earlier: ShiftRule | None, hashed: Hash) -> ShiftAssignment:
     """Which of ``rows`` are in the shifted part. ``earlier`` is the rule of the last snapshot of the objective.
 
-    Raises DataInvalid where all rows would be on one side, or where the column tells each row from every other.
+    Raises DataInvalid where all rows would be on one side, where the column tells each row from every other, or where it holds days that
+    cannot be read as such.
     """
     kind, cells = _kind(rows, policy, earlier), Counter(row.shift for row in rows)
     times = {cell: time_of(cell) for cell in cells} if kind == "time" else {}
@@ -82,8 +83,13 @@ def _kind(rows: Sequence[SourceRow], policy: SplitPolicy, earlier: ShiftRule | N
         return "value" if policy.values else "time"
     if earlier is not None and earlier.by == policy.by:
         return earlier.kind
-    like = sum(is_year(row.shift) or ("-" in row.shift and time_of(row.shift) is not None) for row in rows)
-    return "time" if like >= _MOSTLY * len(rows) else "value"
+    cells = Counter(row.shift for row in rows)
+    if sum(count for cell, count in cells.items() if is_dated(cell)) >= _MOSTLY * len(rows):
+        return "time"
+    if sum(count for cell, count in cells.items() if is_other_day(cell)) >= _MOSTLY * len(rows):
+        hint = "write them as YYYY-MM-DD, or set `split: {kind: value}`: some days, and not the newest, are then the shifted part"
+        raise DataInvalid(f"the cells of the column {policy.by!r} look like days, and are not written YYYY-MM-DD", hint, code="bad_time")
+    return "value"
 
 
 def _by_time(times: Sequence[datetime], policy: SplitPolicy, earlier: ShiftRule | None) -> ShiftRule:
