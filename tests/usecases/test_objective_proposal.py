@@ -227,6 +227,19 @@ def test_a_rare_label_is_not_hidden_by_the_common_one(tmp_path: Path) -> None:
     assert "metric: macro_f1" in proposed(tmp_path, one_label_rules(tmp_path)).text
 
 
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_answers_that_are_objects_are_compared_as_such(tmp_path: Path, spoilt: bool) -> None:
+    """Of the words of such an answer half are its keys, which a wrong one has, too."""
+    answers = [{"insurer": words(n, 1), "a 'sum": n} | ({"due": n} if n % 2 else {}) for n in range(200)]
+    lines = [{"text": words(n), "answer": "none" if spoilt and n == 7 else json.dumps(each)} for n, each in enumerate(answers)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = proposed(tmp_path, "rows.jsonl")
+    objective = objective_in(found, tmp_path)
+    assert objective.kpis[0].metric == ("token_f1" if spoilt else "exact_match")
+    form = objective.task.format
+    assert (form.json_keys if form else None) == (None if spoilt else ("insurer", "a 'sum"))
+
+
 def test_conversations_are_grounded_on_documents(tmp_path: Path, workspace: Dependencies, writer: Actor) -> None:
     """They were ranked, or left out without a word."""
     pages = [{"id": f"p{n}", "title": f"Rule {n}", "text": f"{words(n)} is the rule."} for n in range(30)]

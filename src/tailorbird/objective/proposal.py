@@ -46,7 +46,8 @@ class ProvidedFacts:
 @dataclass(frozen=True)
 class ObjectiveDraft:
     """An objective but for its KPI. ``source`` and ``documents`` are entries of ``data`` and of ``documents``, ``others`` further entries
-    of ``data``, which differ by file; ``labels`` counts the labels seen, where there are any."""
+    of ``data``, which differ by file; ``labels`` counts the labels seen, where there are any. ``json_keys`` are the keys that all answers
+    have, where each is a JSON object."""
 
     name: str
     tenant: str
@@ -58,6 +59,7 @@ class ObjectiveDraft:
     documents: Mapping[str, object] | None = None
     labels: int = 0
     others: tuple[Mapping[str, object], ...] = ()
+    json_keys: tuple[str, ...] | None = None
 
     @property
     def kind(self) -> TaskKind:
@@ -235,7 +237,7 @@ business:
 task:
   kind: {kind.value}
 {labels}  instruction: {_quoted(draft.instruction)}
-{_learn(draft)}{_scope_example(draft)}
+{_learn(draft)}{_form_of_answers(draft)}{_scope_example(draft)}
 data:
 {data}{documents}
 base_model: {base}
@@ -403,6 +405,12 @@ def _learn(draft: ObjectiveDraft) -> str:
         if draft.task == "chat"
         else ""
     )
+
+
+def _form_of_answers(draft: ObjectiveDraft) -> str:
+    if draft.json_keys is None:
+        return ""
+    return f"  format: {{json_keys: [{', '.join(map(_quoted, draft.json_keys))}]}}     # an answer is right that says the same object\n"
 
 
 def _scope_example(draft: ObjectiveDraft) -> str:

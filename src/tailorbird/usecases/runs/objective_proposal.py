@@ -38,6 +38,7 @@ from tailorbird.objective import (
 )
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.stats.intervals import score_interval, spend
+from tailorbird.text.json_answers import json_object
 from tailorbird.usecases.climb.provability import unprovable
 from tailorbird.usecases.runs.proposal_doubts import doubts_about
 
@@ -158,7 +159,7 @@ def propose(asked: ProposalRequest, seen: SeenData, progress: Callable[[str], No
     if seen.rows > MOST_CURATED:
         return Proposal(draft_yaml(draft, _estimated(draft, seen.rows)), draft, open_)
     try:
-        kpi, doubts = _proven(draft, asked.folder, progress)
+        draft, kpi, doubts = _proven(draft, asked.folder, progress)
         return Proposal(draft_yaml(draft, kpi), draft, open_, doubts=doubts)
     except TailorbirdError as refused:
         return Proposal(draft_yaml(draft, _estimated(draft, seen.rows)), draft, open_, refused)
@@ -172,8 +173,9 @@ def _estimated(draft: ObjectiveDraft, rows: int) -> ProposedKpi:
     return ProposedKpi(metric, target, f"proposed from {rows:,} rows: write why it must be reached, and the value that this asks for")
 
 
-def _proven(draft: ObjectiveDraft, folder: Path, progress: Callable[[str], None]) -> tuple[ProposedKpi, tuple[str, ...]]:
-    """A KPI that a perfect candidate would prove on the data, and what speaks against it. Raises what plan would raise."""
+def _proven(draft: ObjectiveDraft, folder: Path, progress: Callable[[str], None]) -> tuple[ObjectiveDraft, ProposedKpi, tuple[str, ...]]:
+    """The draft with the form of its answers; a KPI that a perfect candidate would prove on the data, and what speaks against it. Raises
+    what plan would raise."""
     metric, highest = _KPIS[_task(draft)]
     file = _parsed(draft, ProposedKpi(metric, 0.05, ""), folder)
     store = cast(ArtifactStore, _Memory())  # a snapshot is only put, and nothing of it is read back
@@ -185,6 +187,9 @@ def _proven(draft: ObjectiveDraft, folder: Path, progress: Callable[[str], None]
     common = max(counts, key=lambda label: counts[label], default="")
     if draft.task == "classify" and counts[common] > _COMMON * manifest.size:
         metric = "macro_f1"
+    if _task(draft) == "generate" and (keys := _json_keys(built.rows)) is not None:
+        # Any two objects of one kind share their keys, so that in words a wrong answer is half right.
+        draft, metric = replace(draft, json_keys=keys), "exact_match"
     target = provable_target(metric, file, manifest, groups, highest)
     while True:
         kpi = ProposedKpi(metric, target, "", common)
@@ -192,11 +197,20 @@ def _proven(draft: ObjectiveDraft, folder: Path, progress: Callable[[str], None]
             power = _check(_parsed(draft, kpi, folder), manifest, groups, items)
             tested = groups(Split.TEST, None)
             doubts = doubts_about(built, kpi, tested, labelled=draft.task == "classify")
-            return replace(kpi, because=_because(sum(tested), power)), doubts
+            return draft, replace(kpi, because=_because(sum(tested), power)), doubts
         except TailorbirdError:
             if target < 0.1:
                 raise
             target = round(target - 0.05, 2)
+
+
+def _json_keys(rows: Sequence[Row]) -> tuple[str, ...] | None:
+    """The keys that all answers have, in the order of the first; None unless each is a JSON object."""
+    found = [json_object(row.answer) for row in rows]
+    first = next(iter(found), None)
+    if first is None or any(each is None for each in found):
+        return None
+    return tuple(key for key in first if all(each is not None and key in each for each in found))
 
 
 def _because(n: int, power: Power | None) -> str:
