@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tailorbird.text.pseudonyms import pseudonym
+from tailorbird.text.pseudonyms import pseudonym, spellings
 
 
 @pytest.mark.parametrize("spelling", ["Ann Lee", "ann lee", " ANN   LEE\n", "Ａnn Lee"])
@@ -16,3 +16,9 @@ def test_another_key_tenant_or_name_is_another_pseudonym() -> None:
     others = [pseudonym(b"other", "acme", "Ann"), pseudonym(b"key", "globex", "Ann"), pseudonym(b"key", "acme", "Anne")]
     assert len({pseudonym(b"key", "acme", "Ann"), *others}) == 4
     assert all("ann" not in found.casefold() for found in others)
+
+
+@pytest.mark.parametrize("written", ["zoë müller", "ZOË MÜLLER", "Zoë Müller", "Zoe\u0308 Mu\u0308ller", "zoe\u0308 mu\u0308ller"])
+def test_usual_spellings_of_a_name_are_known(written: str) -> None:
+    assert written in spellings(" Zoë  Müller")
+    assert {pseudonym(b"key", "acme", each) for each in spellings(written)} == {pseudonym(b"key", "acme", written)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tailorbird.text.text_finder import TextFinder
+from tailorbird.text.text_finder import TextFinder, is_long
 
 LONG = "My parcel to the old mill road never came, and nobody told me why."
 
@@ -40,3 +40,29 @@ def test_names_are_found_as_words_and_short_ones_not_at_all() -> None:
     assert not quotes.held_by("Ada said 7 things to Al")
     assert not quotes.held_by("Ada Lovelaces")
     assert not TextFinder(["", "!"], ["7"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("王小明", "客户王小明说车被偷了"),
+        ("李娜", "请联系李娜。"),
+        ("김민수", "어제 김민수는 전화했다"),
+        ("田中さくら", "担当は田中さくらです"),
+        ("สมชาย", "คุณสมชายโทรมา"),
+        ("रामदेव", "कल रामदेव ने फ़ोन किया"),
+    ],
+)
+def test_names_are_found_where_no_space_stands_beside_them(name: str, text: str) -> None:
+    """The whole of ``text`` was one word, and a name of three characters too short to be looked for."""
+    quotes = TextFinder([], [name])
+    assert quotes.held_by(text)
+    assert not quotes.held_by(text.replace(name, name[:-1]))
+
+
+def test_a_long_text_without_spaces_is_found_as_a_part() -> None:
+    said = "我的车昨天晚上在停车场被偷了,请尽快处理理赔"
+    assert is_long(said)
+    assert TextFinder([said]).held_by(f"转发:{said}谢谢")
+    assert not is_long("车被偷了怎么办")
+    assert not TextFinder(["车被偷了怎么办"]).held_by("请问车被偷了怎么办呢")

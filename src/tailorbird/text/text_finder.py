@@ -1,6 +1,7 @@
 """Containment: known texts and names found in other texts, whatever their case, spaces and punctuation.
 
-Looking through a text costs about its own length, however many texts are known: a long one is looked up by its first eight words.
+Looking through a text costs about its own length, however many texts are known: a long one is looked up by its first eight words. Where no
+space tells a name from what stands beside it (Chinese, Japanese, Thai, and the endings of Korean), a word is one character.
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ from collections.abc import Iterable, Sequence
 
 from tailorbird.text.conversations import MARK, parts_of
 from tailorbird.text.normalisation import normalise
+from tailorbird.text.word_tokens import UNSPACED, word_tokens
 
 #: A text of fewer words than this is known again only where it is all that is said: as a part, it may be anybody's.
 PART_WORDS = 8
 #: Letters that a name needs to be looked for within texts: "7" or "Al" would be found everywhere.
 NAME_LETTERS = 5
-_WORD = re.compile(r"\w+")
+#: What one character that is a word counts for: as letters of a name, and as words of a part. Names of two or three characters are whole.
+_LETTERS, _WORDS = 3, 0.5
+_HANGUL = "\uac00-\ud7a3"
+_CHARACTER = re.compile(f"[{UNSPACED}{_HANGUL}]")
+_PIECE = re.compile(f"[{_HANGUL}]|[^{_HANGUL}]+")
 
 _Words = tuple[str, ...]
 
@@ -28,11 +34,11 @@ class TextFinder:
         self._whole = {words for text in texts if (words := _words(text))}
         self._parts: dict[_Words, set[_Words]] = defaultdict(set)
         for words in self._whole:
-            if len(words) >= PART_WORDS:
+            if _size(words) >= PART_WORDS:
                 self._parts[words[:PART_WORDS]].add(words)
         self._names: dict[str, set[_Words]] = defaultdict(set)
         for words in map(_words, names):
-            if sum(map(len, words)) >= NAME_LETTERS:
+            if sum(_LETTERS if _CHARACTER.match(word) else len(word) for word in words) >= NAME_LETTERS:
                 self._names[words[0]].add(words)
 
     def __bool__(self) -> bool:
@@ -55,5 +61,15 @@ def _any_at(words: _Words, place: int, known: Iterable[Sequence[str]]) -> bool:
     return any(words[place : place + len(each)] == each for each in known)
 
 
+def is_long(text: str) -> bool:
+    """True where a text has words enough to be known again as a part of another."""
+    return _size(_words(text)) >= PART_WORDS
+
+
+def _size(words: _Words) -> float:
+    return sum(_WORDS if _CHARACTER.match(word) else 1 for word in words)
+
+
 def _words(text: str) -> _Words:
-    return tuple(_WORD.findall(normalise(text)))
+    tokens = word_tokens(normalise(text))
+    return tuple(tokens) if text.isascii() else tuple(piece for token in tokens for piece in _PIECE.findall(token))

@@ -8,7 +8,7 @@ from functools import cache
 from itertools import pairwise
 
 #: Scripts written without spaces (Thai to Khmer, kana, Han): there a word is one character.
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
 _ASCII = re.compile(r"\w+")
 
 
@@ -40,9 +40,9 @@ def _marks() -> str:
 
 @cache
 def _tokens() -> re.Pattern[str]:
-    return re.compile(rf"[{_UNSPACED}][{_marks()}]*|(?:[^\W{_UNSPACED}][{_marks()}]*)+")
+    return re.compile(rf"[{UNSPACED}][{_marks()}]*|(?:[^\W{UNSPACED}][{_marks()}]*)+")
 
 
 @cache
 def _runs() -> re.Pattern[str]:
-    return re.compile(rf"(?:[{_UNSPACED}][{_marks()}]*)+|(?:[^\W{_UNSPACED}][{_marks()}]*)+")
+    return re.compile(rf"(?:[{UNSPACED}][{_marks()}]*)+|(?:[^\W{UNSPACED}][{_marks()}]*)+")

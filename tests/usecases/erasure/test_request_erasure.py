@@ -297,6 +297,16 @@ def test_words_of_the_person_go_and_others_stay(deps: Dependencies, admin: Actor
     assert forget(deps, admin)[1] == certificate
 
 
+def test_a_user_is_forgotten_however_the_name_is_written(deps: Dependencies, admin: Actor, person: str) -> None:
+    """Rows of ``ada lovelace`` went with those of ``Ada Lovelace``, and requests that were sent for her so stayed."""
+    desk = Desk(deps)
+    for place, user in enumerate((WHO, WHO.lower(), WHO.upper())):
+        desk.asked(f"sent{place}", "something else altogether", user=user)
+    desk.asked("stranger", "something else altogether", user=WHO[:-1])
+    _, certificate = forget(deps, admin)
+    assert [(each.request, each.why) for each in certificate.words] == [(f"sent{place}", "sent") for place in range(3)]
+
+
 def test_who_only_asked_is_forgotten_too_and_found_again_later(deps: Dependencies, admin: Actor) -> None:
     desk = Desk(deps)
     with pytest.raises(NotFound):

@@ -21,13 +21,14 @@ from tailorbird.domain.feedback import Feedback, KeptWords
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.serving import experiment_unit
 from tailorbird.text.conversations import as_lines, shown_answer, unfold_turns
-from tailorbird.text.text_finder import PART_WORDS, TextFinder
+from tailorbird.text.pseudonyms import spellings
+from tailorbird.text.text_finder import TextFinder, is_long
 from tailorbird.usecases.dependencies import Dependencies
 from tailorbird.usecases.erasure.lineage import Found
 
 #: Requests that are read in one transaction.
 _PAGE = 1000
-_SENTENCE = re.compile(r"(?<=[.!?])\s+")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")
 
 T = TypeVar("T", KeptWords, Feedback)
 
@@ -43,7 +44,7 @@ def quotes_of(subject: str, found: Found, redact: Callable[[str], str], *, answe
 
 def find_words(deps: Dependencies, tenant: str, subject: str, quotes: TextFinder) -> Reasons:
     """The requests that are the person's."""
-    sent = _sent(deps, tenant, {subject, subject.strip()})
+    sent = _sent(deps, tenant, spellings(subject))
     held = set(_held(deps, tenant, quotes)) if quotes else set[str]()
     return {request: "sent" if request in sent else "held" for request in sorted(sent | held)}
 
@@ -97,7 +98,7 @@ def _of_rows(rows: Sequence[Row], *, answers: bool) -> Iterator[str]:
         yield row.text
         yield from _of_turns(row.text)
         if JOINED in row.provenance.transforms:
-            yield from filter(_is_long, row.text.split("\n\n"))
+            yield from filter(is_long, row.text.split("\n\n"))
         if answers:
             yield from {row.target, row.answer, shown_answer(row.answer)}
 
@@ -105,7 +106,7 @@ def _of_rows(rows: Sequence[Row], *, answers: bool) -> Iterator[str]:
 def _of_earlier_answers(items: Sequence[Row]) -> Iterator[str]:
     """What was answered in the middle of a conversation, where it is long enough to be of that one alone."""
     for item in items:
-        yield from (text for text in {item.target, item.answer, shown_answer(item.answer)} if _is_long(text))
+        yield from (text for text in {item.target, item.answer, shown_answer(item.answer)} if is_long(text))
 
 
 def _of_turns(text: str) -> Iterator[str]:
@@ -114,18 +115,14 @@ def _of_turns(text: str) -> Iterator[str]:
     if turns[0].content == text:
         return
     yield as_lines(text)
-    yield from (turn.content for turn in turns if turn.role in ("user", "tool") and (_is_long(turn.content) or len(turns) == 1))
-
-
-def _is_long(text: str) -> bool:
-    return len(text.split()) >= PART_WORDS
+    yield from (turn.content for turn in turns if turn.role in ("user", "tool") and (is_long(turn.content) or len(turns) == 1))
 
 
 def _of_documents(documents: Sequence[Document]) -> Iterator[str]:
     """Whole, and sentence by sentence: an answer quotes a sentence. A short one may be anybody's."""
     for document in documents:
         yield document.text
-        yield from (sentence for sentence in _SENTENCE.split(document.text.strip()) if len(sentence.split()) >= PART_WORDS)
+        yield from (sentence for sentence in _SENTENCE.split(document.text.strip()) if is_long(sentence))
 
 
 def _held(deps: Dependencies, tenant: str, quotes: TextFinder) -> Iterator[str]:
