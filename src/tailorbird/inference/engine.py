@@ -131,7 +131,7 @@ class TorchEngine:
 
     def fingerprint(self) -> str:
         """As ``Engine.fingerprint``."""
-        return f"{fingerprint(self._placement)} {pass_name(self._kernels)}"
+        return f"{fingerprint(self._placement)} {pass_name(self._kernels, eight_bits=self._placement.eight_bits)}"
 
     def state(self) -> EngineState:
         """As ``LiveEngine.state``."""

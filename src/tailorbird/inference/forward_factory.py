@@ -93,12 +93,14 @@ def computed_by(placement: Placement, asked: Kernels = "auto") -> str:
     return "plain" if why_not else "native"
 
 
-def pass_name(kernels: str) -> str:
-    """``kernels`` as a fingerprint names them: the native pass with its form, where that is not the one of AVX-512, which computes with
-    other numbers (decision 0121), and with the format in which it holds adapters (decision 0144)."""
+def pass_name(kernels: str, *, eight_bits: bool) -> str:
+    """``kernels`` as a fingerprint names them: the native pass with its form, where that computes with other numbers than the one of
+    AVX-512 (the portable one, decision 0121; with matrix registers, which multiply bf16 alone, decision 0146), and with the format in
+    which it holds adapters (decision 0144)."""
     if kernels != "native":
         return kernels
-    return ("native-portable" if library.form_name() == "portable" else "native") + "-int8-adapters"
+    form = {"portable": "native-portable", "amx": "native" if eight_bits else "native-amx"}.get(library.form_name(), "native")
+    return f"{form}-int8-adapters"
 
 
 def forward_of(model: Any, kernels: str, placement: Placement) -> Forward:

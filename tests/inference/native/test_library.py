@@ -154,6 +154,7 @@ def test_what_belongs_to_somebody_else_is_not_ours(tmp_path: Path, monkeypatch: 
     ("machine", "can", "expected"),
     [
         ("x86_64", {"avx2", "fma3", "avx512_bf16"}, library.AVX512),
+        ("x86_64", {"avx2", "fma3", "amx_bf16"}, library.PORTABLE),
         ("x86_64", {"avx2", "fma3", "avx512_f"}, library.PORTABLE),
         ("AMD64", {"avx2", "fma3"}, library.PORTABLE),
         ("x86_64", {"avx2"}, None),
@@ -171,6 +172,15 @@ def test_the_processor_chooses_the_form(
     if expected is None:
         assert "AVX2" in str(library.why_not())
         assert library.library() is None
+
+
+@pytest.mark.parametrize(("loads", "expected"), [(True, library.AMX), (False, library.AVX512)])
+def test_matrix_registers_are_used_where_they_are_given(loads: bool, expected: library.Form, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler may not know them, and the system may keep them back."""
+    monkeypatch.setattr(library.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(library.torch.cpu, "get_capabilities", lambda: dict.fromkeys(("avx2", "fma3", "avx512_bf16", "amx_bf16"), True))
+    monkeypatch.setattr(library, "_loaded", lambda form: object() if loads and form is library.AMX else None)
+    assert library.form_here() is expected
 
 
 def test_without_a_compiler_the_pass_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:

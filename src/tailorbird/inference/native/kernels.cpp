@@ -360,6 +360,7 @@ private:
         const int64_t computed = own_time();
         slept = 0;
         (*current)();
+        end_matrices();
         lacked.fetch_add(std::max<int64_t>(0, since(started) - (own_time() - computed) - slept));
         meet();
     }
@@ -402,7 +403,7 @@ bool laid_out_by_each(int64_t rows, int64_t threads) { return rows <= MOST && th
 
 // Rows of x as `tile` reads them, in `room`.
 const Input* tiled_rows(Team& team, const Input* x, int64_t rows, int64_t width, Input* room) {
-    if (rows <= MOST && runs_of(int(rows)) > 1) return x;
+    if (MATRICES || (rows <= MOST && runs_of(int(rows)) > 1)) return x;
     if (laid_out_by_each(rows, team.size())) {
         Input* own = room + team.place() * rows * width;
         interleave(x, width, rows, width, own);
@@ -419,7 +420,51 @@ const Input* tiled_rows(Team& team, const Input* x, int64_t rows, int64_t width,
 
 // As many numbers as `tiled_rows` needs room for.
 int64_t tiled_room(int64_t rows, int64_t width, int64_t threads) {
-    return (laid_out_by_each(rows, threads) ? threads : 1) * rows * width;
+    return MATRICES ? 0 : (laid_out_by_each(rows, threads) ? threads : 1) * rows * width;
+}
+
+// TILES times 16 rows from row `r` on (`all` of x) times BLOCKS blocks from `b` on, by matrix registers. Tiles hold as many rows as the registers
+// were shaped for: the last one begins earlier rather than end behind the last row. Weights are asked for as the streams say, `first` alone.
+template <int TILES, int BLOCKS>
+inline void matrix_tiles(const Matrix& m, const Input* x, int64_t all, int64_t r, int64_t b, float* y, Put put, bool first, const Stream* streams) {
+    Sums sums[TILES * BLOCKS];
+    const Input* from[TILES];
+    int64_t start[TILES];
+    const bf16* block[BLOCKS];
+    for (int t = 0; t < TILES; t++) {
+        start[t] = std::min(r + t * LANES, all - std::min<int64_t>(all, LANES));
+        from[t] = x + start[t] * m.inputs;
+    }
+    for (int c = 0; c < BLOCKS; c++) block[c] = m.packed + (b + c) * m.block();
+    if (first) multiply<TILES, BLOCKS>(from, m.inputs, block, m.inputs, sums, [&](int c, int64_t place) { streams[c].ask_behind((const char*)block[c] + place); });
+    else multiply<TILES, BLOCKS>(from, m.inputs, block, m.inputs, sums, [](int, int64_t) {});
+    for (int t = 0; t < TILES; t++)
+        for (int64_t row = r + t * LANES; row < std::min(all, r + (t + 1) * LANES); row++)
+            for (int c = 0; c < BLOCKS; c++) {
+                Floats sum = load(sums[t * BLOCKS + c].of[row - start[t]]);
+                for (int64_t i = m.inputs / DEEP * DEEP; i < m.inputs; i += 2) sum = dot(sum, pairs(block[c] + i * LANES), pair(x + row * m.inputs + i));
+                float* to = y + row * m.outputs + (b + c) * LANES;
+                store(to, put == Put::add ? plus(load(to), sum) : m.bias ? plus(load(m.bias + (b + c) * LANES), sum) : sum);
+            }
+}
+
+// Rows of x times the blocks from `start` to `stop`, by matrix registers: two blocks at once where there are two tiles of rows. A row's sums are
+// the same beside any others.
+void matrix_blocks(const Matrix& m, const Input* x, int64_t rows, int64_t start, int64_t stop, float* y, Put put, Stream stream) {
+    shape_matrices(int(std::min<int64_t>(rows, LANES)));
+    const int64_t bytes = m.block() * int64_t(sizeof(bf16));
+    const auto ends = [&](int64_t b, int64_t next) {
+        return Stream{(const char*)m.packed + (b + 1) * bytes, next < stop ? (const char*)m.packed + next * bytes : stream.next + (next - stop) * bytes};
+    };
+    for (int64_t b = start; b < stop;) {
+        const bool pair = rows > LANES && b + 1 < stop;
+        const Stream streams[2] = {ends(b, b + 1 + pair), ends(b + 1, b + 3)};
+        for (int64_t r = 0; r < rows; r += 2 * LANES) {
+            const auto tiles = rows - r > LANES ? (pair ? matrix_tiles<2, 2> : matrix_tiles<2, 1>) : pair ? matrix_tiles<1, 2> : matrix_tiles<1, 1>;
+            tiles(m, x, rows, r, b, y, put, r == 0, streams);
+        }
+        b += 1 + pair;
+    }
 }
 
 // `eight`: the rows of x in runs, where the matrix is int8; `room`: for `tiled_rows`, where it is not; `after`: what this thread reads next.
@@ -429,6 +474,7 @@ void product(Team& team, const Matrix& m, const Input* x, const Run<LONG>* eight
     const auto at = [&](int64_t b) { return m.packed + b * m.block(); };
     team.deal(0, blocks, [&](int64_t start, int64_t stop, int64_t next) {
         const Stream stream{(const char*)at(stop), next < blocks ? (const char*)at(next) : after};
+        if (MATRICES && !m.eight) return matrix_blocks(m, x, rows, start, stop, y, put, stream);
         for (int64_t b = start; b < stop; b++) {
             const float* bias = m.bias ? m.bias + b * LANES : nullptr;
             if (m.eight) column8(eight, m.inputs / LONG, rows, (const char*)at(b), bias, y + b * LANES, m.outputs, put, stream);
@@ -729,11 +775,20 @@ struct Step {
 
     const bf16* block_of(const bf16* of, int64_t block) const { return of + block * model.key_heads * model.head_size * LANES; }
 
+    // Asks for the keys, or values, of a block and head.
+    void ask_block(const bf16* place) const {
+        for (int64_t i = 0; i < model.head_size * LANES; i += 32) ask(place + i);
+    }
+
     // G query heads that share a key head.
     template <int G>
     void heads(const Sight& s, int64_t first, float* score) const {
         const Input* q = s.query + first * model.head_size;
-        for (int64_t b = 0; b < s.padded / LANES; b++) score_block<G>(block_of(s.keys, s.table[b]), q, s.context - b * LANES, b ? 0 : s.unseen, score + b * LANES, s.stride);
+        const int64_t blocks = s.padded / LANES;
+        for (int64_t b = 0; b < blocks; b++) {
+            ask_block(b + 1 < blocks ? block_of(s.keys, s.table[b + 1]) : block_of(s.values, s.table[0]));
+            score_block<G>(block_of(s.keys, s.table[b]), q, s.context - b * LANES, b ? 0 : s.unseen, score + b * LANES, s.stride);
+        }
         for (int64_t b = 0; b < s.stride - s.padded; b++)
             for (int g = 0; g < G; g++) score[g * s.stride + s.padded + b] = b < s.branch ? score_one(s.keys, s.own[b], q + g * model.head_size) : -INFINITY;
         for (int g = 0; g < G; g++) soften(score + g * s.stride, s.stride);
@@ -793,6 +848,7 @@ struct Step {
             };
             for (int64_t t = 0; t < s.context; t += LANES) {
                 const bf16* block = block_of(s.values, s.table[t / LANES]);
+                if (!c && t + LANES < s.context) ask_block(block_of(s.values, s.table[t / LANES + 1]));
                 for (int64_t at = 0; at < std::min<int64_t>(LANES, s.context - t); at++) add(block + at * d, t + at);
             }
             for (int64_t b = 0; b < s.branch; b++) add(block_of(s.values, s.own[b] / LANES) + s.own[b] % LANES * d, s.padded + b);
@@ -902,6 +958,9 @@ extern "C" {
 
 // The form of lanes.h that this was compiled in.
 const char* form() { return FORM; }
+
+// Whether this process may use what the form needs; to be asked before anything is computed.
+int usable() { return have_matrices(); }
 
 // Weights (outputs x inputs, row by row) into blocks of 16 outputs. Both counts are multiples of 16.
 void pack(const uint16_t* weights, int64_t outputs, int64_t inputs, uint16_t* packed) {

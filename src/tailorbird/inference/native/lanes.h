@@ -1,9 +1,11 @@
-// Sixteen numbers at a time: what the kernels are written in, in two forms with the same names.
+// Sixteen numbers at a time: what the kernels are written in, in forms with the same names: AVX-512, the same with matrix registers (AMX), and a
+// portable one.
 //
 // Each form has `Floats` (16 fp32) and what is done to them; `Input`, the type of what is multiplied with weights; `Pairs`, 16 outputs' weights
 // of two inputs, and `Pair`, two inputs of a row, with `dot` of the two; the most rows of a tile, and `interleave`, which lays them out for it;
 // and products of int8: `Run`, numbers of a row that share a scale, `round_run`, which makes it, and `add_run`, its product with weights;
-// `Held`, short runs of a few rows for many blocks, and `add_held`.
+// `Held`, short runs of a few rows for many blocks, and `add_held`. A form with matrix registers (`MATRICES`) has `multiply` in place of tiles of
+// `dot`.
 
 #pragma once
 
@@ -40,6 +42,12 @@ inline void rest() {
 
 #if defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512BW__)
 #include "lanes_avx512.h"
+#if defined(USE_MATRICES)
+#include "matrices_amx.h"
+#else
+#include "matrices_none.h"
+#endif
 #else
 #include "lanes_portable.h"
+#include "matrices_none.h"
 #endif

@@ -10,7 +10,7 @@
 
 namespace {
 
-constexpr const char* FORM = "avx512";
+constexpr const char* LANES_FORM = "avx512";
 using Input = bf16;
 using Floats = __m512;
 using Pairs = __m512bh;

@@ -9,7 +9,7 @@
 
 namespace {
 
-constexpr const char* FORM = "portable";
+constexpr const char* LANES_FORM = "portable";
 #if defined(__AVX512F__)
 constexpr int WIDTH = 64;  // bytes of a register
 #elif defined(__AVX2__)

@@ -152,7 +152,9 @@ class Form(NamedTuple):
         return (*_FLAGS, *self.flags)
 
 
-#: By the instructions of AVX512-BF16, and by the compiler's vectors in whatever registers there are.
+#: By matrix registers (AMX) beside AVX512-BF16, by the instructions of AVX512-BF16 alone, and by the compiler's vectors in whatever
+#: registers there are.
+AMX = Form(("-march=native", "-mamx-tile", "-mamx-bf16", "-DUSE_MATRICES"))
 AVX512 = Form(("-march=native",))
 PORTABLE = Form(("-march=native", "-ffp-contract=fast"))
 
@@ -258,7 +260,9 @@ def form_here() -> Form | None:
     can: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     if platform.machine() not in ("x86_64", "AMD64") or not (can.get("avx2") and can.get("fma3")):
         return None
-    return AVX512 if can.get("avx512_bf16") else PORTABLE
+    if not can.get("avx512_bf16"):
+        return PORTABLE
+    return AMX if can.get("amx_bf16") and _loaded(AMX) is not None else AVX512
 
 
 def why_not() -> str | None:
@@ -293,6 +297,10 @@ def _loaded(form: Form) -> Any:
         _log.warning("the native forward pass could not be compiled (%s); the plain one is used", type(error).__name__)
         return None
     loaded.form.argtypes, loaded.form.restype = [], c_char_p
+    loaded.usable.argtypes, loaded.usable.restype = [], c_int32
+    if not loaded.usable():
+        _log.warning("the system does not let this process use the processor's matrix registers (AMX): it computes without them")
+        return None
     loaded.pack.argtypes = [c_void_p, c_int64, c_int64, c_void_p]
     loaded.pack8.argtypes = [c_void_p, c_int64, c_int64, c_void_p]
     loaded.lay.argtypes = [POINTER(NativePiece), c_int64]
