@@ -24,17 +24,18 @@ BARS: dict[str, Bar] = {
 }
 #: What holds torch, oneDNN and MKL to AVX2; and how threads wait in the engine's own process (decision 0025), or as OpenMP has it.
 _AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
-_BRIEF = {"GOMP_SPINCOUNT": "1000"}
-#: (precision, form, environment) of each process.
-FORMS: dict[str, tuple[str, str, Mapping[str, str]]] = {
-    "bf16 portable, AVX2": ("bf16", "avx2", _BRIEF),
-    "int8 portable, AVX2": ("int8", "avx2", _BRIEF),
-    "fp32 torch, AVX2": ("fp32", "plain", _AVX2 | _BRIEF),
+BRIEF = {"GOMP_SPINCOUNT": "1000"}
+#: Precision, form and environment of a process.
+Form = tuple[str, str, Mapping[str, str]]
+FORMS: dict[str, Form] = {
+    "bf16 portable, AVX2": ("bf16", "avx2", BRIEF),
+    "int8 portable, AVX2": ("int8", "avx2", BRIEF),
+    "fp32 torch, AVX2": ("fp32", "plain", _AVX2 | BRIEF),
     "fp32 torch, AVX2, spinning": ("fp32", "plain", _AVX2),
-    "bf16 torch, AVX2": ("bf16", "plain", _AVX2 | _BRIEF),
-    "int8 torch, AVX2": ("int8", "plain", _AVX2 | _BRIEF),
-    "bf16 native, AVX-512": ("bf16", "avx512", _BRIEF),
-    "int8 native, AVX-512": ("int8", "avx512", _BRIEF),
+    "bf16 torch, AVX2": ("bf16", "plain", _AVX2 | BRIEF),
+    "int8 torch, AVX2": ("int8", "plain", _AVX2 | BRIEF),
+    "bf16 native, AVX-512": ("bf16", "avx512", BRIEF),
+    "int8 native, AVX-512": ("int8", "avx512", BRIEF),
 }
 STEPS = {"1 row": (1, 1), "4 rows": (4, 1), "16 rows": (16, 1), "64 rows": (64, 1), "256 tokens": (1, 256)}
 #: Torch multiplies many rows in bf16 so slowly there that they are left out of its turns.
@@ -46,8 +47,8 @@ def measure(quick: bool) -> Measured:
     theirs = _THEIRS[:1] if quick else _THEIRS
     names = (_OURS, *theirs) if quick else tuple(FORMS)
     with ExitStack() as opened:
-        processes = {name: opened.enter_context(_process(name)) for name in names}
-        took = {step: _in_turns(processes, step, 1 if quick else 5) for step in STEPS}
+        processes = {name: opened.enter_context(started(FORMS[name], name)) for name in names}
+        took = {step: in_turns(processes, step, 1 if quick else 5) for step in STEPS}
     found = {step: {name: round(median(each), 2) for name, each in forms.items()} for step, forms in took.items()}
     # Round by round, against torch in whichever way of waiting was the faster one there.
     ratios = {
@@ -59,11 +60,12 @@ def measure(quick: bool) -> Measured:
 
 
 @contextmanager
-def _process(name: str) -> Iterator[subprocess.Popen[str]]:
-    precision, form, environment = FORMS[name]
-    command = [sys.executable, str(Path(__file__).with_name("portable_steps.py")), str(base_model()), precision, form]
+def started(form: Form, name: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that computes steps in one form."""
+    precision, kernels, environment = form
+    command = [sys.executable, str(Path(__file__).with_name("form_steps.py")), str(base_model()), precision, kernels]
     # Ours runs where nothing is held to AVX2; what the shell says of it holds for nobody.
-    kept = {key: value for key, value in os.environ.items() if key not in (*_AVX2, *_BRIEF)}
+    kept = {key: value for key, value in os.environ.items() if key not in (*_AVX2, *BRIEF)}
     settings = kept | {"PYTHONPATH": str(ROOT / "src")} | environment
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=settings) as process:
         try:
@@ -75,8 +77,8 @@ def _process(name: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def _in_turns(processes: Mapping[str, subprocess.Popen[str]], step: str, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each round, after one that is not counted."""
+def in_turns(processes: Mapping[str, subprocess.Popen[str]], step: str, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each process and round, after one that is not counted."""
     few = max(STEPS[step]) <= _MOST_ROWS
     turns = {name: process for name, process in processes.items() if few or name != _SLOW}
     took: dict[str, list[float]] = {name: [] for name in turns}

@@ -1,6 +1,6 @@
 """Steps of one form of the forward pass, in a process of its own, since torch reads what it may use when it is loaded.
 
-In: the folder of a model, precision and form (``plain``: torch; ``avx512``, ``avx2``: the native pass); on stdin lines of two numbers, the
+In: the folder of a model, precision and form (``plain``: torch; ``amx``, ``avx512``, ``avx2``: the native pass); on stdin lines of two numbers, the
 rows of a step and the tokens of each. Out: for each line the milliseconds of a step, the fastest of several within a second or so.
 """
 
@@ -23,6 +23,7 @@ from tailorbird.inference.scheduling import BLOCK
 
 #: What the compiler may use: no more than a processor with AVX2 has.
 AVX2 = library.Form(("-march=x86-64-v3", "-ffp-contract=fast"))
+FORMS = {"avx2": AVX2, "avx512": library.AVX512, "amx": library.AMX}
 CONTEXT, SECONDS = 40, 0.6
 
 
@@ -32,7 +33,7 @@ def read(folder: Path, precision: str, form: str) -> Any:
     eight = precision == "int8"
     if form == "plain":
         return TorchForward(model, eight_bits=eight)
-    return NativeForward(model, torch.get_num_threads(), eight_bits=eight, form=AVX2 if form == "avx2" else library.AVX512)
+    return NativeForward(model, torch.get_num_threads(), eight_bits=eight, form=FORMS[form])
 
 
 def batch_of(rows: int, tokens: int) -> Batch:
