@@ -69,6 +69,12 @@ def test_a_step_is_as_near_to_fp32_as_without_them(weights: Any) -> None:
     assert 0 < off["amx"] < 1.2 * off["avx512"]
 
 
+def test_a_compiler_that_does_not_know_them_is_told_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(library, "AMX", unknown := library.Form(("-no-such-flag",)))
+    assert library._loaded(unknown) is None
+    assert "could not be compiled (CalledProcessError); it computes without matrix registers" in caplog.text
+
+
 def test_registers_that_the_system_keeps_back_are_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     class Kept:
         def __getattr__(self, name: str) -> Any:

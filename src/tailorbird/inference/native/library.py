@@ -294,7 +294,8 @@ def _loaded(form: Form) -> Any:
     try:
         loaded = load_compiled(_SOURCE, [compiler, *form.command], _processor())
     except (OSError, subprocess.SubprocessError) as error:
-        _log.warning("the native forward pass could not be compiled (%s); the plain one is used", type(error).__name__)
+        instead = "it computes without matrix registers (AMX)" if form is AMX else "the plain one is used"
+        _log.warning("the native forward pass could not be compiled (%s); %s", type(error).__name__, instead)
         return None
     loaded.form.argtypes, loaded.form.restype = [], c_char_p
     loaded.usable.argtypes, loaded.usable.restype = [], c_int32
