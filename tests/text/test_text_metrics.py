@@ -48,6 +48,12 @@ def test_rouge_l_reads_the_letters_of_every_script(answer: str, target: str, exp
     assert rouge_l(answer, target) == pytest.approx(expected)
 
 
+def test_token_f1_counts_characters_where_no_spaces_are() -> None:
+    """An answer of one word more was as wrong as any other."""
+    assert token_f1("车被偷了", "车被偷") == pytest.approx(2 * 3 / (4 + 3))
+    assert token_f1("It is 3 Öre", "it is 4 öre") == pytest.approx(3 / 4)
+
+
 def test_groundedness_reads_scripts_without_spaces() -> None:
     assert word_precision("车被偷了", "客户说,他的车昨天被偷了。") == 1
     assert word_precision("दावा", "दवा") == 0

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from tailorbird.text.normalisation import normalise
-from tailorbird.text.word_tokens import word_tokens
+from tailorbird.text.word_tokens import spaced_tokens, word_tokens
 
 
 def token_f1(answer: str, target: str) -> float:
-    """F1 of the words that two texts share, counted as bags after ``normalise`` (Rajpurkar 2016, SQuAD); 1 when both are empty."""
-    given, wanted = Counter(normalise(answer).split()), Counter(normalise(target).split())
+    """F1 of the words that two texts share, counted as bags after ``normalise`` (Rajpurkar 2016, SQuAD), of scripts without spaces
+    of the characters (as CMRC, Cui 2019); 1 when both are empty."""
+    given, wanted = Counter(spaced_tokens(normalise(answer))), Counter(spaced_tokens(normalise(target)))
     if not given and not wanted:
         return 1.0
     return 2 * (given & wanted).total() / (given.total() + wanted.total())

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 #: Scripts written without spaces (Thai to Khmer, kana, Han): there a word is one character.
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+_SPACED = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 _ASCII = re.compile(r"\w+")
 
 
@@ -30,6 +31,11 @@ def paired_tokens(text: str) -> list[str]:
         parts = _tokens().findall(run)
         tokens += [run] if len(parts) == 1 else [one + other for one, other in pairwise(parts)]
     return tokens
+
+
+def spaced_tokens(text: str) -> list[str]:
+    """What stands between spaces, marks included; each character of a script without spaces for itself."""
+    return text.split() if text.isascii() else _SPACED.findall(text)
 
 
 @cache
