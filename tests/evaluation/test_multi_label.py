@@ -15,6 +15,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.evaluation.comparison import ComparisonRule, compare
 from tailorbird.evaluation.measure_spec import MeasureSpec
 from tailorbird.evaluation.multi_label import multi_label_metrics
+from tailorbird.stats.intervals import wilson
 from tailorbird.text.label_sets import join, split
 
 UPPER, LOWER = ("sha256:" + letter * 64 for letter in "ab")
@@ -53,6 +54,30 @@ def test_all_right_is_still_bounded() -> None:
     assert metrics["micro_f1"].value == 1.0
     assert metrics["micro_f1"].low < 0.95
     assert metrics["micro_f1"].method == "wilson"
+
+
+def test_a_rare_label_is_known_no_better_than_its_own_items() -> None:
+    """Three of a label among 108 others: its F1 was proven by all 111, as if no more could be missed."""
+    others = [item(number, "billing", "billing") for number in range(108)]
+    rare = [item(200 + number, "billing | refund", "billing | refund") for number in range(3)]
+    found = {metric.name: metric for metric in multi_label_metrics([*others, *rare], SPEC)}
+    least = wilson(3, 3, 0.9)[0]
+    assert found["f1[refund]"].low == pytest.approx(2 * least / (1 + least))
+    assert found["f1[refund]"].low <= 2 * found["recall[refund]"].low
+    assert found["f1[billing]"].low > 0.97
+    assert found["macro_f1"].low < 0.85 < 0.97 < found["micro_f1"].low
+    slip = [item(300, "billing", "delivery"), *others[1:], *rare]
+    slipped = {metric.name: metric for metric in multi_label_metrics(slip, SPEC)}
+    assert slipped["macro_f1"].low <= found["macro_f1"].low
+
+
+def test_near_copies_of_one_row_prove_as_much_as_one() -> None:
+    rows = [item(number, "billing", "billing") for number in range(60)]
+    copies = [item(100 + number, "refund", "refund").model_copy(update={"group": "g"}) for number in range(30)]
+    found = {metric.name: metric for metric in multi_label_metrics([*rows, *copies], SPEC)}
+    least = wilson(1, 1, 0.9)[0]
+    assert found["f1[refund]"].low == pytest.approx(2 * least / (1 + least))
+    assert found["macro_f1"].low < 0.7
 
 
 _sets = st.sets(st.sampled_from(LABELS)).map(join)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from tailorbird.domain.evidence import ItemResult, Metric
 from tailorbird.evaluation.calibration import calibration_metrics
-from tailorbird.evaluation.measure_spec import MeasureSpec, average, bootstrapped, proportion
-from tailorbird.stats.intervals import Floats, score_interval
+from tailorbird.evaluation.measure_spec import MeasureSpec, average, bootstrapped, no_narrower, proportion, worth_of_labels
+from tailorbird.stats.intervals import Floats
 
 
 def classification_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:
@@ -35,11 +34,10 @@ def _of_label(label: str, items: Sequence[ItemResult], spec: MeasureSpec) -> Ite
 
 
 def _over_classes(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:
-    groups = [item.group for item in items]
-    support = np.array(list(Counter(item.target for item in items).values()), dtype=float)
+    groups, size = [item.group for item in items], worth_of_labels(items, lambda item: ((item.target, item.correct),))
     for name, mean in (("balanced_accuracy", balanced_accuracy), ("macro_f1", macro_f1)):
         metric = bootstrapped(name, over_confusion(items, mean), groups, spec)
-        yield metric if metric.low < metric.high else _without_spread(metric, support, len(set(groups)))
+        yield no_narrower(metric, metric.value, size if metric.low < metric.high else min(len(set(groups)), size))
 
 
 def over_confusion(items: Sequence[ItemResult], mean: Callable[[Floats], float]) -> Callable[[Floats], float]:
@@ -69,14 +67,3 @@ def balanced_accuracy(confusion_KK: Floats) -> float:
     support_K = confusion_KK.sum(axis=1)
     borne_K = support_K > 0
     return float(np.mean(np.diag(confusion_KK)[borne_K] / support_K[borne_K]))
-
-
-def _without_spread(metric: Metric, borne_K: Floats, groups: int) -> Metric:
-    """A bound where no draw differs (all right, or all wrong): Wilson's, at the number of items that a mean over classes is worth.
-
-    The mean of K independent proportions with n_k items has variance Σ p (1 − p) / n_k / K², that of K² / Σ (1 / n_k) items of one
-    proportion.
-    """
-    size = max(1.0, min(groups, len(borne_K) ** 2 / float(np.sum(1 / borne_K))))
-    low, high = score_interval(metric.value, size, metric.confidence)
-    return metric.model_copy(update={"low": low, "high": high, "method": "wilson"})

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tailorbird.domain.evidence import ItemResult, Metric
 from tailorbird.domain.objective import AnswerFormat, TaskKind
-from tailorbird.stats.intervals import Floats, bootstrap_bca, clustered_wilson, mean_interval
+from tailorbird.stats.intervals import Floats, bootstrap_bca, clustered_wilson, mean_interval, score_interval
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,35 @@ def bootstrapped(name: str, statistic: Callable[[Floats], float], groups: Sequen
         n=len(groups),
         method="bootstrap-bca",
     )
+
+
+def no_narrower(metric: Metric, share: float, size: float, read: Callable[[float], float] = float) -> Metric:
+    """``metric`` with an interval no narrower than that of a ``share`` of ``size`` items (Wilson's); ``read`` makes the metric of a share.
+
+    A bootstrap sees only what was drawn: three items of a label that are all right vary in no draw, as if the label were never missed.
+    """
+    low, high = score_interval(share, max(1.0, size), metric.confidence)
+    ends = {"low": min(metric.low, read(low)), "high": max(metric.high, read(high))}
+    return metric.model_copy(update=ends | ({"method": "wilson"} if metric.low == metric.high else {}))
+
+
+def worth_of_labels(items: Sequence[ItemResult], hits_of: Callable[[ItemResult], Iterable[tuple[str, bool]]]) -> float:
+    """The items that a mean over labels is worth: the mean of K independent proportions with n_k items has variance Σ p (1 − p) / n_k / K²,
+    that of K² / Σ (1 / n_k) items of one proportion. ``hits_of`` gives the labels that an item bears, and whether it was given them.
+
+    Of a label whose items all agree each group counts as one: nothing tells that those of a group would differ.
+    """
+    found: dict[str, list[tuple[str, bool]]] = {}
+    for item in items:
+        for label, hit in hits_of(item):
+            found.setdefault(label, []).append((item.group, hit))
+    sizes = [independent(*zip(*told, strict=True)) for told in found.values()]
+    return len(sizes) ** 2 / sum(1 / size for size in sizes) if sizes else 1.0
+
+
+def independent(groups: Sequence[str], outcomes: Sequence[bool]) -> int:
+    """How many items count: all where outcomes differ, since draws of groups tell how alike those of one group are; else the groups."""
+    return len(groups) if len(set(outcomes)) > 1 else len(set(groups))
 
 
 def share_like(name: str, values: Sequence[float], groups: Sequence[str], spec: MeasureSpec) -> Metric:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailorbird.domain.evidence import ItemResult, Metric
-from tailorbird.evaluation.measure_spec import MeasureSpec, average, bootstrapped, proportion
-from tailorbird.stats.intervals import Floats, score_interval
+from tailorbird.evaluation.measure_spec import MeasureSpec, average, bootstrapped, independent, no_narrower, proportion, worth_of_labels
+from tailorbird.stats.intervals import Floats
 from tailorbird.text.label_sets import split
 
 
@@ -26,13 +26,21 @@ def multi_label_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> Itera
     """All metrics that are defined on these items."""
     yield proportion("exact_match", items, [item.correct for item in items], spec)
     marks, groups = _marks(items, spec.labels), [item.group for item in items]
-    for name, mean in (("micro_f1", micro_f1), ("macro_f1", macro_f1)):
-        yield _bounded(name, _over(marks, mean), groups, spec)
+    micro, macro = (bootstrapped(name, _over(marks, mean), groups, spec) for name, mean in (("micro_f1", micro_f1), ("macro_f1", macro_f1)))
+    distinct, size = len(set(groups)), worth_of_labels(items, _hits)
+    # Micro-F1 is a share of many labels: its interval is Wilson's only where no draw differs.
+    yield micro if micro.low < micro.high else no_narrower(micro, micro.value, distinct)
+    yield no_narrower(macro, macro.value, size if macro.low < macro.high else min(distinct, size))
     for place, label in enumerate(spec.labels):
         yield from _of_label(label, place, marks, items, spec)
     losses = [item.log_loss for item in items if item.log_loss is not None]
     if len(losses) == len(items) > 1:
         yield average("log_loss", losses, groups, spec)
+
+
+def _hits(item: ItemResult) -> Iterator[tuple[str, bool]]:
+    given = frozenset(split(item.prediction))
+    return ((label, label in given) for label in split(item.target))
 
 
 def over_sets(items: Sequence[ItemResult], mean: Callable[[Floats, Floats, Floats], float]) -> Callable[[Floats], float]:
@@ -77,14 +85,14 @@ def _of_label(label: str, place: int, marks: _Marks, items: Sequence[ItemResult]
         if among:
             yield proportion(f"{name}[{label}]", [items[n] for n in among], [bool(hit_N[n]) for n in among], spec)
     if (borne_N | given_N).any():
-        one = _Marks(borne_N[:, None], given_N[:, None])
-        yield _bounded(f"f1[{label}]", _over(one, micro_f1), [item.group for item in items], spec)
+        yield _f1_of_label(label, _Marks(borne_N[:, None], given_N[:, None]), items, spec)
 
 
-def _bounded(name: str, statistic: Callable[[Floats], float], groups: Sequence[str], spec: MeasureSpec) -> Metric:
-    """Bootstrapped; where no draw differs (all right, or all wrong), bounded by Wilson's interval at the number of groups."""
-    metric = bootstrapped(name, statistic, groups, spec)
-    if metric.low < metric.high:
-        return metric
-    low, high = score_interval(metric.value, len(set(groups)), metric.confidence)
-    return metric.model_copy(update={"low": low, "high": high, "method": "wilson"})
+def _f1_of_label(label: str, one: _Marks, items: Sequence[ItemResult], spec: MeasureSpec) -> Metric:
+    """F1 is 2 J / (1 + J) of the share J of hits among the items that bear the label or were given it (Jaccard's), and is known no better
+    than that share: the other items, however many, say nothing of it."""
+    among: list[int] = np.flatnonzero(one.borne_NK[:, 0] | one.given_NK[:, 0]).tolist()
+    hits = (one.borne_NK & one.given_NK)[among, 0].tolist()
+    metric = bootstrapped(f"f1[{label}]", _over(one, micro_f1), [item.group for item in items], spec)
+    size = independent([items[n].group for n in among], hits)
+    return no_narrower(metric, sum(hits) / len(among), size, lambda share: 2 * share / (1 + share))
