@@ -13,7 +13,7 @@ import pytest
 from support.data import Store, build, make_objective
 from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.data import BuiltSnapshot
-from tailorbird.data.snapshot_writer import LazyRows
+from tailorbird.data.snapshot_writer import LazyRows, findings_jsonl, jsonl
 from tailorbird.domain.curation import CurationPolicy, CurationReport, ProtectedSet, QualityPolicy, QualityRule, RowFinding
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.errors import DataInvalid
@@ -144,3 +144,11 @@ def test_a_split_is_never_on_both_sides_of_a_quotation(tmp_path: Path) -> None:
     built = built_with(write(tmp_path, [*ground(), {"text": QUESTION, "label": "a"}, *quoted]), CurationPolicy())
     assert len({row.split for row in built.rows if "whole country" in row.text}) == 1
     assert {row.split for row in built.rows} == set(Split)
+
+
+def test_findings_are_spelled_out_as_canonical_json() -> None:
+    findings = [
+        RowFinding(file='Ä "b"\\c\n.csv', line=3, code="privacy.email", count=2, action="redact"),
+        RowFinding(file="d.csv", line=10**9, code="quality.markup"),
+    ]
+    assert findings_jsonl(findings) == jsonl(findings)

@@ -23,7 +23,7 @@ from tailorbird.data import Amendments, BuiltSnapshot, SnapshotRequest, build_sn
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.duplicates.near_duplicates import BAND_PARTS, NearSearch, Pairs
 from tailorbird.data.duplicates.text_index import TextIndex
-from tailorbird.data.parts import near_parts
+from tailorbird.data.parts import near_parts, shared_rows
 from tailorbird.data.parts.given_parts import TextBlob, packed, unpacked
 from tailorbird.data.parts.row_curation import RowPolicy, curated_stretch
 from tailorbird.data.parts.row_part import RowPart
@@ -167,7 +167,32 @@ def test_who_builds_asks_for_no_part_that_is_not_there(tmp_path: Path) -> None:
     few.held = {name: data for name, data in parts.held.items() if name.startswith("rows") or name == near_parts.part_name(BAND_PARTS[20])}
     assert same(build_snapshot(replace(request, parts=few)), whole)
     assert [name for name in few.asked if name.startswith("bands")] == [near_parts.part_name(BAND_PARTS[20])]
-    assert few.looks <= len(BAND_PARTS) + 3
+    assert few.looks <= len(BAND_PARTS) + 4
+
+
+def test_parts_are_taken_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also later ones, between two of one's own: who helps goes on meanwhile, and waits when all is read."""
+    (tmp_path / "d.csv").write_bytes(as_csv(rows_of(4)))
+    store, parts = Store(), MemoryParts()
+    whole = built_with_help(request_for(tmp_path, store, parts, 500), parts, backwards)
+    done = {name: data for name, data in parts.held.items() if name.startswith("rows")}
+    later, own = MemoryParts(), list[int]()
+
+    def curated(*given: Any) -> RowPart:
+        own.append(len(later.asked))
+        if done:
+            name = max(done, key=_start)
+            later.held[name] = done.pop(name)
+        return curated_stretch(*given)
+
+    monkeypatch.setattr(shared_rows, "curated_stretch", curated)
+    assert same(build_snapshot(request_for(tmp_path, store, later, 500)), whole)
+    assert own[0] == 0
+    assert own[1] == 1, "the last part, before the second stretch"
+
+
+def _start(name: str) -> int:
+    return int(name.split()[2].split("-")[0])
 
 
 def _protected(folder: Path, rows: Sequence[Json]) -> CurationPolicy:

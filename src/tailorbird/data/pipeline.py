@@ -20,7 +20,7 @@ from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.crypto.digest_arrays import order_of
 from tailorbird.data import contamination, duplicates, quality
 from tailorbird.data.curation import CurationTally, exclude_protected, protected_texts, refuse_personal_data, require_rows
-from tailorbird.data.duplicates.components import Tie, components
+from tailorbird.data.duplicates.components import Tie, connected
 from tailorbird.data.duplicates.exact import Distinct, Item, NamedRows, drop_duplicates, quarantine
 from tailorbird.data.duplicates.shared_text import SharedText, sampled, shared_text
 from tailorbird.data.duplicates.split_groups import Meanwhile, TextTies, subject_ties, text_ties, without_shared_text
@@ -133,10 +133,10 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
     drawn = drawn_splits(objective, sources.rows)
     comparable = without_shared_text(distinct.items, shared)
     items, ties, found, protected = _unprotected(comparable, request, tally, shared, read, _meanwhile(prepared, comparable, request, drawn))
-    alike = list(components(range(len(items)), ties, smallest=2))
-    placement = assign_splits(
-        items, [*ties, *subject_ties(items, alike)], salt, drawn, prepared.groups if len(items) == len(comparable) else None
-    )
+    near = connected(range(len(items)), ties)
+    alike = list(near.parts(smallest=2))
+    subjects, made = subject_ties(items, alike), prepared.groups if len(items) == len(comparable) else None
+    placement = assign_splits(items, [*ties, *subjects], salt, drawn, made, near if not subjects else None)
     thinned = _thin(placement, items, alike) if objective.curation.near_duplicates == "drop" else []
     cover_labels(placement.groups, drawn, objective.task)
     tally.step("splits", len(items), [*placement.quarantined, *thinned])

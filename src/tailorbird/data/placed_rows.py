@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 from tailorbird.data.duplicates.exact import Item
-from tailorbird.data.splits.split_assignment import SplitGroup, labels_of
+from tailorbird.data.splits.split_assignment import SplitGroup, counted, labels_of
 from tailorbird.domain.dataset import Split, SplitCounts
 from tailorbird.domain.objective import Task, TaskKind
 
@@ -46,8 +47,9 @@ class RowCounts(NamedTuple):
 
 def row_counts(placed: Placed, task: Task) -> RowCounts:
     """The counts of ``placed``."""
-    free = task.kind is not TaskKind.CLASSIFY
-    return RowCounts(Counter(("" if free else item.row.target, group.split, item.row.shifted) for item, group in placed))
+    rows = [item.row for item, _ in placed]
+    targets = repeat("") if task.kind is not TaskKind.CLASSIFY else [row.target for row in rows]
+    return RowCounts(counted(targets, [group.split for _, group in placed], [row.shifted for row in rows]))
 
 
 def label_counts(targets: Mapping[str, int], task: Task) -> Counter[str]:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tailorbird.data.duplicates.components import Tie, components
+from tailorbird.data.duplicates.components import Tie, connected
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.duplicates.split_groups import subject_ties
 from tailorbird.data.item_columns import ItemColumns
 from tailorbird.data.item_digests import ItemDigests, numbers_of
 from tailorbird.data.placed_rows import Placed
-from tailorbird.data.provenance.merkle_seal import MEMBER, content_of, member
-from tailorbird.data.splits.split_assignment import KnownGroups, groups_so_far
+from tailorbird.data.provenance.merkle_seal import MEMBER, MemberHashes, Seal, SealDraft, sealed
+from tailorbird.data.splits.split_assignment import KnownGroups, SplitGroup, groups_so_far
 from tailorbird.data.stored_lines import line_of, regrouped
 from tailorbird.domain.dataset import Split
+from tailorbird.domain.value import Digest
 
 
 class Drawing(NamedTuple):
@@ -28,54 +30,87 @@ class Drawing(NamedTuple):
     seal_salt: bytes
 
 
+class SealedRows(NamedTuple):
+    """M rows as they are stored: the line of each, their seal, and the (split, group) of each by its id."""
+
+    lines: list[bytes]
+    seal: Seal
+    assigned: dict[Digest, tuple[str, str]]
+
+
 class PreparedRows:
-    """For N items the groups that the ties known so far make of them, and by the number of each item of these its line as stored and its
-    member of the seal. Empty where nothing was made. ``digests`` and ``columns`` are those of the items."""
+    """For N items the groups that the ties known so far make of them, and of each item of these what is stored: its line, its member in
+    the seal, its place. Empty where nothing was made. ``digests`` and ``columns`` are those of the items."""
 
     def __init__(self) -> None:
         self.groups: KnownGroups | None = None
         self.digests = ItemDigests()
         self.columns = ItemColumns()
-        self._assumed: list[tuple[str, Split] | None] = []
-        self._lines: list[bytes] = []
-        self._members = bytearray()
+        self._draft: _Draft | None = None
 
     def make(self, items: Sequence[Item], ties: Sequence[Tie], drawing: Drawing) -> None:
         """Makes those of ``items``, between which there are ``ties`` and may be more."""
-        alike = list(components(range(len(items)), ties, smallest=2))
-        self.groups = groups_so_far(items, [*ties, *subject_ties(items, alike)], drawing.salt, drawing.drawn)
-        size = max((item.number for item in items), default=-1) + 1
-        self._assumed, self._lines, self._members = [None] * size, [b""] * size, bytearray(MEMBER * size)
-        for group in self.groups.groups:
-            assumed = group.id, group.split  # it may be given another one later
+        near = connected(range(len(items)), ties)
+        subjects = subject_ties(items, near.parts(smallest=2))
+        found = connected(range(len(items)), [*ties, *subjects]) if subjects else near
+        self.groups = groups_so_far(items, found, drawing.salt, drawing.drawn)
+        self._draft = _Draft(self.groups.groups, drawing.seal_salt)
+
+    def stored(self, placed: Placed, seal_salt: bytes) -> SealedRows:
+        """Rows as they are stored: made now where nothing was, or for another group or split. What was made is used up."""
+        draft, self._draft = self._draft, None
+        return (draft or _Draft([], seal_salt)).rows(placed)
+
+
+class _Draft:
+    """What is stored of the items of ``groups``, as these are now: by the number of each item its group, its line, its member and the place
+    of this."""
+
+    def __init__(self, groups: Sequence[SplitGroup], seal_salt: bytes) -> None:
+        self._hashes, self._splits = MemberHashes(seal_salt), [(group, group.split) for group in groups]
+        size = max((item.number for group in groups for item in group.items), default=-1) + 1
+        self._group_at: list[SplitGroup | None] = [None] * size
+        self._lines, self._place_at, self._members = [b""] * size, [-1] * size, list[bytes]()
+        for group in groups:
             for item in group.items:
                 number = item.number
-                self._assumed[number] = assumed
+                self._group_at[number] = group
+                self._place_at[number] = len(self._members)
                 self._lines[number] = line = line_of(item, group)
-                self._members[MEMBER * number : MEMBER * (number + 1)] = member(item.id, line, drawing.seal_salt)
+                self._members.append(self._hashes.member(item.id, line))
+        self._seal = SealDraft(_array(self._members))
+        self._assigned = assigned_by([(item, group) for group in groups for item in group.items])
 
-    def stored(self, placed: Placed, seal_salt: bytes) -> tuple[list[bytes], NDArray[np.uint8]]:
-        """The lines of M rows, of items that lines were made of, and their members of the seal, uint8[M, 64]: made now where nothing was,
-        or for another group or split. What was made is used up."""
-        if not self._lines:
-            lines = [line_of(item, group) for item, group in placed]
-            made = b"".join(member(item.id, line, seal_salt) for (item, _), line in zip(placed, lines, strict=True))
-            return lines, np.frombuffer(made, dtype=np.uint8).reshape(-1, MEMBER)
-        numbers_M = numbers_of([item for item, _ in placed])
-        numbers = numbers_M.tolist()
-        lines = list(map(self._lines.__getitem__, numbers))
-        members_MB = np.frombuffer(self._members, dtype=np.uint8).reshape(-1, MEMBER)[numbers_M]
-        changed, contents = list[int](), list[bytes]()
-        for place, ((item, group), assumed) in enumerate(zip(placed, map(self._assumed.__getitem__, numbers), strict=True)):
-            if assumed is not None and group.id == assumed[0] and group.split is assumed[1]:
-                continue
-            if line := lines[place]:
-                lines[place] = line = regrouped(line, item, group)
-                changed.append(place)
-                contents.append(content_of(line, seal_salt))
-            else:
-                lines[place] = line = line_of(item, group)
-                members_MB[place] = np.frombuffer(member(item.id, line, seal_salt), dtype=np.uint8)
-        members_MB[changed, MEMBER // 2 :] = np.frombuffer(b"".join(contents), dtype=np.uint8).reshape(-1, MEMBER // 2)
-        self._assumed, self._lines, self._members = [], [], bytearray()
-        return lines, members_MB
+    def rows(self, placed: Placed) -> SealedRows:
+        """The rows of ``placed``: of items that were not among those, and of items with another group or split by now, they are made."""
+        numbers = numbers_of([item for item, _ in placed]).tolist()
+        size, moved = len(self._group_at), {id(group) for group, split in self._splits if group.split is not split}
+        before = [self._group_at[number] if number < size else None for number in numbers]
+        lines, again, new = [self._lines[number] if number < size else b"" for number in numbers], list[int](), list[int]()
+        for place, ((item, group), was) in enumerate(zip(placed, before, strict=True)):
+            if was is None:
+                lines[place] = line_of(item, group)
+                new.append(place)
+            elif id(group) in moved if group is was else group.id != was.id or group.split is not was.split:
+                lines[place] = regrouped(lines[place], item, group)
+                again.append(place)
+        made = [self._hashes.member(placed[place][0].id, lines[place]) for place in chain(again, new)]
+        if not self._members:
+            return SealedRows(lines, sealed(_array(made)), assigned_by(placed))
+        if new or len(placed) < len(self._members):
+            at = [-1 if was is None else self._place_at[number] for number, was in zip(numbers, before, strict=True)]
+            members = dict(zip(chain(again, new), made, strict=True))
+            all_members = [members.get(place) or self._members[index] for place, index in enumerate(at)]
+            return SealedRows(lines, sealed(_array(all_members)), assigned_by(placed))
+        self._assigned |= assigned_by([placed[place] for place in again])
+        return SealedRows(lines, self._seal.changed([self._place_at[numbers[place]] for place in again], made), self._assigned)
+
+
+def _array(members: Sequence[bytes]) -> NDArray[np.uint8]:
+    return np.frombuffer(b"".join(members), dtype=np.uint8).reshape(-1, MEMBER)
+
+
+def assigned_by(placed: Placed) -> dict[Digest, tuple[str, str]]:
+    """The (split, group) of each row by its id."""
+    named = {id(split): split.value for split in Split}
+    return {item.id: (named[id(group.split)], group.id) for item, group in placed}

@@ -51,10 +51,9 @@ def _built(request: SnapshotRequest) -> BuiltSnapshot:
     keeping = StateWriter(request, gathered)
     gathered = replace(gathered, text_ties=None)
     frozen = write_snapshot(request, gathered)
-    named = {split: split.value for split in Split}
-    assigned = {item.id: (named[group.split], group.id) for item, group in gathered.placed}
-    keeping.finish(frozen, assigned)
-    return BuiltSnapshot(frozen.manifest, frozen_rows(gathered.placed, gathered.order), gathered.quarantined, assigned, frozen.report)
+    keeping.finish(frozen, frozen.assigned)
+    rows = frozen_rows(gathered.placed, gathered.order)
+    return BuiltSnapshot(frozen.manifest, rows, gathered.quarantined, frozen.assigned, frozen.report)
 
 
 def _consistent(built: BuiltSnapshot) -> BuiltSnapshot:

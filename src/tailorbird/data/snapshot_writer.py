@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from typing import NamedTuple, overload
 
 import numpy as np
@@ -15,9 +17,9 @@ from tailorbird.data.curation import CurationOutcome, CurationTally, NearDuplica
 from tailorbird.data.pipeline import PipelineResult, SnapshotRequest, salt_of_splits
 from tailorbird.data.placed_rows import Placed, RowCounts, split_counts
 from tailorbird.data.provenance import croissant, salt_of, seal_documents
-from tailorbird.data.provenance.merkle_seal import Seal, sealed
+from tailorbird.data.provenance.merkle_seal import Seal
 from tailorbird.data.readers import SourcePlace
-from tailorbird.domain.curation import CurationReport
+from tailorbird.domain.curation import CurationReport, RowFinding
 from tailorbird.domain.dataset import Document, Quarantined, Row, ShiftedPart, SnapshotManifest, Split, SplitCounts
 from tailorbird.domain.objective import Task
 from tailorbird.domain.value import Digest, Value
@@ -92,24 +94,26 @@ class ManifestContent:
 
 
 class WrittenSnapshot(NamedTuple):
-    """A snapshot, its report; the leaves of its seal, and the bytes of each row as stored."""
+    """A snapshot, its report; the leaves of its seal, the bytes of each row as stored, and the (split, group) of each by its id."""
 
     manifest: SnapshotManifest
     report: CurationReport
     leaves_MB: NDArray[np.uint8]
     lengths_M: NDArray[np.int32]
+    assigned: dict[Digest, tuple[str, str]]
 
 
 def write_snapshot(request: SnapshotRequest, gathered: PipelineResult) -> WrittenSnapshot:
     """Stores rows, quarantine, seal, findings and report, and returns the manifest that names them. Lengths are in characters."""
     objective, counts = request.objective, gathered.counts
-    rows, seal, lengths_M = _stored_rows(gathered, salt_of(request.amendments.secret, objective.name), request.artifacts)
+    stored = gathered.prepared.stored(gathered.placed, salt_of(request.amendments.secret, objective.name))
+    rows, lengths_M = _put_rows(stored.lines, gathered.order, request.artifacts)
     label_counts = counts.labels(objective.task)
     findings = sorted(gathered.tally.findings, key=lambda finding: (finding.file, finding.line, finding.code))
     content = ManifestContent(
         rows=lambda: rows,
-        members=lambda: request.artifacts.put(seal.stored),
-        seal=seal,
+        members=lambda: request.artifacts.put(stored.seal.stored),
+        seal=stored.seal,
         splits=counts.splits(),
         label_counts=label_counts,
         label_sets=_label_sets(counts) if objective.task.labels == "many" else (),
@@ -120,7 +124,7 @@ def write_snapshot(request: SnapshotRequest, gathered: PipelineResult) -> Writte
         protected=gathered.protected,
         tally=gathered.tally,
         schemes=gathered.schemes,
-        findings=jsonl(findings),
+        findings=findings_jsonl(findings),
         quarantined=gathered.quarantined,
         read=sum(gathered.sources.read.values()),
         removed=len(gathered.sources.removed),
@@ -129,7 +133,7 @@ def write_snapshot(request: SnapshotRequest, gathered: PipelineResult) -> Writte
         documents=gathered.sources.documents,
         shift=_shifted_part(gathered, objective.task),
     )
-    return WrittenSnapshot(*manifest_of(request, content), seal.leaves_MB, lengths_M)
+    return WrittenSnapshot(*manifest_of(request, content), stored.seal.leaves_MB, lengths_M, stored.assigned)
 
 
 def manifest_of(request: SnapshotRequest, content: ManifestContent) -> tuple[SnapshotManifest, CurationReport]:
@@ -180,13 +184,10 @@ def _shifted_part(gathered: PipelineResult, task: Task) -> ShiftedPart | None:
     )
 
 
-def _stored_rows(gathered: PipelineResult, salt: bytes, artifacts: ArtifactStore) -> tuple[Digest, Seal, NDArray[np.int32]]:
-    """The digest of the rows as stored, their seal, and the bytes of each row."""
-    lines, members_MB = gathered.prepared.stored(gathered.placed, salt)
-    seal = sealed(members_MB)
-    lengths_M = np.fromiter(map(len, lines), np.int32, len(lines))[gathered.order]
-    lines = [lines[place] for place in gathered.order.tolist()]
-    return artifacts.put(b"\n".join([*lines, b""])), seal, lengths_M
+def _put_rows(lines: Sequence[bytes], order_M: NDArray[np.intp], artifacts: ArtifactStore) -> tuple[Digest, NDArray[np.int32]]:
+    """The digest of the rows as stored, and the bytes of each."""
+    lengths_M = np.fromiter(map(len, lines), np.int32, len(lines))[order_M]
+    return artifacts.put(b"\n".join([*map(lines.__getitem__, order_M.tolist()), b""])), lengths_M
 
 
 def _expires(gathered: PipelineResult) -> date | None:
@@ -200,6 +201,16 @@ def _expires(gathered: PipelineResult) -> date | None:
 def jsonl(values: Iterable[Value]) -> bytes:
     """The values, one a line."""
     return b"".join(canonical_json(value) + b"\n" for value in values)
+
+
+def findings_jsonl(findings: Iterable[RowFinding]) -> bytes:
+    """As ``jsonl``: each is spelled out, since what is found in a million rows is much."""
+    texts = cache(json.JSONEncoder(ensure_ascii=False).encode)
+    lines = (
+        f'{{"action":{texts(found.action)},"code":{texts(found.code)},"count":{found.count},"file":{texts(found.file)},"line":{found.line}}}\n'
+        for found in findings
+    )
+    return "".join(lines).encode()
 
 
 def _label_sets(counts: RowCounts) -> tuple[str, ...]:

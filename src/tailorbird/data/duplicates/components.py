@@ -33,15 +33,18 @@ class Components(NamedTuple):
     begins_C: NDArray[np.intp]
     ends_C: NDArray[np.intp]
 
+    def parts(self, *, smallest: int = 1) -> Iterator[list[int]]:
+        """The members of each component that has so many."""
+        large_C = self.ends_C - self.begins_C >= smallest
+        ordered = self.members_M.tolist()  # slices of a list are made faster than those of an array
+        for start, stop in zip(self.begins_C[large_C].tolist(), self.ends_C[large_C].tolist(), strict=True):
+            yield ordered[start:stop]
+
 
 def components(members: Sequence[int], ties: Iterable[Tie], *, smallest: int = 1) -> Iterator[list[int]]:
     """``members`` parted into sets that ties connect, in the order of their first members; ties reach members only, so that what is left
     out connects nothing. Sets of fewer than ``smallest`` are left out."""
-    found = connected(members, ties)
-    large = found.ends_C - found.begins_C >= smallest
-    ordered = found.members_M.tolist()  # slices of a list are made faster than those of an array
-    for start, stop in zip(found.begins_C[large].tolist(), found.ends_C[large].tolist(), strict=True):
-        yield ordered[start:stop]
+    yield from connected(members, ties).parts(smallest=smallest)
 
 
 def connected(members: Sequence[int], ties: Iterable[Tie]) -> Components:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 from typing import NamedTuple
 
 from tailorbird.data.readers import SourceRow, id_of
@@ -83,12 +85,12 @@ def drop_duplicates(named: NamedRows, known: Mapping[Digest, tuple[str, str]]) -
     kept: list[Item] = []
     duplicates = 0
     quarantined: list[Quarantined] = []
-    for place in first.values():
-        item = _item(named, place, known)
-        if place not in again and _agrees(item):
+    places = [*first.values()]
+    for place, item in zip(places, _items(named, places, known), strict=True):
+        if place not in again and (item.known is None or _agrees(item)):
             kept.append(item)
             continue
-        items = [item, *(_item(named, copy, known) for copy in again.get(place, [place])[1:])]
+        items = [item, *_items(named, again.get(place, [place])[1:], known)]
         agreeing = [item for item in items if _agrees(item)]
         quarantined += [moved(item) for item in items if not _agrees(item)]
         if agreeing:
@@ -136,7 +138,14 @@ def moved(item: Item) -> Quarantined:
     return quarantine(item.row, "already_split", reason)
 
 
-def _item(named: NamedRows, place: int, known: Mapping[Digest, tuple[str, str]]) -> Item:
-    id_, row = named.ids[place], named.rows[place]
-    split, group = known.get(id_, (None, ""))
-    return Item(id_, named.folded[place], row, row.subject, Split(split) if split else None, group, number=named.numbers[place])
+def _items(named: NamedRows, places: Sequence[int], known: Mapping[Digest, tuple[str, str]]) -> Iterator[Item]:
+    """The items of the rows at ``places``. A million are made, by what makes a tuple without a call of Python's for each."""
+    ids, rows = [named.ids[place] for place in places], [named.rows[place] for place in places]
+    folded, numbers = [named.folded[place] for place in places], [named.numbers[place] for place in places]
+    splits: Iterable[Split | None] = repeat(None)
+    groups: Iterable[str] = repeat("")
+    if known:
+        given = [known.get(id_, ("", "")) for id_ in ids]
+        splits, groups = [Split(split) if split else None for split, _ in given], [group for _, group in given]
+    columns = zip(ids, folded, rows, [row.subject for row in rows], splits, groups, repeat(""), numbers, strict=False)
+    return map(partial(tuple.__new__, Item), columns)

@@ -49,8 +49,9 @@ SoFar = Callable[[list[Pair]], None]
 GivenPairs = Callable[[Sequence[range]], Iterable[tuple[range, Pairs]]]
 #: Bands that are searched together: few, since who builds and who helps search the part on which they meet both.
 BAND_PARTS = tuple(range(first, first + 2) for first in range(0, minhash.BANDS, 2))
-#: Parts of bands in which most pairs are found: nine in ten that one process finds.
-MOST_FOUND = 4
+#: Parts of bands in which nearly all pairs are found: of a hundred that one process finds 98. So many are left that others search while
+#: something is made of these pairs.
+MOST_FOUND = 14
 
 
 def near_duplicates(texts: Sequence[str]) -> list[tuple[int, int]]:
@@ -71,20 +72,15 @@ def pairs_within(index: TextIndex, texts_at: TextsAt, given: GivenPairs = lambda
             search.note(pairs)
             left.remove(bands)
 
-    if meanwhile is not None:
-        look([*left])
+    look([*left])
     while left:
+        search.search(left[0])
+        left.remove(left[0])
+        look([*left])
         if meanwhile is not None and len(BAND_PARTS) - len(left) >= MOST_FOUND:
-            look([*left])
             meanwhile(search.pairs)
             meanwhile = None
             look([*left])
-            continue
-        bands = left[0]
-        look([bands])
-        if bands in left:
-            search.search(bands)
-            left.remove(bands)
     return search.sorted_pairs
 
 

@@ -8,6 +8,7 @@ from itertools import chain
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tailorbird.data.contamination import WordRuns, pairs_of
 from tailorbird.data.duplicates.components import Tie
@@ -67,28 +68,27 @@ def text_ties(items: Sequence[Item], others: Sequence[str], sketches: SketchedRo
     ``others`` are further normalised texts; they have the places after the items. ``sketches`` are those of rows, by the numbers of items.
     ``meanwhile`` may be done while others search.
     """
-    by_text: dict[str, list[int]] = {}
-    for index, item in enumerate(items):
-        by_text.setdefault(item.compared, []).append(index)
-    for index, text in enumerate(others, start=len(items)):
-        by_text.setdefault(text, []).append(index)
-    texts = list(by_text)
-    numbers_T = np.fromiter((_number(items, same[0]) for same in by_text.values()), np.int64, len(texts))
-    indexed, runs = sketches.of(texts, numbers_T)
+    first_of, again = dict[str, int](), dict[int, list[int]]()
+    for index, text in enumerate(chain([item.told or item.folded for item in items], others)):
+        if (earlier := first_of.setdefault(text, index)) != index:
+            again.setdefault(earlier, [earlier]).append(index)
+    texts, first = [*first_of], [*first_of.values()]
+    indexed, runs = sketches.of(texts, _numbers(items, len(others))[first])
 
     def texts_at(places: list[int]) -> list[str]:
         return [texts[place] for place in places]
 
     search.begin(indexed, texts_at, meanwhile.without_ties)
     overlaps = pairs_of(runs, texts_at)
-    same, first = [tuple(same) for same in by_text.values() if len(same) > 1], [same[0] for same in by_text.values()]
+    same = [tuple(again[index]) for index in sorted(again)]
     near = search.pairs(indexed, texts_at, lambda near: meanwhile.with_ties(_between(same, first, near, overlaps)))
     return TextTies(same, near, overlaps, first, indexed, runs)
 
 
-def _number(items: Sequence[Item], place: int) -> int:
-    """The number of the row whose sketches are those of the text that is compared; -1 where there is none."""
-    return items[place].number if place < len(items) and not items[place].told else -1
+def _numbers(items: Sequence[Item], others: int) -> NDArray[np.int64]:
+    """The number of the row whose sketches are those of the text that is compared; -1 where there is none, and for each of ``others``."""
+    told = (-1 if item.told else item.number for item in items)
+    return np.concatenate([np.fromiter(told, np.int64, len(items)), np.full(others, -1, np.int64)])
 
 
 def without_shared_text(items: Sequence[Item], shared: SharedText) -> list[Item]:

@@ -115,13 +115,13 @@ def _texts(ties: TextTies, size: int) -> NDArray[np.int32]:
 def _arrays(gathered: PipelineResult, columns: Columns) -> dict[str, NDArray[Any]]:
     items, placed, ties = gathered.items, gathered.placed, gathered.text_ties
     assert ties is not None
-    digests, at, split_numbers = gathered.prepared.digests, _places(items, placed), {split: number for number, split in enumerate(SPLITS)}
+    digests, at, numbers = gathered.prepared.digests, _places(items, placed), {id(split): number for number, split in enumerate(SPLITS)}
     ids = digests.ids(items)
     groups, split, row = np.zeros_like(ids), np.full(len(items), -1, np.int8), np.full(len(items), -1, np.int32)
     groups[at] = ids[at]  # most items are a group of their own
     larger = np.fromiter((group.id != item.id for item, group in placed), np.bool_, len(placed))
     groups[at[larger]] = digests_of(placed[place][1].id for place in np.flatnonzero(larger).tolist())
-    split[at] = np.fromiter((split_numbers[group.split] for _, group in placed), np.int8, len(placed))
+    split[at] = np.fromiter(map(numbers.__getitem__, [id(group.split) for _, group in placed]), np.int8, len(placed))
     row[at[gathered.order]] = np.arange(len(placed), dtype=np.int32)
     return {
         **columns,

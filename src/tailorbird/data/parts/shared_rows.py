@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from tailorbird.data.readers.source_resolver import columns_of
 from tailorbird.data.readers.source_rows import RowBuilder
 from tailorbird.data.readers.sources import HOPELESS, check_file
 from tailorbird.data.readers.stretches import WHOLE, Stretch, stretches_of
-from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.errors import DataInvalid, TailorbirdError
 
 
 @dataclass
@@ -45,13 +46,25 @@ class SharedRows:
         return parts
 
     def _parts(self, number: int, file: DataFile, making: RowBuilder, stretches: list[Stretch]) -> list[RowPart]:
-        parts = list[RowPart]()
-        for stretch in stretches:
-            parts.append(self._found(number, file, stretch) or curated_stretch(file, stretch, making, self.policy))
+        parts, others = list[RowPart](), dict[Stretch, RowPart]()
+        for place, stretch in enumerate(stretches):
+            self._take(number, file, stretches[place:], others)
+            parts.append(others.pop(stretch) if stretch in others else curated_stretch(file, stretch, making, self.policy))
             unusable = [entry for part in parts for entry in part.unusable] if parts[-1].unusable else []
             if len(unusable) >= HOPELESS:
                 refuse_if_most({file.name: len(unusable) + sum(part.usable for part in parts)}, unusable)
         return parts
+
+    def _take(self, number: int, file: DataFile, left: Sequence[Stretch], others: dict[Stretch, RowPart]) -> None:
+        """Takes what others have done by now of the stretches that are ``left``, also of later ones: they go on meanwhile, and have nothing
+        to do once all is read."""
+        left = [stretch for stretch in left if stretch not in others]
+        known: Collection[str] = ()
+        with suppress(TailorbirdError):
+            known = self.given.known if left else ()
+        for stretch in left:
+            if part_name(number, stretch) in known and (part := self._found(number, file, stretch)) is not None:
+                others[stretch] = part
 
     def _found(self, number: int, file: DataFile, stretch: Stretch) -> RowPart | None:
         """What others have made of a stretch; what cannot be read is as if it were not there."""

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.crypto.digest_arrays import order_of
+from tailorbird.crypto.keyed_hashes import keyed
 from tailorbird.crypto.membership_proofs import Members, Proof, TreeHead, head_of, key_of
 from tailorbird.crypto.merkle import leaf_hashes
+from tailorbird.crypto.tree_levels import TreeLevels
 from tailorbird.data.readers.source_rows import row_id
 from tailorbird.domain.dataset import Document, DocumentSeal, SnapshotManifest
 from tailorbird.domain.value import Digest
@@ -33,19 +35,26 @@ def salt_of(secret: bytes, objective: str) -> bytes:
 
 def member(row: Digest, line: bytes, salt: bytes) -> bytes:
     """What stands for the row ``row`` in the tree: its salted key, and the salted hash of all that it holds (its canonical JSON)."""
-    return key_of(salt, row) + content_of(line, salt)
+    return MemberHashes(salt).member(row, line)
 
 
-def content_of(line: bytes, salt: bytes) -> bytes:
-    """The second half of a member: the salted hash of all that the row holds."""
-    return hmac.digest(salt, line, hashlib.sha256)
+class MemberHashes:
+    """Members of one tree, by its salt. ``content`` makes the second half of one from the row's line."""
+
+    def __init__(self, salt: bytes) -> None:
+        self.content = keyed(salt)
+
+    def member(self, row: Digest, line: bytes) -> bytes:
+        """As ``member``; its key as ``key_of`` has it."""
+        return self.content(row.encode()) + self.content(line)
 
 
 class Seal(NamedTuple):
-    """Members uint8[M, 64] in the order of the tree, and the hash of each as a leaf, uint8[M, 32]."""
+    """Members uint8[M, 64] in the order of the tree, and the hash of each as a leaf, uint8[M, 32]; the root, where it is known already."""
 
     members_MB: NDArray[np.uint8]
     leaves_MB: NDArray[np.uint8]
+    known_root: str = ""
 
     @property
     def stored(self) -> memoryview:
@@ -55,6 +64,8 @@ class Seal(NamedTuple):
     @property
     def root(self) -> str:
         """The root of the tree."""
+        if self.known_root:
+            return self.known_root
         leaves = self.leaves_MB.tobytes()
         return head_of([leaves[at : at + 32] for at in range(0, len(leaves), 32)]).root
 
@@ -65,7 +76,8 @@ class Seal(NamedTuple):
         before = np.searchsorted(first_M, first_K)
         if (first_M[np.minimum(before, len(first_M) - 1)] == first_K).any():
             return sealed(np.concatenate([self.members_MB, new.members_MB]))
-        return Seal(*(np.insert(old, before, added, axis=0) for old, added in zip(self, new, strict=True)))
+        members_MB, leaves_MB = (np.insert(old, before, added, axis=0) for old, added in zip(self[:2], new[:2], strict=True))
+        return Seal(members_MB, leaves_MB)
 
 
 def sealed(members_MB: NDArray[np.uint8]) -> Seal:
@@ -73,6 +85,25 @@ def sealed(members_MB: NDArray[np.uint8]) -> Seal:
     ordered_MB = members_MB[order_of(members_MB[:, : MEMBER // 2])]
     hashed = b"".join(_leaves(ordered_MB.tobytes()))
     return Seal(ordered_MB, np.frombuffer(hashed, dtype=np.uint8).reshape(-1, 32))
+
+
+class SealDraft:
+    """The seal of M members of which some may get another content: it is made before all of them are known. Nobody gets another key."""
+
+    def __init__(self, members_MB: NDArray[np.uint8]) -> None:
+        order_M = order_of(members_MB[:, : MEMBER // 2])
+        self._members_MB = members_MB[order_M]
+        self._place_M = np.empty_like(order_M)
+        self._place_M[order_M] = np.arange(len(order_M))
+        self._levels = TreeLevels([*_leaves(self._members_MB.tobytes())])
+
+    def changed(self, places: Sequence[int], members: Sequence[bytes]) -> Seal:
+        """The seal where ``members`` stand in the ``places`` of those that were given. The draft is used up."""
+        at_C = self._place_M[[*places]] if places else self._place_M[:0]
+        self._members_MB[at_C] = np.frombuffer(b"".join(members), dtype=np.uint8).reshape(-1, MEMBER)
+        self._levels.replace(dict(zip(at_C.tolist(), leaf_hashes(members), strict=True)))
+        leaves_MB = np.frombuffer(b"".join(self._levels.leaves), dtype=np.uint8).reshape(-1, MEMBER // 2)
+        return Seal(self._members_MB, leaves_MB, self._levels.root.hex())
 
 
 def members_of(stored: bytes) -> Members:

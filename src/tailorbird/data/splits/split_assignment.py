@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from itertools import accumulate, chain
+from itertools import accumulate, chain, repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -81,10 +81,9 @@ class KnownGroups(NamedTuple):
         return [self.groups[number] if same else None for number, same in zip(least_C.tolist(), same_C.tolist(), strict=True)]
 
 
-def groups_so_far(items: Sequence[Item], ties: Sequence[Tie], salt: str, drawn: Collection[Split]) -> KnownGroups:
-    """The groups that ``ties`` make of items which need no more than to be drawn."""
+def groups_so_far(items: Sequence[Item], found: Components, salt: str, drawn: Collection[Split]) -> KnownGroups:
+    """The groups of items which need no more than to be drawn; ``found`` is what ties make of all."""
     made, number_N, drawn = list[SplitGroup](), np.full(len(items), -1, np.int32), frozenset(drawn)
-    found = connected(range(len(items)), ties)
     ordered = found.members_M.tolist()
     for start, stop in zip(found.begins_C.tolist(), found.ends_C.tolist(), strict=True):
         part = ordered[start:stop]
@@ -96,14 +95,20 @@ def groups_so_far(items: Sequence[Item], ties: Sequence[Tie], salt: str, drawn: 
 
 
 def assign_splits(
-    items: Sequence[Item], ties: Sequence[Tie], salt: str, drawn: Collection[Split], made: KnownGroups | None = None
+    items: Sequence[Item],
+    ties: Sequence[Tie],
+    salt: str,
+    drawn: Collection[Split],
+    made: KnownGroups | None = None,
+    found: Components | None = None,
 ) -> SplitAssignment:
     """Gives each item a split, or sets it aside. ``drawn`` are the splits that free groups are drawn into; ``made`` are groups of the items
-    that were made before."""
+    that were made before, and ``found`` what the ties make of all items, where it is known."""
     placement, drawn = SplitAssignment(), frozenset(drawn)
     settled = _settled(items, ties, placement)
     fresh = [index for index, item in enumerate(items) if item.known is None]
-    found = connected(sorted([*settled, *fresh]), ties)
+    if found is None or len(fresh) < len(items):
+        found = connected(sorted([*settled, *fresh]), ties)
     ordered, begins, ends = found.members_M.tolist(), found.begins_C.tolist(), found.ends_C.tolist()
     ready = made.whole(found) if made is not None else [None] * len(begins)
     done = 0
@@ -350,6 +355,14 @@ def _targets(group: SplitGroup, task: Task) -> tuple[str, ...]:
     return targets if task.kind is TaskKind.CLASSIFY else ("",) * bool(targets)
 
 
+def counted(targets: Iterable[str], splits: Sequence[Split], shifted: Sequence[bool]) -> Counter[tuple[str, Split, bool]]:
+    """How often each target, split and flag stand together. Splits are counted by what object they are: a million are not hashed by
+    Python."""
+    named = {id(split): split for split in Split}
+    found = Counter(zip(targets, map(id, splits), shifted, strict=False))
+    return Counter({(target, named[split], flag): count for (target, split, flag), count in found.items()})
+
+
 class _Cover:
     """Groups in the order of their draw, and how many of them each label has in each split."""
 
@@ -357,11 +370,15 @@ class _Cover:
         self._groups, self._task = groups, task
         self._known: dict[tuple[str, ...], frozenset[str]] = {}
         self._counts = Counter[tuple[str, Split]]()
-        free = task.kind is not TaskKind.CLASSIFY
-        alone = [(group.items[0].row, group.split) for group in groups if len(group.items) == 1]
-        counted = Counter(("" if free else row.target, split) for row, split in alone if not row.shifted)
+        alone = [group for group in groups if len(group.items) == 1]
+        rows = [group.items[0].row for group in alone]
+        found = counted(
+            repeat("") if task.kind is not TaskKind.CLASSIFY else [row.target for row in rows],
+            [group.split for group in alone],
+            [row.shifted for row in rows],
+        )
         together = Counter((_targets(group, task), group.split) for group in groups if len(group.items) > 1)
-        together.update({((target,), split): count for (target, split), count in counted.items()})
+        together.update({((target,), split): count for (target, split, shifted), count in found.items() if not shifted})
         for (targets, split), count in together.items():
             for label in self._labels(targets):
                 self._counts[label, split] += count
