@@ -7,6 +7,7 @@ import io
 import json
 import random
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,9 +32,9 @@ from tailorbird.data.pipeline import privacy_of
 from tailorbird.data.prepared_rows import PreparedRows
 from tailorbird.data.readers.appended_reader import records_since
 from tailorbird.data.readers.csv_file import read_csv
-from tailorbird.data.readers.data_file import open_file
+from tailorbird.data.readers.data_file import DataFile, open_file
 from tailorbird.data.readers.source_rows import RowBuilder
-from tailorbird.data.readers.stretches import WHOLE, stretches_of
+from tailorbird.data.readers.stretches import WHOLE, Stretch, stretches_of
 from tailorbird.domain.curation import CurationPolicy, PersonalKind, PrivacyAction, PrivacyPolicy, ProtectedSet, QualityPolicy, QualityRule
 from tailorbird.domain.errors import DataInvalid, Exhausted
 from tailorbird.domain.objective import DocumentSource, TaskKind
@@ -170,6 +171,22 @@ def test_who_builds_asks_for_no_part_that_is_not_there(tmp_path: Path) -> None:
     assert few.looks <= len(BAND_PARTS) + 4
 
 
+def test_a_part_that_cannot_be_used_is_asked_for_once(tmp_path: Path) -> None:
+    """It is fetched, decrypted and unpacked: not again before each stretch of one's own, and after each search."""
+    (tmp_path / "d.csv").write_bytes(as_csv(rows_of(8)))
+    store, parts = Store(), MemoryParts()
+    request = request_for(tmp_path, store, parts, 500)
+    whole = built_with_help(request, parts, backwards)
+    with open_file("d.csv", tmp_path / "d.csv", ".csv") as file:
+        names = [shared_rows.part_name(0, stretch) for stretch in stretches_of(file, 500)]
+    assert len(names) > 5
+    damaged, last = MemoryParts(), names[-1]
+    names += map(near_parts.part_name, BAND_PARTS)
+    damaged.held = dict.fromkeys(names, b"damaged") | {last: parts.held[last]}
+    assert same(build_snapshot(replace(request, parts=damaged)), whole)
+    assert sorted(damaged.asked) == sorted(names)
+
+
 def test_parts_are_taken_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also later ones, between two of one's own: who helps goes on meanwhile, and waits when all is read."""
     (tmp_path / "d.csv").write_bytes(as_csv(rows_of(4)))
@@ -297,8 +314,8 @@ def test_parts_of_another_build_are_not_taken(tmp_path: Path, change: str) -> No
     assert same(build_snapshot(request), alone)
 
 
-def test_a_quote_that_misleads_the_cutting_costs_nothing_but_time(tmp_path: Path) -> None:
-    """A file that is cut within a record is read as one."""
+def test_a_quote_that_misleads_the_cutting_costs_nothing_but_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is cut within a record is read as one, when what was read of it is gone."""
     rows = [f"{row['text']},{row['label']}" for row in [*messages(40, "a"), *messages(40, "b", 500)]]
     rows[3] = f'a {"long " * 30}7" pipe,a'
     rows[9] = '"first line, and\nsecond line",b'
@@ -307,7 +324,17 @@ def test_a_quote_that_misleads_the_cutting_costs_nothing_but_time(tmp_path: Path
     with open_file("d.csv", tmp_path / "d.csv", ".csv") as file:
         assert len(stretches_of(file, 100)) == 3, "the second ends within a record, and behind it no end of a line is outside of quotes"
     whole = build_snapshot(request_for(tmp_path, store))
+    made, kept = list[weakref.ref[RowPart]](), list[int]()
+
+    def curated(file: DataFile, stretch: Stretch, *given: Any) -> RowPart:
+        kept.append(sum(each() is not None for each in made))
+        part = curated_stretch(file, stretch, *given)
+        made.append(weakref.ref(part))
+        return part
+
+    monkeypatch.setattr(shared_rows, "curated_stretch", curated)
     assert same(build_snapshot(request_for(tmp_path, store, stretch=100)), whole)
+    assert kept == [0, 1, 0], "the first stretch, the second, which is refused, and the whole file"
 
 
 def test_an_error_tells_the_place_in_the_whole_file(tmp_path: Path) -> None:

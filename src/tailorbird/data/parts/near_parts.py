@@ -45,11 +45,12 @@ class SharedSearch(NamedTuple):
             meanwhile()
 
     def pairs(self, index: TextIndex, texts_at: TextsAt, meanwhile: SoFar) -> list[Pair]:
-        """As ``pairs_within``. ``meanwhile`` is called where somebody helps: who builds searches less then. Who helps is told when nothing
-        is left to be searched."""
+        """As ``pairs_within``. ``meanwhile`` may be called where somebody helps: who builds searches less then. Who helps is told when
+        nothing is left to be searched."""
         if not self.helped:
             return pairs_within(index, texts_at)
-        found = pairs_within(index, texts_at, lambda some: self._found(index, some), meanwhile)
+        asked = set[range]()
+        found = pairs_within(index, texts_at, lambda some: self._found(index, some, asked), meanwhile)
         self._tell(SEARCHED, {})
         return found
 
@@ -62,14 +63,16 @@ class SharedSearch(NamedTuple):
         with suppress(TailorbirdError):
             self.given.put(name, packed(self.head, {}, arrays))
 
-    def _found(self, index: TextIndex, some: Sequence[range]) -> Iterator[tuple[range, Pairs]]:
-        """What others have found, by one look at which parts are done."""
+    def _found(self, index: TextIndex, some: Sequence[range], asked: set[range]) -> Iterator[tuple[range, Pairs]]:
+        """What others have found, by one look at which parts are done. Those that were ``asked`` for before could not be used."""
         known: Collection[str] = ()
         with suppress(TailorbirdError):
             known = self.given.known
         for bands in some:
-            if part_name(bands) in known and (pairs := self._read(index, bands)) is not None:
-                yield bands, pairs
+            if bands not in asked and part_name(bands) in known:
+                asked.add(bands)
+                if (pairs := self._read(index, bands)) is not None:
+                    yield bands, pairs
 
     def _read(self, index: TextIndex, bands: range) -> Pairs | None:
         """What cannot be read is as if it were not there."""

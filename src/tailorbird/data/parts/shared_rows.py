@@ -34,11 +34,13 @@ class SharedRows:
         """The rows of source ``number``. Where a stretch cannot be read, the file is read as one, and an error is of the file. Raises
         DataInvalid as reading does."""
         stretches = stretches_of(file, self.size)
+        parts: list[RowPart] | None = None
         try:
             parts = self._parts(number, file, making, stretches)
         except DataInvalid:
             if len(stretches) == 1:
                 raise
+        if parts is None:  # not while the error is handled: its traceback keeps all that was read until then
             parts = self._parts(number, file, making, [WHOLE])
         columns = dict.fromkeys(column for part in parts for column in part.columns)
         records = sum(part.usable + len(part.unusable) for part in parts)
@@ -46,25 +48,25 @@ class SharedRows:
         return parts
 
     def _parts(self, number: int, file: DataFile, making: RowBuilder, stretches: list[Stretch]) -> list[RowPart]:
-        parts, others = list[RowPart](), dict[Stretch, RowPart]()
+        parts, others = list[RowPart](), dict[Stretch, RowPart | None]()
         for place, stretch in enumerate(stretches):
             self._take(number, file, stretches[place:], others)
-            parts.append(others.pop(stretch) if stretch in others else curated_stretch(file, stretch, making, self.policy))
+            parts.append(others.pop(stretch, None) or curated_stretch(file, stretch, making, self.policy))
             unusable = [entry for part in parts for entry in part.unusable] if parts[-1].unusable else []
             if len(unusable) >= HOPELESS:
                 refuse_if_most({file.name: len(unusable) + sum(part.usable for part in parts)}, unusable)
         return parts
 
-    def _take(self, number: int, file: DataFile, left: Sequence[Stretch], others: dict[Stretch, RowPart]) -> None:
+    def _take(self, number: int, file: DataFile, left: Sequence[Stretch], others: dict[Stretch, RowPart | None]) -> None:
         """Takes what others have done by now of the stretches that are ``left``, also of later ones: they go on meanwhile, and have nothing
-        to do once all is read."""
+        to do once all is read. What cannot be used is None in ``others``, and not asked for again."""
         left = [stretch for stretch in left if stretch not in others]
         known: Collection[str] = ()
         with suppress(TailorbirdError):
             known = self.given.known if left else ()
         for stretch in left:
-            if part_name(number, stretch) in known and (part := self._found(number, file, stretch)) is not None:
-                others[stretch] = part
+            if part_name(number, stretch) in known:
+                others[stretch] = self._found(number, file, stretch)
 
     def _found(self, number: int, file: DataFile, stretch: Stretch) -> RowPart | None:
         """What others have made of a stretch; what cannot be read is as if it were not there."""
