@@ -13,8 +13,8 @@ from support.data import Store, make_objective
 from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.crypto.membership_proofs import TreeHead, key_of, verify_membership
 from tailorbird.data import BuiltSnapshot, SnapshotRequest, build_snapshot
-from tailorbird.data.provenance import Amendments, member, members_of, salt_of, stored
-from tailorbird.data.provenance.merkle_seal import Seal, head, sealed
+from tailorbird.data.provenance import Amendments, members_of, salt_of, stored
+from tailorbird.data.provenance.merkle_seal import MemberHashes, Seal, head, sealed
 from tailorbird.data.readers import row_id
 from tailorbird.domain.objective import Objective, TermColumns
 
@@ -54,7 +54,7 @@ def test_the_seal_proves_rows_present_and_absent(tmp_path: Path) -> None:
     assert proof.present
     assert verify_membership(proof, top)
     assert proof.member is not None
-    assert proof.member.key + proof.member.content == member(row.id, canonical_json(row), salt).hex()
+    assert proof.member.key + proof.member.content == MemberHashes(salt).member(row.id, canonical_json(row)).hex()
     absent = tree.prove(key_of(salt, row_id("never seen", "a")))
     assert not absent.present
     assert verify_membership(absent, top)

@@ -129,7 +129,8 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
     labels = label_counts(Counter(item.row.target for item in distinct.items), objective.task)
     check_classes(labels, objective.task)
     request.progress("looking for near-duplicates and overlaps")
-    shared, prepared, salt = shared_by(distinct.items), PreparedRows(), salt_of_splits(objective)
+    shared, salt = shared_by(distinct.items), salt_of_splits(objective)
+    prepared = PreparedRows(salt_of(request.amendments.secret, objective.name))
     drawn = drawn_splits(objective, sources.rows)
     comparable = without_shared_text(distinct.items, shared)
     items, ties, found, protected = _unprotected(comparable, request, tally, shared, read, _meanwhile(prepared, comparable, request, drawn))
@@ -187,7 +188,7 @@ def _meanwhile(prepared: PreparedRows, items: Sequence[Item], request: SnapshotR
         if request.memory is not None:
             prepared.columns.make(items, objective)
 
-    drawing = Drawing(salt_of_splits(objective), drawn, salt_of(request.amendments.secret, objective.name))
+    drawing = Drawing(salt_of_splits(objective), drawn)
     return Meanwhile(without_ties, lambda ties: prepared.make(items, ties, drawing))
 
 

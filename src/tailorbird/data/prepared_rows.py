@@ -23,11 +23,10 @@ from tailorbird.domain.value import Digest
 
 
 class Drawing(NamedTuple):
-    """What decides about a group's split: the splits that are ``drawn``, with ``salt``. ``seal_salt`` is that of the seal's members."""
+    """What decides about a group's split: the splits that are ``drawn``, with ``salt``."""
 
     salt: str
     drawn: Collection[Split]
-    seal_salt: bytes
 
 
 class SealedRows(NamedTuple):
@@ -40,9 +39,11 @@ class SealedRows(NamedTuple):
 
 class PreparedRows:
     """For N items the groups that the ties known so far make of them, and of each item of these what is stored: its line, its member in
-    the seal, its place. Empty where nothing was made. ``digests`` and ``columns`` are those of the items."""
+    the seal, its place. Empty where nothing was made. ``digests`` and ``columns`` are those of the items; ``seal_salt`` is
+    that of the seal's members."""
 
-    def __init__(self) -> None:
+    def __init__(self, seal_salt: bytes) -> None:
+        self._seal_salt = seal_salt
         self.groups: KnownGroups | None = None
         self.digests = ItemDigests()
         self.columns = ItemColumns()
@@ -54,31 +55,31 @@ class PreparedRows:
         subjects = subject_ties(items, near.parts(smallest=2))
         found = connected(range(len(items)), [*ties, *subjects]) if subjects else near
         self.groups = groups_so_far(items, found, drawing.salt, drawing.drawn)
-        self._draft = _Draft(self.groups.groups, drawing.seal_salt)
+        self._draft = _Draft(self.groups.groups, self._seal_salt)
 
-    def stored(self, placed: Placed, seal_salt: bytes) -> SealedRows:
+    def stored(self, placed: Placed) -> SealedRows:
         """Rows as they are stored: made now where nothing was, or for another group or split. What was made is used up."""
         draft, self._draft = self._draft, None
-        return (draft or _Draft([], seal_salt)).rows(placed)
+        return (draft or _Draft([], self._seal_salt)).rows(placed)
 
 
 class _Draft:
-    """What is stored of the items of ``groups``, as these are now: by the number of each item its group, its line, its member and the place
-    of this."""
+    """What is stored of the items of ``groups``, as these are now: by the number of each item its group, its line and the place of its
+    member among all; their seal, and the (split, group) of each by its id."""
 
     def __init__(self, groups: Sequence[SplitGroup], seal_salt: bytes) -> None:
         self._hashes, self._splits = MemberHashes(seal_salt), [(group, group.split) for group in groups]
         size = max((item.number for group in groups for item in group.items), default=-1) + 1
         self._group_at: list[SplitGroup | None] = [None] * size
-        self._lines, self._place_at, self._members = [b""] * size, [-1] * size, list[bytes]()
+        self._lines, self._place_at, members = [b""] * size, [-1] * size, list[bytes]()
         for group in groups:
             for item in group.items:
                 number = item.number
                 self._group_at[number] = group
-                self._place_at[number] = len(self._members)
+                self._place_at[number] = len(members)
                 self._lines[number] = line = line_of(item, group)
-                self._members.append(self._hashes.member(item.id, line))
-        self._seal = SealDraft(_array(self._members))
+                members.append(self._hashes.member(item.id, line))
+        self._size, self._seal = len(members), SealDraft(_array(members))
         self._assigned = assigned_by([(item, group) for group in groups for item in group.items])
 
     def rows(self, placed: Placed) -> SealedRows:
@@ -95,13 +96,13 @@ class _Draft:
                 lines[place] = regrouped(lines[place], item, group)
                 again.append(place)
         made = [self._hashes.member(placed[place][0].id, lines[place]) for place in chain(again, new)]
-        if not self._members:
+        if not self._size:
             return SealedRows(lines, sealed(_array(made)), assigned_by(placed))
-        if new or len(placed) < len(self._members):
+        if new or len(placed) < self._size:
             at = [-1 if was is None else self._place_at[number] for number, was in zip(numbers, before, strict=True)]
-            members = dict(zip(chain(again, new), made, strict=True))
-            all_members = [members.get(place) or self._members[index] for place, index in enumerate(at)]
-            return SealedRows(lines, sealed(_array(all_members)), assigned_by(placed))
+            members_MB = self._seal.members(at)
+            members_MB[[*again, *new]] = _array(made)
+            return SealedRows(lines, sealed(members_MB), assigned_by(placed))
         self._assigned |= assigned_by([placed[place] for place in again])
         return SealedRows(lines, self._seal.changed([self._place_at[numbers[place]] for place in again], made), self._assigned)
 

@@ -106,14 +106,15 @@ class WrittenSnapshot(NamedTuple):
 def write_snapshot(request: SnapshotRequest, gathered: PipelineResult) -> WrittenSnapshot:
     """Stores rows, quarantine, seal, findings and report, and returns the manifest that names them. Lengths are in characters."""
     objective, counts = request.objective, gathered.counts
-    stored = gathered.prepared.stored(gathered.placed, salt_of(request.amendments.secret, objective.name))
-    rows, lengths_M = _put_rows(stored.lines, gathered.order, request.artifacts)
+    lines, seal, assigned = gathered.prepared.stored(gathered.placed)
+    rows, lengths_M = _put_rows(lines, gathered.order, request.artifacts)
+    del lines  # as much as all rows, which are stored by now
     label_counts = counts.labels(objective.task)
     findings = sorted(gathered.tally.findings, key=lambda finding: (finding.file, finding.line, finding.code))
     content = ManifestContent(
         rows=lambda: rows,
-        members=lambda: request.artifacts.put(stored.seal.stored),
-        seal=stored.seal,
+        members=lambda: request.artifacts.put(seal.stored),
+        seal=seal,
         splits=counts.splits(),
         label_counts=label_counts,
         label_sets=_label_sets(counts) if objective.task.labels == "many" else (),
@@ -133,7 +134,7 @@ def write_snapshot(request: SnapshotRequest, gathered: PipelineResult) -> Writte
         documents=gathered.sources.documents,
         shift=_shifted_part(gathered, objective.task),
     )
-    return WrittenSnapshot(*manifest_of(request, content), stored.seal.leaves_MB, lengths_M, stored.assigned)
+    return WrittenSnapshot(*manifest_of(request, content), seal.leaves_MB, lengths_M, assigned)
 
 
 def manifest_of(request: SnapshotRequest, content: ManifestContent) -> tuple[SnapshotManifest, CurationReport]:

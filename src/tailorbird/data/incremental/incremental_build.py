@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from itertools import starmap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,8 +44,8 @@ from tailorbird.data.item_columns import item_columns, labelled
 from tailorbird.data.item_digests import item_digests
 from tailorbird.data.pipeline import SnapshotRequest, cleaned, drawn_splits, privacy_of, salt_of_splits, schemes_of
 from tailorbird.data.privacy import Redaction
-from tailorbird.data.provenance import member, salt_of
-from tailorbird.data.provenance.merkle_seal import MEMBER, Seal
+from tailorbird.data.provenance import salt_of
+from tailorbird.data.provenance.merkle_seal import MEMBER, MemberHashes, Seal
 from tailorbird.data.readers import SourcePlace, SourceRows, source_of
 from tailorbird.data.snapshot_writer import LazyRows, ManifestContent, manifest_of
 from tailorbird.data.splits.split_assignment import SplitGroup, check_classes
@@ -210,8 +211,8 @@ def _frozen(
         token = pool.submit(save_rows, request.memory, dict(arrays))
         now = MergedRows(step.stored, new, before)
         rows = pool.submit(request.artifacts.put, *now.parts())
-        salt = salt_of(request.amendments.secret, request.objective.name)
-        seal = _seal(request, step).grown(member(id_, line, salt) for id_, line in new)
+        hashes = MemberHashes(salt_of(request.amendments.secret, request.objective.name))
+        seal = _seal(request, step).grown(starmap(hashes.member, new))
         members = pool.submit(request.artifacts.put, seal.stored)
         content = _content(request, step, joined, placed, arrays, _Stored(rows.result, members.result, seal))
         manifest, report = manifest_of(request, content)

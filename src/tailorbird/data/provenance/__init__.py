@@ -7,7 +7,7 @@ In: rows as read; frozen snapshots. Out: rows to go on with, roots and proofs, s
 
 from tailorbird.data.provenance.apply_amendments import Amendments, amend_documents, amend_rows
 from tailorbird.data.provenance.croissant import croissant, redescribed
-from tailorbird.data.provenance.merkle_seal import head, member, members_of, prove_documents, prove_rows, salt_of, seal_documents, stored
+from tailorbird.data.provenance.merkle_seal import head, members_of, prove_documents, prove_rows, salt_of, seal_documents, stored
 
 __all__ = [
     "Amendments",
@@ -15,7 +15,6 @@ __all__ = [
     "amend_rows",
     "croissant",
     "head",
-    "member",
     "members_of",
     "prove_documents",
     "prove_rows",

@@ -33,20 +33,16 @@ def salt_of(secret: bytes, objective: str) -> bytes:
     return hmac.digest(secret, f"tailorbird/rows/v1\n{objective}".encode(), hashlib.sha256)
 
 
-def member(row: Digest, line: bytes, salt: bytes) -> bytes:
-    """What stands for the row ``row`` in the tree: its salted key, and the salted hash of all that it holds (its canonical JSON)."""
-    return MemberHashes(salt).member(row, line)
-
-
 class MemberHashes:
-    """Members of one tree, by its salt. ``content`` makes the second half of one from the row's line."""
+    """Members of one tree, by its salt."""
 
     def __init__(self, salt: bytes) -> None:
-        self.content = keyed(salt)
+        self._hashed = keyed(salt)
 
     def member(self, row: Digest, line: bytes) -> bytes:
-        """As ``member``; its key as ``key_of`` has it."""
-        return self.content(row.encode()) + self.content(line)
+        """What stands for the row ``row`` in the tree: its salted key (as ``key_of`` has it), and the salted hash of all that it holds (its
+        canonical JSON)."""
+        return self._hashed(row.encode()) + self._hashed(line)
 
 
 class Seal(NamedTuple):
@@ -97,6 +93,10 @@ class SealDraft:
         self._place_M[order_M] = np.arange(len(order_M))
         self._levels = TreeLevels([*_leaves(self._members_MB.tobytes())])
 
+    def members(self, places: Sequence[int]) -> NDArray[np.uint8]:
+        """The members in ``places`` of those that were given, uint8[P, 64]."""
+        return self._members_MB[self._place_M[[*places]]]
+
     def changed(self, places: Sequence[int], members: Sequence[bytes]) -> Seal:
         """The seal where ``members`` stand in the ``places`` of those that were given. The draft is used up."""
         at_C = self._place_M[[*places]] if places else self._place_M[:0]
@@ -127,7 +127,8 @@ def stored(members: Iterable[bytes]) -> bytes:
 
 def seal_documents(documents: Iterable[Document], salt: bytes, artifacts: ArtifactStore) -> DocumentSeal | None:
     """The seal of a snapshot's documents; None where there are none."""
-    members = [member(document_key(document), canonical_json(document), salt) for document in documents]
+    hashes = MemberHashes(salt)
+    members = [hashes.member(document_key(document), canonical_json(document)) for document in documents]
     if not members:
         return None
     seal = stored(members)

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from itertools import starmap
 
 from tailorbird.crypto.canonical_json import canonical_json, digest_of
 from tailorbird.data.provenance.croissant import redescribed
-from tailorbird.data.provenance.merkle_seal import head, member, salt_of, seal_documents, stored
+from tailorbird.data.provenance.merkle_seal import MemberHashes, head, salt_of, seal_documents, stored
 from tailorbird.data.splits.split_assignment import labels_of
 from tailorbird.domain.dataset import Document, Quarantined, Row, ShiftedPart, SnapshotManifest, Split, SplitCounts
 from tailorbird.domain.errors import DataInvalid
@@ -125,7 +126,7 @@ class _Kept:
             hint = "bring more rows in the source files, and adapt again: a snapshot needs rows to learn from and to measure on"
             raise DataInvalid("without these rows a split would be empty", hint, code="split_empty")
         salt, ordered = salt_of(secret, self._old.objective), [self.lines[row] for row in sorted(self.lines)]
-        seal = stored(member(row, line, salt) for row, line in self.lines.items())
+        seal = stored(starmap(MemberHashes(salt).member, self.lines.items()))
         more = [*reasons, *documents.values()]
         quarantine = sorted([*artifacts.get(self._old.quarantine).splitlines(), *map(canonical_json, more)], key=_place)
         lengths = sorted(self._lengths)
