@@ -173,6 +173,16 @@ def test_a_mean_over_labels_is_worth_what_its_rarest_labels_are() -> None:
     assert found.standing is Standing.NOT_PROVEN
 
 
+def test_near_copies_of_a_rare_label_prove_as_much_as_one() -> None:
+    labels = ["a"] * 60 + ["b"] * 30
+    items = [
+        ItemResult(item=name_of(number), group=f"g{min(number, 60)}", target=label, prediction=label, correct=True)
+        for number, label in enumerate(labels)
+    ]
+    found = compare(UPPER, LOWER, items, items, rule("balanced_accuracy"))
+    assert found.smallest_margin == pytest.approx(never_differing(4 / (1 / 60 + 1), 0.90, 61))
+
+
 def labelled(pairs: list[tuple[str, str]], confidence: float | None = None) -> list[ItemResult]:
     return [
         ItemResult(item=name_of(number), group=f"g{number}", target=t, prediction=p, correct=t == p, confidence=confidence)

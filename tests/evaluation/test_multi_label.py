@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.evidence import ItemResult, Standing
+from tailorbird.domain.evidence import ItemResult, Metric, Standing
 from tailorbird.domain.objective import TaskKind
 from tailorbird.evaluation.comparison import ComparisonRule, compare
 from tailorbird.evaluation.measure_spec import MeasureSpec
@@ -78,6 +78,33 @@ def test_near_copies_of_one_row_prove_as_much_as_one() -> None:
     least = wilson(1, 1, 0.9)[0]
     assert found["f1[refund]"].low == pytest.approx(2 * least / (1 + least))
     assert found["macro_f1"].low < 0.7
+
+
+@pytest.mark.parametrize("of_one_group", [1, 10, 30])
+def test_an_error_among_near_copies_proves_no_more_than_none(of_one_group: int) -> None:
+    """All of 30 near-copies in one group right proved an F1 of 0.425, and 29 of them 0.927."""
+
+    def found(*wrong: int) -> dict[str, Metric]:
+        rows = [item(n, "billing", "refund" if n in wrong else "billing") for n in range(60)]
+        for n in range(60, 90):
+            answer = "none" if n in wrong else "refund"
+            rows.append(item(n, "refund", answer).model_copy(update={"group": f"g{(n - 60) // of_one_group}"}))
+        return {metric.name: metric for metric in multi_label_metrics(rows, SPEC)}
+
+    perfect = found()
+    for wrong in ((0,), (60,), (60, 61), (60, 89), (0, 60)):
+        slipped = found(*wrong)
+        for name in ("f1[refund]", "macro_f1"):
+            assert slipped[name].low <= perfect[name].low
+            assert slipped[name].low <= slipped[name].value <= slipped[name].high
+
+
+def test_one_more_error_proves_no_more_where_items_bear_several_labels() -> None:
+    """All right they counted as 20, since labels of an item are not independent, and with one slip as 60."""
+    rows = [item(number, join(LABELS), join(LABELS)) for number in range(20)]
+    slip = [item(0, join(LABELS), "billing | delivery"), *rows[1:]]
+    perfect, slipped = ({metric.name: metric for metric in multi_label_metrics(items, SPEC)} for items in (rows, slip))
+    assert slipped["macro_f1"].low <= perfect["macro_f1"].low == pytest.approx(wilson(20, 20, 0.9)[0])
 
 
 _sets = st.sets(st.sampled_from(LABELS)).map(join)

@@ -34,10 +34,10 @@ def _of_label(label: str, items: Sequence[ItemResult], spec: MeasureSpec) -> Ite
 
 
 def _over_classes(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:
-    groups, size = [item.group for item in items], worth_of_labels(items, lambda item: ((item.target, item.correct),))
+    groups, worth = [item.group for item in items], worth_of_labels(items, lambda item: ((item.target, item.correct),))
     for name, mean in (("balanced_accuracy", balanced_accuracy), ("macro_f1", macro_f1)):
         metric = bootstrapped(name, over_confusion(items, mean), groups, spec)
-        yield no_narrower(metric, metric.value, size if metric.low < metric.high else min(len(set(groups)), size))
+        yield no_narrower(metric, metric.value, worth)
 
 
 def over_confusion(items: Sequence[ItemResult], mean: Callable[[Floats], float]) -> Callable[[Floats], float]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tailorbird.domain.evidence import ItemResult, Metric
 from tailorbird.domain.objective import AnswerFormat, TaskKind
-from tailorbird.stats.intervals import Floats, bootstrap_bca, clustered_wilson, mean_interval, score_interval
+from tailorbird.stats.intervals import Floats, bootstrap_bca, clustered_wilson, items_worth, mean_interval, score_interval
 
 
 @dataclass(frozen=True)
@@ -79,33 +79,51 @@ def bootstrapped(name: str, statistic: Callable[[Floats], float], groups: Sequen
     )
 
 
-def no_narrower(metric: Metric, share: float, size: float, read: Callable[[float], float] = float) -> Metric:
-    """``metric`` with an interval no narrower than that of a ``share`` of ``size`` items (Wilson's); ``read`` makes the metric of a share.
+@dataclass(frozen=True)
+class Worth:
+    """How many independent items outcomes are worth: as they are (``size``), and were they all alike (``alike``)."""
 
-    A bootstrap sees only what was drawn: three items of a label that are all right vary in no draw, as if the label were never missed.
+    size: float
+    alike: float
+
+    @classmethod
+    def of(cls, outcomes: Sequence[bool], groups: Sequence[str]) -> Worth:
+        """Of outcomes, each of the group at its place. Raises InvalidInput on none."""
+        return cls(items_worth(outcomes, groups), items_worth([True] * len(groups), groups))
+
+
+def no_narrower(metric: Metric, share: float, worth: Worth, read: Callable[[float], float] = float) -> Metric:
+    """``metric`` with an interval no narrower than Wilson's of a ``share`` of the items that it is worth; ``read`` makes the metric of a
+    share.
+
+    A bootstrap sees only what was drawn: three items of a label that are all right vary in no draw, as if the label were never missed. And
+    one slip among near-copies tells that they are not quite alike, so that they are worth more than where all are right: whatever they are
+    worth, the interval reaches down to where all right would, and up to where all wrong would, so that no error proves more.
     """
-    low, high = score_interval(share, max(1.0, size), metric.confidence)
+    low, high = score_interval(share, max(1.0, worth.size), metric.confidence)
+    low = min(low, score_interval(1.0, worth.alike, metric.confidence)[0])
+    high = max(high, score_interval(0.0, worth.alike, metric.confidence)[1])
     ends = {"low": min(metric.low, read(low)), "high": max(metric.high, read(high))}
     return metric.model_copy(update=ends | ({"method": "wilson"} if metric.low == metric.high else {}))
 
 
-def worth_of_labels(items: Sequence[ItemResult], hits_of: Callable[[ItemResult], Iterable[tuple[str, bool]]]) -> float:
-    """The items that a mean over labels is worth: the mean of K independent proportions with n_k items has variance Σ p (1 − p) / n_k / K²,
-    that of K² / Σ (1 / n_k) items of one proportion. ``hits_of`` gives the labels that an item bears, and whether it was given them.
-
-    Of a label whose items all agree each group counts as one: nothing tells that those of a group would differ.
+def worth_of_labels(items: Sequence[ItemResult], hits_of: Callable[[ItemResult], Iterable[tuple[str, bool]]]) -> Worth:
+    """The items that a mean over labels is worth: the mean of K independent proportions of n_k items has variance Σ p (1 − p) / n_k / K²,
+    that of K² / Σ (1 / n_k) items of one proportion; and no more than all items are. ``hits_of`` gives the labels that an item bears, and
+    whether it was given them.
     """
-    found: dict[str, list[tuple[str, bool]]] = {}
+    found: dict[str, tuple[list[bool], list[str]]] = {}
     for item in items:
         for label, hit in hits_of(item):
-            found.setdefault(label, []).append((item.group, hit))
-    sizes = [independent(*zip(*told, strict=True)) for told in found.values()]
-    return len(sizes) ** 2 / sum(1 / size for size in sizes) if sizes else 1.0
-
-
-def independent(groups: Sequence[str], outcomes: Sequence[bool]) -> int:
-    """How many items count: all where outcomes differ, since draws of groups tell how alike those of one group are; else the groups."""
-    return len(groups) if len(set(outcomes)) > 1 else len(set(groups))
+            hits, groups = found.setdefault(label, ([], []))
+            hits.append(hit)
+            groups.append(item.group)
+    if not found:
+        return Worth(1.0, 1.0)
+    whole = Worth.of([item.correct for item in items], [item.group for item in items])
+    each = [Worth.of(*told) for told in found.values()]
+    size, alike = (len(each) ** 2 / sum(1 / n for n in sizes) for sizes in ([one.size for one in each], [one.alike for one in each]))
+    return Worth(min(whole.size, size), min(whole.alike, alike))
 
 
 def share_like(name: str, values: Sequence[float], groups: Sequence[str], spec: MeasureSpec) -> Metric:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -18,7 +17,7 @@ from tailorbird.evaluation import multi_label
 from tailorbird.evaluation.calibration import LEAST_ITEMS, abstention_metrics, answered, ece_over
 from tailorbird.evaluation.classification import balanced_accuracy, classification_metrics, macro_f1, over_confusion
 from tailorbird.evaluation.generation import generation_metrics, generation_scores, is_same_answer, tool_call_scores
-from tailorbird.evaluation.measure_spec import MeasureSpec
+from tailorbird.evaluation.measure_spec import MeasureSpec, worth_of_labels
 from tailorbird.evaluation.multi_label import multi_label_metrics
 from tailorbird.evaluation.ranking import ranking_metrics, ranking_scores, relevance_of
 from tailorbird.evaluation.serving_limits import serving_metrics
@@ -65,10 +64,8 @@ def _groups(items: Sequence[ItemResult]) -> int:
 
 
 def _over_labels(items: Sequence[ItemResult], reading: MetricReading) -> float:
-    """What a mean over labels is worth: the mean of K proportions with n_k items has the variance of K² / Σ (1 / n_k) items of one."""
-    support = Counter(label for item in items for label in labels_in(item.target, reading))
-    worth = len(support) ** 2 / sum(1 / n for n in support.values()) if support else 1.0
-    return max(1.0, min(float(_groups(items)), worth))
+    """What a mean over labels is worth where two candidates never differ: near-copies of a row differ as one, if at all."""
+    return worth_of_labels(items, lambda item: ((label, True) for label in labels_in(item.target, reading))).alike
 
 
 def _macro_f1(items: Sequence[ItemResult], reading: MetricReading) -> CorpusMetric:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailorbird.domain.evidence import ItemResult, Metric
-from tailorbird.evaluation.measure_spec import MeasureSpec, average, bootstrapped, independent, no_narrower, proportion, worth_of_labels
-from tailorbird.stats.intervals import Floats
+from tailorbird.evaluation.measure_spec import MeasureSpec, Worth, average, bootstrapped, no_narrower, proportion, worth_of_labels
+from tailorbird.stats.intervals import Floats, items_worth
 from tailorbird.text.label_sets import split
 
 
@@ -27,10 +27,10 @@ def multi_label_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> Itera
     yield proportion("exact_match", items, [item.correct for item in items], spec)
     marks, groups = _marks(items, spec.labels), [item.group for item in items]
     micro, macro = (bootstrapped(name, _over(marks, mean), groups, spec) for name, mean in (("micro_f1", micro_f1), ("macro_f1", macro_f1)))
-    distinct, size = len(set(groups)), worth_of_labels(items, _hits)
+    distinct = float(len(set(groups)))
     # Micro-F1 is a share of many labels: its interval is Wilson's only where no draw differs.
-    yield micro if micro.low < micro.high else no_narrower(micro, micro.value, distinct)
-    yield no_narrower(macro, macro.value, size if macro.low < macro.high else min(distinct, size))
+    yield micro if micro.low < micro.high else no_narrower(micro, micro.value, Worth(distinct, distinct))
+    yield no_narrower(macro, macro.value, worth_of_labels(items, _hits))
     for place, label in enumerate(spec.labels):
         yield from _of_label(label, place, marks, items, spec)
     losses = [item.log_loss for item in items if item.log_loss is not None]
@@ -94,5 +94,8 @@ def _f1_of_label(label: str, one: _Marks, items: Sequence[ItemResult], spec: Mea
     among: list[int] = np.flatnonzero(one.borne_NK[:, 0] | one.given_NK[:, 0]).tolist()
     hits = (one.borne_NK & one.given_NK)[among, 0].tolist()
     metric = bootstrapped(f"f1[{label}]", _over(one, micro_f1), [item.group for item in items], spec)
-    size = independent([items[n].group for n in among], hits)
-    return no_narrower(metric, sum(hits) / len(among), size, lambda share: 2 * share / (1 + share))
+    groups = [items[n].group for n in among]
+    # Were all right, nobody else would have been given the label.
+    borne = [items[n].group for n in among if one.borne_NK[n, 0]] or groups
+    worth = Worth(items_worth(hits, groups), items_worth([True] * len(borne), borne))
+    return no_narrower(metric, sum(hits) / len(among), worth, lambda share: 2 * share / (1 + share))

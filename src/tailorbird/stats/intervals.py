@@ -53,16 +53,23 @@ def clopper_pearson(hits: int, n: int, confidence: float) -> Interval:
 
 
 def clustered_wilson(outcomes: Sequence[bool], groups: Sequence[str], confidence: float) -> Interval:
-    """Wilson's interval where items share groups: at the items that they are worth (``clusters.worth``), with Student's critical value;
+    """Wilson's interval where items share groups: at the items that they are worth (``items_worth``), with Student's critical value;
     plain where no group repeats."""
     values = np.asarray(outcomes, dtype=float)
-    size, critical = effective_size(values, groups, confidence)
+    _, critical = effective_size(values, groups, confidence)
+    return wilson_bounds(float(values.mean()), items_worth(outcomes, groups), critical)
+
+
+def items_worth(outcomes: Sequence[bool], groups: Sequence[str]) -> float:
+    """How many independent items ``outcomes`` are worth (``design_effect.worth``): all of them where no group repeats, one where there is
+    one group. Raises InvalidInput on no items."""
+    values = np.asarray(outcomes, dtype=float)
     membership, count = _memberships(groups)
-    if count < len(values):
-        sizes_G, hits_G = np.bincount(membership).astype(float), np.bincount(membership, weights=values)
-        squares = np.sum((hits_G - sizes_G * values.mean()) ** 2, keepdims=True)
-        size = float(worth(np.array([values.mean()]), squares, sizes_G)[0])
-    return wilson_bounds(float(values.mean()), size, critical)
+    if count == len(values):
+        return float(count)
+    sizes_G, hits_G = np.bincount(membership).astype(float), np.bincount(membership, weights=values)
+    squares = np.sum((hits_G - sizes_G * values.mean()) ** 2, keepdims=True)
+    return float(worth(np.array([values.mean()]), squares, sizes_G)[0])
 
 
 def mean_interval(scores: Sequence[float], groups: Sequence[str], confidence: float) -> Interval:
