@@ -21,4 +21,10 @@ def test_another_key_tenant_or_name_is_another_pseudonym() -> None:
 @pytest.mark.parametrize("written", ["zoë müller", "ZOË MÜLLER", "Zoë Müller", "Zoe\u0308 Mu\u0308ller", "zoe\u0308 mu\u0308ller"])
 def test_usual_spellings_of_a_name_are_known(written: str) -> None:
     assert written in spellings(" Zoë  Müller")
-    assert {pseudonym(b"key", "acme", each) for each in spellings(written)} == {pseudonym(b"key", "acme", written)}
+
+
+@pytest.mark.parametrize("name", [" Zoë  Müller", "ılgaz", "İnci", "Weiß", "ΣΟΦΟΣ", "ﬁona"])
+def test_spellings_are_of_one_person(name: str) -> None:
+    """Capitals of the Turkish ``ılgaz`` are those of ``ilgaz``, who is somebody else."""
+    assert name in spellings(name)
+    assert {pseudonym(b"key", "acme", each) for each in spellings(name)} == {pseudonym(b"key", "acme", name)}

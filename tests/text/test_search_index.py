@@ -107,6 +107,12 @@ def test_a_script_without_spaces_is_searched_by_pairs_of_characters() -> None:
     assert words("हिन्दी") == ["हिन्दी"]
 
 
+def test_punctuation_of_a_script_without_spaces_is_no_word() -> None:
+    assert words("ジョン・スミス") == ["ジョ", "ョン", "スミ", "ミス"]
+    assert words("奈々 二〇年") == ["奈々", "二〇", "〇年"]
+    assert words("・ ゠ ។ ၊ ။ ฿") == []
+
+
 def test_a_damaged_index_is_told(tmp_path: Path) -> None:
     (tmp_path / "entries.jsonl").write_text("not json\n")
     with pytest.raises(ModelInvalid) as told:

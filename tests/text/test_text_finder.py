@@ -51,13 +51,35 @@ def test_names_are_found_as_words_and_short_ones_not_at_all() -> None:
         ("田中さくら", "担当は田中さくらです"),
         ("สมชาย", "คุณสมชายโทรมา"),
         ("रामदेव", "कल रामदेव ने फ़ोन किया"),
+        ("奈々", "担当は奈々です"),
+        ("ジョン スミス", "ジョン・スミス です"),
+        ("ジョン・スミス", "担当はジョン スミスです"),
+        ("김민수", "어제 Anna김 민수입니다"),
     ],
 )
 def test_names_are_found_where_no_space_stands_beside_them(name: str, text: str) -> None:
     """The whole of ``text`` was one word, and a name of three characters too short to be looked for."""
     quotes = TextFinder([], [name])
     assert quotes.held_by(text)
-    assert not quotes.held_by(text.replace(name, name[:-1]))
+    if name in text:
+        assert not quotes.held_by(text.replace(name, name[:-1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("มด", "ขอยกเลิกทั้งหมดครับ"),
+        ("นา", "ขอเวลานานไหม"),
+        ("まい", "遅れてしまいました"),
+        ("かな", "届くかなと思って"),
+        ("지수", "소비자물가지수가 올랐다"),
+        ("이서", "이서비스는 좋아요"),
+        ("이용자", "서비스이용자가 많다"),
+    ],
+)
+def test_parts_of_other_words_are_no_names(name: str, text: str) -> None:
+    """A name of two sounds stands in everybody's words, and one of Korean begins where no other syllable stands before it."""
+    assert not TextFinder([], [name]).held_by(text)
 
 
 def test_a_long_text_without_spaces_is_found_as_a_part() -> None:
@@ -66,3 +88,24 @@ def test_a_long_text_without_spaces_is_found_as_a_part() -> None:
     assert TextFinder([said]).held_by(f"转发:{said}谢谢")
     assert not is_long("车被偷了怎么办")
     assert not TextFinder(["车被偷了怎么办"]).held_by("请问车被偷了怎么办呢")
+
+
+@pytest.mark.parametrize("phrase", ["お問い合わせいただきありがとうございます", "안녕하세요 문의드립니다 감사합니다", "ขอบคุณที่ติดต่อเราครับ"])
+def test_stock_phrases_are_no_parts(phrase: str) -> None:
+    """Counted as words, their characters and syllables were eight, and everybody's answers were erased with them."""
+    assert not is_long(phrase)
+    assert TextFinder([phrase]).held_by(f"{phrase}.")
+    assert not TextFinder([phrase]).held_by(f"A-17: {phrase} 123")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "어제 저녁 주차장에서 제 차가 없어져서 보험금을 청구합니다",
+        "きのうのよるえきのちゅうしゃじょうでわたしのくるまがぬすまれました",
+        "เมื่อคืนนี้รถยนต์ของผมหายไปจากลานจอดรถของห้างสรรพสินค้า",
+    ],
+)
+def test_a_long_text_of_sounds_is_found_as_a_part(said: str) -> None:
+    assert is_long(said)
+    assert TextFinder([said]).held_by(f"A-17: {said} 123")

@@ -17,8 +17,10 @@ def pseudonym(secret: bytes, tenant: str, subject: str) -> str:
 
 def spellings(subject: str) -> frozenset[str]:
     """Usual ways to write a name that have its pseudonym: as given, without outer or doubled spaces, composed and decomposed letters, in
-    small letters, capitals, and with initial capitals. For what is kept by a hash of the name as it was written."""
+    small letters, capitals, and with initial capitals. For what is kept by a hash of the name as it was written. Where capitals are another
+    name (ILGAZ of Turkish ılgaz), they are left out."""
     spaced = {subject, subject.strip(), " ".join(subject.split())}
     forms = {unicodedata.normalize(form, each) for each in spaced for form in ("NFC", "NFD", "NFKC")} | spaced
     cased = (str.lower, str.upper, str.casefold, str.title, str.capitalize)
-    return frozenset(forms | {case(each) for each in forms for case in cased})
+    written = forms | {case(each) for each in forms for case in cased}
+    return frozenset(each for each in written if normalise(each) == normalise(subject))

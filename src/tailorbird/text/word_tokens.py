@@ -7,8 +7,10 @@ import unicodedata
 from functools import cache
 from itertools import pairwise
 
-#: Scripts written without spaces (Thai to Khmer, kana, Han): there a word is one character.
-UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+#: Chinese characters, and signs that stand for one (as in 佐々木).
+HAN = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+#: Scripts written without spaces (Thai to Khmer, kana, Han): there a word is one character. Their punctuation lies in the same ranges.
+UNSPACED = f"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff{HAN}"
 _SPACED = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 _ASCII = re.compile(r"\w+")
 
@@ -44,11 +46,16 @@ def _marks() -> str:
     return "".join(mark for mark in map(chr, range(0x300, 0x10000)) if unicodedata.category(mark)[0] == "M")
 
 
+def _character() -> str:
+    """A letter, digit or mark of a script without spaces: none of its punctuation, which is no word."""
+    return rf"[{UNSPACED}](?<=[\w{_marks()}])[{_marks()}]*"
+
+
 @cache
 def _tokens() -> re.Pattern[str]:
-    return re.compile(rf"[{UNSPACED}][{_marks()}]*|(?:[^\W{UNSPACED}][{_marks()}]*)+")
+    return re.compile(rf"{_character()}|(?:[^\W{UNSPACED}][{_marks()}]*)+")
 
 
 @cache
 def _runs() -> re.Pattern[str]:
-    return re.compile(rf"(?:[{UNSPACED}][{_marks()}]*)+|(?:[^\W{UNSPACED}][{_marks()}]*)+")
+    return re.compile(rf"(?:{_character()})+|(?:[^\W{UNSPACED}][{_marks()}]*)+")
