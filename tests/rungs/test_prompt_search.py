@@ -319,8 +319,8 @@ def searched_replies(make_context: Build, engine: KeywordEngine, metric: str) ->
 def test_a_json_answer_is_right_however_it_is_spaced(make_context: Build) -> None:
     task = make_objective("generate").task.model_copy(update={"format": AnswerFormat(json_keys=("a",))})
     objective = make_objective("generate").model_copy(update={"compare_on": "exact_match", "task": task})
-    rows = [row.model_copy(update={"target": '{"a": 1, "b": "x"}'}) for row in make_rows(3)]
-    answers = ['{"b":"x","a":1}', '{"a": 2, "b": "x"}', "a is 1"]
+    rows = [row.model_copy(update={"target": '{"a": 1, "b": "x"}'}) for row in make_rows(4)]
+    answers = ['{"b":"x","a":1}', '{"a": 2, "b": "x"}', "a is 1", '{"A": 1, "B": "x"}']
     scores = base_answers(make_context(planned(), objective=objective, labels=())).scores(PromptSpec(instruction=""), rows, answers, None)
     assert scores[0] == 1
     assert max(scores[1:]) < 0.5

@@ -232,8 +232,12 @@ def _nearly_same(answer: str, target: str) -> float:
 
 
 def _same_object_or_nearly(answer: str, target: str) -> float:
-    """As ``_nearly_same``, of answers that are to be JSON objects: one that says the same is right, however it is written."""
-    return 1.0 if same_objects(answer, target) else _nearly_same(answer, target)
+    """As ``_nearly_same``, of answers that are to be JSON objects: one that says the same is right, however it is written, and one that
+    says something else is not."""
+    same = same_objects(answer, target)
+    if same is None:
+        return _nearly_same(answer, target)
+    return 1.0 if same else chrf(answer, target) / 2
 
 
 #: Metrics of a text by which prompts that generate can be compared: those that an objective may compare by.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from tailorbird.text.normalisation import normalise
 
 
 def json_object(text: str) -> dict[str, Any] | None:
-    """The object that ``text`` is; None where it is none. Outer white space does not count."""
+    """The object that ``text`` is; None where it is none. Outer white space does not count. One that says a key twice, or a number that is
+    none (NaN, Infinity, 1e400), is no object: readers differ in what it says."""
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
@@ -27,6 +29,22 @@ def same_objects(one: str, other: str) -> bool | None:
         return _told(found) == _told(wanted)
     except RecursionError:
         return None
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _refuse(digits)
 
 
 def _told(value: dict[str, Any]) -> str:
