@@ -64,7 +64,7 @@ def near_duplicates(texts: Sequence[str]) -> list[tuple[int, int]]:
 
 def pairs_within(index: TextIndex, texts_at: TextsAt, given: GivenPairs = lambda _: (), meanwhile: SoFar | None = None) -> list[Pair]:
     """``near_duplicates`` of texts whose index is made. Pairs of some bands may be ``given`` by others, and more of them while
-    ``meanwhile`` is called, once, with most pairs."""
+    ``meanwhile`` is called: at most once, with most pairs, where bands are left to be searched."""
     search, left = NearSearch(index, texts_at), [*BAND_PARTS]
 
     def look(some: Sequence[range]) -> None:
@@ -77,7 +77,7 @@ def pairs_within(index: TextIndex, texts_at: TextsAt, given: GivenPairs = lambda
         search.search(left[0])
         left.remove(left[0])
         look([*left])
-        if meanwhile is not None and len(BAND_PARTS) - len(left) >= MOST_FOUND:
+        if left and meanwhile is not None and len(BAND_PARTS) - len(left) >= MOST_FOUND:
             meanwhile(search.pairs)
             meanwhile = None
             look([*left])
