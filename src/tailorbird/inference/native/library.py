@@ -275,7 +275,7 @@ def why_not() -> str | None:
 
 
 def form_name() -> str:
-    """``avx512`` or ``portable``, as the library for this processor was compiled. Once ``why_not`` says None."""
+    """``avx512``, ``amx`` or ``portable``, as the library for this processor was compiled. Once ``why_not`` says None."""
     return str(library().form().decode())
 
 

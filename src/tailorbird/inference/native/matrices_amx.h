@@ -66,7 +66,8 @@ inline bool have_matrices() {
     static const bool given = syscall(SYS_arch_prctl, ASK, CONTENTS) == 0;
     return given;
 }
-inline void take_shapes(const Shapes& shapes) { _tile_loadconfig(&shapes); }
+// Written out: of `_tile_loadconfig` GCC before 12.4 believed that it reads eight bytes, and left the others out.
+inline void take_shapes(const Shapes& shapes) { asm volatile("ldtilecfg %0" : : "m"(shapes)); }
 inline void drop_shapes() { _tile_release(); }
 #define MATRIX_ZERO(at) _tile_zero(at)
 #define MATRIX_LOAD(at, from, bytes) _tile_loadd(at, from, bytes)
