@@ -42,7 +42,7 @@ _COUNTS = (
 )
 
 
-class _Read(NamedTuple):
+class _ReadText(NamedTuple):
     """Words of a text, and the places of those that stand within a run of Korean syllables, not at its beginning."""
 
     words: _Words
@@ -84,7 +84,7 @@ class TextFinder:
         read = _read(text)
         return read.words in self._whole or any(self._begins(read, place) for place in range(len(read.words)))
 
-    def _begins(self, read: _Read, place: int) -> bool:
+    def _begins(self, read: _ReadText, place: int) -> bool:
         words = read.words
         names = () if place in read.within else self._names.get(words[place], ())
         return _any_at(words, place, self._parts.get(words[place : place + PART_WORDS], ())) or _any_at(words, place, names)
@@ -103,13 +103,13 @@ def _counts(word: str) -> _Counts:
     return next((counts for script, counts in _COUNTS if script.match(word)), _Counts(letters=len(word), words=1))
 
 
-def _read(text: str) -> _Read:
+def _read(text: str) -> _ReadText:
     normalised = normalise(text)
     tokens = word_tokens(normalised)
     if not _SYLLABLE.search(normalised):
-        return _Read(tuple(tokens))
+        return _ReadText(tuple(tokens))
     pieces = [piece for token in tokens for piece in _pieces(token)]
-    return _Read(tuple(piece for piece, _ in pieces), frozenset(place for place, (_, within) in enumerate(pieces) if within))
+    return _ReadText(tuple(piece for piece, _ in pieces), frozenset(place for place, (_, within) in enumerate(pieces) if within))
 
 
 def _pieces(token: str) -> Iterator[tuple[str, bool]]:
