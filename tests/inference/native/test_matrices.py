@@ -70,7 +70,7 @@ def test_a_step_is_as_near_to_fp32_as_without_them(weights: Any) -> None:
 
 
 def test_a_compiler_that_does_not_know_them_is_told_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(library, "AMX", unknown := library.Form(("-no-such-flag",)))
+    monkeypatch.setattr(library, "AMX", unknown := library.Form(("-no-such-registers",)))
     assert library._loaded(unknown) is None
     assert "could not be compiled (CalledProcessError); it computes without matrix registers" in caplog.text
 
