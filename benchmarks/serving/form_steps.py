@@ -1,7 +1,8 @@
 """Steps of one form of the forward pass, in a process of its own, since torch reads what it may use when it is loaded.
 
-In: the folder of a model, precision and form (``plain``: torch; ``amx``, ``avx512``, ``avx2``: the native pass); on stdin lines of two numbers, the
-rows of a step and the tokens of each. Out: for each line the milliseconds of a step, the fastest of several within a second or so.
+In: the folder of a model, precision and form (``plain``: torch; ``amx``, ``avx512``, ``avx2``: the native pass); on stdin lines of two
+numbers, the rows of a step and the tokens of each. Out: for each line the milliseconds of a step, the fastest of several within a second
+or so.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ inline bool have_matrices() {
     static const bool given = syscall(SYS_arch_prctl, ASK, CONTENTS) == 0;
     return given;
 }
-// Written out: of `_tile_loadconfig` GCC before 12.4 believed that it reads eight bytes, and left the others out.
+// Written out, so that any compiler knows that all of them is read: older headers of GCC name eight bytes for `_tile_loadconfig` (its bug 114098).
 inline void take_shapes(const Shapes& shapes) { asm volatile("ldtilecfg %0" : : "m"(shapes)); }
 inline void drop_shapes() { _tile_release(); }
 #define MATRIX_ZERO(at) _tile_zero(at)
