@@ -125,9 +125,7 @@ def show_certificate(erasure: Erasure, certificate: Certificate) -> None:
     out.print(f"destroyed, with the person's words: {destroyed}", markup=False)
     if certificate.uploads:
         out.print(f"  {len(certificate.uploads):,} of them uploaded files", markup=False)
-    if certificate.unread:
-        named = ", ".join(short(digest) for digest in certificate.unread)
-        out.print(f"not searched, neither text nor table: uploaded files {named}", markup=False)
+    _show_gaps(certificate)
     for each in certificate.answers:
         told = f"{len(each.items)} items and {each.reasons} reasons"
         out.print(f"taken from label review {short(each.sheet)}: {told}; its digest, as releases sign it, stays", markup=False)
@@ -143,3 +141,12 @@ def show_certificate(erasure: Erasure, certificate: Certificate) -> None:
         places = [place.name for place in certificate.places if place.treatment is treatment]
         if places:
             out.print(f"{treatment.value.replace('_', ' ')}: {', '.join(places)}", markup=False)
+
+
+def _show_gaps(certificate: Certificate) -> None:
+    """What was not searched, and by what nothing was."""
+    if certificate.unread:
+        named = ", ".join(short(digest) for digest in certificate.unread)
+        out.print(f"not searched, neither text nor table: uploaded files {named}", markup=False)
+    for limit in certificate.not_looked_for:
+        out.print(f"NOT looked for: {limit.what}, in {', '.join(limit.places)}: {limit.why}", markup=False)

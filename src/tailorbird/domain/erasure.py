@@ -79,6 +79,7 @@ class ObligationKind(StrEnum):
     CLEAN_SOURCE = "clean_source"
     EXPIRE_BACKUPS = "expire_backups"
     TELL_PROCESSOR = "tell_processor"
+    FIND_BY_HAND = "find_by_hand"
 
 
 class Obligation(Value):
@@ -151,12 +152,22 @@ class PlaceTreated(Value):
     how: str
 
 
+class NotLookedFor(Value):
+    """Something by which the person may be known and that was not looked for: ``what``, in which ``places``, and ``why``. It holds no name
+    of a person."""
+
+    what: str
+    places: tuple[str, ...]
+    why: str
+
+
 class Certificate(Value):
     """What the tenant states about an erasure, and signs. ``purged`` are artifacts that the tenant holds no longer and whose bytes were
     destroyed, unless another tenant stored the same bytes as its own. ``forgotten`` are candidates whose prompts were destroyed, ``words``
     what went with requests, ``answers`` what went from label reviews. ``uploads`` are the files among ``purged`` that were uploaded,
-    ``unread`` uploaded files that could not be searched. ``places`` says what was searched and what was not. ``earlier`` is the
-    certificate of what was found the time before, where more of the person was found, or could be destroyed, later."""
+    ``unread`` uploaded files that could not be searched. ``places`` says what was searched and what was not, ``not_looked_for`` what they
+    were not searched for. ``earlier`` is the certificate of what was found the time before, where more of the person was found, could be
+    destroyed, or had to be said, later."""
 
     erasure: str
     tenant: Name
@@ -175,3 +186,4 @@ class Certificate(Value):
     uploads: tuple[Digest, ...] = Field(default=(), exclude_if=lambda value: not value)
     unread: tuple[Digest, ...] = Field(default=(), exclude_if=lambda value: not value)
     places: tuple[PlaceTreated, ...] = Field(default=(), exclude_if=lambda value: not value)
+    not_looked_for: tuple[NotLookedFor, ...] = Field(default=(), exclude_if=lambda value: not value)

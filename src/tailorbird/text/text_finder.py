@@ -69,9 +69,9 @@ class TextFinder:
             if read.size() >= PART_WORDS:
                 self._parts[read.words[:PART_WORDS]].add(read.words)
         self._names: dict[str, set[_Words]] = defaultdict(set)
-        for read in map(_read, names):
-            if read.letters() >= NAME_LETTERS:
-                self._names[read.words[0]].add(read.words)
+        for name in filter(is_long_name, names):
+            words = _read(name).words
+            self._names[words[0]].add(words)
 
     def __bool__(self) -> bool:
         return bool(self._whole or self._names)
@@ -97,6 +97,11 @@ def _any_at(words: _Words, place: int, known: Iterable[Sequence[str]]) -> bool:
 def is_long(text: str) -> bool:
     """True where a text has words enough to be known again as a part of another."""
     return _read(text).size() >= PART_WORDS
+
+
+def is_long_name(name: str) -> bool:
+    """True where a name has letters enough to be looked for within texts: a shorter one stands in other people's words."""
+    return _read(name).letters() >= NAME_LETTERS
 
 
 def _counts(word: str) -> _Counts:

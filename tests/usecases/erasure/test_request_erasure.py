@@ -319,6 +319,50 @@ def test_who_only_asked_is_forgotten_too_and_found_again_later(deps: Dependencie
     assert ([each.request for each in second.words], second.earlier, asked.id) == (["second"], digest_of(first), first_asked.id)
 
 
+@pytest.mark.parametrize("who", ["มด", "まい", "지수", "Al"])
+def test_a_name_too_short_to_look_for_is_said_on_the_certificate(deps: Dependencies, admin: Actor, who: str) -> None:
+    """Kept words that named the person stayed, and the certificate said that kept words had been searched."""
+    desk = Desk(deps)
+    desk.asked("named", f"ask {who} about it")
+    with pytest.raises(NotFound) as refused:
+        erase.erase(deps, admin, who)
+    assert "not searched for the name" in refused.value.message
+    assert "longer name" in (refused.value.hint or "")
+    desk.asked("sent", "where is it", user=who)
+    _, certificate = forget(deps, admin, who)
+    assert [each.request for each in certificate.words] == ["sent"]
+    places = ("uploads", "prompts and label reviews", "requests")
+    (limit,) = certificate.not_looked_for
+    assert (limit.places, "fewer than five letters" in limit.why) == (places, True)
+    hows = {place.name: place.how for place in certificate.places}
+    assert all("NOT searched for the person's name" in hows[name] for name in places)
+    (duty,) = [duty for duty in certificate.duties if duty.kind is ObligationKind.FIND_BY_HAND]
+    assert (duty.what, "longer name" in duty.why) == (", ".join(places), True)
+    assert who not in certificate.model_dump_json()
+    assert forget(deps, admin, who)[1] == certificate
+
+
+def test_a_certificate_that_was_silent_on_a_short_name_is_followed_by_one_that_is_not(
+    deps: Dependencies, admin: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Desk(deps).asked("sent", "where is it", user="มด")
+    with monkeypatch.context() as earlier:
+        earlier.setattr(erase, "not_looked_for", lambda _: ())
+        _, first = forget(deps, admin, "มด")
+    assert first.not_looked_for == ()
+    _, second = forget(deps, admin, "มด")
+    assert (second.earlier, len(second.not_looked_for), second.words) == (digest_of(first), 1, ())
+
+
+def test_a_name_that_was_looked_for_is_said_to_have_been(deps: Dependencies, admin: Actor) -> None:
+    Desk(deps).asked("sent", "where is it", user=WHO)
+    _, certificate = forget(deps, admin)
+    hows = {place.name: place.how for place in certificate.places}
+    assert certificate.not_looked_for == ()
+    assert all("searched for the name as it was given" in hows[name] for name in ("uploads", "prompts and label reviews", "requests"))
+    assert ObligationKind.FIND_BY_HAND not in {duty.kind for duty in certificate.duties}
+
+
 def test_redacted_words_are_recognised(deps: Dependencies, author: Actor, admin: Actor, tmp_path: Path) -> None:
     path = write_objective(tmp_path / "job", data=[{"path": "rows.csv", "subject": "who", "source": ORIGIN}])
     place = path.parent / "rows.csv"

@@ -17,7 +17,7 @@ from pydantic import Field
 from tailorbird.auth import Action, signing
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import SnapshotManifest
-from tailorbird.domain.erasure import Certificate, Erasure, ErasureReach, Obligation, RewrittenSnapshot
+from tailorbird.domain.erasure import Certificate, Erasure, ErasureReach, NotLookedFor, Obligation, RewrittenSnapshot
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.ladder import Candidate
@@ -35,6 +35,7 @@ from tailorbird.usecases.erasure.obligations import due_still, duties_of, purged
 from tailorbird.usecases.erasure.places import treated
 from tailorbird.usecases.erasure.request_erasure import Reasons, find_words, forget_words, quotes_of
 from tailorbird.usecases.erasure.review_erasure import Sheets, find_answers, forget_answers
+from tailorbird.usecases.erasure.search_limits import by_hand, not_looked_for
 from tailorbird.usecases.erasure.sent_data import told_processors
 from tailorbird.usecases.erasure.snapshot_rewrite import rewrite
 from tailorbird.usecases.erasure.upload_search import (
@@ -60,16 +61,18 @@ PURPOSE = "erasure"
 @dataclass(frozen=True)
 class _Theirs:
     """What is the person's: in snapshots, in requests, on sheets of label reviews, in uploaded files, and what is left of an earlier look
-    because a release needed it then."""
+    because a release needed it then. ``limits`` are what was not looked for; ``unsaid``: an earlier certificate is silent on them."""
 
     found: Found
     words: Reasons
     sheets: Sheets
     uploads: UploadsFound
     left: frozenset[Digest]
+    limits: tuple[NotLookedFor, ...]
+    unsaid: bool
 
     def __bool__(self) -> bool:
-        return bool(self.found or self.words or self.sheets or self.uploads or self.left)
+        return bool(self.found or self.words or self.sheets or self.uploads or self.left or self.unsaid)
 
 
 class Certified(Value):
@@ -196,16 +199,36 @@ def _find(deps: Dependencies, asked: Erasure, subject: str) -> _Theirs:
     with deps.ledger.work(asked.tenant, write=False) as work:
         sheets = find_answers(work, {item.id for held in found.values() for item in held.items}, quotes)
     _hold(deps, asked)
-    uploads = find_uploads(deps, asked.tenant, quotes)
+    uploads, limits = find_uploads(deps, asked.tenant, quotes), not_looked_for(subject)
     if not (found or words or sheets or uploads) and asked.certificate is None:
         _hold(deps, asked, timedelta(0))
-        raise NotFound(
-            "no snapshot and no uploaded file holds anything of this person, and no request is theirs",
-            "write the name as it stands in the column that is named as `subject`; what comes later is left out from now on",
+        raise _missing(limits)
+    _hold(deps, asked)
+    return _Theirs(found, words, sheets, uploads, _left(deps, asked), limits, bool(limits) and _is_silent(deps, asked))
+
+
+def _missing(limits: tuple[NotLookedFor, ...]) -> NotFound:
+    later = "what comes later is left out from now on"
+    if limits:
+        return NotFound(
+            "no snapshot holds a row or document of this person, and no request was sent for them; texts were not searched for the name, "
+            "which is too short",
+            f"erase each longer name by which texts may call them (the full name, a customer number); {later}",
             code="subject_missing",
         )
-    _hold(deps, asked)
-    return _Theirs(found, words, sheets, uploads, _left(deps, asked))
+    return NotFound(
+        "no snapshot and no uploaded file holds anything of this person, and no request is theirs",
+        f"write the name as it stands in the column that is named as `subject`; {later}",
+        code="subject_missing",
+    )
+
+
+def _is_silent(deps: Dependencies, asked: Erasure) -> bool:
+    """True where there is a certificate, and it does not say what was not looked for."""
+    if asked.certificate is None:
+        return False
+    with deps.ledger.work(asked.tenant, write=False) as work:
+        return not work.records.get(Certificate, asked.certificate).not_looked_for
 
 
 def _left(deps: Dependencies, asked: Erasure) -> frozenset[Digest]:
@@ -265,14 +288,15 @@ def _write_certificate(
             reach=_joined(reach_of(work, lineage, traced, now), over, earlier),
             snapshots=rewritten,
             purged=tuple(sorted(doomed | set(earlier.purged if earlier else ()))),
-            duties=_duties(work, (*duties_of(found, traced, now.date()), *told), earlier),
+            duties=_duties(work, (*duties_of(found, traced, now.date()), *told, *by_hand(theirs.limits, now.date())), earlier),
             earlier=asked.certificate,
             words=forget_words(work, actor.tenant, theirs.words, secret),
             forgotten=forgotten,
             answers=forget_answers(work, theirs.sheets),
             uploads=tuple(sorted(uploads | set(earlier.uploads if earlier else ()))),
             unread=tuple(sorted(theirs.uploads.unread)),
-            places=treated(),
+            places=treated(name_looked_for=not theirs.limits),
+            not_looked_for=theirs.limits,
         )
         gone = {row.id for held in found.values() for row in held.rows}
         work.decisions.forget(gone)

@@ -13,16 +13,23 @@ from tailorbird.domain.erasure import PlaceTreated, Treatment
 
 @dataclass(frozen=True)
 class DataPlace:
-    """One place. ``folders`` are files and folders of the workspace, by patterns; ``tables`` those of the record."""
+    """One place. ``folders`` are files and folders of the workspace, by patterns; ``tables`` those of the record. ``by_name`` says that its
+    texts are searched for the person's name."""
 
     name: str
     treatment: Treatment
     how: str
     folders: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
+    by_name: bool = False
 
 
 _SEARCHED, _CLEARED, _NO_DATA, _NOT_SEARCHED = Treatment.SEARCHED, Treatment.CLEARED, Treatment.NO_DATA, Treatment.NOT_SEARCHED
+
+#: How texts are searched, said of each place where they are.
+_BY_TEXTS = "texts of fewer than eight words are known again only where nothing else is said"
+_BY_NAME = f"; searched for the name as it was given, as words of their own; {_BY_TEXTS}"
+_NOT_BY_NAME = f"; NOT searched for the person's name, which is too short; {_BY_TEXTS}"
 
 PLACES = (
     DataPlace(
@@ -39,6 +46,7 @@ PLACES = (
         "uploaded files, submitted or not, and uploads under way: searched for the name and for texts of the person, and destroyed; files "
         "that are neither text nor table are listed as unread",
         folders=("uploads",),
+        by_name=True,
     ),
     DataPlace(
         "caches",
@@ -66,12 +74,14 @@ PLACES = (
         "prompts with demonstrations that no release needs, logs of searches that tried such prompts, answers on review "
         "sheets, reasons of reviewers: deleted",
         tables=("records", "judgements", "model_reviews"),
+        by_name=True,
     ),
     DataPlace(
         "requests",
         _SEARCHED,
         "kept words, labels, the answer queue, users, sketches and predictions of the person's requests: deleted",
         tables=("contents", "feedback", "reviews", "requests"),
+        by_name=True,
     ),
     DataPlace(
         "decisions and splits", _SEARCHED, "what was decided about the rows, and their side: deleted", tables=("decisions", "splits")
@@ -126,6 +136,9 @@ PLACES = (
 )
 
 
-def treated() -> tuple[PlaceTreated, ...]:
+def treated(*, name_looked_for: bool = True) -> tuple[PlaceTreated, ...]:
     """All places, as a certificate lists them."""
-    return tuple(PlaceTreated(name=place.name, treatment=place.treatment, how=place.how) for place in PLACES)
+    how = _BY_NAME if name_looked_for else _NOT_BY_NAME
+    return tuple(
+        PlaceTreated(name=place.name, treatment=place.treatment, how=place.how + (how if place.by_name else "")) for place in PLACES
+    )
