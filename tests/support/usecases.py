@@ -13,7 +13,7 @@ import yaml
 from support.workspace_ledger import FAST, workspace_ledger
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.identity import Identity, Role, Signature
-from tailorbird.domain.rollout import RolloutPlan, RolloutStep
+from tailorbird.domain.rollout import Rollout, RolloutPlan, RolloutStep
 from tailorbird.ledger import open_artifacts
 from tailorbird.testing import FixedClock, MemoryEngine, MemoryLedger, MemoryModelReader, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies
@@ -113,16 +113,25 @@ def _words(number: int) -> str:
 
 def let_in(deps: Dependencies, operator: Actor, digest: str) -> None:
     """Takes a staged release into production by a short rollout on which nothing goes wrong."""
-    plan = RolloutPlan(steps=(RolloutStep(share=0.5, requests=1, minutes=0),))
-    begun = start_rollout(deps, operator, digest, plan)
-    with deps.ledger.work(operator.tenant) as work:
+    answered_once_each(deps, roll_out(deps, operator, digest))
+    assert watch_rollouts(deps) == 1
+
+
+def roll_out(deps: Dependencies, operator: Actor, digest: str) -> Rollout:
+    """Begins a rollout of one step, which passes once each release has answered."""
+    return start_rollout(deps, operator, digest, RolloutPlan(steps=(RolloutStep(share=0.5, requests=1, minutes=0),)))
+
+
+def answered_once_each(deps: Dependencies, begun: Rollout) -> None:
+    """A request that each of the two releases answered."""
+    with deps.ledger.work(begun.tenant) as work:
         version = work.aliases.get(begun.alias).version
         rows = [
             RequestRow(
-                id=f"req_{digest[7:15]}_{arm}",
-                tenant=operator.tenant,
+                id=f"req_{begun.candidate[7:15]}_{arm}",
+                tenant=begun.tenant,
                 key="k",
-                alias=f"{operator.tenant}/{begun.alias}",
+                alias=f"{begun.tenant}/{begun.alias}",
                 release=release,
                 arm=arm,
                 route="/v1",
@@ -139,7 +148,6 @@ def let_in(deps: Dependencies, operator: Actor, digest: str) -> None:
             for arm, release in (("a", begun.incumbent), ("b", begun.candidate))
         ]
         work.requests.add(rows)
-    assert watch_rollouts(deps) == 1
 
 
 def show_gateway(deps: Dependencies) -> None:

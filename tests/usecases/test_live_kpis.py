@@ -31,6 +31,12 @@ PLAN = RolloutPlan(steps=(RolloutStep(share=0.3, requests=10, minutes=0), Rollou
 THUMBS = LiveKpi(metric="thumbs", target=0.8)
 
 
+@pytest.fixture(autouse=True)
+def approved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These releases were never approved by anybody: approvals have tests of their own (test_promotion.py)."""
+    monkeypatch.setattr("tailorbird.usecases.rollouts.rollouts.demand_approved", lambda *_: None)
+
+
 def objective(*kpis: LiveKpi) -> Objective:
     source = DataSource(path="rows.csv", source=DataOrigin(origin="us", license="CC0-1.0"))
     return Objective(

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from support.usecases import NO_REFERRAL, VIEWER, let_in, show_gateway, write_objective
+from support.usecases import NO_REFERRAL, VIEWER, answered_once_each, let_in, roll_out, show_gateway, write_objective
 from tailorbird.auth import create_key, load_key, sign
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound, TailorbirdError
 from tailorbird.domain.identity import Identity, Role, Rotation
 from tailorbird.domain.release import ReleaseState
+from tailorbird.domain.rollout import RolloutState
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.testing import FixedClock
 from tailorbird.usecases import Actor, Dependencies, Progress, admit
@@ -33,6 +34,7 @@ from tailorbird.usecases.registry import perform
 from tailorbird.usecases.releases import promotion as moves
 from tailorbird.usecases.releases.release_queries import show_quorum, show_release
 from tailorbird.usecases.rollouts.drill import drill_release
+from tailorbird.usecases.rollouts.rollouts import decide_rollout, show_rollout, watch_rollouts
 from tailorbird.usecases.runs import submit as climbing
 
 SILENT = Progress()
@@ -197,6 +199,30 @@ def test_a_struck_approval_is_made_good_at_any_state(
     assert admit(deps, production(release)).id == release
     assert show_quorum(deps, VIEWER, release).is_open is False
     assert verify_log(deps, VIEWER).intact
+
+
+def test_a_rollout_gives_no_more_users_to_a_release_whose_approval_was_struck(
+    deps: Dependencies, author: Actor, approver: Actor, operator: Actor, release: str
+) -> None:
+    """Neither people nor guards: its approvals were looked at when the rollout began, and never again."""
+    second = staged_beside(deps, author, approver, operator, release)
+    moves.promote(deps, operator, release)
+    begun = roll_out(deps, operator, second)
+    anew = leaked(deps, approver)
+    moves.sign_and_decide(deps, anew, release, "approve", "what answers now stays approved")
+    answered_once_each(deps, begun)
+    assert watch_rollouts(deps) == 1
+    held = show_rollout(deps, VIEWER, begun.id).rollout
+    assert (held.state, held.finished) == (RolloutState.HELD, True)
+    assert "lacks valid approvals: 1 more approval by approver" in held.history[-1].reason
+    for decision in ("promote", "promote_unproven"):
+        with pytest.raises(Forbidden, match="lacks valid approvals") as refused:
+            decide_rollout(deps, operator, begun.id, decision, "now")  # type: ignore[arg-type]
+        assert (refused.value.error_code, "release approve" in refused.value.hint) == ("not_approved", True)
+    assert show_release(deps, VIEWER, second).state is ReleaseState.ROLLING_OUT
+    moves.sign_and_decide(deps, anew, second, "approve", "with the new key")
+    assert decide_rollout(deps, operator, begun.id, "promote", "approved anew").state is RolloutState.PROMOTED
+    assert show_release(deps, VIEWER, second).state is ReleaseState.PRODUCTION
 
 
 def leaked(deps: Dependencies, actor: Actor) -> Actor:

@@ -62,6 +62,12 @@ OBJECTIVE = Objective(
 )
 
 
+@pytest.fixture(autouse=True)
+def approved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These releases were never approved by anybody: approvals have tests of their own (test_promotion.py)."""
+    monkeypatch.setattr("tailorbird.usecases.rollouts.rollouts.demand_approved", lambda *_: None)
+
+
 @dataclass
 class Desk:
     """An alias with a release in production, and another that is staged."""
@@ -82,9 +88,7 @@ class Desk:
             return work.releases.get(release.digest).state
 
     def start(self, plan: RolloutPlan = PLAN) -> Rollout:
-        # These releases were never approved by anybody: approvals have tests of their own.
-        with patch("tailorbird.usecases.rollouts.rollouts.demand_approved"):
-            return start_rollout(self.deps, self.operator, self.new.digest, plan)
+        return start_rollout(self.deps, self.operator, self.new.digest, plan)
 
     def promote(self) -> AliasMove:
         """Without a rollout."""

@@ -6,7 +6,7 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -15,7 +15,7 @@ from pydantic import Field
 from tailorbird.auth import Action
 from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.deployment import Alias
-from tailorbird.domain.errors import Conflict, InvalidInput, TailorbirdError
+from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput, TailorbirdError
 from tailorbird.domain.objective import RiskTier
 from tailorbird.domain.release import Release, ReleaseAction, ReleaseState, next_state
 from tailorbird.domain.rollout import (
@@ -109,20 +109,25 @@ def start_rollout(deps: Dependencies, actor: Actor, digest: ReleaseDigest, plan:
 
 def _demand_startable(deps: Dependencies, work: UnitOfWork, release: Release) -> Alias:
     """The name that the release may be let into by degrees. Raises what ``start_rollout`` raises but for a second operator."""
-    demand_approved(work, release)
-    demand_ranker(work, release)
+    _demand_usable(work, release)
     demand_drill(work, release, rule_of(work, release), deps)
     next_state(release.state, ReleaseAction.TRY)
     return _answered_by_one(work, release)
+
+
+def _demand_usable(work: UnitOfWork, release: Release) -> None:
+    """Raises Forbidden without the approvals that production needs, Conflict where the release whose encoder it borrows was taken back."""
+    demand_approved(work, release)
+    demand_ranker(work, release)
 
 
 @usecase("rollout.decide", "POST", "/api/rollouts/{rollout}/decisions", Action.DECIDE_ROLLOUT)
 def decide_rollout(deps: Dependencies, actor: Actor, rollout: RolloutId, decision: Decision, reason: Reason = "") -> Rollout:
     """Hold, resume, advance, promote (with its live KPIs proven, or without) or take back a rollout.
 
-    ``promote_unproven`` promotes although a live KPI is not proven, for a reason that is kept. Raises NotFound, Conflict (state; a step
-    that has not passed; a live KPI that is not proven; a second operator missing), InvalidInput
-    (an override without a reason).
+    ``promote_unproven`` promotes although a live KPI is not proven, for a reason that is kept. Raises NotFound, Forbidden (the release
+    lacks approvals by now, and would get more users), Conflict (state; a step that has not passed; a live KPI that is not proven; a second
+    operator missing), InvalidInput (an override without a reason).
     """
     override = decision == "promote_unproven"
     action = RolloutAction.PROMOTE if override else RolloutAction(decision)
@@ -134,11 +139,14 @@ def decide_rollout(deps: Dependencies, actor: Actor, rollout: RolloutId, decisio
         if action is RolloutAction.PROMOTE:
             _demand_live(work, found, reason, override=override)
             _demand_passed(found, action)
+            _demand_usable(work, work.releases.get(found.candidate))
     if action is RolloutAction.PROMOTE:
         demand_operators(deps, actor, found.candidate, f"rollout {decision}")
     with deps.ledger.work(actor.tenant) as work:
         found = work.rollouts.get(rollout)
         _demand_passed(found, action)
+        if action in _FORWARD:
+            _demand_usable(work, work.releases.get(found.candidate))
         facts = _demand_live(work, found, reason, override=override) if action is RolloutAction.PROMOTE else {}
         return _do(work, found, _Act(action, actor.name, deps.clock.now(), reason, facts))
 
@@ -202,13 +210,25 @@ def _watch_tenant(deps: Dependencies, tenant: str) -> int:
             if found.action in _FORWARD:
                 demand_no_fork(deps)
             with deps.ledger.work(tenant) as work:
-                _do(work, rollout, _Act(found.action, GUARDS, now, found.reason, _evidence(found)))
+                act = _if_usable(work, rollout, _Act(found.action, GUARDS, now, found.reason, _evidence(found)))
+                _do(work, rollout, act)
         except TailorbirdError as error:
             _log.warning("rollout %s was not moved (%s)", rollout.id, error.error_code)
         else:
-            _log.info("rollout %s: %s (%s)", rollout.id, found.action.value, found.reason)
+            _log.info("rollout %s: %s (%s)", rollout.id, act.action.value, act.reason)
             moved += 1
     return moved
+
+
+def _if_usable(work: UnitOfWork, rollout: Rollout, act: _Act) -> _Act:
+    """``act``, or to hold the rollout where its release would get more users, and lacks by now what production demands."""
+    if act.action not in _FORWARD:
+        return act
+    try:
+        _demand_usable(work, work.releases.get(rollout.candidate))
+    except (Forbidden, Conflict) as error:
+        return replace(act, action=RolloutAction.HOLD, reason=f"{act.reason}; but {error.message}")
+    return act
 
 
 def take_back(work: UnitOfWork, rollout: Rollout, by: str, now: datetime, reason: str) -> Rollout:
