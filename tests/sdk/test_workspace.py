@@ -70,9 +70,34 @@ def test_from_data_to_production_and_back(workspace: Workspace, objective: Path)
     moved = workspace.promote(run.release)
     assert moved.alias.path == "acme/desk"
     assert workspace.release(run.release).state is ReleaseState.PRODUCTION
-    assert workspace.roll_back("acme/desk").entered is None
+    assert workspace.aliases() == (moved.alias,)
+    with pytest.raises(Conflict) as refused:
+        workspace.roll_back("desk", version=moved.alias.version + 1)
+    assert refused.value.error_code == "alias_moved"
+    assert workspace.roll_back("acme/desk", "alarm", version=moved.alias.version).entered is None
     (release,) = workspace.releases()
     assert (release.digest, release.signature.identity) == (run.release, "author")
+
+
+def test_a_second_release_is_let_in_by_degrees(workspace: Workspace, objective: Path, tmp_path: Path) -> None:
+    """At the tier limited ``promote`` refuses it, and says to start a rollout: there was no call for that."""
+    releases = [workspace.adapt(path).release for path in (objective, write_objective(tmp_path / "second", ladder=["floor"], margin=0.03))]
+    for digest in releases:
+        assert digest is not None
+        workspace.approve(digest)
+        workspace.stage(digest)
+    workspace.promote(str(releases[0]))
+    with pytest.raises(Conflict) as refused:
+        workspace.promote(str(releases[1]))
+    assert refused.value.error_code == "rollout_needed"
+    begun = workspace.roll_out(str(releases[1]), {"steps": [{"share": 0.5, "requests": 1, "minutes": 0}], "then": "hold"})
+    assert begun.plan.steps[0].share == 0.5
+    assert workspace.rollouts() == (begun,)
+    assert workspace.decide_rollout(begun.id, "hold", "a look").state.value == "held"
+    assert workspace.rollout(begun.id[:6]).judgement.requests == 0
+    assert workspace.decide_rollout(begun.id, "roll_back").state.value == "rolled_back"
+    with pytest.raises(InvalidInput, match="steps"):
+        workspace.roll_out(str(releases[1]), {"steps": []})
 
 
 def test_a_call_acts_as_somebody_else_by_name(workspace: Workspace, objective: Path) -> None:

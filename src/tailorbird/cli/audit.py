@@ -85,10 +85,11 @@ def _checkpoint() -> None:
 def _log(
     last: Annotated[int, typer.Option(help="Number of newest entries.", min=1, max=1000)] = 30,
     about: Annotated[str, typer.Option(help="Only entries about this subject (digest, run or name).")] = "",
+    before: Annotated[int | None, typer.Option(help="Only entries before this one.", metavar="ENTRY", min=0, show_default=False)] = None,
 ) -> None:
     """Show the tenant's newest log entries."""
     session = open_session()
-    page = session.ask(read_log, limit=last, subject=about)
+    page = session.ask(read_log, limit=last, subject=about, before=before)
     found = page.entries[::-1]
     if session.as_json:
         print_json(found)

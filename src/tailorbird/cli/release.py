@@ -37,12 +37,15 @@ def _list(
 ) -> None:
     """List the tenant's releases, newest first."""
     session = open_session()
-    known = session.ask(list_releases, limit=limit).releases
+    page = session.ask(list_releases, limit=limit)
+    known = page.releases
     if session.as_json:
         print_json(known)
         return
     rows = [(short(r.digest), r.content.objective_name, r.content.rung.value, r.state.value, r.content.author) for r in known]
     print_table(("release", "objective", "rung", "state", "author"), rows)
+    if page.total > len(known):
+        say(f"{page.total - len(known)} older releases: --limit N")
 
 
 @release.command("show")

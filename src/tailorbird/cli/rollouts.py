@@ -45,10 +45,10 @@ def _start(
 
 
 @rollout.command("list")
-def _list() -> None:
+def _list(limit: Annotated[int, typer.Option(help="Number of newest rollouts.", min=1, max=1000)] = 50) -> None:
     """List rollouts, newest first."""
     session = open_session()
-    known = session.ask(list_rollouts).rollouts
+    known = session.ask(list_rollouts, limit=limit).rollouts
     if session.as_json:
         print_json(known)
         return

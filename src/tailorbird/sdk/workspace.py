@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from tailorbird import data
+from tailorbird.domain.deployment import Alias
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.feedback import Feedback, FeedbackGiven, FeedbackKind
 from tailorbird.domain.release import Release
+from tailorbird.domain.rollout import Rollout, RolloutPlan
 from tailorbird.domain.run import Run, RunState
 from tailorbird.sdk.answers import Answer, ChatMessage, conversation
 from tailorbird.sdk.decisions import decide
@@ -23,7 +26,8 @@ from tailorbird.usecases.feedback import give_feedback
 from tailorbird.usecases.registry import validated
 from tailorbird.usecases.releases import promotion
 from tailorbird.usecases.releases.promotion import AliasMove
-from tailorbird.usecases.releases.release_queries import list_releases, show_release
+from tailorbird.usecases.releases.release_queries import list_aliases, list_releases, show_release
+from tailorbird.usecases.rollouts.rollouts import Decision, RolloutReport, decide_rollout, list_rollouts, show_rollout, start_rollout
 from tailorbird.usecases.runs import submit as runs
 from tailorbird.usecases.runs.run_queries import list_runs, show_run
 from tailorbird.usecases.snapshots.report import inspect_uploaded
@@ -172,9 +176,36 @@ class Workspace:
         """Promotes a staged release to production, under the alias TENANT/OBJECTIVE."""
         return self._acting(as_).ask_as("operator", promotion.promote, digest=digest)
 
-    def roll_back(self, alias: str, reason: str = "", *, as_: str | None = None) -> AliasMove:
-        """Rolls an alias (OBJECTIVE, or TENANT/OBJECTIVE) back to its previous release; without one, withdraws it."""
-        return self._acting(as_).ask_as("operator", promotion.roll_back, alias=self._session.alias_name(alias), reason=reason)
+    def aliases(self) -> tuple[Alias, ...]:
+        """The tenant's public names, each with its version and the releases that answer."""
+        return self._session.ask(list_aliases).aliases
+
+    def roll_back(self, alias: str, reason: str = "", *, version: int | None = None, as_: str | None = None) -> AliasMove:
+        """Rolls an alias (OBJECTIVE, or TENANT/OBJECTIVE) back to its previous release; without one, withdraws it.
+
+        With ``version``, that of the alias when it was looked at (``promote(...).alias.version``, or of ``aliases()``), raises Conflict
+        (``alias_moved``) where it has moved since: of two who see one alarm, one takes a release back.
+        """
+        name = self._session.alias_name(alias)
+        return self._acting(as_).ask_as("operator", promotion.roll_back, alias=name, reason=reason, version=version)
+
+    def roll_out(self, digest: str, plan: RolloutPlan | Mapping[str, Any] | None = None, *, as_: str | None = None) -> Rollout:
+        """Starts a guarded progressive rollout of a staged release: by ``plan``, or a mapping with its keys; without one as the command
+        line does (mirrored, 5 %, 25 %, 50 %, production)."""
+        wanted = validated(RolloutPlan, dict(plan)) if isinstance(plan, Mapping) else plan or RolloutPlan()
+        return self._acting(as_).ask_as("operator", start_rollout, digest=digest, plan=wanted)
+
+    def rollouts(self, *, limit: int = 50) -> tuple[Rollout, ...]:
+        """Rollouts of the tenant, newest first."""
+        return self._session.ask(list_rollouts, limit=limit).rollouts
+
+    def rollout(self, rollout: str) -> RolloutReport:
+        """A rollout, by its id or a prefix, with what its guards say."""
+        return self._session.ask(show_rollout, rollout=rollout)
+
+    def decide_rollout(self, rollout: str, decision: Decision, reason: str = "", *, as_: str | None = None) -> Rollout:
+        """``hold``, ``resume``, ``advance``, ``promote``, ``promote_unproven`` (with a reason) or ``roll_back``."""
+        return self._acting(as_).ask_as("operator", decide_rollout, rollout=rollout, decision=decision, reason=reason)
 
     def ask(self, alias: str, said: str | Sequence[ChatMessage]) -> Answer:
         """The answer of the release behind an alias to a text or a conversation. By URL alone, with the API key given to ``connect``."""
