@@ -23,10 +23,13 @@ class EngineTimings(Value):
     ``delay_seconds`` pass outside the engine. An adapter that is not in memory comes after ``load_seconds`` where nothing else is computed
     and ``busy_load_seconds`` where something is; meanwhile steps take ``load_slowdown`` times as long. Sizes in MiB: ``base_mb`` of the
     base's weights, ``adapter_mb`` of an adapter of rank 16; ``kv_tokens_per_mb`` tokens' keys and values fit into one.
-    ``error`` is the median relative error of the fitted steps; empty ``machine``: stated, not measured.
+    ``error`` is the median relative error of the fitted steps; empty ``machine``: stated, not measured. ``gateway`` is the host through
+    which they were measured, ``processor`` the kind behind it, where it was on the machine that measured.
     """
 
     machine: str = ""
+    gateway: str = Field(default="", exclude_if=lambda value: not value)
+    processor: str = Field(default="", exclude_if=lambda value: not value)
     base_model: str = ""
     precision: str = "auto"
     measured_at: datetime | None = None

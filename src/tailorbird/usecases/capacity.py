@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from contextlib import suppress
 from datetime import timedelta
@@ -18,6 +17,8 @@ from tailorbird.domain.capacity import CapacityPlan, EngineTimings, ServingMeasu
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.serving_traffic import ServingTraffic
 from tailorbird.system.files import private_folder
+from tailorbird.system.outward_client import is_this_machine
+from tailorbird.system.processor import processor_kind
 from tailorbird.usecases.audit_events import permit
 from tailorbird.usecases.dependencies import Actor, Dependencies
 
@@ -26,7 +27,8 @@ _FRESH = timedelta(days=30)
 
 
 def plan_capacity(deps: Dependencies, actor: Actor, traffic: ServingTraffic) -> CapacityPlan:
-    """Replicas for ``traffic`` and what they do, by timings in it, or by those that were kept last for its base model and precision.
+    """Replicas for ``traffic`` and what they do, by timings in it, or by those that were kept last for its base model and precision: of the
+    gateway that it names; where it names none, of an engine on a machine like this one.
 
     Raises Forbidden, NotFound (``serving_untimed``), InvalidInput.
     """
@@ -44,9 +46,10 @@ def keep_measurement(deps: Dependencies, actor: Actor, traffic: ServingTraffic, 
     adapter = planning.adapter_mebibytes(base, traffic.engine.precision)
     named = {"base_model": traffic.base_model, "precision": traffic.engine.precision, "measured_at": deps.clock.now()}
     # All tenants' plans show it: the gateway's host, and no path, which might be known to some alone.
-    gateway = urlsplit(traffic.gateway.url).netloc if traffic.gateway else ""
-    here = f"{gateway} from {platform.node()}" if gateway else f"{platform.node()}: {os.cpu_count()} cores"
-    fitted = planning.fit_timings(measured, adapter, traffic.engine.kv_mb).model_copy(update=named | {"machine": here})
+    gateway, processor = _asked(traffic)
+    told = f"{gateway} from {platform.node()}" if gateway else platform.node()
+    where = {"machine": f"{told}: {processor}" if processor else told, "gateway": gateway, "processor": processor}
+    fitted = planning.fit_timings(measured, adapter, traffic.engine.kv_mb).model_copy(update=named | where)
     keep_timings(deps, fitted)
     return fitted
 
@@ -59,14 +62,27 @@ def keep_timings(deps: Dependencies, timings: EngineTimings) -> None:
     partial.replace(folder / f"{name}.json")
 
 
+def _asked(traffic: ServingTraffic) -> tuple[str, str]:
+    """The gateway that is timed, and the processor behind it; empty where that is another machine's: it is known by the gateway alone."""
+    if traffic.gateway is None:
+        return "", processor_kind()
+    place = urlsplit(traffic.gateway.url)
+    return place.netloc, processor_kind() if is_this_machine(place.hostname or "") else ""
+
+
 def _kept(deps: Dependencies, traffic: ServingTraffic) -> EngineTimings:
     wanted, oldest = (traffic.base_model, traffic.engine.precision), deps.clock.now() - _FRESH
-    found = [
+    fresh = [
         one for one in _all(_folder(deps)) if (one.base_model, one.precision) == wanted and one.measured_at and one.measured_at > oldest
     ]
+    gateway, processor = _asked(traffic)
+    found = [one for one in fresh if one.processor == processor and gateway in ("", one.gateway)]
     if not found:
+        elsewhere = "; ".join(sorted({one.machine for one in fresh}))
+        where = f"by {gateway}" if gateway and not processor else f"on {processor}"
         raise NotFound(
-            f"an engine with {traffic.base_model} in precision {traffic.engine.precision} was not timed here lately",
+            f"an engine with {traffic.base_model} in precision {traffic.engine.precision} was not timed {where} lately"
+            + (f", but elsewhere: {elsewhere}" if elsewhere else ""),
             "name a gateway that runs under gateway: and plan with --measure, or state them under timings: (docs/planning.md)",
             code="serving_untimed",
         )

@@ -55,6 +55,14 @@ def timer(deps: Dependencies, monkeypatch: pytest.MonkeyPatch) -> Timer:
 Plan = Callable[[str], StepContext]
 
 
+def test_a_machine_that_got_another_processor_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name, cores and memory alone the steps of the former one were planned by."""
+    machine = Machine(cores=2, memory_gb=23)
+    before = machine_name(machine)
+    monkeypatch.setattr(timing, "processor_name", lambda: "another one")
+    assert machine_name(machine) != before
+
+
 @pytest.fixture
 def planned(deps: Dependencies, timer: Timer, author: Actor, tmp_path: Path) -> Plan:
     def make(name: str) -> StepContext:

@@ -23,6 +23,7 @@ from tailorbird.domain.timing import Calibration, EstimateError, Retiming
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.files import private_folder
+from tailorbird.system.processor import processor_name
 from tailorbird.usecases.climb.base_candidates import Refs, ref_of
 from tailorbird.usecases.climb.rung_context import context_of
 from tailorbird.usecases.dependencies import Actor, Dependencies
@@ -45,7 +46,8 @@ _EFFICIENCY = 0.9
 
 def machine_name(machine: Machine) -> str:
     """Name of a machine in the record of timed steps."""
-    return f"{platform.node()}: {machine.cores} cores, {machine.memory_gb:.0f} GiB, {', '.join(machine.gpus) or 'no GPU'}"
+    gpus = ", ".join(machine.gpus) or "no GPU"
+    return f"{platform.node()}: {machine.cores} cores of {processor_name()}, {machine.memory_gb:.0f} GiB, {gpus}"
 
 
 def known_timings(context: StepContext, machine: Machine, base: BaseModelRef) -> tuple[Calibration, ...]:
