@@ -29,6 +29,7 @@ from tailorbird.ledger import database, open_ledger
 from tailorbird.ledger.database import open_database
 from tailorbird.ledger.row_mapping import text_of
 from tailorbird.ledger.tables import log_nodes, metadata
+from tailorbird.system.build import build_name
 
 #: Entries of the log that the oldest database holds: enough for nodes at three kept levels.
 OLD_ENTRIES = 300
@@ -149,6 +150,29 @@ def test_a_newer_database_is_refused(empty_url):
     with pytest.raises(Unavailable) as refused:
         migrated(empty_url)
     assert refused.value.error_code == "database_newer"
+    told = (
+        f"the database has schema 9999, which tailorbird {build_name()} made; this is tailorbird {build_name()}, which knows schemas up to"
+    )
+    assert refused.value.message == f"{told} {database.NEWEST}"
+    assert f"install tailorbird {build_name()} or a later one" in refused.value.hint
+
+
+def test_a_newer_database_whose_build_left_no_name_is_refused(empty_url):
+    moved(empty_url, database.NEWEST)
+    with engine_of(empty_url) as engine, engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(Unavailable, match="has schema 9999, which a newer version of tailorbird made; this is") as refused:
+        migrated(empty_url)
+    assert "install that version or a later one" in refused.value.hint
+
+
+def test_the_build_that_migrated_is_named_anew_by_each_that_does(empty_url):
+    moved(empty_url, "0028")
+    with engine_of(migrated(empty_url)) as engine, engine.begin() as connection:
+        assert connection.scalar(text("SELECT migrated_by FROM alembic_version")) == build_name()
+        connection.execute(text("UPDATE alembic_version SET version_num = '0029', migrated_by = 'another'"))
+    with engine_of(migrated(empty_url)) as engine, engine.connect() as connection:
+        assert connection.scalar(text("SELECT migrated_by FROM alembic_version")) == "another", "nothing was migrated"
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path):

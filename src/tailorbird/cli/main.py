@@ -17,11 +17,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
-from tailorbird import __version__
 from tailorbird.cli.groups import CommandGroup
 from tailorbird.cli.invocation import AGAIN, FLAGS, SERVER, SERVER_CA, ExitStatus, Interrupted, SharedOptions, amend, begin
 from tailorbird.cli.plain_text import tell
 from tailorbird.domain.errors import TailorbirdError
+from tailorbird.system.build import build_name
 from tailorbird.system.container_limits import start_no_more_threads_than_cores
 from tailorbird.system.standard_streams import complete_standard_streams
 
@@ -142,7 +142,7 @@ app = typer.Typer(cls=Verbs, no_args_is_help=True, rich_markup_mode=None)
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"tailorbird {__version__}")
+        typer.echo(f"tailorbird {build_name()}")
         raise typer.Exit
 
 

@@ -25,6 +25,7 @@ from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.ledger.postgresql import PostgresqlDatabase
 from tailorbird.ledger.privileges import secure
 from tailorbird.ledger.sqlite import SqliteFile
+from tailorbird.system.build import build_name
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -111,6 +112,9 @@ NEWEST = "0029"
 #: The table in which alembic keeps the revision of the schema.
 VERSION_TABLE = "alembic_version"
 
+#: The column that it has beside: the build of tailorbird that made this schema. Alembic reads and writes the revision alone.
+_MIGRATED_BY = "migrated_by"
+
 #: Where alembic finds the steps.
 SCRIPTS = Path(__file__).parent / "migrations"
 
@@ -175,10 +179,36 @@ def _upgrade(connection: Connection) -> None:
     try:
         command.upgrade(alembic_config(connection), "head")
     except CommandError as error:
-        raise Unavailable(
-            "the database was made by a newer version of tailorbird",
-            "use that version, or the backup made before it was installed",
-            code="database_newer",
-        ) from error
+        if revision_of(connection) in revisions():
+            raise
+        raise _newer(connection) from error
+    _name_build(connection)
     if connection.dialect.name == "postgresql":
         secure(connection)
+
+
+def _newer(connection: Connection) -> Unavailable:
+    """Names both schemas, and both builds as far as they are known."""
+    by = _migrated_by(connection)
+    made = f"which tailorbird {by} made" if by else "which a newer version of tailorbird made"
+    return Unavailable(
+        f"the database has schema {revision_of(connection)}, {made}; this is tailorbird {build_name()}, which knows schemas up to {NEWEST}",
+        f"install {f'tailorbird {by}' if by else 'that version'} or a later one here; or restore the backup that was made before the "
+        "upgrade, into another database",
+        code="database_newer",
+    )
+
+
+def _migrated_by(connection: Connection) -> str | None:
+    """The build that made the present schema; None where it was one that left no name."""
+    if _MIGRATED_BY not in {column["name"] for column in inspect(connection).get_columns(VERSION_TABLE)}:
+        return None
+    build: str | None = connection.scalar(text(f"SELECT {_MIGRATED_BY} FROM {VERSION_TABLE}"))
+    return build
+
+
+def _name_build(connection: Connection) -> None:
+    """Writes which build made the present schema beside its revision: an earlier build that finds it says so."""
+    if _MIGRATED_BY not in {column["name"] for column in inspect(connection).get_columns(VERSION_TABLE)}:
+        connection.execute(text(f"ALTER TABLE {VERSION_TABLE} ADD COLUMN {_MIGRATED_BY} VARCHAR(100)"))
+    connection.execute(text(f"UPDATE {VERSION_TABLE} SET {_MIGRATED_BY} = :build"), {"build": build_name()})

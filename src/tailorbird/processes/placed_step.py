@@ -12,12 +12,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from tailorbird import __version__, wiring
+from tailorbird import wiring
 from tailorbird.domain.compute import NODE_ADDRESS, TaskEnd
 from tailorbird.domain.errors import Forbidden, Internal, InvalidInput, NotFound, TailorbirdError
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.value import Digest
 from tailorbird.settings import Settings, find_workspace, load_settings
+from tailorbird.system.build import build_name
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.erasure.local_copies import follow_erasures
 from tailorbird.usecases.identities import known_identity
@@ -110,10 +111,10 @@ def _compute_with(threads: int) -> None:
 
 def _settings_for(task: StepTask) -> Settings:
     """This machine's settings, where they lead to the same results. Raises InvalidInput (``node_differs``), NotFound."""
-    if task.version != __version__:
+    if task.version != build_name():
         raise InvalidInput(
-            f"this node has tailorbird {__version__}, and the run was started by {task.version}",
-            "install the same version on every node",
+            f"this node has tailorbird {build_name()}, and the run was started by {task.version}",
+            "install the same build on every node: tailorbird --version tells it",
             code="node_differs",
         )
     try:

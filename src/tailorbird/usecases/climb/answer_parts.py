@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from tailorbird import __version__, evaluation
+from tailorbird import evaluation
 from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.evidence import Prediction
@@ -21,6 +21,7 @@ from tailorbird.domain.prompt import Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Engine
 from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.system.build import build_name
 from tailorbird.usecases.climb.step_parts import StepParts
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
@@ -73,7 +74,7 @@ class GivenAnswers:
             "step": step,
             "candidate": candidate,
             "snapshot": context.done[transitions.SNAPSHOT],
-            "version": __version__,
+            "version": build_name(),
         }
 
     @property

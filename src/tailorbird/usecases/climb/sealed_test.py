@@ -15,6 +15,7 @@ from tailorbird.domain.ladder import Candidate, Choice, Climb, Conclusion, Ladde
 from tailorbird.domain.release import Dossier, Release, ReleaseAction, ReleaseState, next_state
 from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.system.build import build_name
 from tailorbird.usecases.audit_events import Facts, record, remark
 from tailorbird.usecases.climb.batch_noise import batch_noise, with_noise
 from tailorbird.usecases.climb.effect_proof import prove_effect
@@ -81,8 +82,9 @@ def conclude(context: StepContext) -> StepOutcome:
         work.releases.add(drafted)
         work.releases.move(drafted.digest, ReleaseState.DRAFT, next_state(ReleaseState.DRAFT, ReleaseAction.PASS_GATE))
         now = context.deps.clock.now()
-        for kind in ("release.drafted", "release.gated"):
-            record(work, kind, context.actor.name, drafted.digest, now, {"objective": context.objective.name, "run": context.run.id})
+        facts: Facts = {"objective": context.objective.name, "run": context.run.id}
+        record(work, "release.drafted", context.actor.name, drafted.digest, now, facts | {"build": build_name()})
+        record(work, "release.gated", context.actor.name, drafted.digest, now, facts)
         for exception in context.objective.exceptions:
             told: Facts = {"rule": exception.rule, "reason": remark(work, f"{exception.by}: {exception.because}")}
             record(work, "release.excepted", context.actor.name, drafted.digest, now, told)

@@ -14,12 +14,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from tailorbird import __version__
+from pydantic import Field
+
 from tailorbird.domain.errors import InvalidInput, LeaseLost, TailorbirdError
 from tailorbird.domain.plan import RungPlan
 from tailorbird.domain.run import OPEN, Step, StepState, TrainingProgress
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.trainer import ReportProgress, TeamPlace, TrainedModel, TrainingJob
+from tailorbird.system.build import build_name
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext, TrainingTeam
 
@@ -35,7 +37,7 @@ class SharedJob(Value):
 
     run: str
     step: str
-    version: str = __version__
+    version: str = Field(default_factory=build_name)
     fingerprint: Digest
     key: str
     job: dict[str, Any]
@@ -84,7 +86,7 @@ def train_with_lead(context: StepContext, team: TrainingTeam, rung: RungPlan, ra
         digest = found.answers.get(team.name) if found else None
         time.sleep(0 if digest else LOOK_SECONDS)
     shared = SharedJob.model_validate_json(context.deps.artifacts.get(digest))
-    _require((shared.run, shared.step, shared.version) == (context.run.id, step, __version__))
+    _require((shared.run, shared.step, shared.version) == (context.run.id, step, build_name()))
     job = _own_job(context, rung, shared)
     _require(trainer.fingerprint(job) == shared.fingerprint)
     trainer.train_in_team(job, _place(context, team, rank, job, shared.key), _silent, lambda: _is_led(context, step, team.name))

@@ -22,7 +22,6 @@ from uuid import uuid4
 
 from pydantic import Field, ValidationError
 
-from tailorbird import __version__
 from tailorbird.auth import Action, sign
 from tailorbird.auth.signing import holds
 from tailorbird.crypto.canonical_json import canonical_json, digest_bytes, short
@@ -31,6 +30,7 @@ from tailorbird.domain.event import Checkpoint, Event
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.artifacts import ArtifactStore, SealableStore
+from tailorbird.system.build import build_name
 from tailorbird.system.files import OWNER_FILE, clear_stale, digest_file, flush, flush_path, is_open_to_others, locked, private_folder
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
@@ -312,7 +312,7 @@ def _manifest(
     deps: Dependencies, checkpoint: Checkpoint, folder: Path, rows: dict[str, int], artifacts: tuple[Digest, ...]
 ) -> BackupManifest:
     return BackupManifest(
-        version=__version__,
+        version=build_name(),
         made_at=checkpoint.at,
         log_size=checkpoint.size,
         log_root=checkpoint.root,

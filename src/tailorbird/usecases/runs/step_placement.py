@@ -11,7 +11,6 @@ from uuid import uuid4
 
 from pydantic import Field
 
-from tailorbird import __version__
 from tailorbird.domain.compute import ComputeNode, StepNeed
 from tailorbird.domain.errors import (
     Busy,
@@ -30,6 +29,7 @@ from tailorbird.domain.run import Step, StepProgress, StepState
 from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.ports.compute import Compute, PlacedTask
 from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.system.build import build_name
 from tailorbird.system.files import private_folder
 from tailorbird.system.freed_memory import return_grown_memory
 from tailorbird.system.peak_memory import resident_gib
@@ -56,7 +56,7 @@ class StepTask(Value):
     the digest of those that results depend on, ``cores`` how many threads compute. ``mark`` names a file that lies in the run's folder
     while the step is waited for: a node that does not see it has a workspace of its own."""
 
-    version: str = __version__
+    version: str = Field(default_factory=build_name)
     workspace: str
     settings: Digest
     tenant: Name
