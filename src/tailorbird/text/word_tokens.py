@@ -12,14 +12,32 @@ HAN = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f
 #: Scripts written without spaces (Thai to Khmer, kana, Han): there a word is one character. Their punctuation lies in the same ranges.
 UNSPACED = f"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff{HAN}"
 _SPACED = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
-_ASCII = re.compile(r"\w+")
+_PLAIN = re.compile(r"\w+")
+#: From the first combining mark on: a text without these has neither marks nor characters of a script without spaces.
+_BEYOND = re.compile("[\u0300-\U0010ffff]")
+_ONE_UNSPACED, _ONE_HAN = re.compile(f"[{UNSPACED}]"), re.compile(f"[{HAN}]")
+
+
+def holds_unspaced(text: str) -> bool:
+    """True for a text with a character of a script without spaces."""
+    return not text.isascii() and _ONE_UNSPACED.search(text) is not None
+
+
+def is_unspaced(character: str) -> bool:
+    """True for a character of a script without spaces, which is a word for itself."""
+    return _ONE_UNSPACED.match(character) is not None
+
+
+def is_han(character: str) -> bool:
+    """True for a Chinese character."""
+    return _ONE_HAN.match(character) is not None
 
 
 def word_tokens(text: str) -> list[str]:
     """Runs of letters, digits and underscores, with the marks that belong to them (vowel signs of Hindi, say); each character of a script
     without spaces for itself. Case and forms of Unicode are left as they are."""
-    if text.isascii():
-        return _ASCII.findall(text)
+    if text.isascii() or _BEYOND.search(text) is None:
+        return _PLAIN.findall(text)
     return _tokens().findall(text)
 
 
@@ -27,7 +45,7 @@ def paired_tokens(text: str) -> list[str]:
     """As ``word_tokens``, but neighbouring characters of a script without spaces in pairs, each with the next: by single ones everything
     would be found (as the CJK bigrams of Lucene). One that stands alone stays alone."""
     if text.isascii():
-        return _ASCII.findall(text)
+        return _PLAIN.findall(text)
     tokens: list[str] = []
     for run in _runs().findall(text):
         parts = _tokens().findall(run)
