@@ -11,13 +11,14 @@ import pytest
 
 from support.usecases import write_objective
 from tailorbird.domain.dataset import Split
+from tailorbird.domain.errors import Conflict
 from tailorbird.domain.evidence import ItemResult
 from tailorbird.domain.ladder import Candidate, Climb, Making
 from tailorbird.domain.prompt import Message
 from tailorbird.domain.run import RunState, StepState
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import LabelScores
-from tailorbird.testing import MemoryEngine
+from tailorbird.testing import FixedClock, MemoryEngine
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb.answer_parts import (
     AnswerPart,
@@ -30,9 +31,10 @@ from tailorbird.usecases.climb.answer_parts import (
 from tailorbird.usecases.climb.rungs import measure_candidate
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.runs import submit as climbing
+from tailorbird.usecases.runs.jobs import cancel_run
 from tailorbird.usecases.runs.placed_answers import goes_on_aside, help_placed
 from tailorbird.usecases.runs.step_placement import HelpTask
-from tailorbird.usecases.runs.step_runner import LEASE, plan_for
+from tailorbird.usecases.runs.step_runner import LEASE, RUN_CANCELLED, plan_for
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
 
@@ -182,6 +184,49 @@ def test_answers_that_are_wanted_no_more_are_not_kept(measuring: Measuring, ende
     assert not measuring.given().put("engine", part, [])
     assert set(measuring.deps.artifacts.digests()) == before
     assert measuring.answers() == {}
+
+
+@pytest.mark.parametrize("holder", ["nobody", "gone", "alive"])
+def test_answers_go_when_a_run_is_cancelled_that_nobody_holds(measuring: Measuring, holder: str) -> None:
+    """They stayed for good: who would have taken them away was the process that held the step."""
+    help_placed(measuring.deps, measuring.author, help_task(measuring), Progress())
+    given = measuring.answers()
+    assert given
+    clock = measuring.deps.clock
+    assert isinstance(clock, FixedClock)
+    if holder == "nobody":
+        with measuring.deps.ledger.work("acme") as work:
+            assert measuring.held is not None
+            work.steps.release(measuring.held)
+    elif holder == "gone":
+        clock.advance(LEASE * 2)
+    cancel_run(measuring.deps, measuring.author, measuring.run)
+    left = {digest for digest in given.values() if measuring.deps.artifacts.exists(digest)}
+    with measuring.deps.ledger.work("acme", write=False) as work:
+        counted = work.storage.counted(given.values())
+    if holder == "alive":
+        assert (measuring.answers(), left) == (given, set(given.values())), "who holds the step takes them away"
+    else:
+        assert (measuring.answers(), left, counted) == ({}, set(), set())
+
+
+def test_answers_go_when_a_run_is_cancelled_while_its_step_is_done(measuring: Measuring) -> None:
+    help_placed(measuring.deps, measuring.author, help_task(measuring), Progress())
+    given = measuring.answers()
+    with measuring.deps.ledger.work("acme") as work:
+        assert measuring.held is not None
+        work.steps.release(measuring.held)
+
+    class Cancelled(AskedEngine):
+        def score(self, servable: Digest, prompts: Sequence[Sequence[Message]], labels: Sequence[str]) -> list[LabelScores]:
+            with measuring.deps.ledger.work("acme") as work:
+                work.runs.set_state(measuring.run, RunState.CANCELLED)
+            raise Conflict("the run was cancelled", "adapt again", code=RUN_CANCELLED)
+
+    with pytest.raises(Conflict):
+        climbing.adapt(replace(measuring.deps, engine=lambda: Cancelled()), measuring.author, measuring.path, Progress())
+    assert measuring.answers() == {}
+    assert not [digest for digest in given.values() if measuring.deps.artifacts.exists(digest)]
 
 
 def test_answers_go_when_the_step_is_done(measuring: Measuring) -> None:

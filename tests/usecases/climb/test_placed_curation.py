@@ -24,11 +24,12 @@ from tailorbird.domain.run import RunState, StepState
 from tailorbird.domain.value import Digest
 from tailorbird.testing import FixedClock
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.climb import snapshot_and_plan
+from tailorbird.usecases.climb import snapshot_and_plan, step_parts
 from tailorbird.usecases.climb.snapshot_and_plan import take_snapshot
 from tailorbird.usecases.climb.step_parts import StepParts
 from tailorbird.usecases.erasure.lineage import trace
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
+from tailorbird.usecases.leases import LeaseWatch
 from tailorbird.usecases.runs import answer_help
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.answer_help import Helpers
@@ -145,6 +146,7 @@ def test_who_helps_leaves_its_cores_to_the_step_when_nobody_does_it_any_more(
         assert clock.now() - began < 4 * LEASE, "the help waits for whoever waits for its end"
 
     monkeypatch.setattr(build_help, "time", SimpleNamespace(sleep=wait))
+    monkeypatch.setattr(step_parts, "LeaseWatch", lambda: LeaseWatch(lambda: (clock.now() - began).total_seconds()))
     assert help_placed(deps, curating.author, curating.help_task, Progress()) == len(curating.parts) > 5
     assert clock.now() - began > 2 * LEASE, "the step may be taken up again while its lease runs out"
     assert len(waited) > 100

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from tailorbird.domain.errors import TailorbirdError
-from tailorbird.domain.run import OPEN, Step, StepState
+from tailorbird.domain.run import OPEN, Run, Step, StepState
 from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.usecases.dependencies import Dependencies
+from tailorbird.usecases.leases import LeaseWatch
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
+from tailorbird.usecases.storage_quota import storing
 
 
 def _nothing(_work: UnitOfWork) -> None: ...
@@ -22,6 +26,7 @@ class StepParts:
 
     def __init__(self, context: StepContext, step: str, account: Callable[[UnitOfWork], None] = _nothing) -> None:
         self._context, self._step, self._account = context, step, account
+        self._lease = LeaseWatch()
 
     @property
     def wanted(self) -> bool:
@@ -33,11 +38,11 @@ class StepParts:
 
     @property
     def is_held(self) -> bool:
-        """True while somebody who lives does the step: under a lease that has not run out."""
+        """True while somebody who lives does the step: under a lease that is kept alive."""
         with self._context.deps.ledger.work(self._context.run.tenant, write=False) as work:
             step = self._step_in(work)
         until = step.lease_until if step is not None and step.state is StepState.LEASED else None
-        return until is not None and until > self._context.deps.clock.now()
+        return self._lease.is_kept(until, self._context.deps.clock.now())
 
     @property
     def known(self) -> dict[str, Digest]:
@@ -73,16 +78,7 @@ class StepParts:
     def forget(self) -> None:
         """What others did is wanted no more: its bytes go, then its names, then bytes that somebody gave once more under such a name. What
         is given meanwhile under others stays, with its names."""
-        if not (known := self.known):
-            return
-        artifacts = self._context.deps.artifacts
-        for digest in known.values():
-            artifacts.destroy(digest)
-        with self._context.deps.ledger.work(self._context.run.tenant) as work:
-            work.steps.forget_answers(self._context.run.id, self._step, known)
-        for digest in known.values():
-            if artifacts.exists(digest):
-                artifacts.destroy(digest)
+        _forget(self._context.deps, self._context.run, self._step, self.known)
 
     def _step_in(self, work: UnitOfWork) -> Step | None:
         return next((step for step in work.steps.of(self._context.run.id) if step.name == self._step), None)
@@ -93,3 +89,27 @@ def forget_parts(context: StepContext, step: str) -> None:
     if step == transitions.SNAPSHOT or step.startswith(("measure ", "make ")):
         with suppress(TailorbirdError):
             StepParts(context, step).forget()
+
+
+def forget_unheld(deps: Dependencies, run: Run) -> None:
+    """What others did for steps of a run that was cancelled goes, but for a step that somebody holds, who does so. None is noted from now
+    on. A record or a store that is away keeps it for erasures to find."""
+    with suppress(TailorbirdError), storing(deps, run.tenant, bounded=False) as store:
+        with deps.ledger.work(run.tenant, write=False) as work:
+            steps = work.steps.of(run.id)
+        for step in steps:
+            held = step.state is StepState.LEASED and step.lease_until is not None and step.lease_until > deps.clock.now()
+            if not held:
+                _forget(replace(deps, artifacts=store), run, step.name, step.answers)
+
+
+def _forget(deps: Dependencies, run: Run, step: str, known: Mapping[str, Digest]) -> None:
+    if not known:
+        return
+    for digest in known.values():
+        deps.artifacts.destroy(digest)
+    with deps.ledger.work(run.tenant) as work:
+        work.steps.forget_answers(run.id, step, known)
+    for digest in known.values():
+        if deps.artifacts.exists(digest):
+            deps.artifacts.destroy(digest)

@@ -22,6 +22,7 @@ from tailorbird.domain.run import OPEN, Step, StepState, TrainingProgress
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.trainer import ReportProgress, TeamPlace, TrainedModel, TrainingJob
 from tailorbird.system.build import build_name
+from tailorbird.usecases.leases import LeaseWatch
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext, TrainingTeam
 
@@ -89,7 +90,8 @@ def train_with_lead(context: StepContext, team: TrainingTeam, rung: RungPlan, ra
     _require((shared.run, shared.step, shared.version) == (context.run.id, step, build_name()))
     job = _own_job(context, rung, shared)
     _require(trainer.fingerprint(job) == shared.fingerprint)
-    trainer.train_in_team(job, _place(context, team, rank, job, shared.key), _silent, lambda: _is_led(context, step, team.name))
+    lease = LeaseWatch()
+    trainer.train_in_team(job, _place(context, team, rank, job, shared.key), _silent, lambda: _is_led(context, step, team.name, lease))
     return True
 
 
@@ -126,7 +128,7 @@ def _step(context: StepContext, name: str) -> Step | None:
         return next((step for step in work.steps.of(context.run.id) if step.name == name), None)
 
 
-def _is_led(context: StepContext, name: str, team: str) -> bool:
+def _is_led(context: StepContext, name: str, team: str, lease: LeaseWatch) -> bool:
     """Whether the training goes on, as far as the record can be asked: the one that leads holds its lease."""
     try:
         step = _step(context, name)
@@ -134,4 +136,4 @@ def _is_led(context: StepContext, name: str, team: str) -> bool:
         return True
     if step is None or step.state is not StepState.LEASED or team not in step.answers:
         return False
-    return step.lease_until is not None and step.lease_until > context.deps.clock.now()
+    return lease.is_kept(step.lease_until, context.deps.clock.now())

@@ -370,8 +370,8 @@ def _give_up(context: StepContext, step: Step, error: BaseException, seconds: fl
                 work.steps.release(step, seconds)
             else:
                 _fail(work, context, step, error, code, seconds)
-        if step.name == transitions.SNAPSHOT and (code == RUN_CANCELLED or not given_back):
-            _forget_rows(context)
+        if code == RUN_CANCELLED or (step.name == transitions.SNAPSHOT and not given_back):
+            _forget_parts(context, step.name)
 
 
 def _fail(work: UnitOfWork, context: StepContext, step: Step, error: BaseException, code: str, seconds: float) -> None:
@@ -383,10 +383,11 @@ def _fail(work: UnitOfWork, context: StepContext, step: Step, error: BaseExcepti
     record(work, "step.failed", context.actor.name, context.run.id, context.deps.clock.now(), facts)
 
 
-def _forget_rows(context: StepContext) -> None:
-    """Rows that others curated for a snapshot that is not taken go, and are counted no longer. None are noted from now on."""
+def _forget_parts(context: StepContext, step: str) -> None:
+    """What others did for a step that is not done (rows of a snapshot that is not taken, answers for a run that was cancelled) goes, and is
+    counted no longer. None is noted from now on."""
     with suppress(TailorbirdError), storing(context.deps, context.run.tenant, bounded=False) as store:
-        forget_parts(replace(context, deps=replace(context.deps, artifacts=store)), transitions.SNAPSHOT)
+        forget_parts(replace(context, deps=replace(context.deps, artifacts=store)), step)
 
 
 def _is_erased(context: StepContext) -> bool:
