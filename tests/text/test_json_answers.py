@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tailorbird.text.json_answers import json_object, same_objects
+from tailorbird.text.json_answers import field_score, is_long_text, json_object, same_objects
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,38 @@ def test_objects_that_say_the_same_are_the_same() -> None:
     assert same_objects('{"a": 1e2}', '{"a": 100}')
     assert same_objects('{"a": true}', '{"a": 1}') is False
     assert same_objects('{"A": 1}', '{"a": 1}') is False
+
+
+@pytest.mark.parametrize(
+    ("answer", "score"),
+    [
+        ('{"a": "x", "b": 2, "said": "the mill has lost both keys"}', 1.0),
+        ('{"said": "The mill has lost  both keys", "b": 2.0, "a": "X"}', 1.0),
+        ('{"a": "x", "b": 3, "said": "the mill has lost both keys"}', 2 / 3),
+        ('{"a": "x", "b": true, "said": "the mill has lost both keys"}', 2 / 3),
+        ('{"a": "x", "b": 2, "said": "the mill has lost one key"}', (2 + 4 / 6) / 3),
+        ('{"a": "x", "b": 2}', 2 / 3),
+        ('{"a": "x", "b": 2, "said": "the mill has lost both keys", "more": 1}', 3 / 4),
+        ('{"a": "x", "b": 2, "said": ["the mill has lost both keys"]}', 2 / 3),
+        ("{}", 0.0),
+        ("no object", 0.0),
+        ('{"a": "x", "a": "x"}', 0.0),
+    ],
+)
+def test_near_misses_of_an_object_are_told_apart(answer: str, score: float) -> None:
+    assert field_score(answer, '{"a": "x", "b": 2, "said": "the mill has lost both keys"}') == pytest.approx(score)
+
+
+def test_objects_inside_have_a_score_of_their_own() -> None:
+    assert field_score('{"of": {"a": 1, "b": 3}, "n": 1}', '{"of": {"a": 1, "b": 2}, "n": 1}') == pytest.approx(0.75)
+    assert field_score("{}", "{}") == 1.0
+    assert field_score("{}", "no object") is None
+    deep = 300 * '{"a": ' + "1" + 300 * "}"
+    assert field_score(deep, deep) in (0.0, 1.0)
+
+
+def test_a_text_is_long_from_five_words_or_characters_without_spaces_on() -> None:
+    assert not is_long_text("a claim of four")
+    assert is_long_text("a claim of five words")
+    assert is_long_text("车被偷了怎么办")
+    assert not is_long_text(12345)

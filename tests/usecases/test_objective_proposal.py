@@ -227,6 +227,17 @@ def test_a_rare_label_is_not_hidden_by_the_common_one(tmp_path: Path) -> None:
     assert "metric: macro_f1" in proposed(tmp_path, one_label_rules(tmp_path)).text
 
 
+def test_objects_with_longer_texts_are_compared_key_by_key(tmp_path: Path) -> None:
+    """No answer is right as a whole where a summary stands in it: every near miss had 0."""
+    answers = [{"insurer": words(n, 1), "summary": words(n + 3000, 8)} for n in range(200)]
+    lines = [{"text": words(n), "answer": json.dumps(each)} for n, each in enumerate(answers)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = proposed(tmp_path, "rows.jsonl")
+    objective = objective_in(found, tmp_path)
+    assert (objective.kpis[0].metric, objective.task.format and objective.task.format.json_keys) == ("field_score", ("insurer", "summary"))
+    assert "the share of keys whose value is right" in found.text
+
+
 @pytest.mark.parametrize("spoilt", [False, True])
 def test_answers_that_are_objects_are_compared_as_such(tmp_path: Path, spoilt: bool) -> None:
     """Of the words of such an answer half are its keys, which a wrong one has, too."""
@@ -236,6 +247,7 @@ def test_answers_that_are_objects_are_compared_as_such(tmp_path: Path, spoilt: b
     found = proposed(tmp_path, "rows.jsonl")
     objective = objective_in(found, tmp_path)
     assert objective.kpis[0].metric == ("token_f1" if spoilt else "exact_match")
+    assert ("capitals, spaces and forms of Unicode do not count" in found.text) is not spoilt
     form = objective.task.format
     assert (form.json_keys if form else None) == (None if spoilt else ("insurer", "a 'sum"))
 

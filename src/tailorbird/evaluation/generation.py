@@ -9,14 +9,14 @@ from tailorbird.domain.evidence import ItemResult, Metric
 from tailorbird.domain.objective import AnswerFormat
 from tailorbird.evaluation.measure_spec import MeasureSpec, proportion, share_like
 from tailorbird.text.conversations import answer_turn, holds_tools, shown_answer
-from tailorbird.text.json_answers import json_object, same_objects
+from tailorbird.text.json_answers import field_score, json_object, same_objects
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.regex import matches, occurs
 from tailorbird.text.text_metrics import chrf, rouge_l, token_f1, word_precision
 from tailorbird.text.tool_calls import same_calls
 
 #: Scores of an item that are shares of something, in the order in which they are told.
-_MEANS = ("token_f1", "rouge_l", "chrf", "groundedness")
+_MEANS = ("token_f1", "rouge_l", "chrf", "field_score", "groundedness")
 #: Scores of an item that are yes or no.
 _SHARES = ("format_valid", "refusal_rate", "coverage", "referral_recall", "referral_precision", "tool_call_accuracy")
 
@@ -31,7 +31,8 @@ _REFUSAL = re.compile(
 
 
 def generation_scores(answer: str, reference: str, spec: MeasureSpec, passages: Sequence[str]) -> dict[str, float]:
-    """One item's scores by name. ``format_valid`` only where a form is asked for, ``groundedness`` only where passages were given,
+    """One item's scores by name. ``format_valid`` only where a form is asked for, ``field_score`` only where that is JSON objects and the
+    reference is one, ``groundedness`` only where passages were given,
     ``coverage`` only where answers may refer to people: ``referral_recall`` then of an item whose reference does, ``referral_precision`` of
     one whose answer does.
 
@@ -46,6 +47,8 @@ def generation_scores(answer: str, reference: str, spec: MeasureSpec, passages: 
     }
     if spec.form is not None:
         scores["format_valid"] = float(has_form(answer, spec.form))
+        if spec.form.json_keys is not None and (said := field_score(answer, reference)) is not None:
+            scores["field_score"] = said
     if spec.refer_pattern is not None:
         due, done = occurs(spec.refer_pattern, reference), occurs(spec.refer_pattern, answer)
         scores |= {"coverage": float(not done)}

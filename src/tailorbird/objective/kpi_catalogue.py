@@ -174,11 +174,17 @@ _SPECS = (
         name="exact_match",
         answers=(AnswerKinds.TEXT, AnswerKinds.LABELS),
         proportion=True,
-        description="Share of answers equal to the reference: texts after normalising case and white space, labels as whole sets.",
+        description="Share of answers equal to the reference; of texts, case, white space and forms of Unicode do not count; of labels, "
+        "the whole set does.",
     ),
     MetricSpec(name="token_f1", answers=(AnswerKinds.TEXT,), description="Mean F1 of the words shared by answer and reference."),
     MetricSpec(name="rouge_l", answers=(AnswerKinds.TEXT,), description="Mean F1 of the longest run of words, in order, that both share."),
     MetricSpec(name="chrf", answers=(AnswerKinds.TEXT,), description="Mean F2 of the pieces of up to six characters that both share."),
+    MetricSpec(
+        name="field_score",
+        answers=(AnswerKinds.TEXT,),
+        description="Mean share of a JSON object's keys whose value is right, texts by token F1; needs `task.format.json_keys`.",
+    ),
     MetricSpec(
         name="format_valid",
         answers=(AnswerKinds.TEXT,),

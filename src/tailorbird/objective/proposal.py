@@ -24,6 +24,11 @@ TaskName = Literal["classify", "classify-many", "generate", "chat", "rank"]
 TASKS: tuple[TaskName, ...] = ("classify", "classify-many", "generate", "chat", "rank")
 #: A document is named by its text only where nothing else names it.
 _LONG_NAME = 40
+#: What a metric counts that somebody may not expect, as it stands beside its name.
+_METRIC_NOTES = {
+    "exact_match": "      # the whole answer is right: capitals, spaces and forms of Unicode do not count",
+    "field_score": "      # the share of keys whose value is right, of longer texts by their words; exact_match: the whole object",
+}
 
 
 @dataclass(frozen=True)
@@ -244,7 +249,7 @@ base_model: {base}
 
 # A target counts as reached when its interval's lower end reaches it, at {said.risk.confidence:.0%} confidence (risk: {said.risk.value}).
 kpis:
-  - metric: {kpi.metric}
+  - metric: {kpi.metric}{_METRIC_NOTES.get(kpi.metric, "")}
     target: {kpi.target:.2f}
     because: {_quoted(kpi.because)}
 {example}
@@ -410,7 +415,7 @@ def _learn(draft: ObjectiveDraft) -> str:
 def _form_of_answers(draft: ObjectiveDraft) -> str:
     if draft.json_keys is None:
         return ""
-    return f"  format: {{json_keys: [{', '.join(map(_quoted, draft.json_keys))}]}}     # an answer is right that says the same object\n"
+    return f"  format: {{json_keys: [{', '.join(map(_quoted, draft.json_keys))}]}}     # an answer is a JSON object with these keys\n"
 
 
 def _scope_example(draft: ObjectiveDraft) -> str:

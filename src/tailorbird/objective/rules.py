@@ -158,6 +158,8 @@ def _lacking(file: ObjectiveFile, metric: str, line: int) -> Iterator[Fault]:
         yield Fault(line, "groundedness is measured against passages of documents, and none are named", "add `documents:`")
     if metric == "format_valid" and file.objective.task.format is None:
         yield Fault(line, "format_valid needs to know the form", "add `format: {json_keys: [...]}` or a `pattern` under `task`")
+    if metric == "field_score" and (file.objective.task.format is None or file.objective.task.format.json_keys is None):
+        yield Fault(line, "field_score is of answers that are JSON objects", "add `format: {json_keys: [...]}` under `task`")
 
 
 #: Limits and readings that are no metric of answers, by which somebody might want to compare.

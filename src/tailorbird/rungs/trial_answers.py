@@ -17,7 +17,7 @@ from tailorbird.rungs.context import AskHosted, RungContext
 from tailorbird.rungs.label_thresholds import trial_servable
 from tailorbird.text.answered_labels import answered_label
 from tailorbird.text.conversations import as_line, shown_answer
-from tailorbird.text.json_answers import same_objects
+from tailorbird.text.json_answers import field_score, same_objects
 from tailorbird.text.label_decision import decide_label, without_priors
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.text_metrics import chrf, rouge_l, token_f1
@@ -240,12 +240,19 @@ def _same_object_or_nearly(answer: str, target: str) -> float:
     return 1.0 if same else chrf(answer, target) / 2
 
 
+def _of_fields(answer: str, target: str) -> float:
+    """The score of its fields; of a target that is no object, as ``_nearly_same``."""
+    found = field_score(answer, target)
+    return _nearly_same(answer, target) if found is None else found
+
+
 #: Metrics of a text by which prompts that generate can be compared: those that an objective may compare by.
 _OVERLAPS: dict[str, Callable[[str, str], float]] = {
     "token_f1": token_f1,
     "rouge_l": rouge_l,
     "chrf": chrf,
     "exact_match": _nearly_same,
+    "field_score": _of_fields,
 }
 
 

@@ -74,6 +74,7 @@ MEASURES: Mapping[str, MetricDirection] = {
     "token_f1": _SHARE,
     "rouge_l": _SHARE,
     "chrf": _SHARE,
+    "field_score": _SHARE,
     "format_valid": _SHARE,
     "refusal_rate": _SHARE,
     "groundedness": _SHARE,

@@ -7,6 +7,11 @@ import math
 from typing import Any
 
 from tailorbird.text.normalisation import normalise
+from tailorbird.text.text_metrics import token_f1
+from tailorbird.text.word_tokens import spaced_tokens
+
+#: Words from which on a value is a text that nobody writes twice alike: it is compared by the words that both share.
+LONG_TEXT = 5
 
 
 def json_object(text: str) -> dict[str, Any] | None:
@@ -31,6 +36,37 @@ def same_objects(one: str, other: str) -> bool | None:
         return None
 
 
+def field_score(answer: str, reference: str) -> float | None:
+    """How much of the object ``reference`` the answer says: the mean over the keys of both of how right the value is. 1 where it says the
+    same (as ``same_objects``); of a text of ``LONG_TEXT`` words or more the token F1; of an object inside, its own score; else 0. 0 for an
+    answer that is no object, or lies too deep to be compared, None where the reference is none."""
+    found, wanted = json_object(answer), json_object(reference)
+    if wanted is None:
+        return None
+    try:
+        return _of_fields(found, wanted) if found is not None else 0.0
+    except RecursionError:
+        return 0.0
+
+
+def is_long_text(value: Any) -> bool:
+    """True for a value of which a near miss counts: a text of ``LONG_TEXT`` words or more."""
+    return isinstance(value, str) and len(spaced_tokens(normalise(value))) >= LONG_TEXT
+
+
+def _of_fields(found: dict[str, Any], wanted: dict[str, Any]) -> float:
+    keys = found.keys() | wanted.keys()
+    return sum(_of_field(found[key], wanted[key]) for key in keys if key in found and key in wanted) / len(keys) if keys else 1.0
+
+
+def _of_field(found: Any, wanted: Any) -> float:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return _of_fields(found, wanted)
+    if isinstance(found, str) and is_long_text(wanted):
+        return token_f1(found, wanted)
+    return float(_told(found) == _told(wanted))
+
+
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -47,7 +83,7 @@ def _finite(digits: str) -> float:
     return number if math.isfinite(number) else _refuse(digits)
 
 
-def _told(value: dict[str, Any]) -> str:
+def _told(value: Any) -> str:
     """One spelling: as text, since to Python ``true`` is 1."""
     return json.dumps(_folded(value), ensure_ascii=False, sort_keys=True)
 

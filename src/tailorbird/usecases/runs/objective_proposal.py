@@ -7,11 +7,12 @@ Nothing is kept.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePath
-from typing import cast
+from typing import Any, cast
 
 from tailorbird import data
 from tailorbird.crypto.canonical_json import digest_bytes
@@ -38,7 +39,7 @@ from tailorbird.objective import (
 )
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.stats.intervals import score_interval, spend
-from tailorbird.text.json_answers import json_object
+from tailorbird.text.json_answers import is_long_text, json_object
 from tailorbird.usecases.climb.provability import unprovable
 from tailorbird.usecases.runs.proposal_doubts import doubts_about
 
@@ -187,9 +188,11 @@ def _proven(draft: ObjectiveDraft, folder: Path, progress: Callable[[str], None]
     common = max(counts, key=lambda label: counts[label], default="")
     if draft.task == "classify" and counts[common] > _COMMON * manifest.size:
         metric = "macro_f1"
-    if _task(draft) == "generate" and (keys := _json_keys(built.rows)) is not None:
-        # Any two objects of one kind share their keys, so that in words a wrong answer is half right.
-        draft, metric = replace(draft, json_keys=keys), "exact_match"
+    if _task(draft) == "generate" and (answers := _objects(built.rows)):
+        # Any two objects of one kind share their keys, so that in words a wrong answer is half right. Where a value is a longer text, no
+        # answer is right as a whole.
+        keys = tuple(key for key in answers[0] if all(key in each for each in answers))
+        draft, metric = replace(draft, json_keys=keys), "field_score" if _hold_texts(answers) else "exact_match"
     target = provable_target(metric, file, manifest, groups, highest)
     while True:
         kpi = ProposedKpi(metric, target, "", common)
@@ -204,13 +207,16 @@ def _proven(draft: ObjectiveDraft, folder: Path, progress: Callable[[str], None]
             target = round(target - 0.05, 2)
 
 
-def _json_keys(rows: Sequence[Row]) -> tuple[str, ...] | None:
-    """The keys that all answers have, in the order of the first; None unless each is a JSON object."""
+def _objects(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """What the answers say; nothing unless each is a JSON object."""
     found = [json_object(row.answer) for row in rows]
-    first = next(iter(found), None)
-    if first is None or any(each is None for each in found):
-        return None
-    return tuple(key for key in first if all(each is not None and key in each for each in found))
+    return [each for each in found if each is not None] if None not in found else []
+
+
+def _hold_texts(answers: Sequence[Mapping[str, Any]]) -> bool:
+    """True where some key has long texts in more answers than not."""
+    long = Counter(key for each in answers for key, value in each.items() if is_long_text(value))
+    return any(2 * count > len(answers) for count in long.values())
 
 
 def _because(n: int, power: Power | None) -> str:
