@@ -24,12 +24,14 @@ from tailorbird.data import Amendments, BuiltSnapshot, SnapshotRequest, build_sn
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.duplicates.near_duplicates import BAND_PARTS, NearSearch, Pairs
 from tailorbird.data.duplicates.text_index import TextIndex
+from tailorbird.data.incremental.state import load
 from tailorbird.data.parts import near_parts, shared_rows
 from tailorbird.data.parts.given_parts import TextBlob, packed, unpacked
 from tailorbird.data.parts.row_curation import RowPolicy, curated_stretch
 from tailorbird.data.parts.row_part import RowPart
 from tailorbird.data.pipeline import privacy_of
-from tailorbird.data.prepared_rows import PreparedRows
+from tailorbird.data.placed_rows import PlacedRows
+from tailorbird.data.prepared_rows import PreparedRows, SealedRows
 from tailorbird.data.readers.appended_reader import records_since
 from tailorbird.data.readers.csv_file import read_csv
 from tailorbird.data.readers.data_file import DataFile, open_file
@@ -245,6 +247,37 @@ def test_rows_that_are_made_ready_while_others_search_are_those_of_one_process(
     assert same(built_with_help(helped, parts, backwards), whole)
     assert made, "somebody helped"
     assert made[0] >= len(whole.rows) / 4
+
+
+@pytest.mark.parametrize("case", ["near-copies", "scarce labels", "subjects"])
+def test_what_was_made_ready_is_mended_where_groups_change(tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows, counts, seal, and what is kept for rows that are appended, are those of one process, though most ties are found afterwards."""
+    rows, sources = rows_of(9), [{"path": "d.csv"}]
+    if case == "scarce labels":
+        rows = [{"text": row["text"], "label": "abcdefgh"[number % 8]} for number, row in enumerate(messages(32, "a"))]
+        rows += [{"text": row["text"] + "!", "label": row["label"]} for row in rows[:3]]
+    if case == "subjects":
+        rows, sources = [row | {"who": f"p{number % 40}"} for number, row in enumerate(rows)], [{"path": "d.csv", "subject": "who"}]
+    (tmp_path / "d.csv").write_bytes(as_csv(rows))
+    store, parts = Store(), MemoryParts(deaf=set(map(near_parts.part_name, BAND_PARTS)))
+    request = request_for(tmp_path, store, stretch=300, sources=sources)
+    whole = build_snapshot(replace(request, memory=tmp_path / "whole"))
+    changed, stored = list[int](), PreparedRows.stored
+
+    def noted(prepared: PreparedRows, placed: PlacedRows) -> SealedRows:
+        assert placed.changed is not None, "all rows were made ready"
+        changed.append(len(placed.changed))
+        return stored(prepared, placed)
+
+    monkeypatch.setattr(PreparedRows, "stored", noted)
+    monkeypatch.setattr(NearSearch, "pairs", property(lambda _search: []))  # none is known when rows are made ready
+    assert same(built_with_help(replace(request, parts=parts, memory=tmp_path / "helped"), parts, backwards), whole)
+    assert 0 < changed[0] < len(whole.rows)
+    one, other = load(tmp_path / "whole"), load(tmp_path / "helped")
+    assert all(np.array_equal(one[name], other[name]) for name in one.arrays)
+    assert {name: fact for name, fact in one.facts.items() if name != "token"} == {
+        name: fact for name, fact in other.facts.items() if name != "token"
+    }
 
 
 def test_what_others_have_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

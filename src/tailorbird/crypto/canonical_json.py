@@ -19,7 +19,11 @@ def canonical_json(value: Value | dict[str, Any] | list[Any]) -> bytes:
     Sets are written as sorted lists, dates as ISO 8601.
     """
     plain, spelled = (value.model_dump(mode="python"), _SPELLED) if isinstance(value, Value) else (value, _NOTHING)
-    if _is_simple(plain, spelled):
+    simple = _is_simple(plain, spelled)
+    if not simple and spelled:
+        plain = json.loads(json.dumps(plain, default=_encode), parse_float=_whole)
+        simple = _is_simple(plain, _NOTHING)
+    if simple:
         with contextlib.suppress(UnicodeEncodeError):
             return _simple(plain).encode()
     return rfc8785.dumps(_plain(plain) if spelled else plain)
@@ -55,6 +59,12 @@ def _is_spelled_alike(number: int | float) -> bool:
     if isinstance(number, int):
         return -_EXACT <= number <= _EXACT
     return 1e-4 <= abs(number) < _EXACT and not number.is_integer()
+
+
+def _whole(spelled: str) -> int | float:
+    """The number, as a whole one where it is spelled as one in the canonical form."""
+    number = float(spelled)
+    return int(number) if number.is_integer() and abs(number) <= _EXACT else number
 
 
 def plain_json(value: Value, *, without_defaults: bool = False) -> Any:

@@ -260,11 +260,10 @@ class CurationOutcome:
 
 def groups_of(items: Sequence[Item], alike: Sequence[Sequence[int]], *, labelled: bool) -> NearDuplicateGroups:
     """``alike`` are places of ``items`` that near-duplicate ties connect, two or more each."""
-    targets, ids = [item.row.target for item in items] if labelled else [], [item.id for item in items]
-    conflicting = sum(len(set(map(targets.__getitem__, places))) > 1 for places in alike) if labelled else 0
+    conflicting = sum(len({items[place].row.target for place in places}) > 1 for places in alike) if labelled else 0
     least = min(nlargest(NAMED_GROUPS, map(len, alike)), default=0)
     large = [places for places in alike if len(places) >= least]
-    largest = nsmallest(NAMED_GROUPS, large, key=lambda places: (-len(places), min(map(ids.__getitem__, places))))
+    largest = nsmallest(NAMED_GROUPS, large, key=lambda places: (-len(places), min([items[place].id for place in places])))
     return NearDuplicateGroups(tuple(_group(items, places, labelled=labelled) for places in largest), len(alike), conflicting)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tailorbird.crypto.digest_arrays import digests_of
 from tailorbird.data.duplicates.exact import Item
+
+_NUMBER = itemgetter(Item._fields.index("number"))
 
 
 class ItemDigests:
@@ -49,4 +52,4 @@ def told_digests(texts: Sequence[str]) -> NDArray[np.uint8]:
 
 def numbers_of(items: Sequence[Item]) -> NDArray[np.intp]:
     """The number of each item."""
-    return np.fromiter((item.number for item in items), np.intp, len(items))
+    return np.fromiter(map(_NUMBER, items), np.intp, len(items))

@@ -13,11 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
-from tailorbird.crypto.digest_arrays import order_of
 from tailorbird.data import contamination, duplicates, quality
 from tailorbird.data.curation import CurationTally, exclude_protected, protected_texts, refuse_personal_data, require_rows
 from tailorbird.data.duplicates.components import Tie, connected
@@ -29,7 +25,7 @@ from tailorbird.data.parts.given_parts import GivenParts, NoParts
 from tailorbird.data.parts.near_parts import SharedSearch
 from tailorbird.data.parts.row_curation import RowPolicy, curated
 from tailorbird.data.parts.shared_rows import SharedRows
-from tailorbird.data.placed_rows import Placed, RowCounts, label_counts, row_counts
+from tailorbird.data.placed_rows import PlacedRows, label_counts
 from tailorbird.data.prepared_rows import Drawing, PreparedRows
 from tailorbird.data.privacy import Redaction
 from tailorbird.data.provenance import Amendments, amend_documents
@@ -43,7 +39,6 @@ from tailorbird.data.splits.split_assignment import (
     SplitAssignment,
     assign_splits,
     check_classes,
-    cover_labels,
 )
 from tailorbird.domain.dataset import Quarantined, ShiftRule, Split
 from tailorbird.domain.errors import DataInvalid, Unavailable
@@ -90,9 +85,8 @@ class SnapshotRequest:
 
 @dataclass(frozen=True)
 class PipelineResult:
-    """What the steps found. ``placed`` are the rows of the snapshot with their groups as they lie in memory, in which a million are gone
-    through sooner than in the ``order`` of their ids; ``counts`` says how many they are; ``alike`` are the places of ``items`` in each
-    near-duplicate group; ``protected`` counts rows set aside by protected set; ``quarantined`` is sorted by file and line.
+    """What the steps found. ``rows`` are those of the snapshot; ``alike`` are the places of ``items`` in each near-duplicate group;
+    ``protected`` counts rows set aside by protected set; ``quarantined`` is sorted by file and line.
 
     ``prepared`` are rows that were made ready before; ``shared`` is what most rows share, and does not count when they are compared;
     ``text_ties`` are those of ``items`` alone, where they are to be kept; ``set_aside`` what the splits had no place for; ``faulty`` counts
@@ -100,9 +94,7 @@ class PipelineResult:
     """
 
     sources: SourceRows
-    placed: Placed
-    order: NDArray[np.intp]
-    counts: RowCounts
+    rows: PlacedRows
     items: Sequence[Item]
     alike: Sequence[Sequence[int]]
     duplicates: int
@@ -126,27 +118,26 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
     read = _curated(request, tally)
     sources, named, shift = _shifted(read.sources, read.named, request, tally)
     distinct = _distinct(named, request, tally)
-    labels = label_counts(Counter(item.row.target for item in distinct.items), objective.task)
+    labels = label_counts(Counter([item.row.target for item in distinct.items]), objective.task)
     check_classes(labels, objective.task)
     request.progress("looking for near-duplicates and overlaps")
     shared, salt = shared_by(distinct.items), salt_of_splits(objective)
-    prepared = PreparedRows(salt_of(request.amendments.secret, objective.name))
-    drawn = drawn_splits(objective, sources.rows)
+    prepared = PreparedRows(salt_of(request.amendments.secret, objective.name), kept=request.memory is not None)
+    drawing = Drawing(salt, drawn_splits(objective, sources.rows), objective.task, shifted=shift is not None)
     comparable = without_shared_text(distinct.items, shared)
-    items, ties, found, protected = _unprotected(comparable, request, tally, shared, read, _meanwhile(prepared, comparable, request, drawn))
+    meanwhile = _meanwhile(prepared, comparable, request, sources, drawing)
+    items, ties, found, protected = _unprotected(comparable, request, tally, shared, read, meanwhile)
     near = connected(range(len(items)), ties)
     alike = list(near.parts(smallest=2))
     subjects, made = subject_ties(items, alike), prepared.groups if len(items) == len(comparable) else None
-    placement = assign_splits(items, [*ties, *subjects], salt, drawn, made, near if not subjects else None)
+    placement = assign_splits(items, [*ties, *subjects], salt, drawing.drawn, made, near if not subjects else None)
     thinned = _thin(placement, items, alike) if objective.curation.near_duplicates == "drop" else []
-    cover_labels(placement.groups, drawn, objective.task)
+    rows = prepared.placed(items, placement, drawing)
     tally.step("splits", len(items), [*placement.quarantined, *thinned])
-    placed = [(item, group) for group in placement.groups for item in group.items]
-    counts = row_counts(placed, objective.task)
-    check_classes(dict.fromkeys(labels, 0) | label_counts(counts.targets, objective.task), objective.task)
+    check_classes(dict.fromkeys(labels, 0) | label_counts(rows.counts.targets, objective.task), objective.task)
     refuse_if_most(sources.read, [*sources.quarantined, *distinct.quarantined, *placement.quarantined])
-    _check_splits(counts.splits(shifted=False).keys())
-    _check_shifted(counts.splits(shifted=True).keys(), objective)
+    _check_splits(rows.counts.splits(shifted=False).keys())
+    _check_shifted(rows.counts.splits(shifted=True).keys(), objective)
     tally.quarantined += [
         *sources.removed_documents,
         *sources.removed,
@@ -156,12 +147,12 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
         *thinned,
     ]
     why = quarantine_text(tally.quarantined)
-    request.progress(f"kept {len(placed):,} rows, left out {distinct.duplicates:,} duplicates, quarantined {len(tally.quarantined):,}{why}")
+    request.progress(
+        f"kept {len(rows.placed):,} rows, left out {distinct.duplicates:,} duplicates, quarantined {len(tally.quarantined):,}{why}"
+    )
     return PipelineResult(
         sources=sources,
-        placed=placed,
-        order=order_of(prepared.digests.ids([item for item, _ in placed])),
-        counts=counts,
+        rows=rows,
         items=items,
         alike=alike,
         duplicates=distinct.duplicates,
@@ -179,16 +170,15 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
     )
 
 
-def _meanwhile(prepared: PreparedRows, items: Sequence[Item], request: SnapshotRequest, drawn: Collection[Split]) -> Meanwhile:
+def _meanwhile(prepared: PreparedRows, items: Sequence[Item], request: SnapshotRequest, sources: SourceRows, drawing: Drawing) -> Meanwhile:
     """What is made of ``items`` while others search."""
-    objective = request.objective
 
     def without_ties() -> None:
         prepared.digests.make(items)
         if request.memory is not None:
-            prepared.columns.make(items, objective)
+            prepared.columns.make(items, request.objective)
+        _ = sources.places  # all rows are gone through for them
 
-    drawing = Drawing(salt_of_splits(objective), drawn)
     return Meanwhile(without_ties, lambda ties: prepared.make(items, ties, drawing))
 
 
@@ -371,7 +361,7 @@ def _thin(placement: SplitAssignment, items: Sequence[Item], alike: Sequence[Seq
                 kept.add(key)
     for group in placement.groups:
         group.items = [item for item in group.items if item.id not in gone]
-    placement.groups = [group for group in placement.groups if group.items]
+    placement.groups, placement.kept, placement.gone = [group for group in placement.groups if group.items], 0, []
     return list(gone.values())
 
 

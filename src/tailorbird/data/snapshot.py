@@ -52,7 +52,7 @@ def _built(request: SnapshotRequest) -> BuiltSnapshot:
     gathered = replace(gathered, text_ties=None)
     frozen = write_snapshot(request, gathered)
     keeping.finish(frozen, frozen.assigned)
-    rows = frozen_rows(gathered.placed, gathered.order)
+    rows = frozen_rows(gathered.rows)
     return BuiltSnapshot(frozen.manifest, rows, gathered.quarantined, frozen.assigned, frozen.report)
 
 

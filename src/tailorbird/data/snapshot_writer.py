@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.data.curation import CurationOutcome, CurationTally, NearDuplicateGroups, groups_of, report_of
 from tailorbird.data.pipeline import PipelineResult, SnapshotRequest, salt_of_splits
-from tailorbird.data.placed_rows import Placed, RowCounts, split_counts
+from tailorbird.data.placed_rows import PlacedRows, RowCounts, split_counts
 from tailorbird.data.provenance import croissant, salt_of, seal_documents
 from tailorbird.data.provenance.merkle_seal import Seal
 from tailorbird.data.readers import SourcePlace
@@ -23,7 +23,6 @@ from tailorbird.domain.curation import CurationReport, RowFinding
 from tailorbird.domain.dataset import Document, Quarantined, Row, ShiftedPart, SnapshotManifest, Split, SplitCounts
 from tailorbird.domain.objective import Task
 from tailorbird.domain.value import Digest, Value
-from tailorbird.ports.artifacts import ArtifactStore
 
 
 class LazyRows(Sequence[Row]):
@@ -52,8 +51,9 @@ class LazyRows(Sequence[Row]):
         return hash(len(self._places))
 
 
-def frozen_rows(placed: Placed, order: NDArray[np.intp]) -> LazyRows:
-    """Rows of ``placed`` in ``order``, created on access."""
+def frozen_rows(rows: PlacedRows) -> LazyRows:
+    """The rows in their order, created on access."""
+    placed, order = rows.placed, rows.order
 
     def row_at(place: int) -> Row:
         item, group = placed[order[place]]
@@ -105,10 +105,10 @@ class WrittenSnapshot(NamedTuple):
 
 def write_snapshot(request: SnapshotRequest, gathered: PipelineResult) -> WrittenSnapshot:
     """Stores rows, quarantine, seal, findings and report, and returns the manifest that names them. Lengths are in characters."""
-    objective, counts = request.objective, gathered.counts
-    lines, seal, assigned = gathered.prepared.stored(gathered.placed)
-    rows, lengths_M = _put_rows(lines, gathered.order, request.artifacts)
-    del lines  # as much as all rows, which are stored by now
+    objective, counts = request.objective, gathered.rows.counts
+    pieces, lengths_M, seal, assigned = gathered.prepared.stored(gathered.rows)
+    rows = request.artifacts.put(*pieces)
+    del pieces  # as much as all rows, which are stored by now
     label_counts = counts.labels(objective.task)
     findings = sorted(gathered.tally.findings, key=lambda finding: (finding.file, finding.line, finding.code))
     content = ManifestContent(
@@ -118,7 +118,7 @@ def write_snapshot(request: SnapshotRequest, gathered: PipelineResult) -> Writte
         splits=counts.splits(),
         label_counts=label_counts,
         label_sets=_label_sets(counts) if objective.task.labels == "many" else (),
-        lengths=np.sort(np.fromiter((len(item.row.text) for item, _ in gathered.placed), np.int32, len(gathered.placed))),
+        lengths=gathered.rows.lengths,
         groups=groups_of(gathered.items, gathered.alike, labelled=bool(label_counts)),
         terms=gathered.sources.places,
         expires=_expires(gathered),
@@ -179,22 +179,16 @@ def manifest_of(request: SnapshotRequest, content: ManifestContent) -> tuple[Sna
 def _shifted_part(gathered: PipelineResult, task: Task) -> ShiftedPart | None:
     if gathered.shift is None:
         return None
-    counts = gathered.counts
+    counts = gathered.rows.counts
     return ShiftedPart(
         rule=gathered.shift, counts=split_counts(counts.splits(shifted=True)), label_counts=counts.labels(task, shifted=True)
     )
 
 
-def _put_rows(lines: Sequence[bytes], order_M: NDArray[np.intp], artifacts: ArtifactStore) -> tuple[Digest, NDArray[np.int32]]:
-    """The digest of the rows as stored, and the bytes of each."""
-    lengths_M = np.fromiter(map(len, lines), np.int32, len(lines))[order_M]
-    return artifacts.put(b"\n".join([*map(lines.__getitem__, order_M.tolist()), b""])), lengths_M
-
-
 def _expires(gathered: PipelineResult) -> date | None:
     rows = {place.retain_until for place in gathered.sources.places}
     if len(rows) > 1:  # some of these may be of rows that were left out
-        rows = {item.row.place.retain_until for item, _ in gathered.placed}
+        rows = {item.row.place.retain_until for item, _ in gathered.rows.placed}
     documents = {document.provenance.retain_until for document in gathered.sources.documents if document.provenance}
     return min((rows | documents) - {None}, default=None)  # type: ignore[type-var]
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.readers import SourcePlace
@@ -35,6 +39,36 @@ def regrouped(line: bytes, item: Item, group: SplitGroup) -> bytes:
 
 def _named(item: Item, group: SplitGroup) -> str:
     return f'"{item.id}"' if group.id == item.id else _text_of(group.id)  # most rows are like no other
+
+
+class StoredLines:
+    """The lines of M rows in the order in which they are stored, one after the other in memory, each with its end. ``order_M`` are the
+    rows in this order."""
+
+    def __init__(self, lines: Sequence[bytes], order_M: NDArray[np.intp]) -> None:
+        self._place_M = np.empty_like(order_M)
+        self._place_M[order_M] = np.arange(len(order_M))
+        self._lengths_M = np.fromiter(map(len, lines), np.int32, len(lines))[order_M]
+        self._ends_M = np.cumsum(self._lengths_M + np.int64(1))
+        self._stored = b"\n".join([*map(lines.__getitem__, order_M.tolist()), b""])
+
+    def lines(self, rows: Sequence[int]) -> list[bytes]:
+        """The lines of some rows."""
+        places = self._place_M[[*rows]]
+        stops = self._ends_M[places] - 1
+        starts = stops - self._lengths_M[places]
+        return [self._stored[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+
+    def changed(self, rows: Sequence[int], lines: Sequence[bytes]) -> tuple[list[bytes | memoryview], NDArray[np.int32]]:
+        """What is stored where some rows have other lines, in pieces, and the bytes of each line. Nothing is copied but these."""
+        lengths_M, stored = self._lengths_M.copy(), memoryview(self._stored)
+        pieces, done, places = list[bytes | memoryview](), 0, self._place_M[[*rows]]
+        lengths_M[places] = [*map(len, lines)]
+        for number in np.argsort(places).tolist():
+            stop = int(self._ends_M[places[number]]) - 1
+            pieces += [stored[done : stop - int(self._lengths_M[places[number]])], lines[number]]
+            done = stop
+        return [*pieces, stored[done:]], lengths_M
 
 
 @lru_cache(maxsize=1024)

@@ -8,6 +8,8 @@ from functools import partial
 from itertools import repeat
 from typing import NamedTuple
 
+import numpy as np
+
 from tailorbird.data.readers import SourceRow, id_of
 from tailorbird.domain.dataset import Quarantined, Split
 from tailorbird.domain.value import Digest
@@ -77,20 +79,16 @@ def drop_duplicates(named: NamedRows, known: Mapping[Digest, tuple[str, str]]) -
     A copy in another split than the kept one is quarantined rather than counted as a duplicate: it would have been a leak. So is a copy
     that its source now fixes to another split than an earlier snapshot gave to the row.
     """
-    first: dict[Digest, int] = {}
-    again: dict[int, list[int]] = {}
-    for place, id_ in enumerate(named.ids):
-        if (earlier := first.setdefault(id_, place)) != place:
-            again.setdefault(earlier, [earlier]).append(place)
-    kept: list[Item] = []
+    places, again = first_places(named.ids)
+    first = [*_items(named, places, known)]
+    doubtful = {number for number, item in enumerate(first) if not _agrees(item)} if known else set()
+    doubtful.update(np.searchsorted(places, sorted(again)).tolist())
+    kept: list[Item | None] = [*first]
     duplicates = 0
     quarantined: list[Quarantined] = []
-    places = [*first.values()]
-    for place, item in zip(places, _items(named, places, known), strict=True):
-        if place not in again and (item.known is None or _agrees(item)):
-            kept.append(item)
-            continue
-        items = [item, *_items(named, again.get(place, [place])[1:], known)]
+    for number in sorted(doubtful):
+        kept[number] = None
+        items = [first[number], *_items(named, again.get(places[number], [])[1:], known)]
         agreeing = [item for item in items if _agrees(item)]
         quarantined += [moved(item) for item in items if not _agrees(item)]
         if agreeing:
@@ -98,9 +96,23 @@ def drop_duplicates(named: NamedRows, known: Mapping[Digest, tuple[str, str]]) -
             leaks = [item for item in agreeing if leaks_into(best.row.fixed, item.row.fixed)]
             quarantined += [contaminant(item.row, best.row.fixed) for item in leaks]
             duplicates += len(agreeing) - len(leaks) - 1
-            subject = _common_subject(items)
-            kept.append(best._replace(subject=subject))
-    return Distinct(tuple(kept), duplicates, tuple(quarantined))
+            kept[number] = best._replace(subject=_common_subject(items))
+    return Distinct(tuple(filter(None, kept)), duplicates, tuple(quarantined))
+
+
+def first_places(keys: Sequence[str]) -> tuple[list[int], dict[int, list[int]]]:
+    """The place of each key where it stands first, ascending; and by this place all those of a key that stands several times. No step of
+    Python's is taken for a key that stands once."""
+    size = len(keys)
+    first = dict(zip(reversed(keys), range(size - 1, -1, -1), strict=True))
+    if len(first) == size:
+        return [*range(size)], {}
+    first_N = np.fromiter(map(first.__getitem__, keys), np.intp, size)
+    later_N = np.flatnonzero(first_N != np.arange(size))
+    again: dict[int, list[int]] = {}
+    for place, earlier in zip(later_N.tolist(), first_N[later_N].tolist(), strict=True):
+        again.setdefault(earlier, [earlier]).append(place)
+    return np.flatnonzero(first_N == np.arange(size)).tolist(), again
 
 
 def _agrees(item: Item) -> bool:

@@ -49,9 +49,9 @@ SoFar = Callable[[list[Pair]], None]
 GivenPairs = Callable[[Sequence[range]], Iterable[tuple[range, Pairs]]]
 #: Bands that are searched together: few, since who builds and who helps search the part on which they meet both.
 BAND_PARTS = tuple(range(first, first + 2) for first in range(0, minhash.BANDS, 2))
-#: Parts of bands in which nearly all pairs are found: of a hundred that one process finds 98. So many are left that others search while
+#: Parts of bands in which nearly all pairs are found: of a hundred that one process finds 99. So many are left that another searches while
 #: something is made of these pairs.
-MOST_FOUND = 14
+MOST_FOUND = 18
 
 
 def near_duplicates(texts: Sequence[str]) -> list[tuple[int, int]]:
@@ -78,6 +78,7 @@ def pairs_within(index: TextIndex, texts_at: TextsAt, given: GivenPairs = lambda
         left.remove(left[0])
         look([*left])
         if left and meanwhile is not None and len(BAND_PARTS) - len(left) >= MOST_FOUND:
+            search.rest()
             meanwhile(search.pairs)
             meanwhile = None
             look([*left])
@@ -128,6 +129,10 @@ class NearSearch:
                     self._others += found[1]
             self._group()
         return np.array([self._ones[first:], self._others[first:]], dtype=np.int32).T
+
+    def rest(self) -> None:
+        """Gives back what is made again for the next search: an eighth of a GiB for a million texts."""
+        self._signatures_NP = None
 
     def note(self, pairs: Pairs) -> None:
         """Adds pairs that somebody else has found."""

@@ -82,13 +82,11 @@ class SharedText:
 
     def told(self, texts: Sequence[str], folded: Sequence[str]) -> list[str]:
         """What tells each text from others, normalised; ``folded`` are the texts normalised."""
-        plain = [self._plain(text, whole) for text, whole in zip(texts, folded, strict=True)]
+        plain = [self._plain(text, whole) if text.startswith(MARK) else whole for text, whole in zip(texts, folded, strict=True)]
         return list(self._without(plain)) if len(self.runs) else plain
 
     def _plain(self, text: str, folded: str) -> str:
-        """The turns of a conversation, one after the other, without a system turn that is shared; other texts as they are."""
-        if not text.startswith(MARK):
-            return folded
+        """The turns of a conversation, one after the other, without a system turn that is shared."""
         opening, said = _parted(text)
         if not said:
             return folded

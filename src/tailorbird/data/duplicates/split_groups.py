@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tailorbird.data.contamination import WordRuns, pairs_of
 from tailorbird.data.duplicates.components import Tie
-from tailorbird.data.duplicates.exact import Item
+from tailorbird.data.duplicates.exact import Item, first_places
 from tailorbird.data.duplicates.near_duplicates import Pair, SoFar, TextsAt
 from tailorbird.data.duplicates.shared_text import SharedText
 from tailorbird.data.duplicates.text_index import TextIndex
@@ -68,11 +68,9 @@ def text_ties(items: Sequence[Item], others: Sequence[str], sketches: SketchedRo
     ``others`` are further normalised texts; they have the places after the items. ``sketches`` are those of rows, by the numbers of items.
     ``meanwhile`` may be done while others search.
     """
-    first_of, again = dict[str, int](), dict[int, list[int]]()
-    for index, text in enumerate(chain([item.told or item.folded for item in items], others)):
-        if (earlier := first_of.setdefault(text, index)) != index:
-            again.setdefault(earlier, [earlier]).append(index)
-    texts, first = [*first_of], [*first_of.values()]
+    compared = [*(item.told or item.folded for item in items), *others]
+    first, again = first_places(compared)
+    texts = [compared[place] for place in first] if again else compared
     indexed, runs = sketches.of(texts, _numbers(items, len(others))[first])
 
     def texts_at(places: list[int]) -> list[str]:
@@ -100,9 +98,12 @@ def without_shared_text(items: Sequence[Item], shared: SharedText) -> list[Item]
 def subject_ties(items: Sequence[Item], alike: Iterable[Sequence[int]] = ()) -> list[Tie]:
     """Items of one subject. ``alike`` are the near-duplicate groups: what several subjects wrote nearly word for word (a form, a phrase of
     the trade) does not tie their other rows together."""
+    owned = [index for index, item in enumerate(items) if item.subject is not None]
+    if not owned:
+        return []
     shared = {index for part in alike if len({items[index].subject for index in part} - {None}) > 1 for index in part}
-    by_subject: dict[str, list[int]] = {}
-    for index, item in enumerate(items):
-        if item.subject is not None and index not in shared:
-            by_subject.setdefault(item.subject, []).append(index)
+    by_subject: dict[str | None, list[int]] = {}
+    for index in owned:
+        if index not in shared:
+            by_subject.setdefault(items[index].subject, []).append(index)
     return [tuple(same) for same in by_subject.values() if len(same) > 1]

@@ -81,11 +81,11 @@ def known_arrays(known: Known) -> KnownArrays | None:
     return KnownArrays(ids, groups, np.fromiter(map(numbers.__getitem__, map(itemgetter(0), known.values())), np.uint8, len(known)))
 
 
-def known_digest(known: KnownArrays | None) -> str:
-    """Digest of a split assignment, independent of order; empty where it is not known."""
+def known_digest(known: KnownArrays | None, *, ordered: bool = False) -> str:
+    """Digest of a split assignment, whatever its order; empty where it is not known. ``ordered`` where it is in the order of the ids."""
     if known is None:
         return ""
-    order = order_of(known.ids)
+    order = slice(None) if ordered else order_of(known.ids)
     hashed = hashlib.sha256()
     for array in known:
         hashed.update(array[order].tobytes())

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tailorbird.crypto.digest_arrays import digests_of
-from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.duplicates.split_groups import TextTies
 from tailorbird.data.incremental.appended_rows import size_of, source_facts
-from tailorbird.data.incremental.conditions import SPLITS, KnownArrays, conditions, first_end, is_appendable, known_arrays, known_digest
+from tailorbird.data.incremental.conditions import KnownArrays, conditions, first_end, is_appendable, known_arrays, known_digest
 from tailorbird.data.incremental.index_merge import arrays_of, pairs_array
 from tailorbird.data.incremental.state import forget, save_facts, save_rows
 from tailorbird.data.item_columns import Columns
-from tailorbird.data.item_digests import numbers_of
 from tailorbird.data.pipeline import PipelineResult, SnapshotRequest
-from tailorbird.data.placed_rows import Placed
 from tailorbird.data.readers import SourcePlace
 from tailorbird.data.readers.source_resolver import open_source
 from tailorbird.data.readers.sources import in_order
@@ -55,7 +51,9 @@ class StateWriter:
             **names,
         }
         arrays = _arrays(gathered, columns)
-        at = np.flatnonzero(arrays["row"] >= 0)
+        at = np.empty(len(gathered.rows.order), np.intp)
+        placed = np.flatnonzero(arrays["row"] >= 0)
+        at[arrays["row"][placed]] = placed  # in the order of the ids
         self._placed = KnownArrays(arrays["ids"][at], arrays["groups"][at], arrays["split"][at].astype(np.uint8))
         self._token = save_rows(request.memory, arrays)
         self._facts = facts if self._token else {}
@@ -65,15 +63,18 @@ class StateWriter:
         if self._request.memory is None or not self._facts:
             return
         facts = self._facts | {
-            "known": known_digest(self._known_with(assigned)),
+            "known": self._known_with(assigned),
             "manifest": frozen.manifest.model_dump(mode="json"),
         }
         save_facts(self._request.memory, self._token, facts, {"bytes": frozen.lengths_M, "leaves": frozen.leaves_MB})
 
-    def _known_with(self, assigned: Assigned) -> KnownArrays | None:
-        """The assignment of all rows, earlier ones too; None where ids are no digests."""
-        others = known_arrays({row: place for row, place in self._request.known.items() if row not in assigned})
-        return self._placed.joined(others) if others else None
+    def _known_with(self, assigned: Assigned) -> str:
+        """The digest of the assignment of all rows, earlier ones too; empty where ids are no digests."""
+        earlier = {row: place for row, place in self._request.known.items() if row not in assigned}
+        if not earlier:
+            return known_digest(self._placed, ordered=True)
+        others = known_arrays(earlier)
+        return known_digest(self._placed.joined(others) if others else None)
 
 
 def terms_of(places: Iterable[SourcePlace]) -> list[list[str]]:
@@ -95,14 +96,6 @@ def _sources(request: SnapshotRequest, gathered: PipelineResult) -> list[dict[st
     return found
 
 
-def _places(items: Sequence[Item], placed: Placed) -> NDArray[np.intp]:
-    """The places of placed items among all."""
-    numbers_N = numbers_of(items)
-    at = np.empty(int(numbers_N.max()) + 1, np.intp)
-    at[numbers_N] = np.arange(len(items))
-    return np.asarray(at[numbers_of([item for item, _ in placed])])
-
-
 def _texts(ties: TextTies, size: int) -> NDArray[np.int32]:
     """The number of each item's text."""
     text_N = np.empty(size, np.int32)
@@ -113,24 +106,17 @@ def _texts(ties: TextTies, size: int) -> NDArray[np.int32]:
 
 
 def _arrays(gathered: PipelineResult, columns: Columns) -> dict[str, NDArray[Any]]:
-    items, placed, ties = gathered.items, gathered.placed, gathered.text_ties
+    items, assigned, ties = gathered.items, gathered.rows.columns, gathered.text_ties
     assert ties is not None
-    digests, at, numbers = gathered.prepared.digests, _places(items, placed), {id(split): number for number, split in enumerate(SPLITS)}
-    ids = digests.ids(items)
-    groups, split, row = np.zeros_like(ids), np.full(len(items), -1, np.int8), np.full(len(items), -1, np.int32)
-    groups[at] = ids[at]  # most items are a group of their own
-    larger = np.fromiter((group.id != item.id for item, group in placed), np.bool_, len(placed))
-    groups[at[larger]] = digests_of(placed[place][1].id for place in np.flatnonzero(larger).tolist())
-    split[at] = np.fromiter(map(numbers.__getitem__, [id(group.split) for _, group in placed]), np.int8, len(placed))
-    row[at[gathered.order]] = np.arange(len(placed), dtype=np.int32)
+    assert assigned is not None
     return {
         **columns,
-        "ids": ids,
-        "groups": groups,
-        "split": split,
-        "row": row,
+        "ids": gathered.prepared.digests.ids(items),
+        "groups": assigned.groups_ND,
+        "split": assigned.split_N,
+        "row": assigned.row_N,
         "text": _texts(ties, len(items)),
-        "told": digests.told([items[place] for place in ties.first]),
+        "told": gathered.prepared.digests.told([items[place] for place in ties.first]),
         **gathered.shared.arrays,
         "near": pairs_array(ties.near),
         "overlaps": pairs_array(ties.overlaps),

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from itertools import accumulate, chain, repeat
+from itertools import accumulate, chain, compress, repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +27,8 @@ from tailorbird.domain.objective import Task, TaskKind
 from tailorbird.text import label_sets
 from tailorbird.text.normalisation import normalise
 
+#: How many groups each label has in each split.
+LabelCounts = Counter[tuple[str, Split]]
 #: Shares of the three splits where all three are drawn.
 SHARES = {Split.TRAIN: 0.6, Split.DEV: 0.2, Split.TEST: 0.2}
 
@@ -56,10 +58,13 @@ class SplitGroup:
 
 @dataclass
 class SplitAssignment:
-    """Where everything went."""
+    """Where everything went. The first of the groups are ``kept`` ones, which were made before; ``gone`` are those that were, and that
+    other ties have made into other ones."""
 
     groups: list[SplitGroup] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
+    kept: int = 0
+    gone: list[SplitGroup] = field(default_factory=list)
 
 
 class KnownGroups(NamedTuple):
@@ -68,8 +73,8 @@ class KnownGroups(NamedTuple):
     groups: list[SplitGroup]
     number_N: NDArray[np.int32]
 
-    def whole(self, found: Components) -> list[SplitGroup | None]:
-        """For each component the group that was made of these very items; None where there is none."""
+    def whole(self, found: Components) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+        """Which of the groups have the very items of a component, bool[G]; and the components that are no such group."""
         order_C = np.argsort(found.begins_C)
         number_M = self.number_N[found.members_M]
         least_C, most_C = np.empty_like(order_C), np.empty_like(order_C)
@@ -78,7 +83,9 @@ class KnownGroups(NamedTuple):
         sizes_G = np.bincount(self.number_N[self.number_N >= 0], minlength=len(self.groups))
         same_C = (least_C == most_C) & (least_C >= 0)
         same_C[same_C] = sizes_G[least_C[same_C]] == (found.ends_C - found.begins_C)[same_C]
-        return [self.groups[number] if same else None for number, same in zip(least_C.tolist(), same_C.tolist(), strict=True)]
+        whole_G = np.zeros(len(self.groups), np.bool_)
+        whole_G[least_C[same_C]] = True
+        return whole_G, np.flatnonzero(~same_C)
 
 
 def groups_so_far(items: Sequence[Item], found: Components, salt: str, drawn: Collection[Split]) -> KnownGroups:
@@ -105,31 +112,31 @@ def assign_splits(
     """Gives each item a split, or sets it aside. ``drawn`` are the splits that free groups are drawn into; ``made`` are groups of the items
     that were made before, and ``found`` what the ties make of all items, where it is known."""
     placement, drawn = SplitAssignment(), frozenset(drawn)
-    settled = _settled(items, ties, placement)
-    fresh = [index for index, item in enumerate(items) if item.known is None]
-    if found is None or len(fresh) < len(items):
-        found = connected(sorted([*settled, *fresh]), ties)
-    ordered, begins, ends = found.members_M.tolist(), found.begins_C.tolist(), found.ends_C.tolist()
-    ready = made.whole(found) if made is not None else [None] * len(begins)
-    done = 0
-    for number in [number for number, group in enumerate(ready) if group is None]:
-        placement.groups += filter(None, ready[done:number])
-        done = number + 1
-        part = ordered[begins[number] : ends[number]]
+    known_before = [index for index, item in enumerate(items) if item.known]
+    if found is None or known_before:
+        settled = _settled(items, known_before, ties, placement) if known_before else []
+        found = connected(sorted([*settled, *(index for index, item in enumerate(items) if item.known is None)]), ties)
+    ordered, begins_C, ends_C = found.members_M.tolist(), found.begins_C, found.ends_C
+    if made is not None:
+        whole_G, left_C = made.whole(found)
+        placement.groups, begins_C, ends_C = [*compress(made.groups, whole_G.tolist())], begins_C[left_C], ends_C[left_C]
+        placement.kept, placement.gone = len(placement.groups), [*compress(made.groups, (~whole_G).tolist())]
+    for start, stop in zip(begins_C.tolist(), ends_C.tolist(), strict=True):
+        part = ordered[start:stop]
         known = [items[index] for index in part if items[index].known]
         new = [items[index] for index in part if not items[index].known]
         if known:
             _follow(known, new, salt, placement)
         else:
             _begin(new, salt, drawn, placement)
-    placement.groups += filter(None, ready[done:])
     return placement
 
 
-def _settled(items: Sequence[Item], ties: Sequence[Tie], placement: SplitAssignment) -> list[int]:
-    """Known items that can stay. New ties (a subject column added later) may join known items of two splits: the more protected stay."""
+def _settled(items: Sequence[Item], known: Sequence[int], ties: Sequence[Tie], placement: SplitAssignment) -> list[int]:
+    """Those of the ``known`` items that can stay. New ties (a subject column added later) may join known items of two splits: the more
+    protected stay."""
     settled: list[int] = []
-    for part in components([index for index, item in enumerate(items) if item.known], ties):
+    for part in components(known, ties):
         strongest = max((items[index].known for index in part), key=PROTECTION.__getitem__)
         for index in part:
             if items[index].known is strongest:
@@ -317,8 +324,12 @@ def _letters(label: str) -> str:
 NEED = (Split.TRAIN, Split.TEST, Split.DEV)
 
 
-def cover_labels(groups: Sequence[SplitGroup], drawn: Collection[Split], task: Task) -> None:
-    """Moves free groups, in place, until each label has a group in each drawn split or no free group can be spared.
+def cover_labels(
+    groups: Sequence[SplitGroup], drawn: Collection[Split], task: Task, counts: LabelCounts | None = None, shifted: bool = True
+) -> list[tuple[SplitGroup, Split]]:
+    """Moves free groups, in place, until each label has a group in each drawn split or no free group can be spared; those that were moved,
+    and the split in which each was before. ``counts`` are those of ``groups``, where they are known; where not ``shifted``, no row is of
+    the shifted part.
 
     Free answers count as one label: then no split is left empty. Rows of the shifted part do not count, and their groups do not move; but
     where all of them are in one split that could be in two, one group moves.
@@ -326,25 +337,30 @@ def cover_labels(groups: Sequence[SplitGroup], drawn: Collection[Split], task: T
     Drawing by hash stratifies in expectation only; a label with few groups can miss a split. Then a free group of that label moves there,
     the one with the smallest draw first, unless its own split would lose a label by that.
     """
-    shifted = [group for group in groups for item in group.items if item.row.shifted]  # one by one, for a million rows of which none is
-    shifted = sorted({id(group): group for group in shifted}.values(), key=_by_draw)
-    _cover_shifted(shifted, [split for split in drawn if split is not Split.TRAIN])
-    _Cover(groups, task).fill(drawn)
+    moved = list[tuple[SplitGroup, Split]]()
+    if shifted:
+        of_part = {id(group): group for group in groups for item in group.items if item.row.shifted}
+        moved += _cover_shifted(sorted(of_part.values(), key=_by_draw), [split for split in drawn if split is not Split.TRAIN])
+    cover = _Cover(groups, task, label_splits(groups, task) if counts is None else counts)
+    cover.fill(drawn)
+    return moved + cover.moved
 
 
 def _by_draw(group: SplitGroup) -> tuple[float, str]:
     return group.draw, group.id
 
 
-def _cover_shifted(groups: Sequence[SplitGroup], held: Sequence[Split]) -> None:
+def _cover_shifted(groups: Sequence[SplitGroup], held: Sequence[Split]) -> list[tuple[SplitGroup, Split]]:
     """Moves a free group to a split that has none of the shifted part."""
-    counts = Counter(group.split for group in groups)
+    counts, moved = Counter(group.split for group in groups), list[tuple[SplitGroup, Split]]()
     for wanted in held:
         giving = next((group for group in groups if group.free and counts[group.split] > 1), None)
         if not counts[wanted] and giving is not None:
             counts[giving.split] -= 1
             counts[wanted] += 1
+            moved.append((giving, giving.split))
             giving.split = wanted
+    return moved
 
 
 def _targets(group: SplitGroup, task: Task) -> tuple[str, ...]:
@@ -363,30 +379,41 @@ def counted(targets: Iterable[str], splits: Sequence[Split], shifted: Sequence[b
     return Counter({(target, named[split], flag): count for (target, split, flag), count in found.items()})
 
 
-class _Cover:
-    """Groups in the order of their draw, and how many of them each label has in each split."""
+def label_splits(groups: Sequence[SplitGroup], task: Task) -> LabelCounts:
+    """How many of ``groups`` each label has in each split; rows of the shifted part do not count."""
+    alone = [group for group in groups if len(group.items) == 1]
+    rows = [group.items[0].row for group in alone]
+    found = counted(
+        repeat("") if task.kind is not TaskKind.CLASSIFY else [row.target for row in rows],
+        [group.split for group in alone],
+        [row.shifted for row in rows],
+    )
+    together = Counter((_targets(group, task), group.split) for group in groups if len(group.items) > 1)
+    together.update({((target,), split): count for (target, split, shifted), count in found.items() if not shifted})
+    counts = LabelCounts()
+    for (targets, split), count in together.items():
+        for label in _labels(targets, task):
+            counts[label, split] += count
+    return counts
 
-    def __init__(self, groups: Sequence[SplitGroup], task: Task) -> None:
-        self._groups, self._task = groups, task
+
+def _labels(targets: tuple[str, ...], task: Task) -> frozenset[str]:
+    free = task.kind is not TaskKind.CLASSIFY
+    return frozenset(targets if free else chain.from_iterable(labels_of(target, task) for target in targets))
+
+
+class _Cover:
+    """Groups in the order of their draw, and how many of them each label has in each split: ``counts``, which are changed. ``moved`` are
+    those that were moved, each with the split before."""
+
+    def __init__(self, groups: Sequence[SplitGroup], task: Task, counts: LabelCounts) -> None:
+        self._groups, self._task, self._counts = groups, task, counts
         self._known: dict[tuple[str, ...], frozenset[str]] = {}
-        self._counts = Counter[tuple[str, Split]]()
-        alone = [group for group in groups if len(group.items) == 1]
-        rows = [group.items[0].row for group in alone]
-        found = counted(
-            repeat("") if task.kind is not TaskKind.CLASSIFY else [row.target for row in rows],
-            [group.split for group in alone],
-            [row.shifted for row in rows],
-        )
-        together = Counter((_targets(group, task), group.split) for group in groups if len(group.items) > 1)
-        together.update({((target,), split): count for (target, split, shifted), count in found.items() if not shifted})
-        for (targets, split), count in together.items():
-            for label in self._labels(targets):
-                self._counts[label, split] += count
+        self.moved = list[tuple[SplitGroup, Split]]()
 
     def _labels(self, targets: tuple[str, ...]) -> frozenset[str]:
         if targets not in self._known:
-            free = self._task.kind is not TaskKind.CLASSIFY
-            self._known[targets] = frozenset(targets if free else chain.from_iterable(labels_of(target, self._task) for target in targets))
+            self._known[targets] = _labels(targets, self._task)
         return self._known[targets]
 
     @cached_property
@@ -412,6 +439,7 @@ class _Cover:
                 for each in labels:
                     self._counts[each, group.split] -= 1
                     self._counts[each, wanted] += 1
+                self.moved.append((group, group.split))
                 group.split = wanted
                 return
 
