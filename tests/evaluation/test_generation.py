@@ -51,6 +51,8 @@ def test_generated_answers_are_measured_by_all_that_applies() -> None:
     assert found["format_valid"].hits == 2
     assert found["refusal_rate"].hits == 1
     assert found["tokens_per_request"].value == 7
+    assert found["field_score"].value == pytest.approx(1 / 4)
+    assert sorted(one.scores["field_score"] for one in items) == [0, 0, 0, 1]
     assert "groundedness" not in found
     assert "rouge_l" in items[0].scores
     assert "coverage" not in found

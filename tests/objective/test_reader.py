@@ -338,6 +338,9 @@ def test_format_valid_and_referral_where_they_fit() -> None:
     without = generating.replace("metric: accuracy", "metric: format_valid")
     assert "needs to know the form" in refused(without).message
     parse_objective(without.replace("kind: generate", "kind: generate\n  format: {json_keys: [a]}"), "o.yaml")
+    by_field = generating.replace("metric: accuracy", "metric: field_score")
+    assert "answers that are JSON objects" in refused(by_field.replace("kind: generate", "kind: generate\n  format: {pattern: a}")).message
+    parse_objective(by_field.replace("kind: generate", "kind: generate\n  format: {json_keys: [a]}"), "o.yaml")
     assert "`referral` fits no task of kind: classify, labels: many" in refused(many()).message
 
 

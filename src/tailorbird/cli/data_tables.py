@@ -137,10 +137,7 @@ def show_certificate(erasure: Erasure, certificate: Certificate) -> None:
         out.print(f"this certificate follows {short(certificate.earlier)}, which stays valid", markup=False)
     rows = [(f"{duty.due.isoformat()}", duty.kind.value.replace("_", " "), duty.what, duty.why) for duty in certificate.duties]
     print_table(("by", "to do", "what", "why"), rows)
-    for treatment in Treatment:
-        places = [place.name for place in certificate.places if place.treatment is treatment]
-        if places:
-            out.print(f"{treatment.value.replace('_', ' ')}: {', '.join(places)}", markup=False)
+    _show_places(certificate)
 
 
 def _show_gaps(certificate: Certificate) -> None:
@@ -150,3 +147,13 @@ def _show_gaps(certificate: Certificate) -> None:
         out.print(f"not searched, neither text nor table: uploaded files {named}", markup=False)
     for limit in certificate.not_looked_for:
         out.print(f"NOT looked for: {limit.what}, in {', '.join(limit.places)}: {limit.why}", markup=False)
+
+
+def _show_places(certificate: Certificate) -> None:
+    """What was done about each place."""
+    limited = {name for limit in certificate.not_looked_for for name in limit.places}
+    for treatment in Treatment:
+        places = [place.name for place in certificate.places if place.treatment is treatment]
+        if places:
+            told = (f"{name} (not for the name)" if name in limited else name for name in places)
+            out.print(f"{treatment.value.replace('_', ' ')}: {', '.join(told)}", markup=False)
