@@ -60,9 +60,11 @@ class Own:
 
 
 @contextmanager
-def own(count: int, memory_mb: int = 4096, later: int = 0, precision: str = "auto", processes: int = 1) -> Iterator[Own]:
+def own(
+    count: int, memory_mb: int = 4096, later: int = 0, precision: str = "auto", processes: int = 1, held: str = "auto"
+) -> Iterator[Own]:
     """Ours with ``count`` adapters, once every name answers; ``later`` more have a release, and no name yet. Several engine ``processes``
-    divide the machine."""
+    divide the machine. ``held``: the setting ``engine_adapters``."""
     made = adapters(min(count + later, 32))
     with TemporaryDirectory() as folder, ExitStack() as stack:
         house = House(Path(folder))
@@ -75,7 +77,8 @@ def own(count: int, memory_mb: int = 4096, later: int = 0, precision: str = "aut
         url = f"http://127.0.0.1:{port}"
         paths = {"PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT / "tests"), *sys.path])}
         for number, socket in enumerate(sockets, 1):
-            engine = [sys.executable, str(HERE / "own_engine.py"), folder, str(socket), str(memory_mb), precision, f"{number}/{processes}"]
+            told = [folder, str(socket), str(memory_mb), precision, f"{number}/{processes}", held]
+            engine = [sys.executable, str(HERE / "own_engine.py"), *told]
             stack.enter_context(process(engine, f"unix:{socket}", ENGINE_SECRET, **paths))
         gateway = [sys.executable, str(HERE / "own_gateway.py"), folder, str(port), *map(str, sockets)]
         with process(gateway, f"{url}/readyz", secret, **paths):

@@ -1,4 +1,4 @@
-"""Our engine process on plain folders: ``own_engine.py WORKSPACE SOCKET MEMORY_MB PRECISION SHARE``.
+"""Our engine process on plain folders: ``own_engine.py WORKSPACE SOCKET MEMORY_MB PRECISION SHARE ADAPTERS``.
 
 Which release is which folder stands in the workspace's servables.json.
 """
@@ -27,7 +27,8 @@ def admit(house: House, request: LoadRequest) -> Servable:
 
 def open_engine() -> LiveEngine:
     # Imported late: what the process sets for torch's threads must be set before torch is imported.
-    return import_module("tailorbird.inference").open_engine(sys.argv[4], memory_mb=int(sys.argv[3]))  # type: ignore[no-any-return]
+    make = import_module("tailorbird.inference").open_engine
+    return make(sys.argv[4], adapters=sys.argv[6], memory_mb=int(sys.argv[3]))  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":

@@ -242,7 +242,8 @@ def _trainer(settings: Settings) -> Trainer:
 def open_engine(settings: Settings, share: MemoryShare | None = None) -> LocalEngine:
     """Our own engine, which may take this ``share`` of the memory that is there for weights."""
     memory = {"memory_mb": settings.engine_memory_mb, "kv_mb": settings.engine_kv_mb, "share": share or MemoryShare()}
-    engine: LocalEngine = _part("engine", "torch")(settings.engine_precision, settings.engine_kernels, **memory)
+    formats = (settings.engine_precision, settings.engine_kernels)
+    engine: LocalEngine = _part("engine", "torch")(*formats, adapters=settings.engine_adapters, **memory)
     return engine
 
 

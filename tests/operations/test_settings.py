@@ -69,11 +69,15 @@ def test_the_engine_and_the_trainer_are_opened_as_the_settings_say(tmp_path: Pat
         return lambda *words, **named: given.setdefault(port, (words, named))
 
     monkeypatch.setattr(wiring, "_part", part)
-    environment = {"TAILORBIRD_ENGINE_PRECISION": "int8", "TAILORBIRD_ENGINE_MEMORY_MB": "512", "TAILORBIRD_TRAINING_SHARDING": "never"}
+    environment = {"TAILORBIRD_ENGINE_PRECISION": "int8", "TAILORBIRD_ENGINE_MEMORY_MB": "512"} | {
+        "TAILORBIRD_ENGINE_ADAPTERS": "int4",
+        "TAILORBIRD_TRAINING_SHARDING": "never",
+    }
     deps = wiring.open_dependencies(load_settings(tmp_path, environment))
     deps.engine()
     deps.trainer()
-    assert given == {"engine": (("int8", "plain"), {"memory_mb": 512, "kv_mb": 64, "share": MemoryShare()}), "trainer": ((2, "never"), {})}
+    memory = {"memory_mb": 512, "kv_mb": 64, "share": MemoryShare()}
+    assert given == {"engine": (("int8", "plain"), {"adapters": "int4"} | memory), "trainer": ((2, "never"), {})}
     deps.ledger.close()
 
 

@@ -71,4 +71,5 @@ def test_no_fitted_pass_takes_nothing() -> None:
 def test_an_adapter_takes_eight_bits_and_its_scales() -> None:
     weights = 16 * sum(group.count * (group.inputs + group.outputs) for group in SMALL.linear_groups)
     assert 1.05 * weights < adapter_mebibytes(SMALL, "auto") * 2**20 < 1.2 * weights
+    assert 0.52 * weights < adapter_mebibytes(SMALL, "bf16", "int4") * 2**20 < 0.63 * weights
     assert adapter_mebibytes(SMALL, "fp32") * 2**20 == 4 * weights

@@ -28,9 +28,12 @@ def test_the_newest_timings_of_this_base_and_precision_count(deps: Dependencies,
         timed(deps, days=1, slower=2),
         timed(deps, base_model="other", slower=3),
         timed(deps, precision="int8", slower=4),
+        timed(deps, adapters="int4", slower=5),
     ):
         keep_timings(deps, one)
-    assert plan_capacity(deps, author, traffic()) == plan_capacity(deps, author, traffic(timings=timed(deps)))
+    found = plan_capacity(deps, author, traffic())
+    assert found == plan_capacity(deps, author, traffic(timings=timed(deps)))
+    assert plan_capacity(deps, author, traffic(engine={"adapters": "int4"})).reading.p95_ms > found.reading.p95_ms
 
 
 def test_timings_of_another_processor_are_not_taken_for_ones_own(deps: Dependencies, author: Actor) -> None:

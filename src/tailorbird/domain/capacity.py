@@ -32,6 +32,7 @@ class EngineTimings(Value):
     processor: str = Field(default="", exclude_if=lambda value: not value)
     base_model: str = ""
     precision: str = "auto"
+    adapters: str = Field(default="auto", exclude_if=lambda value: value == "auto")
     measured_at: datetime | None = None
     pass_seconds: Annotated[tuple[tuple[Annotated[int, Field(ge=1)], _Seconds], ...], Field(min_length=1, max_length=64)]
     row_seconds: _Seconds = 0.0

@@ -75,6 +75,8 @@ class EngineBudget(Section):
     """Megabytes for keys and values: the setting ``engine_kv_mb``."""
     precision: Literal["auto", "bf16", "fp32", "int8"] = "auto"
     """The setting ``engine_precision``, for which timings are kept apart."""
+    adapters: Literal["auto", "int4"] = "auto"
+    """The setting ``engine_adapters``, as well."""
     routing: Literal["spread", "adapter"] = "spread"
     """How requests are dealt to replicas: in turn, or each adapter's to one of them."""
 

@@ -23,7 +23,7 @@ from tailorbird.inference.admission import Followed, ProbedBy, RequestAdmission,
 from tailorbird.inference.baselines import Baselines
 from tailorbird.inference.blocking_call import BlockingCall
 from tailorbird.inference.devices import ALL, memory_budget
-from tailorbird.inference.forward.weights import Precision, fingerprint
+from tailorbird.inference.forward.weights import Adapters, Precision, fingerprint
 from tailorbird.inference.forward_factory import Kernels, choose_pass, pass_name, reader_of_adapters, reader_of_decoders
 from tailorbird.inference.jobs import chances_after, likelihood_of
 from tailorbird.inference.openmp_threads import release_threads
@@ -54,9 +54,16 @@ class TorchEngine:
     """An ``Engine`` and a ``LiveEngine`` on torch. Thread-safe."""
 
     def __init__(
-        self, precision: Precision = "auto", kernels: Kernels = "auto", *, memory_mb: int = 0, kv_mb: int = KV_MB, share: MemoryShare = ALL
+        self,
+        precision: Precision = "auto",
+        kernels: Kernels = "auto",
+        *,
+        adapters: Adapters = "auto",
+        memory_mb: int = 0,
+        kv_mb: int = KV_MB,
+        share: MemoryShare = ALL,
     ) -> None:
-        self._placement, self._kernels = choose_pass(precision, kernels)
+        self._placement, self._kernels = choose_pass(precision, kernels, adapters)
         readers = (reader_of_decoders(self._placement, self._kernels), reader_of_adapters)
         self._lookups, self._looking = Lookups(TorchEncoder()), threading.Lock()
         #: Loads under way, of which a part may answer already.
@@ -131,7 +138,7 @@ class TorchEngine:
 
     def fingerprint(self) -> str:
         """As ``Engine.fingerprint``."""
-        return f"{fingerprint(self._placement)} {pass_name(self._kernels, eight_bits=self._placement.eight_bits)}"
+        return f"{fingerprint(self._placement)} {pass_name(self._kernels, self._placement)}"
 
     def state(self) -> EngineState:
         """As ``LiveEngine.state``."""

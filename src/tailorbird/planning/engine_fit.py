@@ -55,12 +55,13 @@ def fit_timings(measured: ServingMeasurement, adapter_mb: float, kv_mb: float) -
     return _with_requests(timings, measured)
 
 
-def adapter_mebibytes(base: BaseModelRef, precision: str) -> float:
+def adapter_mebibytes(base: BaseModelRef, precision: str, adapters: str = "auto") -> float:
     """MiB of an adapter of rank 16 on all linear layers in the engine's memory: in int8 with its scales, as the native pass holds it (68
-    bytes for 64 inputs, 18 for 16), or 32 bits in fp32."""
+    bytes for 64 inputs, 18 for 16), in 4 bits (36 and 10) where ``adapters`` is ``int4``, or 32 bits in fp32."""
     if precision == "fp32":
         return 4 * RANK * parameters_per_rank(base, tuple(base.linear_shapes)) / 2**20
-    return sum(group.count * (RANK * ceil(group.inputs / 64) * 68 + group.outputs * 18) for group in base.linear_groups) / 2**20
+    down, up = (36, 10) if adapters == "int4" else (68, 18)
+    return sum(group.count * (RANK * ceil(group.inputs / 64) * down + group.outputs * up) for group in base.linear_groups) / 2**20
 
 
 def _features(step: TimedStep, points: Sequence[int]) -> list[float]:

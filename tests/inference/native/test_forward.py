@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tailorbird.inference.native.forward import NativeAdapter, WeightBuffer
-from tailorbird.inference.native.library import SHORT_RUN, eight_bit_bytes
+from tailorbird.inference.native.library import SHORT_RUN, quantised_bytes
 
 PAGE = 2 * 2**20
 
@@ -40,7 +40,7 @@ def test_a_piece_outlives_its_shelf() -> None:
 
 def test_an_adapter_has_room_for_what_it_was_made_for_and_no_more() -> None:
     shapes = [((32, 48), None), ((32, 16), None)]
-    down, up = eight_bit_bytes(16, 32), [eight_bit_bytes(size, 16, SHORT_RUN) for size in (48, 16)]
+    down, up = quantised_bytes(16, 32), [quantised_bytes(size, 16, SHORT_RUN) for size in (48, 16)]
     adapter = NativeAdapter(2, 2 * down + sum(up))
     adapter.put(5, 16, shapes)
     delta = adapter.deltas[5]

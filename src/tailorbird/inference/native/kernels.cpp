@@ -7,9 +7,10 @@
 // blocks of 16 outputs; in a block, pairs of inputs are interleaved: [O/16][I/2][16][2], what one dot-product instruction reads. Keys lie
 // the same way, [block][head][D/2][16 tokens][2], so that one instruction scores 16 tokens; values lie [block][head][16 tokens][D].
 // Sums are kept in fp32 everywhere; what is multiplied is bf16, or `Input` by weights in bf16. Or weights are int8, as those of adapters always
-// are, with a scale for each output and run of 64 inputs (16 of an adapter's second matrix). With AVX512-VNNI they are multiplied with 16 bits
+// are, or 4 bits, with a scale for each output and run of 64 inputs (16 of an adapter's second matrix; in 4 bits 32 and 16). With AVX512-VNNI they are multiplied with 16 bits
 // that have a scale for each row and run, and runs are summed exactly; in the portable form with fp32, in one order; either way a row's sums
-// are the same beside any others. A block then lies [I/64]{[64/2][16][2] weights, 16 scales (fp32)}.
+// are the same beside any others. A block then lies [I/64]{[64/2][16][2] weights, 16 scales (fp32)}; in 4 bits [I/64]{[64/4][16][2] bytes, 2 x 16
+// scales (bf16)}, where the lower halves of a byte's pair are inputs 0 and 1 of four, the upper ones 2 and 3.
 
 #include <algorithm>
 #include <array>
@@ -54,12 +55,12 @@ struct Model {
     const Layer* layer;
     Matrix head;
 };
-// A low-rank change of a joint product, in int8: `parts` outputs side by side, each with its own run of `rank` columns of the middle. `up` lies
-// behind `down`. Null: none.
-struct Delta { const char *down, *up; int64_t inputs, rank, parts, outputs[3]; };
+// A low-rank change of a joint product, in int8 or 4 `bits`: `parts` outputs side by side, each with its own run of `rank` columns of the middle.
+// `up` lies behind `down`. Null: none.
+struct Delta { const char *down, *up; int64_t inputs, rank, bits, parts, outputs[3]; };
 // A matrix of an adapter as its file has it: `kind` 0 is bf16, 1 fp16, 2 fp32; rows x columns, none where `from` is null. It is multiplied by `factor`
-// and laid out in int8, `to_rows` x `to_columns`, in runs of `length` inputs: zeros beyond its own.
-struct Piece { const void* from; int64_t kind, rows, columns; char* packed; int64_t to_rows, to_columns, length; float factor; };
+// and laid out in int8 or 4 `bits`, `to_rows` x `to_columns`, in runs of `length` inputs: zeros beyond its own.
+struct Piece { const void* from; int64_t kind, rows, columns; char* packed; int64_t to_rows, to_columns, length, bits; float factor; };
 struct Group { int64_t start, stop; const Delta* deltas; };  // rows of one adapter; deltas[layer * 4 + product], null: the bare base
 struct Batch {
     int64_t rows, groups, wanted;
@@ -86,9 +87,11 @@ inline void read_row(const Piece& piece, int64_t row, float* to) {
 // ---- products ------------------------------------------------------------------------------------------------------------------------
 
 // Weights that a thread reads as they lie, up to `end`, and where it reads next. What is read soon is asked for: nothing else does so early enough
-// (without it a step takes 1.7 times as long). Each line once for a tile of rows: what is asked for faster than it comes is dropped.
+// (without it a step takes 1.7 times as long). Each line once for a tile of rows: what is asked for faster than it comes is dropped. `again`: for
+// rows before these the same weights were read.
 struct Stream {
     const char *end, *next;
+    bool again = false;
     void ask_behind(const void* place) const {
         const char* there = (const char*)place + AHEAD;
         ask(there < end ? there : next + (there - end));
@@ -157,31 +160,44 @@ inline void column(const Input* x, const Input* tiled, int64_t rows, const bf16*
     }
 }
 
-// The same of `runs` runs of rows times a block in int8.
-template <int ROWS>
-inline void tile8(const Run<LONG>* x, int64_t runs, const char* block, const float* bias, float* y, int64_t sy, Put put, Stream stream) {
+// Up to so many rows weights in runs are asked for evenly, between products; for more rows before each run: between so many sums, which fill the
+// registers, it made products of int8 twice as slow.
+constexpr int EVENLY = 4;
+
+// Product of ROWS rows (stride `sx`) with a run of a block, as `add_run`; its weights are asked for.
+template <int ROWS, int LENGTH, int BITS>
+inline void read_run(const Run<LENGTH>* x, int64_t sx, const char* block, Floats* sum, Stream stream) {
+    if constexpr (ROWS <= EVENLY) {
+        add_run<ROWS, LENGTH, BITS>(x, sx, block, sum, [&](int64_t place) { stream.ask_behind(block + place); });
+        stream.ask_behind(block + weight_bytes(LENGTH, BITS));
+    } else {
+        for (int place = 0; !stream.again && place < run_bytes(LENGTH, BITS); place += 64) stream.ask_behind(block + place);
+        add_run<ROWS, LENGTH, BITS>(x, sx, block, sum, [](int64_t) {});
+    }
+}
+
+// The same of `runs` runs of rows times a block in int8 or 4 bits.
+template <int ROWS, int BITS>
+inline void tile_of_runs(const Run<LONG>* x, int64_t runs, const char* block, const float* bias, float* y, int64_t sy, Put put, Stream stream) {
     Floats sum[ROWS];
     const Floats first = bias ? load(bias) : zeros();
     for (int r = 0; r < ROWS; r++) sum[r] = put == Put::add ? load(y + r * sy) : first;
-    const auto asks = [&](int64_t place) { stream.ask_behind(block + place); };
-    for (int64_t g = 0; g < runs; g++, block += run_bytes(LONG)) {
-        add_run<ROWS, LONG>(x + g, runs, block, sum, asks);
-        asks(LONG * LANES);
-    }
+    for (int64_t g = 0; g < runs; g++, block += run_bytes(LONG, BITS)) read_run<ROWS, LONG, BITS>(x + g, runs, block, sum, stream);
     for (int r = 0; r < ROWS; r++) store(y + r * sy, sum[r]);
 }
 
 // `runs` short runs of rows (stride `sx`) times `count` blocks, added to y.
-template <int ROWS>
+template <int ROWS, int BITS>
 inline void raise(const Run<SHORT>* x, int64_t sx, int64_t runs, const char* block, int64_t count, float* y, int64_t sy, Stream stream) {
     if constexpr (ROWS <= HELD)
         if (runs == 1) {
+            const auto asks = [&](int64_t place) { stream.ask_behind(block + place); };
             const Held<ROWS> held(x, sx);
-            for (int64_t b = 0; b < count; b++, y += LANES, block += run_bytes(SHORT)) {
+            for (int64_t b = 0; b < count; b++, y += LANES, block += run_bytes(SHORT, BITS)) {
                 Floats sum[ROWS];
                 for (int r = 0; r < ROWS; r++) sum[r] = load(y + r * sy);
-                add_held<ROWS>(held, block, sum, [&](int64_t place) { stream.ask_behind(block + place); });
-                stream.ask_behind(block + SHORT * LANES);
+                add_held<ROWS, BITS>(held, block, sum, asks);
+                asks(weight_bytes(SHORT, BITS));
                 for (int r = 0; r < ROWS; r++) store(y + r * sy, sum[r]);
             }
             return;
@@ -189,28 +205,30 @@ inline void raise(const Run<SHORT>* x, int64_t sx, int64_t runs, const char* blo
     for (int64_t b = 0; b < count; b++, y += LANES) {
         Floats sum[ROWS];
         for (int r = 0; r < ROWS; r++) sum[r] = load(y + r * sy);
-        for (int64_t g = 0; g < runs; g++, block += run_bytes(SHORT)) {
-            add_run<ROWS, SHORT>(x + g, sx, block, sum, [&](int64_t place) { stream.ask_behind(block + place); });
-            stream.ask_behind(block + SHORT * LANES);
-        }
+        for (int64_t g = 0; g < runs; g++, block += run_bytes(SHORT, BITS)) read_run<ROWS, SHORT, BITS>(x + g, sx, block, sum, stream);
         for (int r = 0; r < ROWS; r++) store(y + r * sy, sum[r]);
     }
 }
 
-using Tile8 = void (*)(const Run<LONG>*, int64_t, const char*, const float*, float*, int64_t, Put, Stream);
+using TileOfRuns = void (*)(const Run<LONG>*, int64_t, const char*, const float*, float*, int64_t, Put, Stream);
 using Raise = void (*)(const Run<SHORT>*, int64_t, int64_t, const char*, int64_t, float*, int64_t, Stream);
-template <int... ROWS>
-constexpr std::array<Tile8, sizeof...(ROWS) + 1> tiles8(std::integer_sequence<int, ROWS...>) { return {nullptr, tile8<ROWS + 1>...}; }
-template <int... ROWS>
-constexpr std::array<Raise, sizeof...(ROWS) + 1> raises(std::integer_sequence<int, ROWS...>) { return {nullptr, raise<ROWS + 1>...}; }
-constexpr auto TILES8 = tiles8(std::make_integer_sequence<int, MOST8>{});
-constexpr auto RAISES = raises(std::make_integer_sequence<int, MOST8>{});
+template <int BITS, int... ROWS>
+constexpr std::array<TileOfRuns, sizeof...(ROWS) + 1> tiles_of_runs(std::integer_sequence<int, ROWS...>) { return {nullptr, tile_of_runs<ROWS + 1, BITS>...}; }
+template <int BITS, int... ROWS>
+constexpr std::array<Raise, sizeof...(ROWS) + 1> raises(std::integer_sequence<int, ROWS...>) { return {nullptr, raise<ROWS + 1, BITS>...}; }
+constexpr auto UP_TO_MOST8 = std::make_integer_sequence<int, MOST8>{};
+constexpr auto TILES8 = tiles_of_runs<8>(UP_TO_MOST8), TILES4 = tiles_of_runs<4>(UP_TO_MOST8);
+constexpr auto RAISES8 = raises<8>(UP_TO_MOST8), RAISES4 = raises<4>(UP_TO_MOST8);
 
-inline void column8(const Run<LONG>* x, int64_t runs, int64_t rows, const char* block, const float* bias, float* y, int64_t sy, Put put, Stream stream) {
+// As `column`, of runs of rows times a block in `bits`.
+inline void column_of_runs(
+    const Run<LONG>* x, int64_t runs, int64_t rows, const char* block, int64_t bits, const float* bias, float* y, int64_t sy, Put put, Stream stream
+) {
     for (int64_t r = 0; r < rows;) {
         const int64_t take = taken(rows - r, MOST8);
-        TILES8[take](x + r * runs, runs, block, bias, y + r * sy, sy, put, stream);
+        (bits == 4 ? TILES4 : TILES8)[take](x + r * runs, runs, block, bias, y + r * sy, sy, put, stream);
         r += take;
+        stream.again = true;
     }
 }
 
@@ -477,7 +495,7 @@ void product(Team& team, const Matrix& m, const Input* x, const Run<LONG>* eight
         if (MATRICES && !m.eight) return matrix_blocks(m, x, rows, start, stop, y, put, stream);
         for (int64_t b = start; b < stop; b++) {
             const float* bias = m.bias ? m.bias + b * LANES : nullptr;
-            if (m.eight) column8(eight, m.inputs / LONG, rows, (const char*)at(b), bias, y + b * LANES, m.outputs, put, stream);
+            if (m.eight) column_of_runs(eight, m.inputs / LONG, rows, (const char*)at(b), 8, bias, y + b * LANES, m.outputs, put, stream);
             else column(x, tiled, rows, at(b), m.inputs, bias, y + b * LANES, m.outputs, put, stream);
         }
     });
@@ -551,8 +569,8 @@ struct Step {
     }
 
     // Bytes of 16 outputs of the first matrix of a change, and of the second.
-    static int64_t block_down(const Delta& d) { return runs_in(d.inputs) * run_bytes(LONG); }
-    static int64_t block_up(const Delta& d) { return d.rank / SHORT * run_bytes(SHORT); }
+    static int64_t block_down(const Delta& d) { return runs_in(d.inputs) * run_bytes(LONG, int(d.bits)); }
+    static int64_t block_up(const Delta& d) { return d.rank / SHORT * run_bytes(SHORT, int(d.bits)); }
 
     void embed() {
         const Floats by = splat(model.embedding_scale);
@@ -649,7 +667,7 @@ struct Step {
         const int64_t runs = runs_in(d.inputs);
         for (; b < stop; b++) {
             float* y = &middle[g.start * widest_middle + b * LANES];
-            column8(&rounded[g.start * runs], runs, g.stop - g.start, d.down + b * block_down(d), nullptr, y, widest_middle, Put::replace, stream);
+            column_of_runs(&rounded[g.start * runs], runs, g.stop - g.start, d.down + b * block_down(d), d.bits, nullptr, y, widest_middle, Put::replace, stream);
             for (int64_t r = g.start; r < g.stop; r++) round_run(&middle[r * widest_middle + b * LANES], narrow_middle[r * (widest_middle / SHORT) + b]);
         }
     }
@@ -666,10 +684,12 @@ struct Step {
     // The same, all of one part.
     void raise_part(const Group& g, const Delta& d, int64_t part, int64_t b, int64_t stop, float* y, int64_t sy, Stream stream) {
         const int64_t wide = widest_middle / SHORT;
+        const auto& raises = d.bits == 4 ? RAISES4 : RAISES8;
         for (int64_t r = g.start; r < g.stop;) {
             const int64_t take = taken(g.stop - r, MOST8);
-            RAISES[take](&narrow_middle[r * wide + part * d.rank / SHORT], wide, d.rank / SHORT, d.up + b * block_up(d), stop - b, y + r * sy + b * LANES, sy, stream);
+            raises[take](&narrow_middle[r * wide + part * d.rank / SHORT], wide, d.rank / SHORT, d.up + b * block_up(d), stop - b, y + r * sy + b * LANES, sy, stream);
             r += take;
+            stream.again = true;
         }
     }
 
@@ -913,12 +933,17 @@ struct Step {
     }
 };
 
-// The scale of output `o` where scales lie, as `scale_of` reads it: that of a short run takes 16 bits and is rounded up.
+// A number as bf16: `up` away from zero, else to the nearest. What is none stays none.
+inline bf16 narrow(float x, bool up) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, 4);
+    return std::isfinite(x) ? bf16((bits + (up ? 0xffff : 0x8000)) >> 16) : bf16(0x7fc0);
+}
+
+// Lays the scale of output `o` where scales lie, and gives it as it is read there: that of a short run takes 16 bits and is rounded up.
 float put_scale(char* scales, int64_t o, float scale, int64_t length) {
     if (length == LONG) { std::memcpy(scales + o * 4, &scale, 4); return scale; }
-    uint32_t bits;
-    std::memcpy(&bits, &scale, 4);
-    const bf16 up = std::isfinite(scale) ? bf16((bits + 0xffff) >> 16) : bf16(0x7fc0);
+    const bf16 up = narrow(scale, true);
     std::memcpy(scales + o * 2, &up, 2);
     return wide(up);
 }
@@ -952,6 +977,151 @@ void pack_block8(const float* rows, int64_t inputs, int64_t length, char* run) {
     }
 }
 
+// ---- adapters in 4 bits ---------------------------------------------------------------------------------------------------------------
+
+inline float level4(float x) {
+    constexpr float SHIFT = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to an integer
+    return std::min(7.0f, std::max(-8.0f, (x + SHIFT) - SHIFT));
+}
+
+// Scales of 16 outputs for `weights` [input][output], with which levels of -8 to 7 are near to them: of a few, each fitted to the levels that it gives,
+// the one with the least sum of squares. As bf16 holds them; none where a weight is.
+void fit_scales4(const float (*weights)[LANES], int64_t count, float* scales) {
+    float most[LANES] = {}, none[LANES] = {}, part[LONG][LANES];  // the largest weight, with its sign; and weights as parts of that
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t o = 0; o < LANES; o++) {
+            most[o] = std::fabs(weights[i][o]) > std::fabs(most[o]) ? weights[i][o] : most[o];
+            none[o] += weights[i][o] * 0;
+        }
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t o = 0; o < LANES; o++) part[i][o] = most[o] != 0 ? weights[i][o] / most[o] : 0;
+    float least[LANES], step[LANES] = {};  // how far the best scale is off, less the squares of the weights
+    for (int64_t o = 0; o < LANES; o++) least[o] = INFINITY;
+    for (const float top : {7.0f, 7.5f, 8.0f, 8.6f, 9.3f, 10.0f}) {
+        float product[LANES] = {}, square[LANES] = {};
+        for (int64_t i = 0; i < count; i++)
+            for (int64_t o = 0; o < LANES; o++) {
+                const float q = level4(-top * part[i][o]);
+                product[o] += part[i][o] * q;
+                square[o] += q * q;
+            }
+        for (int64_t o = 0; o < LANES; o++) {
+            const float off = square[o] > 0 ? -product[o] * product[o] / square[o] : 0;
+            step[o] = off < least[o] && square[o] > 0 ? product[o] / square[o] : step[o];
+            least[o] = off < least[o] ? off : least[o];
+        }
+    }
+    for (int64_t o = 0; o < LANES; o++) scales[o] = wide(narrow(none[o] == 0 ? step[o] * most[o] : NAN, false));
+}
+
+// How much the error of each of 16 ranks tells of what another should be, so that together they change the product least: sums of products of what
+// the ranks are multiplied with, each row over its own. Zeros: each is rounded for itself.
+struct Coupling {
+    float of[SHORT][SHORT] = {};
+
+    // Of 16 ranks from `values`, `count` numbers of each: number `n` of rank `k` lies at [n * by_number + k * by_rank].
+    Coupling(const float* values, int64_t count, int64_t by_number, int64_t by_rank) {
+        double sums[SHORT][SHORT] = {};
+        for (int64_t n = 0; n < count; n++)
+            for (int k = 0; k < SHORT; k++)
+                for (int j = 0; j < SHORT; j++) sums[k][j] += double(values[n * by_number + k * by_rank]) * values[n * by_number + j * by_rank];
+        for (int k = 0; k < SHORT; k++)
+            for (int j = 0; j < SHORT; j++) of[k][j] = j != k && sums[k][k] > 0 && std::isfinite(sums[k][k]) ? float(sums[k][j] / sums[k][k]) : 0;
+    }
+    Coupling() = default;
+};
+
+// Levels of 16 ranks, N numbers of each: those nearest to the weights, then twice, rank by rank, those that make up best for the errors of the others.
+template <int N>
+void settle4(const float (*weights)[N], const float (*scales)[N], const Coupling& coupling, float (*levels)[N]) {
+    float error[SHORT][N], by[SHORT][N];
+    const auto take = [&](int k, const float* wanted) {
+        for (int n = 0; n < N; n++) {
+            levels[k][n] = level4(wanted[n] * by[k][n]);
+            error[k][n] = weights[k][n] - levels[k][n] * scales[k][n];
+        }
+    };
+    for (int k = 0; k < SHORT; k++) {
+        for (int n = 0; n < N; n++) by[k][n] = std::isfinite(1 / scales[k][n]) ? 1 / scales[k][n] : 0;
+        take(k, weights[k]);
+    }
+    for (int sweep = 0; sweep < 2; sweep++)
+        for (int k = 0; k < SHORT; k++) {
+            float wanted[N];
+            for (int n = 0; n < N; n++) wanted[n] = weights[k][n];
+            for (int j = 0; j < SHORT; j++)
+                for (int n = 0; n < N; n++) wanted[n] += coupling.of[k][j] * error[j][n];
+            take(k, wanted);
+        }
+}
+
+// Scales and levels [input][output] of 16 outputs where they lie. `first`: the input of the run with which they begin.
+void put_levels4(char* run, int64_t length, int64_t first, int64_t count, const float* scales, const int8_t (*levels)[LANES]) {
+    for (int64_t o = 0; o < LANES; o++) {
+        const bf16 scale = narrow(scales[o], false);
+        std::memcpy(run + weight_bytes(int(length), 4) + (first / count * LANES + o) * 2, &scale, 2);
+        for (int64_t i = 0; i < count; i += 4)
+            for (int64_t k = 0; k < 2; k++) run[weight_bytes(int(first + i), 4) + o * 2 + k] = char((levels[i + k][o] & 15) | levels[i + 2 + k][o] << 4);
+    }
+}
+
+// Sixteen ranks of a first matrix as a block in 4 bits; `rows` become what the block holds.
+void pack_down4(float* rows, int64_t inputs, const Coupling& coupling, char* run) {
+    constexpr int COUNT = scaled(LONG, 4);
+    for (int64_t i = 0; i < inputs; i += COUNT) {
+        float turned[COUNT][LANES], scale[LANES], weights[LANES][COUNT], scales[LANES][COUNT], levels[LANES][COUNT];
+        int8_t found[COUNT][LANES];
+        for (int64_t o = 0; o < LANES; o++)
+            for (int64_t n = 0; n < COUNT; n++) turned[n][o] = weights[o][n] = rows[o * inputs + i + n];
+        fit_scales4(turned, COUNT, scale);
+        for (int64_t o = 0; o < LANES; o++) std::fill_n(scales[o], COUNT, scale[o]);
+        settle4<COUNT>(weights, scales, coupling, levels);
+        for (int64_t o = 0; o < LANES; o++)
+            for (int64_t n = 0; n < COUNT; n++) {
+                found[n][o] = int8_t(levels[o][n]);
+                rows[o * inputs + i + n] = levels[o][n] * scale[o];
+            }
+        put_levels4(run + i / LONG * run_bytes(LONG, 4), LONG, i % LONG, COUNT, scale, found);
+    }
+}
+
+// Sixteen outputs of a second matrix as a block in 4 bits, with a coupling for each run of ranks.
+void pack_up4(const float* rows, int64_t ranks, const Coupling* coupling, char* run) {
+    for (int64_t g = 0; g < ranks / SHORT; g++, run += run_bytes(SHORT, 4)) {
+        float weights[SHORT][LANES], scale[LANES], scales[SHORT][LANES], levels[SHORT][LANES];
+        int8_t found[SHORT][LANES];
+        for (int64_t k = 0; k < SHORT; k++)
+            for (int64_t o = 0; o < LANES; o++) weights[k][o] = rows[o * ranks + g * SHORT + k];
+        fit_scales4(weights, SHORT, scale);
+        for (int64_t k = 0; k < SHORT; k++) std::copy_n(scale, LANES, scales[k]);
+        settle4<LANES>(weights, scales, coupling[g], levels);
+        for (int64_t k = 0; k < SHORT; k++)
+            for (int64_t o = 0; o < LANES; o++) found[k][o] = int8_t(levels[k][o]);
+        put_levels4(run, SHORT, 0, SHORT, scale, found);
+    }
+}
+
+// All rows of a piece, zeros beyond its own.
+Numbers<float> rows_of(const Piece& piece) {
+    Numbers<float> rows(piece.to_rows * piece.to_columns);
+    for (int64_t row = 0; row < piece.rows && piece.from; row++) read_row(piece, row, &rows[row * piece.to_columns]);
+    return rows;
+}
+
+// The two matrices of a change, each rounded by what it is multiplied with in the other, since it is their product that should change little.
+void lay_change4(const Piece& down, const Piece& up) {
+    Numbers<float> first = rows_of(down), second = rows_of(up);
+    std::vector<Coupling> coupling(down.to_rows / SHORT);
+    for (size_t b = 0; b < coupling.size(); b++) coupling[b] = Coupling(&second[b * SHORT], up.to_rows, up.to_columns, 1);
+    for (size_t b = 0; b < coupling.size(); b++) {
+        float* rows = &first[b * SHORT * down.to_columns];
+        pack_down4(rows, down.to_columns, coupling[b], down.packed + b * (down.to_columns / LONG) * run_bytes(LONG, 4));
+        coupling[b] = Coupling(rows, down.to_columns, 1, down.to_columns);
+    }
+    for (int64_t b = 0; b < up.to_rows / LANES; b++)
+        pack_up4(&second[b * LANES * up.to_columns], up.to_columns, coupling.data(), up.packed + b * (up.to_columns / SHORT) * run_bytes(SHORT, 4));
+}
+
 }  // namespace
 
 extern "C" {
@@ -978,10 +1148,12 @@ void pack8(const uint16_t* weights, int64_t outputs, int64_t inputs, char* packe
     }
 }
 
-// Matrices of an adapter, in one call: whoever holds Python's lock computes meanwhile.
+// Matrices of an adapter, in one call: whoever holds Python's lock computes meanwhile. In 4 bits they are pairs, the first matrix of a change and the
+// second.
 void lay(const Piece* pieces, int64_t count) {
     std::vector<float> rows;
     for (const Piece* piece = pieces; piece < pieces + count; piece++) {
+        if (piece->bits == 4) { lay_change4(piece[0], piece[1]); piece++; continue; }
         const int64_t width = piece->to_columns, bytes = width / piece->length * run_bytes(int(piece->length));
         for (int64_t b = 0; b < piece->to_rows / LANES; b++) {
             rows.assign(LANES * width, 0);
