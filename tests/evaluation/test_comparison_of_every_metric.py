@@ -22,7 +22,7 @@ UPPER, LOWER = digest_bytes(b"upper"), digest_bytes(b"lower")
 MIRRORED = {Standing.BETTER: Standing.WORSE, Standing.WORSE: Standing.BETTER}
 LABELS = ("refund", "delivery", "login")
 _OF_ITEMS = ("token_f1", "rouge_l", "chrf", "format_valid", "refusal_rate", "groundedness", "ndcg@10", "mrr@10", "recall@10", "recall@100")
-_OF_SOME = ("referral_recall", "referral_precision", "tool_call_accuracy")
+_OF_SOME = ("referral_recall", "referral_precision", "tool_call_accuracy", "field_score")
 
 #: Every metric as an objective would write it, with whether items bear several labels.
 METRICS = [

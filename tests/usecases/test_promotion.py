@@ -225,6 +225,18 @@ def test_a_rollout_gives_no_more_users_to_a_release_whose_approval_was_struck(
     assert show_release(deps, VIEWER, second).state is ReleaseState.PRODUCTION
 
 
+def test_a_rollout_of_a_release_whose_own_key_leaked_is_held(
+    deps: Dependencies, author: Actor, approver: Actor, operator: Actor, release: str
+) -> None:
+    second = staged_beside(deps, author, approver, operator, release)
+    moves.promote(deps, operator, release)
+    begun = roll_out(deps, operator, second)
+    leaked(deps, author)
+    answered_once_each(deps, begun)
+    assert watch_rollouts(deps) == 1
+    assert show_rollout(deps, VIEWER, begun.id).rollout.state is RolloutState.HELD
+
+
 def leaked(deps: Dependencies, actor: Actor) -> Actor:
     """The actor after a rotation that strikes the former key."""
     path = key_path(deps, "acme", actor.name)

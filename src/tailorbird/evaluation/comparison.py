@@ -27,9 +27,9 @@ from tailorbird.text.text_metrics import token_f1
 #: The largest share of resamples that may be undefined.
 MOST_UNDEFINED = 0.05
 #: Metrics of sets of labels alone, and of some of the items: a query to which nothing is relevant has no score, nor has the reference that
-#: refers to nobody.
+#: refers to nobody, or is no object.
 _OF_SETS = frozenset({"micro_f1", "f1"})
-_OF_SOME = frozenset({"ndcg@10", "mrr@10", "recall@10", "recall@100", "referral_recall", "tool_call_accuracy"})
+_OF_SOME = frozenset({"ndcg@10", "mrr@10", "recall@10", "recall@100", "referral_recall", "tool_call_accuracy", "field_score"})
 
 _SCORES: dict[str, Callable[[ItemResult], float | None]] = {
     "accuracy": lambda item: float(item.correct),

@@ -22,7 +22,7 @@ from tailorbird.stats.paired_tests import never_differing
 #: Means over labels.
 _OVER_LABELS = frozenset({"macro_f1", "balanced_accuracy"})
 #: What some ways to adapt, or some items, have no score of: it is compared only where nothing else is.
-_PARTIAL = frozenset({"groundedness", "referral_recall", "referral_precision", "tool_call_accuracy"})
+_PARTIAL = frozenset({"groundedness", "referral_recall", "referral_precision", "tool_call_accuracy", "field_score"})
 _SOURCE = "docs/decisions/0048"
 
 

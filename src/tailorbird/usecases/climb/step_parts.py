@@ -92,15 +92,13 @@ def forget_parts(context: StepContext, step: str) -> None:
 
 
 def forget_unheld(deps: Dependencies, run: Run) -> None:
-    """What others did for steps of a run that was cancelled goes, but for a step that somebody holds, who does so. None is noted from now
-    on. A record or a store that is away keeps it for erasures to find."""
+    """What others did for steps of a run that was cancelled goes, whoever holds them: who does ends at the next beat, and nobody else comes
+    by again. None is noted from now on. A record or a store that is away keeps it for erasures to find."""
     with suppress(TailorbirdError), storing(deps, run.tenant, bounded=False) as store:
         with deps.ledger.work(run.tenant, write=False) as work:
             steps = work.steps.of(run.id)
         for step in steps:
-            held = step.state is StepState.LEASED and step.lease_until is not None and step.lease_until > deps.clock.now()
-            if not held:
-                _forget(replace(deps, artifacts=store), run, step.name, step.answers)
+            _forget(replace(deps, artifacts=store), run, step.name, step.answers)
 
 
 def _forget(deps: Dependencies, run: Run, step: str, known: Mapping[str, Digest]) -> None:

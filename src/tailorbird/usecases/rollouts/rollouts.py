@@ -15,7 +15,7 @@ from pydantic import Field
 from tailorbird.auth import Action
 from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.deployment import Alias
-from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput, TailorbirdError
+from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, TailorbirdError
 from tailorbird.domain.objective import RiskTier
 from tailorbird.domain.release import Release, ReleaseAction, ReleaseState, next_state
 from tailorbird.domain.rollout import (
@@ -226,7 +226,7 @@ def _if_usable(work: UnitOfWork, rollout: Rollout, act: _Act) -> _Act:
         return act
     try:
         _demand_usable(work, work.releases.get(rollout.candidate))
-    except (Forbidden, Conflict) as error:
+    except (Forbidden, Conflict, Corrupt) as error:  # Corrupt: signed by a key that leaked, for one
         return replace(act, action=RolloutAction.HOLD, reason=f"{act.reason}; but {error.message}")
     return act
 
