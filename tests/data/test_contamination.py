@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import random
+import tracemalloc
+
 import pytest
 
-from tailorbird.data.contamination import overlapping, runs_of
+from tailorbird.data import contamination
+from tailorbird.data.contamination import LONG_RUN, _reaching, _share_half, overlapping, runs_of
+from tailorbird.text.word_tokens import WORD_WEIGHT, word_tokens, word_weight
 
 QUESTION = "where can i use this card when i am travelling in the whole country next month"
 
@@ -58,3 +63,44 @@ def test_of_texts_with_spaces_alone_the_runs_are_the_same_beside_others() -> Non
     assert overlapping(texts) == [(0, 2)]
     alone = runs_of([QUESTION]).runs_R
     assert set(alone.tolist()) <= set(runs_of(texts).runs_R.tolist())
+
+
+def share_half_as_defined(one: str, other: str) -> bool:
+    """With every run written out."""
+    words, others = word_tokens(one), word_tokens(other)
+    shortest = min(sum(map(word_weight, words)), sum(map(word_weight, others)))
+    needed = max(LONG_RUN * WORD_WEIGHT, WORD_WEIGHT * -(-shortest // (2 * WORD_WEIGHT)))
+    mine = {tuple(words[start:end]) for start, end in _reaching(words, needed)}
+    return any(tuple(others[start:end]) in mine for start, end in _reaching(others, needed))
+
+
+@pytest.mark.parametrize("written_out", [0, 1000])
+def test_half_is_shared_as_it_is_defined(written_out: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of few words, so that runs nearly meet, of which one may quote the other."""
+    monkeypatch.setattr(contamination, "_WRITTEN_OUT", written_out)
+    chance, found = random.Random(7), []
+    for _ in range(400):
+        kinds = chance.choice(["ab", "abcdefgh", "ab车被", "车被偷了の", "のかก"])
+        one, other = ([chance.choice(kinds) for _ in range(chance.randrange(90))] for _ in range(2))
+        begin = chance.randrange(len(one) + 1)
+        place = chance.randrange(len(other) + 1)
+        other[place:place] = one[begin : begin + chance.randrange(60)]
+        texts = " ".join(one), " ".join(other)
+        found.append(_share_half(*texts))
+        assert found[-1] == share_half_as_defined(*texts)
+    assert 40 < sum(found) < 360
+
+
+def test_half_of_very_long_texts_is_found_shared() -> None:
+    """Every run written out took memory by the square of their length."""
+    characters = [chr(place) for place in range(0x4E00, 0x4E00 + 3000)]
+    chance = random.Random(7)
+    one, other = ("".join(chance.choices(characters, k=20000)) for _ in range(2))
+    tracemalloc.start()
+    try:
+        assert _share_half(one[:4000], other[:1500] + one[1500:4000])
+        assert tracemalloc.get_traced_memory()[1] < 8e6
+    finally:
+        tracemalloc.stop()
+    assert _share_half(one, one[5000:15000] + other[:10000])
+    assert not _share_half(one, one[5000:14999] + other[:10001])

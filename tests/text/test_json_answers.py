@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tailorbird.text.json_answers import field_score, is_long_text, json_object, same_objects
@@ -53,8 +55,32 @@ def test_objects_inside_have_a_score_of_their_own() -> None:
     assert field_score(deep, deep) in (0.0, 1.0)
 
 
-def test_a_text_is_long_from_five_words_or_characters_without_spaces_on() -> None:
+@pytest.mark.parametrize(
+    ("value", "wrong"),
+    [
+        ("2024年5月12日", "2024年5月13日"),
+        ("二〇二四年十二月二十五日", "二〇二四年十二月二十六日"),
+        ("DE89 3704 0044 0532 0130 00", "DE89 3704 0044 0532 0130 01"),
+        ("キャンセル", "キャンペーン"),
+        ("未解決です", "解決済みです"),
+        ("ยกเลิก", "ยืนยัน"),
+        ("12 . 05 . 2024 - 13 . 05 . 2024", "12 . 05 . 2024 - 14 . 05 . 2024"),
+        ("https://example.com/to/one/page/of/many", "https://example.com/to/one/page/of/some"),
+    ],
+)
+def test_of_dates_numbers_and_single_words_nearly_the_same_is_wrong(value: str, wrong: str) -> None:
+    """Each character without spaces, and each group of digits, was a word, so that the wrong date had 0.83."""
+    assert not is_long_text(value)
+    reference = json.dumps({"said": value})
+    assert field_score(json.dumps({"said": wrong}), reference) == 0.0
+    assert field_score(reference, reference) == 1.0
+
+
+def test_a_text_is_long_from_five_words_on() -> None:
     assert not is_long_text("a claim of four")
     assert is_long_text("a claim of five words")
-    assert is_long_text("车被偷了怎么办")
+    assert is_long_text("the claim of 12 May was paid")
+    assert is_long_text("我的车被偷了怎么办呢")
+    assert not is_long_text("我的车被偷了怎么办")
+    assert is_long_text("きのうえきのまえでくるまがぬすまれました")
     assert not is_long_text(12345)

@@ -10,7 +10,7 @@ characters as make eight words.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate, chain
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailorbird.data.key_order import key_order
-from tailorbird.text.word_tokens import holds_unspaced, is_han, is_unspaced, word_tokens
+from tailorbird.text.word_tokens import WORD_WEIGHT, holds_unspaced, word_tokens, word_weight
 
 #: The version of what follows.
 SCHEME = "words-8-13/2"
@@ -28,11 +28,11 @@ SCHEME = "words-8-13/2"
 SHORT_RUN, LONG_RUN = 8, 13
 #: A run in more texts than this is a phrase.
 PHRASE = 10
+#: Runs of up to as many words are compared as they stand: faster, while what is held grows with the square of their length.
+_WRITTEN_OUT = 128
 #: Tenths of a text's short runs that another must hold.
 _TENTHS = 7
 
-#: What a word counts for, in quarters, and a character that is a token for itself.
-_WORD, _HAN, _SOUND = 4, 2, 1
 _BLOCK = 8192
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -155,16 +155,46 @@ def _sharing(runs_R: NDArray[np.uint64], holders_R: NDArray[np.int32], size: int
 
 def _share_half(one: str, other: str) -> bool:
     """True when a run of thirteen or more words stands in both and makes up half of the shorter text."""
-    words, others = word_tokens(one), word_tokens(other)
-    shortest = min(sum(map(_weight, words)), sum(map(_weight, others)))
-    needed = max(LONG_RUN * _WORD, _WORD * -(-shortest // (2 * _WORD)))
-    mine = {tuple(words[start:end]) for start, end in _reaching(words, needed)}
-    return any(tuple(others[start:end]) in mine for start, end in _reaching(others, needed))
+    words, others = sorted((word_tokens(one), word_tokens(other)), key=len)
+    shortest = min(sum(map(word_weight, words)), sum(map(word_weight, others)))
+    needed = max(LONG_RUN * WORD_WEIGHT, WORD_WEIGHT * -(-shortest // (2 * WORD_WEIGHT)))
+    mine, theirs = _reaching(words, needed), _reaching(others, needed)
+    if needed > _WRITTEN_OUT * WORD_WEIGHT:
+        return _meet(words, others, mine, theirs)
+    return not {tuple(words[start:end]) for start, end in mine}.isdisjoint(tuple(others[start:end]) for start, end in theirs)
+
+
+def _meet(words: Sequence[str], others: Sequence[str], mine: Iterable[tuple[int, int]], theirs: Iterable[tuple[int, int]]) -> bool:
+    """True when a run of ``words`` is a run of ``others`` (each by its begin and its end).
+
+    Two runs are the same where they are as long and have the same first and last 2^k tokens, 2^k being at most their length and more than
+    half of it. What stands at each place is numbered for k = 0, 1, ..., each from the one before (Karp, Miller & Rosenberg 1972): nothing
+    is decided by a hash, and what is held grows with the texts, not with their square.
+    """
+    known: dict[str, int] = {}
+    numbers = np.array([known.setdefault(word, len(known)) for word in chain(words, others)], dtype=np.int64)
+    here, there = (np.array(list(runs), dtype=np.int64).reshape(-1, 2) for runs in (mine, theirs))
+    begins, ends = np.concatenate([here, there + len(words)]).T
+    lengths, own = ends - begins, np.arange(len(begins)) < len(here)
+    size = 1
+    while (lengths >= size).any():
+        at = np.flatnonzero((lengths >= size) & (lengths < 2 * size))
+        same = _numbered(_numbered(numbers[begins[at]], numbers[ends[at] - size]), lengths[at])
+        if len(np.intersect1d(same[own[at]], same[~own[at]])):
+            return True
+        numbers = _numbered(numbers[:-size], numbers[size:])
+        size *= 2
+    return False
+
+
+def _numbered(first_N: NDArray[np.int64], second_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers from 0 on for pairs of numbers: the same for the same pairs."""
+    return np.unique(first_N * (second_N.max(initial=0) + 1) + second_N, return_inverse=True)[1].astype(np.int64)
 
 
 def _reaching(words: Sequence[str], needed: int) -> Iterator[tuple[int, int]]:
     """Where the shortest runs that count for ``needed`` quarters begin and end: one a place, but for those too near to the end."""
-    sums = [0, *accumulate(map(_weight, words))]
+    sums = [0, *accumulate(map(word_weight, words))]
     end = 0
     for start in range(len(words)):
         while end < len(words) and sums[end] - sums[start] < needed:
@@ -172,13 +202,6 @@ def _reaching(words: Sequence[str], needed: int) -> Iterator[tuple[int, int]]:
         if sums[end] - sums[start] < needed:
             return
         yield start, end
-
-
-def _weight(word: str) -> int:
-    """What a token counts for, in quarters of a word."""
-    if word.isascii() or not is_unspaced(word[0]):
-        return _WORD
-    return _HAN if is_han(word[0]) else _SOUND
 
 
 def _runs(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
@@ -202,7 +225,7 @@ def _runs_of(texts: Sequence[str], start: int, known: dict[str, int]) -> tuple[N
         runs_W = _mixed(runs_W, words_W[step : step + size])
     inside_W = holder_W[:size] == holder_W[SHORT_RUN - 1 :]
     if any(map(holds_unspaced, texts)):
-        inside_W &= _lengthened(runs_W, words_W, holder_W, np.fromiter(map(_weight, chain.from_iterable(found)), dtype=np.int64))
+        inside_W &= _lengthened(runs_W, words_W, holder_W, np.fromiter(map(word_weight, chain.from_iterable(found)), dtype=np.int64))
     runs_W, holder_W = runs_W[inside_W], holder_W[:size][inside_W]
     order_W = np.lexsort((runs_W, holder_W))
     runs_W, holder_W = runs_W[order_W], holder_W[order_W]
@@ -223,7 +246,7 @@ def _lengthened(
     begin in."""
     sums = np.concatenate([[0], np.cumsum(weights_W)])
     starts = np.arange(len(runs_W))
-    ends_W = np.searchsorted(sums, sums[starts] + SHORT_RUN * _WORD)
+    ends_W = np.searchsorted(sums, sums[starts] + SHORT_RUN * WORD_WEIGHT)
     short = np.flatnonzero(ends_W > starts + SHORT_RUN)
     step = SHORT_RUN
     while len(short := short[(ends_W[short] > short + step) & (short + step < len(words_W))]):

@@ -8,9 +8,10 @@ from typing import Any
 
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.text_metrics import token_f1
-from tailorbird.text.word_tokens import spaced_tokens
+from tailorbird.text.word_tokens import WORD_WEIGHT, spaced_tokens, word_weight
 
 #: Words from which on a value is a text that nobody writes twice alike: it is compared by the words that both share.
+#: What holds a digit is no such word: of a date or an account number nearly the same is wrong.
 LONG_TEXT = 5
 
 
@@ -50,8 +51,16 @@ def field_score(answer: str, reference: str) -> float | None:
 
 
 def is_long_text(value: Any) -> bool:
-    """True for a value of which a near miss counts: a text of ``LONG_TEXT`` words or more."""
-    return isinstance(value, str) and len(spaced_tokens(normalise(value))) >= LONG_TEXT
+    """True for a value of which a near miss counts: a text of ``LONG_TEXT`` words or more, by ``word_weight`` where no space stands between
+    them. What holds a digit, or no letter, is no word here; what stands between spaces (an address, say) is one."""
+    if not isinstance(value, str):
+        return False
+    return sum(word_weight(token) for token in spaced_tokens(normalise(value)) if _is_word(token)) >= LONG_TEXT * WORD_WEIGHT
+
+
+def _is_word(token: str) -> bool:
+    """True for a token with letters and no digits. Chinese numerals are digits."""
+    return any(map(str.isalpha, token)) and not any(map(str.isnumeric, token))
 
 
 def _of_fields(found: dict[str, Any], wanted: dict[str, Any]) -> float:

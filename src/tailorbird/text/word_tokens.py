@@ -15,6 +15,8 @@ _SPACED = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 _PLAIN = re.compile(r"\w+")
 #: From the first combining mark on: a text without these has neither marks nor characters of a script without spaces.
 _BEYOND = re.compile("[\u0300-\U0010ffff]")
+#: What a word counts for, in quarters, and a character that is a token for itself.
+WORD_WEIGHT, _HAN, _SOUND = 4, 2, 1
 _ONE_UNSPACED, _ONE_HAN = re.compile(f"[{UNSPACED}]"), re.compile(f"[{HAN}]")
 
 
@@ -31,6 +33,14 @@ def is_unspaced(character: str) -> bool:
 def is_han(character: str) -> bool:
     """True for a Chinese character."""
     return _ONE_HAN.match(character) is not None
+
+
+def word_weight(token: str) -> int:
+    """What a token counts for, in quarters of a word: two Chinese characters are about one word, and four of kana, Thai, Lao, Burmese or
+    Khmer."""
+    if token.isascii() or not is_unspaced(token[0]):
+        return WORD_WEIGHT
+    return _HAN if is_han(token[0]) else _SOUND
 
 
 def word_tokens(text: str) -> list[str]:
