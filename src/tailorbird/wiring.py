@@ -165,6 +165,12 @@ def open_outside_drivers(settings: Settings, deps: Dependencies) -> tuple[Outsid
             "set engine_url (http://127.0.0.1:8000) and engine_model (what the server calls the base model)",
             code="settings_invalid",
         )
+    if settings.engine_adapters != "auto":
+        raise InvalidInput(
+            f"engine_adapters is {settings.engine_adapters}, which {settings.engine} does not do: what was measured would not be served",
+            "set engine_adapters to auto, or engine to torch",
+            code="settings_invalid",
+        )
     _check_addresses(settings.engine_url)
     factory = _part("driver", settings.engine)
     beside = (settings.engine_base_url,) if settings.engine == "vllm" else ()

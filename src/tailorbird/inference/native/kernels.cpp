@@ -6,9 +6,10 @@
 // Axes: N tokens of the step, E hidden, I inputs and O outputs of a product, D head size, G query heads a key head. A packed matrix holds
 // blocks of 16 outputs; in a block, pairs of inputs are interleaved: [O/16][I/2][16][2], what one dot-product instruction reads. Keys lie
 // the same way, [block][head][D/2][16 tokens][2], so that one instruction scores 16 tokens; values lie [block][head][16 tokens][D].
-// Sums are kept in fp32 everywhere; what is multiplied is bf16, or `Input` by weights in bf16. Or weights are int8, as those of adapters always
-// are, or 4 bits, with a scale for each output and run of 64 inputs (16 of an adapter's second matrix; in 4 bits 32 and 16). With AVX512-VNNI they are multiplied with 16 bits
-// that have a scale for each row and run, and runs are summed exactly; in the portable form with fp32, in one order; either way a row's sums
+// Sums are kept in fp32 everywhere; what is multiplied is bf16, or `Input` by weights in bf16. Or weights are int8, as those of adapters
+// are, or 4 bits (of adapters alone), with a scale for each output and run of 64 inputs (16 of an adapter's second matrix; in 4 bits 32 and 16).
+// With AVX512-VNNI they are multiplied with 16 bits that have a scale for each row and run, and what has one scale is summed exactly; in the
+// portable form with fp32, in one order; either way a row's sums
 // are the same beside any others. A block then lies [I/64]{[64/2][16][2] weights, 16 scales (fp32)}; in 4 bits [I/64]{[64/4][16][2] bytes, 2 x 16
 // scales (bf16)}, where the lower halves of a byte's pair are inputs 0 and 1 of four, the upper ones 2 and 3.
 
@@ -979,9 +980,11 @@ void pack_block8(const float* rows, int64_t inputs, int64_t length, char* run) {
 
 // ---- adapters in 4 bits ---------------------------------------------------------------------------------------------------------------
 
-inline float level4(float x) {
-    constexpr float SHIFT = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to an integer
-    return std::min(7.0f, std::max(-8.0f, (x + SHIFT) - SHIFT));
+// The nearest of the levels -8 to 7; of what is no number, the lowest.
+inline Floats level4(Floats x) {
+    const Floats shift = splat(12582912.0f), turn = splat(-1.0f);  // 1.5 * 2^23: what is added to it is rounded to an integer
+    const Floats low = larger(minus(plus(x, shift), shift), splat(-8.0f));
+    return times(larger(times(low, turn), splat(-7.0f)), turn);
 }
 
 // Scales of 16 outputs for `weights` [input][output], with which levels of -8 to 7 are near to them: of a few, each fitted to the levels that it gives,
@@ -998,13 +1001,15 @@ void fit_scales4(const float (*weights)[LANES], int64_t count, float* scales) {
     float least[LANES], step[LANES] = {};  // how far the best scale is off, less the squares of the weights
     for (int64_t o = 0; o < LANES; o++) least[o] = INFINITY;
     for (const float top : {7.0f, 7.5f, 8.0f, 8.6f, 9.3f, 10.0f}) {
-        float product[LANES] = {}, square[LANES] = {};
-        for (int64_t i = 0; i < count; i++)
-            for (int64_t o = 0; o < LANES; o++) {
-                const float q = level4(-top * part[i][o]);
-                product[o] += part[i][o] * q;
-                square[o] += q * q;
-            }
+        Floats products = zeros(), squares = zeros();
+        for (int64_t i = 0; i < count; i++) {
+            const Floats x = load(part[i]), q = level4(times(x, splat(-top)));
+            products = times_plus(x, q, products);
+            squares = times_plus(q, q, squares);
+        }
+        float product[LANES], square[LANES];
+        store(product, products);
+        store(square, squares);
         for (int64_t o = 0; o < LANES; o++) {
             const float off = square[o] > 0 ? -product[o] * product[o] / square[o] : 0;
             step[o] = off < least[o] && square[o] > 0 ? product[o] / square[o] : step[o];
@@ -1021,12 +1026,18 @@ struct Coupling {
 
     // Of 16 ranks from `values`, `count` numbers of each: number `n` of rank `k` lies at [n * by_number + k * by_rank].
     Coupling(const float* values, int64_t count, int64_t by_number, int64_t by_rank) {
-        double sums[SHORT][SHORT] = {};
-        for (int64_t n = 0; n < count; n++)
-            for (int k = 0; k < SHORT; k++)
-                for (int j = 0; j < SHORT; j++) sums[k][j] += double(values[n * by_number + k * by_rank]) * values[n * by_number + j * by_rank];
+        Floats rows[SHORT];
+        for (int k = 0; k < SHORT; k++) rows[k] = zeros();
+        for (int64_t n = 0; n < count; n++) {
+            float value[SHORT];
+            for (int k = 0; k < SHORT; k++) value[k] = values[n * by_number + k * by_rank];
+            const Floats all = load(value);
+            for (int k = 0; k < SHORT; k++) rows[k] = times_plus(splat(value[k]), all, rows[k]);
+        }
+        float sums[SHORT][SHORT];
+        for (int k = 0; k < SHORT; k++) store(sums[k], rows[k]);
         for (int k = 0; k < SHORT; k++)
-            for (int j = 0; j < SHORT; j++) of[k][j] = j != k && sums[k][k] > 0 && std::isfinite(sums[k][k]) ? float(sums[k][j] / sums[k][k]) : 0;
+            for (int j = 0; j < SHORT; j++) of[k][j] = j != k && sums[k][k] > 0 && std::isfinite(sums[k][j] / sums[k][k]) ? sums[k][j] / sums[k][k] : 0;
     }
     Coupling() = default;
 };
@@ -1035,24 +1046,22 @@ struct Coupling {
 template <int N>
 void settle4(const float (*weights)[N], const float (*scales)[N], const Coupling& coupling, float (*levels)[N]) {
     float error[SHORT][N], by[SHORT][N];
-    const auto take = [&](int k, const float* wanted) {
-        for (int n = 0; n < N; n++) {
-            levels[k][n] = level4(wanted[n] * by[k][n]);
-            error[k][n] = weights[k][n] - levels[k][n] * scales[k][n];
-        }
+    const auto take = [&](int k, int n, Floats wanted) {
+        const Floats level = level4(times(wanted, load(by[k] + n)));
+        store(levels[k] + n, level);
+        store(error[k] + n, minus(load(weights[k] + n), times(level, load(scales[k] + n))));
     };
     for (int k = 0; k < SHORT; k++) {
         for (int n = 0; n < N; n++) by[k][n] = std::isfinite(1 / scales[k][n]) ? 1 / scales[k][n] : 0;
-        take(k, weights[k]);
+        for (int n = 0; n < N; n += LANES) take(k, n, load(weights[k] + n));
     }
     for (int sweep = 0; sweep < 2; sweep++)
-        for (int k = 0; k < SHORT; k++) {
-            float wanted[N];
-            for (int n = 0; n < N; n++) wanted[n] = weights[k][n];
-            for (int j = 0; j < SHORT; j++)
-                for (int n = 0; n < N; n++) wanted[n] += coupling.of[k][j] * error[j][n];
-            take(k, wanted);
-        }
+        for (int k = 0; k < SHORT; k++)
+            for (int n = 0; n < N; n += LANES) {
+                Floats wanted = load(weights[k] + n);
+                for (int j = 0; j < SHORT; j++) wanted = times_plus(splat(coupling.of[k][j]), load(error[j] + n), wanted);
+                take(k, n, wanted);
+            }
 }
 
 // Scales and levels [input][output] of 16 outputs where they lie. `first`: the input of the run with which they begin.

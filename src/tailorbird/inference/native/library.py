@@ -346,7 +346,8 @@ class AdapterLayout:
         self._pieces.append(NativePiece(source.data_ptr(), _KINDS[source.dtype], *source.shape, place, *shape, length, self._bits, factor))
 
     def write(self) -> None:
-        """Lays all of them out."""
+        """Lays all of them out; in 4 bits they are pairs, the first matrix of a change and the second."""
+        assert self._bits == 8 or len(self._pieces) % 2 == 0, "in 4 bits the matrices of a change are laid out together"
         library().lay((NativePiece * len(self._pieces))(*self._pieces), len(self._pieces))
 
 
