@@ -35,4 +35,6 @@ def test_the_largest_takes_no_time_of_this_process() -> None:
     parse_submitted(WHOLE, "objective.yaml")
     started = time.process_time()
     assert len(parse_submitted(text, "objective.yaml").objective.kpis) == 2400
-    assert time.process_time() - started < 0.25
+    took, started = time.process_time() - started, time.process_time()
+    yaml.safe_load(text)
+    assert took < (time.process_time() - started) / 2, "less than reading the YAML alone takes here, whatever the machine"
