@@ -44,7 +44,7 @@ def keep_measurement(deps: Dependencies, actor: Actor, traffic: ServingTraffic, 
     permit(deps, actor, Action.PLAN, traffic.base_model)
     base = base_models.describe_local(traffic.base_model, deps.models, deps.model_reader)
     adapter = planning.adapter_mebibytes(base, traffic.engine.precision, traffic.engine.adapters)
-    named = {"base_model": traffic.base_model, **_formats(traffic), "measured_at": deps.clock.now()}
+    named = {**_timed(traffic), "measured_at": deps.clock.now()}
     # All tenants' plans show it: the gateway's host, and no path, which might be known to some alone.
     gateway, processor = _asked(traffic)
     told = f"{gateway} from {platform.node()}" if gateway else platform.node()
@@ -70,17 +70,17 @@ def _asked(traffic: ServingTraffic) -> tuple[str, str]:
     return place.netloc, processor_kind() if is_this_machine(place.hostname or "") else ""
 
 
-def _formats(traffic: ServingTraffic) -> dict[str, str]:
-    """The number formats by which timings are kept apart."""
-    return {"precision": traffic.engine.precision, "adapters": traffic.engine.adapters}
+def _timed(traffic: ServingTraffic) -> dict[str, str]:
+    """The base model and the number formats by which timings are kept apart."""
+    return {"base_model": traffic.base_model, "precision": traffic.engine.precision, "adapters": traffic.engine.adapters}
 
 
 def _kept(deps: Dependencies, traffic: ServingTraffic) -> EngineTimings:
-    wanted, oldest = (traffic.base_model, *_formats(traffic).values()), deps.clock.now() - _FRESH
+    wanted, oldest = _timed(traffic), deps.clock.now() - _FRESH
     fresh = [
         one
         for one in _all(_folder(deps))
-        if (one.base_model, one.precision, one.adapters) == wanted and one.measured_at and one.measured_at > oldest
+        if {name: getattr(one, name) for name in wanted} == wanted and one.measured_at and one.measured_at > oldest
     ]
     gateway, processor = _asked(traffic)
     found = [one for one in fresh if one.processor == processor and gateway in ("", one.gateway)]

@@ -91,7 +91,7 @@ def forget_parts(context: StepContext, step: str) -> None:
             StepParts(context, step).forget()
 
 
-def forget_unheld(deps: Dependencies, run: Run) -> None:
+def forget_cancelled(deps: Dependencies, run: Run) -> None:
     """What others did for steps of a run that was cancelled goes, whoever holds them: who does ends at the next beat, and nobody else comes
     by again. None is noted from now on. A record or a store that is away keeps it for erasures to find."""
     with suppress(TailorbirdError), storing(deps, run.tenant, bounded=False) as store:

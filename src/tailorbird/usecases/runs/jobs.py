@@ -11,7 +11,7 @@ from tailorbird.domain.run import FINISHED, Outlook, Run, RunState, Step, StepSt
 from tailorbird.domain.value import Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.audit_events import record
-from tailorbird.usecases.climb.step_parts import forget_unheld
+from tailorbird.usecases.climb.step_parts import forget_cancelled
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.parameters import RunId
 from tailorbird.usecases.registry import usecase
@@ -73,7 +73,7 @@ def cancel_run(deps: Dependencies, actor: Actor, run: RunId) -> Run:
         work.runs.set_state(found.id, RunState.CANCELLED)
         record(work, "run.cancelled", actor.name, found.id, deps.clock.now(), {"objective": found.objective_name})
         ended = work.runs.get(found.id)
-    forget_unheld(deps, ended)
+    forget_cancelled(deps, ended)
     return ended
 
 
