@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from tailorbird.domain.errors import InvalidInput
+from tailorbird.stats import intervals
 from tailorbird.stats.intervals import (
+    Statistic,
     bootstrap_bca,
     clopper_pearson,
     clustered_wilson,
@@ -100,7 +102,7 @@ def test_scores_of_few_items_near_one_prove_too_much_no_oftener_than_stated() ->
     draws = np.random.default_rng(2).binomial(10, np.random.default_rng(3).beta(0.9, 0.1, (4_000, 60))) / 10
     assert np.mean([mean_interval(list(scores), alone(60), 0.9)[0] > 0.9 for scores in draws]) <= 0.058
     some = draws[:400]
-    by_bootstrap = [bootstrap_bca(lambda w, s=s: float(w @ s / w.sum()), alone(60), 0.9, 20, 500)[0] > 0.9 for s in some]
+    by_bootstrap = [bootstrap_bca(mean_of(s), alone(60), 0.9, 20, 500)[0] > 0.9 for s in some]
     assert np.mean(by_bootstrap) > np.mean([mean_interval(list(scores), alone(60), 0.9)[0] > 0.9 for scores in some])
 
 
@@ -184,9 +186,21 @@ def test_mcnemar_is_the_binomial_sign_test(wins: int, losses: int) -> None:
 # --- bootstrap and quantiles ------------------------------------------------------------------------------------------------------------
 
 
+def mean_of(values: np.ndarray) -> Statistic:
+    return lambda weights: weights @ values / weights.sum(axis=1)
+
+
+def test_draws_are_the_same_however_many_are_laid_out_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(8).integers(0, 9, 60).astype(float)
+    groups = [str(place // 2) for place in range(60)]
+    together = bootstrap_bca(mean_of(values), groups, 0.9, seed=4)
+    monkeypatch.setattr(intervals, "_MOST_KEPT", 700)
+    assert bootstrap_bca(mean_of(values), groups, 0.9, seed=4) == pytest.approx(together, abs=1e-12)
+
+
 def test_bca_agrees_with_scipy_on_a_skewed_mean() -> None:
     values = np.random.default_rng(5).exponential(1.0, 80)
-    low, high = bootstrap_bca(lambda w: float(w @ values / w.sum()), alone(80), 0.90, seed=1, resamples=6000)
+    low, high = bootstrap_bca(mean_of(values), alone(80), 0.90, seed=1, resamples=6000)
     oracle = stats.bootstrap((values,), np.mean, confidence_level=0.90, n_resamples=6000, rng=np.random.default_rng(2)).confidence_interval
     assert (low, high) == pytest.approx((oracle.low, oracle.high), abs=0.03)
 
@@ -194,15 +208,12 @@ def test_bca_agrees_with_scipy_on_a_skewed_mean() -> None:
 def test_bca_is_seeded_knows_groups_and_leaves_out_undefined_draws() -> None:
     values = np.repeat(np.random.default_rng(8).normal(size=20), 5)
     groups = [str(i // 5) for i in range(100)]
-
-    def mean(weights: np.ndarray) -> float:
-        return float(weights @ values / weights.sum())
-
+    mean = mean_of(values)
     grouped = bootstrap_bca(mean, groups, 0.9, seed=4)
     assert grouped == bootstrap_bca(mean, groups, 0.9, seed=4)
     single = bootstrap_bca(mean, alone(100), 0.9, seed=4)
     assert grouped[1] - grouped[0] > 1.7 * (single[1] - single[0])
-    assert bootstrap_bca(lambda w: 1.0 if w[0] else math.nan, alone(9), 0.9, seed=1) == (1.0, 1.0)
+    assert bootstrap_bca(lambda weights: np.where(weights[:, 0] > 0, 1.0, np.nan), alone(9), 0.9, seed=1) == (1.0, 1.0)
 
 
 def test_quantile_interval_needs_enough_values() -> None:

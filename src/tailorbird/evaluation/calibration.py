@@ -6,14 +6,15 @@ answered, selective risk the share of wrong answers among those (El-Yaniv & Wien
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tailorbird.domain.evidence import Bin, ItemResult, Metric, Referred
 from tailorbird.evaluation.measure_spec import MeasureSpec, average, bootstrapped, proportion
-from tailorbird.stats.intervals import Floats, clustered_wilson, score_interval
+from tailorbird.stats.intervals import Floats, Statistic, clustered_wilson, score_interval
+from tailorbird.stats.label_sums import sums_by
 
 #: Items in a bin at least, and bins at most.
 _FEWEST, _MOST_BINS = 20, 15
@@ -53,13 +54,14 @@ def _ece(items: Sequence[ItemResult], spec: MeasureSpec) -> Metric:
     return metric.model_copy(update={"low": low, "high": high, "method": "wilson"})
 
 
-def ece_over(items: Sequence[ItemResult]) -> Callable[[Floats], float]:
+def ece_over(items: Sequence[ItemResult]) -> Statistic:
     """The calibration error as a function of item weights; every item has a probability. The bins are those of the items as they are."""
     bins, gaps = _bins(items), _said(items) - np.array([item.correct for item in items], dtype=float)
-    count = int(bins.max()) + 1
+    by_bin = sums_by(bins, int(bins.max()) + 1)
 
-    def ece(weights: Floats) -> float:
-        return float(np.abs(np.bincount(bins, weights=weights * gaps, minlength=count)).sum() / weights.sum())
+    def ece(weights_BN: Floats) -> Floats:
+        found_B: Floats = np.abs(by_bin(weights_BN * gaps)).sum(axis=1) / weights_BN.sum(axis=1)
+        return found_B
 
     return ece
 

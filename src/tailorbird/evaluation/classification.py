@@ -9,7 +9,8 @@ import numpy as np
 from tailorbird.domain.evidence import ItemResult, Metric
 from tailorbird.evaluation.calibration import calibration_metrics
 from tailorbird.evaluation.measure_spec import MeasureSpec, average, bootstrapped, no_narrower, proportion, worth_of_labels
-from tailorbird.stats.intervals import Floats
+from tailorbird.stats.intervals import Floats, Statistic
+from tailorbird.stats.label_sums import LabelSums, balanced_accuracy, macro_f1, sums_by
 
 
 def classification_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:
@@ -36,34 +37,18 @@ def _of_label(label: str, items: Sequence[ItemResult], spec: MeasureSpec) -> Ite
 def _over_classes(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:
     groups, worth = [item.group for item in items], worth_of_labels(items, lambda item: ((item.target, item.correct),))
     for name, mean in (("balanced_accuracy", balanced_accuracy), ("macro_f1", macro_f1)):
-        metric = bootstrapped(name, over_confusion(items, mean), groups, spec)
+        metric = bootstrapped(name, over_labels(items, mean), groups, spec)
         yield no_narrower(metric, metric.value, worth)
 
 
-def over_confusion(items: Sequence[ItemResult], mean: Callable[[Floats], float]) -> Callable[[Floats], float]:
-    """``mean`` of the confusion matrix as a function of item weights."""
+def over_labels(items: Sequence[ItemResult], mean: Callable[[LabelSums], Floats]) -> Statistic:
+    """``mean`` of the labels that items bear and were given, as a function of item weights."""
     names = sorted({item.target for item in items} | {item.prediction for item in items})
     place = {name: i for i, name in enumerate(names)}
-    cells = np.array([place[item.target] * len(names) + place[item.prediction] for item in items], dtype=np.intp)
-
-    def weighted(weights: Floats) -> float:
-        counts = np.bincount(cells, weights=weights, minlength=len(names) ** 2)
-        return mean(counts.astype(np.float64).reshape(len(names), len(names)))
-
-    return weighted
+    borne_N, given_N = (np.array([place[name] for name in side], dtype=np.intp) for side in zip(*_named(items), strict=True))
+    right_N, by_borne, by_given = (borne_N == given_N).astype(float), sums_by(borne_N, len(names)), sums_by(given_N, len(names))
+    return lambda weights_BN: mean(LabelSums(by_borne(weights_BN), by_given(weights_BN), by_borne(weights_BN * right_N)))
 
 
-def macro_f1(confusion_KK: Floats) -> float:
-    """Mean F1 over the labels that some item bears: the same for all candidates; ``confusion_KK[target, answer]`` holds (weighted) counts.
-
-    A wrong answer that nobody bears counts against the label that was missed, as any other wrong answer does."""
-    hits_K, borne_K = np.diag(confusion_KK), confusion_KK.sum(axis=1) > 0
-    total_K = confusion_KK.sum(axis=0) + confusion_KK.sum(axis=1)
-    return float(np.mean(2 * hits_K[borne_K] / total_K[borne_K]))
-
-
-def balanced_accuracy(confusion_KK: Floats) -> float:
-    """Mean recall over the labels that some item bears."""
-    support_K = confusion_KK.sum(axis=1)
-    borne_K = support_K > 0
-    return float(np.mean(np.diag(confusion_KK)[borne_K] / support_K[borne_K]))
+def _named(items: Sequence[ItemResult]) -> Iterator[tuple[str, str]]:
+    return ((item.target, item.prediction) for item in items)

@@ -12,13 +12,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import Comparison, ItemResult, Metric, Standing
 from tailorbird.domain.value import Digest
 from tailorbird.evaluation.metrics import MetricReading, corpus_metric_of, labels_in
-from tailorbird.stats.intervals import Interval, resample, student_interval
+from tailorbird.stats.intervals import Interval, observed, resample, student_interval
 from tailorbird.stats.metric_direction import MEASURES, MetricDirection, Pairing, base_of, label_of, lower_is_better
 from tailorbird.stats.paired_tests import items_needed_for_difference, mcnemar_exact, never_differing, paired_interval, unpaired_interval
 from tailorbird.text.label_sets import join, split
@@ -197,8 +195,8 @@ def _of_whole(pairs: Pairs, rule: ComparisonRule, measure: MetricDirection) -> _
         if whole.undefined:
             return _unknown(measure, f"{rule.metric} is undefined for the {name} one: {whole.undefined}")
     groups = [one.group for one, _ in pairs]
-    value = ours.value(np.ones(len(pairs))) - theirs.value(np.ones(len(pairs)))
-    drawn = resample(lambda weights: ours.value(weights) - theirs.value(weights), groups, rule.confidence, rule.seed)
+    value = observed(ours.value, len(pairs)) - observed(theirs.value, len(pairs))
+    drawn = resample(lambda weights_BN: ours.value(weights_BN) - theirs.value(weights_BN), groups, rule.confidence, rule.seed)
     smallest = measure.span * _never_differing(min(ours.size, theirs.size), groups, rule.confidence)
     interval = _widened(value, (drawn.low, drawn.high), smallest, measure)
     changes = [float(_right(one, rule)) - float(_right(other, rule)) for one, other in pairs]

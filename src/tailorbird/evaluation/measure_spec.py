@@ -9,7 +9,7 @@ import numpy as np
 
 from tailorbird.domain.evidence import ItemResult, Metric
 from tailorbird.domain.objective import AnswerFormat, TaskKind
-from tailorbird.stats.intervals import Floats, bootstrap_bca, clustered_wilson, items_worth, mean_interval, score_interval
+from tailorbird.stats.intervals import Statistic, bootstrap_bca, clustered_wilson, items_worth, mean_interval, observed, score_interval
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ def share(name: str, outcomes: Sequence[bool], groups: Sequence[str], confidence
 def average(name: str, values: Sequence[float], groups: Sequence[str], spec: MeasureSpec) -> Metric:
     """The mean of ``values`` with a seeded BCa bootstrap interval over ``groups``."""
     array = np.asarray(values, dtype=float)
-    return bootstrapped(name, lambda weights: float(weights @ array / weights.sum()), groups, spec)
+    return bootstrapped(name, lambda weights_BN: (weights_BN * array).sum(axis=1) / weights_BN.sum(axis=1), groups, spec)
 
 
-def bootstrapped(name: str, statistic: Callable[[Floats], float], groups: Sequence[str], spec: MeasureSpec) -> Metric:
+def bootstrapped(name: str, statistic: Statistic, groups: Sequence[str], spec: MeasureSpec) -> Metric:
     """``statistic`` of item weights, with a seeded BCa bootstrap interval over ``groups`` that always holds its value."""
-    value = statistic(np.ones(len(groups)))
+    value = observed(statistic, len(groups))
     low, high = bootstrap_bca(statistic, groups, spec.confidence, spec.seed)
     return Metric(
         name=name,

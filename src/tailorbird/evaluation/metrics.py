@@ -15,13 +15,14 @@ from tailorbird.domain.evidence import ItemResult, Metric, Prediction
 from tailorbird.domain.objective import TaskKind
 from tailorbird.evaluation import multi_label
 from tailorbird.evaluation.calibration import LEAST_ITEMS, abstention_metrics, answered, ece_over
-from tailorbird.evaluation.classification import balanced_accuracy, classification_metrics, macro_f1, over_confusion
+from tailorbird.evaluation.classification import classification_metrics, over_labels
 from tailorbird.evaluation.generation import generation_metrics, generation_scores, is_same_answer, tool_call_scores
 from tailorbird.evaluation.measure_spec import MeasureSpec, worth_of_labels
 from tailorbird.evaluation.multi_label import multi_label_metrics
 from tailorbird.evaluation.ranking import ranking_metrics, ranking_scores, relevance_of
 from tailorbird.evaluation.serving_limits import serving_metrics
-from tailorbird.stats.intervals import Floats
+from tailorbird.stats.intervals import Floats, Statistic
+from tailorbird.stats.label_sums import balanced_accuracy, macro_f1, micro_f1, shares
 from tailorbird.stats.metric_direction import base_of, label_of
 from tailorbird.text.label_sets import split
 
@@ -33,7 +34,7 @@ class CorpusMetric:
     ``undefined`` says why there is no value on the items as they are; empty where there is one.
     """
 
-    value: Callable[[Floats], float]
+    value: Statistic
     size: float
     undefined: str = ""
 
@@ -69,16 +70,16 @@ def _over_labels(items: Sequence[ItemResult], reading: MetricReading) -> float:
 
 
 def _macro_f1(items: Sequence[ItemResult], reading: MetricReading) -> CorpusMetric:
-    value = multi_label.over_sets(items, multi_label.macro_f1) if reading.many else over_confusion(items, macro_f1)
+    value = multi_label.over_sets(items, macro_f1) if reading.many else over_labels(items, macro_f1)
     return CorpusMetric(value, _over_labels(items, reading))
 
 
 def _balanced(items: Sequence[ItemResult], reading: MetricReading) -> CorpusMetric:
-    return CorpusMetric(over_confusion(items, balanced_accuracy), _over_labels(items, reading))
+    return CorpusMetric(over_labels(items, balanced_accuracy), _over_labels(items, reading))
 
 
 def _micro_f1(items: Sequence[ItemResult], _: MetricReading) -> CorpusMetric:
-    return CorpusMetric(multi_label.over_sets(items, multi_label.micro_f1), float(_groups(items)))
+    return CorpusMetric(multi_label.over_sets(items, micro_f1), float(_groups(items)))
 
 
 def _ece(items: Sequence[ItemResult], _: MetricReading) -> CorpusMetric:
@@ -129,22 +130,18 @@ def _of_label(base: str, label: str, items: Sequence[ItemResult], reading: Metri
         return _undefined("no item was given the label" if base == "precision" else "no item bears the label or was given it")
     size = float(_groups([item for item, counts in zip(items, among, strict=True) if counts]))
     if base == "precision":
-        return CorpusMetric(_ratio(hits.tolist(), given.tolist()), size)
+        return CorpusMetric(_ratio(hits, given), size)
     twice, both = 2.0 * hits, borne.astype(float) + given.astype(float)
-    return CorpusMetric(lambda weights: _divided(float(weights @ twice), float(weights @ both)), size)
+    return CorpusMetric(_ratio(twice, both), size)
 
 
-def _ratio(hits: Sequence[bool], among: Sequence[bool]) -> Callable[[Floats], float]:
-    hit_N, among_N = np.array(hits, dtype=float), np.array(among, dtype=float)
-    return lambda weights: _divided(float(weights @ hit_N), float(weights @ among_N))
-
-
-def _divided(share: float, whole: float) -> float:
-    return share / whole if whole else math.nan
+def _ratio(hits: Sequence[bool] | Floats, among: Sequence[bool] | Floats) -> Statistic:
+    hits_N, among_N = np.array(hits, dtype=float), np.array(among, dtype=float)
+    return lambda weights_BN: shares((weights_BN * hits_N).sum(axis=1), (weights_BN * among_N).sum(axis=1))
 
 
 def _undefined(reason: str) -> CorpusMetric:
-    return CorpusMetric(lambda _: math.nan, 1.0, reason)
+    return CorpusMetric(lambda weights_BN: np.full(len(weights_BN), np.nan), 1.0, reason)
 
 
 #: What makes metrics out of items, by the kind of task.

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from tailorbird.domain.evidence import ItemResult, Metric
 from tailorbird.evaluation.measure_spec import MeasureSpec, Worth, average, bootstrapped, no_narrower, proportion, worth_of_labels
-from tailorbird.stats.intervals import Floats, items_worth
+from tailorbird.stats.intervals import Floats, Statistic, items_worth
+from tailorbird.stats.label_sums import LabelSums, macro_f1, micro_f1
 from tailorbird.text.label_sets import split
 
 
@@ -43,22 +44,10 @@ def _hits(item: ItemResult) -> Iterator[tuple[str, bool]]:
     return ((label, label in given) for label in split(item.target))
 
 
-def over_sets(items: Sequence[ItemResult], mean: Callable[[Floats, Floats, Floats], float]) -> Callable[[Floats], float]:
+def over_sets(items: Sequence[ItemResult], mean: Callable[[LabelSums], Floats]) -> Statistic:
     """``mean`` of items as a function of their weights, over the labels that they bear or were given."""
     labels = sorted({label for item in items for text in (item.target, item.prediction) for label in split(text)})
     return _over(_marks(items, labels), mean)
-
-
-def micro_f1(hits_K: Floats, given_K: Floats, borne_K: Floats) -> float:
-    """F1 over all labels at once; 1 where no label was borne or given."""
-    total = float(given_K.sum() + borne_K.sum())
-    return 2 * float(hits_K.sum()) / total if total else 1.0
-
-
-def macro_f1(hits_K: Floats, given_K: Floats, borne_K: Floats) -> float:
-    """Mean F1 over the labels that some item bears: the same for all candidates. Where no item bears any, 1 if none was given, else 0."""
-    borne, total_K = borne_K > 0, given_K + borne_K
-    return float(np.mean(2 * hits_K[borne] / total_K[borne])) if borne.any() else float(not given_K.any())
 
 
 def _marks(items: Sequence[ItemResult], labels: Sequence[str]) -> _Marks:
@@ -70,11 +59,11 @@ def _marks(items: Sequence[ItemResult], labels: Sequence[str]) -> _Marks:
     return _Marks(borne, given)
 
 
-def _over(marks: _Marks, mean: Callable[[Floats, Floats, Floats], float]) -> Callable[[Floats], float]:
+def _over(marks: _Marks, mean: Callable[[LabelSums], Floats]) -> Statistic:
     """``mean`` as a function of item weights."""
     hits_NK = (marks.borne_NK & marks.given_NK).astype(float)
     given_NK, borne_NK = marks.given_NK.astype(float), marks.borne_NK.astype(float)
-    return lambda weights: mean(weights @ hits_NK, weights @ given_NK, weights @ borne_NK)
+    return lambda weights_BN: mean(LabelSums(weights_BN @ borne_NK, weights_BN @ given_NK, weights_BN @ hits_NK))
 
 
 def _of_label(label: str, place: int, marks: _Marks, items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput
 from tailorbird.domain.evidence import Verdict
@@ -20,6 +22,7 @@ from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest
 from tailorbird.stats.agreement import cohen_floor, cohen_kappa, over_items
 from tailorbird.stats.intervals import Floats, bootstrap_bca, spend, wilson
+from tailorbird.stats.label_sums import shares
 
 #: Pairs that people and judge must both have marked before a kappa is told.
 FEWEST_COMMON = 20
@@ -235,8 +238,8 @@ def win_rate(scores: Sequence[tuple[str, float]], confidence: float, seed: int) 
         return Bounded(value=None)
     groups, values = [name for name, _ in scores], [value for _, value in scores]
 
-    def mean(weights: Floats) -> float:
-        return float(weights @ values / weights.sum()) if weights.sum() else float("nan")
+    def mean(weights_BN: Floats) -> Floats:
+        return shares((weights_BN * np.array(values)).sum(axis=1), weights_BN.sum(axis=1))
 
     if len(set(values)) == 1:
         others = wilson(0, len(set(groups)), confidence)[1]

@@ -23,7 +23,9 @@ from tailorbird.stats.design_effect import worth
 
 Interval: TypeAlias = tuple[float, float]
 Floats: TypeAlias = NDArray[np.float64]
-#: Numbers of draws that are kept at most: 8 MB.
+#: A number (B) for each row of item weights (BN; how often the item was drawn); NaN where it is undefined for them.
+Statistic: TypeAlias = Callable[[Floats], Floats]
+#: Numbers of draws that are kept at most: 8 MB. As many weights are laid out at a time: 16 MB.
 _MOST_KEPT = 2**21
 
 
@@ -118,30 +120,33 @@ class Resampled:
     alike: bool
 
 
-def bootstrap_bca(
-    statistic: Callable[[Floats], float], groups: Sequence[str], confidence: float, seed: int, resamples: int = 2000
-) -> Interval:
+def bootstrap_bca(statistic: Statistic, groups: Sequence[str], confidence: float, seed: int, resamples: int = 2000) -> Interval:
     """Bias-corrected, accelerated bootstrap interval (Efron 1987) of ``statistic`` over whole groups.
 
-    ``statistic`` maps item weights (float64, one per entry of ``groups``; how often the item was drawn) to a number, and may give NaN on a
-    draw where it is undefined (such draws are left out). The acceleration comes from the jackknife over groups. The interval collapses to
-    a point when no draw differs: the caller must know a bound for that case. Raises InvalidInput on no items.
+    ``groups`` has the group of each item. Draws on which the statistic is undefined are left out. The acceleration comes from the
+    jackknife over groups. The interval collapses to a point when no draw differs: the caller must know a bound for that case. Raises
+    InvalidInput on no items.
     """
     found = resample(statistic, groups, confidence, seed, resamples)
     return found.low, found.high
 
 
-def resample(statistic: Callable[[Floats], float], groups: Sequence[str], confidence: float, seed: int, resamples: int = 2000) -> Resampled:
+def observed(statistic: Statistic, items: int) -> float:
+    """``statistic`` of all ``items`` as they are, once each."""
+    return float(statistic(np.ones((1, items)))[0])
+
+
+def resample(statistic: Statistic, groups: Sequence[str], confidence: float, seed: int, resamples: int = 2000) -> Resampled:
     """The interval of ``bootstrap_bca``, with what became of the draws. Raises as that."""
     membership, count = _memberships(groups)
     _check_confidence(confidence)
-    observed = statistic(np.ones(len(groups)))
-    drawn = np.array([statistic(draw[membership]) for draw in _draws(seed, count, resamples)])
+    value = observed(statistic, len(groups))
+    drawn = np.concatenate([statistic(weights_BN) for weights_BN in _drawn_weights(membership, count, seed, resamples)])
     draws = drawn[np.isfinite(drawn)]
     undefined = 1 - draws.size / drawn.size
     if draws.size == 0 or np.ptp(draws) == 0:
-        return Resampled(observed, observed, undefined, alike=True)
-    below = (np.sum(draws < observed) + 0.5 * np.sum(draws == observed)) / draws.size
+        return Resampled(value, value, undefined, alike=True)
+    below = (np.sum(draws < value) + 0.5 * np.sum(draws == value)) / draws.size
     bias = float(special.ndtri(np.clip(below, 0.5 / draws.size, 1 - 0.5 / draws.size)))
     acceleration = _acceleration(statistic, membership, count)
     tails = special.ndtri([(1 - confidence) / 2, (1 + confidence) / 2])
@@ -271,30 +276,36 @@ def _memberships(groups: Sequence[str]) -> tuple[NDArray[np.intp], int]:
     return membership.astype(np.intp), len(names)
 
 
-def _draws(seed: int, count: int, resamples: int) -> Iterator[Floats]:
-    """``resamples`` times, how often each of ``count`` groups comes up in ``count`` draws with replacement. The same for all metrics of
-    one measurement: those of few groups are kept."""
-    if count * resamples > _MOST_KEPT:
-        generator = np.random.default_rng(seed)
-        return (_draw(generator, count).astype(float) for _ in range(resamples))
-    return (draw.astype(float) for draw in _kept_draws(seed, count, resamples))
+def _drawn_weights(membership: NDArray[np.intp], count: int, seed: int, resamples: int) -> Iterator[Floats]:
+    """Weights (BN) of ``resamples`` draws of as many of the ``count`` groups, with replacement, some draws at a time. The same for all
+    metrics of one measurement: draws of few groups are kept."""
+    at_a_time = max(1, _MOST_KEPT // max(len(membership), count))
+    kept = _kept_draws(seed, count, resamples) if count * resamples <= _MOST_KEPT else None
+    generator = np.random.default_rng(seed)
+    for start in range(0, resamples, at_a_time):
+        stop = min(start + at_a_time, resamples)
+        draws_BG = kept[start:stop] if kept is not None else _drawn(generator, count, stop - start)
+        yield draws_BG[:, membership].astype(float)
 
 
 @lru_cache(maxsize=2)
 def _kept_draws(seed: int, count: int, resamples: int) -> NDArray[np.uint32]:
-    generator = np.random.default_rng(seed)
-    kept = np.empty((resamples, count), dtype=np.uint32)
-    for row in kept:
-        row[:] = _draw(generator, count)
-    return kept
+    return _drawn(np.random.default_rng(seed), count, resamples)
 
 
-def _draw(generator: np.random.Generator, count: int) -> NDArray[np.intp]:
-    return np.bincount(generator.integers(0, count, count), minlength=count)
+def _drawn(generator: np.random.Generator, count: int, draws: int) -> NDArray[np.uint32]:
+    """How often each of ``count`` groups comes up in ``count`` draws with replacement (BG)."""
+    found_BG = np.empty((draws, count), dtype=np.uint32)
+    for row_G in found_BG:
+        row_G[:] = np.bincount(generator.integers(0, count, count), minlength=count)
+    return found_BG
 
 
-def _acceleration(statistic: Callable[[Floats], float], membership: NDArray[np.intp], count: int) -> float:
-    left_out = np.array([statistic((membership != group).astype(float)) for group in range(count)])
+def _acceleration(statistic: Statistic, membership: NDArray[np.intp], count: int) -> float:
+    at_a_time = max(1, _MOST_KEPT // len(membership))
+    starts = range(0, count, at_a_time)
+    without = [np.arange(start, min(start + at_a_time, count))[:, None] for start in starts]
+    left_out = np.concatenate([statistic((membership != groups_B1).astype(float)) for groups_B1 in without])
     left_out = left_out[np.isfinite(left_out)]
     away = left_out.mean() - left_out if left_out.size else left_out
     spread = float(np.sum(away**2)) ** 1.5
