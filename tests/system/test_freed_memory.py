@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from tailorbird.system.freed_memory import return_freed_memory, return_grown_memory
+from tailorbird.system.freed_memory import return_freed_memory, return_grown_memory, return_growth
 from tailorbird.system.peak_memory import resident_gib
 
 _NUMBERS = 2**23
@@ -45,3 +45,12 @@ def test_what_grew_is_collected_and_what_did_not_is_left(monkeypatch: pytest.Mon
     return_grown_memory()
     assert len(collections) == 1, "once, and again when it has grown further"
     assert grown[-1] == ord("x")
+
+
+def test_objects_are_not_walked_for_what_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    collections: list[int] = []
+    monkeypatch.setattr("tailorbird.system.freed_memory.gc.collect", lambda: collections.append(1))
+    return_growth(resident_gib())
+    assert not collections
+    return_growth(resident_gib() - 0.2)
+    assert len(collections) == 1

@@ -20,7 +20,8 @@ from tailorbird.inference.forward.weights import Adapters, LinearShapes, Placeme
 from tailorbird.inference.native import library
 from tailorbird.inference.native.forward import NativeForward, can_compute
 from tailorbird.inference.scheduling import SequenceNeeds
-from tailorbird.system.freed_memory import return_freed_memory
+from tailorbird.system.freed_memory import return_growth
+from tailorbird.system.peak_memory import resident_gib
 
 _log = logging.getLogger("tailorbird.engine")
 
@@ -146,12 +147,13 @@ def reader_of_decoders(placement: Placement, kernels: str) -> Callable[[Path], F
     """Reads the model in a folder as ``placement`` says, to be computed by ``kernels``. Raises ModelInvalid."""
 
     def read(folder: Path) -> Forward:
+        before = resident_gib()
         forward = forward_of(read_weights(folder, placement), kernels, placement)
         if placement.elsewhere is not None and forward.kernels != "native":
             del forward  # before the same model is read in twice the bytes
-            return_freed_memory()
+            return_growth(before)
             forward = forward_of(read_weights(folder, placement._replace(dtype=placement.elsewhere)), kernels, placement)
-        return_freed_memory()  # the model as it was read, of which the native pass keeps a packed copy
+        return_growth(before)  # the model as it was read, of which the native pass keeps a packed copy
         return forward
 
     return read

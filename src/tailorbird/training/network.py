@@ -13,8 +13,9 @@ from transformers.utils import logging as transformers_verbosity
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.plan import PassLayout
-from tailorbird.system.freed_memory import return_freed_memory
+from tailorbird.system.freed_memory import return_growth
 from tailorbird.system.model_load import model_load
+from tailorbird.system.peak_memory import resident_gib
 from tailorbird.training.architecture import blocks, model_class, turning_of, window_of
 from tailorbird.training.batches import Packed, RowLayout, pack
 from tailorbird.training.decoder import Decoder, is_written_out
@@ -43,6 +44,7 @@ def read_model(folder: Path, dtype: torch.dtype, device: torch.device, quantisat
 
     Raises ModelInvalid.
     """
+    before = resident_gib()
     install_tree_attention()
     _logging.disable_progress_bar()
     try:
@@ -65,7 +67,7 @@ def read_model(folder: Path, dtype: torch.dtype, device: torch.device, quantisat
             code="model_unreadable",
         ) from error
     placed: PreTrainedModel = model.to(device).eval()
-    return_freed_memory()  # experts as they were read, one by one, before they were joined
+    return_growth(before)  # experts as they were read, one by one, before they were joined
     return placed
 
 
