@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from support.ray_cluster import RayCluster, ray_cluster
-from tailorbird.system import barrier_watch
+from tailorbird.system import barrier_watch, sandbox
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -72,6 +72,12 @@ def test_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no test data: set TAILORBIRD_TEST_DATA to the folder that holds banking77/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def warm_converter() -> None:
+    """What converts a model takes seconds to import: once, and not in each process that is confined."""
+    sandbox.start("tailorbird.inference.model_converter")
 
 
 @pytest.fixture(scope="session")

@@ -15,20 +15,13 @@ from hypothesis import strategies as st
 
 from support.damage import damaged, ends_well, tries, values
 from support.tiny_models import TOKENIZERS, write_gguf, write_model
-from tailorbird.domain.errors import ModelInvalid
 from tailorbird.inference import open_model_reader
-from tailorbird.system.sandbox import SandboxJob, SandboxLimits, call
 from tailorbird.text.tokenizer_files import declared_ends, read_tokenizer, special_tokens
 
 TEXTS = ("", " ", "The 12 quick\n\tfoxes' tails, naïve 漢字 \U0001f600", "<s>the</s>", "the " * 300, "\ufffd\u0300" * 50)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _warm() -> None:
-    """What converts a model takes seconds to import: once, and not in each process that is forked."""
-    limits = SandboxLimits(memory=4 << 30, processor=120, wait=240.0, output=1 << 20)
-    warm = ("tailorbird.inference.model_converter",)
-    call(SandboxJob("support.confined_functions:echo", [1], limits, "nothing", ModelInvalid, warm))
+pytestmark = pytest.mark.usefixtures("warm_converter")
 
 
 def used(source: Path, target: Path) -> None:

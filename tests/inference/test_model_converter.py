@@ -18,6 +18,7 @@ from tailorbird.inference import open_model_reader
 from tailorbird.inference.model_converter import TransformersReader
 from tailorbird.text.tokenizer_files import read_tokenizer
 
+pytestmark = pytest.mark.usefixtures("warm_converter")
 FILES = {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
 
 

@@ -15,6 +15,8 @@ from tailorbird.domain.errors import ModelInvalid
 from tailorbird.inference import model_converter, open_model_reader
 from tailorbird.inference.text.tokenizer_check import may_run_away
 
+pytestmark = pytest.mark.usefixtures("warm_converter")
+
 #: Patterns of tokenizers in use.
 IN_USE = {
     "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
