@@ -62,6 +62,7 @@ class Node:
         ours, theirs = _CONTEXT.Pipe()
         process = _CONTEXT.Process(target=_obey, args=(self.folder, theirs, ignores, out))
         process.start()
+        theirs.close()  # else a process that ends before it answers would be waited for without end
         self.started.append(process)
         assert ours.recv()
         return process, ours

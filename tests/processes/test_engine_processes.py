@@ -31,6 +31,8 @@ def test_a_process_that_is_killed_fails_no_request_and_is_started_again(house: H
     with gateway_process(tmp_path) as running, httpx.Client(base_url=running.url, headers=headers, timeout=120) as client:
         wait_ready(running.url, running.process)
         first, second = (running.pid_of(f"model process {number}") for number in (1, 2))
+        # Ready is a gateway of which one answers, and what never did is no process that fails.
+        wait_until(lambda: all(f"model process {number} answers after" in running.errors.read_text() for number in (1, 2)))
 
         def ask(number: int) -> int:
             time.sleep(number * 0.005)
