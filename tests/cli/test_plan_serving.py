@@ -43,6 +43,7 @@ def test_what_goes_with_no_traffic_is_refused(folder: Path) -> None:
     for options, code in (
         (("objective.yaml",), "serve_options"),
         (("--probe",), "serve_options"),
+        (("--precisions",), "serve_options"),
         (("--server", "http://127.0.0.1:9"), "local_only"),
     ):
         done = tailorbird(folder, "plan", "--serve", "traffic.yaml", *options)

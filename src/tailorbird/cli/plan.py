@@ -26,8 +26,7 @@ from tailorbird.usecases.capacity import keep_measurement, plan_capacity
 from tailorbird.usecases.climb import timing
 from tailorbird.usecases.registry import validated
 from tailorbird.usecases.releases.release_queries import show_release
-from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.plan_variants import plan_retimed, plan_with_probes
+from tailorbird.usecases.runs.plan_variants import plan_retimed, plan_shown, plan_with_formats, plan_with_probes
 from tailorbird.usecases.runs.run_queries import RunReport, show_run
 from tailorbird.usecases.runs.what_if import PlanChange, replan
 
@@ -40,6 +39,9 @@ WhatIf = Annotated[
 ]
 ShowAccuracy = Annotated[bool, typer.Option("--accuracy", help="Show earlier estimates beside measured training times.")]
 Probe = Annotated[bool, typer.Option("--probe", help="Probe the untrained base model on a sample of dev rows first: score, speed, tokens.")]
+Formats = Annotated[
+    bool, typer.Option("--precisions", help="Measure the engine's number formats on dev rows first: loss, speed, memory of each.")
+]
 Retime = Annotated[bool, typer.Option("--retime", help="Re-time training steps on this machine before planning.")]
 Page = Annotated[Path | None, typer.Option("--html", help="Write the plan as an HTML page with the ladder chart.", show_default=False)]
 Serve = Annotated[
@@ -61,6 +63,7 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     what_if: WhatIf = "",
     show_accuracy: ShowAccuracy = False,
     probe: Probe = False,
+    precisions: Formats = False,
     retime: Retime = False,
     page: Page = None,
     serve: Serve = None,
@@ -70,11 +73,11 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     """Show what adapt would train, in what order, at what cost, and why. Freezes data and downloads the base model; trains nothing."""
     session = open_session(names_tenants=bool(tenants))
     if serve is not None:
-        _refuse_beside_traffic(objective, tenants, what_if, show_accuracy, probe, retime, page)
+        _refuse_beside_traffic(objective, tenants, what_if, show_accuracy, probe, precisions, retime, page)
         _plan_serving(session, serve, measure=measure, why=why)
         return
     if tenants:
-        _refuse_beside_tenants(what_if, show_accuracy, probe, retime, page, why)
+        _refuse_beside_tenants(what_if, show_accuracy, probe, precisions, retime, page, why)
         plan_tenants(session, _given(objective), tenants)
         return
     if show_accuracy:
@@ -85,9 +88,9 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     changes = changes_of(what_if)
     if retime:
         _retime(session, objective)
-    run, found = _probed(session, objective) if probe else _planned(session, objective)
+    run, found = _planned_as_asked(session, objective, probe=probe, precisions=precisions)
     if changes:
-        found = session.ask(replan, validated(PlanChange, {"run": run} | changes))
+        found = session.ask(replan, validated(PlanChange, {"run": run} | changes)).model_copy(update={"formats": found.formats})
     if page is not None:
         page.write_text(plan_page(found, objective.stem), encoding="utf-8")
         say(f"the page lies in {page}")
@@ -100,7 +103,15 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     if changes:
         say(f"this is what would be planned with {what_if}; nothing of it is kept")
         return
+    _tell_formats(session, objective, found)
     _tell_next(session, objective, run)
+
+
+def _tell_formats(session: CommandSession, objective: Path, found: Plan) -> None:
+    """That the number format is a choice whose loss can be measured, where a language model of this machine answers and none was."""
+    if found.formats or session.server or session.deps.formats is None or not any(rung.trains_base for rung in found.rungs):
+        return
+    say(f"the model is held as {session.deps.formats.chosen.text} says; what other formats lose: tailorbird plan {objective} --precisions")
 
 
 def _tell_next(session: CommandSession, objective: Path, run: str) -> None:
@@ -184,10 +195,29 @@ def _planned(session: CommandSession, objective: Path) -> tuple[str, Plan]:
             found = follow(session, run, progress, until=lambda job: is_planned(session, job)).plan
             run_id = run.id
         else:
-            planned = climbing.plan(session.deps, session.actor(), objective, progress)
-            found, run_id = planned.plan, planned.run.id
+            planned, found = plan_shown(session.deps, session.actor(), objective, progress)
+            run_id = planned.id
     assert found is not None
     return run_id, found
+
+
+def _planned_as_asked(session: CommandSession, objective: Path, *, probe: bool, precisions: bool) -> tuple[str, Plan]:
+    """The run and its plan, with what the options have measured."""
+    if not precisions:
+        return _probed(session, objective) if probe else _planned(session, objective)
+    run, found = _with_formats(session, objective)
+    if probe:
+        found = _probed(session, objective)[1].model_copy(update={"formats": found.formats})
+    return run, found
+
+
+def _with_formats(session: CommandSession, objective: Path) -> tuple[str, Plan]:
+    if session.server:
+        hint = "run plan --precisions on the machine whose engine is to serve"
+        raise InvalidInput("--precisions asks the engine of this machine, and the run is a server's", hint, code="formats_remote")
+    with narrated(session, f"tailorbird plan {objective} --precisions") as progress:
+        run, found = plan_with_formats(session.deps, session.actor(), objective, progress)
+    return run.id, found
 
 
 def _probed(session: CommandSession, objective: Path) -> tuple[str, Plan]:

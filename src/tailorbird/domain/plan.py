@@ -11,6 +11,7 @@ from tailorbird.domain.dataset import Split
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.evidence import Metric
 from tailorbird.domain.ladder import Refusal, RungKind
+from tailorbird.domain.number_format import FormatMeasurement
 from tailorbird.domain.objective import RiskTier, RuleException
 from tailorbird.domain.preflight import PreflightFinding
 from tailorbird.domain.value import Digest, Value
@@ -368,6 +369,7 @@ class Plan(Value):
     in plans of before they were planned. ``encoder`` names the record of the encoder that rungs read or tune; None without one, and in
     plans of before it was kept. ``memory_limit_gb`` are the GiB that the whole process may take; 0 in plans of before it was told.
     ``risk`` is the objective's tier, by which the gate's intervals are as sure as they are; None in plans of before it was kept.
+    ``formats`` are what number formats of the engine were measured to lose before; nothing of the plan rests on them.
     """
 
     objective: Digest
@@ -393,6 +395,7 @@ class Plan(Value):
     incumbent: PlannedIncumbent | None = Field(default=None, exclude_if=lambda value: value is None)
     memory_limit_gb: float = Field(default=0.0, exclude_if=lambda value: not value)
     risk: RiskTier | None = Field(default=None, exclude_if=lambda value: value is None)
+    formats: tuple[FormatMeasurement, ...] = Field(default=(), exclude_if=lambda value: not value)
 
     def flips_near(self, most: int = 3) -> tuple[Flip, ...]:
         """Up to ``most`` flips on either side of the plan's own volume, those nearest to it, in the order of their volumes."""

@@ -1,4 +1,5 @@
-"""Plans with base-model probes or fresh timings, and the doctor: training problems found before anything is spent."""
+"""Plans with base-model probes, measured number formats or fresh timings, and the doctor: training problems found before anything is
+spent."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from pathlib import Path
 
 from tailorbird import planning
 from tailorbird.auth import Action
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.ladder import Refusal
 from tailorbird.domain.plan import Plan
 from tailorbird.domain.run import Run, RunState
@@ -13,6 +15,8 @@ from tailorbird.domain.timing import Retiming
 from tailorbird.domain.value import Value
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.climb.base_probe import probe_bases
+from tailorbird.usecases.climb.format_loss import measure_formats
+from tailorbird.usecases.climb.known_formats import with_known_formats
 from tailorbird.usecases.climb.preflight import ExaminedRung, examine_rungs
 from tailorbird.usecases.climb.snapshot_and_plan import draft_plan, offers_of, planned
 from tailorbird.usecases.climb.timing import machine_name
@@ -38,6 +42,26 @@ def plan_with_probes(deps: Dependencies, actor: Actor, path: Path, progress: Pro
             record(work, "base.probed", actor.name, context.run.id, deps.clock.now(), facts)
     bases = tuple(base.model_copy(update={"probe": base.probe or found.get(base.label)}) for base in frozen.bases)
     return context.run, frozen.model_copy(update={"bases": bases})
+
+
+def plan_shown(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> tuple[Run, Plan]:
+    """The run and its frozen plan, with what has been measured of number formats since. Raises as ``plan`` does."""
+    context = plan(deps, actor, path, progress)
+    return context.run, with_known_formats(context, planned(context))
+
+
+def plan_with_formats(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> tuple[Run, Plan]:
+    """The same after the number formats of the engine were measured here, which later plans of this objective show too. Raises as
+    ``plan`` and ``measure_formats`` do."""
+    context = plan(deps, actor, path, progress)
+    measured = measure_formats(context)
+    with deps.ledger.work(actor.tenant) as work:
+        for one in measured:
+            work.records.put(one)
+            offered = [each for each in one.readings if not each.refused]
+            facts: Facts = {"candidate": one.label, "rows": one.rows, "formats": len(offered), "measurement": digest_of(one)}
+            record(work, "formats.measured", actor.name, context.run.id, deps.clock.now(), facts)
+    return context.run, with_known_formats(context, planned(context))
 
 
 def plan_retimed(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> StepContext:
