@@ -44,6 +44,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def present_objects_walked_once() -> Iterator[None]:
+    """As above, for what a module's tests imported and keep: a collection takes seconds once all that tests bring along is in memory."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_power_loss() -> Iterator[None]:
     """Processes are killed in tests, and the machine is not: what this one wrote is there without a wait for the disk."""

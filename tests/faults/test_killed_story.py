@@ -124,7 +124,7 @@ def wait_until_stopped(pid: int, seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("most", [pytest.param(16, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.jobs)])
+@pytest.mark.parametrize("most", [pytest.param(6, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.jobs)])
 def test_single_kills_at_transactions_and_blobs(template: Desk, undisturbed: Ending, tmp_path: Path, most: int) -> None:
     """One story for each of many moments that an undisturbed one passes (``make jobs``: for each of all): transactions, written and
     committed, and blobs."""

@@ -25,6 +25,8 @@ from tailorbird.training.process_group import ProcessGroup, is_divided
 
 #: Every method that can be divided, divided; and the cheapest one with whole weights in each process.
 WAYS = [("lora", False), *((method, True) for method in sorted(methods()) if method_named(method).divisible)]
+#: The others take a minute each, and show no other way through the processes.
+USUAL = ("lora", True)
 
 
 def in_team(job: TrainingJob, folder: Path, *, divided: bool, end_after: int = -1) -> dict[str, Any]:
@@ -45,8 +47,9 @@ def in_team(job: TrainingJob, folder: Path, *, divided: bool, end_after: int = -
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("method", "divided"), WAYS)
+@pytest.mark.parametrize(
+    ("method", "divided"), [pytest.param(*way, marks=pytest.mark.slow if way == USUAL else pytest.mark.jobs) for way in WAYS]
+)
 def test_two_processes_have_the_losses_of_one(method: str, divided: bool, make_job: MakeJob, tmp_path: Path) -> None:
     """Ended in the middle by what hears of its progress, and gone on with: sums lie elsewhere, what is learned does not."""
     alone = open_trainer().train(make_job(method, workspace="alone"), lambda _: None)
