@@ -3,8 +3,9 @@ replicas of an engine would do with given traffic."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -22,6 +23,7 @@ from tailorbird.objective import read_traffic
 from tailorbird.reporting import accuracy_table, capacity_table, plan_page, plan_table
 from tailorbird.sdk.remote_runs import follow, is_planned, submit_file
 from tailorbird.sdk.serving_stopwatch import measure_serving, names_of
+from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.capacity import keep_measurement, plan_capacity
 from tailorbird.usecases.climb import timing
 from tailorbird.usecases.registry import validated
@@ -50,6 +52,7 @@ Serve = Annotated[
 ]
 Measure = Annotated[bool, typer.Option("--measure", help="With --serve: time the file's gateway first, for about a minute.")]
 
+T = TypeVar("T")
 #: Of a file with a key no more is read.
 _KEY_BYTES = 1024
 
@@ -212,29 +215,33 @@ def _planned_as_asked(session: CommandSession, objective: Path, *, probe: bool, 
 
 
 def _with_formats(session: CommandSession, objective: Path) -> tuple[str, Plan]:
-    if session.server:
-        hint = "run plan --precisions on the machine whose engine is to serve"
-        raise InvalidInput("--precisions asks the engine of this machine, and the run is a server's", hint, code="formats_remote")
-    with narrated(session, f"tailorbird plan {objective} --precisions") as progress:
-        run, found = plan_with_formats(session.deps, session.actor(), objective, progress)
+    hint = "run plan --precisions on the machine whose engine is to serve"
+    remote = InvalidInput("--precisions asks the engine of this machine, and the run is a server's", hint, code="formats_remote")
+    run, found = _done_here(session, objective, "--precisions", remote, plan_with_formats)
     return run.id, found
 
 
 def _probed(session: CommandSession, objective: Path) -> tuple[str, Plan]:
-    if session.server:
-        hint = "plan without it: several base models are probed by the server as they are planned; or run plan --probe on the server"
-        raise InvalidInput("--probe asks the models of this machine, and the run is a server's", hint, code="probe_remote")
-    with narrated(session, f"tailorbird plan {objective} --probe") as progress:
-        run, found = plan_with_probes(session.deps, session.actor(), objective, progress)
+    hint = "plan without it: several base models are probed by the server as they are planned; or run plan --probe on the server"
+    remote = InvalidInput("--probe asks the models of this machine, and the run is a server's", hint, code="probe_remote")
+    run, found = _done_here(session, objective, "--probe", remote, plan_with_probes)
     return run.id, found
 
 
 def _retime(session: CommandSession, objective: Path) -> None:
+    hint = "run plan --retime on the machine of the worker that trains"
+    remote = InvalidInput("--retime times this machine, and the run is a server's", hint, code="retime_remote")
+    _done_here(session, objective, "--retime", remote, plan_retimed)
+
+
+def _done_here(
+    session: CommandSession, objective: Path, option: str, remote: InvalidInput, work: Callable[[Dependencies, Actor, Path, Progress], T]
+) -> T:
+    """What ``option`` asks of this machine. Raises ``remote`` where the run is a server's."""
     if session.server:
-        hint = "run plan --retime on the machine of the worker that trains"
-        raise InvalidInput("--retime times this machine, and the run is a server's", hint, code="retime_remote")
-    with narrated(session, f"tailorbird plan {objective} --retime") as progress:
-        plan_retimed(session.deps, session.actor(), objective, progress)
+        raise remote
+    with narrated(session, f"tailorbird plan {objective} {option}") as progress:
+        return work(session.deps, session.actor(), objective, progress)
 
 
 def changes_of(text: str) -> dict[str, str]:
