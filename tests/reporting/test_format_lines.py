@@ -76,7 +76,7 @@ def plan_with(*formats: FormatMeasurement) -> Plan:
     [
         (difference(-0.01, 0.05), "no loss of more than 0.02"),
         (difference(-0.08, -0.03), "a loss of more than 0.02"),
-        (difference(-0.03, 0.01), "a loss of more than 0.02 is not ruled out, which about 900 rows would tell"),
+        (difference(-0.03, 0.01), "a loss of more than 0.02 is not ruled out, which about 900 more rows would tell"),
         (difference(0.03, 0.08, less=True), "a loss of more than 0.02"),
         (difference(-0.05, 0.01, less=True), "no loss of more than 0.02"),
         (difference(-1, 1, reason="a score is missing"), "which is open: a score is missing"),

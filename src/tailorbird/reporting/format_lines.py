@@ -50,5 +50,5 @@ def _judged(found: Comparison) -> str:
         return f"no loss of more than {found.margin:g}"
     if best < -found.margin:
         return f"a loss of more than {found.margin:g}"
-    needed = f", which about {found.items_needed:,} rows would tell" if found.items_needed else ""
+    needed = f", which about {found.items_needed:,} more rows would tell" if found.items_needed else ""
     return f"a loss of more than {found.margin:g} is not ruled out{needed}"
