@@ -8,7 +8,7 @@ value, whole values are: those whose keyed hash is smallest, so that a value tha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from typing import NamedTuple
@@ -22,6 +22,8 @@ from tailorbird.text.dates import is_dated, is_other_day, time_of
 
 #: Of the cells so many must be times for ``kind: auto`` to take all of them for times.
 _MOSTLY = 0.9
+#: Unknown values that a refusal names.
+_NAMED = 3
 #: Ways to hash values that are tried: the one that comes nearest to the wished share is taken.
 _ATTEMPTS = 32
 
@@ -45,6 +47,7 @@ def mark_shifted(rows: Sequence[SourceRow], policy: SplitPolicy, earlier: ShiftR
     cannot be read as such.
     """
     kind, cells = _kind(rows, policy, earlier), Counter(row.shift for row in rows)
+    _check_values(policy, cells)
     times = {cell: time_of(cell) for cell in cells} if kind == "time" else {}
     unusable = [quarantine(row, "bad_time", _bad_time(policy.by)) for row in rows if kind == "time" and times[row.shift] is None]
     places = [place for place, row in enumerate(rows) if kind == "value" or times[row.shift] is not None]
@@ -84,9 +87,10 @@ def _kind(rows: Sequence[SourceRow], policy: SplitPolicy, earlier: ShiftRule | N
     if earlier is not None and earlier.by == policy.by:
         return earlier.kind
     cells = Counter(row.shift for row in rows)
-    if sum(count for cell, count in cells.items() if is_dated(cell)) >= _MOSTLY * len(rows):
+    dated = sum(count for cell, count in cells.items() if is_dated(cell))
+    if dated >= _MOSTLY * len(rows):
         return "time"
-    if sum(count for cell, count in cells.items() if is_other_day(cell)) >= _MOSTLY * len(rows):
+    if dated + sum(count for cell, count in cells.items() if not is_dated(cell) and is_other_day(cell)) >= _MOSTLY * len(rows):
         hint = "write them as YYYY-MM-DD, or set `split: {kind: value}`: some days, and not the newest, are then the shifted part"
         raise DataInvalid(f"the cells of the column {policy.by!r} look like days, and are not written YYYY-MM-DD", hint, code="bad_time")
     return "value"
@@ -114,7 +118,10 @@ def _by_value(cells: Mapping[str, int], policy: SplitPolicy, earlier: ShiftRule 
         return earlier
     rows = sum(cells.values())
     if len(cells) > max(2, rows / 2):
-        hint = "name a column whose values many rows share: a source, a customer, a site; or one of times"
+        hint = (
+            "name a column whose values many rows share: a source, a customer, a site; or one of times, written YYYY-MM-DD, with hours "
+            "where you like; of times as numbers (seconds since 1970) say `split: {kind: time}`"
+        )
         raise DataInvalid(f"the column {policy.by!r} has {len(cells):,} values in {rows:,} rows: it names rows", hint, code="shift_column")
     tried = (_held_out(cells, attempt, hashed) for attempt in range(_ATTEMPTS))
     options = ((abs(held / rows - policy.share), attempt, below) for attempt, sides in enumerate(tried) for held, below in sides)
@@ -138,6 +145,16 @@ def _draw(cell: str, attempt: int, hashed: Hash) -> float:
 
 def _is_held(cell: str, rule: ShiftRule, policy: SplitPolicy, hashed: Hash) -> bool:
     return cell in policy.values if policy.values else _draw(cell, rule.attempt, hashed) <= rule.below
+
+
+def _check_values(policy: SplitPolicy, cells: Collection[str]) -> None:
+    """A value that is spelled in another way than in the rows would have them learned from, where they must not be."""
+    unknown = [value for value in policy.values if value not in cells]
+    if unknown and len(unknown) < len(policy.values):
+        named = ", ".join(repr(value[:40]) for value in unknown[:_NAMED])
+        more = f" (and {len(unknown) - _NAMED} more)" if len(unknown) > _NAMED else ""
+        hint = "write it as it stands in the column (capitals and spaces count), or take it out of `split.values` until there are such rows"
+        raise DataInvalid(f"no row has {named}{more} in the column {policy.by!r}", hint, code="shift_value_unknown")
 
 
 def _check_sides(rows: Iterable[SourceRow], shifted: set[str], policy: SplitPolicy) -> None:
