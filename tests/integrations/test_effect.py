@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from support.drivers import request, servable
 from support.effects import KINDS, ToldProofs, faulty, write_twin_adapter
+from support.gguf_models import write_exportable
 from support.vllm_twin import VllmTwin
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.effect import EffectProof, EffectReading, EffectStanding
-from tailorbird.domain.errors import Corrupt
-from tailorbird.domain.prompt import Message
+from tailorbird.domain.effect import EffectProof, EffectReading, EffectStanding, TokenChances
+from tailorbird.domain.errors import Corrupt, Unavailable
+from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.integrations.openai_compatible import OpenAiDriver
 from tailorbird.integrations.vllm import VllmDriver
 from tailorbird.ports.engine import ProbeRequest
 from tailorbird.serving import EffectChecks
 from tailorbird.testing import MemoryEngine
+from tailorbird.text.tokenizer_files import read_tokenizer
 from tailorbird.usecases.climb.effect_proof import effect_proof
 
 BASE = Path("base")
@@ -160,4 +164,77 @@ def test_a_server_of_the_protocol_tells_how_its_answers_begin(one: Servable) -> 
         assert found is not None
         assert [chances.tokens for chances in found] == [chances.tokens for chances in engine.probe(asked)]
 
+    asyncio.run(story())
+
+
+def of_base(folder: Path, answering: Callable[[dict[str, Any]], httpx.Response]) -> tuple[VllmDriver, Servable]:
+    """A driver of a vLLM that holds one adapter from its start and answers probes so; its base has a tokenizer."""
+    one = servable("one", write_exportable(folder / "model"), Path("a"))
+
+    def server(sent: httpx.Request) -> httpx.Response:
+        if sent.url.path == "/v1/models":
+            return httpx.Response(200, json={"data": [{"id": "base"}, {"id": one.id}]})
+        return answering(json.loads(sent.content))
+
+    return VllmDriver(httpx.AsyncClient(base_url="http://vllm", transport=httpx.MockTransport(server)), "base", lambda _: one), one
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_tokens_are_told_by_their_ids(tmp_path: Path, told: bool) -> None:
+    """vLLM writes nothing for half a character, and the same for several; a choice without log-probabilities is known by its id, too."""
+
+    def answering(body: dict[str, Any]) -> httpx.Response:
+        assert body["return_tokens_as_token_ids"]
+        assert body["return_token_ids"]
+        numbered = [{"token": f"token_id:{token}", "bytes": [], "logprob": -0.5 - place} for place, token in enumerate((half, control))]
+        choice = {"message": {"content": ""}, "token_ids": [half], "logprobs": {"content": [{"top_logprobs": numbered}]} if told else None}
+        return httpx.Response(200, json={"choices": [choice]})
+
+    async def story() -> None:
+        await driver.load(request(one.id))
+        found = await driver.probe(ProbeRequest(release=one.id, prompts=((Message(role="user", content="thanks"),),)))
+        names, nats = ((b"\xf0".hex(), b"</s>".hex()), (-0.5, -1.5)) if told else ((b"\xf0".hex(),), ())
+        assert found == [TokenChances(tokens=names, nats=nats)]
+        await driver.close()
+
+    driver, one = of_base(tmp_path, answering)
+    tokenizer = read_tokenizer(Path(one.base))
+    half, control = tokenizer.token_to_id("ð"), tokenizer.token_to_id("</s>")
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("said", [b"<html>", b'{"error": {"message": "out of memory"}}', b"[1]", b"null"])
+@pytest.mark.parametrize("route", ["/v1/models", "/v1/chat/completions"])
+def test_what_is_no_answer_is_told_of_as_a_defect(one: Servable, proof: EffectProof, route: str, said: bytes) -> None:
+    """Also where a proxy says 200: an error of no kind would end the watch of the engine."""
+
+    def server(sent: httpx.Request) -> httpx.Response:
+        content = said if sent.url.path == route else json.dumps({"data": [{"id": one.id}]}).encode()
+        return httpx.Response(200, content=content, headers={"content-type": "application/json"})
+
+    async def story() -> None:
+        driver = VllmDriver(httpx.AsyncClient(base_url="http://vllm", transport=httpx.MockTransport(server)), "base", lambda _: one)
+        checks = EffectChecks(driver, ToldProofs(proof))
+        with pytest.raises(Unavailable) as refused:
+            await checks.load(request(one.id))
+        assert refused.value.error_code == "engine_defect"
+        await checks.close()
+
+    asyncio.run(story())
+
+
+def test_a_server_that_holds_an_adapter_from_its_start_is_asked_again_after_it(tmp_path: Path) -> None:
+    def answering(_: dict[str, Any]) -> httpx.Response:
+        raise httpx.ConnectError("all attempts failed") from ConnectionRefusedError(111, "refused")
+
+    async def story() -> None:
+        await driver.load(request(one.id))
+        assert await driver.loaded() == (one.id,)
+        with pytest.raises(Unavailable):
+            async for _ in driver.stream(one.id, (Message(role="user", content="thanks"),), Sampling()):
+                pass
+        assert await driver.loaded() == ()
+        await driver.close()
+
+    driver, one = of_base(tmp_path, answering)
     asyncio.run(story())

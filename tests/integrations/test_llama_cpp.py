@@ -24,6 +24,7 @@ from tailorbird.domain.prompt import PromptSpec, Sampling
 from tailorbird.integrations import llama_cpp
 from tailorbird.integrations.llama_cpp import LlamaCppDriver, open_driver
 from tailorbird.ports.engine import ProbeRequest
+from tailorbird.text.token_bytes import TokenBytes
 from tailorbird.text.tokenizer_files import read_tokenizer
 
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -34,7 +35,9 @@ class Server:
 
     def __init__(self, base: Path, names: tuple[str, ...] = ("base",), adapters: tuple[str, ...] = ()) -> None:
         self._tokenizer = read_tokenizer(base)
-        self._names, self.adapters = names, adapters
+        self._names, self.adapters, self.process = names, adapters, "drawn"
+        #: Ids of the likeliest first tokens; where ``half``, the answer begins with half a character, and is told of only behind a word.
+        self.told, self.half = (7, 8), False
         self.asked: list[dict[str, Any]] = []
         self.last: dict[str, Any] = {"stop": True, "stop_type": "eos", "tokens_evaluated": 5, "tokens_predicted": 2, "content": ""}
 
@@ -46,14 +49,15 @@ class Server:
             return httpx.Response(200, json={"data": [{"id": self._names[0], "aliases": list(self._names)}]})
         if request.url.path == "/tokenize":
             return httpx.Response(200, json={"tokens": self._tokenizer.encode(body["content"], add_special_tokens=False).ids})
+        if request.url.path == "/props":
+            return httpx.Response(200, json={"build_info": "b1", "media_marker": self.process})
         assert request.url.path == "/completion"
         self.asked.append(body)
         if body.get("n_probs"):
-            told = [
-                {"id": 7, "token": "yes", "bytes": list(b"yes"), "logprob": -0.2},
-                {"id": 8, "token": " no", "bytes": list(b" no"), "logprob": -2.0},
-            ]
-            return httpx.Response(200, json={"content": "yes", "completion_probabilities": [told[0] | {"top_logprobs": told[::-1]}]})
+            # A token that is no text has neither a name nor bytes here.
+            told = [{"id": token, "token": "", "bytes": [], "logprob": -0.2 - place} for place, token in enumerate(self.told)]
+            found = [] if self.half and "logit_bias" not in body else [told[0] | {"top_logprobs": told[::-1]}]
+            return httpx.Response(200, json={"content": "", "tokens": [self.told[0]], "completion_probabilities": found})
         events = [{"content": "two ", "stop": False}, {"content": "words", "stop": False}, self.last]
         return httpx.Response(200, text="".join(f"data: {json.dumps(event)}\n\n" for event in events))
 
@@ -237,7 +241,7 @@ def test_answers_are_those_of_our_engine(base_model_folder: Path, tmp_path: Path
 
 def test_how_answers_begin_is_asked_with_the_adapter_and_without_any(base: Path) -> None:
     one, two, merged = servable("one", base, Path("a")), servable("two", base, Path("a")), servable("merged", base, Path("a"))
-    server = Server(base, names=("base", merged.id), adapters=(one.id, two.id))
+    server, names = Server(base, names=("base", merged.id), adapters=(one.id, two.id)), TokenBytes(read_tokenizer(base))
     prompts = (asked("where is it?"), asked("thanks"))
 
     async def story(driver: LlamaCppDriver) -> None:
@@ -245,12 +249,80 @@ def test_how_answers_begin_is_asked_with_the_adapter_and_without_any(base: Path)
             await driver.load(request(each.id))
         for bare in (False, True):
             found = await driver.probe(ProbeRequest(release=two.id, prompts=prompts, bare=bare))
-            assert found == [TokenChances(tokens=(b"yes".hex(), b" no".hex()), nats=(-0.2, -2.0))] * 2
+            assert found == [TokenChances(tokens=tuple(names.of(token).hex() for token in (7, 8)), nats=(-0.2, -1.2))] * 2
         assert await driver.probe(ProbeRequest(release=merged.id, prompts=prompts, bare=True)) is None
 
     play(server, [two, merged], story)
     assert [[each["scale"] for each in body["lora"]] for body in server.asked] == [[0.0, 1.0]] * 2 + [[0.0, 0.0]] * 2
     assert all(body["n_predict"] == 1 and body["n_probs"] == 20 and body["stream"] is False for body in server.asked)
+
+
+def test_tokens_that_are_no_text_are_named_by_the_vocabulary(base: Path) -> None:
+    """llama.cpp writes nothing for a control token, and tells of no chances where an answer begins with half a character."""
+    one, server, tokenizer = servable("one", base, Path("a")), Server(base), read_tokenizer(base)
+    control, half = tokenizer.token_to_id("</s>"), tokenizer.token_to_id("ð")
+    server.adapters, server.told, server.half = (one.id,), (half, control), True
+
+    async def story(driver: LlamaCppDriver) -> None:
+        await driver.load(request(one.id))
+        found = await driver.probe(ProbeRequest(release=one.id, prompts=(asked("where is it?"),)))
+        assert found == [TokenChances(tokens=("f0", b"</s>".hex()), nats=(-0.2, -1.2))]
+
+    play(server, [one], story)
+    (word, weight) = server.asked[-1]["logit_bias"][0]
+    assert tokenizer.decode([word]).isalpha()
+    assert weight > 100
+
+
+@pytest.mark.parametrize("route", ["/lora-adapters", "/v1/models", "/props", "/tokenize", "/completion"])
+@pytest.mark.parametrize("said", [b"<html>", b"[1]", b"null"])
+def test_what_is_no_answer_is_told_of_as_a_defect(base: Path, route: str, said: bytes) -> None:
+    """Also where a proxy says 200: an error of no kind would end the watch of the engine."""
+    one, server = servable("one", base, Path("a")), Server(base)
+    server.adapters = (one.id,)
+
+    def answering(sent: httpx.Request) -> httpx.Response:
+        if sent.url.path != route:
+            return server(sent)
+        return httpx.Response(200, content=said, headers={"content-type": "application/json"})
+
+    async def asking(driver: LlamaCppDriver) -> None:
+        await driver.load(request(one.id))
+        await driver.probe(ProbeRequest(release=one.id, prompts=(asked("where is it?"),)))
+
+    async def story(driver: LlamaCppDriver) -> None:
+        with pytest.raises(Unavailable) as refused:
+            await asking(driver)
+        assert refused.value.error_code == "engine_defect"
+
+    play(answering, [one], story)
+
+
+def test_a_server_that_was_started_again_with_the_same_list_has_shown_nothing(base: Path) -> None:
+    """The file behind a name may be another one, and so may the build."""
+    one, server = servable("one", base, Path("a")), Server(base)
+    server.adapters = (one.id,)
+    gone = False
+
+    def answering(sent: httpx.Request) -> httpx.Response:
+        if gone:
+            raise httpx.ConnectError("all attempts failed") from ExceptionGroup("", [ConnectionRefusedError(111, "refused")])
+        return server(sent)
+
+    async def story(driver: LlamaCppDriver) -> None:
+        nonlocal gone
+        await driver.load(request(one.id))
+        assert await driver.loaded() == (one.id,)
+        server.process = "drawn again"
+        assert await driver.loaded() == ()
+        await driver.load(request(one.id))
+        gone = True
+        with pytest.raises(Unavailable):
+            await driver.loaded()
+        gone = False
+        assert await driver.loaded() == ()
+
+    play(answering, [one], story)
 
 
 def test_what_was_found_in_a_server_that_was_started_with_other_files_is_found_again(base: Path) -> None:

@@ -19,6 +19,7 @@ from tailorbird.inference.text.reasoning_filter import ReasoningFilter
 from tailorbird.inference.text.tool_call_filter import ToolCallFilter
 from tailorbird.ports.engine import Chunk, Likelihood, TokenChance, TokenLogprob
 from tailorbird.text.chat_tokenizer import ChatTokenizer
+from tailorbird.text.token_bytes import TokenBytes
 
 
 class WeightLease:
@@ -290,9 +291,9 @@ def chances_after(chat: ChatTokenizer, hidden_RE: torch.Tensor, logits: Logits) 
     """The likeliest tokens after each of some hidden states, with their log-probabilities: all at once, since steps wait meanwhile."""
     nats_RV = logits(hidden_RE).float().log_softmax(dim=1)
     values, places = nats_RV.topk(min(TOLD, nats_RV.shape[1]))
-    stream = TextStream(chat.tokenizer, ())
+    names = TokenBytes(chat.tokenizer)
     return [
-        TokenChances(tokens=tuple(stream.bytes_of(place).hex() for place in row), nats=tuple(nats))
+        TokenChances(tokens=tuple(names.of(place).hex() for place in row), nats=tuple(nats))
         for row, nats in zip(places.tolist(), values.tolist(), strict=True)
     ]
 

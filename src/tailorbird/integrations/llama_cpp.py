@@ -14,25 +14,32 @@ import httpx
 
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.effect import TOLD, TokenChances
-from tailorbird.domain.errors import Conflict
+from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
-from tailorbird.integrations.openai_compatible import Admit, OpenAiDriver, answers_plainly, client_for, unsupported
+from tailorbird.integrations.openai_compatible import Admit, OpenAiDriver, answers_plainly, client_for, understood, unsupported
 from tailorbird.ports.engine import Chunk, OutsideDriver, ProbeRequest
 from tailorbird.text.chat_tokenizer import ChatTokenizer
+from tailorbird.text.token_bytes import TokenBytes
 
 #: A text in which tokenizers differ: a server that reads other tokens here has another base.
 _PROBE = "I'm sure THEY'RE 12345 times naïve,\n\n  \t你好 🙂 — in camelCase!"
+#: Properties by which a server that was started again is known: adapters of the same names may be others by then.
+_OF_A_PROCESS = ("build_info", "model_path", "media_marker")
 _SAID = "start llama-server with files that tailorbird export --format gguf wrote"
+#: Has the likeliest first tokens told, and the id of the one that is chosen.
+_TELLING = {"stream": False, "n_probs": TOLD, "return_tokens": True}
 #: Seconds for which it is known what the server holds: adapters are asked for by number, and a server that was started again has others.
 _KNOWN_FOR = 1.0
 
 
 class _Holdings(NamedTuple):
-    """What the server holds: the numbers of its adapters, each with the release that the file names, and the names of its one model."""
+    """What the server holds: the numbers of its adapters, each with the release that the file names, and the names of its one model; and
+    what it tells of itself: its build, the file of the model, and a marker that each process draws for itself."""
 
     adapters: tuple[tuple[int, str], ...]
     names: frozenset[str]
+    process: tuple[str, ...] = ()
 
 
 class _Served(NamedTuple):
@@ -74,8 +81,8 @@ class LlamaCppDriver(OpenAiDriver):
         self._known_at = float("-inf")
 
     async def loaded(self) -> tuple[Digest, ...]:
-        """As ``OpenAiDriver.loaded``. A server that holds other adapters, in another order or under other names, was started again: what
-        was found in the former one is forgotten."""
+        """As ``OpenAiDriver.loaded``. A server that holds other adapters, in another order or under other names, or tells something else of
+        itself, was started again: what was found in the former one is forgotten."""
         asked_at, holdings = time.monotonic(), await self._holdings()
         for release in [release for release, served in self._served.items() if served.found_in != holdings]:
             self._servables.pop(release, None)
@@ -95,10 +102,21 @@ class LlamaCppDriver(OpenAiDriver):
         served = self._served[servable.id]
         if request.bare and servable.adapter is not None and served.adapter is None:
             return None
-        bodies = [self._asked(servable, prompt, Sampling(max_tokens=1)) for prompt in request.prompts]
         off = {"lora": _scales(served.off)} if request.bare else {}
-        told = await asyncio.gather(*(self._post(self._route, body | off | {"stream": False, "n_probs": TOLD}) for body in bodies))
-        return [_begins(one) for one in told]
+        bodies = [self._asked(servable, prompt, Sampling(max_tokens=1)) | off | _TELLING for prompt in request.prompts]
+        return list(await asyncio.gather(*(self._begun(served.chat, body) for body in bodies)))
+
+    async def _begun(self, chat: ChatTokenizer, body: dict[str, Any]) -> TokenChances:
+        """How one answer begins. Where it begins with half a character, the server tells of nothing; it is asked again then, and has to
+        write a word: what it tells are the chances before that."""
+        told = await self._post(self._route, body)
+        with understood():
+            unfinished = bool(told["tokens"]) and not told.get("completion_probabilities")
+        if unfinished:
+            word = chat.tokenizer.encode("the", add_special_tokens=False).ids[-1]
+            again = await self._post(self._route, body | {"logit_bias": [[word, 1000.0]]})
+        with understood():
+            return _begins(again if unfinished and again.get("completion_probabilities") else told, TokenBytes(chat.tokenizer))
 
     async def stream(
         self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
@@ -124,15 +142,33 @@ class LlamaCppDriver(OpenAiDriver):
         else:
             raise Conflict("llama.cpp's server does not hold this release", _SAID, code="driver_unable")
         chat = await asyncio.to_thread(ChatTokenizer, Path(servable.weights or servable.base))
-        read = await self._post("/tokenize", {"content": _PROBE, "add_special": False, "parse_special": False})
-        if read["tokens"] != chat.tokenizer.encode(_PROBE, add_special_tokens=False).ids:
+        told = await self._post("/tokenize", {"content": _PROBE, "add_special": False, "parse_special": False})
+        with understood():
+            read = told["tokens"]
+        if read != chat.tokenizer.encode(_PROBE, add_special_tokens=False).ids:
             raise Conflict("llama.cpp's server reads texts as other tokens than the release's base", _SAID, code="driver_unable")
         self._served[servable.id] = _Served(chat, adapter, holdings)
 
     async def _holdings(self) -> _Holdings:
-        files, models = await asyncio.gather(self._get("/lora-adapters"), self._get("/v1/models"))
-        adapters = tuple((each["id"], each.get("task_name") or "") for each in files.json())
-        return _Holdings(adapters, frozenset(name for model in models.json()["data"] for name in (model["id"], *model.get("aliases", ()))))
+        files, models, process = await asyncio.gather(self._get("/lora-adapters"), self._get("/v1/models"), self._process())
+        with understood():
+            adapters = tuple((int(each["id"]), str(each.get("task_name") or "")) for each in files.json())
+            names = frozenset(name for one in models.json()["data"] for name in (one["id"], *one.get("aliases", ())))
+        return _Holdings(adapters, names, process)
+
+    async def _process(self) -> tuple[str, ...]:
+        """What tells one start of the server from the next; nothing of one that keeps its properties to itself."""
+        try:
+            told = await self._get("/props")
+        except NotFound:
+            return ()
+        with understood():
+            return tuple(str(told.json().get(name)) for name in _OF_A_PROCESS)
+
+    def _forget(self) -> None:
+        """The next server may have other files of these names, and has shown nothing."""
+        self._servables.clear()
+        self._served.clear()
 
     def _asked(self, servable: Servable, prompt: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
         served = self._served[servable.id]
@@ -168,10 +204,11 @@ def _scales(scales: Mapping[int, float]) -> list[dict[str, float]]:
     return [{"id": number, "scale": scale} for number, scale in scales.items()]
 
 
-def _begins(told: dict[str, Any]) -> TokenChances:
-    """The likeliest first tokens that an answer tells of; the chosen one without a number where it tells of none."""
+def _begins(told: dict[str, Any], names: TokenBytes) -> TokenChances:
+    """The likeliest first tokens that an answer tells of; the chosen one without a number where it tells of none. They are named by their
+    ids: the server writes nothing for a control token."""
     first = (told.get("completion_probabilities") or [{}])[0]
     top = sorted(first.get("top_logprobs") or (), key=lambda one: -float(one["logprob"]))
     if not top:
-        return TokenChances(tokens=(str(told.get("content") or "").encode().hex(),), nats=())
-    return TokenChances(tokens=tuple(bytes(one["bytes"]).hex() for one in top), nats=tuple(float(one["logprob"]) for one in top))
+        return TokenChances(tokens=tuple(names.of(token).hex() for token in told["tokens"][:1]), nats=())
+    return TokenChances(tokens=tuple(names.of(one["id"]).hex() for one in top), nats=tuple(float(one["logprob"]) for one in top))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Chunk, Embeddings, EngineState, LabelScores, LoadRequest, OutsideDriver, ProbeRequest, Ranked, Residency
+from tailorbird.text.token_bytes import TokenBytes
 from tailorbird.text.tool_calls import uses_tools
 
 #: Seconds: to connect, for a quick question, for an answer.
@@ -30,6 +32,10 @@ _KEPT_IDLE = 2.0
 TOO_LONG = (b"context length", b"context_length_exceeded", b"prompt_too_long", b"exceed_context_size")
 
 Admit = Callable[[LoadRequest], Servable]
+#: What tokens are called by their ids; read when it is asked for first.
+Names = Callable[[], TokenBytes]
+#: How vLLM tells of a token by its id.
+_ID = re.compile(r"token_id:([0-9]+)")
 
 
 def open_driver(url: str, key: str, model: str, admit: Admit) -> OutsideDriver:
@@ -147,19 +153,20 @@ class OpenAiDriver:
                 param="tools",
             )
         body = self._asked(servable, prompt, sampling) | self._kept_apart(servable, groups)
-        with reached():
+        with self._reached():
             async with self._client.stream("POST", self._route, json=body) as response:
                 if response.is_error:
                     raise refusal(response.status_code, await response.aread())
                 last: dict[str, Any] = {}
                 async for line in response.aiter_lines():
-                    event = _event(line)
-                    if event is None:
-                        continue
-                    text = self._read(event, last)
+                    with understood():
+                        event = _event(line)
+                        text = "" if event is None else self._read(event, last)
                     if text:
                         yield Chunk(text=text)
-                yield _closing(last)
+                with understood():
+                    closing = _closing(last)
+                yield closing
 
     def _read(self, event: dict[str, Any], last: dict[str, Any]) -> str:
         """The text of an event; what it says of the answer's end is kept in ``last``."""
@@ -196,19 +203,34 @@ class OpenAiDriver:
     def _asked(self, servable: Servable, prompt: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
         return completion_body(self._named(servable), [message.model_dump() for message in prompt], sampling)
 
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """As ``reached``; where nobody listens the server has ended, and what listens there next may be another under the same names."""
+        try:
+            with reached():
+                yield
+        except Unavailable as error:
+            if _is_ended(error):
+                self._forget()
+            raise
+
+    def _forget(self) -> None:
+        """The server has ended. Nothing of a release is asked of it but its prompt."""
+
     async def _get(self, path: str) -> httpx.Response:
-        with reached():
+        with self._reached():
             response = await self._client.get(path, timeout=httpx.Timeout(_QUICK, connect=_CONNECT))
         if response.is_error:
             raise refusal(response.status_code, response.content)
         return response
 
     async def _post(self, path: str, body: dict[str, Any]) -> Any:
-        with reached():
+        with self._reached():
             response = await self._client.post(path, json=body)
         if response.is_error:
             raise refusal(response.status_code, response.content)
-        return response.json() if response.headers.get("content-type", "").startswith("application/json") else response.text
+        with understood():
+            return response.json() if response.headers.get("content-type", "").startswith("application/json") else response.text
 
 
 def completion_body(model: str, messages: list[dict[str, Any]], sampling: Sampling) -> dict[str, Any]:
@@ -235,8 +257,26 @@ def reached() -> Iterator[None]:
     """A transport that fails is an engine that is away."""
     try:
         yield
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise Unavailable("the engine does not answer", "try again in a few seconds", code="engine_unavailable") from error
+
+
+def _is_ended(error: BaseException | None) -> bool:
+    """True where a connection was refused, at the root of an error: a server that is only busy has a listener."""
+    if error is None or isinstance(error, ConnectionRefusedError):
+        return error is not None
+    # A name of several addresses, as localhost has, leaves an error for each.
+    within = error.exceptions if isinstance(error, BaseExceptionGroup) else (error.__cause__ or error.__context__,)
+    return any(map(_is_ended, within))
+
+
+@contextmanager
+def understood() -> Iterator[None]:
+    """What is no answer of the protocol, such as a page of a proxy that says 200, is a defect of the server. Raises Unavailable."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise Unavailable("the engine answers with something that is not an answer", "look at its log", code="engine_defect") from error
 
 
 def refusal(status: int, body: bytes) -> TailorbirdError:
@@ -262,9 +302,10 @@ def _event(line: str) -> dict[str, Any] | None:
     return event
 
 
-async def begun(client: httpx.AsyncClient, asked: dict[str, Any]) -> TokenChances:
+async def begun(client: httpx.AsyncClient, asked: dict[str, Any], names: Names | None = None) -> TokenChances:
     """How the answer to one request begins: where the server tells of no log-probabilities, or not of so many, by the token that it
-    chooses. Raises what the server refuses with."""
+    chooses. ``names`` are the tokens of a server that tells of ids. Raises what the server refuses with, and Unavailable
+    (``engine_defect``)."""
     plain = {name: value for name, value in asked.items() if name not in ("stream", "stream_options")}
     with reached():
         response = await client.post("/v1/chat/completions", json=plain | {"logprobs": True, "top_logprobs": TOLD})
@@ -272,21 +313,28 @@ async def begun(client: httpx.AsyncClient, asked: dict[str, Any]) -> TokenChance
             response = await client.post("/v1/chat/completions", json=plain)
     if response.is_error:
         raise refusal(response.status_code, response.content)
-    return _chances(response.json())
+    with understood():
+        return await asyncio.to_thread(_chances, response.json(), names)
 
 
-def _chances(told: Any) -> TokenChances:
+def _chances(told: Any, names: Names | None) -> TokenChances:
     """The likeliest first tokens that an answer tells of; the chosen one without a number where it tells of none."""
-    try:
-        choice = told["choices"][0]
-        told_of = ((choice.get("logprobs") or {}).get("content") or [{}])[0].get("top_logprobs") or []
-        top = sorted(told_of, key=lambda one: -float(one["logprob"]))
-        if not top:
-            return TokenChances(tokens=(str((choice.get("message") or {}).get("content") or "").encode().hex(),), nats=())
-        tokens = [bytes(one["bytes"]).hex() if one.get("bytes") else str(one["token"]).encode().hex() for one in top]
-        return TokenChances(tokens=tuple(tokens), nats=tuple(float(one["logprob"]) for one in top))
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise Unavailable("the engine answers with something that is not an answer", "look at its log", code="engine_defect") from error
+    choice = told["choices"][0]
+    told_of = ((choice.get("logprobs") or {}).get("content") or [{}])[0].get("top_logprobs") or []
+    top = sorted(told_of, key=lambda one: -float(one["logprob"]))
+    if top:
+        return TokenChances(tokens=tuple(_name(one, names) for one in top), nats=tuple(float(one["logprob"]) for one in top))
+    ids = choice.get("token_ids")
+    written = names().of(ids[0]) if names is not None and ids else str((choice.get("message") or {}).get("content") or "").encode()
+    return TokenChances(tokens=(written.hex(),), nats=())
+
+
+def _name(told: dict[str, Any], names: Names | None) -> str:
+    """The bytes of a token, in hexadecimal. What a server writes of half a character or of a control token is not what others write: the
+    vocabulary names what is told by its id."""
+    if names is not None and (numbered := _ID.fullmatch(str(told["token"]))):
+        return names().of(int(numbered[1])).hex()
+    return bytes(told["bytes"]).hex() if told.get("bytes") else str(told["token"]).encode().hex()
 
 
 def _closing(last: dict[str, Any]) -> Chunk:

@@ -6,8 +6,10 @@ import asyncio
 import hashlib
 import ipaddress
 import json
+import threading
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -19,11 +21,17 @@ from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
-from tailorbird.integrations.openai_compatible import Admit, OpenAiDriver, answers_plainly, begun, client_for, unsupported
+from tailorbird.integrations.openai_compatible import Admit, OpenAiDriver, answers_plainly, begun, client_for, understood, unsupported
 from tailorbird.ports.engine import LoadRequest, OutsideDriver, ProbeRequest
+from tailorbird.text.token_bytes import TokenBytes
+from tailorbird.text.tokenizer_files import read_tokenizer
 
+#: Has tokens told by their ids: vLLM writes nothing for half a character, and the same for several.
+_BY_ID = {"return_tokens_as_token_ids": True, "return_token_ids": True}
 #: How the names of adapters begin that are releases.
 _OF_A_RELEASE = "sha256:"
+
+_reading = threading.Lock()
 
 
 def open_driver(url: str, key: str, model: str, admit: Admit, base_url: str = "") -> OutsideDriver:
@@ -103,9 +111,10 @@ class VllmDriver(OpenAiDriver):
                 return None
             client, asked = self._base, servable.model_copy(update={"adapter": None})
         # A beginning that was remembered would answer for a model that was reloaded.
-        fresh = {"cache_salt": uuid4().hex}
+        fresh = {"cache_salt": uuid4().hex} | _BY_ID
         bodies = (self._asked(asked, prompt, Sampling(max_tokens=1)) | fresh for prompt in request.prompts)
-        return list(await asyncio.gather(*(begun(client, body) for body in bodies)))
+        names = partial(_token_names, servable.base)
+        return list(await asyncio.gather(*(begun(client, body, names) for body in bodies)))
 
     async def _prepare(self, servable: Servable) -> None:
         """Has the adapter loaded under the release's digest."""
@@ -122,8 +131,13 @@ class VllmDriver(OpenAiDriver):
 
     async def _known(self) -> set[str]:
         """Names that the server answers to: a gateway that was started again finds its adapters there."""
-        told = (await self._get("/v1/models")).json()
-        return {model["id"] for model in told["data"]}
+        response = await self._get("/v1/models")
+        with understood():
+            return {str(model["id"]) for model in response.json()["data"]}
+
+    def _forget(self) -> None:
+        """The next server may have adapters of these names from its start, and has shown nothing."""
+        self._servables.clear()
 
     def _named(self, servable: Servable) -> str:
         return servable.id if servable.adapter else self._model
@@ -135,6 +149,17 @@ class VllmDriver(OpenAiDriver):
 
     def _kept_apart(self, servable: Servable, groups: frozenset[str]) -> dict[str, Any]:
         return {"cache_salt": _salt(servable, groups)}
+
+
+def _token_names(base: str) -> TokenBytes:
+    """What the tokens of a base are called, whose tokenizer takes up to a second to read: once, for all that ask at a time."""
+    with _reading:
+        return _read_names(base)
+
+
+@lru_cache(maxsize=8)
+def _read_names(base: str) -> TokenBytes:
+    return TokenBytes(read_tokenizer(Path(base)))
 
 
 def _salt(servable: Servable, groups: frozenset[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -18,6 +17,7 @@ from tailorbird.domain.errors import Internal, InvalidInput, Unavailable
 from tailorbird.domain.prompt import Sampling, ToolCall
 from tailorbird.inference.text.reasoning_filter import ReasoningFilter
 from tailorbird.inference.text.tool_call_filter import ToolCallFilter
+from tailorbird.text.token_bytes import TokenBytes
 
 #: Characters of a schema at most. What a token costs grows with it, and is paid by whoever is computed beside it.
 MOST_SCHEMA = 2**15
@@ -257,6 +257,7 @@ class TextStream:
     ) -> None:
         self._tokenizer, self._calls = tokenizer, calls
         self._decoder = DecodeStream(skip_special_tokens=True)
+        self._bytes = TokenBytes(tokenizer)
         self._watch = StopWatch(stops)
         self._reasoning = reasoning
         self._held, self._trims = "", False
@@ -311,28 +312,5 @@ class TextStream:
         return self._watch.feed(rest) + self._watch.finish()
 
     def bytes_of(self, token: int) -> bytes:
-        """The bytes that a token stands for; those of its name, for a control token."""
-        name = self._tokenizer.id_to_token(token) or ""
-        if self._byte_level and all(letter in _BYTE_OF_LETTER for letter in name):
-            return bytes(_BYTE_OF_LETTER[letter] for letter in name)
-        if not self._byte_level and (byte := _BYTE_NAME.fullmatch(name)):
-            return bytes.fromhex(byte[1])
-        return name.replace("▁", " ").encode()
-
-    @cached_property
-    def _byte_level(self) -> bool:
-        """True where the vocabulary writes bytes as letters; others name a byte (``<0x0A>``) where they have no word for it."""
-        decoder: Any = self._tokenizer.decoder
-        return decoder is not None and b'"ByteLevel"' in decoder.__getstate__()
-
-
-def _byte_letters() -> dict[str, int]:
-    """The letters that byte-level vocabularies write bytes with: printable ones stand for themselves, the rest follow after 255 (Radford et
-    al. 2019, GPT-2)."""
-    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    rest = [byte for byte in range(256) if byte not in plain]
-    return {chr(byte): byte for byte in plain} | {chr(256 + place): byte for place, byte in enumerate(rest)}
-
-
-_BYTE_OF_LETTER = _byte_letters()
-_BYTE_NAME = re.compile("<0x([0-9A-F]{2})>")
+        """As ``TokenBytes.of``."""
+        return self._bytes.of(token)
