@@ -49,8 +49,11 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     code = (
         "import sys, tailorbird\n"
         "assert not {'pydantic', 'rich', 'numpy', 'torch'} & sys.modules.keys()\n"
+        "import tailorbird.sdk.session\n"
+        "assert 'tailorbird.sdk.tables' not in sys.modules\n"
         "from tailorbird import Workspace\n"
-        "assert not {'torch', 'transformers', 'sqlalchemy', 'sklearn', 'fastapi', 'typer'} & sys.modules.keys()\n"
+        "slow = {'torch', 'transformers', 'sqlalchemy', 'sklearn', 'fastapi', 'typer', 'scipy.special', 'scipy.optimize'}\n"
+        "assert not slow & sys.modules.keys()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,7 @@ from math import ceil, inf, log
 from statistics import fmean, median
 
 import numpy as np
-from scipy.optimize import nnls
+import scipy
 
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.capacity import EngineTimings, ServingMeasurement, TimedStep
@@ -33,7 +33,7 @@ def fit_timings(measured: ServingMeasurement, adapter_mb: float, kv_mb: float) -
     features = np.array([_features(step, points) for step in measured.steps])
     seconds = np.array([step.seconds for step in measured.steps])
     # Of relative errors: short steps are most of what a replica does.
-    found, _ = nnls(features / seconds[:, None], np.ones(len(seconds)))
+    found, _ = scipy.optimize.nnls(features / seconds[:, None], np.ones(len(seconds)))
     error = float(np.median(np.abs(features @ found / seconds - 1)))
     passes = found[: len(points)]
     rises = np.maximum(_LEAST_STEP, np.concatenate([[passes[0]], passes[0] + np.cumsum(passes[1:] * np.diff(points))]))

@@ -4,10 +4,14 @@ In: a workspace or a server, and an identity with its key. Out: the values of th
 command line, which is built on it.
 """
 
-from tailorbird.sdk.answers import Answer
-from tailorbird.sdk.tables import InspectionView, PlanView, ReleaseTable, RunTable, RunView, TenantTable
-from tailorbird.sdk.tenant_runs import TenantRun, TenantRuns
-from tailorbird.sdk.workspace import Workspace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tailorbird.sdk.answers import Answer
+    from tailorbird.sdk.tables import InspectionView, PlanView, ReleaseTable, RunTable, RunView, TenantTable
+    from tailorbird.sdk.tenant_runs import TenantRun, TenantRuns
+    from tailorbird.sdk.workspace import Workspace
 
 __all__ = [
     "Answer",
@@ -21,3 +25,13 @@ __all__ = [
     "TenantTable",
     "Workspace",
 ]
+
+#: Class → its module.
+_MODULES = {"Answer": "answers", "TenantRun": "tenant_runs", "TenantRuns": "tenant_runs", "Workspace": "workspace"}
+
+
+def __getattr__(name: str) -> Any:
+    """The class ``name``, loaded on first use: a command of the command line loads no more than it needs."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'tables')}"), name)

@@ -15,8 +15,8 @@ from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
 
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.stats.design_effect import worth
@@ -49,8 +49,8 @@ def clopper_pearson(hits: int, n: int, confidence: float) -> Interval:
     check_counts(hits, n)
     _check_confidence(confidence)
     tail = (1 - confidence) / 2
-    low = float(special.betaincinv(hits, n - hits + 1, tail)) if hits else 0.0
-    high = float(special.betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
+    low = float(scipy.special.betaincinv(hits, n - hits + 1, tail)) if hits else 0.0
+    high = float(scipy.special.betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
     return low, high
 
 
@@ -95,7 +95,7 @@ def mean_interval(scores: Sequence[float], groups: Sequence[str], confidence: fl
     sizes_G = np.bincount(membership).astype(float)
     size = float(worth(np.array([mean]), np.array([squares]), sizes_G, of_scores=True)[0])
     _check_confidence(confidence)
-    return wilson_bounds(mean, size, float(special.stdtrit(count - 1, (1 + confidence) / 2)))
+    return wilson_bounds(mean, size, float(scipy.special.stdtrit(count - 1, (1 + confidence) / 2)))
 
 
 def student_interval(values: Sequence[float], groups: Sequence[str], confidence: float) -> Interval:
@@ -106,7 +106,7 @@ def student_interval(values: Sequence[float], groups: Sequence[str], confidence:
     _check_confidence(confidence)
     mean = float(array.mean())
     error = math.sqrt(max(_clustered_variance(array, membership, count), _independent_variance(array)))
-    half = float(special.stdtrit(max(1, count - 1), (1 + confidence) / 2)) * error
+    half = float(scipy.special.stdtrit(max(1, count - 1), (1 + confidence) / 2)) * error
     return mean - half, mean + half
 
 
@@ -147,19 +147,19 @@ def resample(statistic: Statistic, groups: Sequence[str], confidence: float, see
     if draws.size == 0 or np.ptp(draws) == 0:
         return Resampled(value, value, undefined, alike=True)
     below = (np.sum(draws < value) + 0.5 * np.sum(draws == value)) / draws.size
-    bias = float(special.ndtri(np.clip(below, 0.5 / draws.size, 1 - 0.5 / draws.size)))
+    bias = float(scipy.special.ndtri(np.clip(below, 0.5 / draws.size, 1 - 0.5 / draws.size)))
     acceleration = _acceleration(statistic, membership, count)
-    tails = special.ndtri([(1 - confidence) / 2, (1 + confidence) / 2])
+    tails = scipy.special.ndtri([(1 - confidence) / 2, (1 + confidence) / 2])
     # Beyond the pole of the correction an end is the farthest draw on its side.
     rest = np.maximum(1 - acceleration * (bias + tails), 1e-12)
-    levels = special.ndtr(bias + (bias + tails) / rest)
+    levels = scipy.special.ndtr(bias + (bias + tails) / rest)
     low, high = np.quantile(draws, np.clip(levels, 0, 1))
     return Resampled(float(low), float(high), undefined, alike=False)
 
 
 def _binomial_quantile(level: float, size: int, share: float) -> int:
     """The fewest successes of ``size`` whose cumulative probability reaches ``level``."""
-    return int(np.searchsorted(special.bdtr(np.arange(size + 1), size, share), level))
+    return int(np.searchsorted(scipy.special.bdtr(np.arange(size + 1), size, share), level))
 
 
 def quantile_interval(values: Sequence[float], share: float, confidence: float) -> Interval | None:
@@ -228,7 +228,7 @@ def _check_confidence(confidence: float) -> None:
 def normal_quantile(confidence: float) -> float:
     """The two-sided critical value of the normal distribution."""
     _check_confidence(confidence)
-    return float(special.ndtri((1 + confidence) / 2))
+    return float(scipy.special.ndtri((1 + confidence) / 2))
 
 
 def wilson_bounds(rate: float, size: float, critical: float) -> Interval:
@@ -248,7 +248,7 @@ def effective_size(values: Floats, groups: Sequence[str], confidence: float) -> 
     if count == len(values):
         return float(count), normal_quantile(confidence)
     _check_confidence(confidence)
-    critical = float(special.stdtrit(max(1, count - 1), (1 + confidence) / 2))
+    critical = float(scipy.special.stdtrit(max(1, count - 1), (1 + confidence) / 2))
     independent = _independent_variance(values)
     if independent == 0 or count == 1:
         return float(count), critical  # No variance to learn from: as if each group were one item.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import special
+import scipy
 
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.stats.intervals import Interval, check_counts, effective_size, normal_quantile, student_interval, wilson, wilson_bounds
@@ -16,7 +16,7 @@ def mcnemar_exact(wins: int, losses: int) -> float:
     """Two-sided exact McNemar p-value: are ``wins`` and ``losses`` (discordant pairs) a fair coin's? 1.0 when there are none."""
     if min(wins, losses) < 0:
         raise InvalidInput("a number of pairs cannot be negative", "count wins and losses on paired items")
-    return min(1.0, 2 * float(special.bdtr(min(wins, losses), wins + losses, 0.5)))
+    return min(1.0, 2 * float(scipy.special.bdtr(min(wins, losses), wins + losses, 0.5)))
 
 
 def paired_interval(differences: Sequence[float], groups: Sequence[str], confidence: float) -> Interval:
@@ -49,7 +49,7 @@ def never_differing(size: float, confidence: float, groups: int | None = None) -
     is the number of groups that the items fall into where any share one: the critical value is Student's then.
     """
     check_counts(0, size)
-    critical = normal_quantile(confidence) if groups is None else float(special.stdtrit(max(1, groups - 1), (1 + confidence) / 2))
+    critical = normal_quantile(confidence) if groups is None else float(scipy.special.stdtrit(max(1, groups - 1), (1 + confidence) / 2))
     return critical * critical / (size + critical * critical)
 
 

@@ -18,7 +18,7 @@ from math import prod
 from typing import TypeVar
 
 import numpy as np
-from scipy import special
+import scipy
 
 from tailorbird.stats.design_effect import Floats, typical_size, worth
 from tailorbird.stats.intervals import smallest_passing, spend
@@ -35,7 +35,7 @@ def pass_probability(rate: float, n: int, target: float, confidence: float) -> f
     least = smallest_passing(n, target, confidence)
     if least is None:
         return 0.0
-    return float(special.bdtrc(least - 1, n, rate)) if least else 1.0
+    return float(scipy.special.bdtrc(least - 1, n, rate)) if least else 1.0
 
 
 def rate_for_power(sizes: Sequence[int], target: float, confidence: float, power: float = STATED_POWER) -> float | None:
@@ -209,8 +209,8 @@ def _hit_chances(size: int, rate: float, odds: float) -> Floats:
     hits_K = np.arange(size + 1)
     if size == 1:
         return np.array([1 - rate, rate])
-    chances = special.binom(size, hits_K) * np.exp(
-        special.betaln(hits_K + rate * odds, size - hits_K + (1 - rate) * odds) - special.betaln(rate * odds, (1 - rate) * odds)
+    chances = scipy.special.binom(size, hits_K) * np.exp(
+        scipy.special.betaln(hits_K + rate * odds, size - hits_K + (1 - rate) * odds) - scipy.special.betaln(rate * odds, (1 - rate) * odds)
     )
     chances_K: Floats = chances / chances.sum()
     return chances_K
@@ -225,7 +225,7 @@ def _lower_ends(rates_S: Floats, sizes_S: Floats, critical: float) -> Floats:
 
 
 def _student(groups: ClusterSizes, confidence: float) -> float:
-    return float(special.stdtrit(max(1, groups.number - 1), (1 + confidence) / 2))
+    return float(scipy.special.stdtrit(max(1, groups.number - 1), (1 + confidence) / 2))
 
 
 def items_for_power(rate: float, target: float, confidence: float, power: float = STATED_POWER) -> int | None:

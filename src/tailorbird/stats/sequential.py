@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import gammaln, logsumexp
+import scipy
 
 #: How many times as often events may come as the null allows: the alternatives that are mixed, alike.
 _EXCESS = np.array([1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0])
@@ -66,7 +66,7 @@ def more_events(counts: Sequence[EventCounts], ratio: float = 1.0) -> float:
         odds = count.share * ratio / (1 - count.share)
         null, alternative = odds / (1 + odds), odds * _EXCESS / (1 + odds * _EXCESS)
         gains += count.second * np.log(alternative / null) + count.first * np.log((1 - alternative) / (1 - null))
-    return float(logsumexp(gains) - math.log(len(_EXCESS)))
+    return float(scipy.special.logsumexp(gains) - math.log(len(_EXCESS)))
 
 
 def mean_difference(
@@ -106,7 +106,7 @@ def more_than(votes: Moments, target: float) -> float:
     """
     alternatives = target + (1 - target) * _ABOVE
     gains = votes.total * np.log(alternatives / target) + (votes.n - votes.total) * np.log((1 - alternatives) / (1 - target))
-    return float(logsumexp(gains) - math.log(len(_ABOVE)))
+    return float(scipy.special.logsumexp(gains) - math.log(len(_ABOVE)))
 
 
 def share_bounds(votes: Moments, alpha: float) -> ConfidenceBounds | None:
@@ -170,5 +170,9 @@ def _mixing(alpha: float, tuned_to: float) -> float:
 
 def _against(found: np.ndarray, shares: np.ndarray, concentration: float) -> float:
     prior = concentration * shares
-    mixture = np.sum(gammaln(prior + found) - gammaln(prior)) - gammaln(prior.sum() + found.sum()) + gammaln(prior.sum())
+    mixture = (
+        np.sum(scipy.special.gammaln(prior + found) - scipy.special.gammaln(prior))
+        - scipy.special.gammaln(prior.sum() + found.sum())
+        + scipy.special.gammaln(prior.sum())
+    )
     return float(mixture - np.sum(found * np.log(shares)))
