@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from support.disjoint_sets import Forest
-from tailorbird.data.duplicates import minhash, near_duplicates
+from tailorbird.data.duplicates import edit_similarity, minhash, near_duplicates
 from tailorbird.data.duplicates.edit_similarity import alike, alike_pairs, histograms, may_be_alike, may_be_reordered
 from tailorbird.data.duplicates.near_duplicates import BAND_PARTS, Pair, Pairs, pairs_within
 from tailorbird.data.duplicates.text_index import index_texts
@@ -105,6 +106,22 @@ def test_edits_word_order_and_both_are_found_among_thousands() -> None:
         forest.join(one, other)
     assert all(forest.joined(number, place[text]) for number, both in planted.items() for text in both)
     assert len({forest.root(number) for number in range(2000)}) == 2000
+
+
+def test_long_texts_that_meet_in_many_buckets_are_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents of 25,000 characters had been compared for minutes: each pair once for every bucket in which it met."""
+    drawn, compared = random.Random(7), list[tuple[str, str]]()
+    texts = [" ".join("".join(drawn.choices("abcde", k=6)) for _ in range(400)) for _ in range(30)]
+    texts.append(edited(texts[28], 20, drawn))
+
+    def noted(ones: Sequence[str], others: Sequence[str], orders_N: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        compared.extend((min(pair), max(pair)) for pair in zip(ones, others, strict=True))
+        return alike_pairs(ones, others, orders_N)
+
+    monkeypatch.setattr(edit_similarity, "alike_pairs", noted)
+    assert near_duplicates(texts) == [(28, 30)]
+    assert len(compared) > 100
+    assert len(compared) == len(set(compared))
 
 
 def test_a_typo_is_near_and_another_question_is_not() -> None:

@@ -29,6 +29,10 @@ WINDOW = 16
 #: Two texts are compared when at least so many of 64 places agree (alike texts agree in 20 to 64).
 AGREEING = 17
 
+#: Texts of so many characters are compared once, however often they meet: long ones meet in most buckets, and each comparison takes
+#: milliseconds. Of shorter ones a look costs as much as the comparison.
+LONG = 2000
+
 #: Pairs that are compared at once.
 _BATCH = 200_000
 #: Pairs that are told apart at once.
@@ -102,6 +106,8 @@ class NearSearch:
         self._others = list[int]()
         self._grouped = 0
         self._signatures_NP: Signatures | None = None
+        self._apart = np.empty(0, dtype=np.int64)
+        self._found_apart = list[NDArray[np.int64]]()
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -144,6 +150,9 @@ class NearSearch:
         if len(self._ones) > self._grouped:
             self._group_N = component_labels(self._index.size, self._ones, self._others)
             self._grouped = len(self._ones)
+        if self._found_apart:
+            self._apart = np.union1d(self._apart, np.concatenate(self._found_apart))
+            self._found_apart.clear()
 
     def _ordered(self, bands: range) -> Iterator[tuple[Places, NDArray[np.uint64]]]:
         """For each of ``bands`` the order of the texts by their buckets, and these in it. Those of the next band are found while this one
@@ -192,10 +201,18 @@ class NearSearch:
 
     def _compared(self, one_C: Places, other_C: Places) -> tuple[list[int], list[int]]:
         """Those that are alike, by their texts."""
+        if len(self._apart):
+            key_C = _keys(one_C, other_C)
+            fresh_C = np.flatnonzero(self._apart.take(np.searchsorted(self._apart, key_C), mode="clip") != key_C)
+            one_C, other_C = one_C.take(fresh_C), other_C.take(fresh_C)
         ones, others = one_C.tolist(), other_C.tolist()
         if not ones:
             return [], []
         alike_C = edit_similarity.alike_pairs(self._texts_at(ones), self._texts_at(others), self._reorderable(one_C, other_C))
+        lengths_N = self._index.lengths_N
+        apart_C = np.flatnonzero(~alike_C & (np.minimum(lengths_N.take(one_C), lengths_N.take(other_C)) >= LONG))
+        if len(apart_C):
+            self._found_apart.append(_keys(one_C.take(apart_C), other_C.take(apart_C)))
         return one_C[alike_C].tolist(), other_C[alike_C].tolist()
 
     def _ungrouped(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
@@ -233,6 +250,11 @@ class NearSearch:
         for start in range(0, len(one_C), _PIECE):
             told_C[start : start + _PIECE] = told(one_C[start : start + _PIECE], other_C[start : start + _PIECE])
         return told_C
+
+
+def _keys(one_C: Places, other_C: Places) -> NDArray[np.int64]:
+    """A number for each pair, whichever of the two is named first."""
+    return np.asarray(np.minimum(one_C, other_C) << 32 | np.maximum(one_C, other_C))
 
 
 def meetings(order_N: Places, sorted_N: NDArray[np.uint64]) -> Iterator[tuple[Places, Places]]:
