@@ -246,12 +246,21 @@ class StepContext:
         """True where what tells requests out of scope is chosen on labels that are left out: there are no examples, or too few."""
         return self.objective.task.out_of_scope is not None and len({row.group for row in self.outside_rows(Split.DEV)}) < FEWEST_EXAMPLES
 
+    @cached_property
+    def _read(self) -> dict[Split, tuple[Row, ...]]:
+        """What was read of each split: a plan asks for the rows once for every rung."""
+        return {}
+
     def _of_split(self, split: Split) -> tuple[Row, ...]:
-        return (load_rows if split is Split.TRAIN else load_items)(self.manifest, self.deps.artifacts, split)
+        if split not in self._read:
+            self._read[split] = (load_rows if split is Split.TRAIN else load_items)(self.manifest, self.deps.artifacts, split)
+        return self._read[split]
 
     @cached_property
     def train_items(self) -> tuple[Row, ...]:
         """The items of train: as ``rows``, but each answer of a conversation that is learned stands for itself."""
+        if self.manifest.answers == "last":
+            return self.rows(Split.TRAIN)
         found = load_items(self.manifest, self.deps.artifacts, Split.TRAIN)
         return tuple(row for row in found if not row.shifted and self.manifest.is_known(row))
 
