@@ -7,13 +7,19 @@ from typing import Any
 
 import pytest
 
+from tailorbird.domain.dataset import Row, Split
 from tailorbird.objective import ProposedKpi
 from tailorbird.usecases.runs.proposal_doubts import doubts_about
 
 
-def built(**labels: tuple[int, int, int]) -> Any:
+def groups(*test: int, dev: tuple[int, ...] = (1,) * 30) -> dict[Split, tuple[int, ...]]:
+    return {Split.DEV: dev, Split.TEST: test}
+
+
+def built(*rows: Row, **labels: tuple[int, int, int]) -> Any:
     counts = {label: SimpleNamespace(train=train, dev=dev, test=test) for label, (train, dev, test) in labels.items()}
-    return SimpleNamespace(manifest=SimpleNamespace(label_counts=counts, read=300), quarantined=(), report=SimpleNamespace(personal=()))
+    manifest = SimpleNamespace(label_counts=counts, read=300)
+    return SimpleNamespace(manifest=manifest, rows=rows, quarantined=(), report=SimpleNamespace(personal=()))
 
 
 @pytest.mark.parametrize(
@@ -21,13 +27,28 @@ def built(**labels: tuple[int, int, int]) -> Any:
     [("accuracy", 0.6, True), ("accuracy", 0.9, False), ("macro_f1", 0.4, True), ("macro_f1", 0.5, False)],
 )
 def test_a_target_that_the_commonest_label_would_reach_is_told(metric: str, target: float, told: bool) -> None:
-    found = doubts_about(built(a=(160, 20, 20), b=(80, 10, 10)), ProposedKpi(metric, target, ""), (1,) * 30, labelled=True)
+    found = doubts_about(built(a=(160, 20, 20), b=(80, 10, 10)), ProposedKpi(metric, target, ""), groups(*(1,) * 30), labelled=True)
     assert bool(found) is told
     assert all("always answering 'a'" in doubt for doubt in found)
 
 
 def test_groups_of_like_rows_and_labels_that_test_hardly_holds_are_told() -> None:
-    found = doubts_about(built(a=(90, 20, 30), b=(90, 30, 0)), ProposedKpi("accuracy", 0.9, ""), (10, 10, 10), labelled=True)
+    found = doubts_about(built(a=(90, 20, 30), b=(90, 30, 0)), ProposedKpi("accuracy", 0.9, ""), groups(10, 10, 10), labelled=True)
     assert "30 test rows fall into 3 groups" in found[0]
     assert "hardly any rows of 'b' (0 of 120)" in found[1]
-    assert len(doubts_about(built(), ProposedKpi("token_f1", 0.5, ""), (1,) * 30, labelled=False)) == 0
+    assert len(doubts_about(built(), ProposedKpi("token_f1", 0.5, ""), groups(*(1,) * 30), labelled=False)) == 0
+
+
+def test_a_large_group_of_dev_is_told_too() -> None:
+    """Log lines that differ in a number: 604 of 900 rows were one group of dev, and no word was said of it."""
+    (found,) = doubts_about(built(), ProposedKpi("token_f1", 0.5, ""), groups(*(1,) * 80, dev=(600, 1, 1, 1)), labelled=False)
+    assert "the 603 dev rows fall into 4 groups, the largest of 600 rows" in found
+
+
+def test_texts_with_several_labels_are_told() -> None:
+    place = [SimpleNamespace(file="rows.csv", line=line) for line in range(4)]
+    said = (("a b", "x"), ("A  b", "y"), ("a b", "z"), ("c", "x"))
+    rows = [Row.model_construct(text=text, target=label, provenance=at) for (text, label), at in zip(said, place, strict=True)]
+    (found,) = doubts_about(built(*rows), ProposedKpi("accuracy", 0.9, ""), groups(*(1,) * 30), labelled=True)
+    assert "3 rows have the text of another row and another label (rows.csv:0 and rows.csv:1)" in found
+    assert "at most 0.50 of all rows is right" in found

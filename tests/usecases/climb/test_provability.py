@@ -191,6 +191,31 @@ def test_labels_that_are_rare_or_evenly_split_are_not_named() -> None:
     assert thin_labels_finding(_counted(login=(100, 20, 20), rare=(10, 0, 1), trouble=(40, 7, 9))) is None
 
 
+def test_texts_with_several_labels_are_told_before_anything_is_spent(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = small(tmp_path / "job", 200, kpis=[LOOSE])
+    rows = (tmp_path / "job" / "rows.csv").read_text().splitlines()
+    other = [f"{row.rpartition(',')[0]},{'login' if row.endswith('refund') else 'refund'}" for row in rows[1:101]]
+    (tmp_path / "job" / "rows.csv").write_text("\n".join(rows + other) + "\n")
+    found = climbing.plan(deps, author, path, SILENT)
+    assert found.plan is not None
+    told = [finding for finding in found.plan.findings if finding.code == "labels_contradict"]
+    assert [finding.severity for finding in told] == [PreflightSeverity.WARNING]
+    assert "dev rows have the text of another row and another label (rows.csv:" in told[0].what
+
+
+def test_rows_that_are_nearly_one_are_told_to_be_it(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    """Log lines that differ in codes alone: more rows were asked for, which are as much alike."""
+    terms = {"source": {"origin": "written for this test", "license": "Apache-2.0"}}
+    given = [{"path": "rows.csv"} | terms, {"path": "codes.csv", "split": "dev"} | terms]
+    path = small(tmp_path / "job", 200, kpis=[{"metric": "accuracy", "target": 0.6}], data=given)
+    kinds = ("stop on the line", "oil under the press", "noise at the belt", "door of the oven open")
+    lines = [f"E-{i:03d} {kind},{('login', 'refund', 'fees')[i % 3]}" for kind in kinds for i in range(80)]
+    (tmp_path / "job" / "codes.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    error = refused(deps, author, path)
+    assert "rows that are nearly alike" in error.message
+    assert error.hint.startswith("bring rows that differ more")
+
+
 def test_reasoning_is_no_part_of_a_perfect_answer() -> None:
     row = Row.model_construct(id=digest_of("row"), target="<think>\nhm\n</think>\n\nYes.")
     asked = SimpleNamespace(task=SimpleNamespace(kind=TaskKind.GENERATE))

@@ -35,6 +35,8 @@ _NEVER = -60.0
 _TWO_BINS = 40
 #: Items of a label that a split should hold, and labels that a warning names.
 _FEW_ITEMS, _NAMED_LABELS = 5, 5
+#: A share of a split's rows that is much for one group.
+_LARGE = 0.2
 
 
 def check_provable(context: StepContext, manifest: SnapshotManifest, items: ItemsOf) -> None:
@@ -48,9 +50,10 @@ def check_provable(context: StepContext, manifest: SnapshotManifest, items: Item
             line = file.line_of("kpis.0.target")
             found.setdefault(line, Fault(line, f"{split.value} holds no rows, and can prove nothing", "bring more rows"))
             continue
+        groups = data.group_sizes(rows[split], None, many=False)
         for finding in unprovable(objective, manifest, rows[split], 1):
-            line = file.line_of(_place(objective, finding))
-            found.setdefault(line, Fault(line, _message(finding, split, objective), _hint(finding, split, objective)))
+            line, told = file.line_of(_place(objective, finding)), (finding, split, objective, groups)
+            found.setdefault(line, Fault(line, _message(*told), _hint(*told)))
     for place, message, hint in (
         *_latency(context, manifest, len(rows[Split.DEV])),
         *_cost(context),
@@ -182,19 +185,28 @@ def _place(objective: Objective, finding: Finding) -> str:
     return f"kpis.{index}.target" if index is not None and finding.kind == "kpi" else "referral.max_error"
 
 
-def _message(finding: Finding, split: Split, objective: Objective) -> str:
+def _message(finding: Finding, split: Split, objective: Objective, groups: Sequence[int]) -> str:
     sign = "<=" if lower_is_better(finding.name) else ">="
     confidence = spend(objective.business.risk.confidence, 1)
     what = f"{split.value} cannot prove {finding.name} {sign} {finding.bound:g} at {confidence:.1%} confidence"
     if finding.value is None or finding.low is None or finding.high is None:
         return f"{what}: too few of its rows bear on it, whatever a candidate answers"
     end = f"at most {finding.high:.3f}" if lower_is_better(finding.name) else f"at least {finding.low:.3f}"
-    return f"{what}: a perfect candidate on its {finding.n} rows would be proven to have {end}"
+    alike = _alike(groups)
+    among = f" in {len(groups):,} groups, the largest of {max(groups):,} rows that are nearly alike or of one subject," if alike else ""
+    return f"{what}: a perfect candidate on its {finding.n} rows{among} would be proven to have {end}"
 
 
-def _hint(finding: Finding, split: Split, objective: Objective) -> str:
+def _alike(groups: Sequence[int]) -> bool:
+    """True where groups make rows worth much less: few of them, or one that is large."""
+    return 2 * len(groups) < sum(groups) or max(groups, default=0) > max(_FEW_ITEMS, _LARGE * sum(groups))
+
+
+def _hint(finding: Finding, split: Split, objective: Objective, groups: Sequence[int]) -> str:
     needed = _needed(finding, spend(objective.business.risk.confidence, 1))
     more = f"bring more rows, so that {split.value} holds at least {needed:,} that bear on it" if needed else ""
+    if needed and _alike(groups):
+        more = "bring rows that differ more (in words, and not in numbers or codes alone), or of more subjects"
     if finding.low is None or finding.high is None:
         return more or "bring more rows that bear on it, or remove the target"
     if lower_is_better(finding.name):
@@ -282,10 +294,10 @@ def _out_of_scope(context: StepContext, manifest: SnapshotManifest, rows: Mappin
         return
     for split in (Split.DEV, Split.TEST):
         for finding in _unprovable_scope(context, manifest, split, [row.group for row in rows[split]]):
-            hint = _hint(finding, split, objective)
+            hint = _hint(finding, split, objective, ())
             if finding.value is None:
                 hint = "bring examples: a source with `out_of_scope: true`, or rows that bear the label of that; or remove the target"
-            yield _place(objective, finding), _message(finding, split, objective), hint
+            yield _place(objective, finding), _message(finding, split, objective, ()), hint
 
 
 def _unprovable_scope(context: StepContext, manifest: SnapshotManifest, split: Split, known: Sequence[str]) -> list[Finding]:

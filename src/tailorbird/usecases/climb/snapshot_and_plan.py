@@ -17,6 +17,7 @@ from tailorbird.objective import check_labels, check_origins, check_power, check
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.climb import base_candidates, base_probe
+from tailorbird.usecases.climb.contradicting_labels import contradicting_labels_finding
 from tailorbird.usecases.climb.incumbent import foreseen, incumbent_finding
 from tailorbird.usecases.climb.known_formats import with_known_formats
 from tailorbird.usecases.climb.metric_spec import ItemsOf, comparison_of, groups_of, items_of
@@ -128,7 +129,12 @@ def _with_incumbent(context: StepContext, plan: Plan) -> Plan:
     """The plan with what can be proven against the release that answers now; with findings where that is too little, and where dev or test
     hold too few items of a label, or conversations answers that are not measured."""
     found = foreseen(context)
-    findings = (incumbent_finding(found, comparison_of(context)), thin_labels_finding(context.manifest), untested_answers_finding(context))
+    findings = (
+        incumbent_finding(found, comparison_of(context)),
+        thin_labels_finding(context.manifest),
+        contradicting_labels_finding(context),
+        untested_answers_finding(context),
+    )
     return plan.model_copy(update={"incumbent": found, "findings": plan.findings + tuple(one for one in findings if one)})
 
 

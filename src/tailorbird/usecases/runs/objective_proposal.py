@@ -198,9 +198,9 @@ def _proven(draft: ObjectiveDraft, folder: Path, progress: Callable[[str], None]
         kpi = ProposedKpi(metric, target, "", common)
         try:
             power = _check(_parsed(draft, kpi, folder), manifest, groups, items)
-            tested = groups(Split.TEST, None)
-            doubts = doubts_about(built, kpi, tested, labelled=draft.task == "classify")
-            return draft, replace(kpi, because=_because(sum(tested), power)), doubts
+            sizes = {split: groups(split, None) for split in (Split.DEV, Split.TEST)}
+            doubts = doubts_about(built, kpi, sizes, labelled=draft.task == "classify")
+            return draft, replace(kpi, because=_because(sum(sizes[Split.TEST]), power)), doubts
         except TailorbirdError:
             if target < 0.1:
                 raise

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tailorbird.data import BuiltSnapshot
 from tailorbird.domain.curation import PrivacyAction
-from tailorbird.domain.dataset import SnapshotManifest
+from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.objective import ProposedKpi
+from tailorbird.usecases.climb.contradicting_labels import contradictions
 
 #: A share of rows left out that is worth a word; items of a label in test, and labels that are named.
 _LEFT_OUT, _FEW, _NAMED = 0.05, 5, 5
+#: A share of a split's rows that one group of a few rows and more may have.
+_LARGE = 0.2
 
 
-def doubts_about(built: BuiltSnapshot, kpi: ProposedKpi, test_groups: Sequence[int], *, labelled: bool) -> tuple[str, ...]:
-    """What a person should know before a target on these data means anything; ``test_groups`` are the sizes of the groups of test."""
+def doubts_about(built: BuiltSnapshot, kpi: ProposedKpi, groups: Mapping[Split, Sequence[int]], *, labelled: bool) -> tuple[str, ...]:
+    """What a person should know before a target on these data means anything; ``groups`` are the sizes of the groups of dev and test."""
     manifest = built.manifest
-    found = [*_left_out(built), *_personal(built), *_alike(test_groups)]
-    return (*found, *_rare(manifest), *_too_low(manifest, kpi)) if labelled else tuple(found)
+    found = [*_left_out(built), *_personal(built), *_alike(groups)]
+    return (*found, *_contradicting(built), *_rare(manifest), *_too_low(manifest, kpi)) if labelled else tuple(found)
 
 
 def _left_out(built: BuiltSnapshot) -> Iterator[str]:
@@ -36,11 +39,22 @@ def _personal(built: BuiltSnapshot) -> Iterator[str]:
         yield f"personal data in the texts: {listed}; they stay there unless `curation.privacy` says otherwise (docs/objective.md)"
 
 
-def _alike(groups: Sequence[int]) -> Iterator[str]:
-    if 2 * len(groups) < sum(groups):
+def _alike(groups: Mapping[Split, Sequence[int]]) -> Iterator[str]:
+    """Of dev or test, whichever has the larger group for its rows: few groups, or a large one, prove as much as few rows."""
+    told = max(groups, key=lambda split: max(groups[split], default=0) / max(1, sum(groups[split])))
+    rows, largest = sum(groups[told]), max(groups[told], default=0)
+    if 2 * len(groups[told]) < rows or largest > max(_FEW, _LARGE * rows):
         yield (
-            f"many rows are nearly alike, or of one subject, and stay in one split: the {sum(groups):,} test rows fall into "
-            f"{len(groups):,} groups, and prove about as much as so few rows would"
+            f"many rows are nearly alike, or of one subject, and stay in one split: the {rows:,} {told.value} rows fall into "
+            f"{len(groups[told]):,} groups, the largest of {largest:,} rows, and prove about as much as so few rows would"
+        )
+
+
+def _contradicting(built: BuiltSnapshot) -> Iterator[str]:
+    if found := contradictions(built.rows):
+        yield (
+            f"{found.rows:,} rows have the text of another row and another label ({' and '.join(found.first)}): whatever is answered, at "
+            f"most {found.right / len(built.rows):.2f} of all rows is right; decide which label each text has, or use --task classify-many"
         )
 
 
