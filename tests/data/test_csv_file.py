@@ -63,6 +63,13 @@ def test_a_long_text_in_quotes_is_no_broken_quote(tmp_path: Path) -> None:
     assert read(tmp_path, GOOD + f'"{letter}",a\n').rows[-1].text == letter
 
 
+def test_a_header_that_stands_there_again_is_no_row(tmp_path: Path) -> None:
+    """Files that were joined, each with its header and its mark: each header had become a row with the label ``label``."""
+    found = read(tmp_path, f"\ufeff{GOOD}\ufeff{GOOD.replace('message', 'letter')}{GOOD.replace('message', 'call')}")
+    assert len(found.rows) == 60
+    assert [(entry.line, entry.code) for entry in found.quarantined] == [(22, "header_again"), (43, "header_again")]
+
+
 def test_what_spreadsheets_add_is_no_row(tmp_path: Path) -> None:
     """A first line that says the separator, lines of nothing but separators. A cell too many may be that of a comma in a text."""
     text = "sep=;\r\ntext;label\r\nit is late;a\r\n;;\r\n ;\r\nit is lost;b\r\n;b\r\nHello; it is lost;\r\n"

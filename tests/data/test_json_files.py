@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from support.data_files import as_json, read, refused
 from tailorbird.data.readers import json_files
+from tailorbird.data.readers.data_file import Record
 from tailorbird.domain.errors import DataInvalid
 
 
@@ -56,6 +57,13 @@ def test_records_in_an_object_keep_their_lines(tmp_path: Path) -> None:
         '{"version": {"n": [1]},\n "data":\n [{"text": "x", "label": "a"},\n{"text": "y", "label": "b"}],\n"n": 2}\n'
     )
     assert [(row.text, row.provenance.line) for row in read(tmp_path, "d.json").rows] == [("x", 3), ("y", 4)]
+
+
+def test_the_mark_of_a_joined_file_costs_no_row() -> None:
+    lines = [f'{mark}{{"text": "t{n}"}}\n' for n, mark in enumerate(("\ufeff", "", "\ufeff"))]
+    assert [record.cells for record in json_files.parse_jsonl("d.jsonl", lines) if isinstance(record, Record)] == [
+        {"text": f"t{n}"} for n in range(3)
+    ]
 
 
 def test_elements_that_are_no_rows_are_quarantined(tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ def read_tsv(file: DataFile, _: Collection[str]) -> Records:
 
 def parse(name: str, lines: Iterable[str], separator: str) -> Records:
     """The records in ``lines``. Blank lines are no records, nor is a first line ``sep=;``, by which spreadsheets tell the separator; one
-    with another number of cells than the header is set aside, unless no cell says anything: it is blank then (``is_blank``).
+    with another number of cells than the header is set aside, unless no cell says anything: it is blank then (``is_blank``); the header
+    is, where it stands there again.
 
     Raises DataInvalid when a quote is broken (with the line where it opened) or when two columns share a name.
     """
@@ -43,11 +44,19 @@ def parse(name: str, lines: Iterable[str], separator: str) -> Records:
         if columns is None:
             columns = _header(name, cells)
             continue
-        if len(cells) == len(columns) or (len(cells) > len(columns) and not any(map(str.strip, cells))):
+        if _repeats(cells, columns):
+            reason = "the header stands here again: files were joined, each with its own"
+            yield Quarantined(file=name, line=line, code="header_again", reason=reason)
+        elif len(cells) == len(columns) or (len(cells) > len(columns) and not any(map(str.strip, cells))):
             yield Record(line, dict(zip(columns, cells, strict=False)))
         else:
             reason = f"{len(cells)} cells where the header has {len(columns)}"
             yield Quarantined(file=name, line=line, code="wrong_cell_count", reason=reason)
+
+
+def _repeats(cells: list[str], columns: list[str]) -> bool:
+    """True for the header once more, with or without the byte order mark of the file that it began."""
+    return cells[-1] == columns[-1] and [cells[0].removeprefix("\ufeff"), *cells[1:]] == columns
 
 
 def without_mark(lines: Iterable[str]) -> Iterator[str]:

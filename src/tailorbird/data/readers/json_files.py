@@ -33,7 +33,7 @@ def record_of(name: str, line: int, text: str) -> Record | Quarantined:
     if len(text) > LONGEST:
         return Quarantined(file=name, line=line, code="line_too_long", reason=f"the record has more than {LONGEST:,} characters")
     try:
-        return Record(line, _object(text))
+        return Record(line, _object(text.removeprefix("\ufeff")))  # the mark of a file that was joined to others
     except (ValueError, RecursionError) as error:
         reason = str(error) if isinstance(error, _NotAnObject) else "the line is not valid JSON"
         return Quarantined(file=name, line=line, code="broken_json", reason=reason)
