@@ -77,6 +77,8 @@ def test_json_is_right_by_what_it_says_where_it_is_asked_for(answer: str, right:
     due = '{"insurer": "Alpha", "sum": 1200, "due": null}'
     assert is_same_answer(answer, due, AnswerFormat(json_keys=("insurer",))) is right
     assert not is_same_answer(answer, due)
+    assert not is_same_answer('{"p": "102 bar"}', '{"p": "10² bar"}', AnswerFormat(json_keys=("p",)))
+    assert not is_same_answer("102 bar", "10² bar")
     place = Provenance(file="f", file_digest=digest_bytes(b"f"), line=1, origin="o", license="l", collected="c", consent="c")
     row = Row(id=digest_bytes(b"1"), text="t", target=due, group="g", split=Split.DEV, provenance=place)
     spec = MeasureSpec(TaskKind.GENERATE, (), 0.9, 3, 0.1, form=AnswerFormat(json_keys=()))

@@ -10,7 +10,9 @@ from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import Plan, RungPlan
-from tailorbird.planning import make_plan
+from tailorbird.planning import cut_texts, make_plan
+from tailorbird.planning.floor import floor_memory
+from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.memory import training_memory
 
 
@@ -100,6 +102,27 @@ def test_qlora_that_is_asked_for_is_planned_beside_lora() -> None:
 def encoder(licence: str = "Apache-2.0") -> BaseModelRef:
     found = llama(384, 6, 1536, 384, parameters=22_713_216, vocabulary=30_522)
     return found.model_copy(update={"name": "mini", "digest": D, "license": licence})
+
+
+def test_long_documents_cost_an_encoder_what_it_reads_of_them() -> None:
+    """Documents of 7,000 tokens were refused for want of 89 GiB, though no more than 256 tokens of a text are read."""
+    machine = MACHINE.model_copy(update={"memory_gb": 400.0})
+
+    def given(more: int) -> PlanInputs:
+        tokens = inputs().tokens
+        longer = {name: getattr(tokens, name) + more for name in ("prompt_mean", "prompt_p95", "prompt_max")}
+        found = objective(ladder=["encoder"])
+        return inputs(objective=found, encoder=encoder(), tokens=tokens.model_copy(update=longer), machine=machine)
+
+    def tuning(more: int) -> float:
+        """GiB beside what the words of the texts take."""
+        tuned = rung(make_plan(given(more)), RungKind.ENCODER)
+        assert tuned.memory is not None
+        return tuned.memory.likely - floor_memory(given(more), with_vectors=True).likely
+
+    assert tuning(7000) == pytest.approx(tuning(300))
+    assert "mini reads the first 256 tokens of a text, and texts have 7,018 on average" in cut_texts(given(7000))
+    assert not cut_texts(given(0))
 
 
 def test_an_encoder_is_tuned_where_it_is_installed() -> None:

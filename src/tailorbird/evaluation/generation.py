@@ -10,7 +10,7 @@ from tailorbird.domain.objective import AnswerFormat
 from tailorbird.evaluation.measure_spec import MeasureSpec, proportion, share_like
 from tailorbird.text.conversations import answer_turn, holds_tools, shown_answer
 from tailorbird.text.json_answers import field_score, json_object, same_objects
-from tailorbird.text.normalisation import normalise
+from tailorbird.text.normalisation import normalise, normalise_answer
 from tailorbird.text.regex import matches, occurs
 from tailorbird.text.text_metrics import chrf, rouge_l, token_f1, word_precision
 from tailorbird.text.tool_calls import same_calls
@@ -66,18 +66,18 @@ def tool_call_scores(answer: str, reference: str, text: str) -> dict[str, float]
 
 
 def is_same_answer(answer: str, reference: str, form: AnswerFormat | None = None) -> bool:
-    """The same words, after ``normalise``; where one of both calls functions, the same calls, and where ``form`` asks for JSON objects, the
-    same object: how JSON is spaced, and in which order its keys stand, does not count."""
+    """The same words, after ``normalise_answer``; where one of both calls functions, the same calls, and where ``form`` asks for JSON
+    objects, the same object: how JSON is spaced, and in which order its keys stand, does not count."""
     made, due = answer_turn(answer).tool_calls, answer_turn(reference).tool_calls
     if made or due:
         return same_calls(made, due)
     same = same_objects(answer, reference) if form is not None and form.json_keys is not None else None
-    return normalise(answer) == normalise(reference) if same is None else same
+    return normalise_answer(answer) == normalise_answer(reference) if same is None else same
 
 
 def generation_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:
-    """All metrics of generated answers. ``exact_match`` compares after ``normalise`` (case, white space and Unicode forms do not count),
-    calls of functions as ``tool_call_accuracy``, and JSON objects by what they say where the objective asks for such."""
+    """All metrics of generated answers. ``exact_match`` compares after ``normalise_answer`` (case, white space and Unicode forms do not
+    count), calls of functions as ``tool_call_accuracy``, and JSON objects by what they say where the objective asks for such."""
     yield proportion("exact_match", items, [item.correct for item in items], spec)
     for name in _MEANS:
         scored = [item for item in items if name in item.scores]

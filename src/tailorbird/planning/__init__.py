@@ -12,7 +12,7 @@ from tailorbird.planning.base_selection import BaseOffer, base_labels, bases_to_
 from tailorbird.planning.capacity import capacity_plan
 from tailorbird.planning.engine_fit import adapter_mebibytes, fit_timings
 from tailorbird.planning.feasibility import MachineChange, with_machine_change
-from tailorbird.planning.floor import why_not_encoder, why_words
+from tailorbird.planning.floor import cut_texts, why_not_encoder, why_words
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.ladder import make_plan
 from tailorbird.planning.model_fit import FitQuestion, asked_length, fit_of
@@ -27,6 +27,7 @@ __all__ = [
     "base_labels",
     "bases_to_probe",
     "capacity_plan",
+    "cut_texts",
     "fit_of",
     "fit_timings",
     "make_ladder",

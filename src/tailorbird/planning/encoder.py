@@ -10,7 +10,7 @@ from typing import Literal
 
 from tailorbird.domain.ladder import AVERAGED_ENCODERS, ENCODER_PARTS, RungKind
 from tailorbird.domain.plan import Estimate, LoraSettings, Reason, RungPlan, TrainingSettings
-from tailorbird.planning.floor import floor_memory, floor_request, floor_time, text_tokens, vectors_time, why_not_encoder
+from tailorbird.planning.floor import floor_memory, floor_request, floor_time, read_tokens, vectors_time, why_not_encoder
 from tailorbird.planning.flops import adapter_parameters, backbone_parameters
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.lookup_cost import SPREAD, encoder_rate
@@ -51,7 +51,7 @@ def tuned_encoder(inputs: PlanInputs) -> RungPlan:
     # An adapter needs no gradients of the weights beside it: half of what going back takes.
     back = (1.0 if many else 0.5) * (1 if settings.lora else 2)
     readings = _label_set_readings(inputs, passes * (1 + back)) if many else _readings(inputs, passes * (1 + back))
-    flops = 2.0 * backbone_parameters(encoder) * text_tokens(inputs) * readings
+    flops = 2.0 * backbone_parameters(encoder) * read_tokens(inputs) * readings
     training = around(flops / _rate(inputs, settings), SPREAD, "s")
     # With several labels a head over words is fitted twice, and vectors are read of rows held out and of dev.
     heads = [floor_time(inputs, with_vectors=False)] * 2 if many else []
@@ -196,6 +196,6 @@ def _memory(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
     """The floor's process, with gradients, moments and a copy of the best weights, and one batch of texts."""
     encoder = inputs.encoder
     assert encoder is not None
-    batch = settings.batch_size * text_tokens(inputs) * 4 * _KEPT * encoder.hidden * encoder.layers
+    batch = settings.batch_size * read_tokens(inputs) * 4 * _KEPT * encoder.hidden * encoder.layers
     learned = 4 * encoder.parameters if settings.lora is None else encoder.parameters + 4 * _trained(inputs, settings)
     return total(floor_memory(inputs, with_vectors=True), around((4 * learned + batch) / GIB, (0.7, 2.0), "GiB"))

@@ -30,6 +30,8 @@ _START, _REQUEST = (0.5, 1.5, 10.0), (2e-4, 5e-4, 2e-3)
 #: Features of a text that no text before it had, at the first ten thousand; numbers that the solver keeps a weight.
 _NEW_FEATURES, _KEPT = 0.45, 24
 _MOST_TOKENS = 256
+#: How many times that the longer texts have where it is told.
+_CUT = 1.25
 #: Up to so many rows each of five parts is left out once, above it two are.
 _ALL_FOLDS = 2_000
 #: Fits of four times three quarters of the labels' rows.
@@ -97,6 +99,22 @@ def text_tokens(inputs: PlanInputs) -> float:
     return max(1.0, inputs.tokens.prompt_mean - inputs.tokens.shared_prefix)
 
 
+def read_tokens(inputs: PlanInputs) -> float:
+    """Those of them that an encoder reads."""
+    return min(text_tokens(inputs), _MOST_TOKENS)
+
+
+def cut_texts(inputs: PlanInputs) -> str:
+    """What an encoder does not read of the texts; empty where it reads most of them to their end."""
+    if inputs.encoder is None or inputs.tokens.prompt_p95 - inputs.tokens.shared_prefix <= _CUT * _MOST_TOKENS:
+        return ""
+    longest = inputs.tokens.prompt_max - inputs.tokens.shared_prefix
+    return (
+        f"{inputs.encoder.name} reads the first {_MOST_TOKENS} tokens of a text, and texts have {text_tokens(inputs):,.0f} on average, "
+        f"{longest:,} at most: what stands behind that is no part of its vector (the floor counts the words of the whole text)"
+    )
+
+
 def _labels(inputs: PlanInputs) -> int:
     return max(1, len(inputs.manifest.labels))
 
@@ -125,7 +143,7 @@ def _vector_flops(inputs: PlanInputs) -> float:
     if inputs.encoder is None:
         return 0.0
     met = inputs.encoder.parameters - inputs.encoder.vocabulary * inputs.encoder.hidden
-    return 2.0 * max(met, 0) * min(text_tokens(inputs), _MOST_TOKENS)
+    return 2.0 * max(met, 0) * read_tokens(inputs)
 
 
 def _summed(*parts: Sequence[float]) -> Estimate:

@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any
 
-from tailorbird.text.normalisation import normalise
+from tailorbird.text.normalisation import normalise, normalise_answer
 from tailorbird.text.text_metrics import token_f1
 from tailorbird.text.word_tokens import WORD_WEIGHT, spaced_tokens, word_weight
 
@@ -99,7 +99,7 @@ def _told(value: Any) -> str:
 
 def _folded(value: Any) -> Any:
     if isinstance(value, str):
-        return normalise(value)
+        return normalise_answer(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, dict):

@@ -37,6 +37,7 @@ def _keyed(key: str, columns: str | tuple[str, ...]) -> dict[str, str]:
     return {key: columns} if isinstance(columns, str) else {f"{key}.{place}": column for place, column in enumerate(columns)}
 
 
+_RELATIVE = "paths are relative to the folder of the objective file"
 _SHEET = "save the sheet as 'CSV UTF-8' (in a spreadsheet: Save As, or Export): the first line names the columns, a row a line"
 _PACKED = "unpack it, and give {readable}"
 _LINES = "give {readable}: a .csv with a line of column names (text,label), a folder LABEL/NAME.txt for whole texts"
@@ -81,7 +82,9 @@ def _local(name: str, path: Path) -> AbstractContextManager[DataFile]:
     if is_bounded() and (Path(name).is_absolute() or ".." in Path(name).parts):
         raise Forbidden(f"{name} did not come with the objective", "upload it", code="upload_missing")
     if not path.exists():
-        raise DataInvalid(f"{name}: there is no such file", "paths are relative to the folder of the objective file", code="file_missing")
+        pattern = any(mark in name for mark in "*?[")
+        hint = "name each file as a source of its own: patterns are not expanded" if pattern else _RELATIVE
+        raise DataInvalid(f"{name}: there is no such file", hint, code="file_missing")
     return open_folder(name, path) if path.is_dir() else _opened(name, path)
 
 

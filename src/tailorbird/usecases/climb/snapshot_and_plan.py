@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from tailorbird.data.parts.given_parts import GivenParts, NoParts
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.errors import Exhausted, Unavailable
+from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import Machine, Plan, PlannedRanker, ShiftPower
+from tailorbird.domain.preflight import PreflightFinding, PreflightSeverity
 from tailorbird.domain.timing import Calibration
 from tailorbird.objective import check_labels, check_origins, check_power, check_shift_power
 from tailorbird.ports.ledger import UnitOfWork
@@ -108,7 +111,7 @@ def make_plan(context: StepContext) -> StepOutcome:
     _refuse_empty(context, draft)
     reused = reused_trainings(context, draft, refs)
     examined = heeded(draft, examine_rungs(context, draft, refs, reused))
-    plan = with_known_formats(context, with_reuse(_with_incumbent(context, examined), reused))
+    plan = with_known_formats(context, with_reuse(_with_incumbent(context, examined, offers), reused))
     for finding in plan.findings:
         context.progress.tell(f"{finding.severity.value} [{finding.code}]: {finding.what}: {finding.remedy}")
     facts: Facts = {"rungs": len(plan.rungs), "left_out": len(plan.left_out), "findings": len(plan.findings), "timed": len(timed)}
@@ -125,7 +128,7 @@ def make_plan(context: StepContext) -> StepOutcome:
     return StepOutcome(plan, facts, keep)
 
 
-def _with_incumbent(context: StepContext, plan: Plan) -> Plan:
+def _with_incumbent(context: StepContext, plan: Plan, offers: Sequence[planning.BaseOffer]) -> Plan:
     """The plan with what can be proven against the release that answers now; with findings where that is too little, and where dev or test
     hold too few items of a label, or conversations answers that are not measured."""
     found = foreseen(context)
@@ -134,8 +137,23 @@ def _with_incumbent(context: StepContext, plan: Plan) -> Plan:
         thin_labels_finding(context.manifest),
         contradicting_labels_finding(context),
         untested_answers_finding(context),
+        _cut_texts_finding(plan, offers),
     )
     return plan.model_copy(update={"incumbent": found, "findings": plan.findings + tuple(one for one in findings if one)})
+
+
+def _cut_texts_finding(plan: Plan, offers: Sequence[planning.BaseOffer]) -> PreflightFinding | None:
+    """A warning where an encoder reads texts whose end it does not see."""
+    reads = (plan.floor is not None and plan.floor.encoder) or any(rung.rung is RungKind.ENCODER for rung in plan.rungs)
+    cut = next((cut for offer in offers if offer.inputs and (cut := planning.cut_texts(offer.inputs))), "") if reads else ""
+    if not cut:
+        return None
+    return PreflightFinding(
+        code="texts_cut",
+        severity=PreflightSeverity.WARNING,
+        what=cut,
+        remedy="where the end decides, put it first (the conclusion, a summary), or cut the documents into rows",
+    )
 
 
 def with_probes(context: StepContext, offers: tuple[planning.BaseOffer, ...]) -> tuple[planning.BaseOffer, ...]:
