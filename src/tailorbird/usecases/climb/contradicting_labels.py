@@ -32,8 +32,8 @@ def contradictions(rows: Sequence[Row]) -> Contradictions | None:
     by_text: dict[str, list[Row]] = {}
     for row in rows:
         by_text.setdefault(normalise(row.text), []).append(row)
-    found = [same for same in by_text.values() if len({row.target for row in same}) > 1]
-    lost = sum(len(same) - max(Counter(row.target for row in same).values()) for same in found)
+    found = [same for same in by_text.values() if len({row.answer for row in same}) > 1]
+    lost = sum(len(same) - max(Counter(row.answer for row in same).values()) for same in found)
     if lost < max(1, _SHARE * len(rows)):
         return None
     first = min(sorted((row.provenance.file, row.provenance.line) for row in same) for same in found)
