@@ -125,7 +125,19 @@ def test_a_missing_column_of_documents_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_cell_may_hold_the_relevant_documents(cell: Any, grades: dict[str, int]) -> None:
-    assert grades_cell(Record(1, {"label": cell}), "label", frozenset({"1", "2"})) == grades
+    assert grades_cell(Record(1, {"label": cell}), "label", frozenset({"1", "2"})) == (grades, int("gone" in cell))
+
+
+def test_judged_documents_that_are_not_there_are_told(tmp_path: Path) -> None:
+    """Two of three had been left out of each query without a word: who found the third had a recall of 1."""
+    whole = write(tmp_path, BEIR)
+    asked = make_objective({"path": "queries.jsonl", "label": "relevant"}, kind=TaskKind.RANK)
+    rows = [{"text": f"{_word(n)} {_word(n + 40)}: where is it {n}", "relevant": {str(n): 1, "x": 2, "y": 1}} for n in range(40)]
+    jsonl(tmp_path / "queries.jsonl", rows)
+    told: list[str] = []
+    build_snapshot(SnapshotRequest(asked.model_copy(update={"documents": whole.documents}), tmp_path, Store(), {}, told.append))
+    (line,) = [line for line in told if line.startswith("warning")]
+    assert "80 relevant documents that 40 queries of queries.jsonl name (first on line 1) are not among the documents" in line
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ from tailorbird.data.privacy import Redaction
 from tailorbird.data.provenance import Amendments, amend_documents
 from tailorbird.data.provenance.merkle_seal import salt_of
 from tailorbird.data.readers import SourceRow, SourceRows, refuse_if_most, row_id, source_of
+from tailorbird.data.readers.data_file import DataFile
+from tailorbird.data.readers.source_rows import RowBuilder
 from tailorbird.data.readers.sources import SourceReader
 from tailorbird.data.readers.stretches import STRETCH
 from tailorbird.data.splits.shifted_part import mark_shifted
@@ -227,6 +229,7 @@ def _curated(request: SnapshotRequest, tally: CurationTally) -> _CuratedSources:
             ids += part.named.ids
             counted.add(part.tally)
             removed += part.removed
+        _tell_unknown(file, making, request)
     sources = reading.sources(rows)
     sources = replace(sources, removed=tuple(removed), documents=tuple(documents), removed_documents=tuple(gone.values()))
     _tell_read(sources, request, tally, counted)
@@ -235,6 +238,15 @@ def _curated(request: SnapshotRequest, tally: CurationTally) -> _CuratedSources:
     head = {**shared.head, "files": sources.files}
     search = SharedSearch(request.parts, head, helped=shared.taken > 0).coming()
     return _CuratedSources(sources, NamedRows(sources.rows, folded, ids, range(len(ids))), sketches, schemes, search)
+
+
+def _tell_unknown(file: DataFile, making: RowBuilder, request: SnapshotRequest) -> None:
+    """Judgements of documents that are not there are left out; what is measured is as if nobody had judged them."""
+    if making.unknown:
+        request.progress(
+            f"warning: {sum(making.unknown.values()):,} relevant documents that {len(making.unknown):,} queries of {file.name} name "
+            f"(first on line {min(making.unknown)}) are not among the documents, and are left out: recall and ndcg do not miss them"
+        )
 
 
 def build_head(request: SnapshotRequest, schemes: Mapping[str, str]) -> dict[str, object]:

@@ -55,8 +55,9 @@ def read_qrels(
     return judged, unusable, count
 
 
-def grades_cell(record: Record, column: str, known: frozenset[str]) -> Grades:
-    """The relevant documents in a cell: {document: grade}, a list of documents, or a text with | between them. Raises UnusableRecord."""
+def grades_cell(record: Record, column: str, known: frozenset[str]) -> tuple[Grades, int]:
+    """The relevant documents in a cell that are among the ``known``, and how many others it names: {document: grade}, a list of documents,
+    or a text with | between them. Raises UnusableRecord."""
     value = record.cells.get(column)
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         value = _parsed(value, column)
@@ -67,7 +68,8 @@ def grades_cell(record: Record, column: str, known: frozenset[str]) -> Grades:
         raise UnusableRecord("no_judgement", f"no document is relevant (column {column!r})")
     if not grades.keys() & known:
         raise UnusableRecord("unknown_document", f"none of the relevant documents (column {column!r}) is there")
-    return {name: grade for name, grade in grades.items() if name in known}
+    there = {name: grade for name, grade in grades.items() if name in known}
+    return there, len(grades) - len(there)
 
 
 def _parsed(value: str, column: str) -> Any:

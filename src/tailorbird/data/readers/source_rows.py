@@ -127,9 +127,11 @@ class RowBuilder:
 
     def __init__(self, objective: Objective, source: DataSource, secret: bytes, documents: frozenset[str] = frozenset()) -> None:
         """``documents`` are the ids of those that queries may be answered with. ``judged`` holds the grades by query, where a file has
-        them; ``split_by`` is the column that all rows are split by."""
+        them; ``unknown`` how many documents that are not there the query on a line names; ``split_by`` is the column that all rows are
+        split by."""
         self.source = source
         self.judged: dict[str, Grades] = {}
+        self.unknown: dict[int, int] = {}
         self._documents = documents
         self._objective = objective
         self._secret = secret
@@ -198,7 +200,10 @@ class RowBuilder:
 
     def _grades(self, record: Record) -> Grades:
         if not self.source.qrels:
-            return grades_cell(record, str(self.source.label), self._documents)
+            known, others = grades_cell(record, str(self.source.label), self._documents)
+            if others:
+                self.unknown[record.line] = others
+            return known
         grades = self.judged.get(name_cell(record, "id", self.source.id))
         if not grades:
             raise UnusableRecord("no_judgement", "no document that is there was judged relevant to the query")

@@ -46,7 +46,8 @@ def _alike(groups: Mapping[Split, Sequence[int]]) -> Iterator[str]:
     if 2 * len(groups[told]) < rows or largest > max(_FEW, _LARGE * rows):
         yield (
             f"many rows are nearly alike, or of one subject, and stay in one split: the {rows:,} {told.value} rows fall into "
-            f"{len(groups[told]):,} groups, the largest of {largest:,} rows, and prove about as much as so few rows would"
+            f"{len(groups[told]):,} group{'s' if len(groups[told]) > 1 else ''}, the largest of {largest:,} rows, and prove about as much "
+            "as so few rows would"
         )
 
 
