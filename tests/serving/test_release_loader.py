@@ -134,3 +134,35 @@ def test_an_engine_that_is_gone_is_not_asked_for_each_of_thousands(house: House)
         await until(lambda: len(loader.loaded) == 40)
 
     assert len(played(house, story)) == 40
+
+
+def test_a_defect_of_a_driver_ends_neither_the_watch_nor_other_loads(house: House) -> None:
+    """A driver that raises what no engine raises."""
+    broken, sound = needed(house, 1), needed(house, 2)
+    (lost,), (kept,) = broken, sound
+
+    async def story(loader: ReleaseLoader, driver: DirectDriver) -> None:
+        load, loaded = driver.load, driver.loaded
+
+        async def raising(given: LoadRequest) -> None:
+            if given.release == lost:
+                raise KeyError("data")
+            await load(given)
+
+        async def failing() -> tuple[Digest, ...]:
+            raise ValueError("no list")
+
+        driver.load = raising  # type: ignore[method-assign]
+        loader.want(broken | sound)
+        await until(lambda: kept in loader.loaded and loader.failure(lost) is not None)
+        failure = loader.failure(lost)
+        assert failure is not None
+        assert failure.error_code == "engine_defect"
+        driver.loaded = failing  # type: ignore[method-assign]
+        await loader.refresh()
+        assert not loader.engine_answers
+        driver.loaded = loaded  # type: ignore[method-assign]
+        await loader.refresh()
+        assert loader.engine_answers
+
+    assert played(house, story) == [kept]

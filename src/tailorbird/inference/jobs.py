@@ -288,9 +288,14 @@ def likelihood_of(tokens: Sequence[int], said: Side, other: Side | None) -> Like
 
 
 def chances_after(chat: ChatTokenizer, hidden_RE: torch.Tensor, logits: Logits) -> list[TokenChances]:
-    """The likeliest tokens after each of some hidden states, with their log-probabilities: all at once, since steps wait meanwhile."""
+    """The likeliest tokens after each of some hidden states, with their log-probabilities: all at once, since steps wait meanwhile.
+
+    Raises Internal (``output_not_finite``).
+    """
     nats_RV = logits(hidden_RE).float().log_softmax(dim=1)
     values, places = nats_RV.topk(min(TOLD, nats_RV.shape[1]))
+    if not values.isfinite().all():
+        raise not_finite()
     names = TokenBytes(chat.tokenizer)
     return [
         TokenChances(tokens=tuple(names.of(place).hex() for place in row), nats=tuple(nats))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.errors import TailorbirdError, Unavailable
+from tailorbird.domain.errors import Internal, TailorbirdError, Unavailable
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import EngineDriver, LoadRequest
 
@@ -82,8 +82,10 @@ class ReleaseLoader:
         known = self._loaded
         try:
             held = frozenset(await self._driver.loaded())
-        except TailorbirdError:
+        except Exception as error:  # noqa: BLE001 - who asks is a watch, which a defect of a driver must not end
             self._answers = False
+            if not isinstance(error, TailorbirdError):
+                _log.critical("the driver of the engine has a defect", exc_info=error)
             return
         self._answers = True
         if self._loaded is known:
@@ -161,8 +163,10 @@ class ReleaseLoader:
         self._loading.add(release)
         try:
             await self._driver.load(request)
-        except TailorbirdError as error:
-            self._note_failure(release, error)
+        except Exception as error:  # noqa: BLE001 - a defect of a driver is no reason to load nothing else
+            if not isinstance(error, TailorbirdError):
+                _log.critical("the driver of the engine has a defect", exc_info=error)
+            self._note_failure(release, error if isinstance(error, TailorbirdError) else _defect())
         else:
             self._failed.pop(release, None)
             self._loaded |= {release}
@@ -187,3 +191,7 @@ class ReleaseLoader:
         if held != self._loaded:
             self._loaded = held
             self._on_change(True)
+
+
+def _defect() -> Internal:
+    return Internal("the driver of the engine failed on this release", "look at the gateway's log", code="engine_defect")
