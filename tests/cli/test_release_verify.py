@@ -15,6 +15,7 @@ from tailorbird.cli.session import open_session
 from tailorbird.domain.effect import EffectReading, EffectStanding
 from tailorbird.domain.errors import Corrupt
 from tailorbird.domain.release import Release
+from tailorbird.usecases.releases import effect
 from tailorbird.usecases.releases.effect import EffectReport
 from tailorbird.usecases.releases.release_queries import list_releases
 
@@ -51,9 +52,14 @@ def test_every_replica_is_asked_and_told_of(made: Release, monkeypatch: pytest.M
     assert "adapter_inert" in found.err
 
 
-def test_files_are_verified_where_no_engine_can_be_asked(made: Release, capfd: pytest.CaptureFixture[str]) -> None:
+def test_files_are_verified_where_no_engine_can_be_asked(
+    made: Release, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert called("release", "verify", made.digest, "--engine") == 0
-    assert "unproven" in capfd.readouterr().out
+    assert "shown: the engine answers 0.000 nats from what was measured" in capfd.readouterr().out
+    monkeypatch.setattr(effect, "is_provable", lambda _: False)
+    assert called("release", "verify", made.digest, "--engine") == 0
+    assert "unprovable" in capfd.readouterr().out
     deps = open_session().deps
     changed = next(path for path in deps.artifacts.get_tree(made.content.base_model).iterdir() if path.stat().st_size)
     changed.chmod(0o600)

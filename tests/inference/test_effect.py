@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import math
+import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from support.effects import FAULTS, FaultyDriver, ToldProofs, faulty
+from support.encoder_adapters import adapted_servable, linear_shapes, write_adapted_floor
 from support.oracle import MakeModel, Reference, conversation, servable, write_adapter
+from support.tiny_encoder import write_tiny_encoder
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.effect import EffectProof, EffectStanding
-from tailorbird.domain.errors import Corrupt
+from tailorbird.domain.errors import Corrupt, Internal
 from tailorbird.inference import open_engine
 from tailorbird.ports.engine import LoadRequest, LocalEngine, ProbeRequest
+from tailorbird.rungs.adapter_variants import without
 from tailorbird.serving import EffectChecks
+from tailorbird.text.linear_classifier import ADAPTER
 from tailorbird.usecases.climb.effect_proof import effect_proof
 
 ALL = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
@@ -87,6 +95,17 @@ def test_what_probes_begin_with_is_computed_once(adapted: tuple[Servable, Path],
     assert after.prefix_hits - before.prefix_hits > (after.prefix_queries - before.prefix_queries) / 2
 
 
+def test_an_adapter_that_computes_no_numbers_is_said_to(make_model: MakeModel, engine: LocalEngine, tmp_path: Path) -> None:
+    base = make_model()
+    write_adapter(base, tmp_path / "lost", seed=1)
+    file = tmp_path / "lost" / "adapter_model.safetensors"
+    save_file({name: tensor * math.nan for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
+    with pytest.raises(Internal) as refused:
+        effect_proof(engine, servable(base, adapter=tmp_path / "lost"), tmp_path)
+    assert refused.value.error_code == "output_not_finite"
+    assert engine.loaded() == ()
+
+
 def test_every_kind_of_module_shows_in_the_proof(proof: EffectProof) -> None:
     assert not proof.unprovable
     assert tuple(sorted(proof.parts)) == ALL
@@ -141,6 +160,35 @@ def test_full_weights_are_told_from_their_base_and_from_others(make_model: MakeM
         with pytest.raises(Corrupt) as refused:
             asyncio.run(checks.load(request))
         assert refused.value.error_code == code
+
+
+def test_an_encoder_whose_adapter_is_left_out_is_refused(engine: LocalEngine, tmp_path: Path) -> None:
+    encoder, labels = write_tiny_encoder(tmp_path / "encoder"), ("card", "refund", "top up")
+    floor = write_adapted_floor(tmp_path / "floor", linear_shapes(encoder), labels, 1)
+    shutil.copytree(floor, tmp_path / "bare")
+    shutil.rmtree(tmp_path / "bare" / ADAPTER)
+    without(floor / ADAPTER, tmp_path / "bare" / ADAPTER, lambda _: True)
+    one, bare = (adapted_servable(digest_bytes(b"one"), "acme", each, encoder, labels) for each in (floor, tmp_path / "bare"))
+    proof = effect_proof(engine, one, tmp_path)
+    assert (proof.kind, proof.labels, proof.unprovable) == ("scores", labels, "")
+    for given, shown in ((one, True), (bare, False)):
+        checks, request = checked(given, engine, proof)
+        with nullcontext() if shown else pytest.raises(Corrupt):
+            asyncio.run(checks.load(request))
+        assert (checks.readings[one.id].standing is EffectStanding.SHOWN) == shown
+        engine.unload(one.id)
+
+
+def test_a_prompt_on_another_base_is_refused(make_model: MakeModel, engine: LocalEngine, tmp_path: Path) -> None:
+    one, other = servable(make_model()), servable(make_model(seed=1))
+    proof = effect_proof(engine, one, tmp_path)
+    checks, request = checked(one, engine, proof)
+    asyncio.run(checks.load(request))
+    engine.unload(one.id)
+    checks, request = checked(other, engine, proof)
+    with pytest.raises(Corrupt) as refused:
+        asyncio.run(checks.load(request))
+    assert refused.value.error_code == "adapter_differs"
 
 
 @pytest.mark.parametrize("family", ["gpt_neox", "gemma2", "qwen3"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,12 @@ import pytest
 from support.effects import FAULTS, KINDS, FaultyDriver, ToldProofs, faulty, write_twin_adapter
 from support.serving import DirectDriver, House, digest, until
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.effect import EffectProof, EffectStanding, TokenChances
+from tailorbird.domain.effect import EffectProof, EffectStanding, ReferenceProbe, TokenChances, chances_of_labels
 from tailorbird.domain.errors import Corrupt
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import PromptSpec
-from tailorbird.ports.engine import LoadRequest, LocalEngine, ProbeRequest
+from tailorbird.domain.prompt import Message, PromptSpec
+from tailorbird.ports.engine import LabelScores, LoadRequest, LocalEngine, ProbeRequest
+from tailorbird.release import PROBE_TEXTS, choose_of_scores
 from tailorbird.serving import AliasSync, EffectChecks, effect_checks
 from tailorbird.testing import MemoryEngine
 from tailorbird.usecases.climb.effect_proof import effect_proof
@@ -190,6 +193,64 @@ def test_a_release_without_proof_is_loaded_and_told_as_that(
     asyncio.run(checks.load(request()))
     assert checks.readings[ID].standing is standing
     assert asyncio.run(checks.loaded()) == (ID,)
+
+
+def test_prompts_on_one_base_have_it_asked_once_and_another_base_is_refused(servable: Servable, tmp_path: Path) -> None:
+    prompt = servable.model_copy(update={"adapter": None})
+    proof = effect_proof(MemoryEngine(), prompt, tmp_path)
+    driver, other = CountingDriver(MemoryEngine(), prompt), prompt.model_copy(update={"id": digest("another")})
+    checks = EffectChecks(driver, ToldProofs(proof))
+
+    async def story() -> None:
+        await checks.load(request())
+        driver.given = other
+        await checks.load(request(other.id))
+        assert driver.bare == [probe.text for probe in proof.probes]
+        driver.engine, driver.given = MemoryEngine(), prompt.model_copy(update={"base": "upgraded"})
+        assert await checks.loaded() == ()
+        with pytest.raises(Corrupt):
+            await checks.load(request())
+
+    asyncio.run(story())
+    assert checks.readings[ID].standing is EffectStanding.DIFFERS
+
+
+class ScoringDriver(FaultyDriver):
+    """A driver whose engine scores labels by ``lead`` nats in favour of the longest."""
+
+    lead = 3.0
+
+    async def score(
+        self, release: str, prompt: Sequence[Message], labels: Sequence[str], groups: frozenset[str] = frozenset()
+    ) -> LabelScores:
+        del release, groups
+        weights = [self.lead * (len(label) * len(prompt[-1].content) % 7) for label in labels]
+        whole = math.log(sum(map(math.exp, weights)))
+        return LabelScores(log_probabilities=tuple(weight - whole for weight in weights), prompt_tokens=0, latency_ms=1.0)
+
+
+def test_a_floor_that_scores_otherwise_is_refused(servable: Servable) -> None:
+    floor = servable.model_copy(update={"adapter": None, "base": ""})
+    driver, labels = ScoringDriver(MemoryEngine(), floor), ("refund", "lost card", "top up")
+
+    async def told(text: str) -> ReferenceProbe:
+        question = (Message(role="user", content=text),)
+        chances = chances_of_labels(labels, (await driver.score(ID, question, labels)).log_probabilities)
+        return ReferenceProbe(text=text, base=chances, candidate=chances)
+
+    async def story() -> EffectChecks:
+        proof = choose_of_scores([await told(text) for text in PROBE_TEXTS], labels)
+        assert (proof.unprovable, len(proof.probes)) == ("", 4)
+        checks = EffectChecks(driver, ToldProofs(proof))
+        await checks.load(request())
+        assert checks.readings[ID].standing is EffectStanding.SHOWN
+        await checks.unload(ID)
+        driver.lead = 2.0
+        with pytest.raises(Corrupt):
+            await checks.load(request())
+        return checks
+
+    assert asyncio.run(asyncio.wait_for(story(), 10)).readings[ID].standing is EffectStanding.DIFFERS
 
 
 def test_the_former_release_serves_on_where_the_next_is_inert(house: House, servable: Servable, proof: EffectProof) -> None:

@@ -124,3 +124,37 @@ def test_an_effect_within_five_times_the_noise_is_none_to_prove() -> None:
     assert is_provable(proof())
     assert not is_provable(proof(noise=0.3))
     assert not is_provable(EffectProof(unprovable="no room"))
+
+
+def of_base(**changes: object) -> EffectProof:
+    probe = ReferenceProbe(text="Hello.", base=BASE, candidate=BASE)
+    return EffectProof.model_validate({"kind": "base", "probes": (probe,)} | changes)
+
+
+@pytest.mark.parametrize(("kind", "by", "standing"), [("base", 0.5, "shown"), ("base", 0.9, "differs"), ("scores", 0.5, "differs")])
+def test_a_base_and_scores_are_compared_as_they_are(kind: str, by: float, standing: str) -> None:
+    absolute = of_base(kind=kind)
+    assert is_provable(absolute)
+    assert not is_provable(of_base(unprovable="the scores of no probe differ"))
+    assert effect_reading(absolute, [BASE]).distance == 0.0
+    found = effect_reading(absolute, [moved(BASE, by)])
+    assert (found.standing, found.distance) == (standing, pytest.approx(by))
+
+
+@pytest.mark.parametrize(
+    ("recorded", "chosen", "standing"),
+    [
+        (b" Hello", b"Hello", "shown"),
+        (b"Hello", b"Sure", "differs"),
+        (b"<|im_end|>", b"", "unprovable"),
+        (b"Hello", b"", "unprovable"),
+        (b"\xf0", b"\xf0", "unprovable"),
+    ],
+)
+def test_a_base_is_known_by_what_it_clearly_chooses(recorded: bytes, chosen: bytes, standing: str) -> None:
+    """Servers leave out a blank before the first word, and write nothing of a control token."""
+    sure = TokenChances(tokens=(recorded.hex(), b"other".hex()), nats=(-0.1, -2.5))
+    proof = of_base(probes=(ReferenceProbe(text="Hello.", base=sure, candidate=sure),))
+    assert effect_reading(proof, [TokenChances(tokens=(chosen.hex(),), nats=())]).standing == standing
+    unsure = of_base(probes=(ReferenceProbe(text="Hello.", base=BASE, candidate=BASE),))
+    assert effect_reading(unsure, [TokenChances(tokens=(chosen.hex(),), nats=())]).standing is EffectStanding.UNPROVABLE

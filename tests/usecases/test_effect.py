@@ -64,13 +64,43 @@ def test_a_proof_that_was_exchanged_is_not_believed(deps: Dependencies, release:
         verify_release(other, people)
 
 
-def test_a_release_without_weights_of_its_own_has_none(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    ended = adapt(deps, author, write_objective(tmp_path / "job", ladder=["prompt"]), Progress())
+def made_by(deps: Dependencies, author: Actor, folder: Path, rung: str) -> Release:
+    ended = adapt(deps, author, write_objective(folder, ladder=[rung]), Progress())
     assert ended.conclusion is not None
-    made = show_release(deps, author, str(ended.conclusion.release))
-    assert made.dossier.effect is None
-    assert "effect" not in made.dossier.model_dump()
-    assert RecordedProofs(deps).proof(loading(made)) is None
+    return show_release(deps, author, str(ended.conclusion.release))
+
+
+def test_a_prompt_is_shown_by_its_base_alone(deps: Dependencies, author: Actor, operator: Actor, tmp_path: Path) -> None:
+    """A server calls its model what it likes: another one answers under the name of the base."""
+    made = made_by(deps, author, tmp_path / "job", "prompt")
+    proof = RecordedProofs(deps).proof(loading(made))
+    assert proof is not None
+    assert (proof.kind, is_provable(proof), len(proof.probes)) == ("base", True, 4)
+    own = admit(deps, loading(made)).model_copy(update={"task": TaskKind.GENERATE})
+    for base, told in ((Path(own.base), True), (Path(own.base), False)):
+        found = verify_effect(deps, operator, made.digest, vllm_driver(VllmTwin(MemoryEngine(), base, told=told), own))
+        assert found.reading.standing in (EffectStanding.SHOWN, EffectStanding.UNPROVABLE)
+    assert verify_effect(deps, operator, made.digest).reading.standing is EffectStanding.SHOWN
+    with pytest.raises(Corrupt) as refused:
+        verify_effect(deps, operator, made.digest, vllm_driver(VllmTwin(MemoryEngine(), Path("another")), own))
+    assert refused.value.error_code == "adapter_differs"
+    beside = VllmTwin(MemoryEngine(), Path(own.base))
+    beside.adapters["sha256:another"] = own
+    with pytest.raises(Conflict) as unable:
+        verify_effect(deps, operator, made.digest, vllm_driver(beside, own))
+    assert unable.value.error_code == "driver_unable"
+
+
+def test_a_floor_is_shown_by_its_scores(deps: Dependencies, author: Actor, operator: Actor, tmp_path: Path) -> None:
+    made = made_by(deps, author, tmp_path / "job", "floor")
+    proof = RecordedProofs(deps).proof(loading(made))
+    assert proof is not None
+    assert (proof.kind, proof.labels) == ("scores", made.content.prompt.answers)
+    if not proof.unprovable:
+        assert verify_effect(deps, operator, made.digest).reading.standing is EffectStanding.SHOWN
+    with deps.ledger.work("acme", write=False) as work:
+        risky = made.model_copy(update={"content": made.content.model_copy(update={"risk": RiskTier.HIGH})})
+        demand_effect(work, risky, work.records.get(Objective, made.content.objective))
 
 
 def test_a_refusal_stands_in_the_log_with_its_code(deps: Dependencies, release: Release) -> None:

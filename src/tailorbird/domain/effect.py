@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Literal
 
@@ -12,6 +13,8 @@ from tailorbird.domain.value import Value
 
 #: So many of the likeliest tokens are told at a position: no protocol gives more.
 TOLD = 20
+#: Nats below which a label's score is told as no less.
+LEAST_SCORE = 100.0
 
 
 class TokenChances(Value):
@@ -43,16 +46,25 @@ class ReferenceProbe(Value):
         return (Message(role="user", content=self.text),)
 
 
+def chances_of_labels(labels: Sequence[str], nats: Sequence[float]) -> TokenChances:
+    """Scores of labels (log-probabilities, nats) as chances: the likeliest ``TOLD``."""
+    ranked = sorted(zip(labels, nats, strict=True), key=lambda one: -one[1])[:TOLD]
+    told = tuple(max(score, -LEAST_SCORE) for _, score in ranked)  # that of a label which is out of the question may be minus infinity
+    return TokenChances(tokens=tuple(label.encode().hex() for label, _ in ranked), nats=told)
+
+
 class EffectProof(Value):
     """What the candidate changes in its base, at the first token of the answers to ``probes``. Distances are root mean squares, in nats.
 
     ``effect`` is that between candidate and base; ``noise`` how far it moved when the probes were asked in other batches; ``parts`` how
     far the candidate is from itself without one kind of mapped module, by kind. Kinds in ``hidden`` change less than noise lets anybody
     see. ``unprovable`` says why nothing at all can be shown; then there may be no probes. ``engine`` measured it. Full weights
-    (``kind``) have no base beside them where they are served: their chances are compared as they are.
+    (``kind``) have no base beside them where they are served: their chances are compared as they are. So are those of a prompt's ``base``,
+    and a floor's or encoder's ``scores`` of its ``labels``, told as chances of those: there ``base`` and ``candidate`` are the same.
     """
 
-    kind: Literal["adapter", "weights"] = "adapter"
+    kind: Literal["adapter", "weights", "base", "scores"] = "adapter"
+    labels: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     probes: tuple[ReferenceProbe, ...] = ()
     effect: float = 0.0
     noise: float = 0.0
@@ -62,6 +74,11 @@ class EffectProof(Value):
     engine: str = ""
 
     @property
+    def is_absolute(self) -> bool:
+        """True where nothing was trained that a base could be compared with: what answers is compared as it is."""
+        return self.kind in ("base", "scores")
+
+    @property
     def by_wider_adapters(self) -> bool:
         """True where a native pass measured it that held adapters in 16 bits. The one of today holds them in eight, and nothing of that
         shows in its base, which answers to the bit as it did (decision 0144)."""
@@ -69,7 +86,7 @@ class EffectProof(Value):
 
 
 class EffectStanding(StrEnum):
-    """What an engine showed of a release. ``UNPROVEN``: the release is older than probes, or has nothing of its own to map."""
+    """What an engine showed of a release. ``UNPROVEN``: the release is older than probes, ranks documents, or is a hosted model."""
 
     SHOWN = "shown"
     INERT = "inert"

@@ -34,7 +34,7 @@ from tailorbird.release.llm_judges import (
     pair_marks,
 )
 from tailorbird.release.model_card import CardEncoder, CardFacts, model_card
-from tailorbird.release.reference_probes import PROBE_TEXTS, choose, shortlist
+from tailorbird.release.reference_probes import PROBE_TEXTS, choose, choose_of_base, choose_of_scores, shortlist
 from tailorbird.release.remedies import REPEATED, EndedClimb, remedies
 
 __all__ = [
@@ -65,6 +65,8 @@ __all__ = [
     "check_may_decide",
     "check_may_review",
     "choose",
+    "choose_of_base",
+    "choose_of_scores",
     "deciding_role",
     "draw_sheet",
     "interval_at",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tailorbird.domain.effect import EffectProof, ReferenceProbe, TokenChances
-from tailorbird.stats.effect_distance import LEAST_NOISE, TIMES_NOISE, distance, rms, shifts
+from tailorbird.domain.effect import TOLD, EffectProof, ReferenceProbe, TokenChances
+from tailorbird.stats.effect_distance import LEAST_NOISE, MOST_SCORE_NOISE, TIMES_NOISE, distance, rms, shifts
 
 #: Questions of everybody's day, written for this project and short: what is asked at each loading must cost little.
 PROBE_TEXTS = (
@@ -51,6 +51,29 @@ def choose(probes: Sequence[ReferenceProbe], parts: Mapping[str, Readings], agai
     hidden = tuple(kind for kind, size in sizes.items() if size < bound)
     reason = "" if effect >= bound else f"candidate and base are {effect:.3f} nats apart, less than {bound:.3f}, on every probe"
     return EffectProof(probes=tuple(some), effect=round(effect, 4), noise=round(noise, 4), parts=sizes, hidden=hidden, unprovable=reason)
+
+
+def choose_of_base(probes: Sequence[ReferenceProbe], again: Sequence[Readings]) -> EffectProof:
+    """Proof that a prompt's base answers, from the ``CHOSEN`` probes at which it is surest of its first token: they tell most to an engine
+    that tells what it chooses alone. ``again``: the base when asked again, in other batches."""
+    sure = sorted(range(len(probes)), key=lambda place: -_lead(probes[place].base))[:CHOSEN]
+    some = [probes[place] for place in sure]
+    wavered = [rms(shifts(some, [probe.base for probe in some], [readings[place] for place in sure])) for readings in again]
+    return EffectProof(kind="base", probes=tuple(some), noise=round(max(wavered, default=0.0), 4))
+
+
+def choose_of_scores(probes: Sequence[ReferenceProbe], labels: Sequence[str]) -> EffectProof:
+    """Proof that a floor or an encoder scores as it did, from the ``CHOSEN`` probes whose scores are least like those of the others."""
+    typical = {label: sum(probe.base.nats_of(label) for probe in probes) / len(probes) for probe in probes for label in probe.base.tokens}
+    apart = [rms([probe.base.nats_of(label) - typical[label] for label in probe.base.tokens[:TOLD]]) for probe in probes]
+    some = [probes[place] for place in sorted(range(len(probes)), key=lambda place: -apart[place])[:CHOSEN]]
+    effect = rms([apart[probes.index(probe)] for probe in some])
+    reason = "" if effect > MOST_SCORE_NOISE else f"the scores of no probe are more than {effect:.3f} nats from those of the others"
+    return EffectProof(kind="scores", labels=tuple(labels), probes=tuple(some), effect=round(effect, 4), unprovable=reason)
+
+
+def _lead(chances: TokenChances) -> float:
+    return chances.nats[0] - chances.nats[1] if len(chances.nats) > 1 else 0.0
 
 
 def _chosen(probes: Sequence[ReferenceProbe], parts: Mapping[str, Readings]) -> list[int]:

@@ -51,14 +51,13 @@ def release_summary(release: Release) -> str:
 def effect_text(reading: EffectReading, proven: Sequence[str], unprovable: str) -> str:
     """What an engine showed of a release, in a sentence."""
     if reading.standing is EffectStanding.UNPROVEN:
-        return "unproven: the release carries no probes: it is older than they are, or has no weights of its own"
+        return "unproven: the release carries no probes: it is older than they are, ranks documents, or is a hosted model"
     if reading.standing is EffectStanding.UNPROVABLE:
         return f"unprovable: {unprovable or 'a server that tells no log-probabilities cannot show it'}"
     kinds = f"; it would have shown the absence of {', '.join(proven)}" if proven else ""
-    return (
-        f"{reading.standing.value}: the engine moves its base by {reading.effect:.3f} nats, {reading.distance:.3f} from what was measured, "
-        f"where {reading.allowed:.3f} are allowed{kinds}"
-    )
+    moved = f"moves its base by {reading.effect:.3f} nats," if reading.effect else "answers"
+    apart = f"{reading.distance:.3f}{'' if reading.effect else ' nats'} from what was measured, where {reading.allowed:.3f} are allowed"
+    return f"{reading.standing.value}: the engine {moved} {apart}{kinds}"
 
 
 def decision_text(approval: Approval) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from tailorbird.crypto.canonical_json import digest_of, short
-from tailorbird.domain.effect import EffectProof, EffectReading, EffectStanding, TokenChances
+from tailorbird.domain.effect import EffectProof, EffectReading, EffectStanding, TokenChances, chances_of_labels
 from tailorbird.domain.errors import Corrupt, TailorbirdError
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import RetrievedEntry
@@ -175,13 +175,24 @@ class EffectChecks:
 
     async def _asked(self, release: Digest, proof: EffectProof) -> EffectReading:
         prompts = tuple(probe.prompt for probe in proof.probes)
+        if proof.kind == "scores":
+            return effect_reading(proof, [await self._scored(release, prompt, proof.labels) for prompt in prompts])
+        if proof.kind == "base":
+            base = await self._base(release, proof, prompts)
+            assert base is not None
+            return effect_reading(proof, base)
         candidate = await self._driver.probe(ProbeRequest(release=release, prompts=prompts))
         assert candidate is not None
         return effect_reading(proof, candidate, await self._base(release, proof, prompts) if proof.kind == "adapter" else None)
 
+    async def _scored(self, release: Digest, prompt: Sequence[Message], labels: Sequence[str]) -> TokenChances:
+        found = await self._driver.score(release, prompt, labels)
+        return chances_of_labels(labels, found.log_probabilities)
+
     async def _base(self, release: Digest, proof: EffectProof, prompts: tuple[tuple[Message, ...], ...]) -> list[TokenChances] | None:
         """Chances by the base: each probe is asked once for all releases on it, which share most of theirs."""
-        keys = [digest_of({"text": one.text, "tokens": list(one.base.tokens), "nats": list(one.base.nats)}) for one in proof.probes]
+        # The base beside adapters may be asked on another server than that of a prompt.
+        keys = [digest_of({"kind": proof.kind, "text": one.text, "base": one.base.model_dump(mode="json")}) for one in proof.probes]
         # Where all is forgotten meanwhile, with the engine that gave it, what is found goes into a map that nobody reads any more.
         bases = self._bases
         known = {key: bases[key] for key in keys if key in bases}

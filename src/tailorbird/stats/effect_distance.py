@@ -13,6 +13,10 @@ TIMES_NOISE = 5.0
 LEAST_NOISE = 0.005
 #: Nats. No rounding moves a base so far: it is another model, or another prompt around the question.
 MOST_NOISE = 0.75
+#: Nats. What the scores of a floor or an encoder move by at most between processors.
+MOST_SCORE_NOISE = 0.25
+#: Nats by which a first token must be ahead so that another precision chooses it, too.
+_SURELY_CHOSEN = 1.0
 #: Nats. What a native pass with adapters in eight bits strays from one with 16, whose base answers alike.
 WIDER_ADAPTERS_NOISE = 0.05
 #: A choice is clear from so many times the noise: engines of another precision must make it, too.
@@ -52,7 +56,9 @@ def distance(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def is_provable(proof: EffectProof) -> bool:
-    """True where an engine could be told from its base by ``proof``."""
+    """True where an engine could be told from its base, or from another one, by ``proof``."""
+    if proof.is_absolute:
+        return bool(proof.probes) and not proof.unprovable
     return bool(proof.probes) and proof.effect >= TIMES_NOISE * max(proof.noise, LEAST_NOISE)
 
 
@@ -66,6 +72,8 @@ def effect_reading(proof: EffectProof, candidate: Sequence[TokenChances], base: 
     as its noise lets it be shows nothing (``UNPROVABLE``). A base that is farther off than rounding makes it is another one; so is one that
     is nearer to the candidate than to itself, unless the candidate stands above it as recorded: then both strayed alike.
     """
+    if proof.is_absolute:
+        return _absolute_reading(proof, candidate)
     if not all(chances.nats for chances in candidate):
         return _greedy_reading(proof, candidate)
     beside = base if base is not None and all(chances.nats for chances in base) else None
@@ -89,6 +97,43 @@ def effect_reading(proof: EffectProof, candidate: Sequence[TokenChances], base: 
         allowed=round(allowed, 4),
         unshown=tuple(kind for kind, size in proof.parts.items() if size < TIMES_NOISE * noise),
     )
+
+
+def _absolute_reading(proof: EffectProof, found: Sequence[TokenChances]) -> EffectReading:
+    """What answers, compared as it is: it is another model, or another head, where it is farther off than rounding makes it."""
+    if not all(chances.nats for chances in found):
+        return _chosen_reading(proof, found)
+    proof, found, _ = _as_told(proof, found, None)
+    apart = rms(shifts(proof.probes, [probe.base for probe in proof.probes], found, found))
+    allowed = MOST_SCORE_NOISE if proof.kind == "scores" else MOST_NOISE
+    standing = EffectStanding.SHOWN if apart <= allowed else EffectStanding.DIFFERS
+    return EffectReading(standing=standing, distance=round(apart, 4), noise=round(proof.noise, 4), allowed=allowed)
+
+
+def _chosen_reading(proof: EffectProof, chosen: Sequence[TokenChances]) -> EffectReading:
+    """The same by the tokens that were chosen alone, where the recorded one was clearly ahead. Servers leave out a blank before the first
+    word, and write nothing of a control token: such a choice tells nothing."""
+    sides = [(probe.base, _written(one)) for probe, one in zip(proof.probes, chosen, strict=True)]
+    clear = [(_word(base.tokens[0]), found) for base, found in sides if found and len(base.nats) > 1 and _is_ahead(base)]
+    told = [(wanted, found) for wanted, found in clear if wanted]
+    if not told:
+        return EffectReading(standing=EffectStanding.UNPROVABLE, noise=proof.noise)
+    same = all(wanted == found for wanted, found in told)
+    return EffectReading(standing=EffectStanding.SHOWN if same else EffectStanding.DIFFERS, noise=proof.noise)
+
+
+def _is_ahead(chances: TokenChances) -> bool:
+    return chances.nats[0] - chances.nats[1] > _SURELY_CHOSEN
+
+
+def _written(chances: TokenChances) -> str:
+    return _word(chances.tokens[0]) if chances.tokens else ""
+
+
+def _word(token: str) -> str:
+    """A token as servers write it at the beginning of an answer; nothing for a control token and for half a character."""
+    text = bytes.fromhex(token).decode(errors="replace").strip()
+    return "" if "\ufffd" in text or (text.startswith("<") and text.endswith(">")) else text
 
 
 def _as_told(

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from tailorbird import release
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.effect import EffectProof, ReferenceProbe, TokenChances
+from tailorbird.domain.effect import EffectProof, ReferenceProbe, TokenChances, chances_of_labels
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.ladder import Candidate
 from tailorbird.domain.objective import TaskKind
@@ -24,16 +24,18 @@ _DECIMALS = 4
 
 
 def prove_effect(context: StepContext, candidate: Candidate) -> EffectProof | None:
-    """What ``candidate`` changes in its base, by the engine that measured it; None for one without weights of its own, and for a ranker."""
-    if (candidate.adapter or candidate.weights) is None or context.objective.task.kind is TaskKind.RANK:
+    """What ``candidate`` changes in its base, or how it answers where nothing was trained in one, by the engine that measured it; None for
+    a ranker and for a hosted model."""
+    if candidate.hosted is not None or context.objective.task.kind is TaskKind.RANK:
         return None
-    context.progress.tell("measuring what the candidate changes in its base, on synthetic probes")
+    context.progress.tell("measuring how the candidate answers synthetic probes")
     place = private_folder(context.deps.scratch(context.run.id) or context.folder)
     return effect_proof(context.deps.engine(), context.servable(candidate), place)
 
 
 def effect_proof(engine: Engine, servable: Servable, place: Path) -> EffectProof:
-    """What the adapter or the weights of ``servable`` change. Variants of an adapter are written below ``place``, and removed.
+    """What the adapter or the weights of ``servable`` change; where it has none, how its base answers or what it scores. Variants of an
+    adapter are written below ``place``, and removed.
 
     No row of data is read: the probes are written for this project, and a single token is looked at of each answer.
     """
@@ -43,13 +45,20 @@ def effect_proof(engine: Engine, servable: Servable, place: Path) -> EffectProof
     try:
         for each in sides:
             engine.load(each)
-        found = _Measurement(engine, servable, base, place).proof()
+        measured = _Measurement(engine, servable, base, place)
+        found = {"scores": measured.scores, "base": measured.of_base}.get(_kind(servable), measured.proof)()
     except InvalidInput as error:
         found = EffectProof(unprovable=f"the probes cannot be asked ({error.error_code})")
     finally:
         for each in sides:
             engine.unload(each.id)
-    return found.model_copy(update={"engine": engine.fingerprint(), "kind": "weights" if servable.weights else "adapter"})
+    return found.model_copy(update={"engine": engine.fingerprint(), "kind": _kind(servable)})
+
+
+def _kind(servable: Servable) -> str:
+    if servable.floor is not None:
+        return "scores"
+    return "weights" if servable.weights else "adapter" if servable.adapter else "base"
 
 
 class _Measurement:
@@ -69,8 +78,21 @@ class _Measurement:
         again = [(ask(texts, bare=True), ask(texts, bare=False)) for ask in (self._one_by_one, self._in_company)]
         return release.choose(probes, self._parts(texts), again)
 
+    def of_base(self) -> EffectProof:
+        """The proof of a prompt: how its base answers. Raises InvalidInput."""
+        probes = _alike(release.PROBE_TEXTS, self._asked(release.PROBE_TEXTS))
+        texts = [probe.text for probe in probes]
+        return release.choose_of_base(probes, [ask(texts, bare=False) for ask in (self._one_by_one, self._in_company)])
+
+    def scores(self) -> EffectProof:
+        """The proof of a floor or an encoder: its scores of its labels."""
+        labels = self._servable.prompt.answers
+        found = self._engine.score(self._servable.id, [_question(text) for text in release.PROBE_TEXTS], labels)
+        told = [_rounded(chances_of_labels(labels, one.log_probabilities)) for one in found]
+        return release.choose_of_scores(_alike(release.PROBE_TEXTS, told), labels)
+
     def _asked(self, texts: Sequence[str], *, bare: bool = False, servable: Servable | None = None) -> list[TokenChances]:
-        prompts = tuple((Message(role="user", content=text),) for text in texts)
+        prompts = tuple(map(_question, texts))
         whom = servable or (self._base if bare else self._servable)
         asked = ProbeRequest(release=whom.id, prompts=prompts, bare=bare and whom.adapter is not None)
         return [_rounded(chances) for chances in self._engine.probe(asked)]
@@ -100,6 +122,14 @@ class _Measurement:
             return self._asked(texts, servable=servable)
         finally:
             self._engine.unload(servable.id)
+
+
+def _question(text: str) -> tuple[Message, ...]:
+    return (Message(role="user", content=text),)
+
+
+def _alike(texts: Sequence[str], told: Sequence[TokenChances]) -> list[ReferenceProbe]:
+    return [ReferenceProbe(text=text, base=one, candidate=one) for text, one in zip(texts, told, strict=True)]
 
 
 def _rounded(chances: TokenChances) -> TokenChances:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tailorbird.auth import Action
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.effect import EffectProof, EffectReading, EffectStanding, TokenChances
+from tailorbird.domain.effect import EffectProof, EffectReading, EffectStanding, TokenChances, chances_of_labels
 from tailorbird.domain.errors import Conflict, TailorbirdError
 from tailorbird.domain.objective import Objective, RiskTier
 from tailorbird.domain.release import Release
@@ -26,13 +26,13 @@ from tailorbird.usecases.releases.release_queries import show_release
 def demand_effect(work: UnitOfWork, release: Release, objective: Objective) -> None:
     """Raises Conflict (``effect_unprovable``) where the tier is high and the release's proof shows nothing, and nobody excepted it by name.
 
-    A release older than proofs, or without weights of its own, is not held up: there is nothing that a loading could leave out unseen, or
-    nobody measured it.
+    A release older than proofs, or without weights of its own in a language model, is not held up: there is nothing that a loading could
+    leave out unseen, or nobody measured it.
     """
     if release.content.risk is not RiskTier.HIGH or release.dossier.effect is None or objective.excepts("effect"):
         return
     proof = work.records.get(EffectProof, release.dossier.effect)
-    if not is_provable(proof):
+    if not (proof.is_absolute or is_provable(proof)):
         raise Conflict(
             f"no engine can be shown to apply release {short(release.digest)}: {proof.unprovable}",
             'name who takes that, `exceptions: [{rule: effect, by: NAME, because: "..."}]`, or train longer; then adapt again',
@@ -71,7 +71,7 @@ def verify_effect(
     asked = ProbeRequest(release=release.digest, prompts=tuple(probe.prompt for probe in proof.probes))
     bare = asked.model_copy(update={"bare": True}) if proof.kind == "adapter" else None
     if driver is None:
-        candidate, base = _asked_here(deps, request, asked, bare)
+        candidate, base = _asked_here(deps, request, proof, (asked, bare))
     else:
         candidate, base = asyncio.run(_Visit(driver, request, adapters_only).asked(asked, bare))
     reading = effect_reading(proof, candidate, base)
@@ -86,11 +86,14 @@ def verify_effect(
 _Sides = tuple[list[TokenChances], list[TokenChances] | None]
 
 
-def _asked_here(deps: Dependencies, request: LoadRequest, asked: ProbeRequest, bare: ProbeRequest | None) -> _Sides:
-    engine = deps.engine()
+def _asked_here(deps: Dependencies, request: LoadRequest, proof: EffectProof, asked: tuple[ProbeRequest, ProbeRequest | None]) -> _Sides:
+    engine, (alone, bare) = deps.engine(), asked
     engine.load(admit(deps, request))
     try:
-        return engine.probe(asked), engine.probe(bare) if bare else None
+        if proof.kind == "scores":
+            scored = engine.score(request.release, alone.prompts, proof.labels)
+            return [chances_of_labels(proof.labels, one.log_probabilities) for one in scored], None
+        return engine.probe(alone), engine.probe(bare) if bare else None
     finally:
         engine.unload(request.release)
 
@@ -107,7 +110,13 @@ class _Visit:
         """What the server answers. Raises what it refuses with, and Conflict where it may be answering for the bare base."""
         try:
             held = await self.driver.adapters()
-            if held is not None and not held and not self.adapters_only:
+            if held and bare is None:
+                raise Conflict(
+                    "the server holds adapters: what it answers for the bare base may be a neighbour's",
+                    "ask a server that serves releases without an adapter",
+                    code="driver_unable",
+                )
+            if bare is not None and held is not None and not held and not self.adapters_only:
                 raise Conflict(
                     "the server holds no adapter: one beside requests for the bare base would spoil their answers",
                     "where no release without an adapter is served there, say so: --adapters-only",
