@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from pyarrow import parquet
 
 from support.data import build, make_objective
 from tailorbird.data import SourceRows, read_sources
+from tailorbird.data.readers.cells import UnusableRecord, name_cell
+from tailorbird.data.readers.data_file import Record
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.text.label_sets import split
 
@@ -161,3 +164,10 @@ def test_texts_of_several_columns_are_one(tmp_path: Path) -> None:
     ]
     assert [(entry.line, entry.code) for entry in found.quarantined] == [(4, "empty_text"), (5, "wrong_type")]
     assert {row.transforms for row in found.rows} == {("joined",)}
+
+
+@pytest.mark.parametrize(("label", "said"), [(2.5, "a number with a fraction"), (date(2024, 1, 5), "a day or a time")])
+def test_a_label_that_is_no_text_says_what_to_write(label: object, said: str) -> None:
+    with pytest.raises(UnusableRecord) as problem:
+        name_cell(Record(1, {"label": label}), "label", "label")
+    assert problem.value.reason.startswith(f"the label (column 'label') is {said}, and not a text: write it as one")

@@ -23,7 +23,7 @@ from tailorbird.objective import write_template
 from tailorbird.testing import MemoryModelReader
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb import provability
-from tailorbird.usecases.climb.provability import thin_labels_finding
+from tailorbird.usecases.climb.provability import thin_labels_finding, trivial_target_finding
 from tailorbird.usecases.runs import submit as climbing
 
 SILENT = Progress()
@@ -189,6 +189,15 @@ def test_labels_that_a_split_hardly_holds_are_named() -> None:
 
 def test_labels_that_are_rare_or_evenly_split_are_not_named() -> None:
     assert thin_labels_finding(_counted(login=(100, 20, 20), rare=(10, 0, 1), trouble=(40, 7, 9))) is None
+
+
+@pytest.mark.parametrize(("kpis", "told"), [([0.4], True), ([0.61], False), ([0.4, "macro_f1"], False)])
+def test_a_target_that_one_label_for_all_reaches_is_told(kpis: list[Any], told: bool) -> None:
+    kpi = [SimpleNamespace(metric="accuracy", target=kpis[0]), *(SimpleNamespace(metric=name, target=0.4) for name in kpis[1:])]
+    objective = SimpleNamespace(kpis=kpi, task=SimpleNamespace(labels="one"))
+    found = trivial_target_finding(cast(Any, objective), _counted(low=(300, 60, 60), high=(200, 40, 40)))
+    assert (found is not None) is told
+    assert found is None or "accuracy 0.4 is reached by answering 'low' whatever is asked: it is right of 0.600" in found.what
 
 
 def test_texts_with_several_labels_are_told_before_anything_is_spent(deps: Dependencies, author: Actor, tmp_path: Path) -> None:

@@ -52,6 +52,9 @@ def _instead_of(value: Any, role: str) -> str:
         return "is a list, and not a text: write the answer that is to be learned, one of several right ones, or the list as a JSON text"
     if isinstance(value, list):
         return "is a list, and not a text: write its items as one"
+    if isinstance(value, float | date) and role == "label":
+        kind = "a number with a fraction" if isinstance(value, float) else "a day or a time"
+        return f"is {kind}, and not a text: write it as one; of what is measured, a few ranges are labels, and not each value"
     return "is not a text"
 
 

@@ -93,6 +93,23 @@ def thin_labels_finding(manifest: SnapshotManifest) -> PreflightFinding | None:
     )
 
 
+def trivial_target_finding(objective: Objective, manifest: SnapshotManifest) -> PreflightFinding | None:
+    """A warning where the only target is one on accuracy that the commonest label reaches, given to every item."""
+    counts = {label: splits.dev + splits.test for label, splits in manifest.label_counts.items()}
+    if {kpi.metric for kpi in objective.kpis} != {"accuracy"} or objective.task.labels != "one" or not sum(counts.values()):
+        return None
+    common = max(sorted(counts), key=lambda label: counts[label])
+    share, target = counts[common] / sum(counts.values()), max(kpi.target for kpi in objective.kpis)
+    if target > share:
+        return None
+    return PreflightFinding(
+        code="target_trivial",
+        severity=PreflightSeverity.WARNING,
+        what=f"accuracy {target:g} is reached by answering {common[:40]!r} whatever is asked: it is right of {share:.3f} of dev and test",
+        remedy="set the target above that, or one on macro_f1, balanced_accuracy, or recall[LABEL] of the labels that matter",
+    )
+
+
 def untested_answers_finding(context: StepContext) -> PreflightFinding | None:
     """A warning where conversations hold answers that are neither learned nor measured, since the last of each is."""
     if context.manifest.answers != "last" or not any(source.messages for source in context.objective.data):

@@ -25,7 +25,7 @@ from tailorbird.usecases.climb.incumbent import foreseen, incumbent_finding
 from tailorbird.usecases.climb.known_formats import with_known_formats
 from tailorbird.usecases.climb.metric_spec import ItemsOf, comparison_of, groups_of, items_of
 from tailorbird.usecases.climb.preflight import examine_rungs, heeded
-from tailorbird.usecases.climb.provability import check_provable, thin_labels_finding, untested_answers_finding
+from tailorbird.usecases.climb.provability import check_provable, thin_labels_finding, trivial_target_finding, untested_answers_finding
 from tailorbird.usecases.climb.step_parts import StepParts, forget_parts
 from tailorbird.usecases.climb.timing import known_timings, time_steps
 from tailorbird.usecases.climb.training_reuse import reused_trainings, with_reuse
@@ -135,6 +135,7 @@ def _with_incumbent(context: StepContext, plan: Plan, offers: Sequence[planning.
     findings = (
         incumbent_finding(found, comparison_of(context)),
         thin_labels_finding(context.manifest),
+        trivial_target_finding(context.objective, context.manifest),
         contradicting_labels_finding(context),
         untested_answers_finding(context),
         _cut_texts_finding(plan, offers),
