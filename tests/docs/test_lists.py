@@ -92,7 +92,7 @@ def test_the_tutorial_names_every_role() -> None:
 
 
 #: Keys of an objective that stand beside the metrics which need them.
-KEYS = ("referral", "task.format", "task.out_of_scope")
+KEYS = ("referral", "task.format", "task.out_of_scope", "task.label_order")
 #: Columns of the table of KPIs in ``docs/objective.md``.
 COLUMNS = (AnswerKinds.LABEL, AnswerKinds.LABELS, AnswerKinds.TEXT, AnswerKinds.RANKING)
 

@@ -21,7 +21,10 @@ from tailorbird.text.label_sets import join
 UPPER, LOWER = digest_bytes(b"upper"), digest_bytes(b"lower")
 MIRRORED = {Standing.BETTER: Standing.WORSE, Standing.WORSE: Standing.BETTER}
 LABELS = ("refund", "delivery", "login")
-_OF_ITEMS = ("token_f1", "rouge_l", "chrf", "format_valid", "refusal_rate", "groundedness", "ndcg@10", "mrr@10", "recall@10", "recall@100")
+_OF_ITEMS = (
+    *("token_f1", "rouge_l", "chrf", "format_valid", "refusal_rate", "groundedness"),
+    *("ndcg@10", "mrr@10", "recall@10", "recall@100", "ordinal_score", "within_one"),
+)
 _OF_SOME = ("referral_recall", "referral_precision", "tool_call_accuracy", "field_score")
 
 #: Every metric as an objective would write it, with whether items bear several labels.
@@ -58,7 +61,7 @@ def sides(draw: st.DrawFn, many: bool) -> tuple[list[ItemResult], list[ItemResul
         wrong = random.random() < 0.3
         prediction = str(random.choice(LABELS)) if wrong else target
         scores = {name: float(np.clip(0.5 + spread * (random.random() - 0.5) * 4, 0, 1)) for name in _OF_ITEMS}
-        scores |= {name: float(scores[name] > 0.5) for name in ("format_valid", "refusal_rate")}
+        scores |= {name: float(scores[name] > 0.5) for name in ("format_valid", "refusal_rate", "within_one")}
         scores |= {name: float(random.random() < 0.5) for name in _OF_SOME if target == "refund"}
         return ItemResult(
             item=name_of(number),

@@ -66,6 +66,23 @@ def test_a_label_that_the_data_lacks_is_refused_with_line_and_nearest() -> None:
     assert caught.value.hint == "did you mean 'refund'? the data has: other, refund"
 
 
+def test_a_level_that_the_order_lacks_is_refused_and_one_that_no_row_bears_is_not() -> None:
+    file = file_with(("ordinal_score", 0.5))
+    file = file.model_copy(update={"lines": file.lines | {"task.label_order": 7}})
+    task = file.objective.task
+
+    def ordered(*order: str) -> ObjectiveFile:
+        objective = file.objective.model_copy(update={"task": task.model_copy(update={"label_order": order})})
+        return file.model_copy(update={"objective": objective})
+
+    manifest = manifest_with(100, low=50, high=50)
+    check_labels(ordered("low", "high", "critical"), manifest)
+    with pytest.raises(ObjectiveInvalid, match="`label_order` does not name 'high', which the data has") as caught:
+        check_labels(ordered("low", "hihg", "critical"), manifest)
+    assert caught.value.line == 7
+    assert caught.value.hint == "did you mean 'hihg'? it names: low, hihg, critical"
+
+
 def test_power_says_what_must_be_observed() -> None:
     dev, test = check_power(file_with(("accuracy", 0.9), ("recall[refund]", 0.8)), manifest_with(400, dev=20, refund=40))
     accuracy, recall = test

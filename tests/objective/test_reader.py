@@ -170,6 +170,11 @@ def test_generation_is_supported() -> None:
             "micro_f1, f1[label]",
         ),
         ("kind: classify", "kind: classify\n  labels: several", 9, "`task.labels` cannot be 'several'", "one, many"),
+        ("kind: classify", "kind: classify\n  label_order: [low, high]", 9, "an order takes three labels", "name all labels"),
+        ("kind: classify", "kind: classify\n  label_order: [1, 2, 1]", 9, "the label '1' stands twice", "each label once"),
+        ("kind: classify", "kind: classify\n  label_order: [yes, no, maybe]", 9, "must be a text, not true or false", "in quotes"),
+        ("kind: classify", "kind: classify\n  label_order: low", 9, "`task.label_order` must be a list, not a text", "list"),
+        ("metric: accuracy", "metric: within_one", 15, "within_one needs to know the order", "`label_order: [lowest, ..., highest]`"),
         ("metric: accuracy", "metric: precision", 15, "metric 'precision' needs a label", "precision[some_label]"),
         ("metric: accuracy", "metric: 'accuracy[x]'", 15, "metric 'accuracy' takes no label", "write accuracy"),
         ("recall[compromised_card]", "recall[", 16, "does not read as name[label]", "recall[some_label]"),
@@ -208,6 +213,12 @@ MANY = (
     .replace("metric: accuracy", "metric: micro_f1")
     .replace("recall[compromised_card]\n", "'f1[compromised_card]'\n")
 )
+
+
+def test_an_order_of_labels_is_of_one_label_an_item_and_names_all() -> None:
+    order = "kind: classify\n  label_order: [1, '2', 3]"
+    assert parse_objective(changed("kind: classify", order), "o.yaml").objective.task.label_order == ("1", "2", "3")
+    assert "fits no task of kind: classify, labels: many" in refused(MANY.replace("kind: classify", order)).message
 
 
 def test_several_labels_are_read_with_metrics_of_their_own() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import date
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BeforeValidator, Field
 
 from tailorbird.domain.curation import CurationPolicy
+from tailorbird.domain.file_values import label, or_number, or_switch, or_year, switch, year
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.rung_wishes import (
     AdapterWishes,
@@ -31,25 +32,6 @@ TO_FILL_IN = {
     "license": f"{FILL_IN}: on what terms it may be used",
     "consent": f"{FILL_IN}: what the people behind it agreed to",
 }
-
-
-def _year(given: Any) -> Any:
-    """A year is written without quotes as often as with them."""
-    return str(given) if isinstance(given, int) and not isinstance(given, bool) and 1000 <= given <= 9999 else given
-
-
-def _or_year(schema: dict[str, Any]) -> None:
-    schema["anyOf"] = [*schema["anyOf"], {"type": "integer", "minimum": 1000, "maximum": 9999}]
-
-
-def _switch(given: Any) -> Any:
-    """``on`` and ``off`` in quotes, as ``on`` and ``off`` without, which YAML 1.1 reads as true and false."""
-    return given == "on" if given in ("on", "off") else given
-
-
-def _or_switch(schema: dict[str, Any]) -> None:
-    """``on`` and ``off`` are texts to editors that read YAML 1.2."""
-    schema["anyOf"] = [{"type": schema.pop("type")}, {"enum": ["on", "off"]}]
 
 
 class RiskTier(StrEnum):
@@ -103,6 +85,11 @@ class Task(Section):
     """What it answers with: ``classify`` with labels, ``generate`` with a text, ``rank`` with documents in order."""
     labels: Literal["one", "many"] = "one"
     """How many labels an item has when classifying: exactly ``one``, or any number, with none among them (``many``)."""
+    label_order: tuple[Annotated[str, BeforeValidator(label)], ...] = Field(
+        default=(), exclude_if=lambda value: not value, json_schema_extra=or_number
+    )
+    """The labels from the lowest to the highest, where they are levels (``labels: one``): ``ordinal_score`` and ``within_one`` are measured
+    by how many levels an answer is off."""
     instruction: str = Field(min_length=1)
     """What the model is told to do, in a sentence."""
     format: AnswerFormat | None = None
@@ -112,13 +99,13 @@ class Task(Section):
     an item of its own."""
     out_of_scope: ScopePolicy | None = Field(default=None, exclude_if=lambda value: value is None)
     """How many requests that a label fits may be refused, so that those which none fits are not labelled (kind: classify, labels: one)."""
-    thinking: Annotated[bool, BeforeValidator(_switch)] = Field(
-        default=False, exclude_if=lambda value: not value, json_schema_extra=_or_switch
+    thinking: Annotated[bool, BeforeValidator(switch)] = Field(
+        default=False, exclude_if=lambda value: not value, json_schema_extra=or_switch
     )
     """Whether the model reasons before it answers (kind: generate), the same in training, measuring and serving: ``on`` or ``off``. On:
     reasoning in rows is learned, and what the model writes of it is no part of its answer. Off: it is left out of rows."""
-    learn_tool_calls: Annotated[bool, BeforeValidator(_switch)] = Field(
-        default=True, exclude_if=lambda value: value, json_schema_extra=_or_switch
+    learn_tool_calls: Annotated[bool, BeforeValidator(switch)] = Field(
+        default=True, exclude_if=lambda value: value, json_schema_extra=or_switch
     )
     """Whether calls of functions are learned like answers: ``on`` or ``off``. Off: with ``learn: all`` they are read and not learned, and
     conversations that end with a call are not learned from. Definitions and results of tools are never learned."""
@@ -142,7 +129,7 @@ class DataOrigin(Section):
     """Whose data it is."""
     license: str = Field(min_length=1)
     """On what terms it may be used; an SPDX name where there is one."""
-    collected: Annotated[str | date, BeforeValidator(_year), Field(json_schema_extra=_or_year)] = "unknown"
+    collected: Annotated[str | date, BeforeValidator(year), Field(json_schema_extra=or_year)] = "unknown"
     """When it was collected: a day, a month or a year."""
     consent: str = "unknown"
     """Whether, and to what, the people behind it agreed."""

@@ -9,6 +9,7 @@ import numpy as np
 from tailorbird.domain.evidence import ItemResult, Metric
 from tailorbird.evaluation.calibration import calibration_metrics
 from tailorbird.evaluation.measure_spec import MeasureSpec, average, bootstrapped, no_narrower, proportion, worth_of_labels
+from tailorbird.evaluation.ordinal import ordinal_metrics
 from tailorbird.stats.intervals import Floats, Statistic
 from tailorbird.stats.label_sums import LabelSums, balanced_accuracy, macro_f1, sums_by
 
@@ -23,6 +24,7 @@ def classification_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> It
     if len(losses) == len(items) > 1:
         yield average("log_loss", losses, [item.group for item in items], spec)
     yield from calibration_metrics(items, spec)
+    yield from ordinal_metrics(items, spec)
 
 
 def _of_label(label: str, items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:

@@ -19,7 +19,8 @@ class MeasureSpec:
     ``confidence`` is two-sided; ``seed`` fixes the bootstrap; ``price_per_hour`` is what the machine costs while it works; with ``many`` an
     item may bear several labels. ``refer_below`` is the probability below which an item is referred to a person (None: all are answered).
     ``form`` is what a generated answer must look like, ``refer_pattern`` what stands in one that refers to a person. ``token_prices`` are
-    those of a token read and a token written where a server is paid for them, in place of the machine.
+    those of a token read and a token written where a server is paid for them, in place of the machine. ``order`` are the labels from the
+    lowest to the highest, where they are levels.
     """
 
     task: TaskKind
@@ -32,6 +33,7 @@ class MeasureSpec:
     form: AnswerFormat | None = None
     refer_pattern: str | None = None
     token_prices: tuple[float, float] | None = None
+    order: tuple[str, ...] = ()
 
 
 def proportion(name: str, items: Sequence[ItemResult], outcomes: Sequence[bool], spec: MeasureSpec) -> Metric:

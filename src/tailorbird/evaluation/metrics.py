@@ -19,6 +19,7 @@ from tailorbird.evaluation.classification import classification_metrics, over_la
 from tailorbird.evaluation.generation import generation_metrics, generation_scores, is_same_answer, tool_call_scores
 from tailorbird.evaluation.measure_spec import MeasureSpec, worth_of_labels
 from tailorbird.evaluation.multi_label import multi_label_metrics
+from tailorbird.evaluation.ordinal import ordinal_scores
 from tailorbird.evaluation.ranking import ranking_metrics, ranking_scores, relevance_of
 from tailorbird.evaluation.serving_limits import serving_metrics
 from tailorbird.stats.intervals import Floats, Statistic
@@ -227,8 +228,10 @@ def _scores(row: Row, prediction: Prediction, spec: MeasureSpec) -> dict[str, fl
     if spec.task is TaskKind.GENERATE:
         scores = generation_scores(prediction.answer, row.answer, spec, prediction.passages)
         return scores | tool_call_scores(prediction.answer, row.answer, row.text)
+    if spec.many:
+        return {}
     told = prediction.log_probabilities
-    return {"brier": _brier(told, row.answer)} if told and not spec.many else {}
+    return ordinal_scores(prediction.answer, row.answer, spec.order) | ({"brier": _brier(told, row.answer)} if told else {})
 
 
 def _brier(log_probabilities: dict[str, float], target: str) -> float:

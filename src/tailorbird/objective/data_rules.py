@@ -184,7 +184,18 @@ def check_labels(file: ObjectiveFile, manifest: SnapshotManifest) -> None:
         elif label is not None and label not in manifest.label_counts:
             message = f"{what} is on the label {label!r}, which the data does not have"
             faults.append(Fault(file.line_of(path), message, _label_hint(label, manifest.labels)))
-    raise_faults(file.source, faults)
+    raise_faults(file.source, faults + _order_faults(file, manifest))
+
+
+def _order_faults(file: ObjectiveFile, manifest: SnapshotManifest) -> list[Fault]:
+    """Levels that the data has and the order does not; one that no row bears yet may stand in it."""
+    order = file.objective.task.label_order
+    left_out = [label for label in manifest.labels if label not in order] if order else []
+    if not left_out:
+        return []
+    listed = ", ".join(repr(label[:40]) for label in left_out[:3]) + (f" and {len(left_out) - 3} more" if len(left_out) > 3 else "")
+    what = f"`label_order` does not name {listed}, which the data has"
+    return [Fault(file.line_of("task.label_order"), what, _label_hint(left_out[0], order).replace("the data has", "it names"))]
 
 
 def _label_hint(label: str, labels: tuple[str, ...]) -> str:

@@ -140,6 +140,17 @@ _SPECS = (
         description="Mean distance between how sure the model says it is and how often it is right; the target is an upper bound.",
     ),
     MetricSpec(
+        name="ordinal_score",
+        answers=(AnswerKinds.LABEL,),
+        description="Mean nearness of an answer to the right level: 1 where it is the same, 0 at the other end; needs `task.label_order`.",
+    ),
+    MetricSpec(
+        name="within_one",
+        answers=(AnswerKinds.LABEL,),
+        proportion=True,
+        description="Share of items whose answer is at most one level off; needs `task.label_order`.",
+    ),
+    MetricSpec(
         name="coverage",
         answers=(AnswerKinds.LABEL, AnswerKinds.TEXT),
         proportion=True,

@@ -83,6 +83,7 @@ def _task_faults(file: ObjectiveFile) -> list[Fault]:
     if task.labels == "many" and task.kind is not TaskKind.CLASSIFY:
         line = file.line_of("task.labels")
         faults.append(Fault(line, f"a task of kind {task.kind.value} has no labels", "remove `labels`, or use kind: classify"))
+    faults += _order_faults(file)
     if file.objective.floor.vectors is True and task.kind is not TaskKind.CLASSIFY:
         what = f"a task of kind {task.kind.value} has no classical reference that could read vectors"
         faults.append(Fault(file.line_of("floor"), what, "remove `floor`, or use kind: classify"))
@@ -95,6 +96,20 @@ def _task_faults(file: ObjectiveFile) -> list[Fault]:
     if task.format is not None:
         faults += _format_faults(task.format, task.kind, file.line_of("task.format"))
     return faults
+
+
+def _order_faults(file: ObjectiveFile) -> list[Fault]:
+    """An order of labels that are none, of several an item, of one, or that names one twice."""
+    order, line, answers = file.objective.task.label_order, file.line_of("task.label_order"), answers_of(file.objective.task)
+    if not order:
+        return []
+    if answers is not AnswerKinds.LABEL:
+        return [Fault(line, f"`label_order` fits no task of {answers.value}", "remove it: it works with kind: classify, labels: one")]
+    if twice := next((label for place, label in enumerate(order) if label in order[:place]), None):
+        return [Fault(line, f"the label {twice!r} stands twice in `label_order`", "name each label once, from the lowest to the highest")]
+    if len(order) < 3:
+        return [Fault(line, "an order takes three labels and more: of two, each is one level off", "name all labels, or remove it")]
+    return []
 
 
 def _format_faults(form: AnswerFormat, kind: TaskKind, line: int) -> list[Fault]:
@@ -154,6 +169,8 @@ def _lacking(file: ObjectiveFile, metric: str, line: int) -> Iterator[Fault]:
         yield Fault(
             line, "tool_call_accuracy is about conversations that offer functions, and no source has any", "name `tools` under `data`"
         )
+    if metric in ("ordinal_score", "within_one") and not file.objective.task.label_order:
+        yield Fault(line, f"{metric} needs to know the order of the labels", "add `label_order: [lowest, ..., highest]` under `task`")
     if metric == "groundedness" and not file.objective.documents:
         yield Fault(line, "groundedness is measured against passages of documents, and none are named", "add `documents:`")
     if metric == "format_valid" and file.objective.task.format is None:

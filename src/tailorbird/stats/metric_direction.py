@@ -68,6 +68,8 @@ MEASURES: Mapping[str, MetricDirection] = {
     "log_loss": MetricDirection(unit="nats", margin=0.05, highest=100.0),
     "brier": MetricDirection(unit="squared distance", span=2.0, margin=0.04, highest=2.0),
     "ece": _WHOLE,
+    "ordinal_score": _SHARE,
+    "within_one": _SHARE,
     "coverage": _SHARE,
     "selective_risk": _WHOLE,
     "exact_match": _SHARE,

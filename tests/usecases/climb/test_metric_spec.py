@@ -28,6 +28,8 @@ from tailorbird.usecases.runs.comparison import compare
 from tailorbird.usecases.runs.evidence import show_evidence
 from tailorbird.usecases.runs.run_queries import RunReport, show_run
 
+LEVELS = {"kind": "classify", "instruction": "Classify the message.", "label_order": ["login", "delivery", "refund"]}
+
 
 class Speaker(MemoryEngine):
     """Answers near the reference, and never in its words, where demonstrations stand in the prompt; far from it where none does."""
@@ -108,6 +110,7 @@ def test_it_is_told_on_every_page(deps: Dependencies, author: Actor, tmp_path: P
         ({"compare_on": "macro_f1", "margin": {"log_loss": 0.2, "macro_f1": 0.3}}, "macro_f1", 0.3),
         ({"compare_on": "recall[refund]", "margin": {"recall": 0.25}}, "recall[refund]", 0.25),
         ({"compare_on": "ece"}, "ece", 0.02),
+        ({"task": LEVELS, "kpis": [{"metric": "within_one", "target": 0.8}], "compare_on": "ordinal_score"}, "ordinal_score", 0.02),
         ({"compare_on": "coverage", "referral": {"max_error": 0.3}}, "coverage", 0.02),
         ({"compare_on": "selective_risk", "referral": {"max_error": 0.3}}, "selective_risk", 0.02),
         ({"kpis": [{"metric": "recall[refund]", "target": 0.5}, {"metric": "accuracy", "target": 0.6}], "margin": 0.04}, "accuracy", 0.04),

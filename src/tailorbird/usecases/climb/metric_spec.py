@@ -31,6 +31,7 @@ def spec_of(context: StepContext, look: int, candidate: Candidate | None = None)
         price_per_hour=context.deps.prices.per_hour,
         many=context.many,
         form=context.objective.task.format,
+        order=context.objective.task.label_order,
         refer_pattern=context.objective.referral.pattern if context.objective.referral else None,
         token_prices=(endpoint.cost(1, 0), endpoint.cost(0, 1)) if endpoint else None,
     )

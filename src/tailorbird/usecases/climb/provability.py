@@ -169,6 +169,7 @@ def _spec(objective: Objective, manifest: SnapshotManifest, look: int) -> evalua
         many=objective.task.labels == "many",
         refer_below=0.0 if _max_error(objective) else None,
         form=objective.task.format,
+        order=objective.task.label_order,
         refer_pattern=objective.referral.pattern if objective.referral else None,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -15,13 +16,43 @@ from tailorbird.usecases.climb.contradicting_labels import contradictions
 _LEFT_OUT, _FEW, _NAMED = 0.05, 5, 5
 #: A share of a split's rows that one group of a few rows and more may have.
 _LARGE = 0.2
+#: Labels that are levels by their names; those of a task may be some of them. Also numbers, with the same word before each (``P1``).
+_SCALES = (
+    ("none", "very low", "low", "medium", "moderate", "high", "very high", "critical"),
+    ("negligible", "minor", "moderate", "major", "severe", "critical"),
+    ("very negative", "negative", "neutral", "positive", "very positive"),
+    ("never", "rarely", "sometimes", "often", "always"),
+    ("poor", "fair", "good", "very good", "excellent"),
+)
+_NUMBERED, _FEWEST_LEVELS, _MOST_LEVELS = re.compile(r"(\D*)(\d{1,2})"), 3, 11
 
 
 def doubts_about(built: BuiltSnapshot, kpi: ProposedKpi, groups: Mapping[Split, Sequence[int]], *, labelled: bool) -> tuple[str, ...]:
     """What a person should know before a target on these data means anything; ``groups`` are the sizes of the groups of dev and test."""
     manifest = built.manifest
     found = [*_left_out(built), *_personal(built), *_alike(groups)]
-    return (*found, *_contradicting(built), *_rare(manifest), *_too_low(manifest, kpi)) if labelled else tuple(found)
+    return (*found, *_contradicting(built), *_levels(manifest), *_rare(manifest), *_too_low(manifest, kpi)) if labelled else tuple(found)
+
+
+def _levels(manifest: SnapshotManifest) -> Iterator[str]:
+    if order := levels_of(sorted(manifest.label_counts)):
+        yield (
+            f"the labels look like levels ({', '.join(order)}): where an answer that is one level off is better than one that is far off, "
+            f"write `label_order: [{', '.join(order)}]` under `task`, and a KPI on `ordinal_score` or `within_one`"
+        )
+
+
+def levels_of(labels: Sequence[str]) -> tuple[str, ...]:
+    """The labels in order, where their names are those of a scale or are numbered one after the other; none otherwise."""
+    if not _FEWEST_LEVELS <= len(labels) <= _MOST_LEVELS:
+        return ()
+    numbered = [found for label in labels if (found := _NUMBERED.fullmatch(label))]
+    by_number = {int(found[2]): found[0] for found in numbered}
+    if len(by_number) == len(labels) and len({found[1] for found in numbered}) == 1 and max(by_number) - min(by_number) < len(labels):
+        return tuple(by_number[number] for number in sorted(by_number))
+    called = {label.lower().replace("_", " ").replace("-", " "): label for label in labels}
+    scale = next((scale for scale in _SCALES if called.keys() <= set(scale)), ())
+    return tuple(called[name] for name in scale if name in called) if len(called) == len(labels) else ()
 
 
 def _left_out(built: BuiltSnapshot) -> Iterator[str]:

@@ -1,0 +1,63 @@
+"""Labels that are levels: how far off an answer is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailorbird.crypto.canonical_json import digest_bytes
+from tailorbird.domain.dataset import Provenance, Row, Split
+from tailorbird.domain.evidence import Prediction, Standing
+from tailorbird.domain.objective import TaskKind
+from tailorbird.evaluation import ComparisonRule, MeasureSpec, compare, measure
+from tailorbird.evaluation.ordinal import ordinal_scores
+
+HERE = Provenance(file="f.csv", line=1, origin="test", license="Apache-2.0", collected="2026", consent="none")
+ORDER = ("1", "2", "3", "4", "5")
+SPEC = MeasureSpec(task=TaskKind.CLASSIFY, labels=ORDER, confidence=0.9, seed=1, price_per_hour=0.0, order=ORDER)
+
+
+def rows_of(targets: list[str]) -> list[Row]:
+    names = [digest_bytes(str(place).encode()) for place in range(len(targets))]
+    return [
+        Row(id=name, text=f"text {place}", target=target, split=Split.DEV, group=name, provenance=HERE)
+        for place, (name, target) in enumerate(zip(names, targets, strict=True))
+    ]
+
+
+def answered(rows: list[Row], answers: list[str]) -> list[Prediction]:
+    return [Prediction(item=row.id, answer=answer, latency_ms=1.0) for row, answer in zip(rows, answers, strict=True)]
+
+
+@given(pairs=st.lists(st.tuples(st.sampled_from(ORDER), st.sampled_from(ORDER)), min_size=1, max_size=40))
+def test_the_score_is_one_less_the_mean_absolute_error_over_its_range(pairs: list[tuple[str, str]]) -> None:
+    targets, answers = [target for target, _ in pairs], [answer for _, answer in pairs]
+    rows = rows_of(targets)
+    found, items = measure(rows, answered(rows, answers), SPEC)
+    off = np.abs(np.array(targets, dtype=int) - np.array(answers, dtype=int))
+    assert found["ordinal_score"].value == pytest.approx(1 - off.mean() / 4)
+    assert found["within_one"].value == pytest.approx((off <= 1).mean())
+    assert found["ordinal_score"].low <= found["ordinal_score"].value <= found["ordinal_score"].high
+    assert found["accuracy"].value <= found["within_one"].value
+    assert len(items) == len(pairs)
+
+
+def test_what_is_no_level_is_as_wrong_as_can_be_and_without_an_order_nothing_is_scored() -> None:
+    assert ordinal_scores("9", "5", ORDER) == {"ordinal_score": 0.0, "within_one": 0.0}
+    assert ordinal_scores("4", "5", ()) == {}
+
+
+def test_of_two_candidates_with_the_same_accuracy_the_nearer_one_is_better() -> None:
+    """A miss of one level in place of one of four: accuracy sees no difference."""
+    targets = ["5"] * 100
+    rows = rows_of(targets)
+    near, far = (measure(rows, answered(rows, ["5"] * 60 + [miss] * 40), SPEC)[1] for miss in ("4", "1"))
+    one, other = digest_bytes(b"near"), digest_bytes(b"far")
+    standings = {
+        metric: compare(one, other, near, far, ComparisonRule(metric=metric)).standing
+        for metric in ("accuracy", "ordinal_score", "within_one")
+    }
+    assert standings["accuracy"] is not Standing.BETTER
+    assert standings["ordinal_score"] is standings["within_one"] is Standing.BETTER
