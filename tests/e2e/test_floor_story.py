@@ -31,12 +31,12 @@ def test_a_floor_is_released_and_served_as_any_rung(desk: Desk, tmp_path: Path, 
     task = {"kind": "classify", "labels": labels, "instruction": "Name what the customer writes about."}
     kpi = {"metric": "accuracy" if labels == "one" else "micro_f1", "target": 0.5}
     objective = write_objective(tmp_path, name=f"floor-{labels}", base_model=f"./{untaught.name}", task=task, kpis=[kpi])
-    plan = desk.json("plan", str(objective))
-    assert plan["floor"]["role"] == "rung"
-    assert plan["floor"]["name"] == "minilm-l6-v2"
     release = desk.json("adapt", str(objective))["release"]
-    found = [desk.json("runs", "show", run["id"]) for run in desk.json("runs", "list") if run["objective_name"] == f"floor-{labels}"]
-    ladder = found[0]["ladder"]
+    run = next(run for run in desk.json("runs", "list") if run["objective_name"] == f"floor-{labels}")
+    found = desk.json("runs", "show", run["id"])
+    assert found["plan"]["floor"]["role"] == "rung"
+    assert found["plan"]["floor"]["name"] == "minilm-l6-v2"
+    ladder = found["ladder"]
     assert ladder["climbs"] == []
     assert ladder["chosen"] == ladder["floor"]["candidate"]
     desk.promote(release)

@@ -19,7 +19,7 @@ REPLIES = {
 
 
 def test_an_adapter_learns_to_answer_and_streams(desk: Desk, tmp_path: Path) -> None:
-    write_rows(tmp_path / "rows.csv", [(text, REPLIES[intent]) for text, intent in support_rows(tuple(REPLIES), 50)])
+    write_rows(tmp_path / "rows.csv", [(text, REPLIES[intent]) for text, intent in support_rows(tuple(REPLIES), 40)])
     objective = write_objective(
         tmp_path,
         name="replies",
