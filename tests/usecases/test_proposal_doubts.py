@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.objective import ProposedKpi
@@ -75,3 +76,11 @@ def test_labels_that_look_like_levels_are_told_in_order(labels: tuple[str, ...],
     counts = dict.fromkeys(labels, (60, 20, 20))
     found = doubts_about(built(**counts), ProposedKpi("accuracy", 0.9, ""), groups(*(1,) * 30), labelled=True)
     assert any("label_order" in doubt for doubt in found) is bool(order)
+
+
+def test_levels_are_written_as_yaml_reads_them_back() -> None:
+    """``01`` without quotes is a number there, which no row bears."""
+    counts = dict.fromkeys(("01", "02", "03"), (60, 20, 20))
+    (found,) = doubts_about(built(**counts), ProposedKpi("accuracy", 0.9, ""), groups(*(1,) * 30), labelled=True)
+    written = found.partition("`label_order: ")[2].partition("`")[0]
+    assert yaml.safe_load(written) == ["01", "02", "03"]

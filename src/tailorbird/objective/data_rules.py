@@ -184,10 +184,10 @@ def check_labels(file: ObjectiveFile, manifest: SnapshotManifest) -> None:
         elif label is not None and label not in manifest.label_counts:
             message = f"{what} is on the label {label!r}, which the data does not have"
             faults.append(Fault(file.line_of(path), message, _label_hint(label, manifest.labels)))
-    raise_faults(file.source, faults + _order_faults(file, manifest))
+    raise_faults(file.source, faults + _level_faults(file, manifest))
 
 
-def _order_faults(file: ObjectiveFile, manifest: SnapshotManifest) -> list[Fault]:
+def _level_faults(file: ObjectiveFile, manifest: SnapshotManifest) -> list[Fault]:
     """Levels that the data has and the order does not; one that no row bears yet may stand in it."""
     order = file.objective.task.label_order
     left_out = [label for label in manifest.labels if label not in order] if order else []

@@ -66,8 +66,8 @@ def choose_of_scores(probes: Sequence[ReferenceProbe], labels: Sequence[str]) ->
     """Proof that a floor or an encoder scores as it did, from the ``CHOSEN`` probes whose scores are least like those of the others."""
     typical = {label: sum(probe.base.nats_of(label) for probe in probes) / len(probes) for probe in probes for label in probe.base.tokens}
     apart = [rms([probe.base.nats_of(label) - typical[label] for label in probe.base.tokens[:TOLD]]) for probe in probes]
-    some = [probes[place] for place in sorted(range(len(probes)), key=lambda place: -apart[place])[:CHOSEN]]
-    effect = rms([apart[probes.index(probe)] for probe in some])
+    farthest = sorted(range(len(probes)), key=lambda place: -apart[place])[:CHOSEN]
+    some, effect = [probes[place] for place in farthest], rms([apart[place] for place in farthest])
     reason = "" if effect > MOST_SCORE_NOISE else f"the scores of no probe are more than {effect:.3f} nats from those of the others"
     return EffectProof(kind="scores", labels=tuple(labels), probes=tuple(some), effect=round(effect, 4), unprovable=reason)
 

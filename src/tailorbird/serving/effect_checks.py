@@ -176,7 +176,7 @@ class EffectChecks:
     async def _asked(self, release: Digest, proof: EffectProof) -> EffectReading:
         prompts = tuple(probe.prompt for probe in proof.probes)
         if proof.kind == "scores":
-            return effect_reading(proof, [await self._scored(release, prompt, proof.labels) for prompt in prompts])
+            return effect_reading(proof, await asyncio.gather(*(self._scored(release, prompt, proof.labels) for prompt in prompts)))
         if proof.kind == "base":
             base = await self._base(release, proof, prompts)
             assert base is not None

@@ -6,6 +6,7 @@ Items count as n / deff, with deff the ratio of the cluster-robust variance of t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -19,6 +20,8 @@ Floats: TypeAlias = NDArray[np.float64]
 IMAGINED = 0.2
 #: The same of means of scores from 0 to 1, by the same rule: at 0.2 they erred up to 1.15 times as often as stated.
 IMAGINED_OF_SCORES = 0.3
+#: A share of all items, and items at least, that are much for one group.
+_LARGE, _FEW = 0.2, 5
 
 
 def worth(rates_S: Floats, squares_S: Floats, sizes_G: Floats, *, of_scores: bool = False) -> Floats:
@@ -42,3 +45,8 @@ def worth(rates_S: Floats, squares_S: Floats, sizes_G: Floats, *, of_scores: boo
 def typical_size(sizes_G: Floats) -> float:
     """The size of the group that an item is in, on average over items."""
     return float((sizes_G**2).sum() / sizes_G.sum())
+
+
+def are_worth_less(sizes: Sequence[int]) -> bool:
+    """True where groups of these sizes make items worth much less than they are many: few groups, or one that is large."""
+    return 2 * len(sizes) < sum(sizes) or max(sizes, default=0) > max(_FEW, _LARGE * sum(sizes))

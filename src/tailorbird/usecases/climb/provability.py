@@ -20,6 +20,7 @@ from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.preflight import PreflightFinding, PreflightSeverity
 from tailorbird.domain.scope import ScopeRule, ScopeScorer
 from tailorbird.objective import Fault, raise_faults
+from tailorbird.stats.design_effect import are_worth_less
 from tailorbird.stats.intervals import spend
 from tailorbird.stats.metric_direction import SCOPE_METRICS, lower_is_better
 from tailorbird.stats.paired_tests import paired_interval
@@ -35,8 +36,6 @@ _NEVER = -60.0
 _TWO_BINS = 40
 #: Items of a label that a split should hold, and labels that a warning names.
 _FEW_ITEMS, _NAMED_LABELS = 5, 5
-#: A share of a split's rows that is much for one group.
-_LARGE = 0.2
 
 
 def check_provable(context: StepContext, manifest: SnapshotManifest, items: ItemsOf) -> None:
@@ -210,20 +209,15 @@ def _message(finding: Finding, split: Split, objective: Objective, groups: Seque
     if finding.value is None or finding.low is None or finding.high is None:
         return f"{what}: too few of its rows bear on it, whatever a candidate answers"
     end = f"at most {finding.high:.3f}" if lower_is_better(finding.name) else f"at least {finding.low:.3f}"
-    alike = _alike(groups)
+    alike = are_worth_less(groups)
     among = f" in {len(groups):,} groups, the largest of {max(groups):,} rows that are nearly alike or of one subject," if alike else ""
     return f"{what}: a perfect candidate on its {finding.n} rows{among} would be proven to have {end}"
-
-
-def _alike(groups: Sequence[int]) -> bool:
-    """True where groups make rows worth much less: few of them, or one that is large."""
-    return 2 * len(groups) < sum(groups) or max(groups, default=0) > max(_FEW_ITEMS, _LARGE * sum(groups))
 
 
 def _hint(finding: Finding, split: Split, objective: Objective, groups: Sequence[int]) -> str:
     needed = _needed(finding, spend(objective.business.risk.confidence, 1))
     more = f"bring more rows, so that {split.value} holds at least {needed:,} that bear on it" if needed else ""
-    if needed and _alike(groups):
+    if needed and are_worth_less(groups):
         more = "bring rows that differ more (in words, and not in numbers or codes alone), or of more subjects"
     if finding.low is None or finding.high is None:
         return more or "bring more rows that bear on it, or remove the target"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,12 +11,11 @@ from tailorbird.data import BuiltSnapshot
 from tailorbird.domain.curation import PrivacyAction
 from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.objective import ProposedKpi
+from tailorbird.stats.design_effect import are_worth_less
 from tailorbird.usecases.climb.contradicting_labels import contradictions
 
 #: A share of rows left out that is worth a word; items of a label in test, and labels that are named.
 _LEFT_OUT, _FEW, _NAMED = 0.05, 5, 5
-#: A share of a split's rows that one group of a few rows and more may have.
-_LARGE = 0.2
 #: Labels that are levels by their names; those of a task may be some of them. Also numbers, with the same word before each (``P1``).
 _SCALES = (
     ("none", "very low", "low", "medium", "moderate", "high", "very high", "critical"),
@@ -36,9 +36,10 @@ def doubts_about(built: BuiltSnapshot, kpi: ProposedKpi, groups: Mapping[Split, 
 
 def _levels(manifest: SnapshotManifest) -> Iterator[str]:
     if order := levels_of(sorted(manifest.label_counts)):
+        written = ", ".join(json.dumps(label, ensure_ascii=False) for label in order)  # 01 without quotes is the number 1 in YAML
         yield (
-            f"the labels look like levels ({', '.join(order)}): where an answer that is one level off is better than one that is far off, "
-            f"write `label_order: [{', '.join(order)}]` under `task`, and a KPI on `ordinal_score` or `within_one`"
+            f"the labels look like levels: where an answer that is one level off is better than one that is far off, write "
+            f"`label_order: [{written}]` under `task`, and a KPI on `ordinal_score` or `within_one`"
         )
 
 
@@ -74,7 +75,7 @@ def _alike(groups: Mapping[Split, Sequence[int]]) -> Iterator[str]:
     """Of dev or test, whichever has the larger group for its rows: few groups, or a large one, prove as much as few rows."""
     told = max(groups, key=lambda split: max(groups[split], default=0) / max(1, sum(groups[split])))
     rows, largest = sum(groups[told]), max(groups[told], default=0)
-    if 2 * len(groups[told]) < rows or largest > max(_FEW, _LARGE * rows):
+    if are_worth_less(groups[told]):
         yield (
             f"many rows are nearly alike, or of one subject, and stay in one split: the {rows:,} {told.value} rows fall into "
             f"{len(groups[told]):,} group{'s' if len(groups[told]) > 1 else ''}, the largest of {largest:,} rows, and prove about as much "
