@@ -1,159 +1,237 @@
-"""This checkout against an earlier commit: training, serving and ledger in interleaved pairs, so that a change which slows either is seen.
+"""This checkout against an earlier commit: the same work in interleaved pairs, so that a change which slows it is seen.
 
-In: ``--against COMMIT`` of this repository, ``--pairs N``, ``--only training,full,serving,ledger``. Out: benchmarks/results/pairs.json, and as the
-last line of stdout the same as JSON: for each family the geometric mean of now/then (above 1: faster now) and its 95 % interval (Student's
-t over the logarithms of the pairs). The bar: the lower end is at least 0.95. Both sides run side by side, one step or round of one of them
-at a time, in turns. Pairs during which processes that are none of the benchmark's took more than 3 % of the cores do not count, and more
-are made in their place, up to three times as many in all; how many were left out is told.
+In: ``--against COMMIT``, ``--pairs N``, ``--only FAMILY,...``. Out: benchmarks/results/pairs.json, and the same
+as the last line of stdout: for each family the geometric mean of now/then (above 1: faster now) and its 95 % interval (Student's t over the logarithms of the
+pairs); trainings say the ratio of their peak memory, too (below 1: less now). A family holds where the lower end reaches its bar.
+
+Each side runs ``worker.py`` of its own commit on that commit's sources, in one environment and on the same inputs; a commit from before
+``worker.py`` is run by the first one there was. Both sides live side by side, one round of one of them at a time, in turns. Pairs during
+which processes that are none of the benchmark's took more than 3 % of the cores do not count, and more are made in their place, up to
+three times as many in all; how many were left out is told.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import math
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TAILORBIRD_FETCH_ENCODER", "false")
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "benchmarks" / "training"), str(ROOT / "benchmarks")]
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "benchmarks" / "training"), str(ROOT / "benchmarks" / "data")]
 
-from load import end, engine, round_of  # noqa: E402
 from machine import commit, machine  # noqa: E402
-from run import _workloads  # noqa: E402
-from sides import WARM_UP, Others, Worker, say  # noqa: E402
-from workload import Spec  # noqa: E402
+from rows import made_rows  # noqa: E402
+from sides import Others, say  # noqa: E402
 
+BASELINE = "1bb21283"
 RESULTS = ROOT / "benchmarks" / "results" / "pairs.json"
-BAR, UNDISTURBED = 0.95, 0.03
-#: So many times as many pairs as are wanted are made at most.
-MOST = 3
-#: Transactions of 100 events in one go of the ledger.
-BATCHES = 40
-#: One go of a side: how many tokens a second it made.
-Go = Callable[[], float]
+WORK = ROOT / ".cache" / "benchmarks" / "pairs"
+WORKER = "benchmarks/pairs/worker.py"
+#: The bar of each family, and how many rounds come before those that count.
+FAMILIES = {
+    "lora_short": (0.86, 3),
+    "lora_long": (0.95, 3),
+    "full": (0.95, 3),
+    "sixteen_at_a_time": (0.95, 2),
+    "one_at_a_time": (0.95, 2),
+    "eight_adapters": (0.95, 2),
+    "curation": (0.95, 1),
+    "request_cost": (0.95, 2),
+}
+ROWS, ADAPTERS, UNDISTURBED, MOST = 20_000, 8, 0.03, 3
+"""``MOST``: so many times as many pairs as are wanted are made at most."""
+
+
+class Side:
+    """A worker of one commit. ``root`` holds its ``src``, ``script`` is its worker."""
+
+    def __init__(self, family: str, root: Path, script: Path, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        environment = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+        environment |= {"PYTHONPATH": str(root / "src"), "TOKENIZERS_PARALLELISM": "false", "GOMP_SPINCOUNT": "1000"}
+        environment["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
+        self._log = folder.with_suffix(".log")
+        with self._log.open("w") as log:
+            command = [sys.executable, str(script), family, str(WORK / "inputs"), str(folder)]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True, start_new_session=True
+            )
+        self.pid = self._process.pid
+        self._line("ready")
+
+    def round(self) -> dict[str, float]:
+        """One round of its work."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        found: dict[str, float] = json.loads(self._line())
+        return found
+
+    def end(self) -> None:
+        """Lets it end by itself, and what it started with it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def _line(self, expected: str = "") -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().strip()
+        if not line or (expected and line != expected):
+            tail = self._log.read_text(encoding="utf-8", errors="replace")[-2000:]
+            raise SystemExit(f"a side of {self._log.parent} failed:\n{tail}")
+        return line
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--against", required=True, help="a commit of this repository")
-    parser.add_argument("--pairs", type=int, default=20)
-    parser.add_argument("--only", default="training,full,serving,ledger")
+    parser.add_argument("--against", default=BASELINE, help=f"a commit of this repository (default: {BASELINE})")
+    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--only", default=",".join(FAMILIES))
+    parser.add_argument("--quick", action="store_true", help="three pairs, disturbed or not: shows that both sides run")
     options = parser.parse_args()
-    then, short = _checkout(options.against), _workloads(len(os.sched_getaffinity(0)))[0]
-    result: dict[str, Any] = {"benchmark": "pairs", "machine": machine(), "commit": commit(), "against": options.against, "families": {}}
+    then = checkout(options.against)
+    make_inputs()
+    result: dict[str, Any] = {"benchmark": "pairs", "machine": machine(), "commit": commit(), "against": options.against, "bars": {}}
+    if RESULTS.exists():
+        kept = json.loads(RESULTS.read_text(encoding="utf-8"))
+        same = all(kept.get(name) == result[name] for name in ("machine", "commit", "against"))
+        result["bars"] = kept["bars"] if same else {}
     for family in options.only.split(","):
         say(family)
-        result["families"][family] = FAMILIES[family](then, short, options.pairs)
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        result["bars"][family] = measured(family, then, *((3, 1.0) if options.quick else (options.pairs, UNDISTURBED)))
+        if not options.quick:
+            RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result))
 
 
-def _checkout(name: str) -> Path:
-    """The sources of a commit, in a folder of their own."""
-    folder = ROOT / ".cache" / "benchmarks" / f"against-{name}"
-    if not folder.is_dir():
-        folder.mkdir(parents=True)
-        archive = subprocess.run(["git", "archive", name, "src"], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
+def checkout(name: str) -> Path:
+    """The sources of a commit with its worker, in a folder of their own."""
+    whole = _git("rev-parse", "--verify", f"{name}^{{commit}}")
+    folder = WORK / f"against-{whole[:12]}"
+    if not (folder / WORKER).is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        archive = subprocess.run(["git", "archive", whole, "src"], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
         subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
+        script = _git("show", f"{whole if _git('ls-tree', whole, WORKER) else _first_with_worker()}:{WORKER}")
+        (folder / WORKER).parent.mkdir(parents=True)
+        (folder / WORKER).write_text(script + "\n", encoding="utf-8")
     return folder
 
 
-def _training(then: Path, short: Spec, pairs: int) -> dict[str, Any]:
-    """Steps of a training with the short instruction, rank 16, batches of 16."""
-    workers = []
-    for name, root in (("now", ROOT), ("then", then)):
-        out = str(ROOT / ".cache" / "benchmarks" / f"pairs-{os.getpid()}-{name}")
-        workers.append(Worker(short.but(out=out, steps=WARM_UP + MOST * pairs + 1), {"PYTHONPATH": str(root / "src")}))
-        workers[-1].prepare()
-        for _ in range(WARM_UP):
-            workers[-1].step()
-
-    def go(worker: Worker) -> float:
-        step = worker.step()
-        return step["tokens"] / step["seconds"]
-
-    found = _paired([lambda w=worker: go(w) for worker in workers], [worker.pid for worker in workers], pairs)  # type: ignore[misc]
-    for worker in workers:
-        worker.stop()
-    return found
+def _first_with_worker() -> str:
+    return _git("log", "--diff-filter=A", "--format=%H", "--", WORKER).splitlines()[-1]
 
 
-def _full(then: Path, short: Spec, pairs: int) -> dict[str, Any]:
-    """The same of all weights."""
-    return _training(then, short.but(method="full"), pairs)
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
-def _serving(then: Path, short: Spec, pairs: int) -> dict[str, Any]:
-    """Rounds of eight requests of 24 tokens, four at a time, after two rounds that do not count."""
-    with ExitStack() as closing:
-        engines = []
-        for root in (ROOT, then):
-            engines.append(engine(short.base, short.threads, {"PYTHONPATH": str(root / "src")}))
-            closing.callback(end, engines[-1])
-            for _ in range(2):
-                round_of(engines[-1])
-        goes = [lambda e=each: float(round_of(e)["tokens_per_second"]) for each in engines]  # type: ignore[misc]
-        return _paired(goes, [each.pid for each in engines], pairs)
+def make_inputs() -> None:
+    """What both sides read, made once: the base, eight random adapters of it, messages, rows to curate."""
+    ready = WORK / "inputs"
+    if ready.is_dir():
+        return
+    data = Path(os.environ.get("TAILORBIRD_TEST_DATA", ROOT.parent / "shared" / "data")) / "banking77"
+    made = WORK / "inputs.part"
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(parents=True)
+    from tailorbird.base_models import pull
+    from tailorbird.inference import open_model_reader
+
+    (made / "base").symlink_to(pull("smollm2-135m", ROOT / ".cache" / "models", open_model_reader).resolve())
+    _write_adapters(made / "base", made / "adapters")
+    with (data / "train.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    with (made / "messages.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows[:1] + sorted(rows[1:], key=lambda row: math.sin(len(row[0]) * 7919 + sum(map(ord, row[0])))))
+    with (made / "rows.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *made_rows(ROWS, 3)])
+    made.replace(ready)
 
 
-def _ledger(then: Path, _short: Spec, pairs: int) -> dict[str, Any]:
-    """Events appended to the log of a database of each side's own (SQLite), in batches of one transaction each."""
-    with ExitStack() as closing:
-        folder = Path(closing.enter_context(tempfile.TemporaryDirectory()))
-        sides = []
-        for name, root in (("now", ROOT), ("then", then)):
-            command = [sys.executable, str(Path(__file__).with_name("appender.py")), f"sqlite:///{folder}/{name}.db"]
-            environment = os.environ | {"PYTHONPATH": str(root / "src")}
-            sides.append(subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1))
-            closing.callback(sides[-1].communicate)
-            _line(sides[-1])
+def _write_adapters(base: Path, folder: Path) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
 
-        def go(side: subprocess.Popen[str], batches: int = BATCHES) -> float:
-            print(batches, file=side.stdin, flush=True)
-            return 100 * batches / float(_line(side))
-
-        for side in sides:
-            go(side)
-        return _paired([lambda s=side: go(s) for side in sides], [side.pid for side in sides], pairs)  # type: ignore[misc]
+    for number in range(ADAPTERS):
+        torch.manual_seed(number)
+        config = LoraConfig(r=16, lora_alpha=16, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+        get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(folder / str(number))
 
 
-def _line(side: subprocess.Popen[str]) -> str:
-    said = side.stdout.readline() if side.stdout else ""
-    if not said:
-        raise SystemExit(f"a side of the ledger ended (exit status {side.wait()})")
-    return said
+def measured(family: str, then: Path, pairs: int, undisturbed: float) -> dict[str, Any]:
+    """One family, in so many pairs during which others took no more than that share of the cores."""
+    bar, warm = FAMILIES[family]
+    with tempfile.TemporaryDirectory(prefix="pairs-", dir=WORK) as name:
+        sides: list[Side] = []
+        try:
+            for place, root in (("now", ROOT), ("then", then)):
+                sides.append(Side(family, root, root / WORKER, Path(name) / place))
+                for _ in range(warm):
+                    sides[-1].round()
+            found = _paired(sides, pairs, undisturbed)
+        finally:
+            for side in sides:
+                side.end()
+    return found | {"bar": bar, "holds": found["low"] >= bar}
 
 
-FAMILIES = {"training": _training, "full": _full, "serving": _serving, "ledger": _ledger}
-
-
-def _paired(goes: Sequence[Go], pids: Sequence[int], pairs: int) -> dict[str, Any]:
-    """The first side over the second, pair by pair; which of them goes first changes from pair to pair."""
-    watch, logs, disturbed, started = Others([os.getpid(), *pids]), [], 0, time.monotonic()
+def _paired(sides: Sequence[Side], pairs: int, undisturbed: float) -> dict[str, Any]:
+    """This checkout over the other, pair by pair; which side goes first changes from pair to pair."""
+    logs: list[float] = []
+    memory = [0.0, 0.0]
+    disturbed, started = 0, time.monotonic()
     while len(logs) < pairs and len(logs) + disturbed < MOST * pairs:
+        watch = Others(_processes([os.getpid(), *(side.pid for side in sides)]))
         watch.begin()
-        order = (0, 1) if (len(logs) + disturbed) % 2 == 0 else (1, 0)
-        rates = {place: goes[place]() for place in order}
-        quiet = watch.share() <= UNDISTURBED
+        rates = [0.0, 0.0]
+        for place in (0, 1) if (len(logs) + disturbed) % 2 == 0 else (1, 0):
+            done = sides[place].round()
+            rates[place], memory[place] = done["rate"], max(memory[place], done.get("memory_gib", 0.0))
+        quiet = watch.share() <= undisturbed
         if quiet:
             logs.append(math.log(rates[0] / rates[1]))
         disturbed += not quiet
-        told = "" if quiet else ", disturbed"
-        say(f"  pair {len(logs):2}: {rates[0]:7.1f} now, {rates[1]:7.1f} then, {rates[0] / rates[1]:.3f}{told}")
+        state = "" if quiet else ", disturbed"
+        say(f"  pair {len(logs):2}: {rates[0]:9.1f} now, {rates[1]:9.1f} then, {rates[0] / rates[1]:.3f}{state}")
+    if len(logs) < 2:
+        raise SystemExit("the machine is busy: fewer than two pairs were undisturbed")
     half = _t(len(logs) - 1) * stdev(logs) / math.sqrt(len(logs))
     low, mean, high = (round(math.exp(fmean(logs) + side), 4) for side in (-half, 0.0, half))
-    told_of = {"ratio": mean, "low": low, "high": high, "bar": BAR, "holds": low >= BAR, "pairs": len(logs)}
-    return told_of | {"left_out": disturbed, "seconds": round(time.monotonic() - started, 1)}
+    found = {"value": mean, "low": low, "high": high, "unit": "ratio", "pairs": len(logs), "left_out": disturbed}
+    if memory[1]:
+        found["memory"] = round(memory[0] / memory[1], 3)
+    return found | {"seconds": round(time.monotonic() - started, 1)}
+
+
+def _processes(parents: Sequence[int]) -> list[int]:
+    """Processes with all that they started."""
+    found, waiting = set(parents), list(parents)
+    while waiting:
+        for task in Path(f"/proc/{waiting.pop()}/task").iterdir():
+            more = set(map(int, (task / "children").read_text(encoding="ascii").split())) - found
+            found |= more
+            waiting += more
+    return sorted(found)
 
 
 def _t(degrees: int) -> float:
