@@ -25,5 +25,5 @@ def test_places_that_were_not_searched_for_a_short_name_say_so(capsys: pytest.Ca
     told = capsys.readouterr().out
     searched = next(line for line in told.splitlines() if line.startswith("searched: "))
     short = who == "มด"
-    assert ("requests (not for the name)" in searched, "NOT looked for: the person's name" in told) == (short, short)
+    assert ("requests (not for all)" in searched, "NOT looked for: the person's name" in told) == (short, short)
     assert "artifacts," in searched

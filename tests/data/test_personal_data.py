@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.data import Store, build, make_objective
+from support.unicode_texts import near
 from tailorbird.data import Amendments, SnapshotRequest, build_snapshot, load_quarantine
-from tailorbird.data.privacy import OwnDetector, Redaction
+from tailorbird.data.privacy import OwnDetector, Redaction, personal_data
+from tailorbird.data.privacy.national_ids import national_ids
 from tailorbird.data.privacy.personal_data import disjoint
-from tailorbird.domain.curation import CurationPolicy, PersonalKind, PrivacyAction, PrivacyPolicy
+from tailorbird.domain.curation import WITHHELD, CurationPolicy, PersonalKind, PrivacyAction, PrivacyPolicy
 from tailorbird.domain.errors import DataInvalid, InvalidInput, Unavailable
 from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.ports.detector import Span
@@ -82,11 +85,59 @@ def test_it_only_looks_like_it(text: str) -> None:
     assert spans(text) == []
 
 
-@given(st.text(max_size=80) | st.text("0123456789 +-.:@/ABab", max_size=60))
+@given(near([text for _, text, _ in FOUND]) | st.text("0123456789 +-.:@/ABab", max_size=60))
 def test_any_text_can_be_searched_and_spans_lie_apart(text: str) -> None:
     found = OwnDetector(("DE", "US")).detect([text])[0]
+    list(national_ids(text))
     assert all(0 <= span.start < span.end <= len(text) for span in found)
     assert all(one.end <= other.start for one, other in pairwise(found))
+
+
+#: A letter that is İ or ſ where case does not count, and a digit of another script, where a table of checks has neither.
+ODD = ["İSSMRA85T10A562S", "RſSMRA85T10A562S", "RSSMRA85T10A56۴S", "PESEL 4405140135९", "²8401359 123456789"]
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_letters_that_no_table_has_end_nothing(text: str) -> None:
+    assert list(national_ids(text)) == []
+    assert Redaction(PrivacyPolicy()).treat([text, "fine"])[1].text == "fine"
+
+
+@pytest.mark.parametrize(("kind", "text", "value"), [(K.NATIONAL_ID, "PESEL 44051401359", "44051401359"), FOUND[5]])
+def test_a_number_is_found_in_the_digits_of_any_script(kind: PersonalKind, text: str, value: str) -> None:
+    other = str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩")
+    assert (kind, value.translate(other)) in spans(text.translate(other))
+
+
+class Fails:
+    """Fails on every text that holds ``poison``, in an error that quotes it."""
+
+    name, version = "fails", "1"
+
+    def detect(self, texts: Sequence[str]) -> list[list[Span]]:
+        for text in texts:
+            if "poison" in text:
+                raise KeyError(text)
+        return [[] for _ in texts]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_a_text_on_which_a_detector_fails_is_withheld_alone(size: int, caplog: pytest.LogCaptureFixture) -> None:
+    texts = ["write to ann@example.org"] * size
+    for place in range(size):
+        treated = Redaction(PrivacyPolicy(default=PrivacyAction.REDACT), [Fails()]).treat([*texts[:place], "a poison", *texts[place + 1 :]])
+        assert [one.text for one in treated] == ["write to [EMAIL]"] * place + [WITHHELD] + ["write to [EMAIL]"] * (size - place - 1)
+        assert [one.failed for one in treated] == [n == place for n in range(size)]
+    assert "poison" not in caplog.text
+    assert "KeyError" in caplog.text
+
+
+def test_a_row_on_which_a_detector_fails_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(personal_data.OwnDetector, "detect", Fails.detect)
+    store, rows = Store(), [*ground(), {"text": "a poison", "label": "a"}]
+    built = build(objective(PrivacyPolicy()), write(tmp_path, rows), store=store)
+    assert [(entry.line, entry.code) for entry in load_quarantine(built.manifest, store)] == [(81, "detector_failed")]
+    assert built.manifest.size == 80
 
 
 SPANS = st.builds(lambda start, length, kind: Span(start, start + length, kind), st.integers(0, 20), st.integers(0, 6), st.sampled_from(K))

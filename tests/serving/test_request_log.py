@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from support.serving import House, digest, until
+from tailorbird.domain.curation import WITHHELD
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.errors import Internal, NotFound, Unavailable
 from tailorbird.domain.feedback import KeptWords
@@ -213,21 +214,16 @@ def test_a_caller_that_gives_up_does_not_take_the_row_away(house: House) -> None
 
 
 def test_a_row_that_cannot_be_written_fails_alone(house: House) -> None:
-    def redact(text: str) -> str:
-        if text == "poison":
-            raise RuntimeError("a detector fails on this text")
-        return text
+    def metered(key: str) -> bool:
+        if key == "poison":
+            raise RuntimeError("this row cannot be counted")
+        return False
 
     async def story() -> None:
-        journal = RequestLog(house.ledger, redact=redact)
-        now = house.clock.now()
-        kept = [
-            KeptRequest(
-                KeptWords(tenant="acme", request=f"req_acme_{n}", text="poison" if n == 2 else "fine", answer="", at=now, expires_at=now)
-            )
-            for n in range(5)
-        ]
-        futures = [journal.put(row(house, n), each) for n, each in enumerate(kept)]
+        journal = RequestLog(house.ledger, gateway="g", metered=metered)
+        rows = [row(house, n) for n in range(5)]
+        rows[2] = rows[2].model_copy(update={"key": "poison"})
+        futures = [journal.put(each) for each in rows]
         await journal.start()
         found = await asyncio.gather(*futures, return_exceptions=True)
         assert [isinstance(each, Internal) for each in found] == [False, False, True, False, False]
@@ -266,19 +262,27 @@ def test_long_words_are_redacted_beside_the_rows(house: House) -> None:
     asyncio.run(story())
 
 
-def test_long_words_that_cannot_be_redacted_fail_their_row(house: House) -> None:
-    def redact(_: str) -> str:
-        raise RuntimeError("a detector fails on this text")
+@pytest.mark.parametrize("times", [1, 2000])
+def test_words_that_cannot_be_redacted_are_withheld(house: House, caplog: pytest.LogCaptureFixture, times: int) -> None:
+    def redact(text: str) -> str:
+        if "poison" in text:
+            raise KeyError(text)
+        return text
 
     async def story() -> None:
         journal = RequestLog(house.ledger, redact=redact)
+        said = ["fine", "poison " * times, "half \ud800 of a pair, and \0"]
+        written = [journal.put(row(house, n), kept_words(house, f"req_acme_{n}", text)) for n, text in enumerate(said)]
         await journal.start()
-        with pytest.raises(Internal):
-            await journal.record(row(house, 1), kept_words(house, "req_acme_1", "Ada " * 2000))
+        await asyncio.gather(*written)
         await journal.stop()
-        assert not house.rows("acme")
+        with house.ledger.work("acme", write=False) as work:
+            kept = [work.contents.get(f"req_acme_{n}") for n in range(3)]
+        assert [each and each.text for each in kept] == ["fine", WITHHELD, "half ? of a pair, and "]
+        assert len(house.rows("acme")) == 3
 
     asyncio.run(story())
+    assert "poison" not in caplog.text
 
 
 def test_long_words_that_come_while_the_log_ends_are_written(house: House) -> None:

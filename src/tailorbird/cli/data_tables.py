@@ -155,5 +155,5 @@ def _show_places(certificate: Certificate) -> None:
     for treatment in Treatment:
         places = [place.name for place in certificate.places if place.treatment is treatment]
         if places:
-            told = (f"{name} (not for the name)" if name in limited else name for name in places)
+            told = (f"{name} (not for all)" if name in limited else name for name in places)
             out.print(f"{treatment.value.replace('_', ' ')}: {', '.join(told)}", markup=False)

@@ -172,6 +172,9 @@ def apply_privacy(rows: Sequence[SourceRow], task: Task, privacy: Redaction, tal
     gone: list[Quarantined] = []
     changed = 0
     for row, parts in _treated(rows, task, privacy):
+        if any(part.failed for part in parts):
+            gone.append(quarantine(row, "detector_failed", "a detector of personal data failed on the row: nobody knows what it holds"))
+            continue
         if not any(part.counts for part in parts):
             kept.append(row)
             continue

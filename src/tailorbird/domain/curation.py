@@ -13,6 +13,9 @@ from pydantic import Field
 
 from tailorbird.domain.value import Digest, Name, Section, Value
 
+#: What stands for a text on which a detector of personal data failed: nobody knows what it holds.
+WITHHELD = "[WITHHELD]"
+
 
 class PersonalKind(StrEnum):
     """A kind of personal data, or of secret. ``PERSON``, ``PLACE`` and ``ORGANISATION`` are found by optional detectors only."""

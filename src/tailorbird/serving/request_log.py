@@ -13,6 +13,7 @@ from datetime import datetime
 from itertools import islice
 from typing import get_args
 
+from tailorbird.domain.curation import WITHHELD
 from tailorbird.domain.deployment import SHADOW, RequestRow
 from tailorbird.domain.errors import Busy, Internal, NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.feedback import KeptWords, Review
@@ -231,9 +232,19 @@ class RequestLog:
                 work.contents.add(contents)
 
     def _redacted(self, content: KeptWords) -> KeptWords:
+        """The words as they may be kept. Where they cannot be redacted they are withheld: the row is what the tenant pays by."""
         assert self._redact is not None
-        words = {name: self._redact(getattr(content, name)).replace("\x00", "") for name in ("text", "answer")}
+        try:
+            words = {name: _storable(self._redact(getattr(content, name))) for name in ("text", "answer")}
+        except Exception as error:  # noqa: BLE001 - whatever it is, the row is written; what the error says may hold words
+            _log.warning("the words of %s are withheld: redacting them failed with %s", content.request, type(error).__name__)
+            words = dict.fromkeys(("text", "answer"), WITHHELD)
         return content.model_copy(update=words)
+
+
+def _storable(text: str) -> str:
+    """Without what no database keeps: U+0000, and halves of surrogate pairs."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def counts(row: RequestRow) -> bool:

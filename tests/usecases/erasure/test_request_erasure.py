@@ -15,6 +15,7 @@ from support.usecases import everything, on_both_databases, somebody, write_obje
 from tailorbird import data
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.crypto.membership_proofs import Proof, TreeHead, verify_membership
+from tailorbird.data.privacy import personal_data
 from tailorbird.domain.dataset import JOINED, Provenance, Row, SnapshotManifest
 from tailorbird.domain.deployment import FORGOTTEN, Alias, AliasTarget, RequestRow
 from tailorbird.domain.erasure import Certificate, Erasure, ErasureState, ObligationKind
@@ -347,7 +348,7 @@ def test_a_certificate_that_was_silent_on_a_short_name_is_followed_by_one_that_i
 ) -> None:
     Desk(deps).asked("sent", "where is it", user="มด")
     with monkeypatch.context() as earlier:
-        earlier.setattr(erase, "not_looked_for", lambda _: ())
+        earlier.setattr(erase, "not_looked_for", lambda *_: ())
         _, first = forget(deps, admin, "มด")
     assert first.not_looked_for == ()
     _, second = forget(deps, admin, "มด")
@@ -372,6 +373,30 @@ def test_redacted_words_are_recognised(deps: Dependencies, author: Actor, admin:
     plan(deps, author, path, Progress())
     Desk(deps).asked("redacted", said.replace("ada.l@example.org", "[EMAIL]"))
     assert [each.request for each in forget(replace(deps, redact=redact), admin)[1].words] == ["redacted"]
+
+
+@pytest.mark.parametrize("said", ["İSSMRA85T10A562S is my code", "RSSMRA85T10A56۴S is my code"])
+def test_an_erasure_ends_where_a_detector_fails(
+    deps: Dependencies, author: Actor, admin: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    path = write_objective(tmp_path / "job", data=[{"path": "rows.csv", "subject": "who", "source": ORIGIN}])
+    place = path.parent / "rows.csv"
+    header, *lines = place.read_text().splitlines()
+    place.write_text("\n".join([f"{header},who", *(f"{line}," for line in lines), f"{said},delivery,{WHO}"]) + "\n")
+    plan(deps, author, path, Progress())
+    Desk(deps).asked("as-read", said)
+
+    def fails(*_: object) -> None:
+        raise KeyError(said)
+
+    monkeypatch.setattr(personal_data.OwnDetector, "detect", fails)
+    _, certificate = forget(replace(deps, redact=redact), admin)
+    assert [each.request for each in certificate.words] == ["as-read"]
+    (limit,) = certificate.not_looked_for
+    assert (limit.places, "1 texts" in limit.what, "detector" in limit.why) == (("requests",), True, True)
+    (duty,) = [duty for duty in certificate.duties if duty.kind is ObligationKind.FIND_BY_HAND]
+    assert "longer name" not in duty.why
+    assert said not in certificate.model_dump_json()
 
 
 def test_what_rows_say_is_looked_for_as_requests_keep_it() -> None:

@@ -176,7 +176,8 @@ def _swiss(digits: str) -> bool:
 
 
 def _rule(form: str, holds: Callable[[str], bool], *, alone: bool = True) -> _Rule:
-    return _Rule(re.compile(rf"(?i)(?<![\w+-])(?:{form})(?![\w-])"), holds, alone)
+    # Letters and digits of ASCII alone: without this, ``[A-Z]`` takes İ and ſ for letters that no table of a check has.
+    return _Rule(re.compile(rf"(?i)(?<![\w+-])(?a:{form})(?![\w-])"), holds, alone)
 
 
 _RULES = (

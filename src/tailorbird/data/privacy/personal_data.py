@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import re
+import traceback
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tailorbird.data.privacy.contact_data import birth_dates, credentials, emails, internet_addresses, phones
 from tailorbird.data.privacy.national_ids import national_ids
 from tailorbird.data.privacy.payment_data import cards, ibans
 from tailorbird.data.privacy.secrets import secrets
-from tailorbird.domain.curation import PersonalKind, PrivacyAction, PrivacyPolicy
+from tailorbird.domain.curation import WITHHELD, PersonalKind, PrivacyAction, PrivacyPolicy
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.thought_blocks import split_reasoning, with_reasoning
 from tailorbird.ports.detector import Detector, Span
 from tailorbird.text.conversations import MARK, with_parts
 
+_log = logging.getLogger("tailorbird.data")
+
 #: The version of all rules of this folder.
-VERSION = "1"
+VERSION = "2"
 #: Version of how texts are treated: since 2 each turn and argument of a folded conversation by itself.
 _TREATMENT = "2"
 
@@ -35,6 +40,8 @@ _SECRET_MARK = re.compile(
     r"|npm_|pypi-|sg\.|dop_|eyj"
 )
 _NOT_DIGITS = re.compile(r"\D+")
+#: A digit of another script, which counts as what it stands for.
+_FOREIGN_DIGIT = re.compile(r"[^\D0-9]")
 
 
 class OwnDetector:
@@ -51,7 +58,7 @@ class OwnDetector:
         return [self._spans(text) if _WORTH_A_LOOK.search(text) else [] for text in texts]
 
     def _spans(self, text: str) -> list[Span]:
-        return disjoint(self._found(text))
+        return disjoint(self._found(text if text.isascii() else _FOREIGN_DIGIT.sub(lambda digit: str(int(digit[0])), text)))
 
     def _found(self, text: str) -> Iterator[Span]:
         """Surest kinds first."""
@@ -92,11 +99,13 @@ _BATCH = 1000
 
 @dataclass(frozen=True, slots=True)
 class RedactedText:
-    """A text after the policy. ``counts`` is how often each kind was found; ``drop`` that the row must go."""
+    """A text after the policy. ``counts`` is how often each kind was found; ``drop`` that the row must go; ``failed`` that a detector
+    failed on it: then ``text`` is ``WITHHELD``."""
 
     text: str
     counts: dict[PersonalKind, int] = field(default_factory=dict)
     drop: bool = False
+    failed: bool = False
 
 
 class Redaction:
@@ -117,7 +126,19 @@ class Redaction:
 
     def treat(self, texts: Sequence[str]) -> list[RedactedText]:
         """Texts after the policy. In a conversation that is folded into one text, or an answer that calls functions, each text is looked at
-        by itself: what JSON writes of a line break would hide what stands behind it."""
+        by itself: what JSON writes of a line break would hide what stands behind it. A text on which a detector fails is withheld, and no
+        other: those beside it are looked at without it."""
+        try:
+            return self._treat_together(texts)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the text must not pass, and must not end the work on the others
+            if len(texts) > 1:
+                half = len(texts) // 2
+                return self.treat(texts[:half]) + self.treat(texts[half:])
+            # The message of the error may hold words of the text.
+            _log.warning("a text is withheld, because a detector of personal data failed on it: %s", _where(error))
+            return [RedactedText(WITHHELD, failed=True)]
+
+    def _treat_together(self, texts: Sequence[str]) -> list[RedactedText]:
         folded = [split_reasoning(text)[1].startswith(MARK) for text in texts]
         plain = iter(self._treated([text for text, has_parts in zip(texts, folded, strict=True) if not has_parts]))
         return [self._treat_folded(text) if has_parts else next(plain) for text, has_parts in zip(texts, folded, strict=True)]
@@ -185,3 +206,8 @@ class Redaction:
         """The same for every spelling of a value that differs in case, spaces and marks only."""
         plain = "".join(character for character in value.casefold() if character.isalnum())
         return hmac.new(self._key, f"tailorbird/pseudonym/1/{kind.value}/{plain}".encode(), hashlib.sha256).hexdigest()[:8]
+
+
+def _where(error: Exception) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"

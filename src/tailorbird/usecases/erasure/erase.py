@@ -35,7 +35,7 @@ from tailorbird.usecases.erasure.obligations import due_still, duties_of, purged
 from tailorbird.usecases.erasure.places import treated
 from tailorbird.usecases.erasure.request_erasure import Reasons, find_words, forget_words, quotes_of
 from tailorbird.usecases.erasure.review_erasure import Sheets, find_answers, forget_answers
-from tailorbird.usecases.erasure.search_limits import by_hand, not_looked_for
+from tailorbird.usecases.erasure.search_limits import NAME, by_hand, not_looked_for
 from tailorbird.usecases.erasure.sent_data import told_processors
 from tailorbird.usecases.erasure.snapshot_rewrite import rewrite
 from tailorbird.usecases.erasure.upload_search import (
@@ -194,12 +194,12 @@ def _find(deps: Dependencies, asked: Erasure, subject: str) -> _Theirs:
             found[digest] = held
         _hold(deps, asked)
     answers = any(not manifests[digest].label_counts for digest in found)
-    quotes = quotes_of(subject, found, deps.redact or str, answers=answers)
+    quotes, withheld = quotes_of(subject, found, deps.redact or str, answers=answers)
     words = find_words(deps, asked.tenant, subject, quotes)
     with deps.ledger.work(asked.tenant, write=False) as work:
         sheets = find_answers(work, {item.id for held in found.values() for item in held.items}, quotes)
     _hold(deps, asked)
-    uploads, limits = find_uploads(deps, asked.tenant, quotes), not_looked_for(subject)
+    uploads, limits = find_uploads(deps, asked.tenant, quotes), not_looked_for(subject, withheld)
     if not (found or words or sheets or uploads) and asked.certificate is None:
         _hold(deps, asked, timedelta(0))
         raise _missing(limits)
@@ -295,7 +295,7 @@ def _write_certificate(
             answers=forget_answers(work, theirs.sheets),
             uploads=tuple(sorted(uploads | set(earlier.uploads if earlier else ()))),
             unread=tuple(sorted(theirs.uploads.unread)),
-            places=treated(name_looked_for=not theirs.limits),
+            places=treated(name_looked_for=all(limit.what != NAME for limit in theirs.limits)),
             not_looked_for=theirs.limits,
         )
         gone = {row.id for held in found.values() for row in held.rows}

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.crypto.membership_proofs import key_of
 from tailorbird.data import salt_of
+from tailorbird.domain.curation import WITHHELD
 from tailorbird.domain.dataset import JOINED, Document, Row
 from tailorbird.domain.deployment import FORGOTTEN
 from tailorbird.domain.erasure import ErasedWords
@@ -36,10 +37,19 @@ T = TypeVar("T", KeptWords, Feedback)
 Reasons = Mapping[str, Literal["sent", "held"]]
 
 
-def quotes_of(subject: str, found: Found, redact: Callable[[str], str], *, answers: bool) -> TextFinder:
-    """What the person is known again by: their name, what their rows and documents say. ``answers`` says that targets of rows are words,
-    and no labels."""
-    return TextFinder(_texts(found, redact, answers=answers), [subject])
+class Quotes(NamedTuple):
+    """What the person is known again by, and how many of their texts are not looked for in the form in which requests keep them."""
+
+    finder: TextFinder
+    withheld: int
+
+
+def quotes_of(subject: str, found: Found, redact: Callable[[str], str], *, answers: bool) -> Quotes:
+    """The person's name, and what their rows and documents say, as it was read and as it is kept of requests. ``answers`` says that targets
+    of rows are words, and no labels."""
+    texts = list(dict.fromkeys(_as_read(found, answers=answers)))
+    kept = [redact(text) for text in texts]
+    return Quotes(TextFinder([*texts, *(text for text in kept if text != WITHHELD)], [subject]), kept.count(WITHHELD))
 
 
 def find_words(deps: Dependencies, tenant: str, subject: str, quotes: TextFinder) -> Reasons:
@@ -76,13 +86,6 @@ def _sent(deps: Dependencies, tenant: str, names: Iterable[str]) -> set[str]:
     with deps.ledger.work(tenant, write=False) as work:
         versions = [version for alias in work.aliases.all() for version in work.aliases.history(alias.name)]
         return set(work.requests.of_units({experiment_unit(version, name) for version in versions for name in names}))
-
-
-def _texts(found: Found, redact: Callable[[str], str], *, answers: bool) -> Iterator[str]:
-    """What the person's rows and documents say, as it was read and as it is kept of requests."""
-    for text in dict.fromkeys(_as_read(found, answers=answers)):
-        yield text
-        yield redact(text)
 
 
 def _as_read(found: Found, *, answers: bool) -> Iterator[str]:
