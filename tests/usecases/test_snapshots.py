@@ -12,7 +12,7 @@ from tailorbird import data
 from tailorbird.crypto.membership_proofs import verify_membership
 from tailorbird.domain.curation import FixAction
 from tailorbird.domain.dataset import Row, Split
-from tailorbird.domain.errors import DataInvalid, Forbidden, InvalidInput, NotFound
+from tailorbird.domain.errors import DataInvalid, Forbidden, NotFound, TailorbirdError
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.runs import submit
@@ -49,7 +49,7 @@ def test_curating_goes_no_further_and_adapt_takes_it_up(
     assert by_file.value.hint.startswith("an objective is given by its `name`")
 
 
-def test_a_decision_makes_a_snapshot_and_an_event_each(deps: Dependencies, author: Actor, snapshot: Snapshot, objective_path: Path) -> None:
+def test_decisions_make_a_snapshot_and_one_event(deps: Dependencies, author: Actor, snapshot: Snapshot, objective_path: Path) -> None:
     first, second, third = rows_of(deps, snapshot)[:3]
     other = next(label for label in snapshot.manifest.labels if label != first.target)
     fixes = [
@@ -64,7 +64,11 @@ def test_a_decision_makes_a_snapshot_and_an_event_each(deps: Dependencies, autho
     assert (found.relabelled[0].before, found.relabelled[0].after, found.reasons) == (first.target, other, {"dropped": 1})
     with deps.ledger.work("acme", write=False) as work:
         logged = [entry for entry in work.events.latest(20) if entry.event.kind == "data.decided"]
-    assert len(logged) == 3
+        newest = work.events.latest(1)
+    (event,) = [entry.event for entry in logged]
+    assert (event.subject, event.data["parent"]) == (done.digest, snapshot.digest)
+    assert [event.data[name] for name in ("kept", "relabelled", "dropped")] == [1, 1, 1]
+    assert logged == list(newest)
     assert not [entry for entry in logged if first.id in entry.body or first.text in entry.body]
     again = curate(deps, author, objective_path, Progress())
     relabelled = next(row for row in rows_of(deps, Snapshot(digest=again.digest, manifest=again.manifest)) if row.text == first.text)
@@ -92,18 +96,23 @@ def test_a_relabelled_row_that_repeats_another_goes(deps: Dependencies, author: 
     assert done.manifest.size == before.manifest.size - 1
 
 
-@pytest.mark.parametrize(("fix", "error"), [("missing", NotFound), ("unknown label", InvalidInput), ("no label", InvalidInput)])
+@pytest.mark.parametrize(
+    ("fix", "code"),
+    [("missing", "row_missing"), ("unknown label", "label_unknown"), ("no label", "label_missing"), ("repeated", "row_repeated")],
+)
 def test_what_cannot_be_decided_is_refused_and_changes_nothing(
-    deps: Dependencies, author: Actor, snapshot: Snapshot, fix: str, error: type[Exception]
+    deps: Dependencies, author: Actor, snapshot: Snapshot, fix: str, code: str
 ) -> None:
     row = rows_of(deps, snapshot)[0].id
     wrong = {
-        "missing": Fix(row="sha256:" + "0" * 64, action=FixAction.DROP),
-        "unknown label": Fix(row=row, action=FixAction.RELABEL, label="unheard of"),
-        "no label": Fix(row=row, action=FixAction.RELABEL),
+        "missing": [Fix(row="sha256:" + "0" * 64, action=FixAction.DROP)],
+        "unknown label": [Fix(row=row, action=FixAction.RELABEL, label="unheard of")],
+        "no label": [Fix(row=row, action=FixAction.RELABEL)],
+        "repeated": [Fix(row=row, action=FixAction.KEEP), Fix(row=row, action=FixAction.DROP)],
     }[fix]
-    with pytest.raises(error):
-        label_errors.fix(deps, author, "desk", [wrong])
+    with pytest.raises(TailorbirdError) as refused:
+        label_errors.fix(deps, author, "desk", wrong)
+    assert refused.value.error_code == code
     with deps.ledger.work("acme", write=False) as work:
         assert work.decisions.of("desk") == ()
 

@@ -1,7 +1,8 @@
-"""People decide about rows that look wrong: keep, relabel, drop. The result is a new snapshot; each decision is an event."""
+"""People decide about rows that look wrong: keep, relabel, drop. The result is a new snapshot; one event holds the root of the decisions."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from pydantic import Field
 from tailorbird import data
 from tailorbird.auth import Action
 from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.crypto.membership_proofs import key_of
+from tailorbird.crypto.membership_proofs import Members, TreeHead, key_of
 from tailorbird.domain.curation import Decision, FixAction, LabelSuspect
 from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split
 from tailorbird.domain.errors import InvalidInput, NotFound
@@ -92,9 +93,9 @@ def fix(
 ) -> Fixed:
     """Decide about rows; the result is a new snapshot.
 
-    Decisions and snapshot are recorded in one transaction. Later snapshots of the files heed them too.
-    Raises Forbidden, NotFound (a row is not in the snapshot), InvalidInput (a label that no row bears), DataInvalid (a split would be
-    empty).
+    Decisions and snapshot are recorded in one transaction, with one event. Later snapshots of the files follow them too.
+    Raises Forbidden, NotFound (a row is not in the snapshot), InvalidInput (a label that no row has, a row twice), DataInvalid (a split
+    would be empty).
     """
     permit(deps, actor, Action.FIX_DATA, "data.fix")
     with deps.ledger.work(actor.tenant) as work:
@@ -110,23 +111,21 @@ def fix(
     with storing(deps, actor.tenant) as store:
         result = data.rewrite_snapshot(found.manifest, store, lambda row: _amended(row, changes.get(row.id)), secret) if changes else None
     after = result.manifest if result else found.manifest
+    counts = Counter(decision.action for decision in made)
+    told = {"kept": counts[FixAction.KEEP], "relabelled": counts[FixAction.RELABEL], "dropped": counts[FixAction.DROP]}
+    facts = {"parent": found.digest, "root": _root(made, data.salt_of(secret, found.manifest.objective)).root, **told}
     with deps.ledger.work(actor.tenant) as work:
         work.decisions.add(made)
-        salt = data.salt_of(secret, found.manifest.objective)
-        for decision in made:
-            facts = {"snapshot": found.digest, "action": decision.action.value}
-            record(work, "data.decided", actor.name, key_of(salt, decision.row).hex(), now, dict(facts))
         if result:
-            new = work.records.put(after)
+            work.records.put(after)
             work.splits.remember(after.objective, {row.id: (row.split.value, row.group) for _, row in result.changed})
-            record(work, "data.snapshot_rewritten", actor.name, new, now, {"parent": found.digest, "rows": len(changes), "why": "fixed"})
-    return Fixed(
-        digest=digest_of(after),
-        manifest=after,
-        kept=sum(decision.action is FixAction.KEEP for decision in made),
-        relabelled=sum(decision.action is FixAction.RELABEL for decision in made),
-        dropped=sum(decision.action is FixAction.DROP for decision in made),
-    )
+        record(work, "data.decided", actor.name, digest_of(after), now, facts)
+    return Fixed(digest=digest_of(after), manifest=after, **told)
+
+
+def _root(made: Sequence[Decision], salt: bytes) -> TreeHead:
+    """The root over decisions, one a row: with the salt, each can be proved to stand in the event that holds the root."""
+    return Members((key_of(salt, each.row), bytes.fromhex(digest_of(each).removeprefix("sha256:"))) for each in made).head
 
 
 def _ranked(deps: Dependencies, work: UnitOfWork, found: Snapshot) -> tuple[Sequence[LabelSuspect], str]:
@@ -151,14 +150,16 @@ def _given(manifest: SnapshotManifest) -> tuple[str, ...]:
 
 def _check(found: Snapshot, rows: dict[Digest, Row], fixes: Sequence[Fix]) -> None:
     labels = _given(found.manifest)
+    if len({each.row for each in fixes}) < len(fixes):
+        raise InvalidInput("a row is decided about twice in one call", "send one decision a row", code="row_repeated", param="fixes")
     for each in fixes:
         if each.row not in rows:
             raise NotFound("a decision is about a row that is not in the snapshot", "look at the ranking again", code="row_missing")
-        if each.action is FixAction.RELABEL and labels and each.label not in (*labels, *found.manifest.label_sets):
-            hint = f"give one of: {', '.join(labels[:30])}"
-            raise InvalidInput(f"no row of the snapshot bears the label {each.label[:80]!r}", hint, code="label_unknown", param="label")
         if each.action is FixAction.RELABEL and not each.label:
             raise InvalidInput("relabelling needs a label", "give the label that is right", code="label_missing", param="label")
+        if each.action is FixAction.RELABEL and labels and each.label not in (*labels, *found.manifest.label_sets):
+            hint = f"give one of: {', '.join(labels[:30])}"
+            raise InvalidInput(f"no row of the snapshot has the label {each.label[:80]!r}", hint, code="label_unknown", param="label")
 
 
 def _amended(row: Row, decision: Decision | None) -> Row | Quarantined:
