@@ -44,7 +44,7 @@ def locked(file: Path, seconds: float) -> Iterator[subprocess.Popen[str]]:
             holder.kill()
 
 
-@pytest.mark.parametrize("seconds", [2.0, pytest.param(10.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [2.0, pytest.param(4.0, marks=pytest.mark.slow)])
 def test_a_command_waits_for_a_locked_record_and_succeeds(desk: Desk, undisturbed: Ending, seconds: float) -> None:
     with locked(desk.workspace / "tailorbird.db", seconds):
         started = time.monotonic()

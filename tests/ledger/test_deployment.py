@@ -11,7 +11,7 @@ import pytest
 
 import support.ledger_samples as sample
 from support.ledger_samples import START, digest
-from tailorbird.domain.deployment import FALLBACK, RequestRow, Traffic
+from tailorbird.domain.deployment import FORGOTTEN, FALLBACK, RequestRow, Traffic
 from tailorbird.domain.errors import Conflict, NotFound
 
 
@@ -73,6 +73,24 @@ class TestRequests:
             with pytest.raises(NotFound):
                 work.requests.get("request-4")
 
+    def test_an_open_row_is_settled_once(self, ledger):
+        """Until then nothing is known of how long it took; of one whose person was forgotten meanwhile nothing comes back."""
+        rows = {n: sample.request("acme", n).model_copy(update={"outcome": "open", "unit": f"u{n}", "latency_ms": 1.0}) for n in (1, 2)}
+        ended = {n: row.model_copy(update={"outcome": "ok", "latency_ms": 700.0}) for n, row in rows.items()}
+        with ledger.work("acme") as work:
+            work.requests.add(list(rows.values()))
+            (before,) = work.requests.traffic(START, START + timedelta(hours=1))
+            assert (before.requests, before.ok, before.errors, before.latency_p50_ms) == (2, 0, 0, 0.0)
+            assert work.requests.settle(ended[1])
+            assert not work.requests.settle(ended[1])
+            assert not work.requests.settle(sample.request("acme", 3))
+            assert work.requests.get(rows[1].id) == ended[1]
+            work.requests.forget([rows[2].id])
+            assert not work.requests.settle(ended[2])
+            assert work.requests.get(rows[2].id).unit == FORGOTTEN
+            (after,) = work.requests.traffic(START, START + timedelta(hours=1))
+            assert (after.requests, after.ok, after.latency_p50_ms) == (2, 1, 700.0)
+
     def test_what_an_endpoint_was_paid(self, ledger):
         paid = [
             ("outside", 0.25, "shadow", 1),
@@ -91,11 +109,11 @@ class TestRequests:
             work.requests.add([sample.request("globex", 1).model_copy(update={"endpoint": "outside", "paid": 8.0})])
         with ledger.work("acme", write=False) as work:
             assert work.requests.get("r-2-outside").paid == 0.5
-            assert work.requests.paid("outside", START) == 1.75
-            assert work.requests.paid("outside", START + timedelta(seconds=2)) == 1.5
-            assert work.requests.paid("outside", START + timedelta(seconds=9)) == 0.0
-            assert work.requests.paid("nobody", START) == 0.0
-            assert work.requests.paid("", START) == 0.0
+            assert work.usage.paid("outside", START) == 1.75
+            assert work.usage.paid("outside", START + timedelta(seconds=2)) == 1.5
+            assert work.usage.paid("outside", START + timedelta(seconds=9)) == 0.0
+            assert work.usage.paid("nobody", START) == 0.0
+            assert work.usage.paid("", START) == 0.0
 
     def test_an_id_is_used_once(self, ledger):
         with ledger.work("acme") as work:

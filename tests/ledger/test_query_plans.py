@@ -33,7 +33,7 @@ QUESTIONS: dict[str, Callable[[UnitOfWork], object]] = {
     "newest requests of a release": lambda work: work.requests.latest(50, release=digest("new")),
     "a request": lambda work: work.requests.get("req_1"),
     "traffic": lambda work: work.requests.traffic(DAY, NOW),
-    "paid": lambda work: work.requests.paid("hosted", DAY),
+    "paid": lambda work: work.usage.paid("hosted", DAY),
     "what was said of a request": lambda work: work.feedback.of("req_1"),
     "marks": lambda work: work.feedback.marks(digest("new"), DAY),
     "labels": lambda work: work.feedback.labels("", 50),

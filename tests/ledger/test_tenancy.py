@@ -58,7 +58,7 @@ READS: dict[str, Callable[[UnitOfWork], Any]] = {
     "runs.newest_by_objective": lambda w: w.runs.newest_by_objective(),
     "runs.in_states": lambda w: w.runs.in_states(tuple(RunState)),
     "requests.of_units": lambda w: w.requests.of_units({""}),
-    "requests.paid": lambda w: w.requests.paid("outside", START),
+    "usage.paid": lambda w: w.usage.paid("outside", START),
     "requests.traffic": lambda w: w.requests.traffic(START, START + MINUTE),
     "identities.get": lambda w: w.identities.get("ada"),
     "identities.all": lambda w: w.identities.all(),

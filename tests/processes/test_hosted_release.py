@@ -134,7 +134,7 @@ def test_the_release_before_answers_where_the_server_does_not(
         assert [(row.release, row.outcome, row.endpoint) for row in stood_in] == [(former, "ok", "outside")] * 2
         assert all((row.paid > 0) == taken and row.cost > row.paid for row in stood_in), "what the server took is paid, by a row of another"
         with house.ledger.work("acme", write=False) as work:
-            paid = work.requests.paid("outside", house.clock.now() - timedelta(days=31))
+            paid = work.usage.paid("outside", house.clock.now() - timedelta(days=31))
         assert paid == pytest.approx(sum(row.paid for row in house.rows()))
 
 

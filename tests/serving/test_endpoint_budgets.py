@@ -121,6 +121,23 @@ def test_what_breaks_off_or_is_refused_is_paid_for(house: House, reply: Reply, w
     assert paid(house, reply, estimated=True, timeout_s=patience) == pytest.approx(endpoint().cost(most_read(TEXT), written))
 
 
+def test_what_is_under_way_may_cost_the_most(house: House) -> None:
+    """What the row of a stream is opened with, until the server tells what it read and wrote."""
+
+    async def story(url: str) -> list[float]:
+        outside, bill, seen = Outside(house, url=url, private=True), Bill(), list[float]()
+        await outside.load()
+        async for _ in billed(bill, outside.driver.stream(RELEASES[0], TEXT, Sampling(max_tokens=8))):
+            seen.append(bill.most)
+        await outside.driver.close()
+        return [*seen, bill.most]
+
+    with scripted(Reply()) as server:
+        first, *_, last = asyncio.run(story(server.url))
+    assert first == pytest.approx(endpoint().cost(most_read(TEXT), 8))
+    assert last == pytest.approx(endpoint().cost(7, 2))
+
+
 def test_a_caller_who_leaves_early_has_paid_for_what_came(house: House) -> None:
     assert paid(house, Reply(), most=1, estimated=True) == pytest.approx(endpoint().cost(most_read(TEXT), len("lost")))
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,9 @@ import pytest
 from support.serving import House, digest, until
 from tailorbird.domain.curation import WITHHELD
 from tailorbird.domain.deployment import RequestRow
-from tailorbird.domain.errors import Internal, NotFound, Unavailable
+from tailorbird.domain.errors import Conflict, Internal, NotFound, Unavailable
 from tailorbird.domain.feedback import KeptWords
-from tailorbird.domain.quota import window_start
+from tailorbird.domain.quota import Amounts, window_start
 from tailorbird.serving import KeptRequest, RequestLog, request_log
 
 
@@ -69,9 +70,8 @@ class _Counted:
         self._groups.append(len(rows))
         self._work.requests.add(rows)
 
-    def get(self, request: str) -> RequestRow:
-        found: RequestRow = self._work.requests.get(request)
-        return found
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._work if name == "usage" else self._work.requests, name)
 
 
 def test_rows_are_committed_in_groups_before_they_are_acknowledged(house: House) -> None:
@@ -213,22 +213,86 @@ def test_a_caller_that_gives_up_does_not_take_the_row_away(house: House) -> None
     asyncio.run(story())
 
 
-def test_a_row_that_cannot_be_written_fails_alone(house: House) -> None:
-    def metered(key: str) -> bool:
-        if key == "poison":
-            raise RuntimeError("this row cannot be counted")
-        return False
+def test_a_row_that_cannot_be_written_fails_alone(tmp_path: Path) -> None:
+    house = House(tmp_path)
 
     async def story() -> None:
-        journal = RequestLog(house.ledger, gateway="g", metered=metered)
-        rows = [row(house, n) for n in range(5)]
-        rows[2] = rows[2].model_copy(update={"key": "poison"})
-        futures = [journal.put(each) for each in rows]
+        journal = RequestLog(house.ledger)
+        latencies = (1.0, float("nan"), 1.0)
+        futures = [journal.put(row(house, n).model_copy(update={"latency_ms": one})) for n, one in enumerate(latencies)]
         await journal.start()
         found = await asyncio.gather(*futures, return_exceptions=True)
-        assert [isinstance(each, Internal) for each in found] == [False, False, True, False, False]
+        assert [isinstance(each, Conflict) for each in found] == [False, True, False]
         await journal.stop()
-        assert sorted(each.id for each in house.rows("acme")) == [f"req_acme_{n}" for n in (0, 1, 3, 4)]
+        assert sorted(each.id for each in house.rows("acme")) == ["req_acme_0", "req_acme_2"]
+
+    asyncio.run(story())
+
+
+def used(house: House) -> Amounts:
+    with house.ledger.work("acme", write=False) as work:
+        return work.usage.used("month", window_start("month", house.clock.now()))
+
+
+def opened(house: House, n: int) -> RequestRow:
+    return row(house, n).model_copy(update={"outcome": "open", "completion_tokens": 90, "cost": 3.0})
+
+
+def test_a_row_stands_from_its_opening_and_is_settled_once(house: House) -> None:
+    async def story() -> None:
+        journal = RequestLog(house.ledger, gateway="g", metered=lambda _: True)
+        await journal.start()
+        await journal.record(opened(house, 1))
+        assert [one.outcome for one in house.rows()] == ["open"]
+        assert used(house) == Amounts(1, 3, 90, 3.0)
+        ended = row(house, 1).model_copy(update={"completion_tokens": 2, "cost": 0.5})
+        await journal.record(ended)
+        assert house.rows() == (ended,)
+        assert used(house) == Amounts(1, 3, 2, 0.5)
+        with pytest.raises(Conflict):
+            await journal.record(row(house, 1))
+        assert used(house) == Amounts(1, 3, 2, 0.5)
+        with house.ledger.system(write=False) as system:
+            (of_key,) = system.usage.of_keys_by_others("", {"day": window_start("day", house.clock.now())}).values()
+        assert of_key == used(house)
+        await journal.stop()
+
+    asyncio.run(story())
+
+
+def test_a_settlement_waits_for_a_record_that_is_away(house: House) -> None:
+    async def story() -> None:
+        ledger = CountingLedger(house)
+        journal = RequestLog(ledger, patience=0.05, gateway="g")  # type: ignore[arg-type]
+        await journal.start()
+        await journal.record(opened(house, 1))
+        ledger._refusals = 10**6
+        await journal.record(row(house, 1))
+        with pytest.raises(Unavailable) as refused:
+            await journal.record(opened(house, 2))
+        assert (refused.value.error_code, refused.value.retry_after) == ("record_unavailable", 5.0)
+        assert [one.outcome for one in house.rows()] == ["open"]
+        ledger._refusals = 0
+        await until(lambda: [one.outcome for one in house.rows()] == ["ok"])
+        await journal.stop()
+        assert used(house) == Amounts(1, 3, 0, 0.0)
+
+    asyncio.run(story())
+
+
+def test_all_who_wait_for_a_locked_record_are_told(house: House) -> None:
+    """Of however many tenants, and however many there are before them: one attempt is everybody's."""
+
+    async def story() -> None:
+        ledger = CountingLedger(house, refusals=10**6)
+        journal = RequestLog(ledger, patience=0.1)  # type: ignore[arg-type]
+        waiting = [journal.put(row(house, n, tenant)) for n in range(150) for tenant in ("acme", "globex")]
+        await asyncio.sleep(0.15)
+        await journal.start()
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        assert {getattr(one, "error_code", "") for one in found} == {"record_unavailable"}
+        assert 10**6 - ledger._refusals == 1
+        await journal.stop()
 
     asyncio.run(story())
 

@@ -157,7 +157,7 @@ async def _understand(chat: AnswerContext, manner: RouteBehaviour, request: Requ
     account.reserved = await chat.books.quotas.reserve(account.tenant, most, account.at, account.key)
     as_json = sampling.json_schema is not None
     account.answers = [
-        AnswerFacts(text, tokens, wants_json=as_json, turns=turns)
+        AnswerFacts(text, tokens, most.output_tokens // len(texts), wants_json=as_json, turns=turns)
         for text, tokens, turns in zip(texts, expected, body.conversations, strict=True)
     ]
     account.answered_by(route, arm, RequestFacts(*body.segments(request.headers), route.unit(body.keeps_to)))
@@ -251,7 +251,7 @@ async def _streamed(request: Request, chat: AnswerContext, account: RequestRecor
 
 
 async def _events(chat: AnswerContext, account: RequestRecord, question: _Question) -> AsyncGenerator[str, None]:
-    """The answers as events. The rows are committed before the stream ends well; a caller that leaves early leaves rows too.
+    """The answers as events. A row is committed before the first piece of its answer, and settled when the stream ends, however that is.
 
     An error before the first event is raised, a later one becomes the last event.
     """
@@ -285,6 +285,8 @@ async def _answer_events(
     async with aclosing(pieces):
         async for piece in pieces:
             account.note(index, piece)
+            if opening:
+                await account.open(index)
             yield question.wording.event(account, account.given_by, index, piece, opening=opening)
             opening = False
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Literal
 
 from tailorbird.api.metrics import Metrics
 from tailorbird.api.request_context import EngineShare, RequestContext
-from tailorbird.domain.deployment import RequestRow
+from tailorbird.domain.deployment import OPEN_ROW, RequestRow
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.feedback import KeptWords, Review, ReviewReason, TrafficPolicy
 from tailorbird.domain.identity import ApiKey
@@ -31,16 +33,19 @@ from tailorbird.serving import (
     amounts_of,
     told_text,
 )
+from tailorbird.system.background_loop import place_of
 from tailorbird.text.conversations import as_lines, fold_turns
 from tailorbird.text.sketch import sketch
 from tailorbird.usecases.denial_counter import Denials
+
+_log = logging.getLogger("tailorbird.api")
 
 #: Rows of refused requests of one key in a minute.
 MOST_REFUSED = 100
 #: Errors of answers that the engine had begun: a grammar passes its limits when tokens are asked for, after the prompt was read.
 _ENDED_BY_CALLER = frozenset({"schema_invalid"})
 
-_Outcome = Literal["ok", "error", "refused", "aborted"]
+_Outcome = Literal["ok", "error", "refused", "aborted", "open"]
 
 
 @dataclass(frozen=True)
@@ -69,11 +74,12 @@ class RequestFacts:
 @dataclass
 class AnswerFacts:
     """What becomes known of one answer. ``text`` is the user's last, ``turns`` the conversation that it ends. ``expected`` tokens were
-    reserved for reading it; ``asked`` is set once the engine was asked. ``bill`` is of a server outside the house;
-    ``fallback``: the release before answered in place of a hosted model."""
+    reserved for reading it, ``most`` for writing the answer; ``asked`` is set once the engine was asked. ``bill`` is of a server outside
+    the house; ``fallback``: the release before answered in place of a hosted model."""
 
     text: str = ""
     expected: int = 0
+    most: int = 0
     asked: bool = False
     given: list[str] = field(default_factory=list)
     prediction: str | None = None
@@ -96,6 +102,15 @@ class AnswerFacts:
         put before it (system) is not a person's."""
         said = [turn for turn in self.turns if turn.role != "system"]
         return as_lines(fold_turns(said)) if len(said) > 1 else self.text
+
+    @cached_property
+    def sketch(self) -> str:
+        """Sketch of the text. Where none can be made the row goes without it."""
+        try:
+            return sketch(self.text) if self.text else ""
+        except Exception as error:  # noqa: BLE001 - whatever it is, the row must stand
+            _log.error("a text has no sketch, by a defect: %s", place_of(error))
+            return ""
 
     def note(self, piece: AnswerPiece) -> None:
         """Notes a piece: one more token until the engine says how many it made, and what it read is as expected."""
@@ -210,6 +225,18 @@ class RequestRecord:
         """Notes a piece of the answer to the text ``index``."""
         self.answers[index].note(piece)
 
+    async def open(self, index: int) -> None:
+        """Has the row of the answer to the text ``index`` stand before its first piece is sent, with the most that it may use and cost: it
+        is recorded and charged whatever fails from here on. Raises Unavailable when it cannot be committed."""
+        answer, row = self.answers[index], self._row(index, 200, OPEN_ROW, None)
+        most = {
+            "prompt_tokens": max(answer.expected, row.prompt_tokens),
+            "completion_tokens": max(answer.most, row.completion_tokens),
+            "cost": row.cost - row.paid + answer.bill.most,
+            "paid": answer.bill.most,
+        }
+        await self._books.journal.record(row.model_copy(update=most))
+
     async def succeed(self) -> None:
         """Closes with an answer; returns once the rows are committed. Raises Unavailable when they cannot be."""
         self._write(200, "ok", None)
@@ -256,7 +283,7 @@ class RequestRecord:
     def _write(self, status: int, outcome: _Outcome, error: str | None) -> None:
         """Makes the rows, and settles with what they say: the record and the count are of one mind."""
         self._closed = True
-        self.rows = self._rows(status, outcome, error)
+        self.rows = [self._row(index, status, outcome, error) for index in range(len(self.answers))]
         if self.reserved is not None:
             self.reserved.settle(amounts_of(self.rows))
         for answer in self.answers:
@@ -280,39 +307,38 @@ class RequestRecord:
         answer, until = self.answers[index], self.at + timedelta(days=policy.retention_days)
         return KeptWords(tenant=row.tenant, request=row.id, text=answer.words, answer="".join(answer.given), at=self.at, expires_at=until)
 
-    def _rows(self, status: int, outcome: _Outcome, error: str | None) -> list[RequestRow]:
-        cost = self._call.engine_share / 3600 * self._books.prices.per_hour / len(self.answers)
-        arms = [(self.arm and (self.arm.fallback if answer.fallback else None)) or self.arm for answer in self.answers]
-        return [
-            RequestRow(
-                id=f"{self._call.id}-{index}" if index else self._call.id,
-                tenant=self.key.tenant,
-                key=self.key.id,
-                alias=self.alias,
-                release=arm.release if arm else None,
-                arm=arm.name if arm else "",
-                route=self._route,
-                status=status,
-                outcome=outcome,
-                error=error,
-                prediction=answer.prediction,
-                prompt_tokens=answer.prompt_tokens,
-                completion_tokens=answer.completion_tokens,
-                latency_ms=1000 * self._call.seconds,
-                at=self.at,
-                characters=len(answer.text),
-                sketch=sketch(answer.text) if answer.text else "",
-                confidence=answer.confidence,
-                cost=answer.bill.paid + (0.0 if arm and arm.hosted else cost),
-                version=self._version,
-                unit=self._told.unit,
-                malformed=answer.malformed,
-                referred=answer.referred,
-                out_of_scope=answer.out_of_scope,
-                channel=self._told.channel,
-                language=self._told.language,
-                endpoint=answer.bill.endpoint,
-                paid=answer.bill.paid,
-            )
-            for index, (answer, arm) in enumerate(zip(self.answers, arms, strict=True))
-        ]
+    def _row(self, index: int, status: int, outcome: _Outcome, error: str | None) -> RequestRow:
+        answer = self.answers[index]
+        arm = (self.arm.fallback if self.arm and answer.fallback else None) or self.arm
+        hosted = arm is not None and arm.hosted is not None
+        cost = 0.0 if hosted else self._call.engine_share / 3600 * self._books.prices.per_hour / len(self.answers)
+        return RequestRow(
+            id=f"{self._call.id}-{index}" if index else self._call.id,
+            tenant=self.key.tenant,
+            key=self.key.id,
+            alias=self.alias,
+            release=arm.release if arm else None,
+            arm=arm.name if arm else "",
+            route=self._route,
+            status=status,
+            outcome=outcome,
+            error=error,
+            prediction=answer.prediction,
+            prompt_tokens=answer.prompt_tokens,
+            completion_tokens=answer.completion_tokens,
+            latency_ms=1000 * self._call.seconds,
+            at=self.at,
+            characters=len(answer.text),
+            sketch=answer.sketch,
+            confidence=answer.confidence,
+            cost=answer.bill.paid + cost,
+            version=self._version,
+            unit=self._told.unit,
+            malformed=answer.malformed,
+            referred=answer.referred,
+            out_of_scope=answer.out_of_scope,
+            channel=self._told.channel,
+            language=self._told.language,
+            endpoint=answer.bill.endpoint,
+            paid=answer.bill.paid,
+        )

@@ -93,7 +93,8 @@ class Servable(Value):
 
 
 class RequestRow(Value):
-    """What stays of a request. Its text is not here. ``outcome`` is ``ok``, ``error``, ``refused`` or ``aborted``.
+    """What stays of a request. Its text is not here. ``outcome`` is ``ok``, ``error``, ``refused``, ``aborted`` or ``open``: a stream that
+    has not ended, or whose gateway died in it, with the most that it may have used and cost.
 
     ``characters`` is the length of the user's text and ``sketch`` its content reduced to a few numbers (``text/sketch.py``), for
     drift; ``confidence`` the probability of the answer, where there is one. ``cost`` is in the currency of the settings' prices.
@@ -114,7 +115,7 @@ class RequestRow(Value):
     arm: str
     route: str
     status: int
-    outcome: Literal["ok", "error", "refused", "aborted"]
+    outcome: Literal["ok", "error", "refused", "aborted", "open"]
     error: str | None
     prediction: str | None
     prompt_tokens: int
@@ -136,6 +137,9 @@ class RequestRow(Value):
     endpoint: str = ""
     paid: float = 0.0
 
+
+#: The outcome of the row of a stream that has not ended.
+OPEN_ROW: Literal["open"] = "open"
 
 #: The arm of a mirrored request: nobody was given the answer, and nobody pays for it.
 SHADOW = "shadow"

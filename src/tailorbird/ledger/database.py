@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 
-#: How long a transaction waits for another writer, in seconds.
-BUSY_SECONDS = 30.0
+#: How long a transaction waits for another writer, in seconds. Transactions are short: a longer wait means that a writer hangs.
+BUSY_SECONDS = 5.0
 
 
 class Database(Protocol):
@@ -58,7 +58,8 @@ class Database(Protocol):
         """A transaction that holds the write lock; leaving the block commits. Raises Unavailable, Conflict, Corrupt, InvalidInput.
 
         What is not ``durable`` is committed once it is with the system that keeps the disk: it survives the end of any process, not the
-        end of the machine, until ``flush`` or the next durable transaction.
+        end of the machine, until ``flush`` or the next durable transaction. It waits ``HASTY_SECONDS`` for another writer at most: who
+        writes so tries again.
         """
         ...
 

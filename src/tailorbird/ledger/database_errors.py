@@ -12,6 +12,9 @@ from sqlalchemy import exc
 from tailorbird.domain.errors import Conflict, Corrupt, Internal, InvalidInput, TailorbirdError, Unavailable
 
 _LOG_INDEX_BYTES = 32 * 1024
+#: Longest wait, in seconds, of a transaction that need not be durable for another writer; and when who was told ``database_busy`` may ask
+#: again.
+HASTY_SECONDS, _RETRY_AFTER = 1.0, 5.0
 
 
 @contextmanager
@@ -64,7 +67,10 @@ def _tellable(error: exc.SQLAlchemyError) -> Exception:
 
 def _busy(place: str) -> TailorbirdError:
     return Unavailable(
-        f"another process kept {place} locked for too long", "try again; if it stays, find the process", code="database_busy"
+        f"another process kept {place} locked for too long",
+        "try again; if it stays, find the process",
+        code="database_busy",
+        retry_after=_RETRY_AFTER,
     )
 
 

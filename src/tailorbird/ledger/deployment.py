@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, fu
 
 from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.crypto.canonical_json import plain_json
-from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, Alias, RequestRow, Traffic, alias_missing
+from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, OPEN_ROW, Alias, RequestRow, Traffic, alias_missing
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.rollout import OPEN
 from tailorbird.domain.signal import Signal
@@ -126,6 +126,13 @@ class Requests:
         if rows:
             self._connection.execute(insert(requests), [row.model_dump() for row in rows])
 
+    def settle(self, row: RequestRow) -> bool:
+        """Writes ``row`` in place of the open one of its id; False where none is open, or its person was forgotten meanwhile."""
+        own(self._tenant, row.tenant)
+        opened = (requests.c.id == row.id, requests.c.outcome == OPEN_ROW, requests.c.unit != FORGOTTEN)
+        written = update(requests).where(requests.c.tenant == self._tenant, *opened).values(row.model_dump())
+        return self._connection.execute(written).rowcount == 1
+
     def get(self, request: str) -> RequestRow:
         """The row of a request. Raises NotFound."""
         row = self._connection.execute(self._all().where(requests.c.id == request)).one_or_none()
@@ -172,14 +179,10 @@ class Requests:
         sums = sorted(self._connection.execute(_sums(window)), key=lambda row: (row.alias, row.release or ""))
         return tuple(value_from(Traffic, _REFUSED | dict(row._mapping) | latencies.get((row.alias, row.release), {})) for row in sums)
 
-    def paid(self, endpoint: str, start: datetime) -> float:
-        """What the endpoint was paid for requests from ``start`` (inclusive) on."""
-        asked = (requests.c.tenant == self._tenant, requests.c.endpoint == endpoint, requests.c.endpoint != "", requests.c.at >= start)
-        return float(self._connection.execute(select(func.coalesce(func.sum(requests.c.paid), 0.0)).where(*asked)).scalar_one())
-
     def _latencies(self, window: tuple[ColumnElement[bool], ...]) -> dict[tuple[str, Digest | None], dict[str, float]]:
         """The percentiles, by alias and release. Sorted here, eight bytes a request: a database takes three times as long to rank them."""
-        asked = select(requests.c.alias, requests.c.release, requests.c.latency_ms).where(*window, requests.c.outcome != "refused")
+        waited = requests.c.outcome.not_in(("refused", OPEN_ROW))
+        asked = select(requests.c.alias, requests.c.release, requests.c.latency_ms).where(*window, waited)
         found: defaultdict[tuple[str, Digest | None], array[float]] = defaultdict(lambda: array("d"))
         with self._connection.execute(asked.execution_options(yield_per=_ROWS_AT_ONCE)) as rows:
             for alias, release, latency in rows:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import ArgumentError, InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from tailorbird.domain.errors import InvalidInput, Unavailable
-from tailorbird.ledger.database_errors import database_errors
+from tailorbird.ledger.database_errors import HASTY_SECONDS, database_errors
 from tailorbird.ledger.privileges import EVERY_TENANT
 from tailorbird.ledger.server_watch import ServerWatch
 
@@ -85,7 +85,8 @@ class PostgresqlDatabase:
         _ask_before_use(engine, self._watch)
         self._reader: Engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._writer: Engine = engine.execution_options(isolation_level="READ COMMITTED")
-        self._lock = {"busy": f"{busy_seconds * 1000:.0f}", "silent": f"{SILENT_SECONDS * 1000}", "name": WRITE_LOCK}
+        #: Shorter than the watch over an answer, which would take the wait for the lock for a server that is silent.
+        self._busy_seconds = min(busy_seconds, ANSWER_SECONDS / 2)
 
     has_roles = True
 
@@ -113,7 +114,7 @@ class PostgresqlDatabase:
         ):
             with connection.begin() as transaction:
                 with self._watch.over(connection):
-                    connection.execute(_LOCK, self._lock | {"tenant": tenant or EVERY_TENANT})
+                    connection.execute(_LOCK, self._locking(tenant, durable=durable))
                 if not durable:
                     connection.execute(_HASTY)
                 yield connection
@@ -122,6 +123,15 @@ class PostgresqlDatabase:
             if not durable:
                 with connection.begin():
                     connection.execute(_CATCH_UP)
+
+    def _locking(self, tenant: str | None, *, durable: bool) -> dict[str, Any]:
+        busy = self._busy_seconds if durable else min(HASTY_SECONDS, self._busy_seconds)
+        return {
+            "tenant": tenant or EVERY_TENANT,
+            "busy": f"{1000 * busy:.0f}",
+            "silent": f"{1000 * SILENT_SECONDS}",
+            "name": WRITE_LOCK,
+        }
 
     def flush(self, *, scrub: bool = False) -> None:
         """Does nothing: whatever was committed is durable when its transaction has ended."""

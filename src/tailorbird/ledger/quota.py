@@ -15,7 +15,7 @@ from tailorbird.domain.errors import Corrupt
 from tailorbird.domain.quota import Amounts, KeyPeriod, KeyUsage, Period, Storage, Usage
 from tailorbird.domain.value import Digest
 from tailorbird.ledger.row_mapping import insert_all_new, portions, upsert, value_from
-from tailorbird.ledger.tables import gateway_replicas, gateways, key_usage, stored, usage
+from tailorbird.ledger.tables import gateway_replicas, gateways, key_usage, requests, stored, usage
 
 _COUNTS = Amounts._fields
 _log = logging.getLogger("tailorbird.ledger")
@@ -40,6 +40,11 @@ class Usages:
         """Usage counted by all gateways in the window that began at ``start``."""
         window = (usage.c.tenant == self._tenant, usage.c.period == period, usage.c.start == start)
         return _amounts(self._connection.execute(_sums().where(*window)).one())
+
+    def paid(self, endpoint: str, start: datetime) -> float:
+        """What the endpoint was paid for requests from ``start`` (inclusive) on."""
+        asked = (requests.c.tenant == self._tenant, requests.c.endpoint == endpoint, requests.c.endpoint != "", requests.c.at >= start)
+        return float(self._connection.execute(select(func.coalesce(func.sum(requests.c.paid), 0.0)).where(*asked)).scalar_one())
 
 
 class StoredArtifacts:

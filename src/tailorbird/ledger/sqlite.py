@@ -20,7 +20,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from tailorbird.domain.errors import Corrupt, InvalidInput, Unavailable
-from tailorbird.ledger.database_errors import database_errors
+from tailorbird.ledger.database_errors import HASTY_SECONDS, database_errors
 from tailorbird.system.files import private_folder
 
 
@@ -44,9 +44,9 @@ class SqliteFile:
         event.listen(engine, "connect", self._opened)
         event.listen(engine, "checkout", self._still_there)
         event.listen(engine, "begin", _begin)
-        self._reader = engine
-        self._writer: Engine = engine.execution_options(write=True)
-        self._hasty: Engine = engine.execution_options(write=True, durable=False)
+        self._reader = engine.execution_options(busy=busy_seconds)
+        self._writer: Engine = self._reader.execution_options(write=True)
+        self._hasty: Engine = self._writer.execution_options(durable=False, busy=min(HASTY_SECONDS, busy_seconds))
 
     has_roles = False
 
@@ -199,6 +199,7 @@ def _begin(connection: Connection) -> None:
     options = connection.get_execution_options()
     write, durable = options.get("write", False), options.get("durable", True)
     if connection.info.get(_MODE) != (write, durable):
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {1000 * options['busy']:.0f}")
         connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if write else 'ON'}")
         connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         # Who does not wait for the disk does not bring the log into the file either: ``flush`` does.

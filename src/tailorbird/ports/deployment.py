@@ -58,6 +58,10 @@ class RequestRepository(Protocol):
         """Adds rows, all or none. Raises Conflict when the id of one is taken."""
         ...
 
+    def settle(self, row: RequestRow) -> bool:
+        """Writes ``row`` in place of the open one of its id; False where none is open, or its person was forgotten meanwhile."""
+        ...
+
     def get(self, request: str) -> RequestRow:
         """The row of a request. Raises NotFound."""
         ...
@@ -82,9 +86,4 @@ class RequestRepository(Protocol):
 
     def traffic(self, start: datetime, stop: datetime) -> tuple[Traffic, ...]:
         """What each release answered under each alias from ``start`` (inclusive) to ``stop`` (exclusive), by alias and release."""
-        ...
-
-    def paid(self, endpoint: str, start: datetime) -> float:
-        """What the endpoint was paid for requests from ``start`` (inclusive) on, mirrored ones and those that it did not answer among
-        them."""
         ...

@@ -26,6 +26,11 @@ class UsageRepository(Protocol):
         """What all gateways counted in the window that began at ``start``."""
         ...
 
+    def paid(self, endpoint: str, start: datetime) -> float:
+        """What the endpoint was paid for requests from ``start`` (inclusive) on, mirrored ones and those that it did not answer among
+        them."""
+        ...
+
 
 class StorageRepository(Protocol):
     """One tenant's artifacts: which its work has stored, each once, and their bytes. What is counted is kept, or not, for other reasons."""

@@ -14,10 +14,11 @@ T = TypeVar("T")
 @dataclass
 class Bill:
     """Money of one answer, in the currency of the settings' prices: what ``endpoint`` (empty: none was asked) was ``paid`` so far,
-    ``estimated`` high where its server has not told what it read and wrote."""
+    ``estimated`` high where its server has not told what it read and wrote, and the ``most`` that this may come to by what is under way."""
 
     endpoint: str = ""
     paid: float = 0.0
+    most: float = 0.0
     estimated: bool = False
 
 

@@ -66,6 +66,7 @@ class Charge:
         self.begun = False
         bill.endpoint, bill.estimated = endpoint.name, True
         account.held += self._held
+        bill.most = self._before + self._held
         self._pay(endpoint.cost(self._read, 0))
 
     def wrote(self, size: int) -> None:
@@ -87,6 +88,7 @@ class Charge:
     def close(self) -> None:
         """The request has ended."""
         self._account.held -= self._held
+        self._bill.most = self._bill.paid
         self._account.end(self._month, self._paid)
 
     def _pay(self, money: float) -> None:

@@ -206,7 +206,7 @@ def paid_this_month(deps: Dependencies, tenant: str, endpoint: str) -> float:
     """What a tenant has paid an endpoint for requests since the month began, whichever release and gateway asked, and whatever came of
     it."""
     with deps.ledger.work(tenant, write=False) as work:
-        return work.requests.paid(endpoint, window_start("month", deps.clock.now()))
+        return work.usage.paid(endpoint, window_start("month", deps.clock.now()))
 
 
 def tell_sent(work: UnitOfWork, actor: str, deps: Dependencies, endpoint: Endpoint, facts: Facts) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, Alias, RequestRow, Traffic, alias_missing
+from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, OPEN_ROW, Alias, RequestRow, Traffic, alias_missing
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.feedback import Feedback, FeedbackKind, KeptWords, Review
 from tailorbird.domain.rollout import OPEN, Rollout
@@ -105,6 +105,15 @@ class MemoryRequests(Repository):
                 raise contradiction()
             known.update(added)
 
+    def settle(self, row: RequestRow) -> bool:
+        """Writes ``row`` in place of the open one of its id; False where none is open, or its person was forgotten meanwhile."""
+        self._own(row.tenant)
+        known = self._rows(REQUESTS).get(row.id)
+        if known is None or known.outcome != OPEN_ROW or known.unit == FORGOTTEN:
+            return False
+        self._change(REQUESTS)[row.id] = stored(row)
+        return True
+
     def get(self, request: str) -> RequestRow:
         """The row of a request. Raises NotFound."""
         row = self._rows(REQUESTS).get(request)
@@ -149,10 +158,6 @@ class MemoryRequests(Repository):
                 groups[row.alias, row.release or ""].append(row)
         return tuple(_traffic(groups[key]) for key in sorted(groups))
 
-    def paid(self, endpoint: str, start: datetime) -> float:
-        """What the endpoint was paid for requests from ``start`` (inclusive) on."""
-        return sum(row.paid for row in self._rows(REQUESTS).values() if row.endpoint == endpoint != "" and row.at >= start)
-
 
 class MemorySignals(Repository):
     """Implements ``SignalRepository``."""
@@ -174,7 +179,7 @@ class MemorySignals(Repository):
 
 def _traffic(rows: Sequence[RequestRow]) -> Traffic:
     """Sums over the rows of one alias and release; latencies are exact nearest-rank percentiles of what was not refused."""
-    latencies = sorted(row.latency_ms for row in rows if row.outcome != "refused") or [0.0]
+    latencies = sorted(row.latency_ms for row in rows if row.outcome not in ("refused", OPEN_ROW)) or [0.0]
     outcomes = [row.outcome for row in rows]
     return Traffic(
         release=rows[0].release,

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from tailorbird.domain.engine_replica import ReplicaStanding
 from tailorbird.domain.quota import NOTHING, Amounts, KeyPeriod, KeyUsage, Period, Storage, Usage
 from tailorbird.domain.value import Digest
+from tailorbird.testing.ledger.deployment import REQUESTS
 from tailorbird.testing.ledger.tables import Repository, Table, utc
 
 #: Amounts by gateway, period and start of the window.
@@ -49,6 +50,10 @@ class MemoryUsage(Repository):
         for (_, of, since), amounts in self._rows(USAGE).items():
             counted = counted.plus(amounts) if (of, since) == (period, start) else counted
         return counted
+
+    def paid(self, endpoint: str, start: datetime) -> float:
+        """What the endpoint was paid for requests from ``start`` (inclusive) on."""
+        return sum(row.paid for row in self._rows(REQUESTS).values() if row.endpoint == endpoint != "" and row.at >= start)
 
 
 class MemoryStorage(Repository):

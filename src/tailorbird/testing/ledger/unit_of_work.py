@@ -40,7 +40,7 @@ from tailorbird.testing.ledger.tables import SYSTEM, State, Transaction, text_of
 from tailorbird.testing.ledger.tenants import TENANTS, MemoryTenants, MemoryTimeFloor
 
 #: How long a transaction waits for another writer, in seconds.
-BUSY_SECONDS = 30.0
+BUSY_SECONDS = 5.0
 
 
 class MemoryTenantWork:

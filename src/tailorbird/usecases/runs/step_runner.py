@@ -419,7 +419,7 @@ MEMBER_LOST = "member_lost"
 #: The code with which a cancelled run ends its step.
 RUN_CANCELLED = "run_cancelled"
 #: The codes of a record that could not be asked for a while. That says nothing about the step: whoever comes next does it.
-_RECORD_AWAY = ("database_unreachable", "database_busy")
+_RECORD_AWAY = ("database_unreachable", "database_busy", "database_unanswered")
 
 
 def _refuse_ended(work: UnitOfWork, run: Run) -> None:

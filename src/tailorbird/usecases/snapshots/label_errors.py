@@ -1,4 +1,4 @@
-"""People decide about rows that look wrong: keep, relabel, drop. The result is a new snapshot; one event holds the root of the decisions."""
+"""People decide about rows that look wrong: keep, relabel, drop. The result is a new snapshot; an event holds the root of the decisions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.usecases.audit_events import permit, record
+from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.parameters import PageSize, SnapshotName
 from tailorbird.usecases.registry import usecase
@@ -113,7 +113,7 @@ def fix(
     after = result.manifest if result else found.manifest
     counts = Counter(decision.action for decision in made)
     told = {"kept": counts[FixAction.KEEP], "relabelled": counts[FixAction.RELABEL], "dropped": counts[FixAction.DROP]}
-    facts = {"parent": found.digest, "root": _root(made, data.salt_of(secret, found.manifest.objective)).root, **told}
+    facts: Facts = {"parent": found.digest, "root": _root(made, data.salt_of(secret, found.manifest.objective)).root, **told}
     with deps.ledger.work(actor.tenant) as work:
         work.decisions.add(made)
         if result:
