@@ -11,7 +11,7 @@ import pytest
 
 import support.ledger_samples as sample
 from support.ledger_samples import START, digest
-from tailorbird.domain.deployment import FORGOTTEN, FALLBACK, RequestRow, Traffic
+from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, RequestRow, Traffic
 from tailorbird.domain.errors import Conflict, NotFound
 
 

@@ -118,6 +118,7 @@ WRITES: dict[str, Callable[[UnitOfWork], Any]] = {
     "splits.remember": lambda w: w.splits.remember("routing", {digest(1): ("test", "g")}),
     "aliases.put": lambda w: w.aliases.put(sample.alias("acme", 2)),
     "requests.add": lambda w: w.requests.add([sample.request("acme", 2)]),
+    "requests.settle": lambda w: w.requests.settle(sample.request("acme")),
     "requests.forget": lambda w: w.requests.forget({"request-1"}),
     "requests.purge": lambda w: w.requests.purge(START + timedelta(days=9), 10),
     "identities.add": lambda w: w.identities.add(sample.identity("acme", "mallory")),
@@ -250,7 +251,7 @@ def test_nothing_is_changed(filled, rows_of, name):
     assert not isinstance(outcome, TailorbirdError) or "refund" not in str(outcome)
 
 
-TAKE_VALUES = {"runs.add", "releases.add", "aliases.put", "requests.add", "keys.add", "events.append"}
+TAKE_VALUES = {"runs.add", "releases.add", "aliases.put", "requests.add", "requests.settle", "keys.add", "events.append"}
 TAKE_VALUES |= {"identities.add", "identities.replace", "sessions.add", "signals.add", "erasures.add"}
 TAKE_VALUES |= {"feedback.put", "reviews.add", "reviews.replace", "contents.add", "rollouts.add", "rollouts.replace"}
 TAKE_VALUES |= {"data_keys.add", "steps.pay"}
