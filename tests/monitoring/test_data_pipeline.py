@@ -8,15 +8,14 @@ import pytest
 
 from support.monitoring import NOW, by_name, manifest
 from tailorbird.crypto.canonical_json import digest_bytes
+from tailorbird.domain.dataset import SourceShape
 from tailorbird.domain.signal import Severity
 from tailorbird.monitoring import DataWatchInputs, SourceFacts, check_data
 
 HERE = SourceFacts(
     path="train.csv",
     modified_at=NOW - timedelta(days=2),
-    rows=1000,
-    columns=("text", "label"),
-    needed=("text", "label"),
+    shape=SourceShape(rows=1000, columns=("label", "text")),
     digest=digest_bytes(b"file"),
 )
 
@@ -30,8 +29,12 @@ def changed(**fields: object) -> SourceFacts:
     return HERE.model_copy(update=fields)
 
 
+def shape(rows: int = 1000, *columns: str) -> SourceShape:
+    return SourceShape(rows=rows, columns=columns or ("label", "text"))
+
+
 def test_data_as_they_were_frozen_trouble_nobody():
-    found = look(former=(HERE,), read=1000, quarantined=20, labels=("top_up", "lost_card", "refund"))
+    found = look(quarantined=20, labels=("top_up", "lost_card", "refund"))
     assert set(found) == {
         "data.missing_sources",
         "data.stale_days",
@@ -47,7 +50,7 @@ def test_data_as_they_were_frozen_trouble_nobody():
 
 
 def test_a_source_that_is_gone_is_an_alarm_and_its_rows_are_missed():
-    found = look(changed(exists=False, rows=None, modified_at=None))
+    found = look(changed(exists=False, shape=None, digest=None, modified_at=None))
     assert found["data.missing_sources"].severity is Severity.ALARM
     assert "train.csv" in found["data.missing_sources"].text
     assert found["data.volume_drop"].severity is Severity.ALARM
@@ -64,41 +67,47 @@ def test_the_newest_source_tells_the_age(days: int, severity: Severity):
 
 
 def test_a_column_that_the_objective_reads_is_gone():
-    found = look(changed(columns=("text", "category")))["data.missing_columns"]
-    assert found.severity is Severity.ALARM
-    assert "label (train.csv)" in found.text
+    found = look(changed(shape=None), failure=("column_missing", "train.csv: there is no column 'label'"))
+    assert found["data.missing_columns"].severity is Severity.ALARM
+    assert "'label'" in found["data.missing_columns"].text
+    assert "data.unreadable" not in found
+
+
+def test_data_that_cannot_be_read_are_an_alarm():
+    found = look(changed(shape=None), failure=("file_broken", "train.csv: it cannot be read"))
+    assert found["data.unreadable"].severity is Severity.ALARM
+    assert "data.missing_columns" not in found
 
 
 def test_columns_that_come_and_go_are_told_by_name():
-    found = look(changed(columns=("text", "label", "team")), former=(changed(columns=("text", "label", "queue")),))
-    assert found["data.missing_columns"].severity is Severity.INFO
+    found = look(changed(shape=shape(1000, "label", "team")))
     assert found["data.changed_columns"].severity is Severity.WARNING
     assert found["data.changed_columns"].value == 2
-    assert "queue (train.csv), team (train.csv)" in found["data.changed_columns"].text
+    assert "team (train.csv), text (train.csv)" in found["data.changed_columns"].text
 
 
 @pytest.mark.parametrize(
     ("rows", "severity"), [(1500, Severity.INFO), (801, Severity.INFO), (800, Severity.WARNING), (500, Severity.ALARM)]
 )
 def test_rows_that_are_gone_since_the_snapshot(rows: int, severity: Severity):
-    assert look(changed(rows=rows))["data.volume_drop"].severity is severity
+    assert look(changed(shape=shape(rows)))["data.volume_drop"].severity is severity
 
 
 def test_one_small_source_that_dries_up_is_found_beside_a_large_one():
-    small, large = changed(path="small.csv", rows=0), changed(rows=1000)
-    found = look(small, large, former=(changed(path="small.csv", rows=50), large))["data.volume_drop"]
+    was = manifest(read=1050).model_copy(update={"sources": {"small.csv": shape(50), "train.csv": shape(1000)}})
+    found = look(changed(path="small.csv", shape=shape(0)), HERE, snapshot=was)["data.volume_drop"]
     assert found.severity is Severity.ALARM
     assert "small.csv" in found.text
 
 
 def test_unknown_numbers_of_rows_are_not_guessed():
-    assert "data.volume_drop" not in look(changed(rows=None))
+    assert "data.volume_drop" not in look(changed(shape=None))
 
 
 @pytest.mark.parametrize(("quarantined", "severity"), [(69, Severity.INFO), (70, Severity.WARNING), (220, Severity.ALARM)])
 def test_rows_set_aside_beyond_the_share_of_the_snapshot(quarantined: int, severity: Severity):
     """The snapshot set aside 2 %, so that a warning comes at 7 %."""
-    found = look(read=1000, quarantined=quarantined)["data.quarantine_rate"]
+    found = look(quarantined=quarantined)["data.quarantine_rate"]
     assert found.severity is severity
     assert found.bound == pytest.approx(0.07)
 
@@ -120,8 +129,3 @@ def test_a_text_column_given_as_label_does_not_spill_into_the_sentence():
     text = look(labels=secrets)["data.changed_labels"].text
     assert "and 47 more" in text
     assert "street" not in text
-
-
-def test_without_a_snapshot_the_sources_alone_are_read():
-    found = look(snapshot=None)
-    assert set(found) == {"data.missing_sources", "data.stale_days", "data.missing_columns"}

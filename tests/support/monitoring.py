@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from tailorbird.crypto.canonical_json import digest_bytes
-from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
+from tailorbird.domain.dataset import SnapshotManifest, SourceShape, SplitCounts
 from tailorbird.domain.deployment import RequestRow, Traffic
 from tailorbird.domain.signal import Severity, Signal
 from tailorbird.monitoring import Expectation, Reference, Thresholds, WatchInputs, check_release
@@ -98,6 +98,7 @@ def manifest(read: int = 1000, quarantined: int = 20, labels: Sequence[str] = tu
         salt="salt",
         text_length_p95=80,
         text_length_max=90,
+        sources={"train.csv": SourceShape(rows=read, columns=("label", "text"))},
     )
 
 

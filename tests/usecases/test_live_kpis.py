@@ -22,7 +22,7 @@ from tailorbird.domain.rollout import Rollout, RolloutPlan, RolloutState, Rollou
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.feedback import give_feedback
 from tailorbird.usecases.identities import act_as
-from tailorbird.usecases.releases.live_kpis import count_live, live_report
+from tailorbird.usecases.releases.live_kpis import count_live, live_now, live_report
 from tailorbird.usecases.releases.promotion import promote
 from tailorbird.usecases.rollouts.rollouts import Decision, decide_rollout, show_rollout, watch_rollouts
 from usecases.test_rollouts import Desk, _agree
@@ -133,6 +133,21 @@ def test_a_release_that_is_proven_to_miss_is_held_at_any_step(deps: Dependencies
     held = desk.now(begun)
     assert (held.state, held.step, held.finished) == (RolloutState.HELD, 0, False)
     assert "proven to miss 0.8" in held.history[-1].reason
+
+
+def test_a_fall_after_the_rollout_is_seen_by_itself(deps: Dependencies) -> None:
+    """What was said during the rollout does not hide it."""
+    desk = furnished(deps, THUMBS)
+    say(desk, through(desk, desk.start(PLAN)), "up")
+    say(desk, desk.serve(0, 500), "up")
+    assert watch_rollouts(deps) == 1
+    desk.advance(timedelta(hours=1))
+    say(desk, desk.serve(0, 80), "down")
+    with deps.ledger.work("acme", write=False) as work:
+        release = work.releases.get(desk.new.digest)
+        moved = desk.alias
+        assert live_report(deps, VIEWER, release.digest).kpis[0].standing != "missed"
+        assert [found.standing for found in live_now(work, moved, release, deps.clock.now())] == ["missed"]
 
 
 def test_an_override_needs_a_reason_and_is_kept(deps: Dependencies) -> None:

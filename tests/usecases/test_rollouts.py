@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import count
 from unittest.mock import patch
@@ -35,7 +35,7 @@ from tailorbird.domain.rollout import (
     next_rollout_state,
 )
 from tailorbird.release import DRILL_LASTS
-from tailorbird.testing import FixedClock
+from tailorbird.testing import FixedClock, MemoryNotifier
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.feedback import give_feedback
 from tailorbird.usecases.identities import act_as, initialise
@@ -233,6 +233,29 @@ def test_bad_marks_take_it_back(desk: Desk) -> None:
         give_feedback(desk.deps, somebody("key"), FeedbackGiven(request=row.id, kind=FeedbackKind.THUMB, value=value))
     assert watch_rollouts(desk.deps) == 1
     assert "feedback" in desk.now(begun).history[-1].reason
+
+
+def test_what_guards_do_reaches_people(desk: Desk) -> None:
+    """A rollout that is taken back, held, or without traffic is told once, to receivers and in the record."""
+    heard = MemoryNotifier()
+    desk.deps = replace(desk.deps, notifiers=lambda: (heard,))
+    begun = desk.start(PLAN.model_copy(update={"steps": PLAN.steps[1:]}))
+    desk.advance(timedelta(days=30))
+    assert watch_rollouts(desk.deps) == 1
+    decide_rollout(desk.deps, desk.operator, begun.id, "resume", "")
+    desk.serve(200, 5)
+    assert watch_rollouts(desk.deps) == 1
+    decide_rollout(desk.deps, desk.operator, begun.id, "resume", "")
+    desk.serve(300, 100, outcome="error", error="engine_failed")
+    desk.serve(900, 0)
+    assert watch_rollouts(desk.deps) == 1
+    assert watch_rollouts(desk.deps) == 0
+    with desk.deps.ledger.work("acme", write=False) as work:
+        kept = work.signals.latest()
+    names = ["rollout.inconclusive", "rollout.held", "rollout.rolled_back"]
+    assert [signal.name for signal in reversed(kept)] == names
+    assert [message["signals"][0]["name"] for message in heard.sent] == names
+    assert kept[0].release == desk.new.digest
 
 
 def test_users_that_are_not_divided_as_asked_hold_it(desk: Desk) -> None:

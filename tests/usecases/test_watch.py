@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -16,11 +18,13 @@ from tailorbird.data import load_rows
 from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.deployment import FALLBACK, RequestRow
 from tailorbird.domain.errors import Corrupt, Forbidden, Unavailable
-from tailorbird.domain.signal import Severity, Signal
+from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind
+from tailorbird.domain.signal import Severity, Signal, SignalName
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.testing import FixedClock, MemoryEndpoint
 from tailorbird.text.sketch import sketch
 from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.feedback import give_feedback
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.monitoring import watch
 from tailorbird.usecases.releases import promotion as moves
@@ -179,12 +183,70 @@ def test_a_notifier_that_does_not_answer_is_counted_and_loses_nothing(deps: Depe
     assert found.told
 
 
-def test_a_source_that_is_gone_or_unreadable_is_an_alarm(deps: Dependencies, operator: Actor, answer: Answer, objective_path: Path) -> None:
+def rewritten(rows: Path, change: Callable[[list[str]], list[str]]) -> None:
+    rows.write_text("\n".join(change(rows.read_text().splitlines())) + "\n")
+
+
+#: What happens to the file of rows, and the signals that come of it.
+HAPPENINGS: dict[str, tuple[Callable[[Path], object], dict[str, Severity]]] = {
+    "most rows go": (
+        lambda rows: rewritten(rows, lambda lines: lines[:100]),
+        {"data.volume_drop": Severity.ALARM, "data.changed_sources": Severity.INFO},
+    ),
+    "a column comes": (
+        lambda rows: rewritten(rows, lambda lines: [f"{line},{(place and 'x') or 'team'}" for place, line in enumerate(lines)]),
+        {"data.changed_columns": Severity.WARNING},
+    ),
+    "a column is renamed": (
+        lambda rows: rewritten(rows, lambda lines: ["subject,label", *lines[1:]]),
+        {"data.missing_columns": Severity.ALARM},
+    ),
+    "a label is renamed": (
+        lambda rows: rewritten(rows, lambda lines: [line.replace(",login", ",entry") for line in lines]),
+        {"data.changed_labels": Severity.WARNING},
+    ),
+    "labels are left out": (
+        lambda rows: rewritten(
+            rows, lambda lines: [line if place % 4 else line.rpartition(",")[0] + "," for place, line in enumerate(lines, 3)]
+        ),
+        {"data.quarantine_rate": Severity.ALARM},
+    ),
+    "it is no table": (lambda rows: rows.write_bytes(b"\x00\x01" * 500), {"data.unreadable": Severity.ALARM}),
+    "it grows old": (lambda rows: os.utime(rows, (0, 0)), {"data.stale_days": Severity.ALARM}),
+    "it is removed": (Path.unlink, {"data.missing_sources": Severity.ALARM, "data.volume_drop": Severity.ALARM}),
+}
+
+
+@pytest.mark.usefixtures("answer")
+def test_every_signal_of_data_comes(deps: Dependencies, operator: Actor, objective_path: Path) -> None:
     rows = objective_path.parent / "rows.csv"
-    rows.write_text("subject,label\na,refund\n")
-    assert by_name(watch.watch_production(deps, operator).signals)["data.unreadable"].severity is Severity.ALARM
-    rows.unlink()
-    assert by_name(watch.watch_production(deps, operator).signals)["data.missing_sources"].severity is Severity.ALARM
+    before = rows.read_bytes()
+    for happens, comes in HAPPENINGS.values():
+        happens(rows)
+        found = by_name(watch.watch_production(deps, operator).signals)
+        assert {name: found[name].severity for name in comes if name in found} == comes
+        rows.write_bytes(before)
+    assert {name for _, comes in HAPPENINGS.values() for name in comes} == {
+        name for name in get_args(SignalName) if name.startswith("data.")
+    }
+
+
+def test_users_proven_to_be_discontent_are_an_alarm(deps: Dependencies, author: Actor, operator: Actor, tmp_path: Path) -> None:
+    ear = Ear()
+    deps = replace(deps, notifiers=lambda: (ear,))
+    live = [{"metric": metric, "target": 0.6} for metric in ("csat", "thumbs", "outcome")]
+    path = write_objective(tmp_path / "live", business=MINIMAL, live_kpis=live)
+    answered(deps, put_in_production(deps, author, path), [f"hello {n}" for n in range(100)])
+    with deps.ledger.work("acme", write=False) as work:
+        ids = [row.id for row in work.requests.latest(100)]
+    said = [(FeedbackKind.CSAT, "1"), (FeedbackKind.THUMB, "up"), (FeedbackKind.OUTCOME, "bad")]
+    for row in ids:
+        for kind, value in said:
+            give_feedback(deps, operator, FeedbackGiven(request=row, kind=kind, value=value))
+    told = by_name(watch.watch_production(deps, operator).told)
+    live_told = {name: signal.severity for name, signal in told.items() if name.startswith("live_kpi.")}
+    assert live_told == {"live_kpi.csat": Severity.ALARM, "live_kpi.outcome": Severity.ALARM}
+    assert len(ear.heard) == 1
 
 
 def test_only_operators_and_workers_look(deps: Dependencies, author: Actor) -> None:

@@ -221,7 +221,7 @@ def _curated(request: SnapshotRequest, tally: CurationTally) -> _CuratedSources:
     sketches, removed, counted = SketchedRows(), list[Quarantined](), CurationTally()
     for number, (file, making) in enumerate(reading.files()):
         for part in shared.of_file(number, file, making):
-            reading.note(file, part.usable, part.unusable)
+            reading.note(file, part.usable, part.unusable, part.columns)
             if part.sketches is not None:
                 sketches.add(len(rows), part.sketches)
             rows += part.named.rows

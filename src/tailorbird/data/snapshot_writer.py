@@ -20,7 +20,7 @@ from tailorbird.data.provenance import croissant, salt_of, seal_documents
 from tailorbird.data.provenance.merkle_seal import Seal
 from tailorbird.data.readers import SourcePlace
 from tailorbird.domain.curation import CurationReport, RowFinding
-from tailorbird.domain.dataset import Document, Quarantined, Row, ShiftedPart, SnapshotManifest, Split, SplitCounts
+from tailorbird.domain.dataset import Document, Quarantined, Row, ShiftedPart, SnapshotManifest, SourceShape, Split, SplitCounts
 from tailorbird.domain.objective import Task
 from tailorbird.domain.value import Digest, Value
 
@@ -85,7 +85,7 @@ class ManifestContent:
     schemes: Mapping[str, str]
     findings: bytes
     quarantined: tuple[Quarantined, ...]
-    read: int
+    sources: dict[str, SourceShape]
     removed: int
     duplicates: int
     files: dict[str, Digest]
@@ -127,7 +127,7 @@ def write_snapshot(request: SnapshotRequest, gathered: PipelineResult) -> Writte
         schemes=gathered.schemes,
         findings=findings_jsonl(findings),
         quarantined=gathered.quarantined,
-        read=sum(gathered.sources.read.values()),
+        sources=gathered.sources.shapes,
         removed=len(gathered.sources.removed),
         duplicates=gathered.duplicates,
         files=gathered.sources.files,
@@ -150,7 +150,7 @@ def manifest_of(request: SnapshotRequest, content: ManifestContent) -> tuple[Sna
         objective=objective.name,
         rows=rows,
         quarantine=artifacts.put(jsonl(content.quarantined)),
-        read=content.read,
+        read=sum(source.rows for source in content.sources.values()),
         duplicates=content.duplicates,
         quarantined=len(content.quarantined),
         counts=counts,
@@ -171,6 +171,7 @@ def manifest_of(request: SnapshotRequest, content: ManifestContent) -> tuple[Sna
         sealed_documents=seal_documents(content.documents, salt_of(request.amendments.secret, objective.name), artifacts),
         shift=content.shift,
         outside=objective.task.out_of_scope.label if objective.task.out_of_scope else "",
+        sources=content.sources,
         answers="last" if objective.task.learn == "last" else "all" if objective.task.learn_tool_calls else "words",
     )
     return manifest, report

@@ -130,6 +130,13 @@ class ShiftedPart(Value):
     label_counts: dict[str, SplitCounts] = Field(default_factory=dict)
 
 
+class SourceShape(Value):
+    """What was read of one source: how many records, and its columns, sorted; none where a source has very many."""
+
+    rows: int
+    columns: tuple[str, ...] = ()
+
+
 class SnapshotManifest(Value):
     """A frozen data set. Its own digest (canonical JSON) names the snapshot.
 
@@ -148,6 +155,7 @@ class SnapshotManifest(Value):
     ``sealed_documents`` is the seal of the documents; it is not
     written where there are none, so that snapshots of earlier versions keep their names. ``outside`` is the label of examples that are out
     of scope, where the objective asks for that: ``counts`` and ``label_counts`` hold them, and ``labels`` does not.
+    ``sources`` are the sources of ``files`` as they were read; their rows add up to ``read``.
     ``answers`` says what of a row that is a conversation is an item to be measured (``data/answer_items.py``): what the assistant said
     ``last``, ``all`` that it said, or all but its calls of functions (``words``).
     """
@@ -179,6 +187,7 @@ class SnapshotManifest(Value):
     shift: ShiftedPart | None = Field(default=None, exclude_if=lambda value: value is None)
     outside: str = Field(default="", exclude_if=lambda value: not value)
     answers: Literal["last", "all", "words"] = Field(default="last", exclude_if=lambda value: value == "last")
+    sources: dict[str, SourceShape] = Field(default_factory=dict, exclude_if=lambda value: not value)
 
     def is_known(self, row: Row) -> bool:
         """True of a row that one of the task's labels fits; False of an example of what is out of scope."""

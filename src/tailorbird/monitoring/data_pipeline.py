@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from datetime import datetime
 
-from tailorbird.domain.dataset import SnapshotManifest
-from tailorbird.domain.signal import Severity
+from tailorbird.domain.dataset import SnapshotManifest, SourceShape
+from tailorbird.domain.signal import Severity, SignalName
 from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.monitoring.thresholds import Measurement, Thresholds, percent
 
@@ -16,47 +16,44 @@ _SECONDS_A_DAY = 86_400
 
 
 class SourceFacts(Value):
-    """Present state of one source. ``needed`` are the columns that the objective reads; ``None`` and ``()`` mean unknown."""
+    """Present state of one source; ``shape`` and ``digest`` are None where it was not read."""
 
     path: str
     exists: bool = True
     modified_at: datetime | None = None
-    rows: int | None = None
-    columns: tuple[str, ...] = ()
-    needed: tuple[str, ...] = ()
+    shape: SourceShape | None = None
     digest: Digest | None = None
 
 
 class DataWatchInputs(Value):
     """Inputs of one check of an objective's data.
 
-    ``former`` are the facts of an earlier look, where kept: columns and rows of each source are compared with them. ``quarantined`` of
-    ``read`` rows were set aside, and ``labels`` found, when the sources were read now; ``None`` where they were not read.
+    ``quarantined`` rows were set aside, and ``labels`` found, when the sources were read now; ``None`` where they were not read.
+    ``failure`` is the code and the sentence of the error with which reading ended.
     """
 
     tenant: Name
     objective: Name
     at: datetime
     sources: tuple[SourceFacts, ...]
-    former: tuple[SourceFacts, ...] = ()
-    snapshot: SnapshotManifest | None = None
-    read: int | None = None
+    snapshot: SnapshotManifest
     quarantined: int | None = None
     labels: tuple[str, ...] | None = None
+    failure: tuple[str, str] | None = None
     bounds: Thresholds = Thresholds()
 
 
 def data_readings(inputs: DataWatchInputs) -> Iterator[Measurement]:
     """Measurements for which the facts are known, in a fixed order."""
-    here = [source for source in inputs.sources if source.exists]
+    here, before = [source for source in inputs.sources if source.exists], inputs.snapshot
     yield _missing(inputs.sources)
     yield from _stale(here, inputs)
-    yield from _columns(here, inputs.former)
+    yield from _readable(inputs)
+    yield from _columns(here, before)
     yield from _volume(inputs)
     yield from _quarantine(inputs)
-    if inputs.snapshot is not None:
-        yield from _changed(here, inputs.snapshot)
-        yield from _labels(inputs.labels, inputs.snapshot)
+    yield from _changed(here, before)
+    yield from _labels(inputs.labels, before)
 
 
 def _missing(sources: Collection[SourceFacts]) -> Measurement:
@@ -75,44 +72,53 @@ def _stale(here: Collection[SourceFacts], inputs: DataWatchInputs) -> Iterator[M
     yield Measurement("data.stale_days", days, len(times), text, guard.severity(days), guard.warning)
 
 
-def _columns(here: Collection[SourceFacts], former: Collection[SourceFacts]) -> Iterator[Measurement]:
-    """Columns that the objective reads must be there; others may come and go, but somebody should know."""
-    known = [source for source in here if source.columns]
-    if known:
-        lacking = [f"{column} ({source.path})" for source in known for column in source.needed if column not in source.columns]
-        text = f"Columns that the objective reads and that are gone: {_named(lacking)}." if lacking else "All columns needed are there."
-        yield _count("data.missing_columns", len(lacking), len(known), text, Severity.ALARM)
-    before = {source.path: set(source.columns) for source in former if source.columns}
-    compared = [source for source in known if source.path in before]
+def _readable(inputs: DataWatchInputs) -> Iterator[Measurement]:
+    """Why the sources could not be read as the objective says: a column that it names is gone, or something else."""
+    lacking, n = "All columns that the objective reads are there.", len(inputs.sources)
+    code, message = inputs.failure or ("", "")
+    if code == "column_missing":
+        lacking = f"A column that the objective reads is gone: {message}."
+    elif code:
+        yield _count("data.unreadable", 1, n, f"The data cannot be read any more: {message}.", Severity.ALARM)
+    if code == "column_missing" or all(source.shape for source in inputs.sources):
+        yield _count("data.missing_columns", int(bool(code)), n, lacking, Severity.ALARM)
+
+
+def _columns(here: Collection[SourceFacts], snapshot: SnapshotManifest) -> Iterator[Measurement]:
+    """Columns that the objective does not read may come and go, but somebody should know."""
+    pairs = [(source.path, source.shape, snapshot.sources.get(source.path)) for source in here]
+    compared = [(path, {*now.columns}, {*was.columns}) for path, now, was in pairs if now and was and now.columns and was.columns]
     if compared:
-        moved = [f"{column} ({source.path})" for source in compared for column in sorted(before[source.path] ^ set(source.columns))]
+        moved = [f"{column} ({path})" for path, now, was in compared for column in sorted(now ^ was)]
         text = f"Columns that came or went: {_named(moved)}." if moved else "The sources have the columns they had."
         yield _count("data.changed_columns", len(moved), len(compared), text, Severity.WARNING)
 
 
 def _volume(inputs: DataWatchInputs) -> Iterator[Measurement]:
-    """The largest loss of rows: over all sources since the snapshot, or in one source since the earlier look."""
-    rows = {source.path: source.rows or 0 for source in inputs.sources if not source.exists or source.rows is not None}
-    pairs = [(before.path, before.rows, rows[before.path]) for before in inputs.former if before.rows and before.path in rows]
-    if inputs.snapshot is not None and inputs.snapshot.read and len(rows) == len(inputs.sources):
+    """The largest loss of rows since the snapshot: in one source, or over all."""
+    before = inputs.snapshot.sources
+    rows = {source.path: source.shape.rows if source.shape else 0 for source in inputs.sources if source.shape or not source.exists}
+    pairs = [(path, before[path].rows, now) for path, now in rows.items() if path in before and before[path].rows]
+    if inputs.snapshot.read and len(rows) == len(inputs.sources):
         pairs.append(("all sources together", inputs.snapshot.read, sum(rows.values())))
     if not pairs:
         return
-    where, before, now = max(pairs, key=lambda pair: (pair[1] - pair[2]) / pair[1])
-    share, guard = max(0.0, (before - now) / before), inputs.bounds.volume_drop
-    text = f"Rows gone at most: {percent(share)}, in {where} ({now} rows, {before} before); the bound is {percent(guard.warning)}."
+    where, was, now = max(pairs, key=lambda pair: (pair[1] - pair[2]) / pair[1])
+    share, guard = max(0.0, (was - now) / was), inputs.bounds.volume_drop
+    text = f"Rows gone at most: {percent(share)}, in {where} ({now} rows, {was} before); the bound is {percent(guard.warning)}."
     yield Measurement("data.volume_drop", share, now, text, guard.severity(share), guard.warning)
 
 
 def _quarantine(inputs: DataWatchInputs) -> Iterator[Measurement]:
-    if inputs.quarantined is None or not inputs.read:
+    read = sum(source.shape.rows for source in inputs.sources if source.shape)
+    if inputs.quarantined is None or not read:
         return
     snapshot = inputs.snapshot
-    usual = snapshot.quarantined / snapshot.read if snapshot is not None and snapshot.read else 0.0
-    share, guard = inputs.quarantined / inputs.read, inputs.bounds.quarantine.raised(usual)
-    counted = f"{inputs.quarantined} of {inputs.read} rows ({percent(share)})"
+    usual = snapshot.quarantined / snapshot.read if snapshot.read else 0.0
+    share, guard = inputs.quarantined / read, inputs.bounds.quarantine.raised(usual)
+    counted = f"{inputs.quarantined} of {read} rows ({percent(share)})"
     text = f"Set aside as unusable: {counted}; in the snapshot {percent(usual)}, the bound is {percent(guard.warning)}."
-    yield Measurement("data.quarantine_rate", share, inputs.read, text, guard.severity(share), guard.warning)
+    yield Measurement("data.quarantine_rate", share, read, text, guard.severity(share), guard.warning)
 
 
 def _changed(here: Collection[SourceFacts], snapshot: SnapshotManifest) -> Iterator[Measurement]:
@@ -134,7 +140,7 @@ def _labels(labels: tuple[str, ...] | None, snapshot: SnapshotManifest) -> Itera
     yield _count("data.changed_labels", len(new) + len(gone), len(set(labels)), text, Severity.WARNING)
 
 
-def _count(name: str, value: int, n: int, text: str, severity: Severity) -> Measurement:
+def _count(name: SignalName, value: int, n: int, text: str, severity: Severity) -> Measurement:
     """A count of things of which there should be none."""
     return Measurement(name, float(value), n, text, severity if value else Severity.INFO, 1.0)
 

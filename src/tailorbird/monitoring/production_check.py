@@ -13,11 +13,20 @@ from pydantic import Field
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.deployment import RequestRow, Traffic
 from tailorbird.domain.feedback import Marks
-from tailorbird.domain.signal import Severity, Signal
+from tailorbird.domain.rollout import LiveFinding
+from tailorbird.domain.signal import Severity, Signal, SignalName
 from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.monitoring.data_pipeline import DataWatchInputs, data_readings
 from tailorbird.monitoring.drift import DriftTest, class_drift, holm, length_drift, text_drift
-from tailorbird.monitoring.service import Expectation, fallback_reading, feedback_readings, rate, refusal_reading, service_readings
+from tailorbird.monitoring.service import (
+    Expectation,
+    fallback_reading,
+    feedback_readings,
+    live_readings,
+    rate,
+    refusal_reading,
+    service_readings,
+)
 from tailorbird.monitoring.thresholds import Measurement, MeasurementSubject, ThresholdGuard, Thresholds, percent, too_few
 from tailorbird.text.conversations import last_user_turn
 from tailorbird.text.sketch import sketch
@@ -60,7 +69,7 @@ class WatchInputs(Value):
     ``requests`` are rows that the release answered within the window (a few hundred suffice, the newest 2,000 are plenty), ``traffic`` the
     sums of the window. Either may be missing: what cannot be read then is left out. ``stood_in`` counts the requests of the window that
     another release answered because this one's hosted model did not; None where it is not hosted. ``load_refusals`` are the codes with
-    which engines refused to load it in the last minutes, newest first.
+    which engines refused to load it in the last minutes, newest first. ``live`` are the objective's live KPIs.
     """
 
     tenant: Name
@@ -74,6 +83,7 @@ class WatchInputs(Value):
     load_refusals: tuple[str, ...] = ()
     expected: Expectation = Expectation()
     marks: tuple[Marks, ...] = ()
+    live: tuple[LiveFinding, ...] = ()
     accuracy_target: float | None = None
     bounds: Thresholds = Thresholds()
     seed: int = 20
@@ -83,7 +93,7 @@ class WatchInputs(Value):
 class _Comparison:
     """A test of drift that is due: its sizes, the test itself, the effect that means none, and the sentence of its result."""
 
-    name: str
+    name: SignalName
     what: str
     sizes: tuple[int, int]
     guard: ThresholdGuard
@@ -93,7 +103,7 @@ class _Comparison:
 
 
 def check_release(inputs: WatchInputs) -> tuple[Signal, ...]:
-    """Signals of one release: drift of text, length and classes, requests out of scope, then service, then feedback, in a fixed order."""
+    """Signals of one release: drift of text, length and classes, requests out of scope, service, feedback, live KPIs, in this order."""
     subject = MeasurementSubject(tenant=inputs.tenant, objective=inputs.objective, release=inputs.release, at=inputs.at)
     readings = _drift_readings(inputs.reference, inputs) if inputs.reference is not None else ()
     scope = _scope_readings(inputs)
@@ -101,7 +111,7 @@ def check_release(inputs: WatchInputs) -> tuple[Signal, ...]:
     fallback = () if inputs.stood_in is None else (fallback_reading(inputs.stood_in, inputs.traffic, inputs.bounds),)
     loads = (refusal_reading(inputs.load_refusals),) if inputs.load_refusals else ()
     told = feedback_readings(inputs.marks, inputs.accuracy_target, inputs.bounds)
-    return subject.signals((*readings, *scope, *service, *fallback, *loads, *told))
+    return subject.signals((*readings, *scope, *service, *fallback, *loads, *told, *live_readings(inputs.live)))
 
 
 def check_data(inputs: DataWatchInputs) -> tuple[Signal, ...]:

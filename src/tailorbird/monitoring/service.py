@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from tailorbird.domain.deployment import Traffic
 from tailorbird.domain.feedback import FeedbackKind, Marks
-from tailorbird.domain.signal import Severity
+from tailorbird.domain.rollout import LiveFinding
+from tailorbird.domain.signal import Severity, SignalName
 from tailorbird.domain.value import Value
 from tailorbird.monitoring.thresholds import Measurement, ThresholdGuard, Thresholds, percent, too_few
 from tailorbird.stats.intervals import wilson
@@ -64,7 +65,7 @@ def refusal_reading(codes: Sequence[str]) -> Measurement:
     return Measurement("service.load_refused", float(len(codes)), len(codes), text, Severity.ALARM, 1.0)
 
 
-def rate(name: str, what: str, counted: tuple[int, int], guard: ThresholdGuard, bounds: Thresholds) -> Measurement:
+def rate(name: SignalName, what: str, counted: tuple[int, int], guard: ThresholdGuard, bounds: Thresholds) -> Measurement:
     """A share of hits among n, as severe as the lower end of its interval."""
     hits, n = counted
     value = hits / n if n else 0.0
@@ -85,7 +86,8 @@ def _promise(limit: float | None, measured: float | None, bounds: Thresholds) ->
 
 
 def _latency(traffic: Traffic, promise: _Promise | None, bounds: Thresholds) -> Measurement:
-    name, n, value = "service.latency_p95_ms", traffic.ok + traffic.errors, traffic.latency_p95_ms
+    name: SignalName = "service.latency_p95_ms"
+    n, value = traffic.ok + traffic.errors, traffic.latency_p95_ms
     if n < bounds.min_requests:
         return Measurement(name, value, n, too_few("How long answers take", n, bounds.min_requests))
     text = f"95 of 100 answers came within {value:.0f} ms ({n} requests)"
@@ -96,7 +98,8 @@ def _latency(traffic: Traffic, promise: _Promise | None, bounds: Thresholds) -> 
 
 def _cost(traffic: Traffic, expected: Expectation, bounds: Thresholds) -> Measurement:
     """Refused requests cost nothing and would hide what the others cost."""
-    name, n = "service.cost_per_1k_requests", traffic.requests - traffic.refused
+    name: SignalName = "service.cost_per_1k_requests"
+    n = traffic.requests - traffic.refused
     value = 1000 * traffic.cost / n if n else 0.0
     if n < bounds.min_requests:
         return Measurement(name, value, n, too_few("What requests cost", n, bounds.min_requests))
@@ -113,6 +116,16 @@ def _against(promise: _Promise, guard: ThresholdGuard, reading: Measurement) -> 
     scaled = guard.scaled(promise.value)
     severity = scaled.severity(reading.value) if reading.value > scaled.warning else Severity.INFO
     return Measurement(reading.name, reading.value, reading.n, reading.text, severity, scaled.warning)
+
+
+_LIVE: dict[str, SignalName] = {"csat": "live_kpi.csat", "thumbs": "live_kpi.thumbs", "outcome": "live_kpi.outcome"}
+
+
+def live_readings(findings: Sequence[LiveFinding]) -> Iterator[Measurement]:
+    """The objective's live KPIs: an alarm where users are proven to be less content than it asks."""
+    for found in findings:
+        severity = Severity.ALARM if found.standing == "missed" else Severity.INFO
+        yield Measurement(_LIVE[found.metric], found.value or 0.0, found.units, f"{found.text}.", severity, found.target)
 
 
 #: So far below the target the reading is an alarm.
@@ -134,7 +147,8 @@ def feedback_readings(marks: tuple[Marks, ...], target: float | None, bounds: Th
 
 def _accuracy(labels: Marks, target: float | None, bounds: Thresholds) -> Measurement:
     """Urgent only when even the upper end of the interval lies below the target. Labels of referred answers are the hard ones."""
-    name, n = "feedback.accuracy", labels.n
+    name: SignalName = "feedback.accuracy"
+    n = labels.n
     if n < bounds.min_messages:
         return Measurement(name, labels.mean, n, too_few("Answers that people found right", n, bounds.min_messages), bound=target)
     _, high = wilson(round(labels.mean * n), n, 1 - 2 * bounds.alpha)

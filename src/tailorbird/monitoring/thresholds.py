@@ -9,7 +9,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from tailorbird.domain.signal import Severity, Signal
+from tailorbird.domain.signal import Severity, Signal, SignalName
 from tailorbird.domain.value import Digest, Name, Value
 
 
@@ -17,7 +17,7 @@ from tailorbird.domain.value import Digest, Name, Value
 class Measurement:
     """Part of a ``Signal`` that does not depend on its subject."""
 
-    name: str
+    name: SignalName
     value: float
     n: int
     text: str

@@ -32,6 +32,7 @@ class AppendedRows:
     quarantined: list[Quarantined] = field(default_factory=list)
     read: dict[str, int] = field(default_factory=dict)
     files: dict[str, Digest] = field(default_factory=dict)
+    columns: dict[str, frozenset[str]] = field(default_factory=dict)
     sources: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -70,10 +71,11 @@ def _read(request: SnapshotRequest, source: DataSource, was: dict[str, Any] | No
         if was and file.digest == was["digest"]:
             return
         records = _records(file, was, last=last) if was else None
-        usable, unusable = read_file(file, making, request.objective.task, records)
-    growth.rows += usable
-    growth.quarantined += unusable
-    growth.read[file.name] = len(usable) + len(unusable)
+        found = read_file(file, making, request.objective.task, records)
+    growth.rows += found.usable
+    growth.quarantined += found.unusable
+    growth.read[file.name] = len(found.usable) + len(found.unusable)
+    growth.columns[file.name] = frozenset(found.columns)
 
 
 def _records(file: DataFile, was: dict[str, Any], *, last: bool):  # type: ignore[no-untyped-def]

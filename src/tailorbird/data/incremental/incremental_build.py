@@ -47,11 +47,12 @@ from tailorbird.data.privacy import Redaction
 from tailorbird.data.provenance import salt_of
 from tailorbird.data.provenance.merkle_seal import MEMBER, MemberHashes, Seal
 from tailorbird.data.readers import SourcePlace, SourceRows, source_of
+from tailorbird.data.readers.source_rows import shape_of
 from tailorbird.data.snapshot_writer import LazyRows, ManifestContent, manifest_of
 from tailorbird.data.splits.split_assignment import SplitGroup, check_classes
 from tailorbird.data.stored_lines import line_of
 from tailorbird.domain.curation import CurationReport
-from tailorbird.domain.dataset import Quarantined, SnapshotManifest
+from tailorbird.domain.dataset import Quarantined, SnapshotManifest, SourceShape
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.value import Digest
 
@@ -190,7 +191,17 @@ def _check_labels(request: SnapshotRequest, step: _Step, placed: AssignedRows, a
 
 
 def _read(step: _Step) -> Counter[str]:
-    return Counter(step.state.facts["read"]) + Counter(step.growth.read)
+    return Counter({name: source.rows for name, source in step.before.sources.items()}) + Counter(step.growth.read)
+
+
+def _sources(step: _Step) -> dict[str, SourceShape]:
+    """The sources as all rows were read; one that had too many columns to keep has them still."""
+    before, fresh = step.before.sources, step.growth.columns
+    capped = {name for name, source in before.items() if not source.columns}
+    had = {name: frozenset(source.columns) for name, source in before.items()}
+    nothing = frozenset[str]()
+    columns = {name: had.get(name, nothing) | fresh.get(name, nothing) for name in _read(step) if name not in capped}
+    return {name: shape_of(rows, columns.get(name, nothing)) for name, rows in _read(step).items()}
 
 
 def _faulty(step: _Step) -> Counter[str]:
@@ -274,7 +285,7 @@ def _content(
         schemes=report.schemes,
         findings=findings_with(request.artifacts.get(str(report.findings)), step.tally.findings),
         quarantined=quarantined,
-        read=before.read + sum(step.growth.read.values()),
+        sources=_sources(step),
         removed=before.removed + len(step.sources.removed),
         duplicates=before.duplicates + step.new.duplicates,
         files=step.growth.files,
@@ -309,7 +320,6 @@ def _facts(step: _Step, placed: AssignedRows, manifest: SnapshotManifest) -> dic
         "known": known_digest(step.known.joined(later) if later else None),
         "manifest": manifest.model_dump(mode="json"),
         "faulty": dict(_faulty(step)),
-        "read": dict(_read(step)),
         "retain": first_end([*days, *(row.place.retain_until for row in step.sources.rows)]),
         "terms": sorted(map(list, {tuple(terms) for terms in _terms(step)})),
     }

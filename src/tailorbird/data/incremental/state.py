@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tailorbird.system.files import private_folder
 
 #: The version of everything in this folder that decides what is kept, or how it is used.
-VERSION = "7"
+VERSION = "8"
 _ROWS, _FACTS, _PREFIX = "rows.npz", "facts.npz", "array_"
 
 #: The one reason of which nobody needs to hear: it is a first curation.

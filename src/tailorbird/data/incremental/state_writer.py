@@ -45,7 +45,6 @@ class StateWriter:
             "conditions": conditions(request, gathered.schemes),
             "sources": sources,
             "faulty": dict(gathered.faulty),
-            "read": gathered.sources.read,
             "retain": first_end(place.retain_until for place in places),
             "terms": terms_of(places),
             **names,

@@ -29,6 +29,7 @@ class ReadDocuments:
     quarantined: list[Quarantined] = field(default_factory=list)
     read: Counter[str] = field(default_factory=Counter)
     files: dict[str, Digest] = field(default_factory=dict)
+    columns: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
 def columns_of_documents(source: DocumentSource) -> dict[str, str]:
@@ -49,6 +50,7 @@ def read_documents(sources: tuple[DocumentSource, ...], folder: Path, named: Pse
         with open_path(source.path, wanted.values(), folder) as file:
             columns = _read(file, source, found, named)
             found.files[file.name] = file.digest
+            found.columns[file.name] = frozenset(columns)
         missing = [column for key, column in wanted.items() if columns and column not in columns and file.kind != FOLDER]
         if missing:
             message = f"{file.name}: there is no column {missing[0]!r}, which the objective names under `documents`"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from hashlib import sha256
@@ -25,7 +26,7 @@ from tailorbird.data.readers.data_file import DataFile, Record
 from tailorbird.data.readers.given_splits import split_cell
 from tailorbird.data.readers.qrels import Grades, grades_cell, target_of
 from tailorbird.data.readers.turns import answered, reasoned
-from tailorbird.domain.dataset import JOINED, Document, Provenance, Quarantined, Split
+from tailorbird.domain.dataset import JOINED, Document, Provenance, Quarantined, SourceShape, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import DataSource, Objective, TaskKind
 from tailorbird.domain.thought_blocks import answer_of
@@ -100,9 +101,20 @@ class SourceRow:
         return Provenance(**fields, line=self.line, subject=self.subject, transforms=self.transforms)
 
 
+#: Columns of one file of which the names are kept.
+MOST_COLUMNS = 100
+
+
+def shape_of(rows: int, columns: Iterable[str]) -> SourceShape:
+    """A file of so many rows. Where its columns are very many they are content (keys of JSON objects), and none is kept."""
+    distinct = tuple(sorted(set(columns)))
+    return SourceShape(rows=rows, columns=distinct if len(distinct) <= MOST_COLUMNS else ())
+
+
 @dataclass(frozen=True)
 class SourceRows:
-    """All rows of an objective in the order of its sources. ``read`` counts the records of each file: rows and quarantined ones.
+    """All rows of an objective in the order of its sources. ``read`` counts the records of each file: rows and quarantined ones;
+    ``columns`` are those of each file.
 
     ``removed`` are rows that had to go for reasons outside of the files (``data/provenance``): no fault of any file.
     ``documents`` are sorted by id; ``removed_documents`` are those that had to go likewise.
@@ -115,6 +127,12 @@ class SourceRows:
     removed: tuple[Quarantined, ...] = ()
     documents: tuple[Document, ...] = ()
     removed_documents: tuple[Quarantined, ...] = ()
+    columns: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def shapes(self) -> dict[str, SourceShape]:
+        """Each file as it was read."""
+        return {name: shape_of(rows, self.columns.get(name, ())) for name, rows in self.read.items()}
 
     @cached_property
     def places(self) -> frozenset[SourcePlace]:

@@ -37,9 +37,9 @@ def read_sources(objective: Objective, folder: Path, secret: bytes = b"") -> Sou
     """
     reading, rows = SourceReader(objective, folder, secret), list[SourceRow]()
     for file, making in reading.files():
-        usable, unusable = read_file(file, making, objective.task)
-        reading.note(file, len(usable), unusable)
-        rows += usable
+        found = read_file(file, making, objective.task)
+        reading.note(file, len(found.usable), found.unusable, found.columns)
+        rows += found.usable
     return reading.sources(rows)
 
 
@@ -51,6 +51,7 @@ class SourceReader:
         self._objective, self._folder, self._secret = objective, folder, secret
         self._documents = read_documents(objective.documents, folder, partial(pseudonym, secret, objective.tenant))
         self._quarantined, self._read, self._files = self._documents.quarantined, self._documents.read, self._documents.files
+        self._columns = self._documents.columns
 
     @property
     def documents(self) -> tuple[Document, ...]:
@@ -67,15 +68,18 @@ class SourceReader:
                 yield file, making
             self._files[file.name] = file.digest
 
-    def note(self, file: DataFile, usable: int, unusable: Sequence[Quarantined]) -> None:
-        """So many rows were read of ``file``, and some records that are none."""
+    def note(self, file: DataFile, usable: int, unusable: Sequence[Quarantined], columns: Iterable[str]) -> None:
+        """So many rows were read of ``file``, and some records that are none; it has these columns."""
         self._quarantined += unusable
         self._read[file.name] += usable + len(unusable)
+        self._columns[file.name] = self._columns.get(file.name, frozenset()).union(columns)
 
     def sources(self, rows: Iterable[SourceRow]) -> SourceRows:
         """All that was read, with ``rows``."""
         refuse_if_most(self._read, self._quarantined)
-        return SourceRows(tuple(rows), tuple(self._quarantined), dict(self._read), self._files, documents=self.documents)
+        return SourceRows(
+            tuple(rows), tuple(self._quarantined), dict(self._read), self._files, documents=self.documents, columns=self._columns
+        )
 
     def _judge(self, making: RowBuilder, name: str) -> None:
         with open_path(name, (), self._folder) as judgements:
@@ -133,7 +137,7 @@ def source_of(file: str, sources: Iterable[str]) -> str:
     return file if file in sources else next(name for name in sources if file.startswith(f"{name.rstrip('/')}/"))
 
 
-def read_file(file: DataFile, making: RowBuilder, task: Task, records: Records | None = None) -> tuple[list[SourceRow], list[Quarantined]]:
+def read_file(file: DataFile, making: RowBuilder, task: Task, records: Records | None = None) -> FileRows:
     """A file's rows, and what cannot become one. The columns are known for sure only when all records have been seen.
 
     ``records`` are those of the file where somebody reads them already. Raises as ``read_sources``.
@@ -141,7 +145,7 @@ def read_file(file: DataFile, making: RowBuilder, task: Task, records: Records |
     found = FileRows(file, making)
     found.read(records or read_records(file, found.wanted.values()))
     found.check(task)
-    return found.usable, found.unusable
+    return found
 
 
 class FileRows:

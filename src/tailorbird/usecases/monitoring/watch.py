@@ -12,27 +12,31 @@ from tailorbird.auth import Action
 from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.deployment import Alias, RequestRow, Traffic
-from tailorbird.domain.errors import DataInvalid, TailorbirdError, Unavailable
+from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.domain.evidence import Evidence, ItemResult
 from tailorbird.domain.feedback import Marks
 from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.release import Release
+from tailorbird.domain.rollout import LiveFinding
 from tailorbird.domain.run import Run
-from tailorbird.domain.signal import Severity, Signal
+from tailorbird.domain.signal import Signal
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.ports.signals import Notifier
 from tailorbird.system.files import private_folder
 from tailorbird.text.label_sets import split
+from tailorbird.usecases.alert_delivery import send_alerts
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.registry import usecase
+from tailorbird.usecases.releases.live_kpis import live_now
 from tailorbird.usecases.runs.step_runner import objective_of
 from tailorbird.usecases.snapshots.snapshot_lookup import standing
 
 #: How far back a look goes, the requests it compares at most, and the readings that tell what was told before.
 BOUNDS = monitoring.Thresholds()
 WINDOW, MOST_REQUESTS, REMEMBERED = timedelta(hours=24), 2_000, 1_000
+#: How far back users' feedback is held against live KPIs: people answer seldom.
+_LIVE_WINDOW = timedelta(days=7)
 #: Within which a refusal to load a release is one that lasts.
 _LATELY = timedelta(minutes=5)
 
@@ -60,6 +64,7 @@ class _InProduction:
     stood_in: int | None
     load_refusals: tuple[str, ...]
     marks: tuple[Marks, ...]
+    live: tuple[LiveFinding, ...]
 
 
 @usecase("traffic.watch", "POST", "/api/watch", Action.WATCH)
@@ -80,18 +85,7 @@ def watch_production(deps: Dependencies, actor: Actor) -> ProductionCheck:
         for signal in told:
             facts: Facts = {"name": signal.name, "severity": signal.severity.value, "value": round(signal.value, 6), "n": signal.n}
             record(work, "signal.raised", actor.name, signal.release or signal.objective, now, facts)
-    return ProductionCheck(signals=tuple(signals), told=told, undelivered=_send(told, deps.notifiers()))
-
-
-def _send(told: Sequence[Signal], notifiers: Sequence[Notifier]) -> int:
-    """Tells every notifier; returns how many could not be reached. The signals are in the record whoever is told."""
-    undelivered = 0
-    for notifier in notifiers if told else ():
-        try:
-            notifier.send(monitoring.alert_message(told))
-        except Unavailable:
-            undelivered += 1
-    return undelivered
+    return ProductionCheck(signals=tuple(signals), told=told, undelivered=send_alerts(deps, told))
 
 
 def _in_production(deps: Dependencies, tenant: str, now: datetime) -> list[_InProduction]:
@@ -116,6 +110,7 @@ def _in_production(deps: Dependencies, tenant: str, now: datetime) -> list[_InPr
                         stood_in=stood_in if release.content.hosted is not None else None,
                         load_refusals=_load_refusals(work, release.digest, now),
                         marks=work.feedback.marks(release.digest, now - WINDOW),
+                        live=live_now(work, alias, release, max(alias.moved_at, now - _LIVE_WINDOW)),
                     )
                 )
         return found
@@ -141,6 +136,7 @@ def _watch_release(deps: Dependencies, one: _InProduction, bounds: monitoring.Th
             load_refusals=one.load_refusals,
             expected=_expected(one),
             marks=one.marks,
+            live=one.live,
             accuracy_target=next((kpi.target for kpi in one.objective.kpis if kpi.metric == "accuracy"), None),
             bounds=bounds,
             seed=one.objective.seed,
@@ -191,7 +187,7 @@ def _expected(one: _InProduction) -> monitoring.Expectation:
 
 
 def _watch_data(deps: Dependencies, one: _InProduction, bounds: monitoring.Thresholds, now: datetime) -> tuple[Signal, ...]:
-    """Facts about local sources; those that changed since the snapshot are read again, to see rows, columns and what would be set aside."""
+    """Facts about the sources. Where one changed since the snapshot all are read again, to see rows, columns and what is set aside."""
     if one.run.inputs is not None:
         return ()  # the data came with the submission: there is no pipeline here to watch
     folder = Path(objective_of(deps, one.run).folder)
@@ -202,46 +198,31 @@ def _watch_data(deps: Dependencies, one: _InProduction, bounds: monitoring.Thres
     if not all(source.exists for source in sources):
         return monitoring.check_data(inputs)
     try:
-        return monitoring.check_data(inputs.model_copy(update=_read_again(one, folder)))
+        changes = _read_again(one, folder, sources)
     except (DataInvalid, Unavailable) as error:
-        return (*monitoring.check_data(inputs), _unreadable(one.objective, error, now))
-
-
-def _unreadable(objective: Objective, error: TailorbirdError, now: datetime) -> Signal:
-    return Signal(
-        tenant=objective.tenant,
-        objective=objective.name,
-        release=None,
-        name="data.unreadable",
-        value=1.0,
-        bound=0.0,
-        n=len(objective.data),
-        severity=Severity.ALARM,
-        text=f"The data cannot be read any more: {error.message}.",
-        at=now,
-    )
+        changes = {"failure": (error.error_code, error.message)}
+    return monitoring.check_data(inputs.model_copy(update=changes))
 
 
 def _facts(objective: Objective, folder: Path) -> Iterator[monitoring.SourceFacts]:
-    for source in objective.data:
-        if "://" in source.path:
-            continue
-        place = folder / source.path
-        exists = place.exists()
-        modified = datetime.fromtimestamp(place.stat().st_mtime, UTC) if exists else None
-        yield monitoring.SourceFacts(path=source.path, exists=exists, modified_at=modified)
+    """Every source that the objective names; whether one is at its address is known only when it is read."""
+    rows, documents = (source.path for source in objective.data), (source.path for source in objective.documents)
+    for path in dict.fromkeys((*rows, *documents, *(source.qrels for source in objective.data if source.qrels))):
+        place = folder / path
+        exists = "://" in path or place.exists()
+        modified = datetime.fromtimestamp(place.stat().st_mtime, UTC) if exists and "://" not in path else None
+        yield monitoring.SourceFacts(path=path, exists=exists, modified_at=modified)
 
 
-def _read_again(one: _InProduction, folder: Path) -> dict[str, object]:
-    """What reading the sources gives now, where they changed since the snapshot. Raises DataInvalid, Unavailable."""
-    objective = one.objective
-    if dict(data.fingerprint_sources(objective, folder)) == one.manifest.files:
-        return {}
-    found = data.read_sources(objective, folder)
-    borne = (split(row.target) if objective.task.labels == "many" else (row.target,) for row in found.rows)
-    labels = (
-        tuple(sorted({label for labels in borne for label in labels} - {one.manifest.outside}))
-        if objective.task.kind is TaskKind.CLASSIFY
-        else None
-    )
-    return {"read": len(found.rows) + len(found.quarantined), "quarantined": len(found.quarantined), "labels": labels}
+def _read_again(one: _InProduction, folder: Path, sources: Sequence[monitoring.SourceFacts]) -> dict[str, object]:
+    """What the sources are now; they are read where one changed since the snapshot. Raises DataInvalid, Unavailable."""
+    objective, manifest = one.objective, one.manifest
+    digests, shapes, more = data.fingerprint_sources(objective, folder), manifest.sources, dict[str, object]()
+    if digests != manifest.files:
+        found = data.read_sources(objective, folder)
+        borne = (split(row.target) if objective.task.labels == "many" else (row.target,) for row in found.rows)
+        labels = tuple(sorted({label for labels in borne for label in labels} - {manifest.outside}))
+        shapes = found.shapes
+        more = {"quarantined": len(found.quarantined), "labels": labels if objective.task.kind is TaskKind.CLASSIFY else None}
+    known = (source.model_copy(update={"shape": shapes.get(source.path), "digest": digests[source.path]}) for source in sources)
+    return more | {"sources": tuple(known)}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 
 from tailorbird.auth import Action
+from tailorbird.domain.deployment import Alias
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.objective import Objective
+from tailorbird.domain.release import Release
 from tailorbird.domain.rollout import LiveFinding
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
@@ -32,6 +35,18 @@ def live_report(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> Live
     """
     with deps.ledger.work(actor.tenant, write=False) as work:
         return _report(work, actor.tenant, digest)
+
+
+def live_now(work: UnitOfWork, alias: Alias, release: Release, since: datetime) -> tuple[LiveFinding, ...]:
+    """The live KPIs of a release that answers ``alias``: where what users said of its answers from ``since`` on proves a miss, that, or
+    else what they said of all of them."""
+    objective = work.records.get(Objective, release.content.objective)
+    if not objective.live_kpis or alias.is_staging:
+        return ()
+    ever = _report(work, alias.tenant, release.digest).kpis
+    votes = work.rollouts.votes(alias.path, release.digest, start=since)
+    lately = live_findings(objective.live_kpis, votes, objective.business.risk.confidence)
+    return tuple(new if new.standing == "missed" else old for old, new in zip(ever, lately, strict=True))
 
 
 def count_live(deps: Dependencies) -> dict[tuple[str, str], int]:

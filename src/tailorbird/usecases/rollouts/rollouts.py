@@ -30,10 +30,12 @@ from tailorbird.domain.rollout import (
     SegmentFinding,
     Votes,
 )
+from tailorbird.domain.signal import Severity, Signal, SignalName
 from tailorbird.domain.value import Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.release import AliasTrial, promoted, restored, with_trial
 from tailorbird.serving import evaluate_guards, live_findings, segments, unproven_kpis
+from tailorbird.usecases.alert_delivery import send_alerts
 from tailorbird.usecases.approvals import demand_approved
 from tailorbird.usecases.audit_events import Facts, permit, record, remark
 from tailorbird.usecases.dependencies import Actor, Dependencies
@@ -65,6 +67,12 @@ _DONE = {
     RolloutAction.RESUME: "rollout.resumed",
     RolloutAction.ROLL_BACK: "rollout.rolled_back",
     RolloutAction.PROMOTE: "rollout.promoted",
+}
+#: What is told to whoever receives alerts when guards do it.
+_TOLD: dict[RolloutAction, tuple[SignalName, Severity]] = {
+    RolloutAction.ROLL_BACK: ("rollout.rolled_back", Severity.ALARM),
+    RolloutAction.HOLD: ("rollout.held", Severity.WARNING),
+    RolloutAction.DOUBT: ("rollout.inconclusive", Severity.WARNING),
 }
 
 
@@ -175,11 +183,17 @@ def show_rollout(deps: Dependencies, actor: Actor, rollout: RolloutId) -> Rollou
 def watch_rollouts(deps: Dependencies) -> int:
     """Judges every rollout that goes on, of every tenant, and does what follows. Returns how many moved.
 
-    Of several processes that do so at once, one moves a rollout and the others find it moved.
+    Of several processes that do so at once, one moves a rollout and the others find it moved. Who receives alerts is told of each that was
+    taken back or needs a person, when all were judged: a receiver that does not answer keeps no guard waiting.
     """
     with deps.ledger.system(write=False) as system:
         tenants = system.aliases.rolling_out()
-    return sum(_watch_tenant(deps, tenant) for tenant in tenants)
+    moved, told = 0, list[Signal]()
+    for tenant in tenants:
+        moved += _watch_tenant(deps, tenant, told)
+    if undelivered := send_alerts(deps, told):
+        _log.warning("rollouts: %d receivers of alerts were not reached", undelivered)
+    return moved
 
 
 def any_goes_on(deps: Dependencies) -> bool:
@@ -199,7 +213,8 @@ def count_rollouts(deps: Dependencies) -> dict[RolloutState, int]:
     return {state: found[state] for state in RolloutState}
 
 
-def _watch_tenant(deps: Dependencies, tenant: str) -> int:
+def _watch_tenant(deps: Dependencies, tenant: str, told: list[Signal]) -> int:
+    """Returns how many rollouts moved; adds to ``told`` what people should know of them."""
     now, moved = deps.clock.now(), 0
     with deps.ledger.work(tenant, write=False) as work:
         judged = [(rollout, _judged(work, rollout, now)) for rollout in work.rollouts.open()]
@@ -212,12 +227,25 @@ def _watch_tenant(deps: Dependencies, tenant: str) -> int:
             with deps.ledger.work(tenant) as work:
                 act = _if_usable(work, rollout, _Act(found.action, GUARDS, now, found.reason, _evidence(found)))
                 _do(work, rollout, act)
+                news = _signals_of(rollout, act, found)
+                work.signals.add(news)
         except TailorbirdError as error:
             _log.warning("rollout %s was not moved (%s)", rollout.id, error.error_code)
         else:
             _log.info("rollout %s: %s (%s)", rollout.id, act.action.value, act.reason)
             moved += 1
+            told += news
     return moved
+
+
+def _signals_of(rollout: Rollout, act: _Act, found: GuardReport) -> tuple[Signal, ...]:
+    """What people should know of what was done without them."""
+    if act.action not in _TOLD:
+        return ()
+    name, severity = _TOLD[act.action]
+    said: dict[str, object] = {"value": 1.0, "bound": None, "n": found.requests, "severity": severity, "text": f"{act.reason}."}
+    of = {"tenant": rollout.tenant, "objective": rollout.alias, "release": rollout.candidate}
+    return (Signal.model_validate({"name": name, "at": act.at, **of, **said}),)
 
 
 def _if_usable(work: UnitOfWork, rollout: Rollout, act: _Act) -> _Act:
