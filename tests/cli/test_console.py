@@ -22,6 +22,18 @@ def printed(say: str, thing: Any, **settings: Any) -> list[str]:
     return heard.getvalue().splitlines()
 
 
+TEXT = "first line\n\nsecond line\r\nthird\u2028fourth"
+
+
+def test_a_row_with_lines_of_its_own_is_a_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    made = plain_table(["request", "its\nmessage"])
+    add_row(made, ["1", TEXT])
+    add_row(made, ["2", "short"])
+    lines = printed("print", made)
+    assert [" ".join(line.split()) for line in lines] == ["request its message", "1 first line second line third fourth", "2 short"]
+
+
 @pytest.fixture
 def table() -> Any:
     made = plain_table(["path", "what"])

@@ -67,6 +67,8 @@ def test_every_verb_answers_a_machine(folder: Path) -> None:
     assert examples["examples"]
     assert "wrote page.html" in told
     assert (folder / "page.html").read_text().startswith("<!doctype html>")
+    asked(folder, "report", "desk", "facts.json")
+    assert json.loads((folder / "facts.json").read_text()) == reported
     rows = tailorbird(folder, "data", "diff", first, first, "--json")
     assert json.loads(rows.stdout)["counts"]["same"] == curated["manifest"]["counts"]["train"] + sum(
         curated["manifest"]["counts"][split] for split in ("dev", "test")
@@ -78,6 +80,23 @@ def test_every_verb_answers_a_machine(folder: Path) -> None:
     listed, _ = asked(folder, "list")
     assert [one["manifest"]["parent"] for one in listed] == [first, None]
     assert asked(folder, "erasures")[0][0]["id"] == forgotten["erasure"]["id"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("data", "report", "desk", "page.xml"),
+        ("data", "annotate", "objective.yaml", "--into", "rows.jsonl"),
+        ("data", "erase", "--subject", "nobody", "--certificate", "c.pdf"),
+        ("evidence", "--to", "page.pdf"),
+        ("plan", "objective.yaml", "--html", "plan.json"),
+    ],
+)
+def test_a_file_holds_what_its_ending_says(folder: Path, arguments: tuple[str, ...]) -> None:
+    done = tailorbird(folder, *arguments)
+    assert done.returncode == 1
+    assert "error[file_ending]" in done.stderr
+    assert not (folder / arguments[-1]).exists()
 
 
 def test_a_report_that_goes_nowhere_is_refused(folder: Path) -> None:

@@ -56,6 +56,10 @@ def test_what_comes_next_is_done_in_the_same_tenant(call: Call, tmp_path: Path, 
     assert "--as bolt/approver" in capfd.readouterr().err
     assert call("release", "list", "--json", "--as", "bolt/author") == 0
     (release,) = json.loads(capfd.readouterr().out)
+    assert call("data", "diff", release["digest"][7:19], release["content"]["run"], "--json", "--as", "bolt/author") == 0
+    assert json.loads(capfd.readouterr().out)["one"] == release["content"]["snapshot"]
+    assert call("adapt", objective, "--as", "bolt/author", "--detach") == 0
+    assert "has ended already (done)" in capfd.readouterr().out
     assert call("release", "approve", release["digest"], "--as", "bolt/approver") == 0
     assert "--as bolt/operator" in capfd.readouterr().err
 

@@ -218,6 +218,12 @@ def test_the_training_page_lists_every_finding_of_the_doctor() -> None:
     assert [code for code in listed if f'"{code}"' not in everything] == []
 
 
+def test_the_console_page_lists_every_page_of_its_menu() -> None:
+    layout = (ROOT / "src" / "tailorbird" / "console" / "templates" / "layout.html").read_text(encoding="utf-8")
+    listed = re.findall(r"^\|[^|]*`(/console[^`]*)`", page("console.md"), flags=re.MULTILINE)
+    assert set(re.findall(r'link_to\("(/console[^"]*)"', layout)) <= set(listed)
+
+
 def test_the_monitoring_page_lists_every_signal() -> None:
     same(column(section("monitoring.md", "## Signals")), get_args(SignalName))
 

@@ -66,7 +66,7 @@ def _adapt(
         return
     if detach:
         run = _detached(session, objective, again=again)
-        print_json(run) if session.as_json else out.print(f"run {run.id} of {run.objective_name} waits for a worker", markup=False)
+        print_json(run) if session.as_json else _show_detached(run)
         return
     with narrated(session, f"tailorbird adapt {objective}") as progress:
         worked = _worked_there if session.server else _worked_here
@@ -107,6 +107,13 @@ def _detached(session: CommandSession, objective: Path, *, again: bool) -> Run:
     if session.server:
         return submit_file(session, objective, "adapt", again=again)
     return climbing.submit(session.deps, session.actor(), objective, RunState.ACTIVE, again=again)
+
+
+def _show_detached(run: Run) -> None:
+    """What is done with the run next: nothing, where it had ended before."""
+    submitted = f"is left to workers; follow it: tailorbird jobs show {run.id}"
+    ended = f"has ended already ({run.state.word}), and nothing is left to do: tailorbird runs show {run.id}"
+    out.print(f"run {run.id} of {run.objective_name} {submitted if run.state is RunState.ACTIVE else ended}", markup=False)
 
 
 def _end_cleanly_on_sigterm() -> None:

@@ -9,10 +9,7 @@ from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableT
 from rich.segment import Segment
 from rich.text import TextType
 
-from tailorbird.text.terminal_text import shown
-
-#: Characters a line where nothing breaks it.
-_UNBROKEN = 100_000
+from tailorbird.text.terminal_text import UNBROKEN, shown
 
 
 class FileConsole(Console):
@@ -22,7 +19,7 @@ class FileConsole(Console):
     def size(self) -> ConsoleDimensions:
         """Width and height in characters."""
         size = super().size
-        return size if self._breaks else ConsoleDimensions(_UNBROKEN, size.height)
+        return size if self._breaks else ConsoleDimensions(UNBROKEN, size.height)
 
     @size.setter
     def size(self, new_size: tuple[int, int]) -> None:

@@ -15,8 +15,9 @@ import yaml
 from tailorbird.cli.adapt import ObjectivePath, narrated
 from tailorbird.cli.data_tables import show_certificate, show_difference, show_inspection, show_snapshot, show_suspect
 from tailorbird.cli.groups import command_group
+from tailorbird.cli.output_file import demand_ending
 from tailorbird.cli.progress import ProgressDisplay
-from tailorbird.cli.session import CommandSession, err, open_session, out, print_json, print_table, say
+from tailorbird.cli.session import CommandSession, err, json_text, open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.curation import FixAction
 from tailorbird.domain.erasure import ErasureState
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
     from tailorbird.usecases.annotation import Annotations
 
 app = command_group()
-SnapshotArgument = Annotated[str, typer.Argument(help="Digest or its prefix, a run, or an objective's name.", metavar="SNAPSHOT")]
+SnapshotArgument = Annotated[
+    str, typer.Argument(help="Digest or its prefix, an objective's name, a run, or a release.", metavar="SNAPSHOT")
+]
 
 
 @app.callback()
@@ -98,6 +101,7 @@ def _annotate(
 
     session = open_session()
     session.refuse_server()
+    demand_ending(into, ".csv")
     handed = list["Annotations"]()
 
     def hand_over(found: Annotations) -> None:
@@ -182,16 +186,17 @@ def _show(snapshot: SnapshotArgument) -> None:
 @app.command("report")
 def _report(
     snapshot: SnapshotArgument,
-    file: Annotated[Path | None, typer.Argument(help="HTML file to write.", metavar="[FILE.html]")] = None,
+    file: Annotated[Path | None, typer.Argument(help="File to write: .html, or .json.", metavar="[FILE]")] = None,
     examples: Annotated[bool, typer.Option("--examples", help="Include texts of likely label errors; logged.")] = False,
 ) -> None:
-    """Write a data report of a snapshot as one self-contained HTML file, or as JSON on stdout."""
+    """Write a data report of a snapshot as one self-contained HTML file, as a JSON file, or as JSON on stdout."""
+    demand_ending(file, ".html", ".json")
     session = open_session()
     if file is None and not session.as_json:
         raise InvalidInput("no output file given", "name a file: report.html; or ask for --json", code="file_missing")
     found = session.ask(report.report, snapshot=snapshot, examples=examples)
     if file is not None:
-        file.write_text(found.html, encoding="utf-8")
+        file.write_text(found.html if file.suffix.lower() == ".html" else json_text(found.facts), encoding="utf-8")
         say(f"wrote {file}" + ("; it holds texts of rows: keep it as you keep the data" if examples else ""))
     if session.as_json:
         print_json(found.facts)
@@ -200,7 +205,7 @@ def _report(
 @app.command("diff")
 def _diff(
     snapshot: SnapshotArgument,
-    other: Annotated[str, typer.Argument(help="Snapshot to compare with.", metavar="OTHER")],
+    other: Annotated[str, typer.Argument(help="Snapshot to compare with, named likewise.", metavar="OTHER")],
 ) -> None:
     """Show rows added, removed and relabelled from SNAPSHOT to OTHER, by file and line, without texts."""
     session = open_session()
@@ -299,6 +304,7 @@ def _erase(
 
     Interrupted, the same command resumes. Needs the role admin.
     """
+    demand_ending(certificate, ".json")
     session = open_session()
     subject = _asked_subject() if subject is None else subject
     say("looking for this person in all snapshots; this takes seconds a million rows")

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.groups import command
+from tailorbird.cli.output_file import demand_ending
 from tailorbird.cli.plain_text import tell
-from tailorbird.cli.session import CommandSession, open_session, out, print_json, say
+from tailorbird.cli.session import CommandSession, json_text, open_session, out, print_json, say
 from tailorbird.domain.errors import NotFound
 from tailorbird.reporting import contrast_table, evidence_html, evidence_markdown
 from tailorbird.usecases.runs import comparison
@@ -23,17 +24,18 @@ compare = command()
 @evidence.command()
 def _evidence(
     run: Annotated[str, typer.Argument(help="Id of the run, or its prefix; the newest where none is named.", metavar="[RUN]")] = "",
-    to: Annotated[Path | None, typer.Option("--to", help="File to write: HTML for .html, else Markdown.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="File to write: .html, .json, or Markdown in .md or .txt.")] = None,
 ) -> None:
     """Show the evidence for a run's decision on one page: ladder, intervals, costs, forgetting, and rungs not tried."""
+    demand_ending(to, ".html", ".json", ".md", ".txt")
     session = open_session()
     facts = session.ask(show_evidence, run=run or _newest(session))
-    if session.as_json:
-        print_json(facts)
-    elif to is None:
-        tell(evidence_markdown(facts))
+    if to is None:
+        print_json(facts) if session.as_json else tell(evidence_markdown(facts))
     else:
-        to.write_text(evidence_html(facts) if to.suffix == ".html" else evidence_markdown(facts), encoding="utf-8")
+        form = to.suffix.lower()
+        page = evidence_html(facts) if form == ".html" else json_text(facts) if form == ".json" else evidence_markdown(facts)
+        to.write_text(page, encoding="utf-8")
         say(f"written to {to}")
 
 

@@ -12,6 +12,7 @@ import typer
 from tailorbird import auth
 from tailorbird.cli.adapt import Why, narrated
 from tailorbird.cli.groups import command
+from tailorbird.cli.output_file import demand_ending
 from tailorbird.cli.session import CommandSession, another_release, open_session, out, print_json, say
 from tailorbird.cli.tenant_runs import Tenants, plan_tenants
 from tailorbird.crypto.canonical_json import digest_of, short
@@ -74,6 +75,7 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     why: Why = False,
 ) -> None:
     """Show what adapt would train, in what order, at what cost, and why. Freezes data and downloads the base model; trains nothing."""
+    demand_ending(page, ".html")
     session = open_session(names_tenants=bool(tenants))
     if serve is not None:
         _refuse_beside_traffic(objective, tenants, what_if, show_accuracy, probe, precisions, retime, page)

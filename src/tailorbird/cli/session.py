@@ -67,13 +67,18 @@ def _need_workspace(session: CommandSession) -> None:
 
 def print_json(value: Value | Sequence[Value] | dict[str, Any]) -> None:
     """One JSON document on stdout."""
+    sys.stdout.write(json_text(value, ascii_only=not writes_all_letters()))
+
+
+def json_text(value: Value | Sequence[Value] | dict[str, Any], *, ascii_only: bool = False) -> str:
+    """One JSON document, with a line break at its end."""
     if isinstance(value, Value):
         plain: Any = plain_json(value)
     elif isinstance(value, dict):
         plain = value
     else:
         plain = [plain_json(item) for item in value]
-    sys.stdout.write(shown_json(json.dumps(plain, indent=2, ensure_ascii=not writes_all_letters())) + "\n")
+    return shown_json(json.dumps(plain, indent=2, ensure_ascii=ascii_only)) + "\n"
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -60,7 +60,7 @@ def full_capacity(inputs: PlanInputs) -> Reason:
     elif needed > most:
         text = f"{needed:,} answer tokens exceed what an adapter of rank {RANKS[-1]} holds ({most:,} weights)"
     else:
-        text = f"capacity does not ask for it ({needed:,} answer tokens fit an adapter): the last resort where no cheaper rung passes"
+        text = f"capacity does not ask for it: {needed:,} answer tokens fit an adapter"
     return Reason(rule="R1", text=text, source=_TML)
 
 

@@ -168,7 +168,7 @@ def not_known(objective: Objective, candidate: Candidate, evidence: Evidence) ->
         unknown.append("A request that none of the labels fits gets one all the same: the objective does not ask to refuse it.")
     absent = [kpi.metric for kpi in objective.kpis if kpi.metric not in evidence.metrics]
     unknown += [f"{name} was not measured: too few items bear on it." for name in absent]
-    unknown.append("How groups of people fare against one another was not measured; the data names no groups.")
+    unknown.append("How groups of people fare against one another was not measured.")
     beyond = " other than the shifted part did" if evidence.shifted else ""
     unknown.append(f"How the model does on data that drifts away from the sealed test's{beyond} is not known; watch it in production.")
     return "\n".join(["## What is not known", "", *(f"- {line}" for line in unknown)])

@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from tailorbird.text.terminal_text import shown
+from tailorbird.text.terminal_text import UNBROKEN, shown
 
 #: Columns of a terminal that a word of a text column keeps unbroken, at most.
 _WORD = 24
@@ -33,10 +33,21 @@ class FittedTable:
         self._rows.append((tuple(map(shown, cells)), dim))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        if options.max_width >= UNBROKEN:
+            yield self._unbroken()._block(range(len(self._head)), options.max_width)
+            return
         for block, places in enumerate(self._blocks(options.max_width)):
             if block:
                 yield Text()
             yield self._block(places, options.max_width)
+
+    def _unbroken(self) -> FittedTable:
+        """The same table with one line a row."""
+        head = [_one_line(name) for name in self._head]
+        flat = FittedTable(head, [head[place] for place in self._numbers])
+        for cells, dim in self._rows:
+            flat.add(map(_one_line, cells), dim=dim)
+        return flat
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         least = [self._least(place) for place in range(len(self._head))]
@@ -97,6 +108,10 @@ class FittedTable:
     def _lines(self, place: int) -> Iterator[str]:
         for text in (self._head[place], *(cells[place] for cells, _ in self._rows)):
             yield from text.split("\n")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(filter(None, map(str.strip, text.splitlines())))
 
 
 def plain_table(head: Sequence[str], numbers: Collection[str] = (), widths: Mapping[str, int] | None = None) -> FittedTable:

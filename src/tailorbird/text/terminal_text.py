@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+#: Characters a line where nothing breaks it: in a file, a pipe or a log.
+UNBROKEN = 100_000
+
 #: What moves a cursor, clears a screen or writes to a clipboard (the controls of ASCII and Latin-1, but for tabs and ends of lines), and
 #: marks that turn the direction of writing.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|\r(?!\n)")

@@ -11,6 +11,7 @@ import pytest
 from support.ranking import EncoderReader, WideReader, write_ranking
 from support.usecases import NO_REFERRAL, VIEWER, write_objective
 from tailorbird.domain.errors import Conflict, Exhausted, Forbidden
+from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
@@ -18,6 +19,7 @@ from tailorbird.testing import MemoryEncoder, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb.timing import accuracy
 from tailorbird.usecases.identities import act_as
+from tailorbird.usecases.runs.evidence import show_evidence
 from tailorbird.usecases.runs.run_queries import RunReport, show_run
 from tailorbird.usecases.runs.submit import adapt, plan
 from tailorbird.usecases.runs.what_if import PlanChange, replan
@@ -70,12 +72,17 @@ def test_a_rung_that_breaks_off_is_evidence_and_the_ladder_goes_on(deps: Depende
 
 def test_all_weights_at_high_risk_wait_for_leave_that_the_author_cannot_give(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     business = {"goal": "Route.", "owner": "support", "risk": RiskTier.HIGH.value}
-    path = write_objective(tmp_path / "high", hard_share=2, ladder=["full"], business=business, exceptions=NO_REFERRAL)
+    path = write_objective(tmp_path / "high", hard_share=1000, ladder=["floor", "full"], business=business, exceptions=NO_REFERRAL)
     with pytest.raises(Conflict) as told:
         adapt(deps, author, path, Progress())
     assert told.value.error_code == "rung_not_allowed"
+    assert "no cheaper rung passes" not in told.value.message
     with deps.ledger.work("acme", write=False) as work:
         run = work.runs.all()[0].id
+    so_far = show_evidence(deps, VIEWER, run).ladder
+    assert so_far is not None
+    assert [(climb.rung, climb.gate.verdict) for climb in so_far.measured] == [(RungKind.FLOOR, Verdict.PASS)]
+    assert told.value.message in so_far.reason
     with pytest.raises(Forbidden):
         rung_approval.allow(deps, author, run, RungKind.FULL, "mine")
     rung_approval.allow(deps, act_as(deps, "acme", "approver"), run, RungKind.FULL, "the gate asks for it")

@@ -18,6 +18,7 @@ from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.evidence import Evidence, GateResult, Standing, Verdict
 from tailorbird.domain.ladder import Candidate, Choice, Climb, Making, Measured, Refusal, RungKind
+from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.scope import ScopeTrial
@@ -181,7 +182,7 @@ def _evidence(context: StepContext, candidate: Candidate, model: rungs.FloorMode
 
 def _after_floor(context: StepContext, evidence: Evidence) -> tuple[Choice, str]:
     """Whether to climb above a floor that is a rung, and why."""
-    gate, following = _gate(context, evidence), transitions.above(planned(context), (), ())
+    gate, following = _gate(context.objective, evidence), transitions.above(planned(context), (), ())
     told = "; ".join((gate.reason, *evidence.remarks))
     return transitions.decide(context.objective, following, transitions.RungVerdict(gate.verdict, told, context.spent))
 
@@ -204,17 +205,23 @@ def floor_is_rung(context: StepContext) -> bool:
 
 def floor_climb(context: StepContext) -> Climb:
     """The measured floor as a climb of the ladder."""
-    measured = context.result(Measured, transitions.FLOOR)
-    candidate = context.record(Candidate, measured.candidate)
-    making = context.record(Making, measured.making)
-    evidence = context.record(Evidence, measured.evidence)
+    with context.deps.ledger.work(context.run.tenant, write=False) as work:
+        return floor_climb_of(work, context.objective, context.done[transitions.FLOOR])
+
+
+def floor_climb_of(work: UnitOfWork, objective: Objective, result: Digest) -> Climb:
+    """The floor that the step ``floor`` left as ``result``, as a climb of the ladder."""
+    measured = work.records.get(Measured, result)
+    candidate = work.records.get(Candidate, measured.candidate)
+    making = work.records.get(Making, measured.making)
+    evidence = work.records.get(Evidence, measured.evidence)
     return Climb(
         rung=RungKind.FLOOR,
         candidate=measured.candidate,
         variant=candidate.variant,
         trained_parameters=candidate.trained_parameters,
         evidence=evidence,
-        gate=_gate(context, evidence),
+        gate=_gate(objective, evidence),
         against_below=None,
         choice=measured.choice or Choice.CLIMB,
         reason=measured.reason or "the classical reference, beside the ladder",
@@ -232,8 +239,8 @@ def refused_floor(plan: Plan) -> tuple[Refusal, ...]:
     return (Refusal(rung=RungKind.FLOOR, reason=f"it {refused}"),) if refused else ()
 
 
-def _gate(context: StepContext, evidence: Evidence) -> GateResult:
-    return release.apply_gate(release.GateInputs(objective=context.objective, evidence=evidence, look=1))
+def _gate(objective: Objective, evidence: Evidence) -> GateResult:
+    return release.apply_gate(release.GateInputs(objective=objective, evidence=evidence, look=1))
 
 
 def floor_remark(context: StepContext, chosen: Climb | None) -> str:

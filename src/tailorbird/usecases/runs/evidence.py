@@ -6,9 +6,11 @@ from typing import TypeVar
 
 from tailorbird.auth import Action
 from tailorbird.domain.evidence import Breakdown, Memorisation, Retention
-from tailorbird.domain.ladder import Climb
+from tailorbird.domain.ladder import Climb, Ladder
+from tailorbird.domain.run import StepState
 from tailorbird.domain.value import Digest, Value
 from tailorbird.reporting import EvidenceFacts
+from tailorbird.usecases.climb.floor import floor_climb_of, refused_floor
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.key_custody import approval_remarks
 from tailorbird.usecases.label_reviews import label_review
@@ -26,7 +28,7 @@ def show_evidence(deps: Dependencies, actor: Actor, run: RunId) -> EvidenceFacts
 
     As far as the run has come. Raises NotFound, Corrupt.
     """
-    told = show_run(deps, actor, run)
+    told = _with_ladder(deps, show_run(deps, actor, run))
     shown = _shown(told)
     evidence = told.evidence or (shown.evidence if shown else None)
     release = told.conclusion.release if told.conclusion else None
@@ -50,6 +52,26 @@ def show_evidence(deps: Dependencies, actor: Actor, run: RunId) -> EvidenceFacts
         reason=told.conclusion.reason if told.conclusion else "",
         approval_remarks=remarks,
     )
+
+
+def _with_ladder(deps: Dependencies, told: RunReport) -> RunReport:
+    """The run with the ladder as far as it has been climbed, where it waits or goes on."""
+    done = {step.name: step.result for step in told.steps if step.state is StepState.DONE and step.result}
+    if told.ladder is not None or told.plan is None or not (told.climbs or transitions.FLOOR in done):
+        return told
+    with deps.ledger.work(told.run.tenant, write=False) as work:
+        floor = floor_climb_of(work, told.objective, done[transitions.FLOOR]) if transitions.FLOOR in done else None
+    waits = next((step.message for step in reversed(told.steps) if step.error and step.message), "the climb goes on")
+    ladder = Ladder(
+        floor=floor,
+        climbs=told.climbs,
+        refused=(*refused_floor(told.plan), *told.plan.left_out),
+        chosen=None,
+        reason=f"none yet: {waits}",
+        floor_is_rung=transitions.floor_is_rung(told.objective, told.plan),
+        compared_on=told.plan.comparison.metric if told.plan.comparison else "",
+    )
+    return told.model_copy(update={"ladder": ladder})
 
 
 def _shown(told: RunReport) -> Climb | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.errors import NotFound
@@ -22,7 +24,8 @@ class Snapshot(Value):
 
 
 def find_snapshot(work: UnitOfWork, name: str) -> Snapshot:
-    """The snapshot whose digest is, or begins with, ``name``; else the newest of the objective ``name``; else that of the run ``name``.
+    """The snapshot whose digest is, or begins with, ``name``; else the newest of the objective ``name``; else that of the run
+    ``name``; else that of the release ``name``.
 
     Raises NotFound.
     """
@@ -34,7 +37,7 @@ def find_snapshot(work: UnitOfWork, name: str) -> Snapshot:
     named = [digest for digest, manifest in known.items() if manifest.objective == name]
     if named:
         return Snapshot(digest=named[-1], manifest=known[named[-1]])
-    return _of_run(work, name, known)
+    return _of_run_or_release(work, name, known)
 
 
 def present_of(work: UnitOfWork, artifacts: ArtifactStore, digest: Digest) -> SnapshotManifest:
@@ -50,7 +53,7 @@ def present_of(work: UnitOfWork, artifacts: ArtifactStore, digest: Digest) -> Sn
     return found
 
 
-def _of_run(work: UnitOfWork, name: str, known: dict[Digest, SnapshotManifest]) -> Snapshot:
+def _of_run_or_release(work: UnitOfWork, name: str, known: dict[Digest, SnapshotManifest]) -> Snapshot:
     try:
         steps = work.steps.of(work.runs.get(name).id)
     except NotFound:
@@ -58,9 +61,12 @@ def _of_run(work: UnitOfWork, name: str, known: dict[Digest, SnapshotManifest]) 
     for step in steps:
         if step.name == transitions.SNAPSHOT and step.state is StepState.DONE and step.result in known:
             return Snapshot(digest=step.result, manifest=known[step.result])
+    with suppress(NotFound):
+        learned_from = work.releases.get(name).content.snapshot
+        return Snapshot(digest=learned_from, manifest=known[learned_from])
     by_name = "an objective is given by its `name`, not by its file; " if name.endswith((".yaml", ".yml")) else ""
     raise NotFound(
-        f"no snapshot, objective or run {name[:80]} in {work.tenant}, or more than one",
+        f"no snapshot, release, objective or run {name[:80]} in {work.tenant}, or more than one",
         f"{by_name}list them with: tailorbird data list; make one with: tailorbird data curate OBJECTIVE",
         code="snapshot_missing",
     )

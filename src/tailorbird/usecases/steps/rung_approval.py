@@ -26,8 +26,9 @@ def require_allowance(context: StepContext, rung: RungPlan) -> None:
         given = [work.records.get(Allowance, digest) for digest in work.records.digests(Allowance)]
     if not any(one.run == context.run.id and one.rung is rung.rung for one in given):
         raise Conflict(
-            f"no cheaper rung passes, and the risk is high: somebody must allow {rung.rung.value} for run {context.run.id}",
-            f"an approver: tailorbird runs allow {context.run.id} --as approver; then adapt again",
+            f"all weights are to be trained next, and the risk is high: somebody must allow {rung.rung.value} for run {context.run.id}",
+            f"what cheaper rungs reached: tailorbird evidence {context.run.id}; an approver: tailorbird runs allow {context.run.id} "
+            "--as approver; then adapt again",
             code="rung_not_allowed",
         )
 
