@@ -106,7 +106,7 @@ def show_limit(vendor: Vendor, clients: dict[str, Client], tenant: str, most: in
 def roll_back(vendor: Vendor, clients: dict[str, Client], tenant: str) -> None:
     """One tenant's release is taken back; the others answer on."""
     heading(f"the release of {tenant} is taken back, and no other")
-    vendor.run("rollback", f"{tenant}/{NAME}", "--as", f"{tenant}/operator", "--reason", "prices have changed")
+    vendor.run("rollback", f"{tenant}/{NAME}", "--withdraw", "--as", f"{tenant}/operator", "--reason", "prices have changed")
     time.sleep(1)
     ask_each(clients)
 

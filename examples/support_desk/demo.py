@@ -49,7 +49,7 @@ def serve_and_take_back(story: Story) -> None:
         heading("what stands behind that answer?")
         story.run("explain", request)
         heading("take it back, while the server runs")
-        story.run("rollback", ALIAS, "--as", "operator", "--reason", "demo")
+        story.run("rollback", ALIAS, "--withdraw", "--as", "operator", "--reason", "demo")
         print(f"the alias stopped answering {seconds_until_withdrawn(client):.2f} s after the command ended", flush=True)
 
 

@@ -109,7 +109,9 @@ def test_the_way_goes_on_after_a_promotion_and_leads_back_after_a_rollback(here:
     assert "next: tailorbird serve, which shows the first request" in capfd.readouterr().err
     assert called("plan", "objective.yaml") == 0
     assert f"this was adapted already: release {release} is production" in capfd.readouterr().err
-    assert called("rollback", "desk", "--reason", "drill") == 0  # nobody is there to be asked
+    assert called("rollback", "desk", "--reason", "drill") == 1  # nobody is there to be asked
+    assert "error[withdrawal_unasked]" in capfd.readouterr().err
+    assert called("rollback", "desk", "--reason", "drill", "--withdraw") == 0
     told = capfd.readouterr()
     assert "acme/desk is withdrawn" in told.out
     assert f"release {release} is retired, which is final" in told.err
@@ -125,7 +127,7 @@ def test_the_way_goes_on_after_a_promotion_and_leads_back_after_a_rollback(here:
 def test_what_is_said_to_lead_back_does(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     release = only_release()
     in_production(release)
-    assert called("rollback", "desk") == 0
+    assert called("rollback", "desk", "--withdraw") == 0
     path = here / "job" / "objective.yaml"
     path.write_text(path.read_text().replace("goal: Route messages.", "goal: Route messages of customers."))
     assert called("adapt", "objective.yaml") == 0
@@ -154,7 +156,7 @@ def test_a_terminal_is_asked_before_a_release_is_retired(here: Path, monkeypatch
     assert open_session().ask(show_release, digest=release).state == state
 
 
-def test_nobody_is_asked_who_said_yes_or_has_a_release_to_go_back_to(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_is_asked_who_says_withdraw_or_has_one_to_go_back_to(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = only_release()
     in_production(first)
     replace_release(here)
@@ -162,7 +164,7 @@ def test_nobody_is_asked_who_said_yes_or_has_a_release_to_go_back_to(here: Path,
     monkeypatch.setattr("typer.confirm", lambda *_, **__: pytest.fail("was asked"))
     assert called("rollback", "desk") == 0
     assert open_session().ask(show_release, digest=first).state == "production"
-    assert called("rollback", "desk", "--yes") == 0
+    assert called("rollback", "desk", "--withdraw") == 0
     assert open_session().ask(show_release, digest=first).state == "retired"
 
 

@@ -171,7 +171,8 @@ def test_the_whole_way_into_production_and_back(deps: Dependencies) -> None:
     assert release_of(deps)[7:19] in operator.get("/console").text
     assert "/console/aliases/desk/rollback" in operator.get(page_of(deps)).text
     assert "nobody answers after the rollback" in operator.get("/console/aliases/desk/rollback").text
-    back = operator.post("/console/aliases/desk/rollback", {"reason": "a drill"})
+    assert "withdrawal_unasked" in operator.post("/console/aliases/desk/rollback", {"reason": "a drill"}).text
+    back = operator.post("/console/aliases/desk/rollback", {"reason": "a drill", "withdraw": "yes"})
     assert "It was taken back from production." in operator.get(back.headers["location"]).text
     assert "withdrawn" in operator.get("/console").text
     assert verify_log(deps, act_as(deps, "acme", "operator")).intact
@@ -411,7 +412,7 @@ def test_a_name_that_moved_since_the_page_was_opened_is_not_rolled_back(deps: De
     assert 'name="version" value="1"' in opened
     refused = operator.post("/console/aliases/desk/rollback", {"reason": "alarm", "version": "2"})
     assert (refused.status_code, "alias_moved" in refused.text) == (409, True)
-    assert operator.post("/console/aliases/desk/rollback", {"reason": "alarm", "version": "1"}).status_code == 303
+    assert operator.post("/console/aliases/desk/rollback", {"reason": "alarm", "version": "1", "withdraw": "yes"}).status_code == 303
     assert "alias_withdrawn" in operator.post("/console/aliases/desk/rollback", {"reason": "alarm", "version": "2"}).text
 
 

@@ -23,7 +23,9 @@ SOURCE = {"origin": "us", "license": "MIT"}
 ROWS = {"path": "rows.csv", "text": "text", "label": "label", "source": SOURCE}
 DOCUMENTS = [{"path": "handbook.jsonl", "source": SOURCE}]
 HEAD = {"name": "desk", "base_model": "smollm2-135m"}
-HEADS = [HEAD | {"tenant": who, "business": {"goal": "g", "owner": "o", "risk": tier.value}} for who in ("acme", "ravnholm") for tier in RiskTier]
+HEADS = [
+    HEAD | {"tenant": who, "business": {"goal": "g", "owner": "o", "risk": tier.value}} for who in ("acme", "ravnholm") for tier in RiskTier
+]
 #: Whole objectives that a part may be of.
 WHOLES: tuple[dict[str, Any], ...] = (
     {"task": {"kind": "classify", "instruction": "i"}, "data": [ROWS], "kpis": [{"metric": "accuracy", "target": 0.5}]},

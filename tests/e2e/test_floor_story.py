@@ -51,5 +51,5 @@ def test_a_floor_is_released_and_served_as_any_rung(desk: Desk, tmp_path: Path, 
         assert answer["usage"]["prompt_tokens"] == 0
         assert given == {"account_login", "refund_missing"} if labels == "many" else len(given) == 1
         assert desk.json("explain", raw.headers["x-tailorbird-request-id"])["release"]["digest"] == release
-        assert "withdrawn" in desk.run("rollback", f"acme/floor-{labels}", "--as", "operator", "--reason", "drill")
+        assert "withdrawn" in desk.run("rollback", f"acme/floor-{labels}", "--withdraw", "--as", "operator", "--reason", "drill")
     assert "lowest rung" in desk.run("plan", str(objective), "--why")

@@ -92,6 +92,6 @@ def test_adapt_approve_serve_and_take_back_without_a_workspace(desk: Desk, elsew
     explained = elsewhere.json("viewer", "explain", raw.headers["x-tailorbird-request-id"])
     assert explained["release"]["digest"] == release
     assert elsewhere.json("operator", "watch")["signals"]
-    assert "withdrawn" in elsewhere.run("operator", "rollback", "acme/desk", "--reason", "drill")
+    assert "withdrawn" in elsewhere.run("operator", "rollback", "acme/desk", "--withdraw", "--reason", "drill")
     assert "intact" in elsewhere.run("viewer", "audit", "verify")
     assert elsewhere.json("viewer", "jobs", "list") == []

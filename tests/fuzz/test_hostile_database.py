@@ -177,7 +177,7 @@ class HostileDatabase(RuleBasedStateMachine):
     @rule()
     def roll_back(self) -> None:
         with self._honest():
-            promotion.roll_back(self.deps, self._act("operator"), "desk")
+            promotion.roll_back(self.deps, self._act("operator"), "desk", withdraw=True)
 
     @rule(by=st.sampled_from(["admin", "admin-2"]), role=st.sampled_from([Role.VIEWER, Role.APPROVER]))
     def let_in(self, by: str, role: Role) -> None:

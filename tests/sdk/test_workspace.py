@@ -77,7 +77,7 @@ def test_from_data_to_production_and_back(workspace: Workspace, objective: Path)
     with pytest.raises(Conflict) as refused:
         workspace.roll_back("desk", version=moved.alias.version + 1)
     assert refused.value.error_code == "alias_moved"
-    assert workspace.roll_back("acme/desk", "alarm", version=moved.alias.version).entered is None
+    assert workspace.roll_back("acme/desk", "alarm", version=moved.alias.version, withdraw=True).entered is None
     (release,) = workspace.releases()
     assert (release.digest, release.signature.identity) == (run.release, "author")
 

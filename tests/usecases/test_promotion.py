@@ -65,7 +65,7 @@ def test_the_whole_way_into_production_and_back(deps: Dependencies, approver: Ac
     assert moved.alias.path == "acme/desk"
     assert moved.alias.targets[0].release == release
     assert admit(deps, production(release)).id == release
-    back = moves.roll_back(deps, operator, "desk", "drill")
+    back = moves.roll_back(deps, operator, "desk", "drill", withdraw=True)
     assert back.alias.targets == ()
     assert back.alias.version == 2
     assert show_release(deps, VIEWER, release).state is ReleaseState.RETIRED
@@ -93,6 +93,9 @@ def test_a_replaced_release_answers_again_after_a_rollback(
     back = moves.roll_back(deps, operator, "desk", "worse")
     assert back.entered is not None
     assert back.entered.digest == release
+    with pytest.raises(Conflict) as again:
+        moves.roll_back(deps, operator, "desk", "worse")
+    assert again.value.error_code == "withdrawal_unasked"
     assert show_release(deps, VIEWER, release).state is ReleaseState.PRODUCTION
     assert show_release(deps, VIEWER, second).state is ReleaseState.RETIRED
 

@@ -41,23 +41,25 @@ def _promote(
 def _rollback(
     alias: Annotated[str, typer.Argument(help="TENANT/OBJECTIVE, or OBJECTIVE.", metavar="ALIAS")],
     reason: Annotated[str, typer.Option(help="Reason, for the audit log.")] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, where no release stands to go back to.")] = False,
+    withdraw: Annotated[
+        bool, typer.Option("--withdraw", help="Where no release stands to go back to: withdraw the name, and do not ask.")
+    ] = False,
     release: Annotated[
         str, typer.Option(help="Digest of the release to take back, or its prefix: do nothing where another one answers.", metavar="DIGEST")
     ] = "",
 ) -> None:
     """Roll an alias back to its previous release; without one, withdraw it and retire its release for good.
 
-    Before it retires one, it asks on a terminal; without a terminal it goes on.
+    Before it withdraws one, it asks on a terminal; elsewhere it refuses without --withdraw.
     """
     session, seen = open_session(), None
-    asks = not yes and not session.as_json and sys.stdin.isatty() and sys.stderr.isatty()
+    asks = not withdraw and not session.as_json and sys.stdin.isatty() and sys.stderr.isatty()
     if asks or release:
         seen = _look_at(session, alias, release)
         if asks and seen:
-            _ask_where_final(seen)
+            withdraw = _withdrawal_asked(seen)
     name, version = session.alias_name(alias), seen.version if seen else None
-    moved = session.ask_as("operator", promotion.roll_back, alias=name, reason=reason, version=version)
+    moved = session.ask_as("operator", promotion.roll_back, alias=name, reason=reason, version=version, withdraw=withdraw)
     if session.as_json:
         print_json(moved.alias)
         return
@@ -84,13 +86,14 @@ def _look_at(session: CommandSession, alias: str, release: str) -> Alias | None:
     return found
 
 
-def _ask_where_final(found: Alias) -> None:
-    """Asks whether a name is to be withdrawn that no release stood under before. Raises Abort."""
+def _withdrawal_asked(found: Alias) -> bool:
+    """Asks whether a name is to be withdrawn that no release stood under before; False of any other. Raises Abort."""
     if len(found.targets) != 1 or found.previous or found.mirror:
-        return
+        return False
     release = short(found.targets[0].release)
     say(f"no release stood under {found.path} before: it answers nobody then, and release {release} is retired for good")
     typer.confirm("withdraw it?", abort=True, err=True)
+    return True
 
 
 apps = {"promote": promote, "rollback": rollback}

@@ -180,14 +180,17 @@ class Workspace:
         """The tenant's public names, each with its version and the releases that answer."""
         return self._session.ask(list_aliases).aliases
 
-    def roll_back(self, alias: str, reason: str = "", *, version: int | None = None, as_: str | None = None) -> AliasMove:
-        """Rolls an alias (OBJECTIVE, or TENANT/OBJECTIVE) back to its previous release; without one, withdraws it.
+    def roll_back(
+        self, alias: str, reason: str = "", *, version: int | None = None, withdraw: bool = False, as_: str | None = None
+    ) -> AliasMove:
+        """Rolls an alias (OBJECTIVE, or TENANT/OBJECTIVE) back to its previous release; without one, withdraws it with ``withdraw``, and
+        else raises Conflict (``withdrawal_unasked``).
 
         With ``version``, that of the alias when it was looked at (``promote(...).alias.version``, or of ``aliases()``), raises Conflict
         (``alias_moved``) where it has moved since: of two who see one alarm, one takes a release back.
         """
         name = self._session.alias_name(alias)
-        return self._acting(as_).ask_as("operator", promotion.roll_back, alias=name, reason=reason, version=version)
+        return self._acting(as_).ask_as("operator", promotion.roll_back, alias=name, reason=reason, version=version, withdraw=withdraw)
 
     def roll_out(self, digest: str, plan: RolloutPlan | Mapping[str, Any] | None = None, *, as_: str | None = None) -> Rollout:
         """Starts a guarded progressive rollout of a staged release: by ``plan``, or a mapping with its keys; without one as the command

@@ -61,7 +61,7 @@ def test_a_ladder_of_the_floor_alone_ends_in_a_release_that_needs_no_model(
     engine.load(servable)
     [found] = engine.score(digest, [messages_for(servable.prompt, "case 1 w3 w4 login")], LABELS)
     assert max(zip(found.log_probabilities, LABELS, strict=True))[1] == "login"
-    moves.roll_back(deps, operator, "desk", "drill")
+    moves.roll_back(deps, operator, "desk", "drill", withdraw=True)
     assert show_release(deps, VIEWER, digest).state is ReleaseState.RETIRED
 
 
@@ -383,4 +383,4 @@ def test_with_several_labels_an_item_it_is_released_and_gives_each_by_itself(
     assert answer.answer == "login | refund"
     assert set(answer.probabilities) == set(LABELS)
     assert sum(answer.probabilities.values()) > 1.5, "two labels, each by itself"
-    moves.roll_back(deps, operator, "desk", "drill")
+    moves.roll_back(deps, operator, "desk", "drill", withdraw=True)

@@ -227,7 +227,7 @@ def test_an_incumbent_that_cannot_be_measured_keeps_the_run_from_a_release_until
         climbing.adapt(deps, author, path, Progress())
     assert error.value.error_code == "incumbent_unmeasured"
     assert "tailorbird rollback desk" in error.value.hint
-    promotion.roll_back(deps, operator, "desk", "broken")
+    promotion.roll_back(deps, operator, "desk", "broken", withdraw=True)
     second = climbing.adapt(deps, author, path, Progress())
     assert second.conclusion is not None
     assert second.conclusion.release is not None

@@ -181,7 +181,7 @@ def test_a_release_of_another_tenant_is_refused_by_alias_and_unknown_by_digest(
 def test_a_release_that_was_taken_back_is_refused(ranking: Dependencies, answering: Dependencies, author: Actor, tmp_path: Path) -> None:
     lender = released(ranking, author, write_tuned(tmp_path / "ranking"))
     promote(ranking, lender)
-    promotion.roll_back(ranking, act_as(ranking, "acme", "operator"), "search", "it found the wrong pages")
+    promotion.roll_back(ranking, act_as(ranking, "acme", "operator"), "search", "it found the wrong pages", withdraw=True)
     assert refused(answering, author, write_grounded(tmp_path / "alias", "acme/search")).error_code == "encoder_missing"
     assert refused(answering, author, write_grounded(tmp_path / "digest", lender.digest)).error_code == "encoder_retired"
 
@@ -207,7 +207,7 @@ def test_what_uses_a_release_that_was_taken_back_is_not_staged_and_what_answers_
     second = released(answering, author, write_grounded(tmp_path / "help", "acme/search", name="help"))
     approve(answering, second)
     operator = act_as(answering, "acme", "operator")
-    promotion.roll_back(ranking, operator, "search", "it found the wrong pages")
+    promotion.roll_back(ranking, operator, "search", "it found the wrong pages", withdraw=True)
     with pytest.raises(Conflict) as told:
         promotion.stage(answering, operator, second.digest)
     assert told.value.error_code == "encoder_retired"

@@ -118,13 +118,16 @@ def confirm_roll_back(visit: PageContext) -> Response:
         if former
         else "Nothing was in production before: nobody answers after the rollback.",
     )
-    return _confirm(visit, f"Roll {alias.path} back", told, "Roll back", "/console", version=alias.version)
+    button = "Roll back" if former else "Withdraw the name"
+    title, form = f"Roll {alias.path} back", {"version": alias.version, "withdraw": not former}
+    return visit.page("confirm.html", title=title, told=told, button=button, back="/console", ask_reason=True, **form)
 
 
 def roll_back(visit: PageContext) -> Response:
     """Rolls back."""
     reason, seen = visit.form.get("reason", "").strip(), visit.form.get("version")
-    moved = visit.ask_form(promotion.roll_back, alias=visit.named("alias"), reason=reason, version=seen)
+    withdraw = "withdraw" in visit.form
+    moved = visit.ask_form(promotion.roll_back, alias=visit.named("alias"), reason=reason, version=seen, withdraw=withdraw)
     return _back_to(moved.left, "rolled-back") if moved.left else see_other("/console")
 
 
@@ -188,9 +191,8 @@ def _signature(visit: PageContext, stated: Statement) -> dict[str, object]:
     }
 
 
-def _confirm(visit: PageContext, title: str, told: tuple[str, ...], button: str, back: str, version: int = 0) -> Response:
-    """``version`` is that of a name that is to be rolled back, for a reason."""
-    return visit.page("confirm.html", title=title, told=told, button=button, back=back, version=version, ask_reason=version > 0)
+def _confirm(visit: PageContext, title: str, told: tuple[str, ...], button: str, back: str) -> Response:
+    return visit.page("confirm.html", title=title, told=told, button=button, back=back, ask_reason=False)
 
 
 def _address(release: Release) -> str:

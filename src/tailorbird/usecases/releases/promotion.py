@@ -44,6 +44,7 @@ from tailorbird.usecases.rollouts.rollouts import take_back
 Decision = Literal["approve", "reject"]
 AliasName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 Version = Annotated[int, Field(ge=1)]
+Withdraw = Annotated[bool, Field(description="Withdraw the name where no release stands to go back to.")]
 _DECIDED: dict[Decision, str] = {"approve": "release.approved", "reject": "release.rejected"}
 
 
@@ -204,12 +205,15 @@ def promote(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> AliasMov
 
 
 @usecase("alias.rollback", "POST", "/api/aliases/{alias}/rollback", Action.ROLLBACK)
-def roll_back(deps: Dependencies, actor: Actor, alias: AliasName, reason: Reason = "", version: Version | None = None) -> AliasMove:
+def roll_back(
+    deps: Dependencies, actor: Actor, alias: AliasName, reason: Reason = "", version: Version | None = None, withdraw: Withdraw = False
+) -> AliasMove:
     """Take the present release of a name back.
 
-    The one before it answers again, or nobody when there was none. While a rollout goes on, its release goes back to
-    staging instead. With ``version``, that of the name when it was looked at, nothing is done where it has moved since: two people who
-    see the same alarm take back one release. Raises NotFound, Conflict (nothing in production, ``alias_moved``).
+    The one before it answers again; where there is none, the name is withdrawn with ``withdraw`` alone. While a rollout
+    goes on, its release goes back to staging instead. With ``version``, that of the name when it was looked at, nothing is done where it
+    has moved since: two people who see the same alarm take back one release. Raises NotFound, Conflict (nothing in production,
+    ``alias_moved``, ``withdrawal_unasked``).
     """
     permit(deps, actor, Action.ROLLBACK, alias)
     with deps.ledger.work(actor.tenant) as work:
@@ -227,8 +231,14 @@ def roll_back(deps: Dependencies, actor: Actor, alias: AliasName, reason: Reason
             raise Conflict(
                 f"{before.path} has nothing in production", "promote a release first: tailorbird promote DIGEST", code="alias_withdrawn"
             )
-        left = _leave(work, before, ReleaseAction.WITHDRAW)
         after = _only_approved(work, rolled_back(before, _now(deps), actor.name))
+        if not after.targets and not withdraw:
+            raise Conflict(
+                f"no release stands to go back to: {before.path} would answer nobody, and its release be retired for good",
+                f"where that is meant: tailorbird rollback {before.name} --withdraw",
+                code="withdrawal_unasked",
+            )
+        left = _leave(work, before, ReleaseAction.WITHDRAW)
         entered = _enter(work, after)
         work.aliases.put(after)
         facts: Facts = {"alias": after.path, "version": after.version, "reason": remark(work, reason)}
