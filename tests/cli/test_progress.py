@@ -81,14 +81,29 @@ def test_counts_are_told_now_and_then_with_the_time_left(narrator: ProgressDispl
     ]
 
 
-def test_the_training_tells_its_own_time(narrator: ProgressDisplay, out: io.StringIO) -> None:
+def test_what_comes_before_the_first_items_is_no_pace(narrator: ProgressDisplay, clock: Clock) -> None:
+    """A base is loaded, and then a hundred items take three seconds."""
+    narrator.step(begun(step=None))
+    narrator.tell("step")
+    narrator.count(0, 100)
+    clock.now += 8.0
+    narrator.count(1, 100)
+    assert narrator.step_left() is None
+    clock.now += 0.03
+    narrator.count(2, 100)
+    assert narrator.step_left() == pytest.approx(2.94)
+
+
+def test_the_training_tells_its_own_time(narrator: ProgressDisplay, out: io.StringIO, clock: Clock) -> None:
+    narrator.training(line(1))
+    clock.now += 27.0
     narrator.training(line(10))
     assert "step 10/40 loss 0.500 held-out 0.600 300 tokens/s 2.5 GiB, 1 min 30 s left" in out.getvalue()
 
 
 def test_a_training_that_counts_no_tokens_tells_no_pace(narrator: ProgressDisplay, out: io.StringIO) -> None:
     narrator.training(line(10).model_copy(update={"tokens_per_second": 0.0}))
-    assert "step 10/40 loss 0.500 held-out 0.600 2.5 GiB, 1 min 30 s left" in out.getvalue()
+    assert "step 10/40 loss 0.500 held-out 0.600 2.5 GiB" in out.getvalue()
 
 
 def test_the_climb_shrinks_with_the_step_but_never_below_what_follows(narrator: ProgressDisplay, clock: Clock) -> None:
@@ -133,6 +148,7 @@ def test_on_a_terminal_bars_show_the_step_and_the_climb(width: int) -> None:
         progress.count(1, 400)
         progress.count(40, 400)
         time.sleep(0.6)
+        progress.training(line(1))
         progress.training(line(10))
         time.sleep(0.6)
     shown = out.getvalue()

@@ -23,13 +23,14 @@ QUIET_SECONDS, SILENT_SECONDS = 5.0, 8.0
 
 @dataclass
 class _Moment:
-    """Where the work stands: what was told last and when; a count with where and when it began; the last line of a training."""
+    """Where the work stands: what was told last and when; a count; the last line of a training; and where a count or a training stood when
+    it had first moved, and when: what comes before (loading, warming up) says nothing of the pace."""
 
     what: str = ""
     since: float = 0.0
     done: int = 0
     total: int = 0
-    first: tuple[int, float] = (0, 0.0)
+    first: tuple[int, float] | None = None
     training: TrainingProgress | None = None
 
 
@@ -81,7 +82,10 @@ class ProgressDisplay:
         added = f" ({seen.added} added, as it had not begun to learn)" if seen.added else ""
         figures = " ".join((*training_pace(seen.tokens_per_second), f"{seen.memory_gb:.1f} GiB"))
         with self._lock:
-            self._moment.training, self._moment.done, self._moment.total = seen, seen.step, seen.steps
+            moment = self._moment
+            if moment.training is None or moment.training.step > seen.step:
+                moment.first = (seen.step, seen.seconds)
+            moment.training, moment.done, moment.total = seen, seen.step, seen.steps
             self._surface.move(
                 f"[{self._elapsed()}]   step {seen.step}/{seen.steps}{added} loss {seen.loss:.3f}{held_out} "
                 f"{figures}{_left(self.step_left())}",
@@ -93,7 +97,9 @@ class ProgressDisplay:
         with self._lock:
             moment = self._moment
             if moment.total != total or moment.done > done or moment.training:
-                moment.first, moment.training = (done, self._clock()), None
+                moment.first, moment.training = None, None
+            elif moment.first is None and done > moment.done:
+                moment.first = (done, self._clock())
             moment.done, moment.total = done, total
             left = _left(self.step_left()) if done < total else ""
             self._surface.move(f"[{self._elapsed()}]   {done}/{total} items{left}", final=done >= total)
@@ -114,10 +120,9 @@ class ProgressDisplay:
     def step_left(self) -> float | None:
         """Seconds that what is being done takes yet: by its count, else by the plan; None where neither tells."""
         moment, now = self._moment, self._clock()
-        if moment.training and moment.training.step:
-            return moment.training.seconds / moment.training.step * (moment.training.steps - moment.training.step)
-        if moment.total and moment.done > moment.first[0]:
-            return (now - moment.first[1]) / (moment.done - moment.first[0]) * (moment.total - moment.done)
+        if moment.first is not None and moment.done > moment.first[0]:
+            passed = (moment.training.seconds if moment.training else now) - moment.first[1]
+            return passed / (moment.done - moment.first[0]) * (moment.total - moment.done)
         planned = self._begun.outlook.step if self._begun else None
         return None if planned is None else max(0.0, planned - (now - self._step_at))
 
