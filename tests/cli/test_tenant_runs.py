@@ -87,6 +87,9 @@ def test_plan_shows_them_all_and_detach_leaves_them_to_workers(call: Call, tmp_p
     assert [line.split()[0] for line in lines[1:]] == ["bolt", "cove", "in"]
     assert call("adapt", objective, "--tenants", "bolt,cove", "--detach", "--json") == 0
     assert {each["state"] for each in json.loads(capfd.readouterr().out)} == {"submitted"}
+    assert call("adapt", objective, "--tenants", "bolt") == 0
+    assert call("adapt", objective, "--tenants", "bolt,cove", "--detach", "--json") == 0
+    assert [each["state"] for each in json.loads(capfd.readouterr().out)] == ["release", "submitted"]
 
 
 def test_an_interruption_says_how_many_are_done(

@@ -144,9 +144,15 @@ class TenantRuns:
         return self._each("plan", progress, self._planned_here)
 
     def submit(self) -> Iterator[TenantRun]:
-        """Leaves the climbs to workers."""
+        """Leaves the climbs to workers; what had ended before is told as it ended."""
         for tenant in self.tenants:
-            yield self._left_out(tenant) or self._tried(tenant, lambda session: _submitted(self._submit(session, "adapt")))
+            yield self._left_out(tenant) or self._tried(tenant, self._left_to_workers)
+
+    def _left_to_workers(self, session: WorkspaceSession) -> TenantRun:
+        run = self._submit(session, "adapt")
+        if run.state not in (RunState.DONE, RunState.NO_RELEASE):
+            return _submitted(run)
+        return _concluded(session.ask(show_run, run=run.id)).model_copy(update={"done_before": True})
 
     def _each(self, goal: Goal, progress: Progress, here: Callable[..., TenantRun]) -> Iterator[TenantRun]:
         begun = self._begun(goal) if self._session.server else {}
