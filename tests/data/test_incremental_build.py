@@ -109,6 +109,18 @@ def test_appended_rows_give_the_snapshot_from_nothing_again_and_again(desk: Desk
     assert built.manifest.read == 110
 
 
+@pytest.mark.parametrize("more", [3, 200, 1])
+def test_columns_of_appended_rows_are_those_of_the_file(desk: Desk, more: int) -> None:
+    """Of very many columns none is kept, whether they came at once or not."""
+    for start in (1000, 2000):
+        rows = [row | {f"extra {start + number}": "x" for number in range(more)} for row in messages(5, "a", start)]
+        jsonl(desk.folder / "d.jsonl", rows, "a")
+        source = desk.curate().manifest.sources["d.jsonl"]
+        assert desk.extended
+    assert source.rows == 90
+    assert len(source.columns) == (0 if more == 200 else 2 + 2 * more)
+
+
 def test_nothing_appended_is_the_same_snapshot(desk: Desk) -> None:
     first = desk.curate()
     assert desk.extended
