@@ -44,9 +44,9 @@ def test_readiness_tells_the_truth(house: House) -> None:
         return told
 
     starting, refused, ready = asyncio.run(run())
-    assert starting == (503, {"ready": False, "ledger": True, "engine": False, "aliases": {"live": 0, "behind": 1}})
-    assert refused == (503, {"ready": False, "ledger": True, "engine": True, "aliases": {"live": 0, "behind": 1}})
-    assert ready == (200, {"ready": True, "ledger": True, "engine": True, "aliases": {"live": 1, "behind": 0}})
+    assert starting == (503, {"ready": False, "ledger": True, "engine": False, "aliases": {"live": 0, "behind": 1}, "failing": []})
+    assert refused == (503, {"ready": False, "ledger": True, "engine": True, "aliases": {"live": 0, "behind": 1}, "failing": []})
+    assert ready == (200, {"ready": True, "ledger": True, "engine": True, "aliases": {"live": 1, "behind": 0}, "failing": []})
 
 
 def test_warnings_name_nobody_without_an_admins_session(deps: Dependencies, house: House) -> None:

@@ -420,7 +420,7 @@ class TestIdentities:
 
     def test_tenants(self, ledger):
         with ledger.system() as system:
-            assert [tenant.name for tenant in system.tenants.all()] == ["acme", "globex"]
+            assert list(system.tenants.all()) == ["acme", "globex"]
             with pytest.raises(Conflict):
                 system.tenants.add(Tenant(name="acme", created_at=START))
         with pytest.raises(NotFound) as refused, ledger.work("initech"):

@@ -283,7 +283,7 @@ def test_a_damaged_dump_restores_nothing(filled, new_file, tmp_path, damage):
         new_file.restore(tmp_path / "dump")
     assert refused.value.error_code == "backup_corrupt"
     with new_file.system(write=False) as system:
-        assert system.tenants.all() == ()
+        assert system.tenants.all() == {}
         assert system.events.size() == 0
 
 

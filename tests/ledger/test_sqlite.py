@@ -53,7 +53,7 @@ def test_odd_paths_work(tmp_path: Path):
     ledger = open_ledger(f"sqlite:///{folder / 'ledger.db'}")
     ledger.migrate()
     with ledger.system() as system:
-        assert system.tenants.all() == ()
+        assert system.tenants.all() == {}
     ledger.close()
     assert (folder / "ledger.db").is_file()
     assert (folder / "ledger.db").stat().st_mode & 0o077 == 0

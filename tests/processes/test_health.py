@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from support.postgresql import TEMPLATE, running_server
@@ -15,6 +18,8 @@ from support.processes import live, wait_until
 from support.serving import House
 from tailorbird.ledger import open_ledger
 from tailorbird.processes import health
+from tailorbird.system import background_loop
+from tailorbird.usecases import Dependencies
 from tailorbird.usecases.maintenance.checkpoint_shipping import Notice
 from tailorbird.usecases.maintenance.health import WorkspaceHealth
 
@@ -71,6 +76,30 @@ def test_a_record_that_stays_locked_is_not_ready(house: House, tmp_path: Path, m
         holder.execute("ROLLBACK")
         holder.close()
         wait_until(lambda: is_ready(served.readiness))
+
+
+def test_a_look_that_fails_ends_no_looks(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readiness names the loop that fails, and a metric counts; it goes on by itself."""
+    monkeypatch.setattr(background_loop, "_FIRST_PAUSE", 0.05)
+    whole, broken = health.examine, threading.Event()
+
+    def examine(deps: Dependencies) -> WorkspaceHealth:
+        if broken.is_set():
+            raise KeyError("a customer's words")
+        return whole(deps)
+
+    monkeypatch.setattr(health, "examine", examine)
+    with live(house) as served:
+        wait_until(lambda: is_ready(served.readiness))
+        broken.set()
+        wait_until(lambda: served.readiness()[1]["failing"] == ["health of the workspace"])
+        assert served.readiness()[0] == 503
+        told = httpx.get(f"{served.url}/metrics", timeout=10).text
+        broken.clear()
+        wait_until(lambda: is_ready(served.readiness))
+    counted = re.search(r'tailorbird_loop_failures\{loop="health of the workspace"\} ([0-9.]+)', told)
+    assert counted is not None
+    assert float(counted[1]) >= 2
 
 
 def test_each_tenants_trouble_is_told(caplog: pytest.LogCaptureFixture) -> None:

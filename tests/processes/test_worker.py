@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -35,3 +36,32 @@ def test_a_judge_that_failed_on_one_release_is_asked_about_another(monkeypatch: 
     monkeypatch.setattr(worker, "permit", lambda *_: None)
     worker.StepWorker(cast(Any, deps), Progress(), lambda _: None, once=True).run()
     assert asked == [ONE, OTHER]
+
+
+def test_a_defect_in_one_job_is_no_matter_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    reviews = [("acme", ModelReview(release=release, model="m", asked_by="ann", asked_at=at, bar=0.4)) for release in (ONE, OTHER)]
+    looks: Iterator[Any] = iter([ValueError("a customer's words"), reviews, []])
+
+    def judging(limit: int) -> Any:
+        found = next(looks)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    queue = SimpleNamespace(waiting=lambda limit: [], judging=judging)
+    deps = SimpleNamespace(ledger=SimpleNamespace(system=lambda write: nullcontext(SimpleNamespace(queue=queue))))
+    asked, told = list[str](), list[str]()
+
+    def hold(_parts: object, _actor: object, review: ModelReview, _progress: object) -> None:
+        asked.append(review.release)
+        raise KeyError("a customer's words")
+
+    monkeypatch.setattr(worker, "hold", hold)
+    monkeypatch.setattr(worker, "act_as", lambda *_: None)
+    monkeypatch.setattr(worker, "permit", lambda *_: None)
+    work = worker.StepWorker(cast(Any, deps), Progress(), told.append, once=True)
+    work.run()  # the record cannot be read
+    work.run()
+    assert asked == [ONE, OTHER]
+    assert "customer" not in "".join(told)

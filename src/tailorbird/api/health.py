@@ -15,6 +15,7 @@ from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.identity import Identity
 from tailorbird.serving import AliasSync
+from tailorbird.system.background_loop import Rounds
 from tailorbird.usecases.maintenance.checkpoint_shipping import Notice
 from tailorbird.usecases.maintenance.health import WorkspaceHealth, warnings_for
 from tailorbird.usecases.sessions import LoginEntry
@@ -23,8 +24,11 @@ from tailorbird.usecases.sessions import LoginEntry
 _NOT_KEPT = {"cache-control": "no-store"}
 
 
-def health_routes(deployment: AliasSync, condition: Callable[[], WorkspaceHealth], entrance: LoginEntry) -> APIRouter:
-    """The two routes; neither needs a session. ``condition`` is what was last seen, and answers at once."""
+def health_routes(
+    deployment: AliasSync, condition: Callable[[], WorkspaceHealth], entrance: LoginEntry, loops: Sequence[Rounds] = ()
+) -> APIRouter:
+    """The two routes; neither needs a session. ``condition`` is what was last seen, and answers at once; ``loops`` are those of the
+    gateway, which is not ready while one of them fails."""
     router, sessions = APIRouter(), SessionActors(entrance)
 
     async def warnings(request: Request, notices: Sequence[Notice]) -> list[dict[str, Any]]:
@@ -48,17 +52,20 @@ def health_routes(deployment: AliasSync, condition: Callable[[], WorkspaceHealth
     @router.get(
         "/readyz",
         summary="Does every public name answer as the record says?",
-        description="503 until the record can be written, the engine answers and every name is loaded; warnings stop nothing.",
+        description="503 until the record can be written, the engine answers and every name is loaded, and while work in the background "
+        "fails again and again (``failing`` names it); warnings stop nothing.",
         responses=not_yet,
     )
     async def readyz(request: Request) -> JSONResponse:
         found, seen = deployment.readiness(), condition()
-        ready = found.ready and seen.writable
+        failing = [loop.name for loop in loops if loop.is_failing]
+        ready = found.ready and seen.writable and not failing
         told = {
             "ready": ready,
             "ledger": found.ledger and seen.writable,
             "engine": found.engine,
             "aliases": {"live": found.live, "behind": found.behind},
+            "failing": failing,
             "warnings": await warnings(request, seen.notices),
         }
         return JSONResponse(told, status_code=200 if ready else 503, headers=_NOT_KEPT)

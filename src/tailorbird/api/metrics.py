@@ -15,6 +15,7 @@ from tailorbird.domain.effect import EffectStanding
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.rollout import RolloutState
 from tailorbird.serving import LOAD_PARTS, AliasSync, Bill, EffectChecks, EndpointCircuits
+from tailorbird.system.background_loop import Rounds
 
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -72,7 +73,7 @@ class Metrics:
             ["usage"],
             registry=self.registry,
         )
-
+        self._loops = Gauge("tailorbird_loop_failures", "Failed rounds of work in the background.", ["loop"], registry=self.registry)
         self._rollouts = Gauge("tailorbird_rollouts", "Rollouts by state.", ["state"], registry=self.registry)
         self._live = Gauge(
             "tailorbird_live_kpis", "Live KPIs of releases that answer users, by standing.", ["metric", "standing"], registry=self.registry
@@ -112,6 +113,11 @@ class Metrics:
         not_sent = Gauge("tailorbird_endpoint_requests_not_sent", "Requests that were not sent to those.", registry=self.registry)
         not_sent.set_function(lambda: float(circuits.not_sent))
 
+    def watch_loops(self, loops: Sequence[Rounds]) -> None:
+        """Shows, whenever asked, how many rounds of work in the background have failed."""
+        for loop in loops:
+            self._loops.labels(loop.name).set_function(partial(_failures, loop))
+
     def watch_effects(self, checks: Sequence[EffectChecks]) -> None:
         """Shows, whenever asked, of how many releases each replica of the engine showed what, and what loading them took."""
         shown = Gauge("tailorbird_release_effects", "Releases by what the engine showed of them.", ["standing"], registry=self.registry)
@@ -146,6 +152,10 @@ class Metrics:
 
 def _told(deployment: AliasSync, field: str) -> float:
     return float(getattr(deployment.engine_state, field))
+
+
+def _failures(loop: Rounds) -> float:
+    return float(loop.failures)
 
 
 def _summed(deployment: AliasSync, field: str) -> float:

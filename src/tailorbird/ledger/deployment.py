@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, func, insert, select, type_coerce, update
 
 from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.crypto.canonical_json import plain_json
@@ -17,7 +17,7 @@ from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.rollout import OPEN
 from tailorbird.domain.signal import Signal
 from tailorbird.domain.value import Digest
-from tailorbird.ledger.row_mapping import insert_new, next_number, own, portions, select_fields, value_from, value_of
+from tailorbird.ledger.row_mapping import ReadableTime, insert_new, next_number, own, portions, select_fields, value_from, value_of
 from tailorbird.ledger.tables import alias_moves, aliases, contents, feedback, requests, reviews, rollouts, signals
 
 
@@ -87,13 +87,14 @@ class AllAliases:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def newest(self) -> dict[str, dict[str, tuple[int, datetime]]]:
-        """Version and time of every alias's last move, by tenant and name."""
+    def newest(self) -> dict[str, dict[str, tuple[int, datetime | None]]]:
+        """Version and time of every alias's last move, by tenant and name; None for a time that cannot be read."""
         last = select(aliases.c.tenant, aliases.c.name, func.max(aliases.c.version).label("version"))
         current = last.group_by(aliases.c.tenant, aliases.c.name).subquery()
         matches = and_(*(aliases.c[name] == current.c[name] for name in ("tenant", "name", "version")))
-        rows = select(aliases.c.tenant, aliases.c.name, aliases.c.version, aliases.c.moved_at).join(current, matches)
-        found: dict[str, dict[str, tuple[int, datetime]]] = defaultdict(dict)
+        moved_at = type_coerce(aliases.c.moved_at, ReadableTime())
+        rows = select(aliases.c.tenant, aliases.c.name, aliases.c.version, moved_at).join(current, matches)
+        found: dict[str, dict[str, tuple[int, datetime | None]]] = defaultdict(dict)
         for tenant, name, version, moved_at in self._connection.execute(rows):
             found[tenant][name] = (version, moved_at)
         return dict(found)

@@ -18,6 +18,8 @@ from tailorbird.ledger.row_mapping import insert_all_new, portions, upsert, valu
 from tailorbird.ledger.tables import gateway_replicas, gateways, key_usage, requests, stored, usage
 
 _COUNTS = Amounts._fields
+#: What a count is bounded by.
+_MOST = 2**62
 _log = logging.getLogger("tailorbird.ledger")
 
 
@@ -156,5 +158,6 @@ def _sums(*groups: ColumnElement[Any], of: Table = usage) -> Select[Any]:
 
 
 def _amounts(row: Any) -> Amounts:
-    """PostgreSQL sums big integers to decimals."""
-    return Amounts(int(row.requests), int(row.input_tokens), int(row.output_tokens), float(row.money))
+    """PostgreSQL sums big integers to decimals; a number that SQLite was given for a count may be infinite."""
+    asked, read, written = (int(max(-_MOST, min(one, _MOST))) for one in (row.requests, row.input_tokens, row.output_tokens))
+    return Amounts(asked, read, written, float(row.money))

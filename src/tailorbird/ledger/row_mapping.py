@@ -33,11 +33,41 @@ class UtcTime(TypeDecorator[datetime]):
         moment = value.astimezone(UTC)
         return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
 
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        """As it was stored. Raises Corrupt for what is no moment, at which SQLite's own reading ends with an error of Python's."""
+        read = super().result_processor(dialect, coltype)
+
+        def checked(value: Any) -> Any:
+            try:
+                return read(value) if read else value
+            except (TypeError, ValueError):
+                raise _unreadable("moment") from None
+
+        return checked
+
     def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
         """Aware, in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class ReadableTime(UtcTime):
+    """As ``UtcTime``; None for what is no moment."""
+
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        """As it was stored, or None."""
+        read = super().result_processor(dialect, coltype)
+
+        def readable(value: Any) -> Any:
+            try:
+                return read(value)
+            except Corrupt:
+                return None
+
+        return readable
 
 
 class CanonicalJson(TypeDecorator[Any]):
@@ -55,11 +85,15 @@ class CanonicalJson(TypeDecorator[Any]):
         try:
             return None if value is None else json.loads(value)
         except ValueError:
-            raise Corrupt(
-                "a stored list or mapping cannot be read: it was changed outside tailorbird",
-                "restore the database from a backup, then run: tailorbird audit verify",
-                code="record_corrupt",
-            ) from None
+            raise _unreadable("list or mapping") from None
+
+
+def _unreadable(what: str) -> Corrupt:
+    return Corrupt(
+        f"a stored {what} cannot be read: it was changed outside tailorbird",
+        "restore the database from a backup, then run: tailorbird audit verify",
+        code="record_corrupt",
+    )
 
 
 V = TypeVar("V", bound=Value)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, delete, exists, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, exists, select, update
 
 from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.crypto.canonical_json import plain_json
-from tailorbird.domain.errors import Conflict, NotFound
+from tailorbird.domain.errors import Conflict, Corrupt, NotFound
 from tailorbird.domain.identity import ApiKey, Session, Tenant
 from tailorbird.domain.label_review import ModelReview
 from tailorbird.domain.run import Run, RunState, StepState
@@ -31,6 +33,10 @@ from tailorbird.ports.identity import TenantDirectory
 from tailorbird.ports.quota import GatewayDirectory, UsageBook
 from tailorbird.ports.records import ReferenceBook
 from tailorbird.ports.runs import WorkQueue
+
+_log = logging.getLogger("tailorbird.ledger")
+
+T = TypeVar("T")
 
 LARGEST_STEP = timedelta(days=1)
 _ONLY = 1
@@ -73,10 +79,20 @@ class Tenants:
             raise Conflict(f"there is a tenant {tenant.name} already", "choose another name", code="tenant_taken")
         self._changes.note(None, self.get(tenant.name))
 
-    def all(self) -> tuple[Tenant, ...]:
-        """All tenants, by name."""
-        rows = self._connection.execute(select_fields(tenants, Tenant).order_by(tenants.c.name))
-        return tuple(value_of(Tenant, row) for row in rows)
+    def all(self) -> dict[str, Tenant | None]:
+        """All tenants by name, in order; None stands for one whose row cannot be read."""
+        try:
+            rows = self._connection.execute(select_fields(tenants, Tenant).order_by(tenants.c.name))
+            return {tenant.name: tenant for tenant in (value_of(Tenant, row) for row in rows)}
+        except Corrupt:
+            names = self._connection.scalars(select(tenants.c.name).order_by(tenants.c.name)).all()
+            return {name: self._readable(name) for name in names}
+
+    def _readable(self, name: str) -> Tenant | None:
+        try:
+            return self.get(name)
+        except Corrupt:
+            return None
 
     def get(self, name: str) -> Tenant:
         """The tenant. Raises NotFound."""
@@ -145,14 +161,30 @@ class Queue:
         )
         open_runs = select_fields(runs, Run).where(runs.c.state.in_((RunState.ACTIVE, RunState.PLANNING)), ~held)
         oldest = open_runs.order_by(runs.c.created_at, runs.c.tenant, runs.c.number).limit(limit)
-        return tuple(value_of(Run, row) for row in self._connection.execute(oldest))
+        return tuple(self._readable(oldest, runs.c.tenant, lambda row: value_of(Run, row)))
 
     def judging(self, limit: int = 20) -> tuple[tuple[str, ModelReview], ...]:
         """Reviews by judge models of any tenant that wait and that nobody holds, oldest first, each with its tenant."""
         fields = select_fields(model_reviews, ModelReview).where(is_free(self._clock.now()))
         oldest = fields.order_by(model_reviews.c.asked_at, model_reviews.c.tenant, model_reviews.c.number).limit(limit)
-        rows = self._connection.execute(oldest.add_columns(model_reviews.c.tenant))
-        return tuple((row.tenant, value_from(ModelReview, {k: v for k, v in row._mapping.items() if k != "tenant"})) for row in rows)
+
+        def review(row: Row[Any]) -> tuple[str, ModelReview]:
+            return row.tenant, value_from(ModelReview, {k: v for k, v in row._mapping.items() if k != "tenant"})
+
+        return tuple(self._readable(oldest.add_columns(model_reviews.c.tenant), model_reviews.c.tenant, review))
+
+    def _readable(self, asked: Select[Any], tenant: ColumnElement[str], made: Callable[[Row[Any]], T]) -> list[T]:
+        """What the rows make. Where one cannot be read, those of its tenant are left out."""
+        try:
+            return [made(row) for row in self._connection.execute(asked)]
+        except Corrupt:
+            found: list[T] = []
+            for name in self._connection.scalars(select(tenants.c.name)).all():
+                try:
+                    found += [made(row) for row in self._connection.execute(asked.where(tenant == name))]
+                except Corrupt:
+                    _log.error("work of %s that waits cannot be read: run tailorbird audit verify", name)
+            return found
 
 
 @dataclass

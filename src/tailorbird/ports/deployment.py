@@ -37,8 +37,9 @@ class AliasRepository(Protocol):
 class AliasBook(Protocol):
     """System repository: aliases of all tenants."""
 
-    def newest(self) -> dict[str, dict[str, tuple[int, datetime]]]:
-        """Version and time of every alias's last move, by tenant and name: what a gateway compares with what it knows."""
+    def newest(self) -> dict[str, dict[str, tuple[int, datetime | None]]]:
+        """Version and time (None where that cannot be read) of every alias's last move, by tenant and name: what a gateway compares with
+        what it knows."""
         ...
 
     def moved_since(self, moves: int) -> frozenset[str] | None:

@@ -76,8 +76,8 @@ class TenantDirectory(Protocol):
         """Adds a tenant. Raises Conflict when the name is taken."""
         ...
 
-    def all(self) -> tuple[Tenant, ...]:
-        """All tenants, by name."""
+    def all(self) -> dict[str, Tenant | None]:
+        """All tenants by name, in order; None stands for one whose row cannot be read."""
         ...
 
     def get(self, name: str) -> Tenant:

@@ -58,6 +58,7 @@ from tailorbird.serving import (
     RequestLog,
     ShadowTraffic,
 )
+from tailorbird.system.background_loop import Rounds
 from tailorbird.system.garbage_collection import exempt_present_objects
 from tailorbird.system.machine_share import MachineShare
 from tailorbird.usecases import Dependencies
@@ -168,10 +169,9 @@ def gateway_app(
     watch = ReplicaWatch(deps.ledger, deps.clock, replicas, quotas.gateway, deps.host) if replicas else None
     deployment.written_in = deps.upkeep.record_file.parent if deps.upkeep.record_file else None
     journal = RequestLog(deps.ledger, gateway=quotas.gateway, redact=deps.redact, metered=quotas.meters)
-    health, metrics = HealthMonitor(deps), api.Metrics()
-    metrics.watch(deployment, driver.circuits)
-    metrics.watch_effects(checks)
-
+    health = HealthMonitor(deps)
+    loops = (*journal.loops, quotas.loop, *deployment.loops, health.loop, *([watch.loop] if watch else []))
+    metrics = _metrics_of(deployment, driver, checks, loops)
     answering = AnswerService(driver, deployment.routes, deployment.doubt)
     mirror = ShadowTraffic(answering, journal)
 
@@ -190,12 +190,12 @@ def gateway_app(
     app = FastAPI(title="tailorbird", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     authenticate = api.Authenticator(deps.ledger, deps.clock)
     books = api.RecordingContext(journal, deps.clock, metrics, quotas, deps.prices, refusals=deps.denials)
-    app.state.doubt = deployment.doubt
+    app.state.doubt, app.state.metrics = deployment.doubt, metrics
     app.include_router(api.chat_routes(api.AnswerContext(deployment.routes, answering, books, mirror), authenticate))
     app.include_router(api.model_routes(deployment.routes, authenticate))
     entrance = LoginEntry(deps, servers)
     app.include_router(api.control_routes(entrance))
-    app.include_router(api.health_routes(deployment, health.condition, entrance))
+    app.include_router(api.health_routes(deployment, health.condition, entrance, loops))
     app.include_router(api.metrics_routes(metrics, partial(count_rollouts, deps), partial(count_live, deps)))
     app.include_router(console.console_routes(entrance))
     app.include_router(api.reference_routes())
@@ -203,6 +203,14 @@ def gateway_app(
     app.add_middleware(AccessLog)
     app.add_middleware(api.RequestObserver, metrics=metrics)
     return app
+
+
+def _metrics_of(deployment: AliasSync, driver: HostedDriver, checks: Sequence[EffectChecks], loops: Sequence[Rounds]) -> api.Metrics:
+    metrics = api.Metrics()
+    metrics.watch(deployment, driver.circuits)
+    metrics.watch_effects(checks)
+    metrics.watch_loops(loops)
+    return metrics
 
 
 def run_gateway(
@@ -297,6 +305,7 @@ async def _serve(deps: Dependencies, listening: Listening, listener: socket.sock
         record_denial_floods(deps),
         Schedule("certificate", _RENEW_EVERY, server.renew_certificate),
     ]
+    app.state.metrics.watch_loops(chores)
     with ended_by_signals(server), run_schedules(chores):
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         await (_beside(serving, server, engines) if engines else serving)

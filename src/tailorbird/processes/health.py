@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import suppress
 
+from tailorbird.system.background_loop import BackgroundLoop
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.maintenance.checkpoint_shipping import Notice
 from tailorbird.usecases.maintenance.health import WorkspaceHealth, examine
@@ -26,29 +26,24 @@ class HealthMonitor:
     def __init__(self, deps: Dependencies) -> None:
         self._deps = deps
         self._seen, self._at = _UNKNOWN, time.monotonic()
-        self._task: asyncio.Task[None] | None = None
+        self.loop = BackgroundLoop("health of the workspace", self._look, _LOOK_EVERY)
 
     async def start(self) -> None:
         """Begins to look; returns at once."""
-        self._task = asyncio.create_task(self._look())
+        self.loop.start()
 
     async def stop(self) -> None:
         """Ends the looking."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await self.loop.stop()
 
     def condition(self) -> WorkspaceHealth:
         """Latest health; when that is old, that the ledger does not answer."""
         return self._seen if time.monotonic() - self._at < _STALE_AFTER else _SILENT
 
     async def _look(self) -> None:
-        while True:
-            before, self._seen = self._seen, await asyncio.to_thread(examine, self._deps)
-            self._at = time.monotonic()
-            _tell(before, self._seen)
-            await asyncio.sleep(_LOOK_EVERY)
+        before, self._seen = self._seen, await asyncio.to_thread(examine, self._deps)
+        self._at = time.monotonic()
+        _tell(before, self._seen)
 
 
 def _tell(before: WorkspaceHealth, now: WorkspaceHealth) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from threading import Event
 
-from tailorbird.domain.errors import Forbidden, NotFound, TailorbirdError
+from tailorbird.domain.errors import Forbidden, NotFound
 from tailorbird.domain.identity import Role
+from tailorbird.system.background_loop import Rounds
 from tailorbird.usecases import Dependencies, tenants
 from tailorbird.usecases.audit_events import tell_denials
+from tailorbird.usecases.each_tenant import for_each_tenant
 from tailorbird.usecases.erasure.local_copies import follow_erasures
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.maintenance import audit, clock_floor
@@ -33,18 +34,18 @@ _MIND_TIME_EVERY = timedelta(minutes=1)
 WORKER = Role.WORKER.value
 
 
-@dataclass
-class Schedule:
-    """Task that is due ``every`` so often, first at once. ``last`` is when it was last begun, on the monotonic clock."""
+class Schedule(Rounds):
+    """Task that is due ``every`` so often, first at once; later where it failed again and again. ``last`` is when it was last begun, on the
+    monotonic clock."""
 
-    name: str
-    every: timedelta
-    what: Callable[[], object]
-    last: float = float("-inf")
+    def __init__(self, name: str, every: timedelta, what: Callable[[], object]) -> None:
+        super().__init__(name)
+        self.every, self.what = every, what
+        self.last = float("-inf")
 
     def is_due(self, now: float) -> bool:
         """True when it is to be begun; one whose interval is zero never is."""
-        return bool(self.every) and now - self.last >= self.every.total_seconds()
+        return bool(self.every) and now - self.last >= max(self.every.total_seconds(), self.pause)
 
 
 @contextmanager
@@ -67,7 +68,8 @@ def _do(schedules: Sequence[Schedule], threads: ThreadPoolExecutor, ended: Event
         for schedule in schedules:
             if schedule.is_due(time.monotonic()) and not ended.is_set():
                 schedule.last = time.monotonic()
-                _tell(schedule.name, threads.submit(schedule.what))
+                error = threads.submit(schedule.what).exception()
+                schedule.failed(error) if error else schedule.succeeded()
 
 
 def sign_and_ship(deps: Dependencies) -> Schedule:
@@ -116,11 +118,12 @@ def check_production(deps: Dependencies) -> Schedule:
 
 
 def _check_production(deps: Dependencies) -> None:
-    with deps.ledger.system(write=False) as system:
-        names = [tenant.name for tenant in system.tenants.all()]
-    for tenant in names:
+
+    def check(tenant: str) -> None:
         if not _was_watched(deps, tenant):
             _watch(deps, tenant)
+
+    for_each_tenant(deps, check).all()
 
 
 def _was_watched(deps: Dependencies, tenant: str) -> bool:
@@ -138,17 +141,3 @@ def _watch(deps: Dependencies, tenant: str) -> None:
     found = watch_production(deps, actor)
     if found.told or found.undelivered:
         _log.warning("watch: %d readings are news, %d receivers were not reached", len(found.told), found.undelivered)
-
-
-def _tell(name: str, done: Future[object]) -> None:
-    """Waits for the end, and says when it was not a good one."""
-    error = done.exception()
-    if isinstance(error, TailorbirdError):
-        _log.warning("%s: error[%s]: %s; %s", name, error.error_code, error.message, error.hint)
-    elif error is not None:
-        # Its words may quote data, so only its kind and place are told.
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
-        _log.error("%s ended by a defect: %s at %s", name, type(error).__name__, place)

@@ -19,6 +19,7 @@ from tailorbird.domain.errors import Busy, LeaseLost, TailorbirdError
 from tailorbird.domain.label_review import ModelReview
 from tailorbird.domain.run import Run, RunState
 from tailorbird.processes.scheduler import WORKER
+from tailorbird.system.background_loop import Rounds, place_of
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.audit_events import permit
 from tailorbird.usecases.identities import act_as
@@ -51,6 +52,7 @@ class StepWorker:
     tell: Callable[[str], None]
     once: bool = False
     _resting: dict[tuple[str, str], float] = field(default_factory=dict)
+    _rounds: Rounds = field(default_factory=lambda: Rounds("worker"))
 
     def run(self) -> None:
         """Works until interrupted; with ``once``, until nothing waits."""
@@ -68,16 +70,18 @@ class StepWorker:
             if not waiting and self.once:
                 return
             if not waiting:
-                time.sleep(POLL_SECONDS)
+                time.sleep(max(POLL_SECONDS, self._rounds.pause))
 
     def _waiting(self) -> list[_Job]:
-        """What to take up now. When the record cannot be reached for a while, nothing is, and it is asked again."""
+        """What to take up now. When the record cannot be read for a while, nothing is, and it is asked again."""
         try:
             with self.deps.ledger.system(write=False) as system:
                 runs, reviews = system.queue.waiting(limit=MOST_WAITING), system.queue.judging(limit=MOST_WAITING)
-        except TailorbirdError as error:
-            self.tell(f"the record does not answer ({error.error_code}); trying again")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the record is asked again
+            self._rounds.failed(error)
+            self.tell(f"the record does not answer ({_code(error)}); trying again")
             return []
+        self._rounds.succeeded()
         found = [self._of_run(run) for run in runs] + [self._of_review(tenant, review) for tenant, review in reviews]
         return [job for job in found if time.monotonic() >= self._resting.get((job.name, job.subject), 0.0)]
 
@@ -106,6 +110,13 @@ class StepWorker:
         except TailorbirdError as error:
             self._resting[job.name, job.subject] = time.monotonic() + REST_SECONDS
             self.tell(f"{job.name}: error[{error.error_code}]: {error.message}; {error.hint}")
+        except Exception as error:  # noqa: BLE001 - a defect in one job is no matter of the others
+            self._resting[job.name, job.subject] = time.monotonic() + REST_SECONDS
+            self.tell(f"{job.name}: a defect: {place_of(error)}")
+
+
+def _code(error: Exception) -> str:
+    return error.error_code if isinstance(error, TailorbirdError) else place_of(error)
 
 
 def _ending(ended: object) -> str:

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from tailorbird.crypto.anchored_rows import anchored_row, row_text
 from tailorbird.domain.deployment import Alias
-from tailorbird.domain.errors import NotFound
+from tailorbird.domain.errors import Corrupt, NotFound
 from tailorbird.domain.release import ReleaseContent
 from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import Ledger, UnitOfWork
@@ -59,7 +59,7 @@ class AliasRecord:
         self.aliases, self.moved = self.aliases | read, moved
         return read
 
-    def _adopt(self, moved: int, newest: Mapping[str, Mapping[str, tuple[int, datetime]]]) -> None:
+    def _adopt(self, moved: int, newest: Mapping[str, Mapping[str, tuple[int, datetime | None]]]) -> None:
         """All names of the record. Those are not read that stand as they were known."""
         each = [(tenant, name, at) for tenant, names in newest.items() for name, at in names.items()]
         known = {alias.path: alias for one in each if (alias := self._as_known(*one))}
@@ -75,18 +75,29 @@ class AliasRecord:
         found: dict[str, Alias] = {}
         differing: set[str] = set()
         for tenant in sorted(names):
-            with self._ledger.work(tenant, write=False) as work:
-                aliases = work.aliases.all(names[tenant] if len(names[tenant]) < _MANY else None)
-                differing |= self._differing(work, aliases)
-                known = (self.aliases.get(alias.path) if alias.path in differing else alias for alias in aliases)
-                here = {alias.path: alias for alias in known if alias is not None}
-                for release in {release for alias in here.values() for release in _named(alias)} - self.contents.keys():
-                    # A name that points to a release the record lacks is kept waiting, not allowed to stop the others.
-                    with suppress(NotFound):
-                        self.contents[release] = work.releases.get(release).content
+            try:
+                here, others = self._read_tenant(tenant, names[tenant])
+            except Corrupt as error:
+                _log.error("names of %s cannot be read and stay as they are (%s): run tailorbird audit verify", tenant, error.error_code)
+                others = {f"{tenant}/{name}" for name in names[tenant]}
+                here = {path: self.aliases[path] for path in others & self.aliases.keys()}
             found |= here
+            differing |= others
         self._doubtful = frozenset(differing | {path for path, alias in found.items() if not _named(alias) <= self.contents.keys()})
         return found
+
+    def _read_tenant(self, tenant: str, names: Sequence[str]) -> tuple[dict[str, Alias], set[str]]:
+        """Names of one tenant, and the paths of those that are not as the log anchors them. Raises Corrupt."""
+        with self._ledger.work(tenant, write=False) as work:
+            aliases = work.aliases.all(names if len(names) < _MANY else None)
+            differing = self._differing(work, aliases)
+            known = (self.aliases.get(alias.path) if alias.path in differing else alias for alias in aliases)
+            here = {alias.path: alias for alias in known if alias is not None}
+            for release in {release for alias in here.values() for release in _named(alias)} - self.contents.keys():
+                # A name that points to a release the record lacks is kept waiting, not allowed to stop the others.
+                with suppress(NotFound):
+                    self.contents[release] = work.releases.get(release).content
+        return here, differing
 
     def _differing(self, work: UnitOfWork, aliases: Sequence[Alias]) -> set[str]:
         """Paths of those that are not as the log anchors them. Raises Corrupt."""
@@ -98,7 +109,7 @@ class AliasRecord:
             )
         return {rows[name].path for name in differing}
 
-    def _as_known(self, tenant: str, name: str, newest: tuple[int, datetime]) -> Alias | None:
+    def _as_known(self, tenant: str, name: str, newest: tuple[int, datetime | None]) -> Alias | None:
         """The alias as it was read before, where it has not moved since and the record had its releases."""
         known = self.aliases.get(f"{tenant}/{name}")
         if known is None or (known.version, known.moved_at) != newest:

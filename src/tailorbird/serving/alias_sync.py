@@ -24,6 +24,7 @@ from tailorbird.serving.alias_routes import AliasRoute, AliasRoutes, TrafficArm,
 from tailorbird.serving.heartbeat import GatewayHeartbeat
 from tailorbird.serving.needed_releases import NeededReleases, load_of
 from tailorbird.serving.release_loader import ReleaseLoader
+from tailorbird.system.background_loop import BackgroundLoop
 from tailorbird.system.garbage_collection import exempt_present_objects
 
 _log = logging.getLogger("tailorbird.serving")
@@ -110,25 +111,19 @@ class AliasSync:
         self._watch: FolderWatch | None = None
         self._suspect = asyncio.Event()
         self._loader = ReleaseLoader(driver, self._wake)
-        self._tasks: list[asyncio.Task[None]] = []
-        self._stopping = False
+        self.loops = (BackgroundLoop("watch of names", self._watch_record), BackgroundLoop("watch of the engine", self._watch_engine))
 
     async def start(self) -> None:
         """Starts the watch; returns at once, with nothing live yet."""
         with suppress(OSError):
             self._watch = FolderWatch(self.written_in) if self.written_in else None
         self._listen()
-        self._tasks = [asyncio.create_task(self._watch_record()), asyncio.create_task(self._watch_engine())]
-        for task in self._tasks:
-            task.add_done_callback(_report_end)
+        for loop in self.loops:
+            loop.start()
 
     async def stop(self) -> None:
         """Ends the watch. What is loaded stays loaded."""
-        # A cancellation is lost where the event that is waited for comes in the same moment (``asyncio.wait_for`` before Python 3.12).
-        self._stopping = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(loop.stop() for loop in self.loops))
         if self._watch is not None:
             asyncio.get_running_loop().remove_reader(self._watch.descriptor)
             self._watch.close()
@@ -157,13 +152,12 @@ class AliasSync:
                 self._loader.hurry(alias.tenant, release)
 
     async def _watch_record(self) -> None:
-        while not self._stopping:
-            self._changed = False
-            await self._look()
-            if self._took > _LONG:
-                # Thousands of names: a look for each of as many loads would leave no time to answer anybody.
-                await asyncio.sleep(_PAUSES * self._took)
-            await self._until_due()
+        self._changed = False
+        await self._look()
+        if self._took > _LONG:
+            # Thousands of names: a look for each of as many loads would leave no time to answer anybody.
+            await asyncio.sleep(_PAUSES * self._took)
+        await self._until_due()
 
     def _wake(self, whole: bool) -> None:
         """A release was loaded, or could not be; ``whole``: the engine holds others than was known."""
@@ -174,7 +168,7 @@ class AliasSync:
     async def _until_due(self) -> None:
         """Returns when a release was loaded, an alias has moved, or the last look is long enough ago."""
         self._until = min(self._whole_due(), time.monotonic() + _LOOK_EVERY * (_AT_REST if self._rests() else 1))
-        while not (self._changed or self._stopping) and time.monotonic() < self._until:
+        while not self._changed and time.monotonic() < self._until:
             self._awake.clear()
             self._tick()
             await self._awake.wait()
@@ -185,7 +179,7 @@ class AliasSync:
         """Glances, and again a moment later, until there is something to do. A callback costs a tenth of what waking a task does."""
         if self._ticking is not None:
             self._ticking.cancel()
-        if self._changed or self._stopping or time.monotonic() >= self._until or (self._legible and self._glance.is_due()):
+        if self._changed or time.monotonic() >= self._until or (self._legible and self._glance.is_due()):
             self._awake.set()
         else:
             told = self._watch is not None and not (self._legible and self._glance.is_behind())
@@ -225,14 +219,13 @@ class AliasSync:
         return self._legible and self._loader.engine_answers and not self._behind
 
     async def _watch_engine(self) -> None:
-        while not self._stopping:
-            await self._loader.refresh()
-            with suppress(TailorbirdError):
-                self.engine_state = await self._driver.state()
-            await self._loader.unload(self._loader.loaded - self._needed.at(self._clock.now()).keys() - self.routes.in_use)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._suspect.wait(), _ASK_AN_IDLE_ONE_EVERY if self._is_idle() else _ASK_EVERY)
-            self._suspect.clear()
+        await self._loader.refresh()
+        with suppress(TailorbirdError):
+            self.engine_state = await self._driver.state()
+        await self._loader.unload(self._loader.loaded - self._needed.at(self._clock.now()).keys() - self.routes.in_use)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._suspect.wait(), _ASK_AN_IDLE_ONE_EVERY if self._is_idle() else _ASK_EVERY)
+        self._suspect.clear()
 
     async def _look(self) -> None:
         moved: Collection[str] | None = ()
@@ -394,9 +387,3 @@ def _with_fallback(arm: TrafficArm, alias: Alias, held: Mapping[Digest, ReleaseC
 
 def _is_withdrawn(alias: Alias) -> bool:
     return not any(target.weight > 0 for target in alias.targets)
-
-
-def _report_end(task: asyncio.Task[None]) -> None:
-    """A watch never ends by itself; where a defect ends it, the log says so and readiness turns false."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.critical("a watch of the deployment ended by a defect", exc_info=error)

@@ -8,20 +8,18 @@ comes first. What other gateways and earlier lives of this one counted is read a
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import get_args
 from uuid import uuid4
 
-from tailorbird.domain.errors import Exhausted, Forbidden, TailorbirdError
+from tailorbird.domain.errors import Corrupt, Exhausted, Forbidden, Unavailable
 from tailorbird.domain.identity import ApiKey, Tenant
 from tailorbird.domain.quota import NOTHING, Amounts, KeyPeriod, Period, window_end, window_start
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.ledger import Ledger
-
-_log = logging.getLogger("tailorbird.serving")
+from tailorbird.system.background_loop import BackgroundLoop
 
 #: Seconds between two readings of the record.
 _READ_EVERY = 1.0
@@ -108,32 +106,35 @@ class Quotas:
         self._ledger = ledger
         self._clock = clock
         self._read_every = read_every
-        self._tenants: dict[str, Tenant] = {}
+        self.loop = BackgroundLoop("limits of tenants", self._read_news, read_every)
+        #: None: its row cannot be read.
+        self._tenants: dict[str, Tenant | None] = {}
         self._meters: dict[str, _Meter] = {}
         self._keys: dict[str, _Meter] = {}
         self._keys_by_others: dict[tuple[str, KeyPeriod, datetime], Amounts] = {}
-        self._task: asyncio.Task[None] | None = None
         self._seen: tuple[object, datetime] | None = None
 
     async def start(self) -> None:
         """Reads the ledger, and starts the periodic refresh."""
-        await self.refresh()
-        self._task = asyncio.create_task(self._keep_reading())
+        await self.loop.round()
+        self.loop.start(self._read_every)
 
     async def stop(self) -> None:
         """Ends the periodic refresh."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self.loop.stop()
 
     async def reserve(self, tenant: str, most: Amounts, at: datetime, key: ApiKey | None = None) -> Reservation:
         """Holds ``most`` of what ``tenant``, and ``key`` where it has limits of its own, have left at ``at``.
 
-        Raises Exhausted (``quota_…``, ``key_quota_…``) when that is less, Forbidden (``tenant_suspended``).
+        Raises Exhausted (``quota_…``, ``key_quota_…``) when that is less, Forbidden (``tenant_suspended``), Unavailable where what may be
+        used cannot be read.
         """
         if tenant not in self._tenants:
-            await self.refresh()
+            await self._refresh()
         found = self._tenants.get(tenant)
+        if found is None and tenant in self._tenants:
+            hint = "the operator looks at the record: tailorbird audit verify"
+            raise Unavailable(f"the limits of the tenant {tenant} cannot be read", hint, code="limits_unreadable")
         if found is None or found.suspended_at is not None:
             raise Forbidden(f"the tenant {tenant} is suspended", "ask the operator of this server", code="tenant_suspended")
         windows = [self._meters[tenant].at(period, at) for period in _PERIODS]
@@ -172,17 +173,12 @@ class Quotas:
         return told
 
     async def refresh(self) -> None:
-        """Reads tenants, and what others counted. What cannot be read now stays as it was."""
+        """Reads tenants, and what others counted. Raises Unavailable, Corrupt; then all stays as it was."""
         now = self._clock.now()
         starts: dict[Period, datetime] = {period: window_start(period, now) for period in _PERIODS}
         key_starts: dict[KeyPeriod, datetime] = {period: window_start(period, now) for period in _KEY_PERIODS}
-        try:
-            tenants, others, of_keys = await asyncio.to_thread(self._read, starts, key_starts)
-        except TailorbirdError as error:
-            _log.warning("limits could not be read (%s); they stay as they are", error.error_code)
-            return
+        self._tenants, others, of_keys = await asyncio.to_thread(self._read, starts, key_starts)
         self._keys_by_others = {(key, period, key_starts[period]): counted for (key, period), counted in of_keys.items()}
-        self._tenants = {tenant.name: tenant for tenant in tenants}
         self._meters = {name: self._meters.get(name) or _Meter() for name in self._tenants}
         for name, meter in self._meters.items():
             for period, start in starts.items():
@@ -204,18 +200,23 @@ class Quotas:
 
     def _read(
         self, starts: Mapping[Period, datetime], key_starts: Mapping[KeyPeriod, datetime]
-    ) -> tuple[tuple[Tenant, ...], dict[tuple[str, Period], Amounts], dict[tuple[str, KeyPeriod], Amounts]]:
+    ) -> tuple[dict[str, Tenant | None], dict[tuple[str, Period], Amounts], dict[tuple[str, KeyPeriod], Amounts]]:
         with self._ledger.system(write=False) as system:
             usage = system.usage
             return system.tenants.all(), usage.by_others(self.gateway, starts), usage.of_keys_by_others(self.gateway, key_starts)
 
-    async def _keep_reading(self) -> None:
-        while True:
-            await asyncio.sleep(self._read_every)
-            seen = self._news()
-            if seen is None or seen != self._seen:
-                self._seen = seen
-                await self.refresh()
+    async def _refresh(self) -> None:
+        """As ``refresh``, for a request: what cannot be read is so for a while. Raises Unavailable."""
+        try:
+            await self.refresh()
+        except Corrupt as error:
+            raise Unavailable(error.message, error.hint, code="limits_unreadable") from error
+
+    async def _read_news(self) -> None:
+        seen = self._news()
+        if seen is None or seen != self._seen:
+            await self.refresh()
+            self._seen = seen
 
     def _news(self) -> tuple[object, datetime] | None:
         """What is the same while there is nothing new to read: nothing was written, and the minute is the same. None: only the database

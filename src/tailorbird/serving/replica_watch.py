@@ -18,6 +18,7 @@ from tailorbird.ports.clock import Clock
 from tailorbird.ports.ledger import Ledger
 from tailorbird.serving.engine_replicas import EngineReplicas
 from tailorbird.serving.heartbeat import BEAT_EVERY, GONE_AFTER
+from tailorbird.system.background_loop import BackgroundLoop
 
 _log = logging.getLogger("tailorbird.serving")
 
@@ -46,46 +47,28 @@ class ReplicaWatch:
         self._pulse: object | None = None
         self._read_at = self._told_at = self._seen_at = float("-inf")
         self._told: tuple[ReplicaStanding, ...] = ()
-        self._legible = True
-        self._task: asyncio.Task[None] | None = None
+        self.loop = BackgroundLoop("drains of replicas", self.follow, _LOOK_EVERY)
 
     async def start(self) -> None:
         """Reads the record once, so that a gateway that was started again loads nothing on a drained replica, and goes on."""
-        await self.follow()
-        self._task = asyncio.create_task(self._keep_following())
+        await self.loop.round()
+        self.loop.start(_LOOK_EVERY)
 
     async def stop(self) -> None:
         """Ends the watch, and takes back what was told."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self.loop.stop()
         with suppress(TailorbirdError):
             await asyncio.to_thread(self._leave)
 
     async def follow(self) -> None:
-        """Reads what is due, goes by it, and tells what is due. What cannot be read or told now stays as it was."""
-        try:
-            changed = self._is_due() and await self._read()
-            if not changed and time.monotonic() - self._seen_at < _TELL_EVERY:
-                return  # what a replica alone holds is found among all releases
-            self._seen_at = time.monotonic()
-            if self._is_news(seen := self._replicas.standing()):
-                await asyncio.to_thread(self._tell, seen)
-                self._told, self._told_at = seen, time.monotonic()
-            self._legible = True
-        except TailorbirdError as error:
-            if self._legible:
-                _log.warning("replicas could not be followed (%s); they stay as they are", error.error_code)
-            self._legible = False
-
-    async def _keep_following(self) -> None:
-        while True:
-            await asyncio.sleep(_LOOK_EVERY)
-            try:
-                await self.follow()
-            except Exception:  # noqa: BLE001 - whatever went wrong, a watch that ends follows no drain any more
-                _log.critical("replicas could not be followed by a defect; they stay as they are", exc_info=True)
-                await asyncio.sleep(_TELL_EVERY)
+        """Reads what is due, goes by it, and tells what is due. Raises Unavailable, Corrupt; then all stays as it was."""
+        changed = self._is_due() and await self._read()
+        if not changed and time.monotonic() - self._seen_at < _TELL_EVERY:
+            return  # what a replica alone holds is found among all releases
+        self._seen_at = time.monotonic()
+        if self._is_news(seen := self._replicas.standing()):
+            await asyncio.to_thread(self._tell, seen)
+            self._told, self._told_at = seen, time.monotonic()
 
     def _is_due(self) -> bool:
         """True where something was written, or may have been, and the last reading is a moment ago."""

@@ -11,7 +11,7 @@ from tailorbird.domain.errors import TailorbirdError
 _log = logging.getLogger("tailorbird.loops")
 
 #: Seconds of pause after the first of several failed rounds, doubled after each further one, and the longest.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
 #: Failed rounds in a row from which on a loop is failing: one alone may be a moment's.
 _FAILING = 2
 

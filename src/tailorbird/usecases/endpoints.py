@@ -77,8 +77,9 @@ def list_endpoints(deps: Dependencies, actor: Actor) -> EndpointList:
     Those of all tenants for people of the host; for others their own.
     """
     with deps.ledger.system(write=False) as system:
-        known = system.tenants.all() if deps.host and actor.tenant == deps.host else (system.tenants.get(actor.tenant),)
-    return EndpointList(endpoints=tuple(_shown(deps, tenant, endpoint) for tenant in known for endpoint in tenant.endpoints))
+        every = deps.host and actor.tenant == deps.host
+        known = system.tenants.all().values() if every else (system.tenants.get(actor.tenant),)
+    return EndpointList(endpoints=tuple(_shown(deps, tenant, endpoint) for tenant in known if tenant for endpoint in tenant.endpoints))
 
 
 @usecase("endpoint.remove", "POST", "/api/endpoints/{name}/remove", Action.MANAGE_TENANTS)

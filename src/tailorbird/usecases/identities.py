@@ -36,7 +36,7 @@ def initialise(deps: Dependencies, tenant: str, people: dict[str, frozenset[Role
     """Makes a tenant with its first identities, each with a key file of its own. Doing it again adds who is missing."""
     now = deps.clock.now()
     with deps.ledger.system() as system:
-        if tenant not in {known.name for known in system.tenants.all()}:
+        if tenant not in system.tenants.all():
             system.tenants.add(Tenant(name=tenant, created_at=now))
             system.events.append([Event(kind="tenant.created", tenant=tenant, actor="init", subject=tenant, at=now)])
     with deps.ledger.work(tenant) as work:

@@ -10,6 +10,7 @@ from tailorbird import auth
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.dependencies import Dependencies
+from tailorbird.usecases.each_tenant import for_each_tenant
 
 #: Roles whose separation an approval rests on. A worker's key belongs on its machine.
 _DUTIES = frozenset({Role.AUTHOR, Role.APPROVER, Role.REVIEWER, Role.OPERATOR, Role.ADMIN})
@@ -59,15 +60,14 @@ def approval_remarks(deps: Dependencies, work: UnitOfWork) -> tuple[str, ...]:
 
 def custody_of_tenants(deps: Dependencies) -> dict[str, KeyCustody]:
     """Custody of keys by tenant, of those that have key files in this workspace."""
-    found = {}
-    with deps.ledger.system(write=False) as system:
-        known = [tenant.name for tenant in system.tenants.all()]
-    for tenant in known:
+
+    def custody(tenant: str) -> KeyCustody | None:
         if not _key_files(deps, tenant):
-            continue
+            return None
         with deps.ledger.work(tenant, write=False) as work:
-            found[tenant] = key_custody(deps, tenant, work.identities.all())
-    return found
+            return key_custody(deps, tenant, work.identities.all())
+
+    return {tenant: found for tenant, found in for_each_tenant(deps, custody).found.items() if found is not None}
 
 
 def _admitted_alone(person: Identity) -> bool:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from tailorbird.domain.run import LONGEST_LEASE
+from tailorbird.system.background_loop import Rounds
 
 #: Seconds without a renewal after which a lease that was renewed before is not kept: those of a step's lease, which is renewed every four.
 _KEPT = 20.0
@@ -52,12 +53,18 @@ class LeaseWatch:
 
 @contextmanager
 def heartbeat(seconds: float, beat: Callable[[], bool]) -> Iterator[None]:
-    """Calls ``beat`` every so many seconds while the body runs, until it returns False."""
-    ended = threading.Event()
+    """Calls ``beat`` every so many seconds while the body runs, until it returns False; one that fails is followed by the next."""
+    ended, rounds = threading.Event(), Rounds("heartbeat")
 
     def go_on() -> None:
-        while not ended.wait(seconds) and beat():
-            pass
+        while not ended.wait(seconds):
+            try:
+                if not beat():
+                    return
+            except Exception as error:  # noqa: BLE001 - a lease that is kept no more costs the work of hours
+                rounds.failed(error)
+            else:
+                rounds.succeeded()
 
     thread = threading.Thread(target=go_on, name="heartbeat", daemon=True)
     thread.start()

@@ -188,7 +188,7 @@ def _counted(deps: Dependencies, tenant: str) -> Storage:
 def held_by_others(deps: Dependencies, tenant: str, digests: Iterable[Digest]) -> frozenset[Digest]:
     """Members of ``digests`` that another tenant's work has stored, too. That another's text names one holds nothing."""
     with deps.ledger.system(write=False) as system:
-        others = [other.name for other in system.tenants.all() if other.name != tenant]
+        others = [other for other in system.tenants.all() if other != tenant]
     asked, held = set(digests), set[Digest]()
     for other in others if asked else ():
         _counted(deps, other)  # of a record that an earlier version left, what it leads to is counted first

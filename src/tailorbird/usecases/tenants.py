@@ -29,6 +29,7 @@ from tailorbird.system.source_access import SourceAccess
 from tailorbird.usecases.anchored_rows import anchored_identities
 from tailorbird.usecases.audit_events import Facts, record, require_host
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.each_tenant import for_each_tenant
 from tailorbird.usecases.identities import add_person, addition, require_signed_by
 from tailorbird.usecases.parameters import PublicKey
 from tailorbird.usecases.registry import usecase
@@ -172,7 +173,7 @@ def list_tenants(deps: Dependencies, actor: Actor) -> TenantList:
     All tenants for an admin of the host; for others their own.
     """
     with deps.ledger.system(write=False) as system:
-        known = system.tenants.all()
+        known = [tenant for tenant in system.tenants.all().values() if tenant is not None]
     seen = known if deps.host and actor.tenant == deps.host else [tenant for tenant in known if tenant.name == actor.tenant]
     return TenantList(tenants=tuple(_view(deps, tenant) for tenant in seen))
 
@@ -211,16 +212,16 @@ def purge(deps: Dependencies) -> int:
     """Deletes kept words and rows of requests whose time is over, and counts of minutes long past; how many rows there were."""
     now = deps.clock.now()
     with deps.ledger.system() as system:
-        tenants = system.tenants.all()
         count = system.usage.prune(now - timedelta(hours=2))
-    for tenant in tenants:
-        with deps.ledger.work(tenant.name) as work:
+
+    def purge_tenant(tenant: str) -> int:
+        with deps.ledger.work(tenant) as work:
             expired = work.contents.purge(now)
             if expired:
-                record(work, "content.purged", "retention", tenant.name, now, {"count": expired})
-            count += expired
-        count += sum(_purge_requests(deps, tenant.name))
-    return count
+                record(work, "content.purged", "retention", tenant, now, {"count": expired})
+        return expired + sum(_purge_requests(deps, tenant))
+
+    return count + sum(for_each_tenant(deps, purge_tenant).all().values())
 
 
 def _purge_requests(deps: Dependencies, tenant: str) -> Iterator[int]:

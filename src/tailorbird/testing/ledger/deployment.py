@@ -72,7 +72,7 @@ class MemoryAliases(Repository):
 class MemoryAliasBook(Repository):
     """Implements ``AliasBook``."""
 
-    def newest(self) -> dict[str, dict[str, tuple[int, datetime]]]:
+    def newest(self) -> dict[str, dict[str, tuple[int, datetime | None]]]:
         """Version and time of every alias's last move, by tenant and name."""
         every = ((tenant, rows.values()) for tenant, rows in self._transaction.every(ALIASES))
         return {tenant: {alias.name: (alias.version, alias.moved_at) for alias in rows} for tenant, rows in every if rows}

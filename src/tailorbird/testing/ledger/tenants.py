@@ -28,10 +28,10 @@ class MemoryTenants(Repository):
         rows[tenant.name] = stored(tenant)
         self._note(None, rows[tenant.name])
 
-    def all(self) -> tuple[Tenant, ...]:
-        """All tenants, by name."""
+    def all(self) -> dict[str, Tenant | None]:
+        """All tenants by name, in order."""
         rows = self._rows(TENANTS)
-        return tuple(rows[name] for name in sorted(rows))
+        return {name: rows[name] for name in sorted(rows)}
 
     def get(self, name: str) -> Tenant:
         """The tenant. Raises NotFound."""

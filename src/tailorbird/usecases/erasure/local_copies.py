@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from tailorbird.domain.run import FINISHED, RunState
 from tailorbird.domain.value import Digest
 from tailorbird.system.files import private_folder, remove_folder
 from tailorbird.usecases.dependencies import Dependencies
+from tailorbird.usecases.each_tenant import for_each_tenant
 from tailorbird.usecases.snapshots.amendments import certificates_of
 from tailorbird.usecases.steps.transitions import step_folder
 
@@ -99,12 +101,10 @@ def _followed(deps: Dependencies) -> set[Digest]:
 
 
 def _certificates(deps: Dependencies) -> list[tuple[str, Certificate, Digest]]:
-    with deps.ledger.system(write=False) as system:
-        tenants = [tenant.name for tenant in system.tenants.all()]
-    found = []
-    for tenant in tenants:
+
+    def made(tenant: str) -> list[tuple[str, Certificate, Digest]]:
         with deps.ledger.work(tenant, write=False) as work:
-            for erasure in work.erasures.all():
-                for certificate in certificates_of(work, erasure):
-                    found.append((tenant, certificate, digest_of(certificate)))
-    return found
+            certificates = [certificate for erasure in work.erasures.all() for certificate in certificates_of(work, erasure)]
+        return [(tenant, certificate, digest_of(certificate)) for certificate in certificates]
+
+    return list(chain.from_iterable(for_each_tenant(deps, made).found.values()))

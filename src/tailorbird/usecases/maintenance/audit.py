@@ -243,7 +243,7 @@ def _bad_people(system: SystemWork, people: auth.IdentityHistory) -> Iterator[st
     yield from people.problems
     for tenant in system.tenants.all():
         with suppress(Corrupt):  # a row that cannot be read is told where rows are compared
-            yield from auth.identity_problems(people, system.anchors.identities(tenant.name))
+            yield from auth.identity_problems(people, system.anchors.identities(tenant))
 
 
 def _bad_rows(system: SystemWork, replay: LogReplay) -> Iterator[str]:
@@ -260,7 +260,7 @@ def _bad_rows(system: SystemWork, replay: LogReplay) -> Iterator[str]:
             yield f"{altered} nodes of the tree over the anchored rows are not what these make"
     except Corrupt as error:
         yield error.message
-    known = {tenant.name for tenant in system.tenants.all()}
+    known = system.tenants.all().keys()
     for tenant in sorted(known | {name for name, rows in replay.rows.items() if rows}):
         try:
             yield from replay.differing(tenant, system.anchors.found(tenant), "record")

@@ -341,7 +341,7 @@ def _record_restored(deps: Dependencies, found: FoundBackup) -> None:
     """From here on this log and the one that was backed up may differ: both say why."""
     now, facts = deps.clock.now(), {"log_size": found.manifest.log_size}
     with deps.ledger.system() as system:
-        tenants = [tenant.name for tenant in system.tenants.all()]
+        tenants = list(system.tenants.all())
         kind, subject = "workspace.restored", found.digest
         system.events.append([Event(kind=kind, tenant=name, actor="restore", subject=subject, at=now, data={**facts}) for name in tenants])
 

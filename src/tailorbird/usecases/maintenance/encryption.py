@@ -114,7 +114,7 @@ def rewrap_keys(deps: Dependencies, actor: Actor) -> Rewrapped:
     _require(deps, actor)
     keys = _keys(deps)
     with deps.ledger.system(write=False) as system:
-        names = [tenant.name for tenant in system.tenants.all()]
+        names = list(system.tenants.all())
     done = tuple(name for name in names if keys.rewrap(name))
     with deps.ledger.work(actor.tenant) as work:
         record(work, "workspace.key_rotated", actor.name, actor.tenant, deps.clock.now(), {"tenants": len(done)})
@@ -155,7 +155,7 @@ def _keys(deps: Dependencies) -> TenantKeys:
 def _of_tenants(deps: Dependencies) -> Iterator[tuple[str, set[Digest], set[Digest]]]:
     """Each tenant, what its records lead to among what lies in the clear, and what of it is a model of the catalogue."""
     with deps.ledger.system(write=False) as system:
-        names = [tenant.name for tenant in system.tenants.all()]
+        names = list(system.tenants.all())
         named = {name: set(system.references.digests(of=name)) for name in names}
     for name in names:
         with deps.ledger.work(name, write=False) as work:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import date
+from itertools import chain
 from uuid import uuid4
 
 from tailorbird.crypto.canonical_json import short
@@ -15,8 +16,10 @@ from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.value import Value
 from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.system.background_loop import place_of
 from tailorbird.usecases import key_custody
 from tailorbird.usecases.dependencies import Dependencies
+from tailorbird.usecases.each_tenant import for_each_tenant
 from tailorbird.usecases.maintenance import checkpoint_shipping, clock_floor
 from tailorbird.usecases.maintenance.checkpoint_shipping import Notice
 
@@ -26,13 +29,14 @@ _PROBE = 1 << 16
 
 def notices(deps: Dependencies) -> list[Notice]:
     """One for each duty about a release that is overdue; a release that ended in the meantime asks for nothing more."""
-    with deps.ledger.system(write=False) as system:
-        tenants = [tenant.name for tenant in system.tenants.all()]
-    found: list[Notice] = []
-    for tenant in tenants:
+
+    def overdue(tenant: str) -> list[Notice]:
         with deps.ledger.work(tenant, write=False) as work:
-            found += [_notice(tenant, erasure, duty) for erasure, duty in _overdue(work, deps.clock.now().date())]
-    return found
+            return [_notice(tenant, erasure, duty) for erasure, duty in _overdue(work, deps.clock.now().date())]
+
+    seen = for_each_tenant(deps, overdue)
+    unreadable = [Notice(code="record_unreadable", text=f"rows of {name} cannot be read", tenant=name) for name in seen.failed]
+    return [*chain.from_iterable(seen.found.values()), *unreadable]
 
 
 def _overdue(work: UnitOfWork, today: date) -> Iterator[tuple[str, Obligation]]:
@@ -141,8 +145,9 @@ def _asked(deps: Dependencies, look: Callable[[Dependencies], Sequence[Notice]])
     """What a look into the record finds."""
     try:
         return look(deps)
-    except TailorbirdError as error:
-        return (Notice(code="log_unreadable", text=f"the log cannot be read ({error.error_code})"),)
+    except Exception as error:  # noqa: BLE001 - whatever one look meets, the others are made
+        code = error.error_code if isinstance(error, TailorbirdError) else place_of(error)
+        return (Notice(code="log_unreadable", text=f"the log cannot be read ({code})"),)
 
 
 def _keys(deps: Dependencies) -> list[Notice]:

@@ -14,7 +14,7 @@ def copy_sealed(deps: Dependencies, store: SealableStore) -> tuple[tuple[str, ..
     if deps.sealed_files is None:
         return (), 0
     with deps.ledger.system(write=False) as system:
-        tenants = [tenant.name for tenant in system.tenants.all()]
+        tenants = list(system.tenants.all())
     found, new = list[str](), 0
     for tenant in tenants:
         with deps.ledger.work(tenant, write=False) as work:

@@ -15,6 +15,7 @@ from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.serving import live_findings
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.each_tenant import for_each_tenant
 from tailorbird.usecases.parameters import ReleaseDigest
 from tailorbird.usecases.registry import usecase
 
@@ -51,10 +52,9 @@ def live_now(work: UnitOfWork, alias: Alias, release: Release, since: datetime) 
 
 def count_live(deps: Dependencies) -> dict[tuple[str, str], int]:
     """How many live KPIs of releases that answer users stand where, over all tenants: by metric and standing."""
-    with deps.ledger.system(write=False) as system:
-        tenants = [tenant.name for tenant in system.tenants.all()]
     counted: Counter[tuple[str, str]] = Counter()
-    for tenant in tenants:
+
+    def count(tenant: str) -> None:
         with deps.ledger.work(tenant, write=False) as work:
             answering = {target.release for alias in work.aliases.all() if not alias.is_staging for target in alias.targets}
             for release in answering:
@@ -62,6 +62,8 @@ def count_live(deps: Dependencies) -> dict[tuple[str, str], int]:
                     counted.update((found.metric, found.standing) for found in _report(work, tenant, release).kpis)
                 except TailorbirdError:
                     continue  # a release that cannot be read is told elsewhere
+
+    for_each_tenant(deps, count)
     return dict(counted)
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import chain
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -39,6 +40,7 @@ from tailorbird.usecases.alert_delivery import send_alerts
 from tailorbird.usecases.approvals import demand_approved
 from tailorbird.usecases.audit_events import Facts, permit, record, remark
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.each_tenant import for_each_tenant
 from tailorbird.usecases.maintenance.log_forks import demand_no_fork
 from tailorbird.usecases.parameters import PageSize, Reason, ReleaseDigest
 from tailorbird.usecases.registry import usecase
@@ -188,12 +190,11 @@ def watch_rollouts(deps: Dependencies) -> int:
     """
     with deps.ledger.system(write=False) as system:
         tenants = system.aliases.rolling_out()
-    moved, told = 0, list[Signal]()
-    for tenant in tenants:
-        moved += _watch_tenant(deps, tenant, told)
+    told = list[Signal]()
+    moved = for_each_tenant(deps, lambda tenant: _watch_tenant(deps, tenant, told), tenants)
     if undelivered := send_alerts(deps, told):
         _log.warning("rollouts: %d receivers of alerts were not reached", undelivered)
-    return moved
+    return sum(moved.all().values())
 
 
 def any_goes_on(deps: Dependencies) -> bool:
@@ -204,12 +205,12 @@ def any_goes_on(deps: Dependencies) -> bool:
 
 def count_rollouts(deps: Dependencies) -> dict[RolloutState, int]:
     """How many rollouts stand where, over all tenants: of each, the newest."""
-    with deps.ledger.system(write=False) as system:
-        tenants = [tenant.name for tenant in system.tenants.all()]
-    found: Counter[RolloutState] = Counter()
-    for tenant in tenants:
+
+    def states(tenant: str) -> list[RolloutState]:
         with deps.ledger.work(tenant, write=False) as work:
-            found.update(rollout.state for rollout in work.rollouts.latest(_COUNTED))
+            return [rollout.state for rollout in work.rollouts.latest(_COUNTED)]
+
+    found = Counter(chain.from_iterable(for_each_tenant(deps, states).found.values()))
     return {state: found[state] for state in RolloutState}
 
 

@@ -405,8 +405,6 @@ def _beat(context: StepContext, step: Step, watched: WatchedProgress) -> bool:
     except Conflict as error:
         watched.end(error)
         return False
-    except TailorbirdError:
-        pass
     return True
 
 

@@ -1,0 +1,138 @@
+"""A row that cannot be read is a matter of its own tenant: the loops go on for all others."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from support.serving import House
+from tailorbird.domain.errors import Corrupt, Exhausted, Forbidden, Unavailable
+from tailorbird.domain.quota import Amounts, QuotaLimits, Usage, window_start
+from tailorbird.processes.scheduler import check_production
+from tailorbird.serving import Quotas
+from tailorbird.serving.alias_record import AliasRecord
+from tailorbird.usecases import tenants
+from tailorbird.usecases.each_tenant import for_each_tenant
+from tailorbird.usecases.maintenance.health import examine
+
+ASKED = Amounts(1)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    made = House(tmp_path)
+    yield made
+    made.ledger.close()
+
+
+def sql(house: House, statement: str) -> None:
+    with closing(sqlite3.connect(house.folder / "tailorbird.db")) as raw, raw:
+        assert raw.execute(statement).rowcount
+
+
+def suspend(house: House, tenant: str) -> None:
+    with house.ledger.system() as system:
+        system.tenants.replace(system.tenants.get(tenant).model_copy(update={"suspended_at": house.clock.now()}))
+
+
+@pytest.mark.parametrize("damage", ["created_at = 'gibberish'", "limits = '{'", "limits = '{\"requests_per_minute\": -1}'"])
+def test_the_limits_of_the_others_are_read(house: House, damage: str) -> None:
+    async def story() -> None:
+        quotas, now = Quotas(house.ledger, house.clock), house.clock.now()
+        await quotas.start()
+        await quotas.reserve("acme", ASKED, now)
+        await quotas.reserve("globex", ASKED, now)
+        with closing(sqlite3.connect(house.folder / "tailorbird.db")) as raw:
+            (before,) = raw.execute("SELECT created_at FROM tenants WHERE name = 'globex'").fetchone()
+        sql(house, f"UPDATE tenants SET {damage} WHERE name = 'globex'")
+        suspend(house, "acme")
+        await quotas.loop.round()
+        with pytest.raises(Forbidden) as suspended:
+            await quotas.reserve("acme", ASKED, now)
+        assert suspended.value.error_code == "tenant_suspended"
+        with pytest.raises(Unavailable) as unreadable:
+            await quotas.reserve("globex", ASKED, now)
+        assert unreadable.value.error_code == "limits_unreadable"
+        sql(house, f"UPDATE tenants SET created_at = '{before}', limits = '{{}}' WHERE name = 'globex'")
+        await quotas.loop.round()
+        await quotas.reserve("globex", ASKED, now)
+        assert quotas.loop.failures == 0
+        await quotas.stop()
+
+    asyncio.run(story())
+
+
+def test_a_count_without_bound_uses_up_what_there_is(house: House) -> None:
+    async def story() -> None:
+        quotas, now = Quotas(house.ledger, house.clock), house.clock.now()
+        with house.ledger.system() as system:
+            globex = system.tenants.get("globex")
+            system.tenants.replace(globex.model_copy(update={"limits": QuotaLimits(requests_per_month=9)}))
+        with house.ledger.work("globex") as work:
+            work.usage.add([Usage(gateway="other", period="month", start=window_start("month", now), requests=1)])
+        sql(house, "UPDATE usage SET requests = 9e999")
+        await quotas.start()
+        await quotas.reserve("acme", ASKED, now)
+        with pytest.raises(Exhausted):
+            await quotas.reserve("globex", ASKED, now)
+        await quotas.stop()
+
+    asyncio.run(story())
+
+
+def test_a_record_that_is_away_suspends_nobody(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*, write: bool = True) -> None:
+        raise Unavailable("away", "wait", code="database_unreachable")
+
+    async def story() -> None:
+        quotas = Quotas(house.ledger, house.clock)
+        monkeypatch.setattr(house.ledger, "system", away)
+        await quotas.start()
+        with pytest.raises(Unavailable):
+            await quotas.reserve("acme", ASKED, house.clock.now())
+        await quotas.stop()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("column", ["targets", "moved_at"])
+def test_names_of_the_others_move(house: House, column: str) -> None:
+    first, second = house.release(1), house.release(2, tenant="globex")
+    house.point("routing", first)
+    record = AliasRecord(house.ledger)
+    record.read()
+    house.point("routing", second, tenant="globex")
+    sql(house, f"UPDATE aliases SET {column} = '[' WHERE tenant = 'acme'")
+    assert record.read() is not None
+    assert set(record.aliases) == {"acme/routing", "globex/routing"}
+    fresh = AliasRecord(house.ledger)
+    fresh.read()
+    assert set(fresh.aliases) == {"globex/routing"}
+
+
+def test_health_and_retention_go_on_for_the_others(house: House) -> None:
+    sql(house, "UPDATE tenants SET created_at = 'gibberish' WHERE name = 'acme'")
+    seen = examine(house.deps)
+    assert seen.writable
+    assert "log_unreadable" not in {notice.code for notice in seen.notices}
+    with pytest.raises(Corrupt):  # when all others are done
+        tenants.purge(house.deps)
+    check_production(house.deps).what()
+
+
+def test_what_fails_for_one_tenant_is_done_for_the_others(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    def work(tenant: str) -> str:
+        if tenant == "acme":
+            raise KeyError("a customer's words")
+        return tenant
+
+    done = for_each_tenant(house.deps, work)
+    assert (done.found, set(done.failed)) == ({"globex": "globex"}, {"acme"})
+    assert "customer" not in caplog.text
+    with pytest.raises(KeyError):
+        done.all()
