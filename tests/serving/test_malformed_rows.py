@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import support.ledger_samples as sample
 from support.serving import House
 from tailorbird.domain.errors import Corrupt, Exhausted, Forbidden, Unavailable
 from tailorbird.domain.quota import Amounts, QuotaLimits, Usage, window_start
@@ -113,6 +114,15 @@ def test_names_of_the_others_move(house: House, column: str) -> None:
     fresh = AliasRecord(house.ledger)
     fresh.read()
     assert set(fresh.aliases) == {"globex/routing"}
+
+
+def test_workers_find_the_work_of_the_others(house: House) -> None:
+    for tenant in ("acme", "globex"):
+        with house.ledger.work(tenant) as work:
+            work.runs.add(sample.run(tenant))
+    sql(house, "UPDATE runs SET created_at = 'gibberish' WHERE tenant = 'acme'")
+    with house.ledger.system(write=False) as system:
+        assert [run.tenant for run in system.queue.waiting()] == ["globex"]
 
 
 def test_health_and_retention_go_on_for_the_others(house: House) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 
 from tailorbird.domain.run import LONGEST_LEASE
-from tailorbird.usecases.leases import LeaseWatch
+from tailorbird.usecases.leases import LeaseWatch, heartbeat
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 AHEAD = NOW + timedelta(hours=3)
@@ -61,3 +62,18 @@ def test_without_a_lease_nobody_is_at_it() -> None:
     assert not looker.looks(None, NOW)
     assert looker.looks(NOW + LEASE, NOW)
     assert not looker.looks(None, NOW)
+
+
+def test_a_beat_that_fails_is_followed_by_the_next() -> None:
+    beats, enough = list[int](), threading.Event()
+
+    def beat() -> bool:
+        beats.append(1)
+        if len(beats) < 3:
+            raise KeyError("a customer's words")
+        enough.set()
+        return False
+
+    with heartbeat(0.001, beat):
+        assert enough.wait(30)
+    assert len(beats) == 3
