@@ -147,6 +147,17 @@ def test_a_writer_that_fell_silent_gives_the_lock_back(monkeypatch, pg, pg_url):
         assert work.events.size() == 1
 
 
+def test_a_wait_for_the_lock_is_not_taken_for_silence(monkeypatch, pg, pg_url):
+    """However long a writer may wait: it is told that the database is busy before the server is taken for dead."""
+    monkeypatch.setattr(postgresql, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("tailorbird.ledger.database.BUSY_SECONDS", 30.0)
+    with closing(open_ledger(pg_url)) as other, pg.work("acme"):
+        for durable in (True, False):
+            with pytest.raises(Unavailable) as refused, other.work("acme", durable=durable):
+                pass
+            assert (refused.value.error_code, refused.value.retry_after) == ("database_busy", 5.0)
+
+
 def test_a_statement_that_is_wrong_is_a_defect(pg_url):
     with closing(open_database(pg_url)) as database:
         with pytest.raises(Internal) as refused, database.writing() as connection:
