@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from support.planning import LARGE, MACHINE, POWER, D, inputs, llama, manifest, objective
+from support.planning import LARGE, MACHINE, POWER, TOKENS, D, inputs, llama, manifest, objective
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.ladder import RungKind
-from tailorbird.domain.plan import Plan, RungPlan
+from tailorbird.domain.plan import Plan, RungPlan, TokenProfile
 from tailorbird.planning import cut_texts, make_plan
 from tailorbird.planning.floor import floor_memory
 from tailorbird.planning.inputs import PlanInputs
@@ -221,3 +223,59 @@ def test_an_encoder_that_takes_longer_than_the_budget_is_left_out() -> None:
     plan = make_plan(inputs(objective=objective(ladder=["encoder"]), encoder=encoder(), machine=slow))
     assert [refusal.rung for refusal in plan.left_out] == [RungKind.ENCODER]
     assert "h and the budget is" in plan.left_out[0].reason
+
+
+def ranking(queries: TokenProfile = TOKENS, **changes: object) -> PlanInputs:
+    """13,000 passages and 500 queries."""
+    content = {"task": {"kind": "rank", "instruction": "Rank."}, "kpis": [{"metric": "ndcg@10", "target": 0.5}], "margin": 0.02}
+    asked = objective(documents=[{"path": "d.jsonl", "source": {"origin": "o", "license": "l"}}], **content, **changes)
+    return inputs(objective=asked, base=encoder(), tokens=queries, documents=13_000, document_tokens=90.0)
+
+
+def test_the_first_rung_that_reads_by_vectors_pays_for_the_index() -> None:
+    planned = {f"{one.rung.value} {one.variant}": one for one in make_plan(ranking()).rungs}
+    words, meaning, fused, tuned = planned["search words"], planned["search meaning"], *list(planned.values())[2:4]
+    assert (words.encoder, words.index_time) == (None, None)
+    assert meaning.index_time is not None
+    assert meaning.time.likely > meaning.index_time.likely > 10 * max(words.time.likely, fused.time.likely)
+    assert meaning.money.likely > 10 * fused.money.likely
+    assert (fused.index_time, tuned.index_time) == (None, None)
+    (alone, *_) = make_plan(ranking(ladder=["bi-encoder"])).rungs
+    assert alone.index_time == meaning.index_time
+    assert alone.time.likely > tuned.time.likely + 0.9 * meaning.index_time.likely
+
+
+def test_words_take_longer_among_more_passages() -> None:
+    few, many = (make_plan(replace(ranking(), documents=count)).rungs[0] for count in (100, 1_000_000))
+    assert (few.variant, many.variant) == ("words", "words")
+    assert many.time.likely > 20 * few.time.likely
+
+
+def test_padding_of_queries_is_counted() -> None:
+    like = TOKENS.model_copy(update={"prompt_mean": 14.0, "layout": "padded", "prompt_max": 60, "target_mean": 0.0})
+    one, other = (
+        rung(make_plan(ranking(like.model_copy(update={"row_sd": sd}))), RungKind.BI_ENCODER, "r16").training_time for sd in (0.0, 7.0)
+    )
+    assert one is not None
+    assert other is not None
+    assert 1.8 < other.likely / one.likely < 2.5
+
+
+def test_padding_of_texts_is_counted_where_labels_are_learned() -> None:
+    one, other = (
+        rung(make_plan(inputs(encoder=encoder(), tokens=TOKENS.model_copy(update={"row_sd": sd}))), RungKind.ENCODER).training_time
+        for sd in (0.0, 7.0)
+    )
+    assert one is not None
+    assert other is not None
+    assert 1.5 < other.likely / one.likely < 2.5
+
+
+def test_fast_products_speed_a_tuning_up_by_less_than_their_gain() -> None:
+    def tuning(bf16: float) -> float:
+        machine = MACHINE.model_copy(update={"fp32_gflops": 100.0, "bf16_gflops": bf16})
+        time = rung(make_plan(inputs(encoder=encoder(), machine=machine)), RungKind.ENCODER).training_time
+        assert time is not None
+        return time.likely
+
+    assert 1.5 < tuning(100.0) / tuning(400.0) < 2.5

@@ -122,7 +122,8 @@ class RungPlan(Value):
     """One rung: settings where it trains, estimates, and the reason of each choice.
 
     ``time`` (s), ``memory`` (GiB of the whole process), ``money`` and ``energy`` (kWh) are of making the candidate and measuring it on dev;
-    ``training_time`` (s) and ``training_memory`` (GiB that the process grows by) of the training alone; ``serving_cost`` is of 1,000
+    ``training_time`` (s) and ``training_memory`` (GiB that the process grows by) of the training alone; ``index_time`` (s) of reading what
+    is looked up by vectors, which the first rung of the climb does for all that look the same up; ``serving_cost`` is of 1,000
     requests, and ``total`` of making it and of all requests of the plan's traffic. ``shots`` counts demonstrations, or entries that are
     looked up, by vectors too where an ``encoder`` (tree) is named. ``calibrated`` is the day of the timed steps behind the estimates, empty
     without. ``base`` names the record of the base model where the plan has several; the variant tells it, too (``r16 on smollm2-135m``).
@@ -145,6 +146,7 @@ class RungPlan(Value):
     serving_cost: Estimate | None = None
     training_time: Estimate | None = None
     training_memory: Estimate | None = None
+    index_time: Estimate | None = Field(default=None, exclude_if=lambda value: value is None)
     calibrated: str = ""
     base: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
     total: Estimate | None = Field(default=None, exclude_if=lambda value: value is None)
@@ -235,6 +237,16 @@ class Prices(Value):
     currency: str = "EUR"
     watts: float = 65.0
     per_kwh: float = 0.0
+
+    @property
+    def kilowatts(self) -> float:
+        """The power drawn while working."""
+        return self.watts / 1000
+
+    @property
+    def per_second(self) -> float:
+        """What a second costs, its energy too where that is paid apart."""
+        return (self.per_hour + self.per_kwh * self.kilowatts) / 3600
 
 
 class ProvenBetter(Value):

@@ -13,11 +13,12 @@ from tailorbird.planning.capacity import capacity_plan
 from tailorbird.planning.engine_fit import adapter_mebibytes, fit_timings
 from tailorbird.planning.feasibility import MachineChange, with_machine_change
 from tailorbird.planning.floor import cut_texts, why_not_encoder, why_words
-from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.inputs import DOCUMENT_TOKENS, PlanInputs
 from tailorbird.planning.ladder import make_plan
 from tailorbird.planning.model_fit import FitQuestion, asked_length, fit_of
 
 __all__ = [
+    "DOCUMENT_TOKENS",
     "BaseOffer",
     "FitQuestion",
     "MachineChange",

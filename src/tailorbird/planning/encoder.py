@@ -6,18 +6,19 @@ where an item may bear several labels the fit of the head.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from tailorbird.domain.ladder import AVERAGED_ENCODERS, ENCODER_PARTS, RungKind
 from tailorbird.domain.plan import Estimate, LoraSettings, Reason, RungPlan, TrainingSettings
-from tailorbird.planning.floor import floor_memory, floor_request, floor_time, read_tokens, vectors_time, why_not_encoder
+from tailorbird.planning.floor import MOST_TOKENS, floor_memory, floor_request, floor_time, read_tokens, vectors_time, why_not_encoder
 from tailorbird.planning.flops import adapter_parameters, backbone_parameters
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.lookup_cost import SPREAD, encoder_rate
+from tailorbird.planning.lookup_cost import encoder_rates
 from tailorbird.planning.memory import GIB
 from tailorbird.planning.setting_rules import ALPHA, WARMUP, usual_precision
 from tailorbird.planning.time_and_cost import energy_estimate, money_estimate
-from tailorbird.planning.traffic_cost import around, total
+from tailorbird.planning.traffic_cost import around, interval, total
 
 #: What learns where an item bears one label, and where it may bear several.
 VARIANT, VARIANT_OF_SETS = f"upper layers, {AVERAGED_ENCODERS} averaged", "all weights"
@@ -51,8 +52,8 @@ def tuned_encoder(inputs: PlanInputs) -> RungPlan:
     # An adapter needs no gradients of the weights beside it: half of what going back takes.
     back = (1.0 if many else 0.5) * (1 if settings.lora else 2)
     readings = _label_set_readings(inputs, passes * (1 + back)) if many else _readings(inputs, passes * (1 + back))
-    flops = 2.0 * backbone_parameters(encoder) * read_tokens(inputs) * readings
-    training = around(flops / _rate(inputs, settings), SPREAD, "s")
+    flops = 2.0 * backbone_parameters(encoder) * _padded_tokens(inputs) * readings
+    training = interval([flops / rate for rate in _rates(inputs, settings)], "s")
     # With several labels a head over words is fitted twice, and vectors are read of rows held out and of dev.
     heads = [floor_time(inputs, with_vectors=False)] * 2 if many else []
     time = total(training, vectors_time(inputs, _HELD_OUT if many else 1.0), *heads)
@@ -66,7 +67,7 @@ def tuned_encoder(inputs: PlanInputs) -> RungPlan:
         time=time,
         memory=_memory(inputs, settings),
         money=money_estimate(inputs, time),
-        flops=around(flops, SPREAD, "FLOP"),
+        flops=around(flops, (0.5, 1.5), "FLOP"),
         energy=energy_estimate(inputs, time),
         serving_cost=money_estimate(inputs, floor_request(inputs, with_vectors=True)),
         training_time=training,
@@ -108,11 +109,25 @@ def _many(inputs: PlanInputs) -> bool:
     return inputs.objective.task.labels == "many"
 
 
-def _rate(inputs: PlanInputs, settings: TrainingSettings) -> float:
-    """FLOP/s of the tuning."""
+#: Of the gain of products in bf16, as a power, what a tuning has of it at best, usually, at worst: what lies between the products gains
+#: nothing.
+_GAINED = (0.75, 0.5, 0.0)
+
+
+def _rates(inputs: PlanInputs, settings: TrainingSettings) -> list[float]:
+    """FLOP/s of the tuning, at best, usually, at worst."""
     machine = inputs.machine
     gain = machine.bf16_gflops / machine.fp32_gflops if settings.precision == "bf16" and machine.fp32_gflops else 1.0
-    return encoder_rate(inputs) * max(gain, 1.0)
+    return [rate * max(gain, 1.0) ** power for rate, power in zip(encoder_rates(inputs), _GAINED, strict=True)]
+
+
+def _padded_tokens(inputs: PlanInputs) -> float:
+    """Tokens that a text takes in a batch, whose texts are padded to the longest of them; with several labels texts of like length are
+    read together."""
+    if _many(inputs):
+        return read_tokens(inputs)
+    longest = max(inputs.tokens.prompt_max - inputs.tokens.shared_prefix, read_tokens(inputs))
+    return min(read_tokens(inputs) + inputs.tokens.row_sd * math.sqrt(2 * math.log(BATCH)), longest, MOST_TOKENS)
 
 
 def _readings(inputs: PlanInputs, passes: float) -> float:

@@ -12,9 +12,10 @@ from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Estimate, PlannedFloor, Reason
 from tailorbird.domain.scope import FEWEST_EXAMPLES
 from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.lookup_cost import READING_ALONE, encoder_rates
 from tailorbird.planning.memory import PROCESS_GIB
 from tailorbird.planning.sufficient_machine import limit_of
-from tailorbird.planning.time_and_cost import energy_estimate, money_estimate, rates
+from tailorbird.planning.time_and_cost import energy_estimate, money_estimate
 from tailorbird.planning.traffic_cost import in_all, interval
 from tailorbird.planning.traffic_cost import total as summed
 from tailorbird.text.data_licences import clash
@@ -29,15 +30,14 @@ _ITERATIONS, _ITERATIONS_OF_VECTORS = (20.0, 40.0, 150.0), (40.0, 120.0, 400.0)
 _START, _REQUEST = (0.5, 1.5, 10.0), (2e-4, 5e-4, 2e-3)
 #: Features of a text that no text before it had, at the first ten thousand; numbers that the solver keeps a weight.
 _NEW_FEATURES, _KEPT = 0.45, 24
-_MOST_TOKENS = 256
+#: Tokens of a text that an encoder reads.
+MOST_TOKENS = 256
 #: How many times that the longer texts have where it is told.
 _CUT = 1.25
 #: Up to so many rows each of five parts is left out once, above it two are.
 _ALL_FOLDS = 2_000
 #: Fits of four times three quarters of the labels' rows.
 _QUARTERS = 3.0
-#: Share of the measured rate of products that an encoder reaches, with many texts and with one.
-_RATE, _RATE_ALONE = (0.7, 0.5, 0.12), (0.4, 0.2, 0.05)
 #: Width of a vector.
 _WIDTH = 384
 #: Times that the vectors of training rows are in memory where requests are compared with them: asked for once, in one array, rounded, and
@@ -62,12 +62,12 @@ def floor_time(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
 def vectors_time(inputs: PlanInputs, share: float = 1.0) -> Estimate:
     """Seconds for the vectors of ``share`` of train, and of dev: FLOPs of a forward pass over the rate of this machine's products."""
     texts = share * inputs.train_rows + inputs.dev_rows
-    return _summed([texts * _vector_flops(inputs) / rate for rate in rates(inputs, inputs.machine.fp32_gflops, _RATE)])
+    return _summed([texts * _vector_flops(inputs) / rate for rate in encoder_rates(inputs)])
 
 
 def floor_request(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
     """Seconds of 1,000 requests that come one by one."""
-    alone = rates(inputs, inputs.machine.fp32_gflops, _RATE_ALONE)
+    alone = encoder_rates(inputs, READING_ALONE)
     vector = [_vector_flops(inputs) / rate for rate in alone] if with_vectors else [0.0] * 3
     counting = [each * text_tokens(inputs) for each in _COUNTING]
     return _summed(*([1000 * seconds for seconds in part] for part in (_REQUEST, counting, vector)))
@@ -101,16 +101,16 @@ def text_tokens(inputs: PlanInputs) -> float:
 
 def read_tokens(inputs: PlanInputs) -> float:
     """Those of them that an encoder reads."""
-    return min(text_tokens(inputs), _MOST_TOKENS)
+    return min(text_tokens(inputs), MOST_TOKENS)
 
 
 def cut_texts(inputs: PlanInputs) -> str:
     """What an encoder does not read of the texts; empty where it reads most of them to their end."""
-    if inputs.encoder is None or inputs.tokens.prompt_p95 - inputs.tokens.shared_prefix <= _CUT * _MOST_TOKENS:
+    if inputs.encoder is None or inputs.tokens.prompt_p95 - inputs.tokens.shared_prefix <= _CUT * MOST_TOKENS:
         return ""
     longest = inputs.tokens.prompt_max - inputs.tokens.shared_prefix
     return (
-        f"{inputs.encoder.name} reads the first {_MOST_TOKENS} tokens of a text, and texts have {text_tokens(inputs):,.0f} on average, "
+        f"{inputs.encoder.name} reads the first {MOST_TOKENS} tokens of a text, and texts have {text_tokens(inputs):,.0f} on average, "
         f"{longest:,} at most: what stands behind that is no part of its vector (the floor counts the words of the whole text)"
     )
 

@@ -42,13 +42,18 @@ class TrainingWork(Protocol):
         ...
 
 
+#: Tokens of a document that an encoder reads, where none were counted.
+DOCUMENT_TOKENS = 200.0
+
+
 @dataclass(frozen=True)
 class PlanInputs:
     """Inputs of planning. ``tokens`` counts with the base model's tokenizer; ``machine`` carries measured rates;
     ``calibrations`` are timed steps of this machine, where there are any.
     ``encoder`` is the encoder that is installed, ``without_encoder`` why there is none, ``documents`` the number of the tenant's
-    documents, ``shift`` what the shifted part can prove, ``comparison`` in which metric candidates will be compared, ``ranker`` the release
-    that finds passages, where the objective names one, ``endpoint`` the hosted model's, ``proposer`` that of who writes instructions."""
+    documents, ``document_tokens`` what an encoder reads of one for an index, on average, ``shift`` what the shifted part can prove,
+    ``comparison`` in which metric candidates will be compared, ``ranker`` the release that finds passages, where the objective names one,
+    ``endpoint`` the hosted model's, ``proposer`` that of who writes instructions."""
 
     objective: Objective
     objective_digest: Digest
@@ -63,6 +68,7 @@ class PlanInputs:
     calibrations: tuple[Calibration, ...] = ()
     encoder: BaseModelRef | None = None
     documents: int = 0
+    document_tokens: float = DOCUMENT_TOKENS
     shift: tuple[ShiftPower, ...] = ()
     comparison: PlannedComparison | None = None
     without_encoder: str = ""

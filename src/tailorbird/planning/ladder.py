@@ -14,10 +14,18 @@ from tailorbird.planning import setting_rules
 from tailorbird.planning.encoder import tuned_encoder, variant_of, why_not_tuned
 from tailorbird.planning.feasibility import refusal, too_large
 from tailorbird.planning.floor import planned_floor, why_words
-from tailorbird.planning.flops import adapter_parameters, backbone_parameters, steps_per_pass
+from tailorbird.planning.flops import (
+    adapter_parameters,
+    backbone_parameters,
+    held_out_rows,
+    laid_out_tokens,
+    looks_of,
+    steps_of,
+    steps_per_pass,
+)
 from tailorbird.planning.hosted_model import hosted_few_shot, hosted_grounded, hosted_searched, hosted_zero_shot, is_wanted
-from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.lookup_cost import QUERY_TOKENS, SPREAD, encoder_rate
+from tailorbird.planning.inputs import DOCUMENT_TOKENS, PlanInputs
+from tailorbird.planning.lookup_cost import QUERY_TOKENS, READING_ALONE, encoder_rates, reading_seconds, with_index
 from tailorbird.planning.memory import GIB, PROCESS_GIB
 from tailorbird.planning.rung_plans import (
     few_shot,
@@ -34,8 +42,8 @@ from tailorbird.planning.rung_plans import (
 )
 from tailorbird.planning.setting_rules import RANKS, rank
 from tailorbird.planning.sufficient_machine import limit_of
-from tailorbird.planning.time_and_cost import energy_estimate, money_estimate
-from tailorbird.planning.traffic_cost import around, order_rungs
+from tailorbird.planning.time_and_cost import TRAINING_BANDWIDTH, bandwidths, energy_estimate, money_estimate
+from tailorbird.planning.traffic_cost import around, interval, order_rungs, total
 
 
 def make_plan(inputs: PlanInputs) -> Plan:
@@ -176,12 +184,15 @@ def _order(inputs: PlanInputs) -> Reason:
     return Reason(rule="order", text=text, source="docs/concepts.md")
 
 
-#: Epochs over questions, of which there are few, at most: the best weights are kept, and a run ends when none are better.
-EPOCHS = 8
-#: Tokens of a document that are read; documents that a cross-encoder orders anew, and that it compares at once.
-DOCUMENT_TOKENS, RERANKED, COMPARED = 200, 50, 12
-#: Seconds of a search in itself, for each request and for each document among which it searches.
-_SEARCH_SECONDS, _SECONDS_A_DOCUMENT = 1e-3, 1e-7
+#: Epochs over questions, of which there are few, at most: the best weights are kept, and a run ends when two are none better.
+EPOCHS, _FEWEST_EPOCHS = 8, 3
+#: Documents that a cross-encoder orders anew, and that it compares at once.
+RERANKED, COMPARED = 50, 12
+#: Seconds until an index is written, read and loaded; to count the words of a token of it; of a search in itself, for each request and, by
+#: each way, for each document among which it searches. At best, usually, at worst.
+_START, _COUNTING, _SEARCH_SECONDS, _SECONDS_A_DOCUMENT = (0.5, 2.0, 8.0), (6e-7, 1e-6, 4e-6), 1e-3, (1e-7, 3e-7, 1e-6)
+#: How often a trained weight, its gradient and its moments are written and read in a step.
+_UPDATE_MOVES = 8
 _FUSION = "Cormack, Clarke & Büttcher 2009"
 
 
@@ -199,19 +210,58 @@ def ranking_rungs(inputs: PlanInputs) -> list[RungPlan]:
 
 
 def _search(inputs: PlanInputs, variant: str, text: str, source: str) -> RungPlan:
-    reads = 0 if variant == "words" else inputs.documents * DOCUMENT_TOKENS + inputs.dev_rows * QUERY_TOKENS
-    return _planned(inputs, RungKind.SEARCH, variant, None, 2.0 * reads, (Reason(rule="search", text=text, source=source),))
+    return _planned(inputs, RungKind.SEARCH, variant, None, (Reason(rule="search", text=text, source=source),))
 
 
 def _tuned(inputs: PlanInputs, kind: RungKind, method: Literal["lora", "full"]) -> RungPlan:
     settings, reasons = _settings(inputs, method)
-    queries, both = inputs.train_rows, kind is RungKind.CROSS_ENCODER
-    learned = queries * (COMPARED * (DOCUMENT_TOKENS + QUERY_TOKENS) if both else QUERY_TOKENS)
-    measured = inputs.dev_rows * (RERANKED * (DOCUMENT_TOKENS + QUERY_TOKENS) if both else QUERY_TOKENS)
-    index = inputs.documents * DOCUMENT_TOKENS
-    tokens = settings.epochs * learned * (4.0 if settings.lora else 6.0) + 2.0 * (measured + index)
     variant = f"r{settings.lora.rank}" if settings.lora else "all weights"
-    return _planned(inputs, kind, variant, settings, tokens, (_what(kind), *reasons))
+    return _planned(inputs, kind, variant, settings, (_what(kind), *reasons))
+
+
+def _query_tokens(inputs: PlanInputs) -> float:
+    return inputs.tokens.prompt_mean or QUERY_TOKENS
+
+
+def _learning_flops(inputs: PlanInputs, kind: RungKind, settings: TrainingSettings) -> float:
+    """FLOPs of all steps, and of the looks at questions held out. Questions of a batch are padded to the longest of them, and moved towards
+    all documents at once; a cross-encoder reads each with the documents that it is compared with."""
+    weights, batch = backbone_parameters(inputs.base), settings.batch_size
+    if kind is RungKind.CROSS_ENCODER:
+        row, scores = COMPARED * (inputs.document_tokens + _query_tokens(inputs)), 0
+    else:
+        row, scores = (
+            laid_out_tokens(inputs, batch, 1) if inputs.tokens.prompt_mean else QUERY_TOKENS,
+            inputs.documents * inputs.base.hidden,
+        )
+    learned, looked = steps_of(inputs, settings) * batch, looks_of(settings) * held_out_rows(inputs.train_rows)
+    return learned * ((4 if settings.lora else 6) * row * weights + 4 * scores) + 2 * looked * (row * weights + scores)
+
+
+def _learning_time(inputs: PlanInputs, flops: float, settings: TrainingSettings, trained: int) -> Estimate:
+    moved = 4.0 * _UPDATE_MOVES * trained * steps_of(inputs, settings)
+    speeds = zip(encoder_rates(inputs), bandwidths(inputs, TRAINING_BANDWIDTH), strict=True)
+    low, likely, high = (flops / rate + moved / moving for rate, moving in speeds)
+    return interval([low * min(1.0, _FEWEST_EPOCHS / settings.epochs), likely, high], "s")
+
+
+def _searching_time(inputs: PlanInputs, ways: int, requests: int) -> Estimate:
+    """Seconds to search for ``requests`` among all documents."""
+    return interval([requests * (_SEARCH_SECONDS + ways * each * inputs.documents) for each in _SECONDS_A_DOCUMENT], "s")
+
+
+def _asking_time(inputs: PlanInputs, kind: RungKind, variant: str, requests: int) -> Estimate:
+    """Seconds of so many requests that come one by one: a question is read by each encoder that is asked, and searched for in each way; a
+    cross-encoder reads it once more with each of the documents that it orders anew."""
+    ways, readers = _WAYS.get(variant, (3, 2) if kind is RungKind.BI_ENCODER else (2, 1))
+    query, weights = _query_tokens(inputs), backbone_parameters(inputs.base)
+    read = reading_seconds(inputs, weights, requests * readers * query, READING_ALONE)
+    pairs = requests * RERANKED * (inputs.document_tokens + query) if kind is RungKind.CROSS_ENCODER else 0
+    return total(_searching_time(inputs, ways, requests), read, reading_seconds(inputs, weights, pairs))
+
+
+#: Ways in which a variant without tuning searches, and encoders that read the question.
+_WAYS = {"words": (1, 0), "meaning": (1, 1), "words and meaning": (2, 1)}
 
 
 def _what(kind: RungKind) -> Reason:
@@ -250,42 +300,40 @@ def _settings(inputs: PlanInputs, method: Literal["lora", "full"]) -> tuple[Trai
     return settings, (rate_reason, batch_reason)
 
 
-def _planned(
-    inputs: PlanInputs, kind: RungKind, variant: str, settings: TrainingSettings | None, tokens: float, reasons: tuple[Reason, ...]
-) -> RungPlan:
-    """``tokens`` are weighed by how often each meets a weight."""
-    flops = tokens * backbone_parameters(inputs.base)
-    time = around(3.0 + flops / encoder_rate(inputs), SPREAD, "s")
+def _planned(inputs: PlanInputs, kind: RungKind, variant: str, settings: TrainingSettings | None, reasons: tuple[Reason, ...]) -> RungPlan:
     trained = 0 if settings is None else adapter_parameters(inputs.base, settings.lora) if settings.lora else inputs.base.parameters
-    return RungPlan(
+    flops = _learning_flops(inputs, kind, settings) if settings else 0.0
+    learning = _learning_time(inputs, flops, settings, trained) if settings else None
+    words, tokens = variant == "words", inputs.documents * inputs.document_tokens
+    counting = interval([0.0 if variant == "meaning" else tokens * each for each in _COUNTING], "s")
+    parts = (interval(_START, "s"), counting, _asking_time(inputs, kind, variant, inputs.dev_rows))
+    time = total(*parts, learning) if learning else total(*parts)
+    planned = RungPlan(
         rung=kind,
         variant=variant,
         training=settings,
         trained_parameters=trained,
         time=time,
-        memory=_memory(inputs, trained),
+        memory=_memory(inputs, trained, words=words),
         money=money_estimate(inputs, time),
-        flops=around(flops, SPREAD, "FLOP"),
+        flops=around(flops, (0.4, 1.25), "FLOP"),
         energy=energy_estimate(inputs, time),
-        serving_cost=_serving(inputs, kind, variant),
-        encoder=inputs.base.digest,
+        serving_cost=money_estimate(inputs, _asking_time(inputs, kind, variant, 1000)),
+        training_time=learning,
+        encoder=None if words else inputs.base.digest,
         reasons=reasons,
     )
+    return planned if words else with_index(inputs, planned, backbone_parameters(inputs.base), tokens)
 
 
-def _serving(inputs: PlanInputs, kind: RungKind, variant: str) -> Estimate:
-    """What 1,000 requests cost that come one by one: a question is read by each encoder that is asked; a cross-encoder reads it once more
-    with each of the documents that it orders anew."""
-    read = 0 if variant == "words" else QUERY_TOKENS * (1 if kind is RungKind.SEARCH else 2)
-    read += RERANKED * (DOCUMENT_TOKENS + QUERY_TOKENS) if kind is RungKind.CROSS_ENCODER else 0
-    searching = _SEARCH_SECONDS + _SECONDS_A_DOCUMENT * inputs.documents
-    seconds = searching + 2.0 * read * backbone_parameters(inputs.base) / encoder_rate(inputs)
-    return money_estimate(inputs, around(1000 * seconds, SPREAD, "s"))
-
-
-def _memory(inputs: PlanInputs, trained: int) -> Estimate:
-    """Weights in fp32, gradients and moments, one batch of documents, the index."""
+def _memory(inputs: PlanInputs, trained: int, *, words: bool) -> Estimate:
+    """Weights in fp32, gradients and moments, one batch of documents, the index; words alone hold the texts."""
     base = inputs.base
     batch = 32 * DOCUMENT_TOKENS * 4 * (17 * base.hidden * base.layers if trained else 8 * base.hidden)
     held = 4 * base.parameters + 12 * trained + batch + 4 * inputs.documents * base.hidden
-    return around(PROCESS_GIB + held / GIB, (0.7, 1.6), "GiB")
+    texts = _BYTES_A_TOKEN * inputs.documents * inputs.document_tokens
+    return around(PROCESS_GIB + (texts if words else held + texts) / GIB, (0.7, 1.6), "GiB")
+
+
+#: Bytes of a token of an indexed text: the text, and where its words stand.
+_BYTES_A_TOKEN = 25

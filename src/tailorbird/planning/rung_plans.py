@@ -10,10 +10,11 @@ from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Estimate, LoraSettings, Reason, RungPlan, TrainingSettings
 from tailorbird.planning import setting_rules
-from tailorbird.planning.flops import adapter_parameters, steps_per_pass, training_flops
+from tailorbird.planning.floor import read_tokens
+from tailorbird.planning.flops import adapter_parameters, backbone_parameters, steps_per_pass, training_flops
 from tailorbird.planning.hosted_model import with_proposer
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.lookup_cost import by_ranker
+from tailorbird.planning.lookup_cost import by_ranker, with_index
 from tailorbird.planning.memory import grown_memory, prompt_memory
 from tailorbird.planning.sufficient_machine import fitted, limit_of, needed_memory
 from tailorbird.planning.time_and_cost import (
@@ -54,7 +55,9 @@ def nearest(inputs: PlanInputs) -> RungPlan:
     """For each text the training rows most like it."""
     shots, reason = setting_rules.nearest(inputs)
     planned = _looking_up(inputs, shots, setting_rules.ways(inputs), shots * setting_rules.demonstration_tokens(inputs), reason)
-    return planned.model_copy(update={"rung": RungKind.NEAREST, "encoder": inputs.encoder_tree})
+    planned = planned.model_copy(update={"rung": RungKind.NEAREST, "encoder": inputs.encoder_tree})
+    weights = backbone_parameters(inputs.encoder) if inputs.encoder else 0
+    return with_index(inputs, planned, weights, inputs.train_rows * read_tokens(inputs))
 
 
 def grounding(inputs: PlanInputs) -> RungPlan:

@@ -200,14 +200,13 @@ def training_rate(inputs: TrainingWork, settings: TrainingSettings) -> Estimate:
 
 def money_estimate(inputs: PlanInputs, time: Estimate) -> Estimate:
     """What the time costs at the machine's price, and its energy where that is paid apart."""
-    prices = inputs.prices
-    price = (prices.per_hour + prices.per_kwh * prices.watts / 1000) / 3600
+    prices, price = inputs.prices, inputs.prices.per_second
     return interval([time.low * price, time.likely * price, time.high * price], prices.currency)
 
 
 def energy_estimate(inputs: PlanInputs, time: Estimate) -> Estimate:
     """kWh at the power that the machine draws while it works."""
-    kilowatts = inputs.prices.watts / 1000 / 3600
+    kilowatts = inputs.prices.kilowatts / 3600
     return interval([time.low * kilowatts, time.likely * kilowatts, time.high * kilowatts], "kWh")
 
 

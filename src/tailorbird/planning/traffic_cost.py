@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import ExpectedTraffic, Objective
-from tailorbird.domain.plan import Estimate, Flip, Plan, PlannedTraffic, Reason, RungPlan
+from tailorbird.domain.plan import Estimate, Flip, Plan, PlannedTraffic, Prices, Reason, RungPlan
 from tailorbird.domain.value import Digest
 
 
@@ -38,10 +39,37 @@ def order_rungs(plan: Plan, objective: Objective) -> Plan:
     """
     traffic = objective.expected_traffic
     keyed = sorted(_keyed(plan.rungs, traffic), key=lambda one: one.key)
-    rungs = tuple(_told(place, keyed, traffic) for place, _ in enumerate(keyed))
+    rungs = _indexed_once([_told(place, keyed, traffic) for place, _ in enumerate(keyed)], plan.prices)
     planned = PlannedTraffic(per_month=traffic.per_month, horizon_months=traffic.horizon_months, assumed=objective.traffic is None)
     flips = tuple(sorted(_flips(keyed, traffic), key=lambda flip: (flip.per_month, flip.below, flip.above)))
     return plan.model_copy(update={"rungs": rungs, "traffic": planned, "flips": flips})
+
+
+def _indexed_once(rungs: Sequence[RungPlan], prices: Prices) -> tuple[RungPlan, ...]:
+    """What a rung has read for its index lies there for the rungs above it, which look the same up by the same encoder."""
+    found, read = list[RungPlan](), set[tuple[bool, Digest | None]]()
+    for rung in rungs:
+        index, shared = rung.index_time, (rung.rung is RungKind.NEAREST, rung.encoder)
+        if index is None or shared not in read:
+            found.append(rung)
+            read |= {shared} if index else set()
+            continue
+        money, energy = (
+            _times(index, each, unit) for each, unit in ((prices.per_second, prices.currency), (prices.kilowatts / 3600, "kWh"))
+        )
+        less = {"time": _less(rung.time, index), "money": _less(rung.money, money), "index_time": None}
+        more = {"energy": _less(rung.energy, energy) if rung.energy else None, "total": _less(rung.total, money) if rung.total else None}
+        found.append(rung.model_copy(update=less | more))
+    return tuple(found)
+
+
+def _times(estimate: Estimate, factor: float, unit: str) -> Estimate:
+    return interval([factor * end for end in _ends(estimate)], unit)
+
+
+def _less(whole: Estimate, part: Estimate) -> Estimate:
+    """``whole`` without a ``part`` that was added to it."""
+    return interval([max(0.0, one - other) for one, other in zip(_ends(whole), _ends(part), strict=True)], whole.unit)
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def _with_tuned(context: RungContext, retrieval: Retrieval, tree: Digest) -> Ret
 
 def _retrieval(context: RungContext, ways: Ways) -> Retrieval:
     index = make_index(context, [whole(document) for document in context.documents])
-    return Retrieval(what="documents", ways=ways, count=MOST, index=index, encoder=context.base.digest)
+    return Retrieval(what="documents", ways=ways, count=MOST, index=index, encoder=context.plan.encoder)
 
 
 def _candidate(context: RungContext, retrieval: Retrieval, trained: int) -> Candidate:

@@ -270,6 +270,15 @@ def test_the_index_is_made_once_for_all_rungs_and_runs(ranking: Dependencies, au
     assert encoder.asked.count(400) == 1
 
 
+def test_words_alone_read_nothing_by_the_encoder(ranking: Dependencies, author: Actor, tmp_path: Path) -> None:
+    encoder = CountingEncoder()
+    release = released(replace(ranking, encoder=lambda: encoder), author, write_ranking(tmp_path / "ranking"))
+    assert encoder.asked == []
+    assert release.content.retrieval is not None
+    assert (release.content.retrieval.ways, release.content.retrieval.encoder) == (("words",), None)
+    assert "vectors.npy" not in ranking.artifacts.tree(release.content.retrieval.index)
+
+
 def test_an_index_whose_bytes_are_gone_is_made_anew(ranking: Dependencies, author: Actor, tmp_path: Path) -> None:
     first = released(ranking, author, write_ranking(tmp_path / "ranking", ladder=["search"]))
     assert first.content.retrieval is not None

@@ -29,6 +29,6 @@ def outlook(plan: Plan | None, name: str, done: Collection[str]) -> Outlook:
 
 
 def _parts_of(rung: RungPlan) -> dict[str, float]:
-    """Seconds of making a rung's candidate and of measuring it. What is not trained is made by asking as it is measured."""
-    making = rung.training_time.likely if rung.training_time else 0.0
+    """Seconds of making a rung's candidate and of measuring it. What reads and trains nothing is made by asking as it is measured."""
+    making = sum(part.likely for part in (rung.index_time, rung.training_time) if part)
     return {make_step(rung): making, measure_step(rung): max(0.0, rung.time.likely - making)}
