@@ -35,6 +35,17 @@ def test_a_damaged_folder_is_made_anew(tmp_path: Path) -> None:
     assert (folder / "model.safetensors").read_bytes() == b"model"
 
 
+def test_another_template_is_another_model_of_the_same_weights(tmp_path: Path) -> None:
+    folder = pull(str(hugging_face_folder(tmp_path / "model")), tmp_path / "cache", CopyingReader)
+    one, other = (caching.with_template(folder, text, lambda _: None) for text in ("{{ messages }}", "{{ messages[0] }}"))
+    assert len({folder, one, other}) == 3
+    assert (one / "chat_template.jinja").read_text() == "{{ messages }}"
+    assert (one / "model.safetensors").samefile(other / "model.safetensors")
+    assert caching.with_template(folder, "{{ messages }}", lambda _: None) == one
+    assert ready(one)
+    assert "chat_template.jinja" not in {path.name for path in folder.iterdir()}
+
+
 def test_a_failed_conversion_leaves_nothing(tmp_path: Path) -> None:
     class Failing:
         def convert(self, source: Path, target: Path) -> None:

@@ -12,11 +12,13 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from support.oracle import edit_json
-from support.tiny_models import write_model
+from support.tiny_models import write_gguf, write_model
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.inference import open_model_reader
 from tailorbird.inference.model_converter import TransformersReader
-from tailorbird.text.tokenizer_files import read_tokenizer
+from tailorbird.text.chat_tokenizer import ChatTokenizer
+from tailorbird.text.known_templates import DEFAULT, TEMPLATES
+from tailorbird.text.tokenizer_files import read_tokenizer, special_tokens
 
 pytestmark = pytest.mark.usefixtures("warm_converter")
 FILES = {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
@@ -100,14 +102,27 @@ def test_the_packaged_model_kept_its_chat_template(base_model_folder: Path) -> N
     assert "<|im_end|>" in (base_model_folder / "chat_template.jinja").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("damage", ["no template", "remote code", "pickled", "no config", "not a model"])
+@pytest.mark.parametrize("form", ["folder", "gguf"])
+def test_without_a_template_the_plain_one_is_given(form: str, tiny: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    target.mkdir()
+    if form == "gguf":
+        source = write_gguf(tmp_path / "model.gguf", template="")
+    else:
+        shutil.copytree(tiny, source)
+        (source / "chat_template.jinja").unlink()
+    open_model_reader().convert(source, target)
+    assert (target / "chat_template.jinja").read_text(encoding="utf-8") == TEMPLATES[DEFAULT]
+    end = read_tokenizer(target).token_to_id(special_tokens(target)["eos_token"])
+    assert ChatTokenizer(target).answers(["the"])[0][-1] == end
+
+
+@pytest.mark.parametrize("damage", ["remote code", "pickled", "no config", "not a model"])
 def test_what_cannot_be_read_is_refused(damage: str, tiny: Path, tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     shutil.copytree(tiny, source)
     target.mkdir()
-    if damage == "no template":
-        (source / "chat_template.jinja").unlink()
-    elif damage == "remote code":
+    if damage == "remote code":
         edit_json(source / "config.json", auto_map={"AutoModelForCausalLM": "evil.Model"})
     elif damage == "pickled":
         (source / "model.safetensors").unlink()

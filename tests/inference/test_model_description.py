@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from support.model_families import write_family
+from support.tiny_models import write_gguf
 from tailorbird.domain.errors import ModelInvalid
+from tailorbird.inference.model_converter import TransformersReader
 from tailorbird.inference.model_description import describe_here
 
 
@@ -128,6 +130,18 @@ def test_a_config_alone_tells_the_shape_of_the_largest(model_type: str, tmp_path
     active = experts.parameters * experts.active / experts.experts if experts else 0
     assert (linear + active) / 1e9 == pytest.approx(met, rel=0.02)
     assert {"q_proj", "o_proj"} <= set(found.linear_shapes)
+
+
+def test_a_gguf_file_tells_the_shape_of_what_it_converts_to(tmp_path: Path) -> None:
+    found = describe_here(write_gguf(tmp_path / "model.gguf"))
+    (tmp_path / "converted").mkdir()
+    TransformersReader("fp32").convert_here(tmp_path / "model.gguf", tmp_path / "converted")
+    assert found == describe_here(tmp_path / "converted")
+
+
+def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF of a kind" * 10)
+    assert refused(tmp_path / "model.gguf") == "model_config"
 
 
 def test_norms_of_heads_and_of_the_stream_are_counted(tmp_path: Path) -> None:

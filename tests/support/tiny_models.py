@@ -74,8 +74,8 @@ def _word_pieces() -> Tokenizer:
 TOKENIZERS = {"bpe": _byte_pairs, "unigram": _unigrams, "wordpiece": _word_pieces}
 
 
-def write_gguf(path: Path) -> Path:
-    """A model of the Llama architecture with a byte-level tokenizer."""
+def write_gguf(path: Path, template: str = TEMPLATE) -> Path:
+    """A model of the Llama architecture with a byte-level tokenizer; with an empty ``template`` it has none."""
     import gguf
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -97,7 +97,8 @@ def write_gguf(path: Path) -> Path:
     writer.add_token_merges(["t h", "th e"])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(1)
-    writer.add_chat_template(TEMPLATE)
+    if template:
+        writer.add_chat_template(template)
     shapes = {
         "token_embd": (rows, hidden),
         "output": (rows, hidden),

@@ -137,6 +137,20 @@ def test_a_submission_takes_no_model_from_a_path_of_the_server(deps: Dependencie
         submit(deps, author, path)
 
 
+@pytest.mark.parametrize("name", ["/etc/form.jinja", "../form.jinja", "form.jinja"])
+def test_a_submission_takes_no_template_from_the_server(name: str, deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "job", chat_template=name)
+    with pytest.raises(InvalidInput) as refused:
+        submit(deps, author, path)
+    assert refused.value.error_code == "upload_missing"
+
+
+def test_a_submission_brings_its_template(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "job", chat_template="form.jinja")
+    (path.parent / "form.jinja").write_text("{{ messages[0].content }}")
+    assert submit(deps, author, path).id
+
+
 def test_a_submission_brings_no_tasks_of_the_harness_whose_templates_would_run(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     path = write_objective(tmp_path / "job", limits={"retention": {"max_drop": 0.5, "tasks": ["towns.yaml"]}})
     (path.parent / "towns.yaml").write_text("task: towns")

@@ -9,7 +9,7 @@ describe it. Must not know: torch, how a model is run.
 from tailorbird.base_models.catalogue import catalogue
 from tailorbird.base_models.description import ModelDigests, describe, is_encoder, known_facts, register_base
 from tailorbird.base_models.local_description import describe_local
-from tailorbird.base_models.model_cache import ModelCache
+from tailorbird.base_models.model_cache import ModelCache, with_template
 from tailorbird.base_models.pull import ModelListing, find_local, list_models, pull, require_known
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "pull",
     "register_base",
     "require_known",
+    "with_template",
 ]

@@ -15,7 +15,7 @@ from typing import Any
 from tailorbird.base_models import hub_source
 from tailorbird.base_models.catalogue import entry_named
 from tailorbird.base_models.local_source import job_for
-from tailorbird.base_models.model_cache import ModelCache, recorded_digests
+from tailorbird.base_models.model_cache import TEMPLATE_FILE, ModelCache, recorded_digests
 from tailorbird.base_models.revision_pins import pinned, pinned_name
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of, plain_json
 from tailorbird.domain.base_model import BaseModelRef, CatalogueEntry, ModelSource
@@ -36,7 +36,6 @@ _TOKENIZER_FILES = frozenset(
         "merges.txt",
     }
 )
-_TEMPLATE_FILE = "chat_template.jinja"
 #: Longest safetensors header we read, in bytes; the format's own limit.
 _HEADER_LIMIT = 100_000_000
 #: Most dimensions of a tensor, as torch and NumPy have it.
@@ -81,10 +80,10 @@ def _described(shape: dict[str, Any], folder: Path, name: str, license: str, dig
 
 
 def describe_config(path: Path, name: str, open_reader: OpenReader) -> BaseModelRef:
-    """Description of the decoder of which there is the config file ``path`` alone: digests are of the config. Raises ModelInvalid."""
-    digest = digest_bytes(path.read_bytes())
-    digests = ModelDigests(tree=digest, tokenizer=digest, chat_template=digest)
-    return _described(plain_json(open_reader().describe(path)), path, name, "unknown", digests)
+    """Description of a decoder from the config or GGUF file ``path`` alone; digests are of its shape. Raises ModelInvalid."""
+    shape = open_reader().describe(path)
+    digest = digest_of(shape)
+    return _described(plain_json(shape), path, name, "unknown", ModelDigests(tree=digest, tokenizer=digest, chat_template=digest))
 
 
 #: What is told of a shape beside its layers.
@@ -193,10 +192,10 @@ def register_base(
             code="model_corrupt",
         )
     shape = _shape_of(folder, open_reader)
-    if _TEMPLATE_FILE not in files and not shape["encoder"]:
+    if TEMPLATE_FILE not in files and not shape["encoder"]:
         raise ModelInvalid(f"the base model {name} has no chat template", "use a model that was trained to chat", code="chat_template")
     tokenizer = digest_of({file: digest for file, digest in files.items() if file in _TOKENIZER_FILES})
-    digests = ModelDigests(tree=tree, tokenizer=tokenizer, chat_template=files.get(_TEMPLATE_FILE, digest_bytes(b"")))
+    digests = ModelDigests(tree=tree, tokenizer=tokenizer, chat_template=files.get(TEMPLATE_FILE, digest_bytes(b"")))
     entry = entry_named(name) or pinned(name, folder.parent) or (pinned(name, pins) if pins else None)
     return _described(shape, folder, pinned_name(entry) if entry else name, entry.license if entry else "unknown", digests)
 

@@ -17,16 +17,20 @@ _MOST = 4 << 20
 
 
 def describe_local(name: str, cache: Path | ModelCache, open_reader: OpenReader) -> BaseModelRef:
-    """The decoder called ``name``, or at that path: a folder with config.json, or a config file. Where there are weights, their headers
-    must agree with the config. Nothing is downloaded, and nothing kept.
+    """The decoder called ``name``, or at that path: a folder with config.json, a config file, or a GGUF file. Where there are weights
+    beside a config, their headers must agree with it. Nothing is downloaded, and nothing kept.
 
     Raises ModelInvalid: as ``find_local``, ``check_code`` and ``ModelReader.describe``.
     """
     found = find_local(name, cache)
+    if found.suffix == ".gguf" and found.is_file():
+        return describe_config(found, name, open_reader)
     config = found / "config.json" if found.is_dir() else found
     if config.suffix != ".json" or not config.is_file() or config.stat().st_size > _MOST:
         raise ModelInvalid(
-            f"{name} is no config of a model", "give a folder with config.json in Hugging Face form, or that file", code="model_config"
+            f"{name} is no config of a model",
+            "give a folder with config.json in Hugging Face form, that file, or a .gguf file",
+            code="model_config",
         )
     if found.is_file() or not any(found.glob("*.safetensors")):
         return describe_config(config, name, open_reader)

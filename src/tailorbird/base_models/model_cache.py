@@ -12,11 +12,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.value import Digest
 from tailorbird.system.files import digest_file, private_folder
 
 #: Seconds between two words about a model that is being made, or waited for.
 OFTEN = 5.0
+TEMPLATE_FILE = "chat_template.jinja"
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,26 @@ def make_once(folder: Path, fill: Callable[[Path], None], progress: Callable[[st
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def with_template(folder: Path, template: str, progress: Callable[[str], None]) -> Path:
+    """The model in ``folder`` with another chat template, in a folder beside it; its other files are shared where the disk can."""
+    digest = digest_bytes(template.encode()).removeprefix("sha256:")
+
+    def fill(empty: Path) -> None:
+        for path in folder.iterdir():
+            if path.name != TEMPLATE_FILE:
+                _link(path, empty / path.name)
+        (empty / TEMPLATE_FILE).write_text(template, encoding="utf-8")
+
+    return make_once(folder.with_name(f"{folder.name}-{digest[:32]}"), fill, progress)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:  # a disk without links
+        shutil.copyfile(source, target)
 
 
 @contextmanager

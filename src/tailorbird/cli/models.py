@@ -63,7 +63,7 @@ Memory = Annotated[float | None, typer.Option("--memory", help="Memory of this m
 
 @models.command("fit")
 def _fit(
-    name: Annotated[str, typer.Argument(help="Pulled model, folder with config.json, or config file.", metavar="MODEL")],
+    name: Annotated[str, typer.Argument(help="Pulled model, folder with config.json, config file, or .gguf file.", metavar="MODEL")],
     length: Length = None,
     batch_tokens: PassTokens = None,
     rank: Annotated[int, typer.Option("--rank", help="Rank of the adapters.")] = 16,

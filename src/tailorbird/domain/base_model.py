@@ -113,6 +113,7 @@ class BaseModelRef(Value):
     Shapes are what planning needs: ``hidden``, ``layers``, ``vocabulary``, ``context`` (tokens), ``linear_shapes``
     maps the name of a linear layer on which adapters are placed (``q_proj``) to its (inputs, outputs), the largest where a name has
     several. ``anatomy`` is left out of a decoder that has each of these layers once in every block, and nothing else to multiply with.
+    ``chat_template`` names the template that stands in place of the model's own, or that it was given as it has none; empty: its own.
     """
 
     name: str
@@ -128,6 +129,7 @@ class BaseModelRef(Value):
     intermediate: int
     linear_shapes: dict[str, tuple[int, int]]
     anatomy: ModelAnatomy | None = Field(default=None, exclude_if=lambda value: value is None)
+    chat_template: str = Field(default="", exclude_if=lambda value: not value)
 
     @property
     def linear_groups(self) -> tuple[LinearGroup, ...]:

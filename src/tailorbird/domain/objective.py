@@ -411,6 +411,9 @@ class Objective(Section):
     """The model to start from: a name in the catalogue, a local folder or .gguf file, or hf://OWNER/NAME[@REVISION]."""
     base_models: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     """Instead of ``base_model``: several models to start from. The ladder holds the rungs of each, in the order of their cost."""
+    chat_template: str | None = Field(default=None, min_length=1, max_length=200, exclude_if=lambda value: value is None)
+    """How conversations are laid out for the base model, in place of its own chat template: plain, alpaca, chatml or llama3; or a .jinja
+    file, relative to this file. A base model that has none is given the plain one."""
     kpis: Annotated[tuple[Kpi, ...], Field(min_length=1)]
     """What "good enough" means: every target must be proven."""
     live_kpis: tuple[LiveKpi, ...] = Field(default=(), exclude_if=lambda value: not value)

@@ -23,6 +23,7 @@ from tailorbird.inference.text.tokenizer_check import check_tokenizer
 from tailorbird.inference.transformers_verbosity import quiet
 from tailorbird.ports.model_reader import GgufFile, GgufJob
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, stream
+from tailorbird.text.known_templates import DEFAULT, TEMPLATES
 
 _log = logging.getLogger("tailorbird.models")
 
@@ -70,9 +71,7 @@ class TransformersReader:
                 ) from error
             beyond = tokens_beyond(tokenizer, model, source.name)
             if not tokenizer.chat_template:
-                raise ModelInvalid(
-                    f"{source.name} has no chat template", "use a model that was trained to chat (an instruct model)", code="chat_template"
-                )
+                tokenizer.chat_template = TEMPLATES[DEFAULT]
             model.save_pretrained(target, max_shard_size=_ONE_FILE)
             tokenizer.save_pretrained(target)
             _leave_out(beyond, target / "tokenizer.json")

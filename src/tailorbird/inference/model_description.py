@@ -63,8 +63,10 @@ def describe_here(source: Path) -> ModelShape:
 
 
 def read_config(folder: Path) -> Any:
-    """The config in ``folder``, or in this file. Raises ModelInvalid: remote code, a type that is unknown, quantised, sizes that no model
-    has."""
+    """The config in ``folder``, or in this file, which may be GGUF. Raises ModelInvalid: remote code, a type that is unknown, quantised,
+    sizes that no model has."""
+    if folder.suffix == ".gguf" and folder.is_file():
+        return _within_sizes(_gguf_config(folder), folder.name)
     try:
         plain = json.loads((folder if folder.is_file() else folder / "config.json").read_text(encoding="utf-8"))
         model_type = plain.get("model_type")
@@ -82,14 +84,27 @@ def read_config(folder: Path) -> Any:
         )
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        text = config.get_text_config(decoder=True)
+        config.get_text_config(decoder=True)
     except Exception as error:  # validation of configs raises errors of many libraries
         raise _broken(folder.name, f"is no config of {model_type} ({type(error).__name__})") from error
     check_unquantised(config, folder.name)
-    for name, most in _MOST.items():
-        size = getattr(text, name, None)
+    return _within_sizes(config, folder.name)
+
+
+def _gguf_config(path: Path) -> Any:
+    """The config that the header of a GGUF file gives. That its weights are quantised is nothing against it: they are converted."""
+    try:
+        return AutoConfig.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
+    except Exception as error:  # readers of GGUF raise errors of many kinds
+        raise _broken(path.name, f"cannot be read from its header ({type(error).__name__})") from error
+
+
+def _within_sizes(config: Any, name: str) -> Any:
+    text = config.get_text_config(decoder=True)
+    for key, most in _MOST.items():
+        size = getattr(text, key, None)
         if size is not None and not 0 < int(size) <= most:
-            raise _broken(folder.name, f"says {name} {getattr(text, name)}")
+            raise _broken(name, f"says {key} {size}")
     return config
 
 

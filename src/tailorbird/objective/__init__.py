@@ -1,12 +1,13 @@
 """Objective: reads ``objective.yaml``, knows the KPIs, and says whether the data can prove the targets.
 
     objective_file → tenant_placeholder → schema → rules · data_rules → reader → submitted_reader
-    kpi_catalogue → power → comparison_metric; proposal · templates; objective_file → traffic_reader
+    kpi_catalogue → power → comparison_metric; proposal · templates · chat_template; objective_file → traffic_reader
 
 In: a YAML file; a snapshot's manifest. Out: a frozen objective with the line of every key; powers; errors with the line, the reason and the
 nearest valid value. Must not know: rows, models, rungs.
 """
 
+from tailorbird.objective.chat_template import chat_template_of
 from tailorbird.objective.comparison_metric import comparable_items, margin_for, plan_comparison
 from tailorbird.objective.data_rules import check_labels
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, MetricName, MetricSpec, answers_of, parse_metric
@@ -50,6 +51,7 @@ __all__ = [
     "ProvidedFacts",
     "TaskName",
     "answers_of",
+    "chat_template_of",
     "check_labels",
     "check_origins",
     "check_power",

@@ -17,6 +17,7 @@ from tailorbird.objective.objective_file import Fault, ObjectiveFile
 from tailorbird.objective.power import shift_faults
 from tailorbird.objective.scope_rules import scope_faults
 from tailorbird.stats.metric_direction import MEASURES, SCOPE_METRICS, base_of, first_compared
+from tailorbird.text.known_templates import TEMPLATES
 from tailorbird.text.normalisation import nearest
 from tailorbird.text.regex import check_pattern
 
@@ -36,6 +37,7 @@ def faults_of(file: ObjectiveFile) -> list[Fault]:
         *_search_faults(file),
         *_encoder_faults(file),
         *_base_faults(file),
+        *_template_faults(file),
         *_ladder_faults(file),
         *_approval_faults(file),
         *data_faults(file),
@@ -289,6 +291,20 @@ def _base_faults(file: ObjectiveFile) -> list[Fault]:
         return [Fault(line, "`base_models` names none", "write at least one, or `base_model: smollm2-135m`")]
     twice = [index for index, name in enumerate(names) if name in names[:index]]
     return [Fault(file.line_of(f"base_models.{index}"), f"{names[index]!r} is listed twice", "keep one of the two") for index in twice]
+
+
+def _template_faults(file: ObjectiveFile) -> list[Fault]:
+    """A chat template by a name that is not known, or for an encoder, which reads no conversation."""
+    name, known = file.objective.chat_template, tuple(TEMPLATES)
+    if name is None:
+        return []
+    line = file.line_of("chat_template")
+    if file.objective.task.kind is TaskKind.RANK:
+        return [Fault(line, "`chat_template` is of no use to a task of kind rank: its base is an encoder", "remove it")]
+    if name in known or name.endswith(".jinja"):
+        return []
+    hint = f"{_mean(name, known)}known are {', '.join(known)}; or give the path of a .jinja file"
+    return [Fault(line, f"no chat template is called {name!r}", hint, "chat_template_unknown")]
 
 
 def _ladder_faults(file: ObjectiveFile) -> list[Fault]:

@@ -48,15 +48,16 @@ class ModelReader(Protocol):
     """Converts base models."""
 
     def convert(self, source: Path, target: Path) -> None:
-        """Reads a GGUF file or a Hugging Face folder at ``source`` and writes the model into the empty folder ``target``.
+        """Reads a GGUF file or a Hugging Face folder at ``source`` and writes the model into the empty folder ``target``,
+        with the plain chat template where it has none.
 
-        Raises ModelInvalid (unreadable, no chat template, pickled weights, remote code).
+        Raises ModelInvalid (unreadable, a chat template that fails, pickled weights, remote code).
         """
         ...
 
     def describe(self, source: Path) -> ModelShape:
         """The shape of the decoder in the folder ``source``, from its config and the headers of its weights, or of the one that the config
-        file ``source`` alone describes: nothing is loaded.
+        or GGUF file ``source`` alone describes: nothing is loaded.
 
         Raises ModelInvalid: remote code (``model_remote_code``), a type that is unknown (``model_type_unknown``) or no decoder
         (``model_not_a_decoder``), quantised weights (``model_quantised``), a config that does not belong to the weights

@@ -222,7 +222,7 @@ def provenance(
     model = [
         ("base model", base.digest),
         ("tokenizer", base.tokenizer_digest),
-        ("chat template", base.chat_template_digest),
+        (f"chat template{_template_words(objective, base)}", base.chat_template_digest),
     ]
     if candidate.hosted is not None:
         model = []
@@ -238,6 +238,14 @@ def provenance(
         ("seed", str(candidate.seed)),
     ]
     return f"## Provenance\n\n{markdown_table(('what', 'digest'), rows)}"
+
+
+def _template_words(objective: Objective, base: BaseModelRef) -> str:
+    """The name of a chat template that is not the base model's own, and why it stands there."""
+    if not base.chat_template:
+        return ""
+    why = "as the objective asks" if objective.chat_template else "the base model has none"
+    return f" ({markdown_text(_file(base.chat_template))}: {why})"
 
 
 def _looked_up(candidate: Candidate) -> list[tuple[str, str]]:

@@ -221,7 +221,7 @@ class ChatTokenizer:
                 return tuple(tokens[: place + 1])
         raise ModelInvalid(
             "the chat template of the base model ends an assistant turn with no special token",
-            "use a base model whose template closes each turn, so that answers can be learned to end",
+            "name a template that closes each turn by a token of this tokenizer: `chat_template: plain`",
             code="end_of_turn",
         )
 

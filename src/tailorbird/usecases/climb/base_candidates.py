@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import pairwise, takewhile
 from pathlib import Path
 from statistics import fmean, pstdev
+from typing import TypeVar
 
 from tailorbird import base_models, planning
 from tailorbird.crypto.canonical_json import digest_of
@@ -20,10 +21,14 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Machine, PassLayout, Plan, RungPlan, TokenProfile
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.value import Digest
+from tailorbird.objective import chat_template_of
 from tailorbird.text.conversations import as_line, shown_answer, unfold_turns
+from tailorbird.text.known_templates import DEFAULT, template_name
+from tailorbird.text.passages import passages_of
 from tailorbird.text.prompt_rendering import messages_for_row
 from tailorbird.usecases.steps.step_context import StepContext
 
+V = TypeVar("V")
 _WORDS = re.compile(r"[^\W_]+|[\W_]")
 #: Bytes a weight of an encoder as it is fetched.
 _WEIGHT = 4
@@ -142,12 +147,18 @@ def _given(context: StepContext, name: str) -> str:
 def fetch_base(context: StepContext, name: str) -> BaseModelRef:
     """A base model, pulled and registered by digest. Raises ModelInvalid, with ``model_kind`` where it is not of the kind that the task
     needs."""
-    given = _given(context, name)
+    given, template = _given(context, name), chat_template_of(context.objective, Path(context.file.folder))
     folder = base_models.pull(given, context.deps.models, context.deps.model_reader, context.progress.tell)
-    public = any(given == entry.name for entry in base_models.catalogue())
+    if template is not None:
+        folder = base_models.with_template(folder, template, context.progress.tell)
+        # A template that fails, or ends no answer, is refused before anything is stored.
+        context.deps.engine().count_tokens(folder, [messages_for_row(PromptSpec(instruction=context.objective.task.instruction), "")])
+    public = template is None and any(given == entry.name for entry in base_models.catalogue())
     base = base_models.register_base(
         folder, name, context.deps.artifacts, context.deps.models.own, public=public, open_reader=context.deps.model_reader
     )
+    if context.objective.chat_template or template_name(base.chat_template_digest) == DEFAULT:
+        base = base.model_copy(update={"chat_template": context.objective.chat_template or DEFAULT})
     if base_models.is_encoder(base) != (context.objective.task.kind is TaskKind.RANK):
         raise ModelInvalid(
             f"{name} {'turns texts into vectors' if base_models.is_encoder(base) else 'writes answers'}, which is not what the task needs",
@@ -159,10 +170,10 @@ def fetch_base(context: StepContext, name: str) -> BaseModelRef:
 
 def token_profile(context: StepContext, base: BaseModelRef) -> TokenProfile:
     """Counts tokens with the base model's tokenizer, over at most 2,000 training rows spread evenly."""
-    if context.objective.task.kind is TaskKind.RANK:
-        return TokenProfile(shared_prefix=0, prompt_mean=0, prompt_p95=0, prompt_max=0, target_mean=0, target_max=0, label_trie=0)
     rows = context.rows(Split.TRAIN)
-    sample = rows[:: max(1, math.ceil(len(rows) / 2000))]
+    if context.objective.task.kind is TaskKind.RANK:
+        return _query_profile(context, base, [row.text for row in _spread(rows, 1000)])
+    sample = _spread(rows, 2000)
     prompt = PromptSpec(instruction=context.objective.task.instruction)
     empty = _count(context, base, prompt, [""])[0]
     prompts = _count(context, base, prompt, [row.text for row in sample])
@@ -183,6 +194,44 @@ def token_profile(context: StepContext, base: BaseModelRef) -> TokenProfile:
         earlier_mean=_earlier_mean(context, base, sample, empty),
         layout=_layout(context, base, max(prompt + target for prompt, target in zip(prompts, targets, strict=True))),
     )
+
+
+def _query_profile(context: StepContext, base: BaseModelRef, texts: Sequence[str]) -> TokenProfile:
+    """Lengths of queries as the encoder reads them, each batch padded to the longest; nothing where no encoder can be asked here."""
+    folder = context.deps.artifacts.get_tree(base.digest)
+    try:
+        counts = sorted(context.deps.encoder().count_tokens(folder, [text]) for text in texts)
+    except Unavailable:
+        counts = []
+    return TokenProfile(
+        shared_prefix=0,
+        prompt_mean=fmean(counts or [0]),
+        prompt_p95=counts[int(0.95 * (len(counts) - 1))] if counts else 0,
+        prompt_max=max(counts, default=0),
+        target_mean=0,
+        target_max=0,
+        label_trie=0,
+        row_sd=pstdev(counts or [0]),
+        layout="padded",
+    )
+
+
+def document_tokens(context: StepContext, encoder: Digest | None) -> float:
+    """Tokens of a document that ``encoder`` reads for an index, on average over some of them: of the whole as one, or of its passages where
+    these are quoted. What the planner assumes where it cannot be asked here."""
+    documents, whole = _spread(context.documents, 500), context.objective.task.kind is TaskKind.RANK
+    if encoder is None or not documents:
+        return planning.DOCUMENT_TOKENS
+    texts = [f"{each.title} {each.text}".strip() for one in documents for each in ([one] if whole else passages_of(one))]
+    try:
+        return context.deps.encoder().count_tokens(context.deps.artifacts.get_tree(encoder), texts) / len(documents)
+    except Unavailable:
+        return planning.DOCUMENT_TOKENS
+
+
+def _spread(values: tuple[V, ...], most: int) -> tuple[V, ...]:
+    """At most so many of ``values``, at equal distances."""
+    return values[:: max(1, math.ceil(len(values) / most))]
 
 
 def label_lengths(labels: Sequence[str], count: Callable[[Sequence[str]], list[int]]) -> tuple[int, int]:

@@ -13,11 +13,14 @@ from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.errors import Exhausted, Unavailable
 from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Machine, Plan, PlannedRanker, ShiftPower
 from tailorbird.domain.preflight import PreflightFinding, PreflightSeverity
 from tailorbird.domain.timing import Calibration
+from tailorbird.domain.value import Digest
 from tailorbird.objective import check_labels, check_origins, check_power, check_shift_power
 from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.text.known_templates import DEFAULT, TEMPLATES
 from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.climb import base_candidates, base_probe
 from tailorbird.usecases.climb.contradicting_labels import contradicting_labels_finding
@@ -139,6 +142,7 @@ def _with_incumbent(context: StepContext, plan: Plan, offers: Sequence[planning.
         contradicting_labels_finding(context),
         untested_answers_finding(context),
         _cut_texts_finding(plan, offers),
+        _template_finding(context, offers),
     )
     return plan.model_copy(update={"incumbent": found, "findings": plan.findings + tuple(one for one in findings if one)})
 
@@ -155,6 +159,22 @@ def _cut_texts_finding(plan: Plan, offers: Sequence[planning.BaseOffer]) -> Pref
         what=cut,
         remedy="where the end decides, put it first (the conclusion, a summary), or cut the documents into rows",
     )
+
+
+def _template_finding(context: StepContext, offers: Sequence[planning.BaseOffer]) -> PreflightFinding | None:
+    """A note where conversations are laid out otherwise than by the base models' own chat templates."""
+    given = [offer for offer in offers if offer.inputs and offer.inputs.base.chat_template]
+    if not given:
+        return None
+    asked, names = context.objective.chat_template, ", ".join(offer.label for offer in given)
+    what = f"the chat template {asked} stands in place of their own: {names}" if asked else f"no chat template of their own: {names}"
+    others = ", ".join(name for name in TEMPLATES if name != DEFAULT)
+    remedy = (
+        "remove `chat_template` from the objective to use the model's own"
+        if asked
+        else f"conversations are laid out by the template {DEFAULT}; for another one: chat_template: {others}, or a .jinja file"
+    )
+    return PreflightFinding(code="chat_template_given", severity=PreflightSeverity.NOTE, what=what, remedy=remedy)
 
 
 def with_probes(context: StepContext, offers: tuple[planning.BaseOffer, ...]) -> tuple[planning.BaseOffer, ...]:
@@ -205,6 +225,7 @@ def offers_of(context: StepContext) -> tuple[planning.BaseOffer, ...]:
             encoder=encoder,
             without_encoder=without_encoder,
             documents=len(context.documents),
+            document_tokens=base_candidates.document_tokens(context, _reader_of_documents(context, base, encoder, ranker)),
             comparison=comparison,
             ranker=ranker,
             endpoint=next(hosted, None),  # a hosted model stands once in the ladder, whatever the bases
@@ -215,6 +236,15 @@ def offers_of(context: StepContext) -> tuple[planning.BaseOffer, ...]:
     if not base_candidates.refs_of(offers):
         raise _no_rung(context, "; ".join(f"{offer.label}: {offer.out}" for offer in offers))
     return offers
+
+
+def _reader_of_documents(
+    context: StepContext, base: BaseModelRef, encoder: BaseModelRef | None, ranker: PlannedRanker | None
+) -> Digest | None:
+    """The encoder that reads the documents for an index: the base of a ranking, that of the released one, or the installed one."""
+    if context.objective.task.kind is TaskKind.RANK:
+        return base.digest
+    return ranker.encoder if ranker else encoder.digest if encoder else None
 
 
 def _ranker(context: StepContext) -> PlannedRanker | None:

@@ -165,7 +165,7 @@ def _of_tenants(deps: Dependencies) -> Iterator[tuple[str, set[Digest], set[Dige
 
 def _public(store: ErasableStore, bases: list[BaseModelRef]) -> set[Digest]:
     offered = {entry.name for entry in base_models.catalogue()}
-    trees = [base.digest for base in bases if base.name in offered and store.exists(base.digest)]
+    trees = [base.digest for base in bases if base.name in offered and not base.chat_template and store.exists(base.digest)]
     return {*trees, *(file for tree in trees for file in _files(store, tree).values())}
 
 

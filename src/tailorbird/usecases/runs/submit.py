@@ -11,15 +11,16 @@ from pydantic import Field, field_validator, model_validator
 
 from tailorbird import __version__, base_models, data
 from tailorbird.auth import Action
-from tailorbird.crypto.canonical_json import canonical_json, digest_of
+from tailorbird.crypto.canonical_json import canonical_json, digest_bytes, digest_of
 from tailorbird.domain.errors import Forbidden, InvalidInput
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.run import FINISHED, Run, RunState
 from tailorbird.domain.value import Digest, Value
-from tailorbird.objective import OBJECTIVE_FILE, ObjectiveFile, parse_submitted, read_objective
+from tailorbird.objective import OBJECTIVE_FILE, ObjectiveFile, chat_template_of, parse_submitted, read_objective
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.source_access import SourceAccess, grant_within
 from tailorbird.text.harness_tasks import digest_of_task
+from tailorbird.text.known_templates import TEMPLATES
 from tailorbird.usecases.audit_events import permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.endpoints import named_endpoints
@@ -164,6 +165,9 @@ def _refuse_outside(file: ObjectiveFile, files: Mapping[str, Digest], reach: Sou
             code="harness_outside",
         )
     offered = {entry.name for entry in base_models.catalogue()}
+    template = objective.chat_template
+    if template and template not in TEMPLATES and not _came_along(template, files):
+        raise InvalidInput(f"the chat template {template} did not come with the objective", "upload it", code="upload_missing")
     for base in objective.bases:
         if base in offered or _came_along(base, files):
             continue
@@ -200,6 +204,8 @@ def _submit(deps: Dependencies, actor: Actor, file: ObjectiveFile, asked: _RunRe
     questions = _questions(deps, objective, Path(file.folder))
     unread = _unread(deps, objective) if inputs and _reads_addresses(objective) else {}
     named = {"objective": digest_of(objective), "files": dict(files), "version": __version__} | questions | unread
+    if template := chat_template_of(objective, Path(file.folder)):
+        named |= {"chat_template": digest_bytes(template.encode())}
     endpoints = named_endpoints(deps, file).identity
     with deps.ledger.work(objective.tenant, write=False) as work:
         demand_teachers_unshown(work, file)
