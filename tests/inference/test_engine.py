@@ -145,6 +145,20 @@ def test_tokens_are_counted_without_a_model(tiny: Path, tmp_path: Path) -> None:
     assert open_engine("fp32").count_tokens(folder, prompts) == [len(reference.prompt(prompt)) for prompt in prompts]
 
 
+@pytest.mark.parametrize(
+    "template", ["own", "Q: {{ messages[0].content }}\n{% if messages[1] %}A: {{ messages[1].content }}{{ eos_token }}{% endif %}"]
+)
+def test_answers_are_counted_as_they_are_learned(template: str, tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(tiny, folder)
+    if template != "own":
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    chat = ChatTokenizer(folder)
+    asked = [*(conversation(text) for text in TEXTS), *((Message(role="assistant", content=text),) for text in TEXTS)]
+    wanted = [*map(len, chat.prompts(conversation(text) for text in TEXTS)), *map(len, chat.answers(TEXTS))]
+    assert open_engine("fp32").count_tokens(folder, asked) == wanted
+
+
 def test_an_answer_ends_with_the_end_of_its_turn(tiny: Path) -> None:
     chat, tokenizer = ChatTokenizer(tiny), Reference(tiny).tokenizer
     assert tokenizer.convert_ids_to_tokens(list(chat.end_of_turn)) == ["<|im_end|>"]

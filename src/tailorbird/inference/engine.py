@@ -159,7 +159,10 @@ class TorchEngine:
 
     def count_tokens(self, base: Path, prompts: Sequence[Conversation]) -> list[int]:
         """As ``Engine.count_tokens``."""
-        return [len(tokens) for tokens in self._registry.chat(str(base)).prompts(prompts)]
+        chat, said = self._registry.chat(str(base)), [prompt[-1].content if prompt[-1].role == "assistant" else None for prompt in prompts]
+        asked = iter(chat.prompts([prompt for prompt, text in zip(prompts, said, strict=True) if text is None]))
+        answers = iter(chat.answers([text for text in said if text is not None]))
+        return [len(next(asked if text is None else answers)) for text in said]
 
     def score(self, servable: Digest, prompts: Sequence[Conversation], labels: Sequence[str]) -> list[LabelScores]:
         """As ``Engine.score``."""

@@ -189,7 +189,8 @@ class Engine(Retriever, Probed, Protocol):
         ...
 
     def count_tokens(self, base: Path, prompts: Sequence[Sequence[Message]]) -> list[int]:
-        """Tokens of each rendered prompt with the tokenizer of the base model in folder ``base``."""
+        """Tokens of each rendered prompt with the tokenizer of the base model in folder ``base``; where the assistant speaks last, those of
+        what it says alone, as an answer with its end."""
         ...
 
 

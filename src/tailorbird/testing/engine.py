@@ -220,9 +220,9 @@ class MemoryEngine:
         return f"memory/1 context={self._context}"
 
     def count_tokens(self, base: Path, prompts: Sequence[Sequence[Message]]) -> list[int]:
-        """Words of each prompt, whatever the base."""
+        """Words of each prompt, whatever the base; an answer ends with one more."""
         del base
-        return [sum(len(message.content.split()) for message in prompt) for prompt in prompts]
+        return [sum(len(each.content.split()) for each in prompt) + (prompt[-1].role == "assistant") for prompt in prompts]
 
     def _find(self, servable: Digest) -> Servable:
         found = self._loaded.get(servable)

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise, takewhile
 from pathlib import Path
 from statistics import fmean, pstdev
@@ -19,7 +20,7 @@ from tailorbird.domain.errors import ModelInvalid, TailorbirdError, Unavailable
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Machine, PassLayout, Plan, RungPlan, TokenProfile
-from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.domain.value import Digest
 from tailorbird.objective import chat_template_of
 from tailorbird.text.conversations import as_line, shown_answer, unfold_turns
@@ -177,9 +178,9 @@ def token_profile(context: StepContext, base: BaseModelRef) -> TokenProfile:
     prompt = PromptSpec(instruction=context.objective.task.instruction)
     empty = _count(context, base, prompt, [""])[0]
     prompts = _count(context, base, prompt, [row.text for row in sample])
-    targets = [count - empty + 1 for count in _count(context, base, prompt, [shown_answer(row.target) for row in sample])]
+    targets = _count_answers(context, base, [shown_answer(row.target) for row in sample])
     labels = (context.manifest.label_sets or context.manifest.labels) if context.objective.task.kind is TaskKind.CLASSIFY else ()
-    listed, trie = label_lengths(labels, lambda texts: [count - empty + 1 for count in _count(context, base, prompt, texts)])
+    listed, trie = label_lengths(labels, partial(_count_answers, context, base))
     ordered = sorted(prompts)
     return TokenProfile(
         shared_prefix=max(0, empty - 5),
@@ -191,7 +192,7 @@ def token_profile(context: StepContext, base: BaseModelRef) -> TokenProfile:
         label_trie=trie,
         label_list=listed,
         row_sd=pstdev([prompt + target for prompt, target in zip(prompts, targets, strict=True)]),
-        earlier_mean=_earlier_mean(context, base, sample, empty),
+        earlier_mean=_earlier_mean(context, base, sample),
         layout=_layout(context, base, max(prompt + target for prompt, target in zip(prompts, targets, strict=True))),
     )
 
@@ -261,15 +262,20 @@ def _layout(context: StepContext, base: BaseModelRef, longest: int) -> PassLayou
         return "packed"
 
 
-def _earlier_mean(context: StepContext, base: BaseModelRef, rows: tuple[Row, ...], empty: int) -> float:
+def _earlier_mean(context: StepContext, base: BaseModelRef, rows: tuple[Row, ...]) -> float:
     """Tokens of a row that the assistant said before its answer, where these are learned, too."""
     if context.objective.task.learn == "last":
         return 0.0
     said = [as_line(turn) for row in rows for turn in unfold_turns(row.text) if turn.role == "assistant"]
-    prompt = PromptSpec(instruction=context.objective.task.instruction)
-    return sum(count - empty + 1 for count in _count(context, base, prompt, said)) / len(rows) if said else 0.0
+    return sum(_count_answers(context, base, said)) / len(rows) if said else 0.0
 
 
 def _count(context: StepContext, base: BaseModelRef, prompt: PromptSpec, texts: Sequence[str]) -> list[int]:
     folder = context.deps.artifacts.get_tree(base.digest)
     return context.deps.engine().count_tokens(folder, [messages_for_row(prompt, text) for text in texts])
+
+
+def _count_answers(context: StepContext, base: BaseModelRef, texts: Sequence[str]) -> list[int]:
+    """Tokens of answers, with the one that ends each. Within a prompt a template may have the same text read as others."""
+    folder = context.deps.artifacts.get_tree(base.digest)
+    return context.deps.engine().count_tokens(folder, [(Message(role="assistant", content=text),) for text in texts])
