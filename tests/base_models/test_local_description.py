@@ -67,11 +67,11 @@ def test_nothing_is_downloaded(tmp_path: Path) -> None:
 
 
 def test_what_is_no_decoder_here(tmp_path: Path) -> None:
-    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    (tmp_path / "model.bin").write_bytes(b"GGUF")
     (tmp_path / "empty").mkdir()
     (tmp_path / "large.json").write_bytes(b" " * (5 << 20))
     cases = {"smolm2-135m": "model_unknown", str(tmp_path / "nothing"): "model_unknown"}
-    cases |= {str(tmp_path / name): "model_config" for name in ("model.gguf", "empty", "large.json")}
+    cases |= {str(tmp_path / name): "model_config" for name in ("model.bin", "empty", "large.json")}
     encoder = CONFIG | {"model_type": "bert", "intermediate_size": 16}
     cases[str(written(tmp_path / "encoder", encoder, "w"))] = "model_not_a_decoder"
     cases[str(written(tmp_path / "code", CONFIG | {"auto_map": {"AutoModel": "mine.Model"}}, "w"))] = "model_remote_code"
