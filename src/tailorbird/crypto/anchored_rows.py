@@ -5,13 +5,15 @@ A digest covers the fields that differ from their defaults: a later version that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Protocol
 
 from tailorbird.crypto.canonical_json import digest_of, plain_json, short
 from tailorbird.crypto.merkle import Node
+from tailorbird.crypto.row_groups import RowGroup
 from tailorbird.crypto.state_tree import EMPTY_STATE, TOP, StateStore, bucket_of, nodes_over, place_of, proven_nodes, root_over
 from tailorbird.domain.deployment import Alias
 from tailorbird.domain.errors import Corrupt
@@ -31,7 +33,7 @@ def _digest(value: Value) -> Digest:
 
 
 @singledispatch
-def anchored_row(value: Value) -> AnchoredRow:
+def anchored_row(value: Value | RowGroup) -> AnchoredRow:
     """The name of the row that holds ``value`` within its tenant, and the digest that stands for the row as it is now.
 
     A release stands for its approvals too, so that none can be added or taken away. Raises TypeError for what is not anchored.
@@ -75,6 +77,11 @@ def _(value: Rollout) -> AnchoredRow:
     return AnchoredRow(tenant=value.tenant, name=f"rollout/{value.id}", digest=_digest(value))
 
 
+@anchored_row.register
+def _(value: RowGroup) -> AnchoredRow:
+    return AnchoredRow(tenant=value.tenant, name=value.name, digest=value.digest)
+
+
 @dataclass(frozen=True)
 class RowChange:
     """A row's digest before a change and after it; None where there is no row."""
@@ -89,7 +96,7 @@ class RowChanges:
     def __init__(self) -> None:
         self._pending: dict[str, dict[str, RowChange]] = {}
 
-    def note(self, before: Value | None, after: Value | None) -> None:
+    def note(self, before: Value | RowGroup | None, after: Value | RowGroup | None) -> None:
         """Notes what a row held and what it holds; one of the two may be missing."""
         old = anchored_row(before) if before is not None else None
         row = anchored_row(after) if after is not None else old
@@ -99,6 +106,15 @@ class RowChanges:
         first = of_tenant.get(row.name, RowChange(old.digest if old else None, None))
         of_tenant[row.name] = RowChange(first.before, row.digest if after is not None else None)
 
+    @contextmanager
+    def changing(self, read: Callable[[], Iterable[RowGroup]]) -> Iterator[None]:
+        """Notes what the groups that ``read`` gives hold before the body and after it; both times the same groups."""
+        before = tuple(read())
+        yield
+        for old, new in zip(before, read(), strict=True):
+            if old != new:
+                self.note(old, new)
+
     def note_found(self, row: AnchoredRow) -> None:
         """Notes a row that was there before anything was anchored."""
         self._pending.setdefault(row.tenant, {})[row.name] = RowChange(None, row.digest)
@@ -106,6 +122,11 @@ class RowChanges:
     def note_none_left(self, tenant: str) -> None:
         """Notes that no row of the tenant is left."""
         self._pending[tenant] = {EVERY_ROW: RowChange(None, None)}
+
+    def not_pending(self, tenant: str, rows: Mapping[str, Digest | None]) -> dict[str, Digest | None]:
+        """``rows`` without those that are as this transaction has changed them: what they were before is checked when it is anchored."""
+        pending = self._pending.get(tenant, {})
+        return {name: digest for name, digest in rows.items() if name not in pending or pending[name].after != digest}
 
     def take(self, tenant: str) -> dict[str, RowChange]:
         """What is noted of a tenant, once."""

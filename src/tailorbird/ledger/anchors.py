@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 
 from sqlalchemy import Connection
 
-from tailorbird.crypto.anchored_rows import altered_nodes, anchored_row, differing_rows, rows_of_kind
+from tailorbird.crypto.anchored_rows import RowChanges, altered_nodes, anchored_row, differing_rows, rows_of_kind
+from tailorbird.crypto.row_groups import RowGroup
 from tailorbird.domain.event import AnchoredRow, LogHead
 from tailorbird.domain.identity import Identity, Session, Tenant
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ledger.deployment import Aliases
 from tailorbird.ledger.event_log import Events
 from tailorbird.ledger.identities import ApiKeys, Identities
-from tailorbird.ledger.releases import Releases
+from tailorbird.ledger.label_reviews import Judgements
+from tailorbird.ledger.provenance import Decisions, Erasures, Secrets
+from tailorbird.ledger.records import Records
+from tailorbird.ledger.releases import Looks, Releases, Splits
 from tailorbird.ledger.rollouts import Rollouts
 from tailorbird.ledger.row_mapping import select_fields, value_of
+from tailorbird.ledger.runs import Runs
 from tailorbird.ledger.stored_anchors import StoredAnchors
 from tailorbird.ledger.tables import sessions, tenants
+from tailorbird.system.clock import SystemClock
 
 
 class Anchors:
     """Implements ``RowAnchors`` for ``tenant``."""
 
-    def __init__(self, events: Events, connection: Connection, tenant: str) -> None:
+    def __init__(self, events: Events, connection: Connection, tenant: str, changes: RowChanges) -> None:
         self._book = AnchorBook(events, connection)
         self._tenant = tenant
+        self._changes = changes
 
     def differing(self, rows: Mapping[str, Digest | None]) -> tuple[str, ...]:
         """The names of those of ``rows`` that the log anchors otherwise, or not. Raises Corrupt, NotFound."""
-        return self._book.differing(self._tenant, rows)
+        return self._book.differing(self._tenant, self._changes.not_pending(self._tenant, rows))
 
     def all_of(self, kind: str) -> Mapping[str, Digest]:
         """The digests of all anchored rows of a kind, by name. Raises Corrupt, NotFound."""
@@ -75,6 +83,14 @@ class AnchorBook:
 def found_rows(connection: Connection, tenant: str) -> Iterator[AnchoredRow]:
     """Every row of a tenant that is anchored where all is well, as its table holds it. Raises Corrupt."""
     yield from map(anchored_row, _values(connection, tenant))
+    yield from (row for row in map(anchored_row, _groups(connection, tenant)) if row.digest is not None)
+
+
+def _groups(connection: Connection, tenant: str) -> Iterator[RowGroup]:
+    kept = (Runs, Looks, Splits, Judgements, Decisions, Secrets, Records)
+    repositories = (repository(connection, tenant) for repository in kept)
+    yield from chain.from_iterable(repository.groups() for repository in repositories)
+    yield from Erasures(connection, tenant, SystemClock()).groups()
 
 
 def _values(connection: Connection, tenant: str) -> Iterator[Value]:

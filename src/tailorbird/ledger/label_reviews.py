@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, update
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, union, update
 
+from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.crypto.canonical_json import plain_json
+from tailorbird.crypto.row_groups import RowGroup, review_group
 from tailorbird.domain.errors import Conflict, LeaseLost
 from tailorbird.domain.label_review import Judgement, JudgeState, ModelReview
 from tailorbird.domain.run import LONGEST_LEASE
@@ -21,13 +24,16 @@ from tailorbird.ports.clock import Clock
 class Judgements:
     """Implements ``JudgementRepository``."""
 
-    def __init__(self, connection: Connection, tenant: str) -> None:
+    def __init__(self, connection: Connection, tenant: str, changes: RowChanges | None = None) -> None:
         self._connection = connection
         self._tenant = tenant
+        self._changes = changes or RowChanges()
 
     def add(self, judgement: Judgement) -> None:
         """Adds a judgement. Raises Conflict when this reviewer has judged this item already."""
-        if not insert_new(self._connection, judgements, judgement.model_dump() | {"tenant": self._tenant}):
+        with self._changes.changing(lambda: groups_of(self._connection, self._tenant, judgement.release)):
+            added = insert_new(self._connection, judgements, judgement.model_dump() | {"tenant": self._tenant})
+        if not added:
             raise Conflict(
                 f"{judgement.reviewer} has judged item {judgement.number} already", "go on with the next one", code="judged_already"
             )
@@ -37,6 +43,12 @@ class Judgements:
         asked = select_fields(judgements, Judgement).where(judgements.c.tenant == self._tenant, judgements.c.release == release)
         rows = self._connection.execute(asked.order_by(judgements.c.at, judgements.c.reviewer, judgements.c.number))
         return tuple(value_of(Judgement, row) for row in rows)
+
+    def groups(self) -> Iterator[RowGroup]:
+        """What is anchored of the label review of each release that has one, by judge models too."""
+        reviewed = (select(table.c.release).where(table.c.tenant == self._tenant) for table in (judgements, model_reviews))
+        for release in self._connection.scalars(union(*reviewed)).all():
+            yield from groups_of(self._connection, self._tenant, release)
 
     def forget_reasons(self, given: Iterable[Judgement]) -> int:
         """Empties the reasons of these judgements, whose marks stay; how many there were."""
@@ -52,6 +64,13 @@ class Judgements:
         )
 
 
+def groups_of(connection: Connection, tenant: str, release: Digest) -> tuple[RowGroup, ...]:
+    """What is anchored of the label review of one release."""
+    models = select_fields(model_reviews, ModelReview).where(model_reviews.c.tenant == tenant, model_reviews.c.release == release)
+    found = [value_of(ModelReview, row) for row in connection.execute(models.order_by(model_reviews.c.number))]
+    return (review_group(tenant, release, Judgements(connection, tenant).of(release), found),)
+
+
 def is_free(now: datetime) -> ColumnElement[bool]:
     """True for a review that waits and is in nobody's hand at ``now``."""
     until = model_reviews.c.lease_until
@@ -61,21 +80,24 @@ def is_free(now: datetime) -> ColumnElement[bool]:
 class ModelReviews:
     """Implements ``ModelReviewRepository``."""
 
-    def __init__(self, connection: Connection, tenant: str, clock: Clock) -> None:
+    def __init__(self, connection: Connection, tenant: str, clock: Clock, changes: RowChanges | None = None) -> None:
         self._connection = connection
         self._tenant = tenant
         self._clock = clock
+        self._changes = changes or RowChanges()
 
     def add(self, review: ModelReview) -> ModelReview:
         """Adds a review that waits, or returns the one there is."""
         same_release = (model_reviews.c.tenant == self._tenant, model_reviews.c.release == review.release)
         row = _columns(review) | {"tenant": self._tenant, "number": next_number(model_reviews.c.number, *same_release)}
-        insert_new(self._connection, model_reviews, row)
+        with self._changing(review):
+            insert_new(self._connection, model_reviews, row)
         return next(one for one in self.of(review.release) if one.model == review.model)
 
     def reopen(self, review: ModelReview) -> None:
         """Lets a review that failed wait again."""
-        self._change(review, model_reviews.c.state == JudgeState.FAILED, state=JudgeState.WAITING, error=None, attempts=0)
+        with self._changing(review):
+            self._change(review, model_reviews.c.state == JudgeState.FAILED, state=JudgeState.WAITING, error=None, attempts=0)
 
     def of(self, release: Digest) -> tuple[ModelReview, ...]:
         """All reviews of a release, in the order in which they were first asked for."""
@@ -95,10 +117,15 @@ class ModelReviews:
         """Writes what was found. Raises LeaseLost."""
         held = and_(model_reviews.c.state == JudgeState.WAITING, model_reviews.c.owner == owner)
         found = {name: value for name, value in _columns(review).items() if name != "attempts"}
-        if not self._change(review, held, **found, owner=None, lease_until=None):
+        with self._changing(review):
+            finished = self._change(review, held, **found, owner=None, lease_until=None)
+        if not finished:
             raise LeaseLost(
                 f"{review.model} is no longer in the hand of {owner}", "nothing is to be done: whoever holds it now finishes it"
             )
+
+    def _changing(self, review: ModelReview) -> AbstractContextManager[None]:
+        return self._changes.changing(lambda: groups_of(self._connection, self._tenant, review.release))
 
     def _change(self, review: ModelReview, when: ColumnElement[bool], **values: Any) -> bool:
         here = and_(

@@ -8,7 +8,9 @@ from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Connection, String, Text, delete, or_, select
 
+from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.crypto.canonical_json import digest_bytes
+from tailorbird.crypto.row_groups import LISTED_KINDS, RowGroup, record_group
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ledger.row_mapping import CanonicalJson, insert_new, next_number, text_of, unreadable, value_from_text
@@ -20,9 +22,10 @@ V = TypeVar("V", bound=Value)
 class Records:
     """Implements ``RecordRepository``. A record's kind is the name of its class."""
 
-    def __init__(self, connection: Connection, tenant: str) -> None:
+    def __init__(self, connection: Connection, tenant: str, changes: RowChanges | None = None) -> None:
         self._connection = connection
         self._tenant = tenant
+        self._changes = changes or RowChanges()
 
     def put(self, value: Value) -> Digest:
         """Stores ``value`` unless it is there already, and returns its digest."""
@@ -30,7 +33,8 @@ class Records:
         digest = digest_bytes(body.encode())
         number = next_number(records.c.number, records.c.tenant == self._tenant, records.c.kind == kind)
         row = {"tenant": self._tenant, "kind": kind, "digest": digest, "number": number, "body": body}
-        insert_new(self._connection, records, row)
+        with self._changes.changing(lambda: self._groups_of(kind)):
+            insert_new(self._connection, records, row)
         return digest
 
     def get(self, kind: type[V], digest: Digest) -> V:
@@ -46,9 +50,20 @@ class Records:
 
     def forget(self, kind: type[Value], named: Iterable[Digest]) -> int:
         """Deletes records whose words must go; how many there were."""
-        return sum(
-            self._connection.execute(delete(records).where(*self._of(kind), records.c.digest == digest)).rowcount for digest in named
-        )
+        with self._changes.changing(lambda: self._groups_of(kind.__name__)):
+            return sum(
+                self._connection.execute(delete(records).where(*self._of(kind), records.c.digest == digest)).rowcount for digest in named
+            )
+
+    def groups(self) -> Iterator[RowGroup]:
+        """What is anchored of each kind that is listed."""
+        yield from (group for kind in sorted(LISTED_KINDS) for group in self._groups_of(kind))
+
+    def _groups_of(self, kind: str) -> tuple[RowGroup, ...]:
+        if kind not in LISTED_KINDS:
+            return ()
+        asked = select(records.c.digest).where(records.c.tenant == self._tenant, records.c.kind == kind)
+        return (record_group(self._tenant, kind, self._connection.scalars(asked)),)
 
     def digests(self, kind: type[Value]) -> tuple[Digest, ...]:
         """Digests of all records of a kind, oldest first."""

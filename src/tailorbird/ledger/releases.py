@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, select, update
 
 from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.crypto.canonical_json import digest_bytes, plain_json, short
+from tailorbird.crypto.row_groups import RowGroup, look_group, place_of_row, split_groups
 from tailorbird.domain.errors import Conflict, Corrupt, NotFound
+from tailorbird.domain.look import Look
 from tailorbird.domain.release import Approval, Dossier, Release, ReleaseContent, ReleaseState
 from tailorbird.domain.value import Digest
 from tailorbird.ledger.row_mapping import (
@@ -18,6 +20,7 @@ from tailorbird.ledger.row_mapping import (
     insert_new,
     next_number,
     own,
+    portions,
     select_fields,
     text_of,
     unreadable,
@@ -140,50 +143,78 @@ class Releases:
 class Looks:
     """Implements ``LookRepository``."""
 
-    def __init__(self, connection: Connection, tenant: str) -> None:
+    def __init__(self, connection: Connection, tenant: str, changes: RowChanges | None = None) -> None:
         self._connection = connection
         self._tenant = tenant
+        self._changes = changes or RowChanges()
 
     def add(self, objective_name: str, snapshot: Digest, candidate: Digest, question: Digest | None = None) -> int:
         """Records a look and returns its number for this objective; the same look again returns its first number."""
         objective = and_(looks.c.tenant == self._tenant, looks.c.objective_name == objective_name)
         asked = {"snapshot": snapshot, "candidate": candidate, "question": question or ""}
         look = {"tenant": self._tenant, "objective_name": objective_name} | asked
-        insert_new(self._connection, looks, look | {"number": next_number(looks.c.number, objective)})
+        with self._changes.changing(self.groups):
+            insert_new(self._connection, looks, look | {"number": next_number(looks.c.number, objective)})
         same = select(looks.c.number).where(objective, *(looks.c[name] == value for name, value in asked.items()))
         return int(self._connection.execute(same).scalar_one())
 
     def count(self, objective_name: str) -> int:
         """Number of looks taken."""
-        taken = select(func.count()).where(looks.c.tenant == self._tenant, looks.c.objective_name == objective_name)
-        return int(self._connection.execute(taken).scalar_one())
+        return sum(look.objective_name == objective_name for look in self.all())
+
+    def all(self) -> tuple[Look, ...]:
+        """All looks, those of an objective in their order."""
+        asked = select_fields(looks, Look).where(looks.c.tenant == self._tenant).order_by(looks.c.objective_name, looks.c.number)
+        return tuple(value_of(Look, row) for row in self._connection.execute(asked))
+
+    def groups(self) -> Iterator[RowGroup]:
+        """What is anchored."""
+        yield look_group(self._tenant, self.all())
 
 
 class Splits:
     """Implements ``SplitRepository``."""
 
-    def __init__(self, connection: Connection, tenant: str) -> None:
+    def __init__(self, connection: Connection, tenant: str, changes: RowChanges | None = None) -> None:
         self._connection = connection
         self._tenant = tenant
+        self._changes = changes or RowChanges()
 
     def assigned(self, objective_name: str) -> dict[Digest, tuple[str, str]]:
         """Row id to (split, group)."""
-        columns = (splits.c.row_id, splits.c.split, splits.c.row_group)
-        rows = self._connection.execute(select(*columns).where(splits.c.tenant == self._tenant, splits.c.objective_name == objective_name))
-        return {row.row_id: (row.split, row.row_group) for row in rows}
+        return self._assigned(splits.c.objective_name == objective_name)
+
+    def _assigned(self, *which: ColumnElement[bool]) -> dict[Digest, tuple[str, str]]:
+        asked = select(splits.c.row_id, splits.c.split, splits.c.row_group).where(splits.c.tenant == self._tenant, *which)
+        return {row: (split, group) for row, split, group in self._connection.execute(asked)}
+
+    def groups(self) -> Iterator[RowGroup]:
+        """What is anchored, objective by objective."""
+        for name in self._connection.scalars(select(splits.c.objective_name).where(splits.c.tenant == self._tenant).distinct()).all():
+            yield from split_groups(self._tenant, name, self.assigned(name))
+
+    def _groups_of(self, objective_name: str, rows: Collection[Digest]) -> list[RowGroup]:
+        """The groups of these rows, read whole."""
+        places = {place_of_row(row) for row in rows}
+        here = func.substr(splits.c.row_id, 8, 1).in_(sorted(places))
+        return split_groups(self._tenant, objective_name, self._assigned(splits.c.objective_name == objective_name, here), places)
 
     def remember(self, objective_name: str, assigned: dict[Digest, tuple[str, str]]) -> None:
         """Records rows that are new; known rows are left as they are."""
         common = {"tenant": self._tenant, "objective_name": objective_name}
         rows = [common | {"row_id": row, "split": split, "row_group": group} for row, (split, group) in assigned.items()]
-        insert_all_new(self._connection, splits, rows)
+        with self._changes.changing(lambda: self._groups_of(objective_name, assigned)):
+            insert_all_new(self._connection, splits, rows)
 
     def forget(self, rows: Iterable[Digest]) -> None:
         """Deletes these rows, of whatever objective."""
-        named = sorted(rows)
-        for start in range(0, len(named), 500):
-            here = and_(splits.c.tenant == self._tenant, splits.c.row_id.in_(named[start : start + 500]))
-            self._connection.execute(delete(splits).where(here))
+        named = frozenset(rows)
+        parts = [and_(splits.c.tenant == self._tenant, splits.c.row_id.in_(some)) for some in portions(named)]
+        found = (self._connection.scalars(select(splits.c.objective_name).where(here).distinct()) for here in parts)
+        names = sorted({name for some in found for name in some})
+        with self._changes.changing(lambda: [group for name in names for group in self._groups_of(name, named)]):
+            for here in parts:
+                self._connection.execute(delete(splits).where(here))
 
 
 def _require_dossier(row: Row[Any]) -> None:

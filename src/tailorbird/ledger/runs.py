@@ -8,13 +8,17 @@ longer than any is given was given before, and has expired.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select, update
 
+from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.crypto.canonical_json import plain_json
+from tailorbird.crypto.row_groups import RowGroup, run_group
 from tailorbird.domain.errors import Conflict, LeaseLost, NotFound
 from tailorbird.domain.run import LONGEST_LEASE, WORKED, Failure, Run, RunState, Step, StepProgress, StepState
 from tailorbird.domain.value import Digest
@@ -34,15 +38,17 @@ def is_held(now: datetime) -> ColumnElement[bool]:
 class Runs:
     """Implements ``RunRepository``."""
 
-    def __init__(self, connection: Connection, tenant: str) -> None:
+    def __init__(self, connection: Connection, tenant: str, changes: RowChanges | None = None) -> None:
         self._connection = connection
         self._tenant = tenant
+        self._changes = changes or RowChanges()
 
     def add(self, run: Run) -> Run:
         """Adds ``run``, or returns the one that has its fingerprint. Raises Conflict when only the id is taken."""
         own(self._tenant, run.tenant)
         number = next_number(runs.c.number, runs.c.tenant == self._tenant)
-        insert_new(self._connection, runs, run.model_dump() | {"number": number})
+        if insert_new(self._connection, runs, run.model_dump() | {"number": number}):
+            self._changes.note(None, *_groups_of(self._connection, self._tenant, run.id))
         row = self._connection.execute(self._all().where(runs.c.fingerprint == run.fingerprint)).one_or_none()
         if row is None:
             raise Conflict(f"another run has the id {run.id}", "give the run an id of its own", code="run_id_taken")
@@ -84,8 +90,16 @@ class Runs:
     def set_state(self, run: str, state: RunState) -> None:
         """Moves a run to ``state``. Raises NotFound."""
         here = and_(runs.c.tenant == self._tenant, runs.c.id == run)
-        if not self._connection.execute(update(runs).where(here).values(state=state)).rowcount:
-            raise NotFound(f"no run {run} in {self._tenant}", "list them with: tailorbird runs list", code="run_missing")
+        with self._changes.changing(lambda: _groups_of(self._connection, self._tenant, run)):
+            if not self._connection.execute(update(runs).where(here).values(state=state)).rowcount:
+                raise NotFound(f"no run {run} in {self._tenant}", "list them with: tailorbird runs list", code="run_missing")
+
+    def groups(self) -> Iterator[RowGroup]:
+        """What is anchored of each run and its steps."""
+        asked = select_fields(steps, Step).where(steps.c.tenant == self._tenant).order_by(steps.c.run, steps.c.position)
+        found = groupby((value_of(Step, row) for row in self._connection.execute(asked)), key=lambda step: step.run)
+        of = {run: tuple(some) for run, some in found}
+        yield from (run_group(run, of.get(run.id, ())) for run in self.all())
 
     def _all(self) -> Select[Any]:
         return select_fields(runs, Run).where(runs.c.tenant == self._tenant)
@@ -97,10 +111,11 @@ class Runs:
 class Steps:
     """Implements ``StepRepository``."""
 
-    def __init__(self, connection: Connection, tenant: str, clock: Clock) -> None:
+    def __init__(self, connection: Connection, tenant: str, clock: Clock, changes: RowChanges | None = None) -> None:
         self._connection = connection
         self._tenant = tenant
         self._clock = clock
+        self._changes = changes or RowChanges()
 
     def enqueue(self, run: str, name: str) -> Step:
         """Adds a ready step at the end of ``run``, or returns the step of that name. Raises Conflict when there is no such run."""
@@ -124,7 +139,7 @@ class Steps:
     def heartbeat(self, step: Step, ttl: timedelta, progress: StepProgress | None = None) -> None:
         """Extends the lease and, where given, notes how far the step is. Raises LeaseLost."""
         told = {} if progress is None else {"progress": plain_json(progress)}
-        self._change_held(step, lease_until=self._clock.now() + ttl, **told)
+        self._write_held(step, {"lease_until": self._clock.now() + ttl, **told})
 
     def complete(self, step: Step, result: Digest, seconds: float) -> Step:
         """Marks done, in time or late, as long as nobody has taken the lease over. Raises LeaseLost."""
@@ -139,13 +154,15 @@ class Steps:
     def release(self, step: Step, seconds: float = 0.0) -> None:
         """Gives a held step back; does nothing when the lease is lost."""
         given_back = {"state": StepState.READY, "owner": None, "lease_until": None, "seconds": steps.c.seconds + seconds}
-        self._connection.execute(update(steps).where(self._held(step)).values(given_back))
+        with self._changing(step.run):
+            self._connection.execute(update(steps).where(self._held(step)).values(given_back))
 
     def pay(self, step: Step, money: float) -> None:
         """Adds to what the step has paid, whoever holds it by now."""
         own(self._tenant, step.tenant)
         named = (*self._of(step.run), steps.c.name == step.name)
-        self._connection.execute(update(steps).where(*named).values(paid=steps.c.paid + money))
+        with self._changing(step.run):
+            self._connection.execute(update(steps).where(*named).values(paid=steps.c.paid + money))
 
     def note_answers(self, run: str, name: str, part: str, answers: Digest) -> bool:
         """Notes answers that others gave; False where they are wanted no more."""
@@ -153,7 +170,8 @@ class Steps:
         found = self._connection.execute(select(steps.c.state, steps.c.answers).where(*named).with_for_update()).one_or_none()
         if found is None or found.state in (StepState.DONE, StepState.FAILED) or found.answers.get(part, answers) != answers:
             return False
-        self._connection.execute(update(steps).where(*named).values(answers=found.answers | {part: answers}))
+        with self._changing(run):
+            self._connection.execute(update(steps).where(*named).values(answers=found.answers | {part: answers}))
         return True
 
     def forget_answers(self, run: str, name: str, parts: Collection[str]) -> None:
@@ -161,7 +179,8 @@ class Steps:
         named = (*self._of(run), steps.c.name == name)
         answers = self._connection.scalar(select(steps.c.answers).where(*named).with_for_update()) or {}
         left = {part: digest for part, digest in answers.items() if part not in parts}
-        self._connection.execute(update(steps).where(*named).values(answers=left))
+        with self._changing(run):
+            self._connection.execute(update(steps).where(*named).values(answers=left))
 
     def of(self, run: str) -> tuple[Step, ...]:
         """All steps of a run, in order."""
@@ -174,15 +193,23 @@ class Steps:
         unwanted = and_(steps.c.name == done, steps.c.state == StepState.DONE, steps.c.position == last)
         again = {"state": StepState.READY, "owner": None, "result": None, "deaths": 0, "reached": 0} | _NO_ERROR
         chosen = or_(steps.c.state == StepState.FAILED, unwanted)
-        return self._connection.execute(update(steps).where(*self._of(run), chosen).values(again)).rowcount
+        with self._changing(run):
+            return self._connection.execute(update(steps).where(*self._of(run), chosen).values(again)).rowcount
 
     def _change_held(self, step: Step, **changes: object) -> Step:
+        with self._changing(step.run):
+            return self._write_held(step, changes)
+
+    def _write_held(self, step: Step, changes: dict[str, object]) -> Step:
         if not self._connection.execute(update(steps).where(self._held(step)).values(changes)).rowcount:
             raise LeaseLost(
                 f"the step {step.name} of run {step.run} is no longer held by {step.owner}",
                 "nothing is to be done: whoever holds it now finishes it",
             )
         return self._step(step.run, step.name)
+
+    def _changing(self, run: str) -> AbstractContextManager[None]:
+        return self._changes.changing(lambda: _groups_of(self._connection, self._tenant, run))
 
     def _held(self, step: Step) -> ColumnElement[bool]:
         """True for the row of ``step`` while the lease it was given with is the current one."""
@@ -194,6 +221,13 @@ class Steps:
 
     def _of(self, run: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
         return steps.c.tenant == self._tenant, steps.c.run == run
+
+
+def _groups_of(connection: Connection, tenant: str, run: str) -> tuple[RowGroup, ...]:
+    """What is anchored of one run; nothing where there is none."""
+    row = connection.execute(select_fields(runs, Run).where(runs.c.tenant == tenant, runs.c.id == run)).one_or_none()
+    asked = select_fields(steps, Step).where(steps.c.tenant == tenant, steps.c.run == run).order_by(steps.c.position)
+    return () if row is None else (run_group(value_of(Run, row), [value_of(Step, one) for one in connection.execute(asked)]),)
 
 
 def _deaths(found: Row[Any], ttl: timedelta) -> dict[str, int]:

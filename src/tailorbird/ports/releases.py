@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+from tailorbird.domain.look import Look
 from tailorbird.domain.release import Approval, Release, ReleaseState
 from tailorbird.domain.value import Digest
 
@@ -54,6 +55,10 @@ class LookRepository(Protocol):
 
     def count(self, objective_name: str) -> int:
         """How many looks were taken."""
+        ...
+
+    def all(self) -> tuple[Look, ...]:
+        """All looks of the tenant, those of an objective in their order."""
         ...
 
 

@@ -6,14 +6,13 @@ from functools import reduce
 
 from tailorbird.auth import signing
 from tailorbird.crypto.canonical_json import digest_of, short
-from tailorbird.domain.deployment import Alias
-from tailorbird.domain.errors import Corrupt, Forbidden, NotFound
+from tailorbird.domain.errors import Corrupt, Forbidden
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import Approval, ApprovalRule, Release, ReleaseState
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.release import QuorumStanding, quorum, rule_for, stricter
-from tailorbird.usecases.anchored_rows import demand_anchored
+from tailorbird.usecases.anchored_rows import anchored_alias, demand_anchored
 
 #: States that a release reaches by its approvals.
 APPROVED_ONCE = (ReleaseState.APPROVED, ReleaseState.STAGED, ReleaseState.ROLLING_OUT, ReleaseState.PRODUCTION)
@@ -98,8 +97,9 @@ def missing_text(standing: QuorumStanding) -> str:
 
 def approval_rule(work: UnitOfWork, objective: Objective) -> ApprovalRule:
     """What the objective asks, and what the objectives of the releases ask that it would replace: a tier is not lowered by an edit."""
-    alias = find_alias(work, objective.name)
-    replaced = (work.releases.get(target.release) for target in (alias.targets if alias else ()))
+    alias = anchored_alias(work, objective.name)
+    replaced = [work.releases.get(target.release) for target in (alias.targets if alias else ())]
+    demand_anchored(work, *replaced)
     rules = (rule_for(work.records.get(Objective, release.content.objective)) for release in replaced)
     return reduce(stricter, rules, rule_for(objective))
 
@@ -116,11 +116,3 @@ def anchored_people(work: UnitOfWork, *releases: Release) -> dict[str, Identity]
     people = {person.name: person for person in work.identities.all()}
     demand_anchored(work, *releases, *people.values())
     return people
-
-
-def find_alias(work: UnitOfWork, name: str) -> Alias | None:
-    """The public name ``name``; None where nothing was ever promoted under it."""
-    try:
-        return work.aliases.get(name)
-    except NotFound:
-        return None

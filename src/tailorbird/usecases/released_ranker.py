@@ -13,7 +13,8 @@ from tailorbird.domain.retrieval import ReleaseName
 from tailorbird.objective import Fault, ObjectiveFile, raise_faults
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.release import rule_for
-from tailorbird.usecases.approvals import find_alias, is_approved, read_release, verify_release
+from tailorbird.usecases.anchored_rows import anchored_alias, anchored_erasures
+from tailorbird.usecases.approvals import is_approved, read_release, verify_release
 from tailorbird.usecases.dependencies import Dependencies
 
 #: States in which a release has the approvals that its tier asks for, and nobody has taken it back.
@@ -100,7 +101,7 @@ def _named(work: UnitOfWork, text: str) -> Release:
     assert named is not None
     if named.digest:
         return _found(work, named.digest, text)
-    alias = find_alias(work, named.name)
+    alias = anchored_alias(work, named.name)
     if alias is None or not alias.targets:
         raise NotFound(
             f"{text} answers nothing", "see tailorbird release list; promote a release of kind rank first", code="encoder_missing"
@@ -135,7 +136,7 @@ def _demand_usable(work: UnitOfWork, found: Release) -> None:
 
 def _demand_not_erased(work: UnitOfWork, found: Release) -> None:
     """What learned from rows of somebody who was erased since is to be retrained, not carried on into other releases."""
-    certificates = [work.records.get(Certificate, one.certificate) for one in work.erasures.all() if one.certificate]
+    certificates = [work.records.get(Certificate, one.certificate) for one in anchored_erasures(work) if one.certificate]
     reached = {part for certificate in certificates for part in certificate.reach.adapters}
     retrieval = found.content.retrieval
     if retrieval and reached & {retrieval.tuned, retrieval.reranker}:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from tailorbird.crypto.anchored_rows import altered_nodes, anchored_row, differing_rows, rows_of_kind
+from tailorbird.crypto.row_groups import RowGroup
 from tailorbird.domain.event import AnchoredRow, LogHead
 from tailorbird.domain.identity import Identity
 from tailorbird.domain.value import Digest, Value
+from tailorbird.system.clock import SystemClock
 from tailorbird.testing.ledger.deployment import ROLLOUTS, MemoryAliases
 from tailorbird.testing.ledger.event_log import MemoryEvents
 from tailorbird.testing.ledger.identities import API_KEYS, IDENTITIES, SESSIONS
-from tailorbird.testing.ledger.releases import RELEASES
+from tailorbird.testing.ledger.label_reviews import MemoryJudgements
+from tailorbird.testing.ledger.provenance import MemoryDecisions, MemoryErasures, MemorySecrets
+from tailorbird.testing.ledger.records import MemoryRecords
+from tailorbird.testing.ledger.releases import RELEASES, MemoryLooks, MemorySplits
+from tailorbird.testing.ledger.runs import MemoryRuns
 from tailorbird.testing.ledger.stored_anchors import MemoryAnchorStore
 from tailorbird.testing.ledger.tables import SYSTEM, Table, Transaction
 from tailorbird.testing.ledger.tenants import TENANTS
@@ -52,7 +59,13 @@ class MemoryAnchorBook:
 
     def found(self, tenant: str) -> Iterator[AnchoredRow]:
         """The rows that the tables hold now."""
-        return map(anchored_row, self._values(tenant))
+        yield from map(anchored_row, self._values(tenant))
+        yield from (row for row in map(anchored_row, self._groups(tenant)) if row.digest is not None)
+
+    def _groups(self, tenant: str) -> Iterator[RowGroup]:
+        kept = (MemoryRuns, MemoryLooks, MemorySplits, MemoryJudgements, MemoryDecisions, MemorySecrets, MemoryRecords)
+        yield from chain.from_iterable(repository(self._transaction, tenant).groups() for repository in kept)
+        yield from MemoryErasures(self._transaction, tenant, SystemClock()).groups()
 
     def _values(self, tenant: str) -> Iterator[Value]:
         known = self._transaction.rows(TENANTS, SYSTEM).get(tenant)
@@ -71,10 +84,11 @@ class MemoryAnchors:
     def __init__(self, transaction: Transaction, events: MemoryEvents, tenant: str) -> None:
         self._book = MemoryAnchorBook(transaction, events)
         self._tenant = tenant
+        self._changes = transaction.unanchored
 
     def differing(self, rows: Mapping[str, Digest | None]) -> tuple[str, ...]:
         """The names of those of ``rows`` that the log anchors otherwise, or not."""
-        return self._book.differing(self._tenant, rows)
+        return self._book.differing(self._tenant, self._changes.not_pending(self._tenant, rows))
 
     def all_of(self, kind: str) -> Mapping[str, Digest]:
         """The digests of all anchored rows of a kind, by name."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from tailorbird.crypto.row_groups import RowGroup, review_group
 from tailorbird.domain.errors import Conflict, LeaseLost
 from tailorbird.domain.label_review import Judgement, JudgeState, ModelReview
 from tailorbird.domain.run import LONGEST_LEASE
@@ -43,12 +45,18 @@ class MemoryJudgements(Repository):
             )
         if judgement.release not in self._rows(RELEASES):
             raise contradiction()
-        rows[key] = stored(judgement)
+        with self._transaction.unanchored.changing(lambda: _groups_of(self._transaction, self._tenant, judgement.release)):
+            rows[key] = stored(judgement)
 
     def of(self, release: Digest) -> tuple[Judgement, ...]:
         """All judgements of a release, in the order in which they were given."""
         found = [one for one in self._rows(JUDGEMENTS).values() if one.release == release]
         return tuple(sorted(found, key=lambda one: (one.at, one.reviewer, one.number)))
+
+    def groups(self) -> Iterator[RowGroup]:
+        """What is anchored of the label review of each release that has one, by judge models too."""
+        releases = {key[0] for key in self._rows(JUDGEMENTS)} | {key[0] for key in self._rows(MODEL_REVIEWS)}
+        yield from (group for release in sorted(releases) for group in _groups_of(self._transaction, self._tenant, release))
 
     def forget_reasons(self, given: Iterable[Judgement]) -> int:
         """Empties the reasons of these judgements, whose marks stay; how many there were."""
@@ -78,14 +86,16 @@ class MemoryModelReviews(Repository):
         rows = self._change(MODEL_REVIEWS)
         if review.release not in self._rows(RELEASES):
             raise contradiction()
-        return rows.setdefault((review.release, review.model), ModelReviewRow(stored(review))).review
+        with self._changing(review):
+            return rows.setdefault((review.release, review.model), ModelReviewRow(stored(review))).review
 
     def reopen(self, review: ModelReview) -> None:
         """Lets a review that failed wait again."""
         rows, key = self._change(MODEL_REVIEWS), (review.release, review.model)
         if key in rows and rows[key].review.state is JudgeState.FAILED:
             again = {"state": JudgeState.WAITING, "error": None, "attempts": 0}
-            rows[key] = replace(rows[key], review=rows[key].review.model_copy(update=again))
+            with self._changing(review):
+                rows[key] = replace(rows[key], review=rows[key].review.model_copy(update=again))
 
     def of(self, release: Digest) -> tuple[ModelReview, ...]:
         """All reviews of a release, in the order in which they were first asked for."""
@@ -109,4 +119,14 @@ class MemoryModelReviews(Repository):
             raise LeaseLost(
                 f"{review.model} is no longer in the hand of {owner}", "nothing is to be done: whoever holds it now finishes it"
             )
-        rows[key] = ModelReviewRow(stored(review).model_copy(update={"attempts": row.review.attempts}))
+        with self._changing(review):
+            rows[key] = ModelReviewRow(stored(review).model_copy(update={"attempts": row.review.attempts}))
+
+    def _changing(self, review: ModelReview) -> AbstractContextManager[None]:
+        return self._transaction.unanchored.changing(lambda: _groups_of(self._transaction, self._tenant, review.release))
+
+
+def _groups_of(transaction: Transaction, tenant: str, release: Digest) -> tuple[RowGroup, ...]:
+    """What is anchored of the label review of one release."""
+    models = [row.review for (of, _), row in transaction.rows(MODEL_REVIEWS, tenant).items() if of == release]
+    return (review_group(tenant, release, MemoryJudgements(transaction, tenant).of(release), models),)

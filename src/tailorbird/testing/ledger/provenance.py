@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets as randomness
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from tailorbird.crypto.row_groups import RowGroup, decision_group, erasure_group, secret_group
 from tailorbird.domain.curation import Decision
 from tailorbird.domain.erasure import Erasure, ErasureState
 from tailorbird.domain.errors import Busy, Conflict, LeaseLost, NotFound
@@ -41,8 +43,9 @@ class MemoryDecisions(Repository):
         """Adds decisions; the newest about a row counts."""
         if decisions:
             rows = self._change(DECISIONS)
-            for made in decisions:
-                rows[next_number(rows)] = stored(made)
+            with self._changing({made.objective for made in decisions}):
+                for made in decisions:
+                    rows[next_number(rows)] = stored(made)
 
     def of(self, objective: str) -> tuple[Decision, ...]:
         """The newest decision about each row of an objective, oldest first."""
@@ -53,9 +56,19 @@ class MemoryDecisions(Repository):
         """Deletes what was decided about these rows."""
         known, named = self._change(DECISIONS), frozenset(rows)
         gone = [number for number, made in known.items() if made.row in named]
-        for number in gone:
-            del known[number]
+        with self._changing({known[number].objective for number in gone}):
+            for number in gone:
+                del known[number]
         return len(gone)
+
+    def groups(self) -> Iterator[RowGroup]:
+        """What is anchored, objective by objective."""
+        names = sorted({made.objective for made in self._rows(DECISIONS).values()})
+        yield from (decision_group(self._tenant, name, self.of(name)) for name in names)
+
+    def _changing(self, objectives: Iterable[str]) -> AbstractContextManager[None]:
+        names = sorted(objectives)
+        return self._transaction.unanchored.changing(lambda: [decision_group(self._tenant, name, self.of(name)) for name in names])
 
 
 class MemoryErasures(Repository):
@@ -72,7 +85,12 @@ class MemoryErasures(Repository):
         same = next((row.erasure for row in rows.values() if row.erasure.subject == erasure.subject), None)
         if same is None and erasure.id in rows:
             raise self._missing()
-        return same or rows.setdefault(erasure.id, ErasureRow(stored(erasure))).erasure
+        with self._transaction.unanchored.changing(self.groups):
+            return same or rows.setdefault(erasure.id, ErasureRow(stored(erasure))).erasure
+
+    def groups(self) -> Iterator[RowGroup]:
+        """What is anchored."""
+        yield erasure_group(self._tenant, self.all())
 
     def get(self, erasure: str) -> Erasure:
         """The erasure whose id is, or alone starts with, ``erasure``. Raises NotFound."""
@@ -114,7 +132,8 @@ class MemoryErasures(Repository):
 
     def _write(self, row: ErasureRow, **changes: object) -> Erasure:
         changed = row.erasure.model_copy(update=changes)
-        self._change(ERASURES)[changed.id] = ErasureRow(changed, row.owner, row.lease_until)
+        with self._transaction.unanchored.changing(self.groups):
+            self._change(ERASURES)[changed.id] = ErasureRow(changed, row.owner, row.lease_until)
         return changed
 
     def _missing(self) -> NotFound:
@@ -129,4 +148,11 @@ class MemorySecrets(Repository):
     def get(self, name: str) -> bytes:
         """The secret of 32 bytes called ``name``, made at random on first use."""
         known = self._rows(SECRETS).get(name)
-        return bytes.fromhex(known or self._change(SECRETS).setdefault(name, randomness.token_hex(32)))
+        if known is None:
+            known = self._change(SECRETS)[name] = randomness.token_hex(32)
+            self._note(None, secret_group(self._tenant, name, bytes.fromhex(known)))
+        return bytes.fromhex(known)
+
+    def groups(self) -> Iterator[RowGroup]:
+        """What is anchored of each."""
+        yield from (secret_group(self._tenant, name, bytes.fromhex(value)) for name, value in self._rows(SECRETS).items())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from tailorbird.crypto.canonical_json import digest_of, short
+from tailorbird.crypto.row_groups import RowGroup, look_group, place_of_row, split_groups
 from tailorbird.domain.errors import Conflict, Corrupt, NotFound
+from tailorbird.domain.look import Look
 from tailorbird.domain.release import Approval, Release, ReleaseState
 from tailorbird.domain.value import Digest
 from tailorbird.testing.ledger.tables import Repository, Table
@@ -96,11 +98,24 @@ class MemoryLooks(Repository):
     def add(self, objective_name: str, snapshot: Digest, candidate: Digest, question: Digest | None = None) -> int:
         """Records a look and returns its number for this objective; the same look again returns its first number."""
         look = (objective_name, snapshot, candidate, question or "")
-        return self._change(LOOKS).setdefault(look, self.count(objective_name) + 1)
+        with self._transaction.unanchored.changing(self.groups):
+            return self._change(LOOKS).setdefault(look, self.count(objective_name) + 1)
 
     def count(self, objective_name: str) -> int:
         """How many looks were taken."""
         return sum(name == objective_name for name, *_ in self._rows(LOOKS))
+
+    def all(self) -> tuple[Look, ...]:
+        """All looks, those of an objective in their order."""
+        rows = sorted(self._rows(LOOKS).items(), key=lambda row: (row[0][0], row[1]))
+        return tuple(
+            Look(objective_name=name, snapshot=snapshot, candidate=candidate, question=question, number=number)
+            for (name, snapshot, candidate, question), number in rows
+        )
+
+    def groups(self) -> Iterator[RowGroup]:
+        """What is anchored."""
+        yield look_group(self._tenant, self.all())
 
 
 class MemorySplits(Repository):
@@ -114,11 +129,25 @@ class MemorySplits(Repository):
         """Records rows that are new; known rows are left as they are."""
         if assigned:
             rows = self._change(SPLITS)
-            for row, place in assigned.items():
-                rows.setdefault((objective_name, row), place)
+            with self._transaction.unanchored.changing(lambda: self._groups_of(objective_name, assigned)):
+                for row, place in assigned.items():
+                    rows.setdefault((objective_name, row), place)
 
     def forget(self, rows: Iterable[Digest]) -> None:
         """Deletes these rows, of whatever objective."""
         known, gone = self._change(SPLITS), frozenset(rows)
-        for key in [key for key in known if key[1] in gone]:
-            del known[key]
+        keys = [key for key in known if key[1] in gone]
+        names = sorted({name for name, _ in keys})
+        with self._transaction.unanchored.changing(lambda: [group for name in names for group in self._groups_of(name, gone)]):
+            for key in keys:
+                del known[key]
+
+    def groups(self) -> Iterator[RowGroup]:
+        """What is anchored, objective by objective."""
+        for name in sorted({name for name, _ in self._rows(SPLITS)}):
+            yield from split_groups(self._tenant, name, self.assigned(name))
+
+    def _groups_of(self, objective_name: str, rows: Collection[Digest]) -> list[RowGroup]:
+        places = {place_of_row(row) for row in rows}
+        found = {row: place for row, place in self.assigned(objective_name).items() if place_of_row(row) in places}
+        return split_groups(self._tenant, objective_name, found, places)

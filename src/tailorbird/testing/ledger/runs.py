@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from tailorbird.crypto.row_groups import RowGroup, run_group
 from tailorbird.domain.errors import Conflict, LeaseLost, NotFound
 from tailorbird.domain.label_review import ModelReview
 from tailorbird.domain.run import LONGEST_LEASE, WORKED, Failure, Run, RunState, Step, StepProgress, StepState
@@ -42,7 +44,10 @@ class MemoryRuns(Repository):
         same = next((one for one in rows.values() if one.fingerprint == run.fingerprint), None)
         if same is None and run.id in rows:
             raise Conflict(f"another run has the id {run.id}", "give the run an id of its own", code="run_id_taken")
-        return same or rows.setdefault(run.id, stored(run))
+        if same is None:
+            same = rows[run.id] = stored(run)
+            self._note(None, run_group(same, ()))
+        return same
 
     def get(self, run: str) -> Run:
         """The run whose id is, or alone starts with, ``run``. Raises NotFound."""
@@ -80,7 +85,12 @@ class MemoryRuns(Repository):
         rows = self._change(RUNS)
         if run not in rows:
             raise self._missing(run)
-        rows[run] = rows[run].model_copy(update={"state": state})
+        with self._transaction.unanchored.changing(lambda: _groups_of(self._transaction, self._tenant, run)):
+            rows[run] = rows[run].model_copy(update={"state": state})
+
+    def groups(self) -> Iterator[RowGroup]:
+        """What is anchored of each run and its steps."""
+        yield from (group for run in self.all() for group in _groups_of(self._transaction, self._tenant, run.id))
 
     def _missing(self, run: str) -> NotFound:
         return NotFound(f"no run {run} in {self._tenant}", "list them with: tailorbird runs list", code="run_missing")
@@ -161,8 +171,9 @@ class MemorySteps(Repository):
         unwanted = [step for step in steps[-1:] if step.name == done and step.state is StepState.DONE]
         chosen = [step for step in steps if step.state is StepState.FAILED] + unwanted
         again = {"state": StepState.READY, "owner": None, "result": None, "deaths": 0, **_NO_ERROR}
-        for step in chosen:
-            rows[run, step.name] = StepRow(step.model_copy(update=again), rows[run, step.name].leased_at)
+        with self._changing(run):
+            for step in chosen:
+                rows[run, step.name] = StepRow(step.model_copy(update=again), rows[run, step.name].leased_at)
         return len(chosen)
 
     def _change_held(self, step: Step, seconds: float, changes: Mapping[str, object]) -> Step:
@@ -185,8 +196,12 @@ class MemorySteps(Repository):
 
     def _write(self, row: StepRow) -> Step:
         step = stored(row.step)
-        self._change(STEPS)[step.run, step.name] = replace(row, step=step)
+        with self._changing(step.run):
+            self._change(STEPS)[step.run, step.name] = replace(row, step=step)
         return step
+
+    def _changing(self, run: str) -> AbstractContextManager[None]:
+        return self._transaction.unanchored.changing(lambda: _groups_of(self._transaction, self._tenant, run))
 
 
 class MemoryQueue(Repository):
@@ -211,6 +226,13 @@ class MemoryQueue(Repository):
         rows = [(tenant, row) for tenant, rows in self._transaction.every(MODEL_REVIEWS) for row in rows.values()]
         free = [(tenant, row.review) for tenant, row in rows if is_free(row, now)]
         return tuple(sorted(free, key=lambda found: (found[1].asked_at, found[0]))[:limit])
+
+
+def _groups_of(transaction: Transaction, tenant: str, run: str) -> tuple[RowGroup, ...]:
+    """What is anchored of one run; nothing where there is none."""
+    found = transaction.rows(RUNS, tenant).get(run)
+    steps = [row.step for (of, _), row in transaction.rows(STEPS, tenant).items() if of == run]
+    return () if found is None else (run_group(found, steps),)
 
 
 def _is_expired(step: Step, now: datetime) -> bool:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from tailorbird.crypto.anchored_rows import RowChanges
+from tailorbird.crypto.row_groups import RowGroup
 from tailorbird.domain.errors import Conflict, Forbidden, Internal, InvalidInput, Unavailable
 from tailorbird.domain.value import Value
 
@@ -98,7 +99,7 @@ class Repository:
     def _change(self, table: Table[K, R]) -> dict[K, R]:
         return self._transaction.change(table, self._tenant)
 
-    def _note(self, before: Value | None, after: Value | None) -> None:
+    def _note(self, before: Value | RowGroup | None, after: Value | RowGroup | None) -> None:
         self._transaction.unanchored.note(before, after)
 
     def _own(self, tenant: str) -> None:

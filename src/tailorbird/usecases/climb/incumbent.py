@@ -8,7 +8,7 @@ from dataclasses import replace
 from tailorbird import evaluation
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.dataset import Split
-from tailorbird.domain.errors import Conflict, NotFound, TailorbirdError
+from tailorbird.domain.errors import Conflict, TailorbirdError
 from tailorbird.domain.evidence import Comparison, Evidence, Metric
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import PlannedComparison, PlannedIncumbent
@@ -21,6 +21,7 @@ from tailorbird.ports.engine import LoadRequest
 from tailorbird.stats.intervals import spend
 from tailorbird.stats.metric_direction import label_of, lower_is_better, measure_of
 from tailorbird.stats.paired_tests import disagreeing, items_for_margin
+from tailorbird.usecases.anchored_rows import anchored_alias, demand_anchored, looks_taken
 from tailorbird.usecases.climb.hosted_engine import engine_for
 from tailorbird.usecases.climb.metric_spec import as_lines, comparison_of, groups_of, rule_of, spec_of
 from tailorbird.usecases.releases.load_verification import admit
@@ -33,11 +34,9 @@ AGAINST = "against_incumbent"
 def incumbent_of(context: StepContext) -> Release | None:
     """The release in production under the objective's name, where it does the same kind of task."""
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
-        try:
-            alias = work.aliases.get(context.objective.name)
-        except NotFound:
-            return None
-        releases = [work.releases.get(target.release) for target in alias.targets]
+        alias = anchored_alias(work, context.objective.name)
+        releases = [work.releases.get(target.release) for target in (alias.targets if alias else ())]
+        demand_anchored(work, *releases)
     return next((release for release in releases if release.content.task is context.objective.task.kind), None)
 
 
@@ -123,7 +122,7 @@ def foreseen(context: StepContext) -> PlannedIncumbent:
     """
     compared, release = comparison_of(context), incumbent_of(context)
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
-        look = work.looks.count(context.objective.name) + 1
+        look = looks_taken(work, context.objective.name) + 1
         known = work.records.get(Evidence, release.dossier.test_evidence) if release else None
     look = look if release else look + 1  # a first release is compared with none: its successor has the next look
     disagreement, assumption = _disagreement(context, compared, known)

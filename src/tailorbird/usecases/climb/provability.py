@@ -27,6 +27,7 @@ from tailorbird.stats.paired_tests import paired_interval
 from tailorbird.stats.roc import ScoredRows, fewest_to_refuse
 from tailorbird.text.conversations import earlier_answers
 from tailorbird.text.regex import occurs
+from tailorbird.usecases.anchored_rows import looks_taken
 from tailorbird.usecases.climb.metric_spec import ItemsOf
 from tailorbird.usecases.steps.step_context import StepContext
 
@@ -343,7 +344,7 @@ def _tell_of_next_look(context: StepContext, manifest: SnapshotManifest, rows: S
     """Earlier looks made the next one stricter. It is told, and not refused: the same candidate on the same rows is looked at again for
     nothing."""
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
-        look = work.looks.count(context.objective.name) + 1
+        look = looks_taken(work, context.objective.name) + 1
     if look == 1 or not rows:
         return
     open_ = [each.name for each in unprovable(context.objective, manifest, rows, look)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 
 from tailorbird import release
@@ -12,10 +14,12 @@ from tailorbird.domain.effect import EffectProof
 from tailorbird.domain.evidence import Evidence, GateResult, Verdict
 from tailorbird.domain.label_review import ReviewSheet
 from tailorbird.domain.ladder import Candidate, Choice, Climb, Conclusion, Ladder, RungKind, SealedTest
+from tailorbird.domain.look import Look
 from tailorbird.domain.release import Dossier, Release, ReleaseAction, ReleaseState, next_state
 from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.build import build_name
+from tailorbird.usecases.anchored_rows import anchored_looks, anchored_splits
 from tailorbird.usecases.audit_events import Facts, record, remark
 from tailorbird.usecases.climb.batch_noise import batch_noise, with_noise
 from tailorbird.usecases.climb.effect_proof import prove_effect
@@ -104,17 +108,24 @@ def chosen_climb(ladder: Ladder) -> Climb:
 
 
 def _count_look(context: StepContext, candidate: Digest) -> int:
-    """Records the look, and returns its number: looks of other objectives at the same test rows are paid for from one budget."""
+    """Records the look, and returns its number: looks of other objectives at the same test rows are paid for from one budget.
+
+    The rows of other objectives are many, and are read before the record is held: what is found of them counts while no look was added.
+    """
     tested = frozenset(row.id for row in (*context.rows(Split.TEST), *context.shifted_rows(Split.TEST), *context.outside_rows(Split.TEST)))
-    question = _question(context)
-    with context.deps.ledger.work(context.run.tenant) as work:
-        before = work.looks.count(context.objective.name)
-        look = work.looks.add(context.objective.name, context.done[transitions.SNAPSHOT], candidate, question)
-        shared = _looks_of_others(work, context.objective.name, tested)
-        if look > before:
-            facts: Facts = {"look": look + shared, "objective": context.objective.name, "of_other_objectives": shared}
-            record(work, "test.opened", context.actor.name, candidate, context.deps.clock.now(), facts)
-    return look + shared
+    name, question, ledger = context.objective.name, _question(context), context.deps.ledger
+    while True:
+        with ledger.work(context.run.tenant, write=False) as work:
+            known = anchored_looks(work)
+            shared = _looks_of_others(work, name, known, tested)
+        with ledger.work(context.run.tenant) as work:
+            if anchored_looks(work) != known:
+                continue
+            look = work.looks.add(name, context.done[transitions.SNAPSHOT], candidate, question)
+            if len(work.looks.all()) > len(known):
+                facts: Facts = {"look": look + shared, "objective": name, "of_other_objectives": shared}
+                record(work, "test.opened", context.actor.name, candidate, context.deps.clock.now(), facts)
+        return look + shared
 
 
 def _question(context: StepContext) -> Digest:
@@ -125,15 +136,14 @@ def _question(context: StepContext) -> Digest:
     return digest_of({"question": asked, "run": context.run.id}) if drawn else asked
 
 
-def _looks_of_others(work: UnitOfWork, name: str, tested: frozenset[Digest]) -> int:
+def _looks_of_others(work: UnitOfWork, name: str, looks: Sequence[Look], tested: frozenset[Digest]) -> int:
     """How often other objectives of the tenant, whose sealed test shares rows with this one, have looked at theirs."""
-    others = {run.objective_name for run in work.runs.all()} - {name}
-    looked = {other: count for other in others if (count := work.looks.count(other))}
+    looked = Counter(look.objective_name for look in looks if look.objective_name != name)
     return sum(count for other, count in looked.items() if _tests(work, other) & tested)
 
 
 def _tests(work: UnitOfWork, name: str) -> frozenset[Digest]:
-    return frozenset(row for row, (split, _) in work.splits.assigned(name).items() if split == Split.TEST.value)
+    return frozenset(row for row, (split, _) in anchored_splits(work, name).items() if split == Split.TEST.value)
 
 
 def _draft(

@@ -21,6 +21,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.objective import check_labels, check_origins, check_power, check_shift_power
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.text.known_templates import DEFAULT, TEMPLATES
+from tailorbird.usecases.anchored_rows import anchored_splits
 from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.climb import base_candidates, base_probe
 from tailorbird.usecases.climb.contradicting_labels import contradicting_labels_finding
@@ -42,7 +43,7 @@ from tailorbird.usecases.steps.step_context import StepContext, StepOutcome
 def take_snapshot(context: StepContext) -> StepOutcome:
     """Reads, cleans, splits and freezes the data; refuses KPIs that the data cannot prove, before anything is spent."""
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
-        known = work.splits.assigned(context.objective.name)
+        known = anchored_splits(work, context.objective.name)
         rules = [found.shift.rule for found in manifests_of(work, context.objective.name).values() if found.shift]
     request = replace(
         snapshot_request(context, StepParts(context, transitions.SNAPSHOT) if context.placed else NoParts()),

@@ -10,6 +10,7 @@ from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.run import OPEN, Run, Step, StepState
 from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.usecases.anchored_rows import anchored_run
 from tailorbird.usecases.dependencies import Dependencies
 from tailorbird.usecases.leases import LeaseWatch
 from tailorbird.usecases.steps import transitions
@@ -81,7 +82,8 @@ class StepParts:
         _forget(self._context.deps, self._context.run, self._step, self.known)
 
     def _step_in(self, work: UnitOfWork) -> Step | None:
-        return next((step for step in work.steps.of(self._context.run.id) if step.name == self._step), None)
+        _, steps = anchored_run(work, self._context.run.id)
+        return next((step for step in steps if step.name == self._step), None)
 
 
 def forget_parts(context: StepContext, step: str) -> None:

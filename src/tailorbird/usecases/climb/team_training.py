@@ -22,6 +22,7 @@ from tailorbird.domain.run import OPEN, Step, StepState, TrainingProgress
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.trainer import ReportProgress, TeamPlace, TrainedModel, TrainingJob
 from tailorbird.system.build import build_name
+from tailorbird.usecases.anchored_rows import anchored_run
 from tailorbird.usecases.leases import LeaseWatch
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext, TrainingTeam
@@ -125,7 +126,8 @@ def _require(alike: bool) -> None:
 
 def _step(context: StepContext, name: str) -> Step | None:
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
-        return next((step for step in work.steps.of(context.run.id) if step.name == name), None)
+        _, steps = anchored_run(work, context.run.id)
+    return next((step for step in steps if step.name == name), None)
 
 
 def _is_led(context: StepContext, name: str, team: str, lease: LeaseWatch) -> bool:

@@ -18,6 +18,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.ports.trainer import Job
+from tailorbird.usecases.anchored_rows import anchored_erasures, anchored_records
 from tailorbird.usecases.climb.base_candidates import Refs, ref_of
 from tailorbird.usecases.climb.rung_context import context_of
 from tailorbird.usecases.steps import transitions
@@ -110,7 +111,7 @@ def _fitting(context: StepContext, fingerprint: Digest, job: Job) -> list[tuple[
         return []
     made_of = (fingerprint, context.manifest.rows)
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
-        stored = [work.records.get(StoredTraining, digest) for digest in reversed(work.records.digests(StoredTraining))]
+        stored = [work.records.get(StoredTraining, digest) for digest in reversed(anchored_records(work, StoredTraining))]
         alike = [(each, work.records.get(TrainingReport, each.report)) for each in stored if (each.fingerprint, each.rows) == made_of]
         return [
             (each, report)
@@ -135,7 +136,7 @@ def _is_erased(work: UnitOfWork, stored: StoredTraining) -> bool:
 
 def _certificates(work: UnitOfWork) -> Iterator[Certificate | None]:
     """Every certificate of every erasure; None for an erasure that is not carried out."""
-    for erasure in work.erasures.all():
+    for erasure in anchored_erasures(work):
         digest = erasure.certificate
         if digest is None:
             yield None

@@ -26,6 +26,7 @@ from tailorbird.domain.run import FINISHED, Run, RunState
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.text.pseudonyms import pseudonym
+from tailorbird.usecases.anchored_rows import anchored_records, anchored_secret
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.erasure.kept_indexes import kept_indexes
@@ -169,7 +170,7 @@ def _ask(deps: Dependencies, actor: Actor, subject: str) -> tuple[Erasure, bytes
     if not subject.strip():
         raise InvalidInput("no subject is named", "give the name as it stands in the column of subjects", code="subject_empty")
     with deps.ledger.work(actor.tenant) as work:
-        secret, now = work.secrets.get(PROVENANCE), deps.clock.now()
+        secret, now = anchored_secret(work, PROVENANCE), deps.clock.now()
         who = pseudonym(secret, actor.tenant, subject)
         new = Erasure(id=digest_bytes(who.encode())[7:19], tenant=actor.tenant, subject=who, by=actor.name, at=now)
         asked = work.erasures.add(new)
@@ -252,7 +253,7 @@ def _rewrite(deps: Dependencies, actor: Actor, asked: Erasure, old: Digest, foun
     facts: Facts = {"parent": old, "rows": len(found[old].rows), "documents": len(found[old].documents), "why": "erased"}
     with deps.ledger.work(actor.tenant) as work:
         work.erasures.take(asked.id, owner(), LEASE)
-        known = work.records.digests(SnapshotManifest)
+        known = anchored_records(work, SnapshotManifest)
         work.records.put(made.manifest)
         work.splits.remember(made.manifest.objective, {row.id: (row.split.value, row.group) for row in made.changed})
         if made.told.new not in known:

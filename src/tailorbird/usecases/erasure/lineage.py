@@ -22,6 +22,7 @@ from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.passages import passages_of
+from tailorbird.usecases.anchored_rows import anchored_records, anchored_steps
 from tailorbird.usecases.steps import transitions
 
 
@@ -110,8 +111,8 @@ class Lineage:
 def trace(work: UnitOfWork, found: Found) -> Lineage:
     """Follows what was ``found`` through the record."""
     traced, texts = Lineage(), {normalise(item.text) for held in found.values() for item in held.items}
-    for run in work.runs.all():
-        known = work.steps.of(run.id)
+    runs = work.runs.all()
+    for run, known in zip(runs, anchored_steps(work, *runs), strict=True):
         steps = [step for step in known if step.result]
         snapshot = next((step.result for step in steps if step.name == transitions.SNAPSHOT), None)
         traced.given |= {digest for step in known if step.name == transitions.SNAPSHOT for digest in step.answers.values()}
@@ -138,7 +139,8 @@ def _trace_borrowed(work: UnitOfWork, traced: Lineage) -> None:
     for run in work.runs.all():
         if run.state in (*FINISHED, RunState.CANCELLED):
             continue
-        plan = next((step.result for step in work.steps.of(run.id) if step.name == transitions.PLAN and step.result), None)
+        (steps,) = anchored_steps(work, run)
+        plan = next((step.result for step in steps if step.name == transitions.PLAN and step.result), None)
         rungs = work.records.get(Plan, plan).rungs if plan else ()
         if any(rung.ranker and parts & {rung.ranker.tuned, rung.ranker.reranker} for rung in rungs):
             traced.waiting.append(run)
@@ -186,7 +188,7 @@ def _learned_parts(candidate: Candidate) -> list[Digest]:
 
 def _candidates(work: UnitOfWork, steps: Sequence[Step]) -> Iterator[tuple[Digest, Candidate]]:
     """What the steps made, as far as it was not forgotten before."""
-    known = set(work.records.digests(Candidate))
+    known = set(anchored_records(work, Candidate))
     for step in steps:
         digest = _made(work, step)
         if digest in known:
@@ -196,7 +198,7 @@ def _candidates(work: UnitOfWork, steps: Sequence[Step]) -> Iterator[tuple[Diges
 def _searches(work: UnitOfWork, steps: Sequence[Step], rows: set[str]) -> Iterator[Digest]:
     """Logs of searches, as far as they were not forgotten before, that tried a prompt which shows one of ``rows`` or was written in view of
     one."""
-    known = set(work.records.digests(PromptSearch))
+    known = set(anchored_records(work, PromptSearch))
     for step in steps:
         log = work.records.get(Making, str(step.result)).search if step.name.startswith("make ") else None
         if log in known and any(rows & {*one.demonstrations, *one.proposed_from} for one in work.records.get(PromptSearch, log).tried):
@@ -227,6 +229,6 @@ def _classify(traced: Lineage, digest: Digest, candidate: Candidate, texts: set[
 
 
 def _evidence_of(work: UnitOfWork, traced: Lineage) -> Iterator[Digest]:
-    for digest in work.records.digests(Evidence):
+    for digest in anchored_records(work, Evidence):
         if work.records.get(Evidence, digest).candidate in traced.candidates:
             yield digest

@@ -15,6 +15,7 @@ from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.run import FINISHED, RunState
 from tailorbird.domain.value import Digest
 from tailorbird.system.files import private_folder, remove_folder
+from tailorbird.usecases.anchored_rows import anchored_erasures
 from tailorbird.usecases.dependencies import Dependencies
 from tailorbird.usecases.each_tenant import for_each_tenant
 from tailorbird.usecases.snapshots.amendments import certificates_of
@@ -104,7 +105,7 @@ def _certificates(deps: Dependencies) -> list[tuple[str, Certificate, Digest]]:
 
     def made(tenant: str) -> list[tuple[str, Certificate, Digest]]:
         with deps.ledger.work(tenant, write=False) as work:
-            certificates = [certificate for erasure in work.erasures.all() for certificate in certificates_of(work, erasure)]
+            certificates = [certificate for erasure in anchored_erasures(work) for certificate in certificates_of(work, erasure)]
         return [(tenant, certificate, digest_of(certificate)) for certificate in certificates]
 
     return list(chain.from_iterable(for_each_tenant(deps, made).found.values()))

@@ -14,6 +14,7 @@ from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.usecases.anchored_rows import anchored_records
 from tailorbird.usecases.erasure.lineage import ENDED, Found, Lineage, SubjectData, alive
 
 #: What shows a person's very words must go within days; what only learned from them within the month that Article 12(3) GDPR gives.
@@ -68,7 +69,7 @@ def unused_indexes(work: UnitOfWork, artifacts: ArtifactStore, indexes: Collecti
 def unused_prompts(work: UnitOfWork, candidates: Collection[Digest]) -> tuple[Digest, ...]:
     """Members of ``candidates`` whose record is there and that no release needs any more."""
     used = {release.content.candidate for release in alive(work)}
-    return tuple(sorted((set(candidates) & set(work.records.digests(Candidate))) - used))
+    return tuple(sorted((set(candidates) & set(anchored_records(work, Candidate))) - used))
 
 
 def _releases(traced: Lineage, today: date) -> Iterator[Obligation]:

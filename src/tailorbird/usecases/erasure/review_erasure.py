@@ -15,6 +15,7 @@ from tailorbird.domain.label_review import Judgement, ReviewItem, ReviewSheet
 from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.text.text_finder import TextFinder
+from tailorbird.usecases.anchored_rows import anchored_records
 
 
 class Concerned(NamedTuple):
@@ -30,7 +31,7 @@ Sheets = Mapping[Digest, Concerned]
 
 def sheet_in(work: UnitOfWork, signed: Digest) -> ReviewSheet:
     """The sheet whose digest is ``signed``, or the one that stands for it. Raises NotFound."""
-    known = work.records.digests(ReviewSheet)
+    known = anchored_records(work, ReviewSheet)
     if signed not in known:
         for sheet in (work.records.get(ReviewSheet, digest) for digest in known):
             if sheet.stands_for == signed:
@@ -45,7 +46,7 @@ def find_answers(work: UnitOfWork, rows: Collection[Digest], quotes: TextFinder)
         if release.dossier.review is not None:
             given.setdefault(release.dossier.review, []).extend(work.judgements.of(release.digest))
     found = {}
-    for digest in work.records.digests(ReviewSheet):
+    for digest in anchored_records(work, ReviewSheet):
         sheet = work.records.get(ReviewSheet, digest)
         theirs = {item.number for item in sheet.items if item.item in rows or _held(item, quotes)}
         reasons = [one for one in given.get(sheet.stands_for or digest, ()) if one.reason]

@@ -20,6 +20,7 @@ from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.files import remove_folder
 from tailorbird.text.text_finder import TextFinder
+from tailorbird.usecases.anchored_rows import anchored_records
 from tailorbird.usecases.dependencies import Dependencies
 from tailorbird.usecases.uploads import Upload, readable_upload, uploads_folder
 
@@ -66,7 +67,7 @@ def uploaded(deps: Dependencies, tenant: str) -> set[Digest]:
 
 def uploaded_by(work: UnitOfWork) -> set[Digest]:
     """Files that the tenant has sent."""
-    return {work.records.get(Upload, digest).file for digest in work.records.digests(Upload)}
+    return {work.records.get(Upload, digest).file for digest in anchored_records(work, Upload)}
 
 
 def runs_over(work: UnitOfWork, artifacts: ArtifactStore, files: Set[Digest]) -> Iterator[Run]:

@@ -20,6 +20,7 @@ from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.text.conversations import as_lines
+from tailorbird.usecases.anchored_rows import anchored_reviews
 from tailorbird.usecases.audit_events import deny, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.erasure.review_erasure import sheet_in
@@ -155,7 +156,7 @@ def standing_in(work: UnitOfWork, found: Release) -> ReviewState:
         return ReviewState(release=found.digest, required=False)
     sheet = sheet_in(work, found.dossier.review)
     objective = work.records.get(Objective, found.content.objective)
-    given, models = work.judgements.of(found.digest), work.model_reviews.of(found.digest)
+    given, models = anchored_reviews(work, found.digest)
     confidence, seed = objective.business.risk.confidence, objective.seed
     # Labels that are not those of the data are errors; a text may be as good as the one in the data.
     errors = sheet.against == DATA_ANSWERS and objective.task.kind is TaskKind.CLASSIFY

@@ -18,6 +18,7 @@ from tailorbird.domain.value import Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.background_loop import place_of
 from tailorbird.usecases import key_custody
+from tailorbird.usecases.anchored_rows import anchored_erasures
 from tailorbird.usecases.dependencies import Dependencies
 from tailorbird.usecases.each_tenant import for_each_tenant
 from tailorbird.usecases.maintenance import checkpoint_shipping, clock_floor
@@ -40,7 +41,7 @@ def notices(deps: Dependencies) -> list[Notice]:
 
 
 def _overdue(work: UnitOfWork, today: date) -> Iterator[tuple[str, Obligation]]:
-    asked = [erasure for erasure in work.erasures.all() if erasure.certificate is not None]
+    asked = [erasure for erasure in anchored_erasures(work) if erasure.certificate is not None]
     releases = work.releases.all() if asked else ()
     for erasure in asked:
         certificate = work.records.get(Certificate, str(erasure.certificate))

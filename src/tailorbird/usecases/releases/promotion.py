@@ -17,13 +17,13 @@ from tailorbird.domain.release import Approval, ApprovalRule, Release, ReleaseAc
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.release import ChangeRule, deciding_role, promoted, rolled_back, rule_for
+from tailorbird.usecases.anchored_rows import anchored_alias, demand_anchored
 from tailorbird.usecases.approvals import (
     APPROVED_ONCE,
     anchored_people,
     approval_rule,
     demand_approval,
     demand_approved,
-    find_alias,
     is_approved,
     is_supplement,
     quorum_standing,
@@ -194,7 +194,7 @@ def promote(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> AliasMov
         release = work.releases.get(digest)
         # Again, in the transaction that moves it: of two promotions at once the second finds what the first has put there.
         after = _demand_direct(deps, work, release)
-        before = find_alias(work, release.content.objective_name)
+        before = anchored_alias(work, release.content.objective_name)
         left = _leave(work, before, ReleaseAction.SUPERSEDE)
         work.releases.move(release.digest, release.state, after)
         alias = promoted(before, release, _now(deps), actor.name)
@@ -218,6 +218,7 @@ def roll_back(
     permit(deps, actor, Action.ROLLBACK, alias)
     with deps.ledger.work(actor.tenant) as work:
         before = work.aliases.get(alias)
+        demand_anchored(work, before)
         if version not in (None, before.version):
             raise Conflict(
                 f"{before.path} has moved since it was looked at: it is at version {before.version}, not {version}",
@@ -255,7 +256,7 @@ def _demand_direct(deps: Dependencies, work: UnitOfWork, release: Release) -> Re
     after, name, rule = _direct(release), release.content.objective_name, rule_of(work, release)
     if work.rollouts.open(name):
         raise Conflict(f"a rollout of {work.tenant}/{name} goes on", "end it first: tailorbird rollout list", code="rollout_open")
-    alias = find_alias(work, name)
+    alias = anchored_alias(work, name)
     if alias is not None and alias.targets:
         _demand_no_rollout(work, release, rule)
     demand_approved(work, release)

@@ -8,12 +8,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.errors import Conflict, NotFound
+from tailorbird.domain.errors import Conflict
 from tailorbird.domain.identity import Role
 from tailorbird.domain.objective import LiveKpi, Objective
 from tailorbird.domain.release import Release
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.release import DRILL_LASTS, ChangeRule, change_rule
+from tailorbird.usecases.anchored_rows import anchored_alias, anchored_identities, demand_anchored
 from tailorbird.usecases.audit_events import record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 
@@ -28,12 +29,10 @@ _CHANGES = frozenset({"release.promoted", "release.rolled_back", RESTORED, "roll
 
 def rule_of(work: UnitOfWork, release: Release) -> ChangeRule:
     """What the tiers of the release, and of what answers its name now, demand."""
-    try:
-        targets = work.aliases.get(release.content.objective_name).targets
-    except NotFound:
-        targets = ()
-    replaced = (work.releases.get(target.release).content.risk for target in targets)
-    return change_rule(release.content.risk, *replaced)
+    alias = anchored_alias(work, release.content.objective_name)
+    replaced = [work.releases.get(target.release) for target in (alias.targets if alias else ())]
+    demand_anchored(work, release, *replaced)
+    return change_rule(release.content.risk, *(each.content.risk for each in replaced))
 
 
 def live_kpis_of(work: UnitOfWork, release: Release) -> tuple[LiveKpi, ...]:
@@ -73,7 +72,7 @@ def demand_operators(deps: Dependencies, actor: Actor, digest: str, change: str)
 def _others_asked(deps: Dependencies, work: UnitOfWork, actor: Actor, asked: tuple[Release, str]) -> bool:
     """Whether another operator's word waits: for the same change, and not used by one that was made since."""
     (release, change), since = asked, deps.clock.now() - ASKED_LASTS
-    operators = {person.name: person.public_key for person in work.identities.all() if person.holds(Role.OPERATOR)}
+    operators = {person.name: person.public_key for person in anchored_identities(work) if person.holds(Role.OPERATOR)}
     waiting: set[str] = set()
     for event in (entry.event for entry in work.events.about(release.digest)):
         if event.kind in _CHANGES:

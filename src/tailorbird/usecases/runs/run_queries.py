@@ -20,6 +20,7 @@ from tailorbird.domain.run import Run, Step, StepState, TrainingOrigin
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.release import REPEATED, EndedClimb, remedies
+from tailorbird.usecases.anchored_rows import anchored_steps
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.parameters import PageSize, RunId, Skip
 from tailorbird.usecases.registry import usecase
@@ -101,7 +102,7 @@ def show_run(deps: Dependencies, actor: Actor, run: RunId) -> RunReport:
 
 def report_of(work: UnitOfWork, run: Run) -> RunReport:
     """The run with all it led to so far, as ``work`` sees it."""
-    steps = work.steps.of(run.id)
+    (steps,) = anchored_steps(work, run)
     done = {step.name: step.result for step in steps if step.state is StepState.DONE and step.result}
     plan = _at(work, Plan, done.get(transitions.PLAN))
     looks = looks_of(work, done)

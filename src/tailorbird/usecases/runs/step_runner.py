@@ -25,6 +25,7 @@ from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.files import digest_file, remove_folder
 from tailorbird.system.freed_memory import return_grown_memory
 from tailorbird.system.source_access import SourceAccess, restrict_sources
+from tailorbird.usecases.anchored_rows import anchored_erasures, anchored_run
 from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.climb import floor, rungs, sealed_test, snapshot_and_plan
 from tailorbird.usecases.climb.step_parts import forget_parts
@@ -77,7 +78,7 @@ def _inputs_of(deps: Dependencies, run: Run) -> Path:
     gone = {digest for digest in deps.artifacts.tree(run.inputs).values() if not deps.artifacts.exists(digest)}
     if gone:
         with deps.ledger.work(run.tenant, write=False) as work:
-            erased = {digest for erasure in work.erasures.all() for each in certificates_of(work, erasure) for digest in each.purged}
+            erased = {digest for erasure in anchored_erasures(work) for each in certificates_of(work, erasure) for digest in each.purged}
         if gone & erased:
             return deps.runs / run.id / "erased"
     return deps.artifacts.get_tree(run.inputs)
@@ -91,10 +92,10 @@ def _given(folder: Path, source: Digest, size: int) -> Path:
 
 
 def stage_of(deps: Dependencies, actor: Actor, run: Run, progress: Progress) -> StepContext:
-    """The run as its next step sees it."""
+    """The run as its next step sees it. Raises Corrupt where the run, or what a step of it left, is not what the log says."""
     deps = deps.for_tenant(run.tenant)
     with deps.ledger.work(run.tenant, write=False) as work:
-        steps = work.steps.of(run.id)
+        run, steps = anchored_run(work, run.id)
     return StepContext(deps=deps, actor=actor, run=run, file=objective_of(deps, run), steps=steps, progress=progress)
 
 
@@ -393,7 +394,7 @@ def _forget_parts(context: StepContext, step: str) -> None:
 def _is_erased(context: StepContext) -> bool:
     """True where an erasure ended the run: what this process wrote since then must not stay."""
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
-        return any(context.run.id in each.reach.runs for erasure in work.erasures.all() for each in certificates_of(work, erasure))
+        return any(context.run.id in each.reach.runs for erasure in anchored_erasures(work) for each in certificates_of(work, erasure))
 
 
 def _beat(context: StepContext, step: Step, watched: WatchedProgress) -> bool:

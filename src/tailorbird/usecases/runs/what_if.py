@@ -15,6 +15,7 @@ from tailorbird.domain.run import Run, StepState
 from tailorbird.domain.timing import Calibration
 from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.usecases.anchored_rows import anchored_run
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.parameters import RunId
 from tailorbird.usecases.registry import usecase
@@ -34,8 +35,8 @@ def replan(deps: Dependencies, actor: Actor, change: PlanChange) -> Plan:
     Raises NotFound, Conflict (not planned yet, or by an older version).
     """
     with deps.ledger.work(actor.tenant, write=False) as work:
-        found = work.runs.get(change.run)
-        done = {step.name: step.result for step in work.steps.of(found.id) if step.state is StepState.DONE and step.result}
+        found, steps = anchored_run(work, change.run)
+        done = {step.name: step.result for step in steps if step.state is StepState.DONE and step.result}
         plan = work.records.get(Plan, done[transitions.PLAN]) if transitions.PLAN in done else None
         if plan is None or plan.tokens is None:
             raise Conflict(f"run {found.id} has no plan to start from", "plan it first: tailorbird plan OBJECTIVE", code="not_planned")

@@ -10,6 +10,7 @@ from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.erasure import Certificate, Erasure
 from tailorbird.domain.objective import Objective
 from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.usecases.anchored_rows import anchored_decisions, anchored_erasures, anchored_records, anchored_secret
 from tailorbird.usecases.dependencies import Dependencies
 
 #: The name of the secret behind pseudonyms and salts.
@@ -20,9 +21,9 @@ def amendments_of(deps: Dependencies, objective: Objective) -> data.Amendments:
     """What the next snapshot of ``objective`` must heed."""
     with deps.ledger.work(objective.tenant) as work:
         return data.Amendments(
-            secret=work.secrets.get(PROVENANCE),
-            erased=frozenset(erasure.subject for erasure in work.erasures.all()),
-            decisions={decision.row: decision for decision in work.decisions.of(objective.name)},
+            secret=anchored_secret(work, PROVENANCE),
+            erased=frozenset(erasure.subject for erasure in anchored_erasures(work)),
+            decisions={decision.row: decision for decision in anchored_decisions(work, objective.name)},
             today=deps.clock.now().date(),
         )
 
@@ -32,7 +33,7 @@ def heeded_facts(work: UnitOfWork, objective: Objective, today: date) -> dict[st
     retention that has ended. Empty where there is nothing of that, so that most runs are named by files and objective alone."""
     facts = {
         "erased": sorted(erasure.subject for erasure in _erasures_of(work, objective.name)),
-        "decided": [f"{found.row} {found.action.value} {found.label}" for found in work.decisions.of(objective.name)],
+        "decided": [f"{found.row} {found.action.value} {found.label}" for found in anchored_decisions(work, objective.name)],
         "retention": sorted({day.isoformat() for day in _ended(work, objective, today)}),
     }
     return {name: told for name, told in facts.items() if told}
@@ -40,7 +41,7 @@ def heeded_facts(work: UnitOfWork, objective: Objective, today: date) -> dict[st
 
 def manifests_of(work: UnitOfWork, objective: str | None = None) -> dict[str, SnapshotManifest]:
     """Snapshots by digest, oldest first; only those of ``objective``, where given."""
-    found = {digest: work.records.get(SnapshotManifest, digest) for digest in work.records.digests(SnapshotManifest)}
+    found = {digest: work.records.get(SnapshotManifest, digest) for digest in anchored_records(work, SnapshotManifest)}
     return {digest: manifest for digest, manifest in found.items() if objective in (None, manifest.objective)}
 
 
@@ -55,7 +56,7 @@ def certificates_of(work: UnitOfWork, erasure: Erasure) -> Iterator[Certificate]
 
 def _erasures_of(work: UnitOfWork, objective: str) -> list[Erasure]:
     touched = []
-    for erasure in work.erasures.all():
+    for erasure in anchored_erasures(work):
         rewritten = (snapshot for certificate in certificates_of(work, erasure) for snapshot in certificate.snapshots)
         if any(snapshot.objective == objective for snapshot in rewritten):
             touched.append(erasure)

@@ -17,6 +17,7 @@ from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.usecases.anchored_rows import anchored_secret
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.parameters import PageSize, SnapshotName
@@ -99,7 +100,7 @@ def fix(
     """
     permit(deps, actor, Action.FIX_DATA, "data.fix")
     with deps.ledger.work(actor.tenant) as work:
-        found, secret = find_snapshot(work, snapshot), work.secrets.get(PROVENANCE)
+        found, secret = find_snapshot(work, snapshot), anchored_secret(work, PROVENANCE)
     rows = rows_of(deps, found)
     _check(found, rows, fixes)
     now = deps.clock.now()

@@ -12,6 +12,7 @@ from tailorbird.domain.run import StepState
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.usecases.anchored_rows import anchored_erasures, anchored_run, anchored_steps
 from tailorbird.usecases.snapshots.amendments import certificates_of, manifests_of
 from tailorbird.usecases.steps import transitions
 
@@ -45,7 +46,7 @@ def present_of(work: UnitOfWork, artifacts: ArtifactStore, digest: Digest) -> Sn
     found = work.records.get(SnapshotManifest, digest)
     if artifacts.exists(found.rows):
         return found
-    certificates = (certificate for erasure in work.erasures.all() for certificate in certificates_of(work, erasure))
+    certificates = (certificate for erasure in anchored_erasures(work) for certificate in certificates_of(work, erasure))
     news = {snapshot.old: snapshot.new for certificate in certificates for snapshot in certificate.snapshots}
     while digest in news and not artifacts.exists(found.rows):
         digest = news[digest]
@@ -55,7 +56,7 @@ def present_of(work: UnitOfWork, artifacts: ArtifactStore, digest: Digest) -> Sn
 
 def _of_run_or_release(work: UnitOfWork, name: str, known: dict[Digest, SnapshotManifest]) -> Snapshot:
     try:
-        steps = work.steps.of(work.runs.get(name).id)
+        steps = anchored_run(work, name)[1]
     except NotFound:
         steps = ()
     for step in steps:
@@ -83,7 +84,7 @@ def standing(work: UnitOfWork, manifest: SnapshotManifest) -> SnapshotManifest:
 def objective_of(work: UnitOfWork, snapshot: Digest, name: str) -> Objective | None:
     """The objective of the newest run over ``snapshot``, or else of the newest run of that name."""
     runs = [run for run in work.runs.all() if run.objective_name == name]
-    for run in runs:
-        if any(step.result == snapshot for step in work.steps.of(run.id)):
+    for run, steps in zip(runs, anchored_steps(work, *runs), strict=True):
+        if any(step.result == snapshot for step in steps):
             return work.records.get(Objective, run.objective)
     return work.records.get(Objective, runs[0].objective) if runs else None

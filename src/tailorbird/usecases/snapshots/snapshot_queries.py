@@ -16,6 +16,7 @@ from tailorbird.domain.dataset import Row, SnapshotManifest, Split
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.value import Digest, Value
 from tailorbird.text.normalisation import normalise
+from tailorbird.usecases.anchored_rows import anchored_secret
 from tailorbird.usecases.audit_events import record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.parameters import SnapshotName
@@ -162,7 +163,7 @@ def prove_row(deps: Dependencies, actor: Actor, snapshot: SnapshotName, text: Ro
     Raises NotFound, Conflict (no seal).
     """
     with deps.ledger.work(actor.tenant) as work:
-        found, secret = find_snapshot(work, snapshot), work.secrets.get(PROVENANCE)
+        found, secret = find_snapshot(work, snapshot), anchored_secret(work, PROVENANCE)
     if found.manifest.seal is None:
         raise Conflict("the snapshot was made by an earlier version, without a seal", "curate again", code="seal_missing")
     key = key_of(data.salt_of(secret, found.manifest.objective), data.row_id(text, target))

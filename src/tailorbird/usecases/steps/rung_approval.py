@@ -11,6 +11,7 @@ from tailorbird.domain.errors import Conflict, Forbidden
 from tailorbird.domain.ladder import Allowance, RungKind
 from tailorbird.domain.objective import RiskTier
 from tailorbird.domain.plan import RungPlan
+from tailorbird.usecases.anchored_rows import anchored_records
 from tailorbird.usecases.audit_events import permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.parameters import RunId
@@ -23,7 +24,7 @@ def require_allowance(context: StepContext, rung: RungPlan) -> None:
     if rung.rung is not RungKind.FULL or context.objective.business.risk is not RiskTier.HIGH:
         return
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
-        given = [work.records.get(Allowance, digest) for digest in work.records.digests(Allowance)]
+        given = [work.records.get(Allowance, digest) for digest in anchored_records(work, Allowance)]
     if not any(one.run == context.run.id and one.rung is rung.rung for one in given):
         raise Conflict(
             f"all weights are to be trained next, and the risk is high: somebody must allow {rung.rung.value} for run {context.run.id}",
