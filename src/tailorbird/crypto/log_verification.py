@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
 from tailorbird.crypto.canonical_json import canonical_json
-from tailorbird.crypto.merkle import Frontier, leaf_hash
-from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.event import Checkpoint, Event, LogEntry
+from tailorbird.crypto.merkle import Frontier, LeafSpan, inclusion_spans, leaf_hash, verify_inclusion
+from tailorbird.domain.errors import Corrupt, InvalidInput
+from tailorbird.domain.event import Checkpoint, Event, LogEntry, LogHead
 
 
 def event_leaf(event: Event) -> bytes:
@@ -48,6 +49,26 @@ def event_body(event: Event) -> str:
 def entry_leaf(entry: LogEntry) -> bytes:
     """The leaf hash that an entry ought to have: that of its stored body, where it has one (then its event was read from it)."""
     return leaf_hash(entry.body.encode()) if entry.body else event_leaf(entry.event)
+
+
+def demand_included(entries: Sequence[LogEntry], head: LogHead, roots: Callable[[Sequence[LeafSpan]], Sequence[bytes]]) -> None:
+    """Returns when each of ``entries`` is in the log whose head is given. ``roots`` looks the root over each span up, for all at once.
+
+    Raises Corrupt: somebody has written an entry, or changed one.
+    """
+    paths = [inclusion_spans(entry.index, head.size) if entry.index < head.size else () for entry in entries]
+    try:
+        found = iter(roots([span for path in paths for span in path]))
+    except (KeyError, ValueError):
+        found = iter(())
+    for entry, path in zip(entries, paths, strict=True):
+        proof = tuple(islice(found, len(path)))
+        if not verify_inclusion(entry_leaf(entry), entry.index, head.size, proof, bytes.fromhex(head.root)):
+            raise Corrupt(
+                f"entry {entry.index} of the event log is not what was written",
+                "somebody changed the database outside tailorbird: restore it from a backup, then run tailorbird audit verify",
+                code="log_corrupt",
+            )
 
 
 def check_entries(

@@ -16,13 +16,10 @@ from tailorbird.domain.curation import Decision
 from tailorbird.domain.erasure import Erasure
 from tailorbird.domain.label_review import Judgement, ModelReview
 from tailorbird.domain.look import Look
+from tailorbird.domain.quota import Storage
 from tailorbird.domain.run import Run, Step, StepState
 from tailorbird.domain.value import Digest
 
-#: Kinds of records of which it matters which ones there are: they are found by their kind, and not by a digest that something names.
-LISTED_KINDS = frozenset(
-    {"Allowance", "Candidate", "Evidence", "PromptSearch", "ReviewSheet", "SnapshotManifest", "StoredTraining", "Upload"}
-)
 #: The places of an objective's rows are anchored in so many groups, by the first digit of the row's id: a change reads its group alone.
 _PLACES = "0123456789abcdef"
 _OVER = (StepState.DONE, StepState.FAILED)
@@ -56,7 +53,8 @@ def look_group(tenant: str, looks: Iterable[Look]) -> RowGroup:
 
 def place_of_row(row: Digest) -> str:
     """The part of an objective's splits that a row belongs to."""
-    return row[len("sha256:")]
+    place = row[len("sha256:") : len("sha256:") + 1]
+    return place if place and place in _PLACES else _PLACES[-1]
 
 
 def split_groups(
@@ -78,7 +76,7 @@ def review_group(tenant: str, release: Digest, judgements: Iterable[Judgement], 
 
 def erasure_group(tenant: str, erasures: Iterable[Erasure]) -> RowGroup:
     """All erasures: who must not come back, and the certificates."""
-    return _group(tenant, "erasures", sorted(map(plain_json, erasures), key=lambda one: str(one["id"])))
+    return _group(tenant, "erasures", sorted(json.dumps(plain_json(one), sort_keys=True) for one in erasures))
 
 
 def decision_group(tenant: str, objective: str, decisions: Iterable[Decision]) -> RowGroup:
@@ -88,13 +86,18 @@ def decision_group(tenant: str, objective: str, decisions: Iterable[Decision]) -
 
 
 def record_group(tenant: str, kind: str, digests: Iterable[Digest]) -> RowGroup:
-    """Which records there are of a kind."""
+    """Which records there are of a kind; what each says has its digest."""
     return _group(tenant, f"records/{kind}", sorted(digests))
 
 
 def secret_group(tenant: str, name: str, secret: bytes) -> RowGroup:
     """A secret of 256 bits, which its digest does not tell."""
-    return _group(tenant, f"secret/{name}", [secret.hex()] if secret else [])
+    return _group(tenant, f"secret/{name}", [secret.hex()])
+
+
+def storage_group(tenant: str, total: Storage) -> RowGroup:
+    """How much a tenant has stored, as its quota counts it."""
+    return _group(tenant, "stored", [total.artifacts, total.bytes] if total.artifacts else [])
 
 
 def _group(tenant: str, name: str, rows: Sequence[object]) -> RowGroup:

@@ -17,6 +17,7 @@ from tailorbird.ledger.event_log import Events
 from tailorbird.ledger.identities import ApiKeys, Identities
 from tailorbird.ledger.label_reviews import Judgements
 from tailorbird.ledger.provenance import Decisions, Erasures, Secrets
+from tailorbird.ledger.quota import StoredArtifacts
 from tailorbird.ledger.records import Records
 from tailorbird.ledger.releases import Looks, Releases, Splits
 from tailorbird.ledger.rollouts import Rollouts
@@ -87,7 +88,7 @@ def found_rows(connection: Connection, tenant: str) -> Iterator[AnchoredRow]:
 
 
 def _groups(connection: Connection, tenant: str) -> Iterator[RowGroup]:
-    kept = (Runs, Looks, Splits, Judgements, Decisions, Secrets, Records)
+    kept = (Runs, Looks, Splits, Judgements, Decisions, Secrets, Records, StoredArtifacts)
     repositories = (repository(connection, tenant) for repository in kept)
     yield from chain.from_iterable(repository.groups() for repository in repositories)
     yield from Erasures(connection, tenant, SystemClock()).groups()

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, Row, Select, func, insert, select, text, tuple_, update
 
 from tailorbird.crypto.anchored_rows import RowChanges, update_anchors, with_changes
-from tailorbird.crypto.log_verification import event_body, event_of, salted
+from tailorbird.crypto.log_verification import demand_included, event_body, event_of, salted
 from tailorbird.crypto.merkle import Frontier, LeafSpan, Node, complete_subtrees, consistency_spans, fold, inclusion_spans, leaf_hash, root
 from tailorbird.crypto.state_tree import EMPTY_STATE
 from tailorbird.domain.errors import Corrupt, InvalidInput
@@ -175,8 +175,10 @@ class Events:
             yield from map(_entry, rows)
 
     def about(self, subject: str) -> tuple[LogEntry, ...]:
-        """Entries whose event has this subject, in order. Raises Corrupt."""
-        return tuple(map(_entry, self._connection.execute(self._visible().where(log_entries.c.subject == subject))))
+        """Entries whose event has this subject, in order, each found to be in the log. Raises Corrupt, NotFound."""
+        entries = tuple(map(_entry, self._connection.execute(self._visible().where(log_entries.c.subject == subject))))
+        demand_included(entries, self.sealed_head(), lambda spans: roots(self._connection, spans))
+        return entries
 
     def latest(self, limit: int = 50, before: int | None = None, subject: str = "") -> tuple[LogEntry, ...]:
         """At most ``limit`` entries, newest first; with ``before``, only those with a smaller index; with ``subject``, only those about it,

@@ -15,7 +15,7 @@ from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.crypto.row_groups import RowGroup, decision_group, erasure_group, secret_group
 from tailorbird.domain.curation import Decision
 from tailorbird.domain.erasure import Erasure, ErasureState
-from tailorbird.domain.errors import Busy, Conflict, LeaseLost, NotFound
+from tailorbird.domain.errors import Busy, Conflict, Corrupt, LeaseLost, NotFound
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.value import Digest
 from tailorbird.ledger.row_mapping import begins, insert_new, next_number, own, portions, select_fields, value_of
@@ -154,9 +154,20 @@ class Secrets:
             if insert_new(self._connection, secrets, {"tenant": self._tenant, "name": name, "value": made}):
                 self._changes.note(None, secret_group(self._tenant, name, bytes.fromhex(made)))
             value = self._connection.scalar(select(secrets.c.value).where(here))
-        return bytes.fromhex(str(value))
+        return _secret_of(value)
 
     def groups(self) -> Iterator[RowGroup]:
         """What is anchored of each."""
         for name, value in self._connection.execute(select(secrets.c.name, secrets.c.value).where(secrets.c.tenant == self._tenant)):
-            yield secret_group(self._tenant, name, bytes.fromhex(value))
+            yield secret_group(self._tenant, name, _secret_of(value))
+
+
+def _secret_of(value: str | None) -> bytes:
+    try:
+        return bytes.fromhex(value or "")
+    except ValueError:
+        raise Corrupt(
+            "a secret of the tenant cannot be read",
+            "somebody changed the database outside tailorbird: restore it from a backup, then run tailorbird audit verify",
+            code="record_corrupt",
+        ) from None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, delete, func, or_, select
 
+from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.crypto.canonical_json import plain_json
+from tailorbird.crypto.row_groups import RowGroup, storage_group
 from tailorbird.domain.engine_replica import ReplicaStanding
 from tailorbird.domain.errors import Corrupt
 from tailorbird.domain.quota import Amounts, KeyPeriod, KeyUsage, Period, Storage, Usage
@@ -52,14 +54,16 @@ class Usages:
 class StoredArtifacts:
     """Implements ``StorageRepository``."""
 
-    def __init__(self, connection: Connection, tenant: str) -> None:
+    def __init__(self, connection: Connection, tenant: str, changes: RowChanges | None = None) -> None:
         self._connection = connection
         self._tenant = tenant
+        self._changes = changes or RowChanges()
 
     def add(self, sizes: Mapping[Digest, int]) -> None:
         """Counts artifacts; those that are counted already stay as they are."""
         rows = [{"tenant": self._tenant, "name": _name(digest), "bytes": size} for digest, size in sorted(sizes.items())]
-        insert_all_new(self._connection, stored, rows)
+        with self._changes.changing(self.groups):
+            insert_all_new(self._connection, stored, rows)
 
     def counted(self, named: Collection[Digest]) -> frozenset[Digest]:
         """Members of ``named`` that are counted."""
@@ -71,8 +75,13 @@ class StoredArtifacts:
 
     def forget(self, named: Collection[Digest]) -> None:
         """Counts these no longer."""
-        for some in portions(map(_name, named)):
-            self._connection.execute(delete(stored).where(stored.c.tenant == self._tenant, stored.c.name.in_(some)))
+        with self._changes.changing(self.groups):
+            for some in portions(map(_name, named)):
+                self._connection.execute(delete(stored).where(stored.c.tenant == self._tenant, stored.c.name.in_(some)))
+
+    def groups(self) -> Iterator[RowGroup]:
+        """What is anchored."""
+        yield storage_group(self._tenant, self.total())
 
     def total(self) -> Storage:
         """Number of artifacts, and their bytes."""

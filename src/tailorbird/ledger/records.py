@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, String, Text, delete, or_, sel
 
 from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.crypto.canonical_json import digest_bytes
-from tailorbird.crypto.row_groups import LISTED_KINDS, RowGroup, record_group
+from tailorbird.crypto.row_groups import RowGroup, record_group
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ledger.row_mapping import CanonicalJson, insert_new, next_number, text_of, unreadable, value_from_text
@@ -33,8 +33,10 @@ class Records:
         digest = digest_bytes(body.encode())
         number = next_number(records.c.number, records.c.tenant == self._tenant, records.c.kind == kind)
         row = {"tenant": self._tenant, "kind": kind, "digest": digest, "number": number, "body": body}
-        with self._changes.changing(lambda: self._groups_of(kind)):
-            insert_new(self._connection, records, row)
+        if insert_new(self._connection, records, row):
+            known = self._digests(kind)
+            before = record_group(self._tenant, kind, [other for other in known if other != digest])
+            self._changes.note(before, record_group(self._tenant, kind, known))
         return digest
 
     def get(self, kind: type[V], digest: Digest) -> V:
@@ -50,20 +52,23 @@ class Records:
 
     def forget(self, kind: type[Value], named: Iterable[Digest]) -> int:
         """Deletes records whose words must go; how many there were."""
-        with self._changes.changing(lambda: self._groups_of(kind.__name__)):
+        with self._changes.changing(lambda: (record_group(self._tenant, kind.__name__, self._digests(kind.__name__)),)):
             return sum(
                 self._connection.execute(delete(records).where(*self._of(kind), records.c.digest == digest)).rowcount for digest in named
             )
 
     def groups(self) -> Iterator[RowGroup]:
-        """What is anchored of each kind that is listed."""
-        yield from (group for kind in sorted(LISTED_KINDS) for group in self._groups_of(kind))
+        """What is anchored of each kind. Raises Corrupt where one does not say what its digest stands for."""
+        found: dict[str, list[Digest]] = {}
+        asked = select(records.c.kind, records.c.digest, records.c.body).where(records.c.tenant == self._tenant)
+        for kind, digest, body in self._connection.execute(asked.execution_options(yield_per=_ROWS_AT_ONCE)):
+            if digest_bytes(body.encode()) != digest:
+                raise unreadable(Value)
+            found.setdefault(kind, []).append(digest)
+        yield from (record_group(self._tenant, kind, digests) for kind, digests in found.items())
 
-    def _groups_of(self, kind: str) -> tuple[RowGroup, ...]:
-        if kind not in LISTED_KINDS:
-            return ()
-        asked = select(records.c.digest).where(records.c.tenant == self._tenant, records.c.kind == kind)
-        return (record_group(self._tenant, kind, self._connection.scalars(asked)),)
+    def _digests(self, kind: str) -> list[Digest]:
+        return list(self._connection.scalars(select(records.c.digest).where(records.c.tenant == self._tenant, records.c.kind == kind)))
 
     def digests(self, kind: type[Value]) -> tuple[Digest, ...]:
         """Digests of all records of a kind, oldest first."""

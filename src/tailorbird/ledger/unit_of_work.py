@@ -183,7 +183,7 @@ def _work_of(connection: Connection, tenant: str, clock: Clock, changes: RowChan
         secrets=Secrets(connection, tenant, changes),
         data_keys=DataKeys(connection, tenant),
         usage=Usages(connection, tenant),
-        storage=StoredArtifacts(connection, tenant),
+        storage=StoredArtifacts(connection, tenant, changes),
         feedback=FeedbackBook(connection, tenant),
         reviews=Reviews(connection, tenant),
         contents=Contents(connection, tenant),

@@ -107,7 +107,7 @@ def anchored_decisions(work: UnitOfWork, objective: str) -> tuple[Decision, ...]
 
 
 def anchored_records(work: UnitOfWork, kind: type[Value]) -> tuple[Digest, ...]:
-    """The digests of all records of a kind that is listed (``LISTED_KINDS``), oldest first."""
+    """The digests of all records of a kind, oldest first, where it matters which ones there are."""
     digests = work.records.digests(kind)
     demand_anchored(work, record_group(work.tenant, kind.__name__, digests))
     return digests

@@ -12,12 +12,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tailorbird.crypto.canonical_json import digest_bytes
+from tailorbird.crypto.row_groups import storage_group
 from tailorbird.domain.errors import Corrupt, Exhausted, NotFound, TailorbirdError
 from tailorbird.domain.quota import Storage
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore, ErasableStore
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.files import bytes_below, digest_file
+from tailorbird.usecases.anchored_rows import demand_anchored
 from tailorbird.usecases.dependencies import Dependencies
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -174,6 +176,7 @@ def stored_by(deps: Dependencies, tenant: str) -> Storage:
 def _counted(deps: Dependencies, tenant: str) -> Storage:
     with deps.ledger.work(tenant, write=False) as work:
         total = work.storage.total()
+        demand_anchored(work, storage_group(tenant, total))
     if total.artifacts == 0:
         with deps.ledger.system(write=False) as system:
             named = set(system.references.digests(of=tenant))

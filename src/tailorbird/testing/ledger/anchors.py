@@ -17,6 +17,7 @@ from tailorbird.testing.ledger.event_log import MemoryEvents
 from tailorbird.testing.ledger.identities import API_KEYS, IDENTITIES, SESSIONS
 from tailorbird.testing.ledger.label_reviews import MemoryJudgements
 from tailorbird.testing.ledger.provenance import MemoryDecisions, MemoryErasures, MemorySecrets
+from tailorbird.testing.ledger.quota import MemoryStorage
 from tailorbird.testing.ledger.records import MemoryRecords
 from tailorbird.testing.ledger.releases import RELEASES, MemoryLooks, MemorySplits
 from tailorbird.testing.ledger.runs import MemoryRuns
@@ -63,7 +64,7 @@ class MemoryAnchorBook:
         yield from (row for row in map(anchored_row, self._groups(tenant)) if row.digest is not None)
 
     def _groups(self, tenant: str) -> Iterator[RowGroup]:
-        kept = (MemoryRuns, MemoryLooks, MemorySplits, MemoryJudgements, MemoryDecisions, MemorySecrets, MemoryRecords)
+        kept = (MemoryRuns, MemoryLooks, MemorySplits, MemoryJudgements, MemoryDecisions, MemorySecrets, MemoryRecords, MemoryStorage)
         yield from chain.from_iterable(repository(self._transaction, tenant).groups() for repository in kept)
         yield from MemoryErasures(self._transaction, tenant, SystemClock()).groups()
 

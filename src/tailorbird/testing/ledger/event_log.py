@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from tailorbird.crypto.anchored_rows import update_anchors, with_changes
-from tailorbird.crypto.log_verification import event_body, event_of, salted
+from tailorbird.crypto.log_verification import demand_included, event_body, event_of, salted
 from tailorbird.crypto.merkle import Frontier, LeafSpan, consistency_spans, inclusion_spans, leaf_hash, root
 from tailorbird.crypto.state_tree import EMPTY_STATE
 from tailorbird.domain.errors import Corrupt, InvalidInput
@@ -107,8 +107,10 @@ class MemoryEvents(Repository):
                 yield LogEntry(index=index, leaf_hash=leaf_hash(body.encode()).hex(), event=event, body=body)
 
     def about(self, subject: str) -> tuple[LogEntry, ...]:
-        """Entries whose event has this subject, in order."""
-        return tuple(entry for entry in self.entries() if entry.event.subject == subject)
+        """Entries whose event has this subject, in order, each found to be in the log."""
+        entries = tuple(entry for entry in self.entries() if entry.event.subject == subject)
+        demand_included(entries, self.sealed_head(), lambda spans: tuple(map(bytes.fromhex, self._roots(spans))))
+        return entries
 
     def latest(self, limit: int = 50, before: int | None = None, subject: str = "") -> tuple[LogEntry, ...]:
         """At most ``limit`` entries, newest first; with ``before``, only those with a smaller index; with ``subject``, only those about it,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
+from tailorbird.crypto.row_groups import RowGroup, storage_group
 from tailorbird.domain.engine_replica import ReplicaStanding
 from tailorbird.domain.quota import NOTHING, Amounts, KeyPeriod, KeyUsage, Period, Storage, Usage
 from tailorbird.domain.value import Digest
@@ -63,8 +64,9 @@ class MemoryStorage(Repository):
         """Counts artifacts; those that are counted already stay as they are."""
         if sizes:
             rows = self._change(STORED)
-            for digest, size in sizes.items():
-                rows.setdefault(_name(digest), size)
+            with self._transaction.unanchored.changing(self.groups):
+                for digest, size in sizes.items():
+                    rows.setdefault(_name(digest), size)
 
     def counted(self, named: Collection[Digest]) -> frozenset[Digest]:
         """Those of ``named`` that are counted."""
@@ -74,8 +76,13 @@ class MemoryStorage(Repository):
     def forget(self, named: Collection[Digest]) -> None:
         """Counts these no longer."""
         rows = self._change(STORED)
-        for digest in named:
-            rows.pop(_name(digest), None)
+        with self._transaction.unanchored.changing(self.groups):
+            for digest in named:
+                rows.pop(_name(digest), None)
+
+    def groups(self) -> Iterator[RowGroup]:
+        """What is anchored."""
+        yield storage_group(self._tenant, self.total())
 
     def total(self) -> Storage:
         """How many there are, and their bytes."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from tailorbird.crypto.canonical_json import canonical_json, digest_bytes
-from tailorbird.crypto.row_groups import LISTED_KINDS, RowGroup, record_group
+from tailorbird.crypto.row_groups import RowGroup, record_group
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.value import Digest, Value
 from tailorbird.testing.ledger.tables import Repository, Table, text_of
@@ -25,7 +25,7 @@ class MemoryRecords(Repository):
         """Stores ``value`` unless it is there already, and returns its digest."""
         body = canonical_json(value)
         digest = digest_bytes(body)
-        with self._transaction.unanchored.changing(lambda: self._groups_of(type(value).__name__)):
+        with self._transaction.unanchored.changing(lambda: (self._group_of(type(value).__name__),)):
             self._change(RECORDS).setdefault((type(value).__name__, digest), body)
         return digest
 
@@ -41,17 +41,15 @@ class MemoryRecords(Repository):
     def forget(self, kind: type[Value], digests: Iterable[Digest]) -> int:
         """Deletes records whose words must go; how many there were."""
         rows = self._change(RECORDS)
-        with self._transaction.unanchored.changing(lambda: self._groups_of(kind.__name__)):
+        with self._transaction.unanchored.changing(lambda: (self._group_of(kind.__name__),)):
             return sum(rows.pop((kind.__name__, digest), None) is not None for digest in digests)
 
     def groups(self) -> Iterator[RowGroup]:
-        """What is anchored of each kind that is listed."""
-        yield from (group for kind in sorted(LISTED_KINDS) for group in self._groups_of(kind))
+        """What is anchored of each kind."""
+        yield from map(self._group_of, sorted({kind for kind, _ in self._rows(RECORDS)}))
 
-    def _groups_of(self, kind: str) -> tuple[RowGroup, ...]:
-        if kind not in LISTED_KINDS:
-            return ()
-        return (record_group(self._tenant, kind, [digest for name, digest in self._rows(RECORDS) if name == kind]),)
+    def _group_of(self, kind: str) -> RowGroup:
+        return record_group(self._tenant, kind, [digest for name, digest in self._rows(RECORDS) if name == kind])
 
     def digests(self, kind: type[Value]) -> tuple[Digest, ...]:
         """Digests of all records of a kind, oldest first."""

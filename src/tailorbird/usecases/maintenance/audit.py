@@ -144,8 +144,9 @@ def verify_log(deps: Dependencies, actor: Actor, witnessed: Notes = ()) -> Audit
     """Recompute the whole log.
 
     Every leaf and the root; every checkpoint's signature, root and consistency are checked. The rows that the log anchors (identities,
-    releases with their approvals, aliases, rollouts, keys, sessions, policies) are compared with what it says of them. The log must
-    continue what every place for checkpoints holds, and the signed notes in ``witnessed``, which somebody kept elsewhere.
+    releases with their approvals, aliases, rollouts, keys, sessions, policies; runs with what their steps left, looks, splits, label
+    reviews, data decisions, erasures, records, stored bytes) are compared with what it says of them. The log must continue what every
+    place for checkpoints holds, and the signed notes in ``witnessed``, which somebody kept elsewhere.
     """
     permit(deps, actor, Action.VERIFY_AUDIT)
     damages = tuple(f"the database is damaged: {each}" for each in deps.ledger.damages(thorough=True))
@@ -155,10 +156,13 @@ def verify_log(deps: Dependencies, actor: Actor, witnessed: Notes = ()) -> Audit
         if not damages:
             raise
         return AuditReport(size=0, root="", checkpoints=0, problems=(*damages, f"the log cannot be read: {error.message}"))
-    forks = tuple(fork.text for fork in checkpoint_shipping.find_forks(deps))
-    problems = damages + report.problems + forks + tuple(_bad_witnessed(deps, witnessed))
-    told = tuple(notice.text for notice in checkpoint_shipping.notices(deps) if notice.code != "log_forked")
-    return report.model_copy(update={"problems": problems, "warnings": report.warnings + told})
+    try:
+        forks = tuple(fork.text for fork in checkpoint_shipping.find_forks(deps))
+        forks += tuple(_bad_witnessed(deps, witnessed))
+        told = tuple(notice.text for notice in checkpoint_shipping.notices(deps) if notice.code != "log_forked")
+    except Corrupt as error:
+        forks, told = (f"places for checkpoints were not looked at: {error.message}",), ()
+    return report.model_copy(update={"problems": damages + report.problems + forks, "warnings": report.warnings + told})
 
 
 def check_log(deps: Dependencies) -> AuditReport:
@@ -170,7 +174,10 @@ def check_log(deps: Dependencies) -> AuditReport:
         entries = _through(system.events.entries(), replay, people)
         problems = _bad_entries(entries, checkpoints, size, root)
         problems += tuple(_bad_rows(system, replay)) + tuple(_bad_people(system, people))
-        changes = system.events.about(checkpoint_shipping.LOG_SUBJECT)
+        try:
+            changes = system.events.about(checkpoint_shipping.LOG_SUBJECT)
+        except TailorbirdError as error:
+            problems, changes = (*problems, error.message), ()
     problems += tuple(_bad_notes(deps, checkpoints, changes))
     found = tuple(
         f"{count} rows of {tenant} were written by an earlier version and anchored as they were found"
