@@ -222,7 +222,7 @@ class TestFromTheFirstSchema:
             *_, person, rows = system.events.entries()
             assert (person.event.kind, person.event.subject) == ("identity.found", "ada")
             assert (rows.event.kind, rows.event.actor) == ("tenant.anchored", "migration")
-            assert set(rows.event.rows) == {"tenant", "identity/ada"}
+            assert set(rows.event.rows) == {"tenant", "identity/ada", "looks", "run/run0001"}
             assert {row.name: row.digest for row in system.anchors.found("acme")} == rows.event.rows
         ledger.migrate()
         with ledger.system(write=False) as system:
