@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from datetime import timedelta
+from itertools import count
+from typing import NoReturn
 
 import support.ledger_samples as sample
 from support.ledger_samples import digest
@@ -78,12 +80,12 @@ def finish(ledger: Ledger, step: Step) -> None:
         work.events.append([sample.event(step.tenant, step.position, subject=step.run)])
 
 
-def forever(ledger: Ledger, name: str) -> list[str]:
+def forever(ledger: Ledger, name: str) -> NoReturn:
     """Appends until it is killed; says each event's number only when it was acknowledged."""
-    while True:
+    for n in count():
         with ledger.work("acme") as work:
+            work.records.put(sample.counts(n))
             size = work.events.append([sample.event("acme", subject=f"writer-{name}")])
-            work.records.put(sample.counts(size))
         sys.stdout.write(f"{size}\n")
         sys.stdout.flush()
 
