@@ -177,7 +177,8 @@ class Events:
     def about(self, subject: str) -> tuple[LogEntry, ...]:
         """Entries whose event has this subject, in order, each found to be in the log. Raises Corrupt, NotFound."""
         entries = tuple(map(_entry, self._connection.execute(self._visible().where(log_entries.c.subject == subject))))
-        demand_included(entries, self.sealed_head(), lambda spans: roots(self._connection, spans))
+        if entries:
+            demand_included(entries, self.sealed_head(), lambda spans: roots(self._connection, spans))
         return entries
 
     def latest(self, limit: int = 50, before: int | None = None, subject: str = "") -> tuple[LogEntry, ...]:

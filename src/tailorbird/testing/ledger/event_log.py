@@ -109,7 +109,8 @@ class MemoryEvents(Repository):
     def about(self, subject: str) -> tuple[LogEntry, ...]:
         """Entries whose event has this subject, in order, each found to be in the log."""
         entries = tuple(entry for entry in self.entries() if entry.event.subject == subject)
-        demand_included(entries, self.sealed_head(), lambda spans: tuple(map(bytes.fromhex, self._roots(spans))))
+        if entries:
+            demand_included(entries, self.sealed_head(), lambda spans: tuple(map(bytes.fromhex, self._roots(spans))))
         return entries
 
     def latest(self, limit: int = 50, before: int | None = None, subject: str = "") -> tuple[LogEntry, ...]:

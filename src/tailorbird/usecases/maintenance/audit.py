@@ -160,7 +160,7 @@ def verify_log(deps: Dependencies, actor: Actor, witnessed: Notes = ()) -> Audit
         forks = tuple(fork.text for fork in checkpoint_shipping.find_forks(deps))
         forks += tuple(_bad_witnessed(deps, witnessed))
         told = tuple(notice.text for notice in checkpoint_shipping.notices(deps) if notice.code != "log_forked")
-    except Corrupt as error:
+    except TailorbirdError as error:
         forks, told = (f"places for checkpoints were not looked at: {error.message}",), ()
     return report.model_copy(update={"problems": damages + report.problems + forks, "warnings": report.warnings + told})
 
