@@ -48,6 +48,7 @@ READS: dict[str, Callable[[UnitOfWork], Any]] = {
     "judgements.of": lambda w: w.judgements.of(RELEASE.digest),
     "model_reviews.of": lambda w: w.model_reviews.of(RELEASE.digest),
     "looks.count": lambda w: w.looks.count("routing"),
+    "looks.all": lambda w: w.looks.all(),
     "splits.assigned": lambda w: w.splits.assigned("routing"),
     "aliases.get": lambda w: w.aliases.get("routing"),
     "aliases.all": lambda w: w.aliases.all(),

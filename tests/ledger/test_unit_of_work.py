@@ -12,6 +12,7 @@ from support.ledger_samples import digest
 from tailorbird.crypto.log_verification import check_entries
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.errors import Conflict, Corrupt, Internal, Unavailable
+from tailorbird.domain.event import Remark
 from tailorbird.ledger import database, open_ledger
 from tailorbird.testing import MemoryLedger
 
@@ -193,11 +194,11 @@ def test_a_database_without_tables_says_so(empty_url):
 
 def test_no_text_of_a_row_leaves_in_an_error(ledger, raw):
     secret = "words of " + "a row"
-    raw("ALTER TABLE splits RENAME COLUMN row_group TO other")
+    raw("ALTER TABLE records RENAME COLUMN body TO other")
     with pytest.raises(Internal) as refused, ledger.work("acme") as work:
-        work.splits.remember("routing", {digest(1): ("train", secret)})
+        work.records.put(Remark(text=secret, salt="0"))
     told = "".join(traceback.format_exception(refused.value))
-    assert "INSERT INTO splits" in told
+    assert "INSERT INTO records" in told
     assert secret not in told
 
 
