@@ -8,7 +8,6 @@ import traceback
 import pytest
 
 import support.ledger_samples as sample
-from support.ledger_samples import digest
 from tailorbird.crypto.log_verification import check_entries
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.errors import Conflict, Corrupt, Internal, Unavailable
