@@ -92,7 +92,7 @@ def test_a_message_of_100_000_characters(served: Live, house: House, model: str,
     if status == 400:
         assert answer.json()["error"]["code"] == "prompt_too_long"
         assert len(answer.text) < 1000, "the message came back in the error"
-    wait_until(lambda: len(house.rows()) == 1, 10)
+    wait_until(lambda: len(house.ended()) == 1, 10)
     assert ask(served).status_code == 200
 
 
@@ -226,7 +226,7 @@ def test_50_clients_that_hang_up_in_mid_stream(served: Live, house: House, engin
     for _ in range(50):
         with httpx.stream("POST", served.url + CHAT, json=question, headers=served.headers, timeout=30) as response:
             next(response.iter_lines())
-    wait_until(lambda: len(house.rows()) == 50, 30)
+    wait_until(lambda: len(house.ended()) == 50, 30)
     wait_until(lambda: not engine.working, 10)
     said = engine.said
     assert said < 50 * 750, "it went on for clients that had gone"
@@ -243,7 +243,7 @@ def test_a_client_that_reads_nothing_holds_nobody_up(served: Live, house: House,
         raw.sendall(head_of(served, f"content-length: {len(body)}") + body)
         wait_until(lambda: engine.said > 10, 10)
         assert [ask(served).status_code for _ in range(10)] == [200] * 10
-    wait_until(lambda: len(house.rows()) == 11, 30)
+    wait_until(lambda: len(house.ended()) == 11, 30)
     wait_until(lambda: not engine.working, 10)
     assert {row.outcome for row in house.rows()} <= {"ok", "aborted"}
 
@@ -260,7 +260,7 @@ def test_50_streams_that_hang_up_at_once(served: Live, house: House, engine: Cou
             await asyncio.gather(*(hang_up(client) for _ in range(50)))
 
     asyncio.run(all_at_once())
-    wait_until(lambda: len(house.rows()) == 50, 30)
+    wait_until(lambda: len(house.ended()) == 50, 30)
     wait_until(lambda: not engine.working, 10)
     assert ask(served).status_code == 200
 

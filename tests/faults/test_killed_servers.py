@@ -83,7 +83,7 @@ def test_a_stream_whose_server_is_killed_ends(house: House, secret: str, victim:
         assert "data: [DONE]" not in lines
         if victim == "engine":
             assert any('"error"' in line for line in lines[-3:])
-            wait_until(lambda: any(row.outcome not in ("ok", "aborted") for row in house.rows()))
+            wait_until(lambda: any(row.outcome not in ("ok", "aborted") for row in house.ended()))
     nothing_is_left(running)
 
 

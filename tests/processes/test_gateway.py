@@ -97,7 +97,7 @@ def test_a_stream_that_is_hung_up_stops_and_leaves_a_row(house: House) -> None:
         with httpx.stream("POST", served.url + CHAT, json=question, headers=served.headers) as response:
             for _ in response.iter_lines():
                 break
-        wait_until(lambda: bool(house.rows()))
+        wait_until(lambda: bool(house.ended()))
         (row,) = house.rows()
         assert (row.status, row.outcome) == (499, "aborted")
         assert 1 <= row.completion_tokens < 200

@@ -146,6 +146,10 @@ class House:
         with self.ledger.work(tenant, write=False) as work:
             return work.requests.latest(10_000)
 
+    def ended(self, tenant: str = "acme") -> tuple[RequestRow, ...]:
+        """Rows of requests that have ended: that of a stream stands before."""
+        return tuple(row for row in self.rows(tenant) if row.outcome != "open")
+
     def admit(self, request: LoadRequest) -> Servable:
         if request.release in self.refusals:
             raise self.refusals[request.release]
