@@ -121,10 +121,10 @@ def test_a_key_has_limits_of_its_own(house: House, routing: str) -> None:
 
 
 def test_a_key_does_what_its_scopes_say(house: House, routing: str) -> None:
-    house.point("routing.staging", house.release(5))
+    house.point("routing", house.release(5), stage="staging")
     says, asks, tries = (key_with(house, scope) for scope in (Scope.FEEDBACK, Scope.ANSWER, Scope.STAGING))
     both = key_with(house, Scope.ANSWER, Scope.STAGING)
-    staged = ASK | {"model": "acme/routing.staging"}
+    staged = ASK | {"model": "acme/routing@staging"}
 
     async def story(client: Client) -> list[tuple[int, str]]:
         answers = [

@@ -134,13 +134,9 @@ def test_an_engine_that_does_not_start_is_waited_for_so_long_and_no_longer(house
 def test_a_key_that_may_not_ask_a_staged_name_does_not_wait_for_it(house: House) -> None:
     async def story(client: httpx.AsyncClient, driver: DirectDriver, release: str) -> None:
         driver.held_up[other := house.release(2)] = asyncio.Event()
-        house.point("routing.staging", other)
-        staged = ASK | {"model": "acme/routing.staging"}
-        answer = await client.post(CHAT, json=staged)
-        while answer.status_code == 404:
-            answer = await client.post(CHAT, json=staged)
-        answer = await asyncio.wait_for(client.post(CHAT, json=staged), 4)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_loading")
+        house.point("routing", other, stage="staging")
+        answer = await asyncio.wait_for(client.post(CHAT, json=ASK | {"model": "acme/routing@staging"}), 4)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "scope_missing")
 
     run(house, story)
 

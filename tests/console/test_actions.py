@@ -265,7 +265,7 @@ def test_a_drill_from_the_page_tells_its_seconds(deps: Dependencies, monkeypatch
     operator = staged(deps)
     assert "request is touched" in operator.get(f"{page_of(deps)}/drill").text
     assert operator.post(f"{page_of(deps)}/drill").status_code == 409, "no gateway serves here"
-    told = Drill(release=release_of(deps), alias="acme/desk-staging", gateways=2, promote_seconds=0.31, rollback_seconds=0.22)
+    told = Drill(release=release_of(deps), alias="acme/desk@staging", gateways=2, promote_seconds=0.31, rollback_seconds=0.22)
     monkeypatch.setattr("tailorbird.usecases.rollouts.drill.rehearse", lambda *_: told)
     html = operator.post(f"{page_of(deps)}/drill").text
     assert "0.31 s" in html

@@ -253,7 +253,6 @@ class TestAliases:
             for name, version in (("b", 1), ("a", 1), ("b", 2)):
                 work.aliases.put(sample.alias("acme", version, name))
             assert [(a.name, a.version) for a in work.aliases.all()] == [("a", 1), ("b", 2)]
-            assert work.aliases.newest() == {alias.name: (alias.version, alias.moved_at) for alias in work.aliases.all()}
             assert [work.aliases.all(only) for only in ({"b", "c"}, ())] == [(work.aliases.get("b"),), ()]
             with pytest.raises(NotFound):
                 work.aliases.get("c")
@@ -268,11 +267,29 @@ class TestAliases:
                     work.aliases.put(sample.alias(tenant, version, name))
         with ledger.system(write=False) as system:
             found = system.aliases.newest()
-        assert found.keys() == {"acme", "globex"}
-        for tenant, names in found.items():
+        assert found.keys() == {f"{tenant}/{name}" for tenant in ("acme", "globex") for name in ("a", "b")}
+        for tenant in ("acme", "globex"):
             with ledger.work(tenant, write=False) as work:
-                assert names == work.aliases.newest()
-                assert names["b"][0] == 2
+                assert all(found[alias.path] == (alias.version, alias.moved_at) for alias in work.aliases.all())
+
+    def test_a_name_has_an_alias_for_each_stage(self, ledger):
+        tried = sample.alias("acme", 1).model_copy(update={"stage": "staging"})
+        with ledger.work("acme") as work:
+            for version in (1, 2):
+                work.aliases.put(sample.alias("acme", version))
+            with pytest.raises(NotFound):
+                work.aliases.get("routing", "staging")
+            work.aliases.put(tried)
+            assert work.aliases.all() == (work.aliases.get("routing"),) == (sample.alias("acme", 2),)
+            assert (work.aliases.get("routing", "staging"), work.aliases.history("routing", "staging")) == (tried, (tried,))
+            assert {alias.path for alias in work.aliases.all(stage=None)} == {"acme/routing", "acme/routing@staging"}
+            assert len(work.aliases.history("routing")) == 2
+        with ledger.system(write=False) as system:
+            assert {path: version for path, (version, _) in system.aliases.newest().items()} == {
+                "acme/routing": 2,
+                "acme/routing@staging": 1,
+            }
+            assert system.aliases.moved_since(2) == {"acme/routing@staging"}
 
     def test_the_system_sees_which_aliases_moved(self, ledger):
         def since(moves):

@@ -52,7 +52,6 @@ READS: dict[str, Callable[[UnitOfWork], Any]] = {
     "splits.assigned": lambda w: w.splits.assigned("routing"),
     "aliases.get": lambda w: w.aliases.get("routing"),
     "aliases.all": lambda w: w.aliases.all(),
-    "aliases.newest": lambda w: w.aliases.newest(),
     "aliases.history": lambda w: w.aliases.history("routing"),
     "requests.get": lambda w: w.requests.get("request-1"),
     "requests.latest": lambda w: w.requests.latest(release=digest("release")),

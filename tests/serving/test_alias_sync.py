@@ -17,9 +17,10 @@ from support.hosted import MODEL
 from support.serving import ASK, DirectDriver, House, digest, until
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.endpoint import HostedModel
-from tailorbird.domain.errors import Corrupt, NotFound, TailorbirdError, Unavailable
+from tailorbird.domain.errors import Corrupt, Forbidden, NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.prompt import Sampling
 from tailorbird.domain.value import Digest
+from tailorbird.ports.engine import LoadRequest
 from tailorbird.serving import AliasSync, AnswerService
 from tailorbird.serving.alias_changes import FolderWatch
 from tailorbird.serving.alias_record import AliasRecord
@@ -527,5 +528,56 @@ def test_a_release_that_gets_no_traffic_answers_until_the_other_is_loaded(house:
             house.refusals.clear()
             await until(lambda: answers_with(deployment, "acme/routing", first, second))
             assert deployment.readiness().ready
+
+    asyncio.run(story())
+
+
+class StrictDriver(DirectDriver):
+    """Refuses what is not approved, for production; notes for which stage each release was admitted."""
+
+    def __init__(self, house: House) -> None:
+        super().__init__(house)
+        self.approved: set[Digest] = set()
+        self.admitted: list[tuple[Digest, str]] = []
+
+    async def load(self, request: LoadRequest) -> None:
+        if request.purpose == "production" and request.release not in self.approved:
+            raise Forbidden("not approved", "approve it", code="not_approved")
+        self.admitted.append((request.release, request.purpose))
+        await super().load(request)
+
+
+@pytest.mark.parametrize("name", ["desk", "desk.staging", "n" * 63])
+def test_what_was_loaded_to_be_tried_answers_no_users(house: House, name: str) -> None:
+    """Whatever its name ends with, and although the engine holds the release already."""
+
+    async def story() -> None:
+        driver, release = StrictDriver(house), house.release(1)
+        house.point(name, release, stage="staging")
+        async with watching(house, driver) as deployment:
+            await until(lambda: answers_with(deployment, f"acme/{name}@staging", release))
+            house.point(name, release)
+            await until(lambda: bool(deployment._loader.failure(release)))
+            with pytest.raises(Unavailable) as refused:
+                deployment.routes.resolve("acme", f"acme/{name}")
+            assert refused.value.error_code == "model_not_loaded"
+            assert answers_with(deployment, f"acme/{name}@staging", release), "it is tried all the same"
+            driver.approved.add(release)
+            await until(lambda: answers_with(deployment, f"acme/{name}", release))
+            assert driver.admitted == [(release, "staging"), (release, "production")]
+
+    asyncio.run(story())
+
+
+def test_a_release_in_both_stages_is_admitted_once_for_production(house: House) -> None:
+    async def story() -> None:
+        driver, release = StrictDriver(house), house.release(1)
+        driver.approved.add(release)
+        house.point("desk", release, stage="staging")
+        house.point("desk", release)
+        async with watching(house, driver) as deployment:
+            await until(lambda: answers_with(deployment, "acme/desk", release))
+            await until(lambda: answers_with(deployment, "acme/desk@staging", release))
+        assert driver.admitted == [(release, "production")]
 
     asyncio.run(story())

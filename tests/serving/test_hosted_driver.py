@@ -392,3 +392,19 @@ def test_a_server_that_names_another_fingerprint_in_each_piece_fills_no_log(hous
         found, _ = ask(house, record, fallback=False)
     assert "".join(piece.text for piece in found) == "a" * 200
     assert sum("fingerprint" in one.message for one in caplog.records) == 16
+
+
+@pytest.mark.parametrize("kind", [Record, Quoting])
+def test_each_load_is_admitted_for_what_it_is_for(house: House, kind: type[Record]) -> None:
+    record, release = kind(lambda _: MemoryEndpoint(last_word), TaskKind.CLASSIFY), HOSTED if kind is Record else house.release(1)
+    admitted, admit = list[str](), record.admit
+    record.admit = lambda request: admitted.append(request.purpose) or admit(request)  # type: ignore[method-assign]
+
+    async def story() -> None:
+        driver = HostedDriver(DirectDriver(house, MemoryEngine()), record.access)
+        for purpose in ("staging", "production"):
+            await driver.load(LoadRequest.model_validate({"tenant": "acme", "release": release, "purpose": purpose}))
+        await driver.close()
+
+    asyncio.run(story())
+    assert admitted == ["staging", "production"]

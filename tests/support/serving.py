@@ -11,7 +11,7 @@ from pathlib import Path
 from support.workspace_ledger import SQLITE, workspace_ledger
 from tailorbird import auth
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
-from tailorbird.domain.deployment import Alias, AliasTarget, LocalRetrieval, RequestRow, Servable
+from tailorbird.domain.deployment import Alias, AliasTarget, LocalRetrieval, RequestRow, Servable, Stage
 from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.errors import NotFound, TailorbirdError
 from tailorbird.domain.evidence import Verdict
@@ -121,18 +121,17 @@ class House:
             work.releases.add(made)
         return made.digest
 
-    def point(self, name: str, *releases: Digest, tenant: str = "acme", weights: Sequence[int] = ()) -> Alias:
+    def point(self, name: str, *releases: Digest, tenant: str = "acme", weights: Sequence[int] = (), stage: Stage = "production") -> Alias:
         """Moves an alias; no release withdraws it."""
         targets = tuple(AliasTarget(release=r, weight=w) for r, w in zip(releases, weights or [100] * len(releases), strict=True))
         with self.ledger.work(tenant) as work:
             try:
-                before = work.aliases.get(name)
+                before = work.aliases.get(name, stage)
                 version, previous = before.version + 1, before.targets
             except NotFound:
                 version, previous = 1, ()
-            alias = Alias(
-                tenant=tenant, name=name, targets=targets, previous=previous, version=version, moved_at=self.clock.now(), moved_by="olga"
-            )
+            moved = {"version": version, "moved_at": self.clock.now(), "moved_by": "olga"}
+            alias = Alias(tenant=tenant, name=name, stage=stage, targets=targets, previous=previous, **moved)
             work.aliases.put(alias)
         return alias
 

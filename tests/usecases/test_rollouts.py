@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -471,26 +470,6 @@ def test_what_was_found_before_an_operator_was_asked_is_found_again_where_it_is_
         desk.promote()
     assert refused.value.error_code == "drill_needed"
     assert desk.state(desk.new) is ReleaseState.STAGED
-
-
-def test_a_drill_needs_a_gateway_and_waits_for_it(desk: Desk) -> None:
-    with pytest.raises(Conflict) as refused:
-        drill.drill_release(desk.deps, desk.operator, desk.new.digest)
-    assert refused.value.error_code == "no_gateway"
-    with desk.deps.ledger.system() as system:
-        system.gateways.beat("g", 0, desk.deps.clock.now())
-
-    def follow(seconds: float) -> None:
-        time.sleep(seconds)
-        with desk.deps.ledger.system() as system:
-            system.gateways.beat("g", system.tenants.aliases_moved(), desk.deps.clock.now())
-
-    found = drill.rehearse(desk.deps, desk.operator, desk.new.digest, drill.PATIENCE, follow)
-    assert found.promote_seconds > 0
-    with desk.deps.ledger.work("acme", write=False) as work:
-        assert work.aliases.get("routing.staging").targets == ()
-        assert work.aliases.get("routing").targets == (AliasTarget(release=desk.old.digest),)
-    assert len(desk.events("release.drilled")) == 1
 
 
 def test_a_rollout_whose_users_were_divided_wrongly_goes_on_with_what_comes_after_somebody_resumes_it(desk: Desk) -> None:

@@ -13,7 +13,7 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
-from tailorbird.api.authentication import Authenticator
+from tailorbird.api.authentication import Authenticator, demand_stage
 from tailorbird.api.caller_errors import for_caller
 from tailorbird.api.request_base import RequestBase
 from tailorbird.api.request_body import read_body
@@ -21,8 +21,7 @@ from tailorbird.api.request_context import EngineShare, current_call
 from tailorbird.api.request_record import AnswerFacts, RecordingContext, RequestFacts, RequestRecord
 from tailorbird.api.response_formats import AnswerFormatter, error_event
 from tailorbird.api.streaming import ClosingStream, unless_gone
-from tailorbird.domain.deployment import STAGING
-from tailorbird.domain.errors import Forbidden, InvalidInput, TailorbirdError
+from tailorbird.domain.errors import InvalidInput, TailorbirdError
 from tailorbird.domain.identity import Scope
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import REASONING_TOKENS, Message, PromptSpec, Sampling
@@ -124,7 +123,7 @@ def answer_in(manner: RouteBehaviour, chat: AnswerContext, authenticate: Authent
         call, key = current_call(request), await authenticate(request, Scope.ANSWER)
         account = RequestRecord(chat.books, call, key, manner.path)
         try:
-            question = await _understand(chat, manner, request, account, staging=Scope.STAGING in key.scopes)
+            question = await _understand(chat, manner, request, account)
             if question.body.stream:
                 return await _streamed(request, chat, account, question)
             return await _whole(request, chat, account, question)
@@ -143,13 +142,12 @@ def answer_in(manner: RouteBehaviour, chat: AnswerContext, authenticate: Authent
     return endpoint
 
 
-async def _understand(chat: AnswerContext, manner: RouteBehaviour, request: Request, account: RequestRecord, *, staging: bool) -> _Question:
+async def _understand(chat: AnswerContext, manner: RouteBehaviour, request: Request, account: RequestRecord) -> _Question:
     """Reads the body, finds the arm and reserves what the answers may use. A user is kept on one arm; requests without one are spread."""
     call, body = current_call(request), manner.parse(await read_body(request))
-    route = await _route(chat, request, account, body, staging=staging)
+    demand_stage(account.key, body.model)
+    route = await _route(chat, request, account, body)
     account.alias = route.alias.path
-    if route.alias.is_staging and not staging:
-        raise Forbidden("this key may not ask what is only staged", "use a key with the scope staging", code="scope_missing")
     arm = route.arm_for(body.keeps_to or call.id)
     texts, sampling = list(map(_user_text, body.conversations)), body.sampling.model_copy(update={"whole": not body.stream})
     _demand_written(arm, body, sampling)
@@ -172,12 +170,12 @@ async def _understand(chat: AnswerContext, manner: RouteBehaviour, request: Requ
     return _Question(body, route, arm, manner.wording(body), answers)
 
 
-async def _route(chat: AnswerContext, request: Request, account: RequestRecord, body: RequestBase, *, staging: bool) -> AliasRoute:
-    """The route of a tenant's model. A name whose first release is being loaded is waited for, unless the key may not ask it: whoever asks
+async def _route(chat: AnswerContext, request: Request, account: RequestRecord, body: RequestBase) -> AliasRoute:
+    """The route of a tenant's model. A name whose first release is being loaded is waited for: whoever asks
     again and again takes from those whom the machine answers meanwhile. Who waits holds the requests that it is: where a limit leaves none,
     or the tenant is suspended, nothing is waited for, and no load hurried."""
     routes, tenant, model = chat.routes, account.tenant, body.model
-    if routes.is_loading(tenant, model) and (staging or not model.endswith(STAGING)):
+    if routes.is_loading(tenant, model):
         waits = await chat.books.quotas.reserve(tenant, Amounts(len(body.conversations)), account.at, account.key)
         try:
             with current_call(request).loading():

@@ -16,6 +16,7 @@ from fastapi import Request
 from tailorbird.api.request_context import TENANT
 from tailorbird.auth import Action, Throttle, key_id_of, secret_matches
 from tailorbird.crypto.anchored_rows import anchored_row
+from tailorbird.domain.deployment import name_and_stage
 from tailorbird.domain.errors import Exhausted, Forbidden, Unauthenticated, Unavailable
 from tailorbird.domain.identity import ApiKey, Scope
 from tailorbird.ports.clock import Clock
@@ -154,6 +155,12 @@ class Authenticator:
                 _log.error("the API key %s is not what the log says: it is refused; run tailorbird audit verify", key.id)
                 return None
             return _KeyHolder(key, system.floor.at())
+
+
+def demand_stage(key: ApiKey, model: str) -> None:
+    """Raises Forbidden where ``model`` is an alias in staging, whether or not there is one, and the key lacks the scope for those."""
+    if name_and_stage(model)[1] == "staging" and Scope.STAGING not in key.scopes:
+        raise Forbidden("this key may not ask what is only staged", "use a key with the scope staging", code="scope_missing")
 
 
 def shows_api_key(request: Request) -> bool:

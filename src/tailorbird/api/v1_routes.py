@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from tailorbird.api import generation_requests, responses_request, retrieval_requests
 from tailorbird.api.answer_endpoint import AnswerContext, RouteBehaviour, answer_in
-from tailorbird.api.authentication import Authenticator
+from tailorbird.api.authentication import Authenticator, demand_stage
 from tailorbird.api.errors import error_answers
 from tailorbird.api.openapi import API_KEY
 from tailorbird.api.request_base import ParameterRules, RequestBase
@@ -48,7 +48,7 @@ def model_routes(routes: AliasRoutes, authenticate: Authenticator) -> APIRouter:
     async def models(request: Request) -> JSONResponse:
         key = await authenticate(request, Scope.ANSWER)
         return JSONResponse(
-            {"object": "list", "data": [_entry(route.alias) for route in routes.of(key.tenant) if not route.alias.is_staging]}
+            {"object": "list", "data": [_entry(route.alias) for route in routes.of(key.tenant) if route.alias.stage == "production"]}
         )
 
     @router.get(
@@ -62,7 +62,9 @@ def model_routes(routes: AliasRoutes, authenticate: Authenticator) -> APIRouter:
     )
     async def model(request: Request) -> JSONResponse:
         key = await authenticate(request, Scope.ANSWER)
-        return JSONResponse(_entry(routes.resolve(key.tenant, request.path_params["model"]).alias))
+        model = request.path_params["model"]
+        demand_stage(key, model)
+        return JSONResponse(_entry(routes.resolve(key.tenant, model).alias))
 
     return router
 
@@ -110,7 +112,8 @@ _ENDPOINTS = (
         "chat.complete",
         "Answer a conversation.",
         "Answers the last message of the user, as OpenAI's chat completions do: a release that classifies with a label and its "
-        "probabilities (under `tailorbird`), one that generates with text, whole or streamed. `model` is `TENANT/NAME` of an objective.",
+        "probabilities (under `tailorbird`), one that generates with text, whole or streamed. `model` is `TENANT/NAME` of an objective, or "
+        "`TENANT/NAME@staging` for what is tried in staging, by keys with the scope `staging`.",
         ChatCompletion,
         generation_requests.CHAT_PARAMETERS,
         generation_requests.ChatBody,

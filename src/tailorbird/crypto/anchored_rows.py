@@ -69,7 +69,7 @@ def _(value: Release) -> AnchoredRow:
 
 @anchored_row.register
 def _(value: Alias) -> AnchoredRow:
-    return AnchoredRow(tenant=value.tenant, name=f"alias/{value.name}", digest=_digest(value))
+    return AnchoredRow(tenant=value.tenant, name=f"alias/{value.path.removeprefix(f'{value.tenant}/')}", digest=_digest(value))
 
 
 @anchored_row.register

@@ -15,8 +15,10 @@ from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Retrieval
 from tailorbird.domain.value import Digest, Name, Value
 
-#: How the names end under which staged releases are tried; only keys with the scope ``staging`` may ask them.
-STAGING = ".staging"
+#: What an alias is for: users ask the one in production; the one in staging is asked with the scope ``staging`` alone.
+Stage = Literal["production", "staging"]
+#: How the path of an alias in staging ends. No ``Name`` holds an ``@``: no name of an objective is one.
+_IN_STAGING = "@staging"
 #: Names that an error lists.
 _MOST_NAMED = 10
 
@@ -29,7 +31,7 @@ class AliasTarget(Value):
 
 
 class Alias(Value):
-    """A public name ``tenant/name``. ``version`` grows by one at each move; no targets means withdrawn.
+    """A public name ``tenant/name``, or its rehearsal in staging. ``version`` grows by one at each move; no targets means withdrawn.
 
     ``salt`` makes the draw of an experiment independent of earlier ones; ``mirror`` is a release that is asked the same, and whose answers
     nobody is given.
@@ -37,6 +39,7 @@ class Alias(Value):
 
     tenant: Name
     name: Name
+    stage: Stage = "production"
     targets: tuple[AliasTarget, ...]
     previous: tuple[AliasTarget, ...] = ()
     version: int = 1
@@ -47,18 +50,24 @@ class Alias(Value):
 
     @property
     def path(self) -> str:
-        """``tenant/name``, the model name that callers use."""
-        return f"{self.tenant}/{self.name}"
-
-    @property
-    def is_staging(self) -> bool:
-        """True for the name under which staged releases are tried."""
-        return self.name.endswith(STAGING)
+        """``tenant/name``, the model name that callers use; ``tenant/name@staging`` of one in staging."""
+        return alias_path(self.tenant, self.name, self.stage)
 
     @property
     def asked(self) -> tuple[Digest, ...]:
         """The releases that its requests are put to, the mirror last."""
         return (*(target.release for target in self.targets), *((self.mirror,) if self.mirror else ()))
+
+
+def alias_path(tenant: str, name: str, stage: str) -> str:
+    """The path of an alias, by which it is asked."""
+    return f"{tenant}/{name}{_IN_STAGING if stage == 'staging' else ''}"
+
+
+def name_and_stage(path: str) -> tuple[str, Stage]:
+    """The name and the stage of the alias that a path means."""
+    name = path.rpartition("/")[2]
+    return (name.removesuffix(_IN_STAGING), "staging") if name.endswith(_IN_STAGING) else (name, "production")
 
 
 class LocalRetrieval(Value):

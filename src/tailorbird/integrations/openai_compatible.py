@@ -68,8 +68,8 @@ class OpenAiDriver:
 
     async def load(self, request: LoadRequest) -> None:
         """Verifies the release. Raises what ``admit`` refuses with; Conflict for what this server cannot serve."""
+        servable = await asyncio.to_thread(self._admit, request)
         if request.release not in self._servables:
-            servable = await asyncio.to_thread(self._admit, request)
             await self._prepare(servable)
             self._servables[request.release] = servable
 

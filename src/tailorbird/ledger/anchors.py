@@ -102,5 +102,5 @@ def _values(connection: Connection, tenant: str) -> Iterator[Value]:
     for row in connection.execute(select_fields(sessions, Session).where(sessions.c.tenant == tenant)):
         yield value_of(Session, row)
     yield from Releases(connection, tenant).all()
-    yield from Aliases(connection, tenant).all()
+    yield from Aliases(connection, tenant).all(stage=None)
     yield from Rollouts(connection, tenant).all()

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, fu
 
 from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.crypto.canonical_json import plain_json
-from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, OPEN_ROW, Alias, RequestRow, Traffic, alias_missing
+from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, OPEN_ROW, Alias, RequestRow, Stage, Traffic, alias_missing, alias_path
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.rollout import OPEN
 from tailorbird.domain.signal import Signal
@@ -29,30 +29,27 @@ class Aliases:
         self._tenant = tenant
         self._changes = changes or RowChanges()
 
-    def get(self, name: str) -> Alias:
+    def get(self, name: str, stage: Stage = "production") -> Alias:
         """The alias as it is now. Raises NotFound."""
-        alias = self._current(name)
+        alias = self._current(name, stage)
         if alias is None:
-            raise alias_missing(self._tenant, name, self.newest())
+            known = select(aliases.c.name).where(aliases.c.tenant == self._tenant, aliases.c.stage == stage).distinct()
+            raise alias_missing(self._tenant, name, self._connection.scalars(known))
         return alias
 
-    def all(self, only: Collection[str] | None = None) -> tuple[Alias, ...]:
-        """All aliases as they are now, by name; only those named, where given."""
-        rows = self._now(select_fields(aliases, Alias)).order_by(aliases.c.name)
+    def all(self, only: Collection[str] | None = None, stage: Stage | None = "production") -> tuple[Alias, ...]:
+        """All aliases of a stage (None: of both) as they are now, by name; only those named, where given."""
+        rows = self._now(select_fields(aliases, Alias)).order_by(aliases.c.name, aliases.c.stage)
+        rows = rows if stage is None else rows.where(aliases.c.stage == stage)
         chosen = rows if only is None else rows.where(aliases.c.name.in_(only))
         return tuple(value_of(Alias, row) for row in self._connection.execute(chosen))
-
-    def newest(self) -> dict[str, tuple[int, datetime]]:
-        """Version and time of every alias's last move, by name: read ten times as fast as the aliases."""
-        rows = self._connection.execute(self._now(select(aliases.c.name, aliases.c.version, aliases.c.moved_at)))
-        return {name: (version, moved_at) for name, version, moved_at in rows}
 
     def put(self, alias: Alias) -> None:
         """Writes the next version. Raises Conflict when ``alias.version`` is not one above the stored one (1 for a new alias)."""
         own(self._tenant, alias.tenant)
         move = self._connection.scalar(update(alias_moves).values(count=alias_moves.c.count + 1).returning(alias_moves.c.count))
         row = plain_json(alias) | {"moved_at": alias.moved_at, "move": move}
-        before = self._current(alias.name)
+        before = self._current(alias.name, alias.stage)
         version = before.version if before else 0
         if alias.version != version + 1 or not insert_new(self._connection, aliases, row):
             raise Conflict(
@@ -60,25 +57,30 @@ class Aliases:
                 "look where it points now, then move it again",
                 code="alias_version",
             )
-        self._changes.note(before, self._current(alias.name))
+        self._changes.note(before, self._current(alias.name, alias.stage))
 
-    def history(self, name: str) -> tuple[Alias, ...]:
+    def history(self, name: str, stage: Stage = "production") -> tuple[Alias, ...]:
         """Every version the alias had, oldest first."""
-        return tuple(value_of(Alias, row) for row in self._connection.execute(self._versions(name).order_by(aliases.c.version)))
+        return tuple(value_of(Alias, row) for row in self._connection.execute(self._versions(name, stage).order_by(aliases.c.version)))
 
     def _now(self, rows: Select[Any]) -> Select[Any]:
         """Of ``rows`` over all versions those of the newest ones."""
-        newest = select(aliases.c.name, func.max(aliases.c.version).label("version")).where(aliases.c.tenant == self._tenant)
-        current = newest.group_by(aliases.c.name).subquery()
-        matches = (aliases.c.name == current.c.name) & (aliases.c.version == current.c.version)
+        key = (aliases.c.name, aliases.c.stage)
+        newest = select(*key, func.max(aliases.c.version).label("version")).where(aliases.c.tenant == self._tenant)
+        current = newest.group_by(*key).subquery()
+        matches = and_(*(aliases.c[name] == current.c[name] for name in ("name", "stage", "version")))
         return rows.join(current, matches).where(aliases.c.tenant == self._tenant)
 
-    def _versions(self, name: str) -> Select[Any]:
-        return select_fields(aliases, Alias).where(aliases.c.tenant == self._tenant, aliases.c.name == name)
+    def _versions(self, name: str, stage: Stage) -> Select[Any]:
+        return select_fields(aliases, Alias).where(aliases.c.tenant == self._tenant, aliases.c.name == name, aliases.c.stage == stage)
 
-    def _current(self, name: str) -> Alias | None:
-        row = self._connection.execute(self._versions(name).order_by(aliases.c.version.desc()).limit(1)).one_or_none()
+    def _current(self, name: str, stage: Stage) -> Alias | None:
+        row = self._connection.execute(self._versions(name, stage).order_by(aliases.c.version.desc()).limit(1)).one_or_none()
         return value_of(Alias, row) if row else None
+
+
+#: An alias, of all tenants.
+_KEY = (aliases.c.tenant, aliases.c.name, aliases.c.stage)
 
 
 class AllAliases:
@@ -87,25 +89,22 @@ class AllAliases:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def newest(self) -> dict[str, dict[str, tuple[int, datetime | None]]]:
-        """Version and time of every alias's last move, by tenant and name; None for a time that cannot be read."""
-        last = select(aliases.c.tenant, aliases.c.name, func.max(aliases.c.version).label("version"))
-        current = last.group_by(aliases.c.tenant, aliases.c.name).subquery()
-        matches = and_(*(aliases.c[name] == current.c[name] for name in ("tenant", "name", "version")))
+    def newest(self) -> dict[str, tuple[int, datetime | None]]:
+        """Version and time of every alias's last move, by path, of every stage; None for a time that cannot be read."""
+        last = select(*_KEY, func.max(aliases.c.version).label("version"))
+        current = last.group_by(*_KEY).subquery()
+        matches = and_(*(aliases.c[name] == current.c[name] for name in (*(column.name for column in _KEY), "version")))
         moved_at = type_coerce(aliases.c.moved_at, ReadableTime())
-        rows = select(aliases.c.tenant, aliases.c.name, aliases.c.version, moved_at).join(current, matches)
-        found: dict[str, dict[str, tuple[int, datetime | None]]] = defaultdict(dict)
-        for tenant, name, version, moved_at in self._connection.execute(rows):
-            found[tenant][name] = (version, moved_at)
-        return dict(found)
+        rows = select(*_KEY, aliases.c.version, moved_at).join(current, matches)
+        return {alias_path(*key): (version, at) for *key, version, at in self._connection.execute(rows)}
 
     def moved_since(self, moves: int) -> frozenset[str] | None:
         """Paths of the aliases that moved after so many moves; None where the versions do not account for every move since: a tenant was
         removed, an older version of tailorbird moved an alias, or the count is that of another record."""
-        rows = self._connection.execute(select(aliases.c.tenant, aliases.c.name).where(aliases.c.move > moves)).all()
+        rows = self._connection.execute(select(*_KEY).where(aliases.c.move > moves)).all()
         if len(rows) != self._connection.execute(select(alias_moves.c.count)).scalar_one() - moves:
             return None
-        return frozenset(f"{tenant}/{name}" for tenant, name in rows)
+        return frozenset(alias_path(*key) for key in rows)
 
     def rolling_out(self) -> tuple[str, ...]:
         """Tenants that have a rollout which goes on, by name."""

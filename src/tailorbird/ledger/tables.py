@@ -248,6 +248,7 @@ aliases = Table(
     metadata,
     tenant_column(),
     key_column("name"),
+    key_column("stage"),
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("targets", CanonicalJson, nullable=False),
     Column("previous", CanonicalJson, nullable=False),

@@ -6,30 +6,26 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from tailorbird.domain.deployment import Alias, RequestRow, Traffic
+from tailorbird.domain.deployment import Alias, RequestRow, Stage, Traffic
 from tailorbird.domain.value import Digest
 
 
 class AliasRepository(Protocol):
     """One tenant's aliases."""
 
-    def get(self, name: str) -> Alias:
+    def get(self, name: str, stage: Stage = "production") -> Alias:
         """The alias. Raises NotFound."""
         ...
 
-    def all(self, only: Collection[str] | None = None) -> tuple[Alias, ...]:
-        """All aliases, by name; only those named, where given."""
-        ...
-
-    def newest(self) -> dict[str, tuple[int, datetime]]:
-        """Version and time of every alias's last move, by name."""
+    def all(self, only: Collection[str] | None = None, stage: Stage | None = "production") -> tuple[Alias, ...]:
+        """All aliases of a stage (None: of both), by name; only those named, where given."""
         ...
 
     def put(self, alias: Alias) -> None:
         """Writes ``alias``; its version must be one above the stored one (1 for a new one). Raises Conflict otherwise."""
         ...
 
-    def history(self, name: str) -> tuple[Alias, ...]:
+    def history(self, name: str, stage: Stage = "production") -> tuple[Alias, ...]:
         """Every version the alias had, oldest first."""
         ...
 
@@ -37,13 +33,13 @@ class AliasRepository(Protocol):
 class AliasBook(Protocol):
     """System repository: aliases of all tenants."""
 
-    def newest(self) -> dict[str, dict[str, tuple[int, datetime | None]]]:
-        """Version and time (None where that cannot be read) of every alias's last move, by tenant and name: what a gateway compares with
-        what it knows."""
+    def newest(self) -> dict[str, tuple[int, datetime | None]]:
+        """Version and time (None where that cannot be read) of every alias's last move, by path, of every stage: what a gateway compares
+        with what it knows."""
         ...
 
     def moved_since(self, moves: int) -> frozenset[str] | None:
-        """Paths (``tenant/name``) of the aliases that moved after there had been so many moves of any; None where the record cannot tell,
+        """Paths of the aliases that moved after there had been so many moves of any; None where the record cannot tell,
         as after a tenant was removed. Takes as long as so many moves, however many aliases there are."""
         ...
 

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from pydantic import Field
 
-from tailorbird.domain.deployment import Servable
+from tailorbird.domain.deployment import Servable, Stage
 from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.prompt import Message, Sampling, ToolCall
@@ -197,12 +197,13 @@ class Engine(Retriever, Probed, Protocol):
 class LoadRequest(Value):
     """Asks an engine process for a release. The engine finds, verifies and loads it itself.
 
+    ``purpose``: the stage of the alias that asks for it; for production it must be approved.
     ``pinned``: it stays in memory whatever the budget, until it is unloaded or loaded again without.
     """
 
     tenant: str
     release: Digest
-    purpose: Literal["staging", "production"]
+    purpose: Stage
     pinned: bool = False
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from tailorbird.crypto.anchored_rows import anchored_row, row_text
-from tailorbird.domain.deployment import Alias
+from tailorbird.domain.deployment import Alias, name_and_stage
 from tailorbird.domain.errors import Corrupt, NotFound
 from tailorbird.domain.release import ReleaseContent
 from tailorbird.domain.value import Digest
@@ -22,7 +22,7 @@ _MANY = 500
 
 
 class AliasRecord:
-    """What was last read: ``aliases`` by ``tenant/name``, ``contents`` of the releases that they name or named, and the number of moves
+    """What was last read: ``aliases`` by path, ``contents`` of the releases that they name or named, and the number of moves
     that all of it is as of (None before the first reading)."""
 
     def __init__(self, ledger: Ledger) -> None:
@@ -59,19 +59,17 @@ class AliasRecord:
         self.aliases, self.moved = self.aliases | read, moved
         return read
 
-    def _adopt(self, moved: int, newest: Mapping[str, Mapping[str, tuple[int, datetime | None]]]) -> None:
+    def _adopt(self, moved: int, newest: Mapping[str, tuple[int, datetime | None]]) -> None:
         """All names of the record. Those are not read that stand as they were known."""
-        each = [(tenant, name, at) for tenant, names in newest.items() for name, at in names.items()]
-        known = {alias.path: alias for one in each if (alias := self._as_known(*one))}
-        read = self._read_names({f"{tenant}/{name}" for tenant, name, _ in each} - known.keys())
+        known = {path: alias for path, at in newest.items() if (alias := self._as_known(path, at))}
+        read = self._read_names(newest.keys() - known.keys())
         self.aliases, self.moved = known | read, moved
 
     def _read_names(self, paths: Collection[str]) -> dict[str, Alias]:
-        """Those names, with the releases that they name; of one that is not as the log anchors it what was known, where it was."""
-        names: defaultdict[str, list[str]] = defaultdict(list)
+        """Those names, of both stages, with the releases that they name; of one that is not as the log anchors it what was known."""
+        names: defaultdict[str, set[str]] = defaultdict(set)
         for path in paths:
-            tenant, _, name = path.partition("/")
-            names[tenant].append(name)
+            names[path.partition("/")[0]].add(name_and_stage(path)[0])
         found: dict[str, Alias] = {}
         differing: set[str] = set()
         for tenant in sorted(names):
@@ -79,17 +77,17 @@ class AliasRecord:
                 here, others = self._read_tenant(tenant, names[tenant])
             except Corrupt as error:
                 _log.error("names of %s cannot be read and stay as they are (%s): run tailorbird audit verify", tenant, error.error_code)
-                others = {f"{tenant}/{name}" for name in names[tenant]}
+                others = {path for path in paths if path.startswith(f"{tenant}/")}
                 here = {path: self.aliases[path] for path in others & self.aliases.keys()}
             found |= here
             differing |= others
         self._doubtful = frozenset(differing | {path for path, alias in found.items() if not _named(alias) <= self.contents.keys()})
         return found
 
-    def _read_tenant(self, tenant: str, names: Sequence[str]) -> tuple[dict[str, Alias], set[str]]:
+    def _read_tenant(self, tenant: str, names: Collection[str]) -> tuple[dict[str, Alias], set[str]]:
         """Names of one tenant, and the paths of those that are not as the log anchors them. Raises Corrupt."""
         with self._ledger.work(tenant, write=False) as work:
-            aliases = work.aliases.all(names if len(names) < _MANY else None)
+            aliases = work.aliases.all(names if len(names) < _MANY else None, stage=None)
             differing = self._differing(work, aliases)
             known = (self.aliases.get(alias.path) if alias.path in differing else alias for alias in aliases)
             here = {alias.path: alias for alias in known if alias is not None}
@@ -109,9 +107,9 @@ class AliasRecord:
             )
         return {rows[name].path for name in differing}
 
-    def _as_known(self, tenant: str, name: str, newest: tuple[int, datetime | None]) -> Alias | None:
+    def _as_known(self, path: str, newest: tuple[int, datetime | None]) -> Alias | None:
         """The alias as it was read before, where it has not moved since and the record had its releases."""
-        known = self.aliases.get(f"{tenant}/{name}")
+        known = self.aliases.get(path)
         if known is None or (known.version, known.moved_at) != newest:
             return None
         return known if _named(known) <= self.contents.keys() else None

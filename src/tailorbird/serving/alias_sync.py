@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Container, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from tailorbird.domain.deployment import FALLBACK, SHADOW, Alias, AliasTarget
+from tailorbird.domain.deployment import FALLBACK, SHADOW, Alias, AliasTarget, Stage
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.release import ReleaseContent
 from tailorbird.domain.value import Digest
@@ -22,7 +22,7 @@ from tailorbird.serving.alias_changes import AliasChanges, FolderWatch
 from tailorbird.serving.alias_record import AliasRecord
 from tailorbird.serving.alias_routes import AliasRoute, AliasRoutes, TrafficArm, arm_name
 from tailorbird.serving.heartbeat import GatewayHeartbeat
-from tailorbird.serving.needed_releases import NeededReleases, load_of
+from tailorbird.serving.needed_releases import NeededReleases, load_of, strictest
 from tailorbird.serving.release_loader import ReleaseLoader
 from tailorbird.system.background_loop import BackgroundLoop
 from tailorbird.system.garbage_collection import exempt_present_objects
@@ -135,7 +135,7 @@ class AliasSync:
         """Present readiness."""
         unsettled = _others(self._record.aliases, self._settled)
         held = self._held(unsettled.values())
-        behind = sum(_is_unready(self.routes.live(path), alias, held, self._loader) for path, alias in unsettled.items())
+        behind = sum(_is_unready(self.routes.live(path), alias, held[alias.stage], self._loader) for path, alias in unsettled.items())
         fresh = time.monotonic() - self._read_at < _STALE_AFTER
         return Readiness(fresh, self._loader.engine_answers, self.routes.live_count, behind)
 
@@ -269,16 +269,16 @@ class AliasSync:
     def _compare(self, moved: Collection[str]) -> None:
         """As ``_compare_all``, for names that moved, and for those that wait. What names need no more is found by the next whole look."""
         aliases = self._record.aliases
-        asked = [(alias, release) for path in moved if (alias := aliases.get(path)) for release in alias.asked]
-        self._loader.want_first({release: load_of(alias, release) for alias, release in asked if release not in self._loader.loaded})
+        asked = strictest(load_of(alias, release) for path in moved if (alias := aliases.get(path)) for release in alias.asked)
+        self._loader.want_first({release: load for release, load in asked.items() if not self._loader.holds(release, load.purpose)})
         open_ones = {*moved, *self._behind, *self._growing}
         self._settle([aliases[path] for path in open_ones if path in aliases])
 
     def _settle(self, aliases: Collection[Alias]) -> None:
         """Lets names answer with what the record says, as far as that is loaded."""
-        held = self._held(aliases)
+        by_stage = self._held(aliases)
         for alias in aliases:
-            path = alias.path
+            path, held = alias.path, by_stage[alias.stage]
             self._behind.pop(path, None)
             self._growing.discard(path)
             self._settled.pop(path, None)
@@ -286,7 +286,7 @@ class AliasSync:
                 self.routes.withdraw(alias)
                 self._settled[path] = alias
                 continue
-            if _is_behind(self.routes.live(path), alias, held) or _lacks_shadow(self.routes.live(path), alias, self._loader.loaded):
+            if _is_behind(self.routes.live(path), alias, held) or _lacks_shadow(self.routes.live(path), alias, held):
                 self._advance(path, alias, held)
                 if _is_behind(self.routes.live(path), alias, held):
                     self._behind[path] = alias
@@ -295,11 +295,15 @@ class AliasSync:
             elif path not in self._behind:
                 self._settled[path] = alias
 
-    def _held(self, aliases: Collection[Alias]) -> dict[Digest, ReleaseContent]:
-        """The releases that are loaded, of those that ``aliases`` name."""
-        contents, loaded = self._record.contents, self._loader.loaded
-        named = {release for alias in aliases for release in (*alias.asked, *(target.release for target in alias.previous))}
-        return {release: contents[release] for release in named if release in loaded and release in contents}
+    def _held(self, aliases: Collection[Alias]) -> dict[Stage, dict[Digest, ReleaseContent]]:
+        """The releases that are loaded for each stage, of those that ``aliases`` name."""
+        contents = self._record.contents
+        held: dict[Stage, dict[Digest, ReleaseContent]] = {"production": {}, "staging": {}}
+        for alias in aliases:
+            for release in (*alias.asked, *(target.release for target in alias.previous)):
+                if self._loader.holds(release, alias.stage) and release in contents:
+                    held[alias.stage][release] = contents[release]
+        return held
 
     def _advance(self, path: str, alias: Alias, held: Mapping[Digest, ReleaseContent]) -> None:
         usable = tuple(target for target in alias.targets if target.release in held)
@@ -358,9 +362,9 @@ def _is_unready(route: AliasRoute | None, alias: Alias, held: Mapping[Digest, Re
     return _is_behind(route, alias, held) or (alone and any(loader.is_first_load(target.release) for target in alias.previous))
 
 
-def _lacks_shadow(route: AliasRoute | None, alias: Alias, loaded: Container[Digest]) -> bool:
+def _lacks_shadow(route: AliasRoute | None, alias: Alias, held: Mapping[Digest, ReleaseContent]) -> bool:
     """True when the name answers, and its shadow is loaded and not asked: nobody is answered by it, so that nothing waits for it."""
-    return route is not None and route.mirror is None and alias.mirror is not None and alias.mirror in loaded
+    return route is not None and route.mirror is None and alias.mirror is not None and alias.mirror in held
 
 
 def _may_grow(route: AliasRoute, alias: Alias) -> bool:

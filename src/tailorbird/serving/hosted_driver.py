@@ -111,9 +111,7 @@ class HostedDriver:
     async def load(self, request: LoadRequest) -> None:
         """Loads a release; a hosted one is verified, and neither its endpoint looked up nor its server asked: where it may not be asked any
         more, the release before answers. The engine loads what it looks up. Raises as the engine does, and as ``admit``."""
-        if (held := self._hosted.get(request.release)) is not None and not held.looks_up:
-            return
-        servable = held.servable if held is not None else await asyncio.to_thread(self._access.admit, request)
+        servable = await asyncio.to_thread(self._access.admit, request)
         if servable is None or servable.hosted is None or servable.retrieval is not None:
             await self._engine.load(request)
         if servable is not None and servable.hosted is not None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from tailorbird.domain.deployment import Alias, AliasTarget
+from tailorbird.domain.deployment import Alias, AliasTarget, Stage
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.serving.alias_record import AliasRecord
@@ -47,19 +47,25 @@ class NeededReleases:
             if one.former and (now - one.alias.moved_at < self._keep_former or _hosted(one.alias, self._record)):
                 former.append(one.former)
         targets, shadows = (one.targets for one in asked.values()), (one.shadow for one in asked.values() if one.shadow)
-        needed: dict[Digest, LoadRequest] = {}
-        for loads in (*moved, *targets, *answering, *former, *shadows):
-            for release, request in loads:
-                needed.setdefault(release, request)
-        return needed
+        return strictest(request for loads in (*moved, *targets, *answering, *former, *shadows) for _, request in loads)
 
     def _of(self, path: str, alias: Alias) -> _NamedLoads:
         known = self._known.get(path)
         if known is not None and known.alias is alias:
             return known
-        former = tuple((each.release, _request(alias.tenant, each.release, _purpose(alias), pinned=True)) for each in alias.previous)
+        former = tuple((each.release, _request(alias.tenant, each.release, alias.stage, pinned=True)) for each in alias.previous)
         shadow = ((alias.mirror, load_of(alias, alias.mirror)),) if alias.mirror is not None else ()
         return _NamedLoads(alias, _loads(alias, alias.targets), former, shadow)
+
+
+def strictest(loads: Iterable[LoadRequest]) -> dict[Digest, LoadRequest]:
+    """One load of each release, as asked first; for production where any asks for that."""
+    needed: dict[Digest, LoadRequest] = {}
+    for request in loads:
+        known = needed.setdefault(request.release, request)
+        if request.purpose == "production" != known.purpose:
+            needed[request.release] = _request(request.tenant, request.release, "production", pinned=known.pinned)
+    return needed
 
 
 def _loads(alias: Alias, targets: Sequence[AliasTarget]) -> _Loads:
@@ -68,7 +74,7 @@ def _loads(alias: Alias, targets: Sequence[AliasTarget]) -> _Loads:
 
 def load_of(alias: Alias, release: Digest) -> LoadRequest:
     """The load of a release that an alias asks."""
-    return _request(alias.tenant, release, "production" if release == alias.mirror else _purpose(alias))
+    return _request(alias.tenant, release, "production" if release == alias.mirror else alias.stage)
 
 
 def _hosted(alias: Alias, record: AliasRecord) -> bool:
@@ -77,10 +83,6 @@ def _hosted(alias: Alias, record: AliasRecord) -> bool:
 
 
 @lru_cache(maxsize=65536)
-def _request(tenant: str, release: Digest, purpose: Literal["staging", "production"], *, pinned: bool = False) -> LoadRequest:
+def _request(tenant: str, release: Digest, purpose: Stage, *, pinned: bool = False) -> LoadRequest:
     """One for each release: they are compared and kept by the thousand."""
     return LoadRequest(tenant=tenant, release=release, purpose=purpose, pinned=pinned)
-
-
-def _purpose(alias: Alias) -> Literal["staging", "production"]:
-    return "staging" if alias.is_staging else "production"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tailorbird.crypto.canonical_json import short
+from tailorbird.domain.deployment import Stage
 from tailorbird.domain.errors import Internal, TailorbirdError, Unavailable
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import EngineDriver, LoadRequest
@@ -42,6 +43,7 @@ class ReleaseLoader:
         self._on_change = on_change
         self._loaded: frozenset[Digest] = frozenset()
         self._pinned: frozenset[Digest] = frozenset()
+        self._in_production: frozenset[Digest] = frozenset()
         self._queue: dict[Digest, LoadRequest] = {}
         self._hurried: dict[str, dict[Digest, None]] = {}
         self._hurried_last = False
@@ -54,6 +56,10 @@ class ReleaseLoader:
     def loaded(self) -> frozenset[Digest]:
         """Releases that the engine is known to hold."""
         return self._loaded
+
+    def holds(self, release: Digest, stage: Stage) -> bool:
+        """True for a release that the engine holds and has admitted for ``stage``: what was loaded to be tried is not approved thereby."""
+        return release in self._loaded and (stage == "staging" or release in self._in_production)
 
     @property
     def engine_answers(self) -> bool:
@@ -92,8 +98,8 @@ class ReleaseLoader:
             self._now_loaded(held)
 
     def want(self, needed: Mapping[Digest, LoadRequest]) -> None:
-        """Has loaded, in this order, what is needed and neither loaded (pinned or not, as wanted), nor being loaded, nor waiting for its
-        next attempt; what waited to be loaded and is needed no more is not.
+        """Has loaded, in this order, what is needed and neither loaded as wanted (for its stage; pinned or not), nor being loaded, nor
+        waiting for its next attempt; what waited to be loaded and is needed no more is not.
         """
         if self._answers:
             self._started, self._queue = True, {}
@@ -110,7 +116,7 @@ class ReleaseLoader:
         now = time.monotonic()
         for release, request in needed.items():
             failed = self._failed.get(release)
-            as_wanted = release in self._loaded and request.pinned == (release in self._pinned)
+            as_wanted = self.holds(release, request.purpose) and request.pinned == (release in self._pinned)
             if not (as_wanted or release in self._loading or (failed and now < failed.retry_at)):
                 self._queue[release] = request
         self._workers = {worker for worker in self._workers if not worker.done()}
@@ -171,6 +177,8 @@ class ReleaseLoader:
             self._failed.pop(release, None)
             self._loaded |= {release}
             self._pinned = self._pinned | {release} if request.pinned else self._pinned - {release}
+            admitted = request.purpose == "production"
+            self._in_production = self._in_production | {release} if admitted else self._in_production - {release}
         finally:
             self._loading.discard(release)
             self._on_change(False)
@@ -188,6 +196,7 @@ class ReleaseLoader:
 
     def _now_loaded(self, held: frozenset[Digest]) -> None:
         self._pinned &= held
+        self._in_production &= held
         if held != self._loaded:
             self._loaded = held
             self._on_change(True)

@@ -11,7 +11,7 @@ from pydantic import Field
 from tailorbird.auth import Action
 from tailorbird.data.privacy import Redaction
 from tailorbird.domain.curation import PrivacyAction, PrivacyPolicy
-from tailorbird.domain.deployment import RequestRow
+from tailorbird.domain.deployment import RequestRow, name_and_stage
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.feedback import Feedback, FeedbackGiven, FeedbackKind, KeptWords, RequestId, Review, score_of
 from tailorbird.domain.identity import Scope
@@ -133,7 +133,8 @@ def _spelt(prompt: PromptSpec, given: str) -> str | None:
 
 def _beside(work: UnitOfWork, row: RequestRow) -> Iterator[PromptSpec]:
     """Prompts of the releases that the name of the request is put to now, or was before, but the one that answered."""
-    for alias in work.aliases.all([row.alias.rpartition("/")[2]]):
+    name, stage = name_and_stage(row.alias)
+    for alias in work.aliases.all([name], stage):
         for release in (*alias.asked, *(target.release for target in alias.previous)):
             if release != row.release:
                 yield work.releases.get(release).content.prompt

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, OPEN_ROW, Alias, RequestRow, Traffic, alias_missing
+from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, OPEN_ROW, Alias, RequestRow, Stage, Traffic, alias_missing
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.feedback import Feedback, FeedbackKind, KeptWords, Review
 from tailorbird.domain.rollout import OPEN, Rollout
@@ -15,8 +15,8 @@ from tailorbird.domain.signal import Signal
 from tailorbird.domain.value import Digest
 from tailorbird.testing.ledger.tables import SYSTEM, Repository, Table, contradiction, next_number, stored
 
-#: Aliases by name and version.
-ALIASES: Table[tuple[str, int], Alias] = Table("aliases")
+#: Aliases by name, stage and version.
+ALIASES: Table[tuple[str, Stage, int], Alias] = Table("aliases")
 #: Above tenants: how often any alias was moved, and the number of the last move of each, by its path, and of the last that was none.
 ALIAS_MOVES: Table[str, int] = Table("alias_moves")
 MOVES, NO_MOVE = "count", "none"
@@ -33,49 +33,46 @@ SIGNALS: Table[int, Signal] = Table("signals")
 class MemoryAliases(Repository):
     """Implements ``AliasRepository``."""
 
-    def get(self, name: str) -> Alias:
+    def get(self, name: str, stage: Stage = "production") -> Alias:
         """The alias as it is now. Raises NotFound."""
-        versions = self.history(name)
+        versions = self.history(name, stage)
         if not versions:
-            raise alias_missing(self._tenant, name, self.newest())
+            raise alias_missing(self._tenant, name, {alias.name for alias in self.all(stage=stage)})
         return versions[-1]
 
-    def all(self, only: Collection[str] | None = None) -> tuple[Alias, ...]:
-        """All aliases as they are now, by name; only those named, where given."""
-        newest = {alias.name: alias for alias in self._rows(ALIASES).values()}
-        return tuple(newest[name] for name in sorted(newest) if only is None or name in only)
-
-    def newest(self) -> dict[str, tuple[int, datetime]]:
-        """Version and time of every alias's last move, by name."""
-        return {alias.name: (alias.version, alias.moved_at) for alias in self._rows(ALIASES).values()}
+    def all(self, only: Collection[str] | None = None, stage: Stage | None = "production") -> tuple[Alias, ...]:
+        """All aliases of a stage (None: of both) as they are now, by name; only those named, where given."""
+        newest = {(alias.name, alias.stage): alias for alias in self._rows(ALIASES).values()}
+        return tuple(newest[key] for key in sorted(newest) if (only is None or key[0] in only) and stage in (None, key[1]))
 
     def put(self, alias: Alias) -> None:
         """Writes the next version. Raises Conflict when ``alias.version`` is not one above the stored one (1 for a new alias)."""
         self._own(alias.tenant)
-        rows, versions = self._change(ALIASES), self.history(alias.name)
+        rows, versions = self._change(ALIASES), self.history(alias.name, alias.stage)
         if alias.version != len(versions) + 1:
             raise Conflict(
                 f"the alias {alias.path} was moved meanwhile: version {alias.version} does not follow {len(versions)}",
                 "look where it points now, then move it again",
                 code="alias_version",
             )
-        rows[alias.name, alias.version] = stored(alias)
-        self._note(versions[-1] if versions else None, rows[alias.name, alias.version])
+        key = (alias.name, alias.stage, alias.version)
+        rows[key] = stored(alias)
+        self._note(versions[-1] if versions else None, rows[key])
         moves = self._transaction.change(ALIAS_MOVES, SYSTEM)
         moves[MOVES] = moves[alias.path] = moves.get(MOVES, 0) + 1
 
-    def history(self, name: str) -> tuple[Alias, ...]:
+    def history(self, name: str, stage: Stage = "production") -> tuple[Alias, ...]:
         """Every version the alias had, oldest first."""
-        return tuple(alias for alias in self._rows(ALIASES).values() if alias.name == name)
+        return tuple(alias for alias in self._rows(ALIASES).values() if (alias.name, alias.stage) == (name, stage))
 
 
 class MemoryAliasBook(Repository):
     """Implements ``AliasBook``."""
 
-    def newest(self) -> dict[str, dict[str, tuple[int, datetime | None]]]:
-        """Version and time of every alias's last move, by tenant and name."""
-        every = ((tenant, rows.values()) for tenant, rows in self._transaction.every(ALIASES))
-        return {tenant: {alias.name: (alias.version, alias.moved_at) for alias in rows} for tenant, rows in every if rows}
+    def newest(self) -> dict[str, tuple[int, datetime | None]]:
+        """Version and time of every alias's last move, by path, of every stage."""
+        every = (alias for _, rows in self._transaction.every(ALIASES) for alias in rows.values())
+        return {alias.path: (alias.version, alias.moved_at) for alias in every}
 
     def moved_since(self, moves: int) -> frozenset[str] | None:
         """Paths of the aliases that moved after so many moves; None where a tenant was removed since."""

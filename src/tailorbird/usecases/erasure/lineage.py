@@ -159,7 +159,7 @@ def reach_of(work: UnitOfWork, found: Found, traced: Lineage, now: datetime) -> 
         prompts=tuple(sorted(traced.demonstrated)),
         indexes=tuple(sorted(traced.indexes)),
         releases=tuple(sorted(releases)),
-        aliases=tuple(alias.path for alias in work.aliases.all() if releases & _deployed(alias)),
+        aliases=tuple(alias.path for alias in work.aliases.all(stage=None) if releases & _deployed(alias)),
         feedback=work.feedback.count(releases),
         requests=sum(seen.requests for seen in work.requests.traffic(_EVER, now) if seen.release in releases),
         rollouts=tuple(sorted(rollout.id for rollout in rollouts)),

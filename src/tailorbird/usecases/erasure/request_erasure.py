@@ -84,7 +84,7 @@ def _is_traced(work: UnitOfWork, request: str) -> bool:
 def _sent(deps: Dependencies, tenant: str, names: Iterable[str]) -> set[str]:
     """Requests whose ``user`` was one of ``names``, under whatever version of an alias."""
     with deps.ledger.work(tenant, write=False) as work:
-        versions = [version for alias in work.aliases.all() for version in work.aliases.history(alias.name)]
+        versions = [version for alias in work.aliases.all(stage=None) for version in work.aliases.history(alias.name, alias.stage)]
         return set(work.requests.of_units({experiment_unit(version, name) for version in versions for name in names}))
 
 

@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from typing import NamedTuple
 
 from tailorbird.crypto.canonical_json import short
+from tailorbird.domain.deployment import name_and_stage
 from tailorbird.domain.endpoint import HostedModel
 from tailorbird.domain.erasure import Obligation, ObligationKind
 from tailorbird.domain.errors import NotFound
@@ -95,8 +96,8 @@ def _by_requests(work: UnitOfWork, requests: Collection[str]) -> Iterator[tuple[
     hosted: dict[str, list[HostedModel]] = defaultdict(list)
     for release in work.releases.all():
         if release.content.hosted is not None:
-            hosted[f"{release.content.tenant}/{release.content.objective_name}"].append(release.content.hosted)
+            hosted[release.content.objective_name].append(release.content.hosted)
     for request in sorted(requests) if hosted else ():
         with suppress(NotFound):
-            for model in hosted.get(work.requests.get(request).alias, ()):
+            for model in hosted.get(name_and_stage(work.requests.get(request).alias)[0], ()):
                 yield _Receiver(model.endpoint, model.url), f"request {request}"

@@ -56,7 +56,7 @@ def count_live(deps: Dependencies) -> dict[tuple[str, str], int]:
 
     def count(tenant: str) -> None:
         with deps.ledger.work(tenant, write=False) as work:
-            answering = {target.release for alias in work.aliases.all() if not alias.is_staging for target in alias.targets}
+            answering = {target.release for alias in work.aliases.all() for target in alias.targets}
             for release in answering:
                 try:
                     counted.update((found.metric, found.standing) for found in _report(work, tenant, release).kpis)

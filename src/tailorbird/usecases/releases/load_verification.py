@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from tailorbird import rungs
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.deployment import STAGING, Servable
+from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Corrupt, Forbidden, NotFound, TailorbirdError
 from tailorbird.domain.event import Event
 from tailorbird.domain.objective import Objective
@@ -48,7 +48,7 @@ def _admit(deps: Dependencies, request: LoadRequest) -> Servable:
         release = work.releases.get(request.release)
         people = {person.name: person for person in work.identities.all()}
         objective = work.records.get(Objective, release.content.objective)
-        names = work.aliases.all([objective.name, f"{objective.name}{STAGING}"[:63]])
+        names = work.aliases.all([objective.name], stage=None)
         demand_anchored(work, release, *people.values(), *names)
     verify_release(release, people)
     if request.purpose == "production" and not is_approved(release, rule_for(objective), people):

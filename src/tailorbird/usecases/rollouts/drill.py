@@ -1,7 +1,7 @@
-"""A rollback rehearsed: a staged release is put under a name of its own, taken back, and the seconds of both are recorded.
+"""A rollback rehearsed: a staged release is put under an alias of its own, taken back, and the seconds of both are recorded.
 
-The name is that of the objective with ``.staging`` behind it, so nobody's requests are touched; the machinery is that of production: the
-alias moves, gateways notice, the release is loaded, verified and let answer, and the former one answers again.
+The alias is that of the objective in staging, so nobody's requests are touched; the machinery is that of production: the alias moves,
+gateways notice, the release is loaded, verified and let answer, and the former one answers again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from tailorbird.auth import Action
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.deployment import STAGING, Alias, AliasTarget
+from tailorbird.domain.deployment import Alias, AliasTarget, alias_path
 from tailorbird.domain.errors import Conflict, NotFound, Unavailable
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.value import Digest, Value
@@ -47,7 +47,7 @@ def drill_release(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> Dr
 
 
 def rehearse(deps: Dependencies, actor: Actor, digest: str, patience: float, wait: Callable[[float], None]) -> Drill:
-    """Puts a staged release in and takes it back, under the staging name of its objective.
+    """Puts a staged release in and takes it back, under the alias of its objective in staging.
 
     Raises Conflict (it is not staged; no gateway serves), Unavailable (a gateway did not follow in time; the name is taken back).
     """
@@ -68,7 +68,7 @@ def rehearse(deps: Dependencies, actor: Actor, digest: str, patience: float, wai
         _withdraw(deps, actor, release)
     found = Drill(
         release=release.digest,
-        alias=f"{actor.tenant}/{_name(release)}",
+        alias=alias_path(actor.tenant, release.content.objective_name, "staging"),
         gateways=gateways,
         promote_seconds=round(there, 3),
         rollback_seconds=round(back, 3),
@@ -82,7 +82,7 @@ def rehearse(deps: Dependencies, actor: Actor, digest: str, patience: float, wai
 def _timed(
     deps: Dependencies, actor: Actor, release: Release, order: tuple[Digest | None, ...], patience: float, wait: Callable[[float], None]
 ) -> float:
-    """Points the staging name to the last of ``order`` and returns the seconds until every gateway has followed."""
+    """Points the alias in staging to the last of ``order`` and returns the seconds until every gateway has followed."""
     with deps.ledger.work(actor.tenant) as work:
         _point(deps, work, actor, release, order[-1])
     started = time.monotonic()
@@ -100,29 +100,28 @@ def _timed(
 
 
 def _point(deps: Dependencies, work: UnitOfWork, actor: Actor, release: Release, to: Digest | None) -> None:
-    name = _name(release)
+    name = release.content.objective_name
     try:
-        before = work.aliases.get(name)
+        before = work.aliases.get(name, "staging")
     except NotFound:
         before = None
-    targets = (AliasTarget(release=to),) if to else ()
-    work.aliases.put(
-        Alias(
-            tenant=actor.tenant,
-            name=name,
-            targets=targets,
-            previous=before.targets if before else (),
-            version=before.version + 1 if before else 1,
-            moved_at=deps.clock.now(),
-            moved_by=actor.name,
-        )
+    alias = Alias(
+        tenant=actor.tenant,
+        name=name,
+        stage="staging",
+        targets=(AliasTarget(release=to),) if to else (),
+        previous=before.targets if before else (),
+        version=before.version + 1 if before else 1,
+        moved_at=deps.clock.now(),
+        moved_by=actor.name,
     )
-    record(work, "alias.rehearsed", actor.name, f"{actor.tenant}/{name}", deps.clock.now(), {"now": to})
+    work.aliases.put(alias)
+    record(work, "alias.rehearsed", actor.name, alias.path, deps.clock.now(), {"now": to})
 
 
 def _withdraw(deps: Dependencies, actor: Actor, release: Release) -> None:
     with deps.ledger.work(actor.tenant) as work:
-        if work.aliases.get(_name(release)).targets:
+        if work.aliases.get(release.content.objective_name, "staging").targets:
             _point(deps, work, actor, release, None)
 
 
@@ -149,7 +148,3 @@ def _followed(deps: Dependencies, moves: int) -> bool:
     with deps.ledger.system(write=False) as system:
         reached = system.gateways.serving(deps.clock.now() - timedelta(seconds=GONE_AFTER))
     return bool(reached) and min(reached.values()) >= moves
-
-
-def _name(release: Release) -> str:
-    return f"{release.content.objective_name}{STAGING}"[:63]
