@@ -108,7 +108,7 @@ _FORMS = "write it as sqlite:///path/to/file.db (no question mark in the path) o
 
 
 #: The revision that ``tables.py`` describes: the last one in ``migrations/versions``.
-NEWEST = "0029"
+NEWEST = "0030"
 
 #: The table in which alembic keeps the revision of the schema.
 VERSION_TABLE = "alembic_version"
