@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import httpx
@@ -15,6 +15,7 @@ from tailorbird import auth
 from tailorbird.api.answer_endpoint import most_used
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import SHADOW
+from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.feedback import TrafficPolicy
 from tailorbird.domain.identity import Scope
 from tailorbird.domain.objective import TaskKind
@@ -323,6 +324,45 @@ def test_a_mirror_is_asked_the_same_and_nobody_is_told_or_charged(house: House, 
     assert (given.version, given.unit) == (2, mirrored.unit)
     assert given.unit not in ("", "ada")
     assert used(house).requests == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_release_before_fails_is_asked_of_the_mirror(house: House, stream: bool) -> None:
+    failing, shadow = (house.release(n, task=TaskKind.GENERATE) for n in (1, 9))
+    point = house.point("routing", failing)
+    with house.ledger.work("acme") as work:
+        work.aliases.put(point.model_copy(update={"version": 2, "mirror": shadow, "salt": "s"}))
+    driver = DirectDriver(house)
+    streamed = driver.stream
+
+    async def fail(release: str, *rest: Any) -> AsyncGenerator[Any, None]:
+        async for chunk in streamed(release, *rest):
+            if release == failing:
+                raise Unavailable("away", "wait", code="engine_unavailable")
+            yield chunk
+
+    driver.stream = fail  # type: ignore[method-assign]
+
+    async def story(client: Client) -> None:
+        await client.post(CHAT, json=ASK | {"stream": stream})
+        while len(house.rows()) < 2:
+            await asyncio.sleep(0.01)
+
+    ask(house, story, driver=driver)
+    given, mirrored = sorted(house.rows(), key=lambda row: row.arm == SHADOW)
+    assert (given.outcome, given.error) == ("error", "engine_unavailable")
+    assert (mirrored.id, mirrored.outcome, mirrored.agrees) == (f"{given.id}-shadow", "ok", None)
+
+
+def test_texts_of_one_request_are_one_unit(house: House, routing: str) -> None:
+    async def story(client: Client) -> None:
+        await client.post(TEXT, json={"model": "acme/routing", "prompt": ["a", "b"]})
+        await client.post(TEXT, json={"model": "acme/routing", "prompt": "c"})
+
+    ask(house, story)
+    one, two, alone = sorted(house.rows(), key=lambda row: row.unit, reverse=True)
+    assert one.unit == two.unit == min(one.id, two.id, key=len)
+    assert alone.unit == ""
 
 
 def test_segments_come_from_metadata_or_headers(house: House, routing: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import support.ledger_samples as sample
 from support.ledger_samples import START, digest
-from tailorbird.domain.deployment import SHADOW
+from tailorbird.domain.deployment import SHADOW, shadow_id
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.feedback import FeedbackKind
 from tailorbird.domain.rollout import RolloutState
@@ -84,15 +84,52 @@ class TestTallies:
             work.feedback.put(said(1, source="key-2", score=0.0))
             work.feedback.put(said(2, score=1.0))
             found = {(tally.release, tally.shadow): tally for tally in work.rollouts.tallies("routing", 1, START)}
-        assert found.keys() == {(digest("release"), False), (digest("release"), True), (digest("b"), False)}
+        assert found.keys() == {(digest("release"), False), (digest("b"), False)}
         tally = found[digest("release"), False]
         assert (tally.version, tally.segment, tally.units, tally.requests) == (1, "", 2, 4)
-        assert (tally.errors, tally.refusals, tally.malformed, tally.compared, tally.agreed) == (1, 1, 1, 2, 1)
+        assert (tally.errors, tally.refusals, tally.malformed, tally.ended) == (1, 1, 1, 4)
         assert (tally.latency.n, tally.latency.total, tally.latency.squares) == pytest.approx((2, 2.0, 2.0))
         assert (tally.cost.n, tally.cost.total) == pytest.approx((2, math.log(1e-9) / 2))
         assert (tally.feedback.n, tally.feedback.total, tally.feedback.squares) == pytest.approx((1, 0.75, 0.5625))
         refused = found[digest("b"), False]
         assert (refused.refusals, refused.latency.n, refused.latency.total, refused.feedback.n) == (1, 0, 0.0, 0)
+
+    def test_what_both_were_asked_is_compared_in_pairs(self, ledger):
+        error, refused = {"outcome": "error", "status": 500}, {"outcome": "refused", "status": 400}
+        asked = [
+            ({}, error | {"agrees": None}),
+            (error, {"agrees": None}),
+            (error, error | {"agrees": None}),
+            ({"malformed": True}, {"referred": True, "agrees": False}),
+            # One user: only the first pair in which one alone failed is theirs.
+            ({"unit": "u"}, {"unit": "u", "agrees": True}),
+            ({"unit": "u"} | refused, {"unit": "u"}),
+            ({"unit": "u"}, {"unit": "u"} | refused),
+            # Two texts of one request, at one time, both ways: nobody's.
+            ({"unit": "r", "at": START} | refused, {"unit": "r", "at": START}),
+            ({"unit": "r", "at": START}, {"unit": "r", "at": START} | refused),
+            # No pairs: who gave up, who stood in, who was forgotten, who was not mirrored.
+            ({"outcome": "aborted"}, error),
+            ({}, error | {"outcome": "aborted"}),
+            ({"arm": "fallback"}, error),
+            ({"unit": "forgotten"}, {"unit": "forgotten"} | error),
+            (error, None),
+        ]
+        rows = [answered(n, **of_old) for n, (of_old, _) in enumerate(asked)]
+        for row, (_, of_new) in zip(list(rows), asked, strict=True):
+            own = {"id": shadow_id(row.id), "arm": SHADOW, "release": digest("b"), "version": 1}
+            rows += [sample.request("acme", 0).model_copy(update={"at": row.at, **own, **of_new})] if of_new is not None else []
+        with ledger.work("acme") as work:
+            work.requests.add(rows)
+            found = {(tally.release, tally.shadow): tally for tally in work.rollouts.tallies("routing", 1, START)}
+        whole, old, new = found[digest("release"), False], found[digest("release"), True], found[digest("b"), True]
+        assert len(found) == 3
+        assert (whole.ended, old.units, old.requests, new.units, new.requests) == (11, 6, 9, 6, 9)
+        assert [(tally.errors, tally.errors_alone) for tally in (old, new)] == [(2, 1), (2, 1)]
+        assert [(tally.refusals, tally.refusals_alone) for tally in (old, new)] == [(2, 1), (3, 1)]
+        assert [(tally.malformed, tally.malformed_alone) for tally in (old, new)] == [(1, 1), (0, 0)]
+        assert (new.compared, new.agreed) == (2, 1)
+        assert (old.latency.n, new.latency.n) == (0, 0)
 
     def test_who_gave_up_has_waited(self, ledger):
         with ledger.work("acme") as work:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -12,31 +12,74 @@ import pytest
 
 from support.serving import CLASSIFY, digest
 from tailorbird.domain.deployment import RequestRow
+from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.serving import AnswerPiece, ShadowedRequest, ShadowTraffic, TrafficArm
+from tailorbird.serving import AnswerPiece, Answers, ShadowedRequest, ShadowTraffic, TrafficArm, is_malformed
 from tailorbird.serving.bills import present_bill
+
+ARM = TrafficArm("shadow", digest(2), TaskKind.GENERATE, CLASSIFY)
+TURNS = (Message(role="user", content="I lost my card"),)
+
+
+def row(name: str = "req") -> RequestRow:
+    named = {"id": name, "tenant": "acme", "key": "key", "alias": "acme/routing", "release": digest(1), "arm": "a", "route": "/v1"}
+    told = {"status": 200, "outcome": "ok", "error": None, "prediction": None, "prompt_tokens": 3, "completion_tokens": 0}
+    return RequestRow.model_validate(named | told | {"latency_ms": 1.0, "at": datetime(2026, 1, 1, tzinfo=UTC)})
+
+
+def mirrored(answers: Answers, asked: Sequence[RequestRow], given: Sequence[str] = ("",), form: str | None = None) -> list[RequestRow]:
+    """The rows that one mirrored request leaves."""
+    rows: list[RequestRow] = []
+
+    async def story() -> None:
+        traffic = ShadowTraffic(SimpleNamespace(put=rows.append))  # type: ignore[arg-type]
+        traffic.ask(ARM, ShadowedRequest([TURNS] * len(asked), answers, Sampling(json_schema=form)), asked, given)
+        await asyncio.gather(*traffic._tasks, return_exceptions=True)
+
+    asyncio.run(story())
+    return rows
 
 
 @pytest.mark.parametrize("paid", [2.0, 0.0])
-def test_a_mirrored_request_that_ends_with_a_defect_was_paid_for(paid: float) -> None:
-    async def pieces(*_: Any) -> AsyncGenerator[AnswerPiece, None]:
+def test_a_defect_leaves_a_row_with_what_was_paid(paid: float) -> None:
+    """Else what a candidate cannot answer at all would not be seen."""
+
+    async def answers(*_: Any) -> AsyncGenerator[AnswerPiece, None]:
         present_bill().endpoint, present_bill().paid = "outside" if paid else "", paid
         yield AnswerPiece(text="lost")
         raise ValueError("a defect")
 
-    async def story() -> None:
-        answering, journal = SimpleNamespace(pieces=pieces), SimpleNamespace(put=rows.append)
-        traffic = ShadowTraffic(answering, journal)  # type: ignore[arg-type]
-        arm = TrafficArm("shadow", digest(2), TaskKind.GENERATE, CLASSIFY)
-        traffic.ask(arm, ShadowedRequest(mirrored, None, (Message(role="user", content="I lost my card"),), Sampling()))
-        (ended,) = await asyncio.gather(*traffic._tasks, return_exceptions=True)
-        assert isinstance(ended, ValueError)
+    found = [(row.arm, row.status, row.outcome, row.error, row.endpoint, row.paid) for row in mirrored(answers, [row()])]
+    assert found == [("shadow", 500, "error", "internal", "outside" if paid else "", paid)]
 
-    rows: list[RequestRow] = []
-    named = {"id": "req", "tenant": "acme", "key": "key", "alias": "acme/routing", "release": digest(1), "arm": "a", "route": "/v1"}
-    told = {"status": 200, "outcome": "ok", "error": None, "prediction": None, "prompt_tokens": 3, "completion_tokens": 0}
-    mirrored = RequestRow.model_validate(named | told | {"latency_ms": 1.0, "at": datetime(2026, 1, 1, tzinfo=UTC)})
-    asyncio.run(story())
-    found = [(row.arm, row.status, row.outcome, row.error, row.endpoint, row.paid) for row in rows]
-    assert found == ([("shadow", 500, "error", "internal", "outside", 2.0)] if paid else [])
+
+def test_a_request_of_several_texts_fails_whole() -> None:
+    """As it did for the user: one failure would count once on one side and as often as there are texts on the other."""
+    asked = []
+
+    async def answers(*_: Any) -> AsyncGenerator[AnswerPiece, None]:
+        asked.append(1)
+        if len(asked) == 2:
+            raise Unavailable("away", "wait", code="engine_unavailable")
+        yield AnswerPiece(text="lost", finish_reason="stop")
+
+    found = mirrored(answers, [row("req"), row("req-1")], ["lost", "lost"])
+    assert [(one.id, one.outcome, one.error) for one in found] == [
+        ("req-shadow", "error", "engine_unavailable"),
+        ("req-1-shadow", "error", "engine_unavailable"),
+    ]
+
+
+@pytest.mark.parametrize(("text", "malformed"), [("{}", False), ("lost", True), ("", True)])
+def test_the_form_that_was_asked_for_is_asked_of_both(text: str, malformed: bool) -> None:
+    async def answers(*_: Any) -> AsyncGenerator[AnswerPiece, None]:
+        yield AnswerPiece(text=text, finish_reason="stop")
+
+    (found,) = mirrored(answers, [row()], [text], "{}")
+    assert (found.malformed, found.agrees) == (malformed, True if text else None)
+
+
+def test_vectors_have_no_form() -> None:
+    piece = AnswerPiece(text="", finish_reason="stop", vectors=((1.0,),))
+    assert not is_malformed(piece, "", json_wanted=False)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support.serving import make_release
 from support.usecases import VIEWER, somebody
 from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.domain.deployment import SHADOW, Alias, AliasTarget, RequestRow
+from tailorbird.domain.deployment import SHADOW, Alias, AliasTarget, RequestRow, shadow_id
 from tailorbird.domain.errors import Conflict, TailorbirdError
 from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind
 from tailorbird.domain.identity import Role
@@ -110,9 +110,10 @@ class Desk:
             return work.rollouts.get(rollout.id)
 
     def serve(self, old: int, new: int, *, shadow: bool = False, **of_new: object) -> list[RequestRow]:
-        """Rows as the gateway would leave them under the alias as it stands."""
+        """Rows as the gateway would leave them under the alias as it stands; in the shadow the first ``new`` are mirrored."""
         rows = [self._row(self.old, "a") for _ in range(old)]
-        rows += [self._row(self.new, SHADOW if shadow else "b", **of_new) for _ in range(new)]
+        ids = [{"id": shadow_id(row.id)} for row in rows[:new]] if shadow else [{}] * new
+        rows += [self._row(self.new, SHADOW if shadow else "b", **each, **of_new) for each in ids]
         with self.deps.ledger.work("acme") as work:
             work.requests.add(rows)
         return rows
@@ -189,6 +190,48 @@ def test_from_shadow_to_production(desk: Desk) -> None:
     assert [passage.action.value for passage in desk.now(begun).history] == ["advance", "advance", "promote"]
     assert desk.events("rollout.promoted")[0]["errors.candidate"] == 0
     assert show_rollout(desk.deps, VIEWER, begun.id).judgement.agreement == 1.0
+
+
+def test_few_mirrored_requests_hold_a_shadow_step_until_somebody_resumes_it(desk: Desk) -> None:
+    begun = desk.start()
+    desk.serve(60, 20, shadow=True)
+    assert watch_rollouts(desk.deps) == 1, "the step would have passed on a third of what users asked"
+    judged = show_rollout(desk.deps, VIEWER, begun.id).judgement
+    assert (desk.now(begun).state, judged.too_few_mirrored, judged.mirrored) == (RolloutState.HELD, True, pytest.approx(1 / 3))
+    assert desk.events("rollout.held")[0]["mirrored"] == pytest.approx(1 / 3, abs=1e-6)
+    resumed = decide_rollout(desk.deps, desk.operator, begun.id, "resume", "the engine has another replica")
+    assert resumed.counted_from == desk.alias.version
+    assert desk.alias.mirror == desk.new.digest
+    assert watch_rollouts(desk.deps) == 0
+    desk.serve(24, 20, shadow=True)
+    assert watch_rollouts(desk.deps) == 1
+    assert (desk.now(begun).state, desk.now(begun).step) == (RolloutState.RUNNING, 1)
+
+
+def test_a_plan_may_ask_for_fewer_mirrored_requests(desk: Desk) -> None:
+    begun = desk.start(PLAN.model_copy(update={"mirrored": 0.3}))
+    desk.serve(60, 20, shadow=True)
+    assert watch_rollouts(desk.deps) == 1
+    assert desk.now(begun).step == 1
+
+
+def test_a_shadow_of_which_hardly_anything_comes_is_held_early(desk: Desk) -> None:
+    begun = desk.start(PLAN.model_copy(update={"steps": (RolloutStep(kind="shadow", requests=1000), *PLAN.steps[1:])}))
+    desk.serve(499, 0, shadow=True)
+    assert watch_rollouts(desk.deps) == 0, "they may only be waiting"
+    desk.serve(1, 0, shadow=True)
+    assert watch_rollouts(desk.deps) == 1
+    assert desk.now(begun).state is RolloutState.HELD
+
+
+def test_errors_in_the_shadow_take_it_back(desk: Desk) -> None:
+    begun = desk.start(PLAN.model_copy(update={"steps": (RolloutStep(kind="shadow", requests=1000), *PLAN.steps[1:])}))
+    desk.serve(60, 50, shadow=True)
+    desk.serve(12, 12, shadow=True, outcome="error", status=500, error="internal")
+    assert watch_rollouts(desk.deps) == 1
+    assert desk.now(begun).state is RolloutState.ROLLED_BACK
+    (told,) = desk.events("rollout.rolled_back")
+    assert (told["errors.candidate"], told["errors.incumbent"]) == (pytest.approx(12 / 62, abs=1e-6), 0)
 
 
 def test_a_breached_guard_takes_it_back_by_itself(desk: Desk) -> None:

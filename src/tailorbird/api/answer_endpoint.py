@@ -158,9 +158,12 @@ async def _understand(chat: AnswerContext, manner: RouteBehaviour, request: Requ
         AnswerFacts(text, tokens, most.output_tokens // len(texts), wants_json=as_json, turns=turns)
         for text, tokens, turns in zip(texts, expected, body.conversations, strict=True)
     ]
-    account.answered_by(route, arm, RequestFacts(*body.segments(request.headers), route.unit(body.keeps_to)))
+    # Texts of one request are drawn for one arm and fail together: they are one unit also where nobody is named.
+    unit = route.unit(body.keeps_to) or (call.id if len(texts) > 1 else "")
+    account.answered_by(route, arm, RequestFacts(*body.segments(request.headers), unit))
     engine = chat.books.engine if arm.hosted is None else EngineShare()  # this machine only waits
     made = manner.answers(chat.answering, body)
+    account.when_written = partial(_mirror, chat, account, route, ShadowedRequest(body.conversations, made, sampling, account.groups))
     if arm.hosted is not None:
         made = partial(with_fallback, made, whole=not body.stream)
     pieces = [made(arm, conversation, sampling, account.groups) for conversation in body.conversations]
@@ -206,17 +209,15 @@ def _user_text(conversation: Sequence[Message]) -> str:
 async def _whole(request: Request, chat: AnswerContext, account: RequestRecord, question: _Question) -> Response:
     answers = await unless_gone(request, _collect_all(account, question.answers))
     await account.succeed()
-    _mirror(chat, account, question)
     return JSONResponse(question.wording.whole(account, account.given_by, answers), headers=_headers(chat, account, account.given_by))
 
 
-def _mirror(chat: AnswerContext, account: RequestRecord, question: _Question) -> None:
-    """Asks the release in the shadow, where there is one, the same."""
-    if question.route.mirror is None or not question.body.is_mirrored:
-        return
-    for row, answer, conversation in zip(account.rows, account.answers, question.body.conversations, strict=True):
-        given, sampling = "".join(answer.given) if row.outcome == "ok" else None, question.body.sampling.model_copy(update={"whole": True})
-        chat.mirror.ask(question.route.mirror, ShadowedRequest(row, given, conversation, sampling, account.groups))
+def _mirror(chat: AnswerContext, account: RequestRecord, route: AliasRoute, asked: ShadowedRequest) -> None:
+    """Asks the release in the shadow, where there is one, the same, whether or not it was answered well. Of what a caller gave up nobody
+    knows how it would have ended."""
+    if route.mirror is not None and account.rows[0].outcome != "aborted":
+        given = ["".join(answer.given) if row.outcome == "ok" else "" for row, answer in zip(account.rows, account.answers, strict=True)]
+        chat.mirror.ask(route.mirror, asked, account.rows, given)
 
 
 async def _collect_all(account: RequestRecord, answers: Sequence[AsyncGenerator[AnswerPiece, None]]) -> list[list[AnswerPiece]]:
@@ -241,14 +242,14 @@ async def _collect(account: RequestRecord, index: int, pieces: AsyncGenerator[An
 
 
 async def _streamed(request: Request, chat: AnswerContext, account: RequestRecord, question: _Question) -> Response:
-    events = _events(chat, account, question)
+    events = _events(account, question)
     # The first event is awaited here, so that what fails before it fails with a status.
     first = await unless_gone(request, anext(events))
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no"} | _headers(chat, account, account.given_by)
     return ClosingStream(first, events, "text/event-stream", headers)
 
 
-async def _events(chat: AnswerContext, account: RequestRecord, question: _Question) -> AsyncGenerator[str, None]:
+async def _events(account: RequestRecord, question: _Question) -> AsyncGenerator[str, None]:
     """The answers as events. A row is committed before the first piece of its answer, and settled when the stream ends, however that is.
 
     An error before the first event is raised, a later one becomes the last event.
@@ -261,7 +262,6 @@ async def _events(chat: AnswerContext, account: RequestRecord, question: _Questi
                     yield event
                     started = True
         await account.succeed()
-        _mirror(chat, account, question)
         yield question.wording.ending(account, account.given_by, usage=question.body.wants_usage)
     except TailorbirdError as error:
         account.fail(error)

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from tailorbird.domain.effect import EffectStanding
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.rollout import RolloutState
-from tailorbird.serving import LOAD_PARTS, AliasSync, Bill, EffectChecks, EndpointCircuits
+from tailorbird.serving import LOAD_PARTS, AliasSync, Bill, EffectChecks, EndpointCircuits, ShadowTraffic
 from tailorbird.system.background_loop import Rounds
 
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
@@ -117,6 +117,11 @@ class Metrics:
         """Shows, whenever asked, how many rounds of work in the background have failed."""
         for loop in loops:
             self._loops.labels(loop.name).set_function(partial(_failures, loop))
+
+    def watch_shadow(self, shadow: ShadowTraffic) -> None:
+        """Shows, whenever asked, how many requests were not mirrored."""
+        dropped = Gauge("tailorbird_requests_not_mirrored", "Requests that too many others kept from a shadow.", registry=self.registry)
+        dropped.set_function(lambda: float(shadow.dropped))
 
     def watch_effects(self, checks: Sequence[EffectChecks]) -> None:
         """Shows, whenever asked, of how many releases each replica of the engine showed what, and what loading them took."""

@@ -87,11 +87,6 @@ class RequestBase(StrictModel):
         """Conversations to answer, each on its own."""
 
     @property
-    def is_mirrored(self) -> bool:
-        """True where a release in the shadow can be asked the same, and its answer compared."""
-        return True
-
-    @property
     def token_limit(self) -> int | None:
         """Tokens of an answer at most, where the caller says so."""
         return self.max_tokens

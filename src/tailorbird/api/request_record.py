@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -31,6 +30,7 @@ from tailorbird.serving import (
     Reservation,
     TrafficArm,
     amounts_of,
+    is_malformed,
     told_text,
 )
 from tailorbird.system.background_loop import place_of
@@ -123,23 +123,9 @@ class AnswerFacts:
         self.prompt_tokens, self.completion_tokens = piece.prompt_tokens, piece.completion_tokens
         self.referred, self.cached_tokens, self.reasoning_tokens = piece.referred, piece.cached_tokens, piece.reasoning_tokens
         self.out_of_scope = piece.out_of_scope
-        if piece.out_of_scope:
-            return
-        if piece.probabilities is not None:
+        if piece.probabilities is not None and not piece.out_of_scope:
             self.prediction, self.confidence = piece.text, piece.probabilities.get(piece.text)
-        else:
-            self.malformed = _is_malformed("".join(self.given), json_wanted=self.wants_json)
-
-
-def _is_malformed(text: str, *, json_wanted: bool) -> bool:
-    """True for no answer at all, and for one that is not the JSON that was asked for."""
-    if not json_wanted:
-        return not text.strip()
-    try:
-        json.loads(text)
-    except ValueError:
-        return True
-    return False
+        self.malformed = is_malformed(piece, "".join(self.given), json_wanted=self.wants_json)
 
 
 class RequestRecord:
@@ -159,6 +145,7 @@ class RequestRecord:
         self.answers = [AnswerFacts()]
         self.reserved: Reservation | None = None
         self.rows: list[RequestRow] = []
+        self.when_written: Callable[[], None] = lambda: None
 
     @property
     def groups(self) -> frozenset[str]:
@@ -290,6 +277,7 @@ class RequestRecord:
             self._books.metrics.count_answer(outcome, answer.prompt_tokens, answer.completion_tokens)
             self._books.metrics.count_refusal(referred=answer.referred, out_of_scope=answer.out_of_scope)
             self._books.metrics.count_paid(answer.bill)
+        self.when_written()
 
     def _kept(self, index: int, row: RequestRow) -> KeptRequest | None:
         """What the tenant's policy says is kept of an answer beside its row; None where that is nothing."""

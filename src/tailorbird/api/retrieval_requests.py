@@ -33,11 +33,6 @@ class EmbeddingBody(RequestBase):
         return (tuple(Message(role="user", content=text) for text in texts),)
 
     @property
-    def is_mirrored(self) -> bool:
-        """Vectors of two encoders have nothing to be compared by."""
-        return False
-
-    @property
     def token_limit(self) -> int | None:
         """Nothing is written."""
         return 1
@@ -99,11 +94,6 @@ class RerankBody(RequestBase):
     def conversations(self) -> tuple[tuple[Message, ...], ...]:
         """The question as a user's message, behind the documents: they are read, too."""
         return ((*(Message(role="system", content=text) for text in self.texts), Message(role="user", content=self.query)),)
-
-    @property
-    def is_mirrored(self) -> bool:
-        """The order of the caller's documents is asked of one release alone."""
-        return self.documents is None
 
     @property
     def token_limit(self) -> int | None:

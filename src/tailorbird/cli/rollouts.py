@@ -112,6 +112,8 @@ def _tell(found: RolloutReport) -> None:
     one, judged = found.rollout, found.judgement
     out.print(f"rollout {one.id} of {one.tenant}/{one.alias} is {one.state.value.replace('_', ' ')}: {_step(one)}", markup=False)
     out.print(f"release {short(one.candidate)} beside {short(one.incumbent)}; {judged.reason}", markup=False)
+    if judged.mirrored is not None:
+        out.print(f"requests of shadow steps that were mirrored: {100 * judged.mirrored:.1f} %", markup=False)
     if judged.agreement is not None:
         out.print(f"mirrored answers that were the one given: {100 * judged.agreement:.1f} %", markup=False)
     print_table(("guard", "release", "before", "difference", "margin", "says", "in words"), [_guard(g) for g in judged.guards])

@@ -26,6 +26,9 @@ class RolloutState(StrEnum):
 #: States in which a rollout goes on.
 OPEN = frozenset({RolloutState.RUNNING, RolloutState.HELD, RolloutState.INCONCLUSIVE})
 
+#: Outcomes of requests that ended before their callers gave up: what two releases made of one can be compared.
+ENDED = ("ok", "error", "refused")
+
 #: A request whose time or price was not measured has these at least, so that there is a logarithm.
 LEAST_MS, LEAST_MONEY = 0.01, 1e-9
 
@@ -94,7 +97,7 @@ USUAL_GUARDS = (
 
 
 class RolloutStep(Value):
-    """A part of the way. A ``shadow`` step mirrors all requests and returns none of the answers; a ``live`` step gives the release
+    """A part of the way. A ``shadow`` step mirrors requests and returns none of the answers; a ``live`` step gives the release
     ``share`` of the users. It has passed after ``requests`` answered by the release and ``minutes``, with no guard breached.
 
     Earlier rollouts and plans call a live step ``canary``, which is still read.
@@ -116,11 +119,13 @@ USUAL_STEPS = (
 
 
 class RolloutPlan(Value):
-    """The way to production. ``alpha`` is the chance that any guard ever breaches by accident; ``then`` says what follows the last step; a
-    step that takes longer than ``patience_hours`` is inconclusive, which holds the rollout until a person decides."""
+    """The way to production. ``alpha`` is the chance that any guard ever breaches by accident; ``then`` says what follows the last step. A
+    shadow step is held where a smaller share of the requests than ``mirrored`` could be mirrored; a step that takes longer than
+    ``patience_hours`` is inconclusive, which holds the rollout until a person decides."""
 
     steps: Annotated[tuple[RolloutStep, ...], Field(min_length=1, max_length=20)] = USUAL_STEPS
     guards: Annotated[tuple[Guard, ...], Field(min_length=1, max_length=6)] = USUAL_GUARDS
+    mirrored: Annotated[float, Field(ge=0, le=1)] = 0.5
     alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05
     then: Literal["promote", "hold"] = "promote"
     patience_hours: Annotated[float, Field(gt=0, le=24 * 90)] = 72.0
@@ -217,8 +222,11 @@ class ArmTally(Value):
 
     ``errors``, ``refusals`` and ``malformed`` count units with at least one; ``latency`` and ``cost`` are of the logarithms (of ms until
     the answer, or until the caller gave up; of money) and ``feedback`` of scores from 0 to 1, each averaged within a unit first.
-    ``agreed`` counts mirrored answers that were the one given, of ``compared``. ``segment`` is a value of whatever the tallies were
-    divided by.
+    ``ended`` counts requests that the caller did not give up. ``segment`` is a value of whatever the tallies were divided by.
+
+    With ``shadow``, only requests count that both releases were asked, for either of them: ``errors_alone``, ``refusals_alone`` and
+    ``malformed_alone`` are units in whose first pair with one event that was this release's; ``agreed`` counts mirrored answers that were
+    the one given, of ``compared``.
     """
 
     version: int
@@ -230,6 +238,10 @@ class ArmTally(Value):
     errors: int = 0
     refusals: int = 0
     malformed: int = 0
+    ended: int = 0
+    errors_alone: int = 0
+    refusals_alone: int = 0
+    malformed_alone: int = 0
     compared: int = 0
     agreed: int = 0
     latency: Sums = Sums()
@@ -281,13 +293,16 @@ class GuardFinding(Value):
 
 
 class GuardReport(Value):
-    """What the counts say now, and what follows from it."""
+    """What the counts say now, and what follows from it. ``mirrored`` is the share of the requests of shadow steps that both releases were
+    asked (None: no such request yet); ``too_few_mirrored``: at the present step it is too small."""
 
     action: RolloutAction | None
     reason: str
     requests: int
     incumbent_requests: int
     sample_ratio_broken: bool
+    too_few_mirrored: bool = False
+    mirrored: float | None = None
     guards: tuple[GuardFinding, ...]
     agreement: float | None = None
     live: tuple[LiveFinding, ...] = ()

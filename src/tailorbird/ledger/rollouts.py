@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, case, func, insert, literal, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Label,
+    Row,
+    Select,
+    Subquery,
+    and_,
+    case,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from tailorbird.crypto.anchored_rows import RowChanges
-from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, SHADOW
+from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, SHADOW, SHADOW_ENDING
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.feedback import FeedbackKind
-from tailorbird.domain.rollout import LEAST_MONEY, LEAST_MS, OPEN, ArmTally, Rollout, Votes
+from tailorbird.domain.rollout import ENDED, LEAST_MONEY, LEAST_MS, OPEN, ArmTally, Rollout, Votes
 from tailorbird.ledger.row_mapping import next_number, own, text_of, value_from, value_from_text
 from tailorbird.ledger.tables import feedback, requests, rollouts
 
@@ -79,7 +94,7 @@ class Rollouts:
         self, alias: str, since_version: int, start: datetime, by: Segmented | None = None, last_version: int | None = None
     ) -> tuple[ArmTally, ...]:
         """Counts of each release under each version of the alias from ``since_version`` to ``last_version``, in requests at or after
-        ``start``."""
+        ``start``; beside them, with ``shadow``, those of both releases in requests that were mirrored."""
         window = [
             requests.c.tenant == self._tenant,
             requests.c.alias == alias,
@@ -90,8 +105,10 @@ class Rollouts:
             requests.c.at >= start,
             *_up_to(last_version),
         ]
-        units = _by_unit(and_(*window), _segment(by), self._said_since(start))
-        return tuple(_tally(row) for row in self._connection.execute(_counts(units)))
+        units = _by_unit(and_(*window, requests.c.arm != SHADOW), _segment(by), self._said_since(start))
+        pairs = self._connection.execute(_paired(and_(*window), _segment(by)))
+        found = [_tally(row) for row in self._connection.execute(_counts(units))]
+        return (*found, *(tally for row in pairs for tally in _pair_tallies(row)))
 
     def votes(
         self, alias: str, release: str, since_version: int = 0, start: datetime | None = None, last_version: int | None = None
@@ -144,8 +161,7 @@ def _by_unit(window: ColumnElement[bool], segment: ColumnElement[Any], said: Col
     """A row for each unit under each version and release: whether anything happened to it at all, and its means. ``said`` bounds the
     feedback that is read."""
     unit = case((requests.c.unit == "", requests.c.id), else_=requests.c.unit)
-    shadow = case((requests.c.arm == SHADOW, 1), else_=0)
-    keys = {"version": requests.c.version, "release": requests.c.release, "shadow": shadow, "segment": segment, "unit": unit}
+    keys = {"version": requests.c.version, "release": requests.c.release, "segment": segment, "unit": unit}
     named = [column.label(name) for name, column in keys.items()]
     answered = requests.c.outcome == "ok"
     # Who gave up has waited at least as long: without them a release that hangs would seem as quick as its quickest answers.
@@ -154,11 +170,8 @@ def _by_unit(window: ColumnElement[bool], segment: ColumnElement[Any], said: Col
     least_ms = case((requests.c.latency_ms > LEAST_MS, requests.c.latency_ms), else_=LEAST_MS)
     columns = (
         func.count().label("requests"),
-        _any("errors", requests.c.outcome == "error"),
-        _any("refusals", (requests.c.outcome == "refused") | requests.c.referred),
-        _any("malformed", requests.c.malformed),
-        func.sum(case((requests.c.agrees.is_not(None), 1), else_=0)).label("compared"),
-        func.sum(case((requests.c.agrees.is_(True), 1), else_=0)).label("agreed"),
+        *(_any(name, happened) for name, happened in _events(requests).items()),
+        func.sum(case((requests.c.outcome.in_(ENDED), 1), else_=0)).label("ended"),
         func.avg(case((waited_for, func.ln(least_ms)))).label("latency"),
         func.avg(case((answered, func.ln(least_cost)))).label("cost"),
     )
@@ -199,13 +212,74 @@ def _votes_in(row: Row[Any]) -> Votes:
     return value_from(Votes, {"metric": kind, "said": int(told["said"]), "units": int(told["units"]), "total": total})
 
 
+#: What guards on rates count.
+_RATES: Final = ("errors", "refusals", "malformed")
+
+
+def _events(rows: FromClause) -> dict[str, ColumnElement[bool]]:
+    return {
+        "errors": rows.c.outcome == "error",
+        "refusals": (rows.c.outcome == "refused") | rows.c.referred,
+        "malformed": rows.c.malformed.is_(True),
+    }
+
+
 def _any(name: str, happened: ColumnElement[bool]) -> ColumnElement[int]:
     return func.max(case((happened, 1), else_=0)).label(name)
 
 
+def _paired(window: ColumnElement[bool], segment: ColumnElement[Any]) -> Select[Any]:
+    """Counts of the mirrored requests in the window beside those of the requests that they mirror, where both ended. Of a unit the first
+    pair counts in which one release alone had the event; at one time both ways, none does."""
+    original = requests.alias("original")
+    its_id = func.substr(requests.c.id, 1, func.length(requests.c.id) - len(SHADOW_ENDING))
+    both = requests.join(original, and_(original.c.tenant == requests.c.tenant, original.c.id == its_id))
+    ended = and_(requests.c.arm == SHADOW, original.c.arm != FALLBACK, *(rows.c.outcome.in_(ENDED) for rows in (requests, original)))
+    unit = case((requests.c.unit == "", original.c.id), else_=requests.c.unit)
+    keys = {"version": requests.c.version, "release": requests.c.release, "before": original.c.release, "segment": segment}
+    columns: list[ColumnElement[Any]] = [
+        func.count().label("requests"),
+        func.sum(case((requests.c.agrees.is_not(None), 1), else_=0)).label("compared"),
+        func.sum(case((requests.c.agrees.is_(True), 1), else_=0)).label("agreed"),
+    ]
+    of_new, of_old = _events(requests), _events(original)
+    for name in _RATES:
+        columns += [_any(name, of_new[name]), _any(f"{name}_before", of_old[name])]
+        columns += [_first(f"{name}_alone", of_new[name] & ~of_old[name]), _first(f"{name}_alone_before", of_old[name] & ~of_new[name])]
+    named = [column.label(name) for name, column in keys.items()]
+    units = select(*named, *columns).select_from(both).where(window, ended).group_by(*keys.values(), unit).subquery()
+    sums = [func.sum(units.c[name]).label(name) for name in ("requests", "compared", "agreed")]
+    for name in _RATES:
+        one, other = units.c[f"{name}_alone"], units.c[f"{name}_alone_before"]
+        sums += [func.sum(units.c[each]).label(each) for each in (name, f"{name}_before")]
+        sums += [_sooner(f"{name}_alone", one, other), _sooner(f"{name}_alone_before", other, one)]
+    groups = [units.c[name] for name in keys]
+    return select(*groups, func.count().label("units"), *sums).group_by(*groups).order_by(*groups)
+
+
+def _first(name: str, happened: ColumnElement[bool]) -> Label[Any]:
+    return func.min(case((happened, requests.c.at))).label(name)
+
+
+def _sooner(name: str, one: ColumnElement[Any], other: ColumnElement[Any]) -> Label[Any]:
+    """How many units have ``one`` before ``other``."""
+    return func.sum(case((one.is_not(None) & (other.is_(None) | (one < other)), 1), else_=0)).label(name)
+
+
+def _pair_tallies(row: Row[Any]) -> tuple[ArmTally, ArmTally]:
+    """The release before, and the one in the shadow."""
+    told = dict(row._mapping)
+    alike = {"version": told["version"], "segment": told["segment"], "shadow": True}
+    alike |= {"units": int(told["units"]), "requests": int(told["requests"]), "ended": int(told["requests"])}
+    counts = [f"{name}{which}" for name in _RATES for which in ("", "_alone")]
+    old = alike | {"release": told["before"]} | {name: int(told[f"{name}_before"]) for name in counts}
+    new = alike | {"release": told["release"]} | {name: int(told[name]) for name in (*counts, "compared", "agreed")}
+    return value_from(ArmTally, old), value_from(ArmTally, new)
+
+
 def _counts(units: Subquery) -> Select[Any]:
-    groups = (units.c.version, units.c.release, units.c.shadow, units.c.segment)
-    counted = (func.sum(units.c[name]).label(name) for name in ("requests", "errors", "refusals", "malformed", "compared", "agreed"))
+    groups = (units.c.version, units.c.release, units.c.segment)
+    counted = (func.sum(units.c[name]).label(name) for name in ("requests", *_RATES, "ended"))
     sums = [
         column
         for name in ("latency", "cost", "feedback")
@@ -224,4 +298,5 @@ def _tally(row: Row[Any]) -> ArmTally:
         name: {"n": told.pop(f"{name}_n"), "total": told.pop(f"{name}_total") or 0.0, "squares": told.pop(f"{name}_squares") or 0.0}
         for name in ("latency", "cost", "feedback")
     }
-    return value_from(ArmTally, {name: int(v) if name not in ("release", "segment") else v for name, v in told.items()} | sums)
+    counts = {name: int(v) if name not in ("release", "segment") else v for name, v in told.items()}
+    return value_from(ArmTally, {"shadow": False} | counts | sums)

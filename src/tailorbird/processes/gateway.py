@@ -169,11 +169,11 @@ def gateway_app(
     watch = ReplicaWatch(deps.ledger, deps.clock, replicas, quotas.gateway, deps.host) if replicas else None
     deployment.written_in = deps.upkeep.record_file.parent if deps.upkeep.record_file else None
     journal = RequestLog(deps.ledger, gateway=quotas.gateway, redact=deps.redact, metered=quotas.meters)
-    health = HealthMonitor(deps)
+    health, mirror = HealthMonitor(deps), ShadowTraffic(journal)
     loops = (*journal.loops, quotas.loop, *deployment.loops, health.loop, *([watch.loop] if watch else []))
     metrics = _metrics_of(deployment, driver, checks, loops)
+    metrics.watch_shadow(mirror)
     answering = AnswerService(driver, deployment.routes, deployment.doubt)
-    mirror = ShadowTraffic(answering, journal)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

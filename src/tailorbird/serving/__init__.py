@@ -25,7 +25,7 @@ from tailorbird.serving.quotas import LimitRemaining, Quotas, Reservation
 from tailorbird.serving.replica_watch import ReplicaWatch
 from tailorbird.serving.request_log import KeptRequest, Redact, RequestLog, amounts_of
 from tailorbird.serving.rollout_guards import evaluate_guards, live_findings, segments, unproven_kpis
-from tailorbird.serving.shadow_traffic import ShadowedRequest, ShadowTraffic
+from tailorbird.serving.shadow_traffic import ShadowedRequest, ShadowTraffic, is_malformed
 
 __all__ = [
     "GONE_AFTER",
@@ -63,6 +63,7 @@ __all__ = [
     "choose_target",
     "evaluate_guards",
     "experiment_unit",
+    "is_malformed",
     "live_findings",
     "segments",
     "told_text",

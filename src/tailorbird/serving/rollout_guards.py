@@ -95,6 +95,8 @@ def _text(kpi: LiveKpi, votes: Votes, bounds: ConfidenceBounds | None, standing:
 
 #: The chance that right shares are ever taken for wrong ones.
 SAMPLE_RATIO_ALPHA = 0.001
+#: Requests from which on a shadow step is held where too few of them were mirrored; before, many may only be waiting for it.
+_SURELY_ASKED = 500
 #: Units of an arm below which nothing is said of a mean: its confidence sequence is asymptotic.
 _FEWEST = 30
 _RATES = {GuardName.ERRORS: "errors", GuardName.REFUSALS: "refusals", GuardName.FORMAT: "malformed"}
@@ -103,12 +105,20 @@ _LOGARITHMIC = frozenset({GuardName.LATENCY, GuardName.COST})
 
 @dataclass(frozen=True)
 class _Period:
-    """What both arms did within one step; ``share`` of the units were the candidate's."""
+    """What both arms did within one step; ``share`` of the units were the candidate's. In the shadow both were asked the same, and
+    ``asked`` counts the requests that could have been mirrored."""
 
     incumbent: ArmTally
     candidate: ArmTally
     share: float
     shadow: bool
+    asked: int
+
+    def events(self, name: str) -> EventCounts:
+        """Units with an event on either arm; in the shadow those in which it was that arm's alone: as likely one's as the other's where
+        the rates are the same, however many were mirrored."""
+        counted = f"{name}_alone" if self.shadow else name
+        return EventCounts(getattr(self.incumbent, counted), getattr(self.candidate, counted), self.share)
 
 
 def evaluate_guards(rollout: Rollout, tallies: Iterable[ArmTally], now: datetime, votes: Iterable[Votes] = ()) -> GuardReport:
@@ -119,15 +129,18 @@ def evaluate_guards(rollout: Rollout, tallies: Iterable[ArmTally], now: datetime
     skewed = _is_skewed(periods)
     here = periods[-1]
     live = live_findings(rollout.live_kpis, votes, rollout.risk.confidence)
-    action, reason = _what_follows(rollout, findings, here, now, skewed=skewed)
+    unseen = _unseen(rollout, here)
+    action, reason = _what_follows(rollout, findings, here, now, doubt=_SKEWED if skewed else unseen)
     action, reason = _heeding(live, rollout, action, reason)
     compared = sum(period.candidate.compared for period in periods)
     return GuardReport(
         action=action,
         reason=reason,
         requests=here.candidate.requests,
-        incumbent_requests=here.incumbent.requests,
+        incumbent_requests=here.asked,
         sample_ratio_broken=skewed,
+        too_few_mirrored=bool(unseen),
+        mirrored=_mirrored(periods),
         guards=findings,
         agreement=sum(period.candidate.agreed for period in periods) / compared if compared else None,
         live=live,
@@ -173,7 +186,7 @@ def _is_reversed(inside: GuardFinding, whole: GuardFinding) -> bool:
 
 
 def _what_follows(
-    rollout: Rollout, findings: Sequence[GuardFinding], here: _Period, now: datetime, *, skewed: bool
+    rollout: Rollout, findings: Sequence[GuardFinding], here: _Period, now: datetime, doubt: str
 ) -> tuple[RolloutAction | None, str]:
     if not rollout.is_open:
         return None, f"{rollout.state.value.replace('_', ' ')}: it has ended, and counts no more"
@@ -182,14 +195,34 @@ def _what_follows(
         return RolloutAction.ROLL_BACK, f"the guard on {breached.guard.value} is breached: {breached.text}"
     if rollout.state is not RolloutState.RUNNING:
         return None, f"{rollout.state.value}: a person decides"
-    if skewed:
-        return RolloutAction.HOLD, "users are not divided as was asked (sample ratio): counts cannot be trusted until it is known why"
+    if doubt:
+        return RolloutAction.HOLD, doubt
     step, passed = rollout.present, now - rollout.step_since
     if here.candidate.requests >= step.requests and passed >= timedelta(minutes=step.minutes):
         return _step_passed(rollout)
     if passed > timedelta(hours=rollout.plan.patience_hours):
         return RolloutAction.DOUBT, f"{here.candidate.requests} of {step.requests} requests within {rollout.plan.patience_hours:g} h"
     return None, f"step {rollout.step + 1} of {len(rollout.plan.steps)}: {here.candidate.requests} of {step.requests} requests"
+
+
+#: Why a rollout is held whose users are not divided as was asked.
+_SKEWED = "users are not divided as was asked (sample ratio): counts cannot be trusted until it is known why"
+
+
+def _mirrored(periods: Iterable[_Period]) -> float | None:
+    """The share of the requests in shadow steps that both releases were asked; None without any."""
+    shadows = [period for period in periods if period.shadow]
+    asked = sum(period.asked for period in shadows)
+    return min(1.0, sum(period.candidate.requests for period in shadows) / asked) if asked else None
+
+
+def _unseen(rollout: Rollout, here: _Period) -> str:
+    """Why a shadow step shows too little of what users ask, once enough were asked or it would pass; empty where it does not."""
+    share, bound = _mirrored([here]), rollout.plan.mirrored
+    enough = here.asked >= _SURELY_ASKED or here.candidate.requests >= rollout.present.requests
+    if share is None or share >= bound or not enough:
+        return ""
+    return f"{_percent(share)} of {here.asked:,} requests were mirrored, and the plan asks for {_percent(bound)}: guards see too little"
 
 
 def _heeding(live: Sequence[LiveFinding], rollout: Rollout, action: RolloutAction | None, reason: str) -> tuple[RolloutAction | None, str]:
@@ -223,15 +256,27 @@ def _periods(rollout: Rollout, tallies: Iterable[ArmTally]) -> Iterator[_Period]
     for index in range(len(rollout.versions)):
         step = rollout.plan.steps[index]
         shadow, found = step.kind == "shadow", by_step[index]
-        incumbent = _sum(t for t in found if t.release == rollout.incumbent and not t.shadow)
-        candidate = _sum(t for t in found if t.release == rollout.candidate and t.shadow == shadow)
-        # A mirrored request is asked of both: an event is as likely on either side.
-        yield _Period(incumbent, candidate, 0.5 if shadow else step.share, shadow)
+        incumbent, candidate = (
+            _sum(t for t in found if t.release == release and t.shadow == shadow) for release in (rollout.incumbent, rollout.candidate)
+        )
+        asked = sum(t.ended if shadow else t.requests for t in found if t.release == rollout.incumbent and not t.shadow)
+        yield _Period(incumbent, candidate, 0.5 if shadow else step.share, shadow, asked)
 
 
 #: A sum is no single release's.
 _NOBODY = f"sha256:{0:064x}"
-_COUNTS = ("units", "requests", "errors", "refusals", "malformed", "compared", "agreed")
+_COUNTS = (
+    "units",
+    "requests",
+    "errors",
+    "refusals",
+    "malformed",
+    "errors_alone",
+    "refusals_alone",
+    "malformed_alone",
+    "compared",
+    "agreed",
+)
 
 
 def _sum(tallies: Iterable[ArmTally]) -> ArmTally:
@@ -253,10 +298,9 @@ def _finding(guard: Guard, periods: Sequence[_Period], level: float) -> GuardFin
 
 def _rate(guard: Guard, periods: Sequence[_Period], level: float) -> GuardFinding:
     name = _RATES[guard.name]
-    counts = [EventCounts(getattr(p.incumbent, name), getattr(p.candidate, name), p.share) for p in periods]
-    evidence = more_events(counts)
+    evidence = more_events([period.events(name) for period in periods])
     units = [sum(p.incumbent.units for p in periods), sum(p.candidate.units for p in periods)]
-    events = [sum(c.first for c in counts), sum(c.second for c in counts)]
+    events = [sum(getattr(p.incumbent, name) for p in periods), sum(getattr(p.candidate, name) for p in periods)]
     shares = [e / n if n else None for e, n in zip(events, units, strict=True)]
     # Within periods, so that a time that is bad for both is not laid at the door of who had more of it.
     excess = _excess(periods, name)

@@ -1,33 +1,35 @@
-"""Shadow traffic: the same request to a second release, recorded and compared, never returned."""
+"""Shadow traffic: the candidate is asked what the release before was asked; its answers are recorded and discarded."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from tailorbird.domain.deployment import SHADOW, RequestRow
+from tailorbird.domain.deployment import SHADOW, RequestRow, shadow_id
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.serving.alias_routes import TrafficArm
-from tailorbird.serving.answers import AnswerService, told_text
+from tailorbird.serving.answers import AnswerPiece, told_text
 from tailorbird.serving.bills import Bill, billed
+from tailorbird.serving.fallback import Answers
 from tailorbird.serving.request_log import RequestLog
 
-#: Mirrored requests at once, and those that wait at most.
+#: Mirrored requests at once, and those that wait at most: what comes beyond is not mirrored, and rollouts tell the share that was.
 _AT_ONCE, _MOST_WAITING = 4, 64
 
 
 @dataclass(frozen=True)
 class ShadowedRequest:
-    """Answered request: its row, the answer's text (None without one), the groups of its key."""
+    """What a request asks: its conversations, how their answers are made, and the groups of its key."""
 
-    row: RequestRow
-    given: str | None
-    conversation: Sequence[Message]
+    conversations: Sequence[Sequence[Message]]
+    answers: Answers
     sampling: Sampling
     groups: frozenset[str] = frozenset()
 
@@ -35,18 +37,22 @@ class ShadowedRequest:
 class ShadowTraffic:
     """Shadow requests until ``stop``."""
 
-    def __init__(self, answering: AnswerService, journal: RequestLog) -> None:
-        self._answering = answering
+    def __init__(self, journal: RequestLog) -> None:
         self._journal = journal
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Requests that were not mirrored: too many waited.
+        self.dropped = 0
 
-    def ask(self, arm: TrafficArm, asked: ShadowedRequest) -> None:
-        """Sends the request to ``arm``; returns at once."""
-        if len(self._tasks) < _MOST_WAITING:
-            task = asyncio.create_task(self._ask(arm, asked))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def ask(self, arm: TrafficArm, asked: ShadowedRequest, rows: Sequence[RequestRow], given: Sequence[str]) -> None:
+        """Sends the request to ``arm``; returns at once. ``rows`` are what its texts left, ``given`` their answers (empty: nothing to
+        compare)."""
+        if len(self._tasks) >= _MOST_WAITING:
+            self.dropped += 1
+            return
+        task = asyncio.create_task(self._ask(arm, asked, rows, given))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
         """Cancels what is under way; it leaves rows only where an endpoint was asked, and is paid."""
@@ -54,51 +60,66 @@ class ShadowTraffic:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _ask(self, arm: TrafficArm, asked: ShadowedRequest) -> None:
+    async def _ask(self, arm: TrafficArm, asked: ShadowedRequest, rows: Sequence[RequestRow], given: Sequence[str]) -> None:
+        """As a user's request, it fails whole where one of its texts does."""
         async with self._slots:
-            started, bill = time.perf_counter(), Bill()
+            started, bills = time.perf_counter(), [Bill() for _ in rows]
+            note = partial(self._note, arm, rows, bills, started)
             try:
-                found = await self._answer(arm, asked, bill)
+                found = [await _answer(arm, asked, *each) for each in zip(asked.conversations, given, bills, strict=True)]
             except TailorbirdError as error:
-                refused = error.status < 500
-                found = {"status": error.status, "outcome": "refused" if refused else "error", "error": error.error_code}
-            except BaseException as error:
-                if bill.paid:
-                    left = isinstance(error, asyncio.CancelledError)
-                    found = {"status": 499, "outcome": "aborted"} if left else {"status": 500, "outcome": "error", "error": "internal"}
-                    self._note(arm, asked, bill, found, started)
+                outcome = "refused" if error.status < 500 else "error"
+                found = [{"status": error.status, "outcome": outcome, "error": error.error_code}] * len(rows)
+            except asyncio.CancelledError:
+                if any(bill.paid for bill in bills):
+                    note([{"status": 499, "outcome": "aborted"}] * len(rows))
                 raise
-        self._note(arm, asked, bill, found, started)
+            except BaseException:
+                note([{"status": 500, "outcome": "error", "error": "internal"}] * len(rows))
+                raise
+        note(found)
 
-    def _note(self, arm: TrafficArm, asked: ShadowedRequest, bill: Bill, found: dict[str, Any], started: float) -> None:
-        own = {
-            "id": f"{asked.row.id}-shadow"[:64],
-            "arm": SHADOW,
-            "release": arm.release,
-            "latency_ms": 1000 * (time.perf_counter() - started),
-            "endpoint": bill.endpoint,
-            "paid": bill.paid,
-            "cost": bill.paid,
-        }
-        self._journal.put(asked.row.model_copy(update=_NOTHING_YET | own | found))
+    def _note(
+        self, arm: TrafficArm, rows: Sequence[RequestRow], bills: Sequence[Bill], started: float, found: Sequence[dict[str, Any]]
+    ) -> None:
+        latency = 1000 * (time.perf_counter() - started)
+        for row, bill, told in zip(rows, bills, found, strict=True):
+            own = {"id": shadow_id(row.id), "arm": SHADOW, "release": arm.release, "latency_ms": latency}
+            paid = {"endpoint": bill.endpoint, "paid": bill.paid, "cost": bill.paid}
+            self._journal.put(row.model_copy(update=_NOTHING_YET | own | paid | told))
 
-    async def _answer(self, arm: TrafficArm, asked: ShadowedRequest, bill: Bill) -> dict[str, Any]:
-        text = ""
-        async with aclosing(billed(bill, self._answering.pieces(arm, asked.conversation, asked.sampling, asked.groups))) as pieces:
-            async for piece in pieces:
-                text += told_text(piece)
-                last = piece
-        told = last.probabilities or {}
-        return {
-            "prompt_tokens": last.prompt_tokens,
-            "completion_tokens": last.completion_tokens,
-            "prediction": text if last.probabilities is not None and not last.out_of_scope else None,
-            "confidence": told.get(text),
-            "referred": last.referred,
-            "out_of_scope": last.out_of_scope,
-            "malformed": not text.strip() and not last.out_of_scope,
-            "agrees": None if asked.given is None else text == asked.given,
-        }
+
+async def _answer(arm: TrafficArm, asked: ShadowedRequest, turns: Sequence[Message], given: str, bill: Bill) -> dict[str, Any]:
+    said = list[AnswerPiece]()
+    sampling = asked.sampling.model_copy(update={"whole": True})
+    async with aclosing(billed(bill, asked.answers(arm, turns, sampling, asked.groups))) as pieces:
+        async for piece in pieces:
+            said.append(piece)
+    text, last = "".join(map(told_text, said)), said[-1]
+    return {
+        "prompt_tokens": last.prompt_tokens,
+        "completion_tokens": last.completion_tokens,
+        "prediction": text if last.probabilities is not None and not last.out_of_scope else None,
+        "confidence": (last.probabilities or {}).get(text),
+        "referred": last.referred,
+        "out_of_scope": last.out_of_scope,
+        "malformed": is_malformed(last, text, json_wanted=sampling.json_schema is not None),
+        "agrees": text == given if given else None,
+    }
+
+
+def is_malformed(last: AnswerPiece, text: str, *, json_wanted: bool) -> bool:
+    """True for no answer at all, and for one that is not the JSON that was asked for; ``last`` is its last piece. Labels and vectors, and
+    what is out of scope, have no form."""
+    if last.out_of_scope or last.probabilities is not None or last.vectors:
+        return False
+    if not json_wanted:
+        return not text.strip()
+    try:
+        json.loads(text)
+    except ValueError:
+        return True
+    return False
 
 
 #: What a mirrored request does not share with the one it mirrors.

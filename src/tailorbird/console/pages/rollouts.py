@@ -99,7 +99,7 @@ def _confirm(visit: PageContext, title: str, told: tuple[str, ...], button: str,
 
 
 def _words(step: RolloutStep) -> str:
-    asked = "all requests mirrored" if step.kind == "shadow" else f"{100 * step.share:g} % of the users"
+    asked = "requests mirrored" if step.kind == "shadow" else f"{100 * step.share:g} % of the users"
     return f"{asked} for at least {step.requests:,} requests" if step.requests else asked
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from statistics import fmean
 from typing import Literal
 
-from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, SHADOW, RequestRow
+from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, SHADOW, RequestRow, shadow_id
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.feedback import Feedback, FeedbackKind
-from tailorbird.domain.rollout import LEAST_MONEY, LEAST_MS, OPEN, ArmTally, Rollout, Sums, Votes
+from tailorbird.domain.rollout import ENDED, LEAST_MONEY, LEAST_MS, OPEN, ArmTally, Rollout, Sums, Votes
 from tailorbird.testing.ledger.deployment import FEEDBACK, REQUESTS, ROLLOUTS
 from tailorbird.testing.ledger.tables import Repository, contradiction
 
@@ -66,13 +66,22 @@ class MemoryRollouts(Repository):
     def tallies(
         self, alias: str, since_version: int, start: datetime, by: Segmented | None = None, last_version: int | None = None
     ) -> tuple[ArmTally, ...]:
-        """What each release did under each version of the alias from ``since_version`` on."""
-        arms: defaultdict[tuple[int, str, bool, str], defaultdict[str, list[RequestRow]]] = defaultdict(lambda: defaultdict(list))
-        for row in self._asked(alias, since_version, start, last_version):
-            if row.release is not None and row.arm != FALLBACK:
-                arms[row.version, row.release, row.arm == SHADOW, _segment(row, by)][row.unit or row.id].append(row)
+        """What each release did under each version of the alias from ``since_version`` on, and what both did that were asked the same."""
+        arms: defaultdict[tuple[int, str, str], defaultdict[str, list[RequestRow]]] = defaultdict(lambda: defaultdict(list))
+        pairs: defaultdict[tuple[int, str, str, str], defaultdict[str, list[_Pair]]] = defaultdict(lambda: defaultdict(list))
+        asked = list(self._asked(alias, since_version, start, last_version))
+        mirrored = {row.id: row for row in asked if row.arm == SHADOW and row.release is not None and row.outcome in ENDED}
+        for row in asked:
+            if row.release is None or row.arm in (FALLBACK, SHADOW):
+                continue
+            segment = _segment(row, by)
+            arms[row.version, row.release, segment][row.unit or row.id].append(row)
+            shadow = mirrored.get(shadow_id(row.id))
+            if shadow is not None and row.outcome in ENDED:
+                pairs[row.version, str(shadow.release), row.release, segment][row.unit or row.id].append((row, shadow))
         scores = self._scores()
-        return tuple(_tally(arm, list(arms[arm].values()), scores) for arm in sorted(arms))
+        found = [_tally(arm, list(arms[arm].values()), scores) for arm in sorted(arms)]
+        return (*found, *(tally for key in sorted(pairs) for tally in _pair_tallies(key, list(pairs[key].values()))))
 
     def votes(
         self, alias: str, release: str, since_version: int = 0, start: datetime | None = None, last_version: int | None = None
@@ -133,23 +142,50 @@ def _segment(row: RequestRow, by: Segmented | None) -> str:
     return row.channel if by == "channel" else row.language
 
 
-def _tally(arm: tuple[int, str, bool, str], units: Sequence[Sequence[RequestRow]], scores: dict[str, float]) -> ArmTally:
-    version, release, shadow, segment = arm
-    compared = [row.agrees for rows in units for row in rows if row.agrees is not None]
+#: A request and the one that mirrors it.
+_Pair = tuple[RequestRow, RequestRow]
+_EVENTS: dict[str, Callable[[RequestRow], bool]] = {
+    "errors": lambda row: row.outcome == "error",
+    "refusals": lambda row: row.outcome == "refused" or row.referred,
+    "malformed": lambda row: row.malformed,
+}
+
+
+def _pair_tallies(key: tuple[int, str, str, str], units: Sequence[Sequence[_Pair]]) -> tuple[ArmTally, ArmTally]:
+    """The release before, and the one in the shadow."""
+    version, release, before, segment = key
+    count = sum(map(len, units))
+    alike = {"version": version, "segment": segment, "shadow": True, "units": len(units), "requests": count, "ended": count}
+    old: dict[str, object] = alike | {"release": before}
+    new: dict[str, object] = alike | {"release": release}
+    for name, happened in _EVENTS.items():
+        for side, told in ((0, old), (1, new)):
+            told[name] = sum(any(happened(pair[side]) for pair in pairs) for pairs in units)
+            told[f"{name}_alone"] = sum(_first(pairs, happened, side) < _first(pairs, happened, 1 - side) for pairs in units)
+    compared = [shadow.agrees for pairs in units for _, shadow in pairs if shadow.agrees is not None]
+    agreed = {"compared": len(compared), "agreed": sum(compared)}
+    return ArmTally.model_validate(old), ArmTally.model_validate(new | agreed)
+
+
+def _first(pairs: Sequence[_Pair], happened: Callable[[RequestRow], bool], side: int) -> float:
+    """When only the request of this side first had the event; never: infinity."""
+    times = [pair[0].at.timestamp() for pair in pairs if happened(pair[side]) and not happened(pair[1 - side])]
+    return min(times, default=math.inf)
+
+
+def _tally(arm: tuple[int, str, str], units: Sequence[Sequence[RequestRow]], scores: dict[str, float]) -> ArmTally:
+    version, release, segment = arm
     answered = [[row for row in rows if row.outcome == "ok"] for rows in units]
     waited_for = [[row for row in rows if row.outcome in ("ok", "aborted")] for rows in units]
     return ArmTally(
         version=version,
         release=release,
-        shadow=shadow,
+        shadow=False,
         segment=segment,
         units=len(units),
         requests=sum(map(len, units)),
-        errors=sum(any(row.outcome == "error" for row in rows) for rows in units),
-        refusals=sum(any(row.outcome == "refused" or row.referred for row in rows) for rows in units),
-        malformed=sum(any(row.malformed for row in rows) for rows in units),
-        compared=len(compared),
-        agreed=sum(compared),
+        **{name: sum(any(map(happened, rows)) for rows in units) for name, happened in _EVENTS.items()},
+        ended=sum(row.outcome in ENDED for rows in units for row in rows),
         latency=_sums([[math.log(max(row.latency_ms, LEAST_MS)) for row in rows] for rows in waited_for]),
         cost=_sums([[math.log(max(row.cost, LEAST_MONEY)) for row in rows] for rows in answered]),
         feedback=_sums([[scores[row.id] for row in rows if row.id in scores] for rows in units]),

@@ -387,8 +387,9 @@ def _do(work: UnitOfWork, rollout: Rollout, act: _Act) -> Rollout:
         _enter(work, rollout, alias, by, now)
     elif action is RolloutAction.RESUME:
         changes = {"step_since": now}
-        if _judged(work, rollout, now).sample_ratio_broken:
-            # What was counted stays divided as it was: without it, or the rollout would be held again at once.
+        judged = _judged(work, rollout, now)
+        if judged.sample_ratio_broken or judged.too_few_mirrored:
+            # What was counted stays as it was: without it, or the rollout would be held again at once.
             work.aliases.put(with_trial(alias, _trial(rollout, rollout.present), now, by))
             changes |= {"counted_from": alias.version + 1}
     elif action is RolloutAction.HOLD and by == GUARDS:
@@ -420,6 +421,8 @@ def _enter(work: UnitOfWork, rollout: Rollout, alias: Alias, by: str, now: datet
 def _evidence(found: GuardReport) -> Facts:
     """The numbers of that moment, for the log."""
     numbers: Facts = {"requests": found.requests, "requests_before": found.incumbent_requests}
+    if found.mirrored is not None:
+        numbers["mirrored"] = round(found.mirrored, 6)
     for guard in found.guards:
         numbers[f"{guard.guard.value}.candidate"] = None if guard.candidate is None else round(guard.candidate, 6)
         numbers[f"{guard.guard.value}.incumbent"] = None if guard.incumbent is None else round(guard.incumbent, 6)
