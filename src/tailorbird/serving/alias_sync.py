@@ -134,7 +134,7 @@ class AliasSync:
     def readiness(self) -> Readiness:
         """Present readiness."""
         unsettled = _others(self._record.aliases, self._settled)
-        held = self._held(unsettled.values())
+        held = _held(unsettled.values(), self._record, self._loader)
         behind = sum(_is_unready(self.routes.live(path), alias, held[alias.stage], self._loader) for path, alias in unsettled.items())
         fresh = time.monotonic() - self._read_at < _STALE_AFTER
         return Readiness(fresh, self._loader.engine_answers, self.routes.live_count, behind)
@@ -276,7 +276,7 @@ class AliasSync:
 
     def _settle(self, aliases: Collection[Alias]) -> None:
         """Lets names answer with what the record says, as far as that is loaded."""
-        by_stage = self._held(aliases)
+        by_stage = _held(aliases, self._record, self._loader)
         for alias in aliases:
             path, held = alias.path, by_stage[alias.stage]
             self._behind.pop(path, None)
@@ -295,16 +295,6 @@ class AliasSync:
             elif path not in self._behind:
                 self._settled[path] = alias
 
-    def _held(self, aliases: Collection[Alias]) -> dict[Stage, dict[Digest, ReleaseContent]]:
-        """The releases that are loaded for each stage, of those that ``aliases`` name."""
-        contents = self._record.contents
-        held: dict[Stage, dict[Digest, ReleaseContent]] = {"production": {}, "staging": {}}
-        for alias in aliases:
-            for release in (*alias.asked, *(target.release for target in alias.previous)):
-                if self._loader.holds(release, alias.stage) and release in contents:
-                    held[alias.stage][release] = contents[release]
-        return held
-
     def _advance(self, path: str, alias: Alias, held: Mapping[Digest, ReleaseContent]) -> None:
         usable = tuple(target for target in alias.targets if target.release in held)
         failures = [failure for target in alias.targets if (failure := self._loader.failure(target.release))]
@@ -319,6 +309,16 @@ class AliasSync:
 def _others(aliases: Mapping[str, Alias], settled: Mapping[str, Alias]) -> dict[str, Alias]:
     """Names that do not answer as the record says, as far as is known, or to which a shadow or a fallback may still be added."""
     return {path: alias for path, alias in aliases.items() if settled.get(path) is not alias}
+
+
+def _held(aliases: Collection[Alias], record: AliasRecord, loader: ReleaseLoader) -> dict[Stage, dict[Digest, ReleaseContent]]:
+    """The releases that are loaded for each stage, of those that ``aliases`` name."""
+    held: dict[Stage, dict[Digest, ReleaseContent]] = {"production": {}, "staging": {}}
+    for alias in aliases:
+        for release in (*alias.asked, *(target.release for target in alias.previous)):
+            if loader.holds(release, alias.stage) and release in record.contents:
+                held[alias.stage][release] = record.contents[release]
+    return held
 
 
 def _route(alias: Alias, usable: tuple[AliasTarget, ...], held: Mapping[Digest, ReleaseContent]) -> AliasRoute:
