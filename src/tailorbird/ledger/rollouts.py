@@ -95,18 +95,15 @@ class Rollouts:
     ) -> tuple[ArmTally, ...]:
         """Counts of each release under each version of the alias from ``since_version`` to ``last_version``, in requests at or after
         ``start``; beside them, with ``shadow``, those of both releases in requests that were mirrored."""
-        window = [
-            requests.c.tenant == self._tenant,
-            requests.c.alias == alias,
-            requests.c.version >= since_version,
-            requests.c.release.is_not(None),
-            requests.c.arm != FALLBACK,
-            requests.c.unit != FORGOTTEN,
-            requests.c.at >= start,
-            *_up_to(last_version),
-        ]
-        units = _by_unit(and_(*window, requests.c.arm != SHADOW), _segment(by), self._said_since(start))
-        pairs = self._connection.execute(_paired(and_(*window), _segment(by)))
+
+        def window(rows: FromClause) -> ColumnElement[bool]:
+            of_alias = (rows.c.tenant == self._tenant, rows.c.alias == alias, rows.c.version >= since_version, rows.c.at >= start)
+            counts = (rows.c.release.is_not(None), rows.c.arm != FALLBACK, rows.c.unit != FORGOTTEN)
+            return and_(*of_alias, *counts, *_up_to(last_version, rows))
+
+        units = _by_unit(and_(window(requests), requests.c.arm != SHADOW), _segment(by), self._said_since(start))
+        # Of both rows of a pair, so that PostgreSQL reads neither side whole.
+        pairs = self._connection.execute(_paired(and_(window(requests), window(_ORIGINAL)), _segment(by)))
         found = [_tally(row) for row in self._connection.execute(_counts(units))]
         return (*found, *(tally for row in pairs for tally in _pair_tallies(row)))
 
@@ -145,8 +142,8 @@ def _row(rollout: Rollout) -> dict[str, Any]:
     }
 
 
-def _up_to(last_version: int | None) -> tuple[ColumnElement[bool], ...]:
-    return () if last_version is None else (requests.c.version <= last_version,)
+def _up_to(last_version: int | None, rows: FromClause = requests) -> tuple[ColumnElement[bool], ...]:
+    return () if last_version is None else (rows.c.version <= last_version,)
 
 
 def _segment(by: Segmented | None) -> ColumnElement[Any]:
@@ -212,6 +209,8 @@ def _votes_in(row: Row[Any]) -> Votes:
     return value_from(Votes, {"metric": kind, "said": int(told["said"]), "units": int(told["units"]), "total": total})
 
 
+#: The requests that others mirror.
+_ORIGINAL = requests.alias("original")
 #: What guards on rates count.
 _RATES: Final = ("errors", "refusals", "malformed")
 
@@ -231,10 +230,10 @@ def _any(name: str, happened: ColumnElement[bool]) -> ColumnElement[int]:
 def _paired(window: ColumnElement[bool], segment: ColumnElement[Any]) -> Select[Any]:
     """Counts of the mirrored requests in the window beside those of the requests that they mirror, where both ended. Of a unit the first
     pair counts in which one release alone had the event; at one time both ways, none does."""
-    original = requests.alias("original")
+    original = _ORIGINAL
     its_id = func.substr(requests.c.id, 1, func.length(requests.c.id) - len(SHADOW_ENDING))
     both = requests.join(original, and_(original.c.tenant == requests.c.tenant, original.c.id == its_id))
-    ended = and_(requests.c.arm == SHADOW, original.c.arm != FALLBACK, *(rows.c.outcome.in_(ENDED) for rows in (requests, original)))
+    ended = and_(requests.c.arm == SHADOW, *(rows.c.outcome.in_(ENDED) for rows in (requests, original)))
     unit = case((requests.c.unit == "", original.c.id), else_=requests.c.unit)
     keys = {"version": requests.c.version, "release": requests.c.release, "before": original.c.release, "segment": segment}
     columns: list[ColumnElement[Any]] = [
