@@ -42,7 +42,7 @@ def live_now(work: UnitOfWork, alias: Alias, release: Release, since: datetime) 
     """The live KPIs of a release that answers ``alias``: where what users said of its answers from ``since`` on proves a miss, that, or
     else what they said of all of them."""
     objective = work.records.get(Objective, release.content.objective)
-    if not objective.live_kpis or alias.is_staging:
+    if not objective.live_kpis or alias.stage == "staging":
         return ()
     ever = _report(work, alias.tenant, release.digest).kpis
     votes = work.rollouts.votes(alias.path, release.digest, start=since)
