@@ -21,7 +21,7 @@ from tailorbird.domain.errors import Corrupt, Forbidden, NotFound, TailorbirdErr
 from tailorbird.domain.prompt import Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import LoadRequest
-from tailorbird.serving import AliasSync, AnswerService
+from tailorbird.serving import AliasSync, AnswerService, alias_sync
 from tailorbird.serving.alias_changes import FolderWatch
 from tailorbird.serving.alias_record import AliasRecord
 from tailorbird.testing import MemoryEngine
@@ -323,8 +323,8 @@ def test_a_record_that_cannot_be_read_leaves_names_as_they_are(house: House, mon
 
 def test_what_is_loaded_is_listed_a_few_times_a_look_however_many_names_wait(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was listed for each name that waits: four thousand adapters were not loaded within minutes, and nobody was answered meanwhile."""
-    counted, held, settle = Counter[str](), AliasSync._held, AliasSync._settle
-    monkeypatch.setattr(AliasSync, "_held", lambda it, names: (counted.update(["lists"]), held(it, names))[1])
+    counted, held, settle = Counter[str](), alias_sync._held, AliasSync._settle
+    monkeypatch.setattr(alias_sync, "_held", lambda *asked: (counted.update(["lists"]), held(*asked))[1])
     monkeypatch.setattr(AliasSync, "_settle", lambda it, names: (counted.update(["looks"]), settle(it, names))[1])
 
     async def story() -> None:
