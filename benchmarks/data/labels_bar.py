@@ -29,7 +29,8 @@ def main() -> None:
     ]
     made = [_row(place, text, given[place]) for place, (text, _) in enumerate(rows)]
     start = time.perf_counter()
-    suspects = label_suspects(made, Task(kind=TaskKind.CLASSIFY, instruction="-"))
+    made.sort(key=lambda row: row.id)
+    suspects = label_suspects(made, Task(kind=TaskKind.CLASSIFY, instruction="-")).ranked
     seconds = time.perf_counter() - start
     found, first = _found(suspects, wrong, len(rows) // 10), len(rows) // 10
     print(f"{len(suspects):,} suspects in {seconds:.1f} s; {found:.4f} of the errors are among the first {first:,}", file=sys.stderr)

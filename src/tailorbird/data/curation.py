@@ -271,7 +271,7 @@ def groups_of(items: Sequence[Item], alike: Sequence[Sequence[int]], *, labelled
 
 
 def report_of(policy: CurationPolicy, schemes: Mapping[str, str], tally: CurationTally, outcome: CurationOutcome) -> CurationReport:
-    """Curation report; label errors are searched separately."""
+    """Curation report, without suspects and findings."""
     return CurationReport(
         schemes=dict(sorted(schemes.items())),
         policy=policy,
@@ -285,7 +285,6 @@ def report_of(policy: CurationPolicy, schemes: Mapping[str, str], tally: Curatio
         group_count=outcome.groups.count,
         conflicting_groups=outcome.groups.conflicting,
         contamination=_contamination(tally, outcome.protected),
-        suspects_skipped="not looked for yet",
         profile=profile_of(outcome),
     )
 

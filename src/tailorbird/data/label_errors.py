@@ -1,60 +1,105 @@
-"""Likely label errors: rows whose label an out-of-fold classifier disagrees with, ranked."""
+"""Likely label errors: rows whose words are nearer to another label's rows than to those of their own, ranked."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tailorbird.domain.curation import LabelSuspect
-from tailorbird.domain.dataset import Row
-from tailorbird.domain.errors import Unavailable
+from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.objective import Task, TaskKind
+from tailorbird.text.normalisation import normalise
+from tailorbird.text.word_tokens import paired_tokens
 
-#: Folds, and the rows that a label needs at least to be in each.
-FOLDS = 5
-SEED = 20
+#: Rows that are looked at, those with the smallest ids, which are random; and of the suspects found so many are kept.
+MOST_ROWS, MOST_SUSPECTS = 10_000, 1_000
+#: Rows that a label needs at least.
+LEAST = 5
+#: Rows that are compared with all labels at a time.
+_BLOCK = 1_000
 
 
-def label_suspects(rows: Sequence[Row], task: Task) -> tuple[LabelSuspect, ...]:
-    """Rows that the classifier would label otherwise, likeliest error first. Empty where rows have no single label, or too few of each.
+class LabelSuspects(NamedTuple):
+    """Suspects, likeliest first, and what was not looked at, or is not kept, and why."""
 
-    Raises Unavailable when scikit-learn is not installed.
+    ranked: tuple[LabelSuspect, ...]
+    skipped: str = ""
 
-    The score of a row is how much surer the classifier is of its own answer than of the given label: p(suggested) - p(given), each from a
-    fold that the row was not in (Northcutt, Jiang & Chuang 2021, "Confident learning", with the margin as the quality score).
+
+def label_suspects(rows: Sequence[Row], task: Task) -> LabelSuspects:
+    """Rows of train and dev that are nearer to another label than to their own. ``rows`` are sorted by id. The same rows give the same
+    suspects on every machine.
+
+    Rows are TF-IDF vectors of length 1, labels the means of their rows (Rocchio 1971). The score of a row is how much more alike it is to
+    the suggested label than to the given one (cosines), from which it was left out.
     """
-    counts = Counter(row.target for row in rows)
-    usable = [row for row in rows if counts[row.target] >= FOLDS]
-    if task.kind is not TaskKind.CLASSIFY or task.labels == "many" or len({row.target for row in usable}) < 2:
-        return ()
-    found = [suspect for suspect in map(_suspect, usable, *_judged(usable)) if suspect is not None]
-    return tuple(sorted(found, key=lambda suspect: (-suspect.score, suspect.row)))
+    if task.kind is not TaskKind.CLASSIFY or task.labels == "many":
+        return LabelSuspects((), "only rows with one label each can be ranked")
+    usable = list(islice((row for row in rows if row.split is not Split.TEST), MOST_ROWS + 1))
+    told = [f"only the {MOST_ROWS:,} rows with the smallest ids were looked at"] if len(usable) > MOST_ROWS else []
+    counts = Counter(row.target for row in usable[:MOST_ROWS])
+    looked_at = [row for row in usable[:MOST_ROWS] if counts[row.target] >= LEAST]
+    labels = sorted({row.target for row in looked_at})
+    if len(labels) < 2:
+        return LabelSuspects((), f"fewer than two labels have {LEAST} rows each")
+    given = np.array(list(map({label: place for place, label in enumerate(labels)}.__getitem__, (row.target for row in looked_at))))
+    nearest, margins = _compared(_vectors(row.text for row in looked_at), given, len(labels))
+    found = [_suspect(row, labels[top], margin) for row, top, margin in zip(looked_at, nearest, margins, strict=True) if margin > 0]
+    if len(found) > MOST_SUSPECTS:
+        told.append(f"of {len(found):,} suspects the {MOST_SUSPECTS:,} likeliest are kept")
+    return LabelSuspects(tuple(sorted(found, key=lambda one: (-one.score, one.row))[:MOST_SUSPECTS]), "; ".join(told))
 
 
-def _judged(rows: Sequence[Row]) -> tuple[list[str], list[float]]:
-    """For each row the label of the classifier that did not see it, and how much surer it is of that than of the given one."""
-    try:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.model_selection import StratifiedKFold, cross_val_predict
-        from sklearn.pipeline import make_pipeline
-    except ImportError as error:
-        raise Unavailable("ranking labels needs scikit-learn", 'pip install "tailorbird[local]"', code="package_missing") from error
-    texts, given = [row.text for row in rows], [row.target for row in rows]
-    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10.0, max_iter=200))
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED)
-    chances = cross_val_predict(model, texts, given, cv=folds, method="predict_proba")
-    labels = sorted(set(given))
-    place = {label: column for column, label in enumerate(labels)}
-    best = chances.argmax(axis=1)
-    margins = [float(chance[top] - chance[place[label]]) for chance, top, label in zip(chances, best, given, strict=True)]
-    return [labels[top] for top in best], margins
+def _vectors(texts: Iterable[str]) -> Any:
+    """TF-IDF with logarithmic counts, a row of length 1 for each text (0 where it has no word); sparse."""
+    from scipy import sparse
+
+    places: dict[str, int] = {}
+    columns, counts, ends = list[int](), list[int](), [0]
+    for text in texts:
+        words = Counter(places.setdefault(word, len(places)) for word in paired_tokens(normalise(text)))
+        columns += words.keys()
+        counts += words.values()
+        ends.append(len(columns))
+    size = len(ends) - 1
+    column_E = np.array(columns, dtype=np.intp)
+    idf_V = np.log((1 + size) / (1 + np.bincount(column_E, minlength=len(places)))) + 1
+    value_E = (1 + np.log(np.array(counts, dtype=np.float64))) * idf_V[column_E]
+    row_E = np.repeat(np.arange(size), np.diff(ends))
+    length_N = np.sqrt(np.bincount(row_E, weights=value_E**2, minlength=size))
+    return sparse.csr_matrix((value_E / length_N[row_E], column_E, np.array(ends)), shape=(size, max(1, len(places))))
 
 
-def _suspect(row: Row, suggested: str, margin: float) -> LabelSuspect | None:
-    if suggested == row.target:
-        return None
+def _compared(vectors_NV: Any, given_N: NDArray[np.intp], labels: int) -> tuple[list[int], list[float]]:
+    """For each row the nearest other label, and by how much it is nearer than the given one."""
+    from scipy import sparse
+
+    size = len(given_N)
+    members_KN = sparse.csr_matrix((np.ones(size), (given_N, np.arange(size))), shape=(labels, size))
+    sums_KV = (members_KN @ vectors_NV).tocsr()
+    square_K = np.bincount(np.repeat(np.arange(labels), np.diff(sums_KV.indptr)), weights=sums_KV.data**2, minlength=labels)
+    nearest, margins = list[int](), list[float]()
+    for start in range(0, size, _BLOCK):
+        given_B = given_N[start : start + _BLOCK]
+        block = np.arange(len(given_B))
+        dots_BK = (vectors_NV[start : start + _BLOCK] @ sums_KV.T).toarray()
+        own_B = dots_BK[block, given_B]
+        # Without the row itself, whose length is 1: the sum's product with it falls by 1, its square by twice the product, less 1.
+        self_B = (np.diff(vectors_NV.indptr)[start : start + _BLOCK] > 0).astype(np.float64)  # a text without words is no vector
+        left_B = (own_B - self_B) / np.sqrt(np.maximum(square_K[given_B] - 2 * own_B + self_B, 1e-9))
+        alike_BK = dots_BK / np.sqrt(np.maximum(square_K, 1e-9))
+        alike_BK[block, given_B] = -1.0
+        top_B = alike_BK.argmax(axis=1)
+        nearest += top_B.tolist()
+        margins += np.round(np.clip(alike_BK[block, top_B] - left_B, -1, 1), 4).tolist()
+    return nearest, margins
+
+
+def _suspect(row: Row, suggested: str, margin: float) -> LabelSuspect:
     place = row.provenance
-    return LabelSuspect(
-        row=row.id, file=place.file, line=place.line, given=row.target, suggested=suggested, score=min(1.0, round(margin, 6))
-    )
+    return LabelSuspect(row=row.id, file=place.file, line=place.line, given=row.target, suggested=suggested, score=margin)

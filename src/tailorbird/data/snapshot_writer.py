@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.data.curation import CurationOutcome, CurationTally, NearDuplicateGroups, groups_of, report_of
+from tailorbird.data.label_errors import label_suspects
 from tailorbird.data.pipeline import PipelineResult, SnapshotRequest, salt_of_splits
 from tailorbird.data.placed_rows import PlacedRows, RowCounts, split_counts
 from tailorbird.data.provenance import croissant, salt_of, seal_documents
@@ -66,11 +67,13 @@ def frozen_rows(rows: PlacedRows) -> LazyRows:
 
 @dataclass(frozen=True)
 class ManifestContent:
-    """Content of a manifest. ``rows`` and ``members`` (of the seal) wait until they are stored; ``lengths`` are those of the rows' texts,
+    """Content of a manifest. ``rows`` and ``members`` (of the seal) wait until they are stored; ``read_back`` are
+    the rows, made on access; ``lengths`` are those of the rows' texts,
     ascending; ``terms`` are places of rows, on whatever terms; ``tally`` holds everything that was counted, and all that was set
     aside."""
 
     rows: Callable[[], Digest]
+    read_back: LazyRows
     members: Callable[[], Digest]
     seal: Seal
     splits: Mapping[Split, int]
@@ -113,6 +116,7 @@ def write_snapshot(request: SnapshotRequest, gathered: PipelineResult) -> Writte
     findings = sorted(gathered.tally.findings, key=lambda finding: (finding.file, finding.line, finding.code))
     content = ManifestContent(
         rows=lambda: rows,
+        read_back=frozen_rows(gathered.rows),
         members=lambda: request.artifacts.put(seal.stored),
         seal=seal,
         splits=counts.splits(),
@@ -143,7 +147,9 @@ def manifest_of(request: SnapshotRequest, content: ManifestContent) -> tuple[Sna
     counts, root = split_counts(content.splits), content.seal.root
     outcome = CurationOutcome(content.groups, content.protected, content.label_counts, lengths, counts.test)
     report = report_of(objective.curation, content.schemes, content.tally, outcome)
-    report = report.model_copy(update={"findings": artifacts.put(content.findings)})
+    suspects = label_suspects(content.read_back, objective.task)  # while rows and seal are on their way to the disk
+    found = {"suspects": suspects.ranked, "suspects_skipped": suspects.skipped}
+    report = report.model_copy(update=found | {"findings": artifacts.put(content.findings)})
     rows = content.rows()
     manifest = SnapshotManifest(
         tenant=objective.tenant,

@@ -160,7 +160,7 @@ class DuplicateGroup(Value):
 
 
 class LabelSuspect(Value):
-    """A row whose label is likely wrong. ``score`` in [-1, 1]: how much surer a classifier that did not see the row is of ``suggested``."""
+    """A row whose label is likely wrong. ``score`` in (0, 1]: how much nearer its words are to ``suggested`` than to the label given."""
 
     row: Digest
     file: str
@@ -209,7 +209,7 @@ class CurationReport(Value):
     """One curation, from raw rows to kept ones. ``schemes`` names the version of each method, which decides what it finds.
 
     ``groups`` are the largest near-duplicate groups (at most 1,000; ``group_count`` counts all), ``suspects`` ranked, likeliest first;
-    ``suspects_skipped`` says why none were looked for. ``findings`` names the JSONL artifact of RowFindings, sorted by file and line.
+    ``suspects_skipped`` says which rows were not looked at, and why. ``findings`` names the JSONL artifact of RowFindings, sorted by file and line.
     """
 
     schemes: dict[str, str]

@@ -224,14 +224,13 @@ def _frozen(
         rows = pool.submit(request.artifacts.put, *now.parts())
         hashes = MemberHashes(salt_of(request.amendments.secret, request.objective.name))
         seal = _seal(request, step).grown(starmap(hashes.member, new))
+        in_order = LazyRows(range(len(now)), now.row)
         members = pool.submit(request.artifacts.put, seal.stored)
-        content = _content(request, step, joined, placed, arrays, _Stored(rows.result, members.result, seal))
+        content = _content(request, step, joined, placed, arrays, _Stored(rows.result, in_order, members.result, seal))
         manifest, report = manifest_of(request, content)
         save_facts(request.memory, token.result(), _facts(step, placed, manifest), {"bytes": now.lengths_M, "leaves": seal.leaves_MB})
     request.progress(f"kept {manifest.size:,} rows, {len(new):,} of them new")
-    return IncrementalSnapshot(
-        manifest, LazyRows(range(len(now)), now.row), content.quarantined, _assigned(request, step, placed, arrays), report
-    )
+    return IncrementalSnapshot(manifest, in_order, content.quarantined, _assigned(request, step, placed, arrays), report)
 
 
 def _rows_now(step: _Step, placed: Sequence[tuple[int, Item, SplitGroup]], before: NDArray[np.intp]) -> NDArray[np.int32]:
@@ -252,9 +251,10 @@ def _seal(request: SnapshotRequest, step: _Step) -> Seal:
 
 
 class _Stored(NamedTuple):
-    """The seal of now, and what waits until rows and seal are stored."""
+    """The rows and the seal of now, and what waits until these are stored."""
 
     rows: Callable[[], Digest]
+    read_back: LazyRows
     members: Callable[[], Digest]
     seal: Seal
 
@@ -271,6 +271,7 @@ def _content(
     quarantined, set_aside = quarantine_with(request.artifacts.get(before.quarantine), fresh, step.state, placed)
     return ManifestContent(
         rows=stored.rows,
+        read_back=stored.read_back,
         members=stored.members,
         seal=stored.seal,
         splits=dict(zip(SPLITS, have.sum(axis=0).tolist(), strict=True)),

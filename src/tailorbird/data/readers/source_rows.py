@@ -49,7 +49,7 @@ def id_of(folded: str, target: str) -> Digest:
     canonical form.
     """
     encoded = f'{{"target":{_text(target)},"text":{_text(folded)}}}'
-    return "sha256:" + sha256(encoded.encode()).hexdigest()
+    return "sha256:" + sha256(encoded.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 _text = json.JSONEncoder(ensure_ascii=False).encode

@@ -13,17 +13,16 @@ from tailorbird.auth import Action
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.crypto.membership_proofs import Members, TreeHead, key_of
 from tailorbird.domain.curation import Decision, FixAction, LabelSuspect
-from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split
+from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.value import Digest, Value
-from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.anchored_rows import anchored_secret
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.parameters import PageSize, SnapshotName
 from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.snapshots.amendments import PROVENANCE
-from tailorbird.usecases.snapshots.snapshot_lookup import Snapshot, find_snapshot, objective_of
+from tailorbird.usecases.snapshots.snapshot_lookup import Snapshot, find_snapshot
 from tailorbird.usecases.snapshots.snapshot_queries import read_rows, report_of, rows_of
 from tailorbird.usecases.storage_quota import storing
 
@@ -41,8 +40,8 @@ class Suspect(Value):
 
 
 class Suspects(Value):
-    """The likeliest label errors of a snapshot that nobody has decided about, likeliest first. ``total`` counts all, ``skipped`` says why
-    none were looked for. ``labels`` are those that a row may be given."""
+    """The likeliest label errors of a snapshot that nobody has decided about, likeliest first. ``total`` counts all that were found when it
+    was built, ``skipped`` says what was not looked at then, and why. ``labels`` are those that a row may be given."""
 
     snapshot: Digest
     suspects: tuple[Suspect, ...]
@@ -73,17 +72,18 @@ class Fixed(Value):
 def suspects(deps: Dependencies, actor: Actor, snapshot: SnapshotName, limit: PageSize = 50) -> Suspects:
     """Read the likeliest label errors, with their texts.
 
-    The ``limit`` likeliest. Test rows are left out: who mends them by a model's advice measures the advice.
+    The ``limit`` likeliest of those that were found when the snapshot was built. Test rows are left out: who mends them by a model's advice
+    measures the advice.
 
-    Raises Forbidden, NotFound, Conflict (rows were destroyed), Unavailable (scikit-learn is not installed).
+    Raises Forbidden, NotFound, Conflict (rows were destroyed).
     """
     permit(deps, actor, Action.READ_DATA, "data.suspects")
     with deps.ledger.work(actor.tenant, write=False) as work:
         found = find_snapshot(work, snapshot)
         decided = {decision.row for decision in work.decisions.of(found.manifest.objective)}
-        ranked, skipped = _ranked(deps, work, found)
+    ranked, skipped = _ranked(deps, found)
     rows = read_rows(deps, actor, found, "suspects")
-    left = [each for each in ranked if each.row in rows and each.row not in decided and rows[each.row].split is not Split.TEST]
+    left = [each for each in ranked if each.row in rows and each.row not in decided]
     shown = tuple(_suspect(each, rows[each.row]) for each in left[:limit])
     return Suspects(snapshot=found.digest, suspects=shown, total=len(left), labels=_given(found.manifest), skipped=skipped)
 
@@ -129,15 +129,9 @@ def _root(made: Sequence[Decision], salt: bytes) -> TreeHead:
     return Members((key_of(salt, each.row), bytes.fromhex(digest_of(each).removeprefix("sha256:"))) for each in made).head
 
 
-def _ranked(deps: Dependencies, work: UnitOfWork, found: Snapshot) -> tuple[Sequence[LabelSuspect], str]:
-    """From the report, where they were looked for then, or else now."""
+def _ranked(deps: Dependencies, found: Snapshot) -> tuple[Sequence[LabelSuspect], str]:
     report = report_of(deps, found.manifest)
-    if report is not None and report.suspects:
-        return report.suspects, ""
-    objective = objective_of(work, found.digest, found.manifest.objective)
-    if objective is None or not found.manifest.label_counts:
-        return (), "only rows with labels can be ranked"
-    return data.label_suspects(tuple(rows_of(deps, found).values()), objective.task), ""
+    return (report.suspects, report.suspects_skipped) if report else ((), "the snapshot was made by an earlier version: curate again")
 
 
 def _suspect(ranked: LabelSuspect, row: Row) -> Suspect:

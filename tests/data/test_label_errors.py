@@ -1,0 +1,78 @@
+"""Rows whose label is likely wrong are found when a snapshot is built, ranked, and bounded in number."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support.data import build, make_objective
+from tailorbird.data import label_errors, label_suspects, row_id
+from tailorbird.domain.dataset import Provenance, Row, Split
+from tailorbird.domain.objective import Task, TaskKind
+
+TASK = Task(kind=TaskKind.CLASSIFY, instruction="-")
+WORDS = {"money": "refund invoice payment account charge bank".split(), "parcel": "box courier delivery street late driver".split()}
+
+
+def made(text: str, label: str, line: int, split: Split = Split.TRAIN) -> Row:
+    terms = {"origin": "-", "license": "-", "collected": "-", "consent": "-"}
+    place = Provenance(file="d.csv", line=line, **terms)
+    return Row(id=row_id(text, label), text=text, target=label, group="g", split=split, provenance=place)
+
+
+def rows(wrong: set[int] = frozenset(), size: int = 60) -> list[Row]:  # type: ignore[assignment]
+    found = []
+    for line in range(size):
+        label, other = ("money", "parcel") if line % 2 else ("parcel", "money")
+        said = " ".join(WORDS[label][(line + step) % 6] for step in (0, 1, 3))
+        found.append(made(f"{said} {line}", other if line in wrong else label, line))
+    return sorted(found, key=lambda row: row.id)
+
+
+def test_rows_that_bear_another_label_come_first() -> None:
+    found = label_suspects(rows({3, 18, 41}), TASK)
+    assert {suspect.line for suspect in found.ranked[:3]} == {3, 18, 41}
+    assert [suspect.score for suspect in found.ranked] == sorted((suspect.score for suspect in found.ranked), reverse=True)
+    first = found.ranked[0]
+    assert (first.suggested != first.given, 0 < first.score <= 1, found.skipped) == (True, True, "")
+
+
+def test_rows_of_test_are_neither_judged_nor_learned_from() -> None:
+    some = rows({3})
+    more = [*some, *(made(f"courier {line}", "money", 100 + line, Split.TEST) for line in range(50))]
+    assert label_suspects(sorted(more, key=lambda row: row.id), TASK) == label_suspects(some, TASK)
+
+
+def test_what_is_not_looked_at_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = rows({3, 18, 41})
+    monkeypatch.setattr(label_errors, "MOST_ROWS", 40)
+    monkeypatch.setattr(label_errors, "MOST_SUSPECTS", 1)
+    found = label_suspects(some, TASK)
+    assert len(found.ranked) == 1
+    assert found.ranked[0].row in {row.id for row in some[:40]}
+    assert "40 rows" in found.skipped
+    assert "the 1 likeliest" in found.skipped
+
+
+@pytest.mark.parametrize("task", [TASK.model_copy(update={"labels": "many"}), TASK.model_copy(update={"kind": TaskKind.GENERATE})])
+def test_rows_without_one_label_are_not_ranked(task: Task) -> None:
+    assert (label_suspects(rows({3}), task).ranked, bool(label_suspects(rows({3}), task).skipped)) == ((), True)
+
+
+@pytest.mark.parametrize("text", ["。。。", "\u0301", "🙂", "", "\ud800"])
+def test_texts_without_words_are_no_suspects(text: str) -> None:
+    wordless = [made(text, label, 200 + place) for place, label in enumerate(("money", "parcel"))]
+    found = label_suspects([*rows({3}), *wordless], TASK)
+    assert not {suspect.line for suspect in found.ranked} & {200, 201}
+    assert not label_suspects([made(text, label, line) for line, label in enumerate(("money", "parcel") * 6)], TASK).ranked
+
+
+def test_a_build_stores_them_in_its_report(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": row.text, "label": row.target}) for row in sorted(rows({3}, 90), key=lambda row: row.provenance.line)]
+    (tmp_path / "d.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    built = build(make_objective({"path": "d.jsonl"}, kind=TaskKind.CLASSIFY), tmp_path)
+    wrong = next(row for row in built.rows if row.provenance.line == 4)
+    assert wrong.split is not Split.TEST
+    assert built.report.suspects[0].row == wrong.id
