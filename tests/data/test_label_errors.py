@@ -13,7 +13,10 @@ from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.domain.objective import Task, TaskKind
 
 TASK = Task(kind=TaskKind.CLASSIFY, instruction="-")
-WORDS = {"money": "refund invoice payment account charge bank".split(), "parcel": "box courier delivery street late driver".split()}
+WORDS = {
+    "money": ["refund", "invoice", "payment", "account", "charge", "bank"],
+    "parcel": ["box", "courier", "delivery", "street", "late", "driver"],
+}
 
 
 def made(text: str, label: str, line: int, split: Split = Split.TRAIN) -> Row:

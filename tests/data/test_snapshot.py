@@ -44,6 +44,15 @@ def split_of(built: BuiltSnapshot) -> dict[str, Split]:
     return {row.text: row.split for row in built.rows}
 
 
+def test_splits_stay_when_an_objective_with_a_seed_is_renamed(tmp_path: Path) -> None:
+    write(tmp_path, messages(60, "a") + messages(60, "b", 1000))
+    plain = make_objective({"path": "d.jsonl"})
+    seeded = plain.model_copy(update={"split_seed": plain.name})
+    renamed = [objective.model_copy(update={"name": "another"}) for objective in (seeded, plain)]
+    first, kept, moved = (split_of(build(objective, tmp_path)) for objective in (seeded, *renamed))
+    assert split_of(build(plain, tmp_path)) == first == kept != moved
+
+
 def test_a_snapshot_is_frozen_and_read_back(tmp_path: Path) -> None:
     write(tmp_path, messages(200, "a") + messages(200, "b", 1000))
     store = Store()

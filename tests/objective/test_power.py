@@ -45,7 +45,7 @@ def manifest_with(test: int, dev: int = 50, **labels: int) -> SnapshotManifest:
         duplicates=0,
         quarantined=0,
         counts=SplitCounts(train=100, dev=dev, test=test),
-        label_counts={label: SplitCounts(train=1, dev=1, test=count) for label, count in labels.items()},
+        label_counts={label: SplitCounts(train=1, dev=1 if dev == 50 else dev, test=count) for label, count in labels.items()},
         near_duplicate_groups=0,
         files={},
         salt="",
@@ -95,7 +95,7 @@ def test_power_says_what_must_be_observed() -> None:
 
 def test_a_target_that_the_test_set_cannot_prove_is_refused_with_what_would_do() -> None:
     with pytest.raises(ObjectiveInvalid) as caught:
-        check_power(file_with(("accuracy", 0.9), ("recall[refund]", 0.95)), manifest_with(400, refund=20))
+        check_power(file_with(("accuracy", 0.9), ("recall[refund]", 0.95)), manifest_with(400, dev=400, refund=20))
     error = caught.value
     assert error.line == 11
     assert "20 test rows cannot prove recall[refund] >= 0.95 at 93.9% confidence" in error.message
@@ -107,7 +107,7 @@ def test_a_target_that_the_test_set_cannot_prove_is_refused_with_what_would_do()
 
 def test_certainty_cannot_be_proven_and_no_number_of_items_is_promised() -> None:
     with pytest.raises(ObjectiveInvalid) as caught:
-        check_power(file_with(("accuracy", 1.0)), manifest_with(400))
+        check_power(file_with(("accuracy", 1.0)), manifest_with(400, dev=400))
     assert caught.value.hint.startswith("lower the target to 0.99")
 
 
@@ -187,3 +187,10 @@ def test_rows_that_are_all_alike_are_not_asked_for_again() -> None:
         check_power(file_with(("accuracy", 0.05)), manifest_with(57, dev=57), lambda _split, _label: (57,))
     assert "less alike, or of more subjects: at least 2 groups" in caught.value.hint
     assert "bring at least 57" not in caught.value.hint
+
+
+def test_the_target_of_a_hint_is_one_that_dev_can_prove_too() -> None:
+    with pytest.raises(ObjectiveInvalid) as caught:
+        check_power(file_with(("accuracy", 0.99)), manifest_with(100, dev=30))
+    offered = float(caught.value.hint.rpartition("lower the target to ")[2])
+    assert offered == pytest.approx(wilson(30, 30, FIRST_LOOK)[0], abs=0.001)

@@ -200,6 +200,18 @@ def test_plan_accepts_what_is_proposed(
     assert seen.manifest.quarantined <= 0.05 * seen.manifest.read
 
 
+def test_what_is_proposed_holds_under_another_name(tmp_path: Path, workspace: Dependencies, writer: Actor) -> None:
+    found = proposed(tmp_path, odd_columns(tmp_path))
+    path = tmp_path / "objective.yaml"
+    splits = []
+    for name in (found.draft.name, "another-name"):
+        path.write_text(found.text.replace(f"\nname: {found.draft.name}\n", f"\nname: {name}\n"))
+        manifest = curate(workspace, writer, path, Progress()).manifest
+        assert manifest.objective == name
+        splits.append((manifest.counts, manifest.label_counts, manifest.salt))
+    assert splits[0] == splits[1]
+
+
 def test_a_plan_is_made_of_what_is_proposed(tmp_path: Path, workspace: Dependencies, writer: Actor) -> None:
     base = tmp_path / "base"
     base.mkdir()

@@ -10,6 +10,7 @@ import pytest
 from support.usecases import VIEWER, write_objective
 from tailorbird import data
 from tailorbird.crypto.membership_proofs import verify_membership
+from tailorbird.data import label_errors as label_errors_of_data
 from tailorbird.domain.curation import FixAction
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.errors import DataInvalid, Forbidden, NotFound, TailorbirdError
@@ -74,6 +75,30 @@ def test_decisions_make_a_snapshot_and_one_event(deps: Dependencies, author: Act
     relabelled = next(row for row in rows_of(deps, Snapshot(digest=again.digest, manifest=again.manifest)) if row.text == first.text)
     assert (relabelled.target, relabelled.provenance.transforms) == (other, ("relabel:author",))
     assert again.manifest.size == done.manifest.size
+
+
+def test_rows_set_aside_are_listed_with_place_and_reason(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "gaps")
+    place = path.parent / "rows.csv"
+    said = place.read_text()
+    place.write_text(said + "a text that nobody labelled,\n")
+    curate(deps, author, path, Progress())
+    assert snapshot_queries.show_snapshot(deps, VIEWER, "desk").set_aside == ()
+    found = snapshot_queries.show_snapshot(deps, VIEWER, "desk", set_aside=True)
+    (entry,) = found.set_aside
+    assert (entry.file, entry.line, entry.code) == ("rows.csv", len(said.splitlines()) + 1, "empty_label")
+    assert entry.reason
+    assert "nobody labelled" not in found.model_dump_json()
+
+
+def test_views_read_what_the_build_found(deps: Dependencies, author: Actor, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("suspects are looked for when a snapshot is built, and never again")
+
+    monkeypatch.setattr(label_errors_of_data, "_compared", never)
+    stored = snapshot_queries.show_snapshot(deps, VIEWER, "desk").report
+    assert stored is not None
+    assert label_errors.suspects(deps, author, "desk", 10).total == len(stored.suspects) > 0
 
 
 def test_only_keeping_changes_no_snapshot(deps: Dependencies, author: Actor, snapshot: Snapshot) -> None:

@@ -176,10 +176,13 @@ def _list() -> None:
 
 
 @app.command("show")
-def _show(snapshot: SnapshotArgument) -> None:
-    """Show a snapshot: counts, splits, removed rows with reasons, digests."""
+def _show(
+    snapshot: SnapshotArgument,
+    set_aside: Annotated[bool, typer.Option("--set-aside", help="List every row set aside: file, line and reason.")] = False,
+) -> None:
+    """Show a snapshot: counts, splits, reasons why rows were set aside, digests."""
     session = open_session()
-    found = session.ask(snapshot_queries.show_snapshot, snapshot=snapshot)
+    found = session.ask(snapshot_queries.show_snapshot, snapshot=snapshot, set_aside=set_aside)
     print_json(found) if session.as_json else show_snapshot(found)
 
 

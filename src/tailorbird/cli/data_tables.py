@@ -64,6 +64,10 @@ def show_snapshot(found: SnapshotView) -> None:
     for step in found.report.flow if found.report else ():
         gone = ", ".join(f"{count:,} {code}" for code, count in step.reasons.items())
         out.print(f"  {step.name}: {step.before:,} → {step.after:,}" + (f" ({gone})" if gone else ""), markup=False)
+    if found.set_aside:
+        print_table(("file", "line", "code", "why"), [(each.file, str(each.line), each.code, each.reason) for each in found.set_aside])
+    elif manifest.quarantined:
+        out.print(f"each row set aside, with its reason: tailorbird data show {short(found.digest)} --set-aside", markup=False)
     for kind in found.report.personal if found.report else ():
         out.print(f"  {kind.kind.value}: {kind.occurrences:,} in {kind.rows:,} rows, {kind.action.value}", markup=False)
     if manifest.root:

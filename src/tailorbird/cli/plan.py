@@ -123,7 +123,7 @@ def _tell_next(session: CommandSession, objective: Path, run: str) -> None:
     report = session.ask(show_run, run=run)
     if report.manifest is not None and report.manifest.quarantined:
         snapshot = short(digest_of(report.manifest))
-        say(f"rows set aside: {report.manifest.quarantined:,}; which, and why each: tailorbird data show {snapshot}")
+        say(f"rows set aside: {report.manifest.quarantined:,}; which, and why each: tailorbird data show {snapshot} --set-aside")
     say(_next(session, objective, report))
 
 

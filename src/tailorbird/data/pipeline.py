@@ -292,7 +292,7 @@ def _shifted(
         return sources, named, None
 
     def hashed(text: str) -> float:
-        message = f"tailorbird/shift/v1\n{request.objective.name}\n{text}".encode()
+        message = f"tailorbird/shift/v1\n{request.objective.drawn_by}\n{text}".encode()
         return int.from_bytes(hmac.digest(request.amendments.secret, message, "sha256")[:8]) / 2**64
 
     told = mark_shifted(sources.rows, policy, request.shift, hashed)
@@ -379,7 +379,7 @@ def _thin(placement: SplitAssignment, items: Sequence[Item], alike: Sequence[Seq
 
 def salt_of_splits(objective: Objective) -> str:
     """One salt for all snapshots of an objective, so that a row that was removed and comes back is drawn as before."""
-    return hashlib.sha256(f"tailorbird/split/v1\n{objective.tenant}\n{objective.name}".encode()).hexdigest()
+    return hashlib.sha256(f"tailorbird/split/v1\n{objective.tenant}\n{objective.drawn_by}".encode()).hexdigest()
 
 
 def drawn_splits(objective: Objective, rows: Sequence[SourceRow] = ()) -> tuple[Split, ...]:

@@ -209,7 +209,8 @@ class CurationReport(Value):
     """One curation, from raw rows to kept ones. ``schemes`` names the version of each method, which decides what it finds.
 
     ``groups`` are the largest near-duplicate groups (at most 1,000; ``group_count`` counts all), ``suspects`` ranked, likeliest first;
-    ``suspects_skipped`` says which rows were not looked at, and why. ``findings`` names the JSONL artifact of RowFindings, sorted by file and line.
+    ``suspects_skipped`` says which rows were not looked at, and why. ``findings`` names the JSONL artifact of RowFindings, sorted by file
+    and line.
     """
 
     schemes: dict[str, str]

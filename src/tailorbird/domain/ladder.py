@@ -170,13 +170,14 @@ class Climb(Value):
 
 
 class Refusal(Value):
-    """A rung that was not tried, and why; ``failed``: it was, and broke off. In records of before ``variant`` was kept apart, it begins the
-    reason; in those of before ``failed``, a rung that broke off is one that was not tried."""
+    """A rung that was not tried, and why; ``failed``: it was, and broke off. ``remedy`` is what would let it be tried, where the budget
+    does not."""
 
     rung: RungKind
     reason: str
     variant: str = Field(default="", exclude_if=lambda value: not value)
     failed: bool = Field(default=False, exclude_if=lambda value: not value)
+    remedy: str = Field(default="", exclude_if=lambda value: not value)
 
     @property
     def name(self) -> str:

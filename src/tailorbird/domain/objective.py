@@ -395,6 +395,9 @@ class Objective(Section):
     """What it learns from and is measured on."""
     split: SplitPolicy | None = Field(default=None, exclude_if=lambda value: value is None)
     """Which rows are kept from learning, to measure how a candidate does where the data have shifted."""
+    split_seed: Annotated[str, Field(max_length=100)] = Field(default="", exclude_if=lambda value: not value)
+    """What decides, with a row's text, whether it is drawn into train, dev or test. Default: the name. Where it is written, renaming the
+    objective keeps the splits."""
     curation: CurationPolicy = CurationPolicy()
     """What is done with duplicates, personal data and poor rows before the data are split."""
     documents: tuple[DocumentSource, ...] = ()
@@ -453,6 +456,11 @@ class Objective(Section):
     def excepts(self, rule: str) -> bool:
         """True when an exception from ``rule`` is named."""
         return any(exception.rule == rule for exception in self.exceptions)
+
+    @property
+    def drawn_by(self) -> str:
+        """What rows are drawn into splits by."""
+        return self.split_seed or self.name
 
     @property
     def expected_traffic(self) -> ExpectedTraffic:

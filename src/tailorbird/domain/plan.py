@@ -17,6 +17,12 @@ from tailorbird.domain.preflight import PreflightFinding
 from tailorbird.domain.value import Digest, Value
 
 
+def amount(value: float, *, up: bool = False) -> str:
+    """In hundredths, or with two digits that say something where it is less than a tenth; ``up`` rounds up."""
+    digits = 2 if value >= 0.1 or value <= 0 else min(12, 1 - math.floor(math.log10(value)))
+    return f"{math.ceil(round(value * 10**digits, 6)) / 10**digits if up else value:.{digits}f}"
+
+
 class Estimate(Value):
     """A predicted quantity as an interval; ``low`` ≤ ``likely`` ≤ ``high``."""
 

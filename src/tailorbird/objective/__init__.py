@@ -12,7 +12,7 @@ from tailorbird.objective.comparison_metric import comparable_items, margin_for,
 from tailorbird.objective.data_rules import check_labels
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, MetricName, MetricSpec, answers_of, parse_metric
 from tailorbird.objective.objective_file import Fault, ObjectiveFile, raise_faults
-from tailorbird.objective.power import GroupSizes, check_power, check_shift_power, provable_target
+from tailorbird.objective.power import GroupSizes, check_power, check_shift_power, highest_provable, provable_target
 from tailorbird.objective.proposal import (
     TASKS,
     DraftFile,
@@ -59,6 +59,7 @@ __all__ = [
     "comparable_items",
     "draft_objective",
     "draft_yaml",
+    "highest_provable",
     "margin_for",
     "name_of",
     "objective_schema",

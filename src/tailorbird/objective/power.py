@@ -48,7 +48,7 @@ def check_power(file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSi
     found = [_powers(kpi, splits, tier, rungs) for (_, kpi), splits in zip(shares, held, strict=True)]
     dev, test = tuple(ours for ours, _ in found), tuple(theirs for _, theirs in found)
     faults = [
-        Fault(file.line_of(f"kpis.{index}.target"), _message(power, splits[1], confidence), _hint(power, splits[1], confidence))
+        Fault(file.line_of(f"kpis.{index}.target"), _message(power, splits[1], confidence), _hint(power, splits, confidence))
         for (index, _), power, splits in zip(shares, test, held, strict=True)
         if not power.provable
     ]
@@ -134,12 +134,25 @@ def _message(power: Power, held: _Held, confidence: float) -> str:
     return f"{rest}{shared} cannot prove {power.kpi} >= {power.target:g} at {confidence:.1%} confidence: all right would prove {best:.3f}"
 
 
-def _hint(power: Power, held: _Held, confidence: float) -> str:
-    """Rows that share groups are reckoned by what rows of such groups are worth when all of them are right."""
+def highest_provable(file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSizes) -> dict[str, float]:
+    """By metric, the highest target that dev and test can prove of it by their sizes, as ``check_power`` reckons."""
+    confidence, answers = spend(file.objective.business.risk.confidence, 1), answers_of(file.objective.task)
+    shares = [kpi for kpi in file.objective.kpis if _is_share(CATALOGUE[parse_metric(kpi.metric).base], answers)]
+    return {kpi.metric: _highest([_held(kpi, manifest, split, groups) for split in (Split.DEV, Split.TEST)], confidence) for kpi in shares}
+
+
+def _highest(splits: Sequence[_Held], confidence: float) -> float:
+    return min(held.low(1.0, confidence) for held in splits)
+
+
+def _hint(power: Power, splits: Sequence[_Held], confidence: float) -> str:
+    """Rows that share groups are reckoned by what rows of such groups are worth when all of them are right. The target that is named is one
+    that dev can prove, too: another would be refused next."""
+    held, best = splits[1], _highest(splits, confidence)
     label, alone = parse_metric(power.kpi).label, _needed(power.target, confidence)
     needed = math.ceil(alone * (held.groups.typical if held.groups else 1)) if alone else None
     rows = "test rows" if label is None else f"test rows labelled {label!r}"
-    highest = math.floor(1000 * held.low(1.0, confidence)) / 1000
+    highest = math.floor(1000 * best) / 1000
     lower = f"lower the target to {highest:g}" if highest else ""
     more = f"bring at least {needed:,} {rows} (all of them right)" if needed else ""
     if needed and held.groups and needed <= held.n:

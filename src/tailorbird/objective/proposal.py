@@ -232,6 +232,7 @@ def draft_yaml(draft: ObjectiveDraft, kpi: ProposedKpi) -> str:
 #     tailorbird adapt objective.yaml     climb until the targets are proven
 
 name: {draft.name}
+split_seed: {draft.name}      # rows are drawn into train, dev and test by this: renaming the objective keeps them where they are
 tenant: {draft.tenant}
 
 business:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.plan import Estimate, Machine, Prices, RungPlan
+from tailorbird.domain.plan import Estimate, Machine, Prices, RungPlan, amount
 from tailorbird.domain.value import Value
 from tailorbird.planning.gpu_catalogue import Gpu, gpu_machine, gpu_named
 from tailorbird.planning.hosted_model import why_not_hosted, why_not_proposed
@@ -166,11 +166,11 @@ def _too_slow(inputs: PlanInputs, rung: RungPlan) -> str | None:
     hours = _least(inputs, rung, rung.time) / 3600
     if hours <= inputs.objective.budget.hours:
         return None
-    return f"needs about {hours:.2f} h and the budget is {inputs.objective.budget.hours:g} h"
+    return f"needs about {amount(hours)} h and the budget is {inputs.objective.budget.hours:g} h"
 
 
 def _too_dear(inputs: PlanInputs, rung: RungPlan) -> str | None:
     budget, money = inputs.objective.budget, _least(inputs, rung, rung.money)
     if money <= budget.money:
         return None
-    return f"costs about {money:.2f} {rung.money.unit} and the budget is {budget.money:g} {budget.currency}"
+    return f"costs about {amount(money)} {rung.money.unit} and the budget is {budget.money:g} {budget.currency}"

@@ -81,6 +81,13 @@ def test_a_dev_set_that_can_never_pass_is_refused_although_test_could(deps: Depe
     assert "a source with `split: dev` puts its rows there" in error.hint
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "recall[login]", "balanced_accuracy"])
+def test_the_target_of_a_hint_is_refused_by_no_split(deps: Dependencies, author: Actor, tmp_path: Path, metric: str) -> None:
+    error = refused(deps, author, small(tmp_path / "first", 75, kpis=[{"metric": metric, "target": 0.99}]))
+    offered = float(error.hint.rpartition("lower the target to ")[2])
+    climbing.plan(deps, author, small(tmp_path / "again", 75, kpis=[{"metric": metric, "target": offered}]), SILENT)
+
+
 def test_upper_bounds_and_referrals_are_held_against_perfection_too(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     path = small(tmp_path / "sure", 90, kpis=[LOOSE], referral={"max_error": 0.01})
     error = refused(deps, author, path)

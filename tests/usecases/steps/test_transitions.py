@@ -9,8 +9,8 @@ import pytest
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.evidence import Comparison, Evidence, Finding, GateResult, Metric, Standing, Verdict
 from tailorbird.domain.ladder import Choice, Climb, Fit, RungKind
-from tailorbird.domain.objective import ExpectedTraffic, Objective
-from tailorbird.domain.plan import Estimate, Machine, Plan, PlannedFloor, Reason, RungPlan, TokenProfile
+from tailorbird.domain.objective import Budget, ExpectedTraffic, Objective
+from tailorbird.domain.plan import Estimate, Machine, Plan, PlannedFloor, Reason, RungPlan, TokenProfile, amount
 from tailorbird.domain.rung_wishes import AdapterWishes
 from tailorbird.usecases.steps import transitions
 
@@ -207,6 +207,26 @@ def test_a_rung_that_the_money_does_not_allow_is_refused_with_the_numbers() -> N
     choice, reason = transitions.decide(objective(), FULL.model_copy(update={"money": money}), found)
     assert choice is Choice.REFUSE
     assert "2.00 EUR and 1.00 of the budget are left" in reason
+
+
+def test_small_amounts_of_a_budget_keep_their_digits() -> None:
+    money = Estimate(low=0.001, likely=0.0042, high=0.01, unit="EUR")
+    following = FULL.model_copy(update={"money": money})
+    goal, spent = objective().model_copy(update={"budget": Budget(money=0.006)}), transitions.Spent(hours=0, money=0.0048)
+    _, reason = transitions.decide(goal, following, transitions.RungVerdict(Verdict.FAIL, "because", spent))
+    assert "0.0042 EUR and 0.0012 of the budget are left" in reason
+    remedy = transitions.budget_remedy(goal.budget, following, spent)
+    assert "raise `money` to at least 0.0090 under `budget`" in remedy
+    raised = goal.model_copy(update={"budget": Budget(money=0.009)})
+    assert transitions.decide(raised, following, transitions.RungVerdict(Verdict.FAIL, "because", spent))[0] is Choice.CLIMB
+    assert transitions.budget_remedy(raised.budget, following, spent) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "shown", "up"), [(0, "0.00", "0.00"), (2.005, "2.00", "2.01"), (0.1, "0.10", "0.10"), (0.00123, "0.0012", "0.0013")]
+)
+def test_amounts_have_two_digits_that_say_something(value: float, shown: str, up: str) -> None:
+    assert (amount(value), amount(value, up=True)) == (shown, up)
 
 
 @pytest.mark.parametrize(

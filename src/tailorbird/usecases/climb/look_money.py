@@ -8,6 +8,7 @@ from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import Exhausted
 from tailorbird.domain.evidence import Evidence, Verdict
 from tailorbird.domain.ladder import Climb
+from tailorbird.domain.plan import amount
 from tailorbird.domain.value import Digest
 from tailorbird.usecases.climb.incumbent import incumbent_of
 from tailorbird.usecases.steps import transitions
@@ -32,7 +33,7 @@ def demand_look_money(context: StepContext, climb: Climb) -> None:
     money, left, currency = look_money(context, climb), _left(context), context.objective.budget.currency
     if money > left:
         raise Exhausted(
-            f"the sealed test would cost about {money:.2f} {currency} at endpoints, and {left:.2f} is left of the budget",
+            f"the sealed test would cost about {amount(money)} {currency} at endpoints, and {amount(left)} is left of the budget",
             "a larger budget in the objective is a new run",
             code="budget_spent",
         )
@@ -43,7 +44,7 @@ def unpayable(context: StepContext, climbs: Sequence[Climb]) -> dict[Digest, str
     left, currency, found = _left(context), context.objective.budget.currency, dict[Digest, str]()
     for climb in climbs:
         if climb.gate.verdict is Verdict.PASS and (money := look_money(context, climb)) > left:
-            told = f"a look at it would cost about {money:.2f} {currency} at endpoints, and {left:.2f} is left"
+            told = f"a look at it would cost about {amount(money)} {currency} at endpoints, and {amount(left)} is left"
             found[climb.candidate] = f"{transitions.named(climb)} passes on dev, and {told}"
     return found
 

@@ -19,7 +19,7 @@ from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.preflight import PreflightFinding, PreflightSeverity
 from tailorbird.domain.scope import ScopeRule, ScopeScorer
-from tailorbird.objective import Fault, raise_faults
+from tailorbird.objective import Fault, highest_provable, raise_faults
 from tailorbird.stats.design_effect import are_worth_less
 from tailorbird.stats.intervals import spend
 from tailorbird.stats.metric_direction import SCOPE_METRICS, lower_is_better
@@ -28,7 +28,7 @@ from tailorbird.stats.roc import ScoredRows, fewest_to_refuse
 from tailorbird.text.conversations import earlier_answers
 from tailorbird.text.regex import occurs
 from tailorbird.usecases.anchored_rows import looks_taken
-from tailorbird.usecases.climb.metric_spec import ItemsOf
+from tailorbird.usecases.climb.metric_spec import ItemsOf, groups_of
 from tailorbird.usecases.steps.step_context import StepContext
 
 #: Nats of an answer that a perfect candidate does not give.
@@ -44,16 +44,10 @@ def check_provable(context: StepContext, manifest: SnapshotManifest, items: Item
     sealed test could prove nothing."""
     rows = {split: _usual_rows(items(split), manifest) for split in (Split.DEV, Split.TEST)}
     objective, file = context.objective, context.file
+    highest = highest_provable(file, manifest, groups_of(context, manifest, items))
     found: dict[int, Fault] = {}
-    for split in (Split.DEV, Split.TEST):
-        if not rows[split]:
-            line = file.line_of("kpis.0.target")
-            found.setdefault(line, Fault(line, f"{split.value} holds no rows, and can prove nothing", "bring more rows"))
-            continue
-        groups = data.group_sizes(rows[split], None, many=False)
-        for finding in unprovable(objective, manifest, rows[split], 1):
-            line, told = file.line_of(_place(objective, finding)), (finding, split, objective, groups)
-            found.setdefault(line, Fault(line, _message(*told), _hint(*told)))
+    for place, message, hint in _targets(objective, manifest, rows, highest):
+        found.setdefault(line := file.line_of(place), Fault(line, message, hint))
     for place, message, hint in (
         *_latency(context, manifest, len(rows[Split.DEV])),
         *_cost(context),
@@ -64,6 +58,27 @@ def check_provable(context: StepContext, manifest: SnapshotManifest, items: Item
         found.setdefault(line := file.line_of(place), Fault(line, message, hint))
     raise_faults(file.source, [found[line] for line in sorted(found)])
     _tell_of_next_look(context, manifest, rows[Split.TEST])
+
+
+def _targets(
+    objective: Objective, manifest: SnapshotManifest, rows: Mapping[Split, Sequence[Row]], highest: Mapping[str, float]
+) -> Iterator[tuple[str, str, str]]:
+    """Each target once, by the split that can prove the least of it: what that can, the other can too. ``highest`` are the targets that are
+    not refused for the sizes of the splits."""
+    worst: dict[str, tuple[float, Finding, Split]] = {}
+    for split, some in rows.items():
+        if not some:
+            yield "kpis.0.target", f"{split.value} holds no rows, and can prove nothing", "bring more rows"
+        for finding in unprovable(objective, manifest, some, 1) if some else ():
+            less = lower_is_better(finding.name)
+            end = finding.high if less else finding.low
+            reached = -math.inf if end is None else -end if less else end
+            if finding.name not in worst or reached < worst[finding.name][0]:
+                worst[finding.name] = reached, finding, split
+    for _, finding, split in worst.values():
+        groups = data.group_sizes(rows[split], None, many=False)
+        hint = _hint(finding, split, objective, groups, highest.get(finding.name, 1.0))
+        yield _place(objective, finding), _message(finding, split, objective, groups), hint
 
 
 def _usual_rows(items: Sequence[Row], manifest: SnapshotManifest) -> tuple[Row, ...]:
@@ -215,7 +230,8 @@ def _message(finding: Finding, split: Split, objective: Objective, groups: Seque
     return f"{what}: a perfect candidate on its {finding.n} rows{among} would be proven to have {end}"
 
 
-def _hint(finding: Finding, split: Split, objective: Objective, groups: Sequence[int]) -> str:
+def _hint(finding: Finding, split: Split, objective: Objective, groups: Sequence[int], highest: float = 1.0) -> str:
+    """``highest``: a higher target would be refused for the sizes of the splits."""
     needed = _needed(finding, spend(objective.business.risk.confidence, 1))
     more = f"bring more rows, so that {split.value} holds at least {needed:,} that bear on it" if needed else ""
     if needed and are_worth_less(groups):
@@ -225,7 +241,7 @@ def _hint(finding: Finding, split: Split, objective: Objective, groups: Sequence
     if lower_is_better(finding.name):
         nearest = f"raise the target to {math.ceil(1000 * finding.high) / 1000:g}"
     else:
-        lowered = math.floor(1000 * finding.low) / 1000
+        lowered = math.floor(1000 * min(finding.low, highest)) / 1000
         nearest = f"lower the target to {lowered:g}" if lowered > 0 else ""
     by_hand = f" (a source with `split: {split.value}` puts its rows there)" if more else ""
     return " or ".join(part for part in (more + by_hand, nearest) if part) or "remove the target"

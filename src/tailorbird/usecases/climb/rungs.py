@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -257,7 +258,19 @@ def _not_climbed(context: StepContext, left: tuple[RungPlan, ...]) -> tuple[Refu
     if context.stopped is not None:
         rung, reason = context.stopped
         reasons[rung] = f"ended while it was being {reason}"
-    return tuple(Refusal(rung=rung.rung, variant=rung.variant, reason=reason, failed=rung in failed) for rung, reason in reasons.items())
+    remedies = _budget_remedies(context, last, [rung for rung in left if transitions.named(rung) not in hopeless and rung not in failed])
+    return tuple(
+        Refusal(rung=rung.rung, variant=rung.variant, reason=reason, failed=rung in failed, remedy=remedies.get(rung, ""))
+        for rung, reason in reasons.items()
+    )
+
+
+def _budget_remedies(context: StepContext, last: Climb | None, left: Sequence[RungPlan]) -> dict[RungPlan, str]:
+    """For the next of the rungs that may help, where the climb ended because the budget does not reach for it."""
+    decided = [*([last.choice] if last else []), *(look.choice for look in context.looks[-1:])]
+    if not left or (decided and all(choice is Choice.STOP for choice in decided)):
+        return {}
+    return {left[0]: transitions.budget_remedy(context.objective.budget, left[0], context.spent)}
 
 
 def _last_climb(context: StepContext) -> Climb | None:

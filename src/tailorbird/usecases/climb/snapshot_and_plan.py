@@ -55,9 +55,9 @@ def take_snapshot(context: StepContext) -> StepOutcome:
     check_origins(context.file, built.manifest.files)
     check_labels(context.file, built.manifest)
     items = items_of(context, built.manifest)
+    check_provable(context, built.manifest, items)
     check_power(context.file, built.manifest, groups_of(context, built.manifest, items))
     _power_on_shifted(context, built.manifest, items)
-    check_provable(context, built.manifest, items)
     forget_parts(context, transitions.SNAPSHOT)  # before what is stored is counted: the snapshot needs them no more
 
     def remember(work: UnitOfWork) -> None:

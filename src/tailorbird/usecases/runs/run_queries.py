@@ -133,6 +133,7 @@ def _remedies(report: RunReport) -> tuple[str, ...]:
     if ladder is None or manifest is None or conclusion is None or conclusion.release is not None:
         return ()
     again = tuple(f"{each.sentence}; once that is mended, {REPEATED}" for each in ladder.refused if each.failed)
+    again += tuple(each.remedy for each in ladder.refused if each.remedy)
     if not ladder.measured:
         return again
     rungs = ladder.measured if ladder.floor_is_rung or not ladder.climbs else ladder.climbs

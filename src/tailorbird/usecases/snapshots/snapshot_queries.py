@@ -12,7 +12,7 @@ from tailorbird import data
 from tailorbird.auth import Action
 from tailorbird.crypto.membership_proofs import Proof, TreeHead, key_of
 from tailorbird.domain.curation import CurationReport
-from tailorbird.domain.dataset import Row, SnapshotManifest, Split
+from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.value import Digest, Value
 from tailorbird.text.normalisation import normalise
@@ -30,12 +30,14 @@ NAMED = 100
 
 
 class SnapshotView(Value):
-    """A snapshot, how it was curated, and the snapshot that was made from it since, where there is one."""
+    """A snapshot, how it was curated, and the snapshot that was made from it since, where there is one. ``set_aside`` are the rows that did
+    not become part of it, by file and line, where they were asked for."""
 
     digest: Digest
     manifest: SnapshotManifest
     report: CurationReport | None
     followed_by: Digest | None
+    set_aside: tuple[Quarantined, ...] = ()
 
 
 class ChangedRow(Value):
@@ -84,10 +86,10 @@ def list_snapshots(deps: Dependencies, actor: Actor) -> SnapshotList:
 
 
 @usecase("data.show", "GET", "/api/snapshots/{snapshot}", Action.SHOW_DATA)
-def show_snapshot(deps: Dependencies, actor: Actor, snapshot: SnapshotName) -> SnapshotView:
+def show_snapshot(deps: Dependencies, actor: Actor, snapshot: SnapshotName, set_aside: bool = False) -> SnapshotView:
     """Show a snapshot.
 
-    Raises NotFound.
+    With ``set_aside`` also the file, line and reason of every row that was set aside; no texts. Raises NotFound.
     """
     with deps.ledger.work(actor.tenant, write=False) as work:
         found = find_snapshot(work, snapshot)
@@ -97,6 +99,7 @@ def show_snapshot(deps: Dependencies, actor: Actor, snapshot: SnapshotName) -> S
         manifest=found.manifest,
         report=report_of(deps, found.manifest),
         followed_by=children[-1] if children else None,
+        set_aside=data.load_quarantine(found.manifest, deps.artifacts) if set_aside else (),
     )
 
 

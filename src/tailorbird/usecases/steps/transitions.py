@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tailorbird.domain.evidence import Comparison, Finding, GateResult, Standing, Verdict
 from tailorbird.domain.ladder import Choice, Climb, Fit, RungKind
 from tailorbird.domain.objective import Budget, ExpectedTraffic, Objective, TaskKind
-from tailorbird.domain.plan import Plan, RungPlan
+from tailorbird.domain.plan import Plan, RungPlan, amount
 from tailorbird.stats.comparison_sentences import measured_words, settles_comparison
 from tailorbird.stats.metric_direction import lower_is_better
 
@@ -260,11 +260,24 @@ def _beyond_budget(budget: Budget, following: RungPlan, spent: Spent) -> str:
     hours, money = following.time.likely / 3600, following.money.likely
     if spent.hours + hours > budget.hours:
         left = max(0.0, budget.hours - spent.hours)
-        return f"{named(following)} needs about {hours:.2f} h and {left:.2f} h of the budget are left"
+        return f"{named(following)} needs about {amount(hours)} h and {amount(left)} h of the budget are left"
     if spent.money + money > budget.money:
         left = max(0.0, budget.money - spent.money)
-        return f"{named(following)} needs about {money:.2f} {budget.currency} and {left:.2f} of the budget are left"
+        return f"{named(following)} needs about {amount(money)} {budget.currency} and {amount(left)} of the budget are left"
     return ""
+
+
+def budget_remedy(budget: Budget, following: RungPlan, spent: Spent) -> str:
+    """What the budget would have to be for ``following``; empty where it reaches."""
+    beyond = _beyond_budget(budget, following, spent)
+    if not beyond:
+        return ""
+    needed = {
+        "hours": (spent.hours + following.time.likely / 3600, budget.hours),
+        "money": (spent.money + following.money.likely, budget.money),
+    }
+    raised = [f"`{name}` to at least {amount(most, up=True)}" for name, (most, now) in needed.items() if most > now]
+    return f"{beyond}: raise {' and '.join(raised)} under `budget`, and adapt again"
 
 
 def choose(
