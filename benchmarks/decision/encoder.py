@@ -23,9 +23,10 @@ from typing import Any
 
 from beds import DATA, ROOT
 
+from tailorbird.base_models import pull
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import Provenance, Row, Split
-from tailorbird.inference import open_encoder
+from tailorbird.inference import open_encoder, open_model_reader
 from tailorbird.planning.encoder import PASSES, RATE, tuning_settings
 from tailorbird.planning.setting_rules import usual_precision
 from tailorbird.ports.trainer import LabelJob
@@ -39,7 +40,7 @@ LEARNED, COMPARED = "10,40", 20
 QUICK_INTENTS = 20
 #: Rows from which a plan makes half of the passes.
 MANY = 2_000
-ENCODER = Path(os.environ.get("TAILORBIRD_MODELS", ROOT / ".cache" / "models")) / "minilm-l6-v2-a314eabeb67d"
+ENCODER = pull("minilm-l6-v2", Path(os.environ.get("TAILORBIRD_MODELS", ROOT / ".cache" / "models")), open_model_reader)
 
 
 def run(quick: bool) -> tuple[dict[str, float], dict[str, Any]]:

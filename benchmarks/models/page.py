@@ -63,7 +63,7 @@ def page(trained: dict[str, Any], served: dict[str, Any]) -> str:
         lines.append(f"| `{name}` | {_rows(mine)} | {' | '.join(marks)} |")
     lines += ["", "## What does not hold", "", *(f"- `{name}`: {why}" for name, found in reasons.items() for why in found)]
     alike = ", ".join(f"`{name}`" for name in encoders if not reasons[name]) or "none"
-    told = f"Vectors of texts in one batch equal those of each alone: {alike}."
+    told = f"Any encoder that transformers reads is taken (rungs.md, Encoders). Texts in one batch have the vectors of each alone: {alike}."
     lines += ["", "## Encoders", "", fill(told, 98, break_on_hyphens=False), ""]
     lines += [fill(f"Training: {_origin(trained)}. Inference: {_origin(served)}.", 98, break_on_hyphens=False), ""]
     return "\n".join(lines)

@@ -161,7 +161,7 @@ def _release(tenant: str, number: int, house: House) -> Release:
 
 def encoder_folder() -> Path:
     models = Path(os.environ.get("TAILORBIRD_MODELS", ROOT / ".cache" / "models"))
-    return next(path for path in models.glob("minilm-l6-v2-*") if path.is_dir())
+    return next(path.parent for path in models.glob("minilm-l6-v2-*/encoder.json"))
 
 
 def adapter_folder(number: int) -> Path:

@@ -11,6 +11,7 @@ import pytest
 from tailorbird.base_models import ModelDigests, describe, pull, register_base
 from tailorbird.base_models.description import count_parameters
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
+from tailorbird.domain.base_model import EncoderDescription
 from tailorbird.domain.errors import Corrupt, ModelInvalid
 from tailorbird.domain.value import Digest
 from tailorbird.testing import MemoryModelReader
@@ -173,7 +174,7 @@ def test_register_needs_a_chat_template(tmp_path: Path) -> None:
 
 def test_register_notices_a_file_that_was_changed(tmp_path: Path) -> None:
     class Reader:
-        def convert(self, source: Path, target: Path) -> None:
+        def convert(self, source: Path, target: Path, stated: EncoderDescription | None = None) -> None:
             for path in source.iterdir():
                 (target / path.name).write_bytes(path.read_bytes())
 

@@ -15,6 +15,8 @@ from tailorbird.base_models.model_cache import ModelCache, make_once
 from tailorbird.base_models.pull import _folder_of, find_local
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.testing import MemoryModelReader
+from tailorbird.testing.model_reader import toy_encoder
+from tailorbird.text.encoder_vectors import ENCODER_FILE, encoder_json
 
 CONFIG = {"model_type": "odd", "hidden_size": 8, "num_hidden_layers": 2, "vocab_size": 10, "max_position_embeddings": 64}
 
@@ -72,7 +74,7 @@ def test_what_is_no_decoder_here(tmp_path: Path) -> None:
     (tmp_path / "large.json").write_bytes(b" " * (5 << 20))
     cases = {"smolm2-135m": "model_unknown", str(tmp_path / "nothing"): "model_unknown"}
     cases |= {str(tmp_path / name): "model_config" for name in ("model.bin", "empty", "large.json")}
-    encoder = CONFIG | {"model_type": "bert", "intermediate_size": 16}
-    cases[str(written(tmp_path / "encoder", encoder, "w"))] = "model_not_a_decoder"
+    cases[str(encoder := written(tmp_path / "encoder", weights="w"))] = "model_not_a_decoder"
+    (encoder / ENCODER_FILE).write_text(encoder_json(toy_encoder()))
     cases[str(written(tmp_path / "code", CONFIG | {"auto_map": {"AutoModel": "mine.Model"}}, "w"))] = "model_remote_code"
     assert {name: refused(name, tmp_path / "cache").error_code for name in cases} == cases

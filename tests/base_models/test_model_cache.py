@@ -12,6 +12,7 @@ from support.model_folders import CopyingReader, hugging_face_folder
 from tailorbird.base_models import ModelCache, pull, register_base
 from tailorbird.base_models import model_cache as caching
 from tailorbird.base_models.model_cache import make_once, ready
+from tailorbird.domain.base_model import EncoderDescription
 from tailorbird.domain.errors import Corrupt, ModelInvalid
 from tailorbird.ledger import open_artifacts
 
@@ -48,7 +49,7 @@ def test_another_template_is_another_model_of_the_same_weights(tmp_path: Path) -
 
 def test_a_failed_conversion_leaves_nothing(tmp_path: Path) -> None:
     class Failing:
-        def convert(self, source: Path, target: Path) -> None:
+        def convert(self, source: Path, target: Path, stated: EncoderDescription | None = None) -> None:
             (target / "half").touch()
             raise ModelInvalid("no", "no")
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from support.encoders import write_pooling
 from support.loopback_hub import Hub, Repository, ask, running
+from support.model_families import write_family
 
 #: Pulls each model twice with a reader that copies, and tells what came of it.
 SCRIPT = """
@@ -20,7 +22,7 @@ from tailorbird.domain.errors import TailorbirdError
 from tailorbird.base_models import list_models, pull
 
 class Copying:
-    def convert(self, source, target):
+    def convert(self, source, target, stated=None):
         for file in source.iterdir():
             if file.is_file():
                 shutil.copy(file, target)
@@ -203,7 +205,7 @@ from tailorbird.system.source_access import SourceAccess, restrict_sources
 from tailorbird.base_models import known_facts, pull
 
 class Copying:
-    def convert(self, source, target):
+    def convert(self, source, target, stated=None):
         for file in source.iterdir():
             if file.is_file():
                 shutil.copy(file, target)
@@ -248,3 +250,37 @@ def test_without_a_place_the_hub_is_not_asked(tmp_path: Path) -> None:
     with running(tmp_path) as hub:
         found = ask(BOUNDED, str(tmp_path / "cache"), "", HF_ENDPOINT=hub.endpoint, HF_HOME=str(tmp_path / "home"), HF_TOKEN="hf_worker")
         assert (found, hub.asked) == ({"code": "place_not_allowed"}, [])
+
+
+#: Pulls an encoder by its name of the catalogue, and embeds.
+ENCODER = """
+import json, sys
+from pathlib import Path
+from tailorbird.base_models import list_models, pull, register_base
+from tailorbird.inference import open_encoder, open_model_reader
+from tailorbird.testing import MemoryArtifacts
+
+cache = Path(sys.argv[1])
+folder = pull(sys.argv[2], cache, open_model_reader)
+assert pull(f"hf://{sys.argv[3]}", cache, lambda: None) == folder
+base = register_base(folder, sys.argv[2], MemoryArtifacts(cache / "artifacts"), cache)
+listed = [entry.name for entry in list_models(cache) if entry.folder == folder]
+width = open_encoder().embed(folder, ["far"], purpose="query").shape[1]
+here = sorted(path.name for path in folder.iterdir())
+print(json.dumps({"base": base.model_dump(mode="json"), "listed": listed, "width": width, "here": here}))
+"""
+
+
+def test_an_encoder_of_the_catalogue_comes_from_the_hub(tmp_path: Path) -> None:
+    source = write_pooling(write_family(tmp_path / "models" / "BAAI" / "bge-small-en-v1.5", "bert"), "cls", dense=12)
+    (source / "encoder.json").unlink()
+    with running(tmp_path) as hub:
+        named = (str(tmp_path / "cache"), "bge-small-en-v1.5", "BAAI/bge-small-en-v1.5")
+        found = ask(ENCODER, *named, HF_ENDPOINT=hub.endpoint, HF_HOME=str(tmp_path / "home"))
+    assert found["listed"] == ["bge-small-en-v1.5"]
+    assert found["width"] == 12
+    assert {"dense.safetensors", "encoder.json", "model.safetensors"} <= set(found["here"])
+    assert (found["base"]["name"], found["base"]["license"]) == (f"hf://{named[2]}@{Repository(source).commit}", "MIT")
+    encoder = found["base"]["encoder"]
+    assert encoder["pooling"] == "cls"
+    assert encoder["prefixes"]["query"].startswith("Represent this sentence")

@@ -59,7 +59,7 @@ def _none(*_: Any) -> torch.Tensor:
 
 def test_texts_attend_to_themselves_alone_whatever_the_mask_says(tmp_path: Path) -> None:
     """The mask that the model is given beside it would let all see all."""
-    encoder = EncoderModel(write_tiny_encoder(tmp_path), None, "mean")
+    encoder = EncoderModel(write_tiny_encoder(tmp_path), None)
     texts = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14]]
     row = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12, 13, 14]])
     alone = torch.cat([encoder.vectors([text]) for text in texts])
@@ -79,7 +79,7 @@ def test_texts_attend_to_themselves_alone_whatever_the_mask_says(tmp_path: Path)
 
 
 def test_a_family_that_refuses_another_attention_keeps_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = EncoderModel(write_tiny_encoder(tmp_path), None, "mean")
+    encoder = EncoderModel(write_tiny_encoder(tmp_path), None)
     own = encoder.model.config._attn_implementation
 
     def refuse(name: str) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
 from support.family_checks import TEXTS, Answers, Theirs, asked, check_family, prompts, targets_of, write_adapter
-from support.model_families import ENCODERS, FAMILIES, model_of, write_family, write_pooling
+from support.model_families import ENCODERS, FAMILIES, model_of, write_family
 from support.oracle import edit_json, servable
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.inference import open_encoder, open_engine
@@ -251,22 +251,6 @@ def test_vectors_equal_transformers_one_text_at_a_time(model_type: str, tmp_path
         with torch.inference_mode():
             [hidden_TH] = model(input_ids=tokenizer(text, return_tensors="pt")["input_ids"]).last_hidden_state
         assert torch.allclose(vector, torch.nn.functional.normalize(hidden_TH.mean(0), dim=0), atol=1e-5)
-
-
-@pytest.mark.parametrize("rule", ["cls", "mean", "max", "lasttoken", "weightedmean"])
-def test_vectors_are_made_by_the_rule_of_the_encoder(rule: str, tmp_path: Path) -> None:
-    folder = write_pooling(write_family(tmp_path / "encoder", "bert"), rule)
-    if rule == "weightedmean":
-        with pytest.raises(ModelInvalid) as refused:
-            open_encoder().embed(folder, TEXTS)
-        assert refused.value.error_code == "encoder_pooling"
-        return
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
-    with torch.inference_mode():
-        [hidden_TH] = model(input_ids=tokenizer(TEXTS[1], return_tensors="pt")["input_ids"]).last_hidden_state
-    wanted = {"cls": hidden_TH[0], "mean": hidden_TH.mean(0), "max": hidden_TH.amax(0), "lasttoken": hidden_TH[-1]}[rule]
-    found = torch.from_numpy(open_encoder().embed(folder, TEXTS))[1]
-    assert torch.allclose(found, torch.nn.functional.normalize(wanted, dim=0), atol=1e-5)
 
 
 def test_a_padding_token_with_a_high_number_leaves_an_encoder_its_positions(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tailorbird.domain.base_model import EncoderPrefixes
 from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.rung_wishes import KNOWN_PREFIXES
 from tailorbird.objective import AnswerKinds, answers_of, parse_objective, read_objective
 
 GOOD = """\
@@ -93,6 +95,16 @@ def test_an_adapter_of_the_encoder_may_be_asked_for() -> None:
     assert "encoder" not in parse_objective(GOOD, "o.yaml").objective.model_dump()  # what was written before keeps its digest
     assert "does not list the rung encoder" in refused(changed("margin: 0.02", "encoder: {method: lora}")).message
     assert "all weights are to be tuned" in refused(listed.replace("method: lora, ", "")).message
+
+
+def test_an_encoder_may_be_named_whatever_the_ladder() -> None:
+    asked = parse_objective(changed("margin: 0.02", "encoder: {model: models/mine, prefixes: nomic}"), "o.yaml").objective
+    assert asked.models == (asked.base_model, "models/mine")
+    assert asked.encoder.other_prefixes == KNOWN_PREFIXES["nomic"]
+    own = parse_objective(changed("margin: 0.02", "encoder: {prefixes: {query: 'ask: '}}"), "o.yaml").objective.encoder
+    assert own.other_prefixes == EncoderPrefixes(query="ask: ")
+    assert own.model == "auto"
+    refused(changed("margin: 0.02", "encoder: {prefixes: e6}"))
 
 
 def test_a_file_is_read_from_disk_with_its_folder(tmp_path: Path) -> None:

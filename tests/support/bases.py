@@ -20,6 +20,7 @@ from tailorbird.domain.prompt import Message
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import LabelScores
 from tailorbird.testing import MemoryEngine, MemoryModelReader, MemoryTrainer
+from tailorbird.testing.model_reader import toy_encoder
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.climb import base_candidates
 from tailorbird.usecases.identities import act_as
@@ -32,7 +33,7 @@ def install_encoder(deps: Dependencies, folder: Path, monkeypatch: pytest.Monkey
     tree = deps.artifacts.put_tree(folder / "encoder")
     known = {"name": "mini", "digest": tree, "tokenizer_digest": tree, "chat_template_digest": tree, "license": "Apache-2.0"}
     shape = dict.fromkeys(("parameters", "hidden", "layers", "vocabulary", "context", "intermediate"), 1)
-    encoder = BaseModelRef.model_validate({**known, **shape, "linear_shapes": {}})
+    encoder = BaseModelRef.model_validate({**known, **shape, "linear_shapes": {}, "encoder": toy_encoder().description})
     monkeypatch.setattr(base_candidates, "installed_encoder", lambda _stage: encoder)
 
 
@@ -77,7 +78,7 @@ def place_twin(name: str, cache: ModelCache) -> Path:
     """Puts a twin where the base model ``name`` of the catalogue lies once it was pulled."""
     entry = entry_named(name)
     assert entry is not None
-    return make_once(_folder_of(entry, cache), lambda folder: MemoryModelReader().convert(folder, folder), lambda _: None)
+    return make_once(_folder_of(entry, cache), lambda folder: MemoryModelReader().convert(folder, folder, entry.encoder), lambda _: None)
 
 
 def use_twins(patch: pytest.MonkeyPatch) -> None:

@@ -93,3 +93,14 @@ def write_with_tokenizer(folder: Path, tokenizer: Tokenizer) -> Path:
     (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
     edit_json(folder / "tokenizer_config.json", unk_token="<unk>")
     return folder
+
+
+def write_gguf_header(path: Path, architecture: str, facts: dict[str, int | bool]) -> Path:
+    """A GGUF file that holds facts about a model, and one tensor."""
+    writer = gguf.GGUFWriter(path, architecture)
+    for name, fact in facts.items():
+        writer.add_bool(name, fact) if isinstance(fact, bool) else writer.add_uint32(name, fact)
+    writer.add_tensor("token_embd.weight", np.zeros((4, 4), dtype=np.float32))
+    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+        write()
+    return path

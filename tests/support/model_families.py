@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
+from support.encoders import describe_in_place
 from support.tiny_models import TEMPLATE, TOKENIZERS
 
 #: Sizes that nearly every architecture calls by these names.
@@ -167,6 +168,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "electra": {"embedding_size": 16},
     "mpnet": {},
     "xlm-roberta": {},
+    "nomic_bert": {},
     "modernbert": {"local_attention": 8, "num_hidden_layers": 4, "cls_token_id": 0, "sep_token_id": 1},
     "deberta-v2": {
         "relative_attention": True,
@@ -216,16 +218,7 @@ def write_family(folder: Path, model_type: str, tokenizer: str = "bpe", spread: 
     (folder / "tokenizer.json").write_text(TOKENIZERS[tokenizer]().to_str(), encoding="utf-8")
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    if model_type in ENCODERS:
+        return describe_in_place(folder)
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
-    return folder
-
-
-def write_pooling(folder: Path, rule: str) -> Path:
-    """The files by which sentence-transformers makes vectors by ``rule`` of what the encoder in ``folder`` gives."""
-    (folder / "1_Pooling").mkdir()
-    names = {"cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens", "max": "pooling_mode_max_tokens"}
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps({names.get(rule, f"pooling_mode_{rule}"): True}))
-    kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
-    modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in kinds]
-    (folder / "modules.json").write_text(json.dumps(modules))
     return folder

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tailorbird.domain.base_model import EncoderDescription
+
 
 class CopyingReader:
     """Writes a folder from the source's name, and counts."""
@@ -11,7 +13,7 @@ class CopyingReader:
     def __init__(self) -> None:
         self.calls = 0
 
-    def convert(self, source: Path, target: Path) -> None:
+    def convert(self, source: Path, target: Path, stated: EncoderDescription | None = None) -> None:
         self.calls += 1
         (target / "model.safetensors").write_bytes(source.name.encode())
         (target / "config.json").write_text("{}")

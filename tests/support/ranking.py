@@ -9,7 +9,9 @@ from random import Random
 
 import yaml
 
+from tailorbird.domain.base_model import EncoderDescription
 from tailorbird.testing import MemoryModelReader
+from tailorbird.testing.model_reader import toy_encoder
 
 TOPICS = ("wing", "engine", "cabin", "fuel")
 
@@ -17,18 +19,15 @@ TOPICS = ("wing", "engine", "cabin", "fuel")
 class EncoderReader(MemoryModelReader):
     """Reads every source as a toy encoder."""
 
-    def convert(self, source: Path, target: Path) -> None:
-        super().convert(source, target)
-        config = json.loads((target / "config.json").read_text()) | {"model_type": "bert"}
-        (target / "config.json").write_text(json.dumps(config))
-        (target / "chat_template.jinja").unlink()
+    def convert(self, source: Path, target: Path, stated: EncoderDescription | None = None) -> None:
+        super().convert(source, target, stated or toy_encoder().description)
 
 
 class WideReader(MemoryModelReader):
     """Reads every source as a toy model whose context holds passages."""
 
-    def convert(self, source: Path, target: Path) -> None:
-        super().convert(source, target)
+    def convert(self, source: Path, target: Path, stated: EncoderDescription | None = None) -> None:
+        super().convert(source, target, stated)
         config = json.loads((target / "config.json").read_text()) | {"max_position_embeddings": 4096}
         (target / "config.json").write_text(json.dumps(config))
 

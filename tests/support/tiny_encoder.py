@@ -12,6 +12,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from support.encoders import describe_in_place
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
 
 WORDS = [f"w{n}" for n in range(40)]
@@ -38,7 +39,7 @@ def write_tiny_encoder(folder: Path) -> Path:
     ends = [("[CLS]", 2), ("[SEP]", 3)]
     tokenizer.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
-    return folder
+    return describe_in_place(folder, 64)
 
 
 #: Linear layers of the tiny encoder that an adapter changes.

@@ -132,9 +132,16 @@ def test_a_submission_reads_no_file_and_no_network_of_the_server(deps: Dependenc
 
 def test_a_submission_takes_no_model_from_a_path_of_the_server(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     elsewhere = write_objective(tmp_path / "elsewhere").parent / "base"
-    path = write_objective(tmp_path / "job", base_model=str(elsewhere))
-    with pytest.raises(InvalidInput, match="did not come with the objective"):
-        submit(deps, author, path)
+    for number, named in enumerate(({"base_model": str(elsewhere)}, {"encoder": {"model": str(elsewhere)}})):
+        with pytest.raises(InvalidInput) as refused:
+            submit(deps, author, write_objective(tmp_path / str(number), **named))
+        assert refused.value.error_code == "model_outside"
+
+
+def test_a_submission_takes_no_model_of_the_hub_without_a_place(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    """Also where it is one of the catalogue, which only its packages are without a place."""
+    with pytest.raises(Forbidden):
+        submit(deps, author, write_objective(tmp_path / "job", encoder={"model": "bge-small-en-v1.5"}))
 
 
 @pytest.mark.parametrize("name", ["/etc/form.jinja", "../form.jinja", "form.jinja"])

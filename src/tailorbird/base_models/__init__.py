@@ -7,24 +7,26 @@ describe it. Must not know: torch, how a model is run.
 """
 
 from tailorbird.base_models.catalogue import catalogue
-from tailorbird.base_models.description import ModelDigests, describe, is_encoder, known_facts, register_base
+from tailorbird.base_models.description import ModelDigests, describe, known_facts, register_base
 from tailorbird.base_models.local_description import describe_local
 from tailorbird.base_models.model_cache import ModelCache, with_template
-from tailorbird.base_models.pull import ModelListing, find_local, list_models, pull, require_known
+from tailorbird.base_models.pull import ModelListing, find_local, list_models, pull, require_known, with_prefixes
+from tailorbird.base_models.revision_pins import address_of
 
 __all__ = [
     "ModelCache",
     "ModelDigests",
     "ModelListing",
+    "address_of",
     "catalogue",
     "describe",
     "describe_local",
     "find_local",
-    "is_encoder",
     "known_facts",
     "list_models",
     "pull",
     "register_base",
     "require_known",
+    "with_prefixes",
     "with_template",
 ]

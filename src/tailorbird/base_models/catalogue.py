@@ -16,6 +16,11 @@ def catalogue() -> tuple[CatalogueEntry, ...]:
     return tuple(CatalogueEntry.model_validate(entry) for entry in tomllib.loads(text)["model"])
 
 
+def entry_at(location: str) -> CatalogueEntry | None:
+    """The entry of the hub's repository ``location``, or None."""
+    return next((entry for entry in catalogue() if entry.source.kind == "hub" and entry.source.location == location), None)
+
+
 def entry_named(name: str) -> CatalogueEntry | None:
     """The entry called ``name``, or None."""
     return next((entry for entry in catalogue() if entry.name == name), None)

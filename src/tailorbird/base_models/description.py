@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tailorbird.base_models import hub_source
-from tailorbird.base_models.catalogue import entry_named
 from tailorbird.base_models.local_source import job_for
 from tailorbird.base_models.model_cache import TEMPLATE_FILE, ModelCache, recorded_digests
-from tailorbird.base_models.revision_pins import pinned, pinned_name
+from tailorbird.base_models.revision_pins import entry_of, pinned, pinned_name
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of, plain_json
 from tailorbird.domain.base_model import BaseModelRef, CatalogueEntry, ModelSource
 from tailorbird.domain.errors import Corrupt, ModelInvalid
@@ -24,6 +23,7 @@ from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.model_reader import ModelReader
 from tailorbird.system.sandbox import call
+from tailorbird.text.encoder_vectors import ENCODER_FILE, read_encoder
 
 _TOKENIZER_FILES = frozenset(
     {
@@ -73,6 +73,7 @@ def _described(shape: dict[str, Any], folder: Path, name: str, license: str, dig
             license=license,
             linear_shapes={layer: tuple(sizes) for layer, sizes in shape["linear_shapes"].items()},
             anatomy=shape.get("anatomy"),
+            encoder=shape.get("encoder"),
             **{key: shape[key] for key in _FACTS},
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -105,7 +106,11 @@ def shape(given: dict[str, Any]) -> Iterator[Any]:
     folder = Path(given["folder"])
     config = _read_config(folder)
     tensors = dict(_tensors(folder))
-    found: dict[str, Any] = {"encoder": _is_encoder(config), "parameters": sum(map(math.prod, tensors.values()))}
+    found: dict[str, Any] = {"parameters": sum(map(math.prod, tensors.values()))}
+    if (folder / ENCODER_FILE).is_file():
+        told = plain_json(read_encoder(folder))
+        yield found | {"encoder": told.pop("description")} | told
+        return
     try:
         layers = _linear_shapes(config)
         facts = {key: config[name] for key, name in _NAMES.items()}
@@ -113,11 +118,10 @@ def shape(given: dict[str, Any]) -> Iterator[Any]:
         yield {**found, "told": f"its config lacks {error}" if isinstance(error, KeyError) else "its config holds no sizes"}
         return
     found |= facts | {"linear_shapes": layers}
-    if not found["encoder"]:
-        if odd := _other_layer(tensors, layers, facts["layers"]):
-            found["told"] = f"its blocks are of another kind ({odd})"
-        elif beside := _beside(config, tensors):
-            found["beside"] = beside
+    if odd := _other_layer(tensors, layers, facts["layers"]):
+        found["told"] = f"its blocks are of another kind ({odd})"
+    elif beside := _beside(config, tensors):
+        found["beside"] = beside
     yield found
 
 
@@ -192,17 +196,12 @@ def register_base(
             code="model_corrupt",
         )
     shape = _shape_of(folder, open_reader)
-    if TEMPLATE_FILE not in files and not shape["encoder"]:
+    if TEMPLATE_FILE not in files and "encoder" not in shape:
         raise ModelInvalid(f"the base model {name} has no chat template", "use a model that was trained to chat", code="chat_template")
     tokenizer = digest_of({file: digest for file, digest in files.items() if file in _TOKENIZER_FILES})
     digests = ModelDigests(tree=tree, tokenizer=tokenizer, chat_template=files.get(TEMPLATE_FILE, digest_bytes(b"")))
-    entry = entry_named(name) or pinned(name, folder.parent) or (pinned(name, pins) if pins else None)
+    entry = entry_of(name, pins or folder.parent) or pinned(name, folder.parent)
     return _described(shape, folder, pinned_name(entry) if entry else name, entry.license if entry else "unknown", digests)
-
-
-def is_encoder(base: BaseModelRef) -> bool:
-    """True for an embedding model: it has no chat template."""
-    return "attention.output.dense" in base.linear_shapes
 
 
 def count_parameters(folder: Path) -> int:
@@ -252,18 +251,8 @@ def _sides(shape: Any) -> list[int]:
     return shape
 
 
-def _is_encoder(config: dict[str, Any]) -> bool:
-    return config.get("model_type") == "bert"
-
-
 def _linear_shapes(config: dict[str, Any]) -> dict[str, tuple[int, int]]:
-    """The linear layers of one decoder block of the Llama family, or of an encoder of the BERT kind, name to (inputs, outputs)."""
-    if _is_encoder(config):
-        hidden, inner = config["hidden_size"], config["intermediate_size"]
-        return dict.fromkeys(("query", "key", "value", "attention.output.dense"), (hidden, hidden)) | {
-            "intermediate.dense": (hidden, inner),
-            "output.dense": (inner, hidden),
-        }
+    """The linear layers of one decoder block of the Llama family, name to (inputs, outputs)."""
     hidden, intermediate, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
     head_size = config.get("head_dim") or hidden // heads
     queries, keys = heads * head_size, (config.get("num_key_value_heads") or heads) * head_size
@@ -292,7 +281,7 @@ def known_facts(name: str, cache: Path | ModelCache) -> CatalogueEntry:
     A model of the hub that was not pulled before is asked for: raises ModelInvalid (no such model), Unavailable (no answer).
     """
     kept = hub_source.cache_for(name, ModelCache.of(cache))
-    entry = entry_named(name) or pinned(name, kept.own)
+    entry = entry_of(name, kept.own)
     if entry is not None:
         return entry
     if name.startswith(hub_source.PREFIX):

@@ -35,10 +35,18 @@ _PLAIN = (
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
+    "vocab.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
     "chat_template.jinja",
     "chat_template.json",
+    "modules.json",
+    "config_sentence_transformers.json",
+    "sentence_bert_config.json",
 )
 _WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
+#: Pooling and linear layers of an encoder, in folders beside its config.
+_MODULES = ("[0-9]_*/config.json", "[0-9]_*/model.safetensors")
 
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _NAME = re.compile(rf"hf://(?!datasets/|spaces/)(?P<repository>{_PART}/{_PART})(?:@(?P<revision>{_PART}(?:/{_PART})*))?")
@@ -98,6 +106,7 @@ def download(entry: CatalogueEntry, folder: Path, progress: Callable[[str], None
         check_code(folder)
         progress(f"downloading {source.location} at {source.version[:12]}")
         _fetch(source, folder, _WEIGHTS, token)
+        _fetch(source, folder, _MODULES, token, ignored=())
     for sibling in info.siblings or ():
         _check_bytes(folder / sibling.rfilename, sibling, entry)
 
@@ -109,7 +118,9 @@ def _info(repository: str, revision: str | None, token: str | bool | None) -> An
     return HfApi(token=token).model_info(repository, revision=revision, files_metadata=True)
 
 
-def _fetch(source: ModelSource, folder: Path, patterns: tuple[str, ...], token: str | bool | None) -> None:
+def _fetch(
+    source: ModelSource, folder: Path, patterns: tuple[str, ...], token: str | bool | None, ignored: tuple[str, ...] = ("*/*",)
+) -> None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -119,7 +130,7 @@ def _fetch(source: ModelSource, folder: Path, patterns: tuple[str, ...], token: 
         revision=source.version,
         local_dir=folder,
         allow_patterns=list(patterns),
-        ignore_patterns=["*/*"],
+        ignore_patterns=list(ignored),
         token=token,
     )
 

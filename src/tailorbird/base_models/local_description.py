@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tailorbird.base_models.description import ModelDigests, OpenReader, describe, describe_config, is_encoder
+from tailorbird.base_models.description import ModelDigests, OpenReader, describe, describe_config
 from tailorbird.base_models.local_source import check_code
 from tailorbird.base_models.model_cache import ModelCache
 from tailorbird.base_models.pull import find_local
@@ -37,10 +37,10 @@ def describe_local(name: str, cache: Path | ModelCache, open_reader: OpenReader)
     check_code(found)
     digest = digest_bytes(config.read_bytes())
     base = describe(found, name, "unknown", ModelDigests(tree=digest, tokenizer=digest, chat_template=digest), open_reader)
-    if is_encoder(base):
+    if base.encoder is not None:
         raise ModelInvalid(
             f"{name} is no decoder: it does not write text token by token",
-            "use an instruct model; an encoder is for `kind: rank`, and for the floor's vectors",
+            "use an instruct model; an encoder is for `kind: rank`, and for `encoder: {model}`",
             code="model_not_a_decoder",
         )
     return base

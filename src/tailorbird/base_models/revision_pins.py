@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from tailorbird.base_models.catalogue import entry_named
 from tailorbird.crypto.canonical_json import digest_bytes, short
 from tailorbird.domain.base_model import CatalogueEntry
 from tailorbird.system.files import private_folder
@@ -17,6 +18,20 @@ _SUFFIX = ".pin.json"
 def pinned(name: str, cache: Path) -> CatalogueEntry | None:
     """The entry that ``name`` was pinned to, or None."""
     return _read(_path(name, cache))
+
+
+def entry_of(name: str, cache: Path) -> CatalogueEntry | None:
+    """The entry of ``name``: of the catalogue, with the commit to which it was pinned where it lies on the hub, or what was pinned."""
+    entry = entry_named(name)
+    if entry is None or entry.source.kind != "hub":
+        return entry or pinned(name, cache)
+    found = pinned(address_of(entry), cache)
+    return entry.model_copy(update={"source": found.source, "parameters": found.parameters}) if found else entry
+
+
+def address_of(entry: CatalogueEntry) -> str:
+    """The hub's name of an entry, without a commit; empty where it lies elsewhere."""
+    return f"hf://{entry.source.location}" if entry.source.kind == "hub" else ""
 
 
 def pin(entry: CatalogueEntry, cache: Path) -> None:

@@ -17,7 +17,7 @@ from tailorbird.planning import FitQuestion
 from tailorbird.reporting import fit_table, human_count
 from tailorbird.settings import find_workspace, settings_without_workspace
 from tailorbird.usecases.audit_events import permit
-from tailorbird.usecases.base_models import fit_model, fit_named, list_models
+from tailorbird.usecases.base_models import ModelOffer, fit_model, fit_named, list_models
 from tailorbird.usecases.registry import validated
 from tailorbird.wiring import open_fitting
 
@@ -31,14 +31,21 @@ def _models() -> None:
 
 @models.command("list")
 def _list() -> None:
-    """List the catalogue's base models and their local state."""
+    """List base models, encoders among them, and their local state. Those of the package index need no hub."""
     session = open_session()
     known = session.ask(list_models).models
     if session.as_json:
         print_json(known)
         return
-    rows = [(m.name, m.title, m.license, human_count(m.parameters), "here" if m.here else "not fetched") for m in known]
-    print_table(("name", "model", "licence", "parameters", "state"), rows)
+    rows = [(m.name, m.title, m.license, human_count(m.parameters), _kind(m), m.source, "here" if m.here else "not fetched") for m in known]
+    print_table(("name", "model", "licence", "parameters", "kind", "from", "state"), rows)
+
+
+def _kind(model: ModelOffer) -> str:
+    """What it is; of an encoder the numbers of a vector, the tokens that it reads, and its languages."""
+    if not model.width:
+        return model.role
+    return f"{model.role}: {model.width} numbers, {model.max_tokens:,} tokens{f', {model.languages}' if model.languages else ''}"
 
 
 @models.command("pull")

@@ -24,10 +24,36 @@ class ModelSource(Value):
     companions: dict[str, str] = Field(default_factory=dict)
 
 
+#: What a text is read for: as a question, as what may answer it, or by itself (to be classified, or compared with its like).
+Purpose = Literal["query", "passage", "text"]
+
+
+class EncoderPrefixes(Value):
+    """What an encoder was trained to read in front of a text, by what the text is read for; empty: nothing."""
+
+    query: str = Field(default="", max_length=1000)
+    passage: str = Field(default="", max_length=1000)
+    text: str = Field(default="", max_length=1000)
+
+
+class EncoderDescription(Value):
+    """How an encoder turns a text into a vector of ``width`` numbers: what it reads in front of it, how many tokens at most, which tokens'
+    hidden states make the vector, what linear layers (by their activations) change it, and whether it has length 1 (``normalised``) or is
+    compared by its dot product as it is."""
+
+    pooling: Literal["mean", "cls", "max", "lasttoken"] = "mean"
+    dense: tuple[Literal["Identity", "Tanh", "ReLU", "GELU", "Sigmoid"], ...] = Field(default=(), max_length=4)
+    normalised: bool = True
+    max_tokens: int = Field(ge=1, le=1 << 20)
+    width: int = Field(ge=1, le=1 << 17)
+    prefixes: EncoderPrefixes = EncoderPrefixes()
+
+
 class CatalogueEntry(Value):
     """A base model on offer, before it is fetched. ``parameters`` is 0 while nobody has counted them.
 
-    A ``decoder`` answers; an ``encoder`` turns texts into vectors, and is what ``kind: rank`` starts from.
+    A ``decoder`` answers; an ``encoder`` turns texts into vectors, and is what ``kind: rank`` starts from; ``encoder`` says how, where its
+    own files do not.
     """
 
     name: str
@@ -35,6 +61,8 @@ class CatalogueEntry(Value):
     license: str
     parameters: int
     role: Literal["decoder", "encoder"] = "decoder"
+    languages: str = Field(default="", exclude_if=lambda value: not value)
+    encoder: EncoderDescription | None = Field(default=None, exclude_if=lambda value: value is None)
     source: ModelSource
 
 
@@ -105,6 +133,18 @@ class ModelShape(Value):
     parameters: int = 0
 
 
+class EncoderFile(Value):
+    """What lies beside the weights of an encoder that was read: its description, and its shape as that of ``BaseModelRef``."""
+
+    description: EncoderDescription
+    hidden: int = Field(ge=1, le=1 << 17)
+    layers: int = Field(ge=0, le=1_000)
+    vocabulary: int = Field(ge=1, le=1 << 24)
+    context: int = Field(ge=1)
+    intermediate: int = Field(ge=1)
+    linear_shapes: dict[str, tuple[int, int]]
+
+
 class BaseModelRef(Value):
     """A base model that is here: ``digest`` names its folder of safetensors, tokenizer and config as an artifact tree.
 
@@ -114,6 +154,7 @@ class BaseModelRef(Value):
     maps the name of a linear layer on which adapters are placed (``q_proj``) to its (inputs, outputs), the largest where a name has
     several. ``anatomy`` is left out of a decoder that has each of these layers once in every block, and nothing else to multiply with.
     ``chat_template`` names the template that stands in place of the model's own, or that it was given as it has none; empty: its own.
+    ``encoder`` is what turns texts into vectors; None of a decoder.
     """
 
     name: str
@@ -130,6 +171,7 @@ class BaseModelRef(Value):
     linear_shapes: dict[str, tuple[int, int]]
     anatomy: ModelAnatomy | None = Field(default=None, exclude_if=lambda value: value is None)
     chat_template: str = Field(default="", exclude_if=lambda value: not value)
+    encoder: EncoderDescription | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @property
     def linear_groups(self) -> tuple[LinearGroup, ...]:

@@ -441,7 +441,7 @@ class Objective(Section):
     floor: FloorWishes = Field(default=FloorWishes(), exclude_if=lambda value: value == FloorWishes())
     """What becomes of the floor (kind: classify): ``reference`` (measured, never released), or a section."""
     encoder: EncoderWishes = Field(default=EncoderWishes(), exclude_if=lambda value: value == EncoderWishes())
-    """What of the encoder is tuned: the rung ``encoder``."""
+    """Which encoder makes vectors, and what of it is tuned: the rung ``encoder``."""
     lora: AdapterWishes = AdapterWishes()
     """How adapters shall be made, where the planner shall not decide."""
     full: TrainingWishes = Field(default=TrainingWishes(), exclude_if=lambda value: value == TrainingWishes())
@@ -471,6 +471,11 @@ class Objective(Section):
     def bases(self) -> tuple[str, ...]:
         """The models to start from, as they are named."""
         return self.base_models or (self.base_model,)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every model that the objective names, to start from or to make vectors."""
+        return self.bases if self.encoder.model == "auto" else (*self.bases, self.encoder.model)
 
     @property
     def places(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from tailorbird.domain.base_model import EncoderPrefixes
 from tailorbird.domain.value import Name, Section
 
 
@@ -31,13 +32,34 @@ class FloorWishes(Section):
 
 
 class EncoderWishes(Section):
-    """What of the encoder is tuned for the labels (rung ``encoder``), where the ladder lists it."""
+    """Which encoder gives texts their vectors, what it reads in front of them, and what of it is tuned for labels (rung ``encoder``)."""
 
+    model: str = Field(default="auto", min_length=1, max_length=500, exclude_if=_is_auto)
+    """The encoder of the floor, of nearest examples, of grounding and of the rung ``encoder``, as a base model is named: of the catalogue,
+    a local folder, or hf://OWNER/NAME. ``auto``: the catalogue's encoder that is installed. A task of kind rank names it as
+    ``base_model``."""
+    prefixes: Literal["own", "none", "e5", "bge", "nomic"] | EncoderPrefixes = Field(default="own", exclude_if=lambda value: value == "own")
+    """What it reads in front of a ``query``, a ``passage``, or a ``text`` by itself. ``own``: what its files name, or the catalogue.
+    ``e5``, ``bge``, ``nomic``: as encoders of these families were trained; ``none``: nothing."""
     method: Literal["full", "lora"] = Field(default="full", exclude_if=lambda value: value == "full")
     """``full``: its weights, and the release holds an encoder of its own. ``lora``: an adapter; releases of all tenants share the encoder
     that they were tuned from, in memory once, and their requests are read together."""
     rank: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
     """The rank of the adapter; ``auto`` is 16."""
+
+    @property
+    def other_prefixes(self) -> EncoderPrefixes | None:
+        """The prefixes that are asked for; None: the encoder's own."""
+        return KNOWN_PREFIXES.get(self.prefixes) if isinstance(self.prefixes, str) else self.prefixes
+
+
+#: What encoders of a family were trained to read in front of texts, as their authors say.
+KNOWN_PREFIXES = {
+    "none": EncoderPrefixes(),
+    "e5": EncoderPrefixes(query="query: ", passage="passage: ", text="query: "),
+    "bge": EncoderPrefixes(query="Represent this sentence for searching relevant passages: "),
+    "nomic": EncoderPrefixes(query="search_query: ", passage="search_document: ", text="classification: "),
+}
 
 
 class TrainingWishes(Section):

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from gguf import GGUFReader
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from tailorbird.domain.base_model import ModelShape
+from tailorbird.domain.base_model import EncoderDescription, ModelShape
 from tailorbird.domain.errors import ModelInvalid
+from tailorbird.inference.encoder_converter import describe_encoder, is_encoder, read_model, write_encoder_files
 from tailorbird.inference.forward.model_folder import check_fit
 from tailorbird.inference.gguf_export.adapter_file import write_adapter
 from tailorbird.inference.gguf_export.model_file import write_model
@@ -38,10 +40,11 @@ class TransformersReader:
     def __init__(self, precision: Literal["fp32", "bf16"]) -> None:
         self._dtype = _DTYPES[precision]
 
-    def convert(self, source: Path, target: Path) -> None:
+    def convert(self, source: Path, target: Path, stated: EncoderDescription | None = None) -> None:
         """As ``ModelReader.convert``, by a confined process: weights, tokenizer and template come from somebody else."""
         precision = next(name for name, dtype in _DTYPES.items() if dtype == self._dtype)
         given = {"precision": precision, "source": str(source.absolute()), "target": str(target.absolute())}
+        given["stated"] = stated.model_dump_json() if stated else ""
         limits = _limits(source)
         for _ in stream(
             SandboxJob(
@@ -58,24 +61,34 @@ class TransformersReader:
         """As ``ModelReader.write_gguf``."""
         return write_model(job) if job.adapter is None else write_adapter(job)
 
-    def convert_here(self, source: Path, target: Path) -> None:
+    def convert_here(self, source: Path, target: Path, stated: EncoderDescription | None = None) -> None:
         """As ``convert``, in this process."""
         with quiet():
+            encodes = source.is_dir() and is_encoder(source)
             try:
-                tokenizer, model = self._read(source)
+                tokenizer, model = self._read_encoder(source) if encodes else self._read(source)
             except (OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError, SafetensorError) as error:
                 raise ModelInvalid(
                     f"transformers cannot read {source.name} ({type(error).__name__})",
-                    "give a GGUF file or a safetensors folder of a decoder that transformers knows",
+                    "give a GGUF file or a safetensors folder of a model that transformers knows",
                     code="model_unreadable",
                 ) from error
             beyond = tokens_beyond(tokenizer, model, source.name)
-            if not tokenizer.chat_template:
+            if encodes:
+                write_encoder_files(source, target, describe_encoder(source, model, tokenizer, stated))
+            elif not tokenizer.chat_template:
                 tokenizer.chat_template = TEMPLATES[DEFAULT]
             model.save_pretrained(target, max_shard_size=_ONE_FILE)
             tokenizer.save_pretrained(target)
             _leave_out(beyond, target / "tokenizer.json")
             _forget_how_it_was_read(target / "tokenizer_config.json")
+
+    @staticmethod
+    def _read_encoder(source: Path) -> tuple[Any, PreTrainedModel]:
+        _check_layers(read_config(source), source)
+        tokenizer = _own_tokenizer(source, ends=True)
+        tokenizer.chat_template = None
+        return tokenizer, read_model(source)
 
     def _read(self, source: Path) -> tuple[Any, PreTrainedModel]:
         if source.is_file():
@@ -91,6 +104,7 @@ class TransformersReader:
         return tokenizer, model
 
     def _read_gguf(self, source: Path) -> tuple[Any, PreTrainedModel]:
+        _refuse_gguf_encoder(source)
         tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
         loaded = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=self._dtype)
         config = loaded.config
@@ -107,7 +121,8 @@ class TransformersReader:
 def convert(given: dict[str, Any]) -> Iterator[Any]:
     """In a confined process: converts the model at ``source``, and uses its tokenizer and template once. Raises ModelInvalid."""
     target = Path(given["target"])
-    TransformersReader(given["precision"]).convert_here(Path(given["source"]), target)
+    stated = EncoderDescription.model_validate_json(given["stated"]) if given["stated"] else None
+    TransformersReader(given["precision"]).convert_here(Path(given["source"]), target, stated)
     check_tokenizer(target)
     yield True
 
@@ -133,26 +148,38 @@ def tokens_beyond(tokenizer: Any, model: Any, name: str) -> set[str]:
 _TEXTS = ("Hello world, it's HERE  now!", " leading", "trailing ", "日本 naïve café ﬁ Ａ", "a\tb\r\n\n c", "12345 67.8", "<b>{x}</b> _ ▁")
 
 
-def _own_tokenizer(source: Path) -> Any:
-    """The tokenizer in ``source`` as its ``tokenizer.json`` says. transformers makes some anew, after the class that the config or the
-    type of the model names, and takes the vocabulary alone from the file: such a one reads texts otherwise than the model has learned
-    them, and is not taken. Names of the tokens that begin and end texts come from the config in either case."""
+def _own_tokenizer(source: Path, *, ends: bool = False) -> Any:
+    """The tokenizer in ``source`` as its ``tokenizer.json`` says, where ``ends`` are asked for with the tokens that it puts around a text.
+    transformers makes some anew, after the class that the config or the type of the model names, and takes the vocabulary alone from the
+    file: such a one reads texts otherwise than the model has learned them, and is not taken. Names of the tokens that begin and end texts
+    come from the config in either case."""
     path = source / "tokenizer.json"
     if not path.is_file():
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     own = Tokenizer.from_file(str(path))
     try:
         found = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        if all(_ids(found.backend_tokenizer, text) == _ids(own, text) for text in _TEXTS):
+        if all(_ids(found.backend_tokenizer, text, ends) == _ids(own, text, ends) for text in _TEXTS):
             return found
     except Exception as error:  # noqa: BLE001 - a class that cannot be made of this file
         _log.debug("the tokenizer class of %s does not fit its file: %s", source.name, type(error).__name__)
     return PreTrainedTokenizerFast.from_pretrained(source, trust_remote_code=False)
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+def _ids(tokenizer: Any, text: str, ends: bool) -> list[int]:
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=ends).ids
     return ids
+
+
+def _refuse_gguf_encoder(source: Path) -> None:
+    """A file for llama.cpp that makes vectors says how it pools, or that it does not attend causally. Raises ModelInvalid."""
+    fields = GGUFReader(source).fields.items()
+    if any(name.endswith(".pooling_type") or (name.endswith(".attention.causal") and not field.contents()) for name, field in fields):
+        raise ModelInvalid(
+            f"{source.name} holds an encoder, of which transformers reads no GGUF file",
+            "give the folder of safetensors that the file was made from, or its name on the hub",
+            code="encoder_gguf",
+        )
 
 
 def _leave_out(tokens: set[str], tokenizer: Path) -> None:

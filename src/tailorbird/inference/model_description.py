@@ -123,18 +123,26 @@ def check_unquantised(config: Any, name: str) -> None:
 def model_class(config: Any, name: str) -> Any:
     """The class that reads ``config``: a decoder, or the multimodal model around one. Raises ModelInvalid where it is neither."""
     text = config.get_text_config(decoder=True)
-    if not (getattr(config, "is_encoder_decoder", False) or _reads_both_ways(config)):
-        kinds: list[Any] = [kind for kind in (AutoModelForCausalLM, AutoModelForImageTextToText) if type(config) in kind._model_mapping]
+    if kinds := _decoder_classes(config):
         # Some configs are read as the text part alone or as the whole: as it was saved, for names of tensors differ.
         saved = (config.architectures or [""])[0]
-        kinds.sort(key=lambda kind: _mapped(kind, config) != saved)
-        if kinds:
-            return kinds[0]
+        return min(kinds, key=lambda kind: _mapped(kind, config) != saved)
     raise ModelInvalid(
         f"{name} ({text.model_type}) is no decoder: it does not write text token by token",
-        "use an instruct model; an encoder is for `kind: rank`, and for the floor's vectors",
+        "use an instruct model; an encoder is for `kind: rank`, and for `encoder: {model}`",
         code="model_not_a_decoder",
     )
+
+
+def is_decoder(config: Any) -> bool:
+    """True for a model that writes text token by token."""
+    return bool(_decoder_classes(config))
+
+
+def _decoder_classes(config: Any) -> list[Any]:
+    if getattr(config, "is_encoder_decoder", False) or _reads_both_ways(config):
+        return []
+    return [kind for kind in (AutoModelForCausalLM, AutoModelForImageTextToText) if type(config) in kind._model_mapping]
 
 
 def _mapped(kind: Any, config: Any) -> str:

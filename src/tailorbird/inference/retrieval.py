@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
+from tailorbird.domain.base_model import EncoderDescription, Purpose
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.errors import InvalidInput, ModelInvalid
@@ -23,11 +24,11 @@ from tailorbird.inference.encoder_layers import texts_of
 from tailorbird.inference.transformers_verbosity import quiet
 from tailorbird.ports.encoder import Encoder, Vectors
 from tailorbird.ports.engine import Embeddings, Ranked, Residency
+from tailorbird.text.encoder_vectors import DENSE_FILE, padding_position, pooled, prefixed, read_encoder
 from tailorbird.text.search_index import SearchIndex
 
-#: Tokens of a text that are read: what the encoder of the catalogue was trained on.
-MOST_TOKENS = 256
-_BATCH = 32
+#: Texts, and tokens of them as if each were as long as the longest, that are read at once.
+_BATCH, _BATCH_TOKENS = 32, 8192
 _HEAD, _ADAPTER = "head.safetensors", "adapter_config.json"
 
 
@@ -43,24 +44,27 @@ class TorchEncoder:
         """As ``Encoder.nbytes``."""
         return self._nbytes
 
-    def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None) -> Vectors:
+    def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None, purpose: Purpose = "text") -> Vectors:
         """As ``Encoder.embed``."""
         model = self._model(folder, tuned)
+        read = prefixed(texts, model.described, purpose)
+        unit = model.described.normalised or purpose == "text"
         found = np.empty((len(texts), model.width), dtype=np.float32)
-        for batch in _batches([len(text) for text in texts]):
-            found[batch] = torch.nn.functional.normalize(model.pooled([(texts[i],) for i in batch]), dim=-1).numpy()
+        for batch in _batches([len(text) for text in read], model.most):
+            vectors_BW = model.pooled([(read[i],) for i in batch])
+            found[batch] = (torch.nn.functional.normalize(vectors_BW, dim=-1) if unit else vectors_BW).numpy()
         return found
 
-    def count_tokens(self, folder: Path, texts: Sequence[str]) -> int:
+    def count_tokens(self, folder: Path, texts: Sequence[str], purpose: Purpose = "text") -> int:
         """As ``Encoder.count_tokens``."""
-        return self._model(folder, None).count_tokens(texts)
+        return sum(map(len, self._model(folder, None).tokens(texts, purpose)))
 
     def relate(self, folder: Path, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """As ``Encoder.relate``."""
         model, head = self._model(folder, None), _head(folder)
         found = [0.0] * len(pairs)
-        for batch in _batches([len(question) + len(text) for question, text in pairs]):
-            scores = model.mean([pairs[i] for i in batch]) @ head["weight"][0] + head["bias"]
+        for batch in _batches([len(question) + len(text) for question, text in pairs], model.most):
+            scores = model.pooled([pairs[i] for i in batch]) @ head["weight"][0] + head["bias"]
             for place, score in zip(batch, scores.tolist(), strict=True):
                 found[place] = score
         return found
@@ -79,64 +83,54 @@ class TorchEncoder:
 
 
 class EncoderModel:
-    """An encoder with its tokenizer. ``tuned`` holds an adapter, which is merged, or weights, which take the place of the encoder's.
-    ``pooling`` is the rule by which texts become vectors, where it is not that of the files."""
+    """The encoder in ``folder`` with its tokenizer, as its description says. ``tuned`` holds an adapter, which is merged, or weights, which
+    take the place of the encoder's."""
 
-    def __init__(self, folder: Path, tuned: Path | None, pooling: str | None = None) -> None:
+    def __init__(self, folder: Path, tuned: Path | None) -> None:
         whole = tuned if tuned is not None and not (tuned / _ADAPTER).is_file() else folder
+        self.described = read_encoder(folder).description
         try:
             with quiet():
                 self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
                 loaded: Any = AutoModel.from_pretrained(
                     whole, use_safetensors=True, local_files_only=True, trust_remote_code=False, dtype=torch.float32
                 )
+                self._dense = _dense_layers(folder, self.described)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelInvalid(
                 f"the encoder in {whole.name} cannot be read ({type(error).__name__})",
                 "pull it again: tailorbird models pull",
                 code="encoder",
             ) from error
+        self._tokenizer.padding_side = "right"
         self.model = loaded.eval()
-        # What was tuned here was tuned by the mean, and is read by it, unless its own folder says otherwise.
-        self._pooling = pooling or pooling_of(tuned or folder)
         self._taken = inspect.signature(self.model.forward).parameters.keys()
-        positions = getattr(self.model.config, "max_position_embeddings", None) or MOST_TOKENS
-        # Some count their positions from the number of the padding token on: their position embedding knows it.
-        embedding = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
-        padding = getattr(embedding, "padding_idx", None)
-        self.most, self._first = min(MOST_TOKENS, positions - (padding or 0) - 1), 0 if padding is None else padding + 1
+        padding = padding_position(self.model)
+        self.most, self._first = self.described.max_tokens, 0 if padding is None else padding + 1
         if tuned is not None and whole is folder:
             merge_adapter(self.model, tuned)
-        self.width: int = self.model.config.hidden_size
+        self.width = self.described.width
         self.nbytes = sum(parameter.nbytes for parameter in self.model.parameters())
 
-    def count_tokens(self, texts: Sequence[str]) -> int:
-        """Tokens that are read of all texts."""
-        return sum(map(len, self._tokenizer(list(texts), truncation=True, max_length=self.most)["input_ids"])) if texts else 0
-
-    def mean(self, texts: Sequence[tuple[str, ...]]) -> torch.Tensor:
-        """The mean over the tokens of each text, or pair of texts: (B, H) in fp32."""
-        return self._read(texts, "mean")
-
-    def pooled(self, texts: Sequence[tuple[str, ...]]) -> torch.Tensor:
-        """The vector of each text (B, H, fp32), by the encoder's rule."""
-        return self._read(texts, self._pooling)
-
     @torch.inference_mode()
-    def _read(self, texts: Sequence[tuple[str, ...]], pooling: str) -> torch.Tensor:
+    def pooled(self, texts: Sequence[tuple[str, ...]]) -> torch.Tensor:
+        """The vector of each text, or pair of texts: (B, width) in fp32."""
         parts = list(zip(*texts, strict=True))
         encoded = self._tokenizer(*map(list, parts), padding=True, truncation="longest_first", max_length=self.most, return_tensors="pt")
         given = {name: tensor for name, tensor in encoded.items() if name in self._taken}
-        return pool(self.model(**given).last_hidden_state, encoded["attention_mask"], pooling)
+        return self._vectors_of(self.model(**given).last_hidden_state, encoded["attention_mask"])
 
     @property
     def words(self) -> list[int]:
         """Tokens that texts may hold."""
         return [token for token in range(self.model.config.vocab_size) if token != self._tokenizer.pad_token_id]
 
-    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+    def tokens(self, texts: Sequence[str], purpose: Purpose = "text") -> list[list[int]]:
         """The tokens of each text, cut where the encoder's context ends."""
-        found: list[list[int]] = self._tokenizer(list(texts), truncation=True, max_length=self.most)["input_ids"]
+        if not texts:
+            return []
+        read = prefixed(texts, self.described, purpose)
+        found: list[list[int]] = self._tokenizer(read, truncation=True, max_length=self.most)["input_ids"]
         return found
 
     @torch.inference_mode()
@@ -158,69 +152,24 @@ class EncoderModel:
             hidden_NH = self.model(**given).last_hidden_state[0, : sum(lengths) - filled]
         lengths_B = torch.tensor(lengths[: len(texts)])
         mask_BT = torch.arange(int(lengths_B.max())) < lengths_B[:, None]
-        hidden_BTH = hidden_NH.new_zeros(*mask_BT.shape, self.width)
+        hidden_BTH = hidden_NH.new_zeros(*mask_BT.shape, hidden_NH.shape[-1])
         hidden_BTH[mask_BT] = hidden_NH
-        return pool(hidden_BTH, mask_BT.long(), self._pooling)
+        return self._vectors_of(hidden_BTH, mask_BT.long())
+
+    def _vectors_of(self, hidden_BTH: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+        vectors_BW: torch.Tensor = pooled(hidden_BTH, mask_BT, self.described, self._dense)
+        return vectors_BW
 
 
-#: Settings of a pooling module of sentence-transformers to the rules that are known here.
-_RULES = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_lasttoken": "lasttoken",
-}
+def _dense_layers(folder: Path, described: EncoderDescription) -> list[Callable[[torch.Tensor], torch.Tensor]]:
+    """The linear layers behind pooling, each with its activation. Raises as ``load_file``, KeyError."""
+    tensors = load_file(folder / DENSE_FILE) if described.dense else {}
+    return [_dense(tensors, place, getattr(torch.nn, activation)()) for place, activation in enumerate(described.dense)]
 
 
-def pooling_of(folder: Path) -> str:
-    """The rule by which an encoder's hidden states become one vector: that of its files for sentence-transformers, or the mean.
-
-    Raises ModelInvalid: it is made in a way that is not known here.
-    """
-    modules = _listed(folder / "modules.json")
-    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
-    if odd := [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]:
-        raise _unknown_pooling(folder, f"a module {odd[0][:40]}")
-    for module, kind in zip(modules, kinds, strict=True):
-        if kind == "Pooling":
-            (settings,) = _listed(folder / str(module.get("path", "")) / "config.json") or ({},)
-            named = [rule for setting, rule in _RULES.items() if settings.get(setting)] or [settings.get("pooling_mode", "mean")]
-            others = [name for name, on in settings.items() if name.startswith("pooling_mode_") and on and name not in _RULES]
-            if len(named) > 1 or others or named[0] not in _RULES.values():
-                raise _unknown_pooling(folder, "several rules at a time, or a weighted one")
-            return str(named[0])
-    return "mean"
-
-
-def _listed(path: Path) -> list[dict[str, Any]]:
-    """What a JSON file holds, as a list; empty where there is no such file, or not one that can be read."""
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [each for each in (held if isinstance(held, list) else [held]) if isinstance(each, dict)]
-
-
-def _unknown_pooling(folder: Path, what: str) -> ModelInvalid:
-    return ModelInvalid(
-        f"the encoder in {folder.name} makes its vectors by {what}, which is not known here",
-        "use an encoder that takes the mean, the maximum, the first or the last of its tokens",
-        code="encoder_pooling",
-    )
-
-
-def pool(hidden_BTH: torch.Tensor, mask_BT: torch.Tensor, rule: str) -> torch.Tensor:
-    """One vector (BH) a text of its tokens' hidden states, padding left out."""
-    if rule == "cls":
-        return hidden_BTH[torch.arange(len(hidden_BTH)), mask_BT.argmax(dim=1)]
-    if rule == "lasttoken":
-        last_B = mask_BT.shape[1] - 1 - mask_BT.flip(1).argmax(dim=1)
-        return hidden_BTH[torch.arange(len(hidden_BTH)), last_B]
-    if rule == "max":
-        return hidden_BTH.masked_fill(mask_BT[..., None] == 0, float("-inf")).amax(dim=1)
-    mask_BT1 = mask_BT[..., None]
-    mean_BH: torch.Tensor = (hidden_BTH * mask_BT1).sum(1) / mask_BT1.sum(1)
-    return mean_BH
+def _dense(tensors: dict[str, torch.Tensor], place: int, activation: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    weight_OI, bias_O = tensors[f"{place}.weight"], tensors.get(f"{place}.bias")
+    return lambda x_BI: activation(torch.nn.functional.linear(x_BI, weight_OI, bias_O))
 
 
 @torch.no_grad()
@@ -248,10 +197,16 @@ def _head(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(path)
 
 
-def _batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Places of like lengths together."""
+def _batches(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Places of texts of like ``lengths`` (characters) together; of each text ``most`` tokens are read."""
     order = sorted(range(len(lengths)), key=lambda place: lengths[place])
-    return [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
+    batches = list[list[int]]()
+    for place in order:
+        longest = max(1, min(lengths[place], most))
+        if not batches or len(batches[-1]) == _BATCH or (len(batches[-1]) + 1) * longest > max(_BATCH_TOKENS, longest):
+            batches.append([])
+        batches[-1].append(place)
+    return batches
 
 
 class Lookups:
@@ -325,11 +280,11 @@ class Lookups:
         else:
             entries = [Entry(id=str(place), text=document, access=(EVERYONE,)) for place, document in enumerate(documents)]
             asked = [way[0] for way in self._vectors(local, [text])]
-            vectors = self._encoder.embed(Path(local.encoder), documents) if asked and local.encoder else None
+            vectors = self._encoder.embed(Path(local.encoder), documents, purpose="passage") if asked and local.encoder else None
             found = SearchIndex.of(entries, vectors).find(text if "words" in local.spec.ways else "", asked, frozenset(), count)
             best = [(one.score, int(one.entry.id)) for one in found]
         reads = local.reranker or (local.encoder if "vectors" in local.spec.ways else None)
-        tokens = self._encoder.count_tokens(Path(reads), [text, *documents]) if reads else 0
+        tokens = self._encoder.count_tokens(Path(reads), [text, *documents], "passage") if reads else 0
         return Ranked(places=tuple(place for _, place in best), scores=tuple(score for score, _ in best), prompt_tokens=tokens)
 
     def embed(self, servable: Digest, texts: Sequence[str]) -> Embeddings:
@@ -340,15 +295,17 @@ class Lookups:
                 "this model turns no texts into vectors", "ask a model of rank that searches by vectors", code="embeddings_missing"
             )
         encoder, tuned = Path(local.encoder), Path(local.tuned) if local.tuned else None
-        vectors = self._encoder.embed(encoder, texts, tuned)
-        return Embeddings(vectors=tuple(map(tuple, vectors.tolist())), prompt_tokens=self._encoder.count_tokens(encoder, texts))
+        vectors = self._encoder.embed(encoder, texts, tuned, "query")
+        return Embeddings(vectors=tuple(map(tuple, vectors.tolist())), prompt_tokens=self._encoder.count_tokens(encoder, texts, "query"))
 
     def _vectors(self, local: LocalRetrieval, texts: Sequence[str]) -> list[Vectors]:
         """Of each text one vector a way: the encoder's and, where it was tuned for questions, the tuned one's too. The two err apart."""
         if "vectors" not in local.spec.ways or local.encoder is None:
             return []
-        plain = [self._encoder.embed(Path(local.encoder), texts)]
-        return plain + ([self._encoder.embed(Path(local.encoder), texts, Path(local.tuned))] if local.tuned else [])
+        encoder = Path(local.encoder)
+        purpose: Purpose = "text" if local.spec.what == "examples" else "query"
+        ways = [None, Path(local.tuned)] if local.tuned else [None]
+        return [self._encoder.embed(encoder, texts, tuned, purpose) for tuned in ways]
 
     def _reranked(self, local: LocalRetrieval, text: str, found: list[RetrievedEntry]) -> list[RetrievedEntry]:
         """The first ones in the order of the cross-encoder, where there is one; what lies deeper stays below them."""

@@ -27,7 +27,7 @@ from tailorbird.inference.forward.adapter_files import refused_adapter
 from tailorbird.inference.forward.module_adapter import ModuleAdapter, linear_sizes, read_module_adapter
 from tailorbird.inference.forward.weights import LowRank
 from tailorbird.inference.openmp_threads import at_most_threads
-from tailorbird.inference.retrieval import MOST_TOKENS, EncoderModel
+from tailorbird.inference.retrieval import EncoderModel
 from tailorbird.ports.encoder import Vectors
 from tailorbird.text.linear_classifier import ADAPTER, LinearText, read_linear
 
@@ -38,9 +38,9 @@ _STEP = 16
 #: Products of numbers for each thread (on one core some 40 ms): threads meet at every layer, and each waits there for a core that gateways
 #: and others want too. Eight requests of MiniLM by two threads took 9.0 ms of cores each on two busy cores, by one 5.1.
 _PRODUCTS_EACH = 4e9
-#: Tokens of the texts by which it is tried whether several can lie one behind the other (the longest as long as a context: windows show
+#: Tokens of the texts by which it is tried whether several can lie one behind the other (the longest as long as a window, which shows
 #: there alone), and how far numbers of vectors may differ then.
-_TRIED, _OFF = (5, 2, MOST_TOKENS, 40), 1e-5
+_TRIED, _OFF = (5, 2, 512, 40), 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +68,7 @@ class SharedEncoder:
     """The encoder in ``folder``, in memory once. Thread-safe; one batch at a time is computed."""
 
     def __init__(self, folder: Path) -> None:
-        # Adapters and heads were tuned by the mean, whatever rule came with the encoder.
-        self._encoder = EncoderModel(folder, None, "mean")
+        self._encoder = EncoderModel(folder, None)
         self._changes = _Changes(self._encoder.model)
         self._computing = threading.Lock()
         sizes = [linear_sizes(layer) for layer in self._encoder.model.modules()]

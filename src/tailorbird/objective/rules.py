@@ -59,9 +59,12 @@ def _search_faults(file: ObjectiveFile) -> list[Fault]:
 
 
 def _encoder_faults(file: ObjectiveFile) -> list[Fault]:
-    """Wishes on an encoder that no rung of the ladder tunes, or on an adapter that is none."""
+    """Wishes on an encoder that no rung of the ladder tunes, or on an adapter that is none; two encoders of one ranking."""
     wishes, ladder = file.objective.encoder, file.objective.ladder
-    if wishes == EncoderWishes():
+    if wishes.model != "auto" and file.objective.task.kind is TaskKind.RANK:
+        what = "`encoder.model` names an encoder, and a task of kind rank starts from one: `base_model`"
+        return [Fault(file.line_of("encoder.model"), what, "name it as `base_model`, and remove `encoder.model`")]
+    if (wishes.method, wishes.rank) == (EncoderWishes().method, EncoderWishes().rank):
         return []
     if ladder == "auto" or RungKind.ENCODER not in ladder:
         what = "`encoder` says how an encoder is tuned, and the ladder does not list the rung encoder"

@@ -11,7 +11,16 @@ from typing import Literal
 
 from tailorbird.domain.ladder import AVERAGED_ENCODERS, ENCODER_PARTS, RungKind
 from tailorbird.domain.plan import Estimate, LoraSettings, Reason, RungPlan, TrainingSettings
-from tailorbird.planning.floor import MOST_TOKENS, floor_memory, floor_request, floor_time, read_tokens, vectors_time, why_not_encoder
+from tailorbird.planning.floor import (
+    MOST_LEARNED,
+    described,
+    floor_memory,
+    floor_request,
+    floor_time,
+    read_tokens,
+    vectors_time,
+    why_not_encoder,
+)
 from tailorbird.planning.flops import adapter_parameters, backbone_parameters
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.lookup_cost import encoder_rates
@@ -127,7 +136,9 @@ def _padded_tokens(inputs: PlanInputs) -> float:
     if _many(inputs):
         return read_tokens(inputs)
     longest = max(inputs.tokens.prompt_max - inputs.tokens.shared_prefix, read_tokens(inputs))
-    return min(read_tokens(inputs) + inputs.tokens.row_sd * math.sqrt(2 * math.log(BATCH)), longest, MOST_TOKENS)
+    return min(
+        read_tokens(inputs) + inputs.tokens.row_sd * math.sqrt(2 * math.log(BATCH)), longest, MOST_LEARNED, described(inputs).max_tokens
+    )
 
 
 def _readings(inputs: PlanInputs, passes: float) -> float:
@@ -184,6 +195,7 @@ def _settings(inputs: PlanInputs) -> tuple[TrainingSettings, tuple[Reason, ...]]
     usual = PASSES if rows < _MANY else PASSES // 2 if rows < _VERY_MANY else PASSES // 6
     passes, seed, threads = LABEL_SET_PASSES if many else usual, inputs.objective.seed, inputs.machine.threads
     settings = tuning_settings(rate, passes, seed, threads, usual_precision(inputs.machine), lora)
+    settings = settings.model_copy(update={"max_length": min(MOST_LEARNED, described(inputs).max_tokens)})
     text, source = _label_set_text(settings) if many else _averaged_text(settings)
     found = (Reason(rule="tuning", text=text, source=source),)
     if lora is None:

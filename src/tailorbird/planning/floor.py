@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tailorbird.domain.base_model import EncoderDescription
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Estimate, PlannedFloor, Reason
 from tailorbird.domain.scope import FEWEST_EXAMPLES
@@ -30,16 +31,14 @@ _ITERATIONS, _ITERATIONS_OF_VECTORS = (20.0, 40.0, 150.0), (40.0, 120.0, 400.0)
 _START, _REQUEST = (0.5, 1.5, 10.0), (2e-4, 5e-4, 2e-3)
 #: Features of a text that no text before it had, at the first ten thousand; numbers that the solver keeps a weight.
 _NEW_FEATURES, _KEPT = 0.45, 24
-#: Tokens of a text that an encoder reads.
-MOST_TOKENS = 256
-#: How many times that the longer texts have where it is told.
+#: Tokens of a text that are learned, of an encoder that reads more: its activations are kept for the pass back.
+MOST_LEARNED = 512
+#: How many times as long as what is read the longer texts are where it is told.
 _CUT = 1.25
 #: Up to so many rows each of five parts is left out once, above it two are.
 _ALL_FOLDS = 2_000
 #: Fits of four times three quarters of the labels' rows.
 _QUARTERS = 3.0
-#: Width of a vector.
-_WIDTH = 384
 #: Times that the vectors of training rows are in memory where requests are compared with them: asked for once, in one array, rounded, and
 #: kept; products that are held at a time (``text/linear_classifier.py``).
 _HELD, _PRODUCTS = 3.6, 2**24
@@ -49,7 +48,7 @@ _GIB = 2.0**30
 def floor_time(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
     """Seconds to count, fit, and measure dev, without the vectors."""
     train, dev, tokens = inputs.train_rows, inputs.dev_rows, text_tokens(inputs)
-    products = train * (_FEATURES * tokens + (_WIDTH if with_vectors else 0)) * _regressions(inputs)
+    products = train * (_FEATURES * tokens + (described(inputs).width if with_vectors else 0)) * _regressions(inputs)
     iterations = _ITERATIONS_OF_VECTORS if with_vectors else _ITERATIONS
     return _summed(
         _START,
@@ -79,7 +78,7 @@ def floor_memory(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
     # One regression after another where each label has its own.
     at_once = 1 if inputs.objective.task.labels == "many" else _regressions(inputs)
     vocabulary = features * _NEW_FEATURES * rows if rows <= 10_000 else features * _NEW_FEATURES * (rows * 10_000) ** 0.5
-    width = _WIDTH if with_vectors else 0
+    width = described(inputs).width if with_vectors else 0
     matrix, weights = 12 * rows * (features + width), 8 * vocabulary * (at_once * _KEPT + _labels(inputs))
     encoder = 4 * inputs.encoder.parameters if with_vectors and inputs.encoder else 0
     held = (2 * matrix + weights + encoder + (_kept_vectors(inputs) if with_vectors else 0)) / _GIB
@@ -91,7 +90,7 @@ def _kept_vectors(inputs: PlanInputs) -> float:
     if inputs.objective.task.out_of_scope is None:
         return 0.0
     train, dev = inputs.train_rows, inputs.dev_rows
-    return 4 * (_WIDTH * (_HELD * train + dev) + min(_PRODUCTS, train * dev))
+    return 4 * (described(inputs).width * (_HELD * train + dev) + min(_PRODUCTS, train * dev))
 
 
 def text_tokens(inputs: PlanInputs) -> float:
@@ -100,17 +99,24 @@ def text_tokens(inputs: PlanInputs) -> float:
 
 
 def read_tokens(inputs: PlanInputs) -> float:
-    """Those of them that an encoder reads."""
-    return min(text_tokens(inputs), MOST_TOKENS)
+    """Those of them that the encoder reads."""
+    return min(text_tokens(inputs), described(inputs).max_tokens)
+
+
+def described(inputs: PlanInputs) -> EncoderDescription:
+    """The encoder's description; without an encoder, that of the catalogue's first in size and length."""
+    found = inputs.encoder.encoder if inputs.encoder else None
+    return found or EncoderDescription(max_tokens=256, width=384)
 
 
 def cut_texts(inputs: PlanInputs) -> str:
     """What an encoder does not read of the texts; empty where it reads most of them to their end."""
-    if inputs.encoder is None or inputs.tokens.prompt_p95 - inputs.tokens.shared_prefix <= _CUT * MOST_TOKENS:
+    most = described(inputs).max_tokens
+    if inputs.encoder is None or inputs.tokens.prompt_p95 - inputs.tokens.shared_prefix <= _CUT * most:
         return ""
     longest = inputs.tokens.prompt_max - inputs.tokens.shared_prefix
     return (
-        f"{inputs.encoder.name} reads the first {MOST_TOKENS} tokens of a text, and texts have {text_tokens(inputs):,.0f} on average, "
+        f"{inputs.encoder.name} reads the first {most:,} tokens of a text, and texts have {text_tokens(inputs):,.0f} on average, "
         f"{longest:,} at most: what stands behind that is no part of its vector (the floor counts the words of the whole text)"
     )
 

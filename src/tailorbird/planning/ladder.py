@@ -13,7 +13,7 @@ from tailorbird.domain.rung_wishes import HostedVariant
 from tailorbird.planning import setting_rules
 from tailorbird.planning.encoder import tuned_encoder, variant_of, why_not_tuned
 from tailorbird.planning.feasibility import refusal, too_large
-from tailorbird.planning.floor import planned_floor, why_words
+from tailorbird.planning.floor import MOST_LEARNED, planned_floor, why_words
 from tailorbird.planning.flops import (
     adapter_parameters,
     backbone_parameters,
@@ -288,7 +288,7 @@ def _settings(inputs: PlanInputs, method: Literal["lora", "full"]) -> tuple[Trai
         epochs=epochs,
         batch_size=batch,
         token_budget=8192,
-        max_length=inputs.base.context,
+        max_length=min(inputs.base.context, MOST_LEARNED),
         warmup=setting_rules.WARMUP,
         weight_decay=0.0,
         clip_norm=1.0,

@@ -9,7 +9,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-#: Vectors of texts: (texts, width), each of length 1.
+from tailorbird.domain.base_model import Purpose
+
+#: Vectors of texts: (texts, width).
 Vectors = NDArray[np.float32]
 
 
@@ -21,11 +23,12 @@ class Encoder(Protocol):
         """Memory of what was read and not forgotten."""
         ...
 
-    def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None) -> Vectors:
-        """A vector a text; texts beyond the model's context are cut. Raises ModelInvalid."""
+    def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None, purpose: Purpose = "text") -> Vectors:
+        """A vector a text, which is read behind the encoder's prefix for that purpose; texts beyond the model's context are cut. Vectors of
+        queries and passages are of length 1 unless the encoder compares products. Raises ModelInvalid."""
         ...
 
-    def count_tokens(self, folder: Path, texts: Sequence[str]) -> int:
+    def count_tokens(self, folder: Path, texts: Sequence[str], purpose: Purpose = "text") -> int:
         """Tokens of all texts that ``embed`` reads. Raises ModelInvalid."""
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Protocol
 
-from tailorbird.domain.base_model import ModelShape
+from tailorbird.domain.base_model import EncoderDescription, ModelShape
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.value import Value
 
@@ -47,11 +47,13 @@ class GgufFile(Value):
 class ModelReader(Protocol):
     """Converts base models."""
 
-    def convert(self, source: Path, target: Path) -> None:
-        """Reads a GGUF file or a Hugging Face folder at ``source`` and writes the model into the empty folder ``target``,
-        with the plain chat template where it has none.
+    def convert(self, source: Path, target: Path, stated: EncoderDescription | None = None) -> None:
+        """Reads a GGUF file or a Hugging Face folder at ``source``, a decoder or an encoder, and writes the model into the empty folder
+        ``target``: a decoder with the plain chat template where it has none. ``stated`` is how an encoder makes its vectors where its files
+        leave it open.
 
-        Raises ModelInvalid (unreadable, a chat template that fails, pickled weights, remote code).
+        Raises ModelInvalid (unreadable, a chat template that fails, pickled weights, remote code, neither decoder nor encoder,
+        ``encoder_pooling``, ``encoder_gguf``).
         """
         ...
 

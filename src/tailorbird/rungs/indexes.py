@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from tailorbird.crypto.canonical_json import canonical_json
+from tailorbird.domain.base_model import Purpose
 from tailorbird.domain.dataset import EVERYONE, Row
 from tailorbird.domain.deployment import LocalRetrieval
 from tailorbird.domain.errors import Corrupt, NotFound
@@ -70,10 +71,15 @@ def _stored(context: RungContext, entries: Sequence[Entry]) -> Digest:
     if context.encoder_folder is not None:
         context.progress(f"reading {len(entries)} entries for the index")
         texts = [f"{entry.title} {entry.text}".strip() for entry in entries]
-        vectors = context.encoder().embed(context.encoder_folder, texts)
+        vectors = context.encoder().embed(context.encoder_folder, texts, purpose=_purpose(entries))
     with tempfile.TemporaryDirectory() as folder:
         write_index(Path(folder), entries, vectors)
         return context.artifacts.put_tree(Path(folder))
+
+
+def _purpose(entries: Sequence[Entry]) -> Purpose:
+    """Examples are compared with their like; whatever has no answer beside it may answer a question."""
+    return "text" if any(entry.target for entry in entries) else "passage"
 
 
 def as_examples(rows: Sequence[Row]) -> list[Entry]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tailorbird.crypto.canonical_json import short
+from tailorbird.domain.base_model import Purpose
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.effect import TOLD, TokenChances
@@ -51,9 +52,9 @@ class MemoryEncoder:
 
     nbytes = 0
 
-    def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None) -> Vectors:
+    def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None, purpose: Purpose = "text") -> Vectors:
         """Counts of words in 61 hashed places of 64, scaled to length 1."""
-        del folder, tuned
+        del folder, tuned, purpose
         found = np.zeros((len(texts), WIDTH), dtype=np.float32)
         for place, text in enumerate(texts):
             for word in words(text) or [""]:
@@ -61,9 +62,9 @@ class MemoryEncoder:
         normal: Vectors = found / np.linalg.norm(found, axis=1, keepdims=True)
         return normal
 
-    def count_tokens(self, folder: Path, texts: Sequence[str]) -> int:
+    def count_tokens(self, folder: Path, texts: Sequence[str], purpose: Purpose = "text") -> int:
         """Words."""
-        del folder
+        del folder, purpose
         return sum(len(text.split()) for text in texts)
 
     def relate(self, folder: Path, pairs: Sequence[tuple[str, str]]) -> list[float]:

@@ -6,9 +6,10 @@ import json
 import struct
 from pathlib import Path
 
-from tailorbird.domain.base_model import LinearGroup, ModelAnatomy, ModelShape
+from tailorbird.domain.base_model import EncoderDescription, EncoderFile, LinearGroup, ModelAnatomy, ModelShape
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.ports.model_reader import GgufFile, GgufJob
+from tailorbird.text.encoder_vectors import ENCODER_FILE, encoder_json
 
 _CONFIG: dict[str, object] = {
     "architectures": ["LlamaForCausalLM"],
@@ -25,10 +26,18 @@ _CONFIG: dict[str, object] = {
 _TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 
 
-class MemoryModelReader:
-    """A ``ModelReader`` that reads no weights: every source becomes the same toy model, of its own width."""
+def toy_encoder(stated: EncoderDescription | None = None) -> EncoderFile:
+    """What describes the toy model as an encoder."""
+    described = stated or EncoderDescription(max_tokens=128, width=64)
+    sizes = {"hidden": 8, "layers": 2, "vocabulary": 32, "context": 128, "intermediate": 16}
+    return EncoderFile(description=described, linear_shapes={"attention.query": (8, 8)}, **sizes)
 
-    def convert(self, source: Path, target: Path) -> None:
+
+class MemoryModelReader:
+    """A ``ModelReader`` that reads no weights: every source becomes the same toy model, of its own width; an encoder where one is
+    ``stated``, or where it has the modules of one."""
+
+    def convert(self, source: Path, target: Path, stated: EncoderDescription | None = None) -> None:
         """Writes the toy model into ``target``. Raises ModelInvalid when ``source`` is not there."""
         if not source.exists():
             raise ModelInvalid(f"there is no model at {source.name}", "give the path of a model", code="model_missing")
@@ -38,7 +47,10 @@ class MemoryModelReader:
             json.dumps({"version": "1.0", "model": {"type": "WordLevel", "vocab": {}}}), encoding="utf-8"
         )
         (target / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 128}), encoding="utf-8")
-        (target / "chat_template.jinja").write_text(_TEMPLATE, encoding="utf-8")
+        if stated or (source / "modules.json").is_file():
+            (target / ENCODER_FILE).write_text(encoder_json(toy_encoder(stated)), encoding="utf-8")
+        else:
+            (target / "chat_template.jinja").write_text(_TEMPLATE, encoding="utf-8")
         (target / "model.safetensors").write_bytes(_zeros("model.embed_tokens.weight", 32, int(str(config["hidden_size"]))))
 
     def describe(self, source: Path) -> ModelShape:

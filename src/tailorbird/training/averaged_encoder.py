@@ -78,7 +78,7 @@ def tune_averaged(job: LabelJob, report: ReportProgress, origin: Digest) -> Trai
     """As ``Trainer.tune`` for labels of which a row bears one; ``origin`` names all that the bytes depend on."""
     if len(job.parts) != len(job.train) or len(set(job.parts) - {-1}) < 2:
         raise InvalidInput("the rows are not divided into parts", "divide them into two parts or more", code="no_held_out_rows")
-    encoder = TrainableEncoder(job.base, None, job.settings.precision)
+    encoder = TrainableEncoder(job.base, None, job.settings.precision, job.settings.max_length)
     encoder.keep_lower_layers()
     if job.settings.lora is not None:
         torch.manual_seed(job.settings.seed)  # all adapters begin alike, so that their mean is one of the same rank

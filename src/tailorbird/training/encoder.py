@@ -19,26 +19,26 @@ from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_verbosity
 
 from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.base_model import EncoderDescription, Purpose
 from tailorbird.domain.errors import InvalidInput, ModelInvalid
 from tailorbird.domain.plan import LoraSettings
 from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.ports.trainer import EncoderJob, ReportProgress
 from tailorbird.system.files import private_folder
 from tailorbird.system.model_load import model_load
+from tailorbird.text.encoder_vectors import DENSE_FILE, pooled, prefixed, read_encoder
 from tailorbird.training.methods.lora import LoraLinear, write_adapter
 from tailorbird.training.optimiser import Optimiser, learning_rate
 from tailorbird.training.resource_meter import MemoryMeter
 
 #: transformers leaves these functions untyped.
 _logging: Any = transformers_verbosity
-#: Tokens of a text that are read: as many as where it is served.
-MOST_TOKENS = 256
 #: Cosines are divided by this before the softmax, as encoders of this kind are trained (Wang et al. 2020; sentence-transformers: scale 20).
 TEMPERATURE = 0.05
 
@@ -53,18 +53,21 @@ class _RoundedLora(LoraLinear):
 
 
 class TrainableEncoder:
-    """The encoder in ``folder``, without dropout; with ``lora`` its weights are frozen and adapters stand beside its linear layers.
+    """The encoder of a job, as its description says, without dropout; with ``lora`` its weights are frozen and adapters stand beside its
+    linear layers. What follows pooling stays as it is.
 
-    Weights are held in fp32; with ``bf16`` they are multiplied in bf16.
+    Weights are held in fp32; with ``bf16`` they are multiplied in bf16. Of a text ``most`` tokens are read, or what the encoder reads.
     """
 
-    def __init__(self, folder: Path, lora: LoraSettings | None, precision: Literal["bf16", "fp32"] = "fp32") -> None:
+    def __init__(self, folder: Path, lora: LoraSettings | None, precision: Literal["bf16", "fp32"] = "fp32", most: int = 512) -> None:
         self._bf16 = precision == "bf16"
+        self.described = read_encoder(folder).description
         _logging.disable_progress_bar()
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             with model_load:
                 model: Any = AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True, trust_remote_code=False)
+            self._dense = _dense_layers(folder, self.described)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelInvalid(
                 f"the encoder in {folder.name} cannot be read ({type(error).__name__})", "pull it again", code="model"
@@ -72,13 +75,11 @@ class TrainableEncoder:
         self.model = model.float().eval()
         #: Nothing reads it here, so that nothing would train it.
         self.model.pooler = None
-        self.width: int = self.model.config.hidden_size
+        self.tokenizer.padding_side = "right"
+        self.width = self.described.width
         self._upper: list[nn.Module] = []
         self._taken = inspect.signature(self.model.forward).parameters.keys()
-        positions = getattr(self.model.config, "max_position_embeddings", None) or MOST_TOKENS
-        # Some count their positions from the number of the padding token on: their position embedding knows it.
-        embedding = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
-        self._most = min(MOST_TOKENS, positions - (getattr(embedding, "padding_idx", None) or 0) - 1)
+        self._most = min(most, self.described.max_tokens)
         if lora is not None:
             self.adapt(lora)
 
@@ -117,15 +118,18 @@ class TrainableEncoder:
         """Trained parameters, by name."""
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
 
-    def mean(self, texts: Sequence[tuple[str, ...]]) -> torch.Tensor:
-        """The mean over the tokens of each text, or pair of texts: (B, H)."""
+    def texts(self, texts: Sequence[str], purpose: Purpose) -> torch.Tensor:
+        """The vector of each text, read for ``purpose``: (B, W)."""
+        return self.vectors([(text,) for text in prefixed(texts, self.described, purpose)])
+
+    def vectors(self, texts: Sequence[tuple[str, ...]]) -> torch.Tensor:
+        """The vector of each text, or pair of texts: (B, W)."""
         parts = [list(part) for part in zip(*texts, strict=True)]
         encoded = self.tokenizer(*parts, padding=True, truncation="longest_first", max_length=self._most, return_tensors="pt")
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bf16):
             hidden_BTH = self.model(**{name: tensor for name, tensor in encoded.items() if name in self._taken}).last_hidden_state.float()
-        mask_BT1 = encoded["attention_mask"][..., None]
-        mean_BH: torch.Tensor = (hidden_BTH * mask_BT1).sum(1) / mask_BT1.sum(1)
-        return mean_BH
+        vectors_BW: torch.Tensor = pooled(hidden_BTH, encoded["attention_mask"], self.described, self._dense)
+        return vectors_BW
 
     def adapters(self) -> dict[str, LoraLinear]:
         """Layers with an adapter, by path."""
@@ -141,8 +145,20 @@ class TrainableEncoder:
         for path, layer in self.adapters().items():
             a_RI, b_OR = tensors.pop(f"{path}.A"), tensors.pop(f"{path}.B")
             tensors[f"{path}.weight"] = tensors.pop(f"{path}.linear.weight") + layer.scaling * (b_OR @ a_RI)
-            tensors[f"{path}.bias"] = tensors.pop(f"{path}.linear.bias")
+            if (bias := tensors.pop(f"{path}.linear.bias", None)) is not None:
+                tensors[f"{path}.bias"] = bias
         return tensors
+
+
+def _dense_layers(folder: Path, described: EncoderDescription) -> list[Callable[[torch.Tensor], torch.Tensor]]:
+    """The linear layers behind pooling, each with its activation. Raises as ``load_file``, KeyError."""
+    tensors = load_file(folder / DENSE_FILE) if described.dense else {}
+    return [_dense(tensors, place, getattr(nn, activation)()) for place, activation in enumerate(described.dense)]
+
+
+def _dense(tensors: dict[str, torch.Tensor], place: int, activation: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    weight_OI, bias_O = tensors[f"{place}.weight"], tensors.get(f"{place}.bias")
+    return lambda x_BI: activation(nn.functional.linear(x_BI, weight_OI, bias_O))
 
 
 def _layers(model: Any) -> nn.ModuleList:
@@ -209,7 +225,7 @@ class EncoderRows(Generic[Item]):
 
 #: Epochs without a lower held-out loss after which a run ends.
 _PATIENCE = 2
-_COMPANIONS = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+_WEIGHTS = "model.safetensors"
 
 
 @dataclass
@@ -315,10 +331,10 @@ def save(job: EncoderJob, encoder: TrainableEncoder, head: nn.Linear | None) -> 
     if head is None and job.settings.lora is not None:
         write_adapter(encoder.adapters(), encoder.reached(job.settings.lora), place)
         return place
-    save_file({name: tensor.contiguous() for name, tensor in encoder.merged().items()}, place / "model.safetensors", {"format": "pt"})
-    for name in _COMPANIONS:
-        if (job.base / name).is_file():
-            shutil.copyfile(job.base / name, place / name)
+    save_file({name: tensor.contiguous() for name, tensor in encoder.merged().items()}, place / _WEIGHTS, {"format": "pt"})
+    for beside in job.base.iterdir():
+        if beside.is_file() and beside.name != _WEIGHTS:
+            shutil.copyfile(beside, place / beside.name)
     config = json.loads((place / "config.json").read_text(encoding="utf-8")) | {"dtype": "float32"}
     (place / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if head is not None:

@@ -71,7 +71,7 @@ class TowardsLabels:
     def _vectors(self, rows: Sequence[LabelledText]) -> torch.Tensor:
         """Vectors of length 1 (N, H), in the order of ``rows``, of which neighbours should be of like length."""
         parts = [rows[start : start + self._together] for start in range(0, len(rows), self._together)]
-        return nn.functional.normalize(torch.cat([self._encoder.mean([(row.text,) for row in part]) for part in parts]), dim=-1)
+        return nn.functional.normalize(torch.cat([self._encoder.texts([row.text for row in part], "text") for part in parts]), dim=-1)
 
     def wanted(self, rows: Sequence[LabelledText]) -> torch.Tensor:
         """(N, K): 1 where a text bears a label."""
@@ -88,7 +88,7 @@ def tune(job: LabelJob, report: ReportProgress) -> TrainedModel:
     if not job.held_out:
         raise InvalidInput("no row is held out", "hold out a few rows, to choose the best weights by", code="no_held_out_rows")
     torch.manual_seed(job.settings.seed)
-    encoder = TrainableEncoder(job.base, job.settings.lora, job.settings.precision)
+    encoder = TrainableEncoder(job.base, job.settings.lora, job.settings.precision, job.settings.max_length)
     rows = rows_of(job)
     loss = TowardsLabels(encoder, job, rows)
     beside = loss.parameters()

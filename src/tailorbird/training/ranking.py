@@ -25,12 +25,15 @@ class TowardsDocuments:
     def __init__(self, encoder: TrainableEncoder, index: SearchIndex) -> None:
         assert index.vectors is not None
         self._encoder = encoder
-        self._documents_DH = torch.from_numpy(np.asarray(index.vectors, dtype=np.float32))
+        documents_DH = torch.from_numpy(np.asarray(index.vectors, dtype=np.float32))
+        # What compares products has longer vectors than the temperature is made for.
+        longer = 1.0 if encoder.described.normalised else float(documents_DH.norm(dim=-1).mean())
+        self._documents_DH = documents_DH / longer
         self._places = {entry.id: place for place, entry in enumerate(index.entries)}
 
     def of(self, queries: Sequence[JudgedQuery]) -> torch.Tensor:
         """As ``EncoderLoss.of``."""
-        q_BH = torch.nn.functional.normalize(self._encoder.mean([(query.text,) for query in queries]), dim=-1)
+        q_BH = torch.nn.functional.normalize(self._encoder.texts([query.text for query in queries], "query"), dim=-1)
         log_p_BD = torch.log_softmax(q_BH @ self._documents_DH.T / TEMPERATURE, dim=-1)
         return -(self._wanted(queries) * log_p_BD).sum(1).mean()
 
@@ -45,7 +48,7 @@ class TowardsDocuments:
 
 class AgainstCandidates:
     """-Σ p log softmax(score) over one relevant document and those that words find first without being relevant (listwise,
-    Cao et al. 2007). ``head`` turns the mean of a pair into its score."""
+    Cao et al. 2007). ``head`` turns the vector of a pair into its score."""
 
     def __init__(self, encoder: TrainableEncoder, index: SearchIndex, head: nn.Linear, found: dict[str, tuple[str, ...]]) -> None:
         self._encoder, self._head, self._found = encoder, head, found
@@ -57,7 +60,7 @@ class AgainstCandidates:
         for query in queries:
             candidates = self._candidates(query)
             if len(candidates) > 1:
-                scores_K = self._head(self._encoder.mean([(query.text, self._texts[one]) for one in candidates])).squeeze(1)
+                scores_K = self._head(self._encoder.vectors([(query.text, self._texts[one]) for one in candidates])).squeeze(1)
                 losses.append(-torch.log_softmax(scores_K, dim=0)[0])
         return torch.stack(losses).mean() if losses else torch.zeros((), requires_grad=True)
 
@@ -73,7 +76,7 @@ def tune(job: RankingJob, report: ReportProgress) -> TrainedModel:
     if not job.train or not job.held_out:
         raise InvalidInput("there are no judged queries to learn from", "give queries with relevant documents", code="no_judged_queries")
     torch.manual_seed(job.settings.seed)
-    encoder, head = TrainableEncoder(job.base, job.settings.lora), None
+    encoder, head = TrainableEncoder(job.base, job.settings.lora, most=job.settings.max_length), None
     index = SearchIndex(job.index)
     parameters = encoder.parameters()
     if job.kind == "cross-encoder":

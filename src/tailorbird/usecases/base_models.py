@@ -16,13 +16,18 @@ from tailorbird.usecases.registry import usecase
 
 
 class ModelOffer(Value):
-    """A base model on offer; ``here`` when it has been fetched."""
+    """A base model on offer; ``here`` when it has been fetched. ``width`` is that of an encoder's vectors, ``max_tokens`` what it reads of
+    a text at most; 0 of a decoder."""
 
     name: str
     title: str
     license: str
     parameters: int
     role: str = "decoder"
+    languages: str = ""
+    width: int = 0
+    max_tokens: int = 0
+    source: str = ""
     here: bool
 
 
@@ -43,6 +48,10 @@ def list_models(deps: Dependencies, _actor: Actor) -> BaseModelList:
                 license=known.license,
                 parameters=known.parameters,
                 role=known.role,
+                languages=known.languages,
+                width=known.encoder.width if known.encoder else 0,
+                max_tokens=known.encoder.max_tokens if known.encoder else 0,
+                source="hub" if known.source.kind == "hub" else "package index",
                 here=known.folder is not None,
             )
             for known in base_models.list_models(deps.models)

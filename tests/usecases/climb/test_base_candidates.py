@@ -11,11 +11,12 @@ import pytest
 
 from support.bases import Biased, author_of, two_bases
 from support.usecases import VIEWER, write_objective
-from tailorbird.domain.base_model import BaseModelRef
+from tailorbird.domain.base_model import BaseModelRef, EncoderPrefixes
 from tailorbird.domain.errors import Exhausted, ModelInvalid
 from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import LoadRequest
+from tailorbird.testing import MemoryEncoder
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb.base_candidates import label_lengths
 from tailorbird.usecases.releases.load_verification import admit
@@ -116,3 +117,50 @@ def test_what_labels_begin_with_alike_is_counted_once() -> None:
     nodes = {tuple((*label.split(), "end")[:length]) for label in labels for length in range(1, len(label.split()) + 2)}
     assert label_lengths(labels, count) == (14, len(nodes)) == (14, 11)
     assert label_lengths((), count) == (0, 0)
+
+
+def encoder_folder(place: Path) -> Path:
+    """A folder that the reader's twin reads as an encoder."""
+    place.mkdir()
+    (place / "config.json").write_text("{}")
+    (place / "modules.json").write_text("[]")
+    (place / "model.safetensors").write_bytes(b"weights")
+    return place
+
+
+def planned_encoder(deps: Dependencies, author: Actor, path: Path) -> BaseModelRef:
+    """The encoder that the plan of an objective names for the floor."""
+    stage = climbing.plan(deps, author, path, SILENT)
+    assert stage.plan is not None
+    assert stage.plan.encoder is not None
+    assert stage.plan.floor is not None
+    with deps.ledger.work("acme", write=False) as work:
+        found = work.records.get(BaseModelRef, stage.plan.encoder)
+    assert stage.plan.floor.encoder == found.digest
+    return found
+
+
+def test_the_objective_names_the_encoder_and_its_prefixes(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    able = replace(deps, encoder=MemoryEncoder)
+    path = write_objective(tmp_path / "job", encoder={"model": "mine"}, ladder=["floor", "encoder"])
+    encoder_folder(path.parent / "mine")
+    own = planned_encoder(able, author, path)
+    assert (own.name, own.license) == ("mine", "unknown")
+    assert own.encoder is not None
+    assert own.encoder.prefixes == EncoderPrefixes()
+    asked = path.read_text().replace("model: mine", "model: mine\n  prefixes: e5")
+    path.write_text(asked)
+    other = planned_encoder(able, author, path)
+    assert other.encoder is not None
+    assert other.encoder.prefixes == EncoderPrefixes(query="query: ", passage="passage: ", text="query: ")
+    assert other.digest != own.digest
+    weights = [deps.artifacts.tree(each.digest)["model.safetensors"] for each in (own, other)]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("named", ["decoder", "nothing"])
+def test_what_is_no_encoder_is_refused(named: str, deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "job", encoder={"model": "base" if named == "decoder" else "mini-lm-l6-v2"})
+    with pytest.raises(ModelInvalid) as refused:
+        climbing.plan(replace(deps, encoder=MemoryEncoder), author, path, SILENT)
+    assert refused.value.error_code == ("model_kind" if named == "decoder" else "model_unknown")

@@ -38,7 +38,8 @@ _NAMED, _EVERY, _SHORT_LENGTH, _SLOWEST, _SHORT_SLOWEST = 256, 97, 1_000, 5.0, 0
 
 
 def check_tokenizer(folder: Path) -> None:
-    """Reads texts with the tokenizer in ``folder``, and lays out a conversation by its template. Raises ModelInvalid."""
+    """Reads texts with the tokenizer in ``folder``, and lays out a conversation by the template, which an encoder lacks. Raises
+    ModelInvalid."""
     path = folder / "tokenizer.json"
     patterns = list(_patterns(json.loads(path.read_text(encoding="utf-8")))) if path.is_file() else []
     if any(map(may_run_away, patterns)):
@@ -53,8 +54,9 @@ def check_tokenizer(folder: Path) -> None:
         tokenizer.encode(trial + ending, add_special_tokens=False)
         if time.process_time() - started > seconds:
             raise _runs_away(folder, f"takes more than {seconds} s for {len(trial):,} characters")
-    template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
-    render_here(template, [Message(role="user", content="?"), Message(role="assistant", content="!")], special_tokens(folder))
+    template, said = folder / "chat_template.jinja", [Message(role="user", content="?"), Message(role="assistant", content="!")]
+    if template.is_file():
+        render_here(template.read_text(encoding="utf-8"), said, special_tokens(folder))
 
 
 def _runs_away(folder: Path, what: str) -> ModelInvalid:

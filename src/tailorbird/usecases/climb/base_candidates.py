@@ -41,9 +41,12 @@ def encoder_for(context: StepContext) -> tuple[BaseModelRef | None, str]:
     What cannot be fetched ends no plan: words are read alone. Raises Corrupt where a file is not what it was when it was fetched,
     Unavailable where the objective asks for vectors and there is no encoder.
     """
-    found, why_not = installed_encoder(context), ""
-    if found is None and _reads_vectors(context):
-        found, why_not = _fetched_encoder(context)
+    if (named := context.objective.encoder.model) != "auto":
+        found, why_not = _named_encoder(context, named)
+    else:
+        found, why_not = installed_encoder(context), ""
+        if found is None and _reads_vectors(context):
+            found, why_not = _fetched_encoder(context)
     if found is None and context.objective.floor.vectors is True:
         raise Unavailable(
             f"the floor is to read vectors, and there is no encoder: {why_not}",
@@ -66,8 +69,26 @@ def installed_encoder(context: StepContext) -> BaseModelRef | None:
     """The encoder of the catalogue that lies here; None where none does."""
     for listed in base_models.list_models(context.deps.models):
         if listed.role == "encoder" and listed.folder is not None:
-            return base_models.register_base(listed.folder, listed.name, context.deps.artifacts, context.deps.models.own, public=True)
+            return _registered(context, listed.folder, listed.name, listed.name)
     return None
+
+
+def _named_encoder(context: StepContext, name: str) -> tuple[BaseModelRef | None, str]:
+    """The encoder that the objective names; or None, where its licence forbids the use. Raises as ``pull``, and ModelInvalid
+    (``model_kind``) where it is none."""
+    known = base_models.known_facts(_given(context, name), context.deps.models)
+    if why_not := planning.why_not_encoder(context.objective, name, known.license):
+        return None, why_not
+    return fetch_model(context, name, encoder=True), ""
+
+
+def _registered(context: StepContext, folder: Path, name: str, given: str) -> BaseModelRef:
+    """The model in ``folder``, pulled as ``given``; an encoder with the prefixes that the objective asks for. What the catalogue's packages
+    hold is public."""
+    deps, found = context.deps, base_models.with_prefixes(folder, context.objective.encoder.other_prefixes, context.progress.tell)
+    packaged = any(given == entry.name and entry.source.kind == "wheel" for entry in base_models.catalogue())
+    public = packaged and found == folder
+    return base_models.register_base(found, name, deps.artifacts, deps.models.own, public=public, open_reader=deps.model_reader)
 
 
 def _fetched_encoder(context: StepContext) -> tuple[BaseModelRef | None, str]:
@@ -83,7 +104,7 @@ def _fetched_encoder(context: StepContext) -> tuple[BaseModelRef | None, str]:
     except (TailorbirdError, OSError) as error:
         why = error.message if isinstance(error, TailorbirdError) else error.strerror or type(error).__name__
         return None, f"the encoder {entry.name} could not be fetched ({why})"
-    return base_models.register_base(folder, entry.name, context.deps.artifacts, context.deps.models.own, public=True), ""
+    return _registered(context, folder, entry.name, entry.name), ""
 
 
 def _announced(entry: CatalogueEntry) -> str:
@@ -148,22 +169,26 @@ def _given(context: StepContext, name: str) -> str:
 def fetch_base(context: StepContext, name: str) -> BaseModelRef:
     """A base model, pulled and registered by digest. Raises ModelInvalid, with ``model_kind`` where it is not of the kind that the task
     needs."""
-    given, template = _given(context, name), chat_template_of(context.objective, Path(context.file.folder))
+    return fetch_model(context, name, encoder=context.objective.task.kind is TaskKind.RANK)
+
+
+def fetch_model(context: StepContext, name: str, *, encoder: bool) -> BaseModelRef:
+    """An ``encoder``, or a decoder with the chat template that the objective asks for, pulled and registered by digest. Raises
+    ModelInvalid, with ``model_kind`` where it is the other."""
+    given, template = _given(context, name), None if encoder else chat_template_of(context.objective, Path(context.file.folder))
     folder = base_models.pull(given, context.deps.models, context.deps.model_reader, context.progress.tell)
     if template is not None:
         folder = base_models.with_template(folder, template, context.progress.tell)
         # A template that fails, or ends no answer, is refused before anything is stored.
         context.deps.engine().count_tokens(folder, [messages_for_row(PromptSpec(instruction=context.objective.task.instruction), "")])
-    public = template is None and any(given == entry.name for entry in base_models.catalogue())
-    base = base_models.register_base(
-        folder, name, context.deps.artifacts, context.deps.models.own, public=public, open_reader=context.deps.model_reader
-    )
-    if context.objective.chat_template or template_name(base.chat_template_digest) == DEFAULT:
+        given = ""  # what the objective brings is nobody else's
+    base = _registered(context, folder, name, given)
+    if not encoder and (context.objective.chat_template or template_name(base.chat_template_digest) == DEFAULT):
         base = base.model_copy(update={"chat_template": context.objective.chat_template or DEFAULT})
-    if base_models.is_encoder(base) != (context.objective.task.kind is TaskKind.RANK):
+    if (base.encoder is not None) != encoder:
         raise ModelInvalid(
-            f"{name} {'turns texts into vectors' if base_models.is_encoder(base) else 'writes answers'}, which is not what the task needs",
-            "a task of kind rank starts from an encoder (minilm-l6-v2), every other one from a decoder (smollm2-135m)",
+            f"{name} {'writes answers' if encoder else 'turns texts into vectors'}, which is not what is needed here",
+            "a task of kind rank and `encoder.model` take an encoder (minilm-l6-v2), every other task starts from a decoder (smollm2-135m)",
             code="model_kind",
         )
     return base

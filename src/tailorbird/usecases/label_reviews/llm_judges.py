@@ -204,7 +204,7 @@ def _fetched(deps: Dependencies, objective: Objective, model: str, progress: Pro
     folder = base_models.pull(model, deps.models, deps.model_reader, progress.tell)
     with storing(deps, objective.tenant) as store:
         base = base_models.register_base(folder, model, store, deps.models.own, open_reader=deps.model_reader)
-    if base_models.is_encoder(base):
+    if base.encoder is not None:
         raise _no_decoder(model)
     return base
 

@@ -164,12 +164,13 @@ def _refuse_outside(file: ObjectiveFile, files: Mapping[str, Digest], reach: Sou
             "leave `limits.retention.tasks` out, or adapt on the machine where they lie",
             code="harness_outside",
         )
-    offered = {entry.name for entry in base_models.catalogue()}
     template = objective.chat_template
     if template and template not in TEMPLATES and not _came_along(template, files):
         raise InvalidInput(f"the chat template {template} did not come with the objective", "upload it", code="upload_missing")
-    for base in objective.bases:
-        if base in offered or _came_along(base, files):
+    offered = {entry.name: base_models.address_of(entry) for entry in base_models.catalogue()}
+    for named in objective.models:
+        base = offered.get(named, named)
+        if not base or _came_along(base, files):
             continue
         if not base.startswith("hf://"):
             raise InvalidInput(

@@ -1,0 +1,74 @@
+"""Encoders of several families, with rules of their own: tuned for labels and for questions, and read back where they are served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.encoders import describe_in_place, write_pooling, write_prompts
+from support.model_families import write_family
+from support.tiny_encoder import tuning_settings
+from tailorbird.domain.dataset import EVERYONE
+from tailorbird.domain.retrieval import Entry
+from tailorbird.inference import open_encoder
+from tailorbird.ports.trainer import JudgedQuery, LabelJob, LabelledText, RankingJob
+from tailorbird.text.encoder_vectors import read_encoder
+from tailorbird.text.search_index import write_index
+from tailorbird.training import open_trainer
+
+D = "sha256:" + "0" * 64
+LABELS = ("fox", "rain")
+TEXTS = tuple(f"a {7 * n} text {n}" for n in range(16))
+#: Families, the rule of each, and a layer behind pooling.
+FAMILIES = [("bert", "cls", 0), ("xlm-roberta", "mean", 12), ("modernbert", "cls", 0), ("distilbert", "max", 0), ("mpnet", "mean", 0)]
+FAMILIES += [("nomic_bert", "mean", 0), ("qwen3", "lasttoken", 0)]
+
+
+def base_of(folder: Path, family: str, rule: str, dense: int) -> Path:
+    write_prompts(write_pooling(write_family(folder, family), rule, dense=dense), {"query": "ask: ", "classification": "sort: "})
+    return describe_in_place(folder)
+
+
+def settings_for(base: Path, method: str, rate: float) -> dict[str, object]:
+    settings = tuning_settings(method, rate, epochs=4, batch_size=8)
+    if settings.lora is None:
+        return {"settings": settings}
+    lora = settings.lora.model_copy(update={"targets": tuple(read_encoder(base).linear_shapes)})
+    return {"settings": settings.model_copy(update={"lora": lora})}
+
+
+@pytest.mark.parametrize(("family", "rule", "dense"), FAMILIES)
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_what_was_tuned_for_labels_is_served(method: str, family: str, rule: str, dense: int, tmp_path: Path) -> None:
+    base = base_of(tmp_path / "base", family, rule, dense)
+    rows = tuple(LabelledText(text=text, labels=(LABELS[place % 2],)) for place, text in enumerate(TEXTS))
+    shared = {"base": base, "base_digest": D, "snapshot": D, "labels": LABELS, "alone": False, "workspace": tmp_path / "work"}
+    job = LabelJob(**shared, train=rows, held_out=rows, **settings_for(base, method, 3e-3))  # type: ignore[arg-type]
+    made, encoder = open_trainer().tune(job, lambda _: None), open_encoder()
+    assert made.report.best_held_out_loss < made.report.first_held_out_loss
+    vectors = encoder.embed(base, TEXTS, made.folder) if method == "lora" else encoder.embed(made.folder, TEXTS)
+    assert vectors.shape == (16, dense or 32)
+    assert np.abs(vectors - encoder.embed(base, TEXTS)).max() > 1e-3
+
+
+@pytest.mark.parametrize(("family", "rule", "dense"), [FAMILIES[1], FAMILIES[2], FAMILIES[6]])
+def test_what_was_tuned_for_questions_is_served(family: str, rule: str, dense: int, tmp_path: Path) -> None:
+    base, encoder = base_of(tmp_path / "base", family, rule, dense), open_encoder()
+    entries = [Entry(id=f"d{n}", text=text, access=(EVERYONE,)) for n, text in enumerate(TEXTS)]
+    (tmp_path / "index").mkdir()
+    write_index(tmp_path / "index", entries, encoder.embed(base, TEXTS, purpose="passage"))
+    queries = tuple(JudgedQuery(text=f"what of {text}", relevant={f"d{n}": 1.0}) for n, text in enumerate(TEXTS))
+    shared = {"base": base, "base_digest": D, "snapshot": D, "index": tmp_path / "index", "train": queries, "held_out": queries}
+    for kind, method in (("bi-encoder", "lora"), ("cross-encoder", "full")):
+        job = RankingJob(kind=kind, **shared, workspace=tmp_path / kind, **settings_for(base, method, 2e-3))  # type: ignore[arg-type]
+        made = open_trainer().tune(job, lambda _: None)
+        assert made.report.best_held_out_loss < made.report.first_held_out_loss
+        if kind == "bi-encoder":
+            asked = [query.text for query in queries]
+            plain, tuned = (encoder.embed(base, asked, each, "query") for each in (None, made.folder))
+            assert tuned.shape == plain.shape
+            assert np.abs(tuned - plain).max() > 1e-3
+        else:
+            assert np.isfinite(encoder.relate(made.folder, [("fox 1", "fox 2"), ("rain", "fox 2")])).all()
