@@ -307,3 +307,23 @@ class TestSwitch:
             with pytest.raises(Conflict) as refused:
                 verb()
             assert refused.value.error_code == "encryption_off"
+
+
+def keep_words(deps: Dependencies, *requests: str, fails: bool = False) -> None:
+    with deps.ledger.work("acme") as work:
+        work.requests.add([served(deps, request) for request in requests])
+        work.contents.add([kept(deps, request, "words") for request in requests])
+        if fails:
+            raise RuntimeError("the record was lost before the commit")
+
+
+def test_a_key_that_was_rolled_back_encrypts_nothing(deps: Dependencies, service: MemoryKeyService) -> None:
+    """Another process could not read what it had encrypted."""
+    one, other = (encrypting(deps, lambda: service) for _ in range(2))
+    with pytest.raises(RuntimeError):
+        keep_words(one, "req_0", "req_1", fails=True)
+    keep_words(one, "req_3")
+    with other.ledger.work("acme", write=False) as work:
+        found = work.contents.get("req_3")
+    assert found is not None
+    assert found.text == "words"

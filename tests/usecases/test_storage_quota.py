@@ -148,3 +148,17 @@ def test_a_worker_tells_and_rests(host: Dependencies, author: Actor, objective_p
     told: list[str] = []
     StepWorker(host, Progress(), told.append, once=True).run()
     assert any("error[quota_storage]" in line for line in told), told
+
+
+def commit_too_late(deps: Dependencies) -> None:
+    with storing(deps, "acme") as store:
+        store.put(b"a" * 4000)
+        with deps.ledger.work("acme") as work:
+            store.account(work)
+            raise RuntimeError("the record was lost before the commit")
+
+
+def test_what_was_stored_counts_after_a_rollback(host: Dependencies) -> None:
+    with pytest.raises(RuntimeError):
+        commit_too_late(host)
+    assert stored_by(host, "acme").bytes == 4000

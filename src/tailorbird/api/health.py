@@ -43,7 +43,7 @@ def health_routes(
     )
     async def healthz(request: Request, response: Response) -> dict[str, Any]:
         response.headers.update(_NOT_KEPT)
-        return {"status": "ok", "warnings": await warnings(request, condition().notices)}
+        return {"status": "up", "warnings": await warnings(request, condition().notices)}
 
     not_yet: dict[int | str, dict[str, Any]] = {
         503: {"description": "Not yet; the body says what is missing.", "content": {"application/json": {}}}
@@ -52,7 +52,7 @@ def health_routes(
     @router.get(
         "/readyz",
         summary="Does every public name answer as the record says?",
-        description="503 until the record can be written, the engine answers and every name is loaded, and while work in the background "
+        description="503 until the record and its log can be written, the engine answers and every name is loaded, and while work in the background "
         "fails again and again (``failing`` names it); warnings stop nothing.",
         responses=not_yet,
     )

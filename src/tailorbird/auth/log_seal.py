@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 
 from tailorbird.auth.identity_keys import PrivateKey, create_key, load_key, public_key
 from tailorbird.crypto.ed25519 import is_signed
@@ -27,6 +28,7 @@ class KeyFileSealer:
         self._former = former_key_file(workspace)
         self._loaded: tuple[tuple[int, int], PrivateKey] | None = None
         self._seen: LogHead | None = None
+        self._lock = Lock()
         self._marked = False
 
     def seal(self, head: LogHead, *, was_sealed: bool, is_new: bool) -> str:
@@ -42,8 +44,8 @@ class KeyFileSealer:
             return ""
         return base64.b64encode(key.sign(head.statement())).decode()
 
-    def check(self, head: LogHead, seal: str, *, is_committed: bool) -> None:
-        """Returns where the seal is this log's, or nothing was ever sealed from this workspace. Raises Corrupt, NotFound."""
+    def check(self, head: LogHead, seal: str) -> None:
+        """Returns where the seal over a committed head is this log's, or nothing was ever sealed from here. Raises Corrupt, NotFound."""
         if not seal:
             if self._marker.exists():
                 raise _broken("the head of the log is not sealed, and it was before", "log_unsealed")
@@ -53,22 +55,27 @@ class KeyFileSealer:
         if public is None:
             raise self._missing()
         if is_signed(head.statement(), seal, public):
-            self._mark(is_committed=is_committed)
+            self._mark()
             return
         if self._former.is_file() and is_signed(head.statement(), seal, self._former.read_text(encoding="ascii").strip()):
             return  # the key is being changed: the next entry is sealed by the new one
         raise _broken("the head of the log is not sealed by the key of this log", "log_forged")
 
     def check_growth(self, head: LogHead) -> None:
-        """Remembers the head. Raises Corrupt where this process has seen a longer log, or another of the same size."""
+        """Raises Corrupt where this process has committed a longer log, or another of the same size."""
         seen = self._seen
         if seen is not None and (head.size < seen.size or (head.size == seen.size and head != seen)):
             raise _broken(f"the log had {seen.size} entries and now has {head.size}, or others", "log_rolled_back")
-        self._seen = head
 
-    def _mark(self, *, is_committed: bool) -> None:
-        """Notes that the log is sealed. Not before that is committed: a process that is killed must find its log as it left it."""
-        if is_committed and not self._marked:
+    def remember(self, head: LogHead) -> None:
+        """Keeps a committed head; of two that commit at once, the longer."""
+        with self._lock:
+            if self._seen is None or head.size > self._seen.size:
+                self._seen = head
+
+    def _mark(self) -> None:
+        """Notes that the log is sealed."""
+        if not self._marked:
             with suppress(OSError):  # a workspace that cannot be written now
                 self._marker.touch(mode=OWNER_FILE)
                 self._marked = True

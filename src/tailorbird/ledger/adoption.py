@@ -36,6 +36,7 @@ def anchor_what_stands(database: Database, sealer: LogSealer | None, now: dateti
         if events.begin_anchoring():
             for tenant in connection.scalars(select(tenants.c.name).order_by(tenants.c.name)).all():
                 _anchor(connection, tenant, changes, events, now)
+    events.committed()
 
 
 def _anchor(connection: Connection, tenant: str, changes: RowChanges, events: Events, now: datetime) -> None:

@@ -92,6 +92,8 @@ class Events:
         self._tenant = tenant
         self._changes = changes or RowChanges()
         self._sealer = sealer
+        #: The head that this transaction leaves, where it has changed it: not committed yet, so nothing outside may know it.
+        self._written: LogHead | None = None
 
     def append(self, events: Sequence[Event]) -> int:
         """Appends events in order and returns the log's new size. Reads few rows, however long the log.
@@ -103,7 +105,7 @@ class Events:
         before = self._head(lock=True)
         if not events:
             return before.frontier.size
-        self._check(before, writing=True)
+        self._check_appendable(before)
         told, changes = with_changes(events, self._changes)
         rows, leaves = [], []
         for index, event in enumerate(told, start=before.frontier.size):
@@ -126,15 +128,26 @@ class Events:
     def sealed_head(self) -> LogHead:
         """The head of the log. Raises Corrupt, NotFound: it is not sealed by this log's key."""
         stored = self._head()
-        self._check(stored, writing=False)
+        self._check(stored)
         return stored.head()
+
+    def check_writable(self) -> None:
+        """Raises Corrupt, NotFound where an entry could not be appended. Changes nothing."""
+        stored = self._head(lock=True)
+        self._check_appendable(stored)
+        self._seal(stored, stored.head())
+
+    def committed(self) -> None:
+        """Called once the transaction has committed: from now on the log may not be shorter."""
+        if self._sealer is not None and self._written is not None:
+            self._sealer.remember(self._written)
 
     def begin_anchoring(self) -> bool:
         """Anchors rows from now on; True where none was anchored before. Raises Corrupt where the log was sealed before."""
         before = self._head(lock=True)
         if before.state:
             return False
-        self._check(before, writing=False)
+        self._check(before)
         self._write_head(before, before.frontier, EMPTY_STATE)
         return True
 
@@ -143,21 +156,28 @@ class Events:
         for tenant in self._changes.tenants():
             self.append([Event(kind="rows.changed", tenant=tenant, actor="ledger", subject=tenant, at=at)])
 
-    def _check(self, stored: _StoredHead, *, writing: bool) -> None:
-        if self._sealer is None:
-            return
-        if stored.frontier.size or stored.seal or stored.state not in ("", EMPTY_STATE):
-            self._sealer.check(stored.head(), stored.seal, is_committed=not writing)
-        if writing:
+    def _check(self, stored: _StoredHead) -> None:
+        """What this transaction has written itself was checked before."""
+        is_begun = stored.frontier.size or stored.seal or stored.state not in ("", EMPTY_STATE)
+        if self._sealer is not None and self._written is None and is_begun:
+            self._sealer.check(stored.head(), stored.seal)
+
+    def _check_appendable(self, stored: _StoredHead) -> None:
+        self._check(stored)
+        if self._sealer is not None and self._written is None:
             self._sealer.check_growth(stored.head())
 
     def _write_head(self, before: _StoredHead, after: Frontier, state: str) -> None:
-        head, seal = LogHead(size=after.size, root=after.root().hex(), state=state), ""
-        if self._sealer is not None and after.size:
-            is_new = not before.seal and not self._connection.scalar(select(func.count()).select_from(checkpoints))
-            seal = self._sealer.seal(head, was_sealed=bool(before.seal), is_new=is_new)
+        head = LogHead(size=after.size, root=after.root().hex(), state=state)
         edge = [hashed.hex() for hashed in after.edge]
-        self._connection.execute(update(log_frontier).values(size=after.size, edge=edge, state=state, seal=seal))
+        self._connection.execute(update(log_frontier).values(size=after.size, edge=edge, state=state, seal=self._seal(before, head)))
+        self._written = head
+
+    def _seal(self, before: _StoredHead, head: LogHead) -> str:
+        if self._sealer is None or not head.size:
+            return ""
+        is_new = not before.seal and not self._connection.scalar(select(func.count()).select_from(checkpoints))
+        return self._sealer.seal(head, was_sealed=bool(before.seal), is_new=is_new)
 
     def size(self) -> int:
         """Number of entries of the log."""

@@ -30,6 +30,7 @@ from tailorbird.ports.clock import Clock, TimeFloor
 from tailorbird.ports.deployment import AliasBook
 from tailorbird.ports.events import AuditLog, RowAnchorBook
 from tailorbird.ports.identity import TenantDirectory
+from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.ports.quota import GatewayDirectory, UsageBook
 from tailorbird.ports.records import ReferenceBook
 from tailorbird.ports.runs import WorkQueue
@@ -200,9 +201,10 @@ class System:
     gateways: GatewayDirectory
     references: ReferenceBook
     floor: TimeFloor
+    of: Callable[[str], UnitOfWork]
 
 
-def system_over(connection: Connection, clock: Clock, changes: RowChanges, events: Events) -> System:
+def system_over(connection: Connection, clock: Clock, changes: RowChanges, events: Events, of: Callable[[str], UnitOfWork]) -> System:
     """The system repositories inside one transaction."""
     return System(
         tenants=Tenants(connection, changes),
@@ -214,4 +216,5 @@ def system_over(connection: Connection, clock: Clock, changes: RowChanges, event
         gateways=Gateways(connection),
         references=References(connection),
         floor=StoredTimeFloor(connection),
+        of=of,
     )

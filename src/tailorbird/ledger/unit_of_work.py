@@ -98,6 +98,7 @@ class SqlLedger:
             events = Events(connection, tenant, changes, self._sealer)
             yield _work_of(connection, tenant, self._clock, changes, events)
             events.anchor_rest(self._clock.now())
+        events.committed()
 
     @contextmanager
     def system(self, *, write: bool = True) -> Iterator[SystemWork]:
@@ -105,8 +106,13 @@ class SqlLedger:
         with self._database.writing() if write else self._database.reading() as connection:
             changes = RowChanges()
             events = Events(connection, None, changes, self._sealer)
-            yield system_over(connection, self._clock, changes, events)
+
+            def of(tenant: str) -> UnitOfWork:
+                return _work_of(connection, tenant, self._clock, changes, events)
+
+            yield system_over(connection, self._clock, changes, events, of)
             events.anchor_rest(self._clock.now())
+        events.committed()
 
     def flush(self, *, scrub: bool = False) -> None:
         """Makes durable what was committed so far. Raises Unavailable."""

@@ -20,15 +20,19 @@ class LogSealer(Protocol):
         """
         ...
 
-    def check(self, head: LogHead, seal: str, *, is_committed: bool) -> None:
-        """Returns where ``seal`` is this log's over the head, or where nothing was ever sealed from here. Raises Corrupt, NotFound.
+    def check(self, head: LogHead, seal: str) -> None:
+        """Returns where ``seal`` is this log's over a committed head, or where nothing was ever sealed from here. Raises Corrupt, NotFound.
 
-        Once a head that ``is_committed`` was found sealed, one without a seal is refused from then on.
+        Once a head was found sealed, one without a seal is refused from then on.
         """
         ...
 
     def check_growth(self, head: LogHead) -> None:
-        """Remembers the head as committed. Raises Corrupt where this process has seen a longer log, or another of this size."""
+        """Raises Corrupt where this process has committed a log longer than the committed ``head``, or another of its size."""
+        ...
+
+    def remember(self, head: LogHead) -> None:
+        """Keeps a head whose transaction has committed, for ``check_growth``."""
         ...
 
 
@@ -71,6 +75,11 @@ class EventLog(Protocol):
 
 class AuditLog(EventLog, Protocol):
     """The whole log, above tenants: with its proofs, and the checkpoints that were signed of it."""
+
+    def check_writable(self) -> None:
+        """Raises Corrupt, NotFound where an entry could not be appended: the head is not sealed, or shorter than it was, or the key that
+        seals it is not here. Changes nothing."""
+        ...
 
     def inclusion(self, index: int, size: int | None = None) -> tuple[str, ...]:
         """RFC 6962 audit path (hashes in hex, leaf upwards) of entry ``index`` in the tree of ``size``, or of all. Raises InvalidInput."""

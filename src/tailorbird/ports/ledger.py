@@ -67,6 +67,10 @@ class SystemWork(Protocol):
     references: ReferenceBook
     floor: TimeFloor
 
+    def of(self, tenant: str, /) -> UnitOfWork:
+        """The repositories of one tenant, in the same transaction."""
+        ...
+
 
 class LedgerDatabase(Protocol):
     """The database under a ledger: its schema, its soundness, its connections."""

@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 from tailorbird.crypto.data_key import derive
@@ -140,8 +141,9 @@ class SealedContents:
             ) from None
         return one.model_copy(update={name: text.decode() for name, text in texts.items()})
 
-    @property
+    @cached_property
     def _key(self) -> bytes:
+        """Asked for once in a transaction: a key that it has made itself may be rolled back with it."""
         return derive(self._keys.within(self._work), "words")
 
 

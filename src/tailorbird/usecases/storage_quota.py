@@ -64,14 +64,18 @@ class TenantStore:
         return bool(self._new)
 
     def account(self, work: UnitOfWork) -> None:
-        """Enters in the record what was put since the last time. Raises Exhausted where other work of the tenant was faster."""
+        """Enters in the record what was put since the last time; ``accounted`` once that has committed. Raises Exhausted where other work
+        of the tenant was faster."""
         if not self._new:
             return
         work.storage.add(self._new)
         after = work.storage.total().bytes + self._known.working_bytes
         if self._limit is not None and after > self._limit:
             raise _over(self._tenant, after, self._limit)
-        self._known, self._new = work.storage.total().model_copy(update={"working_bytes": self._known.working_bytes}), {}
+
+    def accounted(self) -> None:
+        """What ``account`` entered is in the record for good."""
+        self._new = {}
 
     def account_anyway(self) -> None:
         """Enters it whether or not the quota is passed: work that ended badly has stored what it has stored."""
@@ -154,6 +158,7 @@ def storing(deps: Dependencies, tenant: str, *, bounded: bool = True) -> Iterato
         if store.is_ahead:
             with deps.ledger.work(tenant) as work:
                 store.account(work)
+            store.accounted()
     except BaseException:
         with suppress(TailorbirdError):
             store.account_anyway()

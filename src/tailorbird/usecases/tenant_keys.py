@@ -50,8 +50,8 @@ class TenantKeys:
             return self._known.setdefault(tenant, key)
 
     def within(self, work: UnitOfWork) -> DataKey:
-        """The key of the tenant of an open transaction, made in it where there is none. The service is asked once in a process. Raises as
-        ``of``."""
+        """The key of the tenant of an open transaction, made in it where there is none; ask once in a transaction. The service is asked
+        once in a process. Raises as ``of``."""
         known = self._known.get(work.tenant)
         if known is not None:
             return known

@@ -26,7 +26,6 @@ from tailorbird.domain.quota import Period, QuotaLimits, Storage, Usage, window_
 from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.system.source_access import SourceAccess
-from tailorbird.usecases.anchored_rows import anchored_identities
 from tailorbird.usecases.audit_events import Facts, record, require_host
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.each_tenant import for_each_tenant
@@ -82,7 +81,7 @@ PURGED_AT_ONCE, _BREATH = 1_000, 0.01
 def add_tenant(deps: Dependencies, actor: Actor, name: Name, people: People, limits: QuotaLimits = _UNLIMITED) -> Tenant:
     """Add a tenant with its first people.
 
-    An admin must be among them. Raises Conflict (the name is taken), InvalidInput (a key is none).
+    An admin must be among them. Raises Conflict (a name is taken, its own or that of one of them), InvalidInput (a key is none).
     """
     require_host(deps, actor)
     for person in people:
@@ -97,8 +96,7 @@ def add_tenant(deps: Dependencies, actor: Actor, name: Name, people: People, lim
     with deps.ledger.system() as system:
         system.tenants.add(tenant)
         system.events.append([_event("tenant.created", tenant, actor, deps)])
-    with deps.ledger.work(name) as work:
-        admitted = list(anchored_identities(work))
+        work, admitted = system.of(name), list[Identity]()
         for person in _root_first(people):
             change = addition(name, person.name, person.roles, person.public_key)
             admitted.append(add_person(work, change, f"{actor.tenant}/{actor.name}", now, person.signature, admitted))

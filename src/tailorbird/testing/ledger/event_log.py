@@ -46,13 +46,15 @@ class MemoryEvents(Repository):
     def __init__(self, transaction: Transaction, tenant: str = SYSTEM, sealer: LogSealer | None = None) -> None:
         super().__init__(transaction, tenant)
         self._sealer = sealer
+        #: The head that this transaction leaves, where it has changed it.
+        self._written: LogHead | None = None
 
     def append(self, events: Sequence[Event]) -> int:
         """Appends events in order and returns the log's new size. Raises InvalidInput, Forbidden."""
         for event in events:
             self._own(self._tenant and event.tenant)
         before = self._head()
-        self._check(before, writing=True)
+        self._check_appendable(before)
         told, changes = with_changes(events, self._transaction.unanchored)
         bodies = [event_body(salted(event)) for event in told]
         entries = self._transaction.change(LOG_ENTRIES, SYSTEM)
@@ -62,28 +64,45 @@ class MemoryEvents(Repository):
         updated = update_anchors(anchors, before.state, changes)
         anchors.write(updated)
         head = LogHead(size=after.size, root=after.root().hex(), state=updated.state)
-        is_new = not before.seal and not self.checkpoints()
-        seal = self._sealer.seal(head, was_sealed=bool(before.seal), is_new=is_new) if self._sealer else ""
-        self._transaction.change(LOG_FRONTIER, SYSTEM)[_EDGE] = _Head(after, updated.state, seal)
+        self._transaction.change(LOG_FRONTIER, SYSTEM)[_EDGE] = _Head(after, updated.state, self._seal(before, head))
+        self._written = head
         return after.size
 
     def sealed_head(self) -> LogHead:
         """The head of the log. Raises Corrupt, NotFound: it is not sealed by this log's key."""
         stored_head = self._head()
-        self._check(stored_head, writing=False)
+        self._check(stored_head)
         return stored_head.head()
+
+    def check_writable(self) -> None:
+        """Raises Corrupt, NotFound where an entry could not be appended."""
+        stored_head = self._head()
+        self._check_appendable(stored_head)
+        self._seal(stored_head, stored_head.head())
+
+    def committed(self) -> None:
+        """Called once the transaction has committed."""
+        if self._sealer is not None and self._written is not None:
+            self._sealer.remember(self._written)
 
     def anchor_rest(self, at: datetime) -> None:
         """Anchors, by an event of its own, what was changed in this transaction and no event told of."""
         for tenant in self._transaction.unanchored.tenants():
             self.append([Event(kind="rows.changed", tenant=tenant, actor="ledger", subject=tenant, at=at)])
 
-    def _check(self, found: _Head, *, writing: bool) -> None:
-        if self._sealer is not None:
-            if found.frontier.size:
-                self._sealer.check(found.head(), found.seal, is_committed=not writing)
-            if writing:
-                self._sealer.check_growth(found.head())
+    def _check(self, found: _Head) -> None:
+        if self._sealer is not None and self._written is None and found.frontier.size:
+            self._sealer.check(found.head(), found.seal)
+
+    def _check_appendable(self, found: _Head) -> None:
+        self._check(found)
+        if self._sealer is not None and self._written is None:
+            self._sealer.check_growth(found.head())
+
+    def _seal(self, before: _Head, head: LogHead) -> str:
+        if self._sealer is None or not head.size:
+            return ""
+        return self._sealer.seal(head, was_sealed=bool(before.seal), is_new=not before.seal and not self.checkpoints())
 
     def size(self) -> int:
         """How many entries the log has."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -89,6 +89,7 @@ class MemorySystemWork:
         self.gateways: GatewayDirectory = MemoryGateways(transaction)
         self.references: ReferenceBook = MemoryReferences(transaction)
         self.floor: TimeFloor = MemoryTimeFloor(transaction)
+        self.of: Callable[[str], UnitOfWork] = lambda tenant: MemoryTenantWork(transaction, tenant, clock, events)
 
 
 class MemoryStore:
@@ -139,6 +140,7 @@ class MemoryLedger:
             events = MemoryEvents(transaction, tenant, self._sealer)
             yield MemoryTenantWork(transaction, tenant, self._clock, events)
             events.anchor_rest(self._clock.now())
+        events.committed()
 
     @contextmanager
     def system(self, *, write: bool = True) -> Iterator[SystemWork]:
@@ -147,6 +149,7 @@ class MemoryLedger:
             events = MemoryEvents(transaction, SYSTEM, self._sealer)
             yield MemorySystemWork(transaction, self._clock, events)
             events.anchor_rest(self._clock.now())
+        events.committed()
 
     def flush(self, *, scrub: bool = False) -> None:
         """Does nothing: no commit outlives the process."""

@@ -11,11 +11,11 @@ from uuid import uuid4
 
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.erasure import Certificate, Obligation, ObligationKind
-from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.errors import Corrupt, NotFound, TailorbirdError
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.value import Value
-from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.ports.ledger import SystemWork, UnitOfWork
 from tailorbird.system.background_loop import place_of
 from tailorbird.usecases import key_custody
 from tailorbird.usecases.anchored_rows import anchored_erasures
@@ -60,7 +60,7 @@ def _notice(tenant: str, erasure: str, duty: Obligation) -> Notice:
 
 
 class WorkspaceHealth(Value):
-    """``writable`` is False when the record cannot be written: then no request can be answered. Notices alone stop nothing."""
+    """``writable`` is False when the record or its log cannot be written: then nothing can be changed. Notices alone stop nothing."""
 
     writable: bool
     notices: tuple[Notice, ...] = ()
@@ -108,16 +108,25 @@ def _holds_record(deps: Dependencies) -> bool:
 
 
 def _record(deps: Dependencies) -> Notice | None:
-    """Takes the write lock and gives it back: nothing else shows that a database can be written."""
+    """Takes the write lock and gives it back: nothing else shows that a database can be written. Every change is an entry of the log, so
+    that one must be possible, too."""
     file = deps.upkeep.record_file
     if file is not None and not file.exists():
         # Open connections would go on writing into a file that nobody finds again.
         return Notice(code="record_missing", text="the file of the record is gone: put it back, or restore a backup")
     try:
-        with deps.ledger.system():
-            return None
+        with deps.ledger.system() as system:
+            return _log(system)
     except TailorbirdError as error:
         return Notice(code="record_unwritable", text=f"the record cannot be written ({error.error_code})")
+
+
+def _log(system: SystemWork) -> Notice | None:
+    try:
+        system.events.check_writable()
+    except (Corrupt, NotFound) as error:
+        return Notice(code="log_unwritable", text=f"the log cannot be written, so nothing can be changed: {error} ({error.error_code})")
+    return None
 
 
 def _workspace(deps: Dependencies) -> list[Notice]:

@@ -355,6 +355,7 @@ def _commit(context: StepContext, step: Step, outcome: StepOutcome, store: Tenan
         store.account(work)
         facts = {"step": step.name, "result": digest} | outcome.facts
         record(work, "step.done", context.actor.name, context.run.id, context.deps.clock.now(), facts)
+    store.accounted()
 
 
 def _give_up(context: StepContext, step: Step, error: BaseException, seconds: float) -> None:
