@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-from tailorbird import base_models as catalogue
-from tailorbird.auth import Action
 from tailorbird.cli.groups import command_group
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import CommandSession, err, new_session, open_session, out, print_json, print_table
@@ -16,8 +14,7 @@ from tailorbird.domain.model_fit import ModelFit
 from tailorbird.planning import FitQuestion
 from tailorbird.reporting import fit_table, human_count
 from tailorbird.settings import find_workspace, settings_without_workspace
-from tailorbird.usecases.audit_events import permit
-from tailorbird.usecases.base_models import ModelOffer, fit_model, fit_named, list_models
+from tailorbird.usecases.base_models import ModelOffer, fit_model, fit_named, list_models, pull_model
 from tailorbird.usecases.registry import validated
 from tailorbird.wiring import open_fitting
 
@@ -54,9 +51,8 @@ def _pull(
 ) -> None:
     """Download a base model, verify its digest, and store it as safetensors."""
     session = open_session()
-    permit(session.deps, session.actor(), Action.PULL_MODEL, name)
     with ProgressDisplay(err) as progress:
-        folder = catalogue.pull(name, session.deps.models, session.deps.model_reader, progress.tell)
+        folder = pull_model(session.deps, session.actor(), name, progress)
     print_json({"name": name, "folder": str(folder)}) if session.as_json else out.print(str(folder), markup=False)
 
 

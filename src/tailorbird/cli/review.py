@@ -17,9 +17,9 @@ from tailorbird.domain.label_review import Bounded, JudgeResult, JudgeState, Mar
 from tailorbird.reporting import judge_text
 from tailorbird.sdk.remote_runs import POLL_SECONDS
 from tailorbird.usecases import Progress
-from tailorbird.usecases.label_reviews import label_review, llm_judges
+from tailorbird.usecases.label_reviews import label_review
 from tailorbird.usecases.label_reviews.label_review import ReviewState, ShownItem, next_shown, show_review
-from tailorbird.usecases.label_reviews.llm_judges import ask_judge
+from tailorbird.usecases.label_reviews.llm_judges import ask_judge, judge_here
 
 review = command_group()
 DigestArgument = Annotated[str, typer.Argument(help="Digest of the release, or its prefix.", metavar="DIGEST")]
@@ -86,11 +86,7 @@ def _ask(
 
 def _judged_here(session: CommandSession, digest: str, model: str, progress: Progress) -> ReviewState:
     name = str(Path(model).resolve()) if Path(model).exists() and not model.startswith("hf://") else model
-    actor = session.actor("reviewer")
-    asked = llm_judges.ask(session.deps, actor, digest, name, here=True)
-    if asked.state is JudgeState.DONE:
-        say(f"{model} has judged already: nothing was asked again, this is its record")
-    llm_judges.hold(session.deps, actor, asked, progress, here=True)
+    asked = judge_here(session.deps, session.actor("reviewer"), digest, name, progress)
     return session.ask_as("reviewer", show_review, digest=asked.release)
 
 

@@ -21,10 +21,11 @@ from tailorbird.domain.errors import Exhausted, Forbidden, InvalidInput, Tailorb
 from tailorbird.domain.objective import Objective, TeacherWishes
 from tailorbird.objective import read_objective
 from tailorbird.text.normalisation import normalise
-from tailorbird.usecases.audit_events import Facts, permit, record
+from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.climb.hosted_engine import HostedEngine
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.endpoints import demand_currency, tell_sent, usable_endpoint
+from tailorbird.usecases.registry import local
 from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
 from tailorbird.usecases.teacher_labels import TeacherLabels, kept_labels, purse_of
 from tailorbird.usecases.teachers import TEACHER, demand_unshown, record_annotation
@@ -105,6 +106,7 @@ class _Payments:
             self._told = use.money
 
 
+@local(Action.ADAPT)
 def annotate(deps: Dependencies, actor: Actor, path: Path, progress: Progress, hand_over: Callable[[Annotations], None]) -> None:
     """Labels the texts of ``teacher`` in the objective at ``path`` by its hosted model, and gives them to ``hand_over``.
 
@@ -114,7 +116,6 @@ def annotate(deps: Dependencies, actor: Actor, path: Path, progress: Progress, h
     ``endpoint_changed``: it is paid in another currency; ``annotation_running``), Exhausted (``budget_spent``), and what asking and
     ``hand_over`` raise.
     """
-    permit(deps, actor, Action.ADAPT, path.name)
     deps, file = deps.for_tenant(actor.tenant), read_objective(path, actor.tenant)
     objective, wishes = file.objective, file.objective.teacher
     if wishes is None:

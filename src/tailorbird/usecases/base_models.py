@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from tailorbird import base_models, planning
 from tailorbird.auth import Action
@@ -10,9 +11,8 @@ from tailorbird.domain.model_fit import ModelFit
 from tailorbird.domain.value import Value
 from tailorbird.ports.model_reader import ModelReader
 from tailorbird.ports.trainer import Trainer
-from tailorbird.usecases.audit_events import permit
-from tailorbird.usecases.dependencies import Actor, Dependencies
-from tailorbird.usecases.registry import usecase
+from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
+from tailorbird.usecases.registry import local, usecase
 
 
 class ModelOffer(Value):
@@ -59,13 +59,19 @@ def list_models(deps: Dependencies, _actor: Actor) -> BaseModelList:
     )
 
 
-def fit_model(deps: Dependencies, actor: Actor, name: str, question: planning.FitQuestion) -> ModelFit:
+@local(Action.PULL_MODEL)
+def pull_model(deps: Dependencies, _actor: Actor, name: str, progress: Progress) -> Path:
+    """Downloads a base model, verifies its digest, and stores it as safetensors; the folder. Raises Forbidden, and what pulling raises."""
+    return base_models.pull(name, deps.models, deps.model_reader, progress.tell)
+
+
+@local(Action.PLAN)
+def fit_model(deps: Dependencies, _actor: Actor, name: str, question: planning.FitQuestion) -> ModelFit:
     """Memory and speed of each training method with the base model ``name`` (a pulled model, a folder, a config file) on this machine and
     on common GPUs; nothing is downloaded.
 
     Raises Forbidden, ModelInvalid, InvalidInput (``example_too_long``), Unavailable (training is not installed).
     """
-    permit(deps, actor, Action.PLAN, name)
     return fit_named(deps.models, deps.model_reader, deps.trainer, name, question)
 
 

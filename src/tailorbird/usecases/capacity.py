@@ -19,29 +19,29 @@ from tailorbird.domain.serving_traffic import ServingTraffic
 from tailorbird.system.files import private_folder
 from tailorbird.system.outward_client import is_this_machine
 from tailorbird.system.processor import processor_kind
-from tailorbird.usecases.audit_events import permit
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.registry import local
 
 #: What was timed longer ago than this is timed again: drivers and libraries change.
 _FRESH = timedelta(days=30)
 
 
-def plan_capacity(deps: Dependencies, actor: Actor, traffic: ServingTraffic) -> CapacityPlan:
+@local(Action.PLAN)
+def plan_capacity(deps: Dependencies, _actor: Actor, traffic: ServingTraffic) -> CapacityPlan:
     """Replicas for ``traffic`` and what they do, by timings in it, or by those that were kept last for its base model and precision: of the
     gateway that it names; where it names none, of an engine on a machine like this one.
 
     Raises Forbidden, NotFound (``serving_untimed``), InvalidInput.
     """
-    permit(deps, actor, Action.PLAN, traffic.base_model)
     return planning.capacity_plan(traffic, traffic.timings or _kept(deps, traffic), deps.prices)
 
 
-def keep_measurement(deps: Dependencies, actor: Actor, traffic: ServingTraffic, measured: ServingMeasurement) -> EngineTimings:
+@local(Action.PLAN)
+def keep_measurement(deps: Dependencies, _actor: Actor, traffic: ServingTraffic, measured: ServingMeasurement) -> EngineTimings:
     """Fits an engine's timings to what was measured of it, and keeps them for the base model and precision of ``traffic``.
 
     Raises Forbidden, ModelInvalid (the base model is not here: its shape tells the size of an adapter).
     """
-    permit(deps, actor, Action.PLAN, traffic.base_model)
     base = base_models.describe_local(traffic.base_model, deps.models, deps.model_reader)
     adapter = planning.adapter_mebibytes(base, traffic.engine.precision, traffic.engine.adapters)
     named = {**_timed(traffic), "measured_at": deps.clock.now()}

@@ -1,4 +1,5 @@
-"""Registry of use cases: each is declared on the function that does it, and command line, API and console ask by it alone."""
+"""Registry of use cases: each is declared on the function that does it, and command line, API and console ask by it alone. What is done on
+this machine alone is declared and checked here, too."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, wraps
+from pathlib import Path
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, get_type_hints
 
 from pydantic import ValidationError, create_model
@@ -24,6 +26,7 @@ from tailorbird.usecases.dependencies import Actor, Dependencies
 P = ParamSpec("P")
 A = TypeVar("A", bound=Value)
 Q = TypeVar("Q", bound=Value)
+T = TypeVar("T")
 Method = Literal["GET", "POST"]
 
 _IN_PATH = re.compile(r"\{(\w+)\}")
@@ -175,6 +178,30 @@ def _order(use_case: AnyUseCase) -> tuple[str, str, int]:
 
 _REGISTRY = UseCaseRegistry()
 usecase = _REGISTRY.usecase
+
+
+#: What is done on this machine alone and is asked by command line and Python API, by name.
+LOCAL: dict[str, Action] = {}
+
+
+def local(action: Action) -> Callable[[Callable[Concatenate[Dependencies, Actor, P], T]], Callable[Concatenate[Dependencies, Actor, P], T]]:
+    """Declares the decorated function to be done on this machine alone, for whoever may take ``action``. Every call of it is checked, and
+    raises Forbidden after logging the denial."""
+
+    def declare(function: Callable[Concatenate[Dependencies, Actor, P], T]) -> Callable[Concatenate[Dependencies, Actor, P], T]:
+        name = f"{function.__module__.removeprefix('tailorbird.usecases.')}.{function.__name__}"
+        LOCAL[name] = action
+
+        @wraps(function)
+        def checked(deps: Dependencies, actor: Actor, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            first = args[0] if args else None
+            asked = first.name if isinstance(first, Path) else first if isinstance(first, str) else ""
+            permit(deps, actor, action, function.__name__, asked)
+            return function(deps, actor, *args, **kwargs)
+
+        return checked
+
+    return declare
 
 
 @cache

@@ -35,7 +35,7 @@ from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.label_reviews.label_review import ReviewState, below, read_sheet, refuse_author, show_review
 from tailorbird.usecases.leases import heartbeat, owner
 from tailorbird.usecases.parameters import ReleaseDigest
-from tailorbird.usecases.registry import usecase
+from tailorbird.usecases.registry import local, usecase
 from tailorbird.usecases.snapshots.snapshot_lookup import present_of
 from tailorbird.usecases.storage_quota import storing
 from tailorbird.usecases.tenants import reach_of
@@ -83,6 +83,15 @@ def ask(deps: Dependencies, actor: Actor, digest: str, model: str, *, here: bool
             record(work, "judge.asked", actor.name, found.digest, now, {"model": model, "bar": there.bar})
         work.model_reviews.reopen(there)
         return _named(work, found.digest, model)
+
+
+@local(Action.ASK_JUDGE)
+def judge_here(deps: Dependencies, actor: Actor, digest: str, model: str, progress: Progress) -> ModelReview:
+    """Asks for ``model``'s review and lets it judge on this machine. Raises as ``ask`` and ``hold``."""
+    asked = ask(deps, actor, digest, model, here=True)
+    if asked.state is JudgeState.DONE:
+        progress.tell(f"{model} has judged already: nothing was asked again, this is its record")
+    return hold(deps, actor, asked, progress, here=True)
 
 
 def hold(deps: Dependencies, actor: Actor, asked: ModelReview, progress: Progress, *, here: bool = False) -> ModelReview:

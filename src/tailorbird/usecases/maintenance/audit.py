@@ -24,7 +24,7 @@ from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.maintenance import checkpoint_shipping
 from tailorbird.usecases.maintenance.log_forks import demand_no_fork
 from tailorbird.usecases.parameters import PageSize
-from tailorbird.usecases.registry import usecase
+from tailorbird.usecases.registry import local, usecase
 
 ORIGIN = "tailorbird/log"
 Index = Annotated[int, Field(ge=0, lt=1 << 62)]
@@ -214,12 +214,12 @@ def prove_consistency(deps: Dependencies, _actor: Actor, first: TreeSize, second
         return Consistency(first=first, second=whole, first_root=events.root_at(first), second_root=events.root_at(whole), path=path)
 
 
-def export_log(deps: Dependencies, actor: Actor, target: IO[str]) -> int:
+@local(Action.BACK_UP)
+def export_log(deps: Dependencies, _actor: Actor, target: IO[str]) -> int:
     """Writes every entry of every tenant, a JSON object a line: ``index``, ``leaf_hash``, and ``body``, the text that the hash covers.
 
     Whoever holds checkpoints can check the file without tailorbird. Returns how many there are. Raises Forbidden.
     """
-    permit(deps, actor, Action.BACK_UP)
     count = 0
     with deps.ledger.system(write=False) as system:
         for entry in system.events.entries():

@@ -32,10 +32,11 @@ from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.artifacts import ArtifactStore, SealableStore
 from tailorbird.system.build import build_name
 from tailorbird.system.files import OWNER_FILE, clear_stale, digest_file, flush, flush_path, is_open_to_others, locked, private_folder
-from tailorbird.usecases.audit_events import Facts, permit, record
+from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.maintenance.audit import check_log, log_key, log_public_key, make_checkpoint
 from tailorbird.usecases.maintenance.sealed_backup import copy_sealed, restore_sealed
+from tailorbird.usecases.registry import local
 
 _MANIFEST, _SETTINGS, _LEDGER, _KEYS = "manifest.json", "settings.yaml", "ledger", "keys"
 #: The signature of the manifest by the key of the log, beside it; and the purpose that is signed for.
@@ -118,10 +119,10 @@ class BackupTarget:
     prune: bool = False
 
 
+@local(Action.BACK_UP)
 def back_up(deps: Dependencies, actor: Actor, target: BackupTarget, progress: Progress) -> Backup:
     """Copies record and artifacts while others write. Raises Forbidden, InvalidInput (inside the workspace, or what is to be pruned is
     one), Unavailable, Corrupt, Conflict (another is being made there, and one of them prunes)."""
-    permit(deps, actor, Action.BACK_UP)
     if target.folder.resolve().is_relative_to(deps.workspace.resolve()):
         raise InvalidInput("a backup inside the workspace is lost with it", "name a folder on another disk", code="backup_inside")
     if target.prune and (target.folder / _SETTINGS).exists():

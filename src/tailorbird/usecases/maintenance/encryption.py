@@ -15,8 +15,9 @@ from tailorbird.domain.errors import Conflict, Corrupt, Internal, NotFound
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.system.clear_folder import is_in_memory
-from tailorbird.usecases.audit_events import permit, record, require_host
+from tailorbird.usecases.audit_events import record, require_host
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
+from tailorbird.usecases.registry import local
 from tailorbird.usecases.sealed_words import SealedContents
 from tailorbird.usecases.storage_quota import reached
 from tailorbird.usecases.tenant_keys import TenantKeys
@@ -58,9 +59,10 @@ class Rewrapped(Value):
     tenants: tuple[str, ...]
 
 
+@local(Action.MANAGE_TENANTS)
 def encryption_status(deps: Dependencies, actor: Actor) -> EncryptionStatus:
     """How it stands. Raises Forbidden."""
-    _require(deps, actor)
+    require_host(deps, actor)
     clear, public = set(deps.artifacts.digests()), set[Digest]()
     named, found = set[Digest](), []
     for tenant, theirs, models in _of_tenants(deps):
@@ -79,12 +81,13 @@ def encryption_status(deps: Dependencies, actor: Actor) -> EncryptionStatus:
     )
 
 
+@local(Action.MANAGE_TENANTS)
 def encrypt_stored(deps: Dependencies, actor: Actor, progress: Progress) -> Encrypted:
     """Encrypts what every tenant has stored in the clear, but for models of the catalogue, and then destroys it there.
 
     Interrupted, it goes on where it stopped. Raises Forbidden, Conflict (the settings name no key), and what the key service raises.
     """
-    _require(deps, actor)
+    require_host(deps, actor)
     keys = _keys(deps)
     found = list(_of_tenants(deps))
     public = {digest for _, _, models in found for digest in models}
@@ -106,12 +109,13 @@ def encrypt_stored(deps: Dependencies, actor: Actor, progress: Progress) -> Encr
     return Encrypted(artifacts=len(moved), bytes=sum(moved.values()), words=words)
 
 
+@local(Action.MANAGE_TENANTS)
 def rewrap_keys(deps: Dependencies, actor: Actor) -> Rewrapped:
     """Wraps every tenant's data key by the newest version of the workspace's. Nothing else is written.
 
     Raises Forbidden, Conflict (the settings name no key), and what the key service raises: those that were wrapped again stay so.
     """
-    _require(deps, actor)
+    require_host(deps, actor)
     keys = _keys(deps)
     with deps.ledger.system(write=False) as system:
         names = list(system.tenants.all())
@@ -139,11 +143,6 @@ def _sealed_store(deps: Dependencies, keys: TenantKeys, tenant: str) -> Erasable
     if key is None or deps.sealed is None:
         raise Internal(f"tenant {tenant} has no data key though the workspace encrypts", "please report this", code="data_key_missing")
     return deps.sealed(key)
-
-
-def _require(deps: Dependencies, actor: Actor) -> None:
-    permit(deps, actor, Action.MANAGE_TENANTS, "encryption")
-    require_host(deps, actor)
 
 
 def _keys(deps: Dependencies) -> TenantKeys:

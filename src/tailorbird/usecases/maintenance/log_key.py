@@ -6,10 +6,11 @@ from tailorbird import auth
 from tailorbird.auth import Action
 from tailorbird.domain.value import Value
 from tailorbird.system.files import OWNER_FILE
-from tailorbird.usecases.audit_events import permit, record
+from tailorbird.usecases.audit_events import record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.maintenance.audit import ORIGIN, log_key
 from tailorbird.usecases.maintenance.checkpoint_shipping import LOG_SUBJECT
+from tailorbird.usecases.registry import local
 
 
 class LogKeyChange(Value):
@@ -20,12 +21,12 @@ class LogKeyChange(Value):
     verifier_key: str
 
 
+@local(Action.SETTLE_LOG)
 def rotate_log_key(deps: Dependencies, actor: Actor) -> LogKeyChange:
     """Makes a new key of the log, which seals and signs from now on. Both keys sign the change, which stands in the log.
 
     A change that was cut off is done by doing it again. Raises Forbidden, NotFound (the key is on another machine).
     """
-    permit(deps, actor, Action.SETTLE_LOG)
     former, folder = log_key(deps), deps.workspace / "keys"
     following, former_file = folder / "log.next.key", auth.former_key_file(deps.workspace)
     if not following.exists():

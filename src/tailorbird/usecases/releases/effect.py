@@ -17,8 +17,9 @@ from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.serving import unlike
 from tailorbird.stats.effect_distance import effect_reading, is_provable
 from tailorbird.usecases.approvals import anchored_people, verify_release
-from tailorbird.usecases.audit_events import Facts, permit, record
+from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.registry import local
 from tailorbird.usecases.releases.load_verification import admit, record_refusal
 from tailorbird.usecases.releases.release_queries import show_release
 
@@ -50,6 +51,7 @@ class EffectReport(Value):
     unprovable: str = ""
 
 
+@local(Action.STAGE)
 def verify_effect(
     deps: Dependencies, actor: Actor, digest: str, driver: OutsideDriver | None = None, *, adapters_only: bool = False
 ) -> EffectReport:
@@ -59,7 +61,6 @@ def verify_effect(
     for the bare base, whose answers one would spoil: it is given one where the caller says that it does not (``adapters_only``). Raises
     NotFound, Corrupt and Forbidden as a loading does, Conflict (``driver_unable``), and Corrupt (``adapter_inert``, ``adapter_differs``).
     """
-    permit(deps, actor, Action.STAGE, digest)
     deps = deps.for_tenant(actor.tenant)
     release = show_release(deps, actor, digest)
     request = LoadRequest(tenant=actor.tenant, release=release.digest, purpose="staging")

@@ -17,8 +17,9 @@ from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.ports.model_reader import GgufFile, GgufJob, GgufPrecision
 from tailorbird.ports.trainer import Example, Merged, MergeJob
-from tailorbird.usecases.audit_events import Facts, permit, record
+from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
+from tailorbird.usecases.registry import local
 from tailorbird.usecases.releases.load_verification import admit
 from tailorbird.usecases.releases.release_queries import show_release
 
@@ -61,6 +62,7 @@ class ExportedRelease(Value):
     gguf: GgufFile | None = None
 
 
+@local(Action.EXPORT)
 def export_release(
     deps: Dependencies, actor: Actor, digest: str, target: Path, progress: Progress, form: ExportForm | None = None
 ) -> ExportedRelease:
@@ -70,7 +72,6 @@ def export_release(
     approved), Corrupt, InvalidInput (``export_nothing``, ``export_form``, ``target_taken``, ``target_unwritable``) and what merging and
     ``ModelReader.write_gguf`` raise.
     """
-    permit(deps, actor, Action.EXPORT, digest)
     deps = deps.for_tenant(actor.tenant)
     release, form = show_release(deps, actor, digest), form or ExportForm()
     servable = admit(deps, LoadRequest(tenant=actor.tenant, release=release.digest, purpose="production"))

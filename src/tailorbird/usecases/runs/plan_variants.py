@@ -13,7 +13,7 @@ from tailorbird.domain.plan import Plan
 from tailorbird.domain.run import Run, RunState
 from tailorbird.domain.timing import Retiming
 from tailorbird.domain.value import Value
-from tailorbird.usecases.audit_events import Facts, permit, record
+from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.climb.base_probe import probe_bases
 from tailorbird.usecases.climb.format_loss import measure_formats
 from tailorbird.usecases.climb.known_formats import with_known_formats
@@ -21,12 +21,14 @@ from tailorbird.usecases.climb.preflight import ExaminedRung, examine_rungs
 from tailorbird.usecases.climb.snapshot_and_plan import draft_plan, offers_of, planned
 from tailorbird.usecases.climb.timing import machine_name
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
+from tailorbird.usecases.registry import local
 from tailorbird.usecases.runs.step_runner import plan_for
 from tailorbird.usecases.runs.submit import plan, submit
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
 
 
+@local(Action.PLAN)
 def plan_with_probes(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> tuple[Run, Plan]:
     """The run and its frozen plan; bases that planning did not probe are probed now. That changes nothing of what is frozen: it is shown,
     and an event. Raises as ``plan`` does."""
@@ -44,12 +46,14 @@ def plan_with_probes(deps: Dependencies, actor: Actor, path: Path, progress: Pro
     return context.run, frozen.model_copy(update={"bases": bases})
 
 
+@local(Action.PLAN)
 def plan_shown(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> tuple[Run, Plan]:
     """The run and its frozen plan, with what has been measured of number formats since. Raises as ``plan`` does."""
     context = plan(deps, actor, path, progress)
     return context.run, with_known_formats(context, planned(context))
 
 
+@local(Action.PLAN)
 def plan_with_formats(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> tuple[Run, Plan]:
     """The same after the number formats of the engine were measured here, which later plans of this objective show too. Raises as
     ``plan`` and ``measure_formats`` do."""
@@ -64,12 +68,12 @@ def plan_with_formats(deps: Dependencies, actor: Actor, path: Path, progress: Pr
     return context.run, with_known_formats(context, planned(context))
 
 
+@local(Action.PLAN)
 def plan_retimed(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> StepContext:
     """Plans by nothing that was timed on this machine before. A plan that a climb has begun to follow stays: the next one is timed anew.
 
     Raises as ``plan`` does.
     """
-    permit(deps, actor, Action.PLAN, path.name)
     run = submit(deps, actor, path, RunState.PLANNING)
     machine, now = machine_name(deps.trainer().measure_machine()), deps.clock.now()
     with deps.ledger.work(run.tenant) as work:
@@ -96,12 +100,12 @@ class Checkup(Value):
         return not any(one.examination.blocking for one in self.rungs)
 
 
+@local(Action.PLAN)
 def examine_objective(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> Checkup:
     """Freezes the data and fetches the base model as ``plan`` does, drafts the plan, and examines what it would train.
 
     The run it leaves is the one that ``plan`` and ``adapt`` take up; no plan is frozen. Raises as ``adapt`` does.
     """
-    permit(deps, actor, Action.PLAN, path.name)
     context = plan_for(deps, actor, submit(deps, actor, path, RunState.PLANNED), progress, until=transitions.SNAPSHOT)
     plan, refs = draft_plan(context)
     return Checkup(rungs=examine_rungs(context, plan, refs), left_out=plan.left_out)

@@ -24,7 +24,7 @@ from tailorbird.text.known_templates import TEMPLATES
 from tailorbird.usecases.audit_events import permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.endpoints import named_endpoints
-from tailorbird.usecases.registry import usecase
+from tailorbird.usecases.registry import local, usecase
 from tailorbird.usecases.released_ranker import find_ranker
 from tailorbird.usecases.runs.repeated_runs import fingerprint_of, id_of
 from tailorbird.usecases.runs.step_runner import WorkedRun, plan_for, work_on
@@ -46,33 +46,36 @@ _MOST_TIMES, _MOST_MORE = 2, 1 << 26
 _MOST_DONE = 10_000
 
 
+@local(Action.ADAPT)
 def adapt(deps: Dependencies, actor: Actor, path: Path, progress: Progress, *, again: bool = False) -> WorkedRun:
     """Climbs for the objective at ``path``: submits the run (or finds the one that exists) and works on it to its end. ``again`` as in
     ``submit``.
 
     Raises ObjectiveInvalid, DataInvalid, Forbidden, Busy (another process works on this run), and what a step raises.
     """
-    permit(deps, actor, Action.ADAPT, path.name)
     deps = deps.for_tenant(actor.tenant)
     return work_on(deps, actor, submit(deps, actor, path, RunState.ACTIVE, again=again), progress)
 
 
+@local(Action.PLAN)
 def plan(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> StepContext:
     """Goes as far as the plan, and no further: what ``adapt`` would do, and why, before anything is trained.
 
     The run it leaves is the one that ``adapt`` takes up. Raises as ``adapt`` does.
     """
-    permit(deps, actor, Action.PLAN, path.name)
     deps = deps.for_tenant(actor.tenant)
     return plan_for(deps, actor, submit(deps, actor, path, RunState.PLANNING), progress)
 
 
+@local(Action.PLAN)
 def submit(deps: Dependencies, actor: Actor, path: Path, goal: RunState, *, again: bool = False) -> Run:
     """Writes the run for the objective at ``path`` and the present bytes of its data; the same inputs give the run that exists.
 
     With ``again``, a run that ended without a release for what answering takes here is repeated. Raises InvalidInput where another reason
-    ended it.
+    ended it, Forbidden.
     """
+    if goal is RunState.ACTIVE:
+        permit(deps, actor, Action.ADAPT, "submit", path.name)
     file, deps = read_objective(path, actor.tenant), deps.for_tenant(actor.tenant)
     data.start_parser()
     with storing(deps, actor.tenant) as store:
