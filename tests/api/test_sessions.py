@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from secrets import token_hex
 from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
 from support.control import HERE, act, ask, code, opening, session
-from tailorbird import api
+from tailorbird import api, auth
 from tailorbird.auth import Throttle
-from tailorbird.usecases import Dependencies
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.identity import Login
+from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.identities import disable
 from tailorbird.usecases.sessions import LoginEntry
 
@@ -122,12 +127,51 @@ def test_refused_logins_are_slowed_down(deps: Dependencies) -> None:
         wrong = opening(act(deps, "author"), deps)
         wrong["login"]["identity"] = "nobody"
         statuses = [(await client.post(LOGIN, json=wrong)).status_code for _ in range(10)]
-        return statuses, await client.post(LOGIN, json=opening(act(deps, "author"), deps))
+        return statuses, await client.post(LOGIN, json=wrong)
 
     statuses, throttled = ask(deps, story)
     assert statuses == [401] * 10
     assert code(throttled) == (429, "login_throttled")
     assert 50 < int(throttled.headers["retry-after"]) <= 60
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_what_one_gets_wrong_keeps_no_other_out(deps: Dependencies, signed: bool) -> None:
+    """On loopback all have one address: who names somebody else signs with another key, or with none."""
+
+    async def story(client: httpx.AsyncClient) -> tuple[set[int], httpx.Response]:
+        stranger = Actor(act(deps, "operator").identity, act(deps, "viewer").sign)
+        refused = set()
+        for _ in range(15):
+            wrong = opening(stranger, deps)
+            if not signed:
+                wrong["signature"]["public_key"] = stranger.identity.public_key
+            refused.add((await client.post(LOGIN, json=wrong)).status_code)
+        return refused, await client.post(LOGIN, json=opening(act(deps, "operator"), deps))
+
+    refused, opened = ask(deps, story)
+    assert refused == {401, 429}
+    assert opened.status_code == 200
+
+
+def test_an_address_is_slowed_down_whatever_keys_it_tries(deps: Dependencies) -> None:
+    entrance = LoginEntry(deps, {HERE}, of_address=Throttle(most=3))
+
+    def codes(*names: str) -> list[str]:
+        return [entered(entrance, deps, name) for name in names]
+
+    assert codes("author", *["nobody"] * 4, "operator", "author") == ["", *["login_refused"] * 3, *["login_throttled"] * 2, ""]
+
+
+def entered(entrance: LoginEntry, deps: Dependencies, name: str) -> str:
+    """The code of the refusal of a login, with a key that is new where nobody has the name."""
+    key = auth.load_key(deps.workspace / "keys" / "acme" / f"{name}.key") if name != "nobody" else Ed25519PrivateKey.generate()
+    login = Login(tenant="acme", identity=name, server=HERE, nonce=token_hex(16), at=deps.clock.now())
+    try:
+        entrance.open(login, auth.sign(key, name, "login", digest_of(login), deps.clock.now()), "127.0.0.1")
+    except TailorbirdError as error:
+        return error.error_code
+    return ""
 
 
 def test_logins_that_succeed_are_not_counted(deps: Dependencies) -> None:

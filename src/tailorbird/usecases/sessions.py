@@ -10,11 +10,12 @@ import hmac
 import math
 import re
 import secrets
+from collections import OrderedDict
 from collections.abc import Container
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from tailorbird.auth import Action, Throttle, demand_enabled, signing
+from tailorbird.auth import Action, Throttle, demand_enabled, network_of, signing
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import Conflict, Corrupt, Exhausted, Forbidden, NotFound, TailorbirdError, Unauthenticated
 from tailorbird.domain.event import Event
@@ -29,6 +30,8 @@ from tailorbird.usecases.registry import usecase
 #: How long a session lasts, and how far the clock of who logs in may be off.
 SESSION_LASTS = timedelta(hours=8)
 CLOCKS_AGREE = timedelta(seconds=120)
+#: Refused logins of an address in a minute, of keys that have not logged in here before; keys that are remembered because they have.
+_MOST_OF_ADDRESS, _PROVEN = 100, 10_000
 
 _NONCE = re.compile(r"[0-9a-f]{32}")
 _SECRET = re.compile(r"tbs_(?P<id>[0-9a-f]{32})_[A-Za-z0-9_-]{43}")
@@ -36,22 +39,40 @@ _SECRET = re.compile(r"tbs_(?P<id>[0-9a-f]{32})_[A-Za-z0-9_-]{43}")
 
 @dataclass(frozen=True)
 class LoginEntry:
-    """Where logins come in. ``servers`` are the origins by which this server is known: a login that was signed for another is refused."""
+    """Where logins come in. ``servers`` are the origins by which this server is known: a login that was signed for another is refused.
+
+    Refused logins are counted for each key that signs them, and for an address in all. Nobody can sign with another's key, so what one
+    gets wrong keeps no other out: a key that has logged in here before does not wait for its address.
+    """
 
     deps: Dependencies
     servers: Container[str]
     refusals: Throttle = field(default_factory=Throttle)
+    of_address: Throttle = field(default_factory=lambda: Throttle(most=_MOST_OF_ADDRESS))
+    proven: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
     def open(self, login: Login, signature: Signature, address: str) -> tuple[Session, str]:
-        """The session of a login that came from ``address``. Raises Unauthenticated; Exhausted after many refusals there."""
-        wait = self.refusals.begin(address)
-        if wait > 0:
-            seconds = math.ceil(wait)
-            hint = f"try again in {seconds} s"
-            raise Exhausted("too many refused logins from here", hint, code="login_throttled", retry_after=seconds)
+        """The session of a login that came from ``address``. Raises Unauthenticated; Exhausted after many refusals of its key, or there."""
+        key = signature.public_key if signing.holds(signature, signature.public_key, "login", digest_of(login)) else "none"
+        counts = [(self.refusals, f"{network_of(address)} {key}")]
+        if key not in self.proven:
+            counts.insert(0, (self.of_address, address))
+        for number, (throttle, counted) in enumerate(counts):
+            if wait := throttle.begin(counted):
+                for before, taken_back in counts[:number]:
+                    before.succeed(taken_back)
+                raise _throttled(math.ceil(wait))
         opened = open_session(self.deps, login, signature, self.servers)
-        self.refusals.succeed(address)
+        for throttle, counted in counts:
+            throttle.succeed(counted)
+        self.proven[key] = None
+        if len(self.proven) > _PROVEN:
+            self.proven.popitem(last=False)
         return opened
+
+
+def _throttled(seconds: int) -> Exhausted:
+    return Exhausted("too many refused logins from here", f"try again in {seconds} s", code="login_throttled", retry_after=seconds)
 
 
 @usecase("session.show", "GET", "/api/session", Action.SESSION)
