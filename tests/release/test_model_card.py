@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,28 +10,31 @@ import yaml
 
 from support.release import average, base, evidence, ladder, made, manifest, objective, share
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
+from tailorbird.domain.ladder import Allowance, RungKind
 from tailorbird.domain.objective import DataOrigin, DataSource, Kpi, Objective, RiskTier
 from tailorbird.release import CardFacts, GateInputs, apply_gate, model_card, rule_for
 
 
-def _card(
+def _facts(
     kind: str = "lora", goal: Objective | None = None, licence: str = "Apache-2.0", remarks: tuple[str, ...] = (), **prompt: Any
-) -> str:
+) -> CardFacts:
     goal = goal or objective()
     found = evidence(average("macro_f1", 0.97, 0.95, 0.98), share("accuracy", 390, 400), candidate=kind)
-    return model_card(
-        CardFacts(
-            objective=goal,
-            manifest=manifest(),
-            base=base().model_copy(update={"license": licence}),
-            candidate=(candidate := made(kind)).model_copy(update={"prompt": candidate.prompt.model_copy(update=prompt)}),
-            ladder=ladder(),
-            test_evidence=found,
-            gate=apply_gate(GateInputs(objective=goal, evidence=found, look=1)),
-            rule=rule_for(goal),
-            approval_remarks=remarks,
-        )
+    return CardFacts(
+        objective=goal,
+        manifest=manifest(),
+        base=base().model_copy(update={"license": licence}),
+        candidate=(candidate := made(kind)).model_copy(update={"prompt": candidate.prompt.model_copy(update=prompt)}),
+        ladder=ladder(),
+        test_evidence=found,
+        gate=apply_gate(GateInputs(objective=goal, evidence=found, look=1)),
+        rule=rule_for(goal),
+        approval_remarks=remarks,
     )
+
+
+def _card(*args: Any, **kwargs: Any) -> str:
+    return model_card(_facts(*args, **kwargs))
 
 
 def _front(card: str) -> dict[str, Any]:
@@ -156,3 +160,18 @@ def test_the_card_says_what_approvals_are_worth() -> None:
 
 def test_the_card_says_where_keys_were_looked_for() -> None:
     assert "looked at on the machine that wrote this card, and on no other" in _card()
+
+
+def test_the_card_asks_for_what_the_quorum_asks() -> None:
+    """The rule of a release that it replaces holds, not the one of its own tier."""
+    facts = _facts(goal=objective(RiskTier.MINIMAL))
+    own = model_card(facts).split("## Approvals needed")[1]
+    assert "At risk tier minimal: 1 person in the role approver" in own
+    assert "2 different people" not in own
+    strict = model_card(replace(facts, rule=rule_for(objective(RiskTier.HIGH)))).split("## Approvals needed")[1]
+    assert "while that one answers: 2 different people in the role approver or reviewer, in 2 different roles" in strict
+
+
+def test_the_card_says_who_allowed_a_rung() -> None:
+    given = Allowance(run="0" * 12, rung=RungKind.FULL, by="ada", reason="for the | audit")
+    assert "ada allowed the rung full: for the " in model_card(replace(_facts(), allowances=(given,)))

@@ -10,7 +10,7 @@ import pytest
 
 from support.usecases import NO_REFERRAL, VIEWER, answered_once_each, let_in, roll_out, show_gateway, write_objective
 from tailorbird.auth import create_key, load_key, sign
-from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound, TailorbirdError
 from tailorbird.domain.identity import Identity, Role, Rotation
 from tailorbird.domain.release import ReleaseState
@@ -32,7 +32,7 @@ from tailorbird.usecases.identities import (
 from tailorbird.usecases.maintenance.audit import make_checkpoint, verify_log
 from tailorbird.usecases.registry import perform
 from tailorbird.usecases.releases import promotion as moves
-from tailorbird.usecases.releases.release_queries import show_quorum, show_release
+from tailorbird.usecases.releases.release_queries import show_card, show_quorum, show_release
 from tailorbird.usecases.rollouts.drill import drill_release
 from tailorbird.usecases.rollouts.rollouts import decide_rollout, show_rollout, watch_rollouts
 from tailorbird.usecases.runs import submit as climbing
@@ -84,7 +84,9 @@ def test_a_replaced_release_answers_again_after_a_rollback(
     deps: Dependencies, author: Actor, approver: Actor, operator: Actor, release: str
 ) -> None:
     second = staged_beside(deps, author, approver, operator, release)
+    assert show_quorum(deps, VIEWER, second).next == f"tailorbird promote {short(second)}"
     moves.promote(deps, operator, release)
+    assert show_quorum(deps, VIEWER, second).next == f"tailorbird rollout start {short(second)}"
     with pytest.raises(Conflict) as refused:
         moves.promote(deps, operator, second)
     assert refused.value.error_code == "rollout_needed"
@@ -321,8 +323,10 @@ def test_an_edit_does_not_lower_the_tier_of_what_is_in_production(deps: Dependen
         moves.sign_and_decide(deps, act_as(deps, "acme", "ann"), digests[-1], "approve", "")
         with pytest.raises(Conflict):
             moves.stage(deps, operator, digests[-1])
+        assert "2 different people" in show_card(deps, VIEWER, digests[-1]).markdown.split("## Approvals needed")[1]
         moves.sign_and_decide(deps, act_as(deps, "acme", "bob"), digests[-1], "approve", "")
         moves.stage(deps, operator, digests[-1])
+        assert show_quorum(deps, VIEWER, digests[-1]).next == f"tailorbird drill {short(digests[-1])}"
         if risk == "high":
             into_production_as_high(deps, operator, digests[-1])
     with pytest.raises(Conflict) as refused:

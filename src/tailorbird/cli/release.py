@@ -152,7 +152,10 @@ def _stage(digest: DigestArgument) -> None:
     session = open_session()
     found = session.ask_as("operator", promotion.stage, digest=digest)
     _told(found, session.as_json)
-    say(f"next: tailorbird promote {short(found.digest)} --as {session.colleague('operator')}")
+    if session.as_json:
+        return
+    following = session.ask_as("operator", show_quorum, digest=found.digest).next
+    say(f"next: {following} --as {session.colleague('operator')}" if following.startswith("tailorbird ") else f"next: {following}")
 
 
 def _tell_lines(needed: QuorumReport, found: Release) -> None:

@@ -122,6 +122,11 @@ class Allowance(Value):
     by: str
     reason: str
 
+    @property
+    def text(self) -> str:
+        """A sentence, without its stop."""
+        return f"{self.by} allowed the rung {self.rung.value}{f': {self.reason}' if self.reason else ', without a reason'}"
+
 
 class Choice(StrEnum):
     """What was decided after a rung, or after a look at the sealed test that did not confirm its candidate; ``LOOK`` only then: another

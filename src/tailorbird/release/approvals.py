@@ -21,29 +21,26 @@ DRILL_LASTS = timedelta(days=30)
 
 
 class ChangeRule(Value):
-    """What must precede a change. ``rollout``: a release that replaces another passes a progressive rollout. ``drill``: it was put in and
-    taken back in staging lately. ``operators``: so many different ones ask for the change."""
+    """What the risk ``tier`` asks before a change. ``rollout``: a release that replaces another passes a progressive rollout. ``drill``: it
+    was put in and taken back in staging lately. ``operators``: so many different ones ask for the change."""
 
+    tier: RiskTier
     rollout: bool
     drill: bool
     operators: int
 
 
-_CHANGE_RULES = {
-    RiskTier.MINIMAL: ChangeRule(rollout=False, drill=False, operators=1),
-    RiskTier.LIMITED: ChangeRule(rollout=True, drill=False, operators=1),
-    RiskTier.HIGH: ChangeRule(rollout=True, drill=True, operators=2),
-}
+#: Each asks for all that the one before asks for.
+_CHANGE_RULES = (
+    ChangeRule(tier=RiskTier.MINIMAL, rollout=False, drill=False, operators=1),
+    ChangeRule(tier=RiskTier.LIMITED, rollout=True, drill=False, operators=1),
+    ChangeRule(tier=RiskTier.HIGH, rollout=True, drill=True, operators=2),
+)
 
 
 def change_rule(*tiers: RiskTier) -> ChangeRule:
     """Strictest of the tiers' rules: those of the release and of what it replaces, so that an edit lowers nothing."""
-    rules = [_CHANGE_RULES[tier] for tier in tiers]
-    return ChangeRule(
-        rollout=any(rule.rollout for rule in rules),
-        drill=any(rule.drill for rule in rules),
-        operators=max(rule.operators for rule in rules),
-    )
+    return [rule for rule in _CHANGE_RULES if rule.tier in tiers][-1]
 
 
 #: Raises when an approval's signature is not the identity's, over the approval's statement.

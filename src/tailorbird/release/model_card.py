@@ -12,11 +12,12 @@ from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.evidence import Comparison, Evidence, Finding, GateResult, Metric
-from tailorbird.domain.ladder import Candidate, Climb, Ladder, RungKind
+from tailorbird.domain.ladder import Allowance, Candidate, Climb, Ladder, RungKind
 from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.release import ApprovalRule
 from tailorbird.domain.scope import ScopeEvidence
 from tailorbird.domain.value import Digest
+from tailorbird.release.approvals import rule_for
 from tailorbird.stats.comparison_sentences import difference_words
 from tailorbird.text.markdown import markdown_table, markdown_text
 
@@ -96,7 +97,7 @@ def training_data(objective: Objective, manifest: SnapshotManifest, candidate: C
     return "\n\n".join(parts)
 
 
-def how_chosen(ladder: Ladder, objective: Objective) -> str:
+def how_chosen(ladder: Ladder, objective: Objective, allowances: Sequence[Allowance] = ()) -> str:
     """The climb: every rung tried or refused, on the same development items."""
     metric = ladder.compared_on or objective.compare_on or objective.kpis[0].metric
     head = ("rung", "parameters trained", f"dev {metric}", "against the rung below", "gate", "decision")
@@ -110,7 +111,10 @@ def how_chosen(ladder: Ladder, objective: Objective) -> str:
     pairs = [f"{names.get(f.upper, '?')} against {names.get(f.lower, '?')}: {_difference(f)}" for f in ladder.on_shifted]
     shifted = f"\n\nIn pairs on the shifted part of dev: {'; '.join(pairs)}." if pairs else ""
     compared = f"Rungs are compared in pairs, on the same development items, by {metric}."
-    return f"## How it was chosen\n\n{compared}\n\n{markdown_table(head, rows)}\n\nDecision: {markdown_text(ladder.reason)}.{shifted}"
+    allowed = "".join(f"\n\n{markdown_text(one.text)}." for one in allowances)
+    return (
+        f"## How it was chosen\n\n{compared}\n\n{markdown_table(head, rows)}\n\nDecision: {markdown_text(ladder.reason)}.{allowed}{shifted}"
+    )
 
 
 def evaluation(objective: Objective, evidence: Evidence, gate: GateResult) -> str:
@@ -188,10 +192,14 @@ def _not_known_of_server(evidence: Evidence) -> list[str]:
 
 
 def approvals(objective: Objective, rule: ApprovalRule, remarks: Sequence[str] = ()) -> str:
-    """Who must agree before it may answer users, and what keeps their approvals from proving it."""
-    people = "1 person" if rule.count == 1 else f"{rule.count} different people"
-    roles = " or ".join(role.value for role in rule.roles)
-    distinct = f", in {rule.distinct_roles} different roles" if rule.distinct_roles > 1 else ""
+    """Who must agree before it may answer users, and what keeps their approvals from proving it. ``rule`` is that of the objective and of
+    what the release would replace."""
+    own, tier = rule_for(objective), objective.business.risk.value
+    needed = f"At risk tier {tier}: {_approvers(own)}, none of them the author."
+    if rule != own:
+        needed += f" It would replace a release whose rule is stricter; while that one answers: {_approvers(rule)}."
+    else:
+        needed += " Where it comes to replace a release whose rule is stricter, that rule holds."
     excepted = [
         f"- {markdown_text(e.rule.replace('_', ' '))}, decided by {markdown_text(e.by)}: {markdown_text(e.because)}"
         for e in objective.exceptions
@@ -200,10 +208,16 @@ def approvals(objective: Objective, rule: ApprovalRule, remarks: Sequence[str] =
     worth = "".join(f"\n\nWhen this card was written, {markdown_text(remark)}." for remark in remarks)
     seen = "\n\nWhether private keys lie together was looked at on the machine that wrote this card, and on no other."
     return (
-        f"## Approvals needed\n\nAt risk tier {objective.business.risk.value}: {people} in the role {roles}{distinct}, none of them the "
-        "author. Each signs this release's digest with a key of their own; engines check the signatures before they load it for production."
+        f"## Approvals needed\n\n{needed} Each signs this release's digest with a key of their own; engines check the signatures before "
+        "they load it for production."
         f"{without}{worth}{seen}"
     )
+
+
+def _approvers(rule: ApprovalRule) -> str:
+    people = "1 person" if rule.count == 1 else f"{rule.count} different people"
+    distinct = f", in {rule.distinct_roles} different roles" if rule.distinct_roles > 1 else ""
+    return f"{people} in the role {' or '.join(role.value for role in rule.roles)}{distinct}"
 
 
 def taking_back(objective: Objective) -> str:
@@ -300,7 +314,8 @@ _PIPELINES = {TaskKind.CLASSIFY: "text-classification", TaskKind.GENERATE: "text
 @dataclass(frozen=True)
 class CardFacts:
     """Facts for a card. ``gate`` and ``test_evidence`` are those of the sealed test, ``rule`` says who must approve, ``encoder`` is what a
-    linear model reads or was tuned from, ``approval_remarks`` what keeps approvals from proving that several people agreed."""
+    linear model reads or was tuned from, ``approval_remarks`` what keeps approvals from proving that several people agreed,
+    ``allowances`` are those of rungs that needed leave."""
 
     objective: Objective
     manifest: SnapshotManifest
@@ -312,6 +327,7 @@ class CardFacts:
     rule: ApprovalRule
     encoder: CardEncoder | None = None
     approval_remarks: tuple[str, ...] = ()
+    allowances: tuple[Allowance, ...] = ()
 
 
 def model_card(content_facts: CardFacts) -> str:
@@ -321,7 +337,7 @@ def model_card(content_facts: CardFacts) -> str:
         title(facts.objective, facts.candidate, facts.base),
         intended_use(facts.objective, facts.manifest, facts.candidate),
         training_data(facts.objective, facts.manifest, facts.candidate),
-        how_chosen(facts.ladder, facts.objective),
+        how_chosen(facts.ladder, facts.objective, facts.allowances),
         evaluation(facts.objective, facts.test_evidence, facts.gate),
         limits(facts.objective, facts.gate, facts.test_evidence.scope),
         not_known(facts.objective, facts.candidate, facts.test_evidence),

@@ -10,7 +10,7 @@ from jinja2 import Environment
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.evidence import Breakdown, Evidence, GateResult, Memorisation, Retention, Slice
 from tailorbird.domain.label_review import ReviewResult
-from tailorbird.domain.ladder import Ladder
+from tailorbird.domain.ladder import Allowance, Ladder
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan
 from tailorbird.domain.scope import ScopeEvidence
@@ -27,7 +27,8 @@ from tailorbird.text.markdown import markdown_table, markdown_text
 class EvidenceFacts(Value):
     """What an evidence page is written from. What is not there yet is None. ``gate`` and ``evidence`` are those of the sealed test, or of
     the candidate that came closest on dev where none was opened; ``sealed`` tells which, ``judged`` names it. ``remedies`` are sentences on
-    what could lead to a release, ``approval_remarks`` on what approvals of this tenant prove."""
+    what could lead to a release, ``approval_remarks`` on what approvals of this tenant prove;
+    ``allowances`` are those of rungs that needed leave."""
 
     run: str
     objective: Objective
@@ -45,6 +46,7 @@ class EvidenceFacts(Value):
     release: Digest | None = None
     reason: str = ""
     approval_remarks: tuple[str, ...] = ()
+    allowances: tuple[Allowance, ...] = ()
 
 
 def evidence_html(facts: EvidenceFacts) -> str:
@@ -87,6 +89,7 @@ def _threshold(facts: EvidenceFacts) -> float | None:
 
 def _sections(facts: EvidenceFacts) -> Iterator[tuple[str, str]]:
     yield "The ladder", ladder_markdown(facts.ladder, facts.objective) if facts.ladder else ""
+    yield "Rungs that needed leave", "\n".join(f"- {markdown_text(one.text)}" for one in facts.allowances)
     yield "What could lead to a release", "\n".join(f"- {markdown_text(line)}" for line in facts.remedies)
     yield "The gate", _gate(facts.gate, facts.judged) if facts.gate else ""
     yield "Where the data have shifted", _shift(facts)

@@ -15,10 +15,12 @@ from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
+from tailorbird.reporting import evidence_html, evidence_markdown
 from tailorbird.testing import MemoryEncoder, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb.timing import accuracy
 from tailorbird.usecases.identities import act_as
+from tailorbird.usecases.maintenance.audit import read_log
 from tailorbird.usecases.runs.evidence import show_evidence
 from tailorbird.usecases.runs.run_queries import RunReport, show_run
 from tailorbird.usecases.runs.submit import adapt, plan
@@ -87,6 +89,12 @@ def test_all_weights_at_high_risk_wait_for_leave_that_the_author_cannot_give(dep
         rung_approval.allow(deps, author, run, RungKind.FULL, "mine")
     rung_approval.allow(deps, act_as(deps, "acme", "approver"), run, RungKind.FULL, "the gate asks for it")
     assert climbed(deps, author, path).ladder is not None
+    evidence = show_evidence(deps, VIEWER, run)
+    said = "approver allowed the rung full: the gate asks for it"
+    assert said in evidence_html(evidence)
+    assert said in evidence_markdown(evidence)
+    entries = read_log(deps, VIEWER, subject=run)
+    assert "the gate asks for it" in entries.model_dump_json()
 
 
 def test_a_budget_that_affords_no_rung_is_told(deps: Dependencies, author: Actor, tmp_path: Path) -> None:

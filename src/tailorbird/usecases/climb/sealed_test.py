@@ -20,6 +20,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.build import build_name
 from tailorbird.usecases.anchored_rows import anchored_looks, anchored_splits
+from tailorbird.usecases.approvals import approval_rule
 from tailorbird.usecases.audit_events import Facts, record, remark
 from tailorbird.usecases.climb.batch_noise import batch_noise, with_noise
 from tailorbird.usecases.climb.effect_proof import prove_effect
@@ -33,6 +34,7 @@ from tailorbird.usecases.climb.snapshot_and_plan import planned
 from tailorbird.usecases.key_custody import approval_remarks
 from tailorbird.usecases.label_reviews.label_review import sheet_for
 from tailorbird.usecases.steps import transitions
+from tailorbird.usecases.steps.rung_approval import allowances_of
 from tailorbird.usecases.steps.step_context import StepContext, StepOutcome
 
 
@@ -192,7 +194,8 @@ def _card_encoder(context: StepContext, candidate: Candidate) -> release.CardEnc
 
 def _card(context: StepContext, ladder: Ladder, candidate: Candidate, found: SealedTest, gate: GateResult) -> str:
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
-        remarks = approval_remarks(context.deps, work)
+        remarks, rule = approval_remarks(context.deps, work), approval_rule(work, context.objective)
+        allowances = allowances_of(work, context.run.id)
     return release.model_card(
         release.CardFacts(
             objective=context.objective,
@@ -202,8 +205,9 @@ def _card(context: StepContext, ladder: Ladder, candidate: Candidate, found: Sea
             ladder=ladder,
             test_evidence=context.record(Evidence, found.evidence),
             gate=gate,
-            rule=release.rule_for(context.objective),
+            rule=rule,
             encoder=_card_encoder(context, candidate),
             approval_remarks=remarks,
+            allowances=allowances,
         )
     )

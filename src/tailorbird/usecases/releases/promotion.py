@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tailorbird.auth import Action, signing
-from tailorbird.crypto.canonical_json import digest_of, short
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import Alias
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput
 from tailorbird.domain.identity import Identity, Signature
@@ -16,14 +16,13 @@ from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import Approval, ApprovalRule, Release, ReleaseAction, ReleaseState, Statement, next_state
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.release import ChangeRule, deciding_role, promoted, rolled_back, rule_for
+from tailorbird.release import deciding_role, promoted, rolled_back, rule_for
 from tailorbird.usecases.anchored_rows import anchored_alias, demand_anchored
 from tailorbird.usecases.approvals import (
     APPROVED_ONCE,
     anchored_people,
     approval_rule,
     demand_approval,
-    demand_approved,
     is_approved,
     is_supplement,
     quorum_standing,
@@ -38,7 +37,7 @@ from tailorbird.usecases.parameters import Reason, ReleaseDigest
 from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.released_ranker import demand_ranker
 from tailorbird.usecases.releases.effect import demand_effect
-from tailorbird.usecases.rollouts.production_rules import RESTORED, demand_drill, demand_operators, live_kpis_of, rule_of
+from tailorbird.usecases.rollouts.production_rules import RESTORED, demand_direct, demand_operators
 from tailorbird.usecases.rollouts.rollouts import take_back
 
 Decision = Literal["approve", "reject"]
@@ -188,12 +187,12 @@ def promote(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> AliasMov
     permit(deps, actor, Action.PROMOTE, digest)
     demand_no_fork(deps)
     with deps.ledger.work(actor.tenant, write=False) as work:
-        _demand_direct(deps, work, work.releases.get(digest))
+        demand_direct(deps, work, work.releases.get(digest))
     demand_operators(deps, actor, digest, "promote")
     with deps.ledger.work(actor.tenant) as work:
         release = work.releases.get(digest)
         # Again, in the transaction that moves it: of two promotions at once the second finds what the first has put there.
-        after = _demand_direct(deps, work, release)
+        after = demand_direct(deps, work, release)
         before = anchored_alias(work, release.content.objective_name)
         left = _leave(work, before, ReleaseAction.SUPERSEDE)
         work.releases.move(release.digest, release.state, after)
@@ -248,37 +247,6 @@ def roll_back(
         for target in after.targets:
             record(work, RESTORED, actor.name, target.release, _now(deps), {"alias": after.path, "version": after.version})
         return AliasMove(alias=after, entered=entered, left=left)
-
-
-def _demand_direct(deps: Dependencies, work: UnitOfWork, release: Release) -> ReleaseState:
-    """The state after a promotion without a rollout. Raises what ``promote`` raises but for a second operator: Conflict where the release
-    must pass a rollout or a drill first, or a rollout of the name goes on; Forbidden without approvals."""
-    after, name, rule = _direct(release), release.content.objective_name, rule_of(work, release)
-    if work.rollouts.open(name):
-        raise Conflict(f"a rollout of {work.tenant}/{name} goes on", "end it first: tailorbird rollout list", code="rollout_open")
-    alias = anchored_alias(work, name)
-    if alias is not None and alias.targets:
-        _demand_no_rollout(work, release, rule)
-    demand_approved(work, release)
-    demand_ranker(work, release)
-    demand_drill(work, release, rule, deps)
-    return after
-
-
-def _demand_no_rollout(work: UnitOfWork, release: Release, rule: ChangeRule) -> None:
-    """Raises Conflict (``rollout_needed``) where a release that replaces another must be let in by degrees."""
-    live = ", ".join(kpi.metric for kpi in live_kpis_of(work, release))
-    why = f"the tier {release.content.risk.value} demands a progressive rollout" if rule.rollout else ""
-    why = why or (f"the objective states live KPIs ({live}), which are proven while a part of the users get the release" if live else "")
-    if why:
-        raise Conflict(why, f"run: tailorbird rollout start {short(release.digest)}", code="rollout_needed")
-
-
-def _direct(release: Release) -> ReleaseState:
-    """The same by its state alone. Raises Conflict: one that is rolling out ends by its rollout alone."""
-    if release.state is ReleaseState.ROLLING_OUT:
-        raise Conflict("the release is rolling out", "decide on its rollout: tailorbird rollout list", code="rollout_open")
-    return next_state(release.state, ReleaseAction.PROMOTE)
 
 
 def _apply_decision(deps: Dependencies, work: UnitOfWork, actor: Actor, release: Release, objective: Objective) -> None:

@@ -13,6 +13,7 @@ from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.label_reviews.label_review import standing_in
 from tailorbird.usecases.parameters import PageSize, ReleaseDigest, Skip
 from tailorbird.usecases.registry import usecase
+from tailorbird.usecases.rollouts.production_rules import next_command
 
 
 class ReleaseList(Value):
@@ -31,7 +32,8 @@ class CardText(Value):
 class QuorumReport(Value):
     """Who must approve a release by ``rule``, whose approval ``counts``, and who may still decide. ``people`` more are needed, the
     ``roles`` among them if any is named; ``text`` says it in a clause. ``is_open``: an approval is taken now. ``review`` is what a label
-    review still lacks, ``reviewed`` what one that has passed found; empty where nothing."""
+    review still lacks, ``reviewed`` what one that has passed found; empty where nothing. ``next`` is the command that brings a staged
+    release before users."""
 
     release: Digest
     rule: ApprovalRule
@@ -44,6 +46,7 @@ class QuorumReport(Value):
     text: str
     review: str
     reviewed: str
+    next: str = ""
 
 
 class AliasList(Value):
@@ -79,6 +82,7 @@ def show_quorum(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> Quor
         release, objective, people = read_release(work, digest)
         standing = quorum_standing(release, approval_rule(work, objective), people)
         judged = standing_in(work, release).result
+        following = next_command(deps, work, release) if release.state is ReleaseState.STAGED else ""
     return QuorumReport(
         release=release.digest,
         rule=standing.rule,
@@ -91,6 +95,7 @@ def show_quorum(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> Quor
         text=missing_text(standing),
         review=judged.reason if judged and judged.verdict is not Verdict.PASS else "",
         reviewed=judged.reason if judged and judged.verdict is Verdict.PASS else "",
+        next=following,
     )
 
 

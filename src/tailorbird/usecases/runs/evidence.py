@@ -18,6 +18,7 @@ from tailorbird.usecases.parameters import RunId
 from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.runs.run_queries import RunReport, show_run
 from tailorbird.usecases.steps import transitions
+from tailorbird.usecases.steps.rung_approval import allowances_of
 
 V = TypeVar("V", bound=Value)
 
@@ -33,7 +34,7 @@ def show_evidence(deps: Dependencies, actor: Actor, run: RunId) -> EvidenceFacts
     evidence = told.evidence or (shown.evidence if shown else None)
     release = told.conclusion.release if told.conclusion else None
     with deps.ledger.work(actor.tenant, write=False) as work:
-        remarks = approval_remarks(deps, work)
+        remarks, allowances = approval_remarks(deps, work), allowances_of(work, told.run.id)
     return EvidenceFacts(
         run=told.run.id,
         objective=told.objective,
@@ -51,6 +52,7 @@ def show_evidence(deps: Dependencies, actor: Actor, run: RunId) -> EvidenceFacts
         release=release,
         reason=told.conclusion.reason if told.conclusion else "",
         approval_remarks=remarks,
+        allowances=allowances,
     )
 
 

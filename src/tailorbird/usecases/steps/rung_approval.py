@@ -11,8 +11,9 @@ from tailorbird.domain.errors import Conflict, Forbidden
 from tailorbird.domain.ladder import Allowance, RungKind
 from tailorbird.domain.objective import RiskTier
 from tailorbird.domain.plan import RungPlan
+from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.anchored_rows import anchored_records
-from tailorbird.usecases.audit_events import permit, record
+from tailorbird.usecases.audit_events import permit, record, remark
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.parameters import RunId
 from tailorbird.usecases.registry import usecase
@@ -24,14 +25,19 @@ def require_allowance(context: StepContext, rung: RungPlan) -> None:
     if rung.rung is not RungKind.FULL or context.objective.business.risk is not RiskTier.HIGH:
         return
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
-        given = [work.records.get(Allowance, digest) for digest in anchored_records(work, Allowance)]
-    if not any(one.run == context.run.id and one.rung is rung.rung for one in given):
+        given = allowances_of(work, context.run.id)
+    if not any(one.rung is rung.rung for one in given):
         raise Conflict(
             f"all weights are to be trained next, and the risk is high: somebody must allow {rung.rung.value} for run {context.run.id}",
             f"what cheaper rungs reached: tailorbird evidence {context.run.id}; an approver: tailorbird runs allow {context.run.id} "
             "--as approver; then adapt again",
             code="rung_not_allowed",
         )
+
+
+def allowances_of(work: UnitOfWork, run: str) -> tuple[Allowance, ...]:
+    """What somebody allowed the run."""
+    return tuple(one for digest in anchored_records(work, Allowance) if (one := work.records.get(Allowance, digest)).run == run)
 
 
 @usecase("run.allow", "POST", "/api/runs/{run}/allow", Action.ALLOW_RUNG)
@@ -47,5 +53,5 @@ def allow(deps: Dependencies, actor: Actor, run: RunId, rung: RungKind, reason: 
             raise Forbidden(f"{actor.name} submitted run {found.id} and cannot allow it", "let somebody else decide", code="own_run")
         allowance = Allowance(run=found.id, rung=rung, by=actor.name, reason=reason)
         work.records.put(allowance)
-        record(work, "rung.allowed", actor.name, found.id, deps.clock.now(), {"rung": rung.value})
+        record(work, "rung.allowed", actor.name, found.id, deps.clock.now(), {"rung": rung.value, "reason": remark(work, reason)})
     return allowance
