@@ -221,7 +221,7 @@ def releases(desk: Desk, folder: Path) -> None:
     answered_once_each(desk.deps, begun)
     desk.ask("operator", watch_production)
     desk.ask("operator", rollouts.decide_rollout, rollout=begun.id, decision="roll_back", reason="a drill")
-    desk.ask("operator", promotion.roll_back, alias="desk")
+    desk.ask("operator", promotion.roll_back, alias="desk", withdraw=True)
 
 
 def decide(desk: Desk, release: str) -> None:

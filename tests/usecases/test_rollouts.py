@@ -91,7 +91,7 @@ class Desk:
 
     def promote(self) -> AliasMove:
         """Without a rollout."""
-        with patch("tailorbird.usecases.releases.promotion.demand_approved"):
+        with patch("tailorbird.usecases.rollouts.production_rules.demand_approved"):
             return promote(self.deps, self.operator, self.new.digest)
 
     def answer(self, *releases: Release) -> None:
