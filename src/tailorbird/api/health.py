@@ -52,8 +52,8 @@ def health_routes(
     @router.get(
         "/readyz",
         summary="Does every public name answer as the record says?",
-        description="503 until the record and its log can be written, the engine answers and every name is loaded, and while work in the background "
-        "fails again and again (``failing`` names it); warnings stop nothing.",
+        description="503 until the record and its log can be written, the engine answers and every name is loaded, and while work in the "
+        "background fails again and again (``failing`` names it); warnings stop nothing.",
         responses=not_yet,
     )
     async def readyz(request: Request) -> JSONResponse:
