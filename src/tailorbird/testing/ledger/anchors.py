@@ -75,7 +75,7 @@ class MemoryAnchorBook:
         tables: tuple[Table[str, Any], ...] = (IDENTITIES, API_KEYS, SESSIONS, RELEASES)
         for table in tables:
             yield from self._transaction.rows(table, tenant).values()
-        yield from MemoryAliases(self._transaction, tenant).all()
+        yield from MemoryAliases(self._transaction, tenant).all(stage=None)
         yield from self._transaction.rows(ROLLOUTS, tenant).values()
 
 
