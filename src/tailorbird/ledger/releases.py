@@ -194,10 +194,12 @@ class Splits:
             yield from split_groups(self._tenant, name, self.assigned(name))
 
     def _groups_of(self, objective_name: str, rows: Collection[Digest]) -> list[RowGroup]:
-        """The groups of these rows, read whole."""
-        places = {place_of_row(row) for row in rows}
-        here = func.substr(splits.c.row_id, 8, 1).in_(sorted(places))
-        return split_groups(self._tenant, objective_name, self._assigned(splits.c.objective_name == objective_name, here), places)
+        """The groups of these rows, read whole. Each is a range of the primary key, so that the rows of the others are not read."""
+        places, found = {place_of_row(row) for row in rows}, dict[Digest, tuple[str, str]]()
+        for place in sorted(places):
+            here = splits.c.row_id.between(f"sha256:{place}", f"sha256:{place}g")
+            found |= self._assigned(splits.c.objective_name == objective_name, here)
+        return split_groups(self._tenant, objective_name, found, places)
 
     def remember(self, objective_name: str, assigned: dict[Digest, tuple[str, str]]) -> None:
         """Records rows that are new; known rows are left as they are."""
