@@ -297,6 +297,32 @@ def test_all_who_wait_for_a_locked_record_are_told(house: House) -> None:
     asyncio.run(story())
 
 
+def test_rows_refused_together_wait_for_one_lock(house: House) -> None:
+    """Where the record is locked after that, each of them would wait for it in turn."""
+
+    class LockedAfterwards(CountingLedger):
+        asked = 0
+
+        def work(self, tenant: str, *, write: bool = True, durable: bool = True) -> Any:
+            self.asked += 1
+            if self.asked == 1:
+                raise Conflict("refused together", "try each alone", code="row_refused")
+            return super().work(tenant, write=write, durable=durable)
+
+    async def story() -> None:
+        ledger = LockedAfterwards(house, refusals=10**6)
+        journal = RequestLog(ledger, patience=0.1)  # type: ignore[arg-type]
+        waiting = [journal.put(row(house, n)) for n in range(50)]
+        await asyncio.sleep(0.15)
+        await journal.start()
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        assert {getattr(one, "error_code", "") for one in found} == {"record_unavailable"}
+        assert ledger.asked == 2
+        await journal.stop()
+
+    asyncio.run(story())
+
+
 def kept_words(house: House, request: str, text: str) -> KeptRequest:
     now = house.clock.now()
     return KeptRequest(KeptWords(tenant="acme", request=request, text=text, answer="", at=now, expires_at=now))

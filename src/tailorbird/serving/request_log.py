@@ -245,6 +245,8 @@ class RequestLog:
             if len(entries) > 1:
                 for entry in entries:
                     error = await self._write_rows(tenant, [entry])
+                    if error is not None and error.error_code in _RECORD_AWAY:
+                        break  # each of the others would wait for the lock, too
                 return error
             if entries[0].kept.content is not None:
                 entries[0].kept = replace(entries[0].kept, content=None)
