@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tailorbird.crypto.canonical_json import digest_bytes
+from tailorbird.domain.base_model import Purpose
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Exhausted, Internal, NotFound, Unavailable
 from tailorbird.domain.objective import TaskKind
@@ -33,7 +34,7 @@ class HeldEncoder(MemoryEncoder):
     def __init__(self) -> None:
         self.go, self.texts, self.forgotten = threading.Event(), list[list[str]](), list[Path]()
 
-    def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None) -> Vectors:
+    def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None, purpose: Purpose = "text") -> Vectors:
         if list(texts) != [""]:
             self.texts.append(list(texts))
             assert self.go.wait(30)

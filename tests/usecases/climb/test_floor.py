@@ -13,6 +13,7 @@ import pytest
 from support.bases import install_encoder
 from support.usecases import LABELS, VIEWER, write_objective
 from tailorbird import base_models
+from tailorbird.domain.base_model import Purpose
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import InvalidInput, ObjectiveInvalid, Unavailable
 from tailorbird.domain.ladder import Choice, RungKind
@@ -191,7 +192,7 @@ class CountingEncoder(MemoryEncoder):
     def __init__(self) -> None:
         self.texts, self.ends_after = list[str](), 10**9
 
-    def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None) -> Vectors:
+    def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None, purpose: Purpose = "text") -> Vectors:
         self.texts += texts
         if len(self.texts) > self.ends_after:
             raise Killed

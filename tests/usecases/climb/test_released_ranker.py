@@ -13,6 +13,7 @@ import yaml
 
 from support.ranking import EncoderReader, WideReader, write_ranking
 from support.usecases import VIEWER, write_objective
+from tailorbird.domain.base_model import Purpose
 from tailorbird.domain.erasure import ObligationKind
 from tailorbird.domain.errors import Conflict, ModelInvalid, NotFound, ObjectiveInvalid
 from tailorbird.domain.ladder import RungKind
@@ -39,7 +40,7 @@ class CountingEncoder(MemoryEncoder):
     def __init__(self) -> None:
         self.asked: list[int] = []
 
-    def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None) -> Vectors:
+    def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None, purpose: Purpose = "text") -> Vectors:
         self.asked.append(len(texts))
         return super().embed(folder, texts, tuned)
 
@@ -47,7 +48,7 @@ class CountingEncoder(MemoryEncoder):
 class TwoWidths(MemoryEncoder):
     """What was tuned makes vectors of half the width."""
 
-    def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None) -> Vectors:
+    def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None, purpose: Purpose = "text") -> Vectors:
         found = super().embed(folder, texts)
         return np.ascontiguousarray(found[:, :32]) if tuned else found
 
