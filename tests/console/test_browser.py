@@ -158,7 +158,7 @@ def test_from_approval_into_production_and_back(browser: Browser, deps: Dependen
             assert state_of(deps) is after
         operator.page.get_by_role("link", name="Roll back…").click()
         operator.page.get_by_label("Why").fill("a drill")
-        operator.page.get_by_role("button", name="Roll back").click()
+        operator.page.get_by_role("button", name="Withdraw the name").click()
         expect(operator.page.get_by_role("status")).to_contain_text("taken back")
         assert state_of(deps) is ReleaseState.RETIRED
 
