@@ -44,15 +44,16 @@ from tailorbird.usecases.sealed_words import SealedLedger
 from tailorbird.usecases.tenant_keys import TenantKeys
 
 
-def open_dependencies(settings: Settings, *, migrate: bool = True) -> Dependencies:
+def open_dependencies(settings: Settings, *, migrate: bool = True, busy_seconds: float | None = None) -> Dependencies:
     """Opens the ledger and the artifact store; what needs torch opens on first use.
 
     The ledger is brought to this version's schema: of several processes that find an older one, one does it and the others find it done.
-    From here on the process writes for its owner alone. Raises Forbidden when others may read the workspace.
+    ``busy_seconds``: how long a transaction waits for another writer. From here on the process writes for its owner alone.
+    Raises Forbidden when others may read the workspace.
     """
     write_for_owner_alone()
     check_closed(settings)
-    ledger = _part("ledger", "sqlite")(settings.database_url, sealer=KeyFileSealer(settings.workspace))
+    ledger = _part("ledger", "sqlite")(settings.database_url, sealer=KeyFileSealer(settings.workspace), busy_seconds=busy_seconds)
     if migrate:
         ledger.migrate()
     keys = TenantKeys(ledger, SystemClock(), cache(lambda: open_key_service(settings)) if settings.encryption else None)

@@ -150,7 +150,7 @@ def test_a_writer_that_fell_silent_gives_the_lock_back(monkeypatch, pg, pg_url):
 def test_a_wait_for_the_lock_is_not_taken_for_silence(monkeypatch, pg, pg_url):
     """However long a writer may wait: it is told that the database is busy before the server is taken for dead."""
     monkeypatch.setattr(postgresql, "ANSWER_SECONDS", 1.0)
-    monkeypatch.setattr("tailorbird.ledger.database.BUSY_SECONDS", 30.0)
+    monkeypatch.setattr("tailorbird.ledger.database.BUSY_SECONDS", 2.0)
     with closing(open_ledger(pg_url)) as other, pg.work("acme"):
         for durable in (True, False):
             with pytest.raises(Unavailable) as refused, other.work("acme", durable=durable):

@@ -159,7 +159,7 @@ def test_whoever_empties_the_log_beside_a_dump_keeps_nobody_from_writing(tmp_pat
     assert log.stat().st_size == 0
     with ledger.work("acme", write=False) as work:
         assert work.events.size() == 2
-        assert work.events._connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 5_000
+        assert work.events._connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 30_000
     writer.close()
     ledger.close()
 

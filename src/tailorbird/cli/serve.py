@@ -28,6 +28,9 @@ from tailorbird.settings import Settings
 from tailorbird.system.machine_share import MachineShare
 from tailorbird.usecases.maintenance.backup import demand_undamaged
 
+#: How long a change asked for over HTTP waits for another writer of the record.
+_BUSY_SECONDS = 5.0
+
 serve = command()
 engine = command()
 
@@ -47,7 +50,7 @@ def _serve(
     Ctrl-C stops it after requests in flight.
     """
     shared_options().refuse("serve", "who", "key", "as_json")
-    session = open_session()
+    session = replace(open_session(), busy_seconds=_BUSY_SECONDS)
     demand_undamaged(session.deps)
     settings = session.settings
     listening = Listening(

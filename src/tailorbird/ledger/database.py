@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 
-#: How long a transaction waits for another writer, in seconds. Transactions are short: a longer wait means that a writer hangs.
-BUSY_SECONDS = 5.0
+#: How long a transaction of a command or a worker waits for another writer, in seconds; a gateway, whose callers wait, asks for less.
+BUSY_SECONDS = 30.0
 
 
 class Database(Protocol):
@@ -80,13 +80,16 @@ class Database(Protocol):
         ...
 
 
-def open_database(url: str) -> Database:
-    """The database at ``url``. Connects to nothing yet. Raises InvalidInput, and Unavailable when its driver is not installed."""
-    parsed = _parsed(url)
+def open_database(url: str, busy_seconds: float | None = None) -> Database:
+    """The database at ``url``, where a transaction waits so long for another writer (``BUSY_SECONDS``). Connects to nothing yet.
+
+    Raises InvalidInput, and Unavailable when its driver is not installed.
+    """
+    parsed, seconds = _parsed(url), BUSY_SECONDS if busy_seconds is None else busy_seconds
     if parsed.drivername in ("sqlite", "sqlite+pysqlite") and "?" not in url:
-        return SqliteFile(parsed, BUSY_SECONDS)
+        return SqliteFile(parsed, seconds)
     if parsed.drivername in ("postgresql", "postgresql+psycopg"):
-        return PostgresqlDatabase(parsed, BUSY_SECONDS)
+        return PostgresqlDatabase(parsed, seconds)
     raise InvalidInput(f"a record cannot be kept in {parsed.render_as_string(hide_password=True)}", _FORMS, code="database_url")
 
 

@@ -85,8 +85,7 @@ class PostgresqlDatabase:
         _ask_before_use(engine, self._watch)
         self._reader: Engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._writer: Engine = engine.execution_options(isolation_level="READ COMMITTED")
-        #: Shorter than the watch over an answer, which would take the wait for the lock for a server that is silent.
-        self._busy_seconds = min(busy_seconds, ANSWER_SECONDS / 2)
+        self._busy_seconds = busy_seconds
 
     has_roles = True
 
@@ -113,7 +112,8 @@ class PostgresqlDatabase:
             nullcontext() if durable else self._watch.over(connection),  # what is not durable is short, as a whole
         ):
             with connection.begin() as transaction:
-                with self._watch.over(connection):
+                # Half of the watch is for the lock: a longer wait for it must not be taken for a server that is silent.
+                with self._watch.over(connection, more=max(0.0, self._busy_seconds - ANSWER_SECONDS / 2)):
                     connection.execute(_LOCK, self._locking(tenant, durable=durable))
                 if not durable:
                     connection.execute(_HASTY)

@@ -52,13 +52,14 @@ class ServerWatch:
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def over(self, connection: Connection) -> Iterator[None]:
-        """Watches over the block, which talks to the server by ``connection``, and waits for nothing else.
+    def over(self, connection: Connection, more: float = 0.0) -> Iterator[None]:
+        """Watches over the block, which talks to the server by ``connection``, and waits for nothing else; ``more``: seconds that it is
+        given besides.
 
         Raises Unavailable when the server gave no answer in time. What was committed may be there all the same, and be lost with its
         primary. The connection is of no more use.
         """
-        with self.over_driver(cast("psycopg.Connection", connection.connection.driver_connection)) as awaited:
+        with self.over_driver(cast("psycopg.Connection", connection.connection.driver_connection), more) as awaited:
             try:
                 yield
             finally:
@@ -67,9 +68,9 @@ class ServerWatch:
                     connection.invalidate()  # a cancellation may still be on its way to it
 
     @contextmanager
-    def over_driver(self, connection: psycopg.Connection) -> Iterator[_Awaited]:
+    def over_driver(self, connection: psycopg.Connection, more: float = 0.0) -> Iterator[_Awaited]:
         """The same for a connection of the driver."""
-        awaited = _Awaited(connection, time.monotonic() + self._seconds)
+        awaited = _Awaited(connection, time.monotonic() + self._seconds + more)
         self._awaited.add(awaited)
         if not self._some.is_set():
             self._begin()

@@ -151,15 +151,15 @@ class SqlLedger:
         self._database.close()
 
 
-def open_ledger(url: str, clock: Clock | None = None, sealer: LogSealer | None = None) -> Ledger:
+def open_ledger(url: str, clock: Clock | None = None, sealer: LogSealer | None = None, busy_seconds: float | None = None) -> Ledger:
     """The ledger in the database at ``url`` (``sqlite:///path``, ``postgresql://user:password@host/database``). Connects to nothing yet.
 
     Raises InvalidInput, and Unavailable when the database's driver is not installed.
 
     ``clock`` tells when a lease or a session has expired; the machine's own by default. ``sealer`` signs the head of the log; without one
-    it is neither signed nor checked.
+    it is neither signed nor checked. ``busy_seconds``: how long a transaction waits for another writer; 30 by default.
     """
-    return SqlLedger(open_database(url), clock or SystemClock(), sealer)
+    return SqlLedger(open_database(url, busy_seconds), clock or SystemClock(), sealer)
 
 
 def _require(connection: Connection, tenant: str) -> None:

@@ -33,7 +33,8 @@ class WorkspaceSession:
 
     ``workspace`` is the folder (None: the one here or above). ``who`` is ``NAME`` or ``TENANT/NAME`` (None: the workspace's identity, or
     the one that a call names), ``key`` its key file (None: the one among the workspace's keys). ``server`` is a URL (empty: this machine),
-    ``ca`` a file with the certificate authority to trust there.
+    ``ca`` a file with the certificate authority to trust there. ``busy_seconds``: how long it waits for another writer of the record (None:
+    as long as a command does).
     """
 
     workspace: Path | None = None
@@ -41,6 +42,7 @@ class WorkspaceSession:
     key: Path | None = None
     server: str = ""
     ca: str = ""
+    busy_seconds: float | None = None
 
     @cached_property
     def settings(self) -> Settings:
@@ -51,7 +53,7 @@ class WorkspaceSession:
     def deps(self) -> Dependencies:
         """The opened ports of this machine's workspace. Raises InvalidInput with a server."""
         self.refuse_server()
-        return wiring.open_dependencies(self.settings)
+        return wiring.open_dependencies(self.settings, busy_seconds=self.busy_seconds)
 
     def refuse_server(self) -> None:
         """Raises InvalidInput with a server: what follows works on this machine alone."""
