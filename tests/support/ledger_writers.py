@@ -84,7 +84,7 @@ def forever(ledger: Ledger, name: str) -> NoReturn:
     """Appends until it is killed; says each event's number only when it was acknowledged."""
     for n in count():
         with ledger.work("acme") as work:
-            work.records.put(sample.counts(n))
+            work.records.put(sample.counts(1_000_000 * int(name) + n))
             size = work.events.append([sample.event("acme", subject=f"writer-{name}")])
         sys.stdout.write(f"{size}\n")
         sys.stdout.flush()
