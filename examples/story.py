@@ -65,6 +65,11 @@ class Client:
         self.openai = OpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=0)
         self.http = httpx.Client(base_url=url, headers={"authorization": f"Bearer {secret}"}, timeout=60)
 
+    def close(self) -> None:
+        """Closes its connections."""
+        self.openai.close()
+        self.http.close()
+
     def ask(self, alias: str, messages: str | Sequence[dict[str, str]], **options: Any) -> Answer:
         """Asks one question, or goes on with a conversation, at ``/v1/chat/completions``."""
         turns: Any = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)

@@ -152,5 +152,7 @@ def tell(vendor: Vendor, tenants: Sequence[str], *, ninth: bool = True) -> None:
         roll_back(vendor, clients, tenants[-1])
         if ninth:
             add_ninth(vendor, url)
+        for client in clients.values():
+            client.close()
     heading("who uses how much")
     vendor.run("tenant", "list")

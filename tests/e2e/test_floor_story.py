@@ -41,8 +41,7 @@ def test_a_floor_is_released_and_served_as_any_rung(desk: Desk, tmp_path: Path, 
     assert ladder["chosen"] == ladder["floor"]["candidate"]
     desk.promote(release)
     secret = desk.run("key", "create", f"shop-{labels}", "--as", "admin").strip()
-    with serving(desk) as url:
-        client = openai.OpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=0)
+    with serving(desk) as url, openai.OpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=0) as client:
         raw = client.chat.completions.with_raw_response.create(model=f"acme/floor-{labels}", messages=[{"role": "user", "content": PAIR}])
         answer: dict[str, Any] = json.loads(raw.text)
         given = set(answer["choices"][0]["message"]["content"].split(" | "))

@@ -51,8 +51,9 @@ def test_a_label_that_is_added_later_is_released_beside_the_incumbent(base_model
         secret = desk.run("key", "create", "reviewers").strip()
         import openai
 
-        client = openai.OpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=3)
-        raw = client.chat.completions.with_raw_response.create(model="acme/fair-clauses", messages=[{"role": "user", "content": clause}])
+        with openai.OpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=3) as client:
+            asked = [{"role": "user", "content": clause}]
+            raw = client.chat.completions.with_raw_response.create(model="acme/fair-clauses", messages=asked)
     assert raw.headers["x-tailorbird-release"] == second
     assert NEW in json.loads(raw.text)["tailorbird"]["probabilities"]
 
