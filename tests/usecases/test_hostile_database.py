@@ -103,8 +103,8 @@ def put_into_production(attacked: Attacked) -> None:
     zone = "" if attacked.deps.workspace.joinpath("tailorbird.db").exists() else "+00:00"
     attacked.sql("UPDATE releases SET state = 'production'")
     attacked.sql(
-        "INSERT INTO aliases (tenant, name, version, targets, previous, moved_at, moved_by) "
-        f"VALUES ('acme', 'desk', 1, :targets, '[]', '2026-03-01 12:00:00{zone}', 'operator')",
+        "INSERT INTO aliases (tenant, name, stage, version, targets, previous, moved_at, moved_by) "
+        f"VALUES ('acme', 'desk', 'production', 1, :targets, '[]', '2026-03-01 12:00:00{zone}', 'operator')",
         targets=json.dumps([{"release": attacked.release, "weight": 100}], separators=(",", ":")),
     )
 

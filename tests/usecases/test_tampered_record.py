@@ -43,8 +43,9 @@ T = TypeVar("T")
 SILENT = Progress()
 #: A public name that somebody points to a release by hand.
 ALIAS = (
-    "INSERT INTO aliases (tenant, name, version, targets, previous, moved_at, moved_by, move) "
-    "SELECT tenant, 'desk', 1, '[{\"release\"\\:\"' || digest || '\",\"weight\"\\:100}]', '[]', '2026-03-01 12:00:00', 'operator', 1 "
+    "INSERT INTO aliases (tenant, name, stage, version, targets, previous, moved_at, moved_by, move) "
+    "SELECT tenant, 'desk', 'production', 1, '[{\"release\"\\:\"' || digest || '\",\"weight\"\\:100}]', "
+    "'[]', '2026-03-01 12:00:00', 'operator', 1 "
     "FROM releases"
 )
 OTHER = "sha256:" + "ab" * 32

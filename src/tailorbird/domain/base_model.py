@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tailorbird.domain.value import Digest, Value
+from tailorbird.domain.value import Digest, Section, Value
 
 
 class ModelSource(Value):
@@ -28,12 +28,15 @@ class ModelSource(Value):
 Purpose = Literal["query", "passage", "text"]
 
 
-class EncoderPrefixes(Value):
+class EncoderPrefixes(Section):
     """What an encoder was trained to read in front of a text, by what the text is read for; empty: nothing."""
 
     query: str = Field(default="", max_length=1000)
+    """In front of a question that passages are searched for."""
     passage: str = Field(default="", max_length=1000)
+    """In front of a passage that is searched."""
     text: str = Field(default="", max_length=1000)
+    """In front of a text that is classified or compared with texts of its kind."""
 
 
 class EncoderDescription(Value):

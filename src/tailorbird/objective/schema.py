@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from tailorbird.domain.base_model import EncoderPrefixes
 from tailorbird.domain.curation import CurationPolicy, PrivacyPolicy, ProtectedSet, QualityPolicy
 from tailorbird.domain.identity import Role
 from tailorbird.domain.objective import (
@@ -101,6 +102,7 @@ SECTIONS: dict[str, type[Value]] = {
     "lora": AdapterWishes,
     "full": TrainingWishes,
     "encoder": EncoderWishes,
+    "encoder.prefixes": EncoderPrefixes,
 }
 
 _RANGE = ("greater_than", "less_than")

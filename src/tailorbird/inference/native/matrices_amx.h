@@ -33,21 +33,21 @@ static_assert(sizeof(Shapes) == 64);
 
 struct Register { float sums[LANES][LANES]; bf16 numbers[LANES][DEEP]; };
 thread_local Register registers[8];
-thread_local int rows_of[8];
+thread_local int tile_rows[8];
 
 inline bool have_matrices() { return true; }
-inline void take_shapes(const Shapes& shapes) { for (int at = 0; at < 8; at++) rows_of[at] = shapes.rows[at]; }
+inline void take_shapes(const Shapes& shapes) { for (int at = 0; at < 8; at++) tile_rows[at] = shapes.rows[at]; }
 inline void drop_shapes() {}
 #define MATRIX_ZERO(at) std::memset(registers[at].sums, 0, sizeof registers[at].sums)
 #define MATRIX_LOAD(at, from, bytes) \
-    for (int r = 0; r < rows_of[at]; r++) std::memcpy(registers[at].numbers[r], (const char*)(from) + r * int64_t(bytes), 64)
+    for (int r = 0; r < tile_rows[at]; r++) std::memcpy(registers[at].numbers[r], (const char*)(from) + r * int64_t(bytes), 64)
 #define MATRIX_STORE(at, to, bytes) \
-    for (int r = 0; r < rows_of[at]; r++) std::memcpy((char*)(to) + r * int64_t(bytes), registers[at].sums[r], 64)
+    for (int r = 0; r < tile_rows[at]; r++) std::memcpy((char*)(to) + r * int64_t(bytes), registers[at].sums[r], 64)
 #define MATRIX_MULTIPLY(sums, rows, weights) simulated_product(sums, rows, weights)
 
 // Even and odd inputs are summed for themselves.
 inline void simulated_product(int to, int rows, int weights) {
-    for (int r = 0; r < rows_of[to]; r++)
+    for (int r = 0; r < tile_rows[to]; r++)
         for (int o = 0; o < LANES; o++) {
             float even = 0, odd = 0;
             for (int k = 0; k < LANES; k++) {
