@@ -106,15 +106,17 @@ class PostgresqlDatabase:
 
         After Unavailable it may have been committed all the same: the server's answer did not come, or not in time.
         """
+        busy = self._busy_seconds if durable else min(HASTY_SECONDS, self._busy_seconds)
         with (
             database_errors(self.place),
             self._writer.connect() as connection,
-            nullcontext() if durable else self._watch.over(connection),  # what is not durable is short, as a whole
+            # What is not durable is short, as a whole: beside its wait for the lock.
+            nullcontext() if durable else self._watch.over(connection, more=busy),
         ):
             with connection.begin() as transaction:
-                # Half of the watch is for the lock: a longer wait for it must not be taken for a server that is silent.
-                with self._watch.over(connection, more=max(0.0, self._busy_seconds - ANSWER_SECONDS / 2)):
-                    connection.execute(_LOCK, self._locking(tenant, durable=durable))
+                # The wait for the lock ends by itself, and must not be taken for a server that is silent.
+                with self._watch.over(connection, more=busy):
+                    connection.execute(_LOCK, self._locking(tenant, busy))
                 if not durable:
                     connection.execute(_HASTY)
                 yield connection
@@ -124,8 +126,8 @@ class PostgresqlDatabase:
                 with connection.begin():
                     connection.execute(_CATCH_UP)
 
-    def _locking(self, tenant: str | None, *, durable: bool) -> dict[str, Any]:
-        busy = self._busy_seconds if durable else min(HASTY_SECONDS, self._busy_seconds)
+    @staticmethod
+    def _locking(tenant: str | None, busy: float) -> dict[str, Any]:
         return {
             "tenant": tenant or EVERY_TENANT,
             "busy": f"{1000 * busy:.0f}",
