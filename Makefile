@@ -32,7 +32,7 @@ demo: setup  ## Adapt, release, serve, roll back and audit, on the support desk 
 demo-clean:  ## Forget the demo, so that it starts from nothing.
 	rm -rf .demo
 
-check: setup format-check lint types contracts shape fast  ## Format, lint, strict types, import contracts, shape limits, fast tests.
+check: setup format-check lint types contracts shape fast  ## Format, lint, strict types, import contracts, limits of shape and mass, fast tests.
 
 # One thread for each of two processes: more would wait for one another. A file's tests stay in one of them, which makes once what they share.
 test: check browser  ## Everything: the fast tests, then those on the real small model and in a real browser.
@@ -119,6 +119,7 @@ contracts: setup
 
 shape: setup
 	$(BIN)/python scripts/shape.py
+	$(BIN)/python scripts/mass.py
 
 # In an environment of its own: who only installs the package needs none of the tools that develop it.
 dist:  ## Build a source archive and a wheel that pip installs, in dist/.
