@@ -6,8 +6,7 @@ train together ÷ local, trained by two processes of one thread each), ``evaluat
 raylet ÷ on two; ``evaluation_runs``) and ``kills`` (the faults' small story on Ray, PostgreSQL and S3, with one kill in each,
 of worker, raylet, head, driver, database and S3 in turn, at moments drawn by ``--seed``; one that was over before its kill does not
 count); else all of these. ``--only curation``: ``--rows`` generated rows (1,000,000; 100,000 with ``--quick``) curated on one core and on
-two one-core raylets (``curation_runs``). ``--only capacity``: the capacity twin against real runs of our gateway
-and engine (``capacity_runs``; two settings with ``--quick``), without Ray. ``--only gateways``: two real gateways on PostgreSQL, and a
+two one-core raylets (``curation_runs``). ``--only gateways``: two real gateways on PostgreSQL, and a
 million requests by a simulated clock (``gateways-real``, ``gateways-simulated``: one of both; ``gateway_runs``, ``gateway_simulation``),
 without Ray. ``--only moves``: how soon three gateways on PostgreSQL answer by what a name was moved to (``alias_moves``), without
 Ray, with 2,000 and with 10,000 ``--names``. ``--pairs`` (3) and ``--points`` (36) say how many; ``--quick``: one pair, of
@@ -52,8 +51,6 @@ BAR, BAR_POINTS, QUICK_POINTS, BAR_SECONDS = 1.25, 30, 6, 90.0
 def main() -> None:
     """Measures, writes and prints."""
     asked = _arguments()
-    if asked.only == "capacity":
-        return _tell(asked, {"capacity_twin": _capacity(asked)})
     if asked.only == "moves":
         return _tell(asked, {f"alias_moves_{size}": _alias_moves(size) for size in ((300,) if asked.quick else asked.names)})
     if asked.only in GATEWAYS:
@@ -167,14 +164,6 @@ def _curation(asked: argparse.Namespace) -> dict[str, Any]:
     return compared(asked.rows or (QUICK if asked.quick else ROWS))
 
 
-def _capacity(asked: argparse.Namespace) -> dict[str, Any]:
-    # Its helpers are beside the serving benchmark, whose own ``run`` they import.
-    sys.path[:0] = [str(ROOT / "benchmarks" / "serving"), str(Path(__file__).resolve().parent)]
-    from capacity_runs import compared
-
-    return compared(asked.quick)
-
-
 def _gateways() -> list[tuple[str, Callable[[bool], dict[str, Any]]]]:
     sys.path[:0] = [str(Path(__file__).resolve().parent)]
     from gateway_runs import compared
@@ -195,7 +184,7 @@ def _alias_moves(names: int) -> dict[str, Any]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", choices=sorted([*BARS, *GATEWAYS, "capacity", "curation", "moves"]), default="")
+    parser.add_argument("--only", choices=sorted([*BARS, *GATEWAYS, "curation", "moves"]), default="")
     parser.add_argument("--rows", type=int, default=0, help="of a curation, other than the bar's: to see how it grows")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--names", type=int, nargs="+", choices=(2_000, 10_000), default=(2_000, 10_000))

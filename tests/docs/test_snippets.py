@@ -14,7 +14,6 @@ import yaml
 from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.domain.objective import Objective, RiskTier
 from tailorbird.domain.rollout import RolloutPlan
-from tailorbird.domain.serving_traffic import ServingTraffic
 from tailorbird.objective import parse_objective
 from tailorbird.settings import Settings
 
@@ -84,4 +83,4 @@ def test_a_snippet_is_read(snippet: dict[str, Any]) -> None:
     elif snippet.keys() <= Settings.model_fields.keys():
         Settings.model_validate({"workspace": ROOT} | snippet)
     else:
-        assert snippet.keys() <= {*ServingTraffic.model_fields, "scrape_configs"}
+        assert snippet.keys() <= {"scrape_configs"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tailorbird.system.processor import processor_kind, processor_name, read_processor
+from tailorbird.system.processor import processor_name, read_processor
 
 INTEL = ["processor\t: 0", "cpu family\t: 6", "model\t\t: 207", "model name\t: Intel(R) Xeon(R) Processor", "processor\t: 1"]
 
@@ -19,4 +19,3 @@ def test_arm_names_implementer_and_part() -> None:
 def test_an_empty_list_names_none_and_this_machine_has_a_name() -> None:
     assert read_processor([]) == ""
     assert processor_name()
-    assert processor_kind().endswith(f"cores of {processor_name()}")

@@ -1,5 +1,4 @@
-"""``tailorbird plan``: what adapt would do, at what cost, and why; what another machine would do; how good the estimates were so far; what
-replicas of an engine would do with given traffic."""
+"""``tailorbird plan``: what adapt would do, at what cost, and why; what another machine would do; how good the estimates were so far."""
 
 from __future__ import annotations
 
@@ -9,23 +8,18 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from tailorbird import auth
 from tailorbird.cli.adapt import Why, narrated
 from tailorbird.cli.groups import command
 from tailorbird.cli.output_file import demand_ending
 from tailorbird.cli.session import CommandSession, another_release, open_session, out, print_json, say
 from tailorbird.cli.tenant_runs import Tenants, plan_tenants
 from tailorbird.crypto.canonical_json import digest_of, short
-from tailorbird.domain.errors import InvalidInput, Unauthenticated
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import Plan
 from tailorbird.domain.release import ReleaseState
-from tailorbird.domain.serving_traffic import ServingTraffic
-from tailorbird.objective import read_traffic
-from tailorbird.reporting import accuracy_table, capacity_table, plan_page, plan_table
+from tailorbird.reporting import accuracy_table, plan_page, plan_table
 from tailorbird.sdk.remote_runs import follow, is_planned, submit_file
-from tailorbird.sdk.serving_stopwatch import measure_serving, names_of
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.capacity import keep_measurement, plan_capacity
 from tailorbird.usecases.climb import timing
 from tailorbird.usecases.registry import validated
 from tailorbird.usecases.releases.release_queries import show_release
@@ -47,15 +41,8 @@ Formats = Annotated[
 ]
 Retime = Annotated[bool, typer.Option("--retime", help="Re-time training steps on this machine before planning.")]
 Page = Annotated[Path | None, typer.Option("--html", help="Write the plan as an HTML page with the ladder chart.", show_default=False)]
-Serve = Annotated[
-    Path | None,
-    typer.Option("--serve", help="Plan the serving of this traffic file: replicas, memory, latency, cost.", show_default=False),
-]
-Measure = Annotated[bool, typer.Option("--measure", help="With --serve: time the file's gateway first, for about a minute.")]
 
 T = TypeVar("T")
-#: Of a file with a key no more is read.
-_KEY_BYTES = 1024
 
 plan = command()
 
@@ -70,17 +57,11 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     precisions: Formats = False,
     retime: Retime = False,
     page: Page = None,
-    serve: Serve = None,
-    measure: Measure = False,
     why: Why = False,
 ) -> None:
     """Show what adapt would train, in what order, at what cost, and why. Freezes data and downloads the base model; trains nothing."""
     demand_ending(page, ".html")
     session = open_session(names_tenants=bool(tenants))
-    if serve is not None:
-        _refuse_beside_traffic(objective, tenants, what_if, show_accuracy, probe, precisions, retime, page)
-        _plan_serving(session, serve, measure=measure, why=why)
-        return
     if tenants:
         _refuse_beside_tenants(what_if, show_accuracy, probe, precisions, retime, page, why)
         plan_tenants(session, _given(objective), tenants)
@@ -137,48 +118,6 @@ def _next(session: CommandSession, objective: Path, report: RunReport) -> str:
         told = f"this was adapted already: its release {short(ended.release)} is {state.value}, which is final"
         return f"{told}\n{another_release(str(objective))}"
     return f"this was adapted already: release {short(ended.release)} is {state.value}; tailorbird adapt {objective} shows how it came"
-
-
-def _refuse_beside_traffic(*options: object) -> None:
-    if any(options):
-        raise InvalidInput("--serve plans traffic, and no objective", "give no objective and no option but --why", code="serve_options")
-
-
-def _plan_serving(session: CommandSession, path: Path, *, measure: bool, why: bool) -> None:
-    traffic = read_traffic(path)
-    if measure:
-        _measure_serving(session, path, traffic)
-    found = plan_capacity(session.deps, session.actor(), traffic)
-    print_json(found) if session.as_json else out.print(capacity_table(found, why=why))
-    if not why and not session.as_json:
-        say("why, and what the numbers rest on: the same command with --why")
-
-
-def _measure_serving(session: CommandSession, path: Path, traffic: ServingTraffic) -> None:
-    deps, actor, gateway = session.deps, session.actor(), traffic.gateway
-    if gateway is None or traffic.timings is not None:
-        hint = "write gateway: {url, key_file, names} into the file, and no timings (docs/planning.md)"
-        raise InvalidInput(
-            "--measure times the gateway that the file names, and timings that it states would stand before", hint, code="serve_options"
-        )
-    key = _key_in(path.resolve().parent, gateway.key_file)
-    measured = measure_serving(gateway.url, key, names_of(gateway.url, key, gateway.names), say)
-    for note in measured.notes:
-        say(note)
-    kept = keep_measurement(deps, actor, traffic, measured)
-    say(f"the engine's timings are kept; steps within {kept.error:.0%}")
-
-
-def _key_in(folder: Path, name: str) -> str:
-    """The API key in a file that traffic names: anything else there is not sent to the address beside it. Raises InvalidInput."""
-    try:
-        with (folder / Path(name).expanduser()).open("rb") as file:
-            key = file.read(_KEY_BYTES).decode().strip()
-        auth.key_id_of(key)
-    except (OSError, UnicodeDecodeError, Unauthenticated) as error:
-        hint = "name a file with the secret that tailorbird key create printed, and nothing else: tb_<id>_<secret>"
-        raise InvalidInput(f"{name}: no API key can be read", hint, code="traffic_invalid", param="gateway.key_file") from error
-    return key
 
 
 def _given(objective: Path | None) -> Path:

@@ -1,7 +1,7 @@
 """Objective: reads ``objective.yaml``, knows the KPIs, and says whether the data can prove the targets.
 
     objective_file → tenant_placeholder → schema → rules · data_rules → reader → submitted_reader
-    kpi_catalogue → power → comparison_metric; proposal · templates · chat_template; objective_file → traffic_reader
+    kpi_catalogue → power → comparison_metric; proposal · templates · chat_template
 
 In: a YAML file; a snapshot's manifest. Out: a frozen objective with the line of every key; powers; errors with the line, the reason and the
 nearest valid value. Must not know: rows, models, rungs.
@@ -30,7 +30,6 @@ from tailorbird.objective.schema import objective_schema
 from tailorbird.objective.submitted_reader import parse_submitted
 from tailorbird.objective.templates import OBJECTIVE_FILE, TEMPLATES, check_origins, template_files, write_objective, write_template
 from tailorbird.objective.tenant_placeholder import PLACEHOLDER, SHARED_ROWS
-from tailorbird.objective.traffic_reader import read_traffic
 
 __all__ = [
     "CATALOGUE",
@@ -70,7 +69,6 @@ __all__ = [
     "provable_target",
     "raise_faults",
     "read_objective",
-    "read_traffic",
     "template_files",
     "with_files",
     "write_objective",

@@ -3,7 +3,6 @@
 In: domain values. Out: renderables and strings. Must not know: where values come from.
 """
 
-from tailorbird.reporting.capacity_table import capacity_table
 from tailorbird.reporting.comparison import contrast_markdown, contrast_table
 from tailorbird.reporting.confidence import confidence_text
 from tailorbird.reporting.data_report import DataFacts, DataReport, LabelExample, SourceLine, data_report
@@ -28,7 +27,6 @@ __all__ = [
     "SourceLine",
     "accuracy_table",
     "add_row",
-    "capacity_table",
     "comparison_lines",
     "confidence_text",
     "contrast_markdown",

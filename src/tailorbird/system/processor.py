@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from functools import cache
 from pathlib import Path
@@ -31,8 +30,3 @@ def read_processor(lines: list[str]) -> str:
     if "CPU part" in fields:
         return f"{platform.machine()} (implementer {fields.get('CPU implementer', '?')}, part {fields['CPU part']})"
     return fields.get("model name", "")
-
-
-def processor_kind() -> str:
-    """How many cores of which processor this machine has."""
-    return f"{os.cpu_count()} cores of {processor_name()}"
