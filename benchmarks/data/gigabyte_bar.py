@@ -158,7 +158,7 @@ def _inspected(folder: Path, told: Any) -> dict[str, Any]:
 def _curated(folder: Path, told: Any) -> dict[str, Any]:
     (folder / "artifacts").mkdir()
     objective = objective_of([{"path": "rows.jsonl", "text": "message", "label": "team", "subject": "customer"}])
-    built = data.build_snapshot(data.SnapshotRequest(objective, folder, Folder(folder / "artifacts"), {}, told, memory=folder / "kept"))
+    built = data.build_snapshot(data.SnapshotRequest(objective, folder, Folder(folder / "artifacts"), {}, told))
     return {"rows": built.report.flow[0].before, "kept": built.manifest.size, "groups": built.manifest.near_duplicate_groups}
 
 

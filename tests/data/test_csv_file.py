@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 from support.data import make_objective
 from tailorbird.data import SourceRows, read_sources
 from tailorbird.data.readers import csv_file
-from tailorbird.data.readers.appended_reader import records_since
-from tailorbird.data.readers.data_file import Record, open_file
 from tailorbird.domain.errors import DataInvalid
 
 GOOD = "text,label\n" + "".join(f"message number {n},{'ab'[n % 2]}\n" for n in range(20))
@@ -76,13 +74,6 @@ def test_what_spreadsheets_add_is_no_row(tmp_path: Path) -> None:
     found = read(tmp_path, text, separator=";")
     assert [(row.text, row.target, row.provenance.line) for row in found.rows] == [("it is late", "a", 3), ("it is lost", "b", 6)]
     assert [(entry.line, entry.code) for entry in found.quarantined] == [(7, "empty_text"), (8, "wrong_cell_count")]
-
-
-def test_an_end_is_read_below_a_line_that_says_the_separator(tmp_path: Path) -> None:
-    (tmp_path / "d.csv").write_text("sep=,\ntext,label\nit is late,a\nit is lost,b\n")
-    with open_file("d.csv", tmp_path / "d.csv", ".csv") as file:
-        records = [*records_since(file, len("sep=,\ntext,label\nit is late,a\n"), 3)]
-    assert [(record.line, record.cells) for record in records if isinstance(record, Record)] == [(4, {"text": "it is lost", "label": "b"})]
 
 
 def lines_of(text: str, ends: str = "") -> list[str]:

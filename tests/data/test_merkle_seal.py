@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
-from hypothesis import example, given
-from hypothesis import strategies as st
-
 from support.data import Store, make_objective
 from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.crypto.membership_proofs import TreeHead, key_of, verify_membership
 from tailorbird.data import BuiltSnapshot, SnapshotRequest, build_snapshot
-from tailorbird.data.provenance import Amendments, members_of, salt_of, stored
-from tailorbird.data.provenance.merkle_seal import MemberHashes, Seal, head, sealed
+from tailorbird.data.provenance import Amendments, members_of, salt_of
+from tailorbird.data.provenance.merkle_seal import MemberHashes, head
 from tailorbird.data.readers import row_id
 from tailorbird.domain.objective import Objective, TermColumns
 
@@ -66,17 +62,3 @@ def test_the_root_depends_on_what_rows_carry_and_on_the_secret(tmp_path: Path) -
     roots.append(built(write(tmp_path, basis="contract"), tmp_path).manifest.root)
     assert len(set(roots)) == 3
     assert built(write(tmp_path), tmp_path).manifest.root == roots[0]
-
-
-@given(st.lists(st.binary(min_size=64, max_size=64), min_size=1, max_size=30, unique_by=lambda member: member[:32]), st.data())
-@example([bytes([0] * 7 + [number]) + bytes(56) for number in (3, 1, 8, 2)], None)
-@example([bytes(8) + bytes([number]) * 24 + bytes(32) for number in (3, 1, 2)], None)
-def test_a_seal_that_grew_is_the_seal_of_all(members: list[bytes], data: st.DataObject | None) -> None:
-    cut = data.draw(st.integers(1, len(members))) if data else 2
-    grown = seal_of(members[:cut]).grown(members[cut:])
-    assert grown.members_MB.tobytes() == stored(members)
-    assert grown.root == seal_of(members).root == head(stored(members)).root
-
-
-def seal_of(members: list[bytes]) -> Seal:
-    return sealed(np.frombuffer(b"".join(members), dtype=np.uint8).reshape(-1, 64))

@@ -24,7 +24,6 @@ from tailorbird.data import Amendments, BuiltSnapshot, SnapshotRequest, build_sn
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.duplicates.near_duplicates import BAND_PARTS, NearSearch, Pairs
 from tailorbird.data.duplicates.text_index import TextIndex
-from tailorbird.data.incremental.state import load
 from tailorbird.data.parts import near_parts, shared_rows
 from tailorbird.data.parts.given_parts import TextBlob, packed, unpacked
 from tailorbird.data.parts.row_curation import RowPolicy, curated_stretch
@@ -261,7 +260,7 @@ def test_what_was_made_ready_is_mended_where_groups_change(tmp_path: Path, case:
     (tmp_path / "d.csv").write_bytes(as_csv(rows))
     store, parts = Store(), MemoryParts(deaf=set(map(near_parts.part_name, BAND_PARTS)))
     request = request_for(tmp_path, store, stretch=300, sources=sources)
-    whole = build_snapshot(replace(request, memory=tmp_path / "whole"))
+    whole = build_snapshot(replace(request))
     changed, stored = list[int](), PreparedRows.stored
 
     def noted(prepared: PreparedRows, placed: PlacedRows) -> SealedRows:
@@ -271,13 +270,8 @@ def test_what_was_made_ready_is_mended_where_groups_change(tmp_path: Path, case:
 
     monkeypatch.setattr(PreparedRows, "stored", noted)
     monkeypatch.setattr(NearSearch, "pairs", property(lambda _search: []))  # none is known when rows are made ready
-    assert same(built_with_help(replace(request, parts=parts, memory=tmp_path / "helped"), parts, backwards), whole)
+    assert same(built_with_help(replace(request, parts=parts), parts, backwards), whole)
     assert 0 < changed[0] < len(whole.rows)
-    one, other = load(tmp_path / "whole"), load(tmp_path / "helped")
-    assert all(np.array_equal(one[name], other[name]) for name in one.arrays)
-    assert {name: fact for name, fact in one.facts.items() if name != "token"} == {
-        name: fact for name, fact in other.facts.items() if name != "token"
-    }
 
 
 def test_what_others_have_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

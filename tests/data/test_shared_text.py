@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from data.test_incremental_build import Desk, jsonl
 from support.data import build, make_objective
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.data import BuiltSnapshot
@@ -40,7 +39,7 @@ def chats(numbers: range, system: str = PROMPT) -> list[dict[str, Any]]:
 
 
 def frozen(folder: Path, rows: list[dict[str, Any]], kind: TaskKind = TaskKind.CLASSIFY, **source: Any) -> BuiltSnapshot:
-    jsonl(folder / "d.jsonl", rows)
+    (folder / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return build(make_objective({"path": "d.jsonl", **source}, kind=kind), folder)
 
 
@@ -165,27 +164,6 @@ def test_a_quoted_row_is_found_below_a_frame(tmp_path: Path) -> None:
     assert groups(frozen(tmp_path, rows)) == {1: 99, 2: 1}
 
 
-@pytest.mark.parametrize("kind", ["chat", "text"])
-def test_appended_rows_are_compared_without_the_frame_too(tmp_path: Path, kind: str) -> None:
-    made = {"chat": chats, "text": lambda numbers: [{"text": templated(words(n, 9)), "label": "ab"[n % 2]} for n in numbers]}[kind]
-    source = {"path": "d.jsonl"} | ({"messages": "chat"} if kind == "chat" else {})
-    jsonl(tmp_path / "d.jsonl", made(range(200)))
-    desk = Desk(tmp_path, source, kind=TaskKind.GENERATE if kind == "chat" else TaskKind.CLASSIFY)
-    desk.curate()
-    jsonl(tmp_path / "d.jsonl", made(range(300, 330)), "a")
-    assert groups(desk.curate()) == {1: 230}
-    assert desk.extended
-
-
-def test_a_frame_that_comes_with_appended_rows_has_all_rows_compared_again(tmp_path: Path) -> None:
-    jsonl(tmp_path / "d.jsonl", [{"text": words(n, 9), "label": "ab"[n % 2]} for n in range(60)])
-    desk = Desk(tmp_path, {"path": "d.jsonl"})
-    desk.curate()
-    jsonl(tmp_path / "d.jsonl", [{"text": prefixed(words(n, 9)), "label": "ab"[n % 2]} for n in range(100, 200)], "a")
-    assert groups(desk.curate()) == {1: 160}
-    assert "most rows share another text" in desk.why_not
-
-
 def test_the_sample_goes_by_ids_and_not_by_order() -> None:
     ids = [digest_bytes(str(number).encode()) for number in range(5 * SAMPLE)]
     found = {ids[place] for place in sampled(ids)}
@@ -193,9 +171,8 @@ def test_the_sample_goes_by_ids_and_not_by_order() -> None:
     assert sampled(ids[:10]) == sorted(range(10), key=ids.__getitem__)
 
 
-def test_what_is_kept_of_shared_text_holds_no_word() -> None:
+def test_shared_text_holds_no_word() -> None:
     shared = shared_text([prefixed(words(n)) for n in range(50)])
-    assert {array.dtype.str for array in shared.arrays.values()} == {"<u8"}
     assert len(shared.runs) > 300
     text = prefixed(words(60))
     assert shared.told([text], [normalise(text)]) == [words(60)]

@@ -78,9 +78,7 @@ def objective_of(policy: SplitPolicy, *sources: dict[str, Any], kind: TaskKind =
 
 def build(objective: Objective, folder: Path, before: BuiltSnapshot | None = None) -> BuiltSnapshot:
     rule = before.manifest.shift.rule if before and before.manifest.shift else None
-    return build_snapshot(
-        SnapshotRequest(objective, folder, Store(), before.assigned if before else {}, lambda _: None, shift=rule, memory=folder / "kept")
-    )
+    return build_snapshot(SnapshotRequest(objective, folder, Store(), before.assigned if before else {}, lambda _: None, shift=rule))
 
 
 def shifted(built: BuiltSnapshot) -> dict[str, Row]:

@@ -2,7 +2,7 @@
 
     inspection (before an objective exists)
     readers → pipeline (curation · privacy · quality · contamination · duplicates · splits) → snapshot_writer → snapshot
-    incremental (appended rows only)   provenance (amendments, seal, rewrite)   label_errors
+    provenance (amendments, seal, rewrite)   label_errors
 
 In: the files, folders and addresses that an objective names, and the splits of earlier rows. Out: rows by split, a manifest by digest, and
 every refused row with its reason. Must not know: models, metrics, the ledger.

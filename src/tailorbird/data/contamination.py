@@ -45,16 +45,6 @@ class WordRuns:
     holders_R: NDArray[np.int32]
     counts_N: NDArray[np.int32]
 
-    def joined(self, later: WordRuns) -> WordRuns:
-        """The runs of these texts and of later ones."""
-        at = np.searchsorted(self.runs_R, later.runs_R, side="right")
-        holders_R = later.holders_R + np.int32(len(self.counts_N))
-        return WordRuns(
-            np.insert(self.runs_R, at, later.runs_R),
-            np.insert(self.holders_R, at, holders_R),
-            np.concatenate([self.counts_N, later.counts_N]),
-        )
-
 
 def overlapping(texts: Sequence[str]) -> list[tuple[int, int]]:
     """Pairs (smaller index first, sorted) of texts of which one is held by the other. Texts of fewer than eight words hold nothing."""
@@ -89,34 +79,6 @@ def text_runs(texts: Sequence[str]) -> TextRuns:
 def pairs_of(runs: WordRuns, texts_at: Callable[[list[int]], list[str]]) -> list[tuple[int, int]]:
     """``overlapping`` of texts whose runs are known."""
     return _held(_sharing(runs.runs_R, runs.holders_R, len(runs.counts_N)), runs.counts_N, texts_at)
-
-
-def pairs_since(
-    runs: WordRuns, texts_at: Callable[[list[int]], list[str]], start: int, tied: NDArray[np.int64]
-) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Pairs of which the later text is at ``start`` or behind it; and those of ``tied`` (earlier pairs, int64[P, 2]) that hold no longer,
-    because runs that they share have become phrases."""
-    size = len(runs.counts_N)
-    new_K = np.unique(runs.runs_R[runs.holders_R >= start])
-    begins, ends = np.searchsorted(runs.runs_R, new_K, "left"), np.searchsorted(runs.runs_R, new_K, "right")
-    within = ranges(begins, ends)
-    low_P, high_P, shared_P = _sharing(runs.runs_R[within], runs.holders_R[within], size)
-    later = high_P >= start
-    found = _held((low_P[later], high_P[later], shared_P[later]), runs.counts_N, texts_at)
-    crowded = np.flatnonzero(ends - begins > PHRASE)
-    touched = np.unique(runs.holders_R[ranges(begins[crowded], ends[crowded])])
-    doubtful = tied[np.isin(tied[:, 0], touched) & np.isin(tied[:, 1], touched)]
-    return found, [pair for pair in map(tuple, doubtful.tolist()) if not _still_held(runs, texts_at(list(pair)), pair)]
-
-
-def _still_held(runs: WordRuns, texts: list[str], pair: tuple[int, int]) -> bool:
-    both = runs_of(texts).runs_R
-    common = both[1:][both[1:] == both[:-1]]
-    holders = np.searchsorted(runs.runs_R, common, "right") - np.searchsorted(runs.runs_R, common, "left")
-    shared = int((holders <= PHRASE).sum())
-    if 10 * shared >= _TENTHS * int(min(runs.counts_N[pair[0]], runs.counts_N[pair[1]])):
-        return shared > 0
-    return shared > LONG_RUN - SHORT_RUN and _share_half(*texts)
 
 
 def ranges(begins: NDArray[np.intp], ends: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -19,18 +19,18 @@ from tailorbird.data.curation import CurationTally, exclude_protected, protected
 from tailorbird.data.duplicates.components import Tie, connected
 from tailorbird.data.duplicates.exact import Distinct, Item, NamedRows, drop_duplicates, quarantine
 from tailorbird.data.duplicates.shared_text import SharedText, sampled, shared_text
-from tailorbird.data.duplicates.split_groups import Meanwhile, TextTies, subject_ties, text_ties, without_shared_text
+from tailorbird.data.duplicates.split_groups import Meanwhile, subject_ties, text_ties, without_shared_text
 from tailorbird.data.duplicates.text_sketches import SketchedRows
 from tailorbird.data.parts.given_parts import GivenParts, NoParts
 from tailorbird.data.parts.near_parts import SharedSearch
-from tailorbird.data.parts.row_curation import RowPolicy, curated
+from tailorbird.data.parts.row_curation import RowPolicy
 from tailorbird.data.parts.shared_rows import SharedRows
 from tailorbird.data.placed_rows import PlacedRows, label_counts
 from tailorbird.data.prepared_rows import Drawing, PreparedRows
 from tailorbird.data.privacy import Redaction
 from tailorbird.data.provenance import Amendments, amend_documents
 from tailorbird.data.provenance.merkle_seal import salt_of
-from tailorbird.data.readers import SourceRow, SourceRows, refuse_if_most, row_id, source_of
+from tailorbird.data.readers import SourceRow, SourceRows, refuse_if_most, row_id
 from tailorbird.data.readers.data_file import DataFile
 from tailorbird.data.readers.source_rows import RowBuilder
 from tailorbird.data.readers.sources import SourceReader
@@ -75,8 +75,6 @@ class SnapshotRequest:
     progress: Callable[[str], None]
     amendments: Amendments = field(default_factory=Amendments)
     detectors: Callable[[Sequence[str]], Sequence[Detector]] = no_further_detectors
-    memory: Path | None = None
-    """A folder where what was found is kept (without words), so that rows that are appended cost their own work only."""
     shift: ShiftRule | None = None
     """The rule of the shifted part in the objective's last snapshot."""
     parts: GivenParts = field(default_factory=NoParts)
@@ -90,9 +88,7 @@ class PipelineResult:
     """What the steps found. ``rows`` are those of the snapshot; ``alike`` are the places of ``items`` in each near-duplicate group;
     ``protected`` counts rows set aside by protected set; ``quarantined`` is sorted by file and line.
 
-    ``prepared`` are rows that were made ready before; ``shared`` is what most rows share, and does not count when they are compared;
-    ``text_ties`` are those of ``items`` alone, where they are to be kept; ``set_aside`` what the splits had no place for; ``faulty`` counts
-    rows that could not be used by file, as far as that is the file's fault.
+    ``prepared`` are rows that were made ready before.
     """
 
     sources: SourceRows
@@ -104,12 +100,7 @@ class PipelineResult:
     protected: Mapping[str, int]
     tally: CurationTally
     schemes: Mapping[str, str]
-    salt: str
-    text_ties: TextTies | None
     prepared: PreparedRows
-    shared: SharedText
-    set_aside: Sequence[Quarantined]
-    faulty: Mapping[str, int]
     shift: ShiftRule | None = None
 
 
@@ -124,17 +115,17 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
     check_classes(labels, objective.task)
     request.progress("looking for near-duplicates and overlaps")
     shared, salt = shared_by(distinct.items), salt_of_splits(objective)
-    prepared = PreparedRows(salt_of(request.amendments.secret, objective.name), kept=request.memory is not None)
+    prepared = PreparedRows(salt_of(request.amendments.secret, objective.name))
     drawing = Drawing(salt, drawn_splits(objective, sources.rows), objective.task, shifted=shift is not None)
     comparable = without_shared_text(distinct.items, shared)
-    meanwhile = _meanwhile(prepared, comparable, request, sources, drawing)
-    items, ties, found, protected = _unprotected(comparable, request, tally, shared, read, meanwhile)
+    meanwhile = _meanwhile(prepared, comparable, sources, drawing)
+    items, ties, protected = _unprotected(comparable, request, tally, shared, read, meanwhile)
     near = connected(range(len(items)), ties)
     alike = list(near.parts(smallest=2))
     subjects, made = subject_ties(items, alike), prepared.groups if len(items) == len(comparable) else None
     placement = assign_splits(items, [*ties, *subjects], salt, drawing.drawn, made, near if not subjects else None)
     thinned = _thin(placement, items, alike) if objective.curation.near_duplicates == "drop" else []
-    rows = prepared.placed(items, placement, drawing)
+    rows = prepared.placed(placement, drawing)
     tally.step("splits", len(items), [*placement.quarantined, *thinned])
     check_classes(dict.fromkeys(labels, 0) | label_counts(rows.counts.targets, objective.task), objective.task)
     refuse_if_most(sources.read, [*sources.quarantined, *distinct.quarantined, *placement.quarantined])
@@ -162,23 +153,16 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
         protected=protected,
         tally=tally,
         schemes=read.schemes,
-        salt=salt,
-        text_ties=found if request.memory else None,
         prepared=prepared,
-        shared=shared,
-        set_aside=placement.quarantined,
-        faulty=Counter(source_of(entry.file, sources.read) for entry in (*sources.quarantined, *distinct.quarantined)),
         shift=shift,
     )
 
 
-def _meanwhile(prepared: PreparedRows, items: Sequence[Item], request: SnapshotRequest, sources: SourceRows, drawing: Drawing) -> Meanwhile:
+def _meanwhile(prepared: PreparedRows, items: Sequence[Item], sources: SourceRows, drawing: Drawing) -> Meanwhile:
     """What is made of ``items`` while others search."""
 
     def without_ties() -> None:
         prepared.digests.make(items)
-        if request.memory is not None:
-            prepared.columns.make(items, request.objective)
         _ = sources.places  # all rows are gone through for them
 
     return Meanwhile(without_ties, lambda ties: prepared.make(items, ties, drawing))
@@ -269,17 +253,6 @@ def _tell_read(sources: SourceRows, request: SnapshotRequest, tally: CurationTal
     tally.add(counted)
 
 
-def cleaned(sources: SourceRows, request: SnapshotRequest, privacy: Redaction, tally: CurationTally) -> SourceRows:
-    """Rows that were read elsewhere as the policy and the amendments leave them. Raises DataInvalid when none are left, or when they hold
-    what is refused."""
-    counted = CurationTally()
-    rows, removed = curated(sources.rows, RowPolicy(request.objective, privacy, request.amendments), counted)
-    _tell_read(sources, request, tally, counted)
-    refuse_personal_data(privacy.policy, tally)
-    require_rows(rows, tally)
-    return replace(sources, rows=tuple(rows), removed=tuple(removed))
-
-
 def _shifted(
     sources: SourceRows, named: NamedRows, request: SnapshotRequest, tally: CurationTally
 ) -> tuple[SourceRows, NamedRows, ShiftRule | None]:
@@ -340,18 +313,17 @@ def _unprotected(
     shared: SharedText,
     read: _CuratedSources,
     meanwhile: Meanwhile,
-) -> tuple[Sequence[Item], list[Tie], TextTies, Mapping[str, int]]:
-    """The items that repeat no protected text, the ties between them, those of all texts, and how many were set aside for each set.
+) -> tuple[Sequence[Item], list[Tie], Mapping[str, int]]:
+    """The items that repeat no protected text, the ties between them, and how many were set aside for each set.
     ``meanwhile`` is done while others search."""
     protected = protected_texts(request.objective, request.folder)
-    found = text_ties(items, shared.told(protected.texts, protected.texts), read.sketches, read.search, meanwhile)
-    ties = found.ties
+    ties = text_ties(items, shared.told(protected.texts, protected.texts), read.sketches, read.search, meanwhile)
     if not protected.texts:
-        return items, ties, found, {}
+        return items, ties, {}
     places, counts = exclude_protected(items, protected, ties, tally)
     moved = {old: new for new, old in enumerate(places)}
     inside = [tuple(moved[index] for index in tie if index in moved) for tie in ties]
-    return [items[index] for index in places], [tie for tie in inside if len(tie) > 1], found, counts
+    return [items[index] for index in places], [tie for tie in inside if len(tie) > 1], counts
 
 
 def shared_by(items: Sequence[Item]) -> SharedText:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tailorbird.crypto.digest_arrays import digests_of
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.splits.split_assignment import SplitGroup, counted, labels_of
 from tailorbird.domain.dataset import Split, SplitCounts
@@ -57,46 +56,17 @@ class RowCounts(NamedTuple):
         return RowCounts(+found)
 
 
-class AssignedColumns(NamedTuple):
-    """Of N items the digest of the group, uint8[N, 32], the number of the split, int8[N], and the place among the rows as stored, int32[N];
-    -1 for those that have none. ``at_M`` are the places of the rows among the items."""
-
-    at_M: NDArray[np.intp]
-    groups_ND: NDArray[np.uint8]
-    split_N: NDArray[np.int8]
-    row_N: NDArray[np.int32]
-
-    def note(self, rows: Sequence[int], placed: Placed) -> None:
-        """Puts the groups and splits of ``placed`` in the places of ``rows``."""
-        numbers, at = {split: number for number, split in enumerate(Split)}, self.at_M[[*rows]]
-        self.groups_ND[at] = digests_of(group.id for _, group in placed)
-        self.split_N[at] = [numbers[group.split] for _, group in placed]
-
-
 @dataclass(frozen=True)
 class PlacedRows:
     """M rows of the snapshot with their groups as they lie in memory, in which a million are gone through sooner than in the ``order`` of
-    their ids; how many they are; ``lengths`` of their texts in characters, ascending. ``columns`` are those of all items, where they are
-    to be kept. ``changed`` are the rows that became others since they were made ready; None where not all of these were."""
+    their ids; how many they are; ``lengths`` of their texts in characters, ascending. ``changed`` are the rows that became others since
+    they were made ready; None where not all of these were."""
 
     placed: Placed
     order: NDArray[np.intp]
     counts: RowCounts
     lengths: NDArray[np.int32]
-    columns: AssignedColumns | None
     changed: Sequence[int] | None = None
-
-
-def assigned_columns(ids_ND: NDArray[np.uint8], at: NDArray[np.intp], placed: Placed, order: NDArray[np.intp]) -> AssignedColumns:
-    """The columns of items with ``ids_ND``, of which those in the places ``at`` are ``placed``."""
-    size, numbers = len(ids_ND), {id(split): number for number, split in enumerate(Split)}
-    groups_ND, split_N, row_N = np.zeros_like(ids_ND), np.full(size, -1, np.int8), np.full(size, -1, np.int32)
-    groups_ND[at] = ids_ND[at]  # most items are a group of their own
-    larger = np.fromiter((group.id != item.id for item, group in placed), np.bool_, len(placed))
-    groups_ND[at[larger]] = digests_of(placed[place][1].id for place in np.flatnonzero(larger).tolist())
-    split_N[at] = np.fromiter(map(numbers.__getitem__, [id(group.split) for _, group in placed]), np.int8, len(placed))
-    row_N[at[order]] = np.arange(len(placed), dtype=np.int32)
-    return AssignedColumns(at, groups_ND, split_N, row_N)
 
 
 def row_counts(placed: Placed, task: Task) -> RowCounts:

@@ -15,9 +15,8 @@ from tailorbird.crypto.digest_arrays import order_of
 from tailorbird.data.duplicates.components import Tie, connected
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.duplicates.split_groups import subject_ties
-from tailorbird.data.item_columns import ItemColumns
 from tailorbird.data.item_digests import ItemDigests, numbers_of
-from tailorbird.data.placed_rows import Placed, PlacedRows, assigned_columns, row_counts
+from tailorbird.data.placed_rows import Placed, PlacedRows, row_counts
 from tailorbird.data.provenance.merkle_seal import MEMBER, MemberHashes, Seal, SealDraft, sealed
 from tailorbird.data.splits.split_assignment import (
     KnownGroups,
@@ -55,14 +54,13 @@ class SealedRows(NamedTuple):
 
 class PreparedRows:
     """For N items the groups that the ties known so far make of them, and of each item of these what is counted, kept and stored: its line,
-    its member in the seal, its place. Empty where nothing was made. ``digests`` and ``columns`` are those of the items; ``seal_salt`` is
-    that of the seal's members; with ``kept`` columns of groups and splits are made, too."""
+    its member in the seal, its place. Empty where nothing was made. ``digests`` are those of the items; ``seal_salt`` is
+    that of the seal's members."""
 
-    def __init__(self, seal_salt: bytes, *, kept: bool) -> None:
-        self._seal_salt, self._kept = seal_salt, kept
+    def __init__(self, seal_salt: bytes) -> None:
+        self._seal_salt = seal_salt
         self.groups: KnownGroups | None = None
         self.digests = ItemDigests()
-        self.columns = ItemColumns()
         self._draft: _Draft | None = None
         self._moved: Sequence[tuple[SplitGroup, Split]] = ()
 
@@ -73,24 +71,23 @@ class PreparedRows:
         found = connected(range(len(items)), [*ties, *subjects]) if subjects else near
         self.groups = groups_so_far(items, found, drawing.salt, drawing.drawn)
         groups = self.groups.groups
-        rows = self._rows(items, [(item, group) for group in groups for item in group.items], drawing.task)
+        rows = self._rows([(item, group) for group in groups for item in group.items], drawing.task)
         self._draft = _Draft(groups, rows, label_splits(groups, drawing.task), self._seal_salt)
 
-    def placed(self, items: Sequence[Item], placement: SplitAssignment, drawing: Drawing) -> PlacedRows:
-        """The rows of ``items`` that have a group, once groups were moved so that each split has each label."""
+    def placed(self, placement: SplitAssignment, drawing: Drawing) -> PlacedRows:
+        """The rows that have a group, once groups were moved so that each split has each label."""
         draft = self._draft if self._draft is not None and self._draft.has_all_of(placement) else None
         counts = draft.cover_of(placement, drawing.task) if draft is not None else None
         self._moved = cover_labels(placement.groups, drawing.drawn, drawing.task, counts, shifted=drawing.shifted)
         if draft is not None:
             return draft.changed(placement, self._moved, drawing.task)
-        return self._rows(items, [(item, group) for group in placement.groups for item in group.items], drawing.task)
+        return self._rows([(item, group) for group in placement.groups for item in group.items], drawing.task)
 
-    def _rows(self, items: Sequence[Item], placed: Placed, task: Task) -> PlacedRows:
+    def _rows(self, placed: Placed, task: Task) -> PlacedRows:
         of_rows = [item for item, _ in placed]
         order = order_of(self.digests.ids(of_rows))
         lengths = np.sort(np.fromiter((len(item.row.text) for item in of_rows), np.int32, len(placed)))
-        columns = assigned_columns(self.digests.ids(items), _places(items, of_rows), placed, order) if self._kept else None
-        return PlacedRows(placed, order, row_counts(placed, task), lengths, columns)
+        return PlacedRows(placed, order, row_counts(placed, task), lengths)
 
     def stored(self, rows: PlacedRows) -> SealedRows:
         """Rows as they are stored: made now where nothing was, or for another group or split. What was made is used up."""
@@ -145,8 +142,6 @@ class _Draft:
             placed[row] = item, group
             if id(group) in former or group.id != was.id or group.split is not was.split:
                 changed.append(row)
-        if rows.columns is not None:
-            rows.columns.note(changed, [placed[row] for row in changed])
         return dataclasses.replace(rows, placed=placed, counts=counts, changed=changed)
 
     def mended(self, rows: PlacedRows) -> SealedRows:
@@ -176,14 +171,6 @@ class _Draft:
 def _former(moved: Sequence[tuple[SplitGroup, Split]]) -> dict[int, Split]:
     """The split of each group before it was moved, by what object it is."""
     return {id(group): split for group, split in reversed(moved)}
-
-
-def _places(items: Sequence[Item], some: Sequence[Item]) -> NDArray[np.intp]:
-    """The places of ``some`` among ``items``."""
-    numbers_N = numbers_of(items)
-    at = np.empty(int(numbers_N.max(initial=-1)) + 1, np.intp)
-    at[numbers_N] = np.arange(len(items))
-    return np.asarray(at[numbers_of(some)])
 
 
 def _members(hashes: MemberHashes, placed: Placed, lines: Sequence[bytes]) -> NDArray[np.uint8]:

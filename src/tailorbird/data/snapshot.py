@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from tailorbird.data.incremental import StateWriter, extend_snapshot
 from tailorbird.data.pipeline import SnapshotRequest, run_pipeline
 from tailorbird.data.snapshot_writer import LazyRows, frozen_rows, write_snapshot
 from tailorbird.domain.curation import CurationReport
@@ -44,14 +43,8 @@ def build_snapshot(request: SnapshotRequest) -> BuiltSnapshot:
 
 
 def _built(request: SnapshotRequest) -> BuiltSnapshot:
-    appended = extend_snapshot(request)
-    if appended is not None:
-        return BuiltSnapshot(*appended)
     gathered = run_pipeline(request)
-    keeping = StateWriter(request, gathered)
-    gathered = replace(gathered, text_ties=None)
     frozen = write_snapshot(request, gathered)
-    keeping.finish(frozen, frozen.assigned)
     rows = frozen_rows(gathered.rows)
     return BuiltSnapshot(frozen.manifest, rows, gathered.quarantined, frozen.assigned, frozen.report)
 

@@ -198,10 +198,6 @@ class Dependencies:
         """Where this machine keeps what production of a release is compared with."""
         return self.workspace / "cache" / f"reference-{digest_of({'release': release}).removeprefix('sha256:')}.json"
 
-    def curations(self, tenant: str) -> Path:
-        """Where it is kept, by objective, what a tenant's earlier curations found, without words: it can be made again at any time."""
-        return self.workspace / "curations" / tenant
-
     def annotations(self, tenant: str) -> Path:
         """Where labels that teachers gave a tenant lie until they are handed over, by digests of the texts, without words."""
         return self.workspace / "annotations" / tenant

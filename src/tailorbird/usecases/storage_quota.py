@@ -230,10 +230,10 @@ def _inside(store: ErasableStore, digest: Digest) -> Iterator[Digest]:
 
 
 def _working(deps: Dependencies, tenant: str) -> int:
-    """Bytes of the tenant's unfinished work in the workspace: checkpoints of its runs, what its curations and indexes keep."""
+    """Bytes of the tenant's unfinished work in the workspace: checkpoints of its runs, what its indexes keep."""
     with deps.ledger.work(tenant, write=False) as work:
         theirs = [folder for folder in _folders(deps.runs) if _has(work, folder.name)]
-    return sum(map(bytes_below, [deps.curations(tenant), deps.indexes(tenant), *theirs]))
+    return sum(map(bytes_below, [deps.indexes(tenant), *theirs]))
 
 
 def _folders(place: Path) -> list[Path]:

@@ -312,11 +312,11 @@ def _forget_sealed(deps: Dependencies, name: str, scope: str | None) -> int:
 
 
 def _files_of(deps: Dependencies, name: str) -> list[Path]:
-    """Places on this machine that are the tenant's: its keys, the folders of its runs, what its curations, annotations and indexes keep,
+    """Places on this machine that are the tenant's: its keys, the folders of its runs, what its annotations and indexes keep,
     and what its releases' traffic is compared with."""
     with deps.ledger.work(name, write=False) as work:
         runs, releases = [run.id for run in work.runs.all()], [release.digest for release in work.releases.all()]
-    own = [deps.workspace / place / name for place in ("keys", "curations", "annotations", "indexes", "uploads")]
+    own = [deps.workspace / place / name for place in ("keys", "annotations", "indexes", "uploads")]
     of_runs = [folder for run in runs for folder in (deps.runs / run, deps.scratch(run)) if folder]
     return [*own, *of_runs, *map(deps.reference, releases)]
 

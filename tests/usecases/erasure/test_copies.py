@@ -204,7 +204,7 @@ def test_another_machine_follows(deps: Dependencies, author: Actor, admin: Actor
     other = replace(
         deps, workspace=tmp_path / "other", artifacts=open_artifacts(str(deps.workspace / "artifacts"), tmp_path / "other" / "cache")
     )
-    (other.curations("acme") / "desk").mkdir(parents=True)
+    (other.indexes("acme") / "desk").mkdir(parents=True)
     (other.runs / run.id).mkdir(parents=True)
     with deps.ledger.work("acme", write=False) as work:
         inputs = work.runs.get(run.id).inputs
@@ -215,7 +215,7 @@ def test_another_machine_follows(deps: Dependencies, author: Actor, admin: Actor
     assert list((tmp_path / "other" / "cache").rglob("rows.csv"))
     assert follow_erasures(other) == 1
     assert not list((tmp_path / "other" / "cache").rglob("rows.csv"))
-    assert not other.curations("acme").exists()
+    assert not other.indexes("acme").exists()
     assert not (other.runs / run.id).exists()
     assert follow_erasures(other) == 0
     assert files["rows.csv"] not in set(deps.artifacts.digests())
@@ -224,7 +224,7 @@ def test_another_machine_follows(deps: Dependencies, author: Actor, admin: Actor
 def test_what_was_cleared_is_cleared_again_by_whoever_comes_second(deps: Dependencies, author: Actor, admin: Actor) -> None:
     upload(deps, author, ROWS)
     certificate = forget(deps, admin)
-    (deps.curations("acme") / "desk").mkdir(parents=True)
+    (deps.indexes("acme") / "desk").mkdir(parents=True)
     assert forget(deps, admin) == certificate
-    assert not deps.curations("acme").exists()
+    assert not deps.indexes("acme").exists()
     clear_copies(deps, "acme", certificate)

@@ -157,13 +157,6 @@ def test_a_release_that_should_have_gone_is_told_of(
     assert notice in examine(late).notices
 
 
-def test_what_curations_keep_goes_with_the_person(deps: Dependencies, author: Actor, admin: Actor, job: Path) -> None:
-    submit.plan(deps, author, job, Progress())
-    assert list(deps.curations("acme").rglob("*.npz"))
-    erased(deps, admin)
-    assert not list(deps.curations("acme").rglob("*"))
-
-
 def test_vectors_of_an_unfinished_floor_go_with_the_person(deps: Dependencies, author: Actor, admin: Actor, job: Path) -> None:
     run = submit.plan(deps, author, job, Progress()).run.id
     deps.vectors(run).mkdir(parents=True)

@@ -46,7 +46,7 @@ def test_every_folder_that_code_names_is_in_a_place(name: str) -> None:
 
 
 def test_the_search_of_the_code_finds_what_is_known() -> None:
-    assert {"runs", "curations", "uploads", "cache", "keys", "models", "artifacts", "shipping"} <= named_in_code()
+    assert {"runs", "indexes", "uploads", "cache", "keys", "models", "artifacts", "shipping"} <= named_in_code()
 
 
 @on_both_databases
@@ -54,7 +54,7 @@ def test_every_folder_that_is_made_is_in_a_place(deps: Dependencies, author: Act
     submit.adapt(deps, author, write_objective(tmp_path / "job"), Progress())
     watch_production(deps, act_as(deps, "acme", "worker"))
     found = {path.name for path in deps.workspace.iterdir()}
-    assert {"artifacts", "cache", "curations", "keys"} <= found
+    assert {"artifacts", "cache", "keys"} <= found
     assert [name for name in sorted(found) if place_of(name) is None] == []
 
 

@@ -37,9 +37,6 @@ LONG = 2000
 _BATCH = 200_000
 #: Pairs that are told apart at once.
 _PIECE = 4096
-#: Bits of a bucket by which those of new texts are told from most others.
-_SIEVE_BITS = 20
-_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 Places = NDArray[np.intp]
 #: Places of two texts each, int32[P, 2].
@@ -89,19 +86,13 @@ def pairs_within(index: TextIndex, texts_at: TextsAt, given: GivenPairs = lambda
     return search.sorted_pairs
 
 
-def pairs_since(index: TextIndex, texts_at: TextsAt, start: int, group_N: NDArray[np.int32]) -> list[tuple[int, int]]:
-    """Pairs of which the later text is at ``start`` or behind it. ``group_N`` says which texts are connected already."""
-    return sorted(NearSearch(index, texts_at, group_N).pairs_since(start)) if start < index.size else []
-
-
 class NearSearch:
-    """The search, with what is needed to tell most pairs apart without comparing them. ``group_N`` says which texts are connected already;
-    by default none are."""
+    """The search, with what is needed to tell most pairs apart without comparing them."""
 
-    def __init__(self, index: TextIndex, texts_at: TextsAt, group_N: NDArray[np.int32] | None = None) -> None:
+    def __init__(self, index: TextIndex, texts_at: TextsAt) -> None:
         self._index = index
         self._texts_at = texts_at
-        self._group_N = np.arange(index.size, dtype=np.int32) if group_N is None else group_N
+        self._group_N = np.arange(index.size, dtype=np.int32)
         self._ones = list[int]()
         self._others = list[int]()
         self._grouped = 0
@@ -167,27 +158,6 @@ class NearSearch:
                 found, coming = coming.result(), pool.submit(ordered, band)
                 yield found
             yield coming.result()
-
-    def pairs_since(self, start: int) -> set[tuple[int, int]]:
-        """Pairs of which the later text is at ``start`` or behind it."""
-        with ThreadPoolExecutor(2) as pool:
-            likely = list(pool.map(lambda band: self._likely_since(band, start), range(minhash.BANDS)))
-        likely_C = np.unique(np.concatenate(likely))
-        found = set[tuple[int, int]]()
-        for at in range(0, len(likely_C), _BATCH):
-            batch = likely_C[at : at + _BATCH]
-            found.update(zip(*self._compared(batch >> 32, batch & 0xFFFFFFFF), strict=True))
-        return found
-
-    def _likely_since(self, band: int, start: int) -> NDArray[np.int64]:
-        """Pairs of one band that could be alike and of which the later text is at ``start`` or behind it: both places in one number."""
-        keys_N = minhash.band(self._index.signatures_PN, band)
-        inside = sharing_with(keys_N, start)
-        pairs = [np.empty(0, dtype=np.int64)]
-        for one_C, other_C in meetings_since(keys_N[inside], int(np.searchsorted(inside, start))):
-            one_C, other_C = self._likely(inside[one_C], inside[other_C])
-            pairs.append(one_C << 32 | other_C)
-        return np.concatenate(pairs)
 
     def _alike(self, one_C: Places, other_C: Places) -> tuple[list[int], list[int]]:
         return self._compared(*self._likely(one_C, other_C))
@@ -265,23 +235,3 @@ def meetings(order_N: Places, sorted_N: NDArray[np.uint64]) -> Iterator[tuple[Pl
         if not len(meeting):
             return
         yield order_N.take(meeting), order_N.take(meeting + step)
-
-
-def meetings_since(keys_N: NDArray[np.uint64], start: int) -> Iterator[tuple[Places, Places]]:
-    """Those ``meetings`` whose later place is ``start`` or behind it."""
-    order_N = np.argsort(keys_N, kind="stable")
-    sorted_N, late = keys_N[order_N], np.flatnonzero(order_N >= start)
-    for step in range(1, WINDOW + 1):
-        late = late[late >= step]
-        late = late[sorted_N[late - step] == sorted_N[late]]
-        if not len(late):
-            return
-        yield order_N[late - step], order_N[late]
-
-
-def sharing_with(keys_N: NDArray[np.uint64], start: int) -> Places:
-    """The places of all keys that one at ``start`` or behind it bears, too, and of a few more."""
-    sieve = np.zeros(1 << _SIEVE_BITS, dtype=np.bool_)
-    short_N = (keys_N * _MIX) >> np.uint64(64 - _SIEVE_BITS)
-    sieve[short_N[start:]] = True
-    return np.flatnonzero(sieve[short_N])

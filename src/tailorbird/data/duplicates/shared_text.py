@@ -56,10 +56,6 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 Hashes = NDArray[np.uint64]
 
 
-#: What there is of shared text, by name.
-PARTS = ("runs", "words", "most", "frames", "openings")
-
-
 @dataclass(frozen=True)
 class SharedText:
     """Sorted hashes of the runs that a fifth of the sample has, of the words in these, of the runs that half of it has, of frames, and of
@@ -70,15 +66,6 @@ class SharedText:
     most: Hashes
     frames: Hashes
     openings: Hashes
-
-    @property
-    def arrays(self) -> dict[str, Hashes]:
-        """All hashes by their names, to be kept."""
-        return {f"shared_{name}": getattr(self, name) for name in PARTS}
-
-    def same_as(self, other: SharedText) -> bool:
-        """True when nothing else is shared."""
-        return all(np.array_equal(ours, theirs) for ours, theirs in zip(self.arrays.values(), other.arrays.values(), strict=True))
 
     def told(self, texts: Sequence[str], folded: Sequence[str]) -> list[str]:
         """What tells each text from others, normalised; ``folded`` are the texts normalised."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tailorbird.data.contamination import WordRuns, pairs_of
+from tailorbird.data.contamination import pairs_of
 from tailorbird.data.duplicates.components import Tie
 from tailorbird.data.duplicates.exact import Item, first_places
 from tailorbird.data.duplicates.near_duplicates import Pair, SoFar, TextsAt
@@ -38,30 +37,11 @@ class Meanwhile(NamedTuple):
     with_ties: Callable[[list[Tie]], None]
 
 
-@dataclass(frozen=True)
-class TextTies:
-    """What ties items by what tells their texts from others (``Item.compared``). ``near`` and ``overlaps`` are pairs of distinct texts,
-    ``first`` the first item of each of these; ``same`` are items that have one text. ``index`` and ``runs`` are what the pairs were found
-    by."""
-
-    same: Sequence[Tie]
-    near: Sequence[tuple[int, int]]
-    overlaps: Sequence[tuple[int, int]]
-    first: Sequence[int]
-    index: TextIndex
-    runs: WordRuns
-
-    @property
-    def ties(self) -> list[Tie]:
-        """All of them, between items."""
-        return _between(self.same, self.first, self.near, self.overlaps)
-
-
 def _between(same: Sequence[Tie], first: Sequence[int], *pairs: Sequence[Pair]) -> list[Tie]:
     return [*same, *((first[one], first[other]) for one, other in chain(*pairs))]
 
 
-def text_ties(items: Sequence[Item], others: Sequence[str], sketches: SketchedRows, search: PairSearch, meanwhile: Meanwhile) -> TextTies:
+def text_ties(items: Sequence[Item], others: Sequence[str], sketches: SketchedRows, search: PairSearch, meanwhile: Meanwhile) -> list[Tie]:
     """Items whose texts are equal (with different targets, or but for what most rows share), nearly alike, or of which one holds most of
     the other.
 
@@ -80,7 +60,7 @@ def text_ties(items: Sequence[Item], others: Sequence[str], sketches: SketchedRo
     overlaps = pairs_of(runs, texts_at)
     same = [tuple(again[index]) for index in sorted(again)]
     near = search.pairs(indexed, texts_at, lambda near: meanwhile.with_ties(_between(same, first, near, overlaps)))
-    return TextTies(same, near, overlaps, first, indexed, runs)
+    return _between(same, first, near, overlaps)
 
 
 def _numbers(items: Sequence[Item], others: int) -> NDArray[np.int64]:

@@ -25,14 +25,6 @@ class TextIndex:
         """How many texts."""
         return len(self.lengths_N)
 
-    def joined(self, later: TextIndex) -> TextIndex:
-        """The index of these texts and of later ones."""
-        return TextIndex(
-            np.concatenate([self.signatures_PN, later.signatures_PN], axis=1),
-            np.concatenate([self.lengths_N, later.lengths_N]),
-            np.concatenate([self.histograms_NB, later.histograms_NB]),
-        )
-
 
 def index_texts(texts: Sequence[str]) -> TextIndex:
     """The index of ``texts``, each with a character that is no space."""

@@ -65,16 +65,6 @@ class Seal(NamedTuple):
         leaves = self.leaves_MB.tobytes()
         return head_of([leaves[at : at + 32] for at in range(0, len(leaves), 32)]).root
 
-    def grown(self, members: Iterable[bytes]) -> Seal:
-        """With further members, each where it belongs."""
-        new = sealed(np.frombuffer(b"".join(members), dtype=np.uint8).reshape(-1, MEMBER))
-        first_M, first_K = (np.ascontiguousarray(seal.members_MB[:, :8]).view(">u8")[:, 0].astype(np.uint64) for seal in (self, new))
-        before = np.searchsorted(first_M, first_K)
-        if (first_M[np.minimum(before, len(first_M) - 1)] == first_K).any():
-            return sealed(np.concatenate([self.members_MB, new.members_MB]))
-        members_MB, leaves_MB = (np.insert(old, before, added, axis=0) for old, added in zip(self[:2], new[:2], strict=True))
-        return Seal(members_MB, leaves_MB)
-
 
 def sealed(members_MB: NDArray[np.uint8]) -> Seal:
     """The seal of members (uint8[M, 64]) in any order."""

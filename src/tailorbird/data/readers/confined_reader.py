@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
-from tailorbird.data.readers.data_file import DataFile, EveryColumn, Record, Records
+from tailorbird.data.readers.data_file import DataFile, EveryColumn, Records
 from tailorbird.data.readers.parser_process import unpacked
 from tailorbird.data.readers.stretches import Stretch
-from tailorbird.domain.dataset import Quarantined
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, start, stream
 
@@ -29,23 +28,11 @@ def read_records(file: DataFile, wanted: Collection[str]) -> Records:
     return _records(file, "records", wanted=columns)
 
 
-def read_appended(file: DataFile, start: int, lines: int) -> Records:
-    """As ``appended_reader.records_since``. Raises as ``read_records``."""
-    return _records(file, "appended", start=start, lines=lines)
-
-
 def read_stretch(file: DataFile, stretch: Stretch, wanted: Collection[str]) -> Records:
     """The records of a stretch. Raises as ``read_records``, also where no record ends with it."""
     if stretch.is_whole:
         return read_records(file, wanted)
-    return _records(file, "appended", start=stretch.start, lines=stretch.lines, stop=stretch.stop)
-
-
-def read_single(file: DataFile, line: int) -> Record | Quarantined:
-    """As ``appended_reader.record_at``. Raises as ``read_records``."""
-    for record in _records(file, "single", line=line):
-        return record
-    raise _damaged(file)
+    return _records(file, "part", start=stretch.start, lines=stretch.lines, stop=stretch.stop)
 
 
 def read_judgements(file: DataFile) -> Iterator[tuple[int, list[str]]]:

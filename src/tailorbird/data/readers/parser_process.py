@@ -8,7 +8,7 @@ from itertools import groupby, repeat
 from pathlib import Path
 from typing import Any
 
-from tailorbird.data.readers.appended_reader import record_at, records_since
+from tailorbird.data.readers.appended_reader import records_since
 from tailorbird.data.readers.csv_file import read_csv, read_tsv
 from tailorbird.data.readers.data_file import DataFile, EveryColumn, Reader, Record, Records, length_of
 from tailorbird.data.readers.json_files import read_json, read_jsonl
@@ -148,14 +148,9 @@ def records(given: dict[str, Any]) -> Iterator[Any]:
     yield from packed(READERS[file.kind](file, columns))
 
 
-def appended(given: dict[str, Any]) -> Iterator[Any]:
+def part(given: dict[str, Any]) -> Iterator[Any]:
     """The records from byte ``start`` on, which follow ``lines`` lines, up to byte ``stop``, where there is one."""
     yield from packed(records_since(file_of(given), given["start"], given["lines"], given.get("stop")))
-
-
-def single(given: dict[str, Any]) -> Iterator[Any]:
-    """The record that starts on ``line``."""
-    yield from packed(iter([record_at(file_of(given), given["line"])]))
 
 
 def judgements(given: dict[str, Any]) -> Iterator[Any]:

@@ -48,7 +48,6 @@ def take_snapshot(context: StepContext) -> StepOutcome:
     request = replace(
         snapshot_request(context, StepParts(context, transitions.SNAPSHOT) if context.placed else NoParts()),
         known=known,
-        memory=context.deps.curations(context.run.tenant) / context.objective.name,
         shift=rules[-1] if rules else None,
     )
     built = _built(context, request)

@@ -60,7 +60,7 @@ def _clear(deps: Dependencies, tenant: str, certificate: Certificate) -> None:
     """A run that somebody has taken up again since then keeps what it has made since then."""
     for digest in certificate.purged:
         deps.artifacts.forget_copies(digest)
-    for folder in (deps.curations(tenant), deps.indexes(tenant), deps.annotations(tenant)):
+    for folder in (deps.indexes(tenant), deps.annotations(tenant)):
         remove_folder(folder)
     with deps.ledger.work(tenant, write=False) as work:
         runs, releases = work.runs.all(), [release.digest for release in work.releases.all()]

@@ -62,11 +62,10 @@ PLACES = (
         folders=("runs",),
     ),
     DataPlace(
-        "curations",
+        "indexes and annotations",
         _CLEARED,
-        "what earlier curations of the tenant found, which indexes it stored, and labels of teachers that were not handed over yet: "
-        "removed, as the caches are",
-        folders=("curations", "indexes", "annotations"),
+        "which indexes the tenant stored, and labels of teachers that were not handed over yet: removed, as the caches are",
+        folders=("indexes", "annotations"),
     ),
     DataPlace(
         "prompts and label reviews",
