@@ -17,7 +17,6 @@ from tailorbird.base_models import ModelCache
 from tailorbird.crypto.cosignatures import read_witness_key
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.errors import Forbidden, InvalidInput, Unavailable
-from tailorbird.domain.number_format import NumberFormat
 from tailorbird.ports.artifacts import SealableStore
 from tailorbird.ports.compute import Compute
 from tailorbird.ports.detector import Detector
@@ -38,7 +37,6 @@ from tailorbird.system.files import OWNER_FOLDER, is_open_to_others, write_for_o
 from tailorbird.system.machine_share import MemoryShare
 from tailorbird.system.secret_references import read_secret
 from tailorbird.usecases import Dependencies, MaintenanceSettings, admit
-from tailorbird.usecases.dependencies import EngineFormats
 from tailorbird.usecases.feedback import redact
 from tailorbird.usecases.sealed_words import SealedLedger
 from tailorbird.usecases.tenant_keys import TenantKeys
@@ -66,7 +64,6 @@ def open_dependencies(settings: Settings, *, migrate: bool = True, busy_seconds:
         workspace=settings.workspace,
         trainer=cache(lambda: _trainer(settings)),
         engine=cache(lambda: open_engine(settings)),
-        formats=_formats(settings),
         model_reader=cache(_model_reader),
         encoder=cache(_encoder),
         prices=settings.prices,
@@ -255,18 +252,6 @@ def open_engine(settings: Settings, share: MemoryShare | None = None) -> LocalEn
     formats = (settings.engine_precision, settings.engine_kernels)
     engine: LocalEngine = _part("engine", "torch")(*formats, adapters=settings.engine_adapters, **memory)
     return engine
-
-
-def _formats(settings: Settings) -> EngineFormats | None:
-    """What our engine may hold models in; None where another answers."""
-    if settings.engine != "torch":
-        return None
-    chosen = NumberFormat(precision=settings.engine_precision, adapters=settings.engine_adapters)
-
-    def opened(wish: NumberFormat) -> LocalEngine:
-        return open_engine(settings.model_copy(update={"engine_precision": wish.precision, "engine_adapters": wish.adapters}))
-
-    return EngineFormats(chosen, opened)
 
 
 def _encoder() -> Encoder:

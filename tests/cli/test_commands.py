@@ -83,11 +83,6 @@ def test_a_missing_data_file_is_refused(desk: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_server_is_not_timed_from_here(desk: Path) -> None:
-    (desk / "objective.yaml").write_text(GOOD)
-    refused(tailorbird(desk, "--server", "http://127.0.0.1:9", "plan", "objective.yaml", "--retime"), "retime_remote", "worker")
-
-
 def test_an_objective_that_is_not_there(desk: Path) -> None:
     done = tailorbird(desk, "adapt", "nothing.yaml")
     assert done.returncode == 1

@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from support.e2e import Desk
+from tailorbird.domain.timing import Calibration
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.settings import load_settings
+from tailorbird.wiring import open_dependencies
 
 
 @pytest.fixture(scope="session")
-def timings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def timings() -> list[Calibration]:
     """Timed steps of this machine, for all desks: each were half a minute of the same."""
-    return tmp_path_factory.mktemp("timings")
+    return []
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory, base_model_folder: Path, timings: Path) -> Iterator[Desk]:
+def desk(tmp_path_factory: pytest.TempPathFactory, base_model_folder: Path, timings: list[Calibration]) -> Iterator[Desk]:
     """Removed with its module: models that were trained whole take gigabytes, and the machine may have few."""
     folder = tmp_path_factory.mktemp("desk")
     made = Desk(folder / "workspace", base_model_folder.parent)
-    (made.workspace / "timings").symlink_to(timings)
+    with _record(made) as work:
+        for one in timings:
+            work.records.put(one)
     yield made
+    with _record(made) as work:
+        timings[:] = [work.records.get(Calibration, digest) for digest in work.records.digests(Calibration)]
     shutil.rmtree(folder)
+
+
+@contextmanager
+def _record(desk: Desk) -> Iterator[UnitOfWork]:
+    ledger = open_dependencies(load_settings(desk.workspace, {})).ledger
+    with ledger.work("acme") as work:
+        yield work
+    ledger.close()
 
 
 @pytest.fixture

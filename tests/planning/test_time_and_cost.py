@@ -89,20 +89,6 @@ def test_steps_that_were_timed_beside_other_work_leave_no_rung_out_by_time() -> 
             assert planned.training_time.high / planned.training_time.likely == pytest.approx(1.6)
 
 
-def test_finished_trainings_correct_an_estimate() -> None:
-    found = inputs(manifest=manifest(train=9_000))
-    timed = timed_steps(trained(make_plan(found), RungKind.LORA), found, 1e11)
-    estimates = []
-    for correction in (1.0, 1.5):
-        corrected = timed.model_copy(update={"correction": correction})
-        plan = make_plan(inputs(manifest=manifest(train=9_000), calibrations=(corrected,)))
-        estimates.append(rung(plan, RungKind.LORA).training_time)
-    plain, more = estimates
-    assert plain is not None
-    assert more is not None
-    assert more.likely == pytest.approx(1.5 * plain.likely)
-
-
 def test_the_number_of_threads_is_frozen_and_tells_timings_apart() -> None:
     machine = MACHINE.model_copy(update={"threads": 2})
     settings = trained(make_plan(inputs(machine=machine)), RungKind.LORA)

@@ -13,7 +13,7 @@ from tailorbird.cli.invocation import ExitStatus
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import err, open_session, out, print_json
 from tailorbird.domain.preflight import Examination, ShownToken
-from tailorbird.usecases.runs.plan_variants import examine_objective
+from tailorbird.usecases.runs.checkup import examine_objective
 
 Rows = Annotated[int, typer.Option("--rows", help="Number of rows of the first batch to show.", min=0)]
 

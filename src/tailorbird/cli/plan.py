@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
@@ -19,12 +18,12 @@ from tailorbird.domain.plan import Plan
 from tailorbird.domain.release import ReleaseState
 from tailorbird.reporting import accuracy_table, plan_page, plan_table
 from tailorbird.sdk.remote_runs import follow, is_planned, submit_file
-from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb import timing
+from tailorbird.usecases.climb.snapshot_and_plan import planned
 from tailorbird.usecases.registry import validated
 from tailorbird.usecases.releases.release_queries import show_release
-from tailorbird.usecases.runs.plan_variants import plan_retimed, plan_shown, plan_with_formats, plan_with_probes
 from tailorbird.usecases.runs.run_queries import RunReport, show_run
+from tailorbird.usecases.runs.submit import plan as plan_here
 from tailorbird.usecases.runs.what_if import PlanChange, replan
 
 MaybeObjective = Annotated[Path | None, typer.Argument(help="Objective file.", metavar="OBJECTIVE", show_default=False)]
@@ -35,27 +34,17 @@ WhatIf = Annotated[
     ),
 ]
 ShowAccuracy = Annotated[bool, typer.Option("--accuracy", help="Show earlier estimates beside measured training times.")]
-Probe = Annotated[bool, typer.Option("--probe", help="Probe the untrained base model on a sample of dev rows first: score, speed, tokens.")]
-Formats = Annotated[
-    bool, typer.Option("--precisions", help="Measure the engine's number formats on dev rows first: loss, speed, memory of each.")
-]
-Retime = Annotated[bool, typer.Option("--retime", help="Re-time training steps on this machine before planning.")]
 Page = Annotated[Path | None, typer.Option("--html", help="Write the plan as an HTML page with the ladder chart.", show_default=False)]
-
-T = TypeVar("T")
 
 plan = command()
 
 
 @plan.command()
-def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
+def _plan(
     objective: MaybeObjective = None,
     tenants: Tenants = "",
     what_if: WhatIf = "",
     show_accuracy: ShowAccuracy = False,
-    probe: Probe = False,
-    precisions: Formats = False,
-    retime: Retime = False,
     page: Page = None,
     why: Why = False,
 ) -> None:
@@ -63,7 +52,7 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     demand_ending(page, ".html")
     session = open_session(names_tenants=bool(tenants))
     if tenants:
-        _refuse_beside_tenants(what_if, show_accuracy, probe, precisions, retime, page, why)
+        _refuse_beside_tenants(what_if, show_accuracy, page, why)
         plan_tenants(session, _given(objective), tenants)
         return
     if show_accuracy:
@@ -72,11 +61,9 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
         return
     objective = _given(objective)
     changes = changes_of(what_if)
-    if retime:
-        _retime(session, objective)
-    run, found = _planned_as_asked(session, objective, probe=probe, precisions=precisions)
+    run, found = _planned(session, objective)
     if changes:
-        found = session.ask(replan, validated(PlanChange, {"run": run} | changes)).model_copy(update={"formats": found.formats})
+        found = session.ask(replan, validated(PlanChange, {"run": run} | changes))
     if page is not None:
         page.write_text(plan_page(found, objective.stem), encoding="utf-8")
         say(f"the page lies in {page}")
@@ -89,15 +76,7 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     if changes:
         say(f"this is what would be planned with {what_if}; nothing of it is kept")
         return
-    _tell_formats(session, objective, found)
     _tell_next(session, objective, run)
-
-
-def _tell_formats(session: CommandSession, objective: Path, found: Plan) -> None:
-    """That the number format is a choice whose loss can be measured, where a language model of this machine answers and none was."""
-    if found.formats or session.server or session.deps.formats is None or not any(rung.trains_base for rung in found.rungs):
-        return
-    say(f"the model is held as {session.deps.formats.chosen.text} says; what other formats lose: tailorbird plan {objective} --precisions")
 
 
 def _tell_next(session: CommandSession, objective: Path, run: str) -> None:
@@ -139,50 +118,10 @@ def _planned(session: CommandSession, objective: Path) -> tuple[str, Plan]:
             found = follow(session, run, progress, until=lambda job: is_planned(session, job)).plan
             run_id = run.id
         else:
-            planned, found = plan_shown(session.deps, session.actor(), objective, progress)
-            run_id = planned.id
+            context = plan_here(session.deps, session.actor(), objective, progress)
+            run_id, found = context.run.id, planned(context)
     assert found is not None
     return run_id, found
-
-
-def _planned_as_asked(session: CommandSession, objective: Path, *, probe: bool, precisions: bool) -> tuple[str, Plan]:
-    """The run and its plan, with what the options have measured."""
-    if not precisions:
-        return _probed(session, objective) if probe else _planned(session, objective)
-    run, found = _with_formats(session, objective)
-    if probe:
-        found = _probed(session, objective)[1].model_copy(update={"formats": found.formats})
-    return run, found
-
-
-def _with_formats(session: CommandSession, objective: Path) -> tuple[str, Plan]:
-    hint = "run plan --precisions on the machine whose engine is to serve"
-    remote = InvalidInput("--precisions asks the engine of this machine, and the run is a server's", hint, code="formats_remote")
-    run, found = _done_here(session, objective, "--precisions", remote, plan_with_formats)
-    return run.id, found
-
-
-def _probed(session: CommandSession, objective: Path) -> tuple[str, Plan]:
-    hint = "plan without it: several base models are probed by the server as they are planned; or run plan --probe on the server"
-    remote = InvalidInput("--probe asks the models of this machine, and the run is a server's", hint, code="probe_remote")
-    run, found = _done_here(session, objective, "--probe", remote, plan_with_probes)
-    return run.id, found
-
-
-def _retime(session: CommandSession, objective: Path) -> None:
-    hint = "run plan --retime on the machine of the worker that trains"
-    remote = InvalidInput("--retime times this machine, and the run is a server's", hint, code="retime_remote")
-    _done_here(session, objective, "--retime", remote, plan_retimed)
-
-
-def _done_here(
-    session: CommandSession, objective: Path, option: str, remote: InvalidInput, work: Callable[[Dependencies, Actor, Path, Progress], T]
-) -> T:
-    """What ``option`` asks of this machine. Raises ``remote`` where the run is a server's."""
-    if session.server:
-        raise remote
-    with narrated(session, f"tailorbird plan {objective} {option}") as progress:
-        return work(session.deps, session.actor(), objective, progress)
 
 
 def changes_of(text: str) -> dict[str, str]:

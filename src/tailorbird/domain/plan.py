@@ -11,7 +11,6 @@ from tailorbird.domain.dataset import Split
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.evidence import Metric
 from tailorbird.domain.ladder import Refusal, RungKind
-from tailorbird.domain.number_format import FormatMeasurement
 from tailorbird.domain.objective import RiskTier, RuleException
 from tailorbird.domain.preflight import PreflightFinding
 from tailorbird.domain.value import Digest, Value
@@ -413,7 +412,6 @@ class Plan(Value):
     incumbent: PlannedIncumbent | None = Field(default=None, exclude_if=lambda value: value is None)
     memory_limit_gb: float = Field(default=0.0, exclude_if=lambda value: not value)
     risk: RiskTier | None = Field(default=None, exclude_if=lambda value: value is None)
-    formats: tuple[FormatMeasurement, ...] = Field(default=(), exclude_if=lambda value: not value)
 
     def flips_near(self, most: int = 3) -> tuple[Flip, ...]:
         """Up to ``most`` flips on either side of the plan's own volume, those nearest to it, in the order of their volumes."""

@@ -34,8 +34,7 @@ class Calibration(Value):
 
     All seconds are those of a quiet machine. ``loaded`` tells that other processes wanted the cores meanwhile, so that they were put
     together from processor time: good for some hours, and read anew after that. ``efficiency`` is the share of the time in which the thread
-    that calls the products computed, where the machine was quiet (0: unknown). ``correction`` is what finished trainings say that estimates
-    from these seconds are to be multiplied by.
+    that calls the products computed, where the machine was quiet (0: unknown).
     """
 
     machine: str
@@ -52,14 +51,6 @@ class Calibration(Value):
     trained_parameters: int
     efficiency: float = Field(default=0.0, exclude_if=lambda value: not value)
     loaded: bool = Field(default=False, exclude_if=lambda value: not value)
-    correction: float = Field(default=1.0, exclude_if=lambda value: value == 1)
-
-
-class Retiming(Value):
-    """That somebody wanted the steps on ``machine`` timed anew: what was timed before ``at`` is no longer planned by."""
-
-    machine: str
-    at: datetime
 
 
 class EstimateError(Value):
@@ -67,7 +58,7 @@ class EstimateError(Value):
     process grew by. ``calibrated`` tells whether timed steps stood behind the estimate.
 
     ``quiet_seconds`` is what it would have taken on a quiet machine, ``took_seconds`` where it had the machine to itself; 0 where that is
-    not known. ``correction`` is the one that the estimate held already.
+    not known.
     """
 
     run: str
@@ -82,7 +73,6 @@ class EstimateError(Value):
     memory: Estimate
     took_memory: float
     quiet_seconds: float = Field(default=0.0, exclude_if=lambda value: not value)
-    correction: float = Field(default=1.0, exclude_if=lambda value: value == 1)
 
     @property
     def time_error(self) -> float:

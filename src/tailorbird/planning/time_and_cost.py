@@ -136,7 +136,7 @@ def loop_time(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
     timed = inputs.timed(settings)
     if timed is None:
         return interval(_guessed_loop(inputs, settings), "s")
-    return around(timed.correction * _timed_loop(inputs, settings, timed), _ends(timed), "s")
+    return around(_timed_loop(inputs, settings, timed), _ends(timed), "s")
 
 
 def _ends(timed: Calibration) -> tuple[float, float]:

@@ -10,7 +10,6 @@ from jinja2 import Environment
 from tailorbird.domain.plan import Estimate, Plan
 from tailorbird.reporting.confidence import confidence_text
 from tailorbird.reporting.findings import exception_lines
-from tailorbird.reporting.format_lines import format_lines
 from tailorbird.reporting.html_templates import template_environment
 from tailorbird.reporting.ladder_chart import planned_chart
 from tailorbird.reporting.number_formats import NOTHING, human_count
@@ -37,7 +36,6 @@ def plan_page(plan: Plan, name: str) -> str:
             rows=list(_rows(plan)),
             traffic=traffic_lines(plan),
             bases=base_lines(plan),
-            formats=format_lines(plan),
             reasons=reasons_by_rung(plan),
             left_out=left_out_lines(plan),
             exceptions=exception_lines(plan.exceptions),

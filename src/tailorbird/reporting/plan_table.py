@@ -10,7 +10,6 @@ from tailorbird.domain.plan import BaseProbe, Estimate, Flip, Plan, Power, Reaso
 from tailorbird.domain.timing import EstimateError
 from tailorbird.reporting.confidence import confidence_text
 from tailorbird.reporting.findings import exception_lines
-from tailorbird.reporting.format_lines import format_lines
 from tailorbird.reporting.number_formats import (
     NOTHING,
     estimate_text,
@@ -42,7 +41,6 @@ def plan_table(plan: Plan, *, why: bool = False) -> Group:
     words = (
         *_block(traffic_lines(plan)),
         *_block(base_lines(plan)),
-        *_block(format_lines(plan)),
         *_block((_reasons(plan) if why else []) + left_out),
         *_block(findings),
         *_block(power),

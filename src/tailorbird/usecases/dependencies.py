@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 from tailorbird.base_models import ModelCache
 from tailorbird.crypto.canonical_json import digest_of
@@ -16,7 +15,6 @@ from tailorbird.domain.data_key import DataKey
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.errors import Forbidden, Unavailable
 from tailorbird.domain.identity import Identity, Signature
-from tailorbird.domain.number_format import NumberFormat
 from tailorbird.domain.plan import Prices
 from tailorbird.domain.run import Outlook, TrainingProgress
 from tailorbird.domain.value import Digest
@@ -82,16 +80,6 @@ class MaintenanceSettings:
     witnesses: tuple[Witness, ...] = ()
 
 
-class EngineFormats(NamedTuple):
-    """Number formats of our engine: the one that the settings name, and what opens an engine in another, with nothing loaded.
-
-    ``open`` raises InvalidInput where this machine does not compute in it.
-    """
-
-    chosen: NumberFormat
-    open: Callable[[NumberFormat], LocalEngine]
-
-
 @dataclass(frozen=True)
 class Dependencies:
     """The opened ports. ``trainer``, ``engine``, ``encoder`` and ``model_reader`` open on first use: only they need torch.
@@ -100,7 +88,6 @@ class Dependencies:
     others; ``redact`` takes out of a text what tells who somebody is (None: no words of requests are ever kept); ``detectors`` opens those
     of personal data that an objective names beside our own. ``judge_kappa`` is the agreement with people that the lower end of a judge
     model's kappa must reach before it counts. ``fetches_encoder``: a plan whose floor could read vectors fetches the catalogue's encoder.
-    ``formats`` are the number formats of our engine (None: another engine answers).
     ``model_cache`` is the folder of converted base models that a user's workspaces share (None: each has its own).
     ``credentials`` are those that places of tenants may name; ``endpoint_client`` opens a client of a model of an endpoint.
     ``compute`` opens the cluster that does the steps of runs (None: they are done here), each with ``step_cores`` cores where no plan says
@@ -120,7 +107,6 @@ class Dependencies:
     engine: Callable[[], LocalEngine]
     model_reader: Callable[[], ModelReader]
     encoder: Callable[[], Encoder] = _no_encoder
-    formats: EngineFormats | None = None
     prices: Prices = field(default_factory=Prices)
     denials: Denials = field(default_factory=Denials)
     notifiers: Callable[[], Sequence[Notifier]] = tuple
@@ -170,11 +156,6 @@ class Dependencies:
     def runs(self) -> Path:
         """Where running work keeps its checkpoints."""
         return self.workspace / "runs"
-
-    @property
-    def timings(self) -> Path:
-        """Where timed steps of this machine are kept for every tenant: tokens and seconds, no words."""
-        return self.workspace / "timings"
 
     def vectors(self, run: str) -> Path:
         """Where a run keeps the vectors of its texts until what reads them is made."""

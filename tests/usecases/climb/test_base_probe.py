@@ -13,7 +13,6 @@ from tailorbird.domain.plan import Plan
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb.base_probe import PROBED_ROWS, probed_rows
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.plan_variants import plan_with_probes
 
 SILENT = Progress()
 
@@ -64,19 +63,3 @@ def test_probes_read_dev_alone(deps: Dependencies, author: Actor, tmp_path: Path
     seen = {row.id for row in probed_rows(rows)}
     assert seen <= {row.id for row in rows.rows(Split.DEV)}
     assert seen.isdisjoint({row.id for row in rows.rows(Split.TEST)})
-
-
-def test_one_base_is_probed_when_asked_and_its_frozen_plan_stays(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    path = write_objective(tmp_path / "job")
-    frozen = climbing.plan(deps, author, path, SILENT)
-    assert frozen.plan is not None
-    assert frozen.plan.bases[0].probe is None
-    run, shown = plan_with_probes(deps, author, path, SILENT)
-    probe = shown.bases[0].probe
-    assert run.id == frozen.run.id
-    assert probe is not None
-    assert probe.score.name == "accuracy"
-    assert probe.tokens_per_row > 0
-    assert climbing.plan(deps, author, path, SILENT).plan == frozen.plan
-    with deps.ledger.work("acme", write=False) as work:
-        assert work.looks.count("desk") == 0

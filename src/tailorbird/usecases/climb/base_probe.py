@@ -57,7 +57,7 @@ def probe_bases(context: StepContext, bases: Mapping[str, tuple[BaseModelRef, Ru
     """
     rows = probed_rows(context)
     answers = {label: _told(context, label, base, rung, rows) for label, (base, rung) in bases.items()}
-    metric = metric_of(context, tuple(answers.values()))
+    metric = _metric_of(context, tuple(answers.values()))
     found = {label: _probe(context, items, metric) for label, items in answers.items()}
     pairs = max(1, len(found) * (len(found) - 1) // 2)
     return {label: probe.model_copy(update={"worse_than": _worse_than(context, label, found, pairs)}) for label, probe in found.items()}
@@ -94,7 +94,7 @@ def _answers(context: StepContext, base: BaseModelRef, rung: RungPlan, rows: tup
     return evaluation.item_results(rows, predictions, spec_of(context, 1))
 
 
-def metric_of(context: StepContext, answers: Sequence[tuple[ItemResult, ...]]) -> str:
+def _metric_of(context: StepContext, answers: Sequence[tuple[ItemResult, ...]]) -> str:
     """The metric in which the objective compares; where so few rows leave it undefined for some base (a rare label, a share of referred
     answers without a threshold), whether answers are right."""
     metric = comparison_of(context).metric
@@ -114,17 +114,12 @@ def _worse_than(context: StepContext, label: str, found: Mapping[str, BaseProbe]
 
 
 def _compared(context: StepContext, upper: BaseProbe, lower: BaseProbe, pairs: int) -> Comparison:
-    rule = comparison_rule(context, upper.score.name, pairs)
-    return evaluation.compare(upper.items, lower.items, context.items(upper.items), context.items(lower.items), rule)
-
-
-def comparison_rule(context: StepContext, metric: str, pairs: int = 1) -> evaluation.ComparisonRule:
-    """Rule of a comparison in ``metric``, with the objective's margin; the confidence of its risk tier holds for all ``pairs`` together."""
-    objective = context.objective
-    return evaluation.ComparisonRule(
+    metric, objective = upper.score.name, context.objective
+    rule = evaluation.ComparisonRule(
         metric=metric,
         margin=margin_for(context.file, metric),
         confidence=1 - (1 - objective.business.risk.confidence) / pairs,
         seed=objective.seed,
         many=context.many,
     )
+    return evaluation.compare(upper.items, lower.items, context.items(upper.items), context.items(lower.items), rule)

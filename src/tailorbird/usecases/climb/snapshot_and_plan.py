@@ -26,7 +26,6 @@ from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.climb import base_candidates, base_probe
 from tailorbird.usecases.climb.contradicting_labels import contradicting_labels_finding
 from tailorbird.usecases.climb.incumbent import foreseen, incumbent_finding
-from tailorbird.usecases.climb.known_formats import with_known_formats
 from tailorbird.usecases.climb.metric_spec import ItemsOf, comparison_of, groups_of, items_of
 from tailorbird.usecases.climb.preflight import examine_rungs, heeded
 from tailorbird.usecases.climb.provability import check_provable, thin_labels_finding, trivial_target_finding, untested_answers_finding
@@ -114,7 +113,7 @@ def make_plan(context: StepContext) -> StepOutcome:
     _refuse_empty(context, draft)
     reused = reused_trainings(context, draft, refs)
     examined = heeded(draft, examine_rungs(context, draft, refs, reused))
-    plan = with_known_formats(context, with_reuse(_with_incumbent(context, examined, offers), reused))
+    plan = with_reuse(_with_incumbent(context, examined, offers), reused)
     for finding in plan.findings:
         context.progress.tell(f"{finding.severity.value} [{finding.code}]: {finding.what}: {finding.remedy}")
     facts: Facts = {"rungs": len(plan.rungs), "left_out": len(plan.left_out), "findings": len(plan.findings), "timed": len(timed)}

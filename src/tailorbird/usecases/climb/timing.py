@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Container, Iterable
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from statistics import median
-
-from pydantic import ValidationError
 
 from tailorbird import rungs
 from tailorbird.auth import Action
-from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Machine, Plan, RungPlan, TrainingSettings
 from tailorbird.domain.run import TrainingReport
-from tailorbird.domain.timing import Calibration, EstimateError, Retiming
+from tailorbird.domain.timing import Calibration, EstimateError
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.system.files import private_folder
 from tailorbird.system.processor import processor_name
 from tailorbird.usecases.climb.base_candidates import Refs, ref_of
 from tailorbird.usecases.climb.rung_context import context_of
@@ -38,8 +32,6 @@ _FRESH = timedelta(days=30)
 #: What was timed beside other work is read in processor time, whose error is wider: it is timed again after so long. A machine that is
 #: never quiet would else time at every plan, for half a minute, and learn the same.
 _FRESH_LOADED = timedelta(hours=12)
-#: Finished trainings that correct an estimate, newest first, and the least and most that they change it by.
-_LATEST, _CORRECTIONS = 5, (0.5, 2.0)
 #: Share of the time that the thread which runs a training computes on a quiet machine, where that was never measured.
 _EFFICIENCY = 0.9
 
@@ -51,34 +43,16 @@ def machine_name(machine: Machine) -> str:
 
 
 def known_timings(context: StepContext, machine: Machine, base: BaseModelRef) -> tuple[Calibration, ...]:
-    """Timed steps of ``base`` on this machine that are in the record and fresh; each corrected by the trainings that have ended since."""
-    with context.deps.ledger.work(context.run.tenant, write=False) as work:
-        errors = _recorded(work)
-    return tuple(_corrected(one, base, errors) for one in _fresh(context, machine) if one.base_model == base.digest)
+    """Timed steps of ``base`` on this machine that are in the record and fresh."""
+    return tuple(one for one in _fresh(context, machine) if one.base_model == base.digest)
 
 
 def _fresh(context: StepContext, machine: Machine) -> list[Calibration]:
-    """What was timed on this machine lately, and after somebody last wanted it timed anew."""
+    """What was timed on this machine lately."""
     name, now = machine_name(machine), context.deps.clock.now()
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
-        own = {digest: work.records.get(Calibration, digest) for digest in work.records.digests(Calibration)}
-        asked = [work.records.get(Retiming, digest) for digest in work.records.digests(Retiming)]
-    found = {**_kept(context.deps.timings), **own}.values()
-    retimed = max([one.at for one in asked if one.machine == name], default=now - _FRESH)
-    ours = [one for one in found if one.machine == name and one.measured_at > retimed and one.correction == 1]
-    return [one for one in ours if now - one.measured_at < (_FRESH_LOADED if one.loaded else _FRESH)]
-
-
-def _corrected(timed: Calibration, base: BaseModelRef, errors: Iterable[EstimateError]) -> Calibration:
-    """With the median of what finished trainings took of their estimates; few of them correct less (by n / (n + 1) of its logarithm)."""
-    kind = (timed.machine, base.name, timed.settings.method)
-    told = [one for one in errors if (one.machine, one.base_model, one.rung.value) == kind and one.calibrated and one.quiet_seconds]
-    latest = sorted((one for one in told if one.at > timed.measured_at), key=lambda one: one.at)[-_LATEST:]
-    if not latest:
-        return timed
-    share = len(latest) / (len(latest) + 1)
-    factor = median(one.quiet_seconds * one.correction / one.seconds.likely for one in latest) ** share
-    return timed.model_copy(update={"correction": round(min(max(factor, _CORRECTIONS[0]), _CORRECTIONS[1]), 3)})
+        found = [work.records.get(Calibration, digest) for digest in work.records.digests(Calibration)]
+    return [one for one in found if one.machine == name and now - one.measured_at < (_FRESH_LOADED if one.loaded else _FRESH)]
 
 
 def time_steps(context: StepContext, plan: Plan, refs: Refs, reused: Container[str] = ()) -> tuple[Calibration, ...]:
@@ -101,7 +75,6 @@ def time_steps(context: StepContext, plan: Plan, refs: Refs, reused: Container[s
         try:
             job = rungs.training_job(context_of(context, rung, base))
             timed.append(context.deps.trainer().calibrate(job, machine_name(plan.machine), efficiency))
-            _keep(context.deps.timings, timed[-1], context.deps.clock.now())
             if timed[-1].loaded:
                 context.progress.tell(
                     "other processes want the cores: its steps were read in processor time, and plans of the next hours go by that"
@@ -109,28 +82,6 @@ def time_steps(context: StepContext, plan: Plan, refs: Refs, reused: Container[s
         except TailorbirdError as error:
             context.progress.tell(f"its steps could not be timed ({error.error_code}); the estimate rests on formulas alone")
     return tuple(timed)
-
-
-def _kept(folder: Path) -> dict[Digest, Calibration]:
-    """Timed steps of this machine that another tenant's plan left: how fast it is does not depend on whose rows it trains on."""
-    found = {}
-    for path in sorted(folder.glob("*.json")):
-        with suppress(OSError, ValidationError):  # taken away meanwhile, or of another version
-            one = Calibration.model_validate_json(path.read_bytes())
-            found[digest_of(one)] = one
-    return found
-
-
-def _keep(folder: Path, timed: Calibration, now: datetime) -> None:
-    """Keeps timed steps for all tenants, and forgets those that no plan goes by any more. Without room on the disk, nothing is kept."""
-    with suppress(OSError):
-        private_folder(folder)
-        for path in folder.glob("*.json"):
-            if datetime.fromtimestamp(path.stat().st_mtime, UTC) < now - _FRESH:
-                path.unlink(missing_ok=True)
-        name = digest_of(timed).removeprefix("sha256:")
-        (partial := folder / f".{name}.partial").write_text(timed.model_dump_json(), encoding="utf-8")
-        partial.replace(folder / f"{name}.json")
 
 
 def _has(timed: list[Calibration], rung: RungPlan, base: BaseModelRef) -> bool:
@@ -168,7 +119,6 @@ def error_of(context: StepContext, rung: RungPlan, report: TrainingReport) -> Es
         memory=rung.training_memory,
         took_memory=report.grown_memory_gb,
         quiet_seconds=_quiet_seconds(report, timed),
-        correction=timed.correction if timed else 1.0,
     )
 
 

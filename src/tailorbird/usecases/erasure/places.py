@@ -126,7 +126,7 @@ PLACES = (
         "keys, settings and base models",
         _NO_DATA,
         "what is the installation's own",
-        folders=("keys", "log.sealed", "settings.yaml", "permissions", "shipping", "timings", "models", ".probe-*"),
+        folders=("keys", "log.sealed", "settings.yaml", "permissions", "shipping", "models", ".probe-*"),
     ),
     DataPlace("sources", _NOT_SEARCHED, "files, storages and data sets that objectives name are their owner's"),
     DataPlace("backups", _NOT_SEARCHED, "a backup made before the erasure holds what it held; after a restore, erase again"),

@@ -15,7 +15,7 @@ from tailorbird.domain.run import RunState
 from tailorbird.ports.trainer import TrainingJob
 from tailorbird.testing import MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.runs.plan_variants import examine_objective
+from tailorbird.usecases.runs.checkup import examine_objective
 from tailorbird.usecases.runs.submit import adapt, plan
 
 WARNING = PreflightFinding(code="bos_missing", severity=PreflightSeverity.WARNING, what="rows do not begin", remedy="let them begin")
