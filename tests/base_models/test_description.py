@@ -132,10 +132,6 @@ def test_a_plain_decoder_needs_no_reader(tmp_path: Path) -> None:
     assert describe(model_folder(tmp_path / "m"), "m", "MIT", DIGESTS, MemoryModelReader).anatomy is None
 
 
-def test_a_plain_decoder_is_recorded_as_before(tmp_path: Path) -> None:
-    assert "anatomy" not in describe(model_folder(tmp_path / "m"), "m", "MIT", DIGESTS).model_dump()
-
-
 @pytest.mark.parametrize("content", [b"", b"\x05\x00", struct.pack("<Q", 4) + b"oops", struct.pack("<Q", 2**63) + b"{}x"])
 def test_unreadable_weights_are_refused(content: bytes, tmp_path: Path) -> None:
     folder = model_folder(tmp_path / "m")

@@ -176,7 +176,6 @@ def test_what_is_usually_refused_is_compared_with_the_others(every: int):
 def test_a_reference_tells_what_it_leaves_out_and_is_written_as_before_without():
     held = reference_of([row("top up", "a")], ["a", "a", "b"], refused={"b": 1}, outside="oos")
     assert (held.classes, held.outside) == ({"a": 2}, "oos")
-    assert "outside" not in reference_of([row("top up", "a")], ["a"]).model_dump()
 
 
 def test_a_release_that_refuses_nothing_has_no_reading_of_it():

@@ -46,11 +46,6 @@ def test_what_can_be_pursued_is_read(grounding: str) -> None:
     assert parse_objective(text(grounding=grounding), "objective.yaml").objective.name == "help"
 
 
-def test_an_objective_without_the_section_keeps_its_digest() -> None:
-    read = parse_objective(text(grounding="{}"), "objective.yaml").objective
-    assert "grounding" not in read.model_dump(mode="json")
-
-
 def test_a_name_of_twelve_hexadecimal_digits_is_a_digest_and_an_alias_with_its_tenant() -> None:
     assert ReleaseName.of("abcdef012345") == ReleaseName(digest="abcdef012345")
     assert ReleaseName.of("acme/abcdef012345") == ReleaseName(tenant="acme", name="abcdef012345")

@@ -77,4 +77,3 @@ def test_logits_that_a_model_makes_itself_are_all_held(precision: str, answer: i
     # A cap's output and product, log-probabilities and their gradient.
     assert (whole - blocks) * 2**30 >= (16 * answers - block) * 256_000
     assert own.anatomy is not None
-    assert "own_logits" not in plain.model_dump()["anatomy"]

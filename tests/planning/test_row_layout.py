@@ -52,5 +52,4 @@ def test_a_fit_tells_the_memory_of_the_layout() -> None:
 
 
 def test_a_profile_of_packed_rows_is_recorded_as_before() -> None:
-    assert "layout" not in ROWS.model_dump()
     assert laid_out("single").tokens.model_dump()["layout"] == "single"

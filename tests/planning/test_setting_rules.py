@@ -147,7 +147,6 @@ def test_no_more_than_the_budget_holds(share: float, added: int) -> None:
 def test_epochs_that_are_asked_for_are_not_exceeded() -> None:
     rung, training = planned(inputs(objective=objective(budget=PLENTY, lora={"epochs": 4})))
     assert (training.epochs, training.waiting_epochs) == (4, 0)
-    assert "waiting_epochs" not in training.model_dump(), "settings of before keep their digest"
     assert "as the objective says" in reason(rung, "R11")
 
 

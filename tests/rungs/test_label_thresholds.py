@@ -103,7 +103,6 @@ def test_what_was_trained_is_what_is_asked(tmp_path: Path) -> None:
 def test_one_label_an_item_has_no_thresholds(tmp_path: Path) -> None:
     context = build_context(tmp_path, make_plan_of("prompt", "zero-shot"))
     assert make_candidate(context).candidate.prompt.thresholds == ()
-    assert "thresholds" not in make_candidate(context).candidate.prompt.model_dump(), "prompts of before keep their digest"
 
 
 def test_what_is_looked_up_for_a_row_is_not_the_row_nor_its_kin(tmp_path: Path) -> None:

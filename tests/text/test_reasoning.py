@@ -113,4 +113,3 @@ def test_thinking_changes_nothing_of_a_template_that_knows_none(folders: dict[st
     on, off = ChatTokenizer(folders["chatml"], thinking=True), ChatTokenizer(folders["chatml"])
     assert on.prompts([asked]) == off.prompts([asked])
     assert (off.marks, json.dumps(PROMPT.model_dump()).count("thinking")) == (None, 1)
-    assert "thinking" not in PromptSpec(instruction="Be brief.").model_dump()

@@ -11,7 +11,6 @@ from fastapi.responses import JSONResponse
 from tailorbird.api.authentication import shows_api_key
 from tailorbird.api.sessions import SessionActors
 from tailorbird.auth.origin_checks import COOKIE
-from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.identity import Identity
 from tailorbird.serving import AliasSync
@@ -33,7 +32,7 @@ def health_routes(
 
     async def warnings(request: Request, notices: Sequence[Notice]) -> list[dict[str, Any]]:
         told = warnings_for(sessions.deps, notices, await _reader(sessions, request))
-        return [plain_json(warning, without_defaults=True) for warning in told]
+        return [warning.model_dump(mode="json", exclude_defaults=True) for warning in told]
 
     @router.get(
         "/healthz",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import singledispatch
 from typing import Protocol
 
-from tailorbird.crypto.canonical_json import digest_of, plain_json, short
+from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.crypto.merkle import Node
 from tailorbird.crypto.row_groups import RowGroup
 from tailorbird.crypto.state_tree import EMPTY_STATE, TOP, StateStore, bucket_of, nodes_over, place_of, proven_nodes, root_over
@@ -28,10 +28,6 @@ EVERY_ROW = "*"
 _NO_ROWS = bytes.fromhex(EMPTY_STATE)
 
 
-def _digest(value: Value) -> Digest:
-    return digest_of(plain_json(value, without_defaults=True))
-
-
 @singledispatch
 def anchored_row(value: Value | RowGroup) -> AnchoredRow:
     """The name of the row that holds ``value`` within its tenant, and the digest that stands for the row as it is now.
@@ -43,38 +39,38 @@ def anchored_row(value: Value | RowGroup) -> AnchoredRow:
 
 @anchored_row.register
 def _(value: Tenant) -> AnchoredRow:
-    return AnchoredRow(tenant=value.name, name="tenant", digest=_digest(value))
+    return AnchoredRow(tenant=value.name, name="tenant", digest=digest_of(value))
 
 
 @anchored_row.register
 def _(value: Identity) -> AnchoredRow:
-    return AnchoredRow(tenant=value.tenant, name=f"identity/{value.name}", digest=_digest(value))
+    return AnchoredRow(tenant=value.tenant, name=f"identity/{value.name}", digest=digest_of(value))
 
 
 @anchored_row.register
 def _(value: ApiKey) -> AnchoredRow:
-    return AnchoredRow(tenant=value.tenant, name=f"key/{value.id}", digest=_digest(value))
+    return AnchoredRow(tenant=value.tenant, name=f"key/{value.id}", digest=digest_of(value))
 
 
 @anchored_row.register
 def _(value: Session) -> AnchoredRow:
     """When it ended is left out: whoever ends one, or revives one, lacks its secret."""
-    return AnchoredRow(tenant=value.tenant, name=f"session/{value.id}", digest=_digest(value.model_copy(update={"ended_at": None})))
+    return AnchoredRow(tenant=value.tenant, name=f"session/{value.id}", digest=digest_of(value.model_copy(update={"ended_at": None})))
 
 
 @anchored_row.register
 def _(value: Release) -> AnchoredRow:
-    return AnchoredRow(tenant=value.content.tenant, name=f"release/{value.digest}", digest=_digest(value))
+    return AnchoredRow(tenant=value.content.tenant, name=f"release/{value.digest}", digest=digest_of(value))
 
 
 @anchored_row.register
 def _(value: Alias) -> AnchoredRow:
-    return AnchoredRow(tenant=value.tenant, name=f"alias/{value.path.removeprefix(f'{value.tenant}/')}", digest=_digest(value))
+    return AnchoredRow(tenant=value.tenant, name=f"alias/{value.path.removeprefix(f'{value.tenant}/')}", digest=digest_of(value))
 
 
 @anchored_row.register
 def _(value: Rollout) -> AnchoredRow:
-    return AnchoredRow(tenant=value.tenant, name=f"rollout/{value.id}", digest=_digest(value))
+    return AnchoredRow(tenant=value.tenant, name=f"rollout/{value.id}", digest=digest_of(value))
 
 
 @anchored_row.register

@@ -16,9 +16,10 @@ from tailorbird.domain.value import Digest, Value
 def canonical_json(value: Value | dict[str, Any] | list[Any]) -> bytes:
     """The RFC 8785 form of ``value``: sorted keys, no white space, one spelling of every number.
 
-    Sets are written as sorted lists, dates as ISO 8601.
+    Sets are written as sorted lists, dates as ISO 8601. A field with its default is left out, so that a new field with a default changes
+    no digest of what was stored before it.
     """
-    plain, spelled = (value.model_dump(mode="python"), _SPELLED) if isinstance(value, Value) else (value, _NOTHING)
+    plain, spelled = (value.model_dump(mode="python", exclude_defaults=True), _SPELLED) if isinstance(value, Value) else (value, _NOTHING)
     simple = _is_simple(plain, spelled)
     if not simple and spelled:
         plain = json.loads(json.dumps(plain, default=_encode), parse_float=_whole)
@@ -67,9 +68,9 @@ def _whole(spelled: str) -> int | float:
     return int(number) if number.is_integer() and abs(number) <= _EXACT else number
 
 
-def plain_json(value: Value, *, without_defaults: bool = False) -> Any:
-    """``value`` as JSON types only; sets become sorted lists, so that equal values give equal JSON."""
-    return _plain(value.model_dump(mode="python", exclude_defaults=without_defaults))
+def plain_json(value: Value) -> Any:
+    """``value`` with all its fields as JSON types only; sets become sorted lists, so that equal values give equal JSON."""
+    return _plain(value.model_dump(mode="python"))
 
 
 def _plain(dumped: Any) -> Any:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tailorbird.crypto.canonical_json import plain_json
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.curation import Decision
 from tailorbird.domain.erasure import Erasure
 from tailorbird.domain.label_review import Judgement, ModelReview
@@ -41,7 +41,7 @@ def run_group(run: Run, steps: Iterable[Step]) -> RowGroup:
         for step in steps
         if step.state in _OVER or step.result or step.seconds or step.paid or step.answers
     ]
-    return _group(run.tenant, f"run/{run.id}", [plain_json(run), left])
+    return _group(run.tenant, f"run/{run.id}", [digest_of(run), left])
 
 
 def look_group(tenant: str, looks: Iterable[Look]) -> RowGroup:
@@ -69,14 +69,14 @@ def split_groups(
 
 def review_group(tenant: str, release: Digest, judgements: Iterable[Judgement], models: Iterable[ModelReview]) -> RowGroup:
     """The label review of a release: what people and judge models said."""
-    said = [plain_json(one.model_copy(update={"reason": ""})) for one in judgements]
-    found = [plain_json(one.model_copy(update={"attempts": 0})) for one in models]
+    said = [digest_of(one.model_copy(update={"reason": ""})) for one in judgements]
+    found = [digest_of(one.model_copy(update={"attempts": 0})) for one in models]
     return _group(tenant, f"review/{release}", [said, found] if said or found else [])
 
 
 def erasure_group(tenant: str, erasures: Iterable[Erasure]) -> RowGroup:
     """All erasures: who must not come back, and the certificates."""
-    return _group(tenant, "erasures", sorted(json.dumps(plain_json(one), sort_keys=True) for one in erasures))
+    return _group(tenant, "erasures", sorted(digest_of(one) for one in erasures))
 
 
 def decision_group(tenant: str, objective: str, decisions: Iterable[Decision]) -> RowGroup:

@@ -208,8 +208,10 @@ def jsonl(values: Iterable[Value]) -> bytes:
 def findings_jsonl(findings: Iterable[RowFinding]) -> bytes:
     """As ``jsonl``: each is spelled out, since what is found in a million rows is much."""
     texts = cache(json.JSONEncoder(ensure_ascii=False).encode)
+    actions = cache(lambda action: "" if action == "reported" else f'"action":{texts(action)},')
+    counts = cache(lambda count: "" if count == 1 else f'"count":{count},')
     lines = (
-        f'{{"action":{texts(found.action)},"code":{texts(found.code)},"count":{found.count},"file":{texts(found.file)},"line":{found.line}}}\n'
+        f'{{{actions(found.action)}"code":{texts(found.code)},{counts(found.count)}"file":{texts(found.file)},"line":{found.line}}}\n'
         for found in findings
     )
     return "".join(lines).encode()

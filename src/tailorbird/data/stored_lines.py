@@ -22,9 +22,9 @@ _SPLIT = b'"split":"'
 def line_of(item: Item, group: SplitGroup) -> bytes:
     """The canonical JSON of the row, without making it; keys in their order, since a million rows ask for it."""
     row, (before, after) = item.row, _place_of(item.row.place)
-    subject = "null" if row.subject is None else _text(row.subject)
-    transforms = _canonical(row.transforms) if row.transforms else "[]"
-    provenance = f'{before}"line":{row.line},{after}"subject":{subject},"transforms":{transforms}'
+    subject = "" if row.subject is None else f',"subject":{_text(row.subject)}'
+    transforms = f',"transforms":{_canonical(row.transforms)}' if row.transforms else ""
+    provenance = f'{before}"line":{row.line},{after}{subject}{transforms}'
     shifted = '"shifted":true,' if row.shifted else ""
     head = f'{{"group":{_named(item, group)},"id":"{item.id}","provenance":{{{provenance}}},{shifted}"split":"{group.split.value}"'
     return f'{head},"target":{_text(row.target)},"text":{_text(row.text)}}}'.encode()
@@ -82,5 +82,7 @@ def _place_of(place: SourcePlace) -> tuple[str, str]:
     before = {"collected": place.collected, "consent": place.consent, "file": place.file, "license": place.license}
     if place.file_digest:
         before["file_digest"] = place.file_digest
-    after = {"origin": place.origin, "retain_until": place.retain_until.isoformat() if place.retain_until else None}
-    return f"{_canonical(before)[1:-1]},", f"{_canonical(after)[1:-1]},"
+    after = {"origin": place.origin}
+    if place.retain_until:
+        after["retain_until"] = place.retain_until.isoformat()
+    return f"{_canonical(before)[1:-1]},", _canonical(after)[1:-1]

@@ -64,8 +64,8 @@ class CatalogueEntry(Value):
     license: str
     parameters: int
     role: Literal["decoder", "encoder"] = "decoder"
-    languages: str = Field(default="", exclude_if=lambda value: not value)
-    encoder: EncoderDescription | None = Field(default=None, exclude_if=lambda value: value is None)
+    languages: str = ""
+    encoder: EncoderDescription | None = None
     source: ModelSource
 
 
@@ -77,7 +77,7 @@ class LinearGroup(Value):
     inputs: int
     outputs: int
     count: int
-    adapted: bool = Field(default=True, exclude_if=lambda value: value)
+    adapted: bool = True
 
 
 class ExpertWeights(Value):
@@ -110,16 +110,16 @@ class ModelAnatomy(Value):
     """
 
     model_type: str
-    wrapper: str = Field(default="", exclude_if=lambda value: not value)
+    wrapper: str = ""
     heads: int
     key_heads: int
     head_width: int
     linear_groups: tuple[LinearGroup, ...]
-    experts: ExpertWeights | None = Field(default=None, exclude_if=lambda value: value is None)
-    recurrent: bool = Field(default=False, exclude_if=lambda value: not value)
-    own_logits: bool = Field(default=False, exclude_if=lambda value: not value)
-    normalised: int = Field(default=0, exclude_if=lambda value: not value)
-    saved: tuple[SavedActivations, ...] = Field(default=(), exclude_if=lambda value: not value)
+    experts: ExpertWeights | None = None
+    recurrent: bool = False
+    own_logits: bool = False
+    normalised: int = 0
+    saved: tuple[SavedActivations, ...] = ()
 
 
 class ModelShape(Value):
@@ -172,9 +172,9 @@ class BaseModelRef(Value):
     context: int
     intermediate: int
     linear_shapes: dict[str, tuple[int, int]]
-    anatomy: ModelAnatomy | None = Field(default=None, exclude_if=lambda value: value is None)
-    chat_template: str = Field(default="", exclude_if=lambda value: not value)
-    encoder: EncoderDescription | None = Field(default=None, exclude_if=lambda value: value is None)
+    anatomy: ModelAnatomy | None = None
+    chat_template: str = ""
+    encoder: EncoderDescription | None = None
 
     @property
     def linear_groups(self) -> tuple[LinearGroup, ...]:

@@ -34,7 +34,7 @@ class Provenance(Value):
     """
 
     file: str
-    file_digest: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
+    file_digest: Digest | None = None
     line: int
     origin: str
     license: str
@@ -59,7 +59,7 @@ class Row(Value):
     group: str
     split: Split
     provenance: Provenance
-    shifted: bool = Field(default=False, exclude_if=lambda value: not value)
+    shifted: bool = False
 
     @property
     def answer(self) -> str:
@@ -183,11 +183,11 @@ class SnapshotManifest(Value):
     expires: date | None = None
     parent: Digest | None = None
     metadata: Digest | None = None
-    sealed_documents: DocumentSeal | None = Field(default=None, exclude_if=lambda value: value is None)
-    shift: ShiftedPart | None = Field(default=None, exclude_if=lambda value: value is None)
-    outside: str = Field(default="", exclude_if=lambda value: not value)
-    answers: Literal["last", "all", "words"] = Field(default="last", exclude_if=lambda value: value == "last")
-    sources: dict[str, SourceShape] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    sealed_documents: DocumentSeal | None = None
+    shift: ShiftedPart | None = None
+    outside: str = ""
+    answers: Literal["last", "all", "words"] = "last"
+    sources: dict[str, SourceShape] = Field(default_factory=dict)
 
     def is_known(self, row: Row) -> bool:
         """True of a row that one of the task's labels fits; False of an example of what is out of scope."""

@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal
 
-from pydantic import Field
-
 from tailorbird.domain.endpoint import HostedModel
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.objective import TaskKind
@@ -97,8 +95,8 @@ class Servable(Value):
     prompt: PromptSpec
     retrieval: LocalRetrieval | None = None
     floor: str | None = None
-    hosted: HostedModel | None = Field(default=None, exclude_if=lambda value: value is None)
-    encoder: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    hosted: HostedModel | None = None
+    encoder: str | None = None
 
 
 class RequestRow(Value):

@@ -64,7 +64,7 @@ class EffectProof(Value):
     """
 
     kind: Literal["adapter", "weights", "base", "scores"] = "adapter"
-    labels: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    labels: tuple[str, ...] = ()
     probes: tuple[ReferenceProbe, ...] = ()
     effect: float = 0.0
     noise: float = 0.0

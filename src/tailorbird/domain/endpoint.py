@@ -145,9 +145,9 @@ class HostedUse(Value):
     currency: str
     reported: tuple[str, ...]
     fingerprints: tuple[str, ...]
-    more_fingerprints: int = Field(default=0, exclude_if=lambda value: not value)
-    lost: int = Field(default=0, exclude_if=lambda value: not value)
-    estimated: int = Field(default=0, exclude_if=lambda value: not value)
+    more_fingerprints: int = 0
+    lost: int = 0
+    estimated: int = 0
 
     def named_fingerprints(self, shown: Callable[[str], str] = str) -> str:
         """The fingerprints as a sentence names them, each as it is ``shown``: those listed, and how many more there were."""

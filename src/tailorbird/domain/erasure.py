@@ -6,8 +6,6 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import Field
-
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.value import Digest, Name, Value
 
@@ -68,7 +66,7 @@ class RewrittenSnapshot(Value):
     new_root: str
     new_size: int
     rows: tuple[RowProof, ...]
-    documents: RewrittenDocuments | None = Field(default=None, exclude_if=lambda value: value is None)
+    documents: RewrittenDocuments | None = None
 
 
 class ObligationKind(StrEnum):
@@ -106,9 +104,9 @@ class ErasureReach(Value):
     aliases: tuple[str, ...] = ()
     requests: int = 0
     feedback: int = 0
-    rollouts: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
-    documents: int = Field(default=0, exclude_if=lambda value: not value)
-    passages: int = Field(default=0, exclude_if=lambda value: not value)
+    rollouts: tuple[str, ...] = ()
+    documents: int = 0
+    passages: int = 0
 
 
 class ErasedWords(Value):
@@ -180,10 +178,10 @@ class Certificate(Value):
     purged: tuple[Digest, ...]
     duties: tuple[Obligation, ...]
     earlier: Digest | None = None
-    words: tuple[ErasedWords, ...] = Field(default=(), exclude_if=lambda value: not value)
-    forgotten: tuple[Digest, ...] = Field(default=(), exclude_if=lambda value: not value)
-    answers: tuple[ErasedAnswers, ...] = Field(default=(), exclude_if=lambda value: not value)
-    uploads: tuple[Digest, ...] = Field(default=(), exclude_if=lambda value: not value)
-    unread: tuple[Digest, ...] = Field(default=(), exclude_if=lambda value: not value)
-    places: tuple[PlaceTreated, ...] = Field(default=(), exclude_if=lambda value: not value)
-    not_looked_for: tuple[NotLookedFor, ...] = Field(default=(), exclude_if=lambda value: not value)
+    words: tuple[ErasedWords, ...] = ()
+    forgotten: tuple[Digest, ...] = ()
+    answers: tuple[ErasedAnswers, ...] = ()
+    uploads: tuple[Digest, ...] = ()
+    unread: tuple[Digest, ...] = ()
+    places: tuple[PlaceTreated, ...] = ()
+    not_looked_for: tuple[NotLookedFor, ...] = ()

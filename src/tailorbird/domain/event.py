@@ -35,9 +35,9 @@ class Event(Value):
     subject: str
     at: datetime
     data: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
-    rows: dict[str, Digest | None] = Field(default_factory=dict, exclude_if=lambda rows: not rows)
-    signature: Signature | None = Field(default=None, exclude_if=lambda signature: signature is None)
-    salt: str = Field(default="", exclude_if=lambda salt: not salt)
+    rows: dict[str, Digest | None] = Field(default_factory=dict)
+    signature: Signature | None = None
+    salt: str = ""
 
 
 class AnchoredRow(Value):

@@ -93,10 +93,10 @@ class Comparison(Value):
     margin: float
     standing: Standing
     items_needed: int | None = None
-    less_is_better: bool = Field(default=False, exclude_if=lambda value: not value)
-    smallest_margin: float | None = Field(default=None, exclude_if=lambda value: value is None)
-    reason: str = Field(default="", exclude_if=lambda value: not value)
-    labels: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    less_is_better: bool = False
+    smallest_margin: float | None = None
+    reason: str = ""
+    labels: tuple[str, ...] = ()
 
     @property
     def is_loss(self) -> bool:
@@ -160,14 +160,14 @@ class Evidence(Value):
     unmeasured: dict[str, str] = Field(default_factory=dict)
     incumbent: Digest | None = None
     incumbent_release: Digest | None = None
-    shifted: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
-    shifted_metrics: dict[str, Metric] = Field(default_factory=dict, exclude_if=lambda value: not value)
-    compared_on: str = Field(default="", exclude_if=lambda value: not value)
-    against_incumbent: Comparison | None = Field(default=None, exclude_if=lambda value: value is None)
-    remarks: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
-    batching: BatchNoise | None = Field(default=None, exclude_if=lambda value: value is None)
-    hosted: HostedUse | None = Field(default=None, exclude_if=lambda value: value is None)
-    scope: ScopeEvidence | None = Field(default=None, exclude_if=lambda value: value is None)
+    shifted: Digest | None = None
+    shifted_metrics: dict[str, Metric] = Field(default_factory=dict)
+    compared_on: str = ""
+    against_incumbent: Comparison | None = None
+    remarks: tuple[str, ...] = ()
+    batching: BatchNoise | None = None
+    hosted: HostedUse | None = None
+    scope: ScopeEvidence | None = None
 
 
 class Finding(Value):
@@ -214,7 +214,7 @@ class Prediction(Value):
     completion_tokens: int = 0
     ranking: tuple[str, ...] = ()
     passages: tuple[str, ...] = ()
-    scope: dict[ScopeScorer, float] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    scope: dict[ScopeScorer, float] = Field(default_factory=dict)
 
 
 class Confusion(Value):
@@ -329,7 +329,7 @@ class Side(Value):
     seconds: float
     peak_memory_gb: float
     money: float
-    process_memory_gb: float = Field(default=0.0, exclude_if=lambda value: not value)
+    process_memory_gb: float = 0.0
 
 
 class Unpaired(Value):

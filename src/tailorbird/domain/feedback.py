@@ -123,5 +123,5 @@ class TrafficPolicy(Value):
     store_content: bool = False
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
     review_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    endpoints: Annotated[tuple[Name, ...], Field(max_length=50)] = Field(default=(), exclude_if=lambda value: not value)
-    request_days: Annotated[int | None, Field(ge=35, le=3650)] = Field(default=None, exclude_if=lambda value: value is None)
+    endpoints: Annotated[tuple[Name, ...], Field(max_length=50)] = ()
+    request_days: Annotated[int | None, Field(ge=35, le=3650)] = None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.value import Digest, Value
 
@@ -34,12 +32,12 @@ class ColumnSeen(Value):
     several: int = 0
     parts: int = 0
     longest_part: int = 0
-    defines_tools: bool = Field(default=False, exclude_if=lambda value: not value)
-    numeric: bool = Field(default=False, exclude_if=lambda value: not value)
-    codes: bool = Field(default=False, exclude_if=lambda value: not value)
-    flags: bool = Field(default=False, exclude_if=lambda value: not value)
-    speakers: bool = Field(default=False, exclude_if=lambda value: not value)
-    splits: tuple[Split, ...] = Field(default=(), exclude_if=lambda value: not value)
+    defines_tools: bool = False
+    numeric: bool = False
+    codes: bool = False
+    flags: bool = False
+    speakers: bool = False
+    splits: tuple[Split, ...] = ()
 
     @property
     def tells_splits(self) -> bool:

@@ -84,7 +84,7 @@ class ReviewItem(Value):
     candidate: str
     other: str
     repeat_of: int | None = None
-    erased: bool = Field(default=False, exclude_if=lambda value: not value)
+    erased: bool = False
 
 
 class ReviewSheet(Value):
@@ -98,7 +98,7 @@ class ReviewSheet(Value):
     against: str
     reviewers: int
     items: tuple[ReviewItem, ...]
-    stands_for: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
+    stands_for: Digest | None = None
 
     @property
     def open(self) -> tuple[ReviewItem, ...]:

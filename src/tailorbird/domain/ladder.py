@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import Field
-
 from tailorbird.domain.endpoint import HostedModel, HostedUse
 from tailorbird.domain.evidence import Comparison, Evidence, GateResult
 from tailorbird.domain.prompt import PromptSpec
@@ -58,14 +56,14 @@ class Candidate(Value):
     adapter: Digest | None = None
     weights: Digest | None = None
     floor: Digest | None = None
-    tuned: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
+    tuned: Digest | None = None
     retrieval: Retrieval | None = None
     trained_parameters: int = 0
     seed: int = 0
-    hosted: HostedModel | None = Field(default=None, exclude_if=lambda value: value is None)
-    proposed_from: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
-    proposer: HostedModel | None = Field(default=None, exclude_if=lambda value: value is None)
-    encoder: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
+    hosted: HostedModel | None = None
+    proposed_from: tuple[str, ...] = ()
+    proposer: HostedModel | None = None
+    encoder: Digest | None = None
 
     @property
     def speaks(self) -> bool:
@@ -94,12 +92,12 @@ class Making(Value):
     peak_memory_gb: float = 0.0
     money: float = 0.0
     energy_kwh: float = 0.0
-    process_memory_gb: float = Field(default=0.0, exclude_if=lambda value: not value)
-    reused: TrainingOrigin | None = Field(default=None, exclude_if=lambda value: value is None)
-    hosted: HostedUse | None = Field(default=None, exclude_if=lambda value: value is None)
-    written: HostedUse | None = Field(default=None, exclude_if=lambda value: value is None)
-    search: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
-    scope: ScopeTrial | None = Field(default=None, exclude_if=lambda value: value is None)
+    process_memory_gb: float = 0.0
+    reused: TrainingOrigin | None = None
+    hosted: HostedUse | None = None
+    written: HostedUse | None = None
+    search: Digest | None = None
+    scope: ScopeTrial | None = None
 
 
 class Fit(Value):
@@ -159,9 +157,9 @@ class Climb(Value):
     peak_memory_gb: float
     money: float
     energy_kwh: float = 0.0
-    process_memory_gb: float = Field(default=0.0, exclude_if=lambda value: not value)
-    reused: TrainingOrigin | None = Field(default=None, exclude_if=lambda value: value is None)
-    search: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
+    process_memory_gb: float = 0.0
+    reused: TrainingOrigin | None = None
+    search: Digest | None = None
 
     @property
     def seconds_to_make(self) -> float:
@@ -180,9 +178,9 @@ class Refusal(Value):
 
     rung: RungKind
     reason: str
-    variant: str = Field(default="", exclude_if=lambda value: not value)
-    failed: bool = Field(default=False, exclude_if=lambda value: not value)
-    remedy: str = Field(default="", exclude_if=lambda value: not value)
+    variant: str = ""
+    failed: bool = False
+    remedy: str = ""
 
     @property
     def name(self) -> str:
@@ -211,10 +209,10 @@ class Ladder(Value):
     refused: tuple[Refusal, ...]
     chosen: Digest | None
     reason: str
-    floor_is_rung: bool = Field(default=False, exclude_if=lambda value: not value)
-    on_shifted: tuple[Comparison, ...] = Field(default=(), exclude_if=lambda value: not value)
-    compared_on: str = Field(default="", exclude_if=lambda value: not value)
-    unconfirmed: tuple[Digest, ...] = Field(default=(), exclude_if=lambda value: not value)
+    floor_is_rung: bool = False
+    on_shifted: tuple[Comparison, ...] = ()
+    compared_on: str = ""
+    unconfirmed: tuple[Digest, ...] = ()
 
     @property
     def measured(self) -> tuple[Climb, ...]:
@@ -229,8 +227,8 @@ class Measured(Value):
     candidate: Digest
     making: Digest
     evidence: Digest
-    choice: Choice | None = Field(default=None, exclude_if=lambda value: value is None)
-    reason: str = Field(default="", exclude_if=lambda value: not value)
+    choice: Choice | None = None
+    reason: str = ""
 
 
 class SealedTest(Value):
@@ -241,8 +239,8 @@ class SealedTest(Value):
     evidence: Digest
     gate: Digest
     look: int
-    choice: Choice = Field(default=Choice.STOP, exclude_if=lambda choice: choice is Choice.STOP)
-    reason: str = Field(default="", exclude_if=lambda reason: not reason)
+    choice: Choice = Choice.STOP
+    reason: str = ""
 
     @property
     def goes_on(self) -> bool:

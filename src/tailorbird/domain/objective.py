@@ -85,28 +85,22 @@ class Task(Section):
     """What it answers with: ``classify`` with labels, ``generate`` with a text, ``rank`` with documents in order."""
     labels: Literal["one", "many"] = "one"
     """How many labels an item has when classifying: exactly ``one``, or any number, with none among them (``many``)."""
-    label_order: tuple[Annotated[str, BeforeValidator(label)], ...] = Field(
-        default=(), exclude_if=lambda value: not value, json_schema_extra=or_number
-    )
+    label_order: tuple[Annotated[str, BeforeValidator(label)], ...] = Field(default=(), json_schema_extra=or_number)
     """The labels from the lowest to the highest, where they are levels (``labels: one``): ``ordinal_score`` and ``within_one`` are measured
     by how many levels an answer is off."""
     instruction: str = Field(min_length=1)
     """What the model is told to do, in a sentence."""
     format: AnswerFormat | None = None
     """What a generated answer must look like: the metric ``format_valid`` is the share of answers that do."""
-    learn: Literal["last", "all"] = Field(default="last", exclude_if=lambda value: value == "last")
+    learn: Literal["last", "all"] = "last"
     """What is learned of a conversation (``messages``), and measured: the ``last`` answer of the assistant, or ``all`` of them, each
     an item of its own."""
-    out_of_scope: ScopePolicy | None = Field(default=None, exclude_if=lambda value: value is None)
+    out_of_scope: ScopePolicy | None = None
     """How many requests that a label fits may be refused, so that those which none fits are not labelled (kind: classify, labels: one)."""
-    thinking: Annotated[bool, BeforeValidator(switch)] = Field(
-        default=False, exclude_if=lambda value: not value, json_schema_extra=or_switch
-    )
+    thinking: Annotated[bool, BeforeValidator(switch)] = Field(default=False, json_schema_extra=or_switch)
     """Whether the model reasons before it answers (kind: generate), the same in training, measuring and serving: ``on`` or ``off``. On:
     reasoning in rows is learned, and what the model writes of it is no part of its answer. Off: it is left out of rows."""
-    learn_tool_calls: Annotated[bool, BeforeValidator(switch)] = Field(
-        default=True, exclude_if=lambda value: value, json_schema_extra=or_switch
-    )
+    learn_tool_calls: Annotated[bool, BeforeValidator(switch)] = Field(default=True, json_schema_extra=or_switch)
     """Whether calls of functions are learned like answers: ``on`` or ``off``. Off: with ``learn: all`` they are read and not learned, and
     conversations that end with a call are not learned from. Definitions and results of tools are never learned."""
 
@@ -137,9 +131,9 @@ class DataOrigin(Section):
     """The last day on which the rows may be kept: snapshots made after it are made without them."""
     authors: tuple[Name, ...] = ()
     """Identities of the tenant that collected, wrote or labelled it. At the high tier they decide on no release that learned from it."""
-    processors: tuple[Name, ...] = Field(default=(), exclude_if=lambda value: not value)
+    processors: tuple[Name, ...] = ()
     """Endpoints (``hosted``, ``teacher``) that it may be sent to on these terms; without any, it does not leave the house."""
-    generated: GeneratedBy | None = Field(default=None, exclude_if=lambda value: value is None)
+    generated: GeneratedBy | None = None
     """Which model has labelled or written the rows, where one has. They are learned from (``split: train``), and never measured on."""
 
 
@@ -183,17 +177,17 @@ class DataSource(Section):
     """Instead of ``text`` and ``label``, when generating: the column with a conversation, a list of {role, content}. What the assistant
     said last is the answer, what was said before it is what the model is given. Turns may hold ``tool_calls``, and turns of the role
     ``tool`` answer them."""
-    tools: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    tools: str | None = None
     """The column with the functions that a conversation of ``messages`` offers: a list of function definitions (name, description,
     parameters), or its JSON text. Without it no tools are offered, and a conversation that calls one is set aside."""
     split: Literal["train", "dev", "test"] | None = None
     """Puts every row of this source into one split: for data that came with an official test set."""
-    split_column: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    split_column: str | None = None
     """The column that says whether a row is of train, dev (validation) or test: dev and test keep theirs. Where no row is of dev, or none
     of test, those of train are drawn for it."""
-    out_of_scope: bool = Field(default=False, exclude_if=lambda value: not value)
+    out_of_scope: bool = False
     """None of the labels fits any of its texts (``task.out_of_scope``): it needs no label column."""
-    shared: bool = Field(default=False, exclude_if=lambda value: not value)
+    shared: bool = False
     """In an objective for many tenants (`tenant: "{tenant}"`): every tenant learns from these rows. Any other source lies at a place of the
     tenant's own, with `{tenant}` in its path."""
     source: DataOrigin
@@ -223,7 +217,7 @@ class DocumentSource(Section):
     subject: str | None = None
     """The column that names the person a document is about: it is found, with its passages, when the person is erased. The snapshot holds
     a keyed pseudonym in its place."""
-    shared: bool = Field(default=False, exclude_if=lambda value: not value)
+    shared: bool = False
     """In an objective for many tenants (`tenant: "{tenant}"`): every tenant's answers may be taken from these documents."""
     source: DataOrigin
     """What an auditor will ask for: whose documents, on what terms."""
@@ -271,7 +265,7 @@ class MaxDrop(Section):
 
     max_drop: Annotated[float, Field(ge=0, le=1)]
     """A share of what the base model could do before."""
-    tasks: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    tasks: tuple[str, ...] = ()
     """Task files of lm-evaluation-harness beside this file, whose questions are asked too (extra ``harness``)."""
 
 
@@ -319,7 +313,7 @@ class Limits(Section):
     """How long 95 of 100 answers may take."""
     cost_per_1k_requests: CostLimit | None = None
     """What answers may cost."""
-    shift: MaxShift | None = Field(default=None, exclude_if=lambda value: value is None)
+    shift: MaxShift | None = None
     """How much worse answers may be where the data have shifted; needs ``split``."""
 
     @property
@@ -332,10 +326,10 @@ class Referral(Section):
     """Which answers are left to people: those that a classifying model is not sure enough of, or those with which a generating one hands
     the conversation over."""
 
-    max_error: Annotated[float, Field(gt=0, lt=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
+    max_error: Annotated[float, Field(gt=0, lt=1)] | None = None
     """``kind: classify``: the largest share of wrong answers among those that are given. The probability below which an item is referred is
     calibrated on dev."""
-    pattern: str | None = Field(default=None, min_length=1, max_length=2000, exclude_if=lambda value: value is None)
+    pattern: str | None = Field(default=None, min_length=1, max_length=2000)
     """``kind: generate``: a regular expression (RE2). An answer in which it occurs hands the conversation over to a person."""
 
 
@@ -393,39 +387,39 @@ class Objective(Section):
     """What the model is asked to do."""
     data: Annotated[tuple[DataSource, ...], Field(min_length=1)]
     """What it learns from and is measured on."""
-    split: SplitPolicy | None = Field(default=None, exclude_if=lambda value: value is None)
+    split: SplitPolicy | None = None
     """Which rows are kept from learning, to measure how a candidate does where the data have shifted."""
-    split_seed: Annotated[str, Field(max_length=100)] = Field(default="", exclude_if=lambda value: not value)
+    split_seed: Annotated[str, Field(max_length=100)] = ""
     """What decides, with a row's text, whether it is drawn into train, dev or test. Default: the name. Where it is written, renaming the
     objective keeps the splits."""
     curation: CurationPolicy = CurationPolicy()
     """What is done with duplicates, personal data and poor rows before the data are split."""
     documents: tuple[DocumentSource, ...] = ()
     """The documents that answers are found in: those that ``kind: rank`` orders, those that ``grounding`` quotes."""
-    grounding: GroundingWishes = Field(default=GroundingWishes(), exclude_if=lambda value: value == GroundingWishes())
+    grounding: GroundingWishes = GroundingWishes()
     """What finds the passages that ``grounding`` quotes: a released ranking, with or without rewritten queries."""
-    hosted: HostedWishes | None = Field(default=None, exclude_if=lambda value: value is None)
+    hosted: HostedWishes | None = None
     """A hosted model to measure beside the others: the rung ``hosted``."""
-    prompt_search: PromptSearchWishes = Field(default=PromptSearchWishes(), exclude_if=lambda value: value == PromptSearchWishes())
+    prompt_search: PromptSearchWishes = PromptSearchWishes()
     """How long a prompt is searched: the rung ``prompt-search``."""
-    teacher: TeacherWishes | None = Field(default=None, exclude_if=lambda value: value is None)
+    teacher: TeacherWishes | None = None
     """A hosted model that labels texts to learn from."""
     base_model: str = "smollm2-135m"
     """The model to start from: a name in the catalogue, a local folder or .gguf file, or hf://OWNER/NAME[@REVISION]."""
-    base_models: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    base_models: tuple[str, ...] = ()
     """Instead of ``base_model``: several models to start from. The ladder holds the rungs of each, in the order of their cost."""
-    chat_template: str | None = Field(default=None, min_length=1, max_length=200, exclude_if=lambda value: value is None)
+    chat_template: str | None = Field(default=None, min_length=1, max_length=200)
     """How conversations are laid out for the base model, in place of its own chat template: plain, alpaca, chatml or llama3; or a .jinja
     file, relative to this file. A base model that has none is given the plain one."""
     kpis: Annotated[tuple[Kpi, ...], Field(min_length=1)]
     """What "good enough" means: every target must be proven."""
-    live_kpis: tuple[LiveKpi, ...] = Field(default=(), exclude_if=lambda value: not value)
+    live_kpis: tuple[LiveKpi, ...] = ()
     """What users must say of the answers in a rollout before it may go to all of them."""
     limits: Limits = Limits()
     """Bounds that hold whatever the quality."""
     referral: Referral | None = None
     """Which answers are left to people; without it, every item is answered."""
-    compare_on: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    compare_on: str | None = None
     """The metric in which rungs are compared with each other and a candidate with the release that answers now. Default: the first KPI
     whose dev and test items can prove the margin."""
     margin: Annotated[float, Field(ge=0)] | dict[str, Annotated[float, Field(ge=0)]] = 0.02
@@ -433,20 +427,20 @@ class Objective(Section):
     margin for each metric, by its name. Where nothing is said: 0.02 of a share, 0.05 nats of log_loss, 0.04 of brier."""
     budget: Budget = Budget()
     """What finding the answer may cost in all."""
-    traffic: ExpectedTraffic | None = Field(default=None, exclude_if=lambda value: value is None)
+    traffic: ExpectedTraffic | None = None
     """How much the result will be asked; without it, 10,000 requests a month over 12 months are assumed, and the plan says so."""
     ladder: Literal["auto"] | tuple[RungKind, ...] = "auto"
     """Which ways to adapt may be tried: ``auto``, from the cheapest up as far as needed, or a list. Of a classify task ``auto`` begins with
     the ``floor``; a list that does not name the floor has it measured for reference."""
-    floor: FloorWishes = Field(default=FloorWishes(), exclude_if=lambda value: value == FloorWishes())
+    floor: FloorWishes = FloorWishes()
     """What becomes of the floor (kind: classify): ``reference`` (measured, never released), or a section."""
-    encoder: EncoderWishes = Field(default=EncoderWishes(), exclude_if=lambda value: value == EncoderWishes())
+    encoder: EncoderWishes = EncoderWishes()
     """Which encoder makes vectors, and what of it is tuned: the rung ``encoder``."""
     lora: AdapterWishes = AdapterWishes()
     """How adapters shall be made, where the planner shall not decide."""
-    full: TrainingWishes = Field(default=TrainingWishes(), exclude_if=lambda value: value == TrainingWishes())
+    full: TrainingWishes = TrainingWishes()
     """How all weights shall be trained, where the planner shall not decide."""
-    exceptions: tuple[RuleException, ...] = Field(default=(), exclude_if=lambda value: not value)
+    exceptions: tuple[RuleException, ...] = ()
     """Rules of the tier ``high`` that are not followed: each by name, with who decided it and why."""
     approvals: Literal["auto"] | tuple[str, ...] = "auto"
     """Who must agree before users see it: ``auto``, what the risk tier asks for, or a list of roles."""

@@ -57,9 +57,9 @@ class Machine(Value):
     fast_bf16: bool = False
     training: bool = True
     four_bit: bool = False
-    threads: int = Field(default=0, exclude_if=lambda value: not value)
-    loaded: bool = Field(default=False, exclude_if=lambda value: not value)
-    bandwidth_gbs: float = Field(default=0.0, exclude_if=lambda value: not value)
+    threads: int = 0
+    loaded: bool = False
+    bandwidth_gbs: float = 0.0
 
 
 class LoraSettings(Value):
@@ -104,8 +104,8 @@ class TrainingSettings(Value):
     evaluations_per_epoch: int
     precision: Literal["bf16", "fp32"]
     seed: int
-    threads: int = Field(default=0, ge=0, exclude_if=lambda value: not value)
-    waiting_epochs: int = Field(default=0, exclude_if=lambda value: not value)
+    threads: int = Field(default=0, ge=0)
+    waiting_epochs: int = 0
 
 
 class PlannedRanker(Value):
@@ -151,16 +151,16 @@ class RungPlan(Value):
     serving_cost: Estimate | None = None
     training_time: Estimate | None = None
     training_memory: Estimate | None = None
-    index_time: Estimate | None = Field(default=None, exclude_if=lambda value: value is None)
+    index_time: Estimate | None = None
     calibrated: str = ""
-    base: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
-    total: Estimate | None = Field(default=None, exclude_if=lambda value: value is None)
-    ranker: PlannedRanker | None = Field(default=None, exclude_if=lambda value: value is None)
-    rewrite: bool = Field(default=False, exclude_if=lambda value: not value)
-    endpoint: Endpoint | None = Field(default=None, exclude_if=lambda value: value is None)
-    calls: int = Field(default=0, exclude_if=lambda value: not value)
-    proposer: Endpoint | None = Field(default=None, exclude_if=lambda value: value is None)
-    grounded: bool = Field(default=False, exclude_if=lambda value: not value)
+    base: Digest | None = None
+    total: Estimate | None = None
+    ranker: PlannedRanker | None = None
+    rewrite: bool = False
+    endpoint: Endpoint | None = None
+    calls: int = 0
+    proposer: Endpoint | None = None
+    grounded: bool = False
     reasons: tuple[Reason, ...]
 
     @property
@@ -218,10 +218,10 @@ class TokenProfile(Value):
     target_mean: float
     target_max: int
     label_trie: int
-    label_list: int = Field(default=0, exclude_if=lambda value: not value)
+    label_list: int = 0
     row_sd: float = 0.0
-    earlier_mean: float = Field(default=0.0, exclude_if=lambda value: not value)
-    layout: PassLayout = Field(default="packed", exclude_if=lambda value: value == "packed")
+    earlier_mean: float = 0.0
+    layout: PassLayout = "packed"
 
     @property
     def listed(self) -> int:
@@ -293,11 +293,7 @@ class PlannedBase(Value):
     reason: str
     base: Digest | None = None
     tokens: TokenProfile | None = None
-    probe: BaseProbe | None = Field(default=None, exclude_if=lambda value: value is None)
-
-
-def _is_absent(value: object) -> bool:
-    return value is None
+    probe: BaseProbe | None = None
 
 
 class PlannedFloor(Value):
@@ -308,19 +304,19 @@ class PlannedFloor(Value):
     is not made at all.
     """
 
-    role: Literal["", "rung", "reference"] = Field(default="", exclude_if=lambda value: not value)
+    role: Literal["", "rung", "reference"] = ""
     encoder: Digest | None = None
     name: str = ""
     license: str = ""
     reason: Reason
-    time: Estimate | None = Field(default=None, exclude_if=_is_absent)
-    vectors_time: Estimate | None = Field(default=None, exclude_if=_is_absent)
-    memory: Estimate | None = Field(default=None, exclude_if=_is_absent)
-    money: Estimate | None = Field(default=None, exclude_if=_is_absent)
-    energy: Estimate | None = Field(default=None, exclude_if=_is_absent)
-    serving_cost: Estimate | None = Field(default=None, exclude_if=_is_absent)
-    total: Estimate | None = Field(default=None, exclude_if=_is_absent)
-    refused: str = Field(default="", exclude_if=lambda value: not value)
+    time: Estimate | None = None
+    vectors_time: Estimate | None = None
+    memory: Estimate | None = None
+    money: Estimate | None = None
+    energy: Estimate | None = None
+    serving_cost: Estimate | None = None
+    total: Estimate | None = None
+    refused: str = ""
 
 
 class PlannedTraffic(Value):
@@ -401,17 +397,17 @@ class Plan(Value):
     tokens: TokenProfile | None = None
     prices: Prices = Prices()
     calibrations: tuple[Digest, ...] = ()
-    bases: tuple[PlannedBase, ...] = Field(default=(), exclude_if=lambda value: not value)
-    floor: PlannedFloor | None = Field(default=None, exclude_if=lambda value: value is None)
-    encoder: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
-    shift: tuple[ShiftPower, ...] = Field(default=(), exclude_if=lambda value: not value)
-    exceptions: tuple[RuleException, ...] = Field(default=(), exclude_if=lambda value: not value)
-    traffic: PlannedTraffic | None = Field(default=None, exclude_if=lambda value: value is None)
-    flips: tuple[Flip, ...] = Field(default=(), exclude_if=lambda value: not value)
-    comparison: PlannedComparison | None = Field(default=None, exclude_if=lambda value: value is None)
-    incumbent: PlannedIncumbent | None = Field(default=None, exclude_if=lambda value: value is None)
-    memory_limit_gb: float = Field(default=0.0, exclude_if=lambda value: not value)
-    risk: RiskTier | None = Field(default=None, exclude_if=lambda value: value is None)
+    bases: tuple[PlannedBase, ...] = ()
+    floor: PlannedFloor | None = None
+    encoder: Digest | None = None
+    shift: tuple[ShiftPower, ...] = ()
+    exceptions: tuple[RuleException, ...] = ()
+    traffic: PlannedTraffic | None = None
+    flips: tuple[Flip, ...] = ()
+    comparison: PlannedComparison | None = None
+    incumbent: PlannedIncumbent | None = None
+    memory_limit_gb: float = 0.0
+    risk: RiskTier | None = None
 
     def flips_near(self, most: int = 3) -> tuple[Flip, ...]:
         """Up to ``most`` flips on either side of the plan's own volume, those nearest to it, in the order of their volumes."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
 from tailorbird.domain.value import Value
 
 
@@ -24,10 +22,10 @@ class Message(Value):
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
-    reasoning: str = Field(default="", exclude_if=lambda value: not value)
-    tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
-    tool_call_id: str = Field(default="", exclude_if=lambda value: not value)
-    tools: str = Field(default="", exclude_if=lambda value: not value)
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    tools: str = ""
 
 
 class Demonstration(Value):
@@ -52,9 +50,9 @@ class PromptSpec(Value):
     list_labels: bool = False
     demonstrations: tuple[Demonstration, ...] = ()
     priors: tuple[float, ...] = ()
-    alone: bool = Field(default=False, exclude_if=lambda value: not value)
-    thresholds: tuple[float, ...] = Field(default=(), exclude_if=lambda value: not value)
-    thinking: bool = Field(default=False, exclude_if=lambda value: not value)
+    alone: bool = False
+    thresholds: tuple[float, ...] = ()
+    thinking: bool = False
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -82,6 +80,6 @@ class Sampling(Value):
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
     json_schema: str | None = None
-    tool_choice: str = Field(default="auto", exclude_if=lambda value: value == "auto")
-    one_call: bool = Field(default=False, exclude_if=lambda value: not value)
-    whole: bool = Field(default=False, exclude_if=lambda value: not value)
+    tool_choice: str = "auto"
+    one_call: bool = False
+    whole: bool = False

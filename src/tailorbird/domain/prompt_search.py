@@ -62,8 +62,8 @@ class PromptSearch(Value):
     low: float
     high: float
     tried: tuple[TriedPrompt, ...] = Field(default=())
-    proposer: HostedModel | None = Field(default=None, exclude_if=lambda value: value is None)
-    ended: str = Field(default="", exclude_if=lambda value: not value)
+    proposer: HostedModel | None = None
+    ended: str = ""
 
     @property
     def sentence(self) -> str:

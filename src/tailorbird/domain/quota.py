@@ -67,7 +67,7 @@ class QuotaLimits(Value):
     output_tokens_per_month: _Count | None = None
     money_per_minute: _Money | None = None
     money_per_month: _Money | None = None
-    storage_bytes: _Count | None = Field(default=None, exclude_if=lambda value: value is None)
+    storage_bytes: _Count | None = None
 
     def of(self, period: Period) -> dict[str, float]:
         """The limits of a period that are set, by what they limit."""

@@ -48,11 +48,11 @@ class ReleaseContent(Value):
     floor: Digest | None = None
     snapshot: Digest
     author: Name
-    refer_below: float | None = Field(default=None, exclude_if=lambda value: value is None)
-    refer_pattern: str | None = Field(default=None, exclude_if=lambda value: value is None)
-    hosted: HostedModel | None = Field(default=None, exclude_if=lambda value: value is None)
-    scope: ScopeRule | None = Field(default=None, exclude_if=lambda value: value is None)
-    encoder: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
+    refer_below: float | None = None
+    refer_pattern: str | None = None
+    hosted: HostedModel | None = None
+    scope: ScopeRule | None = None
+    encoder: Digest | None = None
 
 
 class Dossier(Value):
@@ -72,8 +72,8 @@ class Dossier(Value):
     gate_verdict: Verdict
     card: Digest
     created_at: datetime
-    review: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
-    effect: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
+    review: Digest | None = None
+    effect: Digest | None = None
 
 
 class ReleaseState(StrEnum):

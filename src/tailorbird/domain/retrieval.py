@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import Field
-
 from tailorbird.domain.value import Digest, Value
 
 
@@ -40,8 +38,8 @@ class Retrieval(Value):
     tuned: Digest | None = None
     reranker: Digest | None = None
     depth: int = 50
-    release: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
-    rewrite: bool = Field(default=False, exclude_if=lambda value: not value)
+    release: Digest | None = None
+    rewrite: bool = False
 
 
 class RetrievedEntry(Value):

@@ -178,8 +178,8 @@ class Rollout(Value):
     changed_at: datetime
     revision: int = 1
     history: tuple[Passage, ...] = ()
-    live_kpis: tuple[LiveKpi, ...] = Field(default=(), exclude_if=lambda value: not value)
-    counted_from: int | None = Field(default=None, exclude_if=lambda value: value is None)
+    live_kpis: tuple[LiveKpi, ...] = ()
+    counted_from: int | None = None
 
     @property
     def is_open(self) -> bool:

@@ -82,7 +82,7 @@ class TrainingProgress(Value):
     tokens_per_second: float
     memory_gb: float
     seconds: float
-    added: int = Field(default=0, exclude_if=lambda value: not value)
+    added: int = 0
 
 
 class StepProgress(Value):
@@ -134,9 +134,9 @@ class Step(Value):
     hint: str | None = None
     seconds: float = 0.0
     progress: StepProgress | None = None
-    deaths: int = Field(default=0, exclude_if=lambda value: not value)
-    paid: float = Field(default=0.0, exclude_if=lambda value: not value)
-    answers: dict[str, Digest] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    deaths: int = 0
+    paid: float = 0.0
+    answers: dict[str, Digest] = Field(default_factory=dict)
 
 
 class TrainingFork(Value):
@@ -226,7 +226,7 @@ class TrainingReport(Value):
     recomputed: bool = False
     grown_memory_gb: float = 0.0
     forks: tuple[TrainingFork, ...] = ()
-    thread_seconds: float = Field(default=0.0, exclude_if=lambda value: not value)
-    loaded: bool = Field(default=False, exclude_if=lambda value: not value)
-    plateau: TrainingPlateau | None = Field(default=None, exclude_if=lambda value: value is None)
-    process_memory_gb: float = Field(default=0.0, exclude_if=lambda value: not value)
+    thread_seconds: float = 0.0
+    loaded: bool = False
+    plateau: TrainingPlateau | None = None
+    process_memory_gb: float = 0.0

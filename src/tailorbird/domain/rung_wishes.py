@@ -11,17 +11,13 @@ from tailorbird.domain.base_model import EncoderPrefixes
 from tailorbird.domain.value import Name, Section
 
 
-def _is_auto(value: object) -> bool:
-    return value == "auto"
-
-
 class FloorWishes(Section):
     """Whether the floor, a classical model, may be released, and what it reads. ``floor: reference`` is short for its role alone."""
 
-    role: Literal["rung", "reference"] = Field(default="rung", exclude_if=lambda value: value == "rung")
+    role: Literal["rung", "reference"] = "rung"
     """``rung``: the lowest rung of ``ladder: auto``, or of a list that names it; it is released when it passes. ``reference``: it is
     measured, and never released."""
-    vectors: bool | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
+    vectors: bool | Literal["auto"] = "auto"
     """Reads each text's vector of the encoder that is installed too, beside its words: better where rows are few, at some milliseconds a
     text on a core. ``auto``: where an encoder is installed, up to 20,000 training rows."""
 
@@ -34,17 +30,17 @@ class FloorWishes(Section):
 class EncoderWishes(Section):
     """Which encoder gives texts their vectors, what it reads in front of them, and what of it is tuned for labels (rung ``encoder``)."""
 
-    model: str = Field(default="auto", min_length=1, max_length=500, exclude_if=_is_auto)
+    model: str = Field(default="auto", min_length=1, max_length=500)
     """The encoder of the floor, of nearest examples, of grounding and of the rung ``encoder``, as a base model is named: of the catalogue,
     a local folder, or hf://OWNER/NAME. ``auto``: the catalogue's encoder that is installed. A task of kind rank names it as
     ``base_model``."""
-    prefixes: Literal["own", "none", "e5", "bge", "nomic"] | EncoderPrefixes = Field(default="own", exclude_if=lambda value: value == "own")
+    prefixes: Literal["own", "none", "e5", "bge", "nomic"] | EncoderPrefixes = "own"
     """What it reads in front of a ``query``, a ``passage``, or a ``text`` by itself. ``own``: what its files name, or the catalogue.
     ``e5``, ``bge``, ``nomic``: as encoders of these families were trained; ``none``: nothing."""
-    method: Literal["full", "lora"] = Field(default="full", exclude_if=lambda value: value == "full")
+    method: Literal["full", "lora"] = "full"
     """``full``: its weights, and the release holds an encoder of its own. ``lora``: an adapter; releases of all tenants share the encoder
     that they were tuned from, in memory once, and their requests are read together."""
-    rank: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
+    rank: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
     """The rank of the adapter; ``auto`` is 16."""
 
     @property
@@ -65,9 +61,9 @@ KNOWN_PREFIXES = {
 class TrainingWishes(Section):
     """How long and how fast a rung shall learn, where the planner shall not decide."""
 
-    epochs: Annotated[int, Field(ge=1, le=100)] | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
+    epochs: Annotated[int, Field(ge=1, le=100)] | Literal["auto"] = "auto"
     """Passes over the training rows; ``auto`` goes by how many there are. The checkpoint with the best held-out loss is kept."""
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = "auto"
     """The highest learning rate, reached after the warm-up; ``auto`` goes by the method and the width of the model."""
 
 
@@ -107,7 +103,7 @@ class EndpointWishes(Section):
     """The endpoint, as an admin has registered it for the tenant: ``tailorbird endpoint list``."""
     model: str = Field(min_length=1, max_length=200)
     """The model, as the endpoint's server names it."""
-    reported: str | None = Field(default=None, max_length=200, exclude_if=lambda value: value is None)
+    reported: str | None = Field(default=None, max_length=200)
     """The name under which the server answers, where that is neither ``model`` nor a version of it."""
 
 
@@ -119,7 +115,7 @@ class HostedWishes(EndpointWishes):
     """A hosted model that is measured on the same items as everything else (rung ``hosted``). Its data leave the house: the endpoint is an
     admin's to register, and each source must name it among its ``processors``."""
 
-    variants: Annotated[tuple[HostedVariant, ...], Field(min_length=1)] | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
+    variants: Annotated[tuple[HostedVariant, ...], Field(min_length=1)] | Literal["auto"] = "auto"
     """How it is asked: ``zero-shot``, ``few-shot``, ``searched`` (behind a prompt that is searched with it), ``grounded`` (with passages of
     the objective's documents, which leave the house too). ``auto``: the first two, ``searched`` where the ladder lists ``prompt-search``,
     and ``grounded`` where it tries ``grounding``."""
@@ -134,8 +130,8 @@ class PromptSearchWishes(Section):
     """How long a prompt is searched (rung ``prompt-search``, and a hosted model's variant ``searched``), and who writes instructions for
     it."""
 
-    calls: Annotated[int, Field(ge=50, le=100_000)] | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
+    calls: Annotated[int, Field(ge=50, le=100_000)] | Literal["auto"] = "auto"
     """Calls of the model that answers, or of the proposer, that a search may make, each the answer to one held-out training row or one
     proposal; ``auto`` is 800."""
-    proposer: ProposerWishes | None = Field(default=None, exclude_if=lambda value: value is None)
+    proposer: ProposerWishes | None = None
     """A hosted model that writes instructions; without it the model that answers does."""

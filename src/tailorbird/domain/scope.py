@@ -21,7 +21,7 @@ class ScopePolicy(Section):
 
     refuse_known_at_most: Annotated[float, Field(ge=0.001, le=0.5)] = 0.05
     """The share of requests that a label does fit, and that may be refused all the same: the threshold is calibrated on dev to it."""
-    label: str = Field(default=OUT_OF_SCOPE, min_length=1, max_length=200, exclude_if=lambda value: value == OUT_OF_SCOPE)
+    label: str = Field(default=OUT_OF_SCOPE, min_length=1, max_length=200)
     """What the label column says of an example that none of the labels fits. Examples are not needed; they are measured on, and never
     learned from. A file of nothing else is a source with ``out_of_scope: true``."""
 
@@ -73,7 +73,7 @@ class ScopeTrial(Value):
     by: Literal["examples", "labels"]
     known: int
     outside: int
-    folds: int = Field(default=0, exclude_if=lambda value: not value)
+    folds: int = 0
     scorers: tuple[ScorerTrial, ...]
 
     @property
@@ -90,7 +90,7 @@ class ScopeEvidence(Value):
     rule: ScopeRule
     trial: ScopeTrial | None = None
     points: tuple[ScopePoint, ...] = ()
-    refused: dict[str, int] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    refused: dict[str, int] = Field(default_factory=dict)
 
     @property
     def sentences(self) -> tuple[str, ...]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import Field
-
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import Estimate, TrainingSettings
 from tailorbird.domain.value import Digest, Value
@@ -49,8 +47,8 @@ class Calibration(Value):
     process_gb: float
     held_gb: float
     trained_parameters: int
-    efficiency: float = Field(default=0.0, exclude_if=lambda value: not value)
-    loaded: bool = Field(default=False, exclude_if=lambda value: not value)
+    efficiency: float = 0.0
+    loaded: bool = False
 
 
 class EstimateError(Value):
@@ -72,7 +70,7 @@ class EstimateError(Value):
     took_seconds: float
     memory: Estimate
     took_memory: float
-    quiet_seconds: float = Field(default=0.0, exclude_if=lambda value: not value)
+    quiet_seconds: float = 0.0
 
     @property
     def time_error(self) -> float:

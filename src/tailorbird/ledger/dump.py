@@ -42,7 +42,7 @@ class StatedFile(Value):
 class DumpManifest(Value):
     """Manifest of a dump: ``files`` by table."""
 
-    format: Literal[1] = 1
+    format: Literal[1]
     revision: str
     log_size: int
     log_root: str
@@ -61,7 +61,7 @@ def dump(database: Database, folder: Path) -> dict[str, int]:
             raise Conflict(f"the folder {folder} is not empty", "name a new folder for the backup", code="backup_folder")
         files = {table.name: _write(connection, table, folder) for table in metadata.sorted_tables}
         log = Events(connection, None)
-        manifest = DumpManifest(revision=NEWEST, log_size=log.size(), log_root=log.root(), files=files)
+        manifest = DumpManifest(format=1, revision=NEWEST, log_size=log.size(), log_root=log.root(), files=files)
         _write_manifest(folder, manifest)
     return {name: file.rows for name, file in files.items()}
 

@@ -45,7 +45,7 @@ class Reference(Value):
     sketches: tuple[str, ...]
     characters: tuple[int, ...]
     classes: dict[str, int] = Field(default_factory=dict)
-    outside: str = Field(default="", exclude_if=lambda value: not value)
+    outside: str = ""
 
 
 def reference_of(

@@ -6,8 +6,6 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
-from pydantic import Field
-
 from tailorbird.domain.deployment import Servable, Stage
 from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.errors import TailorbirdError
@@ -81,7 +79,7 @@ class Chunk(Value):
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
-    tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class Embeddings(Value):

@@ -25,8 +25,8 @@ class Example(Value):
     text: str
     target: str
     context: tuple[Entry, ...] = ()
-    every_turn: bool = Field(default=False, exclude_if=lambda value: not value)
-    calls: bool = Field(default=True, exclude_if=lambda value: value)
+    every_turn: bool = False
+    calls: bool = True
 
 
 class TrainingJob(Value):
@@ -46,8 +46,8 @@ class TrainingJob(Value):
     held_out: tuple[Example, ...]
     workspace: Path
     fork: str = ""
-    seal_key: str = Field(default="", repr=False, exclude_if=lambda value: not value)
-    results: Path | None = Field(default=None, exclude_if=lambda value: value is None)
+    seal_key: str = Field(default="", repr=False)
+    results: Path | None = None
 
 
 class JudgedQuery(Value):
@@ -74,7 +74,7 @@ class RankingJob(Value):
     train: tuple[JudgedQuery, ...]
     held_out: tuple[JudgedQuery, ...]
     workspace: Path
-    results: Path | None = Field(default=None, exclude_if=lambda value: value is None)
+    results: Path | None = None
     index_digest: Digest | None = None
 
 
@@ -102,9 +102,9 @@ class LabelJob(Value):
     train: tuple[LabelledText, ...]
     held_out: tuple[LabelledText, ...]
     workspace: Path
-    parts: tuple[int, ...] = Field(default=(), exclude_if=lambda value: not value)
-    seal_key: str = Field(default="", repr=False, exclude_if=lambda value: not value)
-    results: Path | None = Field(default=None, exclude_if=lambda value: value is None)
+    parts: tuple[int, ...] = ()
+    seal_key: str = Field(default="", repr=False)
+    results: Path | None = None
 
 
 #: What tunes an encoder, and whatever trains.

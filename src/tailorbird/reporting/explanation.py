@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic import Field
-
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.deployment import FALLBACK, RequestRow
@@ -41,7 +39,7 @@ class Explanation(Value):
     ladder: Ladder | None = None
     events: tuple[LogEntry, ...] = ()
     ranker: Release | None = None
-    search: PromptSearch | None = Field(default=None, exclude_if=lambda value: value is None)
+    search: PromptSearch | None = None
     remarks: tuple[str, ...] = ()
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from support.usecases import write_objective
 from tailorbird.domain.erasure import Certificate, Erasure, ErasureReach
-from tailorbird.domain.ladder import Climb, Making, RungKind
+from tailorbird.domain.ladder import Climb, RungKind
 from tailorbird.domain.run import RunState, StoredTraining, TrainingOrigin, TrainingPlateau
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
 from tailorbird.testing import MemoryTracker, MemoryTrainer
@@ -308,7 +308,3 @@ def test_another_tenant_trains_for_itself(deps: Dependencies, adapt: Adapt, trai
     (theirs / "objective.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     climbing.adapt(replace(deps, trainer=lambda: trainer), act_as(deps, "globex", "author"), theirs / "objective.yaml", Progress())
     assert trainer.trained == ["lora", "lora"]
-
-
-def test_a_record_of_before_keeps_its_digest() -> None:
-    assert "reused" not in Making(candidate=None).model_dump_json()

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from pydantic import Field
-
 from tailorbird import data, evaluation
 from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.domain.dataset import Row, SnapshotManifest, Split
@@ -102,7 +100,7 @@ class SealedQuestion(Value):
     targets: tuple[tuple[str, float], ...]
     confidence: float
     max_error: float | None
-    refer_pattern: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    refer_pattern: str | None = None
     max_drop: float | None
     compared_on: str
     margin: float

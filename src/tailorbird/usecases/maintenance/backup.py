@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from tailorbird.auth import Action, sign
 from tailorbird.auth.signing import holds
@@ -50,7 +50,7 @@ class BackupManifest(Value):
     """Manifest of a backup. ``files`` are those beside the manifest, by relative path; ``log_key`` checks the notes in the log
     (base64). ``sealed`` are encrypted artifacts, as ``SCOPE/NAME``: who holds the workspace's key can read them."""
 
-    format: Literal[1] = 1
+    format: Literal[1]
     version: str
     made_at: datetime
     log_size: int
@@ -60,7 +60,7 @@ class BackupManifest(Value):
     files: dict[str, Digest]
     artifacts: tuple[Digest, ...]
     with_keys: bool
-    sealed: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    sealed: tuple[str, ...] = ()
 
 
 class Backup(Value):
@@ -313,6 +313,7 @@ def _manifest(
     deps: Dependencies, checkpoint: Checkpoint, folder: Path, rows: dict[str, int], artifacts: tuple[Digest, ...]
 ) -> BackupManifest:
     return BackupManifest(
+        format=1,
         version=build_name(),
         made_at=checkpoint.at,
         log_size=checkpoint.size,

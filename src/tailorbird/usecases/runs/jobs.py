@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from tailorbird.auth import Action
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.plan import Plan
@@ -31,7 +29,7 @@ class Job(Value):
     done: int
     working: bool
     seconds: float
-    outlook: Outlook = Field(default=Outlook(), exclude_if=lambda value: value == Outlook())
+    outlook: Outlook = Outlook()
 
 
 class JobList(Value):

@@ -102,7 +102,7 @@ class StepFault(Value):
     code: str
     message: str
     hint: str
-    line: int = Field(default=0, exclude_if=lambda value: value == 0)
+    line: int = 0
     """That of the objective which is to blame, where one is."""
 
     @classmethod
@@ -119,7 +119,7 @@ class StepFault(Value):
 class StepAnswer(Value):
     """What a node answers: the record holds the step's result."""
 
-    fault: StepFault | None = Field(default=None, exclude_if=lambda value: value is None)
+    fault: StepFault | None = None
 
 
 def need_of(plan: Plan | None, name: str, nodes: Sequence[ComputeNode], cores: int, done: Sequence[str] = ()) -> StepNeed:

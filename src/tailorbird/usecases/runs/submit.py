@@ -89,17 +89,8 @@ class Submission(Value):
     objective: Annotated[str, Field(min_length=1, max_length=1 << 20, description="Text of the objective file.")]
     files: dict[RelativePath, Digest] = Field(default_factory=dict, max_length=10_000)
     goal: Literal["plan", "adapt"] = "adapt"
-    again: bool = Field(
-        default=False,
-        description="Repeat a run that ended without a release for what answering took on the machine.",
-        exclude_if=lambda value: not value,
-    )
-    name: str = Field(
-        default=OBJECTIVE_FILE,
-        pattern=OBJECTIVE_NAME,
-        description="Name of the objective file, for messages.",
-        exclude_if=lambda value: value == OBJECTIVE_FILE,
-    )
+    again: bool = Field(default=False, description="Repeat a run that ended without a release for what answering took on the machine.")
+    name: str = Field(default=OBJECTIVE_FILE, pattern=OBJECTIVE_NAME, description="Name of the objective file, for messages.")
 
     @model_validator(mode="after")
     def _the_objective_is_no_data(self) -> Self:
