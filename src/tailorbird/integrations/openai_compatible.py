@@ -201,7 +201,7 @@ class OpenAiDriver:
         return servable
 
     def _asked(self, servable: Servable, prompt: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
-        return completion_body(self._named(servable), [message.model_dump() for message in prompt], sampling)
+        return completion_body(self._named(servable), [message.model_dump(exclude_defaults=True) for message in prompt], sampling)
 
     @contextmanager
     def _reached(self) -> Iterator[None]:

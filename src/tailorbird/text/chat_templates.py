@@ -164,7 +164,7 @@ class _Renderer:
         self._lock = threading.Lock()
 
     def render(self, messages: Sequence[Message], variables: dict[str, str | bool], mode: RenderMode) -> str:
-        plain = [message.model_dump() for message in messages]
+        plain = [message.model_dump(exclude_defaults=True) for message in messages]
         said = {"messages": plain, "variables": variables, "mode": list(mode)}
         with self._lock:
             answer = self._ask(said)

@@ -155,7 +155,7 @@ def set_policy(deps: Dependencies, actor: Actor, policy: TrafficPolicy) -> Tenan
     with deps.ledger.system() as system:
         changed = system.tenants.get(actor.tenant).model_copy(update={"policy": policy})
         system.tenants.replace(changed)
-        told: Facts = plain_json(policy) | ({"endpoints": ", ".join(policy.endpoints)} if policy.endpoints else {})
+        told: Facts = plain_json(policy) | {"endpoints": ", ".join(policy.endpoints)}
         system.events.append([_event("tenant.policy_set", changed, actor, deps, told)])
     if not policy.store_content:
         with deps.ledger.work(actor.tenant) as work:
