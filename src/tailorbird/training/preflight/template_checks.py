@@ -55,7 +55,10 @@ def templates(subject: PreflightContext) -> list[PreflightFinding]:
 
 def _stock(subject: PreflightContext, messages: tuple[Message, ...]) -> tuple[str | None, list[int]]:
     """What transformers, and so vLLM, puts to the model: as text and as tokens."""
-    said, folder = [message.model_dump(exclude_defaults=True) for message in subject.encoder.turns(messages)], str(subject.job.base.absolute())
+    said, folder = (
+        [message.model_dump(exclude_defaults=True) for message in subject.encoder.turns(messages)],
+        str(subject.job.base.absolute()),
+    )
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if isinstance(tokenizer.chat_template, str) and is_plain(tokenizer.chat_template):
