@@ -367,7 +367,7 @@ SCOPED = changed("  kind: classify", "  kind: classify\n  out_of_scope: {refuse_
 def test_requests_out_of_scope_are_refused_at_a_stated_share() -> None:
     objective = parse_objective(SCOPED, "o.yaml").objective
     assert objective.task.out_of_scope is not None
-    assert objective.model_dump(mode="json")["task"]["out_of_scope"] == {"refuse_known_at_most": 0.05}
+    assert objective.model_dump(mode="json", exclude_defaults=True)["task"]["out_of_scope"] == {"refuse_known_at_most": 0.05}
 
 
 @pytest.mark.parametrize(
@@ -402,7 +402,7 @@ def generating(referral: str, metric: str = "referral_recall") -> str:
 def test_a_generated_answer_is_referred_for_what_it_says() -> None:
     objective = parse_objective(generating("referral: {pattern: 'a colleague'}"), "o.yaml").objective
     assert objective.referral is not None
-    assert objective.model_dump(mode="json")["referral"] == {"pattern": "a colleague"}
+    assert objective.model_dump(mode="json", exclude_defaults=True)["referral"] == {"pattern": "a colleague"}
     parse_objective(generating("referral: {pattern: 'a colleague'}", "coverage"), "o.yaml")
     for text, says in (
         (generating("referral: {max_error: 0.05}"), "told by `pattern` alone"),
