@@ -367,7 +367,7 @@ SCOPED = changed("  kind: classify", "  kind: classify\n  out_of_scope: {refuse_
 def test_requests_out_of_scope_are_refused_at_a_stated_share() -> None:
     objective = parse_objective(SCOPED, "o.yaml").objective
     assert objective.task.out_of_scope is not None
-    assert objective.model_dump(mode="json", exclude_defaults=True)["task"]["out_of_scope"] == {"refuse_known_at_most": 0.05}
+    assert objective.task.out_of_scope.refuse_known_at_most == 0.05
 
 
 @pytest.mark.parametrize(
