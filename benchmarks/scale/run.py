@@ -1,21 +1,17 @@
 """What Ray costs, and what it withstands: whole runs on raylets of this machine, against the same without Ray, and with something killed.
 
 In: ``--only`` one of ``adapt`` (a whole ``tailorbird adapt`` of the demo on one two-core raylet ÷ local, both by two threads), ``pair``
-(two such at once on two one-core raylets ÷ two local processes of one thread each), ``training`` (one such on two one-core raylets that
-train together ÷ local, trained by two processes of one thread each), ``evaluation`` (four candidates or more measured on one one-core
-raylet ÷ on two; ``evaluation_runs``) and ``kills`` (the faults' small story on Ray, PostgreSQL and S3, with one kill in each,
-of worker, raylet, head, driver, database and S3 in turn, at moments drawn by ``--seed``; one that was over before its kill does not
-count); else all of these. ``--only curation``: ``--rows`` generated rows (1,000,000; 100,000 with ``--quick``) curated on one core and on
-two one-core raylets (``curation_runs``). ``--only gateways``: two real gateways on PostgreSQL, and a
+(two such at once on two one-core raylets ÷ two local processes of one thread each) and ``kills`` (the faults' small story on Ray,
+PostgreSQL and S3, with one kill in each, of worker, raylet, head, driver, database and S3 in turn, at moments drawn by ``--seed``; one that was over before its kill does not
+count); else all of these. ``--only gateways``: two real gateways on PostgreSQL, and a
 million requests by a simulated clock (``gateways-real``, ``gateways-simulated``: one of both; ``gateway_runs``, ``gateway_simulation``),
 without Ray. ``--only moves``: how soon three gateways on PostgreSQL answer by what a name was moved to (``alias_moves``), without
-Ray, with 2,000 and with 10,000 ``--names``. ``--pairs`` (3) and ``--points`` (36) say how many; ``--quick``: one pair, of
-few messages where it is about training, and six kills. ``--objective FILE`` in place of the demo's. Out:
+Ray, with 2,000 and with 10,000 ``--names``. ``--pairs`` (3) and ``--points`` (36) say how many; ``--quick``: one pair,
+and six kills. ``--objective FILE`` in place of the demo's. Out:
 bars in benchmarks/results/scale.json (not with ``--quick``), progress on stderr, one JSON object as the last line of stdout.
 
 Each side has a copy of one workspace that knows nothing yet (releases of two workspaces differ by their salts), in turn the one or the
-other first. A bar holds where the median ratio of a pair is at most 1.25 (``evaluation``: at least 1.6, and every item has the same answer
-on both sides), and both sides ended with the same release; that of kills, where every story ended with the release of one that nothing
+other first. A bar holds where the median ratio of a pair is at most 1.25, and both sides ended with the same release; that of kills, where every story ended with the release of one that nothing
 disturbed, within 90 s.
 
 It starts itself again in a network namespace, because Ray listens beyond loopback, with the interpreter that ``make ray`` made. Run it on a
@@ -62,19 +58,15 @@ def main() -> None:
     ways: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
         "adapt": lambda asked: _ratio(asked, together=1, raylets=(2,)),
         "pair": lambda asked: _ratio(asked, together=2, raylets=(1, 1)),
-        "training": lambda asked: _ratio(asked, together=1, raylets=(1, 1), processes=2),
-        "evaluation": _evaluation,
         "kills": _kills,
     }
-    if asked.only == "curation":
-        return _tell(asked, {"curation_on_two_raylets": _curation(asked)})
     return _tell(asked, {BARS[way]: measure(asked) for way, measure in ways.items() if asked.only in ("", way)})
 
 
 def _tell(asked: argparse.Namespace, bars: dict[str, dict[str, Any]]) -> None:
     about = {"in": "quick" if asked.quick else "full", "commit": commit(), "machine": machine(), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
     bars = {name: bar | about for name, bar in bars.items()}
-    if not asked.quick and not asked.rows:
+    if not asked.quick:
         before = json.loads(RESULTS.read_text(encoding="utf-8"))["bars"] if RESULTS.exists() else {}
         RESULTS.write_text(json.dumps({"benchmark": "scale", "bars": before | bars}, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({"benchmark": "scale", "bars": bars}))
@@ -83,8 +75,6 @@ def _tell(asked: argparse.Namespace, bars: dict[str, dict[str, Any]]) -> None:
 BARS = {
     "adapt": "adapt_on_one_raylet",
     "pair": "two_adapts_on_two_raylets",
-    "training": "training_on_two_raylets",
-    "evaluation": "evaluation_on_two_raylets",
     "kills": "killed_stories",
 }
 
@@ -93,13 +83,12 @@ BARS = {
 GATEWAYS = {"gateways": "", "gateways-real": "gateways_asked", "gateways-simulated": "gateways_simulated"}
 
 
-def _ratio(asked: argparse.Namespace, together: int, raylets: tuple[int, ...], processes: int = 1) -> dict[str, Any]:
-    """How many times longer ``together`` runs take on Ray, all at once; as many threads each as a raylet has cores, and trained by so many
-    ``processes``."""
+def _ratio(asked: argparse.Namespace, together: int, raylets: tuple[int, ...]) -> dict[str, Any]:
+    """How many times longer ``together`` runs take on Ray, all at once; as many threads each as a raylet has cores."""
     from support.e2e import Desk
     from support.ray_cluster import ray_cluster
 
-    os.environ |= {"OMP_NUM_THREADS": str(raylets[0]), "TAILORBIRD_TRAINING_PROCESSES": str(processes if processes > 1 else 0)}
+    os.environ |= {"OMP_NUM_THREADS": str(raylets[0]), "TAILORBIRD_TRAINING_PROCESSES": "0"}
     pairs = []
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
         for number in range(1 if asked.quick else asked.pairs):
@@ -107,14 +96,13 @@ def _ratio(asked: argparse.Namespace, together: int, raylets: tuple[int, ...], p
             place.mkdir()
             Desk(place / "new", Path(os.environ.get("TAILORBIRD_MODELS", ROOT / ".cache" / "models")))
             found: dict[str, list[dict[str, Any]]] = {}
-            objective = _few_messages(place / "job") if asked.quick and processes > 1 else asked.objective
             for side in ("local", "ray") if number % 2 == 0 else ("ray", "local"):
                 workspaces = [place / f"workspace-{side}-{each}" for each in range(together)]
                 if side == "ray":
                     with ray_cluster(place, *raylets) as cluster:
-                        found[side] = _adapt(workspaces, objective, cluster.environment | {"TAILORBIRD_COMPUTE": "ray"})
+                        found[side] = _adapt(workspaces, asked.objective, cluster.environment | {"TAILORBIRD_COMPUTE": "ray"})
                 else:
-                    found[side] = _adapt(workspaces, objective, {})
+                    found[side] = _adapt(workspaces, asked.objective, {})
                 print(f"[scale] {number + 1} {side}: {found[side]}", file=sys.stderr, flush=True)
             pairs.append(found)
     ratios = [max(run["seconds"] for run in pair["ray"]) / max(run["seconds"] for run in pair["local"]) for pair in pairs]
@@ -142,28 +130,6 @@ def _kills(asked: argparse.Namespace) -> dict[str, Any]:
     return bar | {"holds": holds, "load": round(os.getloadavg()[0], 1), "stories": stories}
 
 
-def _few_messages(folder: Path) -> Path:
-    """The demo's objective with fewer messages, and a ladder that trains at once."""
-    sys.path[:0] = [str(Path(__file__).resolve().parent)]
-    from evaluation_runs import write_job
-
-    return write_job(folder, {"train": 160, "dev": 100, "test": 100}, ["lora"])
-
-
-def _evaluation(asked: argparse.Namespace) -> dict[str, Any]:
-    sys.path[:0] = [str(Path(__file__).resolve().parent)]
-    from evaluation_runs import QUICK, SIZES, compared
-
-    return compared(1, QUICK) if asked.quick else compared(asked.pairs, SIZES)
-
-
-def _curation(asked: argparse.Namespace) -> dict[str, Any]:
-    sys.path[:0] = [str(Path(__file__).resolve().parent)]
-    from curation_runs import QUICK, ROWS, compared
-
-    return compared(asked.rows or (QUICK if asked.quick else ROWS))
-
-
 def _gateways() -> list[tuple[str, Callable[[bool], dict[str, Any]]]]:
     sys.path[:0] = [str(Path(__file__).resolve().parent)]
     from gateway_runs import compared
@@ -184,8 +150,7 @@ def _alias_moves(names: int) -> dict[str, Any]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", choices=sorted([*BARS, *GATEWAYS, "curation", "moves"]), default="")
-    parser.add_argument("--rows", type=int, default=0, help="of a curation, other than the bar's: to see how it grows")
+    parser.add_argument("--only", choices=sorted([*BARS, *GATEWAYS, "moves"]), default="")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--names", type=int, nargs="+", choices=(2_000, 10_000), default=(2_000, 10_000))
     parser.add_argument("--points", type=int, default=36)

@@ -15,11 +15,10 @@ from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import EVERYONE, Provenance, Row, Split
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.evidence import Prediction
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
 from tailorbird.domain.retrieval import Entry, Retrieval, RetrievedEntry
-from tailorbird.evaluation import PredictionRequest, chunks_of, engine_predictions
+from tailorbird.evaluation import PredictionRequest, engine_predictions
 from tailorbird.ports.engine import Generation, LabelScores
 from tailorbird.text.conversations import fold_turns
 
@@ -80,29 +79,6 @@ def request(
     servable = Servable(id=digest_bytes(b"s"), tenant="acme", task=kind, base="b", adapter=None, weights=None, prompt=prompt)
     defaults: dict[str, Any] = {"progress": lambda done, total: None}
     return PredictionRequest(engine=engine, servable=servable, rows=given, **(defaults | more))
-
-
-def test_what_others_have_answered_is_not_asked_and_what_is_timed_always_is() -> None:
-    given = rows(*(f"refund {number}" for number in range(150)))
-    whole = engine_predictions(request(TaskKind.CLASSIFY, given, ContainsEngine()))
-    engine, asked = ContainsEngine(), list[tuple[int, int]]()
-
-    def others(start: int, stop: int) -> list[Prediction] | None:
-        asked.append((start, stop))
-        return [one.model_copy(update={"latency_ms": 1.5}) for one in whole[start:stop]] if start == 112 else None
-
-    found = engine_predictions(replace(request(TaskKind.CLASSIFY, given, engine), given=others))
-    assert asked == chunks_of(150) == [(80, 112), (112, 144), (144, 150)]
-    assert engine.sizes == [1] * 80 + [32, 6]
-    assert [one.item for one in found] == [row.id for row in given]
-    assert [one.latency_ms == 1.5 for one in found] == [112 <= place < 144 for place in range(150)]
-
-
-def test_chunks_are_those_that_are_asked() -> None:
-    for count, timed in ((0, 80), (80, 80), (81, 80), (33, 0), (64, 0)):
-        engine = ContainsEngine()
-        engine_predictions(request(TaskKind.CLASSIFY, rows(*("refund" for _ in range(count))), engine, timed=timed))
-        assert engine.sizes[min(count, timed) :] == [stop - start for start, stop in chunks_of(count, timed)]
 
 
 def test_the_best_label_wins_and_the_first_of_equals() -> None:

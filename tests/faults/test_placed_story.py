@@ -9,19 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from support.faults import Desk, Ending, adapt_here, ending_of, opened, write_job
-from support.placed_tasks import HELP, OTHER_CODE, TEAM, twin_step
+from support.faults import Desk, Ending, ending_of, opened
+from support.placed_tasks import OTHER_CODE, TEAM, twin_step
 from tailorbird.domain.compute import ComputeNode
 from tailorbird.domain.errors import Conflict, Exhausted, Forbidden, InvalidInput, TailorbirdError
-from tailorbird.domain.evidence import ItemResult
-from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.run import RunState
-from tailorbird.domain.value import Digest
 from tailorbird.ports.compute import Compute
 from tailorbird.settings import load_settings
 from tailorbird.testing import ProcessCompute
@@ -210,114 +206,3 @@ def test_a_node_whose_settings_lead_elsewhere_does_nothing(desk: Desk, cluster: 
         with pytest.raises(InvalidInput) as caught:
             climbing.adapt(other, act_as(deps, "acme", "author"), desk.objective, Progress())
     assert caught.value.error_code == "node_differs"
-
-
-@pytest.fixture(scope="module")
-def long_template(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    """A job of so many rows that answers to dev are given in parts."""
-    folder = tmp_path_factory.mktemp("long")
-    return Desk.new(folder / "workspace", write_job(folder / "job", rows=900, ladder=["prompt"]))
-
-
-@pytest.fixture
-def long(long_template: Desk, tmp_path: Path) -> Desk:
-    """A workspace for it, whose engine takes its time, so that others can help."""
-    desk = long_template.copy(tmp_path / "workspace")
-    (desk.workspace / "delay").write_text("0.02")
-    return desk
-
-
-@pytest.fixture
-def long_undisturbed(long_template: Desk, tmp_path: Path, twins: None) -> tuple[Digest, list[list[ItemResult]]]:
-    """The release that the long job ends with, and what was found of each candidate's items on dev."""
-    desk = long_template.copy(tmp_path / "undisturbed")
-    adapt_here(desk)
-    return found_by(desk)
-
-
-def found_by(desk: Desk) -> tuple[Digest, list[list[ItemResult]]]:
-    """Without the times that answers took, which no two measurements have alike."""
-    release, untimed = ending_of(desk).release, {"latency_ms": 0.0, "request_ms": None}
-    with opened(desk) as deps, deps.ledger.work("acme", write=False) as work:
-        steps = {step.name: step for run in work.runs.all() for step in work.steps.of(run.id)}
-        climbs = work.records.get(Ladder, str(steps["choose"].result)).climbs
-        assert not [step.name for step in steps.values() if step.answers]
-        lines = [deps.artifacts.get(climb.evidence.items).splitlines() for climb in climbs]
-    items = [[ItemResult.model_validate_json(line).model_copy(update=untimed) for line in each] for each in lines]
-    return release, items
-
-
-class Helped:
-    """What is told of a story, and the answers that other nodes had given by then, by the step."""
-
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-        self.told, self.answers = list[str](), dict[str, set[str]]()
-
-    def adapt(self, cluster: Compute) -> None:
-        with placing(self._desk, cluster) as deps:
-
-            def look(*_: object) -> None:
-                with deps.ledger.work("acme", write=False) as work:
-                    for step in (step for run in work.runs.all() for step in work.steps.of(run.id)):
-                        self.answers.setdefault(step.name, set()).update(step.answers)
-
-            progress = Progress(tell=self.told.append, count=look)
-            climbing.adapt(deps, act_as(deps, "acme", "author"), self._desk.objective, progress)
-
-    @property
-    def parts(self) -> int:
-        return sum(map(len, self.answers.values()))
-
-
-@_SLOWLY
-def test_an_idle_node_answers_part_of_the_items_and_nothing_else_changes(
-    long: Desk, cluster: Compute, long_undisturbed: tuple[Digest, list[list[ItemResult]]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the cluster is given is names, here too; nothing of the answers is left when they were taken."""
-    given, place = list[str](), cluster.place_aside
-    monkeypatch.setattr(cluster, "place_aside", lambda task, need, purpose: (given.append(task), place(task, need, purpose))[1])
-    helped = Helped(long)
-    helped.adapt(cluster)
-    assert found_by(long) == long_undisturbed
-    assert helped.parts >= 3, helped.answers
-    assert any(line.startswith("an idle node answers part of the items, too") for line in helped.told)
-    assert given
-    assert all(json.loads(task).keys() == step_placement.HelpTask.model_fields.keys() for task in given)
-    assert "w577" not in "".join(given)
-    assert {json.loads(task)["step"].split()[0] for task in given} == {"measure"}
-
-
-@_SLOWLY
-def test_whoever_dies_while_one_helps_the_other_loses_a_part_at_most(
-    long: Desk, cluster: Compute, long_undisturbed: tuple[Digest, list[list[ItemResult]]]
-) -> None:
-    """First the one that helps, then the one that is helped."""
-    kills = long.workspace / "kills"
-    kills.write_text(f"{HELP}\nbefore the commit of measure prompt")
-    helped = Helped(long)
-    helped.adapt(cluster)
-    assert found_by(long) == long_undisturbed
-    assert kills.read_text() == ""
-    assert helped.parts >= 1
-    assert sum(line.endswith("the step is done again") for line in helped.told) == 1
-
-
-@pytest.mark.parametrize("cluster", [pytest.param("ray", marks=pytest.mark.ray)], indirect=True)
-def test_a_run_that_is_cancelled_while_one_helps_goes_on_later(
-    long: Desk, cluster: Compute, long_undisturbed: tuple[Digest, list[list[ItemResult]]]
-) -> None:
-    with placing(long, cluster) as deps:
-        author = act_as(deps, "acme", "author")
-
-        def tell(line: str) -> None:
-            if line.startswith("an idle node"):
-                (job,) = list_jobs(deps, author).jobs
-                cancel_run(deps, author, job.run.id)
-
-        with pytest.raises(Conflict) as caught:
-            climbing.adapt(deps, author, long.objective, Progress(tell=tell))
-        assert caught.value.error_code == "run_cancelled"
-    helped = Helped(long)
-    helped.adapt(cluster)
-    assert found_by(long) == long_undisturbed

@@ -200,56 +200,6 @@ def test_a_process_whose_task_was_cancelled_is_not_kept(cluster: Compute, tmp_pa
     await_end(first)
 
 
-def test_a_task_aside_is_done_where_nothing_else_is(cluster: Compute, tmp_path: Path) -> None:
-    """Never beside another, and not where it would have to wait."""
-    files = [tmp_path / name for name in "abc"]
-    first = cluster.place(f"sleep {files[0]}", ONE, "acme/11")
-    await_text(files[0], "asleep")
-    aside = await_place_aside(cluster, f"sleep {files[1]}", "acme/11/answers")
-    await_text(files[1], "asleep")
-    await_no_room_aside(cluster, f"sleep {files[2]}", "acme/11/answers")
-    for file in files[:2]:
-        file.write_text("wake")
-    assert [finished(task).answer() for task in (first, aside)] == ["awake", "awake"]
-    assert cluster.place_aside("echo", StepNeed(cores=2), "acme/11/answers") is None, "no node holds it"
-    assert finished(await_place_aside(cluster, "echo again", "acme/11/answers")).answer() == "again"
-
-
-def test_a_process_is_kept_for_tasks_aside_too(cluster: Compute, tmp_path: Path) -> None:
-    """On the node that is idle, while the other is not."""
-    main = cluster.place(f"sleep {tmp_path / 'file'}", ONE, "acme/12")
-    await_text(tmp_path / "file", "asleep")
-    found = {int(finished(await_place_aside(cluster, "process", "acme/12/answers")).answer()) for _ in range(3)}
-    (tmp_path / "file").write_text("wake")
-    assert finished(main).answer() == "awake"
-    assert len(found) == 1
-
-
-def test_a_task_aside_that_is_cancelled_is_interrupted(cluster: Compute, tmp_path: Path) -> None:
-    task = await_place_aside(cluster, f"sleep {tmp_path / 'file'}", "acme/13/answers")
-    await_text(tmp_path / "file", "asleep")
-    task.cancel()
-    await_text(tmp_path / "file", "interrupted")
-    assert task.ended(60)
-
-
-def await_place_aside(cluster: Compute, task: str, purpose: str, seconds: float = 60) -> PlacedTask:
-    """A cluster hears a little later what has begun and ended on its nodes."""
-    deadline = time.monotonic() + seconds
-    while (placed := cluster.place_aside(task, ONE, purpose)) is None:
-        assert time.monotonic() < deadline, "no node is idle"
-        time.sleep(0.05)
-    return placed
-
-
-def await_no_room_aside(cluster: Compute, task: str, purpose: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while (placed := cluster.place_aside(task, ONE, purpose)) is not None:
-        placed.cancel()
-        assert placed.ended(seconds)
-        assert time.monotonic() < deadline, "a node is idle"
-
-
 def test_tasks_of_one_purpose_are_done_at_once_where_there_is_room(cluster: Compute, tmp_path: Path) -> None:
     files = [tmp_path / name for name in "ab"]
     tasks = [cluster.place(f"sleep {file}", ONE, "acme/8") for file in files]

@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from tailorbird.domain.compute import TaskEnd
 
@@ -46,62 +45,26 @@ def _sleep(file: Path) -> str:
     return "awake"
 
 
-#: The moment at which a process dies that helps: it has answered one part.
-HELP = "after one part of help"
-
-
 #: The moment at which a process dies that is to train with another: before it has come.
 TEAM = "before the training of a team"
 #: Where it would train something else: its code is another.
 OTHER_CODE = "other code in the training of a team"
 
 
-def slow_down(file: Path) -> None:
-    """The twin engine takes as many seconds a prompt as ``file`` says, where it is there."""
-    from types import SimpleNamespace
-
-    from tailorbird.testing import MemoryEngine, MemoryModelReader
-
-    if file.exists():
-        engine = MemoryEngine(float(file.read_text()))
-        sys.modules["tailorbird.inference"] = SimpleNamespace(  # type: ignore[assignment]
-            open_engine=lambda *_settings, **_more: engine, open_model_reader=MemoryModelReader
-        )
-
-
-def _die_after_a_part() -> None:
-    from tailorbird.usecases.climb.step_parts import StepParts
-
-    put = StepParts.put
-
-    def die(*given: Any) -> bool:
-        put(*given)
-        os.kill(os.getpid(), signal.SIGKILL)
-        return False
-
-    StepParts.put = die  # type: ignore[method-assign]
-
-
 def twin_step(task: str) -> TaskEnd:
-    """The step, or help with it, with twins and short leases. Of the moments in the workspace's file ``kills`` the process takes the first
+    """The step with twins and short leases. Of the moments in the workspace's file ``kills`` the process takes the first
     of its own step out, and dies there; where it begins with ``stop``, the process stops there instead, as if its machine were cut off."""
     from support.moments import Kill, Passing, watch
     from support.story_process import hurry, use_twins
     from tailorbird.processes.placed_step import perform_step
     from tailorbird.testing import MemoryTrainer
-    from tailorbird.usecases.runs.step_placement import HelpTask, MemberTask, task_of
+    from tailorbird.usecases.runs.step_placement import MemberTask, task_of
 
     use_twins()
     hurry()
     asked = task_of(task)
     file = Path(asked.workspace) / "kills"
     moments = file.read_text().splitlines() if file.exists() else []
-    slow_down(Path(asked.workspace) / "delay")
-    if isinstance(asked, HelpTask):
-        if HELP in moments:
-            file.write_text("\n".join(moment for moment in moments if moment != HELP))
-            _die_after_a_part()
-        return perform_step(task)
     if isinstance(asked, MemberTask):
         if TEAM in moments:
             file.write_text("\n".join(moment for moment in moments if moment != TEAM))
@@ -109,7 +72,7 @@ def twin_step(task: str) -> TaskEnd:
         if OTHER_CODE in moments:
             MemoryTrainer.fingerprint = lambda *_: "sha256:" + "0" * 64  # type: ignore[method-assign]
         return perform_step(task)
-    of_steps = [moment for moment in moments if moment not in (HELP, TEAM, OTHER_CODE)]
+    of_steps = [moment for moment in moments if moment not in (TEAM, OTHER_CODE)]
     if (own := next((moment for moment in of_steps if asked.step.startswith(moment.partition(" commit of ")[2])), None)) is not None:
         file.write_text("\n".join(moment for moment in moments if moment != own))
         stops = own.startswith("stop ")

@@ -19,7 +19,6 @@ from types import SimpleNamespace
 from typing import Any
 
 from support.moments import Kill, Passing, watch
-from tailorbird.data import build_help
 from tailorbird.ledger import sqlite
 from tailorbird.processes import worker
 from tailorbird.testing import MemoryEngine, MemoryModelReader, MemoryTrainer
@@ -123,7 +122,6 @@ HASTE: tuple[tuple[Any, str, Any], ...] = (
     (step_runner, "LEASE", timedelta(seconds=LEASE_SECONDS)),
     (step_runner, "HEARTBEAT_SECONDS", LEASE_SECONDS / 4),
     (step_runner, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _seconds: time.sleep(0.05))),
-    (build_help, "_ALONE", 2.0),
     (worker, "POLL_SECONDS", 0.05),
     (worker, "REST_SECONDS", 0.5),
 )

@@ -14,14 +14,13 @@ from tailorbird.evaluation.degenerate_answers import degenerate_answer_remarks
 from tailorbird.evaluation.measure_spec import MeasureSpec
 from tailorbird.evaluation.memorisation import measure_memorisation, memorisation_metric, why_invalid
 from tailorbird.evaluation.metrics import item_results, measure, metrics_of, named_metrics
-from tailorbird.evaluation.predictions import TIMED, PredictionRequest, chunks_of, engine_predictions, ranked_predictions
+from tailorbird.evaluation.predictions import PredictionRequest, engine_predictions, ranked_predictions
 from tailorbird.evaluation.ranking import relevance_of
 from tailorbird.evaluation.retention import measure_retention, probe_names, retention_metric
 from tailorbird.evaluation.scope import scope_metrics, scope_points, trial_by_columns
 from tailorbird.evaluation.serving_limits import ServingLimits, Timing, fewest_requests, measure_until_settled, timings_of
 
 __all__ = [
-    "TIMED",
     "ComparisonRule",
     "MeasureSpec",
     "PredictionRequest",
@@ -29,7 +28,6 @@ __all__ = [
     "Timing",
     "UnpairedComparison",
     "break_down",
-    "chunks_of",
     "compare",
     "compare_shares",
     "degenerate_answer_remarks",

@@ -26,17 +26,12 @@ from tailorbird.text.standalone_query import SAMPLING, query_of, query_prompt
 TIMED, CHUNK = 80, 32
 
 
-def _nobody(_start: int, _stop: int) -> None:
-    return None
-
-
 @dataclass(frozen=True)
 class PredictionRequest:
     """What to predict. ``servable`` must be loaded; ``progress(done, total)`` is told after each chunk.
 
     The first ``timed`` rows are sent ``concurrency`` at a time, as a server would see them, and carry ``request_ms``; the rest go
-    ``chunk`` at a time, because that is faster. ``given(start, stop)`` are the predictions of such a chunk of rows where somebody else has
-    made them by now, else None.
+    ``chunk`` at a time, because that is faster.
     """
 
     engine: Engine
@@ -47,7 +42,6 @@ class PredictionRequest:
     timed: int = TIMED
     concurrency: int = 1
     chunk: int = CHUNK
-    given: Callable[[int, int], Sequence[Prediction] | None] = _nobody
 
 
 def engine_predictions(request: PredictionRequest) -> list[Prediction]:
@@ -59,15 +53,9 @@ def engine_predictions(request: PredictionRequest) -> list[Prediction]:
     answer = _answerer(request)
     predictions: list[Prediction] = []
     for rows, timed in _chunks(request):
-        given = None if timed else request.given(len(predictions), len(predictions) + len(rows))
-        predictions += answer(rows, timed) if given is None else given
+        predictions += answer(rows, timed)
         request.progress(len(predictions), len(request.rows))
     return predictions
-
-
-def chunks_of(count: int, timed: int = TIMED, chunk: int = CHUNK) -> list[tuple[int, int]]:
-    """The chunks of ``count`` rows, those after the first ``timed``, each by where it begins and ends."""
-    return [(start, min(start + chunk, count)) for start in range(min(timed, count), count, chunk)]
 
 
 Answerer = Callable[[Sequence[Row], bool], list[Prediction]]
@@ -93,8 +81,8 @@ def _chunks(request: PredictionRequest) -> Iterator[tuple[Sequence[Row], bool]]:
     served = request.rows[: request.timed]
     for start in range(0, len(served), request.concurrency):
         yield served[start : start + request.concurrency], True
-    for start, stop in chunks_of(len(request.rows), request.timed, request.chunk):
-        yield request.rows[start:stop], False
+    for start in range(len(served), len(request.rows), request.chunk):
+        yield request.rows[start : start + request.chunk], False
 
 
 class _RowLookup(NamedTuple):

@@ -24,7 +24,6 @@ from uuid import uuid4
 import ray
 from ray import exceptions
 from ray._private import worker
-from ray._private.state import available_resources_per_node  # a developers' interface, and the only one that tells nodes apart
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
@@ -50,8 +49,6 @@ _STRANGER_SECONDS = 90
 #: its answer gets out.
 _PURPOSE = "TAILORBIRD_KEPT_FOR"
 IDLE_SECONDS, _LAST_SECONDS = 10.0, 0.5
-#: How many times longer a process waits that works aside: between two tasks of that kind others are done elsewhere.
-_ASIDE_TIMES = 6
 
 
 @dataclass
@@ -123,9 +120,7 @@ class RayCompute:
         self._work = f"{work.__module__}:{work.__qualname__}"
         self._once, self._again = ray.remote(max_retries=0, max_calls=1)(_perform), ray.remote(max_retries=0)(_perform)
         self._idle_seconds = idle_seconds
-        self._kept = dict[tuple[str, int, str], _KeptFor]()
-        #: Nodes that are asked for something which is to be done there alone.
-        self._aside = set[str]()
+        self._kept = dict[tuple[str, int], _KeptFor]()
         self._refuses_strangers = False
         _join(address)
 
@@ -153,22 +148,7 @@ class RayCompute:
 
     def place(self, task: str, need: StepNeed, purpose: str = "") -> RayTask:
         """Hands the task to Ray, which waits until a node has room. Raises Unavailable (``compute_unreachable``)."""
-        return self._place(task, need, purpose, "")
-
-    def place_aside(self, task: str, need: StepNeed, purpose: str) -> RayTask | None:
-        """Hands the task to a node on which, by Ray's books, nothing is done; None where there is none. Raises Unavailable
-        (``compute_unreachable``)."""
-        nodes = [node for node in self._alive() if node["NodeID"] not in self._aside and _node(node, None).holds(need)]
-        free = dict[str, dict[str, float]]()
-        with suppress(Exception):  # not a word with the cluster that anything rests on: without the books no node is taken for idle
-            free = available_resources_per_node()
-        idle = [node["NodeID"] for node in nodes if _is_idle(node["Resources"], free.get(node["NodeID"], {}))]
-        idle.sort(key=lambda node: (purpose, need.cores, node) not in self._kept)
-        if not idle:
-            return None
-        placed = self._place(task, need, purpose, idle[0])
-        self._aside.add(idle[0])
-        return placed
+        return self._place(task, need, purpose)
 
     def place_together(self, tasks: Sequence[tuple[str, StepNeed]], purpose: str = "") -> RayTasks:
         """Hands the tasks to Ray, which waits until there is room for all. Raises Unavailable (``compute_unreachable``)."""
@@ -177,35 +157,31 @@ class RayCompute:
             booked = [{"CPU": need.cores, "GPU": need.gpus, "memory": int(need.memory_gb * _GIB)} for _, need in tasks]
             group = placement_group([{name: value for name, value in each.items() if value} for each in booked], strategy="SPREAD")
         placed = [
-            self._place(task, need, purpose if not number else "", "", PlacementGroupSchedulingStrategy(group, number))
+            self._place(task, need, purpose if not number else "", PlacementGroupSchedulingStrategy(group, number))
             for number, (task, need) in enumerate(tasks)
         ]
         return RayTasks(placed, group)
 
-    def _place(self, task: str, need: StepNeed, purpose: str, only: str, where: PlacementGroupSchedulingStrategy | None = None) -> RayTask:
+    def _place(self, task: str, need: StepNeed, purpose: str, where: PlacementGroupSchedulingStrategy | None = None) -> RayTask:
         taken = {"num_cpus": need.cores, "num_gpus": need.gpus, "memory": int(need.memory_gb * _GIB)}
         options: dict[str, Any] = {name: value for name, value in taken.items() if value} | {"name": "tailorbird step"}
         self._join()
         with _joined():
             if where is not None:
                 options["scheduling_strategy"] = where
-            if only:
-                options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(only, soft=False)
             if not purpose or need.gpus:
                 return RayTask(self._once.options(**options).remote(self._work, task), lambda _waits: None)
-            key = (purpose, need.cores, only)
+            key = (purpose, need.cores)
             kept = self._kept.setdefault(key, _KeptFor(f"{purpose} {need.cores} {uuid4().hex}"))
             options["runtime_env"] = {"env_vars": {_PURPOSE: kept.name, "OMP_NUM_THREADS": str(need.cores)}}
-            if kept.node and not only and where is None:
+            if kept.node and where is None:
                 near = NodeAffinitySchedulingStrategy(kept.node, soft=True, _spill_on_unavailable=True)
                 options["scheduling_strategy"] = near
-            patience = self._idle_seconds * (_ASIDE_TIMES if only else 1)
-            asked = self._again.options(**options).remote(self._work, task, kept.name, patience)
+            asked = self._again.options(**options).remote(self._work, task, kept.name, self._idle_seconds)
             return RayTask(asked, lambda waits: self._note(key, kept, waits))
 
-    def _note(self, key: tuple[str, int, str], kept: _KeptFor, node: str) -> None:
+    def _note(self, key: tuple[str, int], kept: _KeptFor, node: str) -> None:
         """A process that ended, or is about to, is asked for nothing: those that come next have another name."""
-        self._aside.discard(key[2])
         kept.node = node
         if not node and self._kept.get(key) is kept:
             del self._kept[key]
@@ -337,11 +313,6 @@ def _unreachable(error: Exception) -> Unavailable:
         "(RAY_AUTH_MODE, RAY_AUTH_TOKEN_PATH)",
         code="compute_unreachable",
     )
-
-
-def _is_idle(has: dict[str, float], free: dict[str, float]) -> bool:
-    """Whether nothing is booked of what a node has."""
-    return bool(has) and all(free.get(name, 0.0) >= has.get(name, 0.0) for name in ("CPU", "GPU", "memory"))
 
 
 def _node(told: dict[str, Any], own: dict[str, Any] | None) -> ComputeNode:

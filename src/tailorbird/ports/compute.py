@@ -67,11 +67,6 @@ class Compute(Protocol):
         """
         ...
 
-    def place_aside(self, task: str, need: StepNeed, purpose: str) -> PlacedTask | None:
-        """As ``place``, on a node on which nothing is done now; None, and nothing is asked for, where there is none that holds ``need``.
-        It is done nowhere else. Raises Unavailable (``compute_unreachable``)."""
-        ...
-
     def place_together(self, tasks: Sequence[tuple[str, StepNeed]], purpose: str = "") -> PlacedTogether:
         """Asks for all ``tasks`` to be done at once, each with its own need, by as many nodes as can be had. None begins before there is
         room for all. The first is done as with ``place``; the others by processes of their own. Raises Unavailable

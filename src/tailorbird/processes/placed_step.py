@@ -22,14 +22,13 @@ from tailorbird.system.build import build_name
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.erasure.local_copies import follow_erasures
 from tailorbird.usecases.identities import known_identity
-from tailorbird.usecases.runs.placed_answers import goes_on_aside, help_placed
 from tailorbird.usecases.runs.placed_training import train_placed
-from tailorbird.usecases.runs.step_placement import HelpTask, MemberTask, StepAnswer, StepFault, StepTask, task_of
+from tailorbird.usecases.runs.step_placement import MemberTask, StepAnswer, StepFault, StepTask, task_of
 from tailorbird.usecases.runs.step_runner import goes_on_placed, perform_placed
 
 
 def perform_step(task: str) -> TaskEnd:
-    """Does the step that ``task`` names (the JSON of a StepTask), or helps or trains with it (of a HelpTask or MemberTask), and answers
+    """Does the step that ``task`` names (the JSON of a StepTask), or trains with it (of a MemberTask), and answers
     with the JSON of a StepAnswer. The process may be kept where the run goes on, and what it holds by now is no more than its next step
     takes.
 
@@ -58,9 +57,6 @@ def _perform(task: StepTask) -> bool:
             _keyless(deps, task),
             replace(deps, compute=lambda: None, node_address=os.environ.get(NODE_ADDRESS, deps.node_address)),
         )
-        if isinstance(task, HelpTask):
-            help_placed(here, actor, task, Progress())
-            return goes_on_aside(here, actor, task)
         if isinstance(task, MemberTask):
             train_placed(here, actor, task, Progress())
             return False

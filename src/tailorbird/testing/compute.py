@@ -174,16 +174,6 @@ class ProcessCompute:
         self.schedule()
         return placed
 
-    def place_aside(self, task: str, need: StepNeed, purpose: str) -> ProcessTask | None:
-        """Starts the task on a node on which nothing is done; None where there is none."""
-        node = next((node for node in self._nodes if node.holds(need) and self._left(node) == node), None)
-        if node is None:
-            return None
-        placed = ProcessTask(self, task, need, purpose if not need.gpus else "")
-        self._tasks.append(placed)
-        placed.start(node)
-        return placed
-
     def place_together(self, tasks: Sequence[tuple[str, StepNeed]], purpose: str = "") -> ProcessTasks:
         """Starts the tasks, or has them wait for room for all."""
         own = [purpose if not number and not need.gpus else "" for number, (_, need) in enumerate(tasks)]

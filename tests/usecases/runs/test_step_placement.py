@@ -10,7 +10,7 @@ from tailorbird.domain.compute import ComputeNode, StepNeed
 from tailorbird.domain.errors import Exhausted
 from tailorbird.domain.plan import Estimate, Machine, Plan, RungPlan
 from tailorbird.usecases.runs import step_placement
-from tailorbird.usecases.runs.step_placement import is_helped, need_of, require_room, takes_next
+from tailorbird.usecases.runs.step_placement import need_of, require_room, takes_next
 
 SMALL = ComputeNode(host="small", cores=2, memory_gb=4.0)
 LARGE = ComputeNode(host="large", cores=8, memory_gb=64.0, gpus=2)
@@ -131,26 +131,3 @@ def test_before_the_plan_a_process_is_kept_that_holds_next_to_nothing(monkeypatc
 
 def test_with_a_gpu() -> None:
     assert not takes_next(plan(gpus=("H100",), threads=0), "measure lora v", 4)
-
-
-@pytest.mark.parametrize(
-    ("name", "gpus", "helped"),
-    [
-        ("measure prompt v", 0, True),
-        ("measure lora v", 0, True),
-        ("measure lora v", 1, False),
-        ("make lora v", 0, False),
-        ("test", 0, False),
-    ],
-)
-def test_other_nodes_help_to_measure_a_language_model_without_a_gpu(name: str, gpus: int, helped: bool) -> None:
-    """The sealed test may be read by nobody before the look is counted."""
-    assert is_helped(plan(), name, StepNeed(cores=1, gpus=gpus)) is helped
-    assert not is_helped(None, name, StepNeed(cores=1))
-    assert is_helped(None, "snapshot", StepNeed(cores=1)), "before there is a plan, rows are curated"
-
-
-@pytest.mark.parametrize("kind", ["hosted", "encoder"])
-def test_other_nodes_do_not_help_where_no_language_model_of_ours_answers(kind: str) -> None:
-    only = plan().model_copy(update={"rungs": (rung(kind, 1.0, trains=False),)})
-    assert not is_helped(only, f"measure {kind} v", StepNeed(cores=1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import combinations
 
 from tailorbird import evaluation
@@ -14,13 +13,13 @@ from tailorbird.domain.deployment import Servable
 from tailorbird.domain.evidence import Comparison, Evidence, ItemResult, Metric, Prediction
 from tailorbird.domain.ladder import Candidate, Climb, Making, Measured, RungKind
 from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import Sampling
 from tailorbird.domain.prompt_search import PromptSearch
 from tailorbird.domain.run import TrainingPlateau, TrainingReport
 from tailorbird.domain.scope import ScopeTrial
 from tailorbird.ports.engine import Engine
 from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.climb import regression_limits
-from tailorbird.usecases.climb.answer_parts import ITEMS, OUTSIDE, SAMPLING, SHIFTED, Given, GivenAnswers
 from tailorbird.usecases.climb.hosted_engine import HostedEngine, engine_for, tell_further, with_use
 from tailorbird.usecases.climb.metric_spec import as_lines, comparison_of, rule_of, spec_of
 from tailorbird.usecases.climb.scope import with_scope
@@ -28,17 +27,13 @@ from tailorbird.usecases.dependencies import Progress
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
 
+#: How candidates are asked.
+SAMPLING = Sampling(max_tokens=256)
 
-def examine(
-    context: StepContext,
-    candidate: Candidate,
-    split: Split,
-    look: int = 1,
-    trial: ScopeTrial | None = None,
-    others: GivenAnswers | None = None,
-) -> Evidence:
+
+def examine(context: StepContext, candidate: Candidate, split: Split, look: int = 1, trial: ScopeTrial | None = None) -> Evidence:
     """Runs a candidate over one split with the serving engine and turns its answers into evidence, at the confidence of this look.
-    ``trial`` as in ``with_scope``; ``others`` knows answers that other nodes give meanwhile."""
+    ``trial`` as in ``with_scope``."""
     rows, shifted, outside = context.rows(split), context.shifted_rows(split), context.outside_rows(split)
     servable = context.servable(candidate)
     engine = engine_for(context, servable, split.value, len(rows) + len(shifted) + len(outside))
@@ -47,14 +42,12 @@ def examine(
     context.progress.tell(f"measuring {candidate.rung.value} {candidate.variant} on {len(rows)} {split.value} items")
     engine.load(servable)
     try:
-        ask = partial(_ask, context, engine, servable)
-        given = partial(others.given, engine.fingerprint()) if others is not None else _nobody
-        predictions = ask(rows, given=given(ITEMS))
+        predictions = _ask(context, engine, servable, rows)
         served = regression_limits.served(
             context, candidate, split, look, predictions, lambda more: _ask(_quietly(context), engine, servable, more)
         )
-        beyond = ask(shifted, timed=0, given=given(SHIFTED)) if shifted else []
-        strange = ask(outside, timed=0, given=given(OUTSIDE)) if outside else []
+        beyond = _ask(context, engine, servable, shifted, timed=0) if shifted else []
+        strange = _ask(context, engine, servable, outside, timed=0) if outside else []
     finally:
         engine.unload(servable.id)
     evidence = with_served(weigh(context, candidate, rows, predictions, engine.fingerprint(), look), served)
@@ -69,19 +62,8 @@ def _quietly(context: StepContext) -> StepContext:
     return replace(context, progress=Progress())
 
 
-def _nobody(_group: str) -> None:
-    """Nobody else answers."""
-
-
-def _ask(
-    context: StepContext,
-    engine: Engine,
-    servable: Servable,
-    rows: tuple[Row, ...],
-    timed: int | None = None,
-    given: Given | None = None,
-) -> list[Prediction]:
-    """Answers to rows; latency is told by the first ``timed`` (None: as usual). ``given`` as in ``PredictionRequest``."""
+def _ask(context: StepContext, engine: Engine, servable: Servable, rows: tuple[Row, ...], timed: int | None = None) -> list[Prediction]:
+    """Answers to rows; latency is told by the first ``timed`` (None: as usual)."""
     ask = evaluation.ranked_predictions if context.objective.task.kind is TaskKind.RANK else evaluation.engine_predictions
     asked = evaluation.PredictionRequest(
         engine=engine,
@@ -91,7 +73,6 @@ def _ask(
         sampling=SAMPLING,
         concurrency=limited_concurrency(context),
     )
-    asked = asked if given is None else replace(asked, given=given)
     return ask(asked if timed is None else replace(asked, timed=timed))
 
 

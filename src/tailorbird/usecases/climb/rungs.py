@@ -17,7 +17,6 @@ from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.peak_memory import PeakMemory
 from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.climb import regression_limits
-from tailorbird.usecases.climb.answer_parts import GivenAnswers
 from tailorbird.usecases.climb.experiment_tracking import tracked
 from tailorbird.usecases.climb.floor import floor_climb, floor_is_rung, floor_remark, refused_floor
 from tailorbird.usecases.climb.hosted_engine import AskedModels, asked_for_rung, paid
@@ -113,8 +112,7 @@ def measure_candidate(context: StepContext, rung: RungPlan) -> StepOutcome:
     candidate, memory = context.record(Candidate, making.candidate), PeakMemory()
     context = _within_memory(context, memory)
     try:
-        others = GivenAnswers(context, transitions.measure_step(rung), making.candidate) if context.placed else None
-        evidence = _with_limits(context, candidate, making, examine(context, candidate, Split.DEV, trial=making.scope, others=others))
+        evidence = _with_limits(context, candidate, making, examine(context, candidate, Split.DEV, trial=making.scope))
         require_memory(context.objective.budget, memory)
     except Exception as error:
         if (ended := ended_by(error)) is None:

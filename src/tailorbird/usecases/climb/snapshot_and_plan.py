@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tailorbird import data, planning
 from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.data.parts.given_parts import GivenParts, NoParts
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.errors import Exhausted, Unavailable
@@ -29,7 +28,6 @@ from tailorbird.usecases.climb.incumbent import foreseen, incumbent_finding
 from tailorbird.usecases.climb.metric_spec import ItemsOf, comparison_of, groups_of, items_of
 from tailorbird.usecases.climb.preflight import examine_rungs, heeded
 from tailorbird.usecases.climb.provability import check_provable, thin_labels_finding, trivial_target_finding, untested_answers_finding
-from tailorbird.usecases.climb.step_parts import StepParts, forget_parts
 from tailorbird.usecases.climb.timing import known_timings, time_steps
 from tailorbird.usecases.climb.training_reuse import reused_trainings, with_reuse
 from tailorbird.usecases.endpoints import named_endpoints
@@ -44,19 +42,23 @@ def take_snapshot(context: StepContext) -> StepOutcome:
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
         known = anchored_splits(work, context.objective.name)
         rules = [found.shift.rule for found in manifests_of(work, context.objective.name).values() if found.shift]
-    request = replace(
-        snapshot_request(context, StepParts(context, transitions.SNAPSHOT) if context.placed else NoParts()),
+    request = data.SnapshotRequest(
+        objective=context.objective,
+        folder=Path(context.file.folder),
+        artifacts=context.deps.artifacts,
         known=known,
+        progress=context.progress.tell,
+        amendments=amendments_of(context.deps, context.objective),
+        detectors=context.deps.detectors,
         shift=rules[-1] if rules else None,
     )
-    built = _built(context, request)
+    built = data.build_snapshot(request)
     check_origins(context.file, built.manifest.files)
     check_labels(context.file, built.manifest)
     items = items_of(context, built.manifest)
     check_provable(context, built.manifest, items)
     check_power(context.file, built.manifest, groups_of(context, built.manifest, items))
     _power_on_shifted(context, built.manifest, items)
-    forget_parts(context, transitions.SNAPSHOT)  # before what is stored is counted: the snapshot needs them no more
 
     def remember(work: UnitOfWork) -> None:
         work.splits.remember(context.objective.name, {row: place for row, place in built.assigned.items() if row not in known})
@@ -65,32 +67,6 @@ def take_snapshot(context: StepContext) -> StepOutcome:
     split: Facts = {"train": counts.train, "dev": counts.dev, "test": counts.test}
     return StepOutcome(
         built.manifest, split | {"duplicates": built.manifest.duplicates, "quarantined": built.manifest.quarantined}, remember
-    )
-
-
-def _built(context: StepContext, request: data.SnapshotRequest) -> data.BuiltSnapshot:
-    """The snapshot; where there is no room for it beside what others did of it, without that."""
-    try:
-        return data.build_snapshot(request)
-    except Exhausted:
-        if not request.parts.known:
-            raise
-    context.progress.tell("parts of other nodes leave no room for the snapshot: it is built without them")
-    forget_parts(context, transitions.SNAPSHOT)
-    return data.build_snapshot(replace(request, parts=NoParts()))
-
-
-def snapshot_request(context: StepContext, parts: GivenParts) -> data.SnapshotRequest:
-    """What decides about each row by itself; ``parts`` are done by others."""
-    return data.SnapshotRequest(
-        objective=context.objective,
-        folder=Path(context.file.folder),
-        artifacts=context.deps.artifacts,
-        known={},
-        progress=context.progress.tell,
-        amendments=amendments_of(context.deps, context.objective),
-        detectors=context.deps.detectors,
-        parts=parts,
     )
 
 

@@ -9,7 +9,6 @@ from tailorbird.domain.run import FINISHED, Outlook, Run, RunState, Step, StepSt
 from tailorbird.domain.value import Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.audit_events import record
-from tailorbird.usecases.climb.step_parts import forget_cancelled
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.parameters import RunId
 from tailorbird.usecases.registry import usecase
@@ -70,9 +69,7 @@ def cancel_run(deps: Dependencies, actor: Actor, run: RunId) -> Run:
             raise Conflict(f"run {found.id} is over already: {found.state.word}", "there is nothing to cancel", code="run_ended")
         work.runs.set_state(found.id, RunState.CANCELLED)
         record(work, "run.cancelled", actor.name, found.id, deps.clock.now(), {"objective": found.objective_name})
-        ended = work.runs.get(found.id)
-    forget_cancelled(deps, ended)
-    return ended
+        return work.runs.get(found.id)
 
 
 def _job(deps: Dependencies, work: UnitOfWork, run: Run) -> Job:

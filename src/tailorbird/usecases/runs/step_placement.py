@@ -45,8 +45,6 @@ LOOK_SECONDS, GRACE_SECONDS = 0.5, 15.0
 LEAST_MEMORY = 0.5
 #: Rungs that several processes train together.
 _TRAINED_TOGETHER = (RungKind.LORA, RungKind.QLORA, RungKind.GROUNDED_LORA, RungKind.FULL)
-#: Rungs whose candidates are asked elsewhere, or in no time.
-_UNHELPED = (RungKind.HOSTED, RungKind.FLOOR, RungKind.ENCODER)
 #: Placements of one step in a row of which none leased it, after which it fails; seconds after the first, twice as many after each other.
 MOST_FRUITLESS, PAUSE_SECONDS = 5, 2.0
 
@@ -74,14 +72,6 @@ class StepTask(Value):
         return TrainingTeam(self.mark, self.processes) if self.processes > 1 else None
 
 
-class HelpTask(StepTask):
-    """What a node is told that does parts of ``step`` while another does the step: as which of how many such (the
-    ``number``, from 0, ``among`` them)."""
-
-    number: int = Field(ge=0)
-    among: int = Field(ge=1)
-
-
 class MemberTask(StepTask):
     """What a node is told that trains for ``step``, as the one with this ``rank`` of the team, together with the one that does the step."""
 
@@ -91,7 +81,7 @@ class MemberTask(StepTask):
 def task_of(text: str) -> StepTask:
     """What a node is told, from its JSON. Raises ValueError."""
     given = json.loads(text)
-    kind = HelpTask if "among" in given else MemberTask if "rank" in given else StepTask
+    kind = MemberTask if "rank" in given else StepTask
     return kind.model_validate_json(text)
 
 
@@ -159,22 +149,6 @@ def takes_next(plan: Plan | None, name: str | None, cores: int, done: Sequence[s
         return False
     return_grown_memory()
     return resident_gib() <= (_memory(plan, rung, name, done) if plan else LEAST_MEMORY)
-
-
-def is_helped(plan: Plan | None, name: str, need: StepNeed) -> bool:
-    """Whether other nodes may do parts of the step ``name``: it curates rows, or asks a language model, which each of them can load."""
-    if name == transitions.SNAPSHOT:
-        return not need.gpus
-    rung = _rung_of(plan, name) if plan else None
-    return rung is not None and not need.gpus and rung.rung not in _UNHELPED and name == transitions.measure_step(rung)
-
-
-def takes_next_help(plan: Plan | None, done: Sequence[str]) -> bool:
-    """Whether this process, which answered parts of a rung's items, can do so for those that are still to be measured: it holds no more
-    than the memory that is booked for any of them."""
-    left = [rung for rung in (plan.rungs if plan else ()) if transitions.measure_step(rung) not in done]
-    return_grown_memory()
-    return bool(plan and left) and resident_gib() <= min(_memory(plan, rung, transitions.measure_step(rung), done) for rung in left if plan)
 
 
 def _rung_of(plan: Plan, name: str) -> RungPlan | None:
@@ -260,23 +234,16 @@ def _held(context: StepContext, name: str) -> Step | None:
     return step if step.lease_until > context.deps.clock.now() else None
 
 
-def follow(
-    context: StepContext,
-    name: str,
-    placed: PlacedTask,
-    check: Callable[[UnitOfWork], None],
-    looked: Callable[[bool], None] = lambda _held: None,
-) -> None:
+def follow(context: StepContext, name: str, placed: PlacedTask, check: Callable[[UnitOfWork], None]) -> None:
     """Waits for the end of a step that a node does, and tells how far it is. When the node is gone the step is to be done again.
 
-    ``check`` raises Conflict when the run was cancelled; ``looked`` hears from time to time whether a node holds the step. Whatever ends
-    the waiting interrupts the step: the node gives it back. Raises what the step raised there, which says more than the state that the run
-    has since then.
+    ``check`` raises Conflict when the run was cancelled. Whatever ends the waiting interrupts the step: the node gives it back. Raises
+    what the step raised there, which says more than the state that the run has since then.
     """
     relay = _Relay(context, name, check)
     try:
         while not placed.ended(LOOK_SECONDS):
-            looked(relay.look())
+            relay.look()
     except BaseException:
         with suppress(TailorbirdError):
             placed.cancel()
@@ -352,9 +319,8 @@ class _Relay:
         self._seen = StepProgress()
         self._owner: str | None = None
 
-    def look(self) -> bool:
-        """Looks once; whether the same node held the step at the last look, too. A record that does not answer says nothing about the step.
-        Raises Conflict."""
+    def look(self) -> None:
+        """Looks once. A record that does not answer says nothing about the step. Raises Conflict."""
         try:
             with self._context.deps.ledger.work(self._context.run.tenant, write=False) as work:
                 self._check(work)
@@ -362,12 +328,9 @@ class _Relay:
         except Conflict:
             raise
         except TailorbirdError:
-            return False
-        if step is None or step.state is not StepState.LEASED:
-            return False
-        held = step.owner == self._owner
-        self._tell(self._context.progress, step)
-        return held
+            return
+        if step is not None and step.state is StepState.LEASED:
+            self._tell(self._context.progress, step)
 
     def _tell(self, progress: Progress, step: Step) -> None:
         if step.owner != self._owner:

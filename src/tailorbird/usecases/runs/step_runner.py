@@ -28,12 +28,10 @@ from tailorbird.system.source_access import SourceAccess, restrict_sources
 from tailorbird.usecases.anchored_rows import anchored_erasures, anchored_run
 from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.climb import floor, rungs, sealed_test, snapshot_and_plan
-from tailorbird.usecases.climb.step_parts import forget_parts
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress, StepBegun
 from tailorbird.usecases.erasure.local_copies import clear_run, clear_step
 from tailorbird.usecases.leases import heartbeat, owner
 from tailorbird.usecases.runs import step_placement
-from tailorbird.usecases.runs.answer_help import Helpers, run_helpers
 from tailorbird.usecases.runs.training_team import PlacedTeam, place_team, require_room_for_team
 from tailorbird.usecases.snapshots.amendments import certificates_of
 from tailorbird.usecases.steps import transitions
@@ -103,9 +101,8 @@ def work_on(deps: Dependencies, actor: Actor, run: Run, progress: Progress) -> W
     """Does the run's steps until none is left. Raises Busy when another process holds a step, Conflict when the run was cancelled."""
     _require_signer(actor, run)
     resumed = len(stage_of(deps, actor, run, progress).done)
-    with run_helpers() as nodes:
-        while (context := stage_of(deps, actor, run, progress)).next_step() is not None:
-            _advance(context, nodes)
+    while (context := stage_of(deps, actor, run, progress)).next_step() is not None:
+        _advance(context)
     return _ended(context, resumed)
 
 
@@ -121,46 +118,44 @@ def _require_signer(actor: Actor, run: Run) -> None:
 
 def plan_for(deps: Dependencies, actor: Actor, run: Run, progress: Progress, until: str = transitions.PLAN) -> StepContext:
     """Does the run's steps as far as the plan (or the step ``until``, before it), and no further. Raises as ``work_on``."""
-    with run_helpers() as nodes:
-        while until not in (context := stage_of(deps, actor, run, progress)).done:
-            _advance(context, nodes)
+    while until not in (context := stage_of(deps, actor, run, progress)).done:
+        _advance(context)
     with deps.ledger.work(run.tenant) as work:
         if work.runs.get(run.id).state is RunState.PLANNING:
             work.runs.set_state(run.id, RunState.PLANNED)
     return context
 
 
-def _advance(context: StepContext, nodes: Helpers) -> None:
+def _advance(context: StepContext) -> None:
     """Does the next step, here or on a node; returns having done nothing while a dead process's lease runs out."""
     name = context.next_step()
     assert name is not None
     compute = context.deps.compute()
     if compute is not None and name not in step_placement.SIGNED_HERE:
-        _place(context, compute, name, nodes)
+        _place(context, compute, name)
         return
     step = _take(context.deps, context.run, name, context.progress)
     if step is not None:
         _perform(context, step)
 
 
-def _place(context: StepContext, compute: Compute, name: str, nodes: Helpers) -> None:
+def _place(context: StepContext, compute: Compute, name: str) -> None:
     """Has a node take the step; returns having done nothing when the node is lost meanwhile. Raises Exhausted (``step_not_begun``) when
     several nodes in a row were lost before they leased it: then nothing counts its attempts."""
     before = step_placement.step_of(context, name)
     for fruitless in range(step_placement.MOST_FRUITLESS):
         if fruitless:
             time.sleep(step_placement.PAUSE_SECONDS * 2 ** (fruitless - 1))
-        _place_once(context, compute, name, nodes)
+        _place_once(context, compute, name)
         if step_placement.is_begun(before, step_placement.step_of(context, name)):
             return
     _refuse_placing(context, name, step_placement.not_begun(name))
 
 
-def _place_once(context: StepContext, compute: Compute, name: str, helpers: Helpers) -> None:
+def _place_once(context: StepContext, compute: Compute, name: str) -> None:
     """Has a node do the step, under a lease that the node takes. Raises what ended the step there."""
     with context.deps.ledger.work(context.run.tenant) as work:
         _refuse_ended(work, context.run)
-        work.steps.enqueue(context.run.id, name)  # whoever helps may come before the node that does it
     nodes = compute.nodes()
     step_placement.require_shared(context.deps, compute, nodes)
     need = step_placement.need_of(context.plan, name, nodes, context.deps.step_cores, tuple(context.done))
@@ -182,12 +177,10 @@ def _place_once(context: StepContext, compute: Compute, name: str, helpers: Help
             mark=mark,
         )
         context.progress.tell(f"asking the cluster for {f'{len(team)} times {team[0].words}' if team else need.words}")
-        looked, purpose = helpers.beside(context, compute, task, need), f"{context.run.tenant}/{context.run.id}"
+        purpose = f"{context.run.tenant}/{context.run.id}"
         placed = place_team(compute, task, team, purpose) if team else compute.place(task.model_dump_json(), need, purpose=purpose)
         try:
-            step_placement.follow(
-                context, name, placed, lambda work: _refuse_cancelled(context.run, work.runs.get(context.run.id).state), looked
-            )
+            step_placement.follow(context, name, placed, lambda work: _refuse_cancelled(context.run, work.runs.get(context.run.id).state))
         except TailorbirdError as error:
             if not isinstance(placed, PlacedTeam) or placed.fault is None:
                 raise
@@ -287,7 +280,6 @@ def _perform(context: StepContext, step: Step) -> None:
             except OSError as error:
                 raise failed_disk(error) from error
             _commit(context, step, outcome, store, time.monotonic() - started)
-            forget_parts(own, step.name)
             clear_step(context.deps, context.run.id, step.name)
 
 
@@ -366,14 +358,11 @@ def _give_up(context: StepContext, step: Step, error: BaseException, seconds: fl
     given_back = not isinstance(error, Exception) or code in (RUN_CANCELLED, *_RECORD_AWAY)
     if code == RUN_CANCELLED and _is_erased(context):
         remove_folder(context.folder)
-    with suppress(LeaseLost):
-        with context.deps.ledger.work(context.run.tenant) as work:
-            if given_back:
-                work.steps.release(step, seconds)
-            else:
-                _fail(work, context, step, error, code, seconds)
-        if code == RUN_CANCELLED or (step.name == transitions.SNAPSHOT and not given_back):
-            _forget_parts(context, step.name)
+    with suppress(LeaseLost), context.deps.ledger.work(context.run.tenant) as work:
+        if given_back:
+            work.steps.release(step, seconds)
+        else:
+            _fail(work, context, step, error, code, seconds)
 
 
 def _fail(work: UnitOfWork, context: StepContext, step: Step, error: BaseException, code: str, seconds: float) -> None:
@@ -383,13 +372,6 @@ def _fail(work: UnitOfWork, context: StepContext, step: Step, error: BaseExcepti
         work.runs.set_state(context.run.id, RunState.FAILED)
     facts: Facts = {"step": step.name, "code": code}
     record(work, "step.failed", context.actor.name, context.run.id, context.deps.clock.now(), facts)
-
-
-def _forget_parts(context: StepContext, step: str) -> None:
-    """What others did for a step that is not done (rows of a snapshot that is not taken, answers for a run that was cancelled) goes, and is
-    counted no longer. None is noted from now on."""
-    with suppress(TailorbirdError), storing(context.deps, context.run.tenant, bounded=False) as store:
-        forget_parts(replace(context, deps=replace(context.deps, artifacts=store)), step)
 
 
 def _is_erased(context: StepContext) -> bool:
