@@ -2,17 +2,16 @@
 
 In: ``--only`` one of ``adapt`` (a whole ``tailorbird adapt`` of the demo on one two-core raylet ÷ local, both by two threads), ``pair``
 (two such at once on two one-core raylets ÷ two local processes of one thread each) and ``kills`` (the faults' small story on Ray,
-PostgreSQL and S3, with one kill in each, of worker, raylet, head, driver, database and S3 in turn, at moments drawn by ``--seed``; one that was over before its kill does not
-count); else all of these. ``--only gateways``: two real gateways on PostgreSQL, and a
-million requests by a simulated clock (``gateways-real``, ``gateways-simulated``: one of both; ``gateway_runs``, ``gateway_simulation``),
-without Ray. ``--only moves``: how soon three gateways on PostgreSQL answer by what a name was moved to (``alias_moves``), without
-Ray, with 2,000 and with 10,000 ``--names``. ``--pairs`` (3) and ``--points`` (36) say how many; ``--quick``: one pair,
-and six kills. ``--objective FILE`` in place of the demo's. Out:
-bars in benchmarks/results/scale.json (not with ``--quick``), progress on stderr, one JSON object as the last line of stdout.
+PostgreSQL and S3, with one kill in each, of worker, raylet, head, driver, database and S3 in turn, at moments drawn by ``--seed``; one that
+was over before its kill does not count); else all of these. ``--only gateways``: two real gateways on PostgreSQL, and a million requests by
+a simulated clock (``gateways-real``, ``gateways-simulated``: one of both; ``gateway_runs``, ``gateway_simulation``), without Ray. ``--only
+moves``: how soon three gateways on PostgreSQL answer by what a name was moved to (``alias_moves``), without Ray, with 2,000 and with 10,000
+``--names``. ``--pairs`` (3) and ``--points`` (36) say how many; ``--quick``: one pair, and six kills. ``--objective FILE`` in place of the
+demo's. Out: bars in benchmarks/results/scale.json (not with ``--quick``), progress on stderr, one JSON object as the last line of stdout.
 
 Each side has a copy of one workspace that knows nothing yet (releases of two workspaces differ by their salts), in turn the one or the
-other first. A bar holds where the median ratio of a pair is at most 1.25, and both sides ended with the same release; that of kills, where every story ended with the release of one that nothing
-disturbed, within 90 s.
+other first. A bar holds where the median ratio of a pair is at most 1.25, and both sides ended with the same release; that of kills, where
+every story ended with the release of one that nothing disturbed, within 90 s.
 
 It starts itself again in a network namespace, because Ray listens beyond loopback, with the interpreter that ``make ray`` made. Run it on a
 machine that does nothing else.

@@ -176,29 +176,6 @@ def test_a_cluster_that_is_away_when_a_step_is_to_be_interrupted_hides_nothing(d
         adapt(desk, cluster)
 
 
-@pytest.mark.parametrize("rank", [{}, {"rank": 1}], ids=["the one that leads", "another"])
-def test_a_node_that_does_not_see_the_run_does_not_train_with_others(desk: Desk, rank: dict[str, int]) -> None:
-    """They would meet nowhere."""
-    with opened(desk) as deps:
-        run = climbing.submit(deps, act_as(deps, "acme", "author"), desk.objective, RunState.ACTIVE)
-        task = step_placement.StepTask(
-            workspace=str(desk.workspace),
-            settings=deps.settings_digest,
-            tenant="acme",
-            actor="author",
-            run=run.id,
-            step="snapshot",
-            cores=1,
-            mark="placed-" + "0" * 32,
-            processes=2,
-        )
-    answer = placed_step.perform_step(json.dumps(task.model_dump() | rank))
-    fault = step_placement.StepAnswer.model_validate_json(answer.text).fault
-    assert fault is not None
-    assert fault.code == "workspace_not_shared"
-    assert not answer.keeps
-
-
 def working(context: StepContext, _name: str) -> Callable[[], object]:
     """A step that leaves working files, and fails."""
     (private_folder(context.folder) / "checkpoint").write_text("learned")

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from support.faults import Desk, Ending, ending_of, opened
-from support.placed_tasks import OTHER_CODE, TEAM, twin_step
+from support.placed_tasks import twin_step
 from tailorbird.domain.compute import ComputeNode
 from tailorbird.domain.errors import Conflict, Exhausted, Forbidden, InvalidInput, TailorbirdError
 from tailorbird.domain.run import RunState
@@ -23,7 +23,7 @@ from tailorbird.settings import load_settings
 from tailorbird.testing import ProcessCompute
 from tailorbird.usecases import Dependencies, Progress
 from tailorbird.usecases.identities import act_as
-from tailorbird.usecases.runs import step_placement, training_team
+from tailorbird.usecases.runs import step_placement
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.jobs import cancel_run, list_jobs
 
@@ -104,50 +104,6 @@ def test_processes_of_nodes_that_die_lose_nothing_that_was_done(desk: Desk, clus
     assert ending_of(desk) == undisturbed
     assert kills.read_text() == ""
     assert sum(line.endswith("the step is done again") for line in told) == len(KILLS)
-
-
-@_SLOWLY
-def test_nodes_that_train_together_end_as_one_does(
-    desk: Desk, cluster: Compute, undisturbed: Ending, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where one of them dies before it has come. What the cluster is given is names, and nothing of the job is left behind."""
-    monkeypatch.setattr(training_team, "GRACE_SECONDS", 0.5)
-    told, given, place = list[str](), list[list[str]](), cluster.place_together
-    monkeypatch.setattr(
-        cluster, "place_together", lambda tasks, purpose: (given.append([task for task, _ in tasks]), place(tasks, purpose))[1]
-    )
-    (desk.workspace / "kills").write_text(TEAM)
-    with placing(desk, cluster) as deps:
-        both = replace(deps, training_processes=2)
-        climbing.adapt(both, act_as(deps, "acme", "author"), desk.objective, Progress(tell=told.append))
-        with deps.ledger.work("acme", write=False) as work:
-            assert not [step.name for run in work.runs.all() for step in work.steps.of(run.id) if step.answers]
-    assert ending_of(desk) == undisturbed
-    assert [line for line in told if line.startswith("asking the cluster for 2 times 1 core")]
-    assert sum(line.endswith("the step is done again") for line in told) == 1
-    assert len(given) == 2
-    assert {json.loads(task)["step"] for tasks in given for task in tasks} == {"make lora r16"}
-    assert [[json.loads(task).get("rank", 0) for task in tasks] for tasks in given] == [[0, 1]] * 2
-    assert all(json.loads(task).keys() - {"rank"} == step_placement.StepTask.model_fields.keys() for tasks in given for task in tasks)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("cluster", ["twin"], indirect=True)
-def test_a_node_that_would_train_something_else_ends_the_step(desk: Desk, cluster: Compute, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The step fails, so that whoever asks after the run reads why; and adapting again, with a node that is alike, goes on."""
-    monkeypatch.setattr(training_team, "GRACE_SECONDS", 0.5)
-    (desk.workspace / "kills").write_text(OTHER_CODE)
-    with placing(desk, cluster) as deps:
-        both, author = replace(deps, training_processes=2), act_as(deps, "acme", "author")
-        with pytest.raises(InvalidInput) as caught:
-            climbing.adapt(both, author, desk.objective, Progress())
-        assert caught.value.error_code == "node_differs"
-        with deps.ledger.work("acme", write=False) as work:
-            (run,) = work.runs.all()
-            assert run.state is RunState.FAILED
-            assert work.steps.of(run.id)[-1].error == "node_differs"
-        (desk.workspace / "kills").unlink()
-        assert climbing.adapt(both, author, desk.objective, Progress()).conclusion is not None
 
 
 @_SLOWLY

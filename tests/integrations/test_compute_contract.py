@@ -100,39 +100,6 @@ def test_a_process_that_dies_is_told_and_not_started_again(cluster: Compute) -> 
     assert finished(cluster.place("echo next", ONE)).answer() == "next"
 
 
-def test_tasks_that_are_placed_together_begin_when_there_is_room_for_all(cluster: Compute, tmp_path: Path) -> None:
-    """Each on a node of its own, and what goes on when they are released is killed."""
-    files = [tmp_path / name for name in "abc"]
-    alone = cluster.place(f"sleep {files[0]}", ONE)
-    await_text(files[0], "asleep")
-    both = cluster.place_together([(f"sleep {files[1]}", ONE), (f"sleep {files[2]}", ONE)], "acme/together")
-    assert not both.tasks[0].ended(0.5)
-    assert not files[1].exists()
-    assert not files[2].exists()
-    files[0].write_text("wake")
-    assert finished(alone).answer() == "awake"
-    for file in files[1:]:
-        await_text(file, "asleep")
-    files[1].write_text("wake")
-    assert finished(both.tasks[0]).answer() == "awake"
-    both.release()
-    with pytest.raises(Unavailable) as caught:
-        finished(both.tasks[1]).answer()
-    assert caught.value.error_code == "node_lost"
-    assert files[2].read_text() == "asleep"
-    again = [cluster.place(f"echo {number}", ONE) for number in range(2)]
-    assert [finished(task).answer() for task in again] == ["0", "1"], "nothing is booked any more"
-
-
-def test_the_first_of_tasks_placed_together_is_done_by_a_process_that_is_kept(cluster: Compute) -> None:
-    """The other ends with its task."""
-    placed = cluster.place_together([("process", ONE), ("process", ONE)], "acme/team")
-    first, other = (int(finished(task).answer()) for task in placed.tasks)
-    placed.release()
-    assert process_of(cluster, "acme/team") == first
-    await_end(other)
-
-
 def test_an_error_that_is_not_ours_keeps_its_words(cluster: Compute) -> None:
     with pytest.raises(TailorbirdError) as caught:
         finished(cluster.place("fail", ONE)).answer()

@@ -31,10 +31,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 #: Variables that a setting names (``endpoint_keys``), by the file that reads them.
 NAMED_BY_SETTINGS = {("secret_references.py", "place")}
 #: Variables that processes of one training set for one another: nobody else does.
-AMONG_PROCESSES = {
-    ("process_group.py", "name"),
-    *((name, "NODE_ADDRESS") for name in ("team_training.py", "placed_step.py", "ray.py")),
-}
+AMONG_PROCESSES = {("process_group.py", "name")}
 
 
 def test_no_other_variable_of_the_environment_is_read_than_those_documented() -> None:

@@ -45,35 +45,20 @@ def _sleep(file: Path) -> str:
     return "awake"
 
 
-#: The moment at which a process dies that is to train with another: before it has come.
-TEAM = "before the training of a team"
-#: Where it would train something else: its code is another.
-OTHER_CODE = "other code in the training of a team"
-
-
 def twin_step(task: str) -> TaskEnd:
     """The step with twins and short leases. Of the moments in the workspace's file ``kills`` the process takes the first
     of its own step out, and dies there; where it begins with ``stop``, the process stops there instead, as if its machine were cut off."""
     from support.moments import Kill, Passing, watch
     from support.story_process import hurry, use_twins
     from tailorbird.processes.placed_step import perform_step
-    from tailorbird.testing import MemoryTrainer
-    from tailorbird.usecases.runs.step_placement import MemberTask, task_of
+    from tailorbird.usecases.runs.step_placement import StepTask
 
     use_twins()
     hurry()
-    asked = task_of(task)
+    asked = StepTask.model_validate_json(task)
     file = Path(asked.workspace) / "kills"
     moments = file.read_text().splitlines() if file.exists() else []
-    if isinstance(asked, MemberTask):
-        if TEAM in moments:
-            file.write_text("\n".join(moment for moment in moments if moment != TEAM))
-            os.kill(os.getpid(), signal.SIGKILL)
-        if OTHER_CODE in moments:
-            MemoryTrainer.fingerprint = lambda *_: "sha256:" + "0" * 64  # type: ignore[method-assign]
-        return perform_step(task)
-    of_steps = [moment for moment in moments if moment not in (TEAM, OTHER_CODE)]
-    if (own := next((moment for moment in of_steps if asked.step.startswith(moment.partition(" commit of ")[2])), None)) is not None:
+    if (own := next((moment for moment in moments if asked.step.startswith(moment.partition(" commit of ")[2])), None)) is not None:
         file.write_text("\n".join(moment for moment in moments if moment != own))
         stops = own.startswith("stop ")
         watch(Passing(Kill(own.removeprefix("stop "), signal=signal.SIGSTOP if stops else signal.SIGKILL)))

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,11 @@ from safetensors.torch import load_file
 
 from support.train_in_team import KILL
 from support.training_samples import MakeJob
-from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.run import TrainingReport
-from tailorbird.ports.trainer import TeamPlace, TrainingJob
-from tailorbird.training import open_trainer, process_group
+from tailorbird.ports.trainer import TrainingJob
+from tailorbird.training import open_trainer
 from tailorbird.training.methods import method_named, methods
-from tailorbird.training.process_group import ProcessGroup, is_divided
+from tailorbird.training.process_group import ProcessGroup, TeamPlace, is_divided
 
 #: Every method that can be divided, divided; and the cheapest one with whole weights in each process.
 WAYS = [("lora", False), *((method, True) for method in sorted(methods()) if method_named(method).divisible)]
@@ -88,54 +86,21 @@ def test_a_member_that_is_killed_ends_the_run_with_what_to_do(make_job: MakeJob,
     assert (said["raised"], said["code"]) == ("Unavailable", "member_lost")
 
 
-def apart(job: TrainingJob, folder: Path, *, keys: tuple[str, str] = ("aa", "aa"), die_at: int = -1) -> list[dict[str, Any]]:
-    """The job in two processes that were started by two others, as on two nodes."""
-    file, meeting = folder / "job.json", folder / f"meeting-{die_at}"
-    file.write_text(job.model_dump_json(), encoding="utf-8")
-    script = Path(__file__).parents[1] / "support" / "team_member.py"
-    places = [TeamPlace(rank=rank, size=2, meeting=meeting, address="127.0.0.1", key=key) for rank, key in enumerate(keys)]
-    started = [
-        subprocess.Popen(
-            [sys.executable, str(script), place.model_dump_json(), str(file), str(die_at)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        for place in places
-    ]
-    said = [process.communicate(timeout=300)[0] for process in started]
-    return [json.loads(text) if text else {} for text in said]
-
-
-@pytest.mark.slow
-def test_processes_of_two_nodes_have_the_bytes_of_two_of_one(make_job: MakeJob, tmp_path: Path) -> None:
-    """Also where whoever started the one that leads was killed: neither is left waiting, and the next two go on."""
-    here = make_job(workspace="here")
-    in_team(here, tmp_path, divided=False)
-    job = make_job(workspace="apart")
-    lost, left = apart(job, tmp_path, die_at=6)
-    assert (lost, left["folder"]) == ({}, None)
-    assert sorted((job.workspace / "checkpoints").glob("step-*"))[-1].name == "step-00000006", "what was learned is kept"
-    lead, other = apart(job, tmp_path)
-    assert (Path(lead["folder"]).name, other["folder"]) == ("model", None)
-    found = [sha256((place.workspace / "model" / "adapter_model.safetensors").read_bytes()).hexdigest() for place in (here, job)]
-    assert found[0] == found[1]
-
-
 @pytest.mark.slow
 def test_a_stranger_does_not_train_with_them(make_job: MakeJob, tmp_path: Path) -> None:
-    job = make_job()
-    found = apart(job, tmp_path, keys=("aa", "bb"))
-    assert [each["code"] for each in found] == ["member_lost", "member_lost"]
+    """Whoever takes somebody's place does not know the key."""
+    job, members = make_job(), list[subprocess.Popen[str]]()
+    for rank, key in enumerate(("aa", "bb")):
+        command = [sys.executable, "-P", "-m", "tailorbird.training.worker_main", "never", str(os.getpid())]
+        members.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        place = TeamPlace(rank=rank, size=2, meeting=tmp_path / "meeting", key=key)
+        members[-1].stdin.write(f"{place.model_dump_json()}\n{job.model_dump_json()}\n")  # type: ignore[union-attr]
+        members[-1].stdin.flush()  # type: ignore[union-attr]
+    said = [json.loads(member.stdout.readline()) for member in members]  # type: ignore[union-attr]
+    for member in members:
+        member.communicate(timeout=60)
+    assert [each["code"] for each in said] == ["member_lost", "member_lost"]
     assert not (job.workspace / "model").exists()
-
-
-def test_it_listens_on_the_interface_of_its_nodes_address() -> None:
-    """Raylets on one machine have addresses of loopback that no interface is told to have."""
-    assert process_group._interface("127.0.0.2") == process_group._interface("127.0.0.1")
-    with pytest.raises(Unavailable) as caught:
-        process_group._interface("203.0.113.9")
-    assert caught.value.error_code == "member_lost"
 
 
 def test_weights_are_divided_where_one_process_cannot_hold_them() -> None:
@@ -163,7 +128,7 @@ def test_a_member_hears_utf8_whatever_the_locale(tmp_path: Path) -> None:
     """A folder called größe, or a label, had come as other letters where the locale is not UTF-8."""
     code = (
         "from tailorbird.training.worker_main import TrainingProcess\n"
-        "process = TrainingProcess('auto', 0)\n"
+        "process = TrainingProcess('auto')\n"
         "process._say('heard', line=process._in.readline())\n"
     )
     ascii_alone = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}

@@ -8,9 +8,6 @@ from pydantic import Field
 
 from tailorbird.domain.value import Value
 
-#: The variable in which a cluster tells a process of its own at which address its node is reached by the others.
-NODE_ADDRESS = "TAILORBIRD_NODE_ADDRESS"
-
 
 class StepNeed(Value):
     """What one step takes of a node while it is done. ``memory_gb`` (GiB of the whole process) is 0 where no plan foresees it."""

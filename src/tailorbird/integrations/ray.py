@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -24,10 +24,9 @@ from uuid import uuid4
 import ray
 from ray import exceptions
 from ray._private import worker
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tailorbird.domain.compute import NODE_ADDRESS, ComputeNode, StepNeed, TaskEnd
+from tailorbird.domain.compute import ComputeNode, StepNeed, TaskEnd
 from tailorbird.domain.errors import Internal, Unavailable
 from tailorbird.integrations.waiting_processes import WaitingProcess, end_waiting, node_folder
 
@@ -99,19 +98,6 @@ class RayTask:
             ray.cancel(self._reference, force=False, recursive=False)
 
 
-class RayTasks:
-    """Implements ``PlacedTogether``: tasks in one placement group."""
-
-    def __init__(self, tasks: Sequence[RayTask], group: PlacementGroup) -> None:
-        self.tasks = tuple(tasks)
-        self._group = group
-
-    def release(self) -> None:
-        """Removes the group; Ray kills what goes on in it. Raises Unavailable (``compute_unreachable``)."""
-        with _joined():
-            remove_placement_group(self._group)
-
-
 class RayCompute:
     """Implements ``Compute`` on the cluster at ``address`` (empty: the one that ``ray start`` made on this machine)."""
 
@@ -148,33 +134,16 @@ class RayCompute:
 
     def place(self, task: str, need: StepNeed, purpose: str = "") -> RayTask:
         """Hands the task to Ray, which waits until a node has room. Raises Unavailable (``compute_unreachable``)."""
-        return self._place(task, need, purpose)
-
-    def place_together(self, tasks: Sequence[tuple[str, StepNeed]], purpose: str = "") -> RayTasks:
-        """Hands the tasks to Ray, which waits until there is room for all. Raises Unavailable (``compute_unreachable``)."""
-        self._join()
-        with _joined():
-            booked = [{"CPU": need.cores, "GPU": need.gpus, "memory": int(need.memory_gb * _GIB)} for _, need in tasks]
-            group = placement_group([{name: value for name, value in each.items() if value} for each in booked], strategy="SPREAD")
-        placed = [
-            self._place(task, need, purpose if not number else "", PlacementGroupSchedulingStrategy(group, number))
-            for number, (task, need) in enumerate(tasks)
-        ]
-        return RayTasks(placed, group)
-
-    def _place(self, task: str, need: StepNeed, purpose: str, where: PlacementGroupSchedulingStrategy | None = None) -> RayTask:
         taken = {"num_cpus": need.cores, "num_gpus": need.gpus, "memory": int(need.memory_gb * _GIB)}
         options: dict[str, Any] = {name: value for name, value in taken.items() if value} | {"name": "tailorbird step"}
         self._join()
         with _joined():
-            if where is not None:
-                options["scheduling_strategy"] = where
             if not purpose or need.gpus:
                 return RayTask(self._once.options(**options).remote(self._work, task), lambda _waits: None)
             key = (purpose, need.cores)
             kept = self._kept.setdefault(key, _KeptFor(f"{purpose} {need.cores} {uuid4().hex}"))
             options["runtime_env"] = {"env_vars": {_PURPOSE: kept.name, "OMP_NUM_THREADS": str(need.cores)}}
-            if kept.node and where is None:
+            if kept.node:
                 near = NodeAffinitySchedulingStrategy(kept.node, soft=True, _spill_on_unavailable=True)
                 options["scheduling_strategy"] = near
             asked = self._again.options(**options).remote(self._work, task, kept.name, self._idle_seconds)
@@ -208,7 +177,6 @@ def _perform(work: str, task: str, purpose: str = "", idle_seconds: float = 0.0)
     keeps = False
     try:
         _Process.begin(purpose)
-        os.environ[NODE_ADDRESS] = ray.util.get_node_ip_address()
         module, _, name = work.partition(":")
         end: TaskEnd = getattr(import_module(module), name)(task)
         keeps = end.keeps and _Process.waiting is not None

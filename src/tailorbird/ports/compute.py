@@ -30,19 +30,6 @@ class PlacedTask(Protocol):
         ...
 
 
-class PlacedTogether(Protocol):
-    """Tasks that are done at once, in the order in which they were asked for."""
-
-    @property
-    def tasks(self) -> Sequence[PlacedTask]:
-        """Each of them."""
-        ...
-
-    def release(self) -> None:
-        """Nothing is booked for them any more; those that go on are killed. Raises Unavailable (``compute_unreachable``)."""
-        ...
-
-
 class Compute(Protocol):
     """A cluster. Each task is done once: it is never tried again without being asked for."""
 
@@ -65,10 +52,4 @@ class Compute(Protocol):
         nothing is booked for what it holds while it waits. It does nothing else, ever. Without a purpose, and where a GPU is taken, the
         process is the task's own and ends with it.
         """
-        ...
-
-    def place_together(self, tasks: Sequence[tuple[str, StepNeed]], purpose: str = "") -> PlacedTogether:
-        """Asks for all ``tasks`` to be done at once, each with its own need, by as many nodes as can be had. None begins before there is
-        room for all. The first is done as with ``place``; the others by processes of their own. Raises Unavailable
-        (``compute_unreachable``)."""
         ...

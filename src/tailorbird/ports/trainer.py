@@ -142,37 +142,11 @@ class Merged(Value):
     dtype: str
 
 
-class TeamPlace(Value):
-    """A place in a team of processes that train one job together: ``rank`` (from 0, which leads, reports and writes) among ``size``. All
-    give the same ``job.workspace``, one folder that all of them see.
-
-    They meet by way of the file ``meeting``, which is not there yet and which strangers neither read nor write, listen at ``address``, that
-    of their machine, and show one another that they know ``key`` (hexadecimal digits).
-    """
-
-    rank: int = Field(ge=0)
-    size: int = Field(ge=2)
-    meeting: Path
-    address: str
-    key: str = Field(repr=False)
-
-
 #: Sees each step of a training run.
 ReportProgress = Callable[[TrainingProgress], None]
 
 
-class TeamTrainer(Protocol):
-    """Trains one candidate by processes of several machines."""
-
-    def train_in_team(self, job: TrainingJob, place: TeamPlace, report: ReportProgress, wanted: Callable[[], bool]) -> TrainedModel | None:
-        """As ``train``, as one of several processes on this or other machines, each of which must call it; the bytes are those that as many
-        processes of one machine give. The model where the place leads, whose ``report`` alone is called; else None, once the training is
-        over, or ``wanted``, which is asked from time to time, says that it is not wanted any more. Raises as ``train``, and Unavailable
-        (``member_lost``) when another of the team is gone or cannot be met."""
-        ...
-
-
-class Trainer(TeamTrainer, Protocol):
+class Trainer(Protocol):
     """Trains one candidate. The same job gives the same bytes on the same CPU and library versions."""
 
     def fingerprint(self, job: Job) -> Digest:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tailorbird import wiring
-from tailorbird.domain.compute import NODE_ADDRESS, TaskEnd
+from tailorbird.domain.compute import TaskEnd
 from tailorbird.domain.errors import Forbidden, Internal, InvalidInput, NotFound, TailorbirdError
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.value import Digest
@@ -22,21 +22,19 @@ from tailorbird.system.build import build_name
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.erasure.local_copies import follow_erasures
 from tailorbird.usecases.identities import known_identity
-from tailorbird.usecases.runs.placed_training import train_placed
-from tailorbird.usecases.runs.step_placement import MemberTask, StepAnswer, StepFault, StepTask, task_of
+from tailorbird.usecases.runs.step_placement import StepAnswer, StepFault, StepTask
 from tailorbird.usecases.runs.step_runner import goes_on_placed, perform_placed
 
 
 def perform_step(task: str) -> TaskEnd:
-    """Does the step that ``task`` names (the JSON of a StepTask), or trains with it (of a MemberTask), and answers
-    with the JSON of a StepAnswer. The process may be kept where the run goes on, and what it holds by now is no more than its next step
-    takes.
+    """Does the step that ``task`` names (the JSON of a StepTask), and answers with the JSON of a StepAnswer. The process may be kept where
+    the run goes on, and what it holds by now is no more than its next step takes.
 
     Nothing is raised but interruptions: what a cluster keeps and shows of an error could hold a row's text.
     """
     keeps = False
     try:
-        keeps = _perform(task_of(task))
+        keeps = _perform(StepTask.model_validate_json(task))
     except TailorbirdError as error:
         return TaskEnd(StepAnswer(fault=StepFault.of(error)).model_dump_json())
     except Exception as error:  # noqa: BLE001 - see above
@@ -53,13 +51,7 @@ def _perform(task: StepTask) -> bool:
     _compute_with(task.cores)
     deps = _Opened.by(_settings_for(task))
     with _following_erasures(deps):
-        actor, here = (
-            _keyless(deps, task),
-            replace(deps, compute=lambda: None, node_address=os.environ.get(NODE_ADDRESS, deps.node_address)),
-        )
-        if isinstance(task, MemberTask):
-            train_placed(here, actor, task, Progress())
-            return False
+        actor, here = _keyless(deps, task), replace(deps, compute=lambda: None)
         perform_placed(here, actor, task, Progress())
         return goes_on_placed(here, actor, task)
 

@@ -25,7 +25,7 @@ from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.endpoint import HostedAnswer, KeepAnswer, keep_nothing
 from tailorbird.ports.engine import Engine
-from tailorbird.ports.trainer import Job, ReportProgress, TrainedModel, Trainer, TrainingJob
+from tailorbird.ports.trainer import Job, Trainer
 
 
 class AskHosted(Protocol):
@@ -64,7 +64,6 @@ class RungContext:
     encrypts what is unfinished, and ``results`` is the folder for what was trained, in place of the workspace, where the workspace
     encrypts. ``ask_hosted`` asks the endpoint that the plan names, ``ask_proposer`` its proposer. ``count`` is told how much is done, and
     of how much.
-    ``train_together`` trains a job with processes of other nodes, in place of the trainer here.
     ``leaves_labels_out``: what tells requests out of scope is chosen on labels that are left out, for there are too few examples.
     """
 
@@ -94,7 +93,6 @@ class RungContext:
     ask_proposer: AskHosted | None = None
     count: Callable[[int, int], None] = _count_nothing
     leaves_labels_out: bool = False
-    train_together: Callable[[TrainingJob, ReportProgress], TrainedModel] | None = None
     reusable: Callable[[Digest, Job], ReusableTraining | None] = _nothing_reusable
     train_items: tuple[Row, ...] = ()
 

@@ -26,7 +26,7 @@ def make_trained(context: RungContext) -> RungResult:
 
     def train() -> TrainedModel:
         context.progress(f"training {context.plan.variant} on {len(job.train)} rows, {len(job.held_out)} held out")
-        return (context.train_together or context.trainer().train)(job, context.report)
+        return context.trainer().train(job, context.report)
 
     trained = trained_files(context, job, train)
     tree, report, retrieval = trained.tree, trained.report, _retrieval(context)

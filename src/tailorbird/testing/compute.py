@@ -127,19 +127,6 @@ class ProcessTask:
             self.process.interrupt()
 
 
-class ProcessTasks:
-    """Implements ``PlacedTogether``."""
-
-    def __init__(self, tasks: Sequence[ProcessTask]) -> None:
-        self.tasks = tuple(tasks)
-
-    def release(self) -> None:
-        """Kills those that go on."""
-        for task in self.tasks:
-            if task.runs and task.process is not None:
-                task.process.kill()
-
-
 class ProcessCompute:
     """Implements ``Compute`` with processes of ``context``; nodes die when a test says so."""
 
@@ -159,7 +146,6 @@ class ProcessCompute:
         self.idle = list[NodeProcess]()
         self._nodes = list(nodes)
         self._tasks = list[ProcessTask]()
-        self._together = list[ProcessTasks]()
 
     def nodes(self) -> tuple[ComputeNode, ...]:
         """The living nodes. Raises Unavailable when none is left."""
@@ -174,37 +160,14 @@ class ProcessCompute:
         self.schedule()
         return placed
 
-    def place_together(self, tasks: Sequence[tuple[str, StepNeed]], purpose: str = "") -> ProcessTasks:
-        """Starts the tasks, or has them wait for room for all."""
-        own = [purpose if not number and not need.gpus else "" for number, (_, need) in enumerate(tasks)]
-        placed = ProcessTasks([ProcessTask(self, task, need, mine) for (task, need), mine in zip(tasks, own, strict=True)])
-        self._together.append(placed)
-        self.schedule()
-        return placed
-
     def schedule(self) -> None:
         """Starts the tasks that wait and for which there is room; where a process is kept for one, there rather than elsewhere."""
-        for together in [each for each in self._together if all(task.waits for task in each.tasks)]:
-            for task, room in zip(together.tasks, self._room_for(together.tasks), strict=False):
-                self._tasks.append(task)
-                task.start(room)
         for task in [task for task in self._tasks if task.waits]:
             kept = [process.node for process in self.idle if process.key == (task.purpose, task.need.cores)]
             nodes = sorted(self._nodes, key=lambda node: node not in kept)
             node = next((node for node in nodes if self._left(node).holds(task.need)), None)
             if node is not None:
                 task.start(node)
-
-    def _room_for(self, tasks: Sequence[ProcessTask]) -> list[ComputeNode]:
-        """A node for each, those that have most left first; none where there is no room for all."""
-        left, chosen = {node.host: self._left(node) for node in self._nodes}, list[ComputeNode]()
-        for task in tasks:
-            fits = [node for node in self._nodes if left[node.host].holds(task.need)]
-            if not fits:
-                return []
-            chosen.append(max(fits, key=lambda node: left[node.host].cores))
-            left[chosen[-1].host] = _less(left[chosen[-1].host], [task.need])
-        return chosen
 
     def take_idle(self, node: ComputeNode, key: tuple[str, int]) -> NodeProcess | None:
         """A living process that is kept on ``node`` for ``key``; the caller has it."""

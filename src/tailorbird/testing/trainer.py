@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from tailorbird.crypto.canonical_json import digest_of, plain_json
-from tailorbird.domain.errors import InvalidInput, Unavailable
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import Machine, PassLayout
 from tailorbird.domain.preflight import Examination, PreflightFinding, PreflightSeverity, ShownToken
 from tailorbird.domain.run import TrainingProgress, TrainingReport
@@ -26,15 +24,11 @@ from tailorbird.ports.trainer import (
     Merged,
     MergeJob,
     ReportProgress,
-    TeamPlace,
     TrainedModel,
     TrainingJob,
 )
 from tailorbird.testing.engine import WIDTH, MemoryEncoder
 from tailorbird.text.label_prototypes import LabelPrototypes, write_left_out, write_prototypes
-
-#: Seconds after which somebody of a team who has not come is taken for lost, and between two looks.
-_TEAM, _LOOK = 30.0, 0.02
 
 
 class MemoryTrainer:
@@ -59,20 +53,6 @@ class MemoryTrainer:
         content = {"settings": digest_of(job.settings), "snapshot": job.snapshot, "base_model": job.base_digest, "examples": len(job.train)}
         (folder / name).write_text(json.dumps(content, sort_keys=True), encoding="utf-8")
         return TrainedModel(folder=folder, report=_report(job, history))
-
-    def train_in_team(self, job: TrainingJob, place: TeamPlace, report: ReportProgress, wanted: Callable[[], bool]) -> TrainedModel | None:
-        """As ``train``, once all have come; files beside the meeting tell who is there, and when it is over."""
-        here = [place.meeting.with_name(f"{place.meeting.name}-{rank}-{place.key[:8]}") for rank in range(place.size)]
-        over = place.meeting.with_name(f"{place.meeting.name}-over")
-        place.meeting.parent.mkdir(parents=True, exist_ok=True)
-        here[place.rank].touch()
-        _await(lambda: all(each.exists() for each in here))
-        if place.rank:
-            _await(lambda: over.exists() or not wanted())
-            return None
-        trained = self.train(job, report)
-        over.touch()
-        return trained
 
     def tune(self, job: EncoderJob, report: ReportProgress) -> TrainedModel:
         """Writes a folder that depends on the job alone, with prototypes: where a text may bear several labels they tell nothing."""
@@ -157,14 +137,6 @@ class MemoryTrainer:
     def measure_machine(self) -> Machine:
         """A machine of two cores and 8 GiB."""
         return Machine(cores=2, memory_gb=8.0, fp32_gflops=100.0, bf16_gflops=200.0, fast_bf16=True)
-
-
-def _await(come: Callable[[], bool]) -> None:
-    until = time.monotonic() + _TEAM
-    while not come():
-        if time.monotonic() > until:
-            raise Unavailable("a process of the team that trains is gone", "start again", code="member_lost")
-        time.sleep(_LOOK)
 
 
 def _shown(example: Example) -> tuple[ShownToken, ...]:

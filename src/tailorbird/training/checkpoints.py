@@ -194,8 +194,8 @@ class Checkpoints:
         found = self._whole(self._folder / f"step-{step:08d}")
         if found is None:
             raise Conflict(
-                f"the checkpoint after step {step} is not seen by all processes that train together",
-                "let all nodes share one workspace folder (docs/scale.md), then start again",
+                f"the checkpoint after step {step} cannot be read by all processes that train together",
+                "see that nothing else writes to the workspace, then start again",
                 code="checkpoint_unseen",
             )
         return found

@@ -9,23 +9,33 @@ import hashlib
 import hmac
 import os
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import psutil
 import torch
+from pydantic import Field
 from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from tailorbird.domain.errors import Unavailable
-from tailorbird.ports.trainer import TeamPlace
+from tailorbird.domain.value import Value
 from tailorbird.training.devices import take_gpu
 
 _Row = TypeVar("_Row")
-#: Within which all must have come to the meeting: who comes from another machine may fetch a base model before.
-_MEETING = timedelta(minutes=30)
+
+
+class TeamPlace(Value):
+    """A place among the processes of this machine that train one job together: ``rank`` (from 0, which leads, reports and writes) among
+    ``size``. They meet by way of the file ``meeting``, which is not there yet and which strangers neither read nor write, and show one
+    another that they know ``key`` (hexadecimal digits)."""
+
+    rank: int = Field(ge=0)
+    size: int = Field(ge=2)
+    meeting: Path
+    key: str = Field(repr=False)
 
 
 class ProcessGroup:
@@ -73,32 +83,24 @@ class ProcessGroup:
         return int(number)
 
 
-def meet(place: TeamPlace, gpu: int) -> None:
-    """Meets the others; this process computes on the GPU numbered ``gpu`` where there are any. Raises Unavailable (``member_lost``) when
-    one of them does not show that it knows the key.
+def meet(place: TeamPlace) -> None:
+    """Meets the others; this process computes on the GPU of its rank where there are any. Raises Unavailable (``member_lost``) when one of
+    them does not show that it knows the key.
 
-    Addresses are exchanged in a file, so no port is open for it; each listens at its own address, for as long as it takes to connect.
+    Addresses are exchanged in a file, so no port is open for it; each listens on loopback, for as long as it takes to connect.
     """
-    placed = take_gpu(gpu)
+    placed = take_gpu(place.rank)
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-        os.environ.setdefault(name, _interface(place.address))
+        os.environ.setdefault(name, _loopback())
     store = distributed.FileStore(str(place.meeting), place.size)  # type: ignore[attr-defined]
-    store.set_timeout(_MEETING)
-    store.set(f"here {place.rank}", "")
-    store.wait([f"here {rank}" for rank in range(place.size)], _MEETING)
     distributed.init_process_group("nccl" if placed else "gloo", store=store, rank=place.rank, world_size=place.size)
     if not placed:
         _require_key(place)
 
 
-def _interface(address: str) -> str:
-    """The network interface that has ``address``. Raises Unavailable where none has."""
-    for name, addresses in psutil.net_if_addrs().items():
-        if any(each.address.partition("%")[0] == address for each in addresses):
-            return str(name)
-    if address.startswith("127."):  # all of this network is the loopback interface's
-        return _interface("127.0.0.1")
-    raise Unavailable(f"no network interface of this machine has the address {address}", "see how the node was started", code="member_lost")
+def _loopback() -> str:
+    """The network interface that only this machine reaches."""
+    return next(str(name) for name, addresses in psutil.net_if_addrs().items() if any(each.address == "127.0.0.1" for each in addresses))
 
 
 def _require_key(place: TeamPlace) -> None:
@@ -116,7 +118,7 @@ def _require_key(place: TeamPlace) -> None:
         if not hmac.compare_digest(bytes(seen.tolist()), _proof(place.key, other, place.rank)):
             raise Unavailable(
                 "a process that is none of the team tried to train with it",
-                "see who else reaches the network of the nodes, then start again: the run goes on from its checkpoint",
+                "see who else uses this machine, then start again: the run goes on from its checkpoint",
                 code="member_lost",
             )
 

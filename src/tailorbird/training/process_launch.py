@@ -1,4 +1,4 @@
-"""Launcher of processes that train one job together: all of a team on this machine, or this machine's one.
+"""Launcher of processes that train one job together on this machine.
 
 Each member is a process of its own, which is told its place and the job. Members say one JSON object a line; the one that leads waits after
 each line of progress for ``go`` or ``end``, so that all of them end at the same step.
@@ -13,57 +13,42 @@ import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 from uuid import uuid4
 
 from tailorbird.domain.errors import Unavailable, error_named
 from tailorbird.domain.run import TrainingProgress
-from tailorbird.ports.trainer import ReportProgress, TeamPlace, TrainedModel, TrainingJob
+from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
 from tailorbird.system.files import private_folder
-from tailorbird.training.process_group import Sharding
+from tailorbird.training.process_group import Sharding, TeamPlace
 
 #: Seconds that members have to save and leave once the run was ended by what hears of its progress, and once somebody interrupted it: a
 #: member that is killed goes on from its last checkpoint.
 _PATIENCE, _INTERRUPTED = 120.0, 1.0
-#: Seconds between two questions whether a training is still wanted.
-_LOOK = 2.0
 
 
 def train_together(job: TrainingJob, report: ReportProgress, processes: int, sharding: Sharding = "auto") -> TrainedModel:
     """As ``Trainer.train``, in ``processes`` processes. What ``report`` raises ends them all, and is passed on."""
     meeting = private_folder(job.workspace) / f"meeting-{uuid4().hex}"
-    lead = TeamPlace(rank=0, size=processes, meeting=meeting, address="127.0.0.1", key=secrets.token_hex(32))
+    lead = TeamPlace(rank=0, size=processes, meeting=meeting, key=secrets.token_hex(32))
     places = [lead.model_copy(update={"rank": rank}) for rank in range(processes)]
     try:
         with _members(job, places, sharding) as members:
-            trained = _MemberDialogue(members, report).held()
+            return _MemberDialogue(members, report).held()
     finally:
         meeting.unlink(missing_ok=True)
-    assert trained is not None, "the one that leads is among them"
-    return trained
-
-
-def train_as(
-    job: TrainingJob, place: TeamPlace, report: ReportProgress, wanted: Callable[[], bool], sharding: Sharding = "auto"
-) -> TrainedModel | None:
-    """As ``Trainer.train_in_team``, in a process of its own. What ``report`` raises ends them all, and is passed on."""
-    with _members(job, [place], sharding, gpu=0) as members:
-        return _MemberDialogue(members, report, wanted).held()
 
 
 @contextmanager
-def _members(
-    job: TrainingJob, places: Sequence[TeamPlace], sharding: Sharding, gpu: int | None = None
-) -> Iterator[list[subprocess.Popen[str]]]:
-    """Each on the GPU numbered ``gpu``, or as its place, where there are any."""
+def _members(job: TrainingJob, places: Sequence[TeamPlace], sharding: Sharding) -> Iterator[list[subprocess.Popen[str]]]:
     private_folder(job.workspace)
     members = list[subprocess.Popen[str]]()
     try:
         for place in places:
             with (job.workspace / f"member-{place.rank}.log").open("w", encoding="utf-8") as log:
-                members.append(_member(sharding, place.rank if gpu is None else gpu, log))
+                members.append(_member(sharding, log))
             _write(members[-1], place.model_dump_json())
             _write(members[-1], job.model_dump_json())
         yield members
@@ -73,10 +58,10 @@ def _members(
             member.wait()
 
 
-def _member(sharding: Sharding, gpu: int, log: IO[str]) -> subprocess.Popen[str]:
+def _member(sharding: Sharding, log: IO[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         # -P: a file of the current folder (a user's random.py) is no module of ours.
-        [sys.executable, "-P", "-m", "tailorbird.training.worker_main", sharding, str(gpu), str(os.getpid())],
+        [sys.executable, "-P", "-m", "tailorbird.training.worker_main", sharding, str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
@@ -95,9 +80,8 @@ def _write(member: subprocess.Popen[str], line: str) -> None:
 class _MemberDialogue:
     """What members say, from a thread each, in one queue; None from a member that has ended."""
 
-    def __init__(self, members: list[subprocess.Popen[str]], report: ReportProgress, wanted: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, members: list[subprocess.Popen[str]], report: ReportProgress) -> None:
         self._members = members
-        self._wanted = wanted
         self._report = report
         self._said: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._ended: BaseException | None = None
@@ -110,9 +94,8 @@ class _MemberDialogue:
             self._said.put(json.loads(line))
         self._said.put(None)
 
-    def held(self) -> TrainedModel | None:
-        """To its end; None where the one that leads is none of the members. Raises what ended it: the report's own, a member's error, or
-        Unavailable when a member was killed."""
+    def held(self) -> TrainedModel:
+        """To its end. Raises what ended it: the report's own, a member's error, or Unavailable when a member was killed."""
         while True:
             said = self._next()
             if said is None or said["event"] == "ended":
@@ -123,8 +106,6 @@ class _MemberDialogue:
                 return TrainedModel.model_validate(said["trained"])
             if said["event"] == "progress":
                 self._answer(TrainingProgress.model_validate(said["line"]))
-            elif said["event"] == "left" and len(self._members) == 1:  # where all are here, the one that leads says the end
-                return None
 
     def _next(self) -> dict[str, Any] | None:
         """What is said next. An interruption is remembered, and told with the next answer; a second one waits for nobody."""
@@ -132,18 +113,15 @@ class _MemberDialogue:
             try:
                 return self._said.get(timeout=self._patience())
             except queue.Empty:
-                if self._ended is not None:
-                    return None
-                if not self._wanted():
-                    return {"event": "left"}
+                return None
             except KeyboardInterrupt as error:
                 if self._ended is not None:
                     return None
                 self._ended = error
 
-    def _patience(self) -> float:
+    def _patience(self) -> float | None:
         if self._ended is None:
-            return _LOOK
+            return None
         return _INTERRUPTED if isinstance(self._ended, KeyboardInterrupt) else _PATIENCE
 
     def _answer(self, line: TrainingProgress) -> None:

@@ -6,7 +6,7 @@ import errno
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from tailorbird.domain.preflight import Examination
 from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.timing import Calibration
 from tailorbird.domain.value import Digest
-from tailorbird.ports.trainer import EncoderJob, Job, LabelJob, Merged, MergeJob, ReportProgress, TeamPlace, TrainedModel, TrainingJob
+from tailorbird.ports.trainer import EncoderJob, Job, LabelJob, Merged, MergeJob, ReportProgress, TrainedModel, TrainingJob
 from tailorbird.system.files import private_folder
 from tailorbird.system.freed_memory import return_growth
 from tailorbird.system.peak_memory import PeakMemory, resident_gib
@@ -38,7 +38,7 @@ from tailorbird.training.network import TYPES, Network, row_layout
 from tailorbird.training.optimiser import Optimiser
 from tailorbird.training.preflight import check_job, check_lengths, check_packing, examine, held_gib
 from tailorbird.training.process_group import ProcessGroup, Sharding, is_divided
-from tailorbird.training.process_launch import train_as, train_together
+from tailorbird.training.process_launch import train_together
 from tailorbird.training.ranking import tune as tune_ranking
 from tailorbird.training.step_timing import calibrate
 from tailorbird.training.tokenization import RowTokenizer
@@ -72,10 +72,6 @@ class TorchTrainer:
             if "can't allocate memory" in str(error):
                 raise _out_of_memory() from error
             raise
-
-    def train_in_team(self, job: TrainingJob, place: TeamPlace, report: ReportProgress, wanted: Callable[[], bool]) -> TrainedModel | None:
-        """As ``Trainer.train_in_team``, in a process of its own; on the first CUDA device that this one sees, or the CPU."""
-        return train_as(job, place, report, wanted, self._sharding)
 
     def fingerprint(self, job: Job) -> Digest:
         """As ``Trainer.fingerprint``. ``waiting_epochs`` change nothing of a run that does not wait; whoever compares must look at them."""

@@ -1,4 +1,4 @@
-"""Entry point of one process of a distributed training: ``python -m tailorbird.training.worker_main SHARDING GPU PARENT``.
+"""Entry point of one process of a distributed training: ``python -m tailorbird.training.worker_main SHARDING PARENT``.
 
 Its place and the job are the first two lines on stdin.
 """
@@ -14,8 +14,8 @@ from typing import Any, cast
 
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.run import TrainingProgress
-from tailorbird.ports.trainer import TeamPlace, TrainingJob
-from tailorbird.training.process_group import Sharding, meet
+from tailorbird.ports.trainer import TrainingJob
+from tailorbird.training.process_group import Sharding, TeamPlace, meet
 from tailorbird.training.trainer import TorchTrainer
 
 #: Seconds between two looks whether the process that started this one lives.
@@ -25,8 +25,8 @@ _LOOK = 1.0
 class TrainingProcess:
     """Speaks for this process, in UTF-8 whatever the locale; ``out`` is what stdout was before libraries could write to it."""
 
-    def __init__(self, sharding: Sharding, gpu: int) -> None:
-        self._sharding, self._gpu = sharding, gpu
+    def __init__(self, sharding: Sharding) -> None:
+        self._sharding = sharding
         self._in = os.fdopen(0, encoding="utf-8", closefd=False)
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
         os.dup2(2, 1)
@@ -38,7 +38,7 @@ class TrainingProcess:
         job = TrainingJob.model_validate_json(self._in.readline())
         self._leads = place.rank == 0
         try:
-            meet(place, self._gpu)
+            meet(place)
             trained = TorchTrainer(sharding=self._sharding).train(job, self._report)
         except TailorbirdError as error:
             self._say("error", kind=type(error).__name__, **error.as_dict())
@@ -70,5 +70,5 @@ def end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    end_with(int(sys.argv[3]))
-    TrainingProcess(cast(Sharding, sys.argv[1]), int(sys.argv[2])).run()
+    end_with(int(sys.argv[2]))
+    TrainingProcess(cast(Sharding, sys.argv[1])).run()

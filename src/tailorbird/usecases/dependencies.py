@@ -91,8 +91,8 @@ class Dependencies:
     ``model_cache`` is the folder of converted base models that a user's workspaces share (None: each has its own).
     ``credentials`` are those that places of tenants may name; ``endpoint_client`` opens a client of a model of an endpoint.
     ``compute`` opens the cluster that does the steps of runs (None: they are done here), each with ``step_cores`` cores where no plan says
-    (0: all of a node), a training by ``training_processes`` (0: as many as a node has GPUs); ``settings_digest`` names the settings that
-    results depend on, which must be the same on every node; ``node_address`` is where other nodes reach this one.
+    (0: all of a node), and a training by ``training_processes`` there (0: one for each GPU); ``settings_digest`` names the settings that
+    results depend on, which must be the same on every node.
 
     ``artifacts`` are those of ``tenant``, where the workspace encrypts; before a tenant is named, those in the clear. ``keys`` are the data
     keys of tenants; ``sealed`` opens what a key has encrypted, ``sealed_files`` its files as they lie there, by the key's scope. ``clear``
@@ -124,7 +124,6 @@ class Dependencies:
     compute: Callable[[], Compute | None] = _no_compute
     step_cores: int = 0
     training_processes: int = 0
-    node_address: str = "127.0.0.1"
     settings_digest: Digest = ""
     tenant: str = ""
     keys: TenantKeys | None = None

@@ -25,7 +25,6 @@ from tailorbird.usecases.climb.measurement import compared_on_shifted, costs_of,
 from tailorbird.usecases.climb.metric_spec import against, comparison_of
 from tailorbird.usecases.climb.rung_context import context_of
 from tailorbird.usecases.climb.snapshot_and_plan import planned
-from tailorbird.usecases.climb.team_training import train_with_others
 from tailorbird.usecases.climb.timing import error_of
 from tailorbird.usecases.climb.training_reuse import reusable_training, stored_training
 from tailorbird.usecases.steps import transitions
@@ -57,7 +56,6 @@ def make_candidate(context: StepContext, rung: RungPlan) -> StepOutcome:
                 rung_context,
                 ask_hosted=asked.answers.ask if asked.answers else None,
                 ask_proposer=asked.writes.ask if asked.writes else None,
-                train_together=train_with_others(context, rung),
             )
             made = rungs.make_candidate(rung_context)
             tracking.report = made.training

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -35,7 +34,7 @@ from tailorbird.system.freed_memory import return_grown_memory
 from tailorbird.system.peak_memory import resident_gib
 from tailorbird.usecases.dependencies import Dependencies, Progress
 from tailorbird.usecases.steps import transitions
-from tailorbird.usecases.steps.step_context import StepContext, TrainingTeam
+from tailorbird.usecases.steps.step_context import StepContext
 
 #: Steps that are done where the run was started, whatever does the others: they sign, and keys stay where they are.
 SIGNED_HERE = (transitions.CONCLUDE,)
@@ -43,8 +42,6 @@ SIGNED_HERE = (transitions.CONCLUDE,)
 LOOK_SECONDS, GRACE_SECONDS = 0.5, 15.0
 #: GiB of a process that has the libraries loaded, torch among them (0.48 on Linux), and does next to nothing.
 LEAST_MEMORY = 0.5
-#: Rungs that several processes train together.
-_TRAINED_TOGETHER = (RungKind.LORA, RungKind.QLORA, RungKind.GROUNDED_LORA, RungKind.FULL)
 #: Placements of one step in a row of which none leased it, after which it fails; seconds after the first, twice as many after each other.
 MOST_FRUITLESS, PAUSE_SECONDS = 5, 2.0
 
@@ -63,26 +60,6 @@ class StepTask(Value):
     step: str
     cores: int
     mark: str = Field(pattern=r"^placed-[0-9a-f]{32}$")
-    processes: int = Field(default=1, ge=1)
-    """How many train together for the step, each on a node."""
-
-    @property
-    def team(self) -> TrainingTeam | None:
-        """Those that train together, where there are several."""
-        return TrainingTeam(self.mark, self.processes) if self.processes > 1 else None
-
-
-class MemberTask(StepTask):
-    """What a node is told that trains for ``step``, as the one with this ``rank`` of the team, together with the one that does the step."""
-
-    rank: int = Field(ge=1)
-
-
-def task_of(text: str) -> StepTask:
-    """What a node is told, from its JSON. Raises ValueError."""
-    given = json.loads(text)
-    kind = MemberTask if "rank" in given else StepTask
-    return kind.model_validate_json(text)
 
 
 class StepFault(Value):
@@ -112,10 +89,12 @@ class StepAnswer(Value):
     fault: StepFault | None = None
 
 
-def need_of(plan: Plan | None, name: str, nodes: Sequence[ComputeNode], cores: int, done: Sequence[str] = ()) -> StepNeed:
+def need_of(
+    plan: Plan | None, name: str, nodes: Sequence[ComputeNode], cores: int, done: Sequence[str] = (), processes: int = 0
+) -> StepNeed:
     """What the step ``name`` takes. Before there is a plan that is ``cores`` (0: all of the largest node), and for the plan itself the GPUs
     of that node, too; afterwards what the plan foresees on the machine it was made on: how many threads compute can change the last bits
-    of a sum, so their number stays."""
+    of a sum, so their number stays. Each of several ``processes`` that train together without a GPU holds as much as one."""
     largest = max(nodes, key=lambda node: (node.gpus, node.cores, node.memory_gb))
     if plan is None:
         gpus = largest.gpus if name == transitions.PLAN else 0
@@ -123,20 +102,9 @@ def need_of(plan: Plan | None, name: str, nodes: Sequence[ComputeNode], cores: i
     machine = plan.machine
     threads = machine.threads or cores or max(1, min(machine.cores, largest.cores))
     rung = _rung_of(plan, name)
-    return StepNeed(cores=threads, memory_gb=round(_memory(plan, rung, name, done), 3), gpus=_gpus(plan, rung, name))
-
-
-def needs_of_team(plan: Plan | None, name: str, need: StepNeed, processes: int) -> tuple[StepNeed, ...]:
-    """What each process takes that trains for the step ``name``, that of the step first, which takes ``need`` by itself: of the threads
-    each of the others has its share, and beside what trains stands the process that started it. Empty where one process, or one node with
-    its GPUs, trains alone."""
-    rung = _rung_of(plan, name) if plan else None
-    if rung is None or rung.training is None or rung.rung not in _TRAINED_TOGETHER or name != transitions.make_step(rung):
-        return ()
-    if processes < 2 or need.gpus:
-        return ()
-    lead = need.model_copy(update={"memory_gb": round(need.memory_gb + LEAST_MEMORY, 3)})
-    return (lead, *[lead.model_copy(update={"cores": max(1, need.cores // processes)})] * (processes - 1))
+    gpus, memory = _gpus(plan, rung, name), _memory(plan, rung, name, done)
+    held = memory * processes + LEAST_MEMORY if processes > 1 and _trains(rung, name) and not gpus else memory
+    return StepNeed(cores=threads, memory_gb=round(held, 3), gpus=gpus)
 
 
 def takes_next(plan: Plan | None, name: str | None, cores: int, done: Sequence[str] = ()) -> bool:
@@ -170,8 +138,11 @@ def _gpus(plan: Plan, rung: RungPlan | None, name: str) -> int:
     """All that training may use; one to ask a model."""
     if not plan.machine.gpus or name.startswith(transitions.CHOOSE) or (rung is not None and rung.rung is RungKind.HOSTED):
         return 0
-    trains = rung is not None and rung.training is not None and name == transitions.make_step(rung)
-    return len(plan.machine.gpus) if trains else 1
+    return len(plan.machine.gpus) if _trains(rung, name) else 1
+
+
+def _trains(rung: RungPlan | None, name: str) -> bool:
+    return rung is not None and rung.training is not None and name == transitions.make_step(rung)
 
 
 def require_room(nodes: Sequence[ComputeNode], name: str, need: StepNeed) -> None:
@@ -281,15 +252,6 @@ def step_of(context: StepContext, name: str) -> Step | None:
 
 def _step_in(work: UnitOfWork, context: StepContext, name: str) -> Step | None:
     return next((step for step in work.steps.of(context.run.id) if step.name == name), None)
-
-
-def not_shared() -> InvalidInput:
-    """What is said (``workspace_not_shared``) of a node that does not see the run's folder, and is to train with others."""
-    return InvalidInput(
-        "this node does not see the folder of the run, where those that train together meet and keep their checkpoints",
-        "have all nodes share the workspace (docs/scale.md), or train by one process (the setting training_processes)",
-        code="workspace_not_shared",
-    )
 
 
 def is_begun(before: Step | None, now: Step | None) -> bool:

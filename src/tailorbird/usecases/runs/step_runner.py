@@ -32,7 +32,6 @@ from tailorbird.usecases.dependencies import Actor, Dependencies, Progress, Step
 from tailorbird.usecases.erasure.local_copies import clear_run, clear_step
 from tailorbird.usecases.leases import heartbeat, owner
 from tailorbird.usecases.runs import step_placement
-from tailorbird.usecases.runs.training_team import PlacedTeam, place_team, require_room_for_team
 from tailorbird.usecases.snapshots.amendments import certificates_of
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.cancellation import WatchedProgress, failed_disk, failure_of
@@ -158,11 +157,10 @@ def _place_once(context: StepContext, compute: Compute, name: str) -> None:
         _refuse_ended(work, context.run)
     nodes = compute.nodes()
     step_placement.require_shared(context.deps, compute, nodes)
-    need = step_placement.need_of(context.plan, name, nodes, context.deps.step_cores, tuple(context.done))
+    need = step_placement.need_of(context.plan, name, nodes, context.deps.step_cores, tuple(context.done), context.deps.training_processes)
     step_placement.await_free(context, name)
-    team = step_placement.needs_of_team(context.plan, name, need, context.deps.training_processes)
     try:
-        require_room_for_team(nodes, name, team) if team else step_placement.require_room(nodes, name, need)
+        step_placement.require_room(nodes, name, need)
     except Exhausted as error:
         _refuse_placing(context, name, error)
     with _told(context, name), step_placement.marked(context) as mark:
@@ -176,16 +174,9 @@ def _place_once(context: StepContext, compute: Compute, name: str) -> None:
             cores=need.cores,
             mark=mark,
         )
-        context.progress.tell(f"asking the cluster for {f'{len(team)} times {team[0].words}' if team else need.words}")
-        purpose = f"{context.run.tenant}/{context.run.id}"
-        placed = place_team(compute, task, team, purpose) if team else compute.place(task.model_dump_json(), need, purpose=purpose)
-        try:
-            step_placement.follow(context, name, placed, lambda work: _refuse_cancelled(context.run, work.runs.get(context.run.id).state))
-        except TailorbirdError as error:
-            if not isinstance(placed, PlacedTeam) or placed.fault is None:
-                raise
-            step_placement.await_free(context, name)
-            _refuse_placing(context, name, error)
+        context.progress.tell(f"asking the cluster for {need.words}")
+        placed = compute.place(task.model_dump_json(), need, purpose=f"{context.run.tenant}/{context.run.id}")
+        step_placement.follow(context, name, placed, lambda work: _refuse_cancelled(context.run, work.runs.get(context.run.id).state))
 
 
 def _refuse_placing(context: StepContext, name: str, error: TailorbirdError) -> NoReturn:
@@ -203,14 +194,12 @@ def perform_placed(deps: Dependencies, actor: Actor, task: step_placement.StepTa
     deps = deps.for_tenant(actor.tenant)
     with deps.ledger.work(actor.tenant, write=False) as work:
         found = work.runs.get(run)
-    context = replace(stage_of(deps, actor, found, progress), placed=True, team=task.team)
+    context = replace(stage_of(deps, actor, found, progress), placed=True)
     if name in context.done:
         return
     if name != context.next_step() or name in step_placement.SIGNED_HERE:
         raise Conflict(f"the step {name} is not the next of run {run} for a node", "adapt again", code="step_not_next")
     own = not (context.folder / task.mark).exists()
-    if own and task.team:
-        raise step_placement.not_shared()
     step = _take(deps, found, name, progress)
     if step is not None:
         with _cleared(context) if own else nullcontext():
@@ -353,8 +342,6 @@ def _commit(context: StepContext, step: Step, outcome: StepOutcome, store: Tenan
 def _give_up(context: StepContext, step: Step, error: BaseException, seconds: float) -> None:
     """An error fails the step (a later adapt tries it again); an interruption, a cancellation and a record that was away give it back."""
     code = error.error_code if isinstance(error, TailorbirdError) else "internal"
-    if code == MEMBER_LOST and context.team is not None:
-        return  # as if this process had died: the lease runs out, and the death counts
     given_back = not isinstance(error, Exception) or code in (RUN_CANCELLED, *_RECORD_AWAY)
     if code == RUN_CANCELLED and _is_erased(context):
         remove_folder(context.folder)
@@ -396,8 +383,6 @@ def _beat(context: StepContext, step: Step, watched: WatchedProgress) -> bool:
 MOST_ATTEMPTS = 20
 #: Processes of workers that may die in the middle of one step, none further than the one before, until it is set aside likewise.
 MOST_DEATHS = 2
-#: The code with which a training ends whose team has lost somebody.
-MEMBER_LOST = "member_lost"
 #: The code with which a cancelled run ends its step.
 RUN_CANCELLED = "run_cancelled"
 #: The codes of a record that could not be asked for a while. That says nothing about the step: whoever comes next does it.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count, takewhile
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from tailorbird import rungs
 from tailorbird.crypto.canonical_json import digest_of
@@ -67,18 +67,10 @@ class StepOutcome:
     also: Callable[[UnitOfWork], None] = _nothing
 
 
-class TrainingTeam(NamedTuple):
-    """The processes that train for a step together: a ``name`` that no other team has, and how many they are."""
-
-    name: str
-    size: int
-
-
 @dataclass(frozen=True)
 class StepContext:
     """One run as a step sees it. Everything is read from the record, so a step can be done by any worker, at any time. ``payments`` counts
-    what the step pays while it is done; None outside of one. ``placed``: a cluster had this process do the step; ``team``, where others
-    train with it."""
+    what the step pays while it is done; None outside of one. ``placed``: a cluster had this process do the step."""
 
     deps: Dependencies
     actor: Actor
@@ -88,7 +80,6 @@ class StepContext:
     progress: Progress
     payments: StepPayments | None = None
     placed: bool = False
-    team: TrainingTeam | None = None
 
     @property
     def objective(self) -> Objective:
