@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from support.faults import Desk, opened
-from tailorbird.domain.compute import ComputeNode, StepNeed, TaskEnd
+from tailorbird.domain.compute import ComputeNode, StepNeed
 from tailorbird.domain.errors import Conflict, Exhausted, TailorbirdError, Unavailable
 from tailorbird.domain.run import RunState, Step
 from tailorbird.processes import placed_step
@@ -27,7 +27,7 @@ from tailorbird.usecases.steps.step_context import StepContext
 NODE = ComputeNode(host="a", cores=1, memory_gb=8.0, here=True)
 
 
-def lost(_task: str = "") -> TaskEnd:
+def lost(_task: str = "") -> str:
     """A process that dies before it has taken the lease."""
     raise Unavailable("the process that did the step is gone", "h", code="node_lost")
 
@@ -35,7 +35,7 @@ def lost(_task: str = "") -> TaskEnd:
 class HereTask:
     """Does its work when it is first looked at, and ends at the third look."""
 
-    def __init__(self, work: Callable[[str], TaskEnd], task: str) -> None:
+    def __init__(self, work: Callable[[str], str], task: str) -> None:
         self._work, self._task = work, task
         self._looks = 0
         self._answer: str | TailorbirdError = ""
@@ -45,7 +45,7 @@ class HereTask:
         self._looks += 1
         if self._looks == 1:
             try:
-                self._answer = self._work(self._task).text
+                self._answer = self._work(self._task)
             except TailorbirdError as error:
                 self._answer = error
         return self._looks > 2
@@ -62,27 +62,25 @@ class HereTask:
 class HereCompute(ProcessCompute):
     """One node, whose process is this one."""
 
-    def __init__(self, work: Callable[[str], TaskEnd] = placed_step.perform_step) -> None:
+    def __init__(self, work: Callable[[str], str] = placed_step.perform_step) -> None:
         super().__init__(work, [NODE])
         self.given = list[HereTask]()
         self.asked = list[str]()
 
-    def place(self, task: str, need: StepNeed, purpose: str = "") -> HereTask:  # type: ignore[override]
+    def place(self, task: str, need: StepNeed) -> HereTask:  # type: ignore[override]
         assert need.cores == 1
-        assert purpose == f"acme/{json.loads(task)['run']}"
         self.asked.append(json.loads(task)["step"])
         self.given.append(HereTask(self.work, task))
         return self.given[-1]
 
 
 @pytest.fixture(autouse=True)
-def pauses(twins: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def pauses(twins: None, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long was paused, instead of pausing."""
     paused = list[float]()
     monkeypatch.setattr(placed_step, "_compute_with", lambda _threads: None)
     monkeypatch.setattr(step_runner, "time", SimpleNamespace(sleep=paused.append, monotonic=lambda: 0.0))
-    yield paused
-    placed_step._Opened.close()
+    return paused
 
 
 def adapt(desk: Desk, cluster: HereCompute, tell: Callable[[str], None] = lambda _: None) -> None:
@@ -117,12 +115,12 @@ def test_a_step_that_fails_on_a_node_tells_its_own_code(desk: Desk, monkeypatch:
 
 
 def test_a_cancelled_run_interrupts_its_step(desk: Desk) -> None:
-    def cancelled(_task: str) -> TaskEnd:
+    def cancelled(_task: str) -> str:
         with opened(desk) as deps:
             author = act_as(deps, "acme", "author")
             (job,) = list_jobs(deps, author).jobs
             cancel_run(deps, author, job.run.id)
-        return TaskEnd("{}")
+        return "{}"
 
     cluster = HereCompute(cancelled)
     with pytest.raises(Conflict) as caught:
@@ -131,8 +129,8 @@ def test_a_cancelled_run_interrupts_its_step(desk: Desk) -> None:
     assert cluster.given[0].cancelled
 
 
-@pytest.mark.parametrize("work", [lost, lambda _task: TaskEnd("{}")], ids=["dies", "answers having done nothing"])
-def test_a_step_that_no_node_begins_is_not_placed_for_ever(desk: Desk, pauses: list[float], work: Callable[[str], TaskEnd]) -> None:
+@pytest.mark.parametrize("work", [lost, lambda _task: "{}"], ids=["dies", "answers having done nothing"])
+def test_a_step_that_no_node_begins_is_not_placed_for_ever(desk: Desk, pauses: list[float], work: Callable[[str], str]) -> None:
     cluster = HereCompute(work)
     with pytest.raises(Exhausted) as caught:
         adapt(desk, cluster)
@@ -148,7 +146,7 @@ def test_a_step_that_no_node_begins_is_not_placed_for_ever(desk: Desk, pauses: l
 
 def test_a_node_that_is_lost_once_before_it_begins_costs_a_pause(desk: Desk, pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_runner, "_handler", failing("disk_full"))
-    works: list[Callable[[str], TaskEnd]] = [lost, placed_step.perform_step]
+    works: list[Callable[[str], str]] = [lost, placed_step.perform_step]
     cluster = HereCompute(lambda task: works.pop(0)(task))
     with pytest.raises(Exhausted) as caught:
         adapt(desk, cluster)
@@ -160,14 +158,14 @@ def test_a_cluster_that_is_away_when_a_step_is_to_be_interrupted_hides_nothing(d
     def away(*_: object) -> None:
         raise Unavailable("the cluster cannot be reached", "h", code="compute_unreachable")
 
-    def interrupted(_task: str) -> TaskEnd:
+    def interrupted(_task: str) -> str:
         raise KeyboardInterrupt
 
     cluster = HereCompute(interrupted)
     place = cluster.place
 
-    def placed(task: str, need: StepNeed, purpose: str) -> HereTask:
-        given = place(task, need, purpose)
+    def placed(task: str, need: StepNeed) -> HereTask:
+        given = place(task, need)
         given.cancel = away  # type: ignore[method-assign]
         return given
 
@@ -192,7 +190,7 @@ def test_working_files_stay_only_in_a_workspace_that_is_shared(
     node = desk if shared else desk.copy(tmp_path / "node")
     monkeypatch.setattr(step_runner, "_handler", working)
 
-    def work(task: str) -> TaskEnd:
+    def work(task: str) -> str:
         return placed_step.perform_step(json.dumps(json.loads(task) | {"workspace": str(node.workspace)}))
 
     with pytest.raises(Exhausted) as caught:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,20 +18,14 @@ ONE = StepNeed(cores=1)
 
 
 @pytest.fixture(params=["twin", pytest.param("ray", marks=pytest.mark.ray)])
-def open_cluster(request: pytest.FixtureRequest) -> Callable[[float], Compute]:
-    """Opens two nodes of one core each, of this machine, whose processes wait so many seconds for a next task."""
+def cluster(request: pytest.FixtureRequest) -> Compute:
+    """Two nodes of one core each, of this machine."""
     if request.param == "twin":
-        nodes = [ComputeNode(host=name, cores=1, memory_gb=6, here=True) for name in ("a", "b")]
-        return lambda seconds: ProcessCompute(plain, nodes, idle_seconds=seconds)
+        return ProcessCompute(plain, [ComputeNode(host=name, cores=1, memory_gb=6, here=True) for name in ("a", "b")])
     address = request.getfixturevalue("raylets").address  # before Ray is loaded: it reads then whether it needs a token
     from tailorbird.integrations.ray import open_ray
 
-    return lambda seconds: open_ray(address, plain, seconds)
-
-
-@pytest.fixture
-def cluster(open_cluster: Callable[[float], Compute]) -> Compute:
-    return open_cluster(30.0)
+    return open_ray(address, plain)
 
 
 def finished(task: PlacedTask, seconds: float = 60) -> PlacedTask:
@@ -106,72 +99,9 @@ def test_an_error_that_is_not_ours_keeps_its_words(cluster: Compute) -> None:
     assert "row" not in str(caught.value)
 
 
-def process_of(cluster: Compute, purpose: str, verb: str = "process", need: StepNeed = ONE) -> int:
-    return int(finished(cluster.place(verb, need, purpose)).answer())
-
-
-def test_tasks_of_one_purpose_are_done_by_one_process(cluster: Compute) -> None:
-    assert len({process_of(cluster, "acme/1") for _ in range(3)}) == 1
-    lighter = StepNeed(cores=1, memory_gb=0.5)
-    assert process_of(cluster, "acme/1", need=lighter) == process_of(cluster, "acme/1")
-
-
-def test_a_process_does_nothing_of_another_purpose(cluster: Compute) -> None:
-    """Nor does one that is kept do what has no purpose, or the other way round."""
-    found = [process_of(cluster, purpose) for purpose in ("acme/2", "other/2", "", "", "acme/3")]
+def test_each_task_has_a_process_of_its_own_that_ends_with_it(cluster: Compute) -> None:
+    """What lives is booked."""
+    found = [int(finished(cluster.place("process", ONE)).answer()) for _ in range(3)]
     assert len(set(found)) == len(found)
-
-
-def test_a_task_that_keeps_nothing_ends_its_process(cluster: Compute) -> None:
-    first = process_of(cluster, "acme/4")
-    assert process_of(cluster, "acme/4", "last") == first
-    assert process_of(cluster, "acme/4") != first
-    await_end(first)
-
-
-def test_a_process_that_is_asked_for_nothing_ends(open_cluster: Callable[[float], Compute]) -> None:
-    await_end(process_of(open_cluster(0.2), "acme/5"))
-
-
-def test_a_process_that_waits_has_ended_before_another_task_begins_on_its_node(cluster: Compute, tmp_path: Path) -> None:
-    """What it holds is not booked. The other purposes fill both nodes."""
-    first = process_of(cluster, "acme/9")
-    files = [tmp_path / name for name in "ab"]
-    tasks = [cluster.place(f"sleep {file}", ONE, purpose) for file, purpose in zip(files, ("acme/10", ""), strict=True)]
-    for file in files:
-        await_text(file, "asleep")
-    await_end(first, 1)
-    for file in files:
-        file.write_text("wake")
-    assert [finished(task).answer() for task in tasks] == ["awake", "awake"]
-    assert process_of(cluster, "acme/9") != first
-
-
-@pytest.mark.parametrize("verb", ["fail", "die"])
-def test_a_process_whose_task_broke_off_is_not_kept(cluster: Compute, verb: str) -> None:
-    first = process_of(cluster, "acme/6")
-    with pytest.raises(TailorbirdError):
-        finished(cluster.place(verb, ONE, "acme/6")).answer()
-    assert process_of(cluster, "acme/6") != first
-    await_end(first)
-
-
-def test_a_process_whose_task_was_cancelled_is_not_kept(cluster: Compute, tmp_path: Path) -> None:
-    first = process_of(cluster, "acme/7")
-    task = cluster.place(f"sleep {tmp_path / 'file'}", ONE, "acme/7")
-    await_text(tmp_path / "file", "asleep")
-    task.cancel()
-    await_text(tmp_path / "file", "interrupted")
-    assert task.ended(60)
-    assert process_of(cluster, "acme/7") != first
-    await_end(first)
-
-
-def test_tasks_of_one_purpose_are_done_at_once_where_there_is_room(cluster: Compute, tmp_path: Path) -> None:
-    files = [tmp_path / name for name in "ab"]
-    tasks = [cluster.place(f"sleep {file}", ONE, "acme/8") for file in files]
-    for file in files:
-        await_text(file, "asleep")
-    for file in files:
-        file.write_text("wake")
-    assert [finished(task).answer() for task in tasks] == ["awake", "awake"]
+    for process in found:
+        await_end(process)

@@ -7,12 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from support.placed_tasks import plain
-from support.ray_cluster import RayCluster, await_end
+from support.ray_cluster import RayCluster
 from tailorbird.domain.compute import StepNeed
 from tailorbird.domain.errors import Unavailable
 from tailorbird.ports.compute import PlacedTask
@@ -53,47 +52,6 @@ def test_a_node_of_another_machine_is_told_from_those_here(raylets: RayCluster) 
     assert task.ended(100)
     assert task.answer() == "there"
     raylets.end(5)
-
-
-def test_a_process_that_waits_ends_on_a_node_that_has_room_for_both(raylets: RayCluster, tmp_path: Path) -> None:
-    """Ray itself ends one only where more wait than the node has cores."""
-    from tailorbird.integrations.ray import open_ray
-
-    cluster, two = open_ray(raylets.address, plain), StepNeed(cores=2)
-    raylets.start(6, cores=8)
-    first, file = cluster.place("process", two, "acme/20"), tmp_path / "file"
-    assert first.ended(100)
-    working = cluster.place(f"sleep {file}", two, "acme/21")
-    while not file.exists() or file.read_text() != "asleep":
-        assert not working.ended(0.1)
-    await_end(int(first.answer()), 1)
-    assert finished(cluster.place("process", two, "acme/22")) != first.answer()
-    file.write_text("wake")
-    assert finished(working) == "awake"
-    raylets.end(6)
-
-
-def test_a_process_that_is_not_kept_has_cleared_away_and_ended_before_another_task_begins(raylets: RayCluster, tmp_path: Path) -> None:
-    """On a node that has room for both, and a process that has begun already."""
-    from tailorbird.integrations.ray import open_ray
-
-    cluster, two, held, file = open_ray(raylets.address, plain), StepNeed(cores=2), tmp_path / "held", tmp_path / "file"
-    raylets.start(7, cores=8)
-    held.touch()
-    working = cluster.place(f"sleep {file}", two, "acme/23")
-    while not file.exists():
-        assert not working.ended(0.1)
-    assert finished(cluster.place(f"clear {held}", two, "acme/24")) == str(held)
-    file.write_text("wake")
-    assert finished(working) == "awake"
-    finished(cluster.place("process", two, "acme/23"))
-    assert not held.exists()
-    raylets.end(7)
-
-
-def finished(task: PlacedTask) -> str:
-    assert task.ended(100)
-    return task.answer()
 
 
 def test_nobody_joins_without_the_token_of_the_cluster(raylets: RayCluster) -> None:

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tailorbird import settings
+from tailorbird.domain.compute import StepNeed
 from tailorbird.domain.errors import Conflict, Internal, InvalidInput, NotFound, TailorbirdError, Unavailable
 from tailorbird.processes import placed_step
 from tailorbird.sdk.session import create_workspace
-from tailorbird.usecases.dependencies import Dependencies
+from tailorbird.usecases.runs import step_runner
 from tailorbird.usecases.runs.step_placement import StepAnswer, StepFault, StepTask
 
 
 @pytest.fixture
-def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StepTask]:
+def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StepTask:
     """A step of a run that does not exist, in a workspace that does."""
     monkeypatch.setattr(placed_step, "_compute_with", lambda _threads: None)
     deps, _ = create_workspace(tmp_path / "workspace", "acme")
     deps.ledger.close()
     digest = settings.load_settings(tmp_path / "workspace").results_digest
     workspace, mark = str(tmp_path / "workspace"), f"placed-{'0' * 32}"
-    yield StepTask(workspace=workspace, settings=digest, tenant="acme", actor="author", run="r", step="snapshot", cores=1, mark=mark)
-    placed_step._Opened.close()
+    need = StepNeed(cores=1)
+    return StepTask(workspace=workspace, settings=digest, tenant="acme", actor="author", run="r", step="snapshot", need=need, mark=mark)
 
 
 def fault_of(task: StepTask | str, **changes: object) -> TailorbirdError:
     text = task if isinstance(task, str) else task.model_copy(update=changes).model_dump_json()
-    fault = StepAnswer.model_validate_json(placed_step.perform_step(text).text).fault
+    fault = StepAnswer.model_validate_json(placed_step.perform_step(text)).fault
     assert fault is not None
     return fault.error()
 
@@ -77,53 +77,13 @@ def test_an_interruption_is_not_an_answer(task: StepTask, monkeypatch: pytest.Mo
         placed_step.perform_step(task.model_dump_json())
 
 
-def test_a_node_follows_erasures_before_its_step_and_after_it(task: StepTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = list[str]()
-    monkeypatch.setattr(placed_step, "follow_erasures", lambda deps: seen.append(f"follows in {deps.workspace.name}"))
-    monkeypatch.setattr(placed_step, "perform_placed", lambda *_: seen.append("performs"))
-    assert placed_step.perform_step(task.model_dump_json()) == ("{}", False)
-    assert seen == ["follows in workspace", "performs", "follows in workspace"]
-
-
 def test_a_node_that_cannot_erase_does_nothing(task: StepTask, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_deps: object) -> None:
         raise Unavailable("copies cannot be removed", "h", code="erasure_copies")
 
-    monkeypatch.setattr(placed_step, "follow_erasures", fail)
-    monkeypatch.setattr(placed_step, "perform_placed", pytest.fail)
+    monkeypatch.setattr(step_runner, "follow_erasures", fail)
+    monkeypatch.setattr(step_runner, "_perform", pytest.fail)
     assert fault_of(task).error_code == "erasure_copies"
-
-
-@pytest.fixture
-def performed(task: StepTask, monkeypatch: pytest.MonkeyPatch) -> list[Dependencies]:
-    """What each step was done with; the run goes on after it."""
-    found = list[Dependencies]()
-    monkeypatch.setattr(placed_step, "perform_placed", lambda deps, *_: found.append(deps))
-    monkeypatch.setattr(placed_step, "goes_on_placed", lambda *_: True)
-    return found
-
-
-def test_what_is_open_stays_for_the_next_step(task: StepTask, performed: list[Dependencies], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models are loaded once; other settings open everything anew."""
-    text = task.model_dump_json()
-    assert [placed_step.perform_step(text) for _ in range(2)] == [("{}", True)] * 2
-    assert performed[0].engine is performed[1].engine
-    assert performed[0].ledger is performed[1].ledger
-    monkeypatch.setenv("TAILORBIRD_LOG_FORMAT", "json")
-    placed_step.perform_step(text)
-    assert performed[2].engine is not performed[0].engine
-
-
-def test_nothing_stays_open_after_an_error(task: StepTask, performed: list[Dependencies], monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise Unavailable("the record is away", "h", code="database_unreachable")
-
-    placed_step.perform_step(task.model_dump_json())
-    with monkeypatch.context() as patch:
-        patch.setattr(placed_step, "perform_placed", fail)
-        assert not placed_step.perform_step(task.model_dump_json()).keeps
-    placed_step.perform_step(task.model_dump_json())
-    assert performed[0].engine is not performed[1].engine
 
 
 def test_a_fault_is_the_error_that_it_was() -> None:

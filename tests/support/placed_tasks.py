@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
-from tailorbird.domain.compute import TaskEnd
 
-
-def plain(task: str) -> TaskEnd:
-    """``echo TEXT``, ``fail``, ``die``, ``process``: its number, ``last``: the same of one that is not kept, ``clear FILE``: nor is that,
-    which clears FILE away slowly at its exit, or ``sleep FILE``: until it is interrupted or FILE says ``wake``."""
+def plain(task: str) -> str:
+    """``echo TEXT``, ``fail``, ``die``, ``process``: its number, or ``sleep FILE``: until it is interrupted or FILE says ``wake``."""
     verb, _, rest = task.partition(" ")
     if verb == "fail":
         raise ValueError("the text of a row")
     if verb == "die":
         os.kill(os.getpid(), signal.SIGKILL)
-    if verb in ("process", "last"):
-        return TaskEnd(str(os.getpid()), keeps=verb == "process")
-    if verb == "clear":
-        atexit.register(_clear, Path(rest))
-        return TaskEnd(rest)
-    return TaskEnd(_sleep(Path(rest)) if verb == "sleep" else rest, keeps=True)
-
-
-def _clear(file: Path) -> None:
-    time.sleep(2)
-    file.unlink()
+    if verb == "process":
+        return str(os.getpid())
+    return _sleep(Path(rest)) if verb == "sleep" else rest
 
 
 def _sleep(file: Path) -> str:
@@ -45,23 +34,27 @@ def _sleep(file: Path) -> str:
     return "awake"
 
 
-def twin_step(task: str) -> TaskEnd:
-    """The step with twins and short leases. Of the moments in the workspace's file ``kills`` the process takes the first
-    of its own step out, and dies there; where it begins with ``stop``, the process stops there instead, as if its machine were cut off."""
-    from support.moments import Kill, Passing, watch
+def twin_step(task: str) -> str:
+    """The step, and those after it, with twins and short leases. At the first of the moments in the workspace's file ``kills`` the process
+    takes it out and dies; where it begins with ``stop``, the process stops there instead, as if its machine were cut off."""
+    from support.moments import Passing, watch
     from support.story_process import hurry, use_twins
     from tailorbird.processes.placed_step import perform_step
     from tailorbird.usecases.runs.step_placement import StepTask
 
     use_twins()
     hurry()
-    asked = StepTask.model_validate_json(task)
-    file = Path(asked.workspace) / "kills"
-    moments = file.read_text().splitlines() if file.exists() else []
-    if (own := next((moment for moment in moments if asked.step.startswith(moment.partition(" commit of ")[2])), None)) is not None:
-        file.write_text("\n".join(moment for moment in moments if moment != own))
-        stops = own.startswith("stop ")
-        watch(Passing(Kill(own.removeprefix("stop "), signal=signal.SIGSTOP if stops else signal.SIGKILL)))
+    file = Path(StepTask.model_validate_json(task).workspace) / "kills"
+
+    class Listed(Passing):
+        def __call__(self, name: str) -> None:
+            first, *others = file.read_text().splitlines() or [""]
+            if first and threading.current_thread() is threading.main_thread() and name.startswith(first.removeprefix("stop ")):
+                file.write_text("\n".join(others))
+                os.kill(os.getpid(), signal.SIGSTOP if first.startswith("stop ") else signal.SIGKILL)
+
+    if file.exists():
+        watch(Listed(None))
     return perform_step(task)
 
 

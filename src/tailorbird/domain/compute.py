@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pydantic import Field
 
 from tailorbird.domain.value import Value
@@ -24,6 +22,10 @@ class StepNeed(Value):
         parts += [f"{self.gpus} {'GPU' if self.gpus == 1 else 'GPUs'}"] if self.gpus else []
         return ", ".join(parts)
 
+    def holds(self, other: StepNeed) -> bool:
+        """True where a process that has this can go on with what takes ``other``: by as many threads, and without a GPU."""
+        return other.cores == self.cores and other.memory_gb <= self.memory_gb and not (other.gpus or self.gpus)
+
 
 class ComputeNode(Value):
     """A living node: what it has in all, whoever uses it now (memory in GiB). ``here``: it is on this machine."""
@@ -37,10 +39,3 @@ class ComputeNode(Value):
     def holds(self, need: StepNeed) -> bool:
         """True when the step fits on the node while nothing else is done there."""
         return need.cores <= self.cores and need.memory_gb <= self.memory_gb and need.gpus <= self.gpus
-
-
-class TaskEnd(NamedTuple):
-    """What the function of a cluster ends with: its answer, and whether its process may take another task of the same purpose."""
-
-    text: str
-    keeps: bool = False

@@ -43,13 +43,7 @@ class Compute(Protocol):
         """The living nodes. Raises Unavailable (``compute_unreachable``)."""
         ...
 
-    def place(self, task: str, need: StepNeed, purpose: str = "") -> PlacedTask:
-        """Asks for ``task`` to be done on a node that has ``need`` free, as soon as there is one. Raises Unavailable
-        (``compute_unreachable``).
-
-        Tasks of one ``purpose``, and of as many cores, may be done by one process, one after another: it is kept where its task ended with
-        ``TaskEnd.keeps``, and ends after a while in which it is asked for nothing, or before another task begins on its node, since
-        nothing is booked for what it holds while it waits. It does nothing else, ever. Without a purpose, and where a GPU is taken, the
-        process is the task's own and ends with it.
-        """
+    def place(self, task: str, need: StepNeed) -> PlacedTask:
+        """Asks for ``task`` to be done on a node that has ``need`` free, as soon as there is one, by a process of its own: ``need`` is
+        booked until it has ended. Raises Unavailable (``compute_unreachable``)."""
         ...

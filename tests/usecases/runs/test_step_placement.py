@@ -9,8 +9,7 @@ from support.rungs import make_plan_of, make_settings
 from tailorbird.domain.compute import ComputeNode, StepNeed
 from tailorbird.domain.errors import Exhausted
 from tailorbird.domain.plan import Estimate, Machine, Plan, RungPlan
-from tailorbird.usecases.runs import step_placement
-from tailorbird.usecases.runs.step_placement import need_of, require_room, takes_next
+from tailorbird.usecases.runs.step_placement import need_of, require_room
 
 SMALL = ComputeNode(host="small", cores=2, memory_gb=4.0)
 LARGE = ComputeNode(host="large", cores=8, memory_gb=64.0, gpus=2)
@@ -102,37 +101,13 @@ def test_cores_of_one_node_and_memory_of_another_hold_nothing_together() -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "cores", "holds", "takes"),
+    ("booked", "goes_on"),
     [
-        ("make lora v", 4, 4.9, True),
-        ("make lora v", 4, 5.1, False),
-        ("measure prompt v", 4, 4.9, False),
-        ("choose", 4, 0.6, False),
-        ("choose", 4, 0.4, True),
-        ("make lora v", 2, 1.0, False),
-        ("conclude", 4, 1.0, False),
-        (None, 4, 1.0, False),
+        (StepNeed(cores=4, memory_gb=5.0), True),
+        (StepNeed(cores=4, memory_gb=4.9), False),
+        (StepNeed(cores=2, memory_gb=5.0), False),
+        (StepNeed(cores=4, memory_gb=5.0, gpus=1), False),
     ],
 )
-def test_a_process_takes_the_next_step_by_its_threads_and_within_what_is_booked(
-    monkeypatch: pytest.MonkeyPatch, name: str | None, cores: int, holds: float, takes: bool
-) -> None:
-    monkeypatch.setattr(step_placement, "resident_gib", lambda: holds)
-    assert takes_next(plan(), name, cores) is takes
-
-
-def test_one_that_measured_chooses_and_goes_on_to_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_placement, "resident_gib", lambda: 4.9)
-    assert takes_next(plan(), "choose", 4, ("measure lora v",))
-    assert takes_next(plan(), "test", 4, ("measure lora v", "choose"))
-    assert not takes_next(plan(), "choose", 4, ("measure prompt v",))
-
-
-@pytest.mark.parametrize(("holds", "takes"), [(0.4, True), (0.6, False)])
-def test_before_the_plan_a_process_is_kept_that_holds_next_to_nothing(monkeypatch: pytest.MonkeyPatch, holds: float, takes: bool) -> None:
-    monkeypatch.setattr(step_placement, "resident_gib", lambda: holds)
-    assert takes_next(None, "plan", 4) is takes
-
-
-def test_with_a_gpu() -> None:
-    assert not takes_next(plan(gpus=("H100",), threads=0), "measure lora v", 4)
+def test_a_process_goes_on_with_a_step_by_its_threads_within_what_is_booked(booked: StepNeed, goes_on: bool) -> None:
+    assert booked.holds(need_of(plan(), "measure lora v", NODES, 4)) is goes_on

@@ -30,8 +30,6 @@ from tailorbird.ports.compute import Compute, PlacedTask
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.build import build_name
 from tailorbird.system.files import private_folder
-from tailorbird.system.freed_memory import return_grown_memory
-from tailorbird.system.peak_memory import resident_gib
 from tailorbird.usecases.dependencies import Dependencies, Progress
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
@@ -48,8 +46,9 @@ MOST_FRUITLESS, PAUSE_SECONDS = 5, 2.0
 
 class StepTask(Value):
     """What a node is told: names, and nothing that must be kept from others. It reads the settings in ``workspace`` there. ``settings`` is
-    the digest of those that results depend on, ``cores`` how many threads compute. ``mark`` names a file that lies in the run's folder
-    while the step is waited for: a node that does not see it has a workspace of its own."""
+    the digest of those that results depend on, ``need`` what is booked for it; with steps that take no more it goes on, as far as the step
+    ``until`` (empty: the last). ``mark`` names a file that lies in the run's folder while the step is waited for: a node that does not see
+    it has a workspace of its own."""
 
     version: str = Field(default_factory=build_name)
     workspace: str
@@ -58,7 +57,8 @@ class StepTask(Value):
     actor: Name
     run: str
     step: str
-    cores: int
+    need: StepNeed
+    until: str = ""
     mark: str = Field(pattern=r"^placed-[0-9a-f]{32}$")
 
 
@@ -105,18 +105,6 @@ def need_of(
     gpus, memory = _gpus(plan, rung, name), _memory(plan, rung, name, done)
     held = memory * processes + LEAST_MEMORY if processes > 1 and _trains(rung, name) and not gpus else memory
     return StepNeed(cores=threads, memory_gb=round(held, 3), gpus=gpus)
-
-
-def takes_next(plan: Plan | None, name: str | None, cores: int, done: Sequence[str] = ()) -> bool:
-    """Whether this process, which computes by ``cores`` threads, can take the run's next step ``name``: a node does that step, by as many
-    threads and without a GPU, and the process holds no more than the memory that is booked for it."""
-    if name is None or name in SIGNED_HERE:
-        return False
-    rung = _rung_of(plan, name) if plan else None
-    if plan and (_gpus(plan, rung, name) or (plan.machine.threads or cores) != cores):
-        return False
-    return_grown_memory()
-    return resident_gib() <= (_memory(plan, rung, name, done) if plan else LEAST_MEMORY)
 
 
 def _rung_of(plan: Plan, name: str) -> RungPlan | None:
@@ -205,13 +193,14 @@ def _held(context: StepContext, name: str) -> Step | None:
     return step if step.lease_until > context.deps.clock.now() else None
 
 
-def follow(context: StepContext, name: str, placed: PlacedTask, check: Callable[[UnitOfWork], None]) -> None:
-    """Waits for the end of a step that a node does, and tells how far it is. When the node is gone the step is to be done again.
+def follow(context: StepContext, placed: PlacedTask, check: Callable[[UnitOfWork], None], begun: Callable[[str], None]) -> None:
+    """Waits for the end of what a node does of a run, and tells how far it is. When the node is gone its step is to be done again.
 
-    ``check`` raises Conflict when the run was cancelled. Whatever ends the waiting interrupts the step: the node gives it back. Raises
-    what the step raised there, which says more than the state that the run has since then.
+    ``check`` raises Conflict when the run was cancelled; ``begun`` hears of each step that the node goes on with. Whatever ends the waiting
+    interrupts the step: the node gives it back. Raises what the step raised there, which says more than the state that the run has since
+    then.
     """
-    relay = _Relay(context, name, check)
+    relay = _Relay(context, check, begun)
     try:
         while not placed.ended(LOOK_SECONDS):
             relay.look()
@@ -220,6 +209,8 @@ def follow(context: StepContext, name: str, placed: PlacedTask, check: Callable[
             placed.cancel()
             placed.ended(GRACE_SECONDS)
         raise
+    with suppress(TailorbirdError):
+        relay.look()
     try:
         answer = StepAnswer.model_validate_json(placed.answer())
     except Unavailable as error:
@@ -247,11 +238,7 @@ def marked(context: StepContext) -> Iterator[str]:
 def step_of(context: StepContext, name: str) -> Step | None:
     """The step as the record has it now."""
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
-        return _step_in(work, context, name)
-
-
-def _step_in(work: UnitOfWork, context: StepContext, name: str) -> Step | None:
-    return next((step for step in work.steps.of(context.run.id) if step.name == name), None)
+        return next((step for step in work.steps.of(context.run.id) if step.name == name), None)
 
 
 def is_begun(before: Step | None, now: Step | None) -> bool:
@@ -272,12 +259,12 @@ def not_begun(name: str) -> Exhausted:
 
 
 class _Relay:
-    """Tells here what the record knows of a step that is done elsewhere."""
+    """Tells here what the record knows of steps that are done elsewhere."""
 
-    def __init__(self, context: StepContext, name: str, check: Callable[[UnitOfWork], None]) -> None:
+    def __init__(self, context: StepContext, check: Callable[[UnitOfWork], None], begun: Callable[[str], None]) -> None:
         self._context = context
-        self._name = name
-        self._check = check
+        self._name, self._told = "", {*context.done, context.next_step()}
+        self._check, self._begun = check, begun
         self._seen = StepProgress()
         self._owner: str | None = None
 
@@ -286,15 +273,21 @@ class _Relay:
         try:
             with self._context.deps.ledger.work(self._context.run.tenant, write=False) as work:
                 self._check(work)
-                step = _step_in(work, self._context, self._name)
+                steps = work.steps.of(self._context.run.id)
         except Conflict:
             raise
         except TailorbirdError:
             return
-        if step is not None and step.state is StepState.LEASED:
-            self._tell(self._context.progress, step)
+        for step in steps:
+            if step.state in (StepState.LEASED, StepState.DONE) and step.name not in self._told:
+                self._told.add(step.name)
+                self._begun(step.name)
+            if step.state is StepState.LEASED:
+                self._tell(self._context.progress, step)
 
     def _tell(self, progress: Progress, step: Step) -> None:
+        if step.name != self._name:
+            self._name, self._owner, self._seen = step.name, None, StepProgress()
         if step.owner != self._owner:
             self._owner = step.owner
             progress.tell(f"{step.owner} does the step")

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn
 
+from tailorbird.domain.compute import ComputeNode, StepNeed
 from tailorbird.domain.errors import Conflict, Exhausted, Forbidden, LeaseLost, TailorbirdError
 from tailorbird.domain.identity import Role
 from tailorbird.domain.ladder import Conclusion, RungKind
@@ -24,12 +25,13 @@ from tailorbird.ports.compute import Compute
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.files import digest_file, remove_folder
 from tailorbird.system.freed_memory import return_grown_memory
+from tailorbird.system.peak_memory import resident_gib
 from tailorbird.system.source_access import SourceAccess, restrict_sources
 from tailorbird.usecases.anchored_rows import anchored_erasures, anchored_run
 from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.climb import floor, rungs, sealed_test, snapshot_and_plan
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress, StepBegun
-from tailorbird.usecases.erasure.local_copies import clear_run, clear_step
+from tailorbird.usecases.erasure.local_copies import clear_run, clear_step, follow_erasures
 from tailorbird.usecases.leases import heartbeat, owner
 from tailorbird.usecases.runs import step_placement
 from tailorbird.usecases.snapshots.amendments import certificates_of
@@ -118,46 +120,47 @@ def _require_signer(actor: Actor, run: Run) -> None:
 def plan_for(deps: Dependencies, actor: Actor, run: Run, progress: Progress, until: str = transitions.PLAN) -> StepContext:
     """Does the run's steps as far as the plan (or the step ``until``, before it), and no further. Raises as ``work_on``."""
     while until not in (context := stage_of(deps, actor, run, progress)).done:
-        _advance(context)
+        _advance(context, until)
     with deps.ledger.work(run.tenant) as work:
         if work.runs.get(run.id).state is RunState.PLANNING:
             work.runs.set_state(run.id, RunState.PLANNED)
     return context
 
 
-def _advance(context: StepContext) -> None:
-    """Does the next step, here or on a node; returns having done nothing while a dead process's lease runs out."""
+def _advance(context: StepContext, until: str = "") -> None:
+    """Does the next step, here or on a node, which goes on as far as ``until``; returns having done nothing while a dead process's lease
+    runs out."""
     name = context.next_step()
     assert name is not None
     compute = context.deps.compute()
     if compute is not None and name not in step_placement.SIGNED_HERE:
-        _place(context, compute, name)
+        _place(context, compute, name, until)
         return
     step = _take(context.deps, context.run, name, context.progress)
     if step is not None:
         _perform(context, step)
 
 
-def _place(context: StepContext, compute: Compute, name: str) -> None:
+def _place(context: StepContext, compute: Compute, name: str, until: str) -> None:
     """Has a node take the step; returns having done nothing when the node is lost meanwhile. Raises Exhausted (``step_not_begun``) when
     several nodes in a row were lost before they leased it: then nothing counts its attempts."""
     before = step_placement.step_of(context, name)
     for fruitless in range(step_placement.MOST_FRUITLESS):
         if fruitless:
             time.sleep(step_placement.PAUSE_SECONDS * 2 ** (fruitless - 1))
-        _place_once(context, compute, name)
+        _place_once(context, compute, name, until)
         if step_placement.is_begun(before, step_placement.step_of(context, name)):
             return
     _refuse_placing(context, name, step_placement.not_begun(name))
 
 
-def _place_once(context: StepContext, compute: Compute, name: str) -> None:
-    """Has a node do the step, under a lease that the node takes. Raises what ended the step there."""
+def _place_once(context: StepContext, compute: Compute, name: str, until: str) -> None:
+    """Has a node do the step, and those after it that take no more, under leases that the node takes. Raises what ended a step there."""
     with context.deps.ledger.work(context.run.tenant) as work:
         _refuse_ended(work, context.run)
     nodes = compute.nodes()
     step_placement.require_shared(context.deps, compute, nodes)
-    need = step_placement.need_of(context.plan, name, nodes, context.deps.step_cores, tuple(context.done), context.deps.training_processes)
+    need = _need(context, name, nodes)
     step_placement.await_free(context, name)
     try:
         step_placement.require_room(nodes, name, need)
@@ -171,12 +174,18 @@ def _place_once(context: StepContext, compute: Compute, name: str) -> None:
             actor=context.actor.name,
             run=context.run.id,
             step=name,
-            cores=need.cores,
+            need=need,
+            until=name if context.plan is None and any(node.gpus for node in nodes) else until,  # the plan measures a node with GPUs
             mark=mark,
         )
         context.progress.tell(f"asking the cluster for {need.words}")
-        placed = compute.place(task.model_dump_json(), need, purpose=f"{context.run.tenant}/{context.run.id}")
-        step_placement.follow(context, name, placed, lambda work: _refuse_cancelled(context.run, work.runs.get(context.run.id).state))
+        placed = compute.place(task.model_dump_json(), need)
+        step_placement.follow(
+            context,
+            placed,
+            lambda work: _refuse_cancelled(context.run, work.runs.get(context.run.id).state),
+            lambda begun: _tell_begun(stage_of(context.deps, context.actor, context.run, context.progress), begun),
+        )
 
 
 def _refuse_placing(context: StepContext, name: str, error: TailorbirdError) -> NoReturn:
@@ -187,34 +196,50 @@ def _refuse_placing(context: StepContext, name: str, error: TailorbirdError) -> 
     raise error
 
 
+def _need(context: StepContext, name: str, nodes: Sequence[ComputeNode]) -> StepNeed:
+    deps = context.deps
+    return step_placement.need_of(context.plan, name, nodes, deps.step_cores, tuple(context.done), deps.training_processes)
+
+
 def perform_placed(deps: Dependencies, actor: Actor, task: step_placement.StepTask, progress: Progress) -> None:
-    """What a node does of a run: its next step, which ``task`` names, unless somebody else has done it by now. Raises as ``work_on``, and
-    Conflict when a step is asked for that its place in the run does not allow."""
-    run, name = task.run, task.step
-    deps = deps.for_tenant(actor.tenant)
+    """What a node does of a run: its next step, which ``task`` names, unless somebody else has done it by now, and those after it that take
+    no more than was booked. What was erased elsewhere goes here before each step, which is not done otherwise, and after the last: no
+    schedule runs on a node. Raises as ``work_on``, Unavailable, and Conflict when a step is asked for that its place in the run does not
+    allow."""
+    follow_erasures(deps)
+    deps, name = deps.for_tenant(actor.tenant), task.step
     with deps.ledger.work(actor.tenant, write=False) as work:
-        found = work.runs.get(run)
-    context = replace(stage_of(deps, actor, found, progress), placed=True)
+        run = work.runs.get(task.run)
+    context = replace(stage_of(deps, actor, run, progress), placed=True)
     if name in context.done:
         return
     if name != context.next_step() or name in step_placement.SIGNED_HERE:
-        raise Conflict(f"the step {name} is not the next of run {run} for a node", "adapt again", code="step_not_next")
+        raise Conflict(f"the step {name} is not the next of run {run.id} for a node", "adapt again", code="step_not_next")
     own = not (context.folder / task.mark).exists()
-    step = _take(deps, found, name, progress)
-    if step is not None:
+    try:
         with _cleared(context) if own else nullcontext():
-            _perform(context, step)
+            while (step := _take(deps, run, name, progress)) is not None:
+                _perform(context, step)
+                if name == task.until:
+                    return
+                context = replace(stage_of(deps, actor, run, progress), placed=True)
+                name = context.next_step() or ""
+                if context.run.state not in OPEN or not _goes_on(context, name, task):
+                    return
+                follow_erasures(deps)
+    finally:
+        with suppress(TailorbirdError):
+            follow_erasures(deps)
 
 
-def goes_on_placed(deps: Dependencies, actor: Actor, task: step_placement.StepTask) -> bool:
-    """Whether the step after the one that ``task`` names may be done in this process too; not where the record does not say so. The step
-    is done by then: whatever goes wrong here is no fault of it."""
-    with suppress(Exception):
-        with deps.ledger.work(actor.tenant, write=False) as work:
-            found = work.runs.get(task.run)
-        context = stage_of(deps, actor, found, Progress())
-        return found.state in OPEN and step_placement.takes_next(context.plan, context.next_step(), task.cores, tuple(context.done))
-    return False
+def _goes_on(context: StepContext, name: str, task: step_placement.StepTask) -> bool:
+    """Whether a process that has done a step goes on with the one called ``name``: a node does it, in what was booked."""
+    if not name or name in step_placement.SIGNED_HERE:
+        return False
+    here = ComputeNode(host="", cores=task.need.cores, memory_gb=task.need.memory_gb, gpus=task.need.gpus)
+    return_grown_memory()
+    need = _need(context, name, [here])
+    return task.need.holds(need) and resident_gib() <= need.memory_gb
 
 
 @contextmanager
@@ -287,12 +312,16 @@ def _ahead(context: StepContext, name: str) -> int:
 @contextmanager
 def _told(context: StepContext, name: str) -> Iterator[None]:
     """Tells that the step begins, with what the plan expects of it, and that it has ended."""
-    context.progress.step(StepBegun(context.run.id, name, len(context.done), outlook(context.plan, name, context.done)))
-    context.progress.tell(f"step {name}")
+    _tell_begun(context, name)
     try:
         yield
     finally:
         context.progress.step(None)
+
+
+def _tell_begun(context: StepContext, name: str) -> None:
+    context.progress.step(StepBegun(context.run.id, name, len(context.done), outlook(context.plan, name, context.done)))
+    context.progress.tell(f"step {name}")
 
 
 @contextmanager
