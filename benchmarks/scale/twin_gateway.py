@@ -17,7 +17,6 @@ from support.serving import House  # noqa: E402 - found in the tests
 from tailorbird.integrations.loopback import open_driver  # noqa: E402
 from tailorbird.processes import Listening, engine_process, run_engine, run_gateway, take_secret  # noqa: E402
 from tailorbird.system.clock import SystemClock  # noqa: E402
-from tailorbird.system.machine_share import MachineShare  # noqa: E402
 from tailorbird.testing import MemoryEngine  # noqa: E402
 
 
@@ -31,7 +30,7 @@ def house_of(folder: Path, database: str, *, new: bool = False) -> House:
 def gateway(folder: str, database: str, port: str) -> None:
     """Serves until it is ended."""
 
-    def engine_command(place: Path, _share: MachineShare) -> list[str]:
+    def engine_command(place: Path) -> list[str]:
         return [sys.executable, __file__, "engine", folder, database, str(place)]
 
     run_gateway(house_of(Path(folder), database).deps, Listening(port=int(port)), open_driver, engine_command)

@@ -60,11 +60,9 @@ class Own:
 
 
 @contextmanager
-def own(
-    count: int, memory_mb: int = 4096, later: int = 0, precision: str = "auto", processes: int = 1, held: str = "auto"
-) -> Iterator[Own]:
-    """Ours with ``count`` adapters, once every name answers; ``later`` more have a release, and no name yet. Several engine ``processes``
-    divide the machine. ``held``: the setting ``engine_adapters``."""
+def own(count: int, memory_mb: int = 4096, later: int = 0, precision: str = "auto", held: str = "auto") -> Iterator[Own]:
+    """Ours with ``count`` adapters, once every name answers; ``later`` more have a release, and no name yet. ``held``: the setting
+    ``engine_adapters``."""
     made = adapters(min(count + later, 32))
     with TemporaryDirectory() as folder, ExitStack() as stack:
         house = House(Path(folder))
@@ -73,16 +71,14 @@ def own(
         proofs = {releases[name_of(number)]: _proof(folders[number]) for number in range(count, count + later)}
         (house.folder / "proofs.json").write_text(json.dumps(proofs))
         _, secret = house.key()
-        port, sockets = free_port(), [Path(folder) / f"engine-{number}.sock" for number in range(1, processes + 1)]
+        port, socket = free_port(), Path(folder) / "engine.sock"
         url = f"http://127.0.0.1:{port}"
         paths = {"PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT / "tests"), *sys.path])}
-        for number, socket in enumerate(sockets, 1):
-            told = [folder, str(socket), str(memory_mb), precision, f"{number}/{processes}", held]
-            engine = [sys.executable, str(HERE / "own_engine.py"), *told]
-            stack.enter_context(process(engine, f"unix:{socket}", ENGINE_SECRET, **paths))
-        gateway = [sys.executable, str(HERE / "own_gateway.py"), folder, str(port), *map(str, sockets)]
+        engine = [sys.executable, str(HERE / "own_engine.py"), folder, str(socket), str(memory_mb), precision, held]
+        stack.enter_context(process(engine, f"unix:{socket}", ENGINE_SECRET, **paths))
+        gateway = [sys.executable, str(HERE / "own_gateway.py"), folder, str(port), str(socket)]
         with process(gateway, f"{url}/readyz", secret, **paths):
-            yield Own(url, secret, sockets[0], house, releases)
+            yield Own(url, secret, socket, house, releases)
         house.ledger.close()
 
 

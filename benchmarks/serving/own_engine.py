@@ -1,4 +1,4 @@
-"""Our engine process on plain folders: ``own_engine.py WORKSPACE SOCKET MEMORY_MB PRECISION SHARE ADAPTERS``.
+"""Our engine process on plain folders: ``own_engine.py WORKSPACE SOCKET MEMORY_MB PRECISION ADAPTERS``.
 
 Which release is which folder stands in the workspace's servables.json.
 """
@@ -17,7 +17,6 @@ from support.serving import House
 from tailorbird.domain.deployment import Servable
 from tailorbird.ports.engine import LiveEngine, LoadRequest
 from tailorbird.processes.engine_process import serve_engine
-from tailorbird.system.machine_share import MachineShare
 
 
 def admit(house: House, request: LoadRequest) -> Servable:
@@ -28,10 +27,9 @@ def admit(house: House, request: LoadRequest) -> Servable:
 def open_engine() -> LiveEngine:
     # Imported late: what the process sets for torch's threads must be set before torch is imported.
     make = import_module("tailorbird.inference").open_engine
-    return make(sys.argv[4], adapters=sys.argv[6], memory_mb=int(sys.argv[3]))  # type: ignore[no-any-return]
+    return make(sys.argv[4], adapters=sys.argv[5], memory_mb=int(sys.argv[3]))  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":
-    MachineShare.read(sys.argv[5]).take()
     house = House.reopen(Path(sys.argv[1]))
     serve_engine(open_engine, partial(admit, house), Path(sys.argv[2]), ENGINE_SECRET)

@@ -85,10 +85,9 @@ class Settings(Value):
     ``database`` is an SQLAlchemy URL, ``artifacts`` an fsspec URL or path; empty means inside the workspace. ``tenant`` and ``identity``
     are who acts when a command does not say. ``engine`` runs the models: our own, or the replicas of a server at ``engine_url``, which
     call the base ``engine_model`` and are given ``engine_requests`` at a time, where there are several; what the base answers without
-    adapters is asked of the one at ``engine_base_url``. Our own runs in ``engine_processes`` beside one another, which divide cores and
-    GPUs among them, and computes in ``engine_precision`` by ``engine_kernels``, with adapters in ``engine_adapters``, each process with
-    ``engine_memory_mb`` for weights (0: its share of half of the machine's) and ``engine_kv_mb`` for keys and values of each set of
-    weights.
+    adapters is asked of the one at ``engine_base_url``. Our own computes in ``engine_precision`` by ``engine_kernels``, with adapters in
+    ``engine_adapters``, with ``engine_memory_mb`` for weights (0: half of the machine's) and ``engine_kv_mb`` for keys and values of each
+    set of weights.
     ``keep_former_seconds`` is how long a replaced release stays loaded. ``checkpoints``, ``witnesses`` and ``alerts`` name who is told
     (``webhook_secret`` signs what is sent); ``trusted_proxies`` are addresses or networks; ``public_urls`` are addresses by which the
     server is known beside those that it listens on.
@@ -122,7 +121,6 @@ class Settings(Value):
     engine_model: str = ""
     engine_key: str = ""
     engine_requests: Annotated[int, Field(ge=1)] = 256
-    engine_processes: Annotated[int, Field(ge=1, le=1000)] = 1
     engine_precision: Literal["auto", "bf16", "fp32", "int8"] = "auto"
     engine_kernels: Literal["auto", "native", "plain"] = "auto"
     engine_adapters: Literal["auto", "int4"] = "auto"

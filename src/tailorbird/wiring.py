@@ -34,7 +34,6 @@ from tailorbird.settings import Settings, check_closed
 from tailorbird.system.clear_folder import clear_root, folders_of_all, process_folder
 from tailorbird.system.clock import SystemClock
 from tailorbird.system.files import OWNER_FOLDER, is_open_to_others, write_for_owner_alone
-from tailorbird.system.machine_share import MemoryShare
 from tailorbird.system.secret_references import read_secret
 from tailorbird.usecases import Dependencies, MaintenanceSettings, admit
 from tailorbird.usecases.feedback import redact
@@ -246,9 +245,9 @@ def _trainer(settings: Settings) -> Trainer:
     return trainer
 
 
-def open_engine(settings: Settings, share: MemoryShare | None = None) -> LocalEngine:
-    """Our own engine, which may take this ``share`` of the memory that is there for weights."""
-    memory = {"memory_mb": settings.engine_memory_mb, "kv_mb": settings.engine_kv_mb, "share": share or MemoryShare()}
+def open_engine(settings: Settings) -> LocalEngine:
+    """Our own engine."""
+    memory = {"memory_mb": settings.engine_memory_mb, "kv_mb": settings.engine_kv_mb}
     formats = (settings.engine_precision, settings.engine_kernels)
     engine: LocalEngine = _part("engine", "torch")(*formats, adapters=settings.engine_adapters, **memory)
     return engine

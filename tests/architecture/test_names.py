@@ -87,7 +87,6 @@ ENVIRONMENT_READERS = {
     "processes/placed_step.py": "how many threads OpenMP starts, said before it is loaded; the address of the node, as its cluster says it",
     "system/barrier_watch.py": "whether OpenMP was told how its threads wait",
     "system/container_limits.py": "how many threads OpenMP starts, where a container has fewer cores than the machine",
-    "system/machine_share.py": "how many threads OpenMP starts and which GPUs CUDA sees, said before either is loaded",
     "system/primitive_cache.py": "how many compiled products oneDNN keeps, said before it computes",
     "system/sandbox/client.py": "hands a few variables to a confined process",
     "system/secret_references.py": "the key of a hosted model, where the settings name a variable that holds it",

@@ -22,7 +22,6 @@ from tailorbird.settings import (
     save_settings,
     settings_without_workspace,
 )
-from tailorbird.system.machine_share import MemoryShare
 from tailorbird.wiring import open_dependencies
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
@@ -73,7 +72,7 @@ def test_the_engine_and_the_trainer_are_opened_as_the_settings_say(tmp_path: Pat
     deps = wiring.open_dependencies(load_settings(tmp_path, environment))
     deps.engine()
     deps.trainer()
-    memory = {"memory_mb": 512, "kv_mb": 64, "share": MemoryShare()}
+    memory = {"memory_mb": 512, "kv_mb": 64}
     assert given == {"engine": (("int8", "plain"), {"adapters": "int4"} | memory), "trainer": ((2, "never"), {})}
     deps.ledger.close()
 

@@ -13,14 +13,13 @@ import pytest
 
 from tailorbird.processes import gateway, http_servers
 from tailorbird.processes.http_servers import LONGEST_SOCKET, listen_privately
-from tailorbird.system.machine_share import MachineShare
 
 
 def test_the_engine_takes_no_module_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever had a random.py beside the objective got no engine."""
     (tmp_path / "random.py").write_text("raise SystemExit(7)")
     deps: Any = SimpleNamespace(workspace=tmp_path)
-    command = [*gateway._own_engine(deps, "text")(tmp_path / "engine.sock", MachineShare()), "--help"]
+    command = [*gateway._own_engine(deps, "text")(tmp_path / "engine.sock"), "--help"]
     monkeypatch.chdir(tmp_path)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -16,9 +16,8 @@ from support.serving import House
 from support.workspace_ledger import SQLITE
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.integrations.loopback import open_driver
-from tailorbird.processes import Listening, ReplicaSettings, run_engine, run_gateway, take_secret
+from tailorbird.processes import Listening, run_engine, run_gateway, take_secret
 from tailorbird.processes import engine_process as engine
-from tailorbird.system.machine_share import MachineShare
 from tailorbird.testing import MemoryEngine
 
 LOG_FORMAT: Any = os.environ.get("TEST_LOG_FORMAT", "text")
@@ -31,19 +30,12 @@ def reopened(workspace: str) -> House:
 def gateway(workspace: str, port: str, *flags: str) -> None:
     house = reopened(workspace)
 
-    def engine_command(place: Path, _share: MachineShare) -> list[str]:
+    def engine_command(place: Path) -> list[str]:
         return [sys.executable, __file__, "engine", workspace, str(place), *flags]
 
     if seconds := os.environ.get("TEST_HUNG_AFTER"):
         engine._ASK_EVERY, engine._HUNG_AFTER = float(seconds) / 4, float(seconds)
-    processes = int(os.environ.get("TEST_ENGINE_PROCESSES", "1"))
-    run_gateway(
-        house.deps,
-        Listening(port=int(port), log_format=LOG_FORMAT),
-        open_driver,
-        engine_command,
-        replicas=ReplicaSettings(processes=processes),
-    )
+    run_gateway(house.deps, Listening(port=int(port), log_format=LOG_FORMAT), open_driver, engine_command)
 
 
 def engine_process(workspace: str, place: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +24,6 @@ from tailorbird.processes import (
     tls_of,
 )
 from tailorbird.settings import Settings
-from tailorbird.system.machine_share import MachineShare
 from tailorbird.usecases.maintenance.backup import demand_undamaged
 
 #: How long a change asked for over HTTP waits for another writer of the record.
@@ -67,8 +65,7 @@ def _serve(
         names = ReplicaSettings(settings.engine_url, settings.engine_requests)
         run_gateway_with_drivers(session.deps, listening, outside, keep_former, names)
     else:
-        replicas = ReplicaSettings(most=settings.engine_requests, processes=settings.engine_processes)
-        run_gateway(session.deps, listening, wiring.open_driver, keep_former=keep_former, replicas=replicas)
+        run_gateway(session.deps, listening, wiring.open_driver, keep_former=keep_former)
 
 
 def _file(settings: Settings, path: str) -> Path | None:
@@ -78,15 +75,12 @@ def _file(settings: Settings, path: str) -> Path | None:
 @engine.command()
 def _engine(
     place: Annotated[Path, typer.Option("--socket", help="Unix socket to create, in a folder closed to others.")],
-    share: Annotated[str, typer.Option(help="Its share of the machine: 2/4 is the second of four.")] = "1/1",
     log_format: _Format = None,
 ) -> None:
     """Run models for one gateway (internal: started by serve)."""
     shared_options().refuse("engine", "who", "key", "as_json")
     session = open_session()
-    part = MachineShare.read(share).take()
-    deps = replace(session.deps, engine=partial(wiring.open_engine, session.settings, part))
-    run_engine(deps, place, take_secret(), log_format or session.settings.log_format)
+    run_engine(session.deps, place, take_secret(), log_format or session.settings.log_format)
 
 
 apps = {"serve": serve, "engine": engine}

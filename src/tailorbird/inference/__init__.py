@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tailorbird.inference.devices import ALL, thread_pool
+from tailorbird.inference.devices import thread_pool
 from tailorbird.inference.engine import TorchEngine
 from tailorbird.inference.forward.weights import Adapters, Precision
 from tailorbird.inference.forward_factory import Kernels
@@ -23,7 +23,6 @@ from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import LocalEngine
 from tailorbird.ports.model_reader import ModelReader
 from tailorbird.system.barrier_watch import watch_barriers
-from tailorbird.system.machine_share import MemoryShare
 from tailorbird.system.primitive_cache import limit_primitive_cache
 
 __all__ = ["open_encoder", "open_engine", "open_model_reader"]
@@ -36,18 +35,17 @@ def open_engine(
     adapters: Adapters = "auto",
     memory_mb: int = 0,
     kv_mb: int = KV_MB,
-    share: MemoryShare = ALL,
 ) -> LocalEngine:
     """An engine with nothing loaded, safe to call from several threads.
 
     ``precision``: ``auto`` is bf16 where the processor multiplies it faster. ``kernels``: ``auto`` is the native pass where it can be had,
     which holds ``adapters`` in int8 (``auto``) or 4 bits (``int4``).
     ``memory_mb`` is for weights (0: half of the machine's memory, three quarters of a GPU's), ``kv_mb`` for keys and values of each set
-    of weights; ``share`` is this process's part of that memory, where several compute side by side.
+    of weights.
     """
     limit_primitive_cache()
     watch_barriers(thread_pool())
-    return TorchEngine(precision, kernels, adapters=adapters, memory_mb=memory_mb, kv_mb=kv_mb, share=share)
+    return TorchEngine(precision, kernels, adapters=adapters, memory_mb=memory_mb, kv_mb=kv_mb)
 
 
 def open_encoder() -> Encoder:

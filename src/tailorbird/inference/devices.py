@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from tailorbird.system.container_limits import memory_limit
-from tailorbird.system.machine_share import MemoryShare
 from tailorbird.system.thread_clocks import ThreadPool
 
 #: Instructions that multiply bf16 matrices at more than the rate of fp32 ones.
@@ -16,8 +15,6 @@ _FAST_BF16 = ("avx512_bf16", "amx_bf16")
 #: The share of the memory that weights may take, unless the settings say otherwise: of a GPU, which holds nothing but weights, keys and
 #: values and what is computed; of a machine, where other programs run.
 _GPU_SHARE, _CPU_SHARE = 0.75, 0.5
-#: What a process may take of the memory where it computes alone.
-ALL = MemoryShare()
 #: Numbers that are many enough to be shared among threads.
 _SHARED = 2**20
 
@@ -45,13 +42,13 @@ def is_bf16_fast(device: torch.device) -> bool:
     return any(capabilities.get(name) for name in _FAST_BF16)
 
 
-def memory_budget(memory_mb: int = 0, share: MemoryShare = ALL) -> int:
+def memory_budget(memory_mb: int = 0) -> int:
     """Bytes that weights may take: ``memory_mb`` megabytes, or with 0 a part of the memory of the device that is computed on (of the
-    container's, where that is lower), of which this process has the ``share``."""
+    container's, where that is lower)."""
     if memory_mb:
         return memory_mb * 2**20
     device = pick_device()
     if is_gpu(device):
-        return int(torch.cuda.get_device_properties(device).total_memory * _GPU_SHARE * share.gpu)
+        return int(torch.cuda.get_device_properties(device).total_memory * _GPU_SHARE)
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return int(min(machine, memory_limit()) * _CPU_SHARE * share.machine)
+    return int(min(machine, memory_limit()) * _CPU_SHARE)

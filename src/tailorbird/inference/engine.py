@@ -22,7 +22,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.inference.admission import Followed, ProbedBy, RequestAdmission, Tell
 from tailorbird.inference.baselines import Baselines
 from tailorbird.inference.blocking_call import BlockingCall
-from tailorbird.inference.devices import ALL, memory_budget
+from tailorbird.inference.devices import memory_budget
 from tailorbird.inference.forward.weights import Adapters, Precision, fingerprint
 from tailorbird.inference.forward_factory import Kernels, choose_pass, pass_name, reader_of_adapters, reader_of_decoders
 from tailorbird.inference.jobs import chances_after, likelihood_of
@@ -43,7 +43,6 @@ from tailorbird.ports.engine import (
     ScoreRequest,
     Told,
 )
-from tailorbird.system.machine_share import MemoryShare
 
 Conversation = Sequence[Message]
 #: What stands for the answer where only its first token's chances are asked for.
@@ -61,7 +60,6 @@ class TorchEngine:
         adapters: Adapters = "auto",
         memory_mb: int = 0,
         kv_mb: int = KV_MB,
-        share: MemoryShare = ALL,
     ) -> None:
         self._placement, self._kernels = choose_pass(precision, kernels, adapters)
         readers = (reader_of_decoders(self._placement, self._kernels), reader_of_adapters)
@@ -70,7 +68,7 @@ class TorchEngine:
         self._unfinished, self._counting = Counter[Digest](), threading.Lock()
         self._registry = Registry(
             readers,
-            memory_budget(memory_mb, share),
+            memory_budget(memory_mb),
             freed=lambda loaded: self._worker.forget(loaded.salt),
             put_out=lambda gone: self._worker.drop_lane(gone),
             beside=lambda: self._lookups.nbytes + self._floors.nbytes,

@@ -86,8 +86,7 @@ _ASK_EVERY, _HUNG_AFTER, _NO_ANSWERS = 4.0, 15.0, 3
 
 
 class Supervisor:
-    """One engine process. ``tell`` is told, in sentences, what happens to it, by its ``name``; ``changed`` is called when it begins or
-    ceases to answer."""
+    """The engine process. ``tell`` is told, in sentences, what happens to it; ``changed`` is called when it begins or ceases to answer."""
 
     def __init__(
         self,
@@ -96,14 +95,12 @@ class Supervisor:
         answers: Callable[[], Awaitable[bool]],
         tell: Callable[[str], None],
         changed: Callable[[], None] = lambda: None,
-        name: str = "the model process",
     ) -> None:
         self._command = command
         self._secret = secret
         self._answers = answers
         self._tell = tell
         self._changed = changed
-        self._name = name
         self._was_ready = False
 
     async def run(self) -> None:
@@ -115,12 +112,12 @@ class Supervisor:
             failures = 1 if time.monotonic() - started > _STEADY_AFTER else failures + 1
             if not self._was_ready and failures >= _ATTEMPTS:
                 raise Unavailable(
-                    f"{self._name} ended {failures} times before it answered (last status {code})",
+                    f"the model process ended {failures} times before it answered (last status {code})",
                     "its own message stands above; most often a package is missing: pip install 'tailorbird[local]'",
                     code="engine_failed",
                 )
             pause = min(_FIRST_PAUSE * 2 ** (failures - 1), _LONGEST_PAUSE)
-            self._tell(f"{self._name} ended (status {code}); starting it again in {pause:g} s")
+            self._tell(f"the model process ended (status {code}); starting it again in {pause:g} s")
             await asyncio.sleep(pause)
 
     async def _run_once(self) -> int:
@@ -130,11 +127,11 @@ class Supervisor:
         process = await asyncio.create_subprocess_exec(
             *self._command, stdin=PIPE, stdout=2, env=os.environ | {SECRET_VARIABLE: self._secret}, start_new_session=True
         )
-        self._tell(f"starting {self._name} (pid {process.pid})")
+        self._tell(f"starting the model process (pid {process.pid})")
         try:
             if await self._until_it_answers(process):
                 self._was_ready = True
-                self._tell(f"{self._name} answers after {time.monotonic() - started:.1f} s")
+                self._tell(f"the model process answers after {time.monotonic() - started:.1f} s")
                 self._changed()
                 await self._until_it_hangs(process)
             return await process.wait()
@@ -148,7 +145,7 @@ class Supervisor:
             if await self._answers():
                 return True
             if time.monotonic() > deadline:
-                self._tell(f"{self._name} did not answer within {_START_WITHIN:g} s")
+                self._tell(f"the model process did not answer within {_START_WITHIN:g} s")
                 await _end(process)
                 return False
             await asyncio.sleep(_POLL)
@@ -164,7 +161,7 @@ class Supervisor:
                 continue
             first_no, count = first_no if count else asked, count + 1
             if count >= _NO_ANSWERS and time.monotonic() - first_no >= _HUNG_AFTER and process.returncode is None:
-                self._tell(f"{self._name} does not answer for {time.monotonic() - first_no:.0f} s; ending it")
+                self._tell(f"the model process does not answer for {time.monotonic() - first_no:.0f} s; ending it")
                 with suppress(ProcessLookupError):
                     process.kill()
                 return

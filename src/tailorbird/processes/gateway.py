@@ -9,14 +9,13 @@ import asyncio
 import ipaddress
 import logging
 import os
-import platform
 import secrets
 import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Container, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -60,7 +59,6 @@ from tailorbird.serving import (
 )
 from tailorbird.system.background_loop import Rounds
 from tailorbird.system.garbage_collection import exempt_present_objects
-from tailorbird.system.machine_share import MachineShare
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.audit_events import tell_denials
 from tailorbird.usecases.endpoints import paid_this_month, served_endpoint
@@ -101,7 +99,7 @@ def _bracketed(host: str) -> str:
 #: How long what an alias left stays loaded, unless settings say otherwise.
 KEEP_FORMER = timedelta(seconds=600)
 #: Bytes that a folder and a socket in it add to the path.
-_FOLDER_AND_SOCKET = len("/tailorbird-12345678/engine-1000.sock")
+_FOLDER_AND_SOCKET = len("/tailorbird-12345678/engine.sock")
 #: How often it is looked whether the certificate was renewed.
 _RENEW_EVERY = timedelta(minutes=1)
 
@@ -134,12 +132,11 @@ def hosted_access(deps: Dependencies) -> HostedAccess:
 
 @dataclass(frozen=True)
 class ReplicaSettings:
-    """The addresses of an engine's replicas, in the order of their drivers (empty: they are numbered), how many requests each is given at
-    a time, and how many processes of our own engine there are."""
+    """The addresses of an engine's replicas, in the order of their drivers (empty: they are numbered), and how many requests each is given
+    at a time."""
 
     addresses: tuple[str, ...] = ()
     most: int = REQUESTS_EACH
-    processes: int = 1
 
     def over(self, drivers: Sequence[EngineDriver]) -> EngineReplicas:
         """The replicas as one driver."""
@@ -217,15 +214,13 @@ def run_gateway(
     deps: Dependencies,
     listening: Listening,
     open_driver: Callable[[str, str], EngineDriver],
-    engine_command: Callable[[Path, MachineShare], Sequence[str]] | None = None,
+    engine_command: Callable[[Path], Sequence[str]] | None = None,
     keep_former: timedelta = KEEP_FORMER,
-    replicas: ReplicaSettings = _NUMBERED,
 ) -> None:
     """Serves until SIGINT or SIGTERM; then requests in flight end, rows are written, the engine is ended.
 
-    ``engine_command`` gives the command line of an engine process for the place of its socket and its share of the machine (default:
-    ``tailorbird engine`` on this workspace). Several processes are replicas, which are called by where the gateway listens.
-    Raises Unavailable: the port is in use (before anything starts), the engine never answers; InvalidInput for a proxy or an
+    ``engine_command`` gives the command line of the engine process for the place of its socket (default: ``tailorbird engine`` on this
+    workspace). Raises Unavailable: the port is in use (before anything starts), the engine never answers; InvalidInput for a proxy or an
     address that is none.
     """
     set_up_logging("gateway", listening.log_format)
@@ -237,22 +232,16 @@ def run_gateway(
         TemporaryDirectory(prefix="tailorbird-", dir=socket_folder()) as folder,
     ):
         secret, command = secrets.token_urlsafe(32), engine_command or _own_engine(deps, listening.log_format)
-        shares = [MachineShare(number, replicas.processes) for number in range(1, replicas.processes + 1)]
-        places = [Path(folder) / f"engine-{share.number}.sock" for share in shares]
-        here = f"{platform.node() or listening.host}:{listener.getsockname()[1]}"
-        named = replace(replicas, addresses=tuple(f"{here}/{share.number}" for share in shares))
+        place = Path(folder) / "engine.sock"
 
         async def serve() -> None:
-            drivers = [open_driver(f"unix:{place}", secret) for place in places]
-            app = gateway_app(deps, drivers, keep_former, _known_as(listening, listener), named)
-            engines = [
-                Supervisor(command(place, share), secret, driver.ready, _log.info, app.state.doubt, _named(share))
-                for place, share, driver in zip(places, shares, drivers, strict=True)
-            ]
+            driver = open_driver(f"unix:{place}", secret)
+            app = gateway_app(deps, [driver], keep_former, _known_as(listening, listener))
+            engine = Supervisor(command(place), secret, driver.ready, _log.info, app.state.doubt)
             try:
-                await _serve(deps, listening, listener, app, engines)
+                await _serve(deps, listening, listener, app, engine)
             finally:
-                await asyncio.gather(*(driver.close() for driver in drivers))
+                await driver.close()
 
         asyncio.run(serve())
 
@@ -278,7 +267,7 @@ def run_gateway_with_drivers(
         async def serve() -> None:
             try:
                 app = gateway_app(deps, drivers, keep_former, _known_as(listening, listener), names)
-                await _serve(deps, listening, listener, app, [])
+                await _serve(deps, listening, listener, app, None)
             finally:
                 await asyncio.gather(*(driver.close() for driver in drivers))
 
@@ -289,8 +278,8 @@ def _known_as(listening: Listening, listener: socket.socket) -> frozenset[str]:
     return own_origins(listening.host, listener.getsockname()[1], listening.tls, listening.public_urls)
 
 
-async def _serve(deps: Dependencies, listening: Listening, listener: socket.socket, app: FastAPI, engines: Sequence[Supervisor]) -> None:
-    """Serves ``app`` until it is told to end, with its chores and its engine processes."""
+async def _serve(deps: Dependencies, listening: Listening, listener: socket.socket, app: FastAPI, engine: Supervisor | None) -> None:
+    """Serves ``app`` until it is told to end, with its chores and its engine process."""
     server = Server(app, listening.tls, listening.trusted_proxies, connection_limits_for(listening.trusted_proxies))
     exempt_present_objects()
     port = listener.getsockname()[1]
@@ -308,7 +297,7 @@ async def _serve(deps: Dependencies, listening: Listening, listener: socket.sock
     app.state.metrics.watch_loops(chores)
     with ended_by_signals(server), run_schedules(chores):
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        await (_beside(serving, server, engines) if engines else serving)
+        await (_beside(serving, server, engine) if engine else serving)
     try:
         tell_denials(deps, all_of_them=True)
     except TailorbirdError as error:
@@ -316,22 +305,17 @@ async def _serve(deps: Dependencies, listening: Listening, listener: socket.sock
     _log.info("ended")
 
 
-async def _beside(serving: asyncio.Task[None], server: Server, engines: Sequence[Supervisor]) -> None:
-    """Runs the server and its engine processes side by side; when one is given up, all end, the engine last."""
-    keeping = [asyncio.create_task(engine.run()) for engine in engines]
-    await asyncio.wait({serving, *keeping}, return_when=asyncio.FIRST_COMPLETED)
+async def _beside(serving: asyncio.Task[None], server: Server, engine: Supervisor) -> None:
+    """Runs the server and its engine process side by side; when the engine is given up, both end, the engine last."""
+    keeping = asyncio.create_task(engine.run())
+    await asyncio.wait({serving, keeping}, return_when=asyncio.FIRST_COMPLETED)
     server.end() if not serving.done() else None
     await serving
-    failed = [task.exception() for task in keeping if task.done()]
-    for task in keeping:
-        task.cancel()
-    await asyncio.gather(*keeping, return_exceptions=True)
-    for error in filter(None, failed):
-        raise error
-
-
-def _named(share: MachineShare) -> str:
-    return "the model process" if share.of == 1 else f"model process {share.number}"
+    failed = keeping.exception() if keeping.done() else None
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    if failed is not None:
+        raise failed
 
 
 def announce(listening: Listening, port: int) -> None:
@@ -358,8 +342,8 @@ def _reached_as(host: str) -> str:
     return f"[{name}]" if ":" in name else name
 
 
-def _own_engine(deps: Dependencies, log_format: LogFormat) -> Callable[[Path, MachineShare], Sequence[str]]:
+def _own_engine(deps: Dependencies, log_format: LogFormat) -> Callable[[Path], Sequence[str]]:
     options = ["--workspace", str(deps.workspace), "--log-format", log_format]
     # -P: a file of the current folder (a user's random.py) is no module of ours.
     command = [sys.executable, "-P", "-m", "tailorbird.cli.main", "engine"]
-    return lambda place, share: [*command, "--socket", str(place), "--share", str(share), *options]
+    return lambda place: [*command, "--socket", str(place), *options]
