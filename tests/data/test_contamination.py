@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 
 from tailorbird.data import contamination
-from tailorbird.data.contamination import LONG_RUN, _reaching, _share_half, overlapping, runs_of
+from tailorbird.data.contamination import LONG_RUN, _reaching, _runs, _share_half, overlapping
 from tailorbird.text.word_tokens import WORD_WEIGHT, word_tokens, word_weight
 
 QUESTION = "where can i use this card when i am travelling in the whole country next month"
@@ -61,8 +61,8 @@ def test_of_texts_with_spaces_alone_the_runs_are_the_same_beside_others() -> Non
     """Texts of both kinds in one block, and at its end."""
     texts = [QUESTION, "我的车昨天晚上在停车场被偷了请尽快处理理赔", f"so it was: {QUESTION}", "车", "one two"]
     assert overlapping(texts) == [(0, 2)]
-    alone = runs_of([QUESTION]).runs_R
-    assert set(alone.tolist()) <= set(runs_of(texts).runs_R.tolist())
+    alone = _runs([QUESTION])[0]
+    assert set(alone.tolist()) <= set(_runs(texts)[0].tolist())
 
 
 def share_half_as_defined(one: str, other: str) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from support.data import Store, build, make_objective
 from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.data import BuiltSnapshot
-from tailorbird.data.snapshot_writer import LazyRows, findings_jsonl, jsonl
+from tailorbird.data.snapshot_writer import LazyRows, _findings_jsonl, _jsonl
 from tailorbird.domain.curation import CurationPolicy, CurationReport, ProtectedSet, QualityPolicy, QualityRule, RowFinding
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.errors import DataInvalid
@@ -151,4 +151,4 @@ def test_findings_are_spelled_out_as_canonical_json() -> None:
         RowFinding(file='Ä "b"\\c\n.csv', line=3, code="privacy.email", count=2, action="redact"),
         RowFinding(file="d.csv", line=10**9, code="quality.markup"),
     ]
-    assert findings_jsonl(findings) == jsonl(findings)
+    assert _findings_jsonl(findings) == _jsonl(findings)

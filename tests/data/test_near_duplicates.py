@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from support.disjoint_sets import Forest
 from tailorbird.data.duplicates import edit_similarity, minhash, near_duplicates
 from tailorbird.data.duplicates.edit_similarity import alike, alike_pairs, histograms, may_be_alike, may_be_reordered
-from tailorbird.data.duplicates.near_duplicates import BAND_PARTS, Pair, Pairs, pairs_within
-from tailorbird.data.duplicates.text_index import index_texts
 
 WORDS = ["card", "lost", "my", "where", "is", "refund", "the", "order", "yesterday", "transfer"]
 SENTENCES = st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(" ".join)
@@ -145,18 +143,3 @@ def test_a_crowded_bucket_stays_cheap() -> None:
         forest.join(one, other)
     assert len({forest.root(number) for number in range(len(texts))}) == 1
     assert len(pairs) < 20 * len(texts)
-
-
-@pytest.mark.parametrize("left", [0, 1])
-def test_something_is_made_meanwhile_only_where_others_have_something_to_search(left: int) -> None:
-    texts = [message(number) for number in range(20)]
-    looks, made = list[int](), list[list[Pair]]()
-
-    def given(some: Sequence[range]) -> Iterator[tuple[range, Pairs]]:
-        looks.append(len(some))
-        for bands in some[left:] if len(looks) > 1 else ():
-            yield bands, np.empty((0, 2), np.int32)
-
-    assert pairs_within(index_texts(texts), lambda places: [texts[place] for place in places], given, made.append) == []
-    assert looks[:2] == [len(BAND_PARTS), len(BAND_PARTS) - 1]
-    assert len(made) == left

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,33 +39,6 @@ class Store:
 
     def exists(self, digest: str) -> bool:
         return digest in self.held
-
-
-class MemoryParts:
-    """Implements ``GivenParts``, in memory. ``wanted``, and built by somebody, until a test says otherwise; parts whose name is one of
-    ``deaf`` are not kept. ``asked`` are the names of parts that were wanted, ``looks`` how often it was seen which are there."""
-
-    def __init__(self, deaf: Collection[str] = ()) -> None:
-        self.deaf = deaf
-        self.held: dict[str, bytes] = {}
-        self.asked: list[str] = []
-        self.looks = 0
-        self.wanted = self.is_held = True
-
-    @property
-    def known(self) -> Collection[str]:
-        self.looks += 1
-        return self.held.keys()
-
-    def get(self, name: str) -> bytes | None:
-        self.asked.append(name)
-        return self.held.get(name)
-
-    def put(self, name: str, data: bytes) -> bool:
-        if self.wanted and name not in self.held and name not in self.deaf:
-            self.held[name] = data
-            return True
-        return False
 
 
 def make_objective(

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 
 from support.unicode_texts import ANY_TEXT
-from tailorbird.data import contamination, item_digests, quality
-from tailorbird.data.duplicates import edit_similarity, shared_text, text_sketches
+from tailorbird.data import contamination, quality
+from tailorbird.data.duplicates import edit_similarity, shared_text
 from tailorbird.data.duplicates.near_duplicates import near_duplicates
 from tailorbird.domain.curation import QualityPolicy
 from tailorbird.domain.dataset import Document, Provenance, Row, Split
@@ -84,7 +84,6 @@ def compared(one: str, other: str) -> None:
     texts = [normalise(text) for text in (one, other, one + other) if text.strip()]
     if texts:
         near_duplicates(texts)
-        text_sketches.sketched(texts)
         shared_text.shared_text(texts).told(texts, texts)
 
 
@@ -128,7 +127,6 @@ OF_TWO: dict[str, Callable[[str, str], Any]] = {
     "near-duplicates": compared,
     "edit similarity": edit_similarity.alike,
     "overlap": lambda one, other: contamination.overlapping([one, other, f"{one} {other}"]),
-    "digests": lambda one, other: item_digests.told_digests([one, other]),
     "search": searched,
 }
 

@@ -9,7 +9,6 @@ every refused row with its reason. Must not know: models, metrics, the ledger.
 """
 
 from tailorbird.data.answer_items import answer_items, items_of_split, load_items
-from tailorbird.data.build_help import can_be_helped, help_build
 from tailorbird.data.inspection import FolderFiles, beside, file_texts, folder_files, inspect_file
 from tailorbird.data.label_errors import label_suspects
 from tailorbird.data.pipeline import SnapshotRequest
@@ -40,13 +39,11 @@ __all__ = [
     "answer_items",
     "beside",
     "build_snapshot",
-    "can_be_helped",
     "documents_of_subject",
     "file_texts",
     "fingerprint_sources",
     "folder_files",
     "group_sizes",
-    "help_build",
     "inspect_file",
     "items_of_split",
     "label_suspects",

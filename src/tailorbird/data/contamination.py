@@ -10,11 +10,9 @@ characters as make eight words.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import accumulate, chain
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,63 +35,19 @@ _BLOCK = 8192
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
-@dataclass(frozen=True)
-class WordRuns:
-    """The distinct runs of eight words of N texts, hashed and sorted; the text that holds each; how many each text holds."""
-
-    runs_R: NDArray[np.uint64]
-    holders_R: NDArray[np.int32]
-    counts_N: NDArray[np.int32]
-
-
 def overlapping(texts: Sequence[str]) -> list[tuple[int, int]]:
     """Pairs (smaller index first, sorted) of texts of which one is held by the other. Texts of fewer than eight words hold nothing."""
-    return pairs_of(runs_of(texts), lambda places: [texts[place] for place in places])
-
-
-class TextRuns(NamedTuple):
-    """The distinct runs of eight words of N texts, hashed, one text after the other; how many each text holds."""
-
-    runs_R: NDArray[np.uint64]
-    counts_N: NDArray[np.int32]
-
-    @property
-    def by_run(self) -> WordRuns:
-        """The same, sorted by run. A gigabyte of long texts has 160 million: what is needed no more is given back before more is taken."""
-        order_R, sorted_R = key_order(self.runs_R)
-        holders_R = np.repeat(np.arange(len(self.counts_N), dtype=np.int32), self.counts_N)
-        return WordRuns(sorted_R, holders_R[order_R], self.counts_N)
-
-
-def runs_of(texts: Sequence[str]) -> WordRuns:
-    """The runs of texts."""
-    return text_runs(texts).by_run
-
-
-def text_runs(texts: Sequence[str]) -> TextRuns:
-    """The runs of each text."""
     runs_R, holders_R = _runs(texts)
-    return TextRuns(runs_R, np.bincount(holders_R, minlength=len(texts)).astype(np.int32))
+    counts_N = np.bincount(holders_R, minlength=len(texts)).astype(np.int32)
+    order_R, runs_R = key_order(runs_R)
+    return _held(_sharing(runs_R, holders_R[order_R], len(texts)), counts_N, texts)
 
 
-def pairs_of(runs: WordRuns, texts_at: Callable[[list[int]], list[str]]) -> list[tuple[int, int]]:
-    """``overlapping`` of texts whose runs are known."""
-    return _held(_sharing(runs.runs_R, runs.holders_R, len(runs.counts_N)), runs.counts_N, texts_at)
-
-
-def ranges(begins: NDArray[np.intp], ends: NDArray[np.intp]) -> NDArray[np.intp]:
-    """All numbers from each begin to before its end, one range after the other."""
-    lengths = ends - begins
-    return np.repeat(begins - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths) + np.arange(lengths.sum()) if len(begins) else begins
-
-
-def _held(
-    sharing: tuple[NDArray[np.int64], ...], counts_N: NDArray[np.int32], texts_at: Callable[[list[int]], list[str]]
-) -> list[tuple[int, int]]:
+def _held(sharing: tuple[NDArray[np.int64], ...], counts_N: NDArray[np.int32], texts: Sequence[str]) -> list[tuple[int, int]]:
     low_P, high_P, shared_P = sharing
     held_P = 10 * shared_P >= _TENTHS * np.minimum(counts_N[low_P], counts_N[high_P])
     for place in np.flatnonzero(~held_P & (shared_P > LONG_RUN - SHORT_RUN)):
-        held_P[place] = _share_half(*texts_at([int(low_P[place]), int(high_P[place])]))
+        held_P[place] = _share_half(texts[low_P[place]], texts[high_P[place]])
     return list(zip(low_P[held_P].tolist(), high_P[held_P].tolist(), strict=True))
 
 

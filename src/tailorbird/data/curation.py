@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import nlargest, nsmallest
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tailorbird.data.duplicates.components import Tie, components
 from tailorbird.data.duplicates.exact import Item, quarantine
 from tailorbird.data.privacy import RedactedText, Redaction
+from tailorbird.data.provenance import Amendments, amend_rows
 from tailorbird.data.quality import QualityChecker
 from tailorbird.data.readers import SourceRow, read_texts
 from tailorbird.domain.curation import (
@@ -75,6 +76,31 @@ def _sum(one: FlowStep, other: FlowStep) -> FlowStep:
     reasons = dict(sorted((Counter(one.reasons) + Counter(other.reasons)).items()))
     before, after, changed = one.before + other.before, one.after + other.after, one.changed + other.changed
     return FlowStep(name=one.name, before=before, after=after, changed=changed, reasons=reasons)
+
+
+@dataclass(frozen=True)
+class RowPolicy:
+    """What decides about a row by itself. ``gone`` are documents that are no answer any more."""
+
+    objective: Objective
+    privacy: Redaction
+    amendments: Amendments
+    gone: Collection[str] = ()
+
+
+def curated(rows: Sequence[SourceRow], policy: RowPolicy, tally: CurationTally) -> tuple[list[SourceRow], list[Quarantined]]:
+    """Rows of a file as policy and amendments leave them, and those that amendments took out.
+
+    Decisions of people name rows as a snapshot shows them, so they come after personal data.
+    """
+    task, counted = policy.objective.task, CurationTally()
+    kept = apply_privacy(rows, task, policy.privacy, counted)
+    before = len(kept)
+    kept, removed = amend_rows(kept, policy.amendments, policy.gone)
+    counted.step("amendments", before, removed)
+    kept = apply_quality(kept, task, policy.objective.curation.quality, counted)
+    tally.add(counted)
+    return kept, removed
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Data pipeline from an objective's files to rows with splits.
 
-parts (readers → curation (privacy) → provenance (amendments) → curation (quality)) → splits (shifted part) → duplicates
+readers → curation (privacy) → provenance (amendments) → curation (quality) → splits (shifted part) → duplicates
 → curation (protected sets) → splits
 """
 
@@ -12,35 +12,36 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
-from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.data import contamination, duplicates, quality
-from tailorbird.data.curation import CurationTally, exclude_protected, protected_texts, refuse_personal_data, require_rows
+from tailorbird.data.curation import (
+    CurationTally,
+    RowPolicy,
+    curated,
+    exclude_protected,
+    protected_texts,
+    refuse_personal_data,
+    require_rows,
+)
 from tailorbird.data.duplicates.components import Tie, connected
 from tailorbird.data.duplicates.exact import Distinct, Item, NamedRows, drop_duplicates, quarantine
 from tailorbird.data.duplicates.shared_text import SharedText, sampled, shared_text
-from tailorbird.data.duplicates.split_groups import Meanwhile, subject_ties, text_ties, without_shared_text
-from tailorbird.data.duplicates.text_sketches import SketchedRows
-from tailorbird.data.parts.given_parts import GivenParts, NoParts
-from tailorbird.data.parts.near_parts import SharedSearch
-from tailorbird.data.parts.row_curation import RowPolicy
-from tailorbird.data.parts.shared_rows import SharedRows
-from tailorbird.data.placed_rows import PlacedRows, label_counts
-from tailorbird.data.prepared_rows import Drawing, PreparedRows
+from tailorbird.data.duplicates.split_groups import subject_ties, text_ties, without_shared_text
+from tailorbird.data.placed_rows import PlacedRows, label_counts, place_rows
 from tailorbird.data.privacy import Redaction
 from tailorbird.data.provenance import Amendments, amend_documents
-from tailorbird.data.provenance.merkle_seal import salt_of
 from tailorbird.data.readers import SourceRow, SourceRows, refuse_if_most, row_id
 from tailorbird.data.readers.data_file import DataFile
 from tailorbird.data.readers.source_rows import RowBuilder
-from tailorbird.data.readers.sources import SourceReader
-from tailorbird.data.readers.stretches import STRETCH
+from tailorbird.data.readers.sources import SourceReader, read_file
 from tailorbird.data.splits.shifted_part import mark_shifted
 from tailorbird.data.splits.split_assignment import (
     SHARES,
     SplitAssignment,
     assign_splits,
     check_classes,
+    cover_labels,
 )
 from tailorbird.domain.dataset import Quarantined, ShiftRule, Split
 from tailorbird.domain.errors import DataInvalid, Unavailable
@@ -77,18 +78,12 @@ class SnapshotRequest:
     detectors: Callable[[Sequence[str]], Sequence[Detector]] = no_further_detectors
     shift: ShiftRule | None = None
     """The rule of the shifted part in the objective's last snapshot."""
-    parts: GivenParts = field(default_factory=NoParts)
-    """Parts of the work that others do."""
-    stretch: int = STRETCH
-    """About how many bytes of a file are curated at once, or by others."""
 
 
 @dataclass(frozen=True)
 class PipelineResult:
     """What the steps found. ``rows`` are those of the snapshot; ``alike`` are the places of ``items`` in each near-duplicate group;
     ``protected`` counts rows set aside by protected set; ``quarantined`` is sorted by file and line.
-
-    ``prepared`` are rows that were made ready before.
     """
 
     sources: SourceRows
@@ -100,7 +95,6 @@ class PipelineResult:
     protected: Mapping[str, int]
     tally: CurationTally
     schemes: Mapping[str, str]
-    prepared: PreparedRows
     shift: ShiftRule | None = None
 
 
@@ -114,18 +108,15 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
     labels = label_counts(Counter([item.row.target for item in distinct.items]), objective.task)
     check_classes(labels, objective.task)
     request.progress("looking for near-duplicates and overlaps")
-    shared, salt = shared_by(distinct.items), salt_of_splits(objective)
-    prepared = PreparedRows(salt_of(request.amendments.secret, objective.name))
-    drawing = Drawing(salt, drawn_splits(objective, sources.rows), objective.task, shifted=shift is not None)
-    comparable = without_shared_text(distinct.items, shared)
-    meanwhile = _meanwhile(prepared, comparable, sources, drawing)
-    items, ties, protected = _unprotected(comparable, request, tally, shared, read, meanwhile)
-    near = connected(range(len(items)), ties)
+    shared = _shared_by(distinct.items)
+    items, ties, protected = _unprotected(without_shared_text(distinct.items, shared), shared, request, tally)
+    near, salt, drawn = connected(range(len(items)), ties), salt_of_splits(objective), drawn_splits(objective, sources.rows)
     alike = list(near.parts(smallest=2))
-    subjects, made = subject_ties(items, alike), prepared.groups if len(items) == len(comparable) else None
-    placement = assign_splits(items, [*ties, *subjects], salt, drawing.drawn, made, near if not subjects else None)
+    subjects = subject_ties(items, alike)
+    placement = assign_splits(items, [*ties, *subjects], salt, drawn, None if subjects else near)
     thinned = _thin(placement, items, alike) if objective.curation.near_duplicates == "drop" else []
-    rows = prepared.placed(placement, drawing)
+    cover_labels(placement.groups, drawn, objective.task, shifted=shift is not None)
+    rows = place_rows(placement.groups, objective.task)
     tally.step("splits", len(items), [*placement.quarantined, *thinned])
     check_classes(dict.fromkeys(labels, 0) | label_counts(rows.counts.targets, objective.task), objective.task)
     refuse_if_most(sources.read, [*sources.quarantined, *distinct.quarantined, *placement.quarantined])
@@ -153,19 +144,8 @@ def run_pipeline(request: SnapshotRequest) -> PipelineResult:
         protected=protected,
         tally=tally,
         schemes=read.schemes,
-        prepared=prepared,
         shift=shift,
     )
-
-
-def _meanwhile(prepared: PreparedRows, items: Sequence[Item], sources: SourceRows, drawing: Drawing) -> Meanwhile:
-    """What is made of ``items`` while others search."""
-
-    def without_ties() -> None:
-        prepared.digests.make(items)
-        _ = sources.places  # all rows are gone through for them
-
-    return Meanwhile(without_ties, lambda ties: prepared.make(items, ties, drawing))
 
 
 def quarantine_text(quarantined: Sequence[Quarantined]) -> str:
@@ -181,47 +161,37 @@ def quarantine_text(quarantined: Sequence[Quarantined]) -> str:
     return f": {'; '.join(told)}{more}" if told else ""
 
 
-@dataclass(frozen=True)
-class _CuratedSources:
-    """Rows that are left by what is done with each by itself, their sketches, and the version of each method. ``search`` finds the
-    near-duplicates among them."""
+class _CuratedSources(NamedTuple):
+    """Rows that are left by what is done with each by itself, and the version of each method."""
 
     sources: SourceRows
     named: NamedRows
-    sketches: SketchedRows
     schemes: dict[str, str]
-    search: SharedSearch
 
 
 def _curated(request: SnapshotRequest, tally: CurationTally) -> _CuratedSources:
     """Rows read, without the personal data and the poor rows that the policy takes out."""
-    objective, privacy = request.objective, privacy_of(request)
+    objective, privacy = request.objective, _privacy_of(request)
     reading = SourceReader(objective, request.folder, request.amendments.secret)
     documents, gone = amend_documents(reading.documents, request.amendments)
     policy = RowPolicy(objective, privacy, request.amendments, gone if objective.task.kind is TaskKind.RANK else ())
-    schemes = schemes_of(privacy)
-    shared = SharedRows(policy, request.parts, build_head(request, schemes), request.stretch)
-    rows, folded, ids = list[SourceRow](), list[str](), list[Digest]()
-    sketches, removed, counted = SketchedRows(), list[Quarantined](), CurationTally()
-    for number, (file, making) in enumerate(reading.files()):
-        for part in shared.of_file(number, file, making):
-            reading.note(file, part.usable, part.unusable, part.columns)
-            if part.sketches is not None:
-                sketches.add(len(rows), part.sketches)
-            rows += part.named.rows
-            folded += part.named.folded
-            ids += part.named.ids
-            counted.add(part.tally)
-            removed += part.removed
+    rows, removed, counted = list[SourceRow](), list[Quarantined](), CurationTally()
+    for file, making in reading.files():
+        found = read_file(file, making, objective.task)
+        reading.note(file, len(found.usable), found.unusable, found.columns)
+        kept, taken_out = curated(found.usable, policy, counted)
+        rows += kept
+        removed += taken_out
         _tell_unknown(file, making, request)
     sources = reading.sources(rows)
     sources = replace(sources, removed=tuple(removed), documents=tuple(documents), removed_documents=tuple(gone.values()))
-    _tell_read(sources, request, tally, counted)
+    read, files = sum(sources.read.values()), f"{len(sources.files)} file{'s' if len(sources.files) > 1 else ''}"
+    request.progress(f"read {read:,} rows from {files}, and looked for personal data and poor rows")
+    tally.step("read", read, sources.quarantined)
+    tally.add(counted)
     refuse_personal_data(privacy.policy, tally)
     require_rows(rows, tally)
-    head = {**shared.head, "files": sources.files}
-    search = SharedSearch(request.parts, head, helped=shared.taken > 0).coming()
-    return _CuratedSources(sources, NamedRows(sources.rows, folded, ids, range(len(ids))), sketches, schemes, search)
+    return _CuratedSources(sources, NamedRows.of(sources.rows), _schemes(privacy))
 
 
 def _tell_unknown(file: DataFile, making: RowBuilder, request: SnapshotRequest) -> None:
@@ -231,26 +201,6 @@ def _tell_unknown(file: DataFile, making: RowBuilder, request: SnapshotRequest) 
             f"warning: {sum(making.unknown.values()):,} relevant documents that {len(making.unknown):,} queries of {file.name} name "
             f"(first on line {min(making.unknown)}) are not among the documents, and are left out: recall and ndcg do not miss them"
         )
-
-
-def build_head(request: SnapshotRequest, schemes: Mapping[str, str]) -> dict[str, object]:
-    """What decides about a row beside its file: parts of builds in which it differs are not mixed."""
-    amendments = request.amendments
-    return {
-        "objective": digest_of(request.objective),
-        "schemes": dict(schemes),
-        "secret": digest_bytes(salt_of(amendments.secret, request.objective.name)),
-        "erased": digest_of(sorted(amendments.erased)),
-        "decisions": digest_of([digest_of(amendments.decisions[row]) for row in sorted(amendments.decisions)]),
-        "today": amendments.today.isoformat() if amendments.today else "",
-    }
-
-
-def _tell_read(sources: SourceRows, request: SnapshotRequest, tally: CurationTally, counted: CurationTally) -> None:
-    read, files = sum(sources.read.values()), f"{len(sources.files)} file{'s' if len(sources.files) > 1 else ''}"
-    request.progress(f"read {read:,} rows from {files}, and looked for personal data and poor rows")
-    tally.step("read", read, sources.quarantined)
-    tally.add(counted)
 
 
 def _shifted(
@@ -288,13 +238,13 @@ def _is_learned(row: SourceRow, known: Mapping[Digest, tuple[str, str]]) -> bool
     return row.fixed is Split.TRAIN or known.get(row_id(row.text, row.target), ("", ""))[0] == Split.TRAIN.value
 
 
-def privacy_of(request: SnapshotRequest) -> Redaction:
+def _privacy_of(request: SnapshotRequest) -> Redaction:
     """The policy on personal data, ready to be applied. Raises Unavailable, InvalidInput."""
     policy = request.objective.curation.privacy
     return Redaction(policy, request.detectors(policy.detectors), request.amendments.secret)
 
 
-def schemes_of(privacy: Redaction) -> dict[str, str]:
+def _schemes(privacy: Redaction) -> dict[str, str]:
     """The version of each method."""
     return {**privacy.schemes, "quality": quality.VERSION, "near": duplicates.SCHEME, "overlap": contamination.SCHEME}
 
@@ -307,17 +257,11 @@ def _distinct(named: NamedRows, request: SnapshotRequest, tally: CurationTally) 
 
 
 def _unprotected(
-    items: Sequence[Item],
-    request: SnapshotRequest,
-    tally: CurationTally,
-    shared: SharedText,
-    read: _CuratedSources,
-    meanwhile: Meanwhile,
+    items: Sequence[Item], shared: SharedText, request: SnapshotRequest, tally: CurationTally
 ) -> tuple[Sequence[Item], list[Tie], Mapping[str, int]]:
-    """The items that repeat no protected text, the ties between them, and how many were set aside for each set.
-    ``meanwhile`` is done while others search."""
+    """The items that repeat no protected text, the ties between them, and how many were set aside for each set."""
     protected = protected_texts(request.objective, request.folder)
-    ties = text_ties(items, shared.told(protected.texts, protected.texts), read.sketches, read.search, meanwhile)
+    ties = text_ties(items, shared.told(protected.texts, protected.texts))
     if not protected.texts:
         return items, ties, {}
     places, counts = exclude_protected(items, protected, ties, tally)
@@ -326,7 +270,7 @@ def _unprotected(
     return [items[index] for index in places], [tie for tie in inside if len(tie) > 1], counts
 
 
-def shared_by(items: Sequence[Item]) -> SharedText:
+def _shared_by(items: Sequence[Item]) -> SharedText:
     """What most of the items share."""
     return shared_text([items[place].row.text for place in sampled([item.id for item in items])])
 
@@ -345,7 +289,7 @@ def _thin(placement: SplitAssignment, items: Sequence[Item], alike: Sequence[Seq
                 kept.add(key)
     for group in placement.groups:
         group.items = [item for item in group.items if item.id not in gone]
-    placement.groups, placement.kept, placement.gone = [group for group in placement.groups if group.items], 0, []
+    placement.groups = [group for group in placement.groups if group.items]
     return list(gone.values())
 
 

@@ -23,7 +23,7 @@ class Item(NamedTuple):
     """A distinct row: ``folded`` is its normalised text, ``id`` the digest of that and the target, ``told`` what tells it from others
     (``duplicates/shared_text``), where that is less than the whole.
 
-    ``number`` is that of its first copy. ``known`` is the split that it was given in an earlier snapshot, ``group`` its
+    ``known`` is the split that it was given in an earlier snapshot, ``group`` its
     group there. ``subject`` is the person that all copies belong to, if there is one: what several people wrote word for word must not tie
     their other rows together. A million are made, which takes half as long as those of a data class.
     """
@@ -35,7 +35,6 @@ class Item(NamedTuple):
     known: Split | None = None
     group: str = ""
     told: str = ""
-    number: int = 0
 
     @property
     def compared(self) -> str:
@@ -53,24 +52,22 @@ class Distinct:
 
 
 class NamedRows(NamedTuple):
-    """Rows, with the normalised text, the id and the number of each."""
+    """Rows, with the normalised text and the id of each."""
 
     rows: Sequence[SourceRow]
     folded: Sequence[str]
     ids: Sequence[Digest]
-    numbers: Sequence[int]
 
     @classmethod
     def of(cls, rows: Sequence[SourceRow]) -> NamedRows:
         """From rows alone."""
         folded = [normalise(row.text) for row in rows]
         ids = [id_of(text, row.target) for text, row in zip(folded, rows, strict=True)]
-        return cls(rows, folded, ids, range(len(rows)))
+        return cls(rows, folded, ids)
 
     def at(self, places: Sequence[int], rows: Sequence[SourceRow]) -> NamedRows:
         """Those at ``places``, of which ``rows`` are what has become."""
-        folded, ids = [self.folded[place] for place in places], [self.ids[place] for place in places]
-        return NamedRows(rows, folded, ids, [self.numbers[place] for place in places])
+        return NamedRows(rows, [self.folded[place] for place in places], [self.ids[place] for place in places])
 
 
 def drop_duplicates(named: NamedRows, known: Mapping[Digest, tuple[str, str]]) -> Distinct:
@@ -153,11 +150,11 @@ def moved(item: Item) -> Quarantined:
 def _items(named: NamedRows, places: Sequence[int], known: Mapping[Digest, tuple[str, str]]) -> Iterator[Item]:
     """The items of the rows at ``places``. A million are made, by what makes a tuple without a call of Python's for each."""
     ids, rows = [named.ids[place] for place in places], [named.rows[place] for place in places]
-    folded, numbers = [named.folded[place] for place in places], [named.numbers[place] for place in places]
+    folded = [named.folded[place] for place in places]
     splits: Iterable[Split | None] = repeat(None)
     groups: Iterable[str] = repeat("")
     if known:
         given = [known.get(id_, ("", "")) for id_ in ids]
         splits, groups = [Split(split) if split else None for split, _ in given], [group for _, group in given]
-    columns = zip(ids, folded, rows, [row.subject for row in rows], splits, groups, repeat(""), numbers, strict=False)
+    columns = zip(ids, folded, rows, [row.subject for row in rows], splits, groups, repeat(""), strict=False)
     return map(partial(tuple.__new__, Item), columns)

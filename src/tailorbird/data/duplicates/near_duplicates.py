@@ -1,13 +1,12 @@
 """Near-duplicates: texts of which most characters, or most words, are the same.
 
 Texts that meet in a bucket of the text index are candidates; each pair is then compared exactly, so precision is full and recall is high
-(docs/data.md gives it). In a bucket with many texts each is compared with the few before it, in the order of appearance: later texts never
-change which earlier ones were compared, so appended texts can be added to earlier results.
+(docs/data.md gives it). In a bucket with many texts each is compared with the few before it, in the order of appearance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,8 +15,7 @@ from numpy.typing import NDArray
 from tailorbird.data.duplicates import edit_similarity, minhash, shared_text
 from tailorbird.data.duplicates.components import component_labels
 from tailorbird.data.duplicates.edit_similarity import byte_sums
-from tailorbird.data.duplicates.minhash import Signatures
-from tailorbird.data.duplicates.text_index import TextIndex, index_texts
+from tailorbird.data.duplicates.text_index import index_texts
 from tailorbird.data.key_order import key_order, mixed
 
 #: What decides which texts are near-duplicates. Stored with every snapshot.
@@ -39,20 +37,6 @@ _BATCH = 200_000
 _PIECE = 4096
 
 Places = NDArray[np.intp]
-#: Places of two texts each, int32[P, 2].
-Pairs = NDArray[np.int32]
-#: Texts by their places.
-TextsAt = Callable[[list[int]], list[str]]
-Pair = tuple[int, int]
-#: What is done with the pairs that are found so far.
-SoFar = Callable[[list[Pair]], None]
-#: The pairs of those among some parts of bands that others have searched.
-GivenPairs = Callable[[Sequence[range]], Iterable[tuple[range, Pairs]]]
-#: Bands that are searched together: few, since who builds and who helps search the part on which they meet both.
-BAND_PARTS = tuple(range(first, first + 2) for first in range(0, minhash.BANDS, 2))
-#: Parts of bands in which nearly all pairs are found: of a hundred that one process finds 99. So many are left that another searches while
-#: something is made of these pairs.
-MOST_FOUND = 18
 
 
 def near_duplicates(texts: Sequence[str]) -> list[tuple[int, int]]:
@@ -60,81 +44,34 @@ def near_duplicates(texts: Sequence[str]) -> list[tuple[int, int]]:
 
     A pair that earlier buckets have connected already is left out.
     """
-    return pairs_within(index_texts(texts), lambda places: [texts[place] for place in places])
+    return _NearSearch(texts).pairs()
 
 
-def pairs_within(index: TextIndex, texts_at: TextsAt, given: GivenPairs = lambda _: (), meanwhile: SoFar | None = None) -> list[Pair]:
-    """``near_duplicates`` of texts whose index is made. Pairs of some bands may be ``given`` by others, and more of them while
-    ``meanwhile`` is called: at most once, with most pairs, where bands are left to be searched."""
-    search, left = NearSearch(index, texts_at), [*BAND_PARTS]
-
-    def look(some: Sequence[range]) -> None:
-        for bands, pairs in given(some):
-            search.note(pairs)
-            left.remove(bands)
-
-    look([*left])
-    while left:
-        search.search(left[0])
-        left.remove(left[0])
-        look([*left])
-        if left and meanwhile is not None and len(BAND_PARTS) - len(left) >= MOST_FOUND:
-            search.rest()
-            meanwhile(search.pairs)
-            meanwhile = None
-            look([*left])
-    return search.sorted_pairs
-
-
-class NearSearch:
+class _NearSearch:
     """The search, with what is needed to tell most pairs apart without comparing them."""
 
-    def __init__(self, index: TextIndex, texts_at: TextsAt) -> None:
-        self._index = index
-        self._texts_at = texts_at
-        self._group_N = np.arange(index.size, dtype=np.int32)
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+        self._index = index_texts(texts)
+        self._group_N = np.arange(len(texts), dtype=np.int32)
         self._ones = list[int]()
         self._others = list[int]()
         self._grouped = 0
-        self._signatures_NP: Signatures | None = None
+        #: So many pairs are looked at that it is worth while to have each text's in one place.
+        self._signatures_NP = np.ascontiguousarray(self._index.signatures_PN.T)
         self._apart = np.empty(0, dtype=np.int64)
         self._found_apart = list[NDArray[np.int64]]()
 
-    @property
     def pairs(self) -> list[tuple[int, int]]:
-        """All pairs that were found or noted."""
-        return list(zip(self._ones, self._others, strict=True))
-
-    @property
-    def sorted_pairs(self) -> list[tuple[int, int]]:
-        """The same, in their order."""
-        one_P, other_P = np.array(self._ones, dtype=np.int32), np.array(self._others, dtype=np.int32)
-        order_P = np.lexsort((other_P, one_P))
-        return list(zip(one_P[order_P].tolist(), other_P[order_P].tolist(), strict=True))
-
-    def search(self, bands: range) -> Pairs:
-        """Finds the pairs of ``bands`` that nothing connects so far, int32[P, 2]."""
-        first = len(self._ones)
-        self._group()
-        if self._signatures_NP is None:  # so many pairs are looked at that it is worth while to have each text's in one place
-            self._signatures_NP = np.ascontiguousarray(self._index.signatures_PN.T)
-        for order_N, sorted_N in self._ordered(bands):
+        """Those that no earlier band has connected, in their order."""
+        for order_N, sorted_N in self._ordered():
             for one_C, other_C in meetings(order_N, sorted_N):
                 for start in range(0, len(one_C), _BATCH):
-                    found = self._alike(one_C[start : start + _BATCH], other_C[start : start + _BATCH])
+                    found = self._compared(*self._likely(one_C[start : start + _BATCH], other_C[start : start + _BATCH]))
                     self._ones += found[0]
                     self._others += found[1]
             self._group()
-        return np.array([self._ones[first:], self._others[first:]], dtype=np.int32).T
-
-    def rest(self) -> None:
-        """Gives back what is made again for the next search: an eighth of a GiB for a million texts."""
-        self._signatures_NP = None
-
-    def note(self, pairs: Pairs) -> None:
-        """Adds pairs that somebody else has found."""
-        self._ones += pairs[:, 0].tolist()
-        self._others += pairs[:, 1].tolist()
+        return sorted(zip(self._ones, self._others, strict=True))
 
     def _group(self) -> None:
         """Groups the texts anew, where pairs were added."""
@@ -145,22 +82,19 @@ class NearSearch:
             self._apart = np.union1d(self._apart, np.concatenate(self._found_apart))
             self._found_apart.clear()
 
-    def _ordered(self, bands: range) -> Iterator[tuple[Places, NDArray[np.uint64]]]:
-        """For each of ``bands`` the order of the texts by their buckets, and these in it. Those of the next band are found while this one
-        is compared."""
+    def _ordered(self) -> Iterator[tuple[Places, NDArray[np.uint64]]]:
+        """For each band the order of the texts by their buckets, and these in it. Those of the next band are found while this one is
+        compared."""
 
         def ordered(band: int) -> tuple[Places, NDArray[np.uint64]]:
             return key_order(mixed(minhash.band(self._index.signatures_PN, band)))
 
         with ThreadPoolExecutor(1) as pool:
-            coming = pool.submit(ordered, bands[0])
-            for band in bands[1:]:
+            coming = pool.submit(ordered, 0)
+            for band in range(1, minhash.BANDS):
                 found, coming = coming.result(), pool.submit(ordered, band)
                 yield found
             yield coming.result()
-
-    def _alike(self, one_C: Places, other_C: Places) -> tuple[list[int], list[int]]:
-        return self._compared(*self._likely(one_C, other_C))
 
     def _likely(self, one_C: Places, other_C: Places) -> tuple[Places, Places]:
         """Those that could be alike, by what needs no text."""
@@ -178,7 +112,9 @@ class NearSearch:
         ones, others = one_C.tolist(), other_C.tolist()
         if not ones:
             return [], []
-        alike_C = edit_similarity.alike_pairs(self._texts_at(ones), self._texts_at(others), self._reorderable(one_C, other_C))
+        alike_C = edit_similarity.alike_pairs(
+            [self._texts[one] for one in ones], [self._texts[other] for other in others], self._reorderable(one_C, other_C)
+        )
         lengths_N = self._index.lengths_N
         apart_C = np.flatnonzero(~alike_C & (np.minimum(lengths_N.take(one_C), lengths_N.take(other_C)) >= LONG))
         if len(apart_C):
@@ -206,10 +142,6 @@ class NearSearch:
         return self._in_pieces(one_C, other_C, self._agree)
 
     def _agree(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
-        if self._signatures_NP is None:
-            signatures_PN = self._index.signatures_PN
-            same_PC = signatures_PN.take(one_C, axis=1) == signatures_PN.take(other_C, axis=1)
-            return np.asarray(same_PC.sum(axis=0, dtype=np.uint8) >= AGREEING)
         same_CP = self._signatures_NP.take(one_C, axis=0) == self._signatures_NP.take(other_C, axis=0)
         return np.asarray(byte_sums(same_CP.view(np.uint8)) >= AGREEING)
 

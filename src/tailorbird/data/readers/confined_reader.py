@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from tailorbird.data.readers.data_file import DataFile, EveryColumn, Records
 from tailorbird.data.readers.parser_process import unpacked
-from tailorbird.data.readers.stretches import Stretch
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, start, stream
 
@@ -26,13 +25,6 @@ def read_records(file: DataFile, wanted: Collection[str]) -> Records:
     ``parser_processor``, ``parser_time``, ``file_expands``), and Unavailable."""
     columns = None if isinstance(wanted, EveryColumn) else sorted(wanted)
     return _records(file, "records", wanted=columns)
-
-
-def read_stretch(file: DataFile, stretch: Stretch, wanted: Collection[str]) -> Records:
-    """The records of a stretch. Raises as ``read_records``, also where no record ends with it."""
-    if stretch.is_whole:
-        return read_records(file, wanted)
-    return _records(file, "part", start=stretch.start, lines=stretch.lines, stop=stretch.stop)
 
 
 def read_judgements(file: DataFile) -> Iterator[tuple[int, list[str]]]:

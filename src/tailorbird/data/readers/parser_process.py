@@ -8,7 +8,6 @@ from itertools import groupby, repeat
 from pathlib import Path
 from typing import Any
 
-from tailorbird.data.readers.appended_reader import records_since
 from tailorbird.data.readers.csv_file import read_csv, read_tsv
 from tailorbird.data.readers.data_file import DataFile, EveryColumn, Reader, Record, Records, length_of
 from tailorbird.data.readers.json_files import read_json, read_jsonl
@@ -146,11 +145,6 @@ def records(given: dict[str, Any]) -> Iterator[Any]:
     file, wanted = file_of(given), given["wanted"]
     columns: Collection[str] = EveryColumn() if wanted is None else wanted
     yield from packed(READERS[file.kind](file, columns))
-
-
-def part(given: dict[str, Any]) -> Iterator[Any]:
-    """The records from byte ``start`` on, which follow ``lines`` lines, up to byte ``stop``, where there is one."""
-    yield from packed(records_since(file_of(given), given["start"], given["lines"], given.get("stop")))
 
 
 def judgements(given: dict[str, Any]) -> Iterator[Any]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import codecs
-import io
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Literal
 
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.data.readers.data_file import DataFile, Record, Records, changed, empty
@@ -88,45 +87,24 @@ def _blocks(path: Path) -> Iterator[bytes]:
 LONGEST_LINE = 100_000_000
 
 
-class _Until(io.RawIOBase):
-    """The bytes of a file up to a place."""
+def text_lines(file: DataFile, ends: Literal["", "\n"]) -> Iterator[str]:
+    r"""The lines of ``file`` with their ends, without a byte order mark; ``ends`` is ``""`` where ``\r`` ends one too.
 
-    def __init__(self, file: IO[bytes], left: int) -> None:
-        self._file, self._left = file, left
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._file.read(min(len(buffer), self._left))
-        buffer[: len(data)] = data
-        self._left -= len(data)
-        return len(data)
-
-
-def text_lines(file: DataFile, ends: Literal["", "\n"], start: int = 0, stop: int | None = None) -> Iterator[str]:
-    r"""The lines of ``file`` from byte ``start`` on, up to byte ``stop`` (None: the end), with their ends, without a byte order mark;
-    ``ends`` is ``""`` where ``\r`` ends one too.
-
-    Raises DataInvalid when the file (not a stretch of it) is blank, binary, or not written in its encoding, and for a line that is too long
-    to be one.
+    Raises DataInvalid when the file is blank, binary, or not written in its encoding, and for a line that is too long to be one.
     """
     blank, number = True, 0
     try:
-        with file.path.open("rb") as found:
-            found.seek(start)
-            part = found if stop is None else io.BufferedReader(_Until(found, stop - start), _BLOCK)
-            stream = io.TextIOWrapper(part, encoding=_codec(file, start), newline=ends)
+        with file.path.open(encoding=_codec(file), newline=ends) as stream:
             while line := stream.readline(LONGEST_LINE + 1):
                 number += 1
                 _check(file, number, line)
                 blank = blank and not line.strip(" \t\r\n\ufeff")
-                yield line.removeprefix("\ufeff") if number == 1 and not start else line
+                yield line.removeprefix("\ufeff") if number == 1 else line
     except UnicodeError as error:
         place = _line_that_is_no_text(file) if file.encoding.lower() == "utf-8" else number + 1
         message = f"{file.name}:{place}: not {file.encoding.upper()}"
         raise DataInvalid(message, _encoding_hint(file), code="file_encoding") from error
-    if blank and stop is None:
+    if blank:
         raise empty(file.name)
 
 
@@ -138,13 +116,13 @@ def _check(file: DataFile, number: int, line: str) -> None:
         raise DataInvalid(message, "write one record a line; split documents before", code="line_too_long")
 
 
-def _codec(file: DataFile, start: int) -> str:
+def _codec(file: DataFile) -> str:
     try:
         name = codecs.lookup(file.encoding).name
     except LookupError as error:
         message = f"{file.name}: there is no encoding {file.encoding!r}"
         raise DataInvalid(message, "use utf-8, utf-16, cp1252, latin-1, ...", code="file_encoding") from error
-    return "utf-8-sig" if name == "utf-8" and not start else name
+    return "utf-8-sig" if name == "utf-8" else name
 
 
 def _line_that_is_no_text(file: DataFile) -> int:

@@ -13,11 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from itertools import accumulate, chain, compress, repeat
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from itertools import accumulate, chain, repeat
 
 from tailorbird.data.duplicates.components import Components, Tie, components, connected
 from tailorbird.data.duplicates.exact import PROTECTION, Item, contaminant, leaks_into, quarantine
@@ -58,71 +54,23 @@ class SplitGroup:
 
 @dataclass
 class SplitAssignment:
-    """Where everything went. The first of the groups are ``kept`` ones, which were made before; ``gone`` are those that were, and that
-    other ties have made into other ones."""
+    """Where everything went."""
 
     groups: list[SplitGroup] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
-    kept: int = 0
-    gone: list[SplitGroup] = field(default_factory=list)
-
-
-class KnownGroups(NamedTuple):
-    """Groups that were made before all ties were known, and the number of each item's group among them, int32[N]; -1 where it has none."""
-
-    groups: list[SplitGroup]
-    number_N: NDArray[np.int32]
-
-    def whole(self, found: Components) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
-        """Which of the groups have the very items of a component, bool[G]; and the components that are no such group."""
-        order_C = np.argsort(found.begins_C)
-        number_M = self.number_N[found.members_M]
-        least_C, most_C = np.empty_like(order_C), np.empty_like(order_C)
-        least_C[order_C] = np.minimum.reduceat(number_M, found.begins_C[order_C]) if len(order_C) else 0
-        most_C[order_C] = np.maximum.reduceat(number_M, found.begins_C[order_C]) if len(order_C) else 0
-        sizes_G = np.bincount(self.number_N[self.number_N >= 0], minlength=len(self.groups))
-        same_C = (least_C == most_C) & (least_C >= 0)
-        same_C[same_C] = sizes_G[least_C[same_C]] == (found.ends_C - found.begins_C)[same_C]
-        whole_G = np.zeros(len(self.groups), np.bool_)
-        whole_G[least_C[same_C]] = True
-        return whole_G, np.flatnonzero(~same_C)
-
-
-def groups_so_far(items: Sequence[Item], found: Components, salt: str, drawn: Collection[Split]) -> KnownGroups:
-    """The groups of items which need no more than to be drawn; ``found`` is what ties make of all."""
-    made, number_N, drawn = list[SplitGroup](), np.full(len(items), -1, np.int32), frozenset(drawn)
-    ordered = found.members_M.tolist()
-    for start, stop in zip(found.begins_C.tolist(), found.ends_C.tolist(), strict=True):
-        part = ordered[start:stop]
-        group = plain_group([items[index] for index in part], salt, drawn)
-        if group is not None:
-            number_N[part] = len(made)
-            made.append(group)
-    return KnownGroups(made, number_N)
 
 
 def assign_splits(
-    items: Sequence[Item],
-    ties: Sequence[Tie],
-    salt: str,
-    drawn: Collection[Split],
-    made: KnownGroups | None = None,
-    found: Components | None = None,
+    items: Sequence[Item], ties: Sequence[Tie], salt: str, drawn: Collection[Split], found: Components | None = None
 ) -> SplitAssignment:
-    """Gives each item a split, or sets it aside. ``drawn`` are the splits that free groups are drawn into; ``made`` are groups of the items
-    that were made before, and ``found`` what the ties make of all items, where it is known."""
+    """Gives each item a split, or sets it aside. ``drawn`` are the splits that free groups are drawn into; ``found`` is what the ties make
+    of all items, where it is known."""
     placement, drawn = SplitAssignment(), frozenset(drawn)
     known_before = [index for index, item in enumerate(items) if item.known]
     if found is None or known_before:
         settled = _settled(items, known_before, ties, placement) if known_before else []
         found = connected(sorted([*settled, *(index for index, item in enumerate(items) if item.known is None)]), ties)
-    ordered, begins_C, ends_C = found.members_M.tolist(), found.begins_C, found.ends_C
-    if made is not None:
-        whole_G, left_C = made.whole(found)
-        placement.groups, begins_C, ends_C = [*compress(made.groups, whole_G.tolist())], begins_C[left_C], ends_C[left_C]
-        placement.kept, placement.gone = len(placement.groups), [*compress(made.groups, (~whole_G).tolist())]
-    for start, stop in zip(begins_C.tolist(), ends_C.tolist(), strict=True):
-        part = ordered[start:stop]
+    for part in found.parts():
         known = [items[index] for index in part if items[index].known]
         new = [items[index] for index in part if not items[index].known]
         if known:
@@ -177,7 +125,7 @@ def _follow(known: list[Item], new: list[Item], salt: str, placement: SplitAssig
 
 def _begin(new: list[Item], salt: str, drawn: Collection[Split], placement: SplitAssignment) -> None:
     """A group of new items only: the most protected fixed split among them decides, or else the hash."""
-    if (group := plain_group(new, salt, drawn)) is not None:
+    if (group := _plain_group(new, salt, drawn)) is not None:
         placement.groups.append(group)
         return
     held = [split for split in SHARES if split in drawn and split is not Split.TRAIN]
@@ -195,7 +143,7 @@ def _begin(new: list[Item], salt: str, drawn: Collection[Split], placement: Spli
     placement.groups.append(group)
 
 
-def plain_group(items: list[Item], salt: str, drawn: Collection[Split]) -> SplitGroup | None:
+def _plain_group(items: list[Item], salt: str, drawn: Collection[Split]) -> SplitGroup | None:
     """The group of items that nothing ties to others; None where an earlier snapshot knew one of them, one is of the shifted part, or
     they are fixed to several splits."""
     for item in items:
@@ -324,12 +272,9 @@ def _letters(label: str) -> str:
 NEED = (Split.TRAIN, Split.TEST, Split.DEV)
 
 
-def cover_labels(
-    groups: Sequence[SplitGroup], drawn: Collection[Split], task: Task, counts: LabelCounts | None = None, shifted: bool = True
-) -> list[tuple[SplitGroup, Split]]:
-    """Moves free groups, in place, until each label has a group in each drawn split or no free group can be spared; those that were moved,
-    and the split in which each was before. ``counts`` are those of ``groups``, where they are known; where not ``shifted``, no row is of
-    the shifted part.
+def cover_labels(groups: Sequence[SplitGroup], drawn: Collection[Split], task: Task, *, shifted: bool) -> None:
+    """Moves free groups, in place, until each label has a group in each drawn split or no free group can be spared. Where not
+    ``shifted``, no row is of the shifted part.
 
     Free answers count as one label: then no split is left empty. Rows of the shifted part do not count, and their groups do not move; but
     where all of them are in one split that could be in two, one group moves.
@@ -337,30 +282,25 @@ def cover_labels(
     Drawing by hash stratifies in expectation only; a label with few groups can miss a split. Then a free group of that label moves there,
     the one with the smallest draw first, unless its own split would lose a label by that.
     """
-    moved = list[tuple[SplitGroup, Split]]()
     if shifted:
         of_part = {id(group): group for group in groups for item in group.items if item.row.shifted}
-        moved += _cover_shifted(sorted(of_part.values(), key=_by_draw), [split for split in drawn if split is not Split.TRAIN])
-    cover = _Cover(groups, task, label_splits(groups, task) if counts is None else counts)
-    cover.fill(drawn)
-    return moved + cover.moved
+        _cover_shifted(sorted(of_part.values(), key=_by_draw), [split for split in drawn if split is not Split.TRAIN])
+    _Cover(groups, task).fill(drawn)
 
 
 def _by_draw(group: SplitGroup) -> tuple[float, str]:
     return group.draw, group.id
 
 
-def _cover_shifted(groups: Sequence[SplitGroup], held: Sequence[Split]) -> list[tuple[SplitGroup, Split]]:
+def _cover_shifted(groups: Sequence[SplitGroup], held: Sequence[Split]) -> None:
     """Moves a free group to a split that has none of the shifted part."""
-    counts, moved = Counter(group.split for group in groups), list[tuple[SplitGroup, Split]]()
+    counts = Counter(group.split for group in groups)
     for wanted in held:
         giving = next((group for group in groups if group.free and counts[group.split] > 1), None)
         if not counts[wanted] and giving is not None:
             counts[giving.split] -= 1
             counts[wanted] += 1
-            moved.append((giving, giving.split))
             giving.split = wanted
-    return moved
 
 
 def _targets(group: SplitGroup, task: Task) -> tuple[str, ...]:
@@ -379,7 +319,7 @@ def counted(targets: Iterable[str], splits: Sequence[Split], shifted: Sequence[b
     return Counter({(target, named[split], flag): count for (target, split, flag), count in found.items()})
 
 
-def label_splits(groups: Sequence[SplitGroup], task: Task) -> LabelCounts:
+def _label_splits(groups: Sequence[SplitGroup], task: Task) -> LabelCounts:
     """How many of ``groups`` each label has in each split; rows of the shifted part do not count."""
     alone = [group for group in groups if len(group.items) == 1]
     rows = [group.items[0].row for group in alone]
@@ -403,13 +343,11 @@ def _labels(targets: tuple[str, ...], task: Task) -> frozenset[str]:
 
 
 class _Cover:
-    """Groups in the order of their draw, and how many of them each label has in each split: ``counts``, which are changed. ``moved`` are
-    those that were moved, each with the split before."""
+    """Groups in the order of their draw, and how many of them each label has in each split."""
 
-    def __init__(self, groups: Sequence[SplitGroup], task: Task, counts: LabelCounts) -> None:
-        self._groups, self._task, self._counts = groups, task, counts
+    def __init__(self, groups: Sequence[SplitGroup], task: Task) -> None:
+        self._groups, self._task, self._counts = groups, task, _label_splits(groups, task)
         self._known: dict[tuple[str, ...], frozenset[str]] = {}
-        self.moved = list[tuple[SplitGroup, Split]]()
 
     def _labels(self, targets: tuple[str, ...]) -> frozenset[str]:
         if targets not in self._known:
@@ -439,7 +377,6 @@ class _Cover:
                 for each in labels:
                     self._counts[each, group.split] -= 1
                     self._counts[each, wanted] += 1
-                self.moved.append((group, group.split))
                 group.split = wanted
                 return
 
