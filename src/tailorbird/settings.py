@@ -83,24 +83,21 @@ class Settings(Value):
     """Settings of one workspace.
 
     ``database`` is an SQLAlchemy URL, ``artifacts`` an fsspec URL or path; empty means inside the workspace. ``tenant`` and ``identity``
-    are who acts when a command does not say. ``engine`` runs the models: our own, or the replicas of a server at ``engine_url``, which
-    call the base ``engine_model`` and are given ``engine_requests`` at a time, where there are several; what the base answers without
-    adapters is asked of the one at ``engine_base_url``. Our own computes in ``engine_precision`` by ``engine_kernels``, with adapters in
-    ``engine_adapters``, with ``engine_memory_mb`` for weights (0: half of the machine's) and ``engine_kv_mb`` for keys and values of each
-    set of weights.
-    ``keep_former_seconds`` is how long a replaced release stays loaded. ``checkpoints``, ``witnesses`` and ``alerts`` name who is told
-    (``webhook_secret`` signs what is sent); ``trusted_proxies`` are addresses or networks; ``public_urls`` are addresses by which the
-    server is known beside those that it listens on.
-    ``training_processes`` is how many train together (0: one for each GPU), ``training_sharding`` whether they divide the model among
-    them (auto: where memory asks for it), ``tracking`` where the metrics of training are shown; ``judge_kappa`` the agreement with people
-    from which on a judge model counts. ``fetch_encoder``: the first plan that could use it fetches the catalogue's encoder;
-    ``model_cache`` is where converted base models lie (empty: in the user's cache folder, for all workspaces). ``credentials`` are
-    options of storages' clients, by the name that places of tenants know them by; ``endpoint_keys`` say where the key of a hosted model is
-    found (``env:NAME``, ``file:PATH``), by the name that endpoints know it by. ``encryption`` names the key that wraps the data keys of
-    tenants (empty: nothing is encrypted): ``file``, ``file:PATH``, ``env:NAME`` or ``vault:URL``, for which ``key_service_token`` and
-    ``key_service_ca`` are the token and the authority to trust. ``compute`` does the steps of runs: this process, or the Ray cluster at
-    ``ray_address``, each with ``step_cores`` cores until a plan says. Paths are relative to the workspace.
-    ``docs/operations.md`` explains each.
+    are who acts when a command does not say. ``engine`` runs the models: our own, or the replicas of a server at ``engine_url``, which call
+    the base ``engine_model``; what the base answers without adapters is asked of the one at ``engine_base_url``. Our own computes in
+    ``engine_precision`` by ``engine_kernels``, with adapters in ``engine_adapters``, with ``engine_memory_mb`` for weights (0: half of the
+    machine's) and ``engine_kv_mb`` for keys and values of each set of weights. ``keep_former_seconds`` is how long a replaced release stays
+    loaded. ``checkpoints``, ``witnesses`` and ``alerts`` name who is told (``webhook_secret`` signs what is sent); ``trusted_proxies`` are
+    addresses or networks; ``public_urls`` are addresses by which the server is known beside those that it listens on.
+    ``training_processes`` is how many train together (0: one for each GPU), ``training_sharding`` whether they divide the model among them
+    (auto: where memory asks for it), ``tracking`` where the metrics of training are shown; ``judge_kappa`` the agreement with people from
+    which on a judge model counts. ``fetch_encoder``: the first plan that could use it fetches the catalogue's encoder; ``model_cache`` is
+    where converted base models lie (empty: in the user's cache folder, for all workspaces). ``credentials`` are options of storages'
+    clients, by the name that places of tenants know them by; ``endpoint_keys`` say where the key of a hosted model is found (``env:NAME``,
+    ``file:PATH``), by the name that endpoints know it by. ``encryption`` names the key that wraps the data keys of tenants (empty: nothing
+    is encrypted): ``file``, ``file:PATH``, ``env:NAME`` or ``vault:URL``, for which ``key_service_token`` and ``key_service_ca`` are the
+    token and the authority to trust. ``compute`` does the steps of runs: this process, or the Ray cluster at ``ray_address``, each with
+    ``step_cores`` cores until a plan says. Paths are relative to the workspace. ``docs/operations.md`` explains each.
     """
 
     workspace: Path
@@ -120,7 +117,6 @@ class Settings(Value):
     engine_base_url: str = ""
     engine_model: str = ""
     engine_key: str = ""
-    engine_requests: Annotated[int, Field(ge=1)] = 256
     engine_precision: Literal["auto", "bf16", "fp32", "int8"] = "auto"
     engine_kernels: Literal["auto", "native", "plain"] = "auto"
     engine_adapters: Literal["auto", "int4"] = "auto"

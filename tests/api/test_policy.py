@@ -31,15 +31,12 @@ from tailorbird.usecases.runs.submit import Submission, submit_uploaded
 
 EVERYBODY = "everybody"
 NEWCOMER = {"name": "boss", "roles": ["admin"]}
-#: Operations of the host, which stand above tenants; ``tests/usecases/test_tenants.py`` has them,
-#: ``tests/usecases/test_endpoints.py`` and ``tests/usecases/test_replicas.py``.
+#: Operations of the host, which stand above tenants; ``tests/usecases/test_tenants.py`` has them, and
+#: ``tests/usecases/test_endpoints.py``.
 ABOVE = {"tenant.list", "tenant.add", "tenant.limit", "tenant.places", "tenant.suspend", "tenant.remove"} | {
     "endpoint.add",
     "endpoint.list",
     "endpoint.remove",
-    "replica.list",
-    "replica.drain",
-    "replica.undrain",
 }
 
 
@@ -145,9 +142,6 @@ def asked(operation: AnyUseCase, deps: Dependencies, things: Things) -> dict[str
         "endpoint.list": {},
         "endpoint.add": {"endpoint": {"name": "outside", "url": "https://llm.example", "region": "nowhere"}, "tenants": [things.tenant]},
         "endpoint.remove": {"name": "outside", "tenants": [things.tenant]},
-        "replica.list": {},
-        "replica.drain": {"address": "http://10.0.0.7:8000"},
-        "replica.undrain": {"address": "http://10.0.0.7:8000"},
         "tenant.remove": {"name": things.tenant},
         "tenant.policy": {"review_share": 0.1},
         "release.drill": release,

@@ -13,7 +13,6 @@ from support.console import NOW, Reader, approve, release_of, rollout, run_named
 from tailorbird.auth import create_key
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import Alias, AliasTarget
-from tailorbird.domain.engine_replica import ReplicaStanding
 from tailorbird.domain.identity import Role
 from tailorbird.domain.quota import QuotaLimits
 from tailorbird.domain.release import Release, ReleaseState
@@ -287,26 +286,6 @@ def test_the_hosts_admin_suspends_a_tenant_and_has_it_answered_again(deps: Depen
     assert "answered again" in admin.get(address).text
     admin.post(address)
     assert "suspended since" not in admin.get("/console/tenants").text
-
-
-def test_the_hosts_admin_drains_a_replica_and_has_it_asked_again(deps: Dependencies) -> None:
-    hosted = replace(deps, host="acme")
-    admin, viewer = reader_as(hosted, "admin"), reader_as(hosted, "viewer")
-    assert "No gateway that serves has several replicas" in viewer.get("/console/replicas").text
-    seen = [ReplicaStanding(address=f"http://10.0.0.{n}:8000", releases=n) for n in (7, 8)]
-    with deps.ledger.system() as system:
-        system.gateways.tell_replicas("gateway", seen, deps.clock.now())
-    asked = {"address": seen[0].address}
-    assert "Drain it" not in viewer.get("/console/replicas").text
-    assert viewer.post("/console/replicas/drain", asked).status_code == 403
-    assert admin.post("/console/replicas/drain", asked).headers["location"] == "/console/replicas"
-    page = admin.get("/console/replicas").text
-    check(page)
-    assert "0 of 1 gateways follow" in page
-    assert "Ask it again" in page
-    assert admin.post("/console/replicas/drain", {"address": seen[1].address}).status_code == 409, "the last one"
-    assert admin.post("/console/replicas/undrain", asked).headers["location"] == "/console/replicas"
-    assert "Ask it again" not in admin.get("/console/replicas").text
 
 
 def test_a_tenant_is_added_limited_and_removed_from_the_page(deps: Dependencies, tmp_path: Path) -> None:

@@ -1,30 +1,24 @@
-"""Two real engine processes behind one gateway: one is killed under load, or drained; and a tenant that floods both delays no other."""
+"""Two real engine processes behind one gateway: one is killed under load, or told to end."""
 
 from __future__ import annotations
 
-import math
 import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 
 from support.processes import CHAT, SECRET, in_thread, wait_ready, wait_until
 from support.serving import House
-from tailorbird.domain.engine_replica import ReplicaDrain
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.value import Digest
 from tailorbird.integrations.loopback import open_driver
-from tailorbird.ports.engine import Chunk, EngineDriver
-from tailorbird.processes import SECRET_VARIABLE, ReplicaSettings, gateway_app
+from tailorbird.processes import SECRET_VARIABLE, gateway_app
 from tailorbird.system.files import private_folder
 
 NAMES = [f"name-{number}" for number in range(4)]
@@ -44,30 +38,11 @@ def engine(workspace: Path, place: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @dataclass
-class Recorder:
-    """A driver that notes which release's request was put to it, in the order of ``order``."""
-
-    driver: EngineDriver
-    order: list[Digest]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.driver, name)
-
-    def stream(
-        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
-    ) -> AsyncGenerator[Chunk, None]:
-        self.order.append(release)
-        return self.driver.stream(release, prompt, sampling, groups)
-
-
-@dataclass
 class Pair:
-    """A gateway over two engine processes, each of which is given ``most`` requests at a time."""
+    """A gateway over two engine processes."""
 
     house: House
     folder: Path
-    most: int = 256
-    order: list[Digest] = field(default_factory=list)
     url: str = ""
 
     def __post_init__(self) -> None:
@@ -82,12 +57,12 @@ class Pair:
             for driver in drivers:
                 await driver.close()
 
-        deps, names = replace(self.house.deps, host="acme"), ReplicaSettings(("one", "two"), self.most)
         with ExitStack() as stack:
             self.engines = [stack.enter_context(engine(self.folder, place)) for place in self.places]
             wait_until(lambda: all(place.exists() for place in self.places), 60)
-            noted: list[Any] = [Recorder(driver, self.order) for driver in drivers]
-            self.url, _ = stack.enter_context(in_thread(lambda: gateway_app(deps, noted, names=names), last=close))
+            self.url, _ = stack.enter_context(
+                in_thread(lambda: gateway_app(self.house.deps, drivers, addresses=("one", "two")), last=close)
+            )
             wait_ready(self.url)
             yield stack
 
@@ -123,7 +98,8 @@ def test_a_replica_that_is_killed_fails_no_request_and_comes_back(house: House, 
     assert {(row.alias.removeprefix("acme/"), row.release) for row in rows} == set(releases.items())
 
 
-def test_a_drained_replica_is_ended_under_load_and_no_request_notices(house: House, tmp_path: Path) -> None:
+def test_a_replica_that_is_told_to_end_loses_no_request(house: House, tmp_path: Path) -> None:
+    """It finishes what it has begun, and refuses what is new, which the other answers."""
     for number, name in enumerate(NAMES, 1):
         house.point(name, house.release(number, task=TaskKind.GENERATE))
     pair = Pair(house, tmp_path)
@@ -135,40 +111,13 @@ def test_a_drained_replica_is_ended_under_load_and_no_request_notices(house: Hou
             body = {"model": f"acme/{NAMES[number % 4]}", "messages": [{"role": "user", "content": f"where is parcel {number}"}]}
             return client.post(CHAT, json=body).status_code
 
-        def is_empty() -> bool:
-            with house.ledger.system(write=False) as system:
-                told = system.gateways.replicas(house.clock.now())
-            return [one.is_empty for seen in told.values() for one in seen if one.address == "one"] == [True]
-
-        answers = [pool.submit(ask, number) for number in range(300)]
-        wait_until(lambda: sum(answer.done() for answer in answers) > 20, 60)
-        with house.ledger.system() as system:
-            host = system.tenants.get("acme")
-            system.tenants.replace(host.model_copy(update={"drained": (ReplicaDrain(address="one"),)}))
-        wait_until(is_empty, 60)
-        pair.engines[0].kill()
-        assert {answer.result() for answer in answers} == {200}
-    assert len(house.rows()) == 300
-
-
-def test_a_tenant_that_floods_both_replicas_delays_no_other(house: House, tmp_path: Path) -> None:
-    """Counted in requests: of 64 that wait, hardly any goes on between the moment in which a quiet tenant asks and that in which its
-    request goes on."""
-    flood, quiet = house.release(1, task=TaskKind.GENERATE), house.release(2, tenant="globex", task=TaskKind.GENERATE)
-    house.point("flood", flood)
-    house.point("quiet", quiet, tenant="globex")
-    pair = Pair(house, tmp_path, most=4)
-    body = {"messages": [{"role": "user", "content": "where is the parcel that I sent a week ago"}]}
-    ahead = []
-    with pair.running() as stack:
-        flooding, other = stack.enter_context(pair.client()), stack.enter_context(pair.client("globex"))
-        pool = stack.enter_context(ThreadPoolExecutor(64))
-        asking = [pool.submit(flooding.post, CHAT, json=body | {"model": "acme/flood"}) for _ in range(300)]
-        wait_until(lambda: len(pair.order) >= 24, 60)
-        while len(ahead) < 12:
-            came = len(pair.order)
-            assert other.post(CHAT, json=body | {"model": "globex/quiet"}).status_code == 200
-            ahead.append(pair.order.index(quiet, came) - came)
-        assert not all(answer.done() for answer in asking), "the flood was there all the time"
-        assert {answer.result().status_code for answer in asking} == {200}
-    assert sorted(ahead)[math.ceil(0.95 * len(ahead)) - 1] <= 8, "no more than the replicas answer at a time"
+        for ending, place in zip(pair.engines, pair.places, strict=True):
+            answers = [pool.submit(ask, number) for number in range(200)]
+            for answer in answers[:20]:
+                answer.result()
+            ending.terminate()
+            assert {answer.result() for answer in answers} == {200}
+            assert ending.wait(60) == 0
+            stack.enter_context(engine(tmp_path, place))
+            wait_until(place.exists, 60)
+    assert len(house.rows()) == 400

@@ -483,38 +483,6 @@ def test_a_name_that_somebody_waits_for_is_loaded_before_the_others(house: House
     asyncio.run(story())
 
 
-def test_a_name_gives_more_traffic_once_that_is_prepared_and_a_rollback_waits_for_nothing(house: House) -> None:
-    asked: list[tuple[set[str], dict[str, float]]] = []
-    ready = [False]
-
-    async def story() -> None:
-        first, second = house.release(1), house.release(2)
-        house.point("routing", first)
-        async with watching(house, DirectDriver(house)) as deployment:
-            deployment.prepare = lambda before, shares: (asked.append((set(before), dict(shares))), ready[0])[1]
-            await until(lambda: answers_with(deployment, "acme/routing", first))
-            assert asked == [], "the first release of a name is waited for by who asks"
-            house.point("routing", first, second, weights=(90, 10))
-            await until(lambda: len(asked) >= 3)
-            assert asked[0] == ({first}, {second: 0.1})
-            assert answers_with(deployment, "acme/routing", first)
-            assert not deployment.readiness().ready
-            ready[0] = True
-            await until(lambda: answers_with(deployment, "acme/routing", first, second))
-            ready[0] = False
-            house.point("routing", first)
-            await until(lambda: answers_with(deployment, "acme/routing", first))
-            ready[0] = True
-            house.point("routing", second)
-            await until(lambda: answers_with(deployment, "acme/routing", second))
-            ready[0], count = False, len(asked)
-            house.point("routing", first)
-            await until(lambda: answers_with(deployment, "acme/routing", first))
-            assert len(asked) > count, "its copies are begun all the same"
-
-    asyncio.run(story())
-
-
 def test_a_release_that_gets_no_traffic_answers_until_the_other_is_loaded(house: House) -> None:
     """Where only what has no weight could be loaded so far, shares of the name are none, and the watch goes on."""
 

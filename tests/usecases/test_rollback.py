@@ -21,7 +21,6 @@ from tailorbird.data import load_rows
 from tailorbird.domain.curation import FixAction
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.endpoint import Endpoint
-from tailorbird.domain.engine_replica import ReplicaStanding
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.event import Event
 from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind, Review, ReviewReason, TrafficPolicy
@@ -33,7 +32,7 @@ from tailorbird.domain.rollout import RolloutPlan, RolloutStep
 from tailorbird.domain.value import Value
 from tailorbird.ledger.event_log import Events
 from tailorbird.testing.ledger.event_log import MemoryEvents
-from tailorbird.usecases import Actor, Dependencies, Progress, endpoints, feedback, identities, replicas, tenants
+from tailorbird.usecases import Actor, Dependencies, Progress, endpoints, feedback, identities, tenants
 from tailorbird.usecases.erasure import erase
 from tailorbird.usecases.identities import NewKey, act_as, key_path
 from tailorbird.usecases.label_reviews import label_review, llm_judges
@@ -283,11 +282,6 @@ def host(desk: Desk, folder: Path) -> None:
     desk.ask("admin", endpoints.add_endpoint, endpoint=outside, tenants=(name,))
     desk.ask("admin", endpoints.remove_endpoint, name="outside", tenants=(name,))
     desk.ask("admin", tenants.remove_tenant, name=name)
-    with desk.deps.ledger.system() as system:
-        seen = [ReplicaStanding(address=f"http://10.0.0.{n}:8000", releases=1) for n in (7, 8)]
-        system.gateways.tell_replicas("a", seen, desk.deps.clock.now())
-    desk.ask("admin", replicas.drain_replica, address=seen[0].address)
-    desk.ask("admin", replicas.undrain_replica, address=seen[0].address)
 
 
 def traffic(desk: Desk, folder: Path) -> None:

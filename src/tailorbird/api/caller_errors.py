@@ -11,7 +11,7 @@ from tailorbird.serving import NOT_ASKED, STOOD_IN_FOR
 _log = logging.getLogger("tailorbird.serving")
 
 #: Codes of errors of an engine whose hints are for whoever runs it; those of a hosted model are in ``STOOD_IN_FOR``.
-_OF_ENGINES = frozenset({"engine_defect", "engine_drained", "engine_secret", "engine_unavailable", "scope_untold"})
+_OF_ENGINES = frozenset({"engine_defect", "engine_secret", "engine_unavailable", "scope_untold"})
 #: What a caller may do, by code; of the others nothing but wait.
 _OTHER_WORDS = "ask in other words, or another model"
 _HINTS = {"endpoint_answer_refused": _OTHER_WORDS, "endpoint_request": _OTHER_WORDS}

@@ -52,7 +52,6 @@ class Action(StrEnum):
     SHOW_IDENTITY = "identity.show"
     SHOW_TENANT = "tenant.show"
     MANAGE_TENANTS = "tenant.manage"
-    DRAIN_REPLICA = "replica.drain"
     SET_POLICY = "tenant.policy"
     VERIFY_AUDIT = "audit.verify"
     CHECKPOINT = "audit.checkpoint"
@@ -107,7 +106,6 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.SHOW_IDENTITY: _ANYONE,
     Action.SHOW_TENANT: _ANYONE,
     Action.MANAGE_TENANTS: frozenset({Role.ADMIN}),
-    Action.DRAIN_REPLICA: frozenset({Role.ADMIN}),
     Action.SET_POLICY: frozenset({Role.ADMIN}),
     Action.VERIFY_AUDIT: _ANYONE,
     Action.CHECKPOINT: frozenset({Role.ADMIN, Role.OPERATOR, Role.WORKER}),

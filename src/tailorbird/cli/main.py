@@ -50,7 +50,6 @@ VERBS: dict[str, tuple[str, str]] = {
     "watch": ("watch", "Check production for drift, errors and missed targets."),
     "tenant": ("tenants", "Add, limit, suspend, remove and list tenants."),
     "endpoint": ("endpoints", "Register, list and remove hosted models."),
-    "replica": ("replicas", "List, drain and undrain replicas of the engine."),
     "key": ("keys", "Create, limit, rotate, revoke and list API keys."),
     "identity": ("keys", "Add, confirm, disable and list identities; rotate your key."),
     "feedback": ("feedback", "Record feedback on an answer."),

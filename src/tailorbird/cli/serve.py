@@ -16,7 +16,6 @@ from tailorbird.cli.session import open_session
 from tailorbird.processes import (
     Listening,
     LogFormat,
-    ReplicaSettings,
     run_engine,
     run_gateway,
     run_gateway_with_drivers,
@@ -62,8 +61,7 @@ def _serve(
     keep_former = timedelta(seconds=settings.keep_former_seconds)
     outside = wiring.open_outside_drivers(settings, session.deps)
     if outside:
-        names = ReplicaSettings(settings.engine_url, settings.engine_requests)
-        run_gateway_with_drivers(session.deps, listening, outside, keep_former, names)
+        run_gateway_with_drivers(session.deps, listening, outside, keep_former, settings.engine_url)
     else:
         run_gateway(session.deps, listening, wiring.open_driver, keep_former=keep_former)
 

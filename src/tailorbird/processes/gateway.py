@@ -45,7 +45,6 @@ from tailorbird.processes.scheduler import (
 )
 from tailorbird.processes.tls import Tls, check_proxies, is_open
 from tailorbird.serving import (
-    REQUESTS_EACH,
     AliasSync,
     AnswerService,
     EffectChecks,
@@ -53,7 +52,6 @@ from tailorbird.serving import (
     HostedAccess,
     HostedDriver,
     Quotas,
-    ReplicaWatch,
     RequestLog,
     ShadowTraffic,
 )
@@ -130,57 +128,36 @@ def hosted_access(deps: Dependencies) -> HostedAccess:
     )
 
 
-@dataclass(frozen=True)
-class ReplicaSettings:
-    """The addresses of an engine's replicas, in the order of their drivers (empty: they are numbered), and how many requests each is given
-    at a time."""
-
-    addresses: tuple[str, ...] = ()
-    most: int = REQUESTS_EACH
-
-    def over(self, drivers: Sequence[EngineDriver]) -> EngineReplicas:
-        """The replicas as one driver."""
-        addresses = self.addresses or tuple(str(number) for number in range(1, len(drivers) + 1))
-        return EngineReplicas(dict(zip(addresses, drivers, strict=True)), most=self.most)
-
-
-_NUMBERED = ReplicaSettings()
-
-
 def gateway_app(
     deps: Dependencies,
     drivers: Sequence[EngineDriver],
     keep_former: timedelta = KEEP_FORMER,
     servers: Container[str] = frozenset(),
-    names: ReplicaSettings = _NUMBERED,
+    addresses: Sequence[str] = ("",),
 ) -> FastAPI:
-    """The public application over one engine or several replicas, known by the origins ``servers``. It watches the record and writes rows
-    while it runs, and writes the last rows before it ends."""
+    """The public application over one engine, or replicas at ``addresses``, known by the origins ``servers``. It watches the record and
+    writes rows while it runs, and writes the last rows before it ends."""
     quotas = Quotas(deps.ledger, deps.clock)
     checks = [EffectChecks(driver, RecordedProofs(deps)) for driver in drivers]
-    replicas = names.over(checks) if len(checks) > 1 else None
-    driver = HostedDriver(replicas or checks[0], hosted_access(deps))
+    engine = EngineReplicas(dict(zip(addresses, checks, strict=True))) if len(checks) > 1 else checks[0]
+    driver = HostedDriver(engine, hosted_access(deps))
     deployment = AliasSync(deps.ledger, driver, deps.clock, keep_former, quotas.gateway)
-    if replicas is not None:
-        deployment.prepare = replicas.prepare
-    watch = ReplicaWatch(deps.ledger, deps.clock, replicas, quotas.gateway, deps.host) if replicas else None
     deployment.written_in = deps.upkeep.record_file.parent if deps.upkeep.record_file else None
     journal = RequestLog(deps.ledger, gateway=quotas.gateway, redact=deps.redact, metered=quotas.meters)
     health, mirror = HealthMonitor(deps), ShadowTraffic(journal)
-    loops = (*journal.loops, quotas.loop, *deployment.loops, health.loop, *([watch.loop] if watch else []))
+    loops = (*journal.loops, quotas.loop, *deployment.loops, health.loop)
     metrics = _metrics_of(deployment, driver, checks, loops)
     metrics.watch_shadow(mirror)
     answering = AnswerService(driver, deployment.routes, deployment.doubt)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        followed = (watch,) if watch is not None else ()
-        for begun in (journal, quotas, *followed, deployment, health):
+        for begun in (journal, quotas, deployment, health):
             await begun.start()
         try:
             yield
         finally:
-            for ended in (mirror, health, deployment, *followed, quotas, journal):
+            for ended in (mirror, health, deployment, quotas, journal):
                 await ended.stop()
             await driver.close_endpoints()
 
@@ -257,16 +234,16 @@ def run_gateway_with_drivers(
     listening: Listening,
     drivers: Sequence[EngineDriver],
     keep_former: timedelta = KEEP_FORMER,
-    names: ReplicaSettings = _NUMBERED,
+    addresses: Sequence[str] = ("",),
 ) -> None:
-    """As ``run_gateway``, with replicas of an engine that somebody else keeps alive."""
+    """As ``run_gateway``, with replicas of an engine that somebody else keeps alive at ``addresses``."""
     set_up_logging("gateway", listening.log_format)
     check_proxies(listening.trusted_proxies)
     with listen(listening.host, listening.port) as listener:
 
         async def serve() -> None:
             try:
-                app = gateway_app(deps, drivers, keep_former, _known_as(listening, listener), names)
+                app = gateway_app(deps, drivers, keep_former, _known_as(listening, listener), addresses)
                 await _serve(deps, listening, listener, app, None)
             finally:
                 await asyncio.gather(*(driver.close() for driver in drivers))

@@ -4,8 +4,7 @@ In: the ledger's aliases and rollouts, an engine driver, conversations. Out: ans
 HTTP, how a release was made.
 
     alias_changes > alias_sync (alias_record, release_loader, heartbeat) > alias_routes: moves become routes once their release is loaded
-    replica_watch > engine_replicas (replica_placement, replica_admission) > effect_checks: the engine's drivers, which load what has
-        shown its effect
+    engine_replicas > effect_checks: the engine's drivers, which load what has shown its effect
     quotas > alias_routes > answers (fallback, hosted_driver, shadow_traffic) > request_log: one request
     hosted_driver > endpoint_budgets > bills: what a hosted model is paid for it; endpoint_circuits: whether it is asked
     request rows > rollout_guards: what follows for a rollout
@@ -17,12 +16,11 @@ from tailorbird.serving.answers import AnswerPiece, AnswerService, RankedDocumen
 from tailorbird.serving.bills import Bill, billed
 from tailorbird.serving.effect_checks import LOAD_PARTS, EffectChecks, EffectProofs, unlike
 from tailorbird.serving.endpoint_circuits import NOT_ASKED, EndpointCircuits
-from tailorbird.serving.engine_replicas import REQUESTS_EACH, EngineReplicas
+from tailorbird.serving.engine_replicas import EngineReplicas
 from tailorbird.serving.fallback import Answers, with_fallback
 from tailorbird.serving.heartbeat import GONE_AFTER
 from tailorbird.serving.hosted_driver import STOOD_IN_FOR, HostedAccess, HostedDriver
 from tailorbird.serving.quotas import LimitRemaining, Quotas, Reservation
-from tailorbird.serving.replica_watch import ReplicaWatch
 from tailorbird.serving.request_log import KeptRequest, Redact, RequestLog, amounts_of
 from tailorbird.serving.rollout_guards import evaluate_guards, live_findings, segments, unproven_kpis
 from tailorbird.serving.shadow_traffic import ShadowedRequest, ShadowTraffic, is_malformed
@@ -31,7 +29,6 @@ __all__ = [
     "GONE_AFTER",
     "LOAD_PARTS",
     "NOT_ASKED",
-    "REQUESTS_EACH",
     "STOOD_IN_FOR",
     "AliasRoute",
     "AliasRoutes",
@@ -52,7 +49,6 @@ __all__ = [
     "RankedDocument",
     "Readiness",
     "Redact",
-    "ReplicaWatch",
     "RequestLog",
     "Reservation",
     "ShadowTraffic",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -49,10 +49,6 @@ _MANY, _GROWTH = 500, 1.25
 _STALE_AFTER = 5.0
 
 
-#: Asked before a name gives releases more of its traffic: whether they are held where that takes, by the releases that answer it now.
-Prepare = Callable[[Collection[Digest], Mapping[Digest, float]], bool]
-
-
 @dataclass(frozen=True)
 class Readiness:
     """Readiness of the gateway: ledger read lately, engine answering, live aliases, and those not yet as the ledger says."""
@@ -84,7 +80,6 @@ class AliasSync:
         self.engine_state = EngineState()
         #: The folder in which every commit writes something, where the record is a file of this machine; to be said before the start.
         self.written_in: Path | None = None
-        self.prepare: Prepare = lambda _before, _shares: True
         self._driver = driver
         self._life = GatewayHeartbeat(ledger, clock, gateway)
         self._glance = AliasChanges(ledger)
@@ -300,7 +295,7 @@ class AliasSync:
         failures = [failure for target in alias.targets if (failure := self._loader.failure(target.release))]
         missing, first = len(alias.targets) - len(usable), self.routes.live(path) is None
         # One arm that cannot be loaded must not silence a name that has another.
-        if usable and (missing == 0 or (first and missing == len(failures))) and _is_prepared(self.prepare, self.routes.live(path), alias):
+        if usable and (missing == 0 or (first and missing == len(failures))):
             self.routes.go_live(_route(alias, usable, held))
         elif first:
             self.routes.wait(path, failures[0] if failures else None, loading=any(map(self._loader.is_under_way, alias.asked)))
@@ -330,21 +325,6 @@ def _route(alias: Alias, usable: tuple[AliasTarget, ...], held: Mapping[Digest, 
             arms[target.release] = _with_fallback(arm, alias, held)
     mirror = _arm(alias, SHADOW, alias.mirror, held) if alias.mirror is not None and alias.mirror in held else None
     return AliasRoute(alias.model_copy(update={"targets": usable}), arms, mirror)
-
-
-def _is_prepared(prepare: Prepare, route: AliasRoute | None, alias: Alias) -> bool:
-    """True where each release that gains traffic is held where that takes. A rollback, to the release that a trial stands beside or to one
-    that answered before, does not wait for it."""
-    before = _shares(route.alias) if route is not None else {}
-    gaining = {release: share for release, share in _shares(alias).items() if share > before.get(release, 0.0)}
-    if route is None or not gaining or prepare(before.keys(), gaining):
-        return True
-    return gaining.keys() <= {target.release for target in (route.alias.targets[0], *route.alias.previous)}
-
-
-def _shares(alias: Alias) -> dict[Digest, float]:
-    whole = sum(target.weight for target in alias.targets) or 1  # only what gets none may be loaded so far
-    return {target.release: target.weight / whole for target in alias.targets}
 
 
 def _is_behind(route: AliasRoute | None, alias: Alias, held: Mapping[Digest, ReleaseContent]) -> bool:
