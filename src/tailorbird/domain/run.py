@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -137,6 +138,11 @@ class Step(Value):
     deaths: int = 0
     paid: float = 0.0
     answers: dict[str, Digest] = Field(default_factory=dict)
+
+
+def results_of(steps: Iterable[Step]) -> dict[str, Digest]:
+    """Finished steps by name, each with the digest of its result."""
+    return {step.name: step.result for step in steps if step.state is StepState.DONE and step.result}
 
 
 class TrainingFork(Value):

@@ -12,7 +12,7 @@ from tailorbird.domain.deployment import Alias
 from tailorbird.domain.ladder import Climb, Ladder
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import Release
-from tailorbird.domain.run import Run, StepState
+from tailorbird.domain.run import Run, results_of
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.runs.run_queries import ObjectiveHead, list_objectives
 from tailorbird.usecases.steps.step_context import looks_of, number_of
@@ -54,7 +54,7 @@ def _line(work: UnitOfWork, head: ObjectiveHead) -> ObjectiveLine:
 
 def _chosen(work: UnitOfWork, run: Run) -> Climb | None:
     """The climb of the candidate that was chosen, once there is one."""
-    done = {step.name: step.result for step in work.steps.of(run.id) if step.state is StepState.DONE and step.result}
+    done = results_of(work.steps.of(run.id))
     made = done.get(choose_step(number_of(looks_of(work, done))))
     if made is None:
         return None

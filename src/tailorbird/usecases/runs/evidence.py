@@ -7,7 +7,7 @@ from typing import TypeVar
 from tailorbird.auth import Action
 from tailorbird.domain.evidence import Breakdown, Memorisation, Retention
 from tailorbird.domain.ladder import Climb, Ladder
-from tailorbird.domain.run import StepState
+from tailorbird.domain.run import results_of
 from tailorbird.domain.value import Digest, Value
 from tailorbird.reporting import EvidenceFacts
 from tailorbird.usecases.climb.floor import floor_climb_of, refused_floor
@@ -58,7 +58,7 @@ def show_evidence(deps: Dependencies, actor: Actor, run: RunId) -> EvidenceFacts
 
 def _with_ladder(deps: Dependencies, told: RunReport) -> RunReport:
     """The run with the ladder as far as it has been climbed, where it waits or goes on."""
-    done = {step.name: step.result for step in told.steps if step.state is StepState.DONE and step.result}
+    done = results_of(told.steps)
     if told.ladder is not None or told.plan is None or not (told.climbs or transitions.FLOOR in done):
         return told
     with deps.ledger.work(told.run.tenant, write=False) as work:

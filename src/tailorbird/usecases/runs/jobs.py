@@ -5,7 +5,7 @@ from __future__ import annotations
 from tailorbird.auth import Action
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.plan import Plan
-from tailorbird.domain.run import FINISHED, Outlook, Run, RunState, Step, StepState
+from tailorbird.domain.run import FINISHED, Outlook, Run, RunState, Step, StepState, results_of
 from tailorbird.domain.value import Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.audit_events import record
@@ -77,7 +77,7 @@ def _job(deps: Dependencies, work: UnitOfWork, run: Run) -> Job:
     step = next((step for step in steps if step.state is not StepState.DONE), None)
     held = step is not None and step.state is StepState.LEASED and step.lease_until is not None and step.lease_until > deps.clock.now()
     done = [step for step in steps if step.state is StepState.DONE]
-    found = {one.name: one.result for one in done if one.result}
+    found = results_of(done)
     plan = work.records.get(Plan, found[transitions.PLAN]) if step is not None and transitions.PLAN in found else None
     expected = outlook(plan, step.name, found) if step is not None else Outlook()
     return Job(run=run, step=step, done=len(done), working=held, seconds=sum(step.seconds for step in done), outlook=expected)

@@ -16,7 +16,7 @@ from tailorbird.domain.evidence import Evidence, GateResult
 from tailorbird.domain.ladder import Climb, Conclusion, Ladder, Making, SealedTest
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan
-from tailorbird.domain.run import Run, Step, StepState, TrainingOrigin
+from tailorbird.domain.run import Run, Step, TrainingOrigin, results_of
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.release import REPEATED, EndedClimb, remedies
@@ -103,7 +103,7 @@ def show_run(deps: Dependencies, actor: Actor, run: RunId) -> RunReport:
 def report_of(work: UnitOfWork, run: Run) -> RunReport:
     """The run with all it led to so far, as ``work`` sees it."""
     (steps,) = anchored_steps(work, run)
-    done = {step.name: step.result for step in steps if step.state is StepState.DONE and step.result}
+    done = results_of(steps)
     plan = _at(work, Plan, done.get(transitions.PLAN))
     looks = looks_of(work, done)
     test = looks[-1] if looks else None

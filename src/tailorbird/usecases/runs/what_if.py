@@ -11,7 +11,7 @@ from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan, PlannedBase, PlannedFloor, TokenProfile
-from tailorbird.domain.run import Run, StepState
+from tailorbird.domain.run import Run, results_of
 from tailorbird.domain.timing import Calibration
 from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
@@ -36,7 +36,7 @@ def replan(deps: Dependencies, actor: Actor, change: PlanChange) -> Plan:
     """
     with deps.ledger.work(actor.tenant, write=False) as work:
         found, steps = anchored_run(work, change.run)
-        done = {step.name: step.result for step in steps if step.state is StepState.DONE and step.result}
+        done = results_of(steps)
         plan = work.records.get(Plan, done[transitions.PLAN]) if transitions.PLAN in done else None
         if plan is None or plan.tokens is None:
             raise Conflict(f"run {found.id} has no plan to start from", "plan it first: tailorbird plan OBJECTIVE", code="not_planned")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
+from collections.abc import Callable
 
 from tailorbird.domain.errors import Exhausted, InvalidInput, TailorbirdError, Unavailable
 from tailorbird.domain.ladder import Making
@@ -111,6 +112,17 @@ def within_budget(progress: Progress, budget: Budget, spent: Spent, per_hour: fl
         if spent.money + hours * per_hour > budget.money:
             raise _spent(f"the budget of {budget.money:g} {budget.currency} is used up")
 
+    return _guarded(progress, check)
+
+
+def within_memory(progress: Progress, budget: Budget, memory: PeakMemory) -> Progress:
+    """Progress that raises Exhausted (``memory``) once the process has taken more than the memory of ``budget``."""
+    return _guarded(progress, lambda: require_memory(budget, memory))
+
+
+def _guarded(progress: Progress, check: Callable[[], None]) -> Progress:
+    """Progress that calls ``check``, which raises what ends the work, after each sign of it but the last of a training."""
+
     def training(seen: TrainingProgress) -> None:
         progress.training(seen)
         if seen.step < seen.steps:
@@ -123,26 +135,6 @@ def within_budget(progress: Progress, budget: Budget, spent: Spent, per_hour: fl
     def tell(text: str) -> None:
         progress.tell(text)
         check()
-
-    return Progress(tell=tell, training=training, count=count)
-
-
-def within_memory(progress: Progress, budget: Budget, memory: PeakMemory) -> Progress:
-    """Progress that raises Exhausted (``memory``) once the process has taken more than the memory of ``budget``."""
-    if budget.memory_gb == "auto":
-        return progress
-
-    def training(seen: TrainingProgress) -> None:
-        progress.training(seen)
-        require_memory(budget, memory)
-
-    def count(done: int, total: int) -> None:
-        progress.count(done, total)
-        require_memory(budget, memory)
-
-    def tell(text: str) -> None:
-        progress.tell(text)
-        require_memory(budget, memory)
 
     return Progress(tell=tell, training=training, count=count)
 

@@ -20,7 +20,7 @@ from tailorbird.domain.evidence import ItemResult
 from tailorbird.domain.ladder import Candidate, Choice, Climb, Ladder, Making, Measured, SealedTest
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan, RungPlan
-from tailorbird.domain.run import Run, Step, StepState
+from tailorbird.domain.run import Run, Step, results_of
 from tailorbird.domain.scope import FEWEST_EXAMPLES
 from tailorbird.domain.value import Digest, Value
 from tailorbird.objective import ObjectiveFile
@@ -94,7 +94,7 @@ class StepContext:
     @cached_property
     def done(self) -> dict[str, Digest]:
         """Finished steps and the digests of their results."""
-        return {step.name: step.result for step in self.steps if step.state is StepState.DONE and step.result}
+        return results_of(self.steps)
 
     @property
     def spent(self) -> transitions.Spent:
