@@ -8,8 +8,8 @@ import pytest
 
 from tailorbird.cli.data_tables import show_certificate
 from tailorbird.domain.erasure import Certificate, Erasure, ErasureReach
+from tailorbird.usecases.erasure.erase import not_looked_for
 from tailorbird.usecases.erasure.places import treated
-from tailorbird.usecases.erasure.search_limits import not_looked_for
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 

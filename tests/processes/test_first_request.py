@@ -13,7 +13,7 @@ import pytest
 from support.processes import live
 from support.serving import House, digest
 from tailorbird.domain.objective import TaskKind
-from tailorbird.processes.first_request import first_request
+from tailorbird.processes.gateway import first_request
 
 
 @pytest.mark.parametrize("kind", [TaskKind.CLASSIFY, TaskKind.GENERATE])

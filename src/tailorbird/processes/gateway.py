@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import logging
 import os
 import secrets
@@ -26,10 +27,10 @@ from fastapi import FastAPI
 from tailorbird import __version__, api, console
 from tailorbird.auth.origin_checks import origin_of
 from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.objective import TaskKind
 from tailorbird.ports.engine import EngineDriver
 from tailorbird.processes.connections import connection_limits_for
 from tailorbird.processes.engine_process import Supervisor
-from tailorbird.processes.first_request import first_request
 from tailorbird.processes.health import HealthMonitor
 from tailorbird.processes.http_servers import LONGEST_SOCKET, Server, ended_by_signals, listen
 from tailorbird.processes.logs import AccessLog, LogFormat, set_up_logging
@@ -324,3 +325,30 @@ def _own_engine(deps: Dependencies, log_format: LogFormat) -> Callable[[Path], S
     # -P: a file of the current folder (a user's random.py) is no module of ours.
     command = [sys.executable, "-P", "-m", "tailorbird.cli.main", "engine"]
     return lambda place: [*command, "--socket", str(place), *options]
+
+
+#: What each kind of task is asked: the route, and the request beside ``model``.
+_ASKED: dict[TaskKind, tuple[str, dict[str, object]]] = {
+    TaskKind.CLASSIFY: ("chat/completions", {"messages": [{"role": "user", "content": "TEXT"}]}),
+    TaskKind.GENERATE: ("chat/completions", {"messages": [{"role": "user", "content": "TEXT"}]}),
+    TaskKind.RANK: ("rerank", {"query": "TEXT"}),
+}
+
+
+def first_request(deps: Dependencies, base: str) -> str:
+    """A ``curl`` line that asks the first name in production of the gateway at the URL ``base``, with the key in ``$KEY``; what to do first
+    where nothing is in production."""
+    try:
+        with deps.ledger.work(deps.host, write=False) as work:
+            name = next((alias for alias in work.aliases.all() if alias.targets), None)
+            kind = work.releases.get(name.targets[0].release).content.task if name else None
+    except TailorbirdError:  # what serves tells of it: a line of help stops no gateway
+        return "the first request cannot be told now: docs/api.md has examples"
+    if name is None or kind is None:
+        return f"tenant {deps.host} has nothing in production yet: tailorbird promote DIGEST"
+    route, asked = _ASKED[kind]
+    body = json.dumps({"model": name.path, **asked})
+    return (
+        f'first request, with what "tailorbird key create" printed in $KEY: curl -sS {base}/v1/{route} -H "authorization: Bearer $KEY" '
+        f"-H 'content-type: application/json' -d '{body}'"
+    )

@@ -15,7 +15,7 @@ from tailorbird.domain.evidence import Evidence
 from tailorbird.domain.preflight import PreflightSeverity
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb.rung_context import context_of
-from tailorbird.usecases.erasure.kept_indexes import kept_indexes
+from tailorbird.usecases.erasure.erase import kept_indexes
 from tailorbird.usecases.erasure.lineage import SubjectData
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.step_runner import stage_of

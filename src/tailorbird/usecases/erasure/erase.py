@@ -7,9 +7,11 @@ worker at a time holds the lease. No name of a person enters the record: a keyed
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import date, timedelta
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -17,7 +19,7 @@ from pydantic import Field
 from tailorbird.auth import Action, signing
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import SnapshotManifest
-from tailorbird.domain.erasure import Certificate, Erasure, ErasureReach, NotLookedFor, Obligation, RewrittenSnapshot
+from tailorbird.domain.erasure import Certificate, Erasure, ErasureReach, NotLookedFor, Obligation, ObligationKind, RewrittenSnapshot
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.ladder import Candidate
@@ -26,17 +28,16 @@ from tailorbird.domain.run import FINISHED, Run, RunState
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.text.pseudonyms import pseudonym
+from tailorbird.text.text_finder import is_long_name
 from tailorbird.usecases.anchored_rows import anchored_records, anchored_secret
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
-from tailorbird.usecases.erasure.kept_indexes import kept_indexes
 from tailorbird.usecases.erasure.lineage import Found, SubjectData, held_by, reach_of, trace, with_ancestors
 from tailorbird.usecases.erasure.local_copies import clear_copies
-from tailorbird.usecases.erasure.obligations import due_still, duties_of, purged, unused_indexes, unused_prompts
-from tailorbird.usecases.erasure.places import treated
+from tailorbird.usecases.erasure.obligations import LEARNED_DAYS, due_still, duties_of, purged, unused_indexes, unused_prompts
+from tailorbird.usecases.erasure.places import PLACES, treated
 from tailorbird.usecases.erasure.request_erasure import Reasons, find_words, forget_words, quotes_of
 from tailorbird.usecases.erasure.review_erasure import Sheets, find_answers, forget_answers
-from tailorbird.usecases.erasure.search_limits import NAME, by_hand, not_looked_for
 from tailorbird.usecases.erasure.sent_data import told_processors
 from tailorbird.usecases.erasure.snapshot_rewrite import rewrite
 from tailorbird.usecases.erasure.upload_search import (
@@ -348,3 +349,58 @@ def _end_open_runs(work: UnitOfWork, runs: Iterable[Run]) -> None:
     for run in runs:
         if run.state not in (*FINISHED, RunState.CANCELLED):
             work.runs.set_state(run.id, RunState.CANCELLED)
+
+
+def kept_indexes(deps: Dependencies, tenant: str, found: Found) -> set[Digest]:
+    """Trees among those that the tenant's folder of indexes remembers: a run that was ended in training left its index and no candidate."""
+    theirs = {item.id for held in found.values() for item in held.items}
+    theirs |= {document.id for held in found.values() for document in held.documents}
+    kept = {path.read_text(encoding="ascii").strip() for path in deps.indexes(tenant).glob("*.txt")}
+    return {digest for digest in kept if theirs & _entries(deps, digest)}
+
+
+def _entries(deps: Dependencies, index: Digest) -> set[str]:
+    """Items and documents of an index, by name; passages are named by their document. Nothing where its bytes are gone."""
+    try:
+        lines = (Path(deps.artifacts.get_tree(index)) / "entries.jsonl").read_bytes().splitlines()
+    except (NotFound, Corrupt, FileNotFoundError):
+        return set()
+    names = [str(json.loads(line)["id"]) for line in lines]
+    return {*names, *(name.rpartition("#")[0] for name in names)}
+
+
+#: What a name is called that is not looked for.
+NAME = "the person's name, within texts"
+_DELETE_ALL = "tailorbird tenant policy --keep-days 0 deletes all kept words of requests"
+
+
+def not_looked_for(subject: str, withheld: int = 0) -> tuple[NotLookedFor, ...]:
+    """By what of the person no text was searched; ``withheld`` counts their texts that could not be redacted. The name itself is not
+    repeated."""
+    limits = []
+    if not is_long_name(subject):
+        why = (
+            "the name, as it was given, has fewer than five letters, two Chinese characters, three Korean syllables, or five characters of "
+        )
+        why += "kana, Thai, Lao, Burmese or Khmer: it would be found in other people's words"
+        limits.append(NotLookedFor(what=NAME, places=tuple(place.name for place in PLACES if place.by_name), why=why))
+    if withheld:
+        what = f"texts of the person as requests keep them, without personal data ({withheld:,} texts)"
+        why = "a detector of personal data failed on them; they were looked for as they were read"
+        limits.append(NotLookedFor(what=what, places=("requests",), why=why))
+    return tuple(limits)
+
+
+def by_hand(limits: tuple[NotLookedFor, ...], today: date) -> tuple[Obligation, ...]:
+    """What people have to do instead."""
+    due = today + timedelta(days=LEARNED_DAYS)
+    return tuple(Obligation(kind=ObligationKind.FIND_BY_HAND, what=", ".join(each.places), due=due, why=_instead(each)) for each in limits)
+
+
+def _instead(limit: NotLookedFor) -> str:
+    if limit.what == NAME:
+        return (
+            "the person's name is too short to be looked for there; run tailorbird data erase for each longer name by which texts may call "
+            f"them (the full name, a customer number), and look through what is left; {_DELETE_ALL}"
+        )
+    return f"{limit.what} were not looked for, because a detector failed on them; look through what is left; {_DELETE_ALL}"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,13 +29,12 @@ from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput,
 from tailorbird.domain.event import Checkpoint, Event
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.value import Digest, Value
-from tailorbird.ports.artifacts import ArtifactStore, SealableStore
+from tailorbird.ports.artifacts import ArtifactStore, SealableStore, StoredFiles
 from tailorbird.system.build import build_name
 from tailorbird.system.files import OWNER_FILE, clear_stale, digest_file, flush, flush_path, is_open_to_others, locked, private_folder
 from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.maintenance.audit import check_log, log_key, log_public_key, make_checkpoint
-from tailorbird.usecases.maintenance.sealed_backup import copy_sealed, restore_sealed
 from tailorbird.usecases.registry import local
 
 _MANIFEST, _SETTINGS, _LEDGER, _KEYS = "manifest.json", "settings.yaml", "ledger", "keys"
@@ -410,3 +409,39 @@ def _storage(place: Path) -> Iterator[None]:
 
 def _corrupt(what: str) -> TailorbirdError:
     return Corrupt(f"the backup cannot be used: {what}", "use another backup: nothing was restored", code="backup_corrupt")
+
+
+def copy_sealed(deps: Dependencies, store: SealableStore) -> tuple[tuple[str, ...], int]:
+    """Copies the files of every tenant's key into ``store``: each as ``SCOPE/NAME``, and how many were not there before."""
+    if deps.sealed_files is None:
+        return (), 0
+    with deps.ledger.system(write=False) as system:
+        tenants = list(system.tenants.all())
+    found, new = list[str](), 0
+    for tenant in tenants:
+        with deps.ledger.work(tenant, write=False) as work:
+            key = work.data_keys.get()
+        if key is not None:
+            names = [f"{key.scope}/{name}" for name in sorted(deps.sealed_files(key.scope).names())]
+            new += _copied(names, deps.sealed_files, store.sealed_files)
+            found += names
+    return tuple(found), new
+
+
+def restore_sealed(deps: Dependencies, store: SealableStore, files: Iterable[str]) -> None:
+    """Copies what ``copy_sealed`` named from ``store`` back. Raises Corrupt where some of it is not there."""
+    if deps.sealed_files is not None:
+        _copied(files, store.sealed_files, deps.sealed_files)
+
+
+def _copied(files: Iterable[str], source: Callable[[str], StoredFiles], target: Callable[[str], StoredFiles]) -> int:
+    count = 0
+    for scope, _, name in (file.partition("/") for file in files):
+        there, size = target(scope), source(scope).size(name)
+        if size is None:
+            raise Corrupt(f"the encrypted file {name[:12]} is missing", "use another backup: nothing was restored", code="backup_corrupt")
+        if there.size(name) != size:
+            with source(scope).open(name) as stream:
+                there.add(name, stream)
+            count += 1
+    return count

@@ -24,11 +24,10 @@ from tailorbird.domain.run import Run, Step, results_of
 from tailorbird.domain.scope import FEWEST_EXAMPLES
 from tailorbird.domain.value import Digest, Value
 from tailorbird.objective import ObjectiveFile
-from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.ports.ledger import Ledger, UnitOfWork
 from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.steps import transitions
-from tailorbird.usecases.steps.step_payments import StepPayments
 
 V = TypeVar("V", bound=Value)
 
@@ -287,3 +286,22 @@ class StepContext:
         """Per-item results of some evidence."""
         lines = self.deps.artifacts.get(digest).splitlines()
         return tuple(ItemResult.model_validate_json(line) for line in lines)
+
+
+class StepPayments:
+    """The counter of one attempt at a step. ``paid``: money that this attempt has paid, in the currency of the settings' prices.
+
+    It is written in a transaction of its own: whatever ends the step, its process among it, what was paid stays paid.
+    """
+
+    def __init__(self, ledger: Ledger, step: Step) -> None:
+        self.paid = 0.0
+        self._ledger = ledger
+        self._step = step
+
+    def pay(self, money: float) -> None:
+        """Writes that so much more was paid. Raises what the record raises: then it counts here, and is not on record."""
+        self.paid += money
+        if money:
+            with self._ledger.work(self._step.tenant) as work:
+                work.steps.pay(self._step, money)
