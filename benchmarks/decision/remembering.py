@@ -31,7 +31,7 @@ class RememberingTrainer:
 
     def train(self, job: TrainingJob, report: ReportProgress) -> TrainedModel:
         """As the trainer; an equal job (whatever snapshot its rows came from) is answered from the folder."""
-        named = job.model_dump(mode="json", exclude={"base", "workspace", "snapshot", "fork"})
+        named = job.model_dump(mode="json", exclude={"base", "workspace", "snapshot"})
         kept = self._folder / digest_of(named).removeprefix("sha256:")[:24]
         if not kept.exists():
             self._keep(self._trainer.train(job, report), kept)

@@ -94,7 +94,6 @@ def asked(operation: AnyUseCase, deps: Dependencies, things: Things) -> dict[str
         "label_review.next": release,
         "label_review.judge": release | {"number": 1, "mark": "left"},
         "label_review.ask": release | {"model": "smollm2-135m"},
-        "run.fork": run | {"source": things.run},
         "objective.list": {},
         "job.list": {},
         "job.show": run,

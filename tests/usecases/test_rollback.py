@@ -46,7 +46,7 @@ from tailorbird.usecases.runs import jobs, submit, what_if
 from tailorbird.usecases.runs.what_if import PlanChange
 from tailorbird.usecases.snapshots import label_errors, report, snapshot_queries
 from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
-from tailorbird.usecases.steps import rung_approval, training_fork
+from tailorbird.usecases.steps import rung_approval
 
 SOURCE = {"path": "rows.csv", "subject": "who", "source": {"origin": "written for this test", "license": "Apache-2.0"}}
 
@@ -201,8 +201,6 @@ def runs(desk: Desk, folder: Path) -> None:
     asked = submit.Submission(objective=ladder, files={"rows.csv": upload(desk.deps, ROWS)})
     run = desk.ask("author", submit.submit_uploaded, asked)
     desk.ask("approver", rung_approval.allow, run=run.id, rung=RungKind.FULL)
-    (desk.deps.runs / run.id / "make-lora-r16" / "checkpoints").mkdir(parents=True)
-    desk.ask("author", training_fork.fork, run=run.id, source=run.id)
     desk.ask("author", jobs.cancel_run, run=run.id)
     desk.ask("author", report.inspect_uploaded, name="rows.csv", file=upload(desk.deps, ROWS))
 

@@ -33,7 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor", "Check a training job for faults before it runs."),
     "plan": ("plan", "Show what adapt would train, at what cost, and why."),
     "adapt": ("adapt", "Climb the ladder until a candidate meets the objective."),
-    "runs": ("runs", "List, show, allow and fork runs."),
+    "runs": ("runs", "List, show and allow runs."),
     "evidence": ("evidence", "Show the evidence for a run's decision on one page."),
     "compare": ("evidence", "Compare two candidates or runs in pairs."),
     "jobs": ("runs", "List, show and cancel queued and running jobs."),

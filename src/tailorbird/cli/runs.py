@@ -14,7 +14,7 @@ from tailorbird.domain.run import Step
 from tailorbird.reporting import human_seconds
 from tailorbird.usecases.runs.jobs import Job, cancel_run, list_jobs, show_job
 from tailorbird.usecases.runs.run_queries import list_runs, show_run
-from tailorbird.usecases.steps import rung_approval, training_fork
+from tailorbird.usecases.steps import rung_approval
 
 runs = command_group()
 jobs = command_group()
@@ -24,7 +24,7 @@ RunArgument = Annotated[str, typer.Argument(help="Id of the run, or its prefix."
 
 @runs.callback()
 def _runs() -> None:
-    """List, show, allow and fork runs."""
+    """List, show and allow runs."""
 
 
 @jobs.callback()
@@ -77,20 +77,6 @@ def _allow(run: RunArgument, reason: Reason = "") -> None:
         print_json(found)
         return
     out.print(f"run {found.run} may climb {found.rung.value}; its author adapts again", markup=False)
-
-
-@runs.command("fork")
-def _fork_run(
-    run: RunArgument,
-    source: Annotated[str, typer.Option("--from", help="Run whose unfinished training is continued.", metavar="RUN")],
-) -> None:
-    """Fork a run: continue another run's training although objective, data or code differ. The report notes it."""
-    session = open_session()
-    forked = session.ask(training_fork.fork, run=run, source=source)
-    if session.as_json:
-        print_json(forked)
-        return
-    out.print(f"run {forked.id} goes on from the training of {source}; adapt its objective again", markup=False)
 
 
 @jobs.command("list")

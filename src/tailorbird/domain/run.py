@@ -145,17 +145,6 @@ def results_of(steps: Iterable[Step]) -> dict[str, Digest]:
     return {step.name: step.result for step in steps if step.state is StepState.DONE and step.result}
 
 
-class TrainingFork(Value):
-    """That a training went on from another's checkpoint, by name: of the run ``source``, after ``step`` steps.
-
-    ``same_job``: only the code differed, and everything was gone on with; otherwise the weights alone, from step 0.
-    """
-
-    source: str
-    step: int
-    same_job: bool
-
-
 class TrainingPlateau(Value):
     """That a training stood still before it learned: at what knowing no more than how often each label is given costs or, where answers are
     texts, at the loss of the untrained model. In nats an answer: ``loss`` is the plateau's, ``held_out`` the best that was reached.
@@ -205,10 +194,9 @@ class TrainingReport(Value):
 
     ``flops`` is the estimate actually spent. ``stopped_early`` is the step at which the held-out loss had risen beyond its interval twice
     in a row, in the second half of the run. ``halved_at`` are the steps before which passes were halved for want of memory, ``recomputed``
-    says whether activations were computed again too; neither changes what is learned. ``forks`` is empty unless it went on from another
-    training. ``grown_memory_gb`` is what the process grew by, from before the model was read to its highest (GiB). ``thread_seconds`` is
-    the processor time of the thread that ran the loop; ``loaded`` tells that other processes wanted the cores meanwhile. ``plateau`` is
-    None where the run learned from the start. ``process_memory_gb`` is the highest resident set (GiB) of any process that ran the training:
+    says whether activations were computed again too; neither changes what is learned. ``grown_memory_gb`` is what the process
+    grew by, from before the model was read to its highest (GiB). ``thread_seconds`` is the processor time of the thread that ran the loop;
+    ``loaded`` tells that other processes wanted the cores meanwhile. ``plateau`` is None where the run learned from the start. ``process_memory_gb`` is the highest resident set (GiB) of any process that ran the training:
     one that was interrupted is run by several.
     """
 
@@ -231,7 +219,6 @@ class TrainingReport(Value):
     halved_at: tuple[int, ...] = ()
     recomputed: bool = False
     grown_memory_gb: float = 0.0
-    forks: tuple[TrainingFork, ...] = ()
     thread_seconds: float = 0.0
     loaded: bool = False
     plateau: TrainingPlateau | None = None

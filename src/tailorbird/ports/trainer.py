@@ -32,8 +32,7 @@ class Example(Value):
 class TrainingJob(Value):
     """What to train. ``base`` is a local folder; ``workspace`` a folder of this job alone, where checkpoints and the result go.
 
-    Digests name what the folder and the examples are, for the report. ``fork`` names the run whose checkpoints, found in the workspace, may
-    be gone on with although they are of another job or other code; empty: they are refused. Checkpoints are encrypted by ``seal_key`` (32
+    Digests name what the folder and the examples are, for the report. Checkpoints are encrypted by ``seal_key`` (32
     bytes in hexadecimal digits), and the result goes to ``results`` instead, where these are given.
     """
 
@@ -45,7 +44,6 @@ class TrainingJob(Value):
     train: tuple[Example, ...]
     held_out: tuple[Example, ...]
     workspace: Path
-    fork: str = ""
     seal_key: str = Field(default="", repr=False)
     results: Path | None = None
 
@@ -151,7 +149,7 @@ class Trainer(Protocol):
 
     def fingerprint(self, job: Job) -> Digest:
         """Names everything that the bytes which ``job`` gives here depend on: settings, prompt, rows, base model, code, libraries, the kind
-        of device, and the number of processes and threads. Folders, the snapshot's name, the fork and ``waiting_epochs`` are left out.
+        of device, and the number of processes and threads. Folders, the snapshot's name and ``waiting_epochs`` are left out.
         """
         ...
 

@@ -59,11 +59,10 @@ class RungContext:
 
     A rung learns and chooses from ``train`` only; ``dev`` is where its candidate will be measured, and is here for rungs that must
     know what they may not show. ``documents`` are the tenant's, ``encoder_folder`` the encoder that the plan names. ``trainer``,
-    ``engine`` and ``encoder`` open on first use. ``indexes`` is a folder of the tenant that remembers which indexes are stored. ``fork``
-    names the run whose training may be gone on with. ``reusable`` finds a finished training by the fingerprint of a job. ``seal_key``
-    encrypts what is unfinished, and ``results`` is the folder for what was trained, in place of the workspace, where the workspace
-    encrypts. ``ask_hosted`` asks the endpoint that the plan names, ``ask_proposer`` its proposer. ``count`` is told how much is done, and
-    of how much.
+    ``engine`` and ``encoder`` open on first use. ``indexes`` is a folder of the tenant that remembers which indexes are stored.
+    ``reusable`` finds a finished training by the fingerprint of a job. ``seal_key`` encrypts what is unfinished, and ``results`` is the
+    folder for what was trained, in place of the workspace, where the workspace encrypts. ``ask_hosted`` asks the endpoint that the plan
+    names, ``ask_proposer`` its proposer. ``count`` is told how much is done, and of how much.
     ``leaves_labels_out``: what tells requests out of scope is chosen on labels that are left out, for there are too few examples.
     """
 
@@ -86,7 +85,6 @@ class RungContext:
     indexes: Path
     report: Callable[[TrainingProgress], None]
     progress: Callable[[str], None]
-    fork: str = ""
     seal_key: str = field(default="", repr=False)
     results: Path | None = None
     ask_hosted: AskHosted | None = None

@@ -74,7 +74,6 @@ def training_job(context: RungContext) -> TrainingJob:
         train=_examples(context, learn) + _planted(context),
         held_out=_examples(context, held_out),
         workspace=context.workspace,
-        fork=context.fork,
         seal_key=context.seal_key,
         results=context.results,
     )

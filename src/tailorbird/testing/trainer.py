@@ -37,7 +37,7 @@ class MemoryTrainer:
     def fingerprint(self, job: Job) -> Digest:
         """Of the job alone."""
         plain = plain_json(job.model_copy(update={"settings": job.settings.model_copy(update={"waiting_epochs": 0})}))
-        left_out = ("base", "index", "workspace", "fork", "snapshot")
+        left_out = ("base", "index", "workspace", "snapshot")
         return digest_of({name: value for name, value in plain.items() if name not in left_out})
 
     def train(self, job: TrainingJob, report: ReportProgress) -> TrainedModel:

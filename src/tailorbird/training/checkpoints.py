@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput
-from tailorbird.domain.run import TrainingFork, TrainingProgress
+from tailorbird.domain.run import TrainingProgress
 from tailorbird.domain.value import Digest, Value
 from tailorbird.system.files import digest_file, flush_path, private_folder
 from tailorbird.system.thread_clocks import LOADED, ClockReading
@@ -60,7 +60,6 @@ class LoopState(Value):
     token_budget: int | None = None
     recompute: bool = False
     halved_at: tuple[int, ...] = ()
-    forks: tuple[TrainingFork, ...] = ()
     history: tuple[TrainingProgress, ...] = ()
     pending: TrainingProgress | None = None
     waited: int = 0
@@ -100,17 +99,14 @@ class LoopState(Value):
 
 _KEPT = 2
 _TENSORS = "tensors.safetensors"
-#: How names of what belongs to the steps taken begin, as ``Optimiser.tensors`` gives them.
-_MOMENTS = ("step.", "exp_avg.", "exp_avg_sq.")
 
 
 class CheckpointOrigin(Value):
-    """What a checkpoint continues: a job, and the code that computes it. ``fork`` names the run whose checkpoints are taken though they
-    differ; empty, they are refused. ``seal_key`` encrypts tensors (32 bytes in hexadecimal digits; empty: they are in the clear)."""
+    """What a checkpoint continues: a job, and the code that computes it. ``seal_key`` encrypts tensors (32 bytes in hexadecimal digits;
+    empty: they are in the clear)."""
 
     job: Digest
     code: Digest
-    fork: str = ""
     seal_key: str = Field(default="", repr=False)
 
 
@@ -178,7 +174,7 @@ class Checkpoints:
         _remove(place)
         new.replace(place)
         flush_path(self._folder)
-        self._prune()
+        self._drop(self._places()[:-_KEPT])
 
     def newest(self) -> TrainingCheckpoint | None:
         """The newest whole checkpoint, or None; broken ones above it are removed. Raises Conflict when the folder holds another job's."""
@@ -204,24 +200,15 @@ class Checkpoints:
         manifest = _read_manifest(place)
         if manifest is None:
             return None
-        if self._is_foreign(manifest) and not self._origin.fork:
-            raise _foreign() if manifest.job != self._origin.job else _other_code()
+        if manifest.job != self._origin.job:
+            raise _foreign()
+        if manifest.code != self._origin.code:
+            raise _other_code()
         self._best_digests[manifest.state.best_step] = manifest.best
         tensors = self._read(place / _TENSORS, manifest.tensors, place)
         if tensors is None or self.best(manifest.state.best_step) is None:
             return None
-        return self._forked(manifest, tensors) if self._is_foreign(manifest) else TrainingCheckpoint(manifest.state, tensors)
-
-    def _is_foreign(self, manifest: _Manifest) -> bool:
-        return (manifest.job, manifest.code) != (self._origin.job, self._origin.code)
-
-    def _forked(self, manifest: _Manifest, tensors: dict[str, torch.Tensor]) -> TrainingCheckpoint:
-        """Of the same job everything; of another one the weights alone: its steps, moments and losses mean nothing here."""
-        same = manifest.job == self._origin.job
-        fork = TrainingFork(source=self._origin.fork, step=manifest.state.step, same_job=same)
-        state = manifest.state if same else LoopState()
-        kept = tensors if same else {name: tensor for name, tensor in tensors.items() if not name.startswith(_MOMENTS)}
-        return TrainingCheckpoint(state.model_copy(update={"forks": (*manifest.state.forks, fork)}), kept)
+        return TrainingCheckpoint(manifest.state, tensors)
 
     def best(self, step: int) -> dict[str, torch.Tensor] | None:
         """The best weights, reached at ``step``; None where they are no longer what was written."""
@@ -244,18 +231,10 @@ class Checkpoints:
         if not self._origin.seal_key:
             return _read_tensors(path, digest)
         try:
-            # Earlier versions named an encrypted file by all of its bytes.
-            known = digest == digest_header(path) or digest == digest_file(path)
+            known = digest == digest_header(path)
             return read_sealed(path, bytes.fromhex(self._origin.seal_key), place.name) if known else None
         except (OSError, Corrupt):
             return None
-
-    def _prune(self) -> None:
-        for place in self._places():
-            # What a fork came from: it would be taken for newer where it has more steps.
-            if (found := _read_manifest(place)) and self._is_foreign(found):
-                _remove(place)
-        self._drop(self._places()[:-_KEPT])
 
     def _drop(self, places: Sequence[Path], *bests: int) -> None:
         """Moments, and the best weights that belong to none that is left, but not those reached at the steps ``bests``."""
@@ -281,7 +260,7 @@ def _new(name: str) -> str:
 def _foreign() -> Conflict:
     return Conflict(
         "the workspace holds a checkpoint of another job: its settings, prompt, data or base model differ",
-        "use a new workspace, remove the old checkpoints to start afresh, or go on from them by name: tailorbird runs fork RUN --from RUN",
+        "use a new workspace, or remove the old checkpoints to start afresh",
         code="checkpoint_foreign",
     )
 
@@ -289,7 +268,7 @@ def _foreign() -> Conflict:
 def _other_code() -> Conflict:
     return Conflict(
         "the training was begun by other code: tailorbird or a library that computes has changed since",
-        "install the versions of then; or go on by name: tailorbird runs fork RUN --from RUN (the same RUN twice), then adapt again",
+        "install the versions of then; or remove the folder of the run below runs/ in the workspace, to start afresh",
         code="checkpoint_other_code",
     )
 

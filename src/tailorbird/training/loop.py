@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from tailorbird.domain.errors import Conflict, InvalidInput
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import TrainingSettings
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import ReportProgress
@@ -149,12 +149,6 @@ class Loop:
         if step >= 0 and found is None:
             found = self._checkpoints.at(step)
         if found is not None:
-            if not self._optimiser.fits(found.tensors):
-                raise Conflict(
-                    "the training that was forked has weights of other names or shapes",
-                    "fork from a run with the same method, rank, targets and base model",
-                    code="fork_unfit",
-                )
             self._state = found.state
             self._optimiser.restore(found.tensors)
         self._network.recompute = self._state.recompute

@@ -116,11 +116,6 @@ class Optimiser:
             kept |= {f"{moment}.{name}": whole(value) for moment, value in self._adam.state[parameter].items()}
         return kept | {_RANDOM: torch.get_rng_state()}
 
-    def fits(self, tensors: dict[str, torch.Tensor]) -> bool:
-        """True when ``tensors`` have the names and shapes of the trained weights."""
-        held = {name.removeprefix("weight."): tensor.shape for name, tensor in tensors.items() if name.startswith("weight.")}
-        return held == {name: parameter.shape for name, parameter in self._parameters.items()}
-
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
         """Goes back to what ``tensors`` gave."""
         self.set_weights({name: tensors[f"weight.{name}"] for name in self._parameters})

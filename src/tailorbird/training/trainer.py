@@ -183,11 +183,11 @@ def _is_full(error: OSError | SafetensorError) -> bool:
 
 def fingerprint(job: Job) -> Digest:
     """Names everything that the trained bytes depend on, the code aside."""
-    return digest_of({k: v for k, v in plain_json(job).items() if k not in ("base", "index", "workspace", "fork", "seal_key", "results")})
+    return digest_of({k: v for k, v in plain_json(job).items() if k not in ("base", "index", "workspace", "seal_key", "results")})
 
 
 def _origin(job: TrainingJob) -> CheckpointOrigin:
-    return CheckpointOrigin(job=fingerprint(job), code=code_digest(), fork=job.fork, seal_key=job.seal_key)
+    return CheckpointOrigin(job=fingerprint(job), code=code_digest(), seal_key=job.seal_key)
 
 
 def _encode(job: TrainingJob) -> TrainingCourse:
@@ -282,7 +282,6 @@ def _report(job: TrainingJob, state: LoopState, trained: int, network: Network) 
         stopped_early=state.stopped_early,
         halved_at=state.halved_at,
         recomputed=state.recompute,
-        forks=state.forks,
         environment=_environment(job, network),
     )
 

@@ -14,7 +14,7 @@ import yaml
 from support.usecases import write_objective
 from tailorbird.domain.erasure import Certificate, Erasure, ErasureReach
 from tailorbird.domain.ladder import Climb, RungKind
-from tailorbird.domain.run import RunState, StoredTraining, TrainingOrigin, TrainingPlateau
+from tailorbird.domain.run import StoredTraining, TrainingOrigin, TrainingPlateau
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
 from tailorbird.testing import MemoryTracker, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
@@ -24,7 +24,6 @@ from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.run_queries import RunReport, show_run
 from tailorbird.usecases.runs.step_runner import WorkedRun
-from tailorbird.usecases.steps import training_fork
 
 D = "sha256:" + "0" * 64
 STOOD = TrainingPlateau(loss=1.0, held_out=0.5, waits=(3,), added=2, left=6)
@@ -286,17 +285,6 @@ def test_a_kill_after_the_reuse_goes_on_with_it(
     assert origin is not None
     assert origin.run == first.run.id
     assert trainer.trained == ["lora"]
-
-
-def test_a_forked_run_trains(deps: Dependencies, author: Actor, adapt: Adapt, trainer: CountingTrainer, path: Path) -> None:
-    first = adapt()
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) | {"margin": 0.05}
-    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    run = climbing.submit(deps, author, path, RunState.ACTIVE)
-    (deps.runs / first.run.id / "make-lora-r16" / "checkpoints").mkdir(parents=True)  # what an interrupted one leaves
-    training_fork.fork(deps, author, run.id, first.run.id)
-    adapt()
-    assert trainer.trained == ["lora", "lora"]
 
 
 def test_another_tenant_trains_for_itself(deps: Dependencies, adapt: Adapt, trainer: CountingTrainer, path: Path, tmp_path: Path) -> None:

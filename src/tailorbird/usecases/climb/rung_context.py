@@ -11,7 +11,6 @@ from tailorbird.system.files import private_folder
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.cancellation import within_budget
 from tailorbird.usecases.steps.step_context import StepContext
-from tailorbird.usecases.steps.training_fork import source_of
 
 
 def context_of(context: StepContext, rung: RungPlan, base: BaseModelRef) -> rungs.RungContext:
@@ -38,7 +37,6 @@ def context_of(context: StepContext, rung: RungPlan, base: BaseModelRef) -> rung
         artifacts=context.deps.artifacts,
         workspace=context.folder / place,
         indexes=context.deps.indexes(context.run.tenant),
-        fork=source_of(context.folder),
         seal_key=context.deps.seal_key("checkpoints"),
         results=scratch and private_folder(scratch / place),
         report=progress.training,

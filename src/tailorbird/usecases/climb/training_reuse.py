@@ -23,11 +23,10 @@ from tailorbird.usecases.climb.base_candidates import Refs, ref_of
 from tailorbird.usecases.climb.rung_context import context_of
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
-from tailorbird.usecases.steps.training_fork import source_of
 
 
 def reusable_training(context: StepContext, fingerprint: Digest, job: Job) -> rungs.ReusableTraining | None:
-    """The newest finished training with this fingerprint whose files are whole; None in a forked run, which resumes one by name.
+    """The newest finished training with this fingerprint whose files are whole.
 
     Damaged files are taken out of the store, so that training again puts them back.
     """
@@ -39,9 +38,9 @@ def reusable_training(context: StepContext, fingerprint: Digest, job: Job) -> ru
 
 
 def stored_training(context: StepContext, rung: RungPlan, made: rungs.RungResult, making: Making) -> StoredTraining | None:
-    """What later runs may reuse of a rung; None where nothing was trained here, or where the training went on from another one."""
+    """What later runs may reuse of a rung; None where nothing was trained here."""
     trained = made.trained
-    if trained is None or rung.training is None or trained.reused is not None or trained.report.forks:
+    if trained is None or rung.training is None or trained.reused is not None:
         return None
     return StoredTraining(
         fingerprint=trained.fingerprint,
@@ -107,8 +106,6 @@ def _times(estimate: Estimate, share: float) -> Estimate:
 
 def _fitting(context: StepContext, fingerprint: Digest, job: Job) -> list[tuple[StoredTraining, TrainingReport]]:
     """Trainings that give the bytes of ``job``, newest first, without those that an erasure reaches."""
-    if source_of(context.folder):
-        return []
     made_of = (fingerprint, context.manifest.rows)
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
         stored = [work.records.get(StoredTraining, digest) for digest in reversed(anchored_records(work, StoredTraining))]

@@ -1,1 +1,1 @@
-"""Steps of a run: transitions, context, cancellation, forks."""
+"""Steps of a run: transitions, context, cancellation."""
