@@ -196,8 +196,8 @@ class TrainingReport(Value):
     in a row, in the second half of the run. ``halved_at`` are the steps before which passes were halved for want of memory, ``recomputed``
     says whether activations were computed again too; neither changes what is learned. ``grown_memory_gb`` is what the process
     grew by, from before the model was read to its highest (GiB). ``thread_seconds`` is the processor time of the thread that ran the loop;
-    ``loaded`` tells that other processes wanted the cores meanwhile. ``plateau`` is None where the run learned from the start. ``process_memory_gb`` is the highest resident set (GiB) of any process that ran the training:
-    one that was interrupted is run by several.
+    ``loaded`` tells that other processes wanted the cores meanwhile. ``plateau`` is None where the run learned from the start.
+    ``process_memory_gb`` is the highest resident set (GiB) of any process that ran the training: one that was interrupted is run by several.
     """
 
     settings: Digest
