@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-clean test jobs sqlite check fast format format-check lint types contracts shape models gpu vllm llamacpp detectors ray harness deploy-check deploy-render browser fuzz bench dist lock clean
+.PHONY: help setup demo demo-clean test jobs sqlite check fast format format-check lint types contracts shape models gpu vllm llamacpp detectors ray deploy-check deploy-render browser fuzz bench dist lock clean
 
 help:  ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,11 +56,6 @@ vllm: setup  ## The driver of vLLM on a real vLLM (installs about 3 GB on first 
 llamacpp: setup  ## Exported GGUF files on a real llama.cpp (installs 34 MB on first use).
 	$(BIN)/python -m pytest -q -m llamacpp
 
-harness: setup  ## Probes of lm-evaluation-harness, on the real one, in an environment of its own.
-	test -x .cache/harness/bin/python || $(BIN)/python -m venv .cache/harness
-	.cache/harness/bin/python -m pip install -q -e '.[harness,local,data,dev]'
-	.cache/harness/bin/python -m pytest -q -m harness
-
 # The console is tested in a real browser; the distribution's package is taken where there is none.
 browser:
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
@@ -99,7 +94,7 @@ bench: setup  ## Run a benchmark: make bench NAME=ledger (QUICK=1: under 10 minu
 	$(BIN)/python benchmarks/$(NAME)/run.py $(if $(QUICK),--quick)
 
 fast: setup  ## The fast tests.
-	$(BIN)/python -m pytest -q -m 'not slow and not jobs and not vllm and not llamacpp and not detectors and not ray and not harness and not models and not gpu' -n 2
+	$(BIN)/python -m pytest -q -m 'not slow and not jobs and not vllm and not llamacpp and not detectors and not ray and not models and not gpu' -n 2
 
 format: setup  ## Format the code.
 	$(BIN)/ruff format src tests examples scripts

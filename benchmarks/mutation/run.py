@@ -34,7 +34,7 @@ from machine import commit, machine  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "mutation.json"
 SEED, PLACES, PATIENCE, BAR = 43, 320, 5.0, 0.85
-FAST = "not slow and not jobs and not vllm and not llamacpp and not detectors and not ray and not harness and not models and not gpu"
+FAST = "not slow and not jobs and not vllm and not llamacpp and not detectors and not ray and not models and not gpu"
 
 
 def main() -> None:

@@ -23,7 +23,6 @@ from tailorbird.ports.detector import Detector
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.endpoint import EndpointClient
 from tailorbird.ports.engine import EngineDriver, LocalEngine, OutsideDriver
-from tailorbird.ports.harness import Harness
 from tailorbird.ports.key_service import KeyService
 from tailorbird.ports.model_reader import ModelReader
 from tailorbird.ports.signals import Notifier
@@ -68,7 +67,6 @@ def open_dependencies(settings: Settings, *, migrate: bool = True, busy_seconds:
         prices=settings.prices,
         notifiers=cache(lambda: tuple(_notifier(url, settings.webhook_secret) for url in settings.alerts)),
         trackers=cache(lambda: tuple(_tracker(place, settings) for place in settings.tracking)),
-        harness=cache(_harness),
         upkeep=_upkeep(settings),
         host=settings.tenant,
         redact=redact,
@@ -263,13 +261,8 @@ def _model_reader() -> ModelReader:
     return reader
 
 
-def _harness() -> Harness:
-    harness: Harness = _part("harness", "lm_eval")()
-    return harness
-
-
 #: The extra that brings what a part needs, where it is not the one to train and run models.
-_EXTRAS = {"lm_eval": "harness", "tensorboard": "tensorboard", "spacy": "spacy", "presidio": "presidio", "ray": "ray"}
+_EXTRAS = {"tensorboard": "tensorboard", "spacy": "spacy", "presidio": "presidio", "ray": "ray"}
 
 
 def _part(port: str, name: str) -> Callable[..., Any]:

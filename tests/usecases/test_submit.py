@@ -158,14 +158,6 @@ def test_a_submission_brings_its_template(deps: Dependencies, author: Actor, tmp
     assert submit(deps, author, path).id
 
 
-def test_a_submission_brings_no_tasks_of_the_harness_whose_templates_would_run(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    path = write_objective(tmp_path / "job", limits={"retention": {"max_drop": 0.5, "tasks": ["towns.yaml"]}})
-    (path.parent / "towns.yaml").write_text("task: towns")
-    with pytest.raises(InvalidInput) as refused:
-        submit(deps, author, path)
-    assert refused.value.error_code == "harness_outside"
-
-
 def test_a_faulty_objective_is_named_by_its_line_and_not_by_a_folder_of_the_server(
     deps: Dependencies, author: Actor, objective_path: Path
 ) -> None:

@@ -265,8 +265,6 @@ class MaxDrop(Section):
 
     max_drop: Annotated[float, Field(ge=0, le=1)]
     """A share of what the base model could do before."""
-    tasks: tuple[str, ...] = ()
-    """Task files of lm-evaluation-harness beside this file, whose questions are asked too (extra ``harness``)."""
 
 
 class MaxShift(Section):

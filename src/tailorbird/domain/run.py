@@ -197,7 +197,7 @@ class TrainingReport(Value):
     says whether activations were computed again too; neither changes what is learned. ``grown_memory_gb`` is what the process
     grew by, from before the model was read to its highest (GiB). ``thread_seconds`` is the processor time of the thread that ran the loop;
     ``loaded`` tells that other processes wanted the cores meanwhile. ``plateau`` is None where the run learned from the start.
-    ``process_memory_gb`` is the highest resident set (GiB) of any process that ran the training: one that was interrupted is run by several.
+    ``process_memory_gb`` is the highest resident set (GiB) of any process that ran the training: several may have.
     """
 
     settings: Digest

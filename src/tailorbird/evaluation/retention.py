@@ -52,23 +52,16 @@ def neutral_texts() -> tuple[str, ...]:
     return tuple(files("tailorbird.evaluation").joinpath("probes", "neutral.txt").read_text(encoding="utf-8").splitlines())
 
 
-#: Further questions: which of them a servable answers right, by family and question.
-More = Callable[[Digest, Tell], Mapping[str, Mapping[str, bool]]]
-
-
 def probe_names() -> tuple[str, ...]:
     """The probes that are shipped, by name."""
     return tuple(probe.id for probe in probes())
 
 
-def measure_retention(
-    engine: Engine, base: Digest, candidate: Digest, confidence: float, tell: Tell, more: More | None = None
-) -> Retention:
-    """Puts all probes to both, and the questions of ``more``, which count like probes. Raises what the engine raises."""
-    shipped = probes()
-    before = _right(engine, base, shipped, lambda done: tell(done, 2 * len(shipped)))
-    after = _right(engine, candidate, shipped, lambda done: tell(len(shipped) + done, 2 * len(shipped)))
-    asked = shipped + _further(more, base, candidate, (before, after), tell)
+def measure_retention(engine: Engine, base: Digest, candidate: Digest, confidence: float, tell: Tell) -> Retention:
+    """Puts all probes to both. Raises what the engine raises."""
+    asked = probes()
+    before = _right(engine, base, asked, lambda done: tell(done, 2 * len(asked)))
+    after = _right(engine, candidate, asked, lambda done: tell(len(asked) + done, 2 * len(asked)))
     texts = neutral_texts()
     apart = engine.likelihood(candidate, [_messages("Write a sentence.")] * len(texts), texts, against=base)
     tokens = sum(one.tokens for one in apart)
@@ -85,18 +78,6 @@ def measure_retention(
         divergence=sum((one.divergence or 0.0) * one.tokens for one in apart) / tokens,
         divergence_tokens=tokens,
     )
-
-
-def _further(
-    more: More | None, base: Digest, candidate: Digest, rights: tuple[dict[str, bool], dict[str, bool]], tell: Tell
-) -> tuple[Probe, ...]:
-    """The questions of ``more``, in the form of probes; their answers go into ``rights``."""
-    if more is None:
-        return ()
-    told = [more(servable, tell) for servable in (base, candidate)]
-    for right, answered in zip(rights, told, strict=True):
-        right |= {question: was for family in answered.values() for question, was in family.items()}
-    return tuple(Probe(id=question, family=family, prompt="") for family, answered in told[0].items() for question in answered)
 
 
 def retention_metric(found: Retention) -> Metric:

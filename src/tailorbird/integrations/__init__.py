@@ -1,1 +1,1 @@
-"""Outside systems, one module each: engine drivers, trackers, detectors, a harness, a notifier."""
+"""Outside systems, one module each: engine drivers, trackers, detectors, a notifier."""

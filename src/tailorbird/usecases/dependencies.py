@@ -25,7 +25,6 @@ from tailorbird.ports.detector import Detector
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.endpoint import EndpointClient
 from tailorbird.ports.engine import LocalEngine
-from tailorbird.ports.harness import Harness
 from tailorbird.ports.ledger import Ledger
 from tailorbird.ports.model_reader import ModelReader
 from tailorbird.ports.signals import Notifier
@@ -50,10 +49,6 @@ def _no_detectors(names: Sequence[str]) -> Sequence[Detector]:
 
 def _no_compute() -> Compute | None:
     return None
-
-
-def _no_harness() -> Harness:
-    raise Unavailable("no harness is installed", "pip install 'tailorbird[harness]'", code="package_missing")
 
 
 def _no_endpoints(endpoint: Endpoint, _model: str) -> EndpointClient:
@@ -110,7 +105,6 @@ class Dependencies:
     prices: Prices = field(default_factory=Prices)
     denials: Denials = field(default_factory=Denials)
     notifiers: Callable[[], Sequence[Notifier]] = tuple
-    harness: Callable[[], Harness] = _no_harness
     trackers: Callable[[], tuple[Tracker, ...]] = tuple
     upkeep: MaintenanceSettings = field(default_factory=MaintenanceSettings)
     host: str = ""

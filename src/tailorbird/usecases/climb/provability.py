@@ -284,7 +284,7 @@ def _retention(objective: Objective) -> Iterator[tuple[str, str, str]]:
     """A drop that is not proven even where candidate and base never differ on a probe. Prompts have weights that nobody changed."""
     limit = objective.limits.retention
     untouched = objective.ladder != "auto" and set(objective.ladder) <= _UNTRAINED
-    if limit is None or limit.tasks or untouched:
+    if limit is None or untouched:
         return
     confidence, asked = spend(objective.business.risk.confidence, 1), evaluation.probe_names()
     proven = paired_interval([0.0] * len(asked), asked, confidence)[1]
@@ -294,7 +294,7 @@ def _retention(objective: Objective) -> Iterator[tuple[str, str, str]]:
             f"{len(asked)} probes cannot prove a drop of at most {limit.max_drop:g} at {confidence:.1%} confidence: "
             f"a trained candidate that never differs from its base would be proven to drop at most {proven:.4f}"
         )
-        yield "limits.retention.max_drop", message, f"the nearest valid value is {nearest:g}, or add `tasks` with more questions"
+        yield "limits.retention.max_drop", message, f"the nearest valid value is {nearest:g}"
 
 
 def _referral(context: StepContext, manifest: SnapshotManifest, items: ItemsOf) -> Iterator[tuple[str, str, str]]:

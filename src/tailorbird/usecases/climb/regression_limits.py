@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from tailorbird import evaluation
 from tailorbird.crypto.canonical_json import canonical_json, digest_of
@@ -31,12 +30,6 @@ def asked_for(context: StepContext) -> tuple[str, ...]:
     """The limits of this kind that the objective sets."""
     limits = context.objective.limits
     return tuple(name for name in SAFETY if getattr(limits, name) is not None)
-
-
-def task_files(context: StepContext) -> tuple[Path, ...]:
-    """The harness's task files that the objective names."""
-    retention = context.objective.limits.retention
-    return tuple(Path(context.file.folder) / name for name in (retention.tasks if retention else ()))
 
 
 def put_off(evidence: Evidence, names: tuple[str, ...]) -> Evidence:
@@ -71,9 +64,9 @@ def _with_retention(context: StepContext, candidate: Candidate, evidence: Eviden
     base = _base_servable(context, candidate)
     context.progress.tell("measuring what the base model could do and the candidate still can")
     with _loaded(context, base, context.servable(candidate)):
-        engine, tell, tasks = context.deps.engine(), context.progress.count, task_files(context)
-        more = (lambda servable, told: context.deps.harness().ask(engine, servable, tasks, told)) if tasks else None
-        found = evaluation.measure_retention(engine, base.id, digest_of(candidate), _confidence(context), tell, more)
+        found = evaluation.measure_retention(
+            context.deps.engine(), base.id, digest_of(candidate), _confidence(context), context.progress.count
+        )
     kept = context.deps.artifacts.put(canonical_json(found))
     return _with(evidence, evaluation.retention_metric(found)).model_copy(update={"retention": kept})
 

@@ -21,7 +21,6 @@ from tailorbird.domain.value import Digest, Value
 from tailorbird.objective import OBJECTIVE_FILE, ObjectiveFile, chat_template_of, parse_submitted, read_objective
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.source_access import SourceAccess, grant_within
-from tailorbird.text.harness_tasks import digest_of_task
 from tailorbird.text.known_templates import TEMPLATES
 from tailorbird.usecases.audit_events import permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
@@ -154,12 +153,6 @@ def _refuse_outside(file: ObjectiveFile, files: Mapping[str, Digest], reach: Sou
         if "://" not in name:
             raise InvalidInput(f"the data {name} did not come with the objective", "upload it", code="upload_missing")
         grant_within(reach, name)
-    if objective.limits.retention and objective.limits.retention.tasks:
-        raise InvalidInput(
-            "task files of the harness are not taken from elsewhere: templates in them can run code",
-            "leave `limits.retention.tasks` out, or adapt on the machine where they lie",
-            code="harness_outside",
-        )
     template = objective.chat_template
     if template and template not in TEMPLATES and not _came_along(template, files):
         raise InvalidInput(f"the chat template {template} did not come with the objective", "upload it", code="upload_missing")
@@ -198,9 +191,8 @@ def _submit(deps: Dependencies, actor: Actor, file: ObjectiveFile, asked: _RunRe
             code="other_tenant",
         )
     files = data.fingerprint_sources(objective, Path(file.folder), remote=inputs is None)
-    questions = _questions(deps, objective, Path(file.folder))
     unread = _unread(deps, objective) if inputs and _reads_addresses(objective) else {}
-    named = {"objective": digest_of(objective), "files": dict(files), "version": __version__} | questions | unread
+    named = {"objective": digest_of(objective), "files": dict(files), "version": __version__} | unread
     if template := chat_template_of(objective, Path(file.folder)):
         named |= {"chat_template": digest_bytes(template.encode())}
     endpoints = named_endpoints(deps, file).identity
@@ -234,16 +226,6 @@ def _submit(deps: Dependencies, actor: Actor, file: ObjectiveFile, asked: _RunRe
             work.runs.set_state(known.id, goal)
             record(work, "run.revived", actor.name, known.id, run.created_at, {"goal": goal.value, "was": known.state.value})
         return work.runs.get(known.id)
-
-
-def _questions(deps: Dependencies, objective: Objective, folder: Path) -> dict[str, dict[str, Digest]]:
-    """What stands in a run's fingerprint for the harness's tasks. Raises InvalidInput (no task that may be asked), Unavailable (no harness
-    here): before anything is spent."""
-    retention = objective.limits.retention
-    if retention is None or not retention.tasks:
-        return {}
-    deps.harness()
-    return {"tasks": {name: digest_of_task(folder / name) for name in retention.tasks}}
 
 
 def _require_known(work: UnitOfWork, objective: Objective) -> None:
