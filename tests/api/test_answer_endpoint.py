@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from support.api import ASK, CHAT, TEXT, ask, gateway
+from support.api import ASK, CHAT, ask, gateway
 from support.serving import DirectDriver, House
 from tailorbird import auth
 from tailorbird.api.answer_endpoint import most_used
@@ -60,17 +60,6 @@ def test_over_a_limit_is_429_in_openais_shape_with_the_time_to_wait(house: House
     assert 1 <= int(third.headers["retry-after"]) <= 60
     assert used(house).requests == 2
     assert sorted(row.status for row in house.rows()) == [200, 200, 429]
-
-
-def test_several_texts_are_several_requests(house: House, routing: str) -> None:
-    change(house, limits=QuotaLimits(requests_per_minute=3))
-
-    async def story(client: Client) -> list[int]:
-        bodies = ({"model": "acme/routing", "prompt": ["a b", "c"]}, {"model": "acme/routing", "prompt": ["a", "b"]})
-        return [(await client.post(TEXT, json=body)).status_code for body in bodies]
-
-    assert ask(house, story) == [200, 429]
-    assert used(house).requests == 2
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -236,25 +225,17 @@ def test_an_engine_that_does_not_tell_the_score_is_an_error_and_refuses_nobody(h
     assert (row.outcome, row.out_of_scope, row.referred) == ("error", False, False)
 
 
-def test_of_texts_in_one_request_each_is_in_scope_or_not_by_itself(house: House) -> None:
-    house.point("routing", refusing(house, 0.5))
-    texts = ["my lost card", "the weather on the moon"]
-    answer = ask(house, lambda client: client.post(TEXT, json={"model": "acme/routing", "prompt": texts}))
-    first, second = answer.json()["choices"]
-    assert first["text"] == "lost_card"
-    assert "out_of_scope" not in first["tailorbird"]
-    assert (second["text"], second["tailorbird"]["out_of_scope"], second["tailorbird"]["referred"]) == ("", True, True)
-    assert sorted(row.out_of_scope for row in house.rows()) == [False, True]
-
-
 @pytest.mark.parametrize("text", ["", "  ", "\n\n", "\u200b", "\u00a0\t\ufeff"])
 def test_a_blank_request_is_out_of_scope_however_sure_the_release_is(house: House, text: str) -> None:
     house.point("routing", refusing(house, -50.0))
-    texts = [text, "?"]
-    answer = ask(house, lambda client: client.post(TEXT, json={"model": "acme/routing", "prompt": texts}))
-    first, second = answer.json()["choices"]
-    assert (first["text"], first["tailorbird"]["out_of_scope"]) == ("", True)
-    assert second["text"]
+
+    async def story(client: Client) -> list[Any]:
+        texts = [text, "?"]
+        return [(await client.post(CHAT, json=ASK | {"messages": [{"role": "user", "content": each}]})).json() for each in texts]
+
+    first, second = ask(house, story)
+    assert (first["choices"][0]["message"]["content"], first["tailorbird"]["out_of_scope"]) == ("", True)
+    assert second["choices"][0]["message"]["content"]
     assert "out_of_scope" not in second["tailorbird"]
 
 
@@ -354,21 +335,10 @@ def test_what_the_release_before_fails_is_asked_of_the_mirror(house: House, stre
     assert (mirrored.id, mirrored.outcome, mirrored.agrees) == (f"{given.id}-shadow", "ok", None)
 
 
-def test_texts_of_one_request_are_one_unit(house: House, routing: str) -> None:
-    async def story(client: Client) -> None:
-        await client.post(TEXT, json={"model": "acme/routing", "prompt": ["a", "b"]})
-        await client.post(TEXT, json={"model": "acme/routing", "prompt": "c"})
-
-    ask(house, story)
-    one, two, alone = sorted(house.rows(), key=lambda row: row.unit, reverse=True)
-    assert one.unit == two.unit == min(one.id, two.id, key=len)
-    assert alone.unit == ""
-
-
 def test_segments_come_from_metadata_or_headers(house: House, routing: str) -> None:
     async def story(client: Client) -> None:
         await client.post(CHAT, json=ASK | {"metadata": {"channel": "Chat", "language": "de"}})
-        await client.post(TEXT, json={"model": "acme/routing", "prompt": "a"}, headers={"x-tailorbird-channel": "mail"})
+        await client.post(CHAT, json=ASK, headers={"x-tailorbird-channel": "mail"})
         await client.post(CHAT, json=ASK | {"metadata": {"channel": "no such\nname", "n": 1}})
 
     ask(house, story)

@@ -99,15 +99,11 @@ def test_a_document_that_the_asker_may_not_read_is_never_in_a_passage(
     house: Documents, task: TaskKind, groups: Sequence[str], reads: bool
 ) -> None:
     house.grounded(task)
-    for path, body in (
-        ("/v1/chat/completions", {"messages": [{"role": "user", "content": QUESTION}]}),
-        ("/v1/completions", {"prompt": QUESTION}),
-    ):
-        shown, answered = told(house, groups, path, body)
-        assert "described in the handbook" in shown
-        assert ("will be closed" in shown) is reads
-        assert "nobody at all" not in shown + answered
-        assert ("WILL BE CLOSED" in answered.upper()) is False  # the twin repeats the question alone
+    shown, answered = told(house, groups, "/v1/chat/completions", {"messages": [{"role": "user", "content": QUESTION}]})
+    assert "described in the handbook" in shown
+    assert ("will be closed" in shown) is reads
+    assert "nobody at all" not in shown + answered
+    assert ("WILL BE CLOSED" in answered.upper()) is False  # the twin repeats the question alone
 
 
 def test_a_document_that_the_asker_may_not_read_is_in_no_ranking(house: Documents) -> None:

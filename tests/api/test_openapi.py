@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from support.api import CHAT, TEXT, ask
+from support.api import CHAT, ask
 from support.serving import House
 from support.workspace_ledger import FAST, close_workspace
 
@@ -69,7 +69,6 @@ def test_the_surface_describes_itself(described: dict[str, Any]) -> None:
     assert {"/api/sessions", "/api/runs", "/api/releases"} <= control
     assert set(described["paths"]) - control == {
         CHAT,
-        TEXT,
         "/v1/models",
         "/v1/models/{model}",
         "/v1/rerank",

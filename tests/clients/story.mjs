@@ -12,7 +12,6 @@ let text = '', usage = null;
 const stream = await client.chat.completions.create({ model: 'acme/writer', messages: [{ role: 'user', content: 'one two three' }], stream: true, stream_options: { include_usage: true } });
 for await (const chunk of stream) { text += chunk.choices[0]?.delta?.content ?? ''; usage = chunk.usage ?? usage; }
 told.text = text; told.usage = usage;
-told.completion = (await client.completions.create({ model: 'acme/routing', prompt: ['top up', 'refund'] })).choices.map((choice) => choice.text);
 told.errors = {};
 const wrong = async (name, make) => { try { await make(); } catch (error) { told.errors[name] = [error.constructor.name, error.status, error.code]; } };
 await wrong('unknown', () => client.chat.completions.create({ ...ask, model: 'acme/nothing' }));

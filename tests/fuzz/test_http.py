@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
 from support.damage import damaged, ends_well, tries, values
-from tailorbird.api.generation_requests import parse_chat, parse_completion
+from tailorbird.api.generation_requests import parse_chat
 from tailorbird.api.retrieval_requests import parse_embedding, parse_rerank
 from tailorbird.processes.connections import LimitedConfig, TimeoutProtocol
 
@@ -100,7 +100,6 @@ def test_bytes_on_a_connection(data: bytes, cuts: list[int]) -> None:
 CHAT = {"model": "acme/desk", "messages": [{"role": "user", "content": "hello"}], "temperature": 0.5, "max_tokens": 5, "stop": ["x"]}
 BODIES: dict[Callable[[bytes], object], dict[str, Any]] = {
     parse_chat: CHAT | {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}},
-    parse_completion: {"model": "acme/desk", "prompt": ["a", "b"], "logprobs": 1},
     parse_embedding: {"model": "acme/desk", "input": ["a"], "encoding_format": "float"},
     parse_rerank: {"model": "acme/desk", "query": "a", "top_n": 3},
 }

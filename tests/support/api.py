@@ -13,7 +13,7 @@ import httpx
 from support.serving import DirectDriver, House
 from tailorbird.processes import gateway_app
 
-CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+CHAT = "/v1/chat/completions"
 ASK = {"model": "acme/routing", "messages": [{"role": "user", "content": "I lost my card"}]}
 
 

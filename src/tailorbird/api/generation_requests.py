@@ -1,4 +1,4 @@
-"""Request bodies of the chat completions and completions endpoints."""
+"""Request body of the chat completions endpoint."""
 
 from __future__ import annotations
 
@@ -171,30 +171,3 @@ class ChatBody(AttributedRequest):
 def parse_chat(body: bytes) -> ChatBody:
     """Reads a body. Raises InvalidInput (400): not JSON, a parameter that is wrong, unknown, or not honoured."""
     return CHAT_PARAMETERS.parse(ChatBody, body)
-
-
-#: Texts in one request at most.
-MOST_PROMPTS = 16
-
-COMPLETION_PARAMETERS = ParameterRules(
-    neutral={**NEUTRAL, "logprobs": (None,), "best_of": (None, 1), "echo": (None, False), "suffix": (None, "")}
-)
-
-
-class CompletionBody(RequestBase):
-    """A completion request, as far as it is honoured. Each text of ``prompt`` is a user's, and is answered for itself."""
-
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=MOST_PROMPTS)]
-
-    example: ClassVar[str] = '{"model": ..., "prompt": "..."}'
-
-    @property
-    def conversations(self) -> tuple[tuple[Message, ...], ...]:
-        """One conversation for each text: a user's only message."""
-        texts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
-        return tuple((Message(role="user", content=text),) for text in texts)
-
-
-def parse_completion(body: bytes) -> CompletionBody:
-    """Reads a body. Raises InvalidInput (400): not JSON, a parameter that is wrong, unknown, or not honoured."""
-    return COMPLETION_PARAMETERS.parse(CompletionBody, body)

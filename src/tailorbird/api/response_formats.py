@@ -1,4 +1,4 @@
-"""Answers in OpenAI's response shapes: completions, chat, rankings and embeddings."""
+"""Answers in OpenAI's response shapes: chat, rankings and embeddings."""
 
 from __future__ import annotations
 
@@ -79,27 +79,6 @@ class ChatFormatter(_Ending):
     def usage_event(self, account: RequestRecord) -> str:
         """The counts."""
         return _sse(_frame(account, "chat.completion.chunk") | {"choices": [], "usage": _usage(account)})
-
-
-class CompletionFormatter(_Ending):
-    """``text_completion``: one choice for each text, with its own probabilities."""
-
-    def whole(self, account: RequestRecord, arm: TrafficArm, answers: Sequence[Sequence[AnswerPiece]]) -> dict[str, Any]:
-        """All answers, in the order of the texts."""
-        choices = [_whole_choice(arm, index, pieces) for index, pieces in enumerate(answers)]
-        return _frame(account, "text_completion") | {"choices": choices, "usage": _usage(account)}
-
-    def event(self, account: RequestRecord, arm: TrafficArm, index: int, piece: AnswerPiece, *, opening: bool) -> str:
-        """Events of one text follow one another, then come those of the next."""
-        del opening
-        choice = _text_choice(index, piece.text, piece)
-        if piece.finish_reason is not None:
-            choice["tailorbird"] = origin_of(arm, piece)
-        return _sse(_frame(account, "text_completion") | {"choices": [choice]})
-
-    def usage_event(self, account: RequestRecord) -> str:
-        """The counts."""
-        return _sse(_frame(account, "text_completion") | {"choices": [], "usage": _usage(account)})
 
 
 class RerankFormatter(_Ending):
@@ -187,14 +166,6 @@ def origin_of(arm: TrafficArm, last: AnswerPiece) -> dict[str, Any]:
     if last.passages:
         origin["passages"] = [{"id": one.id, "title": one.title} for one in last.passages]
     return origin if last.probabilities is None else origin | {"probabilities": last.probabilities}
-
-
-def _text_choice(index: int, text: str, piece: AnswerPiece) -> dict[str, Any]:
-    return {"index": index, "text": text, "logprobs": None, "finish_reason": piece.finish_reason}
-
-
-def _whole_choice(arm: TrafficArm, index: int, pieces: Sequence[AnswerPiece]) -> dict[str, Any]:
-    return _text_choice(index, text_of(pieces), pieces[-1]) | {"tailorbird": origin_of(arm, pieces[-1])}
 
 
 def _frame(account: RequestRecord, kind: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-_End = Literal["stop", "length"]
 
 
 class TokenUsage(BaseModel):
@@ -139,27 +138,6 @@ class ChatCompletion(BaseModel):
     choices: list[ChatChoice]
     usage: TokenUsage
     tailorbird: AnswerOrigin
-
-
-class TextChoice(BaseModel):
-    """The answer to the text ``index``."""
-
-    index: int
-    text: str
-    logprobs: None
-    finish_reason: _End
-    tailorbird: AnswerOrigin
-
-
-class TextCompletion(BaseModel):
-    """Whole answers to texts, in the order of the texts."""
-
-    id: str
-    object: Literal["text_completion"]
-    created: int
-    model: str
-    choices: list[TextChoice]
-    usage: TokenUsage
 
 
 class ModelEntry(BaseModel):

@@ -16,7 +16,7 @@ from tailorbird.api.authentication import Authenticator, demand_stage
 from tailorbird.api.errors import error_answers
 from tailorbird.api.openapi import API_KEY
 from tailorbird.api.request_base import ParameterRules, RequestBase
-from tailorbird.api.response_formats import ChatFormatter, CompletionFormatter, EmbeddingFormatter, RerankFormatter
+from tailorbird.api.response_formats import ChatFormatter, EmbeddingFormatter, RerankFormatter
 from tailorbird.api.response_schemas import (
     STREAM,
     ChatCompletion,
@@ -25,7 +25,6 @@ from tailorbird.api.response_schemas import (
     ModelList,
     ModelResponse,
     Ranking,
-    TextCompletion,
 )
 from tailorbird.api.responses_formatter import ResponsesFormatter
 from tailorbird.domain.deployment import Alias
@@ -117,16 +116,6 @@ _ENDPOINTS = (
         ChatCompletion,
         generation_requests.CHAT_PARAMETERS,
         generation_requests.ChatBody,
-    ),
-    _Endpoint(
-        RouteBehaviour("/v1/completions", generation_requests.parse_completion, lambda _: CompletionFormatter()),
-        "text.complete",
-        "Answer texts, each for itself.",
-        "OpenAI's older form: a text or up to 16 of them, each taken as a user's only message. Every answer leaves a row of "
-        "its own in the record.",
-        TextCompletion,
-        generation_requests.COMPLETION_PARAMETERS,
-        generation_requests.CompletionBody,
     ),
     _Endpoint(
         RouteBehaviour("/v1/responses", responses_request.parse_response, _response_as_asked),
