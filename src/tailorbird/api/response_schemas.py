@@ -7,7 +7,6 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 
-
 class TokenUsage(BaseModel):
     """Tokens, as the engine counts them. A label is scored, not written, so it has no completion tokens."""
 
