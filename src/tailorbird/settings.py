@@ -31,7 +31,6 @@ LEFT_OUT = (
     "database",
     "artifacts",
     "checkpoints",
-    "witnesses",
     "alerts",
     "webhook_secret",
     "tracking",
@@ -87,7 +86,7 @@ class Settings(Value):
     the base ``engine_model``; what the base answers without adapters is asked of the one at ``engine_base_url``. Our own computes in
     ``engine_precision`` by ``engine_kernels``, with adapters in ``engine_adapters``, with ``engine_memory_mb`` for weights (0: half of the
     machine's) and ``engine_kv_mb`` for keys and values of each set of weights. ``keep_former_seconds`` is how long a replaced release stays
-    loaded. ``checkpoints``, ``witnesses`` and ``alerts`` name who is told (``webhook_secret`` signs what is sent); ``trusted_proxies`` are
+    loaded. ``checkpoints`` and ``alerts`` name who is told (``webhook_secret`` signs what is sent); ``trusted_proxies`` are
     addresses or networks; ``public_urls`` are addresses by which the server is known beside those that it listens on.
     ``training_processes`` is how many train together (0: one for each GPU), ``training_sharding`` whether they divide the model among them
     (auto: where memory asks for it), ``tracking`` where the metrics of training are shown; ``judge_kappa`` the agreement with people from
@@ -124,7 +123,6 @@ class Settings(Value):
     engine_kv_mb: Annotated[int, Field(gt=0)] = 1024
     keep_former_seconds: float = 600.0
     checkpoints: Texts = ()
-    witnesses: Texts = ()
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 60.0
     watch_minutes: Annotated[float, Field(ge=0)] = 15.0
     alerts: Texts = ()

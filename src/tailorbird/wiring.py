@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from tailorbird import auth
 from tailorbird.auth import KeyFileSealer
 from tailorbird.base_models import ModelCache
-from tailorbird.crypto.cosignatures import read_witness_key
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.errors import Forbidden, InvalidInput, Unavailable
 from tailorbird.ports.artifacts import SealableStore
@@ -28,7 +27,6 @@ from tailorbird.ports.model_reader import ModelReader
 from tailorbird.ports.signals import Notifier
 from tailorbird.ports.tracker import Tracker
 from tailorbird.ports.trainer import Trainer
-from tailorbird.ports.witness import Witness
 from tailorbird.settings import Settings, check_closed
 from tailorbird.system.clear_folder import clear_root, folders_of_all, process_folder
 from tailorbird.system.clock import SystemClock
@@ -202,16 +200,7 @@ def _upkeep(settings: Settings) -> MaintenanceSettings:
         watch_every=timedelta(minutes=settings.watch_minutes),
         disk_floor=settings.disk_warning_mb * 1_000_000,
         record_file=settings.record_file,
-        witnesses=tuple(map(_witness, settings.witnesses)),
     )
-
-
-def _witness(given: str) -> Witness:
-    """``KEY URL``: the verifier key of a witness, and its submission prefix. Raises InvalidInput."""
-    key, _, url = given.partition(" ")
-    witness: Witness = _part("witness", "http")(key, url.strip())
-    read_witness_key(key)
-    return witness
 
 
 def _is_url(place: str) -> bool:

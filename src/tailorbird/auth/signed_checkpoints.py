@@ -34,5 +34,5 @@ def make_checkpoint(origin: str, size: int, root_hex: str, key: PrivateKey, at: 
 
 
 def verifier_key(origin: str, public: str) -> str:
-    """Verifier key in the form that witnesses take: ``<name>+<key hash in hex>+<base64(0x01 ‖ public key)>``."""
+    """Verifier key in the form of other logs: ``<name>+<key hash in hex>+<base64(0x01 ‖ public key)>``."""
     return f"{origin}+{key_hash(origin, public).hex()}+{base64.b64encode(ED25519 + base64.b64decode(public)).decode()}"

@@ -39,7 +39,7 @@ def _verify(
         list[str] | None, typer.Option(help="File or URL with checkpoints that were kept elsewhere, repeatable.", metavar="FILE|URL")
     ] = None,
 ) -> None:
-    """Recompute the log; check rows, checkpoints and witnesses. Exit status 1 when the log is not intact."""
+    """Recompute the log; check rows, checkpoints and places that hold them. Exit status 1 when the log is not intact."""
     session = open_session()
     report = session.ask(verify_log, witnessed=tuple(note for place in witness or () for note in read_notes(place)))
     if session.as_json:
@@ -67,7 +67,7 @@ def _settle(reason: Annotated[str, typer.Option(help="Why the log does not conti
 
 @audit.command("rotate-key")
 def _rotate_key() -> None:
-    """Replace the key that signs checkpoints and seals the log, by cross-signing; print the new verifier key for witnesses."""
+    """Replace the key that signs checkpoints and seals the log, by cross-signing; print the new verifier key."""
     session = open_session()
     changed = rotate_log_key(session.deps, session.actor("admin"))
     print_json(changed) if session.as_json else typer.echo(changed.verifier_key)

@@ -6,7 +6,7 @@ import base64
 import binascii
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 
 def is_signed(message: bytes, signature: str, public: str) -> bool:
@@ -17,8 +17,3 @@ def is_signed(message: bytes, signature: str, public: str) -> bool:
     except (InvalidSignature, ValueError, binascii.Error):
         return False
     return True
-
-
-def public_text(key: Ed25519PrivateKey) -> str:
-    """The raw public key in standard base64 (44 characters)."""
-    return base64.b64encode(key.public_key().public_bytes_raw()).decode()

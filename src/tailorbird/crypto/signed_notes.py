@@ -1,4 +1,4 @@
-"""Checkpoints of a log as C2SP signed notes that independent witnesses can read.
+"""Checkpoints of a log as C2SP signed notes, which the tools of other logs can read.
 
 The note reads: origin, size, base64 root, a blank line, and ``— <name> <base64(key hash ‖ signature)>``. The key hash is the first four
 bytes of SHA-256(name ‖ 0x0A ‖ type ‖ public key), where the type 0x01 stands for Ed25519. What is signed is the text before the blank line,
@@ -30,23 +30,23 @@ def checkpoint_text(origin: str, size: int, root_hex: str) -> str:
     return f"{origin}\n{size}\n{base64.b64encode(bytes.fromhex(root_hex)).decode()}\n"
 
 
-def key_hash(name: str, public: str, kind: bytes = ED25519) -> bytes:
+def key_hash(name: str, public: str) -> bytes:
     """Four-byte hash of the key in a signature line."""
-    return hashlib.sha256(name.encode() + b"\n" + kind + base64.b64decode(public)).digest()[:HASH_BYTES]
+    return hashlib.sha256(name.encode() + b"\n" + ED25519 + base64.b64decode(public)).digest()[:HASH_BYTES]
 
 
 def check_note(checkpoint: Checkpoint, public: str) -> None:
     """Checks that the note says what the checkpoint's fields say, and that the key ``public`` (base64) signed it.
 
-    Lines of further signers (witnesses) may stand below ours. Raises Corrupt (``checkpoint_invalid``).
+    Lines of further signers may stand below ours. Raises Corrupt (``checkpoint_invalid``).
     """
-    text = text_of_note(checkpoint.note)
+    text = _text_of_note(checkpoint.note)
     if not _ROOT.fullmatch(checkpoint.root) or text != checkpoint_text(checkpoint.origin, checkpoint.size, checkpoint.root):
         raise _invalid("the note does not state the checkpoint's origin, size and root")
     ours = key_hash(checkpoint.origin, public)
     if not any(
         blob[:HASH_BYTES] == ours and is_signed(text.encode(), base64.b64encode(blob[HASH_BYTES:]).decode(), public)
-        for name, blob in signature_lines(checkpoint.note)
+        for name, blob in _signature_lines(checkpoint.note)
         if name == checkpoint.origin
     ):
         raise _invalid("the note is not signed by the key of this log")
@@ -54,7 +54,7 @@ def check_note(checkpoint: Checkpoint, public: str) -> None:
 
 def read_note(note: str, at: datetime) -> Checkpoint:
     """What a signed note states; nothing of its signatures is checked. Raises Corrupt (``checkpoint_invalid``)."""
-    found = _NOTE.fullmatch(text_of_note(note))
+    found = _NOTE.fullmatch(_text_of_note(note))
     try:
         root = base64.b64decode(found["root"], validate=True) if found else b""
     except binascii.Error:
@@ -64,7 +64,7 @@ def read_note(note: str, at: datetime) -> Checkpoint:
     return Checkpoint(origin=found["origin"], size=int(found["size"]), root=root.hex(), note=note, at=at)
 
 
-def text_of_note(note: str) -> str:
+def _text_of_note(note: str) -> str:
     """What is signed of a note: all before the blank line. Raises Corrupt."""
     text, blank, _ = note.rpartition("\n\n")
     if not blank:
@@ -72,7 +72,7 @@ def text_of_note(note: str) -> str:
     return f"{text}\n"
 
 
-def signature_lines(note: str) -> list[tuple[str, bytes]]:
+def _signature_lines(note: str) -> list[tuple[str, bytes]]:
     """Name and decoded blob of each signature line of a note. Raises Corrupt when a line is not one."""
     block = note.rpartition("\n\n")[2]
     if not block.endswith("\n"):

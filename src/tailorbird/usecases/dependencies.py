@@ -30,7 +30,6 @@ from tailorbird.ports.model_reader import ModelReader
 from tailorbird.ports.signals import Notifier
 from tailorbird.ports.tracker import Tracker
 from tailorbird.ports.trainer import Trainer
-from tailorbird.ports.witness import Witness
 from tailorbird.system.source_access import Credentials
 from tailorbird.usecases.denial_counter import Denials
 from tailorbird.usecases.sealed_artifacts import SealedArtifacts
@@ -62,7 +61,7 @@ class MaintenanceSettings:
     """What keeps a workspace in order while nobody looks.
 
     Checkpoints of the log are made every ``checkpoint_every`` (zero: by hand only), appended to ``checkpoint_files``, sent to
-    ``checkpoint_hooks``, by URL, and cosigned by ``witnesses``. Production is watched every ``watch_every`` (zero: by hand only). Below
+    ``checkpoint_hooks``, by URL. Production is watched every ``watch_every`` (zero: by hand only). Below
     ``disk_floor`` free bytes the health says so. ``record_file`` is the file of the record, where it is one.
     """
 
@@ -72,7 +71,6 @@ class MaintenanceSettings:
     watch_every: timedelta = timedelta(minutes=15)
     disk_floor: int = 200_000_000
     record_file: Path | None = None
-    witnesses: tuple[Witness, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,14 @@ from typer.testing import CliRunner
 from support.operations import Open, add_event, with_upkeep
 from tailorbird.auth import KeyFileSealer
 from tailorbird.cli.main import app
-from tailorbird.crypto.cosignatures import cosignatures, read_witness_key
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.event import Checkpoint
-from tailorbird.integrations.witness import HttpWitness
 from tailorbird.ledger import open_ledger
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.testing import MemoryNotifier
-from tailorbird.testing.witness import MemoryWitness, served
 from tailorbird.usecases import Dependencies, admit
 from tailorbird.usecases.identities import NewKey, act_as, create_api_key, revoke_api_key
-from tailorbird.usecases.maintenance.audit import ORIGIN, keep_signed, log_public_key, make_checkpoint, verify_log
+from tailorbird.usecases.maintenance.audit import keep_signed, log_public_key, make_checkpoint, verify_log
 from tailorbird.usecases.maintenance.checkpoint_shipping import find_forks, notices
 from tailorbird.usecases.maintenance.log_forks import demand_no_fork, settle_forks
 from tailorbird.usecases.maintenance.log_key import rotate_log_key
@@ -156,58 +153,6 @@ def test_a_webhook_that_cannot_be_asked_is_remembered_outside_of_the_database(de
         add_event(back)
     assert [fork.place for fork in find_forks(back)] == ["witness.example"]
     back.ledger.close()
-
-
-class TestAWitness:
-    @pytest.fixture
-    def witness(self, deps: Dependencies) -> MemoryWitness:
-        return MemoryWitness("witness.example/w1", {ORIGIN: log_public_key(deps)}, deps.clock)
-
-    def test_its_cosignature_is_kept_under_the_note(self, deps: Dependencies, witness: MemoryWitness) -> None:
-        with served(witness) as url:
-            deps = with_upkeep(deps, witnesses=(HttpWitness(witness.key, url),))
-            for _ in range(3):
-                add_event(deps)
-                signed = checkpoint(deps)
-        assert witness.newest[ORIGIN].size == signed.size
-        with deps.ledger.system(write=False) as system:
-            newest = system.events.checkpoints()[-1]
-        assert newest.size == signed.size
-        assert list(cosignatures(newest.note, read_witness_key(witness.key)))
-        assert problems(deps) == ()
-
-    def test_it_cosigns_no_fork(self, deps: Dependencies, witness: MemoryWitness, tmp_path: Path) -> None:
-        deps = with_upkeep(deps, witnesses=(witness,))
-        older = copied(deps, tmp_path)
-        add_event(deps)
-        checkpoint(deps)
-        shutil.rmtree(deps.workspace / "shipping")
-        back = put_back(deps, older)
-        for _ in range(4):
-            add_event(back)
-        checkpoint(back)
-        assert [fork.place for fork in find_forks(back)] == ["witness.example/w1"]
-        assert any("witness.example/w1" in problem for problem in problems(back))
-        with pytest.raises(Conflict):
-            demand_no_fork(back)
-        back.ledger.close()
-
-    def test_it_speaks_the_protocol(self, deps: Dependencies, witness: MemoryWitness) -> None:
-        from tailorbird.crypto.cosignatures import add_checkpoint_body
-
-        first = checkpoint(deps)
-        assert witness.add_checkpoint(b"nonsense").status == 400
-        assert witness.add_checkpoint(add_checkpoint_body(0, (), first.note.replace("tailorbird/log", "other/log"))).status == 404
-        assert MemoryWitness("w", {ORIGIN: "A" * 43 + "="}, deps.clock).add_checkpoint(add_checkpoint_body(0, (), first.note)).status == 403
-        assert witness.add_checkpoint(add_checkpoint_body(0, (), first.note)).status == 200
-        add_event(deps)
-        second = checkpoint(deps)
-        stale = witness.add_checkpoint(add_checkpoint_body(0, (), second.note))
-        assert (stale.status, stale.size) == (409, first.size)
-        assert witness.add_checkpoint(add_checkpoint_body(first.size, ("00" * 32,), second.note)).status == 422
-        with deps.ledger.system(write=False) as system:
-            proof = system.events.consistency(first.size, second.size)
-        assert witness.add_checkpoint(add_checkpoint_body(first.size, proof, second.note)).status == 200
 
 
 def test_the_key_of_the_log_is_changed_by_both_keys(witnessed: Dependencies, another: Open) -> None:

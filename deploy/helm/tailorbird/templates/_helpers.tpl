@@ -24,7 +24,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 
 {{/* settings.yaml: what is no secret and is not set by this chart. */}}
 {{- define "tailorbird.settings" -}}
-{{- $own := list "database" "artifacts" "host" "port" "tls_cert" "tls_key" "trusted_proxies" "public_urls" "checkpoints" "witnesses" "checkpoint_minutes" "encryption" "compute" "ray_address" -}}
+{{- $own := list "database" "artifacts" "host" "port" "tls_cert" "tls_key" "trusted_proxies" "public_urls" "checkpoints" "checkpoint_minutes" "encryption" "compute" "ray_address" -}}
 {{- $secret := list "webhook_secret" "tracking_token" "engine_key" "key_service_token" "credentials" -}}
 {{- range $setting, $value := .Values.settings -}}
 {{- if has $setting $secret -}}{{- fail (printf "settings.%s holds a secret: name it in secretEnvironment" $setting) -}}{{- end -}}
@@ -77,9 +77,6 @@ capabilities: {drop: [ALL]}
 {{- /* All know where checkpoints go, so that a fork is found and nobody warns that they stay; the signer alone ships them. */}}
 {{- with .root.Values.signer.checkpoints }}
 - {name: TAILORBIRD_CHECKPOINTS, value: {{ join "," . | quote }}}
-{{- end }}
-{{- with .root.Values.signer.witnesses }}
-- {name: TAILORBIRD_WITNESSES, value: {{ join "," . | quote }}}
 {{- end }}
 {{- with .root.Values.encryption.key }}
 - {name: TAILORBIRD_ENCRYPTION, value: {{ . | quote }}}

@@ -23,13 +23,11 @@ from pydantic import ValidationError
 
 from tailorbird import auth
 from tailorbird.crypto.canonical_json import canonical_json, plain_json
-from tailorbird.crypto.cosignatures import add_checkpoint_body, read_witness_key, with_lines
-from tailorbird.domain.errors import Conflict, NotFound, TailorbirdError, Unavailable
+from tailorbird.domain.errors import NotFound, TailorbirdError
 from tailorbird.domain.event import Checkpoint
 from tailorbird.domain.value import Value
 from tailorbird.ports.ledger import SystemWork
 from tailorbird.ports.signals import Notifier
-from tailorbird.ports.witness import Witness, WitnessAnswer
 from tailorbird.system.files import flush, private_folder
 from tailorbird.usecases.dependencies import Dependencies
 
@@ -37,9 +35,6 @@ _log = logging.getLogger("tailorbird.checkpoints")
 
 #: A place that was away for long gets the newest of what it missed: each covers all before it.
 _MOST_OWED = 100
-#: In place of a root: the witness refused what should have followed.
-REFUSED = "refused"
-_SETTLE = "find out who put the record back or changed it; then an admin settles it: tailorbird audit settle --reason ..."
 #: The end of a file in which its newest checkpoint is looked for, in bytes.
 _TAIL = 65_536
 #: The kind of the events by which an admin settles a fork, and the subject of those about the log itself.
@@ -66,15 +61,12 @@ class LogFork(Value):
 
 class _Shipped(Value):
     """How far a place is: it is owed checkpoints of more than ``size`` entries, the last of which had ``root``. ``at``: its last delivery.
-
-    ``refused`` is the size of the tree of which a witness says that the log does not continue it; ``alarmed`` that a fork was told.
-    """
+    ``alarmed``: a fork was told."""
 
     size: int
     root: str = ""
     at: datetime | None = None
     problem: str = ""
-    refused: int | None = None
     alarmed: bool = False
 
 
@@ -188,8 +180,6 @@ def _newest_there(deps: Dependencies, place: _Place, keys: Sequence[auth.LogKey]
         told = _newest_line(place.file, keys)
         if told is not None:
             return told.size, told.root
-    if state is not None and state.refused is not None:
-        return state.refused, REFUSED
     return (state.size, state.root) if state is not None and state.at is not None else (0, "")
 
 
@@ -225,8 +215,6 @@ def is_settled(system: SystemWork, size: int, root: str) -> bool:
 def discord(system: SystemWork, size: int, root: str) -> str:
     """What tells that the log is no continuation of the tree of ``size`` with ``root``; empty where it is one, as far as can be told."""
     whole = system.events.size()
-    if root == REFUSED:
-        return f"it cosigned a tree of {size} entries, and says that the log does not continue it"
     if size > whole:
         return f"it holds a checkpoint of {size} entries, and the log has {whole}"
     if root and size and system.events.root_at(size) != root:
@@ -238,41 +226,7 @@ def _places(deps: Dependencies) -> list[_Place]:
     upkeep = deps.upkeep
     files = [_Place(str(path), str(path.absolute()), _appender(path), path) for path in upkeep.checkpoint_files]
     hooks = [_Place(urlsplit(url).hostname or "webhook", url, _sender(hook)) for url, hook in upkeep.checkpoint_hooks.items()]
-    witnesses = [_witness_place(deps, witness) for witness in upkeep.witnesses]
-    return files + hooks + witnesses
-
-
-def _witness_place(deps: Dependencies, witness: Witness) -> _Place:
-    name = read_witness_key(witness.key).name
-    place = _Place(name, witness.key, lambda checkpoint: _have_cosigned(deps, witness, checkpoint, place.state_file(deps)))
-    return place
-
-
-def _have_cosigned(deps: Dependencies, witness: Witness, checkpoint: Checkpoint, state_file: Path) -> None:
-    """Has a witness cosign a checkpoint, from the tree that it cosigned last, and keeps the note with its cosignature.
-
-    Raises Conflict where the witness says that the log does not continue what it cosigned, Unavailable, Corrupt.
-    """
-    known = _load(state_file)
-    old = known.size if known is not None and known.at is not None and known.size <= checkpoint.size else 0
-    answer = _ask(deps, witness, checkpoint, old)
-    if answer.size is not None:
-        old = answer.size
-        answer = _ask(deps, witness, checkpoint, old) if old <= checkpoint.size else answer
-    if answer.status in (409, 422):
-        _save(state_file, (known or _Shipped(size=old)).model_copy(update={"refused": old}))
-        raise Conflict("it refuses: the log does not continue what it cosigned", _SETTLE, code="log_forked")
-    if answer.status != 200:
-        raise Unavailable(f"it answers {answer.status}", "configure this log's key and origin there", code="witness_refused")
-    cosigned = with_lines(checkpoint.note, answer.text, read_witness_key(witness.key))
-    with deps.ledger.system() as system:
-        system.events.add_checkpoint(checkpoint.model_copy(update={"note": cosigned}))
-
-
-def _ask(deps: Dependencies, witness: Witness, checkpoint: Checkpoint, old: int) -> WitnessAnswer:
-    with deps.ledger.system(write=False) as system:
-        proof = system.events.consistency(old, checkpoint.size) if old else ()
-    return witness.add_checkpoint(add_checkpoint_body(old, proof, checkpoint.note))
+    return files + hooks
 
 
 def _appender(path: Path) -> Callable[[Checkpoint], None]:
@@ -305,8 +259,7 @@ def _bring_up_to_date(deps: Dependencies, place: _Place, checkpoints: tuple[Chec
     except (TailorbirdError, OSError) as error:
         problem = error.message if isinstance(error, TailorbirdError) else (error.strerror or type(error).__name__)
         _log.warning("a checkpoint did not reach %s: %s; it goes with the next", place.name, problem)
-        now = _load(place.state_file(deps))  # a witness may have told of a fork meanwhile
-        shipped = shipped.model_copy(update={"problem": problem, "refused": now.refused if now else None})
+        shipped = shipped.model_copy(update={"problem": problem})
     _save(place.state_file(deps), shipped)
     return not shipped.problem
 
@@ -336,8 +289,6 @@ def _save(file: Path, shipped: _Shipped) -> None:
 
 def _is_away(deps: Dependencies, place: _Place) -> bool:
     """True for a webhook, and for a file on another disk than the workspace: as far as can be told from here."""
-    if any(place.address == witness.key for witness in deps.upkeep.witnesses):
-        return True
     if place.address in deps.upkeep.checkpoint_hooks:
         return urlsplit(place.address).hostname not in ("localhost", "127.0.0.1", "::1")
     try:

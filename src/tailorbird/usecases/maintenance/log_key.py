@@ -14,7 +14,7 @@ from tailorbird.usecases.registry import local
 
 
 class LogKeyChange(Value):
-    """The public keys (base64) of before and now, and the verifier key that witnesses need now."""
+    """The public keys (base64) of before and now, and the verifier key now."""
 
     former: str
     public: str
