@@ -61,7 +61,7 @@ browser:
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
 	  || { echo 'install chromium: the tests of the console need it'; exit 1; }
 
-detectors:  ## The detectors of names on a real spaCy and a real Presidio (installs about 400 MB on first use).
+detectors:  ## The detector of names on a real Presidio (installs about 400 MB on first use).
 	@test -x .cache/detectors/bin/pytest || { $(PYTHON) -m venv .cache/detectors && .cache/detectors/bin/pip install -q '.[data,presidio]' hypothesis pytest; }
 	PYTHONPATH=src .cache/detectors/bin/python -m pytest -q tests/integrations/test_detector_contract.py
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache, partial
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from tailorbird import auth
@@ -47,7 +47,9 @@ def open_dependencies(settings: Settings, *, migrate: bool = True, busy_seconds:
     """
     write_for_owner_alone()
     check_closed(settings)
-    ledger = _part("ledger", "sqlite")(settings.database_url, sealer=KeyFileSealer(settings.workspace), busy_seconds=busy_seconds)
+    from tailorbird.ledger import open_ledger
+
+    ledger = open_ledger(settings.database_url, sealer=KeyFileSealer(settings.workspace), busy_seconds=busy_seconds)
     if migrate:
         ledger.migrate()
     keys = TenantKeys(ledger, SystemClock(), cache(lambda: open_key_service(settings)) if settings.encryption else None)
@@ -107,8 +109,9 @@ def open_key_service(settings: Settings) -> KeyService:
         return auth.open_key_variable(place)
     if kind == "vault":
         token = settings.key_service_token or os.environ.get("VAULT_TOKEN", "")
-        service: KeyService = _part("key_service", "vault")(place, token, settings.key_service_ca)
-        return service
+        from tailorbird.integrations.vault_transit import open_vault
+
+        return open_vault(place, token, settings.key_service_ca)
     raise InvalidInput(
         f"the setting encryption is {settings.encryption!r}, which names no key",
         "file, file:PATH, env:NAME or vault:https://HOST:8200/transit/KEY",
@@ -128,26 +131,29 @@ def _closed(cache: Path) -> Path:
 
 def open_artifacts(url: str, cache: Path) -> SealableStore:
     """The artifact store at ``url``; ``cache`` is a folder for what is read from it."""
-    store: SealableStore = _part("artifacts", "fsspec")(url, cache)
-    return store
+    from tailorbird import ledger
+
+    return ledger.open_artifacts(url, cache)
 
 
 def open_detectors(names: Sequence[str]) -> tuple[Detector, ...]:
     """The detectors of personal data that an objective names beside our own. Raises Unavailable: a package or its model is missing."""
-    return tuple(map(_detector, names))
+    return (_presidio(),) if names else ()
 
 
 @cache
-def _detector(name: str) -> Detector:
+def _presidio() -> Detector:
     """Loaded once: a model takes seconds."""
-    detector: Detector = _part("detector", name)()
-    return detector
+    with _extra("presidio"):
+        from tailorbird.integrations.presidio import open_detector
+    return open_detector()
 
 
 def open_driver(url: str, secret: str) -> EngineDriver:
     """A driver for the engine process at ``url``."""
-    driver: EngineDriver = _part("driver", "loopback")(url, secret)
-    return driver
+    from tailorbird.integrations import loopback
+
+    return loopback.open_driver(url, secret)
 
 
 def open_outside_drivers(settings: Settings, deps: Dependencies) -> tuple[OutsideDriver, ...]:
@@ -168,7 +174,14 @@ def open_outside_drivers(settings: Settings, deps: Dependencies) -> tuple[Outsid
             code="settings_invalid",
         )
     _check_addresses(settings.engine_url)
-    factory = _part("driver", settings.engine)
+    from tailorbird.integrations import llama_cpp, openai_compatible, vllm
+
+    factories: dict[str, Callable[..., OutsideDriver]] = {
+        "vllm": vllm.open_driver,
+        "llama_cpp": llama_cpp.open_driver,
+        "openai": openai_compatible.open_driver,
+    }
+    factory = factories[settings.engine]
     beside = (settings.engine_base_url,) if settings.engine == "vllm" else ()
     return tuple(factory(url, settings.engine_key, settings.engine_model, partial(admit, deps), *beside) for url in settings.engine_url)
 
@@ -186,8 +199,9 @@ def _check_addresses(urls: Sequence[str]) -> None:
 def open_endpoint(settings: Settings, endpoint: Endpoint, model: str) -> EndpointClient:
     """A client of a model of an endpoint; its key is read at each request."""
     key = partial(read_secret, endpoint.key, settings.endpoint_keys, settings.workspace) if endpoint.key else str
-    client: EndpointClient = _part("endpoint", "openai")(endpoint, model, key)
-    return client
+    from tailorbird.integrations import hosted_endpoint
+
+    return hosted_endpoint.open_endpoint(endpoint, model, key)
 
 
 def _upkeep(settings: Settings) -> MaintenanceSettings:
@@ -208,62 +222,73 @@ def _is_url(place: str) -> bool:
 
 
 def _notifier(url: str, secret: str) -> Notifier:
-    notifier: Notifier = _part("notifier", "webhook")(url, secret)
-    return notifier
+    from tailorbird.integrations.webhook import open_notifier
+
+    return open_notifier(url, secret)
 
 
 def _tracker(given: str, settings: Settings) -> Tracker:
     """``tensorboard:FOLDER``, below the workspace, or ``mlflow:URL``."""
     kind, _, place = given.partition(":")
-    tracker: Tracker = _part("tracker", kind)(place if _is_url(place) else str(settings.place(place)), settings.tracking_token)
-    return tracker
+    if kind == "mlflow":
+        from tailorbird.integrations import mlflow
+
+        return mlflow.open_tracker(place, settings.tracking_token)
+    if kind == "tensorboard":
+        with _extra("tensorboard"):
+            from tailorbird.integrations import tensorboard
+        return tensorboard.TensorBoardTracker(settings.place(place))
+    raise InvalidInput(
+        f"the setting tracking names {kind!r}, which is no tracker", "mlflow:URL or tensorboard:FOLDER", code="settings_invalid"
+    )
 
 
 def _compute(settings: Settings) -> Compute | None:
     """The cluster that the settings name; None where steps are done here."""
     if settings.compute == "local":
         return None
-    compute: Compute = _part("compute", settings.compute)(settings.ray_address, _part("task", "step"))
-    return compute
+    with _extra("ray"):
+        from tailorbird.integrations.ray import RayCompute
+    return RayCompute(settings.ray_address, "tailorbird.processes.placed_step:perform_step")
 
 
 def _trainer(settings: Settings) -> Trainer:
-    trainer: Trainer = _part("trainer", "torch")(settings.training_processes, settings.training_sharding)
-    return trainer
+    with _extra("local"):
+        from tailorbird.training import open_trainer
+    return open_trainer(settings.training_processes, settings.training_sharding)
 
 
 def open_engine(settings: Settings) -> LocalEngine:
     """Our own engine."""
-    memory = {"memory_mb": settings.engine_memory_mb, "kv_mb": settings.engine_kv_mb}
-    formats = (settings.engine_precision, settings.engine_kernels)
-    engine: LocalEngine = _part("engine", "torch")(*formats, adapters=settings.engine_adapters, **memory)
-    return engine
+    with _extra("local"):
+        from tailorbird import inference
+    return inference.open_engine(
+        settings.engine_precision,
+        settings.engine_kernels,
+        adapters=settings.engine_adapters,
+        memory_mb=settings.engine_memory_mb,
+        kv_mb=settings.engine_kv_mb,
+    )
 
 
 def _encoder() -> Encoder:
-    encoder: Encoder = _part("encoder", "torch")()
-    return encoder
+    with _extra("local"):
+        from tailorbird.inference import open_encoder
+    return open_encoder()
 
 
 def _model_reader() -> ModelReader:
-    reader: ModelReader = _part("model_reader", "transformers")()
-    return reader
+    with _extra("local"):
+        from tailorbird.inference import open_model_reader
+    return open_model_reader()
 
 
-#: The extra that brings what a part needs, where it is not the one to train and run models.
-_EXTRAS = {"tensorboard": "tensorboard", "spacy": "spacy", "presidio": "presidio", "ray": "ray"}
-
-
-def _part(port: str, name: str) -> Callable[..., Any]:
-    """The factory that stands behind ``port`` under ``name``. Raises Unavailable when it, or what it needs, is not installed."""
-    for entry in entry_points(group=f"tailorbird.{port}", name=name):
-        try:
-            factory: Callable[..., Any] = entry.load()
-        except ModuleNotFoundError as error:
-            raise Unavailable(
-                f"{port} {name} needs the package {error.name}, which is not installed",
-                f"pip install 'tailorbird[{_EXTRAS.get(name, 'local')}]'",
-                code="package_missing",
-            ) from error
-        return factory
-    raise Unavailable(f"no {port} named {name} is installed", "install tailorbird again: pip install tailorbird", code="part_missing")
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """Around an import of what the extra ``name`` brings. Raises Unavailable where it is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            f"the package {error.name} is not installed", f"pip install 'tailorbird[{name}]'", code="package_missing"
+        ) from error

@@ -24,7 +24,7 @@ from tailorbird.system.build import build_name
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = {"local", "postgres", "data", "s3", "tensorboard", "spacy", "presidio", "ray", "dev"}
+EXTRAS = {"local", "postgres", "data", "s3", "tensorboard", "presidio", "ray", "dev"}
 
 
 @pytest.fixture(scope="module")

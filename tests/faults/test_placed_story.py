@@ -49,9 +49,9 @@ def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "twin":
         return ProcessCompute(twin_step, [node("a"), node("b")], _FORKS)
     address = request.getfixturevalue("raylets").address  # before Ray is loaded: it reads then whether it needs a token
-    from tailorbird.integrations.ray import open_ray
+    from tailorbird.integrations.ray import RayCompute
 
-    return open_ray(address, twin_step)
+    return RayCompute(address, "support.placed_tasks:twin_step")
 
 
 @contextmanager

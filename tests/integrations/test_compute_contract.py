@@ -23,9 +23,9 @@ def cluster(request: pytest.FixtureRequest) -> Compute:
     if request.param == "twin":
         return ProcessCompute(plain, [ComputeNode(host=name, cores=1, memory_gb=6, here=True) for name in ("a", "b")])
     address = request.getfixturevalue("raylets").address  # before Ray is loaded: it reads then whether it needs a token
-    from tailorbird.integrations.ray import open_ray
+    from tailorbird.integrations.ray import RayCompute
 
-    return open_ray(address, plain)
+    return RayCompute(address, "support.placed_tasks:plain")
 
 
 def finished(task: PlacedTask, seconds: float = 60) -> PlacedTask:

@@ -1,14 +1,11 @@
-"""What every detector of personal data must do: our own, spaCy's model and Presidio alike. The last two in an environment of their own
-(``make detectors``)."""
+"""What every detector of personal data must do: our own and Presidio, in an environment of its own (``make detectors``)."""
 
 from __future__ import annotations
 
 import sys
-from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 
@@ -26,24 +23,19 @@ LETTER = "Ada Lovelace of Acme Corp wrote to Jane Smith in London."
 #: Per detector a text with personal data that it knows, and of which kinds.
 KNOWN: dict[str, tuple[str, set[PersonalKind]]] = {
     "tailorbird": ("write to ada@example.org or call +44 20 7946 0958", {K.EMAIL, K.PHONE}),
-    "spacy": (LETTER, {K.PERSON, K.PLACE, K.ORGANISATION}),
     "presidio": (f"{LETTER} Her SSN is 536-90-4399.", {K.PERSON, K.PLACE, K.ORGANISATION, K.NATIONAL_ID}),
 }
-PACKAGES = {"spacy": "spacy", "presidio": "presidio_analyzer"}
-REAL = [pytest.param(name, marks=pytest.mark.detectors) for name in PACKAGES]
 
 
 def opened(name: str) -> Detector:
     if name == "tailorbird":
         return OwnDetector(("GB",))
-    if find_spec(PACKAGES[name]) is None:
-        pytest.skip(f"the package {PACKAGES[name]} is not installed: make detectors")
-    from importlib import import_module
-
-    return import_module(f"tailorbird.integrations.{name}").open_detector()  # type: ignore[no-any-return]
+    if find_spec("presidio_analyzer") is None:
+        pytest.skip("the package presidio_analyzer is not installed: make detectors")
+    return wiring.open_detectors([name])[0]
 
 
-@pytest.fixture(params=["tailorbird", *REAL])
+@pytest.fixture(params=["tailorbird", pytest.param("presidio", marks=pytest.mark.detectors)])
 def detector(request: pytest.FixtureRequest) -> Detector:
     return opened(request.param)
 
@@ -51,7 +43,7 @@ def detector(request: pytest.FixtureRequest) -> Detector:
 def test_it_says_who_it_is(detector: Detector) -> None:
     assert detector.name in KNOWN
     assert detector.version
-    if detector.name in PACKAGES:
+    if detector.name == "presidio":
         assert "en_core_web_sm" in detector.version
 
 
@@ -86,53 +78,45 @@ def test_the_same_texts_give_the_same_spans(detector: Detector) -> None:
 
 @pytest.mark.detectors
 def test_a_text_that_is_too_long_for_a_model_is_read_in_pieces() -> None:
-    spacy = opened("spacy")
-    from tailorbird.integrations.spacy import LONGEST, pieces
+    presidio = opened("presidio")
+    from tailorbird.integrations.presidio import LONGEST, pieces
 
     long = f"{LETTER} " * (2 * LONGEST // len(LETTER))
     assert "".join(piece for _, piece in pieces(long)) == long
     assert all(long.startswith(piece, start) and 0 < len(piece) <= LONGEST for start, piece in pieces(long))
     assert [len(piece) for _, piece in pieces("x" * (LONGEST + 7))] == [LONGEST, 7]
-    (spans,) = spacy.detect([long])
+    (spans,) = presidio.detect([long])
+    spans = sorted(spans)
     assert spans[-1].end > 2 * LONGEST - 2 * len(LETTER)
 
 
 @pytest.mark.detectors
-@pytest.mark.parametrize("name", PACKAGES)
-def test_a_snapshot_is_redacted_and_says_which_versions_looked(name: str, tmp_path: Path) -> None:
-    detector = opened(name)
+def test_a_snapshot_is_redacted_and_says_which_versions_looked(tmp_path: Path) -> None:
+    detector = opened("presidio")
     letters = "abcdefghijklmnopqrstuvwxyz"
     rows = [f"it is {' '.join(''.join(Random(9 * n + k).sample(letters, 7)) for k in range(6))}" for n in range(64)]
     rows[5] = "Ada Lovelace wrote to Jane Smith in London about the parcel"
     lines = ["text,label", *(f"{row},{'ab'[n % 2]}" for n, row in enumerate(rows))]
     (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
-    policy = PrivacyPolicy(default=PrivacyAction.REDACT, detectors=(name,))  # type: ignore[arg-type]
+    policy = PrivacyPolicy(default=PrivacyAction.REDACT, detectors=("presidio",))
     objective = make_objective({"path": "rows.csv", "source": ORIGIN}).model_copy(update={"curation": CurationPolicy(privacy=policy)})
     store = Store()
     built = build_snapshot(SnapshotRequest(objective, tmp_path, store, {}, lambda _: None, detectors=lambda _: [detector]))
     texts = {row.text for row in built.rows}
     assert any(text.startswith("[PERSON] wrote to [PERSON] in [PLACE]") for text in texts)
     report = CurationReport.model_validate_json(store.get(str(built.manifest.curation)))
-    assert report.schemes[f"privacy.{name}"] == detector.version
+    assert report.schemes["privacy.presidio"] == detector.version
     assert {count.kind: count.rows for count in report.personal}[K.PERSON] >= 1
 
 
-def entry(name: str) -> Any:
-    """As the installed package declares it."""
-    return lambda group, **_: [EntryPoint(name, f"tailorbird.integrations.{name}:open_detector", group)]
-
-
-@pytest.mark.parametrize(("name", "package"), PACKAGES.items())
-def test_a_package_that_is_missing_is_said_with_what_to_install(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for loaded in [module for module in sys.modules if module.startswith(f"tailorbird.integrations.{name}")]:
-        monkeypatch.delitem(sys.modules, loaded)
-    monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.setattr(wiring, "entry_points", entry(name))
+def test_a_package_that_is_missing_is_said_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "tailorbird.integrations.presidio", raising=False)
+    monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
     with pytest.raises(Unavailable) as caught:
-        wiring.open_detectors([name])
+        wiring.open_detectors(["presidio"])
     assert caught.value.error_code == "package_missing"
-    assert package.partition("_")[0] in caught.value.message
-    assert caught.value.hint == f"pip install 'tailorbird[{name}]'"
+    assert "presidio_analyzer" in caught.value.message
+    assert caught.value.hint == "pip install 'tailorbird[presidio]'"
 
 
 def test_no_names_open_nothing() -> None:
@@ -140,9 +124,7 @@ def test_no_names_open_nothing() -> None:
 
 
 @pytest.mark.detectors
-def test_what_is_installed_is_opened_once_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened("spacy")
-    monkeypatch.setattr(wiring, "entry_points", entry("spacy"))
-    (first,) = wiring.open_detectors(["spacy"])
-    assert wiring.open_detectors(["spacy"])[0] is first
+def test_what_is_installed_is_opened_once() -> None:
+    first = opened("presidio")
+    assert opened("presidio") is first
     assert Redaction(PrivacyPolicy(default=PrivacyAction.REDACT), [first]).treat([LETTER])[0].text.count("[PERSON]") == 2

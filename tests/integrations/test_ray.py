@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import pytest
 
-from support.placed_tasks import plain
 from support.ray_cluster import RayCluster
 from tailorbird.domain.compute import StepNeed
 from tailorbird.domain.errors import Unavailable
@@ -22,9 +21,9 @@ JOINS = """
 import sys
 from support.placed_tasks import plain
 from tailorbird.domain.errors import Unavailable
-from tailorbird.integrations.ray import open_ray
+from tailorbird.integrations.ray import RayCompute
 try:
-    sys.stdout.write(str(open_ray(sys.argv[1], plain).protected))
+    sys.stdout.write(str(RayCompute(sys.argv[1], "support.placed_tasks:plain").protected))
 except Unavailable as error:
     sys.stdout.write(error.error_code)
 """
@@ -39,9 +38,9 @@ def joined(cluster: RayCluster, address: str = "", **environment: str) -> str:
 
 
 def test_a_node_of_another_machine_is_told_from_those_here(raylets: RayCluster) -> None:
-    from tailorbird.integrations.ray import open_ray
+    from tailorbird.integrations.ray import RayCompute
 
-    cluster = open_ray(raylets.address, plain)
+    cluster = RayCompute(raylets.address, "support.placed_tasks:plain")
     raylets.start(5, cores=3, host="far")
     deadline = time.monotonic() + 60
     while "far" not in {node.host for node in cluster.nodes()}:
@@ -73,9 +72,9 @@ def test_a_cluster_that_asks_for_no_token_is_open_whatever_this_process_has(rayl
 
 def test_only_loopback_needs_no_token(raylets: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second raylet, at 127.0.0.2, listens to all addresses."""
-    from tailorbird.integrations.ray import open_ray
+    from tailorbird.integrations.ray import RayCompute
 
-    cluster = open_ray(raylets.address, plain)
+    cluster = RayCompute(raylets.address, "support.placed_tasks:plain")
     monkeypatch.delenv("RAY_AUTH_MODE")
     assert not cluster.protected
     monkeypatch.setattr(cluster, "_alive", lambda: [{"NodeManagerAddress": "127.0.0.1"}])
@@ -88,12 +87,12 @@ def test_an_error_of_ray_is_told_and_who_comes_next_joins_anew(
 ) -> None:
     import ray
 
-    from tailorbird.integrations.ray import open_ray
+    from tailorbird.integrations.ray import RayCompute
 
     def away(*_: object, **__: object) -> None:
         raise ray.exceptions.RaySystemError("connection lost")
 
-    cluster = open_ray(raylets.address, plain)
+    cluster = RayCompute(raylets.address, "support.placed_tasks:plain")
     task = cluster.place("echo first", StepNeed(cores=1))
     with monkeypatch.context() as patch:
         patch.setattr(ray, verb, away)

@@ -88,7 +88,7 @@ def tensorboard_place(folder: Path) -> Place:
         return " ".join(str(value) for tag, _, value in values() if tag.startswith("settings"))
 
     return Place(
-        lambda: tensorboard.open_tracker(str(folder)), curves, settings, lambda: len({path.parent for path in folder.rglob("events.*")})
+        lambda: tensorboard.TensorBoardTracker(folder), curves, settings, lambda: len({path.parent for path in folder.rglob("events.*")})
     )
 
 
@@ -148,7 +148,7 @@ def test_a_training_that_is_gone_on_with_stays_one(place: Place) -> None:
 
 def test_how_a_run_ended_is_mlflows_own_word() -> None:
     with mlflow_server() as server:
-        tracker = mlflow.open_tracker(server.url)
+        tracker = mlflow.open_tracker(server.url, "")
         tracker.begin(TRAINING)
         assert server.runs["r0"]["status"] == "RUNNING"
         tracker.end(None)
@@ -169,17 +169,17 @@ def test_a_server_that_cannot_be_used_is_named_as_such(token: str) -> None:
                 mlflow.open_tracker(url, token).begin(TRAINING)
             return
     with pytest.raises(Unavailable) as caught:
-        mlflow.open_tracker(url).begin(TRAINING)
+        mlflow.open_tracker(url, "").begin(TRAINING)
     assert caught.value.error_code == "tracker_unreachable"
 
 
 def test_an_address_that_is_none_is_refused() -> None:
     with pytest.raises(InvalidInput):
-        mlflow.open_tracker("mlruns")
+        mlflow.open_tracker("mlruns", "")
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "acme").write_text("no folder", encoding="utf-8")
     with pytest.raises(Unavailable) as caught:
-        tensorboard.open_tracker(str(tmp_path)).begin(TRAINING)
+        tensorboard.TensorBoardTracker(tmp_path).begin(TRAINING)
     assert caught.value.error_code == "tracker_unreachable"

@@ -5,13 +5,12 @@ from __future__ import annotations
 import ast
 import re
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tailorbird import wiring
+from tailorbird import inference, training, wiring
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.settings import (
     LEFT_OUT,
@@ -57,14 +56,8 @@ def test_no_other_variable_of_the_environment_is_read_than_those_documented() ->
 def test_the_engine_and_the_trainer_are_opened_as_the_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_settings(tmp_path, {"engine_kernels": "plain", "engine_kv_mb": 64, "training_processes": 2})
     given: dict[str, tuple[tuple[object, ...], dict[str, object]]] = {}
-    opened = wiring._part
-
-    def part(port: str, name: str) -> Callable[..., object]:
-        if port not in ("engine", "trainer"):
-            return opened(port, name)
-        return lambda *words, **named: given.setdefault(port, (words, named))
-
-    monkeypatch.setattr(wiring, "_part", part)
+    for port, room in (("engine", inference), ("trainer", training)):
+        monkeypatch.setattr(room, f"open_{port}", lambda *words, port=port, **named: given.setdefault(port, (words, named)))
     environment = {"TAILORBIRD_ENGINE_PRECISION": "int8", "TAILORBIRD_ENGINE_MEMORY_MB": "512"} | {
         "TAILORBIRD_ENGINE_ADAPTERS": "int4",
         "TAILORBIRD_TRAINING_SHARDING": "never",

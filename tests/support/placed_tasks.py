@@ -69,14 +69,14 @@ def adapt_on_ray(workspace: str, objective: str, address: str, cores: str) -> No
 
     from support.story_process import hurry, use_twins
     from tailorbird import settings, wiring
-    from tailorbird.integrations.ray import open_ray
+    from tailorbird.integrations.ray import RayCompute
     from tailorbird.usecases import Progress
     from tailorbird.usecases.identities import act_as
     from tailorbird.usecases.runs.submit import adapt
 
     use_twins()
     hurry()
-    cluster = open_ray(address, twin_step)
+    cluster = RayCompute(address, "support.placed_tasks:twin_step")
     deps = replace(wiring.open_dependencies(settings.load_settings(Path(workspace))), compute=lambda: cluster, step_cores=int(cores))
     adapt(deps, act_as(deps, "acme", "author"), Path(objective), Progress(tell=_say))
 

@@ -79,7 +79,7 @@ class PrivacyPolicy(Section):
         "IE",
     )
     """Countries whose phone numbers are known without a country code (ISO 3166, two letters)."""
-    detectors: tuple[Literal["presidio", "spacy"], ...] = ()
+    detectors: tuple[Literal["presidio"], ...] = ()
     """Detectors beside our own; each needs its package."""
 
     def action(self, kind: PersonalKind) -> PrivacyAction:

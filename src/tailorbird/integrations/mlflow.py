@@ -20,7 +20,7 @@ _METRICS, _PARAMETERS, _CHARACTERS = 1000, 100, 6000
 _TAG = "tailorbird.training"
 
 
-def open_tracker(place: str, secret: str = "") -> Tracker:
+def open_tracker(place: str, secret: str) -> Tracker:
     """A tracker for the server at ``place``; ``secret`` is sent as bearer token. Raises InvalidInput unless that is an http(s) URL."""
     if not place.startswith(("http://", "https://")):
         raise InvalidInput(

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
@@ -74,11 +74,12 @@ class RayTask:
 
 
 class RayCompute:
-    """Implements ``Compute`` on the cluster at ``address`` (empty: the one that ``ray start`` made on this machine)."""
+    """Implements ``Compute`` on the cluster at ``address`` (empty: the one that ``ray start`` made on this machine), whose tasks call
+    ``work``: ``MODULE:FUNCTION``, which nodes can import. Raises Unavailable."""
 
-    def __init__(self, address: str, work: Callable[[str], str]) -> None:
+    def __init__(self, address: str, work: str) -> None:
         self._address = address
-        self._work = f"{work.__module__}:{work.__qualname__}"
+        self._work = work
         self._do = ray.remote(max_retries=0, max_calls=1)(_perform)
         self._refuses_strangers = False
         _join(address)
@@ -122,11 +123,6 @@ class RayCompute:
         self._join()
         with _joined():
             return [node for node in ray.nodes() if node["Alive"]]
-
-
-def open_ray(address: str, work: Callable[[str], str]) -> RayCompute:
-    """The cluster at ``address``, whose tasks call ``work``, a function that nodes can import. Raises Unavailable."""
-    return RayCompute(address, work)
 
 
 def _perform(work: str, task: str) -> str:

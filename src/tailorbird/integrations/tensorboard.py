@@ -10,16 +10,10 @@ from tensorboardX import SummaryWriter
 
 from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.run import TrainingProgress, TrainingReport
-from tailorbird.ports.tracker import TrackedTraining, Tracker, numbers
+from tailorbird.ports.tracker import TrackedTraining, numbers
 from tailorbird.system.files import private_folder
 
 _FLUSH_SECONDS = 10
-
-
-def open_tracker(place: str, secret: str = "") -> Tracker:
-    """A tracker that writes below the folder ``place``; it needs no secret."""
-    del secret
-    return TensorBoardTracker(Path(place))
 
 
 class TensorBoardTracker:
