@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from support.release import average, evidence, gate, name_of, objective, share
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.evidence import BatchNoise, BatchShift, Comparison, Evidence, Finding, Metric, Standing, Verdict
+from tailorbird.domain.evidence import Comparison, Evidence, Finding, Metric, Standing, Verdict
 from tailorbird.domain.objective import CostLimit, Kpi, LatencyLimit, Limits, MaxDrop, MaxExtractable, Referral, RiskTier
 from tailorbird.release import GateInputs, apply_gate, interval_at
 from tailorbird.stats.intervals import clustered_wilson, score_interval, spend, wilson
@@ -264,26 +264,3 @@ def test_a_kpi_on_a_class_with_four_test_items_stays_open_however_good_they_are(
     undefined = gate(share("accuracy", 400, 400), kpis=kpis)
     assert undefined.verdict is Verdict.INCONCLUSIVE
     assert "too few items" in undefined.reason
-
-
-@pytest.mark.parametrize(
-    ("shift", "taken_off"),
-    [(None, 0.0), ((-0.12, -0.02), 0.12), ((-0.12, 0.01), 0.0), ((0.02, 0.12), 0.0)],
-    ids=["not measured", "costs", "may cost", "gains"],
-)
-def test_what_another_batching_was_shown_to_cost_is_taken_off(shift: tuple[float, float] | None, taken_off: float) -> None:
-    plain = evidence(share("accuracy", 390, 400))
-    noisy = plain.model_copy(update={"batching": shifted(*shift)}) if shift else plain
-    before, after = (apply_gate(GateInputs(objective=objective(), evidence=each, look=1)).findings[0] for each in (plain, noisy))
-    assert (before.low, before.high) == (pytest.approx(after.low + taken_off), after.high)
-    assert before.verdict is Verdict.PASS
-    assert after.verdict is (Verdict.INCONCLUSIVE if taken_off else Verdict.PASS)
-    assert ("another batching" in after.reason) == bool(taken_off)
-
-
-def shifted(low: float, high: float) -> BatchNoise:
-    """Accuracy that moved so far in another batching."""
-    told = {"upper": name_of("a"), "lower": name_of("a"), "metric": "accuracy", "n": 100, "difference": (low + high) / 2}
-    told |= {"low": low, "high": high, "confidence": 0.9, "wins": 0, "losses": 7, "p_value": 0.01, "margin": 0.02}
-    found = Comparison.model_validate(told | {"standing": Standing.NOT_PROVEN})
-    return BatchNoise(candidate=BatchShift(n=100, flips=7, shifts={"accuracy": found}))

@@ -105,31 +105,6 @@ class Comparison(Value):
         return not self.reason and (self.low > 0 if self.less_is_better else self.high < 0)
 
 
-class BatchShift(Value):
-    """Dev items that one model answered again in another order and batching. ``flips`` of ``n`` answers changed; ``shifts`` are the paired
-    differences, again minus first, in each metric that is paired, by name."""
-
-    n: int
-    flips: int
-    shifts: dict[str, Comparison] = Field(default_factory=dict)
-
-    def loss(self, metric: str) -> float:
-        """By how much ``metric`` may be worse in another batching: the worst end of its shift, where the interval lies wholly on the bad
-        side; otherwise 0."""
-        found = self.shifts.get(metric)
-        if found is None or not found.is_loss:
-            return 0.0
-        return max(abs(found.low), abs(found.high))
-
-
-class BatchNoise(Value):
-    """What the engine's batching does to answers: to those of the candidate and, for one with weights of its own, to those of its base with
-    the same prompt."""
-
-    candidate: BatchShift
-    base: BatchShift | None = None
-
-
 class Evidence(Value):
     """What one candidate did on one split. ``items`` names the JSONL artifact with every ``ItemResult``, ``breakdown`` the artifact with
     what lies behind the metrics (``domain/evidence.py``).
@@ -141,9 +116,8 @@ class Evidence(Value):
     the shifted part, and ``shifted_metrics`` what they come to; ``metrics`` are of the others, with the drop between the two (``shift``).
     ``compared_on`` is the metric in which it is
     compared with others, ``against_incumbent`` how it stands to the incumbent in that metric.
-    ``remarks`` are sentences about the answers as a whole: that all are one, which labels are never given. ``batching`` is what the
-    engine's batching does to the candidate's answers to items of dev, ``hosted`` what was found of the server of a hosted candidate.
-    ``scope`` is how it refuses requests out of scope: calibrated on dev, kept on test.
+    ``remarks`` are sentences about the answers as a whole: that all are one, which labels are never given. ``hosted`` is
+    what was found of the server of a hosted candidate, ``scope`` how it refuses requests out of scope: calibrated on dev, kept on test.
     """
 
     candidate: Digest
@@ -165,7 +139,6 @@ class Evidence(Value):
     compared_on: str = ""
     against_incumbent: Comparison | None = None
     remarks: tuple[str, ...] = ()
-    batching: BatchNoise | None = None
     hosted: HostedUse | None = None
     scope: ScopeEvidence | None = None
 

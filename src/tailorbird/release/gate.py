@@ -98,8 +98,7 @@ def apply_gate(inputs: GateInputs) -> GateResult:
     their maximum: the upper end of the interval counts, not the value. Where a release answers in production already, the candidate must
     also be proven not worse than it by more than the margin, or than so few items can tell (``against_incumbent``, a paired difference in
     the metric by which the objective compares). All must pass; one failure fails the whole; anything open leaves it open. Looks are
-    corrected (``intervals.spend``), KPIs are not: demanding all of them only makes passing harder. A KPI that another batching was shown to
-    worsen must be met with the worst end of that shift taken off.
+    corrected (``intervals.spend``), KPIs are not: demanding all of them only makes passing harder.
     """
     asked = inputs.objective.business.risk.confidence
     adjusted = spend(asked, inputs.look)
@@ -176,8 +175,6 @@ def _finding(demand: _Demand, evidence: Evidence, confidence: float) -> Finding:
         return _open(demand, evidence.unmeasured.get(demand.name) or f"{demand.name} is not measured: too few items bear on it")
     compared = evidence.against_incumbent.metric if evidence.against_incumbent and demand.name == _AGAINST else evidence.compared_on or None
     low, high = interval_at(metric, confidence, compared)
-    loss = evidence.batching.candidate.loss(demand.name) if evidence.batching and demand.kind == "kpi" else 0.0
-    low, high = (low, high + loss) if demand.at_most else (low - loss, high)
     verdict = _verdict(demand, low, high)
     needed = _items_needed(demand, metric, (low, high), confidence) if verdict is Verdict.INCONCLUSIVE else None
     return Finding(
@@ -189,8 +186,7 @@ def _finding(demand: _Demand, evidence: Evidence, confidence: float) -> Finding:
         high=high,
         n=metric.n,
         verdict=verdict,
-        reason=_reason(demand, metric, (low, high), verdict, needed)
-        + (f"; {loss:.3f} of it for what another batching was shown to cost" if loss else ""),
+        reason=_reason(demand, metric, (low, high), verdict, needed),
         items_needed=needed,
     )
 

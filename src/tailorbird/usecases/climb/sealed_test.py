@@ -22,7 +22,6 @@ from tailorbird.system.build import build_name
 from tailorbird.usecases.anchored_rows import anchored_looks, anchored_splits
 from tailorbird.usecases.approvals import approval_rule
 from tailorbird.usecases.audit_events import Facts, record, remark
-from tailorbird.usecases.climb.batch_noise import batch_noise, with_noise
 from tailorbird.usecases.climb.effect_proof import prove_effect
 from tailorbird.usecases.climb.incumbent import against_incumbent
 from tailorbird.usecases.climb.look_money import demand_look_money
@@ -39,15 +38,14 @@ from tailorbird.usecases.steps.step_context import StepContext, StepOutcome
 
 
 def open_test(context: StepContext) -> StepOutcome:
-    """Measures the chosen candidate on the sealed test; the look is counted before the test is read, and for ever. What batching does to
-    its answers is measured before that, on dev. Raises Exhausted (``budget_spent``) where endpoints cannot be paid for it."""
+    """Measures the chosen candidate on the sealed test; the look is counted before the test is read, and for ever. Raises Exhausted
+    (``budget_spent``) where endpoints cannot be paid for it."""
     climb = chosen_climb(_ladder(context))
     candidate = context.record(Candidate, climb.candidate)
     demand_look_money(context, climb)
-    noise = batch_noise(context, climb.evidence, candidate)
     look = _count_look(context, climb.candidate)
     evidence = carried(climb.evidence, examine(context, candidate, Split.TEST, look), context)
-    evidence = with_noise(context, against_incumbent(context, evidence, look), noise)
+    evidence = against_incumbent(context, evidence, look)
     gate = release.apply_gate(release.GateInputs(objective=context.objective, evidence=evidence, look=look))
     context.progress.tell(f"sealed test, look {look}: {gate.verdict.value}: {gate.reason}")
     choice, reason = (Choice.STOP, "") if gate.verdict is Verdict.PASS else after_look(context, climb, evidence, gate)
