@@ -326,7 +326,7 @@ def test_an_answer_that_cannot_be_recorded_is_not_given(house: House, monkeypatc
 
 def test_a_prompt_longer_than_the_context_is_a_400(house: House) -> None:
     house.point("routing", house.release())
-    response = post(house, ASK | {"messages": [Message(role="user", content="word " * 3000).model_dump()]})
+    response = post(house, ASK | {"messages": [{"role": "user", "content": "word " * 3000}]})
     assert response.status_code == 400
     assert response.json()["error"]["code"] == "prompt_too_long"
     assert "word" not in response.text
