@@ -10,10 +10,8 @@ from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.model_fit import MethodFit, ModelFit
 from tailorbird.planning import FitQuestion, MachineChange, fit_of, make_plan, with_machine_change
-from tailorbird.planning.gpu_catalogue import GPUS
 from tailorbird.planning.memory import training_memory
-from tailorbird.planning.model_fit import HERE, METHODS
-from tailorbird.planning.sufficient_machine import DIVISIBLE, fitted, needed_memory
+from tailorbird.planning.model_fit import DIVISIBLE, GPUS, HERE, METHODS, fitted, needed_memory
 from tailorbird.training.methods import methods
 
 

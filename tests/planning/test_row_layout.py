@@ -11,8 +11,7 @@ from support.planning import MACHINE, SMALL, TOKENS
 from tailorbird.domain.plan import PassLayout, TrainingSettings
 from tailorbird.planning.flops import batch_of, laid_out_tokens, passes_of
 from tailorbird.planning.memory import longest_pass
-from tailorbird.planning.model_fit import FitQuestion, fit_of, fit_settings
-from tailorbird.planning.sufficient_machine import WorkElsewhere
+from tailorbird.planning.model_fit import FitQuestion, WorkElsewhere, fit_of, fit_settings
 
 ROWS = TOKENS.model_copy(update={"shared_prefix": 100, "prompt_mean": 160.0, "prompt_max": 300, "target_mean": 20.0, "row_sd": 30.0})
 WORK = WorkElsewhere(SMALL, MACHINE, ROWS, 1000)

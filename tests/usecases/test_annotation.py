@@ -29,11 +29,10 @@ from tailorbird.domain.errors import (
 from tailorbird.domain.prompt import Message
 from tailorbird.testing import MemoryEndpoint
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.annotation import Annotations, LeftOut, annotate
+from tailorbird.usecases.annotation import Annotations, LeftOut, annotate, rows_digest
 from tailorbird.usecases.runs.curate import curate
 from tailorbird.usecases.runs.submit import adapt
 from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
-from tailorbird.usecases.teachers import rows_digest
 
 TEACHER = {"endpoint": "outside", "model": MODEL, "path": "texts.csv", "source": SOURCE}
 MADE = {"endpoint": "outside", "model": MODEL, "at": "2026-01-01T00:00:00+00:00"}

@@ -14,8 +14,8 @@ from tailorbird.domain.plan import BaseProbe, Machine, Plan, PlannedBase, Reason
 from tailorbird.planning.feasibility import too_large
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.ladder import draft_plan
+from tailorbird.planning.model_fit import limit_of, suggest_machine
 from tailorbird.planning.rung_plans import zero_shot
-from tailorbird.planning.sufficient_machine import limit_of, suggest_machine
 from tailorbird.planning.traffic_cost import order_rungs
 from tailorbird.text.data_licences import clash, terms_of
 

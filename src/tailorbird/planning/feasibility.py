@@ -11,11 +11,10 @@ from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Estimate, Machine, Prices, RungPlan, amount
 from tailorbird.domain.value import Value
-from tailorbird.planning.gpu_catalogue import Gpu, gpu_machine, gpu_named
 from tailorbird.planning.hosted_model import why_not_hosted, why_not_proposed
 from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.model_fit import Gpu, gpu_machine, gpu_named, limit_of, suggest_machine, suggest_trainer
 from tailorbird.planning.setting_rules import longest_prompt
-from tailorbird.planning.sufficient_machine import limit_of, suggest_machine, suggest_trainer
 
 
 class MachineChange(Value):

@@ -15,7 +15,7 @@ from tailorbird.domain.scope import FEWEST_EXAMPLES
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.lookup_cost import READING_ALONE, encoder_rates
 from tailorbird.planning.memory import PROCESS_GIB
-from tailorbird.planning.sufficient_machine import limit_of
+from tailorbird.planning.model_fit import limit_of
 from tailorbird.planning.time_and_cost import energy_estimate, money_estimate
 from tailorbird.planning.traffic_cost import in_all, interval
 from tailorbird.planning.traffic_cost import total as summed

@@ -27,6 +27,7 @@ from tailorbird.planning.hosted_model import hosted_few_shot, hosted_grounded, h
 from tailorbird.planning.inputs import DOCUMENT_TOKENS, PlanInputs
 from tailorbird.planning.lookup_cost import QUERY_TOKENS, READING_ALONE, encoder_rates, reading_seconds, with_index
 from tailorbird.planning.memory import GIB, PROCESS_GIB
+from tailorbird.planning.model_fit import limit_of
 from tailorbird.planning.rung_plans import (
     few_shot,
     full,
@@ -41,7 +42,6 @@ from tailorbird.planning.rung_plans import (
     zero_shot,
 )
 from tailorbird.planning.setting_rules import RANKS, rank
-from tailorbird.planning.sufficient_machine import limit_of
 from tailorbird.planning.time_and_cost import TRAINING_BANDWIDTH, bandwidths, energy_estimate, money_estimate
 from tailorbird.planning.traffic_cost import around, interval, order_rungs, total
 

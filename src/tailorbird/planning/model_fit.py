@@ -1,7 +1,15 @@
-"""Fit of a base model to this machine and to common GPUs, by the formulas of a plan without timed steps."""
+"""Machines on which a process or a training fits: common GPUs, the smallest that would do, and the fit of a base model (``models fit``), by
+the formulas of a plan without timed steps.
+
+GPUs are as their makers' data sheets describe them. Rates are dense figures for bf16 (fp16 where there is no bf16) and fp32 in TFLOP/s,
+power in watts, memory in GiB as the driver shows it, bandwidth of the memory in GB/s: the data sheets of NVIDIA for T4, L4, A10, L40S,
+A100, H100 and H200, its HGX page for B200, and its architecture papers of Ada and Blackwell for RTX 4090 and 5090. Prices are round numbers
+for an hour, to be replaced by one's own: ``price=``.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
@@ -9,30 +17,181 @@ from pydantic import Field
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.model_fit import FitMachine, MethodFit, ModelFit, SufficientMachine
-from tailorbird.domain.plan import LoraSettings, Machine, PassLayout, TokenProfile, TrainingSettings
+from tailorbird.domain.objective import Budget
+from tailorbird.domain.plan import Estimate, LoraSettings, Machine, PassLayout, TokenProfile, TrainingSettings
+from tailorbird.domain.timing import Calibration
 from tailorbird.domain.value import Value
 from tailorbird.planning.flops import adapter_parameters, backbone_parameters
-from tailorbird.planning.gpu_catalogue import GPUS, MATMUL_SHARE, gpu_machine
-from tailorbird.planning.memory import GIB, memory_parts, prompt_memory
+from tailorbird.planning.inputs import TrainingWork
+from tailorbird.planning.memory import GIB, GUESSED, memory_parts, prompt_memory, training_memory
 from tailorbird.planning.setting_rules import (
     ALPHA,
     BATCH,
+    LEAST_PASS,
     SMALLEST_DEFAULT_RANK,
     WARMUP,
     Method,
     usual_precision,
     usual_token_budget,
 )
-from tailorbird.planning.sufficient_machine import (
-    DIVISIBLE,
-    FREE,
-    WorkElsewhere,
-    fitted,
-    needed_memory,
-    no_gpus,
-    sufficient_gpus,
-)
 from tailorbird.planning.time_and_cost import TRAINING_RATE, training_rate
+from tailorbird.text.normalisation import nearest
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """``fast_bf16``: it multiplies bf16 matrices (compute capability 8 or later)."""
+
+    title: str
+    memory_gb: float
+    bf16: float
+    fp32: float
+    bandwidth: float
+    watts: float
+    per_hour: float
+    fast_bf16: bool = True
+
+
+GPUS = {
+    "t4": Gpu("NVIDIA T4", 15, 65, 8.1, 320, 70, 0.4, fast_bf16=False),
+    "l4": Gpu("NVIDIA L4", 22.5, 121, 30.3, 300, 72, 0.7),
+    "a10": Gpu("NVIDIA A10", 22.5, 125, 31.2, 600, 150, 1.0),
+    "rtx4090": Gpu("NVIDIA RTX 4090", 24, 165, 82.6, 1008, 450, 0.6),
+    "rtx5090": Gpu("NVIDIA RTX 5090", 31.5, 209, 104.8, 1792, 575, 0.8),
+    "l40s": Gpu("NVIDIA L40S", 44, 362, 91.6, 864, 350, 1.6),
+    "a100": Gpu("NVIDIA A100 80 GB", 79, 312, 19.5, 2039, 400, 2.0),
+    "h100": Gpu("NVIDIA H100 SXM", 79, 989, 67, 3350, 700, 3.5),
+    "h200": Gpu("NVIDIA H200 SXM", 140, 989, 67, 4800, 700, 4.5),
+    "b200": Gpu("NVIDIA B200", 178, 2250, 75, 8000, 1000, 6.5),
+}
+
+#: Share of the maker's rate that a large product of matrices reaches. Assumed, not measured here.
+MATMUL_SHARE = 0.7
+
+
+def gpu_named(name: str) -> Gpu:
+    """The GPU called ``name``. Raises InvalidInput."""
+    if name.lower() not in GPUS:
+        near = nearest(name.lower(), GPUS)
+        guess = f"did you mean {near}? " if near else ""
+        raise InvalidInput(f"no GPU is known as {name!r}", f"{guess}known: {', '.join(GPUS)}", code="gpu_unknown", param="gpu")
+    return GPUS[name.lower()]
+
+
+def gpu_machine(here: Machine, gpu: Gpu) -> Machine:
+    """``here`` with one such GPU, on which everything is computed."""
+    return here.model_copy(
+        update={
+            "gpus": (gpu.title,),
+            "memory_gb": gpu.memory_gb,
+            "bf16_gflops": 1000 * MATMUL_SHARE * gpu.bf16,
+            "fp32_gflops": 1000 * MATMUL_SHARE * gpu.fp32,
+            "fast_bf16": gpu.fast_bf16,
+            "threads": 0,
+            "bandwidth_gbs": gpu.bandwidth,
+        }
+    )
+
+
+#: Share of a machine's memory that one process may take when the budget says ``auto``.
+FREE = 0.9
+#: Methods whose weights several processes of one machine may divide (decision 0024), and how many GPUs of a kind are considered.
+DIVISIBLE, SEVERAL = ("lora", "full"), (2, 4, 8)
+
+
+@dataclass(frozen=True)
+class WorkElsewhere:
+    """A ``TrainingWork`` for a machine on which nothing was timed."""
+
+    base: BaseModelRef
+    machine: Machine
+    tokens: TokenProfile
+    train_rows: int
+
+    def timed(self, settings: TrainingSettings) -> Calibration | None:
+        """None."""
+        del settings
+        return None
+
+
+@dataclass(frozen=True)
+class SufficientGpus:
+    """``count`` GPUs of a kind in one machine, among which the weights are divided where there are several."""
+
+    gpu: Gpu
+    count: int
+
+    def __str__(self) -> str:
+        if self.count == 1:
+            return f"one {self.gpu.title} ({self.gpu.memory_gb:g} GiB)"
+        return f"{self.count} {self.gpu.title} ({self.gpu.memory_gb:g} GiB each) that divide the weights"
+
+
+def suggest_machine(memory_gb: float) -> str:
+    """Machine on which a process of ``memory_gb`` GiB fits: its memory, and the smallest GPU that has as much."""
+    needed = memory_gb / FREE
+    fitting = min((gpu for gpu in GPUS.values() if gpu.memory_gb >= needed), key=lambda gpu: gpu.memory_gb, default=None)
+    card = f" (one {fitting.title} has {fitting.memory_gb:g})" if fitting else ""
+    return f"use a machine with {needed:.0f} GiB{card}"
+
+
+def suggest_trainer(work: TrainingWork, settings: TrainingSettings, memory_gb: float) -> str:
+    """Machine that would do for a training which takes up to ``memory_gb`` GiB on this one: such a machine with more memory, or GPUs."""
+    found = sufficient_gpus(work, settings)
+    return f"use a machine with {memory_gb / FREE:.0f} GiB" + (f", or {found}" if found else f"; {no_gpus(settings.method)}")
+
+
+def no_gpus(method: str) -> str:
+    """Why no known GPUs would do for ``method``."""
+    largest = max(GPUS.values(), key=lambda gpu: gpu.memory_gb)
+    if method not in DIVISIBLE:
+        return f"no known GPU would do (up to {largest.memory_gb:g} GiB): weights in 4 bits are not divided among several"
+    return f"no known GPUs would do: it takes more than {max(SEVERAL)} of {largest.memory_gb:g} GiB, and a training runs on one machine"
+
+
+def sufficient_gpus(work: TrainingWork, settings: TrainingSettings) -> SufficientGpus | None:
+    """The smallest GPU on which the upper end of the memory fits; else the least memory in several of one kind, where the method divides
+    its weights; None where none would do."""
+    counts = (1, *SEVERAL) if settings.method in DIVISIBLE else (1,)
+    offers = [SufficientGpus(gpu, count) for count in counts for gpu in GPUS.values()]
+    offers.sort(key=lambda offer: (offer.count > 1, offer.count * offer.gpu.memory_gb, offer.gpu.per_hour * offer.count))
+    return next((offer for offer in offers if _holds(work, settings, offer)), None)
+
+
+def _holds(work: TrainingWork, settings: TrainingSettings, offer: SufficientGpus) -> bool:
+    """Whether the same training fits there: in that machine's precision, in passes as short as ``fitted`` makes them."""
+    machine = gpu_machine(work.machine, offer.gpu)
+    there = WorkElsewhere(work.base, machine, work.tokens, work.train_rows)
+    shortest = min(settings.token_budget, _least_pass(settings))
+    adapted = settings.model_copy(update={"precision": usual_precision(machine), "token_budget": shortest, "threads": 0})
+    if offer.count == 1:
+        return needed_memory(there, adapted).high <= FREE * offer.gpu.memory_gb
+    return GUESSED[1] * memory_parts(there, adapted, offer.count).total <= FREE * offer.gpu.memory_gb
+
+
+def fitted(work: TrainingWork, settings: TrainingSettings, limit: float) -> TrainingSettings:
+    """``settings`` with passes that ``limit`` GiB surely hold: halved while they are longer than what keeps a processor busy and than the
+    longest row. Batches stay as they are."""
+    least = _least_pass(settings)
+    while training_memory(work, settings).high > limit and settings.token_budget > least:
+        settings = settings.model_copy(update={"token_budget": max(least, settings.token_budget // 2)})
+    return settings
+
+
+def _least_pass(settings: TrainingSettings) -> int:
+    return max(settings.max_length, LEAST_PASS)
+
+
+def limit_of(budget: Budget, machine: Machine) -> float:
+    """GiB that one process may take: what the budget says, and never more than the machine leaves it."""
+    free = FREE * machine.memory_gb
+    return free if budget.memory_gb == "auto" else min(budget.memory_gb, free)
+
+
+def needed_memory(work: TrainingWork, settings: TrainingSettings) -> Estimate:
+    """GiB of a training and of measuring its result, on an unquantised base."""
+    return max(training_memory(work, settings), prompt_memory(work, 0), key=lambda estimate: estimate.likely)
+
 
 #: Tokens of a row unless said otherwise, share of them that is learned, and rows: as many as fill some batches.
 LENGTH, LEARNED, ROWS = 1024, 0.25, 1000

@@ -16,7 +16,7 @@ from tailorbird.planning.hosted_model import with_proposer
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.lookup_cost import by_ranker, with_index
 from tailorbird.planning.memory import grown_memory, prompt_memory
-from tailorbird.planning.sufficient_machine import fitted, limit_of, needed_memory
+from tailorbird.planning.model_fit import fitted, limit_of, needed_memory
 from tailorbird.planning.time_and_cost import (
     energy_estimate,
     loop_time,

@@ -24,9 +24,8 @@ from tailorbird.domain.value import Digest
 from tailorbird.ports.endpoint import EndpointClient, HostedAnswer, KeepAnswer, keep_nothing
 from tailorbird.ports.engine import Embeddings, Engine, Generation, LabelScores, Likelihood, ProbeRequest, Ranked
 from tailorbird.usecases.audit_events import Facts
-from tailorbird.usecases.endpoints import demand_currency, demand_terms, tell_sent, usable_endpoint
+from tailorbird.usecases.endpoints import demand_currency, demand_proposer_unshown, demand_terms, tell_sent, usable_endpoint
 from tailorbird.usecases.steps.step_context import StepContext
-from tailorbird.usecases.teachers import demand_proposer_unshown
 
 #: Requests under way at once, where nobody asks for more.
 AT_ONCE = 4

@@ -15,10 +15,9 @@ from tailorbird.domain.erasure import Obligation, ObligationKind
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.objective import Objective
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.usecases.endpoints import endpoint_events
+from tailorbird.usecases.endpoints import TEACHER, endpoint_events
 from tailorbird.usecases.erasure.lineage import Lineage
 from tailorbird.usecases.erasure.obligations import LEARNED_DAYS
-from tailorbird.usecases.teachers import TEACHER
 
 #: Runs and requests that one duty names, at most.
 _NAMED = 20

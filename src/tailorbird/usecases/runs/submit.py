@@ -24,7 +24,7 @@ from tailorbird.system.source_access import SourceAccess, grant_within
 from tailorbird.text.known_templates import TEMPLATES
 from tailorbird.usecases.audit_events import permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
-from tailorbird.usecases.endpoints import named_endpoints
+from tailorbird.usecases.endpoints import demand_teachers_unshown, named_endpoints
 from tailorbird.usecases.registry import local, usecase
 from tailorbird.usecases.released_ranker import find_ranker
 from tailorbird.usecases.runs.run_queries import RunReport, report_of
@@ -32,7 +32,6 @@ from tailorbird.usecases.runs.step_runner import WorkedRun, plan_for, work_on
 from tailorbird.usecases.snapshots.amendments import heeded_facts
 from tailorbird.usecases.steps.step_context import StepContext
 from tailorbird.usecases.storage_quota import storing
-from tailorbird.usecases.teachers import demand_teachers_unshown
 from tailorbird.usecases.tenants import reach_of
 from tailorbird.usecases.uploads import RelativePath, require_uploaded
 
