@@ -49,7 +49,7 @@ def test_messages_of_every_usual_form_are_read() -> None:
         },
         {"role": "user", "content": "bye"},
     ]
-    (conversation,) = parse(messages=messages).conversations
+    conversation = parse(messages=messages).conversation
     assert [(m.role, m.content) for m in conversation] == [
         ("system", "Be kind."),
         ("user", "two parts"),
@@ -172,7 +172,7 @@ def test_any_json_is_read_or_refused_as_bad_input(changes: dict[str, Any], compl
     except InvalidInput:
         return
     assert read.sampling.max_tokens >= 1
-    assert read.conversations[0]
+    assert read.conversation
 
 
 @given(st.binary(max_size=60))

@@ -260,7 +260,7 @@ def test_any_body_that_is_taken_leaves_its_neighbours_alone(house: House, asked:
         except InvalidInput:
             continue
         sampling = read.sampling.model_copy(update={"max_tokens": min(read.sampling.max_tokens, 2**31 - 1)})
-        odd.append(GenerateRequest(release=house.base.id, prompt=read.conversations[0], sampling=sampling))
+        odd.append(GenerateRequest(release=house.base.id, prompt=read.conversation, sampling=sampling))
     if broken:
         odd.append(house.asks(house.broken.id, LONG.model_copy(update={"temperature": 0.7})))
     heard = [Heard() for _ in odd]

@@ -91,13 +91,13 @@ def test_under_load_only_pairs_count_and_their_share_is_told(house: House, rate:
 
     async def play() -> int:
         traffic = ShadowTraffic(SimpleNamespace(put=rows.append))  # type: ignore[arg-type]
-        arm, asked = TrafficArm("shadow", NEW, TaskKind.CLASSIFY, CLASSIFY), ShadowedRequest((TURNS,), answers, Sampling())
+        arm, asked = TrafficArm("shadow", NEW, TaskKind.CLASSIFY, CLASSIFY), ShadowedRequest(TURNS, answers, Sampling())
         for burst in range(10):
             for place in range(200):
                 failed = draw.random() < 0.02
                 row = answered(f"req_{burst}_{place}", failed=failed)
                 rows.append(row)
-                traffic.ask(arm, asked, [row], ["" if failed else "refund"])
+                traffic.ask(arm, asked, row, "" if failed else "refund")
             await asyncio.gather(*traffic._tasks)
         return traffic.dropped
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +12,6 @@ import pytest
 
 from support.serving import CLASSIFY, digest
 from tailorbird.domain.deployment import RequestRow
-from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.serving import AnswerPiece, Answers, ShadowedRequest, ShadowTraffic, TrafficArm, is_malformed
@@ -28,13 +27,13 @@ def row(name: str = "req") -> RequestRow:
     return RequestRow.model_validate(named | told | {"latency_ms": 1.0, "at": datetime(2026, 1, 1, tzinfo=UTC)})
 
 
-def mirrored(answers: Answers, asked: Sequence[RequestRow], given: Sequence[str] = ("",), form: str | None = None) -> list[RequestRow]:
+def mirrored(answers: Answers, given: str = "", form: str | None = None) -> list[RequestRow]:
     """The rows that one mirrored request leaves."""
     rows: list[RequestRow] = []
 
     async def story() -> None:
         traffic = ShadowTraffic(SimpleNamespace(put=rows.append))  # type: ignore[arg-type]
-        traffic.ask(ARM, ShadowedRequest([TURNS] * len(asked), answers, Sampling(json_schema=form)), asked, given)
+        traffic.ask(ARM, ShadowedRequest(TURNS, answers, Sampling(json_schema=form)), row(), given)
         await asyncio.gather(*traffic._tasks, return_exceptions=True)
 
     asyncio.run(story())
@@ -50,25 +49,8 @@ def test_a_defect_leaves_a_row_with_what_was_paid(paid: float) -> None:
         yield AnswerPiece(text="lost")
         raise ValueError("a defect")
 
-    found = [(row.arm, row.status, row.outcome, row.error, row.endpoint, row.paid) for row in mirrored(answers, [row()])]
+    found = [(row.arm, row.status, row.outcome, row.error, row.endpoint, row.paid) for row in mirrored(answers)]
     assert found == [("shadow", 500, "error", "internal", "outside" if paid else "", paid)]
-
-
-def test_a_request_of_several_texts_fails_whole() -> None:
-    """As it did for the user: one failure would count once on one side and as often as there are texts on the other."""
-    asked = []
-
-    async def answers(*_: Any) -> AsyncGenerator[AnswerPiece, None]:
-        asked.append(1)
-        if len(asked) == 2:
-            raise Unavailable("away", "wait", code="engine_unavailable")
-        yield AnswerPiece(text="lost", finish_reason="stop")
-
-    found = mirrored(answers, [row("req"), row("req-1")], ["lost", "lost"])
-    assert [(one.id, one.outcome, one.error) for one in found] == [
-        ("req-shadow", "error", "engine_unavailable"),
-        ("req-1-shadow", "error", "engine_unavailable"),
-    ]
 
 
 @pytest.mark.parametrize(("text", "malformed"), [("{}", False), ("lost", True), ("", True)])
@@ -76,7 +58,7 @@ def test_the_form_that_was_asked_for_is_asked_of_both(text: str, malformed: bool
     async def answers(*_: Any) -> AsyncGenerator[AnswerPiece, None]:
         yield AnswerPiece(text=text, finish_reason="stop")
 
-    (found,) = mirrored(answers, [row()], [text], "{}")
+    (found,) = mirrored(answers, text, "{}")
     assert (found.malformed, found.agrees) == (malformed, True if text else None)
 
 

@@ -49,13 +49,11 @@ _LOADING = 5.0
 _HEADERS = {"requests": "requests", "input_tokens": "tokens", "output_tokens": "output-tokens"}
 
 
-def most_used(arm: TrafficArm, conversations: Sequence[Sequence[Message]], sampling: Sampling) -> tuple[list[int], Amounts]:
-    """Tokens that reading each conversation is expected to take, and what answering them all may use at most. A label is not written."""
-    around = _bytes_of_prompt(arm.prompt)
-    expected = [math.ceil((around + sum(map(_bytes_of_turn, turns))) / _BYTES_PER_TOKEN) for turns in conversations]
+def most_used(arm: TrafficArm, turns: Sequence[Message], sampling: Sampling) -> Amounts:
+    """What answering is expected to read, and may write at most. A label is not written."""
+    read = math.ceil((_bytes_of_prompt(arm.prompt) + sum(map(_bytes_of_turn, turns))) / _BYTES_PER_TOKEN)
     most = sampling.max_tokens + (REASONING_TOKENS if arm.prompt.thinking else 0)
-    written = 0 if arm.task is TaskKind.CLASSIFY else most * len(conversations)
-    return expected, Amounts(len(conversations), sum(expected), written)
+    return Amounts(1, read, 0 if arm.task is TaskKind.CLASSIFY else most)
 
 
 def limit_headers(left: Mapping[str, LimitRemaining]) -> dict[str, str]:
@@ -107,13 +105,13 @@ class RouteBehaviour:
 
 @dataclass(frozen=True)
 class _Question:
-    """A request that was understood and has somebody to answer it: pieces of an answer for each of its texts."""
+    """A request that was understood and has somebody to answer it: the pieces of its answer."""
 
     body: RequestBase
     route: AliasRoute
     arm: TrafficArm
     wording: AnswerFormatter
-    answers: Sequence[AsyncGenerator[AnswerPiece, None]]
+    pieces: AsyncGenerator[AnswerPiece, None]
 
 
 def answer_in(manner: RouteBehaviour, chat: AnswerContext, authenticate: Authenticator) -> Callable[[Request], Awaitable[Response]]:
@@ -143,34 +141,28 @@ def answer_in(manner: RouteBehaviour, chat: AnswerContext, authenticate: Authent
 
 
 async def _understand(chat: AnswerContext, manner: RouteBehaviour, request: Request, account: RequestRecord) -> _Question:
-    """Reads the body, finds the arm and reserves what the answers may use. A user is kept on one arm; requests without one are spread."""
+    """Reads the body, finds the arm and reserves what the answer may use. A user is kept on one arm; requests without one are spread."""
     call, body = current_call(request), manner.parse(await read_body(request))
     demand_stage(account.key, body.model)
     route = await _route(chat, request, account, body)
     account.alias = route.alias.path
     arm = route.arm_for(body.keeps_to or call.id)
-    texts, sampling = list(map(_user_text, body.conversations)), body.sampling.model_copy(update={"whole": not body.stream})
+    turns, sampling = body.conversation, body.sampling.model_copy(update={"whole": not body.stream})
     _demand_written(arm, body, sampling)
-    expected, most = most_used(arm, body.conversations, sampling)
+    most = most_used(arm, turns, sampling)
     account.reserved = await chat.books.quotas.reserve(account.tenant, most, account.at, account.key)
     as_json = sampling.json_schema is not None
-    account.answers = [
-        AnswerFacts(text, tokens, most.output_tokens // len(texts), wants_json=as_json, turns=turns)
-        for text, tokens, turns in zip(texts, expected, body.conversations, strict=True)
-    ]
-    # Texts of one request are drawn for one arm and fail together: they are one unit also where nobody is named.
-    unit = route.unit(body.keeps_to) or (call.id if len(texts) > 1 else "")
-    account.answered_by(route, arm, RequestFacts(*body.segments(request.headers), unit))
+    account.answer = AnswerFacts(_user_text(turns), most.input_tokens, most.output_tokens, wants_json=as_json, turns=turns)
+    account.answered_by(route, arm, RequestFacts(*body.segments(request.headers), route.unit(body.keeps_to)))
     engine = chat.books.engine if arm.hosted is None else EngineShare()  # this machine only waits
     made = manner.answers(chat.answering, body)
-    account.when_written = partial(_mirror, chat, account, route, ShadowedRequest(body.conversations, made, sampling, account.groups))
+    account.when_written = partial(_mirror, chat, account, route, ShadowedRequest(turns, made, sampling, account.groups))
     if arm.hosted is not None:
         made = partial(with_fallback, made, whole=not body.stream)
-    pieces = [made(arm, conversation, sampling, account.groups) for conversation in body.conversations]
+    pieces = made(arm, turns, sampling, account.groups)
     if arm.hosted is not None:
-        pieces = [billed(answer.bill, each) for answer, each in zip(account.answers, pieces, strict=True)]
-    answers = [call.timed(each, engine) for each in pieces]
-    return _Question(body, route, arm, manner.wording(body), answers)
+        pieces = billed(account.answer.bill, pieces)
+    return _Question(body, route, arm, manner.wording(body), call.timed(pieces, engine))
 
 
 async def _route(chat: AnswerContext, request: Request, account: RequestRecord, body: RequestBase) -> AliasRoute:
@@ -179,7 +171,7 @@ async def _route(chat: AnswerContext, request: Request, account: RequestRecord, 
     or the tenant is suspended, nothing is waited for, and no load hurried."""
     routes, tenant, model = chat.routes, account.tenant, body.model
     if routes.is_loading(tenant, model):
-        waits = await chat.books.quotas.reserve(tenant, Amounts(len(body.conversations)), account.at, account.key)
+        waits = await chat.books.quotas.reserve(tenant, Amounts(1), account.at, account.key)
         try:
             with current_call(request).loading():
                 await unless_gone(request, routes.until_loaded(model, _LOADING))
@@ -191,7 +183,7 @@ async def _route(chat: AnswerContext, request: Request, account: RequestRecord, 
 def _demand_written(arm: TrafficArm, body: RequestBase, sampling: Sampling) -> None:
     """A label is scored, not written: it has probabilities of its own, and no other form. Raises InvalidInput."""
     asked = "logprobs" if sampling.logprobs is not None else body.form if sampling.json_schema is not None else None
-    if any(uses_tools(turns) for turns in body.conversations) and arm.task is not TaskKind.GENERATE:
+    if uses_tools(body.conversation) and arm.task is not TaskKind.GENERATE:
         hint = "leave tools out, and messages that use them: this model answers with labels or documents"
         raise InvalidInput("tools are for a model that generates text", hint, code="unsupported_parameter", param="tools")
     if asked is not None and arm.task is TaskKind.CLASSIFY:
@@ -207,36 +199,25 @@ def _user_text(conversation: Sequence[Message]) -> str:
 
 
 async def _whole(request: Request, chat: AnswerContext, account: RequestRecord, question: _Question) -> Response:
-    answers = await unless_gone(request, _collect_all(account, question.answers))
+    pieces = await unless_gone(request, _collect(account, question.pieces))
     await account.succeed()
-    return JSONResponse(question.wording.whole(account, account.given_by, answers), headers=_headers(chat, account, account.given_by))
+    return JSONResponse(question.wording.whole(account, account.given_by, pieces), headers=_headers(chat, account, account.given_by))
 
 
 def _mirror(chat: AnswerContext, account: RequestRecord, route: AliasRoute, asked: ShadowedRequest) -> None:
     """Asks the release in the shadow, where there is one, the same, whether or not it was answered well. Of what a caller gave up nobody
     knows how it would have ended."""
-    if route.mirror is not None and account.rows[0].outcome != "aborted":
-        given = ["".join(answer.given) if row.outcome == "ok" else "" for row, answer in zip(account.rows, account.answers, strict=True)]
-        chat.mirror.ask(route.mirror, asked, account.rows, given)
+    row = account.row
+    if route.mirror is not None and row is not None and row.outcome != "aborted":
+        chat.mirror.ask(route.mirror, asked, row, "".join(account.answer.given) if row.outcome == "ok" else "")
 
 
-async def _collect_all(account: RequestRecord, answers: Sequence[AsyncGenerator[AnswerPiece, None]]) -> list[list[AnswerPiece]]:
-    """All answers, made at the same time; the first failure ends them all."""
-    collecting = [asyncio.create_task(_collect(account, index, pieces)) for index, pieces in enumerate(answers)]
-    try:
-        return await asyncio.gather(*collecting)
-    finally:
-        for task in collecting:
-            task.cancel()
-        await asyncio.gather(*collecting, return_exceptions=True)
-
-
-async def _collect(account: RequestRecord, index: int, pieces: AsyncGenerator[AnswerPiece, None]) -> list[AnswerPiece]:
+async def _collect(account: RequestRecord, pieces: AsyncGenerator[AnswerPiece, None]) -> list[AnswerPiece]:
     collected = []
-    account.begin(index)
+    account.answer.asked = True
     async with aclosing(pieces):
         async for piece in pieces:
-            account.note(index, piece)
+            account.answer.note(piece)
             collected.append(piece)
     return collected
 
@@ -250,17 +231,21 @@ async def _streamed(request: Request, chat: AnswerContext, account: RequestRecor
 
 
 async def _events(account: RequestRecord, question: _Question) -> AsyncGenerator[str, None]:
-    """The answers as events. A row is committed before the first piece of its answer, and settled when the stream ends, however that is.
+    """The answer as events. The row is committed before the first piece, and settled when the stream ends, however that is.
 
     An error before the first event is raised, a later one becomes the last event.
     """
     started = False
+    account.answer.asked = True
     try:
-        for index, pieces in enumerate(question.answers):
-            async with aclosing(_answer_events(account, question, index, pieces)) as events:
-                async for event in events:
-                    yield event
-                    started = True
+        async with aclosing(question.pieces):
+            async for piece in question.pieces:
+                account.answer.note(piece)
+                if not started:
+                    await account.open()
+                event = question.wording.event(account, account.given_by, piece, opening=not started)
+                yield event
+                started = True
         await account.succeed()
         yield question.wording.ending(account, account.given_by, usage=question.body.wants_usage)
     except TailorbirdError as error:
@@ -275,26 +260,12 @@ async def _events(account: RequestRecord, question: _Question) -> AsyncGenerator
         account.close_as_defect()
 
 
-async def _answer_events(
-    account: RequestRecord, question: _Question, index: int, pieces: AsyncGenerator[AnswerPiece, None]
-) -> AsyncGenerator[str, None]:
-    opening = True
-    account.begin(index)
-    async with aclosing(pieces):
-        async for piece in pieces:
-            account.note(index, piece)
-            if opening:
-                await account.open(index)
-            yield question.wording.event(account, account.given_by, index, piece, opening=opening)
-            opening = False
-
-
 def _headers(chat: AnswerContext, account: RequestRecord, arm: TrafficArm) -> dict[str, str]:
     told = {"x-tailorbird-release": arm.release, "x-tailorbird-arm": arm.name} | limit_headers(
         chat.books.quotas.left(account.tenant, account.at, account.key)
     )
     return (
         told
-        | ({"x-tailorbird-referred": "true"} if account.referred else {})
-        | ({"x-tailorbird-out-of-scope": "true"} if account.out_of_scope else {})
+        | ({"x-tailorbird-referred": "true"} if account.answer.referred else {})
+        | ({"x-tailorbird-out-of-scope": "true"} if account.answer.out_of_scope else {})
     )

@@ -134,9 +134,9 @@ class ChatBody(AttributedRequest):
     example: ClassVar[str] = '{"model": ..., "messages": [...]}'
 
     @cached_property
-    def conversations(self) -> tuple[tuple[Message, ...], ...]:
-        """One conversation: the messages in our words. Asked for at each step of an answer, and made once."""
-        return (offering([message.as_message() for message in self.messages], self.tools, self.tool_choice),)
+    def conversation(self) -> tuple[Message, ...]:
+        """The messages in our words. Asked for at each step of an answer, and made once."""
+        return offering([message.as_message() for message in self.messages], self.tools, self.tool_choice)
 
     @model_validator(mode="after")
     def _has_calls_and_results_that_fit(self) -> ChatBody:
@@ -144,7 +144,7 @@ class ChatBody(AttributedRequest):
         if offered and self.response_format is not None and self.response_format.as_text is not None:
             raise ValueError("response_format goes with tool_choice: none, where tools are given")
         choice_of(self.tool_choice, self.tools)
-        _ = self.conversations  # calls and results fit, or this raises
+        _ = self.conversation  # calls and results fit, or this raises
         return self
 
     @model_validator(mode="after")

@@ -83,8 +83,8 @@ class RequestBase(StrictModel):
 
     @property
     @abstractmethod
-    def conversations(self) -> tuple[tuple[Message, ...], ...]:
-        """Conversations to answer, each on its own."""
+    def conversation(self) -> tuple[Message, ...]:
+        """The conversation to answer."""
 
     @property
     def token_limit(self) -> int | None:

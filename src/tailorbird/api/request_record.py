@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
@@ -73,7 +72,7 @@ class RequestFacts:
 
 @dataclass
 class AnswerFacts:
-    """What becomes known of one answer. ``text`` is the user's last, ``turns`` the conversation that it ends. ``expected`` tokens were
+    """What becomes known of the answer. ``text`` is the user's last, ``turns`` the conversation that it ends. ``expected`` tokens were
     reserved for reading it, ``most`` for writing the answer; ``asked`` is set once the engine was asked. ``bill`` is of a server outside
     the house; ``fallback``: the release before answered in place of a hosted model."""
 
@@ -142,9 +141,9 @@ class RequestRecord:
         self.at: datetime = books.clock.now()
         self.alias = ""
         self.arm: TrafficArm | None = None
-        self.answers = [AnswerFacts()]
+        self.answer = AnswerFacts()
         self.reserved: Reservation | None = None
-        self.rows: list[RequestRow] = []
+        self.row: RequestRow | None = None
         self.when_written: Callable[[], None] = lambda: None
 
     @property
@@ -168,54 +167,20 @@ class RequestRecord:
         return int(self.at.timestamp())
 
     @property
-    def prompt_tokens(self) -> int:
-        """Tokens read, for all answers."""
-        return sum(answer.prompt_tokens for answer in self.answers)
-
-    @property
-    def completion_tokens(self) -> int:
-        """Tokens written, in all answers."""
-        return sum(answer.completion_tokens for answer in self.answers)
-
-    @property
-    def cached_tokens(self) -> int:
-        """Prompt tokens found in the KV cache."""
-        return sum(answer.cached_tokens for answer in self.answers)
-
-    @property
-    def reasoning_tokens(self) -> int:
-        """Tokens written that are reasoning, in all answers."""
-        return sum(answer.reasoning_tokens for answer in self.answers)
-
-    @property
-    def referred(self) -> bool:
-        """True when an answer is one for people to look at."""
-        return any(answer.referred for answer in self.answers)
-
-    @property
-    def out_of_scope(self) -> bool:
-        """True when one of the texts is out of scope."""
-        return any(answer.out_of_scope for answer in self.answers)
-
-    @property
     def given_by(self) -> TrafficArm:
-        """The arm that has given the answers: the one that was drawn, or what stands in for it."""
+        """The arm that has given the answer: the one that was drawn, or what stands in for it."""
         assert self.arm is not None
-        stood_in = self.arm.fallback if any(answer.fallback for answer in self.answers) else None
+        stood_in = self.arm.fallback if self.answer.fallback else None
         return stood_in or self.arm
 
     def answered_by(self, route: AliasRoute, arm: TrafficArm, told: RequestFacts) -> None:
         """Notes which alias and which arm answer, and what was told of the message."""
         self.alias, self.arm, self._version, self._told = route.alias.path, arm, route.alias.version, told
 
-    def note(self, index: int, piece: AnswerPiece) -> None:
-        """Notes a piece of the answer to the text ``index``."""
-        self.answers[index].note(piece)
-
-    async def open(self, index: int) -> None:
-        """Has the row of the answer to the text ``index`` stand before its first piece is sent, with the most that it may use and cost: it
-        is recorded and charged whatever fails from here on. Raises Unavailable when it cannot be committed."""
-        answer, row = self.answers[index], self._row(index, 200, OPEN_ROW, None)
+    async def open(self) -> None:
+        """Has the row stand before the first piece is sent, with the most that the answer may use and cost: it is recorded and charged
+        whatever fails from here on. Raises Unavailable when it cannot be committed."""
+        answer, row = self.answer, self._row(200, OPEN_ROW, None)
         most = {
             "prompt_tokens": max(answer.expected, row.prompt_tokens),
             "completion_tokens": max(answer.most, row.completion_tokens),
@@ -225,19 +190,15 @@ class RequestRecord:
         await self._books.journal.record(row.model_copy(update=most))
 
     async def succeed(self) -> None:
-        """Closes with an answer; returns once the rows are committed. Raises Unavailable when they cannot be."""
-        self._write(200, "ok", None)
-        await asyncio.gather(*(self._books.journal.record(row, self._kept(index, row)) for index, row in enumerate(self.rows)))
+        """Closes with an answer; returns once the row is committed. Raises Unavailable when it cannot be."""
+        row = self._write(200, "ok", None)
+        await self._books.journal.record(row, self._kept(row))
 
     def fail(self, error: TailorbirdError) -> None:
         """Closes with an error that the caller is told. What was read for an answer that the caller's own schema ended is charged."""
         if error.error_code in _ENDED_BY_CALLER:
             self._charge_reading()
         self._close(error.status, "refused" if error.status < 500 else "error", error.error_code)
-
-    def begin(self, index: int) -> None:
-        """The engine is being asked for the answer to the text ``index``."""
-        self.answers[index].asked = True
 
     def abort(self) -> None:
         """Closes because the caller has left. What the engine was asked to read is charged, whether or not a first token came of it: else
@@ -246,9 +207,8 @@ class RequestRecord:
         self._close(499, "aborted", None)
 
     def _charge_reading(self) -> None:
-        for answer in self.answers:
-            if answer.asked and not answer.given:
-                answer.prompt_tokens = answer.expected
+        if self.answer.asked and not self.answer.given:
+            self.answer.prompt_tokens = self.answer.expected
 
     def close_as_defect(self) -> None:
         """Closes what is still open: nothing of ours ended it."""
@@ -256,8 +216,8 @@ class RequestRecord:
 
     def _close(self, status: int, outcome: _Outcome, error: str | None) -> None:
         if not self._closed:
-            self._write(status, outcome, error)
-            for row in self.rows if self._is_kept(status) else ():
+            row = self._write(status, outcome, error)
+            if self._is_kept(status):
                 self._books.journal.put(row)
 
     def _is_kept(self, status: int) -> bool:
@@ -267,19 +227,20 @@ class RequestRecord:
             return True
         return self._books.refusals.is_written(self.tenant, f"key-{self.key.id}", self.at, MOST_REFUSED)
 
-    def _write(self, status: int, outcome: _Outcome, error: str | None) -> None:
-        """Makes the rows, and settles with what they say: the record and the count are of one mind."""
+    def _write(self, status: int, outcome: _Outcome, error: str | None) -> RequestRow:
+        """Makes the row, and settles with what it says: the record and the count are of one mind."""
         self._closed = True
-        self.rows = [self._row(index, status, outcome, error) for index in range(len(self.answers))]
+        answer, row = self.answer, self._row(status, outcome, error)
+        self.row = row
         if self.reserved is not None:
-            self.reserved.settle(amounts_of(self.rows))
-        for answer in self.answers:
-            self._books.metrics.count_answer(outcome, answer.prompt_tokens, answer.completion_tokens)
-            self._books.metrics.count_refusal(referred=answer.referred, out_of_scope=answer.out_of_scope)
-            self._books.metrics.count_paid(answer.bill)
+            self.reserved.settle(amounts_of([row]))
+        self._books.metrics.count_answer(outcome, answer.prompt_tokens, answer.completion_tokens)
+        self._books.metrics.count_refusal(referred=answer.referred, out_of_scope=answer.out_of_scope)
+        self._books.metrics.count_paid(answer.bill)
         self.when_written()
+        return row
 
-    def _kept(self, index: int, row: RequestRow) -> KeptRequest | None:
+    def _kept(self, row: RequestRow) -> KeptRequest | None:
         """What the tenant's policy says is kept of an answer beside its row; None where that is nothing."""
         tenant = self._books.quotas.policy_of(self.tenant)
         policy = tenant.policy if tenant else TrafficPolicy()
@@ -289,19 +250,19 @@ class RequestRecord:
         if reason is None and not policy.store_content:
             return None
         review = Review(tenant=row.tenant, request=row.id, alias=row.alias, reason=reason, queued_at=self.at) if reason else None
-        return KeptRequest(self._content(index, row, policy) if policy.store_content else None, review)
+        return KeptRequest(self._content(row, policy) if policy.store_content else None, review)
 
-    def _content(self, index: int, row: RequestRow, policy: TrafficPolicy) -> KeptWords:
-        answer, until = self.answers[index], self.at + timedelta(days=policy.retention_days)
+    def _content(self, row: RequestRow, policy: TrafficPolicy) -> KeptWords:
+        answer, until = self.answer, self.at + timedelta(days=policy.retention_days)
         return KeptWords(tenant=row.tenant, request=row.id, text=answer.words, answer="".join(answer.given), at=self.at, expires_at=until)
 
-    def _row(self, index: int, status: int, outcome: _Outcome, error: str | None) -> RequestRow:
-        answer = self.answers[index]
+    def _row(self, status: int, outcome: _Outcome, error: str | None) -> RequestRow:
+        answer = self.answer
         arm = (self.arm.fallback if self.arm and answer.fallback else None) or self.arm
         hosted = arm is not None and arm.hosted is not None
-        cost = 0.0 if hosted else self._call.engine_share / 3600 * self._books.prices.per_hour / len(self.answers)
+        cost = 0.0 if hosted else self._call.engine_share / 3600 * self._books.prices.per_hour
         return RequestRow(
-            id=f"{self._call.id}-{index}" if index else self._call.id,
+            id=self._call.id,
             tenant=self.key.tenant,
             key=self.key.id,
             alias=self.alias,

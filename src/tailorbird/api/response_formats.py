@@ -18,18 +18,18 @@ DONE = "data: [DONE]\n\n"
 
 
 class AnswerFormatter(Protocol):
-    """Response format of a route. ``index`` is the place of the text that is answered."""
+    """Response format of a route."""
 
-    def whole(self, account: RequestRecord, arm: TrafficArm, answers: Sequence[Sequence[AnswerPiece]]) -> dict[str, Any]:
-        """All answers."""
+    def whole(self, account: RequestRecord, arm: TrafficArm, pieces: Sequence[AnswerPiece]) -> dict[str, Any]:
+        """The whole answer."""
         ...
 
-    def event(self, account: RequestRecord, arm: TrafficArm, index: int, piece: AnswerPiece, *, opening: bool) -> str:
-        """A piece of one answer as an event; ``opening`` is its first."""
+    def event(self, account: RequestRecord, arm: TrafficArm, piece: AnswerPiece, *, opening: bool) -> str:
+        """A piece of the answer as an event; ``opening`` is its first."""
         ...
 
     def ending(self, account: RequestRecord, arm: TrafficArm, *, usage: bool) -> str:
-        """Last events of a stream, once the rows are written; with ``usage``, which callers ask for, the token counts."""
+        """Last events of a stream, once the row is written; with ``usage``, which callers ask for, the token counts."""
         ...
 
 
@@ -48,9 +48,8 @@ class _Ending:
 class ChatFormatter(_Ending):
     """``chat.completion``: one conversation, one message."""
 
-    def whole(self, account: RequestRecord, arm: TrafficArm, answers: Sequence[Sequence[AnswerPiece]]) -> dict[str, Any]:
+    def whole(self, account: RequestRecord, arm: TrafficArm, pieces: Sequence[AnswerPiece]) -> dict[str, Any]:
         """A whole answer."""
-        (pieces,) = answers
         calls = _told_calls(account, pieces[-1])
         text = text_of(pieces)
         message: dict[str, Any] = {"role": "assistant", "content": text if text or not calls else None, "refusal": None}
@@ -62,7 +61,7 @@ class ChatFormatter(_Ending):
             "tailorbird": origin_of(arm, pieces[-1]),
         }
 
-    def event(self, account: RequestRecord, arm: TrafficArm, index: int, piece: AnswerPiece, *, opening: bool) -> str:
+    def event(self, account: RequestRecord, arm: TrafficArm, piece: AnswerPiece, *, opening: bool) -> str:
         """The first event tells the role, the last one the reason of the end."""
         delta: dict[str, Any] = {"role": "assistant"} if opening else {}
         calls = _told_calls(account, piece)
@@ -71,7 +70,7 @@ class ChatFormatter(_Ending):
         if calls:
             delta["tool_calls"] = [{"index": place} | call for place, call in enumerate(calls)]
         body = _frame(account, "chat.completion.chunk")
-        body["choices"] = [{"index": index, "delta": delta, "logprobs": _chances([piece]), "finish_reason": _end_of(piece)}]
+        body["choices"] = [{"index": 0, "delta": delta, "logprobs": _chances([piece]), "finish_reason": _end_of(piece)}]
         if piece.finish_reason is not None:
             body["tailorbird"] = origin_of(arm, piece)
         return _sse(body)
@@ -94,16 +93,15 @@ class RerankFormatter(_Ending):
         own = int(one.id)
         return {"index": own} | ({"document": {"text": self._given[own]}} if self._shown else {}) | {"relevance_score": one.score}
 
-    def whole(self, account: RequestRecord, arm: TrafficArm, answers: Sequence[Sequence[AnswerPiece]]) -> dict[str, Any]:
+    def whole(self, account: RequestRecord, arm: TrafficArm, pieces: Sequence[AnswerPiece]) -> dict[str, Any]:
         """All documents that were asked for."""
-        (pieces,) = answers
         results = [self._result(place, one) for place, one in enumerate(pieces[-1].ranking)]
         return _frame(account, "rerank") | {"results": results, "usage": _usage(account), "tailorbird": origin_of(arm, pieces[-1])}
 
-    def event(self, account: RequestRecord, arm: TrafficArm, index: int, piece: AnswerPiece, *, opening: bool) -> str:
+    def event(self, account: RequestRecord, arm: TrafficArm, piece: AnswerPiece, *, opening: bool) -> str:
         """A ranking comes whole."""
-        del index, opening
-        return _sse(self.whole(account, arm, [[piece]]))
+        del opening
+        return _sse(self.whole(account, arm, [piece]))
 
     def usage_event(self, account: RequestRecord) -> str:
         """The counts."""
@@ -116,17 +114,16 @@ class EmbeddingFormatter(_Ending):
     def __init__(self, encoding: Literal["float", "base64"]) -> None:
         self._encoded: Callable[[Sequence[float]], object] = _packed if encoding == "base64" else list
 
-    def whole(self, account: RequestRecord, arm: TrafficArm, answers: Sequence[Sequence[AnswerPiece]]) -> dict[str, Any]:
+    def whole(self, account: RequestRecord, arm: TrafficArm, pieces: Sequence[AnswerPiece]) -> dict[str, Any]:
         """All vectors."""
-        (pieces,) = answers
         data = [{"object": "embedding", "index": place, "embedding": self._encoded(v)} for place, v in enumerate(pieces[-1].vectors)]
-        usage = {"prompt_tokens": account.prompt_tokens, "total_tokens": account.prompt_tokens}
+        usage = {"prompt_tokens": account.answer.prompt_tokens, "total_tokens": account.answer.prompt_tokens}
         return {"object": "list", "data": data, "model": account.alias, "usage": usage, "tailorbird": origin_of(arm, pieces[-1])}
 
-    def event(self, account: RequestRecord, arm: TrafficArm, index: int, piece: AnswerPiece, *, opening: bool) -> str:
+    def event(self, account: RequestRecord, arm: TrafficArm, piece: AnswerPiece, *, opening: bool) -> str:
         """Vectors come whole."""
-        del index, opening
-        return _sse(self.whole(account, arm, [[piece]]))
+        del opening
+        return _sse(self.whole(account, arm, [piece]))
 
     def usage_event(self, account: RequestRecord) -> str:
         """The counts."""
@@ -173,10 +170,10 @@ def _frame(account: RequestRecord, kind: str) -> dict[str, Any]:
 
 
 def _usage(account: RequestRecord) -> dict[str, Any]:
-    read, written = account.prompt_tokens, account.completion_tokens
+    read, written = account.answer.prompt_tokens, account.answer.completion_tokens
     counts: dict[str, Any] = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-    details = {"completion_tokens_details": {"reasoning_tokens": account.reasoning_tokens}}
-    return counts | {"prompt_tokens_details": {"cached_tokens": account.cached_tokens}} | details
+    details = {"completion_tokens_details": {"reasoning_tokens": account.answer.reasoning_tokens}}
+    return counts | {"prompt_tokens_details": {"cached_tokens": account.answer.cached_tokens}} | details
 
 
 def _chances(pieces: Sequence[AnswerPiece]) -> dict[str, Any] | None:

@@ -23,14 +23,13 @@ class ResponsesFormatter:
         self._pieces: list[AnswerPiece] = []
         self._writes = False
 
-    def whole(self, account: RequestRecord, arm: TrafficArm, answers: Sequence[Sequence[AnswerPiece]]) -> dict[str, Any]:
+    def whole(self, account: RequestRecord, arm: TrafficArm, pieces: Sequence[AnswerPiece]) -> dict[str, Any]:
         """A whole answer."""
-        (pieces,) = answers
         return self._ended(account, arm, pieces)
 
-    def event(self, account: RequestRecord, arm: TrafficArm, index: int, piece: AnswerPiece, *, opening: bool) -> str:
+    def event(self, account: RequestRecord, arm: TrafficArm, piece: AnswerPiece, *, opening: bool) -> str:
         """The first piece comes behind the events that open the response, the first text behind those that open message and text."""
-        del index, arm
+        del arm
         self._pieces.append(piece)
         told = self._opening(account) if opening else ""
         if piece.text:
@@ -145,11 +144,11 @@ def _chosen(body: ResponseBody) -> Any:
 
 
 def _response_usage(account: RequestRecord) -> dict[str, Any]:
-    read, written = account.prompt_tokens, account.completion_tokens
+    read, written = account.answer.prompt_tokens, account.answer.completion_tokens
     return {
         "input_tokens": read,
-        "input_tokens_details": {"cached_tokens": account.cached_tokens},
+        "input_tokens_details": {"cached_tokens": account.answer.cached_tokens},
         "output_tokens": written,
-        "output_tokens_details": {"reasoning_tokens": account.reasoning_tokens},
+        "output_tokens_details": {"reasoning_tokens": account.answer.reasoning_tokens},
         "total_tokens": read + written,
     }

@@ -203,11 +203,11 @@ class ResponseBody(AttributedRequest):
     form: ClassVar[str] = "text.format"
 
     @cached_property
-    def conversations(self) -> tuple[tuple[Message, ...], ...]:
-        """One conversation: the instructions, then the messages in our words. Made once."""
+    def conversation(self) -> tuple[Message, ...]:
+        """The instructions, then the messages in our words. Made once."""
         told = (Message(role="system", content=self.instructions),) if self.instructions else ()
         turns = [Message(role="user", content=self.input)] if isinstance(self.input, str) else turns_of(self.input)
-        return (offering([*told, *turns], _framed(self.tools), self._choice),)
+        return offering([*told, *turns], _framed(self.tools), self._choice)
 
     @property
     def _choice(self) -> ToolChoice | None:
@@ -219,7 +219,7 @@ class ResponseBody(AttributedRequest):
         if self.tools and self.tool_choice != "none" and self._schema is not None:
             raise ValueError("text.format goes with tool_choice: none, where tools are given")
         choice_of(self._choice, _framed(self.tools))
-        _ = self.conversations  # calls and results fit, or this raises
+        _ = self.conversation  # calls and results fit, or this raises
         return self
 
     @property

@@ -27,10 +27,10 @@ class EmbeddingBody(RequestBase):
     example: ClassVar[str] = '{"model": ..., "input": "..."}'
 
     @property
-    def conversations(self) -> tuple[tuple[Message, ...], ...]:
+    def conversation(self) -> tuple[Message, ...]:
         """All texts at once, each as a message: they are read together, and leave one row."""
         texts = [self.input] if isinstance(self.input, str) else self.input
-        return (tuple(Message(role="user", content=text) for text in texts),)
+        return tuple(Message(role="user", content=text) for text in texts)
 
     @property
     def token_limit(self) -> int | None:
@@ -91,9 +91,9 @@ class RerankBody(RequestBase):
         return tuple(each if isinstance(each, str) else each.text for each in self.documents or ())
 
     @property
-    def conversations(self) -> tuple[tuple[Message, ...], ...]:
+    def conversation(self) -> tuple[Message, ...]:
         """The question as a user's message, behind the documents: they are read, too."""
-        return ((*(Message(role="system", content=text) for text in self.texts), Message(role="user", content=self.query)),)
+        return (*(Message(role="system", content=text) for text in self.texts), Message(role="user", content=self.query))
 
     @property
     def token_limit(self) -> int | None:

@@ -106,8 +106,8 @@ class RequestRow(Value):
     ``characters`` is the length of the user's text and ``sketch`` its content reduced to a few numbers (``text/sketch.py``), for
     drift; ``confidence`` the probability of the answer, where there is one. ``cost`` is in the currency of the settings' prices.
 
-    ``version`` is that of the alias by which the arm was drawn and ``unit`` whom it was drawn for (a salted hash; where nobody was named
-    the id of a request of several texts, else empty; ``FORGOTTEN`` where they were erased). ``malformed`` is an answer without the form
+    ``version`` is that of the alias by which the arm was drawn and ``unit`` whom it was drawn for (a salted hash; empty where nobody
+    was named; ``FORGOTTEN`` where they were erased). ``malformed`` is an answer without the form
     that was asked for, ``referred`` one of which its release is not sure enough or which hands over to people, ``agrees`` whether a
     mirrored answer was the one given. ``channel`` and ``language`` are what the caller said of the message. ``endpoint`` is that of the
     hosted model which was asked (empty: none), also where it did not answer, and ``paid`` what that cost, or may have cost: a part of

@@ -26,9 +26,9 @@ _AT_ONCE, _MOST_WAITING = 4, 64
 
 @dataclass(frozen=True)
 class ShadowedRequest:
-    """What a request asks: its conversations, how their answers are made, and the groups of its key."""
+    """What a request asks: its conversation, how its answer is made, and the groups of its key."""
 
-    conversations: Sequence[Sequence[Message]]
+    turns: Sequence[Message]
     answers: Answers
     sampling: Sampling
     groups: frozenset[str] = frozenset()
@@ -44,13 +44,12 @@ class ShadowTraffic:
         #: Requests that were not mirrored: too many waited.
         self.dropped = 0
 
-    def ask(self, arm: TrafficArm, asked: ShadowedRequest, rows: Sequence[RequestRow], given: Sequence[str]) -> None:
-        """Sends the request to ``arm``; returns at once. ``rows`` are what its texts left, ``given`` their answers (empty: nothing to
-        compare)."""
+    def ask(self, arm: TrafficArm, asked: ShadowedRequest, row: RequestRow, given: str) -> None:
+        """Sends the request to ``arm``; returns at once. ``row`` is what it left, ``given`` its answer (empty: nothing to compare)."""
         if len(self._tasks) >= _MOST_WAITING:
             self.dropped += 1
             return
-        task = asyncio.create_task(self._ask(arm, asked, rows, given))
+        task = asyncio.create_task(self._ask(arm, asked, row, given))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -60,39 +59,35 @@ class ShadowTraffic:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _ask(self, arm: TrafficArm, asked: ShadowedRequest, rows: Sequence[RequestRow], given: Sequence[str]) -> None:
-        """As a user's request, it fails whole where one of its texts does."""
+    async def _ask(self, arm: TrafficArm, asked: ShadowedRequest, row: RequestRow, given: str) -> None:
         async with self._slots:
-            started, bills = time.perf_counter(), [Bill() for _ in rows]
-            note = partial(self._note, arm, rows, bills, started)
+            started, bill = time.perf_counter(), Bill()
+            note = partial(self._note, arm, row, bill, started)
             try:
-                found = [await _answer(arm, asked, *each) for each in zip(asked.conversations, given, bills, strict=True)]
+                found = await _answer(arm, asked, given, bill)
             except TailorbirdError as error:
                 outcome = "refused" if error.status < 500 else "error"
-                found = [{"status": error.status, "outcome": outcome, "error": error.error_code}] * len(rows)
+                found = {"status": error.status, "outcome": outcome, "error": error.error_code}
             except asyncio.CancelledError:
-                if any(bill.paid for bill in bills):
-                    note([{"status": 499, "outcome": "aborted"}] * len(rows))
+                if bill.paid:
+                    note({"status": 499, "outcome": "aborted"})
                 raise
             except BaseException:
-                note([{"status": 500, "outcome": "error", "error": "internal"}] * len(rows))
+                note({"status": 500, "outcome": "error", "error": "internal"})
                 raise
         note(found)
 
-    def _note(
-        self, arm: TrafficArm, rows: Sequence[RequestRow], bills: Sequence[Bill], started: float, found: Sequence[dict[str, Any]]
-    ) -> None:
+    def _note(self, arm: TrafficArm, row: RequestRow, bill: Bill, started: float, found: dict[str, Any]) -> None:
         latency = 1000 * (time.perf_counter() - started)
-        for row, bill, told in zip(rows, bills, found, strict=True):
-            own = {"id": shadow_id(row.id), "arm": SHADOW, "release": arm.release, "latency_ms": latency}
-            paid = {"endpoint": bill.endpoint, "paid": bill.paid, "cost": bill.paid}
-            self._journal.put(row.model_copy(update=_NOTHING_YET | own | paid | told))
+        own = {"id": shadow_id(row.id), "arm": SHADOW, "release": arm.release, "latency_ms": latency}
+        paid = {"endpoint": bill.endpoint, "paid": bill.paid, "cost": bill.paid}
+        self._journal.put(row.model_copy(update=_NOTHING_YET | own | paid | found))
 
 
-async def _answer(arm: TrafficArm, asked: ShadowedRequest, turns: Sequence[Message], given: str, bill: Bill) -> dict[str, Any]:
+async def _answer(arm: TrafficArm, asked: ShadowedRequest, given: str, bill: Bill) -> dict[str, Any]:
     said = list[AnswerPiece]()
     sampling = asked.sampling.model_copy(update={"whole": True})
-    async with aclosing(billed(bill, asked.answers(arm, turns, sampling, asked.groups))) as pieces:
+    async with aclosing(billed(bill, asked.answers(arm, asked.turns, sampling, asked.groups))) as pieces:
         async for piece in pieces:
             said.append(piece)
     text, last = "".join(map(told_text, said)), said[-1]
