@@ -112,6 +112,7 @@ def test_a_snapshot_is_redacted_and_says_which_versions_looked(tmp_path: Path) -
 def test_a_package_that_is_missing_is_said_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "tailorbird.integrations.presidio", raising=False)
     monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
+    wiring._presidio.cache_clear()
     with pytest.raises(Unavailable) as caught:
         wiring.open_detectors(["presidio"])
     assert caught.value.error_code == "package_missing"
