@@ -261,8 +261,8 @@ def _trainer(settings: Settings) -> Trainer:
 def open_engine(settings: Settings) -> LocalEngine:
     """Our own engine."""
     with _extra("local"):
-        from tailorbird import inference
-    return inference.open_engine(
+        from tailorbird.inference import open_engine as open_torch
+    return open_torch(
         settings.engine_precision,
         settings.engine_kernels,
         adapters=settings.engine_adapters,
