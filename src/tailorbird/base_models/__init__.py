@@ -9,6 +9,7 @@ describe it. Must not know: torch, how a model is run.
 from tailorbird.base_models.catalogue import catalogue
 from tailorbird.base_models.description import ModelDigests, describe, known_facts, register_base
 from tailorbird.base_models.local_description import describe_local
+from tailorbird.base_models.local_source import licence_of
 from tailorbird.base_models.model_cache import ModelCache, with_template
 from tailorbird.base_models.pull import ModelListing, find_local, list_models, pull, require_known, with_prefixes
 from tailorbird.base_models.revision_pins import address_of
@@ -23,6 +24,7 @@ __all__ = [
     "describe_local",
     "find_local",
     "known_facts",
+    "licence_of",
     "list_models",
     "pull",
     "register_base",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tailorbird.base_models import hub_source
-from tailorbird.base_models.local_source import job_for
+from tailorbird.base_models.local_source import job_for, licence_of
 from tailorbird.base_models.model_cache import TEMPLATE_FILE, ModelCache, recorded_digests
 from tailorbird.base_models.revision_pins import entry_of, pinned, pinned_name
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of, plain_json
@@ -276,7 +276,7 @@ def _undescribed(folder: Path, why: str) -> ModelInvalid:
 
 
 def known_facts(name: str, cache: Path | ModelCache) -> CatalogueEntry:
-    """The entry of ``name``; of a local model its licence is unknown, and its size where it is a folder of safetensors.
+    """The entry of ``name``; of a local model its licence as its files name it, and its size where it is a folder of safetensors.
 
     A model of the hub that was not pulled before is asked for: raises ModelInvalid (no such model), Unavailable (no answer).
     """
@@ -286,8 +286,9 @@ def known_facts(name: str, cache: Path | ModelCache) -> CatalogueEntry:
         return entry
     if name.startswith(hub_source.PREFIX):
         return hub_source.resolve(name)
-    parameters = 0
+    path, licence, parameters = Path(name).expanduser(), "unknown", 0
     with suppress(ModelInvalid):
-        parameters = count_parameters(Path(name).expanduser())
+        licence = licence_of(path)
+        parameters = count_parameters(path)
     source = ModelSource(kind="folder", location=name)
-    return CatalogueEntry(name=name, title=name, license="unknown", parameters=parameters, source=source)
+    return CatalogueEntry(name=name, title=name, license=licence, parameters=parameters, source=source)

@@ -21,12 +21,15 @@ def pinned(name: str, cache: Path) -> CatalogueEntry | None:
 
 
 def entry_of(name: str, cache: Path) -> CatalogueEntry | None:
-    """The entry of ``name``: of the catalogue, with the commit to which it was pinned where it lies on the hub, or what was pinned."""
+    """The entry of ``name``: of the catalogue, with commit, size and licence of what was pulled from the hub; or what was pinned."""
     entry = entry_named(name)
     if entry is None or entry.source.kind != "hub":
         return entry or pinned(name, cache)
     found = pinned(address_of(entry), cache)
-    return entry.model_copy(update={"source": found.source, "parameters": found.parameters}) if found else entry
+    if found is None:
+        return entry
+    licence = entry.license if found.license == "unknown" else found.license
+    return entry.model_copy(update={"source": found.source, "parameters": found.parameters, "license": licence})
 
 
 def address_of(entry: CatalogueEntry) -> str:

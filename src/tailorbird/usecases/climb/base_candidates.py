@@ -176,6 +176,7 @@ def fetch_model(context: StepContext, name: str, *, encoder: bool) -> BaseModelR
     """An ``encoder``, or a decoder with the chat template that the objective asks for, pulled and registered by digest. Raises
     ModelInvalid, with ``model_kind`` where it is the other."""
     given, template = _given(context, name), None if encoder else chat_template_of(context.objective, Path(context.file.folder))
+    source = Path(given).expanduser()
     folder = base_models.pull(given, context.deps.models, context.deps.model_reader, context.progress.tell)
     if template is not None:
         folder = base_models.with_template(folder, template, context.progress.tell)
@@ -183,6 +184,8 @@ def fetch_model(context: StepContext, name: str, *, encoder: bool) -> BaseModelR
         context.deps.engine().count_tokens(folder, [messages_for_row(PromptSpec(instruction=context.objective.task.instruction), "")])
         given = ""  # what the objective brings is nobody else's
     base = _registered(context, folder, name, given)
+    if base.license == "unknown" and source.exists():
+        base = base.model_copy(update={"license": base_models.licence_of(source)})
     if not encoder and (context.objective.chat_template or template_name(base.chat_template_digest) == DEFAULT):
         base = base.model_copy(update={"chat_template": context.objective.chat_template or DEFAULT})
     if (base.encoder is not None) != encoder:

@@ -215,7 +215,7 @@ def _fetched(deps: Dependencies, objective: Objective, model: str, progress: Pro
         base = base_models.register_base(folder, model, store, deps.models.own, open_reader=deps.model_reader)
     if base.encoder is not None:
         raise _no_decoder(model)
-    return base
+    return base.model_copy(update={"license": known.license})
 
 
 def _no_decoder(model: str) -> ModelInvalid:

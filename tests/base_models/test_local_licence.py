@@ -1,0 +1,80 @@
+"""The licence of a local model comes from its own files."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from tailorbird.base_models import known_facts, licence_of
+
+MIT = "MIT License\n\nCopyright (c) 2024 S.\n\nPermission is hereby granted, free of charge, to any person … DEALINGS IN THE\nSOFTWARE.\n"
+BSD = "Copyright 2024 X\n\nRedistribution and use in source and binary forms, with … {}IF ADVISED OF THE POSSIBILITY OF SUCH DAMAGE.\n"
+APACHE = (
+    "   Apache License\n   Version 2.0, January 2004\n http://www.apache.org/licenses/ …\n   END OF TERMS AND CONDITIONS\n\n   APPENDIX: …"
+)
+
+FILES = [
+    ({"README.md": "---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\n"}, "apache-2.0"),
+    ({"README.md": "---\r\nlicense:\r\n- mit\r\n---\r\n"}, "mit"),
+    ({"README.md": '---\nlicense: other\nlicense_name: "house-terms"\n---\n'}, "house-terms"),
+    ({"README.md": "license: mit\n"}, "unknown"),
+    ({"README.md": "---\nlicense: other\n---\n", "LICENSE": APACHE}, "apache-2.0"),
+    ({"README.md": "---\nlicense: <b>mit</b>\n---\n"}, "unknown"),
+    ({"config.json": '{"license": "mit"}'}, "mit"),
+    ({"config.json": "[1]"}, "unknown"),
+    ({"config.json": "{"}, "unknown"),
+    ({"LICENSE.txt": MIT}, "mit"),
+    ({"LICENSE": MIT + "\nOur only modification is that one asks us before selling.\n"}, "unknown"),
+    ({"LICENSE": '"Commons Clause" License Condition. ' + "You may not sell. " * 40 + MIT}, "unknown"),
+    ({"COPYING": BSD.format("")}, "bsd-2-clause"),
+    ({"LICENCE": BSD.format("Neither the name of X … ")}, "bsd-3-clause"),
+    ({"LICENSE.md": BSD.format("All advertising materials … Neither the name of X … ")}, "unknown"),
+    ({"LICENSE": "Attribution-NonCommercial-ShareAlike 4.0 International\n====="}, "cc-by-nc-sa-4.0"),
+    ({"LICENSE": "Creative Commons Attribution 4.0 International Public License"}, "cc-by-4.0"),
+    ({"LICENSE.txt": "LLAMA 3.2 COMMUNITY LICENSE AGREEMENT\nLlama 3.2 Version Release Date: …"}, "llama3.2"),
+    ({"LICENSE": "Gemma Terms of Use\n\nLast modified: …"}, "gemma"),
+    ({"LICENSES.json": MIT}, "unknown"),
+    ({}, "unknown"),
+]
+
+
+@pytest.mark.parametrize(("files", "licence"), FILES)
+def test_the_licence_of_a_folder(tmp_path: Path, files: dict[str, str], licence: str) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+    assert licence_of(tmp_path) == known_facts(str(tmp_path), tmp_path / "cache").license == licence
+
+
+def gguf(*facts: tuple[str, str]) -> bytes:
+    """The header of a GGUF file that says ``facts``."""
+    strings = [part for fact in facts for part in fact]
+    told = [struct.pack("<Q", len(text)) + text.encode() for text in strings]
+    pairs = b"".join(key + struct.pack("<I", 8) + value for key, value in zip(told[::2], told[1::2], strict=True))
+    return b"GGUF" + struct.pack("<IQQ", 3, 0, len(facts)) + pairs
+
+
+@pytest.mark.parametrize(
+    ("content", "licence"),
+    [
+        (gguf(("general.architecture", "llama"), ("general.license", "apache-2.0"), ("general.name", "x")), "apache-2.0"),
+        (gguf(("general.architecture", "llama")), "unknown"),
+        (gguf(("general.license", "a word and more")), "unknown"),
+        (gguf(("general.license", "mit"))[:-3], "unknown"),
+        (b"", "unknown"),
+    ],
+    ids=["named", "silent", "words", "cut", "empty"],
+)
+def test_the_licence_of_a_gguf_file(tmp_path: Path, content: bytes, licence: str) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(content)
+    assert licence_of(path) == licence
+
+
+def test_a_config_of_many_brackets_is_no_licence(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("[" * 50_000)
+    assert licence_of(tmp_path) == "unknown"
+    (tmp_path / "config.json").write_text(json.dumps({"license": ["mit"]}))
+    assert licence_of(tmp_path) == "unknown"
