@@ -280,7 +280,7 @@ def test_an_encoder_of_the_catalogue_comes_from_the_hub(tmp_path: Path) -> None:
     assert found["listed"] == ["bge-small-en-v1.5"]
     assert found["width"] == 12
     assert {"dense.safetensors", "encoder.json", "model.safetensors"} <= set(found["here"])
-    assert (found["base"]["name"], found["base"]["license"]) == (f"hf://{named[2]}@{Repository(source).commit}", "MIT")
+    assert (found["base"]["name"], found["base"]["license"]) == (f"hf://{named[2]}@{Repository(source).commit}", "apache-2.0")
     encoder = found["base"]["encoder"]
     assert encoder["pooling"] == "cls"
     assert encoder["prefixes"]["query"].startswith("Represent this sentence")
