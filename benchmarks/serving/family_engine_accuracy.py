@@ -1,7 +1,6 @@
 """Accuracy of our engine's number formats, in pairs: Banking77, 77 intents, an adapter that learned ten messages of each.
 
-Weights in int8 against bf16, bf16 with the adapter in int8, as the native pass holds it, against fp32 throughout, and with the adapter in
-4 bits (``engine_adapters: int4``) against both.
+Weights in int8 against bf16, and bf16 with the adapter in int8, as the native pass holds it, against fp32 throughout.
 
 Rows to learn and rows to compare by are drawn by hash from the train file; the official test is not read: looks at it are counted. The
 adapter is trained in bf16, and trained once. All forms answer the same rows; the bar is the paired difference, and beside it stand its 95 %
@@ -37,11 +36,9 @@ from tailorbird.training import open_trainer
 BARS: dict[str, Bar] = {
     "int8_minus_bf16_accuracy": (-0.005, 0.0, "difference", False),
     "bf16_minus_fp32_accuracy": (-0.005, 0.0, "difference", False),
-    "four_bit_adapter_minus_bf16_accuracy": (-0.005, 0.0, "difference", False),
 }
 LEARNED, COMPARED, BATCH = 10, 13, 32
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-FOUR = "four_bit_adapter"  # and the base in bf16
 DIGEST = digest_bytes(b"engine_accuracy")
 
 
@@ -52,7 +49,7 @@ def measure(quick: bool) -> Measured:
     labels = sorted({row.target for row in learned})
     prompt = PromptSpec(instruction="Classify the customer's message.", labels=tuple(labels), list_labels=False)
     adapter = _trained(learned, prompt, 1 if quick else 4)
-    answers = {precision: _answers(precision, adapter, prompt, compared) for precision in ("fp32", "bf16", "int8", FOUR)}
+    answers = {precision: _answers(precision, adapter, prompt, compared) for precision in ("fp32", "bf16", "int8")}
     return _told(answers, labels, compared)
 
 
@@ -88,7 +85,7 @@ def _trained(learned: Sequence[Example], prompt: PromptSpec, epochs: int) -> Pat
 
 def _answers(precision: Any, adapter: Path, prompt: PromptSpec, rows: Sequence[Example]) -> list[dict[str, float]]:
     """Log-probabilities of the labels, of each row."""
-    engine = open_engine("bf16", adapters="int4") if precision == FOUR else open_engine(precision)
+    engine = open_engine(precision)
     named = {
         "id": DIGEST,
         "tenant": "bench",
@@ -113,7 +110,7 @@ def _told(answers: dict[str, list[dict[str, float]]], labels: Sequence[str], row
     values: dict[str, float] = {}
     detail: dict[str, Any] = {"rows": len(rows)}
     detail["accuracy"] = {precision: round(sum(found) / len(rows), 4) for precision, found in right.items()}
-    for one, other in (("int8", "bf16"), ("bf16", "fp32"), (FOUR, "bf16"), (FOUR, "fp32")):
+    for one, other in (("int8", "bf16"), ("bf16", "fp32")):
         differences = [a - b for a, b in zip(right[one], right[other], strict=True)]
         low, high = paired_interval(differences, [str(at) for at in range(len(rows))], 0.95)
         sides = list(zip(answers[one], answers[other], strict=True))

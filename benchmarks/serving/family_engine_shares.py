@@ -1,7 +1,7 @@
 """Share of the base's throughput that is kept with adapters: eight and 32 of them mixed, and 32 that are loaded while nobody asks them.
 
-Ours alone, through the gateway, answers of 32 tokens, all settings in turn, with adapters in int8 and in 4 bits (``engine_adapters``): a
-gateway with its engine for each, and one without adapters for the last share. While one is asked the others idle.
+Ours alone, through the gateway, answers of 32 tokens, in turn: a gateway with its engine, and one without adapters for the last share.
+While one is asked the other idles.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from run import Bar, Measured, say
 BARS: dict[str, Bar] = {
     "share_kept_with_8_adapters": (0.90, 0.95, "share", False),
     "share_kept_with_32_adapters": (0.85, 0.95, "share", False),
-    "share_kept_with_8_adapters_in_4_bits": (0.90, 0.95, "share", False),
-    "share_kept_with_32_adapters_in_4_bits": (0.85, 0.95, "share", False),
     "share_kept_with_adapters_idle": (0.98, 0.98, "share", False),
 }
 ADAPTERS, AT_ONCE = 32, 16
@@ -26,29 +24,27 @@ ADAPTERS, AT_ONCE = 32, 16
 
 def measure(quick: bool) -> Measured:
     times = 2 if quick else 9
-    with own(ADAPTERS) as server, own(ADAPTERS, held="int4") as narrow, own(0) as bare:
-        ask, ask_narrow, ask_bare = asks_own(server), asks_own(narrow), asks_own(bare)
-        mixed = _beside_the_base({"8 in int8": (ask, 8), "8 in 4 bits": (ask_narrow, 8)}, AT_ONCE, times)
-        more = _beside_the_base({"32 in int8": (ask, 32), "32 in 4 bits": (ask_narrow, 32)}, ADAPTERS, times)
+    with own(ADAPTERS) as server, own(0) as bare:
+        ask, ask_bare = asks_own(server), asks_own(bare)
+        mixed = _beside_the_base(ask, 8, AT_ONCE, times)
+        more = _beside_the_base(ask, ADAPTERS, ADAPTERS, times)
         idle = _in_turn(
             {"loaded": lambda: rate(ask, [None], AT_ONCE, 3 * AT_ONCE), "none": lambda: rate(ask_bare, [None], AT_ONCE, 3 * AT_ONCE)}, times
         )
     values = {
-        "share_kept_with_8_adapters": _kept(mixed["8 in int8"], mixed["base"]),
-        "share_kept_with_32_adapters": _kept(more["32 in int8"], more["base"]),
-        "share_kept_with_8_adapters_in_4_bits": _kept(mixed["8 in 4 bits"], mixed["base"]),
-        "share_kept_with_32_adapters_in_4_bits": _kept(more["32 in 4 bits"], more["base"]),
+        "share_kept_with_8_adapters": _kept(mixed["adapters"], mixed["base"]),
+        "share_kept_with_32_adapters": _kept(more["adapters"], more["base"]),
         "share_kept_with_adapters_idle": _kept(idle["loaded"], idle["none"]),
     }
     detail = {"16 at once": mixed, "32 at once": more, "16 at once, base alone asked": idle}
     return Measured({name: round(value, 3) for name, value in values.items()}, {"output tokens/s": detail})
 
 
-def _beside_the_base(asked: dict[str, tuple[Ask, int]], at_once: int, times: int) -> dict[str, list[float]]:
-    """Tokens/s of the base alone, which each gateway is asked for in turn, and of so many adapters mixed."""
-    base, number = [ask for ask, _ in asked.values()], iter(range(2 * times + 2))
-    goes = {name: partial(rate, ask, range(count), at_once, 3 * at_once) for name, (ask, count) in asked.items()}
-    return _in_turn(goes | {"base": lambda: rate(base[next(number) % len(base)], [None], at_once, 3 * at_once)}, times)
+def _beside_the_base(ask: Ask, count: int, at_once: int, times: int) -> dict[str, list[float]]:
+    """Tokens/s of the base alone, and of so many adapters mixed."""
+    return _in_turn(
+        {"adapters": partial(rate, ask, range(count), at_once, 3 * at_once), "base": partial(rate, ask, [None], at_once, 3 * at_once)}, times
+    )
 
 
 def _in_turn(goes: dict[str, Callable[[], float]], times: int) -> dict[str, list[float]]:

@@ -60,9 +60,8 @@ class Own:
 
 
 @contextmanager
-def own(count: int, memory_mb: int = 4096, later: int = 0, precision: str = "auto", held: str = "auto") -> Iterator[Own]:
-    """Ours with ``count`` adapters, once every name answers; ``later`` more have a release, and no name yet. ``held``: the setting
-    ``engine_adapters``."""
+def own(count: int, memory_mb: int = 4096, later: int = 0, precision: str = "auto") -> Iterator[Own]:
+    """Ours with ``count`` adapters, once every name answers; ``later`` more have a release, and no name yet."""
     made = adapters(min(count + later, 32))
     with TemporaryDirectory() as folder, ExitStack() as stack:
         house = House(Path(folder))
@@ -74,7 +73,7 @@ def own(count: int, memory_mb: int = 4096, later: int = 0, precision: str = "aut
         port, socket = free_port(), Path(folder) / "engine.sock"
         url = f"http://127.0.0.1:{port}"
         paths = {"PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT / "tests"), *sys.path])}
-        engine = [sys.executable, str(HERE / "own_engine.py"), folder, str(socket), str(memory_mb), precision, held]
+        engine = [sys.executable, str(HERE / "own_engine.py"), folder, str(socket), str(memory_mb), precision]
         stack.enter_context(process(engine, f"unix:{socket}", ENGINE_SECRET, **paths))
         gateway = [sys.executable, str(HERE / "own_gateway.py"), folder, str(port), str(socket)]
         with process(gateway, f"{url}/readyz", secret, **paths):

@@ -27,7 +27,7 @@ def admit(house: House, request: LoadRequest) -> Servable:
 def open_engine() -> LiveEngine:
     # Imported late: what the process sets for torch's threads must be set before torch is imported.
     make = import_module("tailorbird.inference").open_engine
-    return make(sys.argv[4], adapters=sys.argv[5], memory_mb=int(sys.argv[3]))  # type: ignore[no-any-return]
+    return make(sys.argv[4], memory_mb=int(sys.argv[3]))  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":

@@ -53,7 +53,6 @@ _OF_RESULTS = (
     "engine",
     "engine_precision",
     "engine_kernels",
-    "engine_adapters",
     "training_processes",
     "training_sharding",
     "judge_kappa",
@@ -84,7 +83,7 @@ class Settings(Value):
     ``database`` is an SQLAlchemy URL, ``artifacts`` an fsspec URL or path; empty means inside the workspace. ``tenant`` and ``identity``
     are who acts when a command does not say. ``engine`` runs the models: our own, or the replicas of a server at ``engine_url``, which call
     the base ``engine_model``; what the base answers without adapters is asked of the one at ``engine_base_url``. Our own computes in
-    ``engine_precision`` by ``engine_kernels``, with adapters in ``engine_adapters``, with ``engine_memory_mb`` for weights (0: half of the
+    ``engine_precision`` by ``engine_kernels``, with ``engine_memory_mb`` for weights (0: half of the
     machine's) and ``engine_kv_mb`` for keys and values of each set of weights. ``keep_former_seconds`` is how long a replaced release stays
     loaded. ``checkpoints`` and ``alerts`` name who is told (``webhook_secret`` signs what is sent); ``trusted_proxies`` are
     addresses or networks; ``public_urls`` are addresses by which the server is known beside those that it listens on.
@@ -118,7 +117,6 @@ class Settings(Value):
     engine_key: str = ""
     engine_precision: Literal["auto", "bf16", "fp32", "int8"] = "auto"
     engine_kernels: Literal["auto", "native", "plain"] = "auto"
-    engine_adapters: Literal["auto", "int4"] = "auto"
     engine_memory_mb: Annotated[int, Field(ge=0)] = 0
     engine_kv_mb: Annotated[int, Field(gt=0)] = 1024
     keep_former_seconds: float = 600.0

@@ -167,12 +167,6 @@ def open_outside_drivers(settings: Settings, deps: Dependencies) -> tuple[Outsid
             "set engine_url (http://127.0.0.1:8000) and engine_model (what the server calls the base model)",
             code="settings_invalid",
         )
-    if settings.engine_adapters != "auto":
-        raise InvalidInput(
-            f"engine_adapters is {settings.engine_adapters}, which {settings.engine} does not do: what was measured would not be served",
-            "set engine_adapters to auto, or engine to torch",
-            code="settings_invalid",
-        )
     _check_addresses(settings.engine_url)
     from tailorbird.integrations import llama_cpp, openai_compatible, vllm
 
@@ -265,7 +259,6 @@ def open_engine(settings: Settings) -> LocalEngine:
     return open_torch(
         settings.engine_precision,
         settings.engine_kernels,
-        adapters=settings.engine_adapters,
         memory_mb=settings.engine_memory_mb,
         kv_mb=settings.engine_kv_mb,
     )

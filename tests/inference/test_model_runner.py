@@ -335,7 +335,6 @@ def test_the_fingerprint_names_the_form_of_the_native_pass(native_form: str, pre
     form = "native-portable" if native_form == "portable" else "native-amx" if native_form == "amx" and precision == "bf16" else "native"
     expected = f"{form}-int8-adapters"
     assert open_engine(precision, "native").fingerprint().endswith(f"{precision} cpu {expected}")
-    assert open_engine(precision, "native", adapters="int4").fingerprint().endswith(f"{precision} cpu {form}-int4-adapters")
     assert open_engine(precision, "plain").fingerprint().endswith(f"{precision} cpu plain")
 
 

@@ -10,7 +10,7 @@ import torch
 from support.family_checks import TEXTS
 from support.model_families import write_family
 from support.oracle import MakeModel, conversation, servable
-from tailorbird.domain.errors import InvalidInput, ModelInvalid
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.inference import open_engine
 from tailorbird.inference.forward import weights
 from tailorbird.inference.forward_factory import choose_pass, reader_of_decoders
@@ -86,25 +86,3 @@ def test_a_processor_that_multiplies_bf16_fast_holds_every_model_in_it(monkeypat
     monkeypatch.setattr(weights, "is_bf16_fast", lambda _: True)
     placement, _ = choose_pass("auto", "auto")
     assert (placement.dtype, placement.elsewhere) == (torch.bfloat16, None)
-
-
-def test_adapters_in_four_bits_are_for_the_native_pass_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for asked in (("fp32", "auto"), ("bf16", "plain")):
-        with pytest.raises(InvalidInput) as refused:
-            choose_pass(*asked, "int4")  # type: ignore[arg-type]
-        assert refused.value.error_code == "engine_adapters"
-    with pytest.raises(InvalidInput):
-        choose_pass("auto", "auto", "int2")  # type: ignore[arg-type]
-    monkeypatch.setattr(library, "why_not", lambda: "no compiler")
-    with pytest.raises(InvalidInput):
-        choose_pass("bf16", "auto", "int4")
-
-
-@able
-def test_a_model_that_the_native_pass_does_not_compute_is_refused_with_adapters_in_four_bits(tmp_path: Path) -> None:
-    engine = open_engine("bf16", adapters="int4")
-    with pytest.raises(ModelInvalid) as refused:
-        engine.load(servable(write_family(tmp_path / "base", "gpt_oss")))
-    assert refused.value.error_code == "engine_adapters"
-    assert engine.loaded() == ()
-    engine.close()

@@ -174,20 +174,3 @@ def test_a_named_workspace_is_found_from_a_folder_that_is_gone(tmp_path: Path, m
         with pytest.raises(NotFound) as refused:
             without()
         assert refused.value.error_code == "folder_gone"
-
-
-def test_adapters_in_four_bits_are_not_for_another_engine(tmp_path: Path) -> None:
-    """What is measured by our own engine would not be what the server computes."""
-    environment = {
-        "TAILORBIRD_ENGINE": "vllm",
-        "TAILORBIRD_ENGINE_URL": "http://127.0.0.1:1",
-        "TAILORBIRD_ENGINE_MODEL": "base",
-        "TAILORBIRD_ENGINE_ADAPTERS": "int4",
-    }
-    save_settings(tmp_path, {})
-    settings = load_settings(tmp_path, environment)
-    deps = wiring.open_dependencies(settings)
-    with pytest.raises(InvalidInput, match="what was measured would not be served") as refused:
-        wiring.open_outside_drivers(settings, deps)
-    assert refused.value.error_code == "settings_invalid"
-    deps.ledger.close()

@@ -14,7 +14,7 @@ from typing import Literal
 
 from tailorbird.inference.devices import thread_pool
 from tailorbird.inference.engine import TorchEngine
-from tailorbird.inference.forward.weights import Adapters, Precision
+from tailorbird.inference.forward.weights import Precision
 from tailorbird.inference.forward_factory import Kernels
 from tailorbird.inference.model_converter import TransformersReader
 from tailorbird.inference.retrieval import TorchEncoder
@@ -32,20 +32,18 @@ def open_engine(
     precision: Precision = "auto",
     kernels: Kernels = "auto",
     *,
-    adapters: Adapters = "auto",
     memory_mb: int = 0,
     kv_mb: int = KV_MB,
 ) -> LocalEngine:
     """An engine with nothing loaded, safe to call from several threads.
 
-    ``precision``: ``auto`` is bf16 where the processor multiplies it faster. ``kernels``: ``auto`` is the native pass where it can be had,
-    which holds ``adapters`` in int8 (``auto``) or 4 bits (``int4``).
+    ``precision``: ``auto`` is bf16 where the processor multiplies it faster. ``kernels``: ``auto`` is the native pass where it can be had.
     ``memory_mb`` is for weights (0: half of the machine's memory, three quarters of a GPU's), ``kv_mb`` for keys and values of each set
     of weights.
     """
     limit_primitive_cache()
     watch_barriers(thread_pool())
-    return TorchEngine(precision, kernels, adapters=adapters, memory_mb=memory_mb, kv_mb=kv_mb)
+    return TorchEngine(precision, kernels, memory_mb=memory_mb, kv_mb=kv_mb)
 
 
 def open_encoder() -> Encoder:

@@ -23,7 +23,7 @@ from tailorbird.inference.admission import Followed, ProbedBy, RequestAdmission,
 from tailorbird.inference.baselines import Baselines
 from tailorbird.inference.blocking_call import BlockingCall
 from tailorbird.inference.devices import memory_budget
-from tailorbird.inference.forward.weights import Adapters, Precision, fingerprint
+from tailorbird.inference.forward.weights import Precision, fingerprint
 from tailorbird.inference.forward_factory import Kernels, choose_pass, pass_name, reader_of_adapters, reader_of_decoders
 from tailorbird.inference.jobs import chances_after, likelihood_of
 from tailorbird.inference.openmp_threads import release_threads
@@ -57,11 +57,10 @@ class TorchEngine:
         precision: Precision = "auto",
         kernels: Kernels = "auto",
         *,
-        adapters: Adapters = "auto",
         memory_mb: int = 0,
         kv_mb: int = KV_MB,
     ) -> None:
-        self._placement, self._kernels = choose_pass(precision, kernels, adapters)
+        self._placement, self._kernels = choose_pass(precision, kernels)
         readers = (reader_of_decoders(self._placement, self._kernels), reader_of_adapters)
         self._lookups, self._looking = Lookups(TorchEncoder()), threading.Lock()
         #: Loads under way, of which a part may answer already.

@@ -16,7 +16,7 @@ from tailorbird.inference.forward.equality import compare
 from tailorbird.inference.forward.model_folder import read_weights
 from tailorbird.inference.forward.torch_forward import TorchForward
 from tailorbird.inference.forward.transformers_forward import TransformersForward
-from tailorbird.inference.forward.weights import Adapters, LinearShapes, Placement, Precision, place
+from tailorbird.inference.forward.weights import LinearShapes, Placement, Precision, place
 from tailorbird.inference.native import library
 from tailorbird.inference.native.forward import NativeForward, can_compute
 from tailorbird.inference.scheduling import SequenceNeeds
@@ -63,27 +63,17 @@ class Forward(Protocol):
 Kernels = Literal["auto", "native", "plain"]
 
 
-def choose_pass(precision: Precision, kernels: Kernels, adapters: Adapters = "auto") -> tuple[Placement, str]:
+def choose_pass(precision: Precision, kernels: Kernels) -> tuple[Placement, str]:
     """Number formats, and ``native`` or ``plain``, for what an engine is asked for.
 
     With ``auto`` on a processor that multiplies bf16 no faster than fp32, the native pass still reads half of the bytes: a model that it
-    computes is held in bf16, any other in fp32. Raises InvalidInput, as ``place`` and ``computed_by`` do, and where ``adapters`` are asked
-    for in 4 bits, which the native pass alone computes, and it cannot be had.
+    computes is held in bf16, any other in fp32. Raises InvalidInput, as ``place`` and ``computed_by`` do.
     """
     placement = place(precision)
     slow = precision == "auto" and placement.precision == "fp32" and not is_gpu(placement.device)
     if slow and kernels in ("auto", "native") and library.why_not() is None:
         placement = placement._replace(precision="bf16", dtype=torch.bfloat16, elsewhere=placement.dtype)
-    chosen = computed_by(placement, kernels)
-    if adapters not in get_args(Adapters):
-        raise InvalidInput(f"there are no adapters in {adapters!r}", "set engine_adapters to int4 or auto", code="engine_adapters")
-    if adapters == "int4" and chosen != "native":
-        raise InvalidInput(
-            "adapters in 4 bits are computed by the native pass alone, which this engine does not use",
-            "set engine_adapters to auto, or engine_kernels to native, which says what it lacks",
-            code="engine_adapters",
-        )
-    return placement._replace(four_bits=adapters == "int4"), chosen
+    return placement, computed_by(placement, kernels)
 
 
 def computed_by(placement: Placement, asked: Kernels = "auto") -> str:
@@ -107,11 +97,11 @@ def computed_by(placement: Placement, asked: Kernels = "auto") -> str:
 def pass_name(kernels: str, placement: Placement) -> str:
     """``kernels`` as a fingerprint names them: the native pass with its form, where that computes with other numbers than the one of
     AVX-512 (the portable one, decision 0121; with matrix registers, which multiply bf16 alone, decision 0146), and with the format in
-    which it holds adapters (decisions 0144, 0147)."""
+    which it holds adapters (decision 0144)."""
     if kernels != "native":
         return kernels
     form = {"portable": "native-portable", "amx": "native" if placement.eight_bits else "native-amx"}.get(library.form_name(), "native")
-    return f"{form}-int{4 if placement.four_bits else 8}-adapters"
+    return f"{form}-int8-adapters"
 
 
 def forward_of(model: Any, kernels: str, placement: Placement) -> Forward:
@@ -119,14 +109,7 @@ def forward_of(model: Any, kernels: str, placement: Placement) -> Forward:
     architecture, by ``kernels`` if they can. Raises ModelInvalid: it can be computed by none."""
     verdict = compare(model)
     if not verdict.why_not and kernels == "native" and can_compute(model, eight_bits=placement.eight_bits):
-        bits: library.AdapterBits = 4 if placement.four_bits else 8
-        return NativeForward(model, torch.get_num_threads(), eight_bits=placement.eight_bits, adapter_bits=bits)
-    if placement.four_bits:
-        raise ModelInvalid(
-            f"adapters in 4 bits cannot be had for {model.config.model_type} of these sizes: the native pass does not compute it",
-            "set engine_adapters to auto",
-            code="engine_adapters",
-        )
+        return NativeForward(model, torch.get_num_threads(), eight_bits=placement.eight_bits)
     if verdict.why_not:
         _log.info("computed by transformers' own pass: %s", verdict.why_not)
         return _by_transformers(model, placement)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from support.adapter_layout import laid_change
 from support.oracle import MakeModel
 from tailorbird.inference.forward.batch import Part, build_batch
 from tailorbird.inference.forward.model_folder import read_weights
@@ -86,29 +85,10 @@ def test_parts_of_a_joint_product_that_are_not_changed_stay_the_bases(base: Path
     assert off(found, exact) < 2 * off(peer, exact) < 0.1
 
 
-def in_four_bits(change: AdapterChange) -> AdapterChange:
-    """What a change is once its matrices were held in 4 bits: as numbers that bf16 and int8 hold nearly as well."""
-    return AdapterChange(*laid_change(change.down_RI, change.up_OR, change.scaling), 1.0)
-
-
-@pytest.mark.parametrize("sizes", sorted(SIZES))
-def test_adapters_in_four_bits_are_computed_as_the_numbers_that_were_laid_out(make_model: MakeModel, sizes: str, native_form: str) -> None:
-    base, counts = model(make_model, sizes), list(RANKS.values())
-    exact, rounded, _ = passes(base, "bf16")
-    forward = NativeForward(read_weights(base, place("bf16")), 2, adapter_bits=4)
-    meant = {rank: {at: in_four_bits(change) for at, change in changes(exact, rank).items()} for rank in RANKS}
-    expected = step(exact, [exact.adapt(meant[rank]) for rank in RANKS], counts)
-    found = step(forward, [forward.adapt(changes(forward, rank)) for rank in RANKS], counts)
-    peer = step(rounded, [rounded.adapt(meant[rank]) for rank in RANKS], counts)
-    assert off(found, expected) < 1.5 * off(peer, expected) < 0.1
-    assert forward.adapt(changes(forward, 16)).nbytes < 0.6 * rounded.adapt(changes(rounded, 16)).nbytes
-
-
-@pytest.mark.parametrize("bits", [4, 8])
-def test_a_row_with_an_adapter_is_the_same_beside_any_others(make_model: MakeModel, bits: library.AdapterBits, native_form: str) -> None:
+def test_a_row_with_an_adapter_is_the_same_beside_any_others(make_model: MakeModel, native_form: str) -> None:
     """With weights in int8 all products are: also those of an adapter, alone and beside many."""
     weights = read_weights(make_model("llama", hidden_size=128, intermediate_size=192, head_dim=32), place("int8"))
-    forward = NativeForward(weights, 1, eight_bits=True, adapter_bits=bits)
+    forward = NativeForward(weights, 1, eight_bits=True)
     adapters = {rank: forward.adapt(changes(forward, rank)) for rank in RANKS}
     alone = {rank: step(forward, [adapters[rank]], [count]) for rank, count in RANKS.items()}
     for order in (list(RANKS), list(RANKS)[::-1]):
@@ -119,15 +99,15 @@ def test_a_row_with_an_adapter_is_the_same_beside_any_others(make_model: MakeMod
             assert torch.equal(found, alone_at(alone, rank, order.index(rank), forward, adapters)), rank
 
 
-@pytest.mark.parametrize(("precision", "bits"), [("bf16", 8), ("bf16", 4), ("int8", 8), ("int8", 4)])
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_the_bits_are_the_same_whether_threads_share_each_adapter_or_take_some(
-    make_model: MakeModel, precision: Any, bits: library.AdapterBits, native_form: str
+    make_model: MakeModel, precision: Any, native_form: str
 ) -> None:
     """One thread takes all adapters, three take some each or share the few, nine share each and lay out rows together."""
     weights = read_weights(model(make_model, "whole"), place(precision))
     found = []
     for threads in (1, 3, 9):
-        forward = NativeForward(weights, threads, eight_bits=precision == "int8", adapter_bits=bits)
+        forward = NativeForward(weights, threads, eight_bits=precision == "int8")
         adapters = [forward.adapt(changes(forward, rank)) for rank in (16, 8, 48, 16, 1, 16, 24, 16, 16, 16, 8, 64)]
         steps = [(adapters, [2, 1, 1, 1, 1, 2, 1, 1, 1, 3, 1, 1]), ([*adapters[:5], None], [5, 40, 1, 2, 1, 2]), (adapters[:1], [9])]
         found.append([step(forward, *each) for each in steps])

@@ -15,21 +15,18 @@ from tailorbird.inference.devices import is_bf16_fast, pick_device
 from tailorbird.inference.forward.adapter_files import adapter_config, adapter_tensors, check_patterns, refused_adapter, scaling_of
 
 Precision = Literal["auto", "bf16", "fp32", "int8"]
-#: What the native pass holds adapters in: ``auto`` is int8. Any other pass holds them as it computes.
-Adapters = Literal["auto", "int4"]
 #: What is computed in; ``int8`` holds the weights of linear layers in eight bits and computes in bf16.
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "int8": torch.bfloat16}
 
 
 class Placement(NamedTuple):
     """The number format and the device of an engine. ``elsewhere`` is the format of models that the native pass does not compute, where it
-    is another. ``four_bits``: adapters are held in 4 bits."""
+    is another."""
 
     precision: str
     dtype: torch.dtype
     device: torch.device
     elsewhere: torch.dtype | None = None
-    four_bits: bool = False
 
     @property
     def eight_bits(self) -> bool:

@@ -66,15 +66,14 @@ class NativeMemory:
 
 
 class NativeAdapter:
-    """An adapter packed for the kernels in int8 or 4 ``bits``: one ``Delta`` a layer and group. Holds what they point to: room for
+    """An adapter packed for the kernels in int8: one ``Delta`` a layer and group. Holds what they point to: room for
     ``count`` bytes, on large pages as far as it fills them."""
 
-    def __init__(self, layers: int, count: int, bits: native.AdapterBits = 8) -> None:
+    def __init__(self, layers: int, count: int) -> None:
         self.deltas = (native.NativeDelta * (layers * len(GROUPS)))()
         self._room = lazy_zeros(count, dtype=torch.uint8)
         self._taken = 0
-        self._bits = bits
-        self._layout = native.AdapterLayout(bits)
+        self._layout = native.AdapterLayout()
 
     @property
     def nbytes(self) -> int:
@@ -85,13 +84,13 @@ class NativeAdapter:
         """The change of one group, part by part: the inputs and outputs of each, and what changes it. Ranks are filled up to ``rank``."""
         inputs, outputs = parts[0][0][0], [shape[1] for shape, _ in parts]
         # Parts behind one another are as one matrix: they are blocks of outputs.
-        downs = [self._place(native.quantised_bytes(rank, inputs, bits=self._bits)) for _ in parts]
-        ups = [self._place(native.quantised_bytes(size, rank, native.SHORT_RUN, self._bits)) for size in outputs]
+        downs = [self._place(native.quantised_bytes(rank, inputs)) for _ in parts]
+        ups = [self._place(native.quantised_bytes(size, rank, native.SHORT_RUN)) for size in outputs]
         width = -(-inputs // native.RUN) * native.RUN
         for (_, change), size, down, up in zip(parts, outputs, downs, ups, strict=True):
             self._layout.add(change and change.down_RI, (rank, width), native.RUN, 1.0, down)
             self._layout.add(change and change.up_OR, (size, rank), native.SHORT_RUN, change.scaling if change else 0.0, up)
-        self.deltas[at] = native.NativeDelta(downs[0], ups[0], inputs, rank, self._bits, len(parts), tuple(outputs))
+        self.deltas[at] = native.NativeDelta(downs[0], ups[0], inputs, rank, len(parts), tuple(outputs))
 
     def _place(self, count: int) -> int:
         """Where the next ``count`` bytes lie, whole cache lines."""
@@ -103,7 +102,7 @@ class NativeAdapter:
     def fill(self) -> None:
         """Lays out what was put; once, and before it is used."""
         self._layout.write()
-        self._layout = native.AdapterLayout(self._bits)
+        self._layout = native.AdapterLayout()
 
 
 def can_compute(model: Any, *, eight_bits: bool = False) -> bool:
@@ -124,18 +123,15 @@ def can_compute(model: Any, *, eight_bits: bool = False) -> bool:
 
 class NativeForward(WrittenOutForward):
     """As ``TorchForward``, packed. ``threads`` compute a step together. With ``eight_bits`` the weights of linear layers and of the head
-    are int8, with a scale for each output and 64 inputs (decision 0100). Adapters are held in ``adapter_bits`` (decisions 0144, 0147).
+    are int8, with a scale for each output and 64 inputs (decision 0100). Adapters are held in int8 (decision 0144).
     ``form`` is another than the processor's (decision 0121)."""
 
     kernels = "native"
 
-    def __init__(
-        self, model: Any, threads: int, *, eight_bits: bool = False, adapter_bits: native.AdapterBits = 8, form: native.Form | None = None
-    ) -> None:
+    def __init__(self, model: Any, threads: int, *, eight_bits: bool = False, form: native.Form | None = None) -> None:
         config = model.config
         self._library = native.library(form)
         self._eight_bits = eight_bits
-        self._adapter_bits = adapter_bits
         self.context: int = config.max_position_embeddings
         self.layers = config.num_hidden_layers
         self.linears = linear_shapes(model)
@@ -157,7 +153,7 @@ class NativeForward(WrittenOutForward):
         """An adapter laid out for the kernels. Ranks are filled up with zeros to whole registers."""
         ranks = self._ranks(changes)
         count = sum(self._change_bytes(rank, GROUPS[group]) for (_, group), rank in ranks.items())
-        adapter = NativeAdapter(self.layers, count, self._adapter_bits)
+        adapter = NativeAdapter(self.layers, count)
         for (layer, group), rank in ranks.items():
             parts = [(self.linears[name], changes.get((layer, name))) for name in GROUPS[group]]
             adapter.put(layer * len(GROUPS) + list(GROUPS).index(group), rank, parts)
@@ -165,10 +161,9 @@ class NativeForward(WrittenOutForward):
         return adapter
 
     def _change_bytes(self, rank: int, names: Sequence[str]) -> int:
-        shapes, bits = [self.linears[name] for name in names], self._adapter_bits
+        shapes = [self.linears[name] for name in names]
         return sum(
-            native.quantised_bytes(rank, inputs, bits=bits) + native.quantised_bytes(outputs, rank, native.SHORT_RUN, bits)
-            for inputs, outputs in shapes
+            native.quantised_bytes(rank, inputs) + native.quantised_bytes(outputs, rank, native.SHORT_RUN) for inputs, outputs in shapes
         )
 
     def _ranks(self, changes: Changes) -> dict[tuple[int, str], int]:

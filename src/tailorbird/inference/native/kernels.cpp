@@ -7,11 +7,10 @@
 // blocks of 16 outputs; in a block, pairs of inputs are interleaved: [O/16][I/2][16][2], what one dot-product instruction reads. Keys lie
 // the same way, [block][head][D/2][16 tokens][2], so that one instruction scores 16 tokens; values lie [block][head][16 tokens][D].
 // Sums are kept in fp32 everywhere; what is multiplied is bf16, or `Input` by weights in bf16. Or weights are int8, as those of adapters
-// are, or 4 bits (of adapters alone), with a scale for each output and run of 64 inputs (16 of an adapter's second matrix; in 4 bits 32 and 16).
+// are, with a scale for each output and run of 64 inputs (16 of an adapter's second matrix).
 // With AVX512-VNNI they are multiplied with 16 bits that have a scale for each row and run, and what has one scale is summed exactly; in the
 // portable form with fp32, in one order; either way a row's sums
-// are the same beside any others. A block then lies [I/64]{[64/2][16][2] weights, 16 scales (fp32)}; in 4 bits [I/64]{[64/4][16][2] bytes, 2 x 16
-// scales (bf16)}, where the lower halves of a byte's pair are inputs 0 and 1 of four, the upper ones 2 and 3.
+// are the same beside any others. A block then lies [I/64]{[64/2][16][2] weights, 16 scales (fp32; of short runs bf16)}.
 
 #include <algorithm>
 #include <array>
@@ -56,12 +55,12 @@ struct Model {
     const Layer* layer;
     Matrix head;
 };
-// A low-rank change of a joint product, in int8 or 4 `bits`: `parts` outputs side by side, each with its own run of `rank` columns of the middle.
+// A low-rank change of a joint product, in int8: `parts` outputs side by side, each with its own run of `rank` columns of the middle.
 // `up` lies behind `down`. Null: none.
-struct Delta { const char *down, *up; int64_t inputs, rank, bits, parts, outputs[3]; };
+struct Delta { const char *down, *up; int64_t inputs, rank, parts, outputs[3]; };
 // A matrix of an adapter as its file has it: `kind` 0 is bf16, 1 fp16, 2 fp32; rows x columns, none where `from` is null. It is multiplied by `factor`
-// and laid out in int8 or 4 `bits`, `to_rows` x `to_columns`, in runs of `length` inputs: zeros beyond its own.
-struct Piece { const void* from; int64_t kind, rows, columns; char* packed; int64_t to_rows, to_columns, length, bits; float factor; };
+// and laid out in int8, `to_rows` x `to_columns`, in runs of `length` inputs: zeros beyond its own.
+struct Piece { const void* from; int64_t kind, rows, columns; char* packed; int64_t to_rows, to_columns, length; float factor; };
 struct Group { int64_t start, stop; const Delta* deltas; };  // rows of one adapter; deltas[layer * 4 + product], null: the bare base
 struct Batch {
     int64_t rows, groups, wanted;
@@ -166,39 +165,39 @@ inline void column(const Input* x, const Input* tiled, int64_t rows, const bf16*
 constexpr int EVENLY = 4;
 
 // Product of ROWS rows (stride `sx`) with a run of a block, as `add_run`; its weights are asked for.
-template <int ROWS, int LENGTH, int BITS>
+template <int ROWS, int LENGTH>
 inline void read_run(const Run<LENGTH>* x, int64_t sx, const char* block, Floats* sum, Stream stream) {
     if constexpr (ROWS <= EVENLY) {
-        add_run<ROWS, LENGTH, BITS>(x, sx, block, sum, [&](int64_t place) { stream.ask_behind(block + place); });
-        stream.ask_behind(block + weight_bytes(LENGTH, BITS));
+        add_run<ROWS, LENGTH>(x, sx, block, sum, [&](int64_t place) { stream.ask_behind(block + place); });
+        stream.ask_behind(block + weight_bytes(LENGTH));
     } else {
-        for (int place = 0; !stream.again && place < run_bytes(LENGTH, BITS); place += 64) stream.ask_behind(block + place);
-        add_run<ROWS, LENGTH, BITS>(x, sx, block, sum, [](int64_t) {});
+        for (int place = 0; !stream.again && place < run_bytes(LENGTH); place += 64) stream.ask_behind(block + place);
+        add_run<ROWS, LENGTH>(x, sx, block, sum, [](int64_t) {});
     }
 }
 
-// The same of `runs` runs of rows times a block in int8 or 4 bits.
-template <int ROWS, int BITS>
+// The same of `runs` runs of rows times a block in int8.
+template <int ROWS>
 inline void tile_of_runs(const Run<LONG>* x, int64_t runs, const char* block, const float* bias, float* y, int64_t sy, Put put, Stream stream) {
     Floats sum[ROWS];
     const Floats first = bias ? load(bias) : zeros();
     for (int r = 0; r < ROWS; r++) sum[r] = put == Put::add ? load(y + r * sy) : first;
-    for (int64_t g = 0; g < runs; g++, block += run_bytes(LONG, BITS)) read_run<ROWS, LONG, BITS>(x + g, runs, block, sum, stream);
+    for (int64_t g = 0; g < runs; g++, block += run_bytes(LONG)) read_run<ROWS, LONG>(x + g, runs, block, sum, stream);
     for (int r = 0; r < ROWS; r++) store(y + r * sy, sum[r]);
 }
 
 // `runs` short runs of rows (stride `sx`) times `count` blocks, added to y.
-template <int ROWS, int BITS>
+template <int ROWS>
 inline void raise(const Run<SHORT>* x, int64_t sx, int64_t runs, const char* block, int64_t count, float* y, int64_t sy, Stream stream) {
     if constexpr (ROWS <= HELD)
         if (runs == 1) {
             const auto asks = [&](int64_t place) { stream.ask_behind(block + place); };
             const Held<ROWS> held(x, sx);
-            for (int64_t b = 0; b < count; b++, y += LANES, block += run_bytes(SHORT, BITS)) {
+            for (int64_t b = 0; b < count; b++, y += LANES, block += run_bytes(SHORT)) {
                 Floats sum[ROWS];
                 for (int r = 0; r < ROWS; r++) sum[r] = load(y + r * sy);
-                add_held<ROWS, BITS>(held, block, sum, asks);
-                asks(weight_bytes(SHORT, BITS));
+                add_held<ROWS>(held, block, sum, asks);
+                asks(weight_bytes(SHORT));
                 for (int r = 0; r < ROWS; r++) store(y + r * sy, sum[r]);
             }
             return;
@@ -206,28 +205,27 @@ inline void raise(const Run<SHORT>* x, int64_t sx, int64_t runs, const char* blo
     for (int64_t b = 0; b < count; b++, y += LANES) {
         Floats sum[ROWS];
         for (int r = 0; r < ROWS; r++) sum[r] = load(y + r * sy);
-        for (int64_t g = 0; g < runs; g++, block += run_bytes(SHORT, BITS)) read_run<ROWS, SHORT, BITS>(x + g, sx, block, sum, stream);
+        for (int64_t g = 0; g < runs; g++, block += run_bytes(SHORT)) read_run<ROWS, SHORT>(x + g, sx, block, sum, stream);
         for (int r = 0; r < ROWS; r++) store(y + r * sy, sum[r]);
     }
 }
 
 using TileOfRuns = void (*)(const Run<LONG>*, int64_t, const char*, const float*, float*, int64_t, Put, Stream);
 using Raise = void (*)(const Run<SHORT>*, int64_t, int64_t, const char*, int64_t, float*, int64_t, Stream);
-template <int BITS, int... ROWS>
-constexpr std::array<TileOfRuns, sizeof...(ROWS) + 1> tiles_of_runs(std::integer_sequence<int, ROWS...>) { return {nullptr, tile_of_runs<ROWS + 1, BITS>...}; }
-template <int BITS, int... ROWS>
-constexpr std::array<Raise, sizeof...(ROWS) + 1> raises(std::integer_sequence<int, ROWS...>) { return {nullptr, raise<ROWS + 1, BITS>...}; }
-constexpr auto UP_TO_MOST8 = std::make_integer_sequence<int, MOST8>{};
-constexpr auto TILES8 = tiles_of_runs<8>(UP_TO_MOST8), TILES4 = tiles_of_runs<4>(UP_TO_MOST8);
-constexpr auto RAISES8 = raises<8>(UP_TO_MOST8), RAISES4 = raises<4>(UP_TO_MOST8);
+template <int... ROWS>
+constexpr std::array<TileOfRuns, sizeof...(ROWS) + 1> tiles_of_runs(std::integer_sequence<int, ROWS...>) { return {nullptr, tile_of_runs<ROWS + 1>...}; }
+template <int... ROWS>
+constexpr std::array<Raise, sizeof...(ROWS) + 1> raises(std::integer_sequence<int, ROWS...>) { return {nullptr, raise<ROWS + 1>...}; }
+constexpr auto TILES8 = tiles_of_runs(std::make_integer_sequence<int, MOST8>{});
+constexpr auto RAISES8 = raises(std::make_integer_sequence<int, MOST8>{});
 
-// As `column`, of runs of rows times a block in `bits`.
+// As `column`, of runs of rows times a block in int8.
 inline void column_of_runs(
-    const Run<LONG>* x, int64_t runs, int64_t rows, const char* block, int64_t bits, const float* bias, float* y, int64_t sy, Put put, Stream stream
+    const Run<LONG>* x, int64_t runs, int64_t rows, const char* block, const float* bias, float* y, int64_t sy, Put put, Stream stream
 ) {
     for (int64_t r = 0; r < rows;) {
         const int64_t take = taken(rows - r, MOST8);
-        (bits == 4 ? TILES4 : TILES8)[take](x + r * runs, runs, block, bias, y + r * sy, sy, put, stream);
+        TILES8[take](x + r * runs, runs, block, bias, y + r * sy, sy, put, stream);
         r += take;
         stream.again = true;
     }
@@ -496,7 +494,7 @@ void product(Team& team, const Matrix& m, const Input* x, const Run<LONG>* eight
         if (MATRICES && !m.eight) return matrix_blocks(m, x, rows, start, stop, y, put, stream);
         for (int64_t b = start; b < stop; b++) {
             const float* bias = m.bias ? m.bias + b * LANES : nullptr;
-            if (m.eight) column_of_runs(eight, m.inputs / LONG, rows, (const char*)at(b), 8, bias, y + b * LANES, m.outputs, put, stream);
+            if (m.eight) column_of_runs(eight, m.inputs / LONG, rows, (const char*)at(b), bias, y + b * LANES, m.outputs, put, stream);
             else column(x, tiled, rows, at(b), m.inputs, bias, y + b * LANES, m.outputs, put, stream);
         }
     });
@@ -570,8 +568,8 @@ struct Step {
     }
 
     // Bytes of 16 outputs of the first matrix of a change, and of the second.
-    static int64_t block_down(const Delta& d) { return runs_in(d.inputs) * run_bytes(LONG, int(d.bits)); }
-    static int64_t block_up(const Delta& d) { return d.rank / SHORT * run_bytes(SHORT, int(d.bits)); }
+    static int64_t block_down(const Delta& d) { return runs_in(d.inputs) * run_bytes(LONG); }
+    static int64_t block_up(const Delta& d) { return d.rank / SHORT * run_bytes(SHORT); }
 
     void embed() {
         const Floats by = splat(model.embedding_scale);
@@ -668,7 +666,7 @@ struct Step {
         const int64_t runs = runs_in(d.inputs);
         for (; b < stop; b++) {
             float* y = &middle[g.start * widest_middle + b * LANES];
-            column_of_runs(&rounded[g.start * runs], runs, g.stop - g.start, d.down + b * block_down(d), d.bits, nullptr, y, widest_middle, Put::replace, stream);
+            column_of_runs(&rounded[g.start * runs], runs, g.stop - g.start, d.down + b * block_down(d), nullptr, y, widest_middle, Put::replace, stream);
             for (int64_t r = g.start; r < g.stop; r++) round_run(&middle[r * widest_middle + b * LANES], narrow_middle[r * (widest_middle / SHORT) + b]);
         }
     }
@@ -685,10 +683,9 @@ struct Step {
     // The same, all of one part.
     void raise_part(const Group& g, const Delta& d, int64_t part, int64_t b, int64_t stop, float* y, int64_t sy, Stream stream) {
         const int64_t wide = widest_middle / SHORT;
-        const auto& raises = d.bits == 4 ? RAISES4 : RAISES8;
         for (int64_t r = g.start; r < g.stop;) {
             const int64_t take = taken(g.stop - r, MOST8);
-            raises[take](&narrow_middle[r * wide + part * d.rank / SHORT], wide, d.rank / SHORT, d.up + b * block_up(d), stop - b, y + r * sy + b * LANES, sy, stream);
+            RAISES8[take](&narrow_middle[r * wide + part * d.rank / SHORT], wide, d.rank / SHORT, d.up + b * block_up(d), stop - b, y + r * sy + b * LANES, sy, stream);
             r += take;
             stream.again = true;
         }
@@ -934,17 +931,17 @@ struct Step {
     }
 };
 
-// A number as bf16: `up` away from zero, else to the nearest. What is none stays none.
-inline bf16 narrow(float x, bool up) {
+// A number as bf16, away from zero. What is none stays none.
+inline bf16 narrow_up(float x) {
     uint32_t bits;
     std::memcpy(&bits, &x, 4);
-    return std::isfinite(x) ? bf16((bits + (up ? 0xffff : 0x8000)) >> 16) : bf16(0x7fc0);
+    return std::isfinite(x) ? bf16((bits + 0xffff) >> 16) : bf16(0x7fc0);
 }
 
 // Lays the scale of output `o` where scales lie, and gives it as it is read there: that of a short run takes 16 bits and is rounded up.
 float put_scale(char* scales, int64_t o, float scale, int64_t length) {
     if (length == LONG) { std::memcpy(scales + o * 4, &scale, 4); return scale; }
-    const bf16 up = narrow(scale, true);
+    const bf16 up = narrow_up(scale);
     std::memcpy(scales + o * 2, &up, 2);
     return wide(up);
 }
@@ -978,159 +975,6 @@ void pack_block8(const float* rows, int64_t inputs, int64_t length, char* run) {
     }
 }
 
-// ---- adapters in 4 bits ---------------------------------------------------------------------------------------------------------------
-
-// The nearest of the levels -8 to 7; of what is no number, the lowest.
-inline Floats level4(Floats x) {
-    const Floats shift = splat(12582912.0f), turn = splat(-1.0f);  // 1.5 * 2^23: what is added to it is rounded to an integer
-    const Floats low = larger(minus(plus(x, shift), shift), splat(-8.0f));
-    return times(larger(times(low, turn), splat(-7.0f)), turn);
-}
-
-// Scales of 16 outputs for `weights` [input][output], with which levels of -8 to 7 are near to them: of a few, each fitted to the levels that it gives,
-// the one with the least sum of squares. As bf16 holds them; none where a weight is.
-void fit_scales4(const float (*weights)[LANES], int64_t count, float* scales) {
-    float most[LANES] = {}, none[LANES] = {}, part[LONG][LANES];  // the largest weight, with its sign; and weights as parts of that
-    for (int64_t i = 0; i < count; i++)
-        for (int64_t o = 0; o < LANES; o++) {
-            most[o] = std::fabs(weights[i][o]) > std::fabs(most[o]) ? weights[i][o] : most[o];
-            none[o] += weights[i][o] * 0;
-        }
-    for (int64_t i = 0; i < count; i++)
-        for (int64_t o = 0; o < LANES; o++) part[i][o] = most[o] != 0 ? weights[i][o] / most[o] : 0;
-    float least[LANES], step[LANES] = {};  // how far the best scale is off, less the squares of the weights
-    for (int64_t o = 0; o < LANES; o++) least[o] = INFINITY;
-    for (const float top : {7.0f, 7.5f, 8.0f, 8.6f, 9.3f, 10.0f}) {
-        Floats products = zeros(), squares = zeros();
-        for (int64_t i = 0; i < count; i++) {
-            const Floats x = load(part[i]), q = level4(times(x, splat(-top)));
-            products = times_plus(x, q, products);
-            squares = times_plus(q, q, squares);
-        }
-        float product[LANES], square[LANES];
-        store(product, products);
-        store(square, squares);
-        for (int64_t o = 0; o < LANES; o++) {
-            const float off = square[o] > 0 ? -product[o] * product[o] / square[o] : 0;
-            step[o] = off < least[o] && square[o] > 0 ? product[o] / square[o] : step[o];
-            least[o] = off < least[o] ? off : least[o];
-        }
-    }
-    for (int64_t o = 0; o < LANES; o++) scales[o] = wide(narrow(none[o] == 0 ? step[o] * most[o] : NAN, false));
-}
-
-// How much the error of each of 16 ranks tells of what another should be, so that together they change the product least: sums of products of what
-// the ranks are multiplied with, each row over its own. Zeros: each is rounded for itself.
-struct Coupling {
-    float of[SHORT][SHORT] = {};
-
-    // Of 16 ranks from `values`, `count` numbers of each: number `n` of rank `k` lies at [n * by_number + k * by_rank].
-    Coupling(const float* values, int64_t count, int64_t by_number, int64_t by_rank) {
-        Floats rows[SHORT];
-        for (int k = 0; k < SHORT; k++) rows[k] = zeros();
-        for (int64_t n = 0; n < count; n++) {
-            float value[SHORT];
-            for (int k = 0; k < SHORT; k++) value[k] = values[n * by_number + k * by_rank];
-            const Floats all = load(value);
-            for (int k = 0; k < SHORT; k++) rows[k] = times_plus(splat(value[k]), all, rows[k]);
-        }
-        float sums[SHORT][SHORT];
-        for (int k = 0; k < SHORT; k++) store(sums[k], rows[k]);
-        for (int k = 0; k < SHORT; k++)
-            for (int j = 0; j < SHORT; j++) of[k][j] = j != k && sums[k][k] > 0 && std::isfinite(sums[k][j] / sums[k][k]) ? sums[k][j] / sums[k][k] : 0;
-    }
-    Coupling() = default;
-};
-
-// Levels of 16 ranks, N numbers of each: those nearest to the weights, then twice, rank by rank, those that make up best for the errors of the others.
-template <int N>
-void settle4(const float (*weights)[N], const float (*scales)[N], const Coupling& coupling, float (*levels)[N]) {
-    float error[SHORT][N], by[SHORT][N];
-    const auto take = [&](int k, int n, Floats wanted) {
-        const Floats level = level4(times(wanted, load(by[k] + n)));
-        store(levels[k] + n, level);
-        store(error[k] + n, minus(load(weights[k] + n), times(level, load(scales[k] + n))));
-    };
-    for (int k = 0; k < SHORT; k++) {
-        for (int n = 0; n < N; n++) by[k][n] = std::isfinite(1 / scales[k][n]) ? 1 / scales[k][n] : 0;
-        for (int n = 0; n < N; n += LANES) take(k, n, load(weights[k] + n));
-    }
-    for (int sweep = 0; sweep < 2; sweep++)
-        for (int k = 0; k < SHORT; k++)
-            for (int n = 0; n < N; n += LANES) {
-                Floats wanted = load(weights[k] + n);
-                for (int j = 0; j < SHORT; j++) wanted = times_plus(splat(coupling.of[k][j]), load(error[j] + n), wanted);
-                take(k, n, wanted);
-            }
-}
-
-// Scales and levels [input][output] of 16 outputs where they lie. `first`: the input of the run with which they begin.
-void put_levels4(char* run, int64_t length, int64_t first, int64_t count, const float* scales, const int8_t (*levels)[LANES]) {
-    for (int64_t o = 0; o < LANES; o++) {
-        const bf16 scale = narrow(scales[o], false);
-        std::memcpy(run + weight_bytes(int(length), 4) + (first / count * LANES + o) * 2, &scale, 2);
-        for (int64_t i = 0; i < count; i += 4)
-            for (int64_t k = 0; k < 2; k++) run[weight_bytes(int(first + i), 4) + o * 2 + k] = char((levels[i + k][o] & 15) | levels[i + 2 + k][o] << 4);
-    }
-}
-
-// Sixteen ranks of a first matrix as a block in 4 bits; `rows` become what the block holds.
-void pack_down4(float* rows, int64_t inputs, const Coupling& coupling, char* run) {
-    constexpr int COUNT = scaled(LONG, 4);
-    for (int64_t i = 0; i < inputs; i += COUNT) {
-        float turned[COUNT][LANES], scale[LANES], weights[LANES][COUNT], scales[LANES][COUNT], levels[LANES][COUNT];
-        int8_t found[COUNT][LANES];
-        for (int64_t o = 0; o < LANES; o++)
-            for (int64_t n = 0; n < COUNT; n++) turned[n][o] = weights[o][n] = rows[o * inputs + i + n];
-        fit_scales4(turned, COUNT, scale);
-        for (int64_t o = 0; o < LANES; o++) std::fill_n(scales[o], COUNT, scale[o]);
-        settle4<COUNT>(weights, scales, coupling, levels);
-        for (int64_t o = 0; o < LANES; o++)
-            for (int64_t n = 0; n < COUNT; n++) {
-                found[n][o] = int8_t(levels[o][n]);
-                rows[o * inputs + i + n] = levels[o][n] * scale[o];
-            }
-        put_levels4(run + i / LONG * run_bytes(LONG, 4), LONG, i % LONG, COUNT, scale, found);
-    }
-}
-
-// Sixteen outputs of a second matrix as a block in 4 bits, with a coupling for each run of ranks.
-void pack_up4(const float* rows, int64_t ranks, const Coupling* coupling, char* run) {
-    for (int64_t g = 0; g < ranks / SHORT; g++, run += run_bytes(SHORT, 4)) {
-        float weights[SHORT][LANES], scale[LANES], scales[SHORT][LANES], levels[SHORT][LANES];
-        int8_t found[SHORT][LANES];
-        for (int64_t k = 0; k < SHORT; k++)
-            for (int64_t o = 0; o < LANES; o++) weights[k][o] = rows[o * ranks + g * SHORT + k];
-        fit_scales4(weights, SHORT, scale);
-        for (int64_t k = 0; k < SHORT; k++) std::copy_n(scale, LANES, scales[k]);
-        settle4<LANES>(weights, scales, coupling[g], levels);
-        for (int64_t k = 0; k < SHORT; k++)
-            for (int64_t o = 0; o < LANES; o++) found[k][o] = int8_t(levels[k][o]);
-        put_levels4(run, SHORT, 0, SHORT, scale, found);
-    }
-}
-
-// All rows of a piece, zeros beyond its own.
-Numbers<float> rows_of(const Piece& piece) {
-    Numbers<float> rows(piece.to_rows * piece.to_columns);
-    for (int64_t row = 0; row < piece.rows && piece.from; row++) read_row(piece, row, &rows[row * piece.to_columns]);
-    return rows;
-}
-
-// The two matrices of a change, each rounded by what it is multiplied with in the other, since it is their product that should change little.
-void lay_change4(const Piece& down, const Piece& up) {
-    Numbers<float> first = rows_of(down), second = rows_of(up);
-    std::vector<Coupling> coupling(down.to_rows / SHORT);
-    for (size_t b = 0; b < coupling.size(); b++) coupling[b] = Coupling(&second[b * SHORT], up.to_rows, up.to_columns, 1);
-    for (size_t b = 0; b < coupling.size(); b++) {
-        float* rows = &first[b * SHORT * down.to_columns];
-        pack_down4(rows, down.to_columns, coupling[b], down.packed + b * (down.to_columns / LONG) * run_bytes(LONG, 4));
-        coupling[b] = Coupling(rows, down.to_columns, 1, down.to_columns);
-    }
-    for (int64_t b = 0; b < up.to_rows / LANES; b++)
-        pack_up4(&second[b * LANES * up.to_columns], up.to_columns, coupling.data(), up.packed + b * (up.to_columns / SHORT) * run_bytes(SHORT, 4));
-}
-
 }  // namespace
 
 extern "C" {
@@ -1157,12 +1001,10 @@ void pack8(const uint16_t* weights, int64_t outputs, int64_t inputs, char* packe
     }
 }
 
-// Matrices of an adapter, in one call: whoever holds Python's lock computes meanwhile. In 4 bits they are pairs, the first matrix of a change and the
-// second.
+// Matrices of an adapter, in one call: whoever holds Python's lock computes meanwhile.
 void lay(const Piece* pieces, int64_t count) {
     std::vector<float> rows;
     for (const Piece* piece = pieces; piece < pieces + count; piece++) {
-        if (piece->bits == 4) { lay_change4(piece[0], piece[1]); piece++; continue; }
         const int64_t width = piece->to_columns, bytes = width / piece->length * run_bytes(int(piece->length));
         for (int64_t b = 0; b < piece->to_rows / LANES; b++) {
             rows.assign(LANES * width, 0);

@@ -3,7 +3,7 @@
 //
 // Each form has `Floats` (16 fp32) and what is done to them; `Input`, the type of what is multiplied with weights; `Pairs`, 16 outputs' weights
 // of two inputs, and `Pair`, two inputs of a row, with `dot` of the two; the most rows of a tile, and `interleave`, which lays them out for it;
-// and products of int8 and of 4 bits: `Run`, numbers of a row that share a scale, `round_run`, which makes it, and `add_run`, its product with
+// and products of int8: `Run`, numbers of a row that share a scale, `round_run`, which makes it, and `add_run`, its product with
 // weights; `Held`, short runs of a few rows for many blocks, and `add_held`. A form with matrix registers (`MATRICES`) has `multiply` in place of tiles of
 // `dot`.
 
@@ -17,11 +17,9 @@ namespace {
 using bf16 = uint16_t;
 constexpr int LANES = 16;  // fp32 numbers in `Floats`, outputs in a block, tokens in a memory block
 constexpr int LONG = 64, SHORT = 16;  // inputs of a run: of all but the second matrix of an adapter, and of that
-// Inputs with one scale, of weights in so many bits.
-constexpr int scaled(int length, int bits) { return bits == 4 && length == LONG ? 32 : length; }
-// Bytes of a block's weights in a run, and of their scales: fp32 of long runs in int8, else bf16.
-constexpr int weight_bytes(int length, int bits) { return length * LANES * bits / 8; }
-constexpr int run_bytes(int length, int bits = 8) { return weight_bytes(length, bits) + LANES * (length == SHORT ? 2 : 4); }
+// Bytes of a block's weights in a run, and with their scales: fp32 of long runs, else bf16.
+constexpr int weight_bytes(int length) { return length * LANES; }
+constexpr int run_bytes(int length) { return weight_bytes(length) + LANES * (length == SHORT ? 2 : 4); }
 constexpr int HELD = 2;  // rows' short runs that registers hold for many blocks
 constexpr int AHEAD = 8192;  // bytes of weights that are asked for ahead of their use
 

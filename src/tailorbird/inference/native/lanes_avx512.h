@@ -103,7 +103,7 @@ inline float scattered_dot(const bf16* key, const Input* query, int64_t count) {
     return _mm512_reduce_add_ps(sum);
 }
 
-// ---- products of int8 and of 4 bits ---------------------------------------------------------------------------------------------------
+// ---- products of int8 ----------------------------------------------------------------------------------------------------------------
 
 constexpr int MOST8 = 16;
 
@@ -133,53 +133,44 @@ inline void round_run(const Number* x, Run<LENGTH>& to) {
 }
 
 // The scales of 16 outputs behind the weights of a run.
-template <int LENGTH, int BITS>
+template <int LENGTH>
 inline Floats scales_of(const char* at) {
-    if constexpr (LENGTH == LONG && BITS == 8) return load((const float*)at);
+    if constexpr (LENGTH == LONG) return load((const float*)at);
     else return wide16((const bf16*)at);
 }
 
 inline __m512i two(const int16_t* x) { int32_t both; std::memcpy(&both, x, 4); return _mm512_set1_epi32(both); }
 
-// Two inputs' weights of 16 outputs in int8, or, in 4 bits, those of inputs 0 and 1 of four (the lower halves of bytes) or of 2 and 3.
+// Two inputs' weights of 16 outputs.
 inline __m512i widened_pairs(const char* at) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)at)); }
-inline __m512i lower_pairs(__m512i four) { return _mm512_srai_epi16(_mm512_slli_epi16(four, 12), 12); }
-inline __m512i upper_pairs(__m512i four) { return _mm512_srai_epi16(four, 4); }
 
 // Calls `add` with the weights of each two of COUNT inputs of a block, and where those inputs begin; `asks` before each 64 bytes of weights, with
 // their place.
-template <int COUNT, int BITS, class Add, class Ask>
+template <int COUNT, class Add, class Ask>
 inline void each_pair(const char* weights, Add add, Ask asks) {
 #pragma GCC unroll 32
-    for (int i = 0; i < COUNT; i += 16 / BITS) {
-        if (i * BITS % 32 == 0) asks(i * LANES * BITS / 8);
-        const __m512i w = widened_pairs(weights + i * LANES * BITS / 8);
-        if constexpr (BITS == 8) add(w, i);
-        else { add(lower_pairs(w), i); add(upper_pairs(w), i + 2); }
+    for (int i = 0; i < COUNT; i += 2) {
+        if (i % 4 == 0) asks(i * LANES);
+        add(widened_pairs(weights + i * LANES), i);
     }
 }
 
-// ROWS rows times LENGTH inputs of a block of 16 outputs in BITS bits, added to `sum`. The products with one scale are summed exactly, in any order.
+// ROWS rows times LENGTH inputs of a block of 16 outputs, added to `sum`. The products with one scale are summed exactly, in any order.
 // Before each 64 bytes of weights `asks` what is told how many lie before them.
-template <int ROWS, int LENGTH, int BITS, class Ask>
+template <int ROWS, int LENGTH, class Ask>
 inline void add_run(const Run<LENGTH>* x, int64_t sx, const char* block, __m512* sum, Ask asks) {
     constexpr int CHAINS = runs_of(ROWS);  // few sums would wait for themselves
-    constexpr int SCALED = scaled(LENGTH, BITS);
-#pragma GCC unroll 1
-    for (int first = 0; first < LENGTH; first += SCALED) {
-        __m512i level[ROWS][CHAINS];
-        for (int r = 0; r < ROWS; r++)
-            for (int c = 0; c < CHAINS; c++) level[r][c] = _mm512_setzero_si512();
-        const int before = weight_bytes(first, BITS);
-        each_pair<SCALED, BITS>(block + before, [&](__m512i w, int i) {
-            for (int r = 0; r < ROWS; r++) level[r][i / 2 % CHAINS] = _mm512_dpwssd_epi32(level[r][i / 2 % CHAINS], w, two(x[r * sx].level + first + i));
-        }, [&](int place) { asks(before + place); });
-        const __m512 scale = scales_of<LENGTH, BITS>(block + weight_bytes(LENGTH, BITS) + first / SCALED * LANES * 2);
-        for (int r = 0; r < ROWS; r++) {
-            for (int half = CHAINS / 2; half; half /= 2)
-                for (int c = 0; c < half; c++) level[r][c] = _mm512_add_epi32(level[r][c], level[r][c + half]);
-            sum[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(level[r][0]), _mm512_mul_ps(scale, _mm512_set1_ps(x[r * sx].scale)), sum[r]);
-        }
+    __m512i level[ROWS][CHAINS];
+    for (int r = 0; r < ROWS; r++)
+        for (int c = 0; c < CHAINS; c++) level[r][c] = _mm512_setzero_si512();
+    each_pair<LENGTH>(block, [&](__m512i w, int i) {
+        for (int r = 0; r < ROWS; r++) level[r][i / 2 % CHAINS] = _mm512_dpwssd_epi32(level[r][i / 2 % CHAINS], w, two(x[r * sx].level + i));
+    }, asks);
+    const __m512 scale = scales_of<LENGTH>(block + weight_bytes(LENGTH));
+    for (int r = 0; r < ROWS; r++) {
+        for (int half = CHAINS / 2; half; half /= 2)
+            for (int c = 0; c < half; c++) level[r][c] = _mm512_add_epi32(level[r][c], level[r][c + half]);
+        sum[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(level[r][0]), _mm512_mul_ps(scale, _mm512_set1_ps(x[r * sx].scale)), sum[r]);
     }
 }
 
@@ -197,14 +188,14 @@ struct Held {
 };
 
 // As `add_run`. The blocks that follow do not wait for this one's sums.
-template <int ROWS, int BITS, class Ask>
+template <int ROWS, class Ask>
 inline void add_held(const Held<ROWS>& x, const char* block, __m512* sum, Ask asks) {
     __m512i level[ROWS];
     for (int r = 0; r < ROWS; r++) level[r] = _mm512_setzero_si512();
-    each_pair<SHORT, BITS>(block, [&](__m512i w, int i) {
+    each_pair<SHORT>(block, [&](__m512i w, int i) {
         for (int r = 0; r < ROWS; r++) level[r] = _mm512_dpwssd_epi32(level[r], w, x.level[r][i / 2]);
     }, asks);
-    const __m512 scale = scales_of<SHORT, BITS>(block + weight_bytes(SHORT, BITS));
+    const __m512 scale = scales_of<SHORT>(block + weight_bytes(SHORT));
     for (int r = 0; r < ROWS; r++) sum[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(level[r]), _mm512_mul_ps(scale, x.scale[r]), sum[r]);
 }
 

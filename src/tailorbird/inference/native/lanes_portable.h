@@ -156,7 +156,7 @@ inline float scattered_dot(const bf16* key, const Input* query, int64_t count) {
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-// ---- products of int8 and of 4 bits ---------------------------------------------------------------------------------------------------
+// ---- products of int8 ----------------------------------------------------------------------------------------------------------------
 
 constexpr int MOST8 = MOST;
 
@@ -168,40 +168,36 @@ template <int LENGTH>
 inline void round_run(const float* x, Run<LENGTH>& to) { std::memcpy(to.x, x, sizeof to.x); }
 
 // The scales of 16 outputs behind the weights of a run.
-template <int LENGTH, int BITS>
+template <int LENGTH>
 inline Floats scales_of(const char* at) {
-    if constexpr (LENGTH == LONG && BITS == 8) return load((const float*)at);
+    if constexpr (LENGTH == LONG) return load((const float*)at);
     else return wide16((const bf16*)at);
 }
 
-// Weights of 16 outputs, 16 bits of each: those of one input, which are the BITS bits above the lowest `at`.
-template <int BITS>
+// Weights of 16 outputs, 16 bits of each: those of one input, which are the eight bits above the lowest `at`.
 inline Floats weights_at(const char* place, int at) {
     return parts([&](int p) {
         const Bits bits = __builtin_convertvector(read<Halves>(place + p * WIDTH / 2), Bits);
-        return __builtin_convertvector(bits << (32 - BITS - at) >> (32 - BITS), Part);
+        return __builtin_convertvector(bits << (24 - at) >> 24, Part);
     });
 }
 
-// ROWS rows times LENGTH inputs of a block of 16 outputs in BITS bits, added to `sum`. What has one scale is summed for itself, in the order of
+// ROWS rows times LENGTH inputs of a block of 16 outputs, added to `sum`. What has one scale is summed for itself, in the order of
 // its inputs. Before each 64 bytes of weights `asks` what is told how many lie before them.
-template <int ROWS, int LENGTH, int BITS, class Ask>
+template <int ROWS, int LENGTH, class Ask>
 inline void add_run(const Run<LENGTH>* x, int64_t sx, const char* block, Floats* sum, Ask asks) {
-    constexpr int SCALED = scaled(LENGTH, BITS), EACH = 16 / BITS;  // inputs of 16 bits; in 4 bits two and, in the upper halves of bytes, two
-    for (int first = 0; first < LENGTH; first += SCALED) {
-        Floats of_run[ROWS];
-        for (int r = 0; r < ROWS; r++) of_run[r] = zeros();
-        for (int i = first; i < first + SCALED; i += EACH) {
-            const int place = weight_bytes(i, BITS);
-            if (place % 64 == 0) asks(place);
-            for (int k = 0; k < EACH; k++) {
-                const Floats w = weights_at<BITS>(block + place, k % 2 * 8 + k / 2 * 4);
-                for (int r = 0; r < ROWS; r++) of_run[r] = times_plus(w, splat(x[r * sx].x[i + k]), of_run[r]);
-            }
+    Floats of_run[ROWS];
+    for (int r = 0; r < ROWS; r++) of_run[r] = zeros();
+    for (int i = 0; i < LENGTH; i += 2) {
+        const int place = weight_bytes(i);
+        if (place % 64 == 0) asks(place);
+        for (int k = 0; k < 2; k++) {
+            const Floats w = weights_at(block + place, k * 8);
+            for (int r = 0; r < ROWS; r++) of_run[r] = times_plus(w, splat(x[r * sx].x[i + k]), of_run[r]);
         }
-        const Floats scale = scales_of<LENGTH, BITS>(block + weight_bytes(LENGTH, BITS) + first / SCALED * LANES * 2);
-        for (int r = 0; r < ROWS; r++) sum[r] = times_plus(scale, of_run[r], sum[r]);
     }
+    const Floats scale = scales_of<LENGTH>(block + weight_bytes(LENGTH));
+    for (int r = 0; r < ROWS; r++) sum[r] = times_plus(scale, of_run[r], sum[r]);
 }
 
 // ROWS short runs (stride `sx`) for many blocks: where they lie, for want of registers.
@@ -212,7 +208,7 @@ struct Held {
     Held(const Run<SHORT>* x, int64_t sx) : x(x), sx(sx) {}
 };
 
-template <int ROWS, int BITS, class Ask>
-inline void add_held(const Held<ROWS>& held, const char* block, Floats* sum, Ask asks) { add_run<ROWS, SHORT, BITS>(held.x, held.sx, block, sum, asks); }
+template <int ROWS, class Ask>
+inline void add_held(const Held<ROWS>& held, const char* block, Floats* sum, Ask asks) { add_run<ROWS, SHORT>(held.x, held.sx, block, sum, asks); }
 
 }  // namespace

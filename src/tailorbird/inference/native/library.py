@@ -21,7 +21,7 @@ from contextlib import suppress
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -204,7 +204,6 @@ class NativeDelta(Structure):
         ("up", c_void_p),
         ("inputs", c_int64),
         ("rank", c_int64),
-        ("bits", c_int64),
         ("parts", c_int64),
         ("outputs", c_int64 * 3),
     )
@@ -217,7 +216,7 @@ class NativePiece(Structure):
         ("from_", c_void_p),
         *((name, c_int64) for name in ("kind", "rows", "columns")),
         ("packed", c_void_p),
-        *((name, c_int64) for name in ("to_rows", "to_columns", "length", "bits")),
+        *((name, c_int64) for name in ("to_rows", "to_columns", "length")),
         ("factor", c_float),
     )
 
@@ -324,14 +323,10 @@ def pack(weight_OI: torch.Tensor, packed: torch.Tensor) -> None:
 _KINDS = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}
 
 
-AdapterBits = Literal[4, 8]
-
-
 class AdapterLayout:
-    """Matrices of an adapter that are laid out in one call, which does not hold Python's lock, in int8 or in 4 ``bits``."""
+    """Matrices of an adapter that are laid out in one call, which does not hold Python's lock, in int8."""
 
-    def __init__(self, bits: AdapterBits = 8) -> None:
-        self._bits = bits
+    def __init__(self) -> None:
         self._pieces: list[NativePiece] = []
         self._held: list[torch.Tensor] = []
 
@@ -339,25 +334,24 @@ class AdapterLayout:
         """``matrix`` times ``factor``, in runs of ``length`` inputs, at the address ``place``: ``shape``, multiples of 16 and of
         ``length``, zeros where it has nothing; None: zeros alone."""
         if matrix is None:
-            self._pieces.append(NativePiece(None, 0, 0, 0, place, *shape, length, self._bits, 0.0))
+            self._pieces.append(NativePiece(None, 0, 0, 0, place, *shape, length, 0.0))
             return
         source = (matrix if matrix.dtype in _KINDS else matrix.float()).contiguous()
         self._held.append(source)
-        self._pieces.append(NativePiece(source.data_ptr(), _KINDS[source.dtype], *source.shape, place, *shape, length, self._bits, factor))
+        self._pieces.append(NativePiece(source.data_ptr(), _KINDS[source.dtype], *source.shape, place, *shape, length, factor))
 
     def write(self) -> None:
-        """Lays all of them out; in 4 bits they are pairs, the first matrix of a change and the second."""
-        assert self._bits == 8 or len(self._pieces) % 2 == 0, "in 4 bits the matrices of a change are laid out together"
+        """Lays all of them out."""
         library().lay((NativePiece * len(self._pieces))(*self._pieces), len(self._pieces))
 
 
-#: Inputs of a run, of weights in int8 or 4 bits: of all but the second matrix of an adapter, and of that.
+#: Inputs of a run, of weights in int8: of all but the second matrix of an adapter, and of that.
 RUN, SHORT_RUN = 64, 16
 
 
-def quantised_bytes(outputs: int, inputs: int, run: int = RUN, bits: AdapterBits = 8) -> int:
-    """Bytes that a matrix in int8 or 4 ``bits`` takes, its scales included, in runs of so many inputs, the last one filled up."""
-    return outputs * -(-inputs // run) * (run * bits // 8 + (2 if run == SHORT_RUN else 4))
+def quantised_bytes(outputs: int, inputs: int, run: int = RUN) -> int:
+    """Bytes that a matrix in int8 takes, its scales included, in runs of so many inputs, the last one filled up."""
+    return outputs * -(-inputs // run) * (run + (2 if run == SHORT_RUN else 4))
 
 
 def packed_size(outputs: int, inputs: int, *, eight_bits: bool) -> int:
