@@ -35,10 +35,10 @@ def trees() -> dict[Path, ast.Module]:
 
 
 def names() -> Iterator[tuple[str, str]]:
-    """Top-level package and dotted path of every module and package below it. Migrations have names of their own kind."""
+    """Top-level package and dotted path of every module and package below it."""
     for path in trees():
         parts = path.parent.parts if path.name == "__init__.py" else (*path.parent.parts, path.stem)
-        if parts and "migrations" not in parts:
+        if parts:
             yield parts[0], ".".join(parts)
 
 

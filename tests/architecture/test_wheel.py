@@ -55,7 +55,7 @@ def metadata_of(wheel: Path) -> Message:
 
 
 def test_every_file_of_the_package_is_in_both_archives(built: Path, wheel: Path) -> None:
-    """Templates, static files, migrations, probes and the source of the compiled steps are no Python modules, and are needed."""
+    """Templates, static files, probes and the source of the compiled steps are no Python modules, and are needed."""
     tracked = run("git", "ls-files", "src/tailorbird", cwd=ROOT).split()
     with zipfile.ZipFile(wheel) as archive:
         inside = set(archive.namelist())

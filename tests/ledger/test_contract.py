@@ -8,7 +8,7 @@ import pytest
 
 import support.ledger_samples as sample
 from support.ledger_samples import START, digest
-from tailorbird.crypto.canonical_json import canonical_json, digest_of
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.crypto.log_verification import check_entries
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound
@@ -188,28 +188,6 @@ class TestReleases:
             work.releases.add(first)
             work.releases.add(again)
             assert work.releases.all() == (first,)
-
-    def test_a_release_of_the_first_version_stays_but_is_of_no_use(self, ledger, raw):
-        old, new = sample.release("acme", 1), sample.release("acme", 2)
-        with ledger.work("acme") as work:
-            work.releases.add(old)
-            work.releases.add(new)
-        content = {"adapter": "a", "plan": "p", "test_evidence": "t"}
-        changed = {"digest": old.digest, "content": canonical_json(content).decode()}
-        assert raw("UPDATE releases SET dossier = NULL, content = :content WHERE digest = :digest", **changed) == 1
-        tried = (
-            lambda w: w.releases.get(old.digest[:19]),
-            lambda w: w.releases.move(old.digest, ReleaseState.GATED, ReleaseState.APPROVED),
-            lambda w: w.releases.approve(sample.approval(old)),
-        )
-        for call in tried:
-            with ledger.work("acme") as work, pytest.raises(Conflict) as refused:
-                call(work)
-            assert refused.value.error_code == "release_outdated"
-            assert "adapt again" in refused.value.hint
-        with ledger.work("acme", write=False) as work:
-            assert work.releases.all() == (new,)
-        assert raw("UPDATE releases SET number = number") == 2
 
 
 class TestLooksAndSplits:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from alembic import command
-from sqlalchemy import MetaData, select, text
+from sqlalchemy import text
 
 import support.ledger_samples as sample
 from support.ledger_samples import digest
@@ -25,7 +23,7 @@ from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.engine_replica import ReplicaStanding
 from tailorbird.domain.errors import Conflict, Corrupt, Unavailable
 from tailorbird.domain.identity import Tenant
-from tailorbird.ledger import database, open_ledger
+from tailorbird.ledger import open_ledger
 from tailorbird.ledger.database import open_database
 from tailorbird.ledger.tables import metadata
 from tailorbird.ports.ledger import Ledger
@@ -287,13 +285,13 @@ def test_a_damaged_dump_restores_nothing(filled, new_file, tmp_path, damage):
         assert system.events.size() == 0
 
 
-def test_a_dump_of_a_newer_schema_is_refused(filled, new_file, tmp_path):
+@pytest.mark.parametrize("other", ["0030", "9999"])
+def test_a_dump_of_another_schema_is_refused(filled, new_file, tmp_path, other):
     filled.dump(tmp_path / "dump")
-    change_manifest(tmp_path / "dump", revision="9999")
+    change_manifest(tmp_path / "dump", revision=other)
     with pytest.raises(Unavailable) as refused:
         new_file.restore(tmp_path / "dump")
     assert refused.value.error_code == "backup_version"
-    assert "newer" in (refused.value.hint or "")
 
 
 def run_sql(url: str, statement: str) -> list[tuple[object, ...]]:
@@ -321,76 +319,6 @@ def test_another_programs_table_is_neither_asked_for_nor_touched(filled, new, ne
     assert run_sql(new_url, "SELECT srid FROM spatial_ref_sys") == [(4326,)]
 
 
-def test_a_dump_of_an_earlier_schema_leaves_another_programs_table_alone(filled, url, new, new_url, tmp_path):
-    with filled.system(write=False) as system:
-        root = system.events.root()
-    step_down(as_user(url), "0020")
-    dump_then(as_user(url), tmp_path / "old", root)
-    run_sql(new_url, "CREATE TABLE spatial_ref_sys (srid INTEGER PRIMARY KEY)")
-    new.restore(tmp_path / "old")
-    assert run_sql(new_url, "SELECT srid FROM spatial_ref_sys") == []
-
-
-def step_down(url: str, revision: str) -> None:
-    with closing(open_database(url)) as opened, opened.writing() as connection:
-        command.downgrade(database.alembic_config(connection), revision)
-
-
-def dump_then(url: str, folder: Path, root: str) -> None:
-    """A dump as the version wrote it whose schema the database has: a file for each table of its own, and the root of its log."""
-    folder.mkdir()
-    found = MetaData()
-    with closing(open_database(url)) as opened, opened.reading() as connection:
-        found.reflect(connection)
-        tables = [table for table in found.sorted_tables if table.name != database.VERSION_TABLE]
-        rows = {table.name: connection.execute(select(table)).mappings().all() for table in tables}
-        revision = database.revision_of(connection)
-    for name, lines in rows.items():
-        written = "".join(json.dumps(dict(row), default=in_utc, ensure_ascii=False) + "\n" for row in lines)
-        (folder / f"{name}.jsonl").write_text(written, encoding="utf-8")
-    manifest = {"format": 1, "revision": revision, "log_size": rows["log_frontier"][0]["size"], "log_root": root}
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"files": {name: stated(folder, name) for name in rows}}))
-
-
-def in_utc(moment: datetime) -> str:
-    return (moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
-
-
 def stated(folder: Path, table: str) -> dict[str, object]:
     data = (folder / f"{table}.jsonl").read_bytes()
     return {"rows": data.count(b"\n"), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-#: The first schema, the last ones without anchored rows and without row security, and the last but one.
-@pytest.mark.parametrize("revision", ["0001", "0017", "0020", "0028"])
-def test_a_dump_of_an_earlier_schema_is_restored_as_its_database_is_migrated(filled, url, new, tmp_path, revision):
-    with filled.system(write=False) as system:
-        root = system.events.root()
-    step_down(as_user(url), revision)
-    dump_then(as_user(url), tmp_path / "old", root)
-    new.restore(tmp_path / "old")
-    with closing(open_ledger(as_user(url), sample.SetClock())) as ledger:
-        ledger.migrate()
-        ledger.dump(tmp_path / "migrated")
-    new.dump(tmp_path / "restored")
-    migrated, restored = unsalted(tmp_path / "migrated"), unsalted(tmp_path / "restored")
-    assert restored == migrated
-    assert migrated["requests.jsonl"]
-    if revision < "0018":
-        assert b"tenant.anchored" in b"".join(restored["log_entries.jsonl"])
-
-
-def unsalted(folder: Path) -> dict[str, list[bytes]]:
-    """What a dump holds, without the salts by which two logs differ that tell of the same, and what is hashed from those."""
-    rows = {name: lines for name, lines in rows_in(folder).items() if name not in ("log_frontier.jsonl", "log_nodes.jsonl")}
-    return rows | {
-        "log_entries.jsonl": [re.sub(rb'"leaf_hash":"\w+"|\\"salt\\":\\"\w+\\"', b"", line) for line in rows["log_entries.jsonl"]]
-    }
-
-
-def test_a_damaged_dump_of_an_earlier_schema_restores_nothing(filled, url, new, tmp_path):
-    step_down(as_user(url), "0017")
-    dump_then(as_user(url), tmp_path / "old", root="00" * 32)
-    with pytest.raises(Corrupt):
-        new.restore(tmp_path / "old")
-    assert set(new.dump(tmp_path / "left").values()) == {0, 1}

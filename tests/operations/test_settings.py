@@ -59,14 +59,13 @@ def test_the_engine_and_the_trainer_are_opened_as_the_settings_say(tmp_path: Pat
     for port, room in (("engine", inference), ("trainer", training)):
         monkeypatch.setattr(room, f"open_{port}", lambda *words, port=port, **named: given.setdefault(port, (words, named)))
     environment = {"TAILORBIRD_ENGINE_PRECISION": "int8", "TAILORBIRD_ENGINE_MEMORY_MB": "512"} | {
-        "TAILORBIRD_ENGINE_ADAPTERS": "int4",
         "TAILORBIRD_TRAINING_SHARDING": "never",
     }
     deps = wiring.open_dependencies(load_settings(tmp_path, environment))
     deps.engine()
     deps.trainer()
     memory = {"memory_mb": 512, "kv_mb": 64}
-    assert given == {"engine": (("int8", "plain"), {"adapters": "int4"} | memory), "trainer": ((2, "never"), {})}
+    assert given == {"engine": (("int8", "plain"), memory), "trainer": ((2, "never"), {})}
     deps.ledger.close()
 
 

@@ -15,7 +15,7 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
         *(f"tailorbird.cli.{module}" for module in dict.fromkeys(module for module, _ in VERBS.values())),
-        *("tailorbird.ledger", "alembic.command", "alembic.runtime.migration"),
+        "tailorbird.ledger",
     ]
 )
 

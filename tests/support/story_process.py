@@ -31,7 +31,7 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
         *("tailorbird.cli.adapt", "tailorbird.cli.worker", "tailorbird.ledger", "tailorbird.usecases.registry"),
-        *("sklearn.feature_extraction.text", "sklearn.linear_model", "sklearn.pipeline", "alembic.command", "alembic.runtime.migration"),
+        *("sklearn.feature_extraction.text", "sklearn.linear_model", "sklearn.pipeline"),
     ]
 )
 

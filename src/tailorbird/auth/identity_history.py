@@ -1,16 +1,14 @@
 """Identities of every tenant as the signed events of the log lead to them.
 
 An admin signs who is added and who is disabled; whoever rotates a key signs with the one before. While a tenant has no admin, who comes in
-signs for themselves: the first admin is the root from which every later signature follows. What an earlier version wrote is taken as found,
-before the tenant's first signed change and never after it.
+signs for themselves: the first admin is the root from which every later signature follows.
 
-Under dual control two admins sign who gets a deciding role: the first proposes, the second confirms. The rule holds in a tenant from the
-first event on that a version with the rule has written (it says ``dual_control``).
+Under dual control two admins sign who gets a deciding role: the first proposes, the second confirms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from pydantic import ValidationError
@@ -23,7 +21,7 @@ from tailorbird.domain.identity import Identity, IdentityChange, Role, Rotation
 
 #: Those that somebody signs.
 _SIGNED = ("identity.added", "identity.proposed", "identity.confirmed", "identity.disabled", "identity.rotated")
-_KINDS = (*_SIGNED, "identity.found", "tenant.removed")
+_KINDS = (*_SIGNED, "tenant.removed")
 
 
 class IdentityHistory:
@@ -32,15 +30,12 @@ class IdentityHistory:
     def __init__(self) -> None:
         self.problems: list[str] = []
         self._people: dict[str, dict[str, Identity]] = {}
-        self._ruled: set[str] = set()
-        #: Tenants of which a change was signed: nothing of them can have been written by a version that signs nothing.
-        self._signed: set[str] = set()
 
     def take(self, entry: LogEntry) -> None:
         """Applies what an entry says of an identity."""
         event = entry.event
-        if event.kind not in _KINDS or (event.kind in _SIGNED and f"identity/{event.subject}" not in event.rows):
-            return  # of an earlier version, which anchored nothing: what it did is taken as found
+        if event.kind not in _KINDS:
+            return
         problem = self._apply(event)
         if problem:
             self.problems.append(f"entry {entry.index}: {event.kind} {event.tenant}/{event.subject}: {problem}")
@@ -57,11 +52,7 @@ class IdentityHistory:
         if event.kind == "tenant.removed":
             people.clear()
             return None
-        if "dual_control" in event.data:
-            self._ruled.add(event.tenant)
-        if event.kind in _SIGNED:
-            self._signed.add(event.tenant)
-        if event.kind in ("identity.added", "identity.proposed", "identity.found"):
+        if event.kind in ("identity.added", "identity.proposed"):
             return self._enter(event, people)
         person = people.get(event.subject)
         if person is None:
@@ -69,7 +60,7 @@ class IdentityHistory:
         if event.kind == "identity.disabled":
             problem = self._unsigned(event, IdentityChange(tenant=event.tenant, identity=event.subject, change="disable"))
             if person.disabled_at is None:
-                by = event.signature.identity if event.signature and event.tenant in self._ruled else None
+                by = event.signature.identity if event.signature else None
                 people[event.subject] = person.model_copy(update={"disabled_at": event.at, "disabled_by": by})
             return problem
         if event.kind == "identity.confirmed":
@@ -83,30 +74,15 @@ class IdentityHistory:
             person = Identity(tenant=event.tenant, name=event.subject, roles=named, public_key=key, created_at=event.at)
         except (ValidationError, ValueError):
             return "what was signed cannot be read"
-        if event.kind == "identity.found":
-            former = tuple(filter(None, str(event.data.get("former_keys", "")).split(",")))
-            problem = self._not_found(event, people)
-            disabled = event.at if event.data.get("disabled") is True else None
-            people[event.subject] = person.model_copy(update={"former_keys": former, "disabled_at": disabled})
-            return problem
         problem = "the name is taken" if event.subject in people else None
         problem = problem or self._unsigned(event, _addition(person), own_key=key) or self._alone(event, person)
-        by = (event.signature.identity,) if event.signature and event.tenant in self._ruled else ()
+        by = (event.signature.identity,) if event.signature else ()
         people[event.subject] = person.model_copy(update={"admitted_by": by, "pending": event.kind == "identity.proposed"})
         return problem
 
-    def _not_found(self, event: Event, people: Mapping[str, Identity]) -> str | None:
-        """Why an identity cannot have been there before the log anchored any; None where it can."""
-        if event.subject in people:
-            return "it was taken as found although it was known"
-        if event.tenant in self._signed | self._ruled:
-            return "it was taken as found, without a signature, after the tenant's identities were signed for"
-        return None
-
     def _alone(self, event: Event, person: Identity) -> str | None:
         """Tells of a deciding role that one admin gave although there were two."""
-        ruled = event.tenant in self._ruled and event.kind == "identity.added" and person.decides
-        if ruled and is_dual_control(self._people[event.tenant].values()):
+        if event.kind == "identity.added" and person.decides and is_dual_control(self._people[event.tenant].values()):
             return "it gives a deciding role, and no second admin confirmed it"
         return None
 

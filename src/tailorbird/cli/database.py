@@ -13,12 +13,12 @@ database = command_group()
 
 @database.callback()
 def _database() -> None:
-    """Migrate the database of the record; print the roles that gateway and worker log in with. On the machine of the workspace."""
+    """Make the tables of the record's database; print the roles that gateway and worker log in with. On the machine of the workspace."""
 
 
 @database.command("migrate")
 def _migrate() -> None:
-    """Bring the schema to this version, and set what each role may do (PostgreSQL). Run as the owner of the tables."""
+    """Make the tables where there are none, and set what each role may do (PostgreSQL). Run as the owner of the tables."""
     session = open_session()
     session.deps.ledger.migrate()
     print_json({"migrated": True}) if session.as_json else say("the database has the schema of this version")

@@ -111,10 +111,6 @@ class RowChanges:
             if old != new:
                 self.note(old, new)
 
-    def note_found(self, row: AnchoredRow) -> None:
-        """Notes a row that was there before anything was anchored."""
-        self._pending.setdefault(row.tenant, {})[row.name] = RowChange(None, row.digest)
-
     def note_none_left(self, tenant: str) -> None:
         """Notes that no row of the tenant is left."""
         self._pending[tenant] = {EVERY_ROW: RowChange(None, None)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from tailorbird.crypto.anchored_rows import EVERY_ROW, row_text
@@ -10,16 +9,12 @@ from tailorbird.crypto.state_tree import place_of, root_over
 from tailorbird.domain.event import AnchoredRow, LogEntry, LogHead
 from tailorbird.domain.value import Digest
 
-#: The event that anchors rows of an older version as they are found.
-AS_FOUND = "tenant.anchored"
-
 
 class LogReplay:
-    """Takes entries in order. ``rows`` are the digests by tenant and name; ``found`` counts rows that were taken as found, by tenant."""
+    """Takes entries in order. ``rows`` are the digests by tenant and name."""
 
     def __init__(self) -> None:
         self.rows: dict[str, dict[str, Digest]] = {}
-        self.found: Counter[str] = Counter()
 
     def take(self, entry: LogEntry) -> None:
         """Applies what an entry says of rows."""
@@ -34,8 +29,6 @@ class LogReplay:
                 rows[name] = digest
             elif name != EVERY_ROW:
                 rows.pop(name, None)
-        if event.kind == AS_FOUND:
-            self.found[event.tenant] += len(event.rows)
 
     def state(self) -> str:
         """The root over all rows, in hex."""

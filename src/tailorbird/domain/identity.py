@@ -58,8 +58,8 @@ class Identity(Value):
     ``public_key`` is the raw Ed25519 public key in standard base64 (44 characters). ``former_keys`` are keys it was rotated away from:
     what they signed still counts, and nothing new can be signed with them. A key that leaked is struck from both.
 
-    ``admitted_by`` are the admins who signed for it, in order; empty where an earlier version or a host admitted it. A ``pending`` one may
-    do nothing until a second admin has signed. ``disabled_by`` is who signed for disabling it; None where an earlier version did.
+    ``admitted_by`` are the admins who signed for it, in order; empty where a host admitted it. A ``pending`` one may
+    do nothing until a second admin has signed. ``disabled_by`` is who signed for disabling it.
     """
 
     tenant: Name

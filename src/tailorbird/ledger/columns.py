@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, MetaData, String, false
 
-#: One spelling for the names of constraints, so that later migrations can name them.
+#: One spelling for the names of constraints.
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",

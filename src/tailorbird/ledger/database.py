@@ -1,4 +1,4 @@
-"""Database of the ledger, SQLite or PostgreSQL: opened, and migrated to the schema of this version.
+"""Database of the ledger, SQLite or PostgreSQL: opened, and given the tables of this version.
 
 Both kinds promise the same, so that a repository is written once:
 
@@ -12,24 +12,22 @@ event log, which would put writers in a row anyhow.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from contextlib import AbstractContextManager
+from typing import Protocol
 
-from sqlalchemy import URL, Connection, inspect, make_url, text
+from sqlalchemy import URL, Connection, Index, insert, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.schema import ColumnCollectionConstraint
 
+from tailorbird.crypto.state_tree import EMPTY_STATE
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.ledger.postgresql import PostgresqlDatabase
 from tailorbird.ledger.privileges import secure
 from tailorbird.ledger.sqlite import SqliteFile
+from tailorbird.ledger.tables import alias_moves, log_frontier, metadata
 from tailorbird.system.build import build_name
-
-if TYPE_CHECKING:
-    from alembic.config import Config
-
 
 #: How long a transaction of a command or a worker waits for another writer, in seconds; a gateway, whose callers wait, asks for less.
 BUSY_SECONDS = 30.0
@@ -110,109 +108,63 @@ def _parsed(url: str) -> URL:
 _FORMS = "write it as sqlite:///path/to/file.db (no question mark in the path) or postgresql://user:password@host/database"
 
 
-#: The revision that ``tables.py`` describes: the last one in ``migrations/versions``.
-NEWEST = "0030"
+def _schema() -> str:
+    """Digest of the names, types and keys of all tables, in hex: who changes one need not name the new schema."""
+    described = []
+    for table in metadata.sorted_tables:
+        columns = [(column.name, type(column.type).__name__, column.nullable) for column in table.columns]
+        rules = [rule for rule in (*table.constraints, *table.indexes) if isinstance(rule, ColumnCollectionConstraint | Index)]
+        described.append((table.name, columns, sorted((type(rule).__name__, [c.name for c in rule.columns]) for rule in rules)))
+    return hashlib.sha256(repr(described).encode()).hexdigest()[:12]
 
-#: The table in which alembic keeps the revision of the schema.
-VERSION_TABLE = "alembic_version"
 
-#: The column that it has beside: the build of tailorbird that made this schema. Alembic reads and writes the revision alone.
-_MIGRATED_BY = "migrated_by"
+#: The schema that ``tables.py`` describes; a database of another one is refused.
+SCHEMA = _schema()
 
-#: Where alembic finds the steps.
-SCRIPTS = Path(__file__).parent / "migrations"
+#: The table, of one row, that says which schema a database has.
+SCHEMA_TABLE = "tailorbird_schema"
 
 
 def migrate(database: Database) -> None:
-    """Makes the database where there is none (a file) and runs the migrations that it lacks. Raises Unavailable.
+    """Makes the database where there is none (a file), and its tables. Raises Unavailable for a database of another schema.
 
-    The write lock is taken first and everything happens in one transaction: of several processes that migrate at once, one does and the
-    others find it done; a kill leaves the schema as it was.
+    The write lock is taken first and everything happens in one transaction: of several processes that do it at once, one does and the
+    others find it done; a kill leaves nothing.
     """
     database.make()
     with database.reading() as connection:
-        if revision_of(connection) == NEWEST:
+        if _is_made(connection):
             return
     with database.writing() as connection:
-        _upgrade(connection)
+        if not _is_made(connection):
+            _make(connection)
 
 
-@contextmanager
-def at_revision(connection: Connection, revision: str) -> Iterator[None]:
-    """Within the block a database that holds nothing yet has the schema of ``revision``; after it, it and what was put there is migrated to
-    the newest. All in the transaction of ``connection``."""
-    if revision == NEWEST:
-        yield
-        return
-    from alembic import command
-
-    command.downgrade(alembic_config(connection), revision)
-    yield
-    _upgrade(connection)
+def schema_of(connection: Connection) -> str | None:
+    """The schema that the database has; None where it has no tables of ours, and empty for one that does not say."""
+    found = inspect(connection)
+    if found.has_table(SCHEMA_TABLE):
+        return str(connection.scalar(text(f"SELECT version FROM {SCHEMA_TABLE}")) or "")
+    return "" if found.has_table(log_frontier.name) else None
 
 
-def revisions() -> frozenset[str]:
-    """Every revision that this version can migrate from, and the newest."""
-    from alembic.script import ScriptDirectory
-
-    return frozenset(script.revision for script in ScriptDirectory(str(SCRIPTS)).walk_revisions())
-
-
-def revision_of(connection: Connection) -> str | None:
-    """The revision of the schema; None where there is none yet."""
-    if not inspect(connection).has_table(VERSION_TABLE):
-        return None
-    revision: str | None = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
-    return revision
+def _is_made(connection: Connection) -> bool:
+    found = schema_of(connection)
+    if found not in (None, SCHEMA):
+        raise Unavailable(
+            f"the database has the schema {found or 'of an earlier version'}; this is tailorbird {build_name()}, which has schema {SCHEMA}",
+            "use the version of tailorbird that made it, or name a new database",
+            code="database_schema",
+        )
+    return found is not None
 
 
-def alembic_config(connection: Connection) -> Config:
-    """Alembic configuration for this connection, inside its transaction."""
-    from alembic.config import Config  # a tenth of a second to import, and needed only when the schema changes
-
-    config = Config()
-    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    return config
-
-
-def _upgrade(connection: Connection) -> None:
-    from alembic import command
-    from alembic.util import CommandError
-
-    try:
-        command.upgrade(alembic_config(connection), "head")
-    except CommandError as error:
-        if revision_of(connection) in revisions():
-            raise
-        raise _newer(connection) from error
-    _name_build(connection)
+def _make(connection: Connection) -> None:
+    """The tables, with an empty log and no moves of aliases."""
+    metadata.create_all(connection, checkfirst=False)
+    connection.execute(insert(log_frontier), {"id": 1, "size": 0, "edge": [], "state": EMPTY_STATE, "seal": ""})
+    connection.execute(insert(alias_moves), {"id": 1, "count": 0})
+    connection.execute(text(f"CREATE TABLE {SCHEMA_TABLE} (version VARCHAR(20) PRIMARY KEY)"))
+    connection.execute(text(f"INSERT INTO {SCHEMA_TABLE} VALUES (:version)"), {"version": SCHEMA})
     if connection.dialect.name == "postgresql":
         secure(connection)
-
-
-def _newer(connection: Connection) -> Unavailable:
-    """Names both schemas, and both builds as far as they are known."""
-    by = _migrated_by(connection)
-    made = f"which tailorbird {by} made" if by else "which a newer version of tailorbird made"
-    return Unavailable(
-        f"the database has schema {revision_of(connection)}, {made}; this is tailorbird {build_name()}, which knows schemas up to {NEWEST}",
-        f"install {f'tailorbird {by}' if by else 'that version'} or a later one here; or restore the backup that was made before the "
-        "upgrade, into another database",
-        code="database_newer",
-    )
-
-
-def _migrated_by(connection: Connection) -> str | None:
-    """The build that made the present schema; None where it was one that left no name."""
-    if _MIGRATED_BY not in {column["name"] for column in inspect(connection).get_columns(VERSION_TABLE)}:
-        return None
-    build: str | None = connection.scalar(text(f"SELECT {_MIGRATED_BY} FROM {VERSION_TABLE}"))
-    return build
-
-
-def _name_build(connection: Connection) -> None:
-    """Writes which build made the present schema beside its revision: an earlier build that finds it says so."""
-    if _MIGRATED_BY not in {column["name"] for column in inspect(connection).get_columns(VERSION_TABLE)}:
-        connection.execute(text(f"ALTER TABLE {VERSION_TABLE} ADD COLUMN {_MIGRATED_BY} VARCHAR(100)"))
-    connection.execute(text(f"UPDATE {VERSION_TABLE} SET {_MIGRATED_BY} = :build"), {"build": build_name()})

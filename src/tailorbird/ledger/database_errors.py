@@ -100,13 +100,13 @@ def _no_server(place: str) -> TailorbirdError:
 def _forbidden(place: str) -> TailorbirdError:
     return Unavailable(
         f"the database {place} refuses this to its user",
-        "let the owner of the tables migrate (tailorbird database migrate); tailorbird database roles grants gateway and worker theirs",
+        "let the owner of the tables make them (tailorbird database migrate); tailorbird database roles grants gateway and worker theirs",
         code="database_forbidden",
     )
 
 
 def _not_migrated(place: str) -> TailorbirdError:
-    return Unavailable(f"the database {place} lacks tables", "bring it to this version: tailorbird init", code="database_not_migrated")
+    return Unavailable(f"the database {place} lacks tables", "make them: tailorbird init", code="database_not_migrated")
 
 
 def _read_only(place: str) -> TailorbirdError:

@@ -1,7 +1,7 @@
 """Dump of the whole ledger as plain files, and restore: for backups and for moving between databases.
 
 The folder holds one JSONL file a table (a row a line, a column a key, times in ISO 8601, in the order that the database gives the primary
-key) and ``manifest.json``, which is written last: the schema's revision, rows and SHA-256 of each file, size and root of the log. Whoever
+key) and ``manifest.json``, which is written last: the schema, rows and SHA-256 of each file, size and root of the log. Whoever
 wants to know that nobody changed a backup compares that root with a signed checkpoint.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Generator, Iterable, Iterator, Set
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
 from itertools import islice
@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
-from sqlalchemy import Column, Connection, DateTime, MetaData, Table, Text, delete, func, insert, inspect, select, update
+from sqlalchemy import Column, Connection, MetaData, Table, Text, delete, func, insert, select, update
 
 from tailorbird.domain.errors import Conflict, Corrupt, Unavailable
 from tailorbird.domain.value import Value
-from tailorbird.ledger.database import NEWEST, VERSION_TABLE, Database, at_revision, revision_of, revisions
+from tailorbird.ledger.database import SCHEMA, Database, schema_of
 from tailorbird.ledger.event_log import Events
-from tailorbird.ledger.row_mapping import CanonicalJson
+from tailorbird.ledger.row_mapping import CanonicalJson, UtcTime
 from tailorbird.ledger.tables import alias_moves, log_frontier, metadata
 from tailorbird.system.files import flush, flush_path, private_folder
 
@@ -55,39 +55,34 @@ def dump(database: Database, folder: Path) -> dict[str, int]:
     Without ``manifest.json`` a dump is not finished. Raises Conflict when the folder holds something, and Unavailable.
     """
     with _file_errors(folder), database.reading() as connection:
-        _require_newest(connection)
+        _require_schema(connection)
         private_folder(folder)
         if any(folder.iterdir()):
             raise Conflict(f"the folder {folder} is not empty", "name a new folder for the backup", code="backup_folder")
         files = {table.name: _write(connection, table, folder) for table in metadata.sorted_tables}
         log = Events(connection, None)
-        manifest = DumpManifest(format=1, revision=NEWEST, log_size=log.size(), log_root=log.root(), files=files)
+        manifest = DumpManifest(format=1, revision=SCHEMA, log_size=log.size(), log_root=log.root(), files=files)
         _write_manifest(folder, manifest)
     return {name: file.rows for name, file in files.items()}
 
 
 def restore(database: Database, folder: Path) -> dict[str, int]:
-    """Reads what ``dump`` of this version or an earlier one wrote into a database that was migrated and holds nothing yet: everything or
-    nothing. Returns rows a table.
+    """Reads what ``dump`` wrote into a database that has the tables and holds nothing yet: everything or nothing. Returns rows a table.
 
-    Rows of an earlier schema are loaded into that schema and migrated from there, as their database would have been. Tables of other
-    programs in the same database are left as they are.
+    Tables of other programs in the same database are left as they are.
 
     Raises Conflict when the database holds something, Corrupt when the files are not what the manifest says, and Unavailable.
     """
     with _file_errors(folder):
         manifest = _checked_manifest(folder)
         with database.writing() as connection:
-            _require_newest(connection)
+            _require_schema(connection)
             _require_new(connection)
-            others = set(inspect(connection).get_table_names()) - metadata.tables.keys()
-            with at_revision(connection, manifest.revision):
-                tables = _tables(connection, others)
-                if manifest.files.keys() != {table.name for table in tables}:
-                    raise _not_as_stated("its manifest names other tables")
-                for table in reversed(tables):
-                    connection.execute(delete(table))
-                rows = {table.name: _load(connection, table, folder) for table in tables}
+            if manifest.files.keys() != metadata.tables.keys():
+                raise _not_as_stated("its manifest names other tables")
+            for table in reversed(metadata.sorted_tables):
+                connection.execute(delete(table))
+            rows = {table.name: _load(connection, _plain(table), folder) for table in metadata.sorted_tables}
             connection.execute(update(log_frontier).values(seal=""))  # sealed anew here, with the next entry, where the key is
             log = Events(connection, None)
             stated = {name: file.rows for name, file in manifest.files.items()}
@@ -110,16 +105,8 @@ def _lines(connection: Connection, table: Table) -> Generator[bytes, None, None]
             yield json.dumps(dict(row), ensure_ascii=False, separators=(",", ":"), default=datetime.isoformat).encode() + b"\n"
 
 
-def _tables(connection: Connection, others: Set[str]) -> list[Table]:
-    """The tables as the database has them now, those that others name first; without ``others``, which are another program's, and the one
-    of the revision."""
-    found, left_out = MetaData(), others | {VERSION_TABLE}
-    found.reflect(connection, only=lambda name, _: name not in left_out)
-    return found.sorted_tables
-
-
 def _load(connection: Connection, table: Table, folder: Path) -> int:
-    count, times = 0, [c.name for c in table.columns if isinstance(c.type, DateTime)]
+    count, times = 0, [c.name for c in table.columns if isinstance(c.type, UtcTime)]
     with _file(folder, table.name).open("rb") as lines:
         while piece := [_row(line, table, times) for line in islice(lines, _ROWS_AT_ONCE)]:
             connection.execute(insert(table), piece)
@@ -130,12 +117,19 @@ def _load(connection: Connection, table: Table, folder: Path) -> int:
 def _row(line: bytes, table: Table, times: Iterable[str]) -> dict[str, Any]:
     try:
         row: dict[str, Any] = json.loads(line)
-        moments = {name: datetime.fromisoformat(row[name]) for name in times if row[name] is not None}
+        moments = {name: _moment(row[name]) for name in times if row[name] is not None}
     except (KeyError, TypeError, ValueError):
         row, moments = {}, {}
     if row.keys() != set(table.columns.keys()):
         raise _not_as_stated(f"a row of {table.name} cannot be read")
     return row | moments
+
+
+def _moment(written: str) -> datetime:
+    moment = datetime.fromisoformat(written)
+    if moment.tzinfo is None:
+        raise ValueError
+    return moment
 
 
 def _write(connection: Connection, table: Table, folder: Path) -> StatedFile:
@@ -169,10 +163,10 @@ def _checked_manifest(folder: Path) -> DumpManifest:
         raise _not_as_stated("it has no manifest.json, so it was never finished") from None
     except ValidationError:
         raise _not_as_stated("its manifest.json cannot be read") from None
-    if manifest.revision not in revisions():
+    if manifest.revision != SCHEMA:
         raise Unavailable(
-            f"the backup has the schema {manifest.revision}, which this version of tailorbird (schema {NEWEST}) does not know",
-            "it was made by a newer version: restore it with that one",
+            f"the backup has the schema {manifest.revision}, and this version of tailorbird schema {SCHEMA}",
+            "restore it with the version that made it",
             code="backup_version",
         )
     for table, stated in manifest.files.items():
@@ -190,13 +184,13 @@ def _sha256(file: Path) -> str:
         return ""
 
 
-def _require_newest(connection: Connection) -> None:
-    if revision_of(connection) != NEWEST:
-        raise Unavailable("the database is not of this version", "bring it to this version: tailorbird init", code="database_not_migrated")
+def _require_schema(connection: Connection) -> None:
+    if schema_of(connection) != SCHEMA:
+        raise Unavailable("the database is not of this version", "make its tables: tailorbird init", code="database_not_migrated")
 
 
 def _require_new(connection: Connection) -> None:
-    """A new database holds two rows, which the migrations put there: an empty log, and no moves of aliases."""
+    """A new database holds two rows: an empty log, and no moves of aliases."""
     made_with = {log_frontier.name: select(log_frontier.c.size), alias_moves.name: select(alias_moves.c.count)}
     counts = {table: made_with.get(table.name, select(func.count()).select_from(table)) for table in metadata.sorted_tables}
     if any(connection.scalar(count) for count in counts.values()):

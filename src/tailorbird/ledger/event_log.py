@@ -119,7 +119,7 @@ class Events:
         state = before.state
         if changes:
             anchors = StoredAnchors(self._connection)
-            updated = update_anchors(anchors, state or EMPTY_STATE, changes)
+            updated = update_anchors(anchors, state, changes)
             anchors.write(updated)
             state = updated.state
         self._write_head(before, after, state)
@@ -142,15 +142,6 @@ class Events:
         if self._sealer is not None and self._written is not None:
             self._sealer.remember(self._written)
 
-    def begin_anchoring(self) -> bool:
-        """Anchors rows from now on; True where none was anchored before. Raises Corrupt where the log was sealed before."""
-        before = self._head(lock=True)
-        if before.state:
-            return False
-        self._check(before)
-        self._write_head(before, before.frontier, EMPTY_STATE)
-        return True
-
     def anchor_rest(self, at: datetime) -> None:
         """Anchors, by an event of its own, what was changed in this transaction and no event told of."""
         for tenant in self._changes.tenants():
@@ -158,7 +149,7 @@ class Events:
 
     def _check(self, stored: _StoredHead) -> None:
         """What this transaction has written itself was checked before."""
-        is_begun = stored.frontier.size or stored.seal or stored.state not in ("", EMPTY_STATE)
+        is_begun = stored.frontier.size or stored.seal or stored.state != EMPTY_STATE
         if self._sealer is not None and self._written is None and is_begun:
             self._sealer.check(stored.head(), stored.seal)
 

@@ -35,8 +35,8 @@ log_entries = Table(
 #: Hashes (in hex) of complete subtrees of the log, of 2**level leaves each, at levels 4, 8, 12 and so on (``event_log.py``).
 log_nodes = _node_table("log_nodes")
 
-#: One row: the log's size, its right edge (hashes in hex, largest subtree first), the root over the anchored rows (empty before the first
-#: was anchored), and the signature over the three (``crypto``'s ``LogHead``).
+#: One row: the log's size, its right edge (hashes in hex, largest subtree first), the root over the anchored rows, and
+#: the signature over the three (``crypto``'s ``LogHead``).
 log_frontier = Table(
     "log_frontier",
     metadata,

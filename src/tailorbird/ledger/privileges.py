@@ -1,7 +1,7 @@
 """Row-level security and roles of a PostgreSQL database: what gateway and worker may do, and which tenant's rows a transaction sees.
 
 Each transaction names its tenant in the setting ``tailorbird.tenant`` (``*`` stands above tenants); where none is named, no tenant's row is
-seen. The owner of the tables, who migrates, is exempt from both. All statements can be run again: every migration ends with them.
+seen. The owner of the tables, who makes them, is exempt from both. All statements can be run again.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def policies() -> Iterator[str]:
 
 def privileges(role: str) -> Iterator[str]:
     """Statements that give ``role`` what it may do with each table, and nothing else."""
-    yield f"GRANT SELECT ON alembic_version TO {role}"
+    yield f"GRANT SELECT ON tailorbird_schema TO {role}"
     yield f"GRANT EXECUTE ON FUNCTION log_leaves(integer[]) TO {role}"
     for table in metadata.sorted_tables:
         yield f"REVOKE ALL ON {table.name} FROM {role}"

@@ -69,7 +69,7 @@ class Releases:
     def get(self, digest: str) -> Release:
         """The release whose digest is, or alone starts with, ``digest`` (``sha256:`` may be left out).
 
-        Raises NotFound, Corrupt, and Conflict for a release that was made before releases had dossiers.
+        Raises NotFound, Corrupt.
         """
         start = "sha256:" + digest.removeprefix("sha256:")
         matches = self._all().where(begins(releases.c.digest, start)).limit(2)
@@ -81,7 +81,7 @@ class Releases:
         return self._release(rows[0])
 
     def all(self) -> tuple[Release, ...]:
-        """All releases, newest first; those made before releases had dossiers are left out."""
+        """All releases, newest first."""
         return tuple(self._release(row) for row in self._connection.execute(self._newest()).all())
 
     def latest(self, limit: int = 50, skip: int = 0) -> tuple[Release, ...]:
@@ -124,14 +124,13 @@ class Releases:
         self._changes.note(stood, self.get(approval.release))
 
     def _newest(self) -> Select[Any]:
-        return self._all().where(releases.c.dossier.is_not(None)).order_by(releases.c.number.desc(), releases.c.digest)
+        return self._all().order_by(releases.c.number.desc(), releases.c.digest)
 
     def _all(self) -> Select[Any]:
         return select_fields(releases, Release).where(releases.c.tenant == self._tenant)
 
     def _release(self, row: Row[Any]) -> Release:
-        """Raises Corrupt when the content does not have its digest any more, or the dossier is not about it; Conflict without a dossier."""
-        _require_dossier(row)
+        """Raises Corrupt when the content does not have its digest any more, or the dossier is not about it."""
         content, dossier = value_from_text(ReleaseContent, row.content), value_from_text(Dossier, row.dossier)
         if not digest_bytes(row.content.encode()) == row.digest == dossier.release:
             raise unreadable(Release)
@@ -217,15 +216,6 @@ class Splits:
         with self._changes.changing(lambda: [group for name in names for group in self._groups_of(name, named)]):
             for here in parts:
                 self._connection.execute(delete(splits).where(here))
-
-
-def _require_dossier(row: Row[Any]) -> None:
-    if row.dossier is None:
-        raise Conflict(
-            f"the release {short(row.digest)} was made by an earlier version, which kept no dossier beside it",
-            "adapt again with this version; the old record stays for the auditor",
-            code="release_outdated",
-        )
 
 
 def _missing(digest: str, tenant: str) -> NotFound:

@@ -156,7 +156,6 @@ steps = Table(
     UniqueConstraint("tenant", "run", "position"),
 )
 
-#: A release of the first schema has no dossier.
 releases = Table(
     "releases",
     metadata,
@@ -165,7 +164,7 @@ releases = Table(
     Column("number", Integer, nullable=False),
     text_column("state"),
     Column("content", Text, nullable=False),
-    Column("dossier", Text),
+    Column("dossier", Text, nullable=False),
     Column("signature", CanonicalJson, nullable=False),
     Index(None, "tenant", "number"),
 )

@@ -11,7 +11,6 @@ from sqlalchemy import Connection, select
 
 from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.domain.errors import NotFound
-from tailorbird.ledger.adoption import anchor_what_stands
 from tailorbird.ledger.anchors import Anchors
 from tailorbird.ledger.data_keys import DataKeys
 from tailorbird.ledger.database import Database, migrate, open_database
@@ -127,20 +126,16 @@ class SqlLedger:
         return self._database.pulse()
 
     def migrate(self) -> None:
-        """Makes the database where there is none, and brings its schema to the newest version. Raises Unavailable."""
+        """Makes the database where there is none, and its tables. Raises Unavailable."""
         migrate(self._database)
-        anchor_what_stands(self._database, self._sealer, self._clock.now())
 
     def dump(self, folder: Path) -> dict[str, int]:
         """Writes everything, as of one moment, into the empty ``folder``. Returns rows a table. Raises Conflict, Unavailable."""
         return dump(self._database, folder)
 
     def restore(self, folder: Path) -> dict[str, int]:
-        """Reads what ``dump``, of this version or an earlier one, wrote into this database, which must be new. Raises Conflict (it is
-        not), Corrupt, Unavailable."""
-        rows = restore(self._database, folder)
-        anchor_what_stands(self._database, self._sealer, self._clock.now())
-        return rows
+        """Reads what ``dump`` wrote into this database, which must be new. Raises Conflict (it is not), Corrupt, Unavailable."""
+        return restore(self._database, folder)
 
     def role_script(self) -> str:
         """SQL that makes the roles of gateway and worker; empty where the database has no roles."""

@@ -162,7 +162,7 @@ def verify_log(deps: Dependencies, actor: Actor, witnessed: Notes = ()) -> Audit
         told = tuple(notice.text for notice in checkpoint_shipping.notices(deps) if notice.code != "log_forked")
     except TailorbirdError as error:
         forks, told = (f"places for checkpoints were not looked at: {error.message}",), ()
-    return report.model_copy(update={"problems": damages + report.problems + forks, "warnings": report.warnings + told})
+    return report.model_copy(update={"problems": damages + report.problems + forks, "warnings": told})
 
 
 def check_log(deps: Dependencies) -> AuditReport:
@@ -179,11 +179,7 @@ def check_log(deps: Dependencies) -> AuditReport:
         except TailorbirdError as error:
             problems, changes = (*problems, error.message), ()
     problems += tuple(_bad_notes(deps, checkpoints, changes))
-    found = tuple(
-        f"{count} rows of {tenant} were written by an earlier version and anchored as they were found"
-        for tenant, count in replay.found.items()
-    )
-    return AuditReport(size=size, root=root, checkpoints=len(checkpoints), problems=problems, warnings=found)
+    return AuditReport(size=size, root=root, checkpoints=len(checkpoints), problems=problems)
 
 
 @usecase("audit.inclusion", "GET", "/api/audit/inclusion", Action.VERIFY_AUDIT)
