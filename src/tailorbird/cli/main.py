@@ -56,7 +56,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "label": ("feedback", "Label the queue of live answers."),
     "explain": ("explain", "Trace an answer to its release, evidence, data and approvers."),
     "audit": ("audit", "Verify, sign, prove and export the tamper-evident log."),
-    "database": ("database", "Migrate the database; print its roles for gateway and worker."),
+    "database": ("database", "Make the tables of the database; print its roles for gateway and worker."),
     "encryption": ("encryption", "Encrypt data at rest; show its state; rotate the workspace key."),
     "backup": ("backup", "Back up database, artifacts and settings while serving."),
     "restore": ("backup", "Restore a backup into a new workspace."),
