@@ -20,7 +20,6 @@ from support.ledger_samples import digest
 from support.postgresql import as_user
 from tailorbird.crypto.log_verification import check_entries
 from tailorbird.domain.dataset import SplitCounts
-from tailorbird.domain.engine_replica import ReplicaStanding
 from tailorbird.domain.errors import Conflict, Corrupt, Unavailable
 from tailorbird.domain.identity import Tenant
 from tailorbird.ledger import open_ledger
@@ -73,7 +72,6 @@ def fill(ledger: Ledger) -> None:
         work.events.add_checkpoint(sample.checkpoint(300, work.events.root()))
     with ledger.system() as system:
         system.gateways.beat("gateway", 1, sample.START)
-        system.gateways.tell_replicas("gateway", [ReplicaStanding(address="http://10.0.0.7:8000")], sample.START)
         system.floor.raise_to(sample.START)
 
 

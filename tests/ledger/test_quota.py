@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import support.ledger_samples as sample
 from support.ledger_samples import START, digest
-from tailorbird.domain.engine_replica import ReplicaStanding
 from tailorbird.domain.quota import NOTHING, Amounts, Storage
 
 DAY = timedelta(days=1)
@@ -71,21 +70,6 @@ def test_gateways_that_serve_are_known_with_the_move_they_reached(ledger):
         system.gateways.leave("new")
         system.gateways.leave("unknown")
         assert system.gateways.serving(START) == {"old": 1}
-
-
-def test_gateways_tell_how_replicas_stand_and_hear_each_other(ledger):
-    one, other = ReplicaStanding(address="http://10.0.0.7:8000", under_way=3), ReplicaStanding(address="http://10.0.0.8:8000", drained=True)
-    with ledger.system() as system:
-        system.gateways.tell_replicas("old", [one], START)
-        system.gateways.tell_replicas("new", [other], START + DAY / 2)
-        system.gateways.tell_replicas("new", [one, other], START + DAY / 2)
-        assert system.gateways.replicas(START) == {"old": (one,), "new": (one, other)}
-        assert system.gateways.replicas(START + DAY / 4) == {"new": (one, other)}
-        system.gateways.tell_replicas("newest", [], START + 1.2 * DAY)
-        assert system.gateways.replicas(START) == {"new": (one, other), "newest": ()}, "who died a day ago is forgotten"
-        system.gateways.leave("new")
-        system.gateways.leave("unknown")
-        assert system.gateways.replicas(START) == {"newest": ()}
 
 
 def test_the_floor_under_the_clock_rises_by_a_day_at_most_and_never_falls(ledger):

@@ -158,37 +158,6 @@ class TestSteps:
         assert done.paid == 1.75
         assert [step.paid for step in work.steps.of("run0001")] == [1.75, 0.0]
 
-    def test_answers_of_others_are_noted_until_the_step_has_ended(self, work, clock):
-        for name in ("measure", "other"):
-            work.steps.enqueue("run0001", name)
-        assert work.steps.note_answers("run0001", "measure", "items 80-112", digest("a"))
-        held = work.steps.lease("run0001", "a", MINUTE)
-        assert work.steps.note_answers("run0001", "measure", "items 112-120", digest("b"))
-        assert not work.steps.note_answers("run0001", "measure", "items 80-112", digest("c")), "the first name stays"
-        assert work.steps.note_answers("run0001", "measure", "items 80-112", digest("a")), "the same again"
-        noted = {"items 80-112": digest("a"), "items 112-120": digest("b")}
-        assert [step.answers for step in work.steps.of("run0001")] == [noted, {}]
-        clock.move(60)
-        again = work.steps.lease("run0001", "b", MINUTE)
-        assert (again.answers, again.attempts) == (noted, 2), "they outlive whoever held the step"
-        with pytest.raises(LeaseLost):
-            work.steps.complete(held, digest("result"), 1.0)
-        assert work.steps.complete(again, digest("result"), 1.0).answers == noted
-        assert not work.steps.note_answers("run0001", "measure", "items 0-32", digest("late"))
-        work.steps.forget_answers("run0001", "measure", ["items 112-120", "items 0-32"])
-        assert [step.answers for step in work.steps.of("run0001")] == [{"items 80-112": digest("a")}, {}]
-        work.steps.forget_answers("run0001", "measure", noted)
-        assert [step.answers for step in work.steps.of("run0001")] == [{}, {}]
-
-    def test_answers_of_others_to_a_step_that_failed_or_is_none_are_not_noted(self, work):
-        work.steps.enqueue("run0001", "measure")
-        work.steps.fail(work.steps.lease("run0001", "a", MINUTE), failure("late"))
-        for run, name in (("run0001", "measure"), ("run0001", "unknown"), ("run0002", "measure")):
-            assert not work.steps.note_answers(run, name, "items 0-32", digest("a"))
-            work.steps.forget_answers(run, name, ["items 0-32"])
-        work.steps.retry("run0001")
-        assert work.steps.note_answers("run0001", "measure", "items 0-32", digest("a"))
-
     def test_an_expired_lease_is_taken_over_and_the_late_one_is_refused(self, work, clock):
         work.steps.enqueue("run0001", "plan")
         late = work.steps.lease("run0001", "a", MINUTE)

@@ -100,8 +100,6 @@ WRITES: dict[str, Callable[[UnitOfWork], Any]] = {
     "steps.heartbeat": lambda w: w.steps.heartbeat(STEP, MINUTE, sample.progress()),
     "steps.complete": lambda w: w.steps.complete(STEP, RESULT, 1.0),
     "steps.fail": lambda w: w.steps.fail(STEP, failure("no")),
-    "steps.note_answers": lambda w: w.steps.note_answers("run0001", STEP.name, "items 0-32", RESULT),
-    "steps.forget_answers": lambda w: w.steps.forget_answers("run0001", STEP.name, ["items 0-32"]),
     "steps.pay": lambda w: w.steps.pay(STEP, 1.0),
     "steps.release": lambda w: w.steps.release(STEP),
     "steps.retry": lambda w: w.steps.retry("run0001"),
@@ -219,7 +217,7 @@ def test_every_method_is_tried():
 
 def test_every_table_with_a_tenant_has_it_first_in_its_key():
     above = {"tenants", "time_floor", "log_entries", "log_frontier", "log_nodes", "checkpoints", "alias_moves", "gateways"}
-    above |= {"anchored_rows", "anchor_nodes", "gateway_replicas"}
+    above |= {"anchored_rows", "anchor_nodes"}
     for table in metadata.sorted_tables:
         if table.name not in above:
             assert next(iter(table.primary_key.columns)).name == "tenant", table.name

@@ -35,11 +35,11 @@ class RowGroup:
 
 
 def run_group(run: Run, steps: Iterable[Step]) -> RowGroup:
-    """A run with what its steps have left, cost and been told by other nodes."""
+    """A run with what its steps have left and cost."""
     left = [
-        [step.name, step.state.value if step.state in _OVER else "", step.result, step.seconds, step.paid, sorted(step.answers.items())]
+        [step.name, step.state.value if step.state in _OVER else "", step.result, step.seconds, step.paid]
         for step in steps
-        if step.state in _OVER or step.result or step.seconds or step.paid or step.answers
+        if step.state in _OVER or step.result or step.seconds or step.paid
     ]
     return _group(run.tenant, f"run/{run.id}", [digest_of(run), left])
 

@@ -10,7 +10,6 @@ from pydantic import Field
 
 from tailorbird.domain.allowed_places import Places
 from tailorbird.domain.endpoint import Endpoints
-from tailorbird.domain.engine_replica import ReplicaDrains
 from tailorbird.domain.feedback import TrafficPolicy
 from tailorbird.domain.quota import KeyLimits, QuotaLimits
 from tailorbird.domain.value import Digest, Name, Value
@@ -38,8 +37,7 @@ class Tenant(Value):
     """One organisation or team; what is its is invisible to the others. While it is suspended, its programs are answered nothing.
 
     ``places`` are where what it submits may be read from; without any, nothing at an address is read for it. ``endpoints`` are the hosted
-    models that it may ask; which of them its data may be sent to, its own ``policy`` says. ``drained`` are replicas of the engine that are
-    asked nothing new: of the tenant that runs the installation alone.
+    models that it may ask; which of them its data may be sent to, its own ``policy`` says.
     """
 
     name: Name
@@ -49,7 +47,6 @@ class Tenant(Value):
     policy: TrafficPolicy = TrafficPolicy()
     places: Places = ()
     endpoints: Endpoints = ()
-    drained: ReplicaDrains = ()
 
 
 class Identity(Value):

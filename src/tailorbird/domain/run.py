@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from pydantic import Field
-
 from tailorbird.domain.value import Digest, Name, Value
 
 #: No lease is given for longer; clocks of workers may differ by what is left of it.
@@ -117,8 +115,7 @@ class Step(Value):
     none.
 
     ``deaths`` counts processes that ended in the middle of it, none of them further than the one before. ``paid`` is what all attempts at
-    it have paid to endpoints, in the currency of the settings' prices, whatever came of them. ``answers`` are the artifacts by which
-    nodes work on it together, until it is done: answers that others gave, by the part of its items, and what is trained, by the team.
+    it have paid to endpoints, in the currency of the settings' prices, whatever came of them.
     """
 
     run: str
@@ -137,7 +134,6 @@ class Step(Value):
     progress: StepProgress | None = None
     deaths: int = 0
     paid: float = 0.0
-    answers: dict[str, Digest] = Field(default_factory=dict)
 
 
 def results_of(steps: Iterable[Step]) -> dict[str, Digest]:

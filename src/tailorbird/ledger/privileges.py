@@ -38,7 +38,6 @@ _NOT_WRITTEN_BY_WORKER = frozenset(
         "aliases",
         "alias_moves",
         "rollouts",
-        "gateway_replicas",
         "gateways",
         "usage",
         "key_usage",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,19 +9,15 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, delete, func, or_, select
 
 from tailorbird.crypto.anchored_rows import RowChanges
-from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.crypto.row_groups import RowGroup, storage_group
-from tailorbird.domain.engine_replica import ReplicaStanding
-from tailorbird.domain.errors import Corrupt
 from tailorbird.domain.quota import Amounts, KeyPeriod, KeyUsage, Period, Storage, Usage
 from tailorbird.domain.value import Digest
-from tailorbird.ledger.row_mapping import insert_all_new, portions, upsert, value_from
-from tailorbird.ledger.tables import gateway_replicas, gateways, key_usage, requests, stored, usage
+from tailorbird.ledger.row_mapping import insert_all_new, portions, upsert
+from tailorbird.ledger.tables import gateways, key_usage, requests, stored, usage
 
 _COUNTS = Amounts._fields
 #: What a count is bounded by.
 _MOST = 2**62
-_log = logging.getLogger("tailorbird.ledger")
 
 
 class Usages:
@@ -141,25 +136,8 @@ class Gateways:
         return {row.id: row.moves for row in self._connection.execute(select(gateways).where(gateways.c.at >= since))}
 
     def leave(self, gateway: str) -> None:
-        """Removes ``gateway``, with what it told of replicas."""
+        """Removes ``gateway``."""
         self._connection.execute(delete(gateways).where(gateways.c.id == gateway))
-        self._connection.execute(delete(gateway_replicas).where(gateway_replicas.c.gateway == gateway))
-
-    def tell_replicas(self, gateway: str, seen: Sequence[ReplicaStanding], at: datetime) -> None:
-        """Records how the replicas of its engine stand before ``gateway``; what gateways told that died a day ago goes."""
-        row = {"gateway": gateway, "replicas": [plain_json(one) for one in seen], "at": at}
-        upsert(self._connection, gateway_replicas, [row], replaced=("replicas", "at"))
-        self._connection.execute(delete(gateway_replicas).where(gateway_replicas.c.at < at - timedelta(days=1)))
-
-    def replicas(self, since: datetime) -> dict[str, tuple[ReplicaStanding, ...]]:
-        """What gateways said of their replicas at or after ``since``. What cannot be read (a gateway of another version) is not there."""
-        found: dict[str, tuple[ReplicaStanding, ...]] = {}
-        for row in self._connection.execute(select(gateway_replicas).where(gateway_replicas.c.at >= since)):
-            try:
-                found[row.gateway] = tuple(value_from(ReplicaStanding, one) for one in row.replicas)
-            except Corrupt:
-                _log.warning("what the gateway %s says of its replicas cannot be read, and is left out", row.gateway)
-        return found
 
 
 def _sums(*groups: ColumnElement[Any], of: Table = usage) -> Select[Any]:

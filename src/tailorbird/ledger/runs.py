@@ -164,24 +164,6 @@ class Steps:
         with self._changing(step.run):
             self._connection.execute(update(steps).where(*named).values(paid=steps.c.paid + money))
 
-    def note_answers(self, run: str, name: str, part: str, answers: Digest) -> bool:
-        """Notes answers that others gave; False where they are wanted no more."""
-        named = (*self._of(run), steps.c.name == name)
-        found = self._connection.execute(select(steps.c.state, steps.c.answers).where(*named).with_for_update()).one_or_none()
-        if found is None or found.state in (StepState.DONE, StepState.FAILED) or found.answers.get(part, answers) != answers:
-            return False
-        with self._changing(run):
-            self._connection.execute(update(steps).where(*named).values(answers=found.answers | {part: answers}))
-        return True
-
-    def forget_answers(self, run: str, name: str, parts: Collection[str]) -> None:
-        """Nothing is known any more of answers that others gave to ``parts`` of the step."""
-        named = (*self._of(run), steps.c.name == name)
-        answers = self._connection.scalar(select(steps.c.answers).where(*named).with_for_update()) or {}
-        left = {part: digest for part, digest in answers.items() if part not in parts}
-        with self._changing(run):
-            self._connection.execute(update(steps).where(*named).values(answers=left))
-
     def of(self, run: str) -> tuple[Step, ...]:
         """All steps of a run, in order."""
         rows = self._connection.execute(select_fields(steps, Step).where(*self._of(run)).order_by(steps.c.position))

@@ -138,7 +138,7 @@ def no_tenant(name: str) -> NotFound:
 
 
 def _plain(tenant: Tenant) -> dict[str, Any]:
-    lists = {name: [plain_json(each) for each in getattr(tenant, name)] for name in ("places", "endpoints", "drained")}
+    lists = {name: [plain_json(each) for each in getattr(tenant, name)] for name in ("places", "endpoints")}
     return {"limits": plain_json(tenant.limits), "policy": plain_json(tenant.policy)} | lists
 
 

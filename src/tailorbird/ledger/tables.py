@@ -50,7 +50,6 @@ tenants = Table(
     Column("policy", CanonicalJson, nullable=False, server_default="{}"),
     Column("places", CanonicalJson, nullable=False, server_default="[]"),
     Column("endpoints", CanonicalJson, nullable=False, server_default="[]"),
-    Column("drained", CanonicalJson, nullable=False, server_default="[]"),
 )
 
 identities = Table(
@@ -151,7 +150,6 @@ steps = Table(
     Column("deaths", Integer, nullable=False, server_default="0"),
     Column("reached", Integer, nullable=False, server_default="0"),
     Column("paid", Float, nullable=False, server_default=text("0")),
-    Column("answers", CanonicalJson, nullable=False, server_default="{}"),
     ForeignKeyConstraint(["tenant", "run"], ["runs.tenant", "runs.id"]),
     UniqueConstraint("tenant", "run", "position"),
 )
@@ -437,15 +435,6 @@ gateways = Table(
     metadata,
     key_column("id"),
     Column("moves", Integer, nullable=False),
-    Column("at", UtcTime, nullable=False),
-)
-
-#: How the replicas of its engine stand before each gateway, and when it last said so.
-gateway_replicas = Table(
-    "gateway_replicas",
-    metadata,
-    key_column("gateway"),
-    Column("replicas", CanonicalJson, nullable=False),
     Column("at", UtcTime, nullable=False),
 )
 

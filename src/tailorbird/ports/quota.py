@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from tailorbird.domain.engine_replica import ReplicaStanding
 from tailorbird.domain.quota import Amounts, KeyPeriod, KeyUsage, Period, Storage, Usage
 from tailorbird.domain.value import Digest
 
@@ -80,13 +79,5 @@ class GatewayDirectory(Protocol):
         ...
 
     def leave(self, gateway: str) -> None:
-        """Says that ``gateway`` serves no more, and forgets what it told of replicas."""
-        ...
-
-    def tell_replicas(self, gateway: str, seen: Sequence[ReplicaStanding], at: datetime) -> None:
-        """Says how the replicas of its engine stand before ``gateway``."""
-        ...
-
-    def replicas(self, since: datetime) -> dict[str, tuple[ReplicaStanding, ...]]:
-        """What gateways said of their replicas at or after ``since``."""
+        """Says that ``gateway`` serves no more."""
         ...

@@ -55,20 +55,7 @@ class PaidSteps(Protocol):
         ...
 
 
-class HelpedSteps(Protocol):
-    """One tenant's steps, as those who do not hold them help with them."""
-
-    def note_answers(self, run: str, name: str, part: str, answers: Digest) -> bool:
-        """Notes that somebody who does not hold the step has given the ``answers`` to a ``part`` of its items. False, and nothing is noted,
-        where they are not wanted: the step is done, has failed, or is none of ``run``, or others are noted for that part."""
-        ...
-
-    def forget_answers(self, run: str, name: str, parts: Collection[str]) -> None:
-        """Nothing is known any more of answers that others gave to ``parts`` of the step; what they give meanwhile to others stays."""
-        ...
-
-
-class StepRepository(PaidSteps, HelpedSteps, Protocol):
+class StepRepository(PaidSteps, Protocol):
     """One tenant's steps. A step is leased by one worker at a time, and its result is taken from that worker alone."""
 
     def enqueue(self, run: str, name: str) -> Step:

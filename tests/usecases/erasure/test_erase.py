@@ -111,18 +111,6 @@ def test_what_the_rows_reached_is_found_and_what_is_to_do_is_said(deps: Dependen
     assert "line 2, 3, 4, 5, 6, 7, 8, 9, 10, 11" in source.why
 
 
-def test_answers_on_their_way_from_one_node_to_another_go(deps: Dependencies, author: Actor, admin: Actor, job: Path) -> None:
-    """They were given for a step that is not done, to items among which are the person's."""
-    planned = submit.plan(deps, author, job, Progress())
-    given = deps.artifacts.put(b"answers")
-    with deps.ledger.work("acme") as work:
-        work.steps.enqueue(planned.run.id, "measure prompt")
-        assert work.steps.note_answers(planned.run.id, "measure prompt", "items 80-112", given)
-    _, certificate = erased(deps, admin)
-    assert given in certificate.purged
-    assert not deps.artifacts.exists(given)
-
-
 @on_both_databases
 def test_nothing_of_the_person_is_left_where_the_workspace_lies(deps: Dependencies, author: Actor, admin: Actor, job: Path) -> None:
     submit.plan(deps, author, job, Progress())

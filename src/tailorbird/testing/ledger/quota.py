@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from tailorbird.crypto.row_groups import RowGroup, storage_group
-from tailorbird.domain.engine_replica import ReplicaStanding
 from tailorbird.domain.quota import NOTHING, Amounts, KeyPeriod, KeyUsage, Period, Storage, Usage
 from tailorbird.domain.value import Digest
 from tailorbird.testing.ledger.deployment import REQUESTS
@@ -22,7 +21,6 @@ STORED: Table[str, int] = Table("stored")
 #: Moves reached, and time, by gateway.
 GATEWAYS: Table[str, tuple[int, datetime]] = Table("gateways")
 #: How replicas stand, and time, by gateway.
-REPLICAS: Table[str, tuple[tuple[ReplicaStanding, ...], datetime]] = Table("gateway_replicas")
 
 
 class MemoryUsage(Repository):
@@ -141,17 +139,5 @@ class MemoryGateways(Repository):
         return {gateway: moves for gateway, (moves, at) in self._rows(GATEWAYS).items() if at >= since}
 
     def leave(self, gateway: str) -> None:
-        """Says that ``gateway`` serves no more, and forgets what it told of replicas."""
+        """Says that ``gateway`` serves no more."""
         self._change(GATEWAYS).pop(gateway, None)
-        self._change(REPLICAS).pop(gateway, None)
-
-    def tell_replicas(self, gateway: str, seen: Sequence[ReplicaStanding], at: datetime) -> None:
-        """Says how the replicas of its engine stand before ``gateway``."""
-        rows = self._change(REPLICAS)
-        rows[gateway] = (tuple(seen), utc(at))
-        for old in [old for old, (_, told_at) in rows.items() if told_at < at - timedelta(days=1)]:
-            del rows[old]
-
-    def replicas(self, since: datetime) -> dict[str, tuple[ReplicaStanding, ...]]:
-        """What gateways said of their replicas at or after ``since``."""
-        return {gateway: seen for gateway, (seen, at) in self._rows(REPLICAS).items() if at >= since}

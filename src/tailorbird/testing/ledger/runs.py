@@ -147,20 +147,6 @@ class MemorySteps(Repository):
         row = self._change(STEPS)[step.run, step.name]
         self._write(replace(row, step=row.step.model_copy(update={"paid": row.step.paid + money})))
 
-    def note_answers(self, run: str, name: str, part: str, answers: Digest) -> bool:
-        """Notes answers that others gave; False where they are wanted no more."""
-        row = self._change(STEPS).get((run, name))
-        if row is None or row.step.state in (StepState.DONE, StepState.FAILED) or row.step.answers.get(part, answers) != answers:
-            return False
-        self._write(replace(row, step=row.step.model_copy(update={"answers": row.step.answers | {part: answers}})))
-        return True
-
-    def forget_answers(self, run: str, name: str, parts: Collection[str]) -> None:
-        """Nothing is known any more of answers that others gave to ``parts`` of the step."""
-        if (row := self._change(STEPS).get((run, name))) is not None:
-            left = {part: digest for part, digest in row.step.answers.items() if part not in parts}
-            self._write(replace(row, step=row.step.model_copy(update={"answers": left})))
-
     def of(self, run: str) -> tuple[Step, ...]:
         """All steps of a run, in order."""
         return tuple(row.step for (of, _), row in self._rows(STEPS).items() if of == run)

@@ -81,9 +81,8 @@ class Lineage:
     """``learned`` are candidates that hold something of the rows or documents: weights, an adapter or an encoder that learned them, a
     prompt or an index that shows them. ``shown`` are those of ``learned`` that hold the very text; ``demonstrated`` those whose prompt
     does, or has an instruction that was written in view of them. ``searches`` are logs of prompts' searches that name such rows.
-    ``given`` are what other nodes did of steps which are not done: answers, and parts of curations, whoever's rows they hold. ``borrowing``
-    are releases of other objectives that find passages by an encoder which learned, ``waiting`` open runs whose plan would make such a
-    release."""
+    ``borrowing`` are releases of other objectives that find passages by an encoder which learned, ``waiting`` open runs whose plan would
+    make such a release."""
 
     runs: list[Run] = field(default_factory=list)
     candidates: dict[Digest, Candidate] = field(default_factory=dict)
@@ -95,7 +94,6 @@ class Lineage:
     borrowing: list[Release] = field(default_factory=list)
     waiting: list[Run] = field(default_factory=list)
     evidence: set[Digest] = field(default_factory=set)
-    given: set[Digest] = field(default_factory=set)
 
     @property
     def indexes(self) -> set[Digest]:
@@ -115,10 +113,8 @@ def trace(work: UnitOfWork, found: Found) -> Lineage:
     for run, known in zip(runs, anchored_steps(work, *runs), strict=True):
         steps = [step for step in known if step.result]
         snapshot = next((step.result for step in steps if step.name == transitions.SNAPSHOT), None)
-        traced.given |= {digest for step in known if step.name == transitions.SNAPSHOT for digest in step.answers.values()}
         if snapshot is not None and snapshot in found:
             traced.runs.append(run)
-            traced.given |= {digest for step in known for digest in step.answers.values()}
             for digest, candidate in _candidates(work, steps):
                 _classify(traced, digest, candidate, texts, found[snapshot])
             traced.searches |= set(_searches(work, steps, {item.id for item in found[snapshot].items}))

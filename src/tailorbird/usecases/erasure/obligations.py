@@ -32,7 +32,7 @@ def duties_of(found: Found, traced: Lineage, today: date) -> tuple[Obligation, .
 
 def purged(work: UnitOfWork, artifacts: ArtifactStore, found: Found, news: Collection[SnapshotManifest], traced: Lineage) -> set[Digest]:
     """Artifacts that hold the person's words: rows and documents of snapshots that are others in the ``news`` made from them, files that
-    came with a run, results of items whose answers are texts, answers on their way between nodes, indexes that no release uses."""
+    came with a run, results of items whose answers are texts, indexes that no release uses."""
     stay = {part for manifest in news for part in (manifest.rows, manifest.documents)}
     olds = [work.records.get(SnapshotManifest, snapshot) for snapshot in found]
     doomed = {part for manifest in olds for part in (manifest.rows, manifest.documents) if part} - stay
@@ -40,7 +40,7 @@ def purged(work: UnitOfWork, artifacts: ArtifactStore, found: Found, news: Colle
     for run in traced.runs:
         if work.records.get(Objective, run.objective).task.kind is not TaskKind.CLASSIFY:
             doomed |= traced.evidence
-    return doomed | traced.given | unused_indexes(work, artifacts, traced.indexes)
+    return doomed | unused_indexes(work, artifacts, traced.indexes)
 
 
 def _files(manifest: SnapshotManifest, held: SubjectData, artifacts: ArtifactStore) -> Iterator[Digest]:

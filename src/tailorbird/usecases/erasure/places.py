@@ -112,7 +112,6 @@ PLACES = (
                 "checkpoints",
                 "data_keys",
                 "erasures",
-                "gateway_replicas",
                 "gateways",
                 "identities",
                 "key_usage",
