@@ -105,7 +105,7 @@ def confined() -> float:
 def unconfined() -> float:
     """``curation``, where the process itself parses the files, without limits."""
     from tailorbird.data.readers import sources
-    from tailorbird.data.readers.parser_process import READERS
+    from tailorbird.data.readers.confined_reader import READERS
 
     sources.read_records = lambda file, wanted: READERS[file.kind](file, wanted)
     return curation()

@@ -70,7 +70,7 @@ SUBJECTS: dict[str, Subject] = {
         ),
     ),
     "splits": Subject(
-        ("data/splits/*.py", "data/duplicates/exact.py"),
+        ("data/split_assignment.py", "data/shifted_part.py", "data/duplicates/exact.py"),
         ("data/test_exact.py", "data/test_given_splits.py", "data/test_split*.py", "data/test_shift*.py", "data"),
     ),
     "sandbox": Subject(

@@ -80,7 +80,7 @@ def test_a_class_name_stands_once_but_for_a_port_and_its_implementations() -> No
 ENVIRONMENT_READERS = {
     "auth/workspace_keys.py": "the key of the workspace, where the settings name a variable that holds it",
     "cli/main.py": "whether the shell asks for completions",
-    "data/readers/remote.py": "Azure's connection string, as its client reads it",
+    "data/readers/source_resolver.py": "Azure's connection string, as its client reads it",
     "inference/native/library.py": "the compiler (CXX)",
     "integrations/ray.py": "Ray's own variables: whether it asks for a token, and that it tells nobody of its use",
     "processes/engine_process.py": "the secret shared with the gateway, handed on and removed when read; OpenMP's waiting policy",

@@ -9,7 +9,7 @@ import pytest
 
 from support.data import build, make_objective
 from tailorbird.data import beside, folder_files, inspect_file, read_sources
-from tailorbird.data.readers.given_splits import split_of_file
+from tailorbird.data.readers.cells import split_of_file
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import DataInvalid
 

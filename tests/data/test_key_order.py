@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tailorbird.data.duplicates.minhash import key_order, mixed
 from tailorbird.data.duplicates.near_duplicates import WINDOW, meetings
-from tailorbird.data.key_order import key_order, mixed
 
 #: Keys of few values, of many, and such as differ in their lower bits alone.
 KEYS = st.lists(st.one_of(st.integers(0, 3), st.integers(0, 2**64 - 1), st.integers(0, 3).map(lambda low: (7 << 60) + low)), max_size=60)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from support.disjoint_sets import Forest
-from tailorbird.data.duplicates import edit_similarity, minhash, near_duplicates
-from tailorbird.data.duplicates.edit_similarity import alike, alike_pairs, histograms, may_be_alike, may_be_reordered
+from tailorbird.data.duplicates import minhash
+from tailorbird.data.duplicates.near_duplicates import alike, alike_pairs, histograms, may_be_alike, may_be_reordered, near_duplicates
 
 WORDS = ["card", "lost", "my", "where", "is", "refund", "the", "order", "yesterday", "transfer"]
 SENTENCES = st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(" ".join)
@@ -116,7 +116,7 @@ def test_long_texts_that_meet_in_many_buckets_are_compared_once(monkeypatch: pyt
         compared.extend((min(pair), max(pair)) for pair in zip(ones, others, strict=True))
         return alike_pairs(ones, others, orders_N)
 
-    monkeypatch.setattr(edit_similarity, "alike_pairs", noted)
+    monkeypatch.setattr("tailorbird.data.duplicates.near_duplicates.alike_pairs", noted)
     assert near_duplicates(texts) == [(28, 30)]
     assert len(compared) > 100
     assert len(compared) == len(set(compared))

@@ -16,7 +16,7 @@ from support.data import Store, build, make_objective
 from support.unicode_texts import near
 from tailorbird.data import Amendments, SnapshotRequest, build_snapshot, load_quarantine
 from tailorbird.data.privacy import OwnDetector, Redaction, personal_data
-from tailorbird.data.privacy.national_ids import national_ids
+from tailorbird.data.privacy.checked_numbers import national_ids
 from tailorbird.data.privacy.personal_data import disjoint
 from tailorbird.domain.curation import WITHHELD, CurationPolicy, PersonalKind, PrivacyAction, PrivacyPolicy
 from tailorbird.domain.errors import DataInvalid, InvalidInput, Unavailable

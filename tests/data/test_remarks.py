@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tailorbird.data import inspect_file
-from tailorbird.data.inspection.cell_marks import MOST_CELLS
+from tailorbird.data.inspection.columns import MOST_CELLS
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.inspection import Inspection
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from support.certificates import make_certificate
-from tailorbird.data.readers import remote
+from tailorbird.data.readers import source_resolver
 from tailorbird.domain.allowed_places import AllowedPlace
 from tailorbird.domain.errors import DataInvalid, Forbidden, TailorbirdError, Unavailable
 from tailorbird.system import public_addresses
@@ -74,7 +74,7 @@ def read(site: Site, path: str, folder: Path, *more: AllowedPlace, credentials: 
     root = f"https://127.0.0.1:{site.server_port}"
     places = (AllowedPlace(prefix=f"{root}/data", credential="site" if credentials else "none"), *more)
     with restrict_sources(SourceAccess("acme", places, credentials or {})):
-        return remote.fetch(f"{root}{path}", folder, folder=False).read_bytes()
+        return source_resolver.fetch(f"{root}{path}", folder, folder=False).read_bytes()
 
 
 def test_a_file_of_a_place_is_read_with_its_credential(site: Site, tmp_path: Path, public: None) -> None:
@@ -137,7 +137,7 @@ def test_the_address_that_was_checked_is_the_one_connected_to(tmp_path: Path, mo
     monkeypatch.setattr(public_addresses.socket, "getaddrinfo", resolve)
     monkeypatch.setattr(socket, "create_connection", connect)
     with restrict_sources(SourceAccess("acme", (AllowedPlace(prefix="https://data.acme.example"),))), pytest.raises(TailorbirdError):
-        remote.fetch("https://data.acme.example/rows.csv", tmp_path, folder=False)
+        source_resolver.fetch("https://data.acme.example/rows.csv", tmp_path, folder=False)
     assert connected == ["1.1.1.1"]
 
 

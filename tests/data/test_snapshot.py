@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from support.data import Store, build, make_objective
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.data import BuiltSnapshot, load_rows
-from tailorbird.data.duplicates.edit_similarity import alike
-from tailorbird.data.duplicates.near_duplicates import near_duplicates
-from tailorbird.data.splits.split_assignment import draw_split
+from tailorbird.data.duplicates.near_duplicates import alike, near_duplicates
+from tailorbird.data.split_assignment import draw_split
 from tailorbird.domain.dataset import Quarantined, Row, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import Objective, TaskKind

@@ -14,7 +14,7 @@ import yaml
 from tailorbird import Workspace
 from tailorbird.cli.invocation import ExitStatus
 from tailorbird.cli.main import VERBS
-from tailorbird.data.readers.parser_process import READERS
+from tailorbird.data.readers.confined_reader import READERS
 from tailorbird.data.readers.text_files import FOLDER
 from tailorbird.domain.curation import PersonalKind, PrivacyAction, QualityRule
 from tailorbird.domain.feedback import FeedbackKind

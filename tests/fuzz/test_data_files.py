@@ -18,7 +18,7 @@ from pyarrow import parquet
 from support.damage import damaged, ends_well, tries, values
 from support.data import make_objective
 from tailorbird.data import inspect_file, read_sources
-from tailorbird.data.readers.hub_card import check_card
+from tailorbird.data.readers.hub import check_card
 from tailorbird.domain.objective import TaskKind
 
 ROWS = [{"text": f"message {n} wörds", "label": "ab"[n % 2], "who": f"p{n % 5}"} for n in range(12)]

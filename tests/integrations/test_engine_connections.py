@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tailorbird.integrations import loopback
-from tailorbird.integrations.engine_connections import EngineConnections
+from tailorbird.integrations.loopback import EngineConnections
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

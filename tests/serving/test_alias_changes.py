@@ -12,8 +12,8 @@ import pytest
 
 from support.serving import DirectDriver, House, until
 from tailorbird.domain.errors import Unavailable
-from tailorbird.serving import AliasSync, alias_changes, alias_sync
-from tailorbird.serving.alias_changes import AliasChanges
+from tailorbird.serving import AliasSync, alias_record, alias_sync
+from tailorbird.serving.alias_record import AliasChanges
 
 
 class Counted:
@@ -75,7 +75,7 @@ def test_a_record_that_stands_still_is_not_asked(house: House) -> None:
 
 def test_other_commits_are_not_taken_for_moves(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     hundredths = count()
-    monkeypatch.setattr(alias_changes, "time", SimpleNamespace(monotonic=lambda: next(hundredths) / 100))
+    monkeypatch.setattr(alias_record, "time", SimpleNamespace(monotonic=lambda: next(hundredths) / 100))
 
     async def story() -> None:
         ledger = Counted(house)

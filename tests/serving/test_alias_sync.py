@@ -22,8 +22,7 @@ from tailorbird.domain.prompt import Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.serving import AliasSync, AnswerService, alias_sync
-from tailorbird.serving.alias_changes import FolderWatch
-from tailorbird.serving.alias_record import AliasRecord
+from tailorbird.serving.alias_record import AliasRecord, FolderWatch
 from tailorbird.testing import MemoryEngine
 
 BAD = Corrupt("adapter changed", "restore it", code="artifact_corrupt")

@@ -24,8 +24,7 @@ from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.ports.endpoint import EndpointClient, HostedChunk
 from tailorbird.ports.engine import Chunk, LoadRequest
 from tailorbird.serving import HostedAccess, HostedDriver
-from tailorbird.serving.bills import Bill, billed
-from tailorbird.serving.endpoint_budgets import EndpointBudgets
+from tailorbird.serving.endpoint_budgets import Bill, EndpointBudgets, billed
 
 TEXT = (Message(role="user", content="I lost my card"),)
 RELEASES = [Digest("sha256:" + letter * 64) for letter in "ab"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tailorbird.serving.alias_changes import FolderWatch
+from tailorbird.serving.alias_record import FolderWatch
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 
 from support.unicode_texts import ANY_TEXT
 from tailorbird.data import contamination, quality
-from tailorbird.data.duplicates import edit_similarity, shared_text
-from tailorbird.data.duplicates.near_duplicates import near_duplicates
+from tailorbird.data.duplicates import shared_text
+from tailorbird.data.duplicates.near_duplicates import alike, near_duplicates
 from tailorbird.domain.curation import QualityPolicy
 from tailorbird.domain.dataset import Document, Provenance, Row, Split
 from tailorbird.domain.errors import TailorbirdError
@@ -125,7 +125,7 @@ OF_TWO: dict[str, Callable[[str, str], Any]] = {
     "metrics of answers": lambda one, other: measured(TaskKind.GENERATE, one, other),
     "text finder": found_again,
     "near-duplicates": compared,
-    "edit similarity": edit_similarity.alike,
+    "edit similarity": alike,
     "overlap": lambda one, other: contamination.overlapping([one, other, f"{one} {other}"]),
     "search": searched,
 }

@@ -30,8 +30,7 @@ from tailorbird.domain.prompt import Message
 from tailorbird.testing import MemoryEndpoint
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.annotation import Annotations, LeftOut, annotate, rows_digest
-from tailorbird.usecases.runs.curate import curate
-from tailorbird.usecases.runs.submit import adapt
+from tailorbird.usecases.runs.submit import adapt, curate
 from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
 
 TEACHER = {"endpoint": "outside", "model": MODEL, "path": "texts.csv", "source": SOURCE}

@@ -23,9 +23,8 @@ from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.dependencies import Progress
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.runs import objective_proposal
-from tailorbird.usecases.runs.curate import curate
 from tailorbird.usecases.runs.objective_proposal import Proposal, ProposalRequest, look_at, propose
-from tailorbird.usecases.runs.submit import plan
+from tailorbird.usecases.runs.submit import curate, plan
 
 TERMS = {"origin": "our desk, 2024", "license": "proprietary, our own", "consent": "terms of service"}
 

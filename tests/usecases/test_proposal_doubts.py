@@ -10,7 +10,7 @@ import yaml
 
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.objective import ProposedKpi
-from tailorbird.usecases.runs.proposal_doubts import doubts_about, levels_of
+from tailorbird.usecases.runs.objective_proposal import doubts_about, levels_of
 
 
 def groups(*test: int, dev: tuple[int, ...] = (1,) * 30) -> dict[Split, tuple[int, ...]]:

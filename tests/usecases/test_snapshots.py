@@ -17,7 +17,7 @@ from tailorbird.domain.errors import DataInvalid, Forbidden, NotFound, Tailorbir
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.runs import submit
-from tailorbird.usecases.runs.curate import curate
+from tailorbird.usecases.runs.submit import curate
 from tailorbird.usecases.snapshots import label_errors, report, snapshot_queries
 from tailorbird.usecases.snapshots.label_errors import Fix
 from tailorbird.usecases.snapshots.snapshot_lookup import Snapshot

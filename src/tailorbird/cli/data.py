@@ -72,7 +72,7 @@ def _looked_at(name: str, session: CommandSession) -> Inspection:
 @app.command("curate")
 def _curate(objective: ObjectivePath) -> None:
     """Read, clean, split and freeze an objective's data as a snapshot. Interrupted runs resume; adapt continues the same run."""
-    from tailorbird.usecases.runs.curate import curate
+    from tailorbird.usecases.runs.submit import curate
 
     session = open_session()
     with narrated(session, f"tailorbird data curate {objective}") as progress:

@@ -8,7 +8,6 @@ In: the files, folders and addresses that an objective names, and the splits of 
 every refused row with its reason. Must not know: models, metrics, the ledger.
 """
 
-from tailorbird.data.answer_items import answer_items, items_of_split, load_items
 from tailorbird.data.inspection import FolderFiles, beside, file_texts, folder_files, inspect_file
 from tailorbird.data.label_errors import label_suspects
 from tailorbird.data.pipeline import SnapshotRequest
@@ -22,11 +21,21 @@ from tailorbird.data.provenance.snapshot_rewrite import (
     stored_rows,
 )
 from tailorbird.data.readers import SourceRow, SourceRows, fingerprint_sources, read_sources, row_id
+from tailorbird.data.readers.cells import split_of_file
 from tailorbird.data.readers.confined_reader import start_parser
-from tailorbird.data.readers.given_splits import split_of_file
 from tailorbird.data.readers.qrels import without_documents
 from tailorbird.data.readers.sources import read_column
-from tailorbird.data.snapshot import BuiltSnapshot, build_snapshot, group_sizes, load_documents, load_quarantine, load_rows
+from tailorbird.data.snapshot import (
+    BuiltSnapshot,
+    answer_items,
+    build_snapshot,
+    group_sizes,
+    items_of_split,
+    load_documents,
+    load_items,
+    load_quarantine,
+    load_rows,
+)
 
 __all__ = [
     "Amendments",

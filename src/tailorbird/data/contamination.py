@@ -17,7 +17,7 @@ from itertools import accumulate, chain
 import numpy as np
 from numpy.typing import NDArray
 
-from tailorbird.data.key_order import key_order
+from tailorbird.data.duplicates.minhash import key_order
 from tailorbird.text.word_tokens import WORD_WEIGHT, holds_unspaced, word_tokens, word_weight
 
 #: The version of what follows.

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from tailorbird.data import contamination, duplicates, quality
+from tailorbird.data import contamination, quality
+from tailorbird.data.contamination import overlapping
 from tailorbird.data.curation import (
     CurationTally,
     RowPolicy,
@@ -25,9 +27,10 @@ from tailorbird.data.curation import (
     require_rows,
 )
 from tailorbird.data.duplicates.components import Tie, connected
-from tailorbird.data.duplicates.exact import Distinct, Item, NamedRows, drop_duplicates, quarantine
+from tailorbird.data.duplicates.exact import Distinct, Item, NamedRows, drop_duplicates, first_places, quarantine
+from tailorbird.data.duplicates.near_duplicates import SCHEME as NEAR_SCHEME
+from tailorbird.data.duplicates.near_duplicates import near_duplicates
 from tailorbird.data.duplicates.shared_text import SharedText, sampled, shared_text
-from tailorbird.data.duplicates.split_groups import subject_ties, text_ties, without_shared_text
 from tailorbird.data.placed_rows import PlacedRows, label_counts, place_rows
 from tailorbird.data.privacy import Redaction
 from tailorbird.data.provenance import Amendments, amend_documents
@@ -35,8 +38,8 @@ from tailorbird.data.readers import SourceRow, SourceRows, refuse_if_most, row_i
 from tailorbird.data.readers.data_file import DataFile
 from tailorbird.data.readers.source_rows import RowBuilder
 from tailorbird.data.readers.sources import SourceReader, read_file
-from tailorbird.data.splits.shifted_part import mark_shifted
-from tailorbird.data.splits.split_assignment import (
+from tailorbird.data.shifted_part import mark_shifted
+from tailorbird.data.split_assignment import (
     SHARES,
     SplitAssignment,
     assign_splits,
@@ -246,7 +249,7 @@ def _privacy_of(request: SnapshotRequest) -> Redaction:
 
 def _schemes(privacy: Redaction) -> dict[str, str]:
     """The version of each method."""
-    return {**privacy.schemes, "quality": quality.VERSION, "near": duplicates.SCHEME, "overlap": contamination.SCHEME}
+    return {**privacy.schemes, "quality": quality.VERSION, "near": NEAR_SCHEME, "overlap": contamination.SCHEME}
 
 
 def _distinct(named: NamedRows, request: SnapshotRequest, tally: CurationTally) -> Distinct:
@@ -323,3 +326,36 @@ def _check_shifted(present: Collection[Split], objective: Objective) -> None:
         if split not in present:
             hint = "bring more rows, a larger `split: {share: ...}`, or let sources with `split` hold rows of the shifted part, too"
             raise DataInvalid(f"no rows of the shifted part are in {split.value}", hint, code="shift_empty")
+
+
+def text_ties(items: Sequence[Item], others: Sequence[str]) -> list[Tie]:
+    """Items whose texts are equal (with different targets, or but for what most rows share), nearly alike, or of which one holds most of
+    the other.
+
+    ``others`` are further normalised texts; they have the places after the items.
+    """
+    compared = [*(item.told or item.folded for item in items), *others]
+    first, again = first_places(compared)
+    texts = [compared[place] for place in first] if again else compared
+    pairs = chain(near_duplicates(texts), overlapping(texts))
+    return [*(tuple(again[index]) for index in sorted(again)), *((first[one], first[other]) for one, other in pairs)]
+
+
+def without_shared_text(items: Sequence[Item], shared: SharedText) -> list[Item]:
+    """``items`` that know what tells each from others."""
+    told = shared.told([item.row.text for item in items], [item.folded for item in items])
+    return [item if text is item.folded else item._replace(told=text) for item, text in zip(items, told, strict=True)]
+
+
+def subject_ties(items: Sequence[Item], alike: Iterable[Sequence[int]] = ()) -> list[Tie]:
+    """Items of one subject. ``alike`` are the near-duplicate groups: what several subjects wrote nearly word for word (a form, a phrase of
+    the trade) does not tie their other rows together."""
+    owned = [index for index, item in enumerate(items) if item.subject is not None]
+    if not owned:
+        return []
+    shared = {index for part in alike if len({items[index].subject for index in part} - {None}) > 1 for index in part}
+    by_subject: dict[str | None, list[int]] = {}
+    for index in owned:
+        if index not in shared:
+            by_subject.setdefault(items[index].subject, []).append(index)
+    return [tuple(same) for same in by_subject.values() if len(same) > 1]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.readers import SourcePlace
-from tailorbird.data.splits.split_assignment import SplitGroup, counted, labels_of
+from tailorbird.data.split_assignment import SplitGroup, counted, labels_of
 from tailorbird.domain.dataset import Split, SplitCounts
 from tailorbird.domain.objective import Task, TaskKind
 

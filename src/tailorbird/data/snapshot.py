@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tailorbird.data.pipeline import SnapshotRequest, run_pipeline
+from tailorbird.data.readers import row_id
 from tailorbird.data.snapshot_writer import LazyRows, frozen_rows, write_snapshot
 from tailorbird.domain.curation import CurationReport
 from tailorbird.domain.dataset import Document, Quarantined, Row, SnapshotManifest, Split
@@ -15,6 +16,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.system.garbage_collection import uncollected
 from tailorbird.text import label_sets
+from tailorbird.text.conversations import earlier_answers
 from tailorbird.text.normalisation import normalise
 
 
@@ -89,3 +91,37 @@ def load_documents(manifest: SnapshotManifest, artifacts: ArtifactStore) -> tupl
 def load_quarantine(manifest: SnapshotManifest, artifacts: ArtifactStore) -> tuple[Quarantined, ...]:
     """What was set aside, sorted by file and line. Raises NotFound or Corrupt."""
     return tuple(map(Quarantined.model_validate_json, artifacts.get(manifest.quarantine).splitlines()))
+
+
+def load_items(manifest: SnapshotManifest, artifacts: ArtifactStore, split: Split) -> tuple[Row, ...]:
+    """The items of one split of a stored snapshot. Raises NotFound or Corrupt."""
+    return items_of_split(manifest, lambda each: load_rows(manifest, artifacts, each), split)
+
+
+def items_of_split(manifest: SnapshotManifest, rows_of: Callable[[Split], Sequence[Row]], split: Split) -> tuple[Row, ...]:
+    """The items of one split in the order of its rows, which ``rows_of`` gives. An item's id is the digest of its text and answer, as a
+    row's, and no two share one."""
+    rows = rows_of(split)
+    if manifest.answers == "last":
+        return tuple(rows)
+    before = tuple(Split)[: tuple(Split).index(split)]
+    seen = {item.id for each in before for row in rows_of(each) for item in answer_items(row, manifest)}
+    return tuple(_distinct(rows, manifest, seen))
+
+
+def answer_items(row: Row, manifest: SnapshotManifest) -> Iterator[Row]:
+    """Every answer in ``row`` that is measured, in the order in which they were given; the last is the row itself."""
+    if manifest.answers != "last":
+        for text, answer in earlier_answers(row.text, calls=manifest.answers == "all"):
+            yield row.model_copy(update={"id": row_id(text, answer), "text": text, "target": answer})
+    yield row
+
+
+def _distinct(rows: Sequence[Row], manifest: SnapshotManifest, seen: set[Digest]) -> Iterator[Row]:
+    """Each item once, and none that was ``seen``; what is a row of its own is that row's."""
+    own = {row.id for row in rows}
+    for row in rows:
+        for item in answer_items(row, manifest):
+            if item.id not in seen and (item.id not in own or item.id == row.id):
+                seen.add(item.id)
+                yield item

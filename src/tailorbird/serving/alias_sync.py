@@ -20,8 +20,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.engine import EngineDriver, EngineState, LoadRequest
 from tailorbird.ports.ledger import Ledger
-from tailorbird.serving.alias_changes import AliasChanges, FolderWatch
-from tailorbird.serving.alias_record import AliasRecord
+from tailorbird.serving.alias_record import AliasChanges, AliasRecord, FolderWatch
 from tailorbird.serving.alias_routes import AliasRoute, AliasRoutes, TrafficArm, arm_name
 from tailorbird.serving.heartbeat import GatewayHeartbeat
 from tailorbird.serving.release_loader import ReleaseLoader

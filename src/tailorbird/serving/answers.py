@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Literal, NamedTuple
 
+from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.dataset import EVERYONE
-from tailorbird.domain.errors import InvalidInput, NotFound, Unavailable
+from tailorbird.domain.errors import InvalidInput, NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling, ToolCall
 from tailorbird.domain.retrieval import Entry, RetrievedEntry
 from tailorbird.domain.value import Value
 from tailorbird.ports.engine import EngineDriver, LabelScores, TokenLogprob
 from tailorbird.serving.alias_routes import AliasRoutes, TrafficArm
+from tailorbird.serving.endpoint_circuits import NOT_ASKED
+from tailorbird.serving.hosted_driver import is_stood_in_for
 from tailorbird.text.answered_labels import answered_label
 from tailorbird.text.label_decision import decide_label, is_referred
 from tailorbird.text.prompt_rendering import messages_for, without_reasoning
@@ -275,3 +279,42 @@ def conversation_for(prompt: PromptSpec, messages: Sequence[Message], context: S
     system, *shown, _ = messages_for(prompt, "", context)
     instructions = [system.content, *(message.content for message in messages if message.role == "system")]
     return (Message(role="system", content="\n\n".join(instructions), tools=offered_tools(messages)), *shown, *turns)
+
+
+_log = logging.getLogger("tailorbird.serving")
+
+#: The answer of an arm to a conversation, piece by piece.
+Answers = Callable[[TrafficArm, Sequence[Message], Sampling, frozenset[str]], AsyncGenerator[AnswerPiece, None]]
+
+
+async def with_fallback(
+    answers: Answers, arm: TrafficArm, messages: Sequence[Message], sampling: Sampling, groups: frozenset[str], *, whole: bool
+) -> AsyncGenerator[AnswerPiece, None]:
+    """The answer of a hosted ``arm``, or of its fallback where the endpoint fails before anything was given.
+
+    ``whole``: pieces are held back until the last is there, so that an answer that breaks off is replaced, too; otherwise one whose first
+    words were given ends with the error. Pieces of the fallback say so.
+    """
+    held: list[AnswerPiece] = []
+    given = False
+    try:
+        async with aclosing(answers(arm, messages, sampling, groups)) as pieces:
+            async for piece in pieces:
+                if whole:
+                    held.append(piece)
+                else:
+                    given = True
+                    yield piece
+    except TailorbirdError as error:
+        if arm.fallback is None or given or not is_stood_in_for(error):
+            raise
+        if error.error_code != NOT_ASKED:  # the log tells once of an endpoint that is not asked
+            told = (short(arm.release), error.error_code, error.message, short(arm.fallback.release))
+            _log.warning("release %s did not answer (%s: %s): %s answers", *told)
+    else:
+        for piece in held:
+            yield piece
+        return
+    async with aclosing(answers(arm.fallback, messages, sampling, groups)) as pieces:
+        async for piece in pieces:
+            yield piece.model_copy(update={"fallback": True})

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
+from typing import TypeVar
 
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.errors import AnswerLost, Exhausted, TailorbirdError
 from tailorbird.domain.quota import window_start
-from tailorbird.serving.bills import Bill, present_bill
 
 _log = logging.getLogger("tailorbird.serving")
 
@@ -158,3 +159,33 @@ def _note_unread(reading: asyncio.Task[None]) -> None:
     """Whoever waits for the record is told that it cannot be read; where nobody does, the next one reads it."""
     if not reading.cancelled() and (error := reading.exception()) is not None:
         _log.warning("what an endpoint was paid this month could not be read (%s)", type(error).__name__)
+
+
+T = TypeVar("T")
+
+
+@dataclass
+class Bill:
+    """Money of one answer, in the currency of the settings' prices: what ``endpoint`` (empty: none was asked) was ``paid`` so far,
+    ``estimated`` high where its server has not told what it read and wrote, and the ``most`` that this may come to by what is under way."""
+
+    endpoint: str = ""
+    paid: float = 0.0
+    most: float = 0.0
+    estimated: bool = False
+
+
+_BILL: ContextVar[Bill | None] = ContextVar("bill", default=None)
+
+
+async def billed(bill: Bill, pieces: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    """``pieces``, whose price is put on ``bill`` while they are made: an answer that breaks off, or that nobody waits for, has one too."""
+    _BILL.set(bill)
+    async with aclosing(pieces):
+        async for piece in pieces:
+            yield piece
+
+
+def present_bill() -> Bill:
+    """The bill of the answer that is being made; a new one where nobody asks for it."""
+    return _BILL.get() or Bill()

@@ -15,9 +15,8 @@ from tailorbird.domain.deployment import SHADOW, RequestRow, shadow_id
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.serving.alias_routes import TrafficArm
-from tailorbird.serving.answers import AnswerPiece, told_text
-from tailorbird.serving.bills import Bill, billed
-from tailorbird.serving.fallback import Answers
+from tailorbird.serving.answers import AnswerPiece, Answers, told_text
+from tailorbird.serving.endpoint_budgets import Bill, billed
 from tailorbird.serving.request_log import RequestLog
 
 #: Mirrored requests at once, and those that wait at most: what comes beyond is not mirrored, and rollouts tell the share that was.

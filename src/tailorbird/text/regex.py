@@ -7,6 +7,7 @@ is refused. As in Python, ``\w``, ``\d`` and ``\s`` stand for the letters, digit
 from __future__ import annotations
 
 import re
+import warnings
 from functools import lru_cache
 from typing import Any
 
@@ -62,7 +63,8 @@ def _reason(error: Exception) -> str:
 def _is_regular(pattern: str) -> bool:
     """True where Python's own engine would take the pattern. It is only parsed, not matched."""
     try:
-        re.compile(pattern)
+        with warnings.catch_warnings(action="ignore"):  # of what a later version may read otherwise, as in [[
+            re.compile(pattern)
     except (re.error, RecursionError, OverflowError):
         return False
     return True

@@ -26,9 +26,8 @@ from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.monitoring.watch import watch_production
 from tailorbird.usecases.releases import promotion as moves
 from tailorbird.usecases.releases.release_queries import show_release
-from tailorbird.usecases.runs.curate import curate
 from tailorbird.usecases.runs.run_queries import RunReport, show_run
-from tailorbird.usecases.runs.submit import adapt, plan
+from tailorbird.usecases.runs.submit import adapt, curate, plan
 from tailorbird.usecases.snapshots import label_errors
 from tailorbird.usecases.snapshots.label_errors import Fix
 

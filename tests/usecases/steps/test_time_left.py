@@ -5,7 +5,7 @@ from __future__ import annotations
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import Estimate, Machine, Plan, PlannedFloor, Reason, RungPlan
 from tailorbird.domain.run import Outlook
-from tailorbird.usecases.steps.time_left import outlook
+from tailorbird.usecases.steps.transitions import outlook
 
 WHY = Reason(rule="rule", text="text", source="source")
 

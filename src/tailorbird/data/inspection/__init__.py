@@ -7,8 +7,7 @@ In: a file. Out: an inspection, for a person to confirm; all texts of a file who
 snapshots.
 """
 
-from tailorbird.data.inspection.file_profile import inspect_file
+from tailorbird.data.inspection.file_profile import FolderFiles, beside, folder_files, inspect_file
 from tailorbird.data.inspection.file_texts import file_texts
-from tailorbird.data.inspection.folder_files import FolderFiles, beside, folder_files
 
 __all__ = ["FolderFiles", "beside", "file_texts", "folder_files", "inspect_file"]

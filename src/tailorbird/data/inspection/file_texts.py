@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tailorbird.data.inspection.file_profile import as_it_looks
-from tailorbird.data.readers.confined_reader import job_for
+from tailorbird.data.readers.confined_reader import READERS, file_of, job_for
 from tailorbird.data.readers.data_file import DataFile, EveryColumn, open_file
 from tailorbird.data.readers.packed_file import BEGINNINGS, unpacked
-from tailorbird.data.readers.parser_process import READERS, file_of
 from tailorbird.data.readers.text_files import text_lines
 from tailorbird.domain.dataset import Quarantined
 from tailorbird.domain.errors import DataInvalid

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from tailorbird.data.inspection.cell_marks import BETWEEN
 from tailorbird.data.inspection.column_names import AGAINST, DIVISIONS, LABEL_WORDS, NAMES, SPLIT_COLUMNS, plain_name, words_of
-from tailorbird.data.inspection.columns import ColumnTally
-from tailorbird.data.readers.given_splits import SPLIT_NAMES
+from tailorbird.data.inspection.columns import BETWEEN, ColumnTally
+from tailorbird.data.readers.cells import SPLIT_NAMES
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.inspection import LONGEST_LABEL, MOST_NUMBERS, SEVERAL, ColumnSeen, Guess
 

@@ -1,6 +1,6 @@
 """Personal data and secrets: detected, counted, and treated by the policy of the objective.
 
-    context → payment_data · national_ids · contact_data · secrets → personal_data
+    checked_numbers · contact_data → personal_data
 
 In: texts, a policy. Out: the texts after the policy, and counts by kind. Must not know: files, splits, duplicates.
 """

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from tailorbird.data.privacy.context import before, is_reference
+from tailorbird.data.privacy.checked_numbers import before, is_reference
 from tailorbird.domain.curation import PersonalKind
 from tailorbird.ports.detector import Span
 

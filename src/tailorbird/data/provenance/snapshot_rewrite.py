@@ -12,7 +12,7 @@ from itertools import starmap
 from tailorbird.crypto.canonical_json import canonical_json, digest_of
 from tailorbird.data.provenance.croissant import redescribed
 from tailorbird.data.provenance.merkle_seal import MemberHashes, head, salt_of, seal_documents, stored
-from tailorbird.data.splits.split_assignment import labels_of
+from tailorbird.data.split_assignment import labels_of
 from tailorbird.domain.dataset import Document, Quarantined, Row, ShiftedPart, SnapshotManifest, Split, SplitCounts
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import Task, TaskKind

@@ -1,7 +1,7 @@
 """Readers: files, folders and addresses, record by record into rows with provenance.
 
-    source_resolver (remote | hub) → data_file → confined_reader
-    → parser_process (csv_file | json_files | parquet_file | text_files | qrels) → cells → source_rows → sources; documents
+    source_resolver (hub) → data_file → confined_reader (csv_file | json_files | parquet_file | text_files | qrels)
+    → cells → source_rows → sources; documents
 
 In: the files, folders and addresses that an objective names. Out: rows, and every unusable record with its reason. Must not know:
 duplicates, splits, snapshots.

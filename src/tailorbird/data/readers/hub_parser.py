@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tailorbird.data.readers.hub_card import CARDS, check_card
+from tailorbird.data.readers.hub import CARDS, check_card
 from tailorbird.domain.errors import DataInvalid
 
 #: A card of more bytes is not read.

@@ -7,8 +7,8 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any, NoReturn
 
+from tailorbird.data.readers.cells import SPLIT_NAMES
 from tailorbird.data.readers.data_file import DataFile, Record, Records
-from tailorbird.data.readers.given_splits import SPLIT_NAMES
 from tailorbird.data.readers.text_files import text_lines
 from tailorbird.domain.dataset import Quarantined
 from tailorbird.domain.errors import DataInvalid

@@ -17,13 +17,13 @@ from tailorbird.data.readers.cells import (
     labels_cell,
     name_cell,
     shift_cell,
+    split_cell,
     subject_cell,
     term_cell,
     text_cell,
     texts_cell,
 )
 from tailorbird.data.readers.data_file import DataFile, Record
-from tailorbird.data.readers.given_splits import split_cell
 from tailorbird.data.readers.qrels import Grades, grades_cell, target_of
 from tailorbird.data.readers.turns import answered, reasoned
 from tailorbird.domain.dataset import JOINED, Document, Provenance, Quarantined, SourceShape, Split

@@ -13,7 +13,7 @@ from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.parameters import RunId
 from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.steps import transitions
-from tailorbird.usecases.steps.time_left import outlook
+from tailorbird.usecases.steps.transitions import outlook
 
 #: States in which a run is a job.
 OPEN = (RunState.PLANNING, RunState.ACTIVE)

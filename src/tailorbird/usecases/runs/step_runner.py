@@ -38,7 +38,7 @@ from tailorbird.usecases.snapshots.amendments import certificates_of
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.cancellation import WatchedProgress, failed_disk, failure_of
 from tailorbird.usecases.steps.step_context import StepContext, StepOutcome, StepPayments, number_of
-from tailorbird.usecases.steps.time_left import outlook
+from tailorbird.usecases.steps.transitions import outlook
 from tailorbird.usecases.storage_quota import TenantStore, storing
 from tailorbird.usecases.tenants import reach_of
 

@@ -30,6 +30,8 @@ from tailorbird.usecases.released_ranker import find_ranker
 from tailorbird.usecases.runs.run_queries import RunReport, report_of
 from tailorbird.usecases.runs.step_runner import WorkedRun, plan_for, work_on
 from tailorbird.usecases.snapshots.amendments import heeded_facts
+from tailorbird.usecases.snapshots.snapshot_queries import SnapshotView, show_snapshot
+from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
 from tailorbird.usecases.storage_quota import storing
 from tailorbird.usecases.tenants import reach_of
@@ -310,3 +312,11 @@ def _depends_on_machine(work: UnitOfWork, report: RunReport) -> bool:
     gates += [work.records.get(GateResult, look.gate) for look in report.looks]
     unproven = [{each.name for each in gate.findings if each.verdict is not Verdict.PASS} for gate in gates]
     return any(names and names <= limits for names in unproven)
+
+
+@local(Action.PLAN)
+def curate(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> SnapshotView:
+    """Reads, cleans, splits and freezes the data of the objective at ``path``; nothing is planned or fetched. Raises as ``adapt``."""
+    run = submit(deps, actor, path, RunState.PLANNING)
+    context = plan_for(deps, actor, run, progress, until=transitions.SNAPSHOT)
+    return show_snapshot(deps, actor, context.done[transitions.SNAPSHOT])
