@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from support.ray_cluster import RayCluster, ray_cluster
-from tailorbird.system import barrier_watch, sandbox
+from tailorbird.system import sandbox, threads
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -66,7 +66,7 @@ def no_barrier_watch() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         begun = threading.Lock()
         begun.acquire()
-        patch.setattr(barrier_watch, "_begun", begun)
+        patch.setattr(threads, "_begun", begun)
         yield
 
 

@@ -22,8 +22,8 @@ from scipy.stats import bootstrap
 from tailorbird.base_models import pull
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
-from tailorbird.domain.retrieval import Entry
-from tailorbird.evaluation.ranking import ndcg
+from tailorbird.domain.prompt import Entry
+from tailorbird.evaluation.metrics import ndcg
 from tailorbird.inference import open_encoder, open_model_reader
 from tailorbird.planning.ladder import EPOCHS
 from tailorbird.ports.trainer import JudgedQuery, RankingJob

@@ -24,7 +24,7 @@ from tailorbird.domain.deployment import Servable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import TokenProfile
 from tailorbird.domain.prompt import Demonstration, Message, PromptSpec, Sampling
-from tailorbird.domain.retrieval import Entry
+from tailorbird.domain.prompt import Entry
 from tailorbird.inference import open_engine
 from tailorbird.planning import PlanInputs
 from tailorbird.planning.time_and_cost import scoring_seconds

@@ -29,7 +29,7 @@ from tailorbird.domain.ladder import Candidate
 from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.plan import Estimate, RungPlan
 from tailorbird.domain.prompt import Sampling
-from tailorbird.domain.prompt_search import SEARCHED_SHOTS, SEARCHED_SHOTS_WITHOUT_LABELS
+from tailorbird.domain.prompt import SEARCHED_SHOTS, SEARCHED_SHOTS_WITHOUT_LABELS
 from tailorbird.evaluation import PredictionRequest, engine_predictions
 from tailorbird.inference import open_encoder, open_engine
 from tailorbird.planning.setting_rules import MOST_SHOTS, SHOTS_WITHOUT_LABELS

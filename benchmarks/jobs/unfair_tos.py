@@ -34,9 +34,9 @@ from tailorbird.planning.setting_rules import usual_precision
 from tailorbird.ports.trainer import LabelJob
 from tailorbird.rungs import TunedLabels, fit_floor, fit_label_set_head, held_out_groups, label_set_texts
 from tailorbird.stats.intervals import resample
-from tailorbird.text.label_decision import labels_above
-from tailorbird.text.label_prototypes import read_prototypes
-from tailorbird.text.label_sets import join, split
+from tailorbird.text.label_rules import labels_above
+from tailorbird.text.label_rules import read_prototypes
+from tailorbird.text.label_rules import join, split
 from tailorbird.training import open_trainer
 
 BARS = {

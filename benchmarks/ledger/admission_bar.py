@@ -19,7 +19,7 @@ from statistics import quantiles
 from databases import empty_database
 
 from tailorbird.auth import KeyFileSealer
-from tailorbird.crypto import state_tree
+from tailorbird.crypto import anchored_rows
 from tailorbird.domain.deployment import Alias
 from tailorbird.domain.event import Event
 from tailorbird.domain.identity import ApiKey, Identity, Role, Tenant
@@ -105,7 +105,7 @@ def checks(ledger: Ledger, *, first: bool = False) -> float:
     seconds = []
     for number in range(CHECKS):
         if first:
-            state_tree._proven.clear()
+            anchored_rows._proven.clear()
         start = time.perf_counter()
         with ledger.work("acme", write=False) as work:
             people = work.identities.all()

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, create_engine, insert, select, text
 from tailorbird.crypto.canonical_json import canonical_json, digest_bytes, digest_of
 from tailorbird.domain.event import Event
 from tailorbird.domain.release import Release
-from tailorbird.domain.signal import Severity
+from tailorbird.domain.feedback import Severity
 from tailorbird.ledger import tables
 from tailorbird.usecases import Dependencies
 

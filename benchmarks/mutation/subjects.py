@@ -59,7 +59,7 @@ SUBJECTS: dict[str, Subject] = {
     ),
     "erasure": Subject(("usecases/erasure/*.py",), ("usecases/erasure", "usecases/test_places.py")),
     "quotas": Subject(
-        ("serving/quotas.py", "usecases/storage_quota.py", "domain/quota.py", "auth/throttle.py"),
+        ("serving/quotas.py", "usecases/storage_quota.py", "domain/quota.py", "auth/request_checks.py"),
         (
             "domain/test_quota.py",
             "serving/test_quotas*.py",
@@ -74,7 +74,7 @@ SUBJECTS: dict[str, Subject] = {
         ("data/test_exact.py", "data/test_given_splits.py", "data/test_split*.py", "data/test_shift*.py", "data"),
     ),
     "sandbox": Subject(
-        ("system/sandbox/*.py", "system/public_addresses.py"),
+        ("system/sandbox/*.py", "system/outward_access.py"),
         ("system/test_sandbox.py", "system", "data/test_confined_reader.py"),
     ),
 }

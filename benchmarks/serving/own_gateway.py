@@ -18,7 +18,7 @@ from tailorbird.processes import gateway, gateway_app
 from tailorbird.processes.http_servers import Server, ended_by_signals, listen
 from tailorbird.system.clock import SystemClock
 from tailorbird.system.garbage_collection import exempt_present_objects
-from tailorbird.usecases.releases.effect import RecordedProofs
+from tailorbird.usecases.releases.load_verification import RecordedProofs
 
 
 class KeptProofs(RecordedProofs):

@@ -16,8 +16,7 @@ from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import Forbidden, InvalidInput, NotFound
 from tailorbird.domain.plan import Prices
 from tailorbird.domain.value import Digest, Name, Value
-from tailorbird.system.files import OWNER_FILE, close_to_others, is_open_to_others
-from tailorbird.system.user_cache import can_be_made, user_cache
+from tailorbird.system.files import OWNER_FILE, can_be_made, close_to_others, is_open_to_others, user_cache
 from tailorbird.text.normalisation import nearest
 
 #: The folder that ``tailorbird init`` makes where it is run.

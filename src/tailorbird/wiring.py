@@ -28,14 +28,12 @@ from tailorbird.ports.signals import Notifier
 from tailorbird.ports.tracker import Tracker
 from tailorbird.ports.trainer import Trainer
 from tailorbird.settings import Settings, check_closed
-from tailorbird.system.clear_folder import clear_root, folders_of_all, process_folder
 from tailorbird.system.clock import SystemClock
-from tailorbird.system.files import OWNER_FOLDER, is_open_to_others, write_for_owner_alone
+from tailorbird.system.files import OWNER_FOLDER, clear_root, folders_of_all, is_open_to_others, process_folder, write_for_owner_alone
 from tailorbird.system.secret_references import read_secret
 from tailorbird.usecases import Dependencies, MaintenanceSettings, admit
 from tailorbird.usecases.feedback import redact
-from tailorbird.usecases.sealed_words import SealedLedger
-from tailorbird.usecases.tenant_keys import TenantKeys
+from tailorbird.usecases.tenant_keys import SealedLedger, TenantKeys
 
 
 def open_dependencies(settings: Settings, *, migrate: bool = True, busy_seconds: float | None = None) -> Dependencies:
@@ -243,7 +241,7 @@ def _compute(settings: Settings) -> Compute | None:
         return None
     with _extra("ray"):
         from tailorbird.integrations.ray import RayCompute
-    return RayCompute(settings.ray_address, "tailorbird.processes.placed_step:perform_step")
+    return RayCompute(settings.ray_address, "tailorbird.processes.worker:perform_step")
 
 
 def _trainer(settings: Settings) -> Trainer:

@@ -8,7 +8,7 @@ import pytest
 
 from support.api import ASK, events, post
 from support.serving import DirectDriver, House
-from tailorbird.api.caller_errors import for_caller
+from tailorbird.api.errors import for_caller
 from tailorbird.domain.errors import Exhausted, Forbidden, InvalidInput, NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.serving import NOT_ASKED, STOOD_IN_FOR

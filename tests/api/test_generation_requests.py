@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.api import ASK, ask, post
 from support.serving import House
 from tailorbird.api.generation_requests import parse_chat
-from tailorbird.api.responses_request import parse_response
+from tailorbird.api.responses import parse_response
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Sampling
 

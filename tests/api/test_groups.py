@@ -15,8 +15,7 @@ from support.serving import DirectDriver, House, digest, make_release
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.retrieval import Entry, Retrieval
+from tailorbird.domain.prompt import Entry, Message, Retrieval, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Chunk, LabelScores, LoadRequest
 from tailorbird.text.search_index import write_index

@@ -13,7 +13,7 @@ from support.serving import House, digest, make_release
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.retrieval import Entry, Retrieval
+from tailorbird.domain.prompt import Entry, Retrieval
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.text.search_index import write_index
 

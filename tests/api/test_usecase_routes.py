@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.control import OBJECTIVE, ROWS, ask, code, control_app, people
-from tailorbird.api.request_body import refuse_unstorable
+from tailorbird.api.request_context import refuse_unstorable
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.run import Run

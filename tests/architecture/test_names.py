@@ -78,19 +78,19 @@ def test_a_class_name_stands_once_but_for_a_port_and_its_implementations() -> No
 
 #: Where the environment is read besides ``settings.py``, and why.
 ENVIRONMENT_READERS = {
-    "auth/workspace_keys.py": "the key of the workspace, where the settings name a variable that holds it",
+    "auth/identity_keys.py": "the key of the workspace, where the settings name a variable that holds it",
     "cli/main.py": "whether the shell asks for completions",
     "data/readers/source_resolver.py": "Azure's connection string, as its client reads it",
     "inference/native/library.py": "the compiler (CXX)",
     "integrations/ray.py": "Ray's own variables: whether it asks for a token, and that it tells nobody of its use",
     "processes/engine_process.py": "the secret shared with the gateway, handed on and removed when read; OpenMP's waiting policy",
-    "processes/placed_step.py": "how many threads OpenMP starts, said before it is loaded; the address of the node, as its cluster says it",
-    "system/barrier_watch.py": "whether OpenMP was told how its threads wait",
-    "system/container_limits.py": "how many threads OpenMP starts, where a container has fewer cores than the machine",
+    "processes/worker.py": "how many threads OpenMP starts, said before it is loaded; the address of the node, as its cluster says it",
+    "system/threads.py": "whether OpenMP was told how its threads wait",
+    "system/machine.py": "how many threads OpenMP starts, where a container has fewer cores than the machine",
     "system/primitive_cache.py": "how many compiled products oneDNN keeps, said before it computes",
     "system/sandbox/client.py": "hands a few variables to a confined process",
     "system/secret_references.py": "the key of a hosted model, where the settings name a variable that holds it",
-    "system/user_cache.py": "the user's cache folder (XDG)",
+    "system/files.py": "the user's cache folder (XDG)",
     "training/process_group.py": "the network interface on which processes listen, which torch reads there",
     "wiring.py": "the token of the key service",
 }

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailorbird.auth.origin_checks import origin_of, sent_by_own_page
+from tailorbird.auth.request_checks import origin_of, sent_by_own_page
 from tailorbird.domain.errors import InvalidInput
 
 

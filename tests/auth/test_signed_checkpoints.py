@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailorbird.auth import check_note, make_checkpoint, public_key, verifier_key
-from tailorbird.auth.signed_checkpoints import key_hash
+from tailorbird.auth.log_seal import key_hash
 from tailorbird.domain.errors import Corrupt, InvalidInput
 from tailorbird.domain.event import Checkpoint
 

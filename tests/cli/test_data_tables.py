@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tailorbird.cli.data_tables import show_certificate
+from tailorbird.cli.data import show_certificate
 from tailorbird.domain.erasure import Certificate, Erasure, ErasureReach
 from tailorbird.usecases.erasure.erase import not_looked_for
 from tailorbird.usecases.erasure.places import treated

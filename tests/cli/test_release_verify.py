@@ -15,8 +15,8 @@ from tailorbird.cli.session import open_session
 from tailorbird.domain.effect import EffectReading, EffectStanding
 from tailorbird.domain.errors import Corrupt
 from tailorbird.domain.release import Release
-from tailorbird.usecases.releases import effect
-from tailorbird.usecases.releases.effect import EffectReport
+from tailorbird.usecases.releases import load_verification
+from tailorbird.usecases.releases.load_verification import EffectReport
 from tailorbird.usecases.releases.release_queries import list_releases
 
 
@@ -57,7 +57,7 @@ def test_files_are_verified_where_no_engine_can_be_asked(
 ) -> None:
     assert called("release", "verify", made.digest, "--engine") == 0
     assert "shown: the engine answers 0.000 nats from what was measured" in capfd.readouterr().out
-    monkeypatch.setattr(effect, "is_provable", lambda _: False)
+    monkeypatch.setattr(load_verification, "is_provable", lambda _: False)
     assert called("release", "verify", made.digest, "--engine") == 0
     assert "unprovable" in capfd.readouterr().out
     deps = open_session().deps

@@ -21,7 +21,7 @@ from tailorbird.usecases import Dependencies
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.maintenance.audit import verify_log
 from tailorbird.usecases.rollouts.drill import Drill
-from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
+from tailorbird.usecases.snapshots.snapshot_queries import find_snapshot
 
 
 def reader_as(deps: Dependencies, name: str) -> Reader:

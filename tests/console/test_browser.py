@@ -15,7 +15,7 @@ from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.run import StepProgress
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.identities import key_path
-from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
+from tailorbird.usecases.snapshots.snapshot_queries import find_snapshot
 
 pytestmark = pytest.mark.slow
 

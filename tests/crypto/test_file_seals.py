@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tailorbird.crypto.file_seals import FileSeals, FolderSeals
+from tailorbird.crypto.sealed_stream import FileSeals, FolderSeals
 from tailorbird.system.files import digest_file
 
 SEALS = FolderSeals()

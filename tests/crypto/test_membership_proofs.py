@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailorbird.crypto.membership_proofs import Members, Proof, TreeHead, TreePlace, key_of, verify_membership
-from tailorbird.crypto.merkle import EMPTY_ROOT, leaf_hash, root
+from tailorbird.crypto.merkle import EMPTY_ROOT, Members, Proof, TreeHead, TreePlace, key_of, leaf_hash, root, verify_membership
 
 SALT = b"s" * 32
 names = st.sets(st.text(max_size=8), max_size=40)

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailorbird.crypto import state_tree
-from tailorbird.crypto.anchored_rows import RowChange, differing_rows, update_anchors
+from tailorbird.crypto import anchored_rows
+from tailorbird.crypto.anchored_rows import EMPTY_STATE, Bucket, RowChange, bucket_of, differing_rows, place_of, root_over, update_anchors
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.crypto.merkle import Node
-from tailorbird.crypto.state_tree import EMPTY_STATE, Bucket, bucket_of, place_of, root_over
 from tailorbird.domain.errors import Corrupt
 
 ONE, OTHER = digest_bytes(b"one"), digest_bytes(b"other")
@@ -92,7 +91,7 @@ def test_what_stands_for_every_row_takes_all_of_a_tenant_away() -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_proven_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state_tree, "_proven", {})
+    monkeypatch.setattr(anchored_rows, "_proven", {})
 
 
 def test_what_was_proven_is_not_read_again_whatever_the_root_is_now() -> None:
@@ -109,11 +108,11 @@ def test_what_was_proven_is_not_read_again_whatever_the_root_is_now() -> None:
 
 
 def test_no_more_than_so_many_proven_nodes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state_tree, "_MOST_PROVEN", 8)
+    monkeypatch.setattr(anchored_rows, "_MOST_PROVEN", 8)
     store = Store()
     for number in range(60):
         store.change("acme", {f"identity/{number}": RowChange(None, ONE)})
-        assert len(state_tree._proven) <= 8
+        assert len(anchored_rows._proven) <= 8
     assert differing_rows(store, store.state, "acme", {f"identity/{n}": ONE for n in range(60)}) == ()
     assert store.state == root_over(store.all())
 
@@ -131,7 +130,7 @@ def test_a_store_that_answers_wrongly_is_found_out(lie: str, monkeypatch: pytest
     else:
         beside = next(node for node in store.known if node.level == 3 and node.number != bucket_of(place) >> 12)
         store.known[beside] = bytes(31) + b"\x01"
-        monkeypatch.setattr(state_tree, "_proven", {})  # another process
+        monkeypatch.setattr(anchored_rows, "_proven", {})  # another process
     with pytest.raises(Corrupt, match="anchors"):
         differing_rows(store, store.state, "acme", {"identity/7": ONE})
     with pytest.raises(Corrupt):

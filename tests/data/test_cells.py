@@ -16,7 +16,7 @@ from tailorbird.data import SourceRows, read_sources
 from tailorbird.data.readers.cells import UnusableRecord, name_cell
 from tailorbird.data.readers.data_file import Record
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.text.label_sets import split
+from tailorbird.text.label_rules import split
 
 SETS = ("billing", "billing | refund", "refund", "none")
 

@@ -16,8 +16,7 @@ from tailorbird.data.readers.data_file import Record
 from tailorbird.data.readers.turns import answered
 from tailorbird.domain.curation import PersonalKind, PrivacyAction, PrivacyPolicy
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Demonstration, Message, PromptSpec
-from tailorbird.domain.thought_blocks import split_reasoning, with_reasoning
+from tailorbird.domain.prompt import Demonstration, Message, PromptSpec, split_reasoning, with_reasoning
 from tailorbird.text.conversations import answer_turn, as_lines, fold_turns, last_user_turn, unfold_turns
 from tailorbird.text.prompt_rendering import messages_for
 

@@ -7,7 +7,7 @@ import pytest
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.data import group_sizes
 from tailorbird.domain.dataset import Provenance, Row, Split
-from tailorbird.text.label_sets import join
+from tailorbird.text.label_rules import join
 
 ROWS = [("a", "one"), ("a", "one"), ("a", "two"), ("b", "two")]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from support.data import Store, make_objective
 from tailorbird.crypto.canonical_json import canonical_json
-from tailorbird.crypto.membership_proofs import TreeHead, key_of, verify_membership
+from tailorbird.crypto.merkle import TreeHead, key_of, verify_membership
 from tailorbird.data import BuiltSnapshot, SnapshotRequest, build_snapshot
 from tailorbird.data.provenance import Amendments, members_of, salt_of
 from tailorbird.data.provenance.merkle_seal import MemberHashes, head

@@ -16,8 +16,8 @@ from support.certificates import make_certificate
 from tailorbird.data.readers import source_resolver
 from tailorbird.domain.allowed_places import AllowedPlace
 from tailorbird.domain.errors import DataInvalid, Forbidden, TailorbirdError, Unavailable
-from tailorbird.system import public_addresses
-from tailorbird.system.source_access import SourceAccess, restrict_sources
+from tailorbird.system import outward_access
+from tailorbird.system.outward_access import SourceAccess, restrict_sources
 
 
 class Site(ThreadingHTTPServer):
@@ -67,7 +67,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 @pytest.fixture
 def public(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loopback stands for the public internet."""
-    monkeypatch.setattr(public_addresses, "is_public", lambda _: True)
+    monkeypatch.setattr(outward_access, "is_public", lambda _: True)
 
 
 def read(site: Site, path: str, folder: Path, *more: AllowedPlace, credentials: dict[str, Any] | None = None) -> bytes:
@@ -134,7 +134,7 @@ def test_the_address_that_was_checked_is_the_one_connected_to(tmp_path: Path, mo
         connected.append(address[0])
         raise OSError("no network in this test")
 
-    monkeypatch.setattr(public_addresses.socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(outward_access.socket, "getaddrinfo", resolve)
     monkeypatch.setattr(socket, "create_connection", connect)
     with restrict_sources(SourceAccess("acme", (AllowedPlace(prefix="https://data.acme.example"),))), pytest.raises(TailorbirdError):
         source_resolver.fetch("https://data.acme.example/rows.csv", tmp_path, folder=False)

@@ -18,7 +18,7 @@ from tailorbird.data import BuiltSnapshot, SnapshotRequest, build_snapshot, load
 from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import Objective, TaskKind
-from tailorbird.domain.split_policy import SplitPolicy
+from tailorbird.domain.rung_wishes import SplitPolicy
 from tailorbird.text.dates import time_of
 
 WORDS = [

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.data import build, make_objective
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.text.label_sets import join, split
+from tailorbird.text.label_rules import join, split
 
 SETS = ("billing", "billing | refund", "refund", "none")
 

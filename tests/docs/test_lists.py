@@ -17,15 +17,13 @@ from tailorbird.cli.main import VERBS
 from tailorbird.data.readers.confined_reader import READERS
 from tailorbird.data.readers.text_files import FOLDER
 from tailorbird.domain.curation import PersonalKind, PrivacyAction, QualityRule
-from tailorbird.domain.feedback import FeedbackKind
+from tailorbird.domain.feedback import FeedbackKind, SignalName
 from tailorbird.domain.identity import Role
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import Limits, LiveKpi, Objective, RiskTier
-from tailorbird.domain.rung_wishes import AdapterWishes
-from tailorbird.domain.signal import SignalName
-from tailorbird.domain.split_policy import SplitPolicy
+from tailorbird.domain.rung_wishes import AdapterWishes, SplitPolicy
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, metrics_for
-from tailorbird.objective.templates import TEMPLATES
+from tailorbird.objective.proposal import TEMPLATES
 from tailorbird.settings import Settings
 from tailorbird.stats.metric_direction import MEASURES, Pairing, lower_is_better
 from tailorbird.training.methods import methods

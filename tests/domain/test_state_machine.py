@@ -6,7 +6,7 @@ import pytest
 
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.release import TRANSITIONS, ReleaseAction, ReleaseState
-from tailorbird.domain.state_machine import transition
+from tailorbird.domain.value import transition
 
 
 def test_a_transition_of_the_table_is_taken() -> None:

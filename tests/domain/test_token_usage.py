@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tailorbird.domain.deployment import HIDDEN_PROMPT, HIDDEN_REASONING, HostedTokens, believable_usage, most_read, size_of
 from tailorbird.domain.prompt import Message
-from tailorbird.domain.token_usage import HIDDEN_PROMPT, HIDDEN_REASONING, HostedTokens, believable_usage, most_read, size_of
 
 PROMPT = (Message(role="system", content="é" * 100), Message(role="user", content="x" * 56))
 READ = 256 + 16

@@ -10,7 +10,7 @@ from tailorbird.domain.evidence import ItemResult
 from tailorbird.domain.objective import TaskKind
 from tailorbird.evaluation import MeasureSpec, metrics_of, referral_threshold
 from tailorbird.evaluation.calibration import answered, reliability, risk_coverage_curve
-from tailorbird.text.label_decision import LabelDecision, is_referred
+from tailorbird.text.label_rules import LabelDecision, is_referred
 
 SPEC = MeasureSpec(TaskKind.CLASSIFY, ("a", "b"), 0.9, 3, 0.1)
 

@@ -16,7 +16,7 @@ from tailorbird.evaluation.comparison import MOST_UNDEFINED
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds
 from tailorbird.stats.metric_direction import MEASURES, SCOPE_METRICS, lower_is_better
 from tailorbird.stats.paired_tests import never_differing
-from tailorbird.text.label_sets import join
+from tailorbird.text.label_rules import join
 
 UPPER, LOWER = digest_bytes(b"upper"), digest_bytes(b"lower")
 MIRRORED = {Standing.BETTER: Standing.WORSE, Standing.WORSE: Standing.BETTER}

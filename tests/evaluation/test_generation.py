@@ -11,7 +11,7 @@ from tailorbird.domain.evidence import Prediction
 from tailorbird.domain.objective import AnswerFormat, TaskKind
 from tailorbird.domain.prompt import Message, ToolCall
 from tailorbird.evaluation import MeasureSpec, measure
-from tailorbird.evaluation.generation import has_form, is_refusal, is_same_answer, tool_call_scores
+from tailorbird.evaluation.metrics import has_form, is_refusal, is_same_answer, tool_call_scores
 from tailorbird.text.conversations import fold_answer, fold_turns
 from tailorbird.text.tool_calls import arguments_text, tools_text
 

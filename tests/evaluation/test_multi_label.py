@@ -14,9 +14,9 @@ from tailorbird.domain.evidence import ItemResult, Metric, Standing
 from tailorbird.domain.objective import TaskKind
 from tailorbird.evaluation.comparison import ComparisonRule, compare
 from tailorbird.evaluation.measure_spec import MeasureSpec
-from tailorbird.evaluation.multi_label import multi_label_metrics
+from tailorbird.evaluation.metrics import multi_label_metrics
 from tailorbird.stats.intervals import wilson
-from tailorbird.text.label_sets import join, split
+from tailorbird.text.label_rules import join, split
 
 UPPER, LOWER = ("sha256:" + letter * 64 for letter in "ab")
 LABELS = ("billing", "delivery", "refund")

@@ -12,7 +12,7 @@ from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.domain.evidence import Prediction, Standing
 from tailorbird.domain.objective import TaskKind
 from tailorbird.evaluation import ComparisonRule, MeasureSpec, compare, measure
-from tailorbird.evaluation.ordinal import ordinal_scores
+from tailorbird.evaluation.metrics import ordinal_scores
 
 HERE = Provenance(file="f.csv", line=1, origin="test", license="Apache-2.0", collected="2026", consent="none")
 ORDER = ("1", "2", "3", "4", "5")

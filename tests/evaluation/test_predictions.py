@@ -16,8 +16,7 @@ from tailorbird.domain.dataset import EVERYONE, Provenance, Row, Split
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message, PromptSpec, Sampling
-from tailorbird.domain.retrieval import Entry, Retrieval, RetrievedEntry
+from tailorbird.domain.prompt import Entry, Message, PromptSpec, Retrieval, RetrievedEntry, Sampling
 from tailorbird.evaluation import PredictionRequest, engine_predictions
 from tailorbird.ports.engine import Generation, LabelScores
 from tailorbird.text.conversations import fold_turns

@@ -13,7 +13,7 @@ from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.evidence import Prediction
 from tailorbird.domain.objective import TaskKind
 from tailorbird.evaluation import MeasureSpec, measure
-from tailorbird.evaluation.ranking import ndcg, recall, reciprocal_rank, relevance_of
+from tailorbird.evaluation.metrics import ndcg, recall, reciprocal_rank, relevance_of
 
 SPEC = MeasureSpec(TaskKind.RANK, (), 0.9, 3, 0.1)
 

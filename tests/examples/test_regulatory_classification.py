@@ -14,7 +14,7 @@ import pytest
 
 from tailorbird.domain.objective import DataSource, RiskTier, TaskKind
 from tailorbird.objective import read_objective
-from tailorbird.text.label_sets import split
+from tailorbird.text.label_rules import split
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "regulatory_classification"
 FILES, COLUMNS = ("clauses.csv", "new_rule.csv"), ("text", "labels", "document", "author")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.e2e import Desk, serving
-from tailorbird.text.label_sets import split
+from tailorbird.text.label_rules import split
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "regulatory_classification"
 NEW = "machine_decided"

@@ -20,7 +20,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Generation
-from tailorbird.processes import connections
+from tailorbird.processes import http_servers
 from tailorbird.testing import MemoryEngine
 
 
@@ -147,8 +147,8 @@ LEFT = {
 
 def test_200_connections_opened_and_left(served: Live, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others are answered meanwhile, and the connections are closed after a while."""
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 2.0)
-    monkeypatch.setattr(connections, "SILENT_SECONDS", 2.0)
+    monkeypatch.setattr(http_servers, "HEAD_SECONDS", 2.0)
+    monkeypatch.setattr(http_servers, "SILENT_SECONDS", 2.0)
     starts = list(LEFT.values())
     with ExitStack() as open_sockets:
         left = [open_sockets.enter_context(socket.create_connection(address(served), timeout=10)) for _ in range(200)]
@@ -182,7 +182,7 @@ def is_closed(raw: socket.socket) -> bool:
 
 def test_a_head_that_drips_is_not_waited_for(served: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte now and then does not make it alive."""
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 1.0)
+    monkeypatch.setattr(http_servers, "HEAD_SECONDS", 1.0)
     with socket.create_connection(address(served), timeout=10) as raw:
         started = time.monotonic()
         with pytest.raises(ConnectionError):
@@ -198,8 +198,8 @@ def drip(raw: socket.socket, data: bytes) -> None:
 
 def test_a_body_that_comes_slowly_is_taken(served: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slower than a head may be, but never silent for long."""
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
-    monkeypatch.setattr(connections, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(http_servers, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(http_servers, "SILENT_SECONDS", 1.0)
     body = b'{"model": "acme/routing", "messages": [{"role": "user", "content": "I lost my card"}]}'
     with socket.create_connection(address(served), timeout=10) as raw:
         raw.sendall(head_of(served, f"content-length: {len(body)}"))
@@ -211,7 +211,7 @@ def test_a_body_that_comes_slowly_is_taken(served: Live, monkeypatch: pytest.Mon
 
 def test_a_body_that_drips_is_not_waited_for_to_its_end(served: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """Never silent, and yet it would take a quarter of an hour."""
-    monkeypatch.setattr(connections, "BODY_SECONDS", 1.0)
+    monkeypatch.setattr(http_servers, "BODY_SECONDS", 1.0)
     with socket.create_connection(address(served), timeout=10) as raw:
         raw.sendall(head_of(served, "content-length: 10000"))
         started = time.monotonic()
@@ -280,7 +280,7 @@ GARBAGE = {
 
 
 def test_garbage_instead_of_http(served: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 1.0)
+    monkeypatch.setattr(http_servers, "HEAD_SECONDS", 1.0)
     for name, garbage in GARBAGE.items():
         with socket.create_connection(address(served), timeout=10) as raw:
             answer = answer_to(raw, garbage)

@@ -11,17 +11,16 @@ from types import SimpleNamespace
 import pytest
 
 from support.faults import Desk, opened
-from tailorbird.domain.compute import ComputeNode, StepNeed
 from tailorbird.domain.errors import Conflict, Exhausted, TailorbirdError, Unavailable
-from tailorbird.domain.run import RunState, Step
-from tailorbird.processes import placed_step
+from tailorbird.domain.run import ComputeNode, RunState, Step, StepNeed
+from tailorbird.processes import worker
 from tailorbird.system.files import private_folder
 from tailorbird.testing import ProcessCompute
 from tailorbird.usecases import Progress
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.runs import step_placement, step_runner
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.jobs import cancel_run, list_jobs
+from tailorbird.usecases.runs.run_queries import cancel_run, list_jobs
 from tailorbird.usecases.steps.step_context import StepContext
 
 NODE = ComputeNode(host="a", cores=1, memory_gb=8.0, here=True)
@@ -62,7 +61,7 @@ class HereTask:
 class HereCompute(ProcessCompute):
     """One node, whose process is this one."""
 
-    def __init__(self, work: Callable[[str], str] = placed_step.perform_step) -> None:
+    def __init__(self, work: Callable[[str], str] = worker.perform_step) -> None:
         super().__init__(work, [NODE])
         self.given = list[HereTask]()
         self.asked = list[str]()
@@ -78,7 +77,7 @@ class HereCompute(ProcessCompute):
 def pauses(twins: None, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long was paused, instead of pausing."""
     paused = list[float]()
-    monkeypatch.setattr(placed_step, "_compute_with", lambda _threads: None)
+    monkeypatch.setattr(worker, "_compute_with", lambda _threads: None)
     monkeypatch.setattr(step_runner, "time", SimpleNamespace(sleep=paused.append, monotonic=lambda: 0.0))
     return paused
 
@@ -146,7 +145,7 @@ def test_a_step_that_no_node_begins_is_not_placed_for_ever(desk: Desk, pauses: l
 
 def test_a_node_that_is_lost_once_before_it_begins_costs_a_pause(desk: Desk, pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_runner, "_handler", failing("disk_full"))
-    works: list[Callable[[str], str]] = [lost, placed_step.perform_step]
+    works: list[Callable[[str], str]] = [lost, worker.perform_step]
     cluster = HereCompute(lambda task: works.pop(0)(task))
     with pytest.raises(Exhausted) as caught:
         adapt(desk, cluster)
@@ -191,7 +190,7 @@ def test_working_files_stay_only_in_a_workspace_that_is_shared(
     monkeypatch.setattr(step_runner, "_handler", working)
 
     def work(task: str) -> str:
-        return placed_step.perform_step(json.dumps(json.loads(task) | {"workspace": str(node.workspace)}))
+        return worker.perform_step(json.dumps(json.loads(task) | {"workspace": str(node.workspace)}))
 
     with pytest.raises(Exhausted) as caught:
         adapt(desk, HereCompute(work))

@@ -15,9 +15,8 @@ import pytest
 
 from support.faults import Desk, Ending, ending_of, opened
 from support.placed_tasks import twin_step
-from tailorbird.domain.compute import ComputeNode
 from tailorbird.domain.errors import Conflict, Exhausted, Forbidden, InvalidInput, TailorbirdError
-from tailorbird.domain.run import RunState
+from tailorbird.domain.run import ComputeNode, RunState
 from tailorbird.ports.compute import Compute
 from tailorbird.settings import load_settings
 from tailorbird.testing import ProcessCompute
@@ -25,7 +24,7 @@ from tailorbird.usecases import Dependencies, Progress
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.runs import step_placement
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.jobs import cancel_run, list_jobs
+from tailorbird.usecases.runs.run_queries import cancel_run, list_jobs
 
 pytestmark = pytest.mark.usefixtures("twins")
 #: On the twin among the slow tests: about half a minute each. ``test_placed_faults.py`` has what is cheap.

@@ -12,7 +12,7 @@ import pytest
 from support.faults import Desk, Ending, ending_of, opened
 from support.postgresql import TEMPLATE, Server, running_server
 from support.processes import wait_until
-from tailorbird.usecases.snapshots.amendments import PROVENANCE
+from tailorbird.usecases.snapshots.snapshot_queries import PROVENANCE
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 from support.damage import damaged, ends_well, tries, values
 from tailorbird.api.generation_requests import parse_chat
 from tailorbird.api.retrieval_requests import parse_embedding, parse_rerank
-from tailorbird.processes.connections import LimitedConfig, TimeoutProtocol
+from tailorbird.processes.http_servers import LimitedConfig, TimeoutProtocol
 
 REQUESTS = [
     b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n",

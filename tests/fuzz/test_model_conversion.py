@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support.damage import damaged, ends_well, tries, values
 from support.tiny_models import TOKENIZERS, write_gguf, write_model
 from tailorbird.inference import open_model_reader
-from tailorbird.text.tokenizer_files import declared_ends, read_tokenizer, special_tokens
+from tailorbird.text.token_reader import declared_ends, read_tokenizer, special_tokens
 
 TEXTS = ("", " ", "The 12 quick\n\tfoxes' tails, naïve 漢字 \U0001f600", "<s>the</s>", "the " * 300, "\ufffd\u0300" * 50)
 

@@ -21,7 +21,7 @@ from tailorbird.data.readers import hub
 from tailorbird.data import fingerprint_sources, read_sources
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.objective import Objective
-from tailorbird.system.peak_memory import GIB, PeakMemory
+from tailorbird.system.machine import GIB, PeakMemory
 
 def outcome(address):
     objective = Objective.model_validate_json(json.dumps({

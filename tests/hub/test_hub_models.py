@@ -201,7 +201,7 @@ from pathlib import Path
 from tailorbird.data.readers.hub import fetch_rows
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.allowed_places import AllowedPlace
-from tailorbird.system.source_access import SourceAccess, restrict_sources
+from tailorbird.system.outward_access import SourceAccess, restrict_sources
 from tailorbird.base_models import known_facts, pull
 
 class Copying:

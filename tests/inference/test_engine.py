@@ -18,8 +18,7 @@ from tailorbird import __version__
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.deployment import LocalRetrieval
 from tailorbird.domain.errors import InvalidInput, ModelInvalid, NotFound
-from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.retrieval import Entry, Retrieval
+from tailorbird.domain.prompt import Entry, Message, Retrieval, Sampling
 from tailorbird.inference import forward_factory, open_engine
 from tailorbird.inference.devices import memory_budget
 from tailorbird.inference.engine import TorchEngine

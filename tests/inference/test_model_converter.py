@@ -18,7 +18,7 @@ from tailorbird.inference import open_model_reader
 from tailorbird.inference.model_converter import TransformersReader
 from tailorbird.text.chat_tokenizer import ChatTokenizer
 from tailorbird.text.known_templates import DEFAULT, TEMPLATES
-from tailorbird.text.tokenizer_files import read_tokenizer, special_tokens
+from tailorbird.text.token_reader import read_tokenizer, special_tokens
 
 pytestmark = pytest.mark.usefixtures("warm_converter")
 FILES = {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}

@@ -16,8 +16,7 @@ from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import LocalRetrieval
 from tailorbird.domain.errors import Corrupt, Exhausted, InvalidInput, NotFound, TailorbirdError
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Sampling
-from tailorbird.domain.retrieval import Entry, Retrieval
+from tailorbird.domain.prompt import Entry, Retrieval, Sampling
 from tailorbird.inference import open_engine, worker
 from tailorbird.inference.forward.batch import Part, build_batch
 from tailorbird.inference.forward.weights import Precision, place

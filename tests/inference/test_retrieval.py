@@ -11,11 +11,10 @@ from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.endpoint import HostedModel
 from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import PromptSpec
-from tailorbird.domain.retrieval import Entry, Retrieval
+from tailorbird.domain.prompt import Entry, PromptSpec, Retrieval
 from tailorbird.inference import open_engine
 from tailorbird.inference.retrieval import Lookups
-from tailorbird.processes.async_engine import AsyncEngine
+from tailorbird.processes.engine_process import AsyncEngine
 from tailorbird.testing.engine import MemoryEncoder
 from tailorbird.text.search_index import write_index
 

@@ -12,14 +12,14 @@ import pytest
 
 from support.s3 import running_s3
 from tailorbird.crypto.canonical_json import digest_bytes
-from tailorbird.crypto.data_key import new_data_key
+from tailorbird.crypto.sealed_stream import new_data_key
 from tailorbird.domain.errors import Corrupt, NotFound
 from tailorbird.ledger import open_artifacts
 from tailorbird.ledger.artifacts import Artifacts
 from tailorbird.ledger.blobs import RemoteBlobs
 from tailorbird.ports.artifacts import ArtifactStore, ErasableStore
 from tailorbird.testing import MemoryArtifacts
-from tailorbird.usecases.sealed_artifacts import SealedArtifacts
+from tailorbird.usecases.tenant_keys import SealedArtifacts
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ import pytest
 
 from support.placed_tasks import plain
 from support.ray_cluster import await_end
-from tailorbird.domain.compute import ComputeNode, StepNeed
 from tailorbird.domain.errors import TailorbirdError, Unavailable
+from tailorbird.domain.run import ComputeNode, StepNeed
 from tailorbird.ports.compute import Compute, PlacedTask
 from tailorbird.testing import ProcessCompute
 

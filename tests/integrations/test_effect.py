@@ -24,7 +24,7 @@ from tailorbird.integrations.vllm import VllmDriver
 from tailorbird.ports.engine import ProbeRequest
 from tailorbird.serving import EffectChecks
 from tailorbird.testing import MemoryEngine
-from tailorbird.text.tokenizer_files import read_tokenizer
+from tailorbird.text.token_reader import read_tokenizer
 from tailorbird.usecases.climb.effect_proof import effect_proof
 
 BASE = Path("base")

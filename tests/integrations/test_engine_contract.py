@@ -14,8 +14,7 @@ from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message, PromptSpec, Sampling
-from tailorbird.domain.retrieval import Entry, Retrieval
+from tailorbird.domain.prompt import Entry, Message, PromptSpec, Retrieval, Sampling
 from tailorbird.ports.engine import Engine
 from tailorbird.testing import MemoryEngine
 from tailorbird.text.search_index import write_index

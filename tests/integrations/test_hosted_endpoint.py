@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from support.hosted import DONE, MODEL, USAGE, WHOLE, Reply, ScriptedServer, endpoint, event, fault, scripted, serving
 from support.processes import live
 from support.serving import House
+from tailorbird.domain.deployment import most_read
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.errors import Exhausted, Forbidden, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.token_usage import most_read
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.ports.endpoint import EndpointClient, HostedAnswer, HostedChunk
 from tailorbird.serving.hosted_driver import STOOD_IN_FOR

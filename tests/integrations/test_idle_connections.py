@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 
 from tailorbird.integrations import loopback, openai_compatible
-from tailorbird.processes.connections import LimitedConfig
+from tailorbird.processes.http_servers import LimitedConfig
 
 
 def _clients(folder: Path) -> list[httpx.AsyncClient]:

@@ -24,8 +24,7 @@ from tailorbird.domain.prompt import PromptSpec, Sampling
 from tailorbird.integrations import llama_cpp
 from tailorbird.integrations.llama_cpp import LlamaCppDriver, open_driver
 from tailorbird.ports.engine import ProbeRequest
-from tailorbird.text.token_bytes import TokenBytes
-from tailorbird.text.tokenizer_files import read_tokenizer
+from tailorbird.text.token_reader import TokenBytes, read_tokenizer
 
 Handler = Callable[[httpx.Request], httpx.Response]
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from support.ray_cluster import RayCluster
-from tailorbird.domain.compute import StepNeed
 from tailorbird.domain.errors import Unavailable
+from tailorbird.domain.run import StepNeed
 from tailorbird.ports.compute import PlacedTask
 
 pytestmark = pytest.mark.ray

@@ -11,9 +11,9 @@ import pytest
 import support.ledger_samples as sample
 from support.ledger_samples import START, SetClock
 from tailorbird.auth import KeyFileSealer
-from tailorbird.crypto import state_tree
+from tailorbird.crypto import anchored_rows
 from tailorbird.crypto.anchored_rows import anchored_row
-from tailorbird.crypto.log_replay import LogReplay
+from tailorbird.crypto.log_verification import LogReplay
 from tailorbird.domain.errors import Corrupt, InvalidInput
 from tailorbird.domain.event import AnchoredRow, Event
 from tailorbird.domain.identity import ApiKey, Identity, Role, Session, Tenant
@@ -187,7 +187,7 @@ def test_anchors_that_were_edited_are_of_no_use(ledger: Ledger, raw: Raw, statem
     with ledger.work("acme") as work:
         work.identities.add(person())
     raw(statement)
-    monkeypatch.setattr(state_tree, "_proven", {})  # as in a process that has proven nothing
+    monkeypatch.setattr(anchored_rows, "_proven", {})  # as in a process that has proven nothing
     row = anchored_row(person())
     with pytest.raises(Corrupt), ledger.work("acme", write=False) as work:
         work.anchors.differing({row.name: row.digest})

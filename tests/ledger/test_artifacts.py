@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailorbird.crypto.canonical_json import canonical_json, digest_bytes
-from tailorbird.crypto.piece_reader import reader_of
+from tailorbird.crypto.sealed_stream import reader_of
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound, Unavailable
 from tailorbird.ledger import blobs, open_artifacts
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from tailorbird.crypto.canonical_json import digest_bytes
-from tailorbird.crypto.data_key import new_data_key
-from tailorbird.crypto.sealed_stream import CHUNK, HEADER, TAG
+from tailorbird.crypto.sealed_stream import CHUNK, HEADER, TAG, new_data_key
 from tailorbird.domain.errors import Conflict, Corrupt, NotFound
 from tailorbird.ledger import open_artifacts
 from tailorbird.ledger.blobs import LocalBlobs

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.monitoring import NOW, RELEASE
-from tailorbird.domain.signal import Severity, Signal
+from tailorbird.domain.feedback import Severity, Signal
 from tailorbird.monitoring import QUIET_PERIOD, alert_message, alerts
 
 

@@ -9,7 +9,7 @@ import pytest
 from support.monitoring import NOW, by_name, manifest
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import SourceShape
-from tailorbird.domain.signal import Severity
+from tailorbird.domain.feedback import Severity
 from tailorbird.monitoring import DataWatchInputs, SourceFacts, check_data
 
 HERE = SourceFacts(

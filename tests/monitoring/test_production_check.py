@@ -10,7 +10,7 @@ from support.monitoring import RELEASE, TOPICS, by_name, look, messages, request
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.domain.deployment import RequestRow
-from tailorbird.domain.signal import Severity, Signal
+from tailorbird.domain.feedback import Severity, Signal
 from tailorbird.monitoring import Expectation, Reference, reference_of
 from tailorbird.text.sketch import sketch
 

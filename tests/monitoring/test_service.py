@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.monitoring import NOW, RELEASE, by_name, look, traffic
-from tailorbird.domain.signal import Severity
+from tailorbird.domain.feedback import Severity
 from tailorbird.monitoring import Expectation
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from tailorbird.domain.signal import Severity
+from tailorbird.domain.feedback import Severity
 from tailorbird.monitoring import ThresholdGuard
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from tailorbird.domain.errors import Forbidden, ModelInvalid, ObjectiveInvalid
 from tailorbird.objective import ObjectiveFile, chat_template_of, parse_objective
-from tailorbird.system.source_access import SourceAccess, restrict_sources
+from tailorbird.system.outward_access import SourceAccess, restrict_sources
 from tailorbird.text.known_templates import TEMPLATES
 
 

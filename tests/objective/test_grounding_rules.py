@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tailorbird.domain.errors import ObjectiveInvalid
-from tailorbird.domain.retrieval import ReleaseName
+from tailorbird.domain.prompt import ReleaseName
 from tailorbird.objective import parse_objective
 
 SOURCE = "{origin: us, license: CC0-1.0}"

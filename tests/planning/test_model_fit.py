@@ -8,7 +8,7 @@ from support.planning import LARGE, MACHINE, SMALL, TOKENS, inputs, objective
 from tailorbird.domain.base_model import BaseModelRef, ExpertWeights, LinearGroup, ModelAnatomy
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.ladder import RungKind
-from tailorbird.domain.model_fit import MethodFit, ModelFit
+from tailorbird.domain.plan import MethodFit, ModelFit
 from tailorbird.planning import FitQuestion, MachineChange, fit_of, make_plan, with_machine_change
 from tailorbird.planning.memory import training_memory
 from tailorbird.planning.model_fit import DIVISIBLE, GPUS, HERE, METHODS, fitted, needed_memory

@@ -13,7 +13,7 @@ from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Estimate, Plan, RungPlan
 from tailorbird.planning import MachineChange, make_plan, with_machine_change
-from tailorbird.planning.traffic_cost import order_rungs
+from tailorbird.planning.time_and_cost import order_rungs
 
 
 def estimate(likely: float, unit: str = "EUR") -> Estimate:

@@ -11,7 +11,7 @@ import pytest
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.ports.engine import Chunk, GenerateRequest
-from tailorbird.processes.async_engine import AsyncEngine
+from tailorbird.processes.engine_process import AsyncEngine
 
 CALLERS, PIECES = 20, 200
 

@@ -14,8 +14,8 @@ from fastapi import FastAPI, Response
 
 from support.processes import ASK, CHAT, Live, in_thread, live, wait_until
 from support.serving import House
-from tailorbird.processes import connections
-from tailorbird.processes.connections import ConnectionLimits, connection_limits_for, raise_descriptors
+from tailorbird.processes import http_servers
+from tailorbird.processes.http_servers import ConnectionLimits, connection_limits_for, raise_descriptors
 
 
 @dataclass(eq=False)
@@ -113,7 +113,7 @@ def large_answer() -> FastAPI:
 
 def test_who_takes_nothing_of_an_answer_is_not_answered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """While it is answered it gives way to nobody: a thousand of those would be all connections of an address."""
-    monkeypatch.setattr(connections, "STALLED_SECONDS", 0.5)
+    monkeypatch.setattr(http_servers, "STALLED_SECONDS", 0.5)
     with in_thread(large_answer) as (url, server), socket.socket() as stalled:
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stalled.connect((str(urlsplit(url).hostname), int(urlsplit(url).port or 0)))
@@ -123,7 +123,7 @@ def test_who_takes_nothing_of_an_answer_is_not_answered_for_ever(monkeypatch: py
 
 
 def test_who_takes_an_answer_slowly_gets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "STALLED_SECONDS", 0.5)
+    monkeypatch.setattr(http_servers, "STALLED_SECONDS", 0.5)
     with in_thread(large_answer) as (url, _), httpx.stream("GET", f"{url}/large") as answer:
         got = 0
         for piece in answer.iter_raw(1 << 20):

@@ -15,7 +15,7 @@ from support.serving import House, digest
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import LocalRetrieval
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.retrieval import Entry, Retrieval
+from tailorbird.domain.prompt import Entry, Retrieval
 from tailorbird.testing import MemoryEncoder
 from tailorbird.text.search_index import write_index
 

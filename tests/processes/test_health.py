@@ -17,7 +17,7 @@ from support.postgresql import TEMPLATE, running_server
 from support.processes import live, wait_until
 from support.serving import House
 from tailorbird.ledger import open_ledger
-from tailorbird.processes import health
+from tailorbird.processes import gateway
 from tailorbird.system import background_loop
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.maintenance.checkpoint_shipping import Notice
@@ -26,7 +26,7 @@ from tailorbird.usecases.maintenance.health import WorkspaceHealth
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "_LOOK_EVERY", 0.1)
+    monkeypatch.setattr(gateway, "_LOOK_EVERY", 0.1)
 
 
 def codes(told: dict[str, Any]) -> list[str]:
@@ -67,7 +67,7 @@ def test_a_server_that_goes_and_comes_back(house: House) -> None:
 
 
 def test_a_record_that_stays_locked_is_not_ready(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "_STALE_AFTER", 0.5)
+    monkeypatch.setattr(gateway, "_STALE_AFTER", 0.5)
     with live(house) as served:
         holder = sqlite3.connect(tmp_path / "tailorbird.db", isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")
@@ -81,14 +81,14 @@ def test_a_record_that_stays_locked_is_not_ready(house: House, tmp_path: Path, m
 def test_a_look_that_fails_ends_no_looks(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Readiness names the loop that fails, and a metric counts; it goes on by itself."""
     monkeypatch.setattr(background_loop, "_FIRST_PAUSE", 0.05)
-    whole, broken = health.examine, threading.Event()
+    whole, broken = gateway.examine, threading.Event()
 
     def examine(deps: Dependencies) -> WorkspaceHealth:
         if broken.is_set():
             raise KeyError("a customer's words")
         return whole(deps)
 
-    monkeypatch.setattr(health, "examine", examine)
+    monkeypatch.setattr(gateway, "examine", examine)
     with live(house) as served:
         wait_until(lambda: is_ready(served.readiness))
         broken.set()
@@ -108,8 +108,8 @@ def test_each_tenants_trouble_is_told(caplog: pytest.LogCaptureFixture) -> None:
         return WorkspaceHealth(writable=True, notices=notices)
 
     with caplog.at_level("INFO", "tailorbird.health"):
-        health._tell(seen("acme"), seen("acme", "globex"))
-        health._tell(seen("acme", "globex"), seen("globex"))
+        gateway._tell(seen("acme"), seen("acme", "globex"))
+        gateway._tell(seen("acme", "globex"), seen("globex"))
     assert [record.getMessage() for record in caplog.records] == [
         "erasure_overdue: globex waits",
         "erasure_overdue of acme: no longer",

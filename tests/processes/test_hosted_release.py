@@ -21,8 +21,8 @@ from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.endpoint import Endpoint, HostedModel
 from tailorbird.domain.feedback import TrafficPolicy
 from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import Entry, Retrieval
 from tailorbird.domain.release import Release
-from tailorbird.domain.retrieval import Entry, Retrieval
 from tailorbird.domain.value import Digest
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.ports.endpoint import EndpointClient

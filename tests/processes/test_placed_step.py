@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tailorbird import settings
-from tailorbird.domain.compute import StepNeed
 from tailorbird.domain.errors import Conflict, Internal, InvalidInput, NotFound, TailorbirdError, Unavailable
-from tailorbird.processes import placed_step
+from tailorbird.domain.run import StepNeed
+from tailorbird.processes import worker
 from tailorbird.sdk.session import create_workspace
 from tailorbird.usecases.runs import step_runner
 from tailorbird.usecases.runs.step_placement import StepAnswer, StepFault, StepTask
@@ -18,7 +18,7 @@ from tailorbird.usecases.runs.step_placement import StepAnswer, StepFault, StepT
 @pytest.fixture
 def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StepTask:
     """A step of a run that does not exist, in a workspace that does."""
-    monkeypatch.setattr(placed_step, "_compute_with", lambda _threads: None)
+    monkeypatch.setattr(worker, "_compute_with", lambda _threads: None)
     deps, _ = create_workspace(tmp_path / "workspace", "acme")
     deps.ledger.close()
     digest = settings.load_settings(tmp_path / "workspace").results_digest
@@ -29,7 +29,7 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StepTask:
 
 def fault_of(task: StepTask | str, **changes: object) -> TailorbirdError:
     text = task if isinstance(task, str) else task.model_copy(update=changes).model_dump_json()
-    fault = StepAnswer.model_validate_json(placed_step.perform_step(text)).fault
+    fault = StepAnswer.model_validate_json(worker.perform_step(text)).fault
     assert fault is not None
     return fault.error()
 
@@ -61,7 +61,7 @@ def test_an_error_that_is_not_ours_leaves_its_words_on_the_node(task: StepTask, 
     def fail(_settings: object, **_: object) -> None:
         raise ValueError("the text of a row")
 
-    monkeypatch.setattr(placed_step.wiring, "open_dependencies", fail)
+    monkeypatch.setattr(worker.wiring, "open_dependencies", fail)
     error = fault_of(task)
     assert isinstance(error, Internal)
     assert error.message == "it broke off with ValueError"
@@ -72,9 +72,9 @@ def test_an_interruption_is_not_an_answer(task: StepTask, monkeypatch: pytest.Mo
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(placed_step, "perform_placed", interrupt)
+    monkeypatch.setattr(worker, "perform_placed", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        placed_step.perform_step(task.model_dump_json())
+        worker.perform_step(task.model_dump_json())
 
 
 def test_a_node_that_cannot_erase_does_nothing(task: StepTask, monkeypatch: pytest.MonkeyPatch) -> None:

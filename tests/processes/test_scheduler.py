@@ -11,12 +11,12 @@ import pytest
 
 from support.processes import wait_until
 from tailorbird.domain.errors import Unavailable
-from tailorbird.processes import Schedule, run_schedules, scheduler
+from tailorbird.processes import Schedule, run_schedules, worker
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "_LOOK_EVERY", 0.01)
+    monkeypatch.setattr(worker, "_LOOK_EVERY", 0.01)
 
 
 def test_each_is_done_when_it_is_due_and_first_at_once() -> None:

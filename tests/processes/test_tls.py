@@ -15,7 +15,7 @@ from support.processes import in_thread
 from tailorbird.domain.errors import Forbidden, InvalidInput
 from tailorbird.processes import Listening, tls_of
 from tailorbird.processes.gateway import announce, check_urls, own_origins
-from tailorbird.processes.tls import check_proxies, is_open
+from tailorbird.processes.http_servers import check_proxies, is_open
 
 
 def seen() -> FastAPI:

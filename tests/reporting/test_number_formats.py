@@ -10,7 +10,7 @@ from support.reporting import difference, finding
 from tailorbird.domain.evidence import Standing
 from tailorbird.domain.plan import Estimate
 from tailorbird.reporting import human_count, human_seconds
-from tailorbird.reporting.number_formats import (
+from tailorbird.reporting.tables import (
     difference_text,
     estimate_text,
     finding_text,

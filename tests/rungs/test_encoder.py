@@ -28,7 +28,7 @@ from tailorbird.rungs import encoder_job, make_candidate, trial_of
 from tailorbird.rungs.encoder import parts_of, sureness
 from tailorbird.rungs.scope import Fit
 from tailorbird.testing import MemoryEncoder, MemoryTrainer
-from tailorbird.text.label_sets import join
+from tailorbird.text.label_rules import join
 from tailorbird.text.linear_classifier import ADAPTER, ENCODER, read_linear
 from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.training import open_trainer

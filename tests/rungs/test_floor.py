@@ -25,7 +25,7 @@ from tailorbird.ports.encoder import Vectors
 from tailorbird.rungs import FloorModel, fit_floor
 from tailorbird.rungs.label_regressions import LENGTHS
 from tailorbird.testing.engine import MemoryEncoder
-from tailorbird.text.label_sets import join, split
+from tailorbird.text.label_rules import join, split
 from tailorbird.text.linear_classifier import read_linear, write_linear
 
 

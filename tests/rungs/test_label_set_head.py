@@ -12,8 +12,7 @@ from support.rungs import LABELS, make_rows
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.rungs import FloorModel, TunedLabels, fit_floor, fit_label_set_head, held_out_groups, label_set_texts
-from tailorbird.text.label_prototypes import LabelPrototypes
-from tailorbird.text.label_sets import join, split
+from tailorbird.text.label_rules import LabelPrototypes, join, split
 
 
 def many_rows(count: int, borne: Sequence[str] = LABELS) -> tuple[Row, ...]:

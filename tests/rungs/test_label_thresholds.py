@@ -18,13 +18,12 @@ from sklearn.metrics import f1_score
 from support.rungs import D, KeywordEngine, build_context, make_objective, make_plan_of, make_rows, make_settings
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message, PromptSpec
-from tailorbird.domain.retrieval import Entry, Retrieval, RetrievedEntry
+from tailorbird.domain.prompt import Entry, Message, PromptSpec, Retrieval, RetrievedEntry
 from tailorbird.ports.engine import LabelScores
 from tailorbird.rungs import RungContext, make_candidate
 from tailorbird.rungs.context import hold_out
 from tailorbird.rungs.label_thresholds import FEWEST, GOALS, GRID, fitting_thresholds, goal_of, label_calibrations, with_thresholds
-from tailorbird.text.label_decision import THRESHOLD, decide_label
+from tailorbird.text.label_rules import THRESHOLD, decide_label
 
 SETS = ("invoice", "none")
 

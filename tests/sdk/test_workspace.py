@@ -28,8 +28,7 @@ from tailorbird.sdk.tables import PlanView
 from tailorbird.usecases import Dependencies, Progress
 from tailorbird.usecases.identities import key_path
 from tailorbird.usecases.registry import perform
-from tailorbird.usecases.runs.jobs import cancel_run
-from tailorbird.usecases.runs.run_queries import list_runs, show_run
+from tailorbird.usecases.runs.run_queries import cancel_run, list_runs, show_run
 from tailorbird.usecases.runs.submit import adapt
 
 

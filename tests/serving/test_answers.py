@@ -17,8 +17,7 @@ from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.retrieval import Entry, Retrieval, RetrievedEntry
+from tailorbird.domain.prompt import Entry, Message, Retrieval, RetrievedEntry, Sampling
 from tailorbird.ports.engine import Chunk, Generation, LoadRequest
 from tailorbird.serving import AliasRoutes, AnswerPiece, AnswerService, TrafficArm
 from tailorbird.serving.answers import conversation_for

@@ -13,18 +13,17 @@ import pytest
 
 from support.hosted import MODEL, USAGE, WHOLE, Reply, ScriptedServer, endpoint, event, fault, scripted
 from support.serving import CLASSIFY, DirectDriver, House
-from tailorbird.domain.deployment import Servable
+from tailorbird.domain.deployment import Servable, most_read
 from tailorbird.domain.endpoint import Endpoint, HostedModel
 from tailorbird.domain.errors import AnswerLost, Exhausted, NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.token_usage import most_read
 from tailorbird.domain.value import Digest
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.ports.endpoint import EndpointClient, HostedChunk
 from tailorbird.ports.engine import Chunk, LoadRequest
 from tailorbird.serving import HostedAccess, HostedDriver
-from tailorbird.serving.endpoint_budgets import Bill, EndpointBudgets, billed
+from tailorbird.serving.endpoint_circuits import Bill, EndpointBudgets, billed
 
 TEXT = (Message(role="user", content="I lost my card"),)
 RELEASES = [Digest("sha256:" + letter * 64) for letter in "ab"]
@@ -296,7 +295,7 @@ class Books:
         self.budgets = EndpointBudgets(self.read, lambda: self.first + timedelta(seconds=self.seconds))
         self.go = threading.Event()
         self.go.set()
-        monkeypatch.setattr("tailorbird.serving.endpoint_budgets.monotonic", lambda: self.seconds)
+        monkeypatch.setattr("tailorbird.serving.endpoint_circuits.monotonic", lambda: self.seconds)
 
     def read(self, tenant: str, name: str) -> float:
         self.reads += 1

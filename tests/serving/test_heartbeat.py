@@ -11,7 +11,7 @@ from typing import Any, cast
 from support.serving import House
 from tailorbird.domain.errors import Unavailable
 from tailorbird.ports.ledger import Ledger
-from tailorbird.serving import heartbeat
+from tailorbird.serving import alias_record
 
 
 class Rows:
@@ -36,7 +36,7 @@ class Rows:
 
 def test_it_is_written_for_each_applied_move_and_otherwise_once_in_a_while(house: House) -> None:
     rows = Rows()
-    beat = heartbeat.GatewayHeartbeat(cast(Ledger, rows), house.clock, "gateway-1")
+    beat = alias_record.GatewayHeartbeat(cast(Ledger, rows), house.clock, "gateway-1")
     for moves in (3, 3, 4, 4):
         beat.show(moves)
     assert (rows.seen, rows.writes) == ({"gateway-1": 4}, 2)
@@ -46,7 +46,7 @@ def test_it_is_written_for_each_applied_move_and_otherwise_once_in_a_while(house
 
 def test_what_failed_is_tried_again_and_nothing_is_raised(house: House) -> None:
     rows = Rows()
-    beat = heartbeat.GatewayHeartbeat(cast(Ledger, rows), house.clock, "gateway-1")
+    beat = alias_record.GatewayHeartbeat(cast(Ledger, rows), house.clock, "gateway-1")
     rows.away = True
     beat.show(3)
     beat.end()
@@ -57,7 +57,7 @@ def test_what_failed_is_tried_again_and_nothing_is_raised(house: House) -> None:
 
 def test_a_gateway_without_a_name_writes_nothing(house: House) -> None:
     rows = Rows()
-    beat = heartbeat.GatewayHeartbeat(cast(Ledger, rows), house.clock, "")
+    beat = alias_record.GatewayHeartbeat(cast(Ledger, rows), house.clock, "")
     beat.show(3)
     beat.end()
     assert rows.writes == 0

@@ -16,8 +16,7 @@ from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.endpoint import Endpoint, HostedModel
 from tailorbird.domain.errors import Forbidden, InvalidInput, NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.retrieval import Retrieval
+from tailorbird.domain.prompt import Message, Retrieval, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.ports.endpoint import EndpointClient

@@ -14,7 +14,7 @@ import support.ledger_samples as sample
 from support.serving import House
 from tailorbird.domain.errors import Corrupt, Exhausted, Forbidden, Unavailable
 from tailorbird.domain.quota import Amounts, QuotaLimits, Usage, window_start
-from tailorbird.processes.scheduler import check_production
+from tailorbird.processes.worker import check_production
 from tailorbird.serving import Quotas
 from tailorbird.serving.alias_record import AliasRecord
 from tailorbird.usecases import tenants

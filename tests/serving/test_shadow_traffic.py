@@ -15,7 +15,7 @@ from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.serving import AnswerPiece, Answers, ShadowedRequest, ShadowTraffic, TrafficArm, is_malformed
-from tailorbird.serving.endpoint_budgets import present_bill
+from tailorbird.serving.endpoint_circuits import present_bill
 
 ARM = TrafficArm("shadow", digest(2), TaskKind.GENERATE, CLASSIFY)
 TURNS = (Message(role="user", content="I lost my card"),)

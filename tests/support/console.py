@@ -17,12 +17,11 @@ from fastapi import FastAPI
 from support.workspace_ledger import FAST, SQLITE, copy_workspace, workspace_ledger
 from tailorbird.console import console_routes
 from tailorbird.domain.deployment import RequestRow, Servable
-from tailorbird.domain.feedback import Review, ReviewReason
+from tailorbird.domain.feedback import Review, ReviewReason, Severity, Signal
 from tailorbird.domain.objective import LiveKpi, RiskTier
 from tailorbird.domain.prompt import Message
 from tailorbird.domain.rollout import Rollout, RolloutPlan
 from tailorbird.domain.run import Run, RunState, StepProgress, TrainingProgress
-from tailorbird.domain.signal import Severity, Signal
 from tailorbird.domain.value import Digest
 from tailorbird.ledger import open_artifacts
 from tailorbird.ports.engine import LabelScores

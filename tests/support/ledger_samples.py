@@ -13,7 +13,7 @@ from tailorbird.domain.deployment import Alias, AliasTarget, RequestRow
 from tailorbird.domain.erasure import Erasure
 from tailorbird.domain.event import Checkpoint, Event
 from tailorbird.domain.evidence import Verdict
-from tailorbird.domain.feedback import Feedback, FeedbackKind, KeptWords, Review, ReviewReason
+from tailorbird.domain.feedback import Feedback, FeedbackKind, KeptWords, Review, ReviewReason, Severity, Signal
 from tailorbird.domain.identity import ApiKey, Identity, Role, Session, Signature
 from tailorbird.domain.label_review import Judgement, JudgeState, Mark, ModelReview, PairMark
 from tailorbird.domain.ladder import RungKind
@@ -23,7 +23,6 @@ from tailorbird.domain.quota import KeyUsage, Usage
 from tailorbird.domain.release import Approval, Dossier, Release, ReleaseContent, ReleaseState
 from tailorbird.domain.rollout import Rollout, RolloutPlan
 from tailorbird.domain.run import Failure, Run, StepProgress, TrainingProgress
-from tailorbird.domain.signal import Severity, Signal
 from tailorbird.domain.value import Digest
 
 START = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)

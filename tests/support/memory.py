@@ -6,7 +6,7 @@ have stood higher than the work to be judged ever comes.
 
 from __future__ import annotations
 
-from tailorbird.system.peak_memory import GIB, PeakMemory
+from tailorbird.system.machine import GIB, PeakMemory
 
 
 class Growth:

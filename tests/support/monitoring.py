@@ -10,7 +10,7 @@ import numpy as np
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import SnapshotManifest, SourceShape, SplitCounts
 from tailorbird.domain.deployment import RequestRow, Traffic
-from tailorbird.domain.signal import Severity, Signal
+from tailorbird.domain.feedback import Severity, Signal
 from tailorbird.monitoring import Expectation, Reference, Thresholds, WatchInputs, check_release
 from tailorbird.text.sketch import sketch
 

@@ -39,7 +39,7 @@ def twin_step(task: str) -> str:
     takes it out and dies; where it begins with ``stop``, the process stops there instead, as if its machine were cut off."""
     from support.moments import Passing, watch
     from support.story_process import hurry, use_twins
-    from tailorbird.processes.placed_step import perform_step
+    from tailorbird.processes.worker import perform_step
     from tailorbird.usecases.runs.step_placement import StepTask
 
     use_twins()

@@ -18,9 +18,8 @@ from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.identity import ApiKey, Signature, Tenant
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier, TaskKind
-from tailorbird.domain.prompt import Demonstration, Message, PromptSpec, Sampling
+from tailorbird.domain.prompt import Demonstration, Message, PromptSpec, RetrievedEntry, Sampling
 from tailorbird.domain.release import Dossier, Release, ReleaseContent, ReleaseState
-from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Chunk, Embeddings, EngineState, LabelScores, LoadRequest, LocalEngine, ProbeRequest, Ranked
 from tailorbird.system.clock import SystemClock

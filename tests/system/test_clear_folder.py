@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tailorbird.system import clear_folder
-from tailorbird.system.clear_folder import clear_root, folders_of_all, held_folder, is_in_memory, process_folder
+from tailorbird.system import files
+from tailorbird.system.files import clear_root, folders_of_all, held_folder, is_in_memory, process_folder
 
 STAYS = """
 import sys, time
 from pathlib import Path
-from tailorbird.system.clear_folder import process_folder
+from tailorbird.system.files import process_folder
 place = process_folder(Path(sys.argv[1]))
 (place / "tree").mkdir()
 print(place, flush=True)
@@ -60,7 +60,7 @@ def test_that_of_a_killed_process_is_removed_by_the_next_and_that_of_a_living_on
 
 HOLDS = """
 import time
-from tailorbird.system.clear_folder import held_folder
+from tailorbird.system.files import held_folder
 with held_folder("clear-test-") as folder:
     (folder / "data").write_text("Ada")
     print(folder, flush=True)
@@ -105,7 +105,7 @@ def test_one_that_is_being_made_is_left_alone(tmp_path: Path) -> None:
 def test_it_lies_in_memory_and_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = tmp_path / "shm"
     memory.mkdir()
-    monkeypatch.setattr(clear_folder, "_IN_MEMORY", memory)
+    monkeypatch.setattr(files, "_IN_MEMORY", memory)
     place = clear_root(tmp_path / "workspace")
     assert is_in_memory(place)
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
@@ -114,7 +114,7 @@ def test_it_lies_in_memory_and_is_closed(tmp_path: Path, monkeypatch: pytest.Mon
     beside = clear_root(tmp_path / "workspace")
     assert beside == tmp_path / "workspace" / "cache" / "clear", "what others may enter is not used"
     place.chmod(0o700)
-    monkeypatch.setattr(clear_folder, "LEAST", 1 << 60)
+    monkeypatch.setattr(files, "LEAST", 1 << 60)
     assert clear_root(tmp_path / "workspace") == beside
     assert not is_in_memory(beside)
     assert clear_root(tmp_path / "workspace", tmp_path / "chosen") == tmp_path / "chosen"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tailorbird.inference import devices
-from tailorbird.system import container_limits
-from tailorbird.system.container_limits import core_limit, memory_left, memory_limit, start_no_more_threads_than_cores
+from tailorbird.system import machine
+from tailorbird.system.machine import core_limit, memory_left, memory_limit, start_no_more_threads_than_cores
 
 GIB = 2**30
 SECOND = {
@@ -34,8 +34,8 @@ def group(folder: Path, files: dict[str, dict[str, str]], own: str, monkeypatch:
         for name, text in texts.items():
             (folder / place / name).write_text(f"{text}\n")
     (folder / "own").write_text(own)
-    monkeypatch.setattr(container_limits, "_ROOT", folder)
-    monkeypatch.setattr(container_limits, "_OWN", folder / "own")
+    monkeypatch.setattr(machine, "_ROOT", folder)
+    monkeypatch.setattr(machine, "_OWN", folder / "own")
 
 
 @pytest.mark.parametrize(

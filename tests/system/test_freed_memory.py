@@ -7,8 +7,7 @@ import weakref
 
 import pytest
 
-from tailorbird.system.freed_memory import return_freed_memory, return_grown_memory, return_growth
-from tailorbird.system.peak_memory import resident_gib
+from tailorbird.system.machine import resident_gib, return_freed_memory, return_grown_memory, return_growth
 
 _NUMBERS = 2**23
 
@@ -37,7 +36,7 @@ def test_a_cycle_that_nothing_refers_to_gives_its_memory_back() -> None:
 def test_what_grew_is_collected_and_what_did_not_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     return_grown_memory()
     collections: list[int] = []
-    monkeypatch.setattr("tailorbird.system.freed_memory.gc.collect", lambda: collections.append(1))
+    monkeypatch.setattr("tailorbird.system.machine.gc.collect", lambda: collections.append(1))
     return_grown_memory()
     assert not collections
     grown = bytearray(b"x") * (2**28)
@@ -49,7 +48,7 @@ def test_what_grew_is_collected_and_what_did_not_is_left(monkeypatch: pytest.Mon
 
 def test_objects_are_not_walked_for_what_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     collections: list[int] = []
-    monkeypatch.setattr("tailorbird.system.freed_memory.gc.collect", lambda: collections.append(1))
+    monkeypatch.setattr("tailorbird.system.machine.gc.collect", lambda: collections.append(1))
     return_growth(resident_gib())
     assert not collections
     return_growth(resident_gib() - 0.2)

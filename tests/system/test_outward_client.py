@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tailorbird.domain.errors import Unavailable
-from tailorbird.system.outward_client import is_this_machine, outward_client
+from tailorbird.system.outward_access import is_this_machine, outward_client
 
 PROXIES = [f"{kind}_proxy" for kind in ("http", "https", "all", "no")]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tailorbird.system import peak_memory
-from tailorbird.system.peak_memory import PeakMemory, resident_gib
+from tailorbird.system import machine
+from tailorbird.system.machine import PeakMemory, resident_gib
 
 
 def touched(megabytes: int) -> bytearray:
@@ -33,5 +33,5 @@ def test_one_that_begins_later_takes_nothing_from_an_earlier_one() -> None:
 
 def test_where_the_system_keeps_no_mark_what_is_looked_at_counts(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     for name in ("_STATUS", "_CLEAR", "_STATM"):
-        monkeypatch.setattr(peak_memory, name, tmp_path / "none" / name)
+        monkeypatch.setattr(machine, name, tmp_path / "none" / name)
     assert PeakMemory().gib >= resident_gib() > 0.001

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tailorbird.system.processor import processor_name, read_processor
+from tailorbird.system.machine import processor_name, read_processor
 
 INTEL = ["processor\t: 0", "cpu family\t: 6", "model\t\t: 207", "model name\t: Intel(R) Xeon(R) Processor", "processor\t: 1"]
 

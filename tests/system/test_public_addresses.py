@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tailorbird.domain.errors import Forbidden
-from tailorbird.system import public_addresses
-from tailorbird.system.public_addresses import endpoint_address_of, is_local, is_public, public_address_of
+from tailorbird.system import outward_access
+from tailorbird.system.outward_access import endpoint_address_of, is_local, is_public, public_address_of
 
 PRIVATE = [
     "127.0.0.1",
@@ -71,7 +71,7 @@ def test_a_name_that_leads_to_a_public_and_a_private_address_is_refused(monkeypa
     def both(*_: Any, **__: Any) -> list[Any]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, 443)) for ip in ("1.1.1.1", "10.0.0.1")]
 
-    monkeypatch.setattr(public_addresses.socket, "getaddrinfo", both)
+    monkeypatch.setattr(outward_access.socket, "getaddrinfo", both)
     with pytest.raises(Forbidden):
         public_address_of("data.acme.example", 443)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from support.addresses import NO_ADDRESS, PLACES
 from tailorbird.domain.errors import Forbidden, TailorbirdError, Unavailable
-from tailorbird.system.source_access import SourceAccess, grant_for, grant_within, restrict_sources
+from tailorbird.system.outward_access import SourceAccess, grant_for, grant_within, restrict_sources
 
 REACH = SourceAccess("acme", PLACES, {"board": {"key": "k", "secret": "s"}})
 

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from tailorbird.system.thread_priority import stand_back
+from tailorbird.system.threads import stand_back
 
 
 def niceness() -> int:
@@ -37,5 +37,5 @@ def test_where_it_is_not_allowed_nothing_changes(monkeypatch: pytest.MonkeyPatch
     def refuse(*_: int) -> None:
         raise PermissionError
 
-    monkeypatch.setattr("tailorbird.system.thread_priority.os.setpriority", refuse)
+    monkeypatch.setattr("tailorbird.system.threads.os.setpriority", refuse)
     stand_back()

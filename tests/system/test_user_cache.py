@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tailorbird.settings import Settings
-from tailorbird.system.user_cache import can_be_made, user_cache
+from tailorbird.system.files import can_be_made, user_cache
 
 
 def test_it_is_named_by_an_absolute_path_else_below_home(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tailorbird.domain.prompt import PromptSpec
-from tailorbird.text.answered_labels import answered_label
+from tailorbird.text.label_rules import answered_label
 
 ONE = PromptSpec(instruction="Route.", labels=("refund", "refund missing", "login", "I/O error"))
 MANY = PromptSpec(instruction="Route.", labels=("refund", "login"), label_sets=("login", "login | refund", "none"))

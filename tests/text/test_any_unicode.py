@@ -18,21 +18,17 @@ from tailorbird.domain.dataset import Document, Provenance, Row, Split
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.evidence import Prediction
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message, PromptSpec
-from tailorbird.domain.retrieval import Entry
-from tailorbird.domain.thought_blocks import split_reasoning
+from tailorbird.domain.prompt import Entry, Message, PromptSpec, split_reasoning
 from tailorbird.evaluation import MeasureSpec, measure
 from tailorbird.text import (
     conversations,
     dates,
     json_answers,
-    label_sets,
+    label_rules,
     linear_classifier,
     markdown,
-    passages,
     pseudonyms,
     regex,
-    scope_decision,
     search_index,
     terminal_text,
     text_finder,
@@ -40,11 +36,11 @@ from tailorbird.text import (
     tool_calls,
     word_tokens,
 )
-from tailorbird.text.answered_labels import answered_label
 from tailorbird.text.chat_templates import render_here
+from tailorbird.text.label_rules import answered_label
 from tailorbird.text.normalisation import nearest, normalise, normalise_answer
+from tailorbird.text.search_index import query_of
 from tailorbird.text.sketch import sketch
-from tailorbird.text.standalone_query import query_of
 
 #: What says in one of our own errors that a text is not what it should be.
 REFUSALS = (TailorbirdError, tool_calls.ToolFault)
@@ -98,14 +94,14 @@ OF_ONE: dict[str, Callable[[str], Any]] = {
     "words": lambda text: (word_tokens.word_tokens(text), word_tokens.paired_tokens(text), word_tokens.spaced_tokens(text)),
     "search words": search_index.words,
     "features": lambda text: [*linear_classifier.word_features(text), *linear_classifier.character_features(text)],
-    "labels": lambda text: (label_sets.split(text), label_sets.check(text), label_sets.join([text, "other"])),
+    "labels": lambda text: (label_rules.split(text), label_rules.check(text), label_rules.join([text, "other"])),
     "answered label": lambda text: answered_label(PromptSpec(instruction=text, labels=(text, text + "!")), text),
     "conversation": of_a_conversation,
     "broken conversation": lambda text: conversations.unfold_turns(conversations.MARK + text),
     "reasoning": split_reasoning,
     "template": lambda text: render_here(TEMPLATE, [Message(role="user", content=text)]),
     "standalone query": lambda text: query_of(text, text),
-    "passages": lambda text: passages.passages_of(Document(id="1", text=text, access=("public",))),
+    "passages": lambda text: search_index.passages_of(Document(id="1", text=text, access=("public",))),
     "quality": lambda text: (quality.QualityChecker(QualityPolicy(), answers=True).broken(text, text), quality.language_of(text)),
     "dates": lambda text: (dates.is_year(text), dates.is_other_day(text), dates.is_dated(text), dates.time_of(text)),
     "pattern": lambda text: (regex.occurs(r"\d+\w", text), regex.check_pattern(text), regex.matches(text, text)),
@@ -114,7 +110,7 @@ OF_ONE: dict[str, Callable[[str], Any]] = {
     "markdown": lambda text: (markdown.markdown_cell(text), markdown.markdown_text(text)),
     "terminal": terminal_text.shown,
     "pseudonym": lambda text: (pseudonyms.pseudonym(b"k" * 32, "acme", text), pseudonyms.spellings(text)),
-    "blank": scope_decision.is_blank,
+    "blank": label_rules.is_blank,
 }
 OF_TWO: dict[str, Callable[[str, str], Any]] = {
     "metrics of text": lambda one, other: [

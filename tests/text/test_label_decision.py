@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailorbird.domain.prompt import PromptSpec
-from tailorbird.text.label_decision import THRESHOLD, decide_label
-from tailorbird.text.label_sets import split
+from tailorbird.text.label_rules import THRESHOLD, decide_label, split
 
 ONE = PromptSpec(instruction="x", labels=("a", "b", "c"))
 MANY = PromptSpec(instruction="x", labels=("a", "b", "c"), label_sets=("a", "a | b", "c", "none"))

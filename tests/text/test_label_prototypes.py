@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tailorbird.domain.errors import ModelInvalid
-from tailorbird.text.label_prototypes import PROTOTYPES, LabelPrototypes, read_prototypes, write_prototypes
+from tailorbird.text.label_rules import PROTOTYPES, LabelPrototypes, read_prototypes, write_prototypes
 
 FOUND = LabelPrototypes(np.array([[1.0, -2.0, 0.5], [0.0, 4.0, 0.25]]), np.array([-3.0, 1.0]))
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.text.label_sets import join, split
+from tailorbird.text.label_rules import join, split
 
 LABELS = st.text(min_size=1, max_size=8).map(str.strip).filter(lambda label: label and "|" not in label and label.casefold() != "none")
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailorbird.domain.dataset import Document
-from tailorbird.text.passages import WORDS, passages_of
+from tailorbird.text.search_index import WORDS, passages_of
 
 
 @given(st.text(max_size=600), st.integers(1, 200))

@@ -9,8 +9,7 @@ import pytest
 
 from support.chat_families import FAMILIES, FRAMED, write_family
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.prompt import Message, PromptSpec
-from tailorbird.domain.thought_blocks import answer_of, split_reasoning, with_reasoning
+from tailorbird.domain.prompt import Message, PromptSpec, answer_of, split_reasoning, with_reasoning
 from tailorbird.ports.trainer import Example
 from tailorbird.text.chat_tokenizer import ChatTokenizer
 from tailorbird.text.conversations import fold_turns

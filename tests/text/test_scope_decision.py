@@ -9,8 +9,7 @@ import pytest
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.scope import ScopeRule, ScopeScorer
 from tailorbird.ports.engine import LabelScores
-from tailorbird.text.left_out_labels import left_out_labels
-from tailorbird.text.scope_decision import is_blank, is_outside, scope_scores
+from tailorbird.text.label_rules import is_blank, is_outside, left_out_labels, scope_scores
 
 PROMPT = PromptSpec(instruction="-", labels=("a", "b", "c"))
 SCORES = LabelScores(log_probabilities=tuple(map(math.log, (0.2, 0.7, 0.1))), prompt_tokens=0, latency_ms=1.0)

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.errors import ModelInvalid
-from tailorbird.domain.prompt import PromptSpec
-from tailorbird.domain.retrieval import Entry
-from tailorbird.text.label_decision import decide_label, without_priors
+from tailorbird.domain.prompt import Entry, PromptSpec
+from tailorbird.text.label_rules import decide_label, without_priors
 from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.text.search_index import K1, B, Bm25, SearchIndex, words, write_index
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tailorbird.domain.prompt import Message
-from tailorbird.text.standalone_query import query_of, query_prompt
+from tailorbird.text.search_index import query_of, query_prompt
 
 TALK = (
     Message(role="system", content="Be brief."),

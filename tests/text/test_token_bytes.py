@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from support.gguf_models import sentence_pieces, write_exportable
-from tailorbird.text.token_bytes import TokenBytes
-from tailorbird.text.tokenizer_files import read_tokenizer
+from tailorbird.text.token_reader import TokenBytes, read_tokenizer
 
 
 def test_of_a_vocabulary_that_writes_bytes_as_letters(tmp_path: Path) -> None:

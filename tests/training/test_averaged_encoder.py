@@ -18,7 +18,7 @@ from tailorbird.domain.errors import Exhausted, InvalidInput
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.inference import open_encoder
 from tailorbird.ports.trainer import LabelJob, LabelledText
-from tailorbird.text.label_prototypes import read_left_out, read_prototypes
+from tailorbird.text.label_rules import read_left_out, read_prototypes
 from tailorbird.training import averaged_encoder, open_trainer
 from tailorbird.training.encoder import TrainableEncoder
 

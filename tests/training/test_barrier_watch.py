@@ -10,9 +10,8 @@ import torch
 
 from support.processes import wait_until
 from tailorbird import inference
-from tailorbird.system import barrier_watch
-from tailorbird.system.barrier_watch import watch_barriers
-from tailorbird.system.thread_clocks import Barriers, ClockReading, ThreadPool
+from tailorbird.system import threads
+from tailorbird.system.threads import Barriers, ClockReading, ThreadPool, watch_barriers
 from tailorbird.training import open_trainer
 
 QUIET, LOADED = ClockReading(1.0, 1.0, 0.0, 2), ClockReading(1.0, 0.5, 0.8, 2)
@@ -26,8 +25,8 @@ class Ended(RuntimeError):
 @pytest.fixture
 def readings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ClockReading]]:
     """What the watches of this test read, one after the other, and then the last again; the process has none before."""
-    monkeypatch.setattr(barrier_watch, "_begun", threading.Lock())
-    monkeypatch.setattr(barrier_watch, "_EVERY", 0.001)
+    monkeypatch.setattr(threads, "_begun", threading.Lock())
+    monkeypatch.setattr(threads, "_EVERY", 0.001)
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     left, ended = [QUIET], threading.Event()

@@ -11,7 +11,7 @@ from support.encoders import describe_in_place, write_pooling, write_prompts
 from support.model_families import write_family
 from support.tiny_encoder import tuning_settings
 from tailorbird.domain.dataset import EVERYONE
-from tailorbird.domain.retrieval import Entry
+from tailorbird.domain.prompt import Entry
 from tailorbird.inference import open_encoder
 from tailorbird.ports.trainer import JudgedQuery, LabelJob, LabelledText, RankingJob
 from tailorbird.text.encoder_vectors import read_encoder

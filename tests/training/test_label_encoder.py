@@ -13,7 +13,7 @@ from support.tiny_encoder import LABELS, text_of, tuning_settings, write_tiny_en
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.inference import open_encoder
 from tailorbird.ports.trainer import LabelJob, LabelledText
-from tailorbird.text.label_prototypes import read_prototypes
+from tailorbird.text.label_rules import read_prototypes
 from tailorbird.training import open_trainer
 from tailorbird.training.label_encoder import WITHOUT, rows_of
 

@@ -12,7 +12,7 @@ import pytest
 from support.tiny_encoder import tuning_settings, write_tiny_encoder
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.retrieval import Entry
+from tailorbird.domain.prompt import Entry
 from tailorbird.inference import open_encoder
 from tailorbird.ports.trainer import JudgedQuery, RankingJob
 from tailorbird.text.search_index import write_index

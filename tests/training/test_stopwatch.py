@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from support.clocks import replace_clock
-from tailorbird.system import thread_clocks as readings
-from tailorbird.system.thread_clocks import ClockReading, Laps, read
+from tailorbird.system import threads as readings
+from tailorbird.system.threads import ClockReading, Laps, read
 from tailorbird.training import step_timing
 from tailorbird.training.devices import thread_pool
 from tailorbird.training.step_timing import Stopwatch

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from support.training_samples import MakeJob
-from tailorbird.system.thread_clocks import Barriers, ClockReading
+from tailorbird.system.threads import Barriers, ClockReading
 from tailorbird.training import loop, open_trainer
 from tailorbird.training.devices import thread_pool
 
@@ -21,7 +21,7 @@ QUIET, LOADED = ClockReading(1.0, 1.0, 0.0, 2), ClockReading(1.0, 0.5, 0.8, 2)
 #: Processor seconds that 40 waits of 10 ms take: of threads as OpenMP starts them, asleep, spinning again.
 WAITS = """
 import time, torch
-from tailorbird.system.thread_clocks import Barriers
+from tailorbird.system.threads import Barriers
 from tailorbird.training.devices import thread_pool
 torch.set_num_threads(2)
 numbers = torch.zeros(2**20)

@@ -31,7 +31,7 @@ from tailorbird.testing import MemoryEndpoint
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.annotation import Annotations, LeftOut, annotate, rows_digest
 from tailorbird.usecases.runs.submit import adapt, curate
-from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
+from tailorbird.usecases.snapshots.snapshot_queries import find_snapshot
 
 TEACHER = {"endpoint": "outside", "model": MODEL, "path": "texts.csv", "source": SOURCE}
 MADE = {"endpoint": "outside", "model": MODEL, "at": "2026-01-01T00:00:00+00:00"}

@@ -25,8 +25,7 @@ from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.approvals import verify_release
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.maintenance.audit import verify_log
-from tailorbird.usecases.releases.effect import RecordedProofs, demand_effect, verify_effect
-from tailorbird.usecases.releases.load_verification import admit
+from tailorbird.usecases.releases.load_verification import RecordedProofs, admit, demand_effect, verify_effect
 from tailorbird.usecases.releases.promotion import sign_and_decide, stage
 from tailorbird.usecases.releases.release_queries import show_release
 from tailorbird.usecases.runs.submit import adapt

@@ -28,9 +28,8 @@ from tailorbird.usecases.erasure import erase
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise, key_path
 from tailorbird.usecases.maintenance.encryption import encrypt_stored, encryption_status, rewrap_keys
 from tailorbird.usecases.runs import submit
-from tailorbird.usecases.sealed_words import SEALED, SealedContents, SealedLedger
 from tailorbird.usecases.storage_quota import storing
-from tailorbird.usecases.tenant_keys import TenantKeys
+from tailorbird.usecases.tenant_keys import SEALED, SealedContents, SealedLedger, TenantKeys
 from tailorbird.usecases.uploads import keep_upload
 
 WORDS = b"text,label,who\nthe mill has lost both of its keys,refund,Ada Lovelace\n"

@@ -22,8 +22,8 @@ from tailorbird.domain.rollout import Rollout, RolloutPlan, RolloutState, Rollou
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.feedback import give_feedback
 from tailorbird.usecases.identities import act_as
-from tailorbird.usecases.releases.live_kpis import count_live, live_now, live_report
 from tailorbird.usecases.releases.promotion import promote
+from tailorbird.usecases.releases.release_queries import count_live, live_now, live_report
 from tailorbird.usecases.rollouts.rollouts import Decision, decide_rollout, show_rollout, watch_rollouts
 from usecases.test_rollouts import Desk, _agree
 

@@ -26,7 +26,7 @@ from tailorbird.processes.worker import StepWorker
 from tailorbird.release import candidate_side, check_judge
 from tailorbird.testing import MemoryEngine
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.erasure.review_erasure import sheet_in
+from tailorbird.usecases.erasure.request_erasure import sheet_in
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.label_reviews import label_review, llm_judges
 from tailorbird.usecases.releases import promotion

@@ -36,16 +36,16 @@ from tailorbird.usecases import Actor, Dependencies, Progress, endpoints, feedba
 from tailorbird.usecases.erasure import erase
 from tailorbird.usecases.identities import NewKey, act_as, key_path
 from tailorbird.usecases.label_reviews import label_review, llm_judges
-from tailorbird.usecases.maintenance import audit, log_forks
+from tailorbird.usecases.maintenance import audit, checkpoint_shipping
 from tailorbird.usecases.maintenance.health import examine
 from tailorbird.usecases.monitoring.watch import watch_production
 from tailorbird.usecases.registry import UseCase, perform, use_cases
 from tailorbird.usecases.releases import promotion
 from tailorbird.usecases.rollouts import drill, rollouts
-from tailorbird.usecases.runs import jobs, submit, what_if
+from tailorbird.usecases.runs import run_queries, submit, what_if
 from tailorbird.usecases.runs.what_if import PlanChange
 from tailorbird.usecases.snapshots import label_errors, report, snapshot_queries
-from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
+from tailorbird.usecases.snapshots.snapshot_queries import find_snapshot
 from tailorbird.usecases.steps import rung_approval
 
 SOURCE = {"path": "rows.csv", "subject": "who", "source": {"origin": "written for this test", "license": "Apache-2.0"}}
@@ -201,7 +201,7 @@ def runs(desk: Desk, folder: Path) -> None:
     asked = submit.Submission(objective=ladder, files={"rows.csv": upload(desk.deps, ROWS)})
     run = desk.ask("author", submit.submit_uploaded, asked)
     desk.ask("approver", rung_approval.allow, run=run.id, rung=RungKind.FULL)
-    desk.ask("author", jobs.cancel_run, run=run.id)
+    desk.ask("author", run_queries.cancel_run, run=run.id)
     desk.ask("author", report.inspect_uploaded, name="rows.csv", file=upload(desk.deps, ROWS))
 
 
@@ -295,4 +295,4 @@ def traffic(desk: Desk, folder: Path) -> None:
     other = make_checkpoint(audit.ORIGIN, 3, "00" * 32, audit.log_key(desk.deps), now)
     with desk.deps.upkeep.checkpoint_files[0].open("a") as witness:
         witness.write(other.model_dump_json() + "\n")
-    desk.ask("admin", log_forks.settle_forks, reason="a drill")
+    desk.ask("admin", checkpoint_shipping.settle_forks, reason="a drill")

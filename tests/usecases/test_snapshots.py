@@ -9,7 +9,7 @@ import pytest
 
 from support.usecases import VIEWER, write_objective
 from tailorbird import data
-from tailorbird.crypto.membership_proofs import verify_membership
+from tailorbird.crypto.merkle import verify_membership
 from tailorbird.data import label_errors as label_errors_of_data
 from tailorbird.domain.curation import FixAction
 from tailorbird.domain.dataset import Row, Split
@@ -20,7 +20,7 @@ from tailorbird.usecases.runs import submit
 from tailorbird.usecases.runs.submit import curate
 from tailorbird.usecases.snapshots import label_errors, report, snapshot_queries
 from tailorbird.usecases.snapshots.label_errors import Fix
-from tailorbird.usecases.snapshots.snapshot_lookup import Snapshot
+from tailorbird.usecases.snapshots.snapshot_queries import Snapshot
 from tailorbird.usecases.uploads import keep_upload
 
 

@@ -20,10 +20,10 @@ from tailorbird.processes import StepWorker
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.releases import promotion as moves
-from tailorbird.usecases.runs import jobs, step_runner
+from tailorbird.usecases.runs import run_queries, step_runner
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.run_queries import show_run
-from tailorbird.usecases.snapshots.amendments import PROVENANCE
+from tailorbird.usecases.snapshots.snapshot_queries import PROVENANCE
 from tailorbird.usecases.steps import cancellation
 from tailorbird.usecases.steps.cancellation import WatchedProgress, within_budget
 from tailorbird.usecases.steps.transitions import Spent
@@ -107,8 +107,8 @@ def test_a_cancelled_run_ends_in_mid_step_and_adapt_takes_it_up_again(
     run = climbing.submit(deps, author, objective_path, RunState.ACTIVE)
 
     def cancel_once(done: int, _total: int) -> None:
-        if done and jobs.show_job(deps, VIEWER, run.id).run.state is RunState.ACTIVE:
-            jobs.cancel_run(deps, operator, run.id)
+        if done and run_queries.show_job(deps, VIEWER, run.id).run.state is RunState.ACTIVE:
+            run_queries.cancel_run(deps, operator, run.id)
         time.sleep(0.01)
 
     with pytest.raises(Conflict) as caught:
@@ -125,26 +125,26 @@ def test_a_cancelled_run_ends_in_mid_step_and_adapt_takes_it_up_again(
 def test_a_finished_run_cannot_be_cancelled(deps: Dependencies, author: Actor, objective_path: Path) -> None:
     run = climbing.adapt(deps, author, objective_path, SILENT).run
     with pytest.raises(Conflict, match="is over already: done"):
-        jobs.cancel_run(deps, author, run.id)
+        run_queries.cancel_run(deps, author, run.id)
 
 
 def test_a_job_tells_who_works_on_it_and_how_far(
     deps: Dependencies, author: Actor, objective_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(step_runner, "HEARTBEAT_SECONDS", 0.02)
-    working_on: list[jobs.Job] = []
+    working_on: list[run_queries.Job] = []
 
     def look(done: int, _total: int) -> None:
         if done and not working_on:
             time.sleep(0.1)
-            seen = jobs.list_jobs(deps, VIEWER).jobs
+            seen = run_queries.list_jobs(deps, VIEWER).jobs
             working_on.extend(job for job in seen if job.working and job.step and job.step.progress and job.step.progress.total)
 
     climbing.adapt(deps, author, objective_path, Progress(count=look))
     assert working_on
     assert working_on[0].step is not None
     assert working_on[0].step.name.startswith("measure")
-    assert jobs.list_jobs(deps, VIEWER).jobs == ()
+    assert run_queries.list_jobs(deps, VIEWER).jobs == ()
 
 
 def test_the_budget_ends_a_rung_in_mid_training_and_what_was_measured_is_chosen_from(
@@ -279,7 +279,7 @@ def test_a_run_that_was_cancelled_while_its_last_step_was_done_stays_cancelled(
 
     def cancel(text: str) -> None:
         if text == "step conclude":
-            jobs.cancel_run(deps, operator, run.id)
+            run_queries.cancel_run(deps, operator, run.id)
 
     with pytest.raises(Conflict) as caught:
         climbing.adapt(deps, author, objective_path, Progress(tell=cancel))

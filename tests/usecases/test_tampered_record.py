@@ -35,7 +35,7 @@ from tailorbird.usecases.rollouts.production_rules import rule_of
 from tailorbird.usecases.runs import submit
 from tailorbird.usecases.runs.run_queries import show_run
 from tailorbird.usecases.runs.step_runner import plan_for, stage_of, work_on
-from tailorbird.usecases.snapshots.amendments import amendments_of, manifests_of
+from tailorbird.usecases.snapshots.snapshot_queries import amendments_of, manifests_of
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.storage_quota import stored_by
 

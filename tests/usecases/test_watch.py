@@ -18,8 +18,7 @@ from tailorbird.data import load_rows
 from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.deployment import FALLBACK, RequestRow
 from tailorbird.domain.errors import Corrupt, Forbidden, Unavailable
-from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind
-from tailorbird.domain.signal import Severity, Signal, SignalName
+from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind, Severity, Signal, SignalName
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.testing import FixedClock, MemoryEndpoint
 from tailorbird.text.sketch import sketch

@@ -6,7 +6,7 @@ In: HTTP requests. Out: HTTP responses, request records. Must not know: engines 
     authentication > usecase_routes, sessions, artifacts > the registry of use cases
 """
 
-from tailorbird.api.answer_endpoint import AnswerContext
+from tailorbird.api.answer_endpoint import AnswerContext, ClosingStream, unless_gone
 from tailorbird.api.authentication import Authenticator
 from tailorbird.api.errors import add_error_handlers
 from tailorbird.api.health import health_routes
@@ -14,7 +14,6 @@ from tailorbird.api.metrics import Metrics, metrics_routes
 from tailorbird.api.openapi import reference_routes
 from tailorbird.api.request_context import RequestObserver
 from tailorbird.api.request_record import RecordingContext
-from tailorbird.api.streaming import ClosingStream, unless_gone
 from tailorbird.api.usecase_routes import control_routes
 from tailorbird.api.v1_routes import chat_routes, model_routes
 

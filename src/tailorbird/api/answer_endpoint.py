@@ -8,19 +8,20 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
+from starlette.types import Send
 
 from tailorbird.api.authentication import Authenticator, demand_stage
-from tailorbird.api.caller_errors import for_caller
+from tailorbird.api.errors import for_caller
 from tailorbird.api.request_base import RequestBase
-from tailorbird.api.request_body import read_body
-from tailorbird.api.request_context import EngineShare, current_call
+from tailorbird.api.request_context import EngineShare, current_call, read_body
 from tailorbird.api.request_record import AnswerFacts, RecordingContext, RequestFacts, RequestRecord
 from tailorbird.api.response_formats import AnswerFormatter, error_event
-from tailorbird.api.streaming import ClosingStream, unless_gone
 from tailorbird.domain.errors import InvalidInput, TailorbirdError
 from tailorbird.domain.identity import Scope
 from tailorbird.domain.objective import TaskKind
@@ -40,6 +41,53 @@ from tailorbird.serving import (
     with_fallback,
 )
 from tailorbird.text.tool_calls import uses_tools
+
+T = TypeVar("T")
+
+
+class ClosingStream(StreamingResponse):
+    """A streaming response that closes its generator at once when the client leaves, not when the garbage collector finds it."""
+
+    def __init__(self, first: str, rest: AsyncGenerator[str, None], media_type: str, headers: Mapping[str, str] | None = None) -> None:
+        """``first`` was already taken from ``rest``: a generator that has begun runs its clean-up when it is closed, another does not."""
+        self._rest = rest
+        self._whole = _chained(first, rest)
+        super().__init__(self._whole, media_type=media_type, headers=headers)
+
+    async def stream_response(self, send: Send) -> None:
+        """Sends every piece; closes the generator however that ends."""
+        async with aclosing(self._rest), aclosing(self._whole):
+            await super().stream_response(send)
+
+
+async def unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """The result of ``work``. When the client leaves first, ``work`` is cancelled and ClientDisconnect raised.
+
+    The body of ``request`` must have been read.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_until_gone(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientDisconnect
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _chained(first: str, rest: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+    yield first
+    async for piece in rest:
+        yield piece
+
+
+async def _until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
 
 #: Bytes of a token, rather too few: what is reserved too much is given back a moment later.
 _BYTES_PER_TOKEN = 3

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from tailorbird.api.authentication import OWN, UPLOAD
 from tailorbird.api.errors import error_answers
 from tailorbird.api.openapi import SESSION
-from tailorbird.api.request_body import require_type, stream_body
+from tailorbird.api.request_context import require_type, stream_body
 from tailorbird.api.sessions import SessionActors, TenantTurns, answer_with
 from tailorbird.domain.errors import Unavailable
 from tailorbird.system.files import clear_stale, private_folder

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from copy import copy
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -24,6 +26,7 @@ from tailorbird.domain.errors import (
     Unauthenticated,
     Unavailable,
 )
+from tailorbird.serving import NOT_ASKED, STOOD_IN_FOR
 
 #: Status to OpenAI's ``type``; other 4xx are ``invalid_request_error``, 5xx ``server_error``.
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -146,3 +149,24 @@ async def _nobody_waits(_request: Request, _error: Exception) -> Response:
 
 async def _defect(_request: Request, _error: Exception) -> Response:
     return error_response(Internal("something went wrong in this server", "try again; if it lasts, send the request id to the operator"))
+
+
+_log = logging.getLogger("tailorbird.serving")
+
+#: Codes of errors of an engine whose hints are for whoever runs it; those of a hosted model are in ``STOOD_IN_FOR``.
+_OF_ENGINES = frozenset({"engine_defect", "engine_secret", "engine_unavailable", "scope_untold"})
+#: What a caller may do, by code; of the others nothing but wait.
+_OTHER_WORDS = "ask in other words, or another model"
+_HINTS = {"endpoint_answer_refused": _OTHER_WORDS, "endpoint_request": _OTHER_WORDS}
+_LATER = "try again later; if it lasts, the operator of this server finds the reason in its log"
+
+
+def for_caller(error: TailorbirdError) -> TailorbirdError:
+    """The error with a hint for the caller of an API; the hint for the operator is logged in its place."""
+    if error.error_code not in STOOD_IN_FOR | _OF_ENGINES:
+        return error
+    if error.error_code != NOT_ASKED:  # the log tells once of an endpoint that is not asked
+        _log.warning("a caller was told of %s: %s (%s)", error.error_code, error.message, error.hint)
+    told = copy(error)
+    told.__dict__.update(error.__dict__, hint=_HINTS.get(error.error_code, _LATER))
+    return told

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 
 from tailorbird.api.authentication import shows_api_key
 from tailorbird.api.sessions import SessionActors
-from tailorbird.auth.origin_checks import COOKIE
+from tailorbird.auth.request_checks import COOKIE
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.identity import Identity
 from tailorbird.serving import AliasSync

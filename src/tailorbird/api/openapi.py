@@ -16,7 +16,7 @@ from fastapi.security import APIKeyCookie, HTTPBearer
 from jinja2 import Environment, StrictUndefined
 from pydantic import BaseModel
 
-from tailorbird.auth.origin_checks import COOKIE
+from tailorbird.auth.request_checks import COOKIE
 
 _SESSION = HTTPBearer(
     scheme_name="session", auto_error=False, description="Secret of a session: tbs_<id>_<secret>. See POST /api/sessions."

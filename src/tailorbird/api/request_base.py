@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from tailorbird.api.openapi import json_body
-from tailorbird.api.request_body import explained, read_object, unknown
+from tailorbird.api.request_context import explained, read_object, unknown
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Message, Sampling
 

@@ -1,6 +1,6 @@
 """Sessions over HTTP: login, logout, and the actor behind a request.
 
-Whoever shows a session by cookie and changes something must also show that a page of ours sent the request (``auth/origin_checks.py``).
+Whoever shows a session by cookie and changes something must also show that a page of ours sent the request (``auth/request_checks.py``).
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from fastapi import APIRouter, Request, Response
 from tailorbird.api.authentication import LOG_IN, LOG_OUT
 from tailorbird.api.errors import error_answers
 from tailorbird.api.openapi import SESSION, json_body
-from tailorbird.api.request_body import read_body, read_json_value, read_object, require_type
-from tailorbird.api.request_context import TENANT
-from tailorbird.auth import origin_checks
-from tailorbird.auth.origin_checks import COOKIE
+from tailorbird.api.request_context import TENANT, read_body, read_json_value, read_object, require_type
+from tailorbird.auth import request_checks
+from tailorbird.auth.request_checks import COOKIE
 from tailorbird.domain.errors import Exhausted, Forbidden, InvalidInput, Unauthenticated
 from tailorbird.domain.identity import Identity, Login, Signature
 from tailorbird.domain.value import Value
@@ -153,7 +152,7 @@ def session_routes(sessions: SessionActors) -> APIRouter:
     async def log_out(request: Request) -> Response:
         await sessions.run(end_session, sessions.deps, secret_of(request))
         response = Response(status_code=204)
-        response.delete_cookie(COOKIE, **origin_checks.cookie_settings(secure=request.url.scheme == "https"))
+        response.delete_cookie(COOKIE, **request_checks.cookie_settings(secure=request.url.scheme == "https"))
         return response
 
     return router
@@ -168,9 +167,9 @@ def secret_of(request: Request) -> str:
     """The session's secret that ``request`` shows. Raises as ``Sessions.actor``."""
     given = request.headers.get("authorization")
     if given is None and COOKIE in request.cookies:
-        if request.method not in _READING and not origin_checks.sent_by_own_page(request.headers):
+        if request.method not in _READING and not request_checks.sent_by_own_page(request.headers):
             raise Forbidden(
-                "nothing says that a page of this server sent this", f"send the header: {origin_checks.OWN_HEADER}: 1", code="csrf"
+                "nothing says that a page of this server sent this", f"send the header: {request_checks.OWN_HEADER}: 1", code="csrf"
             )
         return request.cookies[COOKIE]
     scheme, _, secret = (given or "").partition(" ")
@@ -197,4 +196,6 @@ def _open(entrance: LoginEntry, asked: LoginRequest, address: str) -> LoginRespo
 
 
 def _keep(response: Response, opened: LoginResponse, *, secure: bool) -> None:
-    response.set_cookie(COOKIE, opened.secret, origin_checks.cookie_seconds(SESSION_LASTS), **origin_checks.cookie_settings(secure=secure))
+    response.set_cookie(
+        COOKIE, opened.secret, request_checks.cookie_seconds(SESSION_LASTS), **request_checks.cookie_settings(secure=secure)
+    )

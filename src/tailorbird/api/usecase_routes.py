@@ -11,7 +11,7 @@ from tailorbird.api.artifacts import LARGEST_FILE, artifact_routes
 from tailorbird.api.authentication import Authenticator, shows_api_key
 from tailorbird.api.errors import error_answers
 from tailorbird.api.openapi import SESSION, json_body, parameters
-from tailorbird.api.request_body import read_body, read_json_value, read_object, read_text_value, require_type, unknown
+from tailorbird.api.request_context import read_body, read_json_value, read_object, read_text_value, require_type, unknown
 from tailorbird.api.sessions import SessionActors, answer_with, session_routes
 from tailorbird.auth import ROLES_FOR
 from tailorbird.domain.errors import InvalidInput

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from tailorbird.api import generation_requests, responses_request, retrieval_requests
+from tailorbird.api import generation_requests, responses, retrieval_requests
 from tailorbird.api.answer_endpoint import AnswerContext, RouteBehaviour, answer_in
 from tailorbird.api.authentication import Authenticator, demand_stage
 from tailorbird.api.errors import error_answers
@@ -26,7 +26,7 @@ from tailorbird.api.response_schemas import (
     ModelResponse,
     Ranking,
 )
-from tailorbird.api.responses_formatter import ResponsesFormatter
+from tailorbird.api.responses import ResponsesFormatter
 from tailorbird.domain.deployment import Alias
 from tailorbird.domain.identity import Scope
 from tailorbird.serving import AliasRoutes, Answers, AnswerService
@@ -88,7 +88,7 @@ def _ranked_as_asked(answering: AnswerService, body: RequestBase) -> Answers:
 
 
 def _response_as_asked(body: RequestBase) -> ResponsesFormatter:
-    assert isinstance(body, responses_request.ResponseBody)
+    assert isinstance(body, responses.ResponseBody)
     return ResponsesFormatter(body)
 
 
@@ -118,14 +118,14 @@ _ENDPOINTS = (
         generation_requests.ChatBody,
     ),
     _Endpoint(
-        RouteBehaviour("/v1/responses", responses_request.parse_response, _response_as_asked),
+        RouteBehaviour("/v1/responses", responses.parse_response, _response_as_asked),
         "responses.create",
         "Answer in the form of OpenAI's newer API.",
         "The stateless form of OpenAI's responses: text or messages in, text and calls of functions out, whole or as events. Nothing is "
         "kept between requests, so that `previous_response_id`, `conversation`, `background` and `store: true` are refused.",
         ModelResponse,
-        responses_request.RESPONSE_PARAMETERS,
-        responses_request.ResponseBody,
+        responses.RESPONSE_PARAMETERS,
+        responses.ResponseBody,
     ),
     _Endpoint(
         RouteBehaviour("/v1/rerank", retrieval_requests.parse_rerank, _documents_as_asked, _ranked_as_asked),

@@ -4,11 +4,8 @@ In: identities, key files, secrets, request headers. Out: signatures and verdict
 frameworks, what a release needs before it may move.
 """
 
-from tailorbird.auth import origin_checks, signing
-from tailorbird.auth.api_keys import issue_api_key, key_id_of, secret_matches
-from tailorbird.auth.concurrency import ConcurrencyLimit
-from tailorbird.auth.dual_control import is_dual_control, refusal_to_confirm
-from tailorbird.auth.identity_history import IdentityHistory, identity_problems
+from tailorbird.auth import signing
+from tailorbird.auth.identity_history import IdentityHistory, identity_problems, is_dual_control, refusal_to_confirm
 from tailorbird.auth.identity_keys import (
     PrivateKey,
     check_key,
@@ -17,15 +14,27 @@ from tailorbird.auth.identity_keys import (
     examine_key,
     fingerprint,
     load_key,
+    open_key_file,
+    open_key_variable,
     public_key,
+    rotate_key_file,
+    write_key_file,
 )
-from tailorbird.auth.log_keys import ROTATED, LogKey, keys_of_log, rotation_facts
-from tailorbird.auth.log_seal import KeyFileSealer, former_key_file, public_of_log
+from tailorbird.auth.log_seal import (
+    ROTATED,
+    KeyFileSealer,
+    LogKey,
+    check_note,
+    former_key_file,
+    keys_of_log,
+    make_checkpoint,
+    public_of_log,
+    rotation_facts,
+    verifier_key,
+)
 from tailorbird.auth.policy import ROLES_FOR, Action, authorise, demand_enabled
-from tailorbird.auth.signed_checkpoints import check_note, make_checkpoint, verifier_key
-from tailorbird.auth.signing import sign, signed_bytes, verify
-from tailorbird.auth.throttle import Throttle, network_of
-from tailorbird.auth.workspace_keys import open_key_file, open_key_variable, rotate_key_file, write_key_file
+from tailorbird.auth.request_checks import ConcurrencyLimit, Throttle, network_of
+from tailorbird.auth.signing import issue_api_key, key_id_of, secret_matches, sign, signed_bytes, verify
 
 __all__ = [
     "ROLES_FOR",
@@ -56,7 +65,6 @@ __all__ = [
     "network_of",
     "open_key_file",
     "open_key_variable",
-    "origin_checks",
     "public_key",
     "public_of_log",
     "refusal_to_confirm",

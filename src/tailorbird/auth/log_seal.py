@@ -7,14 +7,20 @@ That anything was ever sealed from a workspace stands in a file of the workspace
 from __future__ import annotations
 
 import base64
+import re
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from threading import Lock
 
 from tailorbird.auth.identity_keys import PrivateKey, create_key, load_key, public_key
-from tailorbird.crypto.ed25519 import is_signed
-from tailorbird.domain.errors import Conflict, Corrupt, NotFound
-from tailorbird.domain.event import LogHead
+from tailorbird.auth.signing import sign, signed_bytes
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.crypto.signed_notes import ED25519, check_note, checkpoint_text, is_signed, key_hash
+from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound
+from tailorbird.domain.event import Checkpoint, LogEntry, LogHead
 from tailorbird.system.files import OWNER_FILE
 
 
@@ -116,3 +122,66 @@ def public_of_log(workspace: Path) -> str:
 
 def _broken(what: str, code: str) -> Corrupt:
     return Corrupt(what, "somebody changed the database outside tailorbird: run tailorbird audit verify, and restore a backup", code=code)
+
+
+#: The event of a change, and who signs it in the name of the log.
+ROTATED, _PURPOSE, _NAME = "log.key_rotated", "log-key", "log"
+
+
+@dataclass(frozen=True)
+class LogKey:
+    """A public key (base64) of the log, and the size up to which it signs: None for the present one."""
+
+    public: str
+    until: int | None
+
+
+def rotation_facts(former: PrivateKey, key: PrivateKey, at: datetime) -> dict[str, str | int | float | bool | None]:
+    """What the event of a change says: both keys, and the signature of each over the change."""
+    change = {"former": public_key(former), "public": public_key(key)}
+    signatures = {
+        "signed_by_former": sign(former, _NAME, _PURPOSE, digest_of({**change}), at).signature,
+        "signed_by_new": sign(key, _NAME, _PURPOSE, digest_of({**change}), at).signature,
+    }
+    return {**change, **signatures}
+
+
+def keys_of_log(present: str, entries: Iterable[LogEntry]) -> tuple[LogKey, ...]:
+    """The present key and those of before, newest first, as far as signed changes among ``entries`` lead back from it."""
+    keys = [LogKey(present, None)]
+    for entry in sorted(entries, key=lambda entry: -entry.index):
+        data = entry.event.data
+        former, public = str(data.get("former", "")), str(data.get("public", ""))
+        if entry.event.kind != ROTATED or public != keys[-1].public:
+            continue
+        message = signed_bytes(_PURPOSE, digest_of({"former": former, "public": public}))
+        if is_signed(message, str(data.get("signed_by_former")), former) and is_signed(message, str(data.get("signed_by_new")), public):
+            keys.append(LogKey(former, entry.index))
+    return tuple(keys)
+
+
+__all__ = ["check_note", "key_hash", "make_checkpoint", "verifier_key"]
+
+_KEY_NAME = re.compile(r"[^\s+]+")
+_ROOT = re.compile(r"[0-9a-f]{64}")
+
+
+def make_checkpoint(origin: str, size: int, root_hex: str, key: PrivateKey, at: datetime) -> Checkpoint:
+    """The head (``size`` entries, Merkle root in hex) under the signature of ``key``, whose name in the note is ``origin``.
+
+    Raises InvalidInput when ``origin`` is empty or holds white space or a plus sign, or when size or root are not a log's.
+    """
+    if not _KEY_NAME.fullmatch(origin) or size < 0 or not _ROOT.fullmatch(root_hex):
+        raise InvalidInput(
+            "a checkpoint needs a name without spaces or plus signs, a size and a SHA-256 root in hex",
+            "sign the size and root that the log states",
+            code="checkpoint_malformed",
+        )
+    text = checkpoint_text(origin, size, root_hex)
+    blob = key_hash(origin, public_key(key)) + key.sign(text.encode())
+    return Checkpoint(origin=origin, size=size, root=root_hex, note=f"{text}\n— {origin} {base64.b64encode(blob).decode()}\n", at=at)
+
+
+def verifier_key(origin: str, public: str) -> str:
+    """Verifier key in the form of other logs: ``<name>+<key hash in hex>+<base64(0x01 ‖ public key)>``."""
+    return f"{origin}+{key_hash(origin, public).hex()}+{base64.b64encode(ED25519 + base64.b64decode(public)).decode()}"

@@ -20,7 +20,7 @@ from tailorbird.domain.allowed_places import OF_WORKER
 from tailorbird.domain.base_model import CatalogueEntry, ModelSource
 from tailorbird.domain.errors import Corrupt, ModelInvalid, Unavailable
 from tailorbird.system.files import digest_file
-from tailorbird.system.source_access import grant_for
+from tailorbird.system.outward_access import grant_for
 
 PREFIX = "hf://"
 

@@ -22,7 +22,7 @@ from tailorbird.usecases.maintenance.audit import (
     read_log,
     verify_log,
 )
-from tailorbird.usecases.maintenance.log_forks import settle_forks
+from tailorbird.usecases.maintenance.checkpoint_shipping import settle_forks
 from tailorbird.usecases.maintenance.log_key import rotate_log_key
 
 audit = command_group()

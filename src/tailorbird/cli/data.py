@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,14 +14,13 @@ import typer
 import yaml
 
 from tailorbird.cli.adapt import ObjectivePath, narrated
-from tailorbird.cli.data_tables import show_certificate, show_difference, show_inspection, show_snapshot, show_suspect
 from tailorbird.cli.groups import command_group
 from tailorbird.cli.output_file import demand_ending
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import CommandSession, err, json_text, open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.curation import FixAction
-from tailorbird.domain.erasure import ErasureState
+from tailorbird.domain.erasure import Certificate, Erasure, ErasureState, Treatment
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.inspection import Inspection
 from tailorbird.sdk.remote_runs import follow, submit_file
@@ -30,10 +30,163 @@ from tailorbird.usecases.erasure.erase import PURPOSE, list_erasures
 from tailorbird.usecases.snapshots import label_errors, report, snapshot_queries
 from tailorbird.usecases.snapshots.label_errors import Fix, Fixed, Suspect
 from tailorbird.usecases.snapshots.report import inspect_uploaded
-from tailorbird.usecases.snapshots.snapshot_queries import diff_snapshots, list_snapshots, prove_row
+from tailorbird.usecases.snapshots.snapshot_queries import SnapshotDifference, SnapshotView, diff_snapshots, list_snapshots, prove_row
 
 if TYPE_CHECKING:
     from tailorbird.usecases.annotation import Annotations
+
+
+#: What of a request goes with a person, in words.
+_WORDS = {
+    "kept": "kept words",
+    "feedback": "labels given",
+    "review": "places in the queue for people",
+    "trace": "traces of whom it was for",
+}
+
+
+def show_inspection(found: Inspection) -> None:
+    """Format, columns, guesses, and the source to write."""
+    facts = [found.kind, found.encoding, f"separated by {found.separator!r}" if found.separator else None, f"{found.rows:,} rows"]
+    out.print(f"{found.name}: {', '.join(fact for fact in facts if fact)}", markup=False)
+    guessed = {guess.column: guess for guess in found.guesses}
+    rows = []
+    for column in found.columns:
+        guess = guessed.get(column.name)
+        distinct = f"{column.distinct:,}{'+' if column.distinct >= 1000 else ''}"
+        lengths = f"{column.mean_length:g} / {column.longest:,}"
+        rows.append((column.name, column.kind, f"{column.filled:,}", distinct, lengths, f"{guess.role}? {guess.why}" if guess else ""))
+    print_table(("column", "holds", "filled", "distinct", "length mean / max", "seems to be"), rows)
+    for code, count in found.unusable.items():
+        say(f"{count:,} records cannot be read: {code}")
+    for note in found.notes:
+        say(f"note: {note}")
+    out.print(f"\n{found.proposal}", markup=False, end="")
+
+
+def show_snapshot(found: SnapshotView) -> None:
+    """Counts, splits, and where to read on."""
+    manifest = found.manifest
+    out.print(f"snapshot {short(found.digest)} of {manifest.tenant}/{manifest.objective}", markup=False)
+    print_table(
+        ("read", "duplicates", "set aside", "removed", "kept", "train", "dev", "test"),
+        [
+            tuple(
+                f"{number:,}"
+                for number in (
+                    manifest.read,
+                    manifest.duplicates,
+                    manifest.quarantined - manifest.removed,
+                    manifest.removed,
+                    manifest.size,
+                    manifest.counts.train,
+                    manifest.counts.dev,
+                    manifest.counts.test,
+                )
+            )
+        ],
+    )
+    for step in found.report.flow if found.report else ():
+        gone = ", ".join(f"{count:,} {code}" for code, count in step.reasons.items())
+        out.print(f"  {step.name}: {step.before:,} → {step.after:,}" + (f" ({gone})" if gone else ""), markup=False)
+    if found.set_aside:
+        print_table(("file", "line", "code", "why"), [(each.file, str(each.line), each.code, each.reason) for each in found.set_aside])
+    elif manifest.quarantined:
+        out.print(f"each row set aside, with its reason: tailorbird data show {short(found.digest)} --set-aside", markup=False)
+    for kind in found.report.personal if found.report else ():
+        out.print(f"  {kind.kind.value}: {kind.occurrences:,} in {kind.rows:,} rows, {kind.action.value}", markup=False)
+    if manifest.root:
+        out.print(f"root {manifest.root}", markup=False)
+    if manifest.expires:
+        out.print(f"the first retention date is {manifest.expires.isoformat()}", markup=False)
+    if found.followed_by:
+        say(f"this snapshot was followed by {short(found.followed_by)}: a person was erased, or rows were fixed")
+
+
+def show_difference(found: SnapshotDifference) -> None:
+    """Counts, then rows by file and line."""
+    out.print(f"{short(found.one)} → {short(found.other)}: " + ", ".join(f"{n:,} {what}" for what, n in found.counts.items()), markup=False)
+    named = [("added", found.added), ("removed", found.removed), ("relabelled", found.relabelled)]
+    rows = [
+        (what, row.file, str(row.line), row.split.value, f"{row.before} → {row.after}" if row.before else "")
+        for what, some in named
+        for row in some
+    ]
+    if rows:
+        print_table(("what", "file", "line", "split", "label"), rows)
+    for code, count in found.reasons.items():
+        out.print(f"set aside as {code}: {count:+,}", markup=False)
+
+
+def show_suspect(suspect: Suspect, place: int, total: int) -> None:
+    """One likely label error, on stderr: it is part of a conversation, not of the output."""
+    say(f"\n[{place}/{total}] {suspect.file}:{suspect.line}")
+    say(f"  {suspect.text}")
+    say(f"  label {suspect.given}; likelier {suspect.suggested} (by {suspect.score:.2f})")
+
+
+def show_certificate(erasure: Erasure, certificate: Certificate) -> None:
+    """What was found, what was done, what is left to do."""
+    reach = certificate.reach
+    signed = f"signed by {erasure.signature.identity}" if erasure.signature else "not signed yet: run the same command again"
+    out.print(f"erasure {erasure.id}: {erasure.state.value}, certificate {short(erasure.certificate or '')}, {signed}", markup=False)
+    for one in certificate.snapshots:
+        gone = f"{len(one.rows):,} rows gone, each proved in the old root and absent from the new"
+        out.print(f"  {one.objective}: snapshot {short(one.old)} → {short(one.new)}, {gone}", markup=False)
+        if one.documents is not None:
+            proved = len(one.documents.proofs)
+            out.print(f"    and {one.documents.count:,} documents, {proved:,} of them proved likewise", markup=False)
+    counts = {
+        "runs": len(reach.runs),
+        "candidates": len(reach.candidates),
+        "adapters": len(reach.adapters),
+        "prompts": len(reach.prompts),
+        "indexes": len(reach.indexes),
+        "passages": reach.passages,
+        "releases": len(reach.releases),
+        "aliases": len(reach.aliases),
+        "rollouts": len(reach.rollouts),
+        "answered requests": reach.requests,
+        "feedback": reach.feedback,
+    }
+    out.print("reached: " + ", ".join(f"{what} {count:,}" for what, count in counts.items()), markup=False)
+    destroyed = f"{len(certificate.purged):,} artifacts, {len(certificate.forgotten):,} prompts"
+    out.print(f"destroyed, with the person's words: {destroyed}", markup=False)
+    if certificate.uploads:
+        out.print(f"  {len(certificate.uploads):,} of them uploaded files", markup=False)
+    _show_gaps(certificate)
+    for each in certificate.answers:
+        told = f"{len(each.items)} items and {each.reasons} reasons"
+        out.print(f"taken from label review {short(each.sheet)}: {told}; its digest, as releases sign it, stays", markup=False)
+    went = Counter(what for each in certificate.words for what in each.what)
+    if went:
+        told = ", ".join(f"{_WORDS[what]} {count:,}" for what, count in sorted(went.items()))
+        out.print(f"taken from {len(certificate.words):,} requests: {told}", markup=False)
+    if certificate.earlier:
+        out.print(f"this certificate follows {short(certificate.earlier)}, which stays valid", markup=False)
+    rows = [(f"{duty.due.isoformat()}", duty.kind.value.replace("_", " "), duty.what, duty.why) for duty in certificate.duties]
+    print_table(("by", "to do", "what", "why"), rows)
+    _show_places(certificate)
+
+
+def _show_gaps(certificate: Certificate) -> None:
+    """What was not searched, and by what nothing was."""
+    if certificate.unread:
+        named = ", ".join(short(digest) for digest in certificate.unread)
+        out.print(f"not searched, neither text nor table: uploaded files {named}", markup=False)
+    for limit in certificate.not_looked_for:
+        out.print(f"NOT looked for: {limit.what}, in {', '.join(limit.places)}: {limit.why}", markup=False)
+
+
+def _show_places(certificate: Certificate) -> None:
+    """What was done about each place."""
+    limited = {name for limit in certificate.not_looked_for for name in limit.places}
+    for treatment in Treatment:
+        places = [place.name for place in certificate.places if place.treatment is treatment]
+        if places:
+            told = (f"{name} (not for all)" if name in limited else name for name in places)
+            out.print(f"{treatment.value.replace('_', ' ')}: {', '.join(told)}", markup=False)
+
 
 app = command_group()
 SnapshotArgument = Annotated[
@@ -223,7 +376,7 @@ def _prove(
     label: Annotated[str, typer.Option(help="Its label or answer.")],
 ) -> None:
     """Prove that a row is or is not in a snapshot. JSON proof on stdout, verdict on stderr."""
-    from tailorbird.crypto.membership_proofs import verify_membership
+    from tailorbird.crypto.merkle import verify_membership
 
     found = open_session().ask(prove_row, snapshot=snapshot, text=text, target=label)
     if not verify_membership(found.proof, found.head):

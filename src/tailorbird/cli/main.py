@@ -22,7 +22,7 @@ from tailorbird.cli.invocation import AGAIN, FLAGS, SERVER, SERVER_CA, ExitStatu
 from tailorbird.cli.plain_text import tell
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.system.build import build_name
-from tailorbird.system.container_limits import start_no_more_threads_than_cores
+from tailorbird.system.machine import start_no_more_threads_than_cores
 from tailorbird.system.standard_streams import complete_standard_streams
 
 #: Verb → (module, what it does), in the order of a project.

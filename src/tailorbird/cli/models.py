@@ -10,7 +10,7 @@ from tailorbird.cli.groups import command_group
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import CommandSession, err, new_session, open_session, out, print_json, print_table
 from tailorbird.domain.errors import NotFound
-from tailorbird.domain.model_fit import ModelFit
+from tailorbird.domain.plan import ModelFit
 from tailorbird.planning import FitQuestion
 from tailorbird.reporting import fit_table, human_count
 from tailorbird.settings import find_workspace, settings_without_workspace

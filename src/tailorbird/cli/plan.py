@@ -18,7 +18,7 @@ from tailorbird.domain.plan import Plan
 from tailorbird.domain.release import ReleaseState
 from tailorbird.reporting import accuracy_table, plan_page, plan_table
 from tailorbird.sdk.remote_runs import follow, is_planned, submit_file
-from tailorbird.usecases.climb import timing
+from tailorbird.usecases.climb import snapshot_and_plan
 from tailorbird.usecases.climb.snapshot_and_plan import planned
 from tailorbird.usecases.registry import validated
 from tailorbird.usecases.releases.release_queries import show_release
@@ -56,7 +56,7 @@ def _plan(
         plan_tenants(session, _given(objective), tenants)
         return
     if show_accuracy:
-        record = session.ask(timing.accuracy)
+        record = session.ask(snapshot_and_plan.accuracy)
         print_json(record) if session.as_json else out.print(accuracy_table(record.errors))
         return
     objective = _given(objective)

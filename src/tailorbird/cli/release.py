@@ -17,8 +17,8 @@ from tailorbird.ports.engine import LoadRequest
 from tailorbird.reporting import effect_text, release_summary
 from tailorbird.sdk.decisions import APPROVER, decide
 from tailorbird.usecases import admit
-from tailorbird.usecases.releases import live_kpis, promotion
-from tailorbird.usecases.releases.effect import EffectReport, verify_effect
+from tailorbird.usecases.releases import promotion, release_queries
+from tailorbird.usecases.releases.load_verification import EffectReport, verify_effect
 from tailorbird.usecases.releases.release_queries import QuorumReport, list_releases, show_card, show_quorum, show_release
 
 release = command_group()
@@ -106,7 +106,7 @@ def _verify(
 def _live(digest: DigestArgument) -> None:
     """Show a release's live KPIs against the objective's targets."""
     session = open_session()
-    found = session.ask(live_kpis.live_report, digest=digest)
+    found = session.ask(release_queries.live_report, digest=digest)
     if session.as_json:
         print_json(found)
         return

@@ -13,7 +13,7 @@ from tailorbird.cli.session import open_session, out, print_json, print_table, s
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.rollout import GuardFinding, Rollout, RolloutPlan, SegmentFinding
-from tailorbird.reporting.rollout_differences import difference_range
+from tailorbird.reporting.evidence_page import difference_range
 from tailorbird.usecases.rollouts.drill import drill_release
 from tailorbird.usecases.rollouts.rollouts import Decision, RolloutReport, decide_rollout, list_rollouts, show_rollout, start_rollout
 

@@ -12,8 +12,7 @@ from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.run import Step
 from tailorbird.reporting import human_seconds
-from tailorbird.usecases.runs.jobs import Job, cancel_run, list_jobs, show_job
-from tailorbird.usecases.runs.run_queries import list_runs, show_run
+from tailorbird.usecases.runs.run_queries import Job, cancel_run, list_jobs, list_runs, show_job, show_run
 from tailorbird.usecases.steps import rung_approval
 
 runs = command_group()

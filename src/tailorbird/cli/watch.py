@@ -10,7 +10,7 @@ from tailorbird.cli.groups import command_group
 from tailorbird.cli.invocation import ExitStatus
 from tailorbird.cli.session import open_session, print_json, print_table, say
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.signal import Severity, Signal
+from tailorbird.domain.feedback import Severity, Signal
 from tailorbird.usecases.monitoring.traffic import list_signals
 from tailorbird.usecases.monitoring.watch import watch_production
 

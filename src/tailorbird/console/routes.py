@@ -10,9 +10,8 @@ from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from tailorbird.auth import ConcurrencyLimit
-from tailorbird.console import rendering, session_guard
+from tailorbird.console import forms, rendering
 from tailorbird.console.forms import Fields, read_form
-from tailorbird.console.page_context import AnonymousContext, GuestView, PageContext, View, see_other
 from tailorbird.console.pages import (
     answer_queue,
     audit,
@@ -27,6 +26,7 @@ from tailorbird.console.pages import (
     tenants,
     traffic,
 )
+from tailorbird.console.rendering import AnonymousContext, GuestView, PageContext, View, see_other
 from tailorbird.domain.errors import NotFound, TailorbirdError, Unauthenticated
 from tailorbird.usecases.sessions import LoginEntry
 
@@ -118,7 +118,7 @@ def _open(entrance: LoginEntry, view: GuestView) -> _Endpoint:
 def _known(entrance: LoginEntry, pages: ConcurrencyLimit, view: View) -> _Endpoint:
     def answer(request: Request, form: Fields) -> Response:
         # An error's page, too, knows who is here.
-        request.state.actor = session_guard.enter(entrance.deps, request)
+        request.state.actor = forms.enter(entrance.deps, request)
         with pages.turn(request.state.actor.tenant):
             return view(PageContext(entrance, request, form, request.state.actor))
 
@@ -132,7 +132,7 @@ def _endpoint(answer: Callable[[Request, Fields], Response]) -> _Endpoint:
         try:
             form: Fields = {}
             if request.method == "POST":
-                session_guard.require_own_page(request)
+                forms.require_own_page(request)
                 form = await read_form(request)
             response = await run_in_threadpool(answer, request, form)
         except TailorbirdError as error:

@@ -5,23 +5,257 @@ A digest covers the fields that differ from their defaults: a later version that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import singledispatch
+from itertools import chain
 from typing import Protocol
 
 from tailorbird.crypto.canonical_json import digest_of, short
-from tailorbird.crypto.merkle import Node
-from tailorbird.crypto.row_groups import RowGroup
-from tailorbird.crypto.state_tree import EMPTY_STATE, TOP, StateStore, bucket_of, nodes_over, place_of, proven_nodes, root_over
+from tailorbird.crypto.merkle import HASH_BYTES, Node
+from tailorbird.domain.curation import Decision
 from tailorbird.domain.deployment import Alias
+from tailorbird.domain.erasure import Erasure
 from tailorbird.domain.errors import Corrupt
 from tailorbird.domain.event import AnchoredRow, Event
 from tailorbird.domain.identity import ApiKey, Identity, Session, Tenant
-from tailorbird.domain.release import Release
+from tailorbird.domain.label_review import Judgement, ModelReview
+from tailorbird.domain.quota import Storage
+from tailorbird.domain.release import Look, Release
 from tailorbird.domain.rollout import Rollout
+from tailorbird.domain.run import Run, Step, StepState
 from tailorbird.domain.value import Digest, Value
+
+#: The places of an objective's rows are anchored in so many groups, by the first digit of the row's id: a change reads its group alone.
+_PLACES = "0123456789abcdef"
+_OVER = (StepState.DONE, StepState.FAILED)
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """``digest`` is over the rows of the group, None where there is none; ``name`` is that of the group within its tenant."""
+
+    tenant: str
+    name: str
+    digest: Digest | None
+
+
+def run_group(run: Run, steps: Iterable[Step]) -> RowGroup:
+    """A run with what its steps have left and cost."""
+    left = [
+        [step.name, step.state.value if step.state in _OVER else "", step.result, step.seconds, step.paid]
+        for step in steps
+        if step.state in _OVER or step.result or step.seconds or step.paid
+    ]
+    return _group(run.tenant, f"run/{run.id}", [digest_of(run), left])
+
+
+def look_group(tenant: str, looks: Iterable[Look]) -> RowGroup:
+    """All looks at sealed tests: what is left of the error budgets."""
+    return _group(
+        tenant, "looks", sorted([look.objective_name, look.number, look.snapshot, look.candidate, look.question] for look in looks)
+    )
+
+
+def place_of_row(row: Digest) -> str:
+    """The part of an objective's splits that a row belongs to."""
+    place = row[len("sha256:") : len("sha256:") + 1]
+    return place if place and place in _PLACES else _PLACES[-1]
+
+
+def split_groups(
+    tenant: str, objective: str, assigned: Mapping[Digest, tuple[str, str]], places: Collection[str] = _PLACES
+) -> list[RowGroup]:
+    """The splits of an objective's rows, of which ``assigned`` are all in these ``places``."""
+    parts: dict[str, list[str]] = {place: [] for place in sorted(places)}
+    for row, (split, group) in assigned.items():
+        parts[place_of_row(row)].append(f"{row} {split} {group}")
+    return [_group(tenant, f"splits/{objective}/{place}", sorted(rows)) for place, rows in parts.items()]
+
+
+def review_group(tenant: str, release: Digest, judgements: Iterable[Judgement], models: Iterable[ModelReview]) -> RowGroup:
+    """The label review of a release: what people and judge models said."""
+    said = [digest_of(one.model_copy(update={"reason": ""})) for one in judgements]
+    found = [digest_of(one.model_copy(update={"attempts": 0})) for one in models]
+    return _group(tenant, f"review/{release}", [said, found] if said or found else [])
+
+
+def erasure_group(tenant: str, erasures: Iterable[Erasure]) -> RowGroup:
+    """All erasures: who must not come back, and the certificates."""
+    return _group(tenant, "erasures", sorted(digest_of(one) for one in erasures))
+
+
+def decision_group(tenant: str, objective: str, decisions: Iterable[Decision]) -> RowGroup:
+    """What was decided about rows of an objective."""
+    told = [[one.row, one.action.value, one.label, one.by, one.at.isoformat()] for one in decisions]
+    return _group(tenant, f"decisions/{objective}", told)
+
+
+def record_group(tenant: str, kind: str, digests: Iterable[Digest]) -> RowGroup:
+    """Which records there are of a kind; what each says has its digest."""
+    return _group(tenant, f"records/{kind}", sorted(digests))
+
+
+def secret_group(tenant: str, name: str, secret: bytes) -> RowGroup:
+    """A secret of 256 bits, which its digest does not tell."""
+    return _group(tenant, f"secret/{name}", [secret.hex()])
+
+
+def storage_group(tenant: str, total: Storage) -> RowGroup:
+    """How much a tenant has stored, as its quota counts it."""
+    return _group(tenant, "stored", [total.artifacts, total.bytes] if total.artifacts else [])
+
+
+def _group(tenant: str, name: str, rows: Sequence[object]) -> RowGroup:
+    text = json.dumps(rows, separators=(",", ":"), sort_keys=True)
+    return RowGroup(tenant, name, f"sha256:{hashlib.sha256(text.encode()).hexdigest()}" if rows else None)
+
+
+LEVELS, _FANOUT = 4, 16
+TOP = Node(LEVELS, 0)
+_EMPTY = bytes(HASH_BYTES)
+#: The root over no rows, in hex.
+EMPTY_STATE = _EMPTY.hex()
+
+#: Places (hex) and digests of the rows in a bucket.
+Bucket = dict[str, Digest]
+
+
+class StateStore(Protocol):
+    """Where buckets and nodes are kept. Nothing that it answers is trusted: a wrong answer leads to another root."""
+
+    def buckets(self, numbers: Collection[int]) -> dict[int, Bucket]:
+        """The rows in these buckets; an empty one may be left out."""
+        ...
+
+    def nodes(self, level: int, numbers: Collection[int]) -> dict[int, bytes]:
+        """The hashes of the nodes of a level with these numbers; an empty one is left out."""
+        ...
+
+
+def place_of(tenant: str, name: str) -> str:
+    """The place of a row, in hex."""
+    return hashlib.sha256(f"{tenant}\n{name}".encode()).hexdigest()
+
+
+def bucket_of(place: str) -> int:
+    """The bucket of a place."""
+    return int(place[:4], 16)
+
+
+class ProvenNodes:
+    """The nodes on the ways from the root down to some buckets, each proven by the hash above it."""
+
+    def __init__(self, leaves: Mapping[int, bytes], below: Mapping[Node, bytes]) -> None:
+        self._leaves = leaves
+        self._below = below
+
+    def holds(self, buckets: Mapping[int, Bucket]) -> bool:
+        """Whether these buckets, all of them asked for, are those that the root was made from."""
+        return all(_bucket_hash(rows) == self._leaves[number] for number, rows in buckets.items())
+
+    def changed(self, buckets: Mapping[int, Bucket]) -> dict[Node, bytes]:
+        """The hashes of all nodes that change with these buckets, up to the root."""
+        made = {Node(0, number): _bucket_hash(rows) for number, rows in buckets.items()}
+        level_hashes = {node.number: hashed for node, hashed in made.items()}
+        for level in range(1, LEVELS + 1):
+            children = {number // _FANOUT: bytearray(self._below[Node(level, number // _FANOUT)]) for number in level_hashes}
+            for number, hashed in level_hashes.items():
+                at = number % _FANOUT * HASH_BYTES
+                children[number // _FANOUT][at : at + HASH_BYTES] = hashed
+            level_hashes = {number: _remembered(_node_hash(joined), bytes(joined)) for number, joined in children.items()}
+            made |= {Node(level, number): hashed for number, hashed in level_hashes.items()}
+        return made
+
+
+def proven_nodes(store: StateStore, state: str, numbers: Collection[int]) -> ProvenNodes | None:
+    """The nodes on the ways to the buckets ``numbers`` under the root ``state`` (hex); None where what is stored does not lead to it."""
+    hashes, below = {0: bytes.fromhex(state)}, dict[Node, bytes]()
+    for level in range(LEVELS, 0, -1):
+        found = _children(store, level, hashes)
+        if found is None:
+            return None
+        below |= {Node(level, number): joined for number, joined in found.items()}
+        wanted = {number // _FANOUT ** (level - 1) for number in numbers}
+        places = ((number, number % _FANOUT * HASH_BYTES) for number in wanted)
+        hashes = {number: bytes(found[number // _FANOUT][at : at + HASH_BYTES]) for number, at in places}
+    return ProvenNodes(hashes, below)
+
+
+def _children(store: StateStore, level: int, hashes: Mapping[int, bytes]) -> dict[int, bytes] | None:
+    """The joined hashes below each node of ``level``, which has the hash given for it; None where what is stored has another."""
+    found = {number: joined for number, hashed in hashes.items() if (joined := _NOTHING if hashed == _EMPTY else _proven.get(hashed))}
+    unknown = hashes.keys() - found.keys()
+    below = {number: range(number * _FANOUT, (number + 1) * _FANOUT) for number in unknown}
+    stored = store.nodes(level - 1, [*chain.from_iterable(below.values())]) if unknown else {}
+    for number, children in below.items():
+        joined = b"".join([stored.get(child, _EMPTY) for child in children])
+        if _node_hash(joined) != hashes[number]:
+            return None
+        found[number] = joined
+        _remembered(hashes[number], joined)
+    return found
+
+
+def _remembered(hashed: bytes, joined: bytes) -> bytes:
+    if len(_proven) >= _MOST_PROVEN:
+        _proven.clear()
+    if hashed != _EMPTY:
+        _proven[hashed] = joined
+    return hashed
+
+
+#: What lies below an empty node. What was proven to lie below others, by their hashes: that of a whole tree takes 3 MB.
+_NOTHING = _EMPTY * _FANOUT
+_proven: dict[bytes, bytes] = {}
+_MOST_PROVEN = 16_384
+
+
+def root_over(rows: Mapping[str, Digest]) -> str:
+    """The root over all rows by place, made from nothing."""
+    return nodes_over(rows).get(TOP, _EMPTY).hex()
+
+
+def nodes_over(rows: Mapping[str, Digest]) -> dict[Node, bytes]:
+    """Every node over all rows by place, made from nothing; empty ones are left out."""
+    buckets: dict[int, Bucket] = {}
+    for place, digest in rows.items():
+        buckets.setdefault(bucket_of(place), {})[place] = digest
+    leaves = {Node(0, number): _bucket_hash(found) for number, found in buckets.items()}
+    return leaves | _fold(leaves)
+
+
+def _fold(below: Mapping[Node, bytes]) -> dict[Node, bytes]:
+    """The nodes above ``below``, beside which nothing stands."""
+    made: dict[Node, bytes] = {}
+    present = dict(below)
+    for level in range(LEVELS):
+        parents = {node.number // _FANOUT for node in present}
+        present = {
+            Node(level + 1, parent): _node_hash(
+                b"".join(present.get(Node(level, parent * _FANOUT + child), _EMPTY) for child in range(_FANOUT))
+            )
+            for parent in parents
+        }
+        made |= present
+    return made
+
+
+def _bucket_hash(rows: Mapping[str, Digest]) -> bytes:
+    if not rows:
+        return _EMPTY
+    hashed = hashlib.sha256(b"\x00")
+    for place in sorted(rows):
+        hashed.update(bytes.fromhex(place) + bytes.fromhex(rows[place].removeprefix("sha256:")))
+    return hashed.digest()
+
+
+def _node_hash(joined: bytes | bytearray) -> bytes:
+    return _EMPTY if not any(joined) else hashlib.sha256(b"\x01" + joined).digest()
+
 
 #: In place of a name: every row of the tenant.
 EVERY_ROW = "*"

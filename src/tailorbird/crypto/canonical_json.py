@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Callable
 from datetime import date, datetime
+from hashlib import sha256
 from typing import Any
 
 import rfc8785
@@ -103,3 +105,22 @@ def digest_of(value: Value | dict[str, Any] | list[Any]) -> Digest:
 def short(digest: str, length: int = 12) -> str:
     """The first hex digits of a digest, for people."""
     return digest.removeprefix("sha256:")[:length]
+
+
+#: Bytes of a block of SHA-256.
+_BLOCK = 64
+
+
+def keyed(key: bytes) -> Callable[[bytes], bytes]:
+    """HMAC-SHA-256 (RFC 2104) of a message by ``key``, 32 bytes. What both hashes begin with is hashed once for all messages: half the time
+    of ``hmac.digest``."""
+    block = (key if len(key) <= _BLOCK else sha256(key).digest()).ljust(_BLOCK, b"\x00")
+    inner, outer = sha256(bytes(byte ^ 0x36 for byte in block)), sha256(bytes(byte ^ 0x5C for byte in block))
+
+    def hashed(message: bytes) -> bytes:
+        within, around = inner.copy(), outer.copy()
+        within.update(message)
+        around.update(within.digest())
+        return around.digest()
+
+    return hashed

@@ -11,18 +11,64 @@ and its Nonce-Reuse Misuse-Resistance"). A salt of 32 random bytes gives each fi
 
 from __future__ import annotations
 
+import hashlib
 import hmac
+import io
+import os
 import secrets
-from collections.abc import Iterator
-from typing import IO
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import GCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from tailorbird.crypto.piece_reader import reader_of
+from tailorbird.domain.data_key import DataKey
 from tailorbird.domain.errors import Corrupt
+from tailorbird.domain.value import Digest
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+
+def reader_of(pieces: Iterable[bytes | memoryview], buffer: int, closes: IO[bytes] | None = None) -> IO[bytes]:
+    """A file that reads ``pieces`` one after another, ``buffer`` bytes at a time; closing it closes ``closes``, too."""
+    return cast(IO[bytes], io.BufferedReader(_Pieces(pieces, closes), buffer))
+
+
+class _Pieces(io.RawIOBase):
+    """Reads the pieces of an iterator one after another."""
+
+    def __init__(self, pieces: Iterable[bytes | memoryview], closes: IO[bytes] | None) -> None:
+        self._pieces = iter(pieces)
+        self._piece = memoryview(b"")
+        self._closes = closes
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Bytes put into ``buffer``; 0 at the end."""
+        while not self._piece:
+            if (piece := next(self._pieces, None)) is None:
+                return 0
+            self._piece = memoryview(piece)
+        target = memoryview(buffer).cast("B")
+        count = min(len(target), len(self._piece))
+        target[:count], self._piece = self._piece[:count], self._piece[count:]
+        return count
+
+    def close(self) -> None:
+        if self._closes is not None:
+            self._closes.close()
+        super().close()
+
 
 #: Bytes of plaintext in a chunk, of its tag, of a key, of a label, and of the header.
 CHUNK, TAG, KEY, LABEL = 1 << 18, 16, 32, 32
@@ -187,3 +233,111 @@ def _changed() -> Corrupt:
 
 def _truncated() -> Corrupt:
     return Corrupt("an encrypted file was cut off", "restore it from a backup, or delete it and make it again", code="sealed_truncated")
+
+
+def new_data_key() -> DataKey:
+    """A fresh key."""
+    return DataKey(secrets.token_hex(16), secrets.token_bytes(KEY))
+
+
+def derive(key: DataKey, purpose: str) -> bytes:
+    """The key for one purpose (HKDF-SHA256)."""
+    return HKDF(SHA256(), KEY, key.scope.encode(), b"tailorbird data key 1\x00" + purpose.encode()).derive(key.secret)
+
+
+def fingerprint(key: DataKey) -> str:
+    """What a key is known by, without giving anything of it away."""
+    return derive(key, "fingerprint").hex()[:32]
+
+
+class SealedNames:
+    """Names under a key: whoever guesses a text, and so its digest, cannot look whether it is there."""
+
+    def __init__(self, key: DataKey) -> None:
+        self._key = derive(key, "names")
+
+    def of(self, name: str) -> str:
+        """64 hexadecimal digits in place of ``name``."""
+        return hmac.new(self._key, name.encode(), hashlib.sha256).hexdigest()
+
+
+_NONCE = 12
+_PIECE = 2**20
+#: Files whose seals are remembered: a hundred bytes each.
+_MOST = 4096
+
+
+class FolderSeals:
+    """Seals of folders: names and bytes of all files below them. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._key = AES(os.urandom(32))
+
+    def seal(self, folder: Path) -> bytes:
+        """The seal of ``folder``; empty for what is no folder. Raises OSError."""
+        nonce = os.urandom(_NONCE)
+        return nonce + self._tag(folder, nonce) if folder.is_dir() else b""
+
+    def holds(self, folder: Path, seal: bytes) -> bool:
+        """True where the files are those that were sealed. Raises OSError."""
+        if not seal or not folder.is_dir():
+            return not seal and not folder.is_dir()
+        return hmac.compare_digest(self._tag(folder, seal[:_NONCE]), seal[_NONCE:])
+
+    def _tag(self, folder: Path, nonce: bytes) -> bytes:
+        mac = Cipher(self._key, GCM(nonce)).encryptor()
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            size = 0
+            for piece in _pieces(path):
+                mac.authenticate_additional_data(piece)
+                size += len(piece)
+            # Read from the end, what is a name and what are bytes can be told in one way only.
+            name = os.fsencode(path.relative_to(folder))
+            mac.authenticate_additional_data(name + len(name).to_bytes(8) + size.to_bytes(8))
+        return _ended(mac)
+
+
+class FileSeals:
+    """Files by their digests: bytes that were hashed once are known again by their seal. Thread-safe."""
+
+    def __init__(self, most: int = _MOST) -> None:
+        self._key, self._most = AES(os.urandom(32)), most
+        self._lock = threading.Lock()
+        self._seals: dict[Digest, bytes] = {}
+
+    def is_named(self, path: Path, digest: Digest) -> bool:
+        """True where the bytes of the file have this digest. Raises OSError."""
+        with self._lock:
+            seal = self._seals.get(digest)
+        if seal is not None:
+            return hmac.compare_digest(self._tag(path, seal[:_NONCE]), seal[_NONCE:])
+        nonce, hashed = os.urandom(_NONCE), hashlib.sha256()
+        tag = self._tag(path, nonce, hashed)
+        if f"sha256:{hashed.hexdigest()}" != digest:
+            return False
+        with self._lock:
+            self._seals[digest] = nonce + tag
+            if len(self._seals) > self._most:
+                del self._seals[next(iter(self._seals))]
+        return True
+
+    def _tag(self, path: Path, nonce: bytes, hashed: Any = None) -> bytes:
+        mac = Cipher(self._key, GCM(nonce)).encryptor()
+        for piece in _pieces(path):
+            mac.authenticate_additional_data(piece)
+            if hashed is not None:  # the same bytes, read once
+                hashed.update(piece)
+        return _ended(mac)
+
+
+def _pieces(path: Path) -> Iterator[memoryview]:
+    """What the file holds, piece by piece; each is gone with the next."""
+    room = memoryview(bytearray(_PIECE))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(room):
+            yield room[:count]
+
+
+def _ended(mac: Any) -> bytes:
+    mac.finalize()
+    return bytes(mac.tag)

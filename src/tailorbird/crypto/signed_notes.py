@@ -13,9 +13,22 @@ import hashlib
 import re
 from datetime import datetime
 
-from tailorbird.crypto.ed25519 import is_signed
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from tailorbird.domain.errors import Corrupt
 from tailorbird.domain.event import Checkpoint
+
+
+def is_signed(message: bytes, signature: str, public: str) -> bool:
+    """True when ``signature`` (base64) over ``message`` verifies with the raw public key ``public`` (base64); never raises on bad input."""
+    try:
+        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public, validate=True))
+        key.verify(base64.b64decode(signature, validate=True), message)
+    except (InvalidSignature, ValueError, binascii.Error):
+        return False
+    return True
+
 
 ED25519 = b"\x01"
 HASH_BYTES = 4

@@ -17,7 +17,7 @@ from tailorbird.data.duplicates.exact import quarantine
 from tailorbird.data.readers import SourceRow
 from tailorbird.domain.dataset import Quarantined, ShiftRule
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.domain.split_policy import SplitPolicy
+from tailorbird.domain.rung_wishes import SplitPolicy
 from tailorbird.text.dates import is_dated, is_other_day, time_of
 
 #: Of the cells so many must be times for ``kind: auto`` to take all of them for times.

@@ -15,7 +15,7 @@ from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.system.garbage_collection import uncollected
-from tailorbird.text import label_sets
+from tailorbird.text import label_rules
 from tailorbird.text.conversations import earlier_answers
 from tailorbird.text.normalisation import normalise
 
@@ -78,7 +78,7 @@ def load_rows(manifest: SnapshotManifest, artifacts: ArtifactStore, split: Split
 
 def group_sizes(rows: Sequence[Row], label: str | None, *, many: bool) -> tuple[int, ...]:
     """The sizes of the groups (near-duplicates, a subject) that ``rows`` fall into, or those of them that bear ``label``."""
-    bearing = rows if label is None else [row for row in rows if label in (label_sets.split(row.target) if many else (row.target,))]
+    bearing = rows if label is None else [row for row in rows if label in (label_rules.split(row.target) if many else (row.target,))]
     return tuple(Counter(row.group for row in bearing).values())
 
 

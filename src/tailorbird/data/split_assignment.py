@@ -20,7 +20,7 @@ from tailorbird.data.duplicates.exact import PROTECTION, Item, contaminant, leak
 from tailorbird.domain.dataset import Quarantined, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import Task, TaskKind
-from tailorbird.text import label_sets
+from tailorbird.text import label_rules
 from tailorbird.text.normalisation import normalise
 
 #: How many groups each label has in each split.
@@ -200,7 +200,7 @@ def labels_of(target: str, task: Task) -> tuple[str, ...]:
     """Exactly one label, or any number of distinct ones, where the task has labels; none for answers in free text."""
     if task.kind is not TaskKind.CLASSIFY:
         return ()
-    return label_sets.split(target) if task.labels == "many" else (target,)
+    return label_rules.split(target) if task.labels == "many" else (target,)
 
 
 #: With more labels than this, and fewer than two rows a label, the column is no column of labels.

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tailorbird.domain.thought_blocks import answer_of
+from tailorbird.domain.prompt import answer_of
 from tailorbird.domain.value import Digest, Name, Value
 
 
@@ -48,7 +48,7 @@ class Provenance(Value):
 class Row(Value):
     """One example. ``id`` is the digest of its normalised text and target.
 
-    ``target`` is the label, the answer with the reasoning before it, or several labels as one text (``text/label_sets.py``).
+    ``target`` is the label, the answer with the reasoning before it, or several labels as one text (``text/label_rules.py``).
     ``group`` ties rows that must stay on one side of a split (near-duplicates, one subject). ``shifted`` rows belong to the part of dev and
     test that stands for a world that has moved on (``ShiftRule``): none is in train.
     """
@@ -142,11 +142,11 @@ class SnapshotManifest(Value):
 
     ``rows`` and ``quarantine`` name JSONL artifacts (one ``Row`` / ``Quarantined`` a line, sorted by id / file and line). ``label_counts``
     maps a label to its train, dev and test counts; it is empty for tasks without labels. With several labels an item, a row counts for each
-    of its labels, and ``label_sets`` are the distinct targets (``text/label_sets.py``) that train shows, sorted. ``curation`` names
+    of its labels, and ``label_sets`` are the distinct targets (``text/label_rules.py``) that train shows, sorted. ``curation`` names
     the ``CurationReport`` (JSON): how raw rows became these.
     ``documents`` names the JSONL artifact with the tenant's documents (one ``Document`` a line, sorted by id), where there are any.
 
-    ``root`` is the root (hex) of the tree over the salted row hashes (``crypto/membership_proofs.py``), by which the presence and the
+    ``root`` is the root (hex) of the tree over the salted row hashes (``crypto/merkle.py``), by which the presence and the
     absence of a row are proved; ``seal`` holds the tree's members. Both are empty in snapshots of earlier versions. ``removed`` counts the
     rows that had to go: past their retention date, erased with their subject, or dropped by a person; they stand in ``quarantine`` with the
     reason. ``expires`` is the first day on which retention of one of its rows ends; ``parent`` the snapshot that this one was made from by

@@ -34,7 +34,7 @@ class Erasure(Value):
 class RowProof(Value):
     """One row that went: its salted key, that it was in the old snapshot, and that it is not in the new one.
 
-    Both proofs are JSON of ``crypto/membership_proofs.py: Proof``, against the roots named beside them.
+    Both proofs are JSON of ``crypto/merkle.py: Proof``, against the roots named beside them.
     """
 
     key: str

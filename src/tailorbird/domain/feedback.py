@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.value import Name, Value
+from tailorbird.domain.value import Digest, Name, Value
 
 RequestId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 
@@ -125,3 +125,62 @@ class TrafficPolicy(Value):
     review_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     endpoints: Annotated[tuple[Name, ...], Field(max_length=50)] = ()
     request_days: Annotated[int | None, Field(ge=35, le=3650)] = None
+
+
+class Severity(StrEnum):
+    """How urgently a person should look."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ALARM = "alarm"
+
+
+#: Every reading there is: what is compared, and of what (docs/monitoring.md explains each).
+SignalName = Literal[
+    "drift.text",
+    "drift.length",
+    "drift.classes",
+    "drift.out_of_scope",
+    "service.error_rate",
+    "service.refusal_rate",
+    "service.fallback_rate",
+    "service.load_refused",
+    "service.latency_p95_ms",
+    "service.cost_per_1k_requests",
+    "feedback.accuracy",
+    "feedback.score",
+    "live_kpi.csat",
+    "live_kpi.thumbs",
+    "live_kpi.outcome",
+    "rollout.rolled_back",
+    "rollout.held",
+    "rollout.inconclusive",
+    "data.missing_sources",
+    "data.unreadable",
+    "data.missing_columns",
+    "data.changed_columns",
+    "data.changed_labels",
+    "data.stale_days",
+    "data.volume_drop",
+    "data.quarantine_rate",
+    "data.changed_sources",
+]
+
+
+class Signal(Value):
+    """One reading of one release's traffic, or of one objective's data (then ``release`` is None).
+
+    ``bound`` is the limit it is held against, ``n`` the requests or rows it rests on, ``text`` the sentence a person reads.
+    """
+
+    tenant: Name
+    objective: Name
+    release: Digest | None
+    name: SignalName
+    value: float
+    bound: float | None
+    p_value: float | None = None
+    n: int
+    severity: Severity
+    text: str
+    at: datetime

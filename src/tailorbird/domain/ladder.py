@@ -6,8 +6,7 @@ from enum import StrEnum
 
 from tailorbird.domain.endpoint import HostedModel, HostedUse
 from tailorbird.domain.evidence import Comparison, Evidence, GateResult
-from tailorbird.domain.prompt import PromptSpec
-from tailorbird.domain.retrieval import Retrieval
+from tailorbird.domain.prompt import PromptSpec, Retrieval
 from tailorbird.domain.run import TrainingOrigin
 from tailorbird.domain.scope import ScopeTrial
 from tailorbird.domain.value import Digest, Value

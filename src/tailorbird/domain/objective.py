@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BeforeValidator, Field
 
 from tailorbird.domain.curation import CurationPolicy
-from tailorbird.domain.file_values import label, or_number, or_switch, or_year, switch, year
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.rung_wishes import (
     AdapterWishes,
@@ -18,10 +17,16 @@ from tailorbird.domain.rung_wishes import (
     GroundingWishes,
     HostedWishes,
     PromptSearchWishes,
+    SplitPolicy,
     TrainingWishes,
+    label,
+    or_number,
+    or_switch,
+    or_year,
+    switch,
+    year,
 )
 from tailorbird.domain.scope import ScopePolicy
-from tailorbird.domain.split_policy import SplitPolicy
 from tailorbird.domain.value import Name, Section
 
 #: How a text begins that somebody must still write: an objective that holds one is refused.

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Literal
 
-from tailorbird.domain.value import Value
+from pydantic import Field
+
+from tailorbird.domain.endpoint import HostedModel
+from tailorbird.domain.value import Digest, Value
 
 
 class ToolCall(Value):
@@ -83,3 +88,173 @@ class Sampling(Value):
     tool_choice: str = "auto"
     one_call: bool = False
     whole: bool = False
+
+
+#: What the proposer is asked at most, before anything was tried and after; and the training rows that it is shown for that, at most.
+PROPOSALS_WRITTEN, PROPOSALS_CORRECTED = 5, 2
+PROPOSALS = PROPOSALS_WRITTEN + PROPOSALS_CORRECTED
+ROWS_SHOWN, MISTAKES_SHOWN = 8, 6
+PROPOSER_ROWS = ROWS_SHOWN + MISTAKES_SHOWN
+
+#: How many times the usual demonstrations a searched prompt may show, with labels and without: what it is not shown a small model seldom
+#: says, and without labels examples are all that shows an answer.
+SEARCHED_SHOTS, SEARCHED_SHOTS_WITHOUT_LABELS = 4, 8
+
+
+class TriedPrompt(Value):
+    """A prompt that a search scored. ``demonstrations`` are the ids of the training rows that it shows, in their order; ``origin`` says
+    where it is from (``paraphrase``, ``errors``, ``drawn``), ``proposed_from`` the training rows that were shown to who wrote its
+    instruction.
+
+    ``score`` is its mean on the first ``rows`` held-out rows; ``difference`` with ``low`` and ``high`` (95 %) that to the prompt with which
+    the search began, in pairs on the same rows.
+    """
+
+    prompt: Digest
+    instruction: str
+    demonstrations: tuple[str, ...]
+    list_labels: bool
+    origin: str
+    rows: int
+    score: float
+    difference: float
+    low: float
+    high: float
+    proposed_from: tuple[str, ...] = ()
+
+
+class PromptSearch(Value):
+    """The log of a search: evidence of how a prompt was found. ``metric`` is what rows were scored by, ``budget`` the calls that it
+    might make and ``calls`` those that it made, ``proposals`` of them to the proposer; ``dropped`` counts proposals that were not
+    tried, and rows that were not looked at for mistakes, by reason. ``rows`` are the rows held out. ``start`` names the prompt with
+    which it began, ``chosen`` the one that it found, and ``difference`` with ``low`` and ``high`` (95 %) is how much better that was,
+    in pairs on ``compared`` rows: those that chose it, so the number flatters it. ``proposer`` is the hosted model that wrote instructions
+    (None: the base model did). ``ended`` says why it ended before it had made its calls; empty where it did not."""
+
+    metric: str
+    seed: int
+    budget: int
+    calls: int
+    proposals: int
+    rows: int
+    dropped: dict[str, int]
+    start: Digest
+    chosen: Digest
+    compared: int
+    difference: float
+    low: float
+    high: float
+    tried: tuple[TriedPrompt, ...] = Field(default=())
+    proposer: HostedModel | None = None
+    ended: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """The search in a sentence."""
+        if self.chosen == self.start:
+            found = "none was better than the one it began with"
+        else:
+            found = (
+                f"on {self.compared} held-out training rows, which chose it, {self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}] in "
+                f"{self.metric} against the prompt it began with"
+            )
+        dropped = f", {sum(self.dropped.values())} proposals or mistakes dropped" if self.dropped else ""
+        writer = f", instructions written by {self.proposer.model} at {self.proposer.endpoint}" if self.proposer else ""
+        early = f", then {self.ended}" if self.ended else ""
+        return f"{len(self.tried)} prompts tried with {self.calls:,} of {self.budget:,} calls{writer}{dropped}{early}: {found}"
+
+
+class Entry(Value):
+    """Something that can be found. ``text`` is searched and shown; ``target`` is the answer beside it (``examples``); ``access`` as in
+    ``Document``."""
+
+    id: str
+    title: str = ""
+    text: str
+    target: str = ""
+    access: tuple[str, ...]
+
+
+class Retrieval(Value):
+    """How entries are found, and how many.
+
+    ``what``: ``examples`` are training rows shown as demonstrations, ``passages`` pieces of documents shown as context, ``documents`` are
+    the answer themselves (rank). ``ways`` are fused where there are two. ``index`` is a tree of entries and their vectors, ``encoder``
+    the tree of the model that made them; ``tuned`` the tree of an adapter or of weights that read queries too, as one more way. A
+    ``reranker`` (tree of a cross-encoder) orders the first ``depth`` anew. ``release`` is the release of kind rank from which encoders of
+    ``passages`` are taken. ``rewrite``: of a conversation the base model writes the query, as a question that stands alone.
+    """
+
+    what: Literal["examples", "passages", "documents"]
+    ways: tuple[Literal["words", "vectors"], ...]
+    count: int
+    index: Digest
+    encoder: Digest | None = None
+    tuned: Digest | None = None
+    reranker: Digest | None = None
+    depth: int = 50
+    release: Digest | None = None
+    rewrite: bool = False
+
+
+class RetrievedEntry(Value):
+    """An entry that was found, and its score: comparable within one answer alone."""
+
+    entry: Entry
+    score: float
+
+
+_DIGEST = re.compile(r"(?:sha256:)?[0-9a-f]{12,64}")
+_ALIAS = re.compile(r"(?:([a-z0-9][a-z0-9._-]{0,62})/)?([a-z0-9][a-z0-9._-]{0,62})")
+
+
+@dataclass(frozen=True)
+class ReleaseName:
+    """What a release is called in an objective: by ``digest`` (or how it begins), or by an alias of a ``tenant`` (empty: the objective's
+    own) with its ``name``."""
+
+    digest: str = ""
+    tenant: str = ""
+    name: str = ""
+
+    @classmethod
+    def of(cls, text: str) -> ReleaseName | None:
+        """What ``text`` means; None where it is no name of a release. Twelve hexadecimal digits or more are a digest."""
+        if _DIGEST.fullmatch(text):
+            return cls(digest=text)
+        alias = _ALIAS.fullmatch(text)
+        return cls(tenant=alias[1] or "", name=alias[2]) if alias else None
+
+
+_BEGIN, _END = "<think>", "</think>"
+
+
+def split_reasoning(text: str) -> tuple[str, str]:
+    """(reasoning, answer) of what an assistant said; a text that does not begin with a block of reasoning is an answer."""
+    said = text.lstrip()
+    if not said.startswith(_BEGIN) or _END not in said:
+        return "", text
+    reasoning, _, answer = said.removeprefix(_BEGIN).partition(_END)
+    return reasoning.strip("\n"), answer.lstrip("\n")
+
+
+def ends_within(reasoning: str) -> bool:
+    """True where reasoning holds the mark that ends it, so that ``split_reasoning`` would take the rest for the answer."""
+    return _END in reasoning
+
+
+def written_answer(text: str) -> str:
+    """What a model of somebody else wrote after its reasoning, whose begin it may not have written; empty where it ends within it."""
+    if _END in text:
+        return text.rpartition(_END)[2]
+    return "" if text.lstrip().startswith(_BEGIN) else text
+
+
+def with_reasoning(reasoning: str, answer: str) -> str:
+    """The text that ``split_reasoning`` takes apart again."""
+    return f"{_BEGIN}\n{reasoning}\n{_END}\n\n{answer}" if reasoning.strip() else answer
+
+
+def answer_of(text: str) -> str:
+    """The answer alone."""
+    return split_reasoning(text)[1]

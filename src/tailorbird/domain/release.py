@@ -13,17 +13,15 @@ from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.identity import Role, Signature
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier, TaskKind
-from tailorbird.domain.prompt import PromptSpec
-from tailorbird.domain.retrieval import Retrieval
+from tailorbird.domain.prompt import PromptSpec, Retrieval
 from tailorbird.domain.scope import ScopeRule
-from tailorbird.domain.state_machine import transition
-from tailorbird.domain.value import Digest, Name, Value
+from tailorbird.domain.value import Digest, Name, Value, transition
 
 
 class ReleaseContent(Value):
     """What is released, by digest. The digest of this value's canonical JSON is the release's name, for ever.
 
-    An answer whose probability lies below ``refer_below`` is referred to a person (``text/label_decision.py``), and so is a generated one
+    An answer whose probability lies below ``refer_below`` is referred to a person (``text/label_rules.py``), and so is a generated one
     in which ``refer_pattern`` occurs. Without one the field is not written, so that releases made before there was one keep their names.
     So it is with ``scope``: a request that it finds out of scope gets no label, and goes to a person. ``encoder`` is the tree of the
     encoder that an adapter beside the ``floor`` changes; it stands once for all releases that name it.
@@ -174,3 +172,14 @@ class Release(Value):
     state: ReleaseState
     signature: Signature
     approvals: tuple[Approval, ...] = ()
+
+
+class Look(Value):
+    """That the sealed test of ``snapshot`` was opened for ``candidate``, as the objective's look ``number`` (from 1). ``question`` is the
+    digest of what was asked; empty where nothing told it."""
+
+    objective_name: Name
+    snapshot: str
+    candidate: str
+    question: str
+    number: int

@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from tailorbird.domain.objective import LiveKpi, RiskTier
-from tailorbird.domain.state_machine import transition
-from tailorbird.domain.value import Digest, Name, Value
+from tailorbird.domain.value import Digest, Name, Value, transition
 
 
 class RolloutState(StrEnum):

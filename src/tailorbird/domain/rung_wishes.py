@@ -3,6 +3,7 @@ prompt search."""
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -135,3 +136,50 @@ class PromptSearchWishes(Section):
     proposal; ``auto`` is 800."""
     proposer: ProposerWishes | None = None
     """A hosted model that writes instructions; without it the model that answers does."""
+
+
+class SplitPolicy(Section):
+    """Which rows stand for a world that has moved on: none of them is learned from, a part of dev and of test is made of them, and limits
+    named ``shift`` are measured on them. What belongs to it is decided when the objective's first snapshot is made, and stays."""
+
+    by: str = Field(min_length=1)
+    """The column that every source has: when a row was written (a date, a time, a year), or whose it is (a source, a customer, a site)."""
+    kind: Literal["auto", "time", "value"] = "auto"
+    """``time``: the newest rows are the shifted part; ``value``: all rows of some values are. ``auto``: ``time`` where nine of ten cells
+    are dates, times or years."""
+    share: Annotated[float, Field(gt=0, le=0.5)] = 0.2
+    """About what share of the rows the shifted part gets, where neither ``since`` nor ``values`` says what it is."""
+    since: str | date | None = None
+    """Rows of this time and later are the shifted part."""
+    values: tuple[str, ...] = ()
+    """Rows with one of these values are the shifted part."""
+
+
+def year(given: Any) -> Any:
+    """A year is written without quotes as often as with them."""
+    return str(given) if isinstance(given, int) and not isinstance(given, bool) and 1000 <= given <= 9999 else given
+
+
+def or_year(schema: dict[str, Any]) -> None:
+    """A year is a whole number to editors."""
+    schema["anyOf"] = [*schema["anyOf"], {"type": "integer", "minimum": 1000, "maximum": 9999}]
+
+
+def switch(given: Any) -> Any:
+    """``on`` and ``off`` in quotes, as ``on`` and ``off`` without, which YAML 1.1 reads as true and false."""
+    return given == "on" if given in ("on", "off") else given
+
+
+def or_switch(schema: dict[str, Any]) -> None:
+    """``on`` and ``off`` are texts to editors that read YAML 1.2."""
+    schema["anyOf"] = [{"type": schema.pop("type")}, {"enum": ["on", "off"]}]
+
+
+def label(given: Any) -> Any:
+    """A label that is a whole number, as the text that stands in the data."""
+    return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
+
+
+def or_number(schema: dict[str, Any]) -> None:
+    """Labels may be written as whole numbers."""
+    schema["items"] = {"anyOf": [schema["items"], {"type": "integer"}]}

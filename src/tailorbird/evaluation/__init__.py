@@ -10,13 +10,17 @@ not know: gates, targets, how a candidate was made.
 from tailorbird.evaluation.breakdown import break_down
 from tailorbird.evaluation.calibration import referral_threshold
 from tailorbird.evaluation.comparison import ComparisonRule, UnpairedComparison, compare, compare_shares, differing_items, shift_drop
-from tailorbird.evaluation.degenerate_answers import degenerate_answer_remarks
 from tailorbird.evaluation.measure_spec import MeasureSpec
-from tailorbird.evaluation.memorisation import measure_memorisation, memorisation_metric, why_invalid
-from tailorbird.evaluation.metrics import item_results, measure, metrics_of, named_metrics
+from tailorbird.evaluation.metrics import degenerate_answer_remarks, item_results, measure, metrics_of, named_metrics, relevance_of
 from tailorbird.evaluation.predictions import PredictionRequest, engine_predictions, ranked_predictions
-from tailorbird.evaluation.ranking import relevance_of
-from tailorbird.evaluation.retention import measure_retention, probe_names, retention_metric
+from tailorbird.evaluation.retention import (
+    measure_memorisation,
+    measure_retention,
+    memorisation_metric,
+    probe_names,
+    retention_metric,
+    why_invalid,
+)
 from tailorbird.evaluation.scope import scope_metrics, scope_points, trial_by_columns
 from tailorbird.evaluation.serving_limits import ServingLimits, Timing, fewest_requests, measure_until_settled, timings_of
 

@@ -19,7 +19,7 @@ from tailorbird.evaluation.metrics import MetricReading, corpus_metric_of, label
 from tailorbird.stats.intervals import Interval, observed, resample, student_interval
 from tailorbird.stats.metric_direction import MEASURES, MetricDirection, Pairing, base_of, label_of, lower_is_better
 from tailorbird.stats.paired_tests import items_needed_for_difference, mcnemar_exact, never_differing, paired_interval, unpaired_interval
-from tailorbird.text.label_sets import join, split
+from tailorbird.text.label_rules import join, split
 from tailorbird.text.text_metrics import token_f1
 
 #: The largest share of resamples that may be undefined.

@@ -12,15 +12,12 @@ from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import Prediction
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message, PromptSpec, Sampling
-from tailorbird.domain.retrieval import Entry
+from tailorbird.domain.prompt import Entry, Message, PromptSpec, Sampling
 from tailorbird.ports.engine import Engine, Generation, LabelScores
-from tailorbird.text.answered_labels import answered_label
 from tailorbird.text.conversations import fold_answer, last_user_turn, unfold_turns
-from tailorbird.text.label_decision import decide_label, without_priors
+from tailorbird.text.label_rules import answered_label, decide_label, scope_scores, without_priors
 from tailorbird.text.prompt_rendering import messages_for_row
-from tailorbird.text.scope_decision import scope_scores
-from tailorbird.text.standalone_query import SAMPLING, query_of, query_prompt
+from tailorbird.text.search_index import SAMPLING, query_of, query_prompt
 
 #: Rows that are asked as single requests, and rows at a time of those after them. 80 timed rows bound a 95th percentile at 95 % confidence.
 TIMED, CHUNK = 80, 32

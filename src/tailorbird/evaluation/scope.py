@@ -12,8 +12,7 @@ from tailorbird.domain.evidence import Metric, Prediction
 from tailorbird.domain.scope import ScopePoint, ScopeRule, ScopeScorer, ScopeTrial
 from tailorbird.evaluation.measure_spec import share
 from tailorbird.stats.roc import ScoredRows, auroc, auroc_interval, compare_scorers, refusal_threshold
-from tailorbird.text.left_out_labels import left_out_labels
-from tailorbird.text.scope_decision import is_outside
+from tailorbird.text.label_rules import is_outside, left_out_labels
 
 #: Shares of known rows at whose refusal it is told what would happen.
 _SHARES = (0.01, 0.02, 0.05, 0.1, 0.2)

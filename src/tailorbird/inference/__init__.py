@@ -22,8 +22,8 @@ from tailorbird.inference.worker import KV_MB
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import LocalEngine
 from tailorbird.ports.model_reader import ModelReader
-from tailorbird.system.barrier_watch import watch_barriers
 from tailorbird.system.primitive_cache import limit_primitive_cache
+from tailorbird.system.threads import watch_barriers
 
 __all__ = ["open_encoder", "open_engine", "open_model_reader"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from tailorbird.system.container_limits import memory_limit
-from tailorbird.system.thread_clocks import ThreadPool
+from tailorbird.system.machine import memory_limit
+from tailorbird.system.threads import ThreadPool
 
 #: Instructions that multiply bf16 matrices at more than the rate of fp32 ones.
 _FAST_BF16 = ("avx512_bf16", "amx_bf16")

@@ -16,8 +16,7 @@ from tailorbird.domain.deployment import Servable
 from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.retrieval import RetrievedEntry
+from tailorbird.domain.prompt import Message, RetrievedEntry, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.inference.admission import Followed, ProbedBy, RequestAdmission, Tell
 from tailorbird.inference.baselines import Baselines

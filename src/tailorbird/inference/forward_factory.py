@@ -20,8 +20,7 @@ from tailorbird.inference.forward.weights import LinearShapes, Placement, Precis
 from tailorbird.inference.native import library
 from tailorbird.inference.native.forward import NativeForward, can_compute
 from tailorbird.inference.scheduling import SequenceNeeds
-from tailorbird.system.freed_memory import return_growth
-from tailorbird.system.peak_memory import resident_gib
+from tailorbird.system.machine import resident_gib, return_growth
 
 _log = logging.getLogger("tailorbird.engine")
 

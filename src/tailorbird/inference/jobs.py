@@ -19,7 +19,7 @@ from tailorbird.inference.text.reasoning_filter import ReasoningFilter
 from tailorbird.inference.text.tool_call_filter import ToolCallFilter
 from tailorbird.ports.engine import Chunk, Likelihood, TokenChance, TokenLogprob
 from tailorbird.text.chat_tokenizer import ChatTokenizer
-from tailorbird.text.token_bytes import TokenBytes
+from tailorbird.text.token_reader import TokenBytes
 
 
 class WeightLease:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tailorbird.crypto.file_seals import FolderSeals
+from tailorbird.crypto.sealed_stream import FolderSeals
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Corrupt, ModelInvalid, NotFound
 from tailorbird.domain.value import Digest
@@ -19,7 +19,7 @@ from tailorbird.inference.scheduling import salt_of
 from tailorbird.inference.text.decoding import Grammars
 from tailorbird.inference.text.label_tree import LabelTrees
 from tailorbird.ports.engine import Residency
-from tailorbird.system.thread_priority import stand_back
+from tailorbird.system.threads import stand_back
 from tailorbird.text.chat_tokenizer import ChatTokenizer
 
 

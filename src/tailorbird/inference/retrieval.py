@@ -18,7 +18,7 @@ from tailorbird.domain.base_model import EncoderDescription, Purpose
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.errors import InvalidInput, ModelInvalid
-from tailorbird.domain.retrieval import Entry, RetrievedEntry
+from tailorbird.domain.prompt import Entry, RetrievedEntry
 from tailorbird.domain.value import Digest
 from tailorbird.inference.encoder_layers import texts_of
 from tailorbird.inference.transformers_verbosity import quiet

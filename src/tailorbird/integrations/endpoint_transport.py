@@ -13,7 +13,7 @@ from typing import Any
 import httpcore
 import httpx
 
-from tailorbird.system.public_addresses import endpoint_address_of
+from tailorbird.system.outward_access import endpoint_address_of
 
 #: Names that are looked up at once. A name server that does not answer holds a thread for as long as the system waits: in the event loop's
 #: own threads, which look up keys and read the record, everybody would wait behind it.

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import httpx
 
 from tailorbird.crypto.canonical_json import digest_bytes
+from tailorbird.domain.deployment import believable_usage, most_read, size_of
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.errors import AnswerLost, Exhausted, InvalidInput, TailorbirdError, Unavailable
 from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.token_usage import believable_usage, most_read, size_of
 from tailorbird.integrations.endpoint_transport import AWAITS_CONNECTION, CheckedTransport
 from tailorbird.integrations.openai_compatible import TOO_LONG, completion_body
 from tailorbird.ports.endpoint import EndpointClient, HostedAnswer, HostedChunk

@@ -20,7 +20,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.integrations.openai_compatible import Admit, OpenAiDriver, answers_plainly, client_for, understood, unsupported
 from tailorbird.ports.engine import Chunk, OutsideDriver, ProbeRequest
 from tailorbird.text.chat_tokenizer import ChatTokenizer
-from tailorbird.text.token_bytes import TokenBytes
+from tailorbird.text.token_reader import TokenBytes
 
 #: A text in which tokenizers differ: a server that reads other tokens here has another base.
 _PROBE = "I'm sure THEY'RE 12345 times naïve,\n\n  \t你好 🙂 — in camelCase!"

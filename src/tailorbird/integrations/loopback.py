@@ -16,8 +16,7 @@ import httpx
 
 from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.errors import Internal, TailorbirdError, Unauthenticated, Unavailable
-from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.retrieval import RetrievedEntry
+from tailorbird.domain.prompt import Message, RetrievedEntry, Sampling
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.engine import (
     Chunk,

@@ -11,7 +11,7 @@ import httpx
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.ports.tracker import TrackedTraining, Tracker, numbers
-from tailorbird.system.outward_client import outward_client
+from tailorbird.system.outward_access import outward_client
 
 #: Steps are sent together, at the latest after so many seconds.
 _EVERY_SECONDS = 5.0

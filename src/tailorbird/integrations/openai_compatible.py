@@ -15,11 +15,10 @@ from tailorbird.domain.deployment import Servable
 from tailorbird.domain.effect import TOLD, TokenChances
 from tailorbird.domain.errors import Conflict, Exhausted, InvalidInput, NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.retrieval import RetrievedEntry
+from tailorbird.domain.prompt import Message, RetrievedEntry, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Chunk, Embeddings, EngineState, LabelScores, LoadRequest, OutsideDriver, ProbeRequest, Ranked, Residency
-from tailorbird.text.token_bytes import TokenBytes
+from tailorbird.text.token_reader import TokenBytes
 from tailorbird.text.tool_calls import uses_tools
 
 #: Seconds: to connect, for a quick question, for an answer.

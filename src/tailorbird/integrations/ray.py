@@ -20,8 +20,8 @@ import ray
 from ray import exceptions
 from ray._private import worker
 
-from tailorbird.domain.compute import ComputeNode, StepNeed
 from tailorbird.domain.errors import Internal, Unavailable
+from tailorbird.domain.run import ComputeNode, StepNeed
 
 _GIB = 1 << 30
 #: What a task ends with when its process, its node or what holds its answer is gone.

@@ -23,8 +23,7 @@ from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.integrations.openai_compatible import Admit, OpenAiDriver, answers_plainly, begun, client_for, understood, unsupported
 from tailorbird.ports.engine import LoadRequest, OutsideDriver, ProbeRequest
-from tailorbird.text.token_bytes import TokenBytes
-from tailorbird.text.tokenizer_files import read_tokenizer
+from tailorbird.text.token_reader import TokenBytes, read_tokenizer
 
 #: Has tokens told by their ids: vLLM writes nothing for half a character, and the same for several.
 _BY_ID = {"return_tokens_as_token_ids": True, "return_token_ids": True}

@@ -15,7 +15,7 @@ import httpx
 
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.ports.signals import Notifier
-from tailorbird.system.outward_client import is_this_machine, usable_environment
+from tailorbird.system.outward_access import is_this_machine, usable_environment
 
 #: Header with the signature, ``t=<unix seconds>,v1=<hex>``: HMAC-SHA256 of ``<t>.<body>`` under the shared secret.
 SIGNATURE_HEADER = "x-tailorbird-signature"

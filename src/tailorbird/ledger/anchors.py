@@ -7,8 +7,7 @@ from itertools import chain
 
 from sqlalchemy import Connection
 
-from tailorbird.crypto.anchored_rows import RowChanges, altered_nodes, anchored_row, differing_rows, rows_of_kind
-from tailorbird.crypto.row_groups import RowGroup
+from tailorbird.crypto.anchored_rows import RowChanges, RowGroup, altered_nodes, anchored_row, differing_rows, rows_of_kind
 from tailorbird.domain.event import AnchoredRow, LogHead
 from tailorbird.domain.identity import Identity, Session, Tenant
 from tailorbird.domain.value import Digest, Value

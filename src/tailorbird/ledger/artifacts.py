@@ -16,8 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pydantic import TypeAdapter, ValidationError
 
 from tailorbird.crypto.canonical_json import canonical_json, digest_bytes, short
-from tailorbird.crypto.file_seals import FileSeals
-from tailorbird.crypto.piece_reader import reader_of
+from tailorbird.crypto.sealed_stream import FileSeals, reader_of
 from tailorbird.domain.data_key import DataKey
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound, Unavailable
 from tailorbird.domain.value import Digest

@@ -21,7 +21,7 @@ from sqlalchemy import URL, Connection, Index, insert, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.schema import ColumnCollectionConstraint
 
-from tailorbird.crypto.state_tree import EMPTY_STATE
+from tailorbird.crypto.anchored_rows import EMPTY_STATE
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.ledger.postgresql import PostgresqlDatabase
 from tailorbird.ledger.privileges import secure

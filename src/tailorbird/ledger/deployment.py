@@ -14,8 +14,8 @@ from tailorbird.crypto.anchored_rows import RowChanges
 from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, OPEN_ROW, Alias, RequestRow, Stage, Traffic, alias_missing, alias_path
 from tailorbird.domain.errors import Conflict, NotFound
+from tailorbird.domain.feedback import Signal
 from tailorbird.domain.rollout import OPEN
-from tailorbird.domain.signal import Signal
 from tailorbird.domain.value import Digest
 from tailorbird.ledger.row_mapping import ReadableTime, insert_new, next_number, own, portions, select_fields, value_from, value_of
 from tailorbird.ledger.tables import alias_moves, aliases, contents, feedback, requests, reviews, rollouts, signals

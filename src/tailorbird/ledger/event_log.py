@@ -13,10 +13,9 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import Connection, Row, Select, func, insert, select, text, tuple_, update
 
-from tailorbird.crypto.anchored_rows import RowChanges, update_anchors, with_changes
+from tailorbird.crypto.anchored_rows import EMPTY_STATE, RowChanges, update_anchors, with_changes
 from tailorbird.crypto.log_verification import demand_included, event_body, event_of, salted
 from tailorbird.crypto.merkle import Frontier, LeafSpan, Node, complete_subtrees, consistency_spans, fold, inclusion_spans, leaf_hash, root
-from tailorbird.crypto.state_tree import EMPTY_STATE
 from tailorbird.domain.errors import Corrupt, InvalidInput
 from tailorbird.domain.event import Checkpoint, Event, LogEntry, LogHead, is_begun_digest
 from tailorbird.ledger.row_mapping import begins, next_number, own, select_fields, value_of

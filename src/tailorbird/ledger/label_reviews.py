@@ -9,9 +9,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, union, update
 
-from tailorbird.crypto.anchored_rows import RowChanges
+from tailorbird.crypto.anchored_rows import RowChanges, RowGroup, review_group
 from tailorbird.crypto.canonical_json import plain_json
-from tailorbird.crypto.row_groups import RowGroup, review_group
 from tailorbird.domain.errors import Conflict, LeaseLost
 from tailorbird.domain.label_review import Judgement, JudgeState, ModelReview
 from tailorbird.domain.run import LONGEST_LEASE

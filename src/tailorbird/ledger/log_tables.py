@@ -48,7 +48,7 @@ log_frontier = Table(
 )
 
 #: What the log says that each row holds, for look-ups: ``scope`` is the row's tenant, ``bucket`` and ``place`` are its place in the state
-#: tree (``crypto/state_tree.py``), hashes are in hex.
+#: tree (``crypto/anchored_rows.py``), hashes are in hex.
 anchored_rows = Table(
     "anchored_rows",
     metadata,

@@ -10,9 +10,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 
-from tailorbird.crypto.anchored_rows import RowChanges
+from tailorbird.crypto.anchored_rows import RowChanges, RowGroup, decision_group, erasure_group, secret_group
 from tailorbird.crypto.canonical_json import plain_json
-from tailorbird.crypto.row_groups import RowGroup, decision_group, erasure_group, secret_group
 from tailorbird.domain.curation import Decision
 from tailorbird.domain.erasure import Erasure, ErasureState
 from tailorbird.domain.errors import Busy, Conflict, Corrupt, LeaseLost, NotFound

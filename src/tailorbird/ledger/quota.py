@@ -8,8 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, delete, func, or_, select
 
-from tailorbird.crypto.anchored_rows import RowChanges
-from tailorbird.crypto.row_groups import RowGroup, storage_group
+from tailorbird.crypto.anchored_rows import RowChanges, RowGroup, storage_group
 from tailorbird.domain.quota import Amounts, KeyPeriod, KeyUsage, Period, Storage, Usage
 from tailorbird.domain.value import Digest
 from tailorbird.ledger.row_mapping import insert_all_new, portions, upsert

@@ -8,9 +8,8 @@ from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Connection, String, Text, delete, or_, select
 
-from tailorbird.crypto.anchored_rows import RowChanges
+from tailorbird.crypto.anchored_rows import RowChanges, RowGroup, record_group
 from tailorbird.crypto.canonical_json import digest_bytes
-from tailorbird.crypto.row_groups import RowGroup, record_group
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ledger.row_mapping import CanonicalJson, insert_new, next_number, text_of, unreadable, value_from_text

@@ -7,12 +7,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, select, update
 
-from tailorbird.crypto.anchored_rows import RowChanges
+from tailorbird.crypto.anchored_rows import RowChanges, RowGroup, look_group, place_of_row, split_groups
 from tailorbird.crypto.canonical_json import digest_bytes, plain_json, short
-from tailorbird.crypto.row_groups import RowGroup, look_group, place_of_row, split_groups
 from tailorbird.domain.errors import Conflict, Corrupt, NotFound
-from tailorbird.domain.look import Look
-from tailorbird.domain.release import Approval, Dossier, Release, ReleaseContent, ReleaseState
+from tailorbird.domain.release import Approval, Dossier, Look, Release, ReleaseContent, ReleaseState
 from tailorbird.domain.value import Digest
 from tailorbird.ledger.row_mapping import (
     begins,

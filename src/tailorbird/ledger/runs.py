@@ -16,9 +16,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select, update
 
-from tailorbird.crypto.anchored_rows import RowChanges
+from tailorbird.crypto.anchored_rows import RowChanges, RowGroup, run_group
 from tailorbird.crypto.canonical_json import plain_json
-from tailorbird.crypto.row_groups import RowGroup, run_group
 from tailorbird.domain.errors import Conflict, LeaseLost, NotFound
 from tailorbird.domain.run import LONGEST_LEASE, WORKED, Failure, Run, RunState, Step, StepProgress, StepState
 from tailorbird.domain.value import Digest

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import IO, cast
 
-from tailorbird.crypto.data_key import SealedNames, derive
-from tailorbird.crypto.sealed_stream import plain_size, read_label, sealing, unsealing
+from tailorbird.crypto.sealed_stream import SealedNames, derive, plain_size, read_label, sealing, unsealing
 from tailorbird.domain.data_key import DataKey
 from tailorbird.ledger.blobs import Blobs, HashedReader
 

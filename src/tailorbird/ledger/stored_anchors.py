@@ -6,9 +6,8 @@ from collections.abc import Collection, Iterator
 
 from sqlalchemy import Connection, and_, delete, or_, select
 
-from tailorbird.crypto.anchored_rows import AnchorUpdate
+from tailorbird.crypto.anchored_rows import AnchorUpdate, Bucket, bucket_of, place_of
 from tailorbird.crypto.merkle import HASH_BYTES, Node
-from tailorbird.crypto.state_tree import Bucket, bucket_of, place_of
 from tailorbird.domain.errors import Corrupt
 from tailorbird.domain.event import AnchoredRow
 from tailorbird.ledger.row_mapping import upsert

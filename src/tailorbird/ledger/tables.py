@@ -1,4 +1,4 @@
-"""Tables in SQLAlchemy Core. ``migrations/`` creates them; a test holds the two together.
+"""Tables in SQLAlchemy Core. ``database.py`` creates them; a test holds the two together.
 
 Whatever belongs to a tenant has the tenant first in its primary key, and points to other rows of the same tenant only: a row of another
 tenant cannot even be referred to. Columns that have the name of a domain value's field hold that field. ``number`` counts what a tenant

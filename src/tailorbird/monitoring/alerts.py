@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.signal import Severity, Signal
+from tailorbird.domain.feedback import Severity, Signal
 
 #: How long a signal that was told is not told again, unless it grows worse.
 QUIET_PERIOD = timedelta(hours=24)

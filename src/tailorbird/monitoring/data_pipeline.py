@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from datetime import datetime
 
 from tailorbird.domain.dataset import SnapshotManifest, SourceShape
-from tailorbird.domain.signal import Severity, SignalName
+from tailorbird.domain.feedback import Severity, SignalName
 from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.monitoring.thresholds import Measurement, Thresholds, percent
 

@@ -12,9 +12,8 @@ from pydantic import Field
 
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.deployment import RequestRow, Traffic
-from tailorbird.domain.feedback import Marks
+from tailorbird.domain.feedback import Marks, Severity, Signal, SignalName
 from tailorbird.domain.rollout import LiveFinding
-from tailorbird.domain.signal import Severity, Signal, SignalName
 from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.monitoring.data_pipeline import DataWatchInputs, data_readings
 from tailorbird.monitoring.drift import DriftTest, class_drift, holm, length_drift, text_drift

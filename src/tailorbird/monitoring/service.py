@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tailorbird.domain.deployment import Traffic
-from tailorbird.domain.feedback import FeedbackKind, Marks
+from tailorbird.domain.feedback import FeedbackKind, Marks, Severity, SignalName
 from tailorbird.domain.rollout import LiveFinding
-from tailorbird.domain.signal import Severity, SignalName
 from tailorbird.domain.value import Value
 from tailorbird.monitoring.thresholds import Measurement, ThresholdGuard, Thresholds, percent, too_few
 from tailorbird.stats.intervals import wilson

@@ -9,7 +9,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from tailorbird.domain.signal import Severity, Signal, SignalName
+from tailorbird.domain.feedback import Severity, Signal, SignalName
 from tailorbird.domain.value import Digest, Name, Value
 
 

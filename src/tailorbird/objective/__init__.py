@@ -8,28 +8,39 @@ nearest valid value. Must not know: rows, models, rungs.
 """
 
 from tailorbird.objective.chat_template import chat_template_of
-from tailorbird.objective.comparison_metric import comparable_items, margin_for, plan_comparison
-from tailorbird.objective.data_rules import check_labels
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, MetricName, MetricSpec, answers_of, parse_metric
-from tailorbird.objective.objective_file import Fault, ObjectiveFile, raise_faults
-from tailorbird.objective.power import GroupSizes, check_power, check_shift_power, highest_provable, provable_target
+from tailorbird.objective.objective_file import PLACEHOLDER, SHARED_ROWS, Fault, ObjectiveFile, raise_faults
+from tailorbird.objective.power import (
+    GroupSizes,
+    check_power,
+    check_shift_power,
+    comparable_items,
+    highest_provable,
+    margin_for,
+    plan_comparison,
+    provable_target,
+)
 from tailorbird.objective.proposal import (
+    OBJECTIVE_FILE,
     TASKS,
+    TEMPLATES,
     DraftFile,
     ObjectiveDraft,
     ProposedKpi,
     ProvidedFacts,
     TaskName,
+    check_origins,
     draft_objective,
     draft_yaml,
     name_of,
+    template_files,
     with_files,
+    write_objective,
+    write_template,
 )
-from tailorbird.objective.reader import parse_objective, read_objective
+from tailorbird.objective.reader import parse_objective, parse_submitted, read_objective
+from tailorbird.objective.rules import check_labels
 from tailorbird.objective.schema import objective_schema
-from tailorbird.objective.submitted_reader import parse_submitted
-from tailorbird.objective.templates import OBJECTIVE_FILE, TEMPLATES, check_origins, template_files, write_objective, write_template
-from tailorbird.objective.tenant_placeholder import PLACEHOLDER, SHARED_ROWS
 
 __all__ = [
     "CATALOGUE",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tailorbird.domain.errors import Forbidden, ModelInvalid
 from tailorbird.domain.objective import Objective
-from tailorbird.system.source_access import is_bounded
+from tailorbird.system.outward_access import is_bounded
 from tailorbird.text.known_templates import TEMPLATES
 
 #: Bytes of a template: those of published models have a few thousand.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tailorbird.domain.errors import ObjectiveInvalid
-from tailorbird.objective.objective_file import EXAMPLE, ObjectiveFile, raise_faults, read_tree
+from tailorbird.objective.objective_file import EXAMPLE, ObjectiveFile, bind_tenant, raise_faults, read_tree
 from tailorbird.objective.rules import faults_of
 from tailorbird.objective.schema import objective_from
-from tailorbird.objective.tenant_placeholder import bind_tenant
+from tailorbird.system.sandbox import SandboxJob, SandboxLimits, stream
 
 #: A file larger than this (bytes) is not read.
 MAX_BYTES = 1 << 18
@@ -62,3 +64,21 @@ def _decoded(data: bytes, source: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ObjectiveInvalid(f"{source}:{line}: not UTF-8 text", "save the file as UTF-8", line=line) from error
+
+
+_LIMITS = SandboxLimits(memory=1 << 30, processor=10, wait=60.0, output=1 << 26)
+
+
+def parse_submitted(text: str, name: str, tenant: str = "") -> ObjectiveFile:
+    """As ``parse_objective``. Raises ObjectiveInvalid, Unavailable."""
+    given = {"text": text, "name": name, "tenant": tenant}
+    job = SandboxJob(f"{__name__}:parsed", given, _LIMITS, name, ObjectiveInvalid, (__name__,), "objective_invalid")
+    try:
+        return ObjectiveFile.model_validate_json("".join(stream(job)))
+    except (TypeError, ValueError) as error:
+        raise ObjectiveInvalid(f"{name}: it cannot be read", "write it again, as plain YAML") from error
+
+
+def parsed(given: dict[str, Any]) -> Iterator[str]:
+    """In a confined process: the objective as JSON. Raises ObjectiveInvalid."""
+    yield parse_objective(given["text"], given["name"], tenant=given["tenant"]).model_dump_json()

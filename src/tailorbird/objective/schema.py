@@ -49,14 +49,13 @@ from tailorbird.domain.rung_wishes import (
     HostedWishes,
     PromptSearchWishes,
     ProposerWishes,
+    SplitPolicy,
     TrainingWishes,
 )
 from tailorbird.domain.scope import ScopePolicy
-from tailorbird.domain.split_policy import SplitPolicy
 from tailorbird.domain.value import Value
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, MetricSpec
-from tailorbird.objective.objective_file import EXAMPLE, MOST_FAULTS, Fault, nearest_line
-from tailorbird.objective.tenant_placeholder import PLACEHOLDER
+from tailorbird.objective.objective_file import EXAMPLE, MOST_FAULTS, PLACEHOLDER, Fault, nearest_line
 from tailorbird.stats.metric_direction import MEASURES
 from tailorbird.text.normalisation import nearest
 

@@ -8,11 +8,11 @@ rung left out and the reason. Must not know: how a rung works, data rows, torch.
 """
 
 from tailorbird.planning.base_selection import BaseOffer, base_labels, bases_to_probe, make_ladder, why_not_fetched
-from tailorbird.planning.feasibility import MachineChange, with_machine_change
 from tailorbird.planning.floor import cut_texts, why_not_encoder, why_words
 from tailorbird.planning.inputs import DOCUMENT_TOKENS, PlanInputs
 from tailorbird.planning.ladder import make_plan
 from tailorbird.planning.model_fit import FitQuestion, asked_length, fit_of
+from tailorbird.planning.rung_plans import MachineChange, with_machine_change
 
 __all__ = [
     "DOCUMENT_TOKENS",

@@ -11,12 +11,11 @@ from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import BaseProbe, Machine, Plan, PlannedBase, Reason, RungPlan
-from tailorbird.planning.feasibility import too_large
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.ladder import draft_plan
 from tailorbird.planning.model_fit import limit_of, suggest_machine
-from tailorbird.planning.rung_plans import zero_shot
-from tailorbird.planning.traffic_cost import order_rungs
+from tailorbird.planning.rung_plans import too_large, zero_shot
+from tailorbird.planning.time_and_cost import order_rungs
 from tailorbird.text.data_licences import clash, terms_of
 
 #: Bytes that a weight takes in memory at the least, and a GiB.

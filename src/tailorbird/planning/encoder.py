@@ -26,8 +26,7 @@ from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.lookup_cost import encoder_rates
 from tailorbird.planning.memory import GIB
 from tailorbird.planning.setting_rules import ALPHA, WARMUP, usual_precision
-from tailorbird.planning.time_and_cost import energy_estimate, money_estimate
-from tailorbird.planning.traffic_cost import around, interval, total
+from tailorbird.planning.time_and_cost import around, energy_estimate, interval, money_estimate, total
 
 #: What learns where an item bears one label, and where it may bear several.
 VARIANT, VARIANT_OF_SETS = f"upper layers, {AVERAGED_ENCODERS} averaged", "all weights"

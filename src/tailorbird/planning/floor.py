@@ -16,9 +16,8 @@ from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.lookup_cost import READING_ALONE, encoder_rates
 from tailorbird.planning.memory import PROCESS_GIB
 from tailorbird.planning.model_fit import limit_of
-from tailorbird.planning.time_and_cost import energy_estimate, money_estimate
-from tailorbird.planning.traffic_cost import in_all, interval
-from tailorbird.planning.traffic_cost import total as summed
+from tailorbird.planning.time_and_cost import energy_estimate, in_all, interval, money_estimate
+from tailorbird.planning.time_and_cost import total as summed
 from tailorbird.text.data_licences import clash
 
 #: Features of a text a token: words, pairs of them, runs of characters, each once.

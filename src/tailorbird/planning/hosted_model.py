@@ -9,14 +9,22 @@ from tailorbird.domain.evidence import MOST_FURTHER_REQUESTS
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.plan import Estimate, Reason, RungPlan
-from tailorbird.domain.prompt_search import PROPOSALS, PROPOSER_ROWS
+from tailorbird.domain.prompt import PROPOSALS, PROPOSER_ROWS
 from tailorbird.domain.rung_wishes import HostedVariant
 from tailorbird.planning import setting_rules
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.lookup_cost import by_ranker
 from tailorbird.planning.memory import PROCESS_GIB
-from tailorbird.planning.time_and_cost import FEW_SHOT_DRAWS, FEW_SHOT_ROWS, TIMED_ROWS, energy_estimate, money_estimate
-from tailorbird.planning.traffic_cost import around, interval, total
+from tailorbird.planning.time_and_cost import (
+    FEW_SHOT_DRAWS,
+    FEW_SHOT_ROWS,
+    TIMED_ROWS,
+    around,
+    energy_estimate,
+    interval,
+    money_estimate,
+    total,
+)
 
 #: Seconds of one answer over the internet: at best, usually, at worst. Assumed, not measured.
 ANSWER_SECONDS = (0.2, 1.0, 5.0)

@@ -12,7 +12,6 @@ from tailorbird.domain.plan import Estimate, LoraSettings, Plan, Reason, RungPla
 from tailorbird.domain.rung_wishes import HostedVariant
 from tailorbird.planning import setting_rules
 from tailorbird.planning.encoder import tuned_encoder, variant_of, why_not_tuned
-from tailorbird.planning.feasibility import refusal, too_large
 from tailorbird.planning.floor import MOST_LEARNED, planned_floor, why_words
 from tailorbird.planning.flops import (
     adapter_parameters,
@@ -38,12 +37,22 @@ from tailorbird.planning.rung_plans import (
     nearest,
     prompt_search,
     qlora,
+    refusal,
     rewritten_grounding,
+    too_large,
     zero_shot,
 )
 from tailorbird.planning.setting_rules import RANKS, rank
-from tailorbird.planning.time_and_cost import TRAINING_BANDWIDTH, bandwidths, energy_estimate, money_estimate
-from tailorbird.planning.traffic_cost import around, interval, order_rungs, total
+from tailorbird.planning.time_and_cost import (
+    TRAINING_BANDWIDTH,
+    around,
+    bandwidths,
+    energy_estimate,
+    interval,
+    money_estimate,
+    order_rungs,
+    total,
+)
 
 
 def make_plan(inputs: PlanInputs) -> Plan:

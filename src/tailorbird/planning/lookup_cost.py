@@ -6,8 +6,7 @@ from tailorbird.domain.plan import Estimate, RungPlan
 from tailorbird.planning.flops import backbone_parameters
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.setting_rules import PASSAGE_TOKENS
-from tailorbird.planning.time_and_cost import energy_estimate, money_estimate, rates
-from tailorbird.planning.traffic_cost import interval, total
+from tailorbird.planning.time_and_cost import energy_estimate, interval, money_estimate, rates, total
 
 #: Tokens of a question that are read, where none were counted.
 QUERY_TOKENS = 24

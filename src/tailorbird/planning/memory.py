@@ -18,7 +18,7 @@ from tailorbird.domain.timing import Calibration
 from tailorbird.planning.flops import adapter_parameters, laid_out_tokens, linear_parameters, own_tokens, passes_of, prefix_of, steps_of
 from tailorbird.planning.inputs import TrainingWork
 from tailorbird.planning.setting_rules import demonstration_tokens
-from tailorbird.planning.traffic_cost import around, interval
+from tailorbird.planning.time_and_cost import around, interval
 from tailorbird.system.primitive_cache import KEPT_PRIMITIVES, PRIMITIVE_MIB
 
 GIB = 2**30

@@ -16,9 +16,19 @@ from pydantic import Field
 
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.model_fit import FitMachine, MethodFit, ModelFit, SufficientMachine
 from tailorbird.domain.objective import Budget
-from tailorbird.domain.plan import Estimate, LoraSettings, Machine, PassLayout, TokenProfile, TrainingSettings
+from tailorbird.domain.plan import (
+    Estimate,
+    FitMachine,
+    LoraSettings,
+    Machine,
+    MethodFit,
+    ModelFit,
+    PassLayout,
+    SufficientMachine,
+    TokenProfile,
+    TrainingSettings,
+)
 from tailorbird.domain.timing import Calibration
 from tailorbird.domain.value import Value
 from tailorbird.planning.flops import adapter_parameters, backbone_parameters

@@ -8,7 +8,7 @@ from typing import Literal
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Machine, Reason, TokenProfile, TrainingSettings
-from tailorbird.domain.prompt_search import SEARCHED_SHOTS, SEARCHED_SHOTS_WITHOUT_LABELS
+from tailorbird.domain.prompt import SEARCHED_SHOTS, SEARCHED_SHOTS_WITHOUT_LABELS
 from tailorbird.domain.rung_wishes import TrainingWishes
 from tailorbird.planning.flops import parameters_per_rank, steps_per_pass
 from tailorbird.planning.inputs import PlanInputs, TrainingWork

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from tailorbird.domain.compute import ComputeNode, StepNeed
+from tailorbird.domain.run import ComputeNode, StepNeed
 
 
 class PlacedTask(Protocol):

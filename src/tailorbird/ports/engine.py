@@ -9,8 +9,7 @@ from typing import Literal, Protocol
 from tailorbird.domain.deployment import Servable, Stage
 from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.errors import TailorbirdError
-from tailorbird.domain.prompt import Message, Sampling, ToolCall
-from tailorbird.domain.retrieval import RetrievedEntry
+from tailorbird.domain.prompt import Message, RetrievedEntry, Sampling, ToolCall
 from tailorbird.domain.value import Digest, Value
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from tailorbird.domain.look import Look
-from tailorbird.domain.release import Approval, Release, ReleaseState
+from tailorbird.domain.release import Approval, Look, Release, ReleaseState
 from tailorbird.domain.value import Digest
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from tailorbird.domain.signal import Signal
+from tailorbird.domain.feedback import Signal
 
 
 class SignalRepository(Protocol):

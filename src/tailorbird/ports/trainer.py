@@ -10,8 +10,7 @@ from pydantic import Field
 
 from tailorbird.domain.plan import Machine, PassLayout, TrainingSettings
 from tailorbird.domain.preflight import Examination
-from tailorbird.domain.prompt import PromptSpec
-from tailorbird.domain.retrieval import Entry
+from tailorbird.domain.prompt import Entry, PromptSpec
 from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.domain.timing import Calibration
 from tailorbird.domain.value import Digest, Value

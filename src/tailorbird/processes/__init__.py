@@ -6,13 +6,19 @@ In: dependencies, addresses, certificates. Out: running servers and workers that
     gateway, worker > scheduler: background schedules
 """
 
-from tailorbird.processes.engine_process import SECRET_VARIABLE, run_engine, take_secret
-from tailorbird.processes.engine_routes import engine_app
+from tailorbird.processes.engine_process import SECRET_VARIABLE, engine_app, run_engine, take_secret
 from tailorbird.processes.gateway import Listening, gateway_app, run_gateway, run_gateway_with_drivers
+from tailorbird.processes.http_servers import Tls, tls_of
 from tailorbird.processes.logs import LogFormat, set_up_logging
-from tailorbird.processes.scheduler import Schedule, check_production, clear_erased, raise_clock_floor, run_schedules, sign_and_ship
-from tailorbird.processes.tls import Tls, tls_of
-from tailorbird.processes.worker import StepWorker
+from tailorbird.processes.worker import (
+    Schedule,
+    StepWorker,
+    check_production,
+    clear_erased,
+    raise_clock_floor,
+    run_schedules,
+    sign_and_ship,
+)
 
 __all__ = [
     "SECRET_VARIABLE",

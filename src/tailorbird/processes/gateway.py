@@ -14,6 +14,7 @@ import secrets
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Container, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,16 +26,23 @@ from tempfile import TemporaryDirectory
 from fastapi import FastAPI
 
 from tailorbird import __version__, api, console
-from tailorbird.auth.origin_checks import origin_of
+from tailorbird.auth.request_checks import origin_of
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.objective import TaskKind
 from tailorbird.ports.engine import EngineDriver
-from tailorbird.processes.connections import connection_limits_for
 from tailorbird.processes.engine_process import Supervisor
-from tailorbird.processes.health import HealthMonitor
-from tailorbird.processes.http_servers import LONGEST_SOCKET, Server, ended_by_signals, listen
+from tailorbird.processes.http_servers import (
+    LONGEST_SOCKET,
+    Server,
+    Tls,
+    check_proxies,
+    connection_limits_for,
+    ended_by_signals,
+    is_open,
+    listen,
+)
 from tailorbird.processes.logs import AccessLog, LogFormat, set_up_logging
-from tailorbird.processes.scheduler import (
+from tailorbird.processes.worker import (
     Schedule,
     clear_erased,
     guard_rollouts,
@@ -44,7 +52,6 @@ from tailorbird.processes.scheduler import (
     run_schedules,
     sign_and_ship,
 )
-from tailorbird.processes.tls import Tls, check_proxies, is_open
 from tailorbird.serving import (
     AliasSync,
     AnswerService,
@@ -56,16 +63,63 @@ from tailorbird.serving import (
     RequestLog,
     ShadowTraffic,
 )
-from tailorbird.system.background_loop import Rounds
+from tailorbird.system.background_loop import BackgroundLoop, Rounds
 from tailorbird.system.garbage_collection import exempt_present_objects
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.audit_events import tell_denials
 from tailorbird.usecases.endpoints import paid_this_month, served_endpoint
-from tailorbird.usecases.releases.effect import RecordedProofs
-from tailorbird.usecases.releases.live_kpis import count_live
-from tailorbird.usecases.releases.load_verification import admit_hosted
+from tailorbird.usecases.maintenance.checkpoint_shipping import Notice
+from tailorbird.usecases.maintenance.health import WorkspaceHealth, examine
+from tailorbird.usecases.releases.load_verification import RecordedProofs, admit_hosted
+from tailorbird.usecases.releases.release_queries import count_live
 from tailorbird.usecases.rollouts.rollouts import count_rollouts
 from tailorbird.usecases.sessions import LoginEntry
+
+_log = logging.getLogger("tailorbird.health")
+
+#: Seconds between two looks, and after which a look that has not ended means that the record is locked or its server silent.
+_LOOK_EVERY, _STALE_AFTER = 3.0, 10.0
+
+_UNKNOWN = WorkspaceHealth(writable=False, notices=(Notice(code="starting", text="the workspace was not looked at yet"),))
+_SILENT = WorkspaceHealth(writable=False, notices=(Notice(code="record_silent", text="the record did not answer for a while"),))
+
+
+class HealthMonitor:
+    """Looks between ``start`` and ``stop``, in a thread: a look may wait for the record."""
+
+    def __init__(self, deps: Dependencies) -> None:
+        self._deps = deps
+        self._seen, self._at = _UNKNOWN, time.monotonic()
+        self.loop = BackgroundLoop("health of the workspace", self._look, _LOOK_EVERY)
+
+    async def start(self) -> None:
+        """Begins to look; returns at once."""
+        self.loop.start()
+
+    async def stop(self) -> None:
+        """Ends the looking."""
+        await self.loop.stop()
+
+    def condition(self) -> WorkspaceHealth:
+        """Latest health; when that is old, that the ledger does not answer."""
+        return self._seen if time.monotonic() - self._at < _STALE_AFTER else _SILENT
+
+    async def _look(self) -> None:
+        before, self._seen = self._seen, await asyncio.to_thread(examine, self._deps)
+        self._at = time.monotonic()
+        _tell(before, self._seen)
+
+
+def _tell(before: WorkspaceHealth, now: WorkspaceHealth) -> None:
+    """Says what is new, and what is over."""
+    known, found = ({(notice.code, notice.tenant) for notice in seen.notices} for seen in (before, now))
+    for notice in now.notices:
+        if (notice.code, notice.tenant) not in known:
+            _log.warning("%s: %s", notice.code, notice.text)
+    over = {f"{code} of {tenant}" if tenant else code for code, tenant in known - found}
+    for what in sorted(over - {"starting"}):
+        _log.info("%s: no longer", what)
+
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -101,8 +155,6 @@ KEEP_FORMER = timedelta(seconds=600)
 _FOLDER_AND_SOCKET = len("/tailorbird-12345678/engine.sock")
 #: How often it is looked whether the certificate was renewed.
 _RENEW_EVERY = timedelta(minutes=1)
-
-_log = logging.getLogger("tailorbird.gateway")
 
 
 @dataclass(frozen=True)

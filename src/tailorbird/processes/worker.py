@@ -6,25 +6,163 @@ out; one that is asked to end (SIGINT, SIGTERM) gives its step back.
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from threading import Event
 from types import FrameType
 
+from tailorbird import wiring
 from tailorbird.auth import Action
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.errors import Busy, LeaseLost, TailorbirdError
+from tailorbird.domain.errors import Busy, Forbidden, Internal, InvalidInput, LeaseLost, NotFound, TailorbirdError
+from tailorbird.domain.identity import Role, Signature
 from tailorbird.domain.label_review import ModelReview
 from tailorbird.domain.run import Run, RunState
-from tailorbird.processes.scheduler import WORKER
+from tailorbird.domain.value import Digest
+from tailorbird.settings import Settings, find_workspace, load_settings
 from tailorbird.system.background_loop import Rounds, place_of
-from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.audit_events import permit
-from tailorbird.usecases.identities import act_as
+from tailorbird.system.build import build_name
+from tailorbird.usecases import Actor, Dependencies, Progress, tenants
+from tailorbird.usecases.audit_events import permit, tell_denials
+from tailorbird.usecases.each_tenant import for_each_tenant
+from tailorbird.usecases.erasure.places import follow_erasures
+from tailorbird.usecases.identities import act_as, known_identity
 from tailorbird.usecases.label_reviews.llm_judges import hold
-from tailorbird.usecases.runs.step_runner import WorkedRun, plan_for, work_on
+from tailorbird.usecases.maintenance import audit, clock_floor
+from tailorbird.usecases.monitoring.watch import watch_production
+from tailorbird.usecases.rollouts.rollouts import any_goes_on, watch_rollouts
+from tailorbird.usecases.runs.step_placement import StepAnswer, StepFault, StepTask
+from tailorbird.usecases.runs.step_runner import WorkedRun, perform_placed, plan_for, work_on
+
+_log = logging.getLogger("tailorbird.schedules")
+
+#: Seconds between two looks at what is due.
+_LOOK_EVERY = 0.5
+
+#: How often the record is told the time.
+_MIND_TIME_EVERY = timedelta(minutes=1)
+
+#: The identity that watches and works, in each tenant.
+WORKER = Role.WORKER.value
+
+
+class Schedule(Rounds):
+    """Task that is due ``every`` so often, first at once; later where it failed again and again. ``last`` is when it was last begun, on the
+    monotonic clock."""
+
+    def __init__(self, name: str, every: timedelta, what: Callable[[], object]) -> None:
+        super().__init__(name)
+        self.every, self.what = every, what
+        self.last = float("-inf")
+
+    def is_due(self, now: float) -> bool:
+        """True when it is to be begun; one whose interval is zero never is."""
+        return bool(self.every) and now - self.last >= max(self.every.total_seconds(), self.pause)
+
+
+@contextmanager
+def run_schedules(schedules: Sequence[Schedule]) -> Iterator[None]:
+    """Within the block, does each schedule whenever it is due, one after another in a thread: the work beside it never waits.
+
+    One that fails, by an error of ours or by a defect, is told and done again when it is next due. Leaving waits for what is under way.
+    """
+    ended = Event()
+    with ThreadPoolExecutor(2, thread_name_prefix="chores") as threads:
+        threads.submit(_do, schedules, threads, ended)
+        try:
+            yield
+        finally:
+            ended.set()
+
+
+def _do(schedules: Sequence[Schedule], threads: ThreadPoolExecutor, ended: Event) -> None:
+    while not ended.wait(_LOOK_EVERY):
+        for schedule in schedules:
+            if schedule.is_due(time.monotonic()) and not ended.is_set():
+                schedule.last = time.monotonic()
+                error = threads.submit(schedule.what).exception()
+                schedule.failed(error) if error else schedule.succeeded()
+
+
+def sign_and_ship(deps: Dependencies) -> Schedule:
+    """Keeps the log's head signed and shipped; looks more often than checkpoints are made, so that a place that was away is not late."""
+    return Schedule("checkpoint", deps.upkeep.checkpoint_every / 4, lambda: audit.keep_signed(deps))
+
+
+def purge_expired(deps: Dependencies) -> Schedule:
+    """Deletes expired content, and counts of past minutes."""
+    return Schedule("purge", timedelta(minutes=10), lambda: tenants.purge(deps))
+
+
+def clear_erased(deps: Dependencies) -> Schedule:
+    """Removes this machine's copies of what was erased, wherever that was done."""
+    return Schedule("erasures", timedelta(minutes=10), lambda: follow_erasures(deps))
+
+
+def guard_rollouts(deps: Dependencies) -> Schedule:
+    """Judges rollouts that go on, and does what follows. Where none does, nothing is looked at until something was written."""
+    at_rest: object | None = None
+
+    def guard() -> None:
+        nonlocal at_rest
+        pulse = deps.ledger.pulse()
+        if pulse and pulse == at_rest:
+            return
+        watch_rollouts(deps)
+        at_rest = None if any_goes_on(deps) else pulse
+
+    return Schedule("rollouts", timedelta(seconds=1), guard)
+
+
+def raise_clock_floor(deps: Dependencies) -> Schedule:
+    """Raises the clock floor of the ledger, so that a clock that is set back revives nothing that has expired."""
+    return Schedule("time", _MIND_TIME_EVERY, lambda: clock_floor.keep_time(deps))
+
+
+def record_denial_floods(deps: Dependencies) -> Schedule:
+    """Records how many denials were only counted."""
+    return Schedule("denials", timedelta(seconds=30), lambda: tell_denials(deps))
+
+
+def check_production(deps: Dependencies) -> Schedule:
+    """Checks the production of every tenant whose worker key is here."""
+    return Schedule("watch", deps.upkeep.watch_every, lambda: _check_production(deps))
+
+
+def _check_production(deps: Dependencies) -> None:
+
+    def check(tenant: str) -> None:
+        if not _was_watched(deps, tenant):
+            _watch(deps, tenant)
+
+    for_each_tenant(deps, check).all()
+
+
+def _was_watched(deps: Dependencies, tenant: str) -> bool:
+    """True when another process looked within this interval. What a rollout's guards tell is no look."""
+    with deps.ledger.work(tenant, write=False) as work:
+        newest = [signal for signal in work.signals.latest(50) if not signal.name.startswith("rollout.")]
+    return bool(newest) and newest[0].at > deps.clock.now() - 0.9 * deps.upkeep.watch_every
+
+
+def _watch(deps: Dependencies, tenant: str) -> None:
+    try:
+        actor = act_as(deps, tenant, WORKER)
+    except (NotFound, Forbidden):
+        return
+    found = watch_production(deps, actor)
+    if found.told or found.undelivered:
+        _log.warning("watch: %d readings are news, %d receivers were not reached", len(found.told), found.undelivered)
+
 
 #: Seconds between two looks for work, and for which a run that could not be worked on is left alone.
 POLL_SECONDS, REST_SECONDS = 1.0, 30.0
@@ -138,3 +276,67 @@ def _ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def perform_step(task: str) -> str:
+    """Does the step that ``task`` names (the JSON of a StepTask), goes on while steps take no more than is booked, and answers with the
+    JSON of a StepAnswer.
+
+    Nothing is raised but interruptions: what a cluster keeps and shows of an error could hold a row's text.
+    """
+    fault: TailorbirdError | None = None
+    try:
+        _perform(StepTask.model_validate_json(task))
+    except TailorbirdError as error:
+        fault = error
+    except Exception as error:  # noqa: BLE001 - see above
+        hint = "adapt again: it goes on where it stopped; if it breaks off again, report it with the version"
+        fault = Internal(f"it broke off with {type(error).__name__}", hint)
+    return StepAnswer(fault=StepFault.of(fault) if fault else None).model_dump_json()
+
+
+def _perform(task: StepTask) -> None:
+    _compute_with(task.need.cores)
+    deps = wiring.open_dependencies(_settings_for(task), migrate=False)
+    try:
+        perform_placed(replace(deps, compute=lambda: None), _keyless(deps, task), task, Progress())
+    finally:
+        deps.ledger.close()
+
+
+def _compute_with(threads: int) -> None:
+    """Has products computed by ``threads``. It must be said before the libraries are loaded that compute."""
+    if "torch" not in sys.modules:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def _settings_for(task: StepTask) -> Settings:
+    """This machine's settings, where they lead to the same results. Raises InvalidInput (``node_differs``), NotFound."""
+    if task.version != build_name():
+        raise InvalidInput(
+            f"this node has tailorbird {build_name()}, and the run was started by {task.version}",
+            "install the same build on every node: tailorbird --version tells it",
+            code="node_differs",
+        )
+    try:
+        settings = load_settings(find_workspace(Path(task.workspace)))
+    except NotFound as error:
+        hint = "every node needs the same settings.yaml at the same path: share the folder, or copy the file (docs/scale.md)"
+        raise NotFound(f"this node has no workspace at {task.workspace}", hint, code="workspace_missing") from error
+    if settings.results_digest != task.settings:
+        raise InvalidInput(
+            "the settings of this node lead to other results than those of the process that started the run",
+            "compare settings.yaml and the variables TAILORBIRD_… of both: engine, training, prices",
+            code="node_differs",
+        )
+    return settings
+
+
+def _keyless(deps: Dependencies, task: StepTask) -> Actor:
+    """Whoever started the run, as the record knows them, without their key: a node signs nothing. Raises NotFound, Forbidden."""
+    identity = known_identity(deps, task.tenant, task.actor)
+
+    def refuse(purpose: str, _digest: Digest) -> Signature:
+        raise Forbidden(f"a node does not sign ({purpose})", "the process that started the run does", code="node_signs_nothing")
+
+    return Actor(identity, refuse)

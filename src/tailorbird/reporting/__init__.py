@@ -4,19 +4,28 @@ In: domain values. Out: renderables and strings. Must not know: where values com
 """
 
 from tailorbird.reporting.comparison import contrast_markdown, contrast_table
-from tailorbird.reporting.confidence import confidence_text
 from tailorbird.reporting.data_report import DataFacts, DataReport, LabelExample, SourceLine, data_report
 from tailorbird.reporting.evidence_page import EvidenceFacts, evidence_html, evidence_markdown
 from tailorbird.reporting.explanation import Explanation, explanation, explanation_markdown
-from tailorbird.reporting.findings import effect_text, gate_table, judge_text, release_summary
-from tailorbird.reporting.fit_table import fit_table
 from tailorbird.reporting.html_templates import template_environment
 from tailorbird.reporting.ladder_chart import ladder_chart
 from tailorbird.reporting.ladder_table import ladder_markdown, ladder_reasons, ladder_table
-from tailorbird.reporting.number_formats import finding_text, human_count, human_money, human_seconds, training_pace
 from tailorbird.reporting.plan_page import plan_page
-from tailorbird.reporting.plan_table import accuracy_table, comparison_lines, plan_table, power_lines, traffic_lines
-from tailorbird.reporting.tables import add_row, plain_table
+from tailorbird.reporting.plan_table import accuracy_table, comparison_lines, fit_table, plan_table, power_lines, traffic_lines
+from tailorbird.reporting.tables import (
+    add_row,
+    confidence_text,
+    effect_text,
+    finding_text,
+    gate_table,
+    human_count,
+    human_money,
+    human_seconds,
+    judge_text,
+    plain_table,
+    release_summary,
+    training_pace,
+)
 
 __all__ = [
     "DataFacts",

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tailorbird.domain.evidence import CandidateComparison, Comparison, Side, Unpaired
-from tailorbird.reporting.number_formats import NOTHING, human_count, human_money, human_seconds, metric_text, process_memory
-from tailorbird.reporting.tables import FittedTable, add_row, plain_table
+from tailorbird.reporting.tables import (
+    NOTHING,
+    FittedTable,
+    add_row,
+    human_count,
+    human_money,
+    human_seconds,
+    metric_text,
+    plain_table,
+    process_memory,
+)
 from tailorbird.stats.comparison_sentences import difference_words, settles_comparison, what_settles
 from tailorbird.text.markdown import markdown_table, markdown_text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cache
 
@@ -13,14 +14,25 @@ from tailorbird.domain.label_review import ReviewResult
 from tailorbird.domain.ladder import Allowance, Ladder
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan
+from tailorbird.domain.rollout import GuardName
 from tailorbird.domain.scope import ScopeEvidence
 from tailorbird.domain.value import Digest, Value
 from tailorbird.reporting import charts
-from tailorbird.reporting.findings import SHIFT_HEAD, compared_lines, exception_lines, judge_text, metric_on_shifted, shift_rows
 from tailorbird.reporting.html_templates import template_environment
 from tailorbird.reporting.ladder_chart import ladder_chart
 from tailorbird.reporting.ladder_table import ladder_markdown
-from tailorbird.reporting.number_formats import finding_text, interval, metric_text
+from tailorbird.reporting.tables import (
+    NOTHING,
+    SHIFT_HEAD,
+    compared_lines,
+    exception_lines,
+    finding_text,
+    interval,
+    judge_text,
+    metric_on_shifted,
+    metric_text,
+    shift_rows,
+)
 from tailorbird.text.markdown import markdown_table, markdown_text
 
 
@@ -221,3 +233,15 @@ def _environment() -> Environment:
     made.filters.update(memorised=memorisation_text, worst=worst_slices, errs=is_wrong, judged=judge_text)
     made.globals["interval"] = interval
     return made
+
+
+def difference_range(guard: GuardName, low: float | None, high: float | None) -> str:
+    """The ends of the confidence sequence for release less release before, which holds at every look: ``-0.52 to +1.31 points`` of a
+    share, ``-8 % to +12 %`` of latency and cost, ``-0.031 to +0.012`` of feedback; a dash where too few units were counted."""
+    if low is None or high is None:
+        return NOTHING
+    if guard in (GuardName.LATENCY, GuardName.COST):
+        return f"{100 * math.expm1(low):+.0f} % to {100 * math.expm1(high):+.0f} %"
+    if guard is GuardName.FEEDBACK:
+        return f"{low:+.3f} to {high:+.3f}"
+    return f"{100 * low:+.2f} to {100 * high:+.2f} points"

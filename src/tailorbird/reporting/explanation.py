@@ -12,12 +12,11 @@ from tailorbird.domain.evidence import Evidence, GateResult
 from tailorbird.domain.ladder import Ladder, RungKind
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan
-from tailorbird.domain.prompt_search import PromptSearch, TriedPrompt
+from tailorbird.domain.prompt import PromptSearch, TriedPrompt
 from tailorbird.domain.release import Release
 from tailorbird.domain.value import Value
-from tailorbird.reporting.findings import decision_text
-from tailorbird.reporting.number_formats import finding_text, human_count, moment
 from tailorbird.reporting.plan_table import floor_rows
+from tailorbird.reporting.tables import decision_text, finding_text, human_count, moment
 from tailorbird.text.markdown import markdown_text
 
 #: One part of the walk: its heading, and its lines.

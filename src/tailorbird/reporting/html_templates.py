@@ -5,7 +5,7 @@ from __future__ import annotations
 from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined
 
 from tailorbird.crypto.canonical_json import short
-from tailorbird.reporting import number_formats
+from tailorbird.reporting import tables
 
 
 def template_environment(package: str = "tailorbird.reporting") -> Environment:
@@ -20,17 +20,17 @@ def template_environment(package: str = "tailorbird.reporting") -> Environment:
     )
     made.filters.update(
         short=short,
-        count=number_formats.human_count,
-        seconds=number_formats.human_seconds,
-        memory=number_formats.human_memory,
-        machine_memory=number_formats.machine_memory,
-        making_time=number_formats.making_time,
-        process_memory=number_formats.process_memory,
-        money=number_formats.human_money,
-        moment=number_formats.moment,
-        estimate=number_formats.estimate_text,
-        metric=number_formats.metric_text,
-        finding=number_formats.finding_text,
-        difference=number_formats.difference_text,
+        count=tables.human_count,
+        seconds=tables.human_seconds,
+        memory=tables.human_memory,
+        machine_memory=tables.machine_memory,
+        making_time=tables.making_time,
+        process_memory=tables.process_memory,
+        money=tables.human_money,
+        moment=tables.moment,
+        estimate=tables.estimate_text,
+        metric=tables.metric_text,
+        finding=tables.finding_text,
+        difference=tables.difference_text,
     )
     return made

@@ -11,8 +11,8 @@ from tailorbird.domain.ladder import Choice, Climb, Ladder, Refusal, RungKind
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan
 from tailorbird.reporting.ladder_table import compared_on, is_reference
-from tailorbird.reporting.number_formats import difference_text, estimate_text, human_seconds, metric_text
 from tailorbird.reporting.plan_table import floor_rows
+from tailorbird.reporting.tables import difference_text, estimate_text, human_seconds, metric_text
 from tailorbird.stats.comparison_sentences import settles_comparison
 
 _ORDER = tuple(RungKind)

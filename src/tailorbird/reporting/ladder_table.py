@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from tailorbird.domain.ladder import Choice, Climb, Ladder, Refusal
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan
-from tailorbird.reporting.confidence import confidence_text
-from tailorbird.reporting.findings import compared_lines
-from tailorbird.reporting.number_formats import (
+from tailorbird.reporting.tables import (
     NOTHING,
+    FittedTable,
+    add_row,
+    compared_lines,
+    confidence_text,
     difference_text,
     human_count,
     human_money,
     making_time,
     metric_text,
+    plain_table,
     process_memory,
 )
-from tailorbird.reporting.tables import FittedTable, add_row, plain_table
 from tailorbird.stats.comparison_sentences import standing_word
 from tailorbird.text.markdown import markdown_table, markdown_text
 

@@ -8,11 +8,8 @@ from functools import cache
 from jinja2 import Environment
 
 from tailorbird.domain.plan import Estimate, Plan
-from tailorbird.reporting.confidence import confidence_text
-from tailorbird.reporting.findings import exception_lines
 from tailorbird.reporting.html_templates import template_environment
 from tailorbird.reporting.ladder_chart import planned_chart
-from tailorbird.reporting.number_formats import NOTHING, human_count
 from tailorbird.reporting.plan_table import (
     base_lines,
     comparison_lines,
@@ -22,6 +19,7 @@ from tailorbird.reporting.plan_table import (
     reasons_by_rung,
     traffic_lines,
 )
+from tailorbird.reporting.tables import NOTHING, confidence_text, exception_lines, human_count
 
 
 def plan_page(plan: Plan, name: str) -> str:

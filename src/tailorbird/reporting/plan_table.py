@@ -6,21 +6,22 @@ from rich.console import Group
 from rich.text import Text
 
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.plan import BaseProbe, Estimate, Flip, Plan, Power, Reason
+from tailorbird.domain.plan import BaseProbe, Estimate, FitMachine, Flip, MethodFit, ModelFit, Plan, Power, Reason
 from tailorbird.domain.timing import EstimateError
-from tailorbird.reporting.confidence import confidence_text
-from tailorbird.reporting.findings import exception_lines
-from tailorbird.reporting.number_formats import (
+from tailorbird.reporting.tables import (
     NOTHING,
+    add_row,
+    confidence_text,
     estimate_text,
+    exception_lines,
     human_count,
     human_memory,
     human_seconds,
     machine_memory,
     metric_text,
     moment,
+    plain_table,
 )
-from tailorbird.reporting.tables import add_row, plain_table
 
 
 def plan_table(plan: Plan, *, why: bool = False) -> Group:
@@ -206,3 +207,40 @@ def _took(one: EstimateError) -> str:
 def _mean_error(what: str, errors: list[float]) -> str:
     sizes = [abs(error) for error in errors]
     return f"{what}: mean absolute error {sum(sizes) / len(sizes):.0%}, worst {max(sizes):.0%}, over {len(sizes)} trainings"
+
+
+_MILLION = 1_000_000
+
+
+def fit_table(fit: ModelFit) -> Group:
+    """What was read, a row for each machine and method, the machine that would do for each method, and what the numbers rest on."""
+    figures = ("pass", "weights", "gradients, moments", "activations", "in all", "of", "tokens/s", "1 M tokens")
+    table = plain_table(("machine", "method", *figures, "fits"), figures)
+    machines = {machine.name: machine for machine in fit.machines}
+    for one in fit.methods:
+        cells = _cells(one, machines[one.machine])
+        add_row(table, (one.machine, one.method, *cells, one.verdict), dim=one.verdict == "too large")
+    enough = [f"{one.method}: {one.text}" for one in fit.sufficient]
+    lines = [Text(line) for line in ("", *enough, "", *fit.notes)]
+    return Group(*map(Text, _head(fit)), Text(), table, *lines)
+
+
+def _cells(one: MethodFit, machine: FitMachine) -> tuple[str, ...]:
+    parts = (human_memory(gib) for gib in (one.weights_gb, one.optimiser_gb, one.activations_gb))
+    speed = (NOTHING, NOTHING)
+    if one.verdict != "too large":
+        speed = (f"{one.speed.low:,.0f} – {one.speed.high:,.0f}", human_seconds(_MILLION / one.speed.likely))
+    return (f"{one.pass_tokens:,}", *parts, estimate_text(one.memory), human_memory(machine.memory_gb), *speed)
+
+
+def _head(fit: ModelFit) -> tuple[str, str, str]:
+    met = (
+        f", of which a token meets {human_count(fit.active_parameters)} in its layers" if 2 * fit.active_parameters < fit.parameters else ""
+    )
+    kind = f" ({fit.model_type})" if fit.model_type else ""
+    here = next(machine for machine in fit.machines if machine.measured)
+    return (
+        f"{fit.name}{kind}: {human_count(fit.parameters)} weights{met}, {fit.layers} layers of width {fit.hidden}",
+        f"this machine: {human_memory(here.memory_gb)}, {1000 * here.tflops:,.0f} GFLOP/s in {here.precision}",
+        f"rows of {fit.length:,} tokens, adapters of rank {fit.rank}; a pass is in tokens",
+    )

@@ -15,8 +15,7 @@ from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.ladder import Candidate
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import RungPlan
-from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.prompt_search import PromptSearch
+from tailorbird.domain.prompt import Message, PromptSearch, Sampling
 from tailorbird.domain.run import StoredTraining, TrainingProgress, TrainingReport
 from tailorbird.domain.rung_wishes import EndpointWishes
 from tailorbird.domain.scope import ScopeTrial

@@ -32,7 +32,7 @@ from tailorbird.rungs.label_set_head import TunedLabels, fit_label_set_head, hel
 from tailorbird.rungs.label_thresholds import goal_of
 from tailorbird.rungs.scope import Fit, remembered, trial_of, with_references
 from tailorbird.rungs.trained_files import trained_files
-from tailorbird.text.label_prototypes import LEFT_OUT, PROTOTYPES, LabelPrototypes, read_left_out, read_prototypes
+from tailorbird.text.label_rules import LEFT_OUT, PROTOTYPES, LabelPrototypes, read_left_out, read_prototypes
 from tailorbird.text.linear_classifier import ADAPTER, ENCODER, write_linear
 
 PROTOTYPES_VARIANT = "prototypes of labels"

@@ -24,10 +24,8 @@ from tailorbird.domain.evidence import Prediction
 from tailorbird.domain.scope import ScopeScorer
 from tailorbird.ports.encoder import Vectors
 from tailorbird.rungs.label_regressions import UNSEEN, fit_label_regressions
-from tailorbird.text.label_decision import labels_above
-from tailorbird.text.label_sets import split
+from tailorbird.text.label_rules import labels_above, scores_of, split
 from tailorbird.text.linear_classifier import CHARACTERS, WORDS, Floats, LinearScores, LinearText
-from tailorbird.text.scope_decision import scores_of
 
 VARIANT, VARIANT_WITH_VECTORS = "tf-idf + logistic regression", "tf-idf + vectors + logistic regression"
 #: Length of a vector beside blocks of length 1: what a penalty that all share leaves of it. Chosen on dev of Banking77

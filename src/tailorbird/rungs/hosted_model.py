@@ -24,8 +24,8 @@ from tailorbird.rungs.indexes import as_passages, retrieval_of
 from tailorbird.rungs.prompt import DRAWS, SCORED, draw_demonstrations, prompt_of
 from tailorbird.rungs.prompt_search import SearchedPrompt, origin_of, search_prompt
 from tailorbird.rungs.trial_answers import hosted_answers
-from tailorbird.text.answered_labels import answered_label
 from tailorbird.text.conversations import as_line, shown_answer
+from tailorbird.text.label_rules import answered_label
 from tailorbird.text.prompt_rendering import messages_for_row
 from tailorbird.text.text_metrics import token_f1
 

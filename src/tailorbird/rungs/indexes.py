@@ -14,13 +14,12 @@ from tailorbird.domain.base_model import Purpose
 from tailorbird.domain.dataset import EVERYONE, Row
 from tailorbird.domain.deployment import LocalRetrieval
 from tailorbird.domain.errors import Corrupt, NotFound
-from tailorbird.domain.retrieval import Entry, Retrieval
+from tailorbird.domain.prompt import Entry, Retrieval
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.rungs.context import RungContext
 from tailorbird.text.conversations import last_user_turn
-from tailorbird.text.passages import passages_of
-from tailorbird.text.search_index import write_index
+from tailorbird.text.search_index import passages_of, write_index
 
 #: Texts longer than this share of all texts are not shown.
 _SHOWN_LENGTHS = 0.95

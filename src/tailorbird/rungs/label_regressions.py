@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from tailorbird.domain.dataset import Row
 from tailorbird.rungs.label_thresholds import GOALS, fitting_thresholds, label_calibrations, placed
-from tailorbird.text.label_decision import THRESHOLD
-from tailorbird.text.label_sets import split
+from tailorbird.text.label_rules import THRESHOLD, split
 from tailorbird.text.linear_classifier import Floats
 
 #: Lengths of a vector beside blocks of length 1: where rows are many and a few words tell the label, long vectors only cost.

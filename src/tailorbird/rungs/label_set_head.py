@@ -22,9 +22,7 @@ from tailorbird.ports.trainer import LabelledText
 from tailorbird.rungs.context import hold_out
 from tailorbird.rungs.floor import VARIANT_WITH_VECTORS, Embed, FloorModel, fit_floor
 from tailorbird.rungs.label_thresholds import GOALS, fitting_thresholds, label_calibrations, placed
-from tailorbird.text.label_decision import THRESHOLD
-from tailorbird.text.label_prototypes import LabelPrototypes
-from tailorbird.text.label_sets import split
+from tailorbird.text.label_rules import THRESHOLD, LabelPrototypes, split
 from tailorbird.text.linear_classifier import Floats
 
 #: Share of the rows, by whole groups, that is held out of the tuning: fewer documents tell no threshold.

@@ -13,14 +13,12 @@ from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.dataset import EVERYONE, Row
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.objective import Objective, TaskKind
-from tailorbird.domain.prompt import Message, PromptSpec, Sampling
-from tailorbird.domain.retrieval import Entry, Retrieval
+from tailorbird.domain.prompt import Entry, Message, PromptSpec, Retrieval, Sampling
 from tailorbird.ports.engine import Engine
 from tailorbird.rungs.context import RungContext
 from tailorbird.rungs.indexes import local_retrieval
 from tailorbird.text.conversations import as_line, last_user_turn, shown_answer
-from tailorbird.text.label_decision import THRESHOLD, decide_label, without_priors
-from tailorbird.text.label_sets import split
+from tailorbird.text.label_rules import THRESHOLD, decide_label, split, without_priors
 from tailorbird.text.prompt_rendering import messages_for_row
 from tailorbird.text.text_metrics import token_f1
 

@@ -18,8 +18,7 @@ from statistics import fmean
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Demonstration, PromptSpec
-from tailorbird.domain.retrieval import Retrieval
+from tailorbird.domain.prompt import Demonstration, PromptSpec, Retrieval
 from tailorbird.rungs.context import RungContext, RungResult, hold_out
 from tailorbird.rungs.indexes import as_examples, as_passages, retrieval_of
 from tailorbird.rungs.label_thresholds import held_out_score, trial_servable, with_thresholds

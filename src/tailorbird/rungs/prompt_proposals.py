@@ -18,8 +18,7 @@ from tailorbird.domain.dataset import Row
 from tailorbird.domain.endpoint import HostedModel
 from tailorbird.domain.errors import Internal, InvalidInput
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message, PromptSpec, Sampling
-from tailorbird.domain.prompt_search import MISTAKES_SHOWN, ROWS_SHOWN
+from tailorbird.domain.prompt import MISTAKES_SHOWN, ROWS_SHOWN, Message, PromptSpec, Sampling
 from tailorbird.domain.rung_wishes import EndpointWishes
 from tailorbird.rungs.answer_journal import AnswerJournal
 from tailorbird.rungs.context import RungContext

@@ -22,14 +22,14 @@ from tailorbird.domain.endpoint import HostedModel
 from tailorbird.domain.errors import Exhausted
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import PromptSpec
-from tailorbird.domain.prompt_search import (
+from tailorbird.domain.prompt import (
     PROPOSALS_CORRECTED,
     PROPOSALS_WRITTEN,
     ROWS_SHOWN,
     SEARCHED_SHOTS,
     SEARCHED_SHOTS_WITHOUT_LABELS,
     PromptSearch,
+    PromptSpec,
     TriedPrompt,
 )
 from tailorbird.domain.value import Digest

@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import Internal
 from tailorbird.domain.ladder import Candidate, RungKind
-from tailorbird.domain.prompt import PromptSpec
-from tailorbird.domain.retrieval import Retrieval
+from tailorbird.domain.prompt import PromptSpec, Retrieval
 from tailorbird.domain.value import Digest
 from tailorbird.ports.trainer import JudgedQuery, RankingJob, TrainedModel
 from tailorbird.rungs.context import RungContext, RungResult, hold_out
 from tailorbird.rungs.indexes import Ways, make_index
 from tailorbird.rungs.trained_files import trained_files
-from tailorbird.text.passages import whole
+from tailorbird.text.search_index import whole
 
 #: Documents that an answer names, at most.
 MOST = 100

@@ -12,7 +12,7 @@ from tailorbird.domain.scope import ScopeTrial
 from tailorbird.ports.encoder import Vectors
 from tailorbird.rungs.floor import Embed, FloorModel
 from tailorbird.stats.roc import ScoredRows, compare_scorers
-from tailorbird.text.left_out_labels import left_out_labels
+from tailorbird.text.label_rules import left_out_labels
 
 #: Fits a model to rows that bear the labels.
 Fit = Callable[[Sequence[Row], Sequence[str]], FloorModel]

@@ -9,8 +9,7 @@ from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import Internal
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.plan import TrainingSettings
-from tailorbird.domain.prompt import PromptSpec
-from tailorbird.domain.retrieval import Retrieval
+from tailorbird.domain.prompt import PromptSpec, Retrieval
 from tailorbird.ports.trainer import Example, TrainedModel, TrainingJob
 from tailorbird.rungs.context import RungContext, RungResult, hold_out
 from tailorbird.rungs.indexes import as_passages, retrieval_of

@@ -15,10 +15,9 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
 from tailorbird.rungs.context import AskHosted, RungContext
 from tailorbird.rungs.label_thresholds import trial_servable
-from tailorbird.text.answered_labels import answered_label
 from tailorbird.text.conversations import as_line, shown_answer
 from tailorbird.text.json_answers import field_score, same_objects
-from tailorbird.text.label_decision import decide_label, without_priors
+from tailorbird.text.label_rules import answered_label, decide_label, without_priors
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.text_metrics import chrf, rouge_l, token_f1
 

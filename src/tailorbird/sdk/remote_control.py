@@ -13,7 +13,7 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from tailorbird import auth
-from tailorbird.auth.origin_checks import origin_of
+from tailorbird.auth.request_checks import origin_of
 from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain import errors
 from tailorbird.domain.errors import InvalidInput, NotFound, ObjectiveInvalid, TailorbirdError, Unauthenticated, Unavailable
@@ -21,7 +21,7 @@ from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.value import Digest, Value
 from tailorbird.sdk.answers import Answer, ChatMessage
 from tailorbird.system.clock import SystemClock
-from tailorbird.system.outward_client import outward_client
+from tailorbird.system.outward_access import outward_client
 from tailorbird.usecases import Actor
 from tailorbird.usecases.registry import UseCase
 from tailorbird.usecases.sessions import log_in

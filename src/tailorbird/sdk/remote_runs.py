@@ -13,8 +13,7 @@ from tailorbird.domain.run import Run, RunState, Step
 from tailorbird.objective import OBJECTIVE_FILE, read_objective
 from tailorbird.sdk.session import WorkspaceSession
 from tailorbird.usecases import Progress, StepBegun
-from tailorbird.usecases.runs.jobs import OPEN, Job, show_job
-from tailorbird.usecases.runs.run_queries import RunReport, show_run
+from tailorbird.usecases.runs.run_queries import OPEN, Job, RunReport, show_job, show_run
 from tailorbird.usecases.runs.submit import OBJECTIVE_NAME, Submission, submit_uploaded
 
 #: Seconds between two looks at a run that a server works on.

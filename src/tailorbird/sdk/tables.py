@@ -15,8 +15,7 @@ from tailorbird.domain.release import Release
 from tailorbird.domain.run import Run
 from tailorbird.domain.value import Value
 from tailorbird.reporting import add_row, finding_text, human_money, human_seconds, ladder_table, plain_table, plan_table
-from tailorbird.reporting.number_formats import NOTHING
-from tailorbird.reporting.tables import FittedTable
+from tailorbird.reporting.tables import NOTHING, FittedTable
 from tailorbird.sdk.tenant_runs import TenantRun
 from tailorbird.usecases.runs.run_queries import RunReport
 

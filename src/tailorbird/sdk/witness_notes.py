@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from tailorbird.domain.errors import InvalidInput, NotFound, Unavailable
-from tailorbird.system.outward_client import outward_client
+from tailorbird.system.outward_access import outward_client
 
 #: So many of the newest are compared.
 _MOST = 500

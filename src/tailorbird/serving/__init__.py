@@ -10,14 +10,13 @@ HTTP, how a release was made.
     request rows > rollout_guards: what follows for a rollout
 """
 
+from tailorbird.serving.alias_record import GONE_AFTER
 from tailorbird.serving.alias_routes import AliasRoute, AliasRoutes, TrafficArm, choose_target, experiment_unit
 from tailorbird.serving.alias_sync import AliasSync, Readiness
 from tailorbird.serving.answers import AnswerPiece, Answers, AnswerService, RankedDocument, told_text, with_fallback
 from tailorbird.serving.effect_checks import LOAD_PARTS, EffectChecks, EffectProofs, unlike
-from tailorbird.serving.endpoint_budgets import Bill, billed
-from tailorbird.serving.endpoint_circuits import NOT_ASKED, EndpointCircuits
+from tailorbird.serving.endpoint_circuits import NOT_ASKED, Bill, EndpointCircuits, billed
 from tailorbird.serving.engine_replicas import EngineReplicas
-from tailorbird.serving.heartbeat import GONE_AFTER
 from tailorbird.serving.hosted_driver import STOOD_IN_FOR, HostedAccess, HostedDriver
 from tailorbird.serving.quotas import LimitRemaining, Quotas, Reservation
 from tailorbird.serving.request_log import KeptRequest, Redact, RequestLog, amounts_of

@@ -19,6 +19,7 @@ from tailorbird.domain.deployment import Alias, name_and_stage
 from tailorbird.domain.errors import Corrupt, NotFound, TailorbirdError
 from tailorbird.domain.release import ReleaseContent
 from tailorbird.domain.value import Digest
+from tailorbird.ports.clock import Clock
 from tailorbird.ports.ledger import Ledger, UnitOfWork
 
 _log = logging.getLogger("tailorbird.serving")
@@ -199,3 +200,41 @@ class AliasChanges:
     def _moves(self) -> int:
         with self._ledger.system(write=False) as system:
             return system.tenants.aliases_moved()
+
+
+#: Seconds between two heartbeats, and after which one is too old to count.
+BEAT_EVERY, GONE_AFTER = 5.0, 15.0
+
+
+class GatewayHeartbeat:
+    """Heartbeat row of the gateway ``gateway``; one without a name writes nothing."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, gateway: str) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._gateway = gateway
+        self._shown = -1
+        self._at = float("-inf")
+
+    def show(self, moves: int) -> None:
+        """Writes the row when it is due. May wait for the ledger; what fails is tried again at the next call."""
+        due = moves != self._shown or time.monotonic() - self._at > BEAT_EVERY
+        if not self._gateway or not due:
+            return
+        try:
+            with self._ledger.system() as system:
+                system.gateways.beat(self._gateway, moves, self._clock.now())
+        except TailorbirdError as error:
+            _log.warning("the heartbeat could not be written (%s)", error.error_code)
+        else:
+            self._shown, self._at = moves, time.monotonic()
+
+    def end(self) -> None:
+        """Removes the row."""
+        if self._shown < 0:
+            return
+        try:
+            with self._ledger.system() as system:
+                system.gateways.leave(self._gateway)
+        except TailorbirdError as error:
+            _log.warning("the heartbeat could not be removed (%s)", error.error_code)

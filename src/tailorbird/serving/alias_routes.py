@@ -14,8 +14,7 @@ from tailorbird.domain.deployment import Alias, AliasTarget
 from tailorbird.domain.endpoint import HostedModel
 from tailorbird.domain.errors import NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import PromptSpec
-from tailorbird.domain.retrieval import Retrieval
+from tailorbird.domain.prompt import PromptSpec, Retrieval
 from tailorbird.domain.scope import ScopeRule
 from tailorbird.domain.value import Digest
 from tailorbird.text.normalisation import nearest

@@ -20,9 +20,8 @@ from tailorbird.domain.value import Digest
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.engine import EngineDriver, EngineState, LoadRequest
 from tailorbird.ports.ledger import Ledger
-from tailorbird.serving.alias_record import AliasChanges, AliasRecord, FolderWatch
+from tailorbird.serving.alias_record import AliasChanges, AliasRecord, FolderWatch, GatewayHeartbeat
 from tailorbird.serving.alias_routes import AliasRoute, AliasRoutes, TrafficArm, arm_name
-from tailorbird.serving.heartbeat import GatewayHeartbeat
 from tailorbird.serving.release_loader import ReleaseLoader
 from tailorbird.system.background_loop import BackgroundLoop
 from tailorbird.system.garbage_collection import exempt_present_objects

@@ -11,19 +11,16 @@ from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.errors import InvalidInput, NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message, PromptSpec, Sampling, ToolCall
-from tailorbird.domain.retrieval import Entry, RetrievedEntry
+from tailorbird.domain.prompt import Entry, Message, PromptSpec, RetrievedEntry, Sampling, ToolCall
 from tailorbird.domain.value import Value
 from tailorbird.ports.engine import EngineDriver, LabelScores, TokenLogprob
 from tailorbird.serving.alias_routes import AliasRoutes, TrafficArm
 from tailorbird.serving.endpoint_circuits import NOT_ASKED
 from tailorbird.serving.hosted_driver import is_stood_in_for
-from tailorbird.text.answered_labels import answered_label
-from tailorbird.text.label_decision import decide_label, is_referred
+from tailorbird.text.label_rules import answered_label, decide_label, is_blank, is_outside, is_referred, scope_scores
 from tailorbird.text.prompt_rendering import messages_for, without_reasoning
 from tailorbird.text.regex import occurs
-from tailorbird.text.scope_decision import is_blank, is_outside, scope_scores
-from tailorbird.text.standalone_query import SAMPLING, query_of, query_prompt
+from tailorbird.text.search_index import SAMPLING, query_of, query_prompt
 from tailorbird.text.tool_calls import offered_tools
 
 

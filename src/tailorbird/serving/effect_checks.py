@@ -12,8 +12,7 @@ from typing import Protocol
 from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.effect import EffectProof, EffectReading, EffectStanding, TokenChances, chances_of_labels
 from tailorbird.domain.errors import Corrupt, TailorbirdError
-from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.retrieval import RetrievedEntry
+from tailorbird.domain.prompt import Message, RetrievedEntry, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Chunk, Embeddings, EngineDriver, EngineState, LabelScores, LoadRequest, ProbeRequest, Ranked
 from tailorbird.stats.effect_distance import effect_reading, is_provable

@@ -12,8 +12,7 @@ from typing import TypeVar
 
 from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.errors import NotFound, Unavailable
-from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.retrieval import RetrievedEntry
+from tailorbird.domain.prompt import Message, RetrievedEntry, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Chunk, Embeddings, EngineDriver, EngineState, LabelScores, LoadRequest, ProbeRequest, Ranked, Residency
 

@@ -15,18 +15,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.deployment import Servable
+from tailorbird.domain.deployment import Servable, most_read
 from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.endpoint import Endpoint, HostedModel
 from tailorbird.domain.errors import InvalidInput, NotFound, TailorbirdError, Unavailable
-from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.retrieval import RetrievedEntry
-from tailorbird.domain.token_usage import most_read
+from tailorbird.domain.prompt import Message, RetrievedEntry, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.ports.endpoint import EndpointClient, HostedChunk
 from tailorbird.ports.engine import Chunk, Embeddings, EngineDriver, EngineState, LabelScores, LoadRequest, ProbeRequest, Ranked, Residency
-from tailorbird.serving.endpoint_budgets import EndpointBudgets, Paid
-from tailorbird.serving.endpoint_circuits import NOT_ASKED, EndpointCircuits
+from tailorbird.serving.endpoint_circuits import NOT_ASKED, EndpointBudgets, EndpointCircuits, Paid
 from tailorbird.text.tool_calls import uses_tools
 
 _log = logging.getLogger("tailorbird.serving")

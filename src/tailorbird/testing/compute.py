@@ -11,8 +11,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from tailorbird.domain.compute import ComputeNode, StepNeed
 from tailorbird.domain.errors import Unavailable
+from tailorbird.domain.run import ComputeNode, StepNeed
 
 #: Seconds between two looks for room on a node.
 _LOOK = 0.02

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 
+from tailorbird.domain.deployment import size_of
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.token_usage import size_of
 from tailorbird.ports.endpoint import HostedAnswer, HostedChunk
 
 #: What makes the answer to a prompt, or the error that stands in its place; None where a filter refuses the prompt, which names no model.

@@ -19,8 +19,7 @@ from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.effect import TOLD, TokenChances
 from tailorbird.domain.errors import InvalidInput, NotFound, TailorbirdError
-from tailorbird.domain.prompt import Message, Sampling, ToolCall
-from tailorbird.domain.retrieval import Entry, RetrievedEntry
+from tailorbird.domain.prompt import Entry, Message, RetrievedEntry, Sampling, ToolCall
 from tailorbird.domain.value import Digest
 from tailorbird.ports.encoder import Vectors
 from tailorbird.ports.engine import (

@@ -28,7 +28,7 @@ from tailorbird.ports.trainer import (
     TrainingJob,
 )
 from tailorbird.testing.engine import WIDTH, MemoryEncoder
-from tailorbird.text.label_prototypes import LabelPrototypes, write_left_out, write_prototypes
+from tailorbird.text.label_rules import LabelPrototypes, write_left_out, write_prototypes
 
 
 class MemoryTrainer:

@@ -12,8 +12,7 @@ from tailorbird.domain.prompt import Message
 from tailorbird.text.chat_templates import ASKED
 from tailorbird.text.conversations import answer_turn
 from tailorbird.text.prompt_rendering import PromptPiece, quoted, render_pieces
-from tailorbird.text.token_reader import TokenReader
-from tailorbird.text.tokenizer_files import declared_ends, read_tokenizer, special_tokens, with_flags
+from tailorbird.text.token_reader import TokenReader, declared_ends, read_tokenizer, special_tokens, with_flags
 from tailorbird.text.tool_calls import offered_tools, uses_tools
 from tailorbird.text.tool_turns import ToolTurns
 from tailorbird.text.turn_frames import ReasoningMarks, TurnFrames, merged

@@ -12,8 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tailorbird.domain.prompt import Message
-from tailorbird.domain.thought_blocks import split_reasoning, with_reasoning
+from tailorbird.domain.prompt import Message, split_reasoning, with_reasoning
 from tailorbird.text.tool_calls import mapped_message, offered_tools, texts_of, tool_calls, tools_text, uses_tools
 
 #: How the text of a conversation of several turns begins.

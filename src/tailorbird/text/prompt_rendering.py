@@ -7,12 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.prompt import Message, PromptSpec
-from tailorbird.domain.retrieval import Entry
-from tailorbird.domain.thought_blocks import answer_of
+from tailorbird.domain.prompt import Entry, Message, PromptSpec, answer_of
 from tailorbird.text.chat_templates import ASKED, RenderMode, Variables, render
 from tailorbird.text.conversations import answer_turn, unfold_turns
-from tailorbird.text.label_sets import NONE, SEPARATOR
+from tailorbird.text.label_rules import NONE, SEPARATOR
 from tailorbird.text.tool_calls import mapped_message, offered_tools, texts_of, uses_tools
 
 

@@ -13,19 +13,21 @@ with the question has no rank by words.
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tailorbird.domain.dataset import EVERYONE
+from tailorbird.domain.dataset import EVERYONE, Document
 from tailorbird.domain.errors import ModelInvalid
-from tailorbird.domain.retrieval import Entry, RetrievedEntry
-from tailorbird.text.word_tokens import paired_tokens
+from tailorbird.domain.prompt import Entry, Message, RetrievedEntry, Sampling
+from tailorbird.text.word_tokens import UNSPACED, paired_tokens
 
 K1, B = 1.2, 0.75
 
@@ -171,3 +173,100 @@ def _reciprocal_ranks(scores: Scores) -> Scores:
     ranks = np.empty(len(scores))
     ranks[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
     return 1 / (_RANK_CONSTANT + ranks)
+
+
+#: Words of a passage: long enough to answer, short enough that three of them leave room.
+WORDS = 120
+#: Characters of a script without spaces that count as a word, and of a run without spaces in any script.
+_UNSPACED_WORD, _LONG_WORD = 2, 200
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])(?=\S)|\Z")
+_CHARACTER = re.compile(f"[{UNSPACED}]")
+
+
+class _Piece(NamedTuple):
+    """Words that stay together, how many they count for, and what stood before them: a space, or nothing."""
+
+    text: str
+    size: float
+    behind: str = " "
+
+
+def passages_of(document: Document) -> tuple[Entry, ...]:
+    """The passages of ``document``, named ``id#0``, ``id#1``, …; a longer sentence is cut."""
+    parts: list[_Piece] = []
+    for piece in _pieces(document.text.strip()):
+        if parts and parts[-1].size + piece.size <= WORDS:
+            parts[-1] = _Piece(parts[-1].text + piece.behind + piece.text, parts[-1].size + piece.size)
+        else:
+            parts.append(piece)
+    return tuple(_entry(document, f"{document.id}#{place}", part.text) for place, part in enumerate(parts))
+
+
+def _pieces(text: str) -> Iterator[_Piece]:
+    """Sentences, none longer than a passage."""
+    begins, behind = 0, " "
+    for end in _SENTENCE.finditer(text):
+        words, size = list[str](), 0.0
+        for word, counts in _words(text[begins : end.start()]):
+            if words and size + counts > WORDS:
+                yield _Piece(" ".join(words), size, behind)
+                words, size, behind = [], 0.0, " "
+            words.append(word)
+            size += counts
+        if words:
+            yield _Piece(" ".join(words), size, behind)
+        begins, behind = end.end(), " " if end.end() > end.start() else ""
+
+
+def _words(sentence: str) -> Iterator[tuple[str, float]]:
+    """Words, with what each counts for; one that counts for more than a passage has is cut."""
+    for word in sentence.split():
+        counts = max(1.0, len(_CHARACTER.findall(word)) / _UNSPACED_WORD, len(word) / _LONG_WORD)
+        if counts <= WORDS:
+            yield word, counts
+            continue
+        length = int(len(word) * WORDS / counts)
+        yield from ((word[start : start + length], float(WORDS)) for start in range(0, len(word), length))
+
+
+def whole(document: Document) -> Entry:
+    """A document as one entry, for ranking."""
+    return _entry(document, document.id, document.text)
+
+
+def _entry(document: Document, name: str, text: str) -> Entry:
+    return Entry(id=name, title=document.title, text=text, access=document.access)
+
+
+#: How a query is drawn: greedily, a sentence at most.
+SAMPLING = Sampling(max_tokens=48, stop=("\n",), whole=True)
+_INSTRUCTION = (
+    "Rewrite the last message as one question that can be understood without the conversation: replace words such as it, that, they and "
+    "there by what they stand for. Do not answer it. Write the question alone."
+)
+#: Turns before the last message that are shown, and characters of each.
+_TURNS, _CHARACTERS = 6, 600
+#: Characters of a query that are used.
+_LONGEST = 400
+
+
+def query_prompt(turns: Sequence[Message]) -> tuple[Message, ...] | None:
+    """What the model is asked for the query of ``turns``; None where the last message is the only one, and stands alone already."""
+    last = max((place for place, turn in enumerate(turns) if turn.role == "user"), default=len(turns))
+    said = [turn for turn in turns[: last + 1] if turn.role in ("user", "assistant") and turn.content]
+    if len(said) < 2:
+        return None
+    earlier = "\n".join(f"{turn.role}: {_cut(turn.content)}" for turn in said[-1 - _TURNS : -1])
+    text = f"Conversation:\n{earlier}\n\nLast message: {_cut(said[-1].content)}\n\nThe last message as one question that stands alone:"
+    return Message(role="system", content=_INSTRUCTION), Message(role="user", content=text)
+
+
+def query_of(written: str, last: str) -> str:
+    """The query that was ``written``; the ``last`` message itself where nothing was."""
+    query = " ".join(written.split()).strip("\"' ")
+    return query[:_LONGEST] or last
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _CHARACTERS else f"{text[:_CHARACTERS]}…"

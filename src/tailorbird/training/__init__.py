@@ -8,8 +8,8 @@ Must not know: why this job was chosen, tenants, releases.
 """
 
 from tailorbird.ports.trainer import Trainer
-from tailorbird.system.barrier_watch import watch_barriers
 from tailorbird.system.primitive_cache import limit_primitive_cache
+from tailorbird.system.threads import watch_barriers
 from tailorbird.training.devices import pick_device, thread_pool
 from tailorbird.training.process_group import Sharding
 from tailorbird.training.trainer import TorchTrainer

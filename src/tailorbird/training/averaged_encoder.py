@@ -6,7 +6,7 @@ workspace, so that a run that was killed repeats one at most.
 
     model.safetensors   the averaged weights, in Hugging Face form with the base's other files; or an adapter in PEFT format, the mean of
                         adapters that began alike
-    and what ``text/label_prototypes.py`` describes
+    and what ``text/label_rules.py`` describes
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.domain.value import Digest
 from tailorbird.ports.trainer import LabelJob, LabelledText, ReportProgress, TrainedModel
 from tailorbird.system.files import private_folder
-from tailorbird.text.label_prototypes import LabelPrototypes, write_left_out, write_prototypes
+from tailorbird.text.label_rules import LabelPrototypes, write_left_out, write_prototypes
 from tailorbird.training.encoder import TEMPERATURE, EncoderRows, TrainableEncoder, report_of, save
 from tailorbird.training.label_encoder import PROTOTYPES_RATE, TowardsLabels
 from tailorbird.training.optimiser import Optimiser, learning_rate

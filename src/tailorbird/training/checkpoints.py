@@ -21,7 +21,7 @@ from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.domain.value import Digest, Value
 from tailorbird.system.files import digest_file, flush_path, private_folder
-from tailorbird.system.thread_clocks import LOADED, ClockReading
+from tailorbird.system.threads import LOADED, ClockReading
 from tailorbird.training.deferred_signals import beside
 from tailorbird.training.sealed_tensors import digest_header, read_sealed, write_sealed
 

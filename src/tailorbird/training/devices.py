@@ -9,9 +9,8 @@ from typing import Any
 import psutil
 import torch
 
-from tailorbird.system.container_limits import memory_left, memory_limit
-from tailorbird.system.peak_memory import PeakMemory, resident_gib
-from tailorbird.system.thread_clocks import ThreadPool
+from tailorbird.system.machine import PeakMemory, memory_left, memory_limit, resident_gib
+from tailorbird.system.threads import ThreadPool
 
 GIB = 2**30
 #: Numbers that are many enough to be shared among threads.

@@ -15,7 +15,7 @@ from torch import nn
 
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.ports.trainer import LabelJob, LabelledText, ReportProgress, TrainedModel
-from tailorbird.text.label_prototypes import LabelPrototypes, write_prototypes
+from tailorbird.text.label_rules import LabelPrototypes, write_prototypes
 from tailorbird.training.encoder import TEMPERATURE, EncoderRows, TrainableEncoder, save, tuned
 
 #: How many times faster prototypes learn than the encoder, whose weights are tens of times larger.

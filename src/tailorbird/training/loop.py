@@ -19,9 +19,8 @@ from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import TrainingSettings
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import ReportProgress
-from tailorbird.system.freed_memory import return_freed_memory
-from tailorbird.system.peak_memory import PeakMemory, resident_gib
-from tailorbird.system.thread_clocks import Barriers, Laps
+from tailorbird.system.machine import PeakMemory, resident_gib, return_freed_memory
+from tailorbird.system.threads import Barriers, Laps
 from tailorbird.training.batches import Batches, divide, packed_tokens
 from tailorbird.training.checkpoints import Checkpoints, LoopState
 from tailorbird.training.deferred_signals import unbroken

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import torch
 
 from tailorbird.domain.plan import Machine
-from tailorbird.system.thread_clocks import usable_cores
+from tailorbird.system.threads import usable_cores
 from tailorbird.training.devices import GIB, gpu_names, is_bf16_fast, is_gpu, memory_bytes, pick_device, wait_for
 from tailorbird.training.step_timing import Stopwatch
 

@@ -13,9 +13,8 @@ from transformers.utils import logging as transformers_verbosity
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.plan import PassLayout
-from tailorbird.system.freed_memory import return_growth
+from tailorbird.system.machine import resident_gib, return_growth
 from tailorbird.system.model_load import model_load
-from tailorbird.system.peak_memory import resident_gib
 from tailorbird.training.architecture import blocks, model_class, turning_of, window_of
 from tailorbird.training.batches import Packed, RowLayout, pack
 from tailorbird.training.decoder import Decoder, is_written_out

@@ -11,8 +11,7 @@ from typing import IO, cast
 import torch
 
 from tailorbird.crypto.canonical_json import digest_bytes
-from tailorbird.crypto.piece_reader import reader_of
-from tailorbird.crypto.sealed_stream import HEADER, sealed_pieces, unsealing
+from tailorbird.crypto.sealed_stream import HEADER, reader_of, sealed_pieces, unsealing
 from tailorbird.domain.errors import Corrupt
 from tailorbird.domain.value import Digest
 

@@ -18,7 +18,7 @@ from tailorbird.domain.timing import Calibration, TimedPass
 from tailorbird.ports.trainer import TrainingJob
 from tailorbird.system.clock import SystemClock
 from tailorbird.system.files import digest_file, private_folder
-from tailorbird.system.thread_clocks import Barriers, ClockReading, read, ready_here
+from tailorbird.system.threads import Barriers, ClockReading, read, ready_here
 from tailorbird.training.batches import Batches
 from tailorbird.training.checkpoints import write_tensors
 from tailorbird.training.devices import DevicePeak, computing_threads, is_gpu, pick_device, thread_pool, used_gib, wait_for

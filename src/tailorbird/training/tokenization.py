@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.prompt import PromptSpec
-from tailorbird.domain.thought_blocks import split_reasoning
+from tailorbird.domain.prompt import PromptSpec, split_reasoning
 from tailorbird.ports.trainer import Example
 from tailorbird.text.chat_tokenizer import ChatTokenizer
 from tailorbird.text.conversations import earlier_answers

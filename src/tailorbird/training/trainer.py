@@ -22,8 +22,7 @@ from tailorbird.domain.timing import Calibration
 from tailorbird.domain.value import Digest
 from tailorbird.ports.trainer import EncoderJob, Job, LabelJob, Merged, MergeJob, ReportProgress, TrainedModel, TrainingJob
 from tailorbird.system.files import private_folder
-from tailorbird.system.freed_memory import return_growth
-from tailorbird.system.peak_memory import PeakMemory, resident_gib
+from tailorbird.system.machine import PeakMemory, resident_gib, return_growth
 from tailorbird.training.architecture import context_of
 from tailorbird.training.averaged_encoder import tune_averaged
 from tailorbird.training.checkpoints import CheckpointOrigin, Checkpoints, LoopState

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tailorbird import monitoring
 from tailorbird.domain.errors import Unavailable
-from tailorbird.domain.signal import Signal
+from tailorbird.domain.feedback import Signal
 from tailorbird.usecases.dependencies import Dependencies
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from tailorbird.crypto.anchored_rows import anchored_row, row_changed
-from tailorbird.crypto.row_groups import (
+from tailorbird.crypto.anchored_rows import (
     RowGroup,
+    anchored_row,
     decision_group,
     erasure_group,
     look_group,
     record_group,
     review_group,
+    row_changed,
     run_group,
     secret_group,
     split_groups,
@@ -20,7 +21,7 @@ from tailorbird.domain.erasure import Erasure
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.identity import Identity
 from tailorbird.domain.label_review import Judgement, ModelReview
-from tailorbird.domain.look import Look
+from tailorbird.domain.release import Look
 from tailorbird.domain.run import Run, Step
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork

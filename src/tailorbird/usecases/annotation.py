@@ -27,7 +27,7 @@ from tailorbird.ports.endpoint import HostedAnswer
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.rungs import AnswerJournal
 from tailorbird.system.files import locked, private_folder
-from tailorbird.text.answered_labels import answered_label
+from tailorbird.text.label_rules import answered_label
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.usecases.audit_events import Facts, record
@@ -35,7 +35,7 @@ from tailorbird.usecases.climb.hosted_engine import HostedEngine, Purse
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.endpoints import TEACHER, demand_currency, demand_unshown, tell_sent, to_second, usable_endpoint
 from tailorbird.usecases.registry import local
-from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
+from tailorbird.usecases.snapshots.snapshot_queries import find_snapshot
 
 _log = logging.getLogger("tailorbird.endpoints")
 

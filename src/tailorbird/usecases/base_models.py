@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tailorbird import base_models, planning
 from tailorbird.auth import Action
-from tailorbird.domain.model_fit import ModelFit
+from tailorbird.domain.plan import ModelFit
 from tailorbird.domain.value import Value
 from tailorbird.ports.model_reader import ModelReader
 from tailorbird.ports.trainer import Trainer

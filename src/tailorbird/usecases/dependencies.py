@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tailorbird.base_models import ModelCache
 from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.crypto.data_key import derive
+from tailorbird.crypto.sealed_stream import derive
 from tailorbird.domain.data_key import DataKey
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.errors import Forbidden, Unavailable
@@ -30,10 +30,9 @@ from tailorbird.ports.model_reader import ModelReader
 from tailorbird.ports.signals import Notifier
 from tailorbird.ports.tracker import Tracker
 from tailorbird.ports.trainer import Trainer
-from tailorbird.system.source_access import Credentials
+from tailorbird.system.outward_access import Credentials
 from tailorbird.usecases.denial_counter import Denials
-from tailorbird.usecases.sealed_artifacts import SealedArtifacts
-from tailorbird.usecases.tenant_keys import TenantKeys
+from tailorbird.usecases.tenant_keys import SealedArtifacts, TenantKeys
 
 
 def _no_encoder() -> Encoder:

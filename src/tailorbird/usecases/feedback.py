@@ -18,7 +18,7 @@ from tailorbird.domain.identity import Scope
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.value import Value
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.text.label_sets import NONE, join, split
+from tailorbird.text.label_rules import NONE, join, split
 from tailorbird.usecases.audit_events import record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.registry import usecase

@@ -22,9 +22,8 @@ from tailorbird.usecases.anchored_rows import anchored_identities, demand_anchor
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.maintenance.clock_floor import believed_now
-from tailorbird.usecases.parameters import PublicKey
-from tailorbird.usecases.registry import usecase
-from tailorbird.usecases.snapshots.amendments import PROVENANCE
+from tailorbird.usecases.registry import PublicKey, usecase
+from tailorbird.usecases.snapshots.snapshot_queries import PROVENANCE
 
 Roles = Annotated[frozenset[Role], Field(min_length=1)]
 KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]

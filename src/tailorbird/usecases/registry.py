@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property, wraps
 from pathlib import Path
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, get_type_hints
+from typing import Annotated, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, get_type_hints
 
-from pydantic import ValidationError, create_model
+from pydantic import Field, ValidationError, create_model
 
 from tailorbird.auth import Action
 from tailorbird.domain.errors import Forbidden, InvalidInput
@@ -246,3 +246,18 @@ def validated(kind: type[Q], fields: Mapping[str, object]) -> Q:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(map(str, first["loc"])) or "the request"
         raise InvalidInput(f"{name}: {first['msg']}", "correct it, and ask again", code="field_invalid", param=name) from None
+
+
+RunId = Annotated[str, Field(min_length=1, max_length=64, description="Id of the run, or how it begins.")]
+ReleaseDigest = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{1,64}$", description="Digest of the release, or how it begins.")]
+SnapshotName = Annotated[
+    str,
+    Field(
+        min_length=1, max_length=80, pattern=r"^[A-Za-z0-9._:-]+$", description="Digest, or how it begins; an objective; a run; a release."
+    ),
+]
+Reason = Annotated[str, Field(max_length=2000, description="Why, in a sentence.")]
+PublicKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$", description="Raw Ed25519 public key in base64.")]
+#: The length of a page of a list, and how many entries are left out before it.
+PageSize = Annotated[int, Field(ge=1, le=1000)]
+Skip = Annotated[int, Field(ge=0, le=10_000_000)]

@@ -8,8 +8,8 @@ from tailorbird.domain.erasure import Certificate
 from tailorbird.domain.errors import Conflict, Forbidden, ModelInvalid, NotFound
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import PlannedRanker
+from tailorbird.domain.prompt import ReleaseName
 from tailorbird.domain.release import Release, ReleaseState
-from tailorbird.domain.retrieval import ReleaseName
 from tailorbird.objective import Fault, ObjectiveFile, raise_faults
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.release import rule_for

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tailorbird.crypto.anchored_rows import storage_group
 from tailorbird.crypto.canonical_json import digest_bytes
-from tailorbird.crypto.row_groups import storage_group
 from tailorbird.domain.errors import Corrupt, Exhausted, NotFound, TailorbirdError
 from tailorbird.domain.quota import Storage
 from tailorbird.domain.value import Digest

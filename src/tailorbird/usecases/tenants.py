@@ -25,13 +25,12 @@ from tailorbird.domain.identity import Identity, Role, Signature, Tenant
 from tailorbird.domain.quota import Period, QuotaLimits, Storage, Usage, window_start
 from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.ports.artifacts import ErasableStore
-from tailorbird.system.source_access import SourceAccess
+from tailorbird.system.outward_access import SourceAccess
 from tailorbird.usecases.audit_events import Facts, record, require_host
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.each_tenant import for_each_tenant
 from tailorbird.usecases.identities import add_person, addition, require_signed_by
-from tailorbird.usecases.parameters import PublicKey
-from tailorbird.usecases.registry import usecase
+from tailorbird.usecases.registry import PublicKey, usecase
 from tailorbird.usecases.storage_quota import reached, stored_by
 
 

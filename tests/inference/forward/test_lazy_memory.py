@@ -10,7 +10,7 @@ import torch
 from tailorbird.domain.errors import Unavailable
 from tailorbird.inference.forward import lazy_memory
 from tailorbird.inference.forward.lazy_memory import lazy_zeros
-from tailorbird.system.peak_memory import resident_gib
+from tailorbird.system.machine import resident_gib
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

@@ -23,7 +23,7 @@ from tailorbird.inference import open_model_reader
 from tailorbird.inference.gguf_export.architectures import ARCHITECTURES
 from tailorbird.inference.gguf_export.pretokenisers import PROBE, RULES
 from tailorbird.text.chat_tokenizer import ChatTokenizer
-from tailorbird.text.tokenizer_files import read_tokenizer
+from tailorbird.text.token_reader import read_tokenizer
 
 pytestmark = pytest.mark.llamacpp
 Record = Callable[[str, object], None]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from tailorbird.inference.text.decoding import StopWatch, TextStream, likeliest
-from tailorbird.text.tokenizer_files import read_tokenizer
+from tailorbird.text.token_reader import read_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from support.usecases import write_objective
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.plan import Plan
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.climb.base_probe import PROBED_ROWS, probed_rows
+from tailorbird.usecases.climb.base_candidates import PROBED_ROWS, probed_rows
 from tailorbird.usecases.runs import submit as climbing
 
 SILENT = Progress()

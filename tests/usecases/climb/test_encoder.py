@@ -19,8 +19,7 @@ from tailorbird.ports.engine import LoadRequest
 from tailorbird.reporting import release_summary
 from tailorbird.testing import MemoryEngine
 from tailorbird.testing.engine import MemoryEncoder
-from tailorbird.text.label_decision import decide_label
-from tailorbird.text.label_sets import join
+from tailorbird.text.label_rules import decide_label, join
 from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.usecases import Actor, Dependencies, Progress, admit
 from tailorbird.usecases.erasure import erase

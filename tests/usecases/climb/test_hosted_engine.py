@@ -27,7 +27,7 @@ from tailorbird.usecases.releases.load_verification import admit_hosted
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.step_runner import WorkedRun, work_on
 from tailorbird.usecases.runs.what_if import PlanChange, replan
-from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
+from tailorbird.usecases.snapshots.snapshot_queries import find_snapshot
 
 
 def adapt(deps: Dependencies, author: Actor, path: Path) -> Ladder:

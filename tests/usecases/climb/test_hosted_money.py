@@ -20,7 +20,7 @@ from tailorbird.ports.endpoint import HostedAnswer
 from tailorbird.testing import MemoryEndpoint
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb.hosted_engine import HostedEngine, Purse
-from tailorbird.usecases.climb.look_money import look_money
+from tailorbird.usecases.climb.provability import look_money
 from tailorbird.usecases.releases import promotion
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.step_runner import WorkedRun, work_on
@@ -188,7 +188,7 @@ def test_a_look_that_cannot_be_paid_is_not_begun(deps: Dependencies, author: Act
 @pytest.mark.parametrize(("requests", "asked"), [(60, 30), (160, 130)])
 def test_the_price_of_a_look_is_by_the_requests_that_were_paid(monkeypatch: pytest.MonkeyPatch, requests: int, asked: int) -> None:
     """Dev: 50 items, 10 under shift, and what was timed beside them; the test has 20 and 10."""
-    monkeypatch.setattr("tailorbird.usecases.climb.look_money.incumbent_of", lambda _: None)
+    monkeypatch.setattr("tailorbird.usecases.climb.provability.incumbent_of", lambda _: None)
     rows, shifted = {Split.DEV: 50, Split.TEST: 20}, 10
     context = SimpleNamespace(rows=lambda split: [None] * rows[split], shifted_rows=lambda _: [None] * shifted)
     use = SimpleNamespace(money=requests * 0.5, requests=requests)

@@ -33,8 +33,7 @@ from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import ObjectiveInvalid, Unavailable
 from tailorbird.domain.ladder import Candidate, Climb, Making, RungKind
 from tailorbird.domain.plan import RungPlan
-from tailorbird.domain.prompt import Message
-from tailorbird.domain.prompt_search import PromptSearch
+from tailorbird.domain.prompt import Message, PromptSearch
 from tailorbird.domain.run import Step
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.objective import parse_objective

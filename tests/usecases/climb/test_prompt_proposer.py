@@ -31,8 +31,7 @@ from tailorbird.data import load_rows
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import ObjectiveInvalid, TailorbirdError, Unavailable
 from tailorbird.domain.ladder import Candidate, Climb, Making, RungKind
-from tailorbird.domain.prompt import Message
-from tailorbird.domain.prompt_search import PROPOSALS, PROPOSER_ROWS, PromptSearch
+from tailorbird.domain.prompt import PROPOSALS, PROPOSER_ROWS, Message, PromptSearch
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.ports.engine import LabelScores
 from tailorbird.testing import MemoryEndpoint, MemoryEngine

@@ -17,8 +17,7 @@ from tailorbird.data import load_rows
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.domain.ladder import Candidate, Climb, Making, RungKind
-from tailorbird.domain.prompt import Message, PromptSpec
-from tailorbird.domain.prompt_search import PromptSearch
+from tailorbird.domain.prompt import Message, PromptSearch, PromptSpec
 from tailorbird.ports.engine import LabelScores, LoadRequest
 from tailorbird.reporting import Explanation, explanation
 from tailorbird.testing import MemoryEngine

@@ -18,7 +18,7 @@ from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
 from tailorbird.reporting import evidence_html, evidence_markdown
 from tailorbird.testing import MemoryEncoder, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.climb.timing import accuracy
+from tailorbird.usecases.climb.snapshot_and_plan import accuracy
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.maintenance.audit import read_log
 from tailorbird.usecases.runs.evidence import show_evidence

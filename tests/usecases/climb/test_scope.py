@@ -16,9 +16,9 @@ from tailorbird.domain.curation import FixAction
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import DataInvalid, ObjectiveInvalid, TailorbirdError
 from tailorbird.domain.evidence import Evidence
+from tailorbird.domain.feedback import Severity
 from tailorbird.domain.release import Release
 from tailorbird.domain.scope import ScopeScorer
-from tailorbird.domain.signal import Severity
 from tailorbird.monitoring import Reference
 from tailorbird.testing.engine import MemoryEncoder
 from tailorbird.text.sketch import sketch

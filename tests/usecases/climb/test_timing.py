@@ -16,8 +16,8 @@ from tailorbird.domain.timing import Calibration
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
 from tailorbird.testing import MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.climb import timing
-from tailorbird.usecases.climb.timing import accuracy, machine_name
+from tailorbird.usecases.climb import snapshot_and_plan
+from tailorbird.usecases.climb.snapshot_and_plan import accuracy, machine_name
 from tailorbird.usecases.runs.submit import adapt, plan
 from tailorbird.usecases.steps.step_context import StepContext
 
@@ -46,7 +46,7 @@ class Timer(MemoryTrainer):
 
 @pytest.fixture
 def timer(deps: Dependencies, monkeypatch: pytest.MonkeyPatch) -> Timer:
-    monkeypatch.setattr(timing, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(snapshot_and_plan, "WORTH_SECONDS", 0.0)
     return Timer(deps)
 
 
@@ -57,7 +57,7 @@ def test_a_machine_that_got_another_processor_is_another_one(monkeypatch: pytest
     """By name, cores and memory alone the steps of the former one were planned by."""
     machine = Machine(cores=2, memory_gb=23)
     before = machine_name(machine)
-    monkeypatch.setattr(timing, "processor_name", lambda: "another one")
+    monkeypatch.setattr(snapshot_and_plan, "processor_name", lambda: "another one")
     assert machine_name(machine) != before
 
 

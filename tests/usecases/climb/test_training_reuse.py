@@ -18,7 +18,7 @@ from tailorbird.domain.run import StoredTraining, TrainingOrigin, TrainingPlatea
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
 from tailorbird.testing import MemoryTracker, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.climb import timing
+from tailorbird.usecases.climb import snapshot_and_plan
 from tailorbird.usecases.climb.training_reuse import waits_alike
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
 from tailorbird.usecases.runs import submit as climbing
@@ -154,7 +154,7 @@ def test_a_reused_training_is_not_timed(deps: Dependencies, author: Actor, adapt
     def never(*_: object) -> None:
         raise AssertionError("steps were timed")
 
-    monkeypatch.setattr(timing, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(snapshot_and_plan, "WORTH_SECONDS", 0.0)
     monkeypatch.setattr(CountingTrainer, "calibrate", never)
     assert lora(shown(deps, author, adapt(margin=0.05))).reused is not None
 

@@ -23,8 +23,8 @@ from tailorbird.domain.value import Digest
 from tailorbird.ledger import open_artifacts
 from tailorbird.processes import StepWorker
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.erasure import erase, upload_search
-from tailorbird.usecases.erasure.local_copies import clear_copies, follow_erasures
+from tailorbird.usecases.erasure import erase, lineage
+from tailorbird.usecases.erasure.places import clear_copies, follow_erasures
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
 from tailorbird.usecases.registry import perform
 from tailorbird.usecases.runs import submit as climbing
@@ -181,7 +181,7 @@ def test_an_upload_that_ends_during_the_search_is_found(
 ) -> None:
     """Whole files were searched first: one that became whole after that was in neither list."""
     upload(deps, author, ROWS)
-    listed = upload_search.uploaded
+    listed = lineage.uploaded
     place = uploads_folder(deps, "acme") / uuid4().hex
     place.mkdir(parents=True)
     (place / "file").write_bytes(ROWS + b"what is the fee,fee,Grace Hopper\n")
@@ -193,7 +193,7 @@ def test_an_upload_that_ends_during_the_search_is_found(
             shutil.rmtree(place)
         return found
 
-    monkeypatch.setattr(upload_search, "uploaded", ends_meanwhile)
+    monkeypatch.setattr(lineage, "uploaded", ends_meanwhile)
     forget(deps, admin)
     assert not uploads_of(deps)
 

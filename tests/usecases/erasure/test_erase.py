@@ -16,7 +16,7 @@ from support.hosted import MODEL, SECTION, allow, endpoint, hosting, last_word, 
 from support.usecases import everything, on_both_databases, write_objective
 from tailorbird import data
 from tailorbird.crypto.canonical_json import digest_of, short
-from tailorbird.crypto.membership_proofs import Proof, TreeHead, verify_membership
+from tailorbird.crypto.merkle import Proof, TreeHead, verify_membership
 from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.erasure import Certificate, Erasure, ErasureState, Obligation, ObligationKind
 from tailorbird.domain.errors import Busy, DataInvalid, Forbidden, InvalidInput, NotFound
@@ -30,7 +30,7 @@ from tailorbird.usecases.maintenance import health
 from tailorbird.usecases.maintenance.health import examine
 from tailorbird.usecases.releases import promotion
 from tailorbird.usecases.runs import submit
-from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
+from tailorbird.usecases.snapshots.snapshot_queries import find_snapshot
 
 WHO = "Ada Lovelace"
 

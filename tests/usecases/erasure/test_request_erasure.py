@@ -14,7 +14,7 @@ import pytest
 from support.usecases import everything, on_both_databases, somebody, write_objective
 from tailorbird import data
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
-from tailorbird.crypto.membership_proofs import Proof, TreeHead, verify_membership
+from tailorbird.crypto.merkle import Proof, TreeHead, verify_membership
 from tailorbird.data.privacy import personal_data
 from tailorbird.domain.dataset import JOINED, Provenance, Row, SnapshotManifest
 from tailorbird.domain.deployment import FORGOTTEN, Alias, AliasTarget, RequestRow
@@ -22,8 +22,7 @@ from tailorbird.domain.erasure import Certificate, Erasure, ErasureState, Obliga
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind, KeptWords, Review, ReviewReason
 from tailorbird.domain.ladder import Candidate
-from tailorbird.domain.prompt import Message, ToolCall
-from tailorbird.domain.thought_blocks import with_reasoning
+from tailorbird.domain.prompt import Message, ToolCall, with_reasoning
 from tailorbird.serving import experiment_unit
 from tailorbird.testing import MemoryEncoder
 from tailorbird.text.conversations import fold_answer, fold_turns
@@ -35,7 +34,7 @@ from tailorbird.usecases.feedback import give_feedback, redact, settle_review
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.releases.promotion import sign_and_decide
 from tailorbird.usecases.runs.submit import adapt, plan
-from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
+from tailorbird.usecases.snapshots.snapshot_queries import find_snapshot
 from usecases.climb.test_rungs import EncoderReader, WideReader, write_ranking
 
 WHO = "Ada Lovelace"

@@ -18,7 +18,7 @@ from tailorbird.domain.release import Release
 from tailorbird.release import candidate_side
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.erasure import erase
-from tailorbird.usecases.erasure.review_erasure import sheet_in
+from tailorbird.usecases.erasure.request_erasure import sheet_in
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.label_reviews import label_review
 from tailorbird.usecases.runs.submit import adapt

@@ -22,8 +22,7 @@ from tailorbird.testing import MemoryNotifier
 from tailorbird.usecases import Dependencies, admit
 from tailorbird.usecases.identities import NewKey, act_as, create_api_key, revoke_api_key
 from tailorbird.usecases.maintenance.audit import keep_signed, log_public_key, make_checkpoint, verify_log
-from tailorbird.usecases.maintenance.checkpoint_shipping import find_forks, notices
-from tailorbird.usecases.maintenance.log_forks import demand_no_fork, settle_forks
+from tailorbird.usecases.maintenance.checkpoint_shipping import demand_no_fork, find_forks, notices, settle_forks
 from tailorbird.usecases.maintenance.log_key import rotate_log_key
 from tailorbird.usecases.releases.promotion import promote
 from tailorbird.usecases.rollouts.rollouts import start_rollout

@@ -6,9 +6,9 @@ import pytest
 
 from support.reporting import plan as reported_plan
 from support.rungs import make_plan_of, make_settings
-from tailorbird.domain.compute import ComputeNode, StepNeed
 from tailorbird.domain.errors import Exhausted
 from tailorbird.domain.plan import Estimate, Machine, Plan, RungPlan
+from tailorbird.domain.run import ComputeNode, StepNeed
 from tailorbird.usecases.runs.step_placement import need_of, require_room
 
 SMALL = ComputeNode(host="small", cores=2, memory_gb=4.0)

@@ -11,7 +11,7 @@ from tailorbird.domain.errors import Exhausted
 from tailorbird.domain.ladder import Ladder, RungKind
 from tailorbird.domain.objective import Budget
 from tailorbird.domain.run import RunState
-from tailorbird.system.peak_memory import PeakMemory, resident_gib
+from tailorbird.system.machine import PeakMemory, resident_gib
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb import rungs
 from tailorbird.usecases.runs import submit as climbing

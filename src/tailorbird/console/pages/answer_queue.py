@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi.responses import Response
 
-from tailorbird.console.page_context import PageContext, see_other
+from tailorbird.console.rendering import PageContext, see_other
 from tailorbird.usecases.feedback import list_reviews, settle_review
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi.responses import Response
 
-from tailorbird.console.page_context import PageContext
+from tailorbird.console.rendering import PageContext
 from tailorbird.domain.event import Checkpoint
 from tailorbird.usecases.maintenance.audit import read_log, verify_log
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi.responses import Response
 
 from tailorbird.auth import Action
-from tailorbird.console.page_context import PageContext, see_other
-from tailorbird.usecases.runs.jobs import cancel_run, list_jobs, show_job
+from tailorbird.console.rendering import PageContext, see_other
+from tailorbird.usecases.runs.run_queries import cancel_run, list_jobs, show_job
 
 
 def show_all(visit: PageContext) -> Response:

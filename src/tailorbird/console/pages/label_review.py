@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi.responses import Response
 
 from tailorbird.auth import Action
-from tailorbird.console.page_context import PageContext, see_other
+from tailorbird.console.rendering import PageContext, see_other
 from tailorbird.usecases.base_models import list_models
 from tailorbird.usecases.label_reviews import label_review
 from tailorbird.usecases.label_reviews.label_review import next_shown, show_review

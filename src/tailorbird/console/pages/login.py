@@ -7,9 +7,9 @@ from contextlib import suppress
 
 from fastapi.responses import JSONResponse, Response
 
-from tailorbird.console import session_guard
+from tailorbird.console import forms
 from tailorbird.console.forms import value_of, value_of_text
-from tailorbird.console.page_context import AnonymousContext, see_other
+from tailorbird.console.rendering import AnonymousContext, see_other
 from tailorbird.crypto.canonical_json import canonical_json, digest_of
 from tailorbird.domain.errors import Exhausted, TailorbirdError, Unauthenticated
 from tailorbird.domain.identity import Login, Signature
@@ -44,7 +44,7 @@ def log_in(guest: AnonymousContext) -> Response:
     except (Unauthenticated, Exhausted) as error:
         return guest.page("login.html", error.status, next=wanted, error=error)
     response = see_other(wanted)
-    session_guard.give_cookie(response, guest.request, secret)
+    forms.give_cookie(response, guest.request, secret)
     return response
 
 
@@ -52,8 +52,8 @@ def log_out(guest: AnonymousContext) -> Response:
     """Ends the session, where there is one."""
     response = see_other("/console/login")
     with suppress(Unauthenticated):
-        end_session(guest.deps, session_guard.secret_of(guest.request))
-    session_guard.take_cookie(response, guest.request)
+        end_session(guest.deps, forms.secret_of(guest.request))
+    forms.take_cookie(response, guest.request)
     return response
 
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from fastapi.responses import Response
 
-from tailorbird.console.page_context import PageContext
-from tailorbird.console.paging import Paging
+from tailorbird.console.rendering import PageContext, Paging
 from tailorbird.domain.deployment import Alias
 from tailorbird.domain.ladder import Climb, Ladder
 from tailorbird.domain.objective import Objective

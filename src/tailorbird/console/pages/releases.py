@@ -8,15 +8,14 @@ from fastapi.responses import Response
 
 from tailorbird.auth import Action
 from tailorbird.console.forms import value_of, value_of_text
-from tailorbird.console.page_context import PageContext, see_other
-from tailorbird.console.paging import Paging
+from tailorbird.console.rendering import PageContext, Paging, see_other
 from tailorbird.crypto.canonical_json import canonical_json, digest_of, short
 from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.evidence import Evidence, GateResult
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import Release, ReleaseAction, ReleaseState, Statement, next_state
-from tailorbird.usecases.releases import live_kpis, promotion
+from tailorbird.usecases.releases import promotion, release_queries
 from tailorbird.usecases.releases.release_queries import QuorumReport, list_aliases, list_releases, show_card, show_quorum, show_release
 
 ON_A_PAGE = 50
@@ -47,7 +46,7 @@ def show(visit: PageContext) -> Response:
         release=release,
         background=background,
         card=visit.ask(show_card, digest=release.digest).markdown,
-        live=visit.ask(live_kpis.live_report, digest=release.digest).kpis if background.objective.live_kpis else (),
+        live=visit.ask(release_queries.live_report, digest=release.digest).kpis if background.objective.live_kpis else (),
         quorum=quorum,
         choices=_choices(visit, release, quorum),
         moves=_moves(visit, release),

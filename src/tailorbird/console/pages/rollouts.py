@@ -5,12 +5,12 @@ from __future__ import annotations
 from fastapi.responses import Response
 
 from tailorbird.auth import Action
-from tailorbird.console.page_context import PageContext, see_other
+from tailorbird.console.rendering import PageContext, see_other
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.rollout import TRANSITIONS, Rollout, RolloutPlan, RolloutStep
-from tailorbird.reporting.rollout_differences import difference_range
+from tailorbird.reporting.evidence_page import difference_range
 from tailorbird.usecases.releases.release_queries import show_release
 from tailorbird.usecases.rollouts.drill import drill_release
 from tailorbird.usecases.rollouts.rollouts import decide_rollout, list_rollouts, show_rollout, start_rollout

@@ -5,12 +5,10 @@ from __future__ import annotations
 from fastapi.responses import Response
 
 from tailorbird.auth import Action
-from tailorbird.console.page_context import PageContext
-from tailorbird.console.paging import Paging
+from tailorbird.console.rendering import PageContext, Paging
 from tailorbird.reporting import comparison_lines, evidence_html, ladder_chart, power_lines, traffic_lines
 from tailorbird.usecases.runs import evidence
-from tailorbird.usecases.runs.jobs import OPEN, Job, show_job
-from tailorbird.usecases.runs.run_queries import list_runs, show_run
+from tailorbird.usecases.runs.run_queries import OPEN, Job, list_runs, show_job, show_run
 
 ON_A_PAGE = 50
 

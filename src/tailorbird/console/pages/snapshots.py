@@ -5,8 +5,7 @@ from __future__ import annotations
 from fastapi.responses import Response
 
 from tailorbird.auth import Action
-from tailorbird.console.page_context import PageContext, see_other
-from tailorbird.console.paging import Paging
+from tailorbird.console.rendering import PageContext, Paging, see_other
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.curation import FixAction
 from tailorbird.usecases.snapshots import label_errors

@@ -7,7 +7,7 @@ from typing import get_args
 from fastapi.responses import Response
 
 from tailorbird.auth import Action
-from tailorbird.console.page_context import PageContext, see_other
+from tailorbird.console.rendering import PageContext, see_other
 from tailorbird.domain.allowed_places import ANONYMOUS
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.identity import Role, Tenant

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi.responses import Response
 
-from tailorbird.console.page_context import PageContext
-from tailorbird.domain.signal import Severity
+from tailorbird.console.rendering import PageContext
+from tailorbird.domain.feedback import Severity
 from tailorbird.reporting import explanation_markdown
 from tailorbird.usecases.monitoring.explain import explain_request
 from tailorbird.usecases.monitoring.traffic import list_signals, show_traffic

@@ -22,7 +22,7 @@ from tailorbird.data.privacy.checked_numbers import cards, ibans, national_ids
 from tailorbird.data.privacy.contact_data import birth_dates, credentials, emails, internet_addresses, phones
 from tailorbird.domain.curation import WITHHELD, PersonalKind, PrivacyAction, PrivacyPolicy
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.thought_blocks import split_reasoning, with_reasoning
+from tailorbird.domain.prompt import split_reasoning, with_reasoning
 from tailorbird.ports.detector import Detector, Span
 from tailorbird.text.conversations import MARK, with_parts
 

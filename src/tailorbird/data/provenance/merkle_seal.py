@@ -9,10 +9,8 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
 
-from tailorbird.crypto.canonical_json import canonical_json
-from tailorbird.crypto.keyed_hashes import keyed
-from tailorbird.crypto.membership_proofs import Members, Proof, TreeHead, head_of, key_of
-from tailorbird.crypto.merkle import leaf_hashes
+from tailorbird.crypto.canonical_json import canonical_json, keyed
+from tailorbird.crypto.merkle import Members, Proof, TreeHead, head_of, key_of, leaf_hashes
 from tailorbird.data.readers.source_rows import row_id
 from tailorbird.domain.dataset import Document, DocumentSeal, SnapshotManifest
 from tailorbird.domain.value import Digest

@@ -11,7 +11,7 @@ from typing import Any
 from tailorbird.data.readers.data_file import Record
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import DataInvalid, InvalidInput
-from tailorbird.text import label_sets
+from tailorbird.text import label_rules
 
 #: A list of texts as Python prints it, and one of its texts.
 _QUOTED = r"""(?:'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*")"""
@@ -73,13 +73,13 @@ def labels_cell(record: Record, file: str, column: str) -> str:
     """Several labels, joined: from a list, a text that is a JSON list, or a text with ``|`` between; ``none`` or ``[]`` for no label.
 
     An empty cell is no row without labels but one that nobody labelled: raises Unusable. Raises DataInvalid for a label that cannot be
-    told from the text around it (``label_sets.check``): that is no slip of one row.
+    told from the text around it (``label_rules.check``): that is no slip of one row.
     """
     labels = [label.strip() for label in _labels(record, column)]
     if not all(labels):
         raise UnusableRecord("empty_label", f"one of the labels (column {column!r}) is empty")
     try:
-        return label_sets.join(labels)
+        return label_rules.join(labels)
     except InvalidInput as error:
         raise DataInvalid(f"{file}:{record.line}: {error.message}", error.hint, code=error.error_code) from error
 
@@ -88,10 +88,10 @@ def _labels(record: Record, column: str) -> list[str]:
     value = record.cells.get(column)
     if not isinstance(value, list):
         text = text_cell(record, "label", column)
-        if text.strip() == label_sets.NONE:
+        if text.strip() == label_rules.NONE:
             return []
         if not text.lstrip().startswith("["):
-            return text.split(label_sets.SEPARATOR)
+            return text.split(label_rules.SEPARATOR)
         value = labels_in_text(text)
         if value is None:
             reason = f"the labels (column {column!r}) begin like a list, but are none of texts or whole numbers"
@@ -113,7 +113,7 @@ def flagged_cells(record: Record, file: str, columns: tuple[str, ...]) -> tuple[
     ``labels_cell``."""
     found = tuple(column.strip() for column in columns if _is_set(record, column))
     try:
-        label_sets.join(found)
+        label_rules.join(found)
     except InvalidInput as error:
         raise DataInvalid(f"{file}: {error.message}", error.hint, code=error.error_code) from error
     return found

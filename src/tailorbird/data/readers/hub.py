@@ -20,8 +20,8 @@ from tailorbird.domain.allowed_places import OF_WORKER
 from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.domain.value import Value
 from tailorbird.system.files import private_folder
+from tailorbird.system.outward_access import grant_for
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, call, stream
-from tailorbird.system.source_access import grant_for
 
 PREFIX = "hf://"
 #: Where older data sets tell their columns.

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.system.clear_folder import held_folder
+from tailorbird.system.files import held_folder
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, call
 
 #: Formats by their suffix, and how they begin.

@@ -26,8 +26,7 @@ from tailorbird.domain.allowed_places import ANONYMOUS, OF_WORKER, parse_address
 from tailorbird.domain.errors import DataInvalid, Forbidden, Unavailable
 from tailorbird.domain.objective import DataSource
 from tailorbird.system.files import private_folder
-from tailorbird.system.public_addresses import public_address_of
-from tailorbird.system.source_access import AccessGrant, grant_for, is_bounded
+from tailorbird.system.outward_access import AccessGrant, grant_for, is_bounded, public_address_of
 
 #: Redirects that are followed at most.
 _MOST_REDIRECTS = 5

@@ -29,9 +29,9 @@ from tailorbird.data.readers.turns import answered, reasoned
 from tailorbird.domain.dataset import JOINED, Document, Provenance, Quarantined, SourceShape, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import DataSource, Objective, TaskKind
-from tailorbird.domain.thought_blocks import answer_of
+from tailorbird.domain.prompt import answer_of
 from tailorbird.domain.value import Digest
-from tailorbird.text import label_sets
+from tailorbird.text import label_rules
 from tailorbird.text.data_licences import clash
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.pseudonyms import pseudonym
@@ -197,7 +197,7 @@ class RowBuilder:
     def _flagged(self, labels: tuple[str, ...]) -> str:
         """Raises UnusableRecord where there is not exactly one, and there must be."""
         if self._objective.task.labels == "many":
-            return label_sets.join(labels)
+            return label_rules.join(labels)
         if len(labels) != 1:
             raise UnusableRecord("label_count", f"{len(labels)} of the columns of labels are 1, and an item has one label")
         return labels[0]

@@ -8,8 +8,7 @@ from typing import Any
 
 from tailorbird.data.readers.cells import UnusableRecord, is_unicode
 from tailorbird.data.readers.data_file import Record
-from tailorbird.domain.prompt import Message, ToolCall
-from tailorbird.domain.thought_blocks import answer_of, ends_within, split_reasoning, with_reasoning
+from tailorbird.domain.prompt import Message, ToolCall, answer_of, ends_within, split_reasoning, with_reasoning
 from tailorbird.text.conversations import fold_answer, fold_turns
 from tailorbird.text.tool_calls import ToolFault, canonical, linked, parsed_json, tool_call, tool_calls, tool_names, tools_text
 
@@ -57,7 +56,7 @@ def answered(record: Record, column: str, tools: str | None = None, *, thinking:
     A system turn may open it; then user and assistant alternate, and the assistant has the last word. What one says in several turns is
     joined by a blank line; what the assistant says before the first question, and the user after the last answer, is left out. Between a
     turn that calls functions and the next one of the assistant stand the results, at most one a call. With ``thinking`` what it reasoned
-    stands before its answers (``domain/thought_blocks.py``), else it is left out.
+    stands before its answers (``domain/prompt.py``), else it is left out.
     """
     try:
         offered = tools_text(record.cells.get(tools)) if tools else ""

@@ -27,8 +27,7 @@ from tailorbird.inference.forward.decoder_traits import HEAD_NORMS, MLP_NORMS, r
 from tailorbird.inference.forward.torch_forward import TorchForward
 from tailorbird.inference.forward.weights import GROUPS, MOVING
 from tailorbird.inference.transformers_verbosity import quiet
-from tailorbird.system.files import private_folder
-from tailorbird.system.user_cache import user_cache
+from tailorbird.system.files import private_folder, user_cache
 
 _log = logging.getLogger("tailorbird.engine")
 

@@ -15,7 +15,7 @@ from tailorbird.domain.prompt import Message
 from tailorbird.inference.gguf_export.pretokenisers import fingerprint, pretokeniser, rules_of
 from tailorbird.inference.gguf_export.sentence_pieces import are_sentence_pieces, begins_with_space, scores_of
 from tailorbird.text.chat_tokenizer import ChatTokenizer
-from tailorbird.text.tokenizer_files import read_tokenizer, special_tokens
+from tailorbird.text.token_reader import read_tokenizer, special_tokens
 
 #: Special tokens by the name that the tokenizer's configuration gives them, and the writer's method for each.
 _NAMED = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unk", "sep_token": "sep", "pad_token": "pad"}

@@ -25,8 +25,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from tailorbird.system.files import OWNER_FILE, private_folder
-from tailorbird.system.user_cache import user_cache
+from tailorbird.system.files import OWNER_FILE, private_folder, user_cache
 
 _log = logging.getLogger("tailorbird.engine")
 

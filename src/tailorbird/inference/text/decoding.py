@@ -17,7 +17,7 @@ from tailorbird.domain.errors import Internal, InvalidInput, Unavailable
 from tailorbird.domain.prompt import Sampling, ToolCall
 from tailorbird.inference.text.reasoning_filter import ReasoningFilter
 from tailorbird.inference.text.tool_call_filter import ToolCallFilter
-from tailorbird.text.token_bytes import TokenBytes
+from tailorbird.text.token_reader import TokenBytes
 
 #: Characters of a schema at most. What a token costs grows with it, and is paid by whoever is computed beside it.
 MOST_SCHEMA = 2**15

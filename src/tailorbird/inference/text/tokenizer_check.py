@@ -18,7 +18,7 @@ from typing import Any
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message
 from tailorbird.text.chat_templates import render_here
-from tailorbird.text.tokenizer_files import read_tokenizer, special_tokens
+from tailorbird.text.token_reader import read_tokenizer, special_tokens
 
 #: Characters of a pattern; groups within groups; ways in which it may match at one place of a text; repetitions without bound (or of more
 #: than so many times) that may follow one another: two take time in the square of what they match.

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from tailorbird.domain.errors import ObjectiveInvalid, TailorbirdError
 from tailorbird.system.files import write_for_owner_alone
-from tailorbird.system.peak_memory import GIB, resident_gib
+from tailorbird.system.machine import GIB, resident_gib
 from tailorbird.system.sandbox import frames, kernel
 
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from tailorbird.crypto.anchored_rows import altered_nodes, anchored_row, differing_rows, rows_of_kind
-from tailorbird.crypto.row_groups import RowGroup
+from tailorbird.crypto.anchored_rows import RowGroup, altered_nodes, anchored_row, differing_rows, rows_of_kind
 from tailorbird.domain.event import AnchoredRow, LogHead
 from tailorbird.domain.identity import Identity
 from tailorbird.domain.value import Digest, Value

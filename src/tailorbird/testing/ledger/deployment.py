@@ -9,9 +9,8 @@ from typing import Any
 
 from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, OPEN_ROW, Alias, RequestRow, Stage, Traffic, alias_missing
 from tailorbird.domain.errors import Conflict, NotFound
-from tailorbird.domain.feedback import Feedback, FeedbackKind, KeptWords, Review
+from tailorbird.domain.feedback import Feedback, FeedbackKind, KeptWords, Review, Signal
 from tailorbird.domain.rollout import OPEN, Rollout
-from tailorbird.domain.signal import Signal
 from tailorbird.domain.value import Digest
 from tailorbird.testing.ledger.tables import SYSTEM, Repository, Table, contradiction, next_number, stored
 

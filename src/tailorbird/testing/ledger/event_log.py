@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tailorbird.crypto.anchored_rows import update_anchors, with_changes
+from tailorbird.crypto.anchored_rows import EMPTY_STATE, update_anchors, with_changes
 from tailorbird.crypto.log_verification import demand_included, event_body, event_of, salted
 from tailorbird.crypto.merkle import Frontier, LeafSpan, consistency_spans, inclusion_spans, leaf_hash, root
-from tailorbird.crypto.state_tree import EMPTY_STATE
 from tailorbird.domain.errors import Corrupt, InvalidInput
 from tailorbird.domain.event import Checkpoint, Event, LogEntry, LogHead, is_begun_digest
 from tailorbird.ports.events import LogSealer

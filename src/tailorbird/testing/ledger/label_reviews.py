@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from tailorbird.crypto.row_groups import RowGroup, review_group
+from tailorbird.crypto.anchored_rows import RowGroup, review_group
 from tailorbird.domain.errors import Conflict, LeaseLost
 from tailorbird.domain.label_review import Judgement, JudgeState, ModelReview
 from tailorbird.domain.run import LONGEST_LEASE

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tailorbird.crypto.row_groups import RowGroup, decision_group, erasure_group, secret_group
+from tailorbird.crypto.anchored_rows import RowGroup, decision_group, erasure_group, secret_group
 from tailorbird.domain.curation import Decision
 from tailorbird.domain.erasure import Erasure, ErasureState
 from tailorbird.domain.errors import Busy, Conflict, LeaseLost, NotFound

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from tailorbird.crypto.row_groups import RowGroup, storage_group
+from tailorbird.crypto.anchored_rows import RowGroup, storage_group
 from tailorbird.domain.quota import NOTHING, Amounts, KeyPeriod, KeyUsage, Period, Storage, Usage
 from tailorbird.domain.value import Digest
 from tailorbird.testing.ledger.deployment import REQUESTS

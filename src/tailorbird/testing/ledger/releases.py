@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
+from tailorbird.crypto.anchored_rows import RowGroup, look_group, place_of_row, split_groups
 from tailorbird.crypto.canonical_json import digest_of, short
-from tailorbird.crypto.row_groups import RowGroup, look_group, place_of_row, split_groups
 from tailorbird.domain.errors import Conflict, Corrupt, NotFound
-from tailorbird.domain.look import Look
-from tailorbird.domain.release import Approval, Release, ReleaseState
+from tailorbird.domain.release import Approval, Look, Release, ReleaseState
 from tailorbird.domain.value import Digest
 from tailorbird.testing.ledger.tables import Repository, Table
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from tailorbird.crypto.row_groups import RowGroup, run_group
+from tailorbird.crypto.anchored_rows import RowGroup, run_group
 from tailorbird.domain.errors import Conflict, LeaseLost, NotFound
 from tailorbird.domain.label_review import ModelReview
 from tailorbird.domain.run import LONGEST_LEASE, WORKED, Failure, Run, RunState, Step, StepProgress, StepState

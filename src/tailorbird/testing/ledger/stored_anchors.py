@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from tailorbird.crypto.anchored_rows import AnchorUpdate
+from tailorbird.crypto.anchored_rows import AnchorUpdate, Bucket, bucket_of, place_of
 from tailorbird.crypto.merkle import Node
-from tailorbird.crypto.state_tree import Bucket, bucket_of, place_of
 from tailorbird.domain.event import AnchoredRow
 from tailorbird.domain.value import Digest
 from tailorbird.testing.ledger.tables import SYSTEM, Table, Transaction

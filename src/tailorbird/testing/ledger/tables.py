@@ -7,8 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
-from tailorbird.crypto.anchored_rows import RowChanges
-from tailorbird.crypto.row_groups import RowGroup
+from tailorbird.crypto.anchored_rows import RowChanges, RowGroup
 from tailorbird.domain.errors import Conflict, Forbidden, Internal, InvalidInput, Unavailable
 from tailorbird.domain.value import Value
 

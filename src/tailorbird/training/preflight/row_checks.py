@@ -6,7 +6,7 @@ from collections import defaultdict
 from itertools import takewhile
 
 from tailorbird.domain.preflight import PreflightFinding, PreflightSeverity
-from tailorbird.domain.thought_blocks import split_reasoning
+from tailorbird.domain.prompt import split_reasoning
 from tailorbird.text.prompt_rendering import quoted
 from tailorbird.training.preflight.context import PreflightContext, blocking, warning
 from tailorbird.training.preflight.memory_check import layer_names

@@ -15,8 +15,7 @@ from transformers import AutoTokenizer
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.preflight import PreflightFinding, PreflightSeverity
-from tailorbird.domain.prompt import Message
-from tailorbird.domain.thought_blocks import split_reasoning
+from tailorbird.domain.prompt import Message, split_reasoning
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, call
 from tailorbird.text.chat_templates import SLOW, render
 from tailorbird.text.conversations import answer_turn

@@ -26,13 +26,21 @@ from tailorbird.domain.value import Digest
 from tailorbird.ports.encoder import Encoder, Vectors
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.stats.comparison_sentences import measured_words, standing_word
-from tailorbird.system.peak_memory import PeakMemory
+from tailorbird.system.machine import PeakMemory
 from tailorbird.text.linear_classifier import ENCODER, write_linear
 from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.climb import regression_limits
-from tailorbird.usecases.climb.measurement import costs_of, examine, headline, limited_concurrency, weigh, with_served, with_shift
+from tailorbird.usecases.climb.measurement import (
+    costs_of,
+    examine,
+    headline,
+    limited_concurrency,
+    weigh,
+    with_scope,
+    with_served,
+    with_shift,
+)
 from tailorbird.usecases.climb.metric_spec import against
-from tailorbird.usecases.climb.scope import with_scope
 from tailorbird.usecases.climb.snapshot_and_plan import planned
 from tailorbird.usecases.dependencies import Progress
 from tailorbird.usecases.steps import transitions

@@ -16,9 +16,7 @@ from tailorbird.domain.errors import Exhausted, InvalidInput
 from tailorbird.domain.evidence import Evidence
 from tailorbird.domain.ladder import Making
 from tailorbird.domain.plan import RungPlan
-from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.prompt_search import PROPOSER_ROWS
-from tailorbird.domain.retrieval import RetrievedEntry
+from tailorbird.domain.prompt import PROPOSER_ROWS, Message, RetrievedEntry, Sampling
 from tailorbird.domain.rung_wishes import EndpointWishes
 from tailorbird.domain.value import Digest
 from tailorbird.ports.endpoint import EndpointClient, HostedAnswer, KeepAnswer, keep_nothing

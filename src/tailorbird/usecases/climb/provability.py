@@ -8,17 +8,23 @@ by itself, whatever becomes of them. Of the sealed test no text is read and no c
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import NormalDist
+from typing import NamedTuple
 
 from tailorbird import data, evaluation, release
 from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.curation import CurationReport
 from tailorbird.domain.dataset import Row, SnapshotManifest, Split
+from tailorbird.domain.errors import Exhausted
 from tailorbird.domain.evidence import Evidence, Finding, ItemResult, Prediction, Verdict
-from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.ladder import Climb, RungKind
 from tailorbird.domain.objective import Objective, TaskKind
+from tailorbird.domain.plan import amount
 from tailorbird.domain.preflight import PreflightFinding, PreflightSeverity
 from tailorbird.domain.scope import ScopeRule, ScopeScorer
+from tailorbird.domain.value import Digest
 from tailorbird.objective import Fault, highest_provable, raise_faults
 from tailorbird.stats.design_effect import are_worth_less
 from tailorbird.stats.intervals import spend
@@ -26,9 +32,12 @@ from tailorbird.stats.metric_direction import SCOPE_METRICS, lower_is_better
 from tailorbird.stats.paired_tests import paired_interval
 from tailorbird.stats.roc import ScoredRows, fewest_to_refuse
 from tailorbird.text.conversations import earlier_answers
+from tailorbird.text.normalisation import normalise
 from tailorbird.text.regex import occurs
 from tailorbird.usecases.anchored_rows import looks_taken
+from tailorbird.usecases.climb.incumbent import incumbent_of
 from tailorbird.usecases.climb.metric_spec import ItemsOf, groups_of
+from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
 
 #: Nats of an answer that a perfect candidate does not give.
@@ -367,3 +376,92 @@ def _tell_of_next_look(context: StepContext, manifest: SnapshotManifest, rows: S
     if open_:
         told = f"look {look} at the sealed test could not prove {', '.join(open_)}, whatever a new candidate answers"
         context.progress.tell(f"{told}: bring more test rows, or lower the target")
+
+
+#: A share of the rows that is worth a word.
+_SHARE = 0.01
+
+
+class Contradictions(NamedTuple):
+    """Of ``rows`` so many have a text that others label otherwise; ``right`` is how many one answer for each text suits at most, of all
+    rows. ``first`` are the places of two of them, ``FILE:LINE``."""
+
+    rows: int
+    right: int
+    first: tuple[str, ...] = ()
+
+
+def contradictions(rows: Sequence[Row]) -> Contradictions | None:
+    """What rows with one text (case and white space aside) and several labels cost; None where that is less than a hundredth."""
+    by_text: dict[str, list[Row]] = {}
+    for row in rows:
+        by_text.setdefault(normalise(row.text), []).append(row)
+    found = [same for same in by_text.values() if len({row.answer for row in same}) > 1]
+    lost = sum(len(same) - max(Counter(row.answer for row in same).values()) for same in found)
+    if lost < max(1, _SHARE * len(rows)):
+        return None
+    first = min(sorted((row.provenance.file, row.provenance.line) for row in same) for same in found)
+    return Contradictions(sum(map(len, found)), len(rows) - lost, tuple(f"{file}:{line}" for file, line in first[:2]))
+
+
+def contradicting_labels_finding(context: StepContext) -> PreflightFinding | None:
+    """A warning where the rows of dev hold so many that the accuracy of any candidate is bounded by them. Of test no text is read."""
+    manifest, artifacts = context.manifest, context.deps.artifacts
+    if context.objective.task.kind is not TaskKind.CLASSIFY or not manifest.curation:
+        return None
+    if not CurationReport.model_validate_json(artifacts.get(manifest.curation)).conflicting_groups:
+        return None
+    rows = data.load_rows(manifest, artifacts, Split.DEV)
+    found = contradictions(rows)
+    if found is None:
+        return None
+    return PreflightFinding(
+        code="labels_contradict",
+        severity=PreflightSeverity.WARNING,
+        what=f"{found.rows:,} of {len(rows):,} dev rows have the text of another row and another label ({' and '.join(found.first)}): "
+        f"whatever a candidate answers, at most {found.right / len(rows):.3f} of dev is right, and train and test are probably no better",
+        remedy="decide which label each text has (or whether an item may have several: `labels: many`), and curate the data again",
+    )
+
+
+def look_money(context: StepContext, climb: Climb) -> float:
+    """What endpoints will be paid for a look at a candidate, and for the incumbent on the same items: as a request was paid for on dev, or
+    in the incumbent's own test. As many further requests are timed as on dev."""
+    release = incumbent_of(context)
+    asked = release is not None and release.content.hosted is not None and release.content.candidate != climb.candidate
+    theirs = context.record(Evidence, release.dossier.test_evidence) if release is not None and asked else None
+    items = len(context.rows(Split.TEST))
+    asked_on_dev = climb.evidence.hosted.requests if climb.evidence.hosted is not None else 0
+    further = max(0, asked_on_dev - climb.evidence.n - len(context.shifted_rows(Split.DEV)))
+    ours = (items + len(context.shifted_rows(Split.TEST)) + further) * _of_request(climb.evidence)
+    return ours + items * _of_request(theirs)
+
+
+def demand_look_money(context: StepContext, climb: Climb) -> None:
+    """Raises Exhausted (``budget_spent``) where a look would cost more than is left: it would end without a verdict."""
+    money, left, currency = look_money(context, climb), _left(context), context.objective.budget.currency
+    if money > left:
+        raise Exhausted(
+            f"the sealed test would cost about {amount(money)} {currency} at endpoints, and {amount(left)} is left of the budget",
+            "a larger budget in the objective is a new run",
+            code="budget_spent",
+        )
+
+
+def unpayable(context: StepContext, climbs: Sequence[Climb]) -> dict[Digest, str]:
+    """Candidates that pass on dev and whose look cannot be paid for: the reason, by candidate."""
+    left, currency, found = _left(context), context.objective.budget.currency, dict[Digest, str]()
+    for climb in climbs:
+        if climb.gate.verdict is Verdict.PASS and (money := look_money(context, climb)) > left:
+            told = f"a look at it would cost about {amount(money)} {currency} at endpoints, and {amount(left)} is left"
+            found[climb.candidate] = f"{transitions.named(climb)} passes on dev, and {told}"
+    return found
+
+
+def _left(context: StepContext) -> float:
+    return max(0.0, context.objective.budget.money - context.spent.money)
+
+
+def _of_request(evidence: Evidence | None) -> float:
+    hosted = evidence.hosted if evidence is not None else None
+    return hosted.money / hosted.requests if hosted is not None and hosted.requests else 0.0

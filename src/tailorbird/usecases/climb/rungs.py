@@ -2,35 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
 from tailorbird import release, rungs
-from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.crypto.canonical_json import digest_of, plain_json
 from tailorbird.domain.dataset import Split
+from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.evidence import Evidence, GateResult, Verdict
 from tailorbird.domain.ladder import Candidate, Choice, Climb, Fit, Ladder, Making, Refusal
 from tailorbird.domain.plan import RungPlan
-from tailorbird.domain.run import TrainingReport
+from tailorbird.domain.run import TrainingProgress, TrainingReport
+from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.system.peak_memory import PeakMemory
+from tailorbird.ports.tracker import TrackedTraining, Tracker
+from tailorbird.ports.trainer import Job, ReportProgress
+from tailorbird.rungs import ReusableTraining
+from tailorbird.system.machine import PeakMemory
 from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.climb import regression_limits
-from tailorbird.usecases.climb.experiment_tracking import tracked
 from tailorbird.usecases.climb.floor import floor_climb, floor_is_rung, floor_remark, refused_floor
 from tailorbird.usecases.climb.hosted_engine import AskedModels, asked_for_rung, paid
-from tailorbird.usecases.climb.look_money import unpayable
 from tailorbird.usecases.climb.measurement import compared_on_shifted, costs_of, examine, remarks_of
 from tailorbird.usecases.climb.metric_spec import against, comparison_of
+from tailorbird.usecases.climb.provability import unpayable
 from tailorbird.usecases.climb.rung_context import context_of
-from tailorbird.usecases.climb.snapshot_and_plan import planned
-from tailorbird.usecases.climb.timing import error_of
+from tailorbird.usecases.climb.snapshot_and_plan import error_of, planned
 from tailorbird.usecases.climb.training_reuse import reusable_training, stored_training
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.cancellation import ended_by, require_memory, within_memory
 from tailorbird.usecases.steps.rung_approval import require_allowance
 from tailorbird.usecases.steps.step_context import StepContext, StepOutcome
+
+#: Finds a finished training by the fingerprint of a job.
+FindTraining = Callable[[Digest, Job], ReusableTraining | None]
+
+
+class ExperimentTracking:
+    """Trackers that have not failed, told of a training that is not reused; ``tell`` hears of each that fails."""
+
+    def __init__(self, trackers: tuple[Tracker, ...], tell: Callable[[str], None], training: TrackedTraining | None) -> None:
+        self._trackers = list(trackers)
+        self._tell = tell
+        self._training = training
+        self._begun = False
+        self.report: TrainingReport | None = None
+
+    def unless(self, find: FindTraining) -> FindTraining:
+        """``find``, after which the training begins where none was found."""
+
+        def found(fingerprint: Digest, job: Job) -> ReusableTraining | None:
+            reused = find(fingerprint, job)
+            if reused is None and (training := self._training) is not None:
+                self._begun = True
+                self.each(lambda tracker: tracker.begin(training))
+            return reused
+
+        return found
+
+    def end(self) -> None:
+        """Tells that a training which had begun is over."""
+        if self._begun:
+            self.each(lambda tracker: tracker.end(self.report))
+
+    def ahead_of(self, report: ReportProgress) -> ReportProgress:
+        """Shows a step, then reports it: the report may end the training."""
+
+        def both(line: TrainingProgress) -> None:
+            self.each(lambda tracker: tracker.note(line))
+            report(line)
+
+        return both
+
+    def each(self, do: Callable[[Tracker], None]) -> None:
+        """Does ``do`` with every tracker that is left."""
+        for tracker in list(self._trackers):
+            try:
+                do(tracker)
+            except TailorbirdError as error:
+                self._trackers.remove(tracker)
+                self._tell(f"metrics are shown no longer, the training goes on: {error.message}")
+
+
+@contextmanager
+def tracked(context: StepContext, rung: RungPlan) -> Iterator[ExperimentTracking]:
+    """The trackers of this workspace, told of the training of ``rung``; none where it trains nothing."""
+    trackers = context.deps.trackers() if rung.training else ()
+    tracking = ExperimentTracking(trackers, context.progress.tell, _training(context, rung) if trackers else None)
+    try:
+        yield tracking
+    finally:
+        tracking.end()
+
+
+def _training(context: StepContext, rung: RungPlan) -> TrackedTraining:
+    assert rung.training is not None
+    facts = {"base_model": context.base_for(rung).name, "snapshot": digest_of(context.manifest)}
+    return TrackedTraining(
+        experiment=f"{context.run.tenant}/{context.run.objective_name}",
+        run=context.run.id,
+        name=transitions.make_step(rung),
+        settings=facts | _flat(plain_json(rung.training)),
+    )
+
+
+def _flat(settings: object, name: str = "") -> dict[str, str]:
+    if not isinstance(settings, dict):
+        return {name: str(settings)}
+    parts = [_flat(value, f"{name}.{key}" if name else key) for key, value in settings.items()]
+    return {key: value for part in parts for key, value in part.items()}
+
 
 #: Steps whose mean loss tells how well the learned rows are known.
 _LAST_STEPS = 5

@@ -14,8 +14,7 @@ from tailorbird.domain.effect import EffectProof
 from tailorbird.domain.evidence import Evidence, GateResult, Verdict
 from tailorbird.domain.label_review import ReviewSheet
 from tailorbird.domain.ladder import Candidate, Choice, Climb, Conclusion, Ladder, RungKind, SealedTest
-from tailorbird.domain.look import Look
-from tailorbird.domain.release import Dossier, Release, ReleaseAction, ReleaseState, next_state
+from tailorbird.domain.release import Dossier, Look, Release, ReleaseAction, ReleaseState, next_state
 from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.build import build_name
@@ -24,9 +23,9 @@ from tailorbird.usecases.approvals import approval_rule
 from tailorbird.usecases.audit_events import Facts, record, remark
 from tailorbird.usecases.climb.effect_proof import prove_effect
 from tailorbird.usecases.climb.incumbent import against_incumbent
-from tailorbird.usecases.climb.look_money import demand_look_money
 from tailorbird.usecases.climb.measurement import examine
 from tailorbird.usecases.climb.metric_spec import question_of, unlike
+from tailorbird.usecases.climb.provability import demand_look_money
 from tailorbird.usecases.climb.regression_limits import carried
 from tailorbird.usecases.climb.rungs import after_look
 from tailorbird.usecases.climb.snapshot_and_plan import planned

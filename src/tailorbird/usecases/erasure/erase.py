@@ -8,49 +8,136 @@ worker at a time holds the lease. No name of a person enters the record: a keyed
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
+from tailorbird import data
 from tailorbird.auth import Action, signing
-from tailorbird.crypto.canonical_json import digest_bytes
-from tailorbird.domain.dataset import SnapshotManifest
-from tailorbird.domain.erasure import Certificate, Erasure, ErasureReach, NotLookedFor, Obligation, ObligationKind, RewrittenSnapshot
+from tailorbird.crypto.canonical_json import digest_bytes, digest_of
+from tailorbird.crypto.merkle import Proof
+from tailorbird.domain.dataset import Provenance, Quarantined, Row, SnapshotManifest
+from tailorbird.domain.erasure import (
+    Certificate,
+    Erasure,
+    ErasureReach,
+    NotLookedFor,
+    Obligation,
+    ObligationKind,
+    RewrittenDocuments,
+    RewrittenSnapshot,
+    RowProof,
+)
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.ladder import Candidate
-from tailorbird.domain.prompt_search import PromptSearch
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import PromptSearch
 from tailorbird.domain.run import FINISHED, Run, RunState
 from tailorbird.domain.value import Digest, Value
+from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.text.pseudonyms import pseudonym
 from tailorbird.text.text_finder import is_long_name
 from tailorbird.usecases.anchored_rows import anchored_records, anchored_secret
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
-from tailorbird.usecases.erasure.lineage import Found, SubjectData, held_by, reach_of, trace, with_ancestors
-from tailorbird.usecases.erasure.local_copies import clear_copies
-from tailorbird.usecases.erasure.obligations import LEARNED_DAYS, due_still, duties_of, purged, unused_indexes, unused_prompts
-from tailorbird.usecases.erasure.places import PLACES, treated
-from tailorbird.usecases.erasure.request_erasure import Reasons, find_words, forget_words, quotes_of
-from tailorbird.usecases.erasure.review_erasure import Sheets, find_answers, forget_answers
-from tailorbird.usecases.erasure.sent_data import told_processors
-from tailorbird.usecases.erasure.snapshot_rewrite import rewrite
-from tailorbird.usecases.erasure.upload_search import (
+from tailorbird.usecases.erasure.lineage import (
+    Found,
+    SubjectData,
     UploadsFound,
     find_uploads,
     forget_uploads,
+    held_by,
+    reach_of,
     runs_over,
+    trace,
     uploaded_by,
+    with_ancestors,
 )
+from tailorbird.usecases.erasure.obligations import LEARNED_DAYS, due_still, duties_of, purged, unused_indexes, unused_prompts
+from tailorbird.usecases.erasure.places import PLACES, clear_copies, treated
+from tailorbird.usecases.erasure.request_erasure import Reasons, Sheets, find_answers, find_words, forget_answers, forget_words, quotes_of
+from tailorbird.usecases.erasure.sent_data import told_processors
 from tailorbird.usecases.leases import owner
 from tailorbird.usecases.registry import usecase
-from tailorbird.usecases.snapshots.amendments import PROVENANCE, manifests_of
+from tailorbird.usecases.snapshots.snapshot_queries import PROVENANCE, manifests_of, objective_of
 from tailorbird.usecases.storage_quota import storing
+
+
+class SnapshotWithout(NamedTuple):
+    """The new snapshot, what the certificate says of it, and rows that are others now: a document that answered them went."""
+
+    manifest: SnapshotManifest
+    told: RewrittenSnapshot
+    changed: tuple[Row, ...]
+
+
+def rewrite(work: UnitOfWork, artifacts: ArtifactStore, old: Digest, held: SubjectData, secret: bytes) -> SnapshotWithout:
+    """Makes the snapshot ``old`` without what is ``held``. Raises DataInvalid when a split would be left without rows."""
+    before = work.records.get(SnapshotManifest, old)
+    objective = objective_of(work, old, before.objective)
+    ranks = objective is not None and objective.task.kind is TaskKind.RANK
+    gone = {row.id for row in held.rows}
+    documents = {document.id: _erased(document.provenance) for document in held.documents if document.provenance}
+
+    def change(row: Row) -> Row | Quarantined:
+        if row.id in gone:
+            return _erased(row.provenance)
+        return _answered_by_others(row, documents) if ranks and documents else row
+
+    made = data.rewrite_snapshot(before, artifacts, change, secret, documents)
+    after = made.manifest
+    proofs = data.prove_rows(artifacts, secret, before, after, [row.id for row in held.rows])
+    told = RewrittenSnapshot(
+        objective=before.objective,
+        old=old,
+        old_root=before.root,
+        old_size=before.size,
+        new=digest_of(after),
+        new_root=after.root,
+        new_size=after.size,
+        rows=_stated(proofs),
+        documents=_of_documents(artifacts, secret, before, after, held) if documents else None,
+    )
+    return SnapshotWithout(after, told, tuple(row for _, row in made.changed))
+
+
+def _erased(place: Provenance) -> Quarantined:
+    return Quarantined(file=place.file, line=place.line, code="erased", reason="its subject was erased")
+
+
+def _answered_by_others(row: Row, gone: Mapping[str, Quarantined]) -> Row | Quarantined:
+    left, place = data.without_documents(row.target, gone), row.provenance
+    if left == row.target:
+        return row
+    if not left:
+        return data.quarantine_unanswerable(place.file, place.line)
+    changed = place.model_copy(update={"transforms": (*place.transforms, "answer_gone")})
+    return row.model_copy(update={"id": data.row_id(row.text, left), "target": left, "provenance": changed})
+
+
+def _of_documents(
+    artifacts: ArtifactStore, secret: bytes, before: SnapshotManifest, after: SnapshotManifest, held: SubjectData
+) -> RewrittenDocuments:
+    was, now = before.sealed_documents, after.sealed_documents
+    return RewrittenDocuments(
+        count=len(held.documents),
+        old_root=was.root if was else "",
+        old_size=was.size if was else 0,
+        new_root=now.root if now else "",
+        new_size=now.size if now else 0,
+        proofs=_stated(data.prove_documents(artifacts, secret, before, after, held.documents)),
+    )
+
+
+def _stated(proofs: Sequence[tuple[str, Proof, Proof]]) -> tuple[RowProof, ...]:
+    return tuple(RowProof(key=key, was=was.model_dump_json(), is_gone=gone.model_dump_json()) for key, was, gone in proofs)
+
 
 ErasureId = Annotated[str, Field(min_length=1, max_length=12, pattern=r"^[0-9a-f]+$", description="Id of the erasure, or how it begins.")]
 

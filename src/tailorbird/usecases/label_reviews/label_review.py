@@ -23,10 +23,9 @@ from tailorbird.text.conversations import as_lines
 from tailorbird.usecases.anchored_rows import anchored_reviews
 from tailorbird.usecases.audit_events import deny, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
-from tailorbird.usecases.erasure.review_erasure import sheet_in
-from tailorbird.usecases.parameters import Reason, ReleaseDigest
-from tailorbird.usecases.registry import usecase
-from tailorbird.usecases.snapshots.snapshot_lookup import present_of
+from tailorbird.usecases.erasure.request_erasure import sheet_in
+from tailorbird.usecases.registry import Reason, ReleaseDigest, usecase
+from tailorbird.usecases.snapshots.snapshot_queries import present_of
 from tailorbird.usecases.steps.step_context import StepContext
 
 

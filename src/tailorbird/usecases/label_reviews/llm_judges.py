@@ -28,15 +28,14 @@ from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.system.source_access import grant_within, restrict_sources
+from tailorbird.system.outward_access import grant_within, restrict_sources
 from tailorbird.text.conversations import as_lines
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.label_reviews.label_review import ReviewState, below, read_sheet, refuse_author, show_review
 from tailorbird.usecases.leases import heartbeat, owner
-from tailorbird.usecases.parameters import ReleaseDigest
-from tailorbird.usecases.registry import local, usecase
-from tailorbird.usecases.snapshots.snapshot_lookup import present_of
+from tailorbird.usecases.registry import ReleaseDigest, local, usecase
+from tailorbird.usecases.snapshots.snapshot_queries import present_of
 from tailorbird.usecases.storage_quota import storing
 from tailorbird.usecases.tenants import reach_of
 

@@ -12,8 +12,7 @@ from pydantic import Field
 
 from tailorbird import auth
 from tailorbird.auth import Action
-from tailorbird.crypto.log_replay import LogReplay, head_problems
-from tailorbird.crypto.log_verification import check_entries
+from tailorbird.crypto.log_verification import LogReplay, check_entries, head_problems
 from tailorbird.crypto.signed_notes import read_note
 from tailorbird.domain.errors import Conflict, Corrupt, NotFound, TailorbirdError
 from tailorbird.domain.event import AnchoredRow, AuditReport, Checkpoint, LogEntry, is_begun_digest
@@ -22,9 +21,8 @@ from tailorbird.ports.ledger import SystemWork
 from tailorbird.usecases.audit_events import permit, remarks
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.maintenance import checkpoint_shipping
-from tailorbird.usecases.maintenance.log_forks import demand_no_fork
-from tailorbird.usecases.parameters import PageSize
-from tailorbird.usecases.registry import local, usecase
+from tailorbird.usecases.maintenance.checkpoint_shipping import demand_no_fork
+from tailorbird.usecases.registry import PageSize, local, usecase
 
 ORIGIN = "tailorbird/log"
 Index = Annotated[int, Field(ge=0, lt=1 << 62)]

@@ -16,20 +16,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from tailorbird import auth
+from tailorbird.auth import Action
 from tailorbird.crypto.canonical_json import canonical_json, plain_json
-from tailorbird.domain.errors import NotFound, TailorbirdError
+from tailorbird.domain.errors import Conflict, NotFound, TailorbirdError
 from tailorbird.domain.event import Checkpoint
 from tailorbird.domain.value import Value
 from tailorbird.ports.ledger import SystemWork
 from tailorbird.ports.signals import Notifier
 from tailorbird.system.files import flush, private_folder
-from tailorbird.usecases.dependencies import Dependencies
+from tailorbird.usecases.audit_events import Facts, record, remark
+from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.registry import usecase
 
 _log = logging.getLogger("tailorbird.checkpoints")
 
@@ -313,3 +317,42 @@ def _is_late(deps: Dependencies, place: _Place) -> bool:
             return False
         (entry,) = islice(system.events.entries(covered, covered + 1), 1)
     return entry.event.at < deps.clock.now() - 2 * deps.upkeep.checkpoint_every
+
+
+Why = Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+class Settlement(Value):
+    """The forks that were settled."""
+
+    forks: tuple[LogFork, ...]
+
+
+def demand_no_fork(deps: Dependencies) -> None:
+    """Raises Conflict (``log_forked``) while the log does not continue what a place for checkpoints holds, and no admin has settled it."""
+    forks = find_forks(deps)
+    if forks:
+        raise Conflict(
+            f"the log does not continue what was shipped: {forks[0].text}",
+            "find out who put the record back or changed it; then an admin settles it: tailorbird audit settle --reason ...",
+            code="log_forked",
+        )
+
+
+@usecase("audit.settle", "POST", "/api/audit/settlements", Action.SETTLE_LOG)
+def settle_forks(deps: Dependencies, actor: Actor, reason: Why) -> Settlement:
+    """Settle forks of the log.
+
+    After a backup took the record's place, say: what each place holds is put on record with the reason, and the places begin anew with
+    the next checkpoint. Raises Conflict where there is nothing to settle.
+    """
+    forks = find_forks(deps)
+    if not forks:
+        raise Conflict("the log continues what every place holds", "there is nothing to settle", code="log_not_forked")
+    with deps.ledger.work(actor.tenant) as work:
+        why = remark(work, reason)
+        for fork in forks:
+            facts: Facts = {"place": fork.place, "size": fork.size, "root": fork.root, "reason": why}
+            record(work, SETTLED, actor.name, LOG_SUBJECT, deps.clock.now(), facts)
+    forget_forks(deps, forks)
+    return Settlement(forks=forks)

@@ -14,13 +14,12 @@ from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.errors import Conflict, Corrupt, Internal, NotFound
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.artifacts import ErasableStore
-from tailorbird.system.clear_folder import is_in_memory
+from tailorbird.system.files import is_in_memory
 from tailorbird.usecases.audit_events import record, require_host
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.registry import local
-from tailorbird.usecases.sealed_words import SealedContents
 from tailorbird.usecases.storage_quota import reached
-from tailorbird.usecases.tenant_keys import TenantKeys
+from tailorbird.usecases.tenant_keys import SealedContents, TenantKeys
 
 #: Requests whose words are encrypted in one transaction.
 _PAGE = 200

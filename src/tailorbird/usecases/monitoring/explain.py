@@ -12,7 +12,7 @@ from tailorbird.domain.evidence import Evidence, GateResult
 from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan
-from tailorbird.domain.prompt_search import PromptSearch
+from tailorbird.domain.prompt import PromptSearch
 from tailorbird.domain.release import Release
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.reporting import Explanation

@@ -9,11 +9,10 @@ from pydantic import Field
 
 from tailorbird.auth import Action
 from tailorbird.domain.deployment import RequestRow, Traffic
-from tailorbird.domain.signal import Signal
+from tailorbird.domain.feedback import Signal
 from tailorbird.domain.value import Name, Value
 from tailorbird.usecases.dependencies import Actor, Dependencies
-from tailorbird.usecases.parameters import PageSize
-from tailorbird.usecases.registry import usecase
+from tailorbird.usecases.registry import PageSize, usecase
 
 
 class TrafficView(Value):

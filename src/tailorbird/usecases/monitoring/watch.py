@@ -14,23 +14,22 @@ from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.deployment import Alias, RequestRow, Traffic
 from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.domain.evidence import Evidence, ItemResult
-from tailorbird.domain.feedback import Marks
+from tailorbird.domain.feedback import Marks, Signal
 from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.release import Release
 from tailorbird.domain.rollout import LiveFinding
 from tailorbird.domain.run import Run
-from tailorbird.domain.signal import Signal
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.files import private_folder
-from tailorbird.text.label_sets import split
+from tailorbird.text.label_rules import split
 from tailorbird.usecases.alert_delivery import send_alerts
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.registry import usecase
-from tailorbird.usecases.releases.live_kpis import live_now
+from tailorbird.usecases.releases.release_queries import live_now
 from tailorbird.usecases.runs.step_runner import objective_of
-from tailorbird.usecases.snapshots.snapshot_lookup import standing
+from tailorbird.usecases.snapshots.snapshot_queries import standing
 
 #: How far back a look goes, the requests it compares at most, and the readings that tell what was told before.
 BOUNDS = monitoring.Thresholds()

@@ -32,11 +32,10 @@ from tailorbird.usecases.approvals import (
 from tailorbird.usecases.audit_events import Facts, deny, permit, record, remark
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.label_reviews.label_review import demand_review
-from tailorbird.usecases.maintenance.log_forks import demand_no_fork
-from tailorbird.usecases.parameters import Reason, ReleaseDigest
-from tailorbird.usecases.registry import usecase
+from tailorbird.usecases.maintenance.checkpoint_shipping import demand_no_fork
+from tailorbird.usecases.registry import Reason, ReleaseDigest, usecase
 from tailorbird.usecases.released_ranker import demand_ranker
-from tailorbird.usecases.releases.effect import demand_effect
+from tailorbird.usecases.releases.load_verification import demand_effect
 from tailorbird.usecases.rollouts.production_rules import RESTORED, demand_direct, demand_operators
 from tailorbird.usecases.rollouts.rollouts import take_back
 

@@ -20,8 +20,7 @@ from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.serving import GONE_AFTER
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
-from tailorbird.usecases.parameters import ReleaseDigest
-from tailorbird.usecases.registry import usecase
+from tailorbird.usecases.registry import ReleaseDigest, usecase
 
 #: Seconds within which every gateway must have followed, and between two looks.
 PATIENCE, _LOOK_EVERY = 120.0, 0.02

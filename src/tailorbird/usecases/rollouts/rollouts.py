@@ -17,6 +17,7 @@ from tailorbird.auth import Action
 from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.deployment import Alias
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, TailorbirdError
+from tailorbird.domain.feedback import Severity, Signal, SignalName
 from tailorbird.domain.objective import RiskTier
 from tailorbird.domain.release import Release, ReleaseAction, ReleaseState, next_state
 from tailorbird.domain.rollout import (
@@ -31,7 +32,6 @@ from tailorbird.domain.rollout import (
     SegmentFinding,
     Votes,
 )
-from tailorbird.domain.signal import Severity, Signal, SignalName
 from tailorbird.domain.value import Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.release import AliasTrial, promoted, restored, with_trial
@@ -41,9 +41,8 @@ from tailorbird.usecases.approvals import demand_approved
 from tailorbird.usecases.audit_events import Facts, permit, record, remark
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.each_tenant import for_each_tenant
-from tailorbird.usecases.maintenance.log_forks import demand_no_fork
-from tailorbird.usecases.parameters import PageSize, Reason, ReleaseDigest
-from tailorbird.usecases.registry import usecase
+from tailorbird.usecases.maintenance.checkpoint_shipping import demand_no_fork
+from tailorbird.usecases.registry import PageSize, Reason, ReleaseDigest, usecase
 from tailorbird.usecases.released_ranker import demand_ranker
 from tailorbird.usecases.rollouts.production_rules import demand_drill, demand_operators, live_kpis_of, rule_of
 

@@ -8,8 +8,7 @@ from tailorbird.auth import Action
 from tailorbird.domain.ladder import Refusal
 from tailorbird.domain.run import RunState
 from tailorbird.domain.value import Value
-from tailorbird.usecases.climb.preflight import ExaminedRung, examine_rungs
-from tailorbird.usecases.climb.snapshot_and_plan import draft_plan
+from tailorbird.usecases.climb.snapshot_and_plan import ExaminedRung, draft_plan, examine_rungs
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.registry import local
 from tailorbird.usecases.runs.step_runner import plan_for

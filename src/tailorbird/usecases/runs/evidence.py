@@ -14,8 +14,7 @@ from tailorbird.usecases.climb.floor import floor_climb_of, refused_floor
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.key_custody import approval_remarks
 from tailorbird.usecases.label_reviews import label_review
-from tailorbird.usecases.parameters import RunId
-from tailorbird.usecases.registry import usecase
+from tailorbird.usecases.registry import RunId, usecase
 from tailorbird.usecases.runs.run_queries import RunReport, show_run
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.rung_approval import allowances_of

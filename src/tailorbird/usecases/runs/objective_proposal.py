@@ -45,8 +45,7 @@ from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.stats.design_effect import are_worth_less
 from tailorbird.stats.intervals import score_interval, spend
 from tailorbird.text.json_answers import is_long_text, json_object
-from tailorbird.usecases.climb.contradicting_labels import contradictions
-from tailorbird.usecases.climb.provability import unprovable
+from tailorbird.usecases.climb.provability import contradictions, unprovable
 
 #: Of more rows than these the splits are estimated: curating them takes minutes, and any usual target can be proven.
 MOST_CURATED = 100_000

@@ -10,7 +10,6 @@ from uuid import uuid4
 
 from pydantic import Field
 
-from tailorbird.domain.compute import ComputeNode, StepNeed
 from tailorbird.domain.errors import (
     Busy,
     Conflict,
@@ -24,7 +23,7 @@ from tailorbird.domain.errors import (
 )
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import Plan, RungPlan
-from tailorbird.domain.run import Step, StepProgress, StepState
+from tailorbird.domain.run import ComputeNode, Step, StepNeed, StepProgress, StepState
 from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.ports.compute import Compute, PlacedTask
 from tailorbird.ports.ledger import UnitOfWork

@@ -14,27 +14,25 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn
 
-from tailorbird.domain.compute import ComputeNode, StepNeed
 from tailorbird.domain.errors import Conflict, Exhausted, Forbidden, LeaseLost, TailorbirdError
 from tailorbird.domain.identity import Role
 from tailorbird.domain.ladder import Conclusion, RungKind
-from tailorbird.domain.run import OPEN, Run, RunState, Step, StepState
+from tailorbird.domain.run import OPEN, ComputeNode, Run, RunState, Step, StepNeed, StepState
 from tailorbird.domain.value import Digest
 from tailorbird.objective import OBJECTIVE_FILE, ObjectiveFile, parse_objective
 from tailorbird.ports.compute import Compute
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.files import digest_file, remove_folder
-from tailorbird.system.freed_memory import return_grown_memory
-from tailorbird.system.peak_memory import resident_gib
-from tailorbird.system.source_access import SourceAccess, restrict_sources
+from tailorbird.system.machine import resident_gib, return_grown_memory
+from tailorbird.system.outward_access import SourceAccess, restrict_sources
 from tailorbird.usecases.anchored_rows import anchored_erasures, anchored_run
 from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.climb import floor, rungs, sealed_test, snapshot_and_plan
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress, StepBegun
-from tailorbird.usecases.erasure.local_copies import clear_run, clear_step, follow_erasures
+from tailorbird.usecases.erasure.places import clear_run, clear_step, follow_erasures
 from tailorbird.usecases.leases import heartbeat, owner
 from tailorbird.usecases.runs import step_placement
-from tailorbird.usecases.snapshots.amendments import certificates_of
+from tailorbird.usecases.snapshots.snapshot_queries import certificates_of
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.cancellation import WatchedProgress, failed_disk, failure_of
 from tailorbird.usecases.steps.step_context import StepContext, StepOutcome, StepPayments, number_of

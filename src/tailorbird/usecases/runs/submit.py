@@ -20,7 +20,7 @@ from tailorbird.domain.run import FINISHED, Run, RunState
 from tailorbird.domain.value import Digest, Value
 from tailorbird.objective import OBJECTIVE_FILE, ObjectiveFile, chat_template_of, parse_submitted, read_objective
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.system.source_access import SourceAccess, grant_within
+from tailorbird.system.outward_access import SourceAccess, grant_within
 from tailorbird.text.known_templates import TEMPLATES
 from tailorbird.usecases.audit_events import permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
@@ -29,8 +29,7 @@ from tailorbird.usecases.registry import local, usecase
 from tailorbird.usecases.released_ranker import find_ranker
 from tailorbird.usecases.runs.run_queries import RunReport, report_of
 from tailorbird.usecases.runs.step_runner import WorkedRun, plan_for, work_on
-from tailorbird.usecases.snapshots.amendments import heeded_facts
-from tailorbird.usecases.snapshots.snapshot_queries import SnapshotView, show_snapshot
+from tailorbird.usecases.snapshots.snapshot_queries import SnapshotView, heeded_facts, show_snapshot
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext
 from tailorbird.usecases.storage_quota import storing

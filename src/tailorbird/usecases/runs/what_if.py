@@ -17,8 +17,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.anchored_rows import anchored_run
 from tailorbird.usecases.dependencies import Actor, Dependencies
-from tailorbird.usecases.parameters import RunId
-from tailorbird.usecases.registry import usecase
+from tailorbird.usecases.registry import RunId, usecase
 from tailorbird.usecases.steps import transitions
 
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from tailorbird import data
 from tailorbird.auth import Action
 from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.crypto.membership_proofs import Members, TreeHead, key_of
+from tailorbird.crypto.merkle import Members, TreeHead, key_of
 from tailorbird.domain.curation import Decision, FixAction, LabelSuspect
 from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest
 from tailorbird.domain.errors import InvalidInput, NotFound
@@ -19,11 +19,8 @@ from tailorbird.domain.value import Digest, Value
 from tailorbird.usecases.anchored_rows import anchored_secret
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
-from tailorbird.usecases.parameters import PageSize, SnapshotName
-from tailorbird.usecases.registry import usecase
-from tailorbird.usecases.snapshots.amendments import PROVENANCE
-from tailorbird.usecases.snapshots.snapshot_lookup import Snapshot, find_snapshot
-from tailorbird.usecases.snapshots.snapshot_queries import read_rows, report_of, rows_of
+from tailorbird.usecases.registry import PageSize, SnapshotName, usecase
+from tailorbird.usecases.snapshots.snapshot_queries import PROVENANCE, Snapshot, find_snapshot, read_rows, report_of, rows_of
 from tailorbird.usecases.storage_quota import storing
 
 

@@ -12,10 +12,9 @@ from tailorbird.domain.inspection import Inspection
 from tailorbird.domain.value import Digest, Value
 from tailorbird.usecases.audit_events import permit
 from tailorbird.usecases.dependencies import Actor, Dependencies
-from tailorbird.usecases.parameters import SnapshotName
-from tailorbird.usecases.registry import usecase
+from tailorbird.usecases.registry import SnapshotName, usecase
 from tailorbird.usecases.snapshots import label_errors, snapshot_queries
-from tailorbird.usecases.snapshots.snapshot_lookup import Snapshot
+from tailorbird.usecases.snapshots.snapshot_queries import Snapshot
 from tailorbird.usecases.uploads import RelativePath, readable_upload, require_uploaded
 
 #: Label errors shown with their texts.

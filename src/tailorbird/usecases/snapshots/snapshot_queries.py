@@ -3,26 +3,169 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import date
 from typing import Annotated
 
 from pydantic import Field
 
 from tailorbird import data
 from tailorbird.auth import Action
-from tailorbird.crypto.membership_proofs import Proof, TreeHead, key_of
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.crypto.merkle import Proof, TreeHead, key_of
 from tailorbird.domain.curation import CurationReport
 from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split
-from tailorbird.domain.errors import Conflict
+from tailorbird.domain.erasure import Certificate, Erasure
+from tailorbird.domain.errors import Conflict, NotFound
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.run import StepState
 from tailorbird.domain.value import Digest, Value
+from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.text.normalisation import normalise
-from tailorbird.usecases.anchored_rows import anchored_secret
+from tailorbird.usecases.anchored_rows import (
+    anchored_decisions,
+    anchored_erasures,
+    anchored_records,
+    anchored_run,
+    anchored_secret,
+    anchored_steps,
+)
 from tailorbird.usecases.audit_events import record
 from tailorbird.usecases.dependencies import Actor, Dependencies
-from tailorbird.usecases.parameters import SnapshotName
-from tailorbird.usecases.registry import usecase
-from tailorbird.usecases.snapshots.amendments import PROVENANCE, manifests_of
-from tailorbird.usecases.snapshots.snapshot_lookup import Snapshot, find_snapshot
+from tailorbird.usecases.registry import SnapshotName, usecase
+from tailorbird.usecases.steps import transitions
+
+#: The name of the secret behind pseudonyms and salts.
+PROVENANCE = "provenance"
+
+
+def amendments_of(deps: Dependencies, objective: Objective) -> data.Amendments:
+    """What the next snapshot of ``objective`` must heed."""
+    with deps.ledger.work(objective.tenant) as work:
+        return data.Amendments(
+            secret=anchored_secret(work, PROVENANCE),
+            erased=frozenset(erasure.subject for erasure in anchored_erasures(work)),
+            decisions={decision.row: decision for decision in anchored_decisions(work, objective.name)},
+            today=deps.clock.now().date(),
+        )
+
+
+def heeded_facts(work: UnitOfWork, objective: Objective, today: date) -> dict[str, list[str]]:
+    """What makes another run of the same files and the same objective: erasures that touched its snapshots, decisions about its rows,
+    retention that has ended. Empty where there is nothing of that, so that most runs are named by files and objective alone."""
+    facts = {
+        "erased": sorted(erasure.subject for erasure in _erasures_of(work, objective.name)),
+        "decided": [f"{found.row} {found.action.value} {found.label}" for found in anchored_decisions(work, objective.name)],
+        "retention": sorted({day.isoformat() for day in _ended(work, objective, today)}),
+    }
+    return {name: told for name, told in facts.items() if told}
+
+
+def manifests_of(work: UnitOfWork, objective: str | None = None) -> dict[str, SnapshotManifest]:
+    """Snapshots by digest, oldest first; only those of ``objective``, where given."""
+    found = {digest: work.records.get(SnapshotManifest, digest) for digest in anchored_records(work, SnapshotManifest)}
+    return {digest: manifest for digest, manifest in found.items() if objective in (None, manifest.objective)}
+
+
+def certificates_of(work: UnitOfWork, erasure: Erasure) -> Iterator[Certificate]:
+    """The certificates of an erasure, newest first: there are more than one where more was found, or could be destroyed, later."""
+    digest = erasure.certificate
+    while digest is not None:
+        certificate = work.records.get(Certificate, digest)
+        yield certificate
+        digest = certificate.earlier
+
+
+def _erasures_of(work: UnitOfWork, objective: str) -> list[Erasure]:
+    touched = []
+    for erasure in anchored_erasures(work):
+        rewritten = (snapshot for certificate in certificates_of(work, erasure) for snapshot in certificate.snapshots)
+        if any(snapshot.objective == objective for snapshot in rewritten):
+            touched.append(erasure)
+    return touched
+
+
+def _ended(work: UnitOfWork, objective: Objective, today: date) -> list[date]:
+    """Days on which retention ended, as far as the objective and its snapshots say."""
+    stated = [source.source.retain_until for source in objective.data] + [source.source.retain_until for source in objective.documents]
+    stated += [manifest.expires for manifest in manifests_of(work, objective.name).values()]
+    return [day for day in stated if day is not None and day < today]
+
+
+class Snapshot(Value):
+    """A snapshot by its digest."""
+
+    digest: Digest
+    manifest: SnapshotManifest
+
+
+def find_snapshot(work: UnitOfWork, name: str) -> Snapshot:
+    """The snapshot whose digest is, or begins with, ``name``; else the newest of the objective ``name``; else that of the run
+    ``name``; else that of the release ``name``.
+
+    Raises NotFound.
+    """
+    known = manifests_of(work)
+    plain = name.removeprefix("sha256:")
+    begun = [digest for digest in known if digest.removeprefix("sha256:").startswith(plain)] if plain else []
+    if len(begun) == 1:
+        return Snapshot(digest=begun[0], manifest=known[begun[0]])
+    named = [digest for digest, manifest in known.items() if manifest.objective == name]
+    if named:
+        return Snapshot(digest=named[-1], manifest=known[named[-1]])
+    return _of_run_or_release(work, name, known)
+
+
+def present_of(work: UnitOfWork, artifacts: ArtifactStore, digest: Digest) -> SnapshotManifest:
+    """The snapshot; where its rows were destroyed for somebody's sake, the one that was made from it without theirs. Raises NotFound."""
+    found = work.records.get(SnapshotManifest, digest)
+    if artifacts.exists(found.rows):
+        return found
+    certificates = (certificate for erasure in anchored_erasures(work) for certificate in certificates_of(work, erasure))
+    news = {snapshot.old: snapshot.new for certificate in certificates for snapshot in certificate.snapshots}
+    while digest in news and not artifacts.exists(found.rows):
+        digest = news[digest]
+        found = work.records.get(SnapshotManifest, digest)
+    return found
+
+
+def _of_run_or_release(work: UnitOfWork, name: str, known: dict[Digest, SnapshotManifest]) -> Snapshot:
+    try:
+        steps = anchored_run(work, name)[1]
+    except NotFound:
+        steps = ()
+    for step in steps:
+        if step.name == transitions.SNAPSHOT and step.state is StepState.DONE and step.result in known:
+            return Snapshot(digest=step.result, manifest=known[step.result])
+    with suppress(NotFound):
+        learned_from = work.releases.get(name).content.snapshot
+        return Snapshot(digest=learned_from, manifest=known[learned_from])
+    by_name = "an objective is given by its `name`, not by its file; " if name.endswith((".yaml", ".yml")) else ""
+    raise NotFound(
+        f"no snapshot, release, objective or run {name[:80]} in {work.tenant}, or more than one",
+        f"{by_name}list them with: tailorbird data list; make one with: tailorbird data curate OBJECTIVE",
+        code="snapshot_missing",
+    )
+
+
+def standing(work: UnitOfWork, manifest: SnapshotManifest) -> SnapshotManifest:
+    """The snapshot that stands for ``manifest`` now: itself, or what was made from it when a person was erased, and so on."""
+    children = {found.parent: found for found in manifests_of(work, manifest.objective).values() if found.parent}
+    while (child := children.get(digest_of(manifest))) is not None:
+        manifest = child
+    return manifest
+
+
+def objective_of(work: UnitOfWork, snapshot: Digest, name: str) -> Objective | None:
+    """The objective of the newest run over ``snapshot``, or else of the newest run of that name."""
+    runs = [run for run in work.runs.all() if run.objective_name == name]
+    for run, steps in zip(runs, anchored_steps(work, *runs), strict=True):
+        if any(step.result == snapshot for step in steps):
+            return work.records.get(Objective, run.objective)
+    return work.records.get(Objective, runs[0].objective) if runs else None
+
 
 RowText = Annotated[str, Field(max_length=1_000_000)]
 #: Rows named one by one in a difference.
@@ -64,7 +207,7 @@ class SnapshotDifference(Value):
 
 
 class RowPresence(Value):
-    """A proof about one row, against the head of a snapshot; the key is salted. Check it with ``crypto/membership_proofs.py``."""
+    """A proof about one row, against the head of a snapshot; the key is salted. Check it with ``crypto/merkle.py``."""
 
     snapshot: Digest
     head: TreeHead

@@ -11,7 +11,7 @@ from tailorbird.domain.errors import Exhausted, InvalidInput, TailorbirdError, U
 from tailorbird.domain.ladder import Making
 from tailorbird.domain.objective import Budget
 from tailorbird.domain.run import Failure, StepProgress, TrainingProgress
-from tailorbird.system.peak_memory import PeakMemory
+from tailorbird.system.machine import PeakMemory
 from tailorbird.usecases.dependencies import Progress
 from tailorbird.usecases.steps.transitions import Spent
 

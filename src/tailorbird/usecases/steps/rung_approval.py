@@ -15,8 +15,7 @@ from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.anchored_rows import anchored_records
 from tailorbird.usecases.audit_events import permit, record, remark
 from tailorbird.usecases.dependencies import Actor, Dependencies
-from tailorbird.usecases.parameters import RunId
-from tailorbird.usecases.registry import usecase
+from tailorbird.usecases.registry import RunId, usecase
 from tailorbird.usecases.steps.step_context import StepContext
 
 

@@ -14,8 +14,10 @@ spin again.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -216,3 +218,41 @@ def _exist(pool: ThreadPool, there: threading.Event, leave: threading.Event) -> 
     pool.compute()
     there.set()
     leave.wait()
+
+
+#: Seconds between two looks.
+_EVERY = 0.25
+_begun = threading.Lock()
+_log = logging.getLogger("tailorbird.system")
+
+
+def watch_barriers(pool: ThreadPool) -> None:
+    """Watches from now on, for as long as the process lives; once, whoever asks. Where ``GOMP_SPINCOUNT`` or ``OMP_WAIT_POLICY`` say how
+    threads wait, or a device other than the processor computes, nothing is changed."""
+    settled = os.environ.get("GOMP_SPINCOUNT") or os.environ.get("OMP_WAIT_POLICY")
+    if settled or pool.waits or pool.threads() == 1 or not _begun.acquire(blocking=False):
+        return
+    threading.Thread(target=_watch, args=(Barriers(pool),), name="barrier watch", daemon=True).start()
+
+
+def _watch(barriers: Barriers) -> None:
+    while True:
+        time.sleep(_EVERY)
+        try:
+            barriers.look()
+        except RuntimeError:  # no thread can be started any more: the interpreter ends, or the system has no more
+            _log.debug("the watch over barriers ended", exc_info=True)
+            return
+
+
+#: Niceness that is added: beside a thread that is ready all the time one behind it has a tenth of a core. And the most that there is.
+_BEHIND, _MOST = 10, 19
+
+
+def stand_back() -> None:
+    """From here on this thread, and each that it starts, computes after those of usual priority. For good: only a privileged process may
+    take it back. On systems where threads have no priority of their own nothing changes."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            thread = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, thread, min(_MOST, os.getpriority(os.PRIO_PROCESS, thread) + _BEHIND))
