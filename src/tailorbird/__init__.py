@@ -3,7 +3,7 @@
 Packages, from the innermost layer to the outermost:
 
 domain · ports · crypto, stats, system · text · objective, data, base_models, planning, rungs, training, inference, evaluation,
-release, serving, monitoring, reporting, auth, ledger, integrations, testing · usecases · api, console · processes, sdk · cli
+release, serving, monitoring, reporting, auth, ledger, integrations · usecases · api, console · processes, sdk · cli
 
 ``settings`` holds what differs between installations; ``wiring`` is the composition root.
 ``Workspace`` is the Python API; it is loaded when it is first asked for.

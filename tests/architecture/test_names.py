@@ -17,7 +17,7 @@ PACKAGE = ROOT / "src" / "tailorbird"
 #: Standard nouns that end in -ing: activities that have no other name (model training, traffic monitoring, prompt rendering),
 #: techniques (constrained decoding, code signing), and the wiring of a composition root.
 STANDARD_NOUNS = frozenset({
-    *("monitoring", "planning", "reporting", "serving", "testing", "training"),
+    *("monitoring", "planning", "reporting", "serving", "training"),
     *("decoding", "mapping", "packing", "paging", "parsing", "ranking", "rendering", "sampling", "scheduling", "scoring"),
     *("sharding", "shipping", "signing", "streaming", "timing", "tracking", "tuning", "wiring"),
 })  # fmt: skip

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryModelReader
 from tailorbird.base_models import ModelDigests, describe, pull, register_base
 from tailorbird.base_models.description import count_parameters
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.domain.base_model import EncoderDescription
 from tailorbird.domain.errors import Corrupt, ModelInvalid
 from tailorbird.domain.value import Digest
-from tailorbird.testing import MemoryModelReader
 
 DIGESTS = ModelDigests(tree=digest_bytes(b"a"), tokenizer=digest_bytes(b"b"), chat_template=digest_bytes(b"c"))
 CONFIG = {

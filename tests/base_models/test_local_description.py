@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryModelReader
+from support.doubles.model_reader import toy_encoder
 from tailorbird.base_models import describe_local
 from tailorbird.base_models.catalogue import entry_named
 from tailorbird.base_models.model_cache import ModelCache, make_once
 from tailorbird.base_models.pull import _folder_of, find_local
 from tailorbird.domain.errors import ModelInvalid
-from tailorbird.testing import MemoryModelReader
-from tailorbird.testing.model_reader import toy_encoder
 from tailorbird.text.encoder_vectors import ENCODER_FILE, encoder_json
 
 CONFIG = {"model_type": "odd", "hidden_size": 8, "num_hidden_layers": 2, "vocab_size": 10, "max_position_embeddings": 64}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from support.cli import tailorbird
-from tailorbird.testing import MemoryModelReader
+from support.doubles import MemoryModelReader
 
 OBJECTIVE = """\
 name: desk

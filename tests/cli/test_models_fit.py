@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryModelReader, MemoryTrainer
 from tailorbird.base_models import ModelCache
 from tailorbird.cli import models
 from tailorbird.cli.session import CommandSession
 from tailorbird.domain.errors import NotFound
 from tailorbird.planning import FitQuestion
-from tailorbird.testing import MemoryModelReader, MemoryTrainer
 from tailorbird.wiring import FittingParts
 
 CONFIG = {"model_type": "odd", "hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 100, "max_position_embeddings": 256}

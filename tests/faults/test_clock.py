@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from support.doubles import FixedClock
 from support.faults import Desk, Ending, ending_of, opened
 from tailorbird.auth import Action, KeyFileSealer
 from tailorbird.crypto.canonical_json import digest_of
@@ -16,7 +17,6 @@ from tailorbird.domain.identity import Login
 from tailorbird.domain.run import RunState
 from tailorbird.ledger import open_ledger
 from tailorbird.processes import StepWorker
-from tailorbird.testing import FixedClock
 from tailorbird.usecases import Dependencies, Progress, sessions
 from tailorbird.usecases.audit_events import permit
 from tailorbird.usecases.identities import NewKey, act_as, create_api_key, revoke_api_key

@@ -13,13 +13,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.doubles import MemoryTrainer
 from support.faults import Desk, Ending, adapt_here, ending_of, opened
 from support.processes import ASK, CHAT, Live, live, wait_until
 from support.serving import House
 from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.run import RunState, StepState
 from tailorbird.ledger import database
-from tailorbird.testing import MemoryTrainer
 
 #: Takes the write lock of a file for so many seconds, and says when it has it.
 HOLD = """

@@ -10,11 +10,11 @@ from typing import IO
 
 import pytest
 
+from support.doubles import MemoryTrainer
 from support.faults import Desk, Ending, adapt_here, ending_of, opened
 from tailorbird.domain.errors import TailorbirdError, Unavailable
 from tailorbird.domain.run import StepState
 from tailorbird.ledger import blobs, sqlite
-from tailorbird.testing import MemoryTrainer
 
 
 class Disk:

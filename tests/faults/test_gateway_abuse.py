@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from support.doubles import MemoryEngine
 from support.processes import ASK, CHAT, Live, live, wait_until
 from support.serving import House
 from tailorbird.domain.objective import TaskKind
@@ -21,7 +22,6 @@ from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Generation
 from tailorbird.processes import http_servers
-from tailorbird.testing import MemoryEngine
 
 
 class CountingEngine(MemoryEngine):

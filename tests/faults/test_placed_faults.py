@@ -10,12 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from support.doubles import ProcessCompute
 from support.faults import Desk, opened
 from tailorbird.domain.errors import Conflict, Exhausted, TailorbirdError, Unavailable
 from tailorbird.domain.run import ComputeNode, RunState, Step, StepNeed
 from tailorbird.processes import worker
 from tailorbird.system.files import private_folder
-from tailorbird.testing import ProcessCompute
 from tailorbird.usecases import Progress
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.runs import step_placement, step_runner

@@ -13,13 +13,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from support.doubles import ProcessCompute
 from support.faults import Desk, Ending, ending_of, opened
 from support.placed_tasks import twin_step
 from tailorbird.domain.errors import Conflict, Exhausted, Forbidden, InvalidInput, TailorbirdError
 from tailorbird.domain.run import ComputeNode, RunState
 from tailorbird.ports.compute import Compute
 from tailorbird.settings import load_settings
-from tailorbird.testing import ProcessCompute
 from tailorbird.usecases import Dependencies, Progress
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.runs import step_placement

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from support.damage import tries
+from support.doubles import FixedClock, MemoryArtifacts, MemoryEngine, MemoryLedger, MemoryModelReader, MemoryStore, MemoryTrainer
 from support.release import base as base_ref
 from support.release import content, dossier, objective
 from tailorbird import auth
@@ -32,7 +33,6 @@ from tailorbird.domain.objective import RiskTier
 from tailorbird.domain.release import Approval, Release, ReleaseState, Statement
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.release import release_digest
-from tailorbird.testing import FixedClock, MemoryArtifacts, MemoryEngine, MemoryLedger, MemoryModelReader, MemoryStore, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, MaintenanceSettings, admit
 from tailorbird.usecases.identities import (
     FIRST_PEOPLE,

@@ -258,7 +258,7 @@ import json, sys
 from pathlib import Path
 from tailorbird.base_models import list_models, pull, register_base
 from tailorbird.inference import open_encoder, open_model_reader
-from tailorbird.testing import MemoryArtifacts
+from support.doubles import MemoryArtifacts
 
 cache = Path(sys.argv[1])
 folder = pull(sys.argv[2], cache, open_model_reader)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.doubles import MemoryEncoder
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import InvalidInput, ModelInvalid, NotFound
@@ -19,7 +20,6 @@ from tailorbird.inference.baselines import Baselines
 from tailorbird.inference.engine import TorchEngine
 from tailorbird.inference.retrieval import TorchEncoder
 from tailorbird.ports.engine import LabelScores, ScoreRequest, Told
-from tailorbird.testing import MemoryEncoder
 from tailorbird.text.linear_classifier import LinearText, write_linear
 
 ID = digest_bytes(b"floor")

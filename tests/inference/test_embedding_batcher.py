@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.doubles import MemoryEncoder
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.base_model import Purpose
 from tailorbird.domain.deployment import Servable
@@ -22,7 +23,6 @@ from tailorbird.inference.baselines import Baselines
 from tailorbird.inference.blocking_call import Cancel
 from tailorbird.ports.encoder import Vectors
 from tailorbird.ports.engine import LabelScores, Told
-from tailorbird.testing import MemoryEncoder
 from tailorbird.text.linear_classifier import LinearText, write_linear
 
 LABELS = ("card", "refund", "top up")

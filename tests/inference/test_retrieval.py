@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles.engine import MemoryEncoder
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.endpoint import HostedModel
 from tailorbird.domain.errors import Conflict, InvalidInput
@@ -15,7 +16,6 @@ from tailorbird.domain.prompt import Entry, PromptSpec, Retrieval
 from tailorbird.inference import open_engine
 from tailorbird.inference.retrieval import Lookups
 from tailorbird.processes.engine_process import AsyncEngine
-from tailorbird.testing.engine import MemoryEncoder
 from tailorbird.text.search_index import write_index
 
 NAME = "sha256:" + "1" * 64

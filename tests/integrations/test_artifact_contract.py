@@ -10,6 +10,7 @@ from uuid import uuid4
 import fsspec
 import pytest
 
+from support.doubles import MemoryArtifacts
 from support.s3 import running_s3
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.crypto.sealed_stream import new_data_key
@@ -18,7 +19,6 @@ from tailorbird.ledger import open_artifacts
 from tailorbird.ledger.artifacts import Artifacts
 from tailorbird.ledger.blobs import RemoteBlobs
 from tailorbird.ports.artifacts import ArtifactStore, ErasableStore
-from tailorbird.testing import MemoryArtifacts
 from tailorbird.usecases.tenant_keys import SealedArtifacts
 
 

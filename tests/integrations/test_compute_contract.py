@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import ProcessCompute
 from support.placed_tasks import plain
 from support.ray_cluster import await_end
 from tailorbird.domain.errors import TailorbirdError, Unavailable
 from tailorbird.domain.run import ComputeNode, StepNeed
 from tailorbird.ports.compute import Compute, PlacedTask
-from tailorbird.testing import ProcessCompute
 
 ONE = StepNeed(cores=1)
 

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from support.doubles import MemoryEngine
 from support.drivers import request, servable
 from support.effects import KINDS, ToldProofs, faulty, write_twin_adapter
 from support.gguf_models import write_exportable
@@ -23,7 +24,6 @@ from tailorbird.integrations.openai_compatible import OpenAiDriver
 from tailorbird.integrations.vllm import VllmDriver
 from tailorbird.ports.engine import ProbeRequest
 from tailorbird.serving import EffectChecks
-from tailorbird.testing import MemoryEngine
 from tailorbird.text.token_reader import read_tokenizer
 from tailorbird.usecases.climb.effect_proof import effect_proof
 

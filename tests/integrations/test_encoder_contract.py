@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.doubles import MemoryEncoder
 from tailorbird.ports.encoder import Encoder
-from tailorbird.testing import MemoryEncoder
 
 
 @pytest.fixture(scope="module", params=["memory", pytest.param("torch", marks=pytest.mark.slow)])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support.doubles import MemoryEngine
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import LocalRetrieval, Servable
@@ -16,7 +17,6 @@ from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Entry, Message, PromptSpec, Retrieval, Sampling
 from tailorbird.ports.engine import Engine
-from tailorbird.testing import MemoryEngine
 from tailorbird.text.search_index import write_index
 
 ID = digest_bytes(b"servable")

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.doubles import MemoryEndpoint
 from support.hosted import DONE, MODEL, USAGE, WHOLE, Reply, ScriptedServer, endpoint, event, fault, scripted, serving
 from support.processes import live
 from support.serving import House
@@ -29,7 +30,6 @@ from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.ports.endpoint import EndpointClient, HostedAnswer, HostedChunk
 from tailorbird.serving.hosted_driver import STOOD_IN_FOR
-from tailorbird.testing import MemoryEndpoint
 
 PROMPT = (Message(role="system", content="Classify."), Message(role="user", content="I lost my card"))
 KEY = "sk-very-secret"

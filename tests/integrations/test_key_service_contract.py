@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles.key_service import MemoryKeyService
 from support.transit_server import TOKEN, TransitServer, running_transit
 from tailorbird.auth.identity_keys import new_key, open_key_file, open_key_variable, rotate_key_file, write_key_file
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound, TailorbirdError, Unavailable
 from tailorbird.integrations.vault_transit import VaultTransit, open_vault
 from tailorbird.ports.key_service import KeyService
-from tailorbird.testing.key_service import MemoryKeyService
 
 KEY = bytes(range(32))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryArtifacts, MemoryModelReader, MemoryTrainer
 from tailorbird.base_models import describe
 from tailorbird.base_models.description import ModelDigests
 from tailorbird.crypto.canonical_json import digest_bytes
@@ -14,7 +15,6 @@ from tailorbird.domain.plan import LoraSettings, TrainingSettings
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import Example, TrainingJob
-from tailorbird.testing import MemoryArtifacts, MemoryModelReader, MemoryTrainer
 
 DIGEST = digest_bytes(b"any")
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryTracker
 from support.mlflow_server import Server, mlflow_server
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.integrations import mlflow, tensorboard
 from tailorbird.ports.tracker import TrackedTraining, Tracker, numbers
-from tailorbird.testing import MemoryTracker
 
 TRAINING = TrackedTraining(experiment="acme/desk", run="162292ef2971", name="make lora r16", settings={"learning_rate": "0.001"})
 Curves = set[tuple[str, int, float]]

@@ -16,10 +16,10 @@ from typing import ClassVar
 import pytest
 
 from support.clocks import replace_clock
+from support.doubles import MemoryNotifier
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.integrations import webhook
 from tailorbird.integrations.webhook import WebhookNotifier, open_notifier
-from tailorbird.testing import MemoryNotifier
 
 MESSAGE = {"text": "Half failed, says the private message.", "signals": [{"value": 0.5, "n": 100}]}
 SECRET = "shared between the two"

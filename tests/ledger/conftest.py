@@ -14,6 +14,9 @@ import pytest
 from sqlalchemy import create_engine, insert, text
 from sqlalchemy.pool import NullPool
 
+from support.doubles import MemoryLedger
+from support.doubles.ledger.tables import SYSTEM
+from support.doubles.ledger.tenants import TENANTS as TENANT_ROWS
 from support.ledger_samples import START, SetClock
 from support.postgresql import BOTH, TEMPLATE, Server, as_user, running_server
 from tailorbird.domain.identity import Tenant
@@ -22,9 +25,6 @@ from tailorbird.ledger.database import open_database
 from tailorbird.ledger.tables import tenants
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.ledger import Ledger
-from tailorbird.testing import MemoryLedger
-from tailorbird.testing.ledger.tables import SYSTEM
-from tailorbird.testing.ledger.tenants import TENANTS as TENANT_ROWS
 
 TENANTS = ("acme", "globex")
 DATABASES = ["sqlite", "postgresql"]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import event as sqlalchemy_event
 
 import support.ledger_samples as sample
+from support.doubles import MemoryLedger
 from tailorbird.crypto import merkle
 from tailorbird.domain.errors import Corrupt, InvalidInput
 from tailorbird.ledger import open_ledger
@@ -18,7 +19,6 @@ from tailorbird.ledger.database import open_database
 from tailorbird.ledger.event_log import Events
 from tailorbird.ports.ledger import Ledger
 from tailorbird.system.clock import SystemClock
-from tailorbird.testing import MemoryLedger
 
 SIZE = 600
 

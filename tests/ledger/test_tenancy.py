@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import create_engine, select
 
 import support.ledger_samples as sample
+from support.doubles import MemoryLedger
 from support.ledger_samples import START, digest, failure
 from support.postgresql import as_user
 from tailorbird.crypto.canonical_json import digest_of
@@ -23,7 +24,6 @@ from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.run import RunState, Step, StepState
 from tailorbird.ledger.tables import metadata
 from tailorbird.ports.ledger import Ledger, UnitOfWork
-from tailorbird.testing import MemoryLedger
 
 MINUTE = timedelta(minutes=1)
 RELEASE = sample.release("acme")

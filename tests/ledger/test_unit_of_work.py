@@ -8,12 +8,12 @@ import traceback
 import pytest
 
 import support.ledger_samples as sample
+from support.doubles import MemoryLedger
 from tailorbird.crypto.log_verification import check_entries
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.errors import Conflict, Corrupt, Internal, Unavailable
 from tailorbird.domain.event import Remark
 from tailorbird.ledger import database, open_ledger
-from tailorbird.testing import MemoryLedger
 
 
 class Stop(Exception):

@@ -15,6 +15,7 @@ from kinds import KINDS, VOLUMES, _parts, write_kind
 from known_answers import NONE, Cost, cases_of, right_answer
 from rivals import served
 
+from support.doubles.artifacts import MemoryArtifacts
 from tailorbird.data import SnapshotRequest, build_snapshot
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.endpoint import Endpoint
@@ -22,7 +23,6 @@ from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.objective import read_objective
 from tailorbird.ports.endpoint import HostedAnswer
-from tailorbird.testing.artifacts import MemoryArtifacts
 
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no public data sets here: set TAILORBIRD_TEST_DATA")
 

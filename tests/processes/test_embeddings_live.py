@@ -10,13 +10,13 @@ import numpy as np
 import openai
 import pytest
 
+from support.doubles import MemoryEncoder
 from support.processes import Live, live
 from support.serving import House, digest
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import LocalRetrieval
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Entry, Retrieval
-from tailorbird.testing import MemoryEncoder
 from tailorbird.text.search_index import write_index
 
 TEXTS = ["I lost my card", "where is my parcel"]

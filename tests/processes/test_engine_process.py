@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from support.doubles import MemoryEngine
 from support.processes import SECRET, engine_server, wait_until
 from support.serving import ASK, LABELS, House, digest
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, NotFound, TooLarge, Unavailable
@@ -19,7 +20,6 @@ from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.integrations.loopback import open_driver
 from tailorbird.ports.engine import EngineDriver, LabelScores, LoadRequest
-from tailorbird.testing import MemoryEngine
 
 
 def talk(url: str, story: Any, secret: str = SECRET) -> Any:

@@ -11,12 +11,12 @@ import httpx
 import openai
 import pytest
 
+from support.doubles import MemoryEngine
 from support.processes import ASK, CHAT, Live, live, wait_until
 from support.serving import LABELS, House
 from support.tools import TOOLS
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.objective import TaskKind
-from tailorbird.testing import MemoryEngine
 
 QUESTION = [{"role": "user", "content": "I lost my card"}]
 

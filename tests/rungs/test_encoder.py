@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from support.doubles import MemoryEncoder, MemoryTrainer
 from support.e2e import support_rows
 from support.rungs import LABELS, D, FolderStore, build_context, make_plan_of, make_rows, make_settings
 from support.tiny_encoder import LABELS as TINY_LABELS
@@ -27,7 +28,6 @@ from tailorbird.ports.trainer import EncoderJob, ReportProgress, TrainedModel
 from tailorbird.rungs import encoder_job, make_candidate, trial_of
 from tailorbird.rungs.encoder import parts_of, sureness
 from tailorbird.rungs.scope import Fit
-from tailorbird.testing import MemoryEncoder, MemoryTrainer
 from tailorbird.text.label_rules import join
 from tailorbird.text.linear_classifier import ADAPTER, ENCODER, read_linear
 from tailorbird.text.prompt_rendering import messages_for

@@ -18,13 +18,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion
 from sklearn.preprocessing import FunctionTransformer
 
+from support.doubles.engine import MemoryEncoder
 from support.rungs import LABELS, make_rows
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.ports.encoder import Vectors
 from tailorbird.rungs import FloorModel, fit_floor
 from tailorbird.rungs.label_regressions import LENGTHS
-from tailorbird.testing.engine import MemoryEncoder
 from tailorbird.text.label_rules import join, split
 from tailorbird.text.linear_classifier import read_linear, write_linear
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryEngine
 from support.hosted import MODEL
 from support.serving import ASK, DirectDriver, House, digest, until
 from tailorbird.domain.deployment import Servable
@@ -23,7 +24,6 @@ from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.serving import AliasSync, AnswerService, alias_sync
 from tailorbird.serving.alias_record import AliasRecord, FolderWatch
-from tailorbird.testing import MemoryEngine
 
 BAD = Corrupt("adapter changed", "restore it", code="artifact_corrupt")
 AWAY = Unavailable("away", "wait", code="engine_unavailable")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from support.doubles import MemoryEngine
 from support.serving import ASK, CLASSIFY, GENERATE, LABELS, DirectDriver, House
 from tailorbird.crypto.canonical_json import digest_bytes, short
 from tailorbird.domain.dataset import EVERYONE
@@ -21,7 +22,6 @@ from tailorbird.domain.prompt import Entry, Message, Retrieval, RetrievedEntry, 
 from tailorbird.ports.engine import Chunk, Generation, LoadRequest
 from tailorbird.serving import AliasRoutes, AnswerPiece, AnswerService, TrafficArm
 from tailorbird.serving.answers import conversation_for
-from tailorbird.testing import MemoryEngine
 from tailorbird.text.search_index import write_index
 
 D = digest_bytes(b"index")

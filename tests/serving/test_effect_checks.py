@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryEngine
 from support.effects import FAULTS, KINDS, FaultyDriver, ToldProofs, faulty, write_twin_adapter
 from support.serving import DirectDriver, House, digest, until
 from tailorbird.domain.deployment import Servable
@@ -19,7 +20,6 @@ from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.ports.engine import LabelScores, LoadRequest, LocalEngine, ProbeRequest
 from tailorbird.release import PROBE_TEXTS, choose_of_scores
 from tailorbird.serving import AliasSync, EffectChecks, effect_checks
-from tailorbird.testing import MemoryEngine
 from tailorbird.usecases.climb.effect_proof import effect_proof
 
 ID = digest("adapted")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryEndpoint, MemoryEngine
 from support.hosted import DONE, MODEL, USAGE, WHOLE, Reply, endpoint, event, fault, last_word, scripted
 from support.serving import CLASSIFY, DirectDriver, House
 from tailorbird.domain.deployment import LocalRetrieval, Servable
@@ -22,7 +23,6 @@ from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.ports.endpoint import EndpointClient
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.serving import AliasRoutes, AnswerPiece, AnswerService, HostedAccess, HostedDriver, TrafficArm, with_fallback
-from tailorbird.testing import MemoryEndpoint, MemoryEngine
 
 TEXT = (Message(role="user", content="I lost my card"),)
 HOSTED = Digest("sha256:" + "a" * 64)

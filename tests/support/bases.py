@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryEngine, MemoryModelReader, MemoryTrainer
+from support.doubles.model_reader import toy_encoder
 from support.usecases import write_objective
 from tailorbird import wiring
 from tailorbird.base_models import ModelCache
@@ -19,8 +21,6 @@ from tailorbird.domain.deployment import Servable
 from tailorbird.domain.prompt import Message
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import LabelScores
-from tailorbird.testing import MemoryEngine, MemoryModelReader, MemoryTrainer
-from tailorbird.testing.model_reader import toy_encoder
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.climb import base_candidates
 from tailorbird.usecases.identities import act_as

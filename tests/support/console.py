@@ -14,6 +14,7 @@ import httpx
 import yaml
 from fastapi import FastAPI
 
+from support.doubles import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
 from support.workspace_ledger import FAST, SQLITE, copy_workspace, workspace_ledger
 from tailorbird.console import console_routes
 from tailorbird.domain.deployment import RequestRow, Servable
@@ -26,7 +27,6 @@ from tailorbird.domain.value import Digest
 from tailorbird.ledger import open_artifacts
 from tailorbird.ports.engine import LabelScores
 from tailorbird.system.clock import SystemClock
-from tailorbird.testing import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
 from tailorbird.usecases.maintenance.audit import make_checkpoint

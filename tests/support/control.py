@@ -16,6 +16,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from support.doubles import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
 from support.serving import DirectDriver, House
 from support.workspace_ledger import SQLITE, workspace_ledger
 from tailorbird import api
@@ -24,7 +25,6 @@ from tailorbird.domain.identity import Identity
 from tailorbird.domain.value import Digest
 from tailorbird.ledger import open_artifacts
 from tailorbird.processes import gateway_app
-from tailorbird.testing import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
 from tailorbird.usecases.sessions import LoginEntry, log_in, open_session

@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 
+from support.doubles import MemoryEngine
 from support.llamacpp import running_llamacpp
 from support.processes import SECRET, in_thread, live
 from support.serving import House
@@ -30,7 +31,6 @@ from tailorbird.integrations import llama_cpp, loopback, openai_compatible, vllm
 from tailorbird.ports.engine import EngineDriver, LoadRequest, LocalEngine
 from tailorbird.processes import engine_app
 from tailorbird.serving import EngineReplicas
-from tailorbird.testing import MemoryEngine
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "between-gateway-and-engine"

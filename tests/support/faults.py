@@ -12,12 +12,12 @@ from pathlib import Path
 
 import yaml
 
+from support.doubles import MemoryModelReader
 from support.moments import Kill
 from support.story_process import Call
 from tailorbird import settings, wiring
 from tailorbird.domain.run import RunState, StepState
 from tailorbird.domain.value import Digest
-from tailorbird.testing import MemoryModelReader
 from tailorbird.usecases import Dependencies, Progress
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
 from tailorbird.usecases.maintenance.audit import verify_log

@@ -12,13 +12,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from support.doubles import MemoryEngine
 from support.serving import House
 from support.workspace_ledger import SQLITE
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.integrations.loopback import open_driver
 from tailorbird.processes import Listening, run_engine, run_gateway, take_secret
 from tailorbird.processes import engine_process as engine
-from tailorbird.testing import MemoryEngine
 
 LOG_FORMAT: Any = os.environ.get("TEST_LOG_FORMAT", "text")
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from support.doubles import MemoryEndpoint
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.feedback import TrafficPolicy
 from tailorbird.domain.prompt import Message
-from tailorbird.testing import MemoryEndpoint
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.endpoints import add_endpoint
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from support.doubles import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.auth import KeyFileSealer
 from tailorbird.domain.event import Event
 from tailorbird.ledger import open_artifacts, open_ledger
 from tailorbird.settings import save_settings
-from tailorbird.testing import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.usecases import Dependencies, MaintenanceSettings
 from tailorbird.usecases.identities import FIRST_PEOPLE, initialise
 

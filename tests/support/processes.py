@@ -21,12 +21,12 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from support.doubles import MemoryEngine
 from support.serving import House
 from tailorbird.integrations.loopback import open_driver
 from tailorbird.ports.engine import LocalEngine
 from tailorbird.processes import Tls, engine_app, gateway_app
 from tailorbird.processes.http_servers import Server, free_port, listen
-from tailorbird.testing import MemoryEngine
 from tailorbird.usecases import Dependencies
 
 SECRET = "shared-with-the-gateway"

@@ -9,9 +9,9 @@ from random import Random
 
 import yaml
 
+from support.doubles import MemoryModelReader
+from support.doubles.model_reader import toy_encoder
 from tailorbird.domain.base_model import EncoderDescription
-from tailorbird.testing import MemoryModelReader
-from tailorbird.testing.model_reader import toy_encoder
 
 TOPICS = ("wing", "engine", "cabin", "fuel")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from support.doubles import MemoryEncoder
 from tailorbird.crypto.canonical_json import canonical_json, digest_bytes, digest_of
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Provenance, Row, Split
@@ -19,7 +20,6 @@ from tailorbird.domain.run import TrainingReport
 from tailorbird.ports.engine import Generation, LabelScores
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
 from tailorbird.rungs import RungContext
-from tailorbird.testing import MemoryEncoder
 
 LABELS = ("delivery", "invoice", "refund")
 D = digest_bytes(b"x")

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from support.doubles import FixedClock, MemoryArtifacts, MemoryEngine, MemoryModelReader, MemoryTrainer
 from support.workspace_ledger import SQLITE, workspace_ledger
 from tailorbird import auth
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
@@ -23,7 +24,6 @@ from tailorbird.domain.release import Dossier, Release, ReleaseContent, ReleaseS
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Chunk, Embeddings, EngineState, LabelScores, LoadRequest, LocalEngine, ProbeRequest, Ranked
 from tailorbird.system.clock import SystemClock
-from tailorbird.testing import FixedClock, MemoryArtifacts, MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.usecases import Dependencies, MaintenanceSettings
 
 LABELS = ("lost_card", "top_up", "refund")

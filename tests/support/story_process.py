@@ -18,10 +18,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from support.doubles import MemoryEngine, MemoryModelReader, MemoryTrainer
 from support.moments import Kill, Passing, watch
 from tailorbird.ledger import sqlite
 from tailorbird.processes import worker
-from tailorbird.testing import MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.usecases.runs import step_runner
 
 #: How long a lease lasts in these processes, so that the lease of a dead one is soon over.

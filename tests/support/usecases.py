@@ -10,12 +10,12 @@ from tempfile import TemporaryDirectory
 import pytest
 import yaml
 
+from support.doubles import FixedClock, MemoryEngine, MemoryLedger, MemoryModelReader, MemoryTrainer
 from support.workspace_ledger import FAST, workspace_ledger
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.identity import Identity, Role, Signature
 from tailorbird.domain.rollout import Rollout, RolloutPlan, RolloutStep
 from tailorbird.ledger import open_artifacts
-from tailorbird.testing import FixedClock, MemoryEngine, MemoryLedger, MemoryModelReader, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.identities import FIRST_PEOPLE, initialise
 from tailorbird.usecases.rollouts.rollouts import start_rollout, watch_rollouts

@@ -6,11 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
+from support.doubles import MemoryLedger, MemoryStore
 from tailorbird.auth import KeyFileSealer
 from tailorbird.ledger import open_ledger
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.ledger import Ledger
-from tailorbird.testing import MemoryLedger, MemoryStore
 
 #: The ledger of workspaces whose test needs no file: ``memory``, or ``sqlite`` to try the same tests on files.
 FAST = os.environ.get("TAILORBIRD_TEST_LEDGER", "memory")

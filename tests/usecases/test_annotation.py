@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from support.doubles import MemoryEndpoint
 from support.hosted import MODEL, NAMED, SOURCE, allow, endpoint, hosting, last_word, register
 from support.usecases import write_objective
 from tailorbird import data
@@ -27,7 +28,6 @@ from tailorbird.domain.errors import (
     Unavailable,
 )
 from tailorbird.domain.prompt import Message
-from tailorbird.testing import MemoryEndpoint
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.annotation import Annotations, LeftOut, annotate, rows_digest
 from tailorbird.usecases.runs.submit import adapt, curate

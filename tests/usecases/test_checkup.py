@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryTrainer
 from support.usecases import write_objective
 from tailorbird.domain.errors import Forbidden, InvalidInput
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.preflight import Examination, PreflightFinding, PreflightSeverity
 from tailorbird.domain.run import RunState
 from tailorbird.ports.trainer import TrainingJob
-from tailorbird.testing import MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.runs.checkup import examine_objective
 from tailorbird.usecases.runs.submit import adapt, plan

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from support.doubles import MemoryLedger
 from tailorbird.auth import create_key, load_key, public_key, refusal_to_confirm, sign
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, TailorbirdError, Unauthenticated
 from tailorbird.domain.event import Event
 from tailorbird.domain.identity import DECIDING_ROLES, Identity, Role
-from tailorbird.testing import MemoryLedger
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.identities import act_as, add_identity, addition, confirm, disable, enrol, initialise, key_path
 from tailorbird.usecases.maintenance.audit import check_log

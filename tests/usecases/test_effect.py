@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryEngine
 from support.effects import faulty
 from support.usecases import NO_REFERRAL, somebody, write_objective
 from support.vllm_twin import VllmTwin
@@ -20,7 +21,6 @@ from tailorbird.ports.engine import LoadRequest, ProbeRequest
 from tailorbird.release import PROBE_TEXTS
 from tailorbird.serving.effect_checks import unlike
 from tailorbird.stats.effect_distance import effect_reading, is_provable
-from tailorbird.testing import MemoryEngine
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.approvals import verify_release
 from tailorbird.usecases.identities import act_as

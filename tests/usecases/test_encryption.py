@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 import support.ledger_samples as sample
+from support.doubles.key_service import MemoryKeyService
 from support.usecases import everything, on_both_databases, write_objective
 from tailorbird import auth
 from tailorbird.crypto.canonical_json import digest_bytes
@@ -22,7 +23,6 @@ from tailorbird.domain.value import Digest
 from tailorbird.ledger import open_artifacts
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.ports.key_service import KeyService
-from tailorbird.testing.key_service import MemoryKeyService
 from tailorbird.usecases import Actor, Dependencies, Progress, admit, tenants
 from tailorbird.usecases.erasure import erase
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise, key_path

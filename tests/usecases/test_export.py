@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryEndpoint, MemoryModelReader, MemoryTrainer
 from support.hosted import MODEL, NAMED, allow, hosting, last_word, register
 from support.usecases import VIEWER, write_objective
 from tailorbird.domain.errors import Corrupt, Forbidden, InvalidInput, NotFound
 from tailorbird.domain.release import Release
 from tailorbird.ports.model_reader import GgufFile, GgufJob
 from tailorbird.ports.trainer import Merged, MergeJob
-from tailorbird.testing import MemoryEndpoint, MemoryModelReader, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.releases.export import ExportForm, export_release
 from tailorbird.usecases.releases.promotion import sign_and_decide

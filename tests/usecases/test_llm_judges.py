@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from support.doubles import MemoryEngine
 from support.usecases import VIEWER, open_workspace, write_disputed, write_objective
 from support.workspace_ledger import close_workspace, copy_workspace
 from tailorbird.data import load_rows
@@ -24,7 +25,6 @@ from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import LabelScores
 from tailorbird.processes.worker import StepWorker
 from tailorbird.release import candidate_side, check_judge
-from tailorbird.testing import MemoryEngine
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.erasure.request_erasure import sheet_in
 from tailorbird.usecases.identities import act_as

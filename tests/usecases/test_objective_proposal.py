@@ -13,12 +13,12 @@ import pytest
 from pyarrow import parquet
 
 from support.data import build
+from support.doubles import MemoryModelReader
 from support.tools import TOOLS
 from support.usecases import open_workspace
 from tailorbird.domain.errors import InvalidInput, ObjectiveInvalid
 from tailorbird.domain.objective import FILL_IN, Objective, TaskKind
 from tailorbird.objective import ProvidedFacts, TaskName, read_objective, write_objective
-from tailorbird.testing import MemoryModelReader
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.dependencies import Progress
 from tailorbird.usecases.identities import act_as

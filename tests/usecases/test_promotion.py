@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import FixedClock
 from support.usecases import NO_REFERRAL, VIEWER, answered_once_each, let_in, roll_out, show_gateway, write_objective
 from tailorbird.auth import create_key, load_key, sign
 from tailorbird.crypto.canonical_json import digest_of, short
@@ -16,7 +17,6 @@ from tailorbird.domain.identity import Identity, Role, Rotation
 from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.rollout import RolloutState
 from tailorbird.ports.engine import LoadRequest
-from tailorbird.testing import FixedClock
 from tailorbird.usecases import Actor, Dependencies, Progress, admit
 from tailorbird.usecases.identities import (
     NewKey,

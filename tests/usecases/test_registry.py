@@ -8,12 +8,12 @@ from typing import Annotated, cast
 import pytest
 from pydantic import Field, ValidationError
 
+from support.doubles import FixedClock
 from support.usecases import VIEWER
 from tailorbird.auth import Action
 from tailorbird.domain.errors import Forbidden, InvalidInput
 from tailorbird.domain.identity import ApiKey, Scope
 from tailorbird.domain.value import Value
-from tailorbird.testing import FixedClock
 from tailorbird.usecases import Actor, Dependencies, registry
 from tailorbird.usecases.registry import UseCase, UseCaseRegistry, perform, perform_for_program, perform_request, use_cases
 

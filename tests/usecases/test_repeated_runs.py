@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryEndpoint, MemoryEngine
 from support.hosted import MODEL, NAMED, allow, endpoint, hosting, last_word, register
 from support.usecases import write_objective
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.domain.prompt import Message
 from tailorbird.domain.run import RunState
 from tailorbird.ports.engine import LabelScores
-from tailorbird.testing import MemoryEndpoint, MemoryEngine
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.dependencies import StepBegun
 from tailorbird.usecases.runs import submit as climbing

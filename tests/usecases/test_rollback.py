@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 import pytest
 
 from support.control import OBJECTIVE, ROWS, upload
+from support.doubles.ledger.event_log import MemoryEvents
 from support.ledger_samples import request as request_row
 from support.operations import with_upkeep
 from support.usecases import answered_once_each, open_workspace, show_gateway, write_disputed, write_objective
@@ -31,7 +32,6 @@ from tailorbird.domain.quota import QuotaLimits
 from tailorbird.domain.rollout import RolloutPlan, RolloutStep
 from tailorbird.domain.value import Value
 from tailorbird.ledger.event_log import Events
-from tailorbird.testing.ledger.event_log import MemoryEvents
 from tailorbird.usecases import Actor, Dependencies, Progress, endpoints, feedback, identities, tenants
 from tailorbird.usecases.erasure import erase
 from tailorbird.usecases.identities import NewKey, act_as, key_path

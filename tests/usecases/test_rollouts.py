@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.doubles import FixedClock, MemoryNotifier
 from support.serving import make_release
 from support.usecases import VIEWER, somebody
 from tailorbird.crypto.canonical_json import digest_of
@@ -34,7 +35,6 @@ from tailorbird.domain.rollout import (
     next_rollout_state,
 )
 from tailorbird.release import DRILL_LASTS
-from tailorbird.testing import FixedClock, MemoryNotifier
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.feedback import give_feedback
 from tailorbird.usecases.identities import act_as, initialise

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from support.doubles import FixedClock
 from tailorbird.auth import create_key, load_key, public_key, sign, signing
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, Unauthenticated
 from tailorbird.domain.identity import Identity, Login, Rotation, Signature
-from tailorbird.testing import FixedClock
 from tailorbird.usecases import Actor, Dependencies, identities
 from tailorbird.usecases.identities import act_as, key_path
 from tailorbird.usecases.sessions import SESSION_LASTS, actor_of, end_session, log_in, open_session

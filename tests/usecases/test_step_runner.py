@@ -77,7 +77,7 @@ def test_the_same_inputs_give_the_same_release_in_another_workspace(
     """Of one tenant, that is: the seal of a snapshot is salted with the tenant's secret, which the second workspace is given too."""
     with deps.ledger.work("acme", write=False) as work:
         secret = work.secrets.get(PROVENANCE)
-    for ledger in ("tailorbird.ledger", "tailorbird.testing.ledger"):
+    for ledger in ("tailorbird.ledger", "support.doubles.ledger"):
         monkeypatch.setattr(f"{ledger}.provenance.randomness", SimpleNamespace(token_hex=lambda _size: secret.hex()))
     climbing.adapt(deps, author, objective_path, SILENT)
     elsewhere = another_parts()
@@ -309,8 +309,8 @@ def test_a_step_that_kills_its_worker_again_and_again_is_given_up(
 def test_a_step_that_killed_two_workers_is_set_aside_with_the_reason(
     deps: Dependencies, author: Actor, objective_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for ledger in ("ledger", "testing.ledger"):
-        monkeypatch.setattr(f"tailorbird.{ledger}.runs.WORKED", timedelta(0))
+    for ledger in ("tailorbird.ledger", "support.doubles.ledger"):
+        monkeypatch.setattr(f"{ledger}.runs.WORKED", timedelta(0))
     run = climbing.submit(deps, author, objective_path, RunState.ACTIVE)
     moment = timedelta(0)
     for _ in range(2):

@@ -12,6 +12,7 @@ from typing import get_args
 
 import pytest
 
+from support.doubles import FixedClock, MemoryEndpoint
 from support.hosted import MODEL, NAMED, allow, hosting, last_word, register
 from support.usecases import write_objective
 from tailorbird.data import load_rows
@@ -20,7 +21,6 @@ from tailorbird.domain.deployment import FALLBACK, RequestRow
 from tailorbird.domain.errors import Corrupt, Forbidden, Unavailable
 from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind, Severity, Signal, SignalName
 from tailorbird.ports.engine import LoadRequest
-from tailorbird.testing import FixedClock, MemoryEndpoint
 from tailorbird.text.sketch import sketch
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.feedback import give_feedback

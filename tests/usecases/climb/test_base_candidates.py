@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from support.bases import Biased, author_of, two_bases
+from support.doubles import MemoryEncoder
 from support.usecases import VIEWER, write_objective
 from tailorbird.domain.base_model import BaseModelRef, EncoderPrefixes
 from tailorbird.domain.errors import Exhausted, ModelInvalid
 from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import LoadRequest
-from tailorbird.testing import MemoryEncoder
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb.base_candidates import label_lengths
 from tailorbird.usecases.releases.load_verification import admit

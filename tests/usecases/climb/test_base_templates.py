@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryModelReader
 from support.usecases import VIEWER, write_objective
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.base_model import BaseModelRef
-from tailorbird.testing import MemoryModelReader
 from tailorbird.text.known_templates import DEFAULT, TEMPLATES
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.runs.run_queries import RunReport, show_run

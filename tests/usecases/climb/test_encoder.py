@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from support.bases import install_encoder
+from support.doubles import MemoryEngine
+from support.doubles.engine import MemoryEncoder
 from support.usecases import LABELS, VIEWER, write_objective
 from tailorbird.crypto.canonical_json import short
 from tailorbird.data import load_rows
@@ -17,8 +19,6 @@ from tailorbird.domain.errors import Exhausted, InvalidInput
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.reporting import release_summary
-from tailorbird.testing import MemoryEngine
-from tailorbird.testing.engine import MemoryEncoder
 from tailorbird.text.label_rules import decide_label, join
 from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.usecases import Actor, Dependencies, Progress, admit

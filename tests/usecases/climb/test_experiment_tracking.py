@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryTracker
 from support.usecases import write_objective
-from tailorbird.testing import MemoryTracker
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.runs import submit as climbing
 

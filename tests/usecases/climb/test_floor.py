@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from support.bases import install_encoder
+from support.doubles import MemoryEngine, MemoryModelReader
+from support.doubles.engine import MemoryEncoder
 from support.usecases import LABELS, VIEWER, write_objective
 from tailorbird import base_models
 from tailorbird.domain.base_model import Purpose
@@ -21,8 +23,6 @@ from tailorbird.domain.plan import PlannedFloor, Reason
 from tailorbird.domain.release import ReleaseState
 from tailorbird.ports.encoder import Vectors
 from tailorbird.ports.engine import LoadRequest
-from tailorbird.testing import MemoryEngine, MemoryModelReader
-from tailorbird.testing.engine import MemoryEncoder
 from tailorbird.text.label_rules import decide_label, join
 from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.usecases import Actor, Dependencies, Progress, admit

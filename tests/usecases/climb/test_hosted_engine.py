@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from support.doubles import MemoryEndpoint
 from support.hosted import MODEL, NAMED, SECTION, allow, endpoint, hosting, last_word, register
 from support.usecases import VIEWER, write_objective
 from tailorbird import data
@@ -19,7 +20,6 @@ from tailorbird.domain.ladder import Candidate, Climb, Ladder, RungKind
 from tailorbird.domain.prompt import Message
 from tailorbird.domain.run import RunState
 from tailorbird.ports.engine import LoadRequest
-from tailorbird.testing import MemoryEndpoint
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.approvals import verify_release
 from tailorbird.usecases.endpoints import paid_this_month, served_endpoint

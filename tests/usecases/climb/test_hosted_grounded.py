@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from support.doubles import MemoryEndpoint, MemoryEngine
 from support.hosted import (
     DONE,
     MODEL,
@@ -37,7 +38,6 @@ from tailorbird.domain.plan import Plan
 from tailorbird.domain.prompt import Message
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.ports.engine import LoadRequest
-from tailorbird.testing import MemoryEndpoint, MemoryEngine
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.erasure.erase import erase
 from tailorbird.usecases.identities import act_as

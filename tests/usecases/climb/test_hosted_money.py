@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from support.doubles import MemoryEndpoint
 from support.hosted import MODEL, NAMED, allow, endpoint, hosting, last_word, register
 from support.usecases import write_objective
 from tailorbird.domain.dataset import Split
@@ -17,7 +18,6 @@ from tailorbird.domain.ladder import Ladder, RungKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.run import RunState, Step
 from tailorbird.ports.endpoint import HostedAnswer
-from tailorbird.testing import MemoryEndpoint
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb.hosted_engine import HostedEngine, Purse
 from tailorbird.usecases.climb.provability import look_money

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from support.doubles import MemoryEndpoint
 from support.hosted import (
     DONE,
     MODEL,
@@ -38,7 +39,6 @@ from tailorbird.domain.run import Step
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.objective import parse_objective
 from tailorbird.rungs.prompt_trials import PromptTrials, Trial
-from tailorbird.testing import MemoryEndpoint
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.runs.run_queries import RunReport, show_run
 from tailorbird.usecases.runs.submit import adapt, plan

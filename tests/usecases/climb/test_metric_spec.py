@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from support.doubles import MemoryEngine
 from support.usecases import VIEWER, write_objective
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Conflict, Corrupt, ObjectiveInvalid
@@ -19,7 +20,6 @@ from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Generation
 from tailorbird.reporting import comparison_lines, evidence_html, ladder_markdown
-from tailorbird.testing import MemoryEngine
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb import incumbent
 from tailorbird.usecases.releases import promotion

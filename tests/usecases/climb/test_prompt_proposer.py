@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from support.doubles import MemoryEndpoint, MemoryEngine
 from support.hosted import (
     DONE,
     MODEL,
@@ -34,7 +35,6 @@ from tailorbird.domain.ladder import Candidate, Climb, Making, RungKind
 from tailorbird.domain.prompt import PROPOSALS, PROPOSER_ROWS, Message, PromptSearch
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.ports.engine import LabelScores
-from tailorbird.testing import MemoryEndpoint, MemoryEngine
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.runs.run_queries import RunReport, show_run
 from tailorbird.usecases.runs.submit import adapt, plan

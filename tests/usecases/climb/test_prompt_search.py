@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryEngine
 from support.reporting import request
 from support.rungs import D, make_rows
 from support.usecases import LABELS, VIEWER, write_objective
@@ -20,7 +21,6 @@ from tailorbird.domain.ladder import Candidate, Climb, Making, RungKind
 from tailorbird.domain.prompt import Message, PromptSearch, PromptSpec
 from tailorbird.ports.engine import LabelScores, LoadRequest
 from tailorbird.reporting import Explanation, explanation
-from tailorbird.testing import MemoryEngine
 from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.usecases import Actor, Dependencies, Progress, admit
 from tailorbird.usecases.erasure import erase, lineage

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from support.data import make_objective
+from support.doubles import MemoryModelReader
 from support.release import manifest
 from support.usecases import write_objective
 from tailorbird import evaluation
@@ -20,7 +21,6 @@ from tailorbird.domain.ladder import Choice, Ladder
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.preflight import PreflightSeverity
 from tailorbird.objective import write_template
-from tailorbird.testing import MemoryModelReader
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb import provability
 from tailorbird.usecases.climb.provability import thin_labels_finding, trivial_target_finding

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from support.doubles import MemoryEncoder, MemoryTrainer
 from support.ranking import EncoderReader, WideReader, write_ranking
 from support.usecases import VIEWER, write_objective
 from tailorbird.domain.base_model import Purpose
@@ -21,7 +22,6 @@ from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.run import RunState
 from tailorbird.ports.encoder import Vectors
 from tailorbird.ports.trainer import RankingJob, ReportProgress, TrainedModel
-from tailorbird.testing import MemoryEncoder, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.erasure.erase import erase
 from tailorbird.usecases.identities import act_as

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryEngine, MemoryTrainer
 from support.usecases import VIEWER, write_objective
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import TaskKind
@@ -17,7 +18,6 @@ from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import LabelScores
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
 from tailorbird.reporting import evidence_html, evidence_markdown, ladder_reasons
-from tailorbird.testing import MemoryEngine, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb.measurement import plateau_text
 from tailorbird.usecases.runs.evidence import show_evidence

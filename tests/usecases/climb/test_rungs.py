@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryEncoder, MemoryTrainer
 from support.ranking import EncoderReader, WideReader, write_ranking
 from support.usecases import NO_REFERRAL, VIEWER, write_objective
 from tailorbird.domain.errors import Conflict, Exhausted, Forbidden
@@ -16,7 +17,6 @@ from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
 from tailorbird.reporting import evidence_html, evidence_markdown
-from tailorbird.testing import MemoryEncoder, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb.snapshot_and_plan import accuracy
 from tailorbird.usecases.identities import act_as

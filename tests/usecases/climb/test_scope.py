@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from support.bases import install_encoder
+from support.doubles.engine import MemoryEncoder
 from support.usecases import VIEWER, write_objective
 from tailorbird.data import load_rows
 from tailorbird.domain.curation import FixAction
@@ -20,7 +21,6 @@ from tailorbird.domain.feedback import Severity
 from tailorbird.domain.release import Release
 from tailorbird.domain.scope import ScopeScorer
 from tailorbird.monitoring import Reference
-from tailorbird.testing.engine import MemoryEncoder
 from tailorbird.text.sketch import sketch
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.monitoring.watch import watch_production

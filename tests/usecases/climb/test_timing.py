@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryTrainer
 from support.usecases import VIEWER, write_objective
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import Machine, RungPlan
 from tailorbird.domain.timing import Calibration
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
-from tailorbird.testing import MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb import snapshot_and_plan
 from tailorbird.usecases.climb.snapshot_and_plan import accuracy, machine_name

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from support.doubles import MemoryTracker, MemoryTrainer
 from support.usecases import write_objective
 from tailorbird.domain.erasure import Certificate, Erasure, ErasureReach
 from tailorbird.domain.ladder import Climb, RungKind
 from tailorbird.domain.run import StoredTraining, TrainingOrigin, TrainingPlateau
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
-from tailorbird.testing import MemoryTracker, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb import snapshot_and_plan
 from tailorbird.usecases.climb.training_reuse import waits_alike

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from support.doubles import MemoryEndpoint
 from support.hosted import MODEL, SECTION, allow, endpoint, hosting, last_word, register
 from support.usecases import everything, on_both_databases, write_objective
 from tailorbird import data
@@ -21,7 +22,6 @@ from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.erasure import Certificate, Erasure, ErasureState, Obligation, ObligationKind
 from tailorbird.domain.errors import Busy, DataInvalid, Forbidden, InvalidInput, NotFound
 from tailorbird.domain.run import RunState
-from tailorbird.testing import MemoryEndpoint
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.annotation import annotate
 from tailorbird.usecases.erasure import erase

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryEncoder
 from support.usecases import everything, on_both_databases, somebody, write_objective
 from tailorbird import data
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
@@ -24,7 +25,6 @@ from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind, KeptWords, R
 from tailorbird.domain.ladder import Candidate
 from tailorbird.domain.prompt import Message, ToolCall, with_reasoning
 from tailorbird.serving import experiment_unit
-from tailorbird.testing import MemoryEncoder
 from tailorbird.text.conversations import fold_answer, fold_turns
 from tailorbird.text.tool_calls import tools_text
 from tailorbird.usecases import Actor, Dependencies, Progress

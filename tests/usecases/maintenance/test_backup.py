@@ -24,6 +24,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from support.doubles import FixedClock
 from support.operations import TENANT, Open, add_event, open_workspace
 from support.postgresql import Server
 from tailorbird import wiring
@@ -34,7 +35,6 @@ from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput,
 from tailorbird.domain.identity import Signature
 from tailorbird.ledger import open_artifacts, open_ledger
 from tailorbird.settings import load_settings
-from tailorbird.testing import FixedClock
 from tailorbird.usecases import Dependencies, Progress
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.maintenance.audit import make_checkpoint, verify_log

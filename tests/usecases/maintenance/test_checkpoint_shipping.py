@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import FixedClock, MemoryNotifier
 from support.operations import Open, add_event, with_upkeep
 from tailorbird import auth
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.event import Checkpoint
-from tailorbird.testing import FixedClock, MemoryNotifier
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.maintenance.audit import keep_signed, log_key, log_public_key, make_checkpoint, verify_log

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryNotifier
 from support.operations import Open, with_upkeep
-from tailorbird.testing import MemoryNotifier
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.identities import FIRST_PEOPLE, key_path
 from tailorbird.usecases.maintenance.health import examine

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from support.doubles import MemoryNotifier
 from support.operations import Open, add_event, with_upkeep
 from tailorbird.auth import KeyFileSealer
 from tailorbird.cli.main import app
@@ -18,7 +19,6 @@ from tailorbird.domain.errors import Conflict
 from tailorbird.domain.event import Checkpoint
 from tailorbird.ledger import open_ledger
 from tailorbird.ports.engine import LoadRequest
-from tailorbird.testing import MemoryNotifier
 from tailorbird.usecases import Dependencies, admit
 from tailorbird.usecases.identities import NewKey, act_as, create_api_key, revoke_api_key
 from tailorbird.usecases.maintenance.audit import keep_signed, log_public_key, make_checkpoint, verify_log

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import FixedClock
+from support.doubles.key_service import MemoryKeyService
 from support.workspace_ledger import SQLITE
 from tailorbird.domain.errors import Corrupt, Forbidden
 from tailorbird.ledger import open_artifacts, open_ledger
-from tailorbird.testing import FixedClock
-from tailorbird.testing.key_service import MemoryKeyService
 from tailorbird.usecases import Dependencies, Progress
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.maintenance.backup import BackupTarget, artifacts_of, back_up, find_backup, restore

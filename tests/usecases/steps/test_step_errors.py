@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from support.doubles import MemoryEngine
 from support.usecases import VIEWER, write_objective
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Exhausted, InvalidInput, LeaseLost, TailorbirdError, Unavailable
 from tailorbird.domain.ladder import RungKind
-from tailorbird.testing import MemoryEngine
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.runs.evidence import show_evidence
 from tailorbird.usecases.runs.run_queries import show_run

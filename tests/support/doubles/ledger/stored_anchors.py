@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
+from support.doubles.ledger.tables import SYSTEM, Table, Transaction
 from tailorbird.crypto.anchored_rows import AnchorUpdate, Bucket, bucket_of, place_of
 from tailorbird.crypto.merkle import Node
 from tailorbird.domain.event import AnchoredRow
 from tailorbird.domain.value import Digest
-from tailorbird.testing.ledger.tables import SYSTEM, Table, Transaction
 
 #: Digests by bucket, and in it by tenant and name.
 ANCHORED_ROWS: Table[int, dict[tuple[str, str], Digest]] = Table("anchored_rows")

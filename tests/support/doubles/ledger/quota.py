@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
+from support.doubles.ledger.deployment import REQUESTS
+from support.doubles.ledger.tables import Repository, Table, utc
 from tailorbird.crypto.anchored_rows import RowGroup, storage_group
 from tailorbird.domain.quota import NOTHING, Amounts, KeyPeriod, KeyUsage, Period, Storage, Usage
 from tailorbird.domain.value import Digest
-from tailorbird.testing.ledger.deployment import REQUESTS
-from tailorbird.testing.ledger.tables import Repository, Table, utc
 
 #: Amounts by gateway, period and start of the window.
 USAGE: Table[tuple[str, Period, datetime], Amounts] = Table("usage")

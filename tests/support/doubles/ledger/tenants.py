@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from support.doubles.ledger.deployment import ALIAS_MOVES, MOVES, NO_MOVE
+from support.doubles.ledger.identities import API_KEYS, SESSIONS
+from support.doubles.ledger.tables import Repository, Table, stored, utc
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.identity import ApiKey, Session, Tenant
-from tailorbird.testing.ledger.deployment import ALIAS_MOVES, MOVES, NO_MOVE
-from tailorbird.testing.ledger.identities import API_KEYS, SESSIONS
-from tailorbird.testing.ledger.tables import Repository, Table, stored, utc
 
 TENANTS: Table[str, Tenant] = Table("tenants")
 #: One row, once there is any.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from support.doubles.ledger.tables import Repository, Table, Transaction, stored, utc
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.identity import ApiKey, Identity, Session
 from tailorbird.domain.quota import KeyLimits
 from tailorbird.ports.clock import Clock
-from tailorbird.testing.ledger.tables import Repository, Table, Transaction, stored, utc
 
 IDENTITIES: Table[str, Identity] = Table("identities")
 API_KEYS: Table[str, ApiKey] = Table("api_keys")

@@ -9,12 +9,12 @@ from datetime import datetime
 from statistics import fmean
 from typing import Literal
 
+from support.doubles.ledger.deployment import FEEDBACK, REQUESTS, ROLLOUTS
+from support.doubles.ledger.tables import Repository, contradiction
 from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, SHADOW, RequestRow, shadow_id
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.feedback import Feedback, FeedbackKind
 from tailorbird.domain.rollout import ENDED, LEAST_MONEY, LEAST_MS, OPEN, ArmTally, Rollout, Sums, Votes
-from tailorbird.testing.ledger.deployment import FEEDBACK, REQUESTS, ROLLOUTS
-from tailorbird.testing.ledger.tables import Repository, contradiction
 
 Segmented = Literal["channel", "language", "length"]
 

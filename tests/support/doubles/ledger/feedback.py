@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from statistics import fmean
 
+from support.doubles.ledger.deployment import CONTENTS, FEEDBACK, REQUESTS, REVIEWS
+from support.doubles.ledger.tables import Repository, contradiction, stored
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.feedback import Feedback, FeedbackKind, KeptWords, Marks, Review
 from tailorbird.domain.value import Digest
-from tailorbird.testing.ledger.deployment import CONTENTS, FEEDBACK, REQUESTS, REVIEWS
-from tailorbird.testing.ledger.tables import Repository, contradiction, stored
 
 
 class MemoryFeedback(Repository):

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from support.doubles.ledger.stored_anchors import MemoryAnchorStore
+from support.doubles.ledger.tables import SYSTEM, Repository, Table, Transaction, next_number, stored
 from tailorbird.crypto.anchored_rows import EMPTY_STATE, update_anchors, with_changes
 from tailorbird.crypto.log_verification import demand_included, event_body, event_of, salted
 from tailorbird.crypto.merkle import Frontier, LeafSpan, consistency_spans, inclusion_spans, leaf_hash, root
 from tailorbird.domain.errors import Corrupt, InvalidInput
 from tailorbird.domain.event import Checkpoint, Event, LogEntry, LogHead, is_begun_digest
 from tailorbird.ports.events import LogSealer
-from tailorbird.testing.ledger.stored_anchors import MemoryAnchorStore
-from tailorbird.testing.ledger.tables import SYSTEM, Repository, Table, Transaction, next_number, stored
 
 #: Canonical JSON of events by index.
 LOG_ENTRIES: Table[int, str] = Table("log_entries")

@@ -6,23 +6,23 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
+from support.doubles.ledger.deployment import ROLLOUTS, MemoryAliases
+from support.doubles.ledger.event_log import MemoryEvents
+from support.doubles.ledger.identities import API_KEYS, IDENTITIES, SESSIONS
+from support.doubles.ledger.label_reviews import MemoryJudgements
+from support.doubles.ledger.provenance import MemoryDecisions, MemoryErasures, MemorySecrets
+from support.doubles.ledger.quota import MemoryStorage
+from support.doubles.ledger.records import MemoryRecords
+from support.doubles.ledger.releases import RELEASES, MemoryLooks, MemorySplits
+from support.doubles.ledger.runs import MemoryRuns
+from support.doubles.ledger.stored_anchors import MemoryAnchorStore
+from support.doubles.ledger.tables import SYSTEM, Table, Transaction
+from support.doubles.ledger.tenants import TENANTS
 from tailorbird.crypto.anchored_rows import RowGroup, altered_nodes, anchored_row, differing_rows, rows_of_kind
 from tailorbird.domain.event import AnchoredRow, LogHead
 from tailorbird.domain.identity import Identity
 from tailorbird.domain.value import Digest, Value
 from tailorbird.system.clock import SystemClock
-from tailorbird.testing.ledger.deployment import ROLLOUTS, MemoryAliases
-from tailorbird.testing.ledger.event_log import MemoryEvents
-from tailorbird.testing.ledger.identities import API_KEYS, IDENTITIES, SESSIONS
-from tailorbird.testing.ledger.label_reviews import MemoryJudgements
-from tailorbird.testing.ledger.provenance import MemoryDecisions, MemoryErasures, MemorySecrets
-from tailorbird.testing.ledger.quota import MemoryStorage
-from tailorbird.testing.ledger.records import MemoryRecords
-from tailorbird.testing.ledger.releases import RELEASES, MemoryLooks, MemorySplits
-from tailorbird.testing.ledger.runs import MemoryRuns
-from tailorbird.testing.ledger.stored_anchors import MemoryAnchorStore
-from tailorbird.testing.ledger.tables import SYSTEM, Table, Transaction
-from tailorbird.testing.ledger.tenants import TENANTS
 
 
 class MemoryAnchorBook:

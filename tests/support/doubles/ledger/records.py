@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from support.doubles.ledger.tables import Repository, Table, text_of
 from tailorbird.crypto.anchored_rows import RowGroup, record_group
 from tailorbird.crypto.canonical_json import canonical_json, digest_bytes
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.value import Digest, Value
-from tailorbird.testing.ledger.tables import Repository, Table, text_of
 
 V = TypeVar("V", bound=Value)
 

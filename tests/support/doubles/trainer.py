@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from support.doubles.engine import WIDTH, MemoryEncoder
 from tailorbird.crypto.canonical_json import digest_of, plain_json
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import Machine, PassLayout
@@ -27,7 +28,6 @@ from tailorbird.ports.trainer import (
     TrainedModel,
     TrainingJob,
 )
-from tailorbird.testing.engine import WIDTH, MemoryEncoder
 from tailorbird.text.label_rules import LabelPrototypes, write_left_out, write_prototypes
 
 

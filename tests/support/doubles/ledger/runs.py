@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from support.doubles.ledger.label_reviews import MODEL_REVIEWS, is_free
+from support.doubles.ledger.tables import Repository, Table, Transaction, contradiction, stored
 from tailorbird.crypto.anchored_rows import RowGroup, run_group
 from tailorbird.domain.errors import Conflict, LeaseLost, NotFound
 from tailorbird.domain.label_review import ModelReview
 from tailorbird.domain.run import LONGEST_LEASE, WORKED, Failure, Run, RunState, Step, StepProgress, StepState
 from tailorbird.domain.value import Digest
 from tailorbird.ports.clock import Clock
-from tailorbird.testing.ledger.label_reviews import MODEL_REVIEWS, is_free
-from tailorbird.testing.ledger.tables import Repository, Table, Transaction, contradiction, stored
 
 RUNS: Table[str, Run] = Table("runs")
 

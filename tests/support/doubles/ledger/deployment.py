@@ -7,12 +7,12 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
+from support.doubles.ledger.tables import SYSTEM, Repository, Table, contradiction, next_number, stored
 from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, OPEN_ROW, Alias, RequestRow, Stage, Traffic, alias_missing
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.feedback import Feedback, FeedbackKind, KeptWords, Review, Signal
 from tailorbird.domain.rollout import OPEN, Rollout
 from tailorbird.domain.value import Digest
-from tailorbird.testing.ledger.tables import SYSTEM, Repository, Table, contradiction, next_number, stored
 
 #: Aliases by name, stage and version.
 ALIASES: Table[tuple[str, Stage, int], Alias] = Table("aliases")

@@ -3,6 +3,6 @@
 In: a clock. Out: a ``Ledger`` (see ``ports/``) that keeps everything in dictionaries. Must not know: SQL, files.
 """
 
-from tailorbird.testing.ledger.unit_of_work import MemoryLedger, MemoryStore
+from support.doubles.ledger.unit_of_work import MemoryLedger, MemoryStore
 
 __all__ = ["MemoryLedger", "MemoryStore"]

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from support.doubles.ledger.tables import Repository, Table, Transaction, next_number, stored
 from tailorbird.crypto.anchored_rows import RowGroup, decision_group, erasure_group, secret_group
 from tailorbird.domain.curation import Decision
 from tailorbird.domain.erasure import Erasure, ErasureState
@@ -15,7 +16,6 @@ from tailorbird.domain.errors import Busy, Conflict, LeaseLost, NotFound
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.value import Digest
 from tailorbird.ports.clock import Clock
-from tailorbird.testing.ledger.tables import Repository, Table, Transaction, next_number, stored
 
 #: Decisions by number.
 DECISIONS: Table[int, Decision] = Table("decisions")

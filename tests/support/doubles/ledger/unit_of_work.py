@@ -7,6 +7,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from support.doubles.ledger.anchors import MemoryAnchorBook, MemoryAnchors
+from support.doubles.ledger.data_keys import MemoryDataKeys
+from support.doubles.ledger.deployment import MemoryAliasBook, MemoryAliases, MemoryRequests, MemorySignals
+from support.doubles.ledger.event_log import MemoryEvents
+from support.doubles.ledger.feedback import MemoryContents, MemoryFeedback, MemoryReviews
+from support.doubles.ledger.identities import MemoryApiKeys, MemoryIdentities, MemorySessions
+from support.doubles.ledger.label_reviews import MemoryJudgements, MemoryModelReviews
+from support.doubles.ledger.provenance import MemoryDecisions, MemoryErasures, MemorySecrets
+from support.doubles.ledger.quota import MemoryGateways, MemoryStorage, MemoryUsage, MemoryUsageBook
+from support.doubles.ledger.records import MemoryRecords, MemoryReferences
+from support.doubles.ledger.releases import MemoryLooks, MemoryReleases, MemorySplits
+from support.doubles.ledger.rollouts import MemoryRollouts
+from support.doubles.ledger.runs import MemoryQueue, MemoryRuns, MemorySteps
+from support.doubles.ledger.tables import SYSTEM, State, Transaction, text_of
+from support.doubles.ledger.tenants import TENANTS, MemoryTenants, MemoryTimeFloor
 from tailorbird.domain.errors import NotFound, Unavailable
 from tailorbird.ports.clock import Clock, TimeFloor
 from tailorbird.ports.data_keys import DataKeyRepository
@@ -23,21 +38,6 @@ from tailorbird.ports.releases import LookRepository, ReleaseRepository, SplitRe
 from tailorbird.ports.rollout import RolloutRepository
 from tailorbird.ports.runs import RunRepository, StepRepository, WorkQueue
 from tailorbird.ports.signals import SignalRepository
-from tailorbird.testing.ledger.anchors import MemoryAnchorBook, MemoryAnchors
-from tailorbird.testing.ledger.data_keys import MemoryDataKeys
-from tailorbird.testing.ledger.deployment import MemoryAliasBook, MemoryAliases, MemoryRequests, MemorySignals
-from tailorbird.testing.ledger.event_log import MemoryEvents
-from tailorbird.testing.ledger.feedback import MemoryContents, MemoryFeedback, MemoryReviews
-from tailorbird.testing.ledger.identities import MemoryApiKeys, MemoryIdentities, MemorySessions
-from tailorbird.testing.ledger.label_reviews import MemoryJudgements, MemoryModelReviews
-from tailorbird.testing.ledger.provenance import MemoryDecisions, MemoryErasures, MemorySecrets
-from tailorbird.testing.ledger.quota import MemoryGateways, MemoryStorage, MemoryUsage, MemoryUsageBook
-from tailorbird.testing.ledger.records import MemoryRecords, MemoryReferences
-from tailorbird.testing.ledger.releases import MemoryLooks, MemoryReleases, MemorySplits
-from tailorbird.testing.ledger.rollouts import MemoryRollouts
-from tailorbird.testing.ledger.runs import MemoryQueue, MemoryRuns, MemorySteps
-from tailorbird.testing.ledger.tables import SYSTEM, State, Transaction, text_of
-from tailorbird.testing.ledger.tenants import TENANTS, MemoryTenants, MemoryTimeFloor
 
 #: How long a transaction waits for another writer, in seconds.
 BUSY_SECONDS = 5.0
@@ -132,7 +132,7 @@ class MemoryLedger:
         self._sealer = sealer
 
     @contextmanager
-    def work(self, tenant: str, *, write: bool = True, durable: bool = True) -> Iterator[UnitOfWork]:  # noqa: ARG002 nothing here outlives the process
+    def work(self, tenant: str, *, write: bool = True, durable: bool = True) -> Iterator[UnitOfWork]:
         """A transaction over one tenant's repositories. Raises NotFound when the tenant does not exist, Unavailable."""
         with self._transaction(write=write) as transaction:
             if tenant not in transaction.rows(TENANTS, SYSTEM):
@@ -154,7 +154,7 @@ class MemoryLedger:
     def flush(self, *, scrub: bool = False) -> None:
         """Does nothing: no commit outlives the process."""
 
-    def damages(self, *, thorough: bool = False) -> tuple[str, ...]:  # noqa: ARG002 - as the port names it
+    def damages(self, *, thorough: bool = False) -> tuple[str, ...]:
         """None: there is no file."""
         return ()
 

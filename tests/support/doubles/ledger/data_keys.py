@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from support.doubles.ledger.tables import Repository, Table, stored
 from tailorbird.domain.data_key import WrappedKey
 from tailorbird.domain.errors import NotFound
-from tailorbird.testing.ledger.tables import Repository, Table, stored
 
 DATA_KEYS: Table[str, WrappedKey] = Table("data_keys")
 _ONLY = ""

@@ -40,7 +40,7 @@ class MemoryArtifacts:
         """Writes the bytes named ``digest`` to ``target``. Raises NotFound or Corrupt."""
         target.write_bytes(self.get(digest))
 
-    def put_tree(self, folder: Path, *, public: bool = False) -> Digest:  # noqa: ARG002 - nothing of it is encrypted
+    def put_tree(self, folder: Path, *, public: bool = False) -> Digest:
         """Stores every regular file below ``folder`` and returns the digest of the tree."""
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         return self.put(canonical_json({path.relative_to(folder).as_posix(): self.put(path.read_bytes()) for path in files}))

@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from support.doubles.ledger.releases import RELEASES
+from support.doubles.ledger.tables import Repository, Table, Transaction, contradiction, stored
 from tailorbird.crypto.anchored_rows import RowGroup, review_group
 from tailorbird.domain.errors import Conflict, LeaseLost
 from tailorbird.domain.label_review import Judgement, JudgeState, ModelReview
 from tailorbird.domain.run import LONGEST_LEASE
 from tailorbird.domain.value import Digest
 from tailorbird.ports.clock import Clock
-from tailorbird.testing.ledger.releases import RELEASES
-from tailorbird.testing.ledger.tables import Repository, Table, Transaction, contradiction, stored
 
 #: Judgements by release, reviewer and item.
 JUDGEMENTS: Table[tuple[Digest, str, int], Judgement] = Table("judgements")

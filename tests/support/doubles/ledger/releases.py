@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
+from support.doubles.ledger.tables import Repository, Table
 from tailorbird.crypto.anchored_rows import RowGroup, look_group, place_of_row, split_groups
 from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.errors import Conflict, Corrupt, NotFound
 from tailorbird.domain.release import Approval, Look, Release, ReleaseState
 from tailorbird.domain.value import Digest
-from tailorbird.testing.ledger.tables import Repository, Table
 
 RELEASES: Table[Digest, Release] = Table("releases")
 #: The number of a look by objective, snapshot, candidate and question.

@@ -1,0 +1,25 @@
+"""In-memory doubles of the ports: deterministic, without durability, with every error that the port promises."""
+
+from support.doubles.artifacts import MemoryArtifacts
+from support.doubles.compute import ProcessCompute
+from support.doubles.endpoint import MemoryEndpoint
+from support.doubles.engine import MemoryEncoder, MemoryEngine
+from support.doubles.ledger import MemoryLedger, MemoryStore
+from support.doubles.model_reader import MemoryModelReader
+from support.doubles.observers import FixedClock, MemoryNotifier, MemoryTracker
+from support.doubles.trainer import MemoryTrainer
+
+__all__ = [
+    "FixedClock",
+    "MemoryArtifacts",
+    "MemoryEncoder",
+    "MemoryEndpoint",
+    "MemoryEngine",
+    "MemoryLedger",
+    "MemoryModelReader",
+    "MemoryNotifier",
+    "MemoryStore",
+    "MemoryTracker",
+    "MemoryTrainer",
+    "ProcessCompute",
+]
