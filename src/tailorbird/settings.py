@@ -109,7 +109,7 @@ class Settings(Value):
     trusted_proxies: Texts = ()
     public_urls: Texts = ()
     log_format: Literal["text", "json"] = "text"
-    engine: Literal["torch", "vllm", "llama_cpp", "openai"] = "torch"
+    engine: Literal["torch", "vllm"] = "torch"
     engine_url: Texts = ()
     engine_base_url: str = ""
     engine_model: str = ""

@@ -166,16 +166,10 @@ def open_outside_drivers(settings: Settings, deps: Dependencies) -> tuple[Outsid
             code="settings_invalid",
         )
     _check_addresses(settings.engine_url)
-    from tailorbird.integrations import llama_cpp, openai_compatible, vllm
+    from tailorbird.integrations import vllm
 
-    factories: dict[str, Callable[..., OutsideDriver]] = {
-        "vllm": vllm.open_driver,
-        "llama_cpp": llama_cpp.open_driver,
-        "openai": openai_compatible.open_driver,
-    }
-    factory = factories[settings.engine]
-    beside = (settings.engine_base_url,) if settings.engine == "vllm" else ()
-    return tuple(factory(url, settings.engine_key, settings.engine_model, partial(admit, deps), *beside) for url in settings.engine_url)
+    key, model, base = settings.engine_key, settings.engine_model, settings.engine_base_url
+    return tuple(vllm.open_driver(url, key, model, partial(admit, deps), base) for url in settings.engine_url)
 
 
 def _check_addresses(urls: Sequence[str]) -> None:

@@ -1,5 +1,4 @@
-"""What every driver of an engine must do: the same stories on our own engine (twin, two replicas of it, and real model), on vLLM, and on a
-server with OpenAI's protocol."""
+"""What every driver of an engine must do: the same stories on our own engine (twin, two replicas of it, and real model), and on vLLM."""
 
 from __future__ import annotations
 
@@ -14,8 +13,6 @@ from support.drivers import (
     Served,
     answer,
     asked,
-    llamacpp_served,
-    openai_served,
     replicas_served,
     request,
     torch_served,
@@ -29,8 +26,8 @@ from tailorbird.domain.prompt import Sampling
 from tailorbird.ports.engine import EngineDriver
 
 TEXTS = ("my card is lost", "where is my parcel", "please refund me", "how do I top up?")
-ENGINES = ["twin", "replicas", pytest.param("torch", marks=pytest.mark.slow), "openai", pytest.param("vllm", marks=pytest.mark.vllm)]
-ENGINES += [pytest.param("vllm replicas", marks=pytest.mark.vllm), pytest.param("llamacpp", marks=pytest.mark.llamacpp)]
+ENGINES = ["twin", "replicas", pytest.param("torch", marks=pytest.mark.slow), pytest.param("vllm", marks=pytest.mark.vllm)]
+ENGINES += [pytest.param("vllm replicas", marks=pytest.mark.vllm)]
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -40,11 +37,9 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         engine = twin_served()
     elif request.param == "replicas":
         engine = replicas_served()
-    elif request.param == "openai":
-        engine = openai_served(folder)
     else:
         base = request.getfixturevalue("base_model_folder")
-        real = {"torch": torch_served, "vllm": vllm_served, "vllm replicas": vllm_replicas_served, "llamacpp": llamacpp_served}
+        real = {"torch": torch_served, "vllm": vllm_served, "vllm replicas": vllm_replicas_served}
         engine = real[request.param](base, folder)
     with engine as running:
         yield running

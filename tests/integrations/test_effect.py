@@ -20,7 +20,6 @@ from tailorbird.domain.deployment import Servable
 from tailorbird.domain.effect import EffectProof, EffectReading, EffectStanding, TokenChances
 from tailorbird.domain.errors import Corrupt, Unavailable
 from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.integrations.openai_compatible import OpenAiDriver
 from tailorbird.integrations.vllm import VllmDriver
 from tailorbird.ports.engine import ProbeRequest
 from tailorbird.serving import EffectChecks
@@ -148,23 +147,6 @@ def test_greedy_tokens_alone_show_that_the_base_does_not_answer(
     with pytest.raises(Corrupt) as refused:
         shown(inert, one, proof)
     assert refused.value.error_code == "adapter_inert"
-
-
-def test_a_server_of_the_protocol_tells_how_its_answers_begin(one: Servable) -> None:
-    plain = one.model_copy(update={"adapter": None})
-    twin, engine = VllmTwin(MemoryEngine(), BASE), MemoryEngine()
-    engine.load(plain)
-    asked = ProbeRequest(release=plain.id, prompts=tuple((Message(role="user", content=text),) for text in ("where is it?", "thanks")))
-
-    async def story() -> None:
-        driver = OpenAiDriver(twin.client(), "base", lambda _: plain)
-        await driver.load(request(plain.id))
-        found = await driver.probe(asked)
-        await driver.close()
-        assert found is not None
-        assert [chances.tokens for chances in found] == [chances.tokens for chances in engine.probe(asked)]
-
-    asyncio.run(story())
 
 
 def of_base(folder: Path, answering: Callable[[dict[str, Any]], httpx.Response]) -> tuple[VllmDriver, Servable]:

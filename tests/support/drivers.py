@@ -19,15 +19,13 @@ from typing import Any
 import httpx
 
 from support.doubles import MemoryEngine
-from support.llamacpp import running_llamacpp
-from support.processes import SECRET, in_thread, live
-from support.serving import House
+from support.processes import SECRET, in_thread
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
 from tailorbird.domain.value import Digest
-from tailorbird.integrations import llama_cpp, loopback, openai_compatible, vllm
+from tailorbird.integrations import loopback, vllm
 from tailorbird.ports.engine import EngineDriver, LoadRequest, LocalEngine
 from tailorbird.processes import engine_app
 from tailorbird.serving import EngineReplicas
@@ -111,45 +109,10 @@ def torch_served(base: Path, folder: Path) -> Iterator[Served]:
 
 
 @contextmanager
-def openai_served(folder: Path) -> Iterator[Served]:
-    """The server at hand: a gateway of ours."""
-    house = House(folder)
-    house.point("assist", house.release(task=TaskKind.GENERATE))
-    servables = [servable(name) for name in NAMES]
-    with live(house) as running:
-        admit = _admitting(servables)
-        yield Served(
-            lambda: openai_compatible.open_driver(running.url, running.secret, "acme/assist", admit), _ids(servables), False, False
-        )
-    house.ledger.close()
-
-
-@contextmanager
 def vllm_served(base: Path, folder: Path) -> Iterator[Served]:
     servables = adapted(base, folder)
     with running_vllm(base, folder / "log") as url:
         yield Served(lambda: vllm.open_driver(url, KEY, "base", _admitting(servables)), _ids(servables), True, False, True)
-
-
-@contextmanager
-def llamacpp_served(base: Path, folder: Path) -> Iterator[Served]:
-    servables = adapted(base, folder)
-    with running_llamacpp(*gguf_files(base, folder, servables)) as client:
-        url = str(client.base_url)
-        yield Served(lambda: llama_cpp.open_driver(url, "", "base", _admitting(servables)), _ids(servables), True, False)
-
-
-def gguf_files(base: Path, folder: Path, servables: Sequence[Servable]) -> list[Path]:
-    """The base and the adapter of each of ``servables`` as GGUF files, each of which names its release."""
-    from support.gguf_models import job
-    from tailorbird.inference import open_model_reader
-
-    files = [folder / "base.gguf", *(folder / f"{number}.gguf" for number in range(len(servables)))]
-    open_model_reader().write_gguf(job(base, files[0]))
-    for path, each in zip(files[1:], servables, strict=True):
-        facts = {"general.name": path.stem, "adapter.lora.task_name": each.id}
-        open_model_reader().write_gguf(job(base, path, adapter=Path(each.adapter or ""), facts=facts))
-    return files
 
 
 def adapted(base: Path, folder: Path) -> list[Servable]:

@@ -1,4 +1,4 @@
-"""What is special about the driver of OpenAI-compatible servers: what it refuses, and a server that is not there."""
+"""What the driver of vLLM refuses without asking the server, and a server that is not there."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from support.drivers import answer, request, servable
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Conflict, InvalidInput, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
-from tailorbird.integrations.openai_compatible import open_driver
+from tailorbird.integrations.vllm import open_driver
 from tailorbird.ports.engine import LoadRequest
 
 ID = servable("release").id
 
 
-@pytest.mark.parametrize("changes", [{"adapter": "a"}, {"weights": "w"}, {"task": TaskKind.CLASSIFY}])
+@pytest.mark.parametrize("changes", [{"weights": "w"}, {"task": TaskKind.CLASSIFY}])
 def test_what_such_a_server_cannot_serve_is_refused_at_loading(changes: dict[str, Any]) -> None:
     async def story() -> None:
         driver = open_driver("http://127.0.0.1:9", "", "model", lambda _: servable("release", **changes))
@@ -33,9 +33,9 @@ def test_a_server_that_is_not_there() -> None:
     async def story() -> None:
         driver = open_driver("http://127.0.0.1:9", "", "model", lambda _: servable("release"))
         await driver.load(request(ID))
-        assert not await driver.ready()
         with pytest.raises(Unavailable):
             await answer(driver, ID, "hello")
+        assert not await driver.ready()
         await driver.close()
 
     asyncio.run(story())
