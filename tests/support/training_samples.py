@@ -42,9 +42,7 @@ def adapters() -> dict[str, LoraSettings]:
 
 def variants() -> list[tuple[str, str]]:
     """Every method with every adapter it can train, by names; a method without adapters has one variant."""
-    refused = {("qlora", "dora")}
-    pairs = [(method, name) for method in sorted(methods()) for name in (adapters() if has_adapter(method) else ("none",))]
-    return [pair for pair in pairs if pair not in refused]
+    return [(method, name) for method in sorted(methods()) for name in (adapters() if has_adapter(method) else ("none",))]
 
 
 def settings(method: str = "lora", **changes: Any) -> TrainingSettings:

@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from support.training_samples import ALL_LINEAR, MakeJob, TrainWhole, adapters, settings, variants
-from tailorbird.domain.errors import InvalidInput, Unavailable
+from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.plan import LoraSettings
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import TrainedModel, TrainingJob
@@ -124,14 +123,13 @@ def _lay_dequantised(network: Network, base: torch.nn.Module) -> None:
 def test_gradients_are_those_of_peft(name: str, tiny_base: Path, rows: list[TokenizedRow]) -> None:
     lora = adapters()[name]
     network, parameters = prepared(tiny_base, "lora", lora)
-    stock = LoraConfig(r=4, lora_alpha=8, target_modules=list(ALL_LINEAR), use_rslora=lora.rslora, use_dora=lora.dora)
+    stock = LoraConfig(r=4, lora_alpha=8, target_modules=list(ALL_LINEAR), use_rslora=lora.rslora)
     peft = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_base), stock)
     theirs = dict(peft.named_parameters())
     pairs = {}
     for path, parameter in parameters.items():
         place, _, side = path.rpartition(".")
-        kind = "lora_magnitude_vector.default.weight" if side == "magnitude" else f"lora_{side}.default.weight"
-        pairs[path] = theirs[f"base_model.model.{place}.{kind}"]
+        pairs[path] = theirs[f"base_model.model.{place}.lora_{side}.default.weight"]
         pairs[path].data.copy_(parameter.detach())
     network.loss_sum(pack(rows, torch.float32, CPU)).backward()
     for row in rows:
@@ -156,23 +154,6 @@ def test_options_left_alone_change_nothing(tiny_base: Path) -> None:
     assert {name.rpartition(".")[2] for name in parameters} == {"A", "B"}
 
 
-def test_a_fresh_dora_adapter_changes_nothing(tiny_base: Path) -> None:
-    made = learner(tiny_base, "lora", adapters()["dora"])
-    method_named("lora").prepare(made)
-    with torch.no_grad():
-        expected = AutoModelForCausalLM.from_pretrained(tiny_base)(IDS).logits
-        torch.testing.assert_close(made.model(IDS).logits, expected, rtol=1e-4, atol=1e-4)
-
-
-def test_dora_keeps_a_bias_as_it_is(tiny_base: Path) -> None:
-    from tailorbird.training.methods.lora import DoraLinear
-
-    linear, x = torch.nn.Linear(6, 5), torch.randn(2, 3, 6)
-    layer = DoraLinear(linear, 2, 1.0)
-    layer.magnitude.data.mul_(2)
-    torch.testing.assert_close(layer(x), 2 * (x @ linear.weight.T) + linear.bias)
-
-
 def test_b_learns_faster_by_the_ratio(tiny_base: Path) -> None:
     made = learner(tiny_base, "lora", adapters()["b_rate"])
     parameters = method_named("lora").prepare(made)
@@ -187,12 +168,8 @@ def test_b_learns_faster_by_the_ratio(tiny_base: Path) -> None:
 
 
 def test_the_adapter_config_tells_peft_its_options(make_job: MakeJob) -> None:
-    for name in ("rslora", "dora"):
-        folder = open_trainer().train(make(make_job, ("lora", name), workspace=name, epochs=1), lambda _: None).folder
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        assert (config["use_rslora"], config["use_dora"]) == (name == "rslora", name == "dora")
-        held = load_file(folder / "adapter_model.safetensors")
-        assert any(key.endswith("lora_magnitude_vector") for key in held) is (name == "dora")
+    folder = open_trainer().train(make(make_job, ("lora", "rslora"), workspace="rslora", epochs=1), lambda _: None).folder
+    assert json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["use_rslora"] is True
 
 
 # --- four bits --------------------------------------------------------------------------------------------------------------------------
@@ -252,12 +229,6 @@ def test_four_bits_take_an_eighth_of_the_memory_and_cost_the_same_flops(tiny_bas
         found[method] = frozen, Flops(made.model).of(pack(rows, torch.float32, CPU))
     assert found["qlora"][0] == found["lora"][0] / 8
     assert found["qlora"][1] == found["lora"][1]
-
-
-def test_dora_on_a_quantised_base_is_refused(make_job: MakeJob) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        open_trainer().train(make_job("qlora", lora=adapters()["dora"]), lambda _: None)
-    assert caught.value.error_code == "dora_quantised"
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ class Machine(Value):
 class LoraSettings(Value):
     """Shape of an adapter. ``targets`` are names of linear layers.
 
-    ``rslora`` scales by ``alpha / √rank`` instead of ``alpha / rank``; ``dora`` trains each row's magnitude apart from its direction;
+    ``rslora`` scales by ``alpha / √rank`` instead of ``alpha / rank``;
     ``b_rate`` is how many times faster B learns than A (LoRA+).
     """
 
@@ -73,7 +73,6 @@ class LoraSettings(Value):
     alpha: int
     targets: tuple[str, ...]
     rslora: bool = False
-    dora: bool = False
     b_rate: float = 1.0
 
     @property

@@ -79,8 +79,6 @@ class AdapterWishes(TrainingWishes):
     """The linear layers that are adapted, by name; ``auto`` is all of them."""
     rslora: bool = False
     """Scales by alpha / √rank instead of alpha / rank."""
-    dora: bool = False
-    """Trains magnitude and direction apart. No engine serves it: for comparisons outside tailorbird."""
     b_rate: Annotated[float, Field(gt=0, le=100)] = 1.0
     """How many times faster the second matrix learns than the first (LoRA+)."""
 

@@ -111,7 +111,7 @@ def _adapter(inputs: PlanInputs, method: Literal["lora", "qlora"], before: tuple
     targets, everywhere = setting_rules.targets(inputs)
     alpha, scaling = setting_rules.alpha(inputs)
     wishes = inputs.objective.lora
-    adapter = LoraSettings(rank=rank, alpha=alpha, targets=targets, rslora=wishes.rslora, dora=wishes.dora, b_rate=wishes.b_rate)
+    adapter = LoraSettings(rank=rank, alpha=alpha, targets=targets, rslora=wishes.rslora, b_rate=wishes.b_rate)
     settings, reasons = _settings(inputs, method, adapter)
     return _training(inputs, f"r{rank}", settings, (*before, capacity, everywhere, scaling, *setting_rules.options(inputs), *reasons))
 

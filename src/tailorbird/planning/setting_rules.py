@@ -125,7 +125,7 @@ def _rslora_root(inputs: PlanInputs) -> tuple[float, str]:
 def options(inputs: PlanInputs) -> tuple[Reason, ...]:
     """R7: variants of LoRA are of second order once the rate is tuned, so none is planned unless the objective asks for it."""
     lora = inputs.objective.lora
-    asked = [name for name, on in (("rsLoRA", lora.rslora), ("DoRA", lora.dora), (f"LoRA+ ({lora.b_rate:g})", lora.b_rate != 1)) if on]
+    asked = [name for name, on in (("rsLoRA", lora.rslora), (f"LoRA+ ({lora.b_rate:g})", lora.b_rate != 1)) if on]
     if not asked:
         return ()
     text = f"{', '.join(asked)}, as the objective asks: variants differ by 1 to 2 % at their own best rate"

@@ -57,15 +57,15 @@ def merge(job: MergeJob) -> Merged:
 
 
 def _read_adapter(folder: Path) -> tuple[LoraSettings, dict[str, dict[str, torch.Tensor]]]:
-    """The adapter's shape, and its tensors by the path of their layer: A, B and, with DoRA, the magnitude."""
+    """The adapter's shape, and its tensors by the path of their layer: A and B."""
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         tensors = load_file(folder / "adapter_model.safetensors")
     except (OSError, ValueError) as error:
         raise _unusable("it cannot be read") from error
-    shape = LoraSettings(
-        rank=config["r"], alpha=config["lora_alpha"], targets=(), rslora=config.get("use_rslora", False), dora=config.get("use_dora", False)
-    )
+    if config.get("use_dora"):
+        raise _unusable("it is a DoRA adapter")
+    shape = LoraSettings(rank=config["r"], alpha=config["lora_alpha"], targets=(), rslora=config.get("use_rslora", False))
     layers: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         path, _, part = key.removeprefix(_PREFIX).removesuffix(".weight").rpartition(".")
@@ -117,14 +117,12 @@ def _copy_companions(job: MergeJob) -> None:
 
 
 def _merged(weight_OI: torch.Tensor, parts: dict[str, torch.Tensor], shape: LoraSettings) -> torch.Tensor:
-    """W + s B A, with DoRA scaled to the trained magnitudes by row; in fp32, rounded once."""
+    """W + s B A, in fp32, rounded once."""
     if weight_OI.shape != (parts["B"].shape[0], parts["A"].shape[1]):
         raise _unusable("its layers have another shape than the base's")
     if weight_OI.dtype not in TOLERANCE:
         raise _unusable(f"the base is held in {weight_OI.dtype}, into which nothing can be merged without loss")
     whole_OI = torch.addmm(weight_OI.float(), parts["B"], parts["A"], alpha=shape.scaling)
-    if shape.dora:
-        whole_OI *= (parts["magnitude_vector"] / whole_OI.norm(dim=1))[:, None]
     return whole_OI.to(weight_OI.dtype)
 
 

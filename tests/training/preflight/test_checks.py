@@ -67,7 +67,6 @@ def test_a_template_that_rewrites_past_answers(make_job: MakeJob, change_base: C
     ("lora", "code", "severity"),
     [
         (LoraSettings(rank=4, alpha=8, targets=("q_proj", "embed_tokens")), "target_unservable", PreflightSeverity.BLOCKING),
-        (LoraSettings(rank=4, alpha=8, targets=ALL_LINEAR, dora=True), "method_unservable", PreflightSeverity.BLOCKING),
         (LoraSettings(rank=33, alpha=8, targets=ALL_LINEAR), "rank_out_of_range", PreflightSeverity.BLOCKING),
         (LoraSettings(rank=4, alpha=8, targets=()), "lora_missing", PreflightSeverity.BLOCKING),
     ],

@@ -1,4 +1,4 @@
-"""LoRA and DoRA: frozen weights with low-rank fp32 adapters on chosen linear layers, saved in PEFT format."""
+"""LoRA: frozen weights with low-rank fp32 adapters on chosen linear layers, saved in PEFT format."""
 
 from __future__ import annotations
 
@@ -160,53 +160,12 @@ def _diagonal(blocks: list[torch.Tensor]) -> torch.Tensor:
 _update: Any = LowRankUpdate.apply
 
 
-class DoraLinear(LoraLinear):
-    """DoRA (Liu et al. 2024, arXiv:2402.09353): ``magnitude`` (outputs,) starts as the norms of the frozen weight's rows.
-
-    As its authors do, the norm counts as a constant in the backward pass: the gradient then needs no more memory than LoRA's. It costs a
-    product ``B A`` a pass, of the weight's own size.
-    """
-
-    def __init__(self, linear: nn.Linear, rank: int, scaling: float) -> None:
-        super().__init__(linear, rank, scaling)
-        self.magnitude = nn.Parameter(self.frozen().float().norm(dim=1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(…, inputs) to (…, outputs)."""
-        return _scaled([self])(x.flatten(0, -2)).view(*x.shape[:-1], -1)
-
-    @staticmethod
-    def joined(layers: Sequence[LoraLinear]) -> Callable[[torch.Tensor], torch.Tensor]:
-        """``layers`` that read the same input, as one."""
-        return _scaled([layer for layer in layers if isinstance(layer, DoraLinear)])
-
-    def relative_magnitude(self) -> torch.Tensor:
-        """m / ‖W + s B A‖ (outputs,), in fp32; the norm is detached."""
-        with torch.no_grad():
-            norm_O: torch.Tensor = torch.addmm(self.frozen().float(), self.B, self.A, alpha=self.scaling).norm(dim=1)
-        relative_O: torch.Tensor = self.magnitude / norm_O
-        return relative_O
-
-
-def _scaled(layers: Sequence[DoraLinear]) -> Callable[[torch.Tensor], torch.Tensor]:
-    together = JoinedLora(layers)
-
-    def apply(x_TI: torch.Tensor) -> torch.Tensor:
-        relative_O = torch.cat([layer.relative_magnitude() for layer in layers])
-        y_TO = together.without_bias(x_TI)
-        return together.with_bias(y_TO * relative_O.to(y_TO.dtype))
-
-    return apply
-
-
 def write_adapter(layers: dict[str, LoraLinear], settings: LoraSettings, folder: Path) -> None:
     """Writes ``layers`` (by their path in the model) into ``folder``."""
     tensors = {}
     for path, layer in layers.items():
         tensors[f"base_model.model.{path}.lora_A.weight"] = layer.A.detach().cpu().contiguous()
         tensors[f"base_model.model.{path}.lora_B.weight"] = layer.B.detach().cpu().contiguous()
-        if isinstance(layer, DoraLinear):
-            tensors[f"base_model.model.{path}.lora_magnitude_vector"] = layer.magnitude.detach().cpu().contiguous()
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     (folder / "adapter_config.json").write_text(json.dumps(_config(settings), indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -224,7 +183,6 @@ def _config(settings: LoraSettings) -> dict[str, object]:
         "bias": "none",
         "fan_in_fan_out": False,
         "use_rslora": settings.rslora,
-        "use_dora": settings.dora,
         "modules_to_save": None,
         "target_modules": sorted(settings.targets),
     }
@@ -233,8 +191,8 @@ def _config(settings: LoraSettings) -> dict[str, object]:
 class Lora:
     """Adapters of rank ``settings.lora.rank`` on every linear layer named in ``settings.lora.targets``.
 
-    Options of the settings: ``rslora`` (another scaling), ``dora`` (magnitudes trained apart), ``b_rate`` (B learns faster than A: LoRA+,
-    Hayou et al. 2024, arXiv:2402.12354).
+    Options of the settings: ``rslora`` (another scaling), ``b_rate`` (B learns faster than A: LoRA+, Hayou et al. 2024,
+    arXiv:2402.12354).
     """
 
     name = "lora"
@@ -283,7 +241,7 @@ class Lora:
     def adapted(self, linear: nn.Linear, learner: Learner) -> LoraLinear:
         """``linear`` with an adapter beside it."""
         lora = shape_of(learner.settings)
-        return (DoraLinear if lora.dora else LoraLinear)(linear, lora.rank, lora.scaling)
+        return LoraLinear(linear, lora.rank, lora.scaling)
 
     def rates(self, learner: Learner) -> dict[str, float]:
         """Rate multipliers of B, where it learns faster than A."""

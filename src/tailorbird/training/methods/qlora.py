@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
-from tailorbird.domain.errors import InvalidInput, Unavailable
+from tailorbird.domain.errors import Unavailable
 from tailorbird.training.methods.lora import JoinedLora, Lora, LoraLinear, linear_layers, shape_of
 from tailorbird.training.methods.registry import Learner, register
 from tailorbird.training.network import read_model
@@ -126,12 +126,6 @@ class Qlora(Lora):
         for layer in linear_layers(model).values():
             quantised(layer)
         return model
-
-    def check(self, learner: Learner) -> None:
-        """As ``Lora.check``; DoRA is refused: its magnitudes would be those of the quantised weights, and wrong where it is served."""
-        super().check(learner)
-        if shape_of(learner.settings).dora:
-            raise InvalidInput("DoRA cannot be combined with a quantised base", "leave dora out, or use lora", code="dora_quantised")
 
     def adapted(self, linear: nn.Linear, learner: Learner) -> LoraLinear:
         """``linear``, quantised where it is not yet, with an adapter."""

@@ -167,9 +167,6 @@ def servable(subject: PreflightContext) -> list[PreflightFinding]:
     if beyond:
         what = f"no serving engine loads an adapter on {', '.join(beyond)}"
         found.append(blocking("target_unservable", what, f"adapt only {', '.join(sorted(SERVED_TARGETS))}"))
-    if lora.dora:
-        what = "neither tailorbird's engine nor vLLM serves DoRA: it rescales the whole weight, which no low-rank sum can"
-        found.append(blocking("method_unservable", what, "leave dora out; rslora at the same rank is served"))
     if lora.rank > VLLM_LARGEST_RANK:
         what = f"vLLM loads ranks up to {VLLM_LARGEST_RANK}, and this adapter has {lora.rank}"
         found.append(warning("rank_unservable", what, "lower the rank, or serve with tailorbird's engine alone"))
