@@ -187,6 +187,7 @@ def running(folder: Path) -> Iterator[Hub]:
 def ask(script: str, *arguments: str, **environment: str) -> Any:
     """What ``script`` prints last, as JSON, when it is run in a process of its own: the libraries read their settings once, at import."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    kept["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).resolve().parents[1]), kept.get("PYTHONPATH", ""))))
     done = subprocess.run([sys.executable, "-c", script, *arguments], env=kept | environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

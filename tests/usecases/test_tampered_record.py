@@ -166,9 +166,9 @@ def test_an_inserted_passing_verdict_is_not_signed(record: Record) -> None:
     record.sql("DELETE FROM steps WHERE name = 'conclude'")
     ladder = ladder.model_copy(update={"chosen": climb.candidate})
     record.sql("UPDATE steps SET result = :ladder WHERE name = 'choose'", ladder=record.forge(ladder))
-    columns = "tenant, run, name, position, state, attempts, result, seconds, deaths, reached, paid, answers"
+    columns = "tenant, run, name, position, state, attempts, result, seconds, deaths, reached, paid"
     record.sql(
-        f"INSERT INTO steps ({columns}) VALUES ('acme', :run, 'test', 99, 'done', 1, :test, 1.0, 0, 0, 0.0, '{{}}')",
+        f"INSERT INTO steps ({columns}) VALUES ('acme', :run, 'test', 99, 'done', 1, :test, 1.0, 0, 0, 0.0)",
         run=run.id,
         test=made_up(record, climb.candidate, climb.evidence),
     )
@@ -187,10 +187,6 @@ REFUSED: dict[str, tuple[str, Reading]] = {
         lambda record: show_run(record.deps, record.author, run_of(record).id),
     ),
     "a step's costs": ("UPDATE steps SET paid = 0.5", lambda record: stage_of(record.deps, record.author, run_of(record), SILENT)),
-    "a step's parts": (
-        "UPDATE steps SET answers = json_object('1', :other)",
-        lambda record: stage_of(record.deps, record.author, run_of(record), SILENT),
-    ),
     "a look": ("DELETE FROM looks", lambda record: with_work(record, anchored_looks)),
     "splits": ("UPDATE splits SET split = 'test'", lambda record: with_work(record, lambda work: anchored_splits(work, "desk"))),
     "a row without a split": ("DELETE FROM splits", lambda record: with_work(record, lambda work: anchored_splits(work, "desk"))),
