@@ -17,7 +17,7 @@ help:  ## Show what can be made.
 # torch comes first and by range, because its build differs by platform; everything else is locked by hash.
 $(VENV)/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("tailorbird needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
-	@echo 'setting up $(VENV), once: torch first, then 120 locked packages (a few minutes)'
+	@echo 'setting up $(VENV), once: torch first, then the locked packages (a few minutes)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --progress-bar off 'torch>=2.9,<3'
 	$(BIN)/python -m pip install --quiet --progress-bar off --no-deps --require-hashes --requirement requirements.lock
